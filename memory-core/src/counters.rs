@@ -1,0 +1,118 @@
+//! The counters that a store keeps with the data, in the same atomic step.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::priority::Class;
+use crate::stored::{MessageMeta, NewMessage};
+
+/// A number of messages and their tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// Messages.
+    pub messages: u64,
+    /// Their tokens.
+    pub tokens: u64,
+}
+
+impl Tally {
+    /// Counts one more message.
+    pub const fn add(&mut self, tokens: u32) {
+        self.messages = self.messages.saturating_add(1);
+        self.tokens = self.tokens.saturating_add(tokens as u64);
+    }
+
+    /// Counts one message less.
+    pub const fn remove(&mut self, tokens: u32) {
+        self.messages = self.messages.saturating_sub(1);
+        self.tokens = self.tokens.saturating_sub(tokens as u64);
+    }
+}
+
+/// What is in a memory, and what became of everything that ever was.
+///
+/// Promise P1: `appended = present.messages - summaries + summarised + evicted + cleared` at every
+/// instant. Summaries are the memory's own and were never appended, so they are counted apart.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// What is there now, summaries included.
+    pub present: Tally,
+    /// What is there now, by the class assigned on entry. Empty classes do not appear.
+    pub classes: BTreeMap<Class, Tally>,
+    /// Summaries among the messages that are there.
+    pub summaries: u64,
+    /// Messages ever appended.
+    pub appended: u64,
+    /// Messages replaced by summaries.
+    pub summarised: u64,
+    /// Messages evicted.
+    pub evicted: u64,
+    /// Messages cleared.
+    pub cleared: u64,
+}
+
+impl Counters {
+    /// Counts a message that enters.
+    pub fn append(&mut self, message: &NewMessage) {
+        self.appended += 1;
+        self.enter(message.class(), message.tokens);
+    }
+
+    /// Counts a summary that enters.
+    pub fn insert_summary(&mut self, summary: &NewMessage) {
+        self.summaries += 1;
+        self.enter(summary.class(), summary.tokens);
+    }
+
+    /// Counts a message that a summary replaces.
+    pub fn summarise(&mut self, meta: &MessageMeta) {
+        if self.leave(meta) {
+            self.summarised += 1;
+        }
+    }
+
+    /// Counts a message that is evicted.
+    pub fn evict(&mut self, meta: &MessageMeta) {
+        if self.leave(meta) {
+            self.evicted += 1;
+        }
+    }
+
+    /// Counts everything that is there as cleared.
+    pub fn clear(&mut self) {
+        self.cleared += self.present.messages.saturating_sub(self.summaries);
+        self.present = Tally::default();
+        self.classes.clear();
+        self.summaries = 0;
+    }
+
+    /// Whether every message ever appended is accounted for (promise P1).
+    #[must_use]
+    pub const fn is_conserved(&self) -> bool {
+        self.appended + self.summaries
+            == self.present.messages + self.summarised + self.evicted + self.cleared
+    }
+
+    fn enter(&mut self, class: Class, tokens: u32) {
+        self.present.add(tokens);
+        self.classes.entry(class).or_default().add(tokens);
+    }
+
+    /// Whether the message was an appended one, not a summary.
+    fn leave(&mut self, meta: &MessageMeta) -> bool {
+        self.present.remove(meta.tokens);
+        let class = meta.class();
+        if let Some(tally) = self.classes.get_mut(&class) {
+            tally.remove(meta.tokens);
+            if tally.messages == 0 {
+                self.classes.remove(&class);
+            }
+        }
+        let summary = meta.is_summary();
+        if summary {
+            self.summaries = self.summaries.saturating_sub(1);
+        }
+        !summary
+    }
+}

@@ -1,0 +1,140 @@
+//! The numbers of a flushing strategy, checked once.
+
+use crate::resource::FlushingStrategy;
+
+/// When a flush begins, and how far it comes down.
+///
+/// The gap between the two is the hysteresis that keeps flushes rare.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FlushSettings {
+    /// The share of the budget at which a flush begins. Default: 0.8.
+    pub summarize_threshold: f64,
+    /// The share of the budget that a flush comes down to. Default: 0.5.
+    pub flush_target: f64,
+    /// The most tokens of a summary. Default: 500, or a quarter of the target if that is less.
+    pub summary_tokens: u64,
+    /// The least share of what may be summarised that one flush summarises, in percent. Default: 30.
+    pub summarize_oldest_percent: u8,
+    /// Fewer messages than these are not flushed while they are within the budget. Default: 10.
+    pub min_messages: u64,
+}
+
+/// A number of a flushing strategy that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {mend}")]
+pub struct SettingsError {
+    /// Which number.
+    pub field: &'static str,
+    /// What is wrong with it, and what to set.
+    pub mend: String,
+}
+
+impl FlushSettings {
+    /// The summary's size unless told otherwise.
+    const DEFAULT_SUMMARY_TOKENS: u64 = 500;
+
+    /// Defaults for a budget of this many tokens.
+    #[must_use]
+    pub fn for_budget(max_tokens: u64) -> Self {
+        let FlushingStrategy {
+            summarize_threshold,
+            flush_target,
+            summarize_oldest_percent,
+            min_messages,
+            ..
+        } = FlushingStrategy::default();
+        let mut settings = Self {
+            summarize_threshold,
+            flush_target,
+            summary_tokens: 0,
+            summarize_oldest_percent,
+            min_messages,
+        };
+        settings.summary_tokens =
+            Self::DEFAULT_SUMMARY_TOKENS.min(settings.target_tokens(max_tokens) / 4);
+        settings
+    }
+
+    /// Checks the numbers of a strategy for a budget of this many tokens.
+    ///
+    /// # Errors
+    /// The first number that is out of range or contradicts another.
+    pub fn from_strategy(
+        strategy: &FlushingStrategy,
+        max_tokens: u64,
+    ) -> Result<Self, SettingsError> {
+        let refuse = |field, mend| Err(SettingsError { field, mend });
+        let FlushingStrategy {
+            summarize_threshold: threshold,
+            flush_target: target,
+            summary_tokens,
+            summarize_oldest_percent,
+            min_messages,
+            ..
+        } = *strategy;
+        if !(threshold > 0.0 && threshold <= 1.0) {
+            return refuse(
+                "summarize_threshold",
+                format!("{threshold} is not a share of the budget; set it over 0 and at most 1"),
+            );
+        }
+        if !(target > 0.0 && target < threshold) {
+            return refuse(
+                "flush_target",
+                format!(
+                    "{target} is not under the threshold ({threshold}); set it over 0 and under {threshold}, so that a flush makes room"
+                ),
+            );
+        }
+        if !(1..=100).contains(&summarize_oldest_percent) {
+            return refuse(
+                "summarize_oldest_percent",
+                format!("{summarize_oldest_percent} is not a percentage; set it from 1 to 100"),
+            );
+        }
+        let mut settings = Self {
+            summarize_threshold: threshold,
+            flush_target: target,
+            summarize_oldest_percent,
+            min_messages,
+            ..Self::for_budget(max_tokens)
+        };
+        let room = settings.target_tokens(max_tokens);
+        settings.summary_tokens =
+            summary_tokens.unwrap_or(Self::DEFAULT_SUMMARY_TOKENS.min(room / 4));
+        if summary_tokens.is_some_and(|tokens| tokens == 0 || tokens >= room) {
+            return refuse(
+                "summary_tokens",
+                format!(
+                    "{} does not fit the flush target ({room} tokens); set it over 0 and under {room}",
+                    settings.summary_tokens
+                ),
+            );
+        }
+        Ok(settings)
+    }
+
+    /// The tokens at which a flush begins, of a budget of this many.
+    #[must_use]
+    pub fn threshold_tokens(&self, max_tokens: u64) -> u64 {
+        share_of(max_tokens, self.summarize_threshold)
+    }
+
+    /// The tokens that a flush comes down to, of a budget of this many.
+    #[must_use]
+    pub fn target_tokens(&self, max_tokens: u64) -> u64 {
+        share_of(max_tokens, self.flush_target)
+    }
+}
+
+/// A ratio of a number of tokens, rounded down.
+pub(crate) fn share_of(tokens: u64, ratio: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "ratios are validated to 0..=1, and budgets are far below 2^53"
+    )]
+    let share = (tokens as f64 * ratio) as u64;
+    share
+}

@@ -1,0 +1,264 @@
+//! Where a memory is stored: parsed once, trusted after.
+
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest, Sha256};
+
+/// The longest key, in bytes of its encoded form; longer ones end in a hash.
+pub const MAX_KEY_BYTES: usize = 512;
+
+/// The storage key of one memory: `{project}:{memory id}:{rendered key}`.
+///
+/// The encoding is injective: two different triples never share a key. Letters, digits and `-_.`
+/// stand for themselves (in the rendered part `:` too); every other byte is written `%XX`. A key
+/// over [`MAX_KEY_BYTES`] keeps a readable prefix and ends in `%~` and the SHA-256 of the whole.
+///
+/// ```
+/// use memory_core::MemoryKey;
+///
+/// let key = MemoryKey::new("acme", "support", "case:7/a b")?;
+/// assert_eq!(key.as_str(), "acme:support:case:7%2Fa%20b");
+/// # Ok::<(), memory_core::KeyError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemoryKey(Arc<str>);
+
+impl MemoryKey {
+    /// Encodes the triple.
+    ///
+    /// # Errors
+    /// [`KeyError::Empty`] where one of the three is empty.
+    pub fn new(project: &str, memory_id: &str, rendered: &str) -> Result<Self, KeyError> {
+        for (part, text) in [("project", project), ("memory id", memory_id), ("key", rendered)] {
+            if text.is_empty() {
+                return Err(KeyError::Empty(part));
+            }
+        }
+        let mut encoded =
+            String::with_capacity(project.len() + memory_id.len() + rendered.len() + 8);
+        encode(&mut encoded, project, false);
+        encoded.push(':');
+        encode(&mut encoded, memory_id, false);
+        encoded.push(':');
+        encode(&mut encoded, rendered, true);
+        if encoded.len() > MAX_KEY_BYTES {
+            encoded = shorten(&encoded);
+        }
+        Ok(Self(encoded.into()))
+    }
+
+    /// The encoded key.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The three parts as they were before encoding, or `None` for a key that ends in a hash.
+    #[must_use]
+    pub fn parts(&self) -> Option<(String, String, String)> {
+        let mut parts = self.0.splitn(3, ':').map(decode);
+        Some((parts.next()??, parts.next()??, parts.next()??))
+    }
+
+    /// The memory id; of a key that ends in a hash, as much of it as is readable.
+    #[must_use]
+    pub fn memory_id(&self) -> String {
+        let id = self.0.split(':').nth(1).unwrap_or_default();
+        decode(id).unwrap_or_else(|| id.to_owned())
+    }
+}
+
+fn is_plain(byte: u8, colon: bool) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') || (colon && byte == b':')
+}
+
+fn encode(out: &mut String, text: &str, colon: bool) {
+    for &byte in text.as_bytes() {
+        if is_plain(byte, colon) {
+            out.push(char::from(byte));
+        } else {
+            push_hex(out, b'%', byte);
+        }
+    }
+}
+
+fn push_hex(out: &mut String, escape: u8, byte: u8) {
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+    out.push(char::from(escape));
+    out.extend(DIGITS.get(usize::from(byte >> 4)));
+    out.extend(DIGITS.get(usize::from(byte & 15)));
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let digit = |byte: u8| match byte {
+                b'0'..=b'9' => Some(byte - b'0'),
+                b'A'..=b'F' => Some(byte - b'A' + 10),
+                _ => None,
+            };
+            out.push(digit(bytes.next()?)? << 4 | digit(bytes.next()?)?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+/// A prefix of the key that cuts no escape in two, `%~`, and the hash of the whole. No other key
+/// contains `%~`, for an escape goes on with a hexadecimal digit.
+fn shorten(encoded: &str) -> String {
+    let hash = Sha256::digest(encoded.as_bytes());
+    let mut cut = MAX_KEY_BYTES - 2 - 2 * hash.len();
+    // The encoding is ASCII, and an escape is three bytes long.
+    let tail = encoded.get(cut - 2..cut).unwrap_or_default();
+    if let Some(escape) = tail.find('%') {
+        cut = cut - 2 + escape;
+    }
+    let mut short = String::with_capacity(MAX_KEY_BYTES);
+    short.push_str(encoded.get(..cut).unwrap_or_default());
+    short.push_str("%~");
+    for byte in hash {
+        let _ = write!(short, "{byte:02x}");
+    }
+    short
+}
+
+impl fmt::Display for MemoryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for MemoryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemoryKey({})", self.0)
+    }
+}
+
+/// Reads an encoded key, such as a store lists it.
+impl FromStr for MemoryKey {
+    type Err = KeyError;
+
+    fn from_str(encoded: &str) -> Result<Self, Self::Err> {
+        let malformed = || KeyError::Malformed(encoded.chars().take(80).collect());
+        if encoded.len() > MAX_KEY_BYTES {
+            return Err(malformed());
+        }
+        let (body, hash) = match encoded.split_once("%~") {
+            Some((body, hash)) => (body, Some(hash)),
+            None => (encoded, None),
+        };
+        let hash_is_right = hash.is_none_or(|hash| {
+            hash.len() == 64 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        });
+        let mut parts = body.splitn(3, ':');
+        let whole = [parts.next(), parts.next(), parts.next()]
+            .into_iter()
+            .all(|part| part.is_some_and(|part| !part.is_empty() && is_encoded(part)));
+        // Only a key cut short may end before its third part.
+        if hash_is_right && (whole || hash.is_some()) && is_encoded(body) {
+            Ok(Self(encoded.into()))
+        } else {
+            Err(malformed())
+        }
+    }
+}
+
+fn is_encoded(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let hex = |byte: Option<u8>| byte.is_some_and(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
+        if byte == b'%' {
+            if !(hex(bytes.next()) && hex(bytes.next())) {
+                return false;
+            }
+        } else if !is_plain(byte, true) {
+            return false;
+        }
+    }
+    true
+}
+
+impl Serialize for MemoryKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for MemoryKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Why something is not a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// A part is empty.
+    #[error("the {0} of a memory key is empty: give it at least one character")]
+    Empty(&'static str),
+    /// Not in the encoding of a key.
+    #[error("`{0}` is not a memory key: expected project:memory-id:key as `memory keys` prints it")]
+    Malformed(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn part() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => "[ab/_:%~. -]{1,4}",
+            2 => "\\PC{1,8}",
+            1 => "[a%é]{200,400}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn different_triples_never_share_a_key(
+            a in (part(), part(), part()),
+            b in (part(), part(), part()),
+        ) {
+            let key = |t: &(String, String, String)| MemoryKey::new(&t.0, &t.1, &t.2).unwrap();
+            prop_assert_eq!(a == b, key(&a) == key(&b));
+        }
+
+        #[test]
+        fn a_key_reads_back_and_keeps_to_its_alphabet(triple in (part(), part(), part())) {
+            let key = MemoryKey::new(&triple.0, &triple.1, &triple.2).unwrap();
+            prop_assert!(key.as_str().len() <= MAX_KEY_BYTES);
+            prop_assert!(key.as_str().bytes().all(|b| is_plain(b, true) || b"%~".contains(&b)));
+            prop_assert_eq!(key.as_str().parse::<MemoryKey>(), Ok(key.clone()));
+            match key.parts() {
+                Some(parts) => prop_assert_eq!(parts, triple),
+                None => prop_assert!(key.as_str().contains("%~")),
+            }
+        }
+
+        #[test]
+        fn no_text_makes_parsing_panic(text in "\\PC{0,40}") {
+            if let Ok(key) = text.parse::<MemoryKey>() {
+                prop_assert_eq!(key.as_str(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn keys_that_replacing_odd_characters_would_merge_stay_apart() {
+        let key = |rendered| MemoryKey::new("p", "m", rendered).unwrap();
+        assert_ne!(key("a/b"), key("a_b"));
+        assert_ne!(MemoryKey::new("p", "m:a", "b").unwrap(), key("a:b"));
+        assert_eq!(MemoryKey::new("p", "", "b"), Err(KeyError::Empty("memory id")));
+    }
+}

@@ -1,0 +1,39 @@
+#![doc = include_str!("../README.md")]
+
+mod counters;
+mod flush_settings;
+mod key;
+mod lease;
+mod message;
+mod policy;
+mod priority;
+mod receipt;
+mod redact;
+mod resource;
+mod store;
+mod stored;
+mod tokens;
+mod write;
+
+pub use counters::{Counters, Tally};
+pub use flush_settings::{FlushSettings, SettingsError};
+pub use key::{KeyError, MAX_KEY_BYTES, MemoryKey};
+pub use lease::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
+pub use message::{Content, Message, MessageError, Role, ToolCall, ToolLink};
+pub use policy::{Block, Entry, Policy};
+pub use priority::{Class, ClassError, ContentType, Priority};
+pub use receipt::{FlushReceipt, KEPT_RECEIPTS, SequenceSet, Shortfall, SummaryRecord};
+pub use redact::Redactor;
+pub use resource::{
+    FlushingStrategy, LockSettings, MemoryResource, ModelInfo, Persistence, PriorityBlock,
+    PrivacyPolicy, ResourceError, ResourceKind, Share, TokenAllocation, Tokenizer,
+};
+pub use store::{
+    Access, Append, AppendOutcome, Appended, Applied, Clear, Cursor, Durability, Generation, Head,
+    InMemoryStore, MemoryStore, Outline, Page, Read, Splice, StoreError, StoreErrorKind,
+};
+pub use stored::{MessageId, MessageMeta, NewMessage, Sequence, StoredMessage};
+pub use tokens::{EstimateCounter, TokenCounter, message_tokens};
+#[cfg(feature = "tiktoken")]
+pub use tokens::{TiktokenCounter, Vocabulary};
+pub use write::{WriteId, WriterId};

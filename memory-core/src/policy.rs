@@ -1,0 +1,152 @@
+//! What a resource means for its messages, worked out once: limits, priorities, recency.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::message::{Message, Role};
+use crate::priority::{ContentType, Priority};
+use crate::stored::{MessageId, NewMessage};
+use crate::tokens::{TokenCounter, message_tokens};
+
+/// The rules of one kind of memory. [`MemoryResource::policy`](crate::MemoryResource::policy) makes
+/// it from a resource; by hand it is built from a budget alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// The most tokens that the memory is meant to hold.
+    pub max_tokens: u64,
+    /// The most messages, if there is such a limit.
+    pub message_limit: Option<u64>,
+    /// The priority blocks, in ascending order of priority. Without any, eviction is by age alone.
+    pub blocks: Vec<Block>,
+    /// How many tokens of the newest talk count as recent. At least the newest unit does.
+    pub recent_window: u64,
+    /// How long a tool call may stay open before it is abandoned. Default: 10 minutes.
+    pub open_call_timeout: Duration,
+}
+
+/// The content types of one priority, and how many tokens they may hold together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// Their priority.
+    pub priority: Priority,
+    /// Their types.
+    pub content_types: Vec<ContentType>,
+    /// The effective limit: the lower of the block's own and its share of the allocation.
+    pub limit: Option<u64>,
+}
+
+impl Policy {
+    /// How long a tool call may stay open unless told otherwise.
+    pub const DEFAULT_OPEN_CALL_TIMEOUT: Duration = Duration::from_mins(10);
+
+    /// A budget without priority blocks: system prompts are critical, all else goes by age.
+    #[must_use]
+    pub const fn with_max_tokens(max_tokens: u64) -> Self {
+        Self {
+            max_tokens,
+            message_limit: None,
+            blocks: Vec::new(),
+            recent_window: max_tokens / 2,
+            open_call_timeout: Self::DEFAULT_OPEN_CALL_TIMEOUT,
+        }
+    }
+
+    /// The priority of messages of this type that have none of their own: the block's that names
+    /// the type; without one, system prompts are critical, what was put there on purpose (profiles,
+    /// facts, summaries) and recent talk is important, and all else is optional.
+    #[must_use]
+    pub fn priority_of(&self, content_type: &ContentType) -> Priority {
+        let block = self.blocks.iter().find(|block| block.content_types.contains(content_type));
+        match (block, content_type) {
+            (Some(block), _) => block.priority,
+            (None, ContentType::SystemPrompt) => Priority::CRITICAL,
+            (
+                None,
+                ContentType::UserProfile
+                | ContentType::ImportantFacts
+                | ContentType::Summary
+                | ContentType::RecentContext,
+            ) => Priority::IMPORTANT,
+            (
+                None,
+                ContentType::HistoricalMessages
+                | ContentType::Conversation
+                | ContentType::Custom(_),
+            ) => Priority::OPTIONAL,
+        }
+    }
+
+    /// Counts and classifies a message that enters a memory.
+    #[must_use]
+    pub fn admit(
+        &self,
+        entry: Entry,
+        id: MessageId,
+        created_at: Timestamp,
+        counter: &dyn TokenCounter,
+    ) -> NewMessage {
+        let Entry { message, priority, content_type } = entry;
+        let content_type = content_type.unwrap_or(match message.role {
+            Role::System | Role::Developer => ContentType::SystemPrompt,
+            Role::User | Role::Assistant | Role::Tool | Role::Function | Role::Other(_) => {
+                ContentType::Conversation
+            }
+        });
+        let priority = match (priority, &content_type) {
+            (None, ContentType::Conversation) => None,
+            (None, fixed) => Some(self.priority_of(fixed)),
+            (own, _) => own,
+        };
+        let tokens = message_tokens(counter, &message);
+        NewMessage { id, message, tokens, priority, content_type, created_at }
+    }
+}
+
+/// A message with what its author says about it.
+///
+/// ```
+/// use memory_core::{ContentType, Entry, Message, Priority};
+///
+/// let fact = Entry::new(Message::assistant("The case is about booking 4711"))
+///     .with_content_type(ContentType::ImportantFacts)
+///     .with_priority(Priority::CRITICAL);
+/// # let _ = fact;
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The message.
+    pub message: Message,
+    /// Its priority; `None` to let the resource decide.
+    pub priority: Option<Priority>,
+    /// Its kind; `None` to go by its role.
+    pub content_type: Option<ContentType>,
+}
+
+impl Entry {
+    /// A message about which its author says nothing.
+    #[must_use]
+    pub const fn new(message: Message) -> Self {
+        Self { message, priority: None, content_type: None }
+    }
+
+    /// The same message with a priority of its own.
+    #[must_use]
+    pub const fn with_priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// The same message as something of this kind.
+    #[must_use]
+    pub fn with_content_type(mut self, content_type: ContentType) -> Self {
+        self.content_type = Some(content_type);
+        self
+    }
+}
+
+impl From<Message> for Entry {
+    fn from(message: Message) -> Self {
+        Self::new(message)
+    }
+}

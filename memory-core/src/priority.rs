@@ -1,0 +1,216 @@
+//! How important a message is, and what kind of thing it is.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// How important a message is: 0 is critical, 1 important, 2 and more optional.
+///
+/// Lower numbers stay longer. [`CRITICAL`](Self::CRITICAL) is never evicted and never summarised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Priority(u8);
+
+impl Priority {
+    /// Never evicted, never summarised.
+    pub const CRITICAL: Self = Self(0);
+    /// Evicted last.
+    pub const IMPORTANT: Self = Self(1);
+    /// Evicted first; among equals, the oldest first.
+    pub const OPTIONAL: Self = Self(2);
+
+    /// The priority with this number.
+    #[must_use]
+    pub const fn new(number: u8) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
+    /// Whether it is never evicted.
+    #[must_use]
+    pub const fn is_critical(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// What kind of thing a message is; priority blocks and allocation shares go by it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ContentType {
+    /// Instructions; what system and developer messages are unless told otherwise.
+    SystemPrompt,
+    /// Who the user is.
+    UserProfile,
+    /// Findings that should outlive the talk around them.
+    ImportantFacts,
+    /// What a flush put in the place of older messages.
+    Summary,
+    /// Talk, before it is known whether it counts as recent: recency is a matter of position, so it
+    /// is decided when a plan or a report is made, and never stored.
+    Conversation,
+    /// The newest talk, within the recent window.
+    RecentContext,
+    /// Older talk.
+    HistoricalMessages,
+    /// A kind of the user's own.
+    Custom(Arc<str>),
+}
+
+impl ContentType {
+    /// The name as it stands in resources and reports.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::SystemPrompt => "system_prompt",
+            Self::UserProfile => "user_profile",
+            Self::ImportantFacts => "important_facts",
+            Self::Summary => "summary",
+            Self::Conversation => "conversation",
+            Self::RecentContext => "recent_context",
+            Self::HistoricalMessages => "historical_messages",
+            Self::Custom(name) => name,
+        }
+    }
+}
+
+impl From<&str> for ContentType {
+    fn from(name: &str) -> Self {
+        match name {
+            "system_prompt" => Self::SystemPrompt,
+            "user_profile" => Self::UserProfile,
+            "important_facts" => Self::ImportantFacts,
+            "summary" => Self::Summary,
+            "conversation" => Self::Conversation,
+            "recent_context" => Self::RecentContext,
+            "historical_messages" => Self::HistoricalMessages,
+            _ => Self::Custom(name.into()),
+        }
+    }
+}
+
+impl FromStr for ContentType {
+    type Err = Infallible;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Ok(name.into())
+    }
+}
+
+impl fmt::Display for ContentType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for ContentType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ContentType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if name.is_empty() {
+            return Err(de::Error::custom("a content type must not be empty"));
+        }
+        Ok(name.as_str().into())
+    }
+}
+
+/// What is fixed about a message when it enters; stores keep a counter for each class.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Class {
+    /// `None` for talk without a priority of its own: it follows from recency.
+    pub priority: Option<Priority>,
+    /// The kind, [`Conversation`](ContentType::Conversation) for plain talk.
+    pub content_type: ContentType,
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.priority {
+            Some(priority) => write!(f, "{priority}/{}", self.content_type),
+            None => write!(f, "-/{}", self.content_type),
+        }
+    }
+}
+
+/// The text is not a [`Class`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a class is written as priority/content type, such as 1/important_facts or -/conversation")]
+pub struct ClassError;
+
+impl FromStr for Class {
+    type Err = ClassError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (priority, content_type) = text.split_once('/').ok_or(ClassError)?;
+        let priority = match priority {
+            "-" => None,
+            number => Some(Priority::new(number.parse().map_err(|_| ClassError)?)),
+        };
+        Ok(Self { priority, content_type: content_type.into() })
+    }
+}
+
+impl Serialize for Class {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Class {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_class_reads_back_from_its_text(priority in any::<Option<u8>>(), name in "\\PC{1,12}") {
+            let class = Class {
+                priority: priority.map(Priority::new),
+                content_type: name.as_str().into(),
+            };
+            prop_assert_eq!(class.to_string().parse::<Class>(), Ok(class));
+        }
+    }
+
+    #[test]
+    fn the_known_content_types_read_back_from_their_names() {
+        for name in [
+            "system_prompt",
+            "user_profile",
+            "important_facts",
+            "summary",
+            "conversation",
+            "recent_context",
+            "historical_messages",
+        ] {
+            let content_type = ContentType::from(name);
+            assert_eq!(content_type.as_str(), name);
+            assert!(!matches!(content_type, ContentType::Custom(_)), "{name}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What a flush leaves behind: a record of what it did, and why.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::stored::{MessageId, Sequence};
+
+/// How many receipts a store keeps for each memory: the last ones.
+pub const KEPT_RECEIPTS: usize = 16;
+
+/// The record of one flush.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlushReceipt {
+    /// The flush; a splice sent twice is recognised by it.
+    pub id: Uuid,
+    /// The strategy that planned it.
+    pub strategy: String,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took, the summariser included.
+    #[serde(with = "millis")]
+    pub duration: Duration,
+    /// Tokens before, of what the flush saw.
+    pub tokens_before: u64,
+    /// Tokens after, of what the flush saw.
+    pub tokens_after: u64,
+    /// Messages before, of what the flush saw.
+    pub messages_before: u64,
+    /// Messages after, of what the flush saw.
+    pub messages_after: u64,
+    /// The places of what was evicted.
+    pub evicted: SequenceSet,
+    /// The places of what the summary replaced.
+    pub summarised: SequenceSet,
+    /// The summary, if one was written.
+    pub summary: Option<SummaryRecord>,
+    /// Why the flush did not come down to its target, if it did not.
+    pub shortfall: Option<Shortfall>,
+}
+
+/// What is known about the summary of a flush.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SummaryRecord {
+    /// Its message.
+    pub id: MessageId,
+    /// Its place.
+    pub sequence: Sequence,
+    /// Its size.
+    pub tokens: u32,
+    /// The summariser that wrote it.
+    pub summarizer: String,
+    /// Why another summariser did not, if a fallback wrote it.
+    pub fallback: Option<String>,
+}
+
+/// Why a flush could not come down to its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Shortfall {
+    /// What is left is critical.
+    Critical,
+    /// What is left are calls whose results are still awaited.
+    OpenCalls,
+    /// What is left is critical or still awaited.
+    CriticalAndOpenCalls,
+    /// The summary takes the place of what it freed.
+    SummaryTooLarge,
+    /// There was nothing in the memory.
+    Empty,
+    /// The user's own strategy chose to leave more.
+    Strategy,
+}
+
+/// Places in a memory, kept as inclusive ranges.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SequenceSet(Vec<(Sequence, Sequence)>);
+
+impl SequenceSet {
+    /// The inclusive ranges, in order.
+    #[must_use]
+    pub fn ranges(&self) -> &[(Sequence, Sequence)] {
+        &self.0
+    }
+
+    /// How many places there are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.0.iter().map(|(first, last)| last.number() - first.number() + 1).sum()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this place is among them.
+    #[must_use]
+    pub fn contains(&self, sequence: Sequence) -> bool {
+        self.0.iter().any(|(first, last)| (*first..=*last).contains(&sequence))
+    }
+}
+
+impl FromIterator<Sequence> for SequenceSet {
+    fn from_iter<I: IntoIterator<Item = Sequence>>(places: I) -> Self {
+        let mut places: Vec<_> = places.into_iter().collect();
+        places.sort_unstable();
+        let mut ranges: Vec<(Sequence, Sequence)> = Vec::new();
+        for place in places {
+            match ranges.last_mut() {
+                Some((_, last)) if place <= last.plus(1) => *last = place.max(*last),
+                _ => ranges.push((place, place)),
+            }
+        }
+        Self(ranges)
+    }
+}
+
+/// Durations as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_sequence_set_holds_exactly_its_places(places in prop::collection::btree_set(0..40_u64, 0..20)) {
+            let set: SequenceSet = places.iter().rev().copied().map(Sequence::new).collect();
+            prop_assert_eq!(set.len(), places.len() as u64);
+            let held: BTreeSet<u64> =
+                (0..45).filter(|n| set.contains(Sequence::new(*n))).collect();
+            prop_assert_eq!(held, places);
+            prop_assert!(set.ranges().windows(2).all(|w| w[0].1.plus(1) < w[1].0));
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! The description of one kind of memory, as people write it: YAML, TOML or JSON.
+
+mod duration;
+mod error;
+mod model;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::error::ResourceError;
+pub use self::model::{ModelInfo, Tokenizer};
+use crate::flush_settings::share_of;
+use crate::policy::{Block, Policy};
+use crate::priority::{ContentType, Priority};
+use crate::redact::Redactor;
+use crate::store::Durability;
+
+/// The description of one kind of memory.
+///
+/// Reading one refuses unknown fields and contradictions, and names the field and the mend:
+///
+/// ```
+/// use memory_core::MemoryResource;
+///
+/// let resource = MemoryResource::from_json(
+///     r#"{"id": "support", "max_tokens": 8000, "lock": {"ttl": "30s", "refresh_interval": "20s"}}"#,
+/// );
+/// assert_eq!(
+///     resource.unwrap_err().to_string(),
+///     "resource `support`: lock.refresh_interval: 20s is more than half of the ttl (30s); set it to 15s or less",
+/// );
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryResource {
+    /// Names the resource; part of every storage key.
+    pub id: String,
+    /// What it is for, in people's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// How it is limited.
+    #[serde(rename = "type", default)]
+    pub kind: ResourceKind,
+    /// The template of its keys, for callers that bring none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The model that reads it; picks the tokenizer and the context size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The tokenizer, in place of the model's. Default without a model: `estimate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<Tokenizer>,
+    /// The size of the context in tokens, in place of the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_size: Option<u64>,
+    /// The most tokens that it is meant to hold. Either this or `max_context_ratio`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+    /// The same as a share of the context size, over 0 and at most 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_context_ratio: Option<f64>,
+    /// The most messages that it is meant to hold. Default: no such limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_limit: Option<u64>,
+    /// Which content types matter most. Without any, the oldest go first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub priority_blocks: Vec<PriorityBlock>,
+    /// How the budget is shared out. Default: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_allocation: Option<TokenAllocation>,
+    /// To which share a content type belongs, where that is not the usual one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub content_shares: BTreeMap<ContentType, Share>,
+    /// How many tokens of the newest talk count as recent. Default: the effective limit of the block
+    /// that names `recent_context`, else its share, else half of the budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent_window: Option<u64>,
+    /// How long a tool call may stay open before it is abandoned. Default: 10 minutes.
+    #[serde(default, with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub open_call_timeout: Option<Duration>,
+    /// When and how it is brought back under its budget.
+    #[serde(default)]
+    pub flushing_strategy: FlushingStrategy,
+    /// The leases on it.
+    #[serde(default)]
+    pub lock: LockSettings,
+    /// How it is kept.
+    #[serde(default)]
+    pub persistence: Persistence,
+    /// What must not be kept.
+    #[serde(default)]
+    pub privacy_policy: PrivacyPolicy,
+}
+
+/// How a memory is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResourceKind {
+    /// By its tokens.
+    #[default]
+    TokenBased,
+}
+
+/// Content types that share a priority.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriorityBlock {
+    /// 0 critical, 1 important, 2 and more optional.
+    pub priority: Priority,
+    /// Which types; each in one block only.
+    pub content_types: Vec<ContentType>,
+    /// The most tokens that they may hold together. Default: their share of the budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+}
+
+/// Shares of the budget; together at most 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenAllocation {
+    /// Recent context and important facts.
+    pub short_term: f64,
+    /// Summaries and historical messages.
+    pub long_term: f64,
+    /// System prompts and user profiles.
+    pub system: f64,
+}
+
+/// A share of the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Share {
+    /// Recent context and important facts.
+    ShortTerm,
+    /// Summaries and historical messages.
+    LongTerm,
+    /// System prompts and user profiles.
+    System,
+}
+
+/// When a memory is flushed, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FlushingStrategy {
+    /// `fifo`, `priority`, `hybrid_summary`, or the name of a strategy of your own. Default:
+    /// `priority` with priority blocks, else `fifo`.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// The share of the budget at which a flush begins. Default: 0.8.
+    pub summarize_threshold: f64,
+    /// The share of the budget that a flush comes down to. Default: 0.5.
+    pub flush_target: f64,
+    /// The most tokens of a summary. Default: 500, or a quarter of what the target leaves if that is
+    /// less.
+    pub summary_tokens: Option<u64>,
+    /// The least share of what may be summarised that one flush summarises, in percent. Default: 30.
+    pub summarize_oldest_percent: u8,
+    /// Fewer messages than these are not flushed while they are within the budget. Default: 10.
+    pub min_messages: u64,
+}
+
+impl Default for FlushingStrategy {
+    fn default() -> Self {
+        Self {
+            kind: None,
+            summarize_threshold: 0.8,
+            flush_target: 0.5,
+            summary_tokens: None,
+            summarize_oldest_percent: 30,
+            min_messages: 10,
+        }
+    }
+}
+
+/// The leases on a memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LockSettings {
+    /// How long a lease lives without a refresh. Default: 30 s.
+    #[serde(with = "duration::required")]
+    pub ttl: Duration,
+    /// When it is refreshed first; at most half of the TTL. Default: 15 s.
+    #[serde(with = "duration::required")]
+    pub refresh_interval: Duration,
+    /// How long to wait in line for it. Default: 10 s.
+    #[serde(with = "duration::required")]
+    pub wait_timeout: Duration,
+}
+
+impl Default for LockSettings {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(30),
+            refresh_interval: Duration::from_secs(15),
+            wait_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How a memory is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Persistence {
+    /// How long the memory lives after its last write. Default: for ever.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Duration>,
+    /// What an acknowledged write must outlive; opening the memory in a store that gives less is an
+    /// error. Default: what the store gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
+}
+
+/// What must not be kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrivacyPolicy {
+    /// Regular expressions of what is replaced before anything is counted or kept.
+    pub redact_patterns: Vec<String>,
+    /// What stands in its place. Default: `[REDACTED]`.
+    pub replacement: String,
+}
+
+impl Default for PrivacyPolicy {
+    fn default() -> Self {
+        Self { redact_patterns: Vec::new(), replacement: Redactor::DEFAULT_REPLACEMENT.into() }
+    }
+}
+
+impl MemoryResource {
+    /// A resource with a budget and defaults for all else.
+    #[must_use]
+    pub fn new(id: impl Into<String>, max_tokens: u64) -> Self {
+        Self {
+            id: id.into(),
+            description: None,
+            kind: ResourceKind::default(),
+            key: None,
+            model: None,
+            tokenizer: None,
+            context_size: None,
+            max_tokens: Some(max_tokens),
+            max_context_ratio: None,
+            message_limit: None,
+            priority_blocks: Vec::new(),
+            token_allocation: None,
+            content_shares: BTreeMap::new(),
+            recent_window: None,
+            open_call_timeout: None,
+            flushing_strategy: FlushingStrategy::default(),
+            lock: LockSettings::default(),
+            persistence: Persistence::default(),
+            privacy_policy: PrivacyPolicy::default(),
+        }
+    }
+
+    /// Reads and validates a resource written in JSON.
+    ///
+    /// # Errors
+    /// [`ResourceError`] with the path of the field and the mend.
+    pub fn from_json(text: &str) -> Result<Self, ResourceError> {
+        Self::from_value(
+            serde_json::from_str(text).map_err(|error| ResourceError::syntax("JSON", &error))?,
+        )
+    }
+
+    /// Reads and validates a resource written in YAML.
+    ///
+    /// # Errors
+    /// As [`from_json`](Self::from_json).
+    #[cfg(feature = "yaml")]
+    pub fn from_yaml(text: &str) -> Result<Self, ResourceError> {
+        Self::from_value(
+            serde_saphyr::from_str(text).map_err(|error| ResourceError::syntax("YAML", &error))?,
+        )
+    }
+
+    /// Reads and validates a resource written in TOML.
+    ///
+    /// # Errors
+    /// As [`from_json`](Self::from_json).
+    #[cfg(feature = "toml")]
+    pub fn from_toml(text: &str) -> Result<Self, ResourceError> {
+        Self::from_value(
+            toml::from_str(text).map_err(|error| ResourceError::syntax("TOML", &error))?,
+        )
+    }
+
+    /// Reads and validates a resource that is already a JSON value.
+    ///
+    /// # Errors
+    /// As [`from_json`](Self::from_json).
+    pub fn from_value(value: serde_json::Value) -> Result<Self, ResourceError> {
+        let id = value.get("id").and_then(|id| id.as_str()).unwrap_or_default().to_owned();
+        let resource: Self = serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = error.path().to_string();
+            ResourceError::field(
+                &id,
+                if path == "." { "" } else { &path },
+                error.into_inner().to_string(),
+            )
+        })?;
+        resource.validate()?;
+        Ok(resource)
+    }
+
+    /// The rules that follow from this resource.
+    ///
+    /// # Errors
+    /// [`ResourceError`] where it contradicts itself; one that was read has been checked already.
+    pub fn policy(&self) -> Result<Policy, ResourceError> {
+        self.validate()?;
+        let max_tokens = self.budget_tokens()?;
+        let share_limit = |share: Share| {
+            self.token_allocation.map(|allocation| {
+                let ratio = match share {
+                    Share::ShortTerm => allocation.short_term,
+                    Share::LongTerm => allocation.long_term,
+                    Share::System => allocation.system,
+                };
+                share_of(max_tokens, ratio)
+            })
+        };
+        let mut blocks: Vec<_> = self
+            .priority_blocks
+            .iter()
+            .map(|block| {
+                let mut shares: Vec<_> = block
+                    .content_types
+                    .iter()
+                    .map(|content_type| self.share_of_type(content_type))
+                    .collect();
+                shares.sort_unstable();
+                shares.dedup();
+                // A type outside of all shares leaves its block without a share's limit.
+                let allocated = shares
+                    .into_iter()
+                    .map(|share| share_limit(share?))
+                    .sum::<Option<u64>>()
+                    .filter(|_| self.token_allocation.is_some());
+                Block {
+                    priority: block.priority,
+                    content_types: block.content_types.clone(),
+                    limit: match (block.max_tokens, allocated) {
+                        (Some(own), Some(share)) => Some(own.min(share)),
+                        (own, share) => own.or(share),
+                    },
+                }
+            })
+            .collect();
+        blocks.sort_by_key(|block| block.priority);
+        let recent_block =
+            blocks.iter().find(|block| block.content_types.contains(&ContentType::RecentContext));
+        let recent_window = self
+            .recent_window
+            .or_else(|| recent_block.and_then(|block| block.limit))
+            .or_else(|| share_limit(Share::ShortTerm))
+            .unwrap_or(max_tokens / 2);
+        Ok(Policy {
+            max_tokens,
+            message_limit: self.message_limit,
+            blocks,
+            recent_window,
+            open_call_timeout: self.open_call_timeout.unwrap_or(Policy::DEFAULT_OPEN_CALL_TIMEOUT),
+        })
+    }
+
+    /// The tokenizer: the one that is named, else the model's, else the estimate.
+    #[must_use]
+    pub fn tokenizer(&self) -> Tokenizer {
+        let of_model = || Some(ModelInfo::of(self.model.as_deref()?)?.tokenizer);
+        self.tokenizer.or_else(of_model).unwrap_or(Tokenizer::Estimate)
+    }
+
+    /// The name of the flush strategy.
+    #[must_use]
+    pub fn strategy(&self) -> &str {
+        match &self.flushing_strategy.kind {
+            Some(kind) => kind,
+            None if self.priority_blocks.is_empty() => "fifo",
+            None => "priority",
+        }
+    }
+
+    /// What takes the secrets out of its messages, if it names any.
+    ///
+    /// # Errors
+    /// [`ResourceError`] for a pattern that is not a regular expression.
+    pub fn redactor(&self) -> Result<Option<Redactor>, ResourceError> {
+        let PrivacyPolicy { redact_patterns, replacement } = &self.privacy_policy;
+        if redact_patterns.is_empty() {
+            return Ok(None);
+        }
+        let redactor = Redactor::new(redact_patterns, replacement.as_str());
+        redactor.map(Some).map_err(|(index, _)| {
+            ResourceError::field(
+                &self.id,
+                &format!("privacy_policy.redact_patterns[{index}]"),
+                "is not a regular expression; write it as for the `regex` crate, with `\\\\` for a backslash where the format needs it",
+            )
+        })
+    }
+
+    fn share_of_type(&self, content_type: &ContentType) -> Option<Share> {
+        self.content_shares.get(content_type).copied().or(match content_type {
+            ContentType::SystemPrompt | ContentType::UserProfile => Some(Share::System),
+            ContentType::Summary | ContentType::HistoricalMessages => Some(Share::LongTerm),
+            ContentType::RecentContext | ContentType::ImportantFacts => Some(Share::ShortTerm),
+            ContentType::Conversation | ContentType::Custom(_) => None,
+        })
+    }
+
+    fn context_tokens(&self) -> Option<u64> {
+        self.context_size.or_else(|| Some(ModelInfo::of(self.model.as_deref()?)?.context_size))
+    }
+
+    fn budget_tokens(&self) -> Result<u64, ResourceError> {
+        match (self.max_tokens, self.max_context_ratio, self.context_tokens()) {
+            (Some(tokens), None, _) => Ok(tokens),
+            (None, Some(ratio), Some(context)) => Ok(share_of(context, ratio).max(1)),
+            (None, Some(_), None) => Err(ResourceError::field(
+                &self.id,
+                "max_context_ratio",
+                "is a share of the context size, which is not known; add `model` or `context_size`",
+            )),
+            (Some(_), Some(_), _) => Err(ResourceError::field(
+                &self.id,
+                "max_context_ratio",
+                "stands beside max_tokens; keep one of the two",
+            )),
+            (None, None, _) => Err(ResourceError::field(
+                &self.id,
+                "max_tokens",
+                "is missing; set the budget in tokens, or max_context_ratio with a model",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

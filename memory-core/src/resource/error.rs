@@ -1,0 +1,44 @@
+//! What is wrong with a resource, and how to mend it.
+
+use std::fmt::Display;
+
+/// A resource that cannot work: which field, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResourceError {
+    /// Not even in the format.
+    #[error("a resource in {format}: {problem}")]
+    Syntax {
+        /// JSON, YAML or TOML.
+        format: &'static str,
+        /// Where, and what was expected.
+        problem: String,
+    },
+    /// A field that is unknown, missing, out of range, or in contradiction to another.
+    #[error("resource `{resource}`: {}{problem}", place(path))]
+    Field {
+        /// The resource's id, empty if it has none.
+        resource: String,
+        /// The path of the field, empty for the resource as a whole.
+        path: String,
+        /// What is wrong, and the mend.
+        problem: String,
+    },
+}
+
+impl ResourceError {
+    pub(super) fn syntax(format: &'static str, problem: &dyn Display) -> Self {
+        // Parsers draw the place over several lines; the first says what and where.
+        let problem = problem.to_string();
+        let line = problem.lines().next().unwrap_or_default().trim().to_owned();
+        Self::Syntax { format, problem: line }
+    }
+
+    pub(super) fn field(resource: &str, path: &str, problem: impl Into<String>) -> Self {
+        Self::Field { resource: resource.into(), path: path.into(), problem: problem.into() }
+    }
+}
+
+fn place(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!("{path}: ") }
+}

@@ -1,0 +1,213 @@
+//! The contradictions that a resource is refused for.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::duration::display;
+use super::{FlushingStrategy, MemoryResource, ModelInfo, ResourceError};
+use crate::flush_settings::FlushSettings;
+
+impl MemoryResource {
+    /// Checks that this resource can work at run time.
+    ///
+    /// # Errors
+    /// The first contradiction, with the path of the field and the mend.
+    pub fn validate(&self) -> Result<(), ResourceError> {
+        if self.id.trim().is_empty() {
+            return Err(self.refuse("id", "is empty; name the resource"));
+        }
+        if let Some(model) = &self.model
+            && ModelInfo::of(model).is_none()
+            && (self.tokenizer.is_none() || self.context_size.is_none())
+        {
+            let known: Vec<_> = ModelInfo::names().collect();
+            return Err(self.refuse(
+                "model",
+                format!(
+                    "`{model}` is not known (known: {}); add `tokenizer` and `context_size`",
+                    known.join(", "),
+                ),
+            ));
+        }
+        self.check_budget()?;
+        self.check_blocks()?;
+        self.check_allocation()?;
+        self.check_lock()?;
+        if self.open_call_timeout == Some(Duration::ZERO) {
+            return Err(self.refuse(
+                "open_call_timeout",
+                "is zero, so every call would be abandoned at once; set some time, such as 10m",
+            ));
+        }
+        if self.persistence.ttl == Some(Duration::ZERO) {
+            return Err(self.refuse(
+                "persistence.ttl",
+                "is zero, so nothing would be kept; remove it to keep the memory for ever",
+            ));
+        }
+        if self.key.as_deref().is_some_and(|key| key.trim().is_empty()) {
+            return Err(self.refuse(
+                "key",
+                "is empty; write a template such as {{ session.id }}, or remove it",
+            ));
+        }
+        self.flush_settings()?;
+        self.redactor()?;
+        Ok(())
+    }
+
+    /// The numbers of the flushing strategy, checked.
+    ///
+    /// # Errors
+    /// The first one out of range or in contradiction to another.
+    pub fn flush_settings(&self) -> Result<FlushSettings, ResourceError> {
+        let FlushingStrategy { kind, .. } = &self.flushing_strategy;
+        if kind.as_deref().is_some_and(|kind| kind.trim().is_empty()) {
+            return Err(self.refuse(
+                "flushing_strategy.type",
+                "is empty; choose fifo, priority, hybrid_summary or the name of your own",
+            ));
+        }
+        let budget = self.budget_tokens()?;
+        FlushSettings::from_strategy(&self.flushing_strategy, budget)
+            .map_err(|error| self.refuse(&format!("flushing_strategy.{}", error.field), error.mend))
+    }
+
+    fn check_budget(&self) -> Result<(), ResourceError> {
+        if self.max_tokens == Some(0) {
+            return Err(
+                self.refuse("max_tokens", "is 0; give the memory room for at least one token")
+            );
+        }
+        if self.message_limit == Some(0) {
+            return Err(self.refuse("message_limit", "is 0; set at least 1, or remove it"));
+        }
+        if self.context_size == Some(0) {
+            return Err(self.refuse("context_size", "is 0; set the model's context size in tokens"));
+        }
+        if let Some(ratio) = self.max_context_ratio
+            && !(ratio > 0.0 && ratio <= 1.0)
+        {
+            return Err(self.refuse(
+                "max_context_ratio",
+                format!("{ratio} is not a share; set it over 0 and at most 1"),
+            ));
+        }
+        let budget = self.budget_tokens()?;
+        if let (Some(tokens), Some(context)) = (self.max_tokens, self.context_tokens())
+            && tokens > context
+        {
+            return Err(self.refuse(
+                "max_tokens",
+                format!("{tokens} is more than the context holds ({context}); lower it"),
+            ));
+        }
+        if let Some(window) = self.recent_window
+            && window > budget
+        {
+            return Err(self.refuse(
+                "recent_window",
+                format!("{window} is more than the budget ({budget}); lower it"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_blocks(&self) -> Result<(), ResourceError> {
+        let (mut priorities, mut types) = (HashSet::new(), HashSet::new());
+        for (index, block) in self.priority_blocks.iter().enumerate() {
+            let path = |field: &str| format!("priority_blocks[{index}].{field}");
+            if !priorities.insert(block.priority) {
+                return Err(self.refuse(
+                    &path("priority"),
+                    format!("{} has a block already; merge the two", block.priority),
+                ));
+            }
+            if block.content_types.is_empty() {
+                return Err(self.refuse(
+                    &path("content_types"),
+                    "is empty; name at least one type, or remove the block",
+                ));
+            }
+            for content_type in &block.content_types {
+                if !types.insert(content_type) {
+                    return Err(self.refuse(
+                        &path("content_types"),
+                        format!("`{content_type}` is named twice; leave it in one block"),
+                    ));
+                }
+            }
+            if block.max_tokens == Some(0) {
+                return Err(self.refuse(&path("max_tokens"), "is 0; set at least 1, or remove it"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_allocation(&self) -> Result<(), ResourceError> {
+        let Some(allocation) = self.token_allocation else {
+            return match self.content_shares.keys().next() {
+                Some(content_type) => Err(self.refuse(
+                    &format!("content_shares.{content_type}"),
+                    "has no effect without token_allocation; add that, or remove this",
+                )),
+                None => Ok(()),
+            };
+        };
+        let shares = [
+            ("short_term", allocation.short_term),
+            ("long_term", allocation.long_term),
+            ("system", allocation.system),
+        ];
+        for (name, ratio) in shares {
+            if !(0.0..=1.0).contains(&ratio) {
+                return Err(self.refuse(
+                    &format!("token_allocation.{name}"),
+                    format!("{ratio} is not a share; set it from 0 to 1"),
+                ));
+            }
+        }
+        let sum: f64 = shares.iter().map(|(_, ratio)| ratio).sum();
+        // Decimal fractions add up inexactly: 0.7 + 0.2 + 0.1 is a little under 1.
+        if sum > 1.0 + 1e-9 {
+            return Err(self.refuse(
+                "token_allocation",
+                format!("the shares add up to {sum:.3}; lower them to 1 or less"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_lock(&self) -> Result<(), ResourceError> {
+        let lock = self.lock;
+        if lock.ttl < Duration::from_millis(10) {
+            return Err(self.refuse(
+                "lock.ttl",
+                format!(
+                    "{} is too short for a lease; set at least 10ms, better 30s",
+                    display(lock.ttl)
+                ),
+            ));
+        }
+        if lock.refresh_interval.is_zero() {
+            return Err(self.refuse("lock.refresh_interval", "is zero; set up to half of the ttl"));
+        }
+        let half = lock.ttl / 2;
+        if lock.refresh_interval > half {
+            return Err(self.refuse(
+                "lock.refresh_interval",
+                format!(
+                    "{} is more than half of the ttl ({}); set it to {} or less",
+                    display(lock.refresh_interval),
+                    display(lock.ttl),
+                    display(half),
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, path: &str, problem: impl Into<String>) -> ResourceError {
+        ResourceError::field(&self.id, path, problem)
+    }
+}

@@ -1,0 +1,417 @@
+//! The contract between a memory and the place that keeps it.
+
+mod error;
+mod in_memory;
+
+use std::fmt::Debug;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use self::error::{Applied, StoreError, StoreErrorKind};
+pub use self::in_memory::InMemoryStore;
+use crate::counters::Counters;
+use crate::key::MemoryKey;
+use crate::lease::{FencingToken, LeaseDomain, LeaseProof};
+use crate::receipt::FlushReceipt;
+use crate::stored::{MessageMeta, NewMessage, Sequence, StoredMessage};
+use crate::write::WriteId;
+
+/// Keeps memories: their messages, counters, receipts, and the tokens that fence stale writers off.
+///
+/// A memory that was never written, or whose TTL has run out, reads as empty and is not an error.
+///
+/// **Writes** ([`append`](Self::append), [`splice`](Self::splice), [`clear`](Self::clear)) are
+/// atomic, and take these steps in this order within their one atomic step:
+/// 1. A retry is recognised by its id, and answered without being applied again.
+/// 2. With a lease ([`Access::lease`]) whose token is lower than the newest that the memory has
+///    seen, the write is refused with [`StoreErrorKind::Fenced`]; otherwise the newest is raised to
+///    it. A store that shares the lease's [domain](Self::lease_domain) also refuses it where the
+///    lease is no longer live and this owner's.
+/// 3. Without a lease, a store that shares the domain refuses the write with
+///    [`StoreErrorKind::Locked`] while anybody holds a live lease on the memory. Another store
+///    cannot know; there the caller takes the lease first.
+/// 4. Messages, counters, version and TTL change together, or not at all.
+///
+/// A write that was refused changed nothing.
+#[async_trait]
+pub trait MemoryStore: Debug + Send + Sync + 'static {
+    /// Adds a batch of messages at the end.
+    ///
+    /// # Correctness
+    /// The batch gets contiguous sequence numbers and becomes visible as a whole. It is recognised
+    /// as a duplicate if its [`WriteId`] is not newer than the newest of the same writer. When this
+    /// returns, the batch is as durable as the store's configuration says.
+    ///
+    /// # Errors
+    /// [`StoreError`]; its [`applied`](StoreError::applied) says whether the batch may be there
+    /// nevertheless. Sending the same request again is always safe.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the batch either appended as a whole or not at all.
+    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError>;
+
+    /// Replaces planned messages by a summary, or drops them, if nothing but appends happened since
+    /// the snapshot that the plan was made from.
+    ///
+    /// # Correctness
+    /// Applied only if the memory's generation is still [`Splice::generation`]; what was appended
+    /// since is kept. The generation changes if anything was removed, inserted or closed. A splice
+    /// with the receipt id of the newest receipt is recognised and not applied again.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`] where the generation is another, else as [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// As [`append`](Self::append).
+    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError>;
+
+    /// Removes all messages and receipts, and counts the messages as cleared.
+    ///
+    /// # Correctness
+    /// Sequence numbers go on, and the generation changes. Recognised by its [`WriteId`] like an
+    /// append.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// As [`append`](Self::append).
+    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError>;
+
+    /// Raises the newest fencing token that the memory has seen to this lease's, before its holder
+    /// reads: else a late write of the holder before could land between that read and a write.
+    ///
+    /// # Correctness
+    /// Durable in the same way as an append; idempotent.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Fenced`] for a lease that is no longer the newest.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the token raised or not.
+    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError>;
+
+    /// The counters and the state of the memory, without its messages.
+    ///
+    /// # Correctness
+    /// Reflects every write that was acknowledged before the call.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError>;
+
+    /// Messages in order, after a place.
+    ///
+    /// # Correctness
+    /// One snapshot: never half a batch or half a flush. If the memory's generation is no longer
+    /// that of [`Read::after`], what was read before may be gone, and the page begins at the start
+    /// and says so in [`Page::restarted`]. The cost is that of the page, not of the history.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError>;
+
+    /// The head, and everything but the text of all messages: what plans are made from.
+    ///
+    /// # Correctness
+    /// One snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError>;
+
+    /// The messages at these places, in ascending order of their places.
+    ///
+    /// # Correctness
+    /// Messages do not change within a generation, so this and an outline of the same generation
+    /// are one snapshot. `places` is ascending.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`] if the generation is no longer this one.
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn fetch(
+        &self,
+        key: &MemoryKey,
+        generation: Generation,
+        places: &[Sequence],
+    ) -> Result<Vec<StoredMessage>, StoreError>;
+
+    /// The receipts of the last flushes, newest first; at most
+    /// [`KEPT_RECEIPTS`](crate::KEPT_RECEIPTS).
+    ///
+    /// # Correctness
+    /// One snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError>;
+
+    /// Memories with at least one message, in ascending order of their keys, after a key.
+    ///
+    /// # Correctness
+    /// Each page is one snapshot; a listing over several pages sees every memory that was there
+    /// throughout.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, StoreError>;
+
+    /// Where this store looks up leases within its own atomic step, if it does.
+    fn lease_domain(&self) -> Option<&LeaseDomain>;
+
+    /// What an acknowledged write outlives.
+    fn durability(&self) -> Durability;
+}
+
+/// What an acknowledged write outlives; each level includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Durability {
+    /// The task that made it.
+    Memory,
+    /// The crash of this process, or its `kill -9`.
+    Process,
+    /// The loss of power: it has been synced to the disk.
+    Disk,
+}
+
+/// By what right a write is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Access {
+    /// The lease on the memory that the writer holds, if it holds one.
+    pub lease: Option<LeaseProof>,
+}
+
+impl Access {
+    /// Without a lease: nobody else may hold one.
+    pub const OPEN: Self = Self { lease: None };
+
+    /// Under a lease on the memory.
+    #[must_use]
+    pub const fn with_lease(lease: LeaseProof) -> Self {
+        Self { lease: Some(lease) }
+    }
+}
+
+/// A batch to append.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Append {
+    /// Recognises a retry.
+    pub write: WriteId,
+    /// The messages, in order; at least one.
+    pub messages: Vec<NewMessage>,
+    /// By what right.
+    pub access: Access,
+    /// How long the memory lives after this write; `None` for ever.
+    pub ttl: Option<Duration>,
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// New, or recognised.
+    pub outcome: AppendOutcome,
+    /// The memory's counters after it.
+    pub counters: Counters,
+    /// The tokens at which the next flush is worth its while, as the last flush left it.
+    pub next_flush_at: Option<u64>,
+}
+
+/// Whether a batch was new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// It was, and stands from this place on.
+    Appended {
+        /// The place of its first message.
+        first: Sequence,
+    },
+    /// It had been appended before.
+    Duplicate {
+        /// The place that its first message got then; `None` where the writer has written since,
+        /// for only the place of a writer's newest batch is kept.
+        first: Option<Sequence>,
+    },
+}
+
+impl AppendOutcome {
+    /// Whether the batch had been appended before.
+    #[must_use]
+    pub const fn is_duplicate(self) -> bool {
+        matches!(self, Self::Duplicate { .. })
+    }
+
+    /// The place of the batch's first message, where known.
+    #[must_use]
+    pub const fn first(self) -> Option<Sequence> {
+        match self {
+            Self::Appended { first } => Some(first),
+            Self::Duplicate { first } => first,
+        }
+    }
+}
+
+/// What a flush, or the closing of calls by hand, changes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Splice {
+    /// The generation that the plan was made from.
+    pub generation: Generation,
+    /// The places that the summary replaces, ascending.
+    pub summarised: Vec<Sequence>,
+    /// The places that are dropped, ascending.
+    pub evicted: Vec<Sequence>,
+    /// The summary; it stands at the first of the summarised places.
+    pub summary: Option<NewMessage>,
+    /// The places of messages whose open calls are given up, ascending.
+    pub closed: Vec<Sequence>,
+    /// The record of the flush, kept with the last few.
+    pub receipt: Option<FlushReceipt>,
+    /// The tokens at which the next flush is worth its while.
+    pub next_flush_at: Option<u64>,
+    /// The flusher's lease: tokens of flushers are fenced apart from those of writers.
+    pub flusher: Option<LeaseProof>,
+    /// By what right.
+    pub access: Access,
+}
+
+impl Splice {
+    /// A splice of this generation that changes nothing yet.
+    #[must_use]
+    pub const fn new(generation: Generation) -> Self {
+        Self {
+            generation,
+            summarised: Vec::new(),
+            evicted: Vec::new(),
+            summary: None,
+            closed: Vec::new(),
+            receipt: None,
+            next_flush_at: None,
+            flusher: None,
+            access: Access::OPEN,
+        }
+    }
+}
+
+/// The order to clear a memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clear {
+    /// Recognises a retry.
+    pub write: WriteId,
+    /// By what right.
+    pub access: Access,
+}
+
+/// Changes whenever something that was there is no longer, or no longer the same; appends alone
+/// leave it. Generations of a memory never repeat, not even after its TTL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Generation(u64);
+
+impl Generation {
+    /// The generation of a memory that was never written.
+    pub const NONE: Self = Self(0);
+
+    /// The generation with this number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The generation after this one, at a store whose clock shows `now_micros`: the clock keeps it
+    /// from repeating where the store forgot an expired memory.
+    #[must_use]
+    pub const fn next(self, now_micros: u64) -> Self {
+        Self(FencingToken::new(self.0).next(now_micros).number())
+    }
+}
+
+/// A memory without its messages.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Head {
+    /// What is there, and what became of the rest.
+    pub counters: Counters,
+    /// Changes when messages go.
+    pub generation: Generation,
+    /// The number of writes so far.
+    pub version: u64,
+    /// The place of the newest message ever appended.
+    pub last: Sequence,
+    /// The newest token of a writer's lease.
+    pub fence: FencingToken,
+    /// The newest token of a flusher's lease.
+    pub flush_fence: FencingToken,
+    /// The tokens at which the next flush is worth its while, as the last flush left it.
+    pub next_flush_at: Option<u64>,
+    /// When the memory's TTL runs out.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Where a reader has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cursor {
+    /// The generation that was read.
+    pub generation: Generation,
+    /// The place of the last message that was read.
+    pub sequence: Sequence,
+}
+
+/// What to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Read {
+    /// Where the reader has come to; `None` to begin at the start.
+    pub after: Option<Cursor>,
+    /// The most messages to return; `None` for all.
+    pub limit: Option<NonZeroUsize>,
+}
+
+/// What was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The messages, in order.
+    pub messages: Vec<StoredMessage>,
+    /// Where the reader has come to now.
+    pub cursor: Cursor,
+    /// The page begins at the start, for what was read before may be gone.
+    pub restarted: bool,
+    /// There is more after the cursor.
+    pub more: bool,
+}
+
+/// A memory without the text of its messages.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outline {
+    /// The counters and state.
+    pub head: Head,
+    /// Everything but the text, in order.
+    pub metas: Vec<MessageMeta>,
+}

@@ -1,0 +1,159 @@
+//! Messages as a store keeps them: numbered, counted and classified once, on entry.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::message::{Message, ToolLink};
+use crate::priority::{Class, ContentType, Priority};
+
+/// The id of a message: a UUID, version 7 where we make it, so that ids sort by time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MessageId(Uuid);
+
+impl MessageId {
+    /// The id with this UUID.
+    #[must_use]
+    pub const fn new(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// The UUID.
+    #[must_use]
+    pub const fn uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// The place of a message in its memory, counted from 1 by the store, without gaps.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Sequence(u64);
+
+impl Sequence {
+    /// Before the first message.
+    pub const ZERO: Self = Self(0);
+
+    /// The place with this number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The place `count` further on.
+    #[must_use]
+    pub const fn plus(self, count: u64) -> Self {
+        Self(self.0.saturating_add(count))
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// A message on its way into a store: counted and classified, not yet numbered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// The message.
+    pub message: Message,
+    /// Its size in tokens, counted once.
+    pub tokens: u32,
+    /// Its priority, unless that follows from recency.
+    pub priority: Option<Priority>,
+    /// Its kind.
+    pub content_type: ContentType,
+    /// When it was made; stores keep microseconds.
+    pub created_at: Timestamp,
+}
+
+impl NewMessage {
+    /// The counter that it belongs to.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        Class { priority: self.priority, content_type: self.content_type.clone() }
+    }
+
+    /// The message at its place in a store.
+    #[must_use]
+    pub fn stored_at(self, sequence: Sequence) -> StoredMessage {
+        let meta = MessageMeta {
+            sequence,
+            id: self.id,
+            tokens: self.tokens,
+            priority: self.priority,
+            content_type: self.content_type,
+            created_at: self.created_at,
+            link: self.message.tool_link(),
+            closed: false,
+            summary: false,
+        };
+        StoredMessage { meta, message: self.message }
+    }
+}
+
+/// Everything about a stored message but its text: what plans are made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MessageMeta {
+    /// Its place. A summary stands at the place of the first message that it replaced.
+    pub sequence: Sequence,
+    /// Its id.
+    pub id: MessageId,
+    /// Its size in tokens.
+    pub tokens: u32,
+    /// Its priority, unless that follows from recency.
+    pub priority: Option<Priority>,
+    /// Its kind.
+    pub content_type: ContentType,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The calls that it makes or answers.
+    pub link: ToolLink,
+    /// Its open calls were given up by hand.
+    pub closed: bool,
+    /// A flush wrote it, in the place of what it replaced.
+    pub summary: bool,
+}
+
+impl MessageMeta {
+    /// The counter that it belongs to.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        Class { priority: self.priority, content_type: self.content_type.clone() }
+    }
+
+    /// Whether a flush wrote it; it then counts as a summary, not as an appended message.
+    #[must_use]
+    pub const fn is_summary(&self) -> bool {
+        self.summary
+    }
+}
+
+/// A message in a store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredMessage {
+    /// Everything but the text.
+    pub meta: MessageMeta,
+    /// The message as it came in.
+    pub message: Message,
+}

@@ -1,0 +1,141 @@
+//! Exact byte-pair counts for OpenAI's vocabularies.
+
+use std::fmt;
+
+use tiktoken::CoreBpe;
+
+use super::TokenCounter;
+
+/// Counts tokens exactly as OpenAI's tokenizers do. Text that looks like a special token is text.
+///
+/// The vocabulary is loaded on first use and shared by the process: about 90 ms and 23 MiB for
+/// `o200k_base`, 30 ms and 12 MiB for `cl100k_base`. Each thread that counts keeps a cache of
+/// 1.2 MB. A message of 140 bytes takes 0.3 us when its words are in that cache.
+#[derive(Clone, Copy)]
+pub struct TiktokenCounter {
+    vocabulary: Vocabulary,
+    encoding: &'static CoreBpe,
+}
+
+/// A vocabulary of OpenAI's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Vocabulary {
+    /// GPT-4o and its successors.
+    O200kBase,
+    /// GPT-4 and GPT-3.5.
+    Cl100kBase,
+}
+
+impl Vocabulary {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::O200kBase => "o200k_base",
+            Self::Cl100kBase => "cl100k_base",
+        }
+    }
+}
+
+impl TiktokenCounter {
+    /// A counter for this vocabulary; loads it if nobody did before.
+    ///
+    /// `None` where the `tiktoken` crate was built without it, which this crate's features prevent.
+    #[must_use]
+    pub fn new(vocabulary: Vocabulary) -> Option<Self> {
+        let encoding = tiktoken::get_encoding(vocabulary.name())?;
+        Some(Self { vocabulary, encoding })
+    }
+}
+
+impl TokenCounter for TiktokenCounter {
+    fn name(&self) -> &str {
+        self.vocabulary.name()
+    }
+
+    fn count(&self, text: &str) -> usize {
+        let mut tokens = 0;
+        let mut rest = text;
+        while let Some((head, tail)) = cut(rest) {
+            tokens += self.encoding.count(head);
+            rest = tail;
+        }
+        tokens + self.encoding.count(rest)
+    }
+}
+
+impl fmt::Debug for TiktokenCounter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TiktokenCounter").field(&self.vocabulary).finish()
+    }
+}
+
+/// Longer texts are counted in pieces of at least this many bytes.
+const PIECE: usize = 1024;
+
+/// Cuts a long text where its count is the sum of its parts' counts: before white space that is no
+/// line break and that follows something else, for there both vocabularies begin a new pre-token.
+///
+/// The crate looks at all of the remaining text for each run of non-ASCII white space (4.1.2, in
+/// `adjust_whitespace_end`), so that 120 kB of no-break spaces and digits take over a second whole,
+/// and 15 ms in pieces.
+fn cut(text: &str) -> Option<(&str, &str)> {
+    if text.len() <= PIECE {
+        return None;
+    }
+    let from = text.floor_char_boundary(PIECE);
+    let mut after_space = true;
+    let at = text.get(from..)?.char_indices().find_map(|(at, character)| {
+        let space = character.is_whitespace();
+        let hit = space && !after_space && !matches!(character, '\n' | '\r');
+        after_space = space;
+        hit.then_some(from + at)
+    })?;
+    text.split_at_checked(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn counter(vocabulary: Vocabulary) -> TiktokenCounter {
+        TiktokenCounter::new(vocabulary).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn counting_in_pieces_is_counting_the_whole(
+            words in prop::collection::vec("[a-zA-Z0-9\u{a0}\u{3000}\u{4e2d} \t\r\n.,'é]{0,12}", 300..600),
+        ) {
+            let text = words.concat();
+            for vocabulary in [Vocabulary::O200kBase, Vocabulary::Cl100kBase] {
+                let counter = counter(vocabulary);
+                prop_assert_eq!(counter.count(&text), counter.encoding.count(&text));
+            }
+        }
+    }
+
+    #[test]
+    fn counts_agree_with_the_reference_tokenizer() {
+        // From Python tiktoken 0.14.0, `len(encode_ordinary(text))`, o200k_base then cl100k_base.
+        for (text, o200k, cl100k) in [
+            ("", 0, 0),
+            ("hello world", 2, 2),
+            ("<|endoftext|>", 7, 7),
+            ("Grüße aus Köln, 東京 と 서울!", 10, 16),
+            ("  indented\n\n\tcode() { return 0x1F; }", 15, 15),
+            ("👩\u{200d}👩\u{200d}👧\u{200d}👦 family \u{a0}\u{3000} x", 15, 22),
+            (r#"{"user_id":"mia_li_3668","flights":["HAT069",12345678]}"#, 21, 21),
+        ] {
+            assert_eq!(counter(Vocabulary::O200kBase).count(text), o200k, "{text}");
+            assert_eq!(counter(Vocabulary::Cl100kBase).count(text), cl100k, "{text}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_quadratic_for_the_crate_is_not_for_us() {
+        // 1 MB; whole, this takes minutes.
+        let text = "\u{a0}1".repeat(350_000);
+        assert!(counter(Vocabulary::O200kBase).count(&text) > 350_000);
+    }
+}

@@ -1,0 +1,77 @@
+//! How a store tells a retry from a new write.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+/// A source of writes that come one after another.
+///
+/// A store keeps one small row for each writer of a memory and accepts each of the writer's numbers
+/// once, in increasing order: the idempotent producer of Apache Kafka (KIP-98). That recognises a
+/// retry for as long as the memory lives, at a cost that does not grow with the history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriterId(u128);
+
+impl WriterId {
+    /// The writer with these bits, random ones for a writer that lives as long as its process.
+    #[must_use]
+    pub const fn new(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// The writer with this name, the same in every process and after every restart. Give it
+    /// numbers that a source repeats after a crash, such as the offsets of a log or the lines of a
+    /// file, and nothing is appended twice.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        let hash = Sha256::digest(name.as_bytes());
+        Self(hash.iter().take(16).fold(0, |bits, byte| bits << 8 | u128::from(*byte)))
+    }
+
+    /// The bits.
+    #[must_use]
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+
+    /// The write of this writer with this number.
+    #[must_use]
+    pub const fn write(self, number: u64) -> WriteId {
+        WriteId { writer: self, number }
+    }
+}
+
+/// One write of one writer. Sending it again is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WriteId {
+    /// Whose write.
+    pub writer: WriterId,
+    /// Which of its writes; greater than those before it, not necessarily by one.
+    pub number: u64,
+}
+
+impl WriteId {
+    /// The only write of a writer with this name: an idempotency key.
+    #[must_use]
+    pub fn once(name: &str) -> Self {
+        WriterId::named(name).write(1)
+    }
+}
+
+impl fmt::Display for WriteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}:{}", self.writer.0, self.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_writer_is_the_same_everywhere() {
+        // The first 16 bytes of the SHA-256 of "abc" (FIPS 180-2, appendix B.1).
+        assert_eq!(WriterId::named("abc").bits(), 0xba78_16bf_8f01_cfea_4141_40de_5dae_2223);
+        assert_ne!(WriterId::named("a"), WriterId::named("b"));
+    }
+}
