@@ -1,10 +1,16 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod context;
 mod counters;
+mod eviction;
 mod flush_settings;
+mod health;
 mod key;
 mod lease;
 mod message;
+mod pairing;
 mod policy;
 mod priority;
 mod receipt;
@@ -13,13 +19,18 @@ mod resource;
 mod store;
 mod stored;
 mod tokens;
+mod unit;
 mod write;
 
+pub use context::{ContextError, ContextPlan, LeftOut, plan_context, trim_messages};
 pub use counters::{Counters, Tally};
+pub use eviction::{EvictionGoal, EvictionPlan, plan_eviction, plan_fifo_eviction};
 pub use flush_settings::{FlushSettings, SettingsError};
+pub use health::{LeaseHealth, Lifetime, MemoryHealth, Verdict};
 pub use key::{KeyError, MAX_KEY_BYTES, MemoryKey};
 pub use lease::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
 pub use message::{Content, Message, MessageError, Role, ToolCall, ToolLink};
+pub use pairing::{PairingError, check_pairing};
 pub use policy::{Block, Entry, Policy};
 pub use priority::{Class, ClassError, ContentType, Priority};
 pub use receipt::{FlushReceipt, KEPT_RECEIPTS, SequenceSet, Shortfall, SummaryRecord};
@@ -36,4 +47,5 @@ pub use stored::{MessageId, MessageMeta, NewMessage, Sequence, StoredMessage};
 pub use tokens::{EstimateCounter, TokenCounter, message_tokens};
 #[cfg(feature = "tiktoken")]
 pub use tokens::{TiktokenCounter, Vocabulary};
+pub use unit::{Members, Unit, UnitClass, UnitState, Units};
 pub use write::{WriteId, WriterId};

@@ -1,0 +1,287 @@
+//! The suite that every [`MemoryStore`] must pass.
+//!
+//! Implement [`StoreFixture`] for your store and let one test run [`run_all`]: it runs each case on
+//! a fresh store and names the case that failed.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use memory_core::conformance::{ManualClock, StoreFixture, run_all};
+//! use memory_core::{InMemoryStore, MemoryStore};
+//!
+//! #[derive(Debug)]
+//! struct InMemory;
+//!
+//! #[async_trait::async_trait]
+//! impl StoreFixture for InMemory {
+//!     async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
+//!         Arc::new(InMemoryStore::new(move || clock.now()))
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! run_all(&InMemory).await;
+//! # });
+//! ```
+
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a case that fails panics: that is how a test says so"
+)]
+
+mod append;
+mod read;
+mod splice;
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    Access, Append, ContentType, Counters, FencingToken, LeaseProof, MemoryKey, MemoryStore,
+    Message, MessageId, NewMessage, Outline, OwnerId, Priority, WriteId, WriterId,
+};
+
+/// Makes stores to test.
+#[async_trait]
+pub trait StoreFixture: Debug + Send + Sync {
+    /// A store that is empty, whose TTLs run on this clock, and in which nobody holds a lease.
+    async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore>;
+}
+
+/// A clock that stands still until a case moves it.
+#[derive(Debug, Clone)]
+pub struct ManualClock(Arc<AtomicI64>);
+
+impl ManualClock {
+    /// A clock at a fixed time of the year 2026.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicI64::new(1_780_000_000_000_000)))
+    }
+
+    /// The time that it shows.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_microsecond(self.0.load(Ordering::SeqCst)).unwrap_or_default()
+    }
+
+    /// The time that it shows, in microseconds since 1970.
+    #[must_use]
+    pub fn micros(&self) -> u64 {
+        u64::try_from(self.0.load(Ordering::SeqCst)).unwrap_or_default()
+    }
+
+    /// Moves it on.
+    pub fn advance(&self, by: Duration) {
+        let by = i64::try_from(by.as_micros()).unwrap_or_default();
+        self.0.fetch_add(by, Ordering::SeqCst);
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The future of a case.
+pub type CaseFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One case: what must hold, and how it is tried.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// What must hold, as a sentence.
+    pub name: &'static str,
+    run: fn(Subject) -> CaseFuture,
+}
+
+impl Debug for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Case {
+    /// Runs the case on a fresh store; panics if it does not hold.
+    pub async fn run(self, fixture: &dyn StoreFixture) {
+        let clock = ManualClock::new();
+        let store = fixture.fresh(clock.clone()).await;
+        (self.run)(Subject { store, clock }).await;
+    }
+}
+
+/// All cases.
+pub fn cases() -> impl Iterator<Item = Case> {
+    append::CASES.iter().chain(splice::CASES).chain(read::CASES).copied()
+}
+
+/// Runs all cases, each on a fresh store, and panics at the first that does not hold.
+pub async fn run_all(fixture: &dyn StoreFixture) {
+    for case in cases() {
+        let _failed = NameOnPanic(case.name);
+        case.run(fixture).await;
+    }
+}
+
+/// Says which case panicked.
+struct NameOnPanic(&'static str);
+
+impl Drop for NameOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            #[expect(clippy::print_stderr, reason = "the test's output is where people look")]
+            {
+                eprintln!("conformance case failed: {}", self.0);
+            }
+        }
+    }
+}
+
+/// Turns async functions into cases.
+macro_rules! cases_of {
+    ($($case:ident),* $(,)?) => {
+        &[$($crate::conformance::Case {
+            name: stringify!($case),
+            run: |subject| Box::pin($case(subject)),
+        }),*]
+    };
+}
+use cases_of;
+
+/// The store of a case, and what cases do with it.
+#[derive(Clone)]
+struct Subject {
+    store: Arc<dyn MemoryStore>,
+    clock: ManualClock,
+}
+
+impl Subject {
+    async fn append(&self, key: &MemoryKey, write: WriteId, texts: &[&str]) -> crate::Appended {
+        self.store.append(key, batch(write, texts)).await.unwrap()
+    }
+
+    /// The texts that are there, in order.
+    async fn texts(&self, key: &MemoryKey) -> Vec<String> {
+        let page = self.store.read(key, crate::Read::default()).await.unwrap();
+        page.messages.iter().map(|message| message.message.text().into_owned()).collect()
+    }
+
+    /// The outline, after checking that the counters are those of a recount (P10) and that
+    /// everything ever appended is accounted for (P1).
+    async fn checked_outline(&self, key: &MemoryKey) -> Outline {
+        let outline = self.store.outline(key).await.unwrap();
+        assert_counters(&outline);
+        assert_eq!(self.store.head(key).await.unwrap(), outline.head, "head and outline differ");
+        outline
+    }
+}
+
+/// Checks that the counters of an outline are those of a recount, and that they are conserved.
+pub fn assert_counters(outline: &Outline) {
+    let Counters { present, classes, summaries, .. } = outline.head.counters.clone();
+    let mut recount = Counters::default();
+    for meta in &outline.metas {
+        let message = NewMessage {
+            id: meta.id,
+            message: Message::user(""),
+            tokens: meta.tokens,
+            priority: meta.priority,
+            content_type: meta.content_type.clone(),
+            created_at: meta.created_at,
+        };
+        if meta.summary {
+            recount.insert_summary(&message);
+        } else {
+            recount.append(&message);
+        }
+    }
+    assert_eq!(
+        (present, classes, summaries),
+        (recount.present, recount.classes, recount.summaries),
+        "counters differ from a recount",
+    );
+    assert!(outline.head.counters.is_conserved(), "not conserved: {:?}", outline.head.counters);
+    assert!(
+        outline.metas.windows(2).all(|pair| pair[0].sequence < pair[1].sequence),
+        "messages out of order",
+    );
+}
+
+fn key(name: &str) -> MemoryKey {
+    MemoryKey::new("conformance", "store", name).unwrap()
+}
+
+fn writer(number: u128) -> WriterId {
+    WriterId::new(number)
+}
+
+fn batch(write: WriteId, texts: &[&str]) -> Append {
+    Append {
+        write,
+        messages: texts.iter().map(|text| message(text)).collect(),
+        access: Access::OPEN,
+        ttl: None,
+    }
+}
+
+/// A message whose text tells its class: `!` critical, `*` a fact, `#` of a user's own type.
+fn message(text: &str) -> NewMessage {
+    let (priority, content_type) = match text.chars().next() {
+        Some('!') => (Some(Priority::CRITICAL), ContentType::SystemPrompt),
+        Some('*') => (Some(Priority::IMPORTANT), ContentType::ImportantFacts),
+        Some('#') => (Some(Priority::new(7)), ContentType::from("my notes/1")),
+        _ => (None, ContentType::Conversation),
+    };
+    NewMessage {
+        id: MessageId::new(Uuid::from_u128(u128::from(u64::from_be_bytes(first_bytes(text))))),
+        message: Message::user(text),
+        tokens: u32::try_from(text.len()).unwrap_or(u32::MAX),
+        priority,
+        content_type,
+        created_at: ManualClock::new().now(),
+    }
+}
+
+fn first_bytes(text: &str) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    for (to, from) in bytes.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    bytes
+}
+
+fn lease(token: u64) -> LeaseProof {
+    LeaseProof { owner: OwnerId::new(u128::from(token)), token: FencingToken::new(token) }
+}
+
+fn boxed<'a>(
+    future: impl Future<Output = ()> + Send + 'a,
+) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    Box::pin(future)
+}
+
+/// Polls all futures on this task until all are done: the suite asks for no runtime of its own.
+async fn join_all<'a>(
+    futures: impl IntoIterator<Item = Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
+) {
+    let mut futures: Vec<_> = futures.into_iter().map(Some).collect();
+    std::future::poll_fn(|context| {
+        for slot in &mut futures {
+            if slot.as_mut().is_some_and(|future| future.as_mut().poll(context).is_ready()) {
+                *slot = None;
+            }
+        }
+        if futures.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}

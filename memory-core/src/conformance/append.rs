@@ -1,0 +1,346 @@
+//! Appending: order, batches, retries, counters, fencing, TTL.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Case, Subject, batch, boxed, cases_of, join_all, key, lease, message, writer};
+use crate::{
+    Access, Append, AppendOutcome, Appended, Clear, Content, ContentType, Message, Priority,
+    Sequence, StoreErrorKind, ToolCall,
+};
+
+pub(super) const CASES: &[Case] = cases_of![
+    a_memory_that_was_never_written_reads_as_empty,
+    sequences_begin_at_one_and_have_no_gaps,
+    a_batch_is_contiguous_and_in_order,
+    an_empty_batch_is_refused,
+    messages_come_back_unchanged,
+    counters_are_returned_with_the_append,
+    counters_equal_a_recount,
+    a_retry_is_recognised_and_appends_nothing,
+    an_older_write_of_a_writer_is_recognised_without_its_place,
+    writers_are_told_apart,
+    the_same_writer_may_write_to_several_memories,
+    memories_are_apart,
+    a_stale_token_is_fenced_off_and_changes_nothing,
+    a_claim_fences_off_older_tokens,
+    a_claim_is_idempotent_and_refuses_older_tokens,
+    a_retry_is_recognised_even_when_its_lease_is_over,
+    a_memory_lives_as_long_as_its_ttl_after_its_last_write,
+    a_memory_whose_ttl_ran_out_begins_anew,
+    an_append_without_ttl_ends_the_ttl,
+    clear_counts_what_it_removes_and_sequences_go_on,
+    a_clear_sent_twice_clears_once,
+    concurrent_batches_are_neither_lost_nor_torn,
+    large_messages_and_odd_characters_come_back,
+];
+
+async fn a_memory_that_was_never_written_reads_as_empty(subject: Subject) {
+    let outline = subject.checked_outline(&key("none")).await;
+    assert_eq!(outline, crate::Outline::default());
+    assert!(subject.texts(&key("none")).await.is_empty());
+    assert!(subject.store.receipts(&key("none")).await.unwrap().is_empty());
+}
+
+async fn sequences_begin_at_one_and_have_no_gaps(subject: Subject) {
+    let k = key("k");
+    for number in 1..=5 {
+        let appended = subject.append(&k, writer(1).write(number), &["x"]).await;
+        let first = Sequence::new(number);
+        assert_eq!(appended.outcome, AppendOutcome::Appended { first });
+    }
+    assert_eq!(subject.checked_outline(&k).await.head.last, Sequence::new(5));
+}
+
+async fn a_batch_is_contiguous_and_in_order(subject: Subject) {
+    let k = key("k");
+    subject.append(&k, writer(1).write(1), &["a", "b"]).await;
+    let appended = subject.append(&k, writer(1).write(2), &["c", "d", "e"]).await;
+    assert_eq!(appended.outcome.first(), Some(Sequence::new(3)));
+    assert_eq!(subject.texts(&k).await, ["a", "b", "c", "d", "e"]);
+}
+
+async fn an_empty_batch_is_refused(subject: Subject) {
+    let refused = subject.store.append(&key("k"), batch(writer(1).write(1), &[])).await;
+    assert!(matches!(refused.unwrap_err().kind(), StoreErrorKind::Invalid(_)));
+    assert_eq!(subject.checked_outline(&key("k")).await, crate::Outline::default());
+}
+
+async fn messages_come_back_unchanged(subject: Subject) {
+    let k = key("k");
+    let mut call = message("");
+    call.message = Message::calls([ToolCall::function("c1", "f", "{\"x\":1.5e300}")]);
+    let mut result = message("");
+    result.message = Message::tool_result("c1", "42").with_name("f");
+    result.message.extra.insert("x-number".into(), 9_007_199_254_740_993_u64.into());
+    result.message.extra.insert("x-float".into(), 0.1.into());
+    let mut parts = message("*");
+    parts.message.content =
+        Some(Content::Parts(vec![serde_json::json!({"type": "text", "text": "é"})]));
+    let sent = vec![call, result, parts, message("#")];
+    let append = Append { messages: sent.clone(), ..batch(writer(1).write(1), &["x"]) };
+    subject.store.append(&k, append).await.unwrap();
+    let page = subject.store.read(&k, crate::Read::default()).await.unwrap();
+    for (index, (sent, stored)) in sent.into_iter().zip(&page.messages).enumerate() {
+        assert_eq!(&sent.stored_at(Sequence::new(index as u64 + 1)), stored);
+    }
+    let metas: Vec<_> = page.messages.into_iter().map(|message| message.meta).collect();
+    assert_eq!(subject.checked_outline(&k).await.metas, metas);
+}
+
+async fn counters_are_returned_with_the_append(subject: Subject) {
+    let k = key("k");
+    subject.append(&k, writer(1).write(1), &["!sys", "abc"]).await;
+    let Appended { counters, .. } = subject.append(&k, writer(1).write(2), &["*fact"]).await;
+    assert_eq!(counters, subject.checked_outline(&k).await.head.counters);
+    assert_eq!((counters.present.messages, counters.present.tokens), (3, 12));
+    assert_eq!(counters.appended, 3);
+}
+
+async fn counters_equal_a_recount(subject: Subject) {
+    let k = key("k");
+    for number in 0..40 {
+        let text = ["!s", "plain", "*f", "#own", "again"][number % 5];
+        subject.append(&k, writer(1).write(number as u64 + 1), &[text]).await;
+    }
+    let counters = subject.checked_outline(&k).await.head.counters;
+    let own = crate::Class {
+        priority: Some(Priority::new(7)),
+        content_type: ContentType::from("my notes/1"),
+    };
+    assert_eq!(counters.classes[&own].messages, 8);
+}
+
+async fn a_retry_is_recognised_and_appends_nothing(subject: Subject) {
+    let k = key("k");
+    subject.append(&k, writer(1).write(1), &["a"]).await;
+    let before = subject.append(&k, writer(1).write(2), &["b", "c"]).await;
+    let version = subject.checked_outline(&k).await.head.version;
+    let again = subject.append(&k, writer(1).write(2), &["b", "c"]).await;
+    assert_eq!(again.outcome, AppendOutcome::Duplicate { first: Some(Sequence::new(2)) });
+    assert_eq!(again.counters, before.counters);
+    assert_eq!(subject.texts(&k).await, ["a", "b", "c"]);
+    assert_eq!(subject.checked_outline(&k).await.head.version, version);
+}
+
+async fn an_older_write_of_a_writer_is_recognised_without_its_place(subject: Subject) {
+    let k = key("k");
+    subject.append(&k, writer(1).write(5), &["a"]).await;
+    subject.append(&k, writer(1).write(9), &["b"]).await;
+    for number in [1, 5, 7] {
+        let again = subject.append(&k, writer(1).write(number), &["a"]).await;
+        assert_eq!(again.outcome, AppendOutcome::Duplicate { first: None });
+    }
+    assert_eq!(subject.texts(&k).await, ["a", "b"]);
+}
+
+async fn writers_are_told_apart(subject: Subject) {
+    let k = key("k");
+    for number in [u128::MAX, 0, 1, 1 << 64] {
+        let appended = subject.append(&k, writer(number).write(1), &["a"]).await;
+        assert!(!appended.outcome.is_duplicate(), "writer {number}");
+    }
+    assert_eq!(subject.checked_outline(&k).await.metas.len(), 4);
+}
+
+async fn the_same_writer_may_write_to_several_memories(subject: Subject) {
+    for name in ["a", "b"] {
+        let appended = subject.append(&key(name), writer(1).write(1), &["x"]).await;
+        assert_eq!(appended.outcome, AppendOutcome::Appended { first: Sequence::new(1) });
+    }
+}
+
+async fn memories_are_apart(subject: Subject) {
+    subject.append(&key("a/b"), writer(1).write(1), &["one"]).await;
+    subject.append(&key("a_b"), writer(1).write(2), &["two", "three"]).await;
+    assert_eq!(subject.texts(&key("a/b")).await, ["one"]);
+    assert_eq!(subject.texts(&key("a_b")).await, ["two", "three"]);
+    let clear = Clear { write: writer(2).write(1), access: Access::OPEN };
+    subject.store.clear(&key("a/b"), clear).await.unwrap();
+    assert_eq!(subject.texts(&key("a_b")).await, ["two", "three"]);
+    subject.checked_outline(&key("a_b")).await;
+}
+
+/// Whether the store checks leases itself. Then a lease that nobody took is as good as lost, and
+/// fencing among holders is shown by the backend's own tests with real leases.
+fn checks_leases(subject: &Subject) -> bool {
+    subject.store.lease_domain().is_some()
+}
+
+async fn a_stale_token_is_fenced_off_and_changes_nothing(subject: Subject) {
+    let k = key("k");
+    if checks_leases(&subject) {
+        let access = Access::with_lease(lease(20));
+        let forged = Append { access, ..batch(writer(1).write(1), &["forged"]) };
+        let refused = subject.store.append(&k, forged).await.unwrap_err();
+        assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
+        assert_eq!(subject.checked_outline(&k).await, crate::Outline::default());
+        return;
+    }
+    let new =
+        Append { access: Access::with_lease(lease(20)), ..batch(writer(1).write(1), &["new"]) };
+    subject.store.append(&k, new).await.unwrap();
+    let before = subject.checked_outline(&k).await;
+    let old =
+        Append { access: Access::with_lease(lease(19)), ..batch(writer(2).write(1), &["old"]) };
+    let refused = subject.store.append(&k, old).await.unwrap_err();
+    let (token, newest) = (lease(19).token, lease(20).token);
+    assert_eq!(refused.kind(), &StoreErrorKind::Fenced { token, newest });
+    let clear = Clear { write: writer(2).write(2), access: Access::with_lease(lease(19)) };
+    let refused = subject.store.clear(&k, clear).await.unwrap_err();
+    assert_eq!(refused.kind(), &StoreErrorKind::Fenced { token, newest });
+    assert_eq!(subject.checked_outline(&k).await, before);
+}
+
+async fn a_claim_fences_off_older_tokens(subject: Subject) {
+    if checks_leases(&subject) {
+        return assert_forged_claim_is_refused(&subject).await;
+    }
+    let k = key("k");
+    subject.store.claim(&k, lease(30)).await.unwrap();
+    let old =
+        Append { access: Access::with_lease(lease(29)), ..batch(writer(1).write(1), &["old"]) };
+    let refused = subject.store.append(&k, old).await.unwrap_err();
+    assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }));
+    let same =
+        Append { access: Access::with_lease(lease(30)), ..batch(writer(1).write(2), &["same"]) };
+    subject.store.append(&k, same).await.unwrap();
+    assert_eq!(subject.checked_outline(&k).await.head.fence, lease(30).token);
+}
+
+async fn a_claim_is_idempotent_and_refuses_older_tokens(subject: Subject) {
+    if checks_leases(&subject) {
+        return assert_forged_claim_is_refused(&subject).await;
+    }
+    let k = key("k");
+    subject.store.claim(&k, lease(30)).await.unwrap();
+    subject.store.claim(&k, lease(30)).await.unwrap();
+    let refused = subject.store.claim(&k, lease(29)).await.unwrap_err();
+    assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }));
+}
+
+async fn assert_forged_claim_is_refused(subject: &Subject) {
+    let refused = subject.store.claim(&key("k"), lease(30)).await.unwrap_err();
+    assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
+}
+
+async fn a_retry_is_recognised_even_when_its_lease_is_over(subject: Subject) {
+    let k = key("k");
+    let write = writer(1).write(1);
+    subject.append(&k, write, &["a"]).await;
+    if !checks_leases(&subject) {
+        subject.store.claim(&k, lease(50)).await.unwrap();
+    }
+    let retry = Append { access: Access::with_lease(lease(40)), ..batch(write, &["a"]) };
+    let again = subject.store.append(&k, retry).await.unwrap();
+    assert_eq!(again.outcome, AppendOutcome::Duplicate { first: Some(Sequence::new(1)) });
+}
+
+async fn with_ttl(subject: &Subject, number: u64, text: &str, ttl: Option<Duration>) -> Appended {
+    let append = Append { ttl, ..batch(writer(1).write(number), &[text]) };
+    subject.store.append(&key("k"), append).await.unwrap()
+}
+
+async fn a_memory_lives_as_long_as_its_ttl_after_its_last_write(subject: Subject) {
+    let ttl = Some(Duration::from_secs(60));
+    with_ttl(&subject, 1, "a", ttl).await;
+    subject.clock.advance(Duration::from_secs(59));
+    with_ttl(&subject, 2, "b", ttl).await;
+    subject.clock.advance(Duration::from_secs(59));
+    assert_eq!(subject.texts(&key("k")).await, ["a", "b"]);
+    let expires = subject.checked_outline(&key("k")).await.head.expires_at.unwrap();
+    assert_eq!(expires.duration_since(subject.clock.now()).as_secs(), 1);
+    subject.clock.advance(Duration::from_secs(1));
+    assert_eq!(subject.checked_outline(&key("k")).await, crate::Outline::default());
+    assert!(subject.store.keys(None, std::num::NonZeroUsize::MIN).await.unwrap().is_empty());
+}
+
+async fn a_memory_whose_ttl_ran_out_begins_anew(subject: Subject) {
+    let ttl = Some(Duration::from_secs(60));
+    with_ttl(&subject, 1, "a", ttl).await;
+    let before = subject.checked_outline(&key("k")).await.head;
+    subject.clock.advance(Duration::from_secs(61));
+    let appended = with_ttl(&subject, 1, "b", ttl).await;
+    assert_eq!(appended.outcome, AppendOutcome::Appended { first: Sequence::new(1) });
+    let after = subject.checked_outline(&key("k")).await.head;
+    assert_eq!(after.counters.appended, 1);
+    assert!(after.generation > before.generation, "generations never repeat");
+    assert_eq!(subject.texts(&key("k")).await, ["b"]);
+}
+
+async fn an_append_without_ttl_ends_the_ttl(subject: Subject) {
+    with_ttl(&subject, 1, "a", Some(Duration::from_secs(60))).await;
+    with_ttl(&subject, 2, "b", None).await;
+    subject.clock.advance(Duration::from_secs(1_000_000));
+    assert_eq!(subject.texts(&key("k")).await, ["a", "b"]);
+}
+
+async fn clear_counts_what_it_removes_and_sequences_go_on(subject: Subject) {
+    let k = key("k");
+    subject.append(&k, writer(1).write(1), &["!a", "b"]).await;
+    let before = subject.checked_outline(&k).await.head;
+    let clear = Clear { write: writer(1).write(2), access: Access::OPEN };
+    let counters = subject.store.clear(&k, clear).await.unwrap();
+    assert_eq!((counters.appended, counters.cleared, counters.present.messages), (2, 2, 0));
+    let after = subject.checked_outline(&k).await;
+    assert!(after.metas.is_empty());
+    assert!(after.head.generation > before.generation);
+    assert!(subject.store.keys(None, std::num::NonZeroUsize::MIN).await.unwrap().is_empty());
+    let appended = subject.append(&k, writer(1).write(3), &["c"]).await;
+    assert_eq!(appended.outcome.first(), Some(Sequence::new(3)));
+}
+
+async fn a_clear_sent_twice_clears_once(subject: Subject) {
+    let k = key("k");
+    subject.append(&k, writer(1).write(1), &["a"]).await;
+    let clear = Clear { write: writer(2).write(1), access: Access::OPEN };
+    subject.store.clear(&k, clear).await.unwrap();
+    subject.append(&k, writer(1).write(2), &["b"]).await;
+    let counters = subject.store.clear(&k, clear).await.unwrap();
+    assert_eq!((counters.cleared, counters.present.messages), (1, 1));
+    assert_eq!(subject.texts(&k).await, ["b"]);
+    subject.checked_outline(&k).await;
+}
+
+async fn concurrent_batches_are_neither_lost_nor_torn(subject: Subject) {
+    const WRITERS: u128 = 8;
+    const BATCHES: u64 = 12;
+    let k = key("k");
+    let writers = (0..WRITERS).map(|name| {
+        let (subject, k) = (subject.clone(), k.clone());
+        async move {
+            for number in 1..=BATCHES {
+                let texts = [0, 1, 2].map(|part| format!("{name}.{number}.{part}"));
+                let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+                subject.append(&k, writer(name).write(number), &texts).await;
+            }
+        }
+    });
+    join_all(writers.map(boxed)).await;
+
+    let texts = subject.texts(&k).await;
+    assert_eq!(texts.len() as u64, WRITERS as u64 * BATCHES * 3);
+    assert_eq!(texts.iter().collect::<BTreeSet<_>>().len(), texts.len(), "something is doubled");
+    let mut last = [0_u64; WRITERS as usize];
+    for batch in texts.chunks(3) {
+        let parts: Vec<Vec<u64>> = batch
+            .iter()
+            .map(|text| text.split('.').map(|n| n.parse().unwrap()).collect())
+            .collect();
+        assert!(parts.iter().all(|part| part[..2] == parts[0][..2]), "torn batch {batch:?}");
+        assert_eq!([parts[0][2], parts[1][2], parts[2][2]], [0, 1, 2]);
+        let (name, number) = (parts[0][0] as usize, parts[0][1]);
+        assert_eq!(number, last[name] + 1, "a writer's order is lost");
+        last[name] = number;
+    }
+    subject.checked_outline(&k).await;
+}
+
+async fn large_messages_and_odd_characters_come_back(subject: Subject) {
+    let k = key("k");
+    let large = "x".repeat(1 << 20);
+    let odd = "\u{0}\u{1F468}\u{200D}\u{1F469} \\ \" \u{2028} é %s ? :1 ' --";
+    subject.append(&k, writer(1).write(1), &[&large, odd]).await;
+    assert_eq!(subject.texts(&k).await, [large.as_str(), odd]);
+    subject.checked_outline(&k).await;
+}

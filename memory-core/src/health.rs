@@ -1,0 +1,133 @@
+//! How a memory is doing: everything an operator asks, as data.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::counters::{Counters, Tally};
+use crate::key::MemoryKey;
+use crate::lease::FencingToken;
+use crate::priority::{ContentType, Priority};
+use crate::receipt::FlushReceipt;
+
+/// How a memory is doing.
+#[doc(alias = "GetMemoryHealth")]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryHealth {
+    /// The memory.
+    pub key: MemoryKey,
+    /// The verdict, with the reason where it is not a good one.
+    pub verdict: Verdict,
+    /// Messages that are there.
+    pub messages: u64,
+    /// Their tokens.
+    pub tokens: u64,
+    /// The budget in tokens.
+    pub max_tokens: u64,
+    /// `tokens` as a share of `max_tokens`.
+    pub budget_used: f64,
+    /// The most messages, if there is such a limit.
+    pub message_limit: Option<u64>,
+    /// What is there by priority, with recent and older talk told apart.
+    pub priorities: BTreeMap<Priority, Tally>,
+    /// What is there by content type.
+    pub content_types: BTreeMap<ContentType, Tally>,
+    /// Tool calls whose results are still awaited.
+    pub open_calls: u64,
+    /// Tool calls given up by time or by hand.
+    pub abandoned_calls: u64,
+    /// Tool results whose call is gone or never was; they stay out of context windows.
+    pub orphaned_results: u64,
+    /// What became of everything that was ever appended.
+    pub lifetime: Lifetime,
+    /// The flush strategy.
+    pub strategy: String,
+    /// The newest flush.
+    pub last_flush: Option<FlushReceipt>,
+    /// Why the newest attempt to flush failed in this process, if it did.
+    pub last_flush_error: Option<String>,
+    /// The lease on the memory.
+    pub lease: Option<LeaseHealth>,
+    /// Tasks of this process that wait in line for it.
+    pub waiting_tasks: u64,
+    /// The newest fencing token that the store has seen.
+    pub fence: FencingToken,
+    /// When the memory's TTL runs out.
+    pub expires_at: Option<Timestamp>,
+    /// How long the store took to answer for this report, in microseconds.
+    pub store_latency_us: u64,
+}
+
+/// What became of everything that was ever appended (promise P1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifetime {
+    /// Messages ever appended.
+    pub appended: u64,
+    /// Appended messages that are there.
+    pub present: u64,
+    /// Messages replaced by summaries.
+    pub summarised: u64,
+    /// Messages evicted.
+    pub evicted: u64,
+    /// Messages cleared.
+    pub cleared: u64,
+    /// Summaries that are there; they were never appended.
+    pub summaries: u64,
+}
+
+impl From<&Counters> for Lifetime {
+    fn from(counters: &Counters) -> Self {
+        Self {
+            appended: counters.appended,
+            present: counters.present.messages.saturating_sub(counters.summaries),
+            summarised: counters.summarised,
+            evicted: counters.evicted,
+            cleared: counters.cleared,
+            summaries: counters.summaries,
+        }
+    }
+}
+
+/// Who holds the lease on a memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseHealth {
+    /// The holder, as 32 hexadecimal digits.
+    pub owner: String,
+    /// Its token.
+    pub token: FencingToken,
+    /// How long it has been held, in milliseconds, where the backend knows.
+    pub held_ms: Option<u64>,
+    /// How long it lives without a refresh, in milliseconds.
+    pub remaining_ms: u64,
+}
+
+/// Whether a memory is well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Verdict {
+    /// All is well.
+    Healthy,
+    /// It works, but somebody should look.
+    Degraded {
+        /// What is amiss, and the mend.
+        why: String,
+    },
+    /// It holds more than its budget, and a flush will not help.
+    OverBudget {
+        /// What takes the room, and the mend.
+        why: String,
+    },
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Healthy => f.write_str("healthy"),
+            Self::Degraded { why } => write!(f, "degraded: {why}"),
+            Self::OverBudget { why } => write!(f, "over budget: {why}"),
+        }
+    }
+}
