@@ -224,3 +224,192 @@ pub fn trim_messages(
     let plan = plan_context(&metas, policy, budget, now)?;
     Ok(plan.arrange(stored).into_iter().map(|stored| stored.message).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::message::ToolCall;
+    use crate::pairing::check_pairing;
+    use crate::testkit::{history, metas, now, policy};
+    use crate::tokens::EstimateCounter;
+    use crate::unit::{Unit, UnitClass};
+
+    type Judged<'a> = (usize, Unit, UnitClass<'a>, bool);
+
+    /// The units that could be sent, and whether the plan holds them; panics if it tears one.
+    fn judged<'a>(units: &Units<'a>, policy: &Policy, plan: &ContextPlan) -> Vec<Judged<'a>> {
+        let last = units.iter().rposition(|unit| {
+            !unit.is_malformed() && matches!(unit.state(), UnitState::Whole | UnitState::Open)
+        });
+        let classes = units.classify(policy);
+        let mut judged = Vec::new();
+        for (index, (unit, class)) in units.iter().zip(classes).enumerate() {
+            let held: Vec<_> =
+                units.members(unit).map(|meta| plan.sequences.contains(&meta.sequence)).collect();
+            assert!(held.iter().all(|one| *one == held[0]), "a unit was torn");
+            let sendable = !unit.is_malformed()
+                && match unit.state() {
+                    UnitState::Whole => true,
+                    UnitState::Open => last == Some(index),
+                    UnitState::Abandoned | UnitState::Orphan => false,
+                };
+            assert!(sendable || !held[0], "what cannot be sent is in the window");
+            if sendable {
+                judged.push((index, *unit, class, held[0]));
+            }
+        }
+        judged
+    }
+
+    proptest! {
+        #[test]
+        fn a_window_is_within_its_budget_and_counts_right(
+            history in history(40), policy in policy(), budget in 0..1_500_u64,
+        ) {
+            let metas = metas(&history);
+            let Ok(plan) = plan_context(&metas, &policy, budget, now()) else { return Ok(()) };
+            prop_assert!(plan.tokens <= budget);
+            let (mut held, mut all) = (Tally::default(), Tally::default());
+            for meta in &metas {
+                all.add(meta.tokens);
+                if plan.sequences.contains(&meta.sequence) {
+                    held.add(meta.tokens);
+                }
+            }
+            prop_assert_eq!(held.messages, plan.sequences.len() as u64);
+            prop_assert_eq!(held.tokens, plan.tokens);
+            let out = plan.left_out.total();
+            prop_assert_eq!(held.messages + out.messages, all.messages);
+            prop_assert_eq!(held.tokens + out.tokens, all.tokens);
+        }
+
+        #[test]
+        fn every_window_is_one_that_a_model_api_takes(
+            history in history(40), policy in policy(), budget in 0..1_500_u64,
+        ) {
+            let Ok(plan) = plan_context(&metas(&history), &policy, budget, now()) else {
+                return Ok(());
+            };
+            let window = plan.arrange(history);
+            prop_assert!(window.iter().map(|message| message.meta.sequence).eq(plan.sequences.iter().copied()));
+            prop_assert_eq!(check_pairing(window.iter().map(|stored| &stored.message)), Ok(()));
+        }
+
+        #[test]
+        fn critical_content_is_always_there_or_the_error_says_how_much_it_needs(
+            history in history(40), policy in policy(), budget in 0..600_u64,
+        ) {
+            let metas = metas(&history);
+            let units = Units::group(&metas, now(), policy.open_call_timeout);
+            let plan = plan_context(&metas, &policy, budget, now());
+            let all = plan_context(&metas, &policy, u64::MAX, now()).unwrap();
+            let critical = |judged: &&Judged<'_>| judged.2.priority.is_critical();
+            let needed = judged(&units, &policy, &all).iter().filter(critical).map(|j| j.1.tokens()).sum();
+            match plan {
+                Ok(plan) => {
+                    prop_assert!(needed <= budget);
+                    prop_assert!(judged(&units, &policy, &plan).iter().filter(critical).all(|j| j.3));
+                }
+                Err(error) => {
+                    prop_assert!(needed > budget);
+                    prop_assert_eq!(error, ContextError::CriticalOverBudget { needed, budget });
+                }
+            }
+        }
+
+        #[test]
+        fn units_stand_in_the_order_of_their_first_messages_with_results_behind_their_calls(
+            history in history(40), policy in policy(), budget in 0..1_500_u64,
+        ) {
+            let metas = metas(&history);
+            let Ok(plan) = plan_context(&metas, &policy, budget, now()) else { return Ok(()) };
+            let units = Units::group(&metas, now(), policy.open_call_timeout);
+            let held = judged(&units, &policy, &plan).into_iter().filter(|judged| judged.3);
+            let expected: Vec<_> = held
+                .flat_map(|(_, unit, _, _)| units.members(&unit).map(|m| m.sequence).collect::<Vec<_>>())
+                .collect();
+            prop_assert_eq!(plan.sequences, expected);
+        }
+
+        #[test]
+        fn what_was_left_out_did_not_fit_beside_what_comes_before_it(
+            history in history(40), policy in policy(), budget in 0..1_500_u64,
+        ) {
+            let metas = metas(&history);
+            let Ok(plan) = plan_context(&metas, &policy, budget, now()) else { return Ok(()) };
+            let units = Units::group(&metas, now(), policy.open_call_timeout);
+            let judged = judged(&units, &policy, &plan);
+            for (index, unit, class, held) in &judged {
+                let rank = |judged: &Judged<'_>| (judged.2.priority, std::cmp::Reverse(judged.0));
+                let own = (class.priority, std::cmp::Reverse(*index));
+                let before = judged.iter().filter(|other| rank(other) < own);
+                let taken: u64 = before.clone().filter(|j| j.3).map(|j| j.1.tokens()).sum();
+                let newer_talk_out = class.conversation
+                    && before.clone().any(|j| j.2.conversation && !j.3 && j.0 > *index);
+                let fits = taken + unit.tokens() <= budget;
+                prop_assert_eq!(*held, fits && !newer_talk_out, "{:?}", class);
+            }
+        }
+
+        #[test]
+        fn talk_has_no_holes_but_for_what_matters_more(
+            history in history(40), policy in policy(), budget in 0..1_500_u64,
+        ) {
+            let metas = metas(&history);
+            let Ok(plan) = plan_context(&metas, &policy, budget, now()) else { return Ok(()) };
+            let units = Units::group(&metas, now(), policy.open_call_timeout);
+            let talk: Vec<_> =
+                judged(&units, &policy, &plan).into_iter().filter(|j| j.2.conversation).collect();
+            for (newer, _, out, _) in talk.iter().filter(|judged| !judged.3) {
+                for (_, _, older, held) in talk.iter().filter(|judged| judged.0 < *newer) {
+                    prop_assert!(!held || older.priority < out.priority);
+                }
+            }
+        }
+    }
+
+    fn call(id: &str) -> Message {
+        Message::calls([ToolCall::function(id, "f", "{}")])
+    }
+
+    #[test]
+    fn results_of_interleaved_agents_come_back_behind_their_own_calls() {
+        let messages = vec![
+            call("a"),
+            call("b"),
+            Message::user("and?"),
+            Message::tool_result("a", "ra"),
+            Message::tool_result("b", "rb"),
+        ];
+        let policy = Policy::with_max_tokens(1_000);
+        let window = trim_messages(messages.clone(), &policy, &EstimateCounter, 1_000).unwrap();
+        let expected = [0, 3, 1, 4, 2].map(|index| messages[index].clone());
+        assert_eq!(window, expected);
+    }
+
+    #[test]
+    fn only_an_open_call_that_ends_the_window_is_in_it() {
+        let policy = Policy::with_max_tokens(1_000);
+        let trim = |messages: &[Message]| {
+            trim_messages(messages.to_vec(), &policy, &EstimateCounter, 1_000).unwrap()
+        };
+        let ends = [Message::user("hello"), call("a")];
+        assert_eq!(trim(&ends), ends);
+        let goes_on = [Message::user("hello"), call("a"), Message::user("well?")];
+        assert_eq!(trim(&goes_on), [Message::user("hello"), Message::user("well?")]);
+        let orphan_after = [Message::user("hello"), call("a"), Message::tool_result("z", "r")];
+        assert_eq!(trim(&orphan_after), ends);
+    }
+
+    #[test]
+    fn a_call_with_one_id_twice_is_left_out_although_it_is_answered_twice() {
+        let twice = Message::calls([ToolCall::function("a", "f", "{}"), ToolCall::function("a", "f", "{}")]);
+        let messages =
+            vec![twice, Message::tool_result("a", "1"), Message::tool_result("a", "2"), Message::user("u")];
+        let policy = Policy::with_max_tokens(1_000);
+        let window = trim_messages(messages, &policy, &EstimateCounter, 1_000).unwrap();
+        assert_eq!(window, [Message::user("u")]);
+    }
+}

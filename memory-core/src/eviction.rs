@@ -226,3 +226,177 @@ impl<'u, 'a> Draft<'u, 'a> {
         self.plan
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testkit::{history, metas, now, policy};
+
+    fn goal() -> impl Strategy<Value = EvictionGoal> {
+        (0..1_500_u64, prop::option::of(0..40_u64))
+            .prop_map(|(tokens, messages)| EvictionGoal { tokens, messages })
+    }
+
+    /// Nothing is to be evicted for this goal, so what goes, goes for the limits.
+    const ANYTHING: EvictionGoal = EvictionGoal::tokens(u64::MAX);
+
+    /// The units with their classes and whether the plan evicts them; panics if it tears one.
+    fn fates<'u, 'a>(
+        units: &'u Units<'a>,
+        policy: &Policy,
+        plan: &EvictionPlan,
+    ) -> Vec<(Unit, UnitClass<'a>, bool)> {
+        let gone = |meta: &MessageMeta| plan.evict.contains(&meta.sequence);
+        let fate = |unit: &Unit| {
+            let members: Vec<_> = units.members(unit).map(gone).collect();
+            assert!(members.iter().all(|gone| *gone == members[0]), "a unit was torn");
+            members[0]
+        };
+        units.iter().zip(units.classify(policy)).map(|(unit, class)| (*unit, class, fate(unit))).collect()
+    }
+
+    fn group<'a>(metas: &'a [MessageMeta], policy: &Policy) -> Units<'a> {
+        Units::group(metas, now(), policy.open_call_timeout)
+    }
+
+    proptest! {
+        #[test]
+        fn critical_and_open_units_stay_and_units_stay_whole(
+            history in history(40), policy in policy(), goal in goal(), fifo in any::<bool>(),
+        ) {
+            let metas = metas(&history);
+            let planner = if fifo { plan_fifo_eviction } else { plan_eviction };
+            let plan = planner(&metas, &policy, goal, now());
+            for (unit, class, gone) in fates(&group(&metas, &policy), &policy, &plan) {
+                prop_assert!(!(gone && class.priority.is_critical()), "critical");
+                prop_assert!(!(gone && unit.state() == UnitState::Open), "open");
+            }
+        }
+
+        #[test]
+        fn the_goal_is_met_or_nothing_is_left_that_may_go(
+            history in history(40), policy in policy(), goal in goal(), fifo in any::<bool>(),
+        ) {
+            let metas = metas(&history);
+            let planner = if fifo { plan_fifo_eviction } else { plan_eviction };
+            let plan = planner(&metas, &policy, goal, now());
+            prop_assert_eq!(plan.shortfall.is_none(), goal.is_met_by(plan.left));
+            if let Some(shortfall) = plan.shortfall {
+                let units = group(&metas, &policy);
+                let left: Vec<_> =
+                    fates(&units, &policy, &plan).into_iter().filter(|(_, _, gone)| !gone).collect();
+                let critical = left.iter().any(|(_, class, _)| class.priority.is_critical());
+                let open = left.iter().any(|(unit, class, _)| {
+                    unit.state() == UnitState::Open && !class.priority.is_critical()
+                });
+                prop_assert!(left.iter().all(|(unit, class, _)| unit.is_pinned(class)));
+                let expected = match (critical, open) {
+                    (true, true) => Shortfall::CriticalAndOpenCalls,
+                    (true, false) => Shortfall::Critical,
+                    (false, _) => Shortfall::OpenCalls,
+                };
+                prop_assert_eq!(shortfall, expected);
+                prop_assert_eq!(plan.left, plan.pinned);
+            }
+        }
+
+        #[test]
+        fn the_numbers_of_a_plan_equal_a_recount(
+            history in history(40), policy in policy(), goal in goal(),
+        ) {
+            let metas = metas(&history);
+            let plan = plan_eviction(&metas, &policy, goal, now());
+            prop_assert!(plan.evict.is_sorted_by(|a, b| a < b));
+            let (mut gone, mut left) = (Tally::default(), Tally::default());
+            for meta in &metas {
+                let part = if plan.evict.contains(&meta.sequence) { &mut gone } else { &mut left };
+                part.add(meta.tokens);
+            }
+            prop_assert_eq!(plan.left, left);
+            prop_assert_eq!(plan.tokens_freed, gone.tokens);
+            let mut by_priority = BTreeMap::<_, Tally>::new();
+            let mut pinned = Tally::default();
+            let mut evicted = 0;
+            for (unit, class, gone) in fates(&group(&metas, &policy), &policy, &plan) {
+                let tally = if gone {
+                    evicted += 1;
+                    by_priority.entry(class.priority).or_default()
+                } else if unit.is_pinned(&class) {
+                    &mut pinned
+                } else {
+                    continue;
+                };
+                tally.messages += unit.messages();
+                tally.tokens += unit.tokens();
+            }
+            prop_assert_eq!(plan.by_priority, by_priority);
+            prop_assert_eq!(plan.pinned, pinned);
+            prop_assert_eq!(plan.units, evicted);
+        }
+
+        #[test]
+        fn blocks_come_within_their_limits_by_their_oldest_units_and_no_further(
+            history in history(40), policy in policy(),
+        ) {
+            let metas = metas(&history);
+            let plan = plan_eviction(&metas, &policy, ANYTHING, now());
+            let units = group(&metas, &policy);
+            let fates = fates(&units, &policy, &plan);
+            prop_assert!(fates.iter().all(|(_, class, gone)| !gone || class.block.is_some()));
+            for (index, block) in policy.blocks.iter().enumerate() {
+                let of_block = fates.iter().filter(|(_, class, _)| class.block == Some(index));
+                let (gone, left): (Vec<_>, Vec<_>) = of_block.partition(|(_, _, gone)| *gone);
+                let Some(limit) = block.limit else {
+                    prop_assert!(gone.is_empty());
+                    continue;
+                };
+                let held: u64 = left.iter().map(|(unit, _, _)| unit.tokens()).sum();
+                let oldest_left = left
+                    .iter()
+                    .find(|(unit, class, _)| !unit.is_pinned(class))
+                    .map(|(unit, _, _)| unit.first());
+                prop_assert!(held <= limit || oldest_left.is_none(), "over its limit");
+                if let Some((newest, _, _)) = gone.last() {
+                    prop_assert!(held + newest.tokens() > limit, "one more than needed");
+                    prop_assert!(oldest_left.is_none_or(|oldest| newest.first() < oldest));
+                }
+            }
+        }
+
+        #[test]
+        fn the_least_important_go_first_and_of_equals_the_oldest_and_none_too_many(
+            history in history(40), policy in policy(), goal in goal(), fifo in any::<bool>(),
+        ) {
+            let metas = metas(&history);
+            let units = group(&metas, &policy);
+            let by_age = fifo || policy.blocks.is_empty();
+            let (planner, for_limits): (fn(&_, &_, _, _) -> _, _) = if fifo {
+                (plan_fifo_eviction, EvictionPlan::default())
+            } else {
+                (plan_eviction, plan_eviction(&metas, &policy, ANYTHING, now()))
+            };
+            let plan = planner(&metas, &policy, goal, now());
+            prop_assert!(for_limits.evict.iter().all(|place| plan.evict.contains(place)));
+            // In the order in which the goal takes them: what went before the goal is not looked at.
+            let gone_before = |unit: &Unit| for_limits.evict.contains(&metas[unit.first()].sequence);
+            let mut order: Vec<_> = fates(&units, &policy, &plan)
+                .into_iter()
+                .filter(|(unit, class, _)| !unit.is_pinned(class) && !gone_before(unit))
+                .collect();
+            if !by_age {
+                order.sort_by_key(|(unit, class, _)| (Reverse(class.priority), unit.first()));
+            }
+            let taken = order.iter().take_while(|(_, _, gone)| *gone).count();
+            prop_assert!(order[taken..].iter().all(|(_, _, gone)| !gone), "out of order");
+            if let Some((last, _, _)) = order[..taken].last() {
+                let put_back = Tally {
+                    messages: plan.left.messages + last.messages(),
+                    tokens: plan.left.tokens + last.tokens(),
+                };
+                prop_assert!(!goal.is_met_by(put_back), "one more than needed");
+            }
+        }
+    }
+}

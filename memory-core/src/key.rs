@@ -63,6 +63,18 @@ impl MemoryKey {
         Some((parts.next()??, parts.next()??, parts.next()??))
     }
 
+    /// The name of the lease on the memory, which writers take.
+    #[must_use]
+    pub fn lease_name(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of the lease that flushers of the memory take. No memory's key contains a `/`.
+    #[must_use]
+    pub fn flush_lease_name(&self) -> String {
+        format!("{}/flush", self.0)
+    }
+
     /// The memory id; of a key that ends in a hash, as much of it as is readable.
     #[must_use]
     pub fn memory_id(&self) -> String {

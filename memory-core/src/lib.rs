@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+// The generators name the crate as its users do, for `memory-flush` includes them.
+#[cfg(test)]
+extern crate self as memory_core;
+
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod context;
@@ -18,6 +22,8 @@ mod redact;
 mod resource;
 mod store;
 mod stored;
+#[cfg(test)]
+mod testkit;
 mod tokens;
 mod unit;
 mod write;

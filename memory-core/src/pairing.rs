@@ -139,3 +139,114 @@ impl PairingError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::message::{Role, ToolCall};
+    use crate::testkit::history;
+
+    fn call(ids: &[&str]) -> Message {
+        Message::calls(ids.iter().map(|id| ToolCall::function(*id, "f", "{}")))
+    }
+
+    fn result(id: &str) -> Message {
+        Message::tool_result(id, "r")
+    }
+
+    /// The rules as OpenAI and Anthropic write them, by splitting into turns.
+    fn is_valid(messages: &[Message]) -> bool {
+        let links: Vec<_> = messages.iter().map(Message::tool_link).collect();
+        let mut at = 0;
+        while at < links.len() {
+            let ToolLink::Calls(ids) = &links[at] else {
+                if matches!(links[at], ToolLink::Result(_)) {
+                    return false;
+                }
+                at += 1;
+                continue;
+            };
+            let results: Vec<_> = links[at + 1..]
+                .iter()
+                .map_while(|link| match link {
+                    ToolLink::Result(id) => Some(id.clone()),
+                    _ => None,
+                })
+                .collect();
+            let end = at + 1 + results.len();
+            let unique = |ids: &[Box<str>]| {
+                ids.iter().enumerate().all(|(index, id)| !id.is_empty() && !ids[..index].contains(id))
+            };
+            let all = ids.iter().all(|id| results.contains(id));
+            if !unique(ids)
+                || !unique(&results)
+                || !results.iter().all(|id| ids.contains(id))
+                || !(all || end == links.len())
+            {
+                return false;
+            }
+            at = end;
+        }
+        true
+    }
+
+    proptest! {
+        #[test]
+        fn the_check_agrees_with_the_rules_turn_by_turn(history in history(8)) {
+            let messages: Vec<_> = history.into_iter().map(|stored| stored.message).collect();
+            let verdict = check_pairing(&messages);
+            prop_assert_eq!(verdict.is_ok(), is_valid(&messages), "{:?}", verdict);
+        }
+
+        #[test]
+        fn the_error_names_the_first_message_that_is_wrong(history in history(20)) {
+            let messages: Vec<_> = history.into_iter().map(|stored| stored.message).collect();
+            if let Err(error) = check_pairing(&messages) {
+                prop_assert_eq!(check_pairing(&messages[..error.index()]), Ok(()));
+                prop_assert!(check_pairing(&messages[..=error.index()]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn each_broken_rule_has_its_own_error_with_a_mend() {
+        let cases: [(&[Message], &str); 5] = [
+            (&[call(&["a", "b"]), result("a"), Message::user("u")], "message 2 follows before call \"b\" of message 0"),
+            (&[result("a")], "message 0 answers call \"a\", which"),
+            (&[call(&["a"]), result("a"), result("a")], "message 2 answers call \"a\" a second time"),
+            (&[call(&["a", "a"])], "message 0 makes two calls with the id \"a\""),
+            (&[call(&[""])], "message 0 makes a call with an empty id"),
+        ];
+        for (messages, start) in cases {
+            let text = check_pairing(messages).unwrap_err().to_string();
+            assert!(text.starts_with(start), "{text}");
+            assert!(text.contains(": "), "no mend: {text}");
+        }
+    }
+
+    #[test]
+    fn parallel_calls_are_answered_together_in_any_order_or_open_at_the_end() {
+        assert_eq!(check_pairing(&[call(&["a", "b"]), result("b"), result("a"), Message::user("u")]), Ok(()));
+        assert_eq!(check_pairing(&[call(&["a", "b"]), result("b")]), Ok(()));
+        assert_eq!(check_pairing(&[call(&["a"]), call(&["b"]), result("b"), result("a")]).unwrap_err().index(), 1);
+    }
+
+    #[test]
+    fn ids_may_come_again_in_a_later_turn() {
+        let turn = [call(&["a"]), result("a")];
+        assert_eq!(check_pairing(turn.iter().chain(&turn)), Ok(()));
+    }
+
+    #[test]
+    fn the_older_function_api_is_checked_by_name() {
+        let mut calls = Message::assistant("");
+        calls.extra.insert("function_call".into(), json!({"name": "f", "arguments": "{}"}));
+        let answer = |name: &str| Message::new(Role::Function, "r").with_name(name);
+        assert_eq!(check_pairing(&[calls.clone(), answer("f"), calls.clone()]), Ok(()));
+        let error = check_pairing(&[calls, answer("g")]).unwrap_err();
+        assert_eq!(error, PairingError::WithoutCall { index: 1, call: "function_call:g".into() });
+    }
+}

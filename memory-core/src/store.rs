@@ -5,6 +5,7 @@ mod in_memory;
 
 use std::fmt::Debug;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,7 +31,7 @@ use crate::write::WriteId;
 /// 2. With a lease ([`Access::lease`]) whose token is lower than the newest that the memory has
 ///    seen, the write is refused with [`StoreErrorKind::Fenced`]; otherwise the newest is raised to
 ///    it. A store that shares the lease's [domain](Self::lease_domain) also refuses it where the
-///    lease is no longer live and this owner's.
+///    lease is no longer live and this owner's; its name is [`MemoryKey::lease_name`].
 /// 3. Without a lease, a store that shares the domain refuses the write with
 ///    [`StoreErrorKind::Locked`] while anybody holds a live lease on the memory. Another store
 ///    cannot know; there the caller takes the lease first.
@@ -224,8 +225,8 @@ impl Access {
 pub struct Append {
     /// Recognises a retry.
     pub write: WriteId,
-    /// The messages, in order; at least one.
-    pub messages: Vec<NewMessage>,
+    /// The messages, in order; at least one. Shared, for a batch may have to be sent again.
+    pub messages: Arc<[NewMessage]>,
     /// By what right.
     pub access: Access,
     /// How long the memory lives after this write; `None` for ever.
@@ -293,7 +294,8 @@ pub struct Splice {
     pub receipt: Option<FlushReceipt>,
     /// The tokens at which the next flush is worth its while.
     pub next_flush_at: Option<u64>,
-    /// The flusher's lease: tokens of flushers are fenced apart from those of writers.
+    /// The flusher's lease, named [`MemoryKey::flush_lease_name`]: checked like that of a writer,
+    /// and its tokens are fenced apart from those of writers.
     pub flusher: Option<LeaseProof>,
     /// By what right.
     pub access: Access,

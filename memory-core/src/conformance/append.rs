@@ -78,7 +78,7 @@ async fn messages_come_back_unchanged(subject: Subject) {
     parts.message.content =
         Some(Content::Parts(vec![serde_json::json!({"type": "text", "text": "é"})]));
     let sent = vec![call, result, parts, message("#")];
-    let append = Append { messages: sent.clone(), ..batch(writer(1).write(1), &["x"]) };
+    let append = Append { messages: sent.clone().into(), ..batch(writer(1).write(1), &["x"]) };
     subject.store.append(&k, append).await.unwrap();
     let page = subject.store.read(&k, crate::Read::default()).await.unwrap();
     for (index, (sent, stored)) in sent.into_iter().zip(&page.messages).enumerate() {

@@ -131,10 +131,10 @@ impl Memory {
         } else {
             Self::admit(&mut self.head.fence, lease)?;
             let first = self.head.last.plus(1);
-            for message in messages {
+            for message in messages.iter() {
                 self.head.last = self.head.last.plus(1);
-                self.head.counters.append(&message);
-                self.messages.insert(self.head.last, message.stored_at(self.head.last));
+                self.head.counters.append(message);
+                self.messages.insert(self.head.last, message.clone().stored_at(self.head.last));
             }
             self.writers
                 .insert(write.writer, LastWrite { number: write.number, first: Some(first) });

@@ -1,0 +1,155 @@
+//! Planning an eviction and a context window over 10,000 messages. The bar is 1 ms each.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use jiff::{SignedDuration, Timestamp};
+use memory_core::{
+    Block, ContentType, EvictionGoal, MessageId, MessageMeta, Policy, Priority, Sequence, ToolLink,
+    Units, check_pairing, plan_context, plan_eviction, trim_messages,
+};
+use memory_core::{EstimateCounter, Message, ToolCall};
+use uuid::Uuid;
+
+const MESSAGES: u64 = 10_000;
+
+/// A number that looks random and is the same in every run (SplitMix64).
+fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn now() -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_hours(480_000)
+}
+
+/// What agents write: turns of a question, one to three parallel calls with ids as OpenAI makes
+/// them, their results, sometimes another agent's word in between, and an answer; a fact now and
+/// then; one result in a hundred missing.
+fn history() -> Vec<MessageMeta> {
+    let mut metas: Vec<MessageMeta> = Vec::new();
+    let mut push = |link: ToolLink, content_type: ContentType, priority: Option<Priority>| {
+        let number = metas.len() as u64 + 1;
+        metas.push(MessageMeta {
+            sequence: Sequence::new(number),
+            id: MessageId::new(Uuid::from_u128(number.into())),
+            tokens: u32::try_from(mix(number) % 120 + 5).unwrap(),
+            priority,
+            content_type,
+            created_at: now() - SignedDuration::from_secs(i64::try_from(MESSAGES - number).unwrap_or(0)),
+            link,
+            closed: false,
+            summary: false,
+        });
+        number
+    };
+    push(ToolLink::None, ContentType::SystemPrompt, Some(Priority::CRITICAL));
+    let talk = || (ContentType::Conversation, None);
+    loop {
+        let (kind, priority) = talk();
+        let at = push(ToolLink::None, kind, priority);
+        if at >= MESSAGES {
+            break;
+        }
+        let dice = mix(at ^ 0xdead);
+        let ids: Vec<Box<str>> =
+            (0..1 + dice % 3).map(|n| format!("call_{:024x}", u128::from(mix(at + n))).into()).collect();
+        if dice % 10 < 7 {
+            push(ToolLink::Calls(ids.clone().into()), talk().0, None);
+            if dice % 50 < 10 {
+                push(ToolLink::None, talk().0, None);
+            }
+            for id in ids.into_iter().filter(|_| dice % 100 != 0) {
+                push(ToolLink::Result(id), talk().0, None);
+            }
+        }
+        push(ToolLink::None, talk().0, None);
+        if dice % 20 == 0 {
+            push(ToolLink::None, ContentType::ImportantFacts, Some(Priority::IMPORTANT));
+        }
+    }
+    metas.truncate(usize::try_from(MESSAGES).unwrap());
+    metas
+}
+
+fn policies(total: u64) -> [(&'static str, Policy); 3] {
+    use ContentType::{
+        HistoricalMessages, ImportantFacts, RecentContext, Summary, SystemPrompt, UserProfile,
+    };
+    let plain = Policy::with_max_tokens(total);
+    let block = |priority, types: &[ContentType], limit| Block {
+        priority: Priority::new(priority),
+        content_types: types.to_vec(),
+        limit,
+    };
+    let blocks = |limits: [Option<u64>; 3]| {
+        vec![
+            block(0, &[SystemPrompt, UserProfile], limits[0]),
+            block(1, &[RecentContext, ImportantFacts, Summary], limits[1]),
+            block(2, &[HistoricalMessages], limits[2]),
+        ]
+    };
+    let with = |blocks| Policy { blocks, recent_window: total / 5, ..plain.clone() };
+    [
+        ("no_blocks", plain.clone()),
+        ("blocks", with(blocks([None; 3]))),
+        ("limits", with(blocks([Some(500), Some(total / 4), Some(total / 2)]))),
+    ]
+}
+
+fn plan(c: &mut Criterion) {
+    let metas = history();
+    let total: u64 = metas.iter().map(|meta| u64::from(meta.tokens)).sum();
+    let mut group = c.benchmark_group("plan_10k");
+    group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
+    group.bench_function("group", |b| {
+        b.iter(|| Units::group(black_box(&metas), now(), Duration::from_mins(10)).len());
+    });
+    for (name, policy) in policies(total) {
+        let half = EvictionGoal::tokens(total / 2);
+        group.bench_function(BenchmarkId::new("eviction", name), |b| {
+            b.iter(|| plan_eviction(black_box(&metas), &policy, half, now()));
+        });
+        for (size, budget) in [("8k", 8_000), ("half", total / 2)] {
+            group.bench_function(BenchmarkId::new(format!("context_{size}"), name), |b| {
+                b.iter(|| plan_context(black_box(&metas), &policy, budget, now()));
+            });
+        }
+    }
+    group.finish();
+}
+
+/// With no store: counting, planning and moving the messages, down to 4,000 tokens.
+fn trim(c: &mut Criterion) {
+    let messages: Vec<Message> = (0..MESSAGES / 4)
+        .flat_map(|turn| {
+            let id = format!("call_{turn:024x}");
+            [
+                Message::user(format!("Can I move booking {turn} to another day?")),
+                Message::calls([ToolCall::function(&id, "booking", format!("{{\"id\":{turn}}}"))]),
+                Message::tool_result(&id, "Changes are free of charge until two days before."),
+                Message::assistant("Yes, until two days before, at no charge."),
+            ]
+        })
+        .collect();
+    let policy = Policy::with_max_tokens(4_000);
+    let mut group = c.benchmark_group("trim_10k");
+    group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
+    group.bench_function("estimate", |b| {
+        b.iter_batched(
+            || messages.clone(),
+            |messages| trim_messages(messages, &policy, &EstimateCounter, 4_000),
+            criterion::BatchSize::LargeInput,
+        );
+    });
+    group.bench_function("check_pairing", |b| {
+        b.iter(|| check_pairing(black_box(&messages)));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, plan, trim);
+criterion_main!(benches);

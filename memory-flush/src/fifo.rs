@@ -1,0 +1,21 @@
+//! The oldest first.
+
+use memory_core::plan_fifo_eviction;
+
+use crate::plan::FlushPlan;
+use crate::strategy::{FlushInput, FlushStrategy};
+
+/// Evicts the oldest units, whatever their priority; critical units and open calls stay.
+#[doc(alias = "simple_fifo")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fifo;
+
+impl FlushStrategy for Fifo {
+    fn name(&self) -> &'static str {
+        "fifo"
+    }
+
+    fn plan(&self, input: &FlushInput<'_>) -> FlushPlan {
+        input.evict(plan_fifo_eviction).0.into()
+    }
+}

@@ -1,0 +1,243 @@
+//! A summary in the place of the oldest.
+
+use memory_core::{EvictionGoal, Shortfall, Units, plan_eviction};
+
+use crate::plan::FlushPlan;
+use crate::strategy::{FlushInput, FlushStrategy, tally};
+
+/// Summarises what [`PriorityEviction`](crate::PriorityEviction) would evict.
+///
+/// - The goal leaves room for the summary ([`summary_tokens`]).
+/// - At least [`summarize_oldest_percent`] of the tokens that may go are summarised at once, so that
+///   summaries are rare.
+/// - An earlier summary always goes into the new one: there is never more than one, and summaries
+///   never nest.
+/// - Where a summary could be as large as what it replaces, the flush evicts instead: no flush makes
+///   a memory larger.
+///
+/// [`summary_tokens`]: memory_core::FlushSettings::summary_tokens
+/// [`summarize_oldest_percent`]: memory_core::FlushSettings::summarize_oldest_percent
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HybridSummary;
+
+impl FlushStrategy for HybridSummary {
+    fn name(&self) -> &'static str {
+        "hybrid_summary"
+    }
+
+    fn plan(&self, input: &FlushInput<'_>) -> FlushPlan {
+        let FlushInput { metas, policy, settings, now, .. } = *input;
+        let (plain, goal) = input.evict(plan_eviction);
+        if plain.evict.is_empty() {
+            return plain.into();
+        }
+        let before = input.before();
+        let may_go = before.tokens.saturating_sub(plain.pinned.tokens);
+        let at_least = percent_of(may_go, settings.summarize_oldest_percent);
+        let goal = EvictionGoal {
+            tokens: goal
+                .tokens
+                .saturating_sub(settings.summary_tokens)
+                .min(before.tokens.saturating_sub(at_least)),
+            messages: goal.messages.map(|messages| messages.saturating_sub(1)),
+        };
+        let mut summarise = plan_eviction(metas, policy, goal, now).evict;
+        let planned = summarise.len();
+        let units = Units::group(metas, now, policy.open_call_timeout);
+        let classes = units.classify(policy);
+        let earlier = units.iter().zip(&classes).filter(|(unit, class)| !unit.is_pinned(class));
+        for meta in earlier.flat_map(|(unit, _)| units.members(unit)).filter(|meta| meta.summary) {
+            // Only what was planned is sorted; there is at most a handful of earlier summaries.
+            let place = meta.sequence;
+            if summarise.get(..planned).is_some_and(|planned| planned.binary_search(&place).is_err()) {
+                summarise.push(place);
+            }
+        }
+        summarise.sort_unstable();
+        let plan = FlushPlan::new(input, Vec::new(), summarise);
+        let replaced = || {
+            metas.iter().filter(|meta| plan.summarise.binary_search(&meta.sequence).is_ok())
+        };
+        let anything_new = replaced().any(|meta| !meta.summary);
+        if !anything_new || tally(replaced()).tokens <= settings.summary_tokens {
+            return plain.into();
+        }
+        FlushPlan {
+            shortfall: plan.shortfall.map(|_| plain.shortfall.unwrap_or(Shortfall::SummaryTooLarge)),
+            ..plan
+        }
+    }
+}
+
+/// A percentage, rounded up.
+fn percent_of(tokens: u64, percent: u8) -> u64 {
+    let share = (u128::from(tokens) * u128::from(percent)).div_ceil(100);
+    u64::try_from(share).unwrap_or(u64::MAX).min(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use memory_core::{EvictionPlan, FlushSettings, Policy, Tally};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fifo::Fifo;
+    use crate::plan::validate_plan;
+    use crate::priority::PriorityEviction;
+    use crate::strategy::target_of;
+    use crate::testkit::{history, metas, now, policy};
+
+    fn settings() -> impl Strategy<Value = FlushSettings> {
+        (0.1..1.0_f64, 0.1..0.95_f64, 1..200_u64, 1..=100_u8).prop_map(
+            |(summarize_threshold, part, summary_tokens, summarize_oldest_percent)| FlushSettings {
+                summarize_threshold,
+                flush_target: summarize_threshold * part,
+                summary_tokens,
+                summarize_oldest_percent,
+                min_messages: 10,
+            },
+        )
+    }
+
+    fn strategy() -> impl Strategy<Value = &'static dyn FlushStrategy> {
+        prop_oneof![
+            Just(&Fifo as &dyn FlushStrategy),
+            Just(&PriorityEviction as _),
+            Just(&HybridSummary as _)
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_plans_of_all_strategies_are_valid(
+            history in history(40), policy in policy(), settings in settings(), strategy in strategy(),
+        ) {
+            let metas = metas(&history);
+            let plan = strategy.plan(&FlushInput::new(&metas, &policy, &settings, now()));
+            prop_assert_eq!(validate_plan(&plan, &metas, &policy, now()), Ok(()));
+            prop_assert!(plan.evict.is_sorted_by(|a, b| a < b));
+            prop_assert!(plan.summarise.is_sorted_by(|a, b| a < b));
+        }
+
+        #[test]
+        fn a_plan_comes_down_to_its_target_or_states_why_not(
+            history in history(40), policy in policy(), settings in settings(), strategy in strategy(),
+        ) {
+            let metas = metas(&history);
+            let input = FlushInput::new(&metas, &policy, &settings, now());
+            let plan = strategy.plan(&input);
+            if metas.is_empty() {
+                prop_assert_eq!(plan.shortfall, Some(Shortfall::Empty));
+            } else {
+                prop_assert_eq!(plan.shortfall.is_none(), input.target.is_met_by(plan.after));
+            }
+        }
+
+        #[test]
+        fn a_plan_never_makes_a_memory_larger(
+            history in history(40), policy in policy(), settings in settings(), strategy in strategy(),
+        ) {
+            let metas = metas(&history);
+            let input = FlushInput::new(&metas, &policy, &settings, now());
+            let plan = strategy.plan(&input);
+            if plan.is_empty() {
+                prop_assert_eq!(plan.after, input.before());
+            } else {
+                prop_assert!(plan.after.tokens < input.before().tokens);
+            }
+        }
+
+        #[test]
+        fn a_summary_takes_in_every_earlier_one_and_something_new_and_enough_of_it(
+            history in history(40), policy in policy(), settings in settings(),
+        ) {
+            let metas = metas(&history);
+            let input = FlushInput::new(&metas, &policy, &settings, now());
+            let plan = HybridSummary.plan(&input);
+            if plan.summarise.is_empty() {
+                return Ok(());
+            }
+            prop_assert!(plan.evict.is_empty());
+            let units = Units::group(&metas, now(), policy.open_call_timeout);
+            let classes = units.classify(&policy);
+            let (mut free, mut taken, mut new) = (0, 0, 0);
+            for (unit, _) in units.iter().zip(&classes).filter(|(unit, class)| !unit.is_pinned(class)) {
+                let first = units.members(unit).next().unwrap();
+                free += unit.tokens();
+                if plan.summarise.contains(&first.sequence) {
+                    taken += unit.tokens();
+                    new += u32::from(!first.summary);
+                } else {
+                    prop_assert!(!first.summary, "an earlier summary is left beside the new one");
+                }
+            }
+            prop_assert!(new > 0);
+            prop_assert!(taken * 100 >= free * u64::from(settings.summarize_oldest_percent));
+        }
+
+        #[test]
+        fn what_would_be_evicted_is_summarised(
+            history in history(40), policy in policy(), settings in settings(),
+        ) {
+            let metas = metas(&history);
+            let input = FlushInput::new(&metas, &policy, &settings, now());
+            let (plain, hybrid) = (PriorityEviction.plan(&input), HybridSummary.plan(&input));
+            if hybrid.summarise.is_empty() {
+                prop_assert_eq!(hybrid, plain);
+            } else {
+                prop_assert!(plain.evict.iter().all(|place| hybrid.summarise.contains(place)));
+            }
+        }
+
+        #[test]
+        fn what_cannot_help_is_not_evicted(
+            history in history(40), policy in policy(), settings in settings(), strategy in strategy(),
+        ) {
+            // Where pinned messages alone are over the target, its share of the room above them
+            // stays filled, or nearly: one unit more would be over it.
+            let metas = metas(&history);
+            let policy = Policy { message_limit: None, blocks: Vec::new(), ..policy };
+            let input = FlushInput::new(&metas, &policy, &settings, now());
+            let EvictionPlan { pinned, .. } =
+                plan_eviction(&metas, &policy, EvictionGoal::tokens(0), now());
+            let plan = strategy.plan(&input);
+            let target = target_of(&policy, &settings).tokens;
+            if pinned.tokens <= target || !plan.summarise.is_empty() {
+                return Ok(());
+            }
+            let room = policy.max_tokens.saturating_sub(pinned.tokens);
+            let goal = pinned.tokens + room * target / policy.max_tokens;
+            let largest = Units::group(&metas, now(), policy.open_call_timeout)
+                .iter().map(memory_core::Unit::tokens).max().unwrap_or(0);
+            prop_assert!(plan.after.tokens <= goal.max(pinned.tokens) || plan.evict.is_empty());
+            prop_assert!(plan.evict.is_empty() || plan.after.tokens + largest > goal);
+            prop_assert!(plan.shortfall.is_some());
+        }
+    }
+
+    #[test]
+    fn pinned_messages_over_the_target_leave_the_talk_its_share_of_the_rest() {
+        use memory_core::{Message, MessageId, NewMessage, Priority, Sequence};
+        let message = |number: u64, tokens, priority| {
+            NewMessage {
+                id: MessageId::new(uuid::Uuid::from_u128(number.into())),
+                message: Message::user("u"),
+                tokens,
+                priority,
+                content_type: memory_core::ContentType::Conversation,
+                created_at: Timestamp::UNIX_EPOCH,
+            }
+            .stored_at(Sequence::new(number))
+            .meta
+        };
+        let mut metas = vec![message(1, 5_000, Some(Priority::CRITICAL))];
+        metas.extend((2..=31).map(|number| message(number, 100, None)));
+        let policy = Policy::with_max_tokens(8_000);
+        let settings = FlushSettings::for_budget(8_000);
+        let input = FlushInput::new(&metas, &policy, &settings, Timestamp::UNIX_EPOCH);
+        let plan = Fifo.plan(&input);
+        assert_eq!(plan.after, Tally { messages: 16, tokens: 6_500 });
+        assert_eq!(plan.shortfall, Some(Shortfall::Critical));
+    }
+}

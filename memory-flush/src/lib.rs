@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+
+mod chain;
+mod fifo;
+mod gate;
+mod hybrid;
+mod plan;
+mod priority;
+mod rule_based;
+mod splice;
+mod strategy;
+mod summarize;
+#[cfg(test)]
+mod testcount;
+#[cfg(test)]
+#[path = "../../memory-core/src/testkit.rs"]
+mod testkit;
+mod truncate;
+
+pub use chain::{Declined, FallbackChain, Summary, Timer};
+pub use fifo::Fifo;
+pub use gate::{Gate, NotDue, flush_due, next_flush_at};
+pub use hybrid::HybridSummary;
+pub use memory_core::{FlushSettings, SettingsError};
+pub use plan::{FlushPlan, PlanError, validate_plan};
+pub use priority::PriorityEviction;
+pub use rule_based::{RuleBasedSummarizer, rule_based_summary};
+pub use splice::{FlushRecord, WrittenSummary, splice_for, summary_message};
+pub use strategy::{FlushInput, FlushStrategy};
+pub use summarize::{
+    Rejected, SummarizeError, Summarizer, SummaryRequest, accept_summary, from_fn,
+};
+pub use truncate::truncate_to_tokens;

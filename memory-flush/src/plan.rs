@@ -1,0 +1,238 @@
+//! What a flush does, and whether it may.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use memory_core::{
+    EvictionPlan, MessageMeta, Policy, Sequence, Shortfall, Tally, UnitState, Units,
+};
+
+use crate::strategy::{FlushInput, tally};
+
+/// What a flush evicts, and what it replaces by a summary.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FlushPlan {
+    /// The places to evict.
+    pub evict: Vec<Sequence>,
+    /// The places that one summary replaces.
+    pub summarise: Vec<Sequence>,
+    /// What is left afterwards, with a summary of the greatest size that it may have.
+    pub after: Tally,
+    /// Why the flush does not come down to its target, if it does not.
+    pub shortfall: Option<Shortfall>,
+}
+
+impl FlushPlan {
+    /// A plan of a strategy of your own; what it leaves is worked out from the input, and if that is
+    /// more than the target, the strategy's choice is stated as the reason.
+    #[must_use]
+    pub fn new(input: &FlushInput<'_>, evict: Vec<Sequence>, summarise: Vec<Sequence>) -> Self {
+        let places = |places: &[Sequence]| places.iter().copied().collect::<HashSet<_>>();
+        let (evicted, replaced) = (places(&evict), places(&summarise));
+        let kept = |meta: &&MessageMeta| {
+            !evicted.contains(&meta.sequence) && !replaced.contains(&meta.sequence)
+        };
+        let mut after = tally(input.metas.iter().filter(kept));
+        if !summarise.is_empty() {
+            after.messages += 1;
+            after.tokens = after.tokens.saturating_add(input.settings.summary_tokens);
+        }
+        let shortfall = if input.metas.is_empty() {
+            Some(Shortfall::Empty)
+        } else {
+            (!input.target.is_met_by(after)).then_some(Shortfall::Strategy)
+        };
+        Self { evict, summarise, after, shortfall }
+    }
+
+    /// Whether it changes nothing.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.evict.is_empty() && self.summarise.is_empty()
+    }
+}
+
+impl From<EvictionPlan> for FlushPlan {
+    fn from(plan: EvictionPlan) -> Self {
+        let empty = plan.left.messages == 0 && plan.evict.is_empty();
+        Self {
+            evict: plan.evict,
+            summarise: Vec::new(),
+            after: plan.left,
+            shortfall: if empty { Some(Shortfall::Empty) } else { plan.shortfall },
+        }
+    }
+}
+
+/// Refuses a plan that would break a promise: that critical messages stay (P4), and that calls of
+/// tools stay whole, and untouched while they are open (P5).
+///
+/// # Errors
+/// The first thing that is wrong with the plan.
+pub fn validate_plan(
+    plan: &FlushPlan,
+    metas: &[MessageMeta],
+    policy: &Policy,
+    now: Timestamp,
+) -> Result<(), PlanError> {
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Fate {
+        Kept,
+        Evicted,
+        Summarised,
+    }
+    let mut fates = vec![Fate::Kept; metas.len()];
+    let evicted = plan.evict.iter().map(|place| (*place, Fate::Evicted));
+    let summarised = plan.summarise.iter().map(|place| (*place, Fate::Summarised));
+    for (place, fate) in evicted.chain(summarised) {
+        let at = metas.binary_search_by_key(&place, |meta| meta.sequence);
+        let Some(old) = at.ok().and_then(|at| fates.get_mut(at)) else {
+            return Err(PlanError::Unknown { place });
+        };
+        if *old != Fate::Kept {
+            return Err(PlanError::Doubled { place });
+        }
+        *old = fate;
+    }
+    let fate_of = |meta: &MessageMeta| {
+        let at = metas.binary_search_by_key(&meta.sequence, |meta| meta.sequence);
+        at.ok().and_then(|at| fates.get(at)).copied().unwrap_or(Fate::Kept)
+    };
+    let units = Units::group(metas, now, policy.open_call_timeout);
+    let classes = units.classify(policy);
+    for (unit, class) in units.iter().zip(&classes) {
+        let mut members = units.members(unit).map(|meta| (meta.sequence, fate_of(meta)));
+        let Some((first, fate)) = members.next() else { continue };
+        if let Some((other, _)) = members.find(|(_, other)| *other != fate) {
+            return Err(PlanError::Split { first, other });
+        }
+        if fate == Fate::Kept {
+            continue;
+        }
+        if class.priority.is_critical() {
+            return Err(PlanError::Critical { place: first });
+        }
+        if unit.state() == UnitState::Open {
+            return Err(PlanError::OpenCall { place: first });
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// A place where no message stands.
+    #[error("the plan names place {place}, where there is no message: name places of its input only")]
+    Unknown {
+        /// The place.
+        place: Sequence,
+    },
+    /// A place that is named twice.
+    #[error("the plan names place {place} twice: evict or summarise each message once")]
+    Doubled {
+        /// The place.
+        place: Sequence,
+    },
+    /// A critical unit would go.
+    #[error("the plan takes the critical message at place {place}: leave critical messages")]
+    Critical {
+        /// The place of its first message.
+        place: Sequence,
+    },
+    /// An open call would go.
+    #[error(
+        "the plan takes the call at place {place}, whose result is still awaited: leave open calls"
+    )]
+    OpenCall {
+        /// The place of the call.
+        place: Sequence,
+    },
+    /// A unit would be torn.
+    #[error(
+        "the plan tears places {first} and {other} apart, a call and its result: \
+         evict, summarise or keep both"
+    )]
+    Split {
+        /// The place of the call.
+        first: Sequence,
+        /// A place of its unit with another fate.
+        other: Sequence,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testkit::{history, metas, now, policy};
+
+    fn plan(evict: Vec<Sequence>, summarise: Vec<Sequence>) -> FlushPlan {
+        FlushPlan { evict, summarise, ..FlushPlan::default() }
+    }
+
+    /// Units that may go and such that may not, each as its places.
+    fn by_fate(metas: &[MessageMeta], policy: &Policy) -> (Vec<Vec<Sequence>>, Vec<Vec<Sequence>>) {
+        let units = Units::group(metas, now(), policy.open_call_timeout);
+        let (mut free, mut pinned) = (Vec::new(), Vec::new());
+        for (unit, class) in units.iter().zip(units.classify(policy)) {
+            let places = units.members(unit).map(|meta| meta.sequence).collect();
+            if unit.is_pinned(&class) { pinned.push(places) } else { free.push(places) }
+        }
+        (free, pinned)
+    }
+
+    proptest! {
+        #[test]
+        fn any_choice_of_whole_units_that_may_go_is_accepted(
+            history in history(30), policy in policy(), picks in prop::collection::vec(0..3_u8, 30),
+        ) {
+            let metas = metas(&history);
+            let mut chosen = plan(vec![], vec![]);
+            for (unit, pick) in by_fate(&metas, &policy).0.into_iter().zip(picks).rev() {
+                match pick {
+                    0 => chosen.evict.extend(unit),
+                    1 => chosen.summarise.extend(unit),
+                    _ => {}
+                }
+            }
+            prop_assert_eq!(validate_plan(&chosen, &metas, &policy, now()), Ok(()));
+        }
+
+        #[test]
+        fn a_plan_that_breaks_a_promise_is_refused(
+            history in history(30), policy in policy(), pick in any::<prop::sample::Index>(),
+        ) {
+            let metas = metas(&history);
+            let (free, pinned) = by_fate(&metas, &policy);
+            let verdict = |evict: &[Sequence], summarise: &[Sequence]| {
+                validate_plan(&plan(evict.to_vec(), summarise.to_vec()), &metas, &policy, now())
+            };
+            if !pinned.is_empty() {
+                let unit = pick.get(&pinned);
+                for error in [verdict(unit, &[]).unwrap_err(), verdict(&[], unit).unwrap_err()] {
+                    let pinned = [
+                        PlanError::Critical { place: unit[0] },
+                        PlanError::OpenCall { place: unit[0] },
+                    ];
+                    prop_assert!(pinned.contains(&error));
+                }
+            }
+            for unit in free.iter().filter(|unit| unit.len() > 1) {
+                let split = Err(PlanError::Split { first: unit[0], other: unit[1] });
+                prop_assert_eq!(verdict(&unit[1..], &[]), split);
+                prop_assert_eq!(verdict(&unit[..1], &unit[1..]), split);
+            }
+            if !free.is_empty() {
+                let unit = pick.get(&free);
+                let doubled = Err(PlanError::Doubled { place: unit[0] });
+                prop_assert_eq!(verdict(unit, unit), doubled);
+                prop_assert_eq!(verdict(&[unit[0], unit[0]], &[]), doubled);
+            }
+            let nowhere = Sequence::new(9_999);
+            prop_assert_eq!(verdict(&[nowhere], &[]), Err(PlanError::Unknown { place: nowhere }));
+        }
+    }
+}

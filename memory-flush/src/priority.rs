@@ -1,0 +1,21 @@
+//! The least important first.
+
+use memory_core::plan_eviction;
+
+use crate::plan::FlushPlan;
+use crate::strategy::{FlushInput, FlushStrategy};
+
+/// Evicts what is over the limits of the priority blocks, then the least important units, the oldest
+/// first among equals; see [`plan_eviction`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PriorityEviction;
+
+impl FlushStrategy for PriorityEviction {
+    fn name(&self) -> &'static str {
+        "priority"
+    }
+
+    fn plan(&self, input: &FlushInput<'_>) -> FlushPlan {
+        input.evict(plan_eviction).0.into()
+    }
+}

@@ -1,0 +1,151 @@
+//! What a flush is to do: the trait that strategies implement, and what they are given.
+
+use std::fmt::Debug;
+
+use jiff::Timestamp;
+use memory_core::{
+    EvictionGoal, EvictionPlan, FlushSettings, MessageMeta, Policy, Tally,
+};
+
+use crate::plan::FlushPlan;
+
+/// Decides what a flush evicts and what it summarises.
+///
+/// # Correctness
+/// Pure: the plan follows from the input alone, without a clock, randomness or I/O, for a flush that
+/// loses a race is planned again. A plan takes units whole, and neither critical nor open ones;
+/// [`validate_plan`](crate::validate_plan) refuses any other. It is made on the task that flushes
+/// and must not block.
+///
+/// ```
+/// use memory_core::Units;
+/// use memory_flush::{FlushInput, FlushPlan, FlushStrategy};
+///
+/// /// Forgets everything but the critical and the open.
+/// #[derive(Debug)]
+/// struct Forget;
+///
+/// impl FlushStrategy for Forget {
+///     fn name(&self) -> &str {
+///         "forget"
+///     }
+///
+///     fn plan(&self, input: &FlushInput<'_>) -> FlushPlan {
+///         let units = Units::group(input.metas, input.now, input.policy.open_call_timeout);
+///         let classes = units.classify(input.policy);
+///         let evict = units
+///             .iter()
+///             .zip(&classes)
+///             .filter(|(unit, class)| !unit.is_pinned(class))
+///             .flat_map(|(unit, _)| units.members(unit))
+///             .map(|meta| meta.sequence)
+///             .collect();
+///         FlushPlan::new(input, evict, Vec::new())
+///     }
+/// }
+/// ```
+pub trait FlushStrategy: Debug + Send + Sync + 'static {
+    /// The name that resources and receipts know it by.
+    fn name(&self) -> &str;
+
+    /// Plans a flush.
+    fn plan(&self, input: &FlushInput<'_>) -> FlushPlan;
+}
+
+/// What a flush is planned from: metadata alone.
+#[derive(Debug, Clone, Copy)]
+pub struct FlushInput<'a> {
+    /// Everything but the text of all messages, in ascending order of places.
+    pub metas: &'a [MessageMeta],
+    /// The rules of the memory.
+    pub policy: &'a Policy,
+    /// The numbers of the strategy.
+    pub settings: &'a FlushSettings,
+    /// How far to come down.
+    pub target: EvictionGoal,
+    /// The time, which decides which calls are abandoned.
+    pub now: Timestamp,
+}
+
+impl<'a> FlushInput<'a> {
+    /// The input of a flush that comes down to the target of the settings.
+    #[must_use]
+    pub fn new(
+        metas: &'a [MessageMeta],
+        policy: &'a Policy,
+        settings: &'a FlushSettings,
+        now: Timestamp,
+    ) -> Self {
+        Self { metas, policy, settings, target: target_of(policy, settings), now }
+    }
+
+    /// The same input with another target, for a flush by hand.
+    #[must_use]
+    pub const fn with_target(mut self, target: EvictionGoal) -> Self {
+        self.target = target;
+        self
+    }
+
+    /// What is there before the flush.
+    #[must_use]
+    pub fn before(&self) -> Tally {
+        tally(self.metas)
+    }
+
+    /// Plans an eviction down to the target, and says how far that is.
+    ///
+    /// Where critical messages and open calls alone are over the target, it cannot be reached, and
+    /// to evict everything else would not help. The target's share is then taken of the room above
+    /// them: with a budget of 8,000, a target of 4,000 and 5,000 that have to stay, the flush comes
+    /// down to 6,500. The plan states the shortfall all the same.
+    pub(crate) fn evict(
+        &self,
+        plan: impl Fn(&[MessageMeta], &Policy, EvictionGoal, Timestamp) -> EvictionPlan,
+    ) -> (EvictionPlan, EvictionGoal) {
+        let whole = plan(self.metas, self.policy, self.target, self.now);
+        let goal = self.reachable(whole.pinned);
+        if goal == self.target {
+            return (whole, goal);
+        }
+        let mut spared = plan(self.metas, self.policy, goal, self.now);
+        spared.shortfall = whole.shortfall;
+        (spared, goal)
+    }
+
+    fn reachable(&self, pinned: Tally) -> EvictionGoal {
+        let Self { policy, target, .. } = self;
+        EvictionGoal {
+            tokens: above(pinned.tokens, target.tokens, policy.max_tokens),
+            messages: target.messages.map(|messages| {
+                above(pinned.messages, messages, policy.message_limit.unwrap_or(messages))
+            }),
+        }
+    }
+}
+
+/// The target, or its share of the room above what is pinned where that alone is over it.
+fn above(pinned: u64, target: u64, limit: u64) -> u64 {
+    if pinned <= target || limit == 0 {
+        return target;
+    }
+    let room = limit.saturating_sub(pinned);
+    let share = u128::from(room) * u128::from(target.min(limit)) / u128::from(limit);
+    pinned.saturating_add(u64::try_from(share).unwrap_or(u64::MAX))
+}
+
+/// The target of the settings for a memory of this policy.
+pub(crate) fn target_of(policy: &Policy, settings: &FlushSettings) -> EvictionGoal {
+    EvictionGoal {
+        tokens: settings.target_tokens(policy.max_tokens),
+        messages: policy.message_limit.map(|limit| settings.target_tokens(limit)),
+    }
+}
+
+/// The messages and their tokens.
+pub(crate) fn tally<'m>(metas: impl IntoIterator<Item = &'m MessageMeta>) -> Tally {
+    let mut tally = Tally::default();
+    for meta in metas {
+        tally.add(meta.tokens);
+    }
+    tally
+}

@@ -1,0 +1,161 @@
+//! Cutting a text to a number of tokens, and saying so.
+
+use memory_core::TokenCounter;
+
+/// The text, or as much of its beginning as fits with a note of how many tokens are left out.
+///
+/// The result never has more than `max_tokens`, and the cut is between characters. Where not even
+/// the note fits, nothing is left.
+///
+/// ```
+/// use memory_core::EstimateCounter;
+/// use memory_flush::truncate_to_tokens;
+///
+/// let text = "All work and no play makes Jack a dull boy. ".repeat(10);
+/// let cut = truncate_to_tokens(&text, 20, &EstimateCounter);
+/// assert_eq!(cut, "All work and no play makes Jack a dull boy. All work [... 96 tokens left out]");
+/// ```
+#[must_use]
+pub fn truncate_to_tokens(text: &str, max_tokens: u64, counter: &dyn TokenCounter) -> String {
+    Excerpt::of(text.into()).cut(max_tokens, counter)
+}
+
+/// A text of which some tokens may be left out already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Excerpt {
+    text: String,
+    left_out: u64,
+}
+
+const NOTE: (&str, &str) = ("[... ", " tokens left out]");
+
+impl Excerpt {
+    /// A whole text.
+    pub(crate) const fn of(text: String) -> Self {
+        Self { text, left_out: 0 }
+    }
+
+    /// A text that may have been cut before: a further cut counts on.
+    pub(crate) fn reread(text: &str) -> Self {
+        let cut = text.strip_suffix(NOTE.1).and_then(|text| {
+            let (text, count) = text.rsplit_once(NOTE.0)?;
+            Some(Self { text: text.trim_end().into(), left_out: count.parse().ok()? })
+        });
+        cut.unwrap_or_else(|| Self::of(text.into()))
+    }
+
+    /// Its tokens, with the note if there is one.
+    pub(crate) fn tokens(&self, counter: &dyn TokenCounter) -> u64 {
+        counter.count(&self.with_note(&self.text, self.left_out)) as u64
+    }
+
+    /// As much of it as fits, with a note of what does not.
+    pub(crate) fn cut(&self, max_tokens: u64, counter: &dyn TokenCounter) -> String {
+        let fits = |text: &String| counter.count(text) as u64 <= max_tokens;
+        let whole = self.with_note(&self.text, self.left_out);
+        if fits(&whole) {
+            return whole;
+        }
+        let total = counter.count(&self.text) as u64;
+        let cut_at = |end: usize| {
+            let end = self.text.floor_char_boundary(end);
+            let text = self.text.get(..end).unwrap_or_default().trim_end();
+            let left_out = total.saturating_sub(counter.count(text) as u64);
+            Some(self.with_note(text, self.left_out.saturating_add(left_out.max(1)))).filter(fits)
+        };
+        let Some(mut best) = cut_at(0) else { return String::new() };
+        // Gallop first: the work depends on the limit and not on the length of the text.
+        let length = self.text.len();
+        let (mut fitting, mut step) = (0_usize, 64_usize);
+        let mut too_long = loop {
+            let end = fitting.saturating_add(step).min(length);
+            match cut_at(end) {
+                Some(cut) if end < length => (best, fitting, step) = (cut, end, step * 2),
+                _ => break end,
+            }
+        };
+        while too_long - fitting > 1 {
+            let middle = fitting.midpoint(too_long);
+            match cut_at(middle) {
+                Some(cut) => (best, fitting) = (cut, middle),
+                None => too_long = middle,
+            }
+        }
+        best
+    }
+
+    fn with_note(&self, text: &str, left_out: u64) -> String {
+        debug_assert!(text.len() <= self.text.len());
+        match left_out {
+            0 => text.into(),
+            _ if text.is_empty() => format!("{}{left_out}{}", NOTE.0, NOTE.1),
+            _ => format!("{text} {}{left_out}{}", NOTE.0, NOTE.1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testcount::{Count, counter};
+
+    proptest! {
+        #[test]
+        fn a_cut_text_is_never_over_its_limit_and_a_text_that_fits_is_not_cut(
+            text in "(\\PC|[a-z ]){0,300}", limit in 0..120_u64, counter in counter(),
+        ) {
+            let cut = truncate_to_tokens(&text, limit, &*counter);
+            prop_assert!(counter.count(&cut) as u64 <= limit);
+            prop_assert_eq!(cut == text, counter.count(&text) as u64 <= limit || text.is_empty());
+        }
+
+        #[test]
+        fn what_is_left_is_a_beginning_and_the_note_says_how_much_is_not(
+            text in "[a-z日本]{1,300}", limit in 0..120_u64,
+        ) {
+            let cut = truncate_to_tokens(&text, limit, &Count::Chars);
+            if cut == text || cut.is_empty() {
+                return Ok(());
+            }
+            let Excerpt { text: beginning, left_out } = Excerpt::reread(&cut);
+            prop_assert!(text.starts_with(&beginning));
+            prop_assert_eq!(left_out as usize, text.chars().count() - beginning.chars().count());
+            // No more would have fitted, but for a count that is one digit longer.
+            prop_assert!(limit as usize - cut.chars().count() <= 2);
+        }
+
+        #[test]
+        fn cutting_again_counts_on(text in "[a-z]{200,300}", first in 40..150_u64, second in 30..150_u64) {
+            let once = truncate_to_tokens(&text, first, &Count::Chars);
+            let twice = Excerpt::reread(&once).cut(second, &Count::Chars);
+            let Excerpt { text: beginning, left_out } = Excerpt::reread(&twice);
+            prop_assert_eq!(beginning.len() as u64 + left_out, text.len() as u64);
+            prop_assert_eq!(twice.matches("left out").count(), 1);
+        }
+    }
+
+    #[test]
+    fn the_work_depends_on_the_limit_and_not_on_the_length() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        #[derive(Debug, Default)]
+        struct Metered(AtomicUsize);
+        impl TokenCounter for Metered {
+            fn name(&self) -> &'static str {
+                "metered"
+            }
+            fn count(&self, text: &str) -> usize {
+                self.0.fetch_add(text.len(), Ordering::Relaxed);
+                text.len()
+            }
+        }
+        let counter = Metered::default();
+        let text = "a".repeat(1_000_000);
+        let cut = truncate_to_tokens(&text, 500, &counter);
+        assert_eq!(cut.len(), 500);
+        let counted = counter.0.into_inner();
+        assert!(counted < 2 * text.len() + 100_000, "{counted} bytes were counted");
+    }
+}

@@ -1,0 +1,361 @@
+//! Appending: the path that every message takes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use memory_core::{
+    Access, Append, Appended, Clear, Counters, Entry, LeaseProof, NewMessage, Role, Splice,
+    StoreError, StoreErrorKind, WriteId,
+};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::error::MemoryError;
+use crate::flush::{self, Trigger};
+use crate::instance::{Inner, MemoryInstance};
+use crate::rules::FlushMode;
+use crate::telemetry::Operation;
+
+/// A batch that is ready to be sent: redacted, classified, counted, and under an id by which the
+/// store recognises it, so that it can be sent any number of times and is appended once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PreparedAppend {
+    append: Append,
+}
+
+impl PreparedAppend {
+    /// The id by which the store recognises it.
+    #[must_use]
+    pub const fn write(&self) -> WriteId {
+        self.append.write
+    }
+
+    /// The messages.
+    #[must_use]
+    pub fn messages(&self) -> &[NewMessage] {
+        &self.append.messages
+    }
+}
+
+impl MemoryInstance {
+    /// Appends a message.
+    ///
+    /// The message is redacted, classified and counted first; then one atomic step of the store
+    /// appends it. When this returns it is as durable as the store's configuration says, and is in
+    /// the history exactly once. It never waits for a summariser.
+    ///
+    /// # Errors
+    /// [`MemoryError::TooLarge`] for a message over the whole budget, unless it is the result of a
+    /// tool: its call is in the memory already and must not stay open.
+    /// [`MemoryError::Append`] for what went wrong at the store or in line for the lease, within the
+    /// resource's `lock.wait_timeout`; [`MemoryError::into_prepared`] gives back what can be
+    /// [sent](Self::send) again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the message appended or not, never half. Appending the same
+    /// message again after that may double it; [`prepare`](Self::prepare) and [`send`](Self::send)
+    /// cannot.
+    #[doc(alias = "AppendAsync")]
+    pub async fn append(&self, entry: impl Into<Entry>) -> Result<Appended, MemoryError> {
+        self.append_all([entry.into()]).await
+    }
+
+    /// Appends a batch: contiguous, in order, all or nothing.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); [`MemoryError::EmptyBatch`].
+    ///
+    /// # Cancel safety
+    /// As [`append`](Self::append).
+    pub async fn append_all<E: Into<Entry>>(
+        &self,
+        entries: impl IntoIterator<Item = E>,
+    ) -> Result<Appended, MemoryError> {
+        self.writable("append to")?;
+        let messages = self.inner.admit(entries)?;
+        let write = self.inner.writers.take(&self.inner.backend.ids);
+        let prepared = PreparedAppend { append: append_of(&self.inner, write, messages) };
+        let appended = self.send_as_is(&prepared, None).await?;
+        self.inner.writers.put_back(write);
+        Ok(appended)
+    }
+
+    /// Readies a batch that can be sent more than once, under an id of this instance's own.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append), of what is known without the store.
+    pub fn prepare<E: Into<Entry>>(
+        &self,
+        entries: impl IntoIterator<Item = E>,
+    ) -> Result<PreparedAppend, MemoryError> {
+        let write = self.inner.backend.ids.writer().write(1);
+        self.prepare_as(write, entries)
+    }
+
+    /// Readies a batch under an id of the caller's, such as
+    /// [`WriterId::named`](memory_core::WriterId::named) and the offset in a log: after a crash of
+    /// the caller the store still recognises what it has.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub fn prepare_as<E: Into<Entry>>(
+        &self,
+        write: WriteId,
+        entries: impl IntoIterator<Item = E>,
+    ) -> Result<PreparedAppend, MemoryError> {
+        let messages = self.inner.admit(entries)?;
+        Ok(PreparedAppend { append: append_of(&self.inner, write, messages) })
+    }
+
+    /// Sends a batch. Sending it again is safe, from any handle and any process: it is appended
+    /// once.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the batch appended or not; sending it again tells.
+    pub async fn send(&self, prepared: &PreparedAppend) -> Result<Appended, MemoryError> {
+        self.writable("append to")?;
+        self.send_as_is(prepared, None).await
+    }
+
+    /// Removes all messages and receipts. What was appended is counted as cleared.
+    ///
+    /// # Errors
+    /// [`MemoryError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the memory cleared or not.
+    pub async fn clear(&self) -> Result<Counters, MemoryError> {
+        self.writable("clear")?;
+        self.inner.clear(None).await
+    }
+
+    /// Sends a batch under a lease that the caller holds, or under none.
+    pub(crate) async fn send_as_is(
+        &self,
+        prepared: &PreparedAppend,
+        lease: Option<LeaseProof>,
+    ) -> Result<Appended, MemoryError> {
+        let started = Instant::now();
+        let write = Write::Append(&prepared.append);
+        let appended = match self.inner.write(write, lease).await {
+            Ok(Written::Appended(appended)) => *appended,
+            Ok(Written::Changed(_)) => return Err(self.inner.contended("append to")),
+            Err(source) => {
+                let prepared = Box::new(prepared.clone());
+                return Err(MemoryError::Append { source: Box::new(source), prepared });
+            }
+        };
+        let telemetry = &self.inner.rules.telemetry;
+        telemetry.took(Operation::Append, started.elapsed());
+        if !appended.outcome.is_duplicate() {
+            telemetry.appended(prepared.append.messages.len());
+        }
+        self.flush_if_due(&appended).await;
+        Ok(appended)
+    }
+
+    /// Decides from the counters that came back, without another read, whether to flush.
+    async fn flush_if_due(&self, appended: &Appended) {
+        let rules = &self.inner.rules;
+        let gate = memory_flush::flush_due(
+            &appended.counters,
+            appended.next_flush_at,
+            &rules.policy,
+            &rules.settings,
+        );
+        match (gate.is_due(), rules.flush_mode) {
+            (false, _) => rules.telemetry.gate_stopped(),
+            (true, FlushMode::Manual) => {}
+            (true, FlushMode::Background) => flush::spawn(&self.inner),
+            // The append has happened; what ails the flush is for `health` to say.
+            (true, FlushMode::Inline) => drop(flush::run(&self.inner, Trigger::Due).await),
+        }
+    }
+}
+
+fn append_of(inner: &Inner, write: WriteId, messages: Arc<[NewMessage]>) -> Append {
+    let ttl = inner.rules.resource.persistence.ttl;
+    Append { write, messages, access: Access::OPEN, ttl }
+}
+
+/// A write, on its way to the store.
+#[derive(Clone, Copy)]
+pub(crate) enum Write<'a> {
+    Append(&'a Append),
+    Splice(&'a Splice),
+    Clear(Clear),
+}
+
+/// What came of it.
+pub(crate) enum Written {
+    Appended(Box<Appended>),
+    Changed(Counters),
+}
+
+impl Write<'_> {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Append(_) => "append to",
+            Self::Splice(_) => "flush",
+            Self::Clear(_) => "clear",
+        }
+    }
+}
+
+impl Inner {
+    /// Redacts, classifies and counts, outside of any lock.
+    fn admit<E: Into<Entry>>(
+        &self,
+        entries: impl IntoIterator<Item = E>,
+    ) -> Result<Arc<[NewMessage]>, MemoryError> {
+        let rules = &self.rules;
+        let (now, millis) = (self.backend.now(), self.backend.clock.now_millis());
+        let messages: Arc<[NewMessage]> = entries
+            .into_iter()
+            .map(|entry| {
+                let mut entry: Entry = entry.into();
+                if let Some(redactor) = &rules.redactor {
+                    entry.message = redactor.redact(entry.message);
+                }
+                rules.policy.admit(entry, self.backend.ids.message(millis), now, &*rules.counter)
+            })
+            .collect();
+        if messages.is_empty() {
+            return Err(MemoryError::EmptyBatch { key: self.key.clone() });
+        }
+        let budget = rules.policy.max_tokens;
+        for (index, message) in messages.iter().enumerate() {
+            let result = matches!(message.message.role, Role::Tool | Role::Function);
+            if u64::from(message.tokens) > budget && !result {
+                let (key, tokens) = (self.key.clone(), message.tokens);
+                return Err(MemoryError::TooLarge { key, index, tokens, budget });
+            }
+        }
+        Ok(messages)
+    }
+
+    pub(crate) async fn clear(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
+        let id = self.writers.take(&self.backend.ids);
+        let write = Write::Clear(Clear { write: id, access: Access::OPEN });
+        match self.write(write, lease).await? {
+            Written::Changed(counters) => {
+                self.writers.put_back(id);
+                Ok(counters)
+            }
+            Written::Appended(appended) => Ok(appended.counters),
+        }
+    }
+
+    /// Carries a write out: at the store alone where that looks at leases itself, else under the
+    /// lease. What may pass is tried again, with the same id, until the resource's
+    /// `lock.wait_timeout` is over.
+    pub(crate) async fn write(
+        &self,
+        write: Write<'_>,
+        lease: Option<LeaseProof>,
+    ) -> Result<Written, MemoryError> {
+        let waited = self.rules.lock.wait_timeout();
+        let attempts = self.write_with_retries(write, lease);
+        match timeout_at(Instant::now() + waited, attempts).await {
+            Ok(done) => done,
+            Err(_) => Err(MemoryError::TimedOut {
+                operation: write.name(),
+                key: self.key.clone(),
+                waited,
+            }),
+        }
+    }
+
+    async fn write_with_retries(
+        &self,
+        write: Write<'_>,
+        lease: Option<LeaseProof>,
+    ) -> Result<Written, MemoryError> {
+        let mut pauses = pauses();
+        loop {
+            let done = match lease {
+                Some(_) => self.attempt(write, lease).await.map_err(MemoryError::from),
+                None if self.backend.is_fused() => match self.attempt(write, None).await {
+                    Err(error) if matches!(error.kind(), StoreErrorKind::Locked { .. }) => {
+                        self.rules.telemetry.lock_contended();
+                        self.write_in_line(write).await
+                    }
+                    done => done.map_err(MemoryError::from),
+                },
+                None => self.write_in_line(write).await,
+            };
+            match done {
+                Err(error) if may_pass(&error, lease.is_some()) => {
+                    let Some(pause) = pauses.next() else { return Err(error) };
+                    sleep(pause).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Waits in line for the lease on the memory, and writes under it.
+    async fn write_in_line(&self, write: Write<'_>) -> Result<Written, MemoryError> {
+        let guard = self
+            .backend
+            .locks
+            .lock(&self.lease, &self.rules.lock)
+            .await
+            .map_err(|source| MemoryError::Lock { key: self.key.clone(), source })?;
+        self.rules.telemetry.lock_acquired();
+        let started = Instant::now();
+        let done = self.attempt(write, Some(guard.proof())).await;
+        // The answer does not depend on how the release ends, so nobody waits for it.
+        drop(guard);
+        self.rules.telemetry.lock_held(started.elapsed());
+        Ok(done?)
+    }
+
+    async fn attempt(
+        &self,
+        write: Write<'_>,
+        lease: Option<LeaseProof>,
+    ) -> Result<Written, StoreError> {
+        let access = Self::access(lease);
+        match write {
+            Write::Append(append) => {
+                let append = Append { access, ..append.clone() };
+                let appended = self.store().append(&self.key, append).await?;
+                Ok(Written::Appended(Box::new(appended)))
+            }
+            Write::Splice(splice) => {
+                let splice = Splice { access, ..splice.clone() };
+                Ok(Written::Changed(self.store().splice(&self.key, splice).await?))
+            }
+            Write::Clear(clear) => {
+                let clear = Clear { access, ..clear };
+                Ok(Written::Changed(self.store().clear(&self.key, clear).await?))
+            }
+        }
+    }
+}
+
+/// Whether the same write may succeed when it is sent again. A lease that this write took for itself
+/// and lost on the way is taken anew; one that the caller holds is the caller's affair.
+fn may_pass(error: &MemoryError, callers_lease: bool) -> bool {
+    match error {
+        MemoryError::Store(error) => match error.kind() {
+            StoreErrorKind::Fenced { .. } => !callers_lease,
+            _ => error.is_retryable(),
+        },
+        _ => false,
+    }
+}
+
+/// Growing, jittered pauses, without an end: the time-out ends them.
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(5))
+        .with_max_delay(Duration::from_millis(500))
+        .with_jitter()
+        .without_max_times()
+        .build()
+}

@@ -1,0 +1,141 @@
+//! Putting a manager together.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use memory_core::{MemoryResource, MemoryStore, TokenCounter};
+use memory_flush::{FlushStrategy, Summarizer};
+use memory_lock::{Clock, LockManager};
+
+use crate::error::MemoryError;
+use crate::ids::Ids;
+use crate::instance::Backend;
+use crate::manager::MemoryManager;
+use crate::open;
+use crate::rules::{Extensions, FlushMode, Rules};
+
+/// Puts a [`MemoryManager`] together.
+#[derive(Debug)]
+#[must_use]
+pub struct ManagerBuilder {
+    project: String,
+    resources: Vec<MemoryResource>,
+    extensions: Extensions,
+    cached_instances: NonZeroUsize,
+    clock: Clock,
+    ids: Ids,
+}
+
+/// How many instances a manager keeps unless told otherwise.
+const CACHED_INSTANCES: usize = 10_000;
+
+impl ManagerBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            project: "default".into(),
+            resources: Vec::new(),
+            extensions: Extensions::default(),
+            cached_instances: NonZeroUsize::new(CACHED_INSTANCES).unwrap_or(NonZeroUsize::MIN),
+            clock: Clock::system(),
+            ids: Ids::System,
+        }
+    }
+
+    /// The project, the first part of every key. Default: `default`.
+    pub fn project(mut self, project: impl Into<String>) -> Self {
+        self.project = project.into();
+        self
+    }
+
+    /// Adds a kind of memory. Of two with the same id, the later one counts.
+    pub fn resource(mut self, resource: MemoryResource) -> Self {
+        self.resources.push(resource);
+        self
+    }
+
+    /// Counts tokens in place of the resources' tokenizers.
+    pub fn token_counter(mut self, counter: Arc<dyn TokenCounter>) -> Self {
+        self.extensions.counter = Some(counter);
+        self
+    }
+
+    /// Adds a flush strategy, which resources name by its [`name`](FlushStrategy::name).
+    pub fn strategy(mut self, strategy: Arc<dyn FlushStrategy>) -> Self {
+        self.extensions.strategies.insert(strategy.name().to_owned(), strategy);
+        self
+    }
+
+    /// Adds a summariser; they are asked in this order, and the rule-based one last.
+    pub fn summarizer(mut self, summarizer: Arc<dyn Summarizer>) -> Self {
+        self.extensions.summarizers.push(summarizer);
+        self
+    }
+
+    /// How long each summariser may take before the next one is asked. Default: 60 s.
+    pub fn summarizer_time_limit(mut self, limit: Duration) -> Self {
+        self.extensions.summarizer_time_limit = Some(limit);
+        self
+    }
+
+    /// When memories flush themselves. Default: [`FlushMode::Background`].
+    pub fn flush_mode(mut self, mode: FlushMode) -> Self {
+        self.extensions.flush_mode = mode;
+        self
+    }
+
+    /// How many instances the manager keeps for the next caller; handles that are in use live on
+    /// outside of it. Default: 10,000.
+    pub fn cached_instances(mut self, instances: NonZeroUsize) -> Self {
+        self.cached_instances = instances;
+        self
+    }
+
+    /// The clock of created_at, of TTLs and of leases, for tests. Default: [`Clock::system`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Makes ids from a seed, so that a test can be replayed. Never in production: two processes
+    /// with one seed take each other's writes for retries.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.ids = Ids::seeded(seed);
+        self
+    }
+
+    /// Opens the store and the lease backend that a URL names: `memory://`, or `sqlite://` and a
+    /// path, such as `sqlite://memory.db` or `sqlite:///var/lib/app/memory.db?synchronous=normal`.
+    ///
+    /// # Errors
+    /// [`MemoryError::Url`]; [`MemoryError::Store`] for a file that cannot be used; and as
+    /// [`build`](Self::build).
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves at most an empty database file.
+    pub async fn open(self, url: &str) -> Result<MemoryManager, MemoryError> {
+        let (store, locks) = open::open(url, &self.clock).await?;
+        self.build(store, locks)
+    }
+
+    /// Uses a store and a lease manager of the caller's.
+    ///
+    /// # Errors
+    /// [`MemoryError`] for a resource that contradicts itself, or asks for what the store, this
+    /// build or the registered strategies do not give.
+    pub fn build(
+        self,
+        store: Arc<dyn MemoryStore>,
+        locks: LockManager,
+    ) -> Result<MemoryManager, MemoryError> {
+        let mut rules = HashMap::new();
+        for resource in self.resources {
+            let id = resource.id.clone();
+            let compiled = Rules::new(resource, &self.extensions, &*store)?;
+            rules.insert(id, Arc::new(compiled));
+        }
+        let backend = Backend { store, locks, clock: self.clock, ids: self.ids };
+        Ok(MemoryManager::new(self.project, rules, backend, self.cached_instances))
+    }
+}

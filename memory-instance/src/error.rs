@@ -1,0 +1,239 @@
+//! What can go wrong with a memory, in terms that a caller can act on.
+
+use std::error::Error;
+use std::time::Duration;
+
+use memory_core::{
+    Applied, ContextError, Durability, KeyError, MemoryKey, MessageError, ResourceError,
+    StoreError, StoreErrorKind,
+};
+use memory_lock::{LockError, LostReason};
+
+use crate::append::PreparedAppend;
+use crate::template::TemplateError;
+
+/// Why an operation on a memory failed.
+///
+/// The text names what was attempted, the memory and the mend; message contents never appear.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The lease on the memory could not be had.
+    #[error("take the lease on {key}: {source}")]
+    Lock {
+        /// The memory.
+        key: MemoryKey,
+        /// Why.
+        source: LockError,
+    },
+    /// The lease ran out or was taken under the operation. What it had in flight was fenced off.
+    #[error("the lease on {key} was lost ({reason}); read again and start over")]
+    LeaseLost {
+        /// The memory.
+        key: MemoryKey,
+        /// How.
+        reason: LostReason,
+    },
+    /// The operation did not end in time; it goes by the resource's `lock.wait_timeout`.
+    #[error("{operation} {key}: no definite answer within {waited:?}; the store may be down or overloaded, and the same write may be sent again")]
+    TimedOut {
+        /// What was attempted.
+        operation: &'static str,
+        /// The memory.
+        key: MemoryKey,
+        /// How long.
+        waited: Duration,
+    },
+    /// A batch or message that cannot be kept.
+    #[error("append to {key}: message {index} has {tokens} tokens, more than the whole budget ({budget}); shorten it, or raise max_tokens")]
+    TooLarge {
+        /// The memory.
+        key: MemoryKey,
+        /// Which message of the batch, from 0.
+        index: usize,
+        /// Its size.
+        tokens: u32,
+        /// The resource's budget.
+        budget: u64,
+    },
+    /// A batch without a message.
+    #[error("append to {key}: the batch is empty; give it at least one message")]
+    EmptyBatch {
+        /// The memory.
+        key: MemoryKey,
+    },
+    /// A write through a handle that may only read.
+    #[error("{operation} {key}: this handle is read-only; open the memory read-write")]
+    ReadOnly {
+        /// What was attempted.
+        operation: &'static str,
+        /// The memory.
+        key: MemoryKey,
+    },
+    /// No window fits the budget.
+    #[error("context of {key}: {source}")]
+    Context {
+        /// The memory.
+        key: MemoryKey,
+        /// Why.
+        source: ContextError,
+    },
+    /// No open call has this id.
+    #[error("close call `{call}` of {key}: no open call has this id; `health` counts those that are open")]
+    NoOpenCall {
+        /// The memory.
+        key: MemoryKey,
+        /// The id.
+        call: String,
+    },
+    /// A flush plan of the user's own that would break a promise.
+    #[error("flush {key} with strategy `{strategy}`: {problem}")]
+    Plan {
+        /// The memory.
+        key: MemoryKey,
+        /// The strategy.
+        strategy: String,
+        /// Which promise, and where.
+        problem: String,
+    },
+    /// Others changed the memory each time before the operation could end.
+    #[error("{operation} {key}: others changed the memory {attempts} times in a row; try again later")]
+    Contended {
+        /// What was attempted.
+        operation: &'static str,
+        /// The memory.
+        key: MemoryKey,
+        /// How often.
+        attempts: u32,
+    },
+    /// The resource contradicts itself.
+    #[error(transparent)]
+    Resource(#[from] ResourceError),
+    /// The key template gives no key.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The rendered key is not one.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Not a message.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// No resource has this id.
+    #[error("no resource has the id `{id}`; there are: {known}")]
+    UnknownResource {
+        /// The id.
+        id: String,
+        /// The ids that there are.
+        known: String,
+    },
+    /// The resource names a strategy that nobody registered.
+    #[error("resource `{resource}`: flushing_strategy.type: `{strategy}` is not known; choose fifo, priority or hybrid_summary, or register your own")]
+    UnknownStrategy {
+        /// The resource.
+        resource: String,
+        /// The strategy.
+        strategy: String,
+    },
+    /// The resource asks for more than the store gives.
+    #[error("resource `{resource}`: persistence.durability: the store gives `{given}`, not `{wanted}`; open it with a durable setting, or lower this")]
+    NotDurable {
+        /// The resource.
+        resource: String,
+        /// What it asks for.
+        wanted: String,
+        /// What the store gives.
+        given: String,
+    },
+    /// The tokenizer is not part of this build.
+    #[error("resource `{resource}`: the tokenizer `{tokenizer}` needs the feature `tiktoken`; enable it, or set `tokenizer: estimate`")]
+    NoTokenizer {
+        /// The resource.
+        resource: String,
+        /// The tokenizer.
+        tokenizer: &'static str,
+    },
+    /// The URL names no store that this build knows.
+    #[error("store URL `{url}`: {problem}")]
+    Url {
+        /// The URL, without a password.
+        url: String,
+        /// What is wrong with it, and the mend.
+        problem: String,
+    },
+    /// An append that failed, with what is needed to send it again.
+    #[error("{source}")]
+    Append {
+        /// Why.
+        source: Box<MemoryError>,
+        /// The batch, under the id by which the store recognises it.
+        prepared: Box<PreparedAppend>,
+    },
+}
+
+impl MemoryError {
+    /// Whether the write may be there nevertheless.
+    #[must_use]
+    pub fn applied(&self) -> Applied {
+        match self {
+            Self::Store(error) => error.applied(),
+            Self::TimedOut { .. } | Self::LeaseLost { .. } => Applied::Unknown,
+            Self::Append { source, .. } => source.applied(),
+            _ => Applied::No,
+        }
+    }
+
+    /// The batch of a failed append. [`send`](crate::MemoryInstance::send) it again: it is never
+    /// appended twice.
+    #[must_use]
+    pub fn into_prepared(self) -> Option<PreparedAppend> {
+        match self {
+            Self::Append { prepared, .. } => Some(*prepared),
+            _ => None,
+        }
+    }
+
+    /// Whether a stale lease was the reason.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(error.kind(), StoreErrorKind::Fenced { .. }),
+            Self::Append { source, .. } => source.is_fenced(),
+            Self::LeaseLost { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// What the store said, if it was the store.
+    #[must_use]
+    pub fn store_kind(&self) -> Option<&StoreErrorKind> {
+        match self {
+            Self::Store(error) => Some(error.kind()),
+            Self::Append { source, .. } => source.store_kind(),
+            _ => None,
+        }
+    }
+
+    /// The cause of the cause, and so on, for a log.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        text
+    }
+}
+
+/// The name of a durability as resources write it.
+pub(crate) fn durability_name(durability: Durability) -> String {
+    serde_json::to_value(durability)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}

@@ -1,0 +1,213 @@
+//! A turn of one's own: read, decide, write, with nobody writing in between.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+
+use memory_core::{
+    Appended, Counters, Cursor, Entry, FencingToken, LeaseProof, Page, StoredMessage,
+};
+use memory_lock::{LeaseScope, LostReason, WithLockError};
+
+use crate::error::MemoryError;
+use crate::instance::{ContextWindow, MemoryInstance};
+
+/// A memory under its lease. Others read, and wait in line to write.
+///
+/// Every write shows the lease's fencing token to the store. If the lease ran out meanwhile, because
+/// the process was stopped or the turn took too long, the write is refused and changes nothing.
+#[derive(Clone)]
+pub struct Session {
+    memory: MemoryInstance,
+    scope: LeaseScope,
+}
+
+impl MemoryInstance {
+    /// Runs a read-modify-write turn under the lease on the memory, which is refreshed until the
+    /// turn ends. Appends of others wait in line meanwhile.
+    ///
+    /// ```no_run
+    /// # async fn example(memory: memory_instance::MemoryInstance) -> Result<(), Box<dyn std::error::Error>> {
+    /// use memory_core::Message;
+    ///
+    /// let answered = memory
+    ///     .exclusive(|session| async move {
+    ///         let window = session.context(4_000).await?;
+    ///         if window.messages.iter().any(|message| message.text().contains("refund granted")) {
+    ///             return Ok(false);
+    ///         }
+    ///         session.append(Message::assistant("refund granted")).await?;
+    ///         Ok::<_, memory_instance::MemoryError>(true)
+    ///     })
+    ///     .await??;
+    /// # let _ = answered; Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ExclusiveError::Begin`] if the turn was not begun; [`ExclusiveError::Lost`] if the lease was
+    /// lost before it ended.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the turn at its current await point and gives the lease up at once.
+    /// What the turn had appended stays.
+    pub async fn exclusive<T, F, Fut>(&self, turn: F) -> Result<T, ExclusiveError<T>>
+    where
+        F: FnOnce(Session) -> Fut,
+        Fut: Future<Output = T>,
+    {
+        self.writable("work on").map_err(|error| ExclusiveError::Begin(Box::new(error)))?;
+        let inner = &self.inner;
+        let begin = |scope: LeaseScope| async move {
+            // Raises the store's newest token before anything is read: a late write of the holder
+            // before this one could otherwise land between the read and the write.
+            inner.store().claim(&inner.key, scope.proof()).await?;
+            Ok(turn(Session { memory: self.clone(), scope }).await)
+        };
+        let done = inner.backend.locks.with_lock_refresh(&inner.lease, &inner.rules.lock, begin);
+        let begin_failed = |error: MemoryError| ExclusiveError::Begin(Box::new(error));
+        match done.await {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(error)) => Err(begin_failed(MemoryError::Store(error))),
+            Err(WithLockError::Acquire(source)) => Err(begin_failed(inner.lock_error(source))),
+            Err(WithLockError::Lost { reason, fence, output, .. }) => match output {
+                Some(Err(error)) => Err(begin_failed(MemoryError::Store(error))),
+                Some(Ok(output)) => Err(ExclusiveError::Lost { reason, fence, output: Some(output) }),
+                None => Err(ExclusiveError::Lost { reason, fence, output: None }),
+            },
+            Err(_) => Err(begin_failed(inner.contended("work on"))),
+        }
+    }
+}
+
+impl Session {
+    /// Appends a message under the lease.
+    ///
+    /// # Errors
+    /// As [`MemoryInstance::append`]; [`MemoryError::is_fenced`] where the lease is over.
+    ///
+    /// # Cancel safety
+    /// As [`MemoryInstance::append`].
+    pub async fn append(&self, entry: impl Into<Entry>) -> Result<Appended, MemoryError> {
+        self.append_all([entry.into()]).await
+    }
+
+    /// Appends a batch under the lease.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// As [`append`](Self::append).
+    pub async fn append_all<E: Into<Entry>>(
+        &self,
+        entries: impl IntoIterator<Item = E>,
+    ) -> Result<Appended, MemoryError> {
+        let prepared = self.memory.prepare(entries)?;
+        self.memory.send_as_is(&prepared, Some(self.proof())).await
+    }
+
+    /// Clears the memory under the lease.
+    ///
+    /// # Errors
+    /// As [`MemoryInstance::clear`]; [`MemoryError::is_fenced`] where the lease is over.
+    ///
+    /// # Cancel safety
+    /// As [`MemoryInstance::clear`].
+    pub async fn clear(&self) -> Result<Counters, MemoryError> {
+        self.memory.inner.clear(Some(self.proof())).await
+    }
+
+    /// All messages, as [`MemoryInstance::messages`].
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn messages(&self) -> Result<Vec<StoredMessage>, MemoryError> {
+        self.memory.messages().await
+    }
+
+    /// A page of messages, as [`MemoryInstance::page`].
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn page(
+        &self,
+        after: Option<Cursor>,
+        limit: Option<NonZeroUsize>,
+    ) -> Result<Page, MemoryError> {
+        self.memory.page(after, limit).await
+    }
+
+    /// The messages to send to a model, as [`MemoryInstance::context`].
+    ///
+    /// # Errors
+    /// As [`MemoryInstance::context`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn context(&self, budget: u64) -> Result<ContextWindow, MemoryError> {
+        self.memory.context(budget).await
+    }
+
+    /// The fencing token of the lease; show it to other systems that check tokens.
+    #[must_use]
+    pub fn fence(&self) -> FencingToken {
+        self.scope.fence()
+    }
+
+    /// Whether the lease is still held, decided here and now without asking anyone.
+    ///
+    /// # Errors
+    /// [`MemoryError::LeaseLost`].
+    pub fn ensure_held(&self) -> Result<(), MemoryError> {
+        self.scope.ensure_held().map_err(|lost| MemoryError::LeaseLost {
+            key: self.memory.inner.key.clone(),
+            reason: lost.reason,
+        })
+    }
+
+    /// Ends with the reason once the lease is lost.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> {
+        self.scope.lost()
+    }
+
+    fn proof(&self) -> LeaseProof {
+        self.scope.proof()
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("key", self.memory.key())
+            .field("fence", &self.fence())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a turn cannot be vouched for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExclusiveError<T> {
+    /// It was not begun.
+    #[error("{0}")]
+    Begin(Box<MemoryError>),
+    /// The lease was lost before it ended: others may have written meanwhile, and what the turn
+    /// wrote after that was refused.
+    #[error("the lease was lost in the middle of the turn ({reason}); read again and start over")]
+    Lost {
+        /// How.
+        reason: LostReason,
+        /// The token under which it worked.
+        fence: FencingToken,
+        /// What it yielded, if it came to its end; its side effects did happen.
+        output: Option<T>,
+    },
+}

@@ -1,0 +1,313 @@
+//! Bringing a memory back under its budget while others append.
+
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use memory_core::{
+    FlushReceipt, Head, LeaseProof, MessageMeta, Outline, Splice, StoreErrorKind, StoredMessage,
+    ToolLink, UnitState, Units,
+};
+use memory_flush::{
+    FlushInput, FlushPlan, FlushRecord, SummaryRequest, Timer, WrittenSummary, flush_due,
+    splice_for, validate_plan,
+};
+use memory_lock::{LeaseScope, LockErrorKind, WithLockError};
+use tokio::time::Instant;
+
+use crate::append::Write;
+use crate::error::MemoryError;
+use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
+use crate::rules::Rules;
+use crate::telemetry::Operation;
+
+impl MemoryInstance {
+    /// Flushes now, down to the target, whatever the threshold says, and returns when it is done.
+    ///
+    /// One flush of a memory runs at a time, in all processes; a second one waits in line for as
+    /// long as the resource's `lock.wait_timeout`. Appends go on meanwhile, and survive.
+    ///
+    /// Returns the receipt: what was evicted, summarised and kept, and why the flush did not come
+    /// down to its target, if it did not. `None` where there was nothing to do.
+    ///
+    /// # Errors
+    /// [`MemoryError`]. A summariser that fails is no error: the rule-based one takes its place, and
+    /// the receipt says so.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the memory flushed or not; the lease is given up at once.
+    #[doc(alias = "performFlushAsync")]
+    pub async fn perform_flush(&self) -> Result<Option<FlushReceipt>, MemoryError> {
+        self.writable("flush")?;
+        run(&self.inner, Trigger::ByHand).await
+    }
+
+    /// Begins a flush in a task of its own if one is due and none runs in this instance; what became
+    /// of it is in [`receipts`](Self::receipts) and [`health`](Self::health).
+    ///
+    /// # Errors
+    /// [`MemoryError::ReadOnly`]; [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future before its end begins no flush.
+    pub async fn flush_in_background(&self) -> Result<(), MemoryError> {
+        self.writable("flush")?;
+        if self.inner.is_due(&self.inner.head().await?) {
+            spawn(&self.inner);
+        }
+        Ok(())
+    }
+
+    /// Gives up an open call of a tool, by its id: it may then be evicted, and is left out of
+    /// context windows together with the results that it has.
+    ///
+    /// # Errors
+    /// [`MemoryError::NoOpenCall`] where no open call has this id.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the call given up or not.
+    pub async fn close_call(&self, call: &str) -> Result<(), MemoryError> {
+        self.writable("close a call of")?;
+        self.inner.close_call(call).await
+    }
+}
+
+/// Why a flush runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    /// Somebody asked for it.
+    ByHand,
+    /// An append found it due.
+    Due,
+}
+
+/// Begins a flush in a task of its own, unless one of this instance is under way.
+pub(crate) fn spawn(inner: &Arc<Inner>) {
+    if inner.flushing.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let inner = Arc::clone(inner);
+    let task = async move {
+        let flag = ClearOnDrop(Arc::clone(&inner));
+        // Its error is kept for `health`; nobody else is there to hear of it.
+        let _ = run(&inner, Trigger::Due).await;
+        drop(flag);
+    };
+    tokio::spawn(tracing::Instrument::in_current_span(task));
+}
+
+/// Says that no flush is under way, even where the task panicked or was ended.
+struct ClearOnDrop(Arc<Inner>);
+
+impl Drop for ClearOnDrop {
+    fn drop(&mut self) {
+        self.0.flushing.store(false, Ordering::Release);
+    }
+}
+
+/// Flushes under the flushers' lease, which is refreshed meanwhile.
+pub(crate) async fn run(
+    inner: &Arc<Inner>,
+    trigger: Trigger,
+) -> Result<Option<FlushReceipt>, MemoryError> {
+    let started = Instant::now();
+    let done = inner.run_locked(trigger).await;
+    let telemetry = &inner.rules.telemetry;
+    telemetry.took(Operation::Flush, started.elapsed());
+    let failed = match &done {
+        Ok(receipt) => {
+            if let Some(receipt) = receipt {
+                telemetry.flushed(receipt);
+            }
+            None
+        }
+        Err(error) => {
+            telemetry.flush_failed();
+            tracing::warn!(key = %inner.key, error = %error, "flush failed");
+            Some(error.chain())
+        }
+    };
+    *inner.flush_error.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+    done
+}
+
+impl Inner {
+    fn is_due(&self, head: &Head) -> bool {
+        let Rules { policy, settings, .. } = &*self.rules;
+        flush_due(&head.counters, head.next_flush_at, policy, settings).is_due()
+    }
+
+    async fn run_locked(&self, trigger: Trigger) -> Result<Option<FlushReceipt>, MemoryError> {
+        let options = match trigger {
+            Trigger::ByHand => self.rules.lock,
+            // If another flushes this memory already, that is as good.
+            Trigger::Due => self.rules.lock.with_wait_timeout(Duration::ZERO),
+        };
+        let flush = |scope: LeaseScope| self.flush_under_lease(scope.proof(), trigger);
+        match self.backend.locks.with_lock_refresh(&self.flush_lease, &options, flush).await {
+            Ok(done) => done,
+            Err(WithLockError::Acquire(error)) => match error.kind() {
+                LockErrorKind::WaitTimeout { .. } if trigger == Trigger::Due => Ok(None),
+                _ => Err(self.lock_error(error)),
+            },
+            // It came to its end, and the store decided whether it still counted.
+            Err(WithLockError::Lost { output: Some(done), .. }) => done,
+            Err(WithLockError::Lost { reason, .. }) => {
+                Err(MemoryError::LeaseLost { key: self.key.clone(), reason })
+            }
+            Err(_) => Err(self.contended("flush")),
+        }
+    }
+
+    async fn flush_under_lease(
+        &self,
+        flusher: LeaseProof,
+        trigger: Trigger,
+    ) -> Result<Option<FlushReceipt>, MemoryError> {
+        let id = self.backend.ids.uuid(self.backend.clock.now_millis());
+        let (started, started_at) = (Instant::now(), self.backend.now());
+        for _ in 0..ATTEMPTS {
+            let outline = self.outline().await?;
+            // A flush that ended just now may have been enough.
+            if trigger == Trigger::Due && !self.is_due(&outline.head) {
+                return Ok(None);
+            }
+            let record = FlushRecord {
+                id,
+                strategy: self.rules.strategy.name().to_owned(),
+                started_at,
+                duration: Duration::ZERO,
+            };
+            let mut splice = match self.plan(&outline, record, started).await? {
+                Planned::Splice(splice) => splice,
+                Planned::Nothing => return Ok(None),
+                Planned::Outdated => continue,
+            };
+            splice.flusher = Some(flusher);
+            match self.write(Write::Splice(&splice), None).await {
+                Ok(_) => return Ok(splice.receipt),
+                Err(MemoryError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(self.contended("flush"))
+    }
+
+    /// Plans a flush of this snapshot and has the summary written.
+    async fn plan(
+        &self,
+        outline: &Outline,
+        mut record: FlushRecord,
+        started: Instant,
+    ) -> Result<Planned, MemoryError> {
+        let rules = &self.rules;
+        let now = self.backend.now();
+        let input = FlushInput::new(&outline.metas, &rules.policy, &rules.settings, now);
+        let plan = rules.strategy.plan(&input);
+        validate_plan(&plan, &outline.metas, &rules.policy, now).map_err(|problem| {
+            MemoryError::Plan {
+                key: self.key.clone(),
+                strategy: rules.strategy.name().to_owned(),
+                problem: problem.to_string(),
+            }
+        })?;
+        if plan.is_empty() && input.target.is_met_by(input.before()) {
+            return Ok(Planned::Nothing);
+        }
+        let Some(messages) = self.fetch_planned(outline, &plan).await? else {
+            return Ok(Planned::Outdated);
+        };
+        let summary = self.summarise(messages).await;
+        record.duration = started.elapsed();
+        let generation = outline.head.generation;
+        Ok(Planned::Splice(Box::new(splice_for(&plan, &input, generation, summary, record))))
+    }
+
+    /// The messages that a plan summarises, or `None` if the snapshot is no longer there.
+    async fn fetch_planned(
+        &self,
+        outline: &Outline,
+        plan: &FlushPlan,
+    ) -> Result<Option<Vec<StoredMessage>>, MemoryError> {
+        if plan.summarise.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let mut places = plan.summarise.clone();
+        places.sort_unstable();
+        match self.store().fetch(&self.key, outline.head.generation, &places).await {
+            Ok(messages) => Ok(Some(messages)),
+            Err(error) if error.kind() == &StoreErrorKind::Conflict => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Has the summary of these messages written, while others append.
+    async fn summarise(&self, messages: Vec<StoredMessage>) -> Option<WrittenSummary> {
+        let rules = &self.rules;
+        let request = SummaryRequest::new(messages, &rules.settings, Arc::clone(&rules.counter))?;
+        let summary = rules.chain.run(request, &TokioTimer).await;
+        let (id, now) =
+            (self.backend.ids.message(self.backend.clock.now_millis()), self.backend.now());
+        WrittenSummary::new(&summary, id, now, &rules.policy, &*rules.counter)
+    }
+
+    async fn close_call(&self, call: &str) -> Result<(), MemoryError> {
+        for _ in 0..ATTEMPTS {
+            let outline = self.outline().await?;
+            let Some(meta) = self.open_call(&outline.metas, call) else {
+                return Err(MemoryError::NoOpenCall {
+                    key: self.key.clone(),
+                    call: call.to_owned(),
+                });
+            };
+            let mut splice = Splice::new(outline.head.generation);
+            splice.closed = vec![meta.sequence];
+            match self.write(Write::Splice(&splice), None).await {
+                Ok(_) => return Ok(()),
+                Err(MemoryError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(self.contended("close a call of"))
+    }
+
+    /// The newest message that makes this call and still waits for a result.
+    fn open_call<'m>(&self, metas: &'m [MessageMeta], call: &str) -> Option<&'m MessageMeta> {
+        let now = self.backend.now();
+        let units = Units::group(metas, now, self.rules.policy.open_call_timeout);
+        let open = units
+            .iter()
+            .filter(|unit| unit.state() == UnitState::Open)
+            .filter_map(|unit| units.members(unit).next())
+            .filter(|meta| match &meta.link {
+                ToolLink::Calls(ids) => ids.iter().any(|id| &**id == call),
+                ToolLink::None | ToolLink::Result(_) => false,
+            });
+        open.last()
+    }
+
+    pub(crate) fn lock_error(&self, source: memory_lock::LockError) -> MemoryError {
+        MemoryError::Lock { key: self.key.clone(), source }
+    }
+}
+
+/// What came of planning a flush.
+enum Planned {
+    /// This is to be committed.
+    Splice(Box<Splice>),
+    /// There is nothing to do.
+    Nothing,
+    /// The snapshot is no longer there; start over.
+    Outdated,
+}
+
+/// Lets tokio's time pass for the fallback chain.
+#[derive(Debug)]
+struct TokioTimer;
+
+impl Timer for TokioTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}

@@ -1,0 +1,153 @@
+//! The report on a memory.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use memory_core::{
+    ContentType, LeaseHealth, Lifetime, MemoryHealth, Outline, Priority, Tally, UnitState, Units,
+    Verdict,
+};
+use tokio::time::Instant;
+
+use crate::error::MemoryError;
+use crate::instance::{Inner, MemoryInstance};
+
+impl MemoryInstance {
+    /// How the memory is doing. For operators and tests: it looks at everything but the texts.
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`]; [`MemoryError::Lock`] where the lease backend does not answer.
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn health(&self) -> Result<MemoryHealth, MemoryError> {
+        self.inner.health().await
+    }
+}
+
+/// What an outline says about units: by priority, by type, and what waits or is left over.
+#[derive(Debug, Default)]
+struct Census {
+    priorities: BTreeMap<Priority, Tally>,
+    content_types: BTreeMap<ContentType, Tally>,
+    open: u64,
+    abandoned: u64,
+    orphans: u64,
+}
+
+impl Inner {
+    async fn health(&self) -> Result<MemoryHealth, MemoryError> {
+        let started = Instant::now();
+        let outline = self.outline().await?;
+        let latency = started.elapsed();
+        let last_flush = self.store().receipts(&self.key).await?.into_iter().next();
+        let locks = &self.backend.locks;
+        let lease = locks.inspect(&self.lease).await.map_err(|error| self.lock_error(error))?;
+        let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let lease = lease.map(|info| LeaseHealth {
+            owner: info.owner.to_string(),
+            token: info.token,
+            held_ms: info.held_for.map(millis),
+            remaining_ms: millis(info.remaining),
+        });
+        let census = self.census(&outline);
+        let telemetry = &self.rules.telemetry;
+        for (priority, tally) in &census.priorities {
+            telemetry.priority(*priority, *tally);
+        }
+        telemetry.lock_refreshed(locks.stats().refreshed);
+        let flush_error =
+            self.flush_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (policy, counters) = (&self.rules.policy, &outline.head.counters);
+        let verdict = self.verdict(&outline, &census, flush_error.as_deref());
+        #[expect(clippy::cast_precision_loss, reason = "a share for people to read")]
+        let budget_used = counters.present.tokens as f64 / policy.max_tokens.max(1) as f64;
+        Ok(MemoryHealth {
+            key: self.key.clone(),
+            verdict,
+            messages: counters.present.messages,
+            tokens: counters.present.tokens,
+            max_tokens: policy.max_tokens,
+            budget_used,
+            message_limit: policy.message_limit,
+            priorities: census.priorities,
+            content_types: census.content_types,
+            open_calls: census.open,
+            abandoned_calls: census.abandoned,
+            orphaned_results: census.orphans,
+            lifetime: Lifetime::from(counters),
+            strategy: self.rules.strategy.name().to_owned(),
+            last_flush,
+            last_flush_error: flush_error,
+            lease,
+            waiting_tasks: locks.waiting(&self.lease) as u64,
+            fence: outline.head.fence,
+            expires_at: outline.head.expires_at,
+            store_latency_us: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
+        })
+    }
+
+    fn census(&self, outline: &Outline) -> Census {
+        let policy = &self.rules.policy;
+        let units =
+            Units::group(&outline.metas, self.backend.now(), policy.open_call_timeout);
+        let classes = units.classify(policy);
+        let mut census = Census::default();
+        for (unit, class) in units.iter().zip(&classes) {
+            let count = |tally: &mut Tally| {
+                tally.messages += unit.messages();
+                tally.tokens += unit.tokens();
+            };
+            count(census.priorities.entry(class.priority).or_default());
+            count(census.content_types.entry(class.content_type.clone()).or_default());
+            match unit.state() {
+                UnitState::Open => census.open += unit.unanswered() as u64,
+                UnitState::Abandoned => census.abandoned += unit.unanswered() as u64,
+                UnitState::Orphan => census.orphans += unit.messages(),
+                _ => {}
+            }
+        }
+        census
+    }
+
+    fn verdict(&self, outline: &Outline, census: &Census, flush_error: Option<&str>) -> Verdict {
+        let counters = &outline.head.counters;
+        let (tokens, budget) = (counters.present.tokens, self.rules.policy.max_tokens);
+        let critical = census.priorities.get(&Priority::CRITICAL).copied().unwrap_or_default();
+        if critical.tokens > budget {
+            let why = format!(
+                "critical messages alone take {} of {budget} tokens; lower some priorities or raise max_tokens",
+                critical.tokens,
+            );
+            return Verdict::OverBudget { why };
+        }
+        if !counters.is_conserved() {
+            let why = "the counters do not add up; please report this as a bug".to_owned();
+            return Verdict::Degraded { why };
+        }
+        if let Some(error) = flush_error {
+            let why = format!("the last flush failed ({error}); it is tried again when one is due");
+            return Verdict::Degraded { why };
+        }
+        if tokens > budget {
+            let why = if outline.head.next_flush_at.is_some() {
+                format!("{tokens} of {budget} tokens, and the last flush could not free enough; close open calls, lower some priorities or raise max_tokens")
+            } else {
+                format!("{tokens} of {budget} tokens; a flush is due")
+            };
+            return if outline.head.next_flush_at.is_some() {
+                Verdict::OverBudget { why }
+            } else {
+                Verdict::Degraded { why }
+            };
+        }
+        if census.orphans > 0 {
+            let why = format!(
+                "{} tool results without a call are kept and left out of context windows; append calls before their results",
+                census.orphans,
+            );
+            return Verdict::Degraded { why };
+        }
+        Verdict::Healthy
+    }
+}

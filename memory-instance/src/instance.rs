@@ -1,0 +1,296 @@
+//! One memory, shared by all who hold a handle to it.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use memory_core::{
+    Access, ContextError, ContextPlan, Counters, Cursor, FlushReceipt, Head, LeftOut, MemoryKey,
+    MemoryResource, MemoryStore, Message, Outline, Page, Read, StoreError, StoreErrorKind,
+    StoredMessage, plan_context,
+};
+use memory_lock::{Clock, LockKey, LockManager};
+use tokio::time::Instant;
+
+use crate::error::MemoryError;
+use crate::ids::Ids;
+use crate::rules::Rules;
+use crate::telemetry::Operation;
+use crate::writers::Writers;
+
+/// A handle to one memory. Clones are cheap and share everything; any number of tasks may use them
+/// at once, and any number of processes may have handles to the same memory.
+///
+/// An instance has no task, timer or connection of its own while nothing is called.
+#[derive(Clone)]
+#[doc(alias = "AsyncSafeMemoryInstance")]
+pub struct MemoryInstance {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) mode: Mode,
+}
+
+/// What a handle may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Mode {
+    /// Read and write.
+    #[default]
+    ReadWrite,
+    /// Read only; a write is [`MemoryError::ReadOnly`].
+    ReadOnly,
+}
+
+pub(crate) struct Inner {
+    pub(crate) key: MemoryKey,
+    pub(crate) lease: LockKey,
+    pub(crate) flush_lease: LockKey,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) backend: Arc<Backend>,
+    pub(crate) writers: Writers,
+    /// A flush of this instance is under way.
+    pub(crate) flushing: AtomicBool,
+    /// Why the newest flush of this instance failed, if it did.
+    pub(crate) flush_error: Mutex<Option<String>>,
+}
+
+/// What all instances of one store share.
+pub(crate) struct Backend {
+    pub(crate) store: Arc<dyn MemoryStore>,
+    pub(crate) locks: LockManager,
+    pub(crate) clock: Clock,
+    pub(crate) ids: Ids,
+}
+
+impl Backend {
+    /// Whether the store looks at leases within its own atomic step, so that a write needs no lease.
+    pub(crate) fn is_fused(&self) -> bool {
+        self.store.lease_domain() == Some(self.locks.domain())
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        let micros = i64::try_from(self.clock.now_micros()).unwrap_or(i64::MAX);
+        Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// The messages to send to a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContextWindow {
+    /// The messages, in order.
+    pub messages: Vec<Message>,
+    /// Their tokens, at most the budget.
+    pub tokens: u64,
+    /// What was left out, and why.
+    pub left_out: LeftOut,
+}
+
+/// How often an operation starts over because others changed the memory under it.
+pub(crate) const ATTEMPTS: u32 = 8;
+
+impl MemoryInstance {
+    /// The storage key.
+    #[must_use]
+    pub fn key(&self) -> &MemoryKey {
+        &self.inner.key
+    }
+
+    /// The resource.
+    #[must_use]
+    pub fn resource(&self) -> &MemoryResource {
+        &self.inner.rules.resource
+    }
+
+    /// What this handle may do.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// A handle to the same memory that may only read.
+    #[must_use]
+    pub fn read_only(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), mode: Mode::ReadOnly }
+    }
+
+    /// All messages, in order: one snapshot.
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn messages(&self) -> Result<Vec<StoredMessage>, MemoryError> {
+        Ok(self.page(None, None).await?.messages)
+    }
+
+    /// Messages after a place, at most `limit` of them: one snapshot, at the cost of the page.
+    ///
+    /// A reader that keeps the page's cursor reads only what came since. After a flush or a clear
+    /// the page begins at the start again, and [`Page::restarted`] says so.
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn page(
+        &self,
+        after: Option<Cursor>,
+        limit: Option<NonZeroUsize>,
+    ) -> Result<Page, MemoryError> {
+        let started = Instant::now();
+        let page = self.inner.store().read(&self.inner.key, Read { after, limit }).await?;
+        self.inner.rules.telemetry.took(Operation::Read, started.elapsed());
+        Ok(page)
+    }
+
+    /// The messages to send to a model, within a budget of tokens.
+    ///
+    /// Critical messages come first, then the others by priority and age; calls of tools are whole
+    /// and answered; the order is that of the memory. See
+    /// [`plan_context`](memory_core::plan_context) for the rules.
+    ///
+    /// # Errors
+    /// [`MemoryError::Context`] where the critical messages alone are over the budget;
+    /// [`MemoryError::Contended`] where flushes came between again and again.
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    #[doc(alias = "build_context")]
+    pub async fn context(&self, budget: u64) -> Result<ContextWindow, MemoryError> {
+        self.inner.context(budget).await
+    }
+
+    /// How many messages there are.
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn len(&self) -> Result<u64, MemoryError> {
+        Ok(self.counters().await?.present.messages)
+    }
+
+    /// Whether there are none.
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn is_empty(&self) -> Result<bool, MemoryError> {
+        Ok(self.len().await? == 0)
+    }
+
+    /// How many tokens the messages have.
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    #[doc(alias = "GetTokenCount")]
+    pub async fn token_count(&self) -> Result<u64, MemoryError> {
+        Ok(self.counters().await?.present.tokens)
+    }
+
+    /// What is there, and what became of everything that ever was.
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn counters(&self) -> Result<Counters, MemoryError> {
+        Ok(self.inner.head().await?.counters)
+    }
+
+    /// The receipts of the last flushes, newest first.
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn receipts(&self) -> Result<Vec<FlushReceipt>, MemoryError> {
+        Ok(self.inner.store().receipts(&self.inner.key).await?)
+    }
+
+    /// Refuses a write through a handle that may only read.
+    pub(crate) fn writable(&self, operation: &'static str) -> Result<(), MemoryError> {
+        match self.mode {
+            Mode::ReadWrite => Ok(()),
+            Mode::ReadOnly => {
+                Err(MemoryError::ReadOnly { operation, key: self.inner.key.clone() })
+            }
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn store(&self) -> &dyn MemoryStore {
+        &*self.backend.store
+    }
+
+    pub(crate) async fn head(&self) -> Result<Head, StoreError> {
+        self.store().head(&self.key).await
+    }
+
+    pub(crate) async fn outline(&self) -> Result<Outline, StoreError> {
+        self.store().outline(&self.key).await
+    }
+
+    /// Plans a window from metadata, and fetches only what is in it.
+    pub(crate) async fn context(&self, budget: u64) -> Result<ContextWindow, MemoryError> {
+        let started = Instant::now();
+        for _ in 0..ATTEMPTS {
+            let outline = self.outline().await?;
+            let now = self.backend.now();
+            let plan = plan_context(&outline.metas, &self.rules.policy, budget, now)
+                .map_err(|source: ContextError| MemoryError::Context { key: self.key.clone(), source })?;
+            let Some(messages) = self.fetch(&outline, &plan).await? else { continue };
+            let messages = messages.into_iter().map(|stored| stored.message).collect();
+            let ContextPlan { tokens, left_out, .. } = plan;
+            self.rules.telemetry.took(Operation::Context, started.elapsed());
+            return Ok(ContextWindow { messages, tokens, left_out });
+        }
+        Err(self.contended("read the context of"))
+    }
+
+    /// The messages of a window in their order, or `None` if the memory was changed meanwhile.
+    async fn fetch(
+        &self,
+        outline: &Outline,
+        plan: &ContextPlan,
+    ) -> Result<Option<Vec<StoredMessage>>, MemoryError> {
+        if plan.sequences.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let places = plan.places();
+        match self.store().fetch(&self.key, outline.head.generation, &places).await {
+            Ok(messages) => Ok(Some(plan.arrange(messages))),
+            Err(error) if error.kind() == &StoreErrorKind::Conflict => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn contended(&self, operation: &'static str) -> MemoryError {
+        MemoryError::Contended { operation, key: self.key.clone(), attempts: ATTEMPTS }
+    }
+
+    /// By what right a write is made under this lease, if under any.
+    pub(crate) const fn access(lease: Option<memory_core::LeaseProof>) -> Access {
+        Access { lease }
+    }
+}
+
+impl fmt::Debug for MemoryInstance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryInstance")
+            .field("key", &self.inner.key)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+
+mod manager;
+
+mod instance;
+
+mod append;
+mod exclusive;
+mod flush;
+mod health;
+
+mod builder;
+mod open;
+mod rules;
+mod template;
+
+mod error;
+mod ids;
+mod telemetry;
+mod writers;
+
+pub use append::PreparedAppend;
+pub use builder::ManagerBuilder;
+pub use error::MemoryError;
+pub use exclusive::{ExclusiveError, Session};
+pub use instance::{ContextWindow, MemoryInstance, Mode};
+pub use manager::MemoryManager;
+pub use rules::FlushMode;
+pub use template::{KeyContext, KeyTemplate, TemplateError};

@@ -1,0 +1,172 @@
+//! Memories by resource and key.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use memory_core::{MemoryKey, MemoryStore};
+use memory_lock::{LockKey, LockManager};
+use quick_cache::sync::Cache;
+
+use crate::builder::ManagerBuilder;
+use crate::error::MemoryError;
+use crate::instance::{Backend, Inner, MemoryInstance, Mode};
+use crate::rules::Rules;
+use crate::template::{KeyContext, KeyTemplate};
+use crate::writers::Writers;
+
+/// Hands out memories by resource and key. Clones are cheap and share everything.
+///
+/// ```
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// use memory_core::{MemoryResource, Message};
+/// use memory_instance::{KeyContext, MemoryManager};
+///
+/// let manager = MemoryManager::builder()
+///     .project("acme")
+///     .resource(MemoryResource::new("support", 8_000))
+///     .open("memory://")
+///     .await?;
+/// let context = KeyContext::new().with("workflow.input.case", 4711);
+/// let memory = manager.memory_for("support", "case-{{ workflow.input.case }}", &context)?;
+/// memory.append(Message::user("My flight was cancelled")).await?;
+/// assert_eq!(memory.key().as_str(), "acme:support:case-4711");
+/// # Ok::<(), memory_instance::MemoryError>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct MemoryManager {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    project: String,
+    rules: HashMap<String, Arc<Rules>>,
+    backend: Arc<Backend>,
+    instances: Cache<MemoryKey, Arc<Inner>>,
+}
+
+impl MemoryManager {
+    /// Begins to put a manager together.
+    pub fn builder() -> ManagerBuilder {
+        ManagerBuilder::new()
+    }
+
+    pub(crate) fn new(
+        project: String,
+        rules: HashMap<String, Arc<Rules>>,
+        backend: Backend,
+        cached_instances: NonZeroUsize,
+    ) -> Self {
+        let instances = Cache::new(cached_instances.get());
+        Self { shared: Arc::new(Shared { project, rules, backend: Arc::new(backend), instances }) }
+    }
+
+    /// The memory of this resource with this key, which is text and no template.
+    ///
+    /// No request is made: a memory begins with its first message.
+    ///
+    /// # Errors
+    /// [`MemoryError::UnknownResource`]; [`MemoryError::Key`] for an empty key.
+    pub fn memory(&self, resource: &str, key: &str) -> Result<MemoryInstance, MemoryError> {
+        let rules = self.rules(resource)?;
+        let key = MemoryKey::new(&self.shared.project, resource, key)?;
+        self.instance(key, rules)
+    }
+
+    /// The memory of this resource whose key a template gives.
+    ///
+    /// # Errors
+    /// As [`memory`](Self::memory); [`MemoryError::Template`] naming a missing variable.
+    pub fn memory_for(
+        &self,
+        resource: &str,
+        template: &str,
+        context: &KeyContext,
+    ) -> Result<MemoryInstance, MemoryError> {
+        self.memory(resource, &KeyTemplate::parse(template)?.render(context)?)
+    }
+
+    /// The memory at this storage key, such as [`keys`](Self::keys) lists it.
+    ///
+    /// # Errors
+    /// [`MemoryError::UnknownResource`] where none of this manager's resources has its memory id.
+    pub fn memory_at(&self, key: &MemoryKey) -> Result<MemoryInstance, MemoryError> {
+        self.instance(key.clone(), self.rules(&key.memory_id())?)
+    }
+
+    /// The storage keys of all memories with messages, of every project and resource, ascending,
+    /// after a key and at most `limit` of them.
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, MemoryError> {
+        Ok(self.shared.backend.store.keys(after, limit).await?)
+    }
+
+    /// The project.
+    #[must_use]
+    pub fn project(&self) -> &str {
+        &self.shared.project
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn MemoryStore> {
+        &self.shared.backend.store
+    }
+
+    /// The leases.
+    #[must_use]
+    pub fn locks(&self) -> &LockManager {
+        &self.shared.backend.locks
+    }
+
+    fn rules(&self, resource: &str) -> Result<&Arc<Rules>, MemoryError> {
+        self.shared.rules.get(resource).ok_or_else(|| {
+            let mut known: Vec<_> = self.shared.rules.keys().map(String::as_str).collect();
+            known.sort_unstable();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            MemoryError::UnknownResource { id: resource.to_owned(), known }
+        })
+    }
+
+    fn instance(&self, key: MemoryKey, rules: &Arc<Rules>) -> Result<MemoryInstance, MemoryError> {
+        let inner = self.shared.instances.get_or_insert_with(&key, || {
+            let lock_key = |name: &str| {
+                LockKey::new(name)
+                    .map_err(|source| MemoryError::Lock { key: key.clone(), source })
+            };
+            Ok::<_, MemoryError>(Arc::new(Inner {
+                lease: lock_key(key.lease_name())?,
+                flush_lease: lock_key(&key.flush_lease_name())?,
+                key: key.clone(),
+                rules: Arc::clone(rules),
+                backend: Arc::clone(&self.shared.backend),
+                writers: Writers::default(),
+                flushing: AtomicBool::new(false),
+                flush_error: Mutex::new(None),
+            }))
+        })?;
+        Ok(MemoryInstance { inner, mode: Mode::ReadWrite })
+    }
+}
+
+impl fmt::Debug for MemoryManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryManager")
+            .field("project", &self.shared.project)
+            .field("resources", &self.shared.rules.keys())
+            .field("instances", &self.shared.instances.len())
+            .finish_non_exhaustive()
+    }
+}

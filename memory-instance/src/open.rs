@@ -1,0 +1,97 @@
+//! Backends by URL.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use memory_core::{InMemoryStore, MemoryStore};
+use memory_lock::{Clock, InProcessLock, LockManager};
+
+use crate::error::MemoryError;
+
+/// Opens the store and the leases that a URL names.
+pub(crate) async fn open(
+    url: &str,
+    clock: &Clock,
+) -> Result<(Arc<dyn MemoryStore>, LockManager), MemoryError> {
+    let refuse = |problem: &str| {
+        Err(MemoryError::Url { url: without_password(url), problem: problem.to_owned() })
+    };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return refuse("has no scheme; write memory:// or sqlite://PATH, such as sqlite://memory.db");
+    };
+    match scheme {
+        "memory" if rest.is_empty() => {
+            let (store_clock, lock_clock) = (clock.clone(), clock.clone());
+            let store = InMemoryStore::new(move || now(&store_clock));
+            let locks = LockManager::new(Arc::new(InProcessLock::new(lock_clock)));
+            Ok((Arc::new(store), locks))
+        }
+        "memory" => refuse("takes nothing after memory://; remove the rest"),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => sqlite::open(url, rest, clock).await,
+        #[cfg(not(feature = "sqlite"))]
+        "sqlite" => refuse("needs the feature `sqlite`; enable it"),
+        "redis" | "rediss" | "redis+cluster" | "redis+sentinel" => {
+            refuse("is a Redis store, which this version does not have; use sqlite://PATH")
+        }
+        _ => refuse("has an unknown scheme; write memory:// or sqlite://PATH"),
+    }
+}
+
+fn now(clock: &Clock) -> Timestamp {
+    let micros = i64::try_from(clock.now_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
+}
+
+/// The URL without what stands between the scheme and an `@`.
+fn without_password(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => match rest.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}://***@{host}"),
+            None => url.to_owned(),
+        },
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(feature = "sqlite")]
+mod sqlite {
+    use std::sync::Arc;
+
+    use memory_core::{Durability, MemoryStore};
+    use memory_lock::{Clock, LockManager, SqliteLock};
+    use memory_store_sqlite::{SqliteConfig, SqliteStore};
+
+    use super::without_password;
+    use crate::error::MemoryError;
+
+    pub(super) async fn open(
+        url: &str,
+        rest: &str,
+        clock: &Clock,
+    ) -> Result<(Arc<dyn MemoryStore>, LockManager), MemoryError> {
+        let refuse =
+            |problem: String| MemoryError::Url { url: without_password(url), problem };
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if path.is_empty() {
+            return Err(refuse("names no file; write a path, such as sqlite://memory.db".into()));
+        }
+        let mut durability = Durability::Disk;
+        for setting in query.split('&').filter(|setting| !setting.is_empty()) {
+            durability = match setting {
+                "synchronous=full" => Durability::Disk,
+                "synchronous=normal" => Durability::Process,
+                other => {
+                    return Err(refuse(format!(
+                        "has the unknown setting `{other}`; there are synchronous=full and synchronous=normal"
+                    )));
+                }
+            };
+        }
+        let config = SqliteConfig::new(path).with_durability(durability).with_clock(clock.clone());
+        let store = SqliteStore::open(config).await?;
+        let leases = SqliteLock::open(path, clock.clone())
+            .map_err(|error| refuse(format!("cannot keep leases: {error}")))?;
+        Ok((Arc::new(store), LockManager::new(Arc::new(leases))))
+    }
+}

@@ -1,0 +1,159 @@
+//! What a resource means at run time, worked out once and shared by its instances.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use memory_core::{
+    EstimateCounter, FlushSettings, MemoryResource, MemoryStore, Policy, Redactor, TokenCounter,
+    Tokenizer,
+};
+use memory_flush::{
+    FallbackChain, Fifo, FlushStrategy, HybridSummary, PriorityEviction, Summarizer,
+};
+use memory_lock::LockOptions;
+
+use crate::error::{MemoryError, durability_name};
+use crate::telemetry::Telemetry;
+
+/// When a memory flushes itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum FlushMode {
+    /// In a task of its own, begun by the append that made a flush due; the append does not wait.
+    #[default]
+    Background,
+    /// Within the append that made it due, before it returns.
+    Inline,
+    /// Never; only when [`perform_flush`](crate::MemoryInstance::perform_flush) is called.
+    Manual,
+}
+
+/// What instances of one resource share.
+pub(crate) struct Rules {
+    pub(crate) resource: MemoryResource,
+    pub(crate) policy: Policy,
+    pub(crate) settings: FlushSettings,
+    pub(crate) strategy: Arc<dyn FlushStrategy>,
+    pub(crate) redactor: Option<Redactor>,
+    pub(crate) counter: Arc<dyn TokenCounter>,
+    pub(crate) chain: FallbackChain,
+    pub(crate) lock: LockOptions,
+    pub(crate) flush_mode: FlushMode,
+    pub(crate) telemetry: Telemetry,
+}
+
+/// What a caller adds to a resource: code, where the resource is data.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Extensions {
+    pub(crate) counter: Option<Arc<dyn TokenCounter>>,
+    pub(crate) strategies: HashMap<String, Arc<dyn FlushStrategy>>,
+    pub(crate) summarizers: Vec<Arc<dyn Summarizer>>,
+    pub(crate) summarizer_time_limit: Option<std::time::Duration>,
+    pub(crate) flush_mode: FlushMode,
+}
+
+impl Rules {
+    pub(crate) fn new(
+        resource: MemoryResource,
+        extensions: &Extensions,
+        store: &dyn MemoryStore,
+    ) -> Result<Self, MemoryError> {
+        let policy = resource.policy()?;
+        let settings = resource.flush_settings()?;
+        if let Some(wanted) = resource.persistence.durability
+            && wanted > store.durability()
+        {
+            return Err(MemoryError::NotDurable {
+                resource: resource.id,
+                wanted: durability_name(wanted),
+                given: durability_name(store.durability()),
+            });
+        }
+        let strategy = strategy(&resource, extensions)?;
+        let counter = match &extensions.counter {
+            Some(counter) => Arc::clone(counter),
+            None => counter(&resource)?,
+        };
+        let mut chain = FallbackChain::default();
+        for summarizer in &extensions.summarizers {
+            chain = chain.with_step(Arc::clone(summarizer));
+        }
+        if let Some(limit) = extensions.summarizer_time_limit {
+            chain = chain.with_time_limit(limit);
+        }
+        let lock = LockOptions::new()
+            .with_ttl(resource.lock.ttl)
+            .with_refresh_interval(resource.lock.refresh_interval)
+            .with_wait_timeout(resource.lock.wait_timeout);
+        let telemetry = Telemetry::new(&resource.id);
+        let redactor = resource.redactor()?;
+        let flush_mode = extensions.flush_mode;
+        Ok(Self {
+            resource,
+            policy,
+            settings,
+            strategy,
+            redactor,
+            counter,
+            chain,
+            lock,
+            flush_mode,
+            telemetry,
+        })
+    }
+}
+
+fn strategy(
+    resource: &MemoryResource,
+    extensions: &Extensions,
+) -> Result<Arc<dyn FlushStrategy>, MemoryError> {
+    let name = resource.strategy();
+    if let Some(own) = extensions.strategies.get(name) {
+        return Ok(Arc::clone(own));
+    }
+    match name {
+        "fifo" => Ok(Arc::new(Fifo)),
+        "priority" => Ok(Arc::new(PriorityEviction)),
+        "hybrid_summary" => Ok(Arc::new(HybridSummary)),
+        other => Err(MemoryError::UnknownStrategy {
+            resource: resource.id.clone(),
+            strategy: other.to_owned(),
+        }),
+    }
+}
+
+fn counter(resource: &MemoryResource) -> Result<Arc<dyn TokenCounter>, MemoryError> {
+    let tokenizer = resource.tokenizer();
+    #[cfg(feature = "tiktoken")]
+    {
+        use memory_core::{TiktokenCounter, Vocabulary};
+        let vocabulary = match tokenizer {
+            Tokenizer::O200kBase => Some(Vocabulary::O200kBase),
+            Tokenizer::Cl100kBase => Some(Vocabulary::Cl100kBase),
+            _ => None,
+        };
+        if let Some(counter) = vocabulary.and_then(TiktokenCounter::new) {
+            return Ok(Arc::new(counter));
+        }
+    }
+    let missing = |tokenizer| {
+        Err(MemoryError::NoTokenizer { resource: resource.id.clone(), tokenizer })
+    };
+    match tokenizer {
+        Tokenizer::Estimate => Ok(Arc::new(EstimateCounter)),
+        Tokenizer::O200kBase => missing("o200k_base"),
+        Tokenizer::Cl100kBase => missing("cl100k_base"),
+        _ => missing("of that name"),
+    }
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules")
+            .field("resource", &self.resource.id)
+            .field("strategy", &self.strategy.name())
+            .field("counter", &self.counter.name())
+            .finish_non_exhaustive()
+    }
+}
