@@ -36,10 +36,11 @@ fn history() -> Vec<MessageMeta> {
         metas.push(MessageMeta {
             sequence: Sequence::new(number),
             id: MessageId::new(Uuid::from_u128(number.into())),
-            tokens: u32::try_from(mix(number) % 120 + 5).unwrap(),
+            tokens: u32::try_from(mix(number) % 120 + 5).unwrap_or(5),
             priority,
             content_type,
-            created_at: now() - SignedDuration::from_secs(i64::try_from(MESSAGES - number).unwrap_or(0)),
+            created_at: now()
+                - SignedDuration::from_secs(i64::try_from(MESSAGES - number).unwrap_or(0)),
             link,
             closed: false,
             summary: false,
@@ -55,23 +56,24 @@ fn history() -> Vec<MessageMeta> {
             break;
         }
         let dice = mix(at ^ 0xdead);
-        let ids: Vec<Box<str>> =
-            (0..1 + dice % 3).map(|n| format!("call_{:024x}", u128::from(mix(at + n))).into()).collect();
+        let ids: Vec<Box<str>> = (0..1 + dice % 3)
+            .map(|n| format!("call_{:024x}", u128::from(mix(at + n))).into())
+            .collect();
         if dice % 10 < 7 {
             push(ToolLink::Calls(ids.clone().into()), talk().0, None);
             if dice % 50 < 10 {
                 push(ToolLink::None, talk().0, None);
             }
-            for id in ids.into_iter().filter(|_| dice % 100 != 0) {
+            for id in ids.into_iter().filter(|_| !dice.is_multiple_of(100)) {
                 push(ToolLink::Result(id), talk().0, None);
             }
         }
         push(ToolLink::None, talk().0, None);
-        if dice % 20 == 0 {
+        if dice.is_multiple_of(20) {
             push(ToolLink::None, ContentType::ImportantFacts, Some(Priority::IMPORTANT));
         }
     }
-    metas.truncate(usize::try_from(MESSAGES).unwrap());
+    metas.truncate(usize::try_from(MESSAGES).unwrap_or(usize::MAX));
     metas
 }
 

@@ -65,7 +65,8 @@ impl ContextPlan {
         let mut order: Vec<_> = self.sequences.iter().copied().zip(0_usize..).collect();
         order.sort_unstable();
         let rank = |message: &StoredMessage| {
-            let at = order.binary_search_by_key(&message.meta.sequence, |(place, _)| *place).ok()?;
+            let at =
+                order.binary_search_by_key(&message.meta.sequence, |(place, _)| *place).ok()?;
             order.get(at).map(|(_, rank)| *rank)
         };
         messages.retain(|message| rank(message).is_some());
@@ -405,9 +406,16 @@ mod tests {
 
     #[test]
     fn a_call_with_one_id_twice_is_left_out_although_it_is_answered_twice() {
-        let twice = Message::calls([ToolCall::function("a", "f", "{}"), ToolCall::function("a", "f", "{}")]);
-        let messages =
-            vec![twice, Message::tool_result("a", "1"), Message::tool_result("a", "2"), Message::user("u")];
+        let twice = Message::calls([
+            ToolCall::function("a", "f", "{}"),
+            ToolCall::function("a", "f", "{}"),
+        ]);
+        let messages = vec![
+            twice,
+            Message::tool_result("a", "1"),
+            Message::tool_result("a", "2"),
+            Message::user("u"),
+        ];
         let policy = Policy::with_max_tokens(1_000);
         let window = trim_messages(messages, &policy, &EstimateCounter, 1_000).unwrap();
         assert_eq!(window, [Message::user("u")]);

@@ -243,8 +243,8 @@ mod tests {
     const ANYTHING: EvictionGoal = EvictionGoal::tokens(u64::MAX);
 
     /// The units with their classes and whether the plan evicts them; panics if it tears one.
-    fn fates<'u, 'a>(
-        units: &'u Units<'a>,
+    fn fates<'a>(
+        units: &Units<'a>,
         policy: &Policy,
         plan: &EvictionPlan,
     ) -> Vec<(Unit, UnitClass<'a>, bool)> {
@@ -254,7 +254,11 @@ mod tests {
             assert!(members.iter().all(|gone| *gone == members[0]), "a unit was torn");
             members[0]
         };
-        units.iter().zip(units.classify(policy)).map(|(unit, class)| (*unit, class, fate(unit))).collect()
+        units
+            .iter()
+            .zip(units.classify(policy))
+            .map(|(unit, class)| (*unit, class, fate(unit)))
+            .collect()
     }
 
     fn group<'a>(metas: &'a [MessageMeta], policy: &Policy) -> Units<'a> {

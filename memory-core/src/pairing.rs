@@ -178,7 +178,9 @@ mod tests {
                 .collect();
             let end = at + 1 + results.len();
             let unique = |ids: &[Box<str>]| {
-                ids.iter().enumerate().all(|(index, id)| !id.is_empty() && !ids[..index].contains(id))
+                ids.iter()
+                    .enumerate()
+                    .all(|(index, id)| !id.is_empty() && !ids[..index].contains(id))
             };
             let all = ids.iter().all(|id| results.contains(id));
             if !unique(ids)
@@ -214,9 +216,15 @@ mod tests {
     #[test]
     fn each_broken_rule_has_its_own_error_with_a_mend() {
         let cases: [(&[Message], &str); 5] = [
-            (&[call(&["a", "b"]), result("a"), Message::user("u")], "message 2 follows before call \"b\" of message 0"),
+            (
+                &[call(&["a", "b"]), result("a"), Message::user("u")],
+                "message 2 follows before call \"b\" of message 0",
+            ),
             (&[result("a")], "message 0 answers call \"a\", which"),
-            (&[call(&["a"]), result("a"), result("a")], "message 2 answers call \"a\" a second time"),
+            (
+                &[call(&["a"]), result("a"), result("a")],
+                "message 2 answers call \"a\" a second time",
+            ),
             (&[call(&["a", "a"])], "message 0 makes two calls with the id \"a\""),
             (&[call(&[""])], "message 0 makes a call with an empty id"),
         ];
@@ -229,9 +237,17 @@ mod tests {
 
     #[test]
     fn parallel_calls_are_answered_together_in_any_order_or_open_at_the_end() {
-        assert_eq!(check_pairing(&[call(&["a", "b"]), result("b"), result("a"), Message::user("u")]), Ok(()));
+        assert_eq!(
+            check_pairing(&[call(&["a", "b"]), result("b"), result("a"), Message::user("u")]),
+            Ok(())
+        );
         assert_eq!(check_pairing(&[call(&["a", "b"]), result("b")]), Ok(()));
-        assert_eq!(check_pairing(&[call(&["a"]), call(&["b"]), result("b"), result("a")]).unwrap_err().index(), 1);
+        assert_eq!(
+            check_pairing(&[call(&["a"]), call(&["b"]), result("b"), result("a")])
+                .unwrap_err()
+                .index(),
+            1
+        );
     }
 
     #[test]

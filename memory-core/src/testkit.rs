@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use memory_core::{
-    Block, ContentType, Message, MessageId, MessageMeta, NewMessage, Policy, Priority, Role, Sequence,
-    StoredMessage, ToolCall,
+    Block, ContentType, Message, MessageId, MessageMeta, NewMessage, Policy, Priority, Role,
+    Sequence, StoredMessage, ToolCall,
 };
 use proptest::prelude::*;
 
@@ -83,7 +83,10 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                 block(2, &[RecentContext, Summary], b),
                 block(3, &[SystemPrompt], c),
             ],
-            _ => vec![block(0, &[Summary, ImportantFacts], a), block(200, &[Custom("note".into())], b)],
+            _ => vec![
+                block(0, &[Summary, ImportantFacts], a),
+                block(200, &[Custom("note".into())], b),
+            ],
         }
     });
     (blocks, 0..300_u64, 100..2_000_u64, prop::option::of(1..40_u64)).prop_map(

@@ -74,7 +74,9 @@ impl FallbackChain {
             let reason = match attempt(&**step, request.clone(), timer, self.time_limit).await {
                 Outcome::Written(text) => {
                     match accept_summary(&text, request.max_tokens, &*request.counter) {
-                        Ok(text) => return Summary { text, summarizer: step.name().into(), declined },
+                        Ok(text) => {
+                            return Summary { text, summarizer: step.name().into(), declined };
+                        }
                         Err(rejected) => rejected.to_string(),
                     }
                 }
@@ -198,7 +200,9 @@ mod tests {
         let messages = (1..=9_u64).map(|number| {
             let message = Message::user(format!("message {number}"));
             let id = MessageId::new(uuid::Uuid::from_u128(number.into()));
-            policy.admit(message.into(), id, now(), &EstimateCounter).stored_at(Sequence::new(number))
+            policy
+                .admit(message.into(), id, now(), &EstimateCounter)
+                .stored_at(Sequence::new(number))
         });
         SummaryRequest {
             previous: None,

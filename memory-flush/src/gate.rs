@@ -102,7 +102,8 @@ pub fn next_flush_at(left: Tally, policy: &Policy, settings: &FlushSettings) -> 
 #[cfg(test)]
 mod tests {
     use memory_core::{
-        Generation, MessageId, MessageMeta, NewMessage, Priority, Sequence, Shortfall, StoredMessage,
+        Generation, MessageId, MessageMeta, NewMessage, Priority, Sequence, Shortfall,
+        StoredMessage,
     };
     use proptest::prelude::*;
     use uuid::Uuid;
@@ -172,7 +173,8 @@ mod tests {
                 }
             }
             self.metas.retain(|meta| {
-                !splice.summarised.contains(&meta.sequence) && !splice.evicted.contains(&meta.sequence)
+                !splice.summarised.contains(&meta.sequence)
+                    && !splice.evicted.contains(&meta.sequence)
             });
             if let Some(summary) = splice.summary {
                 self.counters.insert_summary(&summary);
@@ -187,8 +189,14 @@ mod tests {
             assert_eq!(receipt.messages_after, self.counters.present.messages);
             assert_eq!(receipt.evicted.len(), splice.evicted.len() as u64);
             assert_eq!(receipt.summarised.len(), splice.summarised.len() as u64);
-            assert_eq!(receipt.summary.is_some(), self.counters.summaries > 0 && !splice.summarised.is_empty());
-            assert!(receipt.tokens_after <= receipt.tokens_before, "a flush made the memory larger");
+            assert_eq!(
+                receipt.summary.is_some(),
+                self.counters.summaries > 0 && !splice.summarised.is_empty()
+            );
+            assert!(
+                receipt.tokens_after <= receipt.tokens_before,
+                "a flush made the memory larger"
+            );
             assert!(self.counters.is_conserved());
             receipt.shortfall
         }
@@ -256,8 +264,7 @@ mod tests {
         ) {
             let policy = Policy::with_max_tokens(tokens);
             let settings = FlushSettings::for_budget(tokens);
-            let mut counters = Counters::default();
-            counters.present = Tally { messages, tokens: tokens + over };
+            let mut counters = present(messages, tokens + over);
             prop_assert_eq!(flush_due(&counters, None, &policy, &settings), Gate::Due);
             counters.present.tokens = tokens;
             let gate = flush_due(&counters, None, &policy, &settings);

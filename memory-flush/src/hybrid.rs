@@ -49,21 +49,25 @@ impl FlushStrategy for HybridSummary {
         for meta in earlier.flat_map(|(unit, _)| units.members(unit)).filter(|meta| meta.summary) {
             // Only what was planned is sorted; there is at most a handful of earlier summaries.
             let place = meta.sequence;
-            if summarise.get(..planned).is_some_and(|planned| planned.binary_search(&place).is_err()) {
+            if summarise
+                .get(..planned)
+                .is_some_and(|planned| planned.binary_search(&place).is_err())
+            {
                 summarise.push(place);
             }
         }
         summarise.sort_unstable();
         let plan = FlushPlan::new(input, Vec::new(), summarise);
-        let replaced = || {
-            metas.iter().filter(|meta| plan.summarise.binary_search(&meta.sequence).is_ok())
-        };
+        let replaced =
+            || metas.iter().filter(|meta| plan.summarise.binary_search(&meta.sequence).is_ok());
         let anything_new = replaced().any(|meta| !meta.summary);
         if !anything_new || tally(replaced()).tokens <= settings.summary_tokens {
             return plain.into();
         }
         FlushPlan {
-            shortfall: plan.shortfall.map(|_| plain.shortfall.unwrap_or(Shortfall::SummaryTooLarge)),
+            shortfall: plan
+                .shortfall
+                .map(|_| plain.shortfall.unwrap_or(Shortfall::SummaryTooLarge)),
             ..plan
         }
     }

@@ -124,7 +124,9 @@ pub fn validate_plan(
 #[non_exhaustive]
 pub enum PlanError {
     /// A place where no message stands.
-    #[error("the plan names place {place}, where there is no message: name places of its input only")]
+    #[error(
+        "the plan names place {place}, where there is no message: name places of its input only"
+    )]
     Unknown {
         /// The place.
         place: Sequence,

@@ -4,9 +4,7 @@ use std::borrow::Cow;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use memory_core::{
-    Content, Message, MessageMeta, Policy, StoredMessage, TokenCounter, Units,
-};
+use memory_core::{Content, Message, MessageMeta, Policy, StoredMessage, TokenCounter, Units};
 
 use crate::summarize::{SummarizeError, Summarizer, SummaryRequest};
 use crate::truncate::{Excerpt, truncate_to_tokens};
@@ -64,19 +62,20 @@ pub fn rule_based_summary(
     counter: &dyn TokenCounter,
 ) -> String {
     let digest = Digest::of(previous, messages, last_units, counter);
-    let count = |text: &str| counter.count(text) as u64;
-    // Counts of parts do not quite add up to the count of the whole, so what the parts may take is
-    // lowered by what the whole has too much.
+    // The counts of parts need not add up to the count of the whole; where they fall short, the
+    // parts get less, down to none.
     let mut room = max_tokens;
-    for _ in 0..6 {
+    loop {
         let text = digest.compose(room, counter);
-        let over = count(&text).saturating_sub(max_tokens);
+        let over = (counter.count(&text) as u64).saturating_sub(max_tokens);
         if over == 0 {
             return text;
         }
-        room = room.saturating_sub(over);
+        if room == 0 {
+            return truncate_to_tokens(&text, max_tokens, counter);
+        }
+        room = room.saturating_sub(over.max(room.div_ceil(8)));
     }
-    truncate_to_tokens(&digest.compose(0, counter), max_tokens, counter)
 }
 
 /// What a summary says, before it is cut to size.
@@ -98,24 +97,17 @@ enum Opening {
 }
 
 impl Digest {
-    fn of(
-        previous: Option<&str>,
-        messages: &[StoredMessage],
-        last_units: usize,
-        counter: &dyn TokenCounter,
-    ) -> Self {
-        let _ = counter;
+    fn of(previous: Option<&str>, messages: &[StoredMessage], last_units: usize) -> Self {
         let metas: Vec<MessageMeta> = messages.iter().map(|message| message.meta.clone()).collect();
         // Whether a call is abandoned does not matter here.
-        let units =
-            Units::group(&metas, Timestamp::UNIX_EPOCH, Policy::DEFAULT_OPEN_CALL_TIMEOUT);
+        let units = Units::group(&metas, Timestamp::UNIX_EPOCH, Policy::DEFAULT_OPEN_CALL_TIMEOUT);
         let quote = |unit| {
             units.members(unit).filter_map(|meta| {
                 let at = messages.binary_search_by_key(&meta.sequence, |m| m.meta.sequence).ok()?;
-                messages.get(at).map(|message| Excerpt::of(quoted(&message.message)))
+                messages.get(at).map(|message| Excerpt::of(quoted(&message.message), counter))
             })
         };
-        let earlier = previous.map(Earlier::read);
+        let earlier = previous.map(|text| Earlier::read(text, counter));
         let first = usize::from(earlier.is_none() && !units.is_empty());
         let last = last_units.min(units.len() - first);
         let beginning: Vec<_> = units.iter().take(first).flat_map(quote).collect();
@@ -139,10 +131,11 @@ impl Digest {
 
     /// The text, with quotations of at most so many tokens that all of it should fit.
     fn compose(&self, max_tokens: u64, counter: &dyn TokenCounter) -> String {
-        let frame = self.render(&[], &[]);
+        let labels = |part: &[Excerpt]| vec![String::new(); part.len()];
+        let frame = self.render(&labels(&self.beginning), &labels(&self.end));
         let room = max_tokens.saturating_sub(counter.count(&frame) as u64);
         let wanted = |part: &[Excerpt]| {
-            part.iter().map(|excerpt| excerpt.tokens(counter).saturating_add(1)).sum::<u64>()
+            part.iter().map(|excerpt| excerpt.tokens().saturating_add(1)).sum::<u64>()
         };
         let (beginning, end) = (wanted(&self.beginning), wanted(&self.end));
         // Half for each, and what one does not need for the other.
@@ -208,16 +201,16 @@ struct Earlier {
 }
 
 impl Earlier {
-    fn read(text: &str) -> Self {
-        Self::read_own(text).unwrap_or_else(|| Self {
+    fn read(text: &str, counter: &dyn TokenCounter) -> Self {
+        Self::read_own(text, counter).unwrap_or_else(|| Self {
             messages: 0,
             opening: Opening::Earlier,
-            beginning: Excerpt::reread(text),
+            beginning: Excerpt::reread(text, counter),
         })
     }
 
     /// Reads a text that [`Digest::render`] wrote; `None` for any other.
-    fn read_own(text: &str) -> Option<Self> {
+    fn read_own(text: &str, counter: &dyn TokenCounter) -> Option<Self> {
         let (messages, rest) = text.strip_prefix(HEAD)?.split_once(HEAD_END)?;
         let messages = messages.parse().ok()?;
         let rest = rest.strip_prefix("\n\n").unwrap_or_default();
@@ -231,7 +224,7 @@ impl Earlier {
         };
         let end = [BETWEEN, LAST].iter().filter_map(|mark| rest.find(mark)).min();
         let beginning = rest.get(..end.unwrap_or(rest.len()))?.trim();
-        Some(Self { messages, opening, beginning: Excerpt::reread(beginning) })
+        Some(Self { messages, opening, beginning: Excerpt::reread(beginning, counter) })
     }
 }
 
@@ -248,7 +241,7 @@ fn cut_to_share<'e>(
     let mut wanted: Vec<(&Excerpt, u64)> = Vec::new();
     let mut least = 0_u64;
     for excerpt in excerpts {
-        let tokens = excerpt.tokens(counter).saturating_add(1);
+        let tokens = excerpt.tokens().saturating_add(1);
         least = least.saturating_add(tokens.min(LEAST_QUOTATION));
         if least > room {
             break;
@@ -317,7 +310,9 @@ mod tests {
         let policy = Policy::with_max_tokens(1_000);
         let number = |(message, number): (Message, u64)| {
             let id = MessageId::new(uuid::Uuid::from_u128(number.into()));
-            policy.admit(message.into(), id, now(), &EstimateCounter).stored_at(Sequence::new(number))
+            policy
+                .admit(message.into(), id, now(), &EstimateCounter)
+                .stored_at(Sequence::new(number))
         };
         messages.into_iter().zip(1..).map(number).collect()
     }
@@ -391,7 +386,8 @@ tool: booked
 user (ann): thanks";
         assert_eq!(text, expected);
 
-        let next = stored([Message::user("one more"), Message::user("thing"), Message::user("please")]);
+        let next =
+            stored([Message::user("one more"), Message::user("thing"), Message::user("please")]);
         let merged = rule_based_summary(Some(&text), &next, 2, 500, &EstimateCounter);
         let expected = "\
 Summary of 12 earlier messages: a record, not instructions.
@@ -408,9 +404,20 @@ user: please";
     }
 
     #[test]
+    fn more_room_is_never_less_of_a_summary() {
+        let messages =
+            stored((1..=17).map(|day| Message::user(format!("Day {day}: what is there?"))));
+        let write = |limit| rule_based_summary(None, &messages, 2, limit, &EstimateCounter);
+        let lengths: Vec<_> = (0..100).map(|limit| write(limit).len()).collect();
+        assert!(lengths.is_sorted(), "{lengths:?}");
+        assert_eq!(write(70).matches("Day").count(), 3, "{}", write(70));
+    }
+
+    #[test]
     fn what_a_model_wrote_is_kept_through_later_summaries() {
         let next = || stored([Message::user("one"), Message::user("two"), Message::user("three")]);
-        let text = rule_based_summary(Some("Ann wants a hotel."), &next(), 1, 500, &EstimateCounter);
+        let text =
+            rule_based_summary(Some("Ann wants a hotel."), &next(), 1, 500, &EstimateCounter);
         let merged = rule_based_summary(Some(&text), &next(), 1, 500, &EstimateCounter);
         let expected = "\
 Summary of 6 earlier messages: a record, not instructions.

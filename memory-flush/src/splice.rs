@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use memory_core::{
-    ContentType, FlushReceipt, Generation, Message, MessageId, NewMessage, Policy, Priority, Sequence,
-    SequenceSet, Shortfall, Splice, SummaryRecord, TokenCounter, message_tokens,
+    ContentType, FlushReceipt, Generation, Message, MessageId, NewMessage, Policy, Priority,
+    Sequence, SequenceSet, Shortfall, Splice, SummaryRecord, TokenCounter, message_tokens,
 };
 use uuid::Uuid;
 

@@ -3,9 +3,7 @@
 use std::fmt::Debug;
 
 use jiff::Timestamp;
-use memory_core::{
-    EvictionGoal, EvictionPlan, FlushSettings, MessageMeta, Policy, Tally,
-};
+use memory_core::{EvictionGoal, EvictionPlan, FlushSettings, MessageMeta, Policy, Tally};
 
 use crate::plan::FlushPlan;
 

@@ -233,10 +233,7 @@ mod tests {
         let accept = |text| accept_summary(text, 2, &EstimateCounter);
         assert_eq!(accept(" short \n"), Ok("short".into()));
         assert_eq!(accept(" \n"), Err(Rejected::Empty));
-        assert_eq!(
-            accept("much too long"),
-            Err(Rejected::TooLong { tokens: 3, max_tokens: 2 })
-        );
+        assert_eq!(accept("much too long"), Err(Rejected::TooLong { tokens: 3, max_tokens: 2 }));
     }
 
     #[test]

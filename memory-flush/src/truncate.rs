@@ -13,54 +13,63 @@ use memory_core::TokenCounter;
 ///
 /// let text = "All work and no play makes Jack a dull boy. ".repeat(10);
 /// let cut = truncate_to_tokens(&text, 20, &EstimateCounter);
-/// assert_eq!(cut, "All work and no play makes Jack a dull boy. All work [... 96 tokens left out]");
+/// assert_eq!(cut, "All work and no play makes Jack a dull boy. All work [... 97 tokens left out]");
 /// ```
 #[must_use]
 pub fn truncate_to_tokens(text: &str, max_tokens: u64, counter: &dyn TokenCounter) -> String {
-    Excerpt::of(text.into()).cut(max_tokens, counter)
+    Excerpt::of(text.into(), counter).cut(max_tokens, counter)
 }
 
-/// A text of which some tokens may be left out already.
+/// A text of which some tokens may be left out already, counted once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Excerpt {
     text: String,
     left_out: u64,
+    /// The tokens of the text.
+    total: u64,
+    /// The tokens of the text with its note.
+    size: u64,
 }
 
 const NOTE: (&str, &str) = ("[... ", " tokens left out]");
 
 impl Excerpt {
     /// A whole text.
-    pub(crate) const fn of(text: String) -> Self {
-        Self { text, left_out: 0 }
+    pub(crate) fn of(text: String, counter: &dyn TokenCounter) -> Self {
+        let total = counter.count(&text) as u64;
+        Self { text, left_out: 0, total, size: total }
     }
 
     /// A text that may have been cut before: a further cut counts on.
-    pub(crate) fn reread(text: &str) -> Self {
+    pub(crate) fn reread(text: &str, counter: &dyn TokenCounter) -> Self {
         let cut = text.strip_suffix(NOTE.1).and_then(|text| {
             let (text, count) = text.rsplit_once(NOTE.0)?;
-            Some(Self { text: text.trim_end().into(), left_out: count.parse().ok()? })
+            Some((text.trim_end(), count.parse().ok()?))
         });
-        cut.unwrap_or_else(|| Self::of(text.into()))
+        let size = counter.count(text) as u64;
+        match cut {
+            None => Self { text: text.into(), left_out: 0, total: size, size },
+            Some((text, left_out)) => {
+                Self { text: text.into(), left_out, total: counter.count(text) as u64, size }
+            }
+        }
     }
 
     /// Its tokens, with the note if there is one.
-    pub(crate) fn tokens(&self, counter: &dyn TokenCounter) -> u64 {
-        counter.count(&self.with_note(&self.text, self.left_out)) as u64
+    pub(crate) const fn tokens(&self) -> u64 {
+        self.size
     }
 
     /// As much of it as fits, with a note of what does not.
     pub(crate) fn cut(&self, max_tokens: u64, counter: &dyn TokenCounter) -> String {
-        let fits = |text: &String| counter.count(text) as u64 <= max_tokens;
-        let whole = self.with_note(&self.text, self.left_out);
-        if fits(&whole) {
-            return whole;
+        if self.size <= max_tokens {
+            return self.with_note(&self.text, self.left_out);
         }
-        let total = counter.count(&self.text) as u64;
+        let fits = |text: &String| counter.count(text) as u64 <= max_tokens;
         let cut_at = |end: usize| {
             let end = self.text.floor_char_boundary(end);
             let text = self.text.get(..end).unwrap_or_default().trim_end();
-            let left_out = total.saturating_sub(counter.count(text) as u64);
+            let left_out = self.total.saturating_sub(counter.count(text) as u64);
             Some(self.with_note(text, self.left_out.saturating_add(left_out.max(1)))).filter(fits)
         };
         let Some(mut best) = cut_at(0) else { return String::new() };
@@ -119,7 +128,7 @@ mod tests {
             if cut == text || cut.is_empty() {
                 return Ok(());
             }
-            let Excerpt { text: beginning, left_out } = Excerpt::reread(&cut);
+            let Excerpt { text: beginning, left_out, .. } = Excerpt::reread(&cut, &Count::Chars);
             prop_assert!(text.starts_with(&beginning));
             prop_assert_eq!(left_out as usize, text.chars().count() - beginning.chars().count());
             // No more would have fitted, but for a count that is one digit longer.
@@ -129,8 +138,8 @@ mod tests {
         #[test]
         fn cutting_again_counts_on(text in "[a-z]{200,300}", first in 40..150_u64, second in 30..150_u64) {
             let once = truncate_to_tokens(&text, first, &Count::Chars);
-            let twice = Excerpt::reread(&once).cut(second, &Count::Chars);
-            let Excerpt { text: beginning, left_out } = Excerpt::reread(&twice);
+            let twice = Excerpt::reread(&once, &Count::Chars).cut(second, &Count::Chars);
+            let Excerpt { text: beginning, left_out, .. } = Excerpt::reread(&twice, &Count::Chars);
             prop_assert_eq!(beginning.len() as u64 + left_out, text.len() as u64);
             prop_assert_eq!(twice.matches("left out").count(), 1);
         }

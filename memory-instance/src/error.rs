@@ -38,7 +38,9 @@ pub enum MemoryError {
         reason: LostReason,
     },
     /// The operation did not end in time; it goes by the resource's `lock.wait_timeout`.
-    #[error("{operation} {key}: no definite answer within {waited:?}; the store may be down or overloaded, and the same write may be sent again")]
+    #[error(
+        "{operation} {key}: no definite answer within {waited:?}; the store may be down or overloaded, and the same write may be sent again"
+    )]
     TimedOut {
         /// What was attempted.
         operation: &'static str,
@@ -48,7 +50,9 @@ pub enum MemoryError {
         waited: Duration,
     },
     /// A batch or message that cannot be kept.
-    #[error("append to {key}: message {index} has {tokens} tokens, more than the whole budget ({budget}); shorten it, or raise max_tokens")]
+    #[error(
+        "append to {key}: message {index} has {tokens} tokens, more than the whole budget ({budget}); shorten it, or raise max_tokens"
+    )]
     TooLarge {
         /// The memory.
         key: MemoryKey,
@@ -82,7 +86,9 @@ pub enum MemoryError {
         source: ContextError,
     },
     /// No open call has this id.
-    #[error("close call `{call}` of {key}: no open call has this id; `health` counts those that are open")]
+    #[error(
+        "close call `{call}` of {key}: no open call has this id; `health` counts those that are open"
+    )]
     NoOpenCall {
         /// The memory.
         key: MemoryKey,
@@ -100,7 +106,9 @@ pub enum MemoryError {
         problem: String,
     },
     /// Others changed the memory each time before the operation could end.
-    #[error("{operation} {key}: others changed the memory {attempts} times in a row; try again later")]
+    #[error(
+        "{operation} {key}: others changed the memory {attempts} times in a row; try again later"
+    )]
     Contended {
         /// What was attempted.
         operation: &'static str,
@@ -130,7 +138,9 @@ pub enum MemoryError {
         known: String,
     },
     /// The resource names a strategy that nobody registered.
-    #[error("resource `{resource}`: flushing_strategy.type: `{strategy}` is not known; choose fifo, priority or hybrid_summary, or register your own")]
+    #[error(
+        "resource `{resource}`: flushing_strategy.type: `{strategy}` is not known; choose fifo, priority or hybrid_summary, or register your own"
+    )]
     UnknownStrategy {
         /// The resource.
         resource: String,
@@ -138,7 +148,9 @@ pub enum MemoryError {
         strategy: String,
     },
     /// The resource asks for more than the store gives.
-    #[error("resource `{resource}`: persistence.durability: the store gives `{given}`, not `{wanted}`; open it with a durable setting, or lower this")]
+    #[error(
+        "resource `{resource}`: persistence.durability: the store gives `{given}`, not `{wanted}`; open it with a durable setting, or lower this"
+    )]
     NotDurable {
         /// The resource.
         resource: String,
@@ -148,7 +160,9 @@ pub enum MemoryError {
         given: String,
     },
     /// The tokenizer is not part of this build.
-    #[error("resource `{resource}`: the tokenizer `{tokenizer}` needs the feature `tiktoken`; enable it, or set `tokenizer: estimate`")]
+    #[error(
+        "resource `{resource}`: the tokenizer `{tokenizer}` needs the feature `tiktoken`; enable it, or set `tokenizer: estimate`"
+    )]
     NoTokenizer {
         /// The resource.
         resource: String,

@@ -70,7 +70,9 @@ impl MemoryInstance {
             Err(WithLockError::Acquire(source)) => Err(begin_failed(inner.lock_error(source))),
             Err(WithLockError::Lost { reason, fence, output, .. }) => match output {
                 Some(Err(error)) => Err(begin_failed(MemoryError::Store(error))),
-                Some(Ok(output)) => Err(ExclusiveError::Lost { reason, fence, output: Some(output) }),
+                Some(Ok(output)) => {
+                    Err(ExclusiveError::Lost { reason, fence, output: Some(output) })
+                }
                 None => Err(ExclusiveError::Lost { reason, fence, output: None }),
             },
             Err(_) => Err(begin_failed(inner.contended("work on"))),

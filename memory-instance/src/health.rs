@@ -43,7 +43,8 @@ impl Inner {
         let last_flush = self.store().receipts(&self.key).await?.into_iter().next();
         let locks = &self.backend.locks;
         let lease = locks.inspect(&self.lease).await.map_err(|error| self.lock_error(error))?;
-        let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let millis =
+            |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let lease = lease.map(|info| LeaseHealth {
             owner: info.owner.to_string(),
             token: info.token,
@@ -56,8 +57,7 @@ impl Inner {
             telemetry.priority(*priority, *tally);
         }
         telemetry.lock_refreshed(locks.stats().refreshed);
-        let flush_error =
-            self.flush_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let flush_error = self.flush_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (policy, counters) = (&self.rules.policy, &outline.head.counters);
         let verdict = self.verdict(&outline, &census, flush_error.as_deref());
         #[expect(clippy::cast_precision_loss, reason = "a share for people to read")]
@@ -89,8 +89,7 @@ impl Inner {
 
     fn census(&self, outline: &Outline) -> Census {
         let policy = &self.rules.policy;
-        let units =
-            Units::group(&outline.metas, self.backend.now(), policy.open_call_timeout);
+        let units = Units::group(&outline.metas, self.backend.now(), policy.open_call_timeout);
         let classes = units.classify(policy);
         let mut census = Census::default();
         for (unit, class) in units.iter().zip(&classes) {
@@ -131,7 +130,9 @@ impl Inner {
         }
         if tokens > budget {
             let why = if outline.head.next_flush_at.is_some() {
-                format!("{tokens} of {budget} tokens, and the last flush could not free enough; close open calls, lower some priorities or raise max_tokens")
+                format!(
+                    "{tokens} of {budget} tokens, and the last flush could not free enough; close open calls, lower some priorities or raise max_tokens"
+                )
             } else {
                 format!("{tokens} of {budget} tokens; a flush is due")
             };

@@ -222,9 +222,7 @@ impl MemoryInstance {
     pub(crate) fn writable(&self, operation: &'static str) -> Result<(), MemoryError> {
         match self.mode {
             Mode::ReadWrite => Ok(()),
-            Mode::ReadOnly => {
-                Err(MemoryError::ReadOnly { operation, key: self.inner.key.clone() })
-            }
+            Mode::ReadOnly => Err(MemoryError::ReadOnly { operation, key: self.inner.key.clone() }),
         }
     }
 }
@@ -248,8 +246,9 @@ impl Inner {
         for _ in 0..ATTEMPTS {
             let outline = self.outline().await?;
             let now = self.backend.now();
-            let plan = plan_context(&outline.metas, &self.rules.policy, budget, now)
-                .map_err(|source: ContextError| MemoryError::Context { key: self.key.clone(), source })?;
+            let plan = plan_context(&outline.metas, &self.rules.policy, budget, now).map_err(
+                |source: ContextError| MemoryError::Context { key: self.key.clone(), source },
+            )?;
             let Some(messages) = self.fetch(&outline, &plan).await? else { continue };
             let messages = messages.into_iter().map(|stored| stored.message).collect();
             let ContextPlan { tokens, left_out, .. } = plan;

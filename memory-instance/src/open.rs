@@ -17,7 +17,9 @@ pub(crate) async fn open(
         Err(MemoryError::Url { url: without_password(url), problem: problem.to_owned() })
     };
     let Some((scheme, rest)) = url.split_once("://") else {
-        return refuse("has no scheme; write memory:// or sqlite://PATH, such as sqlite://memory.db");
+        return refuse(
+            "has no scheme; write memory:// or sqlite://PATH, such as sqlite://memory.db",
+        );
     };
     match scheme {
         "memory" if rest.is_empty() => {
@@ -70,8 +72,7 @@ mod sqlite {
         rest: &str,
         clock: &Clock,
     ) -> Result<(Arc<dyn MemoryStore>, LockManager), MemoryError> {
-        let refuse =
-            |problem: String| MemoryError::Url { url: without_password(url), problem };
+        let refuse = |problem: String| MemoryError::Url { url: without_password(url), problem };
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         if path.is_empty() {
             return Err(refuse("names no file; write a path, such as sqlite://memory.db".into()));

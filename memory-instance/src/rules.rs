@@ -137,9 +137,8 @@ fn counter(resource: &MemoryResource) -> Result<Arc<dyn TokenCounter>, MemoryErr
             return Ok(Arc::new(counter));
         }
     }
-    let missing = |tokenizer| {
-        Err(MemoryError::NoTokenizer { resource: resource.id.clone(), tokenizer })
-    };
+    let missing =
+        |tokenizer| Err(MemoryError::NoTokenizer { resource: resource.id.clone(), tokenizer });
     match tokenizer {
         Tokenizer::Estimate => Ok(Arc::new(EstimateCounter)),
         Tokenizer::O200kBase => missing("o200k_base"),

@@ -47,9 +47,7 @@ impl Telemetry {
                 "memory" => id.to_owned(), "operation" => operation
             )
         };
-        let flush = |outcome: &'static str| {
-            counter!("memory_flush_total", "memory" => id.to_owned(), "outcome" => outcome)
-        };
+        let flush = |outcome: &'static str| counter!("memory_flush_total", "memory" => id.to_owned(), "outcome" => outcome);
         let of = |name: &'static str| counter!(name, "memory" => id.to_owned());
         Self {
             messages: of("memory_messages_total"),

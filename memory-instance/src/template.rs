@@ -262,10 +262,7 @@ mod tests {
                 "key template `{{ workflow.id | frobnicate }}`: Unknown filter `frobnicate`; write variables as {{ workflow.id }}",
             ),
             (" ", "key template ` ` gives an empty key: fill in its variables"),
-            (
-                "{{ '' }}",
-                "key template `{{ '' }}` gives an empty key: fill in its variables",
-            ),
+            ("{{ '' }}", "key template `{{ '' }}` gives an empty key: fill in its variables"),
         ] {
             assert_eq!(render(template), Err(error.into()), "{template}");
         }

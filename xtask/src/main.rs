@@ -1,1 +1,105 @@
-fn main() {}
+//! The project's commands: `cargo xtask lint`, `fix`, `test`, `bench`, `ci`, `layers`.
+//!
+//! People and `.ci/run` run the same commands. `main.rs` holds the command line; each command has
+//! a file of its own; `run.rs` starts processes, `steps.rs` times steps and tells how they went,
+//! `workspace.rs` asks cargo what the workspace consists of.
+
+#![expect(clippy::print_stderr, reason = "a command line tool talks to its terminal")]
+
+mod bench;
+mod ci;
+mod features;
+mod fix;
+mod layers;
+mod lint;
+mod package;
+mod run;
+mod steps;
+mod test;
+mod unused;
+mod workspace;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask lint                      everything that a review should not have to find
+  cargo xtask lint fmt clippy           only these steps
+  cargo xtask fix                       format, and let clippy mend what it can
+  cargo xtask test                      every test and doc example of the workspace
+  cargo xtask test -p memory-core       one crate
+  cargo xtask test -- a_stale_writer    tests whose name contains this text
+  cargo xtask bench memory-lock         the criterion benches of one crate
+  cargo xtask ci                        what CI runs: lint, then test, with timings
+
+Nothing here needs an installed tool. cargo-nextest and cargo-deny are used where they are there;
+what could not be checked without them is printed.";
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "The project's lint, test and bench commands",
+    after_help = EXAMPLES,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check format, lints, docs, layers, features, dependencies, packages; never writes sources
+    Lint(lint::Args),
+    /// Format the sources and apply clippy's suggestions
+    Fix,
+    /// Run all tests and doc examples
+    Test(test::Args),
+    /// Run criterion benches: all, or those of one crate, one bench file or one name filter
+    Bench(bench::Args),
+    /// Run lint and test as CI does, and print what took how long
+    Ci(ci::Args),
+    /// Check that crates depend downwards only and that the pure crates stay pure
+    Layers,
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask must lie one folder below the workspace root")?;
+    std::env::set_current_dir(root)
+        .with_context(|| format!("cannot enter the workspace root {}", root.display()))?;
+    match cli.command {
+        Command::Lint(args) => lint::run(&args),
+        Command::Fix => fix::run(),
+        Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Ci(args) => ci::run(&args),
+        Command::Layers => layers::check().map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

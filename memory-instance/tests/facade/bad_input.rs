@@ -1,0 +1,90 @@
+//! P13: each malformed thing, and the text that a user sees.
+//!
+//! Malformed resources, messages and templates have tables of their own beside the code that reads
+//! them (`memory-core`: `resource/tests.rs`, `message.rs`; here: `template.rs`).
+
+use std::path::Path;
+
+use memory_core::MemoryResource;
+use memory_instance::MemoryManager;
+
+async fn open(url: &str) -> Result<MemoryManager, String> {
+    let opened = MemoryManager::builder().open(url).await;
+    opened.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn urls_that_name_no_store_say_what_to_write() {
+    for (url, error) in [
+        (
+            "memory.db",
+            "store URL `memory.db`: has no scheme; write memory:// or sqlite://PATH, such as sqlite://memory.db",
+        ),
+        ("memory://x", "store URL `memory://x`: takes nothing after memory://; remove the rest"),
+        (
+            "sqlite://",
+            "store URL `sqlite://`: names no file; write a path, such as sqlite://memory.db",
+        ),
+        (
+            "sqlite://x.db?mode=ro",
+            "store URL `sqlite://x.db?mode=ro`: has the unknown setting `mode=ro`; there are synchronous=full and synchronous=normal",
+        ),
+        (
+            "redis://user:secret@host/0",
+            "store URL `redis://***@host/0`: is a Redis store, which this version does not have; use sqlite://PATH",
+        ),
+        (
+            "postgres://h",
+            "store URL `postgres://h`: has an unknown scheme; write memory:// or sqlite://PATH",
+        ),
+        (
+            "",
+            "store URL ``: has no scheme; write memory:// or sqlite://PATH, such as sqlite://memory.db",
+        ),
+    ] {
+        assert_eq!(open(url).await.unwrap_err(), error, "{url}");
+    }
+    assert!(!Path::new("x.db").exists(), "a refused URL makes no file");
+}
+
+#[tokio::test]
+async fn resources_that_ask_for_what_is_not_there_are_refused() {
+    let mut unknown = MemoryResource::new("m", 1_000);
+    unknown.flushing_strategy.kind = Some("lru".into());
+    let mut durable = MemoryResource::new("m", 1_000);
+    durable.persistence.durability = Some(memory_core::Durability::Disk);
+    let mut pattern = MemoryResource::new("m", 1_000);
+    pattern.privacy_policy.redact_patterns = vec!["(".into()];
+    for (resource, error) in [
+        (
+            unknown,
+            "resource `m`: flushing_strategy.type: `lru` is not known; choose fifo, priority or hybrid_summary, or register your own",
+        ),
+        (
+            durable,
+            "resource `m`: persistence.durability: the store gives `memory`, not `disk`; open it with a durable setting, or lower this",
+        ),
+        (pattern, "resource `m`: privacy_policy.redact_patterns[0]: is not a regular expression"),
+    ] {
+        let refused = MemoryManager::builder().resource(resource).open("memory://").await;
+        let text = refused.map(drop).unwrap_err().to_string();
+        assert!(text.starts_with(error), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn keys_that_are_none_say_so() {
+    let manager = MemoryManager::builder()
+        .resource(MemoryResource::new("m", 1_000))
+        .open("memory://")
+        .await
+        .unwrap();
+    assert_eq!(
+        manager.memory("m", "").unwrap_err().to_string(),
+        "the key of a memory key is empty: give it at least one character"
+    );
+    assert_eq!(
+        manager.memory("nope", "k").unwrap_err().to_string(),
+        "no resource has the id `nope`; there are: m"
+    );
+}

@@ -1,0 +1,184 @@
+//! P6, P7: one holder at a time, and a stale one cannot write.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use memory_core::{MemoryResource, Message};
+use memory_instance::{ExclusiveError, Session};
+use memory_lock::LostReason;
+use tokio::sync::oneshot;
+
+use crate::support::{On, checked, on_every_backend, texts, with};
+
+on_every_backend![
+    turns_do_not_overlap_and_lose_no_update,
+    an_append_waits_in_line_for_a_turn,
+    a_stale_writer_is_fenced_off_and_says_so,
+    a_turn_that_is_dropped_frees_the_lease_at_once,
+    a_turn_that_panics_frees_the_lease_at_once,
+    a_long_turn_keeps_its_lease,
+    reads_go_on_during_a_turn,
+];
+
+fn resource() -> MemoryResource {
+    MemoryResource::new("m", 1 << 20)
+}
+
+async fn turns_do_not_overlap_and_lose_no_update(on: On) {
+    let world = on.world(with(resource())).await;
+    world.memory().append(Message::user("0")).await.unwrap();
+    let inside = Arc::new(AtomicU64::new(0));
+    let tasks = (0..8).map(|_| {
+        let (memory, inside) = (world.memory(), Arc::clone(&inside));
+        tokio::spawn(async move {
+            for _ in 0..5 {
+                let inside = &inside;
+                let turn = |session: Session| async move {
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two turns at once");
+                    let last = session.messages().await.unwrap();
+                    let last = last.last().unwrap().message.text().parse::<u64>().unwrap();
+                    tokio::task::yield_now().await;
+                    session.append(Message::user((last + 1).to_string())).await.unwrap();
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                };
+                memory.exclusive(turn).await.unwrap();
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    let expected: Vec<_> = (0..=40).map(|number| number.to_string()).collect();
+    assert_eq!(texts(&world.memory()).await, expected);
+    checked(&world.memory(), &world.manager).await;
+}
+
+async fn an_append_waits_in_line_for_a_turn(on: On) {
+    let world = on.world(with(resource())).await;
+    let (begun, begins) = oneshot::channel();
+    let (go_on, goes_on) = oneshot::channel::<()>();
+    let holder = world.memory();
+    let turn = tokio::spawn(async move {
+        let turn = |session: Session| async move {
+            session.append(Message::user("first of the turn")).await.unwrap();
+            begun.send(()).unwrap();
+            goes_on.await.unwrap();
+            session.append(Message::user("last of the turn")).await.unwrap();
+        };
+        holder.exclusive(turn).await.unwrap();
+    });
+    begins.await.unwrap();
+    let other = world.memory();
+    let append = tokio::spawn(async move { other.append(Message::user("after")).await });
+    let waiting = async {
+        while world.memory().health().await.unwrap().waiting_tasks == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it waits in line");
+    go_on.send(()).unwrap();
+    turn.await.unwrap();
+    append.await.unwrap().unwrap();
+    assert_eq!(texts(&world.memory()).await, ["first of the turn", "last of the turn", "after"]);
+}
+
+async fn a_stale_writer_is_fenced_off_and_says_so(on: On) {
+    let world = on.world(with(resource())).await;
+    let memory = world.memory();
+    memory.append(Message::user("before")).await.unwrap();
+    // The turn hands its session to code that does not notice that time passes.
+    let (hand_out, handed_out) = oneshot::channel();
+    let holder = world.memory();
+    let turn = tokio::spawn(async move {
+        let turn = |session: Session| async move {
+            hand_out.send(session).unwrap();
+            std::future::pending::<()>().await;
+        };
+        holder.exclusive(turn).await
+    });
+    let stale = handed_out.await.unwrap();
+    stale.append(Message::user("in time")).await.unwrap();
+    // The whole process stands still for longer than the lease: nothing refreshes it.
+    tokio::time::advance(Duration::from_secs(31)).await;
+
+    let lost = turn.await.unwrap().unwrap_err();
+    assert!(
+        matches!(lost, ExclusiveError::Lost { reason: LostReason::Expired, output: None, .. }),
+        "{lost}"
+    );
+    memory
+        .exclusive(|session| async move { session.append(Message::user("newer")).await })
+        .await
+        .unwrap()
+        .unwrap();
+    let before = checked(&memory, &world.manager).await;
+    let refused = stale.append(Message::user("late")).await.unwrap_err();
+    assert!(refused.is_fenced(), "{refused}");
+    let text = refused.to_string();
+    assert!(text.starts_with("append to default:m:k: fenced off: the lease with token "), "{text}");
+    assert!(text.ends_with("take a new lease and read again"), "{text}");
+    assert!(stale.ensure_held().is_err());
+    assert!(stale.clear().await.unwrap_err().is_fenced());
+    assert_eq!(checked(&memory, &world.manager).await, before, "the data is untouched");
+    assert_eq!(texts(&memory).await, ["before", "in time", "newer"]);
+}
+
+async fn a_turn_that_is_dropped_frees_the_lease_at_once(on: On) {
+    let world = on.world(with(resource())).await;
+    let memory = world.memory();
+    let (begun, begins) = oneshot::channel();
+    let holder = world.memory();
+    let turn = tokio::spawn(async move {
+        let turn = |_session: Session| async move {
+            begun.send(()).unwrap();
+            std::future::pending::<()>().await;
+        };
+        holder.exclusive(turn).await
+    });
+    begins.await.unwrap();
+    turn.abort();
+    assert!(turn.await.unwrap_err().is_cancelled());
+    let before = tokio::time::Instant::now();
+    memory.append(Message::user("at once")).await.unwrap();
+    memory.exclusive(|_| async {}).await.unwrap();
+    assert!(before.elapsed() < Duration::from_secs(1), "it took {:?}", before.elapsed());
+}
+
+async fn a_turn_that_panics_frees_the_lease_at_once(on: On) {
+    let world = on.world(with(resource())).await;
+    let holder = world.memory();
+    let turn = |_: Session| async { panic!("a bug in the turn") };
+    let turn = tokio::spawn(async move { holder.exclusive(turn).await.map(|(): ()| ()) });
+    assert!(turn.await.unwrap_err().is_panic());
+    let before = tokio::time::Instant::now();
+    world.memory().append(Message::user("at once")).await.unwrap();
+    assert!(before.elapsed() < Duration::from_secs(1), "it took {:?}", before.elapsed());
+}
+
+async fn a_long_turn_keeps_its_lease(on: On) {
+    let world = on.world(with(resource())).await;
+    let turn = |session: Session| async move {
+        // Three lifetimes of the lease.
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        session.append(Message::user("done")).await.map(drop)
+    };
+    world.memory().exclusive(turn).await.unwrap().unwrap();
+    assert_eq!(texts(&world.memory()).await, ["done"]);
+    assert!(world.manager.locks().stats().refreshed >= 3);
+}
+
+async fn reads_go_on_during_a_turn(on: On) {
+    let world = on.world(with(resource())).await;
+    let memory = world.memory();
+    let reader = world.memory();
+    let turn = |session: Session| async move {
+        session.append(Message::user("a")).await.unwrap();
+        assert_eq!(texts(&reader).await, ["a"]);
+        assert_eq!(reader.context(100).await.unwrap().messages.len(), 1);
+        let lease = reader.health().await.unwrap().lease.expect("health shows the holder");
+        assert_eq!(lease.token, session.fence());
+    };
+    memory.exclusive(turn).await.unwrap();
+    assert_eq!(memory.health().await.unwrap().lease, None);
+}

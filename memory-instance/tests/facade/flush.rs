@@ -1,0 +1,377 @@
+//! P4, P5, P11, P12: a flush makes room, keeps what matters, and stops nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use memory_core::{
+    ContentType, Entry, FlushReceipt, MemoryResource, Message, Priority, ToolCall, Verdict,
+};
+use memory_flush::{FlushInput, FlushPlan, FlushStrategy, SummarizeError, from_fn};
+use memory_instance::{FlushMode, MemoryError, MemoryInstance};
+use tokio::time::Instant;
+
+use crate::support::{
+    On, Slow, assert_window_fits, bytes, checked, hybrid, on_every_backend, texts, with,
+};
+
+on_every_backend![
+    a_summariser_of_three_lease_lifetimes_stops_nobody,
+    a_failing_summariser_is_replaced_and_health_says_so,
+    a_hanging_summariser_is_replaced_when_its_time_is_up,
+    a_summariser_that_returns_nothing_or_too_much_is_replaced,
+    critical_messages_survive_any_pressure,
+    over_budget_by_critical_messages_appends_go_on_and_health_says_so,
+    a_flush_that_cannot_help_is_not_repeated_at_every_append,
+    an_open_call_survives_and_a_closed_one_may_go,
+    calls_and_results_go_together,
+    summaries_do_not_pile_up,
+    a_strategy_of_ones_own_is_held_to_the_promises,
+    an_inline_flush_is_done_when_the_append_returns,
+    two_flushes_at_once_do_the_work_once,
+    a_flush_by_hand_of_a_small_memory_has_nothing_to_do,
+    what_is_appended_during_a_flush_survives_it,
+];
+
+async fn fill(memory: &MemoryInstance, count: usize) {
+    for number in 0..count {
+        memory.append(Message::user(format!("message number {number:04}"))).await.unwrap();
+    }
+}
+
+/// Waits until the memory has this many receipts.
+async fn receipts(memory: &MemoryInstance, count: usize) -> Vec<FlushReceipt> {
+    let wait = async {
+        loop {
+            let receipts = memory.receipts().await.unwrap();
+            if receipts.len() >= count {
+                return receipts;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(600), wait).await.expect("a flush comes to its end")
+}
+
+async fn a_summariser_of_three_lease_lifetimes_stops_nobody(on: On) {
+    let asked = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&asked);
+    let slow = Slow(move |_| {
+        counting.fetch_add(1, Ordering::SeqCst);
+        async {
+            tokio::time::sleep(Duration::from_secs(90)).await;
+            Ok("they talked about numbers".to_owned())
+        }
+    });
+    let builder = with(hybrid(4_000))
+        .summarizer(Arc::new(slow))
+        .summarizer_time_limit(Duration::from_secs(300));
+    let world = on.world(builder).await;
+    let memory = world.memory();
+    memory.append(Message::system("be kind")).await.unwrap();
+    while asked.load(Ordering::SeqCst) == 0 {
+        fill(&memory, 10).await;
+        tokio::task::yield_now().await;
+    }
+    let before = memory.counters().await.unwrap();
+
+    let begun = Instant::now();
+    let tasks = (0..8).map(|task| {
+        let memory = world.memory();
+        tokio::spawn(async move {
+            let mut slowest = Duration::ZERO;
+            for number in 0..20 {
+                let sent = Instant::now();
+                memory.append(Message::user(format!("late {task} {number}"))).await.unwrap();
+                slowest = slowest.max(sent.elapsed());
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            slowest
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        let slowest = task.await.unwrap();
+        assert!(slowest < Duration::from_secs(1), "an append waited {slowest:?} for the flush");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(60), "the flush was still under way");
+    assert!(memory.receipts().await.unwrap().is_empty(), "the flush was still under way");
+
+    let done = receipts(&memory, 1).await;
+    assert_eq!(done.len(), 1);
+    assert_eq!(done[0].summary.as_ref().unwrap().summarizer, "slow");
+    assert!(done[0].duration >= Duration::from_secs(90));
+    let refreshed = world.manager.locks().stats().refreshed;
+    assert!(refreshed >= 3, "the flush lease was refreshed {refreshed} times");
+    let counters = checked(&memory, &world.manager).await.head.counters;
+    assert_eq!(counters.appended, before.appended + 160);
+    let texts = texts(&memory).await;
+    for task in 0..8 {
+        for number in 0..20 {
+            let text = format!("late {task} {number}");
+            assert_eq!(texts.iter().filter(|t| **t == text).count(), 1, "{text}");
+        }
+    }
+    assert_eq!(texts[0], "be kind");
+    assert_eq!(texts[1], "they talked about numbers");
+}
+
+async fn flushed_with(on: On, summarizer: Slow<impl FnSummarize>) -> (FlushReceipt, Vec<String>) {
+    let builder = with(hybrid(4_000))
+        .flush_mode(FlushMode::Manual)
+        .summarizer(Arc::new(summarizer.boxed()))
+        .summarizer_time_limit(Duration::from_secs(20));
+    let world = on.world(builder).await;
+    let memory = world.memory();
+    fill(&memory, 600).await;
+    let receipt = memory.perform_flush().await.unwrap().expect("there was much to flush");
+    checked(&memory, &world.manager).await;
+    assert!(receipt.tokens_after <= 2_000 && receipt.shortfall.is_none(), "{receipt:?}");
+    (receipt, texts(&memory).await)
+}
+
+type Answer = std::pin::Pin<Box<dyn Future<Output = Result<String, SummarizeError>> + Send>>;
+
+/// A closure that summarises without looking.
+trait FnSummarize: Fn() -> Answer + Send + Sync + 'static {}
+impl<F: Fn() -> Answer + Send + Sync + 'static> FnSummarize for F {}
+
+impl<F: FnSummarize> Slow<F> {
+    fn boxed(
+        self,
+    ) -> Slow<impl Fn(memory_flush::SummaryRequest) -> Answer + Send + Sync + 'static> {
+        Slow(move |_| (self.0)())
+    }
+}
+
+async fn a_failing_summariser_is_replaced_and_health_says_so(on: On) {
+    let fails = Slow(|| -> Answer { Box::pin(async { Err(SummarizeError::new("status 529")) }) });
+    let (receipt, texts) = flushed_with(on, fails).await;
+    let summary = receipt.summary.expect("the rule-based one wrote it");
+    assert_eq!(summary.summarizer, "rule_based");
+    assert_eq!(summary.fallback.as_deref(), Some("slow: status 529"));
+    assert!(texts[0].contains("message number 0000"), "{}", texts[0]);
+}
+
+async fn a_hanging_summariser_is_replaced_when_its_time_is_up(on: On) {
+    let hangs = Slow(|| -> Answer { Box::pin(std::future::pending()) });
+    let (receipt, _) = flushed_with(on, hangs).await;
+    let fallback = receipt.summary.unwrap().fallback.unwrap();
+    assert!(fallback.contains("took longer than 20s"), "{fallback}");
+}
+
+async fn a_summariser_that_returns_nothing_or_too_much_is_replaced(on: On) {
+    let empty = Slow(|| -> Answer { Box::pin(async { Ok("  ".to_owned()) }) });
+    let (receipt, _) = flushed_with(on, empty).await;
+    assert!(receipt.summary.unwrap().fallback.unwrap().contains("empty"));
+    let long = Slow(|| -> Answer { Box::pin(async { Ok("much ado ".repeat(4_000)) }) });
+    let (receipt, _) = flushed_with(on, long).await;
+    assert!(receipt.summary.unwrap().fallback.unwrap().contains("over its limit"));
+}
+
+async fn critical_messages_survive_any_pressure(on: On) {
+    let world = on.world(with(hybrid(2_000)).flush_mode(FlushMode::Inline)).await;
+    let memory = world.memory();
+    memory.append(Message::system("the system prompt")).await.unwrap();
+    let fact = Entry::new(Message::user("allergic to nuts")).with_priority(Priority::CRITICAL);
+    memory.append(fact).await.unwrap();
+    fill(&memory, 1_000).await;
+    let texts = texts(&memory).await;
+    assert_eq!(texts[..2], ["the system prompt", "allergic to nuts"]);
+    let counters = checked(&memory, &world.manager).await.head.counters;
+    assert!(counters.present.tokens <= 2_000 && counters.summarised > 500, "{counters:?}");
+    let window = assert_window_fits(&memory, 300).await;
+    assert_eq!(window[0].text(), "the system prompt");
+    assert_eq!(window[1].text(), "allergic to nuts");
+}
+
+async fn over_budget_by_critical_messages_appends_go_on_and_health_says_so(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 300)).flush_mode(FlushMode::Inline)).await;
+    let memory = world.memory();
+    for number in 0..100 {
+        let entry = Entry::new(Message::user(format!("never forget {number}")));
+        memory.append(entry.with_priority(Priority::CRITICAL)).await.unwrap();
+    }
+    assert_eq!(memory.len().await.unwrap(), 100);
+    let health = memory.health().await.unwrap();
+    assert!(matches!(health.verdict, Verdict::OverBudget { .. }), "{:?}", health.verdict);
+    let error = memory.context(300).await.unwrap_err();
+    assert!(matches!(error, MemoryError::Context { .. }), "{error}");
+    assert!(error.to_string().contains("the critical messages alone take"), "{error}");
+    checked(&memory, &world.manager).await;
+}
+
+async fn a_flush_that_cannot_help_is_not_repeated_at_every_append(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 1_000)).flush_mode(FlushMode::Inline)).await;
+    let memory = world.memory();
+    for _ in 0..120 {
+        let entry = Entry::new(Message::user("critical and long enough to matter here"));
+        memory.append(entry.with_priority(Priority::CRITICAL)).await.unwrap();
+    }
+    let flushes = memory.receipts().await.unwrap();
+    assert!(!flushes.is_empty(), "a flush says why it made no progress");
+    assert!(flushes.len() <= 6, "{} flushes for 120 appends", flushes.len());
+    assert!(flushes.iter().all(|receipt| receipt.shortfall.is_some()));
+}
+
+async fn an_open_call_survives_and_a_closed_one_may_go(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 1_000)).flush_mode(FlushMode::Inline)).await;
+    let memory = world.memory();
+    memory.append(Message::calls([ToolCall::function("c", "search", "{}")])).await.unwrap();
+    fill(&memory, 400).await;
+    let is_there = async || {
+        let outline = memory.messages().await.unwrap();
+        outline.iter().any(|message| !message.message.tool_calls.is_empty())
+    };
+    assert!(is_there().await, "an open call is never evicted");
+    assert_eq!(memory.health().await.unwrap().open_calls, 1);
+    let window = assert_window_fits(&memory, 500).await;
+    assert!(
+        window.iter().all(|message| message.tool_calls.is_empty()),
+        "it does not end the window"
+    );
+    memory.close_call("c").await.unwrap();
+    assert_eq!(memory.health().await.unwrap().abandoned_calls, 1);
+    let refused = memory.close_call("c").await.unwrap_err();
+    assert!(matches!(refused, MemoryError::NoOpenCall { .. }), "{refused}");
+    fill(&memory, 400).await;
+    assert!(!is_there().await, "an abandoned call may be evicted");
+    checked(&memory, &world.manager).await;
+}
+
+async fn calls_and_results_go_together(on: On) {
+    let world = on.world(with(hybrid(1_500)).flush_mode(FlushMode::Inline)).await;
+    let memory = world.memory();
+    for number in 0..150 {
+        let ids = [format!("a{number}"), format!("b{number}")];
+        let calls = ids.iter().map(|id| ToolCall::function(id, "f", "{\"x\":1}"));
+        memory.append(Message::calls(calls)).await.unwrap();
+        for id in &ids {
+            memory.append(Message::tool_result(id, "some result of the tool")).await.unwrap();
+        }
+        if number % 10 == 0 {
+            assert_window_fits(&memory, 400).await;
+        }
+    }
+    let health = memory.health().await.unwrap();
+    assert_eq!((health.orphaned_results, health.open_calls), (0, 0), "a unit was torn");
+    checked(&memory, &world.manager).await;
+}
+
+async fn summaries_do_not_pile_up(on: On) {
+    let world = on.world(with(hybrid(2_000)).flush_mode(FlushMode::Inline)).await;
+    let memory = world.memory();
+    fill(&memory, 1_500).await;
+    let outline = checked(&memory, &world.manager).await;
+    assert!(outline.head.counters.summarised > 1_000);
+    let summaries: Vec<_> = outline.metas.iter().filter(|meta| meta.summary).collect();
+    assert_eq!(summaries.len(), 1, "an earlier summary goes into the next one");
+    assert_eq!(summaries[0].content_type, ContentType::Summary);
+    assert!(summaries[0].tokens <= 500);
+    let text = &texts(&memory).await[0];
+    assert!(text.contains("message number 0000"), "the beginning is still told: {text}");
+}
+
+/// Evicts the first message, whatever it is.
+#[derive(Debug)]
+struct Careless;
+
+impl FlushStrategy for Careless {
+    fn name(&self) -> &str {
+        "careless"
+    }
+
+    fn plan(&self, input: &FlushInput<'_>) -> FlushPlan {
+        let first = input.metas.iter().take(1).map(|meta| meta.sequence).collect();
+        FlushPlan::new(input, first, Vec::new())
+    }
+}
+
+async fn a_strategy_of_ones_own_is_held_to_the_promises(on: On) {
+    let mut resource = MemoryResource::new("m", 1_000);
+    resource.flushing_strategy.kind = Some("careless".into());
+    let builder = with(resource).strategy(Arc::new(Careless)).flush_mode(FlushMode::Manual);
+    let world = on.world(builder).await;
+    let memory = world.memory();
+    memory.append(Message::system("keep me")).await.unwrap();
+    fill(&memory, 150).await;
+    let refused = memory.perform_flush().await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "flush default:m:k with strategy `careless`: the plan takes the critical message at place 1: leave critical messages",
+    );
+    assert_eq!(memory.len().await.unwrap(), 151);
+    let health = memory.health().await.unwrap();
+    assert!(health.last_flush_error.unwrap().contains("careless"));
+    memory.clear().await.unwrap();
+    fill(&memory, 150).await;
+    memory.perform_flush().await.unwrap().expect("the first message went");
+    assert_eq!(memory.len().await.unwrap(), 149);
+}
+
+async fn an_inline_flush_is_done_when_the_append_returns(on: On) {
+    let world = on.world(with(hybrid(1_000)).flush_mode(FlushMode::Inline)).await;
+    let memory = world.memory();
+    for number in 0..300 {
+        memory.append(Message::user(format!("message number {number}"))).await.unwrap();
+        assert!(memory.token_count().await.unwrap() < 1_000);
+    }
+    assert!(memory.receipts().await.unwrap().len() > 1);
+}
+
+async fn two_flushes_at_once_do_the_work_once(on: On) {
+    let asked = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&asked);
+    let slow = from_fn("slow", move |_| {
+        counting.fetch_add(1, Ordering::SeqCst);
+        async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok("a summary".to_owned())
+        }
+    });
+    let builder = with(hybrid(4_000)).flush_mode(FlushMode::Manual).summarizer(slow);
+    let world = on.world(builder).await;
+    let memory = world.memory();
+    fill(&memory, 600).await;
+    let (one, two) = tokio::join!(memory.perform_flush(), memory.perform_flush());
+    let receipts = [one.unwrap(), two.unwrap()];
+    assert_eq!(receipts.iter().flatten().count(), 1, "the second found nothing left to do");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    checked(&memory, &world.manager).await;
+}
+
+async fn a_flush_by_hand_of_a_small_memory_has_nothing_to_do(on: On) {
+    let world = on.world(with(hybrid(4_000))).await;
+    let memory = world.memory();
+    assert_eq!(memory.perform_flush().await.unwrap(), None);
+    fill(&memory, 3).await;
+    assert_eq!(memory.perform_flush().await.unwrap(), None);
+    assert_eq!(memory.len().await.unwrap(), 3);
+}
+
+async fn what_is_appended_during_a_flush_survives_it(on: On) {
+    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let slow = from_fn("slow", move |_| {
+        begun.send(()).unwrap();
+        async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            Ok("a summary".to_owned())
+        }
+    });
+    let builder =
+        with(hybrid(20_000)).token_counter(bytes()).flush_mode(FlushMode::Manual).summarizer(slow);
+    let world = on.world(builder).await;
+    let memory = world.memory();
+    fill(&memory, 600).await;
+    let flusher = world.memory();
+    let flush = tokio::spawn(async move { flusher.perform_flush().await });
+    begins.recv().await.unwrap();
+    let read = memory.messages().await.unwrap().len();
+    memory.append_all([Message::user("late one"), Message::user("late two")]).await.unwrap();
+    assert_eq!(memory.len().await.unwrap() as usize, read + 2);
+    let receipt = flush.await.unwrap().unwrap().unwrap();
+    let texts = texts(&memory).await;
+    assert_eq!(texts[0], "a summary");
+    assert_eq!(texts[texts.len() - 2..], ["late one", "late two"]);
+    assert_eq!(receipt.messages_after as usize + 2, texts.len());
+    checked(&memory, &world.manager).await;
+}

@@ -1,0 +1,92 @@
+//! P14, and what an instance costs.
+
+use std::num::NonZeroUsize;
+
+use memory_core::{MemoryResource, Message};
+use memory_instance::{KeyContext, MemoryError, MemoryManager};
+use memory_lock::Clock;
+
+use crate::support::{On, on_every_backend, texts, with};
+
+on_every_backend![
+    keys_projects_and_resources_are_apart,
+    ten_thousand_instances_work_at_once,
+    a_template_picks_the_memory,
+    the_cache_of_instances_is_bounded,
+];
+
+async fn keys_projects_and_resources_are_apart(on: On) {
+    let builder = with(MemoryResource::new("m", 1_000)).resource(MemoryResource::new("n", 1_000));
+    let world = on.world(builder).await;
+    let (store, locks) = (world.manager.store().clone(), world.manager.locks().clone());
+    let other = MemoryManager::builder()
+        .project("other")
+        .clock(Clock::tokio())
+        .resource(MemoryResource::new("m", 1_000))
+        .build(store, locks)
+        .unwrap();
+    let memories = [
+        world.manager.memory("m", "a/b").unwrap(),
+        world.manager.memory("m", "a_b").unwrap(),
+        world.manager.memory("m", "a:b").unwrap(),
+        world.manager.memory("n", "a_b").unwrap(),
+        other.memory("m", "a_b").unwrap(),
+    ];
+    for (number, memory) in memories.iter().enumerate() {
+        memory.append(Message::user(number.to_string())).await.unwrap();
+    }
+    for (number, memory) in memories.iter().enumerate() {
+        assert_eq!(texts(memory).await, [number.to_string()]);
+    }
+    memories[0].clear().await.unwrap();
+    assert_eq!(texts(&memories[1]).await, ["1"]);
+    let keys = world.manager.keys(None, NonZeroUsize::new(10).unwrap()).await.unwrap();
+    assert_eq!(keys.len(), 4);
+}
+
+async fn ten_thousand_instances_work_at_once(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 1_000))).await;
+    let open: Vec<_> =
+        (0..10_000).map(|n| world.manager.memory("m", &n.to_string()).unwrap()).collect();
+    let tasks_before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    for memory in open.iter().step_by(100) {
+        memory.append(Message::user("hello")).await.unwrap();
+    }
+    let wait = async {
+        while tokio::runtime::Handle::current().metrics().num_alive_tasks() > tasks_before {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(60), wait).await;
+    ended.expect("an idle instance has no task");
+    assert_eq!(texts(&open[9_900]).await, ["hello"]);
+}
+
+async fn a_template_picks_the_memory(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 1_000))).await;
+    let context = KeyContext::new().with("workflow.input", serde_json::json!({"userId": "u1"}));
+    let template = "user-{{ .workflow.input.userId }}";
+    let memory = world.manager.memory_for("m", template, &context).unwrap();
+    assert_eq!(memory.key().as_str(), "default:m:user-u1");
+    let missing = world.manager.memory_for("m", "{{ session.id }}", &context).unwrap_err();
+    assert!(matches!(missing, MemoryError::Template(_)));
+    let unknown = world.manager.memory("x", "k").unwrap_err();
+    assert_eq!(unknown.to_string(), "no resource has the id `x`; there are: m");
+}
+
+async fn the_cache_of_instances_is_bounded(on: On) {
+    let bound = NonZeroUsize::new(16).unwrap();
+    let world = on.world(with(MemoryResource::new("m", 1_000)).cached_instances(bound)).await;
+    let held = world.manager.memory("m", "0").unwrap();
+    for number in 0..200 {
+        let memory = world.manager.memory("m", &number.to_string()).unwrap();
+        memory.append(Message::user("x")).await.unwrap();
+    }
+    let text = format!("{:?}", world.manager);
+    let instances = text.split("instances: ").nth(1).unwrap();
+    let instances: usize =
+        instances.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap();
+    assert!(instances <= 16, "{instances} instances are kept");
+    held.append(Message::user("still works")).await.unwrap();
+    assert_eq!(texts(&world.manager.memory("m", "0").unwrap()).await, ["x", "still works"]);
+}

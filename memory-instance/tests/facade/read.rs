@@ -1,0 +1,94 @@
+//! P8, P9: snapshots, deltas, windows.
+
+use std::num::NonZeroUsize;
+
+use memory_core::{MemoryResource, Message, ToolCall};
+use memory_instance::FlushMode;
+
+use crate::support::{On, assert_window_fits, hybrid, on_every_backend, with};
+
+on_every_backend![
+    a_reader_pays_for_what_is_new_only,
+    a_reader_begins_again_after_a_flush,
+    a_window_keeps_to_every_budget,
+    the_results_of_interleaved_agents_stand_behind_their_calls,
+    an_empty_memory_reads_as_empty,
+];
+
+async fn a_reader_pays_for_what_is_new_only(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
+    let memory = world.memory();
+    memory.append_all((0..25).map(|n| Message::user(n.to_string()))).await.unwrap();
+    let mut seen = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = memory.page(cursor, NonZeroUsize::new(10)).await.unwrap();
+        assert!(page.messages.len() <= 10 && !page.restarted);
+        seen.extend(page.messages.iter().map(|m| m.message.text().into_owned()));
+        cursor = Some(page.cursor);
+        if !page.more {
+            break;
+        }
+    }
+    let expected: Vec<_> = (0..25).map(|n| n.to_string()).collect();
+    assert_eq!(seen, expected);
+    memory.append(Message::user("new")).await.unwrap();
+    let page = memory.page(cursor, None).await.unwrap();
+    assert_eq!(page.messages.len(), 1);
+}
+
+async fn a_reader_begins_again_after_a_flush(on: On) {
+    let world = on.world(with(hybrid(1_000)).flush_mode(FlushMode::Manual)).await;
+    let memory = world.memory();
+    memory.append_all((0..90).map(|n| Message::user(format!("message {n}")))).await.unwrap();
+    let first = memory.page(None, None).await.unwrap();
+    memory.perform_flush().await.unwrap().unwrap();
+    let second = memory.page(Some(first.cursor), None).await.unwrap();
+    assert!(second.restarted, "what was read may be gone");
+    assert_eq!(second.messages.len() as u64, memory.len().await.unwrap());
+}
+
+async fn a_window_keeps_to_every_budget(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
+    let memory = world.memory();
+    memory.append(Message::system("you are kind")).await.unwrap();
+    for number in 0..30 {
+        let id = format!("c{number}");
+        memory.append(Message::user(format!("question {number}"))).await.unwrap();
+        memory.append(Message::calls([ToolCall::function(&id, "f", "{}")])).await.unwrap();
+        memory.append(Message::tool_result(&id, "result ".repeat(number + 1))).await.unwrap();
+    }
+    for budget in (20..2_000).step_by(37) {
+        let window = assert_window_fits(&memory, budget).await;
+        assert_eq!(window[0].text(), "you are kind");
+    }
+    assert!(memory.context(3).await.is_err(), "the system prompt does not fit");
+}
+
+async fn the_results_of_interleaved_agents_stand_behind_their_calls(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
+    let memory = world.memory();
+    let call = |id: &str| Message::calls([ToolCall::function(id, "f", "{}")]);
+    memory.append(call("a")).await.unwrap();
+    memory.append(call("b")).await.unwrap();
+    memory.append(Message::user("meanwhile")).await.unwrap();
+    memory.append(Message::tool_result("b", "of b")).await.unwrap();
+    memory.append(Message::tool_result("a", "of a")).await.unwrap();
+    memory.append(Message::tool_result("x", "of nobody")).await.unwrap();
+    let window = assert_window_fits(&memory, 1_000).await;
+    let texts: Vec<_> = window.iter().map(|message| message.text()).collect();
+    assert_eq!(texts, ["", "of a", "", "of b", "meanwhile"]);
+    assert_eq!(memory.health().await.unwrap().orphaned_results, 1);
+}
+
+async fn an_empty_memory_reads_as_empty(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 100))).await;
+    let memory = world.memory();
+    assert!(memory.is_empty().await.unwrap());
+    assert_eq!(memory.token_count().await.unwrap(), 0);
+    assert!(memory.messages().await.unwrap().is_empty());
+    assert!(memory.context(10).await.unwrap().messages.is_empty());
+    assert!(memory.receipts().await.unwrap().is_empty());
+    let health = memory.health().await.unwrap();
+    assert_eq!((health.messages, health.lifetime.appended), (0, 0));
+}

@@ -1,0 +1,155 @@
+//! What the tests share: backends, resources, and checks of the promises.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use memory_core::{
+    EstimateCounter, MemoryResource, Message, Outline, TokenCounter, check_pairing,
+    conformance::assert_counters, message_tokens,
+};
+use memory_flush::{SummarizeError, Summarizer, SummaryRequest};
+use memory_instance::{ManagerBuilder, MemoryInstance, MemoryManager};
+use memory_lock::Clock;
+use tempfile::TempDir;
+
+/// A manager, and the folder that its file lives in.
+pub(crate) struct World {
+    pub(crate) manager: MemoryManager,
+    pub(crate) folder: Option<TempDir>,
+}
+
+/// The backends that every test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum On {
+    Memory,
+    Sqlite,
+}
+
+impl On {
+    pub(crate) async fn world(self, builder: ManagerBuilder) -> World {
+        match self {
+            Self::Memory => {
+                World { manager: builder.open("memory://").await.unwrap(), folder: None }
+            }
+            Self::Sqlite => {
+                let folder = tempfile::tempdir().unwrap();
+                let manager = builder.open(&url(&folder)).await.unwrap();
+                World { manager, folder: Some(folder) }
+            }
+        }
+    }
+}
+
+pub(crate) fn url(folder: &TempDir) -> String {
+    format!("sqlite://{}", folder.path().join("memory.db").display())
+}
+
+/// A builder with one resource, on tokio's clock.
+pub(crate) fn with(resource: MemoryResource) -> ManagerBuilder {
+    MemoryManager::builder().clock(Clock::tokio()).resource(resource)
+}
+
+/// A resource under pressure: small, with summaries.
+pub(crate) fn hybrid(max_tokens: u64) -> MemoryResource {
+    let mut resource = MemoryResource::new("m", max_tokens);
+    resource.flushing_strategy.kind = Some("hybrid_summary".into());
+    resource
+}
+
+impl World {
+    pub(crate) fn memory(&self) -> MemoryInstance {
+        self.manager.memory("m", "k").unwrap()
+    }
+}
+
+/// The outline, after checking P1, P3, P10 on it.
+pub(crate) async fn checked(memory: &MemoryInstance, manager: &MemoryManager) -> Outline {
+    let outline = manager.store().outline(memory.key()).await.unwrap();
+    assert_counters(&outline);
+    outline
+}
+
+/// Checks that a window is within its budget, valid for a model, and begins with its system prompt.
+pub(crate) async fn assert_window_fits(memory: &MemoryInstance, budget: u64) -> Vec<Message> {
+    let window = memory.context(budget).await.unwrap();
+    let counted: u64 =
+        window.messages.iter().map(|m| u64::from(message_tokens(&EstimateCounter, m))).sum();
+    assert!(counted <= budget, "{counted} tokens in a window of {budget}");
+    assert_eq!(counted, window.tokens);
+    check_pairing(&window.messages).unwrap();
+    window.messages
+}
+
+/// The texts of all messages.
+pub(crate) async fn texts(memory: &MemoryInstance) -> Vec<String> {
+    let messages = memory.messages().await.unwrap();
+    messages.iter().map(|message| message.message.text().into_owned()).collect()
+}
+
+pub(crate) fn assert_distinct(texts: &[String]) {
+    let distinct: BTreeSet<_> = texts.iter().collect();
+    assert_eq!(distinct.len(), texts.len(), "something is doubled: {texts:?}");
+}
+
+/// A summariser made of a closure that may take its time.
+pub(crate) struct Slow<F>(pub(crate) F);
+
+impl<F> std::fmt::Debug for Slow<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Slow")
+    }
+}
+
+#[async_trait]
+impl<F, Fut> Summarizer for Slow<F>
+where
+    F: Fn(SummaryRequest) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<String, SummarizeError>> + Send + 'static,
+{
+    fn name(&self) -> &str {
+        "slow"
+    }
+
+    async fn summarize(&self, request: SummaryRequest) -> Result<String, SummarizeError> {
+        (self.0)(request).await
+    }
+}
+
+/// A counter by which every message has as many tokens as its text has bytes, and its framing.
+#[derive(Debug)]
+pub(crate) struct Bytes;
+
+impl TokenCounter for Bytes {
+    fn name(&self) -> &str {
+        "bytes"
+    }
+
+    fn count(&self, text: &str) -> usize {
+        text.len()
+    }
+}
+
+pub(crate) fn bytes() -> Arc<dyn TokenCounter> {
+    Arc::new(Bytes)
+}
+
+/// Runs a test on every backend, with tokio's clock paused: nothing waits in real time, and what
+/// waits for time shows.
+macro_rules! on_every_backend {
+    ($($(#[$meta:meta])* $name:ident),* $(,)?) => {
+        mod on_memory {
+            $($(#[$meta])* #[tokio::test(start_paused = true)]
+            async fn $name() {
+                super::$name(crate::support::On::Memory).await;
+            })*
+        }
+        mod on_sqlite {
+            $($(#[$meta])* #[tokio::test(start_paused = true)]
+            async fn $name() {
+                super::$name(crate::support::On::Sqlite).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_every_backend;

@@ -1,0 +1,12 @@
+//! `cargo xtask fix`: writes what a machine can mend.
+
+use anyhow::Result;
+
+use crate::run::cargo;
+
+pub(crate) fn run() -> Result<()> {
+    let clippy = ["clippy", "--fix", "--workspace", "--all-targets", "--all-features"];
+    cargo(clippy).args(["--allow-dirty", "--allow-staged"]).run()?;
+    // Last, because clippy's suggestions are not formatted.
+    cargo(["fmt", "--all"]).run()
+}

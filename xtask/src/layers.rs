@@ -1,0 +1,229 @@
+//! `cargo xtask layers`: no crate knows a crate above it, the pure crates stay pure, and what is
+//! heavy stays behind the feature that is named after it.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+
+use crate::run::cargo;
+use crate::steps::Outcome;
+use crate::workspace::{Kind, Workspace};
+
+/// Each published crate with the crates below it that it may use. `ARCHITECTURE.md` draws it.
+const BELOW: [(&str, &[&str]); 6] = [
+    ("memory-core", &[]),
+    ("memory-flush", &["memory-core"]),
+    ("memory-lock", &["memory-core"]),
+    ("memory-store-sqlite", &["memory-core", "memory-lock"]),
+    ("memory-store-redis", &["memory-core", "memory-lock"]),
+    (
+        "memory-instance",
+        &[
+            "memory-core",
+            "memory-flush",
+            "memory-lock",
+            "memory-store-sqlite",
+            "memory-store-redis",
+        ],
+    ),
+];
+
+/// What must be nowhere in the dependency tree of a crate built in a certain way.
+struct Ban {
+    package: &'static str,
+    features: &'static str,
+    banned: &'static [&'static str],
+    why: &'static str,
+}
+
+const BANS: [Ban; 4] = [
+    Ban { package: "memory-core", features: "--all-features", banned: IMPURE, why: PURE },
+    Ban { package: "memory-flush", features: "--all-features", banned: IMPURE, why: PURE },
+    Ban {
+        package: "memory-lock",
+        features: "--no-default-features",
+        banned: &["libsqlite3-sys", "redis", "rusqlite"],
+        why: "a backend belongs behind its feature",
+    },
+    Ban {
+        package: "memory-instance",
+        features: "--no-default-features",
+        banned: &["clap", "libsqlite3-sys", "redis", "rusqlite", "tiktoken"],
+        why: "what is heavy belongs behind its feature",
+    },
+];
+
+const PURE: &str = "this crate is plain functions over data";
+
+#[rustfmt::skip] // a line for each group
+const IMPURE: &[&str] = &[
+    // runtimes
+    "async-executor", "async-io", "async-std", "compio", "futures-executor", "glommio", "monoio", "smol", "tokio",
+    "tokio-stream", "tokio-util",
+    // input and output
+    "io-uring", "mio", "polling", "rustix", "socket2",
+    // clients
+    "hyper", "libsqlite3-sys", "redis", "reqwest", "rusqlite", "sqlx", "ureq",
+    // randomness and timers
+    "fastrand", "futures-timer", "getrandom", "rand",
+];
+
+/// Checks the layers and tells what was looked at.
+pub(crate) fn check() -> Result<Outcome> {
+    let workspace = Workspace::load()?;
+    let mut wrong = upward(&workspace, &BELOW);
+    for ban in &BANS {
+        if workspace.find(ban.package).is_none() {
+            wrong.push(format!("{} is in the table of bans but not in the workspace", ban.package));
+            continue;
+        }
+        let tree = cargo(["tree", "-e", "normal", "--target", "all", "--prefix", "none"])
+            .args(["--format", "{p}", "-p", ban.package, ban.features])
+            .read()?;
+        wrong.extend(found(&crates_in(&tree), ban.banned).into_iter().map(|name| {
+            let Ban { package, features, why, .. } = ban;
+            format!(
+                "{package} ({features}) depends on {name}: {why}; \
+                 see `cargo tree -e normal -p {package} {features} -i {name}`"
+            )
+        }));
+    }
+    if !wrong.is_empty() {
+        bail!("the layers are broken:\n  {}", wrong.join("\n  "));
+    }
+    eprintln!(
+        "layers: {} crates depend downwards only, {} trees are clean",
+        BELOW.len(),
+        BANS.len()
+    );
+    Ok(Outcome::Passed)
+}
+
+/// Every dependency between members that the table does not allow.
+///
+/// A published crate may use an unpublished one (a testkit) in its tests only; unpublished crates
+/// stand outside the layers and may use what they prove.
+fn upward(workspace: &Workspace, below: &[(&str, &[&str])]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for package in workspace.packages.iter().filter(|package| package.is_published()) {
+        let name = &package.name;
+        let Some((_, allowed)) = below.iter().find(|(upper, _)| upper == name) else {
+            wrong.push(format!("{name} has no place in the table of layers (xtask/src/layers.rs)"));
+            continue;
+        };
+        for dependency in &package.dependencies {
+            let lower = &dependency.name;
+            let fine = match workspace.find(lower) {
+                None => true,
+                // A crate may test itself with its own features switched on.
+                Some(member) if member.name == *name => dependency.kind == Kind::Dev,
+                Some(member) if !member.is_published() => dependency.kind == Kind::Dev,
+                Some(_) => allowed.contains(&lower.as_str()),
+            };
+            if !fine {
+                let allowed =
+                    if allowed.is_empty() { "no member".into() } else { allowed.join(", ") };
+                wrong.push(format!("{name} depends on {lower}, but may use {allowed}"));
+            }
+        }
+    }
+    wrong
+}
+
+/// The names in the output of `cargo tree --prefix none --format {p}`.
+fn crates_in(tree: &str) -> BTreeSet<&str> {
+    tree.lines().filter_map(|line| line.split_whitespace().next()).collect()
+}
+
+fn found<'a>(crates: &BTreeSet<&str>, banned: &[&'a str]) -> Vec<&'a str> {
+    banned.iter().copied().filter(|name| crates.contains(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    type Uses<'a> = &'a [(&'a str, Option<&'a str>)];
+
+    /// Members as (name, published, dependencies with their kind).
+    fn workspace(members: &[(&str, bool, Uses<'_>)]) -> Workspace {
+        let packages = members.iter().map(|(name, published, dependencies)| {
+            let dependency =
+                |(name, kind): &(&str, Option<&str>)| json!({"name": name, "kind": kind});
+            json!({
+                "name": name, "manifest_path": "Cargo.toml", "features": {}, "targets": [],
+                "publish": if *published { None } else { Some(Vec::<String>::new()) },
+                "dependencies": dependencies.iter().map(dependency).collect::<Vec<_>>(),
+            })
+        });
+        serde_json::from_value(json!({ "packages": packages.collect::<Vec<_>>() }))
+            .expect("the test's workspace is well formed")
+    }
+
+    #[test]
+    fn a_dependency_downwards_is_fine() {
+        let workspace = workspace(&[
+            ("memory-core", true, &[("serde", None)]),
+            ("memory-flush", true, &[("memory-core", None)]),
+            ("memory-store-sqlite", true, &[("memory-core", None), ("memory-lock", Some("dev"))]),
+        ]);
+        assert_eq!(upward(&workspace, &BELOW), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_dependency_upwards_or_sideways_is_found_whatever_its_kind() {
+        for kind in [None, Some("build"), Some("dev")] {
+            let workspace = workspace(&[
+                ("memory-core", true, &[]),
+                ("memory-flush", true, &[("memory-lock", kind)]),
+                ("memory-lock", true, &[("memory-instance", kind)]),
+                ("memory-instance", true, &[]),
+            ]);
+            assert_eq!(
+                upward(&workspace, &BELOW),
+                [
+                    "memory-flush depends on memory-lock, but may use memory-core",
+                    "memory-lock depends on memory-instance, but may use memory-core",
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn an_unpublished_testkit_serves_tests_only() {
+        let kit: (&str, bool, Uses<'_>) = ("testkit", false, &[("memory-instance", None)]);
+        let instance: (&str, bool, Uses<'_>) = ("memory-instance", true, &[]);
+        let tests = workspace(&[kit, instance, ("memory-core", true, &[("testkit", Some("dev"))])]);
+        assert_eq!(upward(&tests, &BELOW), Vec::<String>::new());
+        let code = workspace(&[kit, instance, ("memory-core", true, &[("testkit", None)])]);
+        assert_eq!(upward(&code, &BELOW).len(), 1);
+    }
+
+    #[test]
+    fn a_new_crate_must_be_given_its_place() {
+        let workspace = workspace(&[("memory-new", true, &[])]);
+        assert_eq!(upward(&workspace, &BELOW).len(), 1);
+    }
+
+    #[test]
+    fn a_banned_crate_is_found_anywhere_in_the_tree() {
+        let tree = "memory-core v0.1.0 (/w/memory-core)\nserde v1.0.228\ntokio v1.48.0\nserde v1.0.228 (*)\n";
+        assert_eq!(found(&crates_in(tree), IMPURE), ["tokio"]);
+        // The name must match as a whole.
+        assert!(
+            found(&crates_in("tokio-macros v2.0.0\nrediska v1.0.0\n"), &["tokio", "redis"])
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn the_real_tree_of_a_crate_with_a_runtime_is_found_guilty() {
+        let tree = cargo(["tree", "-e", "normal", "--prefix", "none", "--format", "{p}"])
+            .args(["-p", "memory-lock"])
+            .read()
+            .expect("cargo tree works in the workspace");
+        assert!(found(&crates_in(&tree), IMPURE).contains(&"tokio"));
+    }
+}

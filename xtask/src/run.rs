@@ -1,0 +1,134 @@
+//! Starting a process: its command line is echoed, a failure names it.
+
+use std::fmt;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// A command line that is about to be run.
+#[derive(Debug)]
+pub(crate) struct Cmd {
+    program: String,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+/// `cargo` with these arguments.
+pub(crate) fn cargo<A: Into<String>>(args: impl IntoIterator<Item = A>) -> Cmd {
+    Cmd { program: "cargo".into(), args: Vec::new(), env: Vec::new() }.args(args)
+}
+
+/// Whether `cargo <name>` is installed.
+pub(crate) fn has_subcommand(name: &str) -> bool {
+    cargo([name, "--version"])
+        .command()
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+impl Cmd {
+    pub(crate) fn args<A: Into<String>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Runs it on this terminal.
+    pub(crate) fn run(&self) -> Result<()> {
+        eprintln!("$ {self}");
+        let status = self.command().status().with_context(|| format!("cannot start `{self}`"))?;
+        if !status.success() {
+            bail!("`{self}` failed ({status})");
+        }
+        Ok(())
+    }
+
+    /// Runs it quietly and returns what it wrote to standard output.
+    pub(crate) fn read(&self) -> Result<String> {
+        let output = self
+            .command()
+            .stderr(Stdio::inherit())
+            .output()
+            .with_context(|| format!("cannot start `{self}`"))?;
+        if !output.status.success() {
+            bail!("`{self}` failed ({})", output.status);
+        }
+        String::from_utf8(output.stdout).with_context(|| format!("`{self}` did not write UTF-8"))
+    }
+
+    /// Runs it on this terminal and shows each line of its standard output to `look` as well.
+    ///
+    /// The inner result tells how the command ended; `look` has seen every line either way.
+    pub(crate) fn run_watched(&self, mut look: impl FnMut(&str)) -> Result<Result<()>> {
+        eprintln!("$ {self}");
+        let mut child = self
+            .command()
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start `{self}`"))?;
+        if let Some(stdout) = child.stdout.take() {
+            for line in BufReader::new(stdout).split(b'\n') {
+                let line = line.with_context(|| format!("cannot read what `{self}` writes"))?;
+                let line = String::from_utf8_lossy(&line);
+                eprintln!("{line}");
+                look(&line);
+            }
+        }
+        let status = child.wait().with_context(|| format!("cannot wait for `{self}`"))?;
+        Ok(if status.success() {
+            Ok(())
+        } else {
+            Err(anyhow::anyhow!("`{self}` failed ({status})"))
+        })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// As it would be typed into a shell.
+impl fmt::Display for Cmd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in &self.env {
+            write!(f, "{name}={} ", quoted(value))?;
+        }
+        f.write_str(&self.program)?;
+        self.args.iter().try_for_each(|arg| write!(f, " {}", quoted(arg)))
+    }
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_shown_as_it_would_be_typed() {
+        let cmd = cargo(["doc", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings");
+        assert_eq!(cmd.to_string(), "RUSTDOCFLAGS='-D warnings' cargo doc --workspace");
+    }
+
+    #[test]
+    fn a_failed_command_is_named() {
+        let error = cargo(["no-such-subcommand"]).run().expect_err("there is no such subcommand");
+        assert!(error.to_string().contains("`cargo no-such-subcommand` failed"), "{error}");
+    }
+}

@@ -1,0 +1,129 @@
+//! Every declared dependency is used.
+//!
+//! A dependency counts as used where its name stands as a word in the code it is declared for. That
+//! misses some unused ones and accuses none wrongly, save those that are there only to switch a
+//! feature on; they are listed, as for cargo-machete, under
+//! `[package.metadata.cargo-machete] ignored = [...]`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::steps::Outcome;
+use crate::workspace::{Dependency, Kind, Package, Workspace};
+
+pub(crate) fn check() -> Result<Outcome> {
+    let mut unused = Vec::new();
+    let mut looked_at = 0;
+    for package in &Workspace::load()?.packages {
+        let files = sources(package.dir())?;
+        for dependency in &package.dependencies {
+            looked_at += 1;
+            if !is_ignored(package, dependency) && !is_used(package.dir(), &files, dependency) {
+                unused.push(format!("{} does not use {}", package.name, dependency.name));
+            }
+        }
+    }
+    if !unused.is_empty() {
+        bail!("remove what nobody uses:\n  {}", unused.join("\n  "));
+    }
+    eprintln!("unused: {looked_at} dependencies, all of them used");
+    Ok(Outcome::Passed)
+}
+
+fn is_ignored(package: &Package, dependency: &Dependency) -> bool {
+    let ignored = package.metadata.pointer("/cargo-machete/ignored");
+    let names = ignored.and_then(|list| list.as_array()).into_iter().flatten();
+    names.filter_map(|name| name.as_str()).any(|name| name == dependency.name)
+}
+
+fn is_used(dir: &Path, files: &[(PathBuf, String)], dependency: &Dependency) -> bool {
+    let word = dependency.rename.as_ref().unwrap_or(&dependency.name).replace('-', "_");
+    files.iter().any(|(path, text)| {
+        let concerns = match dependency.kind {
+            Kind::Normal => path.starts_with(dir.join("src")),
+            Kind::Build => *path == dir.join("build.rs"),
+            Kind::Dev => true,
+        };
+        concerns && mentions(text, &word, dependency.kind)
+    })
+}
+
+/// Whether `word` stands by itself in the code. Comments do not count, except for tests, because
+/// examples in documentation are tests.
+fn mentions(text: &str, word: &str, kind: Kind) -> bool {
+    text.lines()
+        .filter(|line| kind == Kind::Dev || !line.trim_start().starts_with("//"))
+        .flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'))
+        .any(|found| found == word)
+}
+
+/// The Rust files and the README (its examples are tests) of the crate in `dir`, without those of
+/// crates nested in it.
+fn sources(dir: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let mut files = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let told = || format!("cannot read {}", folder.display());
+        for entry in fs::read_dir(&folder).with_context(told)? {
+            let path = entry.with_context(told)?.path();
+            if path.is_dir() {
+                if !path.join("Cargo.toml").exists() && !path.ends_with("target") {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|e| e == "rs") || path.ends_with("README.md") {
+                let text = fs::read_to_string(&path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                files.push((path, text));
+            }
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dependency(name: &str, kind: Kind) -> Dependency {
+        Dependency { name: name.into(), rename: None, kind }
+    }
+
+    #[test]
+    fn a_dependency_must_be_used_where_it_is_declared_for() {
+        let crate_dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = crate_dir.path();
+        let write = |path: &str, text: &str| {
+            let path = dir.join(path);
+            fs::create_dir_all(path.parent().expect("in a folder")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        };
+        write(
+            "src/lib.rs",
+            "//! Like only_told.\nuse async_trait::async_trait;\n/// in_example::f()",
+        );
+        write("tests/it.rs", "use only_tested::f;");
+        write("nested/Cargo.toml", "");
+        write("nested/src/lib.rs", "use only_nested::f;");
+        let files = sources(dir).expect("the sources can be read");
+        let used = |name, kind| is_used(dir, &files, &dependency(name, kind));
+
+        assert!(used("async-trait", Kind::Normal));
+        assert!(!used("async", Kind::Normal), "a part of a name is not the name");
+        assert!(!used("only-told", Kind::Normal), "a comment is not a use");
+        assert!(!used("only-tested", Kind::Normal), "it should be a dev-dependency");
+        assert!(used("only-tested", Kind::Dev));
+        assert!(used("in-example", Kind::Dev), "examples in docs are tests");
+        assert!(!used("only-nested", Kind::Dev), "another crate's use does not count");
+        assert!(!used("async-trait", Kind::Build));
+    }
+
+    #[test]
+    fn a_renamed_dependency_is_looked_for_by_its_new_name() {
+        let renamed = Dependency { rename: Some("short".into()), ..dependency("long", Kind::Dev) };
+        let files = [(PathBuf::from("tests/it.rs"), "use short::f;".to_owned())];
+        assert!(is_used(Path::new(""), &files, &renamed));
+        assert!(!is_used(Path::new(""), &files, &dependency("long", Kind::Dev)));
+    }
+}
