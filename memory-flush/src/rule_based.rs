@@ -97,7 +97,12 @@ enum Opening {
 }
 
 impl Digest {
-    fn of(previous: Option<&str>, messages: &[StoredMessage], last_units: usize) -> Self {
+    fn of(
+        previous: Option<&str>,
+        messages: &[StoredMessage],
+        last_units: usize,
+        counter: &dyn TokenCounter,
+    ) -> Self {
         let metas: Vec<MessageMeta> = messages.iter().map(|message| message.meta.clone()).collect();
         // Whether a call is abandoned does not matter here.
         let units = Units::group(&metas, Timestamp::UNIX_EPOCH, Policy::DEFAULT_OPEN_CALL_TIMEOUT);

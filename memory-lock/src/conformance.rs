@@ -1,0 +1,121 @@
+//! The suite that every [`LockBackend`] must pass.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use memory_lock::conformance::{self, Subject};
+//! use memory_lock::{Clock, InProcessLock};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let passed = conformance::run(async || {
+//!     let clock = Clock::manual();
+//!     Subject::new(Arc::new(InProcessLock::new(clock.clone()))).with_manual_clock(clock)
+//! })
+//! .await
+//! .unwrap_or_else(|failures| panic!("{failures}"));
+//! assert!(passed > 15);
+//! # }
+//! ```
+//!
+//! Each case gets a backend of its own. Cases that need a lease to run out move the manual clock of
+//! the subject; a backend whose clock cannot be moved is given leases of half a second, and waited
+//! for.
+
+mod expiry;
+mod failures;
+mod grants;
+mod subject;
+mod waiting;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+pub use failures::Failures;
+pub use subject::Subject;
+
+use crate::backend::LockBackend;
+use crate::error::LockError;
+use crate::key::LockKey;
+
+type Verdict = Result<(), Violation>;
+type Case = fn(Subject) -> Pin<Box<dyn Future<Output = Verdict> + Send>>;
+
+/// What a case found wrong.
+#[derive(Debug)]
+struct Violation(String);
+
+impl From<LockError> for Violation {
+    fn from(error: LockError) -> Self {
+        Self(format!("a call failed: {error}"))
+    }
+}
+
+macro_rules! ensure {
+    ($condition:expr, $($explanation:tt)+) => {
+        if !$condition {
+            return Err($crate::conformance::Violation(format!($($explanation)+)));
+        }
+    };
+}
+use ensure;
+
+macro_rules! cases {
+    ($($module:ident :: $case:ident),+ $(,)?) => {
+        [$((stringify!($case), (|subject| Box::pin($module::$case(subject))) as Case)),+]
+    };
+}
+
+/// Runs every case against a fresh subject each, and returns how many there were. Call it inside a
+/// tokio runtime with time enabled, not paused.
+///
+/// # Errors
+///
+/// The cases that failed, and what each of them found.
+pub async fn run<M, F>(make: M) -> Result<usize, Failures>
+where
+    M: Fn() -> F,
+    F: Future<Output = Subject>,
+{
+    let cases = cases![
+        grants::a_free_lease_is_granted_and_a_held_one_refused,
+        grants::a_released_lease_is_granted_again,
+        grants::the_same_owner_gets_the_same_grant_again,
+        grants::tokens_rise_over_releases_expiries_and_hand_overs,
+        grants::a_foreign_release_frees_nothing,
+        grants::a_second_release_is_not_owner,
+        grants::keys_are_independent,
+        grants::keys_of_all_characters_are_told_apart,
+        grants::inspect_tells_owner_token_and_time,
+        grants::a_hand_over_leaves_no_gap,
+        grants::a_repeated_hand_over_answers_the_same_token,
+        grants::a_hand_over_by_a_stale_owner_is_refused,
+        grants::release_now_frees_or_says_that_it_did_not,
+        expiry::an_expired_lease_is_taken_over_with_a_greater_token,
+        expiry::an_expired_lease_is_nobodys,
+        expiry::a_renewed_lease_lasts_its_ttl_again,
+        expiry::an_acquisition_sent_again_counts_the_ttl_anew,
+        expiry::a_handed_over_lease_has_a_ttl_of_its_own,
+        expiry::a_stale_renewal_does_not_revive_a_lease_that_another_took,
+        expiry::a_batch_of_renewals_is_answered_in_order,
+        expiry::an_empty_batch_is_answered_with_nothing,
+        expiry::each_lease_of_a_batch_gets_its_own_ttl,
+        waiting::a_watch_ends_when_the_lease_is_released,
+        waiting::a_watch_begun_after_the_release_does_not_hang,
+        waiting::contenders_never_overlap_and_tokens_rise,
+    ];
+    let mut failures = Failures::default();
+    for (name, case) in cases {
+        if let Err(Violation(what)) = case(make().await).await {
+            failures.add(name, what);
+        }
+    }
+    if failures.is_empty() { Ok(cases.len()) } else { Err(failures) }
+}
+
+fn key(text: &str) -> Result<LockKey, Violation> {
+    Ok(LockKey::new(text)?)
+}
+
+fn shared(subject: &Subject) -> Arc<dyn LockBackend> {
+    Arc::clone(subject.backend())
+}

@@ -1,0 +1,265 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::key::LockKey;
+
+/// Why a lease operation failed: what a caller can act on, the operation, the key, whether the
+/// operation may have taken effect, and the driver's error as [`source`](StdError::source).
+///
+/// A lease that another owner holds is not an error of the backend: [`LockManager::try_lock`] answers
+/// `None`, and [`LockManager::lock`] ends with [`LockErrorKind::WaitTimeout`].
+///
+/// [`LockManager::try_lock`]: crate::LockManager::try_lock
+/// [`LockManager::lock`]: crate::LockManager::lock
+#[derive(Debug, Clone, Error)]
+#[error("{context}")]
+pub struct LockError {
+    // Boxed, so that a `Result` stays small on the path without errors.
+    context: Box<Context>,
+    #[source]
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+#[derive(Debug, Clone)]
+struct Context {
+    kind: LockErrorKind,
+    operation: LockOperation,
+    key: Option<LockKey>,
+    applied: Applied,
+    retryable: bool,
+    detail: Option<String>,
+}
+
+/// What went wrong, as far as a caller can act on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LockErrorKind {
+    /// The key is empty or longer than [`LockKey::MAX_BYTES`].
+    InvalidKey,
+    /// An option cannot be used; the text names the field and the mend.
+    InvalidOptions,
+    /// Someone else held the lease for as long as the caller was willing to wait.
+    WaitTimeout {
+        /// How long the caller waited.
+        waited: Duration,
+        /// How long the holder's lease still lasts unless it is refreshed, where this is known.
+        holder_remaining: Option<Duration>,
+    },
+    /// The backend gave no answer in time.
+    NoAnswer {
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The backend was busy with others for longer than its operation timeout.
+    Busy,
+    /// The backend cannot be reached, or its file cannot be opened or read.
+    Unavailable,
+    /// The backend refuses by its configuration: read-only, full, not permitted.
+    Refused,
+    /// What the backend stored is not what this crate writes.
+    Corrupt,
+    /// [`LockManager::shutdown`](crate::LockManager::shutdown) was called.
+    ShutDown,
+    /// The call needs a tokio runtime with its time driver, and there is none.
+    NoRuntime,
+    /// Anything else; see [`source`](StdError::source).
+    Backend,
+}
+
+/// What was being done when a [`LockError`] arose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LockOperation {
+    /// Checking a key or options.
+    Configure,
+    /// Opening a backend.
+    Open,
+    /// Acquiring a lease.
+    Acquire,
+    /// Renewing leases.
+    Renew,
+    /// Releasing a lease.
+    Release,
+    /// Passing a lease to the next waiter.
+    HandOver,
+    /// Asking who holds a lease.
+    Inspect,
+}
+
+/// Whether an operation that failed may have taken effect all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Applied {
+    /// It had no effect.
+    NotApplied,
+    /// It may have had its effect: the answer was lost.
+    Unknown,
+}
+
+impl LockError {
+    /// An error of this kind, with an unknown effect, not retryable unless the kind is
+    /// [`NoAnswer`](LockErrorKind::NoAnswer), [`Busy`](LockErrorKind::Busy) or
+    /// [`Unavailable`](LockErrorKind::Unavailable). Backends build on it with the methods below.
+    #[must_use]
+    pub fn new(kind: LockErrorKind, operation: LockOperation) -> Self {
+        let retryable = matches!(
+            kind,
+            LockErrorKind::NoAnswer { .. } | LockErrorKind::Busy | LockErrorKind::Unavailable
+        );
+        let applied = Applied::Unknown;
+        let context = Context { kind, operation, key: None, applied, retryable, detail: None };
+        Self { context: Box::new(context), source: None }
+    }
+
+    /// Says which key it was about.
+    #[must_use]
+    pub fn with_key(mut self, key: &LockKey) -> Self {
+        self.context.key = Some(key.clone());
+        self
+    }
+
+    /// Says that the operation had no effect.
+    #[must_use]
+    pub fn not_applied(mut self) -> Self {
+        self.context.applied = Applied::NotApplied;
+        self
+    }
+
+    /// Says whether the same call may succeed when it is sent again.
+    #[must_use]
+    pub fn retryable(mut self, retryable: bool) -> Self {
+        self.context.retryable = retryable;
+        self
+    }
+
+    /// Replaces the text that explains the kind: what is wrong and what to do about it, lower case.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.context.detail = Some(detail.into());
+        self
+    }
+
+    /// Keeps the driver's error as [`source`](StdError::source); its text is not repeated here.
+    #[must_use]
+    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn kind(&self) -> &LockErrorKind {
+        &self.context.kind
+    }
+
+    /// What was being done.
+    #[must_use]
+    pub fn operation(&self) -> LockOperation {
+        self.context.operation
+    }
+
+    /// The key it was done to, if it was one key.
+    #[must_use]
+    pub fn key(&self) -> Option<&LockKey> {
+        self.context.key.as_ref()
+    }
+
+    /// Whether the operation may have taken effect all the same.
+    #[must_use]
+    pub fn applied(&self) -> Applied {
+        self.context.applied
+    }
+
+    /// Whether the same call may succeed when it is sent again, as it stands.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.context.retryable
+    }
+}
+
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (&self.kind, self.operation) {
+            (LockErrorKind::InvalidKey, _) => "this cannot be a lock key",
+            (LockErrorKind::InvalidOptions, _) => "these lock options cannot be used",
+            (_, LockOperation::Configure) => "cannot use these settings",
+            (_, LockOperation::Open) => "cannot open the lease backend",
+            (_, LockOperation::Acquire) => "cannot acquire the lease",
+            (_, LockOperation::Renew) => "cannot renew leases",
+            (_, LockOperation::Release) => "cannot release the lease",
+            (_, LockOperation::HandOver) => "cannot hand over the lease",
+            (_, LockOperation::Inspect) => "cannot inspect the lease",
+        })?;
+        if let Some(key) = &self.key {
+            write!(f, " of `{key}`")?;
+        }
+        f.write_str(": ")?;
+        match &self.detail {
+            Some(detail) => f.write_str(detail),
+            None => self.kind.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for LockErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::WaitTimeout { waited, holder_remaining } => {
+                write!(f, "gave up after waiting {waited:.1?} for another holder")?;
+                if let Some(remaining) = holder_remaining {
+                    write!(f, " whose lease lasts {remaining:.1?} more unless it is refreshed")?;
+                }
+                "; raise `wait_timeout`, or ask `inspect` who holds it"
+            }
+            Self::NoAnswer { after } => {
+                write!(f, "the backend gave no answer within {after:.1?}")?;
+                "; check that it is reachable, then try again"
+            }
+            Self::InvalidKey => "use 1 to 512 bytes",
+            Self::InvalidOptions => "see the documentation of the options",
+            Self::Busy => "the backend was busy for too long; try again",
+            Self::Unavailable => "the backend cannot be reached; check that it runs, try again",
+            Self::Refused => "the backend refuses by its configuration; check rights and space",
+            Self::Corrupt => "the backend holds data that is not ours; check where it points",
+            Self::ShutDown => "the lock manager was shut down; make a new one",
+            Self::NoRuntime => "there is no tokio runtime with time enabled; call it from one",
+            Self::Backend => "the backend failed; see the source of this error",
+        };
+        f.write_str(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_says_what_was_done_to_which_key_and_what_to_do() {
+        let key = LockKey::new("a/b").unwrap();
+        let kind = LockErrorKind::WaitTimeout {
+            waited: Duration::from_secs(10),
+            holder_remaining: Some(Duration::from_millis(12_300)),
+        };
+        let error = LockError::new(kind, LockOperation::Acquire).with_key(&key).not_applied();
+        assert_eq!(
+            error.to_string(),
+            "cannot acquire the lease of `a/b`: gave up after waiting 10.0s for another holder \
+             whose lease lasts 12.3s more unless it is refreshed; raise `wait_timeout`, or ask \
+             `inspect` who holds it"
+        );
+        assert_eq!(error.applied(), Applied::NotApplied);
+    }
+
+    #[test]
+    fn the_text_of_the_source_is_not_repeated() {
+        let source = std::io::Error::other("disk on fire");
+        let error =
+            LockError::new(LockErrorKind::Backend, LockOperation::Renew).with_source(source);
+        assert!(!error.to_string().contains("fire"));
+        assert!(error.source().is_some_and(|source| source.to_string().contains("fire")));
+        assert!(!error.is_retryable());
+    }
+}

@@ -1,0 +1,125 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::runtime::{EnterGuard, Handle};
+
+use crate::shared::Shared;
+
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Work that, once begun, is carried to its end although its caller goes: by the caller while it is
+/// there, by a task after. What the work yields is then dropped, so it must tidy up on drop.
+///
+/// No task is spawned while the caller stays, so a backend that answers at once costs none.
+pub(crate) struct Finish<T: Send + 'static> {
+    work: Option<Work<T>>,
+    begun: bool,
+    shared: Arc<Shared>,
+}
+
+impl<T: Send + 'static> Finish<T> {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Self {
+        Self { work: Some(Box::pin(work)), begun: false, shared: Arc::clone(shared) }
+    }
+}
+
+impl<T: Send + 'static> Future for Finish<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        self.begun = true;
+        let Some(work) = self.work.as_mut() else { return Poll::Pending };
+        let polled = work.as_mut().poll(cx);
+        if polled.is_ready() {
+            self.work = None;
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for Finish<T> {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take()
+            && self.begun
+        {
+            carry_on(&self.shared, work);
+        }
+    }
+}
+
+/// Carries work to its end from a `Drop`, with the caller's runtime or the manager's. Without either
+/// the work is dropped. What can be done at once is done before this returns.
+pub(crate) fn carry_on<T: Send + 'static>(shared: &Arc<Shared>, mut work: Work<T>) {
+    let Some(runtime) = Runtime::find(shared) else { return };
+    let _context = runtime.enter();
+    let mut context = Context::from_waker(Waker::noop());
+    // A panic here would abort a process that is already unwinding.
+    match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut context).is_ready())) {
+        Ok(true) | Err(_) => {}
+        Ok(false) => {
+            let pending = Releasing::begin(shared);
+            runtime.handle().spawn(async move {
+                let _pending = pending;
+                drop(work.await);
+            });
+        }
+    }
+}
+
+/// Whether [`carry_on`] would find a runtime here.
+pub(crate) fn can_carry_on(shared: &Shared) -> bool {
+    Runtime::find(shared).is_some()
+}
+
+/// A runtime that can be used from here: the one that this thread is in, or the manager's.
+enum Runtime {
+    Current(Handle),
+    Managers(Handle),
+}
+
+impl Runtime {
+    fn find(shared: &Shared) -> Option<Self> {
+        match Handle::try_current() {
+            Ok(handle) => Some(Self::Current(handle)),
+            // The thread is ending: entering a runtime would panic.
+            Err(error) if error.is_thread_local_destroyed() => None,
+            Err(_) => shared.refresher.runtime().map(Self::Managers),
+        }
+    }
+
+    fn enter(&self) -> Option<EnterGuard<'_>> {
+        match self {
+            Self::Current(_) => None,
+            Self::Managers(handle) => Some(handle.enter()),
+        }
+    }
+
+    fn handle(&self) -> &Handle {
+        match self {
+            Self::Current(handle) | Self::Managers(handle) => handle,
+        }
+    }
+}
+
+/// Counts work that is under way with no caller, until it is dropped.
+pub(crate) struct Releasing(Arc<Shared>);
+
+impl Releasing {
+    pub(crate) fn begin(shared: &Arc<Shared>) -> Self {
+        shared.counters.releasing.up();
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Releasing {
+    fn drop(&mut self) {
+        if self.0.counters.releasing.down() {
+            self.0.idle.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,140 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use memory_core::OwnerId;
+use tokio::time::Instant;
+
+use crate::answer::{HandOver, Release};
+use crate::claim::Claim;
+use crate::error::LockOperation;
+use crate::finish::{Releasing, can_carry_on, carry_on};
+use crate::key::LockKey;
+use crate::line::Turn;
+use crate::shared::{Shared, until};
+use crate::time::after;
+
+/// What became of a lease when its holder gave it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReleaseOutcome {
+    /// It was ours until this moment, and is free or the next waiter's.
+    Released,
+    /// It was not ours any more: what it protected was not protected to the end.
+    NotOwner,
+    /// The backend gave no definite answer; the release is tried again in the background until the
+    /// lease has run out anyway.
+    Unknown,
+}
+
+/// A lease to be given up.
+pub(crate) struct GiveUp {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) key: LockKey,
+    pub(crate) owner: OwnerId,
+    /// How long it may last from now, refreshed as it may have been.
+    pub(crate) ttl: Duration,
+    pub(crate) turn: Option<Turn>,
+}
+
+/// How long one release or hand-over may take while somebody waits for it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The pause between two tries in the background.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Gives up a lease without waiting, from a `Drop`: at once if the backend can, else by a task.
+pub(crate) fn give_up_detached(lease: GiveUp) {
+    let (shared, key) = (Arc::clone(&lease.shared), lease.key.clone());
+    let owner = lease.owner;
+    let to_pass_on = lease.turn.is_some() && shared.lines.has_waiters(&key);
+    if (!to_pass_on || !can_carry_on(&shared)) && shared.backend.release_now(&key, owner) {
+        return;
+    }
+    // Without a runtime the work is dropped, and with it the turn, which calls up the next.
+    carry_on(&shared, Box::pin(give_up(lease)));
+}
+
+/// Passes a lease to the next in line, or releases it.
+pub(crate) fn give_up(lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseOutcome> + Send>> {
+    Box::pin(async move {
+        let GiveUp { shared, key, mut owner, ttl: last, turn } = lease;
+        let Some(mut turn) = turn else {
+            return release(&shared, &key, owner, last).await;
+        };
+        while turn.hand_overs < shared.options.max_hand_overs() {
+            let Some(next) = shared.lines.next(&key) else { break };
+            let (to, ttl) = (next.owner, next.ttl);
+            let sent_at = Instant::now();
+            let call = shared.backend.hand_over(&key, owner, to, ttl);
+            match shared.answer(LockOperation::HandOver, PATIENCE, call).await {
+                Ok(HandOver::HandedOver { token }) => {
+                    tracing::debug!(%key, %token, "lease handed over in line");
+                    shared.counters.handed_over.one();
+                    turn.hand_overs += 1;
+                    let mut claim = Claim::new(&shared, &key, to, ttl, turn, sent_at);
+                    claim.grant(token, sent_at);
+                    match next.grant(claim) {
+                        None => return ReleaseOutcome::Released,
+                        // That one has left: the lease is its owner id's now, so pass that on.
+                        Some(back) => {
+                            owner = to;
+                            turn = back;
+                        }
+                    }
+                }
+                Ok(HandOver::NotOwner) => {
+                    next.call_up(turn);
+                    return ReleaseOutcome::NotOwner;
+                }
+                Err(error) => {
+                    // Whoever has the lease now, the next in line asks for it under the owner id
+                    // to which it may have been passed.
+                    tracing::debug!(%key, %error, "hand-over failed");
+                    release_in_background(&shared, &key, owner, last);
+                    next.call_up(turn);
+                    return ReleaseOutcome::Unknown;
+                }
+            }
+        }
+        turn.hold_back =
+            turn.hand_overs >= shared.options.max_hand_overs() && shared.strangers.are_about();
+        release(&shared, &key, owner, last).await
+    })
+}
+
+/// One release; without a definite answer, more of them in the background.
+async fn release(
+    shared: &Arc<Shared>,
+    key: &LockKey,
+    owner: OwnerId,
+    ttl: Duration,
+) -> ReleaseOutcome {
+    let call = shared.backend.release(key, owner);
+    match shared.answer(LockOperation::Release, PATIENCE, call).await {
+        Ok(Release::Released) => ReleaseOutcome::Released,
+        Ok(Release::NotOwner) => ReleaseOutcome::NotOwner,
+        Err(error) => {
+            tracing::debug!(%key, %error, "release without a definite answer");
+            release_in_background(shared, key, owner, ttl);
+            ReleaseOutcome::Unknown
+        }
+    }
+}
+
+/// Goes on releasing until the backend answers or the lease has run out anyway.
+fn release_in_background(shared: &Arc<Shared>, key: &LockKey, owner: OwnerId, ttl: Duration) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    let releasing = Releasing::begin(shared);
+    let deadline = after(Instant::now(), ttl);
+    let (shared, key) = (Arc::clone(shared), key.clone());
+    runtime.spawn(async move {
+        let _releasing = releasing;
+        while !until(deadline).is_zero() {
+            tokio::time::sleep(shared.random.jittered(PAUSE)).await;
+            let call = shared.backend.release(&key, owner);
+            match shared.answer(LockOperation::Release, PATIENCE, call).await {
+                Err(error) if error.is_retryable() => {}
+                _ => return,
+            }
+        }
+    });
+}

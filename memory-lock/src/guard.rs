@@ -1,0 +1,105 @@
+use std::sync::Arc;
+
+use memory_core::{FencingToken, LeaseProof};
+use tokio::time::Instant;
+
+use crate::finish::Finish;
+use crate::give_up::{ReleaseOutcome, give_up};
+use crate::hold::Hold;
+use crate::key::LockKey;
+use crate::lost::{Lost, LostReason};
+use crate::scope::LeaseScope;
+
+/// A lease that is held. It is refreshed in the background until it is released, dropped or lost.
+///
+/// Dropping it gives the lease up without blocking and without panicking, with a runtime or without:
+/// at once where the backend can (in process: always), else by a task; only if there is no runtime
+/// left does the lease run out by its TTL. Not reentrant: a second acquisition of the same key waits
+/// for this one.
+///
+/// A lease is an optimisation: a process that is stopped past its deadline does not know it. Show
+/// [`proof`](Self::proof) to the store with each write.
+#[derive(Debug)]
+#[must_use = "the lease is given up when its guard is dropped"]
+pub struct LockGuard {
+    hold: Arc<Hold>,
+}
+
+impl LockGuard {
+    pub(crate) fn new(hold: Arc<Hold>) -> Self {
+        Self { hold }
+    }
+
+    /// What the lease guards.
+    #[must_use]
+    pub fn key(&self) -> &LockKey {
+        self.hold.key()
+    }
+
+    /// What to show to a store with each write.
+    #[must_use]
+    pub fn proof(&self) -> LeaseProof {
+        self.hold.proof()
+    }
+
+    /// The fencing token of this grant.
+    #[must_use]
+    pub fn fence(&self) -> FencingToken {
+        self.hold.proof().token
+    }
+
+    /// Until when the lease is certain, unless it is refreshed before: counted from the moment before
+    /// the request was sent, less 1 % of the TTL and 2 ms.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.hold.deadline()
+    }
+
+    /// Whether the lease is still held, decided here and now without asking anyone.
+    ///
+    /// # Errors
+    ///
+    /// [`Lost`], with the reason.
+    pub fn ensure_held(&self) -> Result<(), Lost> {
+        self.hold.ensure_held()
+    }
+
+    /// Ends with the reason once the lease is lost. It does not borrow the guard, and never ends if
+    /// the guard is released or dropped first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only looks.
+    pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> {
+        Arc::clone(&self.hold).lost()
+    }
+
+    /// A handle without the right to give the lease up, for the code under the lease.
+    #[must_use]
+    pub fn scope(&self) -> LeaseScope {
+        LeaseScope::new(Arc::clone(&self.hold))
+    }
+
+    /// Gives the lease up, to the next waiter of this process or to all, and says whether it was
+    /// ours to the end. Refreshing stops before anything is sent. Waits for the backend's answer for
+    /// 2 s at the most.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its end, the release goes on in the background.
+    pub async fn release(self) -> ReleaseOutcome {
+        let Some(claim) = self.hold.end() else { return ReleaseOutcome::NotOwner };
+        let work = give_up(claim.into_give_up());
+        Finish::new(self.hold.shared(), work).await
+    }
+
+    pub(crate) fn hold(&self) -> &Arc<Hold> {
+        &self.hold
+    }
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        drop(self.hold.end());
+    }
+}

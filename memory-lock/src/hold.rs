@@ -1,0 +1,213 @@
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use memory_core::{LeaseProof, OwnerId};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::claim::Claim;
+use crate::error::{LockError, LockErrorKind, LockOperation};
+use crate::key::LockKey;
+use crate::lease::Lease;
+use crate::lost::{Lost, LostReason};
+use crate::options::LockOptions;
+use crate::shared::Shared;
+use crate::time::{after, deadline};
+
+/// A lease that is held: what its guard, its scope and the refresh task have in common.
+pub(crate) struct Hold {
+    shared: Arc<Shared>,
+    lease: Lease,
+    refresh_interval: Option<Duration>,
+    acquired_at: Instant,
+    /// When `max_hold` ends it.
+    ends_at: Option<Instant>,
+    state: Mutex<State>,
+    lost: Notify,
+}
+
+struct State {
+    deadline: Instant,
+    lost: Option<LostReason>,
+    /// Until the guard gives it up.
+    claim: Option<Claim>,
+}
+
+impl Hold {
+    /// Holds a granted claim and has it refreshed.
+    pub(crate) fn begin(claim: Claim, options: &LockOptions) -> Result<Arc<Self>, LockError> {
+        let shared = Arc::clone(&claim.shared);
+        let lease = Lease {
+            key: claim.key.clone(),
+            owner: claim.owner,
+            token: claim.token,
+            ttl: claim.ttl,
+        };
+        let acquired_at = Instant::now();
+        let hold = Arc::new(Self {
+            refresh_interval: options.refresh_interval(),
+            ends_at: options.max_hold().map(|max_hold| after(acquired_at, max_hold)),
+            acquired_at,
+            state: Mutex::new(State { deadline: claim.deadline, lost: None, claim: Some(claim) }),
+            lost: Notify::new(),
+            lease,
+            shared,
+        });
+        hold.shared.counters.held.up();
+        if !hold.shared.refresher.register(&hold) {
+            drop(hold.end());
+            return Err(LockError::new(LockErrorKind::NoRuntime, LockOperation::Acquire)
+                .with_key(hold.key())
+                .not_applied());
+        }
+        hold.shared.counters.acquired.one();
+        Ok(hold)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is a plain assignment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn key(&self) -> &LockKey {
+        &self.lease.key
+    }
+
+    pub(crate) fn owner(&self) -> OwnerId {
+        self.lease.owner
+    }
+
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    pub(crate) fn proof(&self) -> LeaseProof {
+        LeaseProof { owner: self.lease.owner, token: self.lease.token }
+    }
+
+    pub(crate) fn refresh_interval(&self) -> Option<Duration> {
+        self.refresh_interval
+    }
+
+    pub(crate) fn acquired_at(&self) -> Instant {
+        self.acquired_at
+    }
+
+    pub(crate) fn held_for(&self) -> Duration {
+        self.acquired_at.elapsed()
+    }
+
+    /// When the lease must be taken for lost, unless it is refreshed before.
+    pub(crate) fn deadline(&self) -> Instant {
+        let deadline = self.state().deadline;
+        self.ends_at.map_or(deadline, |ends_at| ends_at.min(deadline))
+    }
+
+    /// The backend renewed it, asked at `sent_at`. No effect once the lease was lost.
+    pub(crate) fn renewed(&self, sent_at: Instant) {
+        let mut state = self.state();
+        if state.lost.is_none() {
+            state.deadline = state.deadline.max(deadline(sent_at, self.lease.ttl));
+        }
+    }
+
+    /// Whether the lease is held, by what was heard so far and by the clock.
+    pub(crate) fn ensure_held(&self) -> Result<(), Lost> {
+        match self.lost_by_now() {
+            None => Ok(()),
+            Some(reason) => Err(Lost { key: self.key().clone(), reason }),
+        }
+    }
+
+    fn lost_by_now(&self) -> Option<LostReason> {
+        let now = Instant::now();
+        let deadline = {
+            let state = self.state();
+            if state.lost.is_some() {
+                return state.lost;
+            }
+            state.deadline
+        };
+        let reason = if self.ends_at.is_some_and(|ends_at| ends_at <= now) {
+            LostReason::MaxHold
+        } else if deadline <= now {
+            LostReason::Expired
+        } else {
+            return None;
+        };
+        self.shared.refresher.unregister(self.owner());
+        self.lose(reason);
+        Some(reason)
+    }
+
+    /// Marks the lease as lost: tells who waits for that, and calls up the next in line. The caller
+    /// has unregistered it.
+    pub(crate) fn lose(&self, reason: LostReason) {
+        let turn = {
+            let mut state = self.state();
+            let Some(claim) = state.claim.as_mut() else { return };
+            let turn = claim.take_turn();
+            if state.lost.is_some() {
+                return;
+            }
+            state.lost = Some(reason);
+            turn
+        };
+        tracing::debug!(key = %self.key(), %reason, "lease lost");
+        self.shared.counters.lost.one();
+        self.lost.notify_waiters();
+        drop(turn);
+    }
+
+    /// Ends with the reason once the lease is lost; never, if it is given up first.
+    pub(crate) async fn lost(self: Arc<Self>) -> LostReason {
+        loop {
+            let told = self.lost.notified();
+            tokio::pin!(told);
+            // Before the look, or a loss in between would not be heard.
+            told.as_mut().enable();
+            if self.has_ended() {
+                std::future::pending::<()>().await;
+            }
+            if let Some(reason) = self.lost_by_now() {
+                return reason;
+            }
+            tokio::select! {
+                biased;
+                () = told => {}
+                () = tokio::time::sleep_until(self.deadline()) => {}
+            }
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state().claim.is_none()
+    }
+
+    /// Stops refreshing and takes the claim out, once.
+    pub(crate) fn end(&self) -> Option<Claim> {
+        self.shared.refresher.unregister(self.owner());
+        let claim = self.state().claim.take()?;
+        let counters = &self.shared.counters;
+        counters.released.one();
+        counters.held_micros.add(self.held_for());
+        if counters.held.down() {
+            self.shared.idle.notify_waiters();
+        }
+        Some(claim)
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hold")
+            .field("lease", &self.lease)
+            .field("lost", &self.state().lost)
+            .finish_non_exhaustive()
+    }
+}

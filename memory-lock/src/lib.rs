@@ -1,0 +1,56 @@
+#![doc = include_str!("../README.md")]
+
+mod answer;
+mod backend;
+mod clock;
+mod error;
+mod key;
+mod lease;
+
+mod local;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+mod guard;
+mod lost;
+mod manager;
+mod manager_options;
+mod options;
+mod scope;
+mod stats;
+mod with_lock;
+
+mod acquire;
+mod claim;
+mod finish;
+mod give_up;
+mod hold;
+mod line;
+mod random;
+mod refresh;
+mod shared;
+mod strangers;
+mod time;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use answer::{Acquired, HandOver, Release, Renewal};
+pub use backend::{LockBackend, Watch};
+pub use clock::Clock;
+pub use error::{Applied, LockError, LockErrorKind, LockOperation};
+pub use give_up::ReleaseOutcome;
+pub use guard::LockGuard;
+pub use key::LockKey;
+pub use lease::{Lease, LeaseInfo};
+pub use local::InProcessLock;
+pub use lost::{Lost, LostReason};
+pub use manager::LockManager;
+pub use manager_options::ManagerOptions;
+pub use memory_core::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
+pub use options::LockOptions;
+pub use scope::LeaseScope;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteLock;
+pub use stats::LockStats;
+pub use with_lock::WithLockError;

@@ -1,0 +1,220 @@
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use memory_core::OwnerId;
+use tokio::sync::oneshot;
+
+use crate::claim::Claim;
+use crate::key::LockKey;
+use crate::shared::Shared;
+
+/// The waiting lines of this process, one for each key that is in use: first come, first served.
+///
+/// A line exists while one task has the [`Turn`] of its key. Only that task talks to the backend
+/// about the key; the others wait here.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    lines: Mutex<HashMap<LockKey, Line>>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    waiters: VecDeque<Waiter>,
+    next_number: u64,
+    /// The task with the turn waits for a lease that another process holds.
+    contending: bool,
+}
+
+/// Somebody in a line.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    number: u64,
+    pub(crate) owner: OwnerId,
+    pub(crate) ttl: Duration,
+    call: oneshot::Sender<Pass>,
+}
+
+/// What a waiter is called up with.
+#[derive(Debug)]
+pub(crate) enum Pass {
+    /// Its turn to ask the backend.
+    Turn(Turn),
+    /// The lease itself, granted to the waiter's owner id.
+    Granted(Claim),
+}
+
+/// The right of one task in this process to deal with a key at the backend. Dropping it calls up
+/// the next in line.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    shared: Arc<Shared>,
+    key: LockKey,
+    /// How many times in a row the lease was handed over without a release.
+    pub(crate) hand_overs: u32,
+    /// Give other processes a moment first.
+    pub(crate) hold_back: bool,
+    passed: bool,
+}
+
+/// A place in a line; dropping it leaves the line.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    shared: Arc<Shared>,
+    key: LockKey,
+    number: u64,
+    pub(crate) called: oneshot::Receiver<Pass>,
+}
+
+pub(crate) enum Entered {
+    First(Turn),
+    Queued(Ticket),
+}
+
+impl Lines {
+    fn lines(&self) -> MutexGuard<'_, HashMap<LockKey, Line>> {
+        // Nothing that can panic runs while the map is locked.
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the turn if nobody has it.
+    pub(crate) fn try_enter(shared: &Arc<Shared>, key: &LockKey) -> Option<Turn> {
+        let mut lines = shared.lines.lines();
+        if lines.contains_key(key) {
+            return None;
+        }
+        lines.insert(key.clone(), Line::default());
+        Some(Turn::new(shared, key))
+    }
+
+    /// Takes the turn, or a place at the end of the line.
+    pub(crate) fn enter(
+        shared: &Arc<Shared>,
+        key: &LockKey,
+        owner: OwnerId,
+        ttl: Duration,
+    ) -> Entered {
+        let mut lines = shared.lines.lines();
+        let Some(line) = lines.get_mut(key) else {
+            lines.insert(key.clone(), Line::default());
+            return Entered::First(Turn::new(shared, key));
+        };
+        let number = line.next_number;
+        line.next_number += 1;
+        let (call, called) = oneshot::channel();
+        line.waiters.push_back(Waiter { number, owner, ttl, call });
+        Entered::Queued(Ticket { shared: Arc::clone(shared), key: key.clone(), number, called })
+    }
+
+    /// Takes the first out of the line, skipping those who are about to leave it.
+    pub(crate) fn next(&self, key: &LockKey) -> Option<Waiter> {
+        let mut lines = self.lines();
+        let line = lines.get_mut(key)?;
+        while let Some(waiter) = line.waiters.pop_front() {
+            if !waiter.call.is_closed() {
+                return Some(waiter);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn has_waiters(&self, key: &LockKey) -> bool {
+        self.lines().get(key).is_some_and(|line| !line.waiters.is_empty())
+    }
+
+    /// How many wait for the key, the one who waits at the backend included.
+    pub(crate) fn waiting(&self, key: &LockKey) -> usize {
+        let lines = self.lines();
+        lines.get(key).map_or(0, |line| line.waiters.len() + usize::from(line.contending))
+    }
+
+    /// Sends everybody in line away; their calls end with "shut down".
+    pub(crate) fn close(&self) {
+        let mut sent_away = Vec::new();
+        for line in self.lines().values_mut() {
+            sent_away.extend(line.waiters.drain(..));
+        }
+    }
+
+    /// Calls up the next in line, or ends the line. True if someone was called up.
+    fn pass_on(shared: &Arc<Shared>, key: &LockKey, hold_back: bool) {
+        loop {
+            let waiter = {
+                let mut lines = shared.lines.lines();
+                let Some(line) = lines.get_mut(key) else { return };
+                line.contending = false;
+                match line.waiters.pop_front() {
+                    Some(waiter) => waiter,
+                    None => {
+                        lines.remove(key);
+                        return;
+                    }
+                }
+            };
+            let mut turn = Turn::new(shared, key);
+            turn.hold_back = hold_back;
+            match waiter.call.send(Pass::Turn(turn)) {
+                // Dropping the turn here would call this function again, ever deeper.
+                Err(Pass::Turn(mut turn)) => turn.passed = true,
+                _ => return,
+            }
+        }
+    }
+}
+
+impl Waiter {
+    /// Gives it the turn to ask the backend. If it has left, the next one gets it.
+    pub(crate) fn call_up(self, mut turn: Turn) {
+        turn.hand_overs = 0;
+        drop(self.call.send(Pass::Turn(turn)));
+    }
+
+    /// Gives it the lease that was granted to its owner id. If it has left, the turn comes back, and
+    /// the lease is the caller's to pass on.
+    pub(crate) fn grant(self, claim: Claim) -> Option<Turn> {
+        match self.call.send(Pass::Granted(claim)) {
+            Err(Pass::Granted(mut claim)) => {
+                claim.disarm();
+                claim.take_turn()
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Turn {
+    fn new(shared: &Arc<Shared>, key: &LockKey) -> Self {
+        let (shared, key) = (Arc::clone(shared), key.clone());
+        Self { shared, key, hand_overs: 0, hold_back: false, passed: false }
+    }
+
+    /// Counts the task with this turn among those who wait, or no longer.
+    pub(crate) fn contending(&self, contending: bool) {
+        if let Some(line) = self.shared.lines.lines().get_mut(&self.key) {
+            line.contending = contending;
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.passed {
+            Lines::pass_on(&self.shared, &self.key, self.hold_back);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let left = {
+            let mut lines = self.shared.lines.lines();
+            lines.get_mut(&self.key).and_then(|line| {
+                // Numbers rise along the line.
+                let found = line.waiters.binary_search_by_key(&self.number, |w| w.number);
+                found.ok().and_then(|index| line.waiters.remove(index))
+            })
+        };
+        // What its channel still holds may call up the next: not while the map is locked.
+        drop(left);
+    }
+}

@@ -1,0 +1,201 @@
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use memory_core::{FencingToken, LeaseDomain, OwnerId};
+use tokio::sync::Notify;
+
+use crate::answer::{Acquired, HandOver, Release, Renewal};
+use crate::backend::{LockBackend, Watch};
+use crate::clock::Clock;
+use crate::error::LockError;
+use crate::key::LockKey;
+use crate::lease::{Lease, LeaseInfo};
+use crate::time::micros;
+
+/// Leases in the memory of this process: the reference backend.
+///
+/// Its leases expire by the [`Clock`] like those of any other backend. Tokens are
+/// `max(last + 1, clock in µs)` over all keys together, so that a released key costs no memory.
+#[derive(Debug)]
+pub struct InProcessLock {
+    table: Mutex<Table>,
+    clock: Clock,
+    domain: LeaseDomain,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    last: FencingToken,
+    rows: HashMap<LockKey, Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    owner: OwnerId,
+    token: FencingToken,
+    granted: u64,
+    expires: u64,
+    /// Made by the first who watches, and gone with the row.
+    released: Option<Arc<Notify>>,
+}
+
+impl InProcessLock {
+    /// An empty backend on this clock.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let domain = LeaseDomain::new(format!("in-process:{number}"));
+        Self { table: Mutex::default(), clock, domain }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Every change of the table is complete before anything in it can panic.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn release_row(&self, key: &LockKey, owner: OwnerId) -> Release {
+        let now = self.clock.now_micros();
+        let mut table = self.table();
+        if table.rows.get(key).is_none_or(|row| row.owner != owner) {
+            return Release::NotOwner;
+        }
+        let row = table.rows.remove(key);
+        drop(table);
+        let Some(row) = row else { return Release::NotOwner };
+        if let Some(released) = row.released {
+            released.notify_waiters();
+        }
+        if row.expires > now { Release::Released } else { Release::NotOwner }
+    }
+}
+
+impl Default for InProcessLock {
+    /// On [`Clock::anchored`].
+    fn default() -> Self {
+        Self::new(Clock::anchored())
+    }
+}
+
+impl Table {
+    fn grant(&mut self, now: u64) -> FencingToken {
+        self.last = self.last.next(now);
+        self.last
+    }
+}
+
+impl Row {
+    fn is_live(&self, now: u64) -> bool {
+        self.expires > now
+    }
+}
+
+#[async_trait]
+impl LockBackend for InProcessLock {
+    async fn try_acquire(
+        &self,
+        key: &LockKey,
+        owner: OwnerId,
+        ttl: Duration,
+    ) -> Result<Acquired, LockError> {
+        let now = self.clock.now_micros();
+        let expires = now.saturating_add(micros(ttl));
+        let mut table = self.table();
+        let mut released = None;
+        if let Some(row) = table.rows.get_mut(key) {
+            if row.is_live(now) {
+                if row.owner != owner {
+                    let remaining = Some(Duration::from_micros(row.expires - now));
+                    return Ok(Acquired::Held { remaining });
+                }
+                row.expires = expires;
+                return Ok(Acquired::Granted { token: row.token });
+            }
+            released = row.released.take();
+        }
+        let token = table.grant(now);
+        table.rows.insert(key.clone(), Row { owner, token, granted: now, expires, released });
+        Ok(Acquired::Granted { token })
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>, LockError> {
+        let now = self.clock.now_micros();
+        let mut table = self.table();
+        let renew = |lease: &Lease| match table.rows.get_mut(&lease.key) {
+            Some(row) if row.is_live(now) && row.owner == lease.owner => {
+                row.expires = now.saturating_add(micros(lease.ttl));
+                Renewal::Renewed
+            }
+            Some(row) if row.is_live(now) => Renewal::NotOwner,
+            _ => Renewal::Vanished,
+        };
+        Ok(leases.iter().map(renew).collect())
+    }
+
+    async fn release(&self, key: &LockKey, owner: OwnerId) -> Result<Release, LockError> {
+        Ok(self.release_row(key, owner))
+    }
+
+    async fn hand_over(
+        &self,
+        key: &LockKey,
+        from: OwnerId,
+        to: OwnerId,
+        ttl: Duration,
+    ) -> Result<HandOver, LockError> {
+        let now = self.clock.now_micros();
+        let mut table = self.table();
+        let next = table.last.next(now);
+        let Some(row) = table.rows.get_mut(key).filter(|row| row.is_live(now)) else {
+            return Ok(HandOver::NotOwner);
+        };
+        if row.owner == to {
+            row.expires = now.saturating_add(micros(ttl));
+            return Ok(HandOver::HandedOver { token: row.token });
+        }
+        if row.owner != from {
+            return Ok(HandOver::NotOwner);
+        }
+        row.owner = to;
+        row.token = next;
+        row.granted = now;
+        row.expires = now.saturating_add(micros(ttl));
+        table.last = next;
+        Ok(HandOver::HandedOver { token: next })
+    }
+
+    async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
+        let now = self.clock.now_micros();
+        let table = self.table();
+        Ok(table.rows.get(key).filter(|row| row.is_live(now)).map(|row| LeaseInfo {
+            owner: row.owner,
+            token: row.token,
+            remaining: Duration::from_micros(row.expires - now),
+            held_for: Some(Duration::from_micros(now.saturating_sub(row.granted))),
+        }))
+    }
+
+    fn watch(&self, key: &LockKey) -> Watch {
+        let now = self.clock.now_micros();
+        let mut table = self.table();
+        match table.rows.get_mut(key) {
+            Some(row) if row.is_live(now) => {
+                Box::pin(Arc::clone(row.released.get_or_insert_default()).notified_owned())
+            }
+            // Free already: a release between the caller's look and this call is not missed.
+            _ => Box::pin(std::future::ready(())),
+        }
+    }
+
+    fn release_now(&self, key: &LockKey, owner: OwnerId) -> bool {
+        self.release_row(key, owner);
+        true
+    }
+
+    fn domain(&self) -> &LeaseDomain {
+        &self.domain
+    }
+}

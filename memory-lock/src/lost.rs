@@ -1,0 +1,59 @@
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::key::LockKey;
+
+/// Why a lease was lost. Decided by this process, from a definite answer or by its own clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LostReason {
+    /// Another owner holds the key.
+    Stolen,
+    /// Its deadline passed without a refresh that succeeded.
+    Expired,
+    /// The backend knows no lease of the key.
+    Vanished,
+    /// It was kept for as long as [`LockOptions::with_max_hold`](crate::LockOptions::with_max_hold)
+    /// allows.
+    MaxHold,
+    /// [`LockManager::shutdown`](crate::LockManager::shutdown) ended it.
+    ShutDown,
+}
+
+impl LostReason {
+    /// A stable name for metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stolen => "stolen",
+            Self::Expired => "expired",
+            Self::Vanished => "vanished",
+            Self::MaxHold => "max_hold",
+            Self::ShutDown => "shut_down",
+        }
+    }
+}
+
+impl fmt::Display for LostReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stolen => "another owner holds it",
+            Self::Expired => "it could not be refreshed before its deadline",
+            Self::Vanished => "the backend no longer knows it",
+            Self::MaxHold => "it was kept for as long as `max_hold` allows",
+            Self::ShutDown => "the lock manager was shut down",
+        })
+    }
+}
+
+/// The lease is no longer held: stop what it protected. Writes that carry its token are turned away
+/// by a store that checks tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the lease of `{key}` was lost: {reason}; start over with a new one")]
+pub struct Lost {
+    /// What it guarded.
+    pub key: LockKey,
+    /// Why it was lost.
+    pub reason: LostReason,
+}

@@ -1,0 +1,81 @@
+use std::time::Duration;
+
+use crate::error::{LockError, LockErrorKind, LockOperation};
+
+/// How a [`LockManager`](crate::LockManager) works, for all its leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ManagerOptions {
+    answer_timeout: Duration,
+    max_hand_overs: u32,
+    seed: Option<u64>,
+}
+
+impl ManagerOptions {
+    /// The defaults.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { answer_timeout: Duration::from_secs(5), max_hand_overs: 16, seed: None }
+    }
+
+    /// How long the answer to one call of the backend is waited for before it counts as unknown.
+    /// Refreshes have shorter limits of their own. Default: 5 s.
+    #[must_use]
+    pub const fn with_answer_timeout(mut self, timeout: Duration) -> Self {
+        self.answer_timeout = timeout;
+        self
+    }
+
+    /// How many times in a row a lease is passed from task to task in this process before it is
+    /// truly released, so that other processes get a turn; 0 releases every time. Default: 16.
+    #[must_use]
+    pub const fn with_max_hand_overs(mut self, most: u32) -> Self {
+        self.max_hand_overs = most;
+        self
+    }
+
+    /// Owner ids and jitter follow from this number, so that a test replays. Never in production:
+    /// two managers with one seed give out the same owner ids. Default: fresh randomness.
+    #[must_use]
+    pub const fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// See [`Self::with_answer_timeout`].
+    #[must_use]
+    pub const fn answer_timeout(&self) -> Duration {
+        self.answer_timeout
+    }
+
+    /// See [`Self::with_max_hand_overs`].
+    #[must_use]
+    pub const fn max_hand_overs(&self) -> u32 {
+        self.max_hand_overs
+    }
+
+    /// See [`Self::with_seed`].
+    #[must_use]
+    pub const fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+
+    /// Checks the options.
+    ///
+    /// # Errors
+    ///
+    /// [`LockErrorKind::InvalidOptions`], naming the field and the mend.
+    pub fn validate(&self) -> Result<(), LockError> {
+        if self.answer_timeout.is_zero() {
+            return Err(LockError::new(LockErrorKind::InvalidOptions, LockOperation::Configure)
+                .not_applied()
+                .with_detail("`answer_timeout` is zero; set it to some seconds"));
+        }
+        Ok(())
+    }
+}
+
+impl Default for ManagerOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}

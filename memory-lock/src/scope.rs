@@ -1,0 +1,71 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use memory_core::{FencingToken, LeaseProof};
+use tokio::time::Instant;
+
+use crate::hold::Hold;
+use crate::key::LockKey;
+use crate::lost::{Lost, LostReason};
+
+/// What code under a lease knows of it: the proof for the store, and whether it is still held. It
+/// cannot give the lease up, and does not keep it.
+#[derive(Debug, Clone)]
+pub struct LeaseScope {
+    hold: Arc<Hold>,
+}
+
+impl LeaseScope {
+    pub(crate) fn new(hold: Arc<Hold>) -> Self {
+        Self { hold }
+    }
+
+    /// What the lease guards.
+    #[must_use]
+    pub fn key(&self) -> &LockKey {
+        self.hold.key()
+    }
+
+    /// What to show to a store with each write.
+    #[must_use]
+    pub fn proof(&self) -> LeaseProof {
+        self.hold.proof()
+    }
+
+    /// The fencing token of this grant.
+    #[must_use]
+    pub fn fence(&self) -> FencingToken {
+        self.hold.proof().token
+    }
+
+    /// Until when the lease is certain, unless it is refreshed before.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.hold.deadline()
+    }
+
+    /// How long ago the lease was granted.
+    #[must_use]
+    pub fn held_for(&self) -> Duration {
+        self.hold.held_for()
+    }
+
+    /// Whether the lease is still held, decided here and now without asking anyone. Meaningful while
+    /// the guard lives.
+    ///
+    /// # Errors
+    ///
+    /// [`Lost`], with the reason.
+    pub fn ensure_held(&self) -> Result<(), Lost> {
+        self.hold.ensure_held()
+    }
+
+    /// Ends with the reason once the lease is lost; never, if it is given up first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only looks.
+    pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> {
+        Arc::clone(&self.hold).lost()
+    }
+}

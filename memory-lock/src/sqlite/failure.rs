@@ -1,0 +1,123 @@
+use rusqlite::ErrorCode;
+use rusqlite::types::FromSqlError;
+
+use crate::error::{Applied, LockError, LockErrorKind, LockOperation};
+
+/// What an error of SQLite means to a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SqliteFailure {
+    /// Another connection held its lock for too long.
+    Busy,
+    /// The file cannot be opened, read or written.
+    Unavailable,
+    /// The file is read-only, or rights are missing.
+    ReadOnly,
+    /// The disk is full.
+    Full,
+    /// It is not a database, is damaged, or holds other tables than ours.
+    Corrupt,
+    /// Anything else.
+    Other,
+}
+
+/// Says what an error of SQLite means. What is not known is [`SqliteFailure::Other`]: do not retry.
+#[must_use]
+pub fn classify(error: &rusqlite::Error) -> SqliteFailure {
+    use rusqlite::Error;
+    match error {
+        Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. } => match error.code {
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => SqliteFailure::Busy,
+            ErrorCode::CannotOpen | ErrorCode::SystemIoFailure => SqliteFailure::Unavailable,
+            ErrorCode::ReadOnly | ErrorCode::PermissionDenied => SqliteFailure::ReadOnly,
+            ErrorCode::DiskFull => SqliteFailure::Full,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => SqliteFailure::Corrupt,
+            _ => SqliteFailure::Other,
+        },
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::InvalidColumnType(..) => SqliteFailure::Corrupt,
+        _ => SqliteFailure::Other,
+    }
+}
+
+impl SqliteFailure {
+    /// Whether the same call may succeed when it is made again.
+    #[must_use]
+    pub const fn is_retryable(self) -> bool {
+        matches!(self, Self::Busy | Self::Unavailable)
+    }
+
+    /// Whether the statement may have taken effect. One that could not write was rolled back; one
+    /// that met an I/O error may be in the log all the same.
+    #[must_use]
+    pub const fn applied(self) -> Applied {
+        match self {
+            Self::Busy | Self::ReadOnly | Self::Full => Applied::NotApplied,
+            Self::Unavailable | Self::Corrupt | Self::Other => Applied::Unknown,
+        }
+    }
+}
+
+/// The error of a lease operation that failed with this error of SQLite.
+pub(super) fn lock_error(error: rusqlite::Error, operation: LockOperation) -> LockError {
+    let failure = classify(&error);
+    let kind = match failure {
+        SqliteFailure::Busy => LockErrorKind::Busy,
+        SqliteFailure::Unavailable => LockErrorKind::Unavailable,
+        SqliteFailure::ReadOnly | SqliteFailure::Full => LockErrorKind::Refused,
+        SqliteFailure::Corrupt => LockErrorKind::Corrupt,
+        SqliteFailure::Other => LockErrorKind::Backend,
+    };
+    let detail = match failure {
+        SqliteFailure::Busy => "other connections kept the SQLite file locked; try again",
+        SqliteFailure::Unavailable => "the SQLite file cannot be opened, read or written; check it",
+        SqliteFailure::ReadOnly => "the SQLite file may not be written; check its permissions",
+        SqliteFailure::Full => "the disk of the SQLite file is full; make room",
+        SqliteFailure::Corrupt => "the SQLite file holds no lease table of ours; check its path",
+        SqliteFailure::Other => "SQLite failed; see the source of this error",
+    };
+    let answer =
+        LockError::new(kind, operation).retryable(failure.is_retryable()).with_detail(detail);
+    let answer = match failure.applied() {
+        Applied::NotApplied => answer.not_applied(),
+        Applied::Unknown => answer,
+    };
+    answer.with_source(error)
+}
+
+/// The error for a value in the table that this crate did not write.
+pub(super) fn out_of_range(column: usize) -> rusqlite::Error {
+    let error = Box::new(FromSqlError::InvalidType);
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Integer, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn each_code_means_what_the_table_says() {
+        for (code, expected) in [
+            (ffi::SQLITE_BUSY, SqliteFailure::Busy),
+            (ffi::SQLITE_BUSY_SNAPSHOT, SqliteFailure::Busy),
+            (ffi::SQLITE_LOCKED, SqliteFailure::Busy),
+            (ffi::SQLITE_CANTOPEN, SqliteFailure::Unavailable),
+            (ffi::SQLITE_IOERR, SqliteFailure::Unavailable),
+            (ffi::SQLITE_READONLY, SqliteFailure::ReadOnly),
+            (ffi::SQLITE_PERM, SqliteFailure::ReadOnly),
+            (ffi::SQLITE_FULL, SqliteFailure::Full),
+            (ffi::SQLITE_CORRUPT, SqliteFailure::Corrupt),
+            (ffi::SQLITE_NOTADB, SqliteFailure::Corrupt),
+            (ffi::SQLITE_CONSTRAINT, SqliteFailure::Other),
+            (ffi::SQLITE_MISUSE, SqliteFailure::Other),
+        ] {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            assert_eq!(classify(&error), expected, "code {code}");
+        }
+        assert_eq!(classify(&rusqlite::Error::QueryReturnedNoRows), SqliteFailure::Other);
+        assert_eq!(classify(&out_of_range(0)), SqliteFailure::Corrupt);
+    }
+}

@@ -1,0 +1,316 @@
+use std::path::Path;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use memory_core::{LeaseDomain, OwnerId};
+use rusqlite::Connection;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore};
+
+use super::busy::{BusyBudget, real_now};
+use super::connection::{OpenOptions, Synchronous, open_with_budget, sqlite_domain};
+use super::failure::{SqliteFailure, classify, lock_error};
+use super::table::LeaseTable;
+use crate::answer::{Acquired, HandOver, Release, Renewal};
+use crate::backend::{LockBackend, Watch};
+use crate::clock::Clock;
+use crate::error::{LockError, LockErrorKind, LockOperation};
+use crate::key::LockKey;
+use crate::lease::{Lease, LeaseInfo};
+
+/// Leases in a SQLite file, shared by all processes of one machine that open it.
+///
+/// Leases are written with `synchronous = NORMAL`: a power failure may undo the last of them, and
+/// with them the processes that held them; tokens do not go back all the same, for none is behind the
+/// clock. Waiting for the disk would make a lease ten times dearer and protect nothing.
+///
+/// A statement takes some 20 µs and runs on the calling thread, which is less than a hand-off to
+/// another would take. If the file is locked for longer (250 µs) the call moves to tokio's blocking
+/// threads, one at a time; the others wait in line without a thread.
+#[derive(Debug)]
+pub struct SqliteLock {
+    core: Arc<Core>,
+    domain: LeaseDomain,
+    operation_timeout: Duration,
+}
+
+#[derive(Debug)]
+struct Core {
+    /// Lets in one at a time, first come, first served. Whoever has the permit has the connection.
+    gate: Arc<Semaphore>,
+    connection: Mutex<Connection>,
+    budget: BusyBudget,
+    clock: Clock,
+    /// Wakes those of this process who watch for a release.
+    released: Notify,
+}
+
+/// How long a call may block the thread of its caller while the file is locked.
+const INLINE: Duration = Duration::from_micros(250);
+/// How long a blocking thread waits with one reading of the clock.
+const ROUND: Duration = Duration::from_millis(20);
+/// Between two looks of one who watches, in milliseconds, jittered.
+const POLL: std::ops::RangeInclusive<u64> = 10..=50;
+
+impl SqliteLock {
+    /// Opens the file, and makes it and its lease table where they are missing. All who use the file
+    /// must go by the same clock: [`Clock::system`], outside tests. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be opened, is no database, or does not allow WAL.
+    pub fn open(path: impl AsRef<Path>, clock: Clock) -> Result<Self, LockError> {
+        let path = path.as_ref();
+        let options = OpenOptions::new().with_synchronous(Synchronous::Normal);
+        let (connection, budget) = open_with_budget(path, &options)?;
+        LeaseTable::create(&connection).map_err(|e| lock_error(e, LockOperation::Open))?;
+        Ok(Self {
+            domain: sqlite_domain(path)?,
+            operation_timeout: Duration::from_secs(5),
+            core: Arc::new(Core {
+                gate: Arc::new(Semaphore::new(1)),
+                connection: Mutex::new(connection),
+                budget,
+                clock,
+                released: Notify::new(),
+            }),
+        })
+    }
+
+    /// How long a call waits while other connections keep the file locked. Default: 5 s.
+    #[must_use]
+    pub fn with_operation_timeout(mut self, timeout: Duration) -> Self {
+        self.operation_timeout = timeout;
+        self
+    }
+
+    /// Runs `work` with the connection and the time. `undo` is what to release if `work` took effect
+    /// when nobody waited for it any more.
+    async fn call<T: Send + 'static>(
+        &self,
+        operation: LockOperation,
+        undo: Option<(LockKey, OwnerId)>,
+        work: impl Fn(&Connection, u64) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, LockError> {
+        let busy = || LockError::new(LockErrorKind::Busy, operation).not_applied();
+        let permit = match Arc::clone(&self.core.gate).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let turn = Arc::clone(&self.core.gate).acquire_owned();
+                match tokio::time::timeout(self.operation_timeout, turn).await {
+                    Ok(Ok(permit)) => permit,
+                    _ => return Err(busy()),
+                }
+            }
+        };
+        match self.core.run(INLINE, &work) {
+            Err(error) if classify(&error) == SqliteFailure::Busy => {}
+            done => return done.map_err(|error| lock_error(error, operation)),
+        }
+        let Ok(runtime) = Handle::try_current() else { return Err(busy()) };
+        let fate = Fate::default();
+        let abandon = Abandon(fate.clone());
+        let (core, timeout) = (Arc::clone(&self.core), self.operation_timeout);
+        let task = runtime.spawn_blocking(move || {
+            let done = core.run_patiently(timeout, &fate, undo.as_ref(), &work);
+            drop(permit);
+            done
+        });
+        let done = task.await;
+        drop(abandon);
+        match done {
+            Ok(done) => done.map_err(|error| lock_error(error, operation)),
+            // The runtime is shutting down, or SQLite's binding panicked.
+            Err(error) => Err(LockError::new(LockErrorKind::Backend, operation).with_source(error)),
+        }
+    }
+}
+
+impl Core {
+    /// Runs `work` on this thread; the caller has the permit.
+    fn run<T>(
+        &self,
+        budget: Duration,
+        work: &impl Fn(&Connection, u64) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        // A panic inside a statement leaves SQLite to roll it back.
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        self.budget.set(budget);
+        work(&connection, self.clock.now_micros())
+    }
+
+    /// Runs `work` on a thread that may block; the caller has the permit.
+    fn run_patiently<T>(
+        &self,
+        timeout: Duration,
+        fate: &Fate,
+        undo: Option<&(LockKey, OwnerId)>,
+        work: &impl Fn(&Connection, u64) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let since = real_now();
+        loop {
+            // In rounds, for a lease counts from the reading of the clock.
+            let left = timeout.saturating_sub(since.elapsed());
+            match self.run(ROUND.min(left), work) {
+                Err(error)
+                    if classify(&error) == SqliteFailure::Busy
+                        && !left.is_zero()
+                        && !fate.is_abandoned() => {}
+                Ok(answer) => {
+                    if !fate.settle()
+                        && let Some((key, owner)) = undo
+                    {
+                        // Whoever asked is gone, and may have sent a release that waits behind us;
+                        // a second one does no harm.
+                        let _ = self.run(timeout, &|connection: &Connection, now| {
+                            LeaseTable::release(connection, key.as_str(), *owner, now)
+                        });
+                    }
+                    return Ok(answer);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Runs `work` only if that needs no waiting at all.
+    fn run_now<T>(&self, work: impl Fn(&Connection, u64) -> rusqlite::Result<T>) -> Option<T> {
+        let _permit = self.gate.try_acquire().ok()?;
+        self.run(Duration::ZERO, &work).ok()
+    }
+}
+
+/// Whether the caller was still there when its work took effect.
+#[derive(Debug, Clone, Default)]
+struct Fate(Arc<AtomicU8>);
+
+impl Fate {
+    const OPEN: u8 = 0;
+    const SETTLED: u8 = 1;
+    const ABANDONED: u8 = 2;
+
+    fn decide(&self, fate: u8) -> bool {
+        let (success, failure) = (Ordering::SeqCst, Ordering::SeqCst);
+        self.0.compare_exchange(Self::OPEN, fate, success, failure).is_ok()
+    }
+
+    /// False if the caller has gone.
+    fn settle(&self) -> bool {
+        self.decide(Self::SETTLED)
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == Self::ABANDONED
+    }
+}
+
+/// Lives in the caller's future.
+struct Abandon(Fate);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.decide(Fate::ABANDONED);
+    }
+}
+
+#[async_trait]
+impl LockBackend for SqliteLock {
+    async fn try_acquire(
+        &self,
+        key: &LockKey,
+        owner: OwnerId,
+        ttl: Duration,
+    ) -> Result<Acquired, LockError> {
+        let (name, undo) = (key.clone(), Some((key.clone(), owner)));
+        self.call(LockOperation::Acquire, undo, move |connection, now| {
+            LeaseTable::acquire(connection, name.as_str(), owner, ttl, now)
+        })
+        .await
+        .map_err(|error| error.with_key(key))
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>, LockError> {
+        let leases = leases.to_vec();
+        self.call(LockOperation::Renew, None, move |connection, now| {
+            LeaseTable::renew(connection, &leases, now)
+        })
+        .await
+    }
+
+    async fn release(&self, key: &LockKey, owner: OwnerId) -> Result<Release, LockError> {
+        let name = key.clone();
+        let release = self
+            .call(LockOperation::Release, None, move |connection, now| {
+                LeaseTable::release(connection, name.as_str(), owner, now)
+            })
+            .await
+            .map_err(|error| error.with_key(key))?;
+        self.core.released.notify_waiters();
+        Ok(release)
+    }
+
+    async fn hand_over(
+        &self,
+        key: &LockKey,
+        from: OwnerId,
+        to: OwnerId,
+        ttl: Duration,
+    ) -> Result<HandOver, LockError> {
+        // Not undone: the new owner asks under the same id, and must not lose what it was given.
+        let name = key.clone();
+        self.call(LockOperation::HandOver, None, move |connection, now| {
+            LeaseTable::hand_over(connection, name.as_str(), (from, to), ttl, now)
+        })
+        .await
+        .map_err(|error| error.with_key(key))
+    }
+
+    async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
+        let name = key.clone();
+        self.call(LockOperation::Inspect, None, move |connection, now| {
+            LeaseTable::live_lease(connection, name.as_str(), now)
+        })
+        .await
+        .map_err(|error| error.with_key(key))
+    }
+
+    /// Looks every 10 to 50 ms; at once after a release through this very backend.
+    fn watch(&self, key: &LockKey) -> Watch {
+        let (core, key) = (Arc::clone(&self.core), key.clone());
+        Box::pin(async move {
+            loop {
+                let mut released = pin!(core.released.notified());
+                released.as_mut().enable();
+                let lease = core.run_now(|connection, now| {
+                    LeaseTable::live_lease(connection, key.as_str(), now)
+                });
+                if let Some(None) = lease {
+                    return;
+                }
+                let pause = Duration::from_millis(fastrand::u64(POLL));
+                tokio::select! {
+                    biased;
+                    () = released => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        })
+    }
+
+    fn release_now(&self, key: &LockKey, owner: OwnerId) -> bool {
+        let release = self
+            .core
+            .run_now(|connection, now| LeaseTable::release(connection, key.as_str(), owner, now));
+        if release.is_some() {
+            self.core.released.notify_waiters();
+        }
+        release.is_some()
+    }
+
+    fn domain(&self) -> &LeaseDomain {
+        &self.domain
+    }
+}

@@ -1,0 +1,43 @@
+//! Arithmetic on instants that cannot overflow, and the one rule for a lease's deadline.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Stands for "never": thirty years, which every platform's clock can add.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
+
+/// `instant + duration`, or some thirty years on where that cannot be told.
+pub(crate) fn after(instant: Instant, duration: Duration) -> Instant {
+    instant.checked_add(duration.min(FAR)).unwrap_or(instant)
+}
+
+/// When the holder must take a lease for lost, if it was asked for at `sent_at`: its TTL less what
+/// two clocks may drift apart in that time (1 %) and the grain of their ticks (2 ms), as Redlock
+/// has it.
+pub(crate) fn deadline(sent_at: Instant, ttl: Duration) -> Instant {
+    let drift = ttl / 100 + Duration::from_millis(2);
+    after(sent_at, ttl.saturating_sub(drift))
+}
+
+/// Whole microseconds, saturating.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_counts_from_the_request_less_one_percent_and_two_milliseconds() {
+        let now = Instant::now();
+        assert_eq!(deadline(now, Duration::from_secs(30)) - now, Duration::from_millis(29_698));
+        assert_eq!(deadline(now, Duration::from_millis(1)), now);
+    }
+
+    #[tokio::test]
+    async fn an_endless_duration_does_not_overflow() {
+        assert!(after(Instant::now(), Duration::MAX) > Instant::now());
+    }
+}

@@ -1,0 +1,81 @@
+use std::pin::pin;
+use std::time::Duration;
+
+use memory_core::FencingToken;
+use thiserror::Error;
+
+use crate::error::LockError;
+use crate::give_up::ReleaseOutcome;
+use crate::guard::LockGuard;
+use crate::key::LockKey;
+use crate::lost::LostReason;
+use crate::scope::LeaseScope;
+
+/// Why [`LockManager::with_lock_refresh`](crate::LockManager::with_lock_refresh) cannot vouch for
+/// its operation.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WithLockError<T> {
+    /// The lease was not acquired; the operation was never begun.
+    #[error("the protected operation was not begun")]
+    Acquire(#[source] LockError),
+    /// The lease was lost before the operation ended: others may have worked at the same time. What
+    /// it had in flight is turned away by a store that checks tokens.
+    #[error("the lease of `{key}` was lost: {reason}; check what was done, then start over")]
+    Lost {
+        /// What the lease guarded.
+        key: LockKey,
+        /// Why it was lost.
+        reason: LostReason,
+        /// The token under which the operation worked.
+        fence: FencingToken,
+        /// For how long the lease was held, or thought to be.
+        held_for: Duration,
+        /// What the operation yielded, if it came to its end: its side effects did happen. `None`:
+        /// it was dropped at an await point.
+        output: Option<T>,
+    },
+}
+
+/// Runs `operation` under the lease.
+pub(crate) async fn run<T, F, Fut>(guard: LockGuard, operation: F) -> Result<T, WithLockError<T>>
+where
+    F: FnOnce(LeaseScope) -> Fut,
+    Fut: Future<Output = T>,
+{
+    let ended = {
+        let mut operation = pin!(operation(guard.scope()));
+        let mut lost = pin!(guard.lost());
+        tokio::select! {
+            biased;
+            reason = &mut lost => Err(reason),
+            output = &mut operation => Ok(output),
+        }
+    };
+    let key = guard.key().clone();
+    let fence = guard.fence();
+    let held_for = guard.hold().held_for();
+    let lost = |reason, output| WithLockError::Lost { key, reason, fence, held_for, output };
+    let output = match ended {
+        Ok(output) => output,
+        Err(reason) => {
+            // The caller hears of it at once; the release is sent all the same.
+            drop(guard);
+            return Err(lost(reason, None));
+        }
+    };
+    let late = guard.ensure_held().err().map(|lost| lost.reason);
+    let shared = std::sync::Arc::clone(guard.hold().shared());
+    match (guard.release().await, late) {
+        (ReleaseOutcome::Released, late) => {
+            if late.is_some() {
+                shared.counters.late_but_held.one();
+            }
+            Ok(output)
+        }
+        // It ended inside its own lease; whether the release arrived does not matter to that.
+        (ReleaseOutcome::Unknown, None) => Ok(output),
+        (ReleaseOutcome::NotOwner, None) => Err(lost(LostReason::Stolen, Some(output))),
+        (_, Some(reason)) => Err(lost(reason, Some(output))),
+    }
+}

@@ -1,0 +1,125 @@
+//! What a flush commits.
+
+use memory_core::{Counters, KEPT_RECEIPTS, MessageMeta, Sequence, Splice, StoreErrorKind};
+use rusqlite::{OptionalExtension, params};
+
+use super::Step;
+use crate::codec::{self, Encoded, HeadRow, INSERT_MESSAGE, META_COLUMNS, insert_message, int};
+use crate::error::Fault;
+
+impl Step<'_> {
+    pub(super) fn splice(
+        &mut self,
+        splice: &Splice,
+        summary: Option<&Encoded>,
+    ) -> Result<Counters, Fault> {
+        let receipt = splice.receipt.as_ref();
+        let HeadRow { receipt: newest, head, .. } = &self.loaded.row;
+        if receipt.is_some_and(|receipt| Some(receipt.id) == *newest) {
+            return Ok(head.counters.clone());
+        }
+        let flush_fence = match splice.flusher {
+            Some(lease) => self.admit(&self.key.flush_lease_name(), lease, head.flush_fence)?,
+            None => head.flush_fence,
+        };
+        let fence = self.admit_writer(splice.access.lease)?;
+        if splice.generation != self.head().generation {
+            return Err(Fault::Refused(StoreErrorKind::Conflict));
+        }
+        let Planned { summarised, evicted, closed } = self.check_places(splice)?;
+        let body = receipt.map(serde_json::to_string).transpose().map_err(|error| {
+            StoreErrorKind::Invalid(format!("the receipt cannot be written: {error}"))
+        })?;
+
+        self.begin()?;
+        let changes = !(summarised.is_empty() && evicted.is_empty() && closed.is_empty());
+        let first = summarised.first().map(|(place, _)| *place);
+        let counters = &mut self.loaded.row.head.counters;
+        let mut delete = self.connection.prepare_cached("DELETE FROM message WHERE place = ?1")?;
+        for (place, meta) in summarised {
+            counters.summarise(&meta);
+            delete.execute([place])?;
+        }
+        for (place, meta) in evicted {
+            counters.evict(&meta);
+            delete.execute([place])?;
+        }
+        let mut close =
+            self.connection.prepare_cached("UPDATE message SET closed = 1 WHERE place = ?1")?;
+        for place in closed {
+            close.execute([place])?;
+        }
+        if let (Some(new), Some(encoded), Some(place)) = (&splice.summary, summary, first) {
+            counters.insert_summary(new);
+            let mut insert = self.connection.prepare_cached(INSERT_MESSAGE)?;
+            insert_message(&mut insert, place, new, encoded, true)?;
+        }
+        let (now, row) = (self.now, &mut self.loaded.row);
+        (row.head.fence, row.head.flush_fence) = (fence, flush_fence);
+        if changes {
+            row.head.generation = row.head.generation.next(now);
+        }
+        if let (Some(receipt), Some(body)) = (receipt, body) {
+            row.receipts += 1;
+            row.receipt = Some(receipt.id);
+            row.head.next_flush_at = splice.next_flush_at;
+            self.connection
+                .prepare_cached("INSERT INTO receipt (memory, number, body) VALUES (?1, ?2, ?3)")?
+                .execute(params![row.id, int(row.receipts), body])?;
+            let kept = u64::try_from(KEPT_RECEIPTS).unwrap_or(u64::MAX);
+            self.connection
+                .prepare_cached("DELETE FROM receipt WHERE memory = ?1 AND number <= ?2")?
+                .execute(params![row.id, int(row.receipts.saturating_sub(kept))])?;
+        }
+        Ok(self.head().counters.clone())
+    }
+
+    /// Every place must be there, and be removed once.
+    fn check_places(&self, splice: &Splice) -> Result<Planned, Fault> {
+        if splice.summary.is_some() && splice.summarised.is_empty() {
+            return Err(invalid("a summary needs the places that it replaces"));
+        }
+        let mut removed: Vec<_> =
+            splice.summarised.iter().chain(&splice.evicted).copied().collect();
+        removed.sort_unstable();
+        let planned = Planned {
+            summarised: self.metas(&splice.summarised)?,
+            evicted: self.metas(&splice.evicted)?,
+            closed: self.metas(&splice.closed)?.into_iter().map(|(place, _)| place).collect(),
+        };
+        if removed.windows(2).any(|pair| pair.first() == pair.last()) {
+            return Err(invalid("a place is removed twice"));
+        }
+        Ok(planned)
+    }
+
+    fn metas(&self, sequences: &[Sequence]) -> Result<Vec<(i64, MessageMeta)>, Fault> {
+        let sql = format!("SELECT {META_COLUMNS} FROM message WHERE place = ?1");
+        let mut select = self.connection.prepare_cached(&sql)?;
+        let mut metas = Vec::with_capacity(sequences.len());
+        for sequence in sequences {
+            let found = match self.loaded.row.place(*sequence).filter(|_| self.has_rows()) {
+                Some(place) => select
+                    .query_row([place], codec::meta)
+                    .optional()?
+                    .map(|meta| (place, meta)),
+                None => None,
+            };
+            let Some(found) = found else {
+                return Err(invalid(format!("there is no message at place {sequence}")));
+            };
+            metas.push(found);
+        }
+        Ok(metas)
+    }
+}
+
+struct Planned {
+    summarised: Vec<(i64, MessageMeta)>,
+    evicted: Vec<(i64, MessageMeta)>,
+    closed: Vec<i64>,
+}
+
+fn invalid(text: impl Into<String>) -> Fault {
+    Fault::Refused(StoreErrorKind::Invalid(text.into()))
+}

@@ -1,0 +1,153 @@
+//! What went wrong in SQLite, in the terms of the store's contract.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+
+use memory_core::{StoreError, StoreErrorKind};
+use memory_lock::LockError;
+use memory_lock::sqlite::{SqliteFailure, classify};
+use rusqlite::ErrorCode;
+
+/// Why a job was not carried out.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// It was refused before it changed anything; the transaction goes on without it.
+    Refused(StoreErrorKind),
+    /// SQLite failed; nothing in the transaction can be trusted. Shared, for it may concern many.
+    Sqlite(Arc<rusqlite::Error>),
+}
+
+impl Fault {
+    /// Whether other connections held the lock for too long.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if classify(error) == SqliteFailure::Busy)
+    }
+
+    /// Whether a commit that failed so may have taken effect. A commit that could not write its last
+    /// frame did not; after an I/O error nobody knows which frames are in the log.
+    pub(crate) fn leaves_commit_unknown(&self) -> bool {
+        use SqliteFailure::{Busy, Full, ReadOnly};
+        matches!(self, Self::Sqlite(error) if !matches!(classify(error), Busy | Full | ReadOnly))
+    }
+
+    /// The error for the caller of an operation on the file at `path`.
+    pub(crate) fn to_error(&self, operation: &'static str, path: &Path) -> StoreError {
+        match self {
+            Self::Refused(kind) => StoreError::new(operation, kind.clone()),
+            Self::Sqlite(error) => {
+                StoreError::new(operation, kind_of(error, path)).caused_by(Arc::clone(error))
+            }
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(Arc::new(error))
+    }
+}
+
+impl From<StoreErrorKind> for Fault {
+    fn from(kind: StoreErrorKind) -> Self {
+        Self::Refused(kind)
+    }
+}
+
+impl From<LockError> for Fault {
+    /// The lock crate opens connections; what SQLite told it is in the source.
+    fn from(error: LockError) -> Self {
+        match error.source().and_then(|source| source.downcast_ref()) {
+            Some(rusqlite::Error::SqliteFailure(error, text)) => {
+                rusqlite::Error::SqliteFailure(*error, text.clone()).into()
+            }
+            _ => Self::Refused(StoreErrorKind::Other(error.to_string())),
+        }
+    }
+}
+
+/// What an error of SQLite means for the file at `path`, and the mend. What is not known is
+/// [`StoreErrorKind::Other`]: do not retry.
+pub(crate) fn kind_of(error: &rusqlite::Error, path: &Path) -> StoreErrorKind {
+    let path = path.display();
+    if let Some(ErrorCode::TooBig) = error.sqlite_error_code() {
+        return StoreErrorKind::Invalid(
+            "a message is larger than SQLite can hold; keep it elsewhere and store a reference".into(),
+        );
+    }
+    match classify(error) {
+        SqliteFailure::Busy => StoreErrorKind::Unavailable(format!(
+            "another process kept {path} locked; end long transactions on it or raise the operation timeout"
+        )),
+        SqliteFailure::Unavailable => StoreErrorKind::Unavailable(format!(
+            "{path} cannot be opened, read or written; check its folder, permissions, disk and quota"
+        )),
+        SqliteFailure::ReadOnly => StoreErrorKind::ReadOnly(format!(
+            "{path} may not be written; check the permissions of the file and its folder"
+        )),
+        SqliteFailure::Full => {
+            StoreErrorKind::Full(format!("the disk of {path} is full; make room and try again"))
+        }
+        SqliteFailure::Corrupt => StoreErrorKind::Corrupt(format!(
+            "{path} is not a SQLite database or is damaged; check the path or restore a backup"
+        )),
+        _ => StoreErrorKind::Other(format!(
+            "SQLite failed on {path}; see the source of this error"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn each_code_of_sqlite_has_its_meaning_and_its_mend() {
+        let unavailable = "the store did not answer: /m.db cannot be opened, read or written; \
+                           check its folder, permissions, disk and quota";
+        let busy = "the store did not answer: another process kept /m.db locked; end long \
+                    transactions on it or raise the operation timeout";
+        let read_only = "the store is read-only: /m.db may not be written; check the permissions \
+                         of the file and its folder";
+        let corrupt = "damaged or foreign data: /m.db is not a SQLite database or is damaged; \
+                       check the path or restore a backup";
+        let other = "SQLite failed on /m.db; see the source of this error";
+        for (code, text, unknown) in [
+            (ffi::SQLITE_BUSY, busy, false),
+            (ffi::SQLITE_BUSY_SNAPSHOT, busy, false),
+            (ffi::SQLITE_BUSY_RECOVERY, busy, false),
+            (ffi::SQLITE_LOCKED, busy, false),
+            (ffi::SQLITE_CANTOPEN, unavailable, true),
+            (ffi::SQLITE_IOERR, unavailable, true),
+            (ffi::SQLITE_IOERR_WRITE, unavailable, true),
+            (ffi::SQLITE_IOERR_FSYNC, unavailable, true),
+            (ffi::SQLITE_READONLY, read_only, false),
+            (ffi::SQLITE_PERM, read_only, false),
+            (
+                ffi::SQLITE_FULL,
+                "no room left: the disk of /m.db is full; make room and try again",
+                false,
+            ),
+            (ffi::SQLITE_CORRUPT, corrupt, true),
+            (ffi::SQLITE_NOTADB, corrupt, true),
+            (
+                ffi::SQLITE_TOOBIG,
+                "invalid request: a message is larger than SQLite can hold; keep it elsewhere and \
+                 store a reference",
+                true,
+            ),
+            (ffi::SQLITE_NOMEM, other, true),
+            (ffi::SQLITE_CONSTRAINT, other, true),
+            (ffi::SQLITE_MISUSE, other, true),
+            (ffi::SQLITE_SCHEMA, other, true),
+        ] {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            assert_eq!(kind_of(&error, Path::new("/m.db")).to_string(), text, "code {code}");
+            assert_eq!(Fault::from(error).leaves_commit_unknown(), unknown, "code {code}");
+        }
+        let error = rusqlite::Error::QueryReturnedNoRows;
+        assert_eq!(kind_of(&error, Path::new("/m.db")).to_string(), other);
+    }
+}

@@ -1,0 +1,181 @@
+//! Each read as a function over a snapshot.
+
+use std::num::NonZeroUsize;
+
+use memory_core::{
+    Cursor, FlushReceipt, Generation, Head, MemoryKey, MessageMeta, Outline, Page, Read, Sequence,
+    StoreErrorKind, StoredMessage,
+};
+use rusqlite::{OptionalExtension, params};
+
+use crate::codec::{self, HeadRow, META_COLUMNS, SELECT_HEAD, int};
+use crate::commands::bad_head;
+use crate::error::Fault;
+use crate::readers::View;
+
+/// The row of a memory that is there and alive.
+fn live(view: &View<'_>, key: &MemoryKey) -> Result<Option<HeadRow>, Fault> {
+    let row = view
+        .connection
+        .prepare_cached(SELECT_HEAD)?
+        .query_row([key.as_str()], HeadRow::from_row)
+        .optional();
+    match row {
+        Ok(row) => Ok(row.filter(|row| row.is_alive(view.now))),
+        Err(error @ rusqlite::Error::SqliteFailure(..)) => Err(error.into()),
+        Err(error) => Err(Fault::Refused(bad_head(&error))),
+    }
+}
+
+pub(crate) fn head(view: &View<'_>, key: &MemoryKey) -> Result<Option<Head>, Fault> {
+    Ok(Some(live(view, key)?.unwrap_or_default().head))
+}
+
+/// A page ends before a message that cannot be read, and a read that begins there fails and names
+/// its place: a reader can have everything before it, and go on after it.
+pub(crate) fn read(view: &View<'_>, key: &MemoryKey, read: Read) -> Result<Option<Page>, Fault> {
+    let row = live(view, key)?.unwrap_or_default();
+    let generation = row.head.generation;
+    let (after, restarted) = match read.after {
+        Some(cursor) if cursor.generation == generation => (cursor.sequence, false),
+        Some(cursor) => (Sequence::ZERO, cursor != Cursor::default()),
+        None => (Sequence::ZERO, false),
+    };
+    let mut page = Page {
+        messages: Vec::new(),
+        cursor: Cursor { generation, sequence: after },
+        restarted,
+        more: false,
+    };
+    let Some(from) = row.place(after).filter(|_| row.id != 0) else { return Ok(Some(page)) };
+    let limit = read.limit.map_or(u64::MAX, |limit| u64::try_from(limit.get()).unwrap_or(u64::MAX));
+    let present = row.head.counters.present;
+    let new = row.head.last.number().saturating_sub(after.number());
+    let expected = present.messages.min(new).min(limit);
+    let each = present.tokens / present.messages.max(1);
+    if view.is_too_long(expected, each.saturating_mul(expected)) {
+        return Ok(None);
+    }
+
+    let sql = format!(
+        "SELECT {META_COLUMNS}, body FROM message WHERE place > ?1 AND place <= ?2 ORDER BY place"
+    );
+    let mut select = view.connection.prepare_cached(&sql)?;
+    let mut rows = select.query([from, row.last_place()])?;
+    page.messages.reserve(usize::try_from(expected).unwrap_or_default());
+    while let Some(found) = rows.next()? {
+        if u64::try_from(page.messages.len()).unwrap_or(u64::MAX) >= limit {
+            page.more = true;
+            break;
+        }
+        match codec::stored(found) {
+            Ok(message) => {
+                page.cursor.sequence = message.meta.sequence;
+                page.messages.push(message);
+            }
+            Err(_) if !page.messages.is_empty() => {
+                page.more = true;
+                break;
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(Some(page))
+}
+
+pub(crate) fn outline(view: &View<'_>, key: &MemoryKey) -> Result<Option<Outline>, Fault> {
+    let Some(row) = live(view, key)? else { return Ok(Some(Outline::default())) };
+    let expected = row.head.counters.present.messages;
+    if view.is_too_long(expected, 0) {
+        return Ok(None);
+    }
+    let sql = format!(
+        "SELECT {META_COLUMNS} FROM message WHERE place > ?1 AND place <= ?2 ORDER BY place"
+    );
+    let mut select = view.connection.prepare_cached(&sql)?;
+    let mut rows = select.query([row.first_place(), row.last_place()])?;
+    let mut metas: Vec<MessageMeta> =
+        Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
+    while let Some(found) = rows.next()? {
+        metas.push(codec::named_meta(found)?);
+    }
+    Ok(Some(Outline { head: row.head, metas }))
+}
+
+pub(crate) fn fetch(
+    view: &View<'_>,
+    key: &MemoryKey,
+    generation: Generation,
+    places: &[Sequence],
+) -> Result<Option<Vec<StoredMessage>>, Fault> {
+    let row = match live(view, key)? {
+        Some(row) if row.head.generation == generation => row,
+        _ => return Err(Fault::Refused(StoreErrorKind::Conflict)),
+    };
+    let present = row.head.counters.present;
+    let expected = u64::try_from(places.len()).unwrap_or(u64::MAX);
+    let each = present.tokens / present.messages.max(1);
+    if view.is_too_long(expected, each.saturating_mul(expected)) {
+        return Ok(None);
+    }
+    let sql = format!("SELECT {META_COLUMNS}, body FROM message WHERE place = ?1");
+    let mut select = view.connection.prepare_cached(&sql)?;
+    let mut messages = Vec::with_capacity(places.len());
+    for place in places.iter().filter_map(|sequence| row.place(*sequence)) {
+        let mut rows = select.query([place])?;
+        if let Some(found) = rows.next()? {
+            messages.push(codec::stored(found)?);
+        }
+    }
+    Ok(Some(messages))
+}
+
+pub(crate) fn receipts(
+    view: &View<'_>,
+    key: &MemoryKey,
+) -> Result<Option<Vec<FlushReceipt>>, Fault> {
+    let Some(row) = live(view, key)? else { return Ok(Some(Vec::new())) };
+    let mut select = view
+        .connection
+        .prepare_cached("SELECT body FROM receipt WHERE memory = ?1 ORDER BY number DESC")?;
+    let mut rows = select.query([row.id])?;
+    let mut receipts = Vec::new();
+    while let Some(found) = rows.next()? {
+        let body = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        receipts.push(serde_json::from_str(body).map_err(|error| {
+            StoreErrorKind::Corrupt(format!("a receipt cannot be read ({error}); clear the memory"))
+        })?);
+    }
+    Ok(Some(receipts))
+}
+
+pub(crate) fn keys(
+    view: &View<'_>,
+    after: Option<&MemoryKey>,
+    limit: NonZeroUsize,
+) -> Result<Option<Vec<MemoryKey>>, Fault> {
+    // Empty and expired memories have to be passed over, and nobody knows how many there are.
+    if view.brief {
+        return Ok(None);
+    }
+    let mut select = view.connection.prepare_cached(
+        "SELECT key FROM memory
+         WHERE key > ?1 AND messages > 0 AND (expires_at IS NULL OR expires_at > ?2)
+         ORDER BY key",
+    )?;
+    let after = after.map_or("", MemoryKey::as_str);
+    let mut rows = select.query(params![after, int(view.now)])?;
+    let mut keys = Vec::new();
+    while let Some(found) = rows.next()? {
+        let key = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        match key.parse() {
+            Ok(key) => keys.push(key),
+            // Not ours; the others can be listed all the same.
+            Err(error) => tracing::warn!(%error, "a key in the file cannot be read"),
+        }
+        if keys.len() == limit.get() {
+            break;
+        }
+    }
+    Ok(Some(keys))
+}

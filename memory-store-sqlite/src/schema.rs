@@ -1,0 +1,226 @@
+//! The tables, and how a file comes to have them.
+
+use std::path::Path;
+
+use memory_core::StoreErrorKind;
+use memory_lock::sqlite::{LeaseTable, SqliteFailure, classify};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::error::{Fault, kind_of};
+
+/// Marks a file as ours: `LAmm` ("LLM agents' memory").
+pub(crate) const APPLICATION_ID: u32 = 0x4C41_6D6D;
+
+/// The steps from one version of the schema to the next. A step that was ever released never
+/// changes. `user_version` counts the steps that a file has taken.
+const MIGRATIONS: &[&str] = &[VERSION_1];
+
+/// How many bits of a place are the message's sequence; those above are the memory's id. One integer
+/// key instead of a pair makes the table a plain rowid table: a memory's messages lie together, long
+/// texts do not spill out of their page at a quarter of its size, and an append touches one tree.
+pub(crate) const SEQUENCE_BITS: u32 = 36;
+
+const VERSION_1: &str = "
+CREATE TABLE memory (
+    id            INTEGER PRIMARY KEY,
+    key           TEXT    NOT NULL UNIQUE,
+    generation    INTEGER NOT NULL,
+    version       INTEGER NOT NULL,
+    last          INTEGER NOT NULL,
+    fence         INTEGER NOT NULL,
+    flush_fence   INTEGER NOT NULL,
+    next_flush_at INTEGER,
+    expires_at    INTEGER,
+    messages      INTEGER NOT NULL,
+    tokens        INTEGER NOT NULL,
+    summaries     INTEGER NOT NULL,
+    appended      INTEGER NOT NULL,
+    summarised    INTEGER NOT NULL,
+    evicted       INTEGER NOT NULL,
+    cleared       INTEGER NOT NULL,
+    classes       TEXT    NOT NULL,
+    receipts      INTEGER NOT NULL,
+    receipt       BLOB,
+    writers       BLOB    NOT NULL
+) STRICT;
+CREATE TABLE message (
+    place        INTEGER PRIMARY KEY,
+    id           BLOB    NOT NULL,
+    tokens       INTEGER NOT NULL,
+    priority     INTEGER,
+    content_type TEXT    NOT NULL,
+    created_at   INTEGER NOT NULL,
+    link         TEXT,
+    closed       INTEGER NOT NULL,
+    summary      INTEGER NOT NULL,
+    body         TEXT    NOT NULL
+) STRICT;
+CREATE TABLE writer (
+    memory INTEGER NOT NULL,
+    writer BLOB    NOT NULL,
+    number INTEGER NOT NULL,
+    first  INTEGER,
+    PRIMARY KEY (memory, writer)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE receipt (
+    memory INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    body   TEXT    NOT NULL,
+    PRIMARY KEY (memory, number)
+) STRICT, WITHOUT ROWID;
+";
+
+const TABLES: [&str; 4] = ["memory", "message", "receipt", "writer"];
+const LEASES: &str = "memory_leases";
+
+/// What a file is, as far as its header and its list of tables tell.
+#[derive(Debug)]
+struct Look {
+    application_id: u32,
+    user_version: u32,
+    tables: Vec<String>,
+}
+
+fn known() -> u32 {
+    u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)
+}
+
+/// Refuses a path that cannot hold a store, without writing to what is there.
+pub(crate) fn inspect(path: &Path) -> Result<(), Fault> {
+    let shown = path.display();
+    let Ok(metadata) = path.metadata() else {
+        // A path without a folder part is in the current folder, which exists.
+        return match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+                Err(Fault::Refused(StoreErrorKind::Invalid(format!(
+                    "the folder {} does not exist; create it first",
+                    folder.display()
+                ))))
+            }
+            _ => Ok(()),
+        };
+    };
+    if !metadata.is_file() {
+        return Err(Fault::Refused(StoreErrorKind::Invalid(format!(
+            "{shown} is not a file; give the path of a file, which is created if it is missing"
+        ))));
+    }
+    if metadata.len() == 0 {
+        return Ok(());
+    }
+    // By SQLite, not by reading the file: closing a file of one's own gives up all locks that this
+    // process holds on it, those of other connections included (POSIX advisory locks).
+    let look = |flags| {
+        Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .and_then(|connection| Look::at(&connection))
+    };
+    let look = match look(OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        // A process was killed in the middle of a write, which must be undone before anybody reads.
+        Err(error) if classify(&error) == SqliteFailure::ReadOnly => {
+            look(OpenFlags::SQLITE_OPEN_READ_WRITE)
+        }
+        look => look,
+    };
+    match look {
+        Ok(look) => Ok(look.verdict(path)?),
+        // A log that cannot be made beside the file shows as a file that cannot be opened.
+        Err(error) => Err(match kind_of(&error, path) {
+            StoreErrorKind::Unavailable(_) if is_read_only(path) => read_only(path),
+            _ => error.into(),
+        }),
+    }
+}
+
+fn is_read_only(path: &Path) -> bool {
+    [Some(path), path.parent()]
+        .into_iter()
+        .flatten()
+        .any(|path| path.metadata().is_ok_and(|metadata| metadata.permissions().readonly()))
+}
+
+/// The error of a file that may not be written.
+pub(crate) fn read_only(path: &Path) -> Fault {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+    kind_of(&rusqlite::Error::SqliteFailure(code, None), path).into()
+}
+
+/// Brings the file to the newest version, in one transaction: of several processes that open a new
+/// file at once, one makes the tables and the others find them.
+pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
+    let look = Look::at(connection)?;
+    look.verdict(path)?;
+    if look.is_current() {
+        return Ok(());
+    }
+    let transaction =
+        Transaction::new(connection, TransactionBehavior::Immediate)?;
+    let look = Look::at(&transaction)?;
+    look.verdict(path)?;
+    let taken = usize::try_from(look.user_version).unwrap_or(usize::MAX);
+    for step in MIGRATIONS.iter().skip(taken) {
+        transaction.execute_batch(step)?;
+    }
+    LeaseTable::create(&transaction)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", known())?;
+    transaction.commit()?;
+    Ok(())
+}
+
+impl Look {
+    fn at(connection: &Connection) -> rusqlite::Result<Self> {
+        // One statement is one snapshot, so that a file under creation is seen before or after.
+        let mut statement = connection.prepare(
+            "SELECT a.application_id, v.user_version, s.name
+             FROM pragma_application_id a, pragma_user_version v
+             LEFT JOIN sqlite_schema s ON s.type IN ('table', 'view') AND s.name NOT LIKE 'sqlite%'
+             ORDER BY s.name",
+        )?;
+        let mut look = Self { application_id: 0, user_version: 0, tables: Vec::new() };
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            // The header's numbers are 32 bits wide, and SQLite shows them with a sign.
+            look.application_id = row.get::<_, i32>(0)?.cast_unsigned();
+            look.user_version = row.get::<_, i32>(1)?.cast_unsigned();
+            look.tables.extend(row.get::<_, Option<String>>(2)?);
+        }
+        Ok(look)
+    }
+
+    fn has_leases(&self) -> bool {
+        self.tables.iter().any(|table| table == LEASES)
+    }
+
+    fn is_current(&self) -> bool {
+        self.application_id == APPLICATION_ID
+            && self.user_version == known()
+            && self.has_leases()
+    }
+
+    /// Whether we may use the file, and write to it.
+    fn verdict(&self, path: &Path) -> Result<(), StoreErrorKind> {
+        let path = path.display();
+        match self.application_id {
+            APPLICATION_ID => {
+                if self.user_version > known() {
+                    return Err(StoreErrorKind::Newer { found: self.user_version, known: known() });
+                }
+                let missing = TABLES.iter().find(|table| !self.tables.iter().any(|t| t == *table));
+                match missing {
+                    Some(table) => Err(StoreErrorKind::Corrupt(format!(
+                        "{path} lacks the table `{table}`; restore a backup"
+                    ))),
+                    None => Ok(()),
+                }
+            }
+            // A lock backend that came first has made its table and set no mark.
+            0 if self.user_version == 0 && self.tables.iter().all(|table| table == LEASES) => Ok(()),
+            0 => Err(StoreErrorKind::Corrupt(format!(
+                "{path} is a database of another program (it has other tables); choose another path"
+            ))),
+            other => Err(StoreErrorKind::Corrupt(format!(
+                "{path} is a database of another program (application id {other:#010x}); choose another path"
+            ))),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use memory_core::{
+    Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
+    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, Sequence, Splice, StoreError,
+    StoreErrorKind, StoredMessage,
+};
+use memory_lock::sqlite::sqlite_domain;
+use tokio::runtime::Handle;
+
+use crate::codec::Encoded;
+use crate::commands::{Answer, Command};
+use crate::config::SqliteConfig;
+use crate::error::Fault;
+use crate::open::open_file;
+use crate::readers::{Readers, View};
+use crate::reads;
+use crate::writer::Writer;
+
+/// Memories in a SQLite file, shared by all processes of one machine that open it.
+///
+/// Leases of [`SqliteLock`](memory_lock::SqliteLock) on the same file are checked within each write.
+#[derive(Debug)]
+pub struct SqliteStore {
+    config: SqliteConfig,
+    // Before the writer, which is then the last connection to close and folds the log into the file.
+    readers: Arc<Readers>,
+    writer: Arc<Writer>,
+    domain: LeaseDomain,
+}
+
+impl SqliteStore {
+    /// Opens the file, and makes it and its tables where they are missing. Any number of processes
+    /// may do so at once.
+    ///
+    /// # Errors
+    /// A file that is not ours, damaged, read-only or written by a newer version is refused and left
+    /// as it is ([`StoreErrorKind::Corrupt`], [`ReadOnly`](StoreErrorKind::ReadOnly),
+    /// [`Newer`](StoreErrorKind::Newer)); so is a path that cannot be a file
+    /// ([`Invalid`](StoreErrorKind::Invalid)).
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the file opened and closed again, or untouched.
+    pub async fn open(config: impl Into<SqliteConfig> + Send) -> Result<Self, StoreError> {
+        let config = config.into();
+        let opened = {
+            let config = config.clone();
+            let open = move || open_file(&config);
+            match Handle::try_current() {
+                Ok(runtime) => runtime.spawn_blocking(open).await.unwrap_or_else(|_| {
+                    let reason = "the runtime is shutting down; try again under another";
+                    Err(Fault::Refused(StoreErrorKind::Unavailable(reason.into())))
+                }),
+                Err(_) => open(),
+            }
+        };
+        let connection = opened.map_err(|fault| fault.to_error("open", config.path()))?;
+        let domain = sqlite_domain(config.path())
+            .map_err(|error| Fault::from(error).to_error("open", config.path()))?;
+        Ok(Self {
+            readers: Arc::new(Readers::new(config.clone())),
+            writer: Arc::new(Writer::new(config.clone(), connection)),
+            config,
+            domain,
+        })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.config.path()
+    }
+
+    /// The bytes that the file and its log take up on the disk.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Unavailable`] if the file is gone.
+    pub fn size_bytes(&self) -> Result<u64, StoreError> {
+        let file = self.path().metadata().map_err(|error| {
+            let reason = format!("{} cannot be looked at; check the path", self.path().display());
+            StoreError::new("measure", StoreErrorKind::Unavailable(reason)).caused_by(error)
+        })?;
+        let mut log = self.path().as_os_str().to_owned();
+        log.push("-wal");
+        // There is none after the last process has closed the file.
+        let log = Path::new(&log).metadata().map_or(0, |log| log.len());
+        Ok(file.len() + log)
+    }
+
+    async fn count(&self, key: &MemoryKey, command: Command) -> Result<Counters, StoreError> {
+        let operation = command.operation();
+        match self.writer.submit(key, command).await? {
+            Answer::Counters(counters) => Ok(counters),
+            Answer::Appended(_) | Answer::Claimed => Err(mismatch(operation, key)),
+        }
+    }
+}
+
+fn mismatch(operation: &'static str, key: &MemoryKey) -> StoreError {
+    let kind = StoreErrorKind::Other("the answer belongs to another operation".into());
+    StoreError::new(operation, kind).at(key).possibly_applied()
+}
+
+#[async_trait]
+impl MemoryStore for SqliteStore {
+    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
+        let refuse = |kind| StoreError::new("append to", kind).at(key);
+        if append.messages.is_empty() {
+            return Err(refuse(StoreErrorKind::Invalid(
+                "a batch must hold at least one message".into(),
+            )));
+        }
+        let encoded = append
+            .messages
+            .iter()
+            .map(|new| Encoded::new(&new.message))
+            .collect::<Result<_, _>>()
+            .map_err(refuse)?;
+        match self.writer.submit(key, Command::Append { append, encoded }).await? {
+            Answer::Appended(appended) => Ok(appended),
+            Answer::Counters(_) | Answer::Claimed => Err(mismatch("append to", key)),
+        }
+    }
+
+    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
+        let summary = splice
+            .summary
+            .as_ref()
+            .map(|new| Encoded::new(&new.message))
+            .transpose()
+            .map_err(|kind| StoreError::new("flush", kind).at(key))?;
+        self.count(key, Command::Splice { splice: Box::new(splice), summary }).await
+    }
+
+    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
+        self.count(key, Command::Clear(clear)).await
+    }
+
+    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
+        self.writer.submit(key, Command::Claim(lease)).await.map(drop)
+    }
+
+    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
+        let name = key.clone();
+        let done = self.readers.run("read", move |view| reads::head(view, &name)).await;
+        done.map_err(|error| error.at(key))
+    }
+
+    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
+        let name = key.clone();
+        let done = self.readers.run("read", move |view| reads::read(view, &name, read)).await;
+        done.map_err(|error| error.at(key))
+    }
+
+    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
+        let name = key.clone();
+        let done = self.readers.run("read", move |view| reads::outline(view, &name)).await;
+        done.map_err(|error| error.at(key))
+    }
+
+    async fn fetch(
+        &self,
+        key: &MemoryKey,
+        generation: Generation,
+        places: &[Sequence],
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let (name, places) = (key.clone(), places.to_vec());
+        let fetch = move |view: &View<'_>| reads::fetch(view, &name, generation, &places);
+        self.readers.run("read", fetch).await.map_err(|error| error.at(key))
+    }
+
+    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
+        let name = key.clone();
+        let done = self.readers.run("read", move |view| reads::receipts(view, &name)).await;
+        done.map_err(|error| error.at(key))
+    }
+
+    async fn keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, StoreError> {
+        let after = after.cloned();
+        self.readers.run("list keys", move |view| reads::keys(view, after.as_ref(), limit)).await
+    }
+
+    fn lease_domain(&self) -> Option<&LeaseDomain> {
+        Some(&self.domain)
+    }
+
+    fn durability(&self) -> Durability {
+        self.config.durability()
+    }
+}

@@ -1,0 +1,178 @@
+//! One connection that writes, and how all waiting writes share its commits.
+//!
+//! Whoever holds the [`Turn`] has the connection. A write that finds it free, with nobody else
+//! waiting, is committed on the calling thread: a hand-off to another thread and back would cost a
+//! quarter of its throughput. As soon as two writes wait, a *runner* takes the turn on one of
+//! tokio's blocking threads and commits everything that waits, of all keys, in one transaction after
+//! another, until nothing waits any more. The runner is such a thread, not one of our own, for three
+//! reasons: it ends with its work, it sees the runtime's clock (a paused one does not run ahead while
+//! it works), and a store that writes nothing costs nothing.
+
+mod turn;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use memory_core::{MemoryKey, StoreError, StoreErrorKind};
+use rusqlite::Connection;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use self::turn::Turn;
+use crate::commands::{Answer, Command};
+use crate::config::SqliteConfig;
+
+/// A commit that takes longer would block the calling thread for too long.
+const FAST_COMMIT: Duration = Duration::from_millis(1);
+
+#[derive(Debug)]
+pub(crate) struct Writer {
+    config: SqliteConfig,
+    state: Mutex<State>,
+    /// A write has arrived while the runner was waiting for one.
+    arrived: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The connection, while nobody has the turn.
+    parked: Option<Slot>,
+    waiting: VecDeque<Job>,
+    tickets: u64,
+    /// A moving average of what a transaction takes.
+    commit: Duration,
+}
+
+/// The connection; none before the first use, and after an error that casts doubt on it.
+#[derive(Debug, Default)]
+struct Slot(Option<Connection>);
+
+#[derive(Debug)]
+struct Job {
+    ticket: u64,
+    key: MemoryKey,
+    command: Command,
+    since: Instant,
+    reply: oneshot::Sender<Result<Answer, StoreError>>,
+}
+
+impl Writer {
+    pub(crate) fn new(config: SqliteConfig, connection: Connection) -> Self {
+        let state = State {
+            parked: Some(Slot(Some(connection))),
+            waiting: VecDeque::new(),
+            tickets: 0,
+            commit: Duration::ZERO,
+        };
+        Self { config, state: Mutex::new(state), arrived: Condvar::new() }
+    }
+
+    /// Has the command applied, after all commands that were submitted before.
+    ///
+    /// # Cancel safety
+    /// The command is applied as a whole, or, if the future is dropped while it still waits, not at
+    /// all.
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        key: &MemoryKey,
+        command: Command,
+    ) -> Result<Answer, StoreError> {
+        let (operation, light) = (command.operation(), command.is_light());
+        let (mut waiting, alone) = self.enqueue(key, command, light);
+        if alone {
+            // Lets the other tasks of this thread submit theirs: they then share one commit, and
+            // none of them starves behind a task that never has to wait.
+            tokio::task::yield_now().await;
+            self.go_alone(waiting.ticket);
+        }
+        let answer = (&mut waiting.reply).await;
+        // Only a panic in the runner drops a job that was taken.
+        answer.unwrap_or_else(|_| {
+            let kind = StoreErrorKind::Other("the writer broke off; send the request again".into());
+            Err(StoreError::new(operation, kind).at(key).possibly_applied())
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is whole between any two of its statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the job in line. It is alone if nobody has the turn and nobody waits before it; the
+    /// caller then goes on with [`go_alone`](Self::go_alone). Otherwise somebody will take it.
+    fn enqueue(self: &Arc<Self>, key: &MemoryKey, command: Command, light: bool) -> (Waiting<'_>, bool) {
+        let (reply, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        state.tickets += 1;
+        let ticket = state.tickets;
+        let inline = self.config.inline_commits() && light && state.commit < FAST_COMMIT;
+        let alone = inline && state.waiting.is_empty() && state.parked.is_some();
+        let job = Job { ticket, key: key.clone(), command, since: real_now(), reply };
+        state.waiting.push_back(job);
+        let turn = if alone { None } else { self.take_turn(&mut state) };
+        drop(state);
+        match turn {
+            Some(turn) => turn.hand_to_runner(),
+            None => self.arrived.notify_one(),
+        }
+        (Waiting { writer: self, ticket, reply: receiver }, alone)
+    }
+
+    fn take_turn(self: &Arc<Self>, state: &mut State) -> Option<Turn> {
+        let slot = state.parked.take()?;
+        Some(Turn::new(Arc::clone(self), slot))
+    }
+
+    /// Commits the job of this ticket on this thread if it is still the only one, else has it done
+    /// by a runner.
+    fn go_alone(self: &Arc<Self>, ticket: u64) {
+        let mut state = self.lock();
+        let Some(turn) = self.take_turn(&mut state) else { return };
+        let alone = state.waiting.len() == 1
+            && state.waiting.front().is_some_and(|job| job.ticket == ticket);
+        drop(state);
+        if alone { turn.run_once() } else { turn.hand_to_runner() }
+    }
+}
+
+/// A caller that waits for its job.
+struct Waiting<'a> {
+    writer: &'a Writer,
+    ticket: u64,
+    reply: oneshot::Receiver<Result<Answer, StoreError>>,
+}
+
+impl Drop for Waiting<'_> {
+    /// Takes the job out of the line if nobody has taken it yet.
+    fn drop(&mut self) {
+        if self.reply.is_terminated() {
+            return;
+        }
+        let mut state = self.writer.lock();
+        let place = state.waiting.binary_search_by_key(&self.ticket, |job| job.ticket);
+        let removed = place.ok().and_then(|place| state.waiting.remove(place));
+        drop(state);
+        drop(removed);
+    }
+}
+
+/// Runs the work where it may block.
+fn spawn(work: impl FnOnce() + Send + 'static) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn_blocking(work);
+    } else {
+        // Under another executor than tokio. If there is no thread to be had, the turn is dropped,
+        // and tells the waiting jobs.
+        let _ = std::thread::Builder::new().name("memory-store-sqlite".into()).spawn(work);
+    }
+}
+
+/// The monotonic clock of the machine.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "other processes are waited for in real time, which a paused test clock does not show"
+)]
+pub(crate) fn real_now() -> Instant {
+    Instant::now()
+}

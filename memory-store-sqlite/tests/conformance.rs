@@ -1,0 +1,74 @@
+//! The store passes the suite that every store must pass.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use memory_core::MemoryStore;
+use memory_core::conformance::{ManualClock, StoreFixture, run_all};
+use memory_store_sqlite::{SqliteConfig, SqliteStore};
+use tempfile::TempDir;
+
+#[derive(Debug)]
+struct Files {
+    inline: bool,
+    folders: Mutex<Vec<TempDir>>,
+}
+
+impl Files {
+    fn new(inline: bool) -> Self {
+        Self { inline, folders: Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl StoreFixture for Files {
+    async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
+        let folder = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(folder.path().join("memory.db"))
+            .with_time_source(move || clock.micros())
+            .with_inline_commits(self.inline);
+        self.folders.lock().unwrap().push(folder);
+        Arc::new(SqliteStore::open(config).await.unwrap())
+    }
+}
+
+#[tokio::test]
+async fn the_store_conforms() {
+    run_all(&Files::new(true)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_store_conforms_on_several_threads() {
+    run_all(&Files::new(true)).await;
+}
+
+#[tokio::test]
+async fn the_store_conforms_when_every_write_goes_through_a_runner() {
+    run_all(&Files::new(false)).await;
+}
+
+#[test]
+fn the_store_conforms_under_another_executor_than_tokio() {
+    futures_block_on(run_all(&Files::new(true)));
+    futures_block_on(run_all(&Files::new(false)));
+}
+
+/// The smallest executor there is.
+fn futures_block_on<T>(future: impl Future<Output = T>) -> T {
+    use std::task::{Context, Poll, Wake, Waker};
+    struct Unpark(std::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(done) => return done,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
