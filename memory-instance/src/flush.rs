@@ -276,7 +276,7 @@ impl Inner {
     fn open_call<'m>(&self, metas: &'m [MessageMeta], call: &str) -> Option<&'m MessageMeta> {
         let now = self.backend.now();
         let units = Units::group(metas, now, self.rules.policy.open_call_timeout);
-        let open = units
+        let mut open = units
             .iter()
             .filter(|unit| unit.state() == UnitState::Open)
             .filter_map(|unit| units.members(unit).next())
@@ -284,7 +284,7 @@ impl Inner {
                 ToolLink::Calls(ids) => ids.iter().any(|id| &**id == call),
                 ToolLink::None | ToolLink::Result(_) => false,
             });
-        open.last()
+        open.next_back()
     }
 
     pub(crate) fn lock_error(&self, source: memory_lock::LockError) -> MemoryError {

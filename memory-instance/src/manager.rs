@@ -73,7 +73,7 @@ impl MemoryManager {
     pub fn memory(&self, resource: &str, key: &str) -> Result<MemoryInstance, MemoryError> {
         let rules = self.rules(resource)?;
         let key = MemoryKey::new(&self.shared.project, resource, key)?;
-        self.instance(key, rules)
+        self.instance(&key, rules)
     }
 
     /// The memory of this resource whose key a template gives.
@@ -94,7 +94,7 @@ impl MemoryManager {
     /// # Errors
     /// [`MemoryError::UnknownResource`] where none of this manager's resources has its memory id.
     pub fn memory_at(&self, key: &MemoryKey) -> Result<MemoryInstance, MemoryError> {
-        self.instance(key.clone(), self.rules(&key.memory_id())?)
+        self.instance(key, self.rules(&key.memory_id())?)
     }
 
     /// The storage keys of all memories with messages, of every project and resource, ascending,
@@ -140,8 +140,8 @@ impl MemoryManager {
         })
     }
 
-    fn instance(&self, key: MemoryKey, rules: &Arc<Rules>) -> Result<MemoryInstance, MemoryError> {
-        let inner = self.shared.instances.get_or_insert_with(&key, || {
+    fn instance(&self, key: &MemoryKey, rules: &Arc<Rules>) -> Result<MemoryInstance, MemoryError> {
+        let inner = self.shared.instances.get_or_insert_with(key, || {
             let lock_key = |name: &str| {
                 LockKey::new(name).map_err(|source| MemoryError::Lock { key: key.clone(), source })
             };

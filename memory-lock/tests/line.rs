@@ -272,6 +272,29 @@ fn a_guard_outlives_its_runtime_and_drops_quietly() {
 }
 
 #[test]
+fn a_refresh_cut_off_by_the_end_of_its_runtime_is_sent_again_by_the_next() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let backend = FaultyBackend::new();
+    let manager = backend.manager();
+    let options = LockOptions::new().with_ttl(ms(900)).with_refresh_interval(ms(50));
+    backend.next(LockOperation::Renew, Fault::Hang);
+    let first = runtime();
+    let guard = first.block_on(async {
+        let guard = manager.lock(&key("k"), &options).await.unwrap();
+        while backend.calls(LockOperation::Renew).is_empty() {
+            tokio::time::sleep(ms(5)).await;
+        }
+        guard
+    });
+    drop(first);
+    runtime().block_on(async {
+        let _other = manager.lock(&key("other"), &options).await.unwrap();
+        tokio::time::sleep(ms(1_200)).await;
+        assert!(guard.ensure_held().is_ok());
+    });
+}
+
+#[test]
 fn without_a_runtime_acquiring_is_an_error_and_leaves_nothing() {
     let (backend, manager) = in_process();
     let options = LockOptions::new();

@@ -51,7 +51,7 @@ async fn a_batch_stays_together_among_many_writers(on: On) {
     let texts = texts(&world.memory()).await;
     assert_eq!(texts.len(), WRITERS * 30);
     assert_distinct(&texts);
-    let mut rounds = vec![0; WRITERS];
+    let mut rounds = [0; WRITERS];
     for batch in texts.chunks(3) {
         let (writer, round) = batch[0].split_once(' ').unwrap();
         let writer: usize = writer.parse().unwrap();

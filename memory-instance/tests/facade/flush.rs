@@ -7,12 +7,12 @@ use std::time::Duration;
 use memory_core::{
     ContentType, Entry, FlushReceipt, MemoryResource, Message, Priority, ToolCall, Verdict,
 };
-use memory_flush::{FlushInput, FlushPlan, FlushStrategy, SummarizeError, from_fn};
+use memory_flush::{FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer, from_fn};
 use memory_instance::{FlushMode, MemoryError, MemoryInstance};
 use tokio::time::Instant;
 
 use crate::support::{
-    On, Slow, assert_window_fits, bytes, checked, hybrid, on_every_backend, texts, with,
+    On, assert_window_fits, bytes, checked, hybrid, on_every_backend, texts, with,
 };
 
 on_every_backend![
@@ -56,16 +56,15 @@ async fn receipts(memory: &MemoryInstance, count: usize) -> Vec<FlushReceipt> {
 async fn a_summariser_of_three_lease_lifetimes_stops_nobody(on: On) {
     let asked = Arc::new(AtomicU64::new(0));
     let counting = Arc::clone(&asked);
-    let slow = Slow(move |_| {
+    let slow = from_fn("slow", move |_| {
         counting.fetch_add(1, Ordering::SeqCst);
         async {
             tokio::time::sleep(Duration::from_secs(90)).await;
             Ok("they talked about numbers".to_owned())
         }
     });
-    let builder = with(hybrid(4_000))
-        .summarizer(Arc::new(slow))
-        .summarizer_time_limit(Duration::from_secs(300));
+    let builder =
+        with(hybrid(4_000)).summarizer(slow).summarizer_time_limit(Duration::from_secs(300));
     let world = on.world(builder).await;
     let memory = world.memory();
     memory.append(Message::system("be kind")).await.unwrap();
@@ -115,10 +114,11 @@ async fn a_summariser_of_three_lease_lifetimes_stops_nobody(on: On) {
     assert_eq!(texts[1], "they talked about numbers");
 }
 
-async fn flushed_with(on: On, summarizer: Slow<impl FnSummarize>) -> (FlushReceipt, Vec<String>) {
+/// Flushes a memory of 600 messages with this summariser and a time limit of 20 s.
+async fn flushed_with(on: On, summarizer: Arc<dyn Summarizer>) -> (FlushReceipt, Vec<String>) {
     let builder = with(hybrid(4_000))
         .flush_mode(FlushMode::Manual)
-        .summarizer(Arc::new(summarizer.boxed()))
+        .summarizer(summarizer)
         .summarizer_time_limit(Duration::from_secs(20));
     let world = on.world(builder).await;
     let memory = world.memory();
@@ -129,22 +129,8 @@ async fn flushed_with(on: On, summarizer: Slow<impl FnSummarize>) -> (FlushRecei
     (receipt, texts(&memory).await)
 }
 
-type Answer = std::pin::Pin<Box<dyn Future<Output = Result<String, SummarizeError>> + Send>>;
-
-/// A closure that summarises without looking.
-trait FnSummarize: Fn() -> Answer + Send + Sync + 'static {}
-impl<F: Fn() -> Answer + Send + Sync + 'static> FnSummarize for F {}
-
-impl<F: FnSummarize> Slow<F> {
-    fn boxed(
-        self,
-    ) -> Slow<impl Fn(memory_flush::SummaryRequest) -> Answer + Send + Sync + 'static> {
-        Slow(move |_| (self.0)())
-    }
-}
-
 async fn a_failing_summariser_is_replaced_and_health_says_so(on: On) {
-    let fails = Slow(|| -> Answer { Box::pin(async { Err(SummarizeError::new("status 529")) }) });
+    let fails = from_fn("slow", |_| async { Err(SummarizeError::new("status 529")) });
     let (receipt, texts) = flushed_with(on, fails).await;
     let summary = receipt.summary.expect("the rule-based one wrote it");
     assert_eq!(summary.summarizer, "rule_based");
@@ -153,17 +139,17 @@ async fn a_failing_summariser_is_replaced_and_health_says_so(on: On) {
 }
 
 async fn a_hanging_summariser_is_replaced_when_its_time_is_up(on: On) {
-    let hangs = Slow(|| -> Answer { Box::pin(std::future::pending()) });
+    let hangs = from_fn("slow", |_| std::future::pending());
     let (receipt, _) = flushed_with(on, hangs).await;
     let fallback = receipt.summary.unwrap().fallback.unwrap();
     assert!(fallback.contains("took longer than 20s"), "{fallback}");
 }
 
 async fn a_summariser_that_returns_nothing_or_too_much_is_replaced(on: On) {
-    let empty = Slow(|| -> Answer { Box::pin(async { Ok("  ".to_owned()) }) });
+    let empty = from_fn("slow", |_| async { Ok("  ".to_owned()) });
     let (receipt, _) = flushed_with(on, empty).await;
     assert!(receipt.summary.unwrap().fallback.unwrap().contains("empty"));
-    let long = Slow(|| -> Answer { Box::pin(async { Ok("much ado ".repeat(4_000)) }) });
+    let long = from_fn("slow", |_| async { Ok("much ado ".repeat(4_000)) });
     let (receipt, _) = flushed_with(on, long).await;
     assert!(receipt.summary.unwrap().fallback.unwrap().contains("over its limit"));
 }

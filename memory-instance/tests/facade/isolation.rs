@@ -62,6 +62,37 @@ async fn ten_thousand_instances_work_at_once(on: On) {
     assert_eq!(texts(&open[9_900]).await, ["hello"]);
 }
 
+/// Resident memory of this process, in bytes.
+#[cfg(target_os = "linux")]
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kilobytes * 1024
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_idle_instance_takes_at_most_ten_kilobytes() {
+    const INSTANCES: u64 = 10_000;
+    let world = On::Sqlite.world(with(MemoryResource::new("m", 1_000))).await;
+    let memory = |n: u64| world.manager.memory("m", &format!("conversation-{n}")).unwrap();
+    memory(0).append(Message::user("warm")).await.unwrap();
+    let before = resident();
+    let mut open = Vec::new();
+    for number in 1..=INSTANCES {
+        let memory = memory(number);
+        // It has been used: its writer and its place in the cache count as well.
+        if number % 10 == 0 {
+            memory.append(Message::user("hello")).await.unwrap();
+        }
+        open.push(memory);
+    }
+    let each = resident().saturating_sub(before) / INSTANCES;
+    println!("an idle instance takes {each} bytes");
+    assert!(each <= 10 * 1024, "{each} bytes");
+}
+
 async fn a_template_picks_the_memory(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1_000))).await;
     let context = KeyContext::new().with("workflow.input", serde_json::json!({"userId": "u1"}));

@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use memory_core::{
     EstimateCounter, MemoryResource, Message, Outline, TokenCounter, check_pairing,
     conformance::assert_counters, message_tokens,
 };
-use memory_flush::{SummarizeError, Summarizer, SummaryRequest};
 use memory_instance::{ManagerBuilder, MemoryInstance, MemoryManager};
 use memory_lock::Clock;
 use tempfile::TempDir;
@@ -90,30 +88,6 @@ pub(crate) async fn texts(memory: &MemoryInstance) -> Vec<String> {
 pub(crate) fn assert_distinct(texts: &[String]) {
     let distinct: BTreeSet<_> = texts.iter().collect();
     assert_eq!(distinct.len(), texts.len(), "something is doubled: {texts:?}");
-}
-
-/// A summariser made of a closure that may take its time.
-pub(crate) struct Slow<F>(pub(crate) F);
-
-impl<F> std::fmt::Debug for Slow<F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Slow")
-    }
-}
-
-#[async_trait]
-impl<F, Fut> Summarizer for Slow<F>
-where
-    F: Fn(SummaryRequest) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<String, SummarizeError>> + Send + 'static,
-{
-    fn name(&self) -> &str {
-        "slow"
-    }
-
-    async fn summarize(&self, request: SummaryRequest) -> Result<String, SummarizeError> {
-        (self.0)(request).await
-    }
 }
 
 /// A counter by which every message has as many tokens as its text has bytes, and its framing.

@@ -8,7 +8,7 @@ use memory_core::{StoreError, StoreErrorKind};
 use memory_lock::sqlite::{SqliteFailure, classify};
 use rusqlite::Connection;
 
-use super::{Job, Slot, State, Writer, real_now, spawn};
+use super::{FAST_COMMIT, Job, Slot, State, Writer, real_now, spawn};
 use crate::commands::{Answer, Batch};
 use crate::error::Fault;
 use crate::open::open_writer;
@@ -26,6 +26,17 @@ const LINGER: Duration = Duration::from_micros(300);
 pub(super) struct Turn {
     writer: Arc<Writer>,
     slot: Option<Slot>,
+}
+
+/// What came of the jobs of a transaction.
+struct Answers(Vec<(Job, Result<Answer, StoreError>)>);
+
+impl Answers {
+    fn tell(self) {
+        for (job, answer) in self.0 {
+            job.tell(answer);
+        }
+    }
 }
 
 /// Why a transaction as a whole came to nothing.
@@ -47,12 +58,13 @@ impl Turn {
         match self.begin() {
             Ok(()) => {
                 let jobs = self.take_jobs();
-                self.execute(jobs, started);
+                let answers = self.execute(jobs, started);
+                answers.tell();
             }
             Err(fault) if fault.is_busy() => {}
             Err(fault) => self.fail_waiting(&fault),
         }
-        if self.wait_for_more(1) {
+        if !self.give_back() {
             self.hand_to_runner();
         }
     }
@@ -69,35 +81,41 @@ impl Turn {
                 Ok(None) => return,
                 Err(fault) => {
                     self.fail_waiting(&fault);
-                    if self.wait_for_more(1) {
-                        continue;
+                    if self.give_back() {
+                        return;
                     }
-                    return;
+                    continue;
                 }
             };
             let jobs = self.take_jobs();
-            let served = jobs.len();
-            self.execute(jobs, started);
-            if !self.wait_for_more(served) {
+            let answers = self.execute(jobs, started);
+            // A caller that is served alone finds the connection free when it comes again, and does
+            // not need a runner then.
+            let done = answers.0.len() < 2 && self.give_back();
+            answers.tell();
+            if done || self.is_idle() {
                 return;
             }
         }
     }
 
-    /// Whether there is more to do; if there is not, the turn is given back before anybody else can
-    /// put a job in line.
-    fn wait_for_more(&mut self, served: usize) -> bool {
+    /// Parks the connection, unless there is more to do: then it has to go on.
+    fn give_back(&mut self) -> bool {
         let mut state = self.writer.lock();
-        if state.waiting.is_empty() && served > 1 {
-            let arrived = &self.writer.arrived;
-            state = arrived
-                .wait_timeout_while(state, LINGER, |state| state.waiting.is_empty())
-                .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
-        }
         if state.waiting.is_empty() {
             state.parked = self.slot.take();
         }
-        self.slot.is_some()
+        self.slot.is_none()
+    }
+
+    /// Waits a little for the next job; parks the connection if none comes.
+    fn is_idle(&mut self) -> bool {
+        let arrived = &self.writer.arrived;
+        let state = arrived
+            .wait_timeout_while(self.writer.lock(), LINGER, |state| state.waiting.is_empty())
+            .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
+        drop(state);
+        self.give_back()
     }
 
     /// Begins a transaction, or ends with `None` when all jobs have run out of time.
@@ -153,51 +171,46 @@ impl Turn {
         jobs
     }
 
-    /// Applies the jobs in the transaction that has begun, commits, and tells their callers.
-    fn execute(&mut self, jobs: Vec<Job>, started: Instant) {
-        match self.transact(&jobs) {
+    /// Applies the jobs in the transaction that has begun, and commits.
+    fn execute(&mut self, jobs: Vec<Job>, started: Instant) -> Answers {
+        let answers = match self.transact(&jobs) {
             Ok(answers) => {
                 self.writer.lock().note(started.elapsed());
-                for (job, answer) in jobs.into_iter().zip(answers) {
-                    job.tell(answer);
-                }
+                answers
             }
-            Err(failure) if jobs.len() > 1 && !failure.unknown => self.execute_singly(jobs),
-            Err(failure) => {
-                for job in jobs {
-                    let error = self.error(&job, &failure);
-                    job.tell(Err(error));
-                }
+            Err(failure) if jobs.len() > 1 && !failure.unknown => {
+                jobs.iter().map(|job| self.execute_singly(job)).collect()
             }
-        }
+            Err(failure) => jobs.iter().map(|job| Err(self.error(job, &failure))).collect(),
+        };
+        Answers(jobs.into_iter().zip(answers).collect())
     }
 
     /// One job has spoilt the transaction of all; each gets one of its own.
-    fn execute_singly(&mut self, jobs: Vec<Job>) {
-        for job in jobs {
-            let deadline = job.since + self.writer.config.operation_timeout();
-            let begun = loop {
-                match self.begin() {
-                    Err(fault) if fault.is_busy() && real_now() < deadline => {}
-                    begun => break begun,
-                }
-            };
-            let outcome = match begun {
-                Ok(()) => self.transact(std::slice::from_ref(&job)).map(|mut answers| answers.pop()),
-                Err(fault) => Err(Failure { fault, unknown: false }),
-            };
-            let answer = match outcome {
-                Ok(Some(answer)) => answer,
-                Ok(None) => continue,
-                Err(failure) => Err(self.error(&job, &failure)),
-            };
-            job.tell(answer);
-        }
+    fn execute_singly(&mut self, job: &Job) -> Result<Answer, StoreError> {
+        let deadline = job.since + self.writer.config.operation_timeout();
+        let begun = loop {
+            match self.begin() {
+                Err(fault) if fault.is_busy() && real_now() < deadline => {}
+                begun => break begun,
+            }
+        };
+        begun
+            .map_err(|fault| Failure { fault, unknown: false })
+            .and_then(|()| self.transact(std::slice::from_ref(job)))
+            .map_err(|failure| self.error(job, &failure))
+            .and_then(|mut answers| {
+                let none = StoreErrorKind::Other("a write has no answer".into());
+                answers.pop().unwrap_or(Err(StoreError::new(job.command.operation(), none)))
+            })
     }
 
-    /// Applies the jobs and commits. After an error nothing of it is left.
+    /// Applies the jobs and commits; as many answers as jobs. After an error nothing of it is left.
     fn transact(&mut self, jobs: &[Job]) -> Result<Vec<Result<Answer, StoreError>>, Failure> {
-        let Some(Slot(Some(connection))) = &self.slot else { return Ok(Vec::new()) };
+        let Some(Slot(Some(connection))) = &self.slot else {
+            let kind = StoreErrorKind::Other("a transaction without a connection".into());
+            return Err(Failure { fault: kind.into(), unknown: false });
+        };
         let now = self.writer.config.now_micros();
         let done = apply(connection, jobs, now).and_then(|answers| {
             match connection.prepare_cached("COMMIT").and_then(|mut s| s.execute(())) {
@@ -278,8 +291,9 @@ impl Drop for Turn {
 }
 
 impl State {
+    /// One slow commit alone says nothing about the disk.
     fn note(&mut self, took: Duration) {
-        self.commit = (self.commit * 3 + took) / 4;
+        self.commit = (self.commit * 3 + took.min(FAST_COMMIT * 3)) / 4;
     }
 }
 

@@ -1,1 +1,137 @@
-fn main() {}
+//! The command `memory`: see shared memories work, and look inside them.
+//!
+//! Data goes to stdout, progress and logs to stderr. It ends with 0 when all went well, with 1 after
+//! a failure and with 2 after a mistake in the command line; in both cases one line on stderr names
+//! the place and the mend.
+
+mod args;
+mod failure;
+mod out;
+
+mod clear;
+mod context;
+mod export;
+mod flush;
+mod health;
+mod import;
+mod keys;
+mod tail;
+
+mod bench;
+mod demo;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use memory_instance::FlushMode;
+use tokio::runtime;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Common;
+use crate::out::Out;
+
+/// Shared, async-safe memory for LLM agents: many agents write one conversation, nothing is lost,
+/// doubled or torn, and what a model is sent always fits its window.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  memory demo                                        see what it does, in some seconds
+  memory import chats.jsonl.gz --agents 8            conversations by their `conversation_id`
+  memory import log.jsonl --key 'case-{{ line.case }}'   ... or by a field of your own
+  memory keys                                        what there is
+  memory tail --key airline-00-0 -f                  watch a conversation
+  memory context --key airline-00-0 --budget 1500    what to send to a model
+  memory health --key airline-00-0                   how full it is, and what was left behind
+
+Without --store, memories are in the file memory.db of the current folder.
+Each command has a help of its own: memory import --help. For logs set RUST_LOG=info.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// See it work: agents share a conversation under pressure, one crashes, one comes too late
+    Demo,
+    /// Append chat messages from JSONL files; running it again appends nothing twice
+    Import(import::Args),
+    /// Write the history as JSONL, messages exactly as they came in
+    Export(export::Args),
+    /// The messages to send to a model, as a JSON array
+    Context(context::Args),
+    /// How a memory is doing: size, budget, priorities, last flush, lease
+    Health(health::Args),
+    /// List the memories that have messages
+    Keys(keys::Args),
+    /// Bring a memory down to its target now
+    Flush(flush::Args),
+    /// Remove all messages of a memory
+    Clear(clear::Args),
+    /// Show the last messages, and follow new ones
+    Tail(tail::Args),
+    /// Measure appends and reads, beside the bare database
+    Bench(bench::Args),
+}
+
+/// How long leases under way have to be given up when a command has ended.
+const GRACE: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return failure::of_clap(&error),
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let done = match runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let done = runtime.block_on(Box::pin(run(cli)));
+            // A thread may still wait for its standard input.
+            runtime.shutdown_timeout(GRACE);
+            done
+        }
+        Err(error) => Err(error.into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let Cli { common, command } = cli;
+    let mut out = Out::new(common.json);
+    match command {
+        Command::Demo => demo::run(&common, &mut out).await?,
+        Command::Bench(args) => bench::run(&common, &args, &mut out).await?,
+        command => {
+            let (begins, mode) = match &command {
+                // Whoever runs an import wants it done when it ends, flushes included.
+                Command::Import(args) => (args.check().map(|()| true)?, FlushMode::Inline),
+                Command::Clear(args) => (args.check().map(|()| false)?, FlushMode::Manual),
+                _ => (false, FlushMode::Manual),
+            };
+            let memories = common.open(begins, mode).await?;
+            let done = match &command {
+                Command::Import(args) => import::run(&memories, args, &mut out).await,
+                Command::Export(args) => export::run(&memories, args, &mut out).await,
+                Command::Context(args) => context::run(&memories, args, &mut out).await,
+                Command::Health(args) => health::run(&memories, args, &mut out).await,
+                Command::Keys(args) => keys::run(&memories, args, &mut out).await,
+                Command::Flush(args) => flush::run(&memories, args, &mut out).await,
+                Command::Clear(args) => clear::run(&memories, args, &mut out).await,
+                Command::Tail(args) => tail::run(&memories, args, &mut out).await,
+                Command::Demo | Command::Bench(_) => Ok(()),
+            };
+            memories.manager.locks().shutdown(GRACE).await;
+            done?;
+        }
+    }
+    out.flush()
+}

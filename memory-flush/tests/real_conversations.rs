@@ -1,0 +1,162 @@
+//! Recorded conversations of agents that use tools, flushed and cut to size in many ways.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flate2::read::GzDecoder;
+use jiff::Timestamp;
+use memory_core::{
+    Block, ContentType, Counters, EstimateCounter, FlushSettings, Generation, Message, MessageId,
+    Policy, Priority, Sequence, StoredMessage, check_pairing, plan_context, trim_messages,
+};
+use memory_flush::{
+    Fifo, FlushInput, FlushRecord, FlushStrategy, HybridSummary, PriorityEviction,
+    RuleBasedSummarizer, Summary, SummaryRequest, WrittenSummary, flush_due, splice_for,
+    validate_plan,
+};
+use uuid::Uuid;
+
+/// The conversations, or none where the data is not there.
+fn conversations() -> Vec<Vec<Message>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../shared/data/conversations/tau-bench-airline.jsonl.gz");
+    let Ok(file) = File::open(&path) else {
+        println!("skipped: {} is not there", path.display());
+        return Vec::new();
+    };
+    let mut conversations: BTreeMap<String, Vec<Message>> = BTreeMap::new();
+    for line in BufReader::new(GzDecoder::new(file)).lines() {
+        let message = Message::from_json(&line.unwrap()).unwrap();
+        let id = message.extra["conversation_id"].to_string();
+        conversations.entry(id).or_default().push(message);
+    }
+    conversations.into_values().collect()
+}
+
+fn blocks() -> Vec<Block> {
+    use ContentType::{
+        HistoricalMessages, ImportantFacts, RecentContext, SystemPrompt, UserProfile,
+    };
+    let block = |priority, content_types: &[ContentType], limit| Block {
+        priority: Priority::new(priority),
+        content_types: content_types.to_vec(),
+        limit,
+    };
+    vec![
+        block(0, &[SystemPrompt, UserProfile], None),
+        block(1, &[RecentContext, ImportantFacts], Some(1_500)),
+        block(2, &[HistoricalMessages], None),
+    ]
+}
+
+#[test]
+fn a_conversation_cut_to_any_budget_can_be_sent() {
+    for messages in conversations() {
+        for budget in [200, 500, 1_000, 2_000, 3_000, 5_000, 100_000] {
+            let policy = Policy::with_max_tokens(budget);
+            let Ok(window) = trim_messages(messages.clone(), &policy, &EstimateCounter, budget)
+            else {
+                continue;
+            };
+            let tokens: u64 = window
+                .iter()
+                .map(|message| u64::from(memory_core::message_tokens(&EstimateCounter, message)))
+                .sum();
+            assert!(tokens <= budget);
+            assert_eq!(check_pairing(&window), Ok(()));
+            if budget == 100_000 && check_pairing(&messages).is_ok() {
+                assert_eq!(window, messages, "nothing had to go");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_conversation_flushed_while_it_grows_keeps_every_promise() {
+    let strategies: [&dyn FlushStrategy; 3] = [&Fifo, &PriorityEviction, &HybridSummary];
+    let mut flushes = 0;
+    for messages in conversations() {
+        for strategy in strategies {
+            for blocks in [Vec::new(), blocks()] {
+                let policy =
+                    Policy { blocks, recent_window: 1_500, ..Policy::with_max_tokens(4_000) };
+                flushes += grow(&messages, &policy, strategy);
+            }
+        }
+    }
+    println!("{flushes} flushes");
+}
+
+/// Appends the messages one by one, flushes when that is due, and returns how often it was.
+fn grow(messages: &[Message], policy: &Policy, strategy: &dyn FlushStrategy) -> u32 {
+    let settings = FlushSettings::for_budget(policy.max_tokens);
+    let now = Timestamp::UNIX_EPOCH;
+    let counter = Arc::new(EstimateCounter);
+    let (mut history, mut counters) = (Vec::<StoredMessage>::new(), Counters::default());
+    let (mut next_flush_at, mut flushes) = (None, 0);
+    for (message, number) in messages.iter().zip(1_u64..) {
+        let id = MessageId::new(Uuid::from_u128(number.into()));
+        let new = policy.admit(message.clone().into(), id, now, &*counter);
+        counters.append(&new);
+        history.push(new.stored_at(Sequence::new(number)));
+        if !flush_due(&counters, next_flush_at, policy, &settings).is_due() {
+            continue;
+        }
+        flushes += 1;
+        let metas: Vec<_> = history.iter().map(|stored| stored.meta.clone()).collect();
+        let input = FlushInput::new(&metas, policy, &settings, now);
+        let plan = strategy.plan(&input);
+        assert_eq!(validate_plan(&plan, &metas, policy, now), Ok(()));
+        let old = history.iter().filter(|stored| plan.summarise.contains(&stored.meta.sequence));
+        let request = SummaryRequest::new(old.cloned().collect(), &settings, counter.clone());
+        let written = request.and_then(|request| {
+            let text = RuleBasedSummarizer::default().write(&request);
+            let summary =
+                Summary { text, summarizer: RuleBasedSummarizer::NAME.into(), declined: vec![] };
+            WrittenSummary::new(&summary, MessageId::new(Uuid::nil()), now, policy, &*counter)
+        });
+        let record = FlushRecord {
+            id: Uuid::nil(),
+            strategy: strategy.name().into(),
+            started_at: now,
+            duration: Duration::ZERO,
+        };
+        let splice = splice_for(&plan, &input, Generation::NONE, written, record);
+        next_flush_at = splice.next_flush_at;
+        history.retain(|StoredMessage { meta, .. }| {
+            if splice.evicted.contains(&meta.sequence) {
+                counters.evict(meta);
+            } else if splice.summarised.contains(&meta.sequence) {
+                counters.summarise(meta);
+            } else {
+                return true;
+            }
+            false
+        });
+        if let Some(summary) = splice.summary {
+            assert!(u64::from(summary.tokens) <= settings.summary_tokens);
+            counters.insert_summary(&summary);
+            let mut stored = summary.stored_at(splice.summarised[0]);
+            stored.meta.summary = true;
+            history.push(stored);
+            history.sort_by_key(|stored| stored.meta.sequence);
+        }
+        let receipt = splice.receipt.unwrap();
+        assert_eq!(receipt.tokens_after, counters.present.tokens);
+        assert_eq!(receipt.shortfall.is_none(), input.target.is_met_by(counters.present));
+        assert!(counters.is_conserved());
+        assert!(counters.summaries <= 1);
+        assert_eq!(history[0].message, messages[0], "the system prompt stays, and stays first");
+
+        let metas: Vec<_> = history.iter().map(|stored| stored.meta.clone()).collect();
+        let window = plan_context(&metas, policy, policy.max_tokens, now).unwrap();
+        assert!(window.left_out.orphans.messages == 0, "a flush tore a unit");
+        let window = window.arrange(history.clone());
+        assert_eq!(check_pairing(window.iter().map(|stored| &stored.message)), Ok(()));
+    }
+    flushes
+}

@@ -1,0 +1,185 @@
+//! What all commands take: where the memories are, how they work, and which one is meant.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use memory_core::{MemoryResource, Tokenizer};
+use memory_instance::{FlushMode, KeyContext, KeyTemplate, MemoryInstance, MemoryManager};
+
+use crate::failure::usage;
+
+/// The store unless `--store` says otherwise.
+const DEFAULT_STORE: &str = "sqlite://memory.db";
+
+/// The budget of the resource that is used without `--resource`: the context of today's models.
+const DEFAULT_MAX_TOKENS: u64 = 128_000;
+
+/// How many messages or keys are read at once.
+pub(crate) const PAGE: NonZeroUsize = match NonZeroUsize::new(500) {
+    Some(page) => page,
+    None => NonZeroUsize::MIN,
+};
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Which memory")]
+pub(crate) struct Common {
+    /// Where the memories are: sqlite://PATH, or memory:// for the length of this command [default:
+    /// sqlite://memory.db; demo and bench: a temporary file]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) store: Option<String>,
+
+    /// How the memory works (budget, priorities, flushes): a .yaml, .toml or .json file [default: a
+    /// resource `default` of 128,000 tokens, counted by o200k_base]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) resource: Option<PathBuf>,
+
+    /// The project, the first part of the storage key
+    #[arg(long, global = true, value_name = "NAME", default_value = "default")]
+    pub(crate) project: String,
+
+    /// The key of the memory, or a template of it, such as 'case-{{ workflow.input.case }}'
+    /// [default: the resource's `key`]
+    #[arg(long, global = true, value_name = "TEMPLATE")]
+    pub(crate) key: Option<String>,
+
+    /// A variable of the key template, such as workflow.input.case=4711; may be repeated
+    #[arg(long = "var", global = true, value_name = "NAME=VALUE", value_parser = variable)]
+    pub(crate) variables: Vec<(String, String)>,
+
+    /// Write JSON on one line, in place of tables
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && name.split('.').all(|part| !part.is_empty()) => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err("write it as name=value, such as workflow.input.case=4711".to_owned()),
+    }
+}
+
+impl Common {
+    /// The resource that the user gave, or the built-in one.
+    pub(crate) fn resource(&self) -> anyhow::Result<MemoryResource> {
+        match &self.resource {
+            Some(path) => read_resource(path),
+            None => {
+                let mut resource = MemoryResource::new("default", DEFAULT_MAX_TOKENS);
+                resource.tokenizer = Some(Tokenizer::O200kBase);
+                Ok(resource)
+            }
+        }
+    }
+
+    /// Opens the store; a command that `begins` memories also makes the file.
+    pub(crate) async fn open(&self, begins: bool, mode: FlushMode) -> anyhow::Result<Memories> {
+        let resource = self.resource()?;
+        let url = self.store.as_deref().unwrap_or(DEFAULT_STORE);
+        if !begins
+            && let Some(path) = sqlite_path(url)
+            && !path.exists()
+        {
+            anyhow::bail!(
+                "store {url}: there is no such file; check the path, or make it with `memory import`"
+            );
+        }
+        let manager = MemoryManager::builder()
+            .project(&self.project)
+            .resource(resource.clone())
+            .flush_mode(mode)
+            .open(url)
+            .await?;
+        let mut variables = KeyContext::new().with("project.id", &self.project);
+        for (name, value) in &self.variables {
+            variables = variables.with(name, value);
+        }
+        Ok(Memories { manager, resource, key: self.key.clone(), variables })
+    }
+}
+
+fn read_resource(path: &Path) -> anyhow::Result<MemoryResource> {
+    let read = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("yaml" | "yml") => MemoryResource::from_yaml,
+        Some("toml") => MemoryResource::from_toml,
+        Some("json") => MemoryResource::from_json,
+        _ => {
+            return Err(usage(format!(
+                "--resource {}: its format is not known; name it .yaml, .yml, .toml or .json",
+                path.display()
+            )));
+        }
+    };
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("read the resource {}; check the path", path.display()))?;
+    read(&text).with_context(|| path.display().to_string())
+}
+
+/// The file that a URL names, if it names one.
+pub(crate) fn sqlite_path(url: &str) -> Option<&Path> {
+    let path = url.strip_prefix("sqlite://")?;
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    (!path.is_empty()).then(|| Path::new(path))
+}
+
+/// An open store, and what the command line says about the memories in it.
+#[derive(Debug)]
+pub(crate) struct Memories {
+    pub(crate) manager: MemoryManager,
+    pub(crate) resource: MemoryResource,
+    key: Option<String>,
+    pub(crate) variables: KeyContext,
+}
+
+impl Memories {
+    /// The template that the user gave, or that of the resource.
+    pub(crate) fn template(&self) -> anyhow::Result<Option<KeyTemplate>> {
+        let text = self.key.as_deref().or(self.resource.key.as_deref());
+        Ok(text.map(KeyTemplate::parse).transpose()?)
+    }
+
+    /// The one memory that is meant, which must have been written before.
+    pub(crate) async fn the_one(&self) -> anyhow::Result<MemoryInstance> {
+        let Some(template) = self.template()? else {
+            return Err(usage(
+                "which memory is meant? give its key, such as --key airline-00-0; `memory keys` lists them",
+            ));
+        };
+        let key = template.render(&self.variables)?;
+        let memory = self.manager.memory(&self.resource.id, &key)?;
+        if memory.counters().await?.appended == 0 {
+            anyhow::bail!(
+                "no memory has the key `{key}` (project `{}`, resource `{}`); `memory keys` lists them",
+                self.manager.project(),
+                self.resource.id,
+            );
+        }
+        Ok(memory)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_have_a_dotted_name() {
+        assert_eq!(variable("a.b=c=d"), Ok(("a.b".into(), "c=d".into())));
+        assert_eq!(variable("a="), Ok(("a".into(), String::new())));
+        for bad in ["a", "=x", "a..b=1", ".a=1"] {
+            assert!(variable(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_url_names_its_file() {
+        let path = |url| sqlite_path(url).map(|path| path.display().to_string());
+        assert_eq!(path("sqlite://a/b.db?synchronous=full").as_deref(), Some("a/b.db"));
+        assert_eq!(path("sqlite:///x").as_deref(), Some("/x"));
+        assert_eq!(path("memory://"), None);
+        assert_eq!(path("sqlite://"), None);
+    }
+}

@@ -1,0 +1,39 @@
+//! `memory clear`.
+
+use crate::args::Memories;
+use crate::failure::usage;
+use crate::out::{Out, number};
+
+/// Remove all messages and receipts of a memory, for good.
+///
+/// What was there is counted as cleared. The memory still knows what was imported into it: importing
+/// the same file again appends nothing; give `memory import` another --source for that.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memory clear --key airline-00-0 --yes")]
+pub(crate) struct Args {
+    /// Yes, remove them
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Args {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.yes {
+            return Ok(());
+        }
+        Err(usage("clear removes all messages of the memory for good; add --yes to do that"))
+    }
+}
+
+pub(crate) async fn run(memories: &Memories, _: &Args, out: &mut Out) -> anyhow::Result<()> {
+    let memory = memories.the_one().await?;
+    let before = memory.counters().await?.cleared;
+    let counters = memory.clear().await?;
+    if out.json() {
+        return out.compact(&counters);
+    }
+    let cleared = counters.cleared.saturating_sub(before);
+    out.line(format!("{}: {} messages cleared", memory.key(), number(cleared)))
+}

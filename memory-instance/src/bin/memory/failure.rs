@@ -1,0 +1,105 @@
+//! One line for whatever went wrong, and the exit code that goes with it.
+
+use std::error::Error;
+use std::fmt;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+
+use crate::out::Closed;
+
+/// A mistake in the command line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(String);
+
+/// A mistake in the command line, as an error.
+pub(crate) fn usage(problem: impl Into<String>) -> anyhow::Error {
+    Usage(problem.into()).into()
+}
+
+/// Says what went wrong.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    // Whoever reads us has seen enough, such as `memory export | head`.
+    if error.is::<Closed>() {
+        return ExitCode::SUCCESS;
+    }
+    say(&one_line(error.as_ref()));
+    if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// Says what is wrong with the command line, or gives the help that was asked for.
+pub(crate) fn of_clap(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // It fails only where nobody reads it.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+        }
+        _ => say(&clap_line(&error.to_string())),
+    }
+    ExitCode::from(2)
+}
+
+/// A line on stderr that begins with `error:`.
+fn say(problem: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "error: {problem}");
+}
+
+/// The error and its causes in one line; a cause that the text names already is not repeated.
+pub(crate) fn one_line(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    one_line_of(&text)
+}
+
+fn one_line_of(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What clap says in several paragraphs, without the usage that `--help` gives.
+fn clap_line(text: &str) -> String {
+    let told = text.split("\nUsage:").next().unwrap_or(text);
+    let told = told.split("\nFor more information").next().unwrap_or(told);
+    let told = told.strip_prefix("error: ").unwrap_or(told);
+    let parts: Vec<_> =
+        told.split("\n\n").map(one_line_of).filter(|part| !part.is_empty()).collect();
+    format!("{}; --help shows how", parts.join("; "))
+}
+
+/// Writes a note for people on stderr.
+pub(crate) fn note(text: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once_and_on_one_line() {
+        let error =
+            anyhow::anyhow!("disk\n  full").context("write: disk\n  full").context("import");
+        assert_eq!(one_line(error.as_ref()), "import: write: disk full");
+    }
+
+    #[test]
+    fn what_clap_says_fits_on_one_line() {
+        let text = "error: unexpected argument '--storr' found\n\n  tip: a similar argument exists: '--store'\n\nUsage: memory\n\nFor more information, try '--help'.\n";
+        assert_eq!(
+            clap_line(text),
+            "unexpected argument '--storr' found; tip: a similar argument exists: '--store'; --help shows how"
+        );
+    }
+}

@@ -1,0 +1,63 @@
+//! `memory flush`.
+
+use memory_core::{FlushReceipt, SequenceSet};
+
+use crate::args::Memories;
+use crate::out::{Out, number, table};
+
+/// Bring a memory down to its flush target now, whatever the threshold says, and show the receipt.
+///
+/// The strategy is the resource's; summaries are written by the rule-based summariser.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memory flush --key airline-00-0 --resource support.yaml
+  memory flush --key airline-00-0 --json | jq .tokens_after")]
+pub(crate) struct Args {}
+
+pub(crate) async fn run(memories: &Memories, _: &Args, out: &mut Out) -> anyhow::Result<()> {
+    let memory = memories.the_one().await?;
+    let receipt = memory.perform_flush().await?;
+    if out.json() {
+        return out.compact(&receipt);
+    }
+    match &receipt {
+        Some(receipt) => out.line(receipt_table(receipt)),
+        None => {
+            let tokens = number(memory.token_count().await?);
+            out.line(format!(
+                "{}: nothing to do, {tokens} tokens are within the target",
+                memory.key()
+            ))
+        }
+    }
+}
+
+fn receipt_table(receipt: &FlushReceipt) -> comfy_table::Table {
+    let mut rows = table(&["flush", "#before", "#after"]);
+    let pair =
+        |name: &str, before: u64, after: u64| [name.to_owned(), number(before), number(after)];
+    rows.add_row(pair("tokens", receipt.tokens_before, receipt.tokens_after));
+    rows.add_row(pair("messages", receipt.messages_before, receipt.messages_after));
+    rows.add_row(["evicted", &places(&receipt.evicted), ""]);
+    rows.add_row(["summarised", &places(&receipt.summarised), ""]);
+    if let Some(summary) = &receipt.summary {
+        let text = format!("#{} of {} tokens", summary.sequence, summary.tokens);
+        rows.add_row(["summary", &text, &summary.summarizer]);
+    }
+    if let Some(shortfall) = receipt.shortfall {
+        rows.add_row(["over its target", &format!("{shortfall:?}"), ""]);
+    }
+    rows.add_row(["strategy", &receipt.strategy, &format!("{:?}", receipt.duration)]);
+    rows
+}
+
+/// How many, and from where to where.
+pub(crate) fn places(set: &SequenceSet) -> String {
+    match (set.ranges().first(), set.ranges().last()) {
+        (Some((first, _)), Some((_, last))) => {
+            format!("{} (#{first} to #{last})", number(set.len()))
+        }
+        _ => "none".to_owned(),
+    }
+}

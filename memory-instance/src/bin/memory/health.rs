@@ -1,0 +1,182 @@
+//! `memory health`.
+
+use std::time::Duration;
+
+use comfy_table::Table;
+use memory_core::{MemoryHealth, MemoryKey, Tally, Verdict};
+
+use crate::args::Memories;
+use crate::failure::note;
+use crate::flush::places;
+use crate::keys;
+use crate::out::{Out, number, table};
+
+/// How a memory is doing: size, budget, priorities, what became of everything ever appended, the
+/// last flush, the lease and a verdict.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memory health --key airline-00-0
+  memory health --all --resource support.yaml
+  memory health --key airline-00-0 --json | jq .verdict.status")]
+pub(crate) struct Args {
+    /// Every memory of this project and resource, one a row
+    #[arg(long)]
+    all: bool,
+}
+
+pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
+    if args.all {
+        return all(memories, out).await;
+    }
+    let health = memories.the_one().await?.health().await?;
+    if out.json() { out.compact(&health) } else { out.line(report(&health)) }
+}
+
+async fn all(memories: &Memories, out: &mut Out) -> anyhow::Result<()> {
+    let manager = &memories.manager;
+    let name = MemoryKey::new(manager.project(), &memories.resource.id, "-")?;
+    let prefix = name.as_str().trim_end_matches('-');
+    let (mut reports, mut others) = (Vec::new(), 0);
+    let mut after = None;
+    while let Some(page) = keys::page(memories, &mut after).await? {
+        for key in page {
+            if key.as_str().starts_with(prefix) {
+                reports.push(manager.memory_at(&key)?.health().await?);
+            } else {
+                others += 1;
+            }
+        }
+    }
+    if others > 0 {
+        note(format_args!(
+            "{others} memories of other projects or resources are left out; name them with --project and --resource"
+        ));
+    }
+    if out.json() {
+        return out.compact(&reports);
+    }
+    let headings = [
+        "key",
+        "verdict",
+        "#messages",
+        "#tokens",
+        "#budget",
+        "#appended",
+        "#summarised",
+        "#evicted",
+    ];
+    let mut rows = table(&headings);
+    for health in &reports {
+        let verdict = match health.verdict {
+            Verdict::Healthy => "healthy",
+            Verdict::Degraded { .. } => "degraded",
+            Verdict::OverBudget { .. } => "over budget",
+            _ => "see --json",
+        };
+        rows.add_row([
+            key_name(health),
+            verdict.to_owned(),
+            number(health.messages),
+            number(health.tokens),
+            percent(health.budget_used),
+            number(health.lifetime.appended),
+            number(health.lifetime.summarised),
+            number(health.lifetime.evicted),
+        ]);
+    }
+    out.line(rows)
+}
+
+fn key_name(health: &MemoryHealth) -> String {
+    health.key.parts().map_or_else(|| health.key.to_string(), |(.., name)| name)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+/// The report for people.
+pub(crate) fn report(health: &MemoryHealth) -> Table {
+    let mut rows = table(&["memory", health.key.as_str()]);
+    let mut row = |name: &str, value: String| {
+        rows.add_row([name.to_owned(), value]);
+    };
+    row("verdict", health.verdict.to_string());
+    let limit =
+        health.message_limit.map_or_else(String::new, |limit| format!(" of {}", number(limit)));
+    row("messages", number(health.messages) + &limit);
+    let (tokens, budget) = (number(health.tokens), number(health.max_tokens));
+    row("tokens", format!("{tokens} of {budget} ({})", percent(health.budget_used)));
+    for (priority, tally) in &health.priorities {
+        let name = match priority.number() {
+            0 => "  priority 0, critical".to_owned(),
+            1 => "  priority 1, important".to_owned(),
+            number => format!("  priority {number}, optional"),
+        };
+        row(&name, tally_text(*tally));
+    }
+    for (content_type, tally) in &health.content_types {
+        row(&format!("  {content_type}"), tally_text(*tally));
+    }
+    if health.open_calls + health.abandoned_calls + health.orphaned_results > 0 {
+        let MemoryHealth { open_calls, abandoned_calls, orphaned_results, .. } = health;
+        let text = format!(
+            "{open_calls} open, {abandoned_calls} abandoned, {orphaned_results} results without a call"
+        );
+        row("tool calls", text);
+    }
+    let life = &health.lifetime;
+    row("ever appended", number(life.appended));
+    row("  still present", number(life.present));
+    row("  summarised", number(life.summarised));
+    row("  evicted", number(life.evicted));
+    row("  cleared", number(life.cleared));
+    row("summaries", number(life.summaries));
+    row("flush strategy", health.strategy.clone());
+    row("last flush", last_flush(health));
+    if let Some(error) = &health.last_flush_error {
+        row("last flush error", error.clone());
+    }
+    row("lease", lease(health));
+    row("waiting tasks", number(health.waiting_tasks));
+    row("newest fence", health.fence.to_string());
+    row("expires", health.expires_at.map_or_else(|| "never".to_owned(), |at| at.to_string()));
+    row("store answered in", format!("{:?}", Duration::from_micros(health.store_latency_us)));
+    rows
+}
+
+fn tally_text(tally: Tally) -> String {
+    format!("{} messages, {} tokens", number(tally.messages), number(tally.tokens))
+}
+
+fn last_flush(health: &MemoryHealth) -> String {
+    let Some(receipt) = &health.last_flush else { return "never".to_owned() };
+    let mut text = format!(
+        "{}, {:?}: {} to {} tokens\nsummarised {}, evicted {}",
+        receipt.started_at.strftime("%F %T UTC"),
+        receipt.duration,
+        number(receipt.tokens_before),
+        number(receipt.tokens_after),
+        places(&receipt.summarised),
+        places(&receipt.evicted),
+    );
+    if let Some(summary) = &receipt.summary {
+        text.push_str(&format!("\nsummary by {}", summary.summarizer));
+        if let Some(fallback) = &summary.fallback {
+            text.push_str(&format!(", for {fallback}"));
+        }
+    }
+    text
+}
+
+fn lease(health: &MemoryHealth) -> String {
+    health.lease.as_ref().map_or_else(
+        || "free".to_owned(),
+        |lease| {
+            let held = lease.held_ms.map_or_else(String::new, |held| format!(" for {held} ms"));
+            let owner: String = lease.owner.chars().take(8).collect();
+            format!("held{held} by {owner}, token {}, {} ms left", lease.token, lease.remaining_ms)
+        },
+    )
+}

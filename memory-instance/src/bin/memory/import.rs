@@ -1,0 +1,161 @@
+//! `memory import`.
+
+mod pool;
+mod report;
+mod source;
+mod survey;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use memory_instance::KeyTemplate;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+use self::pool::Pool;
+use self::report::Report;
+use self::source::Source;
+use self::survey::Router;
+use crate::args::Memories;
+use crate::failure::usage;
+use crate::out::Out;
+
+/// Append chat messages from JSONL, one OpenAI chat message a line; .gz too, and - is stdin.
+///
+/// Each line goes to the memory that the key template names; the template sees the line's fields as
+/// `line.*`. Without --key and without a `key` in the resource it is '{{ line.conversation_id }}'.
+/// Fields that are not part of a chat message are kept and come back on export.
+///
+/// All lines are read and checked before the first is appended: a file with a bad line appends
+/// nothing. Messages of one key are appended in the order of the file, those of different keys by
+/// several agents at once. It ends with a JSON report on stdout.
+///
+/// Running it again, also after a crash or from several processes at once, appends nothing twice: a
+/// message is known by its source, its memory and its place among the source's messages for that
+/// memory. The source is known by its content (SHA-256 of the uncompressed bytes), not by its path,
+/// so that a file that was changed is never mistaken for the one before. Give --source a name to
+/// import a file again that has grown at its end: then only what is new is appended.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memory import tau-bench-airline.jsonl.gz --agents 8 --store sqlite://airline.db
+  memory import monday.jsonl tuesday.jsonl --key 'case-{{ line.case_id }}'
+  memory import agent.log.jsonl --key agent-7 --source agent-7-log     (again when it has grown)
+  zcat old.jsonl.gz | memory import - --key '{{ line.user }}:{{ line.session }}' --json")]
+pub(crate) struct Args {
+    /// JSONL files; - is stdin
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// How many agents append at once
+    #[arg(long, value_name = "N", default_value = "4")]
+    agents: NonZeroUsize,
+
+    /// The name of the source, for one file that only ever grows at its end [default: its content]
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+}
+
+/// The key of a line where nobody says otherwise.
+const DEFAULT_KEY: &str = "{{ line.conversation_id }}";
+
+impl Args {
+    /// Checks what clap cannot.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.source.is_some() && self.files.len() > 1 {
+            return Err(usage(
+                "--source names one file, and there are several; import them one by one, each with its own name",
+            ));
+        }
+        if self.files.iter().filter(|file| file.as_os_str() == "-").count() > 1 {
+            return Err(usage("- stands more than once among the files; stdin can be read once"));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let template = match memories.template()? {
+        Some(template) => template,
+        None => KeyTemplate::parse(DEFAULT_KEY)?,
+    };
+    let router = Arc::new(Router {
+        manager: memories.manager.clone(),
+        resource: memories.resource.id.clone(),
+        template,
+        variables: memories.variables.clone(),
+    });
+    let progress = progress_bar(out.json());
+    let sources = {
+        let (files, name) = (args.files.clone(), args.source.clone());
+        let (router, progress) = (Arc::clone(&router), progress.clone());
+        spawn_blocking(move || check_all(&files, name.as_deref(), &router, &progress)).await??
+    };
+    progress.set_length(sources.iter().map(Source::messages).sum());
+    progress.set_position(0);
+    progress.set_message("appending");
+
+    let pool = Pool::new(memories.manager.clone(), progress.clone());
+    let reading = {
+        let pool = pool.clone();
+        spawn_blocking(move || {
+            let done = sources.iter().try_for_each(|source| pool.feed(source, &router));
+            pool.close();
+            done
+        })
+    };
+    let agents: Vec<_> =
+        (0..args.agents.get()).map(|_| tokio::spawn(pool.clone().work())).collect();
+    for agent in agents {
+        agent.await.context("an agent of the import")?;
+    }
+    let read = reading.await?;
+    progress.finish_and_clear();
+
+    let report = Report::new(&pool, started.elapsed());
+    if out.json() {
+        out.compact(&report)?;
+    } else {
+        out.line(serde_json::to_string_pretty(&report)?)?;
+    }
+    read?;
+    match pool.into_failure() {
+        None => Ok(()),
+        Some(failure) => Err(failure),
+    }
+}
+
+/// Reads all of it before anything is appended.
+fn check_all(
+    files: &[PathBuf],
+    name: Option<&str>,
+    router: &Router,
+    progress: &ProgressBar,
+) -> anyhow::Result<Vec<Source>> {
+    progress.set_message("checking");
+    let sources = files.iter().map(|file| Source::open(file, name));
+    let mut sources: Vec<_> = sources.collect::<Result<_, _>>()?;
+    let mut faults = survey::Faults::default();
+    for source in &mut sources {
+        survey::survey(source, router, &mut faults, progress)?;
+    }
+    faults.into_result()?;
+    Ok(sources)
+}
+
+fn progress_bar(json: bool) -> ProgressBar {
+    // Where stderr is no terminal it hides itself.
+    let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let progress = ProgressBar::with_draw_target(None, target);
+    let style = "{msg:10} {wide_bar} {human_pos}/{human_len} messages, {per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        progress.set_style(style);
+    }
+    progress.enable_steady_tick(Duration::from_millis(100));
+    progress
+}

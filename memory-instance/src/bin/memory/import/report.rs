@@ -1,0 +1,42 @@
+//! What an import did: a stable interface, see INTERFACE.md.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::pool::Pool;
+
+/// What an import did.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// Messages read.
+    read: u64,
+    /// Messages appended.
+    appended: u64,
+    /// Messages that were there already, from an earlier run or another process.
+    skipped: u64,
+    /// Messages that could not be appended.
+    failed: u64,
+    /// Memories that the messages belong to.
+    keys: u64,
+    /// How long it took.
+    seconds: f64,
+    /// Messages appended or recognised a second.
+    messages_per_second: f64,
+}
+
+impl Report {
+    pub(crate) fn new(pool: &Pool, took: Duration) -> Self {
+        let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let tally = pool.tally();
+        let (appended, skipped) = (count(&tally.appended), count(&tally.skipped));
+        let seconds = (took.as_secs_f64() * 1e3).round() / 1e3;
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
+        let done = (appended + skipped) as f64;
+        let messages_per_second = (done / took.as_secs_f64().max(1e-9)).round();
+        let (read, failed) = (count(&tally.read), count(&tally.failed));
+        let keys = pool.keys() as u64;
+        Self { read, appended, skipped, failed, keys, seconds, messages_per_second }
+    }
+}

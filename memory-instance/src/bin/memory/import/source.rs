@@ -1,0 +1,141 @@
+//! A file of messages, or what came in on stdin.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use flate2::bufread::MultiGzDecoder;
+use memory_core::{MemoryKey, WriterId};
+use sha2::{Digest, Sha256};
+
+/// A source of messages, which is read twice: to check it, and to append it.
+#[derive(Debug)]
+pub(crate) struct Source {
+    name: String,
+    input: Input,
+    identity: Option<String>,
+    /// What the first reading found.
+    survey: Option<Survey>,
+}
+
+#[derive(Debug)]
+enum Input {
+    File(PathBuf),
+    Stdin(Arc<[u8]>),
+}
+
+/// What the first reading found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Survey {
+    hash: String,
+    lines: u64,
+    messages: u64,
+}
+
+impl Source {
+    /// A file, or `-` for stdin, which is kept until it is appended.
+    pub(crate) fn open(path: &Path, identity: Option<&str>) -> anyhow::Result<Self> {
+        let identity = identity.map(|name| format!("name:{name}"));
+        if path.as_os_str() == "-" {
+            let mut bytes = Vec::new();
+            io::stdin().lock().read_to_end(&mut bytes).context("read stdin")?;
+            let input = Input::Stdin(bytes.into());
+            return Ok(Self { name: "stdin".into(), input, identity, survey: None });
+        }
+        let name = path.display().to_string();
+        let input = Input::File(path.to_owned());
+        Ok(Self { name, input, identity, survey: None })
+    }
+
+    /// What people know it by.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many messages it has, once it was surveyed.
+    pub(crate) fn messages(&self) -> u64 {
+        self.survey.as_ref().map_or(0, |survey| survey.messages)
+    }
+
+    /// How many lines it has, once it was surveyed.
+    pub(crate) fn lines(&self) -> u64 {
+        self.survey.as_ref().map_or(0, |survey| survey.lines)
+    }
+
+    /// Keeps what a reading to the end found.
+    pub(crate) fn surveyed(&mut self, lines: Lines, messages: u64) {
+        let survey = Survey { lines: lines.number, hash: lines.into_hash(), messages };
+        self.survey = Some(survey);
+    }
+
+    /// Whether this reading found the same bytes as the survey.
+    pub(crate) fn is_unchanged(&self, lines: Lines) -> bool {
+        let hash = self.survey.as_ref().map(|survey| survey.hash.as_str());
+        hash == Some(lines.into_hash().as_str())
+    }
+
+    /// The writer of this source's messages in this memory, the same in every process that imports
+    /// it, however often.
+    pub(crate) fn writer(&self, key: &MemoryKey) -> WriterId {
+        let hash = || self.survey.as_ref().map_or_else(String::new, |survey| survey.hash.clone());
+        let identity = self.identity.clone().unwrap_or_else(|| format!("sha256:{}", hash()));
+        // No key has a line break, so different pairs never share a name.
+        WriterId::named(&format!("import\n{identity}\n{key}"))
+    }
+
+    /// Reads it from the start.
+    pub(crate) fn read(&self) -> anyhow::Result<Lines> {
+        let raw: Box<dyn BufRead + Send> = match &self.input {
+            Input::File(path) => {
+                let file = File::open(path)
+                    .with_context(|| format!("open {}; check the path", self.name))?;
+                Box::new(BufReader::with_capacity(1 << 16, file))
+            }
+            Input::Stdin(bytes) => Box::new(Cursor::new(Arc::clone(bytes))),
+        };
+        let reader = unpacked(raw).with_context(|| format!("read {}", self.name))?;
+        Ok(Lines { reader, number: 0, hash: Sha256::new(), buffer: Vec::new() })
+    }
+}
+
+/// Unpacks what begins as gzip does (RFC 1952), whatever its name.
+fn unpacked(mut raw: Box<dyn BufRead + Send>) -> io::Result<Box<dyn BufRead + Send>> {
+    if raw.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw))));
+    }
+    Ok(raw)
+}
+
+/// The lines of a source, one after another.
+pub(crate) struct Lines {
+    reader: Box<dyn BufRead + Send>,
+    number: u64,
+    hash: Sha256,
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line that is not blank, and its number, counted from 1.
+    pub(crate) fn next(&mut self) -> io::Result<Option<(u64, &[u8])>> {
+        loop {
+            self.buffer.clear();
+            if self.reader.read_until(b'\n', &mut self.buffer)? == 0 {
+                return Ok(None);
+            }
+            self.hash.update(&self.buffer);
+            self.number += 1;
+            if !self.buffer.trim_ascii().is_empty() {
+                // A byte order mark is what some editors begin a file with.
+                let line = self.buffer.trim_ascii();
+                let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+                return Ok(Some((self.number, line)));
+            }
+        }
+    }
+
+    fn into_hash(self) -> String {
+        self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

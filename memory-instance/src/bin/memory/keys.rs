@@ -1,0 +1,73 @@
+//! `memory keys`.
+
+use memory_core::MemoryKey;
+use serde::Serialize;
+
+use crate::args::{Memories, PAGE};
+use crate::out::{Out, number, table};
+
+/// List the memories that have messages, of every project and resource.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memory keys
+  memory keys --json | jq -r '.[] | select(.messages > 100) | .name'")]
+pub(crate) struct Args {}
+
+/// One memory of the list.
+#[derive(Debug, Serialize)]
+struct Listed {
+    /// The storage key.
+    key: MemoryKey,
+    project: Option<String>,
+    resource: String,
+    /// The rendered key: what `--key` takes.
+    name: Option<String>,
+    messages: u64,
+    tokens: u64,
+}
+
+pub(crate) async fn run(memories: &Memories, _: &Args, out: &mut Out) -> anyhow::Result<()> {
+    let mut listed = Vec::new();
+    let mut after = None;
+    while let Some(keys) = page(memories, &mut after).await? {
+        for key in keys {
+            let present = memories.manager.store().head(&key).await?.counters.present;
+            let (project, name) = match key.parts() {
+                Some((project, _, name)) => (Some(project), Some(name)),
+                None => (None, None),
+            };
+            let (messages, tokens) = (present.messages, present.tokens);
+            listed.push(Listed { project, resource: key.memory_id(), name, messages, tokens, key });
+        }
+    }
+    if out.json() {
+        return out.compact(&listed);
+    }
+    let mut rows = table(&["key", "resource", "project", "#messages", "#tokens"]);
+    for Listed { key, project, resource, name, messages, tokens } in &listed {
+        rows.add_row([
+            name.as_deref().unwrap_or(key.as_str()),
+            resource,
+            project.as_deref().unwrap_or_default(),
+            &number(*messages),
+            &number(*tokens),
+        ]);
+    }
+    let messages = listed.iter().map(|listed| listed.messages).sum();
+    if !listed.is_empty() {
+        out.line(rows)?;
+    }
+    out.line(format!("{} memories, {} messages", number(listed.len() as u64), number(messages)))
+}
+
+/// The next keys, or none at the end.
+pub(crate) async fn page(
+    memories: &Memories,
+    after: &mut Option<MemoryKey>,
+) -> anyhow::Result<Option<Vec<MemoryKey>>> {
+    let page = memories.manager.keys(after.as_ref(), PAGE).await?;
+    let Some(last) = page.last() else { return Ok(None) };
+    *after = Some(last.clone());
+    Ok(Some(page))
+}

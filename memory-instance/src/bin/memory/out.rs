@@ -1,0 +1,105 @@
+//! Data on stdout: JSON, lines and tables.
+
+use std::fmt::Display;
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+/// Nobody reads our output any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the output was closed")]
+pub(crate) struct Closed;
+
+/// Where data goes.
+#[derive(Debug)]
+pub(crate) struct Out {
+    to: BufWriter<Stdout>,
+    json: bool,
+    terminal: bool,
+}
+
+impl Out {
+    pub(crate) fn new(json: bool) -> Self {
+        let to = io::stdout();
+        let terminal = to.is_terminal();
+        Self { to: BufWriter::new(to), json, terminal }
+    }
+
+    /// Whether the user asked for JSON.
+    pub(crate) const fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Writes a line.
+    pub(crate) fn line(&mut self, line: impl Display) -> anyhow::Result<()> {
+        written(writeln!(self.to, "{line}"))
+    }
+
+    /// Writes a JSON value: for people where people read it and did not ask for JSON, else on one line.
+    pub(crate) fn value(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        if self.terminal && !self.json {
+            self.line(serde_json::to_string_pretty(value)?)
+        } else {
+            self.compact(value)
+        }
+    }
+
+    /// Writes a JSON value on one line.
+    pub(crate) fn compact(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        self.line(serde_json::to_string(value)?)
+    }
+
+    /// Hands over what was written so far.
+    pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
+        written(self.to.flush())
+    }
+}
+
+fn written(done: io::Result<()>) -> anyhow::Result<()> {
+    done.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Closed.into(),
+        _ => anyhow::Error::new(error).context("write to the standard output"),
+    })
+}
+
+/// A table with these headings; what is below a heading that begins with `#` is aligned right.
+pub(crate) fn table(headings: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    let names: Vec<_> = headings.iter().map(|name| name.trim_start_matches('#')).collect();
+    table.set_header(names);
+    for (index, name) in headings.iter().enumerate() {
+        if let Some(column) = table.column_mut(index)
+            && name.starts_with('#')
+        {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// A number with its thousands set apart.
+pub(crate) fn number(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn numbers_are_set_in_thousands() {
+        for (given, set) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(number(given), set);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! `memory tail`.
+
+use std::time::Duration;
+
+use memory_core::{Cursor, Message, Sequence, StoredMessage};
+use serde_json::json;
+
+use crate::args::Memories;
+use crate::failure::note;
+use crate::out::Out;
+
+/// Show the last messages, and with -f those that come.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memory tail --key airline-00-0
+  memory tail --key airline-00-0 -n 3 -f
+  memory tail --key airline-00-0 -f --json | jq -r .message.content")]
+pub(crate) struct Args {
+    /// Go on with new messages until interrupted
+    #[arg(short, long)]
+    follow: bool,
+
+    /// How many of the last messages to show
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    lines: usize,
+}
+
+/// How often new messages are looked for; a look that finds none costs one small read.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
+    let memory = memories.the_one().await?;
+    let outline = memories.manager.store().outline(memory.key()).await?;
+    let skipped = outline.metas.len().saturating_sub(args.lines);
+    let last_skipped = skipped.checked_sub(1).and_then(|index| outline.metas.get(index));
+    let mut shown = last_skipped.map_or(Sequence::ZERO, |meta| meta.sequence);
+    let mut cursor = Cursor { generation: outline.head.generation, sequence: shown };
+    loop {
+        let page = memory.page(Some(cursor), None).await?;
+        if page.restarted && args.follow {
+            note("(flushed or cleared: older messages were summarised or removed)");
+        }
+        for stored in page.messages.iter().filter(|stored| stored.meta.sequence > shown) {
+            show(stored, out)?;
+        }
+        shown = shown.max(page.cursor.sequence);
+        cursor = page.cursor;
+        if !args.follow {
+            return Ok(());
+        }
+        out.flush()?;
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+fn show(stored: &StoredMessage, out: &mut Out) -> anyhow::Result<()> {
+    let StoredMessage { meta, message } = stored;
+    if out.json() {
+        return out.compact(&json!({
+            "sequence": meta.sequence, "tokens": meta.tokens, "summary": meta.summary, "message": message,
+        }));
+    }
+    out.line(format!("#{} {}", meta.sequence, readable(message)))
+}
+
+fn readable(message: &Message) -> String {
+    let mut text = message.role.as_str().to_owned();
+    if let Some(name) = &message.name {
+        text.push_str(&format!(" ({name})"));
+    }
+    text.push(':');
+    // Following lines are set in, so that messages stay apart.
+    for (index, line) in message.text().lines().enumerate() {
+        text.push_str(if index == 0 { " " } else { "\n    " });
+        text.push_str(line);
+    }
+    for call in &message.tool_calls {
+        let (name, arguments) = (call.name().unwrap_or("?"), call.arguments().unwrap_or_default());
+        text.push_str(&format!(" -> {name}({arguments})"));
+    }
+    text
+}

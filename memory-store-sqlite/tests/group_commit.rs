@@ -1,0 +1,267 @@
+//! Many writers at once: they share commits, and none of them notices.
+
+mod support;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use memory_core::{Append, MemoryStore, StoreErrorKind};
+use memory_lock::Clock;
+use memory_store_sqlite::{SqliteConfig, SqliteStore};
+use support::{append, batch, checked_outline, key, message, texts, write};
+use tempfile::TempDir;
+
+async fn fresh(inline: bool) -> (TempDir, Arc<SqliteStore>) {
+    let folder = tempfile::tempdir().unwrap();
+    let config =
+        SqliteConfig::new(folder.path().join("memory.db")).with_inline_commits(inline);
+    (folder, Arc::new(SqliteStore::open(config).await.unwrap()))
+}
+
+async fn batches_of_64_writers_are_contiguous_and_in_order(inline: bool) {
+    const WRITERS: u128 = 64;
+    const BATCHES: u64 = 10;
+    let (_folder, store) = fresh(inline).await;
+    let tasks: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for number in 1..=BATCHES {
+                    let texts = [0, 1, 2].map(|part| format!("{writer} {number} {part}"));
+                    let key = key(&(writer % 2).to_string());
+                    let append = batch(write(writer, number), &texts);
+                    let appended = store.append(&key, append.clone()).await.unwrap();
+                    // A retry at once, while others write.
+                    let again = store.append(&key, append).await.unwrap();
+                    assert!(again.outcome.is_duplicate());
+                    assert_eq!(again.outcome.first(), appended.outcome.first());
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    for name in ["0", "1"] {
+        let outline = checked_outline(&*store, &key(name)).await;
+        assert_eq!(outline.head.counters.appended, WRITERS as u64 / 2 * BATCHES * 3);
+        let mut last = HashMap::new();
+        for batch in texts(&*store, &key(name)).await.chunks(3) {
+            let parts: Vec<Vec<u64>> = batch
+                .iter()
+                .map(|text| text.split(' ').map(|part| part.parse().unwrap()).collect())
+                .collect();
+            let (writer, number) = (parts[0][0], parts[0][1]);
+            for (index, part) in parts.iter().enumerate() {
+                assert_eq!(part[..], [writer, number, index as u64], "torn batch");
+            }
+            assert_eq!(last.insert(writer, number).unwrap_or(0) + 1, number, "order lost");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn batches_of_64_writers_on_4_threads_are_contiguous_and_in_order() {
+    batches_of_64_writers_are_contiguous_and_in_order(true).await;
+}
+
+#[tokio::test]
+async fn batches_of_64_writers_on_one_thread_are_contiguous_and_in_order() {
+    batches_of_64_writers_are_contiguous_and_in_order(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn batches_of_64_writers_through_a_runner_are_contiguous_and_in_order() {
+    batches_of_64_writers_are_contiguous_and_in_order(false).await;
+}
+
+/// All futures are polled in turn on this task, so they are submitted in this order.
+async fn all_at_once(
+    store: &SqliteStore,
+    appends: Vec<(&str, Append)>,
+) -> Vec<Result<memory_core::Appended, memory_core::StoreError>> {
+    let calls = appends.into_iter().map(|(name, append)| {
+        let key = key(name);
+        async move { store.append(&key, append).await }
+    });
+    futures_join(calls).await
+}
+
+async fn futures_join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures.map(|f| (Box::pin(f), None)).collect();
+    std::future::poll_fn(move |context| {
+        for (future, done) in &mut futures {
+            if done.is_none()
+                && let std::task::Poll::Ready(output) = future.as_mut().poll(context)
+            {
+                *done = Some(output);
+            }
+        }
+        if futures.iter().all(|(_, done)| done.is_some()) {
+            std::task::Poll::Ready(futures.iter_mut().filter_map(|(_, done)| done.take()).collect())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_refused_write_does_not_fail_those_it_shares_a_commit_with() {
+    for inline in [true, false] {
+        let (_folder, store) = fresh(inline).await;
+        append(&*store, &key("a"), write(9, 1), &["before"]).await.unwrap();
+        let forged = memory_core::LeaseProof {
+            owner: memory_core::OwnerId::new(1),
+            token: memory_core::FencingToken::new(1),
+        };
+        let stale = |number| Append {
+            access: memory_core::Access::with_lease(forged),
+            ..batch(write(2, number), &["stale"])
+        };
+        let outcomes = all_at_once(
+            &store,
+            vec![
+                ("a", batch(write(1, 1), &["one"])),
+                ("a", stale(1)),
+                ("b", batch(write(1, 1), &["two", "three"])),
+                ("b", stale(2)),
+                ("a", batch(write(9, 1), &["before"])),
+                ("a", batch(write(1, 2), &["four"])),
+                ("new", stale(3)),
+            ],
+        )
+        .await;
+        for (index, outcome) in outcomes.iter().enumerate() {
+            match (index, outcome) {
+                (1 | 3 | 6, Err(error)) => {
+                    assert!(matches!(error.kind(), StoreErrorKind::Fenced { .. }), "{error}");
+                }
+                (4, Ok(appended)) => assert!(appended.outcome.is_duplicate()),
+                (_, outcome) => {
+                    assert!(!outcome.as_ref().unwrap().outcome.is_duplicate(), "{index}");
+                }
+            }
+        }
+        assert_eq!(texts(&*store, &key("a")).await, ["before", "one", "four"]);
+        assert_eq!(texts(&*store, &key("b")).await, ["two", "three"]);
+        assert_eq!(store.outline(&key("new")).await.unwrap(), memory_core::Outline::default());
+        for name in ["a", "b"] {
+            checked_outline(&*store, &key(name)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_would_not_read_back_is_refused_at_the_door() {
+    let (_folder, store) = fresh(true).await;
+    let mut bad = message("secret");
+    bad.message.role = memory_core::Role::Other("".into());
+    let append = Append { messages: [message("ok"), bad].into(), ..batch(write(1, 1), &["x"]) };
+    let error = store.append(&key("k"), append).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "append to tests:sqlite:k: invalid request: a message of the batch is malformed: `role` \
+         must be a non-empty string"
+    );
+    assert!(texts(&*store, &key("k")).await.is_empty());
+}
+
+/// Drops each append after 0, 1, 2, ... polls, until one completes; then looks what became of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_append_is_there_as_a_whole_or_not_at_all() {
+    for inline in [true, false] {
+        let (_folder, store) = fresh(inline).await;
+        let k = key("k");
+        let mut acknowledged = Vec::new();
+        for number in 1..=200_u64 {
+            let texts = [format!("{number} a"), format!("{number} b")];
+            let call = store.append(&k, batch(write(1, number), &texts));
+            // Others write meanwhile, so that the dropped one is met in every stage.
+            let other = {
+                let (store, k) = (Arc::clone(&store), k.clone());
+                tokio::spawn(async move {
+                    append(&*store, &k, write(2, number), &["other"]).await.unwrap();
+                })
+            };
+            if poll_times(call, number % 4).await.is_some_and(|done| done.is_ok()) {
+                acknowledged.push(number);
+            }
+            other.await.unwrap();
+        }
+        let texts = texts(&*store, &k).await;
+        let mine: Vec<_> = texts.iter().filter(|text| *text != "other").collect();
+        assert_eq!(texts.len() - mine.len(), 200);
+        let mut numbers = Vec::new();
+        for pair in mine.chunks(2) {
+            let number: u64 = pair[0].strip_suffix(" a").unwrap().parse().unwrap();
+            assert_eq!(pair[1], &format!("{number} b"));
+            numbers.push(number);
+        }
+        assert!(numbers.is_sorted(), "order lost");
+        assert!(acknowledged.iter().all(|number| numbers.contains(number)));
+        checked_outline(&*store, &k).await;
+        // Nothing is stuck.
+        append(&*store, &k, write(1, 500), &["last"]).await.unwrap();
+    }
+}
+
+async fn poll_times<F: Future>(future: F, times: u64) -> Option<F::Output> {
+    let mut future = Box::pin(future);
+    for _ in 0..times {
+        let polled = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(match future.as_mut().poll(context) {
+                std::task::Poll::Ready(done) => Some(done),
+                std::task::Poll::Pending => None,
+            })
+        });
+        if let Some(done) = polled.await {
+            return Some(done);
+        }
+        tokio::task::yield_now().await;
+    }
+    None
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_clock_does_not_run_ahead_while_the_store_works() {
+    for inline in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::tokio();
+        let config = SqliteConfig::new(folder.path().join("memory.db"))
+            .with_clock(clock.clone())
+            .with_inline_commits(inline);
+        let store = SqliteStore::open(config).await.unwrap();
+        // Something that the runtime could jump to.
+        let timer = tokio::spawn(tokio::time::sleep(Duration::from_secs(3_600)));
+        let before = clock.now_micros();
+        for number in 1..=50 {
+            append(&store, &key("k"), write(1, number), &["x"; 20]).await.unwrap();
+        }
+        // 1,000 messages: read on a blocking thread.
+        assert_eq!(texts(&store, &key("k")).await.len(), 1_000);
+        assert_eq!(clock.now_micros(), before);
+        timer.abort();
+    }
+}
+
+#[tokio::test]
+async fn one_task_does_not_starve_the_others_of_its_thread() {
+    let (_folder, store) = fresh(true).await;
+    let others = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counting = {
+        let others = Arc::clone(&others);
+        tokio::spawn(async move {
+            loop {
+                others.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    for number in 1..=50 {
+        append(&*store, &key("k"), write(1, number), &["x"]).await.unwrap();
+    }
+    assert!(others.load(std::sync::atomic::Ordering::SeqCst) >= 50);
+    counting.abort();
+}

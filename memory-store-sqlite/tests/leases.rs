@@ -1,0 +1,183 @@
+//! Leases of `SqliteLock` on the same file are checked in the same step as the write.
+
+mod support;
+
+use std::time::Duration;
+
+use memory_core::{
+    Access, Append, AppendOutcome, Applied, Clear, LeaseProof, MemoryStore, Outline, Sequence,
+    Splice, StoreErrorKind,
+};
+use memory_lock::{Acquired, Clock, LockBackend, LockKey, OwnerId, Release, SqliteLock};
+use memory_store_sqlite::{SqliteConfig, SqliteStore};
+use support::{append, batch, checked_outline, key, texts, write};
+use tempfile::TempDir;
+
+const TTL: Duration = Duration::from_secs(30);
+
+struct Shared {
+    _folder: TempDir,
+    store: SqliteStore,
+    lock: SqliteLock,
+}
+
+impl Shared {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.db");
+        let clock = Clock::tokio();
+        let lock = SqliteLock::open(&path, clock.clone()).unwrap();
+        let store = SqliteStore::open(SqliteConfig::new(&path).with_clock(clock)).await.unwrap();
+        assert_eq!(store.lease_domain(), Some(lock.domain()));
+        Self { _folder: folder, store, lock }
+    }
+
+    async fn acquire(&self, name: &str, owner: u128) -> LeaseProof {
+        let owner = OwnerId::new(owner);
+        let granted = self.lock.try_acquire(&LockKey::new(name).unwrap(), owner, TTL).await;
+        match granted.unwrap() {
+            Acquired::Granted { token } => LeaseProof { owner, token },
+            held => panic!("{held:?}"),
+        }
+    }
+
+    async fn release(&self, name: &str, proof: LeaseProof) {
+        let released = self.lock.release(&LockKey::new(name).unwrap(), proof.owner).await;
+        assert_eq!(released.unwrap(), Release::Released);
+    }
+}
+
+fn under(lease: LeaseProof, append: Append) -> Append {
+    Append { access: Access::with_lease(lease), ..append }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_owners_live_lease_locks_out_those_without_one() {
+    let shared = Shared::new().await;
+    let k = key("k");
+    let lease = shared.acquire(k.lease_name(), 1).await;
+    tokio::time::advance(Duration::from_secs(12)).await;
+
+    let error = append(&shared.store, &k, write(1, 1), &["open"]).await.unwrap_err();
+    let remaining = Some(Duration::from_secs(18));
+    assert_eq!(error.kind(), &StoreErrorKind::Locked { remaining });
+    assert_eq!(error.applied(), Applied::No);
+    let clear = Clear { write: write(1, 2), access: Access::OPEN };
+    let error = shared.store.clear(&k, clear).await.unwrap_err();
+    assert_eq!(error.kind(), &StoreErrorKind::Locked { remaining });
+    assert_eq!(shared.store.outline(&k).await.unwrap(), Outline::default());
+
+    // The lease is on one memory only.
+    append(&shared.store, &key("other"), write(1, 1), &["open"]).await.unwrap();
+    // Its holder writes; it is free again after a release, and after it has run out.
+    let mine = under(lease, batch(write(2, 1), &["mine"]));
+    shared.store.append(&k, mine).await.unwrap();
+    shared.release(k.lease_name(), lease).await;
+    append(&shared.store, &k, write(1, 1), &["open"]).await.unwrap();
+    shared.acquire(k.lease_name(), 3).await;
+    tokio::time::advance(TTL).await;
+    append(&shared.store, &k, write(1, 2), &["open again"]).await.unwrap();
+    assert_eq!(texts(&shared.store, &k).await, ["mine", "open", "open again"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_runs_out_under_its_writer_fences_it_off() {
+    let shared = Shared::new().await;
+    let k = key("k");
+    let stale = shared.acquire(k.lease_name(), 1).await;
+    shared.store.claim(&k, stale).await.unwrap();
+    shared.store.append(&k, under(stale, batch(write(1, 1), &["in time"]))).await.unwrap();
+    let before = checked_outline(&shared.store, &k).await;
+    assert_eq!(before.head.fence, stale.token);
+
+    tokio::time::advance(TTL).await;
+    let late = under(stale, batch(write(1, 2), &["late"]));
+    let fenced = |newest| StoreErrorKind::Fenced { token: stale.token, newest };
+    let error = shared.store.append(&k, late.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), &fenced(stale.token));
+    assert_eq!(error.applied(), Applied::No);
+
+    // Another holds it now, and has not written yet: its token is known all the same.
+    let fresh = shared.acquire(k.lease_name(), 2).await;
+    assert!(fresh.token > stale.token);
+    assert_eq!(shared.store.append(&k, late.clone()).await.unwrap_err().kind(), &fenced(fresh.token));
+    shared.store.claim(&k, fresh).await.unwrap();
+    shared.release(k.lease_name(), fresh).await;
+    // And when nobody holds it any more, the claim is still in the memory.
+    assert_eq!(shared.store.append(&k, late).await.unwrap_err().kind(), &fenced(fresh.token));
+    assert_eq!(shared.store.claim(&k, stale).await.unwrap_err().kind(), &fenced(fresh.token));
+    assert_eq!(checked_outline(&shared.store, &k).await.metas, before.metas);
+
+    // What had been written is recognised, lease or no lease.
+    let retry = under(stale, batch(write(1, 1), &["in time"]));
+    let outcome = shared.store.append(&k, retry).await.unwrap().outcome;
+    assert_eq!(outcome, AppendOutcome::Duplicate { first: Some(Sequence::new(1)) });
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_right_token_of_the_wrong_owner_is_fenced_off() {
+    let shared = Shared::new().await;
+    let k = key("k");
+    let lease = shared.acquire(k.lease_name(), 1).await;
+    let forged = LeaseProof { owner: OwnerId::new(2), ..lease };
+    let error = shared.store.append(&k, under(forged, batch(write(1, 1), &["x"]))).await.unwrap_err();
+    assert!(matches!(error.kind(), StoreErrorKind::Fenced { .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flushers_have_a_lease_and_a_fence_of_their_own() {
+    let shared = Shared::new().await;
+    let k = key("k");
+    append(&shared.store, &k, write(1, 1), &["a", "b", "c"]).await.unwrap();
+    let flusher = shared.acquire(&k.flush_lease_name(), 1).await;
+    // Appends go on meanwhile.
+    append(&shared.store, &k, write(1, 2), &["d"]).await.unwrap();
+    let evict = |generation, place, flusher| Splice {
+        evicted: vec![Sequence::new(place)],
+        flusher: Some(flusher),
+        ..Splice::new(generation)
+    };
+    let generation = shared.store.head(&k).await.unwrap().generation;
+    shared.store.splice(&k, evict(generation, 1, flusher)).await.unwrap();
+    let head = checked_outline(&shared.store, &k).await.head;
+    assert_eq!((head.flush_fence, head.fence.number()), (flusher.token, 0));
+
+    // A writer's lease is no flusher's.
+    let writer = shared.acquire(k.lease_name(), 2).await;
+    let wrong = Splice { access: Access::with_lease(writer), ..evict(head.generation, 2, writer) };
+    let error = shared.store.splice(&k, wrong).await.unwrap_err();
+    assert!(matches!(error.kind(), StoreErrorKind::Fenced { .. }), "{error}");
+    // A flusher without the writers' lease is locked out as anybody is.
+    let locked = shared.store.splice(&k, evict(head.generation, 2, flusher)).await.unwrap_err();
+    assert!(matches!(locked.kind(), StoreErrorKind::Locked { .. }), "{locked}");
+    shared.release(k.lease_name(), writer).await;
+
+    tokio::time::advance(TTL).await;
+    let error = shared.store.splice(&k, evict(head.generation, 2, flusher)).await.unwrap_err();
+    let newest = flusher.token;
+    assert_eq!(error.kind(), &StoreErrorKind::Fenced { token: flusher.token, newest });
+    let next = shared.acquire(&k.flush_lease_name(), 3).await;
+    shared.store.splice(&k, evict(head.generation, 2, next)).await.unwrap();
+    assert_eq!(texts(&shared.store, &k).await, ["c", "d"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fences_outlive_the_ttl_of_the_data() {
+    let shared = Shared::new().await;
+    let k = key("k");
+    let old = shared.acquire(k.lease_name(), 1).await;
+    let append = Append { ttl: Some(TTL / 2), ..batch(write(1, 1), &["short-lived"]) };
+    shared.store.append(&k, under(old, append)).await.unwrap();
+    let generation = shared.store.head(&k).await.unwrap().generation;
+    tokio::time::advance(TTL).await;
+    assert_eq!(shared.store.outline(&k).await.unwrap(), Outline::default());
+    let late = under(old, batch(write(1, 2), &["late"]));
+    let error = shared.store.append(&k, late).await.unwrap_err();
+    assert_eq!(error.kind(), &StoreErrorKind::Fenced { token: old.token, newest: old.token });
+    // The same write begins the memory anew: its writers are forgotten.
+    let first = support::append(&shared.store, &k, write(1, 1), &["new"]).await.unwrap().outcome;
+    assert_eq!(first, AppendOutcome::Appended { first: Sequence::new(1) });
+    let outline = checked_outline(&shared.store, &k).await;
+    assert_eq!((outline.head.fence, outline.metas.len()), (old.token, 1));
+    assert!(outline.head.generation > generation);
+}
