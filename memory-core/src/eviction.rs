@@ -403,4 +403,27 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_critical_call_that_is_open_counts_as_critical() {
+        let policy = Policy::with_max_tokens(100);
+        let open = |priority| {
+            let call = crate::Message::calls([crate::ToolCall::function("a", "f", "{}")]);
+            let entry = crate::Entry::new(call).with_priority(Priority::new(priority));
+            let id = crate::MessageId::new(uuid::Uuid::nil());
+            policy.admit(entry, id, now(), &crate::EstimateCounter)
+        };
+        let shortfall = |calls: &[u8]| {
+            let stored = calls
+                .iter()
+                .zip(1..)
+                .map(|(priority, number)| open(*priority).stored_at(Sequence::new(number)).meta);
+            let metas: Vec<_> = stored.collect();
+            plan_eviction(&metas, &policy, EvictionGoal::tokens(0), now()).shortfall
+        };
+        assert_eq!(shortfall(&[0]), Some(Shortfall::Critical));
+        assert_eq!(shortfall(&[1]), Some(Shortfall::OpenCalls));
+        assert_eq!(shortfall(&[0, 1]), Some(Shortfall::CriticalAndOpenCalls));
+        assert_eq!(shortfall(&[]), None);
+    }
 }

@@ -108,7 +108,6 @@ impl<'a> Units<'a> {
         let historical = Standing::new(policy, &HISTORICAL);
         // The tokens of the talk so far, from the newest unit back; nothing before the first.
         let mut talk: Option<u64> = None;
-        let mut within = true;
         let mut classes: Vec<_> = self
             .units
             .iter()
@@ -120,8 +119,7 @@ impl<'a> Units<'a> {
                 let standing = if conversation {
                     let sum = talk.unwrap_or(0).saturating_add(unit.tokens);
                     let newest = talk.replace(sum).is_none();
-                    within = newest || (within && sum <= policy.recent_window);
-                    if within { recent } else { historical }
+                    if newest || sum <= policy.recent_window { recent } else { historical }
                 } else {
                     Standing::new(policy, own)
                 };
