@@ -155,3 +155,89 @@ pub fn splice_for(
         ..Splice::new(generation)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use memory_core::{EstimateCounter, EvictionGoal, FlushSettings, MessageMeta};
+
+    use super::*;
+    use crate::chain::Declined;
+    use crate::testkit::now;
+
+    fn metas() -> Vec<MessageMeta> {
+        let policy = Policy::with_max_tokens(1_000);
+        let message = |number: u64| {
+            let id = MessageId::new(Uuid::from_u128(number.into()));
+            let message = Message::user("x".repeat(100));
+            policy
+                .admit(message.into(), id, now(), &EstimateCounter)
+                .stored_at(Sequence::new(number))
+        };
+        (1..=5).map(|number| message(number).meta).collect()
+    }
+
+    fn splice(text: &str, target: u64) -> Splice {
+        let (policy, settings) = (Policy::with_max_tokens(1_000), FlushSettings::for_budget(1_000));
+        let metas = metas();
+        let input = FlushInput::new(&metas, &policy, &settings, now())
+            .with_target(EvictionGoal::tokens(target));
+        let places = |numbers: &[u64]| numbers.iter().copied().map(Sequence::new).collect();
+        // A strategy may name places in any order.
+        let plan = FlushPlan::new(&input, places(&[5]), places(&[3, 2]));
+        let summary = Summary {
+            text: text.into(),
+            summarizer: "model".into(),
+            declined: vec![Declined { summarizer: "other".into(), reason: "status 529".into() }],
+        };
+        let id = MessageId::new(Uuid::from_u128(9));
+        let written = WrittenSummary::new(&summary, id, now(), &policy, &EstimateCounter);
+        let record = FlushRecord {
+            id: Uuid::from_u128(8),
+            strategy: "own".into(),
+            started_at: now(),
+            duration: Duration::from_secs(2),
+        };
+        splice_for(&plan, &input, Generation::new(7), written, record)
+    }
+
+    #[test]
+    fn a_plan_becomes_a_splice_with_a_receipt() {
+        let splice = splice("short", 500);
+        let each = u64::from(metas()[0].tokens);
+        let places =
+            |numbers: &[u64]| numbers.iter().copied().map(Sequence::new).collect::<Vec<_>>();
+        assert_eq!(splice.generation, Generation::new(7));
+        assert_eq!((splice.summarised, splice.evicted), (places(&[2, 3]), places(&[5])));
+        assert_eq!(splice.next_flush_at, None);
+        let receipt = splice.receipt.unwrap();
+        let summary = receipt.summary.unwrap();
+        assert_eq!(summary.sequence, Sequence::new(2));
+        assert_eq!(summary.summarizer, "model");
+        assert_eq!(summary.fallback.as_deref(), Some("other: status 529"));
+        assert_eq!((receipt.messages_before, receipt.messages_after), (5, 3));
+        assert_eq!(receipt.tokens_before, 5 * each);
+        assert_eq!(receipt.tokens_after, 2 * each + u64::from(summary.tokens));
+        assert_eq!(receipt.shortfall, None);
+    }
+
+    #[test]
+    fn without_a_smaller_summary_the_messages_are_evicted_and_counted_as_that() {
+        for text in ["", &"long ".repeat(100)] {
+            let splice = splice(text, 500);
+            assert!(splice.summarised.is_empty());
+            assert_eq!(splice.summary, None);
+            assert_eq!(splice.evicted, [2, 3, 5].map(Sequence::new));
+            let receipt = splice.receipt.unwrap();
+            assert_eq!((receipt.evicted.len(), receipt.summarised.len()), (3, 0));
+            assert_eq!(receipt.summary, None);
+        }
+    }
+
+    #[test]
+    fn a_summary_that_takes_what_it_freed_is_named_as_the_reason() {
+        let each = u64::from(metas()[0].tokens);
+        let shortfall = |target| splice("short", target).receipt.unwrap().shortfall;
+        assert_eq!(shortfall(2 * each), Some(Shortfall::SummaryTooLarge));
+        assert_eq!(shortfall(each), Some(Shortfall::Strategy));
+    }
+}

@@ -8,12 +8,13 @@ use memory_core::{
     Access, Append, Appended, Clear, Counters, Entry, LeaseProof, NewMessage, Role, Splice,
     StoreError, StoreErrorKind, WriteId,
 };
+use memory_flush::flush_due;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::MemoryError;
-use crate::flush::{self, Trigger};
+use crate::flush;
 use crate::instance::{Inner, MemoryInstance};
-use crate::rules::FlushMode;
+use crate::rules::Rules;
 use crate::telemetry::Operation;
 
 /// A batch that is ready to be sent: redacted, classified, counted, and under an id by which the
@@ -77,6 +78,7 @@ impl MemoryInstance {
         let prepared = PreparedAppend { append: append_of(&self.inner, write, messages) };
         let appended = self.send_as_is(&prepared, None).await?;
         self.inner.writers.put_back(write);
+        flush::after(&self.inner, &appended).await;
         Ok(appended)
     }
 
@@ -117,7 +119,9 @@ impl MemoryInstance {
     /// Dropping the future leaves the batch appended or not; sending it again tells.
     pub async fn send(&self, prepared: &PreparedAppend) -> Result<Appended, MemoryError> {
         self.writable("append to")?;
-        self.send_as_is(prepared, None).await
+        let appended = self.send_as_is(prepared, None).await?;
+        flush::after(&self.inner, &appended).await;
+        Ok(appended)
     }
 
     /// Removes all messages and receipts. What was appended is counted as cleared.
@@ -153,26 +157,7 @@ impl MemoryInstance {
         if !appended.outcome.is_duplicate() {
             telemetry.appended(prepared.append.messages.len());
         }
-        self.flush_if_due(&appended).await;
         Ok(appended)
-    }
-
-    /// Decides from the counters that came back, without another read, whether to flush.
-    async fn flush_if_due(&self, appended: &Appended) {
-        let rules = &self.inner.rules;
-        let gate = memory_flush::flush_due(
-            &appended.counters,
-            appended.next_flush_at,
-            &rules.policy,
-            &rules.settings,
-        );
-        match (gate.is_due(), rules.flush_mode) {
-            (false, _) => rules.telemetry.gate_stopped(),
-            (true, FlushMode::Manual) => {}
-            (true, FlushMode::Background) => flush::spawn(&self.inner),
-            // The append has happened; what ails the flush is for `health` to say.
-            (true, FlushMode::Inline) => drop(flush::run(&self.inner, Trigger::Due).await),
-        }
     }
 }
 
@@ -206,6 +191,16 @@ impl Write<'_> {
 }
 
 impl Inner {
+    /// Decides from the counters that came back, without another read, whether a flush is due.
+    pub(crate) fn finds_due(&self, appended: &Appended) -> bool {
+        let Rules { policy, settings, telemetry, .. } = &*self.rules;
+        let due = flush_due(&appended.counters, appended.next_flush_at, policy, settings).is_due();
+        if !due {
+            telemetry.gate_stopped();
+        }
+        due
+    }
+
     /// Redacts, classifies and counts, outside of any lock.
     fn admit<E: Into<Entry>>(
         &self,

@@ -24,7 +24,7 @@ pub struct ManagerBuilder {
     resources: Vec<MemoryResource>,
     extensions: Extensions,
     cached_instances: NonZeroUsize,
-    clock: Clock,
+    clock: Option<Clock>,
     ids: Ids,
 }
 
@@ -38,7 +38,7 @@ impl ManagerBuilder {
             resources: Vec::new(),
             extensions: Extensions::default(),
             cached_instances: NonZeroUsize::new(CACHED_INSTANCES).unwrap_or(NonZeroUsize::MIN),
-            clock: Clock::system(),
+            clock: None,
             ids: Ids::System,
         }
     }
@@ -92,9 +92,10 @@ impl ManagerBuilder {
         self
     }
 
-    /// The clock of created_at, of TTLs and of leases, for tests. Default: [`Clock::system`].
+    /// The clock of `created_at`, of TTLs and of leases. Default: [`Clock::system`] for a file that
+    /// several processes share, [`Clock::anchored`], which never steps, for `memory://`.
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
+        self.clock = Some(clock);
         self
     }
 
@@ -114,9 +115,10 @@ impl ManagerBuilder {
     ///
     /// # Cancel safety
     /// Dropping the future leaves at most an empty database file.
-    pub async fn open(self, url: &str) -> Result<MemoryManager, MemoryError> {
-        let (store, locks) = open::open(url, &self.clock).await?;
-        self.build(store, locks)
+    pub async fn open(mut self, url: &str) -> Result<MemoryManager, MemoryError> {
+        let clock = self.clock.take().unwrap_or_else(|| open::default_clock(url));
+        let (store, locks) = open::open(url, &clock).await?;
+        self.clock(clock).build(store, locks)
     }
 
     /// Uses a store and a lease manager of the caller's.
@@ -135,7 +137,8 @@ impl ManagerBuilder {
             let compiled = Rules::new(resource, &self.extensions, &*store)?;
             rules.insert(id, Arc::new(compiled));
         }
-        let backend = Backend { store, locks, clock: self.clock, ids: self.ids };
+        let clock = self.clock.unwrap_or_default();
+        let backend = Backend { store, locks, clock, ids: self.ids };
         Ok(MemoryManager::new(self.project, rules, backend, self.cached_instances))
     }
 }

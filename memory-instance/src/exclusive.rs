@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use memory_core::{
     Appended, Counters, Cursor, Entry, FencingToken, LeaseProof, Page, StoredMessage,
@@ -9,6 +11,7 @@ use memory_core::{
 use memory_lock::{LeaseScope, LostReason, WithLockError};
 
 use crate::error::MemoryError;
+use crate::flush;
 use crate::instance::{ContextWindow, MemoryInstance};
 
 /// A memory under its lease. Others read, and wait in line to write.
@@ -19,11 +22,14 @@ use crate::instance::{ContextWindow, MemoryInstance};
 pub struct Session {
     memory: MemoryInstance,
     scope: LeaseScope,
+    /// An append of the turn found a flush due.
+    due: Arc<AtomicBool>,
 }
 
 impl MemoryInstance {
     /// Runs a read-modify-write turn under the lease on the memory, which is refreshed until the
-    /// turn ends. Appends of others wait in line meanwhile.
+    /// turn ends. Appends of others wait in line meanwhile. Not reentrant: within the turn write
+    /// through the session; another handle to the same memory would wait for the turn to end.
     ///
     /// ```no_run
     /// # async fn example(memory: memory_instance::MemoryInstance) -> Result<(), Box<dyn std::error::Error>> {
@@ -56,16 +62,24 @@ impl MemoryInstance {
     {
         self.writable("work on").map_err(|error| ExclusiveError::Begin(Box::new(error)))?;
         let inner = &self.inner;
-        let begin = |scope: LeaseScope| async move {
+        let due = Arc::new(AtomicBool::new(false));
+        let session = |scope| Session { memory: self.clone(), scope, due: Arc::clone(&due) };
+        let begin = |scope: LeaseScope| async {
             // Raises the store's newest token before anything is read: a late write of the holder
             // before this one could otherwise land between the read and the write.
             inner.store().claim(&inner.key, scope.proof()).await?;
-            Ok(turn(Session { memory: self.clone(), scope }).await)
+            Ok(turn(session(scope)).await)
         };
         let done = inner.backend.locks.with_lock_refresh(&inner.lease, &inner.rules.lock, begin);
         let begin_failed = |error: MemoryError| ExclusiveError::Begin(Box::new(error));
         match done.await {
-            Ok(Ok(output)) => Ok(output),
+            Ok(Ok(output)) => {
+                // A flush commits while nobody holds the lease, so it waited for the turn to end.
+                if due.load(Ordering::Relaxed) {
+                    flush::when_due(inner).await;
+                }
+                Ok(output)
+            }
             Ok(Err(error)) => Err(begin_failed(MemoryError::Store(error))),
             Err(WithLockError::Acquire(source)) => Err(begin_failed(inner.lock_error(source))),
             Err(WithLockError::Lost { reason, fence, output, .. }) => match output {
@@ -104,7 +118,11 @@ impl Session {
         entries: impl IntoIterator<Item = E>,
     ) -> Result<Appended, MemoryError> {
         let prepared = self.memory.prepare(entries)?;
-        self.memory.send_as_is(&prepared, Some(self.proof())).await
+        let appended = self.memory.send_as_is(&prepared, Some(self.proof())).await?;
+        if self.memory.inner.finds_due(&appended) {
+            self.due.store(true, Ordering::Relaxed);
+        }
+        Ok(appended)
     }
 
     /// Clears the memory under the lease.

@@ -2,12 +2,12 @@
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use memory_core::{
-    FlushReceipt, Head, LeaseProof, MessageMeta, Outline, Splice, StoreErrorKind, StoredMessage,
-    ToolLink, UnitState, Units,
+    Appended, FlushReceipt, Head, LeaseProof, MessageMeta, Outline, Splice, StoreErrorKind,
+    StoredMessage, ToolLink, UnitState, Units,
 };
 use memory_flush::{
     FlushInput, FlushPlan, FlushRecord, SummaryRequest, Timer, WrittenSummary, flush_due,
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::append::Write;
 use crate::error::MemoryError;
 use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
-use crate::rules::Rules;
+use crate::rules::{FlushMode, Rules};
 use crate::telemetry::Operation;
 
 impl MemoryInstance {
@@ -82,8 +82,43 @@ pub(crate) enum Trigger {
     Due,
 }
 
+/// What went wrong with the newest flushes of an instance.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    error: String,
+    /// How many failed in a row.
+    failures: u32,
+    /// Appends begin no flush before this, so that one that cannot work does not run at each append.
+    not_before: Instant,
+}
+
+/// The pause after the first failed flush; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause between failed flushes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Flushes after an append that found it due.
+pub(crate) async fn after(inner: &Arc<Inner>, appended: &Appended) {
+    if inner.finds_due(appended) {
+        when_due(inner).await;
+    }
+}
+
+/// Flushes in the way that the memory is set to.
+pub(crate) async fn when_due(inner: &Arc<Inner>) {
+    if inner.is_in_trouble() {
+        return;
+    }
+    match inner.rules.flush_mode {
+        FlushMode::Manual => {}
+        FlushMode::Background => spawn(inner),
+        // The append has happened; what ails the flush is for `health` to say.
+        FlushMode::Inline => drop(run(inner, Trigger::Due).await),
+    }
+}
+
 /// Begins a flush in a task of its own, unless one of this instance is under way.
-pub(crate) fn spawn(inner: &Arc<Inner>) {
+fn spawn(inner: &Arc<Inner>) {
     if inner.flushing.swap(true, Ordering::AcqRel) {
         return;
     }
@@ -115,24 +150,41 @@ pub(crate) async fn run(
     let done = inner.run_locked(trigger).await;
     let telemetry = &inner.rules.telemetry;
     telemetry.took(Operation::Flush, started.elapsed());
-    let failed = match &done {
+    match &done {
         Ok(receipt) => {
             if let Some(receipt) = receipt {
                 telemetry.flushed(receipt);
             }
-            None
+            *inner.trouble() = None;
         }
         Err(error) => {
             telemetry.flush_failed();
             tracing::warn!(key = %inner.key, error = %error, "flush failed");
-            Some(error.chain())
+            let mut trouble = inner.trouble();
+            let failures = trouble.as_ref().map_or(0, |trouble| trouble.failures);
+            let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(6)).min(LONGEST_PAUSE);
+            let not_before = Instant::now() + pause;
+            let error = error.chain();
+            *trouble = Some(Trouble { error, failures: failures.saturating_add(1), not_before });
         }
-    };
-    *inner.flush_error.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+    }
     done
 }
 
 impl Inner {
+    fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.flush_trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_in_trouble(&self) -> bool {
+        self.trouble().as_ref().is_some_and(|trouble| Instant::now() < trouble.not_before)
+    }
+
+    /// Why the newest flush of this instance failed, if it did.
+    pub(crate) fn flush_error(&self) -> Option<String> {
+        self.trouble().as_ref().map(|trouble| trouble.error.clone())
+    }
+
     fn is_due(&self, head: &Head) -> bool {
         let Rules { policy, settings, .. } = &*self.rules;
         flush_due(&head.counters, head.next_flush_at, policy, settings).is_due()

@@ -1,7 +1,6 @@
 //! The report on a memory.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 
 use memory_core::{
     ContentType, LeaseHealth, Lifetime, MemoryHealth, Outline, Priority, Tally, UnitState, Units,
@@ -57,7 +56,7 @@ impl Inner {
             telemetry.priority(*priority, *tally);
         }
         telemetry.lock_refreshed(locks.stats().refreshed);
-        let flush_error = self.flush_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let flush_error = self.flush_error();
         let (policy, counters) = (&self.rules.policy, &outline.head.counters);
         let verdict = self.verdict(&outline, &census, flush_error.as_deref());
         #[expect(clippy::cast_precision_loss, reason = "a share for people to read")]

@@ -15,6 +15,7 @@ use memory_lock::{Clock, LockKey, LockManager};
 use tokio::time::Instant;
 
 use crate::error::MemoryError;
+use crate::flush::Trouble;
 use crate::ids::Ids;
 use crate::rules::Rules;
 use crate::telemetry::Operation;
@@ -50,8 +51,8 @@ pub(crate) struct Inner {
     pub(crate) writers: Writers,
     /// A flush of this instance is under way.
     pub(crate) flushing: AtomicBool,
-    /// Why the newest flush of this instance failed, if it did.
-    pub(crate) flush_error: Mutex<Option<String>>,
+    /// What went wrong with the newest flushes of this instance, if anything.
+    pub(crate) flush_trouble: Mutex<Option<Trouble>>,
 }
 
 /// What all instances of one store share.

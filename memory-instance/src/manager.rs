@@ -153,7 +153,7 @@ impl MemoryManager {
                 backend: Arc::clone(&self.shared.backend),
                 writers: Writers::default(),
                 flushing: AtomicBool::new(false),
-                flush_error: Mutex::new(None),
+                flush_trouble: Mutex::new(None),
             }))
         })?;
         Ok(MemoryInstance { inner, mode: Mode::ReadWrite })

@@ -8,6 +8,12 @@ use memory_lock::{Clock, InProcessLock, LockManager};
 
 use crate::error::MemoryError;
 
+/// The clock that the processes which share a store must agree on; one that nobody shares need not
+/// follow the steps of the wall clock.
+pub(crate) fn default_clock(url: &str) -> Clock {
+    if url.starts_with("memory://") { Clock::anchored() } else { Clock::system() }
+}
+
 /// Opens the store and the leases that a URL names.
 pub(crate) async fn open(
     url: &str,

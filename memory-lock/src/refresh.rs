@@ -163,7 +163,8 @@ impl Refresher {
         for owner in due {
             if let Some(held) = state.held.get_mut(&owner) {
                 held.attempt_at = None;
-                let batch = if held.failures == 0 { &mut well } else { &mut late };
+                let is_well = until(held.hold.deadline()) / 4 >= ATTEMPT;
+                let batch = if is_well { &mut well } else { &mut late };
                 batch.push(Arc::clone(&held.hold));
             }
         }

@@ -139,6 +139,7 @@ async fn who_gives_up_in_line_is_skipped() {
     let hasty = LockOptions::new().with_wait_timeout(ms(5));
     let error = manager.lock(&key("k"), &hasty).await.unwrap_err();
     assert!(matches!(error.kind(), LockErrorKind::WaitTimeout { .. }));
+    assert_eq!(manager.waiting(&key("k")), 0);
     let next = tokio::spawn({
         let manager = manager.clone();
         async move { manager.lock(&key("k"), &patient()).await.unwrap().fence() }

@@ -232,14 +232,39 @@ async fn many_leases_are_refreshed_together() {
 async fn a_lease_in_need_does_not_shorten_the_time_of_those_that_are_well() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
-    let short = LockOptions::new().with_ttl(ms(200));
-    let a = manager.lock(&key("a"), &LockOptions::new()).await.unwrap();
-    backend.always(LockOperation::Renew, Fault::LateReply(ms(900)));
-    tokio::time::sleep(ms(14_800)).await;
-    let b = manager.lock(&key("b"), &short).await.unwrap();
-    assert_eq!(b.lost().await, LostReason::Expired);
-    tokio::time::sleep(secs(60)).await;
-    assert!(a.ensure_held().is_ok());
+    let begun = Instant::now();
+    let mut well = Vec::new();
+    for n in 0..40 {
+        well.push(manager.lock(&key(&format!("k{n}")), &LockOptions::new()).await.unwrap());
+        tokio::time::sleep(ms(25)).await;
+    }
+    // Its answers may take a quarter of a second, those of the others two seconds.
+    backend.always(LockOperation::Renew, Fault::LateReply(ms(300)));
+    tokio::time::sleep_until(begun + secs(14)).await;
+    let hurried = LockOptions::new().with_ttl(secs(2));
+    let hurried = manager.lock(&key("hurried"), &hurried).await.unwrap();
+    assert_eq!(hurried.lost().await, LostReason::Expired);
+    tokio::time::sleep_until(begun + secs(18)).await;
+    for (n, guard) in (0..).zip(&well) {
+        // With their first attempt, which may be early to go together with another.
+        let due = begun + ms(25 * n) + secs(15) + LEASE;
+        assert!((due - ms(52)..=due + ms(2)).contains(&guard.deadline()), "lease {n}");
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_answered_behind_the_deadline_does_not_revive_the_lease() {
+    let backend = FaultyBackend::new();
+    let options = LockOptions::new().with_ttl(ms(400)).with_refresh_interval(ms(200));
+    let guard = backend.manager().lock(&key("k"), &options).await.unwrap();
+    backend.next(LockOperation::Renew, Fault::LateReply(ms(100)));
+    while backend.calls(LockOperation::Renew).is_empty() {
+        tokio::time::sleep(ms(1)).await;
+    }
+    // The answer comes meanwhile, and would move the deadline on to some 590 ms.
+    block(ms(260));
+    tokio::time::sleep(ms(5)).await;
+    assert_eq!(guard.ensure_held().unwrap_err().reason, LostReason::Expired);
 }
 
 #[tokio::test(start_paused = true)]
@@ -297,11 +322,11 @@ async fn work_that_ends_late_is_ok_only_if_its_release_proves_it() {
 async fn work_that_blocks_its_thread_is_refreshed_all_the_same() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
-    let options = LockOptions::new().with_ttl(ms(400)).with_refresh_interval(ms(100));
+    let options = LockOptions::new().with_ttl(ms(800)).with_refresh_interval(ms(100));
     let task = tokio::spawn({
         let manager = manager.clone();
         async move {
-            let work = async |_| block(ms(1_200));
+            let work = async |_| block(ms(1_800));
             manager.with_lock_refresh(&key("k"), &options, work).await
         }
     });

@@ -31,6 +31,8 @@ on_every_backend![
     two_flushes_at_once_do_the_work_once,
     a_flush_by_hand_of_a_small_memory_has_nothing_to_do,
     what_is_appended_during_a_flush_survives_it,
+    a_flush_that_fails_is_not_tried_again_at_every_append,
+    a_turn_that_makes_a_flush_due_does_not_wait_for_it,
 ];
 
 async fn fill(memory: &MemoryInstance, count: usize) {
@@ -257,9 +259,9 @@ async fn summaries_do_not_pile_up(on: On) {
     assert!(text.contains("message number 0000"), "the beginning is still told: {text}");
 }
 
-/// Evicts the first message, whatever it is.
-#[derive(Debug)]
-struct Careless;
+/// Evicts the first message, whatever it is, and counts how often it is asked.
+#[derive(Debug, Default)]
+struct Careless(AtomicU64);
 
 impl FlushStrategy for Careless {
     fn name(&self) -> &str {
@@ -267,6 +269,7 @@ impl FlushStrategy for Careless {
     }
 
     fn plan(&self, input: &FlushInput<'_>) -> FlushPlan {
+        self.0.fetch_add(1, Ordering::SeqCst);
         let first = input.metas.iter().take(1).map(|meta| meta.sequence).collect();
         FlushPlan::new(input, first, Vec::new())
     }
@@ -275,7 +278,7 @@ impl FlushStrategy for Careless {
 async fn a_strategy_of_ones_own_is_held_to_the_promises(on: On) {
     let mut resource = MemoryResource::new("m", 1_000);
     resource.flushing_strategy.kind = Some("careless".into());
-    let builder = with(resource).strategy(Arc::new(Careless)).flush_mode(FlushMode::Manual);
+    let builder = with(resource).strategy(Arc::<Careless>::default()).flush_mode(FlushMode::Manual);
     let world = on.world(builder).await;
     let memory = world.memory();
     memory.append(Message::system("keep me")).await.unwrap();
@@ -360,4 +363,37 @@ async fn what_is_appended_during_a_flush_survives_it(on: On) {
     assert_eq!(texts[texts.len() - 2..], ["late one", "late two"]);
     assert_eq!(receipt.messages_after as usize + 2, texts.len());
     checked(&memory, &world.manager).await;
+}
+
+async fn a_flush_that_fails_is_not_tried_again_at_every_append(on: On) {
+    let mut resource = MemoryResource::new("m", 1_000);
+    resource.flushing_strategy.kind = Some("careless".into());
+    let careless = Arc::<Careless>::default();
+    let builder = with(resource).strategy(careless.clone()).flush_mode(FlushMode::Inline);
+    let world = on.world(builder).await;
+    let memory = world.memory();
+    memory.append(Message::system("keep me")).await.unwrap();
+    fill(&memory, 400).await;
+    assert_eq!(careless.0.load(Ordering::SeqCst), 1, "it fails once, and then there is a pause");
+    tokio::time::advance(Duration::from_secs(2)).await;
+    fill(&memory, 10).await;
+    assert_eq!(careless.0.load(Ordering::SeqCst), 2, "it is tried again after the pause");
+    assert_eq!(memory.len().await.unwrap(), 411, "no append is lost over it");
+    let verdict = memory.health().await.unwrap().verdict;
+    assert!(matches!(verdict, Verdict::Degraded { .. }), "{verdict:?}");
+}
+
+async fn a_turn_that_makes_a_flush_due_does_not_wait_for_it(on: On) {
+    let world = on.world(with(hybrid(1_000)).flush_mode(FlushMode::Inline)).await;
+    let memory = world.memory();
+    let begun = Instant::now();
+    let turn = |session: memory_instance::Session| async move {
+        for number in 0..200 {
+            session.append(Message::user(format!("message number {number}"))).await.unwrap();
+        }
+        session.messages().await.unwrap().len()
+    };
+    assert_eq!(memory.exclusive(turn).await.unwrap(), 200, "nothing changes under a turn");
+    assert!(begun.elapsed() < Duration::from_secs(1), "it took {:?}", begun.elapsed());
+    assert!(memory.token_count().await.unwrap() < 800, "the flush came after the turn");
 }

@@ -9,15 +9,15 @@ use memory_core::{
 };
 use uuid::Uuid;
 
-pub fn key(name: &str) -> MemoryKey {
+pub(crate) fn key(name: &str) -> MemoryKey {
     MemoryKey::new("tests", "sqlite", name).unwrap()
 }
 
-pub fn write(writer: u128, number: u64) -> WriteId {
+pub(crate) fn write(writer: u128, number: u64) -> WriteId {
     WriterId::new(writer).write(number)
 }
 
-pub fn message(text: &str) -> NewMessage {
+pub(crate) fn message(text: &str) -> NewMessage {
     NewMessage {
         id: MessageId::new(Uuid::from_u128(text.len() as u128)),
         message: Message::user(text),
@@ -28,12 +28,12 @@ pub fn message(text: &str) -> NewMessage {
     }
 }
 
-pub fn batch<T: AsRef<str>>(write: WriteId, texts: &[T]) -> Append {
+pub(crate) fn batch<T: AsRef<str>>(write: WriteId, texts: &[T]) -> Append {
     let messages = texts.iter().map(|text| message(text.as_ref())).collect();
     Append { write, messages, access: Access::OPEN, ttl: None }
 }
 
-pub async fn append(
+pub(crate) async fn append(
     store: &dyn MemoryStore,
     key: &MemoryKey,
     write: WriteId,
@@ -42,13 +42,13 @@ pub async fn append(
     store.append(key, batch(write, texts)).await
 }
 
-pub async fn texts(store: &dyn MemoryStore, key: &MemoryKey) -> Vec<String> {
+pub(crate) async fn texts(store: &dyn MemoryStore, key: &MemoryKey) -> Vec<String> {
     let page = store.read(key, Read::default()).await.unwrap();
     assert!(!page.more);
     page.messages.iter().map(|message| message.message.text().into_owned()).collect()
 }
 
-pub async fn checked_outline(store: &dyn MemoryStore, key: &MemoryKey) -> Outline {
+pub(crate) async fn checked_outline(store: &dyn MemoryStore, key: &MemoryKey) -> Outline {
     let outline = store.outline(key).await.unwrap();
     assert_counters(&outline);
     assert_eq!(store.head(key).await.unwrap(), outline.head);

@@ -1,0 +1,128 @@
+//! What a closed file holds, and how large it grows.
+
+mod support;
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use memory_core::{
+    Append, Durability, LeaseDomain, MemoryStore, Outline, Read, Sequence, Splice,
+};
+use memory_lock::Clock;
+use memory_store_sqlite::{SqliteConfig, SqliteStore};
+use support::{append, batch, checked_outline, key, texts, write};
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart_and_the_log_is_gone() {
+    for durability in [Durability::Disk, Durability::Process] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("memory.db");
+        let config = SqliteConfig::new(&file).with_durability(durability);
+        let store = SqliteStore::open(config.clone()).await.unwrap();
+        assert_eq!(store.durability(), durability);
+        append(&store, &key("k"), write(1, 1), &["one", "two", "three"]).await.unwrap();
+        let generation = store.head(&key("k")).await.unwrap().generation;
+        let splice = Splice { evicted: vec![Sequence::new(2)], ..Splice::new(generation) };
+        store.splice(&key("k"), splice).await.unwrap();
+        let before = checked_outline(&store, &key("k")).await;
+        let domain = store.lease_domain().cloned();
+        assert!(store.size_bytes().unwrap() > 4_096);
+        drop(store);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the file is left");
+
+        let store = SqliteStore::open(config).await.unwrap();
+        assert_eq!(store.path(), file);
+        assert_eq!(store.lease_domain().cloned(), domain);
+        assert_eq!(checked_outline(&store, &key("k")).await, before);
+        let again = append(&store, &key("k"), write(1, 1), &["one", "two", "three"]).await.unwrap();
+        assert!(again.outcome.is_duplicate());
+        let next = append(&store, &key("k"), write(1, 2), &["four"]).await.unwrap();
+        assert_eq!(next.outcome.first(), Some(Sequence::new(4)));
+        assert_eq!(texts(&store, &key("k")).await, ["one", "three", "four"]);
+    }
+}
+
+#[tokio::test]
+async fn two_ways_to_name_one_file_are_one_lease_domain() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("memory.db")).await.unwrap();
+    let other = folder.path().join("..").join(folder.path().file_name().unwrap()).join("memory.db");
+    let other = SqliteStore::open(other).await.unwrap();
+    assert_eq!(store.lease_domain(), other.lease_domain());
+    assert!(store.lease_domain().map(LeaseDomain::as_str).unwrap().starts_with("sqlite:/"));
+    append(&store, &key("k"), write(1, 1), &["seen by both"]).await.unwrap();
+    assert_eq!(texts(&other, &key("k")).await, ["seen by both"]);
+}
+
+#[tokio::test]
+async fn the_log_does_not_grow_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("memory.db");
+    let config = SqliteConfig::new(&file).with_durability(Durability::Process);
+    let store = SqliteStore::open(config).await.unwrap();
+    let text = "x".repeat(20_000);
+    for number in 1..=2_000 {
+        append(&store, &key("k"), write(1, number), &[&text]).await.unwrap();
+        if number % 100 == 0 {
+            // Readers come and go.
+            let read = Read { after: None, limit: NonZeroUsize::new(3) };
+            store.read(&key("k"), read).await.unwrap();
+        }
+    }
+    let log = folder.path().join("memory.db-wal").metadata().unwrap().len();
+    assert!(log < 20 << 20, "{log} bytes of log after 40 MB of messages");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rows_of_an_expired_memory_are_removed_by_its_next_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("memory.db");
+    let config = SqliteConfig::new(&file).with_clock(Clock::tokio());
+    let store = SqliteStore::open(config).await.unwrap();
+    let ttl = Some(Duration::from_secs(60));
+    for writer in 0..40 {
+        let append = Append { ttl, ..batch(write(writer, 1), &["old", "older"]) };
+        store.append(&key("k"), append).await.unwrap();
+    }
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert_eq!(store.outline(&key("k")).await.unwrap(), Outline::default());
+    append(&store, &key("k"), write(0, 1), &["new"]).await.unwrap();
+    assert_eq!(texts(&store, &key("k")).await, ["new"]);
+    checked_outline(&store, &key("k")).await;
+    drop(store);
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    let count = |table: &str| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        connection.query_row(&sql, (), |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!((count("message"), count("writer")), (1, 0));
+}
+
+#[tokio::test]
+async fn long_reads_see_one_snapshot_while_others_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = SqliteConfig::new(folder.path().join("memory.db")).with_readers(0);
+    let store = SqliteStore::open(config).await.unwrap();
+    let k = key("k");
+    for number in 1..=30 {
+        append(&store, &k, write(1, number), &["x"; 20]).await.unwrap();
+    }
+    let reading = async {
+        for _ in 0..20 {
+            let outline = checked_outline_of(&store).await;
+            assert_eq!(outline.metas.len() % 20, 0);
+        }
+    };
+    let writing = async {
+        for number in 31..=60 {
+            append(&store, &k, write(1, number), &["x"; 20]).await.unwrap();
+        }
+    };
+    tokio::join!(reading, writing);
+}
+
+async fn checked_outline_of(store: &SqliteStore) -> Outline {
+    let outline = store.outline(&key("k")).await.unwrap();
+    memory_core::conformance::assert_counters(&outline);
+    outline
+}
