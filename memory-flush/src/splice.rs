@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn without_a_smaller_summary_the_messages_are_evicted_and_counted_as_that() {
-        for text in ["", &"long ".repeat(100)] {
+        for text in ["", &"long ".repeat(1_000)] {
             let splice = splice(text, 500);
             assert!(splice.summarised.is_empty());
             assert_eq!(splice.summary, None);

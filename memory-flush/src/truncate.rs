@@ -160,11 +160,13 @@ mod tests {
                 text.len()
             }
         }
-        let counter = Metered::default();
         let text = "a".repeat(1_000_000);
-        let cut = truncate_to_tokens(&text, 500, &counter);
-        assert_eq!(cut.len(), 500);
-        let counted = counter.0.into_inner();
-        assert!(counted < 2 * text.len() + 100_000, "{counted} bytes were counted");
+        // The whole text once, and then beginnings in the order of the limit.
+        for (limit, most) in [(500, 1_050_000), (50_000, 4_000_000)] {
+            let counter = Metered::default();
+            assert_eq!(truncate_to_tokens(&text, limit, &counter).len() as u64, limit);
+            let counted = counter.0.into_inner();
+            assert!(counted < most, "{counted} bytes were counted");
+        }
     }
 }

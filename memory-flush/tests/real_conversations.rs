@@ -1,5 +1,12 @@
 //! Recorded conversations of agents that use tools, flushed and cut to size in many ways.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests may panic, and say what they skipped"
+)]
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};

@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Splice { splice: Box<Splice>, summary: Option<Encoded> },
     Clear(Clear),
     Claim(LeaseProof),
+    /// Removes what is left of the memory if its TTL has run out.
+    Expire,
 }
 
 /// What a write that was not refused answers.
@@ -31,7 +33,7 @@ pub(crate) enum Command {
 pub(crate) enum Answer {
     Appended(Appended),
     Counters(Counters),
-    Claimed,
+    Done,
 }
 
 impl Command {
@@ -41,6 +43,7 @@ impl Command {
             Self::Splice { .. } => "flush",
             Self::Clear(_) => "clear",
             Self::Claim(_) => "claim",
+            Self::Expire => "remove expired",
         }
     }
 
@@ -49,7 +52,7 @@ impl Command {
         match self {
             Self::Append { encoded, .. } => encoded.iter().map(|m| m.body.len() + 64).sum(),
             Self::Splice { splice, .. } => 64 * places(splice),
-            Self::Clear(_) | Self::Claim(_) => 0,
+            Self::Clear(_) | Self::Claim(_) | Self::Expire => 0,
         }
     }
 
@@ -59,7 +62,7 @@ impl Command {
             Self::Append { .. } => self.bytes() <= 256 << 10,
             Self::Splice { splice, .. } => places(splice) <= 64,
             Self::Claim(_) => true,
-            Self::Clear(_) => false,
+            Self::Clear(_) | Self::Expire => false,
         }
     }
 }
@@ -111,7 +114,8 @@ impl<'c> Batch<'c> {
                 step.splice(splice, summary.as_ref()).map(Answer::Counters)
             }
             Command::Clear(clear) => step.clear(clear).map(Answer::Counters),
-            Command::Claim(lease) => step.claim(*lease).map(|()| Answer::Claimed),
+            Command::Claim(lease) => step.claim(*lease).map(|()| Answer::Done),
+            Command::Expire => step.expire().map(|()| Answer::Done),
         }
     }
 
@@ -259,6 +263,15 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// The memory still reads as one that was never written; its row stays for the fences.
+    fn expire(&mut self) -> Result<(), Fault> {
+        if self.loaded.leftovers {
+            self.begin()?;
+            self.loaded.row.head.expires_at = Some(Timestamp::UNIX_EPOCH);
+        }
+        Ok(())
+    }
+
     const fn head(&self) -> &memory_core::Head {
         &self.loaded.row.head
     }
@@ -348,6 +361,9 @@ impl Step<'_> {
                 .prepare_cached("DELETE FROM writer WHERE memory = ?1")?
                 .execute([self.loaded.row.id])?;
             self.loaded.leftovers = false;
+        }
+        if !self.loaded.row.is_alive(self.now) {
+            self.loaded.row.head.expires_at = None;
         }
         self.loaded.row.head.version += 1;
         self.loaded.changed = true;

@@ -61,7 +61,7 @@ impl Readers {
         let this = Arc::clone(self);
         let done = match runtime {
             Some(runtime) => {
-                // The semaphore is never closed.
+                // Closed only when the store is dropped, and nobody calls it any more.
                 let permit = Arc::clone(&self.long).acquire_owned().await;
                 let task = runtime.spawn_blocking(move || {
                     let _permit = permit;
@@ -76,6 +76,12 @@ impl Readers {
             None => self.attempt_patiently(&read),
         };
         done.map_err(|fault| fault.to_error(operation, self.config.path()))
+    }
+
+    pub(crate) fn close(&self) {
+        self.long.close();
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(idle);
     }
 
     /// Tries again while another process keeps the file from being read at all, as it does while it

@@ -12,6 +12,7 @@ use crate::codec::{self, HeadRow, META_COLUMNS, SELECT_HEAD, int};
 use crate::commands::bad_head;
 use crate::error::Fault;
 use crate::readers::View;
+use crate::schema::SEQUENCE_BITS;
 
 /// The row of a memory that is there and alive.
 fn live(view: &View<'_>, key: &MemoryKey) -> Result<Option<HeadRow>, Fault> {
@@ -147,6 +148,26 @@ pub(crate) fn receipts(
         })?);
     }
     Ok(Some(receipts))
+}
+
+/// Memories whose TTL has run out and whose rows are still there.
+pub(crate) fn expired(
+    view: &View<'_>,
+    limit: NonZeroUsize,
+) -> Result<Option<Vec<MemoryKey>>, Fault> {
+    if view.brief {
+        return Ok(None);
+    }
+    let mut select = view.connection.prepare_cached(
+        "SELECT key FROM memory WHERE expires_at <= ?1 AND
+         EXISTS (SELECT 1 FROM message WHERE place BETWEEN memory.id << ?2 AND (memory.id + 1) << ?2)
+         LIMIT ?3",
+    )?;
+    let limit = i64::try_from(limit.get()).unwrap_or(i64::MAX);
+    let keys = select.query_map(params![int(view.now), SEQUENCE_BITS, limit], |row| {
+        Ok(row.get_ref(0)?.as_str()?.parse().ok())
+    })?;
+    Ok(Some(keys.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect()))
 }
 
 pub(crate) fn keys(

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,10 +24,8 @@ use crate::writer::Writer;
 /// Memories in a SQLite file, shared by all processes of one machine that open it.
 ///
 /// Leases of [`SqliteLock`](memory_lock::SqliteLock) on the same file are checked within each write.
-#[derive(Debug)]
 pub struct SqliteStore {
     config: SqliteConfig,
-    // Before the writer, which is then the last connection to close and folds the log into the file.
     readers: Arc<Readers>,
     writer: Arc<Writer>,
     domain: LeaseDomain,
@@ -90,12 +89,44 @@ impl SqliteStore {
         Ok(file.len() + log)
     }
 
+    /// Frees the room of memories whose TTL has run out, at most so many; tells how many it were. A
+    /// memory that is written again does not need it, so this is for those that are never again.
+    ///
+    /// # Errors
+    /// As an append.
+    ///
+    /// # Cancel safety
+    /// Each memory is removed as a whole or not at all.
+    pub async fn remove_expired(&self, most: NonZeroUsize) -> Result<usize, StoreError> {
+        let expired = move |view: &View<'_>| reads::expired(view, most);
+        let keys = self.readers.run("remove expired", expired).await?;
+        for key in &keys {
+            self.writer.submit(key, Command::Expire).await?;
+        }
+        Ok(keys.len())
+    }
+
     async fn count(&self, key: &MemoryKey, command: Command) -> Result<Counters, StoreError> {
         let operation = command.operation();
         match self.writer.submit(key, command).await? {
             Answer::Counters(counters) => Ok(counters),
-            Answer::Appended(_) | Answer::Claimed => Err(mismatch(operation, key)),
+            Answer::Appended(_) | Answer::Done => Err(mismatch(operation, key)),
         }
+    }
+}
+
+impl Drop for SqliteStore {
+    /// Closes the file; the last process to do so folds the log into it. Waits for a write of a
+    /// caller that has gone, for some milliseconds as a rule.
+    fn drop(&mut self) {
+        self.readers.close();
+        self.writer.close();
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
@@ -121,7 +152,7 @@ impl MemoryStore for SqliteStore {
             .map_err(refuse)?;
         match self.writer.submit(key, Command::Append { append, encoded }).await? {
             Answer::Appended(appended) => Ok(appended),
-            Answer::Counters(_) | Answer::Claimed => Err(mismatch("append to", key)),
+            Answer::Counters(_) | Answer::Done => Err(mismatch("append to", key)),
         }
     }
 

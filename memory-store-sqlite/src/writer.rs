@@ -8,6 +8,8 @@
 //! reasons: it ends with its work, it sees the runtime's clock (a paused one does not run ahead while
 //! it works), and a store that writes nothing costs nothing.
 
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::collections::VecDeque;
@@ -26,12 +28,15 @@ use crate::config::SqliteConfig;
 /// A commit that takes longer would block the calling thread for too long.
 const FAST_COMMIT: Duration = Duration::from_millis(1);
 
+/// How long dropping a store waits for a transaction under way.
+const LONGEST_CLOSE: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub(crate) struct Writer {
     config: SqliteConfig,
     state: Mutex<State>,
-    /// A write has arrived while the runner was waiting for one.
-    arrived: Condvar,
+    /// A write has arrived, or the connection is back, or the store closes.
+    changed: Condvar,
 }
 
 #[derive(Debug)]
@@ -40,6 +45,8 @@ struct State {
     parked: Option<Slot>,
     waiting: VecDeque<Job>,
     tickets: u64,
+    /// The store is being dropped: whoever has the turn gives it back as soon as nothing waits.
+    closing: bool,
     /// A moving average of what a transaction takes.
     commit: Duration,
 }
@@ -63,9 +70,10 @@ impl Writer {
             parked: Some(Slot(Some(connection))),
             waiting: VecDeque::new(),
             tickets: 0,
+            closing: false,
             commit: Duration::ZERO,
         };
-        Self { config, state: Mutex::new(state), arrived: Condvar::new() }
+        Self { config, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Has the command applied, after all commands that were submitted before.
@@ -94,6 +102,21 @@ impl Writer {
         })
     }
 
+    /// Closes the connection. Waits for the end of a transaction under way (of a caller that has
+    /// gone), so that nothing touches the file after the store was dropped.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closing = true;
+        self.changed.notify_all();
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(state, LONGEST_CLOSE, |state| state.parked.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        let slot = state.parked.take();
+        drop(state);
+        drop(slot);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is whole between any two of its statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -114,7 +137,7 @@ impl Writer {
         drop(state);
         match turn {
             Some(turn) => turn.hand_to_runner(),
-            None => self.arrived.notify_one(),
+            None => self.changed.notify_one(),
         }
         (Waiting { writer: self, ticket, reply: receiver }, alone)
     }

@@ -207,7 +207,8 @@ async fn writes_wait_for_another_process_that_holds_the_lock_and_reads_do_not() 
     let store = Arc::new(SqliteStore::open(file.as_path()).await.unwrap());
     append(&*store, &key("k"), write(1, 1), &["before"]).await.unwrap();
     let mut child = spawn("hold", &file, 0);
-    assert!(lines(&mut child).any(|line| line.ends_with("held")));
+    let mut said = lines(&mut child);
+    assert!(said.any(|line| line.ends_with("held")));
 
     let waiting: Vec<_> = (0..20_u128)
         .map(|writer| {
@@ -226,6 +227,7 @@ async fn writes_wait_for_another_process_that_holds_the_lock_and_reads_do_not() 
     for task in waiting {
         task.await.unwrap().unwrap();
     }
+    said.for_each(drop);
     assert!(child.wait().unwrap().success());
     assert_eq!(texts(&*store, &key("k")).await.len(), 21);
 }
@@ -238,7 +240,8 @@ async fn a_lock_held_for_longer_than_the_operation_timeout_is_an_error_that_chan
     let store = SqliteStore::open(config).await.unwrap();
     append(&store, &key("k"), write(1, 1), &["before"]).await.unwrap();
     let mut child = spawn("hold", &file, 0);
-    assert!(lines(&mut child).any(|line| line.ends_with("held")));
+    let mut said = lines(&mut child);
+    assert!(said.any(|line| line.ends_with("held")));
 
     let error = append(&store, &key("k"), write(1, 2), &["late"]).await.unwrap_err();
     assert!(matches!(error.kind(), StoreErrorKind::Unavailable(_)));
@@ -253,6 +256,7 @@ async fn a_lock_held_for_longer_than_the_operation_timeout_is_an_error_that_chan
         )
     );
     drop(child.stdin.take());
+    said.for_each(drop);
     child.wait().unwrap();
     append(&store, &key("k"), write(1, 2), &["late"]).await.unwrap();
     assert_eq!(texts(&store, &key("k")).await, ["before", "late"]);

@@ -98,6 +98,37 @@ async fn the_rows_of_an_expired_memory_are_removed_by_its_next_write() {
     assert_eq!((count("message"), count("writer")), (1, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_room_of_expired_memories_can_be_freed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("memory.db");
+    let config = SqliteConfig::new(&file).with_clock(Clock::tokio());
+    let store = SqliteStore::open(config).await.unwrap();
+    let ttl = Some(Duration::from_secs(60));
+    for name in ["a", "b", "c"] {
+        let append = Append { ttl, ..batch(write(1, 1), &["old", "older"]) };
+        store.append(&key(name), append).await.unwrap();
+    }
+    append(&store, &key("d"), write(1, 1), &["for ever"]).await.unwrap();
+    let most = |most| NonZeroUsize::new(most).unwrap();
+    assert_eq!(store.remove_expired(most(9)).await.unwrap(), 0);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert_eq!(store.remove_expired(most(2)).await.unwrap(), 2);
+    assert_eq!(store.remove_expired(most(2)).await.unwrap(), 1);
+    assert_eq!(store.remove_expired(most(2)).await.unwrap(), 0);
+    assert_eq!(store.outline(&key("a")).await.unwrap(), Outline::default());
+    assert_eq!(texts(&store, &key("d")).await, ["for ever"]);
+    // Removed or not, it begins anew in the same way.
+    let first = append(&store, &key("a"), write(1, 1), &["new"]).await.unwrap();
+    assert_eq!(first.outcome.first(), Some(Sequence::new(1)));
+    assert!(!first.outcome.is_duplicate());
+    checked_outline(&store, &key("a")).await;
+    drop(store);
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    let count = connection.query_row("SELECT count(*) FROM message", (), |row| row.get::<_, i64>(0));
+    assert_eq!(count.unwrap(), 2);
+}
+
 #[tokio::test]
 async fn long_reads_see_one_snapshot_while_others_write() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use memory_core::{MemoryResource, Message};
-use memory_instance::{ExclusiveError, Session};
+use memory_instance::{ExclusiveError, MemoryInstance, Session};
 use memory_lock::LostReason;
 use tokio::sync::oneshot;
 
@@ -15,6 +15,7 @@ on_every_backend![
     turns_do_not_overlap_and_lose_no_update,
     an_append_waits_in_line_for_a_turn,
     a_stale_writer_is_fenced_off_and_says_so,
+    a_stale_writer_is_fenced_off_before_the_next_holder_has_written,
     a_turn_that_is_dropped_frees_the_lease_at_once,
     a_turn_that_panics_frees_the_lease_at_once,
     a_long_turn_keeps_its_lease,
@@ -122,6 +123,39 @@ async fn a_stale_writer_is_fenced_off_and_says_so(on: On) {
     assert!(stale.clear().await.unwrap_err().is_fenced());
     assert_eq!(checked(&memory, &world.manager).await, before, "the data is untouched");
     assert_eq!(texts(&memory).await, ["before", "in time", "newer"]);
+}
+
+/// Hands the session of a turn out to code that does not notice that time passes.
+async fn stale_session(memory: &MemoryInstance) -> Session {
+    let (hand_out, handed_out) = oneshot::channel();
+    let holder = memory.clone();
+    tokio::spawn(async move {
+        let turn = |session: Session| async move {
+            hand_out.send(session).unwrap();
+            std::future::pending::<()>().await;
+        };
+        holder.exclusive(turn).await
+    });
+    let stale = handed_out.await.unwrap();
+    // The whole process stands still for longer than the lease: nothing refreshes it.
+    tokio::time::advance(Duration::from_secs(31)).await;
+    stale
+}
+
+async fn a_stale_writer_is_fenced_off_before_the_next_holder_has_written(on: On) {
+    let world = on.world(with(resource())).await;
+    let memory = world.memory();
+    memory.append(Message::user("before")).await.unwrap();
+    let stale = stale_session(&memory).await;
+    let turn = |session: Session| async move {
+        let read = session.messages().await.unwrap().len();
+        // A late write that landed here would not be in what this turn has read.
+        let refused = stale.append(Message::user("late")).await.unwrap_err();
+        assert!(refused.is_fenced(), "{refused}");
+        session.append(Message::user(format!("I read {read}"))).await.unwrap();
+    };
+    memory.exclusive(turn).await.unwrap();
+    assert_eq!(texts(&memory).await, ["before", "I read 1"]);
 }
 
 async fn a_turn_that_is_dropped_frees_the_lease_at_once(on: On) {

@@ -11,6 +11,8 @@ mod cancel;
 #[cfg(test)]
 mod exclusive;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod flush;
 #[cfg(test)]
 mod isolation;

@@ -103,18 +103,18 @@ impl Turn {
     fn give_back(&mut self) -> bool {
         let mut state = self.writer.lock();
         if state.waiting.is_empty() {
-            state.parked = self.slot.take();
+            self.writer.park(&mut state, self.slot.take());
         }
         self.slot.is_none()
     }
 
     /// Waits a little for the next job; parks the connection if none comes.
     fn is_idle(&mut self) -> bool {
-        let arrived = &self.writer.arrived;
-        let state = arrived
-            .wait_timeout_while(self.writer.lock(), LINGER, |state| state.waiting.is_empty())
-            .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
-        drop(state);
+        let state = self.writer.lock();
+        let waited = self.writer.changed.wait_timeout_while(state, LINGER, |state| {
+            state.waiting.is_empty() && !state.closing
+        });
+        drop(waited);
         self.give_back()
     }
 
@@ -256,7 +256,7 @@ impl Turn {
             late.extend(state.waiting.pop_front());
         }
         if state.waiting.is_empty() {
-            state.parked = self.slot.take();
+            self.writer.park(&mut state, self.slot.take());
         }
         drop(state);
         for job in late {
@@ -278,7 +278,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let Some(slot) = self.slot.take() else { return };
         let mut state = self.writer.lock();
-        state.parked = Some(slot);
+        self.writer.park(&mut state, Some(slot));
         // Jobs are left only where the runner could not be started, or panicked.
         let stranded = std::mem::take(&mut state.waiting);
         drop(state);
@@ -286,6 +286,15 @@ impl Drop for Turn {
         let fault = Fault::Refused(StoreErrorKind::Unavailable(reason.into()));
         for job in stranded {
             job.refuse(&fault, self.writer.config.path());
+        }
+    }
+}
+
+impl Writer {
+    fn park(&self, state: &mut State, slot: Option<Slot>) {
+        state.parked = slot;
+        if state.closing {
+            self.changed.notify_all();
         }
     }
 }

@@ -67,11 +67,7 @@ impl Common {
     pub(crate) fn resource(&self) -> anyhow::Result<MemoryResource> {
         match &self.resource {
             Some(path) => read_resource(path),
-            None => {
-                let mut resource = MemoryResource::new("default", DEFAULT_MAX_TOKENS);
-                resource.tokenizer = Some(Tokenizer::O200kBase);
-                Ok(resource)
-            }
+            None => Ok(built_in_resource()),
         }
     }
 
@@ -99,6 +95,13 @@ impl Common {
         }
         Ok(Memories { manager, resource, key: self.key.clone(), variables })
     }
+}
+
+/// What memories are like without `--resource`.
+pub(crate) fn built_in_resource() -> MemoryResource {
+    let mut resource = MemoryResource::new("default", DEFAULT_MAX_TOKENS);
+    resource.tokenizer = Some(Tokenizer::O200kBase);
+    resource
 }
 
 fn read_resource(path: &Path) -> anyhow::Result<MemoryResource> {

@@ -1,5 +1,169 @@
-use crate::args::Common;
-use crate::out::Out;
-pub(crate) async fn run(_: &Common, _: &mut Out) -> anyhow::Result<()> {
+//! `memory demo`: a short story of what the promises mean, told by really doing it.
+
+mod agents;
+mod mishaps;
+mod slow;
+
+use anyhow::{Context as _, ensure};
+use memory_core::{
+    ContentType, FlushingStrategy, MemoryResource, Message, Priority, PriorityBlock, Tokenizer,
+    check_pairing,
+};
+use memory_instance::{MemoryInstance, MemoryManager};
+use memory_lock::Clock;
+use serde_json::json;
+use tokio::time::Instant;
+
+use self::slow::SlowModel;
+use crate::args::{Common, built_in_resource, sqlite_path};
+use crate::health;
+use crate::out::{Out, number};
+
+/// The budget of the shared conversation.
+const MAX_TOKENS: u64 = 4_000;
+
+/// The budget of the context window at the end.
+const WINDOW: u64 = 1_000;
+
+/// What the acts of the story share.
+pub(crate) struct Stage<'a> {
+    out: &'a mut Out,
+    manager: MemoryManager,
+    memory: MemoryInstance,
+    url: String,
+    model: SlowModel,
+    /// Sets the keys of this run apart from those of others in the same store.
+    run: String,
+}
+
+pub(crate) async fn run(common: &Common, out: &mut Out) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let (folder, url, run) = match &common.store {
+        Some(url) => (None, url.clone(), format!("-{}", Clock::system().now_millis())),
+        None => {
+            let folder = tempfile::tempdir().context("make a temporary folder")?;
+            let url = format!("sqlite://{}", folder.path().join("demo.db").display());
+            (Some(folder), url, String::new())
+        }
+    };
+    let model = SlowModel::default();
+    let manager = MemoryManager::builder()
+        .project("demo")
+        .resource(resource())
+        .resource(built_in_resource())
+        .summarizer(model.summarizer())
+        .open(&url)
+        .await?;
+    let memory = manager.memory("support", &format!("case-4711{run}"))?;
+    let mut stage = Stage { out, manager, memory, url, model, run };
+    let done = stage.play().await;
+    stage.manager.locks().shutdown(crate::GRACE).await;
+    done?;
+    if !stage.out.json() {
+        let end = match &folder {
+            Some(_) => {
+                "The file was a temporary one and is gone. To work with one of your own: memory --help"
+            }
+            None => "What was written is still there: memory keys",
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        stage.out.line(format_args!("\nThat took {seconds:.1} s. {end}"))?;
+    }
+    drop(folder);
     Ok(())
+}
+
+/// Under pressure: the agents write more than this holds within a second.
+fn resource() -> MemoryResource {
+    let mut resource = MemoryResource::new("support", MAX_TOKENS);
+    resource.tokenizer = Some(Tokenizer::O200kBase);
+    let block =
+        |priority, content_types| PriorityBlock { priority, content_types, max_tokens: None };
+    resource.priority_blocks = vec![
+        block(Priority::CRITICAL, vec![ContentType::SystemPrompt]),
+        block(Priority::IMPORTANT, vec![ContentType::RecentContext, ContentType::Summary]),
+        block(Priority::OPTIONAL, vec![ContentType::HistoricalMessages]),
+    ];
+    resource.recent_window = Some(1_000);
+    resource.flushing_strategy =
+        FlushingStrategy { kind: Some("hybrid_summary".into()), ..FlushingStrategy::default() };
+    resource
+}
+
+impl Stage<'_> {
+    async fn play(&mut self) -> anyhow::Result<()> {
+        let place = sqlite_path(&self.url).map_or_else(
+            || format!("the store {}", self.url),
+            |path| format!("the SQLite file {}", path.display()),
+        );
+        self.say(format_args!(
+            "Three agents (intake, resolver, planner) share one support conversation in\n\
+             {place}.\n\
+             It may hold {} tokens. At 80 % old messages are summarised, down to 50 %.",
+            number(MAX_TOKENS)
+        ))?;
+        let prompt =
+            "You handle support case 4711. Never promise a refund before the planner agrees.";
+        self.memory.append(Message::system(prompt)).await?;
+
+        self.write_at_once().await?;
+        self.write_under_pressure().await?;
+        self.crash().await?;
+        self.come_too_late().await?;
+        self.kill().await?;
+        self.ask_for_the_window().await?;
+        self.account().await
+    }
+
+    async fn ask_for_the_window(&mut self) -> anyhow::Result<()> {
+        self.title("What a model is sent")?;
+        let window = self.memory.context(WINDOW).await?;
+        check_pairing(&window.messages).context("the context window")?;
+        let first = window.messages.first().map_or("nothing", |message| message.role.as_str());
+        ensure!(first == "system" && window.tokens <= WINDOW, "the context window is wrong");
+        self.say(format_args!(
+            "A window of {} tokens: {} messages, {} tokens. The system prompt is in it, and every\n\
+             tool call stands directly before its results, as model APIs demand.",
+            number(WINDOW),
+            window.messages.len(),
+            number(window.tokens)
+        ))
+    }
+
+    /// Nothing was lost: the counters, and a recount.
+    async fn account(&mut self) -> anyhow::Result<()> {
+        self.title("The books")?;
+        let health = self.memory.health().await?;
+        let life = health.lifetime;
+        let accounted = life.present + life.summarised + life.evicted + life.cleared;
+        let conserved = life.appended == accounted;
+        if self.out.json() {
+            self.out.compact(&json!({"conserved": conserved, "health": health}))?;
+        }
+        self.say(health::report(&health))?;
+        self.say(format_args!(
+            "appended {} = present {} + summarised {} + evicted {} + cleared {}: {}",
+            life.appended,
+            life.present,
+            life.summarised,
+            life.evicted,
+            life.cleared,
+            if conserved { "nothing was lost, nothing was doubled." } else { "DOES NOT ADD UP" },
+        ))?;
+        ensure!(conserved, "the counters do not add up; please report this as a bug");
+        Ok(())
+    }
+
+    /// A line of the story, which whoever asked for JSON is spared.
+    fn say(&mut self, text: impl std::fmt::Display) -> anyhow::Result<()> {
+        if self.out.json() {
+            return Ok(());
+        }
+        self.out.line(text)?;
+        self.out.flush()
+    }
+
+    fn title(&mut self, title: &str) -> anyhow::Result<()> {
+        self.say(format_args!("\n-- {title}"))
+    }
 }

@@ -140,14 +140,16 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
     }
     row("lease", lease(health));
     row("waiting tasks", number(health.waiting_tasks));
-    row("newest fence", health.fence.to_string());
+    let fence = health.fence.number();
+    row("newest fence", if fence == 0 { "none".to_owned() } else { fence.to_string() });
     row("expires", health.expires_at.map_or_else(|| "never".to_owned(), |at| at.to_string()));
     row("store answered in", format!("{:?}", Duration::from_micros(health.store_latency_us)));
     rows
 }
 
 fn tally_text(tally: Tally) -> String {
-    format!("{} messages, {} tokens", number(tally.messages), number(tally.tokens))
+    let noun = if tally.messages == 1 { "message" } else { "messages" };
+    format!("{} {noun}, {} tokens", number(tally.messages), number(tally.tokens))
 }
 
 fn last_flush(health: &MemoryHealth) -> String {

@@ -1,0 +1,259 @@
+//! P2, P13: a store that fails before or after the effect, or does not answer.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use memory_core::{
+    Append, AppendOutcome, Appended, Applied, Clear, Counters, Durability, FlushReceipt,
+    Generation, Head, InMemoryStore, LeaseDomain, LeaseProof, MemoryKey, MemoryResource,
+    MemoryStore, Message, Outline, Page, Read, Sequence, Splice, StoreError, StoreErrorKind,
+    StoredMessage,
+};
+use memory_instance::{FlushMode, MemoryError, MemoryInstance, MemoryManager};
+use memory_lock::{Clock, InProcessLock, LockManager};
+
+use crate::support::{checked, hybrid, texts};
+
+/// What goes wrong with the next write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It fails, and has no effect.
+    Before,
+    /// It has its effect, and the answer is lost.
+    After,
+    /// It has its effect, and no answer comes.
+    Silence,
+    /// It fails in a way that no repetition mends.
+    Broken,
+}
+
+/// A store whose writes fail as a script says.
+#[derive(Debug)]
+struct Faulty {
+    store: InMemoryStore,
+    script: Mutex<VecDeque<Fault>>,
+}
+
+impl Faulty {
+    fn next(&self) -> Option<Fault> {
+        self.script.lock().unwrap().pop_front()
+    }
+
+    async fn write<T>(
+        &self,
+        write: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let lost = || StoreErrorKind::Unavailable("the link broke".into());
+        match self.next() {
+            None => write.await,
+            Some(Fault::Before) => Err(StoreError::new("append to", lost())),
+            Some(Fault::After) => {
+                write.await?;
+                Err(StoreError::new("append to", lost()).possibly_applied())
+            }
+            Some(Fault::Silence) => {
+                write.await?;
+                std::future::pending().await
+            }
+            Some(Fault::Broken) => {
+                Err(StoreError::new("append to", StoreErrorKind::ReadOnly("a test".into())))
+            }
+        }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl MemoryStore for Faulty {
+    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
+        self.write(self.store.append(key, append)).await
+    }
+
+    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
+        self.write(self.store.splice(key, splice)).await
+    }
+
+    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
+        self.write(self.store.clear(key, clear)).await
+    }
+
+    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
+        self.store.claim(key, lease).await
+    }
+
+    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
+        self.store.head(key).await
+    }
+
+    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
+        self.store.read(key, read).await
+    }
+
+    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
+        self.store.outline(key).await
+    }
+
+    async fn fetch(
+        &self,
+        key: &MemoryKey,
+        generation: Generation,
+        places: &[Sequence],
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        self.store.fetch(key, generation, places).await
+    }
+
+    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
+        self.store.receipts(key).await
+    }
+
+    async fn keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, StoreError> {
+        self.store.keys(after, limit).await
+    }
+
+    fn lease_domain(&self) -> Option<&LeaseDomain> {
+        self.store.lease_domain()
+    }
+
+    fn durability(&self) -> Durability {
+        self.store.durability()
+    }
+}
+
+struct World {
+    store: Arc<Faulty>,
+    manager: MemoryManager,
+}
+
+impl World {
+    fn new(resource: MemoryResource) -> Self {
+        let clock = Clock::tokio();
+        let locks = LockManager::new(Arc::new(InProcessLock::new(clock.clone())));
+        let now = clock.clone();
+        let now =
+            move || Timestamp::from_microsecond(i64::try_from(now.now_micros()).unwrap()).unwrap();
+        let store = Arc::new(Faulty { store: InMemoryStore::new(now), script: Mutex::default() });
+        let manager = MemoryManager::builder()
+            .clock(clock)
+            .resource(resource)
+            .flush_mode(FlushMode::Manual)
+            .build(store.clone(), locks)
+            .unwrap();
+        Self { store, manager }
+    }
+
+    fn memory(&self) -> MemoryInstance {
+        self.manager.memory("m", "k").unwrap()
+    }
+
+    fn script(&self, faults: &[Fault]) {
+        self.store.script.lock().unwrap().extend(faults);
+    }
+}
+
+fn plain() -> World {
+    World::new(MemoryResource::new("m", 1 << 20))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_pass_is_sent_again_and_appended_once() {
+    use Fault::{After, Before};
+    for faults in [&[Before][..], &[After], &[Before, After, Before], &[After, After, After]] {
+        let world = plain();
+        world.script(faults);
+        world.memory().append(Message::user("once")).await.unwrap();
+        world.memory().append(Message::user("next")).await.unwrap();
+        assert_eq!(texts(&world.memory()).await, ["once", "next"], "{faults:?}");
+        checked(&world.memory(), &world.manager).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_whose_answer_never_comes_can_be_sent_again() {
+    let world = plain();
+    let memory = world.memory();
+    memory.append(Message::user("before")).await.unwrap();
+    world.script(&[Fault::Silence]);
+    let begun = tokio::time::Instant::now();
+    let error = memory.append(Message::user("unknown")).await.unwrap_err();
+    assert_eq!(begun.elapsed().as_secs(), 10, "the resource's wait_timeout");
+    assert_eq!(error.applied(), Applied::Unknown);
+    assert!(error.to_string().contains("no definite answer within 10s"), "{error}");
+    let prepared = error.into_prepared().expect("what failed can be sent again");
+    // Others go on meanwhile; the writer of the lost write must not be used by them.
+    for _ in 0..3 {
+        let appended = memory.append(Message::user("others")).await.unwrap();
+        assert!(!appended.outcome.is_duplicate());
+    }
+    let again = memory.send(&prepared).await.unwrap();
+    assert_eq!(again.outcome, AppendOutcome::Duplicate { first: Some(Sequence::new(2)) });
+    assert_eq!(memory.len().await.unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_was_not_applied_is_appended_when_it_is_sent_again() {
+    let world = plain();
+    let memory = world.memory();
+    memory.append(Message::user("before")).await.unwrap();
+    world.script(&[Fault::Broken]);
+    let error = memory.append(Message::user("refused")).await.unwrap_err();
+    assert_eq!(error.applied(), Applied::No);
+    assert!(matches!(error.store_kind(), Some(StoreErrorKind::ReadOnly(_))));
+    let prepared = error.into_prepared().unwrap();
+    memory.append(Message::user("others")).await.unwrap();
+    let sent = memory.send(&prepared).await.unwrap();
+    assert!(!sent.outcome.is_duplicate(), "a write that never was must not pass for a duplicate");
+    assert_eq!(texts(&memory).await, ["before", "others", "refused"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_lease_is_left_after_a_fault() {
+    let world = plain();
+    for fault in [Fault::Before, Fault::After, Fault::Silence, Fault::Broken] {
+        world.script(&[fault]);
+        let _ = world.memory().append(Message::user("x")).await;
+        let begun = tokio::time::Instant::now();
+        world.memory().append(Message::user("y")).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(1), "{fault:?} left the lease");
+        assert_eq!(world.manager.locks().stats().held, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_whose_answer_is_lost_lands_once() {
+    for fault in [Fault::Before, Fault::After] {
+        let world = World::new(hybrid(2_000));
+        let memory = world.memory();
+        let batch = (0..200).map(|number| Message::user(format!("message number {number}")));
+        memory.append_all(batch).await.unwrap();
+        world.script(&[fault]);
+        let receipt = memory.perform_flush().await.unwrap().expect("there was much to flush");
+        assert_eq!(memory.receipts().await.unwrap(), [receipt], "{fault:?}");
+        let counters = checked(&memory, &world.manager).await.head.counters;
+        assert_eq!(counters.summaries, 1);
+        assert_eq!(counters.appended, 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clear_whose_answer_is_lost_clears_once() {
+    let world = plain();
+    let memory = world.memory();
+    memory.append(Message::user("old")).await.unwrap();
+    world.script(&[Fault::After]);
+    assert_eq!(memory.clear().await.unwrap().cleared, 1);
+    memory.append(Message::user("new")).await.unwrap();
+    assert_eq!(texts(&memory).await, ["new"]);
+    let error = {
+        world.script(&[Fault::Broken]);
+        memory.clear().await.unwrap_err()
+    };
+    assert!(matches!(error, MemoryError::Store(_)), "{error}");
+}

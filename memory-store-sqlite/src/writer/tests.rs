@@ -1,0 +1,125 @@
+//! What only somebody with the connection in hand can bring about.
+
+use std::sync::Arc;
+
+use memory_core::{
+    Access, Append, Applied, ContentType, MemoryKey, Message, MessageId, NewMessage, StoreError,
+    StoreErrorKind, WriterId,
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::{Slot, Writer};
+use crate::codec::Encoded;
+use crate::commands::{Answer, Command};
+use crate::config::SqliteConfig;
+use crate::open::open_file;
+
+fn writer(inline: bool) -> (TempDir, Arc<Writer>) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = SqliteConfig::new(folder.path().join("m.db")).with_inline_commits(inline);
+    let connection = open_file(&config).unwrap();
+    (folder, Arc::new(Writer::new(config, connection)))
+}
+
+fn append(number: u64, text: &str) -> Command {
+    let new = NewMessage {
+        id: MessageId::new(Uuid::nil()),
+        message: Message::user(text),
+        tokens: 1,
+        priority: None,
+        content_type: ContentType::Conversation,
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let encoded = vec![Encoded::new(&new.message).unwrap()];
+    let write = WriterId::new(u128::from(number)).write(1);
+    let messages = [new].into();
+    Command::Append { append: Append { write, messages, access: Access::OPEN, ttl: None }, encoded }
+}
+
+async fn send(writer: &Arc<Writer>, number: u64, text: &str) -> Result<Answer, StoreError> {
+    writer.submit(&MemoryKey::new("p", "m", "k").unwrap(), append(number, text)).await
+}
+
+fn with_connection<T>(writer: &Writer, run: impl FnOnce(&mut rusqlite::Connection) -> T) -> T {
+    let mut state = writer.lock();
+    let Some(Slot(Some(connection))) = &mut state.parked else { panic!("the connection is in use") };
+    run(connection)
+}
+
+#[tokio::test]
+async fn a_write_without_room_fails_alone_and_changes_nothing() {
+    for inline in [true, false] {
+        let (_folder, writer) = writer(inline);
+        send(&writer, 1, "first").await.unwrap();
+        with_connection(&writer, |connection| {
+            let pages: i64 =
+                connection.query_row("PRAGMA page_count", (), |row| row.get(0)).unwrap();
+            connection.query_row(&format!("PRAGMA max_page_count = {}", pages + 4), (), |_| Ok(())).unwrap();
+        });
+        let large = "x".repeat(100_000);
+        let (before, refused, after) =
+            tokio::join!(send(&writer, 2, "a"), send(&writer, 3, &large), send(&writer, 4, "b"));
+        before.unwrap();
+        after.unwrap();
+        let error = refused.unwrap_err();
+        assert!(matches!(error.kind(), StoreErrorKind::Full(_)), "{error}");
+        assert_eq!(error.applied(), Applied::No);
+        let Ok(Answer::Appended(last)) = send(&writer, 5, "c").await else { panic!("no room") };
+        assert_eq!(last.counters.appended, 4);
+        assert_eq!(last.outcome.first().unwrap().number(), 4);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_whose_outcome_is_not_known_says_so_and_the_next_write_goes_on() {
+    for inline in [true, false] {
+        let (_folder, writer) = writer(inline);
+        send(&writer, 1, "first").await.unwrap();
+        with_connection(&writer, |connection| connection.commit_hook(Some(|| true)).unwrap());
+        let error = send(&writer, 2, "a").await.unwrap_err();
+        assert_eq!(error.applied(), Applied::Unknown);
+        assert!(!error.is_retryable(), "{error}");
+        // The connection is in doubt, so this is another one, without the hook.
+        let Ok(Answer::Appended(next)) = send(&writer, 2, "a").await else { panic!("still broken") };
+        assert_eq!(next.counters.appended, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_lone_write_is_committed_on_the_calling_thread_and_the_connection_is_back_at_once() {
+    let (_folder, writer) = writer(true);
+    for number in 1..=20 {
+        send(&writer, number, "x").await.unwrap();
+        with_connection(&writer, |_| ());
+    }
+}
+
+#[tokio::test]
+async fn a_job_whose_caller_has_gone_before_it_ran_is_taken_out_of_the_line() {
+    let (_folder, writer) = writer(true);
+    let mut dropped = Box::pin(send(&writer, 1, "never"));
+    // It has yielded to others once, and is first in line.
+    let poll = std::future::poll_fn(|context| std::task::Poll::Ready(dropped.as_mut().poll(context)));
+    assert!(poll.await.is_pending());
+    assert_eq!(writer.lock().waiting.len(), 1);
+    drop(dropped);
+    assert!(writer.lock().waiting.is_empty());
+    let Ok(Answer::Appended(next)) = send(&writer, 2, "a").await else { panic!("stuck") };
+    assert_eq!(next.counters.appended, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_waits_for_the_runner() {
+    let (folder, writer) = writer(false);
+    let sends = (0..30).map(|number| {
+        let writer = Arc::clone(&writer);
+        tokio::spawn(async move { send(&writer, number, "x").await.unwrap() })
+    });
+    for send in sends.collect::<Vec<_>>() {
+        send.await.unwrap();
+    }
+    writer.close();
+    assert!(!folder.path().join("m.db-wal").exists(), "the log is folded into the file");
+    assert_eq!(Arc::strong_count(&writer), 1, "the runner is gone");
+}
