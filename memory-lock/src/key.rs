@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{LockError, LockErrorKind, LockOperation};
 
-/// The name of what a lease guards: 1 to 512 bytes of UTF-8, checked once and trusted after.
+/// The name of what a lease guards: 1 to 1,024 bytes of UTF-8, checked once and trusted after.
 ///
 /// Cloning is cheap (a counter goes up), so keys travel by value.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,7 +12,7 @@ pub struct LockKey(Arc<str>);
 
 impl LockKey {
     /// The longest key, in bytes.
-    pub const MAX_BYTES: usize = 512;
+    pub const MAX_BYTES: usize = 1_024;
 
     /// The key with this text.
     ///
@@ -86,10 +86,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_1_to_512_bytes() {
+    fn a_key_is_neither_empty_nor_too_long() {
         assert!(LockKey::new("k").is_ok());
-        assert!(LockKey::new("é".repeat(256)).is_ok());
-        for refused in [String::new(), "k".repeat(513)] {
+        assert!(LockKey::new("é".repeat(512)).is_ok());
+        for refused in [String::new(), "k".repeat(LockKey::MAX_BYTES + 1)] {
             let error = LockKey::new(refused).unwrap_err();
             assert_eq!(error.kind(), &LockErrorKind::InvalidKey);
             assert!(!error.is_retryable());

@@ -13,6 +13,7 @@ on_every_backend![
     ten_thousand_instances_work_at_once,
     a_template_picks_the_memory,
     the_cache_of_instances_is_bounded,
+    a_key_of_any_length_works,
 ];
 
 async fn keys_projects_and_resources_are_apart(on: On) {
@@ -120,4 +121,16 @@ async fn the_cache_of_instances_is_bounded(on: On) {
     assert!(instances <= 16, "{instances} instances are kept");
     held.append(Message::user("still works")).await.unwrap();
     assert_eq!(texts(&world.manager.memory("m", "0").unwrap()).await, ["x", "still works"]);
+}
+
+async fn a_key_of_any_length_works(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 1_000))).await;
+    for rendered in ["é".repeat(3_000), format!("{}/", "é".repeat(3_000))] {
+        let memory = world.manager.memory("m", &rendered).unwrap();
+        let batch = (0..90).map(|number| Message::user(format!("message {number}")));
+        memory.append_all(batch).await.unwrap();
+        memory.perform_flush().await.unwrap().expect("there was much to flush");
+        memory.exclusive(|_| async {}).await.unwrap();
+        assert_eq!(memory.health().await.unwrap().lifetime.appended, 90);
+    }
 }

@@ -1,7 +1,255 @@
-use crate::args::Common;
-use crate::out::Out;
+//! `memory bench`.
+
+mod bare;
+mod measure;
+mod ours;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use memory_core::Durability;
+use memory_instance::{FlushMode, MemoryManager};
+use memory_lock::Clock;
+use serde::Serialize;
+
+use self::bare::Bare;
+use self::measure::{Measured, median};
+use self::ours::Ours;
+use crate::args::{Common, sqlite_path};
+use crate::failure::note;
+use crate::out::{Out, number, table};
+
+/// Measure appends and reads against the store given, beside the bare database.
+///
+/// `bare insert` is a prepared insert for each transaction, at the same durability, into a new SQLite
+/// file in the same folder. Every measurement ends after --messages appends or reads, or after a
+/// second; they are taken in turns, and of --rounds the one with the median throughput is shown.
+/// Needs a release build to tell anything.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
-pub(crate) async fn run(_: &Common, _: &Args, _: &mut Out) -> anyhow::Result<()> {
-    Ok(())
+#[command(after_help = "\
+Examples:
+  memory bench
+  memory bench append --tasks 1,64 --keys many --messages 5000
+  memory bench --store sqlite:///mnt/data/bench.db --json
+  memory bench --store 'sqlite://bench.db?synchronous=normal'")]
+pub(crate) struct Args {
+    /// What to measure
+    #[arg(value_enum, default_value = "all")]
+    what: What,
+
+    /// How many tasks append at once
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,16,64")]
+    tasks: Vec<NonZeroUsize>,
+
+    /// Whether the tasks share a memory or have one each
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "one,many")]
+    keys: Vec<Keys>,
+
+    /// The most appends or reads of one measurement
+    #[arg(long, value_name = "N", default_value = "2000")]
+    messages: NonZeroUsize,
+
+    /// How often each measurement is taken
+    #[arg(long, value_name = "N", default_value = "3")]
+    rounds: NonZeroUsize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    Append,
+    Read,
+    All,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Keys {
+    /// All tasks append to one memory
+    One,
+    /// Each task appends to a memory of its own
+    Many,
+}
+
+/// The figures of a bench: what `--json` prints.
+#[derive(Debug, Serialize)]
+struct Figures {
+    store: String,
+    durability: Durability,
+    rounds: usize,
+    rows: Vec<Row>,
+}
+
+/// One measurement.
+#[derive(Debug, Serialize)]
+struct Row {
+    operation: &'static str,
+    tasks: usize,
+    keys: Keys,
+    #[serde(flatten)]
+    measured: Measured,
+    /// The throughput as a multiple of the bare database's.
+    of_bare: Option<f64>,
+}
+
+/// A budget that no bench fills: flushes are not what is measured.
+const NO_LIMIT: u64 = 1 << 40;
+
+pub(crate) async fn run(common: &Common, args: &Args, out: &mut Out) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir().context("make a temporary folder")?;
+    let url = match &common.store {
+        Some(url) => url.clone(),
+        None => format!("sqlite://{}", folder.path().join("bench.db").display()),
+    };
+    let mut resource = common.resource()?;
+    if common.resource.is_none() {
+        resource.max_tokens = Some(NO_LIMIT);
+    }
+    let id = resource.id.clone();
+    let manager = MemoryManager::builder()
+        .project("bench")
+        .resource(resource)
+        .flush_mode(FlushMode::Manual)
+        .open(&url)
+        .await?;
+    if cfg!(debug_assertions) {
+        note("(a debug build: the figures tell little)");
+    }
+    let bench = Bench {
+        args,
+        ours: Ours::new(manager.clone(), id),
+        folder: bare_folder(&url, folder.path()),
+    };
+    let mut rows = Vec::new();
+    if args.what != What::Read {
+        bench.appends(&mut rows).await?;
+    }
+    if args.what != What::Append {
+        bench.reads(&mut rows).await?;
+    }
+    bench.ours.clean_up().await?;
+    let durability = manager.store().durability();
+    manager.locks().shutdown(crate::GRACE).await;
+    let figures = Figures { store: url, durability, rounds: args.rounds.get(), rows };
+    if out.json() { out.compact(&figures) } else { show(&figures, out) }
+}
+
+/// Where a file of the bare database lies on the same disk; none beside a store without a file.
+fn bare_folder(url: &str, temporary: &Path) -> Option<PathBuf> {
+    let parent = sqlite_path(url)?.parent()?;
+    if parent.starts_with(temporary) {
+        return Some(temporary.to_owned());
+    }
+    Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
+}
+
+struct Bench<'a> {
+    args: &'a Args,
+    ours: Ours,
+    folder: Option<PathBuf>,
+}
+
+impl Bench<'_> {
+    async fn appends(&self, rows: &mut Vec<Row>) -> anyhow::Result<()> {
+        let messages = self.args.messages.get();
+        let mut cases = Vec::new();
+        for &keys in &self.args.keys {
+            for tasks in &self.args.tasks {
+                // One task has one memory either way.
+                if (tasks.get() > 1 || keys == Keys::One) && !cases.contains(&(keys, tasks.get())) {
+                    cases.push((keys, tasks.get()));
+                }
+            }
+        }
+        let bare = self.bare().await?;
+        let mut baseline = Vec::new();
+        let mut taken: Vec<Vec<Measured>> = cases.iter().map(|_| Vec::new()).collect();
+        for _ in 0..self.args.rounds.get() {
+            if let Some(bare) = &bare {
+                baseline.push(bare.inserts(messages).await?);
+            }
+            for ((keys, tasks), taken) in cases.iter().zip(&mut taken) {
+                taken.push(self.ours.appends(*tasks, *keys, messages).await?);
+            }
+        }
+        let baseline = median(baseline);
+        push(rows, "bare insert", 1, Keys::One, baseline, baseline);
+        for ((keys, tasks), taken) in cases.into_iter().zip(taken) {
+            push(rows, "append", tasks, keys, median(taken), baseline);
+        }
+        Ok(())
+    }
+
+    async fn reads(&self, rows: &mut Vec<Row>) -> anyhow::Result<()> {
+        let reads = self.args.messages.get();
+        let memory = self.ours.filled().await?;
+        let bare = self.bare().await?;
+        if let Some(bare) = &bare {
+            bare.fill(ours::FILLED).await?;
+        }
+        let (mut baseline, mut news, mut heads, mut windows) = (vec![], vec![], vec![], vec![]);
+        for _ in 0..self.args.rounds.get() {
+            if let Some(bare) = &bare {
+                baseline.push(bare.reads(reads).await?);
+            }
+            news.push(ours::read_news(&memory, reads).await?);
+            heads.push(ours::read_counters(&memory, reads).await?);
+            windows.push(ours::read_context(&memory, reads).await?);
+        }
+        let baseline = median(baseline);
+        push(rows, "bare select of 10 of 10,000", 1, Keys::One, baseline, baseline);
+        push(rows, "read 10 new of 10,000", 1, Keys::One, median(news), baseline);
+        push(rows, "count of 10,000", 1, Keys::One, median(heads), None);
+        push(rows, "context of 4,000 tokens, of 10,000", 1, Keys::One, median(windows), None);
+        Ok(())
+    }
+
+    async fn bare(&self) -> anyhow::Result<Option<Bare>> {
+        let Some(folder) = self.folder.clone() else { return Ok(None) };
+        Ok(Some(Bare::open(folder, self.ours.durability()).await?))
+    }
+}
+
+fn push(
+    rows: &mut Vec<Row>,
+    operation: &'static str,
+    tasks: usize,
+    keys: Keys,
+    measured: Option<Measured>,
+    baseline: Option<Measured>,
+) {
+    let Some(measured) = measured else { return };
+    let ratio = |bare: Measured| (measured.per_second / bare.per_second * 100.0).round() / 100.0;
+    rows.push(Row { operation, tasks, keys, measured, of_bare: baseline.map(ratio) });
+}
+
+fn show(figures: &Figures, out: &mut Out) -> anyhow::Result<()> {
+    let mut rows =
+        table(&["operation", "#tasks", "keys", "#per second", "#p50 µs", "#p99 µs", "#of bare"]);
+    for Row { operation, tasks, keys, measured, of_bare } in &figures.rows {
+        let keys = match (keys, tasks) {
+            (Keys::One, _) => "one",
+            (Keys::Many, _) => "many",
+        };
+        rows.add_row([
+            (*operation).to_owned(),
+            tasks.to_string(),
+            keys.to_owned(),
+            number(measured.whole_per_second()),
+            format!("{:.1}", measured.p50_us),
+            format!("{:.1}", measured.p99_us),
+            of_bare.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+        ]);
+    }
+    out.line(rows)?;
+    let durability = match figures.durability {
+        Durability::Memory => "nothing but this process",
+        Durability::Process => "the end of this process",
+        _ => "the loss of power",
+    };
+    out.line(format_args!(
+        "store {}; an acknowledged append outlives {durability}; medians of {} rounds",
+        figures.store, figures.rounds
+    ))
 }

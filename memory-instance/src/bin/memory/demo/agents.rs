@@ -53,7 +53,8 @@ impl Stage<'_> {
         }
         self.say(format_args!(
             "{} messages are there, each once; every agent's own stand in the order in which it\n\
-             wrote them. Tool results came after other agents' messages, and still belong to their calls.",
+             wrote them. Other agents' messages may stand between a tool call and its result; the two still\n\
+             belong together.",
             messages.len()
         ))
     }

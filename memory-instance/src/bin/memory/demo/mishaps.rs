@@ -102,10 +102,9 @@ impl Stage<'_> {
         ensure!(self.memory.counters().await? == before, "the stale write left traces");
         drop(guard);
         self.say(format_args!(
-            "Its lease, with token {old}, ended after {SHORT_TTL:?} ({reason}). Another agent took over\n\
-             with token {new} and decided. Then the sleeper wrote, and the store itself refused:\n\
-             \n    {refused}\n\n\
-             Nothing was changed."
+            "Its lease, with token {old}, ended after {SHORT_TTL:?}: {reason}.\n\
+             Another agent took over with token {new} and decided. Then the sleeper wrote,\n\
+             and the store itself refused, without changing anything:\n\n    {refused}"
         ))
     }
 
