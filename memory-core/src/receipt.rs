@@ -21,7 +21,7 @@ pub struct FlushReceipt {
     /// When it began.
     pub started_at: Timestamp,
     /// How long it took, the summariser included.
-    #[serde(with = "millis")]
+    #[serde(rename = "duration_ms", with = "millis")]
     pub duration: Duration,
     /// Tokens before, of what the flush saw.
     pub tokens_before: u64,

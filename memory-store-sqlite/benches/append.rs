@@ -2,6 +2,13 @@
 //!
 //! On a machine that does other things too, the bench `ratios` compares better: it takes turns.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench that fails panics, and its output is where people look"
+)]
+
 #![expect(missing_docs, reason = "criterion's macros make functions without")]
 
 mod common;

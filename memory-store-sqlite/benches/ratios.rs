@@ -1,6 +1,13 @@
 //! The ratios that were promised, measured by turns, so that a machine that does other things too
 //! slows all sides alike. Prints medians; takes some 30 seconds.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench that fails panics, and its output is where people look"
+)]
+
 mod common;
 
 use std::hint::black_box;

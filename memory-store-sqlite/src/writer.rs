@@ -35,7 +35,7 @@ const LONGEST_CLOSE: Duration = Duration::from_secs(1);
 pub(crate) struct Writer {
     config: SqliteConfig,
     state: Mutex<State>,
-    /// A write has arrived, or the connection is back, or the store closes.
+    /// Enough writes have arrived, or the connection is back, or the store closes.
     changed: Condvar,
 }
 
@@ -47,6 +47,10 @@ struct State {
     tickets: u64,
     /// The store is being dropped: whoever has the turn gives it back as soon as nothing waits.
     closing: bool,
+    /// So many waiting writes wake the runner, if it waits for writes.
+    wake_at: usize,
+    /// How many transactions were committed.
+    commits: u64,
     /// A moving average of what a transaction takes.
     commit: Duration,
 }
@@ -71,6 +75,8 @@ impl Writer {
             waiting: VecDeque::new(),
             tickets: 0,
             closing: false,
+            wake_at: 0,
+            commits: 0,
             commit: Duration::ZERO,
         };
         Self { config, state: Mutex::new(state), changed: Condvar::new() }
@@ -134,10 +140,12 @@ impl Writer {
         let job = Job { ticket, key: key.clone(), command, since: real_now(), reply };
         state.waiting.push_back(job);
         let turn = if alone { None } else { self.take_turn(&mut state) };
+        let wake = turn.is_none() && !alone && state.waiting.len() == state.wake_at;
         drop(state);
-        match turn {
-            Some(turn) => turn.hand_to_runner(),
-            None => self.changed.notify_one(),
+        if let Some(turn) = turn {
+            turn.hand_to_runner(0);
+        } else if wake {
+            self.changed.notify_one();
         }
         (Waiting { writer: self, ticket, reply: receiver }, alone)
     }
@@ -155,7 +163,7 @@ impl Writer {
         let alone = state.waiting.len() == 1
             && state.waiting.front().is_some_and(|job| job.ticket == ticket);
         drop(state);
-        if alone { turn.run_once() } else { turn.hand_to_runner() }
+        if alone { turn.run_once() } else { turn.hand_to_runner(0) }
     }
 }
 

@@ -1,5 +1,14 @@
 //! Files that cannot be used are refused with a text that says why, and stay as they are.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that fails panics, and its output is where people look"
+)]
+
 mod support;
 
 use std::fs::{self, Permissions};

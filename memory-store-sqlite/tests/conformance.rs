@@ -1,5 +1,14 @@
 //! The store passes the suite that every store must pass.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that fails panics, and its output is where people look"
+)]
+
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;

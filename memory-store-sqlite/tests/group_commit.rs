@@ -1,5 +1,14 @@
 //! Many writers at once: they share commits, and none of them notices.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that fails panics, and its output is where people look"
+)]
+
 mod support;
 
 use std::collections::HashMap;

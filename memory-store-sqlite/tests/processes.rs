@@ -2,6 +2,15 @@
 //!
 //! The children are this very test binary: [`child`] does nothing unless it is asked to.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that fails panics, and its output is where people look"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,14 @@
 //! What a closed file holds, and how large it grows.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that fails panics, and its output is where people look"
+)]
+
 mod support;
 
 use std::num::NonZeroUsize;

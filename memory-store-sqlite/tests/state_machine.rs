@@ -1,5 +1,14 @@
 //! Random programs do the same to a file as to the reference store.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that fails panics, and its output is where people look"
+)]
+
 mod support;
 
 use std::num::NonZeroUsize;

@@ -123,3 +123,39 @@ async fn closing_waits_for_the_runner() {
     assert!(!folder.path().join("m.db-wal").exists(), "the log is folded into the file");
     assert_eq!(Arc::strong_count(&writer), 1, "the runner is gone");
 }
+
+async fn commits_of_64_writers(inline: bool, keys: u64) -> f64 {
+    const TASKS: u64 = 64;
+    const EACH: u64 = 50;
+    let (_folder, writer) = writer(inline);
+    let sends = (0..TASKS).map(|task| {
+        let writer = Arc::clone(&writer);
+        tokio::spawn(async move {
+            for number in 0..EACH {
+                let key = MemoryKey::new("p", "m", &(task % keys).to_string()).unwrap();
+                writer.submit(&key, append(1 + task * EACH + number, "x")).await.unwrap();
+            }
+        })
+    });
+    for send in sends.collect::<Vec<_>>() {
+        send.await.unwrap();
+    }
+    let commits = writer.lock().commits;
+    let each = (TASKS * EACH) as f64 / commits as f64;
+    eprintln!("inline {inline}, {keys} keys: {each} writes a commit");
+    each
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_that_wait_share_a_commit() {
+    for (inline, keys) in [(true, 1), (true, 64), (false, 1), (false, 64)] {
+        assert!(commits_of_64_writers(inline, keys).await > 16.0);
+    }
+}
+
+#[tokio::test]
+async fn writers_of_one_thread_share_a_commit_too() {
+    for (inline, keys) in [(true, 1), (true, 64), (false, 1), (false, 64)] {
+        assert!(commits_of_64_writers(inline, keys).await > 16.0);
+    }
+}

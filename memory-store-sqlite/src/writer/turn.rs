@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use memory_core::{StoreError, StoreErrorKind};
+use memory_core::{Durability, StoreError, StoreErrorKind};
 use memory_lock::sqlite::{SqliteFailure, classify};
 use rusqlite::Connection;
 
@@ -17,9 +17,9 @@ use crate::open::open_writer;
 const MOST_JOBS: usize = 512;
 const MOST_BYTES: usize = 4 << 20;
 
-/// How long the runner waits for the next write before it gives the turn back, if its last commit
-/// served several writes: their callers are about to come again.
-const LINGER: Duration = Duration::from_micros(300);
+/// How long the runner waits for those that it has just served, who are about to come again.
+const SHORTEST_WAIT: Duration = Duration::from_micros(100);
+const LONGEST_WAIT: Duration = Duration::from_micros(400);
 
 /// Parks the connection when it is dropped, whatever happened.
 #[derive(Debug)]
@@ -55,35 +55,38 @@ impl Turn {
     /// runner waits for that.
     pub(super) fn run_once(mut self) {
         let started = real_now();
-        match self.begin() {
+        let served = match self.begin() {
             Ok(()) => {
                 let jobs = self.take_jobs();
                 let answers = self.execute(jobs, started);
                 answers.tell();
+                1
             }
-            Err(fault) if fault.is_busy() => {}
-            Err(fault) => self.fail_waiting(&fault),
-        }
+            Err(fault) if fault.is_busy() => 0,
+            Err(fault) => {
+                self.fail_waiting(&fault);
+                0
+            }
+        };
         if !self.give_back() {
-            self.hand_to_runner();
+            self.hand_to_runner(served);
         }
     }
 
-    pub(super) fn hand_to_runner(self) {
-        spawn(move || self.run());
+    /// `served` callers have just got their answers.
+    pub(super) fn hand_to_runner(self, served: usize) {
+        spawn(move || self.run(served));
     }
 
     /// Commits everything that waits, and what comes meanwhile.
-    fn run(mut self) {
-        loop {
+    fn run(mut self, mut served: usize) {
+        while self.gather(served) {
             let started = match self.begin_patiently() {
                 Ok(Some(started)) => started,
                 Ok(None) => return,
                 Err(fault) => {
                     self.fail_waiting(&fault);
-                    if self.give_back() {
-                        return;
-                    }
+                    served = 0;
                     continue;
                 }
             };
@@ -91,9 +94,10 @@ impl Turn {
             let answers = self.execute(jobs, started);
             // A caller that is served alone finds the connection free when it comes again, and does
             // not need a runner then.
-            let done = answers.0.len() < 2 && self.give_back();
+            served = answers.0.len();
+            let done = served < 2 && self.give_back();
             answers.tell();
-            if done || self.is_idle() {
+            if done {
                 return;
             }
         }
@@ -108,14 +112,26 @@ impl Turn {
         self.slot.is_none()
     }
 
-    /// Waits a little for the next job; parks the connection if none comes.
-    fn is_idle(&mut self) -> bool {
-        let state = self.writer.lock();
-        let waited = self.writer.changed.wait_timeout_while(state, LINGER, |state| {
-            state.waiting.is_empty() && !state.closing
-        });
-        drop(waited);
-        self.give_back()
+    /// Waits a little for the callers that were just served to come again, so that those who write one
+    /// thing after another share all their commits: without it every second commit would serve the
+    /// few who came first, and the others would wait for two. Parks the connection if nobody comes.
+    fn gather(&mut self, served: usize) -> bool {
+        let mut state = self.writer.lock();
+        let waiting = state.waiting.len();
+        // Where a commit does not wait for the disk, a small one costs less than waiting for more.
+        let syncs = self.writer.config.durability() == Durability::Disk;
+        let callers = if syncs { served + waiting } else { 1 };
+        if served > 0 && waiting < callers.min(MOST_JOBS) && served + waiting > 1 {
+            state.wake_at = callers.min(MOST_JOBS);
+            let limit = (state.commit / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT);
+            let waited = self.writer.changed.wait_timeout_while(state, limit, |state| {
+                state.waiting.len() < state.wake_at && !state.closing
+            });
+            drop(waited);
+        } else {
+            drop(state);
+        }
+        !self.give_back()
     }
 
     /// Begins a transaction, or ends with `None` when all jobs have run out of time.
@@ -175,7 +191,7 @@ impl Turn {
     fn execute(&mut self, jobs: Vec<Job>, started: Instant) -> Answers {
         let answers = match self.transact(&jobs) {
             Ok(answers) => {
-                self.writer.lock().note(started.elapsed());
+                self.writer.lock().committed(started.elapsed());
                 answers
             }
             Err(failure) if jobs.len() > 1 && !failure.unknown => {
@@ -277,6 +293,8 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let Some(slot) = self.slot.take() else { return };
+        // A panic leaves a transaction open.
+        let slot = if std::thread::panicking() { Slot(None) } else { slot };
         let mut state = self.writer.lock();
         self.writer.park(&mut state, Some(slot));
         // Jobs are left only where the runner could not be started, or panicked.
@@ -301,7 +319,8 @@ impl Writer {
 
 impl State {
     /// One slow commit alone says nothing about the disk.
-    fn note(&mut self, took: Duration) {
+    fn committed(&mut self, took: Duration) {
+        self.commits += 1;
         self.commit = (self.commit * 3 + took.min(FAST_COMMIT * 3)) / 4;
     }
 }

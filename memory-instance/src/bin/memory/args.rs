@@ -4,9 +4,11 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use memory_core::{MemoryResource, Tokenizer};
-use memory_instance::{FlushMode, KeyContext, KeyTemplate, MemoryInstance, MemoryManager};
+use memory_instance::{
+    FlushMode, KeyContext, KeyTemplate, MemoryInstance, MemoryManager, TemplateError,
+};
 
 use crate::failure::usage;
 
@@ -116,9 +118,10 @@ fn read_resource(path: &Path) -> anyhow::Result<MemoryResource> {
             )));
         }
     };
+    let name = path.display();
     let text = fs::read_to_string(path)
-        .with_context(|| format!("read the resource {}; check the path", path.display()))?;
-    read(&text).with_context(|| path.display().to_string())
+        .map_err(|error| anyhow!("read the resource {name}: {error}; check the path"))?;
+    read(&text).map_err(|error| anyhow!("{name}: {error}"))
 }
 
 /// The file that a URL names, if it names one.
@@ -151,7 +154,10 @@ impl Memories {
                 "which memory is meant? give its key, such as --key airline-00-0; `memory keys` lists them",
             ));
         };
-        let key = template.render(&self.variables)?;
+        let key = template.render(&self.variables).map_err(|error| match error {
+            TemplateError::Render { .. } => anyhow!("{error}; add others with --var name=value"),
+            error => error.into(),
+        })?;
         let memory = self.manager.memory(&self.resource.id, &key)?;
         if memory.counters().await?.appended == 0 {
             anyhow::bail!(

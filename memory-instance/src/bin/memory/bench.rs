@@ -11,7 +11,6 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use memory_core::Durability;
 use memory_instance::{FlushMode, MemoryManager};
-use memory_lock::Clock;
 use serde::Serialize;
 
 use self::bare::Bare;

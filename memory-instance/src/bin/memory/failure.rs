@@ -50,18 +50,22 @@ fn say(problem: &str) {
     let _ = writeln!(std::io::stderr().lock(), "error: {problem}");
 }
 
-/// The error and its causes in one line; a cause that the text names already is not repeated.
+/// The error in one line, and its causes behind it; what the text names already is not repeated.
 pub(crate) fn one_line(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
+    let text = error.to_string();
+    let mut causes: Vec<String> = Vec::new();
     let mut cause = error.source();
     while let Some(error) = cause {
         let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
+        if !text.contains(&more) && !causes.iter().any(|told| told.contains(&more)) {
+            causes.push(more);
         }
         cause = error.source();
     }
-    one_line_of(&text)
+    if causes.is_empty() {
+        return one_line_of(&text);
+    }
+    one_line_of(&format!("{text} ({})", causes.join(": ")))
 }
 
 fn one_line_of(text: &str) -> String {

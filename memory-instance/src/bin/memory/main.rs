@@ -34,7 +34,7 @@ use crate::out::Out;
 /// Shared, async-safe memory for LLM agents: many agents write one conversation, nothing is lost,
 /// doubled or torn, and what a model is sent always fits its window.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "memory", version, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     common: Common,

@@ -10,6 +10,9 @@ use tokio::time::Instant;
 /// How long a measurement takes at the most.
 pub(crate) const LIMIT: Duration = Duration::from_secs(1);
 
+/// The longest latency that is told apart: a minute.
+const MOST_NANOS: u64 = 60_000_000_000;
+
 /// What a measurement found.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Measured {
@@ -29,7 +32,7 @@ pub(crate) struct Latencies {
 
 impl Latencies {
     pub(crate) fn begin() -> anyhow::Result<Self> {
-        let nanos = Histogram::new(3).context("make a histogram")?;
+        let nanos = Histogram::new_with_bounds(1, MOST_NANOS, 3).context("make a histogram")?;
         Ok(Self { nanos, begun: Instant::now() })
     }
 

@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::Context as _;
 use indicatif::ProgressBar;
 use memory_core::{MemoryKey, Message, WriteId};
 use memory_instance::{MemoryError, MemoryManager};
@@ -84,9 +83,7 @@ impl Pool {
     pub(crate) fn feed(&self, source: &Source, router: &Router) -> anyhow::Result<()> {
         let mut ordinals: HashMap<MemoryKey, u64> = HashMap::new();
         let mut lines = source.read()?;
-        while let Some((number, line)) =
-            lines.next().with_context(|| format!("read {}", source.name()))?
-        {
+        while let Some((number, line)) = lines.next().map_err(|error| source.unreadable(&error))? {
             if number > source.lines() {
                 // It grew meanwhile; what is new belongs to the next import.
                 return Ok(());

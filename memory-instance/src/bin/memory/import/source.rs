@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use flate2::bufread::MultiGzDecoder;
 use memory_core::{MemoryKey, WriterId};
 use sha2::{Digest, Sha256};
@@ -85,17 +85,22 @@ impl Source {
         WriterId::named(&format!("import\n{identity}\n{key}"))
     }
 
+    /// What to say when reading fails on the way.
+    pub(crate) fn unreadable(&self, error: &io::Error) -> anyhow::Error {
+        anyhow!("read {}: {error}; give it a whole JSONL file, plain or gzipped", self.name)
+    }
+
     /// Reads it from the start.
     pub(crate) fn read(&self) -> anyhow::Result<Lines> {
         let raw: Box<dyn BufRead + Send> = match &self.input {
             Input::File(path) => {
                 let file = File::open(path)
-                    .with_context(|| format!("open {}; check the path", self.name))?;
+                    .map_err(|error| anyhow!("open {}: {error}; check the path", self.name))?;
                 Box::new(BufReader::with_capacity(1 << 16, file))
             }
             Input::Stdin(bytes) => Box::new(Cursor::new(Arc::clone(bytes))),
         };
-        let reader = unpacked(raw).with_context(|| format!("read {}", self.name))?;
+        let reader = unpacked(raw).map_err(|error| self.unreadable(&error))?;
         Ok(Lines { reader, number: 0, hash: Sha256::new(), buffer: Vec::new() })
     }
 }

@@ -1,9 +1,8 @@
 //! The first reading: every line is checked, nothing is appended.
 
-use anyhow::Context as _;
 use indicatif::ProgressBar;
 use memory_core::{MemoryKey, Message, WriteId};
-use memory_instance::{KeyContext, KeyTemplate, MemoryManager};
+use memory_instance::{KeyContext, KeyTemplate, MemoryError, MemoryManager};
 use serde_json::Value;
 
 use super::source::Source;
@@ -29,7 +28,7 @@ impl Router {
         let variables = self.variables.clone().with("line", &value);
         let message = Message::from_value(value).map_err(|error| error.to_string())?;
         let key = self.template.render(&variables).map_err(|error| {
-            format!("{error}; choose a field that each line has with --key, or a fixed --key")
+            format!("{error}; give a --key with fields that every line has, or a fixed one")
         })?;
         let memory =
             self.manager.memory(&self.resource, &key).map_err(|error| error.to_string())?;
@@ -39,7 +38,13 @@ impl Router {
     /// Checks all that is known without the store, such as the size of the message.
     fn admit(&self, key: &MemoryKey, message: Message, write: WriteId) -> Result<(), String> {
         let memory = self.manager.memory_at(key).map_err(|error| error.to_string())?;
-        memory.prepare_as(write, [message]).map(drop).map_err(|error| error.to_string())
+        memory.prepare_as(write, [message]).map(drop).map_err(|error| match error {
+            MemoryError::TooLarge { tokens, budget, .. } => format!(
+                "the message has {tokens} tokens, more than the whole budget of resource `{}` ({budget}); shorten it, or raise max_tokens",
+                self.resource
+            ),
+            error => error.to_string(),
+        })
     }
 }
 
@@ -79,9 +84,7 @@ pub(crate) fn survey(
     let mut messages = 0;
     // Any id does: nothing is sent.
     let write = WriteId::once("survey");
-    while let Some((number, line)) =
-        lines.next().with_context(|| format!("read {}", source.name()))?
-    {
+    while let Some((number, line)) = lines.next().map_err(|error| source.unreadable(&error))? {
         messages += 1;
         progress.inc(1);
         let checked =

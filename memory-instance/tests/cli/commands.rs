@@ -1,0 +1,177 @@
+//! The other commands: what they print.
+
+use std::io::{BufRead as _, BufReader};
+
+use memory_core::{FlushReceipt, MemoryHealth};
+use serde_json::{Value, json};
+
+use crate::support::{Folder, Said, counts, lines};
+
+fn with_talk() -> Folder {
+    let folder = Folder::new();
+    let talk = [
+        json!({"role": "system", "content": "Be kind.", "case": "k 1"}),
+        json!({"role": "user", "content": "Hello\nthere", "name": "ann", "case": "k 1"}),
+        json!({"role": "assistant", "content": null, "case": "k 1",
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "find", "arguments": "{}"}}]}),
+        json!({"role": "tool", "tool_call_id": "c", "content": "found", "case": "k 1"}),
+    ];
+    folder.write("talk.jsonl", talk.map(|message| message.to_string()).join("\n"));
+    let args = ["import", "talk.jsonl", "--json", "--key", "case:{{ line.case }}"];
+    let said = folder.run_words(args);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    folder
+}
+
+fn one<'a>(command: &[&'a str]) -> Vec<&'a str> {
+    [command, &["--key", "case:{{ my.case }}", "--var", "my.case=k 1"]].concat()
+}
+
+#[test]
+fn keys_lists_what_there_is() {
+    let folder = with_talk();
+    assert_eq!(
+        folder.json("keys --json"),
+        json!([{"key": "default:default:case:k%201", "project": "default", "resource": "default",
+            "name": "case:k 1", "messages": 4, "tokens": 43}])
+    );
+    let table = folder.ok("keys");
+    assert!(table.contains("case:k 1") && table.ends_with("1 memories, 4 messages\n"), "{table}");
+}
+
+#[test]
+fn tail_shows_the_last_messages_and_follows() {
+    let folder = with_talk();
+    let said = folder.run_words(one(&["tail", "-n", "3"]));
+    assert_eq!(
+        said.out,
+        "#2 user (ann): Hello\n    there\n#3 assistant: -> find({})\n#4 tool: found\n"
+    );
+
+    let mut follower = folder.command(one(&["tail", "-f", "-n", "1", "--json"])).spawn().unwrap();
+    let mut followed = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut next =
+        || -> Value { serde_json::from_str(&followed.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next()["sequence"], 4);
+    folder.write("more.jsonl", r#"{"role":"user","content":"more"}"#);
+    folder.run_words(one(&["import", "more.jsonl"]));
+    assert_eq!(
+        next(),
+        json!({"sequence": 5, "tokens": 5, "summary": false, "message": {"role": "user", "content": "more"}})
+    );
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+#[test]
+fn context_is_an_array_of_messages_and_health_is_the_library_s() {
+    let folder = with_talk();
+    let said = folder.run_words(one(&["context"]));
+    let window: Vec<Value> = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(window.len(), 4);
+    let said = folder.run_words(one(&["health", "--json"]));
+    let health: MemoryHealth = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((health.messages, health.lifetime.appended, health.max_tokens), (4, 4, 128_000));
+    let table = folder.run_words(one(&["health"])).out;
+    assert!(table.contains("healthy") && table.contains("of 128,000"), "{table}");
+    assert!(folder.ok("health --all").contains("case:k 1"));
+}
+
+#[test]
+fn flush_prints_its_receipt_or_that_there_is_nothing_to_do() {
+    let folder = Folder::new();
+    let line = r#"{"role":"user","content":"one two three four five six seven eight nine ten"}"#;
+    folder.write("talk.jsonl", [line; 30].join("\n"));
+    // 30 messages of 14 tokens: over the target, under the threshold.
+    folder.write(
+        "r.toml",
+        "id = 'r'\nkey = 'k'\nmax_tokens = 600\ntokenizer = 'o200k_base'\n[flushing_strategy]\ntype = 'hybrid_summary'\n",
+    );
+    folder.ok("import talk.jsonl --resource r.toml");
+    let receipt: FlushReceipt =
+        serde_json::from_value(folder.json("flush --resource r.toml --json")).unwrap();
+    assert!(receipt.tokens_after <= 300 && receipt.tokens_before == 420, "{receipt:?}");
+    assert!(!receipt.summarised.is_empty());
+    assert_eq!(folder.json("flush --resource r.toml --json"), Value::Null);
+    assert!(folder.ok("flush --resource r.toml").contains("nothing to do"));
+    let summary = &lines(&folder.ok("export --resource r.toml"))[0];
+    assert_eq!(summary["role"], "system");
+}
+
+#[test]
+fn clear_counts_what_it_removed_and_imports_are_still_known() {
+    let folder = with_talk();
+    let said = folder.run_words(one(&["clear", "--yes"]));
+    assert_eq!(said.out, "default:default:case:k%201: 4 messages cleared\n");
+    assert_eq!(folder.ok("keys --json"), "[]\n");
+    let again = folder.run_words(one(&["import", "talk.jsonl", "--json"]));
+    assert_eq!(counts(&serde_json::from_str(&again.out).unwrap()), [4, 0, 4, 0]);
+    let renamed = folder.run_words(one(&["import", "talk.jsonl", "--json", "--source", "again"]));
+    assert_eq!(counts(&serde_json::from_str(&renamed.out).unwrap()), [4, 4, 0, 0]);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_an_export_without_a_word() {
+    let folder = Folder::new();
+    let line = json!({"role": "user", "content": "x".repeat(1_000)}).to_string();
+    folder.write("talk.jsonl", vec![line; 500].join("\n"));
+    folder.ok("import talk.jsonl --key k --store sqlite://memory.db?synchronous=normal");
+    let mut export = folder.command(["export", "--key", "k"]).spawn().unwrap();
+    let mut read = BufReader::new(export.stdout.take().unwrap());
+    read.read_line(&mut String::new()).unwrap();
+    drop(read);
+    let said = Said::from(export.wait_with_output().unwrap());
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_demo_tells_its_story_and_the_books_balance() {
+    let folder = Folder::new();
+    let story = folder.ok("demo");
+    for told in [
+        "fenced off: the lease with token",
+        "of 400 messages",
+        "nothing was lost, nothing was doubled",
+    ] {
+        assert!(story.contains(told), "`{told}` is not in the story:\n{story}");
+    }
+    let health = folder.json("demo --json --store memory://");
+    assert_eq!(health["conserved"], true);
+    assert!(!folder.path("memory.db").exists(), "the demo left a file");
+}
+
+#[test]
+fn bench_measures_ours_and_the_bare_database() {
+    let folder = Folder::new();
+    let quick = "bench --tasks 1,4 --messages 20 --rounds 1 --json";
+    let said = folder.run(quick);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let figures: Value = serde_json::from_str(&said.out).unwrap();
+    let rows = figures["rows"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|row| row["operation"].as_str().unwrap()).collect();
+    assert_eq!(names[..4], ["bare insert", "append", "append", "append"]);
+    assert!(names.contains(&"read 10 new of 10,000"), "{names:?}");
+    for row in rows {
+        assert!(
+            row["per_second"].as_f64().unwrap() > 0.0 && row["operations"].as_u64().unwrap() > 0
+        );
+    }
+    // A store that is given is left as it was.
+    let said = folder.run(&format!("{quick} append --store sqlite://b.db"));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(folder.ok("keys --json --store sqlite://b.db"), "[]\n");
+    assert_eq!(folder.run("bench append --store memory:// --messages 20 --json").code, Some(0));
+}
+
+#[test]
+fn every_command_teaches_by_example() {
+    let folder = Folder::new();
+    for command in
+        ["", "import", "export", "context", "health", "keys", "flush", "clear", "tail", "bench"]
+    {
+        let help = folder.ok(&format!("{command} --help"));
+        assert!(help.contains("Examples:\n  memory "), "{command}: {help}");
+        assert!(help.contains("--store <URL>"), "{command}");
+    }
+    assert!(folder.ok("--version").starts_with("memory "));
+}

@@ -1,0 +1,158 @@
+//! The main job on real input: import, export, and windows under pressure.
+
+use memory_core::conformance::assert_counters;
+use memory_core::{
+    MemoryResource, Message, TiktokenCounter, TokenCounter, Vocabulary, check_pairing,
+    message_tokens,
+};
+use serde_json::Value;
+
+use crate::data::{CONVERSATIONS, Conversations, MESSAGES, by_conversation, conversations};
+use crate::support::{Folder, Said, counts, lines};
+
+/// Half a real conversation, with summaries.
+const PRESSURE: &str = "\
+id: support
+model: gpt-4o
+max_tokens: 2000
+key: '{{ line.conversation_id }}'
+flushing_strategy: { type: hybrid_summary }
+";
+
+fn import(folder: &Folder, data: &Conversations, more: &str) -> Value {
+    let line = format!("import {} --agents 8 --json {more}", data.file.display());
+    folder.json(&line)
+}
+
+#[test]
+fn an_import_takes_everything_once_and_export_gives_it_back_unchanged() {
+    let folder = Folder::new();
+    let data = conversations(&folder);
+    let key = ["--key", "{{ line.conversation_id }}"];
+    let file = data.file.to_str().unwrap();
+
+    let words = ["import", file, "--agents", "8", key[0], key[1]];
+    let first = folder.run_words(words);
+    assert_eq!((first.code, first.err.as_str()), (Some(0), ""));
+    let report: Value = serde_json::from_str(&first.out).unwrap();
+    assert_eq!(counts(&report), [MESSAGES, MESSAGES, 0, 0]);
+    assert_eq!(report["keys"], CONVERSATIONS);
+    assert!(report["seconds"].as_f64().unwrap() > 0.0);
+
+    let again = import(&folder, &data, "");
+    assert_eq!(counts(&again), [MESSAGES, 0, MESSAGES, 0]);
+
+    let exported = by_conversation(lines(&folder.ok("export --all")));
+    assert!(exported == data.by_id, "what came out is not what went in");
+    let (id, messages) = data.by_id.first_key_value().unwrap();
+    assert_eq!(&lines(&folder.ok(&format!("export --key {id}"))), messages);
+}
+
+#[test]
+fn four_processes_importing_one_file_at_once_append_everything_once() {
+    let folder = Folder::new();
+    let data = conversations(&folder);
+    let file = data.file.to_str().unwrap();
+    let start = || folder.command(["import", file, "--agents", "4", "--json"]).spawn().unwrap();
+    let children = [start(), start(), start(), start()];
+    let (mut appended, mut skipped) = (0, 0);
+    for child in children {
+        let said = Said::from(child.wait_with_output().unwrap());
+        assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+        let report = serde_json::from_str(&said.out).unwrap();
+        let [read, new, old, failed] = counts(&report);
+        assert_eq!((read, failed), (MESSAGES, 0));
+        appended += new;
+        skipped += old;
+    }
+    assert_eq!((appended, skipped), (MESSAGES, 3 * MESSAGES));
+    let exported = by_conversation(lines(&folder.ok("export --all")));
+    assert!(exported == data.by_id, "what came out is not what went in");
+}
+
+#[test]
+fn under_pressure_windows_fit_and_the_books_balance() {
+    let folder = Folder::new();
+    folder.write("support.yaml", PRESSURE);
+    let data = conversations(&folder);
+    let report = import(&folder, &data, "--resource support.yaml");
+    assert_eq!(counts(&report), [MESSAGES, MESSAGES, 0, 0]);
+    check_windows_and_books(&folder, &data);
+
+    let id = data.by_id.first_key_value().unwrap().0;
+    let one = format!("--resource support.yaml --key {id}");
+    let window = folder.json(&format!("context --budget 1500 {one}"));
+    let messages: Vec<Message> = serde_json::from_value(window).unwrap();
+    check_window(&messages, &data.by_id[id]);
+    let health = folder.json(&format!("health {one} --json"));
+    assert_eq!(health["lifetime"]["appended"], data.by_id[id].len() as u64);
+    let all = folder.json("health --all --resource support.yaml --json");
+    assert_eq!(all.as_array().unwrap().len() as u64, CONVERSATIONS);
+}
+
+#[test]
+fn four_processes_under_pressure_keep_the_windows_and_the_books() {
+    let folder = Folder::new();
+    folder.write("support.yaml", PRESSURE);
+    let data = conversations(&folder);
+    let file = data.file.to_str().unwrap();
+    let args = ["import", file, "--agents", "4", "--json", "--resource", "support.yaml"];
+    let children = [(); 4].map(|()| folder.command(args).spawn().unwrap());
+    let mut appended = 0;
+    for child in children {
+        let said = Said::from(child.wait_with_output().unwrap());
+        assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+        appended += counts(&serde_json::from_str(&said.out).unwrap())[1];
+    }
+    assert_eq!(appended, MESSAGES);
+    check_windows_and_books(&folder, &data);
+}
+
+/// P1, P5, P9 and P10 for every memory, through the library.
+fn check_windows_and_books(folder: &Folder, data: &Conversations) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let manager = folder.open(MemoryResource::from_yaml(PRESSURE).unwrap()).await;
+        let mut summarised = 0;
+        for (id, input) in &data.by_id {
+            let memory = manager.memory("support", id).unwrap();
+            let window = memory.context(1_500).await.unwrap();
+            assert_eq!(check_window(&window.messages, input), window.tokens);
+
+            let outline = manager.store().outline(memory.key()).await.unwrap();
+            assert_counters(&outline);
+            let recount: u64 =
+                memory.messages().await.unwrap().iter().map(|m| tokens(&m.message)).sum();
+            let health = memory.health().await.unwrap();
+            assert_eq!(health.tokens, recount, "{id}");
+            let life = health.lifetime;
+            assert_eq!(life.appended, input.len() as u64, "{id}");
+            let accounted = life.present + life.summarised + life.evicted + life.cleared;
+            assert_eq!(life.appended, accounted, "{id}");
+            assert_eq!(life.present + life.summaries, health.messages, "{id}");
+            summarised += life.summarised;
+        }
+        assert!(summarised > MESSAGES / 4, "{summarised} summarised: this was no pressure");
+    });
+}
+
+/// Checks a window of 1,500 tokens, and counts it.
+fn check_window(messages: &[Message], input: &[Value]) -> u64 {
+    let counted: u64 = messages.iter().map(tokens).sum();
+    assert!(counted <= 1_500, "{counted} tokens in a window of 1500");
+    check_pairing(messages).unwrap();
+    assert_eq!(input[0]["role"], "system");
+    assert_eq!(
+        messages.first().map(Message::to_value).as_ref(),
+        input.first(),
+        "the system prompt"
+    );
+    counted
+}
+
+fn tokens(message: &Message) -> u64 {
+    thread_local! {
+        static COUNTER: TiktokenCounter = TiktokenCounter::new(Vocabulary::O200kBase).unwrap();
+    }
+    COUNTER.with(|counter| message_tokens(counter as &dyn TokenCounter, message).into())
+}

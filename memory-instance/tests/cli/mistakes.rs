@@ -1,0 +1,251 @@
+//! Bad input: one line that names the place and the mend, and the exit code.
+
+use crate::support::Folder;
+
+/// The command line, the exit code and what is said; `|` sets words apart.
+const MISTAKES: &[(&str, i32, &str)] = &[
+    // Files.
+    (
+        "import|json.jsonl",
+        1,
+        "json.jsonl:3: invalid JSON at column 8; write one complete JSON object a line; nothing was appended",
+    ),
+    (
+        "import|many.jsonl|--key|k",
+        1,
+        "many.jsonl:1: invalid JSON at column 2; write one complete JSON object a line (and 2 more bad lines); nothing was appended",
+    ),
+    (
+        "import|array.jsonl|--key|k",
+        1,
+        "array.jsonl:1: the message must be a JSON object; nothing was appended",
+    ),
+    (
+        "import|norole.jsonl",
+        1,
+        "norole.jsonl:1: `role` is missing: add who speaks, such as \"user\"; nothing was appended",
+    ),
+    (
+        "import|content.jsonl|--key|k",
+        1,
+        "content.jsonl:1: `content` must be a string, null or an array of parts; nothing was appended",
+    ),
+    (
+        "import|nokey.jsonl",
+        1,
+        "nokey.jsonl:1: key template `{{ line.conversation_id }}`: Field `conversation_id` is not defined. Available fields: content, role; the variables there are: line.content, line.role, project.id; give a --key with fields that every line has, or a fixed one; nothing was appended",
+    ),
+    (
+        "import|large.jsonl|--resource|small.yaml|--key|k",
+        1,
+        "large.jsonl:2: the message has 303 tokens, more than the whole budget of resource `s` (200); shorten it, or raise max_tokens; nothing was appended",
+    ),
+    (
+        "import|missing.jsonl",
+        1,
+        "open missing.jsonl: No such file or directory (os error 2); check the path",
+    ),
+    (
+        "import|.|--key|k",
+        1,
+        "read .: Is a directory (os error 21); give it a whole JSONL file, plain or gzipped",
+    ),
+    (
+        "import|cut.gz|--key|k",
+        1,
+        "read cut.gz: unexpected end of file; give it a whole JSONL file, plain or gzipped",
+    ),
+    // Keys.
+    (
+        "health|--key|nobody",
+        1,
+        "no memory has the key `nobody` (project `default`, resource `default`); `memory keys` lists them",
+    ),
+    (
+        "context|--key|nobody",
+        1,
+        "no memory has the key `nobody` (project `default`, resource `default`); `memory keys` lists them",
+    ),
+    (
+        "export|--key|k|--project|other",
+        1,
+        "no memory has the key `k` (project `other`, resource `default`); `memory keys` lists them",
+    ),
+    (
+        "flush",
+        2,
+        "which memory is meant? give its key, such as --key airline-00-0; `memory keys` lists them",
+    ),
+    (
+        "tail|--key|{{ user.id }}|--var|session.id=1",
+        1,
+        "key template `{{ user.id }}`: Variable `user` is not defined. Available variables: project, session; the variables there are: project.id, session.id; add others with --var name=value",
+    ),
+    (
+        "tail|--key|{{ user.id",
+        1,
+        "key template `{{ user.id`: Unexpected end of input; write variables as {{ workflow.id }}",
+    ),
+    ("tail|--key| ", 1, "key template ` ` gives an empty key: fill in its variables"),
+    ("keys|--project|", 0, ""),
+    (
+        "health|--key|k|--project|",
+        1,
+        "the project of a memory key is empty: give it at least one character",
+    ),
+    (
+        "context|--key|k|--budget|1",
+        1,
+        "context of default:default:k: the critical messages alone take 5 tokens, over the budget of 1: raise the budget to 5 or more, or give some of them a lower priority",
+    ),
+    // Resources.
+    (
+        "keys|--resource|missing.yaml",
+        1,
+        "read the resource missing.yaml: No such file or directory (os error 2); check the path",
+    ),
+    (
+        "keys|--resource|x.ini",
+        2,
+        "--resource x.ini: its format is not known; name it .yaml, .yml, .toml or .json",
+    ),
+    (
+        "keys|--resource|ratio.json",
+        1,
+        "ratio.json: resource `r`: max_context_ratio: stands beside max_tokens; keep one of the two",
+    ),
+    // Stores.
+    (
+        "keys|--store|memory.db",
+        1,
+        "store URL `memory.db`: has no scheme; write memory:// or sqlite://PATH, such as sqlite://memory.db",
+    ),
+    (
+        "keys|--store|mysql://host/db",
+        1,
+        "store URL `mysql://host/db`: has an unknown scheme; write memory:// or sqlite://PATH",
+    ),
+    (
+        "keys|--store|redis://me:secret@host",
+        1,
+        "store URL `redis://***@host`: is a Redis store, which this version does not have; use sqlite://PATH",
+    ),
+    (
+        "keys|--store|sqlite://",
+        1,
+        "store URL `sqlite://`: names no file; write a path, such as sqlite://memory.db",
+    ),
+    (
+        "keys|--store|sqlite://memory.db?sync=1",
+        1,
+        "store URL `sqlite://memory.db?sync=1`: has the unknown setting `sync=1`; there are synchronous=full and synchronous=normal",
+    ),
+    (
+        "keys|--store|sqlite://typo.db",
+        1,
+        "store sqlite://typo.db: there is no such file; check the path, or make it with `memory import`",
+    ),
+    (
+        "import|good.jsonl|--key|k|--store|sqlite://no/such/folder.db",
+        1,
+        "open: invalid request: the folder no/such does not exist; create it first",
+    ),
+    (
+        "keys|--store|sqlite://good.jsonl",
+        1,
+        "open: damaged or foreign data: good.jsonl is not a SQLite database or is damaged; check the path or restore a backup (file is not a database: Error code 26: file is not a database)",
+    ),
+    // The command line.
+    ("clear|--key|k", 2, "clear removes all messages of the memory for good; add --yes to do that"),
+    (
+        "import",
+        2,
+        "the following required arguments were not provided: <FILE>...; --help shows how",
+    ),
+    (
+        "import|good.jsonl|--agents|0",
+        2,
+        "invalid value '0' for '--agents <N>': number would be zero for non-zero type; --help shows how",
+    ),
+    (
+        "import|good.jsonl|good.jsonl|--source|s",
+        2,
+        "--source names one file, and there are several; import them one by one, each with its own name",
+    ),
+    ("import|-|-", 2, "- stands more than once among the files; stdin can be read once"),
+    (
+        "import|good.jsonl|--var|x",
+        2,
+        "invalid value 'x' for '--var <NAME=VALUE>': write it as name=value, such as workflow.input.case=4711; --help shows how",
+    ),
+    (
+        "keys|--storr|x",
+        2,
+        "unexpected argument '--storr' found; tip: a similar argument exists: '--store'; --help shows how",
+    ),
+    ("frobnicate", 2, "unrecognized subcommand 'frobnicate'; --help shows how"),
+];
+
+#[test]
+fn every_mistake_is_told_in_one_line_with_its_place_and_mend() {
+    let folder = Folder::new();
+    let good = "{\"role\":\"user\",\"content\":\"hi\",\"conversation_id\":\"k\"}\n";
+    folder.write("good.jsonl", good);
+    folder.write("json.jsonl", format!("{good}\n{{\"role\":\n{good}"));
+    folder.write("many.jsonl", format!("nonsense\n{good}[]\n7\n"));
+    folder.write("array.jsonl", "[]");
+    folder.write("norole.jsonl", r#"{"content":"a","conversation_id":"k"}"#);
+    folder.write("content.jsonl", r#"{"role":"user","content":5}"#);
+    folder.write("nokey.jsonl", r#"{"role":"user","content":"a"}"#);
+    folder.write(
+        "large.jsonl",
+        format!("{good}{{\"role\":\"user\",\"content\":\"{}\"}}", "hi ".repeat(299)),
+    );
+    folder.write("cut.gz", [0x1f, 0x8b, 8, 0, 0, 0]);
+    folder.write("small.yaml", "id: s\nmax_tokens: 200\n");
+    folder.write(
+        "ratio.json",
+        r#"{"id":"r","max_tokens":5,"max_context_ratio":0.5,"model":"gpt-4o"}"#,
+    );
+    folder.write("system.jsonl", r#"{"role":"system","content":"hi"}"#);
+    folder.ok("import system.jsonl --key k");
+
+    let mut wrong = String::new();
+    for (line, code, text) in MISTAKES {
+        let said = folder.run_words(line.split('|'));
+        let expected = if text.is_empty() { String::new() } else { format!("error: {text}\n") };
+        if (said.code, said.err.as_str()) != (Some(*code), expected.as_str()) {
+            wrong.push_str(&format!("{line}\n  expected {code} {expected}  said     {said:?}\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    assert_eq!(folder.ok("export --all").lines().count(), 1, "a mistake appended something");
+    assert!(!folder.path("typo.db").exists(), "a mistake made a file");
+}
+
+#[test]
+fn an_unknown_field_of_a_resource_is_named_with_those_there_are() {
+    let folder = Folder::new();
+    folder.write("r.yaml", "id: r\nmax_tokens: 5\nmax_tokenz: 3\n");
+    let said = folder.run("import x --resource r.yaml");
+    assert_eq!(said.code, Some(1));
+    assert!(
+        said.err.starts_with("error: r.yaml: resource `r`: max_tokenz: unknown field"),
+        "{said:?}"
+    );
+    assert_eq!(said.err.lines().count(), 1);
+}
+
+/// Whoever runs as root may write everywhere, so the folder's place is taken by a file.
+#[test]
+fn a_folder_that_cannot_be_used_is_named() {
+    let folder = Folder::new();
+    folder.write("good.jsonl", r#"{"role":"user"}"#);
+    let said = folder.run("import good.jsonl --key k --store sqlite://good.jsonl/memory.db");
+    assert_eq!(said.code, Some(1));
+    assert_eq!(said.err.lines().count(), 1);
+    assert!(
+        said.err.contains("good.jsonl/memory.db") || said.err.contains("folder good.jsonl"),
+        "{said:?}"
+    );
+}
