@@ -15,6 +15,10 @@ pub(crate) fn default_clock(url: &str) -> Clock {
 }
 
 /// Opens the store and the leases that a URL names.
+#[cfg_attr(
+    not(feature = "sqlite"),
+    expect(clippy::unused_async, reason = "only a store that is elsewhere has to be waited for")
+)]
 pub(crate) async fn open(
     url: &str,
     clock: &Clock,

@@ -9,8 +9,6 @@
     reason = "a bench that fails panics, and its output is where people look"
 )]
 
-#![expect(missing_docs, reason = "criterion's macros make functions without")]
-
 mod common;
 
 use std::num::NonZeroUsize;

@@ -144,9 +144,7 @@ fn reading_the_delta() {
             })
         }
     };
-    let sides: Vec<Side<'_>> = vec![
-        ("10 of 10", Box::new(read(10))),
-        ("10 new of 10,000", Box::new(read(10_000))),
-    ];
+    let sides: Vec<Side<'_>> =
+        vec![("10 of 10", Box::new(read(10))), ("10 new of 10,000", Box::new(read(10_000)))];
     compare("read", sides);
 }

@@ -91,10 +91,8 @@ impl HeadRow {
         let classes = row.get_ref(15)?.as_str()?;
         let classes: BTreeMap<Class, Tally> =
             serde_json::from_str(classes).map_err(|error| odd(15, Type::Text, error))?;
-        let expires_at = row
-            .get::<_, Option<i64>>(7)?
-            .map(|micros| timestamp(7, micros))
-            .transpose()?;
+        let expires_at =
+            row.get::<_, Option<i64>>(7)?.map(|micros| timestamp(7, micros)).transpose()?;
         let head = Head {
             counters: Counters {
                 present: Tally { messages: unsigned(row, 8)?, tokens: unsigned(row, 9)? },

@@ -20,8 +20,14 @@ use crate::error::Fault;
 /// A write, ready to be applied.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Append { append: Append, encoded: Vec<Encoded> },
-    Splice { splice: Box<Splice>, summary: Option<Encoded> },
+    Append {
+        append: Append,
+        encoded: Vec<Encoded>,
+    },
+    Splice {
+        splice: Box<Splice>,
+        summary: Option<Encoded>,
+    },
     Clear(Clear),
     Claim(LeaseProof),
     /// Removes what is left of the memory if its TTL has run out.
@@ -136,7 +142,7 @@ impl<'c> Batch<'c> {
         }
         // What fences stale writers off outlives the data; generations never repeat.
         let mut new = HeadRow { id: row.id, receipts: row.receipts, ..HeadRow::default() };
-        new.head.fence = row.head.fence;
+        
         new.head.flush_fence = row.head.flush_fence;
         new.head.generation = row.head.generation.next(self.now);
         Ok(Loaded { leftovers: row.id != 0, row: new, changed: false })
@@ -207,11 +213,7 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    fn append(
-        &mut self,
-        append: &Append,
-        encoded: &[Encoded],
-    ) -> Result<Appended, Fault> {
+    fn append(&mut self, append: &Append, encoded: &[Encoded]) -> Result<Appended, Fault> {
         let outcome = if let Some(first) = self.earlier(append.write)? {
             AppendOutcome::Duplicate { first }
         } else {
@@ -317,9 +319,9 @@ impl Step<'_> {
             return self.admit(self.key.lease_name(), lease, newest);
         }
         match LeaseTable::live_lease(self.connection, self.key.lease_name(), self.now)? {
-            Some(other) => Err(Fault::Refused(StoreErrorKind::Locked {
-                remaining: Some(other.remaining),
-            })),
+            Some(other) => {
+                Err(Fault::Refused(StoreErrorKind::Locked { remaining: Some(other.remaining) }))
+            }
             None => Ok(newest),
         }
     }

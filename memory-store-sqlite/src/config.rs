@@ -77,7 +77,10 @@ impl SqliteConfig {
 
     /// A clock of one's own, as microseconds since the Unix epoch; for tests.
     #[must_use]
-    pub fn with_time_source(mut self, now_micros: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+    pub fn with_time_source(
+        mut self,
+        now_micros: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
         self.time = TimeSource(Arc::new(now_micros));
         self
     }

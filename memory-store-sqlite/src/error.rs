@@ -72,7 +72,8 @@ pub(crate) fn kind_of(error: &rusqlite::Error, path: &Path) -> StoreErrorKind {
     let path = path.display();
     if let Some(ErrorCode::TooBig) = error.sqlite_error_code() {
         return StoreErrorKind::Invalid(
-            "a message is larger than SQLite can hold; keep it elsewhere and store a reference".into(),
+            "a message is larger than SQLite can hold; keep it elsewhere and store a reference"
+                .into(),
         );
     }
     match classify(error) {
@@ -91,9 +92,9 @@ pub(crate) fn kind_of(error: &rusqlite::Error, path: &Path) -> StoreErrorKind {
         SqliteFailure::Corrupt => StoreErrorKind::Corrupt(format!(
             "{path} is not a SQLite database or is damaged; check the path or restore a backup"
         )),
-        _ => StoreErrorKind::Other(format!(
-            "SQLite failed on {path}; see the source of this error"
-        )),
+        _ => {
+            StoreErrorKind::Other(format!("SQLite failed on {path}; see the source of this error"))
+        }
     }
 }
 

@@ -93,8 +93,11 @@ impl Readers {
         let since = real_now();
         loop {
             match self.attempt(false, read) {
-                Err(fault) if fault.is_busy() && since.elapsed() < self.config.operation_timeout() => {}
-                Ok(None) => return Err(Fault::Refused(StoreErrorKind::Other("read cut short".into()))),
+                Err(fault)
+                    if fault.is_busy() && since.elapsed() < self.config.operation_timeout() => {}
+                Ok(None) => {
+                    return Err(Fault::Refused(StoreErrorKind::Other("read cut short".into())));
+                }
                 Ok(Some(done)) => return Ok(done),
                 Err(fault) => return Err(fault),
             }

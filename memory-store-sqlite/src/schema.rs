@@ -152,8 +152,7 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fa
     if look.is_current() {
         return Ok(());
     }
-    let transaction =
-        Transaction::new(connection, TransactionBehavior::Immediate)?;
+    let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
     let look = Look::at(&transaction)?;
     look.verdict(path)?;
     let taken = usize::try_from(look.user_version).unwrap_or(usize::MAX);
@@ -192,9 +191,7 @@ impl Look {
     }
 
     fn is_current(&self) -> bool {
-        self.application_id == APPLICATION_ID
-            && self.user_version == known()
-            && self.has_leases()
+        self.application_id == APPLICATION_ID && self.user_version == known() && self.has_leases()
     }
 
     /// Whether we may use the file, and write to it.
@@ -214,7 +211,9 @@ impl Look {
                 }
             }
             // A lock backend that came first has made its table and set no mark.
-            0 if self.user_version == 0 && self.tables.iter().all(|table| table == LEASES) => Ok(()),
+            0 if self.user_version == 0 && self.tables.iter().all(|table| table == LEASES) => {
+                Ok(())
+            }
             0 => Err(StoreErrorKind::Corrupt(format!(
                 "{path} is a database of another program (it has other tables); choose another path"
             ))),

@@ -130,7 +130,12 @@ impl Writer {
 
     /// Puts the job in line. It is alone if nobody has the turn and nobody waits before it; the
     /// caller then goes on with [`go_alone`](Self::go_alone). Otherwise somebody will take it.
-    fn enqueue(self: &Arc<Self>, key: &MemoryKey, command: Command, light: bool) -> (Waiting<'_>, bool) {
+    fn enqueue(
+        self: &Arc<Self>,
+        key: &MemoryKey,
+        command: Command,
+        light: bool,
+    ) -> (Waiting<'_>, bool) {
         let (reply, receiver) = oneshot::channel();
         let mut state = self.lock();
         state.tickets += 1;

@@ -23,8 +23,7 @@ use tempfile::TempDir;
 
 async fn fresh(inline: bool) -> (TempDir, Arc<SqliteStore>) {
     let folder = tempfile::tempdir().unwrap();
-    let config =
-        SqliteConfig::new(folder.path().join("memory.db")).with_inline_commits(inline);
+    let config = SqliteConfig::new(folder.path().join("memory.db")).with_inline_commits(inline);
     (folder, Arc::new(SqliteStore::open(config).await.unwrap()))
 }
 

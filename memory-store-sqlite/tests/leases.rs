@@ -46,7 +46,7 @@ impl Shared {
         let granted = self.lock.try_acquire(&LockKey::new(name).unwrap(), owner, TTL).await;
         match granted.unwrap() {
             Acquired::Granted { token } => LeaseProof { owner, token },
-            held => panic!("{held:?}"),
+            held @ Acquired::Held { .. } => panic!("{held:?}"),
         }
     }
 
@@ -109,7 +109,10 @@ async fn a_lease_that_runs_out_under_its_writer_fences_it_off() {
     // Another holds it now, and has not written yet: its token is known all the same.
     let fresh = shared.acquire(k.lease_name(), 2).await;
     assert!(fresh.token > stale.token);
-    assert_eq!(shared.store.append(&k, late.clone()).await.unwrap_err().kind(), &fenced(fresh.token));
+    assert_eq!(
+        shared.store.append(&k, late.clone()).await.unwrap_err().kind(),
+        &fenced(fresh.token)
+    );
     shared.store.claim(&k, fresh).await.unwrap();
     shared.release(k.lease_name(), fresh).await;
     // And when nobody holds it any more, the claim is still in the memory.
@@ -129,7 +132,8 @@ async fn the_right_token_of_the_wrong_owner_is_fenced_off() {
     let k = key("k");
     let lease = shared.acquire(k.lease_name(), 1).await;
     let forged = LeaseProof { owner: OwnerId::new(2), ..lease };
-    let error = shared.store.append(&k, under(forged, batch(write(1, 1), &["x"]))).await.unwrap_err();
+    let error =
+        shared.store.append(&k, under(forged, batch(write(1, 1), &["x"]))).await.unwrap_err();
     assert!(matches!(error.kind(), StoreErrorKind::Fenced { .. }), "{error}");
 }
 

@@ -181,9 +181,10 @@ async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
             assert!(found.get(writer) >= Some(number), "{writer:?} was told {number}: {found:?}");
         }
         drop(store);
-        let check = Connection::open(&file)
-            .unwrap()
-            .query_row("PRAGMA integrity_check", (), |row| row.get::<_, String>(0));
+        let check =
+            Connection::open(&file)
+                .unwrap()
+                .query_row("PRAGMA integrity_check", (), |row| row.get::<_, String>(0));
         assert_eq!(check.unwrap(), "ok");
     }
     assert!(total > 0, "no child lived long enough to write");

@@ -14,9 +14,7 @@ mod support;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use memory_core::{
-    Append, Durability, LeaseDomain, MemoryStore, Outline, Read, Sequence, Splice,
-};
+use memory_core::{Append, Durability, LeaseDomain, MemoryStore, Outline, Read, Sequence, Splice};
 use memory_lock::Clock;
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use support::{append, batch, checked_outline, key, texts, write};
@@ -134,7 +132,8 @@ async fn the_room_of_expired_memories_can_be_freed() {
     checked_outline(&store, &key("a")).await;
     drop(store);
     let connection = rusqlite::Connection::open(&file).unwrap();
-    let count = connection.query_row("SELECT count(*) FROM message", (), |row| row.get::<_, i64>(0));
+    let count =
+        connection.query_row("SELECT count(*) FROM message", (), |row| row.get::<_, i64>(0));
     assert_eq!(count.unwrap(), 2);
 }
 

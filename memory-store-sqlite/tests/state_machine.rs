@@ -67,20 +67,17 @@ impl ReferenceStateMachine for Programs {
         // More writers than a memory's row keeps.
         let writer = || prop_oneof![0..3_u8, 0..40_u8];
         let picks = || prop::collection::vec(any::<u8>(), 0..4);
-        let how = (
-            prop::bool::weighted(0.7),
-            prop::bool::weighted(0.1),
-            prop::bool::weighted(0.1),
-            prop::option::of(0..6_u8),
-            prop::option::of(any::<u8>()),
-        )
-            .prop_map(|(summary, stale, unknown_place, receipt, next_flush_at)| How {
-                summary,
-                stale,
-                unknown_place,
-                receipt,
-                next_flush_at,
-            });
+        let how =
+            (
+                prop::bool::weighted(0.7),
+                prop::bool::weighted(0.1),
+                prop::bool::weighted(0.1),
+                prop::option::of(0..6_u8),
+                prop::option::of(any::<u8>()),
+            )
+                .prop_map(|(summary, stale, unknown_place, receipt, next_flush_at)| {
+                    How { summary, stale, unknown_place, receipt, next_flush_at }
+                });
         prop_oneof![
             8 => (key(), writer(), 1..9_u8, prop::collection::vec((any::<u8>(), 0..6_u8), 0..5),
                   prop::option::weighted(0.3, 1..30_u8))
@@ -126,11 +123,10 @@ impl Pair {
     /// Runs the same on both and compares the answers.
     fn both<T: PartialEq + std::fmt::Debug>(
         &self,
-        run: impl AsyncFn(&dyn MemoryStore) -> Result<T, memory_core::StoreError>,
+        run: &impl AsyncFn(&dyn MemoryStore) -> Result<T, memory_core::StoreError>,
     ) {
-        let (file, reference) = self
-            .runtime
-            .block_on(async { (run(&*self.file).await, run(&self.reference).await) });
+        let (file, reference) =
+            self.runtime.block_on(async { (run(&*self.file).await, run(&self.reference).await) });
         let kind = |error: memory_core::StoreError| match error.kind().clone() {
             StoreErrorKind::Invalid(_) => StoreErrorKind::Invalid(String::new()),
             kind => kind,
@@ -167,7 +163,9 @@ fn drawn(serial: u64, (size, kind): (u8, u8)) -> NewMessage {
             ..plain
         },
         1 => NewMessage { message: Message::calls([call(serial), call(serial + 1)]), ..plain },
-        2 => NewMessage { message: Message::tool_result(format!("c{}", serial % 5), text), ..plain },
+        2 => {
+            NewMessage { message: Message::tool_result(format!("c{}", serial % 5), text), ..plain }
+        }
         3 => NewMessage {
             priority: Some(Priority::new(size)),
             content_type: ContentType::from("it's \"mine\"\n%/é"),
@@ -210,7 +208,7 @@ impl StateMachineTest for AgainstReference {
                     ttl: ttl.map(|seconds| Duration::from_secs(seconds.into())),
                 };
                 let key = key(&k.to_string());
-                pair.both(async |store| store.append(&key, append.clone()).await);
+                pair.both(&async |store| store.append(&key, append.clone()).await);
             }
             Op::Splice { key: k, summarised, evicted, closed, how } => {
                 let key = key(&k.to_string());
@@ -230,13 +228,13 @@ impl StateMachineTest for AgainstReference {
                 if how.unknown_place {
                     splice.evicted.push(outline.head.last.plus(3));
                 }
-                pair.both(async |store| store.splice(&key, splice.clone()).await);
+                pair.both(&async |store| store.splice(&key, splice.clone()).await);
             }
             Op::Clear { key: k, writer, number } => {
                 let key = key(&k.to_string());
                 let write = write(writer.into(), number.into());
                 let clear = Clear { write, access: memory_core::Access::OPEN };
-                pair.both(async |store| store.clear(&key, clear).await);
+                pair.both(&async |store| store.clear(&key, clear).await);
             }
             Op::Read { key: k, after, stale, limit } => {
                 let key = key(&k.to_string());
@@ -247,7 +245,7 @@ impl StateMachineTest for AgainstReference {
                     after: Some(Cursor { generation, sequence }),
                     limit: NonZeroUsize::new(limit.into()),
                 };
-                pair.both(async |store| store.read(&key, read).await);
+                pair.both(&async |store| store.read(&key, read).await);
             }
             Op::Fetch { key: k, picks, stale } => {
                 let key = key(&k.to_string());
@@ -255,7 +253,7 @@ impl StateMachineTest for AgainstReference {
                 let places = picked(&outline, &picks);
                 let number = outline.head.generation.number() ^ u64::from(stale);
                 let generation = Generation::new(number);
-                pair.both(async |store| store.fetch(&key, generation, &places).await);
+                pair.both(&async |store| store.fetch(&key, generation, &places).await);
             }
             Op::Wait { seconds } => pair.clock.advance(Duration::from_secs(seconds.into())),
             Op::Reopen => {
@@ -270,12 +268,12 @@ impl StateMachineTest for AgainstReference {
         for name in ["0", "1", "2"] {
             let key = key(name);
             assert_counters(&pair.runtime.block_on(pair.file.outline(&key)).unwrap());
-            pair.both(async |store| store.head(&key).await);
-            pair.both(async |store| store.outline(&key).await);
-            pair.both(async |store| store.read(&key, Read::default()).await);
-            pair.both(async |store| store.receipts(&key).await);
+            pair.both(&async |store| store.head(&key).await);
+            pair.both(&async |store| store.outline(&key).await);
+            pair.both(&async |store| store.read(&key, Read::default()).await);
+            pair.both(&async |store| store.receipts(&key).await);
         }
-        pair.both(async |store| store.keys(None, NonZeroUsize::new(2).unwrap()).await);
+        pair.both(&async |store| store.keys(None, NonZeroUsize::new(2).unwrap()).await);
     }
 }
 

@@ -194,7 +194,8 @@ async fn closed_calls_are_marked(subject: Subject) {
     let k = key("k");
     let mut call = message("call");
     call.message = crate::Message::calls([crate::ToolCall::function("c", "f", "{}")]);
-    let append = crate::Append { messages: [call].into(), ..super::batch(writer(1).write(1), &["x"]) };
+    let append =
+        crate::Append { messages: [call].into(), ..super::batch(writer(1).write(1), &["x"]) };
     subject.store.append(&k, append).await.unwrap();
     let generation = subject.checked_outline(&k).await.head.generation;
     let splice = Splice { closed: places(&[1]), ..Splice::new(generation) };

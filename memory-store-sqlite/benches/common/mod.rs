@@ -51,8 +51,7 @@ impl Subject {
     pub(crate) fn new(durability: Durability) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let folder = folder();
-        let config =
-            SqliteConfig::new(folder.path().join("memory.db")).with_durability(durability);
+        let config = SqliteConfig::new(folder.path().join("memory.db")).with_durability(durability);
         let store = Arc::new(runtime.block_on(SqliteStore::open(config)).unwrap());
         Self { runtime, store, numbers: AtomicU64::new(0), _folder: folder }
     }

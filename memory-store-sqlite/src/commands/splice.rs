@@ -99,10 +99,9 @@ impl Step<'_> {
         let mut metas = Vec::with_capacity(sequences.len());
         for sequence in sequences {
             let found = match self.loaded.row.place(*sequence).filter(|_| self.has_rows()) {
-                Some(place) => select
-                    .query_row([place], codec::meta)
-                    .optional()?
-                    .map(|meta| (place, meta)),
+                Some(place) => {
+                    select.query_row([place], codec::meta).optional()?.map(|meta| (place, meta))
+                }
                 None => None,
             };
             let Some(found) = found else {

@@ -43,7 +43,9 @@ async fn send(writer: &Arc<Writer>, number: u64, text: &str) -> Result<Answer, S
 
 fn with_connection<T>(writer: &Writer, run: impl FnOnce(&mut rusqlite::Connection) -> T) -> T {
     let mut state = writer.lock();
-    let Some(Slot(Some(connection))) = &mut state.parked else { panic!("the connection is in use") };
+    let Some(Slot(Some(connection))) = &mut state.parked else {
+        panic!("the connection is in use")
+    };
     run(connection)
 }
 
@@ -55,7 +57,9 @@ async fn a_write_without_room_fails_alone_and_changes_nothing() {
         with_connection(&writer, |connection| {
             let pages: i64 =
                 connection.query_row("PRAGMA page_count", (), |row| row.get(0)).unwrap();
-            connection.query_row(&format!("PRAGMA max_page_count = {}", pages + 4), (), |_| Ok(())).unwrap();
+            connection
+                .query_row(&format!("PRAGMA max_page_count = {}", pages + 4), (), |_| Ok(()))
+                .unwrap();
         });
         let large = "x".repeat(100_000);
         let (before, refused, after) =
@@ -81,7 +85,9 @@ async fn a_commit_whose_outcome_is_not_known_says_so_and_the_next_write_goes_on(
         assert_eq!(error.applied(), Applied::Unknown);
         assert!(!error.is_retryable(), "{error}");
         // The connection is in doubt, so this is another one, without the hook.
-        let Ok(Answer::Appended(next)) = send(&writer, 2, "a").await else { panic!("still broken") };
+        let Ok(Answer::Appended(next)) = send(&writer, 2, "a").await else {
+            panic!("still broken")
+        };
         assert_eq!(next.counters.appended, 2);
     }
 }
@@ -100,7 +106,8 @@ async fn a_job_whose_caller_has_gone_before_it_ran_is_taken_out_of_the_line() {
     let (_folder, writer) = writer(true);
     let mut dropped = Box::pin(send(&writer, 1, "never"));
     // It has yielded to others once, and is first in line.
-    let poll = std::future::poll_fn(|context| std::task::Poll::Ready(dropped.as_mut().poll(context)));
+    let poll =
+        std::future::poll_fn(|context| std::task::Poll::Ready(dropped.as_mut().poll(context)));
     assert!(poll.await.is_pending());
     assert_eq!(writer.lock().waiting.len(), 1);
     drop(dropped);

@@ -239,7 +239,8 @@ impl Turn {
         });
         if let Err(failure) = &done {
             // Rolled back already, or gone with the connection.
-            let rolled_back = connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
+            let rolled_back =
+                connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
             let sound = match &failure.fault {
                 Fault::Refused(_) => true,
                 Fault::Sqlite(error) => {
