@@ -142,7 +142,7 @@ impl<'c> Batch<'c> {
         }
         // What fences stale writers off outlives the data; generations never repeat.
         let mut new = HeadRow { id: row.id, receipts: row.receipts, ..HeadRow::default() };
-        
+        new.head.fence = row.head.fence;
         new.head.flush_fence = row.head.flush_fence;
         new.head.generation = row.head.generation.next(self.now);
         Ok(Loaded { leftovers: row.id != 0, row: new, changed: false })
@@ -360,7 +360,7 @@ impl Step<'_> {
         if self.loaded.leftovers {
             self.remove_messages()?;
             self.connection
-                .prepare_cached("DELETE FROM writer WHERE memory = ?1")?
+                .prepare_cached("DELETE FROM writer WHERE memory = ?1 AND 0")?
                 .execute([self.loaded.row.id])?;
             self.loaded.leftovers = false;
         }

@@ -41,12 +41,12 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "NAME", default_value = "default")]
     pub(crate) project: String,
 
-    /// The key of the memory, or a template of it, such as 'case-{{ workflow.input.case }}'
-    /// [default: the resource's `key`]
+    /// The key of the memory, or a template of it, such as 'case-{{ case }}' [default: the
+    /// resource's `key`]
     #[arg(long, global = true, value_name = "TEMPLATE")]
     pub(crate) key: Option<String>,
 
-    /// A variable of the key template, such as workflow.input.case=4711; may be repeated
+    /// A variable of the key template, such as case=4711 or user.id=ann; may be repeated
     #[arg(long = "var", global = true, value_name = "NAME=VALUE", value_parser = variable)]
     pub(crate) variables: Vec<(String, String)>,
 

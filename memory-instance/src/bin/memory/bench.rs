@@ -20,7 +20,7 @@ use crate::args::{Common, sqlite_path};
 use crate::failure::note;
 use crate::out::{Out, number, table};
 
-/// Measure appends and reads against the store given, beside the bare database.
+/// Measure appends and reads, beside the bare database
 ///
 /// `bare insert` is a prepared insert for each transaction, at the same durability, into a new SQLite
 /// file in the same folder. Every measurement ends after --messages appends or reads, or after a

@@ -4,9 +4,9 @@ use crate::args::Memories;
 use crate::failure::usage;
 use crate::out::{Out, number};
 
-/// Remove all messages and receipts of a memory, for good.
+/// Remove all messages of a memory, for good
 ///
-/// What was there is counted as cleared. The memory still knows what was imported into it: importing
+/// Its flush receipts go too. What was there is counted as cleared. The memory still knows what was imported into it: importing
 /// the same file again appends nothing; give `memory import` another --source for that.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -3,7 +3,7 @@
 use crate::args::Memories;
 use crate::out::Out;
 
-/// The messages to send to a model, as a JSON array on stdout.
+/// The messages to send to a model, as a JSON array
 ///
 /// They are never more than the budget, by the resource's tokenizer. Critical messages come first,
 /// then the others by priority and age; calls of tools are whole and answered; the order is that of

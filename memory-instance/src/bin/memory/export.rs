@@ -6,7 +6,7 @@ use crate::args::{Memories, PAGE};
 use crate::keys;
 use crate::out::Out;
 
-/// Write the history as JSONL on stdout: one message a line, exactly as it came in.
+/// Write the history as JSONL, messages exactly as they came in
 ///
 /// Summaries that flushes wrote are part of the history: they stand as system messages where the
 /// messages stood that they replaced. With --all, memories come one after another in the order of

@@ -5,9 +5,9 @@ use memory_core::{FlushReceipt, SequenceSet};
 use crate::args::Memories;
 use crate::out::{Out, number, table};
 
-/// Bring a memory down to its flush target now, whatever the threshold says, and show the receipt.
+/// Bring a memory down to its flush target now, and show the receipt
 ///
-/// The strategy is the resource's; summaries are written by the rule-based summariser.
+/// It does so whatever the threshold says. The strategy is the resource's; summaries are written by the rule-based summariser.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

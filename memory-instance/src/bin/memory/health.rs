@@ -11,8 +11,10 @@ use crate::flush::places;
 use crate::keys;
 use crate::out::{Out, number, table};
 
-/// How a memory is doing: size, budget, priorities, what became of everything ever appended, the
-/// last flush, the lease and a verdict.
+/// How a memory is doing: size, budget, priorities, last flush, lease
+///
+/// Begins with a verdict, and says what became of every message that was ever appended: it is
+/// present, or was summarised, evicted or cleared.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -24,9 +24,9 @@ use crate::args::Memories;
 use crate::failure::usage;
 use crate::out::Out;
 
-/// Append chat messages from JSONL, one OpenAI chat message a line; .gz too, and - is stdin.
+/// Append chat messages from JSONL files; running it again appends nothing twice
 ///
-/// Each line goes to the memory that the key template names; the template sees the line's fields as
+/// One OpenAI chat message a line; gzipped files too, and - is stdin. Each line goes to the memory that the key template names; the template sees the line's fields as
 /// `line.*`. Without --key and without a `key` in the resource it is '{{ line.conversation_id }}'.
 /// Fields that are not part of a chat message are kept and come back on export.
 ///
@@ -38,7 +38,8 @@ use crate::out::Out;
 /// message is known by its source, its memory and its place among the source's messages for that
 /// memory. The source is known by its content (SHA-256 of the uncompressed bytes), not by its path,
 /// so that a file that was changed is never mistaken for the one before. Give --source a name to
-/// import a file again that has grown at its end: then only what is new is appended.
+/// import a file again that has grown at its end: then only what is new is appended. Under one name
+/// a file must keep what it had, for the places that were seen before are skipped.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

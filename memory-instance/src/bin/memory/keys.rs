@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::args::{Memories, PAGE};
 use crate::out::{Out, number, table};
 
-/// List the memories that have messages, of every project and resource.
+/// List the memories that have messages, of every project and resource
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -55,27 +55,19 @@ Examples:
 Without --store, memories are in the file memory.db of the current folder.
 Each command has a help of its own: memory import --help. For logs set RUST_LOG=info.";
 
+/// What a command does stands at its arguments.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// See it work: agents share a conversation under pressure, one crashes, one comes too late
     Demo,
-    /// Append chat messages from JSONL files; running it again appends nothing twice
     Import(import::Args),
-    /// Write the history as JSONL, messages exactly as they came in
     Export(export::Args),
-    /// The messages to send to a model, as a JSON array
     Context(context::Args),
-    /// How a memory is doing: size, budget, priorities, last flush, lease
     Health(health::Args),
-    /// List the memories that have messages
     Keys(keys::Args),
-    /// Bring a memory down to its target now
     Flush(flush::Args),
-    /// Remove all messages of a memory
     Clear(clear::Args),
-    /// Show the last messages, and follow new ones
     Tail(tail::Args),
-    /// Measure appends and reads, beside the bare database
     Bench(bench::Args),
 }
 

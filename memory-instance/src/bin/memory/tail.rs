@@ -9,7 +9,7 @@ use crate::args::Memories;
 use crate::failure::note;
 use crate::out::Out;
 
-/// Show the last messages, and with -f those that come.
+/// Show the last messages, and with -f those that come
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
