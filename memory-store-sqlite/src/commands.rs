@@ -360,7 +360,7 @@ impl Step<'_> {
         if self.loaded.leftovers {
             self.remove_messages()?;
             self.connection
-                .prepare_cached("DELETE FROM writer WHERE memory = ?1 AND 0")?
+                .prepare_cached("DELETE FROM writer WHERE memory = ?1")?
                 .execute([self.loaded.row.id])?;
             self.loaded.leftovers = false;
         }

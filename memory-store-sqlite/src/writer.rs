@@ -25,7 +25,7 @@ use self::turn::Turn;
 use crate::commands::{Answer, Command};
 use crate::config::SqliteConfig;
 
-/// A commit that takes longer would block the calling thread for too long.
+/// A commit that takes longer blocks the calling thread for too long.
 const FAST_COMMIT: Duration = Duration::from_millis(1);
 
 /// How long dropping a store waits for a transaction under way.
@@ -53,6 +53,8 @@ struct State {
     commits: u64,
     /// A moving average of what a transaction takes.
     commit: Duration,
+    /// Which of the last eight were slow, one bit each.
+    slow: u8,
 }
 
 /// The connection; none before the first use, and after an error that casts doubt on it.
@@ -78,6 +80,7 @@ impl Writer {
             wake_at: 0,
             commits: 0,
             commit: Duration::ZERO,
+            slow: 0,
         };
         Self { config, state: Mutex::new(state), changed: Condvar::new() }
     }
@@ -140,7 +143,7 @@ impl Writer {
         let mut state = self.lock();
         state.tickets += 1;
         let ticket = state.tickets;
-        let inline = self.config.inline_commits() && light && state.commit < FAST_COMMIT;
+        let inline = self.config.inline_commits() && light && state.commits_fast();
         let alone = inline && state.waiting.is_empty() && state.parked.is_some();
         let job = Job { ticket, key: key.clone(), command, since: real_now(), reply };
         state.waiting.push_back(job);

@@ -319,10 +319,16 @@ impl Writer {
 }
 
 impl State {
-    /// One slow commit alone says nothing about the disk.
     fn committed(&mut self, took: Duration) {
         self.commits += 1;
-        self.commit = (self.commit * 3 + took.min(FAST_COMMIT * 3)) / 4;
+        self.commit = (self.commit * 3 + took) / 4;
+        self.slow = self.slow << 1 | u8::from(took > FAST_COMMIT);
+    }
+
+    /// Whether most of the last commits were fast. Not the average: on a disk that others use too,
+    /// one commit in ten takes ten times as long.
+    pub(super) const fn commits_fast(&self) -> bool {
+        self.slow.count_ones() <= 4
     }
 }
 

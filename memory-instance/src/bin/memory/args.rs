@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use memory_core::{MemoryResource, Tokenizer};
+use memory_core::{MemoryKey, MemoryResource, Tokenizer};
 use memory_instance::{
     FlushMode, KeyContext, KeyTemplate, MemoryInstance, MemoryManager, TemplateError,
 };
@@ -159,14 +159,25 @@ impl Memories {
             error => error.into(),
         })?;
         let memory = self.manager.memory(&self.resource.id, &key)?;
-        if memory.counters().await?.appended == 0 {
-            anyhow::bail!(
+        if memory.counters().await?.appended > 0 {
+            return Ok(memory);
+        }
+        match self.at_storage_key(&key).await? {
+            Some(memory) => Ok(memory),
+            None => anyhow::bail!(
                 "no memory has the key `{key}` (project `{}`, resource `{}`); `memory keys` lists them",
                 self.manager.project(),
                 self.resource.id,
-            );
+            ),
         }
-        Ok(memory)
+    }
+
+    /// The memory at a storage key, such as `keys --json` and `health` print it: people copy those.
+    async fn at_storage_key(&self, text: &str) -> anyhow::Result<Option<MemoryInstance>> {
+        let Ok(key) = text.parse::<MemoryKey>() else { return Ok(None) };
+        let Ok(memory) = self.manager.memory_at(&key) else { return Ok(None) };
+        let there = memory.counters().await?.appended > 0;
+        Ok(there.then_some(memory))
     }
 }
 

@@ -93,9 +93,8 @@ mod tests {
 
     #[test]
     fn a_cause_is_told_once_and_on_one_line() {
-        let error =
-            anyhow::anyhow!("disk\n  full").context("write: disk\n  full").context("import");
-        assert_eq!(one_line(error.as_ref()), "import: write: disk full");
+        let error = anyhow::anyhow!("disk\n  full").context("write: disk\n  full").context("stop");
+        assert_eq!(one_line(error.as_ref()), "stop (write: disk full)");
     }
 
     #[test]

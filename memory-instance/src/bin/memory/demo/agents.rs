@@ -74,10 +74,17 @@ impl Stage<'_> {
         }
         let receipts = self.memory.receipts().await?;
         let receipt = receipts.last().context("the receipt of the first flush")?;
+        let waited = if slowest < PAUSE {
+            format!("and none of\nthem waited for it: the slowest append took {slowest:.1?}.")
+        } else {
+            format!(
+                "and the\nslowest append took {slowest:.1?}: the disk is slow, for appends never wait for a summary."
+            )
+        };
         self.say(format_args!(
-            "Each summary takes {PAUSE:?}. The agents wrote {meanwhile} messages in the meantime, and none of\n\
-             them waited for it: the slowest append took {slowest:.1?}. The first flush put {} messages\n\
-             into a summary and came from {} down to {} tokens; what was appended meanwhile is still there.",
+            "Each summary takes {PAUSE:?}. The agents wrote {meanwhile} messages in the meantime, {waited}\n\
+             The first flush put {} messages into a summary and came from {} down to {} tokens; what was\n\
+             appended meanwhile is still there.",
             receipt.summarised.len(),
             receipt.tokens_before,
             receipt.tokens_after
