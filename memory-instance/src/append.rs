@@ -147,9 +147,9 @@ impl MemoryInstance {
         let appended = match self.inner.write(write, lease).await {
             Ok(Written::Appended(appended)) => *appended,
             Ok(Written::Changed(_)) => return Err(self.inner.contended("append to")),
-            Err(source) => {
+            Err(reason) => {
                 let prepared = Box::new(prepared.clone());
-                return Err(MemoryError::Append { source: Box::new(source), prepared });
+                return Err(MemoryError::Append { reason: Box::new(reason), prepared });
             }
         };
         let telemetry = &self.inner.rules.telemetry;
@@ -299,7 +299,7 @@ impl Inner {
             .locks
             .lock(&self.lease, &self.rules.lock)
             .await
-            .map_err(|source| MemoryError::Lock { key: self.key.clone(), source })?;
+            .map_err(|reason| self.lock_error(reason))?;
         self.rules.telemetry.lock_acquired();
         let started = Instant::now();
         let done = self.attempt(write, Some(guard.proof())).await;

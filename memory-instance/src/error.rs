@@ -22,12 +22,12 @@ pub enum MemoryError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The lease on the memory could not be had.
-    #[error("take the lease on {key}: {source}")]
+    #[error("take the lease on {key}: {reason}")]
     Lock {
         /// The memory.
         key: MemoryKey,
         /// Why.
-        source: LockError,
+        reason: LockError,
     },
     /// The lease ran out or was taken under the operation. What it had in flight was fenced off.
     #[error("the lease on {key} was lost ({reason}); read again and start over")]
@@ -78,12 +78,12 @@ pub enum MemoryError {
         key: MemoryKey,
     },
     /// No window fits the budget.
-    #[error("context of {key}: {source}")]
+    #[error("context of {key}: {reason}")]
     Context {
         /// The memory.
         key: MemoryKey,
         /// Why.
-        source: ContextError,
+        reason: ContextError,
     },
     /// No open call has this id.
     #[error(
@@ -178,10 +178,10 @@ pub enum MemoryError {
         problem: String,
     },
     /// An append that failed, with what is needed to send it again.
-    #[error("{source}")]
+    #[error("{reason}")]
     Append {
         /// Why.
-        source: Box<MemoryError>,
+        reason: Box<MemoryError>,
         /// The batch, under the id by which the store recognises it.
         prepared: Box<PreparedAppend>,
     },
@@ -194,7 +194,7 @@ impl MemoryError {
         match self {
             Self::Store(error) => error.applied(),
             Self::TimedOut { .. } | Self::LeaseLost { .. } => Applied::Unknown,
-            Self::Append { source, .. } => source.applied(),
+            Self::Append { reason, .. } => reason.applied(),
             _ => Applied::No,
         }
     }
@@ -214,7 +214,7 @@ impl MemoryError {
     pub fn is_fenced(&self) -> bool {
         match self {
             Self::Store(error) => matches!(error.kind(), StoreErrorKind::Fenced { .. }),
-            Self::Append { source, .. } => source.is_fenced(),
+            Self::Append { reason, .. } => reason.is_fenced(),
             Self::LeaseLost { .. } => true,
             _ => false,
         }
@@ -225,22 +225,31 @@ impl MemoryError {
     pub fn store_kind(&self) -> Option<&StoreErrorKind> {
         match self {
             Self::Store(error) => Some(error.kind()),
-            Self::Append { source, .. } => source.store_kind(),
+            Self::Append { reason, .. } => reason.store_kind(),
             _ => None,
         }
     }
 
-    /// The cause of the cause, and so on, for a log.
+    /// This error and what caused it, down to the driver's own words, in one line for a log.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(error) = source {
+        let mut cause = self.untold();
+        while let Some(error) = cause {
             text.push_str(": ");
             text.push_str(&error.to_string());
-            source = error.source();
+            cause = error.source();
         }
         text
+    }
+
+    /// What is behind the words of this error; those of a reason it repeats already.
+    fn untold(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Lock { reason, .. } => reason.source(),
+            Self::Append { reason, .. } => reason.untold(),
+            other => other.source(),
+        }
     }
 }
 

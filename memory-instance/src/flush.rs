@@ -339,8 +339,8 @@ impl Inner {
         open.next_back()
     }
 
-    pub(crate) fn lock_error(&self, source: memory_lock::LockError) -> MemoryError {
-        MemoryError::Lock { key: self.key.clone(), source }
+    pub(crate) fn lock_error(&self, reason: memory_lock::LockError) -> MemoryError {
+        MemoryError::Lock { key: self.key.clone(), reason }
     }
 }
 

@@ -248,7 +248,7 @@ impl Inner {
             let outline = self.outline().await?;
             let now = self.backend.now();
             let plan = plan_context(&outline.metas, &self.rules.policy, budget, now).map_err(
-                |source: ContextError| MemoryError::Context { key: self.key.clone(), source },
+                |reason: ContextError| MemoryError::Context { key: self.key.clone(), reason },
             )?;
             let Some(messages) = self.fetch(&outline, &plan).await? else { continue };
             let messages = messages.into_iter().map(|stored| stored.message).collect();

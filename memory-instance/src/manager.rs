@@ -143,7 +143,7 @@ impl MemoryManager {
     fn instance(&self, key: &MemoryKey, rules: &Arc<Rules>) -> Result<MemoryInstance, MemoryError> {
         let inner = self.shared.instances.get_or_insert_with(key, || {
             let lock_key = |name: &str| {
-                LockKey::new(name).map_err(|source| MemoryError::Lock { key: key.clone(), source })
+                LockKey::new(name).map_err(|reason| MemoryError::Lock { key: key.clone(), reason })
             };
             Ok::<_, MemoryError>(Arc::new(Inner {
                 lease: lock_key(key.lease_name())?,

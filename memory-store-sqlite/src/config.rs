@@ -52,7 +52,7 @@ impl SqliteConfig {
 
     /// Whether a write that nobody else waits behind is committed on the calling thread, which
     /// blocks that thread for one commit (some 0.2 ms on an SSD) and saves two hand-offs between
-    /// threads. It is never done while commits take longer than 1 ms. Default: yes.
+    /// threads. It is not done while most commits take longer than 1 ms. Default: yes.
     #[must_use]
     pub const fn with_inline_commits(mut self, inline: bool) -> Self {
         self.inline_commits = inline;

@@ -71,9 +71,12 @@ fn context_is_an_array_of_messages_and_health_is_the_library_s() {
     assert_eq!(window.len(), 4);
     let said = folder.run_words(one(&["health", "--json"]));
     let health: MemoryHealth = serde_json::from_str(&said.out).unwrap();
-    assert_eq!((health.messages, health.lifetime.appended, health.max_tokens), (4, 4, 128_000));
+    assert_eq!(
+        (health.messages, health.lifetime.appended, health.max_tokens),
+        (4, 4, 1_000_000_000)
+    );
     let table = folder.run_words(one(&["health"])).out;
-    assert!(table.contains("healthy") && table.contains("of 128,000"), "{table}");
+    assert!(table.contains("healthy") && table.contains("of 1,000,000,000"), "{table}");
     assert!(folder.ok("health --all").contains("case:k 1"));
 }
 

@@ -3,7 +3,7 @@
 use memory_core::{Counters, KEPT_RECEIPTS, MessageMeta, Sequence, Splice, StoreErrorKind};
 use rusqlite::{OptionalExtension, params};
 
-use super::Step;
+use super::step::Step;
 use crate::codec::{self, Encoded, HeadRow, INSERT_MESSAGE, META_COLUMNS, insert_message, int};
 use crate::error::Fault;
 

@@ -15,8 +15,9 @@ use crate::failure::usage;
 /// The store unless `--store` says otherwise.
 const DEFAULT_STORE: &str = "sqlite://memory.db";
 
-/// The budget of the resource that is used without `--resource`: the context of today's models.
-const DEFAULT_MAX_TOKENS: u64 = 128_000;
+/// The budget of the resource that is used without `--resource`: nobody asked for anything to be
+/// evicted, so nothing is.
+const DEFAULT_MAX_TOKENS: u64 = 1_000_000_000;
 
 /// How many messages or keys are read at once.
 pub(crate) const PAGE: NonZeroUsize = match NonZeroUsize::new(500) {
@@ -33,7 +34,7 @@ pub(crate) struct Common {
     pub(crate) store: Option<String>,
 
     /// How the memory works (budget, priorities, flushes): a .yaml, .toml or .json file [default: a
-    /// resource `default` of 128,000 tokens, counted by o200k_base]
+    /// resource `default` that evicts nothing and counts by o200k_base]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) resource: Option<PathBuf>,
 

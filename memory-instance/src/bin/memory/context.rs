@@ -3,6 +3,9 @@
 use crate::args::Memories;
 use crate::out::Out;
 
+/// The context of many of today's models, in tokens.
+const MODEL_CONTEXT: u64 = 128_000;
+
 /// The messages to send to a model, as a JSON array
 ///
 /// They are never more than the budget, by the resource's tokenizer. Critical messages come first,
@@ -14,7 +17,7 @@ Examples:
   memory context --key airline-00-0 --budget 1500
   memory context --resource support.yaml --key case-4711 | jq '{model: \"gpt-4o\", messages: .}'")]
 pub(crate) struct Args {
-    /// The most tokens [default: the resource's budget]
+    /// The most tokens [default: the resource's budget, and 128,000 at most]
     #[arg(long, value_name = "TOKENS")]
     budget: Option<u64>,
 }
@@ -23,7 +26,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
     let memory = memories.the_one().await?;
     let budget = match args.budget {
         Some(budget) => budget,
-        None => memories.resource.policy()?.max_tokens,
+        None => memories.resource.policy()?.max_tokens.min(MODEL_CONTEXT),
     };
     out.value(&memory.context(budget).await?.messages)
 }

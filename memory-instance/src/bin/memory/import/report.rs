@@ -1,4 +1,4 @@
-//! What an import did: a stable interface, see INTERFACE.md.
+//! What an import did: a stable interface, see the README.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,0 +1,127 @@
+//! The writes of one transaction.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use memory_core::{MemoryKey, StoreErrorKind};
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+use super::step::Step;
+use super::{Answer, Command};
+use crate::codec::{HeadRow, SELECT_HEAD, int};
+use crate::error::Fault;
+
+/// The writes of one transaction. Each command checks everything before its first change, so that
+/// one that is refused leaves the transaction as it was; heads are read once and written once.
+#[derive(Debug)]
+pub(crate) struct Batch<'c> {
+    connection: &'c Connection,
+    now: u64,
+    heads: HashMap<MemoryKey, Loaded>,
+}
+
+/// A head within a transaction.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pub(super) row: HeadRow,
+    /// The memory's TTL has run out, and its old rows are still there.
+    pub(super) leftovers: bool,
+    pub(super) changed: bool,
+}
+
+impl<'c> Batch<'c> {
+    /// The transaction has begun, and `now_micros` was read after that: a lease that is live then
+    /// cannot pass to another owner before the commit.
+    pub(crate) fn new(connection: &'c Connection, now_micros: u64) -> Self {
+        Self { connection, now: now_micros, heads: HashMap::new() }
+    }
+
+    /// Applies one command, or refuses it.
+    pub(crate) fn apply(&mut self, key: &MemoryKey, command: &Command) -> Result<Answer, Fault> {
+        if !self.heads.contains_key(key) {
+            let loaded = self.load(key)?;
+            self.heads.insert(key.clone(), loaded);
+        }
+        let Some(loaded) = self.heads.get_mut(key) else {
+            return Err(Fault::Refused(StoreErrorKind::Other("a head went missing".into())));
+        };
+        let mut step = Step { connection: self.connection, now: self.now, key, loaded };
+        match command {
+            Command::Append { append, encoded } => {
+                step.append(append, encoded).map(Answer::Appended)
+            }
+            Command::Splice { splice, summary } => {
+                step.splice(splice, summary.as_ref()).map(Answer::Counters)
+            }
+            Command::Clear(clear) => step.clear(clear).map(Answer::Counters),
+            Command::Claim(lease) => step.claim(*lease).map(|()| Answer::Done),
+            Command::Expire => step.expire().map(|()| Answer::Done),
+        }
+    }
+
+    fn load(&self, key: &MemoryKey) -> Result<Loaded, Fault> {
+        let row = self
+            .connection
+            .prepare_cached(SELECT_HEAD)?
+            .query_row([key.as_str()], HeadRow::from_row)
+            .optional();
+        let row = match row {
+            Ok(row) => row.unwrap_or_default(),
+            Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error.into()),
+            // A row that does not decode concerns this memory only.
+            Err(error) => return Err(Fault::Refused(bad_head(&error))),
+        };
+        if row.id != 0 && row.is_alive(self.now) {
+            return Ok(Loaded { row, leftovers: false, changed: false });
+        }
+        // What fences stale writers off outlives the data; generations never repeat.
+        let mut new = HeadRow { id: row.id, receipts: row.receipts, ..HeadRow::default() };
+        new.head.fence = row.head.fence;
+        new.head.flush_fence = row.head.flush_fence;
+        new.head.generation = row.head.generation.next(self.now);
+        Ok(Loaded { leftovers: row.id != 0, row: new, changed: false })
+    }
+
+    /// Writes the heads that changed.
+    pub(crate) fn finish(self) -> Result<(), Fault> {
+        for loaded in self.heads.values().filter(|loaded| loaded.changed) {
+            let HeadRow { id, head, receipts, receipt, .. } = &loaded.row;
+            let counters = &head.counters;
+            self.connection.prepare_cached(UPDATE_HEAD)?.execute(params![
+                id,
+                int(head.generation.number()),
+                int(head.version),
+                int(head.last.number()),
+                int(head.fence.number()),
+                int(head.flush_fence.number()),
+                head.next_flush_at.map(int),
+                head.expires_at.map(Timestamp::as_microsecond),
+                int(counters.present.messages),
+                int(counters.present.tokens),
+                int(counters.summaries),
+                int(counters.appended),
+                int(counters.summarised),
+                int(counters.evicted),
+                int(counters.cleared),
+                loaded.row.classes()?,
+                int(*receipts),
+                receipt.map(Uuid::into_bytes),
+                loaded.row.writers(),
+            ])?;
+        }
+        Ok(())
+    }
+}
+
+const UPDATE_HEAD: &str = "
+UPDATE memory SET
+    generation = ?2, version = ?3, last = ?4, fence = ?5, flush_fence = ?6, next_flush_at = ?7,
+    expires_at = ?8, messages = ?9, tokens = ?10, summaries = ?11, appended = ?12,
+    summarised = ?13, evicted = ?14, cleared = ?15, classes = ?16, receipts = ?17, receipt = ?18,
+    writers = ?19
+WHERE id = ?1";
+
+pub(crate) fn bad_head(error: &rusqlite::Error) -> StoreErrorKind {
+    StoreErrorKind::Corrupt(format!("the memory's head cannot be read ({error}); restore a backup"))
+}

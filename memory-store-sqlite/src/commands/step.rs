@@ -1,0 +1,244 @@
+//! One command at work on its memory: its checks first, its changes after.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use memory_core::{
+    Append, AppendOutcome, Appended, Clear, Counters, FencingToken, LeaseProof, MemoryKey,
+    Sequence, StoreErrorKind, WriteId, WriterId,
+};
+use memory_lock::sqlite::LeaseTable;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::batch::Loaded;
+use crate::codec::{Encoded, HeadRow, INSERT_MESSAGE, LastWrite, insert_message, int};
+use crate::error::Fault;
+
+const INSERT_HEAD: &str = "
+INSERT INTO memory
+    (key, generation, version, last, fence, flush_fence, messages, tokens, summaries, appended,
+     summarised, evicted, cleared, classes, receipts, writers)
+VALUES (?1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '{}', 0, x'')";
+
+/// How many writers a memory's row keeps.
+const RECENT_WRITERS: usize = 16;
+
+const UPSERT_WRITER: &str = "
+INSERT INTO writer (memory, writer, number, first) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT DO UPDATE SET number = ?3, first = ?4";
+
+/// One command at work on its memory.
+pub(super) struct Step<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) now: u64,
+    pub(super) key: &'a MemoryKey,
+    pub(super) loaded: &'a mut Loaded,
+}
+
+impl Step<'_> {
+    pub(super) fn append(
+        &mut self,
+        append: &Append,
+        encoded: &[Encoded],
+    ) -> Result<Appended, Fault> {
+        let outcome = if let Some(first) = self.earlier(append.write)? {
+            AppendOutcome::Duplicate { first }
+        } else {
+            let fence = self.admit_writer(append.access.lease)?;
+            let first = self.head().last.plus(1);
+            self.ensure_room(encoded.len())?;
+            self.begin()?;
+            let mut insert = self.connection.prepare_cached(INSERT_MESSAGE)?;
+            for (message, encoded) in append.messages.iter().zip(encoded) {
+                let row = &mut self.loaded.row;
+                row.head.last = row.head.last.plus(1);
+                row.head.counters.append(message);
+                let place = row.place(row.head.last).ok_or_else(no_room)?;
+                insert_message(&mut insert, place, message, encoded, false)?;
+            }
+            self.remember(append.write, Some(first))?;
+            let end = append.ttl.and_then(|ttl| expiry(self.now, ttl));
+            let head = &mut self.loaded.row.head;
+            head.fence = fence;
+            head.expires_at = end;
+            AppendOutcome::Appended { first }
+        };
+        let head = &self.loaded.row.head;
+        let next_flush_at = head.next_flush_at;
+        Ok(Appended { outcome, counters: head.counters.clone(), next_flush_at })
+    }
+
+    pub(super) fn clear(&mut self, clear: &Clear) -> Result<Counters, Fault> {
+        if self.earlier(clear.write)?.is_none() {
+            let fence = self.admit_writer(clear.access.lease)?;
+            self.begin()?;
+            self.remove_messages()?;
+            self.remember(clear.write, None)?;
+            let now = self.now;
+            let HeadRow { head, receipt, .. } = &mut self.loaded.row;
+            head.fence = fence;
+            head.counters.clear();
+            head.next_flush_at = None;
+            head.generation = head.generation.next(now);
+            *receipt = None;
+        }
+        Ok(self.head().counters.clone())
+    }
+
+    pub(super) fn claim(&mut self, lease: LeaseProof) -> Result<(), Fault> {
+        let fence = self.admit_writer(Some(lease))?;
+        self.begin()?;
+        self.loaded.row.head.fence = fence;
+        Ok(())
+    }
+
+    /// The memory still reads as one that was never written; its row stays for the fences.
+    pub(super) fn expire(&mut self) -> Result<(), Fault> {
+        if self.loaded.leftovers {
+            self.begin()?;
+            self.loaded.row.head.expires_at = Some(Timestamp::UNIX_EPOCH);
+        }
+        Ok(())
+    }
+
+    pub(super) const fn head(&self) -> &memory_core::Head {
+        &self.loaded.row.head
+    }
+
+    /// Whether there are rows of this memory that count.
+    pub(super) const fn has_rows(&self) -> bool {
+        self.loaded.row.id != 0 && !self.loaded.leftovers
+    }
+
+    /// The place of an earlier write's first message, if this write is a retry.
+    fn earlier(&self, write: WriteId) -> Result<Option<Option<Sequence>>, Fault> {
+        let row = &self.loaded.row;
+        let recent = row.writers.iter().find(|last| last.writer == write.writer).copied();
+        let last = match recent {
+            None if self.has_rows() => self.older_writer(write.writer)?,
+            recent => recent,
+        };
+        Ok(match last {
+            Some(last) if write.number == last.number => Some(last.first),
+            Some(last) if write.number < last.number => Some(None),
+            _ => None,
+        })
+    }
+
+    fn older_writer(&self, writer: WriterId) -> Result<Option<LastWrite>, Fault> {
+        let last = self
+            .connection
+            .prepare_cached("SELECT number, first FROM writer WHERE memory = ?1 AND writer = ?2")?
+            .query_row(params![self.loaded.row.id, writer.bits().to_be_bytes()], |row| {
+                let number = row.get::<_, i64>(0)?.cast_unsigned();
+                let first = row.get::<_, Option<i64>>(1)?;
+                let first = first.map(|first| Sequence::new(first.cast_unsigned()));
+                Ok(LastWrite { writer, number, first })
+            })
+            .optional()?;
+        Ok(last)
+    }
+
+    /// The newest token after a write by this right, or why it is refused.
+    pub(super) fn admit_writer(&self, lease: Option<LeaseProof>) -> Result<FencingToken, Fault> {
+        let newest = self.head().fence;
+        if let Some(lease) = lease {
+            return self.admit(self.key.lease_name(), lease, newest);
+        }
+        match LeaseTable::live_lease(self.connection, self.key.lease_name(), self.now)? {
+            Some(other) => {
+                Err(Fault::Refused(StoreErrorKind::Locked { remaining: Some(other.remaining) }))
+            }
+            None => Ok(newest),
+        }
+    }
+
+    /// The token of a lease that is the newest, live and its owner's.
+    pub(super) fn admit(
+        &self,
+        name: &str,
+        lease: LeaseProof,
+        newest: FencingToken,
+    ) -> Result<FencingToken, Fault> {
+        let LeaseProof { owner, token } = lease;
+        let fenced = |newest| Fault::Refused(StoreErrorKind::Fenced { token, newest });
+        if token < newest {
+            return Err(fenced(newest));
+        }
+        match LeaseTable::live_lease(self.connection, name, self.now)? {
+            Some(live) if live.owner == owner && live.token == token => Ok(token),
+            Some(live) => Err(fenced(newest.max(live.token))),
+            None => Err(fenced(newest)),
+        }
+    }
+
+    fn ensure_room(&self, messages: usize) -> Result<(), Fault> {
+        let last = self.head().last.plus(u64::try_from(messages).unwrap_or(u64::MAX));
+        self.loaded.row.place(last).map(drop).ok_or_else(no_room)
+    }
+
+    /// To be called once nothing can refuse the command any more: makes the memory's row if it has
+    /// none, and removes what an expired memory left.
+    pub(super) fn begin(&mut self) -> Result<(), Fault> {
+        if self.loaded.row.id == 0 {
+            self.connection.prepare_cached(INSERT_HEAD)?.execute([self.key.as_str()])?;
+            self.loaded.row.id = self.connection.last_insert_rowid();
+        }
+        if self.loaded.leftovers {
+            self.remove_messages()?;
+            self.connection
+                .prepare_cached("DELETE FROM writer WHERE memory = ?1")?
+                .execute([self.loaded.row.id])?;
+            self.loaded.leftovers = false;
+        }
+        if !self.loaded.row.is_alive(self.now) {
+            self.loaded.row.head.expires_at = None;
+        }
+        self.loaded.row.head.version += 1;
+        self.loaded.changed = true;
+        Ok(())
+    }
+
+    /// Removes all messages and receipts.
+    fn remove_messages(&self) -> Result<(), Fault> {
+        let row = &self.loaded.row;
+        self.connection
+            .prepare_cached("DELETE FROM message WHERE place BETWEEN ?1 AND ?2")?
+            .execute([row.first_place(), row.last_place()])?;
+        self.connection
+            .prepare_cached("DELETE FROM receipt WHERE memory = ?1")?
+            .execute([row.id])?;
+        Ok(())
+    }
+
+    /// Keeps the newest write of a writer in the memory's row, which is written anyway: a row of its
+    /// own would be one more page in each commit. Where many write, the oldest make room.
+    fn remember(&mut self, write: WriteId, first: Option<Sequence>) -> Result<(), Fault> {
+        let WriteId { writer, number } = write;
+        let row = &mut self.loaded.row;
+        row.writers.retain(|last| last.writer != writer);
+        row.writers.push(LastWrite { writer, number, first });
+        if row.writers.len() > RECENT_WRITERS {
+            let LastWrite { writer, number, first } = row.writers.remove(0);
+            self.connection.prepare_cached(UPSERT_WRITER)?.execute(params![
+                row.id,
+                writer.bits().to_be_bytes(),
+                int(number),
+                first.map(|first| int(first.number())),
+            ])?;
+        }
+        Ok(())
+    }
+}
+
+fn no_room() -> Fault {
+    Fault::Refused(StoreErrorKind::Full(
+        "this memory has used up its places; go on under another key".into(),
+    ))
+}
+
+/// When a TTL that begins now runs out; one past the end of time never does.
+fn expiry(now_micros: u64, ttl: Duration) -> Option<Timestamp> {
+    let ttl = i64::try_from(ttl.as_micros()).ok()?;
+    Timestamp::from_microsecond(i64::try_from(now_micros).ok()?.checked_add(ttl)?).ok()
+}
