@@ -38,7 +38,7 @@ pub use lease::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
 pub use message::{Content, Message, MessageError, Role, ToolCall, ToolLink};
 pub use pairing::{PairingError, check_pairing};
 pub use policy::{Block, Entry, Policy};
-pub use priority::{Class, ClassError, ContentType, Priority};
+pub use priority::{Class, ClassError, ContentType, CustomType, Priority};
 pub use receipt::{FlushReceipt, KEPT_RECEIPTS, SequenceSet, Shortfall, SummaryRecord};
 pub use redact::Redactor;
 pub use resource::{

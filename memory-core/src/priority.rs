@@ -66,9 +66,14 @@ pub enum ContentType {
     RecentContext,
     /// Older talk.
     HistoricalMessages,
-    /// A kind of the user's own.
-    Custom(Arc<str>),
+    /// A kind of the user's own, made from its name: `ContentType::from("notes")`.
+    Custom(CustomType),
 }
+
+/// The name of a content type of the user's own. There is none with the name of a known type, so
+/// that a type and its name are one to one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CustomType(Arc<str>);
 
 impl ContentType {
     /// The name as it stands in resources and reports.
@@ -82,7 +87,7 @@ impl ContentType {
             Self::Conversation => "conversation",
             Self::RecentContext => "recent_context",
             Self::HistoricalMessages => "historical_messages",
-            Self::Custom(name) => name,
+            Self::Custom(CustomType(name)) => name,
         }
     }
 }
@@ -97,7 +102,7 @@ impl From<&str> for ContentType {
             "conversation" => Self::Conversation,
             "recent_context" => Self::RecentContext,
             "historical_messages" => Self::HistoricalMessages,
-            _ => Self::Custom(name.into()),
+            _ => Self::Custom(CustomType(name.into())),
         }
     }
 }

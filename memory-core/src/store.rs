@@ -288,7 +288,8 @@ pub struct Splice {
     pub evicted: Vec<Sequence>,
     /// The summary; it stands at the first of the summarised places.
     pub summary: Option<NewMessage>,
-    /// The places of messages whose open calls are given up, ascending.
+    /// The places of messages whose open calls are given up, ascending. If there are any, the mark
+    /// of the last flush is taken away: what it could not free may go now.
     pub closed: Vec<Sequence>,
     /// The record of the flush, kept with the last few.
     pub receipt: Option<FlushReceipt>,

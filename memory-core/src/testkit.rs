@@ -63,8 +63,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
     };
     let blocks = (limit(), limit(), limit(), 0..5_u8).prop_map(move |(a, b, c, form)| {
         use ContentType::{
-            Custom, HistoricalMessages, ImportantFacts, RecentContext, Summary, SystemPrompt,
-            UserProfile,
+            HistoricalMessages, ImportantFacts, RecentContext, Summary, SystemPrompt, UserProfile,
         };
         match form {
             0 => vec![],
@@ -75,7 +74,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
             ],
             2 => vec![
                 block(0, &[SystemPrompt, RecentContext], a),
-                block(1, &[Summary, HistoricalMessages, Custom("note".into())], b),
+                block(1, &[Summary, HistoricalMessages, ContentType::from("note")], b),
             ],
             // Old talk matters more than new, and system prompts may go.
             3 => vec![
@@ -85,7 +84,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
             ],
             _ => vec![
                 block(0, &[Summary, ImportantFacts], a),
-                block(200, &[Custom("note".into())], b),
+                block(200, &[ContentType::from("note")], b),
             ],
         }
     });
@@ -169,7 +168,7 @@ fn any_fact() -> impl Strategy<Value = Drawn> {
             0 => ContentType::SystemPrompt,
             1 => ContentType::UserProfile,
             2 => ContentType::ImportantFacts,
-            3 => ContentType::Custom("note".into()),
+            3 => ContentType::from("note"),
             4 => ContentType::HistoricalMessages,
             _ => ContentType::Summary,
         };

@@ -1,6 +1,8 @@
 //! Appending: the path that every message takes.
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -9,7 +11,7 @@ use memory_core::{
     StoreError, StoreErrorKind, WriteId,
 };
 use memory_flush::flush_due;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::MemoryError;
 use crate::flush;
@@ -19,7 +21,9 @@ use crate::telemetry::Operation;
 
 /// A batch that is ready to be sent: redacted, classified, counted, and under an id by which the
 /// store recognises it, so that it can be sent any number of times and is appended once.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Its `Debug` form leaves the messages out, for it travels in errors.
+#[derive(Clone, PartialEq)]
 pub struct PreparedAppend {
     append: Append,
 }
@@ -38,12 +42,22 @@ impl PreparedAppend {
     }
 }
 
+impl fmt::Debug for PreparedAppend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreparedAppend")
+            .field("write", &self.write())
+            .field("messages", &self.messages().len())
+            .finish()
+    }
+}
+
 impl MemoryInstance {
     /// Appends a message.
     ///
     /// The message is redacted, classified and counted first; then one atomic step of the store
     /// appends it. When this returns it is as durable as the store's configuration says, and is in
-    /// the history exactly once. It never waits for a summariser.
+    /// the history exactly once. It never waits for a summariser, but for the one that it asks itself
+    /// under [`FlushMode::Inline`](crate::FlushMode::Inline).
     ///
     /// # Errors
     /// [`MemoryError::TooLarge`] for a message over the whole budget, unless it is the result of a
@@ -73,16 +87,30 @@ impl MemoryInstance {
         entries: impl IntoIterator<Item = E>,
     ) -> Result<Appended, MemoryError> {
         self.writable("append to")?;
-        let messages = self.inner.admit(entries)?;
-        let write = self.inner.writers.take(&self.inner.backend.ids);
-        let prepared = PreparedAppend { append: append_of(&self.inner, write, messages) };
-        let appended = self.send_as_is(&prepared, None).await?;
-        self.inner.writers.put_back(write);
+        let appended = self.append_under(entries, None).await?;
         flush::after(&self.inner, &appended).await;
         Ok(appended)
     }
 
-    /// Readies a batch that can be sent more than once, under an id of this instance's own.
+    /// Appends under a lease that the caller holds, or under none, by a writer that is free.
+    pub(crate) async fn append_under<E: Into<Entry>>(
+        &self,
+        entries: impl IntoIterator<Item = E>,
+        lease: Option<LeaseProof>,
+    ) -> Result<Appended, MemoryError> {
+        let messages = self.inner.admit(entries)?;
+        let write = self.inner.writers.take(&self.inner.backend.ids);
+        let prepared = PreparedAppend { append: append_of(&self.inner, write, messages) };
+        let appended = self.send_as_is(&prepared, lease).await?;
+        self.inner.writers.put_back(write);
+        Ok(appended)
+    }
+
+    /// Readies a batch that can be sent more than once, under an id of its own.
+    ///
+    /// The store keeps a row of some 40 bytes for the id for as long as the memory lives, which
+    /// [`append`](Self::append) does not need; batches in a row are better numbered by one writer
+    /// ([`prepare_as`](Self::prepare_as)).
     ///
     /// # Errors
     /// As [`append`](Self::append), of what is known without the store.
@@ -146,7 +174,9 @@ impl MemoryInstance {
         let write = Write::Append(&prepared.append);
         let appended = match self.inner.write(write, lease).await {
             Ok(Written::Appended(appended)) => *appended,
-            Ok(Written::Changed(_)) => return Err(self.inner.contended("append to")),
+            Ok(Written::Changed(_) | Written::Claimed) => {
+                return Err(self.inner.contended("append to"));
+            }
             Err(reason) => {
                 let prepared = Box::new(prepared.clone());
                 return Err(MemoryError::Append { reason: Box::new(reason), prepared });
@@ -172,12 +202,15 @@ pub(crate) enum Write<'a> {
     Append(&'a Append),
     Splice(&'a Splice),
     Clear(Clear),
+    /// Raises the newest token to that of the lease that the write is made under.
+    Claim,
 }
 
 /// What came of it.
 pub(crate) enum Written {
     Appended(Box<Appended>),
     Changed(Counters),
+    Claimed,
 }
 
 impl Write<'_> {
@@ -186,6 +219,7 @@ impl Write<'_> {
             Self::Append(_) => "append to",
             Self::Splice(_) => "flush",
             Self::Clear(_) => "clear",
+            Self::Claim => "claim",
         }
     }
 }
@@ -240,7 +274,7 @@ impl Inner {
                 self.writers.put_back(id);
                 Ok(counters)
             }
-            Written::Appended(appended) => Ok(appended.counters),
+            Written::Appended(_) | Written::Claimed => Err(self.contended("clear")),
         }
     }
 
@@ -253,8 +287,7 @@ impl Inner {
         lease: Option<LeaseProof>,
     ) -> Result<Written, MemoryError> {
         let waited = self.rules.lock.wait_timeout();
-        let attempts = self.write_with_retries(write, lease);
-        match timeout_at(Instant::now() + waited, attempts).await {
+        match timeout(waited, self.write_with_retries(write, lease)).await {
             Ok(done) => done,
             Err(_) => Err(MemoryError::TimedOut {
                 operation: write.name(),
@@ -273,13 +306,7 @@ impl Inner {
         loop {
             let done = match lease {
                 Some(_) => self.attempt(write, lease).await.map_err(MemoryError::from),
-                None if self.backend.is_fused() => match self.attempt(write, None).await {
-                    Err(error) if matches!(error.kind(), StoreErrorKind::Locked { .. }) => {
-                        self.rules.telemetry.lock_contended();
-                        self.write_in_line(write).await
-                    }
-                    done => done.map_err(MemoryError::from),
-                },
+                None if self.backend.is_fused() => self.write_when_free(write).await,
                 None => self.write_in_line(write).await,
             };
             match done {
@@ -288,6 +315,38 @@ impl Inner {
                     sleep(pause).await;
                 }
                 done => return done,
+            }
+        }
+    }
+
+    /// Writes at the store alone; while somebody holds the lease, waits until it is free.
+    ///
+    /// Only after [`PATIENCE`] does the write take a place in line for the lease and go under it. If
+    /// it did so at once, the writes that come meanwhile would find the lease held by this one and
+    /// line up too: after a single turn a busy memory would be written one commit at a time for ever.
+    async fn write_when_free(&self, write: Write<'_>) -> Result<Written, MemoryError> {
+        let mut contended: Option<(Instant, Waiting<'_>)> = None;
+        let mut watch = None;
+        loop {
+            let remaining = match self.attempt(write, None).await {
+                Ok(done) => return Ok(done),
+                Err(error) => match error.kind() {
+                    StoreErrorKind::Locked { remaining } => *remaining,
+                    _ => return Err(error.into()),
+                },
+            };
+            let (since, _) = contended.get_or_insert_with(|| {
+                self.rules.telemetry.lock_contended();
+                (Instant::now(), Waiting::new(&self.waiting))
+            });
+            let patience = PATIENCE.saturating_sub(since.elapsed());
+            if patience.is_zero() {
+                drop(contended);
+                return self.write_in_line(write).await;
+            }
+            // The first time only begins to watch: the lease may have been freed before that.
+            if let Some(released) = watch.replace(self.backend.locks.backend().watch(&self.lease)) {
+                let _ = timeout(remaining.unwrap_or(patience).min(patience), released).await;
             }
         }
     }
@@ -329,7 +388,32 @@ impl Inner {
                 let clear = Clear { access, ..clear };
                 Ok(Written::Changed(self.store().clear(&self.key, clear).await?))
             }
+            Write::Claim => {
+                if let Some(lease) = lease {
+                    self.store().claim(&self.key, lease).await?;
+                }
+                Ok(Written::Claimed)
+            }
         }
+    }
+}
+
+/// How long a write waits for the lease to be free before it takes a place in line for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Counts a write that waits for the lease to be free.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use memory_core::{MemoryResource, MemoryStore, TokenCounter};
@@ -138,7 +139,7 @@ impl ManagerBuilder {
             rules.insert(id, Arc::new(compiled));
         }
         let clock = self.clock.unwrap_or_default();
-        let backend = Backend { store, locks, clock, ids: self.ids };
+        let backend = Backend { store, locks, clock, ids: self.ids, refreshes: AtomicU64::new(0) };
         Ok(MemoryManager::new(self.project, rules, backend, self.cached_instances))
     }
 }

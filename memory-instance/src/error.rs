@@ -37,6 +37,14 @@ pub enum MemoryError {
         /// How.
         reason: LostReason,
     },
+    /// A session was kept beyond the turn that it belongs to.
+    #[error("{operation} {key}: the turn has ended; begin another with `exclusive`")]
+    TurnEnded {
+        /// What was attempted.
+        operation: &'static str,
+        /// The memory.
+        key: MemoryKey,
+    },
     /// The operation did not end in time; it goes by the resource's `lock.wait_timeout`.
     #[error(
         "{operation} {key}: no definite answer within {waited:?}; the store may be down or overloaded, and the same write may be sent again"
@@ -215,7 +223,7 @@ impl MemoryError {
         match self {
             Self::Store(error) => matches!(error.kind(), StoreErrorKind::Fenced { .. }),
             Self::Append { reason, .. } => reason.is_fenced(),
-            Self::LeaseLost { .. } => true,
+            Self::LeaseLost { .. } | Self::TurnEnded { .. } => true,
             _ => false,
         }
     }

@@ -5,11 +5,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use memory_core::{
-    Appended, Counters, Cursor, Entry, FencingToken, LeaseProof, Page, StoredMessage,
-};
+use memory_core::{Appended, Counters, Cursor, Entry, FencingToken, Page, StoredMessage};
 use memory_lock::{LeaseScope, LostReason, WithLockError};
 
+use crate::append::Write;
 use crate::error::MemoryError;
 use crate::flush;
 use crate::instance::{ContextWindow, MemoryInstance};
@@ -22,8 +21,25 @@ use crate::instance::{ContextWindow, MemoryInstance};
 pub struct Session {
     memory: MemoryInstance,
     scope: LeaseScope,
+    turn: Arc<Turn>,
+}
+
+/// What a turn and its session tell each other.
+#[derive(Debug, Default)]
+struct Turn {
     /// An append of the turn found a flush due.
-    due: Arc<AtomicBool>,
+    due: AtomicBool,
+    /// The turn has come to its end; its lease is no longer the session's.
+    ended: AtomicBool,
+}
+
+/// Ends the turn, however it ends.
+struct EndOnDrop(Arc<Turn>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
+    }
 }
 
 impl MemoryInstance {
@@ -62,28 +78,33 @@ impl MemoryInstance {
     {
         self.writable("work on").map_err(|error| ExclusiveError::Begin(Box::new(error)))?;
         let inner = &self.inner;
-        let due = Arc::new(AtomicBool::new(false));
-        let session = |scope| Session { memory: self.clone(), scope, due: Arc::clone(&due) };
+        let state = Arc::<Turn>::default();
         let begin = |scope: LeaseScope| async {
             // Raises the store's newest token before anything is read: a late write of the holder
             // before this one could otherwise land between the read and the write.
-            inner.store().claim(&inner.key, scope.proof()).await?;
-            Ok(turn(session(scope)).await)
+            inner.write(Write::Claim, Some(scope.proof())).await?;
+            let end = EndOnDrop(Arc::clone(&state));
+            let session = Session { memory: self.clone(), scope, turn: Arc::clone(&state) };
+            let output = turn(session).await;
+            drop(end);
+            Ok::<_, MemoryError>(output)
         };
         let done = inner.backend.locks.with_lock_refresh(&inner.lease, &inner.rules.lock, begin);
         let begin_failed = |error: MemoryError| ExclusiveError::Begin(Box::new(error));
-        match done.await {
+        let done = done.await;
+        inner.backend.publish_refreshes();
+        match done {
             Ok(Ok(output)) => {
                 // A flush commits while nobody holds the lease, so it waited for the turn to end.
-                if due.load(Ordering::Relaxed) {
+                if state.due.load(Ordering::Relaxed) {
                     flush::when_due(inner).await;
                 }
                 Ok(output)
             }
-            Ok(Err(error)) => Err(begin_failed(MemoryError::Store(error))),
+            Ok(Err(error)) => Err(begin_failed(error)),
             Err(WithLockError::Acquire(source)) => Err(begin_failed(inner.lock_error(source))),
             Err(WithLockError::Lost { reason, fence, output, .. }) => match output {
-                Some(Err(error)) => Err(begin_failed(MemoryError::Store(error))),
+                Some(Err(error)) => Err(begin_failed(error)),
                 Some(Ok(output)) => {
                     Err(ExclusiveError::Lost { reason, fence, output: Some(output) })
                 }
@@ -117,10 +138,10 @@ impl Session {
         &self,
         entries: impl IntoIterator<Item = E>,
     ) -> Result<Appended, MemoryError> {
-        let prepared = self.memory.prepare(entries)?;
-        let appended = self.memory.send_as_is(&prepared, Some(self.proof())).await?;
+        self.still_on("append to")?;
+        let appended = self.memory.append_under(entries, Some(self.scope.proof())).await?;
         if self.memory.inner.finds_due(&appended) {
-            self.due.store(true, Ordering::Relaxed);
+            self.turn.due.store(true, Ordering::Relaxed);
         }
         Ok(appended)
     }
@@ -133,7 +154,8 @@ impl Session {
     /// # Cancel safety
     /// As [`MemoryInstance::clear`].
     pub async fn clear(&self) -> Result<Counters, MemoryError> {
-        self.memory.inner.clear(Some(self.proof())).await
+        self.still_on("clear")?;
+        self.memory.inner.clear(Some(self.scope.proof())).await
     }
 
     /// All messages, as [`MemoryInstance::messages`].
@@ -182,8 +204,9 @@ impl Session {
     /// Whether the lease is still held, decided here and now without asking anyone.
     ///
     /// # Errors
-    /// [`MemoryError::LeaseLost`].
+    /// [`MemoryError::LeaseLost`]; [`MemoryError::TurnEnded`].
     pub fn ensure_held(&self) -> Result<(), MemoryError> {
+        self.still_on("work on")?;
         self.scope.ensure_held().map_err(|lost| MemoryError::LeaseLost {
             key: self.memory.inner.key.clone(),
             reason: lost.reason,
@@ -198,8 +221,12 @@ impl Session {
         self.scope.lost()
     }
 
-    fn proof(&self) -> LeaseProof {
-        self.scope.proof()
+    /// A session that is kept beyond its turn is of no use.
+    fn still_on(&self, operation: &'static str) -> Result<(), MemoryError> {
+        if self.turn.ended.load(Ordering::Acquire) {
+            return Err(MemoryError::TurnEnded { operation, key: self.memory.key().clone() });
+        }
+        Ok(())
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use memory_core::{
-    Appended, FlushReceipt, Head, LeaseProof, MessageMeta, Outline, Splice, StoreErrorKind,
-    StoredMessage, ToolLink, UnitState, Units,
+    Appended, Counters, FlushReceipt, Head, LeaseProof, MessageMeta, Outline, Splice,
+    StoreErrorKind, StoredMessage, ToolLink, UnitState, Units,
 };
 use memory_flush::{
     FlushInput, FlushPlan, FlushRecord, SummaryRequest, Timer, WrittenSummary, flush_due,
@@ -16,7 +16,7 @@ use memory_flush::{
 use memory_lock::{LeaseScope, LockErrorKind, WithLockError};
 use tokio::time::Instant;
 
-use crate::append::Write;
+use crate::append::{Write, Written};
 use crate::error::MemoryError;
 use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
 use crate::rules::{FlushMode, Rules};
@@ -69,7 +69,13 @@ impl MemoryInstance {
     /// Dropping the future leaves the call given up or not.
     pub async fn close_call(&self, call: &str) -> Result<(), MemoryError> {
         self.writable("close a call of")?;
-        self.inner.close_call(call).await
+        let counters = self.inner.close_call(call).await?;
+        // What waited for the call may go now, so the mark of the last flush no longer counts.
+        let Rules { policy, settings, .. } = &*self.inner.rules;
+        if flush_due(&counters, None, policy, settings).is_due() {
+            when_due(&self.inner).await;
+        }
+        Ok(())
     }
 }
 
@@ -122,17 +128,22 @@ fn spawn(inner: &Arc<Inner>) {
     if inner.flushing.swap(true, Ordering::AcqRel) {
         return;
     }
-    let inner = Arc::clone(inner);
+    let flag = ClearOnDrop(Arc::clone(inner));
     let task = async move {
-        let flag = ClearOnDrop(Arc::clone(&inner));
-        // Its error is kept for `health`; nobody else is there to hear of it.
-        let _ = run(&inner, Trigger::Due).await;
+        let inner = &flag.0;
+        for _ in 0..ATTEMPTS {
+            // What was appended meanwhile may make another one due. An error is kept for `health`;
+            // nobody else is there to hear of it.
+            if !matches!(run(inner, Trigger::Due).await, Ok(Some(_))) {
+                break;
+            }
+        }
         drop(flag);
     };
     tokio::spawn(tracing::Instrument::in_current_span(task));
 }
 
-/// Says that no flush is under way, even where the task panicked or was ended.
+/// Says that no flush is under way, even where the task panicked, was ended, or never began.
 struct ClearOnDrop(Arc<Inner>);
 
 impl Drop for ClearOnDrop {
@@ -150,12 +161,16 @@ pub(crate) async fn run(
     let done = inner.run_locked(trigger).await;
     let telemetry = &inner.rules.telemetry;
     telemetry.took(Operation::Flush, started.elapsed());
+    inner.backend.publish_refreshes();
     match &done {
         Ok(receipt) => {
             if let Some(receipt) = receipt {
                 telemetry.flushed(receipt);
             }
-            *inner.trouble() = None;
+            // Without a receipt another flusher may have been at work, which says nothing of us.
+            if receipt.is_some() || trigger == Trigger::ByHand {
+                *inner.trouble() = None;
+            }
         }
         Err(error) => {
             telemetry.flush_failed();
@@ -217,7 +232,6 @@ impl Inner {
         flusher: LeaseProof,
         trigger: Trigger,
     ) -> Result<Option<FlushReceipt>, MemoryError> {
-        let id = self.backend.ids.uuid(self.backend.clock.now_millis());
         let (started, started_at) = (Instant::now(), self.backend.now());
         for _ in 0..ATTEMPTS {
             let outline = self.outline().await?;
@@ -226,7 +240,7 @@ impl Inner {
                 return Ok(None);
             }
             let record = FlushRecord {
-                id,
+                id: self.backend.ids.uuid(self.backend.clock.now_millis()),
                 strategy: self.rules.strategy.name().to_owned(),
                 started_at,
                 duration: Duration::ZERO,
@@ -304,10 +318,16 @@ impl Inner {
         WrittenSummary::new(&summary, id, now, &rules.policy, &*rules.counter)
     }
 
-    async fn close_call(&self, call: &str) -> Result<(), MemoryError> {
+    /// Marks the call as given up; the memory's counters after that.
+    async fn close_call(&self, call: &str) -> Result<Counters, MemoryError> {
+        let mut tried = false;
         for _ in 0..ATTEMPTS {
             let outline = self.outline().await?;
             let Some(meta) = self.open_call(&outline.metas, call) else {
+                // An earlier attempt had its effect, and only its answer was lost.
+                if tried && outline.metas.iter().any(|meta| meta.closed && makes(meta, call)) {
+                    return Ok(outline.head.counters);
+                }
                 return Err(MemoryError::NoOpenCall {
                     key: self.key.clone(),
                     call: call.to_owned(),
@@ -315,8 +335,10 @@ impl Inner {
             };
             let mut splice = Splice::new(outline.head.generation);
             splice.closed = vec![meta.sequence];
+            tried = true;
             match self.write(Write::Splice(&splice), None).await {
-                Ok(_) => return Ok(()),
+                Ok(Written::Changed(counters)) => return Ok(counters),
+                Ok(Written::Appended(_) | Written::Claimed) => {}
                 Err(MemoryError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
                 Err(error) => return Err(error),
             }
@@ -332,15 +354,20 @@ impl Inner {
             .iter()
             .filter(|unit| unit.state() == UnitState::Open)
             .filter_map(|unit| units.members(unit).next())
-            .filter(|meta| match &meta.link {
-                ToolLink::Calls(ids) => ids.iter().any(|id| &**id == call),
-                ToolLink::None | ToolLink::Result(_) => false,
-            });
+            .filter(|meta| makes(meta, call));
         open.next_back()
     }
 
     pub(crate) fn lock_error(&self, reason: memory_lock::LockError) -> MemoryError {
         MemoryError::Lock { key: self.key.clone(), reason }
+    }
+}
+
+/// Whether the message makes this call.
+fn makes(meta: &MessageMeta, call: &str) -> bool {
+    match &meta.link {
+        ToolLink::Calls(ids) => ids.iter().any(|id| &**id == call),
+        ToolLink::None | ToolLink::Result(_) => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The report on a memory.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use memory_core::{
     ContentType, LeaseHealth, Lifetime, MemoryHealth, Outline, Priority, Tally, UnitState, Units,
@@ -15,7 +16,7 @@ impl MemoryInstance {
     /// How the memory is doing. For operators and tests: it looks at everything but the texts.
     ///
     /// # Errors
-    /// [`MemoryError::Store`]; [`MemoryError::Lock`] where the lease backend does not answer.
+    /// [`MemoryError::Store`]. A lease backend that does not answer shows in the verdict.
     ///
     /// # Cancel safety
     /// Reads have no effect.
@@ -41,10 +42,11 @@ impl Inner {
         let latency = started.elapsed();
         let last_flush = self.store().receipts(&self.key).await?.into_iter().next();
         let locks = &self.backend.locks;
-        let lease = locks.inspect(&self.lease).await.map_err(|error| self.lock_error(error))?;
+        let inspected = locks.inspect(&self.lease).await;
+        let lock_error = inspected.as_ref().err().map(ToString::to_string);
         let millis =
             |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let lease = lease.map(|info| LeaseHealth {
+        let lease = inspected.ok().flatten().map(|info| LeaseHealth {
             owner: info.owner.to_string(),
             token: info.token,
             held_ms: info.held_for.map(millis),
@@ -55,10 +57,13 @@ impl Inner {
         for (priority, tally) in &census.priorities {
             telemetry.priority(*priority, *tally);
         }
-        telemetry.lock_refreshed(locks.stats().refreshed);
+        self.backend.publish_refreshes();
         let flush_error = self.flush_error();
         let (policy, counters) = (&self.rules.policy, &outline.head.counters);
-        let verdict = self.verdict(&outline, &census, flush_error.as_deref());
+        let mut verdict = self.verdict(&outline, &census, flush_error.as_deref());
+        if let (Verdict::Healthy, Some(error)) = (&verdict, lock_error) {
+            verdict = Verdict::Degraded { why: format!("leases cannot be looked at ({error})") };
+        }
         #[expect(clippy::cast_precision_loss, reason = "a share for people to read")]
         let budget_used = counters.present.tokens as f64 / policy.max_tokens.max(1) as f64;
         Ok(MemoryHealth {
@@ -79,7 +84,7 @@ impl Inner {
             last_flush,
             last_flush_error: flush_error,
             lease,
-            waiting_tasks: locks.waiting(&self.lease) as u64,
+            waiting_tasks: locks.waiting(&self.lease) as u64 + self.waiting.load(Ordering::Relaxed),
             fence: outline.head.fence,
             expires_at: outline.head.expires_at,
             store_latency_us: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
@@ -24,7 +24,8 @@ use crate::writers::Writers;
 /// A handle to one memory. Clones are cheap and share everything; any number of tasks may use them
 /// at once, and any number of processes may have handles to the same memory.
 ///
-/// An instance has no task, timer or connection of its own while nothing is called.
+/// An instance has no task, timer or connection of its own while nothing is called. Its methods must
+/// be called within a tokio runtime with time enabled; outside of one, tokio panics.
 #[derive(Clone)]
 #[doc(alias = "AsyncSafeMemoryInstance")]
 pub struct MemoryInstance {
@@ -49,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) rules: Arc<Rules>,
     pub(crate) backend: Arc<Backend>,
     pub(crate) writers: Writers,
+    /// Writes that wait for the lease to be free, without a place in line.
+    pub(crate) waiting: AtomicU64,
     /// A flush of this instance is under way.
     pub(crate) flushing: AtomicBool,
     /// What went wrong with the newest flushes of this instance, if anything.
@@ -61,9 +64,18 @@ pub(crate) struct Backend {
     pub(crate) locks: LockManager,
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
+    /// How many refreshes of leases have been published as a metric.
+    pub(crate) refreshes: AtomicU64,
 }
 
 impl Backend {
+    /// Publishes how often leases have been refreshed since the last time.
+    pub(crate) fn publish_refreshes(&self) {
+        let total = self.locks.stats().refreshed;
+        let seen = self.refreshes.fetch_max(total, Ordering::Relaxed);
+        metrics::counter!("memory_lock_refresh_total").increment(total.saturating_sub(seen));
+    }
+
     /// Whether the store looks at leases within its own atomic step, so that a write needs no lease.
     pub(crate) fn is_fused(&self) -> bool {
         self.store.lease_domain() == Some(self.locks.domain())

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use memory_core::{MemoryKey, MemoryStore};
@@ -152,6 +152,7 @@ impl MemoryManager {
                 rules: Arc::clone(rules),
                 backend: Arc::clone(&self.shared.backend),
                 writers: Writers::default(),
+                waiting: AtomicU64::new(0),
                 flushing: AtomicBool::new(false),
                 flush_trouble: Mutex::new(None),
             }))

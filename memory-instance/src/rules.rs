@@ -23,7 +23,7 @@ pub enum FlushMode {
     /// In a task of its own, begun by the append that made a flush due; the append does not wait.
     #[default]
     Background,
-    /// Within the append that made it due, before it returns.
+    /// Within the append that made it due, before it returns: that append waits for the summariser.
     Inline,
     /// Never; only when [`perform_flush`](crate::MemoryInstance::perform_flush) is called.
     Manual,

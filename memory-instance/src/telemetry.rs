@@ -4,7 +4,6 @@
 //! instance is built, so install the recorder before; an append then costs a few atomic additions.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use memory_core::{FlushReceipt, Tally};
@@ -25,8 +24,6 @@ pub(crate) struct Telemetry {
     lock_acquired: Counter,
     lock_contended: Counter,
     lock_held_seconds: Histogram,
-    lock_refreshed: Counter,
-    refreshes_seen: AtomicU64,
     id: String,
 }
 
@@ -63,8 +60,6 @@ impl Telemetry {
             lock_acquired: of("memory_lock_acquire_total"),
             lock_contended: of("memory_lock_contention_total"),
             lock_held_seconds: histogram!("memory_lock_duration_seconds", "memory" => id.to_owned()),
-            lock_refreshed: of("memory_lock_refresh_total"),
-            refreshes_seen: AtomicU64::new(0),
             id: id.to_owned(),
         }
     }
@@ -108,12 +103,6 @@ impl Telemetry {
 
     pub(crate) fn lock_held(&self, time: Duration) {
         self.lock_held_seconds.record(time.as_secs_f64());
-    }
-
-    /// Publishes how often leases have been refreshed, from the lock manager's own count.
-    pub(crate) fn lock_refreshed(&self, total: u64) {
-        let seen = self.refreshes_seen.fetch_max(total, Ordering::Relaxed);
-        self.lock_refreshed.increment(total.saturating_sub(seen));
     }
 
     pub(crate) fn priority(&self, priority: memory_core::Priority, tally: Tally) {

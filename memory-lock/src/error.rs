@@ -218,7 +218,7 @@ impl fmt::Display for LockErrorKind {
                 write!(f, "the backend gave no answer within {after:.1?}")?;
                 "; check that it is reachable, then try again"
             }
-            Self::InvalidKey => "use 1 to 512 bytes",
+            Self::InvalidKey => "use 1 to 1,024 bytes",
             Self::InvalidOptions => "see the documentation of the options",
             Self::Busy => "the backend was busy for too long; try again",
             Self::Unavailable => "the backend cannot be reached; check that it runs, try again",

@@ -172,7 +172,7 @@ impl Look {
         let mut statement = connection.prepare(
             "SELECT a.application_id, v.user_version, s.name
              FROM pragma_application_id a, pragma_user_version v
-             LEFT JOIN sqlite_schema s ON s.type IN ('table', 'view') AND s.name NOT LIKE 'sqlite%'
+             LEFT JOIN sqlite_schema s ON s.type IN ('table', 'view') AND s.name NOT GLOB 'sqlite_*'
              ORDER BY s.name",
         )?;
         let mut look = Self { application_id: 0, user_version: 0, tables: Vec::new() };

@@ -198,9 +198,13 @@ async fn closed_calls_are_marked(subject: Subject) {
         crate::Append { messages: [call].into(), ..super::batch(writer(1).write(1), &["x"]) };
     subject.store.append(&k, append).await.unwrap();
     let generation = subject.checked_outline(&k).await.head.generation;
+    let mark =
+        Splice { receipt: Some(receipt(1)), next_flush_at: Some(900), ..Splice::new(generation) };
+    subject.store.splice(&k, mark).await.unwrap();
     let splice = Splice { closed: places(&[1]), ..Splice::new(generation) };
     subject.store.splice(&k, splice).await.unwrap();
     let outline = subject.checked_outline(&k).await;
+    assert_eq!(outline.head.next_flush_at, None, "what waited for the call may go now");
     assert!(outline.metas[0].closed);
     assert_eq!(outline.metas[0].link, ToolLink::Calls(["c".into()].into()));
     assert!(outline.head.generation > generation, "plans made before must not be applied");

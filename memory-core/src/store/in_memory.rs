@@ -174,6 +174,9 @@ impl Memory {
                 self.head.counters.evict(&message.meta);
             }
         }
+        if !splice.closed.is_empty() {
+            self.head.next_flush_at = None;
+        }
         for sequence in splice.closed {
             if let Some(message) = self.messages.get_mut(&sequence) {
                 message.meta.closed = true;

@@ -55,6 +55,9 @@ impl Step<'_> {
             insert_message(&mut insert, place, new, encoded, true)?;
         }
         let (now, row) = (self.now, &mut self.loaded.row);
+        if !splice.closed.is_empty() {
+            row.head.next_flush_at = None;
+        }
         (row.head.fence, row.head.flush_fence) = (fence, flush_fence);
         if changes {
             row.head.generation = row.head.generation.next(now);

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::batch::Loaded;
 use crate::codec::{Encoded, HeadRow, INSERT_MESSAGE, LastWrite, insert_message, int};
 use crate::error::Fault;
+use crate::schema::SEQUENCE_BITS;
 
 const INSERT_HEAD: &str = "
 INSERT INTO memory
@@ -182,7 +183,11 @@ impl Step<'_> {
     pub(super) fn begin(&mut self) -> Result<(), Fault> {
         if self.loaded.row.id == 0 {
             self.connection.prepare_cached(INSERT_HEAD)?.execute([self.key.as_str()])?;
-            self.loaded.row.id = self.connection.last_insert_rowid();
+            let id = self.connection.last_insert_rowid();
+            if id >= MOST_MEMORIES {
+                return Err(no_room());
+            }
+            self.loaded.row.id = id;
         }
         if self.loaded.leftovers {
             self.remove_messages()?;
@@ -231,9 +236,12 @@ impl Step<'_> {
     }
 }
 
+/// The places of further memories would not fit the bits above [`SEQUENCE_BITS`].
+const MOST_MEMORIES: i64 = 1 << (63 - SEQUENCE_BITS);
+
 fn no_room() -> Fault {
     Fault::Refused(StoreErrorKind::Full(
-        "this memory has used up its places; go on under another key".into(),
+        "the places of this file or this memory are used up; go on in another".into(),
     ))
 }
 
