@@ -33,12 +33,18 @@ struct Turn {
     ended: AtomicBool,
 }
 
-/// Ends the turn, however it ends.
-struct EndOnDrop(Arc<Turn>);
+/// Ends the turn, also where it panics or its caller goes away. A turn that lost its lease has not
+/// ended by itself: what is left of it is the store's to refuse.
+struct EndOnDrop {
+    turn: Arc<Turn>,
+    scope: LeaseScope,
+}
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
-        self.0.ended.store(true, Ordering::Release);
+        if self.scope.ensure_held().is_ok() {
+            self.turn.ended.store(true, Ordering::Release);
+        }
     }
 }
 
@@ -83,7 +89,7 @@ impl MemoryInstance {
             // Raises the store's newest token before anything is read: a late write of the holder
             // before this one could otherwise land between the read and the write.
             inner.write(Write::Claim, Some(scope.proof())).await?;
-            let end = EndOnDrop(Arc::clone(&state));
+            let end = EndOnDrop { turn: Arc::clone(&state), scope: scope.clone() };
             let session = Session { memory: self.clone(), scope, turn: Arc::clone(&state) };
             let output = turn(session).await;
             drop(end);

@@ -16,6 +16,7 @@ on_every_backend![
     flushes_dropped_anywhere_leave_all_or_nothing,
     turns_dropped_anywhere_free_the_lease,
     clears_dropped_anywhere_leave_all_or_nothing,
+    appends_dropped_while_they_wait_for_a_turn_leave_all_or_nothing,
 ];
 
 /// Polls a future this many times and drops it; whether it came to its end.
@@ -127,4 +128,33 @@ async fn clears_dropped_anywhere_leave_all_or_nothing(on: On) {
         let counters = world.memory().counters().await.unwrap();
         assert!(counters.cleared == 300 || (counters.cleared == 0 && !done), "{counters:?}");
     });
+}
+
+async fn appends_dropped_while_they_wait_for_a_turn_leave_all_or_nothing(on: On) {
+    for polls in 0..40 {
+        let world = world(on).await;
+        let holder = world.memory();
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let turn = tokio::spawn(async move {
+            let turn = |_session: Session| async move {
+                begun.send(()).unwrap();
+                // Longer than a write waits for the lease before it takes a place in line.
+                tokio::time::sleep(Duration::from_millis(1_020)).await;
+            };
+            holder.exclusive(turn).await.unwrap();
+        });
+        begins.await.unwrap();
+        let memory = world.memory();
+        let batch = [Message::user("one"), Message::user("two")];
+        let done = dropped_after(polls, memory.append_all(batch)).await;
+        turn.await.unwrap();
+        assert_free(&world, &memory).await;
+        let texts = texts(&memory).await;
+        let there = texts.iter().filter(|text| ["one", "two"].contains(&text.as_str())).count();
+        assert!(there == 2 || (there == 0 && !done), "{there} of a batch of two");
+        checked(&memory, &world.manager).await;
+        if done {
+            return;
+        }
+    }
 }

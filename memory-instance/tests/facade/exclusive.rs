@@ -20,6 +20,9 @@ on_every_backend![
     a_turn_that_panics_frees_the_lease_at_once,
     a_long_turn_keeps_its_lease,
     reads_go_on_during_a_turn,
+    a_busy_memory_is_not_slow_for_ever_after_a_turn,
+    a_session_ends_with_its_turn,
+    a_session_keeps_to_few_writers,
 ];
 
 fn resource() -> MemoryResource {
@@ -215,4 +218,72 @@ async fn reads_go_on_during_a_turn(on: On) {
     };
     memory.exclusive(turn).await.unwrap();
     assert_eq!(memory.health().await.unwrap().lease, None);
+}
+
+async fn a_busy_memory_is_not_slow_for_ever_after_a_turn(on: On) {
+    const TASKS: usize = 32;
+    let world = on.world(with(resource())).await;
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|_| {
+            let (memory, stop) = (world.memory(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::SeqCst) {
+                    memory.append(Message::user("x")).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    let turn = |session: Session| async move {
+        session.append(Message::user("mine")).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    world.memory().exclusive(turn).await.unwrap();
+    let appended = || async { world.memory().counters().await.unwrap().appended };
+    let (before, handed_over) = (appended().await, world.manager.locks().stats().handed_over);
+    while appended().await < before + 20 * TASKS as u64 {
+        tokio::task::yield_now().await;
+    }
+    let acquired = world.manager.locks().stats();
+    stop.store(true, Ordering::SeqCst);
+    for task in tasks {
+        task.await.unwrap();
+    }
+    if on == On::Sqlite {
+        // Leases live beside the data: appends need none, also after a turn.
+        let leased = acquired.handed_over - handed_over;
+        assert!(leased < TASKS as u64, "{leased} of {} appends took the lease", 20 * TASKS);
+    }
+    checked(&world.memory(), &world.manager).await;
+}
+
+async fn a_session_ends_with_its_turn(on: On) {
+    let world = on.world(with(resource())).await;
+    let memory = world.memory();
+    let kept = memory.exclusive(|session| async { session }).await.unwrap();
+    let refused = kept.append(Message::user("late")).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "append to default:m:k: the turn has ended; begin another with `exclusive`"
+    );
+    assert!(kept.ensure_held().is_err() && kept.clear().await.is_err());
+    assert!(memory.is_empty().await.unwrap());
+}
+
+async fn a_session_keeps_to_few_writers(on: On) {
+    let world = on.world(with(resource())).await;
+    let turn = |session: Session| async move {
+        for _ in 0..100 {
+            session.append(Message::user("x")).await.unwrap();
+        }
+    };
+    world.memory().exclusive(turn).await.unwrap();
+    world.memory().append(Message::user("x")).await.unwrap();
+    if let Some(folder) = &world.folder {
+        let file = rusqlite::Connection::open(folder.path().join("memory.db")).unwrap();
+        let writers: i64 =
+            file.query_row("SELECT count(*) FROM writer", (), |row| row.get(0)).unwrap();
+        assert_eq!(writers, 0, "a hundred appends in a row need one writer");
+    }
 }

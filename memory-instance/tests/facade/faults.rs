@@ -13,7 +13,7 @@ use memory_core::{
     MemoryStore, Message, Outline, Page, Read, Sequence, Splice, StoreError, StoreErrorKind,
     StoredMessage,
 };
-use memory_instance::{FlushMode, MemoryError, MemoryInstance, MemoryManager};
+use memory_instance::{FlushMode, MemoryError, MemoryInstance, MemoryManager, Session};
 use memory_lock::{Clock, InProcessLock, LockManager};
 
 use crate::support::{checked, hybrid, texts};
@@ -82,7 +82,7 @@ impl MemoryStore for Faulty {
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
-        self.store.claim(key, lease).await
+        self.write(self.store.claim(key, lease)).await
     }
 
     async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
@@ -256,4 +256,54 @@ async fn a_clear_whose_answer_is_lost_clears_once() {
         memory.clear().await.unwrap_err()
     };
     assert!(matches!(error, MemoryError::Store(_)), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_begins_although_its_claim_fails_at_first() {
+    for fault in [Fault::Before, Fault::After] {
+        let world = plain();
+        world.script(&[fault]);
+        let turn = |session: Session| async move { session.append(Message::user("a")).await };
+        world.memory().exclusive(turn).await.unwrap().unwrap();
+        assert_eq!(texts(&world.memory()).await, ["a"], "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_closed_although_the_answer_is_lost() {
+    let world = plain();
+    let memory = world.memory();
+    let call = memory_core::ToolCall::function("c", "f", "{}");
+    memory.append(Message::calls([call])).await.unwrap();
+    world.script(&[Fault::After]);
+    memory.close_call("c").await.unwrap();
+    assert_eq!(memory.health().await.unwrap().abandoned_calls, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_form_of_an_error_shows_what_was_said() {
+    const SECRET: &str = "the launch code is 0000";
+    let world = plain();
+    for fault in [Fault::Broken, Fault::Silence] {
+        world.script(&[fault]);
+        let error = world.memory().append(Message::user(SECRET)).await.unwrap_err();
+        for shown in
+            [format!("{error}"), format!("{error:?}"), format!("{error:#?}"), error.chain()]
+        {
+            assert!(!shown.contains("launch"), "{shown}");
+        }
+    }
+    let tiny = World::new(MemoryResource::new("m", 2));
+    let error = tiny.memory().append(Message::user(SECRET)).await.unwrap_err();
+    assert!(!format!("{error:?} {error}").contains("launch"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_limit_without_end_is_no_overflow() {
+    let mut resource = MemoryResource::new("m", 1_000);
+    resource.lock.wait_timeout = Duration::MAX;
+    let world = World::new(resource);
+    world.memory().append(Message::user("a")).await.unwrap();
+    world.memory().exclusive(|_| async {}).await.unwrap();
+    world.memory().perform_flush().await.unwrap();
 }

@@ -33,7 +33,36 @@ on_every_backend![
     what_is_appended_during_a_flush_survives_it,
     a_flush_that_fails_is_not_tried_again_at_every_append,
     a_turn_that_makes_a_flush_due_does_not_wait_for_it,
+    closing_a_call_lets_the_next_flush_begin,
+    what_comes_during_a_flush_is_flushed_after_it,
 ];
+
+/// The bridge from code without a runtime: one append on a runtime that ends at once.
+#[test]
+fn a_flush_that_was_begun_on_a_runtime_that_ended_does_not_stop_the_next() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    };
+    let (first, second) = (runtime(), runtime());
+    let world = second.block_on(On::Memory.world(with(hybrid(1_000))));
+    let memory = world.memory();
+    second.block_on(fill(&memory, 10));
+    first.block_on(async {
+        for number in 0..400 {
+            memory.append(Message::user(format!("message number {number}"))).await.unwrap();
+        }
+    });
+    drop(first);
+    second.block_on(async {
+        fill(&memory, 200).await;
+        receipts(&memory, 1).await;
+        assert!(memory.token_count().await.unwrap() < 1_000, "flushes go on");
+    });
+}
 
 async fn fill(memory: &MemoryInstance, count: usize) {
     for number in 0..count {
@@ -396,4 +425,32 @@ async fn a_turn_that_makes_a_flush_due_does_not_wait_for_it(on: On) {
     assert_eq!(memory.exclusive(turn).await.unwrap(), 200, "nothing changes under a turn");
     assert!(begun.elapsed() < Duration::from_secs(1), "it took {:?}", begun.elapsed());
     assert!(memory.token_count().await.unwrap() < 800, "the flush came after the turn");
+}
+
+async fn closing_a_call_lets_the_next_flush_begin(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 1_000)).flush_mode(FlushMode::Inline)).await;
+    let memory = world.memory();
+    let large = ToolCall::function("c", "f", "argument ".repeat(500));
+    memory.append(Message::calls([large])).await.unwrap();
+    fill(&memory, 60).await;
+    let stuck = memory.token_count().await.unwrap();
+    assert!(stuck > 500, "the open call takes the room: {stuck}");
+    memory.close_call("c").await.unwrap();
+    let after = memory.token_count().await.unwrap();
+    assert!(after <= 500, "{after} tokens, although the call may go now");
+}
+
+async fn what_comes_during_a_flush_is_flushed_after_it(on: On) {
+    let slow = from_fn("slow", |_| async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        Ok("a summary".to_owned())
+    });
+    let world = on.world(with(hybrid(4_000)).summarizer(slow)).await;
+    let memory = world.memory();
+    fill(&memory, 500).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    fill(&memory, 600).await;
+    // Everybody falls silent.
+    receipts(&memory, 2).await;
+    assert!(memory.token_count().await.unwrap() <= 3_200);
 }

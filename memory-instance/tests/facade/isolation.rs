@@ -50,8 +50,12 @@ async fn ten_thousand_instances_work_at_once(on: On) {
     let open: Vec<_> =
         (0..10_000).map(|n| world.manager.memory("m", &n.to_string()).unwrap()).collect();
     let tasks_before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    for memory in open.iter().step_by(100) {
-        memory.append(Message::user("hello")).await.unwrap();
+    let mut appends = tokio::task::JoinSet::new();
+    for memory in open.iter().cloned() {
+        appends.spawn(async move { memory.append(Message::user("hello")).await.map(drop) });
+    }
+    while let Some(appended) = appends.join_next().await {
+        appended.unwrap().unwrap();
     }
     let wait = async {
         while tokio::runtime::Handle::current().metrics().num_alive_tasks() > tasks_before {
