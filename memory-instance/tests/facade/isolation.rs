@@ -51,7 +51,8 @@ async fn ten_thousand_instances_work_at_once(on: On) {
         (0..10_000).map(|n| world.manager.memory("m", &n.to_string()).unwrap()).collect();
     let tasks_before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let mut appends = tokio::task::JoinSet::new();
-    for memory in open.iter().cloned() {
+    for memory in &open {
+        let memory = memory.clone();
         appends.spawn(async move { memory.append(Message::user("hello")).await.map(drop) });
     }
     while let Some(appended) = appends.join_next().await {
