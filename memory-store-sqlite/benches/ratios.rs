@@ -103,13 +103,14 @@ fn many_tasks() {
         subject.append_by_tasks(tasks, keys, EACH);
         vec![start.elapsed() / u32::try_from(tasks * EACH).unwrap()]
     };
-    let [one, four, same, own, wide] = [(); 5].map(|()| Subject::new(Durability::Disk));
+    let [one, four, same, few, own, wide] = [(); 6].map(|()| Subject::new(Durability::Disk));
     compare(
         "per append, FULL",
         vec![
             ("one task", Box::new(|| append_one_by_one(&one, "k", 50))),
             ("4 tasks, one key", Box::new(|| many(&four, 4, 1))),
             ("64 tasks, one key", Box::new(|| many(&same, 64, 1))),
+            ("64 tasks, 8 keys", Box::new(|| many(&few, 64, 8))),
             ("64 tasks, 64 keys", Box::new(|| many(&own, 64, 64))),
             ("256 tasks, 16 keys", Box::new(|| many(&wide, 256, 16))),
         ],
