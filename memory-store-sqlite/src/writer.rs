@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use memory_core::{MemoryKey, StoreError, StoreErrorKind};
 use rusqlite::Connection;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use self::turn::Turn;
@@ -45,6 +45,8 @@ struct State {
     parked: Option<Slot>,
     waiting: VecDeque<Job>,
     tickets: u64,
+    /// How many more writes are expected to meet others.
+    crowd: u32,
     /// The store is being dropped: whoever has the turn gives it back as soon as nothing waits.
     closing: bool,
     /// So many waiting writes wake the runner, if it waits for writes.
@@ -55,6 +57,29 @@ struct State {
     commit: Duration,
     /// Which of the last eight were slow, one bit each.
     slow: u8,
+}
+
+/// For how many writes after one that met others the next are expected to meet others too.
+const CROWD: u32 = 64;
+
+/// How often a write that seems to be the only one looks whether it is.
+const POLITE_EVERY: u64 = 8;
+
+/// What a write found when it came.
+enum Entrance {
+    /// Nobody else: it goes on with [`Writer::go_alone`]. If it is `polite`, it first lets the other
+    /// tasks of its thread submit theirs: they then share one commit, and none of them starves behind
+    /// a task that never has to wait. A runtime with several threads has others for them, and there
+    /// being polite costs a lone task a tenth of its speed; so it is polite only now and then.
+    Alone { polite: bool },
+    /// Others: somebody will take it along.
+    Queued,
+}
+
+/// Whether all tasks of this runtime run on this thread.
+fn shares_its_thread() -> bool {
+    Handle::try_current()
+        .map_or(true, |runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread)
 }
 
 /// The connection; none before the first use, and after an error that casts doubt on it.
@@ -76,6 +101,7 @@ impl Writer {
             parked: Some(Slot(Some(connection))),
             waiting: VecDeque::new(),
             tickets: 0,
+            crowd: 0,
             closing: false,
             wake_at: 0,
             commits: 0,
@@ -96,11 +122,11 @@ impl Writer {
         command: Command,
     ) -> Result<Answer, StoreError> {
         let (operation, light) = (command.operation(), command.is_light());
-        let (mut waiting, alone) = self.enqueue(key, command, light);
-        if alone {
-            // Lets the other tasks of this thread submit theirs: they then share one commit, and
-            // none of them starves behind a task that never has to wait.
-            tokio::task::yield_now().await;
+        let (mut waiting, entrance) = self.enqueue(key, command, light);
+        if let Entrance::Alone { polite } = entrance {
+            if polite {
+                tokio::task::yield_now().await;
+            }
             self.go_alone(waiting.ticket);
         }
         let answer = (&mut waiting.reply).await;
@@ -138,7 +164,7 @@ impl Writer {
         key: &MemoryKey,
         command: Command,
         light: bool,
-    ) -> (Waiting<'_>, bool) {
+    ) -> (Waiting<'_>, Entrance) {
         let (reply, receiver) = oneshot::channel();
         let mut state = self.lock();
         state.tickets += 1;
@@ -147,6 +173,8 @@ impl Writer {
         let alone = inline && state.waiting.is_empty() && state.parked.is_some();
         let job = Job { ticket, key: key.clone(), command, since: real_now(), reply };
         state.waiting.push_back(job);
+        state.crowd = if alone { state.crowd.saturating_sub(1) } else { CROWD };
+        let polite = state.crowd > 0 || ticket % POLITE_EVERY == 1 || shares_its_thread();
         let turn = if alone { None } else { self.take_turn(&mut state) };
         let wake = turn.is_none() && !alone && state.waiting.len() == state.wake_at;
         drop(state);
@@ -155,7 +183,8 @@ impl Writer {
         } else if wake {
             self.changed.notify_one();
         }
-        (Waiting { writer: self, ticket, reply: receiver }, alone)
+        let entrance = if alone { Entrance::Alone { polite } } else { Entrance::Queued };
+        (Waiting { writer: self, ticket, reply: receiver }, entrance)
     }
 
     fn take_turn(self: &Arc<Self>, state: &mut State) -> Option<Turn> {
