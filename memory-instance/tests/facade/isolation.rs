@@ -139,3 +139,15 @@ async fn a_key_of_any_length_works(on: On) {
         assert_eq!(memory.health().await.unwrap().lifetime.appended, 90);
     }
 }
+
+#[test]
+fn the_example_of_the_readme_is_the_one_that_compiles() {
+    let readme = include_str!("../../../README.md");
+    let example = include_str!("../../examples/first.rs");
+    let shown = readme.split("```rust\n").nth(1).unwrap().split("```").next().unwrap();
+    let lines = |text: &str| text.lines().map(|l| l.trim().to_owned()).collect::<Vec<_>>();
+    let example = lines(example);
+    for line in lines(shown) {
+        assert!(line.is_empty() || example.contains(&line), "not in examples/first.rs: {line}");
+    }
+}

@@ -1,0 +1,22 @@
+//! The example of the project's README, whole. A test compares the two.
+//!
+//! `cargo run -p memory-instance --example first`
+
+use memory_core::{MemoryResource, Message};
+use memory_instance::{MemoryError, MemoryManager};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), MemoryError> {
+    let manager = MemoryManager::builder()
+        .resource(MemoryResource::new("support", 8_000)) // a budget of 8,000 tokens
+        .open("sqlite://memory.db")
+        .await?;
+    let memory = manager.memory("support", "case-4711")?; // any number of agents may hold this
+
+    memory.append(Message::system("You are a travel agent.")).await?;
+    memory.append(Message::user("My flight was cancelled.")).await?; // one commit, durable
+    let window = memory.context(4_000).await?; // what to send to the model
+
+    tracing::info!(messages = window.messages.len(), tokens = window.tokens, "a window");
+    Ok(())
+}
