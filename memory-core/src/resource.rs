@@ -204,7 +204,9 @@ impl Default for LockSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Persistence {
-    /// How long the memory lives after its last write. Default: for ever.
+    /// How long the memory lives after its last write. After that it reads as empty, and its room is
+    /// freed by the next write to its key, or all at once by `SqliteStore::remove_expired`. Default:
+    /// for ever.
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Duration>,
     /// What an acknowledged write must outlive; opening the memory in a store that gives less is an
