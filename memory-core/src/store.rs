@@ -138,7 +138,7 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     ///
     /// # Correctness
     /// Messages do not change within a generation, so this and an outline of the same generation
-    /// are one snapshot. `places` is ascending.
+    /// are one snapshot. `places` is ascending; a place where no message stands is passed over.
     ///
     /// # Errors
     /// [`StoreErrorKind::Conflict`] if the generation is no longer this one.
@@ -293,7 +293,7 @@ pub struct Splice {
     pub closed: Vec<Sequence>,
     /// The record of the flush, kept with the last few.
     pub receipt: Option<FlushReceipt>,
-    /// The tokens at which the next flush is worth its while.
+    /// The tokens at which the next flush is worth its while; kept only along with a receipt.
     pub next_flush_at: Option<u64>,
     /// The flusher's lease, named [`MemoryKey::flush_lease_name`]: checked like that of a writer,
     /// and its tokens are fenced apart from those of writers.

@@ -82,6 +82,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// As [`append`](Self::append).
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn append_all<E: Into<Entry>>(
         &self,
         entries: impl IntoIterator<Item = E>,
@@ -145,6 +146,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the batch appended or not; sending it again tells.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn send(&self, prepared: &PreparedAppend) -> Result<Appended, MemoryError> {
         self.writable("append to")?;
         let appended = self.send_as_is(prepared, None).await?;
@@ -159,6 +161,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the memory cleared or not.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn clear(&self) -> Result<Counters, MemoryError> {
         self.writable("clear")?;
         self.inner.clear(None).await

@@ -77,6 +77,7 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future drops the turn at its current await point and gives the lease up at once.
     /// What the turn had appended stays.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn exclusive<T, F, Fut>(&self, turn: F) -> Result<T, ExclusiveError<T>>
     where
         F: FnOnce(Session) -> Fut,

@@ -38,6 +38,7 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future leaves the memory flushed or not; the lease is given up at once.
     #[doc(alias = "performFlushAsync")]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn perform_flush(&self) -> Result<Option<FlushReceipt>, MemoryError> {
         self.writable("flush")?;
         run(&self.inner, Trigger::ByHand).await
@@ -67,6 +68,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the call given up or not.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn close_call(&self, call: &str) -> Result<(), MemoryError> {
         self.writable("close a call of")?;
         let counters = self.inner.close_call(call).await?;

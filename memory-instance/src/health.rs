@@ -20,6 +20,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Reads have no effect.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn health(&self) -> Result<MemoryHealth, MemoryError> {
         self.inner.health().await
     }

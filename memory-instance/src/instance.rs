@@ -147,6 +147,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Reads have no effect.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn page(
         &self,
         after: Option<Cursor>,
@@ -171,6 +172,7 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Reads have no effect.
     #[doc(alias = "build_context")]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn context(&self, budget: u64) -> Result<ContextWindow, MemoryError> {
         self.inner.context(budget).await
     }

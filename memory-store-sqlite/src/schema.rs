@@ -200,7 +200,8 @@ impl Look {
         match self.application_id {
             APPLICATION_ID => {
                 if self.user_version > known() {
-                    return Err(StoreErrorKind::Newer { found: self.user_version, known: known() });
+                    let (place, found) = (path.to_string(), self.user_version);
+                    return Err(StoreErrorKind::Newer { place, found, known: known() });
                 }
                 let missing = TABLES.iter().find(|table| !self.tables.iter().any(|t| t == *table));
                 match missing {

@@ -58,9 +58,11 @@ pub enum StoreErrorKind {
     Corrupt(String),
     /// The store was written by a newer version of this software.
     #[error(
-        "written by a newer version (schema {found}, this one knows {known}); upgrade this program"
+        "{place} was written by a newer version (schema {found}, this one knows {known}); upgrade this program"
     )]
     Newer {
+        /// Which file or server.
+        place: String,
         /// The version found.
         found: u32,
         /// The newest version known here.
