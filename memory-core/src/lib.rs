@@ -42,8 +42,8 @@ pub use priority::{Class, ClassError, ContentType, CustomType, Priority};
 pub use receipt::{FlushReceipt, KEPT_RECEIPTS, SequenceSet, Shortfall, SummaryRecord};
 pub use redact::Redactor;
 pub use resource::{
-    FlushingStrategy, LockSettings, MemoryResource, ModelInfo, Persistence, PriorityBlock,
-    PrivacyPolicy, ResourceError, ResourceKind, Share, TokenAllocation, Tokenizer,
+    CircuitBreakerSettings, FlushingStrategy, LockSettings, MemoryResource, ModelInfo, Persistence,
+    PriorityBlock, PrivacyPolicy, ResourceError, ResourceKind, Share, TokenAllocation, Tokenizer,
 };
 pub use store::{
     Access, Append, AppendOutcome, Appended, Applied, Clear, Cursor, Durability, Generation, Head,

@@ -87,6 +87,11 @@ pub struct MemoryResource {
     /// The leases on it.
     #[serde(default)]
     pub lock: LockSettings,
+    /// When its store is taken to be down, and calls to it are refused unsent. Default: never; each
+    /// call then takes the time that the store takes to fail, and writes are sent again for all of
+    /// `lock.wait_timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreakerSettings>,
     /// How it is kept.
     #[serde(default)]
     pub persistence: Persistence,
@@ -200,6 +205,37 @@ impl Default for LockSettings {
     }
 }
 
+/// When a store is taken to be down, and when it is tried again. Failures are calls that the store
+/// did not answer; a refusal, such as of a stale lease, is an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CircuitBreakerSettings {
+    /// How long a call may take before it is given up, and counted as a failure; less than
+    /// `lock.wait_timeout`. Default: 2 s.
+    #[serde(with = "duration::required")]
+    pub timeout: Duration,
+    /// How many failures in a row open the breaker; at least 1. Default: 5.
+    pub failure_threshold: u32,
+    /// How long an open breaker refuses all calls before it is half open, and lets one at a time
+    /// through as a probe. Default: 10 s.
+    #[serde(with = "duration::required")]
+    pub reset_timeout: Duration,
+    /// How many probes in a row must succeed to close it; one that fails opens it again. At least 1.
+    /// Default: 1.
+    pub success_threshold: u32,
+}
+
+impl Default for CircuitBreakerSettings {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(2),
+            failure_threshold: 5,
+            reset_timeout: Duration::from_secs(10),
+            success_threshold: 1,
+        }
+    }
+}
+
 /// How a memory is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -253,6 +289,7 @@ impl MemoryResource {
             open_call_timeout: None,
             flushing_strategy: FlushingStrategy::default(),
             lock: LockSettings::default(),
+            circuit_breaker: None,
             persistence: Persistence::default(),
             privacy_policy: PrivacyPolicy::default(),
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use memory_core::{
-    Access, Append, Appended, Clear, Counters, Entry, LeaseProof, NewMessage, Role, Splice,
-    StoreError, StoreErrorKind, WriteId,
+    Access, Append, Appended, Applied, Clear, Counters, Entry, LeaseProof, NewMessage, Role,
+    Splice, StoreError, StoreErrorKind, WriteId,
 };
 use memory_flush::flush_due;
 use tokio::time::{Instant, sleep, timeout};
@@ -306,6 +306,7 @@ impl Inner {
         lease: Option<LeaseProof>,
     ) -> Result<Written, MemoryError> {
         let mut pauses = pauses();
+        let mut unknown = false;
         loop {
             let done = match lease {
                 Some(_) => self.attempt(write, lease).await.map_err(MemoryError::from),
@@ -314,8 +315,14 @@ impl Inner {
             };
             match done {
                 Err(error) if may_pass(&error, lease.is_some()) => {
+                    unknown |= error.applied() == Applied::Unknown;
                     let Some(pause) = pauses.next() else { return Err(error) };
                     sleep(pause).await;
+                }
+                // A later attempt that was refused does not undo an earlier one whose answer was
+                // lost.
+                Err(MemoryError::Store(error)) if unknown => {
+                    return Err(error.possibly_applied().into());
                 }
                 done => return done,
             }

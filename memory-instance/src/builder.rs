@@ -135,7 +135,7 @@ impl ManagerBuilder {
         let mut rules = HashMap::new();
         for resource in self.resources {
             let id = resource.id.clone();
-            let compiled = Rules::new(resource, &self.extensions, &*store)?;
+            let compiled = Rules::new(resource, &self.extensions, &store)?;
             rules.insert(id, Arc::new(compiled));
         }
         let clock = self.clock.unwrap_or_default();

@@ -16,7 +16,8 @@ impl MemoryInstance {
     /// How the memory is doing. For operators and tests: it looks at everything but the texts.
     ///
     /// # Errors
-    /// [`MemoryError::Store`]. A lease backend that does not answer shows in the verdict.
+    /// [`MemoryError::Store`]; while the resource's circuit breaker is open it says until when. A
+    /// lease backend that does not answer shows in the verdict.
     ///
     /// # Cancel safety
     /// Reads have no effect.

@@ -244,7 +244,7 @@ impl MemoryInstance {
 
 impl Inner {
     pub(crate) fn store(&self) -> &dyn MemoryStore {
-        &*self.backend.store
+        &*self.rules.store
     }
 
     pub(crate) async fn head(&self) -> Result<Head, StoreError> {

@@ -9,6 +9,7 @@ mod exclusive;
 mod flush;
 mod health;
 
+mod breaker;
 mod builder;
 mod open;
 mod rules;
@@ -20,6 +21,7 @@ mod telemetry;
 mod writers;
 
 pub use append::PreparedAppend;
+pub use breaker::CircuitBreaker;
 pub use builder::ManagerBuilder;
 pub use error::MemoryError;
 pub use exclusive::{ExclusiveError, Session};

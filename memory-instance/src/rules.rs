@@ -13,6 +13,7 @@ use memory_flush::{
 };
 use memory_lock::LockOptions;
 
+use crate::breaker::CircuitBreaker;
 use crate::error::{MemoryError, durability_name};
 use crate::telemetry::Telemetry;
 
@@ -32,6 +33,8 @@ pub enum FlushMode {
 /// What instances of one resource share.
 pub(crate) struct Rules {
     pub(crate) resource: MemoryResource,
+    /// The store, behind a breaker where the resource asks for one.
+    pub(crate) store: Arc<dyn MemoryStore>,
     pub(crate) policy: Policy,
     pub(crate) settings: FlushSettings,
     pub(crate) strategy: Arc<dyn FlushStrategy>,
@@ -57,7 +60,7 @@ impl Rules {
     pub(crate) fn new(
         resource: MemoryResource,
         extensions: &Extensions,
-        store: &dyn MemoryStore,
+        store: &Arc<dyn MemoryStore>,
     ) -> Result<Self, MemoryError> {
         let policy = resource.policy()?;
         let settings = resource.flush_settings()?;
@@ -89,8 +92,13 @@ impl Rules {
         let telemetry = Telemetry::new(&resource.id);
         let redactor = resource.redactor()?;
         let flush_mode = extensions.flush_mode;
+        let store: Arc<dyn MemoryStore> = match resource.circuit_breaker {
+            Some(settings) => Arc::new(CircuitBreaker::new(Arc::clone(store), settings)),
+            None => Arc::clone(store),
+        };
         Ok(Self {
             resource,
+            store,
             policy,
             settings,
             strategy,

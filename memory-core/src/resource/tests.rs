@@ -21,6 +21,9 @@ fn support() -> Value {
             "summary_tokens": 500, "summarize_oldest_percent": 30, "min_messages": 10,
         },
         "lock": {"ttl": "30s", "refresh_interval": "15s", "wait_timeout": "10s"},
+        "circuit_breaker": {
+            "timeout": "3s", "failure_threshold": 4, "reset_timeout": "1m 30s", "success_threshold": 2,
+        },
         "persistence": {"ttl": "24h", "durability": "disk"},
         "privacy_policy": {"redact_patterns": [r"\b\d{3}-\d{2}-\d{4}\b"]},
     })
@@ -52,6 +55,23 @@ fn a_resource_reads_back_from_what_it_writes() {
     assert_eq!(again, resource);
 }
 
+#[test]
+fn a_breaker_is_there_only_where_a_resource_asks_for_one() {
+    let without = MemoryResource::from_json(r#"{"id": "r", "max_tokens": 100}"#).unwrap();
+    assert_eq!(without.circuit_breaker, None);
+    let text = r#"{"id": "r", "max_tokens": 100, "circuit_breaker": {"failure_threshold": 3}}"#;
+    let breaker = MemoryResource::from_json(text).unwrap().circuit_breaker.unwrap();
+    assert_eq!(
+        breaker,
+        CircuitBreakerSettings {
+            timeout: Duration::from_secs(2),
+            failure_threshold: 3,
+            reset_timeout: Duration::from_secs(10),
+            success_threshold: 1,
+        }
+    );
+}
+
 #[cfg(all(feature = "yaml", feature = "toml"))]
 #[test]
 fn yaml_toml_and_json_say_the_same() {
@@ -75,6 +95,7 @@ flushing_strategy:
   summarize_oldest_percent: 30
   min_messages: 10
 lock: { ttl: 30s, refresh_interval: 15s, wait_timeout: 10s }
+circuit_breaker: { timeout: 3s, failure_threshold: 4, reset_timeout: 90s, success_threshold: 2 }
 persistence: { ttl: 24h, durability: disk }
 privacy_policy: { redact_patterns: ['\b\d{3}-\d{2}-\d{4}\b'] }
 ";
@@ -87,6 +108,7 @@ model = "gpt-4o"
 max_tokens = 8000
 token_allocation = { short_term = 0.7, long_term = 0.2, system = 0.1 }
 lock = { ttl = "30s", refresh_interval = "15s", wait_timeout = "10s" }
+circuit_breaker = { timeout = "3s", failure_threshold = 4, reset_timeout = "90s", success_threshold = 2 }
 persistence = { ttl = "24h", durability = "disk" }
 privacy_policy = { redact_patterns = ['\b\d{3}-\d{2}-\d{4}\b'] }
 [[priority_blocks]]
@@ -258,6 +280,46 @@ fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
             "/lock/refresh_interval",
             json!("0s"),
             "lock.refresh_interval: is zero; set up to half of the ttl",
+        ),
+        (
+            "/circuit_breaker/timeout",
+            json!("0s"),
+            "circuit_breaker.timeout: is zero, so no call could end in time; set some time",
+        ),
+        (
+            "/circuit_breaker/timeout",
+            json!("10s"),
+            "circuit_breaker.timeout: 10s is not less than lock.wait_timeout (10s), after which",
+        ),
+        (
+            "/circuit_breaker/failure_threshold",
+            json!(0),
+            "circuit_breaker.failure_threshold: is 0, so the breaker would open without a failure; set",
+        ),
+        (
+            "/circuit_breaker/failure_threshold",
+            json!(-1),
+            "circuit_breaker.failure_threshold: invalid value: integer `-1`, expected u32",
+        ),
+        (
+            "/circuit_breaker/reset_timeout",
+            json!("0s"),
+            "circuit_breaker.reset_timeout: is zero, so an open breaker would refuse nothing; set",
+        ),
+        (
+            "/circuit_breaker/reset_timeout",
+            json!(10),
+            "circuit_breaker.reset_timeout: invalid type: integer `10`, expected a string",
+        ),
+        (
+            "/circuit_breaker/success_threshold",
+            json!(0),
+            "circuit_breaker.success_threshold: is 0, so the breaker would close without a probe; set",
+        ),
+        (
+            "/circuit_breaker/open_for",
+            json!("10s"),
+            "circuit_breaker.open_for: unknown field `open_for`, expected one of `timeout`, `failure_threshold`, `reset_timeout`, `success_threshold`",
         ),
         (
             "/persistence/ttl",

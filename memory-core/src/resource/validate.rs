@@ -33,6 +33,7 @@ impl MemoryResource {
         self.check_blocks()?;
         self.check_allocation()?;
         self.check_lock()?;
+        self.check_breaker()?;
         if self.open_call_timeout == Some(Duration::ZERO) {
             return Err(self.refuse(
                 "open_call_timeout",
@@ -202,6 +203,47 @@ impl MemoryResource {
                     display(lock.ttl),
                     display(half),
                 ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_breaker(&self) -> Result<(), ResourceError> {
+        let Some(breaker) = self.circuit_breaker else { return Ok(()) };
+        let wait = self.lock.wait_timeout;
+        if breaker.timeout.is_zero() {
+            return Err(self.refuse(
+                "circuit_breaker.timeout",
+                "is zero, so no call could end in time; set some time, such as 2s",
+            ));
+        }
+        // A write whose caller gives up first is no failure, so the breaker would never open.
+        if breaker.timeout >= wait {
+            return Err(self.refuse(
+                "circuit_breaker.timeout",
+                format!(
+                    "{} is not less than lock.wait_timeout ({}), after which a write is given up without being counted; lower it, or raise that",
+                    display(breaker.timeout),
+                    display(wait),
+                ),
+            ));
+        }
+        if breaker.failure_threshold == 0 {
+            return Err(self.refuse(
+                "circuit_breaker.failure_threshold",
+                "is 0, so the breaker would open without a failure; set at least 1, better 5",
+            ));
+        }
+        if breaker.reset_timeout.is_zero() {
+            return Err(self.refuse(
+                "circuit_breaker.reset_timeout",
+                "is zero, so an open breaker would refuse nothing; set some time, such as 10s",
+            ));
+        }
+        if breaker.success_threshold == 0 {
+            return Err(self.refuse(
+                "circuit_breaker.success_threshold",
+                "is 0, so the breaker would close without a probe; set at least 1",
             ));
         }
         Ok(())

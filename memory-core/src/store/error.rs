@@ -47,6 +47,16 @@ pub enum StoreErrorKind {
     /// The store did not answer in time, or its link broke.
     #[error("the store did not answer: {0}")]
     Unavailable(String),
+    /// The store failed so often in a row that the call was refused without being sent.
+    #[error(
+        "the store is taken to be down after {failures} failures in a row, and this was not sent; try again in {retry_after:.1?}"
+    )]
+    CircuitOpen {
+        /// How many failures in a row it takes.
+        failures: u32,
+        /// When the next call may be let through.
+        retry_after: Duration,
+    },
     /// There is no room left.
     #[error("no room left: {0}")]
     Full(String),
@@ -137,7 +147,8 @@ impl StoreError {
         self.applied
     }
 
-    /// Whether the same request may succeed when it is sent again, without anybody's help.
+    /// Whether the same request may succeed when it is sent again at once, without anybody's help.
+    /// That is not so while a [breaker is open](StoreErrorKind::CircuitOpen): it says itself when.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(self.kind, StoreErrorKind::Unavailable(_))

@@ -7,6 +7,8 @@ mod append;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod breaker;
+#[cfg(test)]
 mod cancel;
 #[cfg(test)]
 mod exclusive;

@@ -1,0 +1,553 @@
+//! A store that is down costs its callers little, and is found again when it is back.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use memory_core::conformance::{ManualClock, StoreFixture, run_all};
+use memory_core::{
+    Append, Appended, Applied, CircuitBreakerSettings, Clear, Counters, Durability, FencingToken,
+    FlushReceipt, Generation, Head, InMemoryStore, LeaseDomain, LeaseProof, MemoryKey,
+    MemoryResource, MemoryStore, Message, Outline, OwnerId, Page, Read, Sequence, Splice,
+    StoreError, StoreErrorKind, StoredMessage,
+};
+use memory_instance::{CircuitBreaker, FlushMode, MemoryInstance, MemoryManager};
+use memory_lock::{Clock, InProcessLock, LockManager};
+use tokio::time::{Instant, sleep};
+
+use crate::support::{checked, texts};
+
+/// How the store is.
+#[derive(Debug, Clone)]
+enum Mood {
+    Up,
+    /// Nothing has an effect, and the link breaks.
+    Down,
+    /// Everything has its effect, and the answer is lost.
+    Mute,
+    /// Nothing has an effect, and no answer comes.
+    Hanging,
+    /// It answers after this many milliseconds.
+    Slow(u64),
+    /// Everything is refused in this way.
+    Refusing(StoreErrorKind),
+}
+
+/// A store with moods, which counts the calls that reach it.
+#[derive(Debug)]
+struct Moody {
+    store: InMemoryStore,
+    mood: Mutex<Mood>,
+    calls: AtomicU64,
+}
+
+impl Moody {
+    fn new() -> Arc<Self> {
+        let clock = Clock::tokio();
+        let now = move || {
+            Timestamp::from_microsecond(i64::try_from(clock.now_micros()).unwrap()).unwrap()
+        };
+        let mood = Mutex::new(Mood::Up);
+        Arc::new(Self { store: InMemoryStore::new(now), mood, calls: AtomicU64::new(0) })
+    }
+
+    fn becomes(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let lost = StoreError::new("call", StoreErrorKind::Unavailable("the link broke".into()));
+        let mood = self.mood.lock().unwrap().clone();
+        match mood {
+            Mood::Up => call.await,
+            Mood::Down => Err(lost),
+            Mood::Mute => call.await.and(Err(lost.possibly_applied())),
+            Mood::Hanging => std::future::pending().await,
+            Mood::Slow(millis) => {
+                sleep(Duration::from_millis(millis)).await;
+                call.await
+            }
+            Mood::Refusing(kind) => Err(StoreError::new("call", kind)),
+        }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl MemoryStore for Moody {
+    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
+        self.call(self.store.append(key, append)).await
+    }
+
+    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
+        self.call(self.store.splice(key, splice)).await
+    }
+
+    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
+        self.call(self.store.clear(key, clear)).await
+    }
+
+    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
+        self.call(self.store.claim(key, lease)).await
+    }
+
+    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
+        self.call(self.store.head(key)).await
+    }
+
+    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
+        self.call(self.store.read(key, read)).await
+    }
+
+    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
+        self.call(self.store.outline(key)).await
+    }
+
+    async fn fetch(
+        &self,
+        key: &MemoryKey,
+        generation: Generation,
+        places: &[Sequence],
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        self.call(self.store.fetch(key, generation, places)).await
+    }
+
+    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
+        self.call(self.store.receipts(key)).await
+    }
+
+    async fn keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, StoreError> {
+        self.call(self.store.keys(after, limit)).await
+    }
+
+    fn lease_domain(&self) -> Option<&LeaseDomain> {
+        self.store.lease_domain()
+    }
+
+    fn durability(&self) -> Durability {
+        self.store.durability()
+    }
+}
+
+const FAILURES: u32 = 3;
+const RESET: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+fn settings() -> CircuitBreakerSettings {
+    let mut settings = CircuitBreakerSettings::default();
+    (settings.failure_threshold, settings.reset_timeout) = (FAILURES, RESET);
+    settings.timeout = TIMEOUT;
+    settings
+}
+
+fn key() -> MemoryKey {
+    MemoryKey::new("p", "m", "k").unwrap()
+}
+
+/// A store and a breaker before it.
+fn pair() -> (Arc<Moody>, Arc<CircuitBreaker>) {
+    let store = Moody::new();
+    let breaker = CircuitBreaker::new(store.clone(), settings());
+    (store, Arc::new(breaker))
+}
+
+/// How long the breaker goes on refusing, by the error that it answers with.
+fn refused<T>(answer: Result<T, StoreError>) -> Duration {
+    match answer.err().expect("the breaker is open").kind() {
+        StoreErrorKind::CircuitOpen { failures: FAILURES, retry_after } => *retry_after,
+        other => panic!("not refused by the breaker: {other}"),
+    }
+}
+
+async fn open(store: &Moody, breaker: &CircuitBreaker) {
+    store.becomes(Mood::Down);
+    for _ in 0..FAILURES {
+        let error = breaker.head(&key()).await.unwrap_err();
+        assert!(matches!(error.kind(), StoreErrorKind::Unavailable(_)), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_store_is_asked_no_more_and_the_answer_says_until_when() {
+    let (store, breaker) = pair();
+    open(&store, &breaker).await;
+    let calls = store.calls();
+    assert_eq!(calls, u64::from(FAILURES));
+    let begun = Instant::now();
+    assert_eq!(refused(breaker.head(&key()).await), RESET);
+    let limit = NonZeroUsize::MIN;
+    assert_eq!(refused(breaker.keys(None, limit).await), RESET);
+    assert_eq!(begun.elapsed(), Duration::ZERO, "at once");
+    sleep(Duration::from_millis(1_800)).await;
+    let error = breaker.outline(&key()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "read from p:m:k: the store is taken to be down after 3 failures in a row, and this was not sent; try again in 8.2s",
+    );
+    assert_eq!((error.applied(), error.is_retryable()), (Applied::No, false));
+    sleep(refused(breaker.receipts(&key()).await) - Duration::from_millis(1)).await;
+    refused(breaker.head(&key()).await);
+    assert_eq!(store.calls(), calls, "nothing reached the store");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fewer_failures_or_failures_between_answers_do_not_open_it() {
+    let (store, breaker) = pair();
+    for _ in 0..5 {
+        store.becomes(Mood::Down);
+        for _ in 1..FAILURES {
+            breaker.head(&key()).await.unwrap_err();
+        }
+        store.becomes(Mood::Up);
+        breaker.head(&key()).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_answered_closes_it() {
+    let (store, breaker) = pair();
+    open(&store, &breaker).await;
+    store.becomes(Mood::Up);
+    sleep(RESET).await;
+    breaker.head(&key()).await.unwrap();
+    // It takes as many failures as ever to open it again.
+    open(&store, &breaker).await;
+    assert_eq!(refused(breaker.head(&key()).await), RESET);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_fails_opens_it_again_for_the_whole_time() {
+    let (store, breaker) = pair();
+    open(&store, &breaker).await;
+    for _ in 0..3 {
+        sleep(RESET).await;
+        let calls = store.calls();
+        let error = breaker.head(&key()).await.unwrap_err();
+        assert!(matches!(error.kind(), StoreErrorKind::Unavailable(_)), "{error}");
+        assert_eq!(refused(breaker.head(&key()).await), RESET);
+        assert_eq!(store.calls(), calls + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_probes_as_asked_for_close_it() {
+    let store = Moody::new();
+    let mut settings = settings();
+    settings.success_threshold = 2;
+    let breaker = CircuitBreaker::new(store.clone(), settings);
+    open(&store, &breaker).await;
+    sleep(RESET).await;
+    store.becomes(Mood::Up);
+    breaker.head(&key()).await.unwrap();
+    store.becomes(Mood::Down);
+    breaker.head(&key()).await.unwrap_err();
+    assert_eq!(refused(breaker.head(&key()).await), RESET, "one probe was not enough");
+    sleep(RESET).await;
+    store.becomes(Mood::Up);
+    breaker.head(&key()).await.unwrap();
+    breaker.head(&key()).await.unwrap();
+    store.becomes(Mood::Down);
+    let error = breaker.head(&key()).await.unwrap_err();
+    assert!(matches!(error.kind(), StoreErrorKind::Unavailable(_)));
+    store.becomes(Mood::Up);
+    breaker.head(&key()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_probe_at_a_time_gets_through() {
+    let (store, breaker) = pair();
+    open(&store, &breaker).await;
+    sleep(RESET).await;
+    store.becomes(Mood::Slow(1_500));
+    let calls = store.calls();
+    let probing = Arc::clone(&breaker);
+    let probe = tokio::spawn(async move { probing.head(&key()).await });
+    sleep(Duration::from_millis(500)).await;
+    for _ in 0..10 {
+        // The probe has an answer then, or is taken to have failed.
+        assert_eq!(refused(breaker.head(&key()).await), Duration::from_millis(1_500));
+    }
+    assert_eq!(store.calls(), calls + 1, "only the probe");
+    probe.await.unwrap().unwrap();
+    store.becomes(Mood::Up);
+    breaker.head(&key()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_dropped_makes_room_for_the_next_one() {
+    let (store, breaker) = pair();
+    open(&store, &breaker).await;
+    sleep(RESET).await;
+    store.becomes(Mood::Hanging);
+    for _ in 0..3 {
+        let key = key();
+        let probe = breaker.head(&key);
+        tokio::time::timeout(Duration::from_millis(100), probe).await.unwrap_err();
+    }
+    // One that was never begun takes no room at all.
+    drop(breaker.head(&key()));
+    store.becomes(Mood::Up);
+    breaker.head(&key()).await.unwrap();
+    breaker.head(&key()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_is_given_up_in_time_and_counted() {
+    let (store, breaker) = pair();
+    store.becomes(Mood::Hanging);
+    for failure in 1..=FAILURES {
+        let begun = Instant::now();
+        let (error, applied) = if failure == 1 {
+            let lease = LeaseProof { owner: OwnerId::new(7), token: FencingToken::new(1) };
+            (breaker.claim(&key(), lease).await.unwrap_err(), Applied::Unknown)
+        } else {
+            (breaker.head(&key()).await.unwrap_err(), Applied::No)
+        };
+        assert_eq!(begun.elapsed(), TIMEOUT);
+        assert_eq!(error.applied(), applied);
+        assert!(error.to_string().contains("p:m:k: the store did not answer: no answer within 2s"));
+    }
+    refused(breaker.head(&key()).await);
+    // So is a probe.
+    sleep(RESET).await;
+    breaker.head(&key()).await.unwrap_err();
+    assert_eq!(refused(breaker.head(&key()).await), RESET);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_an_answer() {
+    let (store, breaker) = pair();
+    let kinds = [
+        StoreErrorKind::Locked { remaining: None },
+        StoreErrorKind::Conflict,
+        StoreErrorKind::Invalid("a test".into()),
+        StoreErrorKind::Fenced { token: FencingToken::new(1), newest: FencingToken::new(2) },
+        StoreErrorKind::Full("a test".into()),
+    ];
+    for kind in kinds {
+        store.becomes(Mood::Refusing(kind.clone()));
+        for _ in 0..2 * FAILURES {
+            assert_eq!(breaker.head(&key()).await.unwrap_err().kind(), &kind);
+        }
+    }
+    open(&store, &breaker).await;
+    sleep(RESET).await;
+    store.becomes(Mood::Refusing(StoreErrorKind::Conflict));
+    breaker.head(&key()).await.unwrap_err();
+    store.becomes(Mood::Up);
+    breaker.head(&key()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_further_in_that_is_open_says_nothing_of_the_store() {
+    let (store, inner) = pair();
+    let mut patient = settings();
+    patient.failure_threshold = FAILURES + 1;
+    let outer = CircuitBreaker::new(inner.clone(), patient);
+    open(&store, &outer).await;
+    for _ in 0..5 {
+        refused(outer.head(&key()).await);
+    }
+    sleep(RESET).await;
+    outer.head(&key()).await.unwrap_err();
+    // The fourth failure in a row: the refusals between have not broken it.
+    match outer.head(&key()).await.unwrap_err().kind() {
+        StoreErrorKind::CircuitOpen { failures, .. } => assert_eq!(*failures, FAILURES + 1),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_from_before_it_opened_does_not_close_it() {
+    let (store, breaker) = pair();
+    store.becomes(Mood::Slow(1_999));
+    let late = Arc::clone(&breaker);
+    let late = tokio::spawn(async move { late.head(&key()).await });
+    sleep(Duration::from_millis(1)).await;
+    open(&store, &breaker).await;
+    late.await.unwrap().unwrap();
+    refused(breaker.head(&key()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_does_not_stand_for_the_probe() {
+    let store = Moody::new();
+    let mut quick = settings();
+    quick.reset_timeout = Duration::from_millis(500);
+    let breaker = Arc::new(CircuitBreaker::new(store.clone(), quick));
+    let spawn = |breaker: &Arc<CircuitBreaker>| {
+        let breaker = Arc::clone(breaker);
+        tokio::spawn(async move { breaker.head(&key()).await })
+    };
+    store.becomes(Mood::Slow(1_000));
+    let late = spawn(&breaker);
+    sleep(Duration::from_millis(1)).await;
+    open(&store, &breaker).await;
+    sleep(Duration::from_millis(600)).await;
+    store.becomes(Mood::Hanging);
+    let probe = spawn(&breaker);
+    late.await.unwrap().unwrap();
+    refused(breaker.head(&key()).await);
+    probe.await.unwrap().unwrap_err();
+    refused(breaker.head(&key()).await);
+}
+
+/// In-memory stores behind breakers.
+#[derive(Debug)]
+struct Guarded;
+
+#[async_trait]
+impl StoreFixture for Guarded {
+    async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
+        let store = Arc::new(InMemoryStore::new(move || clock.now()));
+        Arc::new(CircuitBreaker::new(store, settings()))
+    }
+}
+
+#[tokio::test]
+async fn a_store_behind_a_breaker_keeps_the_contract() {
+    run_all(&Guarded).await;
+}
+
+struct World {
+    store: Arc<Moody>,
+    manager: MemoryManager,
+}
+
+impl World {
+    fn new() -> Self {
+        let locks = LockManager::new(Arc::new(InProcessLock::new(Clock::tokio())));
+        let store = Moody::new();
+        let mut guarded = MemoryResource::new("m", 1 << 20);
+        guarded.circuit_breaker = Some(settings());
+        let manager = MemoryManager::builder()
+            .clock(Clock::tokio())
+            .resource(guarded)
+            .resource(MemoryResource::new("plain", 1 << 20))
+            .flush_mode(FlushMode::Manual)
+            .build(store.clone(), locks)
+            .unwrap();
+        Self { store, manager }
+    }
+
+    fn memory(&self) -> MemoryInstance {
+        self.manager.memory("m", "k").unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_to_a_dead_store_fails_soon_and_can_be_sent_when_it_is_back() {
+    for (mood, applied) in [(Mood::Down, Applied::No), (Mood::Mute, Applied::Unknown)] {
+        let lands = matches!(mood, Mood::Mute);
+        let world = World::new();
+        let memory = world.memory();
+        memory.append(Message::user("before")).await.unwrap();
+        world.store.becomes(mood);
+        let begun = Instant::now();
+        let error = memory.append(Message::user("meanwhile")).await.unwrap_err();
+        assert!(begun.elapsed() < Duration::from_millis(200), "{:?}", begun.elapsed());
+        assert_eq!(error.applied(), applied, "what an earlier attempt may have done counts");
+        let text = error.to_string();
+        assert!(text.starts_with("append to default:m:k: the store is taken to be down"), "{text}");
+        assert!(text.ends_with("try again in 10.0s"), "{text}");
+        let Some(&StoreErrorKind::CircuitOpen { retry_after, .. }) = error.store_kind() else {
+            panic!("{error}");
+        };
+        let calls = world.store.calls();
+        for _ in 0..100 {
+            let refused = memory.append(Message::user("refused")).await.unwrap_err();
+            assert_eq!(refused.applied(), Applied::No);
+        }
+        assert_eq!(world.store.calls(), calls, "nothing reached the store");
+        sleep(retry_after).await;
+        world.store.becomes(Mood::Up);
+        let prepared = error.into_prepared().expect("it can be sent again");
+        let sent = memory.send(&prepared).await.unwrap();
+        assert_eq!(sent.outcome.is_duplicate(), lands);
+        assert_eq!(texts(&memory).await, ["before", "meanwhile"]);
+        checked(&memory, &world.manager).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_costs_the_first_callers_one_time_out_and_the_others_nothing() {
+    let world = World::new();
+    world.store.becomes(Mood::Hanging);
+    let append = |name: String| {
+        let memory = world.manager.memory("m", &name).unwrap();
+        async move {
+            let begun = Instant::now();
+            let error = memory.append(Message::user("x")).await.unwrap_err();
+            assert!(
+                matches!(error.store_kind(), Some(StoreErrorKind::CircuitOpen { .. })),
+                "{error}"
+            );
+            (begun.elapsed(), error.applied())
+        }
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..FAILURES {
+        tasks.spawn(append(format!("k{number}")));
+    }
+    for (took, applied) in tasks.join_all().await {
+        assert!(took < TIMEOUT + Duration::from_millis(100), "{took:?}");
+        assert_eq!(applied, Applied::Unknown, "it was sent once");
+    }
+    assert_eq!(append("later".into()).await, (Duration::ZERO, Applied::No));
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_that_is_done_with_a_memory_is_refused_at_once() {
+    let world = World::new();
+    let memory = world.memory();
+    world.store.becomes(Mood::Down);
+    memory.append(Message::user("opens it")).await.unwrap_err();
+    let calls = world.store.calls();
+    let begun = Instant::now();
+    let errors = [
+        memory.health().await.unwrap_err(),
+        memory.messages().await.unwrap_err(),
+        memory.context(100).await.unwrap_err(),
+        memory.clear().await.unwrap_err(),
+        memory.perform_flush().await.unwrap_err(),
+        memory.receipts().await.unwrap_err(),
+    ];
+    for error in errors {
+        let text = error.to_string();
+        assert!(text.contains("default:m:k: the store is taken to be down"), "{text}");
+        assert!(matches!(error.store_kind(), Some(StoreErrorKind::CircuitOpen { .. })));
+    }
+    let turn = memory.exclusive(|_| async {}).await.unwrap_err();
+    assert!(turn.to_string().contains("taken to be down"), "{turn}");
+    assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
+    assert_eq!(world.store.calls(), calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_belongs_to_its_resource() {
+    let world = World::new();
+    let (memory, other) = (world.memory(), world.manager.memory("m", "other").unwrap());
+    world.store.becomes(Mood::Down);
+    memory.append(Message::user("opens it")).await.unwrap_err();
+    world.store.becomes(Mood::Up);
+    let error = other.len().await.unwrap_err();
+    assert!(matches!(error.store_kind(), Some(StoreErrorKind::CircuitOpen { .. })));
+    let plain = world.manager.memory("plain", "k").unwrap();
+    plain.append(Message::user("no breaker")).await.unwrap();
+    world.manager.store().head(memory.key()).await.unwrap();
+}
