@@ -1,0 +1,57 @@
+use std::env;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::port::random;
+use crate::server::{HOW_TO_GET_ONE, Server, program};
+
+/// The server of `MEMORY_TEST_REDIS_URL`, or one that was started for this test.
+#[derive(Debug)]
+pub struct AnyServer(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Named(String),
+    Own(Box<Server>),
+}
+
+/// What most tests use: the server of `MEMORY_TEST_REDIS_URL` if that is set, else a [`Server`].
+///
+/// The former is somebody's: keep to keys that begin with a [`unique_prefix`].
+///
+/// # Panics
+///
+/// If there is neither, with what to do about it.
+pub async fn any_server() -> AnyServer {
+    if let Some(url) = env::var("MEMORY_TEST_REDIS_URL").ok().filter(|url| !url.is_empty()) {
+        return AnyServer(Inner::Named(url));
+    }
+    assert!(program().is_some(), "this test needs a Redis server: {HOW_TO_GET_ONE}");
+    AnyServer(Inner::Own(Box::new(Server::start().await)))
+}
+
+impl AnyServer {
+    /// Where it is.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        match &self.0 {
+            Inner::Named(url) => url,
+            Inner::Own(server) => server.url(),
+        }
+    }
+
+    /// The server, if it was started for this test and may be treated as one's own.
+    #[must_use]
+    pub fn own(&self) -> Option<&Server> {
+        match &self.0 {
+            Inner::Named(_) => None,
+            Inner::Own(server) => Some(server),
+        }
+    }
+}
+
+/// A beginning for keys that no other test uses, here or elsewhere.
+#[must_use]
+pub fn unique_prefix() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("test-{:016x}-{}", random(), NEXT.fetch_add(1, Ordering::Relaxed))
+}

@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot have its server fails here, with what was seen last"
+)]
+
+mod any;
+mod cluster;
+mod port;
+mod process;
+mod proxy;
+mod resp;
+mod sentinels;
+mod server;
+mod wait;
+
+pub use any::{AnyServer, any_server, unique_prefix};
+pub use cluster::{Cluster, ClusterShape};
+pub use proxy::{Fault, Proxy};
+pub use sentinels::Sentinels;
+pub use server::Server;

@@ -1,0 +1,77 @@
+//! A child process that never outlives its test.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+/// Starts a watcher and becomes the server, which thereby has the id of the child that was started.
+///
+/// The watcher waits for the end of the pipe that this process holds. A line says that all is well;
+/// an end without one, that the process died without a chance to clean up: then so does the server.
+const WATCHED: &str = r#"
+exec 3<&0 </dev/null
+{ read -r _ <&3 || kill -KILL $$; } >/dev/null 2>&1 &
+exec 3<&-
+exec "$@"
+"#;
+
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    leash: ChildStdin,
+}
+
+impl Process {
+    /// Starts it in `dir`; what it writes is appended to `log`.
+    pub(crate) fn start<A: AsRef<OsStr>>(
+        program: &Path,
+        args: impl IntoIterator<Item = A>,
+        dir: &Path,
+        log: &Path,
+    ) -> Self {
+        let log = File::options().create(true).append(true).open(log).expect("a log file");
+        let errors = log.try_clone().expect("a log file twice");
+        let mut child = Command::new("sh")
+            .args(["-c", WATCHED, "sh"])
+            .arg(program)
+            .args(args)
+            .current_dir(dir)
+            .stdin(Stdio::piped())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .expect("`sh` starts");
+        let leash = child.stdin.take().expect("it was asked for");
+        Self { child, leash }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().expect("one's own child can be asked for");
+        status.map(|status| status.to_string())
+    }
+
+    /// Sends it a signal by name. The id is still its own: nobody has waited for it yet.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.id());
+        let status = Command::new("sh").args(["-c", &kill]).status().expect("`sh` starts");
+        assert!(status.success(), "`{kill}` failed: {status}");
+    }
+}
+
+/// Kills it and waits, whatever state it is in.
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        // The watcher goes before the id is free for others.
+        let _ = self.leash.write_all(b"\n");
+        let _ = self.child.wait();
+    }
+}

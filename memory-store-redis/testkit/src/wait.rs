@@ -1,0 +1,33 @@
+//! Waiting for a condition, with a deadline and without guessing how long it takes.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// Far more than anything here takes on a busy machine; it only ends what would hang.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks until the answer is there.
+///
+/// # Panics
+///
+/// After 30 s, with what the last question found instead.
+pub(crate) async fn until<T, A>(what: &str, mut ask: impl FnMut() -> A + Send) -> T
+where
+    A: Future<Output = Result<T, String>> + Send,
+{
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match ask().await {
+            Ok(found) => return found,
+            Err(instead) if Instant::now() >= deadline => {
+                panic!("after {PATIENCE:?} still no {what}: {instead}")
+            }
+            Err(_) => {}
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}

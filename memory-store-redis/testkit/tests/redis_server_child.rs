@@ -1,0 +1,133 @@
+//! Servers as children: start, kill, pause, restart, and what they say about themselves.
+
+#![expect(clippy::expect_used, reason = "a test that fails panics")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use memory_redis_testkit::Server;
+use redis::Value;
+
+#[tokio::test]
+async fn a_server_answers_when_it_has_started_and_is_gone_when_dropped() {
+    let server = Server::start().await;
+    let pid = server.pid().expect("it runs");
+    let dir = server.dir().to_owned();
+    assert_eq!(server.command(&["PING"]).await, Value::SimpleString("PONG".to_owned()));
+    assert!(dir.exists() && exists(pid));
+    drop(server);
+    assert!(!dir.exists() && !exists(pid));
+}
+
+#[tokio::test]
+async fn a_killed_server_comes_back_on_its_port_empty_unless_it_keeps_a_log() {
+    for (args, kept) in
+        [(vec![], None), (vec!["--appendonly", "yes", "--appendfsync", "always"], Some(1))]
+    {
+        let server = Server::start_with(&args).await;
+        let (url, port, pid) = (server.url().to_owned(), server.port(), server.pid());
+        server.command(&["SET", "key", "1"]).await;
+        server.kill();
+        assert!(!server.is_running());
+        assert!(server.try_query::<Value>(&["PING"]).await.is_err());
+        server.restart().await;
+        assert_eq!((server.url(), server.port()), (url.as_str(), port));
+        assert_ne!(server.pid(), pid);
+        assert_eq!(server.query::<Option<u8>>(&["GET", "key"]).await, kept, "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_paused_server_is_silent_and_does_later_what_it_was_asked() {
+    let server = Server::start().await;
+    server.pause();
+    let late = server.command(&["INCR", "n"]);
+    tokio::pin!(late);
+    let limit = Duration::from_millis(200);
+    assert!(tokio::time::timeout(limit, &mut late).await.is_err());
+    assert!(server.is_running());
+    server.resume();
+    assert_eq!(late.await, Value::Int(1));
+}
+
+#[tokio::test]
+async fn a_paused_server_can_be_killed_and_a_running_one_stopped() {
+    let server = Server::start().await;
+    server.pause();
+    server.kill();
+    server.restart().await;
+    let pid = server.pid().expect("it runs");
+    server.stop().await;
+    assert!(!server.is_running() && !exists(pid));
+    server.restart().await;
+}
+
+#[tokio::test]
+async fn the_password_is_in_the_url() {
+    let server = Server::start_with(&["--requirepass", "secret"]).await;
+    assert!(server.url().contains(":secret@"));
+    assert_eq!(server.command(&["PING"]).await, Value::SimpleString("PONG".to_owned()));
+}
+
+#[tokio::test]
+async fn calls_are_counted_without_those_of_the_testkit() {
+    let server = Server::start().await;
+    assert!(server.command_counts().await.is_empty());
+    server.command(&["SET", "key", "1"]).await;
+    server.command(&["CLIENT", "ID"]).await;
+    server.reset_stats().await;
+    server.command(&["GET", "key"]).await;
+    server.command(&["EVAL", "return redis.call('GET', 'key')", "0"]).await;
+    server.command(&["CLIENT", "ID"]).await;
+    server.command(&["INFO"]).await;
+    let expected: BTreeMap<String, u64> = [("client|id", 1), ("eval", 1), ("get", 2), ("info", 1)]
+        .map(|(name, n)| (name.into(), n))
+        .into();
+    assert_eq!(server.command_counts().await, expected);
+    assert_eq!(server.command_counts().await, expected);
+}
+
+/// A process that is killed has no chance to clean up after itself.
+#[tokio::test]
+async fn a_server_dies_with_its_test_even_if_that_is_killed() {
+    let mut test = Command::new(std::env::current_exe().expect("this very test"))
+        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .env(CHILD, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts again");
+    let output = BufReader::new(test.stdout.take().expect("it was asked for"));
+    let pid = output
+        .lines()
+        .find_map(|line| line.expect("text").strip_prefix("pid ")?.parse().ok())
+        .expect("it tells the id of its server");
+    assert!(exists(pid));
+    test.kill().expect("it runs");
+    test.wait().expect("it was killed");
+    let end = async {
+        while exists(pid) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), end).await.expect("the server ends too");
+}
+
+const CHILD: &str = "MEMORY_TEST_CHILD";
+
+/// Not a test of its own: the process that is killed above.
+#[tokio::test]
+async fn child() {
+    if std::env::var_os(CHILD).is_some() {
+        let server = Server::start().await;
+        println!("\npid {}", server.pid().expect("it runs"));
+        std::future::pending::<()>().await;
+    }
+}
+
+fn exists(pid: u32) -> bool {
+    let kill = format!("kill -0 {pid} 2>/dev/null");
+    Command::new("sh").args(["-c", &kill]).status().expect("`sh` starts").success()
+}

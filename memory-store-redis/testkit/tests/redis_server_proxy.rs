@@ -1,0 +1,199 @@
+//! Each mode of the proxy, seen on the wire.
+
+#![expect(clippy::expect_used, reason = "a test that fails panics")]
+
+use std::time::Duration;
+
+use memory_redis_testkit::{Fault, Proxy, Server};
+use redis::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+const INCR: &[u8] = b"*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n";
+const ECHO: &[u8] = b"*2\r\n$4\r\nECHO\r\n$6\r\nabcdef\r\n";
+
+async fn pair() -> (Server, Proxy) {
+    let server = Server::start().await;
+    let proxy = Proxy::in_front_of(server.url()).await;
+    (server, proxy)
+}
+
+async fn connect(proxy: &Proxy) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("the proxy listens")
+}
+
+async fn send(link: &mut TcpStream, bytes: &[u8]) {
+    link.write_all(bytes).await.expect("the link stands");
+}
+
+/// Exactly this much of what comes.
+async fn receive(link: &mut TcpStream, length: usize) -> String {
+    let mut bytes = vec![0; length];
+    link.read_exact(&mut bytes).await.expect("so much comes");
+    String::from_utf8(bytes).expect("text")
+}
+
+/// Everything until the link ends.
+async fn remainder(link: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // A reset is an end too.
+    let _ = timeout(Duration::from_secs(10), link.read_to_end(&mut bytes)).await.expect("it ends");
+    String::from_utf8(bytes).expect("text")
+}
+
+async fn counter(server: &Server) -> Option<u64> {
+    server.query(&["GET", "n"]).await
+}
+
+#[tokio::test]
+async fn what_passes_is_counted_request_by_request() {
+    let (server, proxy) = pair().await;
+    let mut link = connect(&proxy).await;
+    let both = [INCR, ECHO].concat();
+    // In two parts that split a request.
+    let (first, second) = both.split_at(30);
+    send(&mut link, first).await;
+    assert_eq!(receive(&mut link, 4).await, ":1\r\n");
+    assert_eq!(proxy.requests(), 1);
+    send(&mut link, second).await;
+    assert_eq!(receive(&mut link, 12).await, "$6\r\nabcdef\r\n");
+    let expected = [("ECHO".to_owned(), 1), ("INCR".to_owned(), 1)];
+    assert_eq!((proxy.request_counts(), proxy.connections()), (expected.into(), 1));
+    proxy.reset_requests();
+    assert_eq!(proxy.requests(), 0);
+    assert_eq!(counter(&server).await, Some(1));
+}
+
+#[tokio::test]
+async fn a_client_works_through_the_url_of_the_proxy() {
+    let server = Server::start_with(&["--requirepass", "secret"]).await;
+    let proxy = Proxy::in_front_of(&format!("{}/1", server.url())).await;
+    let client = redis::Client::open(proxy.url()).expect("a URL");
+    let mut link = client.get_multiplexed_async_connection().await.expect("it connects");
+    let big = "x".repeat(1_000_000);
+    redis::cmd("SET").arg("key").arg(&big).query_async::<()>(&mut link).await.expect("it writes");
+    let found: String =
+        redis::cmd("GET").arg("key").query_async(&mut link).await.expect("it reads");
+    assert!(found == big);
+    assert_eq!(proxy.request_counts().get("SELECT"), Some(&1));
+}
+
+#[tokio::test]
+async fn a_cut_before_the_request_keeps_it_from_the_server() {
+    let (server, proxy) = pair().await;
+    let mut link = connect(&proxy).await;
+    proxy.once(Fault::CutBeforeRequest);
+    send(&mut link, INCR).await;
+    assert_eq!(remainder(&mut link).await, "");
+    assert_eq!((counter(&server).await, proxy.requests()), (None, 0));
+    // Once is once.
+    let mut link = connect(&proxy).await;
+    send(&mut link, INCR).await;
+    assert_eq!(receive(&mut link, 4).await, ":1\r\n");
+}
+
+#[tokio::test]
+async fn a_cut_after_the_request_swallows_its_answer_and_no_earlier_one() {
+    let (server, proxy) = pair().await;
+    let mut link = connect(&proxy).await;
+    proxy.times_on(1, Fault::CutAfterRequest, &["incr"]);
+    send(&mut link, &[ECHO, INCR, ECHO].concat()).await;
+    assert_eq!(remainder(&mut link).await, "$6\r\nabcdef\r\n");
+    // The server has acted by the time of the cut.
+    assert_eq!(counter(&server).await, Some(1));
+    assert!(!proxy.is_armed());
+}
+
+#[tokio::test]
+async fn half_an_answer_arrives_then_the_end() {
+    let (_server, proxy) = pair().await;
+    let mut link = connect(&proxy).await;
+    proxy.once(Fault::HalfReply);
+    send(&mut link, ECHO).await;
+    assert_eq!(remainder(&mut link).await, "$6\r\nab");
+}
+
+#[tokio::test]
+async fn what_is_held_arrives_late_and_whole() {
+    let (server, proxy) = pair().await;
+    let mut link = connect(&proxy).await;
+    proxy.set(Fault::Hold);
+    send(&mut link, &[INCR, ECHO].concat()).await;
+    let mut byte = [0];
+    let silence = timeout(Duration::from_millis(100), link.read(&mut byte)).await;
+    assert!(silence.is_err());
+    assert_eq!(counter(&server).await, None);
+    proxy.set(Fault::Forward);
+    assert_eq!(receive(&mut link, 16).await, ":1\r\n$6\r\nabcdef\r\n");
+}
+
+#[tokio::test]
+async fn answers_are_held_too() {
+    let (server, proxy) = pair().await;
+    let mut link = connect(&proxy).await;
+    server.pause();
+    send(&mut link, INCR).await;
+    while proxy.requests() == 0 {
+        tokio::task::yield_now().await;
+    }
+    proxy.set(Fault::Hold);
+    server.resume();
+    let mut byte = [0];
+    assert!(timeout(Duration::from_millis(100), link.read(&mut byte)).await.is_err());
+    assert_eq!(counter(&server).await, Some(1));
+    proxy.set(Fault::Forward);
+    assert_eq!(receive(&mut link, 4).await, ":1\r\n");
+}
+
+#[tokio::test]
+async fn what_is_held_is_lost_if_the_link_is_cut() {
+    let (server, proxy) = pair().await;
+    let mut link = connect(&proxy).await;
+    proxy.set(Fault::Hold);
+    send(&mut link, INCR).await;
+    let mut byte = [0];
+    assert!(timeout(Duration::from_millis(50), link.read(&mut byte)).await.is_err());
+    proxy.cut_links();
+    assert_eq!(remainder(&mut link).await, "");
+    proxy.set(Fault::Forward);
+    assert_eq!(counter(&server).await, None);
+}
+
+#[tokio::test]
+async fn a_delay_is_not_added_up_over_requests_that_came_together() {
+    let (_server, proxy) = pair().await;
+    let mut link = connect(&proxy).await;
+    proxy.set(Fault::Delay(Duration::from_millis(100)));
+    let start = Instant::now();
+    send(&mut link, &ECHO.repeat(20)).await;
+    receive(&mut link, 20 * 12).await;
+    let time = start.elapsed();
+    assert!(time >= Duration::from_millis(100) && time < Duration::from_millis(1_000), "{time:?}");
+}
+
+#[tokio::test]
+async fn messages_of_a_subscription_are_no_answers() {
+    let (server, proxy) = pair().await;
+    let mut link = connect(&proxy).await;
+    send(&mut link, b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nc\r\n").await;
+    receive(&mut link, "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n".len()).await;
+    let message = "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nx\r\n";
+    proxy.once(Fault::CutAfterRequest);
+    assert_eq!(server.command(&["PUBLISH", "c", "x"]).await, Value::Int(1));
+    assert_eq!(receive(&mut link, message.len()).await, message);
+    send(&mut link, b"*1\r\n$4\r\nPING\r\n").await;
+    assert_eq!(remainder(&mut link).await, "");
+}
+
+#[tokio::test]
+async fn nobody_answers_behind_a_server_that_is_gone() {
+    let (server, proxy) = pair().await;
+    server.kill();
+    let mut link = connect(&proxy).await;
+    assert_eq!(remainder(&mut link).await, "");
+    server.restart().await;
+    let mut link = connect(&proxy).await;
+    send(&mut link, INCR).await;
+    assert_eq!(receive(&mut link, 4).await, ":1\r\n");
+}
