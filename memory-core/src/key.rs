@@ -10,6 +10,10 @@ use sha2::{Digest, Sha256};
 /// The longest key, in bytes of its encoded form; longer ones end in a hash.
 pub const MAX_KEY_BYTES: usize = 512;
 
+/// What the name of a flusher's lease ends in, behind the key of its memory. A backend that spreads
+/// leases over several places keeps a name with it and the same name without it in one place.
+pub const FLUSH_LEASE_SUFFIX: &str = "/flush";
+
 /// The storage key of one memory: `{project}:{memory id}:{rendered key}`.
 ///
 /// The encoding is injective: two different triples never share a key. Letters, digits and `-_.`
@@ -72,7 +76,7 @@ impl MemoryKey {
     /// The name of the lease that flushers of the memory take. No memory's key contains a `/`.
     #[must_use]
     pub fn flush_lease_name(&self) -> String {
-        format!("{}/flush", self.0)
+        format!("{}{FLUSH_LEASE_SUFFIX}", self.0)
     }
 
     /// The memory id; of a key that ends in a hash, as much of it as is readable.

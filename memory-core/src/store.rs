@@ -138,7 +138,8 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     ///
     /// # Correctness
     /// Messages do not change within a generation, so this and an outline of the same generation
-    /// are one snapshot. `places` is ascending; a place where no message stands is passed over.
+    /// are one snapshot. `places` is ascending; a place where no message stands, or one that cannot be
+    /// decoded, is passed over.
     ///
     /// # Errors
     /// [`StoreErrorKind::Conflict`] if the generation is no longer this one.
@@ -408,6 +409,10 @@ pub struct Page {
     pub restarted: bool,
     /// There is more after the cursor.
     pub more: bool,
+    /// The places of messages that could not be decoded, ascending. They are passed over, so that one
+    /// damaged message does not keep the others from being read, and stay until they are evicted or
+    /// cleared.
+    pub unreadable: Vec<Sequence>,
 }
 
 /// A memory without the text of its messages.
@@ -417,4 +422,7 @@ pub struct Outline {
     pub head: Head,
     /// Everything but the text, in order.
     pub metas: Vec<MessageMeta>,
+    /// The places of messages whose description could not be decoded, ascending. Plans do not know
+    /// them.
+    pub unreadable: Vec<Sequence>,
 }

@@ -355,7 +355,9 @@ impl Inner {
                 return self.write_in_line(write).await;
             }
             // The first time only begins to watch: the lease may have been freed before that.
-            if let Some(released) = watch.replace(self.backend.locks.backend().watch(&self.lease)) {
+            if let Some(released) =
+                watch.replace(self.backend.locks.backend().watch(&self.lease, None))
+            {
                 let _ = timeout(remaining.unwrap_or(patience).min(patience), released).await;
             }
         }

@@ -1,5 +1,6 @@
 //! One memory, shared by all who hold a handle to it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -259,12 +260,24 @@ impl Inner {
     pub(crate) async fn context(&self, budget: u64) -> Result<ContextWindow, MemoryError> {
         let started = Instant::now();
         for _ in 0..ATTEMPTS {
-            let outline = self.outline().await?;
+            let mut outline = self.outline().await?;
             let now = self.backend.now();
-            let plan = plan_context(&outline.metas, &self.rules.policy, budget, now).map_err(
-                |reason: ContextError| MemoryError::Context { key: self.key.clone(), reason },
-            )?;
-            let Some(messages) = self.fetch(&outline, &plan).await? else { continue };
+            let (plan, messages) = loop {
+                let plan = plan_context(&outline.metas, &self.rules.policy, budget, now).map_err(
+                    |reason: ContextError| MemoryError::Context { key: self.key.clone(), reason },
+                )?;
+                let messages = self.fetch(&outline, &plan).await?;
+                let Some(messages) = messages else { break (plan, None) };
+                let all = plan.places();
+                if messages.len() == all.len() {
+                    break (plan, Some(messages));
+                }
+                // Some could not be decoded: a window without them, whose units are whole.
+                let there: HashSet<_> = messages.iter().map(|found| found.meta.sequence).collect();
+                let missing: HashSet<_> = all.into_iter().filter(|p| !there.contains(p)).collect();
+                outline.metas.retain(|meta| !missing.contains(&meta.sequence));
+            };
+            let Some(messages) = messages else { continue };
             let messages = messages.into_iter().map(|stored| stored.message).collect();
             let ContextPlan { tokens, left_out, .. } = plan;
             self.rules.telemetry.took(Operation::Context, started.elapsed());

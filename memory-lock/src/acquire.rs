@@ -245,7 +245,7 @@ impl<'a> Waiting<'a> {
         } else if let Some(turn) = claim.turn() {
             turn.contending(true);
         }
-        self.watch = Some(self.shared.backend.watch(self.key));
+        self.watch = Some(self.shared.backend.watch(self.key, Some(claim.owner)));
     }
 
     async fn pause(&mut self) {

@@ -100,7 +100,15 @@ pub trait LockBackend: Debug + Send + Sync + 'static {
     ///
     /// It may end without one, and it may never end: callers keep a timer below it. It does not
     /// borrow, and dropping it leaves nothing behind. The expiry of a lease need not end it.
-    fn watch(&self, key: &LockKey) -> Watch;
+    ///
+    /// `waiter` is the owner that will ask for the lease again, if the caller waits in line for it: a
+    /// backend may keep it a place while its watch lives.
+    fn watch(&self, key: &LockKey, waiter: Option<OwnerId>) -> Watch;
+
+    /// Whether a released lease goes to those of all processes in the order in which they began to
+    /// watch it as [waiters](Self::watch). Where it does not, whoever has just had a row of turns
+    /// holds back a little for the others.
+    fn keeps_places(&self) -> bool;
 
     /// Frees the lease of `key` if `owner` holds it, at once, without waiting and without a runtime;
     /// for `Drop`.

@@ -95,8 +95,9 @@ pub(crate) fn give_up(lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseOutco
                 }
             }
         }
-        turn.hold_back =
-            turn.hand_overs >= shared.options.max_hand_overs() && shared.strangers.are_about();
+        turn.hold_back = turn.hand_overs >= shared.options.max_hand_overs()
+            && shared.strangers.are_about()
+            && !shared.backend.keeps_places();
         release(&shared, &key, owner, last).await
     })
 }

@@ -8,6 +8,8 @@ mod key;
 mod lease;
 
 mod local;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -35,6 +37,8 @@ mod time;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+#[cfg(feature = "redis")]
+pub use self::redis::RedisLock;
 pub use answer::{Acquired, HandOver, Release, Renewal};
 pub use backend::{LockBackend, Watch};
 pub use clock::Clock;

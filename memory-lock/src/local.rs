@@ -178,7 +178,7 @@ impl LockBackend for InProcessLock {
         }))
     }
 
-    fn watch(&self, key: &LockKey) -> Watch {
+    fn watch(&self, key: &LockKey, _waiter: Option<OwnerId>) -> Watch {
         let now = self.clock.now_micros();
         let mut table = self.table();
         match table.rows.get_mut(key) {
@@ -192,6 +192,11 @@ impl LockBackend for InProcessLock {
 
     fn release_now(&self, key: &LockKey, owner: OwnerId) -> bool {
         self.release_row(key, owner);
+        true
+    }
+
+    /// There is one process only, and it has a line of its own.
+    fn keeps_places(&self) -> bool {
         true
     }
 

@@ -135,15 +135,19 @@ impl LockBackend for Broken {
         self.inner.inspect(key).await
     }
 
-    fn watch(&self, key: &LockKey) -> Watch {
+    fn watch(&self, key: &LockKey, waiter: Option<OwnerId>) -> Watch {
         if self.how == How::NeverWakes {
             return Box::pin(std::future::pending());
         }
-        self.inner.watch(key)
+        self.inner.watch(key, waiter)
     }
 
     fn release_now(&self, key: &LockKey, owner: OwnerId) -> bool {
         self.how == How::ReleaseNowLies || self.inner.release_now(key, owner)
+    }
+
+    fn keeps_places(&self) -> bool {
+        self.inner.keeps_places()
     }
 
     fn domain(&self) -> &LeaseDomain {

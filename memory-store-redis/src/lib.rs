@@ -1,1 +1,15 @@
 #![doc = include_str!("../README.md")]
+
+mod config;
+mod store;
+
+mod commands;
+mod reads;
+mod scripts;
+
+mod codec;
+mod error;
+
+pub use config::{RedisStoreConfig, TokenChecks};
+pub use memory_lock::redis::{Acknowledge, RedisConfig, RedisLink};
+pub use store::RedisStore;

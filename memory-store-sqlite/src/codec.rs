@@ -53,13 +53,13 @@ pub(crate) const META_COLUMNS: &str =
 const BODY_COLUMN: usize = 9;
 
 pub(crate) fn meta(row: &Row<'_>) -> rusqlite::Result<MessageMeta> {
-    let number = unsigned(row, 0)? & ((1 << SEQUENCE_BITS) - 1);
+    let sequence = sequence(row)?;
     let link = match row.get_ref(6)?.as_str_or_null()? {
         None => ToolLink::None,
         Some(text) => decode_link(text).ok_or_else(|| odd(6, Type::Text, UnknownForm))?,
     };
     Ok(MessageMeta {
-        sequence: Sequence::new(number),
+        sequence,
         id: MessageId::new(Uuid::from_bytes(row.get(1)?)),
         tokens: row.get(2)?,
         priority: row.get::<_, Option<u8>>(3)?.map(Priority::new),
@@ -88,14 +88,18 @@ pub(crate) fn stored(row: &Row<'_>) -> Result<StoredMessage, Fault> {
 
 /// Like [`meta`]; an error names the message's place.
 pub(crate) fn named_meta(row: &Row<'_>) -> Result<MessageMeta, Fault> {
-    let number = unsigned(row, 0)? & ((1 << SEQUENCE_BITS) - 1);
-    meta(row).map_err(|error| unreadable(Sequence::new(number), &error.to_string()).into())
+    let place = sequence(row)?;
+    meta(row).map_err(|error| unreadable(place, &error.to_string()).into())
+}
+
+/// The place of a row's message.
+pub(crate) fn sequence(row: &Row<'_>) -> rusqlite::Result<Sequence> {
+    Ok(Sequence::new(unsigned(row, 0)? & ((1 << SEQUENCE_BITS) - 1)))
 }
 
 fn unreadable(sequence: Sequence, reason: &str) -> StoreErrorKind {
     StoreErrorKind::Corrupt(format!(
-        "the message at place {sequence} cannot be read ({reason}); read on after it, evict it or \
-         restore a backup"
+        "the message at place {sequence} cannot be read ({reason}); evict it or restore a backup"
     ))
 }
 

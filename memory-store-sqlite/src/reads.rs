@@ -32,8 +32,6 @@ pub(crate) fn head(view: &View<'_>, key: &MemoryKey) -> Result<Option<Head>, Fau
     Ok(Some(live(view, key)?.unwrap_or_default().head))
 }
 
-/// A page ends before a message that cannot be read, and a read that begins there fails and names
-/// its place: a reader can have everything before it, and go on after it.
 pub(crate) fn read(view: &View<'_>, key: &MemoryKey, read: Read) -> Result<Option<Page>, Fault> {
     let row = live(view, key)?.unwrap_or_default();
     let generation = row.head.generation;
@@ -47,6 +45,7 @@ pub(crate) fn read(view: &View<'_>, key: &MemoryKey, read: Read) -> Result<Optio
         cursor: Cursor { generation, sequence: after },
         restarted,
         more: false,
+        unreadable: Vec::new(),
     };
     let Some(from) = row.place(after).filter(|_| row.id != 0) else { return Ok(Some(page)) };
     let limit = read.limit.map_or(u64::MAX, |limit| u64::try_from(limit.get()).unwrap_or(u64::MAX));
@@ -69,16 +68,10 @@ pub(crate) fn read(view: &View<'_>, key: &MemoryKey, read: Read) -> Result<Optio
             page.more = true;
             break;
         }
-        match codec::stored(found) {
-            Ok(message) => {
-                page.cursor.sequence = message.meta.sequence;
-                page.messages.push(message);
-            }
-            Err(_) if !page.messages.is_empty() => {
-                page.more = true;
-                break;
-            }
-            Err(fault) => return Err(fault),
+        page.cursor.sequence = codec::sequence(found)?;
+        match readable(key, codec::stored(found))? {
+            Some(message) => page.messages.push(message),
+            None => page.unreadable.push(page.cursor.sequence),
         }
     }
     Ok(Some(page))
@@ -97,10 +90,27 @@ pub(crate) fn outline(view: &View<'_>, key: &MemoryKey) -> Result<Option<Outline
     let mut rows = select.query([row.first_place(), row.last_place()])?;
     let mut metas: Vec<MessageMeta> =
         Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
+    let mut unreadable = Vec::new();
     while let Some(found) = rows.next()? {
-        metas.push(codec::named_meta(found)?);
+        match readable(key, codec::named_meta(found))? {
+            Some(meta) => metas.push(meta),
+            None => unreadable.push(codec::sequence(found)?),
+        }
     }
-    Ok(Some(Outline { head: row.head, metas }))
+    Ok(Some(Outline { head: row.head, metas, unreadable }))
+}
+
+/// Passes over what cannot be decoded, and says so in the log: it must not keep the others from being
+/// read.
+fn readable<T>(key: &MemoryKey, decoded: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match decoded {
+        Ok(value) => Ok(Some(value)),
+        Err(Fault::Refused(StoreErrorKind::Corrupt(reason))) => {
+            tracing::warn!(%key, reason, "passed over a message");
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
+    }
 }
 
 pub(crate) fn fetch(
@@ -125,7 +135,7 @@ pub(crate) fn fetch(
     for place in places.iter().filter_map(|sequence| row.place(*sequence)) {
         let mut rows = select.query([place])?;
         if let Some(found) = rows.next()? {
-            messages.push(codec::stored(found)?);
+            messages.extend(readable(key, codec::stored(found))?);
         }
     }
     Ok(Some(messages))

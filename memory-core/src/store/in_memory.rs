@@ -252,7 +252,8 @@ impl Memory {
             rest.by_ref().take(limit).map(|(_, message)| message.clone()).collect();
         let sequence = messages.last().map_or(after, |message| message.meta.sequence);
         let more = rest.next().is_some();
-        Page { messages, cursor: Cursor { generation, sequence }, restarted, more }
+        let cursor = Cursor { generation, sequence };
+        Page { messages, cursor, restarted, more, unreadable: Vec::new() }
     }
 }
 
@@ -297,6 +298,7 @@ impl MemoryStore for InMemoryStore {
         Ok(self.read_memory(key, |memory| Outline {
             head: memory.head.clone(),
             metas: memory.messages.values().map(|message| message.meta.clone()).collect(),
+            unreadable: Vec::new(),
         }))
     }
 

@@ -18,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) async fn a_watch_ends_when_the_lease_is_released(subject: Subject) -> Verdict {
     let (key, owner) = (key("k")?, subject.owner());
     granted(&subject, &key, owner).await?;
-    let watch = subject.backend().watch(&key);
-    let unheeded = subject.backend().watch(&key);
+    let watch = subject.backend().watch(&key, None);
+    let unheeded = subject.backend().watch(&key, None);
     drop(unheeded);
     let watching = tokio::spawn(tokio::time::timeout(PATIENCE, watch));
     subject.backend().release(&key, owner).await?;
@@ -33,7 +33,7 @@ pub(super) async fn a_watch_begun_after_the_release_does_not_hang(subject: Subje
     subject.backend().release(&key, owner).await?;
     // It may wait for the next release; whoever uses it has a timer below.
     let timer = Duration::from_millis(100);
-    drop(tokio::time::timeout(timer, subject.backend().watch(&key)).await);
+    drop(tokio::time::timeout(timer, subject.backend().watch(&key, None)).await);
     granted(&subject, &key, subject.owner()).await?;
     Ok(())
 }
@@ -72,7 +72,7 @@ pub(super) async fn contenders_never_overlap_and_tokens_rise(subject: Subject) -
 async fn occupy(backend: &dyn LockBackend, key: &LockKey, ttl: Duration, room: &Room) -> Verdict {
     let owner = OwnerId::new(fastrand::u128(..));
     let token = loop {
-        let watch = backend.watch(key);
+        let watch = backend.watch(key, Some(owner));
         match backend.try_acquire(key, owner, ttl).await? {
             Acquired::Granted { token } => break token,
             Acquired::Held { .. } => {

@@ -278,7 +278,7 @@ impl LockBackend for SqliteLock {
     }
 
     /// Looks every 10 to 50 ms; at once after a release through this very backend.
-    fn watch(&self, key: &LockKey) -> Watch {
+    fn watch(&self, key: &LockKey, _waiter: Option<OwnerId>) -> Watch {
         let (core, key) = (Arc::clone(&self.core), key.clone());
         Box::pin(async move {
             loop {
@@ -308,6 +308,10 @@ impl LockBackend for SqliteLock {
             self.core.released.notify_waiters();
         }
         release.is_some()
+    }
+
+    fn keeps_places(&self) -> bool {
+        false
     }
 
     fn domain(&self) -> &LeaseDomain {

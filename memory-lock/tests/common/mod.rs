@@ -180,13 +180,17 @@ impl LockBackend for FaultyBackend {
         self.inner.inspect(key).await
     }
 
-    fn watch(&self, key: &LockKey) -> Watch {
-        self.inner.watch(key)
+    fn watch(&self, key: &LockKey, waiter: Option<OwnerId>) -> Watch {
+        self.inner.watch(key, waiter)
     }
 
     /// Like a remote backend: never at once.
     fn release_now(&self, _key: &LockKey, _owner: OwnerId) -> bool {
         false
+    }
+
+    fn keeps_places(&self) -> bool {
+        self.inner.keeps_places()
     }
 
     fn domain(&self) -> &LeaseDomain {

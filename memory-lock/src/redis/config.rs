@@ -1,0 +1,166 @@
+use std::fmt;
+use std::time::Duration;
+
+use memory_core::LeaseDomain;
+
+use super::acknowledge::Acknowledge;
+use super::failure::RedisFault;
+use super::keyspace::Keyspace;
+use super::url::{self, Target};
+
+/// Which server, and how it is used.
+///
+/// | URL | |
+/// | --- | --- |
+/// | `redis://[user:password@]host[:port][/db]` | one server; Valkey too |
+/// | `rediss://...` | over TLS; `#insecure` accepts any certificate (feature `redis-tls`) |
+/// | `redis+unix:///path/to/socket?db=0` | one server, by a Unix socket |
+/// | `redis+cluster://[user:password@]a:6379,b:6379` | a Cluster; `rediss+cluster://` over TLS |
+/// | `redis+sentinel://[user:password@]a:26379,b:26379[/db]?master=name` | the master that the Sentinels name; `sentinel_user` and `sentinel_password` are for the Sentinels themselves |
+///
+/// Settings may stand in the query of each: `prefix`, `connect_timeout`, `response_timeout` (such as
+/// `500ms` or `2s`), `replicas=1` ([`Acknowledge::Replicas`]) or `fsync=always`
+/// ([`Acknowledge::Disk`]).
+///
+/// ```
+/// use memory_lock::redis::RedisConfig;
+///
+/// let config = RedisConfig::from_url("redis://localhost/2?prefix=agents&replicas=1")?;
+/// assert_eq!(config.prefix(), "agents");
+/// # Ok::<(), memory_lock::redis::RedisFault>(())
+/// ```
+#[derive(Clone)]
+pub struct RedisConfig {
+    pub(super) target: Target,
+    prefix: String,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+    acknowledge: Acknowledge,
+}
+
+impl RedisConfig {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// [`RedisFault`] that says what is wrong with the URL, without its password, and the mend.
+    pub fn from_url(url: &str) -> Result<Self, RedisFault> {
+        let (target, settings) = url::parse(url)?;
+        let mut config = Self {
+            target,
+            prefix: "memory".to_owned(),
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: Duration::from_secs(2),
+            acknowledge: Acknowledge::Memory,
+        };
+        for (name, value) in &settings {
+            config = config.with_setting(name, value)?;
+        }
+        Ok(config)
+    }
+
+    fn with_setting(self, name: &str, value: &str) -> Result<Self, RedisFault> {
+        let refuse = |mend: &str| Err(RedisFault::config(format!("the setting `{name}`: {mend}")));
+        match name {
+            "prefix" => self.with_prefix(value),
+            "connect_timeout" => Ok(self.with_connect_timeout(url::duration(name, value)?)),
+            "response_timeout" => Ok(self.with_response_timeout(url::duration(name, value)?)),
+            "replicas" => match value.parse() {
+                Ok(0) => Ok(self.with_acknowledge(Acknowledge::Memory)),
+                Ok(replicas) => Ok(self.with_acknowledge(Acknowledge::Replicas(replicas))),
+                Err(_) => refuse("write how many replicas must confirm a write, such as 1"),
+            },
+            "fsync" if value == "always" => Ok(self.with_acknowledge(Acknowledge::Disk)),
+            "fsync" => refuse("the only value is `always`"),
+            _ => refuse(
+                "there is no such setting; there are prefix, connect_timeout, response_timeout, \
+                 replicas, fsync, and for Sentinel master, sentinel_user and sentinel_password",
+            ),
+        }
+    }
+
+    /// What all keys begin with; others who use the same server under another prefix are not seen.
+    /// Default: `memory`.
+    ///
+    /// # Errors
+    /// [`RedisFault`] for an empty prefix, or one with a brace, which would become the hash tag.
+    pub fn with_prefix(mut self, prefix: &str) -> Result<Self, RedisFault> {
+        if prefix.is_empty() || prefix.contains(['{', '}']) {
+            let problem = "the setting `prefix`: write at least one character, and no brace";
+            return Err(RedisFault::config(problem));
+        }
+        prefix.clone_into(&mut self.prefix);
+        Ok(self)
+    }
+
+    /// How long connecting may take, name look-up and authentication included; each node of a
+    /// Cluster may take as long. Default: 2 s.
+    #[must_use]
+    pub const fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long an answer is waited for. A link on which several requests in a row got none is
+    /// replaced. Default: 2 s.
+    #[must_use]
+    pub const fn with_response_timeout(mut self, timeout: Duration) -> Self {
+        self.response_timeout = timeout;
+        self
+    }
+
+    /// What a write must have reached before it counts. Default: [`Acknowledge::Memory`].
+    #[must_use]
+    pub const fn with_acknowledge(mut self, acknowledge: Acknowledge) -> Self {
+        self.acknowledge = acknowledge;
+        self
+    }
+
+    /// The prefix of all keys.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// See [`Self::with_connect_timeout`].
+    #[must_use]
+    pub const fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// See [`Self::with_response_timeout`].
+    #[must_use]
+    pub const fn response_timeout(&self) -> Duration {
+        self.response_timeout
+    }
+
+    /// See [`Self::with_acknowledge`].
+    #[must_use]
+    pub const fn acknowledge(&self) -> Acknowledge {
+        self.acknowledge
+    }
+
+    /// Where things lie.
+    #[must_use]
+    pub fn keyspace(&self) -> Keyspace {
+        Keyspace::new(&self.prefix)
+    }
+
+    /// The place where leases of this configuration live.
+    #[must_use]
+    pub fn domain(&self) -> LeaseDomain {
+        LeaseDomain::new(format!("redis:{}/{}", self.target, self.prefix))
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("target", &format_args!("{}", self.target))
+            .field("prefix", &self.prefix)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("response_timeout", &self.response_timeout)
+            .field("acknowledge", &self.acknowledge)
+            .finish_non_exhaustive()
+    }
+}

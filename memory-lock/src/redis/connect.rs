@@ -1,0 +1,237 @@
+//! Making connections: to one server, to a Cluster, or to the master that Sentinels name.
+
+use std::sync::Arc;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::SingleNodeRoutingInfo;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    Pipeline, ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult, Value,
+};
+
+use super::config::RedisConfig;
+use super::failure::{RedisFailure, RedisFault};
+use super::url::{Sentinel, Target};
+use super::wakes::Wakes;
+
+/// A connection that many requests share.
+#[derive(Clone)]
+pub(super) enum Connection {
+    Server(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    pub(super) async fn send(&mut self, cmd: &Cmd) -> RedisResult<Value> {
+        let answer = match self {
+            Self::Server(server) => server.req_packed_command(cmd).await?,
+            Self::Cluster(cluster) => cluster.req_packed_command(cmd).await?,
+        };
+        answer.extract_error()
+    }
+
+    /// Several commands in a row; in a Cluster, all to the node of the first one's key.
+    pub(super) async fn send_all(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        let count = commands.len();
+        match self {
+            Self::Server(server) => server.req_packed_commands(commands, 0, count).await,
+            Self::Cluster(cluster) => cluster.req_packed_commands(commands, 0, count).await,
+        }
+    }
+
+    /// The command at the node to which a slot is moving.
+    pub(super) async fn send_asking(&mut self, cmd: &Cmd, node: &str) -> RedisResult<Value> {
+        let Self::Cluster(cluster) = self else { return self.send(cmd).await };
+        let Some((host, port)) = node.rsplit_once(':') else {
+            return cluster.req_packed_command(cmd).await;
+        };
+        let (host, port) = (host.to_owned(), port.parse().unwrap_or_default());
+        let mut both = redis::pipe();
+        both.cmd("ASKING").add_command(cmd.clone());
+        let route = SingleNodeRoutingInfo::ByAddress { host, port };
+        let answers = cluster.route_pipeline(both, 1, 1, route).await?;
+        answers.into_iter().next_back().unwrap_or(Value::Nil).extract_error()
+    }
+
+    pub(super) async fn subscribe(&mut self, channel: &str, sharded: bool) -> RedisResult<()> {
+        match self {
+            Self::Server(server) => server.subscribe(channel).await,
+            Self::Cluster(cluster) if sharded => cluster.ssubscribe(channel).await,
+            Self::Cluster(cluster) => cluster.subscribe(channel).await,
+        }
+    }
+}
+
+/// Connects to where a configuration leads.
+///
+/// The answers of the Sentinels are raced here: the driver's own client asks one after the other, so
+/// that one that hangs would hold up every fail-over.
+pub(super) async fn connect(
+    config: &RedisConfig,
+    wakes: &Arc<Wakes>,
+    number: u64,
+) -> Result<Connection, RedisFault> {
+    #[cfg(feature = "redis-tls")]
+    choose_cryptography();
+    let connecting = async {
+        match &config.target {
+            Target::Server(server) => to_server(config, (**server).clone(), wakes, number).await,
+            Target::Cluster(nodes) => to_cluster(config, nodes, wakes, number).await,
+            Target::Sentinel(sentinel) => to_master(config, sentinel, wakes, number).await,
+        }
+    };
+    match tokio::time::timeout(config.connect_timeout(), connecting).await {
+        Ok(connected) => connected,
+        Err(_) => Err(RedisFault::not_reached(&config.target, config.connect_timeout())),
+    }
+}
+
+fn driver_config(config: &RedisConfig) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(config.connect_timeout()))
+        .set_response_timeout(Some(config.response_timeout()))
+}
+
+async fn to_server(
+    config: &RedisConfig,
+    server: ConnectionInfo,
+    wakes: &Arc<Wakes>,
+    number: u64,
+) -> Result<Connection, RedisFault> {
+    let place = server.addr().to_string();
+    let failed = |error| RedisFault::connecting(&place, error);
+    let client = Client::open(server).map_err(failed)?;
+    let driver = driver_config(config).set_push_sender(wakes.listener(number));
+    let connection = client.get_multiplexed_async_connection_with_config(&driver).await;
+    connection.map(Connection::Server).map_err(failed)
+}
+
+async fn to_cluster(
+    config: &RedisConfig,
+    nodes: &[ConnectionInfo],
+    wakes: &Arc<Wakes>,
+    number: u64,
+) -> Result<Connection, RedisFault> {
+    let place = config.target.to_string();
+    let failed = |error| RedisFault::connecting(&place, error);
+    // Retries are ours: the driver's would send a command again after a dropped connection, and
+    // answer `Ok` for what was then carried out twice.
+    let client = ClusterClientBuilder::new(nodes.iter().cloned())
+        .retries(0)
+        .connection_timeout(config.connect_timeout())
+        .response_timeout(config.response_timeout())
+        .use_protocol(ProtocolVersion::RESP3)
+        .push_sender(wakes.listener(number))
+        .build()
+        .map_err(failed)?;
+    client.get_async_connection().await.map(Connection::Cluster).map_err(failed)
+}
+
+async fn to_master(
+    config: &RedisConfig,
+    sentinel: &Sentinel,
+    wakes: &Arc<Wakes>,
+    number: u64,
+) -> Result<Connection, RedisFault> {
+    let mut asked: FuturesUnordered<_> =
+        sentinel.nodes.iter().map(|node| master_by(config, sentinel, node)).collect();
+    let mut last = None;
+    while let Some(answer) = asked.next().await {
+        match answer {
+            Ok(server) => match to_server(config, server, wakes, number).await {
+                Ok(connection) if is_master(&connection).await => return Ok(connection),
+                // A Sentinel that has not heard of a fail-over yet; another may have.
+                Ok(_) => last = Some(RedisFault::no_master(&sentinel.master)),
+                Err(fault) => last = Some(fault),
+            },
+            Err(fault) => last = last.or(Some(fault)),
+        }
+    }
+    Err(last.unwrap_or_else(|| RedisFault::no_master(&sentinel.master)))
+}
+
+async fn is_master(connection: &Connection) -> bool {
+    let role = connection.clone().send(&redis::cmd("ROLE")).await;
+    match role {
+        Ok(Value::Array(parts)) => {
+            matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master")
+        }
+        // A user without the right to ask; the server refuses writes if it is a replica.
+        _ => true,
+    }
+}
+
+/// The master's address, as this Sentinel knows it.
+async fn master_by(
+    config: &RedisConfig,
+    sentinel: &Sentinel,
+    node: &ConnectionAddr,
+) -> Result<ConnectionInfo, RedisFault> {
+    let failed = |error| RedisFault::connecting(&format!("the Sentinel {node}"), error);
+    let mut user = RedisConnectionInfo::default();
+    if let Some(name) = &sentinel.user {
+        user = user.set_username(name);
+    }
+    if let Some(password) = &sentinel.password {
+        user = user.set_password(password);
+    }
+    let info = node.clone().into_connection_info().map_err(failed)?.set_redis_settings(user);
+    let client = Client::open(info).map_err(failed)?;
+    let connection =
+        client.get_multiplexed_async_connection_with_config(&driver_config(config)).await;
+    let mut ask = redis::cmd("SENTINEL");
+    ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&sentinel.master);
+    let answer = connection.map_err(failed)?.req_packed_command(&ask).await.map_err(failed)?;
+    let Ok(Value::Array(parts)) = answer.extract_error() else {
+        return Err(RedisFault::no_master(&sentinel.master));
+    };
+    let mut parts = parts.into_iter().map(|part| match part {
+        Value::BulkString(bytes) => String::from_utf8(bytes).unwrap_or_default(),
+        _ => String::new(),
+    });
+    let host = parts.next().unwrap_or_default();
+    let port = parts.next().and_then(|port| port.parse().ok());
+    let Some(port) = port else { return Err(RedisFault::no_master(&sentinel.master)) };
+    let addr = match node {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } if sentinel.tls => {
+            let (insecure, tls_params) = (*insecure, tls_params.clone());
+            ConnectionAddr::TcpTls { host, port, insecure, tls_params }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    };
+    Ok(sentinel.server.clone().set_addr(addr))
+}
+
+/// With several cryptography providers in a build, rustls must be told which one to use.
+#[cfg(feature = "redis-tls")]
+fn choose_cryptography() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Another thread may have chosen meanwhile, and its choice is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
+/// The node that a redirection names.
+pub(super) fn asked_node(error: &RedisError) -> Option<String> {
+    error.redirect_node().map(|(node, _slot)| node.to_owned())
+}
+
+impl RedisFault {
+    fn no_master(name: &str) -> Self {
+        let detail = format!(
+            "no Sentinel names a reachable master `{name}`; check `master=` of the URL, or wait for the \
+             fail-over"
+        );
+        Self::new(RedisFailure::Unreachable, crate::Applied::NotApplied, detail)
+    }
+
+    fn not_reached(target: &Target, after: std::time::Duration) -> Self {
+        let detail = format!(
+            "{target} did not answer within {after:.1?}; check the address and that it runs"
+        );
+        Self::new(RedisFailure::Unreachable, crate::Applied::NotApplied, detail)
+    }
+}

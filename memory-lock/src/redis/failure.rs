@@ -1,0 +1,367 @@
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::error::{Applied, LockError, LockErrorKind, LockOperation};
+
+/// What an error of the server or of the link to it means to a caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RedisFailure {
+    /// Nobody could be connected to.
+    Unreachable,
+    /// The link broke before an answer was decoded.
+    Broken,
+    /// There was no answer in time.
+    NoAnswer(Duration),
+    /// The server is loading, failing over, moving slots or running another script.
+    Busy,
+    /// The server refuses: authentication, rights, its configuration.
+    Refused,
+    /// The server is a replica.
+    ReadOnly,
+    /// The server is at `maxmemory`.
+    Full,
+    /// The write is there, but fewer replicas or disks have confirmed it than were asked for.
+    NotConfirmed {
+        /// How many were asked for.
+        wanted: u32,
+        /// How many confirmed.
+        confirmed: u32,
+    },
+    /// What lies under a key of ours is not ours, or is damaged.
+    Corrupt,
+    /// Something was written by a newer version of this software.
+    Newer {
+        /// The version of its form.
+        found: u32,
+    },
+    /// The URL or a setting cannot be used.
+    Config,
+    /// Anything else.
+    Other,
+}
+
+/// An operation on the server that failed.
+#[derive(Debug, Clone)]
+pub struct RedisFault {
+    failure: RedisFailure,
+    applied: Applied,
+    detail: String,
+    source: Option<RedisError>,
+}
+
+impl RedisFault {
+    pub(super) fn new(failure: RedisFailure, applied: Applied, detail: impl Into<String>) -> Self {
+        Self { failure, applied, detail: detail.into(), source: None }
+    }
+
+    /// A setting that cannot be used.
+    pub(super) fn config(problem: impl Into<String>) -> Self {
+        Self::new(RedisFailure::Config, Applied::NotApplied, problem)
+    }
+
+    pub(super) fn no_answer(after: Duration) -> Self {
+        let detail = format!(
+            "no answer within {after:.1?}; check that the server is reachable and not overloaded"
+        );
+        Self::new(RedisFailure::NoAnswer(after), Applied::Unknown, detail)
+    }
+
+    /// An answer in a form that no script of ours gives.
+    #[must_use]
+    pub fn odd_answer() -> Self {
+        let detail = "the answer has an unknown form; check that this is a Redis or Valkey server";
+        Self::new(RedisFailure::Other, Applied::Unknown, detail)
+    }
+
+    /// What a failed connection means: nothing was sent.
+    pub(super) fn connecting(place: &str, error: RedisError) -> Self {
+        let mut fault = Self::from(error);
+        fault.applied = Applied::NotApplied;
+        if matches!(fault.failure, RedisFailure::Broken | RedisFailure::Other) {
+            fault.failure = RedisFailure::Unreachable;
+            fault.detail =
+                format!("{place} cannot be connected to; check the address and that it runs");
+        }
+        fault
+    }
+
+    /// What it means to a caller.
+    #[must_use]
+    pub const fn failure(&self) -> &RedisFailure {
+        &self.failure
+    }
+
+    /// Whether the operation may have taken effect all the same. Only a decoded error of the server
+    /// and a connection that was never made are certain not to have.
+    #[must_use]
+    pub const fn applied(&self) -> Applied {
+        self.applied
+    }
+
+    /// Whether the same request may succeed when it is sent again, without anybody's help.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(
+            self.failure,
+            RedisFailure::Unreachable
+                | RedisFailure::Broken
+                | RedisFailure::NoAnswer(_)
+                | RedisFailure::Busy
+                | RedisFailure::NotConfirmed { .. }
+        )
+    }
+
+    /// What happened and what to do about it.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The driver's error, if it was the driver's.
+    #[must_use]
+    pub fn into_source(self) -> Option<RedisError> {
+        self.source
+    }
+
+    pub(super) fn set_source(&mut self, source: RedisError) {
+        self.source = Some(source);
+    }
+
+    pub(super) fn set_failure(&mut self, failure: RedisFailure, detail: String) {
+        self.failure = failure;
+        self.detail = detail;
+    }
+
+    /// Whether the text names a key already.
+    pub(super) fn names_a_key(&self) -> bool {
+        !self.detail.starts_with("a key of ours")
+    }
+
+    pub(super) const fn redis_error(&self) -> Option<&RedisError> {
+        self.source.as_ref()
+    }
+
+    pub(super) fn into_lock_error(self, operation: LockOperation) -> LockError {
+        let kind = match self.failure {
+            RedisFailure::Unreachable
+            | RedisFailure::Broken
+            | RedisFailure::NotConfirmed { .. } => LockErrorKind::Unavailable,
+            RedisFailure::NoAnswer(after) => LockErrorKind::NoAnswer { after },
+            RedisFailure::Busy => LockErrorKind::Busy,
+            RedisFailure::Refused | RedisFailure::ReadOnly | RedisFailure::Full => {
+                LockErrorKind::Refused
+            }
+            RedisFailure::Corrupt | RedisFailure::Newer { .. } => LockErrorKind::Corrupt,
+            RedisFailure::Config => LockErrorKind::InvalidOptions,
+            RedisFailure::Other => LockErrorKind::Backend,
+        };
+        let error = LockError::new(kind, operation).with_detail(self.detail).retryable(matches!(
+            self.failure,
+            RedisFailure::Unreachable
+                | RedisFailure::Broken
+                | RedisFailure::NoAnswer(_)
+                | RedisFailure::Busy
+                | RedisFailure::NotConfirmed { .. }
+        ));
+        let error = if self.applied == Applied::NotApplied { error.not_applied() } else { error };
+        match self.source {
+            Some(source) => error.with_source(source),
+            None => error,
+        }
+    }
+}
+
+impl From<RedisError> for RedisFault {
+    fn from(error: RedisError) -> Self {
+        let (failure, applied, detail) = classify(&error);
+        Self { failure, applied, detail, source: Some(error) }
+    }
+}
+
+impl fmt::Display for RedisFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl Error for RedisFault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+/// Says what an error of the `redis` crate means. By whitelist: only what the server itself said is
+/// certain not to have been applied; half an answer, for instance, surfaces as a parse error although
+/// the command was carried out.
+fn classify(error: &RedisError) -> (RedisFailure, Applied, String) {
+    use Applied::{NotApplied, Unknown};
+    let known = |failure, detail: &str| (failure, NotApplied, detail.to_owned());
+    match error.kind() {
+        ErrorKind::Server(kind) => match kind {
+            ServerErrorKind::ReadOnly => known(
+                RedisFailure::ReadOnly,
+                "the server is a replica; connect to the master, or by redis+sentinel://",
+            ),
+            ServerErrorKind::NoPerm => known(
+                RedisFailure::Refused,
+                "the server's access rules do not permit this; give the user the commands and keys",
+            ),
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::Moved
+            | ServerErrorKind::Ask => known(
+                RedisFailure::Busy,
+                "the server is loading, failing over or moving slots; try again",
+            ),
+            _ => server_words(error),
+        },
+        ErrorKind::Extension => server_words(error),
+        ErrorKind::AuthenticationFailed => known(
+            RedisFailure::Refused,
+            "the server refuses the user or password; check those of the URL",
+        ),
+        ErrorKind::InvalidClientConfig | ErrorKind::EmptySentinelList => {
+            known(RedisFailure::Config, "the URL cannot be used; see the source of this error")
+        }
+        ErrorKind::MasterNameNotFoundBySentinel => known(
+            RedisFailure::Unreachable,
+            "no Sentinel that answers knows a master of this name; check `master=` of the URL",
+        ),
+        ErrorKind::ClusterConnectionNotFound => {
+            known(RedisFailure::Unreachable, "no node of the Cluster is reachable for this slot")
+        }
+        ErrorKind::RESP3NotSupported => {
+            known(RedisFailure::Config, "the server is too old; Redis 6.2 or Valkey is needed")
+        }
+        _ if error.is_timeout() => {
+            (RedisFailure::NoAnswer(Duration::ZERO), Unknown, "no answer in time".into())
+        }
+        _ => (
+            RedisFailure::Broken,
+            Unknown,
+            "the link broke before the answer came; the same request may be sent again".into(),
+        ),
+    }
+}
+
+/// The errors that only their code or text tells apart.
+fn server_words(error: &RedisError) -> (RedisFailure, Applied, String) {
+    let words = error.detail().unwrap_or_default();
+    let known = |failure, detail: String| (failure, Applied::NotApplied, detail);
+    match error.code().unwrap_or_default() {
+        "OOM" => known(
+            RedisFailure::Full,
+            "the server is at `maxmemory`; raise it, or flush and clear memories".into(),
+        ),
+        "WRONGTYPE" => known(
+            RedisFailure::Corrupt,
+            "a key of ours holds a foreign type; use another prefix, or remove the key".into(),
+        ),
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => known(
+            RedisFailure::Refused,
+            "the server refuses the user or password; check those of the URL".into(),
+        ),
+        "BUSY" => {
+            known(RedisFailure::Busy, "the server is running a long script; try again".into())
+        }
+        "NOREPLICAS" => known(
+            RedisFailure::Busy,
+            "the server has fewer good replicas than `min-replicas-to-write`; try again".into(),
+        ),
+        "MISCONF" => known(
+            RedisFailure::Refused,
+            "the server cannot save to its disk and takes no writes; mend its disk".into(),
+        ),
+        "CROSSSLOT" => {
+            known(RedisFailure::Other, "keys of one request lie in several slots".into())
+        }
+        _ => match words.split_once("CORRUPT ").or_else(|| words.split_once("NEWER ")) {
+            _ if words.contains("WRONGTYPE") => known(
+                RedisFailure::Corrupt,
+                "a key of ours holds a foreign type; use another prefix, or remove the key".into(),
+            ),
+            _ if words.contains("OOM command not allowed") => known(
+                RedisFailure::Full,
+                "the server is at `maxmemory`; raise it, or flush and clear memories".into(),
+            ),
+            Some((_, rest)) if words.contains("NEWER ") => {
+                let found = rest.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_default();
+                known(RedisFailure::Newer { found }, "written by a newer version".into())
+            }
+            Some((_, rest)) => {
+                // Redis puts the place in the script behind the message.
+                let what = rest.split_once(" script: ").map_or(rest, |(what, _)| what);
+                let what = what.trim_end_matches(|c: char| c == ',' || c.is_whitespace());
+                let detail = format!("{what}; use another prefix, or remove the key");
+                known(RedisFailure::Corrupt, detail)
+            }
+            None => known(RedisFailure::Other, "the server answered with an error".into()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One row for each error that is told apart.
+    #[test]
+    fn errors_are_classified_by_what_a_caller_can_do() {
+        use Applied::{NotApplied, Unknown};
+        let said = |line: &str| {
+            let value = redis::parse_redis_value(line.as_bytes()).unwrap();
+            let error = value.extract_error().unwrap_err();
+            let fault = RedisFault::from(error);
+            (fault.failure.clone(), fault.applied)
+        };
+        for (line, failure) in [
+            ("-READONLY You can't write against a read only replica.\r\n", RedisFailure::ReadOnly),
+            ("-NOPERM this user has no permissions\r\n", RedisFailure::Refused),
+            ("-NOAUTH Authentication required.\r\n", RedisFailure::Refused),
+            ("-WRONGPASS invalid\r\n", RedisFailure::Refused),
+            ("-LOADING Redis is loading\r\n", RedisFailure::Busy),
+            ("-TRYAGAIN Multiple keys\r\n", RedisFailure::Busy),
+            ("-CLUSTERDOWN Hash slot not served\r\n", RedisFailure::Busy),
+            ("-MASTERDOWN Link with MASTER is down\r\n", RedisFailure::Busy),
+            ("-MOVED 3999 127.0.0.1:6381\r\n", RedisFailure::Busy),
+            ("-ASK 3999 127.0.0.1:6381\r\n", RedisFailure::Busy),
+            ("-BUSY Redis is busy running a script\r\n", RedisFailure::Busy),
+            ("-NOREPLICAS Not enough good replicas\r\n", RedisFailure::Busy),
+            ("-MISCONF Redis is configured to save\r\n", RedisFailure::Refused),
+            ("-OOM command not allowed\r\n", RedisFailure::Full),
+            ("-WRONGTYPE Operation against a key\r\n", RedisFailure::Corrupt),
+            (
+                "-ERR user_script:9: CORRUPT k is odd script: ab, on @x:1.\r\n",
+                RedisFailure::Corrupt,
+            ),
+            ("-ERR user_script:9: NEWER 7 script: ab\r\n", RedisFailure::Newer { found: 7 }),
+            ("-ERR anything else\r\n", RedisFailure::Other),
+            ("-ODD anything else\r\n", RedisFailure::Other),
+        ] {
+            assert_eq!(said(line), (failure, NotApplied), "{line}");
+        }
+        let dropped = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let fault = RedisFault::from(RedisError::from(dropped));
+        assert_eq!((fault.failure, fault.applied), (RedisFailure::Broken, Unknown));
+        let half = redis::parse_redis_value(b"$12\r\nhalf").unwrap_err();
+        assert_eq!(RedisFault::from(half).applied, Unknown, "half an answer proves nothing");
+    }
+
+    #[test]
+    fn a_damaged_key_is_named() {
+        let line = "-ERR user_script:9: CORRUPT p:{1}:lease:x does not hold a lease of ours script: \
+                    ab, on @user_script:9.\r\n";
+        let value = redis::parse_redis_value(line.as_bytes()).unwrap();
+        let fault = RedisFault::from(value.extract_error().unwrap_err());
+        assert_eq!(
+            fault.to_string(),
+            "p:{1}:lease:x does not hold a lease of ours; use another prefix, or remove the key"
+        );
+    }
+}

@@ -1,0 +1,141 @@
+use std::sync::Arc;
+
+use memory_core::FLUSH_LEASE_SUFFIX;
+
+/// Where things lie on the server.
+///
+/// Every key begins with `{prefix}:{bucket}:`, where the bucket is one of 1,024 and, in braces, the
+/// hash tag of the key: all that belongs to one memory (its data, its leases, their counter of
+/// fencing tokens, the channel that announces releases) lies in one slot of a Cluster, so that one
+/// script can work on all of it. The buckets spread over the slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyspace {
+    prefix: Arc<str>,
+}
+
+/// How many buckets there are. Changing it would move everything.
+const BUCKETS: u16 = 1_024;
+
+impl Keyspace {
+    /// The keys below this prefix, which must not contain a brace.
+    pub(crate) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    /// What every key begins with.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The bucket of a lease or memory: the lower bits of the Cluster's own hash (CRC16 XMODEM) of
+    /// its name. The two leases of a memory share its bucket.
+    #[must_use]
+    pub fn bucket(name: &str) -> u16 {
+        let name = name.strip_suffix(FLUSH_LEASE_SUFFIX).unwrap_or(name);
+        crc16::State::<crc16::XMODEM>::calculate(name.as_bytes()) % BUCKETS
+    }
+
+    /// The lease of this name: `owner token granted`, with the lease's TTL.
+    #[must_use]
+    pub fn lease(&self, name: &str) -> String {
+        self.key(name, "lease", name)
+    }
+
+    /// The owners that wait for the lease of this name, in order of their coming.
+    #[must_use]
+    pub fn line(&self, name: &str) -> String {
+        self.key(name, "line", name)
+    }
+
+    /// The newest fencing token of the bucket.
+    #[must_use]
+    pub fn fence(&self, name: &str) -> String {
+        format!("{}:{{{}}}:fence", self.prefix, Self::bucket(name))
+    }
+
+    /// The channel on which releases of the bucket's leases are announced.
+    #[must_use]
+    pub fn channel(&self, name: &str) -> String {
+        format!("{}:{{{}}}:released", self.prefix, Self::bucket(name))
+    }
+
+    /// The data of the memory with this key.
+    #[must_use]
+    pub fn memory(&self, key: &str) -> String {
+        self.key(key, "memory", key)
+    }
+
+    /// The tokens of those memories of the bucket whose leases live elsewhere.
+    #[must_use]
+    pub fn fences(&self, name: &str) -> String {
+        format!("{}:{{{}}}:fences", self.prefix, Self::bucket(name))
+    }
+
+    /// The key of the memory that lies here, if it is one.
+    #[must_use]
+    pub fn memory_name<'a>(&self, key: &'a str) -> Option<&'a str> {
+        let rest = key.strip_prefix(&*self.prefix)?.strip_prefix(":{")?;
+        let (_, name) = rest.split_once("}:memory:")?;
+        Some(name)
+    }
+
+    /// A pattern for `SCAN` that finds all memories.
+    #[must_use]
+    pub fn memories(&self) -> String {
+        let mut pattern = String::new();
+        for character in self.prefix.chars() {
+            if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern + ":{*}:memory:*"
+    }
+
+    fn key(&self, name: &str, kind: &str, rest: &str) -> String {
+        format!("{}:{{{}}}:{kind}:{rest}", self.prefix, Self::bucket(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_a_memory_shares_a_hash_tag() {
+        let keys = Keyspace::new("agents");
+        let name = "acme:support:case-4711";
+        let flush = format!("{name}{FLUSH_LEASE_SUFFIX}");
+        let tag = |key: &str| key.split_once('{').unwrap().1.split_once('}').unwrap().0.to_owned();
+        let all = [
+            keys.lease(name),
+            keys.lease(&flush),
+            keys.line(name),
+            keys.fence(name),
+            keys.fence(&flush),
+            keys.channel(&flush),
+            keys.memory(name),
+        ];
+        assert!(all.iter().all(|key| tag(key) == tag(&all[0])), "{all:?}");
+    }
+
+    #[test]
+    fn a_bucket_never_changes() {
+        // CRC16 XMODEM of "123456789" is 0x31C3, the check value of the Cluster specification.
+        assert_eq!(Keyspace::bucket("123456789"), 0x31C3 % 1_024);
+    }
+
+    #[test]
+    fn a_memory_is_told_from_other_keys() {
+        let keys = Keyspace::new("agents");
+        assert_eq!(keys.memory_name(&keys.memory("a:b:c")), Some("a:b:c"));
+        assert_eq!(keys.memory_name(&keys.lease("a:b:c")), None);
+        assert_eq!(keys.memory_name("agents2:{1}:memory:x"), None);
+    }
+
+    #[test]
+    fn a_prefix_is_no_pattern() {
+        assert_eq!(Keyspace::new("a*[b]").memories(), r"a\*\[b\]:{*}:memory:*");
+    }
+}

@@ -1,0 +1,489 @@
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use memory_core::LeaseDomain;
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use tokio::time::Instant;
+
+use super::acknowledge::Acknowledge;
+use super::config::RedisConfig;
+use super::connect::{Connection, asked_node, connect};
+use super::failure::{RedisFailure, RedisFault};
+use super::keyspace::Keyspace;
+use super::script::Script;
+use super::server::{self, Confirmation, ServerStatus};
+use super::wakes::Wakes;
+use crate::error::Applied;
+
+/// The way to a server, a Cluster or a master behind Sentinels, for a lease backend and a store
+/// together. Clones are cheap and share the connection.
+///
+/// One multiplexed connection carries the requests of all tasks. It is made anew, by the next request,
+/// when it broke, when the server turned out to be no master any more, and when
+/// [`TIMEOUTS`](Self::TIMEOUTS) requests in a row got no answer. Nothing is sent twice here unless the
+/// server itself said that it did not carry it out (a script that it does not know, a slot that
+/// moved).
+#[derive(Clone)]
+pub struct RedisLink {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: RedisConfig,
+    keys: Keyspace,
+    domain: LeaseDomain,
+    wakes: Arc<Wakes>,
+    numbers: AtomicU64,
+    requests: Line,
+    /// Writes that wait for a confirmation have a connection of their own, for the server answers
+    /// nothing else on it meanwhile.
+    confirmed: Line,
+    confirmation: Option<Confirmation>,
+    sharded_channels: bool,
+}
+
+/// A connection and what replaces it.
+#[derive(Default)]
+struct Line {
+    state: Mutex<State>,
+    /// Held by the one who connects.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    connection: Option<(Connection, u64)>,
+    timeouts: u32,
+    /// How many attempts to connect have ended, and how the last one failed.
+    attempts: u64,
+    failed: Option<RedisFault>,
+}
+
+/// What came of a write.
+#[derive(Debug)]
+pub struct Written {
+    /// The script's answer.
+    pub answer: Value,
+    /// Why it does not count as acknowledged, if the link asks for more than the server's memory and
+    /// that was not reached.
+    pub unconfirmed: Option<RedisFault>,
+}
+
+impl RedisLink {
+    /// After how many requests in a row without an answer the connection is replaced.
+    pub const TIMEOUTS: u32 = 3;
+
+    /// Connects, and looks whether the server can do what is asked of it.
+    ///
+    /// # Errors
+    /// [`RedisFault`], within the configuration's connect timeout and one answer: nobody answers, what
+    /// answers is no Redis or not the kind that the URL names, is too old, is a replica, may evict
+    /// keys that have no TTL, or cannot give the level of acknowledgement.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes what was opened.
+    pub async fn open(config: RedisConfig) -> Result<Self, RedisFault> {
+        let wakes = Arc::new(Wakes::default());
+        let mut connection = connect(&config, &wakes, 1).await?;
+        let facts = server::examine(&mut connection, &config).await?;
+        let state = State { connection: Some((connection, 1)), ..State::default() };
+        let inner = Inner {
+            keys: config.keyspace(),
+            domain: config.domain(),
+            config,
+            wakes,
+            numbers: AtomicU64::new(2),
+            requests: Line { state: Mutex::new(state), ..Line::default() },
+            confirmed: Line::default(),
+            confirmation: facts.confirmation,
+            sharded_channels: facts.sharded_channels,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// How it was opened.
+    #[must_use]
+    pub fn config(&self) -> &RedisConfig {
+        &self.inner.config
+    }
+
+    /// Where things lie.
+    #[must_use]
+    pub fn keys(&self) -> &Keyspace {
+        &self.inner.keys
+    }
+
+    /// The place where leases live, for comparison.
+    #[must_use]
+    pub fn domain(&self) -> &LeaseDomain {
+        &self.inner.domain
+    }
+
+    /// What a write has reached when it is acknowledged.
+    #[must_use]
+    pub fn acknowledge(&self) -> Acknowledge {
+        self.inner.config.acknowledge()
+    }
+
+    /// Whether writes wait for a confirmation after they were carried out; a retry then has to write
+    /// something too, or it would have nothing to wait for.
+    #[must_use]
+    pub fn confirms(&self) -> bool {
+        self.inner.confirmation.is_some()
+    }
+
+    /// Calls a script, in one request.
+    ///
+    /// # Errors
+    /// [`RedisFault`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the script carried out or not.
+    pub async fn run(&self, script: &Script, call: &Cmd) -> Result<Value, RedisFault> {
+        self.inner.request(&self.inner.requests, Request::Script(script, call), None).await
+    }
+
+    /// Calls a script that writes, in one request with the confirmation that the link asks for.
+    ///
+    /// # Errors
+    /// [`RedisFault`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the script carried out or not.
+    pub async fn write(&self, script: &Script, call: &Cmd) -> Result<Written, RedisFault> {
+        let request = Request::Script(script, call);
+        let Some(confirmation) = self.inner.confirmation else {
+            let answer = self.inner.request(&self.inner.requests, request, None).await?;
+            return Ok(Written { answer, unconfirmed: None });
+        };
+        let both = self.inner.request(&self.inner.confirmed, request, Some(confirmation)).await?;
+        let Value::Array(parts) = both else { return Err(RedisFault::odd_answer()) };
+        let Ok([answer, confirmed]) = <[Value; 2]>::try_from(parts) else {
+            return Err(RedisFault::odd_answer());
+        };
+        let unconfirmed = confirmation.check(&confirmed);
+        Ok(Written { answer, unconfirmed })
+    }
+
+    /// Sends a command, in one request.
+    ///
+    /// # Errors
+    /// [`RedisFault`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the command carried out or not.
+    pub async fn send(&self, cmd: &Cmd) -> Result<Value, RedisFault> {
+        self.inner.request(&self.inner.requests, Request::Command(cmd), None).await
+    }
+
+    /// Sends a command to every master and gathers the answers.
+    ///
+    /// # Errors
+    /// [`RedisFault`].
+    ///
+    /// # Cancel safety
+    /// As [`send`](Self::send).
+    pub async fn send_to_masters(&self, cmd: &Cmd) -> Result<Vec<Value>, RedisFault> {
+        let (mut connection, _) = self.inner.connection(&self.inner.requests).await?;
+        Ok(server::of_all_masters(&mut connection, cmd).await?)
+    }
+
+    /// Every key below the prefix that holds a memory, of all masters, by `SCAN`.
+    ///
+    /// # Errors
+    /// [`RedisFault`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn scan_memories(&self) -> Result<Vec<String>, RedisFault> {
+        let (mut connection, _) = self.inner.connection(&self.inner.requests).await?;
+        Ok(server::scan(&mut connection, &self.inner.keys.memories()).await?)
+    }
+
+    /// What the server says about itself.
+    ///
+    /// # Errors
+    /// [`RedisFault`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn status(&self) -> Result<ServerStatus, RedisFault> {
+        let (mut connection, _) = self.inner.connection(&self.inner.requests).await?;
+        server::status(&mut connection).await
+    }
+
+    pub(super) fn wakes(&self) -> &Arc<Wakes> {
+        &self.inner.wakes
+    }
+
+    /// The command that announces a release.
+    pub(super) fn publish(&self) -> &'static str {
+        if self.inner.sharded_channels { "SPUBLISH" } else { "PUBLISH" }
+    }
+
+    /// Listens to a channel; false if it did so already.
+    pub(super) async fn listen(&self, channel: String) -> Result<bool, RedisFault> {
+        let (mut connection, number) = self.inner.connection(&self.inner.requests).await?;
+        if self.inner.wakes.listens(&channel, number) {
+            return Ok(false);
+        }
+        connection.subscribe(&channel, self.inner.sharded_channels).await?;
+        self.inner.wakes.listening(channel, number);
+        Ok(true)
+    }
+
+    /// Whether all keys of a request must lie in one slot.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.inner.config.target, super::url::Target::Cluster(_))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Request<'a> {
+    Script(&'a Script, &'a Cmd),
+    Command(&'a Cmd),
+}
+
+/// How long a slot that moves is waited for between two tries, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+
+impl Inner {
+    async fn request(
+        &self,
+        line: &Line,
+        request: Request<'_>,
+        confirmation: Option<Confirmation>,
+    ) -> Result<Value, RedisFault> {
+        let started = Instant::now();
+        let mut pause = PAUSE.0;
+        loop {
+            let (mut connection, number) = self.connection(line).await?;
+            let error = match Self::once(&mut connection, request, confirmation).await {
+                Ok(value) => {
+                    line.answered();
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            // A slot on its way to another node; the driver looks up where it has gone.
+            let moves = matches!(
+                error.kind(),
+                ErrorKind::Server(
+                    ServerErrorKind::Moved | ServerErrorKind::TryAgain | ServerErrorKind::Ask
+                )
+            );
+            if moves && started.elapsed() < self.config.response_timeout() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE.1);
+                continue;
+            }
+            return Err(self.failed(line, number, &mut connection, request, error).await);
+        }
+    }
+
+    async fn once(
+        connection: &mut Connection,
+        request: Request<'_>,
+        confirmation: Option<Confirmation>,
+    ) -> Result<Value, RedisError> {
+        let (Request::Script(_, cmd) | Request::Command(cmd)) = request;
+        match Self::exchange(connection, cmd, confirmation).await {
+            Err(error) => match (error.kind(), request) {
+                (ErrorKind::Server(ServerErrorKind::NoScript), Request::Script(script, call)) => {
+                    Self::exchange(connection, &script.in_full(call), confirmation).await
+                }
+                (ErrorKind::Server(ServerErrorKind::Ask), _) if confirmation.is_none() => {
+                    let Some(node) = asked_node(&error) else { return Err(error) };
+                    match (connection.send_asking(cmd, &node).await, request) {
+                        (Err(error), Request::Script(script, call))
+                            if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
+                        {
+                            connection.send_asking(&script.in_full(call), &node).await
+                        }
+                        (answer, _) => answer,
+                    }
+                }
+                _ => Err(error),
+            },
+            answer => answer,
+        }
+    }
+
+    async fn exchange(
+        connection: &mut Connection,
+        cmd: &Cmd,
+        confirmation: Option<Confirmation>,
+    ) -> Result<Value, RedisError> {
+        let Some(confirmation) = confirmation else { return connection.send(cmd).await };
+        let mut both = redis::pipe();
+        both.add_command(cmd.clone()).add_command(confirmation.command());
+        let answers = connection.send_all(&both).await?;
+        answers.into_iter().map(Value::extract_error).collect::<Result<_, _>>().map(Value::Array)
+    }
+
+    /// Draws the conclusions from a failure: for the connection, and for the caller.
+    async fn failed(
+        &self,
+        line: &Line,
+        number: u64,
+        connection: &mut Connection,
+        request: Request<'_>,
+        error: RedisError,
+    ) -> RedisFault {
+        let mut fault = RedisFault::from(error);
+        match fault.failure() {
+            RedisFailure::NoAnswer(_) => {
+                line.timed_out(number);
+                fault.waited(self.config.response_timeout());
+            }
+            RedisFailure::Broken => line.drop_if(number, self.is_server()),
+            // A fail-over made a replica of it; the next request asks who the master is.
+            RedisFailure::ReadOnly => {
+                line.drop_if(number, true);
+                if !self.is_server() {
+                    fault.becomes_busy();
+                }
+            }
+            RedisFailure::Corrupt => {
+                if let (Request::Script(_, call), false) = (request, fault.names_a_key()) {
+                    fault.names_keys(&server::types_of(connection, call).await);
+                }
+                line.answered();
+            }
+            _ => line.answered(),
+        }
+        fault
+    }
+
+    fn is_server(&self) -> bool {
+        matches!(self.config.target, super::url::Target::Server(_))
+    }
+
+    /// The connection, made anew if there is none.
+    async fn connection(&self, line: &Line) -> Result<(Connection, u64), RedisFault> {
+        let seen = match self.usable(line) {
+            Ok(connection) => return Ok(connection),
+            Err(attempts) => attempts,
+        };
+        let _connecting = line.connecting.lock().await;
+        match self.usable(line) {
+            Ok(connection) => return Ok(connection),
+            // Somebody has tried while this one waited for its turn: that holds for all who waited.
+            Err(attempts) if attempts != seen => {
+                if let Some(fault) = line.state().failed.clone() {
+                    return Err(fault);
+                }
+            }
+            Err(_) => {}
+        }
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let connected = connect(&self.config, &self.wakes, number).await;
+        let mut state = line.state();
+        state.attempts += 1;
+        state.timeouts = 0;
+        match connected {
+            Ok(connection) => {
+                tracing::debug!(target = %self.config.target, "connected to Redis");
+                state.failed = None;
+                state.connection = Some((connection.clone(), number));
+                Ok((connection, number))
+            }
+            Err(fault) => {
+                state.failed = Some(fault.clone());
+                Err(fault)
+            }
+        }
+    }
+
+    /// The connection that is there, else how many attempts to make one have ended.
+    fn usable(&self, line: &Line) -> Result<(Connection, u64), u64> {
+        let mut state = line.state();
+        if let Some((Connection::Server(_), number)) = &state.connection
+            && self.wakes.is_broken(*number)
+        {
+            state.connection = None;
+        }
+        state.connection.clone().ok_or(state.attempts)
+    }
+}
+
+impl Line {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered(&self) {
+        self.state().timeouts = 0;
+    }
+
+    fn timed_out(&self, number: u64) {
+        let mut state = self.state();
+        state.timeouts += 1;
+        if state.timeouts >= RedisLink::TIMEOUTS {
+            tracing::debug!("replacing a connection to Redis that no longer answers");
+            drop(state);
+            self.drop_if(number, true);
+        }
+    }
+
+    /// Forgets the connection, if it is still this one. A Cluster's mends itself node by node.
+    fn drop_if(&self, number: u64, really: bool) {
+        let mut state = self.state();
+        if really && state.connection.as_ref().is_some_and(|(_, current)| *current == number) {
+            state.connection = None;
+        }
+    }
+}
+
+impl RedisFault {
+    /// A command that the driver gave up waiting for.
+    fn waited(&mut self, after: Duration) {
+        let source = self.redis_error().cloned();
+        *self = Self::no_answer(after);
+        if let Some(source) = source {
+            self.set_source(source);
+        }
+    }
+
+    /// The write was refused because of a fail-over, and goes through after it.
+    fn becomes_busy(&mut self) {
+        self.set_failure(
+            RedisFailure::Busy,
+            "the server is no longer the master; the next request asks who is".to_owned(),
+        );
+    }
+
+    fn names_keys(&mut self, keys: &str) {
+        let detail = format!(
+            "a key of ours holds a foreign type ({keys}); use another prefix, or remove the key"
+        );
+        self.set_failure(RedisFailure::Corrupt, detail);
+    }
+}
+
+impl fmt::Debug for RedisLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisLink").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}
+
+impl Confirmation {
+    /// What is wrong if fewer confirmed than were asked for.
+    fn check(self, answer: &Value) -> Option<RedisFault> {
+        let (wanted, confirmed) = self.counts(answer);
+        (confirmed < wanted).then(|| {
+            let detail = format!(
+                "{confirmed} of {wanted} {} confirmed the write in time; it is there, and sending it again \
+                 waits for the rest",
+                self.what(),
+            );
+            RedisFault::new(
+                RedisFailure::NotConfirmed { wanted, confirmed },
+                Applied::Unknown,
+                detail,
+            )
+        })
+    }
+}

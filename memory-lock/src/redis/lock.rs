@@ -1,0 +1,228 @@
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use memory_core::{FencingToken, LeaseDomain, OwnerId};
+use redis::Value;
+
+use super::failure::RedisFault;
+use super::keyspace::Keyspace;
+use super::link::RedisLink;
+use super::reply::Reply;
+use super::script::{LEASE_LUA, Script};
+use super::wakes::KEPT;
+use crate::answer::{Acquired, HandOver, Release, Renewal};
+use crate::backend::{LockBackend, Watch};
+use crate::error::{LockError, LockOperation};
+use crate::key::LockKey;
+use crate::lease::{Lease, LeaseInfo};
+
+/// Leases in Redis or Valkey, for any number of machines.
+///
+/// Each call is one script in one request. Waiters of all processes are woken by one subscription,
+/// and a released lease is kept for a moment for the one who has waited longest, so that none
+/// starves. Fencing tokens are `max(last + 1, server clock in microseconds)`, from a counter that
+/// the leases of a bucket share: they do not go back, not even where a server comes back without its
+/// data, unless its clock went back too.
+///
+/// Redis expires keys by its wall clock, and a fail-over may lose a lease that was just granted: then
+/// two may hold one lease for a while. The store that checks tokens is what keeps them apart.
+#[derive(Debug, Clone)]
+pub struct RedisLock {
+    link: RedisLink,
+}
+
+macro_rules! script {
+    ($name:ident, $file:literal) => {
+        static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(&[LEASE_LUA, include_str!(concat!("scripts/", $file))]));
+    };
+}
+script!(ACQUIRE, "acquire.lua");
+script!(RENEW, "renew.lua");
+script!(RELEASE, "release.lua");
+script!(HAND_OVER, "hand_over.lua");
+script!(INSPECT, "inspect.lua");
+
+impl RedisLock {
+    /// The leases that lie where this link leads.
+    #[must_use]
+    pub const fn new(link: RedisLink) -> Self {
+        Self { link }
+    }
+
+    /// The link.
+    #[must_use]
+    pub const fn link(&self) -> &RedisLink {
+        &self.link
+    }
+
+    fn keys(&self) -> &Keyspace {
+        self.link.keys()
+    }
+
+    /// Renews leases whose keys may be named in one request.
+    async fn renew_together(&self, leases: &[&Lease]) -> Result<Vec<Renewal>, RedisFault> {
+        let keys: Vec<_> =
+            leases.iter().map(|lease| self.keys().lease(lease.key.as_str())).collect();
+        let mut call = RENEW.on(keys.iter().map(String::as_str));
+        for lease in leases {
+            call.arg(lease.owner.to_string()).arg(millis(lease.ttl));
+        }
+        let mut reply = Reply::parts(self.link.run(&RENEW, &call).await?)?;
+        if reply.len() != leases.len() {
+            return Err(RedisFault::odd_answer());
+        }
+        let answer = |_| match reply.number::<u8>()? {
+            1 => Ok(Renewal::Renewed),
+            2 => Ok(Renewal::NotOwner),
+            _ => Ok(Renewal::Vanished),
+        };
+        leases.iter().map(answer).collect()
+    }
+}
+
+/// Redis counts in whole milliseconds; a lease of none would end before it began.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 52)
+}
+
+fn failed(operation: LockOperation, key: &LockKey) -> impl Fn(RedisFault) -> LockError {
+    move |fault| fault.into_lock_error(operation).with_key(key)
+}
+
+#[async_trait]
+impl LockBackend for RedisLock {
+    async fn try_acquire(
+        &self,
+        key: &LockKey,
+        owner: OwnerId,
+        ttl: Duration,
+    ) -> Result<Acquired, LockError> {
+        let failed = failed(LockOperation::Acquire, key);
+        let (keys, name) = (self.keys(), key.as_str());
+        let (lease, fence, line) = (keys.lease(name), keys.fence(name), keys.line(name));
+        let mut call = ACQUIRE.on([lease.as_str(), &fence, &line]);
+        let waits = u8::from(self.link.wakes().waits(key, owner));
+        call.arg(owner.to_string()).arg(millis(ttl)).arg(waits);
+        let answer = self.link.run(&ACQUIRE, &call).await.map_err(&failed)?;
+        let decode = || {
+            let mut reply = Reply::parts(answer)?;
+            Ok(if reply.number::<u8>()? == 1 {
+                Acquired::Granted { token: FencingToken::new(reply.number()?) }
+            } else {
+                let left = u64::try_from(reply.number::<i64>()?).unwrap_or_default();
+                Acquired::Held { remaining: Some(Duration::from_millis(left)) }
+            })
+        };
+        decode().map_err(failed)
+    }
+
+    /// One request for all leases, or one for those of each slot where the server is a Cluster.
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>, LockError> {
+        let mut groups: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+        for (index, lease) in leases.iter().enumerate() {
+            let cluster = self.link.is_cluster();
+            let group = if cluster { Keyspace::bucket(lease.key.as_str()) } else { 0 };
+            groups.entry(group).or_default().push(index);
+        }
+        let renewals = groups.into_values().map(|indexes| async {
+            let group: Vec<_> = indexes.iter().filter_map(|index| leases.get(*index)).collect();
+            let answers = self.renew_together(&group).await?;
+            Ok::<_, RedisFault>(indexes.into_iter().zip(answers).collect::<Vec<_>>())
+        });
+        let mut answers: Vec<_> = futures::future::try_join_all(renewals)
+            .await
+            .map_err(|fault| fault.into_lock_error(LockOperation::Renew))?
+            .concat();
+        answers.sort_unstable_by_key(|(index, _)| *index);
+        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+    }
+
+    async fn release(&self, key: &LockKey, owner: OwnerId) -> Result<Release, LockError> {
+        let failed = failed(LockOperation::Release, key);
+        let (keys, name) = (self.keys(), key.as_str());
+        let (lease, line) = (keys.lease(name), keys.line(name));
+        let mut call = RELEASE.on([lease.as_str(), &line]);
+        call.arg(owner.to_string()).arg(name).arg(keys.channel(name));
+        call.arg(self.link.publish()).arg(millis(KEPT));
+        let answer = self.link.run(&RELEASE, &call).await.map_err(&failed)?;
+        match super::reply::number::<u8>(answer).map_err(failed)? {
+            1 => Ok(Release::Released),
+            _ => Ok(Release::NotOwner),
+        }
+    }
+
+    async fn hand_over(
+        &self,
+        key: &LockKey,
+        from: OwnerId,
+        to: OwnerId,
+        ttl: Duration,
+    ) -> Result<HandOver, LockError> {
+        let failed = failed(LockOperation::HandOver, key);
+        let (lease, fence) = (self.keys().lease(key.as_str()), self.keys().fence(key.as_str()));
+        let mut call = HAND_OVER.on([lease.as_str(), &fence]);
+        call.arg(from.to_string()).arg(to.to_string()).arg(millis(ttl));
+        match self.link.run(&HAND_OVER, &call).await.map_err(&failed)? {
+            Value::Nil => Ok(HandOver::NotOwner),
+            token => {
+                let token = FencingToken::new(super::reply::number(token).map_err(failed)?);
+                Ok(HandOver::HandedOver { token })
+            }
+        }
+    }
+
+    async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
+        let failed = failed(LockOperation::Inspect, key);
+        let lease = self.keys().lease(key.as_str());
+        let call = INSPECT.on([lease.as_str()]);
+        let answer = self.link.run(&INSPECT, &call).await.map_err(&failed)?;
+        let decode = || {
+            let Some(mut reply) = Reply::array(answer)? else { return Ok(None) };
+            let owner = reply.text()?.parse().map_err(|_| RedisFault::odd_answer())?;
+            let token = FencingToken::new(reply.number()?);
+            let (granted, now): (u64, u64) = (reply.number()?, reply.number()?);
+            let left = u64::try_from(reply.number::<i64>()?).unwrap_or_default();
+            Ok(Some(LeaseInfo {
+                owner,
+                token,
+                remaining: Duration::from_millis(left),
+                held_for: Some(Duration::from_micros(now.saturating_sub(granted))),
+            }))
+        };
+        decode().map_err(failed)
+    }
+
+    /// Ends at once after it has begun to listen to the bucket of the lease, for a release may have
+    /// come before that.
+    fn watch(&self, key: &LockKey, waiter: Option<OwnerId>) -> Watch {
+        let (link, key) = (self.link.clone(), key.clone());
+        let waiting = link.wakes().wait(&key, waiter);
+        Box::pin(async move {
+            match link.listen(link.keys().channel(key.as_str())).await {
+                Ok(true) => {}
+                Ok(false) => waiting.released().await,
+                // The caller's timer is the net.
+                Err(fault) => {
+                    tracing::debug!(%key, %fault, "cannot listen for releases");
+                    std::future::pending::<()>().await;
+                }
+            }
+        })
+    }
+
+    /// Never: a release is a request, and a request needs a task.
+    fn release_now(&self, _key: &LockKey, _owner: OwnerId) -> bool {
+        false
+    }
+
+    fn keeps_places(&self) -> bool {
+        true
+    }
+
+    fn domain(&self) -> &LeaseDomain {
+        self.link.domain()
+    }
+}

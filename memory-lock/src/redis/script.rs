@@ -1,0 +1,50 @@
+use redis::Cmd;
+
+/// Lua functions about leases, for scripts that check them in their own atomic step:
+/// `lease_of(key)` returns the owner, token and grant time of the live lease at `key`, or nothing;
+/// `now_micros()` the server's time. A value that is not ours is an error that says `CORRUPT`.
+pub const LEASE_LUA: &str = include_str!("scripts/lease.lua");
+
+/// A script that the server runs in one atomic step.
+#[derive(Debug)]
+pub struct Script {
+    text: String,
+    hash: String,
+}
+
+impl Script {
+    /// The script with these parts, in their order.
+    #[must_use]
+    pub fn new(parts: &[&str]) -> Self {
+        let text = parts.concat();
+        let hash = redis::Script::new(&text).get_hash().to_owned();
+        Self { text, hash }
+    }
+
+    /// A call of the script, by its hash, on keys of one slot. Its arguments follow.
+    #[must_use]
+    pub fn on<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a str, IntoIter: ExactSizeIterator>,
+    ) -> Cmd {
+        let keys = keys.into_iter();
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&self.hash).arg(keys.len());
+        for key in keys {
+            call.arg(key);
+        }
+        call
+    }
+
+    /// The same call with the script's text, for a server that does not know it yet.
+    pub(crate) fn in_full(&self, call: &Cmd) -> Cmd {
+        let mut full = redis::cmd("EVAL");
+        full.arg(&self.text);
+        for argument in call.args_iter().skip(2) {
+            if let redis::Arg::Simple(bytes) = argument {
+                full.arg(bytes);
+            }
+        }
+        full
+    }
+}

@@ -1,0 +1,351 @@
+//! What the server is, and whether it can do what is asked of it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
+use redis::{Cmd, RedisResult, Value};
+
+use super::acknowledge::Acknowledge;
+use super::config::RedisConfig;
+use super::connect::Connection;
+use super::failure::{RedisFailure, RedisFault};
+use super::url::Target;
+
+/// What a server says about itself; of a Cluster, its masters together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStatus {
+    /// Which software, such as `redis 7.0.15`.
+    pub version: String,
+    /// What it is.
+    pub role: Role,
+    /// How many replicas are connected.
+    pub replicas: u32,
+    /// What outlives a restart: `append-only file`, or `snapshots at most`.
+    pub persistence: String,
+    /// What the server drops when it is out of memory.
+    pub eviction_policy: String,
+}
+
+/// What a server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// It takes writes.
+    Master,
+    /// It follows a master.
+    Replica,
+    /// A Cluster with this many masters.
+    Cluster {
+        /// How many.
+        masters: u32,
+    },
+}
+
+/// How a write is confirmed after it was carried out.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Confirmation {
+    Replicas { count: u32, within: Duration },
+    Disk { within: Duration },
+}
+
+impl Confirmation {
+    pub(super) fn command(self) -> Cmd {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+        match self {
+            Self::Replicas { count, within } => {
+                redis::cmd("WAIT").arg(count).arg(millis(within)).take()
+            }
+            Self::Disk { within } => redis::cmd("WAITAOF").arg(1).arg(0).arg(millis(within)).take(),
+        }
+    }
+
+    /// How many were asked for, and how many confirmed.
+    pub(super) fn counts(self, answer: &Value) -> (u32, u32) {
+        let int = |value: Option<&Value>| match value {
+            Some(Value::Int(number)) => u32::try_from(*number).unwrap_or_default(),
+            _ => 0,
+        };
+        match (self, answer) {
+            (Self::Replicas { count, .. }, answer) => (count, int(Some(answer))),
+            (Self::Disk { .. }, Value::Array(parts)) => (1, int(parts.first())),
+            (Self::Disk { .. }, _) => (1, 0),
+        }
+    }
+
+    pub(super) const fn what(self) -> &'static str {
+        match self {
+            Self::Replicas { .. } => "replicas",
+            Self::Disk { .. } => "disks",
+        }
+    }
+}
+
+/// What a link has to know.
+pub(super) struct Facts {
+    pub(super) confirmation: Option<Confirmation>,
+    pub(super) sharded_channels: bool,
+}
+
+/// Refuses a server that would break a promise.
+pub(super) async fn examine(
+    connection: &mut Connection,
+    config: &RedisConfig,
+) -> Result<Facts, RedisFault> {
+    let is_cluster = matches!(config.target, Target::Cluster(_));
+    let infos = match infos(connection).await {
+        Ok(infos) => infos,
+        Err(error) => {
+            let fault = RedisFault::from(error);
+            if !matches!(fault.failure(), RedisFailure::Refused) {
+                return Err(fault);
+            }
+            tracing::warn!(
+                "the server does not let this user see INFO, so its eviction policy and role were not checked"
+            );
+            Vec::new()
+        }
+    };
+    let mut version = None;
+    for info in &infos {
+        check_kind(info, is_cluster)?;
+        check_policy(info)?;
+        version = version.min(Some(info.version())).or(Some(info.version()));
+    }
+    let sharded_channels = is_cluster && version.is_some_and(|version| version >= (7, 0));
+    let within = config.response_timeout() / 4 * 3;
+    let confirmation = match config.acknowledge() {
+        Acknowledge::Memory => None,
+        Acknowledge::Replicas(count) => {
+            for info in &infos {
+                let replicas = info.number("connected_slaves");
+                if replicas < count {
+                    return Err(RedisFault::config(format!(
+                        "`replicas={count}` cannot be given: the server has {replicas}; connect more \
+                         replicas to it, or ask for fewer"
+                    )));
+                }
+            }
+            Some(Confirmation::Replicas { count, within })
+        }
+        Acknowledge::Disk => on_disk(connection, &infos, version, within).await?,
+    };
+    Ok(Facts { confirmation, sharded_channels })
+}
+
+/// How a write gets to the disk before it counts.
+async fn on_disk(
+    connection: &mut Connection,
+    infos: &[Info],
+    version: Option<(u32, u32)>,
+    within: Duration,
+) -> Result<Option<Confirmation>, RedisFault> {
+    if infos.iter().any(|info| info.get("aof_enabled") != "1") {
+        return Err(RedisFault::config(
+            "`fsync=always` cannot be given: the server keeps no append-only file; set `appendonly yes`",
+        ));
+    }
+    let ask = redis::cmd("CONFIG").arg("GET").arg("appendfsync").take();
+    let answers = of_all_masters(connection, &ask).await.unwrap_or_default();
+    let always = |value: &Value| format!("{value:?}").contains("'always'");
+    if !answers.is_empty() && answers.iter().all(always) {
+        return Ok(None);
+    }
+    if version.is_some_and(|version| version >= (7, 2)) {
+        return Ok(Some(Confirmation::Disk { within }));
+    }
+    Err(RedisFault::config(
+        "`fsync=always` cannot be given: the server knows no WAITAOF (Redis 7.2); set `appendfsync \
+         always` there, or upgrade it",
+    ))
+}
+
+fn check_kind(info: &Info, is_cluster: bool) -> Result<(), RedisFault> {
+    let refuse = |problem: &str| Err(RedisFault::config(format!("the server {problem}")));
+    match info.get("redis_mode") {
+        "sentinel" => refuse("is a Sentinel; write redis+sentinel://...?master=NAME"),
+        "cluster" if !is_cluster => refuse("is a node of a Cluster; write redis+cluster://"),
+        mode if is_cluster && !mode.is_empty() && mode != "cluster" => {
+            refuse("is no Cluster; write redis://")
+        }
+        _ if info.version() < (6, 2) => refuse(&format!(
+            "is too old ({}); Redis 6.2 or Valkey is needed",
+            info.get("redis_version")
+        )),
+        _ if info.get("role") == "slave" => {
+            refuse("is a replica; connect to its master, or by redis+sentinel://")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_policy(info: &Info) -> Result<(), RedisFault> {
+    let policy = info.get("maxmemory_policy");
+    if policy.starts_with("allkeys-") {
+        return Err(RedisFault::config(format!(
+            "the server may drop any key when it is out of memory (maxmemory-policy {policy}), and memories \
+             with it; set maxmemory-policy to noeviction"
+        )));
+    }
+    if policy.starts_with("volatile-") {
+        tracing::warn!(
+            policy,
+            "out of memory, the server may drop memories and leases before their TTL; noeviction does not"
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn status(connection: &mut Connection) -> Result<ServerStatus, RedisFault> {
+    let infos = infos(connection).await?;
+    let Some(first) = infos.first() else { return Err(RedisFault::odd_answer()) };
+    let software = if first.get("valkey_version").is_empty() { "redis" } else { "valkey" };
+    let number = match first.get("valkey_version") {
+        "" => first.get("redis_version"),
+        version => version,
+    };
+    let persistence =
+        if first.get("aof_enabled") == "1" { "append-only file" } else { "snapshots at most" };
+    let role = match (connection, first.get("role")) {
+        (Connection::Cluster(_), _) => {
+            Role::Cluster { masters: u32::try_from(infos.len()).unwrap_or(u32::MAX) }
+        }
+        (Connection::Server(_), "slave") => Role::Replica,
+        (Connection::Server(_), _) => Role::Master,
+    };
+    Ok(ServerStatus {
+        version: format!("{software} {number}"),
+        role,
+        replicas: infos.iter().map(|info| info.number("connected_slaves")).sum(),
+        persistence: persistence.to_owned(),
+        eviction_policy: first.get("maxmemory_policy").to_owned(),
+    })
+}
+
+/// What `INFO` says, by name.
+struct Info(HashMap<String, String>);
+
+impl Info {
+    fn get(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    fn number(&self, name: &str) -> u32 {
+        self.get(name).parse().unwrap_or_default()
+    }
+
+    /// Major and minor; Valkey tells the version of Redis that it is compatible with.
+    fn version(&self) -> (u32, u32) {
+        let mut parts = self.get("redis_version").split('.').map(|part| part.parse().unwrap_or(0));
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    }
+}
+
+/// `INFO` of all masters.
+async fn infos(connection: &mut Connection) -> RedisResult<Vec<Info>> {
+    let answers = of_all_masters(connection, &redis::cmd("INFO")).await?;
+    let texts = answers.into_iter().map(|answer| match answer {
+        Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Value::VerbatimString { text, .. } => text,
+        _ => String::new(),
+    });
+    let pairs = |text: &str| {
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+    };
+    Ok(texts.map(|text| Info(pairs(&text))).collect())
+}
+
+/// The answers of all masters of a Cluster, or that of the one server.
+pub(super) async fn of_all_masters(
+    connection: &mut Connection,
+    cmd: &Cmd,
+) -> RedisResult<Vec<Value>> {
+    let Connection::Cluster(cluster) = connection else {
+        return Ok(vec![connection.send(cmd).await?]);
+    };
+    let routing =
+        RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None::<ResponsePolicy>));
+    match cluster.route_command(cmd.clone(), routing).await?.extract_error()? {
+        Value::Map(answers) => {
+            answers.into_iter().map(|(_, answer)| answer.extract_error()).collect()
+        }
+        answer => Ok(vec![answer]),
+    }
+}
+
+/// The names of the masters of a Cluster.
+async fn masters(connection: &mut Connection) -> RedisResult<Vec<(String, u16)>> {
+    let Connection::Cluster(cluster) = connection else { return Ok(Vec::new()) };
+    let routing =
+        RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None::<ResponsePolicy>));
+    let Value::Map(answers) = cluster.route_command(redis::cmd("PING"), routing).await? else {
+        return Ok(Vec::new());
+    };
+    let names = answers.into_iter().filter_map(|(name, _)| match name {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    });
+    Ok(names
+        .filter_map(|name| {
+            let (host, port) = name.rsplit_once(':')?;
+            Some((host.to_owned(), port.parse().ok()?))
+        })
+        .collect())
+}
+
+/// All keys that match, by `SCAN` at every master.
+pub(super) async fn scan(connection: &mut Connection, pattern: &str) -> RedisResult<Vec<String>> {
+    let nodes = masters(connection).await?;
+    let mut keys = Vec::new();
+    let mut places: Vec<Option<(String, u16)>> = nodes.into_iter().map(Some).collect();
+    if places.is_empty() {
+        places.push(None);
+    }
+    for place in places {
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut cmd = redis::cmd("SCAN");
+            cmd.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(1_000);
+            let answer = match (&place, &mut *connection) {
+                (Some((host, port)), Connection::Cluster(cluster)) => {
+                    let node = redis::cluster_routing::SingleNodeRoutingInfo::ByAddress {
+                        host: host.clone(),
+                        port: *port,
+                    };
+                    cluster.route_command(cmd, RoutingInfo::SingleNode(node)).await?
+                }
+                (_, connection) => connection.send(&cmd).await?,
+            };
+            let (next, found): (String, Vec<Vec<u8>>) = redis::from_redis_value(answer)?;
+            // A key that is no text is not one of ours.
+            keys.extend(found.into_iter().filter_map(|key| String::from_utf8(key).ok()));
+            if next == "0" {
+                break;
+            }
+            cursor = next;
+        }
+    }
+    Ok(keys)
+}
+
+/// The keys of a call and what they hold, for an error that must name the one in the way.
+pub(super) async fn types_of(connection: &mut Connection, call: &Cmd) -> String {
+    let mut arguments = call.args_iter().filter_map(|argument| match argument {
+        redis::Arg::Simple(bytes) => Some(bytes.to_vec()),
+        _ => None,
+    });
+    let count = arguments.nth(2).and_then(|count| String::from_utf8(count).ok()?.parse().ok());
+    let mut told = Vec::new();
+    for key in arguments.take(count.unwrap_or(0)) {
+        let kind = connection.send(redis::cmd("TYPE").arg(&key)).await;
+        if let Ok(Value::SimpleString(kind)) = kind
+            && kind != "none"
+        {
+            told.push(format!("{} is a {kind}", String::from_utf8_lossy(&key)));
+        }
+    }
+    told.join(", ")
+}

@@ -1,0 +1,225 @@
+//! What a URL names.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+use url::Url;
+
+use super::failure::RedisFault;
+
+/// One server, or what leads to several.
+#[derive(Clone)]
+pub(super) enum Target {
+    Server(Box<ConnectionInfo>),
+    Cluster(Vec<ConnectionInfo>),
+    Sentinel(Box<Sentinel>),
+}
+
+#[derive(Clone)]
+pub(super) struct Sentinel {
+    pub(super) master: String,
+    pub(super) nodes: Vec<ConnectionAddr>,
+    /// Of the user and database at the servers; its address is that of no server.
+    pub(super) server: ConnectionInfo,
+    pub(super) tls: bool,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+}
+
+type Settings = Vec<(String, String)>;
+
+const FORMS: &str = "write redis://HOST:PORT, rediss://, redis+unix:///PATH, \
+                     redis+cluster://A:PORT,B:PORT or redis+sentinel://A:PORT,B:PORT/?master=NAME";
+
+pub(super) fn parse(text: &str) -> Result<(Target, Settings), RedisFault> {
+    let refuse = |problem: &str| RedisFault::config(format!("the URL {problem}"));
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| refuse(FORMS))?;
+    let (server_scheme, kind) = match scheme {
+        "redis" | "valkey" => ("redis", Kind::Server),
+        "rediss" | "valkeys" => ("rediss", Kind::Server),
+        "redis+unix" | "valkey+unix" | "unix" => ("redis+unix", Kind::Server),
+        "redis+cluster" | "valkey+cluster" => ("redis", Kind::Cluster),
+        "rediss+cluster" | "valkeys+cluster" => ("rediss", Kind::Cluster),
+        "redis+sentinel" | "valkey+sentinel" => ("redis", Kind::Sentinel),
+        "rediss+sentinel" | "valkeys+sentinel" => ("rediss", Kind::Sentinel),
+        _ => return Err(refuse(&format!("has an unknown scheme; {FORMS}"))),
+    };
+    let tail_at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(tail_at);
+    let (user, hosts) = match authority.rsplit_once('@') {
+        Some((user, hosts)) => (format!("{user}@"), hosts),
+        None => (String::new(), authority),
+    };
+    if kind == Kind::Server && hosts.contains(',') {
+        return Err(refuse(
+            "names several hosts; for these write redis+cluster:// or redis+sentinel://",
+        ));
+    }
+    let mut settings = Settings::new();
+    let mut nodes = Vec::new();
+    for host in hosts.split(',') {
+        let node = format!("{server_scheme}://{user}{host}{tail}");
+        let mut url =
+            Url::parse(&node).map_err(|error| refuse(&format!("is malformed ({error})")))?;
+        let unix = server_scheme == "redis+unix";
+        settings = take_settings(&mut url, unix);
+        let info = url
+            .into_connection_info()
+            .map_err(|error| tls_or(&error).map_or_else(|| RedisFault::from(error), refuse))?;
+        // RESP3 carries notifications on the same connection.
+        let server = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        nodes.push(info.set_redis_settings(server));
+    }
+    let Some(first) = nodes.first().cloned() else { return Err(refuse("names no host")) };
+    if kind == Kind::Cluster && first.redis_settings().db() != 0 {
+        return Err(refuse("names a database, and a Cluster has only number 0; remove it"));
+    }
+    let target = match kind {
+        Kind::Server => Target::Server(Box::new(first)),
+        Kind::Cluster => Target::Cluster(nodes),
+        Kind::Sentinel => {
+            let mut take = |name: &str| {
+                let at = settings.iter().position(|(key, _)| key == name)?;
+                Some(settings.swap_remove(at).1)
+            };
+            let master = take("master").filter(|master| !master.is_empty());
+            Target::Sentinel(Box::new(Sentinel {
+                master: master.ok_or_else(|| refuse("names no master; add ?master=NAME"))?,
+                nodes: nodes.iter().map(|node| node.addr().clone()).collect(),
+                server: first,
+                tls: server_scheme == "rediss",
+                user: take("sentinel_user"),
+                password: take("sentinel_password"),
+            }))
+        }
+    };
+    Ok((target, settings))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Server,
+    Cluster,
+    Sentinel,
+}
+
+/// Takes the query of a URL, but for what the driver reads there.
+fn take_settings(url: &mut Url, unix: bool) -> Settings {
+    let all: Settings =
+        url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+    let (drivers, ours): (Settings, Settings) =
+        all.into_iter().partition(|(name, _)| unix && matches!(&**name, "db" | "user" | "pass"));
+    url.set_query(None);
+    if !drivers.is_empty() {
+        url.query_pairs_mut().extend_pairs(drivers);
+    }
+    ours
+}
+
+/// The mend for a URL that asks for TLS in a build without it.
+fn tls_or(error: &redis::RedisError) -> Option<&'static str> {
+    let asks_for_tls = !cfg!(feature = "redis-tls") && error.to_string().contains("TLS");
+    asks_for_tls.then_some("asks for TLS, which needs the feature `redis-tls`; enable it")
+}
+
+/// A duration such as `500ms` or `2s`.
+pub(super) fn duration(name: &str, text: &str) -> Result<Duration, RedisFault> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number = digits.parse::<u64>().ok().filter(|number| *number > 0);
+    match (number, text.strip_prefix(digits)) {
+        (Some(number), Some("ms")) => Ok(Duration::from_millis(number)),
+        (Some(number), Some("s")) => Ok(Duration::from_secs(number)),
+        _ => Err(RedisFault::config(format!(
+            "the setting `{name}`: write a duration above zero, such as 500ms or 2s"
+        ))),
+    }
+}
+
+impl fmt::Display for Target {
+    /// Where it leads to, without users and passwords; the same for each order of the nodes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |nodes: &mut dyn Iterator<Item = String>| {
+            let mut nodes: Vec<_> = nodes.collect();
+            nodes.sort_unstable();
+            nodes.join(",")
+        };
+        match self {
+            Self::Server(info) => write!(f, "{}/{}", info.addr(), info.redis_settings().db()),
+            Self::Cluster(nodes) => {
+                let nodes = list(&mut nodes.iter().map(|node| node.addr().to_string()));
+                write!(f, "cluster {nodes}")
+            }
+            Self::Sentinel(sentinel) => {
+                let nodes = list(&mut sentinel.nodes.iter().map(ToString::to_string));
+                let db = sentinel.server.redis_settings().db();
+                write!(f, "sentinel {nodes} {}/{db}", sentinel.master)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::acknowledge::Acknowledge;
+    use super::super::config::RedisConfig;
+    use super::*;
+
+    fn shown(url: &str) -> String {
+        parse(url).unwrap().0.to_string()
+    }
+
+    #[test]
+    fn each_form_names_its_servers() {
+        assert_eq!(shown("redis://h"), "h:6379/0");
+        assert_eq!(shown("redis://u:p@h:7000/3"), "h:7000/3");
+        assert_eq!(shown("redis+unix:///run/r.sock?db=2&prefix=x"), "/run/r.sock/2");
+        assert_eq!(shown("redis+cluster://u:p@b:2,a:1"), "cluster a:1,b:2");
+        assert_eq!(shown("redis+sentinel://a:1,b/4?master=m"), "sentinel a:1,b:6379 m/4");
+        let (Target::Server(info), _) = parse("redis://u%40x:p%2Fw@h").unwrap() else { panic!() };
+        assert_eq!(info.redis_settings().username(), Some("u@x"));
+        assert_eq!(info.redis_settings().password(), Some("p/w"));
+    }
+
+    #[test]
+    fn settings_stand_in_the_query() {
+        let config = RedisConfig::from_url(
+            "redis://h/1?prefix=a&connect_timeout=250ms&response_timeout=3s&replicas=2",
+        )
+        .unwrap();
+        assert_eq!(config.prefix(), "a");
+        assert_eq!(config.connect_timeout(), Duration::from_millis(250));
+        assert_eq!(config.response_timeout(), Duration::from_secs(3));
+        assert_eq!(config.acknowledge(), Acknowledge::Replicas(2));
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_used_is_refused_with_the_mend() {
+        for (url, mend) in [
+            ("localhost:6379", "redis://HOST"),
+            ("http://h", "redis://HOST"),
+            ("redis://a,b", "redis+cluster://"),
+            ("redis+sentinel://a:1", "?master=NAME"),
+            ("redis+cluster://a:1/3", "only number 0"),
+            ("redis://h/x", "the URL cannot be used"),
+            ("redis://h?prefix=", "no brace"),
+            ("redis://h?prefix=%7Bx%7D", "no brace"),
+            ("redis://h?colour=red", "there is no such setting"),
+            ("redis://h?connect_timeout=2", "such as 500ms or 2s"),
+            ("redis://h?connect_timeout=0s", "above zero"),
+            ("redis://h?replicas=many", "how many replicas"),
+            ("redis://h?fsync=never", "always"),
+        ] {
+            let error = RedisConfig::from_url(url).unwrap_err();
+            assert!(error.to_string().contains(mend), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_error_and_no_debug_text_shows_a_password() {
+        let error = RedisConfig::from_url("redis://u:secret@h?prefix=%7B").unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("secret"));
+        let config = RedisConfig::from_url("redis://u:secret@h").unwrap();
+        assert!(!format!("{config:?} {:?}", config.domain()).contains("secret"));
+    }
+}

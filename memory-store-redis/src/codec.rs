@@ -1,0 +1,189 @@
+//! How messages, counters and heads travel.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use memory_core::{
+    Class, Counters, FencingToken, Generation, Head, Message, MessageId, MessageMeta, NewMessage,
+    Sequence, StoreErrorKind, StoredMessage, Tally, ToolLink,
+};
+use memory_lock::redis::{RedisFault, Reply};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// A number of 64 bits, as scripts compare it.
+pub(crate) fn digits(number: u64) -> String {
+    format!("{number:020}")
+}
+
+/// A message as the script gets it.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) meta: String,
+    pub(crate) body: String,
+}
+
+const CLOSED: u8 = 1;
+const SUMMARY: u8 = 2;
+
+impl Encoded {
+    /// Refuses a message that could not be read back, such as one whose role is empty: a batch is
+    /// the last place where its writer can still be told.
+    pub(crate) fn new(new: &NewMessage, summary: bool) -> Result<Self, StoreErrorKind> {
+        let malformed = |reason: &dyn fmt::Display| {
+            StoreErrorKind::Invalid(format!("a message of the batch is malformed: {reason}"))
+        };
+        let body = serde_json::to_string(&new.message).map_err(|error| malformed(&error))?;
+        Message::from_json(&body).map_err(|error| malformed(&error))?;
+        let flags = if summary { SUMMARY } else { 0 };
+        let class = new.class().to_string();
+        let link = match new.message.tool_link() {
+            ToolLink::None => String::new(),
+            ToolLink::Calls(ids) => {
+                ids.iter().map(|id| Value::from(&**id)).collect::<Value>().to_string()
+            }
+            ToolLink::Result(id) => Value::from(&*id).to_string(),
+        };
+        let meta = format!(
+            "{flags} {} {} {} {} {class}{link}",
+            new.tokens,
+            new.id.uuid().simple(),
+            new.created_at.as_microsecond(),
+            class.len(),
+        );
+        Ok(Self { meta, body })
+    }
+}
+
+/// Everything but the text, from its stored form; `None` for one that is not ours.
+pub(crate) fn meta(sequence: Sequence, text: &str) -> Option<MessageMeta> {
+    let mut parts = text.splitn(6, ' ');
+    let flags: u8 = parts.next()?.parse().ok()?;
+    let tokens = parts.next()?.parse().ok()?;
+    let id = MessageId::new(Uuid::try_parse(parts.next()?).ok()?);
+    let created_at = Timestamp::from_microsecond(parts.next()?.parse().ok()?).ok()?;
+    let length = parts.next()?.parse().ok()?;
+    let (class, link) = parts.next()?.split_at_checked(length)?;
+    let Class { priority, content_type } = class.parse().ok()?;
+    let link = match link {
+        "" => ToolLink::None,
+        link => match serde_json::from_str(link).ok()? {
+            Value::String(id) => ToolLink::Result(id.into()),
+            Value::Array(ids) => ids
+                .iter()
+                .map(|id| id.as_str().map(Into::into))
+                .collect::<Option<_>>()
+                .map(ToolLink::Calls)?,
+            _ => return None,
+        },
+    };
+    Some(MessageMeta {
+        sequence,
+        id,
+        tokens,
+        priority,
+        content_type,
+        created_at,
+        link,
+        closed: flags & CLOSED != 0,
+        summary: flags & SUMMARY != 0,
+    })
+}
+
+/// A message from its stored form. The reason of a failure quotes nothing of it.
+pub(crate) fn stored(
+    sequence: Sequence,
+    meta_text: &str,
+    body: &str,
+) -> Result<StoredMessage, String> {
+    let meta = meta(sequence, meta_text).ok_or("its description has an unknown form")?;
+    let message = Message::from_json(body).map_err(|error| error.to_string())?;
+    Ok(StoredMessage { meta, message })
+}
+
+/// The mark of the next flush and the counters, which scripts answer in a row.
+pub(crate) fn counters(reply: &mut Reply) -> Result<(Option<u64>, Counters), RedisFault> {
+    let next_flush_at = reply.optional_number()?;
+    let mut counters = Counters {
+        present: Tally { messages: reply.number()?, tokens: reply.number()? },
+        summaries: reply.number()?,
+        appended: reply.number()?,
+        summarised: reply.number()?,
+        evicted: reply.number()?,
+        cleared: reply.number()?,
+        ..Counters::default()
+    };
+    for _ in 0..reply.number::<usize>()? {
+        let class = reply.text()?.parse().map_err(|_| RedisFault::odd_answer())?;
+        let tally = Tally { messages: reply.number()?, tokens: reply.number()? };
+        counters.classes.insert(class, tally);
+    }
+    Ok((next_flush_at, counters))
+}
+
+pub(crate) fn head(reply: &mut Reply) -> Result<Head, RedisFault> {
+    let generation = Generation::new(reply.number()?);
+    let version = reply.number()?;
+    let last = Sequence::new(reply.number()?);
+    let fence = FencingToken::new(reply.number()?);
+    let flush_fence = FencingToken::new(reply.number()?);
+    let expires_at = match reply.optional_number::<i64>()? {
+        Some(micros) => {
+            Some(Timestamp::from_microsecond(micros).map_err(|_| RedisFault::odd_answer())?)
+        }
+        None => None,
+    };
+    let (next_flush_at, counters) = counters(reply)?;
+    Ok(Head { counters, generation, version, last, fence, flush_fence, next_flush_at, expires_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use memory_core::{ContentType, Priority};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_message_reads_back(
+            name in "\\PC{1,12}",
+            priority in any::<Option<u8>>(),
+            tokens in any::<u32>(),
+            ids in prop::collection::vec("\\PC{1,6}", 1..4),
+            form in 0..3,
+            summary in any::<bool>(),
+        ) {
+            let message = match form {
+                0 => Message::user("a text"),
+                1 => Message::calls(ids.iter().map(|id| memory_core::ToolCall::function(id, "f", "{}"))),
+                _ => Message::tool_result(ids.concat(), "r"),
+            };
+            let new = NewMessage {
+                id: MessageId::new(Uuid::from_u128(u128::from(tokens) << 40)),
+                message,
+                tokens,
+                priority: priority.map(Priority::new),
+                content_type: ContentType::from(&*name),
+                created_at: Timestamp::from_microsecond(-5).unwrap(),
+            };
+            let encoded = Encoded::new(&new, summary).unwrap();
+            let place = Sequence::new(7);
+            let read = stored(place, &encoded.meta, &encoded.body).unwrap();
+            let mut expected = new.stored_at(place);
+            expected.meta.summary = summary;
+            prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn nothing_that_is_not_ours_is_read_and_nothing_panics(text in "\\PC{0,40}") {
+            let _ = meta(Sequence::new(1), &text);
+            let _ = stored(Sequence::new(1), &text, &text);
+        }
+    }
+
+    #[test]
+    fn digits_sort_like_numbers() {
+        assert!(digits(9) < digits(10) && digits(u64::MAX - 1) < digits(u64::MAX));
+    }
+}

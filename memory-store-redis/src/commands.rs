@@ -1,0 +1,293 @@
+//! Each write as a call of its script, and its answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use memory_core::{
+    Access, Append, AppendOutcome, Appended, Clear, Counters, FencingToken, LeaseProof, MemoryKey,
+    NewMessage, Sequence, Splice, StoreError, StoreErrorKind, Tally, WriteId,
+};
+use memory_lock::redis::{RedisFault, Reply, Script, Written};
+use redis::Cmd;
+
+use crate::codec::{self, Encoded, digits};
+use crate::error::store_error;
+use crate::scripts::{APPEND, CLAIM, CLEAR, SPLICE};
+use crate::store::RedisStore;
+
+/// What a script answered to a write: the status, and the rest.
+enum Answer {
+    Applied(Reply),
+    Duplicate(Reply),
+}
+
+impl RedisStore {
+    /// A call on a memory, with the arguments that every script begins with.
+    pub(crate) fn call(&self, script: &Script, key: &MemoryKey, extra: &[String]) -> Cmd {
+        let keys = self.link().keys();
+        let name = key.as_str();
+        let (memory, lease, fences) =
+            (keys.memory(name), keys.lease(key.lease_name()), keys.fences(name));
+        let all = [memory.as_str(), &lease, &fences];
+        let all: Vec<_> = all.into_iter().chain(extra.iter().map(String::as_str)).collect();
+        let mut call = script.on(all);
+        self.begin(&mut call);
+        call
+    }
+
+    async fn write(
+        &self,
+        operation: &'static str,
+        key: &MemoryKey,
+        script: &Script,
+        call: &Cmd,
+        token: FencingToken,
+    ) -> Result<Answer, StoreError> {
+        let failed = |fault| store_error(operation, Some(key), fault);
+        let refuse = |kind| Err(StoreError::new(operation, kind).at(key));
+        let Written { answer, unconfirmed, .. } =
+            self.link().write(script, call).await.map_err(failed)?;
+        let mut reply = Reply::parts(answer).map_err(failed)?;
+        let status = reply.text().map_err(failed)?;
+        let done = match status.as_str() {
+            "A" => Answer::Applied(reply),
+            "D" => Answer::Duplicate(reply),
+            "L" => {
+                let left = reply.number::<i64>().map_err(failed)?;
+                let remaining = u64::try_from(left).ok().map(Duration::from_millis);
+                return refuse(StoreErrorKind::Locked { remaining });
+            }
+            "F" => {
+                let newest = FencingToken::new(reply.number().map_err(failed)?);
+                return refuse(StoreErrorKind::Fenced { token, newest });
+            }
+            "C" => return refuse(StoreErrorKind::Conflict),
+            "I" => {
+                let place: u64 = reply.number().map_err(failed)?;
+                return refuse(StoreErrorKind::Invalid(format!(
+                    "there is no message at place {place}"
+                )));
+            }
+            _ => return Err(failed(RedisFault::odd_answer())),
+        };
+        match unconfirmed {
+            None => Ok(done),
+            Some(fault) => Err(failed(fault)),
+        }
+    }
+
+    pub(crate) async fn append_batch(
+        &self,
+        key: &MemoryKey,
+        append: Append,
+    ) -> Result<Appended, StoreError> {
+        const OPERATION: &str = "append to";
+        let Append { write, messages, access, ttl } = append;
+        let refuse = |kind| StoreError::new(OPERATION, kind).at(key);
+        if messages.is_empty() {
+            let problem = "a batch must hold at least one message";
+            return Err(refuse(StoreErrorKind::Invalid(problem.into())));
+        }
+        let mut classes: BTreeMap<String, Tally> = BTreeMap::new();
+        for message in messages.iter() {
+            classes.entry(message.class().to_string()).or_default().add(message.tokens);
+        }
+        let mut call = self.call(&APPEND, key, &[]);
+        let token = right(&mut call, access);
+        named(&mut call, write);
+        call.arg(micros(ttl)).arg(key.as_str()).arg(classes.len());
+        for (class, tally) in &classes {
+            call.arg(class).arg(tally.messages).arg(tally.tokens);
+        }
+        for message in messages.iter() {
+            let Encoded { meta, body } = Encoded::new(message, false).map_err(refuse)?;
+            call.arg(meta).arg(body);
+        }
+        let failed = |fault| store_error(OPERATION, Some(key), fault);
+        let (mut reply, new) = match self.write(OPERATION, key, &APPEND, &call, token).await? {
+            Answer::Applied(reply) => (reply, true),
+            Answer::Duplicate(reply) => (reply, false),
+        };
+        let first = reply.optional_number().map_err(failed)?.map(Sequence::new);
+        let outcome = match (new, first) {
+            (true, Some(first)) => AppendOutcome::Appended { first },
+            (true, None) => return Err(failed(RedisFault::odd_answer())),
+            (false, first) => AppendOutcome::Duplicate { first },
+        };
+        let (next_flush_at, counters) = codec::counters(&mut reply).map_err(failed)?;
+        Ok(Appended { outcome, counters, next_flush_at })
+    }
+
+    pub(crate) async fn splice_in(
+        &self,
+        key: &MemoryKey,
+        splice: Splice,
+    ) -> Result<Counters, StoreError> {
+        const OPERATION: &str = "flush";
+        let refuse = |kind| StoreError::new(OPERATION, kind).at(key);
+        let invalid = |problem: &str| refuse(StoreErrorKind::Invalid(problem.into()));
+        if splice.summary.is_some() && splice.summarised.is_empty() {
+            return Err(invalid("a summary needs the places that it replaces"));
+        }
+        let changes = changes(&splice).ok_or_else(|| invalid("a place is removed twice"))?;
+        let receipt = splice
+            .receipt
+            .as_ref()
+            .map(serde_json::to_string)
+            .transpose()
+            .map_err(|error| invalid(&format!("the receipt cannot be written: {error}")))?;
+        let flush_lease = self.link().keys().lease(&key.flush_lease_name());
+        let mut call = self.call(&SPLICE, key, &[flush_lease]);
+        let token = right(&mut call, splice.access);
+        // A refusal names the token that was refused, and that is the flusher's as a rule.
+        let token = match splice.flusher {
+            Some(flusher) => {
+                right(&mut call, Access::with_lease(flusher));
+                flusher.token
+            }
+            None => {
+                right(&mut call, Access::OPEN);
+                token
+            }
+        };
+        call.arg(splice.generation.number()).arg(key.as_str());
+        call.arg(splice.receipt.map(|receipt| receipt.id.simple().to_string()).unwrap_or_default());
+        call.arg(receipt.unwrap_or_default());
+        call.arg(splice.next_flush_at.map(|mark| mark.to_string()).unwrap_or_default());
+        match &splice.summary {
+            Some(new) => summary(&mut call, new).map_err(refuse)?,
+            None => {
+                call.arg("").arg("").arg("").arg("");
+            }
+        }
+        call.arg(changes.len());
+        for (kind, first, last) in changes {
+            call.arg(kind).arg(first).arg(last);
+        }
+        self.counted(OPERATION, key, &SPLICE, &call, token).await
+    }
+
+    pub(crate) async fn clear_all(
+        &self,
+        key: &MemoryKey,
+        clear: Clear,
+    ) -> Result<Counters, StoreError> {
+        let mut call = self.call(&CLEAR, key, &[]);
+        let token = right(&mut call, clear.access);
+        named(&mut call, clear.write);
+        call.arg(key.as_str());
+        self.counted("clear", key, &CLEAR, &call, token).await
+    }
+
+    pub(crate) async fn raise_token(
+        &self,
+        key: &MemoryKey,
+        lease: LeaseProof,
+    ) -> Result<(), StoreError> {
+        let mut call = self.call(&CLAIM, key, &[]);
+        let token = right(&mut call, Access::with_lease(lease));
+        call.arg(key.as_str());
+        self.write("claim", key, &CLAIM, &call, token).await.map(drop)
+    }
+
+    async fn counted(
+        &self,
+        operation: &'static str,
+        key: &MemoryKey,
+        script: &Script,
+        call: &Cmd,
+        token: FencingToken,
+    ) -> Result<Counters, StoreError> {
+        let (Answer::Applied(mut reply) | Answer::Duplicate(mut reply)) =
+            self.write(operation, key, script, call, token).await?;
+        let counted = codec::counters(&mut reply);
+        counted
+            .map(|(_, counters)| counters)
+            .map_err(|fault| store_error(operation, Some(key), fault))
+    }
+}
+
+/// By what right: the owner and its token, or two empty texts.
+fn right(call: &mut Cmd, access: Access) -> FencingToken {
+    match access.lease {
+        Some(LeaseProof { owner, token }) => {
+            call.arg(owner.to_string()).arg(digits(token.number()));
+            token
+        }
+        None => {
+            call.arg("").arg("");
+            FencingToken::ZERO
+        }
+    }
+}
+
+fn named(call: &mut Cmd, WriteId { writer, number }: WriteId) {
+    call.arg(format!("{:032x}", writer.bits())).arg(digits(number));
+}
+
+/// A TTL in microseconds; one past the end of time is none.
+fn micros(ttl: Option<Duration>) -> String {
+    let micros = ttl.and_then(|ttl| u64::try_from(ttl.as_micros()).ok());
+    micros.filter(|micros| *micros < 1 << 52).map(|micros| micros.to_string()).unwrap_or_default()
+}
+
+fn summary(call: &mut Cmd, new: &NewMessage) -> Result<(), StoreErrorKind> {
+    let Encoded { meta, body } = Encoded::new(new, true)?;
+    call.arg(meta).arg(body).arg(new.class().to_string()).arg(new.tokens);
+    Ok(())
+}
+
+/// What becomes of which places, as ascending ranges; nothing if a place is removed twice.
+fn changes(splice: &Splice) -> Option<Vec<(&'static str, u64, u64)>> {
+    let mut kinds: BTreeMap<u64, &'static str> = BTreeMap::new();
+    for (places, kind) in [(&splice.summarised, "s"), (&splice.evicted, "e")] {
+        for place in places {
+            if kinds.insert(place.number(), kind).is_some() {
+                return None;
+            }
+        }
+    }
+    let closed: BTreeSet<u64> = splice.closed.iter().map(|place| place.number()).collect();
+    for place in closed {
+        // What is removed is not there to be closed.
+        kinds.entry(place).or_insert("c");
+    }
+    let mut ranges: Vec<(&'static str, u64, u64)> = Vec::new();
+    for (place, kind) in kinds {
+        match ranges.last_mut() {
+            Some((before, _, last)) if *before == kind && *last + 1 == place => *last = place,
+            _ => ranges.push((kind, place, place)),
+        }
+    }
+    Some(ranges)
+}
+
+#[cfg(test)]
+mod tests {
+    use memory_core::Generation;
+
+    use super::*;
+
+    fn places(numbers: &[u64]) -> Vec<Sequence> {
+        numbers.iter().copied().map(Sequence::new).collect()
+    }
+
+    #[test]
+    fn what_changes_travels_as_ranges() {
+        let splice = Splice {
+            summarised: places(&[2, 3, 4]),
+            evicted: places(&[6, 7]),
+            closed: places(&[3, 9]),
+            ..Splice::new(Generation::new(1))
+        };
+        assert_eq!(changes(&splice), Some(vec![("s", 2, 4), ("e", 6, 7), ("c", 9, 9)]));
+        let twice = Splice { evicted: places(&[2]), ..splice };
+        assert_eq!(changes(&twice), None);
+    }
+
+    #[test]
+    fn a_ttl_past_the_end_of_time_is_none() {
+        assert_eq!(micros(Some(Duration::MAX)), "");
+        assert_eq!(micros(Some(Duration::from_millis(3))), "3000");
+    }
+}

@@ -1,0 +1,56 @@
+use std::fmt;
+use std::sync::Arc;
+
+/// How a store uses its link.
+#[derive(Clone, Default)]
+pub struct RedisStoreConfig {
+    pub(crate) checks: TokenChecks,
+    pub(crate) time: Option<TimeSource>,
+}
+
+/// Where the leases live whose tokens writers show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum TokenChecks {
+    /// Beside the data, at [`RedisLock`](memory_lock::RedisLock) on the same link: each write looks
+    /// whether the lease is still live. Default.
+    #[default]
+    LiveLeases,
+    /// Elsewhere, such as at a quorum of other servers: a write is refused if its token is lower than
+    /// the newest that the memory has seen. That token is kept for ever, some 60 bytes a memory.
+    TokensAlone,
+}
+
+pub(crate) type TimeSource = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+impl RedisStoreConfig {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where the leases live. Default: [`TokenChecks::LiveLeases`].
+    #[must_use]
+    pub const fn with_token_checks(mut self, checks: TokenChecks) -> Self {
+        self.checks = checks;
+        self
+    }
+
+    /// A clock of one's own for TTLs and generations, as microseconds since the Unix epoch, instead of
+    /// the server's; for tests.
+    #[must_use]
+    pub fn with_time_source(
+        mut self,
+        now_micros: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        self.time = Some(Arc::new(now_micros));
+        self
+    }
+}
+
+impl fmt::Debug for RedisStoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStoreConfig").field("checks", &self.checks).finish_non_exhaustive()
+    }
+}

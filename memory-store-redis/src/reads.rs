@@ -1,0 +1,286 @@
+//! Each read as a call of its script, and its answer.
+
+use std::num::NonZeroUsize;
+
+use memory_core::{
+    Cursor, FlushReceipt, Generation, Head, MemoryKey, Outline, Page, Read, Sequence, StoreError,
+    StoreErrorKind, StoredMessage,
+};
+use memory_lock::redis::{RedisFault, Reply, Script};
+use redis::Value;
+
+use crate::codec;
+use crate::error::store_error;
+use crate::scripts::{FETCH, HEAD, OUTLINE, READ, RECEIPTS};
+use crate::store::RedisStore;
+
+const OPERATION: &str = "read";
+
+/// How many messages one script returns at most: it holds up everybody else for some milliseconds.
+/// A longer page is read in parts, all of one generation and up to one place, so that it is one
+/// snapshot all the same.
+const PART: usize = 1_000;
+
+/// After how many flushes in the middle of one read it is made in one part, however long that is.
+const RESTARTS: u32 = 4;
+
+/// How many memories are looked at together when keys are listed.
+const LOOKED_AT: usize = 64;
+
+/// One part of a page.
+struct Part {
+    generation: Generation,
+    restarted: bool,
+    last: u64,
+    more: bool,
+    messages: Vec<StoredMessage>,
+    unreadable: Vec<Sequence>,
+    /// The last place that was looked at.
+    reached: u64,
+}
+
+impl RedisStore {
+    async fn look(
+        &self,
+        key: &MemoryKey,
+        script: &Script,
+        arguments: &[String],
+    ) -> Result<Value, RedisFault> {
+        let memory = self.link().keys().memory(key.as_str());
+        let mut call = script.on([memory.as_str()]);
+        self.begin(&mut call);
+        call.arg(arguments);
+        self.link().run(script, &call).await
+    }
+
+    pub(crate) async fn whole_head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
+        let answer = self.look(key, &HEAD, &[]).await;
+        let head = answer.and_then(Reply::parts).and_then(|mut reply| codec::head(&mut reply));
+        head.map_err(|fault| store_error(OPERATION, Some(key), fault))
+    }
+
+    pub(crate) async fn read_page(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
+        let limit = read.limit.map_or(usize::MAX, NonZeroUsize::get);
+        let failed = |fault| store_error(OPERATION, Some(key), fault);
+        let mut restarts = 0;
+        let mut after = read.after.unwrap_or_default();
+        let mut restarted = false;
+        loop {
+            let part = if restarts < RESTARTS { PART } else { usize::MAX };
+            let first = self.part(key, after, None, part.min(limit)).await.map_err(failed)?;
+            restarted |= first.restarted;
+            let generation = first.generation;
+            let mut page = Page {
+                cursor: Cursor { generation, sequence: reached(&first, after) },
+                more: first.more,
+                messages: first.messages,
+                unreadable: first.unreadable,
+                restarted,
+            };
+            let mut broken = false;
+            while page.more && page.messages.len() < limit {
+                let most = part.min(limit - page.messages.len());
+                let next =
+                    self.part(key, page.cursor, Some(first.last), most).await.map_err(failed)?;
+                if next.restarted {
+                    broken = true;
+                    break;
+                }
+                page.cursor.sequence = reached(&next, page.cursor);
+                page.more = next.more;
+                page.messages.extend(next.messages);
+                page.unreadable.extend(next.unreadable);
+            }
+            if !broken {
+                return Ok(page);
+            }
+            // A flush came between two parts: from the start, as its reader would have to anyway.
+            restarted |= after != Cursor::default();
+            after = Cursor::default();
+            restarts += 1;
+        }
+    }
+
+    async fn part(
+        &self,
+        key: &MemoryKey,
+        after: Cursor,
+        up_to: Option<u64>,
+        most: usize,
+    ) -> Result<Part, RedisFault> {
+        let arguments = [
+            after.generation.number().to_string(),
+            after.sequence.number().to_string(),
+            up_to.map(|place| place.to_string()).unwrap_or_default(),
+            most.to_string(),
+        ];
+        let mut reply = Reply::parts(self.look(key, &READ, &arguments).await?)?;
+        let mut part = Part {
+            generation: Generation::new(reply.number()?),
+            restarted: reply.number::<u8>()? == 1,
+            last: reply.number()?,
+            more: reply.number::<u8>()? == 1,
+            messages: Vec::with_capacity(reply.len() / 3),
+            unreadable: Vec::new(),
+            reached: 0,
+        };
+        while !reply.is_empty() {
+            let (place, message) = message(key, &mut reply)?;
+            part.reached = place.number();
+            match message {
+                Some(message) => part.messages.push(message),
+                None => part.unreadable.push(place),
+            }
+        }
+        Ok(part)
+    }
+
+    pub(crate) async fn whole_outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
+        let failed = |fault| store_error(OPERATION, Some(key), fault);
+        let answer = self.look(key, &OUTLINE, &[]).await.map_err(failed)?;
+        let decode = || {
+            let mut reply = Reply::parts(answer)?;
+            let mut outline = Outline { head: codec::head(&mut reply)?, ..Outline::default() };
+            outline.metas.reserve(reply.len() / 2);
+            while !reply.is_empty() {
+                let place = Sequence::new(reply.number()?);
+                let text = text_of(reply.value()?);
+                match text.and_then(|text| codec::meta(place, &text)) {
+                    Some(meta) => outline.metas.push(meta),
+                    None => {
+                        tell_unreadable(key, place, "its description has an unknown form");
+                        outline.unreadable.push(place);
+                    }
+                }
+            }
+            Ok(outline)
+        };
+        decode().map_err(failed)
+    }
+
+    pub(crate) async fn fetch_places(
+        &self,
+        key: &MemoryKey,
+        generation: Generation,
+        places: &[Sequence],
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let failed = |fault| store_error(OPERATION, Some(key), fault);
+        let mut messages = Vec::with_capacity(places.len());
+        // Of no places, too, the generation is asked for.
+        let mut parts = places.chunks(PART).peekable();
+        loop {
+            let part = parts.next().unwrap_or_default();
+            let mut arguments = vec![generation.number().to_string()];
+            arguments.extend(part.iter().map(|place| place.number().to_string()));
+            let answer = self.look(key, &FETCH, &arguments).await.map_err(failed)?;
+            let Some(mut reply) = Reply::array(answer).map_err(failed)? else {
+                return Err(StoreError::new(OPERATION, StoreErrorKind::Conflict).at(key));
+            };
+            while !reply.is_empty() {
+                let (_, message) = message(key, &mut reply).map_err(failed)?;
+                messages.extend(message);
+            }
+            if parts.peek().is_none() {
+                return Ok(messages);
+            }
+        }
+    }
+
+    pub(crate) async fn kept_receipts(
+        &self,
+        key: &MemoryKey,
+    ) -> Result<Vec<FlushReceipt>, StoreError> {
+        let failed = |fault| store_error(OPERATION, Some(key), fault);
+        let answer = self.look(key, &RECEIPTS, &[]).await.map_err(failed)?;
+        let mut reply = Reply::parts(answer).map_err(failed)?;
+        let mut receipts = Vec::with_capacity(reply.len());
+        while !reply.is_empty() {
+            let text = reply.text().map_err(failed)?;
+            match serde_json::from_str(&text) {
+                Ok(receipt) => receipts.push(receipt),
+                // A record of the past; it is not in the way of anything.
+                Err(error) => tracing::warn!(%key, %error, "a receipt cannot be read"),
+            }
+        }
+        Ok(receipts)
+    }
+
+    pub(crate) async fn list_keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, StoreError> {
+        let failed = |fault| store_error("list keys", None, fault);
+        let found = self.link().scan_memories().await.map_err(failed)?;
+        let keyspace = self.link().keys();
+        let mut names: Vec<MemoryKey> = found
+            .iter()
+            .filter_map(|key| keyspace.memory_name(key))
+            .filter_map(|name| match name.parse::<MemoryKey>() {
+                Ok(key) => Some(key).filter(|key| after.is_none_or(|after| key > after)),
+                // Not ours; the others can be listed all the same.
+                Err(error) => {
+                    tracing::warn!(%error, "a key on the server cannot be read");
+                    None
+                }
+            })
+            .collect();
+        names.sort_unstable();
+        // A scan may return a key twice.
+        names.dedup();
+        let mut keys = Vec::new();
+        for some in names.chunks(LOOKED_AT) {
+            let heads = some.iter().map(|key| self.whole_head(key));
+            for (key, head) in some.iter().zip(futures::future::join_all(heads).await) {
+                match head {
+                    Ok(head) if head.counters.present.messages > 0 => keys.push(key.clone()),
+                    Ok(_) => {}
+                    Err(error) if matches!(error.kind(), StoreErrorKind::Corrupt(_)) => {
+                        tracing::warn!(%error, "a key on the server holds no memory");
+                    }
+                    Err(error) => return Err(error),
+                }
+                if keys.len() == limit.get() {
+                    return Ok(keys);
+                }
+            }
+        }
+        Ok(keys)
+    }
+}
+
+/// How far a reader has come with this part.
+fn reached(part: &Part, after: Cursor) -> Sequence {
+    if part.reached > 0 {
+        Sequence::new(part.reached)
+    } else if part.restarted || part.generation != after.generation {
+        Sequence::ZERO
+    } else {
+        after.sequence
+    }
+}
+
+/// A message of an answer and its place; none for one that cannot be read, which is told in the log.
+fn message(
+    key: &MemoryKey,
+    reply: &mut Reply,
+) -> Result<(Sequence, Option<StoredMessage>), RedisFault> {
+    let place = Sequence::new(reply.number()?);
+    let (meta, body) = (text_of(reply.value()?), text_of(reply.value()?));
+    let read = match (meta, body) {
+        (Some(meta), Some(body)) => codec::stored(place, &meta, &body),
+        _ => Err("it is no text".to_owned()),
+    };
+    Ok((place, read.map_err(|reason| tell_unreadable(key, place, &reason)).ok()))
+}
+
+fn tell_unreadable(key: &MemoryKey, place: Sequence, reason: &str) {
+    tracing::warn!(%key, %place, reason, "a message cannot be read; evict it or clear the memory");
+}
+
+fn text_of(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        _ => None,
+    }
+}

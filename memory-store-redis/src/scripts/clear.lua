@@ -1,0 +1,40 @@
+-- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number, name of the memory. Returns
+-- {'A', counters}, {'D', counters} or a refusal.
+local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i')
+local head, begins = open_to_write(stored[1], KEYS[3], ARGV[8])
+if not begins and earlier(stored[2], number) then
+  if confirms then
+    redis.call('HSET', key, 'h', stored[1])
+  end
+  return report({'D'}, head)
+end
+local fence, refusal = admit(KEYS[2], owner, token, head.fence)
+if not fence then
+  return refusal
+end
+if begins then
+  redis.call('UNLINK', key)
+else
+  -- Writers stay, for a retry must be recognised after this too.
+  local ranges, fields = ranges_of(head, stored[3]), {'i'}
+  for pair = 1, #ranges, 2 do
+    for place = ranges[pair], ranges[pair + 1] do
+      fields[#fields + 1] = 'm' .. place
+      fields[#fields + 1] = 'b' .. place
+    end
+  end
+  for receipt = 0, RECEIPTS - 1 do
+    fields[#fields + 1] = 'r' .. receipt
+  end
+  in_chunks('HDEL', fields, nothing)
+end
+head.cleared = head.cleared + head.messages - head.summaries
+head.messages, head.tokens, head.summaries, head.classes = 0, 0, 0, {}
+head.base, head.receipts, head.receipt, head.next_flush_at = head.last, 0, '', false
+head.generation = next_generation(head.generation)
+head.version = head.version + 1
+head.fence = fence
+keep_fences(KEYS[3], ARGV[8], head)
+redis.call('HSET', key, 'h', cmsgpack.pack(head), 'w' .. writer, number .. ' ')
+return report({'A'}, head)

@@ -1,0 +1,201 @@
+-- A memory is one hash, so that it expires, moves and is lost as a whole:
+--   h        the head, packed: what `new_head` lists
+--   i        the places that are left of those up to `base`, as pairs `first last first last ...`;
+--            after `base` there is no gap
+--   m<place> a message but its text: `flags tokens id created length class link`, where the length is
+--            that of the class in bytes, and the flags are 1 for closed and 2 for a summary
+--   b<place> its text
+--   w<id>    the newest write of a writer: `number first`
+--   r<n>     a receipt; the last 16 go round
+-- Numbers of 64 bits that are compared are texts of 20 digits, for Lua's numbers have 53 bits.
+-- ARGV of every script begins with: the time in microseconds, empty for the server's own; 1 if leases
+-- live elsewhere, so that tokens alone are checked; 1 if a retry must write something, so that its
+-- confirmation can be waited for.
+local FORM = 1
+local RECEIPTS = 16
+local CHUNK = 2000
+
+local key = KEYS[1]
+local tokens_alone, confirms = ARGV[2] == '1', ARGV[3] == '1'
+
+local time
+local function now()
+  if not time then
+    time = ARGV[1] ~= '' and tonumber(ARGV[1]) or now_micros()
+  end
+  return time
+end
+
+local function text_of(number)
+  return string.format('%.0f', number)
+end
+
+local function digits(number)
+  return string.format('%020.0f', number)
+end
+
+local NO_TOKEN = digits(0)
+
+local function next_generation(generation)
+  local following = tonumber(generation) + 1
+  return text_of(following < now() and now() or following)
+end
+
+local function new_head(fence, flush_fence, generation)
+  return {
+    form = FORM, generation = generation, version = 0, last = 0, base = 0, fence = fence,
+    flush_fence = flush_fence, next_flush_at = false, expires = false, messages = 0, tokens = 0,
+    summaries = 0, appended = 0, summarised = 0, evicted = 0, cleared = 0, receipts = 0,
+    receipt = '', classes = {},
+  }
+end
+
+-- The head of a packed one that is alive, else nothing; and what is left of one that is not.
+local function open(packed)
+  if not packed then
+    return nil
+  end
+  local ok, head = pcall(cmsgpack.unpack, packed)
+  if not ok or type(head) ~= 'table' or type(head.form) ~= 'number' then
+    return error('CORRUPT ' .. key .. ' does not hold a memory of ours')
+  end
+  if head.form > FORM then
+    return error('NEWER ' .. head.form)
+  end
+  if head.expires and tonumber(head.expires) <= now() then
+    return nil, head
+  end
+  return head
+end
+
+-- The head to be written: of the memory that is there, or of one that begins. What fences stale
+-- writers off outlives the data.
+local function open_to_write(packed, fences, field)
+  local head, expired = open(packed)
+  if head then
+    return head, false
+  end
+  if not expired and redis.call('HLEN', key) ~= 0 then
+    return error('CORRUPT ' .. key .. ' does not hold a memory of ours')
+  end
+  local fence, flush_fence = NO_TOKEN, NO_TOKEN
+  if expired then
+    fence, flush_fence = expired.fence, expired.flush_fence
+  elseif tokens_alone then
+    local kept = redis.call('HGET', fences, field)
+    if kept then
+      fence, flush_fence = string.match(kept, '^(%d+) (%d+)$')
+    end
+  end
+  return new_head(fence, flush_fence, next_generation(expired and expired.generation or '0')), true
+end
+
+-- The newest token after a write by this right; else nothing, and the refusal.
+local function admit(lease, owner, token, newest)
+  if owner == '' then
+    if not tokens_alone and lease_of(lease) then
+      return nil, {'L', redis.call('PTTL', lease)}
+    end
+    return newest
+  end
+  if token < newest then
+    return nil, {'F', newest}
+  end
+  if not tokens_alone then
+    local holder, _, held = lease_of(lease)
+    held = held and digits(tonumber(held))
+    if holder ~= owner or held ~= token then
+      return nil, {'F', held and held > newest and held or newest}
+    end
+  end
+  return token
+end
+
+-- The place of an earlier write's first message, or an empty text, if this write is a retry.
+local function earlier(stored, number)
+  if stored then
+    local newest, first = string.match(stored, '^(%d+) (%d*)$')
+    if number <= newest then
+      return number == newest and first or ''
+    end
+  end
+  return nil
+end
+
+local function keep_fences(fences, field, head)
+  if tokens_alone then
+    redis.call('HSET', fences, field, head.fence .. ' ' .. head.flush_fence)
+  end
+end
+
+-- The counters, as they are answered.
+local function report(answer, head)
+  local n = #answer
+  answer[n + 1] = head.next_flush_at or ''
+  answer[n + 2] = head.messages
+  answer[n + 3] = head.tokens
+  answer[n + 4] = head.summaries
+  answer[n + 5] = head.appended
+  answer[n + 6] = head.summarised
+  answer[n + 7] = head.evicted
+  answer[n + 8] = head.cleared
+  n = n + 9
+  local classes = 0
+  for class, tally in pairs(head.classes) do
+    answer[n + 1] = class
+    answer[n + 2] = tally[1]
+    answer[n + 3] = tally[2]
+    n = n + 3
+    classes = classes + 1
+  end
+  answer[n - 3 * classes] = classes
+  return answer
+end
+
+local function count(head, class, messages, tokens)
+  head.messages = head.messages + messages
+  head.tokens = head.tokens + tokens
+  local tally = head.classes[class]
+  if tally then
+    tally[1] = tally[1] + messages
+    tally[2] = tally[2] + tokens
+    if tally[1] <= 0 then
+      head.classes[class] = nil
+    end
+  else
+    head.classes[class] = {messages, tokens}
+  end
+end
+
+local function numbers_of(text)
+  local numbers = {}
+  for number in string.gmatch(text or '', '%d+') do
+    numbers[#numbers + 1] = tonumber(number)
+  end
+  return numbers
+end
+
+-- The places that are there, as pairs.
+local function ranges_of(head, index)
+  local ranges = head.base > 0 and numbers_of(index) or {}
+  if head.last > head.base then
+    local n = #ranges
+    if n > 0 and ranges[n] == head.base then
+      ranges[n] = head.last
+    else
+      ranges[n + 1] = head.base + 1
+      ranges[n + 2] = head.last
+    end
+  end
+  return ranges
+end
+
+-- Calls a command on the memory with many fields, some at a time.
+local function in_chunks(command, fields, each)
+  for from = 1, #fields, CHUNK do
+    local to = math.min(from + CHUNK - 1, #fields)
+    each(redis.call(command, key, unpack(fields, from, to)), from)
+  end
+end
+
+local function nothing() end

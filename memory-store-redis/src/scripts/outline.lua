@@ -1,0 +1,21 @@
+-- KEYS: memory. Returns the head, and of each message its place and meta.
+local stored = redis.call('HMGET', key, 'h', 'i')
+local head = open(stored[1])
+local answer = whole({}, head)
+if not head then
+  return answer
+end
+local ranges, places, fields = ranges_of(head, stored[2]), {}, {}
+for pair = 1, #ranges, 2 do
+  for place = ranges[pair], ranges[pair + 1] do
+    places[#places + 1] = place
+    fields[#fields + 1] = 'm' .. place
+  end
+end
+in_chunks('HMGET', fields, function(found, from)
+  for n = 1, #found do
+    answer[#answer + 1] = places[from + n - 1]
+    answer[#answer + 1] = found[n] or ''
+  end
+end)
+return answer

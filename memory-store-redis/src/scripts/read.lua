@@ -1,0 +1,48 @@
+-- KEYS: memory. ARGV 4...: generation and place that the reader has come to, a place after which nothing is
+-- to be read or empty, and how many messages at most. Returns {generation, 1 if the page begins at the
+-- start although the reader was further, the last place that is there, 1 if there is more, then of each
+-- message its place, meta and text}.
+local generation, after = ARGV[4], tonumber(ARGV[5])
+local stored = redis.call('HMGET', key, 'h', 'i')
+local head = open(stored[1])
+if not head then
+  return {'0', generation == '0' and 0 or 1, 0, 0}
+end
+local restarted = 0
+if generation ~= head.generation then
+  if not (generation == '0' and after == 0) then
+    restarted = 1
+  end
+  after = 0
+end
+local last, limit = head.last, tonumber(ARGV[7])
+if ARGV[6] ~= '' and restarted == 0 then
+  last = math.min(last, tonumber(ARGV[6]))
+end
+local ranges, places, more = ranges_of(head, stored[2]), {}, 0
+for pair = 1, #ranges, 2 do
+  for place = math.max(ranges[pair], after + 1), math.min(ranges[pair + 1], last) do
+    if #places == limit then
+      more = 1
+      break
+    end
+    places[#places + 1] = place
+  end
+  if more == 1 then
+    break
+  end
+end
+local fields = {}
+for n, place in ipairs(places) do
+  fields[2 * n - 1] = 'm' .. place
+  fields[2 * n] = 'b' .. place
+end
+local answer = {head.generation, restarted, last, more}
+in_chunks('HMGET', fields, function(found, from)
+  for n = 1, #found, 2 do
+    answer[#answer + 1] = places[(from + n) / 2]
+    answer[#answer + 1] = found[n] or ''
+    answer[#answer + 1] = found[n + 1] or ''
+  end
+end)
+return answer

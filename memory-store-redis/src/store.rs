@@ -1,0 +1,114 @@
+use std::num::NonZeroUsize;
+
+use async_trait::async_trait;
+use memory_core::{
+    Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
+    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, Sequence, Splice, StoreError,
+    StoredMessage,
+};
+use memory_lock::redis::{Acknowledge, RedisLink};
+use redis::Cmd;
+
+use crate::config::{RedisStoreConfig, TokenChecks};
+
+/// Memories in Redis or Valkey, shared by all machines that reach the server.
+///
+/// Leases of [`RedisLock`](memory_lock::RedisLock) on the same link are checked within each write.
+#[derive(Debug, Clone)]
+pub struct RedisStore {
+    link: RedisLink,
+    config: RedisStoreConfig,
+}
+
+impl RedisStore {
+    /// The memories that lie where this link leads.
+    #[must_use]
+    pub fn new(link: RedisLink) -> Self {
+        Self::with_config(link, RedisStoreConfig::default())
+    }
+
+    /// The same with settings of its own.
+    #[must_use]
+    pub const fn with_config(link: RedisLink, config: RedisStoreConfig) -> Self {
+        Self { link, config }
+    }
+
+    /// The link.
+    #[must_use]
+    pub const fn link(&self) -> &RedisLink {
+        &self.link
+    }
+
+    /// The arguments that every script begins with.
+    pub(crate) fn begin(&self, call: &mut Cmd) {
+        match &self.config.time {
+            Some(now) => call.arg(now()),
+            None => call.arg(""),
+        };
+        call.arg(u8::from(self.config.checks == TokenChecks::TokensAlone));
+        call.arg(u8::from(self.link.confirms()));
+    }
+}
+
+#[async_trait]
+impl MemoryStore for RedisStore {
+    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
+        self.append_batch(key, append).await
+    }
+
+    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
+        self.splice_in(key, splice).await
+    }
+
+    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
+        self.clear_all(key, clear).await
+    }
+
+    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
+        self.raise_token(key, lease).await
+    }
+
+    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
+        self.whole_head(key).await
+    }
+
+    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
+        self.read_page(key, read).await
+    }
+
+    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
+        self.whole_outline(key).await
+    }
+
+    async fn fetch(
+        &self,
+        key: &MemoryKey,
+        generation: Generation,
+        places: &[Sequence],
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        self.fetch_places(key, generation, places).await
+    }
+
+    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
+        self.kept_receipts(key).await
+    }
+
+    async fn keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, StoreError> {
+        self.list_keys(after, limit).await
+    }
+
+    fn lease_domain(&self) -> Option<&LeaseDomain> {
+        (self.config.checks == TokenChecks::LiveLeases).then(|| self.link.domain())
+    }
+
+    fn durability(&self) -> Durability {
+        match self.link.acknowledge() {
+            Acknowledge::Disk => Durability::Disk,
+            _ => Durability::Process,
+        }
+    }
+}
