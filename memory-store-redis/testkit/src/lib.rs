@@ -17,6 +17,7 @@ mod wait;
 
 pub use any::{AnyServer, any_server, unique_prefix};
 pub use cluster::{Cluster, ClusterShape};
+pub use port::free_port;
 pub use proxy::{Fault, Proxy};
 pub use sentinels::Sentinels;
 pub use server::Server;

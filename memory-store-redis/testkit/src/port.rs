@@ -11,9 +11,14 @@ const COUNT: u16 = 10_000;
 /// The port on which a Cluster's nodes talk to each other lies this far above the clients' one.
 pub(crate) const BUS: u16 = 10_000;
 
-/// A port that nobody listens on, nor on the one [`BUS`] above it. Another process may take it before
-/// its user does, which must be ready to ask again.
-pub(crate) fn free_port() -> u16 {
+/// A port that nobody listens on, nor on the one 10,000 above it. Another process may take it before its
+/// user does, who must be ready to ask again.
+///
+/// # Panics
+///
+/// If 1,000 ports in a row are taken.
+#[must_use]
+pub fn free_port() -> u16 {
     let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     std::iter::repeat_with(|| FIRST + u16::try_from(random() % u64::from(COUNT)).unwrap_or(0))
         .take(1_000)

@@ -55,6 +55,7 @@ struct Shared {
     /// Every link ends when this changes, or when the proxy is gone.
     cut: watch::Sender<u64>,
     requests: Mutex<BTreeMap<String, u64>>,
+    request_bytes: AtomicU64,
     connections: AtomicU64,
 }
 
@@ -104,6 +105,7 @@ impl Proxy {
             plan: watch::Sender::new(Plan::forward()),
             cut: watch::Sender::new(0),
             requests: Mutex::default(),
+            request_bytes: AtomicU64::new(0),
             connections: AtomicU64::new(0),
         });
         let listener = tokio::spawn(listen(listener, Arc::clone(&shared)));
@@ -167,9 +169,16 @@ impl Proxy {
         self.shared.requests().clone()
     }
 
-    /// Begins to count requests anew.
+    /// How many bytes these requests had.
+    #[must_use]
+    pub fn request_bytes(&self) -> u64 {
+        self.shared.request_bytes.load(Ordering::SeqCst)
+    }
+
+    /// Begins to count requests and their bytes anew.
     pub fn reset_requests(&self) {
         self.shared.requests().clear();
+        self.shared.request_bytes.store(0, Ordering::SeqCst);
     }
 
     /// How many connections were made so far.
@@ -344,6 +353,8 @@ async fn pass_requests(
             };
             fates.lock().unwrap_or_else(PoisonError::into_inner).push_back(fate);
             *shared.requests().entry(name).or_default() += 1;
+            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            shared.request_bytes.fetch_add(length, Ordering::SeqCst);
         } else {
             shared.holding_is_over().await;
         }

@@ -60,8 +60,9 @@ async fn what_passes_is_counted_request_by_request() {
     assert_eq!(receive(&mut link, 12).await, "$6\r\nabcdef\r\n");
     let expected = [("ECHO".to_owned(), 1), ("INCR".to_owned(), 1)];
     assert_eq!((proxy.request_counts(), proxy.connections()), (expected.into(), 1));
+    assert_eq!(proxy.request_bytes(), (INCR.len() + ECHO.len()) as u64);
     proxy.reset_requests();
-    assert_eq!(proxy.requests(), 0);
+    assert_eq!((proxy.requests(), proxy.request_bytes()), (0, 0));
     assert_eq!(counter(&server).await, Some(1));
 }
 
