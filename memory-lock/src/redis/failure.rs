@@ -81,7 +81,10 @@ impl RedisFault {
     pub(super) fn connecting(place: &str, error: RedisError) -> Self {
         let mut fault = Self::from(error);
         fault.applied = Applied::NotApplied;
-        if matches!(fault.failure, RedisFailure::Broken | RedisFailure::Other) {
+        if matches!(
+            fault.failure,
+            RedisFailure::Broken | RedisFailure::Other | RedisFailure::NoAnswer(_)
+        ) {
             fault.failure = RedisFailure::Unreachable;
             fault.detail =
                 format!("{place} cannot be connected to; check the address and that it runs");

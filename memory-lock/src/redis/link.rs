@@ -236,7 +236,7 @@ impl RedisLink {
 
     /// Whether all keys of a request must lie in one slot.
     pub(super) fn is_cluster(&self) -> bool {
-        matches!(self.inner.config.target, super::url::Target::Cluster(_))
+        self.inner.is_cluster()
     }
 }
 
@@ -319,8 +319,10 @@ impl Inner {
         let Some(confirmation) = confirmation else { return connection.send(cmd).await };
         let mut both = redis::pipe();
         both.add_command(cmd.clone()).add_command(confirmation.command());
-        let answers = connection.send_all(&both).await?;
-        answers.into_iter().map(Value::extract_error).collect::<Result<_, _>>().map(Value::Array)
+        let mut answers = connection.send_all(&both).await?.into_iter();
+        let mut next = || answers.next().unwrap_or(Value::Nil);
+        // An error of the confirmation says nothing about the script, which was carried out before.
+        Ok(Value::Array(vec![next().extract_error()?, next()]))
     }
 
     /// Draws the conclusions from a failure: for the connection, and for the caller.
@@ -338,7 +340,7 @@ impl Inner {
                 line.timed_out(number);
                 fault.waited(self.config.response_timeout());
             }
-            RedisFailure::Broken => line.drop_if(number, self.is_server()),
+            RedisFailure::Broken => line.drop_if(number, !self.is_cluster()),
             // A fail-over made a replica of it; the next request asks who the master is.
             RedisFailure::ReadOnly => {
                 line.drop_if(number, true);
@@ -359,6 +361,10 @@ impl Inner {
 
     fn is_server(&self) -> bool {
         matches!(self.config.target, super::url::Target::Server(_))
+    }
+
+    fn is_cluster(&self) -> bool {
+        matches!(self.config.target, super::url::Target::Cluster(_))
     }
 
     /// The connection, made anew if there is none.
@@ -479,11 +485,12 @@ impl Confirmation {
                  waits for the rest",
                 self.what(),
             );
-            RedisFault::new(
-                RedisFailure::NotConfirmed { wanted, confirmed },
-                Applied::Unknown,
-                detail,
-            )
+            let failure = RedisFailure::NotConfirmed { wanted, confirmed };
+            let mut fault = RedisFault::new(failure, Applied::Unknown, detail);
+            if let Err(error) = answer.clone().extract_error() {
+                fault.set_source(error);
+            }
+            fault
         })
     }
 }
