@@ -1,16 +1,21 @@
 //! What the tests of the store have in common.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::panic, reason = "a test that fails panics")]
+
+pub(crate) mod load;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use memory_core::conformance::{ManualClock, StoreFixture, assert_counters};
 use memory_core::{
-    Access, Append, Appended, ContentType, MemoryKey, MemoryStore, Message, MessageId, NewMessage,
-    Outline, Read, StoreError, WriteId, WriterId,
+    Access, Append, Appended, ContentType, FlushReceipt, MemoryKey, MemoryStore, Message,
+    MessageId, NewMessage, Outline, Read, Sequence, SequenceSet, StoreError, WriteId, WriterId,
 };
 use memory_redis_testkit::unique_prefix;
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore, RedisStoreConfig, TokenChecks};
+use tokio::time::{Instant, sleep};
 
 /// A link under a prefix of its own.
 pub(crate) async fn link(url: &str) -> RedisLink {
@@ -80,6 +85,49 @@ pub(crate) async fn append(
 pub(crate) async fn texts(store: &dyn MemoryStore, key: &MemoryKey) -> Vec<String> {
     let page = store.read(key, Read::default()).await.unwrap();
     page.messages.iter().map(|message| message.message.text().into_owned()).collect()
+}
+
+/// A URL with these settings, such as `replicas=1`, and a prefix of its own.
+pub(crate) fn with_settings(url: &str, settings: &str) -> String {
+    let join = if url.contains('?') { "&" } else { "/?" };
+    format!(
+        "{url}{join}prefix={}{}{settings}",
+        unique_prefix(),
+        if settings.is_empty() { "" } else { "&" }
+    )
+}
+
+pub(crate) fn places(numbers: impl IntoIterator<Item = u64>) -> Vec<Sequence> {
+    numbers.into_iter().map(Sequence::new).collect()
+}
+
+pub(crate) fn receipt(id: u128) -> FlushReceipt {
+    FlushReceipt {
+        id: uuid::Uuid::from_u128(id),
+        strategy: "hybrid_summary".into(),
+        started_at: jiff::Timestamp::UNIX_EPOCH,
+        duration: Duration::from_millis(12),
+        tokens_before: 20,
+        tokens_after: 10,
+        messages_before: 5,
+        messages_after: 3,
+        evicted: SequenceSet::default(),
+        summarised: SequenceSet::default(),
+        summary: None,
+        shortfall: None,
+    }
+}
+
+/// Asks until the answer is there, for 30 s at the most.
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "after 30 s still no {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// The outline, after a recount.

@@ -1,0 +1,204 @@
+//! How many requests each operation takes, and how large they are, seen on the wire.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails panics")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use memory_core::{
+    Access, Clear, FencingToken, LeaseProof, MemoryKey, MemoryStore, OwnerId, Read, Splice,
+};
+use memory_lock::{Acquired, LockBackend, LockKey, RedisLock};
+use memory_redis_testkit::{AnyServer, Proxy, any_server};
+use memory_store_redis::RedisStore;
+use support::{append, batch, checked_outline, key, message, places, receipt, store, write};
+
+async fn behind_a_proxy() -> (AnyServer, Proxy, RedisStore) {
+    let server = any_server().await;
+    let proxy = Proxy::in_front_of(server.url()).await;
+    let store = store(proxy.url()).await;
+    (server, proxy, store)
+}
+
+/// Writes `count` messages, in batches that are as long as this.
+async fn fill(store: &RedisStore, key: &MemoryKey, count: usize) {
+    let texts: Vec<_> = (1..=count).map(|n| format!("message {n} of a long history")).collect();
+    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+    for (number, some) in texts.chunks(1_000).enumerate() {
+        append(store, key, write(9, number as u64 + 1), some).await.unwrap();
+    }
+}
+
+/// The requests since the last look.
+fn seen(proxy: &Proxy) -> BTreeMap<String, u64> {
+    let counts = proxy.request_counts();
+    proxy.reset_requests();
+    counts
+}
+
+#[track_caller]
+fn assert_one_script(proxy: &Proxy, operation: &str) {
+    assert_eq!(seen(proxy), BTreeMap::from([("EVALSHA".to_owned(), 1)]), "{operation}");
+}
+
+async fn hold(lock: &RedisLock, key: &MemoryKey, owner: u128) -> LeaseProof {
+    let (name, owner) = (LockKey::new(key.lease_name()).unwrap(), OwnerId::new(owner));
+    match lock.try_acquire(&name, owner, Duration::from_secs(30)).await.unwrap() {
+        Acquired::Granted { token } => LeaseProof { owner, token },
+        held @ Acquired::Held { .. } => panic!("{held:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_operation_is_one_request_and_never_a_script_in_full() {
+    let (_server, proxy, store) = behind_a_proxy().await;
+    let lock = RedisLock::new(store.link().clone());
+    // Whoever comes first to a server brings the scripts along; from then on it knows them.
+    for round in 1..=3_u64 {
+        let k = key(&format!("k{round}"));
+        let look = |operation: &str| {
+            if round > 1 {
+                assert_one_script(&proxy, operation);
+            }
+            proxy.reset_requests();
+        };
+        proxy.reset_requests();
+        append(&store, &k, write(1, round * 10), &["one"]).await.unwrap();
+        look("append");
+        append(&store, &k, write(1, round * 10), &["one"]).await.unwrap();
+        look("an append sent again");
+        append(&store, &k, write(1, round * 10 + 1), &["two", "three", "four"]).await.unwrap();
+        look("append of a batch");
+        let lease = hold(&lock, &k, 7).await;
+        proxy.reset_requests();
+        store.claim(&k, lease).await.unwrap();
+        look("claim");
+        let mut fenced = batch(write(1, round * 10 + 2), &["five"]);
+        fenced.access = Access::with_lease(lease);
+        store.append(&k, fenced).await.unwrap();
+        look("append under a lease");
+        let stale = LeaseProof { token: FencingToken::new(1), ..lease };
+        store.claim(&k, stale).await.unwrap_err();
+        look("a claim that is refused");
+        let head = store.head(&k).await.unwrap();
+        look("head");
+        store.read(&k, Read::default()).await.unwrap();
+        look("page");
+        store.outline(&k).await.unwrap();
+        look("outline");
+        store.fetch(&k, head.generation, &places([1, 3])).await.unwrap();
+        look("fetch");
+        let access = Access::with_lease(lease);
+        let splice = Splice {
+            summarised: places([1, 2]),
+            evicted: places([3]),
+            summary: Some(message("a summary")),
+            receipt: Some(receipt(round.into())),
+            access,
+            ..Splice::new(head.generation)
+        };
+        store.splice(&k, splice).await.unwrap();
+        look("splice");
+        store.receipts(&k).await.unwrap();
+        look("receipts");
+        let clear = Clear { write: write(2, round), access };
+        store.clear(&k, clear).await.unwrap();
+        look("clear");
+        checked_outline(&store, &k).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_to_a_long_history_is_as_small_as_one_to_a_short_one() {
+    let (_server, proxy, store) = behind_a_proxy().await;
+    let (short, long) = (key("kk"), key("kl"));
+    fill(&store, &short, 10).await;
+    fill(&store, &long, 10_000).await;
+    let mut sizes = Vec::new();
+    for k in [&short, &long] {
+        proxy.reset_requests();
+        append(&store, k, write(1, 1), &["one more"]).await.unwrap();
+        sizes.push(proxy.request_bytes());
+        assert_one_script(&proxy, "append");
+    }
+    // But for the digits of their buckets.
+    assert!(sizes[0].abs_diff(sizes[1]) < 10 && sizes[0] < 800, "{sizes:?} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_sends_what_changed_and_not_the_history() {
+    let (_server, proxy, store) = behind_a_proxy().await;
+    let k = key("k");
+    fill(&store, &k, 10_000).await;
+    let splice = |generation, summarised| Splice {
+        summarised,
+        summary: Some(message("a summary")),
+        receipt: Some(receipt(fastrand::u128(..))),
+        ..Splice::new(generation)
+    };
+    let generation = store.head(&k).await.unwrap().generation;
+    store.splice(&k, splice(generation, places([1]))).await.unwrap();
+    let generation = store.head(&k).await.unwrap().generation;
+    proxy.reset_requests();
+    // Ten places that are no range.
+    let some = places((1..=10).map(|n| n * 900));
+    store.splice(&k, splice(generation, some)).await.unwrap();
+    let bytes = proxy.request_bytes();
+    assert_one_script(&proxy, "splice");
+    assert!(bytes < 2_000, "{bytes} bytes for ten messages");
+
+    let generation = store.head(&k).await.unwrap().generation;
+    proxy.reset_requests();
+    let range = places((1_000..4_000).filter(|n| n % 900 != 0));
+    store.splice(&k, splice(generation, range)).await.unwrap();
+    let bytes = proxy.request_bytes();
+    assert_one_script(&proxy, "splice");
+    assert!(bytes < 2_000, "{bytes} bytes for a few ranges of 3,000 messages");
+    checked_outline(&store, &k).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reading_again_costs_what_came_since() {
+    let (_server, proxy, store) = behind_a_proxy().await;
+    let k = key("k");
+    fill(&store, &k, 2_500).await;
+    checked_outline(&store, &k).await;
+    store.read(&k, Read::default()).await.unwrap();
+    proxy.reset_requests();
+    let all = store.read(&k, Read::default()).await.unwrap();
+    assert_eq!(all.messages.len(), 2_500);
+    // A thousand messages at a time, for a script holds up everybody else.
+    assert_eq!(seen(&proxy), BTreeMap::from([("EVALSHA".to_owned(), 3)]));
+    append(&store, &k, write(1, 1), &["new"]).await.unwrap();
+    proxy.reset_requests();
+    let new = store.read(&k, Read { after: Some(all.cursor), limit: None }).await.unwrap();
+    assert_eq!(new.messages.len(), 1);
+    assert_one_script(&proxy, "the rest of a page");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_listed_by_scan_and_a_look_at_each() {
+    let (_server, proxy, store) = behind_a_proxy().await;
+    for n in 0..20 {
+        append(&store, &key(&format!("k{n:02}")), write(1, 1), &["x"]).await.unwrap();
+    }
+    store.head(&key("k00")).await.unwrap();
+    proxy.reset_requests();
+    let listed = store.keys(None, NonZeroUsize::MAX).await.unwrap();
+    assert_eq!(listed.len(), 20);
+    let counts = seen(&proxy);
+    assert_eq!(counts.keys().collect::<Vec<_>>(), ["EVALSHA", "SCAN"]);
+    assert_eq!(counts["EVALSHA"], 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_link_sends_nothing() {
+    let (_server, proxy, store) = behind_a_proxy().await;
+    append(&store, &key("k"), write(1, 1), &["x"]).await.unwrap();
+    proxy.reset_requests();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!((proxy.requests(), proxy.connections()), (0, 1));
+}
