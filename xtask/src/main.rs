@@ -14,6 +14,7 @@ mod layers;
 mod lint;
 mod package;
 mod run;
+mod servers;
 mod steps;
 mod test;
 mod unused;
@@ -33,11 +34,18 @@ Examples:
   cargo xtask test                      every test and doc example of the workspace
   cargo xtask test -p memory-core       one crate
   cargo xtask test -- a_stale_writer    tests whose name contains this text
+  cargo xtask test --require redis,docker
+                                        fail if tests on servers or containers could not be run
   cargo xtask bench memory-lock         the criterion benches of one crate
   cargo xtask ci                        what CI runs: lint, then test, with timings
 
 Nothing here needs an installed tool. cargo-nextest and cargo-deny are used where they are there;
-what could not be checked without them is printed.";
+what could not be checked without them is printed.
+
+Tests on Redis take the server of MEMORY_TEST_REDIS_URL (under keys of their own), else redis-server
+or valkey-server on the PATH (or MEMORY_TEST_REDIS_SERVER), else install one where they may
+(--no-install forbids it), else the run fails when all other tests have run. Tests on containers run
+where Docker answers, with the image MEMORY_TEST_REDIS_IMAGE, redis:7-local or redis:7-alpine.";
 
 #[derive(Debug, Parser)]
 #[command(

@@ -16,17 +16,28 @@ pub(crate) struct Cmd {
 
 /// `cargo` with these arguments.
 pub(crate) fn cargo<A: Into<String>>(args: impl IntoIterator<Item = A>) -> Cmd {
-    Cmd { program: "cargo".into(), args: Vec::new(), env: Vec::new() }.args(args)
+    command("cargo", args)
 }
 
-/// Whether `cargo <name>` is installed.
-pub(crate) fn has_subcommand(name: &str) -> bool {
-    cargo([name, "--version"])
+/// Any program with these arguments.
+pub(crate) fn command<A: Into<String>>(program: &str, args: impl IntoIterator<Item = A>) -> Cmd {
+    Cmd { program: program.into(), args: Vec::new(), env: Vec::new() }.args(args)
+}
+
+/// Whether a program is there and has nothing to complain about; what it says is not shown.
+pub(crate) fn succeeds(program: &str, args: &[&str]) -> bool {
+    command(program, args.iter().copied())
         .command()
+        .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// Whether `cargo <name>` is installed.
+pub(crate) fn has_subcommand(name: &str) -> bool {
+    succeeds("cargo", &[name, "--version"])
 }
 
 impl Cmd {

@@ -1,4 +1,7 @@
 //! `cargo xtask test`: every test and every doc example of the workspace, all features on.
+//!
+//! What needs a Redis server or Docker runs where there is one (see `servers.rs`); what could not run
+//! is counted and told at the end.
 
 use std::fmt;
 use std::fs;
@@ -7,7 +10,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::run::{Cmd, cargo, has_subcommand};
-use crate::workspace::Workspace;
+use crate::servers::{self, CONTAINER_TESTS, Missing, Plan, Way};
+use crate::workspace::{Package, Target, Workspace};
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
@@ -17,10 +21,23 @@ pub(crate) struct Args {
     /// Build with optimisation
     #[arg(long)]
     release: bool,
+    /// Fail if tests of this kind could not be run: redis, docker, or both
+    #[arg(long, value_name = "WAY", value_delimiter = ',')]
+    require: Vec<Way>,
+    /// Do not install a Redis server if there is none
+    #[arg(long)]
+    no_install: bool,
     /// What follows `--` goes to the test runner, such as a part of a test's name; doc examples are
     /// left out then
     #[arg(last = true, value_name = "ARGS")]
     rest: Vec<String>,
+}
+
+impl Args {
+    /// Everything, of which these ways must not be missing.
+    pub(crate) fn requiring(ways: Vec<Way>) -> Self {
+        Self { require: ways, ..Self::default() }
+    }
 }
 
 /// Where the real conversations lie that some tests read.
@@ -48,40 +65,196 @@ impl fmt::Display for Tally {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut tally = Tally::default();
-    let tests = run_tests(args, &mut tally);
+    let tests = Tests::plan(args)?;
+    let result = tests.run(&mut tally);
     // Doc examples are run although a test failed: one run shows all there is to mend.
-    let docs = if args.rest.is_empty() { run_docs(args, &mut tally) } else { Ok(()) };
-    tell_what_is_missing();
+    let docs = if args.rest.is_empty() { tests.run_docs(&mut tally) } else { Ok(()) };
+    let missing = tests.tell_what_is_missing();
     eprintln!("\n{tally}");
-    tests.and(docs)
+    result.and(docs).and(missing)
 }
 
-/// What could not be tried on this machine.
-pub(crate) fn tell_what_is_missing() {
-    if !Path::new(CONVERSATIONS).is_dir() {
-        eprintln!("not run: tests on real conversations ({CONVERSATIONS} is not there)");
+/// The tests that were chosen, and what of them can run.
+#[derive(Debug)]
+pub(crate) struct Tests<'a> {
+    args: &'a Args,
+    workspace: Workspace,
+    plan: Plan,
+}
+
+impl<'a> Tests<'a> {
+    /// Finds out what can run, which may take an installation.
+    pub(crate) fn plan(args: &'a Args) -> Result<Self> {
+        let workspace = Workspace::load()?;
+        let plan = Plan::make(&workspace, &args.package, !args.no_install);
+        Ok(Self { args, workspace, plan })
+    }
+
+    /// Unit and integration tests, by cargo-nextest where it is there.
+    pub(crate) fn run(&self, tally: &mut Tally) -> Result<()> {
+        let args = self.args;
+        if self.packages().next().is_none() {
+            return Ok(());
+        }
+        if !has_subcommand("nextest") {
+            eprintln!(
+                "cargo-nextest is not installed; `cargo test` runs the same tests, more slowly"
+            );
+            let tests = self.select(cargo(["test", "--no-fail-fast"])).args(self.targets());
+            return count_libtest(&tests.args(["--"]).args(args.rest.iter().cloned()), tally);
+        }
+        let profile = if std::env::var_os("CI").is_some() { "ci" } else { "default" };
+        let tests = self.select(cargo(["nextest", "run", "--profile", profile]));
+        // Nextest keeps it below the workspace root, wherever `CARGO_TARGET_DIR` points.
+        let report = Path::new("target/nextest").join(profile).join("junit.xml");
+        // A report of an earlier run must not be counted.
+        let _ = fs::remove_file(&report);
+        let rest = match self.plan.hidden {
+            Some(hidden) => filtered(&args.rest, &format!("not ({hidden})")),
+            None => args.rest.clone(),
+        };
+        let result = tests.args(rest).run();
+        let counts = fs::read_to_string(&report)
+            .with_context(|| format!("nextest left no report at {}", report.display()))
+            .and_then(|text| count_junit(&text).context("cannot understand nextest's report"));
+        conclude(result, counts, tally)
+    }
+
+    /// The examples in the documentation, which nextest does not run.
+    pub(crate) fn run_docs(&self, tally: &mut Tally) -> Result<()> {
+        if self.packages().any(|package| package.has_target("lib")) {
+            count_libtest(&self.select(cargo(["test", "--no-fail-fast", "--doc"])), tally)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Tells what could not be tried on this machine; an error if it had to be.
+    pub(crate) fn tell_what_is_missing(&self) -> Result<()> {
+        if !Path::new(CONVERSATIONS).is_dir() {
+            eprintln!("not run: tests on real conversations ({CONVERSATIONS} is not there)");
+        }
+        for way in &self.plan.ways {
+            eprintln!("run with {way}");
+        }
+        let mut open = Vec::new();
+        for missing in &self.plan.missing {
+            let count = self.count(missing);
+            if count == Some(0) {
+                continue;
+            }
+            let count = count.map_or("an unknown number of".to_owned(), |count| count.to_string());
+            let kind = match missing.way {
+                Way::Redis => "tests on Redis servers",
+                Way::Docker => "tests on containers",
+            };
+            eprintln!("NOT RUN: {count} {kind}: {}", missing.why);
+            open.push(missing);
+        }
+        servers::judge(&open, &self.args.require)
+    }
+
+    /// How many of the chosen tests these are.
+    fn count(&self, missing: &Missing) -> Option<u64> {
+        let rest = &self.args.rest;
+        match (missing.way, self.plan.hidden) {
+            (Way::Docker, _) => self.workspace.find(CONTAINER_TESTS).map(servers::count_in_sources),
+            (Way::Redis, Some(hidden)) if has_subcommand("nextest") => {
+                let list = self.select(cargo(["nextest", "list", "--message-format", "json"]));
+                let list = list.args(filtered(rest, hidden)).read().ok()?;
+                count_list(&list)
+            }
+            (Way::Redis, _) => {
+                let hidden = self.test_targets(|package, name| self.plan.hides(package, name));
+                let list = self.select(cargo(["test", "--quiet"])).args(hidden);
+                let list = list.args(["--"]).args(rest.iter().cloned()).args(["--list"]).read();
+                Some(list.ok()?.lines().filter(|line| line.ends_with(": test")).count() as u64)
+            }
+        }
+    }
+
+    /// The chosen packages whose tests can run.
+    fn packages(&self) -> impl Iterator<Item = &Package> {
+        let chosen = &self.args.package;
+        self.workspace.packages.iter().filter(move |package| {
+            (chosen.is_empty() || chosen.contains(&package.name))
+                && (self.plan.containers || package.name != CONTAINER_TESTS)
+        })
+    }
+
+    /// Adds the packages, features and profile.
+    fn select(&self, cmd: Cmd) -> Cmd {
+        let cmd = if !self.args.package.is_empty() {
+            // A name that is no member is cargo's to complain about.
+            let left_out = |name: &&String| !self.plan.containers && *name == CONTAINER_TESTS;
+            let names = self.args.package.iter().filter(|name| !left_out(name));
+            cmd.args(names.flat_map(|name| ["--package", name.as_str()]))
+        } else if self.plan.containers || self.workspace.find(CONTAINER_TESTS).is_none() {
+            cmd.args(["--workspace"])
+        } else {
+            cmd.args(["--workspace", "--exclude", CONTAINER_TESTS])
+        };
+        let cmd = cmd.args(["--all-features"]);
+        if self.args.release { cmd.args(["--release"]) } else { cmd }
+    }
+
+    /// The targets for `cargo test`, which cannot leave some out but by naming all others.
+    fn targets(&self) -> Vec<String> {
+        if self.plan.hidden.is_none() {
+            // It stands for libraries and binaries too.
+            return vec!["--tests".into()];
+        }
+        let mut targets = self.test_targets(|package, target| !self.plan.hides(package, target));
+        for (kind, flag) in [("lib", "--lib"), ("bin", "--bins")] {
+            if self.packages().any(|package| package.has_target(kind)) {
+                targets.push(flag.into());
+            }
+        }
+        targets
+    }
+
+    fn test_targets(&self, choose: impl Fn(&Package, &Target) -> bool) -> Vec<String> {
+        let targets = self.packages().flat_map(|package| {
+            let tests = package.targets.iter().filter(|t| t.kind.iter().any(|kind| kind == "test"));
+            tests.map(move |target| (package, target))
+        });
+        let chosen = targets.filter(|(package, target)| choose(package, target));
+        chosen.flat_map(|(_, target)| ["--test".to_owned(), target.name.clone()]).collect()
     }
 }
 
-/// Unit and integration tests, by cargo-nextest where it is there.
-pub(crate) fn run_tests(args: &Args, tally: &mut Tally) -> Result<()> {
-    if !has_subcommand("nextest") {
-        eprintln!("cargo-nextest is not installed; `cargo test` runs the same tests, more slowly");
-        // `--tests` stands for libraries and binaries too.
-        let tests = with_selection(cargo(["test", "--no-fail-fast", "--tests"]), args);
-        return count_libtest(&tests.args(["--"]).args(args.rest.iter().cloned()), tally);
+/// Nextest's arguments narrowed down by a filter. It joins several filters by "or", so one that is
+/// there already is narrowed down itself.
+fn filtered(rest: &[String], filter: &str) -> Vec<String> {
+    const FLAGS: [&str; 3] = ["-E", "--filterset", "--filter-expr"];
+    let narrow = |old: &str| format!("({old}) & ({filter})");
+    let mut args = Vec::new();
+    let mut has_filter = false;
+    let mut is_value = false;
+    for arg in rest {
+        let assigned = FLAGS.iter().find_map(|flag| {
+            let value = arg.strip_prefix(flag)?.strip_prefix('=')?;
+            Some(format!("{flag}={}", narrow(value)))
+        });
+        has_filter |= is_value || assigned.is_some();
+        args.push(if is_value { narrow(arg) } else { assigned.unwrap_or_else(|| arg.clone()) });
+        is_value = !is_value && FLAGS.contains(&arg.as_str());
     }
-    let profile = if std::env::var_os("CI").is_some() { "ci" } else { "default" };
-    let tests = with_selection(cargo(["nextest", "run", "--profile", profile]), args);
-    // Nextest keeps it below the workspace root, wherever `CARGO_TARGET_DIR` points.
-    let report = Path::new("target/nextest").join(profile).join("junit.xml");
-    // A report of an earlier run must not be counted.
-    let _ = fs::remove_file(&report);
-    let result = tests.args(args.rest.iter().cloned()).run();
-    let counts = fs::read_to_string(&report)
-        .with_context(|| format!("nextest left no report at {}", report.display()))
-        .and_then(|text| count_junit(&text).context("cannot understand nextest's report"));
-    conclude(result, counts, tally)
+    if !has_filter {
+        args.splice(0..0, ["-E".to_owned(), filter.to_owned()]);
+    }
+    args
+}
+
+/// The number of tests in what `nextest list` prints as JSON.
+fn count_list(list: &str) -> Option<u64> {
+    let list: serde_json::Value = serde_json::from_str(list).ok()?;
+    let suites = list.get("rust-suites")?.as_object()?.values();
+    let tests = suites.filter_map(|suite| suite.get("testcases")?.as_object()).flatten();
+    let matches = tests.filter(|(_, test)| {
+        test.pointer("/filter-match/status").and_then(|it| it.as_str()) == Some("matches")
+    });
+    Some(matches.count() as u64)
 }
 
 /// Adds the counts of a run. A run that failed although no test did has not run them all, and one
@@ -91,23 +264,6 @@ fn conclude(run: Result<()>, counts: Result<Tally>, tally: &mut Tally) -> Result
     tally.add(found);
     tally.incomplete |= counts.is_err() || (run.is_err() && found.failed == 0);
     run.and(counts.map(drop))
-}
-
-/// The examples in the documentation, which nextest does not run.
-pub(crate) fn run_docs(args: &Args, tally: &mut Tally) -> Result<()> {
-    let workspace = Workspace::load()?;
-    let lacks_lib = |name: &String| workspace.find(name).is_some_and(|p| !p.has_target("lib"));
-    if !args.package.is_empty() && args.package.iter().all(lacks_lib) {
-        return Ok(());
-    }
-    count_libtest(&with_selection(cargo(["test", "--no-fail-fast", "--doc"]), args), tally)
-}
-
-fn with_selection(cmd: Cmd, args: &Args) -> Cmd {
-    let packages = args.package.iter().flat_map(|name| ["--package", name.as_str()]);
-    let cmd = if args.package.is_empty() { cmd.args(["--workspace"]) } else { cmd.args(packages) };
-    let cmd = cmd.args(["--all-features"]);
-    if args.release { cmd.args(["--release"]) } else { cmd }
 }
 
 fn count_libtest(cmd: &Cmd, tally: &mut Tally) -> Result<()> {
@@ -177,6 +333,31 @@ mod tests {
     <testsuite name="a" tests="7" disabled="0" errors="1" failures="1">"#;
         assert_eq!(count_junit(report), Some(counts(5, 2)));
         assert_eq!(count_junit("<testsuites>"), None);
+    }
+
+    #[test]
+    fn a_listed_test_counts_if_it_was_asked_for() {
+        let list = r#"{"test-count": 3, "rust-suites": {
+            "a": {"testcases": {
+                "x": {"filter-match": {"status": "matches"}},
+                "y": {"filter-match": {"status": "mismatch", "reason": "expression"}}
+            }},
+            "b": {"testcases": {"x": {"filter-match": {"status": "matches"}}}}
+        }}"#;
+        assert_eq!(count_list(list), Some(2));
+        assert_eq!(count_list("{}"), None);
+    }
+
+    #[test]
+    fn a_filter_narrows_down_what_was_asked_for() {
+        let filtered = |rest: &[&str]| {
+            let rest: Vec<_> = rest.iter().map(ToString::to_string).collect();
+            filtered(&rest, "f").join(" ")
+        };
+        assert_eq!(filtered(&[]), "-E f");
+        assert_eq!(filtered(&["name", "--", "--exact"]), "-E f name -- --exact");
+        assert_eq!(filtered(&["-E", "a | b", "name"]), "-E (a | b) & (f) name");
+        assert_eq!(filtered(&["--filterset=a", "-E", "b"]), "--filterset=(a) & (f) -E (b) & (f)");
     }
 
     #[test]

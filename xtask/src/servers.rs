@@ -1,0 +1,343 @@
+//! What tests need beyond this workspace: a Redis server, the program to start servers with, Docker.
+//!
+//! A test's needs are told by where it stands, so that tests need no excuses in their code:
+//!
+//! - a test binary `redis_server_*` starts servers of its own: it needs the program;
+//! - any other test binary `redis_*` needs some server, by `MEMORY_TEST_REDIS_URL` or by the program;
+//! - the tests of the package `memory-redis-container-tests` need Docker, whatever their names.
+//!
+//! What cannot run is left out by these names, counted, and told.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::run::{command, succeeds};
+use crate::workspace::{Package, Target, Workspace};
+
+pub(crate) const CONTAINER_TESTS: &str = "memory-redis-container-tests";
+
+/// The tests that need a server, as nextest selects them. By patterns, for it refuses the exact name
+/// of what is not there.
+const ANY_SERVER: &str = "binary(/^redis_/) - package(/^memory-redis-container-tests$/)";
+const OWN_SERVERS: &str = "binary(/^redis_server_/) - package(/^memory-redis-container-tests$/)";
+
+const HOW_TO_GET_ONE: &str = "install one (apt-get install redis-server; brew install redis), or set \
+     MEMORY_TEST_REDIS_URL to one that tests may write to";
+
+/// What `--require` may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Way {
+    /// Tests on Redis servers
+    Redis,
+    /// Tests on containers
+    Docker,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Need {
+    AnyServer,
+    OwnServers,
+    Docker,
+}
+
+/// What is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Found {
+    url: bool,
+    program: Option<PathBuf>,
+    docker: bool,
+}
+
+/// Tests that cannot run here.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub(crate) way: Way,
+    pub(crate) why: String,
+    /// Whether the run fails for it, whatever was required.
+    is_fatal: bool,
+}
+
+/// What of the tests can run.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Whether container tests run. Else they are not even built.
+    pub(crate) containers: bool,
+    /// The tests to leave out, as nextest selects them.
+    pub(crate) hidden: Option<&'static str>,
+    pub(crate) missing: Vec<Missing>,
+    /// What the tests run with, in words.
+    pub(crate) ways: Vec<String>,
+}
+
+impl Plan {
+    /// Looks for what the tests of these packages need (all packages, if none is named), and installs
+    /// a server if there is none and it may.
+    pub(crate) fn make(workspace: &Workspace, packages: &[String], install: bool) -> Self {
+        let needs = needs(workspace, packages);
+        let has_url = env::var("MEMORY_TEST_REDIS_URL").is_ok_and(|url| !url.is_empty());
+        let mut found = Found { url: has_url, program: program(), docker: false };
+        let needs_server = needs.contains(&Need::AnyServer) || needs.contains(&Need::OwnServers);
+        if needs_server && !found.url && found.program.is_none() {
+            get_server(install);
+            found.program = program();
+        }
+        if needs.contains(&Need::Docker) && succeeds("docker", &["info"]) {
+            found.docker = true;
+            provide_image(found.program.as_deref());
+        }
+        let mut plan = decide(&needs, &found);
+        if needs_server && found.url {
+            plan.ways.push("the Redis server of MEMORY_TEST_REDIS_URL".into());
+        }
+        if let Some(program) = found.program.filter(|_| needs_server) {
+            plan.ways.push(format!("Redis servers of the tests' own, by {}", program.display()));
+        }
+        if plan.containers {
+            plan.ways.push("containers, for Docker answers".into());
+        }
+        for way in &plan.ways {
+            eprintln!("tests run with {way}");
+        }
+        plan
+    }
+
+    /// Whether this test target is left out, for runners that know no filter.
+    pub(crate) fn hides(&self, package: &Package, target: &Target) -> bool {
+        let hidden = match self.hidden {
+            Some(ANY_SERVER) => "redis_",
+            Some(_) => "redis_server_",
+            None => return false,
+        };
+        package.name != CONTAINER_TESTS && target.name.starts_with(hidden)
+    }
+}
+
+/// Whether to fail for what did not run.
+pub(crate) fn judge(missing: &[&Missing], required: &[Way]) -> Result<()> {
+    let wanted = missing.iter().filter(|it| it.is_fatal || required.contains(&it.way));
+    let whys: Vec<_> = wanted.map(|it| it.why.as_str()).collect();
+    if whys.is_empty() { Ok(()) } else { bail!("not all tests could be run: {}", whys.join("; ")) }
+}
+
+fn needs(workspace: &Workspace, packages: &[String]) -> BTreeSet<Need> {
+    let chosen = workspace
+        .packages
+        .iter()
+        .filter(|package| packages.is_empty() || packages.contains(&package.name));
+    chosen
+        .flat_map(|package| package.targets.iter().map(move |target| (package, target)))
+        .filter(|(_, target)| target.kind.iter().any(|kind| kind == "test"))
+        .filter_map(|(package, target)| match target.name.as_str() {
+            _ if package.name == CONTAINER_TESTS => Some(Need::Docker),
+            name if name.starts_with("redis_server_") => Some(Need::OwnServers),
+            name if name.starts_with("redis_") => Some(Need::AnyServer),
+            _ => None,
+        })
+        .collect()
+}
+
+fn decide(needs: &BTreeSet<Need>, found: &Found) -> Plan {
+    let mut plan = Plan { containers: needs.contains(&Need::Docker), ..Plan::default() };
+    let own = needs.contains(&Need::OwnServers);
+    let any = own || needs.contains(&Need::AnyServer);
+    if any && !found.url && found.program.is_none() {
+        plan.hidden = Some(ANY_SERVER);
+        let why = format!("there is no Redis server: {HOW_TO_GET_ONE}");
+        plan.missing.push(Missing { way: Way::Redis, why, is_fatal: true });
+    } else if own && found.program.is_none() {
+        plan.hidden = Some(OWN_SERVERS);
+        let why = "they start servers of their own, and redis-server is not on the PATH".to_owned();
+        plan.missing.push(Missing { way: Way::Redis, why, is_fatal: false });
+    }
+    if plan.containers && !found.docker {
+        plan.containers = false;
+        let why = "Docker does not answer (`docker info`)".to_owned();
+        plan.missing.push(Missing { way: Way::Docker, why, is_fatal: false });
+    }
+    plan
+}
+
+/// How many tests a package has, without building it.
+pub(crate) fn count_in_sources(package: &Package) -> u64 {
+    let files = fs::read_dir(package.dir().join("tests")).into_iter().flatten().flatten();
+    let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+    let is_test = |line: &&str| line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+    texts.map(|text| text.lines().map(str::trim_start).filter(is_test).count() as u64).sum()
+}
+
+/// The program that tests start servers with; the testkit looks for it in the same way.
+fn program() -> Option<PathBuf> {
+    if let Some(named) = env::var_os("MEMORY_TEST_REDIS_SERVER").filter(|it| !it.is_empty()) {
+        return Some(named.into());
+    }
+    on_path("redis-server").or_else(|| on_path("valkey-server"))
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|dir| dir.join(name)).find(|it| it.is_file())
+}
+
+/// How this system gets a server.
+#[derive(Debug, PartialEq, Eq)]
+enum Installation {
+    Run(&'static [&'static str]),
+    Tell(&'static str),
+}
+
+fn installation(may: bool, is_root: bool, has: impl Fn(&str) -> bool) -> Option<Installation> {
+    use Installation::{Run, Tell};
+    if has("apt-get") {
+        let run =
+            Run(&["apt-get update", "apt-get install --yes --no-install-recommends redis-server"]);
+        Some(if may && is_root { run } else { Tell("sudo apt-get install redis-server") })
+    } else if has("brew") {
+        Some(if may { Run(&["brew install redis"]) } else { Tell("brew install redis") })
+    } else {
+        None
+    }
+}
+
+fn get_server(may_install: bool) {
+    let is_root = command("id", ["-u"]).read().is_ok_and(|id| id.trim() == "0");
+    match installation(may_install, is_root, |name| on_path(name).is_some()) {
+        Some(Installation::Run(commands)) => {
+            eprintln!(
+                "there is no Redis server for the tests: installing one (--no-install forbids it)"
+            );
+            for line in commands {
+                let mut words = line.split(' ');
+                let installed = command(words.next().unwrap_or_default(), words).run();
+                if let Err(error) = installed {
+                    eprintln!("{error:#}");
+                    return;
+                }
+            }
+        }
+        Some(Installation::Tell(line)) => {
+            eprintln!("there is no Redis server for the tests; to get one: {line}");
+        }
+        None => eprintln!("there is no Redis server for the tests; {HOW_TO_GET_ONE}"),
+    }
+}
+
+/// Makes an image of the installed server if Docker has none: there may be no registry to ask.
+fn provide_image(program: Option<&Path>) {
+    let is_redis = program.and_then(Path::file_name).is_some_and(|name| name == "redis-server");
+    let is_named = env::var_os("MEMORY_TEST_REDIS_IMAGE").is_some();
+    let has = |image| succeeds("docker", &["image", "inspect", image]);
+    if is_named || !is_redis || has("redis:7-local") || has("redis:7-alpine") {
+        return;
+    }
+    if let Err(error) = command(".ci/redis-image", [""; 0]).run() {
+        eprintln!("{error:#}; Docker will ask its registry for one");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn workspace() -> Workspace {
+        let package = |name: &str, tests: &[&str]| {
+            let target = |name: &&str| json!({"name": name, "kind": ["test"]});
+            let lib = json!({"name": "redis_lib", "kind": ["lib"]});
+            let targets: Vec<_> = tests.iter().map(target).chain([lib]).collect();
+            json!({
+                "name": name, "manifest_path": "Cargo.toml", "features": {}, "targets": targets,
+                "publish": null, "dependencies": [],
+            })
+        };
+        let packages = [
+            package("plain", &["model"]),
+            package("lock", &["model", "redis_lock"]),
+            package("store", &["redis_store", "redis_server_faults"]),
+            package(CONTAINER_TESTS, &["redis_container"]),
+        ];
+        serde_json::from_value(json!({ "packages": packages })).expect("it is well formed")
+    }
+
+    fn needs_of(packages: &[&str]) -> Vec<Need> {
+        let packages: Vec<_> = packages.iter().map(ToString::to_string).collect();
+        needs(&workspace(), &packages).into_iter().collect()
+    }
+
+    fn found(url: bool, program: bool, docker: bool) -> Found {
+        Found { url, program: program.then(|| "redis-server".into()), docker }
+    }
+
+    #[test]
+    fn needs_are_told_by_the_names_of_the_chosen_tests() {
+        assert_eq!(needs_of(&[]), [Need::AnyServer, Need::OwnServers, Need::Docker]);
+        assert_eq!(needs_of(&["plain"]), []);
+        assert_eq!(needs_of(&["plain", "lock"]), [Need::AnyServer]);
+        assert_eq!(needs_of(&[CONTAINER_TESTS]), [Need::Docker]);
+    }
+
+    #[test]
+    fn what_cannot_run_is_left_out_and_nothing_else() {
+        let all = needs(&workspace(), &[]);
+        let plan = |found: &Found| {
+            let plan = decide(&all, found);
+            let missing: Vec<_> = plan.missing.iter().map(|it| (it.way, it.is_fatal)).collect();
+            (plan.hidden, plan.containers, missing)
+        };
+        assert_eq!(plan(&found(false, true, true)), (None, true, vec![]));
+        assert_eq!(
+            plan(&found(true, false, true)),
+            (Some(OWN_SERVERS), true, vec![(Way::Redis, false)])
+        );
+        assert_eq!(
+            plan(&found(false, false, false)),
+            (Some(ANY_SERVER), false, vec![(Way::Redis, true), (Way::Docker, false)])
+        );
+        // A plain crate needs nothing.
+        assert_eq!(decide(&BTreeSet::new(), &found(false, false, false)), Plan::default());
+    }
+
+    #[test]
+    fn a_runner_without_filters_leaves_out_the_same() {
+        let workspace = workspace();
+        let hidden = |hidden| {
+            let plan = Plan { hidden, ..Plan::default() };
+            let targets = workspace.packages.iter().flat_map(|package| {
+                package.targets.iter().filter(|t| t.kind != ["lib"]).map(move |t| (package, t))
+            });
+            let names = targets.filter(|(package, target)| plan.hides(package, target));
+            names.map(|(_, target)| target.name.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(hidden(Some(ANY_SERVER)), ["redis_lock", "redis_store", "redis_server_faults"]);
+        assert_eq!(hidden(Some(OWN_SERVERS)), ["redis_server_faults"]);
+        assert!(hidden(None).is_empty());
+    }
+
+    #[test]
+    fn a_run_fails_for_what_was_required_or_could_not_be_had_at_all() {
+        let all = needs(&workspace(), &[]);
+        let verdict = |found: &Found, required: &[Way]| {
+            let plan = decide(&all, found);
+            judge(&plan.missing.iter().collect::<Vec<_>>(), required).is_ok()
+        };
+        assert!(!verdict(&found(false, false, true), &[]));
+        assert!(verdict(&found(true, false, false), &[]));
+        assert!(!verdict(&found(true, false, true), &[Way::Redis]));
+        assert!(verdict(&found(false, true, false), &[Way::Redis]));
+        assert!(!verdict(&found(false, true, false), &[Way::Redis, Way::Docker]));
+    }
+
+    #[test]
+    fn a_server_is_installed_only_where_that_is_allowed_and_possible() {
+        let with = |may, is_root, manager| installation(may, is_root, |name| name == manager);
+        assert!(matches!(with(true, true, "apt-get"), Some(Installation::Run(_))));
+        assert!(matches!(with(true, false, "apt-get"), Some(Installation::Tell(_))));
+        assert!(matches!(with(false, true, "apt-get"), Some(Installation::Tell(_))));
+        assert!(matches!(with(true, false, "brew"), Some(Installation::Run(_))));
+        assert_eq!(with(true, true, "none"), None);
+    }
+}
