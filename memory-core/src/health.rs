@@ -58,6 +58,24 @@ pub struct MemoryHealth {
     pub expires_at: Option<Timestamp>,
     /// How long the store took to answer for this report, in microseconds.
     pub store_latency_us: u64,
+    /// Messages that cannot be decoded; they stay out of plans and windows until they are evicted or
+    /// the memory is cleared.
+    pub unreadable: u64,
+    /// The server behind the store, where there is one.
+    pub server: Option<ServerHealth>,
+}
+
+/// What a server says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerHealth {
+    /// Which software, and its version.
+    pub software: String,
+    /// `master`, `replica`, or that of a Cluster and how many masters it has.
+    pub role: String,
+    /// How many replicas are connected; of a Cluster, to all its masters.
+    pub replicas: u32,
+    /// What outlives a restart of the server: `append-only file`, or `snapshots at most`.
+    pub persistence: String,
 }
 
 /// What became of everything that was ever appended (promise P1).

@@ -32,7 +32,7 @@ pub use context::{ContextError, ContextPlan, LeftOut, plan_context, trim_message
 pub use counters::{Counters, Tally};
 pub use eviction::{EvictionGoal, EvictionPlan, plan_eviction, plan_fifo_eviction};
 pub use flush_settings::{FlushSettings, SettingsError};
-pub use health::{LeaseHealth, Lifetime, MemoryHealth, Verdict};
+pub use health::{LeaseHealth, Lifetime, MemoryHealth, ServerHealth, Verdict};
 pub use key::{FLUSH_LEASE_SUFFIX, KeyError, MAX_KEY_BYTES, MemoryKey};
 pub use lease::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
 pub use message::{Content, Message, MessageError, Role, ToolCall, ToolLink};

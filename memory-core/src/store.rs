@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{Applied, StoreError, StoreErrorKind};
 pub use self::in_memory::InMemoryStore;
 use crate::counters::Counters;
+use crate::health::ServerHealth;
 use crate::key::MemoryKey;
 use crate::lease::{FencingToken, LeaseDomain, LeaseProof};
 use crate::receipt::FlushReceipt;
@@ -182,6 +183,15 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
         after: Option<&MemoryKey>,
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError>;
+
+    /// What the server behind this store says about itself; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn server(&self) -> Result<Option<ServerHealth>, StoreError>;
 
     /// Where this store looks up leases within its own atomic step, if it does.
     fn lease_domain(&self) -> Option<&LeaseDomain>;

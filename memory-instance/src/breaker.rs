@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use memory_core::{
     Append, Appended, CircuitBreakerSettings, Clear, Counters, Durability, FlushReceipt,
     Generation, Head, LeaseDomain, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read,
-    Sequence, Splice, StoreError, StoreErrorKind, StoredMessage,
+    Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
 };
 use reliakit_circuit::State;
 use tokio::time::{Instant, timeout};
@@ -257,6 +257,11 @@ impl MemoryStore for CircuitBreaker {
     ) -> Result<Vec<MemoryKey>, StoreError> {
         let call = Call { operation: "list the keys", key: None, writes: false };
         self.guard(call, self.store.keys(after, limit)).await
+    }
+
+    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
+        let call = Call { operation: "ask the server of", key: None, writes: false };
+        self.guard(call, self.store.server()).await
     }
 
     fn lease_domain(&self) -> Option<&LeaseDomain> {

@@ -107,11 +107,14 @@ impl ManagerBuilder {
         self
     }
 
-    /// Opens the store and the lease backend that a URL names: `memory://`, or `sqlite://` and a
-    /// path, such as `sqlite://memory.db` or `sqlite:///var/lib/app/memory.db?synchronous=normal`.
+    /// Opens the store and the lease backend that a URL names: `memory://`; `sqlite://` and a path,
+    /// such as `sqlite://memory.db` or `sqlite:///var/lib/app/memory.db?synchronous=normal`; or, with
+    /// the feature `redis`, `redis://host`, `rediss://`, `redis+cluster://a,b,c`,
+    /// `redis+sentinel://a,b,c/?master=name` or `redis+unix:///path`, with settings such as
+    /// `?prefix=agents&replicas=1`.
     ///
     /// # Errors
-    /// [`MemoryError::Url`]; [`MemoryError::Store`] for a file that cannot be used; and as
+    /// [`MemoryError::Url`]; [`MemoryError::Store`] for a file or a server that cannot be used; and as
     /// [`build`](Self::build).
     ///
     /// # Cancel safety

@@ -43,6 +43,7 @@ impl Inner {
         let outline = self.outline().await?;
         let latency = started.elapsed();
         let last_flush = self.store().receipts(&self.key).await?.into_iter().next();
+        let server = self.store().server().await?;
         let locks = &self.backend.locks;
         let inspected = locks.inspect(&self.lease).await;
         let lock_error = inspected.as_ref().err().map(ToString::to_string);
@@ -90,6 +91,8 @@ impl Inner {
             fence: outline.head.fence,
             expires_at: outline.head.expires_at,
             store_latency_us: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
+            unreadable: outline.unreadable.len() as u64,
+            server,
         })
     }
 
@@ -147,6 +150,13 @@ impl Inner {
             } else {
                 Verdict::Degraded { why }
             };
+        }
+        if !outline.unreadable.is_empty() {
+            let why = format!(
+                "{} messages cannot be decoded and are left out; restore them, or clear the memory",
+                outline.unreadable.len(),
+            );
+            return Verdict::Degraded { why };
         }
         if census.orphans > 0 {
             let why = format!(

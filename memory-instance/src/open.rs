@@ -16,7 +16,7 @@ pub(crate) fn default_clock(url: &str) -> Clock {
 
 /// Opens the store and the leases that a URL names.
 #[cfg_attr(
-    not(feature = "sqlite"),
+    not(any(feature = "redis", feature = "sqlite")),
     expect(clippy::unused_async, reason = "only a store that is elsewhere has to be waited for")
 )]
 pub(crate) async fn open(
@@ -28,7 +28,7 @@ pub(crate) async fn open(
     };
     let Some((scheme, rest)) = url.split_once("://") else {
         return refuse(
-            "has no scheme; write memory:// or sqlite://PATH, such as sqlite://memory.db",
+            "has no scheme; write memory://, sqlite://PATH or redis://HOST, such as sqlite://memory.db",
         );
     };
     match scheme {
@@ -43,10 +43,11 @@ pub(crate) async fn open(
         "sqlite" => sqlite::open(url, rest, clock).await,
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => refuse("needs the feature `sqlite`; enable it"),
-        "redis" | "rediss" | "redis+cluster" | "redis+sentinel" => {
-            refuse("is a Redis store, which this version does not have; use sqlite://PATH")
-        }
-        _ => refuse("has an unknown scheme; write memory:// or sqlite://PATH"),
+        #[cfg(feature = "redis")]
+        scheme if is_redis(scheme) => redis::open(url).await,
+        #[cfg(not(feature = "redis"))]
+        scheme if is_redis(scheme) => refuse("needs the feature `redis`; enable it"),
+        _ => refuse("has an unknown scheme; write memory://, sqlite://PATH or redis://HOST"),
     }
 }
 
@@ -55,14 +56,51 @@ fn now(clock: &Clock) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
 }
 
-/// The URL without what stands between the scheme and an `@`.
+/// Redis and Valkey, with TLS or without, one server, Cluster or Sentinel.
+fn is_redis(scheme: &str) -> bool {
+    let (server, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+    matches!(server, "redis" | "rediss" | "valkey" | "valkeys")
+        && matches!(kind, "" | "unix" | "cluster" | "sentinel")
+}
+
+/// The URL without what stands between the scheme and an `@`, and without a query that holds a
+/// password.
 fn without_password(url: &str) -> String {
+    let url = match url.split_once('?') {
+        Some((front, query)) if query.contains("pass") => front,
+        _ => url,
+    };
     match url.split_once("://") {
         Some((scheme, rest)) => match rest.rsplit_once('@') {
             Some((_, host)) => format!("{scheme}://***@{host}"),
             None => url.to_owned(),
         },
         None => url.to_owned(),
+    }
+}
+
+#[cfg(feature = "redis")]
+mod redis {
+    use std::sync::Arc;
+
+    use memory_core::MemoryStore;
+    use memory_lock::{LockManager, RedisLock};
+    use memory_store_redis::{RedisConfig, RedisStore};
+
+    use super::without_password;
+    use crate::error::MemoryError;
+
+    /// The store and its leases share one link.
+    pub(super) async fn open(
+        url: &str,
+    ) -> Result<(Arc<dyn MemoryStore>, LockManager), MemoryError> {
+        let config = RedisConfig::from_url(url).map_err(|fault| MemoryError::Url {
+            url: without_password(url),
+            problem: fault.detail().to_owned(),
+        })?;
+        let store = RedisStore::open(config).await?;
+        let locks = LockManager::new(Arc::new(RedisLock::new(store.link().clone())));
+        Ok((Arc::new(store), locks))
     }
 }
 

@@ -3,13 +3,14 @@ use std::num::NonZeroUsize;
 use async_trait::async_trait;
 use memory_core::{
     Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, Sequence, Splice, StoreError,
-    StoredMessage,
+    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, Sequence, ServerHealth, Splice,
+    StoreError, StoredMessage,
 };
-use memory_lock::redis::{Acknowledge, RedisLink};
+use memory_lock::redis::{Acknowledge, RedisConfig, RedisLink};
 use redis::Cmd;
 
 use crate::config::{RedisStoreConfig, TokenChecks};
+use crate::error::store_error;
 
 /// Memories in Redis or Valkey, shared by all machines that reach the server.
 ///
@@ -21,6 +22,18 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
+    /// Connects, and looks whether the server can do what is asked of it.
+    ///
+    /// # Errors
+    /// As [`RedisLink::open`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes what was opened.
+    pub async fn open(config: RedisConfig) -> Result<Self, StoreError> {
+        let link = RedisLink::open(config).await;
+        link.map(Self::new).map_err(|fault| store_error("open", None, fault))
+    }
+
     /// The memories that lie where this link leads.
     #[must_use]
     pub fn new(link: RedisLink) -> Self {
@@ -99,6 +112,17 @@ impl MemoryStore for RedisStore {
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
         self.list_keys(after, limit).await
+    }
+
+    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
+        let status = self.link.status().await;
+        let status = status.map_err(|fault| store_error("ask the server of", None, fault))?;
+        Ok(Some(ServerHealth {
+            software: status.version,
+            role: status.role.to_string(),
+            replicas: status.replicas,
+            persistence: status.persistence,
+        }))
     }
 
     fn lease_domain(&self) -> Option<&LeaseDomain> {

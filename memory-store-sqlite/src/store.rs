@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use memory_core::{
     Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, Sequence, Splice, StoreError,
-    StoreErrorKind, StoredMessage,
+    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, Sequence, ServerHealth, Splice,
+    StoreError, StoreErrorKind, StoredMessage,
 };
 use memory_lock::sqlite::sqlite_domain;
 use tokio::runtime::Handle;
@@ -216,6 +216,10 @@ impl MemoryStore for SqliteStore {
     ) -> Result<Vec<MemoryKey>, StoreError> {
         let after = after.cloned();
         self.readers.run("list keys", move |view| reads::keys(view, after.as_ref(), limit)).await
+    }
+
+    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
+        Ok(None)
     }
 
     fn lease_domain(&self) -> Option<&LeaseDomain> {

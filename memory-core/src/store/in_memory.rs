@@ -16,6 +16,7 @@ use super::{
     MemoryStore, Outline, Page, Read, Splice, StoreError, StoreErrorKind,
 };
 use crate::counters::Counters;
+use crate::health::ServerHealth;
 use crate::key::MemoryKey;
 use crate::lease::{FencingToken, LeaseDomain, LeaseProof};
 use crate::receipt::{FlushReceipt, KEPT_RECEIPTS};
@@ -332,6 +333,10 @@ impl MemoryStore for InMemoryStore {
             .range::<MemoryKey, _>((from, Bound::Unbounded))
             .filter(|(_, memory)| memory.is_alive(now) && !memory.messages.is_empty());
         Ok(live.take(limit.get()).map(|(key, _)| key.clone()).collect())
+    }
+
+    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
+        Ok(None)
     }
 
     fn lease_domain(&self) -> Option<&LeaseDomain> {

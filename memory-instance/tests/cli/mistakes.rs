@@ -118,17 +118,17 @@ const MISTAKES: &[(&str, i32, &str)] = &[
     (
         "keys|--store|memory.db",
         1,
-        "store URL `memory.db`: has no scheme; write memory:// or sqlite://PATH, such as sqlite://memory.db",
+        "store URL `memory.db`: has no scheme; write memory://, sqlite://PATH or redis://HOST, such as sqlite://memory.db",
     ),
     (
         "keys|--store|mysql://host/db",
         1,
-        "store URL `mysql://host/db`: has an unknown scheme; write memory:// or sqlite://PATH",
+        "store URL `mysql://host/db`: has an unknown scheme; write memory://, sqlite://PATH or redis://HOST",
     ),
     (
-        "keys|--store|redis://me:secret@host",
+        "keys|--store|redis://me:secret@127.0.0.1:1",
         1,
-        "store URL `redis://***@host`: is a Redis store, which this version does not have; use sqlite://PATH",
+        "open: the store did not answer: 127.0.0.1:1 cannot be connected to; check the address and that it runs (Connection refused (os error 111))",
     ),
     (
         "keys|--store|sqlite://",

@@ -5,7 +5,7 @@ use memory_core::{
 };
 use memory_instance::MemoryError;
 
-use crate::support::{On, assert_distinct, checked, on_every_backend, texts, with};
+use crate::support::{On, assert_distinct, checked, texts, with};
 
 on_every_backend![
     messages_come_back_in_program_order,

@@ -18,7 +18,7 @@ async fn urls_that_name_no_store_say_what_to_write() {
     for (url, error) in [
         (
             "memory.db",
-            "store URL `memory.db`: has no scheme; write memory:// or sqlite://PATH, such as sqlite://memory.db",
+            "store URL `memory.db`: has no scheme; write memory://, sqlite://PATH or redis://HOST, such as sqlite://memory.db",
         ),
         ("memory://x", "store URL `memory://x`: takes nothing after memory://; remove the rest"),
         (
@@ -30,16 +30,16 @@ async fn urls_that_name_no_store_say_what_to_write() {
             "store URL `sqlite://x.db?mode=ro`: has the unknown setting `mode=ro`; there are synchronous=full and synchronous=normal",
         ),
         (
-            "redis://user:secret@host/0",
-            "store URL `redis://***@host/0`: is a Redis store, which this version does not have; use sqlite://PATH",
+            "redis://user:secret@host,other/0",
+            "store URL `redis://***@host,other/0`: the URL names several hosts; for these write redis+cluster:// or redis+sentinel://",
         ),
         (
             "postgres://h",
-            "store URL `postgres://h`: has an unknown scheme; write memory:// or sqlite://PATH",
+            "store URL `postgres://h`: has an unknown scheme; write memory://, sqlite://PATH or redis://HOST",
         ),
         (
             "",
-            "store URL ``: has no scheme; write memory:// or sqlite://PATH, such as sqlite://memory.db",
+            "store URL ``: has no scheme; write memory://, sqlite://PATH or redis://HOST, such as sqlite://memory.db",
         ),
     ] {
         assert_eq!(open(url).await.unwrap_err(), error, "{url}");

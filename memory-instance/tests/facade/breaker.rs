@@ -11,8 +11,8 @@ use memory_core::conformance::{ManualClock, StoreFixture, run_all};
 use memory_core::{
     Append, Appended, Applied, CircuitBreakerSettings, Clear, Counters, Durability, FencingToken,
     FlushReceipt, Generation, Head, InMemoryStore, LeaseDomain, LeaseProof, MemoryKey,
-    MemoryResource, MemoryStore, Message, Outline, OwnerId, Page, Read, Sequence, Splice,
-    StoreError, StoreErrorKind, StoredMessage,
+    MemoryResource, MemoryStore, Message, Outline, OwnerId, Page, Read, Sequence, ServerHealth,
+    Splice, StoreError, StoreErrorKind, StoredMessage,
 };
 use memory_instance::{CircuitBreaker, FlushMode, MemoryInstance, MemoryManager};
 use memory_lock::{Clock, InProcessLock, LockManager};
@@ -133,6 +133,10 @@ impl MemoryStore for Moody {
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
         self.call(self.store.keys(after, limit)).await
+    }
+
+    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
+        self.call(self.store.server()).await
     }
 
     fn lease_domain(&self) -> Option<&LeaseDomain> {

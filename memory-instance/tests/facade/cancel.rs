@@ -9,13 +9,14 @@ use memory_core::Message;
 use memory_flush::from_fn;
 use memory_instance::{FlushMode, MemoryInstance, Session};
 
-use crate::support::{On, World, assert_distinct, checked, hybrid, on_every_backend, texts, with};
+use crate::support::{On, World, assert_distinct, checked, hybrid, texts, with};
 
 on_every_backend![
     appends_dropped_anywhere_leave_all_or_nothing,
     flushes_dropped_anywhere_leave_all_or_nothing,
     turns_dropped_anywhere_free_the_lease,
     clears_dropped_anywhere_leave_all_or_nothing,
+    ; paused_clock:
     appends_dropped_while_they_wait_for_a_turn_leave_all_or_nothing,
 ];
 

@@ -9,20 +9,21 @@ use memory_instance::{ExclusiveError, MemoryInstance, Session};
 use memory_lock::LostReason;
 use tokio::sync::oneshot;
 
-use crate::support::{On, checked, on_every_backend, texts, with};
+use crate::support::{On, checked, texts, with};
 
 on_every_backend![
     turns_do_not_overlap_and_lose_no_update,
     an_append_waits_in_line_for_a_turn,
-    a_stale_writer_is_fenced_off_and_says_so,
-    a_stale_writer_is_fenced_off_before_the_next_holder_has_written,
     a_turn_that_is_dropped_frees_the_lease_at_once,
     a_turn_that_panics_frees_the_lease_at_once,
-    a_long_turn_keeps_its_lease,
     reads_go_on_during_a_turn,
     a_busy_memory_is_not_slow_for_ever_after_a_turn,
     a_session_ends_with_its_turn,
     a_session_keeps_to_few_writers,
+    ; paused_clock:
+    a_stale_writer_is_fenced_off_and_says_so,
+    a_stale_writer_is_fenced_off_before_the_next_holder_has_written,
+    a_long_turn_keeps_its_lease,
 ];
 
 fn resource() -> MemoryResource {

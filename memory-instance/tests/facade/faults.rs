@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use memory_core::{
     Append, AppendOutcome, Appended, Applied, Clear, Counters, Durability, FlushReceipt,
     Generation, Head, InMemoryStore, LeaseDomain, LeaseProof, MemoryKey, MemoryResource,
-    MemoryStore, Message, Outline, Page, Read, Sequence, Splice, StoreError, StoreErrorKind,
-    StoredMessage,
+    MemoryStore, Message, Outline, Page, Read, Sequence, ServerHealth, Splice, StoreError,
+    StoreErrorKind, StoredMessage,
 };
 use memory_instance::{FlushMode, MemoryError, MemoryInstance, MemoryManager, Session};
 use memory_lock::{Clock, InProcessLock, LockManager};
@@ -116,6 +116,10 @@ impl MemoryStore for Faulty {
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
         self.store.keys(after, limit).await
+    }
+
+    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
+        self.store.server().await
     }
 
     fn lease_domain(&self) -> Option<&LeaseDomain> {

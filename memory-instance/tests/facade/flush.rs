@@ -11,14 +11,10 @@ use memory_flush::{FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summari
 use memory_instance::{FlushMode, MemoryError, MemoryInstance};
 use tokio::time::Instant;
 
-use crate::support::{
-    On, assert_window_fits, bytes, checked, hybrid, on_every_backend, texts, with,
-};
+use crate::support::{On, assert_window_fits, bytes, checked, hybrid, texts, with};
 
 on_every_backend![
-    a_summariser_of_three_lease_lifetimes_stops_nobody,
     a_failing_summariser_is_replaced_and_health_says_so,
-    a_hanging_summariser_is_replaced_when_its_time_is_up,
     a_summariser_that_returns_nothing_or_too_much_is_replaced,
     critical_messages_survive_any_pressure,
     over_budget_by_critical_messages_appends_go_on_and_health_says_so,
@@ -31,9 +27,12 @@ on_every_backend![
     two_flushes_at_once_do_the_work_once,
     a_flush_by_hand_of_a_small_memory_has_nothing_to_do,
     what_is_appended_during_a_flush_survives_it,
-    a_flush_that_fails_is_not_tried_again_at_every_append,
     a_turn_that_makes_a_flush_due_does_not_wait_for_it,
     closing_a_call_lets_the_next_flush_begin,
+    ; paused_clock:
+    a_flush_that_fails_is_not_tried_again_at_every_append,
+    a_hanging_summariser_is_replaced_when_its_time_is_up,
+    a_summariser_of_three_lease_lifetimes_stops_nobody,
     what_comes_during_a_flush_is_flushed_after_it,
 ];
 

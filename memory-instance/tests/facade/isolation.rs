@@ -6,7 +6,7 @@ use memory_core::{MemoryResource, Message};
 use memory_instance::{KeyContext, MemoryError, MemoryManager};
 use memory_lock::Clock;
 
-use crate::support::{On, on_every_backend, texts, with};
+use crate::support::{On, texts, with};
 
 on_every_backend![
     keys_projects_and_resources_are_apart,

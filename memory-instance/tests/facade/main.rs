@@ -2,6 +2,33 @@
 //!
 //! The modules are marked as tests so that clippy takes them for what they are.
 
+/// Runs a test on every backend, with tokio's clock paused: nothing waits in real time, and what
+/// waits for time shows. Those that let the clock jump are named behind `paused_clock`.
+macro_rules! on_every_backend {
+    ($($name:ident),* $(,)? $(; paused_clock: $($late:ident),* $(,)?)?) => {
+        mod on_memory {
+            $(#[tokio::test(start_paused = true)]
+            async fn $name() {
+                super::$name(crate::support::On::Memory).await;
+            })*
+            $($(#[tokio::test(start_paused = true)]
+            async fn $late() {
+                super::$late(crate::support::On::Memory).await;
+            })*)?
+        }
+        mod on_sqlite {
+            $(#[tokio::test(start_paused = true)]
+            async fn $name() {
+                super::$name(crate::support::On::Sqlite).await;
+            })*
+            $($(#[tokio::test(start_paused = true)]
+            async fn $late() {
+                super::$late(crate::support::On::Sqlite).await;
+            })*)?
+        }
+    };
+}
+
 #[cfg(test)]
 mod append;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use memory_core::{MemoryResource, Message, ToolCall};
 use memory_instance::FlushMode;
 
-use crate::support::{On, assert_window_fits, hybrid, on_every_backend, with};
+use crate::support::{On, assert_window_fits, hybrid, with};
 
 on_every_backend![
     a_reader_pays_for_what_is_new_only,

@@ -11,10 +11,12 @@ use memory_instance::{ManagerBuilder, MemoryInstance, MemoryManager};
 use memory_lock::Clock;
 use tempfile::TempDir;
 
-/// A manager, and the folder that its file lives in.
+/// A manager, and what it lives in.
 pub(crate) struct World {
     pub(crate) manager: MemoryManager,
     pub(crate) folder: Option<TempDir>,
+    #[cfg(feature = "redis")]
+    _server: Option<memory_redis_testkit::AnyServer>,
 }
 
 /// The backends that every test runs on.
@@ -22,19 +24,27 @@ pub(crate) struct World {
 pub(crate) enum On {
     Memory,
     Sqlite,
+    #[cfg(feature = "redis")]
+    Redis,
 }
 
 impl On {
     pub(crate) async fn world(self, builder: ManagerBuilder) -> World {
-        match self {
-            Self::Memory => {
-                World { manager: builder.open("memory://").await.unwrap(), folder: None }
-            }
-            Self::Sqlite => {
-                let folder = tempfile::tempdir().unwrap();
-                let manager = builder.open(&url(&folder)).await.unwrap();
-                World { manager, folder: Some(folder) }
-            }
+        #[cfg(feature = "redis")]
+        if self == Self::Redis {
+            let server = memory_redis_testkit::any_server().await;
+            let prefix = memory_redis_testkit::unique_prefix();
+            let url = format!("{}?prefix={prefix}", server.url());
+            let manager = builder.open(&url).await.unwrap();
+            return World { manager, folder: None, _server: Some(server) };
+        }
+        let folder = (self == Self::Sqlite).then(|| tempfile::tempdir().unwrap());
+        let url = folder.as_ref().map_or_else(|| "memory://".to_owned(), url);
+        World {
+            manager: builder.open(&url).await.unwrap(),
+            folder,
+            #[cfg(feature = "redis")]
+            _server: None,
         }
     }
 }
@@ -107,23 +117,3 @@ impl TokenCounter for Bytes {
 pub(crate) fn bytes() -> Arc<dyn TokenCounter> {
     Arc::new(Bytes)
 }
-
-/// Runs a test on every backend, with tokio's clock paused: nothing waits in real time, and what
-/// waits for time shows.
-macro_rules! on_every_backend {
-    ($($(#[$meta:meta])* $name:ident),* $(,)?) => {
-        mod on_memory {
-            $($(#[$meta])* #[tokio::test(start_paused = true)]
-            async fn $name() {
-                super::$name(crate::support::On::Memory).await;
-            })*
-        }
-        mod on_sqlite {
-            $($(#[$meta])* #[tokio::test(start_paused = true)]
-            async fn $name() {
-                super::$name(crate::support::On::Sqlite).await;
-            })*
-        }
-    };
-}
-pub(crate) use on_every_backend;

@@ -1,6 +1,7 @@
 //! What the server is, and whether it can do what is asked of it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
@@ -41,6 +42,16 @@ pub enum Role {
         /// How many.
         masters: u32,
     },
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Master => f.write_str("master"),
+            Self::Replica => f.write_str("replica"),
+            Self::Cluster { masters } => write!(f, "cluster of {masters} masters"),
+        }
+    }
 }
 
 /// How a write is confirmed after it was carried out.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comfy_table::Table;
-use memory_core::{MemoryHealth, MemoryKey, Tally, Verdict};
+use memory_core::{MemoryHealth, MemoryKey, ServerHealth, Tally, Verdict};
 
 use crate::args::Memories;
 use crate::failure::note;
@@ -146,6 +146,13 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
     row("newest fence", if fence == 0 { "none".to_owned() } else { fence.to_string() });
     row("expires", health.expires_at.map_or_else(|| "never".to_owned(), |at| at.to_string()));
     row("store answered in", format!("{:?}", Duration::from_micros(health.store_latency_us)));
+    if let Some(server) = &health.server {
+        let ServerHealth { software, role, replicas, persistence } = server;
+        row("server", format!("{software}, {role}, {replicas} replicas, {persistence}"));
+    }
+    if health.unreadable > 0 {
+        row("unreadable messages", number(health.unreadable));
+    }
     rows
 }
 

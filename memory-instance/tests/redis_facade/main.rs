@@ -1,0 +1,41 @@
+//! The same tests of the facade on a real Redis server, in real time.
+
+#![cfg(feature = "redis")]
+#![allow(dead_code, reason = "what other backends need is not needed here")]
+
+/// Runs a test on Redis. The clock is not paused, for it would run ahead while the server answers; so
+/// those that let it jump are left out, and `leases` has what they show with short leases.
+macro_rules! on_every_backend {
+    ($($name:ident),* $(,)? $(; paused_clock: $($late:ident),* $(,)?)?) => {
+        mod on_redis {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::support::On::Redis).await;
+            })*
+        }
+    };
+}
+
+#[cfg(test)]
+#[path = "../facade/append.rs"]
+mod append;
+#[cfg(test)]
+#[path = "../facade/cancel.rs"]
+mod cancel;
+#[cfg(test)]
+#[path = "../facade/exclusive.rs"]
+mod exclusive;
+#[cfg(test)]
+#[path = "../facade/flush.rs"]
+mod flush;
+#[cfg(test)]
+#[path = "../facade/isolation.rs"]
+mod isolation;
+#[cfg(test)]
+mod leases;
+#[cfg(test)]
+#[path = "../facade/read.rs"]
+mod read;
+#[cfg(test)]
+#[path = "../facade/support.rs"]
+mod support;
