@@ -59,7 +59,7 @@ impl RedisFault {
     }
 
     /// A setting that cannot be used.
-    pub(super) fn config(problem: impl Into<String>) -> Self {
+    pub(crate) fn config(problem: impl Into<String>) -> Self {
         Self::new(RedisFailure::Config, Applied::NotApplied, problem)
     }
 
@@ -81,14 +81,27 @@ impl RedisFault {
     pub(super) fn connecting(place: &str, error: RedisError) -> Self {
         let mut fault = Self::from(error);
         fault.applied = Applied::NotApplied;
-        if matches!(
-            fault.failure,
-            RedisFailure::Broken | RedisFailure::Other | RedisFailure::NoAnswer(_)
-        ) {
-            fault.failure = RedisFailure::Unreachable;
-            fault.detail =
-                format!("{place} cannot be connected to; check the address and that it runs");
+        let words = fault.source.as_ref().and_then(RedisError::detail).unwrap_or_default();
+        if words.contains("cluster support disabled") {
+            return Self::config("the server is no Cluster; write redis://");
         }
+        let kind = fault.source.as_ref().map(RedisError::kind);
+        let (failure, problem) = match (&fault.failure, kind) {
+            (RedisFailure::Broken, Some(ErrorKind::Parse)) => {
+                (RedisFailure::Unreachable, "does not answer like Redis; check the address")
+            }
+            (RedisFailure::Broken | RedisFailure::NoAnswer(_), _) => (
+                RedisFailure::Unreachable,
+                "cannot be connected to; check the address, that it runs, and whether it expects TLS",
+            ),
+            (RedisFailure::Other, _) => (
+                RedisFailure::Refused,
+                "refuses the connection; see the source of this error, and check the URL",
+            ),
+            _ => return fault,
+        };
+        fault.failure = failure;
+        fault.detail = format!("{place} {problem}");
         fault
     }
 
@@ -148,7 +161,7 @@ impl RedisFault {
         self.source.as_ref()
     }
 
-    pub(super) fn into_lock_error(self, operation: LockOperation) -> LockError {
+    pub(crate) fn into_lock_error(self, operation: LockOperation) -> LockError {
         let kind = match self.failure {
             RedisFailure::Unreachable
             | RedisFailure::Broken

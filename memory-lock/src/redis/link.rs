@@ -186,8 +186,9 @@ impl RedisLink {
     /// # Cancel safety
     /// As [`send`](Self::send).
     pub async fn send_to_masters(&self, cmd: &Cmd) -> Result<Vec<Value>, RedisFault> {
-        let (mut connection, _) = self.inner.connection(&self.inner.requests).await?;
-        Ok(server::of_all_masters(&mut connection, cmd).await?)
+        let (mut connection, number) = self.inner.connection(&self.inner.requests).await?;
+        let answers = server::of_all_masters(&mut connection, cmd).await;
+        self.inner.told(number, answers.map_err(RedisFault::from))
     }
 
     /// Every key below the prefix that holds a memory, of all masters, by `SCAN`.
@@ -198,8 +199,9 @@ impl RedisLink {
     /// # Cancel safety
     /// Reads have no effect.
     pub async fn scan_memories(&self) -> Result<Vec<String>, RedisFault> {
-        let (mut connection, _) = self.inner.connection(&self.inner.requests).await?;
-        Ok(server::scan(&mut connection, &self.inner.keys.memories()).await?)
+        let (mut connection, number) = self.inner.connection(&self.inner.requests).await?;
+        let found = server::scan(&mut connection, &self.inner.keys.memories()).await;
+        self.inner.told(number, found.map_err(RedisFault::from))
     }
 
     /// What the server says about itself.
@@ -210,8 +212,9 @@ impl RedisLink {
     /// # Cancel safety
     /// Reads have no effect.
     pub async fn status(&self) -> Result<ServerStatus, RedisFault> {
-        let (mut connection, _) = self.inner.connection(&self.inner.requests).await?;
-        server::status(&mut connection).await
+        let (mut connection, number) = self.inner.connection(&self.inner.requests).await?;
+        let status = server::status(&mut connection).await;
+        self.inner.told(number, status)
     }
 
     pub(super) fn wakes(&self) -> &Arc<Wakes> {
@@ -357,6 +360,25 @@ impl Inner {
             _ => line.answered(),
         }
         fault
+    }
+
+    /// What was told by all masters together. If one of them is gone, a Cluster's connection does not
+    /// look by itself for who has taken over, as it does after a request to a key.
+    fn told<T>(&self, number: u64, answer: Result<T, RedisFault>) -> Result<T, RedisFault> {
+        answer.map_err(|mut fault| {
+            match fault.failure() {
+                RedisFailure::NoAnswer(_) => {
+                    self.requests.drop_if(number, self.is_cluster());
+                    self.requests.timed_out(number);
+                    fault.waited(self.config.response_timeout());
+                }
+                RedisFailure::Broken | RedisFailure::Unreachable | RedisFailure::ReadOnly => {
+                    self.requests.drop_if(number, true);
+                }
+                _ => {}
+            }
+            fault
+        })
     }
 
     fn is_server(&self) -> bool {

@@ -108,7 +108,7 @@ pub(super) async fn examine(
     let infos = match infos(connection).await {
         Ok(infos) => infos,
         Err(error) => {
-            let fault = RedisFault::from(error);
+            let fault = RedisFault::connecting(&config.target.to_string(), error);
             if !matches!(fault.failure(), RedisFailure::Refused) {
                 return Err(fault);
             }
@@ -159,8 +159,12 @@ async fn on_disk(
     }
     let ask = redis::cmd("CONFIG").arg("GET").arg("appendfsync").take();
     let answers = of_all_masters(connection, &ask).await.unwrap_or_default();
-    let always = |value: &Value| format!("{value:?}").contains("'always'");
-    if !answers.is_empty() && answers.iter().all(always) {
+    let always = |answer: Value| {
+        let settings: RedisResult<HashMap<String, String>> =
+            redis::from_redis_value(answer).map_err(Into::into);
+        settings.is_ok_and(|it| it.get("appendfsync").is_some_and(|when| when == "always"))
+    };
+    if !answers.is_empty() && answers.into_iter().all(always) {
         return Ok(None);
     }
     if version.is_some_and(|version| version >= (7, 2)) {
