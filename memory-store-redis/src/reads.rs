@@ -235,6 +235,10 @@ impl RedisStore {
                 match head {
                     Ok(head) if head.counters.present.messages > 0 => keys.push(key.clone()),
                     Ok(_) => {}
+                    // It is there; who wants to look inside is told to upgrade.
+                    Err(error) if matches!(error.kind(), StoreErrorKind::Newer { .. }) => {
+                        keys.push(key.clone());
+                    }
                     Err(error) if matches!(error.kind(), StoreErrorKind::Corrupt(_)) => {
                         tracing::warn!(%error, "a key on the server holds no memory");
                     }

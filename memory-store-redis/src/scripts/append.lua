@@ -3,7 +3,7 @@
 -- its meta and text. Returns {'A', first, counters} or {'D', first or empty, counters}, or a refusal.
 local owner, token, writer, number, ttl = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local stored = redis.call('HMGET', key, 'h', 'w' .. writer)
-local head, begins = open_to_write(stored[1], KEYS[3], ARGV[9])
+local head, begins, leftover = open_to_write(stored[1], KEYS[3], ARGV[9])
 local first = not begins and earlier(stored[2], number)
 if first then
   if confirms then
@@ -15,7 +15,8 @@ local fence, refusal = admit(KEYS[2], owner, token, head.fence)
 if not fence then
   return refusal
 end
-if begins then
+-- Not otherwise: after any write a script is let past `maxmemory`.
+if leftover then
   redis.call('UNLINK', key)
 end
 

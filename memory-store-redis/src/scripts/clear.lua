@@ -2,7 +2,7 @@
 -- {'A', counters}, {'D', counters} or a refusal.
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i')
-local head, begins = open_to_write(stored[1], KEYS[3], ARGV[8])
+local head, begins, leftover = open_to_write(stored[1], KEYS[3], ARGV[8])
 if not begins and earlier(stored[2], number) then
   if confirms then
     redis.call('HSET', key, 'h', stored[1])
@@ -13,9 +13,9 @@ local fence, refusal = admit(KEYS[2], owner, token, head.fence)
 if not fence then
   return refusal
 end
-if begins then
+if leftover then
   redis.call('UNLINK', key)
-else
+elseif not begins then
   -- Writers stay, for a retry must be recognised after this too.
   local ranges, fields = ranges_of(head, stored[3]), {'i'}
   for pair = 1, #ranges, 2 do

@@ -68,12 +68,13 @@ local function open(packed)
   return head
 end
 
--- The head to be written: of the memory that is there, or of one that begins. What fences stale
--- writers off outlives the data.
+-- The head to be written: of the memory that is there, or of one that begins; whether it begins; and
+-- whether something is left of an expired one, which then must go. What fences stale writers off
+-- outlives the data.
 local function open_to_write(packed, fences, field)
   local head, expired = open(packed)
   if head then
-    return head, false
+    return head, false, false
   end
   if not expired and redis.call('HLEN', key) ~= 0 then
     return error('CORRUPT ' .. key .. ' does not hold a memory of ours')
@@ -87,7 +88,8 @@ local function open_to_write(packed, fences, field)
       fence, flush_fence = string.match(kept, '^(%d+) (%d+)$')
     end
   end
-  return new_head(fence, flush_fence, next_generation(expired and expired.generation or '0')), true
+  return new_head(fence, flush_fence, next_generation(expired and expired.generation or '0')),
+    true, expired ~= nil
 end
 
 -- The newest token after a write by this right; else nothing, and the refusal.
@@ -115,6 +117,9 @@ end
 local function earlier(stored, number)
   if stored then
     local newest, first = string.match(stored, '^(%d+) (%d*)$')
+    if not newest then
+      return error('CORRUPT ' .. key .. ' holds a row of a writer that is not ours')
+    end
     if number <= newest then
       return number == newest and first or ''
     end
