@@ -1,6 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::time::Instant;
 
 use crate::port::BUS;
 use crate::proxy::Proxy;
@@ -157,6 +160,9 @@ impl Cluster {
     /// If the master has no running replica, or the change takes more than 30 s.
     pub async fn fail_over(&self, slot: u16) -> &Server {
         let old = self.master_of(slot).await;
+        // Asking again begins anew, so there must be time in between; but a replica that was not yet
+        // in sync when it was asked has to be asked again.
+        let asked = Mutex::new(None::<Instant>);
         until("fail-over", async || {
             let view = self.common_view().await?;
             let master = owner(&view, slot)?;
@@ -164,14 +170,18 @@ impl Cluster {
             if now.port() != old.port() {
                 return Ok(());
             }
+            let before = *asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if before.is_some_and(|asked| asked.elapsed() < Duration::from_secs(3)) {
+                return Err("still the old one".to_owned());
+            }
             let replicas = view.iter().filter(|seen| seen.master.as_ref() == Some(&master));
             let replica = replicas
                 .filter_map(|seen| self.node(&seen.id))
                 .find(|node| node.is_running())
                 .ok_or("its master has no running replica")?;
-            // Asking again while it is under way changes nothing.
-            let asked: redis::RedisResult<()> = replica.try_query(&["CLUSTER", "FAILOVER"]).await;
-            Err(format!("still the old one; CLUSTER FAILOVER: {asked:?}"))
+            *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            let answer: redis::RedisResult<()> = replica.try_query(&["CLUSTER", "FAILOVER"]).await;
+            Err(format!("still the old one; CLUSTER FAILOVER: {answer:?}"))
         })
         .await;
         self.wait_until_healthy().await;

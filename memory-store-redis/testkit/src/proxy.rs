@@ -54,6 +54,8 @@ struct Shared {
     plan: watch::Sender<Plan>,
     /// Every link ends when this changes, or when the proxy is gone.
     cut: watch::Sender<u64>,
+    /// Links that were made before this changed pass nothing any more.
+    stuck: AtomicU64,
     requests: Mutex<BTreeMap<String, u64>>,
     request_bytes: AtomicU64,
     connections: AtomicU64,
@@ -104,6 +106,7 @@ impl Proxy {
             to: OnceLock::new(),
             plan: watch::Sender::new(Plan::forward()),
             cut: watch::Sender::new(0),
+            stuck: AtomicU64::new(0),
             requests: Mutex::default(),
             request_bytes: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -155,6 +158,12 @@ impl Proxy {
     /// Ends all connections now.
     pub fn cut_links(&self) {
         self.shared.cut.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Nothing passes any more on the connections that stand now, until they end; later ones work. So
+    /// it is when a router between has forgotten them.
+    pub fn hold_links(&self) {
+        self.shared.stuck.fetch_add(1, Ordering::SeqCst);
     }
 
     /// How many requests have passed to the server.
@@ -246,6 +255,13 @@ impl Shared {
         }
     }
 
+    /// Never ends for a link that is held for good; its end ends this.
+    async fn stuck_if_made_before(&self, made: u64) {
+        if self.stuck.load(Ordering::SeqCst) > made {
+            std::future::pending::<()>().await;
+        }
+    }
+
     async fn holding_is_over(&self) {
         let mut plan = self.plan.subscribe();
         // It fails only when the sender is gone, which `self` holds.
@@ -257,12 +273,13 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
         shared.connections.fetch_add(1, Ordering::SeqCst);
         let cut = shared.cut.subscribe();
-        tokio::spawn(link(client, Arc::clone(&shared), cut));
+        let made = shared.stuck.load(Ordering::SeqCst);
+        tokio::spawn(link(client, Arc::clone(&shared), cut, made));
     }
 }
 
 /// One connection. Whatever ends it ends both sides, by dropping them.
-async fn link(client: TcpStream, shared: Arc<Shared>, mut cut: watch::Receiver<u64>) {
+async fn link(client: TcpStream, shared: Arc<Shared>, mut cut: watch::Receiver<u64>, made: u64) {
     let Some(to) = shared.to.get() else { return };
     let Ok(server) = TcpStream::connect(to).await else { return };
     // A proxy must not be what makes small requests wait.
@@ -279,13 +296,13 @@ async fn link(client: TcpStream, shared: Arc<Shared>, mut cut: watch::Receiver<u
         _ = async {
             tokio::try_join!(
                 read(from_client, requests_in),
-                pass_requests(requests, to_server, &shared, &fates),
+                pass_requests(requests, to_server, &shared, made, &fates),
             )
         } => {}
         _ = async {
             tokio::try_join!(
                 read(from_server, answers_in),
-                pass_answers(answers, to_client, &shared, &fates),
+                pass_answers(answers, to_client, &shared, made, &fates),
             )
         } => {}
     }
@@ -336,9 +353,11 @@ async fn pass_requests(
     mut requests: mpsc::Receiver<Piece>,
     mut to: OwnedWriteHalf,
     shared: &Shared,
+    made: u64,
     fates: &Mutex<VecDeque<Fate>>,
 ) -> Result<(), Ended> {
     while let Some(Piece { bytes, at, is_whole }) = requests.recv().await {
+        shared.stuck_if_made_before(made).await;
         if is_whole {
             let name = command(&bytes);
             let fate = match shared.meet(&name).await {
@@ -367,6 +386,7 @@ async fn pass_answers(
     mut answers: mpsc::Receiver<Piece>,
     mut to: OwnedWriteHalf,
     shared: &Shared,
+    made: u64,
     fates: &Mutex<VecDeque<Fate>>,
 ) -> Result<(), Ended> {
     while let Some(Piece { bytes, is_whole, .. }) = answers.recv().await {
@@ -376,6 +396,7 @@ async fn pass_answers(
             fate = next.unwrap_or(Fate::Pass);
         }
         shared.holding_is_over().await;
+        shared.stuck_if_made_before(made).await;
         let shown = match fate {
             Fate::Pass => bytes.len(),
             Fate::Half => bytes.len() / 2,

@@ -162,6 +162,24 @@ async fn what_is_held_is_lost_if_the_link_is_cut() {
 }
 
 #[tokio::test]
+async fn links_that_are_held_for_good_leave_new_ones_alone() {
+    let (server, proxy) = pair().await;
+    let mut old = connect(&proxy).await;
+    send(&mut old, ECHO).await;
+    receive(&mut old, 12).await;
+    proxy.hold_links();
+    send(&mut old, INCR).await;
+    let mut new = connect(&proxy).await;
+    send(&mut new, ECHO).await;
+    assert_eq!(receive(&mut new, 12).await, "$6\r\nabcdef\r\n");
+    let mut byte = [0];
+    assert!(timeout(Duration::from_millis(50), old.read(&mut byte)).await.is_err());
+    proxy.cut_links();
+    assert_eq!(remainder(&mut old).await, "");
+    assert_eq!(counter(&server).await, None);
+}
+
+#[tokio::test]
 async fn a_delay_is_not_added_up_over_requests_that_came_together() {
     let (_server, proxy) = pair().await;
     let mut link = connect(&proxy).await;
