@@ -68,13 +68,23 @@ impl std::ops::AddAssign for Found {
 impl Load {
     /// Starts this many writers, spread over so many memories.
     pub(crate) fn start(store: &RedisStore, writers: u128, memories: u128) -> Self {
+        Self::start_named(store, writers, memories, "load")
+    }
+
+    /// The same, over memories with this name and a number.
+    pub(crate) fn start_named(
+        store: &RedisStore,
+        writers: u128,
+        memories: u128,
+        name: &str,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
         let writers = (0..writers)
             .map(|writer| {
                 let (store, stop, acknowledged) =
                     (store.clone(), Arc::clone(&stop), Arc::clone(&acknowledged));
-                let key = key(&format!("load-{}", writer % memories));
+                let key = key(&format!("{name}-{}", writer % memories));
                 tokio::spawn(async move {
                     let mut told = Told::new(writer, key);
                     let mut number = 0;

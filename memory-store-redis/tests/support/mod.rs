@@ -89,7 +89,11 @@ pub(crate) async fn texts(store: &dyn MemoryStore, key: &MemoryKey) -> Vec<Strin
 
 /// A URL with these settings, such as `replicas=1`, and a prefix of its own.
 pub(crate) fn with_settings(url: &str, settings: &str) -> String {
-    let join = if url.contains('?') { "&" } else { "/?" };
+    let join = match url {
+        _ if url.contains('?') => "&",
+        _ if url.starts_with("redis+unix") => "?",
+        _ => "/?",
+    };
     format!(
         "{url}{join}prefix={}{}{settings}",
         unique_prefix(),

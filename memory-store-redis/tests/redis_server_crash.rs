@@ -1,0 +1,206 @@
+//! Servers that are killed, and what an acknowledgement then was worth.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails panics"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use memory_core::{Access, AppendOutcome, Clear, Durability, MemoryStore, Sequence, Splice};
+use memory_lock::redis::{RedisFailure, RedisFault};
+use memory_redis_testkit::Server;
+use memory_store_redis::{RedisConfig, RedisLink, RedisStore};
+use support::load::{Load, assert_recognised, assert_unknown, examine_intact};
+use support::{
+    append, checked_outline, key, message, places, receipt, store, texts, until, with_settings,
+    write,
+};
+
+const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
+async fn refused(url: &str) -> RedisFault {
+    RedisLink::open(RedisConfig::from_url(url).unwrap()).await.unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_the_server_is_killed_and_started_again() {
+    const ROUNDS: u32 = 6;
+    let server = Server::start_with(&ON_DISK).await;
+    let store = store(&with_settings(server.url(), "fsync=always")).await;
+    assert_eq!(store.durability(), Durability::Disk);
+    let load = Load::start(&store, 8, 3);
+    for _ in 0..ROUNDS {
+        load.go_on(150).await;
+        server.kill();
+        server.restart().await;
+    }
+    load.go_on(150).await;
+    let told = load.stop().await;
+    let found = examine_intact(&store, &told).await;
+    assert!(found.errors >= u64::from(ROUNDS), "{found:?}");
+    println!("{ROUNDS} crashes: {found:?}");
+    // And once more, with nobody there to write.
+    server.kill();
+    server.restart().await;
+    let after = until("link to the server", async || store.head(&told[0].key).await.ok()).await;
+    assert!(after.counters.appended > 0);
+    examine_intact(&store, &told).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_level_that_the_server_cannot_give_is_refused_at_open_with_the_mend() {
+    let plain = Server::start().await;
+    let fault = refused(&with_settings(plain.url(), "fsync=always")).await;
+    assert_eq!(fault.failure(), &RedisFailure::Config);
+    assert!(fault.to_string().contains("set `appendonly yes`"), "{fault}");
+
+    let lazy = Server::start_with(&["--appendonly", "yes", "--appendfsync", "everysec"]).await;
+    let url = with_settings(lazy.url(), "fsync=always");
+    let info: String = lazy.query(&["INFO", "server"]).await;
+    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap();
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap());
+    if (numbers.next().unwrap(), numbers.next().unwrap()) < (7, 2) {
+        let fault = refused(&url).await;
+        assert_eq!(fault.failure(), &RedisFailure::Config);
+        assert!(fault.to_string().contains("set `appendfsync always`"), "{fault}");
+    } else {
+        // The server waits for its disk when it is asked to.
+        let store = store(&url).await;
+        append(&store, &key("k"), write(1, 1), &["x"]).await.unwrap();
+    }
+
+    let fault = refused(&with_settings(plain.url(), "replicas=1")).await;
+    assert_eq!(fault.failure(), &RedisFailure::Config);
+    assert!(fault.to_string().contains("connect more replicas"), "{fault}");
+
+    assert_eq!(store(plain.url()).await.durability(), Durability::Process);
+}
+
+async fn with_a_replica() -> (Server, Server, RedisStore) {
+    let master = Server::start_with(&["--repl-diskless-sync-delay", "0"]).await;
+    let from = format!("127.0.0.1 {}", master.port());
+    let replica = Server::start_with(&["--replicaof", &from]).await;
+    until("replica in sync", async || {
+        let answers = master.commands(&[&["SET", "n", "1"], &["WAIT", "1", "100"]]).await;
+        (answers[1] == redis::Value::Int(1)).then_some(())
+    })
+    .await;
+    let store = store(&with_settings(master.url(), "replicas=1&response_timeout=800ms")).await;
+    (master, replica, store)
+}
+
+async fn messages_at(server: &Server, store: &RedisStore, name: &str) -> usize {
+    let place = store.link().keys().memory(key(name).as_str());
+    let fields: Vec<String> = server.query(&["HKEYS", &place]).await;
+    fields.iter().filter(|field| field.starts_with('m')).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replicated_write_is_on_the_replica_when_it_is_acknowledged() {
+    let (_master, replica, store) = with_a_replica().await;
+    for number in 1..=50_u64 {
+        append(&store, &key("k"), write(1, number), &["x"]).await.unwrap();
+        assert_eq!(messages_at(&replica, &store, "k").await as u64, number);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_no_replica_confirms_is_unknown_and_its_retry_is_confirmed() {
+    let (master, replica, store) = with_a_replica().await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["one", "two", "three"]).await.unwrap();
+    replica.pause();
+    let begun = tokio::time::Instant::now();
+    let error = append(&store, &k, write(1, 2), &["four"]).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_millis(1_600), "{:?}", begun.elapsed());
+    assert_unknown(&error);
+    assert!(error.to_string().contains("0 of 1 replicas confirmed"), "{error}");
+    // It is at the master, and reads do not wait.
+    assert_eq!(texts(&store, &k).await.len(), 4);
+    // To be told again is not enough.
+    assert_unknown(&append(&store, &k, write(1, 2), &["four"]).await.unwrap_err());
+    let generation = store.head(&k).await.unwrap().generation;
+    let splice = Splice {
+        summarised: places([1, 2]),
+        summary: Some(message("a summary")),
+        receipt: Some(receipt(1)),
+        ..Splice::new(generation)
+    };
+    assert_unknown(&store.splice(&k, splice.clone()).await.unwrap_err());
+    replica.resume();
+    let again = append(&store, &k, write(1, 2), &["four"]).await.unwrap();
+    assert_recognised(again.outcome, 4);
+    assert_eq!(store.splice(&k, splice).await.unwrap().summarised, 2);
+    assert_eq!(messages_at(&replica, &store, "k").await, 3);
+
+    replica.pause();
+    let clear = Clear { write: write(2, 1), access: Access::OPEN };
+    assert_unknown(&store.clear(&k, clear).await.unwrap_err());
+    replica.resume();
+    assert_eq!(store.clear(&k, clear).await.unwrap().cleared, 2);
+    assert_eq!(messages_at(&replica, &store, "k").await, 0);
+    checked_outline(&store, &k).await;
+
+    // A retry that could wait for nothing would be a lie: it writes something too.
+    append(&store, &k, write(1, 3), &["five"]).await.unwrap();
+    let offset = async || {
+        let info: String = master.query(&["INFO", "replication"]).await;
+        info.lines().find_map(|line| line.strip_prefix("master_repl_offset:")?.parse::<u64>().ok())
+    };
+    let before = offset().await;
+    let again = append(&store, &k, write(1, 3), &["five"]).await.unwrap();
+    assert!(again.outcome.is_duplicate());
+    assert!(offset().await > before);
+}
+
+/// As a fail-over does to whoever waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_confirmation_that_is_cut_short_leaves_the_write_unknown() {
+    let (master, replica, store) = with_a_replica().await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["one"]).await.unwrap();
+    replica.pause();
+    let waiting = append(&store, &k, write(1, 2), &["two"]);
+    let unblock = async {
+        until("client that waits", async || {
+            let clients: String = master.query(&["CLIENT", "LIST"]).await;
+            let client = clients.lines().find(|line| line.contains(" cmd=wait"))?;
+            let id = client.split(' ').find_map(|word| word.strip_prefix("id="))?;
+            let done: u8 = master.query(&["CLIENT", "UNBLOCK", id, "ERROR"]).await;
+            (done == 1).then_some(())
+        })
+        .await;
+    };
+    let (error, ()) = tokio::join!(waiting, unblock);
+    assert_unknown(&error.unwrap_err());
+    replica.resume();
+    let again = append(&store, &k, write(1, 2), &["two"]).await.unwrap();
+    assert_recognised(again.outcome, 2);
+    assert_eq!(texts(&store, &k).await, ["one", "two"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_comes_back_empty_begins_anew_and_says_nothing_wrong() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["gone"]).await.unwrap();
+    let page = store.read(&k, memory_core::Read::default()).await.unwrap();
+    server.kill();
+    server.restart().await;
+    let outcome = until("link to the server", async || {
+        append(&store, &k, write(1, 2), &["new"]).await.ok().map(|appended| appended.outcome)
+    })
+    .await;
+    assert_eq!(outcome, AppendOutcome::Appended { first: Sequence::new(1) });
+    // A reader that goes on from before begins at the start: generations never repeat.
+    let read = memory_core::Read { after: Some(page.cursor), limit: None };
+    let next = store.read(&k, read).await.unwrap();
+    assert!(next.restarted);
+    assert_eq!(next.messages.len(), 1);
+}

@@ -1,0 +1,392 @@
+//! Ways to a server, right and wrong: it works, or the error says what is wrong, in time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails panics"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use memory_core::{Applied, MemoryStore, OwnerId, StoreErrorKind};
+use memory_lock::redis::{RedisFailure, RedisFault};
+use memory_lock::{Acquired, LockBackend, LockKey, RedisLock};
+use memory_redis_testkit::{Cluster, ClusterShape, Fault, Proxy, Sentinels, Server, free_port};
+use memory_store_redis::{RedisConfig, RedisLink, RedisStore};
+use support::load::assert_unknown;
+use support::{append, checked_outline, key, store, texts, until, with_settings, write};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+const CONNECT: Duration = Duration::from_millis(300);
+/// What a busy machine may add.
+const MARGIN: Duration = Duration::from_millis(700);
+
+async fn open(url: &str) -> Result<RedisLink, RedisFault> {
+    let url = with_settings(url, "connect_timeout=300ms&response_timeout=300ms");
+    RedisLink::open(RedisConfig::from_url(&url).unwrap()).await
+}
+
+/// The error of opening this, which must come in time, be about nothing that was written, and show
+/// no password.
+async fn refused(url: &str) -> RedisFault {
+    let begun = Instant::now();
+    let fault = open(url).await.unwrap_err();
+    assert!(begun.elapsed() < CONNECT + MARGIN, "{:?} until {fault}", begun.elapsed());
+    assert_eq!(fault.applied(), memory_lock::Applied::NotApplied, "{fault:?}");
+    assert!(!format!("{fault} {fault:?}").contains("secret"), "{fault:?}");
+    println!("{url}: {fault}");
+    fault
+}
+
+#[track_caller]
+fn assert_says(fault: &RedisFault, failure: &RedisFailure, words: &[&str]) {
+    assert_eq!(fault.failure(), failure, "{fault:?}");
+    for word in words {
+        assert!(fault.to_string().contains(word), "no `{word}` in: {fault}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nobody_listens_nobody_can_be_reached() {
+    let port = free_port();
+    let place = format!("127.0.0.1:{port}");
+    for scheme in ["redis", "redis+cluster"] {
+        let fault = refused(&format!("{scheme}://{place}")).await;
+        assert_says(&fault, &RedisFailure::Unreachable, &[&place, "check the address"]);
+        assert!(fault.is_retryable());
+    }
+    let fault = refused(&format!("redis+sentinel://{place}/?master=m")).await;
+    assert_says(&fault, &RedisFailure::Unreachable, &[&place]);
+    let fault = refused("redis+unix:///nowhere/redis.sock").await;
+    assert_says(&fault, &RedisFailure::Unreachable, &["/nowhere/redis.sock"]);
+}
+
+/// Listens, and does this with each connection.
+async fn listener(answer: Option<&'static str>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut bytes = [0; 4096];
+                while client.read(&mut bytes).await.is_ok_and(|length| length > 0) {
+                    if let Some(answer) = answer {
+                        let _ = client.write_all(answer.as_bytes()).await;
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_accepts_and_says_nothing_is_given_up_in_time() {
+    let place = format!("127.0.0.1:{}", listener(None).await);
+    for url in [
+        format!("redis://{place}"),
+        format!("redis+cluster://{place}"),
+        format!("redis+sentinel://{place}/?master=m"),
+    ] {
+        assert_says(&refused(&url).await, &RedisFailure::Unreachable, &[&place]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_redis_is_told() {
+    let http = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    for answer in [http, "SSH-2.0-OpenSSH_9.2\r\n", "+PONG\r\n+PONG\r\n+PONG\r\n"] {
+        let place = format!("127.0.0.1:{}", listener(Some(answer)).await);
+        let fault = refused(&format!("redis://{place}")).await;
+        assert_says(&fault, &RedisFailure::Unreachable, &["check the address"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_another_kind_than_the_url_says_is_refused_with_the_right_one() {
+    let config = &RedisFailure::Config;
+    let master = Server::start_with(&["--repl-diskless-sync-delay", "0"]).await;
+    let from = format!("127.0.0.1 {}", master.port());
+    let replica = Server::start_with(&["--replicaof", &from]).await;
+    assert_says(&refused(replica.url()).await, config, &["replica", "redis+sentinel://"]);
+
+    let single = format!("redis+cluster://127.0.0.1:{}", master.port());
+    let fault = refused(&single).await;
+    assert!(
+        fault.to_string().contains("no Cluster") && fault.to_string().contains("redis://"),
+        "{fault:?}"
+    );
+
+    let group = Sentinels::start_with(1, 1).await;
+    let sentinel = group.sentinels()[0].url();
+    assert_says(&refused(sentinel).await, config, &["is a Sentinel", "redis+sentinel://"]);
+    let unknown = group.url().replace("mymaster", "another");
+    let fault = refused(&unknown).await;
+    assert_says(&fault, &RedisFailure::Unreachable, &["`another`", "master="]);
+    let no_sentinel = format!("redis+sentinel://127.0.0.1:{}/?master=m", master.port());
+    assert_says(&refused(&no_sentinel).await, &RedisFailure::Unreachable, &["Sentinel"]);
+
+    let shape = ClusterShape { masters: 1, replicas: 0, proxied: false };
+    let cluster = Cluster::start_with(shape).await;
+    let node = cluster.nodes()[0].url();
+    assert_says(&refused(node).await, config, &["node of a Cluster", "redis+cluster://"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_and_passwords_are_checked_and_told() {
+    let server = Server::start_with(&["--requirepass", "right"]).await;
+    let port = server.port();
+    let refusal = &RedisFailure::Refused;
+    let check = ["user or password", "check"];
+    assert_says(&refused(&format!("redis://:secret@127.0.0.1:{port}")).await, refusal, &check);
+    assert_says(&refused(&format!("redis://127.0.0.1:{port}")).await, refusal, &check);
+    let unknown = format!("redis://nobody:secret@127.0.0.1:{port}");
+    assert_says(&refused(&unknown).await, refusal, &check);
+
+    // A user with no more rights than are needed, for keys and channels of its own.
+    let prefix = "tenant";
+    let rights = [
+        "ACL",
+        "SETUSER",
+        "agent",
+        "on",
+        ">pa/ss",
+        "resetkeys",
+        "~tenant:*",
+        "resetchannels",
+        "&tenant:*",
+        "-@all",
+        "+@connection",
+        "+evalsha",
+        "+eval",
+        "+@hash",
+        "+@read",
+        "+set",
+        "+zadd",
+        "+zpopmin",
+        "+zrem",
+        "+del",
+        "+unlink",
+        "+pexpire",
+        "+persist",
+        "+time",
+        "+publish",
+        "+subscribe",
+        "+scan",
+        "+info",
+    ];
+    server.command(&rights).await;
+    let url = |prefix: &str| format!("redis://agent:pa%2Fss@127.0.0.1:{port}/?prefix={prefix}");
+    let link = RedisLink::open(RedisConfig::from_url(&url(prefix)).unwrap()).await.unwrap();
+    let store = RedisStore::new(link.clone());
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["one"]).await.unwrap();
+    let lock = RedisLock::new(link);
+    let name = LockKey::new(k.lease_name()).unwrap();
+    let (owner, ttl) = (OwnerId::new(1), Duration::from_secs(9));
+    assert!(matches!(lock.try_acquire(&name, owner, ttl).await.unwrap(), Acquired::Granted { .. }));
+    lock.watch(&name, None).await;
+    lock.release(&name, owner).await.unwrap();
+    assert_eq!(store.keys(None, std::num::NonZeroUsize::MAX).await.unwrap(), [k.clone()]);
+    checked_outline(&store, &k).await;
+
+    // The keys of others are out of its reach.
+    let link = RedisLink::open(RedisConfig::from_url(&url("other")).unwrap()).await.unwrap();
+    let error = append(&RedisStore::new(link), &k, write(1, 1), &["x"]).await.unwrap_err();
+    let StoreErrorKind::ReadOnly(text) = error.kind() else { panic!("{error:?}") };
+    assert!(text.contains("access rules"), "{error}");
+    assert_eq!(error.applied(), Applied::No);
+    assert!(!error.is_retryable());
+
+    // A user who may not look at INFO is let in all the same.
+    server.command(&["ACL", "SETUSER", "agent", "-info"]).await;
+    let link = RedisLink::open(RedisConfig::from_url(&url(prefix)).unwrap()).await.unwrap();
+    append(&RedisStore::new(link), &k, write(1, 2), &["two"]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn databases_of_one_server_are_apart() {
+    let server = Server::start().await;
+    let settings = with_settings("", "");
+    let in_database = async |number: u32| {
+        let url = format!("{}/{number}{}", server.url(), settings.trim_start_matches('/'));
+        store(&url).await
+    };
+    let (zero, five) = (in_database(0).await, in_database(5).await);
+    append(&zero, &key("k"), write(1, 1), &["zero"]).await.unwrap();
+    append(&five, &key("k"), write(1, 1), &["five"]).await.unwrap();
+    assert_eq!(texts(&zero, &key("k")).await, ["zero"]);
+    assert_eq!(texts(&five, &key("k")).await, ["five"]);
+    assert_ne!(zero.link().domain(), five.link().domain());
+    let place = zero.link().keys().memory(key("k").as_str());
+    let answers = server.commands(&[&["SELECT", "5"], &["EXISTS", &place]]).await;
+    assert_eq!(answers[1], redis::Value::Int(1));
+    let fault = refused(&format!("{}/99", server.url())).await;
+    assert_says(&fault, &RedisFailure::Refused, &["refuses", "check the URL"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unix_socket_leads_to_the_server_too() {
+    let server = Server::start_with(&["--unixsocket", "redis.sock"]).await;
+    let socket = server.dir().join("redis.sock");
+    let url = with_settings(&format!("redis+unix://{}?db=3", socket.display()), "");
+    let store = store(&url).await;
+    append(&store, &key("k"), write(1, 1), &["by a socket"]).await.unwrap();
+    assert_eq!(texts(&store, &key("k")).await, ["by a socket"]);
+    let place = store.link().keys().memory(key("k").as_str());
+    let answers = server.commands(&[&["SELECT", "3"], &["EXISTS", &place]]).await;
+    assert_eq!(answers[1], redis::Value::Int(1));
+    server.kill();
+    server.restart().await;
+    until("link to the server", async || store.head(&key("k")).await.ok()).await;
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_works_and_a_certificate_of_nobody_is_refused_unless_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key_file) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .arg("-keyout")
+        .arg(&key_file)
+        .arg("-out")
+        .arg(&cert)
+        .output()
+        .expect("`openssl` makes a certificate");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let port = free_port();
+    let (cert, key_file) = (cert.display().to_string(), key_file.display().to_string());
+    let port_text = port.to_string();
+    let _server = Server::start_with(&[
+        "--tls-port",
+        &port_text,
+        "--tls-cert-file",
+        &cert,
+        "--tls-key-file",
+        &key_file,
+        "--tls-auth-clients",
+        "no",
+    ])
+    .await;
+    let place = format!("127.0.0.1:{port}");
+    let store =
+        store(&format!("{}#insecure", with_settings(&format!("rediss://{place}"), ""))).await;
+    append(&store, &key("k"), write(1, 1), &["over TLS"]).await.unwrap();
+    assert_eq!(texts(&store, &key("k")).await, ["over TLS"]);
+    let fault = refused(&format!("rediss://{place}")).await;
+    assert_says(&fault, &RedisFailure::Unreachable, &[&place]);
+    let source = format!("{:?}", std::error::Error::source(&fault).unwrap());
+    assert!(source.to_lowercase().contains("certificate"), "{source}");
+    // Who speaks plainly to a port of TLS gets nowhere, in time.
+    refused(&format!("redis://{place}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_went_away_and_came_back_is_used_again_by_the_same_objects() {
+    let server = Server::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let store = store(server.url()).await;
+    let lock = RedisLock::new(store.link().clone());
+    let k = key("k");
+    let name = LockKey::new("a lease").unwrap();
+    for round in 1..=3_u64 {
+        append(&store, &k, write(1, round), &["x"]).await.unwrap();
+        server.kill();
+        let begun = Instant::now();
+        let error = append(&store, &k, write(2, round), &["y"]).await.unwrap_err();
+        assert!(error.is_retryable(), "{error:?}");
+        // From the second on it is certain that there was nobody.
+        let error = append(&store, &k, write(2, round), &["y"]).await.unwrap_err();
+        assert_eq!(error.applied(), Applied::No, "{error:?}");
+        assert!(begun.elapsed() < MARGIN, "{:?}", begun.elapsed());
+        server.restart().await;
+        let begun = Instant::now();
+        append(&store, &k, write(2, round), &["y"]).await.unwrap();
+        let owner = OwnerId::new(round.into());
+        lock.try_acquire(&name, owner, Duration::from_secs(9)).await.unwrap();
+        lock.release(&name, owner).await.unwrap();
+        assert!(begun.elapsed() < MARGIN, "{:?}", begun.elapsed());
+    }
+    assert_eq!(checked_outline(&store, &k).await.head.counters.appended, 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_find_the_server_gone_connect_again_together() {
+    let server = Server::start().await;
+    let proxy = Proxy::in_front_of(server.url()).await;
+    let store = store(proxy.url()).await;
+    let k = key("k");
+    append(&store, &k, write(0, 1), &["x"]).await.unwrap();
+    for round in 2..=6_u64 {
+        proxy.cut_links();
+        let before = proxy.connections();
+        let all = (1..=64_u128).map(|writer| {
+            let (store, k) = (store.clone(), k.clone());
+            tokio::spawn(async move {
+                while append(&store, &k, write(writer, round), &["x"]).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+        });
+        for one in all.collect::<Vec<_>>() {
+            one.await.unwrap();
+        }
+        let made = proxy.connections() - before;
+        assert!((1..=3).contains(&made), "{made} connections for 64 callers");
+    }
+    assert_eq!(checked_outline(&store, &k).await.head.counters.appended, 1 + 5 * 64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stands_still_costs_its_callers_no_more_than_the_time_they_set() {
+    let server = Server::start().await;
+    let store =
+        store(&with_settings(server.url(), "response_timeout=200ms&connect_timeout=200ms")).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["x"]).await.unwrap();
+    server.pause();
+    for attempt in 0..6 {
+        let begun = Instant::now();
+        let error = append(&store, &k, write(1, 2), &["y"]).await.unwrap_err();
+        assert!(begun.elapsed() < Duration::from_millis(200) + MARGIN, "{:?}", begun.elapsed());
+        assert!(error.is_retryable(), "{error:?}");
+        if attempt < RedisLink::TIMEOUTS {
+            assert_unknown(&error);
+        }
+    }
+    server.resume();
+    let appended =
+        until("answer", async || append(&store, &k, write(1, 2), &["y"]).await.ok()).await;
+    assert_eq!(appended.outcome.first(), Some(memory_core::Sequence::new(2)));
+    assert_eq!(checked_outline(&store, &k).await.head.counters.appended, 2);
+}
+
+/// A link of which the other end has gone without a word, as after the restart of a router.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_on_which_several_calls_got_no_answer_is_replaced() {
+    let server = Server::start().await;
+    let proxy = Proxy::in_front_of(&with_settings(server.url(), "response_timeout=200ms")).await;
+    let store = store(proxy.url()).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["x"]).await.unwrap();
+    assert_eq!(proxy.connections(), 1);
+    proxy.hold_links();
+    for _ in 0..RedisLink::TIMEOUTS {
+        assert_unknown(&append(&store, &k, write(1, 2), &["y"]).await.unwrap_err());
+    }
+    assert_eq!(proxy.connections(), 1, "one lost answer is no reason");
+    append(&store, &k, write(1, 2), &["y"]).await.unwrap();
+    assert_eq!(proxy.connections(), 2);
+    assert_eq!(texts(&store, &k).await, ["x", "y"]);
+    assert_eq!(proxy.connections(), 2);
+    proxy.set(Fault::Forward);
+}

@@ -1,0 +1,487 @@
+//! What a server holds that is not ours, is damaged, or does not fit: it is told, and nothing is
+//! overwritten.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails panics"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use memory_core::{
+    Access, Applied, Clear, MemoryKey, MemoryStore, OwnerId, Read, Sequence, Splice, StoreError,
+    StoreErrorKind,
+};
+use memory_lock::redis::{RedisFailure, RedisFault};
+use memory_lock::{LockBackend, LockErrorKind, LockKey, RedisLock};
+use memory_redis_testkit::{Server, unique_prefix};
+use memory_store_redis::{RedisConfig, RedisLink, RedisStore};
+use redis::Value;
+use support::{
+    append, checked_outline, key, link, message, places, receipt, store, texts, with_settings,
+    write,
+};
+
+async fn refused(url: &str) -> RedisFault {
+    RedisLink::open(RedisConfig::from_url(url).unwrap()).await.unwrap_err()
+}
+
+fn place_of(store: &RedisStore, key: &MemoryKey) -> String {
+    store.link().keys().memory(key.as_str())
+}
+
+async fn digest(server: &Server) -> String {
+    // Needs no right but that to read; equal data has an equal digest.
+    server.query(&["DEBUG", "DIGEST"]).await
+}
+
+async fn server() -> Server {
+    Server::start_with(&["--enable-debug-command", "yes"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_may_drop_memories_is_refused_with_the_mend() {
+    for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random"] {
+        let server = Server::start_with(&["--maxmemory-policy", policy]).await;
+        let fault = refused(server.url()).await;
+        assert_eq!(fault.failure(), &RedisFailure::Config);
+        let text = fault.to_string();
+        assert!(text.contains(policy) && text.contains("noeviction"), "{text}");
+        server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+        store(server.url()).await;
+    }
+    // These drop what has a TTL only: a warning.
+    let server = Server::start_with(&["--maxmemory-policy", "volatile-lru"]).await;
+    store(server.url()).await;
+}
+
+/// Every operation on a memory.
+async fn all_operations(store: &RedisStore, k: &MemoryKey) -> Vec<StoreError> {
+    let generation = memory_core::Generation::new(1);
+    let splice = Splice { evicted: places([1]), ..Splice::new(generation) };
+    let clear = Clear { write: write(8, 1), access: Access::OPEN };
+    vec![
+        append(store, k, write(7, 1), &["x"]).await.unwrap_err(),
+        store.splice(k, splice).await.unwrap_err(),
+        store.clear(k, clear).await.unwrap_err(),
+        store.head(k).await.unwrap_err(),
+        store.read(k, Read::default()).await.unwrap_err(),
+        store.outline(k).await.unwrap_err(),
+        store.fetch(k, generation, &places([1])).await.unwrap_err(),
+        store.receipts(k).await.unwrap_err(),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_type_under_a_key_of_ours_is_named_and_not_overwritten() {
+    let server = server().await;
+    let store = store(server.url()).await;
+    let (k, other) = (key("k"), key("other"));
+    append(&store, &other, write(1, 1), &["fine"]).await.unwrap();
+    let place = place_of(&store, &k);
+    for foreign in [
+        vec!["RPUSH", &place, "a", "b"],
+        vec!["SET", &place, "text"],
+        vec!["SADD", &place, "a"],
+        vec!["XADD", &place, "*", "a", "b"],
+    ] {
+        server.command(&foreign).await;
+        let before = digest(&server).await;
+        for error in all_operations(&store, &k).await {
+            assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{foreign:?}: {error:?}");
+            assert!(error.to_string().contains(&place), "{error}");
+            assert!(!error.is_retryable());
+            assert_eq!(error.applied(), Applied::No);
+        }
+        assert_eq!(digest(&server).await, before, "something was written");
+        // The others are not in the way.
+        assert_eq!(store.keys(None, NonZeroUsize::MAX).await.unwrap(), [other.clone()]);
+        server.command(&["DEL", &place]).await;
+    }
+    append(&store, &k, write(1, 1), &["now it goes"]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hash_that_is_not_ours_is_named_and_not_overwritten() {
+    let server = server().await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    let place = place_of(&store, &k);
+    // One with a head of another sort, and one without.
+    for field in ["h", "name"] {
+        server.command(&["HSET", &place, field, "somebody's", "more", "of it"]).await;
+        let before = digest(&server).await;
+        for error in [
+            append(&store, &k, write(7, 1), &["x"]).await.unwrap_err(),
+            store.clear(&k, Clear { write: write(8, 1), access: Access::OPEN }).await.unwrap_err(),
+        ] {
+            assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{error:?}");
+            assert!(error.to_string().contains(&place), "{error}");
+        }
+        assert_eq!(digest(&server).await, before, "something was written");
+        server.command(&["DEL", &place]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_lease_under_the_key_of_one_is_named_and_not_overwritten() {
+    let server = server().await;
+    let store = store(server.url()).await;
+    let lock = RedisLock::new(store.link().clone());
+    let k = key("k");
+    let name = LockKey::new(k.lease_name()).unwrap();
+    let place = store.link().keys().lease(name.as_str());
+    let (owner, ttl) = (OwnerId::new(1), Duration::from_secs(1));
+    for foreign in [vec!["SET", &place, "somebody's"], vec!["RPUSH", &place, "a"]] {
+        server.command(&foreign).await;
+        let before = digest(&server).await;
+        for error in [
+            lock.try_acquire(&name, owner, ttl).await.unwrap_err(),
+            lock.release(&name, owner).await.unwrap_err(),
+            lock.inspect(&name).await.unwrap_err(),
+            lock.hand_over(&name, owner, OwnerId::new(2), ttl).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), &LockErrorKind::Corrupt, "{error:?}");
+            assert!(error.to_string().contains(&place), "{error}");
+            assert!(!error.is_retryable());
+        }
+        // Nobody can know whether the memory is held.
+        let error = append(&store, &k, write(1, 1), &["x"]).await.unwrap_err();
+        assert!(error.to_string().contains(&place), "{error}");
+        assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{error:?}");
+        assert_eq!(digest(&server).await, before, "something was written");
+        server.command(&["DEL", &place]).await;
+    }
+    append(&store, &k, write(1, 1), &["now it goes"]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_text_blocks_nothing_and_can_be_evicted() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["one", "secret", "three", "four"]).await.unwrap();
+    let place = place_of(&store, &k);
+    server.command(&["HSET", &place, "b2", "{\"role\": secret"]).await;
+    server.command(&["HDEL", &place, "b3"]).await;
+    let page = store.read(&k, Read::default()).await.unwrap();
+    assert_eq!(page.unreadable, places([2, 3]));
+    assert_eq!(page.cursor.sequence, Sequence::new(4));
+    assert_eq!(texts(&store, &k).await, ["one", "four"]);
+    // A reader who goes step by step gets past them.
+    let step = Read { after: None, limit: NonZeroUsize::new(1) };
+    let mut seen = Vec::new();
+    let mut read = step;
+    loop {
+        let page = store.read(&k, read).await.unwrap();
+        seen.extend(page.messages.iter().map(|message| message.message.text().into_owned()));
+        read = Read { after: Some(page.cursor), ..step };
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(seen, ["one", "four"]);
+    let outline = checked_outline(&store, &k).await;
+    let generation = outline.head.generation;
+    assert_eq!((outline.metas.len(), outline.unreadable.len()), (4, 0));
+    let fetched = store.fetch(&k, generation, &places([1, 2, 4])).await.unwrap();
+    assert_eq!(fetched.len(), 2);
+    append(&store, &k, write(1, 2), &["five"]).await.unwrap();
+    let splice = Splice {
+        summarised: places([1, 2]),
+        evicted: places([3]),
+        summary: Some(message("a summary")),
+        receipt: Some(receipt(1)),
+        ..Splice::new(generation)
+    };
+    store.splice(&k, splice).await.unwrap();
+    assert_eq!(texts(&store, &k).await, ["a summary", "four", "five"]);
+    let page = store.read(&k, Read::default()).await.unwrap();
+    assert!(page.unreadable.is_empty());
+    checked_outline(&store, &k).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_description_blocks_neither_reads_nor_flushes_of_the_others() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["one", "two", "three", "four"]).await.unwrap();
+    let place = place_of(&store, &k);
+    for damage in ["", "not ours", "0 x", "\u{ff}", "9999999999999999999999 0"] {
+        server.command(&["HSET", &place, "m2", damage]).await;
+        let outline = store.outline(&k).await.unwrap();
+        assert_eq!(outline.unreadable, places([2]), "{damage:?}");
+        assert_eq!(outline.metas.len(), 3);
+        let page = store.read(&k, Read::default()).await.unwrap();
+        assert_eq!(page.unreadable, places([2]));
+        assert_eq!(texts(&store, &k).await, ["one", "three", "four"]);
+    }
+    server.command(&["HDEL", &place, "m2"]).await;
+    assert_eq!(store.outline(&k).await.unwrap().unreadable, places([2]));
+    assert_eq!(store.read(&k, Read::default()).await.unwrap().unreadable, places([2]));
+    server.command(&["HSET", &place, "m2", "not ours"]).await;
+
+    // Whoever names the damaged one is told, and nothing is done by halves.
+    let generation = store.head(&k).await.unwrap().generation;
+    let both = Splice { evicted: places([1, 2]), ..Splice::new(generation) };
+    let error = store.splice(&k, both).await.unwrap_err();
+    assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{error:?}");
+    assert!(error.to_string().contains("place 2") && error.to_string().contains(&place), "{error}");
+    assert_eq!(texts(&store, &k).await, ["one", "three", "four"]);
+
+    let others = Splice { evicted: places([1, 3]), ..Splice::new(generation) };
+    let counters = store.splice(&k, others).await.unwrap();
+    assert_eq!(counters.evicted, 2);
+    append(&store, &k, write(1, 2), &["five"]).await.unwrap();
+    assert_eq!(texts(&store, &k).await, ["four", "five"]);
+    let cleared =
+        store.clear(&k, Clear { write: write(2, 1), access: Access::OPEN }).await.unwrap();
+    assert_eq!((cleared.cleared, cleared.present.messages), (3, 0));
+    assert!(store.outline(&k).await.unwrap().unreadable.is_empty());
+    checked_outline(&store, &k).await;
+    let left: Vec<String> = server.query(&["HKEYS", &place]).await;
+    assert!(!left.iter().any(|field| field.starts_with(['m', 'b'])), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_row_of_a_writer_is_told_and_not_overwritten() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["one"]).await.unwrap();
+    let place = place_of(&store, &k);
+    server.command(&["HSET", &place, &format!("w{:032x}", 1), "not ours"]).await;
+    let error = append(&store, &k, write(1, 2), &["two"]).await.unwrap_err();
+    assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{error:?}");
+    assert!(error.to_string().contains(&place), "{error}");
+    append(&store, &k, write(2, 1), &["of another"]).await.unwrap();
+    assert_eq!(texts(&store, &k).await, ["one", "of another"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_newer_version_wrote_is_left_alone() {
+    let server = server().await;
+    let store = store(server.url()).await;
+    let (k, other) = (key("k"), key("other"));
+    append(&store, &other, write(1, 1), &["x"]).await.unwrap();
+    let place = place_of(&store, &k);
+    let newer =
+        "redis.call('HSET', KEYS[1], 'h', cmsgpack.pack({form = 7, anything = 1})) return 1";
+    server.command(&["EVAL", newer, "1", &place]).await;
+    let before = digest(&server).await;
+    for error in all_operations(&store, &k).await {
+        let StoreErrorKind::Newer { found, known, .. } = error.kind() else { panic!("{error:?}") };
+        assert_eq!((*found, *known), (7, 1));
+        assert!(error.to_string().contains("upgrade"), "{error}");
+    }
+    assert_eq!(digest(&server).await, before, "something was written");
+    // It is there, although this version cannot look inside.
+    assert_eq!(store.keys(None, NonZeroUsize::MAX).await.unwrap(), [k, other]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_server_takes_nothing_by_halves_and_can_still_be_flushed_and_cleared() {
+    let server = server().await;
+    let store = store(server.url()).await;
+    let lock = RedisLock::new(store.link().clone());
+    let k = key("k");
+    let long: Vec<_> = (0..1_500).map(|n| format!("message {n}")).collect();
+    let long: Vec<_> = long.iter().map(String::as_str).collect();
+    append(&store, &k, write(1, 1), &long[..8]).await.unwrap();
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let before = digest(&server).await;
+    for error in [
+        append(&store, &k, write(1, 2), &long).await.unwrap_err(),
+        append(&store, &key("new"), write(1, 2), &["x"]).await.unwrap_err(),
+    ] {
+        assert!(matches!(error.kind(), StoreErrorKind::Full(_)), "{error:?}");
+        assert!(error.to_string().contains("maxmemory"), "{error}");
+        assert_eq!(error.applied(), Applied::No);
+        assert!(!error.is_retryable());
+    }
+    let name = LockKey::new(k.lease_name()).unwrap();
+    let error = lock.try_acquire(&name, OwnerId::new(1), Duration::from_secs(9)).await.unwrap_err();
+    assert_eq!(error.kind(), &LockErrorKind::Refused, "{error:?}");
+    assert_eq!(digest(&server).await, before, "something was written");
+    assert_eq!(texts(&store, &k).await, long[..8]);
+
+    // What makes room goes through, as a whole.
+    let generation = store.head(&k).await.unwrap().generation;
+    let splice = Splice {
+        summarised: places([1, 2]),
+        evicted: places([3, 4]),
+        summary: Some(message("a summary")),
+        receipt: Some(receipt(1)),
+        ..Splice::new(generation)
+    };
+    store.splice(&k, splice).await.unwrap();
+    assert_eq!(texts(&store, &k).await.len(), 5);
+    checked_outline(&store, &k).await;
+    store.clear(&k, Clear { write: write(2, 1), access: Access::OPEN }).await.unwrap();
+    assert_eq!(checked_outline(&store, &k).await.head.counters.cleared, 4);
+
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    append(&store, &k, write(1, 2), &long).await.unwrap();
+    assert_eq!(texts(&store, &k).await, long);
+    checked_outline(&store, &k).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listing_uses_scan_and_finds_all_memories_of_the_prefix_and_no_others() {
+    let server = Server::start().await;
+    let prefix = unique_prefix();
+    let open = async |prefix: &str| {
+        RedisStore::new(link(&format!("{}/?prefix={prefix}", server.url())).await)
+    };
+    let store = open(&prefix).await;
+    // Prefixes that begin like it, or match it as a pattern would.
+    let starred = format!("{}%2A", &prefix[..prefix.len() - 3]);
+    let others = [open(&format!("{prefix}x")).await, open(&starred).await];
+    let lock = RedisLock::new(store.link().clone());
+    let mut expected = BTreeSet::new();
+    for n in 0..700_u32 {
+        let k = key(&format!("k{n}"));
+        append(&store, &k, write(1, 1), &["x"]).await.unwrap();
+        expected.insert(k.clone());
+        if n % 10 == 0 {
+            for other in &others {
+                append(other, &key(&format!("o{n}")), write(1, 1), &["x"]).await.unwrap();
+            }
+            let name = LockKey::new(k.lease_name()).unwrap();
+            lock.try_acquire(&name, OwnerId::new(1), Duration::from_secs(9)).await.unwrap();
+        }
+    }
+    let empty = key("k3");
+    store.clear(&empty, Clear { write: write(2, 1), access: Access::OPEN }).await.unwrap();
+    expected.remove(&empty);
+    server.command(&["SET", &format!("{prefix}:{{1}}:memory:%%%"), "no key of ours"]).await;
+    server.reset_stats().await;
+    let all = store.keys(None, NonZeroUsize::MAX).await.unwrap();
+    assert_eq!(all, expected.iter().cloned().collect::<Vec<_>>());
+    let page = store.keys(Some(&all[99]), NonZeroUsize::new(50).unwrap()).await.unwrap();
+    assert_eq!(page, all[100..150]);
+    assert_eq!(others[1].keys(None, NonZeroUsize::MAX).await.unwrap().len(), 70);
+    let counts = server.command_counts().await;
+    assert!(!counts.contains_key("keys"), "{counts:?}");
+    assert!(counts["scan"] > 0);
+}
+
+/// The errors that a real server answers, as they reach a caller.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_refusal_of_a_server_is_told_as_what_it_is() {
+    let server = Server::start_with(&[
+        "--enable-debug-command",
+        "yes",
+        "--busy-reply-threshold",
+        "50",
+        "--repl-diskless-sync-delay",
+        "0",
+    ])
+    .await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["first"]).await.unwrap();
+
+    // NOREPLICAS: the server asks for replicas that it does not have.
+    server.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    let error = append(&store, &k, write(1, 2), &["x"]).await.unwrap_err();
+    assert_retryable_refusal(&error, "min-replicas-to-write");
+    server.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
+
+    // BUSY: another's script runs without an end, until it is killed.
+    let told = async {
+        support::until("busy server", async || {
+            let error = append(&store, &key("busy"), write(1, 1), &["x"]).await.err()?;
+            error.to_string().contains("long script").then_some(error)
+        })
+        .await
+    };
+    let mut error = None;
+    let scripts = async {
+        error = Some(told.await);
+        let _: redis::RedisResult<Value> = server.try_query(&["SCRIPT", "KILL"]).await;
+    };
+    let running = async {
+        let answer: redis::RedisResult<Value> =
+            server.try_query(&["EVAL", "while true do end", "0"]).await;
+        assert!(answer.is_err());
+    };
+    tokio::join!(running, scripts);
+    assert_retryable_refusal(&error.unwrap(), "long script");
+
+    // READONLY: a replica. Somebody must say where the master is, unless Sentinel does.
+    let master = Server::start_with(&["--repl-diskless-sync-delay", "0"]).await;
+    let port = master.port().to_string();
+    server.command(&["REPLICAOF", "127.0.0.1", &port]).await;
+    let error = append(&store, &k, write(1, 2), &["x"]).await.unwrap_err();
+    let StoreErrorKind::ReadOnly(text) = error.kind() else { panic!("{error:?}") };
+    assert!(text.contains("master") && !error.is_retryable());
+    assert_eq!(error.applied(), Applied::No);
+
+    // LOADING, or MASTERDOWN: a replica without its data. These pass by themselves.
+    server.command(&["CONFIG", "SET", "replica-serve-stale-data", "no"]).await;
+    master.kill();
+    let error = support::until("replica without its master", async || {
+        let error = store.head(&k).await.err()?;
+        matches!(error.kind(), StoreErrorKind::Unavailable(_)).then_some(error)
+    })
+    .await;
+    assert_retryable_refusal(&error, "failing over");
+    server.command(&["REPLICAOF", "NO", "ONE"]).await;
+    append(&store, &k, write(1, 2), &["x"]).await.unwrap();
+}
+
+fn assert_retryable_refusal(error: &StoreError, words: &str) {
+    assert!(matches!(error.kind(), StoreErrorKind::Unavailable(_)), "{error:?}");
+    assert!(error.is_retryable());
+    assert_eq!(error.applied(), Applied::No, "{error:?}");
+    assert!(error.to_string().contains(words), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_loads_its_data_is_waited_for_by_whoever_tries_again() {
+    let server = Server::start_with(&[
+        "--enable-debug-command",
+        "yes",
+        "--appendonly",
+        "yes",
+        "--loading-process-events-interval-bytes",
+        "1024",
+        "--key-load-delay",
+        "0",
+    ])
+    .await;
+    let store = store(&with_settings(server.url(), "response_timeout=500ms")).await;
+    for n in 0..200 {
+        append(&store, &key(&format!("k{n}")), write(1, 1), &["x"]).await.unwrap();
+    }
+    server.command(&["CONFIG", "SET", "key-load-delay", "3000"]).await;
+    let reload = async {
+        let answer: redis::RedisResult<Value> = server.try_query(&["DEBUG", "RELOAD"]).await;
+        answer.unwrap();
+    };
+    let writer = async {
+        let mut loading = 0;
+        support::until("end of the loading", async || {
+            match append(&store, &key("k"), write(1, 1), &["x"]).await {
+                Ok(_) if loading > 0 => Some(()),
+                Ok(_) => None,
+                Err(error) => {
+                    assert!(error.is_retryable(), "{error:?}");
+                    loading += u64::from(error.to_string().contains("loading"));
+                    None
+                }
+            }
+        })
+        .await;
+    };
+    tokio::join!(reload, writer);
+    assert_eq!(checked_outline(&store, &key("k")).await.head.counters.appended, 1);
+}
