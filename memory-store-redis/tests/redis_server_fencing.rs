@@ -1,0 +1,294 @@
+//! Processes that hold a lease and are stopped or killed.
+//!
+//! The children are this very test binary: [`child`] does nothing unless it is asked to.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that fails panics, and children speak by their output"
+)]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use memory_core::{Access, MemoryStore, StoreError, StoreErrorKind};
+use memory_lock::{LockGuard, LockKey, LockManager, LockOptions, RedisLock};
+use memory_redis_testkit::Server;
+use memory_store_redis::{RedisStore, RedisStoreConfig, TokenChecks};
+use support::{append, batch, checked_outline, key, link, texts, until, with_settings, write};
+use tokio::time::Instant;
+
+const ROLE: &str = "MEMORY_TEST_ROLE";
+const URL: &str = "MEMORY_TEST_URL";
+const TTL: Duration = Duration::from_millis(600);
+
+/// Starts this binary again, in another role.
+fn spawn(role: &str, url: &str) -> (Process, Lines) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .env(ROLE, role)
+        .env(URL, url)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout: BufReader<ChildStdout> = BufReader::new(child.stdout.take().unwrap());
+    let (to, from) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            let _ = to.send(line);
+        }
+    });
+    (Process(child), Lines(from))
+}
+
+/// Gone when the test is, whatever state it is in.
+struct Process(Child);
+
+impl Process {
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.0.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a child says.
+struct Lines(tokio::sync::mpsc::UnboundedReceiver<String>);
+
+impl Lines {
+    /// What follows this word, in the next line that has it.
+    async fn after(&mut self, word: &str) -> String {
+        let find = async {
+            loop {
+                let line = self.0.recv().await.expect("the child lives");
+                if let Some((_, rest)) = line.split_once(word) {
+                    return rest.trim().to_owned();
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), find).await.expect("the child says it")
+    }
+}
+
+fn say(line: &str) {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(format!("{line}\n").as_bytes()).unwrap();
+    stdout.flush().unwrap();
+}
+
+#[test]
+fn child() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let url = std::env::var(URL).unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (store, manager) = open(&url, role.ends_with("elsewhere")).await;
+        match role.trim_end_matches(" elsewhere") {
+            "write" => write_under_a_lease(&store, &manager).await,
+            "hold" => {
+                let _guard = lock(&manager, TTL).await;
+                say("holds");
+                std::future::pending::<()>().await;
+            }
+            "wait" => {
+                say("waits");
+                let guard = lock(&manager, Duration::from_secs(10)).await;
+                say(&format!("holds {}", guard.fence()));
+                guard.release().await;
+                say("released");
+            }
+            other => panic!("{other}"),
+        }
+    });
+}
+
+async fn open(url: &str, elsewhere: bool) -> (RedisStore, LockManager) {
+    let link = link(url).await;
+    let manager = LockManager::new(Arc::new(RedisLock::new(link.clone())));
+    let checks = if elsewhere { TokenChecks::TokensAlone } else { TokenChecks::LiveLeases };
+    let config = RedisStoreConfig::new().with_token_checks(checks);
+    (RedisStore::with_config(link, config), manager)
+}
+
+async fn lock(manager: &LockManager, ttl: Duration) -> LockGuard {
+    let options = LockOptions::new().with_ttl(ttl).with_wait_timeout(Duration::from_secs(25));
+    manager.lock(&LockKey::new(key("k").lease_name()).unwrap(), &options).await.unwrap()
+}
+
+async fn append_under(
+    store: &RedisStore,
+    guard: &LockGuard,
+    writer: u128,
+    number: u64,
+    text: &str,
+) -> Result<(), StoreError> {
+    let mut append = batch(write(writer, number), &[text, "and its second half"]);
+    append.access = Access::with_lease(guard.proof());
+    store.append(&key("k"), append).await.map(drop)
+}
+
+/// Writes as fast as it can until the store refuses, and says by which error. It asks nobody whether
+/// the lease is still its own: that is what the store is for.
+async fn write_under_a_lease(store: &RedisStore, manager: &LockManager) {
+    let guard = lock(manager, TTL).await;
+    store.claim(&key("k"), guard.proof()).await.unwrap();
+    say(&format!("holds {}", guard.fence()));
+    for number in 1.. {
+        match append_under(store, &guard, 1, number, &format!("old {number}")).await {
+            Ok(()) => {
+                if number == 20 {
+                    say("writes");
+                }
+            }
+            // It may have been stopped in the middle of a request; a retry tells.
+            Err(error) if error.is_retryable() => {
+                let again = append_under(store, &guard, 1, number, &format!("old {number}")).await;
+                if let Err(error) = again {
+                    say(&format!("refused {number} {error:?}"));
+                    return;
+                }
+            }
+            Err(error) => {
+                say(&format!("refused {number} {error:?}"));
+                return;
+            }
+        }
+    }
+}
+
+/// With leases beside the data, and with leases that the store cannot look up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_process_that_was_stopped_past_its_lease_is_refused_and_the_history_is_intact() {
+    for elsewhere in ["", " elsewhere"] {
+        let server = Server::start().await;
+        let url = with_settings(server.url(), "");
+        let (process, mut lines) = spawn(&format!("write{elsewhere}"), &url);
+        let old: u64 = lines.after("holds").await.parse().unwrap();
+        lines.after("writes").await;
+        process.signal("STOP");
+        let stopped = Instant::now();
+
+        let (store, manager) = open(&url, !elsewhere.is_empty()).await;
+        let guard = lock(&manager, Duration::from_secs(20)).await;
+        let waited = stopped.elapsed();
+        assert!(waited < TTL + Duration::from_millis(500), "{waited:?} until the lease was free");
+        assert!(guard.fence().number() > old);
+        store.claim(&key("k"), guard.proof()).await.unwrap();
+        let before = texts(&store, &key("k")).await;
+        for number in 1..=5 {
+            append_under(&store, &guard, 2, number, &format!("new {number}")).await.unwrap();
+        }
+        let written = texts(&store, &key("k")).await;
+        assert_eq!(written.len(), before.len() + 10);
+
+        process.signal("CONT");
+        let refusal = lines.after("refused").await;
+        assert!(refusal.contains("Fenced"), "{refusal}");
+        let newest = format!("newest: FencingToken({})", guard.fence().number());
+        assert!(refusal.contains(&newest), "{refusal} does not name {newest}");
+        let told: usize = refusal.split(' ').next().unwrap().parse().unwrap();
+
+        assert_eq!(texts(&store, &key("k")).await, written, "the stopped one has written");
+        // All that it was told, and nothing torn.
+        let expected: Vec<_> = (1..told)
+            .map(|number| format!("old {number}"))
+            .chain((1..=5).map(|number| format!("new {number}")))
+            .flat_map(|text| [text, "and its second half".to_owned()])
+            .collect();
+        assert_eq!(written, expected);
+        guard.release().await;
+        append(&store, &key("k"), write(3, 1), &["afterwards"]).await.unwrap();
+        let outline = checked_outline(&store, &key("k")).await;
+        assert_eq!(outline.metas.len(), expected.len() + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lease_of_a_process_that_was_killed_is_free_after_its_ttl_and_waiters_go_on() {
+    let server = Server::start().await;
+    let url = with_settings(server.url(), "");
+    let (store, manager) = open(&url, false).await;
+    let (holder, mut said) = spawn("hold", &url);
+    said.after("holds").await;
+    // A waiter here, and two in other processes.
+    let others = [spawn("wait", &url), spawn("wait", &url)];
+    let mut waiting = Vec::new();
+    for (process, mut lines) in others {
+        lines.after("waits").await;
+        waiting.push((process, lines));
+    }
+    let place = store.link().keys().line(key("k").lease_name());
+    let ours = tokio::spawn({
+        let manager = manager.clone();
+        async move { lock(&manager, Duration::from_secs(10)).await }
+    });
+    until("line of three", async || {
+        let length: u64 = server.query(&["ZCARD", &place]).await;
+        (length == 3).then_some(())
+    })
+    .await;
+    let error = append(&store, &key("k"), write(1, 1), &["x"]).await.unwrap_err();
+    let StoreErrorKind::Locked { remaining } = error.kind() else { panic!("{error:?}") };
+    assert!(remaining.unwrap() <= TTL);
+    // It refreshes, so that it outlives its TTL.
+    tokio::time::sleep(TTL * 2).await;
+    assert!(!ours.is_finished());
+
+    holder.signal("KILL");
+    let killed = Instant::now();
+    drop(holder);
+    let guard = ours.await.unwrap();
+    let first = killed.elapsed();
+    guard.release().await;
+    for (_process, lines) in &mut waiting {
+        lines.after("released").await;
+    }
+    let all = killed.elapsed();
+    println!("first waiter {first:?} after the kill, all three {all:?}, TTL {TTL:?}");
+    assert!(all < TTL + Duration::from_secs(1), "{first:?}, {all:?}");
+    append(&store, &key("k"), write(1, 1), &["x"]).await.unwrap();
+    checked_outline(&store, &key("k")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiters_in_other_processes_are_woken_by_a_release() {
+    let server = Server::start().await;
+    let url = with_settings(server.url(), "");
+    let (store, manager) = open(&url, false).await;
+    let guard = lock(&manager, Duration::from_secs(30)).await;
+    let mut waiting = [spawn("wait", &url), spawn("wait", &url), spawn("wait", &url)];
+    let place = store.link().keys().line(key("k").lease_name());
+    until("line of three", async || {
+        let length: u64 = server.query(&["ZCARD", &place]).await;
+        (length == 3).then_some(())
+    })
+    .await;
+    let begun = Instant::now();
+    guard.release().await;
+    let mut tokens = Vec::new();
+    for (_process, lines) in &mut waiting {
+        tokens.push(lines.after("holds").await.parse::<u64>().unwrap());
+        lines.after("released").await;
+    }
+    let took = begun.elapsed();
+    println!("three processes, one after the other, in {took:?}");
+    // Far less than the TTL, which is what the timer would wait for.
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 3, "a token twice");
+}
