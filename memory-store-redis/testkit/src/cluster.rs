@@ -225,9 +225,12 @@ impl Cluster {
 
     /// Every node learns of every other at once, instead of one by one from their gossip.
     async fn introduce(&self) {
+        // A node that already knows another refuses its epoch.
         for (epoch, node) in self.nodes.iter().enumerate() {
             let epoch = (epoch + 1).to_string();
             node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await;
+        }
+        for node in &self.nodes {
             for (other, peer) in
                 self.nodes.iter().enumerate().filter(|(_, it)| it.port() != node.port())
             {
