@@ -154,6 +154,7 @@ impl RedisStore {
         call.arg(splice.receipt.map(|receipt| receipt.id.simple().to_string()).unwrap_or_default());
         call.arg(receipt.unwrap_or_default());
         call.arg(splice.next_flush_at.map(|mark| mark.to_string()).unwrap_or_default());
+        call.arg(u8::from(!splice.closed.is_empty()));
         match &splice.summary {
             Some(new) => summary(&mut call, new).map_err(refuse)?,
             None => {

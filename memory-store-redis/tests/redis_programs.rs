@@ -1,0 +1,31 @@
+//! Random programs do the same to a server as to the reference store.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails panics"
+)]
+
+mod prefixed;
+#[path = "../../memory-store-sqlite/tests/programs/mod.rs"]
+mod programs;
+
+use memory_redis_testkit::any_server;
+use memory_store_redis::TokenChecks;
+use prefixed::{Prefixed, runtime};
+use programs::run;
+
+#[test]
+fn a_server_answers_as_the_reference_does() {
+    let runtime = runtime();
+    let server = runtime.block_on(any_server());
+    run(&runtime, 96, || Prefixed::new(server.url(), TokenChecks::LiveLeases));
+}
+
+#[test]
+fn a_server_answers_as_the_reference_does_with_leases_that_live_elsewhere() {
+    let runtime = runtime();
+    let server = runtime.block_on(any_server());
+    run(&runtime, 48, || Prefixed::new(server.url(), TokenChecks::TokensAlone));
+}

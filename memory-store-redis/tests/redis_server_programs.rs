@@ -1,0 +1,31 @@
+//! Random programs do the same to a Cluster, and to what Sentinels watch, as to the reference store.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails panics"
+)]
+
+mod prefixed;
+#[path = "../../memory-store-sqlite/tests/programs/mod.rs"]
+mod programs;
+
+use memory_redis_testkit::{Cluster, Sentinels};
+use memory_store_redis::TokenChecks;
+use prefixed::{Prefixed, runtime};
+use programs::run;
+
+#[test]
+fn a_cluster_answers_as_the_reference_does() {
+    let runtime = runtime();
+    let cluster = runtime.block_on(Cluster::start());
+    run(&runtime, 32, || Prefixed::new(&cluster.url(), TokenChecks::LiveLeases));
+}
+
+#[test]
+fn the_master_that_sentinels_name_answers_as_the_reference_does() {
+    let runtime = runtime();
+    let sentinels = runtime.block_on(Sentinels::start());
+    run(&runtime, 32, || Prefixed::new(&sentinels.url(), TokenChecks::LiveLeases));
+}

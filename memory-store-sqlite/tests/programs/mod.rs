@@ -1,0 +1,56 @@
+//! Random programs, which do the same to a store as to the reference.
+//!
+//! They know nothing of a backend: the tests of other stores include this folder by its path.
+
+mod op;
+mod pair;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use memory_core::MemoryStore;
+use memory_lock::{Clock, LockBackend};
+use proptest::test_runner::{Config, TestRunner};
+use proptest_state_machine::ReferenceStateMachine as _;
+use tokio::runtime::Runtime;
+
+use self::op::Programs;
+use self::pair::Pair;
+
+/// Where one program runs: nothing is there at first.
+#[allow(async_fn_in_trait, reason = "only this runs it")]
+pub(crate) trait Place: Debug {
+    /// Opens it; a program does so again and again.
+    async fn open(&self, clock: &Clock) -> Opened;
+}
+
+/// What the programs need of an open place.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn MemoryStore>,
+    /// The leases that the store looks at with each write; none if it goes by tokens alone.
+    pub(crate) leases: Option<Arc<dyn LockBackend>>,
+}
+
+/// Runs this many programs, each in a place of its own, and shows the shortest that goes wrong.
+pub(crate) fn run<P: Place>(runtime: &Runtime, cases: u32, fresh: impl Fn() -> P) {
+    let config =
+        Config { cases, max_shrink_iters: 4_000, failure_persistence: None, ..Config::default() };
+    let programs = Programs::sequential_strategy(1..60);
+    let done = TestRunner::new(config).run(&programs, |((), ops, seen)| {
+        let mut pair = Pair::open(runtime, fresh());
+        for op in ops {
+            // Shrinking first leaves out what was not reached.
+            if let Some(seen) = &seen {
+                seen.fetch_add(1, Ordering::SeqCst);
+            }
+            pair.apply(op);
+            pair.check();
+        }
+        Ok(())
+    });
+    if let Err(failure) = done {
+        panic!("{failure}");
+    }
+}

@@ -1,0 +1,133 @@
+//! What programs consist of.
+
+use proptest::prelude::*;
+use proptest_state_machine::ReferenceStateMachine;
+
+/// Chosen by position among what is there when the program runs.
+pub(super) type Picks = Vec<u8>;
+
+#[derive(Debug, Clone)]
+pub(super) enum Op {
+    Append { key: u8, writer: u8, number: u8, messages: Vec<(u8, u8)>, ttl: Option<u8>, by: Right },
+    Splice { key: u8, summarised: Picks, evicted: Picks, closed: Picks, how: How },
+    Clear { key: u8, writer: u8, number: u8, by: Right },
+    Claim { key: u8, by: Right },
+    Read { key: u8, after: u8, stale: bool, limit: u8 },
+    Fetch { key: u8, picks: Picks, stale: bool },
+    Acquire { key: u8, owner: u8, flush: bool },
+    Release { key: u8, flush: bool },
+    Wait { minutes: u8 },
+    Reopen,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct How {
+    pub(super) summary: bool,
+    pub(super) stale: bool,
+    pub(super) unknown_place: bool,
+    pub(super) removed_twice: bool,
+    pub(super) receipt: Option<u8>,
+    pub(super) next_flush_at: Option<u8>,
+    pub(super) by: Right,
+    pub(super) flusher: Right,
+}
+
+/// By which lease something is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Right {
+    None,
+    /// That which is held, if one is.
+    Held,
+    /// Any that was ever held, here or elsewhere.
+    Earlier(u8),
+}
+
+#[derive(Debug)]
+pub(super) struct Programs;
+
+impl ReferenceStateMachine for Programs {
+    type State = ();
+    type Transition = Op;
+
+    fn init_state() -> BoxedStrategy<()> {
+        Just(()).boxed()
+    }
+
+    fn transitions((): &()) -> BoxedStrategy<Op> {
+        let key = || 0..3_u8;
+        // More writers than a memory's row keeps.
+        let writer = || prop_oneof![0..3_u8, 0..40_u8];
+        let picks = || prop::collection::vec(any::<u8>(), 0..4);
+        prop_oneof![
+            8 => (key(), writer(), 1..9_u8, prop::collection::vec((any::<u8>(), 0..6_u8), 0..5),
+                  prop::option::weighted(0.3, 1..30_u8), right())
+                .prop_map(|(key, writer, number, messages, ttl, by)| Op::Append {
+                    key, writer, number, messages, ttl, by,
+                }),
+            4 => (key(), picks(), picks(), picks(), how())
+                .prop_map(|(key, summarised, evicted, closed, how)| Op::Splice {
+                    key, summarised, evicted, closed, how,
+                }),
+            1 => (key(), writer(), 1..9_u8, right())
+                .prop_map(|(key, writer, number, by)| Op::Clear { key, writer, number, by }),
+            1 => (key(), right()).prop_map(|(key, by)| Op::Claim { key, by }),
+            3 => (key(), any::<u8>(), prop::bool::weighted(0.2), 0..5_u8)
+                .prop_map(|(key, after, stale, limit)| Op::Read { key, after, stale, limit }),
+            2 => (key(), picks(), prop::bool::weighted(0.2))
+                .prop_map(|(key, picks, stale)| Op::Fetch { key, picks, stale }),
+            2 => (key(), 0..3_u8, prop::bool::weighted(0.3))
+                .prop_map(|(key, owner, flush)| Op::Acquire { key, owner, flush }),
+            2 => (key(), prop::bool::weighted(0.3))
+                .prop_map(|(key, flush)| Op::Release { key, flush }),
+            2 => (1..20_u8).prop_map(|minutes| Op::Wait { minutes }),
+            1 => Just(Op::Reopen),
+        ]
+        .boxed()
+    }
+
+    fn apply((): (), _: &Op) {}
+}
+
+fn right() -> impl Strategy<Value = Right> {
+    prop_oneof![
+        3 => Just(Right::None),
+        6 => Just(Right::Held),
+        1 => any::<u8>().prop_map(Right::Earlier),
+    ]
+}
+
+fn how() -> impl Strategy<Value = How> {
+    (
+        prop::bool::weighted(0.7),
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.1),
+        prop::option::of(0..6_u8),
+        prop::option::of(any::<u8>()),
+        right(),
+        right(),
+    )
+        .prop_map(
+            |(
+                summary,
+                stale,
+                unknown_place,
+                removed_twice,
+                receipt,
+                next_flush_at,
+                by,
+                flusher,
+            )| {
+                How {
+                    summary,
+                    stale,
+                    unknown_place,
+                    removed_twice,
+                    receipt,
+                    next_flush_at,
+                    by,
+                    flusher,
+                }
+            },
+        )
+}

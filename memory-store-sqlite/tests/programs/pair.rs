@@ -1,0 +1,381 @@
+//! A store and the reference, side by side.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use memory_core::conformance::assert_counters;
+use memory_core::{
+    Access, Append, Clear, ContentType, Cursor, FencingToken, FlushReceipt, Generation,
+    InMemoryStore, LeaseProof, MemoryKey, MemoryStore, Message, MessageId, NewMessage, Outline,
+    OwnerId, Priority, Read, Sequence, SequenceSet, Splice, StoreError, StoreErrorKind, ToolCall,
+    WriteId, WriterId,
+};
+use memory_lock::{Acquired, Clock, LockKey, Release};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use super::op::{Op, Right};
+use super::{Opened, Place};
+
+/// No program lasts so long: leases end by being released.
+const TTL: Duration = Duration::from_secs(3_600_000);
+
+pub(super) struct Pair<'a, P> {
+    runtime: &'a Runtime,
+    place: P,
+    clock: Clock,
+    opened: Opened,
+    reference: InMemoryStore,
+    serial: u64,
+    held: HashMap<LockKey, LeaseProof>,
+    /// All leases that were ever held.
+    granted: Vec<LeaseProof>,
+    /// The newest write of each writer to each memory.
+    writes: HashMap<(u8, u8), u8>,
+}
+
+impl<'a, P: Place> Pair<'a, P> {
+    pub(super) fn open(runtime: &'a Runtime, place: P) -> Self {
+        let clock = Clock::manual();
+        let opened = runtime.block_on(place.open(&clock));
+        let now = clock.clone();
+        let reference = InMemoryStore::new(move || {
+            Timestamp::from_microsecond(now.now_micros().try_into().unwrap()).unwrap()
+        });
+        Self {
+            runtime,
+            place,
+            clock,
+            opened,
+            reference,
+            serial: 0,
+            held: HashMap::new(),
+            granted: Vec::new(),
+            writes: HashMap::new(),
+        }
+    }
+
+    pub(super) fn apply(&mut self, op: Op) {
+        self.forget();
+        self.serial += 100;
+        let serial = self.serial;
+        match op {
+            Op::Append { key: k, writer, number, messages, ttl, by } => {
+                let key = key(k);
+                let messages: Vec<_> = messages
+                    .into_iter()
+                    .zip(serial..)
+                    .map(|(drawing, serial)| drawn(serial, drawing))
+                    .collect();
+                let lease = self.proof(key.lease_name(), by);
+                let append = Append {
+                    write: write(writer, number),
+                    messages: messages.into(),
+                    access: Access { lease },
+                    ttl: ttl.map(|minutes| Duration::from_mins(minutes.into())),
+                };
+                let is_new = !append.messages.is_empty() && self.is_new(k, writer, number);
+                let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
+                let done =
+                    self.both(refusal, &async |store| store.append(&key, append.clone()).await);
+                if done && is_new {
+                    self.writes.insert((k, writer), number);
+                }
+            }
+            Op::Splice { key: k, summarised, evicted, closed, how } => {
+                let key = key(k);
+                let flush_lease = key.flush_lease_name();
+                let outline = self.outline(&key);
+                let summarised = picked(&outline, &summarised);
+                let mut evicted = picked(&outline, &evicted);
+                evicted.retain(|place| !summarised.contains(place));
+                let mut splice = Splice {
+                    summary: (how.summary && !summarised.is_empty()).then(|| drawn(serial, (5, 9))),
+                    summarised,
+                    evicted,
+                    closed: picked(&outline, &closed),
+                    receipt: how.receipt.map(|id| receipt(id.into())),
+                    next_flush_at: how.next_flush_at.map(u64::from),
+                    flusher: self.proof(&flush_lease, how.flusher),
+                    access: Access { lease: self.proof(key.lease_name(), how.by) },
+                    ..Splice::new(outline.head.generation)
+                };
+                if how.removed_twice && !splice.summarised.is_empty() {
+                    splice.evicted.clone_from(&splice.summarised);
+                    splice.receipt = None;
+                    // Which of several reasons is told is left open.
+                    self.both_refuse(&async |store| store.splice(&key, splice.clone()).await);
+                    return;
+                }
+                if how.stale {
+                    splice.generation = Generation::new(splice.generation.number() ^ 1);
+                }
+                if how.unknown_place {
+                    splice.evicted.push(outline.head.last.plus(3));
+                }
+                let newest = self.runtime.block_on(self.reference.receipts(&key)).unwrap();
+                let is_new = splice.receipt.is_none()
+                    || splice.receipt.as_ref().map(|receipt| receipt.id)
+                        != newest.first().map(|receipt| receipt.id);
+                let flusher =
+                    splice.flusher.and_then(|flusher| self.refusal(&flush_lease, Some(flusher)));
+                let refusal = flusher
+                    .or_else(|| self.refusal(key.lease_name(), splice.access.lease))
+                    .filter(|_| is_new);
+                self.both(refusal, &async |store| store.splice(&key, splice.clone()).await);
+            }
+            Op::Clear { key: k, writer, number, by } => {
+                let key = key(k);
+                let lease = self.proof(key.lease_name(), by);
+                let clear = Clear { write: write(writer, number), access: Access { lease } };
+                let is_new = self.is_new(k, writer, number);
+                let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
+                if self.both(refusal, &async |store| store.clear(&key, clear).await) && is_new {
+                    self.writes.insert((k, writer), number);
+                }
+            }
+            Op::Claim { key: k, by } => {
+                let key = key(k);
+                if let Some(lease) = self.proof(key.lease_name(), by) {
+                    let refusal = self.refusal(key.lease_name(), Some(lease));
+                    self.both(refusal, &async |store| store.claim(&key, lease).await);
+                }
+            }
+            Op::Read { key: k, after, stale, limit } => {
+                let key = key(k);
+                let head = self.outline(&key).head;
+                let generation = Generation::new(head.generation.number() ^ u64::from(stale));
+                let sequence = Sequence::new(u64::from(after) % (head.last.number() + 2));
+                let read = Read {
+                    after: Some(Cursor { generation, sequence }),
+                    limit: NonZeroUsize::new(limit.into()),
+                };
+                self.both(None, &async |store| store.read(&key, read).await);
+            }
+            Op::Fetch { key: k, picks, stale } => {
+                let key = key(k);
+                let outline = self.outline(&key);
+                let places = picked(&outline, &picks);
+                let number = outline.head.generation.number() ^ u64::from(stale);
+                let generation = Generation::new(number);
+                self.both(None, &async |store| store.fetch(&key, generation, &places).await);
+            }
+            Op::Acquire { key: k, owner, flush } => self.acquire(lease_of(k, flush), owner),
+            Op::Release { key: k, flush } => self.release(&lease_of(k, flush)),
+            Op::Wait { minutes } => self.clock.advance(Duration::from_mins(minutes.into())),
+            Op::Reopen => self.opened = self.runtime.block_on(self.place.open(&self.clock)),
+        }
+    }
+
+    /// Both hold the same, and their counters are those of a recount.
+    pub(super) fn check(&self) {
+        for name in 0..3 {
+            let key = key(name);
+            assert_counters(&self.runtime.block_on(self.opened.store.outline(&key)).unwrap());
+            self.both(None, &async |store| store.head(&key).await);
+            self.both(None, &async |store| store.outline(&key).await);
+            self.both(None, &async |store| store.read(&key, Read::default()).await);
+            self.both(None, &async |store| store.receipts(&key).await);
+        }
+        self.both(None, &async |store| store.keys(None, NonZeroUsize::new(2).unwrap()).await);
+    }
+
+    /// Runs the same on both and compares the answers; says whether it was done.
+    ///
+    /// The reference knows no leases: where one forbids the write, only the store is asked.
+    fn both<T: PartialEq + std::fmt::Debug>(
+        &self,
+        refusal: Option<StoreErrorKind>,
+        run: &impl AsyncFn(&dyn MemoryStore) -> Result<T, StoreError>,
+    ) -> bool {
+        let tested = self.runtime.block_on(run(&*self.opened.store));
+        let expected = match refusal {
+            None => self.runtime.block_on(run(&self.reference)).map_err(kind),
+            Some(refusal) => Err(refusal),
+        };
+        let done = expected.is_ok();
+        assert_eq!(tested.map_err(kind), expected);
+        done
+    }
+
+    fn both_refuse<T: std::fmt::Debug>(
+        &self,
+        run: &impl AsyncFn(&dyn MemoryStore) -> Result<T, StoreError>,
+    ) {
+        self.runtime.block_on(async {
+            run(&*self.opened.store).await.unwrap_err();
+            run(&self.reference).await.unwrap_err();
+        });
+    }
+
+    fn outline(&self, key: &MemoryKey) -> Outline {
+        self.runtime.block_on(self.reference.outline(key)).unwrap()
+    }
+
+    /// A memory that expired has forgotten its writers.
+    fn forget(&mut self) {
+        for k in 0..3 {
+            if self.outline(&key(k)).head.version == 0 {
+                self.writes.retain(|(of, _), _| *of != k);
+            }
+        }
+    }
+
+    /// Whether this is no write that the memory knows.
+    fn is_new(&self, k: u8, writer: u8, number: u8) -> bool {
+        self.writes.get(&(k, writer)).is_none_or(|newest| number > *newest)
+    }
+
+    fn proof(&self, lease: &str, right: Right) -> Option<LeaseProof> {
+        match right {
+            Right::None => None,
+            Right::Held => self.held.get(&LockKey::new(lease).unwrap()).copied(),
+            Right::Earlier(pick) => {
+                let count = self.granted.len();
+                (count > 0).then(|| self.granted[usize::from(pick) % count])
+            }
+        }
+    }
+
+    /// Why a live lease forbids a write by this one.
+    fn refusal(&self, lease: &str, shown: Option<LeaseProof>) -> Option<StoreErrorKind> {
+        self.opened.leases.as_ref()?;
+        match (shown, self.held.get(&LockKey::new(lease).unwrap())) {
+            (None, Some(_)) => Some(StoreErrorKind::Locked { remaining: None }),
+            (Some(shown), held) if held != Some(&shown) => Some(FENCED),
+            _ => None,
+        }
+    }
+
+    fn acquire(&mut self, lease: LockKey, owner: u8) {
+        let owner = OwnerId::new(u128::from(owner) + 1);
+        let held = self.held.get(&lease).copied();
+        let granted = match &self.opened.leases {
+            Some(leases) => self.runtime.block_on(leases.try_acquire(&lease, owner, TTL)).unwrap(),
+            None if held.is_some_and(|held| held.owner != owner) => {
+                Acquired::Held { remaining: None }
+            }
+            None => {
+                // Of leases that live elsewhere the store learns the tokens.
+                let token = FencingToken::new(self.granted.len() as u64 + 1);
+                Acquired::Granted { token: held.map_or(token, |held| held.token) }
+            }
+        };
+        match (granted, held) {
+            (Acquired::Granted { token }, None) => {
+                let proof = LeaseProof { owner, token };
+                self.granted.push(proof);
+                self.held.insert(lease, proof);
+            }
+            (Acquired::Granted { token }, Some(held)) => {
+                assert_eq!(LeaseProof { owner, token }, held);
+            }
+            (Acquired::Held { .. }, Some(held)) => assert_ne!(owner, held.owner),
+            (Acquired::Held { .. }, None) => panic!("a free lease was refused"),
+        }
+    }
+
+    fn release(&mut self, lease: &LockKey) {
+        if let Some(LeaseProof { owner, .. }) = self.held.remove(lease)
+            && let Some(leases) = &self.opened.leases
+        {
+            let released = self.runtime.block_on(leases.release(lease, owner)).unwrap();
+            assert_eq!(released, Release::Released);
+        }
+    }
+}
+
+/// Which token a refusal names is not compared: an expired memory no longer shows its newest, and of
+/// two leases that were shown either may be named.
+const FENCED: StoreErrorKind =
+    StoreErrorKind::Fenced { token: FencingToken::ZERO, newest: FencingToken::ZERO };
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn kind(error: StoreError) -> StoreErrorKind {
+    match error.kind().clone() {
+        StoreErrorKind::Invalid(_) => StoreErrorKind::Invalid(String::new()),
+        StoreErrorKind::Locked { .. } => StoreErrorKind::Locked { remaining: None },
+        StoreErrorKind::Fenced { .. } => FENCED,
+        kind => kind,
+    }
+}
+
+fn key(name: u8) -> MemoryKey {
+    MemoryKey::new("tests", "programs", &name.to_string()).unwrap()
+}
+
+fn lease_of(name: u8, flush: bool) -> LockKey {
+    let key = key(name);
+    let name = if flush { key.flush_lease_name() } else { key.lease_name().to_owned() };
+    LockKey::new(name).unwrap()
+}
+
+fn write(writer: u8, number: u8) -> WriteId {
+    WriterId::new(writer.into()).write(number.into())
+}
+
+fn picked(outline: &Outline, picks: &[u8]) -> Vec<Sequence> {
+    let mut places: Vec<_> = picks
+        .iter()
+        .filter_map(|pick| {
+            let metas = &outline.metas;
+            (!metas.is_empty()).then(|| metas[usize::from(*pick) % metas.len()].sequence)
+        })
+        .collect();
+    places.sort_unstable();
+    places.dedup();
+    places
+}
+
+fn message(text: &str) -> NewMessage {
+    NewMessage {
+        id: MessageId::new(Uuid::from_u128(text.len() as u128)),
+        message: Message::user(text),
+        tokens: u32::try_from(text.len()).unwrap(),
+        priority: None,
+        content_type: ContentType::Conversation,
+        created_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn drawn(serial: u64, (size, kind): (u8, u8)) -> NewMessage {
+    let text = format!("{serial} {}", "y".repeat(usize::from(size)));
+    let plain = message(&text);
+    let call = |id: u64| ToolCall::function(format!("c{}", id % 5), "f", "{}");
+    match kind {
+        0 => NewMessage {
+            priority: Some(Priority::CRITICAL),
+            content_type: ContentType::SystemPrompt,
+            ..plain
+        },
+        1 => NewMessage { message: Message::calls([call(serial), call(serial + 1)]), ..plain },
+        2 => {
+            NewMessage { message: Message::tool_result(format!("c{}", serial % 5), text), ..plain }
+        }
+        3 => NewMessage {
+            priority: Some(Priority::new(size)),
+            content_type: ContentType::from("it's \"mine\"\n%/é"),
+            ..plain
+        },
+        _ => plain,
+    }
+}
+
+fn receipt(id: u128) -> FlushReceipt {
+    FlushReceipt {
+        id: Uuid::from_u128(id),
+        strategy: "fifo".into(),
+        started_at: Timestamp::UNIX_EPOCH,
+        duration: Duration::from_millis(3),
+        tokens_before: 9,
+        tokens_after: 5,
+        messages_before: 3,
+        messages_after: 2,
+        evicted: SequenceSet::default(),
+        summarised: SequenceSet::default(),
+        summary: None,
+        shortfall: None,
+    }
+}
