@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
@@ -138,6 +139,24 @@ impl Message {
         Ok(Self { role, content, name, tool_calls, tool_call_id, extra })
     }
 
+    /// The message as JSON, if it can be read back: a store's last chance to tell a writer.
+    ///
+    /// # Errors
+    /// [`MessageError`] for a message that was put together by hand and is none, such as one whose
+    /// role is empty.
+    pub fn to_json(&self) -> Result<String, MessageError> {
+        let text = serde_json::to_string(self)
+            .map_err(|_| MessageError::field("the message", "writable as JSON"))?;
+        let plain = self.extra.is_empty()
+            && self.tool_calls.is_empty()
+            && !matches!(self.content, Some(Content::Parts(_)))
+            && !self.role.as_str().is_empty();
+        if !plain {
+            Self::from_json(&text)?;
+        }
+        Ok(text)
+    }
+
     /// The message as a JSON object.
     #[must_use]
     pub fn to_value(&self) -> Value {
@@ -223,8 +242,30 @@ fn take_string(map: &mut Map<String, Value>, field: &str) -> Result<Option<Strin
 }
 
 impl Serialize for Message {
+    /// As [`Message::to_value`], the fields in the order of their names, without a copy of the text.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.to_value().serialize(serializer)
+        if !self.extra.is_empty() {
+            return self.to_value().serialize(serializer);
+        }
+        let mut map = serializer.serialize_map(None)?;
+        match &self.content {
+            Some(Content::Text(text)) => map.serialize_entry("content", text)?,
+            Some(Content::Parts(parts)) => map.serialize_entry("content", parts)?,
+            Some(Content::Null) => map.serialize_entry("content", &())?,
+            None => {}
+        }
+        if let Some(name) = &self.name {
+            map.serialize_entry("name", name)?;
+        }
+        map.serialize_entry("role", self.role.as_str())?;
+        if let Some(id) = &self.tool_call_id {
+            map.serialize_entry("tool_call_id", id)?;
+        }
+        if !self.tool_calls.is_empty() {
+            let calls: Vec<_> = self.tool_calls.iter().map(ToolCall::to_value).collect();
+            map.serialize_entry("tool_calls", &calls)?;
+        }
+        map.end()
     }
 }
 
@@ -510,6 +551,33 @@ mod tests {
                 }
                 Value::Object(map)
             })
+    }
+
+    proptest! {
+        #[test]
+        fn the_direct_form_is_that_of_the_value(
+            text in "\\PC{0,20}", name in prop::option::of("[a-z]{1,4}"), calls in 0..3_usize,
+        ) {
+            let mut message = Message::assistant(text);
+            message.name = name;
+            message.tool_calls = (0..calls).map(|n| ToolCall::function(n.to_string(), "f", "{}")).collect();
+            for extra in [false, true] {
+                if extra {
+                    message.extra.insert("a".into(), Value::Null);
+                }
+                prop_assert_eq!(message.to_json().unwrap(), message.to_value().to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_that_could_not_be_read_back_is_not_written() {
+        assert!(Message::new(Role::Other("".into()), "x").to_json().is_err());
+        assert!(Message::calls([ToolCall::function("", "f", "{}")]).to_json().is_err());
+        let deep = (0..200).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+        let mut message = Message::user("");
+        message.content = Some(Content::Parts(vec![deep]));
+        assert!(message.to_json().is_err(), "JSON is read 128 levels deep");
     }
 
     proptest! {

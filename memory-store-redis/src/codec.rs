@@ -1,13 +1,11 @@
 //! How messages, counters and heads travel.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use memory_core::{
     Class, Counters, FencingToken, Generation, Head, Message, MessageId, MessageMeta, NewMessage,
     Sequence, StoreErrorKind, StoredMessage, Tally, ToolLink,
 };
-use memory_lock::redis::{RedisFault, Reply};
+use rmp::decode;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -30,11 +28,9 @@ impl Encoded {
     /// Refuses a message that could not be read back, such as one whose role is empty: a batch is
     /// the last place where its writer can still be told.
     pub(crate) fn new(new: &NewMessage, summary: bool) -> Result<Self, StoreErrorKind> {
-        let malformed = |reason: &dyn fmt::Display| {
+        let body = new.message.to_json().map_err(|reason| {
             StoreErrorKind::Invalid(format!("a message of the batch is malformed: {reason}"))
-        };
-        let body = serde_json::to_string(&new.message).map_err(|error| malformed(&error))?;
-        Message::from_json(&body).map_err(|error| malformed(&error))?;
+        })?;
         let flags = if summary { SUMMARY } else { 0 };
         let class = new.class().to_string();
         let link = match new.message.tool_link() {
@@ -101,40 +97,82 @@ pub(crate) fn stored(
     Ok(StoredMessage { meta, message })
 }
 
-/// The mark of the next flush and the counters, which scripts answer in a row.
-pub(crate) fn counters(reply: &mut Reply) -> Result<(Option<u64>, Counters), RedisFault> {
-    let next_flush_at = reply.optional_number()?;
+/// The head from its packed form: what `unpacked` in `scripts/memory.lua` lists; `None` for anything
+/// else.
+pub(crate) fn head(packed: &[u8]) -> Option<Head> {
+    let mut rest = packed;
+    let parts = decode::read_array_len(&mut rest).ok()?;
+    let form: u32 = decode::read_int(&mut rest).ok()?;
+    if form != FORM || parts < 9 {
+        return None;
+    }
+    let last = Sequence::new(decode::read_int(&mut rest).ok()?);
+    let version = decode::read_int(&mut rest).ok()?;
+    let present = Tally {
+        messages: decode::read_int(&mut rest).ok()?,
+        tokens: decode::read_int(&mut rest).ok()?,
+    };
+    let appended = decode::read_int(&mut rest).ok()?;
+    let expires_at = match text(&mut rest)? {
+        "" => None,
+        micros => Some(Timestamp::from_microsecond(micros.parse().ok()?).ok()?),
+    };
+    let fence = FencingToken::new(text(&mut rest)?.parse().ok()?);
+    let mut seldom = text(&mut rest)?.split(' ');
+    let mut next = || seldom.next()?.parse().ok();
+    let generation = Generation::new(next()?);
+    let _base: u64 = next()?;
+    let flush_fence = FencingToken::new(next()?);
+    let next_flush_at = match seldom.next()? {
+        "" => None,
+        mark => Some(mark.parse().ok()?),
+    };
+    let mut next = || seldom.next()?.parse().ok();
     let mut counters = Counters {
-        present: Tally { messages: reply.number()?, tokens: reply.number()? },
-        summaries: reply.number()?,
-        appended: reply.number()?,
-        summarised: reply.number()?,
-        evicted: reply.number()?,
-        cleared: reply.number()?,
+        present,
+        appended,
+        summaries: next()?,
+        summarised: next()?,
+        evicted: next()?,
+        cleared: next()?,
         ..Counters::default()
     };
-    for _ in 0..reply.number::<usize>()? {
-        let class = reply.text()?.parse().map_err(|_| RedisFault::odd_answer())?;
-        let tally = Tally { messages: reply.number()?, tokens: reply.number()? };
+    for _ in 0..(parts - 9) / 3 {
+        let class = text(&mut rest)?.parse().ok()?;
+        let tally = Tally {
+            messages: decode::read_int(&mut rest).ok()?,
+            tokens: decode::read_int(&mut rest).ok()?,
+        };
         counters.classes.insert(class, tally);
     }
-    Ok((next_flush_at, counters))
+    Some(Head {
+        counters,
+        generation,
+        version,
+        last,
+        fence,
+        flush_fence,
+        next_flush_at,
+        expires_at,
+    })
 }
 
-pub(crate) fn head(reply: &mut Reply) -> Result<Head, RedisFault> {
-    let generation = Generation::new(reply.number()?);
-    let version = reply.number()?;
-    let last = Sequence::new(reply.number()?);
-    let fence = FencingToken::new(reply.number()?);
-    let flush_fence = FencingToken::new(reply.number()?);
-    let expires_at = match reply.optional_number::<i64>()? {
-        Some(micros) => {
-            Some(Timestamp::from_microsecond(micros).map_err(|_| RedisFault::odd_answer())?)
-        }
-        None => None,
-    };
-    let (next_flush_at, counters) = counters(reply)?;
-    Ok(Head { counters, generation, version, last, fence, flush_fence, next_flush_at, expires_at })
+/// In which form a head is, whether this version can read it or not.
+pub(crate) fn form(packed: &[u8]) -> Option<u32> {
+    let mut rest = packed;
+    decode::read_array_len(&mut rest).ok()?;
+    decode::read_int(&mut rest).ok()
+}
+
+/// The newest form of a head that this version reads and writes; that of the scripts.
+pub(crate) const FORM: u32 = 1;
+
+/// A text of a packed array. Read by hand, for the library wants a buffer to copy it to.
+fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let length = decode::read_str_len(rest).ok()?;
+    let (text, behind) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    *rest = behind;
+    std::str::from_utf8(text).ok()
 }
 
 #[cfg(test)]

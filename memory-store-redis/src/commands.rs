@@ -4,19 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use memory_core::{
-    Access, Append, AppendOutcome, Appended, Clear, Counters, FencingToken, LeaseProof, MemoryKey,
-    NewMessage, Sequence, Splice, StoreError, StoreErrorKind, Tally, WriteId,
+    Access, Append, AppendOutcome, Appended, Clear, Counters, FencingToken, Head, LeaseProof,
+    MemoryKey, NewMessage, Sequence, Splice, StoreError, StoreErrorKind, Tally, WriteId,
 };
 use memory_lock::redis::{RedisFault, Reply, Script, Written};
-use redis::Cmd;
+use redis::{Cmd, Value};
 
 use crate::codec::{self, Encoded, digits};
 use crate::error::store_error;
 use crate::scripts::{APPEND, CLAIM, CLEAR, SPLICE};
 use crate::store::RedisStore;
 
-/// What a script answered to a write: the status, and the rest.
+/// What a script answered to a write that was not refused.
 enum Answer {
+    /// The head after an append.
+    Head(Vec<u8>),
+    /// What follows the status.
     Applied(Reply),
     Duplicate(Reply),
 }
@@ -26,8 +29,9 @@ impl RedisStore {
     pub(crate) fn call(&self, script: &Script, key: &MemoryKey, extra: &[String]) -> Cmd {
         let keys = self.link().keys();
         let name = key.as_str();
-        let (memory, lease, fences) =
-            (keys.memory(name), keys.lease(key.lease_name()), keys.fences(name));
+        let base = keys.base(name);
+        let (memory, lease) = (format!("{base}memory:{name}"), format!("{base}lease:{name}"));
+        let fences = base + "fences";
         let all = [memory.as_str(), &lease, &fences];
         let all: Vec<_> = all.into_iter().chain(extra.iter().map(String::as_str)).collect();
         let mut call = script.on(all);
@@ -47,7 +51,16 @@ impl RedisStore {
         let refuse = |kind| Err(StoreError::new(operation, kind).at(key));
         let Written { answer, unconfirmed, .. } =
             self.link().write(script, call).await.map_err(failed)?;
-        let mut reply = Reply::parts(answer).map_err(failed)?;
+        let mut reply = match answer {
+            // The shortest answer for the commonest case.
+            Value::BulkString(packed) => {
+                return match unconfirmed {
+                    None => Ok(Answer::Head(packed)),
+                    Some(fault) => Err(failed(fault)),
+                };
+            }
+            answer => Reply::parts(answer).map_err(failed)?,
+        };
         let status = reply.text().map_err(failed)?;
         let done = match status.as_str() {
             "A" => Answer::Applied(reply),
@@ -94,8 +107,8 @@ impl RedisStore {
         }
         let mut call = self.call(&APPEND, key, &[]);
         let token = right(&mut call, access);
-        named(&mut call, write);
-        call.arg(micros(ttl)).arg(key.as_str()).arg(classes.len());
+        call.arg(format!("w{:032x}", write.writer.bits())).arg(digits(write.number));
+        call.arg(micros(ttl)).arg(classes.len());
         for (class, tally) in &classes {
             call.arg(class).arg(tally.messages).arg(tally.tokens);
         }
@@ -104,18 +117,21 @@ impl RedisStore {
             call.arg(meta).arg(body);
         }
         let failed = |fault| store_error(OPERATION, Some(key), fault);
-        let (mut reply, new) = match self.write(OPERATION, key, &APPEND, &call, token).await? {
-            Answer::Applied(reply) => (reply, true),
-            Answer::Duplicate(reply) => (reply, false),
-        };
-        let first = reply.optional_number().map_err(failed)?.map(Sequence::new);
-        let outcome = match (new, first) {
-            (true, Some(first)) => AppendOutcome::Appended { first },
-            (true, None) => return Err(failed(RedisFault::odd_answer())),
-            (false, first) => AppendOutcome::Duplicate { first },
-        };
-        let (next_flush_at, counters) = codec::counters(&mut reply).map_err(failed)?;
-        Ok(Appended { outcome, counters, next_flush_at })
+        match self.write(OPERATION, key, &APPEND, &call, token).await? {
+            Answer::Head(packed) => {
+                let head = decoded(&packed).map_err(failed)?;
+                let before = head.last.number().checked_sub(messages.len() as u64);
+                let before = before.ok_or_else(|| failed(RedisFault::odd_answer()))?;
+                let outcome = AppendOutcome::Appended { first: Sequence::new(before + 1) };
+                Ok(appended(outcome, head))
+            }
+            Answer::Duplicate(mut reply) => {
+                let first = reply.optional_number().map_err(failed)?.map(Sequence::new);
+                let head = reply.bytes().and_then(|packed| decoded(&packed)).map_err(failed)?;
+                Ok(appended(AppendOutcome::Duplicate { first }, head))
+            }
+            Answer::Applied(_) => Err(failed(RedisFault::odd_answer())),
+        }
     }
 
     pub(crate) async fn splice_in(
@@ -150,7 +166,7 @@ impl RedisStore {
                 token
             }
         };
-        call.arg(splice.generation.number()).arg(key.as_str());
+        call.arg(splice.generation.number());
         call.arg(splice.receipt.map(|receipt| receipt.id.simple().to_string()).unwrap_or_default());
         call.arg(receipt.unwrap_or_default());
         call.arg(splice.next_flush_at.map(|mark| mark.to_string()).unwrap_or_default());
@@ -176,7 +192,6 @@ impl RedisStore {
         let mut call = self.call(&CLEAR, key, &[]);
         let token = right(&mut call, clear.access);
         named(&mut call, clear.write);
-        call.arg(key.as_str());
         self.counted("clear", key, &CLEAR, &call, token).await
     }
 
@@ -187,7 +202,6 @@ impl RedisStore {
     ) -> Result<(), StoreError> {
         let mut call = self.call(&CLAIM, key, &[]);
         let token = right(&mut call, Access::with_lease(lease));
-        call.arg(key.as_str());
         self.write("claim", key, &CLAIM, &call, token).await.map(drop)
     }
 
@@ -199,13 +213,23 @@ impl RedisStore {
         call: &Cmd,
         token: FencingToken,
     ) -> Result<Counters, StoreError> {
-        let (Answer::Applied(mut reply) | Answer::Duplicate(mut reply)) =
-            self.write(operation, key, script, call, token).await?;
-        let counted = codec::counters(&mut reply);
-        counted
-            .map(|(_, counters)| counters)
-            .map_err(|fault| store_error(operation, Some(key), fault))
+        let failed = |fault| store_error(operation, Some(key), fault);
+        match self.write(operation, key, script, call, token).await? {
+            Answer::Applied(mut reply) | Answer::Duplicate(mut reply) => {
+                let head = reply.bytes().and_then(|packed| decoded(&packed)).map_err(failed)?;
+                Ok(head.counters)
+            }
+            Answer::Head(_) => Err(failed(RedisFault::odd_answer())),
+        }
     }
+}
+
+fn decoded(packed: &[u8]) -> Result<Head, RedisFault> {
+    codec::head(packed).ok_or_else(RedisFault::odd_answer)
+}
+
+fn appended(outcome: AppendOutcome, head: Head) -> Appended {
+    Appended { outcome, counters: head.counters, next_flush_at: head.next_flush_at }
 }
 
 /// By what right: the owner and its token, or two empty texts.

@@ -4,8 +4,7 @@ use memory_core::{MemoryKey, StoreError, StoreErrorKind};
 use memory_lock::Applied;
 use memory_lock::redis::{RedisFailure, RedisFault};
 
-/// The newest form that this version reads and writes; that of the scripts.
-const FORM: u32 = 1;
+use crate::codec::FORM;
 
 /// The store's error for this fault.
 pub(crate) fn store_error(

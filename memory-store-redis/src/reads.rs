@@ -11,7 +11,7 @@ use redis::Value;
 
 use crate::codec;
 use crate::error::store_error;
-use crate::scripts::{FETCH, HEAD, OUTLINE, READ, RECEIPTS};
+use crate::scripts::{FETCH, OUTLINE, READ, RECEIPTS};
 use crate::store::RedisStore;
 
 const OPERATION: &str = "read";
@@ -53,10 +53,25 @@ impl RedisStore {
         self.link().run(script, &call).await
     }
 
+    /// By a plain command: the server drops a memory when its TTL has run out.
     pub(crate) async fn whole_head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
-        let answer = self.look(key, &HEAD, &[]).await;
-        let head = answer.and_then(Reply::parts).and_then(|mut reply| codec::head(&mut reply));
-        head.map_err(|fault| store_error(OPERATION, Some(key), fault))
+        let failed = |fault| store_error(OPERATION, Some(key), fault);
+        let memory = self.link().keys().memory(key.as_str());
+        let answer = self.link().send(redis::cmd("HGET").arg(&memory).arg("h")).await;
+        match answer.map_err(failed)? {
+            Value::Nil => Ok(Head::default()),
+            Value::BulkString(packed) => {
+                let head = codec::head(&packed).ok_or_else(|| failed(damaged(&memory, &packed)))?;
+                Ok(if self.has_expired(&head) { Head::default() } else { head })
+            }
+            _ => Err(failed(RedisFault::odd_answer())),
+        }
+    }
+
+    /// By a clock of one's own; the server's own has dropped what is over.
+    fn has_expired(&self, head: &Head) -> bool {
+        let now = self.now().and_then(|now| i64::try_from(now).ok());
+        now.zip(head.expires_at).is_some_and(|(now, end)| end.as_microsecond() <= now)
     }
 
     pub(crate) async fn read_page(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
@@ -139,8 +154,11 @@ impl RedisStore {
         let failed = |fault| store_error(OPERATION, Some(key), fault);
         let answer = self.look(key, &OUTLINE, &[]).await.map_err(failed)?;
         let decode = || {
-            let mut reply = Reply::parts(answer)?;
-            let mut outline = Outline { head: codec::head(&mut reply)?, ..Outline::default() };
+            let Some(mut reply) = Reply::array(answer)? else { return Ok(Outline::default()) };
+            let packed = reply.bytes()?;
+            let memory = || self.link().keys().memory(key.as_str());
+            let head = codec::head(&packed).ok_or_else(|| damaged(&memory(), &packed))?;
+            let mut outline = Outline { head, ..Outline::default() };
             outline.metas.reserve(reply.len() / 2);
             while !reply.is_empty() {
                 let place = Sequence::new(reply.number()?);
@@ -250,6 +268,14 @@ impl RedisStore {
             }
         }
         Ok(keys)
+    }
+}
+
+/// What is wrong with a head that could not be decoded.
+fn damaged(memory: &str, packed: &[u8]) -> RedisFault {
+    match codec::form(packed) {
+        Some(found) if found > codec::FORM => RedisFault::newer(found),
+        _ => RedisFault::corrupt(format!("{memory} does not hold a memory of ours")),
     }
 }
 

@@ -4,20 +4,32 @@ use std::sync::LazyLock;
 
 use memory_lock::redis::{LEASE_LUA, Script};
 
+/// The functions of all scripts but an append.
+const MEMORY: &str = concat!("local key = KEYS[1]\n", include_str!("scripts/memory.lua"));
+
 macro_rules! script {
-    ($name:ident, $($file:literal),+) => {
+    ($name:ident, $file:literal) => {
         pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(&[LEASE_LUA, $(include_str!(concat!("scripts/", $file))),+])
+            Script::new(&[LEASE_LUA, MEMORY, include_str!(concat!("scripts/", $file))])
         });
     };
 }
 
-script!(APPEND, "memory.lua", "append.lua");
-script!(SPLICE, "memory.lua", "splice.lua");
-script!(CLEAR, "memory.lua", "clear.lua");
-script!(CLAIM, "memory.lua", "claim.lua");
-script!(HEAD, "memory.lua", "whole.lua", "head.lua");
-script!(READ, "memory.lua", "read.lua");
-script!(OUTLINE, "memory.lua", "whole.lua", "outline.lua");
-script!(FETCH, "memory.lua", "fetch.lua");
-script!(RECEIPTS, "memory.lua", "receipts.lua");
+/// What an append seldom needs stands in a block of its own, where it costs the others nothing.
+pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[
+        include_str!("scripts/append_open.lua"),
+        LEASE_LUA,
+        include_str!("scripts/memory.lua"),
+        include_str!("scripts/append_rare.lua"),
+        include_str!("scripts/append.lua"),
+    ])
+});
+
+script!(SPLICE, "splice.lua");
+script!(CLEAR, "clear.lua");
+script!(CLAIM, "claim.lua");
+script!(READ, "read.lua");
+script!(OUTLINE, "outline.lua");
+script!(FETCH, "fetch.lua");
+script!(RECEIPTS, "receipts.lua");

@@ -52,10 +52,15 @@ impl RedisStore {
         &self.link
     }
 
+    /// The time by a clock of one's own, if there is one.
+    pub(crate) fn now(&self) -> Option<u64> {
+        self.config.time.as_ref().map(|now| now())
+    }
+
     /// The arguments that every script begins with.
     pub(crate) fn begin(&self, call: &mut Cmd) {
-        match &self.config.time {
-            Some(now) => call.arg(now()),
+        match self.now() {
+            Some(now) => call.arg(now),
             None => call.arg(""),
         };
         call.arg(u8::from(self.config.checks == TokenChecks::TokensAlone));

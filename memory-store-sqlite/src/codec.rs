@@ -2,8 +2,6 @@
 
 mod head;
 
-use std::fmt;
-
 use jiff::Timestamp;
 use memory_core::{
     ContentType, Message, MessageId, MessageMeta, NewMessage, Priority, Sequence, StoreErrorKind,
@@ -39,11 +37,9 @@ impl Encoded {
     /// Refuses a message that could not be read back, such as one whose role is empty: a batch is
     /// the last place where its writer can still be told.
     pub(crate) fn new(message: &Message) -> Result<Self, StoreErrorKind> {
-        let malformed = |reason: &dyn fmt::Display| {
+        let body = message.to_json().map_err(|reason| {
             StoreErrorKind::Invalid(format!("a message of the batch is malformed: {reason}"))
-        };
-        let body = serde_json::to_string(message).map_err(|error| malformed(&error))?;
-        Message::from_json(&body).map_err(|error| malformed(&error))?;
+        })?;
         Ok(Self { body, link: encode_link(&message.tool_link()) })
     }
 }

@@ -77,6 +77,20 @@ impl RedisFault {
         Self::new(RedisFailure::Other, Applied::Unknown, detail)
     }
 
+    /// What lies under a key of ours and is not ours, or is damaged; the text names the key.
+    #[must_use]
+    pub fn corrupt(what: impl fmt::Display) -> Self {
+        let detail = format!("{what}; use another prefix, or remove the key");
+        Self::new(RedisFailure::Corrupt, Applied::NotApplied, detail)
+    }
+
+    /// What a newer version of this software wrote.
+    #[must_use]
+    pub fn newer(found: u32) -> Self {
+        let failure = RedisFailure::Newer { found };
+        Self::new(failure, Applied::NotApplied, "written by a newer version")
+    }
+
     /// What a failed connection means: nothing was sent.
     pub(super) fn connecting(place: &str, error: RedisError) -> Self {
         let mut fault = Self::from(error);

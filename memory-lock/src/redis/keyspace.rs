@@ -36,6 +36,12 @@ impl Keyspace {
         crc16::State::<crc16::XMODEM>::calculate(name.as_bytes()) % BUCKETS
     }
 
+    /// What all keys of one name begin with, for one who needs several of them.
+    #[must_use]
+    pub fn base(&self, name: &str) -> String {
+        format!("{}:{{{}}}:", self.prefix, Self::bucket(name))
+    }
+
     /// The lease of this name: `owner token granted`, with the lease's TTL.
     #[must_use]
     pub fn lease(&self, name: &str) -> String {
@@ -51,13 +57,13 @@ impl Keyspace {
     /// The newest fencing token of the bucket.
     #[must_use]
     pub fn fence(&self, name: &str) -> String {
-        format!("{}:{{{}}}:fence", self.prefix, Self::bucket(name))
+        self.base(name) + "fence"
     }
 
     /// The channel on which releases of the bucket's leases are announced.
     #[must_use]
     pub fn channel(&self, name: &str) -> String {
-        format!("{}:{{{}}}:released", self.prefix, Self::bucket(name))
+        self.base(name) + "released"
     }
 
     /// The data of the memory with this key.
@@ -69,7 +75,7 @@ impl Keyspace {
     /// The tokens of those memories of the bucket whose leases live elsewhere.
     #[must_use]
     pub fn fences(&self, name: &str) -> String {
-        format!("{}:{{{}}}:fences", self.prefix, Self::bucket(name))
+        self.base(name) + "fences"
     }
 
     /// The key of the memory that lies here, if it is one.
@@ -94,7 +100,7 @@ impl Keyspace {
     }
 
     fn key(&self, name: &str, kind: &str, rest: &str) -> String {
-        format!("{}:{{{}}}:{kind}:{rest}", self.prefix, Self::bucket(name))
+        self.base(name) + kind + ":" + rest
     }
 }
 

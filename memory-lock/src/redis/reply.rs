@@ -68,6 +68,17 @@ impl Reply {
         text(self.value()?)
     }
 
+    /// The next part as bytes.
+    ///
+    /// # Errors
+    /// [`RedisFault`] if it is none.
+    pub fn bytes(&mut self) -> Result<Vec<u8>, RedisFault> {
+        match self.value()? {
+            Value::BulkString(bytes) => Ok(bytes),
+            _ => Err(RedisFault::odd_answer()),
+        }
+    }
+
     /// How many parts are left.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -82,7 +93,7 @@ impl Reply {
 }
 
 /// An integer, or a text that reads as one.
-pub(super) fn number<T: FromStr + TryFrom<i64>>(value: Value) -> Result<T, RedisFault> {
+pub(crate) fn number<T: FromStr + TryFrom<i64>>(value: Value) -> Result<T, RedisFault> {
     match value {
         Value::Int(number) => T::try_from(number).map_err(|_| RedisFault::odd_answer()),
         value => text(value)?.parse().map_err(|_| RedisFault::odd_answer()),

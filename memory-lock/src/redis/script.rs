@@ -28,8 +28,9 @@ impl Script {
         keys: impl IntoIterator<Item = &'a str, IntoIter: ExactSizeIterator>,
     ) -> Cmd {
         let keys = keys.into_iter();
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(&self.hash).arg(keys.len());
+        // Room for a message, so that a call does not grow in steps.
+        let mut call = Cmd::with_capacity(keys.len() + 20, 1_024);
+        call.arg("EVALSHA").arg(&self.hash).arg(keys.len());
         for key in keys {
             call.arg(key);
         }

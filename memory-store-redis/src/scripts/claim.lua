@@ -1,6 +1,6 @@
--- KEYS: memory, lease, fences. ARGV 4...: owner, token, name of the memory. Returns {'A'} or a refusal.
-local packed = redis.call('HGET', key, 'h')
-local head, _, leftover = open_to_write(packed, KEYS[3], ARGV[6])
+-- KEYS: memory, lease, fences. ARGV 4...: owner, token. Returns {'A'} or a refusal.
+local stored = redis.call('HGET', key, 'h')
+local head, _, leftover = open_to_write(stored, KEYS[3])
 local fence, refusal = admit(KEYS[2], ARGV[4], ARGV[5], head.fence)
 if not fence then
   return refusal
@@ -11,6 +11,6 @@ if leftover then
 end
 head.fence = fence
 head.version = head.version + 1
-keep_fences(KEYS[3], ARGV[6], head)
-redis.call('HSET', key, 'h', cmsgpack.pack(head))
+keep_fences(KEYS[3], head)
+redis.call('HSET', key, 'h', packed(head))
 return {'A'}

@@ -1,13 +1,13 @@
--- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number, name of the memory. Returns
--- {'A', counters}, {'D', counters} or a refusal.
+-- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number. Returns {'A', head}, {'D', head}
+-- or a refusal.
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i')
-local head, begins, leftover = open_to_write(stored[1], KEYS[3], ARGV[8])
+local head, begins, leftover = open_to_write(stored[1], KEYS[3])
 if not begins and earlier(stored[2], number) then
   if confirms then
     redis.call('HSET', key, 'h', stored[1])
   end
-  return report({'D'}, head)
+  return {'D', stored[1]}
 end
 local fence, refusal = admit(KEYS[2], owner, token, head.fence)
 if not fence then
@@ -35,6 +35,7 @@ head.base, head.receipts, head.receipt, head.next_flush_at = head.last, 0, '', f
 head.generation = next_generation(head.generation)
 head.version = head.version + 1
 head.fence = fence
-keep_fences(KEYS[3], ARGV[8], head)
-redis.call('HSET', key, 'h', cmsgpack.pack(head), 'w' .. writer, number .. ' ')
-return report({'A'}, head)
+keep_fences(KEYS[3], head)
+local after = packed(head)
+redis.call('HSET', key, 'h', after, 'w' .. writer, number .. ' ')
+return {'A', after}

@@ -1,5 +1,5 @@
 -- A memory is one hash, so that it expires, moves and is lost as a whole:
---   h        the head, packed: what `new_head` lists
+--   h        the head: what `unpacked` lists, as a packed array, for that is quicker than a map
 --   i        the places that are left of those up to `base`, as pairs `first last first last ...`;
 --            after `base` there is no gap
 --   m<place> a message but its text: `flags tokens id created length class link`, where the length is
@@ -15,7 +15,6 @@ local FORM = 1
 local RECEIPTS = 16
 local CHUNK = 2000
 
-local key = KEYS[1]
 local tokens_alone, confirms = ARGV[2] == '1', ARGV[3] == '1'
 
 local time
@@ -50,18 +49,59 @@ local function new_head(fence, flush_fence, generation)
   }
 end
 
--- The head of a packed one that is alive, else nothing; and what is left of one that is not.
-local function open(packed)
-  if not packed then
-    return nil
-  end
-  local ok, head = pcall(cmsgpack.unpack, packed)
-  if not ok or type(head) ~= 'table' or type(head.form) ~= 'number' then
+-- The head of a packed one, and the other way round. What an append does not change is one text.
+local function unpacked(packed)
+  local ok, array = pcall(cmsgpack.unpack, packed)
+  if not ok or type(array) ~= 'table' or type(array[1]) ~= 'number' then
     return error('CORRUPT ' .. key .. ' does not hold a memory of ours')
   end
-  if head.form > FORM then
-    return error('NEWER ' .. head.form)
+  if array[1] > FORM then
+    return error('NEWER ' .. array[1])
   end
+  local head = {
+    form = array[1], last = array[2], version = array[3], messages = array[4], tokens = array[5],
+    appended = array[6], expires = array[7] ~= '' and array[7], fence = array[8], classes = {},
+  }
+  local mark
+  head.generation, head.base, head.flush_fence, mark, head.summaries, head.summarised, head.evicted,
+    head.cleared, head.receipts, head.receipt = string.match(array[9],
+    '^(%d+) (%d+) (%d+) (%d*) (%d+) (%d+) (%d+) (%d+) (%d+) (%x*)$')
+  if not head.generation then
+    return error('CORRUPT ' .. key .. ' does not hold a memory of ours')
+  end
+  head.next_flush_at = mark ~= '' and mark
+  for _, name in ipairs({'base', 'summaries', 'summarised', 'evicted', 'cleared', 'receipts'}) do
+    head[name] = tonumber(head[name])
+  end
+  for at = 10, #array, 3 do
+    head.classes[array[at]] = {array[at + 1], array[at + 2]}
+  end
+  return head
+end
+
+local function packed(head)
+  local array = {
+    head.form, head.last, head.version, head.messages, head.tokens, head.appended,
+    head.expires or '', head.fence,
+    table.concat({
+      head.generation, text_of(head.base), head.flush_fence, head.next_flush_at or '',
+      text_of(head.summaries), text_of(head.summarised), text_of(head.evicted),
+      text_of(head.cleared), text_of(head.receipts), head.receipt,
+    }, ' '),
+  }
+  for class, tally in pairs(head.classes) do
+    local n = #array
+    array[n + 1], array[n + 2], array[n + 3] = class, tally[1], tally[2]
+  end
+  return cmsgpack.pack(array)
+end
+
+-- The head of what is stored, if that is alive, else nothing; and what is left of one that is not.
+local function open(stored)
+  if not stored then
+    return nil
+  end
+  local head = unpacked(stored)
   if head.expires and tonumber(head.expires) <= now() then
     return nil, head
   end
@@ -71,8 +111,8 @@ end
 -- The head to be written: of the memory that is there, or of one that begins; whether it begins; and
 -- whether something is left of an expired one, which then must go. What fences stale writers off
 -- outlives the data.
-local function open_to_write(packed, fences, field)
-  local head, expired = open(packed)
+local function open_to_write(stored, fences)
+  local head, expired = open(stored)
   if head then
     return head, false, false
   end
@@ -83,7 +123,7 @@ local function open_to_write(packed, fences, field)
   if expired then
     fence, flush_fence = expired.fence, expired.flush_fence
   elseif tokens_alone then
-    local kept = redis.call('HGET', fences, field)
+    local kept = redis.call('HGET', fences, key)
     if kept then
       fence, flush_fence = string.match(kept, '^(%d+) (%d+)$')
     end
@@ -127,34 +167,10 @@ local function earlier(stored, number)
   return nil
 end
 
-local function keep_fences(fences, field, head)
+local function keep_fences(fences, head)
   if tokens_alone then
-    redis.call('HSET', fences, field, head.fence .. ' ' .. head.flush_fence)
+    redis.call('HSET', fences, key, head.fence .. ' ' .. head.flush_fence)
   end
-end
-
--- The counters, as they are answered.
-local function report(answer, head)
-  local n = #answer
-  answer[n + 1] = head.next_flush_at or ''
-  answer[n + 2] = head.messages
-  answer[n + 3] = head.tokens
-  answer[n + 4] = head.summaries
-  answer[n + 5] = head.appended
-  answer[n + 6] = head.summarised
-  answer[n + 7] = head.evicted
-  answer[n + 8] = head.cleared
-  n = n + 9
-  local classes = 0
-  for class, tally in pairs(head.classes) do
-    answer[n + 1] = class
-    answer[n + 2] = tally[1]
-    answer[n + 3] = tally[2]
-    n = n + 3
-    classes = classes + 1
-  end
-  answer[n - 3 * classes] = classes
-  return answer
 end
 
 local function count(head, class, messages, tokens)

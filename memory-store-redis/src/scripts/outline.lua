@@ -1,10 +1,10 @@
--- KEYS: memory. Returns the head, and of each message its place and meta.
+-- KEYS: memory. Returns nothing, or the head, and of each message its place and meta.
 local stored = redis.call('HMGET', key, 'h', 'i')
 local head = open(stored[1])
-local answer = whole({}, head)
 if not head then
-  return answer
+  return nil
 end
+local answer = {stored[1]}
 local ranges, places, fields = ranges_of(head, stored[2]), {}, {}
 for pair = 1, #ranges, 2 do
   for place = ranges[pair], ranges[pair + 1] do

@@ -1,18 +1,17 @@
 -- KEYS: memory, lease, fences, flush lease. ARGV 4...: owner, token, flusher's owner, flusher's token,
--- generation, name of the memory, receipt's id or empty, receipt, mark of the next flush or empty, whether
--- open calls are given up (1 or 0; also of messages that go), the summary's meta (empty for none), text,
--- class and tokens, how many ranges, then of each range, in ascending order, what becomes of it (s
--- summarised, e evicted, c closed), its first and its last place. Returns {'A', counters},
--- {'D', counters}, {'C'} for another generation, {'I', place} for a place where no message stands, or a
--- refusal.
-local generation, receipt = ARGV[8], ARGV[10]
+-- generation, receipt's id or empty, receipt, mark of the next flush or empty, whether open calls are given
+-- up (1 or 0; also of messages that go), the summary's meta (empty for none), text, class and tokens, how
+-- many ranges, then of each range, in ascending order, what becomes of it (s summarised, e evicted, c
+-- closed), its first and its last place. Returns {'A', head}, {'D', head}, {'C'} for another generation,
+-- {'I', place} for a place where no message stands, or a refusal.
+local generation, receipt = ARGV[8], ARGV[9]
 local stored = redis.call('HMGET', key, 'h', 'i')
-local head, begins = open_to_write(stored[1], KEYS[3], ARGV[9])
+local head, begins = open_to_write(stored[1], KEYS[3])
 if not begins and receipt ~= '' and receipt == head.receipt then
   if confirms then
     redis.call('HSET', key, 'h', stored[1])
   end
-  return report({'D'}, head)
+  return {'D', stored[1]}
 end
 local flush_fence, refusal = head.flush_fence, nil
 if ARGV[6] ~= '' then
@@ -32,8 +31,8 @@ end
 
 -- Everything is looked at before anything is changed.
 local places, kinds, fields = {}, {}, {}
-local at = 18
-for _ = 1, tonumber(ARGV[18]) do
+local at = 17
+for _ = 1, tonumber(ARGV[17]) do
   at = at + 1
   for place = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]) do
     places[#places + 1] = place
@@ -85,7 +84,7 @@ for n, place in ipairs(places) do
     end
     gone[#gone + 1] = 'm' .. place
     gone[#gone + 1] = 'b' .. place
-    if kind == 's' and not summary_at and ARGV[14] ~= '' then
+    if kind == 's' and not summary_at and ARGV[13] ~= '' then
       summary_at = place
     else
       removed[#removed + 1] = place
@@ -94,12 +93,12 @@ for n, place in ipairs(places) do
 end
 in_chunks('HDEL', gone, nothing)
 if summary_at then
-  count(head, ARGV[16], 1, tonumber(ARGV[17]))
+  count(head, ARGV[15], 1, tonumber(ARGV[16]))
   head.summaries = head.summaries + 1
   set[#set + 1] = 'm' .. summary_at
-  set[#set + 1] = ARGV[14]
+  set[#set + 1] = ARGV[13]
   set[#set + 1] = 'b' .. summary_at
-  set[#set + 1] = ARGV[15]
+  set[#set + 1] = ARGV[14]
 end
 
 if #removed > 0 then
@@ -123,7 +122,7 @@ if #removed > 0 then
   set[#set + 1] = 'i'
   set[#set + 1] = table.concat(left, ' ')
 end
-if ARGV[13] == '1' then
+if ARGV[12] == '1' then
   head.next_flush_at = false
 end
 if #places > 0 then
@@ -131,15 +130,15 @@ if #places > 0 then
 end
 if receipt ~= '' then
   set[#set + 1] = 'r' .. head.receipts % RECEIPTS
-  set[#set + 1] = ARGV[11]
+  set[#set + 1] = ARGV[10]
   head.receipts = head.receipts + 1
   head.receipt = receipt
-  head.next_flush_at = ARGV[12] ~= '' and ARGV[12]
+  head.next_flush_at = ARGV[11] ~= '' and ARGV[11]
 end
 head.version = head.version + 1
 head.fence, head.flush_fence = fence, flush_fence
-keep_fences(KEYS[3], ARGV[9], head)
+keep_fences(KEYS[3], head)
 set[#set + 1] = 'h'
-set[#set + 1] = cmsgpack.pack(head)
+set[#set + 1] = packed(head)
 in_chunks('HSET', set, nothing)
-return report({'A'}, head)
+return {'A', set[#set]}

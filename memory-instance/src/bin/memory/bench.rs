@@ -5,7 +5,7 @@ mod measure;
 mod ours;
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -16,14 +16,15 @@ use serde::Serialize;
 use self::bare::Bare;
 use self::measure::{Measured, median};
 use self::ours::Ours;
-use crate::args::{Common, sqlite_path};
+use crate::args::Common;
 use crate::failure::note;
 use crate::out::{Out, number, table};
 
 /// Measure appends and reads, beside the bare database
 ///
-/// `bare insert` is a prepared insert for each transaction, at the same durability, into a new SQLite
-/// file in the same folder. Every measurement ends after --messages appends or reads, or after a
+/// Beside a SQLite file, `bare insert` is a prepared insert for each transaction, at the same
+/// durability, into a new file in the same folder. At a Redis server, `bare script` is one `EVALSHA` that
+/// makes the same pushes and counters over one connection and checks nothing. Every measurement ends after --messages appends or reads, or after a
 /// second; they are taken in turns, and of --rounds the one with the median throughput is shown.
 /// Needs a release build to tell anything.
 #[derive(Debug, clap::Args)]
@@ -32,7 +33,8 @@ Examples:
   memory bench
   memory bench append --tasks 1,64 --keys many --messages 5000
   memory bench --store sqlite:///mnt/data/bench.db --json
-  memory bench --store 'sqlite://bench.db?synchronous=normal'")]
+  memory bench --store 'sqlite://bench.db?synchronous=normal'
+  memory bench --store redis://localhost")]
 pub(crate) struct Args {
     /// What to measure
     #[arg(value_enum, default_value = "all")]
@@ -115,11 +117,8 @@ pub(crate) async fn run(common: &Common, args: &Args, out: &mut Out) -> anyhow::
     if cfg!(debug_assertions) {
         note("(a debug build: the figures tell little)");
     }
-    let bench = Bench {
-        args,
-        ours: Ours::new(manager.clone(), id),
-        folder: bare_folder(&url, folder.path()),
-    };
+    let bench =
+        Bench { args, ours: Ours::new(manager.clone(), id), url: &url, temporary: folder.path() };
     let mut rows = Vec::new();
     if args.what != What::Read {
         bench.appends(&mut rows).await?;
@@ -134,19 +133,11 @@ pub(crate) async fn run(common: &Common, args: &Args, out: &mut Out) -> anyhow::
     if out.json() { out.compact(&figures) } else { show(&figures, out) }
 }
 
-/// Where a file of the bare database lies on the same disk; none beside a store without a file.
-fn bare_folder(url: &str, temporary: &Path) -> Option<PathBuf> {
-    let parent = sqlite_path(url)?.parent()?;
-    if parent.starts_with(temporary) {
-        return Some(temporary.to_owned());
-    }
-    Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
-}
-
 struct Bench<'a> {
     args: &'a Args,
     ours: Ours,
-    folder: Option<PathBuf>,
+    url: &'a str,
+    temporary: &'a Path,
 }
 
 impl Bench<'_> {
@@ -162,22 +153,30 @@ impl Bench<'_> {
             }
         }
         let bare = self.bare().await?;
-        let mut baseline = Vec::new();
-        let mut taken: Vec<Vec<Measured>> = cases.iter().map(|_| Vec::new()).collect();
+        let none = || cases.iter().map(|_| Vec::new()).collect();
+        let (mut bares, mut taken): (Vec<Vec<Measured>>, Vec<Vec<Measured>>) = (none(), none());
         for _ in 0..self.args.rounds.get() {
-            if let Some(bare) = &bare {
-                baseline.push(bare.inserts(messages).await?);
-            }
-            for ((keys, tasks), taken) in cases.iter().zip(&mut taken) {
+            for (((keys, tasks), bares), taken) in cases.iter().zip(&mut bares).zip(&mut taken) {
+                if let Some(bare) = &bare {
+                    bares.extend(bare.appends(*tasks, *keys, messages).await?);
+                }
                 taken.push(self.ours.appends(*tasks, *keys, messages).await?);
             }
         }
-        let baseline = median(baseline);
-        push(rows, "bare insert", 1, Keys::One, baseline, baseline);
-        for ((keys, tasks), taken) in cases.into_iter().zip(taken) {
+        let mut baseline = None;
+        for (((keys, tasks), bares), taken) in cases.into_iter().zip(bares).zip(taken) {
+            let of_its_own = median(bares);
+            if let Some(bare) = &bare {
+                push(rows, bare.append_name(), tasks, keys, of_its_own, of_its_own);
+            }
+            // Where the bare database has no figure for as many tasks, that of one stands for it.
+            baseline = of_its_own.or(baseline);
             push(rows, "append", tasks, keys, median(taken), baseline);
         }
-        Ok(())
+        match bare {
+            Some(bare) => bare.clean_up().await,
+            None => Ok(()),
+        }
     }
 
     async fn reads(&self, rows: &mut Vec<Row>) -> anyhow::Result<()> {
@@ -197,7 +196,10 @@ impl Bench<'_> {
             windows.push(ours::read_context(&memory, reads).await?);
         }
         let baseline = median(baseline);
-        push(rows, "bare select of 10 of 10,000", 1, Keys::One, baseline, baseline);
+        if let Some(bare) = &bare {
+            push(rows, bare.read_name(), 1, Keys::One, baseline, baseline);
+            bare.clean_up().await?;
+        }
         push(rows, "read 10 new of 10,000", 1, Keys::One, median(news), baseline);
         push(rows, "count of 10,000", 1, Keys::One, median(heads), None);
         push(rows, "context of 4,000 tokens, of 10,000", 1, Keys::One, median(windows), None);
@@ -205,8 +207,7 @@ impl Bench<'_> {
     }
 
     async fn bare(&self) -> anyhow::Result<Option<Bare>> {
-        let Some(folder) = self.folder.clone() else { return Ok(None) };
-        Ok(Some(Bare::open(folder, self.ours.durability()).await?))
+        Bare::open(self.url, self.temporary, self.ours.durability()).await
     }
 }
 

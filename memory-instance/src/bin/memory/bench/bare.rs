@@ -1,113 +1,98 @@
-//! The bare database: what the disk and SQLite allow.
+//! The bare database: what it allows without anything around it.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+mod redis;
+mod sqlite;
 
-use anyhow::Context as _;
+use std::path::Path;
+
 use memory_core::Durability;
-use rusqlite::Connection;
-use tempfile::TempDir;
-use tokio::task::spawn_blocking;
-use tokio::time::Instant;
 
-use super::measure::{Latencies, Measured};
-use super::ours::message;
+use self::redis::BareRedis;
+use self::sqlite::BareSqlite;
+use super::Keys;
+use super::measure::Measured;
+use crate::args::sqlite_path;
 
-/// A SQLite file of its own, used without anything around it.
-pub(crate) struct Bare {
-    connection: Arc<Mutex<Connection>>,
-    _folder: TempDir,
+/// The database behind a store, used without anything around it.
+pub(crate) enum Bare {
+    Sqlite(BareSqlite),
+    Redis(BareRedis),
 }
 
 impl Bare {
-    /// A new file in this folder.
-    pub(crate) async fn open(parent: PathBuf, durability: Durability) -> anyhow::Result<Self> {
-        blocking(move || {
-            let folder = tempfile::Builder::new().prefix(".memory-bench-").tempdir_in(&parent)?;
-            let connection = Connection::open(folder.path().join("bare.db"))?;
-            connection.pragma_update(None, "journal_mode", "wal")?;
-            let synchronous = if durability == Durability::Disk { "full" } else { "normal" };
-            connection.pragma_update(None, "synchronous", synchronous)?;
-            connection.execute_batch(
-                "CREATE TABLE message (place INTEGER PRIMARY KEY, tokens INTEGER NOT NULL, body TEXT NOT NULL)",
-            )?;
-            Ok(Self { connection: Arc::new(Mutex::new(connection)), _folder: folder })
-        })
-        .await
-        .context("open the bare database")
+    /// The database that a URL leads to; none for a store without one, a Cluster and a Sentinel.
+    pub(crate) async fn open(
+        url: &str,
+        temporary: &Path,
+        durability: Durability,
+    ) -> anyhow::Result<Option<Self>> {
+        if let Some(folder) = sqlite_path(url).map(|file| folder_of(file, temporary)) {
+            return Ok(Some(Self::Sqlite(BareSqlite::open(folder, durability).await?)));
+        }
+        if url.starts_with("redis://") || url.starts_with("rediss://") {
+            return Ok(Some(Self::Redis(BareRedis::open(url).await?)));
+        }
+        Ok(None)
     }
 
-    /// One prepared insert for each transaction.
-    pub(crate) async fn inserts(&self, count: usize) -> anyhow::Result<Measured> {
-        self.with(move |connection| {
-            let mut insert =
-                connection.prepare("INSERT INTO message (tokens, body) VALUES (?1, ?2)")?;
-            let mut latencies = Latencies::begin()?;
-            for number in 0..count {
-                let started = Instant::now();
-                insert.execute((100, message(number).to_value().to_string()))?;
-                latencies.add(started.elapsed());
-                if !latencies.goes_on() {
-                    break;
-                }
-            }
-            Ok(latencies.end())
-        })
-        .await
+    /// What its appends are called.
+    pub(crate) const fn append_name(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "bare insert",
+            Self::Redis(_) => "bare script",
+        }
     }
 
-    /// Makes the table this long.
-    pub(crate) async fn fill(&self, count: usize) -> anyhow::Result<()> {
-        self.with(move |connection| {
-            let all = connection.unchecked_transaction()?;
-            let mut insert = all.prepare("INSERT INTO message (tokens, body) VALUES (?1, ?2)")?;
-            for number in 0..count {
-                insert.execute((100, message(number).to_value().to_string()))?;
-            }
-            drop(insert);
-            Ok(all.commit()?)
-        })
-        .await
+    /// What its reads are called.
+    pub(crate) const fn read_name(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "bare select of 10 of 10,000",
+            Self::Redis(_) => "bare LRANGE of 10 of 10,000",
+        }
     }
 
-    /// The ten newest rows, by their number, and their JSON read.
-    pub(crate) async fn reads(&self, count: usize) -> anyhow::Result<Measured> {
-        self.with(move |connection| {
-            let newest: i64 =
-                connection.query_row("SELECT max(place) FROM message", [], |row| row.get(0))?;
-            let mut select = connection.prepare(
-                "SELECT place, tokens, body FROM message WHERE place > ?1 ORDER BY place LIMIT 11",
-            )?;
-            let mut latencies = Latencies::begin()?;
-            for _ in 0..count {
-                let started = Instant::now();
-                let rows = select.query_map([newest - 10], |row| row.get::<_, String>(2))?;
-                for row in rows {
-                    std::hint::black_box(memory_core::Message::from_json(&row?)?);
-                }
-                latencies.add(started.elapsed());
-                if !latencies.goes_on() {
-                    break;
-                }
-            }
-            Ok(latencies.end())
-        })
-        .await
-    }
-
-    async fn with<T: Send + 'static>(
+    /// Appends by this many tasks; SQLite has one writer at a time, so more than one tell nothing.
+    pub(crate) async fn appends(
         &self,
-        work: impl FnOnce(&Connection) -> anyhow::Result<T> + Send + 'static,
-    ) -> anyhow::Result<T> {
-        let connection = Arc::clone(&self.connection);
-        blocking(move || work(&connection.lock().unwrap_or_else(PoisonError::into_inner)))
-            .await
-            .context("use the bare database")
+        tasks: usize,
+        keys: Keys,
+        count: usize,
+    ) -> anyhow::Result<Option<Measured>> {
+        match self {
+            Self::Sqlite(bare) if tasks == 1 => bare.inserts(count).await.map(Some),
+            Self::Sqlite(_) => Ok(None),
+            Self::Redis(bare) => bare.appends(tasks, keys, count).await.map(Some),
+        }
+    }
+
+    pub(crate) async fn fill(&self, count: usize) -> anyhow::Result<()> {
+        match self {
+            Self::Sqlite(bare) => bare.fill(count).await,
+            Self::Redis(bare) => bare.fill(count).await,
+        }
+    }
+
+    pub(crate) async fn reads(&self, count: usize) -> anyhow::Result<Measured> {
+        match self {
+            Self::Sqlite(bare) => bare.reads(count).await,
+            Self::Redis(bare) => bare.reads(count).await,
+        }
+    }
+
+    /// Leaves nothing behind.
+    pub(crate) async fn clean_up(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Redis(bare) => bare.clean_up().await,
+        }
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
-) -> anyhow::Result<T> {
-    spawn_blocking(work).await?
+/// Where a file of the bare database lies on the same disk.
+fn folder_of(file: &Path, temporary: &Path) -> std::path::PathBuf {
+    match file.parent() {
+        Some(parent) if parent.starts_with(temporary) => temporary.to_owned(),
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => ".".into(),
+    }
 }
