@@ -71,6 +71,13 @@ impl RedisConfig {
             },
             "fsync" if value == "always" => Ok(self.with_acknowledge(Acknowledge::Disk)),
             "fsync" => refuse("the only value is `always`"),
+            // It may be a part of a password, so it is not told.
+            _ if name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_') => {
+                Err(RedisFault::config(
+                    "the query holds something else than settings; in a password write %3F for a \
+                     question mark, %40 for an @, %2F for a slash",
+                ))
+            }
             _ => refuse(
                 "there is no such setting; there are prefix, connect_timeout, response_timeout, \
                  replicas, fsync, and for Sentinel master, sentinel_user and sentinel_password",

@@ -64,9 +64,10 @@ pub(super) fn parse(text: &str) -> Result<(Target, Settings), RedisFault> {
             Url::parse(&node).map_err(|error| refuse(&format!("is malformed ({error})")))?;
         let unix = server_scheme == "redis+unix";
         settings = take_settings(&mut url, unix);
-        let info = url
-            .into_connection_info()
-            .map_err(|error| tls_or(&error).map_or_else(|| RedisFault::from(error), refuse))?;
+        let info = url.into_connection_info().map_err(|error| match tls_or(&error) {
+            Some(mend) => refuse(mend),
+            None => refuse(&format!("cannot be used ({error})")),
+        })?;
         // RESP3 carries notifications on the same connection.
         let server = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         nodes.push(info.set_redis_settings(server));
@@ -199,6 +200,8 @@ mod tests {
             ("localhost:6379", "redis://HOST"),
             ("http://h", "redis://HOST"),
             ("redis://a,b", "redis+cluster://"),
+            ("redis://", "cannot be used ("),
+            ("redis://:s@c?ret@h", "%3F"),
             ("redis+sentinel://a:1", "?master=NAME"),
             ("redis+cluster://a:1/3", "only number 0"),
             ("redis://h/x", "the URL cannot be used"),
