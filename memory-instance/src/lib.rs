@@ -27,5 +27,6 @@ pub use error::MemoryError;
 pub use exclusive::{ExclusiveError, Session};
 pub use instance::{ContextWindow, MemoryInstance, Mode};
 pub use manager::MemoryManager;
+pub use open::without_password;
 pub use rules::FlushMode;
 pub use template::{KeyContext, KeyTemplate, TemplateError};

@@ -63,19 +63,29 @@ fn is_redis(scheme: &str) -> bool {
         && matches!(kind, "" | "unix" | "cluster" | "sentinel")
 }
 
-/// The URL without what stands between the scheme and an `@`, and without a query that holds a
-/// password.
-fn without_password(url: &str) -> String {
-    let url = match url.split_once('?') {
-        Some((front, query)) if query.contains("pass") => front,
-        _ => url,
+/// A store's URL as it may be printed and logged: without user and password, and without a query that
+/// holds a password.
+///
+/// ```
+/// use memory_instance::without_password;
+///
+/// assert_eq!(without_password("redis://me:secret@host/2"), "redis://***@host/2");
+/// assert_eq!(without_password("sqlite://memory.db"), "sqlite://memory.db");
+/// ```
+#[must_use]
+pub fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (place, query) = match rest.split_once('?') {
+        Some((place, query)) if query.contains("pass") => (place, query),
+        _ => (rest, ""),
     };
-    match url.split_once("://") {
-        Some((scheme, rest)) => match rest.rsplit_once('@') {
-            Some((_, host)) => format!("{scheme}://***@{host}"),
-            None => url.to_owned(),
-        },
-        None => url.to_owned(),
+    // A question mark in a password that was not escaped: where that ends cannot be told.
+    if query.contains('@') {
+        return format!("{scheme}://***");
+    }
+    match place.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}"),
+        None => format!("{scheme}://{place}"),
     }
 }
 
@@ -142,5 +152,28 @@ mod sqlite {
         let leases = SqliteLock::open(path, clock.clone())
             .map_err(|error| refuse(format!("cannot keep leases: {error}")))?;
         Ok((Arc::new(store), LockManager::new(Arc::new(leases))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn a_url_is_told_without_its_password() {
+        for (url, told) in [
+            ("redis://host/2?prefix=a", "redis://host/2?prefix=a"),
+            ("redis://me:secret@host?prefix=a", "redis://***@host?prefix=a"),
+            ("redis://:sec@ret@host", "redis://***@host"),
+            ("redis://me:sec?ret@host", "redis://***@host"),
+            ("redis://me:sec?retpass@host", "redis://***"),
+            ("redis://me:s@c?retpass@host", "redis://***"),
+            ("redis+sentinel://a,b/?master=m&sentinel_password=x", "redis+sentinel://a,b/"),
+            ("redis+sentinel://u:p@a,b/?sentinel_password=x", "redis+sentinel://***@a,b/"),
+            ("redis+sentinel://a,b/?sentinel_password=x@y", "redis+sentinel://***"),
+            ("memory.db", "memory.db"),
+        ] {
+            assert_eq!(without_password(url), told, "{url}");
+        }
     }
 }

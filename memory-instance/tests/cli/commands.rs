@@ -7,8 +7,15 @@ use serde_json::{Value, json};
 
 use crate::support::{Folder, Said, counts, lines};
 
-fn with_talk() -> Folder {
-    let folder = Folder::new();
+on_every_store!(
+    keys_lists_what_there_is,
+    tail_shows_the_last_messages_and_follows,
+    context_is_an_array_of_messages_and_health_is_the_library_s,
+    flush_prints_its_receipt_or_that_there_is_nothing_to_do,
+    clear_counts_what_it_removed_and_imports_are_still_known,
+);
+
+fn with_talk(folder: &Folder) {
     let talk = [
         json!({"role": "system", "content": "Be kind.", "case": "k 1"}),
         json!({"role": "user", "content": "Hello\nthere", "name": "ann", "case": "k 1"}),
@@ -20,16 +27,14 @@ fn with_talk() -> Folder {
     let args = ["import", "talk.jsonl", "--json", "--key", "case:{{ line.case }}"];
     let said = folder.run_words(args);
     assert_eq!(said.code, Some(0), "{said:?}");
-    folder
 }
 
 fn one<'a>(command: &[&'a str]) -> Vec<&'a str> {
     [command, &["--key", "case:{{ my.case }}", "--var", "my.case=k 1"]].concat()
 }
 
-#[test]
-fn keys_lists_what_there_is() {
-    let folder = with_talk();
+fn keys_lists_what_there_is(folder: &Folder) {
+    with_talk(folder);
     assert_eq!(
         folder.json("keys --json"),
         json!([{"key": "default:default:case:k%201", "project": "default", "resource": "default",
@@ -39,9 +44,8 @@ fn keys_lists_what_there_is() {
     assert!(table.contains("case:k 1") && table.ends_with("1 memories, 4 messages\n"), "{table}");
 }
 
-#[test]
-fn tail_shows_the_last_messages_and_follows() {
-    let folder = with_talk();
+fn tail_shows_the_last_messages_and_follows(folder: &Folder) {
+    with_talk(folder);
     let said = folder.run_words(one(&["tail", "-n", "3"]));
     assert_eq!(
         said.out,
@@ -63,9 +67,8 @@ fn tail_shows_the_last_messages_and_follows() {
     follower.wait().unwrap();
 }
 
-#[test]
-fn context_is_an_array_of_messages_and_health_is_the_library_s() {
-    let folder = with_talk();
+fn context_is_an_array_of_messages_and_health_is_the_library_s(folder: &Folder) {
+    with_talk(folder);
     let said = folder.run_words(one(&["context"]));
     let window: Vec<Value> = serde_json::from_str(&said.out).unwrap();
     assert_eq!(window.len(), 4);
@@ -80,9 +83,7 @@ fn context_is_an_array_of_messages_and_health_is_the_library_s() {
     assert!(folder.ok("health --all").contains("case:k 1"));
 }
 
-#[test]
-fn flush_prints_its_receipt_or_that_there_is_nothing_to_do() {
-    let folder = Folder::new();
+fn flush_prints_its_receipt_or_that_there_is_nothing_to_do(folder: &Folder) {
     let line = r#"{"role":"user","content":"one two three four five six seven eight nine ten"}"#;
     folder.write("talk.jsonl", [line; 30].join("\n"));
     // 30 messages of 14 tokens: over the target, under the threshold.
@@ -101,9 +102,8 @@ fn flush_prints_its_receipt_or_that_there_is_nothing_to_do() {
     assert_eq!(summary["role"], "system");
 }
 
-#[test]
-fn clear_counts_what_it_removed_and_imports_are_still_known() {
-    let folder = with_talk();
+fn clear_counts_what_it_removed_and_imports_are_still_known(folder: &Folder) {
+    with_talk(folder);
     let said = folder.run_words(one(&["clear", "--yes"]));
     assert_eq!(said.out, "default:default:case:k%201: 4 messages cleared\n");
     assert_eq!(folder.ok("keys --json"), "[]\n");

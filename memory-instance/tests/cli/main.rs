@@ -3,6 +3,18 @@
 //! The modules are marked as tests so that clippy takes them for what they are.
 #![cfg(feature = "cli")]
 
+/// Runs a test on a SQLite file; `redis_cli` and `redis_server_cli` run it on servers.
+macro_rules! on_every_store {
+    ($($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[test]
+            fn $name() {
+                super::$name(&crate::support::Folder::new());
+            })*
+        }
+    };
+}
+
 #[cfg(test)]
 mod commands;
 #[cfg(test)]

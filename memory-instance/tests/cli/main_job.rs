@@ -10,6 +10,13 @@ use serde_json::Value;
 use crate::data::{CONVERSATIONS, Conversations, MESSAGES, by_conversation, conversations};
 use crate::support::{Folder, Said, counts, lines};
 
+on_every_store!(
+    an_import_takes_everything_once_and_export_gives_it_back_unchanged,
+    four_processes_importing_one_file_at_once_append_everything_once,
+    under_pressure_windows_fit_and_the_books_balance,
+    four_processes_under_pressure_keep_the_windows_and_the_books,
+);
+
 /// Half a real conversation, with summaries.
 const PRESSURE: &str = "\
 id: support
@@ -24,10 +31,8 @@ fn import(folder: &Folder, data: &Conversations, more: &str) -> Value {
     folder.json(&line)
 }
 
-#[test]
-fn an_import_takes_everything_once_and_export_gives_it_back_unchanged() {
-    let folder = Folder::new();
-    let data = conversations(&folder);
+fn an_import_takes_everything_once_and_export_gives_it_back_unchanged(folder: &Folder) {
+    let data = conversations(folder);
     let key = ["--key", "{{ line.conversation_id }}"];
     let file = data.file.to_str().unwrap();
 
@@ -39,7 +44,7 @@ fn an_import_takes_everything_once_and_export_gives_it_back_unchanged() {
     assert_eq!(report["keys"], CONVERSATIONS);
     assert!(report["seconds"].as_f64().unwrap() > 0.0);
 
-    let again = import(&folder, &data, "");
+    let again = import(folder, &data, "");
     assert_eq!(counts(&again), [MESSAGES, 0, MESSAGES, 0]);
 
     let exported = by_conversation(lines(&folder.ok("export --all")));
@@ -48,10 +53,8 @@ fn an_import_takes_everything_once_and_export_gives_it_back_unchanged() {
     assert_eq!(&lines(&folder.ok(&format!("export --key {id}"))), messages);
 }
 
-#[test]
-fn four_processes_importing_one_file_at_once_append_everything_once() {
-    let folder = Folder::new();
-    let data = conversations(&folder);
+fn four_processes_importing_one_file_at_once_append_everything_once(folder: &Folder) {
+    let data = conversations(folder);
     let file = data.file.to_str().unwrap();
     let start = || folder.command(["import", file, "--agents", "4", "--json"]).spawn().unwrap();
     let children = [start(), start(), start(), start()];
@@ -70,14 +73,12 @@ fn four_processes_importing_one_file_at_once_append_everything_once() {
     assert!(exported == data.by_id, "what came out is not what went in");
 }
 
-#[test]
-fn under_pressure_windows_fit_and_the_books_balance() {
-    let folder = Folder::new();
+fn under_pressure_windows_fit_and_the_books_balance(folder: &Folder) {
     folder.write("support.yaml", PRESSURE);
-    let data = conversations(&folder);
-    let report = import(&folder, &data, "--resource support.yaml");
+    let data = conversations(folder);
+    let report = import(folder, &data, "--resource support.yaml");
     assert_eq!(counts(&report), [MESSAGES, MESSAGES, 0, 0]);
-    check_windows_and_books(&folder, &data);
+    check_windows_and_books(folder, &data);
 
     let id = data.by_id.first_key_value().unwrap().0;
     let one = format!("--resource support.yaml --key {id}");
@@ -90,11 +91,9 @@ fn under_pressure_windows_fit_and_the_books_balance() {
     assert_eq!(all.as_array().unwrap().len() as u64, CONVERSATIONS);
 }
 
-#[test]
-fn four_processes_under_pressure_keep_the_windows_and_the_books() {
-    let folder = Folder::new();
+fn four_processes_under_pressure_keep_the_windows_and_the_books(folder: &Folder) {
     folder.write("support.yaml", PRESSURE);
-    let data = conversations(&folder);
+    let data = conversations(folder);
     let file = data.file.to_str().unwrap();
     let args = ["import", file, "--agents", "4", "--json", "--resource", "support.yaml"];
     let children = [(); 4].map(|()| folder.command(args).spawn().unwrap());
@@ -105,7 +104,7 @@ fn four_processes_under_pressure_keep_the_windows_and_the_books() {
         appended += counts(&serde_json::from_str(&said.out).unwrap())[1];
     }
     assert_eq!(appended, MESSAGES);
-    check_windows_and_books(&folder, &data);
+    check_windows_and_books(folder, &data);
 }
 
 /// P1, P5, P9 and P10 for every memory, through the library.

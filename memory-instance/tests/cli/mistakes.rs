@@ -128,7 +128,7 @@ const MISTAKES: &[(&str, i32, &str)] = &[
     (
         "keys|--store|redis://me:secret@127.0.0.1:1",
         1,
-        "open: the store did not answer: 127.0.0.1:1 cannot be connected to; check the address and that it runs (Connection refused (os error 111))",
+        "open: the store did not answer: 127.0.0.1:1 cannot be connected to; check the address, that it runs, and whether it expects TLS (Connection refused (os error 111))",
     ),
     (
         "keys|--store|sqlite://",

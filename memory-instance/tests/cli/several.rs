@@ -11,6 +11,15 @@ use serde_json::{Value, json};
 
 use crate::support::{Folder, Said, counts, lines};
 
+on_every_store!(
+    a_killed_import_goes_on_where_it_was,
+    a_named_source_goes_on_where_it_ended_and_an_unnamed_one_that_changed_is_new,
+    a_source_is_its_content_whatever_its_name_and_packing,
+    blank_lines_line_ends_of_windows_and_a_byte_order_mark_are_no_mistakes,
+    an_empty_file_is_no_mistake,
+    a_memory_that_cannot_be_written_stops_itself_alone,
+);
+
 fn log(numbers: std::ops::Range<u64>) -> String {
     numbers.fold(String::new(), |mut text, number| {
         let _ = writeln!(text, "{}", json!({"role": "user", "content": "x", "n": number}));
@@ -22,15 +31,13 @@ fn numbers(exported: &str) -> Vec<u64> {
     lines(exported).iter().map(|message| message["n"].as_u64().unwrap()).collect()
 }
 
-#[test]
-fn a_killed_import_goes_on_where_it_was() {
-    let folder = Folder::new();
+fn a_killed_import_goes_on_where_it_was(folder: &Folder) {
     folder.write("log.jsonl", log(0..2_000));
     let args = ["import", "log.jsonl", "--key", "k", "--json"];
     let mut child = folder.command(args).spawn().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        while !folder.path("memory.db").exists() {
+        while !folder.has_store() {
             tokio::task::yield_now().await;
         }
         let manager = folder.open(MemoryResource::new("default", 1_000)).await;
@@ -47,9 +54,7 @@ fn a_killed_import_goes_on_where_it_was() {
     assert_eq!(numbers(&folder.ok("export --key k")), (0..2_000).collect::<Vec<_>>());
 }
 
-#[test]
-fn a_named_source_goes_on_where_it_ended_and_an_unnamed_one_that_changed_is_new() {
-    let folder = Folder::new();
+fn a_named_source_goes_on_where_it_ended_and_an_unnamed_one_that_changed_is_new(folder: &Folder) {
     folder.write("log.jsonl", log(0..3));
     let named = "import log.jsonl --key named --source log --json";
     let unnamed = "import log.jsonl --key unnamed --json";
@@ -61,9 +66,7 @@ fn a_named_source_goes_on_where_it_ended_and_an_unnamed_one_that_changed_is_new(
     assert_eq!(numbers(&folder.ok("export --key named")), [0, 1, 2, 3, 4]);
 }
 
-#[test]
-fn a_source_is_its_content_whatever_its_name_and_packing() {
-    let folder = Folder::new();
+fn a_source_is_its_content_whatever_its_name_and_packing(folder: &Folder) {
     let text = log(0..4);
     folder.write("plain.jsonl", &text);
     let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
@@ -82,9 +85,7 @@ fn a_source_is_its_content_whatever_its_name_and_packing() {
     assert_eq!(counts(&serde_json::from_str(&said.out).unwrap()), [4, 0, 4, 0], "{said:?}");
 }
 
-#[test]
-fn blank_lines_line_ends_of_windows_and_a_byte_order_mark_are_no_mistakes() {
-    let folder = Folder::new();
+fn blank_lines_line_ends_of_windows_and_a_byte_order_mark_are_no_mistakes(folder: &Folder) {
     folder.write(
         "w.jsonl",
         "\u{feff}{\"role\":\"user\",\"n\":1}\r\n\r\n  \n{\"role\":\"x\",\"n\":2}",
@@ -93,18 +94,14 @@ fn blank_lines_line_ends_of_windows_and_a_byte_order_mark_are_no_mistakes() {
     assert_eq!(numbers(&folder.ok("export --key k")), [1, 2]);
 }
 
-#[test]
-fn an_empty_file_is_no_mistake() {
-    let folder = Folder::new();
+fn an_empty_file_is_no_mistake(folder: &Folder) {
     folder.write("empty.jsonl", "");
     assert_eq!(counts(&folder.json("import empty.jsonl --json")), [0, 0, 0, 0]);
     assert_eq!(folder.ok("keys --json"), "[]\n");
     assert_eq!(folder.ok("export --all"), "");
 }
 
-#[test]
-fn a_memory_that_cannot_be_written_stops_itself_alone() {
-    let folder = Folder::new();
+fn a_memory_that_cannot_be_written_stops_itself_alone(folder: &Folder) {
     folder.write("r.json", r#"{"id":"r","max_tokens":1000,"lock":{"wait_timeout":"200ms"}}"#);
     let message = |key: &str, n: u64| json!({"role": "user", "content": "x", "key": key, "n": n});
     let text: Vec<_> = [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("b", 2)]

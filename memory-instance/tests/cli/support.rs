@@ -1,4 +1,4 @@
-//! Running the command in a folder of its own.
+//! Running the command in a folder and a store of its own.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +11,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A folder, in which all commands run.
-pub(crate) struct Folder(TempDir);
+pub(crate) struct Folder {
+    dir: TempDir,
+    /// The store of all commands, unless it is the folder's `memory.db`.
+    store: Option<String>,
+}
 
 /// What a command said.
 #[derive(Debug)]
@@ -23,11 +27,17 @@ pub(crate) struct Said {
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self { dir: tempfile::tempdir().unwrap(), store: None }
+    }
+
+    /// A folder whose commands work in this store.
+    #[allow(dead_code, reason = "the tests on SQLite need no other store")]
+    pub(crate) fn at(store: String) -> Self {
+        Self { store: Some(store), ..Self::new() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.dir.path().join(name)
     }
 
     pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
@@ -36,11 +46,25 @@ impl Folder {
         path
     }
 
+    /// The URL of the store.
+    pub(crate) fn store(&self) -> String {
+        let file = || format!("sqlite://{}", self.path("memory.db").display());
+        self.store.clone().unwrap_or_else(file)
+    }
+
+    /// Whether the store is there: a file is made by the first command.
+    pub(crate) fn has_store(&self) -> bool {
+        self.store.is_some() || self.path("memory.db").exists()
+    }
+
     /// The command with these arguments, not yet started.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_memory"));
-        command.current_dir(self.0.path()).args(args).env_remove("RUST_LOG").stdin(Stdio::null());
+        command.current_dir(self.dir.path()).args(args).env_remove("RUST_LOG").stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(store) = &self.store {
+            command.args(["--store", store]);
+        }
         command
     }
 
@@ -67,11 +91,10 @@ impl Folder {
         said.out
     }
 
-    /// Opens the folder's `memory.db` in this process.
+    /// Opens the store in this process.
     pub(crate) async fn open(&self, resource: MemoryResource) -> MemoryManager {
-        let url = format!("sqlite://{}", self.path("memory.db").display());
         let builder = MemoryManager::builder().resource(resource).flush_mode(FlushMode::Manual);
-        builder.open(&url).await.unwrap()
+        builder.open(&self.store()).await.unwrap()
     }
 }
 

@@ -28,8 +28,9 @@ pub(crate) const PAGE: NonZeroUsize = match NonZeroUsize::new(500) {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Which memory")]
 pub(crate) struct Common {
-    /// Where the memories are: sqlite://PATH, or memory:// for the length of this command [default:
-    /// sqlite://memory.db; demo and bench: a temporary file]
+    /// Where the memories are: sqlite://PATH; redis://HOST, or redis+cluster:// and redis+sentinel://
+    /// with several hosts; or memory:// for the length of this command [default: sqlite://memory.db;
+    /// demo and bench: a temporary file]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) store: Option<String>,
 
@@ -123,6 +124,11 @@ fn read_resource(path: &Path) -> anyhow::Result<MemoryResource> {
     let text = fs::read_to_string(path)
         .map_err(|error| anyhow!("read the resource {name}: {error}; check the path"))?;
     read(&text).map_err(|error| anyhow!("{name}: {error}"))
+}
+
+/// Whether other processes can open the store too.
+pub(crate) fn is_shared(url: &str) -> bool {
+    !url.starts_with("memory://")
 }
 
 /// The file that a URL names, if it names one.

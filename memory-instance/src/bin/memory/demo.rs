@@ -9,13 +9,13 @@ use memory_core::{
     ContentType, FlushingStrategy, MemoryResource, Message, Priority, PriorityBlock, Tokenizer,
     check_pairing,
 };
-use memory_instance::{MemoryInstance, MemoryManager};
+use memory_instance::{MemoryInstance, MemoryManager, without_password};
 use memory_lock::Clock;
 use serde_json::json;
 use tokio::time::Instant;
 
 use self::slow::SlowModel;
-use crate::args::{Common, built_in_resource, sqlite_path};
+use crate::args::{Common, built_in_resource, is_shared, sqlite_path};
 use crate::health;
 use crate::out::{Out, number};
 
@@ -60,11 +60,14 @@ pub(crate) async fn run(common: &Common, out: &mut Out) -> anyhow::Result<()> {
     stage.manager.locks().shutdown(crate::GRACE).await;
     done?;
     if !stage.out.json() {
-        let end = match &folder {
-            Some(_) => {
-                "The file was a temporary one and is gone. To work with one of your own: memory --help"
-            }
-            None => "What was written is still there: memory keys",
+        let end = if folder.is_some() {
+            "The file was a temporary one and is gone. To work with one of your own: memory --help"
+                .to_owned()
+        } else if is_shared(&stage.url) {
+            let url = without_password(&stage.url);
+            format!("What was written is still there: memory keys --store '{url}'")
+        } else {
+            "What was written is gone with this process.".to_owned()
         };
         let seconds = started.elapsed().as_secs_f64();
         stage.out.line(format_args!("\nThat took {seconds:.1} s. {end}"))?;
@@ -93,7 +96,7 @@ fn resource() -> MemoryResource {
 impl Stage<'_> {
     async fn play(&mut self) -> anyhow::Result<()> {
         let place = sqlite_path(&self.url).map_or_else(
-            || format!("the store {}", self.url),
+            || format!("the store {}", without_password(&self.url)),
             |path| format!("the SQLite file {}", path.display()),
         );
         self.say(format_args!(

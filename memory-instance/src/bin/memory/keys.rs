@@ -11,6 +11,7 @@ use crate::out::{Out, number, table};
 #[command(after_help = "\
 Examples:
   memory keys
+  memory keys --store redis://localhost
   memory keys --json | jq -r '.[] | select(.messages > 100) | .name'")]
 pub(crate) struct Args {}
 

@@ -52,7 +52,8 @@ Examples:
   memory context --key airline-00-0 --budget 1500    what to send to a model
   memory health --key airline-00-0                   how full it is, and what was left behind
 
-Without --store, memories are in the file memory.db of the current folder.
+Without --store, memories are in the file memory.db of the current folder. Machines share those of a
+Redis or Valkey server: memory keys --store redis://localhost
 Each command has a help of its own: memory import --help. For logs set RUST_LOG=info.";
 
 /// What a command does stands at its arguments.

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::{Stage, resource};
-use crate::args::sqlite_path;
+use crate::args::is_shared;
 use crate::failure::one_line;
 
 /// The lease of the agent that comes too late.
@@ -64,12 +64,11 @@ impl Stage<'_> {
     pub(super) async fn come_too_late(&mut self) -> anyhow::Result<()> {
         self.title("An agent sleeps past its lease, wakes up and writes")?;
         // A process of its own, as far as the store can tell; memory:// lives in this one alone.
-        let elsewhere = match sqlite_path(&self.url) {
-            Some(_) => {
-                let builder = MemoryManager::builder().project("demo").resource(resource());
-                builder.flush_mode(FlushMode::Manual).open(&self.url).await?
-            }
-            None => self.manager.clone(),
+        let elsewhere = if is_shared(&self.url) {
+            let builder = MemoryManager::builder().project("demo").resource(resource());
+            builder.flush_mode(FlushMode::Manual).open(&self.url).await?
+        } else {
+            self.manager.clone()
         };
         let sleeper = elsewhere.memory_at(self.memory.key())?;
         let options = LockOptions::new().with_ttl(SHORT_TTL).without_refresh();
@@ -110,7 +109,7 @@ impl Stage<'_> {
 
     /// A process is killed in the middle of an import, which is then run again.
     pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
-        if sqlite_path(&self.url).is_none() {
+        if !is_shared(&self.url) {
             return Ok(());
         }
         self.title("A process is killed in the middle of its work (kill -9)")?;

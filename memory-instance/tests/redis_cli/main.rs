@@ -1,0 +1,33 @@
+//! The command `memory` on a Redis server: the same tests as on a SQLite file, and a few of its own.
+#![cfg(feature = "cli")]
+#![allow(dead_code, reason = "what other stores need is not needed here")]
+
+/// Runs a test on a server, under a prefix of its own.
+macro_rules! on_every_store {
+    ($($name:ident),* $(,)?) => {
+        mod on_redis {
+            $(#[test]
+            fn $name() {
+                crate::server::on_a_server(super::$name);
+            })*
+        }
+    };
+}
+
+#[cfg(test)]
+#[path = "../cli/commands.rs"]
+mod commands;
+#[cfg(test)]
+#[path = "../cli/data.rs"]
+mod data;
+#[cfg(test)]
+#[path = "../cli/main_job.rs"]
+mod main_job;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+#[path = "../cli/several.rs"]
+mod several;
+#[cfg(test)]
+#[path = "../cli/support.rs"]
+mod support;

@@ -1,0 +1,29 @@
+//! The server of the tests, and the demo on it.
+
+use memory_redis_testkit::{any_server, unique_prefix};
+use tokio::runtime::Runtime;
+
+use crate::support::Folder;
+
+/// Runs a test on the server that there is, under a prefix of its own.
+pub(crate) fn on_a_server(test: fn(&Folder)) {
+    let server = Runtime::new().unwrap().block_on(any_server());
+    test(&Folder::at(format!("{}?prefix={}", server.url(), unique_prefix())));
+}
+
+#[test]
+fn the_demo_tells_all_of_its_story_and_how_to_look() {
+    on_a_server(|folder| {
+        let story = folder.ok("demo");
+        for told in [
+            "fenced off: the lease with token",
+            "of 400 messages",
+            "nothing was lost, nothing was doubled",
+            &format!("memory keys --store '{}'", folder.store()),
+        ] {
+            assert!(story.contains(told), "`{told}` is not in the story:\n{story}");
+        }
+        let keys = folder.ok("keys");
+        assert!(keys.contains("case-4711-") && keys.contains("log-"), "{keys}");
+    });
+}

@@ -1,0 +1,35 @@
+//! The command `memory` on a Cluster and behind Sentinels: the same tests as on a SQLite file.
+#![cfg(feature = "cli")]
+#![allow(dead_code, reason = "what other stores need is not needed here")]
+
+/// Runs the tests one after another on servers that are started once, each under a prefix of its own.
+macro_rules! on_every_store {
+    ($($name:ident),* $(,)?) => {
+        #[test]
+        fn on_a_cluster() {
+            crate::servers::on_a_cluster(&[$((stringify!($name), $name)),*]);
+        }
+
+        #[test]
+        fn behind_sentinels() {
+            crate::servers::behind_sentinels(&[$((stringify!($name), $name)),*]);
+        }
+    };
+}
+
+#[cfg(test)]
+#[path = "../cli/data.rs"]
+mod data;
+#[cfg(test)]
+#[path = "../cli/main_job.rs"]
+mod main_job;
+#[cfg(test)]
+mod password;
+#[cfg(test)]
+mod servers;
+#[cfg(test)]
+#[path = "../cli/several.rs"]
+mod several;
+#[cfg(test)]
+#[path = "../cli/support.rs"]
+mod support;

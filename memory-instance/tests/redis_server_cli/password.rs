@@ -1,0 +1,29 @@
+//! A URL with a password is never printed.
+
+use memory_redis_testkit::Server;
+use tokio::runtime::Runtime;
+
+use crate::support::Folder;
+
+#[test]
+fn no_command_tells_the_password() {
+    const PASSWORD: &str = "very-secret";
+    let started = Server::start_with(&["--requirepass", PASSWORD]);
+    let server = Runtime::new().unwrap().block_on(started);
+    let folder = Folder::at(server.url().to_owned());
+    folder.write("talk.jsonl", r#"{"role":"user","content":"hi"}"#);
+    let commands =
+        ["import talk.jsonl --key k", "keys", "health --key k", "demo", "health --key x"];
+    for command in commands {
+        let said = folder.run(command);
+        assert_eq!(said.code == Some(0), command != "health --key x", "{command}: {said:?}");
+        assert!(!format!("{said:?}").contains(PASSWORD), "{command}: {said:?}");
+    }
+    server.kill();
+    for command in commands {
+        let said = folder.run(command);
+        assert_eq!(said.code, Some(1), "{command}: {said:?}");
+        assert!(!format!("{said:?}").contains(PASSWORD), "{command}: {said:?}");
+        assert_eq!(said.err.lines().count(), 1, "{command}: {said:?}");
+    }
+}

@@ -1,0 +1,28 @@
+//! Servers for a row of tests.
+
+use memory_redis_testkit::{Cluster, Sentinels, unique_prefix};
+use tokio::runtime::Runtime;
+
+use crate::support::Folder;
+
+/// A test and its name.
+type Named = (&'static str, fn(&Folder));
+
+/// Three masters, each with a replica.
+pub(crate) fn on_a_cluster(tests: &[Named]) {
+    let cluster = Runtime::new().unwrap().block_on(Cluster::start());
+    run(tests, &format!("{}/?", cluster.url()));
+}
+
+/// A master with two replicas, and three Sentinels.
+pub(crate) fn behind_sentinels(tests: &[Named]) {
+    let sentinels = Runtime::new().unwrap().block_on(Sentinels::start());
+    run(tests, &format!("{}&", sentinels.url()));
+}
+
+fn run(tests: &[Named], url: &str) {
+    for (name, test) in tests {
+        println!("{name}");
+        test(&Folder::at(format!("{url}prefix={}", unique_prefix())));
+    }
+}
