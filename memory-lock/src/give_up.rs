@@ -60,7 +60,8 @@ pub(crate) fn give_up(lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseOutco
         let Some(mut turn) = turn else {
             return release(&shared, &key, owner, last).await;
         };
-        while turn.hand_overs < shared.options.max_hand_overs() {
+        let most = *turn.most_hand_overs.get_or_insert_with(|| row(&shared, &key));
+        while turn.hand_overs < most {
             let Some(next) = shared.lines.next(&key) else { break };
             let (to, ttl) = (next.owner, next.ttl);
             let sent_at = Instant::now();
@@ -95,11 +96,22 @@ pub(crate) fn give_up(lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseOutco
                 }
             }
         }
-        turn.hold_back = turn.hand_overs >= shared.options.max_hand_overs()
+        turn.hold_back = turn.hand_overs >= most
             && shared.strangers.are_about()
             && !shared.backend.keeps_places();
         release(&shared, &key, owner, last).await
     })
+}
+
+/// How many hand-overs in a row there may be from here on. Where other processes have places in line
+/// at the backend, those who wait here now get one turn each before it is the others' again.
+fn row(shared: &Shared, key: &LockKey) -> u32 {
+    let most = shared.options.max_hand_overs();
+    if shared.backend.keeps_places() && shared.strangers.are_about() {
+        let waiting = u32::try_from(shared.lines.length(key)).unwrap_or(u32::MAX);
+        return most.min(waiting);
+    }
+    most
 }
 
 /// One release; without a definite answer, more of them in the background.

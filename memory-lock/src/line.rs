@@ -52,6 +52,8 @@ pub(crate) struct Turn {
     key: LockKey,
     /// How many times in a row the lease was handed over without a release.
     pub(crate) hand_overs: u32,
+    /// How many times it may be, once that is known.
+    pub(crate) most_hand_overs: Option<u32>,
     /// Give other processes a moment first.
     pub(crate) hold_back: bool,
     passed: bool,
@@ -104,6 +106,11 @@ impl Lines {
         let (call, called) = oneshot::channel();
         line.waiters.push_back(Waiter { number, owner, ttl, call });
         Entered::Queued(Ticket { shared: Arc::clone(shared), key: key.clone(), number, called })
+    }
+
+    /// How many wait here.
+    pub(crate) fn length(&self, key: &LockKey) -> usize {
+        self.lines().get(key).map_or(0, |line| line.waiters.len())
     }
 
     /// Takes the first out of the line, skipping those who are about to leave it.
@@ -185,7 +192,7 @@ impl Waiter {
 impl Turn {
     fn new(shared: &Arc<Shared>, key: &LockKey) -> Self {
         let (shared, key) = (Arc::clone(shared), key.clone());
-        Self { shared, key, hand_overs: 0, hold_back: false, passed: false }
+        Self { shared, key, hand_overs: 0, most_hand_overs: None, hold_back: false, passed: false }
     }
 
     /// Counts the task with this turn among those who wait, or no longer.

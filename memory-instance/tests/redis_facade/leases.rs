@@ -119,3 +119,29 @@ async fn health_tells_what_the_server_is() {
     assert_eq!(server.role, "master");
     assert!(server.software.contains("redis ") || server.software.contains("valkey "));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_256_writers_of_one_memory_none_fails() {
+    let world = On::Redis.world(with(MemoryResource::new("m", 1 << 30))).await;
+    let writers: Vec<_> = (0..256)
+        .map(|writer| {
+            let memory = world.memory();
+            tokio::spawn(async move {
+                for number in 0..20 {
+                    memory.append(Message::user(format!("{writer} {number}"))).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let texts = texts(&world.memory()).await;
+    assert_eq!(texts.len(), 256 * 20);
+    for writer in 0..256 {
+        let own = texts.iter().filter_map(|text| text.strip_prefix(&format!("{writer} ")));
+        let own: Vec<u32> = own.map(|number| number.parse().unwrap()).collect();
+        assert!(own.iter().copied().eq(0..20), "writer {writer}: {own:?}");
+    }
+    checked(&world.memory(), &world.manager).await;
+}
