@@ -1,6 +1,7 @@
 //! Leases on a real server.
 
 #![cfg(all(feature = "redis", feature = "conformance"))]
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::sync::Arc;
 
@@ -17,10 +18,9 @@ async fn link(url: &str) -> RedisLink {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_redis_backend_conforms() {
     let server = any_server().await;
-    let passed = conformance::run(async || {
-        Subject::new(Arc::new(RedisLock::new(link(&server.url()).await)))
-    })
-    .await
-    .unwrap_or_else(|failures| panic!("{failures}"));
+    let passed =
+        conformance::run(async || Subject::new(Arc::new(RedisLock::new(link(server.url()).await))))
+            .await
+            .unwrap_or_else(|failures| panic!("{failures}"));
     assert_eq!(passed, 25);
 }

@@ -2,8 +2,10 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
     reason = "a test that fails panics"
 )]
 
@@ -194,7 +196,10 @@ async fn users_and_passwords_are_checked_and_told() {
     assert!(matches!(lock.try_acquire(&name, owner, ttl).await.unwrap(), Acquired::Granted { .. }));
     lock.watch(&name, None).await;
     lock.release(&name, owner).await.unwrap();
-    assert_eq!(store.keys(None, std::num::NonZeroUsize::MAX).await.unwrap(), [k.clone()]);
+    assert_eq!(
+        store.keys(None, std::num::NonZeroUsize::MAX).await.unwrap(),
+        std::slice::from_ref(&k)
+    );
     checked_outline(&store, &k).await;
 
     // The keys of others are out of its reach.

@@ -1,7 +1,12 @@
 //! What the tests of the store have in common.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
-#![allow(clippy::panic, reason = "a test that fails panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails panics"
+)]
 
 pub(crate) mod load;
 
