@@ -10,6 +10,8 @@ mod lease;
 mod local;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "redlock")]
+mod redlock;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -53,6 +55,8 @@ pub use manager::LockManager;
 pub use manager_options::ManagerOptions;
 pub use memory_core::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
 pub use options::LockOptions;
+#[cfg(feature = "redlock")]
+pub use redlock::RedlockLock;
 pub use scope::LeaseScope;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteLock;

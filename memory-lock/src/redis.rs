@@ -23,6 +23,10 @@ pub use failure::{RedisFailure, RedisFault};
 pub use keyspace::Keyspace;
 pub use link::{RedisLink, Written};
 pub use lock::RedisLock;
+#[cfg(feature = "redlock")]
+pub(crate) use lock::{ACQUIRE, HAND_OVER, millis};
 pub use reply::Reply;
+#[cfg(feature = "redlock")]
+pub(crate) use reply::number;
 pub use script::{LEASE_LUA, Script};
 pub use server::{Role, ServerStatus};

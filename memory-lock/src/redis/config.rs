@@ -152,6 +152,12 @@ impl RedisConfig {
         Keyspace::new(&self.prefix)
     }
 
+    /// Whether it leads to a Cluster.
+    #[cfg(feature = "redlock")]
+    pub(crate) const fn is_cluster(&self) -> bool {
+        matches!(self.target, Target::Cluster(_))
+    }
+
     /// The place where leases of this configuration live.
     #[must_use]
     pub fn domain(&self) -> LeaseDomain {

@@ -35,7 +35,7 @@ pub struct RedisLock {
 
 macro_rules! script {
     ($name:ident, $file:literal) => {
-        static $name: LazyLock<Script> =
+        pub(crate) static $name: LazyLock<Script> =
             LazyLock::new(|| Script::new(&[LEASE_LUA, include_str!(concat!("scripts/", $file))]));
     };
 }
@@ -84,7 +84,7 @@ impl RedisLock {
 }
 
 /// Redis counts in whole milliseconds; a lease of none would end before it began.
-fn millis(time: Duration) -> u64 {
+pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 52)
 }
 

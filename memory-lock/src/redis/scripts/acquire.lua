@@ -1,5 +1,5 @@
--- KEYS: lease, fence, line. ARGV: owner, TTL in ms, whether the owner waits in line (1 or 0).
--- Returns {1, token} or {0, ms until it may be free}.
+-- KEYS: lease, fence, line. ARGV: owner, TTL in ms, whether the owner waits in line (1 or 0), and, of a
+-- quorum, the least token to grant. Returns {1, token} or {0, ms until it may be free, its owner if any}.
 local owner, value, token = lease_of(KEYS[1])
 local asking, ttl, waits = ARGV[1], ARGV[2], ARGV[3] == '1'
 if owner == asking then
@@ -11,14 +11,11 @@ if value and value ~= '~' .. asking then
     redis.call('ZADD', KEYS[3], 'NX', string.format('%.0f', now_micros()), asking)
     redis.call('PEXPIRE', KEYS[3], 60000)
   end
-  return {0, redis.call('PTTL', KEYS[1])}
+  return {0, redis.call('PTTL', KEYS[1]), owner}
 end
 local granted = now_micros()
 local next = tonumber(redis.call('GET', KEYS[2]) or '0') + 1
-if next < granted then
-  next = granted
-end
-token = string.format('%.0f', next)
+token = string.format('%.0f', math.max(next, granted, ARGV[4] or 0))
 redis.call('SET', KEYS[2], token)
 redis.call('SET', KEYS[1], asking .. ' ' .. token .. ' ' .. string.format('%.0f', granted), 'PX', ttl)
 if waits then

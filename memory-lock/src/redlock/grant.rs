@@ -1,0 +1,181 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use memory_core::{FencingToken, OwnerId};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use super::member::{Member, Place, answer_of};
+use super::quorum::Quorum;
+use super::vote::{Answer, Motion, Order, Verdict, Vote};
+use crate::answer::Acquired;
+use crate::error::{LockError, LockOperation};
+use crate::key::LockKey;
+use crate::time::after;
+
+/// A lease that the servers are asked to grant.
+#[derive(Debug, Clone)]
+pub(super) struct Grant {
+    pub(super) key: LockKey,
+    /// Who holds it now, if it is to be handed over.
+    pub(super) from: Option<OwnerId>,
+    pub(super) to: OwnerId,
+    pub(super) ttl: Duration,
+}
+
+/// How long slow servers are waited for after a majority has answered and left it to them.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// A server's answer, and its place for what is to follow.
+type Heard = (usize, Place, Result<Answer, LockError>);
+
+impl Grant {
+    fn operation(&self) -> LockOperation {
+        match self.from {
+            None => LockOperation::Acquire,
+            Some(_) => LockOperation::HandOver,
+        }
+    }
+
+    /// Asks all servers, says what came of it as soon as that is certain, and ends when no server is
+    /// left with a token or a grant that came to nothing.
+    pub(super) async fn decide(
+        self,
+        quorum: Arc<Quorum>,
+        places: Vec<Result<Place, LockError>>,
+        say: oneshot::Sender<Result<Acquired, LockError>>,
+    ) {
+        let motion = if self.from.is_none() { Motion::Acquire } else { Motion::HandOver };
+        let mut vote = Vote::new(motion, quorum.members.len());
+        let mut say = Some(say);
+        let (decide, decided) = watch::channel(false);
+        let mut failures = Vec::new();
+        let mut idle = HashMap::new();
+        let mut give_up_at = None;
+        let mut under_way = FuturesUnordered::new();
+        let least = quorum.proposal();
+        for ((at, place), member) in places.into_iter().enumerate().zip(&quorum.members) {
+            match place {
+                Ok(place) => {
+                    under_way.push(self.ask(member, at, place, least, decided.clone()));
+                }
+                Err(error) => {
+                    vote.hear(at, answer_of(&error));
+                    failures.push((at, error));
+                }
+            }
+        }
+        loop {
+            if let Some(verdict) = vote.verdict()
+                && let Some(say) = say.take()
+            {
+                let answer = match verdict {
+                    Verdict::Granted(token) => {
+                        quorum.saw(token);
+                        Ok(Acquired::Granted { token })
+                    }
+                    Verdict::Refused => Ok(Acquired::Held { remaining: vote.remaining() }),
+                    Verdict::InDoubt => {
+                        Err(quorum.failure(self.operation(), &failures, vote.may_have_changed()))
+                    }
+                };
+                decide.send_replace(true);
+                // Who asked has gone; what was granted is granted all the same.
+                let _ = say.send(answer);
+            }
+            for (at, order) in vote.orders() {
+                let (Some(place), Some(member)) = (idle.remove(&at), quorum.members.get(at)) else {
+                    continue;
+                };
+                match order {
+                    Order::Settle(token) => under_way.push(self.settle(member, at, place, token)),
+                    Order::Withdraw => under_way.push(self.withdraw(member, at, place)),
+                    Order::Rest => drop(place),
+                }
+            }
+            if vote.hinges_on_the_slow() {
+                give_up_at.get_or_insert_with(|| after(Instant::now(), PATIENCE));
+            }
+            let heard = tokio::select! {
+                biased;
+                heard = under_way.next() => heard,
+                () = until(give_up_at), if vote.hinges_on_the_slow() => {
+                    vote.give_up();
+                    continue;
+                }
+            };
+            let Some((at, place, answer)) = heard else { break };
+            let answer = answer.unwrap_or_else(|error| {
+                let answer = answer_of(&error);
+                failures.push((at, error));
+                answer
+            });
+            if let Answer::Holds(token) = answer {
+                quorum.saw(token);
+            }
+            idle.insert(at, place);
+            vote.hear(at, answer);
+        }
+        debug_assert!(say.is_none(), "all have answered, and nothing is certain");
+    }
+
+    fn ask<'a>(
+        &'a self,
+        member: &'a Member,
+        at: usize,
+        place: Place,
+        least: FencingToken,
+        mut decided: watch::Receiver<bool>,
+    ) -> BoxFuture<'a, Heard> {
+        Box::pin(async move {
+            let is_acquisition = self.from.is_none();
+            tokio::select! {
+                biased;
+                () = place.come() => {}
+                // It was never asked: an earlier call of this owner is still without an answer there.
+                // A hand-over follows that one, or the giver would keep what it gets there.
+                _ = decided.wait_for(|decided| *decided), if is_acquisition => {
+                    return (at, place, Ok(Answer::Failed));
+                }
+            }
+            let answer = match self.from {
+                None => member.acquire(&self.key, self.to, self.ttl, least).await,
+                Some(from) => member.hand_over(&self.key, from, self.to, self.ttl, least).await,
+            };
+            (at, place, answer)
+        })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        member: &'a Member,
+        at: usize,
+        place: Place,
+        token: FencingToken,
+    ) -> BoxFuture<'a, Heard> {
+        Box::pin(async move {
+            let answer = member.settle(&self.key, self.to, token, self.operation()).await;
+            (at, place, answer)
+        })
+    }
+
+    fn withdraw<'a>(&'a self, member: &'a Member, at: usize, place: Place) -> BoxFuture<'a, Heard> {
+        Box::pin(async move {
+            // It runs out by itself if this fails.
+            if let Err(error) = member.withdraw(&self.key, self.to).await {
+                tracing::debug!(key = %self.key, server = member.name(), %error, "grant left behind");
+            }
+            (at, place, Ok(Answer::Failed))
+        })
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

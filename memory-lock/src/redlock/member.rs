@@ -1,0 +1,276 @@
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use memory_core::{FencingToken, OwnerId};
+use redis::Value;
+
+use super::turns::{Turn, Turns};
+use super::vote::Answer;
+use crate::error::{Applied, LockError, LockErrorKind, LockOperation};
+use crate::key::LockKey;
+use crate::lease::Lease;
+use crate::redis::{
+    ACQUIRE, HAND_OVER, LEASE_LUA, RedisConfig, RedisFault, RedisLink, RedisLock, Reply, Script,
+    millis, number,
+};
+
+const RAISE_LUA: &str = include_str!("scripts/raise.lua");
+
+static SETTLE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[LEASE_LUA, RAISE_LUA, include_str!("scripts/settle.lua")]));
+static RESTORE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[LEASE_LUA, RAISE_LUA, include_str!("scripts/restore.lua")]));
+static WITHDRAW: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[LEASE_LUA, include_str!("scripts/withdraw.lua")]));
+
+/// How many calls may be under way to a server. One that hangs must not gather them without a limit.
+const MOST_CALLS: usize = 1_024;
+
+/// One of the servers. It is connected to when it is first needed, for a quorum does without some.
+#[derive(Debug)]
+pub(super) struct Member {
+    config: RedisConfig,
+    lock: OnceLock<RedisLock>,
+    opening: tokio::sync::Mutex<Option<LockError>>,
+    /// How many attempts to open it have failed.
+    attempts: AtomicU64,
+    turns: Arc<Turns>,
+    calls: Arc<AtomicUsize>,
+    identities: Arc<Identities>,
+}
+
+/// By its own word, which server stands behind which address: one that has two votes is no quorum.
+#[derive(Debug, Default)]
+pub(super) struct Identities(Mutex<HashMap<String, String>>);
+
+/// The right to ask a server something, in the order in which it was got.
+#[derive(Debug)]
+pub(super) struct Place {
+    turn: Turn,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Place {
+    /// Ends when what was asked before on behalf of the same owners is over.
+    pub(super) async fn come(&self) {
+        self.turn.come().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Member {
+    pub(super) fn new(config: RedisConfig, identities: &Arc<Identities>) -> Self {
+        Self {
+            config,
+            lock: OnceLock::new(),
+            opening: tokio::sync::Mutex::default(),
+            attempts: AtomicU64::new(0),
+            turns: Arc::default(),
+            calls: Arc::default(),
+            identities: Arc::clone(identities),
+        }
+    }
+
+    /// `host:port/db/prefix` and the like, without users and passwords.
+    pub(super) fn name(&self) -> String {
+        let domain = self.config.domain();
+        domain.as_str().trim_start_matches("redis:").to_owned()
+    }
+
+    pub(super) fn config(&self) -> &RedisConfig {
+        &self.config
+    }
+
+    /// A place behind what is under way for these owners.
+    pub(super) fn enter(
+        &self,
+        owners: &[OwnerId],
+        operation: LockOperation,
+    ) -> Result<Place, LockError> {
+        let calls = Arc::clone(&self.calls);
+        if calls.fetch_add(1, Ordering::Relaxed) >= MOST_CALLS {
+            calls.fetch_sub(1, Ordering::Relaxed);
+            let detail = format!(
+                "{MOST_CALLS} calls to this server are still without an answer; check what holds it up"
+            );
+            return Err(LockError::new(LockErrorKind::Busy, operation)
+                .with_detail(detail)
+                .not_applied());
+        }
+        Ok(Place { turn: self.turns.enter(owners), calls })
+    }
+
+    /// The server's leases, if it was reached before.
+    pub(super) fn opened(&self) -> Option<&RedisLock> {
+        self.lock.get()
+    }
+
+    /// The server's leases; connects to it if that was not done yet.
+    pub(super) async fn lock(&self, operation: LockOperation) -> Result<&RedisLock, LockError> {
+        if let Some(lock) = self.lock.get() {
+            return Ok(lock);
+        }
+        let seen = self.attempts.load(Ordering::SeqCst);
+        let mut failed = self.opening.lock().await;
+        if let Some(lock) = self.lock.get() {
+            return Ok(lock);
+        }
+        // Somebody has tried while this one waited: that holds for all who waited.
+        if self.attempts.load(Ordering::SeqCst) != seen
+            && let Some(error) = &*failed
+        {
+            return Err(error.clone());
+        }
+        let opened = async {
+            let link = RedisLink::open(self.config.clone()).await?;
+            self.check_identity(&link).await?;
+            Ok::<_, RedisFault>(link)
+        };
+        match opened.await {
+            Ok(link) => Ok(self.lock.get_or_init(|| RedisLock::new(link))),
+            Err(fault) => {
+                let error = fault.into_lock_error(operation);
+                *failed = Some(error.clone());
+                self.attempts.fetch_add(1, Ordering::SeqCst);
+                Err(error)
+            }
+        }
+    }
+
+    async fn check_identity(&self, link: &RedisLink) -> Result<(), RedisFault> {
+        let info = link.send(redis::cmd("INFO").arg("server")).await;
+        let text = match info {
+            Ok(Value::BulkString(text)) => String::from_utf8_lossy(&text).into_owned(),
+            Ok(Value::VerbatimString { text, .. }) => text,
+            // A user without the right to see it.
+            _ => return Ok(()),
+        };
+        let Some(id) = text.lines().find_map(|line| line.strip_prefix("run_id:")) else {
+            return Ok(());
+        };
+        let name = self.name();
+        let mut known = self.identities.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = known.entry(id.to_owned()).or_insert_with(|| name.clone());
+        if *first == name {
+            return Ok(());
+        }
+        Err(RedisFault::config(format!(
+            "`{first}` and `{name}` are one server; a quorum needs servers that fail independently"
+        )))
+    }
+
+    /// Asks for a grant under this token at least.
+    pub(super) async fn acquire(
+        &self,
+        key: &LockKey,
+        owner: OwnerId,
+        ttl: Duration,
+        least: FencingToken,
+    ) -> Result<Answer, LockError> {
+        let link = self.lock(LockOperation::Acquire).await?.link();
+        let name = key.as_str();
+        let (lease, fence, line) =
+            (link.keys().lease(name), link.keys().fence(name), link.keys().line(name));
+        let mut call = ACQUIRE.on([lease.as_str(), &fence, &line]);
+        // A line of those who wait would be another one at each server.
+        call.arg(owner.to_string()).arg(millis(ttl)).arg(0).arg(least.number());
+        let asked = async {
+            let mut reply = Reply::parts(link.run(&ACQUIRE, &call).await?)?;
+            if reply.number::<u8>()? == 1 {
+                return Ok(Answer::Holds(FencingToken::new(reply.number()?)));
+            }
+            let left = u64::try_from(reply.number::<i64>()?).unwrap_or_default();
+            let holder = if reply.is_empty() { None } else { reply.text()?.parse().ok() };
+            Ok(Answer::NotOurs { holder, remaining: Some(Duration::from_millis(left)) })
+        };
+        asked.await.map_err(failed(LockOperation::Acquire))
+    }
+
+    /// Asks for a hand-over under this token at least.
+    pub(super) async fn hand_over(
+        &self,
+        key: &LockKey,
+        from: OwnerId,
+        to: OwnerId,
+        ttl: Duration,
+        least: FencingToken,
+    ) -> Result<Answer, LockError> {
+        let link = self.lock(LockOperation::HandOver).await?.link();
+        let (lease, fence) = (link.keys().lease(key.as_str()), link.keys().fence(key.as_str()));
+        let mut call = HAND_OVER.on([lease.as_str(), &fence]);
+        call.arg(from.to_string()).arg(to.to_string()).arg(millis(ttl)).arg(least.number());
+        let asked = async {
+            Ok(match link.run(&HAND_OVER, &call).await? {
+                Value::Nil => Answer::NotOurs { holder: None, remaining: None },
+                token => Answer::Holds(FencingToken::new(number(token)?)),
+            })
+        };
+        asked.await.map_err(failed(LockOperation::HandOver))
+    }
+
+    /// Gives the lease a token, if it is the owner's.
+    pub(super) async fn settle(
+        &self,
+        key: &LockKey,
+        owner: OwnerId,
+        token: FencingToken,
+        operation: LockOperation,
+    ) -> Result<Answer, LockError> {
+        let link = self.lock(operation).await?.link();
+        let (lease, fence) = (link.keys().lease(key.as_str()), link.keys().fence(key.as_str()));
+        let mut call = SETTLE.on([lease.as_str(), &fence]);
+        call.arg(owner.to_string()).arg(token.number());
+        let settled = async {
+            Ok(match number::<u8>(link.run(&SETTLE, &call).await?)? {
+                1 => Answer::Holds(token),
+                _ => Answer::NotOurs { holder: None, remaining: None },
+            })
+        };
+        settled.await.map_err(failed(operation))
+    }
+
+    /// Gives back leases that are missing on this server, and only where they are missing.
+    pub(super) async fn restore(&self, leases: &[Lease]) -> Result<usize, LockError> {
+        let link = self.lock(LockOperation::Renew).await?.link();
+        let mut keys = Vec::new();
+        for lease in leases {
+            let name = lease.key.as_str();
+            keys.extend([link.keys().lease(name), link.keys().fence(name)]);
+        }
+        let mut call = RESTORE.on(keys.iter().map(String::as_str));
+        for lease in leases {
+            call.arg(lease.owner.to_string()).arg(lease.token.number()).arg(millis(lease.ttl));
+        }
+        let restored = async { number(link.run(&RESTORE, &call).await?) };
+        restored.await.map_err(failed(LockOperation::Renew))
+    }
+
+    /// Takes back a grant that came to nothing.
+    pub(super) async fn withdraw(&self, key: &LockKey, owner: OwnerId) -> Result<(), LockError> {
+        let link = self.lock(LockOperation::Release).await?.link();
+        let lease = link.keys().lease(key.as_str());
+        let mut call = WITHDRAW.on([lease.as_str()]);
+        call.arg(owner.to_string());
+        let withdrawn = link.run(&WITHDRAW, &call).await;
+        withdrawn.map(drop).map_err(failed(LockOperation::Release))
+    }
+}
+
+fn failed(operation: LockOperation) -> impl FnOnce(RedisFault) -> LockError {
+    move |fault| fault.into_lock_error(operation)
+}
+
+/// What a failed call leaves open.
+pub(super) fn answer_of(error: &LockError) -> Answer {
+    match error.applied() {
+        Applied::NotApplied => Answer::Failed,
+        Applied::Unknown => Answer::Unknown,
+    }
+}

@@ -1,0 +1,162 @@
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::future::join_all;
+use memory_core::{FencingToken, LeaseDomain, OwnerId};
+use tokio::sync::oneshot;
+
+use super::member::{Identities, Member, Place};
+use super::vote::majority;
+use crate::clock::Clock;
+use crate::error::{Applied, LockError, LockErrorKind, LockOperation};
+use crate::redis::RedisConfig;
+
+/// The servers.
+#[derive(Debug)]
+pub(super) struct Quorum {
+    pub(super) members: Vec<Member>,
+    pub(super) domain: LeaseDomain,
+    clock: Clock,
+    /// The greatest token that was seen or proposed.
+    newest: AtomicU64,
+}
+
+/// How far ahead of its clock a client proposes a token. Servers whose clocks are not further ahead
+/// than this all grant what was proposed, so that one round is enough; it is below the time for which a
+/// server that lost its data has to stay out anyway.
+const LEAD: Duration = Duration::from_millis(50);
+
+/// Greater tokens could not be told apart by the servers' scripts, which count in doubles.
+const GREATEST: u64 = 1 << 52;
+
+impl Quorum {
+    pub(super) async fn open(configs: Vec<RedisConfig>, clock: Clock) -> Result<Self, LockError> {
+        let count = configs.len();
+        if count < 3 || count.is_multiple_of(2) {
+            return Err(refused(format!(
+                "a quorum has an odd number of servers, 3 at least, and these are {count}; an even one \
+                 survives no more failures than one server fewer"
+            )));
+        }
+        if let Some(cluster) = configs.iter().find(|config| config.is_cluster()) {
+            return Err(refused(format!(
+                "`{}` is a Cluster; name independent servers, or use the Cluster alone with `RedisLock`",
+                cluster.domain().as_str()
+            )));
+        }
+        let identities = Arc::new(Identities::default());
+        let members: Vec<_> =
+            configs.into_iter().map(|config| Member::new(config, &identities)).collect();
+        let mut names: Vec<_> = members.iter().map(Member::name).collect();
+        names.sort_unstable();
+        if let Some([name, _]) = names.array_windows().find(|[one, other]| one == other) {
+            return Err(refused(format!("`{name}` is named twice; each server has one vote")));
+        }
+        let domain = LeaseDomain::new(format!("redlock:{}", names.join(",")));
+        let quorum = Self { members, domain, clock, newest: AtomicU64::new(0) };
+        let opened =
+            join_all(quorum.members.iter().map(|member| member.lock(LockOperation::Open))).await;
+        let mut failures = Vec::new();
+        for (at, opened) in opened.into_iter().enumerate() {
+            let Err(error) = opened else { continue };
+            // What can only be mended by hand would never be noticed while the others do the work.
+            if !error.is_retryable() {
+                return Err(error);
+            }
+            failures.push((at, error));
+        }
+        if count - failures.len() < majority(count) {
+            return Err(quorum.failure(LockOperation::Open, &failures, false));
+        }
+        for (at, error) in failures {
+            tracing::warn!(server = quorum.name(at), %error, "opening a quorum without this server");
+        }
+        Ok(quorum)
+    }
+
+    /// The least token that the next grant shall have.
+    pub(super) fn proposal(&self) -> FencingToken {
+        let lead = u64::try_from(LEAD.as_micros()).unwrap_or_default();
+        let now = self.clock.now_micros().saturating_add(lead);
+        let next = |newest| FencingToken::new(newest).next(now).number().min(GREATEST);
+        // Each is proposed once: equal ones would be granted in another order at each server.
+        let before = self
+            .newest
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |newest| Some(next(newest)));
+        FencingToken::new(next(before.unwrap_or_else(|newest| newest)))
+    }
+
+    /// Later proposals of this process are above this token.
+    pub(super) fn saw(&self, token: FencingToken) {
+        self.newest.fetch_max(token.number(), Ordering::Relaxed);
+    }
+
+    /// A place at each server, behind what is under way for these owners.
+    pub(super) fn enter(
+        &self,
+        owners: &[OwnerId],
+        operation: LockOperation,
+    ) -> Vec<Result<Place, LockError>> {
+        self.members.iter().map(|member| member.enter(owners, operation)).collect()
+    }
+
+    /// How long a server that does not answer is waited for.
+    pub(super) fn response_timeout(&self) -> Duration {
+        let timeouts = self.members.iter().map(|member| member.config().response_timeout());
+        timeouts.max().unwrap_or_default()
+    }
+
+    fn name(&self, at: usize) -> String {
+        self.members.get(at).map(Member::name).unwrap_or_default()
+    }
+
+    /// Says that too few servers could be asked.
+    pub(super) fn failure(
+        &self,
+        operation: LockOperation,
+        failures: &[(usize, LockError)],
+        may_have_changed: bool,
+    ) -> LockError {
+        let names: Vec<_> = failures.iter().map(|(at, _)| self.name(*at)).collect();
+        let count = self.members.len();
+        let detail = format!(
+            "{} of {count} servers gave no definite answer ({}), and {} must; check that they run",
+            failures.len(),
+            names.join(", "),
+            majority(count),
+        );
+        let Some((_, first)) = failures.first() else {
+            // Servers that contradict each other: what was granted went away meanwhile.
+            return LockError::new(LockErrorKind::Unavailable, operation)
+                .with_detail("the servers do not agree; try again");
+        };
+        let unknown = failures.iter().any(|(_, error)| error.applied() == Applied::Unknown);
+        let error = LockError::new(first.kind().clone(), operation)
+            .retryable(failures.iter().any(|(_, error)| error.is_retryable()))
+            .with_detail(detail)
+            .with_source(first.clone());
+        if may_have_changed || unknown { error } else { error.not_applied() }
+    }
+}
+
+fn refused(problem: String) -> LockError {
+    LockError::new(LockErrorKind::InvalidOptions, LockOperation::Open)
+        .with_detail(problem)
+        .not_applied()
+}
+
+/// Runs what must come to its end although the caller may go, and which answers before that.
+pub(super) async fn in_background<T, F>(
+    operation: LockOperation,
+    work: impl FnOnce(oneshot::Sender<Result<T, LockError>>) -> F,
+) -> Result<T, LockError>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (say, answer) = oneshot::channel();
+    tokio::spawn(work(say));
+    // The runtime ends, and with it the work.
+    answer.await.unwrap_or_else(|_| Err(LockError::new(LockErrorKind::NoRuntime, operation)))
+}

@@ -1,0 +1,6 @@
+-- The counter of tokens never goes back.
+local function raise(fence, token)
+  if tonumber(redis.call('GET', fence) or '0') < tonumber(token) then
+    redis.call('SET', fence, token)
+  end
+end

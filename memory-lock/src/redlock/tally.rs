@@ -1,0 +1,207 @@
+use memory_core::FencingToken;
+
+use super::vote::majority;
+use crate::lease::LeaseInfo;
+
+/// How the servers answered a question that each answers with yes, no, or not at all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) yes: usize,
+    /// No, for another holds the lease.
+    pub(super) another: usize,
+    /// No, for nobody does.
+    pub(super) nobody: usize,
+    pub(super) failed: usize,
+}
+
+/// What a tally amounts to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It depends on the servers that have not answered yet.
+    Open,
+    /// A majority says yes.
+    Yes,
+    /// A majority says no, most of it because another holds the lease.
+    Another,
+    /// A majority says no, most of it because nobody holds it.
+    Nobody,
+    /// Too many failed for either.
+    InDoubt,
+}
+
+impl Tally {
+    /// What it amounts to among this odd number of servers.
+    pub(super) fn outcome(self, servers: usize) -> Outcome {
+        let needed = majority(servers);
+        let no = self.another + self.nobody;
+        let open = servers.saturating_sub(self.yes + no + self.failed);
+        if self.yes >= needed {
+            Outcome::Yes
+        } else if no >= needed {
+            if self.another >= self.nobody { Outcome::Another } else { Outcome::Nobody }
+        } else if self.yes + open < needed && no + open < needed {
+            Outcome::InDoubt
+        } else {
+            Outcome::Open
+        }
+    }
+}
+
+/// What a majority sees of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// It depends on the servers that have not answered yet.
+    Open,
+    /// A majority has it as one owner's.
+    Held(LeaseInfo),
+    /// No owner can have a majority.
+    Free,
+    /// Too many failed.
+    InDoubt,
+}
+
+/// What is seen of a lease by servers of which these have answered and so many failed.
+pub(super) fn sight(seen: &[Option<LeaseInfo>], failed: usize, servers: usize) -> Sight {
+    let needed = majority(servers);
+    let hidden = servers.saturating_sub(seen.len());
+    let mut most = 0;
+    for info in seen.iter().flatten() {
+        let of_owner = || seen.iter().flatten().filter(|other| other.owner == info.owner);
+        let count = of_owner().count();
+        most = most.max(count);
+        if count < needed {
+            continue;
+        }
+        // A majority lives on until the one after which too few are left.
+        let mut remaining: Vec<_> = of_owner().map(|info| info.remaining).collect();
+        remaining.sort_unstable_by(|one, other| other.cmp(one));
+        let remaining = remaining.get(needed - 1).copied().unwrap_or_default();
+        let exactly = |token: FencingToken| of_owner().filter(|i| i.token == token).count();
+        // A grant is decided under one token; what differs was never counted.
+        let decided = of_owner().map(|info| info.token).find(|token| exactly(*token) >= needed);
+        if decided.is_none() && hidden > failed {
+            return Sight::Open;
+        }
+        let token = decided.or(of_owner().map(|info| info.token).max()).unwrap_or(info.token);
+        let held_for = of_owner().filter_map(|info| info.held_for).max();
+        return Sight::Held(LeaseInfo { owner: info.owner, token, remaining, held_for });
+    }
+    if most + hidden < needed {
+        Sight::Free
+    } else if hidden == failed {
+        Sight::InDoubt
+    } else {
+        Sight::Open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use memory_core::OwnerId;
+
+    use super::*;
+
+    /// All tallies of this many servers.
+    fn tallies(servers: usize) -> impl Iterator<Item = Tally> {
+        let up_to = move || 0..=servers;
+        up_to()
+            .flat_map(move |yes| up_to().map(move |another| (yes, another)))
+            .flat_map(move |(yes, another)| up_to().map(move |nobody| (yes, another, nobody)))
+            .flat_map(move |(yes, another, nobody)| {
+                up_to().map(move |failed| Tally { yes, another, nobody, failed })
+            })
+            .filter(move |tally| tally.heard() <= servers)
+    }
+
+    impl Tally {
+        fn heard(self) -> usize {
+            self.yes + self.another + self.nobody + self.failed
+        }
+
+        fn after_one_more(self) -> [Self; 4] {
+            [
+                Self { yes: self.yes + 1, ..self },
+                Self { another: self.another + 1, ..self },
+                Self { nobody: self.nobody + 1, ..self },
+                Self { failed: self.failed + 1, ..self },
+            ]
+        }
+    }
+
+    #[test]
+    fn an_outcome_stands_whatever_the_others_say_and_is_known_as_early_as_can_be() {
+        let is_no = |outcome| matches!(outcome, Outcome::Another | Outcome::Nobody);
+        let mut checked = 0;
+        for servers in [3, 5, 7] {
+            for tally in tallies(servers) {
+                checked += 1;
+                let outcome = tally.outcome(servers);
+                if tally.heard() == servers {
+                    assert_ne!(outcome, Outcome::Open, "{tally:?}");
+                    continue;
+                }
+                let later = tally.after_one_more().map(|tally| tally.outcome(servers));
+                match outcome {
+                    Outcome::Open => {
+                        let rest = servers - tally.heard();
+                        let all_yes = Tally { yes: tally.yes + rest, ..tally };
+                        let all_no = Tally { nobody: tally.nobody + rest, ..tally };
+                        assert_ne!(all_yes.outcome(servers), all_no.outcome(servers), "{tally:?}");
+                    }
+                    outcome if is_no(outcome) => assert!(later.iter().all(|it| is_no(*it))),
+                    outcome => assert_eq!(later, [outcome; 4], "{tally:?} of {servers}"),
+                }
+            }
+        }
+        assert_eq!(checked, 35 + 126 + 330);
+    }
+
+    #[test]
+    fn errors_alone_are_never_a_no() {
+        for servers in [3, 5] {
+            for tally in tallies(servers).filter(|tally| tally.another + tally.nobody == 0) {
+                let outcome = tally.outcome(servers);
+                assert!(matches!(outcome, Outcome::Open | Outcome::Yes | Outcome::InDoubt));
+            }
+        }
+    }
+
+    fn info(owner: u128, token: u64, millis: u64) -> Option<LeaseInfo> {
+        Some(LeaseInfo {
+            owner: OwnerId::new(owner),
+            token: FencingToken::new(token),
+            remaining: Duration::from_millis(millis),
+            held_for: Some(Duration::from_millis(100 - millis)),
+        })
+    }
+
+    #[test]
+    fn a_lease_is_what_a_majority_says() {
+        let held = |token, millis, held_for| {
+            Sight::Held(LeaseInfo {
+                held_for: Some(Duration::from_millis(held_for)),
+                ..info(1, token, millis).unwrap()
+            })
+        };
+        for (seen, failed, expected) in [
+            (vec![], 0, Sight::Open),
+            (vec![], 3, Sight::InDoubt),
+            (vec![None, None], 0, Sight::Free),
+            (vec![info(1, 5, 50)], 0, Sight::Open),
+            (vec![info(1, 5, 50)], 2, Sight::InDoubt),
+            (vec![info(1, 5, 50), info(1, 5, 40)], 0, held(5, 40, 60)),
+            (vec![info(1, 9, 50), info(1, 5, 40), info(1, 5, 30)], 0, held(5, 40, 70)),
+            (vec![info(1, 9, 50), info(1, 5, 40)], 0, Sight::Open),
+            (vec![info(1, 9, 50), info(1, 5, 40)], 1, held(9, 40, 60)),
+            (vec![info(1, 5, 50), info(2, 6, 40)], 0, Sight::Open),
+            (vec![info(1, 5, 50), info(2, 6, 40)], 1, Sight::InDoubt),
+            (vec![info(1, 5, 50), info(2, 6, 40), None], 0, Sight::Free),
+            (vec![info(1, 5, 50), None, None], 0, Sight::Free),
+            (vec![info(1, 5, 50), None], 0, Sight::Open),
+        ] {
+            assert_eq!(sight(&seen, failed, 3), expected, "{seen:?}, {failed} failed");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What the answers of the servers amount to, without servers: the same code decides in the backend
+//! and in the model that is checked exhaustively. It uses nothing of this crate, so that the model can
+//! take it in as it is.
+
+use std::time::Duration;
+
+use memory_core::{FencingToken, OwnerId};
+
+/// How many of these servers are a majority.
+pub(super) const fn majority(servers: usize) -> usize {
+    servers / 2 + 1
+}
+
+/// What is being voted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Motion {
+    /// A free lease is to become the owner's.
+    Acquire,
+    /// Its lease is to become another owner's.
+    HandOver,
+}
+
+/// What is known of one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Answer {
+    /// The lease is the owner's there, under this token.
+    Holds(FencingToken),
+    /// It is not: another holds it, or what was granted is gone.
+    NotOurs {
+        /// Whose it is, where this is known.
+        holder: Option<OwnerId>,
+        /// For how long.
+        remaining: Option<Duration>,
+    },
+    /// There was no answer, and it may be the owner's there.
+    Unknown,
+    /// There was no answer, and nothing was done.
+    Failed,
+}
+
+/// What is to be done next at a server that has answered; nothing more is on its way to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Order {
+    /// Give the lease this token if it is still the owner's, and hear the answer.
+    Settle(FencingToken),
+    /// Free it if it is the owner's.
+    Withdraw,
+    /// Nothing more.
+    Rest,
+}
+
+/// What is certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Verdict {
+    /// A majority has had the lease as the owner's under exactly this token.
+    Granted(FencingToken),
+    /// No majority can be reached, for others hold the lease.
+    Refused,
+    /// No majority can be reached, and what the servers that failed would have said matters.
+    InDoubt,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Seat {
+    Asked,
+    /// It has answered, and waits for an order.
+    Said(Answer),
+    /// A token is on its way to it.
+    Settling,
+    /// Its part is over; what it said last.
+    Resting(Answer),
+    Withdrawn,
+}
+
+/// The majority decision on one grant and its fencing token.
+///
+/// # To ensure correctness
+///
+/// A grant under token `t` is decided only when each server of a majority has had the lease as
+/// `(owner, t)`, where `t` is not lower than what that server had granted. Two majorities share a
+/// server; there the lease was one owner's before it was the other's, and the later one was granted
+/// a token above a counter that stood at `t` or higher. So no two grants have one token, and one that
+/// began after another was decided has the greater one: as long as no server's counter goes back.
+///
+/// That is why the greatest of a majority's tokens alone is not enough: it must have reached a
+/// majority before it counts. This is the second phase, [`Order::Settle`]. A server whose own token is
+/// above the one aimed at never counts for it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Vote {
+    motion: Motion,
+    seats: Vec<Seat>,
+    /// The token that is written back, once a majority granted different ones.
+    target: Option<FencingToken>,
+    verdict: Option<Verdict>,
+}
+
+impl Vote {
+    /// All these servers have been asked.
+    pub(super) fn new(motion: Motion, servers: usize) -> Self {
+        Self { motion, seats: vec![Seat::Asked; servers], target: None, verdict: None }
+    }
+
+    /// Takes in what a server answered to being asked, or to an order to settle.
+    pub(super) fn hear(&mut self, server: usize, answer: Answer) {
+        if let Some(seat) = self.seats.get_mut(server) {
+            *seat = Seat::Said(answer);
+        }
+        self.decide();
+    }
+
+    /// Whether a majority has answered, and it is for servers that have not to say whose the lease is.
+    /// One that hangs must not be waited for: the others may be on the point of freeing it.
+    pub(super) fn hinges_on_the_slow(&self) -> bool {
+        let answered =
+            |seat: &&Seat| matches!(seat.answer(), Some(Answer::Holds(_) | Answer::NotOurs { .. }));
+        self.verdict.is_none()
+            && self.motion == Motion::Acquire
+            && self.seats.iter().filter(answered).count() >= majority(self.seats.len())
+            && self.seats.iter().any(|it| matches!(it.answer(), Some(Answer::NotOurs { .. })))
+    }
+
+    /// Takes an acquisition that hinges on slow servers for refused.
+    pub(super) fn give_up(&mut self) {
+        if self.hinges_on_the_slow() {
+            self.verdict = Some(Verdict::Refused);
+        }
+    }
+
+    /// What is certain by now; it does not change any more.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        self.verdict
+    }
+
+    /// What is to be done at the servers that have answered. Each order is given once.
+    pub(super) fn orders(&mut self) -> Vec<(usize, Order)> {
+        let (motion, verdict, target) = (self.motion, self.verdict, self.target);
+        let mut orders = Vec::new();
+        for (server, seat) in self.seats.iter_mut().enumerate() {
+            let Seat::Said(answer) = *seat else { continue };
+            let order = match (verdict, answer) {
+                (None, Answer::Holds(token)) => match target {
+                    Some(target) if token < target => Order::Settle(target),
+                    // It may yet be needed, or have to be withdrawn.
+                    _ => continue,
+                },
+                // For the tokens at all servers to be alike, so that every later answer is; it no
+                // longer counts, and may lower a token, though never a counter.
+                (Some(Verdict::Granted(granted)), Answer::Holds(token)) if token != granted => {
+                    Order::Settle(granted)
+                }
+                (None, Answer::Unknown) => continue,
+                (Some(Verdict::Refused), Answer::Holds(_) | Answer::Unknown) => Order::Withdraw,
+                // What was handed over may be the receiver's lease; only it may give it up.
+                (Some(Verdict::InDoubt), Answer::Holds(_) | Answer::Unknown)
+                    if motion == Motion::Acquire =>
+                {
+                    Order::Withdraw
+                }
+                _ => Order::Rest,
+            };
+            *seat = match order {
+                Order::Settle(_) => Seat::Settling,
+                Order::Withdraw => Seat::Withdrawn,
+                Order::Rest => Seat::Resting(answer),
+            };
+            orders.push((server, order));
+        }
+        orders
+    }
+
+    /// Whether some server may have changed something.
+    pub(super) fn may_have_changed(&self) -> bool {
+        self.seats.iter().any(|seat| match seat {
+            Seat::Said(answer) | Seat::Resting(answer) => {
+                matches!(answer, Answer::Holds(_) | Answer::Unknown)
+            }
+            Seat::Asked | Seat::Settling | Seat::Withdrawn => true,
+        })
+    }
+
+    /// After a refusal, how long it is until a majority may be had: zero where the servers are split
+    /// between several that asked at once and none of whom can have won.
+    pub(super) fn remaining(&self) -> Option<Duration> {
+        let needed = majority(self.seats.len());
+        let mut held: Vec<Option<Duration>> = Vec::new();
+        let (mut holders, mut hidden, mut free) = (Vec::new(), 0, 0);
+        for seat in &self.seats {
+            match seat {
+                Seat::Said(answer) | Seat::Resting(answer) => match answer {
+                    Answer::NotOurs { holder, remaining } => {
+                        held.push(*remaining);
+                        match holder {
+                            Some(holder) => holders.push(*holder),
+                            None => hidden += 1,
+                        }
+                    }
+                    Answer::Holds(_) => free += 1,
+                    Answer::Unknown | Answer::Failed => hidden += 1,
+                },
+                // Two holders that were seen are a sign of a split, whatever the others will say.
+                Seat::Asked => {}
+                Seat::Settling | Seat::Withdrawn => free += 1,
+            }
+        }
+        let has = |holder| holders.iter().filter(|other| *other == holder).count();
+        if hidden < needed && holders.iter().all(|holder| has(holder) + hidden < needed) {
+            return Some(Duration::ZERO);
+        }
+        held.sort_unstable_by_key(|remaining| remaining.unwrap_or(Duration::MAX));
+        held.get(needed.saturating_sub(free + 1)).or(held.last()).copied().flatten()
+    }
+
+    fn decide(&mut self) {
+        if self.verdict.is_some() {
+            return;
+        }
+        let needed = majority(self.seats.len());
+        let held: Vec<FencingToken> = self.seats.iter().filter_map(Seat::token).collect();
+        let exactly = |token: &FencingToken| held.iter().filter(|held| *held == token).count();
+        if let Some(token) = held.iter().find(|token| exactly(token) >= needed) {
+            self.verdict = Some(Verdict::Granted(*token));
+            return;
+        }
+        if self.target.is_none() && held.len() >= needed {
+            self.target = held.iter().copied().max();
+        }
+        let may_count = |seat: &&Seat| match seat {
+            Seat::Asked | Seat::Settling => true,
+            seat => seat.token().is_some_and(|token| self.target.is_none_or(|most| token <= most)),
+        };
+        let count = |is: &dyn Fn(&&Seat) -> bool| self.seats.iter().filter(is).count();
+        if count(&may_count) >= needed {
+            return;
+        }
+        let failed = count(&|seat| matches!(seat.answer(), Some(Answer::Unknown | Answer::Failed)));
+        let not_ours = count(&|seat| matches!(seat.answer(), Some(Answer::NotOurs { .. })));
+        let open = count(&|seat| matches!(seat, Seat::Asked | Seat::Settling));
+        self.verdict = match self.motion {
+            Motion::Acquire if self.seats.len() - failed >= needed => Some(Verdict::Refused),
+            Motion::Acquire => Some(Verdict::InDoubt),
+            // Its holder is told that it has lost the lease: errors must not make that certain.
+            Motion::HandOver if not_ours >= needed => Some(Verdict::Refused),
+            Motion::HandOver if not_ours + open < needed => Some(Verdict::InDoubt),
+            Motion::HandOver => None,
+        };
+    }
+}
+
+impl Seat {
+    /// What it said last, unless it was asked for more.
+    fn answer(&self) -> Option<Answer> {
+        match self {
+            Self::Said(answer) | Self::Resting(answer) => Some(*answer),
+            Self::Asked | Self::Settling | Self::Withdrawn => None,
+        }
+    }
+
+    fn token(&self) -> Option<FencingToken> {
+        match self.answer() {
+            Some(Answer::Holds(token)) => Some(token),
+            _ => None,
+        }
+    }
+}

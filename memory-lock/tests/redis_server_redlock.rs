@@ -1,0 +1,479 @@
+//! A quorum of real servers, some of which are stopped, killed, or come back empty.
+
+#![cfg(all(feature = "redlock", feature = "conformance"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use memory_lock::conformance::{self, Subject};
+use memory_lock::redis::RedisConfig;
+use memory_lock::{
+    Acquired, Clock, FencingToken, HandOver, Lease, LockBackend, LockErrorKind, LockKey,
+    LockManager, LockOptions, OwnerId, RedlockLock, Release, ReleaseOutcome, Renewal,
+};
+use memory_redis_testkit::{Server, unique_prefix};
+use tokio::time::{Instant, sleep, timeout};
+
+const TTL: Duration = Duration::from_secs(30);
+/// Far below the 2 s for which a server that does not answer is waited for.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+struct Servers {
+    servers: Vec<Server>,
+    prefix: String,
+}
+
+impl Servers {
+    async fn start(count: usize) -> Self {
+        let mut servers = Vec::new();
+        for _ in 0..count {
+            servers.push(Server::start().await);
+        }
+        Self { servers, prefix: unique_prefix() }
+    }
+
+    fn configs(&self) -> Vec<RedisConfig> {
+        let config = |server: &Server| RedisConfig::from_url(server.url()).unwrap();
+        let configs = self.servers.iter().map(config);
+        configs.map(|config| config.with_prefix(&self.prefix).unwrap()).collect()
+    }
+
+    async fn open(&self) -> RedlockLock {
+        RedlockLock::open(self.configs(), Clock::system()).await.unwrap()
+    }
+
+    /// What a server has of a lease.
+    async fn lease(&self, server: usize, key: &LockKey) -> Option<(OwnerId, u64)> {
+        let name = self.configs()[server].keyspace().lease(key.as_str());
+        let value: Option<String> = self.servers[server].query(&["GET", &name]).await;
+        let value = value?;
+        let mut parts = value.split(' ');
+        Some((parts.next()?.parse().unwrap(), parts.next()?.parse().unwrap()))
+    }
+
+    async fn counter(&self, server: usize, key: &LockKey) -> u64 {
+        let name = self.configs()[server].keyspace().fence(key.as_str());
+        let value: Option<u64> = self.servers[server].query(&["GET", &name]).await;
+        value.unwrap_or_default()
+    }
+
+    /// Waits until a server has this of a lease, for what goes on in the background.
+    async fn until_lease(&self, server: usize, key: &LockKey, lease: Option<(OwnerId, u64)>) {
+        let begun = Instant::now();
+        while self.lease(server, key).await != lease {
+            let seen = self.lease(server, key).await;
+            assert!(begun.elapsed() < Duration::from_secs(10), "server {server} has {seen:?}");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn key() -> LockKey {
+    LockKey::new("support:case-17").unwrap()
+}
+
+fn owner() -> OwnerId {
+    OwnerId::new(fastrand::u128(..))
+}
+
+fn lease(owner: OwnerId, token: FencingToken) -> Lease {
+    Lease { key: key(), owner, token, ttl: TTL }
+}
+
+async fn granted(lock: &RedlockLock, owner: OwnerId) -> FencingToken {
+    match lock.try_acquire(&key(), owner, TTL).await.unwrap() {
+        Acquired::Granted { token } => token,
+        held @ Acquired::Held { .. } => panic!("not granted: {held:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_quorum_conforms() {
+    let servers = Servers::start(3).await;
+    let passed = conformance::run(async || {
+        let fresh = unique_prefix();
+        let configs = servers.configs().into_iter();
+        let configs = configs.map(|config| config.with_prefix(&fresh).unwrap());
+        let lock = RedlockLock::open(configs, Clock::system()).await.unwrap();
+        Subject::new(Arc::new(lock))
+    })
+    .await
+    .unwrap_or_else(|failures| panic!("{failures}"));
+    assert_eq!(passed, 25);
+}
+
+#[tokio::test]
+async fn the_quorum_conforms_with_one_server_down() {
+    let servers = Servers::start(3).await;
+    servers.servers[1].kill();
+    conformance::run(async || {
+        let fresh = unique_prefix();
+        let configs = servers.configs().into_iter();
+        let configs = configs.map(|config| config.with_prefix(&fresh).unwrap());
+        let lock = RedlockLock::open(configs, Clock::system()).await.unwrap();
+        Subject::new(Arc::new(lock))
+    })
+    .await
+    .unwrap_or_else(|failures| panic!("{failures}"));
+}
+
+#[tokio::test]
+async fn a_quorum_that_is_none_is_refused_with_the_mend() {
+    let servers = Servers::start(3).await;
+    let configs = servers.configs();
+    let cluster = RedisConfig::from_url("redis+cluster://127.0.0.1:1").unwrap();
+    let port = servers.servers[0].port();
+    let alias = RedisConfig::from_url(&format!("redis://localhost:{port}/1")).unwrap();
+    let with = |extra: RedisConfig| vec![configs[0].clone(), configs[1].clone(), extra];
+    for (configs, mend) in [
+        (configs[..1].to_vec(), "3 at least"),
+        (configs[..2].to_vec(), "3 at least"),
+        ([configs.clone(), configs[..1].to_vec()].concat(), "odd number"),
+        (with(cluster), "is a Cluster"),
+        (with(configs[0].clone()), "named twice"),
+        (with(alias), "are one server"),
+    ] {
+        let error = RedlockLock::open(configs, Clock::system()).await.unwrap_err();
+        assert_eq!(error.kind(), &LockErrorKind::InvalidOptions, "{error}");
+        assert!(error.to_string().contains(mend), "{error}");
+    }
+    let mut reversed = configs.clone();
+    reversed.reverse();
+    let (one, two) = (servers.open().await, RedlockLock::open(reversed, Clock::system()).await);
+    assert_eq!(one.domain(), two.unwrap().domain());
+    assert!(one.domain().as_str().starts_with("redlock:127.0.0.1:"), "{:?}", one.domain());
+}
+
+#[tokio::test]
+async fn one_round_is_enough_where_clocks_agree() {
+    let servers = Servers::start(3).await;
+    let lock = servers.open().await;
+    let first = owner();
+    granted(&lock, first).await;
+    assert_eq!(lock.release(&key(), first).await.unwrap(), Release::Released);
+    for server in 0..3 {
+        servers.until_lease(server, &key(), None).await;
+        servers.servers[server].reset_stats().await;
+    }
+    for _ in 0..20 {
+        let owner = owner();
+        granted(&lock, owner).await;
+        assert_eq!(lock.release(&key(), owner).await.unwrap(), Release::Released);
+    }
+    for server in 0..3 {
+        servers.until_lease(server, &key(), None).await;
+        let counts = servers.servers[server].command_counts().await;
+        assert_eq!(counts.get("evalsha"), Some(&40), "{counts:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_delays_nothing() {
+    let servers = Servers::start(3).await;
+    let lock = servers.open().await;
+    for hung in 0..3 {
+        servers.servers[hung].pause();
+        for _ in 0..5 {
+            let (first, second) = (owner(), owner());
+            let token = granted(&lock, first).await;
+            let steps = async {
+                let renewed = lock.renew(&[lease(first, token)]).await.unwrap();
+                assert_eq!(renewed, [Renewal::Renewed]);
+                let held = lock.try_acquire(&key(), owner(), TTL).await.unwrap();
+                assert!(matches!(held, Acquired::Held { remaining: Some(_) }), "{held:?}");
+                let info = lock.inspect(&key()).await.unwrap().unwrap();
+                assert_eq!((info.owner, info.token), (first, token));
+                let handed = lock.hand_over(&key(), first, second, TTL).await.unwrap();
+                assert!(matches!(handed, HandOver::HandedOver { token: new } if new > token));
+                assert_eq!(lock.release(&key(), second).await.unwrap(), Release::Released);
+                assert_eq!(lock.release(&key(), second).await.unwrap(), Release::NotOwner);
+            };
+            timeout(AT_ONCE, steps).await.expect("no call waits for the server that hangs");
+        }
+        servers.servers[hung].resume();
+        // What it was asked in the meantime is carried out now, and taken back.
+        sleep(Duration::from_millis(100)).await;
+        for server in 0..3 {
+            servers.until_lease(server, &key(), None).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_grant_that_comes_too_late_is_taken_back() {
+    let servers = Servers::start(3).await;
+    let (lock, other) = (servers.open().await, servers.open().await);
+    let holder = owner();
+    servers.servers[2].pause();
+    granted(&lock, holder).await;
+    let held = timeout(AT_ONCE, other.try_acquire(&key(), owner(), TTL)).await.unwrap().unwrap();
+    assert!(matches!(held, Acquired::Held { .. }));
+    servers.servers[2].resume();
+    // Whoever is served first there: the holder's grant is given its token, the other one goes.
+    let begun = Instant::now();
+    loop {
+        let token = lock.inspect(&key()).await.unwrap().unwrap().token;
+        lock.renew(&[lease(holder, token)]).await.unwrap();
+        if servers.lease(2, &key()).await == Some((holder, token.number())) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_majority_there_is_an_error_and_nothing_left_behind() {
+    let servers = Servers::start(3).await;
+    let lock = servers.open().await;
+    let token = granted(&lock, owner()).await;
+    for server in &servers.servers {
+        server.command(&["FLUSHALL"]).await;
+    }
+    servers.servers[0].kill();
+    servers.servers[1].kill();
+    let begun = Instant::now();
+    let error = lock.try_acquire(&key(), owner(), TTL).await.unwrap_err();
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    assert_eq!(error.kind(), &LockErrorKind::Unavailable, "{error}");
+    assert!(error.is_retryable() && error.to_string().contains("2 of 3 servers"), "{error}");
+    servers.until_lease(2, &key(), None).await;
+    assert!(lock.release(&key(), owner()).await.is_err());
+    assert!(lock.inspect(&key()).await.is_err());
+    assert!(lock.renew(&[lease(owner(), token)]).await.is_err());
+    // Nor can one be opened.
+    let error = RedlockLock::open(servers.configs(), Clock::system()).await.unwrap_err();
+    assert_eq!(error.kind(), &LockErrorKind::Unavailable, "{error}");
+
+    servers.servers[0].restart().await;
+    servers.servers[1].restart().await;
+    servers.servers[0].pause();
+    servers.servers[1].pause();
+    let begun = Instant::now();
+    let error = lock.try_acquire(&key(), owner(), TTL).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}: {error}", begun.elapsed());
+    servers.servers[0].resume();
+    servers.servers[1].resume();
+    for server in 0..3 {
+        servers.until_lease(server, &key(), None).await;
+    }
+    granted(&lock, owner()).await;
+}
+
+#[tokio::test]
+async fn a_server_that_came_back_empty_gets_its_leases_back_with_the_next_renewal() {
+    let servers = Servers::start(3).await;
+    let lock = servers.open().await;
+    let holder = owner();
+    let token = granted(&lock, holder).await;
+    for lost in 0..3 {
+        servers.until_lease(lost, &key(), Some((holder, token.number()))).await;
+        servers.servers[lost].restart().await;
+        assert_eq!(servers.lease(lost, &key()).await, None);
+        let begun = Instant::now();
+        // The connection to the old process may take one renewal to be found broken.
+        while servers.lease(lost, &key()).await.is_none() {
+            let renewed = lock.renew(&[lease(holder, token)]).await.unwrap();
+            assert_eq!(renewed, [Renewal::Renewed]);
+            assert!(begun.elapsed() < Duration::from_secs(5));
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(servers.lease(lost, &key()).await, Some((holder, token.number())));
+        assert!(servers.counter(lost, &key()).await >= token.number());
+        let name = servers.configs()[lost].keyspace().lease(key().as_str());
+        let left: i64 = servers.servers[lost].query(&["PTTL", &name]).await;
+        assert!(left > 20_000, "{left} ms");
+    }
+    // By now every server has lost it once, and it was never lost.
+    assert_eq!(granted(&lock, holder).await, token);
+    assert_eq!(lock.release(&key(), holder).await.unwrap(), Release::Released);
+}
+
+#[tokio::test]
+async fn a_lease_that_a_majority_lost_is_lost_and_not_brought_back() {
+    let servers = Servers::start(3).await;
+    let lock = servers.open().await;
+    let (holder, another) = (owner(), owner());
+    let token = granted(&lock, holder).await;
+    for server in 0..3 {
+        servers.until_lease(server, &key(), Some((holder, token.number()))).await;
+    }
+    for server in &servers.servers[..2] {
+        server.command(&["FLUSHALL"]).await;
+    }
+    let lost = lock.renew(&[lease(holder, token)]).await.unwrap();
+    assert_eq!(lost, [Renewal::Vanished]);
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(servers.lease(0, &key()).await, None);
+    assert!(granted(&lock, another).await > token);
+    assert_eq!(lock.renew(&[lease(holder, token)]).await.unwrap(), [Renewal::NotOwner]);
+    assert_eq!(lock.release(&key(), holder).await.unwrap(), Release::NotOwner);
+}
+
+#[tokio::test]
+async fn tokens_rise_whichever_minority_is_lost() {
+    let servers = Servers::start(3).await;
+    let locks = [servers.open().await, servers.open().await];
+    let mut last = FencingToken::ZERO;
+    for round in 0..60 {
+        let lost = fastrand::usize(..3);
+        match round % 4 {
+            0 => servers.servers[lost].pause(),
+            // Its keys and its counter.
+            1 => drop(servers.servers[lost].command(&["FLUSHALL"]).await),
+            2 => servers.servers[lost].restart().await,
+            _ => {}
+        }
+        // One process and the other in turn: neither knows what the other was granted.
+        let lock = &locks[round % 2];
+        let owner = owner();
+        let begun = Instant::now();
+        let token = loop {
+            match lock.try_acquire(&key(), owner, TTL).await {
+                Ok(Acquired::Granted { token }) => break token,
+                other => assert!(begun.elapsed() < Duration::from_secs(10), "{round}: {other:?}"),
+            }
+            sleep(Duration::from_millis(5)).await;
+        };
+        assert!(token > last, "round {round}: token {token} after {last}");
+        last = token;
+        if round % 4 == 0 {
+            servers.servers[lost].resume();
+        }
+        while lock.release(&key(), owner).await.is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stall_while_it_is_renewed_loses_no_lease() {
+    let servers = Servers::start(3).await;
+    let stall = async |which: &[usize]| {
+        which.iter().for_each(|server| servers.servers[*server].pause());
+        sleep(Duration::from_millis(700)).await;
+        which.iter().for_each(|server| servers.servers[*server].resume());
+    };
+    let patient = servers.open().await;
+    let hasty = servers.configs().into_iter();
+    let hasty = hasty.map(|it| it.with_response_timeout(Duration::from_millis(200)));
+    let hasty = RedlockLock::open(hasty, Clock::system()).await.unwrap();
+    let holder = owner();
+    let token = granted(&patient, holder).await;
+    for stalled in [&[0, 1][..], &[1, 2], &[0, 1, 2], &[2]] {
+        // It waits for the answer.
+        let renewal = [lease(holder, token)];
+        let (renewed, ()) = tokio::join!(patient.renew(&renewal), stall(stalled));
+        assert_eq!(renewed.unwrap(), [Renewal::Renewed]);
+        // It gives up, and has destroyed nothing.
+        let (renewed, ()) = tokio::join!(hasty.renew(&renewal), stall(stalled));
+        match renewed {
+            Ok(renewed) => assert_eq!(renewed, [Renewal::Renewed]),
+            Err(error) => assert!(stalled.len() > 1 && error.is_retryable(), "{error}"),
+        }
+        let stranger = patient.try_acquire(&key(), owner(), TTL).await.unwrap();
+        assert!(matches!(stranger, Acquired::Held { .. }));
+        assert_eq!(patient.renew(&renewal).await.unwrap(), [Renewal::Renewed]);
+        let info = patient.inspect(&key()).await.unwrap().unwrap();
+        assert_eq!((info.owner, info.token), (holder, token));
+    }
+    assert_eq!(patient.release(&key(), holder).await.unwrap(), Release::Released);
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_leaves_nothing_that_the_next_one_trips_over() {
+    let servers = Servers::start(3).await;
+    let lock = servers.open().await;
+    for round in 0..60 {
+        let owner = owner();
+        let key = key();
+        let mut call = Box::pin(lock.try_acquire(&key, owner, TTL));
+        for _ in 0..round % 6 {
+            if futures::poll!(&mut call).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(call);
+        // It comes behind what was dropped, which was carried out or not.
+        let token = granted(&lock, owner).await;
+        assert_eq!(lock.renew(&[lease(owner, token)]).await.unwrap(), [Renewal::Renewed]);
+        assert_eq!(lock.release(&key, owner).await.unwrap(), Release::Released);
+        for server in 0..3 {
+            servers.until_lease(server, &key, None).await;
+        }
+    }
+}
+
+/// The first call fails, for a majority does not answer in time, and takes back what it may have been
+/// granted; the second, under the same owner, must not lose to that what it is granted.
+#[tokio::test]
+async fn what_is_taken_back_for_one_call_is_not_what_the_next_one_was_granted() {
+    let servers = Servers::start(3).await;
+    let configs = servers.configs().into_iter();
+    let configs = configs.map(|it| it.with_response_timeout(Duration::from_millis(300)));
+    let lock = RedlockLock::open(configs, Clock::system()).await.unwrap();
+    for _ in 0..10 {
+        let (stranger, owner) = (owner(), owner());
+        servers.servers[0].pause();
+        let Acquired::Granted { token } = lock.try_acquire(&key(), stranger, TTL).await.unwrap()
+        else {
+            panic!("nobody held it");
+        };
+        // Refused by two servers; the third has not answered.
+        let held = lock.try_acquire(&key(), owner, TTL).await.unwrap();
+        assert!(matches!(held, Acquired::Held { .. }));
+        lock.release(&key(), stranger).await.unwrap();
+        for server in 1..3 {
+            servers.until_lease(server, &key(), None).await;
+        }
+        servers.servers[0].resume();
+        // What the third was asked before is carried out about now.
+        assert!(granted(&lock, owner).await > token);
+        sleep(Duration::from_millis(50)).await;
+        let held =
+            async |server| servers.lease(server, &key()).await.is_some_and(|it| it.0 == owner);
+        let count =
+            usize::from(held(0).await) + usize::from(held(1).await) + usize::from(held(2).await);
+        assert!(count >= 2, "{count} servers have it");
+        assert_eq!(lock.release(&key(), owner).await.unwrap(), Release::Released);
+        for server in 0..3 {
+            servers.until_lease(server, &key(), None).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn managers_of_several_processes_take_turns() {
+    let servers = Servers::start(3).await;
+    let inside = Arc::new(AtomicUsize::new(0));
+    let mut tasks = Vec::new();
+    for _ in 0..4 {
+        let manager = LockManager::new(Arc::new(servers.open().await));
+        for _ in 0..4 {
+            let (manager, inside) = (manager.clone(), Arc::clone(&inside));
+            tasks.push(tokio::spawn(async move {
+                for _ in 0..10 {
+                    let guard = manager.lock(&key(), &LockOptions::default()).await.unwrap();
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two are inside");
+                    tokio::task::yield_now().await;
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    assert_eq!(guard.release().await, ReleaseOutcome::Released);
+                }
+            }));
+        }
+    }
+    let begun = Instant::now();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    println!("160 turns of 16 tasks of 4 managers: {:?}", begun.elapsed());
+}
