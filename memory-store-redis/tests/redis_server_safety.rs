@@ -275,8 +275,7 @@ async fn what_a_newer_version_wrote_is_left_alone() {
     let (k, other) = (key("k"), key("other"));
     append(&store, &other, write(1, 1), &["x"]).await.unwrap();
     let place = place_of(&store, &k);
-    let newer =
-        "redis.call('HSET', KEYS[1], 'h', cmsgpack.pack({form = 7, anything = 1})) return 1";
+    let newer = "redis.call('HSET', KEYS[1], 'h', cmsgpack.pack({7, 'anything'})) return 1";
     server.command(&["EVAL", newer, "1", &place]).await;
     let before = digest(&server).await;
     for error in all_operations(&store, &k).await {

@@ -352,8 +352,12 @@ impl Inner {
                 }
             }
             RedisFailure::Corrupt => {
-                if let (Request::Script(_, call), false) = (request, fault.names_a_key()) {
-                    fault.names_keys(&server::types_of(connection, call).await);
+                if !fault.names_a_key() {
+                    let keys = match request {
+                        Request::Script(_, call) => server::types_of(connection, call).await,
+                        Request::Command(cmd) => first_key(cmd),
+                    };
+                    fault.names_keys(&keys);
                 }
                 line.answered();
             }
@@ -462,6 +466,14 @@ impl Line {
         if really && state.connection.as_ref().is_some_and(|(_, current)| *current == number) {
             state.connection = None;
         }
+    }
+}
+
+/// The key of a command that has one.
+fn first_key(cmd: &Cmd) -> String {
+    match cmd.args_iter().nth(1) {
+        Some(redis::Arg::Simple(key)) => String::from_utf8_lossy(key).into_owned(),
+        _ => String::new(),
     }
 }
 
