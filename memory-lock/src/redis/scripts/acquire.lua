@@ -13,12 +13,12 @@ if value and value ~= '~' .. asking then
   end
   return {0, redis.call('PTTL', KEYS[1]), owner}
 end
+if waits then
+  redis.call('ZREM', KEYS[3], asking)
+end
 local granted = now_micros()
 local next = tonumber(redis.call('GET', KEYS[2]) or '0') + 1
 token = string.format('%.0f', math.max(next, granted, ARGV[4] or 0))
 redis.call('SET', KEYS[2], token)
 redis.call('SET', KEYS[1], asking .. ' ' .. token .. ' ' .. string.format('%.0f', granted), 'PX', ttl)
-if waits then
-  redis.call('ZREM', KEYS[3], asking)
-end
 return {1, token}
