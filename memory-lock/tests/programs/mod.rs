@@ -79,13 +79,12 @@ impl Model {
 }
 
 /// The time that leases run by.
-#[allow(async_fn_in_trait, reason = "only this runs it")]
-pub(crate) trait Time {
+pub(crate) trait Time: Sync {
     /// What TTLs are counted in.
     const UNIT: Duration;
 
     /// Lets time pass; so much is left then of each lease that was live before.
-    async fn pass(&self, units: u32, left: &[(LockKey, Duration)]);
+    fn pass(&self, units: u32, left: &[(LockKey, Duration)]) -> impl Future<Output = ()> + Send;
 }
 
 fn key(number: u8) -> LockKey {
