@@ -429,12 +429,10 @@ fn tokens_are_unique_and_rise_whatever_vanishes() {
 
 #[test]
 fn proposals_change_nothing_about_that() {
-    for proposals in [[2, 3], [3, 2]] {
-        let found = explore(from::<Vote>(counters(), proposals), VANISHING, Until::Decided);
-        println!("proposals {proposals:?}: {found:?}");
-        assert!(found.granted_twice > 1_000, "the model hardly comes to two grants");
-        assert_eq!((found.same_token, found.out_of_order), (0, 0));
-    }
+    let found = explore(from::<Vote>(counters(), [2, 3]), VANISHING, Until::Decided);
+    println!("with proposals: {found:?}");
+    assert!(found.granted_twice > 1_000, "the model hardly comes to two grants");
+    assert_eq!((found.same_token, found.out_of_order), (0, 0));
 }
 
 #[test]
@@ -468,6 +466,84 @@ fn tokens_rise_over_lost_counters_where_clocks_go_on() {
     let found = explore(from::<Vote>(vec![[0, 0, 1]], [0, 0]), faults, Until::Decided);
     println!("lost counters, no clocks: {found:?}");
     assert!(found.out_of_order > 0, "this is what clocks are for");
+}
+
+/// Everything that servers may answer, in every order, to being asked and to a token that is written
+/// back to them.
+fn hear_everything(
+    vote: &Vote,
+    pending: &[(usize, Option<FencingToken>)],
+    answers: &[Answer],
+    seen: &mut impl FnMut(&Vote),
+) {
+    for (server, written) in pending {
+        for answer in answers {
+            let answer = match (answer, written) {
+                (Answer::Holds(_), Some(token)) => Answer::Holds(*token),
+                (answer, _) => *answer,
+            };
+            let mut vote = vote.clone();
+            vote.hear(*server, answer);
+            let mut pending: Vec<_> =
+                pending.iter().copied().filter(|it| it.0 != *server).collect();
+            for (server, order) in vote.orders() {
+                if let Order::Settle(token) = order {
+                    pending.push((server, Some(token)));
+                }
+            }
+            seen(&vote);
+            // What follows a verdict is clearing up.
+            if vote.verdict().is_none() {
+                assert!(!pending.is_empty(), "nothing is certain, nothing under way: {vote:?}");
+                hear_everything(&vote, &pending, answers, seen);
+            }
+        }
+    }
+}
+
+#[test]
+fn errors_never_make_a_loss_certain() {
+    let holds = |token| Answer::Holds(FencingToken::new(token));
+    let not_ours = Answer::NotOurs { holder: None, remaining: None };
+    let errors = [holds(1), holds(2), Answer::Unknown, Answer::Failed];
+    let one_no = [errors.as_slice(), &[not_ours]].concat();
+    let mut seen = 0;
+    for motion in [Motion::Acquire, Motion::HandOver] {
+        let vote = Vote::new(motion, SERVERS);
+        hear_everything(&vote, &[0, 1, 2].map(|server| (server, None)), &errors, &mut |vote| {
+            seen += 1;
+            assert_ne!(vote.verdict(), Some(Verdict::Refused), "{vote:?}");
+        });
+    }
+    // A hand-over is refused only if a majority says that the lease is not the giver's.
+    for (first, second) in [(0, 1), (1, 2), (2, 0)] {
+        let mut vote = Vote::new(Motion::HandOver, SERVERS);
+        vote.hear(first, not_ours);
+        assert_eq!(vote.verdict(), None);
+        vote.hear(second, Answer::Unknown);
+        assert_eq!(vote.verdict(), None, "the third may say it too");
+        let third = 3 - first - second;
+        let mut refused = vote.clone();
+        refused.hear(third, not_ours);
+        assert_eq!(refused.verdict(), Some(Verdict::Refused));
+        vote.hear(third, holds(1));
+        assert_eq!(vote.verdict(), Some(Verdict::InDoubt));
+        assert_eq!(vote.orders(), [0, 1, 2].map(|server| (server, Order::Rest)), "it may be held");
+    }
+    let vote = Vote::new(Motion::Acquire, SERVERS);
+    hear_everything(&vote, &[0, 1, 2].map(|server| (server, None)), &one_no, &mut |_| seen += 1);
+    println!("{seen} states of a vote");
+}
+
+#[test]
+fn two_of_three_that_agree_are_enough() {
+    for (first, second) in [(0, 1), (1, 2), (2, 0)] {
+        let mut vote = Vote::new(Motion::Acquire, SERVERS);
+        vote.hear(first, Answer::Holds(FencingToken::new(7)));
+        assert_eq!(vote.verdict(), None);
+        vote.hear(second, Answer::Holds(FencingToken::new(7)));
+        assert_eq!(vote.verdict(), Some(Verdict::Granted(FencingToken::new(7))));
+    }
 }
 
 /// The negative control: a check that cannot fail is worth nothing.
