@@ -19,26 +19,10 @@ for _ = 1, tonumber(ARGV[9]) do
   at = at + 3
 end
 
-local last = head[LAST]
-local first, place
-local fields, n = {}, 0
-for meta = at, #ARGV, 2 do
-  last = last + 1
-  place = string.format('%.0f', last)
-  first = first or place
-  fields[n + 1] = 'm' .. place
-  fields[n + 2] = ARGV[meta]
-  fields[n + 3] = 'b' .. place
-  fields[n + 4] = ARGV[meta + 1]
-  n = n + 4
-  if n >= 2000 then
-    redis.call('HSET', key, unpack(fields))
-    fields, n = {}, 0
-  end
-end
-head[LAST] = last
+local count = (#ARGV - at + 1) / 2
+local first = string.format('%.0f', head[LAST] + 1)
+head[LAST] = head[LAST] + count
 head[VERSION] = head[VERSION] + 1
-
 local ttl, expired = ARGV[8], head[EXPIRES] ~= ''
 if ttl == '' then
   head[EXPIRES] = ''
@@ -52,12 +36,27 @@ else
   end
   head[EXPIRES] = string.format('%.0f', time + tonumber(ttl))
 end
-local after = cmsgpack.pack(head)
-fields[n + 1] = ARGV[6]
-fields[n + 2] = ARGV[7] .. ' ' .. first
-fields[n + 3] = 'h'
-fields[n + 4] = after
-redis.call('HSET', key, unpack(fields))
+local after, written = cmsgpack.pack(head), ARGV[7] .. ' ' .. first
+
+if count == 1 then
+  redis.call('HSET', key, 'm' .. first, ARGV[at], 'b' .. first, ARGV[at + 1], ARGV[6], written, 'h', after)
+else
+  local fields, n = {}, 0
+  for number = 1, count do
+    local place = string.format('%.0f', head[LAST] - count + number)
+    fields[n + 1] = 'm' .. place
+    fields[n + 2] = ARGV[at]
+    fields[n + 3] = 'b' .. place
+    fields[n + 4] = ARGV[at + 1]
+    n, at = n + 4, at + 2
+    if n >= 2000 then
+      redis.call('HSET', key, unpack(fields))
+      fields, n = {}, 0
+    end
+  end
+  fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = ARGV[6], written, 'h', after
+  redis.call('HSET', key, unpack(fields))
+end
 if ttl ~= '' then
   redis.call('PEXPIRE', key, math.ceil(tonumber(ttl) / 1000))
 elseif expired then
