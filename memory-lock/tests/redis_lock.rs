@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use memory_lock::RedisLock;
 use memory_lock::conformance::{self, Subject};
 use memory_lock::redis::{RedisConfig, RedisLink};
+use memory_lock::{LockKey, LockManager, LockOptions, RedisLock};
 use memory_redis_testkit::{any_server, unique_prefix};
+use tokio::time::Instant;
 
 async fn link(url: &str) -> RedisLink {
     let config = RedisConfig::from_url(url).unwrap().with_prefix(&unique_prefix()).unwrap();
@@ -23,4 +25,31 @@ async fn the_redis_backend_conforms() {
             .await
             .unwrap_or_else(|failures| panic!("{failures}"));
     assert_eq!(passed, 25);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gives_up_waiting_leaves_the_line() {
+    let server = any_server().await;
+    let link = link(server.url()).await;
+    let (locks, others) = {
+        let manager = |link: &RedisLink| LockManager::new(Arc::new(RedisLock::new(link.clone())));
+        (manager(&link), manager(&link))
+    };
+    let key = LockKey::new("k").unwrap();
+    let guard = locks.lock(&key, &LockOptions::new()).await.unwrap();
+    let impatient = LockOptions::new().with_wait_timeout(Duration::from_millis(150));
+    for _ in 0..3 {
+        others.lock(&key, &impatient).await.unwrap_err();
+    }
+    let mut waits = redis::cmd("ZCARD");
+    waits.arg(link.keys().line("k"));
+    let begun = Instant::now();
+    while link.send(&waits).await.unwrap() != redis::Value::Int(0) {
+        assert!(begun.elapsed() < Duration::from_secs(5), "places of those who have gone are kept");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    guard.release().await;
+    let begun = Instant::now();
+    let _guard = others.lock(&key, &LockOptions::new()).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_millis(40), "the lease was kept for nobody");
 }

@@ -6,7 +6,7 @@ use memory_core::{
     LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, Sequence, ServerHealth, Splice,
     StoreError, StoredMessage,
 };
-use memory_lock::redis::{Acknowledge, RedisConfig, RedisLink};
+use memory_lock::redis::{Acknowledge, RedisConfig, RedisFailure, RedisLink};
 use redis::Cmd;
 
 use crate::config::{RedisStoreConfig, TokenChecks};
@@ -120,8 +120,12 @@ impl MemoryStore for RedisStore {
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
-        let status = self.link.status().await;
-        let status = status.map_err(|fault| store_error("ask the server of", None, fault))?;
+        let status = match self.link.status().await {
+            Ok(status) => status,
+            // The user may not ask, and works without.
+            Err(fault) if *fault.failure() == RedisFailure::Refused => return Ok(None),
+            Err(fault) => return Err(store_error("ask the server of", None, fault)),
+        };
         Ok(Some(ServerHealth {
             software: status.version,
             role: status.role.to_string(),

@@ -278,3 +278,40 @@ async fn leases_of_many_slots_are_renewed_with_one_request_for_each_slot() {
     let answer = lock.release(&leases[0].key, leases[0].owner).await.unwrap();
     assert_eq!(answer, Release::Released);
 }
+
+/// A node that is powered off refuses nothing: it says nothing at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_master_stops_neither_the_others_nor_for_long_its_own_slots() {
+    let cluster = Cluster::start().await;
+    let url = with_settings(&cluster.url(), "connect_timeout=2s&response_timeout=300ms");
+    let before = store(&url).await;
+    let names: Vec<_> = (0..30).map(|n| key(&format!("k{n}"))).collect();
+    for name in &names {
+        append(&before, name, write(1, 1), &["before"]).await.unwrap();
+    }
+    let slot = slot_of(&cluster.nodes()[0], before.link(), "k0").await;
+    let silent = cluster.master_of(slot).await;
+    silent.pause();
+    // Those who were there write to all slots, so answers of the others come in between.
+    let begun = tokio::time::Instant::now();
+    let mut left = names.clone();
+    while !left.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "not writable again: {left:?}");
+        let mut failed = Vec::new();
+        for name in left {
+            if append(&before, &name, write(1, 2), &["during"]).await.is_err() {
+                failed.push(name);
+            }
+        }
+        for name in names.iter().take(5).filter(|name| !failed.contains(*name)) {
+            before.head(name).await.unwrap();
+        }
+        left = failed;
+    }
+    // And who comes now can connect although that node is still silent.
+    let after = store(&url).await;
+    for name in &names {
+        assert_eq!(checked_outline(&after, name).await.metas.len(), 2);
+    }
+    silent.resume();
+}

@@ -99,8 +99,8 @@ impl RedisConfig {
         Ok(self)
     }
 
-    /// How long connecting may take, name look-up and authentication included; each node of a
-    /// Cluster may take as long. Default: 2 s.
+    /// How long connecting may take, name look-up and authentication included; of a Cluster, all of it,
+    /// and each node a quarter. Default: 2 s.
     #[must_use]
     pub const fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;

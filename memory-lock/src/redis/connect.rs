@@ -121,7 +121,9 @@ async fn to_cluster(
     // answer `Ok` for what was then carried out twice.
     let client = ClusterClientBuilder::new(nodes.iter().cloned())
         .retries(0)
-        .connection_timeout(config.connect_timeout())
+        // A node that says nothing must leave time for the others: the driver waits for all of them,
+        // for those of the URL first and then for those that they name.
+        .connection_timeout(config.connect_timeout() / 4)
         .response_timeout(config.response_timeout())
         .use_protocol(ProtocolVersion::RESP3)
         .push_sender(wakes.listener(number))
@@ -136,18 +138,21 @@ async fn to_master(
     wakes: &Arc<Wakes>,
     number: u64,
 ) -> Result<Connection, RedisFault> {
-    let mut asked: FuturesUnordered<_> =
-        sentinel.nodes.iter().map(|node| master_by(config, sentinel, node)).collect();
+    let ask = async |node| {
+        let server = master_by(config, sentinel, node).await?;
+        let connection = to_server(config, server, wakes, number).await?;
+        // A Sentinel may not have heard of a fail-over yet; another may have.
+        match is_master(&connection).await {
+            true => Ok(connection),
+            false => Err(RedisFault::no_master(&sentinel.master)),
+        }
+    };
+    let mut asked: FuturesUnordered<_> = sentinel.nodes.iter().map(ask).collect();
     let mut last = None;
     while let Some(answer) = asked.next().await {
         match answer {
-            Ok(server) => match to_server(config, server, wakes, number).await {
-                Ok(connection) if is_master(&connection).await => return Ok(connection),
-                // A Sentinel that has not heard of a fail-over yet; another may have.
-                Ok(_) => last = Some(RedisFault::no_master(&sentinel.master)),
-                Err(fault) => last = Some(fault),
-            },
-            Err(fault) => last = last.or(Some(fault)),
+            Ok(connection) => return Ok(connection),
+            Err(fault) => last = Some(fault),
         }
     }
     Err(last.unwrap_or_else(|| RedisFault::no_master(&sentinel.master)))

@@ -263,9 +263,12 @@ fn classify(error: &RedisError) -> (RedisFailure, Applied, String) {
             RedisFailure::Unreachable,
             "no Sentinel that answers knows a master of this name; check `master=` of the URL",
         ),
-        ErrorKind::ClusterConnectionNotFound => {
-            known(RedisFailure::Unreachable, "no node of the Cluster is reachable for this slot")
-        }
+        // The driver tells this of requests that were sent, too, when it cannot look up the slots.
+        ErrorKind::ClusterConnectionNotFound => (
+            RedisFailure::Unreachable,
+            Unknown,
+            "no node of the Cluster is reachable for this slot".into(),
+        ),
         ErrorKind::RESP3NotSupported => {
             known(RedisFailure::Config, "the server is too old; Redis 6.2 or Valkey is needed")
         }
@@ -315,6 +318,24 @@ fn server_words(error: &RedisError) -> (RedisFailure, Applied, String) {
             _ if words.contains("WRONGTYPE") => known(
                 RedisFailure::Corrupt,
                 "a key of ours holds a foreign type; use another prefix, or remove the key".into(),
+            ),
+            // Redis 6.2 wraps what a script ran into.
+            _ if words.contains("READONLY") => known(
+                RedisFailure::ReadOnly,
+                "the server is a replica; connect to the master, or by redis+sentinel://".into(),
+            ),
+            _ if words.contains("NOREPLICAS") => known(
+                RedisFailure::Busy,
+                "the server has fewer good replicas than `min-replicas-to-write`; try again".into(),
+            ),
+            _ if words.contains("MISCONF") => known(
+                RedisFailure::Refused,
+                "the server cannot save to its disk and takes no writes; mend its disk".into(),
+            ),
+            _ if words.contains("ACL failure in script") || words.contains("NOPERM") => known(
+                RedisFailure::Refused,
+                "the server's access rules do not permit this; give the user the commands and keys"
+                    .into(),
             ),
             _ if words.contains("OOM command not allowed") => known(
                 RedisFailure::Full,
@@ -371,6 +392,19 @@ mod tests {
                 RedisFailure::Corrupt,
             ),
             ("-ERR user_script:9: NEWER 7 script: ab\r\n", RedisFailure::Newer { found: 7 }),
+            (
+                "-ERR Error running script (call to f_a): @user_script: 7: -READONLY You can't write\r\n",
+                RedisFailure::ReadOnly,
+            ),
+            (
+                "-ERR Error running script (call to f_a): @user_script: 7: -MISCONF Redis is configured\r\n",
+                RedisFailure::Refused,
+            ),
+            (
+                "-ERR Error running script (call to f_a): @user_script: 7: -NOREPLICAS Not enough\r\n",
+                RedisFailure::Busy,
+            ),
+            ("-ERR ACL failure in script: User x has no permissions\r\n", RedisFailure::Refused),
             ("-ERR anything else\r\n", RedisFailure::Other),
             ("-ODD anything else\r\n", RedisFailure::Other),
         ] {

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,7 +56,9 @@ struct Line {
 #[derive(Default)]
 struct State {
     connection: Option<(Connection, u64)>,
-    timeouts: u32,
+    /// How many requests in a row got no answer: in all, or of a Cluster by the hash tag of the key, for
+    /// one node may be silent while the others answer.
+    timeouts: HashMap<String, u32>,
     /// How many attempts to connect have ended, and how the last one failed.
     attempts: u64,
     failed: Option<RedisFault>,
@@ -263,9 +266,10 @@ impl Inner {
         let mut pause = PAUSE.0;
         loop {
             let (mut connection, number) = self.connection(line).await?;
-            let error = match Self::once(&mut connection, request, confirmation).await {
+            let once = Self::once(&mut connection, request, confirmation);
+            let error = match self.in_time(once).await {
                 Ok(value) => {
-                    line.answered();
+                    line.answered(|| self.tag(request));
                     return Ok(value);
                 }
                 Err(error) => error,
@@ -284,6 +288,32 @@ impl Inner {
             }
             return Err(self.failed(line, number, &mut connection, request, error).await);
         }
+    }
+
+    /// While a Cluster's connection looks for who has which slot, it looks after no request, and their
+    /// own limits do not hold. That of one server keeps to its limit itself.
+    async fn in_time(
+        &self,
+        once: impl Future<Output = Result<Value, RedisError>> + Send,
+    ) -> Result<Value, RedisError> {
+        if !self.is_cluster() {
+            return once.await;
+        }
+        let limit = self.config.response_timeout() * 5 / 4;
+        tokio::time::timeout(limit, once).await.unwrap_or_else(|_| {
+            Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))
+        })
+    }
+
+    /// What timeouts are counted by.
+    fn tag(&self, request: Request<'_>) -> String {
+        let (Request::Script(_, cmd) | Request::Command(cmd)) = request;
+        if !self.is_cluster() {
+            return String::new();
+        }
+        let key = first_key(cmd);
+        let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        tag.map(|(tag, _)| tag.to_owned()).unwrap_or_default()
     }
 
     async fn once(
@@ -340,7 +370,7 @@ impl Inner {
         let mut fault = RedisFault::from(error);
         match fault.failure() {
             RedisFailure::NoAnswer(_) => {
-                line.timed_out(number);
+                line.timed_out(number, self.tag(request));
                 fault.waited(self.config.response_timeout());
             }
             RedisFailure::Broken => line.drop_if(number, !self.is_cluster()),
@@ -359,9 +389,9 @@ impl Inner {
                     };
                     fault.names_keys(&keys);
                 }
-                line.answered();
+                line.answered(|| self.tag(request));
             }
-            _ => line.answered(),
+            _ => line.answered(|| self.tag(request)),
         }
         fault
     }
@@ -373,7 +403,7 @@ impl Inner {
             match fault.failure() {
                 RedisFailure::NoAnswer(_) => {
                     self.requests.drop_if(number, self.is_cluster());
-                    self.requests.timed_out(number);
+                    self.requests.timed_out(number, String::new());
                     fault.waited(self.config.response_timeout());
                 }
                 RedisFailure::Broken | RedisFailure::Unreachable | RedisFailure::ReadOnly => {
@@ -411,10 +441,10 @@ impl Inner {
             Err(_) => {}
         }
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let connected = connect(&self.config, &self.wakes, number).await;
+        let connected = self.connect(number).await;
         let mut state = line.state();
         state.attempts += 1;
-        state.timeouts = 0;
+        state.timeouts.clear();
         match connected {
             Ok(connection) => {
                 tracing::debug!(target = %self.config.target, "connected to Redis");
@@ -427,6 +457,22 @@ impl Inner {
                 Err(fault)
             }
         }
+    }
+
+    /// Another server may answer now than the one that was looked at when the link was opened. Where a
+    /// write has to reach more than its memory, it must be able to give that too.
+    async fn connect(&self, number: u64) -> Result<Connection, RedisFault> {
+        let mut connection = connect(&self.config, &self.wakes, number).await?;
+        if self.config.acknowledge() != Acknowledge::Memory {
+            let facts = server::examine(&mut connection, &self.config).await?;
+            if facts.confirmation.is_some() && self.confirmation.is_none() {
+                return Err(RedisFault::config(
+                    "the server no longer writes to its disk before it answers; set `appendfsync always` \
+                     there, or open the link again",
+                ));
+            }
+        }
+        Ok(connection)
     }
 
     /// The connection that is there, else how many attempts to make one have ended.
@@ -446,14 +492,22 @@ impl Line {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answered(&self) {
-        self.state().timeouts = 0;
+    fn answered(&self, tag: impl FnOnce() -> String) {
+        let mut state = self.state();
+        if !state.timeouts.is_empty() {
+            state.timeouts.remove(&tag());
+        }
     }
 
-    fn timed_out(&self, number: u64) {
+    fn timed_out(&self, number: u64, tag: String) {
         let mut state = self.state();
-        state.timeouts += 1;
-        if state.timeouts >= RedisLink::TIMEOUTS {
+        // One that was sent over a connection that is gone says nothing about this one.
+        if state.connection.as_ref().is_none_or(|(_, current)| *current != number) {
+            return;
+        }
+        let timeouts = state.timeouts.entry(tag).or_default();
+        *timeouts += 1;
+        if *timeouts >= RedisLink::TIMEOUTS {
             tracing::debug!("replacing a connection to Redis that no longer answers");
             drop(state);
             self.drop_if(number, true);

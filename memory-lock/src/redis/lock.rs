@@ -92,6 +92,37 @@ fn failed(operation: LockOperation, key: &LockKey) -> impl Fn(RedisFault) -> Loc
     move |fault| fault.into_lock_error(operation).with_key(key)
 }
 
+/// A waiter's place in line at the server. Who goes without the lease gives it up, or a release would keep
+/// the lease for nobody for a while.
+struct Place {
+    link: RedisLink,
+    key: LockKey,
+    owner: Option<OwnerId>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(owner) =
+            self.owner.filter(|owner| self.link.wakes().keeps_place(&self.key, *owner))
+        else {
+            return;
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (link, key) = (self.link.clone(), self.key.clone());
+        runtime.spawn(async move {
+            // Who goes on waiting does so under the same owner id, at once.
+            tokio::time::sleep(KEPT).await;
+            if link.wakes().takes_back_place(&key, owner) {
+                let mut leave = redis::cmd("ZREM");
+                leave.arg(link.keys().line(key.as_str())).arg(owner.to_string());
+                if let Err(fault) = link.send(&leave).await {
+                    tracing::debug!(%key, %fault, "a place in line was not given up");
+                }
+            }
+        });
+    }
+}
+
 #[async_trait]
 impl LockBackend for RedisLock {
     async fn try_acquire(
@@ -106,10 +137,14 @@ impl LockBackend for RedisLock {
         let mut call = ACQUIRE.on([lease.as_str(), &fence, &line]);
         let waits = u8::from(self.link.wakes().waits(key, owner));
         call.arg(owner.to_string()).arg(millis(ttl)).arg(waits);
+        if waits == 1 {
+            self.link.wakes().has_place(key, owner, true);
+        }
         let answer = self.link.run(&ACQUIRE, &call).await.map_err(&failed)?;
         let decode = || {
             let mut reply = Reply::parts(answer)?;
             Ok(if reply.number::<u8>()? == 1 {
+                self.link.wakes().has_place(key, owner, false);
                 Acquired::Granted { token: FencingToken::new(reply.number()?) }
             } else {
                 let left = u64::try_from(reply.number::<i64>()?).unwrap_or_default();
@@ -200,7 +235,9 @@ impl LockBackend for RedisLock {
     fn watch(&self, key: &LockKey, waiter: Option<OwnerId>) -> Watch {
         let (link, key) = (self.link.clone(), key.clone());
         let waiting = link.wakes().wait(&key, waiter);
+        let place = Place { link: link.clone(), key: key.clone(), owner: waiter };
         Box::pin(async move {
+            let (_place, waiting) = (place, waiting);
             match link.listen(link.keys().channel(key.as_str())).await {
                 Ok(true) => {}
                 Ok(false) => waiting.released().await,

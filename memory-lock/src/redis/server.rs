@@ -142,6 +142,20 @@ pub(super) async fn examine(
         }
         Acknowledge::Disk => on_disk(connection, &infos, version, within).await?,
     };
+    if let Some(confirmation) = confirmation {
+        // Nothing was written yet, so it is answered at once: by a server that has it, to a user who
+        // may ask for it.
+        connection.send(&confirmation.command()).await.map_err(|error| {
+            let fault = RedisFault::connecting(&config.target.to_string(), error);
+            match fault.failure() {
+                RedisFailure::Refused | RedisFailure::Other => RedisFault::config(
+                    "the server does not let this user wait for confirmations; permit WAIT or WAITAOF, \
+                     or ask for none",
+                ),
+                _ => fault,
+            }
+        })?;
+    }
     Ok(Facts { confirmation, sharded_channels })
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Wakes {
 #[derive(Debug, Default)]
 struct State {
     waiting: HashMap<LockKey, Vec<Arc<Waiter>>>,
+    /// Owners that have a place in line at the server.
+    places: HashSet<(LockKey, OwnerId)>,
     channels: HashSet<String>,
     /// The connection that carries the subscription.
     connection: u64,
@@ -124,6 +126,30 @@ impl Wakes {
     pub(super) fn waits(&self, key: &LockKey, owner: OwnerId) -> bool {
         let state = self.state();
         state.waiting.get(key).is_some_and(|all| all.iter().any(|w| w.owner == Some(owner)))
+    }
+}
+
+impl Wakes {
+    /// The server keeps this owner a place in line, or no longer.
+    pub(super) fn has_place(&self, key: &LockKey, owner: OwnerId, has: bool) {
+        let mut state = self.state();
+        if has {
+            state.places.insert((key.clone(), owner));
+        } else if !state.places.is_empty() {
+            state.places.remove(&(key.clone(), owner));
+        }
+    }
+
+    /// Whether this owner has gone without giving up its place; then it has given it up.
+    pub(super) fn takes_back_place(&self, key: &LockKey, owner: OwnerId) -> bool {
+        let mut state = self.state();
+        let waits =
+            state.waiting.get(key).is_some_and(|all| all.iter().any(|w| w.owner == Some(owner)));
+        !waits && state.places.remove(&(key.clone(), owner))
+    }
+
+    pub(super) fn keeps_place(&self, key: &LockKey, owner: OwnerId) -> bool {
+        self.state().places.contains(&(key.clone(), owner))
     }
 }
 

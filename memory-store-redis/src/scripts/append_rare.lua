@@ -17,5 +17,4 @@
     keep_fences(KEYS[3], now_head)
   end
   head = cmsgpack.unpack(packed(now_head))
-  time = now()
 end

@@ -113,6 +113,8 @@ end
 -- outlives the data.
 local function open_to_write(stored, fences)
   local head, expired = open(stored)
+  -- Looked at before anything is written: a script that fails in the middle is not undone.
+  local kept = tokens_alone and redis.call('HGET', fences, key)
   if head then
     return head, false, false
   end
@@ -122,11 +124,8 @@ local function open_to_write(stored, fences)
   local fence, flush_fence = NO_TOKEN, NO_TOKEN
   if expired then
     fence, flush_fence = expired.fence, expired.flush_fence
-  elseif tokens_alone then
-    local kept = redis.call('HGET', fences, key)
-    if kept then
-      fence, flush_fence = string.match(kept, '^(%d+) (%d+)$')
-    end
+  elseif kept then
+    fence, flush_fence = string.match(kept, '^(%d+) (%d+)$')
   end
   return new_head(fence, flush_fence, next_generation(expired and expired.generation or '0')),
     true, expired ~= nil

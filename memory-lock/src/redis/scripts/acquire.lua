@@ -20,6 +20,10 @@ local granted = string.format('%.0f', now_micros())
 token = granted
 -- The clock is ahead of the last token, as a rule: then this is one call.
 local last = redis.call('SET', KEYS[2], token, 'GET')
+if last and not tonumber(last) then
+  redis.call('SET', KEYS[2], last)
+  return error('CORRUPT ' .. KEYS[2] .. ' does not hold a fencing token of ours')
+end
 local least = math.max(tonumber(last or '0') + 1, tonumber(ARGV[4] or '0'))
 if least > tonumber(token) then
   token = string.format('%.0f', least)
