@@ -1,5 +1,7 @@
 //! Store and leases on a server in a container: both suites, and what a pause, a stop and a restart do.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
