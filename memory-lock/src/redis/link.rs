@@ -460,10 +460,11 @@ impl Inner {
     }
 
     /// Another server may answer now than the one that was looked at when the link was opened. Where a
-    /// write has to reach more than its memory, it must be able to give that too.
+    /// write has to reach its disk, it must be able to give that too. Replicas are counted by each write:
+    /// after a fail-over the new master has none for a while.
     async fn connect(&self, number: u64) -> Result<Connection, RedisFault> {
         let mut connection = connect(&self.config, &self.wakes, number).await?;
-        if self.config.acknowledge() != Acknowledge::Memory {
+        if self.config.acknowledge() == Acknowledge::Disk {
             let facts = server::examine(&mut connection, &self.config).await?;
             if facts.confirmation.is_some() && self.confirmation.is_none() {
                 return Err(RedisFault::config(
