@@ -171,10 +171,12 @@ impl Hold {
             tokio::pin!(told);
             // Before the look, or a loss in between would not be heard.
             told.as_mut().enable();
-            if self.has_ended() {
+            // What was lost first stays lost, although its guard may have gone since.
+            let told_before = self.state().lost;
+            if told_before.is_none() && self.has_ended() {
                 std::future::pending::<()>().await;
             }
-            if let Some(reason) = self.lost_by_now() {
+            if let Some(reason) = told_before.or_else(|| self.lost_by_now()) {
                 return reason;
             }
             tokio::select! {

@@ -193,6 +193,20 @@ async fn without_refresh_a_guard_ends_with_its_ttl() {
     assert!(backend.calls(LockOperation::Renew).is_empty());
 }
 
+/// Whoever waits for the loss may come to look only after the guard is gone.
+#[tokio::test(start_paused = true)]
+async fn a_loss_is_told_although_its_guard_has_gone_since() {
+    let manager = FaultyBackend::new().manager();
+    let options = LockOptions::new().without_refresh();
+    let guard = manager.lock(&key("k"), &options).await.unwrap();
+    let (scope, lost) = (guard.scope(), guard.lost());
+    tokio::time::sleep(LEASE).await;
+    guard.ensure_held().unwrap_err();
+    drop(guard);
+    assert_eq!(tokio::time::timeout(secs(1), lost).await, Ok(LostReason::Expired));
+    assert_eq!(tokio::time::timeout(secs(1), scope.lost()).await, Ok(LostReason::Expired));
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_refreshed_after_the_release_and_no_task_is_left() {
     let backend = FaultyBackend::new();
