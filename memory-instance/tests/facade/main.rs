@@ -49,3 +49,7 @@ mod isolation;
 mod read;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+#[allow(dead_code, reason = "the sweeps of `cancellation` use the rest")]
+#[path = "../../../memory-lock/tests/cancellation/sweep.rs"]
+mod sweep;

@@ -20,9 +20,6 @@ macro_rules! on_every_backend {
 #[path = "../facade/append.rs"]
 mod append;
 #[cfg(test)]
-#[path = "../facade/cancel.rs"]
-mod cancel;
-#[cfg(test)]
 #[path = "../facade/exclusive.rs"]
 mod exclusive;
 #[cfg(test)]

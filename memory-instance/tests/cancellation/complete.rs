@@ -1,0 +1,203 @@
+//! That nothing is missing in the sweeps: the public async operations of all crates are looked up in
+//! their sources, and compared with the tables that the sweeps go by.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What is not swept, and why.
+const LEFT_OUT: &[(&str, &str)] = &[
+    ("Case::run", "a conformance case: it panics where it does not hold, and nobody drops it"),
+    ("run_all", "the conformance suite of stores"),
+    ("run", "the conformance suite of leases"),
+    ("StoreFixture::fresh", "what the conformance suite asks of whoever runs it"),
+    (
+        "Timer::sleep",
+        "what callers of a chain bring along; it is dropped with `FallbackChain::run`",
+    ),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn crates() -> Vec<PathBuf> {
+    let folders = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.starts_with("memory-") && path.join("Cargo.toml").is_file()
+    };
+    folders.filter(is_ours).collect()
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            // Commands are ended, not dropped.
+            if !path.ends_with("src/bin") {
+                sources(&path, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The type or trait that a line at the margin begins, as rustfmt writes it.
+fn owner_of(line: &str) -> Option<(String, bool)> {
+    let name = |text: &str| {
+        let text = text.trim_start();
+        let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+        text[..end].to_owned()
+    };
+    if let Some(rest) = line.strip_prefix("pub trait ") {
+        return Some((name(rest), true));
+    }
+    let rest = line.strip_prefix("impl")?;
+    let rest = match rest.strip_prefix('<') {
+        Some(generic) => generic.split_once("> ").map_or("", |(_, rest)| rest),
+        None => rest,
+    };
+    // What a trait asks for is swept as the trait's.
+    (!rest.contains(" for ")).then(|| (name(rest), false))
+}
+
+/// The public functions of a source that return a future, with their owner.
+fn operations(source: &str) -> BTreeSet<String> {
+    let (mut found, mut owner) = (BTreeSet::new(), None);
+    let mut lines = source.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.starts_with("#[cfg(test)]") {
+            break;
+        }
+        if !line.is_empty() && !line.starts_with([' ', '}', '#', '/']) {
+            owner = owner_of(line);
+        }
+        let signature = line.trim_start();
+        let is_method = line.starts_with("    ") && !line.starts_with("     ");
+        let in_trait = owner.as_ref().is_some_and(|(_, is_trait)| *is_trait) && is_method;
+        let public = signature.strip_prefix("pub ");
+        let Some(function) = public.or_else(|| in_trait.then_some(signature)) else { continue };
+        let (is_async, function) = match function.strip_prefix("async ") {
+            Some(rest) => (true, rest),
+            None => (false, function),
+        };
+        let Some(function) = function.strip_prefix("fn ") else { continue };
+        let mut whole = function.to_owned();
+        while !whole.contains(['{', ';']) {
+            let Some(line) = lines.next() else { break };
+            whole.push_str(line.trim());
+        }
+        let returns = whole.rsplit_once(") -> ").map_or("", |(_, returns)| returns);
+        let futures = ["impl Future", "dyn Future", "BoxFuture", "Watch"];
+        if !is_async && !futures.iter().any(|future| returns.contains(future)) {
+            continue;
+        }
+        let end = function.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap();
+        let name = &function[..end];
+        found.insert(match &owner {
+            Some((owner, _)) if line.starts_with(' ') => format!("{owner}::{name}"),
+            _ => name.to_owned(),
+        });
+    }
+    found
+}
+
+/// The names in the tables that sweeps go by; what follows a comma says what the operation meets.
+fn swept(source: &str) -> BTreeSet<String> {
+    let tables = source.split("OPERATIONS: ").skip(1);
+    let rows = tables.filter_map(|table| table.split_once("];")).flat_map(|(rows, _)| {
+        rows.split('"')
+            .skip(1)
+            .step_by(2)
+            .map(|row| row.split(',').next().unwrap_or(row).to_owned())
+    });
+    rows.collect()
+}
+
+#[test]
+fn every_public_async_operation_is_swept() {
+    let mut there = BTreeMap::new();
+    let mut covered = BTreeSet::new();
+    for folder in crates() {
+        let mut files = Vec::new();
+        sources(&folder.join("src"), &mut files);
+        for file in files {
+            let source = fs::read_to_string(&file).unwrap();
+            let at = file.strip_prefix(root()).unwrap().display().to_string();
+            there.extend(operations(&source).into_iter().map(|name| (name, at.clone())));
+        }
+        let mut sweeps = Vec::new();
+        for tests in fs::read_dir(folder.join("tests")).into_iter().flatten() {
+            let tests = tests.unwrap().path();
+            if tests.ends_with("cancellation")
+                || tests.ends_with("redis_cancellation")
+                || tests.ends_with("redis_server_cancellation")
+            {
+                sources(&tests, &mut sweeps);
+            }
+        }
+        for sweep in sweeps {
+            covered.extend(swept(&fs::read_to_string(sweep).unwrap()));
+        }
+    }
+    assert!(there.len() > 60, "the sources are not read as they are written: {there:#?}");
+    let left_out: BTreeSet<_> = LEFT_OUT.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let missing: BTreeMap<_, _> = there
+        .iter()
+        .filter(|(name, _)| !covered.contains(*name) && !left_out.contains(*name))
+        .collect();
+    assert!(missing.is_empty(), "not swept: {missing:#?}");
+    // A row about some property of a type names no operation.
+    let gone: Vec<_> = covered
+        .iter()
+        .chain(&left_out)
+        .filter(|name| name.contains("::") || left_out.contains(*name))
+        .filter(|name| !there.contains_key(*name))
+        .collect();
+    assert!(gone.is_empty(), "there is no such operation any more: {gone:?}");
+}
+
+#[test]
+fn an_operation_is_found_in_a_source_however_it_is_written() {
+    let source = "
+impl<T> Fish<T> {
+    pub async fn swims(&self) {}
+
+    async fn hides(&self) {}
+
+    pub fn dives(&self) -> impl Future<Output = ()> + Send + use<> {
+
+    pub fn sleeps(
+        &self,
+        a_long: List,
+    ) -> Watch {
+    }
+}
+
+pub trait Bird: Send {
+    async fn flies(
+        &self,
+    );
+
+    fn name(&self) -> &str;
+}
+
+impl Bird for Fish {
+    async fn flies(&self) {}
+}
+
+pub async fn alone() {}
+
+pub(crate) async fn private() {}
+
+#[cfg(test)]
+mod tests {
+    pub async fn tested() {}
+}
+";
+    let found: Vec<_> = operations(source).into_iter().collect();
+    assert_eq!(found, ["Bird::flies", "Fish::dives", "Fish::sleeps", "Fish::swims", "alone"]);
+}

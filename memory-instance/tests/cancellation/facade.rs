@@ -1,0 +1,399 @@
+//! The operations of memories, of turns and of the manager.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use memory_core::{EstimateCounter, Message};
+use memory_flush::{
+    FallbackChain, FlushSettings, RuleBasedSummarizer, Summarizer, SummaryRequest, Timer, from_fn,
+};
+use memory_instance::{ExclusiveError, MemoryError, MemoryInstance, Session};
+use memory_lock::LockOptions;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use crate::sweep::Cut;
+use crate::worlds::{Case, HISTORY, TTL};
+
+/// All public async operations of memories; behind a comma what they meet.
+pub(crate) const OPERATIONS: &[&str] = &[
+    "MemoryInstance, writes of a handle that may only read",
+    "MemoryInstance::append",
+    "MemoryInstance::append, with a flush that it finds due",
+    "MemoryInstance::append_all",
+    "MemoryInstance::append_all, during a turn of another process",
+    "MemoryInstance::clear",
+    "MemoryInstance::close_call",
+    "MemoryInstance::context",
+    "MemoryInstance::counters",
+    "MemoryInstance::exclusive",
+    "MemoryInstance::exclusive, during a turn of another process",
+    "MemoryInstance::flush_in_background",
+    "MemoryInstance::health",
+    "MemoryInstance::is_empty",
+    "MemoryInstance::len",
+    "MemoryInstance::messages",
+    "MemoryInstance::page",
+    "MemoryInstance::perform_flush",
+    "MemoryInstance::perform_flush, during a flush of another process",
+    "MemoryInstance::receipts",
+    "MemoryInstance::send",
+    "MemoryInstance::token_count",
+    "MemoryManager::keys",
+    "Session::append",
+    "Session::append_all",
+    "Session::clear",
+    "Session::context",
+    "Session::lost",
+    "Session::messages",
+    "Session::page",
+];
+
+/// Those that need no backend.
+pub(crate) const SUMMARY_OPERATIONS: &[&str] = &["FallbackChain::run", "Summarizer::summarize"];
+
+const BUDGET: u64 = 800;
+
+fn one() -> Message {
+    Message::user("one")
+}
+
+fn batch() -> [Message; 2] {
+    [one(), Message::user("two")]
+}
+
+/// Sets the operation up, cuts it off, and tells whether it came to its end.
+pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
+    let Case { memory, what, .. } = case;
+    match operation {
+        "MemoryInstance::append" => {
+            let done = cut.off(memory.append(one())).await.map(Result::unwrap);
+            case.assert_all_or_nothing(done.is_some(), &["one"]).await;
+            done.is_some()
+        }
+        "MemoryInstance::append, with a flush that it finds due" => {
+            let (resource, key) = ("m", memory.key().parts().unwrap().2);
+            let flushing = case.world.flushing.memory(resource, &key).unwrap();
+            let done = cut.off(flushing.append(one())).await.map(Result::unwrap);
+            case.assert_all_or_nothing(done.is_some(), &["one"]).await;
+            assert_flushed_or_not(case, done.is_some()).await;
+            done.is_some()
+        }
+        "MemoryInstance::append_all" => {
+            let done = cut.off(memory.append_all(batch())).await.map(Result::unwrap);
+            case.assert_all_or_nothing(done.is_some(), &["one", "two"]).await;
+            done.is_some()
+        }
+        "MemoryInstance::append_all, during a turn of another process" => {
+            let turn = hold(case, &case.lease()).await;
+            let done = cut.off(memory.append_all(batch())).await.map(Result::unwrap);
+            turn.await.unwrap();
+            case.assert_all_or_nothing(done.is_some(), &["one", "two"]).await;
+            done.is_some()
+        }
+        "MemoryInstance::send" => {
+            let prepared = memory.prepare(batch()).unwrap();
+            let done = cut.off(memory.send(&prepared)).await.map(Result::unwrap);
+            // Whatever became of it, sending it again makes it there once.
+            let again = memory.send(&prepared).await.unwrap();
+            assert!(done.is_none() || again.outcome.is_duplicate(), "{what}");
+            case.assert_all_or_nothing(true, &["one", "two"]).await;
+            done.is_some()
+        }
+        "MemoryInstance::clear" => {
+            let done = cut.off(memory.clear()).await.map(Result::unwrap);
+            case.settle().await;
+            let cleared = memory.counters().await.unwrap().cleared;
+            let all = u64::try_from(HISTORY).unwrap() + 1;
+            assert!(cleared == all || (cleared == 0 && done.is_none()), "{what}: {cleared}");
+            done.is_some()
+        }
+        "MemoryInstance::close_call" => {
+            let done = cut.off(memory.close_call("open")).await.map(Result::unwrap);
+            case.settle().await;
+            let closed = case.outline().await.metas.iter().filter(|meta| meta.closed).count();
+            assert!(closed == 1 || (closed == 0 && done.is_none()), "{what}: {closed}");
+            // What can still be closed is closed by the next.
+            assert_eq!(memory.close_call("open").await.is_ok(), closed == 0, "{what}");
+            done.is_some()
+        }
+        "MemoryInstance::perform_flush" => {
+            let done = cut.off(memory.perform_flush()).await.map(Result::unwrap);
+            assert_flushed_or_not(case, done.is_some()).await;
+            done.is_some()
+        }
+        "MemoryInstance::perform_flush, during a flush of another process" => {
+            let flush = hold(case, &case.flush_lease()).await;
+            let done = cut.off(memory.perform_flush()).await.map(Result::unwrap);
+            flush.await.unwrap();
+            assert_flushed_or_not(case, done.is_some()).await;
+            done.is_some()
+        }
+        "MemoryInstance::flush_in_background" => {
+            let done = cut.off(memory.flush_in_background()).await.map(Result::unwrap);
+            if done.is_some() {
+                crate::sweep::until(what, async || {
+                    let receipts = memory.receipts().await.unwrap().len();
+                    if receipts == 1 { Ok(()) } else { Err("it began no flush".into()) }
+                })
+                .await;
+            }
+            assert_flushed_or_not(case, done.is_some()).await;
+            done.is_some()
+        }
+        "MemoryInstance::exclusive" => {
+            let done = cut.off(memory.exclusive(turn)).await.map(Result::unwrap);
+            case.assert_all_or_nothing(done.is_some(), &["one", "two"]).await;
+            done.is_some()
+        }
+        "MemoryInstance::exclusive, during a turn of another process" => {
+            let other = hold(case, &case.lease()).await;
+            let done = cut.off(memory.exclusive(turn)).await.map(Result::unwrap);
+            other.await.unwrap();
+            case.assert_all_or_nothing(done.is_some(), &["one", "two"]).await;
+            done.is_some()
+        }
+        "MemoryInstance, writes of a handle that may only read" => {
+            let before = case.outline().await;
+            let refused = refused_writes(&memory.read_only(), cut).await;
+            assert_eq!(case.outline().await, before, "{what}");
+            refused
+        }
+        "MemoryManager::keys" => {
+            // A few, for each case adds a memory.
+            let most = NonZeroUsize::new(3).unwrap();
+            let done = cut.off(case.world.manager.keys(None, most)).await.map(Result::unwrap);
+            done.map(|keys| assert!((1..=3).contains(&keys.len()), "{what}: {keys:?}")).is_some()
+        }
+        "Session::lost" => lost(case, cut).await,
+        _ if operation.starts_with("Session::") => in_a_turn(case, operation, cut).await,
+        _ => read(case, operation, cut).await,
+    }
+}
+
+async fn turn(session: Session) {
+    session.messages().await.unwrap();
+    session.append_all(batch()).await.unwrap();
+    tokio::task::yield_now().await;
+}
+
+/// A lease that another process holds for a moment.
+async fn hold(case: &Case<'_>, lease: &memory_lock::LockKey) -> tokio::task::JoinHandle<()> {
+    let options = LockOptions::new().with_ttl(TTL);
+    let held = case.world.others.lock(lease, &options).await.unwrap();
+    tokio::spawn(async move {
+        sleep(Duration::from_millis(1)).await;
+        held.ensure_held().unwrap();
+        drop(held);
+    })
+}
+
+/// The memory is flushed or as it was, and the next flush finds the one or the other.
+async fn assert_flushed_or_not(case: &Case<'_>, ended: bool) {
+    let Case { memory, what, .. } = case;
+    case.settle().await;
+    let counters = memory.counters().await.unwrap();
+    let flushed = counters.summarised > 0;
+    assert_eq!(memory.receipts().await.unwrap().len(), usize::from(flushed), "{what}");
+    assert_eq!(counters.summaries, u64::from(flushed), "{what}");
+    assert!(flushed || !ended, "{what}");
+    let next = memory.perform_flush().await.unwrap();
+    assert_eq!(next.is_some(), !flushed, "{what}");
+}
+
+/// Reads leave the memory as it was, through handles of both kinds.
+async fn read(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
+    let Case { memory, what, .. } = case;
+    let before = case.outline().await;
+    let mut ended = true;
+    for memory in [memory.clone(), memory.read_only()] {
+        let all = u64::try_from(HISTORY).unwrap() + 1;
+        let len = |len: usize| assert_eq!(len, HISTORY + 1, "{what}");
+        ended &= match operation {
+            "MemoryInstance::messages" => {
+                let done = cut.off(memory.messages()).await.map(Result::unwrap);
+                done.map(|messages| len(messages.len())).is_some()
+            }
+            "MemoryInstance::page" => {
+                let done = cut.off(memory.page(None, None)).await.map(Result::unwrap);
+                done.map(|page| len(page.messages.len())).is_some()
+            }
+            "MemoryInstance::context" => {
+                let done = cut.off(memory.context(BUDGET)).await.map(Result::unwrap);
+                done.map(|window| assert!(window.tokens <= BUDGET, "{what}")).is_some()
+            }
+            "MemoryInstance::len" => {
+                let done = cut.off(memory.len()).await.map(Result::unwrap);
+                done.map(|there| assert_eq!(there, all, "{what}")).is_some()
+            }
+            "MemoryInstance::is_empty" => {
+                let done = cut.off(memory.is_empty()).await.map(Result::unwrap);
+                done.map(|empty| assert!(!empty, "{what}")).is_some()
+            }
+            "MemoryInstance::token_count" => {
+                let done = cut.off(memory.token_count()).await.map(Result::unwrap);
+                let tokens = before.head.counters.present.tokens;
+                done.map(|there| assert_eq!(there, tokens, "{what}")).is_some()
+            }
+            "MemoryInstance::counters" => {
+                let done = cut.off(memory.counters()).await.map(Result::unwrap);
+                done.map(|there| assert_eq!(there, before.head.counters, "{what}")).is_some()
+            }
+            "MemoryInstance::receipts" => {
+                let done = cut.off(memory.receipts()).await.map(Result::unwrap);
+                done.map(|receipts| assert!(receipts.is_empty(), "{what}")).is_some()
+            }
+            "MemoryInstance::health" => {
+                let done = cut.off(memory.health()).await.map(Result::unwrap);
+                done.map(|health| assert_eq!(health.messages, all, "{what}")).is_some()
+            }
+            other => panic!("the sweep has no case for {other}"),
+        };
+        assert_eq!(case.outline().await, before, "{what}");
+    }
+    ended
+}
+
+/// All that a handle refuses that may only read; whether each came to its end.
+async fn refused_writes(memory: &MemoryInstance, cut: Cut) -> bool {
+    let prepared = memory.prepare(batch()).unwrap();
+    let exclusive = async {
+        match memory.exclusive(|_| async {}).await {
+            Err(ExclusiveError::Begin(error)) => Err(*error),
+            other => panic!("{other:?}"),
+        }
+    };
+    let refusals = [
+        cut.off(memory.append(one())).await.map(|done| done.unwrap_err()),
+        cut.off(memory.append_all(batch())).await.map(|done| done.unwrap_err()),
+        cut.off(memory.send(&prepared)).await.map(|done| done.unwrap_err()),
+        cut.off(memory.clear()).await.map(|done| done.unwrap_err()),
+        cut.off(memory.perform_flush()).await.map(|done| done.unwrap_err()),
+        cut.off(memory.flush_in_background()).await.map(|done| done.unwrap_err()),
+        cut.off(memory.close_call("open")).await.map(|done| done.unwrap_err()),
+        cut.off(exclusive).await.map(|done: Result<(), MemoryError>| done.unwrap_err()),
+    ];
+    for refused in refusals.iter().flatten() {
+        assert!(matches!(refused, MemoryError::ReadOnly { .. }), "{refused}");
+    }
+    refusals.iter().all(Option::is_some)
+}
+
+/// A call within a turn is dropped, and the turn goes on.
+async fn in_a_turn(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
+    let Case { memory, what, .. } = case;
+    let turn = |session: Session| async move {
+        let ended = match operation {
+            "Session::append" => {
+                cut.off(session.append(one())).await.map(|it| drop(it.unwrap())).is_some()
+            }
+            "Session::append_all" => {
+                cut.off(session.append_all(batch())).await.map(|it| drop(it.unwrap())).is_some()
+            }
+            "Session::clear" => {
+                cut.off(session.clear()).await.map(|it| drop(it.unwrap())).is_some()
+            }
+            "Session::context" => {
+                cut.off(session.context(BUDGET)).await.map(|it| drop(it.unwrap())).is_some()
+            }
+            "Session::messages" => {
+                cut.off(session.messages()).await.map(|it| drop(it.unwrap())).is_some()
+            }
+            "Session::page" => {
+                cut.off(session.page(None, None)).await.map(|it| drop(it.unwrap())).is_some()
+            }
+            other => panic!("the sweep has no case for {other}"),
+        };
+        session.ensure_held().unwrap();
+        session.append(Message::user("after")).await.unwrap();
+        ended
+    };
+    let ended = memory.exclusive(turn).await.unwrap();
+    case.settle().await;
+    let texts = case.texts().await;
+    let new: Vec<_> = texts.iter().map(String::as_str).collect();
+    let new: Vec<_> =
+        new.into_iter().filter(|text| ["one", "two", "after"].contains(text)).collect();
+    let whole: &[&str] = match operation {
+        "Session::append" => &["one", "after"],
+        "Session::append_all" => &["one", "two", "after"],
+        _ => &["after"],
+    };
+    assert!(new == whole || (!ended && new == ["after"]), "{what}: {new:?}");
+    if operation == "Session::clear" {
+        let cleared = memory.counters().await.unwrap().cleared;
+        let all = u64::try_from(HISTORY).unwrap() + 1;
+        assert!(cleared == all || (cleared == 0 && !ended), "{what}: {cleared}");
+    }
+    ended
+}
+
+/// A turn whose lease was taken away.
+async fn lost(case: &Case<'_>, cut: Cut) -> bool {
+    let short = Case::new(case.world, "short", case.what.clone()).await;
+    let (hand_out, handed_out) = oneshot::channel();
+    let memory = short.memory.clone();
+    let turn = tokio::spawn(async move {
+        let turn = |session: Session| async move {
+            hand_out.send(session).unwrap();
+            std::future::pending::<()>().await;
+        };
+        memory.exclusive(turn).await
+    });
+    let session = handed_out.await.unwrap();
+    let backend = case.world.others.backend();
+    let holder = backend.inspect(&short.lease()).await.unwrap().unwrap().owner;
+    backend.release(&short.lease(), holder).await.unwrap();
+    let done = cut.off(session.lost()).await;
+    let lost = turn.await.unwrap().unwrap_err();
+    assert!(matches!(lost, ExclusiveError::Lost { output: None, .. }), "{}: {lost}", case.what);
+    done.is_some()
+}
+
+/// The summarisers: they have no effect, and what they ran is dropped with them.
+pub(crate) async fn cut_off_summary(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
+    #[derive(Debug)]
+    struct Tokio;
+    impl Timer for Tokio {
+        fn sleep(&self, time: Duration) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            Box::pin(sleep(time))
+        }
+    }
+    let running = Arc::new(());
+    let held = Arc::clone(&running);
+    let slow = from_fn("slow", move |_| {
+        let held = Arc::clone(&held);
+        async move {
+            tokio::task::yield_now().await;
+            sleep(Duration::from_millis(1)).await;
+            drop(held);
+            Ok("a summary".to_owned())
+        }
+    });
+    let messages = case.memory.messages().await.unwrap();
+    let settings = FlushSettings::for_budget(1_000);
+    let request = || {
+        let counter = Arc::new(EstimateCounter);
+        SummaryRequest::new(messages.clone(), &settings, counter).unwrap()
+    };
+    let hangs = from_fn("hangs", |_| std::future::pending());
+    let ended = match operation {
+        "FallbackChain::run" => {
+            let chain = FallbackChain::default().with_time_limit(Duration::from_millis(20));
+            let chain = chain.with_step(hangs).with_step(Arc::clone(&slow));
+            let done = cut.off(chain.run(request(), &Tokio)).await;
+            done.map(|summary| assert!(!summary.text.is_empty())).is_some()
+        }
+        "Summarizer::summarize" => {
+            let rules = RuleBasedSummarizer::default();
+            let by_rule = cut.off(rules.summarize(request())).await.map(Result::unwrap);
+            let done = cut.off(slow.summarize(request())).await.map(Result::unwrap);
+            done.is_some() && by_rule.is_some()
+        }
+        other => panic!("the sweep has no case for {other}"),
+    };
+    drop(slow);
+    assert_eq!(Arc::strong_count(&running), 1, "{}: a summariser goes on", case.what);
+    ended
+}

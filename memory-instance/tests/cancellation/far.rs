@@ -1,0 +1,148 @@
+//! A store and leases that are always a step away: each call waits before it has its effect, and again
+//! before its answer comes, so that a call can be dropped on either side of it.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use memory_core::{
+    Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
+    LeaseProof, MemoryKey, MemoryStore, Outline, OwnerId, Page, Read, Sequence, ServerHealth,
+    Splice, StoreError, StoredMessage,
+};
+use memory_lock::{
+    Acquired, HandOver, Lease, LeaseInfo, LockBackend, LockError, LockKey, Release, Renewal, Watch,
+};
+use tokio::task::yield_now;
+
+/// Goes there and back.
+async fn far<T>(call: impl Future<Output = T>) -> T {
+    yield_now().await;
+    let answer = call.await;
+    yield_now().await;
+    answer
+}
+
+#[derive(Debug)]
+pub(crate) struct FarStore(pub(crate) Arc<dyn MemoryStore>);
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl MemoryStore for FarStore {
+    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
+        far(self.0.append(key, append)).await
+    }
+
+    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
+        far(self.0.splice(key, splice)).await
+    }
+
+    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
+        far(self.0.clear(key, clear)).await
+    }
+
+    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
+        far(self.0.claim(key, lease)).await
+    }
+
+    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
+        far(self.0.head(key)).await
+    }
+
+    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
+        far(self.0.read(key, read)).await
+    }
+
+    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
+        far(self.0.outline(key)).await
+    }
+
+    async fn fetch(
+        &self,
+        key: &MemoryKey,
+        generation: Generation,
+        places: &[Sequence],
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        far(self.0.fetch(key, generation, places)).await
+    }
+
+    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
+        far(self.0.receipts(key)).await
+    }
+
+    async fn keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, StoreError> {
+        far(self.0.keys(after, limit)).await
+    }
+
+    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
+        far(self.0.server()).await
+    }
+
+    fn lease_domain(&self) -> Option<&LeaseDomain> {
+        self.0.lease_domain()
+    }
+
+    fn durability(&self) -> Durability {
+        self.0.durability()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct FarLock(pub(crate) Arc<dyn LockBackend>);
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl LockBackend for FarLock {
+    async fn try_acquire(
+        &self,
+        key: &LockKey,
+        owner: OwnerId,
+        ttl: Duration,
+    ) -> Result<Acquired, LockError> {
+        far(self.0.try_acquire(key, owner, ttl)).await
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>, LockError> {
+        far(self.0.renew(leases)).await
+    }
+
+    async fn release(&self, key: &LockKey, owner: OwnerId) -> Result<Release, LockError> {
+        far(self.0.release(key, owner)).await
+    }
+
+    async fn hand_over(
+        &self,
+        key: &LockKey,
+        from: OwnerId,
+        to: OwnerId,
+        ttl: Duration,
+    ) -> Result<HandOver, LockError> {
+        far(self.0.hand_over(key, from, to, ttl)).await
+    }
+
+    async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
+        far(self.0.inspect(key)).await
+    }
+
+    fn watch(&self, key: &LockKey, waiter: Option<OwnerId>) -> Watch {
+        self.0.watch(key, waiter)
+    }
+
+    fn keeps_places(&self) -> bool {
+        self.0.keeps_places()
+    }
+
+    /// Never: it is a step away.
+    fn release_now(&self, _key: &LockKey, _owner: OwnerId) -> bool {
+        false
+    }
+
+    fn domain(&self) -> &LeaseDomain {
+        self.0.domain()
+    }
+}

@@ -1,0 +1,80 @@
+//! Every public async operation of stores, memories, turns, managers and summarisers, dropped after each
+//! of its polls: all or nothing of it is there, the counters are those of a recount, what is sent again is
+//! there once, and no lease, task or connection is left over. Here without a server; `redis_cancellation`
+//! is the same on Redis, and `memory-lock` has its own sweeps. `complete` sees to it that no operation is
+//! missing.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+#![allow(clippy::future_not_send, reason = "the sweeps run on the thread of their test")]
+#![allow(dead_code, reason = "modules are shared with other sweeps")]
+
+mod complete;
+mod facade;
+mod far;
+mod on_sqlite;
+mod opening;
+mod stores;
+#[path = "../../../memory-lock/tests/cancellation/sweep.rs"]
+mod sweep;
+mod worlds;
+
+use std::sync::Arc;
+
+use far::{FarLock, FarStore};
+use jiff::Timestamp;
+use memory_core::{InMemoryStore, MemoryStore};
+use memory_lock::{Clock, InProcessLock, LockBackend, LockManager};
+use sweep::{Table, tasks, until_tasks};
+use worlds::World;
+
+fn in_memory() -> (Arc<dyn MemoryStore>, Arc<dyn LockBackend>) {
+    let clock = Clock::anchored();
+    let now = move || Timestamp::from_microsecond(clock.now_micros().try_into().unwrap()).unwrap();
+    (Arc::new(InMemoryStore::new(now)), Arc::new(InProcessLock::default()))
+}
+
+fn far_away() -> World {
+    let (store, locks) = in_memory();
+    let store: Arc<dyn MemoryStore> = Arc::new(FarStore(store));
+    World::new("far memory", &store, &LockManager::new(Arc::new(FarLock(locks))), None)
+}
+
+#[tokio::test]
+async fn a_call_dropped_half_way_leaves_nothing_behind_in_memory() {
+    let before = tasks();
+    let mut table = Table::default();
+    let (store, locks) = in_memory();
+    let near = World::new("memory", &store, &LockManager::new(locks), None);
+    let far = far_away();
+    let guarded = far.behind_a_breaker("circuit breaker");
+    for world in [&near, &far, &guarded] {
+        world.sweep(facade::OPERATIONS, &mut table, facade::cut_off).await;
+        world.sweep(stores::OPERATIONS, &mut table, stores::cut_off).await;
+    }
+    near.sweep(facade::SUMMARY_OPERATIONS, &mut table, facade::cut_off_summary).await;
+    opening::sweep_managers("memory", "memory://", 1, async || Vec::new(), &mut table).await;
+    drop((near, far, guarded));
+    until_tasks(before, "all is gone").await;
+    table.print();
+}
+
+#[tokio::test]
+async fn a_call_dropped_half_way_leaves_nothing_behind_on_sqlite() {
+    let mut table = Table::default();
+    on_sqlite::sweep_all(&mut table).await;
+    table.print();
+}
+
+#[tokio::test]
+async fn a_call_dropped_half_way_leaves_nothing_behind_while_another_process_writes_the_file() {
+    let mut table = Table::default();
+    on_sqlite::sweep_while_another_process_writes(&mut table).await;
+    table.print();
+}

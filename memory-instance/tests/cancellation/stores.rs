@@ -1,0 +1,118 @@
+//! The calls of a store, without a facade before them.
+
+use std::num::NonZeroUsize;
+
+use memory_core::{
+    Access, Append, Clear, LeaseProof, Message, Read, Sequence, Splice, StoreErrorKind, WriteId,
+    WriterId,
+};
+use memory_lock::LockOptions;
+
+use crate::sweep::Cut;
+use crate::worlds::{Case, HISTORY, TTL};
+
+pub(crate) const OPERATIONS: &[&str] = &[
+    "MemoryStore::append",
+    "MemoryStore::claim",
+    "MemoryStore::clear",
+    "MemoryStore::fetch",
+    "MemoryStore::head",
+    "MemoryStore::keys",
+    "MemoryStore::outline",
+    "MemoryStore::read",
+    "MemoryStore::receipts",
+    "MemoryStore::server",
+    "MemoryStore::splice",
+];
+
+fn write() -> WriteId {
+    WriterId::new(fastrand::u128(..)).write(1)
+}
+
+/// Sets the call up, cuts it off, and tells whether it came to its end. A write that is sent again after
+/// that, under its own id, has its effect once.
+pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
+    let Case { memory, what, world } = case;
+    let (store, key) = (&world.store, memory.key());
+    match operation {
+        "MemoryStore::append" => {
+            let batch = memory.prepare(["one", "two"].map(Message::user)).unwrap();
+            let messages = batch.messages().to_vec().into();
+            let append = Append { write: write(), messages, access: Access::OPEN, ttl: None };
+            let done = cut.off(store.append(key, append.clone())).await.map(Result::unwrap);
+            let again = store.append(key, append).await.unwrap();
+            assert!(done.is_none() || again.outcome.is_duplicate(), "{what}");
+            case.assert_all_or_nothing(true, &["one", "two"]).await;
+            done.is_some()
+        }
+        "MemoryStore::clear" => {
+            let clear = Clear { write: write(), access: Access::OPEN };
+            let done = cut.off(store.clear(key, clear)).await.map(Result::unwrap);
+            let again = store.clear(key, clear).await.unwrap();
+            assert_eq!(again.cleared, u64::try_from(HISTORY).unwrap() + 1, "{what}");
+            done.is_some()
+        }
+        "MemoryStore::splice" => {
+            let outline = store.outline(key).await.unwrap();
+            let mut splice = Splice::new(outline.head.generation);
+            splice.evicted = outline.metas[..2].iter().map(|meta| meta.sequence).collect();
+            let done = cut.off(store.splice(key, splice.clone())).await.map(Result::unwrap);
+            // Without a receipt a second one is told by its generation, which is over.
+            let again = store.splice(key, splice).await;
+            let refused = again.as_ref().is_err_and(|it| it.kind() == &StoreErrorKind::Conflict);
+            assert!(refused || (again.is_ok() && done.is_none()), "{what}: {again:?}");
+            assert_eq!(store.head(key).await.unwrap().counters.evicted, 2, "{what}");
+            done.is_some()
+        }
+        "MemoryStore::claim" => {
+            let options = LockOptions::new().with_ttl(TTL);
+            let held = world.others.lock(&case.lease(), &options).await.unwrap();
+            let lease: LeaseProof = held.proof();
+            let done = cut.off(store.claim(key, lease)).await.map(Result::unwrap);
+            store.claim(key, lease).await.unwrap();
+            assert_eq!(store.head(key).await.unwrap().fence, lease.token, "{what}");
+            drop(held);
+            done.is_some()
+        }
+        _ => {
+            let before = store.outline(key).await.unwrap();
+            let places: Vec<Sequence> = before.metas.iter().map(|meta| meta.sequence).collect();
+            // A few, for each case adds a memory.
+            let most = NonZeroUsize::new(3).unwrap();
+            let all = HISTORY + 1;
+            let ended = match operation {
+                "MemoryStore::head" => {
+                    let done = cut.off(store.head(key)).await.map(Result::unwrap);
+                    done.map(|head| assert_eq!(head, before.head, "{what}")).is_some()
+                }
+                "MemoryStore::read" => {
+                    let done = cut.off(store.read(key, Read::default())).await.map(Result::unwrap);
+                    done.map(|page| assert_eq!(page.messages.len(), all, "{what}")).is_some()
+                }
+                "MemoryStore::outline" => {
+                    let done = cut.off(store.outline(key)).await.map(Result::unwrap);
+                    done.map(|outline| assert_eq!(outline, before, "{what}")).is_some()
+                }
+                "MemoryStore::fetch" => {
+                    let fetch = store.fetch(key, before.head.generation, &places);
+                    let done = cut.off(fetch).await.map(Result::unwrap);
+                    done.map(|found| assert_eq!(found.len(), all, "{what}")).is_some()
+                }
+                "MemoryStore::receipts" => {
+                    let done = cut.off(store.receipts(key)).await.map(Result::unwrap);
+                    done.map(|receipts| assert!(receipts.is_empty(), "{what}")).is_some()
+                }
+                "MemoryStore::keys" => {
+                    let done = cut.off(store.keys(None, most)).await.map(Result::unwrap);
+                    done.map(|keys| assert!((1..=3).contains(&keys.len()), "{what}")).is_some()
+                }
+                "MemoryStore::server" => {
+                    cut.off(store.server()).await.map(|done| drop(done.unwrap())).is_some()
+                }
+                other => panic!("the sweep has no case for {other}"),
+            };
+            assert_eq!(store.outline(key).await.unwrap(), before, "{what}");
+            ended
+        }
+    }
+}

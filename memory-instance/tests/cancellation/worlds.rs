@@ -1,0 +1,205 @@
+//! Where operations are swept: a backend, and memories on it with a history.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use memory_core::conformance::assert_counters;
+use memory_core::{
+    CircuitBreakerSettings, MemoryResource, MemoryStore, Message, Outline, ToolCall,
+};
+use memory_flush::from_fn;
+use memory_instance::{CircuitBreaker, FlushMode, ManagerBuilder, MemoryInstance, MemoryManager};
+use memory_lock::{LockKey, LockManager, LockOptions, ReleaseOutcome};
+
+use crate::sweep::{Cut, Table, sweep, tasks, until, until_tasks};
+
+/// Far longer than a test waits, so that no lease that was left over hides by running out.
+pub(crate) const TTL: Duration = Duration::from_secs(60);
+/// More than what SQLite reads on the calling thread.
+pub(crate) const HISTORY: usize = 150;
+
+pub(crate) struct World {
+    pub(crate) name: &'static str,
+    pub(crate) manager: MemoryManager,
+    /// Memories of the same store that flush within the append that finds it due.
+    pub(crate) flushing: MemoryManager,
+    /// The store as memories see it.
+    pub(crate) store: Arc<dyn MemoryStore>,
+    /// The leases as another process sees them.
+    pub(crate) others: LockManager,
+    /// How many times over: a real backend does not answer after the same polls each time.
+    pub(crate) rounds: usize,
+}
+
+/// Memories under pressure, which flush when they are asked to.
+pub(crate) fn builder() -> ManagerBuilder {
+    let slow = from_fn("slow", |_| async {
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        Ok("a summary".to_owned())
+    });
+    MemoryManager::builder().flush_mode(FlushMode::Manual).summarizer(slow)
+}
+
+fn resources(breaker: Option<CircuitBreakerSettings>) -> [MemoryResource; 2] {
+    let mut usual = MemoryResource::new("m", 1_000);
+    usual.flushing_strategy.kind = Some("hybrid_summary".into());
+    usual.lock.ttl = TTL;
+    usual.lock.refresh_interval = TTL / 2;
+    usual.circuit_breaker = breaker;
+    // Notices soon that its lease was taken away.
+    let mut short = MemoryResource { id: "short".into(), ..usual.clone() };
+    short.lock.ttl = Duration::from_secs(1);
+    short.lock.refresh_interval = Duration::from_millis(5);
+    [usual, short]
+}
+
+impl World {
+    pub(crate) fn new(
+        name: &'static str,
+        store: &Arc<dyn MemoryStore>,
+        locks: &LockManager,
+        breaker: Option<CircuitBreakerSettings>,
+    ) -> Self {
+        let [usual, short] = resources(breaker);
+        let build = |builder: ManagerBuilder| {
+            let builder = builder.resource(usual.clone()).resource(short.clone());
+            builder.build(Arc::clone(store), locks.clone()).unwrap()
+        };
+        let seen: Arc<dyn MemoryStore> = match breaker {
+            Some(settings) => Arc::new(CircuitBreaker::new(Arc::clone(store), settings)),
+            None => Arc::clone(store),
+        };
+        Self {
+            name,
+            manager: build(builder()),
+            flushing: build(builder().flush_mode(FlushMode::Inline)),
+            store: seen,
+            others: LockManager::new(Arc::clone(locks.backend())),
+            rounds: 2,
+        }
+    }
+
+    pub(crate) async fn opened(name: &'static str, url: &str, rounds: usize) -> Self {
+        let manager = MemoryManager::builder().open(url).await.unwrap();
+        Self { rounds, ..Self::new(name, manager.store(), manager.locks(), None) }
+    }
+
+    pub(crate) fn behind_a_breaker(&self, name: &'static str) -> Self {
+        let breaker = Some(CircuitBreakerSettings::default());
+        let world = Self::new(name, self.manager.store(), self.manager.locks(), breaker);
+        Self { rounds: self.rounds, ..world }
+    }
+
+    /// Sweeps these operations. `case` sets one up, cuts it off, and tells whether it came to its end.
+    pub(crate) async fn sweep(
+        &self,
+        operations: &[&'static str],
+        table: &mut Table,
+        case: impl AsyncFn(&Case<'_>, &str, Cut) -> bool,
+    ) {
+        let before = tasks();
+        for operation in operations {
+            let points = sweep(self.rounds, async |cut| {
+                let what = format!("{operation} on {}, {cut:?}", self.name);
+                let set_up = Case::new(self, "m", what).await;
+                let ended = case(&set_up, operation, cut).await;
+                set_up.check().await;
+                ended
+            })
+            .await;
+            table.add(operation, self.name, points);
+            // The refresh tasks may still look for a second whether there is anything to refresh.
+            until_tasks(before + 2, &format!("{operation} on {}", self.name)).await;
+        }
+        // Everything is still open, and idle.
+        until_tasks(before, self.name).await;
+    }
+}
+
+/// A memory with a history, and one operation on it.
+pub(crate) struct Case<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) memory: MemoryInstance,
+    pub(crate) what: String,
+}
+
+impl<'a> Case<'a> {
+    pub(crate) async fn new(world: &'a World, resource: &str, what: String) -> Self {
+        let key = format!("{:x}", fastrand::u64(..));
+        let memory = world.manager.memory(resource, &key).unwrap();
+        let talk = (0..HISTORY).map(|number| Message::user(format!("before {number}")));
+        let call = Message::calls([ToolCall::function("open", "look", "{}")]);
+        memory.append_all(talk.chain([call])).await.unwrap();
+        Self { world, memory, what }
+    }
+
+    /// Ends when what was dropped has had its effect or never will: a later write has gone through
+    /// the same line, and a turn has been had.
+    pub(crate) async fn settle(&self) {
+        let Self { memory, what, .. } = self;
+        let probe = memory.append(Message::user("probe")).await;
+        let probe = probe.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(!probe.outcome.is_duplicate(), "{what}: a new message is taken for another");
+        let turn = memory.exclusive(|_| async {}).await;
+        turn.unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+
+    pub(crate) async fn texts(&self) -> Vec<String> {
+        let messages = self.memory.messages().await.unwrap();
+        messages.iter().map(|message| message.message.text().into_owned()).collect()
+    }
+
+    /// How many of these texts are there, after it settled.
+    pub(crate) async fn count(&self, texts: &[&str]) -> usize {
+        self.settle().await;
+        self.texts().await.iter().filter(|text| texts.contains(&text.as_str())).count()
+    }
+
+    /// Asserts that these are there, all or (if the call did not come to its end) none of them.
+    pub(crate) async fn assert_all_or_nothing(&self, ended: bool, texts: &[&str]) {
+        let there = self.count(texts).await;
+        let all = there == texts.len();
+        assert!(all || (there == 0 && !ended), "{}: {there} of {texts:?}", self.what);
+    }
+
+    pub(crate) async fn outline(&self) -> Outline {
+        self.world.manager.store().outline(self.memory.key()).await.unwrap()
+    }
+
+    pub(crate) fn lease(&self) -> LockKey {
+        LockKey::new(self.memory.key().lease_name()).unwrap()
+    }
+
+    pub(crate) fn flush_lease(&self) -> LockKey {
+        LockKey::new(self.memory.key().flush_lease_name()).unwrap()
+    }
+
+    /// What must hold whatever was dropped.
+    async fn check(&self) {
+        let Self { world, what, .. } = self;
+        self.settle().await;
+        assert_counters(&self.outline().await);
+        let texts = self.texts().await;
+        let talk: Vec<usize> =
+            texts.iter().filter_map(|text| text.strip_prefix("before ")?.parse().ok()).collect();
+        assert!(talk.is_sorted_by(|one, next| one < next), "{what}: {talk:?}");
+        for lease in [self.lease(), self.flush_lease()] {
+            let options = LockOptions::new().with_ttl(TTL);
+            until(what, async || match world.others.try_lock(&lease, &options).await.unwrap() {
+                Some(guard) => {
+                    assert_eq!(guard.release().await, ReleaseOutcome::Released, "{what}");
+                    Ok(())
+                }
+                None => Err(format!("{lease} is held")),
+            })
+            .await;
+        }
+        until(what, async || {
+            let stats = world.manager.locks().stats();
+            let busy = (stats.held, stats.waiting, stats.releasing);
+            if busy == (0, 0, 0) { Ok(()) } else { Err(format!("busy: {busy:?}")) }
+        })
+        .await;
+    }
+}

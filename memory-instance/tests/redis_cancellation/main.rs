@@ -1,0 +1,132 @@
+//! The sweep of `cancellation` on Redis, alone and behind a circuit breaker.
+
+#![cfg(feature = "redis")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+#![allow(clippy::future_not_send, reason = "the sweeps run on the thread of their test")]
+#![allow(dead_code, reason = "modules are shared with other sweeps")]
+
+#[path = "../cancellation/facade.rs"]
+mod facade;
+#[path = "../cancellation/opening.rs"]
+mod opening;
+#[path = "../cancellation/stores.rs"]
+mod stores;
+#[path = "../../../memory-lock/tests/cancellation/sweep.rs"]
+mod sweep;
+#[path = "../cancellation/worlds.rs"]
+mod worlds;
+
+use memory_redis_testkit::{AnyServer, any_server, unique_prefix};
+use memory_store_redis::{RedisConfig, RedisStore};
+use opening::{assert_closed, sweep_managers, sweep_opening};
+use redis::aio::MultiplexedConnection;
+use sweep::{Cut, Table, tasks, until_tasks};
+use worlds::World;
+
+const OPERATIONS: [&str; 1] = ["RedisStore::open"];
+
+const ROUNDS: usize = 4;
+
+/// A server, as a user of one's own, by whose name one's connections are told from those of others.
+struct Redis {
+    server: AnyServer,
+    user: String,
+    prefix: String,
+    admin: MultiplexedConnection,
+}
+
+impl Redis {
+    async fn new() -> Self {
+        let server = any_server().await;
+        let client = redis::Client::open(server.url()).unwrap();
+        let mut admin = client.get_multiplexed_async_connection().await.unwrap();
+        let (user, prefix) = (unique_prefix(), unique_prefix());
+        let mut set = redis::cmd("ACL");
+        set.arg(&["SETUSER", &user, "on", &format!(">{user}"), "~*", "&*", "+@all"]);
+        set.exec_async(&mut admin).await.unwrap();
+        Self { server, user, prefix, admin }
+    }
+
+    fn url(&self) -> String {
+        let (scheme, rest) = self.server.url().split_once("://").unwrap();
+        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+        let user = &self.user;
+        format!("{scheme}://{user}:{user}@{place}?prefix={}", self.prefix)
+    }
+
+    async fn connections(&self) -> Vec<String> {
+        let user = format!(" user={} ", self.user);
+        let mut list = redis::cmd("CLIENT");
+        let list: String = list.arg("LIST").query_async(&mut self.admin.clone()).await.unwrap();
+        list.lines().filter(|client| client.contains(&user)).map(ToOwned::to_owned).collect()
+    }
+
+    /// The leases and the places in line that are left, and every other key of a kind that is not kept.
+    async fn leftovers(&self) -> Vec<String> {
+        let (mut left, mut cursor) = (Vec::new(), 0_u64);
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(format!("{}:*", self.prefix)).arg("COUNT").arg(1_000);
+            let (next, keys): (u64, Vec<String>) =
+                scan.query_async(&mut self.admin.clone()).await.unwrap();
+            let kept = |key: &str| key.contains("}:memory:") || key.ends_with("}:fence");
+            left.extend(keys.into_iter().filter(|key| !kept(key)));
+            cursor = next;
+            if cursor == 0 {
+                return left;
+            }
+        }
+    }
+
+    async fn until_nothing_is_left(&self, what: &str) {
+        sweep::until(what, async || match self.leftovers().await {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("left on the server: {left:?}")),
+        })
+        .await;
+    }
+
+    async fn end(mut self) {
+        let mut forget = redis::cmd("ACL");
+        forget.arg(&["DELUSER", &self.user]).exec_async(&mut self.admin).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_call_dropped_half_way_leaves_nothing_behind_on_redis() {
+    let redis = Redis::new().await;
+    let before = tasks();
+    let mut table = Table::default();
+    let world = World::opened("Redis", &redis.url(), ROUNDS).await;
+    let guarded = world.behind_a_breaker("Redis, breaker");
+    for world in [&world, &guarded] {
+        world.sweep(facade::OPERATIONS, &mut table, facade::cut_off).await;
+        world.sweep(stores::OPERATIONS, &mut table, stores::cut_off).await;
+        redis.until_nothing_is_left(world.name).await;
+        assert_eq!(redis.connections().await.len(), 1, "all share one connection");
+    }
+    drop((world, guarded));
+    let connections = async || redis.connections().await;
+    assert_closed("Redis", &connections).await;
+    until_tasks(before, "Redis").await;
+
+    sweep_managers("Redis", &redis.url(), ROUNDS, connections, &mut table).await;
+    let config = RedisConfig::from_url(&redis.url()).unwrap();
+    let open = async |cut: Cut| {
+        let done = cut.off(RedisStore::open(config.clone())).await.map(Result::unwrap);
+        let ended = done.is_some();
+        drop(done);
+        assert_closed("a store", &connections).await;
+        ended
+    };
+    sweep_opening(OPERATIONS[0], "Redis", ROUNDS, open, &mut table).await;
+    redis.end().await;
+    table.print();
+}

@@ -1,0 +1,187 @@
+//! Drops calls half-way, counts after which of their polls, and looks for what is left over.
+//!
+//! `memory-instance` includes this file by its path, for its own operations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::Location;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long anything that happens by itself is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// More polls than any call here takes.
+const MOST_POLLS: usize = 300;
+
+/// When a call is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Moment {
+    /// Right after its last poll: what that asked for is on its way.
+    Polled,
+    /// Once it was woken after that poll, and before it could look why: what it asked for has come,
+    /// and is for nobody.
+    Woken,
+}
+
+/// Where a call is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cut {
+    pub(crate) polls: usize,
+    pub(crate) moment: Moment,
+}
+
+struct Bell(Notify);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+impl Cut {
+    /// Polls the call, each time only after it was woken, then drops it; its output if it came to its
+    /// end before that.
+    #[track_caller]
+    pub(crate) fn off<F: Future>(self, call: F) -> impl Future<Output = Option<F::Output>> {
+        let at = Location::caller();
+        async move {
+            let bell = Arc::new(Bell(Notify::new()));
+            let rung = async || {
+                let woken = timeout(PATIENCE, bell.0.notified()).await.is_ok();
+                assert!(woken, "the call at {at} is not woken: {self:?}");
+            };
+            let waker = Waker::from(Arc::clone(&bell));
+            let mut call = Box::pin(call);
+            for poll in 0..self.polls {
+                if poll > 0 {
+                    rung().await;
+                }
+                if let Poll::Ready(output) = call.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    return Some(output);
+                }
+            }
+            if self.polls > 0 && self.moment == Moment::Woken {
+                rung().await;
+            }
+            None
+        }
+    }
+}
+
+/// The places at which calls were dropped before their end.
+#[derive(Debug, Default)]
+pub(crate) struct Points {
+    places: BTreeSet<Cut>,
+    drops: usize,
+}
+
+impl Points {
+    /// How many calls were dropped before their end.
+    pub(crate) fn drops(&self) -> usize {
+        self.drops
+    }
+}
+
+/// Cuts calls off after 0, 1, 2, ... of their polls until they come to their end, so many times over.
+/// `case` sets one up, cuts it off, checks what is left of it, and tells whether it came to its end.
+pub(crate) async fn sweep(rounds: usize, case: impl AsyncFn(Cut) -> bool) -> Points {
+    let mut points = Points::default();
+    for _ in 0..rounds {
+        for polls in 0.. {
+            assert!(polls < MOST_POLLS, "it never comes to its end");
+            let mut ended = true;
+            for moment in [Moment::Polled, Moment::Woken] {
+                if polls == 0 && moment == Moment::Woken {
+                    continue;
+                }
+                let cut = Cut { polls, moment };
+                if case(cut).await {
+                    continue;
+                }
+                ended = false;
+                points.places.insert(cut);
+                points.drops += 1;
+            }
+            if ended {
+                break;
+            }
+        }
+    }
+    points
+}
+
+/// What was swept: for each operation and backend, after how many polls calls were dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    backends: Vec<&'static str>,
+    rows: BTreeMap<&'static str, BTreeMap<&'static str, Points>>,
+}
+
+impl Table {
+    pub(crate) fn add(&mut self, operation: &'static str, backend: &'static str, points: Points) {
+        if !self.backends.contains(&backend) {
+            self.backends.push(backend);
+        }
+        let before = self.rows.entry(operation).or_default().insert(backend, points);
+        assert!(before.is_none(), "{operation} was swept twice on {backend}");
+    }
+
+    /// Prints it: distinct cancellation points and, behind the cross, how often calls were dropped.
+    #[allow(clippy::print_stdout, reason = "what was covered is for people to read")]
+    pub(crate) fn print(&self) {
+        let width = self.rows.keys().map(|name| name.len()).max().unwrap_or_default();
+        print!("{:width$}", "cancellation points (drops)");
+        self.backends.iter().for_each(|backend| print!("  {backend:>16}"));
+        println!();
+        let (mut places, mut drops) = (0, 0);
+        for (operation, row) in &self.rows {
+            print!("{operation:width$}");
+            for backend in &self.backends {
+                let cell = row.get(backend).map_or_else(String::new, |points| {
+                    places += points.places.len();
+                    drops += points.drops;
+                    format!("{} ({})", points.places.len(), points.drops)
+                });
+                print!("  {cell:>16}");
+            }
+            println!();
+        }
+        let operations = self.rows.len();
+        println!("{operations} operations, {places} cancellation points, {drops} calls dropped");
+    }
+}
+
+/// How many tasks the runtime has.
+pub(crate) fn tasks() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}
+
+/// Waits until this is so, for it is to come about by itself.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> Result<(), String>) {
+    let begun = Instant::now();
+    while let Err(seen) = is_so().await {
+        assert!(begun.elapsed() < PATIENCE, "{what}: {seen}");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Waits until there are no more tasks than this.
+pub(crate) async fn until_tasks(most: usize, what: &str) {
+    let few = async || match tasks() {
+        there if there > most => Err(format!("{there} tasks are left over, not {most}")),
+        _ => Ok(()),
+    };
+    until(what, few).await;
+}
+
+/// The files below this folder that this process has open; none where the system does not say.
+pub(crate) fn open_files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|target| target.starts_with(folder)).collect()
+}
