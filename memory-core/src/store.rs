@@ -39,6 +39,10 @@ use crate::write::WriteId;
 /// 4. Messages, counters, version and TTL change together, or not at all.
 ///
 /// A write that was refused changed nothing.
+///
+/// **Every call ends in bounded time**: a store over a network gives up with
+/// [`StoreErrorKind::Unavailable`]. Callers bound the time of writes by themselves; they do not do so
+/// for reads.
 #[async_trait]
 pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// Adds a batch of messages at the end.

@@ -373,7 +373,14 @@ impl Inner {
             .map_err(|reason| self.lock_error(reason))?;
         self.rules.telemetry.lock_acquired();
         let started = Instant::now();
-        let done = self.attempt(write, Some(guard.proof())).await;
+        // The lease is refreshed meanwhile, so a request that is never answered would keep all others
+        // out for as long as they are willing to wait. It is sent again under another lease.
+        let limit = (self.rules.lock.wait_timeout() / 4).max(ANSWER);
+        let attempt = self.attempt(write, Some(guard.proof()));
+        let done = timeout(limit, attempt).await.unwrap_or_else(|_| {
+            let kind = StoreErrorKind::Unavailable(format!("no answer within {limit:?}"));
+            Err(StoreError::new(write.name(), kind).at(&self.key).possibly_applied())
+        });
         // The answer does not depend on how the release ends, so nobody waits for it.
         drop(guard);
         self.rules.telemetry.lock_held(started.elapsed());
@@ -412,6 +419,9 @@ impl Inner {
 
 /// How long a write waits for the lease to be free before it takes a place in line for it.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The least time that the answer to a write under a lease is waited for.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// Counts a write that waits for the lease to be free.
 struct Waiting<'a>(&'a AtomicU64);

@@ -34,6 +34,7 @@ Examples:
   cargo xtask test                      every test and doc example of the workspace
   cargo xtask test -p memory-core       one crate
   cargo xtask test -- a_stale_writer    tests whose name contains this text
+  cargo xtask test --deep               with ten times as many random programs, new ones each time
   cargo xtask test --require redis,docker
                                         fail if tests on servers or containers could not be run
   cargo xtask bench memory-lock         the criterion benches of one crate

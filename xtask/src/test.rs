@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -24,6 +25,9 @@ pub(crate) struct Args {
     /// Fail if tests of this kind could not be run: redis, docker, or both
     #[arg(long, value_name = "WAY", value_delimiter = ',')]
     require: Vec<Way>,
+    /// Run ten times as many programs of the concurrency models, new ones each time
+    #[arg(long)]
+    deep: bool,
     /// Do not install a Redis server if there is none
     #[arg(long)]
     no_install: bool,
@@ -39,6 +43,9 @@ impl Args {
         Self { require: ways, ..Self::default() }
     }
 }
+
+/// How many programs of the concurrency models a deep run tries; any other, a tenth of it.
+const DEEP: &str = "100000";
 
 /// Where the real conversations lie that some tests read.
 const CONVERSATIONS: &str = "../shared/data/conversations";
@@ -196,7 +203,14 @@ impl<'a> Tests<'a> {
             cmd.args(["--workspace", "--exclude", CONTAINER_TESTS])
         };
         let cmd = cmd.args(["--all-features"]);
-        if self.args.release { cmd.args(["--release"]) } else { cmd }
+        let cmd = if self.args.release { cmd.args(["--release"]) } else { cmd };
+        if self.args.deep {
+            // Seeds of their own each time; the test prints those that it took.
+            let seed = RandomState::new().hash_one(0) >> 16;
+            cmd.env("MEMORY_MODEL_PROGRAMS", DEEP).env("MEMORY_MODEL_FIRST_SEED", &seed.to_string())
+        } else {
+            cmd
+        }
     }
 
     /// The targets for `cargo test`, which cannot leave some out but by naming all others.

@@ -184,7 +184,7 @@ async fn a_batch_whose_answer_never_comes_can_be_sent_again() {
     let world = plain();
     let memory = world.memory();
     memory.append(Message::user("before")).await.unwrap();
-    world.script(&[Fault::Silence]);
+    world.script(&[Fault::Silence; 4]);
     let begun = tokio::time::Instant::now();
     let error = memory.append(Message::user("unknown")).await.unwrap_err();
     assert_eq!(begun.elapsed().as_secs(), 10, "the resource's wait_timeout");
@@ -199,6 +199,20 @@ async fn a_batch_whose_answer_never_comes_can_be_sent_again() {
     let again = memory.send(&prepared).await.unwrap();
     assert_eq!(again.outcome, AppendOutcome::Duplicate { first: Some(Sequence::new(2)) });
     assert_eq!(memory.len().await.unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_without_an_answer_keeps_the_others_out_for_a_moment_only() {
+    let world = plain();
+    let memory = world.memory();
+    world.script(&[Fault::Silence]);
+    let begun = tokio::time::Instant::now();
+    let (silent, other) =
+        tokio::join!(memory.append(Message::user("silent")), memory.append(Message::user("other")));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(silent.unwrap().outcome.is_duplicate(), "it was there when it was sent again");
+    assert!(!other.unwrap().outcome.is_duplicate());
+    assert_eq!(texts(&memory).await, ["silent", "other"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,8 +302,8 @@ async fn a_call_is_closed_although_the_answer_is_lost() {
 async fn no_form_of_an_error_shows_what_was_said() {
     const SECRET: &str = "the launch code is 0000";
     let world = plain();
-    for fault in [Fault::Broken, Fault::Silence] {
-        world.script(&[fault]);
+    for faults in [[Fault::Broken; 1].as_slice(), &[Fault::Silence; 4]] {
+        world.script(faults);
         let error = world.memory().append(Message::user(SECRET)).await.unwrap_err();
         for shown in
             [format!("{error}"), format!("{error:?}"), format!("{error:#?}"), error.chain()]

@@ -1,0 +1,507 @@
+//! An agent: does its operations one after another, and has everything taken down.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use memory_core::{
+    Appended, Applied, Cursor, Entry, Lifetime, MemoryHealth, Message, Priority, ToolCall,
+    check_pairing, message_tokens,
+};
+use memory_instance::{MemoryError, MemoryInstance, Session};
+use memory_lock::{LockGuard, LockOptions, ReleaseOutcome};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::cut::Cut;
+use crate::history::{Answer, Call, Held, Item, Piece, Recorder, Tag, Totals, item_of, tag_of};
+use crate::program::{Agent, Kind, Op, Program};
+use crate::run::{BUDGET, Bytes, Process, lease_key};
+
+/// What no error may quote.
+const SECRET: &str = "secret";
+
+/// Numbers that no two operations of a program share.
+#[derive(Debug, Default)]
+pub(crate) struct Tags {
+    messages: AtomicU32,
+    calls: AtomicU32,
+}
+
+impl Tags {
+    fn message(&self) -> Tag {
+        self.messages.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn call(&self) -> u32 {
+        self.calls.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// An agent on its way through its operations.
+struct Run<'a> {
+    number: usize,
+    key: usize,
+    process: Arc<Process>,
+    memory: MemoryInstance,
+    recorder: &'a Arc<Recorder>,
+    tags: &'a Arc<Tags>,
+    /// Appends must not wait for anything but each other.
+    unhindered: bool,
+    /// Nothing is made to fail.
+    calm: bool,
+    /// A turn that ends well had the lease to its end. Where the server may forget leases, only an
+    /// answered release proves that, and a turn does not tell about its own.
+    turns_are_certain: bool,
+    /// Calls that are there and were not answered.
+    open_calls: VecDeque<Tag>,
+    /// Those of the batch that is being sent.
+    unsent_calls: VecDeque<Tag>,
+    cursor: Option<Cursor>,
+    view: Vec<(u64, Item)>,
+}
+
+/// Does the operations of an agent, until its process dies.
+pub(crate) async fn run_agent(
+    number: usize,
+    agent: &Agent,
+    process: Arc<Process>,
+    recorder: &Arc<Recorder>,
+    tags: &Arc<Tags>,
+    program: &Program,
+) {
+    let key = usize::from(agent.key);
+    let calm = program.is_calm() && !program.has(|op| matches!(op, Op::Hold(_)));
+    let mut run = Run {
+        number,
+        key,
+        memory: process.memory(key),
+        recorder,
+        tags,
+        calm,
+        turns_are_certain: !program.has(|op| matches!(op, Op::ForgetLeases)),
+        unhindered: calm
+            && !program.inline_flush
+            && !program.has(|op| matches!(op, Op::Turn { .. } | Op::TryHold(_))),
+        open_calls: VecDeque::new(),
+        unsent_calls: VecDeque::new(),
+        cursor: None,
+        view: Vec::new(),
+        process: Arc::clone(&process),
+    };
+    let died = process.died.notified();
+    tokio::pin!(died);
+    died.as_mut().enable();
+    if process.link.is_dead() {
+        return;
+    }
+    let ops = async {
+        for op in &agent.ops {
+            run.op(op).await;
+            // A process that stands still does nothing.
+            sleep_until(run.process.link.stalled_until()).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = died => {}
+        () = ops => {}
+    }
+}
+
+impl Run<'_> {
+    fn op<'s>(&'s mut self, op: &'s Op) -> Pin<Box<dyn Future<Output = ()> + Send + 's>> {
+        Box::pin(async move {
+            match op {
+                Op::Append(kinds) => self.append(kinds).await,
+                Op::Retried(kinds, again) => self.retried(kinds, *again).await,
+                Op::Turn { appends, think, stall } => self.turn(*appends, *think, *stall).await,
+                Op::Hold(millis) => {
+                    let lease = lease_key(self.memory.key());
+                    let options = LockOptions::new()
+                        .with_ttl(Duration::from_secs(2))
+                        .with_refresh_interval(Duration::from_millis(700));
+                    let taken = self.process.manager.locks().lock(&lease, &options).await;
+                    self.told(taken.as_ref().err());
+                    self.hold(taken.ok(), *millis).await;
+                }
+                Op::TryHold(millis) => {
+                    let lease = lease_key(self.memory.key());
+                    let options = LockOptions::new().with_ttl(Duration::from_secs(2));
+                    let taken = self.process.manager.locks().try_lock(&lease, &options).await;
+                    self.told(taken.as_ref().err());
+                    self.hold(taken.ok().flatten(), *millis).await;
+                }
+                Op::Flush => {
+                    let done = self.memory.perform_flush().await;
+                    self.told(done.as_ref().err());
+                    if let Ok(receipt) = done {
+                        self.recorder.note(format!("flushed: {}", receipt.is_some()));
+                    }
+                }
+                Op::Read => {
+                    let op = self.recorder.call(self.key, Call::Read);
+                    let page = self.memory.page(None, None).await;
+                    self.told(page.as_ref().err());
+                    let Ok(page) = page else { return };
+                    let places: Vec<_> = page.messages.iter().map(item_of).collect();
+                    let answer = Answer::Page(places, page.cursor.generation.number());
+                    self.recorder.answer(op, answer);
+                }
+                Op::Delta => self.delta().await,
+                Op::Context(budget) => self.context(u64::from(*budget)).await,
+                Op::Count => {
+                    let op = self.recorder.call(self.key, Call::Count);
+                    let counters = self.memory.counters().await;
+                    self.told(counters.as_ref().err());
+                    if let Ok(counters) = counters {
+                        self.recorder.answer(op, Answer::Counted(Totals::from(&counters)));
+                    }
+                }
+                Op::Health => {
+                    let op = self.recorder.call(self.key, Call::Count);
+                    let health = self.memory.health().await;
+                    self.told(health.as_ref().err());
+                    if let Ok(health) = health {
+                        self.recorder.answer(op, Answer::Counted(totals(&health)));
+                    }
+                }
+                Op::Clear => {
+                    let op = self.recorder.call(self.key, Call::Clear(self.tags.call()));
+                    let cleared = self.memory.clear().await;
+                    self.told(cleared.as_ref().err());
+                    match cleared {
+                        Ok(_) => self.recorder.answer(op, Answer::Cleared),
+                        Err(error) if error.applied() == Applied::No => self.recorder.refused(op),
+                        Err(_) => {}
+                    }
+                }
+                Op::Pause(millis) => sleep(ms(*millis)).await,
+                Op::Stall(millis) => {
+                    self.recorder.note(format!("agent {} stalls its process", self.number));
+                    self.process.link.stall(ms(*millis));
+                }
+                Op::ForgetLeases => {
+                    self.recorder.note("the server forgets all leases");
+                    self.process.link.forget_leases();
+                }
+                Op::Cancel(polls, op) => {
+                    let polls = *polls;
+                    let future = Box::pin(self.op(op));
+                    let done = Cut { future, polls }.await;
+                    self.recorder.note(format!("cancelled: {}", done.is_none()));
+                }
+                Op::Crash => {
+                    self.recorder.note(format!("agent {} crashes its process", self.number));
+                    self.process.die();
+                    std::future::pending::<()>().await;
+                }
+            }
+        })
+    }
+
+    /// P13: no error quotes what was said. In a calm program there is none but for limits.
+    fn told(&self, error: Option<&(impl std::error::Error + 'static)>) {
+        let Some(error) = error else { return };
+        let mut text = format!("{error} {error:?}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text.push_str(&format!(" {cause} {cause:?}"));
+            source = cause.source();
+        }
+        if text.contains(SECRET) {
+            self.recorder.history().broken("P13", format!("an error quotes a message: {text}"));
+        }
+        self.recorder.note(format!("agent {}: {error}", self.number));
+    }
+
+    /// Messages of these kinds, and what the checker must know about them.
+    fn messages(&mut self, kinds: &[Kind]) -> (Vec<Entry>, Vec<Piece>) {
+        let mut entries = Vec::new();
+        let mut pieces = Vec::new();
+        // Only calls that are known to be there, or are in the same batch, are answered.
+        let mut calls_here = VecDeque::new();
+        for kind in kinds {
+            let tag = self.tags.message();
+            let text = format!("#{tag} {SECRET} {}", "x".repeat(8 + usize::from(tag as u8 % 24)));
+            let call = match kind {
+                Kind::Result => self.open_calls.pop_front().or_else(|| calls_here.pop_front()),
+                _ => None,
+            };
+            let entry: Entry = match (kind, call) {
+                (Kind::Critical, _) => Entry::new(Message::system(text)),
+                (Kind::Fact, _) => {
+                    Entry::new(Message::user(text)).with_priority(Priority::IMPORTANT)
+                }
+                (Kind::Call, _) => {
+                    calls_here.push_back(tag);
+                    let call = ToolCall::function(format!("c{tag}"), "look_up", SECRET);
+                    Message::calls([call]).into()
+                }
+                (Kind::Result, Some(call)) => {
+                    self.recorder.history().answers.insert(tag, call);
+                    Message::tool_result(format!("c{call}"), text).into()
+                }
+                (Kind::Talk | Kind::Result, _) => Message::user(text).into(),
+            };
+            let tokens = message_tokens(&Bytes, &entry.message);
+            pieces.push(Piece { tag, tokens, critical: *kind == Kind::Critical });
+            entries.push(entry);
+        }
+        self.unsent_calls = calls_here;
+        (entries, pieces)
+    }
+
+    async fn append(&mut self, kinds: &[Kind]) {
+        let (entries, pieces) = self.messages(kinds);
+        let batch = self.tags.call();
+        let op = self.recorder.call(self.key, Call::Append { batch, pieces });
+        let began = Instant::now();
+        let appended = self.memory.append_all(entries).await;
+        let took = began.elapsed();
+        if self.unhindered && took > Duration::from_secs(1) {
+            let what = format!("an append took {took:?} with nothing in its way");
+            self.recorder.history().broken("P12", what);
+        }
+        self.settle(op, appended.as_ref(), Refused::ForGood);
+    }
+
+    /// Takes down what became of an append. The agent only answers calls that it knows to be there.
+    fn settle(&mut self, op: usize, appended: Result<&Appended, &MemoryError>, refused: Refused) {
+        match appended {
+            Ok(appended) => {
+                self.recorder.answer(op, answer(appended));
+                self.open_calls.append(&mut self.unsent_calls);
+            }
+            Err(error) => {
+                self.told(Some(error));
+                if self.calm {
+                    let what = format!("an append failed in a calm program: {error}");
+                    self.recorder.history().broken("P11", what);
+                }
+                match (error.applied(), refused) {
+                    (Applied::No, Refused::ForGood) => self.recorder.refused(op),
+                    (Applied::No, Refused::ForNow) => drop(self.recorder.strike_out(op)),
+                    (Applied::Unknown, _) => {}
+                }
+            }
+        }
+    }
+
+    async fn retried(&mut self, kinds: &[Kind], again: u8) {
+        let (entries, pieces) = self.messages(kinds);
+        let batch = self.tags.call();
+        let Ok(prepared) = self.memory.prepare(entries) else { return };
+        let mut again = again;
+        for _ in 0..4 {
+            let call = Call::Append { batch, pieces: pieces.clone() };
+            let op = self.recorder.call(self.key, call);
+            let sent = self.memory.send(&prepared).await;
+            let done = sent.is_ok();
+            self.settle(op, sent.as_ref(), Refused::ForNow);
+            if done {
+                if again == 0 {
+                    break;
+                }
+                again -= 1;
+            }
+        }
+    }
+
+    async fn turn(&mut self, appends: u8, think: u16, stall: u16) {
+        let batches: Vec<_> = (0..appends)
+            .map(|_| {
+                let (entries, pieces) = self.messages(&[Kind::Talk]);
+                (entries, pieces, self.tags.call())
+            })
+            .collect();
+        let (recorder, process) = (Arc::clone(self.recorder), Arc::clone(&self.process));
+        let key = self.key;
+        let body = async move |session: Session| {
+            let fence = session.fence().number();
+            let from = recorder.history().tick();
+            let mut last = None;
+            for (number, (entries, pieces, batch)) in batches.into_iter().enumerate() {
+                sleep(ms(think)).await;
+                if number == 1 && stall > 0 {
+                    recorder.note("a turn stalls its process");
+                    process.link.stall(ms(stall));
+                }
+                for piece in &pieces {
+                    recorder.history().tokens.insert(piece.tag, fence);
+                }
+                let op = recorder.call(key, Call::Append { batch, pieces });
+                match session.append_all(entries).await {
+                    Ok(appended) => {
+                        recorder.answer(op, answer(&appended));
+                        let first = appended.outcome.first().map(memory_core::Sequence::number);
+                        if let (Some(last), Some(first)) = (last, first)
+                            && first != last + 1
+                        {
+                            let what =
+                                format!("memory {key}: {first} follows {last} within a turn");
+                            recorder.history().broken("P7", what);
+                        }
+                        last = first;
+                    }
+                    Err(error) => {
+                        recorder.note(format!("in a turn: {error}"));
+                        if error.applied() == Applied::No {
+                            recorder.refused(op);
+                        }
+                        break;
+                    }
+                }
+            }
+            let to = recorder.history().tick();
+            (fence, from, to)
+        };
+        let done = self.memory.exclusive(body).await;
+        match done {
+            Ok((token, from, to)) => {
+                let held = Held { key: self.key, agent: self.number, token, from, to };
+                self.recorder.note(format!("a turn was held: {held:?}"));
+                if self.turns_are_certain {
+                    self.recorder.history().held.push(held);
+                }
+            }
+            Err(error) => {
+                self.recorder.note(format!("agent {}: {error}", self.number));
+            }
+        }
+    }
+
+    async fn hold(&mut self, guard: Option<LockGuard>, millis: u16) {
+        let Some(guard) = guard else { return };
+        let token = guard.fence().number();
+        let from = self.recorder.history().tick();
+        sleep(ms(millis)).await;
+        let to = self.recorder.history().tick();
+        let held = guard.ensure_held().is_ok();
+        let released = guard.release().await;
+        self.recorder.note(format!("agent {} held {token}: {released:?}", self.number));
+        if held && released == ReleaseOutcome::Released {
+            let held = Held { key: self.key, agent: self.number, token, from, to };
+            self.recorder.history().held.push(held);
+        }
+    }
+
+    /// Reads what came since the last time, and puts it together.
+    async fn delta(&mut self) {
+        let op = self.recorder.call(self.key, Call::Read);
+        let page = self.memory.page(self.cursor, None).await;
+        self.told(page.as_ref().err());
+        let Ok(page) = page else { return };
+        if page.restarted || self.cursor.is_none() {
+            self.view.clear();
+        }
+        self.view.extend(page.messages.iter().map(item_of));
+        self.cursor = Some(page.cursor);
+        let answer = Answer::Page(self.view.clone(), page.cursor.generation.number());
+        self.recorder.answer(op, answer);
+    }
+
+    async fn context(&mut self, budget: u64) {
+        let op = self.recorder.call(self.key, Call::Window);
+        let window = self.memory.context(budget).await;
+        self.told(window.as_ref().err());
+        let Ok(window) = window else { return };
+        let counted: u64 =
+            window.messages.iter().map(|message| u64::from(message_tokens(&Bytes, message))).sum();
+        if counted > budget {
+            let what = format!("{counted} tokens in a window of {budget}");
+            self.recorder.history().broken("P9", what);
+        }
+        if let Err(error) = check_pairing(&window.messages) {
+            self.recorder.history().broken("P5", format!("a window: {error}"));
+        }
+        let shown = window.messages.iter().map(tag_of).collect();
+        self.recorder.answer(op, Answer::Window(shown));
+    }
+}
+
+/// Whether a batch that was refused will be sent again.
+#[derive(Debug, Clone, Copy)]
+enum Refused {
+    ForGood,
+    ForNow,
+}
+
+fn ms(millis: u16) -> Duration {
+    Duration::from_millis(millis.into())
+}
+
+fn answer(appended: &Appended) -> Answer {
+    Answer::Appended {
+        first: appended.outcome.first().map(memory_core::Sequence::number),
+        duplicate: appended.outcome.is_duplicate(),
+        totals: Totals::from(&appended.counters),
+    }
+}
+
+/// The counters of a report.
+fn totals(health: &MemoryHealth) -> Totals {
+    let Lifetime { appended, present, summarised, evicted, cleared, summaries } = health.lifetime;
+    Totals {
+        present: present + summaries,
+        tokens: health.tokens,
+        summaries,
+        appended,
+        summarised,
+        evicted,
+        cleared,
+    }
+}
+
+/// After the faults: a new process appends, flushes and reads, at once and without an error.
+pub(crate) async fn verify_healed(
+    key: usize,
+    process: &Arc<Process>,
+    recorder: &Arc<Recorder>,
+    tags: &Arc<Tags>,
+) {
+    let memory = process.memory(key);
+    let broken = |what: String| recorder.history().broken("P11", format!("memory {key}: {what}"));
+    let tag = tags.message();
+    let message = Message::user(format!("#{tag} healed"));
+    let tokens = message_tokens(&Bytes, &message);
+    let pieces = vec![Piece { tag, tokens, critical: false }];
+    let op = recorder.call(key, Call::Append { batch: tags.call(), pieces });
+    let began = Instant::now();
+    match memory.append(message).await {
+        Ok(appended) => recorder.answer(op, answer(&appended)),
+        Err(error) => broken(format!("an append failed after all faults had ended: {error}")),
+    }
+    // The lease of a process that died runs out after two seconds, and requests that were late
+    // may still take it.
+    if began.elapsed() > Duration::from_secs(9) {
+        broken(format!("an append took {:?} after all faults had ended", began.elapsed()));
+    }
+    let mut done = memory.perform_flush().await;
+    if done.is_err() {
+        // Flushes that were under way may have held the line up.
+        done = memory.perform_flush().await;
+    }
+    match done {
+        Err(error) => broken(format!("a flush failed after all faults had ended: {error}")),
+        Ok(Some(receipt)) if receipt.tokens_after > BUDGET / 2 && receipt.shortfall.is_none() => {
+            broken(format!("a flush left {} tokens and did not say why", receipt.tokens_after));
+        }
+        Ok(_) => {}
+    }
+    let op = recorder.call(key, Call::Read);
+    let page = memory.page(None, None).await;
+    match page {
+        Ok(page) => {
+            let places = page.messages.iter().map(item_of).collect();
+            recorder.answer(op, Answer::Page(places, page.cursor.generation.number()));
+        }
+        Err(error) => broken(format!("a read failed after all faults had ended: {error}")),
+    }
+    let op = recorder.call(key, Call::Count);
+    match memory.counters().await {
+        Ok(counters) => recorder.answer(op, Answer::Counted(Totals::from(&counters))),
+        Err(error) => broken(format!("a count failed after all faults had ended: {error}")),
+    }
+}

@@ -1,0 +1,412 @@
+//! The way from one process to the server: it takes time, and requests and answers get lost on it.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use memory_core::{
+    Append, Appended, Applied, Clear, Counters, Durability, FlushReceipt, Generation, Head,
+    LeaseDomain, LeaseProof, MemoryKey, MemoryStore, Outline, OwnerId, Page, Read, Sequence,
+    ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
+};
+use memory_lock::{
+    Acquired, HandOver, Lease, LeaseInfo, LockBackend, LockError, LockErrorKind, LockKey,
+    LockOperation, Release, Renewal, Watch,
+};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::checks::check_outline;
+use crate::history::{Answer, Recorder, Totals, call_of};
+use crate::program::Faults;
+use crate::run::key_number;
+use crate::server::Server;
+
+/// What happens to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It arrives, and its answer too.
+    Fine,
+    /// It is not sent, and the caller knows.
+    NotSent,
+    /// It is lost, and the caller does not know.
+    RequestLost,
+    /// It takes effect, and its answer is lost.
+    AnswerLost,
+    /// It takes effect long after its caller was told that the link is broken.
+    Late(Duration),
+    /// It takes effect, and no answer comes.
+    Silence,
+    /// It is lost, and no answer comes.
+    Lost,
+}
+
+/// How long the store's part of a link waits for the answer to a read.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The link of one process.
+#[derive(Debug)]
+pub(crate) struct Link {
+    server: Arc<Server>,
+    recorder: Arc<Recorder>,
+    shared: Arc<AtomicBool>,
+    faults: Faults,
+    state: Mutex<State>,
+    dead: AtomicBool,
+    store_domain: Option<LeaseDomain>,
+    lock_domain: LeaseDomain,
+}
+
+#[derive(Debug)]
+struct State {
+    random: fastrand::Rng,
+    /// The process stands still until then.
+    stalled_until: Instant,
+    /// When the newest request about a lease arrives: they do not overtake each other.
+    lock_arrives: Instant,
+}
+
+impl Link {
+    pub(crate) fn new(
+        server: &Arc<Server>,
+        recorder: &Arc<Recorder>,
+        faulty: &Arc<AtomicBool>,
+        faults: Faults,
+        shared_domain: bool,
+        seed: u64,
+    ) -> Self {
+        let lock_domain = LeaseDomain::new("model");
+        let now = Instant::now();
+        Self {
+            server: Arc::clone(server),
+            recorder: Arc::clone(recorder),
+            shared: Arc::clone(faulty),
+            faults,
+            state: Mutex::new(State {
+                random: fastrand::Rng::with_seed(seed),
+                stalled_until: now,
+                lock_arrives: now,
+            }),
+            dead: AtomicBool::new(false),
+            store_domain: shared_domain.then(|| lock_domain.clone()),
+            lock_domain,
+        }
+    }
+
+    /// The process is dead: nothing more is sent or heard.
+    pub(crate) fn die(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+
+    /// What is sent from now on arrives only after this time.
+    pub(crate) fn stall(&self, time: Duration) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.stalled_until = state.stalled_until.max(Instant::now() + time);
+    }
+
+    pub(crate) fn forget_leases(&self) {
+        self.server.forget_leases();
+    }
+
+    pub(crate) fn stalled_until(&self) -> Instant {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).stalled_until
+    }
+
+    /// When a request arrives, how long its answer takes, and what becomes of it.
+    fn draw(&self, about_lease: bool) -> (Instant, Duration, Fate) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let latency = u64::from(self.faults.latency);
+        let mut way = || Duration::from_micros(state.random.u64(0..=latency * 1_000));
+        let (there, back) = (way(), way());
+        let mut arrives = (Instant::now() + there).max(state.stalled_until);
+        if about_lease {
+            arrives = arrives.max(state.lock_arrives);
+            state.lock_arrives = arrives;
+        }
+        let faulty = self.shared.load(Ordering::SeqCst);
+        let fate = if faulty && state.random.u8(0..100) < self.faults.percent {
+            match state.random.u8(0..12) {
+                0..3 => Fate::NotSent,
+                3..5 => Fate::RequestLost,
+                5..8 => Fate::AnswerLost,
+                8 | 9 if !about_lease => {
+                    Fate::Late(Duration::from_millis(state.random.u64(0..8_000)))
+                }
+                8..10 => Fate::AnswerLost,
+                10 => Fate::Silence,
+                _ => Fate::Lost,
+            }
+        } else {
+            Fate::Fine
+        };
+        (arrives, back, fate)
+    }
+
+    /// Asks the store something. A store ends each read in bounded time (a write's time is the
+    /// facade's to bound), so one that is not answered fails after a while.
+    async fn ask<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        effect: impl FnOnce(&Arc<Server>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if self.is_dead() {
+            return std::future::pending().await;
+        }
+        match timeout(READ_TIMEOUT, self.store(name, effect)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let kind = StoreErrorKind::Unavailable("no answer in time".into());
+                Err(StoreError::new(name, kind))
+            }
+        }
+    }
+
+    /// Sends a request. Once it is on its way it arrives, whether its caller stays or not.
+    async fn send<T: Send + 'static, E: Send + 'static>(
+        &self,
+        name: &'static str,
+        about_lease: bool,
+        effect: impl FnOnce(&Arc<Server>) -> Result<T, E> + Send + 'static,
+        broken: impl Fn(Applied) -> E + Send,
+    ) -> Result<T, E> {
+        if self.is_dead() {
+            return std::future::pending().await;
+        }
+        let (arrives, back, fate) = self.draw(about_lease);
+        if fate != Fate::Fine {
+            let mut history = self.recorder.history();
+            history.faults += 1;
+            history.trace.push(format!("{name}: {fate:?}"));
+        }
+        match fate {
+            Fate::NotSent => {
+                sleep_until(arrives).await;
+                return Err(broken(Applied::No));
+            }
+            Fate::RequestLost => {
+                sleep_until(arrives).await;
+                return Err(broken(Applied::Unknown));
+            }
+            Fate::Lost => return std::future::pending().await,
+            _ => {}
+        }
+        let arrives = if let Fate::Late(by) = fate { arrives + by } else { arrives };
+        let (tell, told) = oneshot::channel();
+        let server = Arc::clone(&self.server);
+        tokio::spawn(async move {
+            sleep_until(arrives).await;
+            // Who is not there any more cannot be told.
+            let _ = tell.send(effect(&server));
+        });
+        match fate {
+            Fate::Late(_) => {
+                sleep(back).await;
+                Err(broken(Applied::Unknown))
+            }
+            Fate::AnswerLost => {
+                let _ = told.await;
+                sleep(back).await;
+                Err(broken(Applied::Unknown))
+            }
+            Fate::Silence => std::future::pending().await,
+            _ => {
+                let answer = told.await;
+                sleep(back).await;
+                if self.is_dead() {
+                    return std::future::pending().await;
+                }
+                answer.unwrap_or_else(|_| Err(broken(Applied::Unknown)))
+            }
+        }
+    }
+
+    async fn store<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        effect: impl FnOnce(&Arc<Server>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let broken = move |applied| {
+            let error = StoreError::new(name, StoreErrorKind::Unavailable("the link broke".into()));
+            if applied == Applied::No { error } else { error.possibly_applied() }
+        };
+        self.send(name, false, effect, broken).await
+    }
+
+    async fn lock<T: Send + 'static>(
+        &self,
+        operation: LockOperation,
+        effect: impl FnOnce(&Arc<Server>) -> Result<T, LockError> + Send + 'static,
+    ) -> Result<T, LockError> {
+        let broken = move |applied| {
+            let error = LockError::new(LockErrorKind::Unavailable, operation);
+            if applied == Applied::No { error.not_applied() } else { error }
+        };
+        self.send("lease", true, effect, broken).await
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl MemoryStore for Link {
+    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
+        let key = key.clone();
+        self.store("append", move |server| server.append(&key, append)).await
+    }
+
+    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
+        // Closing calls by hand has no place in the model.
+        let op = self.recorder.call(key_number(key), call_of(&splice));
+        let at = key.clone();
+        let answer = self.store("splice", move |server| server.splice(&at, splice)).await;
+        if self.is_dead() {
+            return std::future::pending().await;
+        }
+        match &answer {
+            Ok(counters) => self.recorder.answer(op, Answer::Spliced(Totals::from(counters))),
+            Err(error) if error.kind() == &StoreErrorKind::Conflict => {
+                self.recorder.answer(op, Answer::Conflict);
+            }
+            Err(error) if error.applied() == Applied::No => self.recorder.refused(op),
+            Err(_) => {}
+        }
+        answer
+    }
+
+    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
+        let key = key.clone();
+        self.store("clear", move |server| server.clear(&key, clear)).await
+    }
+
+    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.store("claim", move |server| server.claim(&key, lease)).await
+    }
+
+    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
+        let key = key.clone();
+        self.ask("head", move |server| server.head(&key)).await
+    }
+
+    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
+        let key = key.clone();
+        self.ask("read", move |server| server.read(&key, read)).await
+    }
+
+    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
+        let at = key.clone();
+        let outline = self.ask("outline", move |server| server.outline(&at)).await?;
+        check_outline(&outline, &mut self.recorder.history());
+        Ok(outline)
+    }
+
+    async fn fetch(
+        &self,
+        key: &MemoryKey,
+        generation: Generation,
+        places: &[Sequence],
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let (key, places) = (key.clone(), places.to_vec());
+        self.ask("fetch", move |server| server.fetch(&key, generation, &places)).await
+    }
+
+    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
+        let key = key.clone();
+        self.ask("receipts", move |server| server.receipts(&key)).await
+    }
+
+    async fn keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, StoreError> {
+        let after = after.cloned();
+        self.ask("keys", move |server| server.keys(after.as_ref(), limit)).await
+    }
+
+    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
+        self.ask("server", |_| Ok(None)).await
+    }
+
+    fn lease_domain(&self) -> Option<&LeaseDomain> {
+        self.store_domain.as_ref()
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Memory
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl LockBackend for Link {
+    async fn try_acquire(
+        &self,
+        key: &LockKey,
+        owner: OwnerId,
+        ttl: Duration,
+    ) -> Result<Acquired, LockError> {
+        let key = key.clone();
+        let effect = move |server: &Arc<Server>| server.try_acquire(&key, owner, ttl);
+        self.lock(LockOperation::Acquire, effect).await
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>, LockError> {
+        let leases = leases.to_vec();
+        self.lock(LockOperation::Renew, move |server| server.renew(&leases)).await
+    }
+
+    async fn release(&self, key: &LockKey, owner: OwnerId) -> Result<Release, LockError> {
+        let key = key.clone();
+        self.lock(LockOperation::Release, move |server| server.release(&key, owner)).await
+    }
+
+    async fn hand_over(
+        &self,
+        key: &LockKey,
+        from: OwnerId,
+        to: OwnerId,
+        ttl: Duration,
+    ) -> Result<HandOver, LockError> {
+        let key = key.clone();
+        let effect = move |server: &Arc<Server>| server.hand_over(&key, from, to, ttl);
+        self.lock(LockOperation::HandOver, effect).await
+    }
+
+    async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
+        let key = key.clone();
+        self.lock(LockOperation::Inspect, move |server| server.inspect(&key)).await
+    }
+
+    fn watch(&self, key: &LockKey, _waiter: Option<OwnerId>) -> Watch {
+        let (_, back, fate) = self.draw(false);
+        if self.is_dead() || fate != Fate::Fine {
+            // A wake-up that is lost costs time.
+            return Box::pin(std::future::pending());
+        }
+        let released = self.server.watch(key);
+        Box::pin(async move {
+            released.await;
+            sleep(back).await;
+        })
+    }
+
+    fn keeps_places(&self) -> bool {
+        false
+    }
+
+    /// Like every lease backend that is reached over a network.
+    fn release_now(&self, _key: &LockKey, _owner: OwnerId) -> bool {
+        // A dead process releases nothing.
+        self.is_dead()
+    }
+
+    fn domain(&self) -> &LeaseDomain {
+        &self.lock_domain
+    }
+}

@@ -1,0 +1,299 @@
+//! Whole programs: who does what, where, and what goes wrong.
+
+use std::fmt;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// A program. The same one always runs in the same way.
+#[derive(Clone)]
+pub struct Program {
+    /// From which delays and faults follow.
+    pub seed: u64,
+    /// The store looks at leases itself, as one file or server of both does.
+    pub shared_domain: bool,
+    /// How often what goes wrong.
+    pub faults: Faults,
+    /// Who writes the summaries.
+    pub summarizer: SummarizerKind,
+    /// Flushes run within the append that finds them due.
+    pub inline_flush: bool,
+    /// Who does what.
+    pub agents: Vec<Agent>,
+}
+
+/// How often requests meet with faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Faults {
+    /// Of a hundred requests.
+    pub percent: u8,
+    /// The longest way to the server, and back, in milliseconds.
+    pub latency: u8,
+}
+
+/// What the model's summariser is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SummarizerKind {
+    /// It answers at once.
+    Quick,
+    /// It takes seconds.
+    Slow,
+    /// It answers with an error.
+    Failing,
+    /// It never answers.
+    Hanging,
+    /// It writes nothing.
+    Empty,
+    /// It writes more than it may.
+    Wordy,
+}
+
+/// One agent: its operations come one after another.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// In which process, from 0.
+    pub process: u8,
+    /// On which of the two memories.
+    pub key: u8,
+    /// What it does.
+    pub ops: Vec<Op>,
+}
+
+/// The kind of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Plain talk.
+    Talk,
+    /// What must never go.
+    Critical,
+    /// An important fact.
+    Fact,
+    /// A call of a tool.
+    Call,
+    /// The result of the agent's oldest open call; talk, if there is none.
+    Result,
+}
+
+/// One step of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Appends one message or a batch.
+    Append(Vec<Kind>),
+    /// Appends, and sends the same batch again until it is answered, and then this often.
+    Retried(Vec<Kind>, u8),
+    /// A turn of its own with this many appends, this many milliseconds before each; the process may
+    /// stand still for so long in between.
+    Turn {
+        /// How many appends.
+        appends: u8,
+        /// How many milliseconds it thinks before each.
+        think: u16,
+        /// For how many milliseconds its process stands still after the first.
+        stall: u16,
+    },
+    /// Takes the lease on the memory by itself, for this many milliseconds.
+    Hold(u16),
+    /// The same, if it is free.
+    TryHold(u16),
+    /// Flushes.
+    Flush,
+    /// Reads all.
+    Read,
+    /// Reads what came since.
+    Delta,
+    /// Reads a window of this many tokens.
+    Context(u16),
+    /// Reads the counters.
+    Count,
+    /// Asks for the report.
+    Health,
+    /// Removes all.
+    Clear,
+    /// Waits for this many milliseconds.
+    Pause(u16),
+    /// The process stands still for this many milliseconds: nothing it sent arrives before that.
+    Stall(u16),
+    /// The server forgets all leases, as one that comes back without its data does.
+    ForgetLeases,
+    /// Begins an operation and drops it after so many polls.
+    Cancel(u8, Box<Self>),
+    /// The process dies.
+    Crash,
+}
+
+/// What an agent talks about: mostly plain talk, mostly what must not go, or mostly calls.
+fn kind(critical: u32, call: u32) -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        10 => Just(Kind::Talk),
+        critical => Just(Kind::Critical),
+        2 => Just(Kind::Fact),
+        call => Just(Kind::Call),
+        3 => Just(Kind::Result),
+    ]
+}
+
+fn batch(critical: u32, call: u32) -> impl Strategy<Value = Vec<Kind>> {
+    let kind = || kind(critical, call);
+    prop_oneof![3 => vec(kind(), 1..=1), 2 => vec(kind(), 2..=4)]
+}
+
+/// What can be done without harm.
+fn calm_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
+    let batch = move || batch(critical, call);
+    prop_oneof![
+        24 => batch().prop_map(Op::Append),
+        6 => (batch(), 0..3_u8).prop_map(|(kinds, again)| Op::Retried(kinds, again)),
+        5 => Just(Op::Flush),
+        5 => Just(Op::Read),
+        4 => Just(Op::Delta),
+        4 => (40..900_u16).prop_map(Op::Context),
+        3 => Just(Op::Count),
+        2 => Just(Op::Health),
+        3 => prop_oneof![0..20_u16, 0..3_000_u16].prop_map(Op::Pause),
+    ]
+}
+
+fn plain_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
+    prop_oneof![
+        56 => calm_op(critical, call),
+        6 => (1..=3_u8, 0..60_u16, prop_oneof![5 => Just(0_u16), 2 => 1_500..4_500_u16])
+            .prop_map(|(appends, think, stall)| Op::Turn { appends, think, stall }),
+        4 => prop_oneof![0..300_u16, 0..3_000_u16].prop_map(Op::Hold),
+        1 => (0..200_u16).prop_map(Op::TryHold),
+        1 => Just(Op::Clear),
+        2 => (100..4_500_u16).prop_map(Op::Stall),
+        1 => Just(Op::ForgetLeases),
+    ]
+}
+
+fn wild_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
+    let plain = move || plain_op(critical, call);
+    prop_oneof![
+        20 => plain(),
+        3 => (0..12_u8, plain()).prop_map(|(polls, op)| Op::Cancel(polls, Box::new(op))),
+    ]
+}
+
+fn agent<S: Strategy<Value = Op>>(
+    op: fn(u32, u32) -> S,
+    crashes: u32,
+) -> impl Strategy<Value = Agent> {
+    let key = prop_oneof![4 => Just(0_u8), 1 => Just(1)];
+    let crash = prop_oneof![12 => Just(false), crashes => Just(true)];
+    let ops = prop_oneof![
+        10 => vec(op(1, 3), 1..=8),
+        1 => vec(op(20, 3), 1..=8),
+        1 => vec(op(1, 20), 1..=8),
+    ];
+    (0..3_u8, key, ops, crash).prop_map(|(process, key, mut ops, crash)| {
+        if crash {
+            ops.push(Op::Crash);
+        }
+        Agent { process, key, ops }
+    })
+}
+
+/// All programs: 2 to 8 agents in 1 to 3 processes. In some of them nothing goes wrong.
+pub fn program() -> impl Strategy<Value = Program> {
+    let agents = prop_oneof![
+        6 => vec(agent(wild_op, 1), 2..=8),
+        1 => vec(agent(calm_op, 0), 2..=8),
+    ];
+    let faults = (
+        prop_oneof![2 => Just(0_u8), 2 => 1..10_u8, 1 => 10..30_u8],
+        prop_oneof![1 => Just(0_u8), 3 => 1..12_u8],
+    )
+        .prop_map(|(percent, latency)| Faults { percent, latency });
+    let summarizer = prop_oneof![
+        4 => Just(SummarizerKind::Quick),
+        3 => Just(SummarizerKind::Slow),
+        1 => Just(SummarizerKind::Failing),
+        1 => Just(SummarizerKind::Hanging),
+        1 => Just(SummarizerKind::Empty),
+        1 => Just(SummarizerKind::Wordy),
+    ];
+    let inline_flush = prop_oneof![4 => Just(false), 1 => Just(true)];
+    (any::<u64>(), any::<bool>(), faults, summarizer, inline_flush, agents).prop_map(
+        |(seed, shared_domain, faults, summarizer, inline_flush, agents)| Program {
+            seed,
+            shared_domain,
+            faults,
+            summarizer,
+            inline_flush,
+            agents,
+        },
+    )
+}
+
+impl Program {
+    /// The program with this number.
+    #[must_use]
+    pub fn numbered(number: u64) -> Self {
+        use proptest::strategy::ValueTree;
+
+        let tree = program().new_tree(&mut runner(number));
+        tree.map(|tree| tree.current()).unwrap_or_else(|_| Self {
+            seed: number,
+            shared_domain: false,
+            faults: Faults { percent: 0, latency: 0 },
+            summarizer: SummarizerKind::Quick,
+            inline_flush: false,
+            agents: Vec::new(),
+        })
+    }
+
+    /// Whether nothing is made to fail in it, no process dies or stands still, and nothing is dropped.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        let calm = |op: &Op| {
+            !matches!(op, Op::Stall(_) | Op::Crash | Op::Cancel(..) | Op::ForgetLeases)
+                && !matches!(op, Op::Turn { stall: 1.., .. })
+        };
+        self.faults.percent == 0 && self.agents.iter().all(|agent| agent.ops.iter().all(calm))
+    }
+
+    /// Whether an operation like this is in it.
+    #[must_use]
+    pub fn has(&self, wanted: impl Fn(&Op) -> bool) -> bool {
+        self.agents.iter().flat_map(|agent| &agent.ops).any(|op| match op {
+            Op::Cancel(_, op) => wanted(op),
+            op => wanted(op),
+        })
+    }
+}
+
+/// The generator of the program with this number.
+#[must_use]
+pub fn runner(number: u64) -> proptest::test_runner::TestRunner {
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+    let mut seed = [0; 32];
+    for (to, from) in seed.iter_mut().zip(number.to_le_bytes()) {
+        *to = from;
+    }
+    let config = Config { failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
+}
+
+impl fmt::Debug for Program {
+    /// The program, one line for each agent.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, shared_domain, faults, summarizer, inline_flush, agents } = self;
+        writeln!(
+            f,
+            "seed {seed}, {} domain, {}% faults, up to {} ms each way, {summarizer:?} summariser, {} flushes",
+            if *shared_domain { "shared" } else { "separate" },
+            faults.percent,
+            faults.latency,
+            if *inline_flush { "inline" } else { "background" },
+        )?;
+        for (number, agent) in agents.iter().enumerate() {
+            writeln!(
+                f,
+                "  agent {number} in process {} on memory {}: {:?}",
+                agent.process, agent.key, agent.ops
+            )?;
+        }
+        Ok(())
+    }
+}

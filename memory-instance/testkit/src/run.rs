@@ -1,0 +1,311 @@
+//! Running a program: first with faults, then without, until everything has healed.
+
+use std::cell::Cell;
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::join_all;
+use memory_core::{
+    LockSettings, MemoryKey, MemoryResource, MemoryStore, PriorityBlock, TokenCounter,
+};
+use memory_instance::{FlushMode, MemoryInstance, MemoryManager};
+use memory_lock::{
+    Clock, LockBackend, LockKey, LockManager, LockOptions, ManagerOptions, ReleaseOutcome,
+};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::agent::{Tags, run_agent, verify_healed};
+use crate::bug::Bug;
+use crate::checks::check_history;
+use crate::history::{History, Recorder, Violation};
+use crate::link::Link;
+use crate::program::{Faults, Program};
+use crate::server::Server;
+use crate::summarizer::ModelSummarizer;
+
+/// The two memories of a program. Their keys differ only in a character that some would replace.
+const KEYS: [&str; 2] = ["k/1", "k_1"];
+
+/// The budget of each memory, in tokens.
+pub(crate) const BUDGET: u64 = 600;
+
+/// The longest time that a program may take, faults and healing together, on its own clock.
+const LONGEST: Duration = Duration::from_secs(600);
+
+thread_local! {
+    /// When the program of this thread began.
+    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+pub(crate) fn elapsed_micros() -> u64 {
+    let began = BEGAN.with(Cell::get);
+    began.map_or(0, |began| u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX))
+}
+
+/// What came of a program.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Broken promises; none if all is well.
+    pub violations: Vec<Violation>,
+    /// Operations that were recorded.
+    pub operations: usize,
+    /// Faults that were injected.
+    pub faults: u64,
+    /// Equal for runs in which the same happened at the same times.
+    pub trace_hash: u64,
+    /// What happened, one line each.
+    pub trace: Vec<String>,
+    /// How long it took on its own clock.
+    pub virtual_time: Duration,
+}
+
+/// A process: its link, its managers, and its death.
+pub(crate) struct Process {
+    pub(crate) link: Arc<Link>,
+    pub(crate) manager: MemoryManager,
+    pub(crate) died: Notify,
+}
+
+impl Process {
+    /// It is gone at once, and gives nothing up.
+    pub(crate) fn die(&self) {
+        self.link.die();
+        self.died.notify_waiters();
+    }
+
+    pub(crate) fn memory(&self, key: usize) -> MemoryInstance {
+        let rendered = KEYS.get(key).copied().unwrap_or("k");
+        #[expect(clippy::expect_used, reason = "the model's own resource and keys are good")]
+        self.manager.memory("m", rendered).expect("the model's keys are good")
+    }
+}
+
+/// Which of the program's memories this is.
+pub(crate) fn key_number(key: &MemoryKey) -> usize {
+    let rendered = key.parts().map(|(_, _, rendered)| rendered).unwrap_or_default();
+    KEYS.iter().position(|known| *known == rendered).unwrap_or(0)
+}
+
+/// Runs a program from its beginning, on a clock of its own. The same one has the same outcome.
+#[must_use]
+pub fn run(program: &Program, bug: Option<Bug>) -> Outcome {
+    // The pauses between retries are jittered by the thread's generator.
+    fastrand::seed(program.seed);
+    #[expect(clippy::expect_used, reason = "without a runtime nothing can be tested")]
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let recorder = Arc::<Recorder>::default();
+    let virtual_time = runtime.block_on(async {
+        let began = Instant::now();
+        BEGAN.with(|cell| cell.set(Some(began)));
+        let world = World::new(program, bug, &recorder);
+        if timeout(LONGEST, world.play()).await.is_err() {
+            recorder.history().broken("P11", "the program did not come to its end".into());
+        }
+        began.elapsed()
+    });
+    drop(runtime);
+    let mut history = std::mem::take(&mut *recorder.history());
+    check_history(&mut history, program, KEYS.len());
+    let mut hasher = DefaultHasher::new();
+    for line in &history.trace {
+        hasher.write(line.as_bytes());
+        hasher.write_u8(0);
+    }
+    let operations = history.len();
+    let History { violations, faults, trace, .. } = history;
+    Outcome { violations, operations, faults, trace_hash: hasher.finish(), trace, virtual_time }
+}
+
+/// The processes of a program, and the server they share.
+struct World<'p> {
+    program: &'p Program,
+    bug: Option<Bug>,
+    recorder: Arc<Recorder>,
+    server: Arc<Server>,
+    clock: Clock,
+    faulty: Arc<AtomicBool>,
+    processes: Vec<Arc<Process>>,
+}
+
+impl<'p> World<'p> {
+    fn new(program: &'p Program, bug: Option<Bug>, recorder: &Arc<Recorder>) -> Self {
+        let clock = Clock::tokio();
+        let server = Arc::new(Server::new(&clock, program.shared_domain, bug));
+        let mut world = Self {
+            program,
+            bug,
+            recorder: Arc::clone(recorder),
+            server,
+            clock,
+            faulty: Arc::new(AtomicBool::new(true)),
+            processes: Vec::new(),
+        };
+        let count = program.agents.iter().map(|agent| agent.process).max().unwrap_or(0) + 1;
+        world.processes =
+            (0..count).map(|number| world.process(u64::from(number), program.faults)).collect();
+        world
+    }
+
+    fn process(&self, number: u64, faults: Faults) -> Arc<Process> {
+        let seed = self.program.seed.wrapping_mul(31).wrapping_add(number);
+        let link = Arc::new(Link::new(
+            &self.server,
+            &self.recorder,
+            &self.faulty,
+            faults,
+            self.program.shared_domain,
+            seed,
+        ));
+        let options =
+            ManagerOptions::new().with_seed(seed).with_answer_timeout(Duration::from_secs(1));
+        let backend: Arc<dyn LockBackend> = Arc::clone(&link) as _;
+        #[expect(clippy::expect_used, reason = "the model's own options and resource are good")]
+        let locks = LockManager::with_options(backend, options).expect("the options are good");
+        let holds = (self.bug == Some(Bug::SummariserUnderLease)).then(|| {
+            #[expect(clippy::expect_used, reason = "the model's keys are good")]
+            let key = MemoryKey::new("model", "m", KEYS[0]).expect("the key is good");
+            (locks.clone(), lease_key(&key))
+        });
+        let summarizer = Arc::new(ModelSummarizer { kind: self.program.summarizer, holds });
+        let mode =
+            if self.program.inline_flush { FlushMode::Inline } else { FlushMode::Background };
+        let builder = MemoryManager::builder()
+            .project("model")
+            .clock(self.clock.clone())
+            .seed(seed)
+            .resource(resource())
+            .token_counter(Arc::new(Bytes))
+            .summarizer(summarizer)
+            .summarizer_time_limit(Duration::from_secs(3))
+            .flush_mode(mode);
+        let store: Arc<dyn MemoryStore> = Arc::clone(&link) as _;
+        #[expect(clippy::expect_used, reason = "the model's own options and resource are good")]
+        let manager = builder.build(store, locks).expect("the resource is good");
+        Arc::new(Process { link, manager, died: Notify::new() })
+    }
+
+    /// Both phases.
+    async fn play(&self) {
+        let tags = Arc::<Tags>::default();
+        let agents = self.program.agents.iter().enumerate().filter_map(|(number, agent)| {
+            let process = self.processes.get(usize::from(agent.process))?;
+            Some(run_agent(number, agent, Arc::clone(process), &self.recorder, &tags, self.program))
+        });
+        join_all(agents).await;
+
+        self.faulty.store(false, Ordering::SeqCst);
+        self.recorder.note("faults end");
+        let fresh = self.process(99, Faults { percent: 0, latency: self.program.faults.latency });
+        for key in 0..KEYS.len() {
+            verify_healed(key, &fresh, &self.recorder, &tags).await;
+        }
+        self.until_quiet(&fresh).await;
+        for key in 0..KEYS.len() {
+            self.nothing_left(key, &fresh).await;
+        }
+    }
+
+    /// P7: what was under way in the background comes to its end: a request that is late, a flush
+    /// with a summariser that hangs, a release without an answer, the lease of a dead process.
+    async fn until_quiet(&self, fresh: &Process) {
+        let leases = self.leases(fresh);
+        let mut quiet = 0;
+        for _ in 0..120 {
+            sleep(Duration::from_millis(500)).await;
+            let alive = self.processes.iter().filter(|process| !process.link.is_dead());
+            let stats = alive.map(|process| process.manager.locks().stats());
+            let busy: usize = stats.map(|stats| stats.held + stats.releasing).sum();
+            let is_held = |lease| matches!(self.server.inspect(lease), Ok(Some(_)));
+            quiet = if busy == 0 && !leases.iter().any(is_held) { quiet + 1 } else { 0 };
+            // Twice, for a task may have been between two things.
+            if quiet == 2 {
+                return;
+            }
+        }
+        self.recorder
+            .history()
+            .broken("P7", "leases are left a minute after the faults ended".into());
+    }
+
+    fn leases(&self, process: &Process) -> Vec<LockKey> {
+        let memories = (0..KEYS.len()).map(|key| process.memory(key));
+        memories
+            .flat_map(|memory| {
+                let key = memory.key().clone();
+                let flush = LockKey::new(key.flush_lease_name()).ok();
+                [Some(lease_key(&key)), flush]
+            })
+            .flatten()
+            .collect()
+    }
+
+    /// P7: a new agent gets the lease at once, and gives it up.
+    async fn nothing_left(&self, key: usize, fresh: &Process) {
+        let lease = lease_key(fresh.memory(key).key());
+        let taken = fresh.manager.locks().try_lock(&lease, &LockOptions::new()).await;
+        let mut free = match taken {
+            Ok(Some(guard)) => guard.release().await == ReleaseOutcome::Released,
+            _ => false,
+        };
+        free &= matches!(self.server.inspect(&lease), Ok(None));
+        if !free {
+            let what = format!("memory {key}: the lease is not free at the end");
+            self.recorder.history().broken("P7", what);
+        }
+    }
+}
+
+/// The lease on a memory.
+pub(crate) fn lease_key(key: &MemoryKey) -> LockKey {
+    #[expect(clippy::expect_used, reason = "a memory's lease name is a good key")]
+    LockKey::new(key.lease_name()).expect("a lease name is a good key")
+}
+
+/// Small, so that flushes are due every few messages, and with short leases.
+fn resource() -> MemoryResource {
+    use memory_core::{ContentType, Priority};
+
+    let mut resource = MemoryResource::new("m", BUDGET);
+    resource.flushing_strategy.kind = Some("hybrid_summary".into());
+    resource.flushing_strategy.min_messages = 4;
+    resource.flushing_strategy.summary_tokens = Some(80);
+    resource.priority_blocks = vec![
+        PriorityBlock {
+            priority: Priority::CRITICAL,
+            content_types: vec![ContentType::SystemPrompt],
+            max_tokens: None,
+        },
+        PriorityBlock {
+            priority: Priority::IMPORTANT,
+            content_types: vec![ContentType::ImportantFacts],
+            max_tokens: Some(200),
+        },
+    ];
+    resource.lock = LockSettings {
+        ttl: Duration::from_secs(2),
+        refresh_interval: Duration::from_millis(700),
+        wait_timeout: Duration::from_secs(10),
+    };
+    resource
+}
+
+/// A message has as many tokens as its text has bytes, and its framing.
+#[derive(Debug)]
+pub(crate) struct Bytes;
+
+impl TokenCounter for Bytes {
+    fn name(&self) -> &str {
+        "bytes"
+    }
+
+    fn count(&self, text: &str) -> usize {
+        text.len()
+    }
+}

@@ -1,0 +1,129 @@
+//! The checker itself: against trying all orders, on histories that are right and wrong.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use memory_testkit::{Model, Operation, Verdict, check};
+use proptest::prelude::*;
+
+/// A register that counts: `Add` answers the sum before, `Get` the sum.
+#[derive(Clone, Default)]
+struct Register(u8);
+
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Add(u8),
+    Get,
+}
+
+impl Model for Register {
+    type Call = Call;
+    type Answer = u8;
+
+    fn step(&self, call: &Call, answer: Option<&u8>) -> Option<Self> {
+        if answer.is_some_and(|answer| *answer != self.0) {
+            return None;
+        }
+        Some(match call {
+            Call::Add(by) => Self(self.0.wrapping_add(*by)),
+            Call::Get => self.clone(),
+        })
+    }
+
+    fn fingerprint(&self) -> u64 {
+        self.0.into()
+    }
+}
+
+type Op = Operation<Call, u8>;
+
+/// Tries every order of every choice of the unanswered operations.
+fn by_brute_force(history: &[Op]) -> bool {
+    fn go(state: &Register, history: &[Op], done: &mut Vec<bool>) -> bool {
+        let open = |index: &usize| !done[*index];
+        let earliest = (0..history.len())
+            .filter(open)
+            .filter_map(|index| history[index].returned.map(|(at, _)| at))
+            .min();
+        let Some(earliest) = earliest else { return true };
+        for index in 0..history.len() {
+            if done[index] || history[index].called > earliest {
+                continue;
+            }
+            let answer = history[index].returned.map(|(_, answer)| answer);
+            if let Some(next) = state.step(&history[index].call, answer.as_ref()) {
+                done[index] = true;
+                let explained = go(&next, history, done);
+                done[index] = false;
+                if explained {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+    go(&Register::default(), history, &mut vec![false; history.len()])
+}
+
+fn history() -> impl Strategy<Value = Vec<Op>> {
+    let call = prop_oneof![(1..3_u8).prop_map(Call::Add), Just(Call::Get)];
+    let op = (call, 0..20_u64, 1..12_u64, prop::option::weighted(0.8, 0..6_u8));
+    prop::collection::vec(op, 0..7).prop_map(|ops| {
+        // Twice the times plus the index: no two are the same.
+        let time = |at: u64, index: usize, end: u64| (at * 16 + index as u64) * 2 + end;
+        ops.into_iter()
+            .enumerate()
+            .map(|(index, (call, at, takes, answer))| Operation {
+                call,
+                called: time(at, index, 0),
+                returned: answer.map(|answer| (time(at + takes, index, 1), answer)),
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(20_000) })]
+
+    #[test]
+    fn the_checker_agrees_with_trying_all_orders(history in history()) {
+        let verdict = check(&Register::default(), &history, 1_000_000);
+        prop_assert_eq!(verdict == Verdict::Linearizable, by_brute_force(&history));
+    }
+}
+
+/// One adds, the other looks.
+fn pair(answer: u8, looked_from: u64) -> Vec<Op> {
+    vec![
+        Operation { call: Call::Add(1), called: 1, returned: Some((4, 0)) },
+        Operation { call: Call::Get, called: looked_from, returned: Some((9, answer)) },
+    ]
+}
+
+#[test]
+fn what_overlaps_may_go_either_way_and_what_does_not_may_not() {
+    let verdict = |history: &[Op]| check(&Register::default(), history, 1_000);
+    assert_eq!(verdict(&pair(0, 2)), Verdict::Linearizable);
+    assert_eq!(verdict(&pair(1, 2)), Verdict::Linearizable);
+    assert_eq!(verdict(&pair(1, 5)), Verdict::Linearizable);
+    assert_eq!(verdict(&pair(0, 5)), Verdict::Impossible { explained: vec![0], stuck: 1 });
+}
+
+#[test]
+fn an_operation_under_way_may_have_happened_or_not() {
+    for answer in [0, 1] {
+        let mut history = pair(answer, 5);
+        history[0].returned = None;
+        assert_eq!(check(&Register::default(), &history, 1_000), Verdict::Linearizable);
+    }
+    let mut history = pair(2, 5);
+    history[0].returned = None;
+    assert_ne!(check(&Register::default(), &history, 1_000), Verdict::Linearizable);
+}
+
+#[test]
+fn a_search_that_takes_too_long_is_no_pass() {
+    let under_way = |called| Operation { call: Call::Add(1), called, returned: None };
+    let mut history: Vec<Op> = (0..24).map(under_way).collect();
+    history.push(Operation { call: Call::Get, called: 24, returned: Some((25, 99)) });
+    assert_eq!(check(&Register::default(), &history, 100), Verdict::OutOfBudget);
+}
