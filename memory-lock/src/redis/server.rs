@@ -12,6 +12,7 @@ use super::config::RedisConfig;
 use super::connect::Connection;
 use super::failure::{RedisFailure, RedisFault};
 use super::url::Target;
+use crate::error::Applied;
 
 /// What a server says about itself; of a Cluster, its masters together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,6 +167,14 @@ async fn on_disk(
     version: Option<(u32, u32)>,
     within: Duration,
 ) -> Result<Option<Confirmation>, RedisFault> {
+    // While it loads, a server says that it keeps no append-only file.
+    if infos.iter().any(|info| info.get("loading") == "1") {
+        return Err(RedisFault::new(
+            RedisFailure::Busy,
+            Applied::NotApplied,
+            "the server is loading its data; try again",
+        ));
+    }
     if infos.iter().any(|info| info.get("aof_enabled") != "1") {
         return Err(RedisFault::config(
             "`fsync=always` cannot be given: the server keeps no append-only file; set `appendonly yes`",
