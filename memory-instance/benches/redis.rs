@@ -24,17 +24,9 @@ const TEXT: &str = "The customer asks to move the flight from New York to Seattl
                     May 20th, keeping both seats together and the checked bags as they are booked; \
                     the fare difference may be charged to the card on file.";
 
-/// The pushes and counters of an append, and nothing that an append checks.
-const BARE: &str = "
-redis.call('RPUSH', KEYS[1], ARGV[1])
-return {
-  redis.call('HINCRBY', KEYS[2], 'messages', 1),
-  redis.call('HINCRBY', KEYS[2], 'tokens', ARGV[2]),
-  redis.call('HINCRBY', KEYS[2], 'messages:' .. ARGV[3], 1),
-  redis.call('HINCRBY', KEYS[2], 'tokens:' .. ARGV[3], ARGV[2]),
-  redis.call('HINCRBY', KEYS[2], 'appended', 1),
-  redis.call('HINCRBY', KEYS[2], 'version', 1),
-}";
+/// The pushes and counters of an append, and nothing that an append checks; the same that `memory bench` runs.
+#[path = "../src/bin/memory/bench/bare/append.rs"]
+mod bare_append;
 
 struct World {
     runtime: Runtime,
@@ -65,7 +57,7 @@ impl World {
             let bare = client.get_multiplexed_async_connection().await.unwrap();
             (server, manager, bare, prefix)
         });
-        let script = Arc::new(redis::Script::new(BARE));
+        let script = Arc::new(bare_append::script());
         Self { runtime, server, manager, bare, script, prefix }
     }
 
@@ -111,8 +103,7 @@ impl World {
                     tokio::spawn(async move {
                         while take(&left) {
                             let body = serde_json::to_string(&Message::user(TEXT)).unwrap();
-                            let mut call = script.prepare_invoke();
-                            call.key(&keys).arg(body).arg(60).arg("-/conversation");
+                            let call = bare_append::call(&script, &keys, body, 60);
                             black_box(
                                 call.invoke_async::<Vec<i64>>(&mut connection).await.unwrap(),
                             );

@@ -39,6 +39,33 @@ impl RedisStore {
         call
     }
 
+    /// A call of the script that appends, as far as its settings: no argument more than it needs.
+    fn append_call(&self, key: &MemoryKey, access: Access) -> (Cmd, FencingToken) {
+        let keys = self.link().keys();
+        let name = key.as_str();
+        let base = keys.base(name);
+        let (memory, lease) = (format!("{base}memory:{name}"), format!("{base}lease:{name}"));
+        let (time, alone, confirms) = (self.now(), self.tokens_alone(), self.link().confirms());
+        let mut call = if alone {
+            APPEND.on([memory.as_str(), &lease, &(base + "fences")])
+        } else {
+            APPEND.on([memory.as_str(), &lease])
+        };
+        let token = access.lease.map_or(FencingToken::ZERO, |lease| lease.token);
+        if time.is_none() && !alone && !confirms && access.lease.is_none() {
+            call.arg("");
+            return (call, token);
+        }
+        let time = time.map(|time| time.to_string()).unwrap_or_default();
+        let (owner, right) = access
+            .lease
+            .map(|LeaseProof { owner, token }| (owner.to_string(), digits(token.number())))
+            .unwrap_or_default();
+        let (alone, confirms) = (u8::from(alone), u8::from(confirms));
+        call.arg(format!("{time} {alone} {confirms} {owner} {right}"));
+        (call, token)
+    }
+
     async fn write(
         &self,
         operation: &'static str,
@@ -101,16 +128,14 @@ impl RedisStore {
             let problem = "a batch must hold at least one message";
             return Err(refuse(StoreErrorKind::Invalid(problem.into())));
         }
-        let mut classes: BTreeMap<String, Tally> = BTreeMap::new();
-        for message in messages.iter() {
-            classes.entry(message.class().to_string()).or_default().add(message.tokens);
-        }
-        let mut call = self.call(&APPEND, key, &[]);
-        let token = right(&mut call, access);
+        let (mut call, token) = self.append_call(key, access);
         call.arg(format!("w{:032x}", write.writer.bits())).arg(digits(write.number));
-        call.arg(micros(ttl)).arg(classes.len());
-        for (class, tally) in &classes {
-            call.arg(class).arg(tally.messages).arg(tally.tokens);
+        call.arg(micros(ttl));
+        match &*messages {
+            [one] => {
+                call.arg(one.class().to_string()).arg(1).arg(one.tokens);
+            }
+            several => classes(&mut call, several),
         }
         for message in messages.iter() {
             let Encoded { meta, body } = Encoded::new(message, false).map_err(refuse)?;
@@ -248,6 +273,17 @@ fn right(call: &mut Cmd, access: Access) -> FencingToken {
 
 fn named(call: &mut Cmd, WriteId { writer, number }: WriteId) {
     call.arg(format!("{:032x}", writer.bits())).arg(digits(number));
+}
+
+/// Of each class how many messages and tokens.
+fn classes(call: &mut Cmd, messages: &[NewMessage]) {
+    let mut classes: BTreeMap<String, Tally> = BTreeMap::new();
+    for message in messages {
+        classes.entry(message.class().to_string()).or_default().add(message.tokens);
+    }
+    for (class, tally) in &classes {
+        call.arg(class).arg(tally.messages).arg(tally.tokens);
+    }
 }
 
 /// A TTL in microseconds; one past the end of time is none.

@@ -5,7 +5,11 @@ use std::sync::LazyLock;
 use memory_lock::redis::{LEASE_LUA, Script};
 
 /// The functions of all scripts but an append.
-const MEMORY: &str = concat!("local key = KEYS[1]\n", include_str!("scripts/memory.lua"));
+const MEMORY: &str = concat!(
+    "local key = KEYS[1]\n",
+    "local own_time, tokens_alone, confirms = ARGV[1], ARGV[2] == '1', ARGV[3] == '1'\n",
+    include_str!("scripts/memory.lua"),
+);
 
 macro_rules! script {
     ($name:ident, $file:literal) => {

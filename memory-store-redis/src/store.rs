@@ -57,13 +57,18 @@ impl RedisStore {
         self.config.time.as_ref().map(|now| now())
     }
 
-    /// The arguments that every script begins with.
+    /// Whether leases live elsewhere.
+    pub(crate) fn tokens_alone(&self) -> bool {
+        self.config.checks == TokenChecks::TokensAlone
+    }
+
+    /// The arguments that every script but an append begins with.
     pub(crate) fn begin(&self, call: &mut Cmd) {
         match self.now() {
             Some(now) => call.arg(now),
             None => call.arg(""),
         };
-        call.arg(u8::from(self.config.checks == TokenChecks::TokensAlone));
+        call.arg(u8::from(self.tokens_alone()));
         call.arg(u8::from(self.link.confirms()));
     }
 }

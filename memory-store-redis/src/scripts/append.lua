@@ -1,65 +1,72 @@
 -- Not otherwise: after any write a script is let past `maxmemory`.
 if leftover then
-  redis.call('UNLINK', key)
+  call('UNLINK', key)
 end
 
-local at = 10
-for _ = 1, tonumber(ARGV[9]) do
+local at, count, all_tokens = FIRST_ARGUMENT, 0, 0
+repeat
   local class, messages, tokens = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  head[MESSAGES] = head[MESSAGES] + messages
-  head[TOKENS] = head[TOKENS] + tokens
-  head[APPENDED] = head[APPENDED] + messages
+  count, all_tokens = count + messages, all_tokens + tokens
   local slot = FIRST_CLASS
-  while head[slot] and head[slot] ~= class do
+  local there = head[slot]
+  while there and there ~= class do
     slot = slot + 3
+    there = head[slot]
   end
-  head[slot] = class
-  head[slot + 1] = (head[slot + 1] or 0) + messages
-  head[slot + 2] = (head[slot + 2] or 0) + tokens
+  if there then
+    head[slot + 1] = head[slot + 1] + messages
+    head[slot + 2] = head[slot + 2] + tokens
+  else
+    head[slot], head[slot + 1], head[slot + 2] = class, messages, tokens
+  end
   at = at + 3
-end
+-- Two arguments for each message that was counted: this was the last class.
+until #ARGV - at + 1 == 2 * count
 
-local count = (#ARGV - at + 1) / 2
-local first = string.format('%.0f', head[LAST] + 1)
-head[LAST] = head[LAST] + count
+local last = head[LAST]
+head[LAST] = last + count
 head[VERSION] = head[VERSION] + 1
-local ttl, expired = ARGV[8], head[EXPIRES] ~= ''
-if ttl == '' then
-  head[EXPIRES] = ''
-else
+head[MESSAGES] = head[MESSAGES] + count
+head[TOKENS] = head[TOKENS] + all_tokens
+head[APPENDED] = head[APPENDED] + count
+local expired = head[EXPIRES] ~= ''
+if ttl ~= '' then
   if not time then
-    time = tonumber(ARGV[1])
+    time = tonumber(own_time or string.match(settings, '^%d*'))
   end
   if not time then
-    local parts = redis.call('TIME')
+    local parts = call('TIME')
     time = parts[1] * 1000000 + parts[2]
   end
   head[EXPIRES] = string.format('%.0f', time + tonumber(ttl))
+elseif expired then
+  head[EXPIRES] = ''
 end
-local after, written = cmsgpack.pack(head), ARGV[7] .. ' ' .. first
+local first = string.format('%.0f', last + 1)
+local after, written = cmsgpack.pack(head), number .. ' ' .. first
 
 if count == 1 then
-  redis.call('HSET', key, 'm' .. first, ARGV[at], 'b' .. first, ARGV[at + 1], ARGV[6], written, 'h', after)
+  call('HSET', key, 'm' .. first, ARGV[at], 'b' .. first, ARGV[at + 1], writer, written, 'h', after)
 else
   local fields, n = {}, 0
-  for number = 1, count do
-    local place = string.format('%.0f', head[LAST] - count + number)
-    fields[n + 1] = 'm' .. place
+  for place = last + 1, last + count do
+    local name = string.format('%.0f', place)
+    fields[n + 1] = 'm' .. name
     fields[n + 2] = ARGV[at]
-    fields[n + 3] = 'b' .. place
+    fields[n + 3] = 'b' .. name
     fields[n + 4] = ARGV[at + 1]
     n, at = n + 4, at + 2
     if n >= 2000 then
-      redis.call('HSET', key, unpack(fields))
+      call('HSET', key, unpack(fields))
       fields, n = {}, 0
     end
   end
-  fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = ARGV[6], written, 'h', after
-  redis.call('HSET', key, unpack(fields))
+  fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = writer, written, 'h', after
+  call('HSET', key, unpack(fields))
 end
 if ttl ~= '' then
-  redis.call('PEXPIRE', key, math.ceil(tonumber(ttl) / 1000))
+  call('PEXPIRE', key, math.ceil(tonumber(ttl) / 1000))
 elseif expired then
-  redis.call('PERSIST', key)
+  call('PERSIST', key)
 end
 return after

@@ -1,43 +1,43 @@
--- KEYS: memory, lease, fences. ARGV 4...: owner, token, field of the writer, number, TTL in microseconds or
--- empty, how many classes, then of each its name, messages and tokens, then of each message its meta
--- and text. Returns the head; {'D', first or empty, head} for a retry; or a refusal.
+-- KEYS: memory, lease, and fences where tokens alone are checked. ARGV: settings, field of the writer, number,
+-- TTL in microseconds or empty, then of each class its name, messages and tokens, then of each message
+-- its meta and text. Settings are `time alone confirms owner token`, of which the first three are what other
+-- scripts begin with, or empty for what is usual: the server's time, live leases, nothing to be confirmed,
+-- and no lease. Returns the head; {'D', first or empty, head} for a retry; or a refusal.
 --
 -- The path that every message takes, so that nothing is done here that is not needed each time: the head
--- stays the array that it is packed as, and the functions of the other scripts are not even made.
-local key = KEYS[1]
-local FORM, LAST, VERSION, MESSAGES, TOKENS, APPENDED, EXPIRES, FENCE = 1, 2, 3, 4, 5, 6, 7, 8
-local FIRST_CLASS = 10
+-- stays the array that it is packed as, the functions of the other scripts are not even made, and what
+-- is the same each time is no argument, for each costs the server as much as some lines of Lua.
+local key, call = KEYS[1], redis.call
+local FORM, LAST, VERSION, MESSAGES, TOKENS, APPENDED, EXPIRES = 1, 2, 3, 4, 5, 6, 7
+local FIRST_CLASS, FIRST_ARGUMENT = 10, 5
 
-local stored = redis.call('HMGET', key, 'h', ARGV[6])
-local head, fence, begins, leftover, time
-if stored[1] and ARGV[4] == '' then
-  local ok, found = pcall(cmsgpack.unpack, stored[1])
-  if ok and type(found) == 'table' and found[FORM] == 1 then
-    if found[EXPIRES] ~= '' then
-      time = tonumber(ARGV[1])
+local settings, writer, number, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local found = call('HMGET', key, 'h', writer)
+local stored, row = found[1], found[2]
+local own_time = settings == '' and '' or string.match(settings, '^(%d*) 0 [01]  $')
+local head, leftover, time
+-- A row is `number first`, so that it sorts behind the number itself and before those that follow.
+if own_time and stored and (not row or number > row) then
+  local ok, array = pcall(cmsgpack.unpack, stored)
+  if ok and type(array) == 'table' and array[FORM] == 1 then
+    if array[EXPIRES] ~= '' then
+      time = tonumber(own_time)
       if not time then
-        local parts = redis.call('TIME')
+        local parts = call('TIME')
         time = parts[1] * 1000000 + parts[2]
       end
     end
-    if not time or tonumber(found[EXPIRES]) > time then
-      head = found
+    if not time or tonumber(array[EXPIRES]) > time then
+      -- Nobody's, if it is kept for the next in line.
+      local lease = call('GET', KEYS[2])
+      if not lease or string.byte(lease) == 126 then
+        head = array
+      end
     end
   end
 end
-if head and not stored[2] then
-  fence = head[FENCE]
-elseif head then
-  local newest = string.sub(stored[2], 1, 20)
-  if ARGV[7] > newest then
-    fence = head[FENCE]
-  end
-end
-if fence and ARGV[2] ~= '1' then
-  local lease = redis.call('GET', KEYS[2])
-  if lease and string.byte(lease) ~= 126 then
-    fence = nil
-  end
-end
 -- Everything else: a memory that begins or has expired, a lease, a retry, a refusal, damage.
-if not fence then
+if not head then
+  local own_time, alone, confirm, owner, token =
+    string.match(settings, '^(%d*) ([01]) ([01]) (%x*) (%d*)$')
+  local tokens_alone, confirms = alone == '1', confirm == '1'

@@ -1,14 +1,13 @@
-  local now_head
-  now_head, begins, leftover = open_to_write(stored[1], KEYS[3])
-  local first = not begins and earlier(stored[2], ARGV[7])
+  local now_head, begins
+  now_head, begins, leftover = open_to_write(stored, KEYS[3])
+  local first = not begins and earlier(row, number)
   if first then
     if confirms then
-      redis.call('HSET', key, 'h', stored[1])
+      call('HSET', key, 'h', stored)
     end
-    return {'D', first, stored[1]}
+    return {'D', first, stored}
   end
-  local refusal
-  fence, refusal = admit(KEYS[2], ARGV[4], ARGV[5], now_head.fence)
+  local fence, refusal = admit(KEYS[2], owner or '', token, now_head.fence)
   if not fence then
     return refusal
   end

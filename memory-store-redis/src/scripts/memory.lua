@@ -8,19 +8,17 @@
 --   w<id>    the newest write of a writer: `number first`
 --   r<n>     a receipt; the last 16 go round
 -- Numbers of 64 bits that are compared are texts of 20 digits, for Lua's numbers have 53 bits.
--- ARGV of every script begins with: the time in microseconds, empty for the server's own; 1 if leases
--- live elsewhere, so that tokens alone are checked; 1 if a retry must write something, so that its
--- confirmation can be waited for.
+-- Before this stand `own_time`, the time in microseconds, empty or nothing for the server's own;
+-- `tokens_alone`, whether leases live elsewhere; and `confirms`, whether a retry must write something, so
+-- that its confirmation can be waited for. ARGV of every script but an append begins with them.
 local FORM = 1
 local RECEIPTS = 16
 local CHUNK = 2000
 
-local tokens_alone, confirms = ARGV[2] == '1', ARGV[3] == '1'
-
 local time
 local function now()
   if not time then
-    time = ARGV[1] ~= '' and tonumber(ARGV[1]) or now_micros()
+    time = tonumber(own_time or '') or now_micros()
   end
   return time
 end

@@ -1,5 +1,6 @@
 //! The bare database: what it allows without anything around it.
 
+mod append;
 mod redis;
 mod sqlite;
 

@@ -8,22 +8,10 @@ use memory_lock::Clock;
 use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
 
+use super::append as bare;
 use crate::bench::Keys;
 use crate::bench::measure::{Latencies, Measured};
 use crate::bench::ours::message;
-
-/// The pushes and counters of an append: the message, the counters of the whole and of its class, and
-/// the version, which it answers.
-const APPEND: &str = "
-redis.call('RPUSH', KEYS[1], ARGV[1])
-return {
-  redis.call('HINCRBY', KEYS[2], 'messages', 1),
-  redis.call('HINCRBY', KEYS[2], 'tokens', ARGV[2]),
-  redis.call('HINCRBY', KEYS[2], 'messages:' .. ARGV[3], 1),
-  redis.call('HINCRBY', KEYS[2], 'tokens:' .. ARGV[3], ARGV[2]),
-  redis.call('HINCRBY', KEYS[2], 'appended', 1),
-  redis.call('HINCRBY', KEYS[2], 'version', 1),
-}";
 
 /// One multiplexed connection, and keys of its own.
 pub(crate) struct BareRedis {
@@ -41,7 +29,7 @@ impl BareRedis {
         let connection = client.get_multiplexed_async_connection().await;
         Ok(Self {
             connection: connection.context("connect to the bare server")?,
-            script: Arc::new(redis::Script::new(APPEND)),
+            script: Arc::new(bare::script()),
             prefix: format!("memory-bench-{}", Clock::system().now_micros()),
             names: AtomicU64::new(0),
         })
@@ -124,7 +112,7 @@ impl BareRedis {
 async fn append(
     mut connection: MultiplexedConnection,
     script: Arc<redis::Script>,
-    [list, counters]: [String; 2],
+    keys: [String; 2],
     begun: Arc<AtomicUsize>,
     count: usize,
 ) -> anyhow::Result<Latencies> {
@@ -136,8 +124,7 @@ async fn append(
         }
         let started = Instant::now();
         let text = message(number).to_value().to_string();
-        let mut call = script.prepare_invoke();
-        call.key(&list).key(&counters).arg(text).arg(100).arg("-/conversation");
+        let call = bare::call(&script, &keys, text, 100);
         let _: Vec<i64> = call.invoke_async(&mut connection).await?;
         latencies.add(started.elapsed());
     }
