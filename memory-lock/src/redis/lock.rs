@@ -9,7 +9,7 @@ use redis::Value;
 use super::failure::RedisFault;
 use super::keyspace::Keyspace;
 use super::link::RedisLink;
-use super::reply::Reply;
+use super::reply::{Reply, number};
 use super::script::{LEASE_LUA, Script};
 use super::wakes::KEPT;
 use crate::answer::{Acquired, HandOver, Release, Renewal};
@@ -38,10 +38,20 @@ macro_rules! script {
         pub(crate) static $name: LazyLock<Script> =
             LazyLock::new(|| Script::new(&[LEASE_LUA, include_str!(concat!("scripts/", $file))]));
     };
+    // What is usual comes before the functions about leases, and does without them.
+    ($name:ident, $usual:literal, $file:literal) => {
+        pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
+            Script::new(&[
+                include_str!(concat!("scripts/", $usual)),
+                LEASE_LUA,
+                include_str!(concat!("scripts/", $file)),
+            ])
+        });
+    };
 }
-script!(ACQUIRE, "acquire.lua");
+script!(ACQUIRE, "acquire_open.lua", "acquire.lua");
 script!(RENEW, "renew.lua");
-script!(RELEASE, "release.lua");
+script!(RELEASE, "release_open.lua", "release.lua");
 script!(HAND_OVER, "hand_over.lua");
 script!(INSPECT, "inspect.lua");
 
@@ -142,14 +152,13 @@ impl LockBackend for RedisLock {
         }
         let answer = self.link.run(&ACQUIRE, &call).await.map_err(&failed)?;
         let decode = || {
-            let mut reply = Reply::parts(answer)?;
-            Ok(if reply.number::<u8>()? == 1 {
+            if matches!(answer, Value::BulkString(_)) {
                 self.link.wakes().has_place(key, owner, false);
-                Acquired::Granted { token: FencingToken::new(reply.number()?) }
-            } else {
-                let left = u64::try_from(reply.number::<i64>()?).unwrap_or_default();
-                Acquired::Held { remaining: Some(Duration::from_millis(left)) }
-            })
+                return Ok(Acquired::Granted { token: FencingToken::new(number(answer)?) });
+            }
+            let left = Reply::parts(answer)?.number::<i64>()?;
+            let left = u64::try_from(left).unwrap_or_default();
+            Ok(Acquired::Held { remaining: Some(Duration::from_millis(left)) })
         };
         decode().map_err(failed)
     }
@@ -183,7 +192,7 @@ impl LockBackend for RedisLock {
         call.arg(owner.to_string()).arg(name).arg(keys.channel(name));
         call.arg(self.link.publish()).arg(millis(KEPT));
         let answer = self.link.run(&RELEASE, &call).await.map_err(&failed)?;
-        match super::reply::number::<u8>(answer).map_err(failed)? {
+        match number::<u8>(answer).map_err(failed)? {
             1 => Ok(Release::Released),
             _ => Ok(Release::NotOwner),
         }
@@ -203,7 +212,7 @@ impl LockBackend for RedisLock {
         match self.link.run(&HAND_OVER, &call).await.map_err(&failed)? {
             Value::Nil => Ok(HandOver::NotOwner),
             token => {
-                let token = FencingToken::new(super::reply::number(token).map_err(failed)?);
+                let token = FencingToken::new(number(token).map_err(failed)?);
                 Ok(HandOver::HandedOver { token })
             }
         }

@@ -182,10 +182,11 @@ impl Member {
         // A line of those who wait would be another one at each server.
         call.arg(owner.to_string()).arg(millis(ttl)).arg(0).arg(least.number());
         let asked = async {
-            let mut reply = Reply::parts(link.run(&ACQUIRE, &call).await?)?;
-            if reply.number::<u8>()? == 1 {
-                return Ok(Answer::Holds(FencingToken::new(reply.number()?)));
+            let answer = link.run(&ACQUIRE, &call).await?;
+            if matches!(answer, Value::BulkString(_)) {
+                return Ok(Answer::Holds(FencingToken::new(number(answer)?)));
             }
+            let mut reply = Reply::parts(answer)?;
             let left = u64::try_from(reply.number::<i64>()?).unwrap_or_default();
             let holder = if reply.is_empty() { None } else { reply.text()?.parse().ok() };
             Ok(Answer::NotOurs { holder, remaining: Some(Duration::from_millis(left)) })

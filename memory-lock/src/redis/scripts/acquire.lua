@@ -1,17 +1,15 @@
--- KEYS: lease, fence, line. ARGV: owner, TTL in ms, whether the owner waits in line (1 or 0), and, of a
--- quorum, the least token to grant. Returns {1, token} or {0, ms until it may be free, its owner if any}.
 local owner, value, token = lease_of(KEYS[1])
 local asking, ttl, waits = ARGV[1], ARGV[2], ARGV[3] == '1'
 if owner == asking then
   redis.call('PEXPIRE', KEYS[1], ttl)
-  return {1, token}
+  return token
 end
 if value and value ~= '~' .. asking then
   if waits then
     redis.call('ZADD', KEYS[3], 'NX', string.format('%.0f', now_micros()), asking)
     redis.call('PEXPIRE', KEYS[3], 60000)
   end
-  return {0, redis.call('PTTL', KEYS[1]), owner}
+  return {redis.call('PTTL', KEYS[1]), owner}
 end
 if waits then
   redis.call('ZREM', KEYS[3], asking)
@@ -30,4 +28,4 @@ if least > tonumber(token) then
   redis.call('SET', KEYS[2], token)
 end
 redis.call('SET', KEYS[1], asking .. ' ' .. token .. ' ' .. granted, 'PX', ttl)
-return {1, token}
+return token
