@@ -14,6 +14,7 @@ mod lock;
 mod reply;
 mod script;
 mod server;
+mod trunk;
 mod url;
 mod wakes;
 

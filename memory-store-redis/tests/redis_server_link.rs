@@ -11,17 +11,19 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use memory_core::{Applied, MemoryStore, OwnerId, StoreErrorKind};
 use memory_lock::redis::{RedisFailure, RedisFault};
-use memory_lock::{Acquired, LockBackend, LockKey, RedisLock};
+use memory_lock::{Acquired, LockBackend, LockKey, RedisLock, Release};
 use memory_redis_testkit::{Cluster, ClusterShape, Fault, Proxy, Sentinels, Server, free_port};
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore};
 use support::load::assert_unknown;
 use support::{append, checked_outline, key, store, texts, until, with_settings, write};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 const CONNECT: Duration = Duration::from_millis(300);
@@ -201,6 +203,13 @@ async fn users_and_passwords_are_checked_and_told() {
         std::slice::from_ref(&k)
     );
     checked_outline(&store, &k).await;
+
+    // Waiters of other processes have a timer; nothing hinges on the announcement.
+    server.command(&["ACL", "SETUSER", "agent", "-publish"]).await;
+    let acquired = lock.try_acquire(&name, owner, ttl).await.unwrap();
+    assert!(matches!(acquired, Acquired::Granted { .. }));
+    assert_eq!(lock.release(&name, owner).await.unwrap(), Release::Released);
+    assert_eq!(lock.inspect(&name).await.unwrap(), None);
 
     // The keys of others are out of its reach.
     let link = RedisLink::open(RedisConfig::from_url(&url("other")).unwrap()).await.unwrap();
@@ -394,4 +403,126 @@ async fn a_link_on_which_several_calls_got_no_answer_is_replaced() {
     assert_eq!(texts(&store, &k).await, ["x", "y"]);
     assert_eq!(proxy.connections(), 2);
     proxy.set(Fault::Forward);
+}
+
+/// A way to a server on which every new connection is passed on only after a while.
+async fn slow_to_connect(port: u16, after: &Arc<AtomicU64>) -> (u16, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let front = listener.local_addr().unwrap().port();
+    let accepted = Arc::new(AtomicU64::new(0));
+    let (count, after) = (Arc::clone(&accepted), Arc::clone(after));
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            count.fetch_add(1, Ordering::SeqCst);
+            let after = Duration::from_millis(after.load(Ordering::SeqCst));
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    (front, accepted)
+}
+
+/// The attempt to connect is nobody's: it goes on while those who wait for it come and go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_with_less_patience_than_the_server_takes_connect_all_the_same() {
+    let server = Server::start().await;
+    let after = Arc::new(AtomicU64::new(0));
+    let (front, accepted) = slow_to_connect(server.port(), &after).await;
+    let url = with_settings(&format!("redis://127.0.0.1:{front}"), "connect_timeout=20s");
+    let store = store(&url).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["x"]).await.unwrap();
+    after.store(600, Ordering::SeqCst);
+    server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    let (before, begun) = (accepted.load(Ordering::SeqCst), Instant::now());
+    let mut gave_up = 0;
+    loop {
+        let call = append(&store, &k, write(1, 2), &["y"]);
+        match tokio::time::timeout(Duration::from_millis(50), call).await {
+            Ok(Ok(_)) => break,
+            // The first may have found the broken connection.
+            Ok(Err(error)) => assert!(error.is_retryable(), "{error:?}"),
+            Err(_) => gave_up += 1,
+        }
+        assert!(begun.elapsed() < Duration::from_secs(15), "they never connect");
+    }
+    assert!(gave_up > 2, "nobody had to give up");
+    assert_eq!(accepted.load(Ordering::SeqCst) - before, 1, "one attempt for all");
+    assert_eq!(texts(&store, &k).await, ["x", "y"]);
+}
+
+/// An attempt that is under way ends with the link.
+#[tokio::test]
+async fn a_link_that_goes_while_it_connects_leaves_no_task_behind() {
+    let server = Server::start().await;
+    let after = Arc::new(AtomicU64::new(0));
+    let (front, _) = slow_to_connect(server.port(), &after).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let url = with_settings(&format!("redis://127.0.0.1:{front}"), "connect_timeout=600s");
+    let store = store(&url).await;
+    after.store(600_000, Ordering::SeqCst);
+    server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    let k = key("k");
+    let impatient = async || {
+        let call = store.head(&k);
+        tokio::time::timeout(Duration::from_millis(50), call).await.is_err().then_some(())
+    };
+    until("attempt to connect", impatient).await;
+    let connecting = tasks();
+    drop(store);
+    // One task of the front still waits, and no more of the link's.
+    until("end of the attempt", async || (tasks() < connecting).then_some(())).await;
+    until("end of the link", async || (tasks() <= before + 1).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_asked_for_is_looked_at_again_after_a_reconnect() {
+    for (name, value, back) in [("appendfsync", "everysec", "always"), ("appendonly", "no", "yes")]
+    {
+        let server = Server::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+        let store = store(&with_settings(server.url(), "fsync=always")).await;
+        let k = key("k");
+        append(&store, &k, write(1, 1), &["on disk"]).await.unwrap();
+        // As after a restart under another configuration.
+        server.command(&["CONFIG", "SET", name, value]).await;
+        server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        let mut refusals = 0;
+        let told = until("word of it", async || {
+            let error = append(&store, &k, write(1, 2), &["not"]).await.unwrap_err();
+            refusals += 1;
+            let says = error.to_string();
+            (says.contains("appendfsync always") || says.contains("appendonly yes"))
+                .then_some(error)
+        })
+        .await;
+        assert!(refusals <= 2, "the first may find the broken connection, no other one");
+        assert_eq!(told.applied(), Applied::No, "{told:?}");
+        // Not once but as long as it is so.
+        append(&store, &k, write(1, 2), &["not"]).await.unwrap_err();
+        server.command(&["CONFIG", "SET", name, back]).await;
+        append(&store, &k, write(1, 2), &["on disk too"]).await.unwrap();
+        assert_eq!(texts(&store, &k).await, ["on disk", "on disk too"]);
+    }
+}
+
+/// Two groups of Sentinels know a master by one name, as after a split. The one that is named first has one
+/// that accepts and says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sentinel_that_names_a_dead_master_holds_up_nobody() {
+    let (dead, alive) = (Sentinels::start_with(0, 1).await, Sentinels::start_with(0, 1).await);
+    let silent = dead.current_master().await;
+    silent.pause();
+    let place = |group: &Sentinels| format!("127.0.0.1:{}", group.sentinels()[0].port());
+    let both = format!("redis+sentinel://{},{}/?master=mymaster", place(&dead), place(&alive));
+    let url = both + "&connect_timeout=20s&response_timeout=20s&prefix=test";
+    let begun = Instant::now();
+    let link = RedisLink::open(RedisConfig::from_url(&url).unwrap()).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    append(&RedisStore::new(link), &key("k"), write(1, 1), &["x"]).await.unwrap();
+    silent.resume();
 }

@@ -15,13 +15,13 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use memory_core::{
-    Access, Applied, Clear, MemoryKey, MemoryStore, OwnerId, Read, Sequence, Splice, StoreError,
-    StoreErrorKind,
+    Access, Applied, Clear, FencingToken, LeaseProof, MemoryKey, MemoryStore, OwnerId, Read,
+    Sequence, Splice, StoreError, StoreErrorKind,
 };
 use memory_lock::redis::{RedisFailure, RedisFault};
-use memory_lock::{LockBackend, LockErrorKind, LockKey, RedisLock};
+use memory_lock::{Acquired, LockBackend, LockErrorKind, LockKey, RedisLock};
 use memory_redis_testkit::{Server, unique_prefix};
-use memory_store_redis::{RedisConfig, RedisLink, RedisStore};
+use memory_store_redis::{RedisConfig, RedisLink, RedisStore, RedisStoreConfig, TokenChecks};
 use redis::Value;
 use support::{
     append, checked_outline, key, link, message, places, receipt, store, texts, with_settings,
@@ -486,4 +486,80 @@ async fn a_server_that_loads_its_data_is_waited_for_by_whoever_tries_again() {
     };
     tokio::join!(reload, writer);
     assert_eq!(checked_outline(&store, &key("k")).await.head.counters.appended, 1);
+}
+
+/// A turn or a clear on a memory in which nothing is ever written must not be kept for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_never_written_is_forgotten_in_the_end_and_what_is_written_is_not() {
+    let server = server().await;
+    for checks in [TokenChecks::LiveLeases, TokenChecks::TokensAlone] {
+        let config = RedisStoreConfig::new().with_token_checks(checks);
+        let store = RedisStore::with_config(link(server.url()).await, config);
+        let lock = RedisLock::new(store.link().clone());
+        let (claimed, cleared) = (key("claimed"), key("cleared"));
+        let name = LockKey::new(claimed.lease_name()).unwrap();
+        let (owner, ttl) = (OwnerId::new(1), Duration::from_secs(9));
+        let Acquired::Granted { token } = lock.try_acquire(&name, owner, ttl).await.unwrap() else {
+            panic!("it is free");
+        };
+        store.claim(&claimed, LeaseProof { owner, token }).await.unwrap();
+        assert_eq!(store.head(&claimed).await.unwrap().fence, token);
+        lock.release(&name, owner).await.unwrap();
+        let clear = Clear { write: write(8, 1), access: Access::OPEN };
+        store.clear(&cleared, clear).await.unwrap();
+        for k in [&claimed, &cleared] {
+            let left = async || -> i64 { server.query(&["PTTL", &place_of(&store, k)]).await };
+            let day = 24 * 60 * 60 * 1_000;
+            let first = left().await;
+            assert!((day - 60_000..=day).contains(&first), "{checks:?}: {k} lasts {first} ms");
+            append(&store, k, write(1, 1), &["a message"]).await.unwrap();
+            assert_eq!(left().await, -1, "{checks:?}: {k} has no TTL of its own");
+            // A clear of a memory that was written keeps to that one's.
+            store.clear(k, Clear { write: write(9, 1), access: Access::OPEN }).await.unwrap();
+            assert_eq!(left().await, -1, "{checks:?}: {k}");
+            append(&store, k, write(1, 2), &["another"]).await.unwrap();
+        }
+        // Sent again, the first clear is known, and removes nothing.
+        store.clear(&cleared, clear).await.unwrap();
+        assert_eq!(texts(&store, &cleared).await, ["another"]);
+    }
+}
+
+/// Where tokens are kept apart from the memories, what lies there is looked at before anything changes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_type_under_the_key_of_the_tokens_is_found_before_a_write_changes_anything() {
+    let server = server().await;
+    let config = RedisStoreConfig::new().with_token_checks(TokenChecks::TokensAlone);
+    let store = RedisStore::with_config(link(server.url()).await, config);
+    let (k, absent) = (key("k"), key("absent"));
+    append(&store, &k, write(1, 1), &["one", "two"]).await.unwrap();
+    let generation = store.head(&k).await.unwrap().generation;
+    let lease = LeaseProof { owner: OwnerId::new(1), token: FencingToken::new(7) };
+    for name in [&k, &absent] {
+        let fences = store.link().keys().fences(name.as_str());
+        server.command(&["SET", &fences, "somebody's"]).await;
+        let before = digest(&server).await;
+        let splice = Splice {
+            evicted: places([1]),
+            receipt: Some(receipt(1)),
+            access: Access::with_lease(lease),
+            ..Splice::new(generation)
+        };
+        let mut batch = support::batch(write(2, 1), &["x"]);
+        batch.access = Access::with_lease(lease);
+        let clear = Clear { write: write(8, 1), access: Access::with_lease(lease) };
+        for error in [
+            store.splice(name, splice).await.unwrap_err(),
+            store.clear(name, clear).await.unwrap_err(),
+            store.claim(name, lease).await.unwrap_err(),
+            store.append(name, batch).await.unwrap_err(),
+        ] {
+            assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{error:?}");
+            assert!(error.to_string().contains(&fences), "{error}");
+            assert_eq!(error.applied(), Applied::No);
+            assert_eq!(digest(&server).await, before, "something was written");
+        }
+        server.command(&["DEL", &fences]).await;
+    }
+    assert_eq!(texts(&store, &k).await, ["one", "two"]);
 }

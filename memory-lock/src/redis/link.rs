@@ -1,7 +1,6 @@
-use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use memory_core::LeaseDomain;
@@ -15,14 +14,15 @@ use super::failure::{RedisFailure, RedisFault};
 use super::keyspace::Keyspace;
 use super::script::Script;
 use super::server::{self, Confirmation, ServerStatus};
+use super::trunk::Trunk;
 use super::wakes::Wakes;
 use crate::error::Applied;
 
 /// The way to a server, a Cluster or a master behind Sentinels, for a lease backend and a store
 /// together. Clones are cheap and share the connection.
 ///
-/// One multiplexed connection carries the requests of all tasks. It is made anew, by the next request,
-/// when it broke, when the server turned out to be no master any more, and when
+/// One multiplexed connection carries the requests of all tasks. It is made anew, for the next request and
+/// those that come meanwhile, when it broke, when the server turned out to be no master any more, and when
 /// [`TIMEOUTS`](Self::TIMEOUTS) requests in a row got no answer. Nothing is sent twice here unless the
 /// server itself said that it did not carry it out (a script that it does not know, a slot that
 /// moved).
@@ -37,31 +37,12 @@ struct Inner {
     domain: LeaseDomain,
     wakes: Arc<Wakes>,
     numbers: AtomicU64,
-    requests: Line,
+    requests: Arc<Trunk>,
     /// Writes that wait for a confirmation have a connection of their own, for the server answers
     /// nothing else on it meanwhile.
-    confirmed: Line,
+    confirmed: Arc<Trunk>,
     confirmation: Option<Confirmation>,
     sharded_channels: bool,
-}
-
-/// A connection and what replaces it.
-#[derive(Default)]
-struct Line {
-    state: Mutex<State>,
-    /// Held by the one who connects.
-    connecting: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-struct State {
-    connection: Option<(Connection, u64)>,
-    /// How many requests in a row got no answer: in all, or of a Cluster by the hash tag of the key, for
-    /// one node may be silent while the others answer.
-    timeouts: HashMap<String, u32>,
-    /// How many attempts to connect have ended, and how the last one failed.
-    attempts: u64,
-    failed: Option<RedisFault>,
 }
 
 /// What came of a write.
@@ -76,7 +57,7 @@ pub struct Written {
 
 impl RedisLink {
     /// After how many requests in a row without an answer the connection is replaced.
-    pub const TIMEOUTS: u32 = 3;
+    pub const TIMEOUTS: u32 = Trunk::TIMEOUTS;
 
     /// Connects, and looks whether the server can do what is asked of it.
     ///
@@ -91,15 +72,14 @@ impl RedisLink {
         let wakes = Arc::new(Wakes::default());
         let mut connection = connect(&config, &wakes, 1).await?;
         let facts = server::examine(&mut connection, &config).await?;
-        let state = State { connection: Some((connection, 1)), ..State::default() };
         let inner = Inner {
             keys: config.keyspace(),
             domain: config.domain(),
             config,
             wakes,
             numbers: AtomicU64::new(2),
-            requests: Line { state: Mutex::new(state), ..Line::default() },
-            confirmed: Line::default(),
+            requests: Arc::new(Trunk::with(connection, 1)),
+            confirmed: Arc::default(),
             confirmation: facts.confirmation,
             sharded_channels: facts.sharded_channels,
         };
@@ -258,18 +238,18 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_mi
 impl Inner {
     async fn request(
         &self,
-        line: &Line,
+        trunk: &Arc<Trunk>,
         request: Request<'_>,
         confirmation: Option<Confirmation>,
     ) -> Result<Value, RedisFault> {
         let started = Instant::now();
         let mut pause = PAUSE.0;
         loop {
-            let (mut connection, number) = self.connection(line).await?;
+            let (mut connection, number) = self.connection(trunk).await?;
             let once = Self::once(&mut connection, request, confirmation);
             let error = match self.in_time(once).await {
                 Ok(value) => {
-                    line.answered(|| self.tag(request));
+                    trunk.answered(|| self.tag(request));
                     return Ok(value);
                 }
                 Err(error) => error,
@@ -286,7 +266,7 @@ impl Inner {
                 pause = (pause * 2).min(PAUSE.1);
                 continue;
             }
-            return Err(self.failed(line, number, &mut connection, request, error).await);
+            return Err(self.failed(trunk, number, &mut connection, request, error).await);
         }
     }
 
@@ -361,7 +341,7 @@ impl Inner {
     /// Draws the conclusions from a failure: for the connection, and for the caller.
     async fn failed(
         &self,
-        line: &Line,
+        trunk: &Arc<Trunk>,
         number: u64,
         connection: &mut Connection,
         request: Request<'_>,
@@ -370,13 +350,13 @@ impl Inner {
         let mut fault = RedisFault::from(error);
         match fault.failure() {
             RedisFailure::NoAnswer(_) => {
-                line.timed_out(number, self.tag(request));
+                trunk.timed_out(number, self.tag(request));
                 fault.waited(self.config.response_timeout());
             }
-            RedisFailure::Broken => line.drop_if(number, !self.is_cluster()),
+            RedisFailure::Broken => trunk.drop_if(number, !self.is_cluster()),
             // A fail-over made a replica of it; the next request asks who the master is.
             RedisFailure::ReadOnly => {
-                line.drop_if(number, true);
+                trunk.drop_if(number, true);
                 if !self.is_server() {
                     fault.becomes_busy();
                 }
@@ -389,9 +369,9 @@ impl Inner {
                     };
                     fault.names_keys(&keys);
                 }
-                line.answered(|| self.tag(request));
+                trunk.answered(|| self.tag(request));
             }
-            _ => line.answered(|| self.tag(request)),
+            _ => trunk.answered(|| self.tag(request)),
         }
         fault
     }
@@ -424,104 +404,44 @@ impl Inner {
     }
 
     /// The connection, made anew if there is none.
-    async fn connection(&self, line: &Line) -> Result<(Connection, u64), RedisFault> {
-        let seen = match self.usable(line) {
-            Ok(connection) => return Ok(connection),
-            Err(attempts) => attempts,
+    async fn connection(&self, trunk: &Arc<Trunk>) -> Result<(Connection, u64), RedisFault> {
+        let is_broken = |(connection, number): &(Connection, u64)| {
+            matches!(connection, Connection::Server(_)) && self.wakes.is_broken(*number)
         };
-        let _connecting = line.connecting.lock().await;
-        match self.usable(line) {
-            Ok(connection) => return Ok(connection),
-            // Somebody has tried while this one waited for its turn: that holds for all who waited.
-            Err(attempts) if attempts != seen => {
-                if let Some(fault) = line.state().failed.clone() {
-                    return Err(fault);
-                }
-            }
-            Err(_) => {}
-        }
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let connected = self.connect(number).await;
-        let mut state = line.state();
-        state.attempts += 1;
-        state.timeouts.clear();
-        match connected {
-            Ok(connection) => {
-                tracing::debug!(target = %self.config.target, "connected to Redis");
-                state.failed = None;
-                state.connection = Some((connection.clone(), number));
+        let connect = || {
+            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+            let (config, wakes) = (self.config.clone(), Arc::clone(&self.wakes));
+            let confirms = self.confirmation.is_some();
+            async move {
+                let connection = connect_again(&config, &wakes, number, confirms).await?;
+                tracing::debug!(target = %config.target, "connected to Redis");
                 Ok((connection, number))
             }
-            Err(fault) => {
-                state.failed = Some(fault.clone());
-                Err(fault)
-            }
-        }
-    }
-
-    /// Another server may answer now than the one that was looked at when the link was opened. Where a
-    /// write has to reach its disk, it must be able to give that too. Replicas are counted by each write:
-    /// after a fail-over the new master has none for a while.
-    async fn connect(&self, number: u64) -> Result<Connection, RedisFault> {
-        let mut connection = connect(&self.config, &self.wakes, number).await?;
-        if self.config.acknowledge() == Acknowledge::Disk {
-            let facts = server::examine(&mut connection, &self.config).await?;
-            if facts.confirmation.is_some() && self.confirmation.is_none() {
-                return Err(RedisFault::config(
-                    "the server no longer writes to its disk before it answers; set `appendfsync always` \
-                     there, or open the link again",
-                ));
-            }
-        }
-        Ok(connection)
-    }
-
-    /// The connection that is there, else how many attempts to make one have ended.
-    fn usable(&self, line: &Line) -> Result<(Connection, u64), u64> {
-        let mut state = line.state();
-        if let Some((Connection::Server(_), number)) = &state.connection
-            && self.wakes.is_broken(*number)
-        {
-            state.connection = None;
-        }
-        state.connection.clone().ok_or(state.attempts)
+        };
+        trunk.connection(is_broken, connect).await
     }
 }
 
-impl Line {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn answered(&self, tag: impl FnOnce() -> String) {
-        let mut state = self.state();
-        if !state.timeouts.is_empty() {
-            state.timeouts.remove(&tag());
+/// Another server may answer now than the one that was looked at when the link was opened. Where a write
+/// has to reach its disk, it must be able to give that too. Replicas are counted by each write: after a
+/// fail-over the new master has none for a while.
+async fn connect_again(
+    config: &RedisConfig,
+    wakes: &Arc<Wakes>,
+    number: u64,
+    confirms: bool,
+) -> Result<Connection, RedisFault> {
+    let mut connection = connect(config, wakes, number).await?;
+    if config.acknowledge() == Acknowledge::Disk {
+        let facts = server::examine(&mut connection, config).await?;
+        if facts.confirmation.is_some() && !confirms {
+            return Err(RedisFault::config(
+                "the server no longer writes to its disk before it answers; set `appendfsync always` \
+                 there, or open the link again",
+            ));
         }
     }
-
-    fn timed_out(&self, number: u64, tag: String) {
-        let mut state = self.state();
-        // One that was sent over a connection that is gone says nothing about this one.
-        if state.connection.as_ref().is_none_or(|(_, current)| *current != number) {
-            return;
-        }
-        let timeouts = state.timeouts.entry(tag).or_default();
-        *timeouts += 1;
-        if *timeouts >= RedisLink::TIMEOUTS {
-            tracing::debug!("replacing a connection to Redis that no longer answers");
-            drop(state);
-            self.drop_if(number, true);
-        }
-    }
-
-    /// Forgets the connection, if it is still this one. A Cluster's mends itself node by node.
-    fn drop_if(&self, number: u64, really: bool) {
-        let mut state = self.state();
-        if really && state.connection.as_ref().is_some_and(|(_, current)| *current == number) {
-            state.connection = None;
-        }
-    }
+    Ok(connection)
 }
 
 /// The key of a command that has one.

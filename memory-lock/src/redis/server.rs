@@ -387,3 +387,49 @@ pub(super) async fn types_of(connection: &mut Connection, call: &Cmd) -> String 
     }
     told.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WITHIN: Duration = Duration::from_millis(1_500);
+
+    /// `WAITAOF` answers with how many local disks and how many replicas have it; `WAIT` with one number.
+    #[test]
+    fn what_a_server_confirms_is_counted_and_what_is_no_count_counts_as_nothing() {
+        let (disk, replicas) = (
+            Confirmation::Disk { within: WITHIN },
+            Confirmation::Replicas { count: 2, within: WITHIN },
+        );
+        let ints =
+            |numbers: &[i64]| Value::Array(numbers.iter().copied().map(Value::Int).collect());
+        for (confirmation, answer, counts) in [
+            (disk, ints(&[1, 0]), (1, 1)),
+            (disk, ints(&[0, 3]), (1, 0)),
+            (disk, ints(&[]), (1, 0)),
+            (disk, Value::Int(1), (1, 0)),
+            (disk, Value::Array(vec![Value::Nil, Value::Int(1)]), (1, 0)),
+            (disk, Value::Nil, (1, 0)),
+            (replicas, Value::Int(2), (2, 2)),
+            (replicas, Value::Int(0), (2, 0)),
+            (replicas, Value::Int(-1), (2, 0)),
+            (replicas, ints(&[2, 2]), (2, 0)),
+            (replicas, Value::Nil, (2, 0)),
+        ] {
+            assert_eq!(confirmation.counts(&answer), counts, "{confirmation:?}: {answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_confirmation_is_waited_for_at_this_server_and_not_for_ever() {
+        let packed = |confirmation: Confirmation| {
+            let packed = confirmation.command().get_packed_command();
+            String::from_utf8(packed).unwrap().replace("\r\n", " ")
+        };
+        let disk = packed(Confirmation::Disk { within: WITHIN });
+        assert_eq!(disk, "*4 $7 WAITAOF $1 1 $1 0 $4 1500 ");
+        // Nought would be for ever.
+        let replicas = packed(Confirmation::Replicas { count: 2, within: Duration::ZERO });
+        assert_eq!(replicas, "*3 $4 WAIT $1 2 $1 1 ");
+    }
+}

@@ -9,8 +9,16 @@ end
 if leftover then
   redis.call('UNLINK', key)
 end
+-- A memory in which nothing was ever written is forgotten in the end; its first message sets its own TTL.
+local day = head.last == 0 and 86400000
+if day then
+  head.expires = text_of(now() + day * 1000)
+end
 head.fence = fence
 head.version = head.version + 1
 keep_fences(KEYS[3], head)
 redis.call('HSET', key, 'h', packed(head))
+if day then
+  redis.call('PEXPIRE', key, day)
+end
 return {'A'}

@@ -35,7 +35,15 @@ head.base, head.receipts, head.receipt, head.next_flush_at = head.last, 0, '', f
 head.generation = next_generation(head.generation)
 head.version = head.version + 1
 head.fence = fence
+-- A memory in which nothing was ever written is forgotten in the end; its first message sets its own TTL.
+local day = head.last == 0 and 86400000
+if day then
+  head.expires = text_of(now() + day * 1000)
+end
 keep_fences(KEYS[3], head)
 local after = packed(head)
 redis.call('HSET', key, 'h', after, 'w' .. writer, number .. ' ')
+if day then
+  redis.call('PEXPIRE', key, day)
+end
 return {'A', after}

@@ -1,0 +1,145 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use super::connect::Connection;
+use super::failure::RedisFault;
+
+/// A connection that many requests share, and what replaces it.
+///
+/// It is made by the first request that finds none, in a task of its own: who asks may give up long before
+/// the server answers, and the next ones wait for the same attempt instead of beginning another. The task
+/// ends with the attempt, or with the trunk.
+#[derive(Default)]
+pub(super) struct Trunk {
+    state: Mutex<State>,
+}
+
+/// A connection and its number.
+type Numbered = (Connection, u64);
+/// What comes of an attempt to connect; nothing if its runtime ended before.
+type Attempt = Shared<BoxFuture<'static, Option<Result<Numbered, RedisFault>>>>;
+
+#[derive(Default)]
+struct State {
+    connection: Option<Numbered>,
+    /// How many requests in a row got no answer: in all, or of a Cluster by the hash tag of the key, for
+    /// one node may be silent while the others answer.
+    timeouts: HashMap<String, u32>,
+    /// The attempt that is under way, if there is one.
+    attempt: Option<(Attempt, AbortHandle)>,
+}
+
+impl Trunk {
+    /// After how many requests in a row without an answer the connection is replaced.
+    pub(super) const TIMEOUTS: u32 = 3;
+
+    pub(super) fn with(connection: Connection, number: u64) -> Self {
+        let state = State { connection: Some((connection, number)), ..State::default() };
+        Self { state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection that is there and of use, else one that `connect` makes for all who wait for it.
+    pub(super) async fn connection<F>(
+        self: &Arc<Self>,
+        is_broken: impl Fn(&Numbered) -> bool,
+        connect: impl Fn() -> F,
+    ) -> Result<Numbered, RedisFault>
+    where
+        F: Future<Output = Result<Numbered, RedisFault>> + Send + 'static,
+    {
+        loop {
+            let attempt = {
+                let mut state = self.state();
+                if state.connection.as_ref().is_some_and(&is_broken) {
+                    state.connection = None;
+                }
+                if let Some(connection) = &state.connection {
+                    return Ok(connection.clone());
+                }
+                match &state.attempt {
+                    Some((attempt, task)) if !task.is_finished() => attempt.clone(),
+                    _ => {
+                        let (attempt, task) = self.spawn(connect());
+                        state.attempt = Some((attempt.clone(), task));
+                        attempt
+                    }
+                }
+            };
+            // Else the runtime of whoever began it has ended, and this one begins another.
+            if let Some(connected) = attempt.await {
+                return connected;
+            }
+        }
+    }
+
+    fn spawn(
+        self: &Arc<Self>,
+        connecting: impl Future<Output = Result<Numbered, RedisFault>> + Send + 'static,
+    ) -> (Attempt, AbortHandle) {
+        let (say, answer) = oneshot::channel();
+        let trunk = Arc::downgrade(self);
+        let task = tokio::spawn(async move {
+            let connected = connecting.await;
+            if let Some(trunk) = Weak::upgrade(&trunk) {
+                trunk.attempted(&connected);
+            }
+            let _ = say.send(connected);
+        });
+        let attempt = async move { answer.await.ok() }.boxed().shared();
+        (attempt, task.abort_handle())
+    }
+
+    fn attempted(&self, connected: &Result<Numbered, RedisFault>) {
+        let mut state = self.state();
+        state.attempt = None;
+        state.timeouts.clear();
+        state.connection = connected.as_ref().ok().cloned();
+    }
+
+    pub(super) fn answered(&self, tag: impl FnOnce() -> String) {
+        let mut state = self.state();
+        if !state.timeouts.is_empty() {
+            state.timeouts.remove(&tag());
+        }
+    }
+
+    pub(super) fn timed_out(&self, number: u64, tag: String) {
+        let mut state = self.state();
+        // One that was sent over a connection that is gone says nothing about this one.
+        if state.connection.as_ref().is_none_or(|(_, current)| *current != number) {
+            return;
+        }
+        let timeouts = state.timeouts.entry(tag).or_default();
+        *timeouts += 1;
+        if *timeouts >= Self::TIMEOUTS {
+            tracing::debug!("replacing a connection to Redis that no longer answers");
+            drop(state);
+            self.drop_if(number, true);
+        }
+    }
+
+    /// Forgets the connection, if it is still this one. A Cluster's mends itself node by node.
+    pub(super) fn drop_if(&self, number: u64, really: bool) {
+        let mut state = self.state();
+        if really && state.connection.as_ref().is_some_and(|(_, current)| *current == number) {
+            state.connection = None;
+        }
+    }
+}
+
+impl Drop for Trunk {
+    fn drop(&mut self) {
+        if let Some((_, task)) = &self.state().attempt {
+            task.abort();
+        }
+    }
+}
