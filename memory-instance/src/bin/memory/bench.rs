@@ -1,6 +1,7 @@
 //! `memory bench`.
 
 mod bare;
+pub(crate) mod flush;
 mod measure;
 mod ours;
 
@@ -27,6 +28,12 @@ use crate::out::{Out, number, table};
 /// makes the same pushes and counters over one connection and checks nothing. Every measurement ends after --messages appends or reads, or after a
 /// second; they are taken in turns, and of --rounds the one with the median throughput is shown.
 /// Needs a release build to tell anything.
+///
+/// `memory bench flush` is another matter: 8 tasks in two processes append to one memory, by turns
+/// without a flush and while flushes run without a pause, by a summariser that takes half a second. It
+/// then shows what comes of summarisers that fail, hang, return nothing or too much, or whose process is
+/// killed before the commit. It fails if a message was lost, duplicated or summarised twice, or if the
+/// 99th percentile of appends during a flush is over 1.5 x that without.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +41,8 @@ Examples:
   memory bench append --tasks 1,64 --keys many --messages 5000
   memory bench --store sqlite:///mnt/data/bench.db --json
   memory bench --store 'sqlite://bench.db?synchronous=normal'
-  memory bench --store redis://localhost")]
+  memory bench --store redis://localhost
+  memory bench flush --rounds 5")]
 pub(crate) struct Args {
     /// What to measure
     #[arg(value_enum, default_value = "all")]
@@ -55,13 +63,20 @@ pub(crate) struct Args {
     /// How often each measurement is taken
     #[arg(long, value_name = "N", default_value = "3")]
     rounds: NonZeroUsize,
+
+    /// How long each measurement of `bench flush` takes, in seconds
+    #[arg(long, value_name = "N", default_value = "3")]
+    seconds: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
     Append,
     Read,
+    /// Appends and reads
     All,
+    /// Appends while a slow summariser works
+    Flush,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -98,6 +113,9 @@ struct Row {
 const NO_LIMIT: u64 = 1 << 40;
 
 pub(crate) async fn run(common: &Common, args: &Args, out: &mut Out) -> anyhow::Result<()> {
+    if args.what == What::Flush {
+        return Box::pin(flush::run(common, args.rounds.get(), args.seconds, out)).await;
+    }
     let folder = tempfile::tempdir().context("make a temporary folder")?;
     let url = match &common.store {
         Some(url) => url.clone(),

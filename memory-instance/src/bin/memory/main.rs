@@ -70,6 +70,8 @@ enum Command {
     Clear(clear::Args),
     Tail(tail::Args),
     Bench(bench::Args),
+    #[command(hide = true)]
+    BenchWorker(bench::flush::WorkerArgs),
 }
 
 /// How long leases under way have to be given up when a command has ended.
@@ -103,6 +105,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     match command {
         Command::Demo => demo::run(&common, &mut out).await?,
         Command::Bench(args) => bench::run(&common, &args, &mut out).await?,
+        Command::BenchWorker(args) => bench::flush::run_worker(&common, &args, &mut out).await?,
         command => {
             let (begins, mode) = match &command {
                 // Whoever runs an import wants it done when it ends, flushes included.
@@ -120,7 +123,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 Command::Flush(args) => flush::run(&memories, args, &mut out).await,
                 Command::Clear(args) => clear::run(&memories, args, &mut out).await,
                 Command::Tail(args) => tail::run(&memories, args, &mut out).await,
-                Command::Demo | Command::Bench(_) => Ok(()),
+                Command::Demo | Command::Bench(_) | Command::BenchWorker(_) => Ok(()),
             };
             memories.manager.locks().shutdown(GRACE).await;
             done?;

@@ -1,0 +1,219 @@
+//! What was acknowledged, and whether the store still knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use memory_core::conformance::assert_counters;
+use memory_core::{AppendOutcome, FlushReceipt, StoredMessage};
+use memory_instance::MemoryManager;
+
+use crate::child::{TASKS, write_of};
+
+/// How many messages a batch has.
+pub(crate) const PARTS: u64 = 3;
+
+/// A batch of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Batch {
+    pub(crate) process: u32,
+    pub(crate) task: u32,
+    pub(crate) number: u64,
+}
+
+/// What became of the kills of one scenario.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) kills: u64,
+    /// Batches that the dead had been told of.
+    pub(crate) acknowledged: u64,
+    /// Batches under way whose answer nobody saw, and that were there.
+    pub(crate) landed: u64,
+    /// ... and that were not.
+    pub(crate) absent: u64,
+    pub(crate) flushes: u64,
+    pub(crate) lost: u64,
+    pub(crate) doubled: u64,
+    pub(crate) summarised_twice: u64,
+}
+
+/// All that a memory was ever told, and what it said.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// The place of the first message of each batch that was acknowledged.
+    first: BTreeMap<Batch, u64>,
+    /// In the order in which they were made: one flush runs at a time, on one machine's clock.
+    receipts: BTreeMap<(jiff::Timestamp, uuid::Uuid), FlushReceipt>,
+    pub(crate) tally: Tally,
+}
+
+impl Ledger {
+    /// Takes down what a child said.
+    pub(crate) fn hear(&mut self, process: u32, lines: &[String]) {
+        for line in lines {
+            if let Some(receipt) = line.strip_prefix("flushed ") {
+                self.keep(serde_json::from_str(receipt).unwrap());
+            }
+            let words: Vec<_> = line.split(' ').collect();
+            if let ["ack", task, number, first] = words[..] {
+                let (task, number) = (task.parse().unwrap(), number.parse().unwrap());
+                let first = first.parse().unwrap();
+                self.first.insert(Batch { process, task, number }, first);
+                self.tally.acknowledged += 1;
+            }
+        }
+    }
+
+    fn keep(&mut self, receipt: FlushReceipt) {
+        self.receipts.insert((receipt.started_at, receipt.id), receipt);
+    }
+
+    /// The batch of each task that was not acknowledged, if the task lived to send it.
+    fn pending(&self, process: u32) -> Vec<Batch> {
+        let last = |task| {
+            let ours =
+                Batch { process, task, number: 0 }..Batch { process, task: task + 1, number: 0 };
+            self.first.range(ours).next_back().map_or(0, |(batch, _)| batch.number)
+        };
+        (0..TASKS).map(|task| Batch { process, task, number: last(task) + 1 }).collect()
+    }
+
+    /// Checks a memory after a child was killed: all that it acknowledged is accounted for, what it did
+    /// not is wholly there or not at all, and the memory works: the batches are sent again, under the
+    /// same ids, and it is flushed, whatever leases the dead has left.
+    pub(crate) async fn check(&mut self, manager: &MemoryManager, process: u32, padding: usize) {
+        self.tally.kills += 1;
+        let memory = manager.memory("m", "k").unwrap();
+        self.examine(manager, Some(process)).await;
+        for batch in self.pending(process) {
+            let there = present(&memory.messages().await.unwrap())
+                .filter(|(_, found, _)| *found == batch)
+                .count() as u64;
+            let prepared = memory.prepare_as(write_of(batch), batch.messages(padding)).unwrap();
+            let again = memory.send(&prepared).await.unwrap();
+            match again.outcome {
+                AppendOutcome::Appended { first } => {
+                    assert_eq!(
+                        there, 0,
+                        "half of {batch:?}, or all of it, was there and forgotten"
+                    );
+                    self.first.insert(batch, first.number());
+                    self.tally.absent += 1;
+                }
+                AppendOutcome::Duplicate { first } => {
+                    let first = first.expect("the newest batch of its writer").number();
+                    self.first.insert(batch, first);
+                    self.tally.landed += 1;
+                }
+            }
+            let third = memory.send(&prepared).await.unwrap().outcome;
+            let first = Some(memory_core::Sequence::new(self.first[&batch]));
+            assert_eq!(third, AppendOutcome::Duplicate { first }, "a retry has landed twice");
+        }
+        self.examine(manager, None).await;
+        if let Some(receipt) = memory.perform_flush().await.unwrap() {
+            self.keep(receipt);
+        }
+        self.examine(manager, None).await;
+    }
+
+    /// Accounts for every place of the memory. With a process, its unacknowledged batches may be there.
+    async fn examine(&mut self, manager: &MemoryManager, killed: Option<u32>) {
+        let memory = manager.memory("m", "k").unwrap();
+        for receipt in memory.receipts().await.unwrap() {
+            self.keep(receipt);
+        }
+        let outline = manager.store().outline(memory.key()).await.unwrap();
+        assert_counters(&outline);
+        assert!(outline.unreadable.is_empty(), "{:?} cannot be read", outline.unreadable);
+        let head = outline.head;
+        let counters = &head.counters;
+        assert_eq!(head, manager.store().head(memory.key()).await.unwrap());
+        assert!(counters.summaries <= 1, "summaries pile up: {counters:?}");
+
+        let removed = self.removed();
+        let gone = counters.summarised + counters.evicted;
+        assert_eq!(removed.len() as u64, gone, "receipts and counters differ: {counters:?}");
+        self.tally.flushes = self.receipts.len() as u64;
+
+        // Whose each place is.
+        let mut owners: BTreeMap<u64, (Batch, u64)> = BTreeMap::new();
+        for (&batch, &first) in &self.first {
+            for part in 0..PARTS {
+                if owners.insert(first + part, (batch, part)).is_some() {
+                    self.tally.doubled += 1;
+                }
+            }
+        }
+        let mut found: BTreeMap<u64, (Batch, u64)> = BTreeMap::new();
+        for (place, batch, part) in present(&memory.messages().await.unwrap()) {
+            found.insert(place, (batch, part));
+        }
+        // An answer that nobody saw: the batch is there as a whole, in a row, and at its end a flush
+        // may have taken some of it.
+        if let Some(process) = killed {
+            for batch in self.pending(process) {
+                let parts: Vec<_> =
+                    found.iter().filter(|(_, (owner, _))| *owner == batch).collect();
+                if let Some(&(&place, &(_, part))) = parts.first() {
+                    let first = place - part;
+                    for part in 0..PARTS {
+                        owners.entry(first + part).or_insert((batch, part));
+                    }
+                }
+            }
+        }
+        let distinct: BTreeSet<_> = found.values().collect();
+        self.tally.doubled += (found.len() - distinct.len()) as u64;
+        for (place, owner) in &owners {
+            match (found.get(place), removed.contains(place)) {
+                (Some(there), false) => {
+                    assert_eq!(there, owner, "another message stands at {place}");
+                }
+                (None, true) => {}
+                (None, false) => self.tally.lost += 1,
+                (Some(_), true) => self.tally.doubled += 1,
+            }
+        }
+        for (place, there) in &found {
+            assert!(owners.contains_key(place), "{there:?} at {place} was never acknowledged");
+        }
+        let Tally { lost, doubled, summarised_twice, .. } = self.tally;
+        assert_eq!((lost, doubled, summarised_twice), (0, 0, 0), "lost, doubled, summarised twice");
+
+        // No gap: each number up to the last was given to one message, which is there or gone.
+        assert_eq!(head.last.number(), counters.appended);
+        assert_eq!(found.len() as u64 + gone, counters.appended);
+        if killed.is_none() {
+            let all: Vec<u64> = owners.keys().copied().collect();
+            assert_eq!(all, (1..=counters.appended).collect::<Vec<_>>(), "a number was left out");
+        }
+    }
+
+    /// The places that receipts account for; none twice. A summary stands at the place of the first
+    /// message it replaces, and may go into the next one.
+    fn removed(&mut self) -> BTreeSet<u64> {
+        let (mut removed, mut summaries) = (BTreeSet::new(), BTreeSet::new());
+        for receipt in self.receipts.values() {
+            let ranges = receipt.summarised.ranges().iter().chain(receipt.evicted.ranges());
+            for (first, last) in ranges {
+                for place in first.number()..=last.number() {
+                    if !summaries.remove(&place) && !removed.insert(place) {
+                        self.tally.summarised_twice += 1;
+                    }
+                }
+            }
+            summaries.extend(receipt.summary.as_ref().map(|summary| summary.sequence.number()));
+        }
+        removed
+    }
+}
+
+/// The messages of children among these: place, batch and part.
+fn present(messages: &[StoredMessage]) -> impl Iterator<Item = (u64, Batch, u64)> {
+    messages.iter().filter(|message| !message.meta.summary).map(|message| {
+        let text = message.message.text();
+        let mut words = text.split(' ').map(|word| word.parse::<u64>().unwrap_or(u64::MAX));
+        let mut next = || words.next().unwrap();
+        let (process, task) = (next() as u32, next() as u32);
+        (message.meta.sequence.number(), Batch { process, task, number: next() }, next())
+    })
+}

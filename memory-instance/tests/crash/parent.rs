@@ -1,0 +1,278 @@
+//! Starting children, killing them, and telling what came of it.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use fastrand::Rng;
+use memory_lock::{Clock, LockKey, LockManager, LockOptions, SqliteLock};
+use serde::{Deserialize, Serialize};
+
+use crate::child::{builder, open, say};
+use crate::ledger::{Ledger, Tally};
+
+const ORDERS: &str = "MEMORY_CRASH_ORDERS";
+const SEED: &str = "MEMORY_CRASH_SEED";
+
+/// How long a child has for what takes it some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the leases of the parent last, which only a machine at its limit makes late.
+const LASTING: Duration = Duration::from_secs(30);
+
+/// What a child is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Errand {
+    /// Append and flush until it is killed.
+    Write,
+    /// Make a file that has nothing but leases yet.
+    Lease,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Orders {
+    pub(crate) errand: Errand,
+    pub(crate) url: String,
+    pub(crate) process: u32,
+    /// The marked point at which it stops, if any.
+    pub(crate) point: String,
+    /// How often it passes there before.
+    pub(crate) passes: u32,
+    /// The trigger that it sets after so many batches; see [`crate::sqlite`].
+    pub(crate) arm: Option<String>,
+    /// Bytes that make each message longer.
+    pub(crate) padding: usize,
+}
+
+impl Orders {
+    pub(crate) fn write(url: &str, process: u32) -> Self {
+        Self {
+            errand: Errand::Write,
+            url: url.to_owned(),
+            process,
+            point: String::new(),
+            passes: 0,
+            arm: None,
+            padding: 0,
+        }
+    }
+
+    /// The orders of this process, if it is a child.
+    pub(crate) fn given() -> Option<Self> {
+        std::env::var(ORDERS).ok().map(|orders| serde_json::from_str(&orders).unwrap())
+    }
+}
+
+/// The seed of this run.
+pub(crate) fn seed() -> u64 {
+    match std::env::var(SEED) {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => fastrand::u64(..),
+    }
+}
+
+/// Lets real time pass: the moment of a kill is a matter of chance, and what another process does to a
+/// file can only be asked for again and again. Tokio's timers are too coarse.
+#[expect(clippy::disallowed_methods, reason = "no clock that tests control is in other processes")]
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// A child; killed when it is dropped.
+pub(crate) struct Child {
+    process: std::process::Child,
+    said: Receiver<String>,
+    pub(crate) heard: Vec<String>,
+}
+
+impl Child {
+    /// Starts this binary again.
+    pub(crate) fn start(orders: &Orders) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child::child", "--nocapture", "--test-threads=1"])
+            .env(ORDERS, serde_json::to_string(orders).unwrap())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(process.stdout.take().unwrap());
+        let (sender, said) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { process, said, heard: Vec::new() }
+    }
+
+    /// Waits for a line that begins so; false if the child ended before.
+    pub(crate) fn wait_for(&mut self, beginning: &str) -> bool {
+        loop {
+            match self.said.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    let found = line.starts_with(beginning);
+                    self.heard.push(line);
+                    if found {
+                        return true;
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no `{beginning}` in {PATIENCE:?}; the last: {:?}", self.heard.last())
+                }
+            }
+        }
+    }
+
+    /// Takes in what it has said up to now.
+    pub(crate) fn listen(&mut self) {
+        self.heard.extend(self.said.try_iter());
+    }
+
+    /// SIGKILL; it is gone when this returns, and all that it said has been heard.
+    pub(crate) fn kill(mut self) -> Vec<String> {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        while let Ok(line) = self.said.recv() {
+            self.heard.push(line);
+        }
+        std::mem::take(&mut self.heard)
+    }
+
+    pub(crate) fn wait(&mut self) {
+        assert!(self.process.wait().unwrap().success());
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// How a child is killed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum When<'a> {
+    /// At this marked point.
+    At(&'a str),
+    /// At any moment: while it starts, or after so many acknowledgements.
+    AnyMoment,
+}
+
+/// One memory and the children that die over it.
+pub(crate) struct Scene<'a> {
+    pub(crate) url: &'a str,
+    pub(crate) ledger: Ledger,
+    pub(crate) rng: &'a mut Rng,
+    next: u32,
+}
+
+impl<'a> Scene<'a> {
+    pub(crate) fn new(url: &'a str, rng: &'a mut Rng) -> Self {
+        Self { url, ledger: Ledger::default(), rng, next: 1 }
+    }
+
+    /// Orders for the next child.
+    pub(crate) fn orders(&mut self) -> Orders {
+        self.next += 1;
+        Orders::write(self.url, self.next - 1)
+    }
+
+    pub(crate) async fn kill(&mut self, when: When<'_>) {
+        let mut orders = self.orders();
+        if let When::At(point) = when {
+            orders.point = point.to_owned();
+            orders.passes = self.rng.u32(0..4);
+        }
+        let mut child = Child::start(&orders);
+        match when {
+            When::At(point) => assert!(child.wait_for("here"), "{point}: {:?}", child.heard),
+            When::AnyMoment => self.any_moment(&mut child),
+        }
+        self.bury(&orders, child).await;
+    }
+
+    fn any_moment(&mut self, child: &mut Child) {
+        if self.rng.u8(0..4) > 0 {
+            for _ in 0..self.rng.u8(0..40) {
+                child.wait_for("ack");
+            }
+        }
+        pause(Duration::from_micros(self.rng.u64(0..20_000)));
+    }
+
+    /// Kills it, and checks what it leaves behind.
+    pub(crate) async fn bury(&mut self, orders: &Orders, child: Child) {
+        let heard = child.kill();
+        self.examine(orders, &heard).await;
+    }
+
+    /// Checks what a child left behind that said this.
+    pub(crate) async fn examine(&mut self, orders: &Orders, heard: &[String]) {
+        self.ledger.hear(orders.process, heard);
+        let (store, locks) = open(self.url).await;
+        let locks = LockManager::new(locks);
+        let manager = builder(orders.padding, LASTING).build(store, locks).unwrap();
+        self.ledger.check(&manager, orders.process, orders.padding).await;
+        manager.locks().shutdown(Duration::from_secs(5)).await;
+    }
+}
+
+/// Takes a lease of another name, and leaves with it.
+pub(crate) async fn hold_a_lease(orders: &Orders) {
+    let path = orders.url.strip_prefix("sqlite://").unwrap();
+    let locks =
+        LockManager::new(std::sync::Arc::new(SqliteLock::open(path, Clock::system()).unwrap()));
+    let guard = locks.lock(&LockKey::new("another").unwrap(), &LockOptions::new()).await.unwrap();
+    say("held");
+    std::mem::forget(guard);
+}
+
+/// Prints what came of all kills, and checks that there were as many as there should be.
+pub(crate) fn tell(backend: &str, seed: u64, rows: &[(String, Tally)], at_least: u64) {
+    println!("seed {seed} ({SEED} repeats it)");
+    println!(
+        "{:<8} {:<46} {:>5} {:>6} {:>7} {:>7} {:>7} {:>5} {:>8} {:>17}",
+        "backend",
+        "killed",
+        "kills",
+        "acked",
+        "landed",
+        "absent",
+        "flushes",
+        "lost",
+        "doubled",
+        "summarised twice"
+    );
+    let mut total = Tally::default();
+    for (point, tally) in rows {
+        line(backend, point, tally);
+        total.kills += tally.kills;
+        total.acknowledged += tally.acknowledged;
+        total.landed += tally.landed;
+        total.absent += tally.absent;
+        total.flushes += tally.flushes;
+        total.lost += tally.lost;
+        total.doubled += tally.doubled;
+        total.summarised_twice += tally.summarised_twice;
+    }
+    line(backend, "in all", &total);
+    assert!(total.kills >= at_least, "{} kills", total.kills);
+    assert!(total.acknowledged > total.kills, "the children did not live to write");
+    assert!(total.landed > 0 && total.absent > 0, "the kills all fell on one side of a write");
+    assert_eq!((total.lost, total.doubled, total.summarised_twice), (0, 0, 0));
+}
+
+fn line(backend: &str, point: &str, tally: &Tally) {
+    let Tally { kills, acknowledged, landed, absent, flushes, lost, doubled, summarised_twice } =
+        tally;
+    println!(
+        "{backend:<8} {point:<46} {kills:>5} {acknowledged:>6} {landed:>7} {absent:>7} \
+         {flushes:>7} {lost:>5} {doubled:>8} {summarised_twice:>17}"
+    );
+}

@@ -1,0 +1,207 @@
+//! Kills over a SQLite file.
+//!
+//! Inside of a transaction a child is stopped by the file itself: a trigger that never ends, set by the
+//! child just before. The log is folded into the file where a child writes a lot. The schema has one
+//! version, so what there is of migration is the making of the tables, in a new file and beside the
+//! leases that are in it already.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fastrand::Rng;
+use rusqlite::Connection;
+
+use crate::ledger::Tally;
+use crate::marks::EVERYWHERE;
+use crate::parent::{Child, Errand, Orders, Scene, When, pause, seed, tell};
+
+/// Statements that a trigger stops: where in a transaction, and what sets it off.
+const INSIDE: [(&str, &str); 5] = [
+    (
+        "inside an append, between two of a batch",
+        "AFTER INSERT ON message WHEN NEW.summary = 0 AND NEW.body LIKE '%p1.%'",
+    ),
+    ("inside an append or a flush, at the counters", "BEFORE UPDATE ON memory"),
+    ("inside a flush, while messages go", "AFTER DELETE ON message"),
+    ("inside a flush, at the summary", "AFTER INSERT ON message WHEN NEW.summary = 1"),
+    ("inside a flush, at the receipt", "AFTER INSERT ON receipt"),
+];
+
+const ENDLESS: &str = "SELECT count(*) FROM \
+    (WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n)";
+
+/// Sets a trigger that never ends.
+pub(crate) fn arm(url: &str, event: &str) {
+    let file = Connection::open(url.strip_prefix("sqlite://").unwrap()).unwrap();
+    file.busy_timeout(Duration::from_secs(5)).unwrap();
+    file.execute_batch(&format!("CREATE TRIGGER stop {event} BEGIN {ENDLESS}; END")).unwrap();
+}
+
+/// Waits until a transaction has been open for longer than one takes.
+fn wait_until_stuck(path: &Path) {
+    let file = Connection::open(path).unwrap();
+    file.busy_timeout(Duration::ZERO).unwrap();
+    let mut busy = 0;
+    while busy < 25 {
+        busy = match file.execute_batch("BEGIN IMMEDIATE; ROLLBACK") {
+            Ok(()) => 0,
+            Err(_) => busy + 1,
+        };
+        pause(Duration::from_millis(1));
+    }
+}
+
+fn assert_intact(path: &Path) {
+    let file = Connection::open(path).unwrap();
+    let found = file.query_row("PRAGMA integrity_check", (), |row| row.get::<_, String>(0));
+    assert_eq!(found.unwrap(), "ok");
+}
+
+fn url(path: &Path) -> String {
+    format!("sqlite://{}", path.display())
+}
+
+async fn at_marked_points(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
+    for point in EVERYWHERE {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.db");
+        let url = url(&path);
+        let mut scene = Scene::new(&url, rng);
+        for _ in 0..3 {
+            scene.kill(When::At(point)).await;
+            assert_intact(&path);
+        }
+        rows.push((point.to_owned(), scene.ledger.tally));
+    }
+}
+
+async fn inside_transactions(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
+    for (name, event) in INSIDE {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.db");
+        let url = url(&path);
+        let mut scene = Scene::new(&url, rng);
+        for _ in 0..3 {
+            let mut orders = scene.orders();
+            orders.passes = scene.rng.u32(0..10);
+            orders.arm = Some(event.to_owned());
+            let mut child = Child::start(&orders);
+            assert!(child.wait_for("armed"), "{:?}", child.heard);
+            wait_until_stuck(&path);
+            let heard = child.kill();
+            let file = Connection::open(&path).unwrap();
+            file.execute_batch("DROP TRIGGER stop").unwrap();
+            drop(file);
+            scene.examine(&orders, &heard).await;
+            assert_intact(&path);
+        }
+        rows.push((name.to_owned(), scene.ledger.tally));
+    }
+}
+
+/// In WAL mode nothing but a checkpoint writes to the file itself.
+async fn during_checkpoints(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.db");
+    let url = url(&path);
+    let mut scene = Scene::new(&url, rng);
+    for _ in 0..8 {
+        let mut orders = scene.orders();
+        orders.padding = 24 << 10;
+        let mut child = Child::start(&orders);
+        assert!(child.wait_for("ack"), "{:?}", child.heard);
+        let state = || path.metadata().map(|file| (file.len(), file.modified().unwrap())).unwrap();
+        let before = state();
+        while state() == before {
+            pause(Duration::from_micros(50));
+        }
+        pause(Duration::from_micros(scene.rng.u64(0..2_000)));
+        scene.bury(&orders, child).await;
+        assert_intact(&path);
+    }
+    rows.push(("while the log is folded into the file".to_owned(), scene.ledger.tally));
+}
+
+async fn while_the_file_is_made(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
+    for leases_first in [false, true] {
+        let mut all = Tally::default();
+        for _ in 0..10 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("memory.db");
+            let url = url(&path);
+            let mut scene = Scene::new(&url, rng);
+            let orders = scene.orders();
+            if leases_first {
+                Child::start(&Orders { errand: Errand::Lease, ..orders.clone() }).wait();
+            }
+            // The log is made by the first connection that writes, and goes with the last one.
+            let log = folder.path().join("memory.db-wal");
+            let child = Child::start(&orders);
+            while !log.exists() {
+                pause(Duration::from_micros(20));
+            }
+            pause(Duration::from_micros(scene.rng.u64(0..4_000)));
+            scene.bury(&orders, child).await;
+            assert_intact(&path);
+            add(&mut all, &scene.ledger.tally);
+        }
+        let name = if leases_first {
+            "while the tables are made beside leases"
+        } else {
+            "while the file and its tables are made"
+        };
+        rows.push((name.to_owned(), all));
+    }
+    // And while another process keeps it from being made.
+    let mut all = Tally::default();
+    for _ in 0..2 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.db");
+        let url = url(&path);
+        let mut scene = Scene::new(&url, rng);
+        let file = Connection::open(&path).unwrap();
+        file.pragma_update(None, "journal_mode", "wal").unwrap();
+        file.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let orders = scene.orders();
+        let child = Child::start(&orders);
+        pause(Duration::from_millis(scene.rng.u64(20..120)));
+        let heard = child.kill();
+        file.execute_batch("ROLLBACK").unwrap();
+        drop(file);
+        scene.examine(&orders, &heard).await;
+        assert_intact(&path);
+        add(&mut all, &scene.ledger.tally);
+    }
+    rows.push(("while it waits to make the tables".to_owned(), all));
+}
+
+fn add(all: &mut Tally, one: &Tally) {
+    all.kills += one.kills;
+    all.acknowledged += one.acknowledged;
+    all.landed += one.landed;
+    all.absent += one.absent;
+    all.flushes += one.flushes;
+    all.lost += one.lost;
+    all.doubled += one.doubled;
+    all.summarised_twice += one.summarised_twice;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_whose_processes_are_killed_anywhere_loses_and_doubles_nothing() {
+    let seed = seed();
+    let (mut rng, mut rows) = (Rng::with_seed(seed), Vec::new());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.db");
+    let any = url(&path);
+    let mut scene = Scene::new(&any, &mut rng);
+    for _ in 0..32 {
+        scene.kill(When::AnyMoment).await;
+        assert_intact(&path);
+    }
+    rows.push(("at any moment".to_owned(), scene.ledger.tally));
+    at_marked_points(&mut rows, &mut rng).await;
+    inside_transactions(&mut rows, &mut rng).await;
+    during_checkpoints(&mut rows, &mut rng).await;
+    while_the_file_is_made(&mut rows, &mut rng).await;
+    tell("SQLite", seed, &rows, 120);
+}

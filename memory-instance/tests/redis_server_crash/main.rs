@@ -1,0 +1,28 @@
+//! Processes that are killed with SIGKILL while they append to Redis and flush, and servers that are
+//! killed under them (`appendfsync always`). See `crash` for what is checked, and how.
+
+#![cfg(all(feature = "redis", feature = "sqlite"))]
+#![allow(dead_code, reason = "each binary of the two uses its part")]
+
+#[cfg(test)]
+#[path = "../crash/child.rs"]
+mod child;
+#[cfg(test)]
+#[path = "../crash/ledger.rs"]
+mod ledger;
+#[cfg(test)]
+#[path = "../crash/marks.rs"]
+mod marks;
+#[cfg(test)]
+#[path = "../crash/parent.rs"]
+mod parent;
+#[cfg(test)]
+mod redis;
+
+/// What the children on SQLite need.
+#[cfg(test)]
+mod sqlite {
+    pub(crate) fn arm(url: &str, event: &str) {
+        panic!("{url} has no triggers, such as {event}");
+    }
+}
