@@ -201,7 +201,7 @@ async fn on_disk(
 
 fn check_kind(info: &Info, is_cluster: bool) -> Result<(), RedisFault> {
     let refuse = |problem: &str| Err(RedisFault::config(format!("the server {problem}")));
-    match info.get("redis_mode") {
+    match info.mode() {
         "sentinel" => refuse("is a Sentinel; write redis+sentinel://...?master=NAME"),
         "cluster" if !is_cluster => refuse("is a node of a Cluster; write redis+cluster://"),
         mode if is_cluster && !mode.is_empty() && mode != "cluster" => {
@@ -265,6 +265,14 @@ pub(super) async fn status(connection: &mut Connection) -> Result<ServerStatus, 
 struct Info(HashMap<String, String>);
 
 impl Info {
+    /// Standalone, cluster or sentinel; Valkey 8 has another name for it.
+    fn mode(&self) -> &str {
+        match self.get("redis_mode") {
+            "" => self.get("server_mode"),
+            mode => mode,
+        }
+    }
+
     fn get(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
@@ -391,6 +399,26 @@ pub(super) async fn types_of(connection: &mut Connection, call: &Cmd) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn info(lines: &[(&str, &str)]) -> Info {
+        Info(lines.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    /// Valkey 8.0.1 says `server_mode` where Redis says `redis_mode`.
+    #[test]
+    fn a_server_of_another_kind_is_known_by_either_name_of_its_mode() {
+        for name in ["redis_mode", "server_mode"] {
+            let told = |mode, is_cluster| {
+                let info = info(&[(name, mode), ("redis_version", "7.2.4"), ("role", "master")]);
+                check_kind(&info, is_cluster).map_err(|fault| fault.to_string())
+            };
+            assert_eq!(told("standalone", false), Ok(()));
+            assert_eq!(told("cluster", true), Ok(()));
+            assert!(told("sentinel", false).unwrap_err().contains("is a Sentinel"));
+            assert!(told("cluster", false).unwrap_err().contains("is a node of a Cluster"));
+            assert!(told("standalone", true).unwrap_err().contains("is no Cluster"));
+        }
+    }
 
     const WITHIN: Duration = Duration::from_millis(1_500);
 
