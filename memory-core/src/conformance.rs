@@ -1,27 +1,135 @@
 //! The suite that every [`MemoryStore`] must pass.
 //!
-//! Implement [`StoreFixture`] for your store and let one test run [`run_all`]: it runs each case on
-//! a fresh store and names the case that failed.
+//! # Running it on a store of your own
+//!
+//! 1. Take the suite into the tests of your crate:
+//!
+//!    ```toml
+//!    [dev-dependencies]
+//!    memory-core = { version = "0.1", features = ["conformance"] }
+//!    tokio = { version = "1", features = ["macros", "rt"] }
+//!    ```
+//! 2. Implement [`StoreFixture`]: each case asks it for a store that is empty, whose TTLs run on the
+//!    case's [`ManualClock`], and in which nobody holds a lease. What a store needs to live (a folder, a
+//!    server) belongs to the fixture; give each store a place of its own, for cases use the same keys.
+//! 3. Let one test run [`run_all`], which names the case that failed; or let a test of its own run each
+//!    of [`cases`], where the runner wants many.
 //!
 //! ```
-//! use std::sync::Arc;
+//! use std::sync::{Arc, Mutex, PoisonError};
+//!
 //! use memory_core::conformance::{ManualClock, StoreFixture, run_all};
-//! use memory_core::{InMemoryStore, MemoryStore};
+//! use memory_core::{
+//!     Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
+//!     LeaseProof, MemoryKey, MemoryState, MemoryStore, Outline, Page, Read, Sequence, ServerHealth,
+//!     Splice, StoreError, StoredMessage,
+//! };
+//! # use std::collections::BTreeMap;
+//! # use std::num::NonZeroUsize;
+//! # use std::ops::Bound;
+//! # use jiff::Timestamp;
+//! # use memory_core::StoreErrorKind;
+//!
+//! /// The store to be examined: here the plainest there is.
+//! #[derive(Debug)]
+//! struct MyStore {
+//!     memories: Mutex<BTreeMap<MemoryKey, MemoryState>>,
+//!     clock: ManualClock,
+//! }
+//!
+//! # impl MyStore {
+//! #     fn with<T>(&self, key: &MemoryKey, run: impl FnOnce(&mut MemoryState, Timestamp) -> T) -> T {
+//! #         let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+//! #         run(memories.entry(key.clone()).or_default(), self.clock.now())
+//! #     }
+//! # }
+//! # fn at(key: &MemoryKey) -> impl Fn(StoreErrorKind) -> StoreError {
+//! #     move |kind| StoreError::new("use", kind).at(key)
+//! # }
+//! #[async_trait::async_trait]
+//! impl MemoryStore for MyStore {
+//!     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
+//!         self.with(key, |memory, now| memory.append(append, now)).map_err(at(key))
+//!     }
+//!     // ... and the others.
+//! #     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
+//! #         self.with(key, |memory, now| memory.splice(splice, now)).map_err(at(key))
+//! #     }
+//! #     async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
+//! #         self.with(key, |memory, now| memory.clear(clear, now)).map_err(at(key))
+//! #     }
+//! #     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
+//! #         self.with(key, |memory, now| memory.claim(lease, now)).map_err(at(key))
+//! #     }
+//! #     async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
+//! #         Ok(self.with(key, |memory, now| memory.head(now)))
+//! #     }
+//! #     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
+//! #         Ok(self.with(key, |memory, now| memory.read(read, now)))
+//! #     }
+//! #     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
+//! #         Ok(self.with(key, |memory, now| memory.outline(now)))
+//! #     }
+//! #     async fn fetch(
+//! #         &self,
+//! #         key: &MemoryKey,
+//! #         generation: Generation,
+//! #         places: &[Sequence],
+//! #     ) -> Result<Vec<StoredMessage>, StoreError> {
+//! #         self.with(key, |memory, now| memory.fetch(generation, places, now)).map_err(at(key))
+//! #     }
+//! #     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
+//! #         Ok(self.with(key, |memory, now| memory.receipts(now)))
+//! #     }
+//! #     async fn keys(
+//! #         &self,
+//! #         after: Option<&MemoryKey>,
+//! #         limit: NonZeroUsize,
+//! #     ) -> Result<Vec<MemoryKey>, StoreError> {
+//! #         let memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+//! #         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+//! #         let live = memories
+//! #             .range::<MemoryKey, _>((from, Bound::Unbounded))
+//! #             .filter(|(_, memory)| memory.has_messages(self.clock.now()));
+//! #         Ok(live.take(limit.get()).map(|(key, _)| key.clone()).collect())
+//! #     }
+//! #     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
+//! #         Ok(None)
+//! #     }
+//! #     fn lease_domain(&self) -> Option<&LeaseDomain> {
+//! #         None
+//! #     }
+//! #     fn durability(&self) -> Durability {
+//! #         Durability::Memory
+//! #     }
+//! }
 //!
 //! #[derive(Debug)]
-//! struct InMemory;
+//! struct Fixture;
 //!
 //! #[async_trait::async_trait]
-//! impl StoreFixture for InMemory {
+//! impl StoreFixture for Fixture {
 //!     async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
-//!         Arc::new(InMemoryStore::new(move || clock.now()))
+//!         Arc::new(MyStore { memories: Mutex::default(), clock })
 //!     }
 //! }
 //!
+//! // In a test of yours: #[tokio::test] async fn my_store_conforms()
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-//! run_all(&InMemory).await;
+//! run_all(&Fixture).await;
 //! # });
 //! ```
+//!
+//! # What it shows, and what it cannot
+//!
+//! Cases cover the recognition of retries, order, batches, fencing, claims, counters against a recount,
+//! splices, receipts, TTLs, cursors and listings, and appends that run into each other on one task. Where
+//! the store shares a [domain](MemoryStore::lease_domain) with a lease backend they also hold it to
+//! refusing leases that are not live.
+//!
+//! It cannot take the power away from your medium, or run a second process. That is for tests of your
+//! own: `memory-core/tests/file_store` in the repository cuts its file at every byte of a write, and
+//! `memory-store-sqlite/tests/programs` runs random programs on any store beside the reference.
 
 #![expect(
     clippy::missing_panics_doc,

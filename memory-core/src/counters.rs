@@ -55,33 +55,34 @@ pub struct Counters {
 impl Counters {
     /// Counts a message that enters.
     pub fn append(&mut self, message: &NewMessage) {
-        self.appended += 1;
+        self.appended = self.appended.saturating_add(1);
         self.enter(message.class(), message.tokens);
     }
 
     /// Counts a summary that enters.
     pub fn insert_summary(&mut self, summary: &NewMessage) {
-        self.summaries += 1;
+        self.summaries = self.summaries.saturating_add(1);
         self.enter(summary.class(), summary.tokens);
     }
 
     /// Counts a message that a summary replaces.
     pub fn summarise(&mut self, meta: &MessageMeta) {
         if self.leave(meta) {
-            self.summarised += 1;
+            self.summarised = self.summarised.saturating_add(1);
         }
     }
 
     /// Counts a message that is evicted.
     pub fn evict(&mut self, meta: &MessageMeta) {
         if self.leave(meta) {
-            self.evicted += 1;
+            self.evicted = self.evicted.saturating_add(1);
         }
     }
 
     /// Counts everything that is there as cleared.
     pub fn clear(&mut self) {
-        self.cleared += self.present.messages.saturating_sub(self.summaries);
+        let gone = self.present.messages.saturating_sub(self.summaries);
+        self.cleared = self.cleared.saturating_add(gone);
         self.present = Tally::default();
         self.classes.clear();
         self.summaries = 0;
@@ -90,8 +91,12 @@ impl Counters {
     /// Whether every message ever appended is accounted for (promise P1).
     #[must_use]
     pub const fn is_conserved(&self) -> bool {
-        self.appended + self.summaries
-            == self.present.messages + self.summarised + self.evicted + self.cleared
+        // With 128 bits, for the counters of a damaged store may be any.
+        self.appended as u128 + self.summaries as u128
+            == self.present.messages as u128
+                + self.summarised as u128
+                + self.evicted as u128
+                + self.cleared as u128
     }
 
     fn enter(&mut self, class: Class, tokens: u32) {

@@ -10,6 +10,10 @@ use sha2::{Digest, Sha256};
 /// The longest key, in bytes of its encoded form; longer ones end in a hash.
 pub const MAX_KEY_BYTES: usize = 512;
 
+/// The longest project, memory id or rendered key, in bytes before encoding. Keys that people mean are
+/// far shorter; what is longer is a text that a template filled in by mistake.
+pub const MAX_KEY_PART_BYTES: usize = 64 << 10;
+
 /// What the name of a flusher's lease ends in, behind the key of its memory. A backend that spreads
 /// leases over several places keeps a name with it and the same name without it in one place.
 pub const FLUSH_LEASE_SUFFIX: &str = "/flush";
@@ -34,11 +38,15 @@ impl MemoryKey {
     /// Encodes the triple.
     ///
     /// # Errors
-    /// [`KeyError::Empty`] where one of the three is empty.
+    /// [`KeyError::Empty`] where one of the three is empty, [`KeyError::TooLong`] where one is over
+    /// [`MAX_KEY_PART_BYTES`].
     pub fn new(project: &str, memory_id: &str, rendered: &str) -> Result<Self, KeyError> {
         for (part, text) in [("project", project), ("memory id", memory_id), ("key", rendered)] {
             if text.is_empty() {
                 return Err(KeyError::Empty(part));
+            }
+            if text.len() > MAX_KEY_PART_BYTES {
+                return Err(KeyError::TooLong { part, bytes: text.len() });
             }
         }
         let mut encoded =
@@ -179,11 +187,16 @@ impl FromStr for MemoryKey {
             .into_iter()
             .all(|part| part.is_some_and(|part| !part.is_empty() && is_encoded(part)));
         // Only a key cut short may end before its third part.
-        if hash_is_right && (whole || hash.is_some()) && is_encoded(body) {
-            Ok(Self(encoded.into()))
-        } else {
-            Err(malformed())
+        if !(hash_is_right && (whole || hash.is_some()) && is_encoded(body)) {
+            return Err(malformed());
         }
+        let key = Self(encoded.into());
+        // One triple has one key: what could stand for itself is not written as an escape.
+        let is_the_one = hash.is_some()
+            || key.parts().is_some_and(|(project, id, text)| {
+                Self::new(&project, &id, &text).is_ok_and(|one| one == key)
+            });
+        if is_the_one { Ok(key) } else { Err(malformed()) }
     }
 }
 
@@ -221,6 +234,16 @@ pub enum KeyError {
     /// A part is empty.
     #[error("the {0} of a memory key is empty: give it at least one character")]
     Empty(&'static str),
+    /// A part is over [`MAX_KEY_PART_BYTES`].
+    #[error(
+        "the {part} of a memory key has {bytes} bytes, over the limit of {MAX_KEY_PART_BYTES}: name the memory by an id, not by a text"
+    )]
+    TooLong {
+        /// Which part.
+        part: &'static str,
+        /// How long it is.
+        bytes: usize,
+    },
     /// Not in the encoding of a key.
     #[error("`{0}` is not a memory key: expected project:memory-id:key as `memory keys` prints it")]
     Malformed(String),
@@ -276,5 +299,13 @@ mod tests {
         assert_ne!(key("a/b"), key("a_b"));
         assert_ne!(MemoryKey::new("p", "m:a", "b").unwrap(), key("a:b"));
         assert_eq!(MemoryKey::new("p", "", "b"), Err(KeyError::Empty("memory id")));
+    }
+
+    #[test]
+    fn a_part_of_a_key_has_a_longest_form() {
+        let text = "k".repeat(MAX_KEY_PART_BYTES);
+        assert!(MemoryKey::new("p", "m", &text).is_ok());
+        let refused = MemoryKey::new("p", "m", &format!("{text}k")).unwrap_err();
+        assert_eq!(refused, KeyError::TooLong { part: "key", bytes: MAX_KEY_PART_BYTES + 1 });
     }
 }

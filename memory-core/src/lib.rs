@@ -13,6 +13,7 @@ mod flush_settings;
 mod health;
 mod key;
 mod lease;
+mod limits;
 mod message;
 mod pairing;
 mod policy;
@@ -33,8 +34,9 @@ pub use counters::{Counters, Tally};
 pub use eviction::{EvictionGoal, EvictionPlan, plan_eviction, plan_fifo_eviction};
 pub use flush_settings::{FlushSettings, SettingsError};
 pub use health::{LeaseHealth, Lifetime, MemoryHealth, ServerHealth, Verdict};
-pub use key::{FLUSH_LEASE_SUFFIX, KeyError, MAX_KEY_BYTES, MemoryKey};
+pub use key::{FLUSH_LEASE_SUFFIX, KeyError, MAX_KEY_BYTES, MAX_KEY_PART_BYTES, MemoryKey};
 pub use lease::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
+pub use limits::{BatchSize, LimitError, LimitKind, Limits};
 pub use message::{Content, Message, MessageError, Role, ToolCall, ToolLink};
 pub use pairing::{PairingError, check_pairing};
 pub use policy::{Block, Entry, Policy};
@@ -47,7 +49,8 @@ pub use resource::{
 };
 pub use store::{
     Access, Append, AppendOutcome, Appended, Applied, Clear, Cursor, Durability, Generation, Head,
-    InMemoryStore, MemoryStore, Outline, Page, Read, Splice, StoreError, StoreErrorKind,
+    InMemoryStore, MemoryState, MemoryStore, Outline, Page, Read, Splice, StoreError,
+    StoreErrorKind,
 };
 pub use stored::{MessageId, MessageMeta, NewMessage, Sequence, StoredMessage};
 pub use tokens::{EstimateCounter, TokenCounter, message_tokens};

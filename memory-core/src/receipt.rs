@@ -90,7 +90,11 @@ impl SequenceSet {
     /// How many places there are.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.0.iter().map(|(first, last)| last.number() - first.number() + 1).sum()
+        // Ranges that were read may be damaged, and the wrong way round.
+        let places = |(first, last): &(Sequence, Sequence)| {
+            last.number().saturating_add(1).saturating_sub(first.number())
+        };
+        self.0.iter().map(places).fold(0, u64::saturating_add)
     }
 
     /// Whether there is none.

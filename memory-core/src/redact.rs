@@ -1,6 +1,6 @@
 //! Taking secrets out of messages before anything else sees them.
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
 use crate::message::{Content, Message};
@@ -9,12 +9,16 @@ use crate::message::{Content, Message};
 /// arguments of its calls and the fields that we do not know. Ids, roles, names and types stay, for
 /// calls and results find each other by them.
 ///
-/// Patterns run in time linear to the text (the `regex` crate), so none needs to be refused.
+/// Patterns run in time linear to the text (the `regex` crate), so none needs to be refused for that;
+/// one that takes more than 4 MiB when compiled, such as `(\w{100}){100}`, is.
 #[derive(Debug, Clone)]
 pub struct Redactor {
     patterns: Vec<Regex>,
     replacement: String,
 }
+
+/// The most that one compiled pattern may take.
+const COMPILED_BYTES: usize = 4 << 20;
 
 impl Redactor {
     /// What stands in for a secret unless told otherwise.
@@ -31,7 +35,12 @@ impl Redactor {
         let patterns = patterns
             .iter()
             .enumerate()
-            .map(|(index, pattern)| Regex::new(pattern.as_ref()).map_err(|error| (index, error)))
+            .map(|(index, pattern)| {
+                RegexBuilder::new(pattern.as_ref())
+                    .size_limit(COMPILED_BYTES)
+                    .build()
+                    .map_err(|error| (index, error))
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self { patterns, replacement: replacement.into() })
     }

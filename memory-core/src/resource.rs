@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::ResourceError;
 pub use self::model::{ModelInfo, Tokenizer};
 use crate::flush_settings::share_of;
+use crate::limits::Limits;
 use crate::policy::{Block, Policy};
 use crate::priority::{ContentType, Priority};
 use crate::redact::Redactor;
@@ -98,6 +99,9 @@ pub struct MemoryResource {
     /// What must not be kept.
     #[serde(default)]
     pub privacy_policy: PrivacyPolicy,
+    /// How large messages and batches may be.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// How a memory is limited.
@@ -267,7 +271,36 @@ impl Default for PrivacyPolicy {
     }
 }
 
+/// The longest text of a resource. People write some kilobytes; parsers take a multiple.
+const MAX_RESOURCE_BYTES: usize = 1 << 20;
+
+/// A few hundred bytes of aliases of aliases would take a gigabyte.
+#[cfg(feature = "yaml")]
+fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_recorded_anchor_events: 10_000 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 10_000 },
+    }
+}
+
+/// The most patterns of a privacy policy: each is compiled, and runs over every message.
+pub(crate) const MAX_REDACT_PATTERNS: usize = 100;
+
+fn check_length(format: &'static str, text: &str) -> Result<(), ResourceError> {
+    if text.len() <= MAX_RESOURCE_BYTES {
+        return Ok(());
+    }
+    let problem = format!(
+        "has {} bytes, over the limit of {MAX_RESOURCE_BYTES}; give it the file of one resource",
+        text.len()
+    );
+    Err(ResourceError::Syntax { format, problem })
+}
+
 impl MemoryResource {
+    /// The longest text that is read as a resource, in bytes.
+    pub const MAX_BYTES: usize = MAX_RESOURCE_BYTES;
+
     /// A resource with a budget and defaults for all else.
     #[must_use]
     pub fn new(id: impl Into<String>, max_tokens: u64) -> Self {
@@ -292,6 +325,7 @@ impl MemoryResource {
             circuit_breaker: None,
             persistence: Persistence::default(),
             privacy_policy: PrivacyPolicy::default(),
+            limits: Limits::default(),
         }
     }
 
@@ -300,6 +334,7 @@ impl MemoryResource {
     /// # Errors
     /// [`ResourceError`] with the path of the field and the mend.
     pub fn from_json(text: &str) -> Result<Self, ResourceError> {
+        check_length("JSON", text)?;
         Self::from_value(
             serde_json::from_str(text).map_err(|error| ResourceError::syntax("JSON", &error))?,
         )
@@ -311,8 +346,10 @@ impl MemoryResource {
     /// As [`from_json`](Self::from_json).
     #[cfg(feature = "yaml")]
     pub fn from_yaml(text: &str) -> Result<Self, ResourceError> {
+        check_length("YAML", text)?;
         Self::from_value(
-            serde_saphyr::from_str(text).map_err(|error| ResourceError::syntax("YAML", &error))?,
+            serde_saphyr::from_str_with_options(text, yaml_options())
+                .map_err(|error| ResourceError::syntax("YAML", &error))?,
         )
     }
 
@@ -322,6 +359,7 @@ impl MemoryResource {
     /// As [`from_json`](Self::from_json).
     #[cfg(feature = "toml")]
     pub fn from_toml(text: &str) -> Result<Self, ResourceError> {
+        check_length("TOML", text)?;
         Self::from_value(
             toml::from_str(text).map_err(|error| ResourceError::syntax("TOML", &error))?,
         )
@@ -433,12 +471,15 @@ impl MemoryResource {
             return Ok(None);
         }
         let redactor = Redactor::new(redact_patterns, replacement.as_str());
-        redactor.map(Some).map_err(|(index, _)| {
-            ResourceError::field(
-                &self.id,
-                &format!("privacy_policy.redact_patterns[{index}]"),
-                "is not a regular expression; write it as for the `regex` crate, with `\\\\` for a backslash where the format needs it",
-            )
+        redactor.map(Some).map_err(|(index, reason)| {
+            let problem = match reason {
+                regex::Error::CompiledTooBig(most) => format!(
+                    "takes more than {most} bytes when compiled; lower its repetitions, or split it"
+                ),
+                _ => "is not a regular expression; write it as for the `regex` crate, with `\\\\` for a backslash where the format needs it".to_owned(),
+            };
+            let path = format!("privacy_policy.redact_patterns[{index}]");
+            ResourceError::field(&self.id, &path, problem)
         })
     }
 

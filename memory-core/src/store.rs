@@ -2,6 +2,7 @@
 
 mod error;
 mod in_memory;
+mod state;
 
 use std::fmt::Debug;
 use std::num::NonZeroUsize;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::{Applied, StoreError, StoreErrorKind};
 pub use self::in_memory::InMemoryStore;
+pub use self::state::MemoryState;
 use crate::counters::Counters;
 use crate::health::ServerHealth;
 use crate::key::MemoryKey;
@@ -43,6 +45,13 @@ use crate::write::WriteId;
 /// **Every call ends in bounded time**: a store over a network gives up with
 /// [`StoreErrorKind::Unavailable`]. Callers bound the time of writes by themselves; they do not do so
 /// for reads.
+///
+/// # A store of one's own
+///
+/// [`MemoryState`] is these rules as plain functions over one memory, for a store that can hold a memory
+/// in its process. `memory_core::conformance` (feature `conformance`) is the suite that every store must
+/// pass, and says how to run it. `memory-core/tests/file_store` in the repository is a whole store over a
+/// plain file, made to be copied from.
 #[async_trait]
 pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// Adds a batch of messages at the end.
@@ -218,7 +227,7 @@ pub enum Durability {
 }
 
 /// By what right a write is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Access {
     /// The lease on the memory that the writer holds, if it holds one.
     pub lease: Option<LeaseProof>,
@@ -236,7 +245,7 @@ impl Access {
 }
 
 /// A batch to append.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Append {
     /// Recognises a retry.
     pub write: WriteId,
@@ -293,7 +302,7 @@ impl AppendOutcome {
 }
 
 /// What a flush, or the closing of calls by hand, changes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Splice {
     /// The generation that the plan was made from.
     pub generation: Generation,
@@ -336,7 +345,7 @@ impl Splice {
 }
 
 /// The order to clear a memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clear {
     /// Recognises a retry.
     pub write: WriteId,
@@ -346,7 +355,10 @@ pub struct Clear {
 
 /// Changes whenever something that was there is no longer, or no longer the same; appends alone
 /// leave it. Generations of a memory never repeat, not even after its TTL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct Generation(u64);
 
 impl Generation {

@@ -71,7 +71,7 @@ impl fmt::Display for Sequence {
 }
 
 /// A message on its way into a store: counted and classified, not yet numbered.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NewMessage {
     /// Its id.
     pub id: MessageId,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use memory_core::{
-    Access, Append, Appended, Applied, Clear, Counters, Entry, LeaseProof, NewMessage, Role,
-    Splice, StoreError, StoreErrorKind, WriteId,
+    Access, Append, Appended, Applied, BatchSize, Clear, Counters, Entry, LeaseProof, NewMessage,
+    Role, Splice, StoreError, StoreErrorKind, WriteId,
 };
 use memory_flush::flush_due;
 use tokio::time::{Instant, sleep, timeout};
@@ -61,7 +61,8 @@ impl MemoryInstance {
     ///
     /// # Errors
     /// [`MemoryError::TooLarge`] for a message over the whole budget, unless it is the result of a
-    /// tool: its call is in the memory already and must not stay open.
+    /// tool: its call is in the memory already and must not stay open. [`MemoryError::Limit`] for what is
+    /// over one of the resource's [limits](memory_core::Limits).
     /// [`MemoryError::Append`] for what went wrong at the store or in line for the lease, within the
     /// resource's `lock.wait_timeout`; [`MemoryError::into_prepared`] gives back what can be
     /// [sent](Self::send) again.
@@ -245,16 +246,21 @@ impl Inner {
     ) -> Result<Arc<[NewMessage]>, MemoryError> {
         let rules = &self.rules;
         let (now, millis) = (self.backend.now(), self.backend.clock.now_millis());
+        let mut size = BatchSize::new(rules.resource.limits);
         let messages: Arc<[NewMessage]> = entries
             .into_iter()
             .map(|entry| {
                 let mut entry: Entry = entry.into();
+                // First of all: what follows takes time and room by the size of the message.
+                size.add(&entry.message)
+                    .map_err(|reason| MemoryError::Limit { key: self.key.clone(), reason })?;
                 if let Some(redactor) = &rules.redactor {
                     entry.message = redactor.redact(entry.message);
                 }
-                rules.policy.admit(entry, self.backend.ids.message(millis), now, &*rules.counter)
+                let id = self.backend.ids.message(millis);
+                Ok(rules.policy.admit(entry, id, now, &*rules.counter))
             })
-            .collect();
+            .collect::<Result<_, MemoryError>>()?;
         if messages.is_empty() {
             return Err(MemoryError::EmptyBatch { key: self.key.clone() });
         }

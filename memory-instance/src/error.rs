@@ -4,8 +4,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use memory_core::{
-    Applied, ContextError, Durability, KeyError, MemoryKey, MessageError, ResourceError,
-    StoreError, StoreErrorKind,
+    Applied, ContextError, Durability, KeyError, LimitError, MemoryKey, MessageError,
+    ResourceError, StoreError, StoreErrorKind,
 };
 use memory_lock::{LockError, LostReason};
 
@@ -70,6 +70,14 @@ pub enum MemoryError {
         tokens: u32,
         /// The resource's budget.
         budget: u64,
+    },
+    /// A batch or message that is over one of the resource's limits, whatever its tokens.
+    #[error("append to {key}: {reason}")]
+    Limit {
+        /// The memory.
+        key: MemoryKey,
+        /// Which limit, and how much there was.
+        reason: LimitError,
     },
     /// A batch without a message.
     #[error("append to {key}: the batch is empty; give it at least one message")]

@@ -74,7 +74,14 @@ fn is_redis(scheme: &str) -> bool {
 /// ```
 #[must_use]
 pub fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        // A URL that was mistyped has its password all the same.
+        return match url.rsplit_once('@') {
+            Some((_, host)) => format!("***@{host}"),
+            None if url.contains("pass") => "***".to_owned(),
+            None => url.to_owned(),
+        };
+    };
     let (place, query) = match rest.split_once('?') {
         Some((place, query)) if query.contains("pass") => (place, query),
         _ => (rest, ""),
@@ -172,6 +179,8 @@ mod tests {
             ("redis+sentinel://u:p@a,b/?sentinel_password=x", "redis+sentinel://***@a,b/"),
             ("redis+sentinel://a,b/?sentinel_password=x@y", "redis+sentinel://***"),
             ("memory.db", "memory.db"),
+            ("redis:/u:secret@host", "***@host"),
+            ("redis:/host?password=secret", "***"),
         ] {
             assert_eq!(without_password(url), told, "{url}");
         }

@@ -1,8 +1,15 @@
 //! Keys from templates: `tera` over the context of a workflow.
 
+use std::io;
+
+use memory_core::MAX_KEY_PART_BYTES;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tera::{Context, Tera};
+use tera::{Context, Kwargs, State, Tera, TeraResult};
+
+use self::form::{MAX_TEMPLATE_BYTES, read_form};
+
+mod form;
 
 /// The variables that key templates see: those of the workflow, and whatever the caller adds.
 ///
@@ -75,8 +82,14 @@ fn insert(map: &mut Map<String, Value>, path: &str, value: Value) {
 
 /// A template of keys.
 ///
-/// `{{ workflow.id }}` and all else that [`tera`] knows; the Go-style `{{ .workflow.id }}` of
-/// migrating users means the same. What is filled in is data, and never a template again.
+/// `{{ workflow.id }}`, and what else [`tera`] knows of expressions, filters and conditions; the Go-style
+/// `{{ .workflow.id }}` of migrating users means the same. What is filled in is data, and never a
+/// template again.
+///
+/// A key needs no loops, so that no template runs for long or makes much of little: `for`, `set`,
+/// `raw` and all that is for pages (`block`, `include`, `range`, `indent`, `escape`, ...) is refused.
+/// A template has at most [`MAX_BYTES`](Self::MAX_BYTES), a key
+/// [`MAX_KEY_PART_BYTES`](memory_core::MAX_KEY_PART_BYTES).
 #[derive(Debug, Clone)]
 pub struct KeyTemplate {
     tera: Tera,
@@ -90,15 +103,19 @@ const NAME: &str = "key";
 const LISTED: usize = 20;
 
 impl KeyTemplate {
+    /// The longest template, in bytes.
+    pub const MAX_BYTES: usize = MAX_TEMPLATE_BYTES;
+
     /// Reads a template.
     ///
     /// # Errors
     /// [`TemplateError::Syntax`] with the place.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let refuse = |problem| TemplateError::Syntax { template: shown(text), problem };
+        let form = read_form(text).map_err(refuse)?;
         let mut tera = Tera::default();
-        tera.add_raw_template(NAME, &without_leading_dots(text)).map_err(|error| {
-            TemplateError::Syntax { template: text.to_owned(), problem: first_line(&error) }
-        })?;
+        bound(&mut tera);
+        tera.add_raw_template(NAME, &form).map_err(|error| refuse(first_line(&error)))?;
         // Keys are no HTML: nothing in them is to be escaped.
         tera.autoescape_on(Vec::<&str>::new());
         Ok(Self { tera, text: text.to_owned() })
@@ -113,60 +130,137 @@ impl KeyTemplate {
     /// Fills the template in.
     ///
     /// # Errors
-    /// [`TemplateError::Render`] for a missing variable, which it names along with those there are;
+    /// [`TemplateError::Render`] for a missing variable, which it names along with those there are, and
+    /// for a key that is too long;
     /// [`TemplateError::Empty`] where nothing but white space comes out.
     pub fn render(&self, context: &KeyContext) -> Result<String, TemplateError> {
         let mut variables = Context::new();
         for (name, value) in &context.0 {
             variables.insert(name.clone(), value);
         }
-        let rendered = self.tera.render(NAME, &variables).map_err(|error| {
-            let paths = context.paths();
-            let more = paths.len().saturating_sub(LISTED);
-            let mut available = paths.into_iter().take(LISTED).collect::<Vec<_>>().join(", ");
-            if more > 0 {
-                available.push_str(&format!(" and {more} more"));
-            }
-            if available.is_empty() {
-                available.push_str("none");
-            }
-            let problem = first_line(&error);
-            TemplateError::Render { template: self.text.clone(), problem, available }
-        })?;
+        let mut rendered = Rendered::default();
+        let done = self.tera.render_to(NAME, &variables, &mut rendered);
+        if rendered.is_full {
+            return Err(self.too_long(context));
+        }
+        done.map_err(|error| self.refusal(told(&first_line(&error)), context))?;
+        let Ok(rendered) = String::from_utf8(rendered.text) else {
+            return Err(self.refusal("gives no text".into(), context));
+        };
         if rendered.trim().is_empty() {
             return Err(TemplateError::Empty { template: self.text.clone() });
         }
         Ok(rendered)
     }
+
+    fn too_long(&self, context: &KeyContext) -> TemplateError {
+        self.refusal(TOO_LONG.into(), context)
+    }
+
+    fn refusal(&self, problem: String, context: &KeyContext) -> TemplateError {
+        let paths = context.paths();
+        let more = paths.len().saturating_sub(LISTED);
+        let mut available =
+            paths.iter().take(LISTED).map(|path| shown(path)).collect::<Vec<_>>().join(", ");
+        if more > 0 {
+            available.push_str(&format!(" and {more} more"));
+        }
+        if available.is_empty() {
+            available.push_str("none");
+        }
+        TemplateError::Render { template: self.text.clone(), problem, available }
+    }
 }
 
-/// Takes the dot off names that begin with one, within `{{ }}` and `{% %}`.
-fn without_leading_dots(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let (mut inside, mut quote, mut before) = (false, None, ' ');
-    let mut characters = text.chars().peekable();
-    while let Some(character) = characters.next() {
-        let next = characters.peek().copied();
-        match (inside, quote, character) {
-            (false, _, '{') if matches!(next, Some('{' | '%')) => inside = true,
-            (true, None, '}' | '%') if next == Some('}') && before != '{' => inside = false,
-            (true, None, '"' | '\'' | '`') => quote = Some(character),
-            (true, Some(open), close) if open == close => quote = None,
-            (true, None, '.') => {
-                let starts_name = next.is_some_and(|next| next.is_alphabetic() || next == '_');
-                let follows_name =
-                    before.is_alphanumeric() || matches!(before, '_' | ']' | ')' | '?');
-                if starts_name && !follows_name {
-                    before = character;
-                    continue;
-                }
-            }
-            _ => {}
+const TOO_LONG: &str =
+    "the key is over the limit of 65536 bytes; name the memory by an id, not by a text";
+
+/// What is rendered, up to the longest key.
+#[derive(Debug, Default)]
+struct Rendered {
+    text: Vec<u8>,
+    is_full: bool,
+}
+
+impl io::Write for Rendered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.text.len().saturating_add(bytes.len()) > MAX_KEY_PART_BYTES {
+            self.is_full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
-        out.push(character);
-        before = character;
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
     }
-    out
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Takes the place of what could make much of little: a filter in a row of filters multiplies.
+fn bound(tera: &mut Tera) {
+    const NO_KEY: &str = "is for pages, not for keys; leave it out";
+    fn refused(_: tera::Value, _: Kwargs, _: &State<'_>) -> TeraResult<tera::Value> {
+        Err(tera::Error::message(format!("a filter of this template {NO_KEY}")))
+    }
+    for filter in ["indent", "escape", "escape_html", "escape_xml", "newlines_to_br"] {
+        tera.register_filter(filter, refused);
+    }
+    tera.register_filter("replace", |text: String, options: Kwargs, _: &State<'_>| {
+        let from: String = options.must_get("from")?;
+        let to: String = options.must_get("to")?;
+        let times = text.matches(from.as_str()).count();
+        short_enough(text.len().saturating_add(times.saturating_mul(to.len())))?;
+        Ok::<_, tera::Error>(text.replace(&from, &to))
+    });
+    tera.register_filter("join", |values: Vec<tera::Value>, options: Kwargs, _: &State<'_>| {
+        let between: String = options.get("sep")?.unwrap_or_default();
+        let mut joined = String::new();
+        for (index, value) in values.iter().enumerate() {
+            if index > 0 {
+                joined.push_str(&between);
+            }
+            joined.push_str(&value.to_string());
+            short_enough(joined.len())?;
+        }
+        Ok::<_, tera::Error>(joined)
+    });
+    for function in ["range", "throw"] {
+        tera.register_function(function, |_: Kwargs, _: &State<'_>| {
+            Err::<String, _>(tera::Error::message(format!("a function of this template {NO_KEY}")))
+        });
+    }
+}
+
+fn short_enough(bytes: usize) -> TeraResult<()> {
+    if bytes > MAX_KEY_PART_BYTES { Err(tera::Error::message(TOO_LONG)) } else { Ok(()) }
+}
+
+/// What a message of `tera` says, without the values that some of them quote: in a key template these
+/// may be parts of a message.
+fn told(problem: &str) -> String {
+    const NUMBERS: [&str; 6] =
+        ["Unable to perform", "Operand ", "Number ", "The float", "Cannot negate", "Exponent "];
+    if problem.starts_with("The string `") {
+        let behind = problem.rsplit('`').next().unwrap_or_default();
+        return format!("a text that is filled in{behind}");
+    }
+    if NUMBERS.iter().any(|start| problem.starts_with(start)) {
+        return "a number that is filled in is out of range".into();
+    }
+    if problem.starts_with("Map does not have a key") {
+        return "a key that is filled in is missing".into();
+    }
+    problem.to_owned()
+}
+
+/// The beginning of a template, for an error.
+fn shown(text: &str) -> String {
+    const SHOWN: usize = 200;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }
 
 /// The first line of an error of `tera`, without the picture of the template below it.
@@ -237,6 +331,11 @@ mod tests {
             ("a.b {{ \".x\" }} .c", "a.b .x .c"),
             ("plain", "plain"),
             ("{{ nothing | default(value='d') }}", "d"),
+            ("{{ \"\\\"\" ~ .user.id }}", "\"u"),
+            ("{# it's {{ .x #}{{ .user.id }}", "u"),
+            ("{{ workflow.input.for | default(value='for') }}", "for"),
+            ("{{ 'a-b-c' | replace(from='-', to='+') }}", "a+b+c"),
+            ("{{ 'a-b-c' | split(pat='-') | join(sep='.') }}", "a.b.c"),
         ] {
             assert_eq!(render(template), Ok(key.into()), "{template}");
         }

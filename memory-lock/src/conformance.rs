@@ -1,5 +1,23 @@
 //! The suite that every [`LockBackend`] must pass.
 //!
+//! # Running it on a backend of your own
+//!
+//! 1. Take the suite into the tests of your crate:
+//!
+//!    ```toml
+//!    [dev-dependencies]
+//!    memory-lock = { version = "0.1", features = ["conformance"] }
+//!    tokio = { version = "1", features = ["macros", "rt", "time"] }
+//!    ```
+//! 2. Let one test call [`run`] with a function that makes a [`Subject`]: a backend that nobody else uses,
+//!    on a [`Clock::manual`](crate::Clock::manual) if its leases go by a clock that can be moved. What it
+//!    needs to live, such as a folder, is given to [`Subject::keeping`].
+//! 3. [`Failures`] names each case that failed, and what it found.
+//!
+//! `memory-lock/tests/third_party.rs` in the repository is a whole backend over a map that uses only
+//! public items, made to be copied from. The suite shows what one process can see; that leases are safe
+//! between processes, and when a server restarts, is for tests of your own.
+//!
 //! ```
 //! use std::sync::Arc;
 //! use memory_lock::conformance::{self, Subject};

@@ -62,7 +62,7 @@ pub(crate) fn read(view: &View<'_>, key: &MemoryKey, read: Read) -> Result<Optio
     );
     let mut select = view.connection.prepare_cached(&sql)?;
     let mut rows = select.query([from, row.last_place()])?;
-    page.messages.reserve(usize::try_from(expected).unwrap_or_default());
+    page.messages.reserve(room_for(expected));
     while let Some(found) = rows.next()? {
         if u64::try_from(page.messages.len()).unwrap_or(u64::MAX) >= limit {
             page.more = true;
@@ -77,6 +77,13 @@ pub(crate) fn read(view: &View<'_>, key: &MemoryKey, read: Read) -> Result<Optio
     Ok(Some(page))
 }
 
+/// How many places to make room for at once. Counters that are damaged may be any number, and a wrong
+/// one must cost no more than some growing.
+fn room_for(expected: u64) -> usize {
+    const MOST: u64 = 10_000;
+    usize::try_from(expected.min(MOST)).unwrap_or_default()
+}
+
 pub(crate) fn outline(view: &View<'_>, key: &MemoryKey) -> Result<Option<Outline>, Fault> {
     let Some(row) = live(view, key)? else { return Ok(Some(Outline::default())) };
     let expected = row.head.counters.present.messages;
@@ -88,8 +95,7 @@ pub(crate) fn outline(view: &View<'_>, key: &MemoryKey) -> Result<Option<Outline
     );
     let mut select = view.connection.prepare_cached(&sql)?;
     let mut rows = select.query([row.first_place(), row.last_place()])?;
-    let mut metas: Vec<MessageMeta> =
-        Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
+    let mut metas: Vec<MessageMeta> = Vec::with_capacity(room_for(expected));
     let mut unreadable = Vec::new();
     while let Some(found) = rows.next()? {
         match readable(key, codec::named_meta(found))? {

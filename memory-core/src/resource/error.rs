@@ -31,11 +31,23 @@ impl ResourceError {
         // Parsers draw the place over several lines; the first says what and where.
         let problem = problem.to_string();
         let line = problem.lines().next().unwrap_or_default().trim().to_owned();
-        Self::Syntax { format, problem: line }
+        Self::Syntax { format, problem: shortened(&line) }
     }
 
     pub(super) fn field(resource: &str, path: &str, problem: impl Into<String>) -> Self {
-        Self::Field { resource: resource.into(), path: path.into(), problem: problem.into() }
+        let problem = shortened(&problem.into());
+        Self::Field { resource: shortened(resource), path: shortened(path), problem }
+    }
+}
+
+/// On one line, and of a length that can be read: parsers quote what they did not expect, which may be
+/// all of the text.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 900;
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text,
     }
 }
 

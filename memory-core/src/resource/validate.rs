@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::duration::display;
-use super::{FlushingStrategy, MemoryResource, ModelInfo, ResourceError};
+use super::{FlushingStrategy, MAX_REDACT_PATTERNS, MemoryResource, ModelInfo, ResourceError};
 use crate::flush_settings::FlushSettings;
+use crate::limits::Limits;
 
 impl MemoryResource {
     /// Checks that this resource can work at run time.
@@ -52,6 +53,7 @@ impl MemoryResource {
                 "is empty; write a template such as {{ session.id }}, or remove it",
             ));
         }
+        self.check_limits()?;
         self.flush_settings()?;
         self.redactor()?;
         Ok(())
@@ -174,6 +176,47 @@ impl MemoryResource {
             return Err(self.refuse(
                 "token_allocation",
                 format!("the shares add up to {sum:.3}; lower them to 1 or less"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self) -> Result<(), ResourceError> {
+        let limits = self.limits;
+        for (name, value) in [
+            ("message_bytes", limits.message_bytes),
+            ("nesting", u64::from(limits.nesting)),
+            ("batch_messages", limits.batch_messages),
+            ("batch_bytes", limits.batch_bytes),
+        ] {
+            if value == 0 {
+                return Err(self.refuse(
+                    &format!("limits.{name}"),
+                    "is 0, so nothing could be appended; set at least 1, or remove it",
+                ));
+            }
+        }
+        if limits.nesting > Limits::MOST_NESTING {
+            let most = Limits::MOST_NESTING;
+            return Err(self.refuse(
+                "limits.nesting",
+                format!("{} is more than can be read back; set {most} or less", limits.nesting),
+            ));
+        }
+        if limits.message_bytes > limits.batch_bytes {
+            return Err(self.refuse(
+                "limits.message_bytes",
+                format!(
+                    "{} is more than limits.batch_bytes ({}), and a message is a batch of one; lower it, or raise that",
+                    limits.message_bytes, limits.batch_bytes,
+                ),
+            ));
+        }
+        let patterns = self.privacy_policy.redact_patterns.len();
+        if patterns > MAX_REDACT_PATTERNS {
+            return Err(self.refuse(
+                "privacy_policy.redact_patterns",
+                format!("has {patterns} patterns, over the limit of {MAX_REDACT_PATTERNS}; join some of them with `|`"),
             ));
         }
         Ok(())

@@ -63,7 +63,7 @@ impl Step<'_> {
             row.head.generation = row.head.generation.next(now);
         }
         if let (Some(receipt), Some(body)) = (receipt, body) {
-            row.receipts += 1;
+            row.receipts = row.receipts.saturating_add(1);
             row.receipt = Some(receipt.id);
             row.head.next_flush_at = splice.next_flush_at;
             self.connection

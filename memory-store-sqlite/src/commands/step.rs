@@ -199,7 +199,9 @@ impl Step<'_> {
         if !self.loaded.row.is_alive(self.now) {
             self.loaded.row.head.expires_at = None;
         }
-        self.loaded.row.head.version += 1;
+        let head = &mut self.loaded.row.head;
+        // A damaged row may hold any number.
+        head.version = head.version.saturating_add(1);
         self.loaded.changed = true;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What all commands take: where the memories are, how they work, and which one is meant.
 
 use std::fs;
+use std::io::Read as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -121,7 +122,10 @@ fn read_resource(path: &Path) -> anyhow::Result<MemoryResource> {
         }
     };
     let name = path.display();
-    let text = fs::read_to_string(path)
+    let mut text = String::new();
+    // One byte more than may be read, so that a file that is too long shows.
+    fs::File::open(path)
+        .and_then(|file| file.take(MemoryResource::MAX_BYTES as u64 + 1).read_to_string(&mut text))
         .map_err(|error| anyhow!("read the resource {name}: {error}; check the path"))?;
     read(&text).map_err(|error| anyhow!("{name}: {error}"))
 }

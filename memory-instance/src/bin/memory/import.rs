@@ -90,6 +90,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         resource: memories.resource.id.clone(),
         template,
         variables: memories.variables.clone(),
+        line_bytes: memories.resource.limits.line_bytes(),
     });
     let progress = progress_bar(out.json());
     let sources = {
@@ -139,7 +140,7 @@ fn check_all(
     progress: &ProgressBar,
 ) -> anyhow::Result<Vec<Source>> {
     progress.set_message("checking");
-    let sources = files.iter().map(|file| Source::open(file, name));
+    let sources = files.iter().map(|file| Source::open(file, name, router.line_bytes));
     let mut sources: Vec<_> = sources.collect::<Result<_, _>>()?;
     let mut faults = survey::Faults::default();
     for source in &mut sources {

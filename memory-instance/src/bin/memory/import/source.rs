@@ -1,20 +1,22 @@
 //! A file of messages, or what came in on stdin.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use flate2::bufread::MultiGzDecoder;
 use memory_core::{MemoryKey, WriterId};
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 /// A source of messages, which is read twice: to check it, and to append it.
 #[derive(Debug)]
 pub(crate) struct Source {
     name: String,
     input: Input,
+    /// The most bytes of a line.
+    line_bytes: u64,
     identity: Option<String>,
     /// What the first reading found.
     survey: Option<Survey>,
@@ -23,7 +25,8 @@ pub(crate) struct Source {
 #[derive(Debug)]
 enum Input {
     File(PathBuf),
-    Stdin(Arc<[u8]>),
+    /// What came in, in a file of our own: it is read twice, and may be larger than the memory.
+    Stdin(NamedTempFile),
 }
 
 /// What the first reading found.
@@ -36,17 +39,21 @@ struct Survey {
 
 impl Source {
     /// A file, or `-` for stdin, which is kept until it is appended.
-    pub(crate) fn open(path: &Path, identity: Option<&str>) -> anyhow::Result<Self> {
+    pub(crate) fn open(
+        path: &Path,
+        identity: Option<&str>,
+        line_bytes: u64,
+    ) -> anyhow::Result<Self> {
         let identity = identity.map(|name| format!("name:{name}"));
-        if path.as_os_str() == "-" {
-            let mut bytes = Vec::new();
-            io::stdin().lock().read_to_end(&mut bytes).context("read stdin")?;
-            let input = Input::Stdin(bytes.into());
-            return Ok(Self { name: "stdin".into(), input, identity, survey: None });
-        }
-        let name = path.display().to_string();
-        let input = Input::File(path.to_owned());
-        Ok(Self { name, input, identity, survey: None })
+        let (name, input) = if path.as_os_str() == "-" {
+            let mut file =
+                NamedTempFile::new().context("make a file for what comes in on stdin")?;
+            io::copy(&mut io::stdin().lock(), &mut file).context("keep what comes in on stdin")?;
+            ("stdin".into(), Input::Stdin(file))
+        } else {
+            (path.display().to_string(), Input::File(path.to_owned()))
+        };
+        Ok(Self { name, input, line_bytes, identity, survey: None })
     }
 
     /// What people know it by.
@@ -86,22 +93,47 @@ impl Source {
     }
 
     /// What to say when reading fails on the way.
-    pub(crate) fn unreadable(&self, error: &io::Error) -> anyhow::Error {
-        anyhow!("read {}: {error}; give it a whole JSONL file, plain or gzipped", self.name)
+    pub(crate) fn unreadable(&self, error: &Unreadable) -> anyhow::Error {
+        match error {
+            Unreadable::Failed(error) => {
+                anyhow!("read {}: {error}; give it a whole JSONL file, plain or gzipped", self.name)
+            }
+            Unreadable::LongLine { number } => anyhow!(
+                "{}:{number}: the line has more than {} bytes; write one message a line, or raise limits.message_bytes of the resource",
+                self.name,
+                self.line_bytes,
+            ),
+        }
     }
 
     /// Reads it from the start.
     pub(crate) fn read(&self) -> anyhow::Result<Lines> {
-        let raw: Box<dyn BufRead + Send> = match &self.input {
-            Input::File(path) => {
-                let file = File::open(path)
-                    .map_err(|error| anyhow!("open {}: {error}; check the path", self.name))?;
-                Box::new(BufReader::with_capacity(1 << 16, file))
-            }
-            Input::Stdin(bytes) => Box::new(Cursor::new(Arc::clone(bytes))),
+        let path = match &self.input {
+            Input::File(path) => path,
+            Input::Stdin(file) => file.path(),
         };
-        let reader = unpacked(raw).map_err(|error| self.unreadable(&error))?;
-        Ok(Lines { reader, number: 0, hash: Sha256::new(), buffer: Vec::new() })
+        let file = File::open(path)
+            .map_err(|error| anyhow!("open {}: {error}; check the path", self.name))?;
+        let raw = Box::new(BufReader::with_capacity(1 << 16, file));
+        let reader = unpacked(raw).map_err(|error| self.unreadable(&error.into()))?;
+        let (line_bytes, hash) = (self.line_bytes, Sha256::new());
+        Ok(Lines { reader, line_bytes, number: 0, hash, buffer: Vec::new() })
+    }
+}
+
+/// Why the next line cannot be had.
+#[derive(Debug)]
+pub(crate) enum Unreadable {
+    Failed(io::Error),
+    /// It is longer than a message may be; it was not read to its end, which may never come.
+    LongLine {
+        number: u64,
+    },
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -116,6 +148,7 @@ fn unpacked(mut raw: Box<dyn BufRead + Send>) -> io::Result<Box<dyn BufRead + Se
 /// The lines of a source, one after another.
 pub(crate) struct Lines {
     reader: Box<dyn BufRead + Send>,
+    line_bytes: u64,
     number: u64,
     hash: Sha256,
     buffer: Vec<u8>,
@@ -123,14 +156,20 @@ pub(crate) struct Lines {
 
 impl Lines {
     /// The next line that is not blank, and its number, counted from 1.
-    pub(crate) fn next(&mut self) -> io::Result<Option<(u64, &[u8])>> {
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, &[u8])>, Unreadable> {
         loop {
             self.buffer.clear();
-            if self.reader.read_until(b'\n', &mut self.buffer)? == 0 {
+            // With room for the line break.
+            let most = self.line_bytes.saturating_add(1);
+            let read = self.reader.by_ref().take(most).read_until(b'\n', &mut self.buffer)?;
+            if read == 0 {
                 return Ok(None);
             }
             self.hash.update(&self.buffer);
             self.number += 1;
+            if read as u64 == most && self.buffer.last() != Some(&b'\n') {
+                return Err(Unreadable::LongLine { number: self.number });
+            }
             if !self.buffer.trim_ascii().is_empty() {
                 // A byte order mark is what some editors begin a file with.
                 let line = self.buffer.trim_ascii();

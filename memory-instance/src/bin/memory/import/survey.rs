@@ -14,6 +14,8 @@ pub(crate) struct Router {
     pub(crate) resource: String,
     pub(crate) template: KeyTemplate,
     pub(crate) variables: KeyContext,
+    /// The most bytes of a line.
+    pub(crate) line_bytes: u64,
 }
 
 impl Router {
@@ -43,6 +45,10 @@ impl Router {
                 "the message has {tokens} tokens, more than the whole budget of resource `{}` ({budget}); shorten it, or raise max_tokens",
                 self.resource
             ),
+            // One message is all there is, so its number in the batch would only confuse.
+            MemoryError::Limit { reason, .. } => {
+                reason.to_string().replacen("message 0", "the message", 1)
+            }
             error => error.to_string(),
         })
     }

@@ -1,0 +1,312 @@
+//! How large what comes in may be.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::message::{Content, Message};
+
+/// How large messages and batches may be: against mistakes and malice, not for budgets.
+///
+/// What is over a limit is refused before anything is counted or sent. The checks cost a look at each
+/// field, not at each byte. Set them in a resource:
+///
+/// ```
+/// use memory_core::{MemoryResource, Message};
+///
+/// let resource = MemoryResource::from_json(
+///     r#"{"id": "chat", "max_tokens": 8000, "limits": {"message_bytes": 20}}"#,
+/// )?;
+/// let refused = resource.limits.check(&[Message::user("It is a long story, so sit down")]);
+/// assert_eq!(
+///     refused.unwrap_err().to_string(),
+///     "message 0 has 35 bytes, over the limit of 20: make it smaller, or raise limits.message_bytes of the resource",
+/// );
+/// # Ok::<(), memory_core::ResourceError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// The most bytes of one message: its texts, names and numbers, without the punctuation of JSON.
+    /// Default: 16 MiB, which no context window holds; what is that large is a file that was pasted.
+    pub message_bytes: u64,
+    /// How deep arrays and objects of one message may lie in each other, the message itself included;
+    /// at most [`Limits::MOST_NESTING`]. Default: 100.
+    pub nesting: u32,
+    /// The most messages of one batch. Default: 10,000, for a batch is one step of the store, and all
+    /// others wait while it is taken.
+    pub batch_messages: u64,
+    /// The most bytes of one batch. Default: 64 MiB, for the same reason.
+    pub batch_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 16 << 20,
+            nesting: 100,
+            batch_messages: 10_000,
+            batch_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// The deepest nesting that can be allowed. `serde_json` reads 127 levels, so what is nested
+    /// deeper could be written but never read again, and some are left for what messages are put
+    /// into, such as the array of a request.
+    pub const MOST_NESTING: u32 = 120;
+
+    /// Checks a batch.
+    ///
+    /// # Errors
+    /// The first limit that it is over.
+    pub fn check<'a>(
+        &self,
+        messages: impl IntoIterator<Item = &'a Message>,
+    ) -> Result<(), LimitError> {
+        let mut batch = BatchSize::new(*self);
+        messages.into_iter().try_for_each(|message| batch.add(message))
+    }
+
+    /// The longest line of JSON that a message may come in: JSON may write a character in up to six
+    /// bytes, and other fields stand beside the message.
+    #[must_use]
+    pub const fn line_bytes(&self) -> u64 {
+        self.message_bytes.saturating_mul(4).saturating_add(4_096)
+    }
+}
+
+/// The size of a batch, message by message.
+///
+/// ```
+/// use memory_core::{BatchSize, Limits, Message};
+///
+/// let mut batch = BatchSize::new(Limits { batch_messages: 1, ..Limits::default() });
+/// batch.add(&Message::user("a"))?;
+/// assert!(batch.add(&Message::user("b")).is_err());
+/// # Ok::<(), memory_core::LimitError>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct BatchSize {
+    limits: Limits,
+    messages: u64,
+    bytes: u64,
+}
+
+impl BatchSize {
+    /// An empty batch under these limits.
+    #[must_use]
+    pub const fn new(limits: Limits) -> Self {
+        Self { limits, messages: 0, bytes: 0 }
+    }
+
+    /// Adds a message.
+    ///
+    /// # Errors
+    /// The limit that the message, or the batch with it, is over.
+    pub fn add(&mut self, message: &Message) -> Result<(), LimitError> {
+        let index = usize::try_from(self.messages).unwrap_or(usize::MAX);
+        let over = |kind, found, most| Err(LimitError { kind, index, found, most });
+        let Limits { message_bytes, nesting, batch_messages, batch_bytes } = self.limits;
+        if self.messages >= batch_messages {
+            return over(LimitKind::BatchMessages, self.messages + 1, batch_messages);
+        }
+        let most_nesting = nesting.min(Limits::MOST_NESTING);
+        let Some(bytes) = bytes_of(message, most_nesting) else {
+            return over(LimitKind::Nesting, u64::from(most_nesting) + 1, u64::from(most_nesting));
+        };
+        if bytes > message_bytes {
+            return over(LimitKind::MessageBytes, bytes, message_bytes);
+        }
+        let all = self.bytes.saturating_add(bytes);
+        if all > batch_bytes {
+            return over(LimitKind::BatchBytes, all, batch_bytes);
+        }
+        (self.messages, self.bytes) = (self.messages + 1, all);
+        Ok(())
+    }
+}
+
+/// The bytes of a message, and none if it is nested deeper than that.
+fn bytes_of(message: &Message, most_nesting: u32) -> Option<u64> {
+    let mut bytes = message.role.as_str().len() as u64;
+    bytes += [&message.name, &message.tool_call_id]
+        .into_iter()
+        .flatten()
+        .map(|text| text.len() as u64)
+        .sum::<u64>();
+    // The message is the first level, the array of parts or calls the second.
+    let inner = most_nesting.checked_sub(1)?;
+    match &message.content {
+        Some(Content::Text(text)) => bytes += text.len() as u64,
+        Some(Content::Parts(parts)) => {
+            let inner = inner.checked_sub(1)?;
+            for part in parts {
+                bytes += bytes_of_value(part, inner)?;
+            }
+        }
+        Some(Content::Null) | None => {}
+    }
+    if !message.tool_calls.is_empty() {
+        let inner = inner.checked_sub(2)?;
+        for call in &message.tool_calls {
+            bytes += call.id.len() as u64;
+            bytes += bytes_of_fields(&call.body, inner)?;
+        }
+    }
+    Some(bytes + bytes_of_fields(&message.extra, inner)?)
+}
+
+fn bytes_of_fields(fields: &serde_json::Map<String, Value>, inner: u32) -> Option<u64> {
+    let bytes =
+        |(name, value): (&String, &Value)| Some(name.len() as u64 + bytes_of_value(value, inner)?);
+    fields.iter().map(bytes).sum()
+}
+
+/// `inner`: how many levels may still follow. It never goes deeper, whatever the value.
+fn bytes_of_value(value: &Value, inner: u32) -> Option<u64> {
+    /// What any value costs at least, so that a million empty ones are not free.
+    const LEAST: u64 = 4;
+    Some(
+        LEAST
+            + match value {
+                Value::Null | Value::Bool(_) => 0,
+                // `serde_json` keeps numbers in 64 bits; written they take up to 24 bytes.
+                Value::Number(_) => LEAST,
+                Value::String(text) => text.len() as u64,
+                Value::Array(values) => {
+                    let inner = inner.checked_sub(1)?;
+                    values.iter().map(|value| bytes_of_value(value, inner)).sum::<Option<u64>>()?
+                }
+                Value::Object(fields) => bytes_of_fields(fields, inner.checked_sub(1)?)?,
+            },
+    )
+}
+
+/// Which limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LimitKind {
+    /// [`Limits::message_bytes`].
+    MessageBytes,
+    /// [`Limits::nesting`].
+    Nesting,
+    /// [`Limits::batch_messages`].
+    BatchMessages,
+    /// [`Limits::batch_bytes`].
+    BatchBytes,
+}
+
+/// Something is larger than it may be. Nothing of it was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitError {
+    /// Which limit.
+    pub kind: LimitKind,
+    /// The message of the batch, from 0, with which it was reached.
+    pub index: usize,
+    /// How much there was up to there. Nothing is looked at beyond the limit, so of the nesting this
+    /// is the first level that is too deep.
+    pub found: u64,
+    /// How much there may be.
+    pub most: u64,
+}
+
+impl std::error::Error for LimitError {}
+
+impl fmt::Display for LimitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, index, found, most } = self;
+        match kind {
+            LimitKind::MessageBytes => write!(
+                f,
+                "message {index} has {found} bytes, over the limit of {most}: make it smaller, or raise limits.message_bytes of the resource"
+            ),
+            LimitKind::Nesting => write!(
+                f,
+                "message {index} is nested deeper than the limit of {most} levels: flatten it, or raise limits.nesting of the resource (to {} at most)",
+                Limits::MOST_NESTING
+            ),
+            LimitKind::BatchMessages => write!(
+                f,
+                "the batch has more than {most} messages: split it, or raise limits.batch_messages of the resource"
+            ),
+            LimitKind::BatchBytes => write!(
+                f,
+                "the batch has {found} bytes up to message {index}, over the limit of {most}: split it, or raise limits.batch_bytes of the resource"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn nested(levels: u32) -> Value {
+        (0..levels).fold(json!(1), |inner, _| json!([inner]))
+    }
+
+    #[test]
+    fn what_the_nesting_allows_can_be_written_and_read_again() {
+        let limits = Limits { nesting: Limits::MOST_NESTING, ..Limits::default() };
+        for levels in [0, 1, 50, 116, 117, 118, 119, 120, 126, 127, 200] {
+            for json in [
+                json!({"role": "user", "x": nested(levels)}),
+                json!({"role": "user", "content": [nested(levels)]}),
+                json!({"role": "assistant", "tool_calls": [{"id": "a", "x": nested(levels)}]}),
+            ] {
+                let message = Message::from_value(json).unwrap();
+                let found = limits.check([&message]);
+                if found.is_ok() {
+                    assert!(Message::from_json(&message.to_json().unwrap()).is_ok(), "{levels}");
+                } else {
+                    assert_eq!(found.unwrap_err().kind, LimitKind::Nesting);
+                    assert!(levels > 116);
+                }
+            }
+        }
+    }
+
+    /// Whoever builds values by hand can nest them deeper than any parser; no stack is deep enough
+    /// to walk all of it.
+    #[test]
+    fn a_value_of_any_depth_is_refused_and_not_walked() {
+        let mut message = Message::user("");
+        message.extra.insert("x".into(), nested(1_000));
+        let refused = Limits::default().check([&message]).unwrap_err();
+        assert_eq!((refused.kind, refused.found, refused.most), (LimitKind::Nesting, 101, 100));
+    }
+
+    #[test]
+    fn a_batch_is_refused_at_the_message_that_is_too_much() {
+        let messages: Vec<_> = ["aaaa", "bbbb", "cccc"].map(Message::user).to_vec();
+        let check = |limits: Limits| limits.check(&messages).unwrap_err();
+        let refused = check(Limits { batch_bytes: 20, ..Limits::default() });
+        assert_eq!((refused.kind, refused.index, refused.found), (LimitKind::BatchBytes, 2, 24));
+        let refused = check(Limits { batch_messages: 2, ..Limits::default() });
+        assert_eq!((refused.kind, refused.index, refused.found), (LimitKind::BatchMessages, 2, 3));
+        let refused = check(Limits { message_bytes: 7, ..Limits::default() });
+        assert_eq!((refused.kind, refused.index, refused.found), (LimitKind::MessageBytes, 0, 8));
+        for refused in [refused, check(Limits { nesting: 0, ..Limits::default() })] {
+            assert!(!refused.to_string().contains("aaaa"));
+        }
+        assert_eq!(Limits::default().check(&messages), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_is_as_large_as_its_texts(text in "\\PC{0,40}", name in "\\PC{0,9}") {
+            let message = Message::user(&*text).with_name(&*name);
+            let most = (4 + text.len() + name.len()) as u64;
+            let limits = Limits { message_bytes: most, ..Limits::default() };
+            prop_assert_eq!(limits.check([&message]), Ok(()));
+            let limits = Limits { message_bytes: most - 1, ..Limits::default() };
+            prop_assert_eq!(limits.check([&message]).unwrap_err().found, most);
+        }
+    }
+}

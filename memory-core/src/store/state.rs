@@ -1,0 +1,367 @@
+//! The contract as data: one memory, and each operation on it as a plain function.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::num::NonZeroUsize;
+use std::ops::Bound;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    Access, Append, AppendOutcome, Appended, Clear, Cursor, Generation, Head, Outline, Page, Read,
+    Splice, StoreErrorKind,
+};
+use crate::counters::Counters;
+use crate::lease::{FencingToken, LeaseProof};
+use crate::receipt::{FlushReceipt, KEPT_RECEIPTS};
+use crate::stored::{Sequence, StoredMessage};
+use crate::write::{WriteId, WriterId};
+
+/// One memory, with every rule of [`MemoryStore`](crate::MemoryStore) that does not depend on where it
+/// is kept: the recognition of retries, fencing by tokens, numbering, counters, splices, TTL and
+/// cursors.
+///
+/// [`InMemoryStore`](crate::InMemoryStore) is a map of these behind a mutex. Who writes a store that
+/// can hold a memory in its process, such as a log that is replayed when it is opened, needs no rule
+/// of its own: it keeps the writes that were accepted, each with the time at which it was made, and
+/// applies them again. Stores that cannot (a database with other writers) have the same rules to
+/// follow in their own atomic step.
+///
+/// - **Nothing but the arguments counts.** The same writes at the same times make the same memory, in
+///   any process: so a log of writes is a way to keep it.
+/// - **A write that was refused changed nothing**, and neither does one that was recognised; whether
+///   one changed something shows in [`Head::version`], which only grows.
+/// - **Leases are known by their tokens alone.** Whether one is still live is looked up by a store that
+///   shares their [domain](crate::MemoryStore::lease_domain), before it comes here. A write that is
+///   recognised needs no lease: ask [`recognises`](Self::recognises) and
+///   [`recognises_splice`](Self::recognises_splice) first.
+///
+/// ```
+/// use memory_core::{
+///     Access, Append, ContentType, MemoryState, Message, MessageId, NewMessage, WriteId,
+/// };
+///
+/// let message = NewMessage {
+///     id: MessageId::new(uuid::Uuid::nil()),
+///     message: Message::user("hello"),
+///     tokens: 4,
+///     priority: None,
+///     content_type: ContentType::Conversation,
+///     created_at: jiff::Timestamp::UNIX_EPOCH,
+/// };
+/// let append = Append {
+///     write: WriteId::once("greeting"),
+///     messages: [message].into(),
+///     access: Access::OPEN,
+///     ttl: None,
+/// };
+/// let now = jiff::Timestamp::UNIX_EPOCH;
+/// let mut memory = MemoryState::default();
+/// assert!(!memory.append(append.clone(), now)?.outcome.is_duplicate());
+/// assert!(memory.append(append, now)?.outcome.is_duplicate());
+/// assert_eq!(memory.head(now).counters.present.messages, 1);
+/// # Ok::<(), memory_core::StoreErrorKind>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MemoryState {
+    head: Head,
+    messages: BTreeMap<Sequence, StoredMessage>,
+    writers: HashMap<WriterId, LastWrite>,
+    receipts: VecDeque<FlushReceipt>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct LastWrite {
+    number: u64,
+    first: Option<Sequence>,
+}
+
+impl MemoryState {
+    /// [`MemoryStore::append`](crate::MemoryStore::append) at this time.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Invalid`] for an empty batch, [`StoreErrorKind::Fenced`].
+    pub fn append(&mut self, append: Append, now: Timestamp) -> Result<Appended, StoreErrorKind> {
+        let Append { write, messages, access: Access { lease }, ttl } = append;
+        if messages.is_empty() {
+            return Err(StoreErrorKind::Invalid("a batch must hold at least one message".into()));
+        }
+        self.change(now, |memory| {
+            let outcome = if let Some(first) = memory.earlier(write) {
+                AppendOutcome::Duplicate { first }
+            } else {
+                admit(&mut memory.head.fence, lease)?;
+                let first = memory.head.last.plus(1);
+                for message in messages.iter() {
+                    let place = memory.head.last.plus(1);
+                    memory.head.last = place;
+                    memory.head.counters.append(message);
+                    memory.messages.insert(place, message.clone().stored_at(place));
+                }
+                memory.wrote(write, Some(first));
+                memory.head.expires_at = ttl.and_then(|ttl| expiry(now, ttl));
+                memory.head.version += 1;
+                AppendOutcome::Appended { first }
+            };
+            let Head { counters, next_flush_at, .. } = &memory.head;
+            Ok(Appended { outcome, counters: counters.clone(), next_flush_at: *next_flush_at })
+        })
+    }
+
+    /// [`MemoryStore::splice`](crate::MemoryStore::splice) at this time.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`], [`StoreErrorKind::Fenced`], and [`StoreErrorKind::Invalid`] for
+    /// places that are not there or named twice.
+    pub fn splice(&mut self, splice: Splice, now: Timestamp) -> Result<Counters, StoreErrorKind> {
+        self.change(now, |memory| memory.splice_alive(splice, micros(now)))
+    }
+
+    fn splice_alive(&mut self, splice: Splice, now: u64) -> Result<Counters, StoreErrorKind> {
+        if self.was_spliced(&splice) {
+            return Ok(self.head.counters.clone());
+        }
+        let (mut fence, mut flush_fence) = (self.head.fence, self.head.flush_fence);
+        admit(&mut flush_fence, splice.flusher)?;
+        admit(&mut fence, splice.access.lease)?;
+        if splice.generation != self.head.generation {
+            return Err(StoreErrorKind::Conflict);
+        }
+        self.check_places(&splice)?;
+
+        (self.head.fence, self.head.flush_fence) = (fence, flush_fence);
+        let place = splice.summarised.first().copied();
+        let changes = !(splice.summarised.is_empty()
+            && splice.evicted.is_empty()
+            && splice.closed.is_empty());
+        for sequence in splice.summarised {
+            if let Some(message) = self.messages.remove(&sequence) {
+                self.head.counters.summarise(&message.meta);
+            }
+        }
+        for sequence in splice.evicted {
+            if let Some(message) = self.messages.remove(&sequence) {
+                self.head.counters.evict(&message.meta);
+            }
+        }
+        if !splice.closed.is_empty() {
+            self.head.next_flush_at = None;
+        }
+        for sequence in splice.closed {
+            if let Some(message) = self.messages.get_mut(&sequence) {
+                message.meta.closed = true;
+            }
+        }
+        if let (Some(summary), Some(place)) = (splice.summary, place) {
+            self.head.counters.insert_summary(&summary);
+            let mut stored = summary.stored_at(place);
+            stored.meta.summary = true;
+            self.messages.insert(place, stored);
+        }
+        if let Some(receipt) = splice.receipt {
+            self.receipts.push_front(receipt);
+            self.receipts.truncate(KEPT_RECEIPTS);
+            self.head.next_flush_at = splice.next_flush_at;
+        }
+        if changes {
+            self.head.generation = self.head.generation.next(now);
+        }
+        self.head.version += 1;
+        Ok(self.head.counters.clone())
+    }
+
+    /// [`MemoryStore::clear`](crate::MemoryStore::clear) at this time.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Fenced`].
+    pub fn clear(&mut self, clear: Clear, now: Timestamp) -> Result<Counters, StoreErrorKind> {
+        self.change(now, |memory| {
+            if memory.earlier(clear.write).is_none() {
+                admit(&mut memory.head.fence, clear.access.lease)?;
+                memory.wrote(clear.write, None);
+                memory.messages.clear();
+                memory.receipts.clear();
+                memory.head.counters.clear();
+                memory.head.next_flush_at = None;
+                memory.head.generation = memory.head.generation.next(micros(now));
+                memory.head.version += 1;
+            }
+            Ok(memory.head.counters.clone())
+        })
+    }
+
+    /// [`MemoryStore::claim`](crate::MemoryStore::claim) at this time.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Fenced`].
+    pub fn claim(&mut self, lease: LeaseProof, now: Timestamp) -> Result<(), StoreErrorKind> {
+        self.change(now, |memory| {
+            admit(&mut memory.head.fence, Some(lease))?;
+            memory.head.version += 1;
+            Ok(())
+        })
+    }
+
+    /// Whether an append or a clear with this id would be recognised as a retry.
+    #[must_use]
+    pub fn recognises(&self, write: WriteId, now: Timestamp) -> bool {
+        self.is_alive(now) && self.earlier(write).is_some()
+    }
+
+    /// Whether this splice would be recognised as a retry.
+    #[must_use]
+    pub fn recognises_splice(&self, splice: &Splice, now: Timestamp) -> bool {
+        self.is_alive(now) && self.was_spliced(splice)
+    }
+
+    /// [`MemoryStore::head`](crate::MemoryStore::head) at this time.
+    #[must_use]
+    pub fn head(&self, now: Timestamp) -> Head {
+        if self.is_alive(now) { self.head.clone() } else { Head::default() }
+    }
+
+    /// [`MemoryStore::read`](crate::MemoryStore::read) at this time.
+    #[must_use]
+    pub fn read(&self, read: Read, now: Timestamp) -> Page {
+        if !self.is_alive(now) {
+            return Self::default().read(read, now);
+        }
+        let generation = self.head.generation;
+        let (after, restarted) = match read.after {
+            Some(cursor) if cursor.generation == generation => (cursor.sequence, false),
+            Some(cursor) => (Sequence::ZERO, cursor != Cursor::default()),
+            None => (Sequence::ZERO, false),
+        };
+        let limit = read.limit.map_or(usize::MAX, NonZeroUsize::get);
+        let mut rest = self.messages.range((Bound::Excluded(after), Bound::Unbounded));
+        let messages: Vec<_> =
+            rest.by_ref().take(limit).map(|(_, message)| message.clone()).collect();
+        let sequence = messages.last().map_or(after, |message| message.meta.sequence);
+        let more = rest.next().is_some();
+        let cursor = Cursor { generation, sequence };
+        Page { messages, cursor, restarted, more, unreadable: Vec::new() }
+    }
+
+    /// [`MemoryStore::outline`](crate::MemoryStore::outline) at this time.
+    #[must_use]
+    pub fn outline(&self, now: Timestamp) -> Outline {
+        if !self.is_alive(now) {
+            return Outline::default();
+        }
+        Outline {
+            head: self.head.clone(),
+            metas: self.messages.values().map(|message| message.meta.clone()).collect(),
+            unreadable: Vec::new(),
+        }
+    }
+
+    /// [`MemoryStore::fetch`](crate::MemoryStore::fetch) at this time.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`].
+    pub fn fetch(
+        &self,
+        generation: Generation,
+        places: &[Sequence],
+        now: Timestamp,
+    ) -> Result<Vec<StoredMessage>, StoreErrorKind> {
+        if !self.is_alive(now) || self.head.generation != generation {
+            return Err(StoreErrorKind::Conflict);
+        }
+        Ok(places.iter().filter_map(|place| self.messages.get(place)).cloned().collect())
+    }
+
+    /// [`MemoryStore::receipts`](crate::MemoryStore::receipts) at this time.
+    #[must_use]
+    pub fn receipts(&self, now: Timestamp) -> Vec<FlushReceipt> {
+        if self.is_alive(now) { self.receipts.iter().cloned().collect() } else { Vec::new() }
+    }
+
+    /// Whether [`MemoryStore::keys`](crate::MemoryStore::keys) lists it at this time.
+    #[must_use]
+    pub fn has_messages(&self, now: Timestamp) -> bool {
+        self.is_alive(now) && !self.messages.is_empty()
+    }
+
+    fn is_alive(&self, now: Timestamp) -> bool {
+        self.head.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// Runs a write on this memory; where it was never written or its TTL has run out, on one that
+    /// begins anew and takes its place only if the write was not refused.
+    fn change<T>(
+        &mut self,
+        now: Timestamp,
+        write: impl FnOnce(&mut Self) -> Result<T, StoreErrorKind>,
+    ) -> Result<T, StoreErrorKind> {
+        if self.is_alive(now) && self.head.generation != Generation::NONE {
+            return write(self);
+        }
+        let mut anew = Self::default();
+        // What fences stale writers off outlives the data; generations never repeat.
+        anew.head.fence = self.head.fence;
+        anew.head.flush_fence = self.head.flush_fence;
+        anew.head.generation = self.head.generation.next(micros(now));
+        let done = write(&mut anew)?;
+        *self = anew;
+        Ok(done)
+    }
+
+    /// The place of an earlier write's first message, if this write is a retry.
+    fn earlier(&self, write: WriteId) -> Option<Option<Sequence>> {
+        let last = self.writers.get(&write.writer).filter(|last| write.number <= last.number)?;
+        Some(if last.number == write.number { last.first } else { None })
+    }
+
+    fn wrote(&mut self, WriteId { writer, number }: WriteId, first: Option<Sequence>) {
+        self.writers.insert(writer, LastWrite { number, first });
+    }
+
+    fn was_spliced(&self, splice: &Splice) -> bool {
+        let newest = self.receipts.front().map(|receipt| receipt.id);
+        splice.receipt.as_ref().is_some_and(|receipt| Some(receipt.id) == newest)
+    }
+
+    /// Every place must be there, and be named once.
+    fn check_places(&self, splice: &Splice) -> Result<(), StoreErrorKind> {
+        if splice.summary.is_some() && splice.summarised.is_empty() {
+            return Err(StoreErrorKind::Invalid(
+                "a summary needs the places that it replaces".into(),
+            ));
+        }
+        let mut removed: Vec<_> =
+            splice.summarised.iter().chain(&splice.evicted).copied().collect();
+        removed.sort_unstable();
+        let twice = removed.windows(2).any(|pair| pair.first() == pair.last());
+        let unknown = removed
+            .iter()
+            .chain(&splice.closed)
+            .find(|sequence| !self.messages.contains_key(sequence));
+        match (unknown, twice) {
+            (Some(sequence), _) => {
+                Err(StoreErrorKind::Invalid(format!("there is no message at place {sequence}")))
+            }
+            (None, true) => Err(StoreErrorKind::Invalid("a place is removed twice".into())),
+            (None, false) => Ok(()),
+        }
+    }
+}
+
+/// Refuses a stale lease; raises the newest token to a newer one.
+const fn admit(fence: &mut FencingToken, lease: Option<LeaseProof>) -> Result<(), StoreErrorKind> {
+    let Some(LeaseProof { token, .. }) = lease else { return Ok(()) };
+    if token.number() < fence.number() {
+        return Err(StoreErrorKind::Fenced { token, newest: *fence });
+    }
+    *fence = token;
+    Ok(())
+}
+
+fn expiry(now: Timestamp, ttl: Duration) -> Option<Timestamp> {
+    // A TTL past the end of time is none.
+    now.checked_add(ttl).ok()
+}
+
+fn micros(now: Timestamp) -> u64 {
+    u64::try_from(now.as_microsecond()).unwrap_or_default()
+}

@@ -1,0 +1,148 @@
+//! A store over a plain file, as a third party would write it, and how it is proven: by the suite that
+//! `memory-core` ships, and by what only a file can suffer.
+//!
+//! The random programs run on it as well: `memory-store-sqlite/tests/third_party_programs.rs`.
+
+#![cfg(feature = "conformance")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails panics, in its helpers too"
+)]
+
+mod log;
+mod store;
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use memory_core::conformance::{ManualClock, StoreFixture, assert_counters, run_all};
+use memory_core::{
+    Access, Append, ContentType, MemoryKey, MemoryStore, Message, MessageId, NewMessage, Outline,
+    Sequence, Splice, StoreErrorKind, WriterId,
+};
+use store::{FileStore, shared};
+use tempfile::TempDir;
+
+/// Makes a store for each case of the suite, and keeps their folders until the test is over.
+#[derive(Debug, Default)]
+struct Files(Mutex<Vec<TempDir>>);
+
+#[async_trait]
+impl StoreFixture for Files {
+    async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder.path().join("memories"), &clock);
+        self.0.lock().unwrap().push(folder);
+        shared(store)
+    }
+}
+
+fn open(path: &Path, clock: &ManualClock) -> FileStore {
+    let clock = clock.clone();
+    FileStore::open(path, move || clock.now()).unwrap()
+}
+
+#[tokio::test]
+async fn a_store_over_a_plain_file_conforms() {
+    run_all(&Files::default()).await;
+}
+
+fn key() -> MemoryKey {
+    MemoryKey::new("example", "file", "k").unwrap()
+}
+
+fn append(number: u64, texts: &[&str]) -> Append {
+    let message = |text: &&str| NewMessage {
+        id: MessageId::new(uuid::Uuid::from_u128(number.into())),
+        message: Message::user(*text),
+        tokens: 5,
+        priority: None,
+        content_type: ContentType::Conversation,
+        created_at: ManualClock::new().now(),
+    };
+    Append {
+        write: WriterId::new(7).write(number),
+        messages: texts.iter().map(message).collect(),
+        access: Access::OPEN,
+        ttl: None,
+    }
+}
+
+async fn outline(store: &FileStore) -> Outline {
+    let outline = store.outline(&key()).await.unwrap();
+    assert_counters(&outline);
+    outline
+}
+
+/// A write that was cut off at any byte was never acknowledged: it is gone as a whole, all before it
+/// is there, and the next one, such as its retry, is written as if it had never been.
+#[tokio::test]
+async fn a_crash_at_any_byte_of_a_write_leaves_all_or_nothing() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let path = folder.path().join("memories");
+    let store = open(&path, &clock);
+    store.append(&key(), append(1, &["one", "two\nlines"])).await.unwrap();
+    let generation = store.head(&key()).await.unwrap().generation;
+    let splice = Splice { evicted: vec![Sequence::new(1)], ..Splice::new(generation) };
+    store.splice(&key(), splice).await.unwrap();
+    let before = (fs::read(&path).unwrap().len(), outline(&store).await);
+    store.append(&key(), append(2, &["three", "four"])).await.unwrap();
+    let (whole, after) = (fs::read(&path).unwrap(), outline(&store).await);
+    drop(store);
+
+    for cut in before.0..=whole.len() {
+        // Sometimes with zeros behind: a file may grow before its content arrives.
+        for zeros in [0, whole.len() - cut].into_iter().take(1 + usize::from(cut % 8 == 0)) {
+            let mut torn = whole[..cut].to_vec();
+            torn.resize(cut + zeros, 0);
+            fs::write(&path, &torn).unwrap();
+            let store = open(&path, &clock);
+            let expected = if cut == whole.len() { &after } else { &before.1 };
+            assert_eq!(&outline(&store).await, expected, "cut at {cut}");
+            let again = store.append(&key(), append(2, &["three", "four"])).await.unwrap();
+            assert_eq!(again.outcome.is_duplicate(), cut == whole.len());
+            assert_eq!(outline(&store).await, after);
+            drop(store);
+            assert_eq!(fs::read(&path).unwrap(), whole, "cut at {cut}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn damage_before_the_end_is_an_error_and_changes_nothing() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let path = folder.path().join("memories");
+    let store = open(&path, &clock);
+    store.append(&key(), append(1, &["a secret"])).await.unwrap();
+    let first = fs::read(&path).unwrap().len();
+    store.append(&key(), append(2, &["another"])).await.unwrap();
+    let whole = fs::read(&path).unwrap();
+    for place in 0..first {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 1;
+        fs::write(&path, &damaged).unwrap();
+        let now = clock.clone();
+        let error = FileStore::open(&path, move || now.now()).unwrap_err();
+        assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{place}: {error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), damaged);
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_back_is_refused_before_it_is_written() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let path = folder.path().join("memories");
+    let store = open(&path, &clock);
+    let mut batch = append(1, &["a"]);
+    let mut message = batch.messages[0].clone();
+    message.message.role = memory_core::Role::from(String::new());
+    batch.messages = [message].into();
+    let error = store.append(&key(), batch).await.unwrap_err();
+    assert!(matches!(error.kind(), StoreErrorKind::Invalid(_)), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"");
+}

@@ -1,0 +1,284 @@
+//! A store over a plain file, as a third party would write it: nothing but public items of
+//! `memory-core`. Copy it, and put your own medium in the place of [`Log`].
+//!
+//! The file is a log of the writes that were accepted, each with the time at which it was made. What
+//! a write means is [`MemoryState`]'s affair, in which nothing but its arguments counts: so the memories
+//! of a log are those of its writes, made again in order when it is opened.
+//!
+//! What this store is not: it blocks the calling thread while it syncs, never compacts its file, and
+//! takes the file for its own, so one process at a time opens it.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fmt, io};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use memory_core::{
+    Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
+    LeaseProof, MemoryKey, MemoryState, MemoryStore, Outline, Page, Read, Sequence, ServerHealth,
+    Splice, StoreError, StoreErrorKind, StoredMessage,
+};
+use serde::{Deserialize, Serialize};
+
+use super::log::Log;
+
+/// A write that was accepted, as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Record {
+    at: Timestamp,
+    key: MemoryKey,
+    write: Write,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Write {
+    Append(Append),
+    Splice(Box<Splice>),
+    Clear(Clear),
+    Claim(LeaseProof),
+}
+
+/// What came of a write.
+enum Written {
+    Appended(Appended),
+    Counters(Counters),
+    Claimed,
+}
+
+/// The memories of one file.
+pub(crate) struct FileStore {
+    open: Mutex<Open>,
+    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+struct Open {
+    log: Log,
+    memories: BTreeMap<MemoryKey, MemoryState>,
+    /// Why the memories are no longer those of the file. After a write or a sync that failed nobody
+    /// knows what is on the disk, and a second sync may say that all is well though it is not
+    /// (P. Hillaker et al. tell of `fsync` on Linux in "Can Applications Recover from fsync
+    /// Failures?", 2020): only opening the file anew tells.
+    broken: Option<String>,
+}
+
+impl FileStore {
+    /// Opens the log, or begins one, and makes its writes again. A last record that was cut off by a
+    /// crash was never acknowledged, and is cut away.
+    pub(crate) fn open(
+        path: &Path,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let failed = |kind| StoreError::new("open", kind);
+        let (log, records) = Log::open(path).map_err(|error| failed(kind_of(&error)))?;
+        let mut memories = BTreeMap::new();
+        for (index, record) in records.iter().enumerate() {
+            let corrupt = |problem: &dyn fmt::Display| {
+                let place = format!("record {} of {}", index + 1, path.display());
+                failed(StoreErrorKind::Corrupt(format!(
+                    "{place} {problem}; restore a backup, or cut the file before it"
+                )))
+            };
+            // The reason is left out: `serde_json` quotes what it did not expect.
+            let record: Record =
+                serde_json::from_slice(record).map_err(|_| corrupt(&"is of an unknown form"))?;
+            let Record { at, key, write } = record;
+            make(memories.entry(key).or_default(), write, at)
+                .map_err(|refused| corrupt(&format_args!("was never accepted ({refused})")))?;
+        }
+        let open = Open { log, memories, broken: None };
+        Ok(Self { open: Mutex::new(open), now: Box::new(now) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a write: in the memory first, where it may be refused, and then in the file. Nobody reads
+    /// in between, for the mutex is held; and there is no await, so no caller can be cancelled half way.
+    fn write(
+        &self,
+        operation: &'static str,
+        key: &MemoryKey,
+        write: Write,
+    ) -> Result<Written, StoreError> {
+        let failed = |kind| StoreError::new(operation, kind).at(key);
+        let record = Record { at: (self.now)(), key: key.clone(), write };
+        let line = encode(&record).map_err(failed)?;
+        let Record { at, write, .. } = record;
+        let mut open = self.lock();
+        let Open { log, memories, broken } = &mut *open;
+        intact(broken).map_err(failed)?;
+        // A memory that was never written is put in the map only by a write that was accepted.
+        let mut unwritten = MemoryState::default();
+        let memory = memories.get_mut(key).unwrap_or(&mut unwritten);
+        let before = memory.head(at);
+        let written = make(memory, write, at).map_err(failed)?;
+        if memory.head(at) == before {
+            // A retry: it is in the file already.
+            return Ok(written);
+        }
+        if unwritten != MemoryState::default() {
+            memories.insert(key.clone(), unwritten);
+        }
+        if let Err(error) = log.append(&line) {
+            *broken = Some(error.to_string());
+            return Err(failed(kind_of(&error)).caused_by(error).possibly_applied());
+        }
+        Ok(written)
+    }
+
+    fn read<T>(
+        &self,
+        key: &MemoryKey,
+        read: impl FnOnce(&MemoryState, Timestamp) -> T,
+    ) -> Result<T, StoreError> {
+        let open = self.lock();
+        intact(&open.broken).map_err(|kind| StoreError::new("read", kind).at(key))?;
+        let unwritten = MemoryState::default();
+        Ok(read(open.memories.get(key).unwrap_or(&unwritten), (self.now)()))
+    }
+}
+
+/// Makes a write in a memory; the same when it is new and when the log is replayed.
+fn make(memory: &mut MemoryState, write: Write, at: Timestamp) -> Result<Written, StoreErrorKind> {
+    match write {
+        Write::Append(append) => memory.append(append, at).map(Written::Appended),
+        Write::Splice(splice) => memory.splice(*splice, at).map(Written::Counters),
+        Write::Clear(clear) => memory.clear(clear, at).map(Written::Counters),
+        Write::Claim(lease) => memory.claim(lease, at).map(|()| Written::Claimed),
+    }
+}
+
+/// Refuses what could not be read back, such as a message whose role is empty: here its writer can
+/// still be told, later it would make the file unreadable.
+fn encode(record: &Record) -> Result<Vec<u8>, StoreErrorKind> {
+    let unreadable = || StoreErrorKind::Invalid("a message of the batch is malformed".into());
+    let line = serde_json::to_vec(record).map_err(|_| unreadable())?;
+    match serde_json::from_slice::<Record>(&line) {
+        Ok(read) if read.key == record.key => Ok(line),
+        _ => Err(unreadable()),
+    }
+}
+
+fn intact(broken: &Option<String>) -> Result<(), StoreErrorKind> {
+    match broken {
+        None => Ok(()),
+        Some(reason) => Err(StoreErrorKind::Unavailable(format!(
+            "a write to its file failed before ({reason}); open it anew"
+        ))),
+    }
+}
+
+fn kind_of(error: &io::Error) -> StoreErrorKind {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            StoreErrorKind::Full("the disk of the file; free some of it".into())
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            StoreErrorKind::ReadOnly("the file may not be written; check its permissions".into())
+        }
+        io::ErrorKind::InvalidData => StoreErrorKind::Corrupt(error.to_string()),
+        _ => StoreErrorKind::Unavailable(format!("its file failed ({error}); check the disk")),
+    }
+}
+
+#[async_trait]
+impl MemoryStore for FileStore {
+    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
+        match self.write("append to", key, Write::Append(append))? {
+            Written::Appended(appended) => Ok(appended),
+            _ => Err(confused("append to", key)),
+        }
+    }
+
+    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
+        match self.write("flush", key, Write::Splice(Box::new(splice)))? {
+            Written::Counters(counters) => Ok(counters),
+            _ => Err(confused("flush", key)),
+        }
+    }
+
+    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
+        match self.write("clear", key, Write::Clear(clear))? {
+            Written::Counters(counters) => Ok(counters),
+            _ => Err(confused("clear", key)),
+        }
+    }
+
+    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
+        self.write("claim", key, Write::Claim(lease)).map(drop)
+    }
+
+    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
+        self.read(key, MemoryState::head)
+    }
+
+    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
+        self.read(key, |memory, now| memory.read(read, now))
+    }
+
+    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
+        self.read(key, MemoryState::outline)
+    }
+
+    async fn fetch(
+        &self,
+        key: &MemoryKey,
+        generation: Generation,
+        places: &[Sequence],
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        self.read(key, |memory, now| memory.fetch(generation, places, now))?
+            .map_err(|kind| StoreError::new("read", kind).at(key))
+    }
+
+    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
+        self.read(key, MemoryState::receipts)
+    }
+
+    async fn keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, StoreError> {
+        let (now, open) = ((self.now)(), self.lock());
+        intact(&open.broken).map_err(|kind| StoreError::new("list", kind))?;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let memories = open.memories.range::<MemoryKey, _>((from, Bound::Unbounded));
+        let listed = memories.filter(|(_, memory)| memory.has_messages(now));
+        Ok(listed.take(limit.get()).map(|(key, _)| key.clone()).collect())
+    }
+
+    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
+        Ok(None)
+    }
+
+    /// Leases are kept elsewhere: callers take them before they write, and show their tokens.
+    fn lease_domain(&self) -> Option<&LeaseDomain> {
+        None
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Disk
+    }
+}
+
+fn confused(operation: &'static str, key: &MemoryKey) -> StoreError {
+    StoreError::new(operation, StoreErrorKind::Other("a write of another kind answered".into()))
+        .at(key)
+}
+
+impl fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileStore").field("memories", &self.lock().memories.len()).finish()
+    }
+}
+
+/// For those who share it.
+pub(crate) fn shared(store: FileStore) -> Arc<dyn MemoryStore> {
+    Arc::new(store)
+}

@@ -1,0 +1,42 @@
+//! Fuzzing: storage keys, from their parts and from what a store lists.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that fails panics, and its output is where people look"
+)]
+
+mod fuzz;
+
+use fuzz::{fuzz, peak_of};
+use memory_core::{MAX_KEY_BYTES, MemoryKey};
+
+#[test]
+fn a_key_that_is_read_is_the_only_one_of_its_parts() {
+    fuzz("key", 4_000, |input| {
+        let text = String::from_utf8_lossy(input);
+        let (read, peak) = peak_of(|| text.parse::<MemoryKey>());
+        assert!(peak <= 4 * MAX_KEY_BYTES + 1_024, "{peak}");
+        match read {
+            Ok(key) => {
+                assert_eq!(key.as_str(), text);
+                let _ = (key.memory_id(), key.flush_lease_name());
+                match key.parts() {
+                    Some((project, id, rendered)) => {
+                        assert_eq!(MemoryKey::new(&project, &id, &rendered), Ok(key));
+                    }
+                    None => assert!(text.contains("%~"), "{text}"),
+                }
+            }
+            Err(error) => assert!(error.to_string().len() < 500),
+        }
+        let (made, peak) = peak_of(|| MemoryKey::new("p", "m", &text));
+        assert!(peak <= 8 * text.len() + 2_048, "{peak} for {}", text.len());
+        if let Ok(made) = made {
+            assert!(made.as_str().len() <= MAX_KEY_BYTES);
+            assert_eq!(made.as_str().parse::<MemoryKey>(), Ok(made));
+        }
+    });
+}

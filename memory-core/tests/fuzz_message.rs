@@ -1,0 +1,48 @@
+//! Fuzzing: the JSON of a message.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that fails panics, and its output is where people look"
+)]
+
+mod fuzz;
+
+use fuzz::{SECRET, fuzz, peak_of};
+use memory_core::{EstimateCounter, Limits, Message, Redactor, message_tokens};
+
+/// How many times its length a message may take while it is read. An object of one short field takes
+/// a node of some 640 bytes for 7 bytes of JSON.
+const MULTIPLE: usize = 200;
+
+#[test]
+fn no_json_makes_a_message_panic_lose_anything_or_take_much_memory() {
+    let redactor = Redactor::new(&[r"\d{3}"], "").unwrap();
+    fuzz("message", 3_000, |input| {
+        let text = String::from_utf8_lossy(input);
+        let (read, peak) = peak_of(|| Message::from_json(&text));
+        assert!(peak <= MULTIPLE * text.len() + (64 << 10), "{peak} bytes for {}", text.len());
+        let message = match read {
+            Ok(message) => message,
+            Err(error) => {
+                let told = error.to_string();
+                assert!(!told.contains(SECRET) && told.len() < 200, "{told}");
+                return;
+            }
+        };
+        let json = message.to_json().unwrap();
+        assert_eq!(Message::from_json(&json).unwrap(), message);
+        assert_eq!(Message::from_value(message.to_value()).unwrap(), message);
+        assert!(message_tokens(&EstimateCounter, &message) > 0);
+        let _ = (message.text(), message.tool_link(), redactor.redact(message.clone()));
+        if let Err(error) = Limits::default().check([&message]) {
+            assert!(!error.to_string().contains(SECRET), "{error}");
+        } else {
+            // What a message is written into may wrap it.
+            let wrapped = format!("[[[{json}]]]");
+            assert!(serde_json::from_str::<serde_json::Value>(&wrapped).is_ok());
+        }
+    });
+}

@@ -1,0 +1,171 @@
+//! What a key template may look like, before `tera` sees it.
+//!
+//! `tera` calls itself for what is nested, so its stack would be the limit; and a loop of loops never
+//! ends. So the size and the number of tags and operators are bounded, and there are no loops.
+
+/// The longest template, in bytes.
+pub(super) const MAX_TEMPLATE_BYTES: usize = 2_048;
+
+/// The most `{{ }}` and `{% %}`.
+const MAX_TAGS: usize = 64;
+
+/// The most operators, brackets and filters of one of them.
+const MAX_OPERATORS: usize = 64;
+
+/// What a tag may begin with.
+const TAGS: [&str; 4] = ["if", "elif", "else", "endif"];
+
+/// Words that count as operators.
+const OPERATORS: [&str; 6] = ["not", "and", "or", "in", "is", "if"];
+
+/// Checks the form of a template, and takes the dot off names that begin with one.
+pub(super) fn read_form(text: &str) -> Result<String, String> {
+    if text.len() > MAX_TEMPLATE_BYTES {
+        return Err(format!(
+            "has {} bytes, over the limit of {MAX_TEMPLATE_BYTES}; shorten it",
+            text.len()
+        ));
+    }
+    let mut form = Form { out: String::with_capacity(text.len()), rest: text };
+    let mut tags = 0;
+    while let Some(open) = form.take_text() {
+        if open == "{#" {
+            form.take_comment();
+            continue;
+        }
+        tags += 1;
+        if tags > MAX_TAGS {
+            return Err(format!("has more than {MAX_TAGS} tags; leave some out"));
+        }
+        form.take_tag(if open == "{{" { "}}" } else { "%}" })?;
+    }
+    Ok(form.out)
+}
+
+struct Form<'a> {
+    out: String,
+    rest: &'a str,
+}
+
+impl Form<'_> {
+    fn take(&mut self, bytes: usize) {
+        let (taken, rest) = self.rest.split_at_checked(bytes).unwrap_or((self.rest, ""));
+        self.out.push_str(taken);
+        self.rest = rest;
+    }
+
+    /// Takes what is before the next tag or comment, and what that opens with.
+    fn take_text(&mut self) -> Option<&'static str> {
+        let found = ["{{", "{%", "{#"]
+            .into_iter()
+            .filter_map(|open| Some((self.rest.find(open)?, open)))
+            .min();
+        match found {
+            Some((start, open)) => {
+                self.take(start + open.len());
+                Some(open)
+            }
+            None => {
+                self.take(self.rest.len());
+                None
+            }
+        }
+    }
+
+    fn take_comment(&mut self) {
+        let end = self.rest.find("#}").map_or(self.rest.len(), |end| end + 2);
+        self.take(end);
+    }
+
+    /// Takes a tag to its end; one that has none is for `tera` to tell.
+    fn take_tag(&mut self, end: &str) -> Result<(), String> {
+        let (mut operators, mut before, mut first) = (0, ' ', true);
+        while let Some(character) = self.rest.chars().next() {
+            if self.rest.starts_with(end) {
+                self.take(end.len());
+                return Ok(());
+            }
+            match character {
+                '"' | '\'' | '`' => self.take(quoted(self.rest, character)),
+                '.' if self.begins_name(before) => {
+                    self.rest = self.rest.get(1..).unwrap_or_default();
+                }
+                c if c.is_alphabetic() || c == '_' => {
+                    let length = self
+                        .rest
+                        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+                        .unwrap_or(self.rest.len());
+                    let word = self.rest.get(..length).unwrap_or_default();
+                    let is_field = before == '.';
+                    if !is_field
+                        && (word == "for" || (first && end == "%}" && !TAGS.contains(&word)))
+                    {
+                        return Err(format!(
+                            "`{word}` is not for keys; of the tags there are if, elif, else and endif"
+                        ));
+                    }
+                    operators += usize::from(!is_field && OPERATORS.contains(&word));
+                    first = false;
+                    self.take(length);
+                }
+                c => {
+                    operators += usize::from(c.is_ascii_punctuation() && c != '.');
+                    self.take(c.len_utf8());
+                }
+            }
+            if operators > MAX_OPERATORS {
+                return Err(format!(
+                    "has more than {MAX_OPERATORS} operators and brackets in one tag; make it simpler"
+                ));
+            }
+            before = self.out.chars().next_back().unwrap_or(' ');
+        }
+        Ok(())
+    }
+
+    /// Whether the dot that comes next stands where a name would begin.
+    fn begins_name(&self, before: char) -> bool {
+        let next = self.rest.chars().nth(1);
+        let starts_name = next.is_some_and(|next| next.is_alphabetic() || next == '_');
+        let follows_name = before.is_alphanumeric() || matches!(before, '_' | ']' | ')' | '?');
+        starts_name && !follows_name
+    }
+}
+
+/// The length of the text in quotes that comes next, whose characters `\` may escape.
+fn quoted(text: &str, quote: char) -> usize {
+    let mut escaped = false;
+    let mut characters = text.char_indices().skip(1);
+    characters
+        .find(|(_, character)| {
+            let ends = !escaped && *character == quote;
+            escaped = !escaped && *character == '\\';
+            ends
+        })
+        .map_or(text.len(), |(end, _)| end + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_run_for_long_or_too_deep_is_refused() {
+        for (template, problem) in [
+            ("{% for x in y %}{% endfor %}", "`for` is not for keys"),
+            ("{%- for x in y %}", "`for` is not for keys"),
+            ("{{ [x for x in y] }}", "`for` is not for keys"),
+            ("{% set x = 'a' %}", "`set` is not for keys"),
+            ("{# {{ ' #}{% set_global x = 1 %}", "`set_global` is not for keys"),
+            ("{{ '\\'' }}{% macro m() %}", "`macro` is not for keys"),
+            ("{% raw %}{{ '{% endraw %}{% for x in y %}", "`raw` is not for keys"),
+            (&format!("{{{{ {}1 }}}}", "(".repeat(65)), "has more than 64 operators"),
+            (&format!("{{{{ {}1 }}}}", "not ".repeat(65)), "has more than 64 operators"),
+            (&"{% if a %}".repeat(65), "has more than 64 tags"),
+            (&"a".repeat(2_049), "has 2049 bytes, over the limit of 2048; shorten it"),
+        ] {
+            let refused = read_form(template).unwrap_err();
+            assert!(refused.starts_with(problem), "{template}: {refused}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Fuzzing: key templates, and what is filled in.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that fails panics, and its output is where people look"
+)]
+
+#[path = "../../memory-core/tests/fuzz/mod.rs"]
+mod fuzz;
+
+use std::time::{Duration, Instant};
+
+use fuzz::{SECRET, fuzz, peak_of};
+use memory_core::{MAX_KEY_PART_BYTES, MemoryKey};
+use memory_instance::{KeyContext, KeyTemplate};
+use serde_json::json;
+
+/// A template is at most 2 KiB, and each of its filters and operators makes at most 64 KiB more.
+const MOST: usize = 16 << 20;
+
+#[test]
+fn no_template_panics_runs_for_long_or_tells_what_it_was_filled_with() {
+    let context = KeyContext::new()
+        .with("workflow.id", "wf")
+        .with(
+            "workflow.input",
+            json!({"userId": format!("<{SECRET}>"), "n": 5, "f": 1.5, "list": ["a", SECRET]}),
+        )
+        .with("line.content", format!("{SECRET} {{{{ user.id }}}} \u{202e}").repeat(200))
+        .with("user.id", "u");
+    fuzz("template", 3_000, |input| {
+        let text = String::from_utf8_lossy(input);
+        let started = Instant::now();
+        let (rendered, peak) =
+            peak_of(|| KeyTemplate::parse(&text).and_then(|template| template.render(&context)));
+        assert!(peak <= MOST, "{peak} bytes for {text}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{text}");
+        match rendered {
+            Ok(key) => {
+                assert!(key.len() <= MAX_KEY_PART_BYTES && !key.trim().is_empty());
+                let stored = MemoryKey::new("p", "m", &key).unwrap();
+                if let Some((_, _, back)) = stored.parts() {
+                    assert_eq!(back, key);
+                }
+            }
+            Err(error) => {
+                let told = error.to_string();
+                assert!(!told.contains(SECRET) || text.contains(SECRET), "{told}");
+                assert!(told.len() < 8_000, "{} bytes", told.len());
+            }
+        }
+    });
+}

@@ -1,0 +1,50 @@
+//! Fuzzing: the URLs of stores. No server is asked, and no file is made outside of the test's folder.
+
+#![cfg(all(feature = "redis", feature = "sqlite"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that fails panics, and its output is where people look"
+)]
+
+#[path = "../../memory-core/tests/fuzz/mod.rs"]
+mod fuzz;
+
+use fuzz::{SECRET, fuzz, peak_of};
+use memory_instance::{MemoryManager, without_password};
+use memory_store_redis::RedisConfig;
+
+#[test]
+fn no_url_panics_or_is_told_with_its_password() {
+    fuzz("url", 3_000, |input| {
+        let url = String::from_utf8_lossy(input);
+        let (told, peak) = peak_of(|| match RedisConfig::from_url(&url) {
+            Ok(config) => format!("{config:?}"),
+            Err(fault) => format!("{} {fault} {fault:?}", fault.detail()),
+        });
+        assert!(peak <= 64 * url.len() + (64 << 10), "{peak} for {}", url.len());
+        // What stands where a password stands, in a URL that is one.
+        let secret = [":5ecr3t@", "password=5ecr3t"].iter().any(|place| url.contains(place));
+        if secret && url.matches(SECRET).count() == 1 {
+            assert!(!told.contains(SECRET), "{url}: {told}");
+            assert!(!without_password(&url).contains(SECRET), "{url}");
+        }
+    });
+}
+
+#[test]
+fn no_setting_of_a_file_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let place = format!("sqlite://{}/memory.db?", folder.path().display());
+    fuzz("url", 150, |input| {
+        let settings = String::from_utf8_lossy(input);
+        let opened = runtime.block_on(MemoryManager::builder().open(&format!("{place}{settings}")));
+        if let Err(error) = opened {
+            assert!(error.to_string().contains("has the unknown setting"), "{error}");
+        }
+    });
+    assert!(std::fs::read_dir(folder.path()).unwrap().count() <= 3, "memory.db and its log");
+}

@@ -1,0 +1,213 @@
+//! Fuzzing: rows and files that were damaged, or written by somebody else.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that fails panics, and its output is where people look"
+)]
+
+#[path = "../../memory-core/tests/fuzz/mod.rs"]
+mod fuzz;
+mod support;
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use fuzz::{SECRET, corpus, fuzz, mutated, peak_of};
+use memory_core::{
+    Access, Clear, FlushReceipt, MemoryStore, Read, Sequence, SequenceSet, Splice, StoreError,
+    StoreErrorKind,
+};
+use memory_store_sqlite::SqliteStore;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use rusqlite::Connection;
+use rusqlite::types::Value;
+use support::{append, key, write};
+
+/// A file of a few memories with all that rows can hold.
+async fn whole(path: &Path) {
+    let store = SqliteStore::open(path).await.unwrap();
+    for number in 1..=6 {
+        append(&store, &key("k"), write(1, number), &[SECRET, "five"]).await.unwrap();
+    }
+    append(&store, &key("other"), write(2, 1), &["x"]).await.unwrap();
+    let generation = store.head(&key("k")).await.unwrap().generation;
+    let receipt = FlushReceipt {
+        id: uuid::Uuid::from_u128(9),
+        strategy: "fifo".into(),
+        started_at: jiff::Timestamp::UNIX_EPOCH,
+        duration: std::time::Duration::from_millis(3),
+        tokens_before: 9,
+        tokens_after: 5,
+        messages_before: 3,
+        messages_after: 2,
+        evicted: SequenceSet::default(),
+        summarised: SequenceSet::default(),
+        summary: None,
+        shortfall: None,
+    };
+    let evicted = vec![Sequence::new(2)];
+    let splice = Splice { evicted, receipt: Some(receipt), ..Splice::new(generation) };
+    store.splice(&key("k"), splice).await.unwrap();
+}
+
+/// Everything that can be asked, and then everything that can be written. The answer is some answer,
+/// and an error that says nothing of the texts.
+async fn use_all(path: &Path) -> Result<(), StoreError> {
+    let store = SqliteStore::open(path).await?;
+    let one = NonZeroUsize::MIN;
+    let k = key("k");
+    let mut told = Vec::new();
+    let mut hear = |error: Option<StoreError>| {
+        if let Some(error) = error {
+            told.push(error);
+        }
+    };
+    let head = store.head(&k).await;
+    let generation = head.as_ref().map(|head| head.generation).unwrap_or_default();
+    hear(head.err());
+    let places: Vec<_> = (0..9).map(Sequence::new).collect();
+    hear(store.read(&k, Read::default()).await.err());
+    hear(store.read(&k, Read { limit: Some(one), after: None }).await.err());
+    hear(store.outline(&k).await.err());
+    hear(store.fetch(&k, generation, &places).await.err());
+    hear(store.receipts(&k).await.err());
+    hear(store.keys(None, NonZeroUsize::new(9).unwrap()).await.err());
+    hear(append(&store, &k, write(1, 50), &["new"]).await.err());
+    hear(append(&store, &k, write(3, 1), &["new"]).await.err());
+    let splice = Splice { evicted: vec![Sequence::new(3)], ..Splice::new(generation) };
+    hear(store.splice(&k, splice).await.err());
+    hear(store.clear(&k, Clear { write: write(4, 1), access: Access::OPEN }).await.err());
+    hear(store.read(&key("other"), Read::default()).await.err());
+    for error in told {
+        check(&error);
+    }
+    Ok(())
+}
+
+fn check(error: &StoreError) {
+    let told = error.to_string();
+    assert!(!told.contains(SECRET), "{told}");
+    assert!(told.len() < 1_000, "{told}");
+    // A fault of the data, and not one that passes.
+    assert!(!matches!(error.kind(), StoreErrorKind::Unavailable(_)), "{told}");
+}
+
+const COLUMNS: &[(&str, &str)] = &[
+    ("memory", "key"),
+    ("memory", "generation"),
+    ("memory", "version"),
+    ("memory", "last"),
+    ("memory", "fence"),
+    ("memory", "flush_fence"),
+    ("memory", "next_flush_at"),
+    ("memory", "expires_at"),
+    ("memory", "messages"),
+    ("memory", "tokens"),
+    ("memory", "summaries"),
+    ("memory", "appended"),
+    ("memory", "summarised"),
+    ("memory", "evicted"),
+    ("memory", "cleared"),
+    ("memory", "classes"),
+    ("memory", "receipts"),
+    ("memory", "receipt"),
+    ("memory", "writers"),
+    ("memory", "id"),
+    ("message", "place"),
+    ("message", "id"),
+    ("message", "tokens"),
+    ("message", "priority"),
+    ("message", "content_type"),
+    ("message", "created_at"),
+    ("message", "link"),
+    ("message", "closed"),
+    ("message", "summary"),
+    ("message", "body"),
+    ("writer", "writer"),
+    ("writer", "number"),
+    ("writer", "first"),
+    ("receipt", "number"),
+    ("receipt", "body"),
+];
+
+fn value() -> impl Strategy<Value = Value> {
+    let seeds = corpus("row").into_iter().map(|(_, text)| text).collect();
+    prop_oneof![
+        3 => prop::sample::select(vec![0, -1, 1, 2, i64::MAX, i64::MIN, i64::MAX - 1, 1 << 36, 300])
+            .prop_map(Value::Integer),
+        1 => any::<i64>().prop_map(Value::Integer),
+        3 => mutated(seeds).prop_map(|text| Value::Text(String::from_utf8_lossy(&text).into_owned())),
+        1 => prop::collection::vec(any::<u8>(), 0..70).prop_map(Value::Blob),
+        1 => Just(Value::Blob(vec![0xFF; 64])),
+        1 => Just(Value::Null),
+    ]
+}
+
+#[test]
+fn no_value_in_a_row_makes_a_store_panic_or_tell_a_text() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (good, path) = (folder.path().join("good.db"), folder.path().join("memory.db"));
+    runtime.block_on(whole(&good));
+    let good = fs::read(&good).unwrap();
+    let damages = prop::collection::vec((prop::sample::select(COLUMNS), value()), 1..4);
+    let mut config = Config { failure_persistence: None, ..Config::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 300;
+    }
+    let done = TestRunner::new(config).run(&damages, |damages| {
+        for name in ["memory.db", "memory.db-wal", "memory.db-shm"] {
+            let _ = fs::remove_file(folder.path().join(name));
+        }
+        fs::write(&path, &good).unwrap();
+        let file = Connection::open(&path).unwrap();
+        for ((table, column), value) in &damages {
+            // What the table's own rules refuse cannot happen.
+            let row = "(SELECT min(rowid) + 1 FROM message)";
+            let which =
+                if *table == "message" { format!("WHERE place = {row}") } else { String::new() };
+            let sql = format!("UPDATE OR IGNORE {table} SET {column} = ?1 {which}");
+            let _ = file.execute(&sql, [value]);
+        }
+        drop(file);
+        let (opened, peak) = peak_of(|| runtime.block_on(use_all(&path)));
+        assert!(peak < 16 << 20, "{peak}");
+        if let Err(error) = opened {
+            check(&error);
+        }
+        Ok(())
+    });
+    if let Err(failure) = done {
+        panic!("{failure}");
+    }
+}
+
+#[test]
+fn no_byte_of_a_file_makes_a_store_panic_or_tell_a_text() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (good, path) = (folder.path().join("good.db"), folder.path().join("memory.db"));
+    runtime.block_on(whole(&good));
+    let good = fs::read(&good).unwrap();
+    fuzz("row", 150, |input| {
+        for name in ["memory.db", "memory.db-wal", "memory.db-shm"] {
+            let _ = fs::remove_file(folder.path().join(name));
+        }
+        let mut bytes = good.clone();
+        // Where the damage lies follows from the input, so that a failure is shown by it alone.
+        let place =
+            input.iter().fold(7_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(*byte));
+        let start = place % bytes.len();
+        let end = (start + input.len().min(64)).min(bytes.len());
+        bytes[start..end].copy_from_slice(&input[..end - start]);
+        fs::write(&path, &bytes).unwrap();
+        if let Err(error) = runtime.block_on(use_all(&path)) {
+            assert!(!error.to_string().contains(SECRET), "{error}");
+        }
+    });
+}

@@ -1,0 +1,43 @@
+//! The store over a plain file of `memory-core/tests/file_store` answers random programs as the
+//! reference does, opened anew again and again: the example is no toy.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that fails panics, and its output is where people look"
+)]
+
+#[path = "../../memory-core/tests/file_store/log.rs"]
+mod log;
+mod programs;
+#[path = "../../memory-core/tests/file_store/store.rs"]
+mod store;
+
+use jiff::Timestamp;
+use memory_lock::Clock;
+use programs::{Opened, Place, run};
+use store::{FileStore, shared};
+use tempfile::TempDir;
+
+#[derive(Debug)]
+struct File(TempDir);
+
+impl Place for File {
+    async fn open(&self, clock: &Clock) -> Opened {
+        let clock = clock.clone();
+        let now = move || {
+            let micros = i64::try_from(clock.now_micros()).unwrap();
+            Timestamp::from_microsecond(micros).unwrap()
+        };
+        let store = FileStore::open(&self.0.path().join("memories"), now).unwrap();
+        Opened { store: shared(store), leases: None }
+    }
+}
+
+#[test]
+fn a_store_over_a_plain_file_answers_as_the_reference_does() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    run(&runtime, 24, || File(tempfile::tempdir().unwrap()));
+}
