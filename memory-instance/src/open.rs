@@ -77,8 +77,8 @@ pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         // A URL that was mistyped has its password all the same.
         return match url.rsplit_once('@') {
+            _ if url.contains("pass") => "***".to_owned(),
             Some((_, host)) => format!("***@{host}"),
-            None if url.contains("pass") => "***".to_owned(),
             None => url.to_owned(),
         };
     };

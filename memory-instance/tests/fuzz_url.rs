@@ -26,7 +26,9 @@ fn no_url_panics_or_is_told_with_its_password() {
         });
         assert!(peak <= 64 * url.len() + (64 << 10), "{peak} for {}", url.len());
         // What stands where a password stands, in a URL that is one.
-        let secret = [":5ecr3t@", "password=5ecr3t"].iter().any(|place| url.contains(place));
+        let secret = url.split_once("://").is_some_and(|(scheme, rest)| {
+            !scheme.contains([':', '@']) && rest.contains(":5ecr3t@")
+        });
         if secret && url.matches(SECRET).count() == 1 {
             assert!(!told.contains(SECRET), "{url}: {told}");
             assert!(!without_password(&url).contains(SECRET), "{url}");
