@@ -265,7 +265,9 @@ impl MemoryState {
         places: &[Sequence],
         now: Timestamp,
     ) -> Result<Vec<StoredMessage>, StoreErrorKind> {
-        if !self.is_alive(now) || self.head.generation != generation {
+        // Of a memory that was never written there is no generation to fetch from.
+        let unwritten = self.head.generation == Generation::NONE;
+        if unwritten || !self.is_alive(now) || self.head.generation != generation {
             return Err(StoreErrorKind::Conflict);
         }
         Ok(places.iter().filter_map(|place| self.messages.get(place)).cloned().collect())
