@@ -11,12 +11,13 @@
 #[path = "../../memory-core/tests/fuzz/mod.rs"]
 mod fuzz;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fuzz::{SECRET, fuzz, peak_of};
 use memory_core::{MAX_KEY_PART_BYTES, MemoryKey};
 use memory_instance::{KeyContext, KeyTemplate};
 use serde_json::json;
+use tokio::time::Instant;
 
 /// A template is at most 2 KiB, and each of its filters and operators makes at most 64 KiB more.
 const MOST: usize = 16 << 20;
