@@ -20,6 +20,8 @@ mod commands;
 #[cfg(test)]
 mod data;
 #[cfg(test)]
+mod fire;
+#[cfg(test)]
 mod main_job;
 #[cfg(test)]
 mod mistakes;

@@ -21,6 +21,9 @@ mod commands;
 #[path = "../cli/data.rs"]
 mod data;
 #[cfg(test)]
+#[path = "../cli/fire.rs"]
+mod fire;
+#[cfg(test)]
 #[path = "../cli/main_job.rs"]
 mod main_job;
 #[cfg(test)]
