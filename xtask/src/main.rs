@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask lint`, `fix`, `test`, `bench`, `ci`, `layers`.
+//! The project's commands: `cargo xtask lint`, `fix`, `test`, `bench`, `ci`, `layers`, `mutants`, `coverage`.
 //!
 //! People and `.ci/run` run the same commands. `main.rs` holds the command line; each command has
 //! a file of its own; `run.rs` starts processes, `steps.rs` times steps and tells how they went,
@@ -8,10 +8,12 @@
 
 mod bench;
 mod ci;
+mod coverage;
 mod features;
 mod fix;
 mod layers;
 mod lint;
+mod mutants;
 mod package;
 mod run;
 mod servers;
@@ -39,8 +41,10 @@ Examples:
                                         fail if tests on servers or containers could not be run
   cargo xtask bench memory-lock         the criterion benches of one crate
   cargo xtask ci                        what CI runs: lint, then test, with timings
+  cargo xtask coverage                  which share of the lines the tests reach
+  cargo xtask mutants -p memory-flush   which changes of one crate's code no test notices
 
-Nothing here needs an installed tool. cargo-nextest and cargo-deny are used where they are there;
+Only mutants and coverage need an installed tool, and install it. cargo-nextest and cargo-deny are used where they are there;
 what could not be checked without them is printed.
 
 Tests on Redis take the server of MEMORY_TEST_REDIS_URL (under keys of their own), else redis-server
@@ -73,6 +77,14 @@ enum Command {
     Bench(bench::Args),
     /// Run lint and test as CI does, and print what took how long
     Ci(ci::Args),
+    /// Change the pure crates in one place after another and tell which changes no test has noticed
+    ///
+    /// No part of `ci`: every change is built and tested by itself. Installs cargo-mutants if it is missing.
+    Mutants(mutants::Args),
+    /// Run all tests and print which share of the lines they reach, by crate
+    ///
+    /// No part of `ci`, whose tests it would run a second time. Installs cargo-llvm-cov if it is missing.
+    Coverage(coverage::Args),
     /// Check that crates depend downwards only and that the pure crates stay pure
     Layers,
 }
@@ -99,6 +111,8 @@ fn dispatch(cli: Cli) -> Result<()> {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
+        Command::Coverage(args) => coverage::run(&args),
         Command::Layers => layers::check().map(drop),
     }
 }

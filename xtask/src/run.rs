@@ -40,6 +40,15 @@ pub(crate) fn has_subcommand(name: &str) -> bool {
     succeeds("cargo", &[name, "--version"])
 }
 
+/// Installs `cargo <name>` in the version that this project was tried with, unless some version is there.
+pub(crate) fn install(name: &str, package: &str, version: &str) -> Result<()> {
+    if has_subcommand(name) {
+        return Ok(());
+    }
+    eprintln!("{package} is not installed: installing {version}, which compiles for some minutes");
+    cargo(["install", "--locked", package, "--version", version]).run()
+}
+
 impl Cmd {
     pub(crate) fn args<A: Into<String>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
@@ -59,6 +68,14 @@ impl Cmd {
             bail!("`{self}` failed ({status})");
         }
         Ok(())
+    }
+
+    /// Runs it on this terminal, where more than success and failure is told by how it ends: returns its
+    /// exit code, or nothing if a signal ended it.
+    pub(crate) fn code(&self) -> Result<Option<i32>> {
+        eprintln!("$ {self}");
+        let status = self.command().status().with_context(|| format!("cannot start `{self}`"))?;
+        Ok(status.code())
     }
 
     /// Runs it quietly and returns what it wrote to standard output.

@@ -127,6 +127,15 @@ impl<'a> Tests<'a> {
         conclude(result, counts, tally)
     }
 
+    /// Unit and integration tests by cargo-nextest, which count the lines that they reach.
+    pub(crate) fn covered(&self) -> Cmd {
+        let cmd = self.select(cargo(["llvm-cov", "nextest", "--no-report"]));
+        match self.plan.hidden {
+            Some(hidden) => cmd.args(filtered(&self.args.rest, &format!("not ({hidden})"))),
+            None => cmd.args(self.args.rest.iter().cloned()),
+        }
+    }
+
     /// The examples in the documentation, which nextest does not run.
     pub(crate) fn run_docs(&self, tally: &mut Tally) -> Result<()> {
         if self.packages().any(|package| package.has_target("lib")) {
