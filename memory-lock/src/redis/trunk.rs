@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::connect::Connection;
-use super::failure::RedisFault;
+use super::failure::{RedisFailure, RedisFault};
+use crate::error::Applied;
 
 /// A connection that many requests share, and what replaces it.
 ///
@@ -57,7 +58,7 @@ impl Trunk {
         F: Future<Output = Result<Numbered, RedisFault>> + Send + 'static,
     {
         loop {
-            let attempt = {
+            let (attempt, ours) = {
                 let mut state = self.state();
                 if state.connection.as_ref().is_some_and(&is_broken) {
                     state.connection = None;
@@ -66,17 +67,26 @@ impl Trunk {
                     return Ok(connection.clone());
                 }
                 match &state.attempt {
-                    Some((attempt, task)) if !task.is_finished() => attempt.clone(),
+                    Some((attempt, task)) if !task.is_finished() => (attempt.clone(), false),
                     _ => {
                         let (attempt, task) = self.spawn(connect());
                         state.attempt = Some((attempt.clone(), task));
-                        attempt
+                        (attempt, true)
                     }
                 }
             };
-            // Else the runtime of whoever began it has ended, and this one begins another.
-            if let Some(connected) = attempt.await {
-                return connected;
+            match attempt.await {
+                Some(connected) => return connected,
+                // Of all tasks begun now none would run.
+                None if ours => {
+                    return Err(RedisFault::new(
+                        RedisFailure::Unreachable,
+                        Applied::NotApplied,
+                        "the runtime that was to connect is ending",
+                    ));
+                }
+                // The runtime of whoever began it has ended, and this one begins another.
+                None => {}
             }
         }
     }
@@ -141,5 +151,43 @@ impl Drop for Trunk {
         if let Some((_, task)) = &self.state().attempt {
             task.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Asks for a connection when it is dropped, as a guard that gives its lease up does.
+    struct AskOnDrop(Arc<Trunk>, Sender<bool>);
+
+    impl Drop for AskOnDrop {
+        fn drop(&mut self) {
+            let connection = self.0.connection(|_| false, std::future::pending);
+            let mut connection = Box::pin(connection);
+            let polled = connection.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let _ = self.1.send(matches!(polled, Poll::Ready(Err(_))));
+        }
+    }
+
+    /// An attempt is ended there as soon as it is begun, so to begin another would go on for ever.
+    #[test]
+    fn who_asks_while_the_runtime_ends_is_refused() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let (say, heard) = channel();
+        let (begin, begun) = channel();
+        runtime.spawn(async move {
+            let _ask = AskOnDrop(Arc::default(), say);
+            begin.send(()).unwrap();
+            std::future::pending::<()>().await;
+        });
+        begun.recv().unwrap();
+        runtime.shutdown_background();
+        assert!(heard.recv_timeout(Duration::from_secs(10)).unwrap());
     }
 }
