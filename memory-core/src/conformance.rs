@@ -297,22 +297,7 @@ impl Subject {
 /// Checks that the counters of an outline are those of a recount, and that they are conserved.
 pub fn assert_counters(outline: &Outline) {
     let Counters { present, classes, summaries, .. } = outline.head.counters.clone();
-    let mut recount = Counters::default();
-    for meta in &outline.metas {
-        let message = NewMessage {
-            id: meta.id,
-            message: Message::user(""),
-            tokens: meta.tokens,
-            priority: meta.priority,
-            content_type: meta.content_type.clone(),
-            created_at: meta.created_at,
-        };
-        if meta.summary {
-            recount.insert_summary(&message);
-        } else {
-            recount.append(&message);
-        }
-    }
+    let recount = Counters::recount(&outline.metas);
     assert_eq!(
         (present, classes, summaries),
         (recount.present, recount.classes, recount.summaries),

@@ -53,6 +53,22 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// The counters of a memory that holds these messages and never held others: what is there must
+    /// equal it at every instant (promise P10).
+    #[must_use]
+    pub fn recount<'a>(metas: impl IntoIterator<Item = &'a MessageMeta>) -> Self {
+        let mut counters = Self::default();
+        for meta in metas {
+            if meta.is_summary() {
+                counters.summaries += 1;
+            } else {
+                counters.appended += 1;
+            }
+            counters.enter(meta.class(), meta.tokens);
+        }
+        counters
+    }
+
     /// Counts a message that enters.
     pub fn append(&mut self, message: &NewMessage) {
         self.appended = self.appended.saturating_add(1);

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::cut::Cut;
 use crate::history::{Answer, Call, Held, Item, Piece, Recorder, Tag, Totals, item_of, tag_of};
 use crate::program::{Agent, Kind, Op, Program};
-use crate::run::{BUDGET, Bytes, Process, lease_key};
+use crate::run::{Bytes, Process, lease_key};
 
 /// What no error may quote.
 const SECRET: &str = "secret";
@@ -30,11 +30,11 @@ pub(crate) struct Tags {
 }
 
 impl Tags {
-    fn message(&self) -> Tag {
+    pub(crate) fn message(&self) -> Tag {
         self.messages.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn call(&self) -> u32 {
+    pub(crate) fn call(&self) -> u32 {
         self.calls.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
@@ -432,7 +432,7 @@ fn ms(millis: u16) -> Duration {
     Duration::from_millis(millis.into())
 }
 
-fn answer(appended: &Appended) -> Answer {
+pub(crate) fn answer(appended: &Appended) -> Answer {
     Answer::Appended {
         first: appended.outcome.first().map(memory_core::Sequence::number),
         duplicate: appended.outcome.is_duplicate(),
@@ -451,57 +451,5 @@ fn totals(health: &MemoryHealth) -> Totals {
         summarised,
         evicted,
         cleared,
-    }
-}
-
-/// After the faults: a new process appends, flushes and reads, at once and without an error.
-pub(crate) async fn verify_healed(
-    key: usize,
-    process: &Arc<Process>,
-    recorder: &Arc<Recorder>,
-    tags: &Arc<Tags>,
-) {
-    let memory = process.memory(key);
-    let broken = |what: String| recorder.history().broken("P11", format!("memory {key}: {what}"));
-    let tag = tags.message();
-    let message = Message::user(format!("#{tag} healed"));
-    let tokens = message_tokens(&Bytes, &message);
-    let pieces = vec![Piece { tag, tokens, critical: false }];
-    let op = recorder.call(key, Call::Append { batch: tags.call(), pieces });
-    let began = Instant::now();
-    match memory.append(message).await {
-        Ok(appended) => recorder.answer(op, answer(&appended)),
-        Err(error) => broken(format!("an append failed after all faults had ended: {error}")),
-    }
-    // The lease of a process that died runs out after two seconds, and requests that were late
-    // may still take it.
-    if began.elapsed() > Duration::from_secs(9) {
-        broken(format!("an append took {:?} after all faults had ended", began.elapsed()));
-    }
-    let mut done = memory.perform_flush().await;
-    if done.is_err() {
-        // Flushes that were under way may have held the line up.
-        done = memory.perform_flush().await;
-    }
-    match done {
-        Err(error) => broken(format!("a flush failed after all faults had ended: {error}")),
-        Ok(Some(receipt)) if receipt.tokens_after > BUDGET / 2 && receipt.shortfall.is_none() => {
-            broken(format!("a flush left {} tokens and did not say why", receipt.tokens_after));
-        }
-        Ok(_) => {}
-    }
-    let op = recorder.call(key, Call::Read);
-    let page = memory.page(None, None).await;
-    match page {
-        Ok(page) => {
-            let places = page.messages.iter().map(item_of).collect();
-            recorder.answer(op, Answer::Page(places, page.cursor.generation.number()));
-        }
-        Err(error) => broken(format!("a read failed after all faults had ended: {error}")),
-    }
-    let op = recorder.call(key, Call::Count);
-    match memory.counters().await {
-        Ok(counters) => recorder.answer(op, Answer::Counted(Totals::from(&counters))),
-        Err(error) => broken(format!("a count failed after all faults had ended: {error}")),
     }
 }

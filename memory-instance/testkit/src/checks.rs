@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use memory_core::{Counters, Message, NewMessage, Outline};
+use memory_core::{Counters, Outline};
 
 use crate::history::{Answer, Call, History, Item, Recorded, Tag};
 use crate::linear::{Verdict, check};
@@ -177,18 +177,7 @@ fn check_holds(history: &mut History) {
 
 /// P1, P10: the counters of an outline are those of a recount.
 pub(crate) fn check_outline(outline: &Outline, history: &mut History) {
-    let mut recount = Counters::default();
-    for meta in &outline.metas {
-        let message = NewMessage {
-            id: meta.id,
-            message: Message::user(""),
-            tokens: meta.tokens,
-            priority: meta.priority,
-            content_type: meta.content_type.clone(),
-            created_at: meta.created_at,
-        };
-        if meta.summary { recount.insert_summary(&message) } else { recount.append(&message) }
-    }
+    let recount = Counters::recount(&outline.metas);
     let counters = &outline.head.counters;
     if (counters.present, &counters.classes, counters.summaries)
         != (recount.present, &recount.classes, recount.summaries)

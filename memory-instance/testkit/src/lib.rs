@@ -13,6 +13,7 @@ mod summarizer;
 mod agent;
 mod checks;
 mod cut;
+mod healed;
 mod run;
 
 pub use bug::Bug;

@@ -17,9 +17,10 @@ use memory_lock::{
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::agent::{Tags, run_agent, verify_healed};
+use crate::agent::{Tags, run_agent};
 use crate::bug::Bug;
 use crate::checks::check_history;
+use crate::healed::verify_healed;
 use crate::history::{History, Recorder, Violation};
 use crate::link::Link;
 use crate::program::{Faults, Program};

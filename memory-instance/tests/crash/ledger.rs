@@ -1,6 +1,7 @@
 //! What was acknowledged, and whether the store still knows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::AddAssign;
 
 use memory_core::conformance::assert_counters;
 use memory_core::{AppendOutcome, FlushReceipt, StoredMessage};
@@ -33,6 +34,19 @@ pub(crate) struct Tally {
     pub(crate) lost: u64,
     pub(crate) doubled: u64,
     pub(crate) summarised_twice: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.kills += other.kills;
+        self.acknowledged += other.acknowledged;
+        self.landed += other.landed;
+        self.absent += other.absent;
+        self.flushes += other.flushes;
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.summarised_twice += other.summarised_twice;
+    }
 }
 
 /// All that a memory was ever told, and what it said.

@@ -252,14 +252,7 @@ pub(crate) fn tell(backend: &str, seed: u64, rows: &[(String, Tally)], at_least:
     let mut total = Tally::default();
     for (point, tally) in rows {
         line(backend, point, tally);
-        total.kills += tally.kills;
-        total.acknowledged += tally.acknowledged;
-        total.landed += tally.landed;
-        total.absent += tally.absent;
-        total.flushes += tally.flushes;
-        total.lost += tally.lost;
-        total.doubled += tally.doubled;
-        total.summarised_twice += tally.summarised_twice;
+        total += *tally;
     }
     line(backend, "in all", &total);
     assert!(total.kills >= at_least, "{} kills", total.kills);

@@ -143,7 +143,7 @@ async fn while_the_file_is_made(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) 
             pause(Duration::from_micros(scene.rng.u64(0..4_000)));
             scene.bury(&orders, child).await;
             assert_intact(&path);
-            add(&mut all, &scene.ledger.tally);
+            all += scene.ledger.tally;
         }
         let name = if leases_first {
             "while the tables are made beside leases"
@@ -170,20 +170,9 @@ async fn while_the_file_is_made(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) 
         drop(file);
         scene.examine(&orders, &heard).await;
         assert_intact(&path);
-        add(&mut all, &scene.ledger.tally);
+        all += scene.ledger.tally;
     }
     rows.push(("while it waits to make the tables".to_owned(), all));
-}
-
-fn add(all: &mut Tally, one: &Tally) {
-    all.kills += one.kills;
-    all.acknowledged += one.acknowledged;
-    all.landed += one.landed;
-    all.absent += one.absent;
-    all.flushes += one.flushes;
-    all.lost += one.lost;
-    all.doubled += one.doubled;
-    all.summarised_twice += one.summarised_twice;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
