@@ -38,20 +38,10 @@ macro_rules! script {
         pub(crate) static $name: LazyLock<Script> =
             LazyLock::new(|| Script::new(&[LEASE_LUA, include_str!(concat!("scripts/", $file))]));
     };
-    // What is usual comes before the functions about leases, and does without them.
-    ($name:ident, $usual:literal, $file:literal) => {
-        pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(&[
-                include_str!(concat!("scripts/", $usual)),
-                LEASE_LUA,
-                include_str!(concat!("scripts/", $file)),
-            ])
-        });
-    };
 }
-script!(ACQUIRE, "acquire_open.lua", "acquire.lua");
+script!(ACQUIRE, "acquire.lua");
 script!(RENEW, "renew.lua");
-script!(RELEASE, "release_open.lua", "release.lua");
+script!(RELEASE, "release.lua");
 script!(HAND_OVER, "hand_over.lua");
 script!(INSPECT, "inspect.lua");
 

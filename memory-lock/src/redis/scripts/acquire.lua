@@ -1,3 +1,6 @@
+-- KEYS: lease, fence, line. ARGV: owner, TTL in ms, whether the owner waits in line (1 or 0), and, of a
+-- quorum, the least token to grant. Returns the token, as a text alone, for an array costs the server some
+-- microseconds more; or {ms until it may be free, its owner if any}.
 local owner, value, token = lease_of(KEYS[1])
 local asking, ttl, waits = ARGV[1], ARGV[2], ARGV[3] == '1'
 if owner == asking then

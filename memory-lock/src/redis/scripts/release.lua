@@ -1,5 +1,6 @@
-  -- Another's, nobody's, or no lease of ours, which is an error.
-  lease_of(KEYS[1])
+-- KEYS: lease, line. ARGV: owner, name of the lease, channel, its publishing command, how many ms the
+-- lease is kept for the next in line. Returns 1, or 0 if the lease was not the owner's.
+if lease_of(KEYS[1]) ~= ARGV[1] then
   return 0
 end
 local next = redis.call('ZPOPMIN', KEYS[2])[1]
