@@ -167,14 +167,7 @@ async fn on_disk(
     version: Option<(u32, u32)>,
     within: Duration,
 ) -> Result<Option<Confirmation>, RedisFault> {
-    // While it loads, a server says that it keeps no append-only file.
-    if infos.iter().any(|info| info.get("loading") == "1") {
-        return Err(RedisFault::new(
-            RedisFailure::Busy,
-            Applied::NotApplied,
-            "the server is loading its data; try again",
-        ));
-    }
+    infos.iter().try_for_each(check_loaded)?;
     if infos.iter().any(|info| info.get("aof_enabled") != "1") {
         return Err(RedisFault::config(
             "`fsync=always` cannot be given: the server keeps no append-only file; set `appendonly yes`",
@@ -216,6 +209,18 @@ fn check_kind(info: &Info, is_cluster: bool) -> Result<(), RedisFault> {
         }
         _ => Ok(()),
     }
+}
+
+/// While it loads, a server says that it keeps no append-only file.
+fn check_loaded(info: &Info) -> Result<(), RedisFault> {
+    if info.get("loading") != "1" {
+        return Ok(());
+    }
+    Err(RedisFault::new(
+        RedisFailure::Busy,
+        Applied::NotApplied,
+        "the server is loading its data; try again",
+    ))
 }
 
 fn check_policy(info: &Info) -> Result<(), RedisFault> {
@@ -402,6 +407,16 @@ mod tests {
 
     fn info(lines: &[(&str, &str)]) -> Info {
         Info(lines.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    /// Redis 8.0.2 says `loading:1` and `aof_enabled:0` after a restart, and `aof_enabled:1` once it is done.
+    #[test]
+    fn a_server_that_loads_its_data_is_busy_and_not_without_a_disk() {
+        let fault = check_loaded(&info(&[("loading", "1"), ("aof_enabled", "0")])).unwrap_err();
+        assert_eq!(fault.failure(), &RedisFailure::Busy);
+        assert!(fault.is_retryable());
+        assert_eq!(fault.applied(), Applied::NotApplied);
+        assert!(check_loaded(&info(&[("loading", "0"), ("aof_enabled", "1")])).is_ok());
     }
 
     /// Valkey 8.0.1 says `server_mode` where Redis says `redis_mode`.
