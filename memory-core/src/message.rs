@@ -145,8 +145,12 @@ impl Message {
     /// [`MessageError`] for a message that was put together by hand and is none, such as one whose
     /// role is empty.
     pub fn to_json(&self) -> Result<String, MessageError> {
-        let text = serde_json::to_string(self)
-            .map_err(|_| MessageError::field("the message", "writable as JSON"))?;
+        let broken = || MessageError::field("the message", "writable as JSON");
+        // Room for the usual text and what is around it, so that it does not grow in steps.
+        let content = if let Some(Content::Text(text)) = &self.content { text.len() } else { 64 };
+        let mut text = Vec::with_capacity(content + content / 16 + 64);
+        serde_json::to_writer(&mut text, self).map_err(|_| broken())?;
+        let text = String::from_utf8(text).map_err(|_| broken())?;
         let plain = self.extra.is_empty()
             && self.tool_calls.is_empty()
             && !matches!(self.content, Some(Content::Parts(_)))

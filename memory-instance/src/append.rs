@@ -245,7 +245,8 @@ impl Inner {
         entries: impl IntoIterator<Item = E>,
     ) -> Result<Arc<[NewMessage]>, MemoryError> {
         let rules = &self.rules;
-        let (now, millis) = (self.backend.now(), self.backend.clock.now_millis());
+        let now = self.backend.now();
+        let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();
         let mut size = BatchSize::new(rules.resource.limits);
         let messages: Arc<[NewMessage]> = entries
             .into_iter()
@@ -311,18 +312,27 @@ impl Inner {
         write: Write<'_>,
         lease: Option<LeaseProof>,
     ) -> Result<Written, MemoryError> {
-        let mut pauses = pauses();
+        let mut pauses = None;
         let mut unknown = false;
+        // On the heap whatever is rare, for every write would carry the room that it takes.
+        let direct = lease.is_some() || self.backend.is_fused();
         loop {
-            let done = match lease {
-                Some(_) => self.attempt(write, lease).await.map_err(MemoryError::from),
-                None if self.backend.is_fused() => self.write_when_free(write).await,
-                None => self.write_in_line(write).await,
+            let done = if direct {
+                match self.attempt(write, lease).await {
+                    Err(error) if lease.is_none() && is_locked(&error) => {
+                        Box::pin(self.write_when_free(write, error)).await
+                    }
+                    done => done.map_err(MemoryError::from),
+                }
+            } else {
+                Box::pin(self.write_in_line(write)).await
             };
             match done {
                 Err(error) if may_pass(&error, lease.is_some()) => {
                     unknown |= error.applied() == Applied::Unknown;
-                    let Some(pause) = pauses.next() else { return Err(error) };
+                    let Some(pause) = pauses.get_or_insert_with(growing_pauses).next() else {
+                        return Err(error);
+                    };
                     sleep(pause).await;
                 }
                 // A later attempt that was refused does not undo an earlier one whose answer was
@@ -335,26 +345,24 @@ impl Inner {
         }
     }
 
-    /// Writes at the store alone; while somebody holds the lease, waits until it is free.
+    /// Writes at the store alone as soon as the lease is free that somebody was found to hold.
     ///
     /// Only after [`PATIENCE`] does the write take a place in line for the lease and go under it. If
     /// it did so at once, the writes that come meanwhile would find the lease held by this one and
     /// line up too: after a single turn a busy memory would be written one commit at a time for ever.
-    async fn write_when_free(&self, write: Write<'_>) -> Result<Written, MemoryError> {
-        let mut contended: Option<(Instant, Waiting<'_>)> = None;
+    async fn write_when_free(
+        &self,
+        write: Write<'_>,
+        mut refused: StoreError,
+    ) -> Result<Written, MemoryError> {
+        self.rules.telemetry.lock_contended();
+        let contended = Waiting::new(&self.waiting);
+        let since = Instant::now();
         let mut watch = None;
         loop {
-            let remaining = match self.attempt(write, None).await {
-                Ok(done) => return Ok(done),
-                Err(error) => match error.kind() {
-                    StoreErrorKind::Locked { remaining } => *remaining,
-                    _ => return Err(error.into()),
-                },
+            let StoreErrorKind::Locked { remaining } = *refused.kind() else {
+                return Err(refused.into());
             };
-            let (since, _) = contended.get_or_insert_with(|| {
-                self.rules.telemetry.lock_contended();
-                (Instant::now(), Waiting::new(&self.waiting))
-            });
             let patience = PATIENCE.saturating_sub(since.elapsed());
             if patience.is_zero() {
                 drop(contended);
@@ -366,6 +374,10 @@ impl Inner {
             {
                 let _ = timeout(remaining.unwrap_or(patience).min(patience), released).await;
             }
+            refused = match self.attempt(write, None).await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
         }
     }
 
@@ -445,6 +457,10 @@ impl Drop for Waiting<'_> {
     }
 }
 
+fn is_locked(error: &StoreError) -> bool {
+    matches!(error.kind(), StoreErrorKind::Locked { .. })
+}
+
 /// Whether the same write may succeed when it is sent again. A lease that this write took for itself
 /// and lost on the way is taken anew; one that the caller holds is the caller's affair.
 fn may_pass(error: &MemoryError, callers_lease: bool) -> bool {
@@ -458,7 +474,7 @@ fn may_pass(error: &MemoryError, callers_lease: bool) -> bool {
 }
 
 /// Growing, jittered pauses, without an end: the time-out ends them.
-fn pauses() -> impl Iterator<Item = Duration> {
+fn growing_pauses() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(5))
         .with_max_delay(Duration::from_millis(500))

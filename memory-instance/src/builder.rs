@@ -40,7 +40,7 @@ impl ManagerBuilder {
             extensions: Extensions::default(),
             cached_instances: NonZeroUsize::new(CACHED_INSTANCES).unwrap_or(NonZeroUsize::MIN),
             clock: None,
-            ids: Ids::System,
+            ids: Ids::system(),
         }
     }
 

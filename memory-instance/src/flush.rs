@@ -108,7 +108,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Flushes after an append that found it due.
 pub(crate) async fn after(inner: &Arc<Inner>, appended: &Appended) {
     if inner.finds_due(appended) {
-        when_due(inner).await;
+        Box::pin(when_due(inner)).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Ids of messages, flushes and writers, from the system's randomness or from a seed.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memory_core::{MessageId, WriterId};
 use uuid::{Builder, Uuid};
@@ -8,27 +8,60 @@ use uuid::{Builder, Uuid};
 /// Where ids come from.
 #[derive(Debug)]
 pub(crate) enum Ids {
-    /// The operating system's randomness.
-    System,
+    /// The operating system's randomness. That of messages is asked for in bulk, for a call of the system
+    /// takes longer than all else about an id.
+    System(Mutex<Pool>),
     /// A seed, so that a test can be replayed.
     Seeded(Mutex<fastrand::Rng>),
 }
 
+/// The random bytes of a UUID, version 7.
+type Random = [u8; 10];
+
+/// Random bytes that are left over.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    bytes: [Random; 32],
+    left: usize,
+}
+
+impl Pool {
+    fn take(&mut self) -> Option<Random> {
+        if self.left == 0 {
+            getrandom::fill(self.bytes.as_flattened_mut()).ok()?;
+            self.left = self.bytes.len();
+        }
+        self.left -= 1;
+        self.bytes.get(self.left).copied()
+    }
+}
+
 impl Ids {
+    pub(crate) fn system() -> Self {
+        Self::System(Mutex::default())
+    }
+
     pub(crate) fn seeded(seed: u64) -> Self {
         Self::Seeded(Mutex::new(fastrand::Rng::with_seed(seed)))
     }
 
     fn bits(&self) -> u128 {
         match self {
-            Self::System => Uuid::new_v4().as_u128(),
-            Self::Seeded(rng) => rng.lock().unwrap_or_else(PoisonError::into_inner).u128(..),
+            Self::System(_) => Uuid::new_v4().as_u128(),
+            Self::Seeded(rng) => locked(rng).u128(..),
         }
     }
 
     /// A UUID, version 7, of this time.
     pub(crate) fn uuid(&self, now_millis: u64) -> Uuid {
-        let [_, _, _, _, _, _, random @ ..] = self.bits().to_be_bytes();
+        let pooled = match self {
+            Self::System(pool) => locked(pool).take(),
+            Self::Seeded(_) => None,
+        };
+        let random = pooled.unwrap_or_else(|| {
+            let [_, _, _, _, _, _, random @ ..] = self.bits().to_be_bytes();
+            random
+        });
         Builder::from_unix_timestamp_millis(now_millis, &random).into_uuid()
     }
 
@@ -36,7 +69,31 @@ impl Ids {
         MessageId::new(self.uuid(now_millis))
     }
 
+    /// Never from a pool: after a fork two processes would write under one id, and the store would take the
+    /// writes of one for retries of the other's.
     pub(crate) fn writer(&self) -> WriterId {
         WriterId::new(self.bits())
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_differ_and_tell_their_time_across_pools() {
+        let ids = Ids::system();
+        let made: HashSet<Uuid> = (0..1_000).map(|_| ids.uuid(1_764_050_000_000)).collect();
+        assert_eq!(made.len(), 1_000);
+        for id in made {
+            let time = id.get_timestamp().unwrap().to_unix();
+            assert_eq!((id.get_version_num(), time), (7, (1_764_050_000, 0)));
+        }
     }
 }

@@ -29,5 +29,5 @@ pub(crate) use lock::{ACQUIRE, HAND_OVER, millis};
 pub use reply::Reply;
 #[cfg(feature = "redlock")]
 pub(crate) use reply::number;
-pub use script::{LEASE_LUA, Script};
+pub use script::{LEASE_LUA, Script, Shown};
 pub use server::{Role, ServerStatus};

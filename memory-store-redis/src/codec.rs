@@ -1,5 +1,7 @@
 //! How messages, counters and heads travel.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use memory_core::{
     Class, Counters, FencingToken, Generation, Head, Message, MessageId, MessageMeta, NewMessage,
@@ -8,6 +10,7 @@ use memory_core::{
 use rmp::decode;
 use serde_json::Value;
 use uuid::Uuid;
+use uuid::fmt::Simple;
 
 /// A number of 64 bits, as scripts compare it.
 pub(crate) fn digits(number: u64) -> String {
@@ -16,38 +19,48 @@ pub(crate) fn digits(number: u64) -> String {
 
 /// A message as the script gets it.
 #[derive(Debug)]
-pub(crate) struct Encoded {
-    pub(crate) meta: String,
+pub(crate) struct Encoded<'a> {
+    pub(crate) meta: Meta<'a>,
     pub(crate) body: String,
+}
+
+/// Everything but the text, as it is displayed: its stored form.
+#[derive(Debug)]
+pub(crate) struct Meta<'a> {
+    new: &'a NewMessage,
+    flags: u8,
 }
 
 const CLOSED: u8 = 1;
 const SUMMARY: u8 = 2;
 
-impl Encoded {
+impl<'a> Encoded<'a> {
     /// Refuses a message that could not be read back, such as one whose role is empty: a batch is
     /// the last place where its writer can still be told.
-    pub(crate) fn new(new: &NewMessage, summary: bool) -> Result<Self, StoreErrorKind> {
+    pub(crate) fn new(new: &'a NewMessage, summary: bool) -> Result<Self, StoreErrorKind> {
         let body = new.message.to_json().map_err(|reason| {
             StoreErrorKind::Invalid(format!("a message of the batch is malformed: {reason}"))
         })?;
         let flags = if summary { SUMMARY } else { 0 };
-        let class = new.class().to_string();
-        let link = match new.message.tool_link() {
-            ToolLink::None => String::new(),
+        Ok(Self { meta: Meta { new, flags }, body })
+    }
+}
+
+impl fmt::Display for Meta<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { new, flags } = self;
+        let (id, created) = (new.id.uuid(), new.created_at.as_microsecond());
+        let (class, mut buffer) = (new.class().to_string(), [0; Simple::LENGTH]);
+        let id = id.simple().encode_lower(&mut buffer);
+        write!(f, "{flags} {} {id} {created} {} {class}", new.tokens, class.len())?;
+        match new.message.tool_link() {
+            ToolLink::None => Ok(()),
             ToolLink::Calls(ids) => {
-                ids.iter().map(|id| Value::from(&**id)).collect::<Value>().to_string()
+                let ids: Value = ids.iter().map(|id| Value::from(&**id)).collect();
+                write!(f, "{ids}")
             }
-            ToolLink::Result(id) => Value::from(&*id).to_string(),
-        };
-        let meta = format!(
-            "{flags} {} {} {} {} {class}{link}",
-            new.tokens,
-            new.id.uuid().simple(),
-            new.created_at.as_microsecond(),
-            class.len(),
-        );
-        Ok(Self { meta, body })
+            ToolLink::Result(id) => write!(f, "{}", Value::from(&*id)),
+        }
     }
 }
 
@@ -207,7 +220,7 @@ mod tests {
             };
             let encoded = Encoded::new(&new, summary).unwrap();
             let place = Sequence::new(7);
-            let read = stored(place, &encoded.meta, &encoded.body).unwrap();
+            let read = stored(place, &encoded.meta.to_string(), &encoded.body).unwrap();
             let mut expected = new.stored_at(place);
             expected.meta.summary = summary;
             prop_assert_eq!(read, expected);

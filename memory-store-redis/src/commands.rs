@@ -7,7 +7,7 @@ use memory_core::{
     Access, Append, AppendOutcome, Appended, Clear, Counters, FencingToken, Head, LeaseProof,
     MemoryKey, NewMessage, Sequence, Splice, StoreError, StoreErrorKind, Tally, WriteId,
 };
-use memory_lock::redis::{RedisFault, Reply, Script, Written};
+use memory_lock::redis::{RedisFault, Reply, Script, Shown, Written};
 use redis::{Cmd, Value};
 
 use crate::codec::{self, Encoded, digits};
@@ -44,12 +44,13 @@ impl RedisStore {
         let keys = self.link().keys();
         let name = key.as_str();
         let base = keys.base(name);
-        let (memory, lease) = (format!("{base}memory:{name}"), format!("{base}lease:{name}"));
+        let (memory, lease) =
+            (format_args!("{base}memory:{name}"), format_args!("{base}lease:{name}"));
         let (time, alone, confirms) = (self.now(), self.tokens_alone(), self.link().confirms());
         let mut call = if alone {
-            APPEND.on([memory.as_str(), &lease, &(base + "fences")])
+            APPEND.on([memory, lease, format_args!("{base}fences")].map(Shown))
         } else {
-            APPEND.on([memory.as_str(), &lease])
+            APPEND.on([memory, lease].map(Shown))
         };
         let token = access.lease.map_or(FencingToken::ZERO, |lease| lease.token);
         if time.is_none() && !alone && !confirms && access.lease.is_none() {
@@ -62,7 +63,7 @@ impl RedisStore {
             .map(|LeaseProof { owner, token }| (owner.to_string(), digits(token.number())))
             .unwrap_or_default();
         let (alone, confirms) = (u8::from(alone), u8::from(confirms));
-        call.arg(format!("{time} {alone} {confirms} {owner} {right}"));
+        call.arg(Shown(format_args!("{time} {alone} {confirms} {owner} {right}")));
         (call, token)
     }
 
@@ -129,17 +130,14 @@ impl RedisStore {
             return Err(refuse(StoreErrorKind::Invalid(problem.into())));
         }
         let (mut call, token) = self.append_call(key, access);
-        call.arg(format!("w{:032x}", write.writer.bits())).arg(digits(write.number));
+        let WriteId { writer, number } = write;
+        call.arg(Shown(format_args!("w{:032x}", writer.bits())));
+        call.arg(Shown(format_args!("{number:020}")));
         call.arg(micros(ttl));
-        match &*messages {
-            [one] => {
-                call.arg(one.class().to_string()).arg(1).arg(one.tokens);
-            }
-            several => classes(&mut call, several),
-        }
+        classes(&mut call, &messages);
         for message in messages.iter() {
             let Encoded { meta, body } = Encoded::new(message, false).map_err(refuse)?;
-            call.arg(meta).arg(body);
+            call.arg(Shown(meta)).arg(body);
         }
         let failed = |fault| store_error(OPERATION, Some(key), fault);
         match self.write(OPERATION, key, &APPEND, &call, token).await? {
@@ -261,7 +259,7 @@ fn appended(outcome: AppendOutcome, head: Head) -> Appended {
 fn right(call: &mut Cmd, access: Access) -> FencingToken {
     match access.lease {
         Some(LeaseProof { owner, token }) => {
-            call.arg(owner.to_string()).arg(digits(token.number()));
+            call.arg(Shown(owner)).arg(digits(token.number()));
             token
         }
         None => {
@@ -272,11 +270,15 @@ fn right(call: &mut Cmd, access: Access) -> FencingToken {
 }
 
 fn named(call: &mut Cmd, WriteId { writer, number }: WriteId) {
-    call.arg(format!("{:032x}", writer.bits())).arg(digits(number));
+    call.arg(Shown(format_args!("{:032x}", writer.bits()))).arg(digits(number));
 }
 
 /// Of each class how many messages and tokens.
 fn classes(call: &mut Cmd, messages: &[NewMessage]) {
+    if let [one] = messages {
+        call.arg(Shown(one.class())).arg(1).arg(one.tokens);
+        return;
+    }
     let mut classes: BTreeMap<String, Tally> = BTreeMap::new();
     for message in messages {
         classes.entry(message.class().to_string()).or_default().add(message.tokens);
@@ -294,7 +296,7 @@ fn micros(ttl: Option<Duration>) -> String {
 
 fn summary(call: &mut Cmd, new: &NewMessage) -> Result<(), StoreErrorKind> {
     let Encoded { meta, body } = Encoded::new(new, true)?;
-    call.arg(meta).arg(body).arg(new.class().to_string()).arg(new.tokens);
+    call.arg(Shown(meta)).arg(body).arg(Shown(new.class())).arg(new.tokens);
     Ok(())
 }
 

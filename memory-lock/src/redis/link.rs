@@ -232,6 +232,13 @@ enum Request<'a> {
     Command(&'a Cmd),
 }
 
+impl<'a> Request<'a> {
+    const fn cmd(self) -> &'a Cmd {
+        let (Self::Script(_, cmd) | Self::Command(cmd)) = self;
+        cmd
+    }
+}
+
 /// How long a slot that moves is waited for between two tries, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
@@ -242,12 +249,38 @@ impl Inner {
         request: Request<'_>,
         confirmation: Option<Confirmation>,
     ) -> Result<Value, RedisFault> {
+        let (mut connection, number) = self.connection(trunk).await?;
+        match self.exchange(&mut connection, request.cmd(), confirmation).await {
+            Ok(value) => {
+                trunk.answered(|| self.tag(request));
+                Ok(value)
+            }
+            // On the heap, like all that is rare: every request would carry the room for it.
+            Err(error) => {
+                Box::pin(self.resolve(trunk, number, connection, request, confirmation, error))
+                    .await
+            }
+        }
+    }
+
+    /// Goes on after an error: sends again what was not carried out, and else draws the conclusions.
+    async fn resolve(
+        &self,
+        trunk: &Arc<Trunk>,
+        mut number: u64,
+        mut connection: Connection,
+        request: Request<'_>,
+        confirmation: Option<Confirmation>,
+        error: RedisError,
+    ) -> Result<Value, RedisFault> {
         let started = Instant::now();
         let mut pause = PAUSE.0;
+        let mut answer = Err(error);
         loop {
-            let (mut connection, number) = self.connection(trunk).await?;
-            let once = Self::once(&mut connection, request, confirmation);
-            let error = match self.in_time(once).await {
+            if let Err(error) = answer {
+                answer = self.again(&mut connection, request, confirmation, error).await;
+            }
+            let error = match answer {
                 Ok(value) => {
                     trunk.answered(|| self.tag(request));
                     return Ok(value);
@@ -261,75 +294,98 @@ impl Inner {
                     ServerErrorKind::Moved | ServerErrorKind::TryAgain | ServerErrorKind::Ask
                 )
             );
-            if moves && started.elapsed() < self.config.response_timeout() {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE.1);
-                continue;
+            if !moves || started.elapsed() >= self.config.response_timeout() {
+                return Err(self.failed(trunk, number, &mut connection, request, error).await);
             }
-            return Err(self.failed(trunk, number, &mut connection, request, error).await);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+            (connection, number) = self.connection(trunk).await?;
+            answer = self.exchange(&mut connection, request.cmd(), confirmation).await;
+        }
+    }
+
+    /// Sends again what the server said that it did not carry out: a script that it does not know, and what
+    /// has gone to the node that a slot is moving to.
+    async fn again(
+        &self,
+        connection: &mut Connection,
+        request: Request<'_>,
+        confirmation: Option<Confirmation>,
+        error: RedisError,
+    ) -> Result<Value, RedisError> {
+        match (error.kind(), request) {
+            (ErrorKind::Server(ServerErrorKind::NoScript), Request::Script(script, call)) => {
+                self.exchange(connection, &script.in_full(call), confirmation).await
+            }
+            (ErrorKind::Server(ServerErrorKind::Ask), _) if confirmation.is_none() => {
+                let Some(node) = asked_node(&error) else { return Err(error) };
+                self.in_time(Self::ask(connection, request, &node)).await
+            }
+            _ => Err(error),
+        }
+    }
+
+    async fn ask(
+        connection: &mut Connection,
+        request: Request<'_>,
+        node: &str,
+    ) -> Result<Value, RedisError> {
+        match (connection.send_asking(request.cmd(), node).await, request) {
+            (Err(error), Request::Script(script, call))
+                if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
+            {
+                connection.send_asking(&script.in_full(call), node).await
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    async fn exchange(
+        &self,
+        connection: &mut Connection,
+        cmd: &Cmd,
+        confirmation: Option<Confirmation>,
+    ) -> Result<Value, RedisError> {
+        match confirmation {
+            // One server's connection keeps to its limit itself.
+            None if !self.is_cluster() => connection.send(cmd).await,
+            None => Box::pin(self.in_time(connection.send(cmd))).await,
+            Some(confirmation) => {
+                Box::pin(self.in_time(Self::confirmed(connection, cmd, confirmation))).await
+            }
         }
     }
 
     /// While a Cluster's connection looks for who has which slot, it looks after no request, and their
-    /// own limits do not hold. That of one server keeps to its limit itself.
+    /// own limits do not hold.
     async fn in_time(
         &self,
-        once: impl Future<Output = Result<Value, RedisError>> + Send,
+        answer: impl Future<Output = Result<Value, RedisError>> + Send,
     ) -> Result<Value, RedisError> {
         if !self.is_cluster() {
-            return once.await;
+            return answer.await;
         }
         let limit = self.config.response_timeout() * 5 / 4;
-        tokio::time::timeout(limit, once).await.unwrap_or_else(|_| {
+        tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
             Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))
         })
     }
 
     /// What timeouts are counted by.
     fn tag(&self, request: Request<'_>) -> String {
-        let (Request::Script(_, cmd) | Request::Command(cmd)) = request;
         if !self.is_cluster() {
             return String::new();
         }
-        let key = first_key(cmd);
+        let key = first_key(request.cmd());
         let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
         tag.map(|(tag, _)| tag.to_owned()).unwrap_or_default()
     }
 
-    async fn once(
-        connection: &mut Connection,
-        request: Request<'_>,
-        confirmation: Option<Confirmation>,
-    ) -> Result<Value, RedisError> {
-        let (Request::Script(_, cmd) | Request::Command(cmd)) = request;
-        match Self::exchange(connection, cmd, confirmation).await {
-            Err(error) => match (error.kind(), request) {
-                (ErrorKind::Server(ServerErrorKind::NoScript), Request::Script(script, call)) => {
-                    Self::exchange(connection, &script.in_full(call), confirmation).await
-                }
-                (ErrorKind::Server(ServerErrorKind::Ask), _) if confirmation.is_none() => {
-                    let Some(node) = asked_node(&error) else { return Err(error) };
-                    match (connection.send_asking(cmd, &node).await, request) {
-                        (Err(error), Request::Script(script, call))
-                            if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
-                        {
-                            connection.send_asking(&script.in_full(call), &node).await
-                        }
-                        (answer, _) => answer,
-                    }
-                }
-                _ => Err(error),
-            },
-            answer => answer,
-        }
-    }
-
-    async fn exchange(
+    async fn confirmed(
         connection: &mut Connection,
         cmd: &Cmd,
-        confirmation: Option<Confirmation>,
+        confirmation: Confirmation,
     ) -> Result<Value, RedisError> {
-        let Some(confirmation) = confirmation else { return connection.send(cmd).await };
         let mut both = redis::pipe();
         both.add_command(cmd.clone()).add_command(confirmation.command());
         let mut answers = connection.send_all(&both).await?.into_iter();
@@ -405,9 +461,17 @@ impl Inner {
 
     /// The connection, made anew if there is none.
     async fn connection(&self, trunk: &Arc<Trunk>) -> Result<(Connection, u64), RedisFault> {
-        let is_broken = |(connection, number): &(Connection, u64)| {
-            matches!(connection, Connection::Server(_)) && self.wakes.is_broken(*number)
-        };
+        match trunk.standing(|connection| self.is_of_use(connection)) {
+            Some(connection) => Ok(connection),
+            None => Box::pin(self.connect(trunk)).await,
+        }
+    }
+
+    fn is_of_use(&self, (connection, number): &(Connection, u64)) -> bool {
+        !matches!(connection, Connection::Server(_)) || !self.wakes.is_broken(*number)
+    }
+
+    async fn connect(&self, trunk: &Arc<Trunk>) -> Result<(Connection, u64), RedisFault> {
         let connect = || {
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
             let (config, wakes) = (self.config.clone(), Arc::clone(&self.wakes));
@@ -418,7 +482,7 @@ impl Inner {
                 Ok((connection, number))
             }
         };
-        trunk.connection(is_broken, connect).await
+        trunk.connection(|connection| self.is_of_use(connection), connect).await
     }
 }
 

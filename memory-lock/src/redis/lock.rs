@@ -10,7 +10,7 @@ use super::failure::RedisFault;
 use super::keyspace::Keyspace;
 use super::link::RedisLink;
 use super::reply::{Reply, number};
-use super::script::{LEASE_LUA, Script};
+use super::script::{LEASE_LUA, Script, Shown};
 use super::wakes::KEPT;
 use crate::answer::{Acquired, HandOver, Release, Renewal};
 use crate::backend::{LockBackend, Watch};
@@ -68,7 +68,7 @@ impl RedisLock {
             leases.iter().map(|lease| self.keys().lease(lease.key.as_str())).collect();
         let mut call = RENEW.on(keys.iter().map(String::as_str));
         for lease in leases {
-            call.arg(lease.owner.to_string()).arg(millis(lease.ttl));
+            call.arg(Shown(lease.owner)).arg(millis(lease.ttl));
         }
         let mut reply = Reply::parts(self.link.run(&RENEW, &call).await?)?;
         if reply.len() != leases.len() {
@@ -114,7 +114,7 @@ impl Drop for Place {
             tokio::time::sleep(KEPT).await;
             if link.wakes().takes_back_place(&key, owner) {
                 let mut leave = redis::cmd("ZREM");
-                leave.arg(link.keys().line(key.as_str())).arg(owner.to_string());
+                leave.arg(link.keys().line(key.as_str())).arg(Shown(owner));
                 if let Err(fault) = link.send(&leave).await {
                     tracing::debug!(%key, %fault, "a place in line was not given up");
                 }
@@ -136,7 +136,7 @@ impl LockBackend for RedisLock {
         let (lease, fence, line) = (keys.lease(name), keys.fence(name), keys.line(name));
         let mut call = ACQUIRE.on([lease.as_str(), &fence, &line]);
         let waits = u8::from(self.link.wakes().waits(key, owner));
-        call.arg(owner.to_string()).arg(millis(ttl)).arg(waits);
+        call.arg(Shown(owner)).arg(millis(ttl)).arg(waits);
         if waits == 1 {
             self.link.wakes().has_place(key, owner, true);
         }
@@ -179,7 +179,7 @@ impl LockBackend for RedisLock {
         let (keys, name) = (self.keys(), key.as_str());
         let (lease, line) = (keys.lease(name), keys.line(name));
         let mut call = RELEASE.on([lease.as_str(), &line]);
-        call.arg(owner.to_string()).arg(name).arg(keys.channel(name));
+        call.arg(Shown(owner)).arg(name).arg(keys.channel(name));
         call.arg(self.link.publish()).arg(millis(KEPT));
         let answer = self.link.run(&RELEASE, &call).await.map_err(&failed)?;
         match number::<u8>(answer).map_err(failed)? {

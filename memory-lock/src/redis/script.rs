@@ -1,9 +1,23 @@
-use redis::Cmd;
+use std::fmt;
+
+use redis::{Cmd, RedisWrite, ToRedisArgs, ToSingleRedisArg};
 
 /// Lua functions about leases, for scripts that check them in their own atomic step:
 /// `lease_of(key)` returns the owner, token and grant time of the live lease at `key`, or nothing;
 /// `now_micros()` the server's time. A value that is not ours is an error that says `CORRUPT`.
 pub const LEASE_LUA: &str = include_str!("scripts/lease.lua");
+
+/// An argument as it is displayed, written without a text of its own in between.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<T>(pub T);
+
+impl<T: fmt::Display> ToRedisArgs for Shown<T> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        out.write_arg_fmt(&self.0);
+    }
+}
+
+impl<T: fmt::Display> ToSingleRedisArg for Shown<T> {}
 
 /// A script that the server runs in one atomic step.
 #[derive(Debug)]
@@ -23,9 +37,9 @@ impl Script {
 
     /// A call of the script, by its hash, on keys of one slot. Its arguments follow.
     #[must_use]
-    pub fn on<'a>(
+    pub fn on(
         &self,
-        keys: impl IntoIterator<Item = &'a str, IntoIter: ExactSizeIterator>,
+        keys: impl IntoIterator<Item: ToRedisArgs, IntoIter: ExactSizeIterator>,
     ) -> Cmd {
         let keys = keys.into_iter();
         // Room for a message, so that a call does not grow in steps.

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures::FutureExt as _;
@@ -18,6 +19,8 @@ use crate::error::Applied;
 #[derive(Default)]
 pub(super) struct Trunk {
     state: Mutex<State>,
+    /// Whether timeouts are being counted; every answer looks.
+    silent: AtomicBool,
 }
 
 /// A connection and its number.
@@ -35,23 +38,36 @@ struct State {
     attempt: Option<(Attempt, AbortHandle)>,
 }
 
+impl State {
+    /// The connection, which is dropped if it is of no use any more.
+    fn standing(&mut self, is_of_use: impl Fn(&Numbered) -> bool) -> Option<Numbered> {
+        self.connection = self.connection.take().filter(is_of_use);
+        self.connection.clone()
+    }
+}
+
 impl Trunk {
     /// After how many requests in a row without an answer the connection is replaced.
     pub(super) const TIMEOUTS: u32 = 3;
 
     pub(super) fn with(connection: Connection, number: u64) -> Self {
         let state = State { connection: Some((connection, number)), ..State::default() };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), silent: AtomicBool::new(false) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The connection that is there and of use.
+    pub(super) fn standing(&self, is_of_use: impl Fn(&Numbered) -> bool) -> Option<Numbered> {
+        self.state().standing(is_of_use)
+    }
+
     /// The connection that is there and of use, else one that `connect` makes for all who wait for it.
     pub(super) async fn connection<F>(
         self: &Arc<Self>,
-        is_broken: impl Fn(&Numbered) -> bool,
+        is_of_use: impl Fn(&Numbered) -> bool,
         connect: impl Fn() -> F,
     ) -> Result<Numbered, RedisFault>
     where
@@ -60,11 +76,8 @@ impl Trunk {
         loop {
             let (attempt, ours) = {
                 let mut state = self.state();
-                if state.connection.as_ref().is_some_and(&is_broken) {
-                    state.connection = None;
-                }
-                if let Some(connection) = &state.connection {
-                    return Ok(connection.clone());
+                if let Some(connection) = state.standing(&is_of_use) {
+                    return Ok(connection);
                 }
                 match &state.attempt {
                     Some((attempt, task)) if !task.is_finished() => (attempt.clone(), false),
@@ -112,13 +125,15 @@ impl Trunk {
         let mut state = self.state();
         state.attempt = None;
         state.timeouts.clear();
+        self.silent.store(false, Ordering::Relaxed);
         state.connection = connected.as_ref().ok().cloned();
     }
 
     pub(super) fn answered(&self, tag: impl FnOnce() -> String) {
-        let mut state = self.state();
-        if !state.timeouts.is_empty() {
+        if self.silent.load(Ordering::Relaxed) {
+            let mut state = self.state();
             state.timeouts.remove(&tag());
+            self.silent.store(!state.timeouts.is_empty(), Ordering::Relaxed);
         }
     }
 
@@ -130,6 +145,7 @@ impl Trunk {
         }
         let timeouts = state.timeouts.entry(tag).or_default();
         *timeouts += 1;
+        self.silent.store(true, Ordering::Relaxed);
         if *timeouts >= Self::TIMEOUTS {
             tracing::debug!("replacing a connection to Redis that no longer answers");
             drop(state);
@@ -167,7 +183,7 @@ mod tests {
 
     impl Drop for AskOnDrop {
         fn drop(&mut self) {
-            let connection = self.0.connection(|_| false, std::future::pending);
+            let connection = self.0.connection(|_| true, std::future::pending);
             let mut connection = Box::pin(connection);
             let polled = connection.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             let _ = self.1.send(matches!(polled, Poll::Ready(Err(_))));

@@ -1,6 +1,7 @@
 //! The one subscription by which releases become known, whoever waits for whichever lease.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::key::LockKey;
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
     state: Mutex<State>,
+    /// The newest connection that broke; every request looks. The first has the number 1.
+    broken: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -26,8 +29,6 @@ struct State {
     channels: HashSet<String>,
     /// The connection that carries the subscription.
     connection: u64,
-    /// Connections that broke, until somebody has heard of it.
-    broken: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -35,7 +36,7 @@ struct Waiter {
     owner: Option<OwnerId>,
     /// The lease was released, and may be kept for another in line.
     released: Notify,
-    kept_for_another: std::sync::atomic::AtomicBool,
+    kept_for_another: AtomicBool,
 }
 
 /// For how long a released lease is kept for the next in line. One that is alive takes it within a
@@ -84,12 +85,12 @@ impl Wakes {
 
     /// Whether this connection is known to have broken.
     pub(super) fn is_broken(&self, number: u64) -> bool {
-        self.state().broken >= Some(number)
+        self.broken.load(Ordering::Acquire) >= number
     }
 
     fn disconnected(&self, number: u64) {
+        self.broken.fetch_max(number, Ordering::AcqRel);
         let mut state = self.state();
-        state.broken = state.broken.max(Some(number));
         if state.connection == number {
             state.channels.clear();
         }
@@ -116,7 +117,7 @@ impl Wakes {
         let waiter = Arc::new(Waiter {
             owner,
             released: Notify::new(),
-            kept_for_another: std::sync::atomic::AtomicBool::new(false),
+            kept_for_another: AtomicBool::new(false),
         });
         self.state().waiting.entry(key.clone()).or_default().push(Arc::clone(&waiter));
         Waiting { wakes: Arc::clone(self), key: key.clone(), waiter }
@@ -155,7 +156,7 @@ impl Wakes {
 
 impl Waiter {
     fn wake(&self, kept_for_another: bool) {
-        self.kept_for_another.store(kept_for_another, std::sync::atomic::Ordering::Relaxed);
+        self.kept_for_another.store(kept_for_another, Ordering::Relaxed);
         self.released.notify_one();
     }
 }
@@ -172,7 +173,7 @@ impl Waiting {
     /// Ends when the lease may be free for this one.
     pub(super) async fn released(&self) {
         self.waiter.released.notified().await;
-        if self.waiter.kept_for_another.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.waiter.kept_for_another.load(Ordering::Relaxed) {
             // The one it is kept for announces its own release; should it have gone, the lease is
             // free when it is kept no longer.
             let _ = tokio::time::timeout(KEPT, self.waiter.released.notified()).await;
