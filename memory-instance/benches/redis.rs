@@ -103,7 +103,7 @@ impl World {
                     tokio::spawn(async move {
                         while take(&left) {
                             let body = serde_json::to_string(&Message::user(TEXT)).unwrap();
-                            let call = bare_append::call(&script, &keys, body, 60);
+                            let call = bare_append::call(&script, &keys, &body, 60);
                             black_box(
                                 call.invoke_async::<Vec<i64>>(&mut connection).await.unwrap(),
                             );

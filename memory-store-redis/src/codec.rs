@@ -17,18 +17,12 @@ pub(crate) fn digits(number: u64) -> String {
     format!("{number:020}")
 }
 
-/// A message as the script gets it.
+/// A message as it is displayed: its stored form, described in `scripts/memory.lua`.
 #[derive(Debug)]
 pub(crate) struct Encoded<'a> {
-    pub(crate) meta: Meta<'a>,
-    pub(crate) body: String,
-}
-
-/// Everything but the text, as it is displayed: its stored form.
-#[derive(Debug)]
-pub(crate) struct Meta<'a> {
     new: &'a NewMessage,
     flags: u8,
+    body: String,
 }
 
 const CLOSED: u8 = 1;
@@ -41,38 +35,39 @@ impl<'a> Encoded<'a> {
         let body = new.message.to_json().map_err(|reason| {
             StoreErrorKind::Invalid(format!("a message of the batch is malformed: {reason}"))
         })?;
-        let flags = if summary { SUMMARY } else { 0 };
-        Ok(Self { meta: Meta { new, flags }, body })
+        Ok(Self { new, flags: if summary { SUMMARY } else { 0 }, body })
     }
 }
 
-impl fmt::Display for Meta<'_> {
+impl fmt::Display for Encoded<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { new, flags } = self;
+        let Self { new, flags, body } = self;
         let (id, created) = (new.id.uuid(), new.created_at.as_microsecond());
         let (class, mut buffer) = (new.class().to_string(), [0; Simple::LENGTH]);
         let id = id.simple().encode_lower(&mut buffer);
-        write!(f, "{flags} {} {id} {created} {} {class}", new.tokens, class.len())?;
-        match new.message.tool_link() {
-            ToolLink::None => Ok(()),
+        let link = match new.message.tool_link() {
+            ToolLink::None => String::new(),
             ToolLink::Calls(ids) => {
-                let ids: Value = ids.iter().map(|id| Value::from(&**id)).collect();
-                write!(f, "{ids}")
+                ids.iter().map(|id| Value::from(&**id)).collect::<Value>().to_string()
             }
-            ToolLink::Result(id) => write!(f, "{}", Value::from(&*id)),
-        }
+            ToolLink::Result(id) => Value::from(&*id).to_string(),
+        };
+        let (tokens, lengths) = (new.tokens, (class.len(), link.len()));
+        write!(f, "{flags} {tokens} {id} {created} {} {} ", lengths.0, lengths.1)?;
+        [class, link].iter().chain([body]).try_for_each(|part| f.write_str(part))
     }
 }
 
-/// Everything but the text, from its stored form; `None` for one that is not ours.
-pub(crate) fn meta(sequence: Sequence, text: &str) -> Option<MessageMeta> {
-    let mut parts = text.splitn(6, ' ');
+/// Everything but the text, from the stored form, and the text; `None` for one that is not ours.
+pub(crate) fn meta(sequence: Sequence, text: &str) -> Option<(MessageMeta, &str)> {
+    let mut parts = text.splitn(7, ' ');
     let flags: u8 = parts.next()?.parse().ok()?;
     let tokens = parts.next()?.parse().ok()?;
     let id = MessageId::new(Uuid::try_parse(parts.next()?).ok()?);
     let created_at = Timestamp::from_microsecond(parts.next()?.parse().ok()?).ok()?;
-    let length = parts.next()?.parse().ok()?;
-    let (class, link) = parts.next()?.split_at_checked(length)?;
+    let (class, link) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let (class, rest) = parts.next()?.split_at_checked(class)?;
+    let (link, body) = rest.split_at_checked(link)?;
     let Class { priority, content_type } = class.parse().ok()?;
     let link = match link {
         "" => ToolLink::None,
@@ -86,7 +81,7 @@ pub(crate) fn meta(sequence: Sequence, text: &str) -> Option<MessageMeta> {
             _ => return None,
         },
     };
-    Some(MessageMeta {
+    let meta = MessageMeta {
         sequence,
         id,
         tokens,
@@ -96,16 +91,13 @@ pub(crate) fn meta(sequence: Sequence, text: &str) -> Option<MessageMeta> {
         link,
         closed: flags & CLOSED != 0,
         summary: flags & SUMMARY != 0,
-    })
+    };
+    Some((meta, body))
 }
 
 /// A message from its stored form. The reason of a failure quotes nothing of it.
-pub(crate) fn stored(
-    sequence: Sequence,
-    meta_text: &str,
-    body: &str,
-) -> Result<StoredMessage, String> {
-    let meta = meta(sequence, meta_text).ok_or("its description has an unknown form")?;
+pub(crate) fn stored(sequence: Sequence, text: &str) -> Result<StoredMessage, String> {
+    let (meta, body) = meta(sequence, text).ok_or("its description has an unknown form")?;
     let message = Message::from_json(body).map_err(|error| error.to_string())?;
     Ok(StoredMessage { meta, message })
 }
@@ -178,7 +170,7 @@ pub(crate) fn form(packed: &[u8]) -> Option<u32> {
 }
 
 /// The newest form of a head that this version reads and writes; that of the scripts.
-pub(crate) const FORM: u32 = 1;
+pub(crate) const FORM: u32 = 2;
 
 /// A text of a packed array. Read by hand, for the library wants a buffer to copy it to.
 fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
@@ -220,7 +212,7 @@ mod tests {
             };
             let encoded = Encoded::new(&new, summary).unwrap();
             let place = Sequence::new(7);
-            let read = stored(place, &encoded.meta.to_string(), &encoded.body).unwrap();
+            let read = stored(place, &encoded.to_string()).unwrap();
             let mut expected = new.stored_at(place);
             expected.meta.summary = summary;
             prop_assert_eq!(read, expected);
@@ -229,7 +221,7 @@ mod tests {
         #[test]
         fn nothing_that_is_not_ours_is_read_and_nothing_panics(text in "\\PC{0,40}") {
             let _ = meta(Sequence::new(1), &text);
-            let _ = stored(Sequence::new(1), &text, &text);
+            let _ = stored(Sequence::new(1), &text);
         }
     }
 

@@ -136,8 +136,7 @@ impl RedisStore {
         call.arg(micros(ttl));
         classes(&mut call, &messages);
         for message in messages.iter() {
-            let Encoded { meta, body } = Encoded::new(message, false).map_err(refuse)?;
-            call.arg(Shown(meta)).arg(body);
+            call.arg(Shown(Encoded::new(message, false).map_err(refuse)?));
         }
         let failed = |fault| store_error(OPERATION, Some(key), fault);
         match self.write(OPERATION, key, &APPEND, &call, token).await? {
@@ -197,7 +196,7 @@ impl RedisStore {
         match &splice.summary {
             Some(new) => summary(&mut call, new).map_err(refuse)?,
             None => {
-                call.arg("").arg("").arg("").arg("");
+                call.arg("").arg("").arg("");
             }
         }
         call.arg(changes.len());
@@ -295,8 +294,7 @@ fn micros(ttl: Option<Duration>) -> String {
 }
 
 fn summary(call: &mut Cmd, new: &NewMessage) -> Result<(), StoreErrorKind> {
-    let Encoded { meta, body } = Encoded::new(new, true)?;
-    call.arg(Shown(meta)).arg(body).arg(Shown(new.class())).arg(new.tokens);
+    call.arg(Shown(Encoded::new(new, true)?)).arg(Shown(new.class())).arg(new.tokens);
     Ok(())
 }
 

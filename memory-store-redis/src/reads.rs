@@ -135,7 +135,7 @@ impl RedisStore {
             restarted: reply.number::<u8>()? == 1,
             last: reply.number()?,
             more: reply.number::<u8>()? == 1,
-            messages: Vec::with_capacity(reply.len() / 3),
+            messages: Vec::with_capacity(reply.len() / 2),
             unreadable: Vec::new(),
             reached: 0,
         };
@@ -163,8 +163,8 @@ impl RedisStore {
             while !reply.is_empty() {
                 let place = Sequence::new(reply.number()?);
                 let text = text_of(reply.value()?);
-                match text.and_then(|text| codec::meta(place, &text)) {
-                    Some(meta) => outline.metas.push(meta),
+                match text.as_deref().and_then(|text| codec::meta(place, text)) {
+                    Some((meta, _)) => outline.metas.push(meta),
                     None => {
                         tell_unreadable(key, place, "its description has an unknown form");
                         outline.unreadable.push(place);
@@ -275,6 +275,9 @@ impl RedisStore {
 fn damaged(memory: &str, packed: &[u8]) -> RedisFault {
     match codec::form(packed) {
         Some(found) if found > codec::FORM => RedisFault::newer(found),
+        Some(found) if found < codec::FORM => RedisFault::corrupt(format!(
+            "{memory} holds a memory in the form of an earlier version"
+        )),
         _ => RedisFault::corrupt(format!("{memory} does not hold a memory of ours")),
     }
 }
@@ -296,11 +299,8 @@ fn message(
     reply: &mut Reply,
 ) -> Result<(Sequence, Option<StoredMessage>), RedisFault> {
     let place = Sequence::new(reply.number()?);
-    let (meta, body) = (text_of(reply.value()?), text_of(reply.value()?));
-    let read = match (meta, body) {
-        (Some(meta), Some(body)) => codec::stored(place, &meta, &body),
-        _ => Err("it is no text".to_owned()),
-    };
+    let text = text_of(reply.value()?).ok_or_else(|| "it is no text".to_owned());
+    let read = text.and_then(|text| codec::stored(place, &text));
     Ok((place, read.map_err(|reason| tell_unreadable(key, place, &reason)).ok()))
 }
 

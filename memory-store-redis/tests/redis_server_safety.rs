@@ -171,8 +171,11 @@ async fn a_damaged_text_blocks_nothing_and_can_be_evicted() {
     let k = key("k");
     append(&store, &k, write(1, 1), &["one", "secret", "three", "four"]).await.unwrap();
     let place = place_of(&store, &k);
-    server.command(&["HSET", &place, "b2", "{\"role\": secret"]).await;
-    server.command(&["HDEL", &place, "b3"]).await;
+    for (field, text) in [("m2", "{\"role\": secret"), ("m3", "")] {
+        let stored: String = server.query(&["HGET", &place, field]).await;
+        let (description, _) = stored.split_once('{').unwrap();
+        server.command(&["HSET", &place, field, &[description, text].concat()]).await;
+    }
     let page = store.read(&k, Read::default()).await.unwrap();
     assert_eq!(page.unreadable, places([2, 3]));
     assert_eq!(page.cursor.sequence, Sequence::new(4));
@@ -250,7 +253,7 @@ async fn a_damaged_description_blocks_neither_reads_nor_flushes_of_the_others() 
     assert!(store.outline(&k).await.unwrap().unreadable.is_empty());
     checked_outline(&store, &k).await;
     let left: Vec<String> = server.query(&["HKEYS", &place]).await;
-    assert!(!left.iter().any(|field| field.starts_with(['m', 'b'])), "{left:?}");
+    assert!(!left.iter().any(|field| field.starts_with('m')), "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -280,7 +283,7 @@ async fn what_a_newer_version_wrote_is_left_alone() {
     let before = digest(&server).await;
     for error in all_operations(&store, &k).await {
         let StoreErrorKind::Newer { found, known, .. } = error.kind() else { panic!("{error:?}") };
-        assert_eq!((*found, *known), (7, 1));
+        assert_eq!((*found, *known), (7, 2));
         assert!(error.to_string().contains("upgrade"), "{error}");
     }
     assert_eq!(digest(&server).await, before, "something was written");

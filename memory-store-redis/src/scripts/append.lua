@@ -20,8 +20,8 @@ repeat
     head[slot], head[slot + 1], head[slot + 2] = class, messages, tokens
   end
   at = at + 3
--- Two arguments for each message that was counted: this was the last class.
-until #ARGV - at + 1 == 2 * count
+-- One argument for each message that was counted: this was the last class.
+until #ARGV - at + 1 == count
 
 local last = head[LAST]
 head[LAST] = last + count
@@ -46,16 +46,13 @@ local first = string.format('%.0f', last + 1)
 local after, written = cmsgpack.pack(head), number .. ' ' .. first
 
 if count == 1 then
-  call('HSET', key, 'm' .. first, ARGV[at], 'b' .. first, ARGV[at + 1], writer, written, 'h', after)
+  call('HSET', key, 'm' .. first, ARGV[at], writer, written, 'h', after)
 else
   local fields, n = {}, 0
   for place = last + 1, last + count do
-    local name = string.format('%.0f', place)
-    fields[n + 1] = 'm' .. name
+    fields[n + 1] = 'm' .. string.format('%.0f', place)
     fields[n + 2] = ARGV[at]
-    fields[n + 3] = 'b' .. name
-    fields[n + 4] = ARGV[at + 1]
-    n, at = n + 4, at + 2
+    n, at = n + 2, at + 1
     if n >= 2000 then
       call('HSET', key, unpack(fields))
       fields, n = {}, 0

@@ -1,6 +1,6 @@
 -- KEYS: memory, lease, and fences where tokens alone are checked. ARGV: settings, field of the writer, number,
--- TTL in microseconds or empty, then of each class its name, messages and tokens, then of each message
--- its meta and text. Settings are `time alone confirms owner token`, of which the first three are what other
+-- TTL in microseconds or empty, then of each class its name, messages and tokens, then the
+-- messages. Settings are `time alone confirms owner token`, of which the first three are what other
 -- scripts begin with, or empty for what is usual: the server's time, live leases, nothing to be confirmed,
 -- and no lease. Returns the head; {'D', first or empty, head} for a retry; or a refusal.
 --
@@ -19,7 +19,7 @@ local head, leftover, time
 -- A row is `number first`, so that it sorts behind the number itself and before those that follow.
 if own_time and stored and (not row or number > row) then
   local ok, array = pcall(cmsgpack.unpack, stored)
-  if ok and type(array) == 'table' and array[FORM] == 1 then
+  if ok and type(array) == 'table' and array[FORM] == 2 then
     if array[EXPIRES] ~= '' then
       time = tonumber(own_time)
       if not time then

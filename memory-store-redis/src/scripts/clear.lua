@@ -21,7 +21,6 @@ elseif not begins then
   for pair = 1, #ranges, 2 do
     for place = ranges[pair], ranges[pair + 1] do
       fields[#fields + 1] = 'm' .. place
-      fields[#fields + 1] = 'b' .. place
     end
   end
   for receipt = 0, RECEIPTS - 1 do

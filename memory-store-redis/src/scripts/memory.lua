@@ -2,18 +2,18 @@
 --   h        the head: what `unpacked` lists, as a packed array, for that is quicker than a map
 --   i        the places that are left of those up to `base`, as pairs `first last first last ...`;
 --            after `base` there is no gap
---   m<place> a message but its text: `flags tokens id created length class link`, where the length is
---            that of the class in bytes, and the flags are 1 for closed and 2 for a summary
---   b<place> its text
+--   m<place> a message: `flags tokens id created c l ` and without anything between them its class of c
+--            bytes, its link of l bytes and its text; the flags are 1 for closed and 2 for a summary. One
+--            field, for each costs the server as much as the text of a short message
 --   w<id>    the newest write of a writer: `number first`
 --   r<n>     a receipt; the last 16 go round
 -- Numbers of 64 bits that are compared are texts of 20 digits, for Lua's numbers have 53 bits.
 -- Before this stand `own_time`, the time in microseconds, empty or nothing for the server's own;
 -- `tokens_alone`, whether leases live elsewhere; and `confirms`, whether a retry must write something, so
 -- that its confirmation can be waited for. ARGV of every script but an append begins with them.
-local FORM = 1
+local FORM = 2
 local RECEIPTS = 16
-local CHUNK = 2000
+local CHUNK = 500
 
 local time
 local function now()
@@ -55,6 +55,9 @@ local function unpacked(packed)
   end
   if array[1] > FORM then
     return error('NEWER ' .. array[1])
+  end
+  if array[1] < FORM then
+    return error('CORRUPT ' .. key .. ' holds a memory in the form of an earlier version')
   end
   local head = {
     form = array[1], last = array[2], version = array[3], messages = array[4], tokens = array[5],
@@ -217,3 +220,18 @@ local function in_chunks(command, fields, each)
 end
 
 local function nothing() end
+
+-- What a stored message says of itself, and all of that as it stands there, without its text; nothing for
+-- one that is not ours.
+local function described(message)
+  local flags, tokens, class, link, at =
+    string.match(message, '^(%d) (%d+) %x+ %-?%d+ (%d+) (%d+) ()')
+  if not flags then
+    return nil
+  end
+  class, link = tonumber(class), tonumber(link)
+  return {
+    flags = tonumber(flags), tokens = tonumber(tokens), class = string.sub(message, at, at + class - 1),
+    meta = string.sub(message, 1, at + class + link - 1),
+  }
+end

@@ -1,4 +1,5 @@
--- KEYS: memory. Returns nothing, or the head, and of each message its place and meta.
+-- KEYS: memory. Returns nothing, or the head, and of each message its place and description, empty for
+-- one that is not ours.
 local stored = redis.call('HMGET', key, 'h', 'i')
 local head = open(stored[1])
 if not head then
@@ -15,7 +16,8 @@ end
 in_chunks('HMGET', fields, function(found, from)
   for n = 1, #found do
     answer[#answer + 1] = places[from + n - 1]
-    answer[#answer + 1] = found[n] or ''
+    local message = found[n] and described(found[n])
+    answer[#answer + 1] = message and message.meta or ''
   end
 end)
 return answer

@@ -1,7 +1,7 @@
 -- KEYS: memory. ARGV 4...: generation and place that the reader has come to, a place after which nothing is
 -- to be read or empty, and how many messages at most. Returns {generation, 1 if the page begins at the
 -- start although the reader was further, the last place that is there, 1 if there is more, then of each
--- message its place, meta and text}.
+-- message its place and itself}.
 local generation, after = ARGV[4], tonumber(ARGV[5])
 local stored = redis.call('HMGET', key, 'h', 'i')
 local head = open(stored[1])
@@ -34,15 +34,13 @@ for pair = 1, #ranges, 2 do
 end
 local fields = {}
 for n, place in ipairs(places) do
-  fields[2 * n - 1] = 'm' .. place
-  fields[2 * n] = 'b' .. place
+  fields[n] = 'm' .. place
 end
 local answer = {head.generation, restarted, last, more}
 in_chunks('HMGET', fields, function(found, from)
-  for n = 1, #found, 2 do
-    answer[#answer + 1] = places[(from + n) / 2]
+  for n = 1, #found do
+    answer[#answer + 1] = places[from + n - 1]
     answer[#answer + 1] = found[n] or ''
-    answer[#answer + 1] = found[n + 1] or ''
   end
 end)
 return answer

@@ -1,6 +1,6 @@
 -- KEYS: memory, lease, fences, flush lease. ARGV 4...: owner, token, flusher's owner, flusher's token,
 -- generation, receipt's id or empty, receipt, mark of the next flush or empty, whether open calls are given
--- up (1 or 0; also of messages that go), the summary's meta (empty for none), text, class and tokens, how
+-- up (1 or 0; also of messages that go), the summary (empty for none), its class and tokens, how
 -- many ranges, then of each range, in ascending order, what becomes of it (s summarised, e evicted, c
 -- closed), its first and its last place. Returns {'A', head}, {'D', head}, {'C'} for another generation,
 -- {'I', place} for a place where no message stands, or a refusal.
@@ -31,8 +31,8 @@ end
 
 -- Everything is looked at before anything is changed.
 local places, kinds, fields = {}, {}, {}
-local at = 17
-for _ = 1, tonumber(ARGV[17]) do
+local at = 16
+for _ = 1, tonumber(ARGV[16]) do
   at = at + 1
   for place = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]) do
     places[#places + 1] = place
@@ -41,37 +41,35 @@ for _ = 1, tonumber(ARGV[17]) do
   end
   at = at + 2
 end
-local metas, unknown = {}, nil
+local messages, unknown, damaged = {}, nil, nil
 in_chunks('HMGET', fields, function(found, from)
   for n = 1, #found do
+    local at = from + n - 1
+    local message = found[n] and described(found[n])
     if not found[n] then
-      unknown = unknown or places[from + n - 1]
+      unknown = unknown or places[at]
+    elseif not message then
+      damaged = damaged or places[at]
+    elseif kinds[at] == 'c' then
+      message.text = string.sub(found[n], #message.meta + 1)
     end
-    metas[from + n - 1] = found[n]
+    messages[at] = message
   end
 end)
 if unknown then
   return {'I', unknown}
 end
-local parsed = {}
-for n, meta in ipairs(metas) do
-  local flags, tokens, length, class = string.match(meta, '^(%d) (%d+) %x+ %-?%d+ (%d+) ()')
-  if not flags then
-    return error('CORRUPT ' .. key .. ' holds a message at place ' .. places[n] .. ' that is not ours')
-  end
-  parsed[n] = {
-    flags = tonumber(flags), tokens = tonumber(tokens),
-    class = string.sub(meta, class, class + tonumber(length) - 1),
-  }
+if damaged then
+  return error('CORRUPT ' .. key .. ' holds a message at place ' .. damaged .. ' that is not ours')
 end
 
 local gone, removed, set, summary_at = {}, {}, {}, nil
 for n, place in ipairs(places) do
-  local kind, message = kinds[n], parsed[n]
+  local kind, message = kinds[n], messages[n]
   if kind == 'c' then
     if message.flags % 2 == 0 then
       set[#set + 1] = 'm' .. place
-      set[#set + 1] = (message.flags + 1) .. string.sub(metas[n], 2)
+      set[#set + 1] = (message.flags + 1) .. string.sub(message.meta, 2) .. message.text
     end
   else
     count(head, message.class, -1, -message.tokens)
@@ -83,7 +81,6 @@ for n, place in ipairs(places) do
       head.evicted = head.evicted + 1
     end
     gone[#gone + 1] = 'm' .. place
-    gone[#gone + 1] = 'b' .. place
     if kind == 's' and not summary_at and ARGV[13] ~= '' then
       summary_at = place
     else
@@ -93,12 +90,10 @@ for n, place in ipairs(places) do
 end
 in_chunks('HDEL', gone, nothing)
 if summary_at then
-  count(head, ARGV[15], 1, tonumber(ARGV[16]))
+  count(head, ARGV[14], 1, tonumber(ARGV[15]))
   head.summaries = head.summaries + 1
   set[#set + 1] = 'm' .. summary_at
   set[#set + 1] = ARGV[13]
-  set[#set + 1] = 'b' .. summary_at
-  set[#set + 1] = ARGV[14]
 end
 
 if #removed > 0 then

@@ -124,7 +124,7 @@ async fn append(
         }
         let started = Instant::now();
         let text = message(number).to_value().to_string();
-        let call = bare::call(&script, &keys, text, 100);
+        let call = bare::call(&script, &keys, &text, 100);
         let _: Vec<i64> = call.invoke_async(&mut connection).await?;
         latencies.add(started.elapsed());
     }
