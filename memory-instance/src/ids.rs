@@ -21,7 +21,7 @@ type Random = [u8; 10];
 /// Random bytes that are left over.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    bytes: [Random; 32],
+    bytes: Box<[Random; 32]>,
     left: usize,
 }
 

@@ -58,8 +58,12 @@ impl fmt::Display for Encoded<'_> {
     }
 }
 
-/// Everything but the text, from the stored form, and the text; `None` for one that is not ours.
-pub(crate) fn meta(sequence: Sequence, text: &str) -> Option<(MessageMeta, &str)> {
+/// Everything but the text, from the stored form, and the text.
+pub(crate) fn described(sequence: Sequence, text: &str) -> Result<(MessageMeta, &str), String> {
+    meta(sequence, text).ok_or_else(|| "its description has an unknown form".to_owned())
+}
+
+fn meta(sequence: Sequence, text: &str) -> Option<(MessageMeta, &str)> {
     let mut parts = text.splitn(7, ' ');
     let flags: u8 = parts.next()?.parse().ok()?;
     let tokens = parts.next()?.parse().ok()?;
@@ -97,7 +101,7 @@ pub(crate) fn meta(sequence: Sequence, text: &str) -> Option<(MessageMeta, &str)
 
 /// A message from its stored form. The reason of a failure quotes nothing of it.
 pub(crate) fn stored(sequence: Sequence, text: &str) -> Result<StoredMessage, String> {
-    let (meta, body) = meta(sequence, text).ok_or("its description has an unknown form")?;
+    let (meta, body) = described(sequence, text)?;
     let message = Message::from_json(body).map_err(|error| error.to_string())?;
     Ok(StoredMessage { meta, message })
 }

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use memory_core::{
-    Access, Append, AppendOutcome, Appended, Clear, Counters, FencingToken, Head, LeaseProof,
-    MemoryKey, NewMessage, Sequence, Splice, StoreError, StoreErrorKind, Tally, WriteId,
+    Access, Append, AppendOutcome, Appended, Clear, Counters, FencingToken, Generation, Head,
+    LeaseProof, MemoryKey, NewMessage, Sequence, Splice, StoreError, StoreErrorKind, Tally,
+    WriteId,
 };
 use memory_lock::redis::{RedisFault, Reply, Script, Shown, Written};
 use redis::{Cmd, Value};
 
 use crate::codec::{self, Encoded, digits};
 use crate::error::store_error;
-use crate::scripts::{APPEND, CLAIM, CLEAR, SPLICE};
+use crate::scripts::{APPEND, CLAIM, CLEAR, SPLICE, SWEEP, WEIGH};
 use crate::store::RedisStore;
 
 /// What a script answered to a write that was not refused.
@@ -199,11 +200,65 @@ impl RedisStore {
                 call.arg("").arg("").arg("");
             }
         }
+        let weighed = self.weigh(key, splice.generation, &changes).await?;
         call.arg(changes.len());
-        for (kind, first, last) in changes {
-            call.arg(kind).arg(first).arg(last);
+        for Change { kind, first, last } in &changes {
+            let kind = match (kind, &weighed) {
+                ('s', Some(_)) => 'S',
+                ('e', Some(_)) => 'E',
+                (kind, _) => *kind,
+            };
+            call.arg(Shown(kind)).arg(first).arg(last);
+        }
+        if let Some(weighed) = weighed {
+            call.arg(&weighed.counts);
+            for (class, tally) in &weighed.classes {
+                call.arg(class).arg(tally.messages).arg(tally.tokens);
+            }
         }
         self.counted(OPERATION, key, &SPLICE, &call, token).await
+    }
+
+    /// Adds up what goes, some at a time, where one script would hold up everybody else for long. It holds
+    /// for the whole generation, whose messages do not change. Nothing if the script that commits has
+    /// to look itself: at few, and where this one cannot, such as in another generation.
+    async fn weigh(
+        &self,
+        key: &MemoryKey,
+        generation: Generation,
+        changes: &[Change],
+    ) -> Result<Option<Weighed>, StoreError> {
+        let failed = |fault| store_error("flush", Some(key), fault);
+        let parts = in_parts(changes.iter().filter(|change| change.kind != 'c'));
+        if parts.len() < 2 {
+            return Ok(None);
+        }
+        let mut all = Weighed::default();
+        for part in parts {
+            let mut arguments = vec![generation.number().to_string()];
+            for Change { kind, first, last } in part {
+                arguments.extend([kind.to_string(), first.to_string(), last.to_string()]);
+            }
+            let answer = self.look(key, &WEIGH, &arguments).await.map_err(failed)?;
+            let Some(mut reply) = Reply::array(answer).map_err(failed)? else { return Ok(None) };
+            all.add(&mut reply).map_err(failed)?;
+        }
+        Ok(Some(all))
+    }
+
+    /// Deletes what is left of messages that are gone, some at a time. Nobody sees them any more, so a
+    /// failure is no matter: the next flush goes on.
+    async fn sweep(&self, key: &MemoryKey) {
+        loop {
+            match self.look(key, &SWEEP, &[]).await.map(|more| more == Value::Int(1)) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(fault) => {
+                    tracing::debug!(%key, %fault, "messages that are gone were not deleted");
+                    return;
+                }
+            }
+        }
     }
 
     pub(crate) async fn clear_all(
@@ -239,6 +294,9 @@ impl RedisStore {
         match self.write(operation, key, script, call, token).await? {
             Answer::Applied(mut reply) | Answer::Duplicate(mut reply) => {
                 let head = reply.bytes().and_then(|packed| decoded(&packed)).map_err(failed)?;
+                if reply.number::<u8>().map_err(failed)? == 1 {
+                    self.sweep(key).await;
+                }
                 Ok(head.counters)
             }
             Answer::Head(_) => Err(failed(RedisFault::odd_answer())),
@@ -298,10 +356,63 @@ fn summary(call: &mut Cmd, new: &NewMessage) -> Result<(), StoreErrorKind> {
     Ok(())
 }
 
-/// What becomes of which places, as ascending ranges; nothing if a place is removed twice.
-fn changes(splice: &Splice) -> Option<Vec<(&'static str, u64, u64)>> {
-    let mut kinds: BTreeMap<u64, &'static str> = BTreeMap::new();
-    for (places, kind) in [(&splice.summarised, "s"), (&splice.evicted, "e")] {
+/// What becomes of a range of places: `s` summarised, `e` evicted, `c` closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Change {
+    kind: char,
+    first: u64,
+    last: u64,
+}
+
+/// How many messages one script takes care of for a flush. Also in `scripts/memory.lua`.
+pub(crate) const PART: usize = 64;
+
+/// What the messages weigh that go: summaries, summarised and evicted, and by class.
+#[derive(Debug, Default)]
+struct Weighed {
+    counts: [u64; 3],
+    classes: BTreeMap<String, Tally>,
+}
+
+impl Weighed {
+    fn add(&mut self, reply: &mut Reply) -> Result<(), RedisFault> {
+        for count in &mut self.counts {
+            *count += reply.number::<u64>()?;
+        }
+        while !reply.is_empty() {
+            let tally = self.classes.entry(reply.text()?).or_default();
+            tally.messages += reply.number::<u64>()?;
+            tally.tokens += reply.number::<u64>()?;
+        }
+        Ok(())
+    }
+}
+
+/// The same ranges, cut into lists of at most [`PART`] places.
+fn in_parts<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<Vec<Change>> {
+    let mut parts: Vec<Vec<Change>> = Vec::new();
+    let mut room = 0;
+    for Change { kind, mut first, last } in changes.copied() {
+        while first <= last {
+            if room == 0 {
+                parts.push(Vec::new());
+                room = PART as u64;
+            }
+            let end = last.min(first.saturating_add(room - 1));
+            if let Some(part) = parts.last_mut() {
+                part.push(Change { kind, first, last: end });
+            }
+            room -= end - first + 1;
+            first = end + 1;
+        }
+    }
+    parts
+}
+
+/// What becomes of which places, ascending; nothing if a place is removed twice.
+fn changes(splice: &Splice) -> Option<Vec<Change>> {
+    let mut kinds: BTreeMap<u64, char> = BTreeMap::new();
+    for (places, kind) in [(&splice.summarised, 's'), (&splice.evicted, 'e')] {
         for place in places {
             if kinds.insert(place.number(), kind).is_some() {
                 return None;
@@ -311,13 +422,13 @@ fn changes(splice: &Splice) -> Option<Vec<(&'static str, u64, u64)>> {
     let closed: BTreeSet<u64> = splice.closed.iter().map(|place| place.number()).collect();
     for place in closed {
         // What is removed is not there to be closed.
-        kinds.entry(place).or_insert("c");
+        kinds.entry(place).or_insert('c');
     }
-    let mut ranges: Vec<(&'static str, u64, u64)> = Vec::new();
+    let mut ranges: Vec<Change> = Vec::new();
     for (place, kind) in kinds {
         match ranges.last_mut() {
-            Some((before, _, last)) if *before == kind && *last + 1 == place => *last = place,
-            _ => ranges.push((kind, place, place)),
+            Some(before) if before.kind == kind && before.last + 1 == place => before.last = place,
+            _ => ranges.push(Change { kind, first: place, last: place }),
         }
     }
     Some(ranges)
@@ -325,8 +436,6 @@ fn changes(splice: &Splice) -> Option<Vec<(&'static str, u64, u64)>> {
 
 #[cfg(test)]
 mod tests {
-    use memory_core::Generation;
-
     use super::*;
 
     fn places(numbers: &[u64]) -> Vec<Sequence> {
@@ -341,9 +450,26 @@ mod tests {
             closed: places(&[3, 9]),
             ..Splice::new(Generation::new(1))
         };
-        assert_eq!(changes(&splice), Some(vec![("s", 2, 4), ("e", 6, 7), ("c", 9, 9)]));
+        let ranges = [('s', 2, 4), ('e', 6, 7), ('c', 9, 9)];
+        let ranges = ranges.map(|(kind, first, last)| Change { kind, first, last });
+        assert_eq!(changes(&splice), Some(ranges.to_vec()));
         let twice = Splice { evicted: places(&[2]), ..splice };
         assert_eq!(changes(&twice), None);
+    }
+
+    #[test]
+    fn what_goes_is_cut_into_parts_that_hold_up_nobody_for_long() {
+        let change = |kind, first, last| Change { kind, first, last };
+        let changes = [change('s', 1, 3), change('e', 5, 200), change('s', 300, 300)];
+        let expected = [
+            vec![change('s', 1, 3), change('e', 5, 65)],
+            vec![change('e', 66, 129)],
+            vec![change('e', 130, 193)],
+            vec![change('e', 194, 200), change('s', 300, 300)],
+        ];
+        assert_eq!(in_parts(changes.iter()), expected);
+        assert_eq!(in_parts([change('e', 1, 64)].iter()).len(), 1);
+        assert!(in_parts([].iter()).is_empty());
     }
 
     #[test]

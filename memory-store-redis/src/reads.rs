@@ -3,23 +3,38 @@
 use std::num::NonZeroUsize;
 
 use memory_core::{
-    Cursor, FlushReceipt, Generation, Head, MemoryKey, Outline, Page, Read, Sequence, StoreError,
-    StoreErrorKind, StoredMessage,
+    Cursor, FlushReceipt, Generation, Head, MemoryKey, MessageMeta, Outline, Page, Read, Sequence,
+    StoreError, StoreErrorKind, StoredMessage,
 };
 use memory_lock::redis::{RedisFault, Reply, Script};
 use redis::Value;
 
 use crate::codec;
+use crate::commands::PART;
 use crate::error::store_error;
-use crate::scripts::{FETCH, OUTLINE, READ, RECEIPTS};
+use crate::scripts::{FETCH, READ, RECEIPTS};
 use crate::store::RedisStore;
 
 const OPERATION: &str = "read";
 
-/// How many messages one script returns at most: it holds up everybody else for some milliseconds.
-/// A longer page is read in parts, all of one generation and up to one place, so that it is one
-/// snapshot all the same.
-const PART: usize = 1_000;
+/// What is read of each message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Messages,
+    Descriptions,
+}
+
+impl What {
+    /// How many messages one script returns at most, for it holds up everybody else. What is longer is
+    /// read in parts, all of one generation and up to one place, so that it is one snapshot all the same.
+    /// Nobody waits for a flush, which is worth more requests than a page is.
+    const fn part(self) -> usize {
+        match self {
+            Self::Messages => 4 * PART,
+            Self::Descriptions => PART,
+        }
+    }
+}
 
 /// After how many flushes in the middle of one read it is made in one part, however long that is.
 const RESTARTS: u32 = 4;
@@ -27,20 +42,41 @@ const RESTARTS: u32 = 4;
 /// How many memories are looked at together when keys are listed.
 const LOOKED_AT: usize = 64;
 
-/// One part of a page.
+/// One part of what is read, or several put together.
+#[derive(Default)]
 struct Part {
     generation: Generation,
     restarted: bool,
     last: u64,
     more: bool,
+    /// As it is stored, of the first part.
+    head: Option<Vec<u8>>,
     messages: Vec<StoredMessage>,
+    metas: Vec<MessageMeta>,
     unreadable: Vec<Sequence>,
     /// The last place that was looked at.
     reached: u64,
 }
 
+impl Part {
+    /// How many messages were read.
+    const fn len(&self) -> usize {
+        self.messages.len() + self.metas.len()
+    }
+
+    /// Adds what follows in the same snapshot.
+    fn goes_on(&mut self, next: Self) {
+        self.more = next.more;
+        self.reached = self.reached.max(next.reached);
+        self.messages.extend(next.messages);
+        self.metas.extend(next.metas);
+        self.unreadable.extend(next.unreadable);
+    }
+}
+
 impl RedisStore {
-    async fn look(
+    /// Calls a script that needs no right.
+    pub(crate) async fn look(
         &self,
         key: &MemoryKey,
         script: &Script,
@@ -76,38 +112,56 @@ impl RedisStore {
 
     pub(crate) async fn read_page(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
         let limit = read.limit.map_or(usize::MAX, NonZeroUsize::get);
+        let after = read.after.unwrap_or_default();
+        let part = self.snapshot(key, after, limit, What::Messages).await?;
+        Ok(Page {
+            cursor: Cursor { generation: part.generation, sequence: reached(&part, after) },
+            more: part.more,
+            messages: part.messages,
+            unreadable: part.unreadable,
+            restarted: part.restarted,
+        })
+    }
+
+    pub(crate) async fn whole_outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
+        let all = self.snapshot(key, Cursor::default(), usize::MAX, What::Descriptions).await?;
+        let Some(packed) = all.head else { return Ok(Outline::default()) };
+        let memory = || self.link().keys().memory(key.as_str());
+        let head = codec::head(&packed).ok_or_else(|| damaged(&memory(), &packed));
+        let head = head.map_err(|fault| store_error(OPERATION, Some(key), fault))?;
+        Ok(Outline { head, metas: all.metas, unreadable: all.unreadable })
+    }
+
+    /// All of one generation up to one place, in as many parts as it takes.
+    async fn snapshot(
+        &self,
+        key: &MemoryKey,
+        mut after: Cursor,
+        limit: usize,
+        what: What,
+    ) -> Result<Part, StoreError> {
         let failed = |fault| store_error(OPERATION, Some(key), fault);
         let mut restarts = 0;
-        let mut after = read.after.unwrap_or_default();
         let mut restarted = false;
         loop {
-            let part = if restarts < RESTARTS { PART } else { usize::MAX };
-            let first = self.part(key, after, None, part.min(limit)).await.map_err(failed)?;
-            restarted |= first.restarted;
-            let generation = first.generation;
-            let mut page = Page {
-                cursor: Cursor { generation, sequence: reached(&first, after) },
-                more: first.more,
-                messages: first.messages,
-                unreadable: first.unreadable,
-                restarted,
-            };
-            let mut broken = false;
-            while page.more && page.messages.len() < limit {
-                let most = part.min(limit - page.messages.len());
+            let most = if restarts < RESTARTS { what.part() } else { usize::MAX };
+            let mut all =
+                self.part(key, after, None, most.min(limit), what).await.map_err(failed)?;
+            restarted |= all.restarted;
+            let mut whole = true;
+            while all.more && all.len() < limit {
+                let cursor = Cursor { generation: all.generation, sequence: reached(&all, after) };
+                let most = most.min(limit - all.len());
                 let next =
-                    self.part(key, page.cursor, Some(first.last), most).await.map_err(failed)?;
+                    self.part(key, cursor, Some(all.last), most, what).await.map_err(failed)?;
                 if next.restarted {
-                    broken = true;
+                    whole = false;
                     break;
                 }
-                page.cursor.sequence = reached(&next, page.cursor);
-                page.more = next.more;
-                page.messages.extend(next.messages);
-                page.unreadable.extend(next.unreadable);
+                all.goes_on(next);
             }
-            if !broken {
-                return Ok(page);
+            if whole {
+                return Ok(Part { restarted, ..all });
             }
             // A flush came between two parts: from the start, as its reader would have to anyway.
             restarted |= after != Cursor::default();
@@ -122,12 +176,14 @@ impl RedisStore {
         after: Cursor,
         up_to: Option<u64>,
         most: usize,
+        what: What,
     ) -> Result<Part, RedisFault> {
         let arguments = [
             after.generation.number().to_string(),
             after.sequence.number().to_string(),
             up_to.map(|place| place.to_string()).unwrap_or_default(),
             most.to_string(),
+            u8::from(what == What::Descriptions).to_string(),
         ];
         let mut reply = Reply::parts(self.look(key, &READ, &arguments).await?)?;
         let mut part = Part {
@@ -135,45 +191,26 @@ impl RedisStore {
             restarted: reply.number::<u8>()? == 1,
             last: reply.number()?,
             more: reply.number::<u8>()? == 1,
-            messages: Vec::with_capacity(reply.len() / 2),
-            unreadable: Vec::new(),
-            reached: 0,
+            head: Some(reply.bytes()?).filter(|packed| !packed.is_empty()),
+            ..Part::default()
         };
         while !reply.is_empty() {
-            let (place, message) = message(key, &mut reply)?;
+            let (place, text) = (Sequence::new(reply.number()?), text_of(reply.value()?));
             part.reached = place.number();
-            match message {
-                Some(message) => part.messages.push(message),
-                None => part.unreadable.push(place),
+            let read = text.ok_or_else(|| "it is no text".to_owned()).and_then(|text| match what {
+                What::Messages => {
+                    codec::stored(place, &text).map(|message| part.messages.push(message))
+                }
+                What::Descriptions => {
+                    codec::described(place, &text).map(|(meta, _)| part.metas.push(meta))
+                }
+            });
+            if let Err(reason) = read {
+                tell_unreadable(key, place, &reason);
+                part.unreadable.push(place);
             }
         }
         Ok(part)
-    }
-
-    pub(crate) async fn whole_outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
-        let failed = |fault| store_error(OPERATION, Some(key), fault);
-        let answer = self.look(key, &OUTLINE, &[]).await.map_err(failed)?;
-        let decode = || {
-            let Some(mut reply) = Reply::array(answer)? else { return Ok(Outline::default()) };
-            let packed = reply.bytes()?;
-            let memory = || self.link().keys().memory(key.as_str());
-            let head = codec::head(&packed).ok_or_else(|| damaged(&memory(), &packed))?;
-            let mut outline = Outline { head, ..Outline::default() };
-            outline.metas.reserve(reply.len() / 2);
-            while !reply.is_empty() {
-                let place = Sequence::new(reply.number()?);
-                let text = text_of(reply.value()?);
-                match text.as_deref().and_then(|text| codec::meta(place, text)) {
-                    Some((meta, _)) => outline.metas.push(meta),
-                    None => {
-                        tell_unreadable(key, place, "its description has an unknown form");
-                        outline.unreadable.push(place);
-                    }
-                }
-            }
-            Ok(outline)
-        };
-        decode().map_err(failed)
     }
 
     pub(crate) async fn fetch_places(
@@ -195,8 +232,13 @@ impl RedisStore {
                 return Err(StoreError::new(OPERATION, StoreErrorKind::Conflict).at(key));
             };
             while !reply.is_empty() {
-                let (_, message) = message(key, &mut reply).map_err(failed)?;
-                messages.extend(message);
+                let place = Sequence::new(reply.number().map_err(failed)?);
+                let text = text_of(reply.value().map_err(failed)?);
+                let text = text.ok_or_else(|| "it is no text".to_owned());
+                match text.and_then(|text| codec::stored(place, &text)) {
+                    Ok(message) => messages.push(message),
+                    Err(reason) => tell_unreadable(key, place, &reason),
+                }
             }
             if parts.peek().is_none() {
                 return Ok(messages);
@@ -291,17 +333,6 @@ fn reached(part: &Part, after: Cursor) -> Sequence {
     } else {
         after.sequence
     }
-}
-
-/// A message of an answer and its place; none for one that cannot be read, which is told in the log.
-fn message(
-    key: &MemoryKey,
-    reply: &mut Reply,
-) -> Result<(Sequence, Option<StoredMessage>), RedisFault> {
-    let place = Sequence::new(reply.number()?);
-    let text = text_of(reply.value()?).ok_or_else(|| "it is no text".to_owned());
-    let read = text.and_then(|text| codec::stored(place, &text));
-    Ok((place, read.map_err(|reason| tell_unreadable(key, place, &reason)).ok()))
 }
 
 fn tell_unreadable(key: &MemoryKey, place: Sequence, reason: &str) {

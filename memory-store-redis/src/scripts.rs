@@ -34,6 +34,7 @@ script!(SPLICE, "splice.lua");
 script!(CLEAR, "clear.lua");
 script!(CLAIM, "claim.lua");
 script!(READ, "read.lua");
-script!(OUTLINE, "outline.lua");
+script!(WEIGH, "weigh.lua");
+script!(SWEEP, "sweep.lua");
 script!(FETCH, "fetch.lua");
 script!(RECEIPTS, "receipts.lua");

@@ -29,17 +29,6 @@ enum Kind {
     Other,
 }
 
-/// The kind of each byte.
-const KINDS: [Kind; 256] = {
-    let mut kinds = [Kind::Other; 256];
-    let mut byte = 0;
-    while byte < 0x80 {
-        kinds[byte] = Kind::of(byte as u8);
-        byte += 1;
-    }
-    kinds
-};
-
 impl Kind {
     const fn of(byte: u8) -> Self {
         match byte {
@@ -78,7 +67,7 @@ impl TokenCounter for EstimateCounter {
         let mut halves = 0;
         let (mut kind, mut length) = (Kind::Spaces, 0);
         for byte in text.bytes().filter(|byte| !is_continuation(*byte)) {
-            let next = KINDS[usize::from(byte)];
+            let next = Kind::of(byte);
             if next != kind {
                 if length > 0 {
                     halves += kind.halves(length);

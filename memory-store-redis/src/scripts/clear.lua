@@ -1,32 +1,32 @@
--- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number. Returns {'A', head}, {'D', head}
--- or a refusal.
+-- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number. Returns {'A', head, more}, where 1
+-- is more that is to be swept, {'D', head, more} or a refusal.
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i')
+local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'g')
 local head, begins, leftover = open_to_write(stored[1], KEYS[3])
 if not begins and earlier(stored[2], number) then
   if confirms then
     redis.call('HSET', key, 'h', stored[1])
   end
-  return {'D', stored[1]}
+  return {'D', stored[1], stored[4] and 1 or 0}
 end
 local fence, refusal = admit(KEYS[2], owner, token, head.fence)
 if not fence then
   return refusal
 end
+local gone = {}
 if leftover then
   redis.call('UNLINK', key)
 elseif not begins then
   -- Writers stay, for a retry must be recognised after this too.
-  local ranges, fields = ranges_of(head, stored[3]), {'i'}
-  for pair = 1, #ranges, 2 do
-    for place = ranges[pair], ranges[pair + 1] do
-      fields[#fields + 1] = 'm' .. place
-    end
+  gone = numbers_of(stored[4])
+  for _, place in ipairs(ranges_of(head, stored[3])) do
+    gone[#gone + 1] = place
   end
+  local fields = {'i'}
   for receipt = 0, RECEIPTS - 1 do
     fields[#fields + 1] = 'r' .. receipt
   end
-  in_chunks('HDEL', fields, nothing)
+  in_chunks('HDEL', fields)
 end
 head.cleared = head.cleared + head.messages - head.summaries
 head.messages, head.tokens, head.summaries, head.classes = 0, 0, 0, {}
@@ -45,4 +45,4 @@ redis.call('HSET', key, 'h', after, 'w' .. writer, number .. ' ')
 if day then
   redis.call('PEXPIRE', key, day)
 end
-return {'A', after}
+return {'A', after, sweep(gone)}

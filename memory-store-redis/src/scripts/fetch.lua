@@ -1,18 +1,27 @@
--- KEYS: memory. ARGV 4...: generation, places. Returns of each message that is there its place and itself;
+-- KEYS: memory. ARGV 4...: generation, places, ascending. Returns of each message that is there its place and itself;
 -- nothing for another generation.
-local head = open(redis.call('HGET', key, 'h'))
+local stored = redis.call('HMGET', key, 'h', 'i')
+local head = open(stored[1])
 if not head or head.generation ~= ARGV[4] then
   return nil
 end
-local fields = {}
+-- Ascending, as they are. A field may still be there although its message is gone.
+local ranges, pair, places, fields = ranges_of(head, stored[2]), 1, {}, {}
 for n = 5, #ARGV do
-  fields[#fields + 1] = 'm' .. ARGV[n]
+  local place = tonumber(ARGV[n])
+  while ranges[pair] and ranges[pair + 1] < place do
+    pair = pair + 2
+  end
+  if ranges[pair] and ranges[pair] <= place then
+    places[#places + 1] = place
+    fields[#fields + 1] = 'm' .. ARGV[n]
+  end
 end
 local answer = {}
 in_chunks('HMGET', fields, function(found, from)
   for n = 1, #found do
     if found[n] then
-      answer[#answer + 1] = tonumber(ARGV[4 + from + n - 1])
+      answer[#answer + 1] = places[from + n - 1]
       answer[#answer + 1] = found[n]
     end
   end

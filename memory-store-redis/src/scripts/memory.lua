@@ -2,6 +2,7 @@
 --   h        the head: what `unpacked` lists, as a packed array, for that is quicker than a map
 --   i        the places that are left of those up to `base`, as pairs `first last first last ...`;
 --            after `base` there is no gap
+--   g        the places of messages that are gone and whose fields are still to be deleted, as pairs
 --   m<place> a message: `flags tokens id created c l ` and without anything between them its class of c
 --            bytes, its link of l bytes and its text; the flags are 1 for closed and 2 for a summary. One
 --            field, for each costs the server as much as the text of a short message
@@ -14,6 +15,9 @@
 local FORM = 2
 local RECEIPTS = 16
 local CHUNK = 500
+-- How many messages one script takes care of for a flush: it holds up everybody else meanwhile. Also in
+-- `commands.rs`.
+local PART = 64
 
 local time
 local function now()
@@ -215,11 +219,12 @@ end
 local function in_chunks(command, fields, each)
   for from = 1, #fields, CHUNK do
     local to = math.min(from + CHUNK - 1, #fields)
-    each(redis.call(command, key, unpack(fields, from, to)), from)
+    local answer = redis.call(command, key, unpack(fields, from, to))
+    if each then
+      each(answer, from)
+    end
   end
 end
-
-local function nothing() end
 
 -- What a stored message says of itself, and all of that as it stands there, without its text; nothing for
 -- one that is not ours.
@@ -234,4 +239,66 @@ local function described(message)
     flags = tonumber(flags), tokens = tonumber(tokens), class = string.sub(message, at, at + class - 1),
     meta = string.sub(message, 1, at + class + link - 1),
   }
+end
+
+-- Adds up what the messages of these places weigh; 's' are summarised, 'e' evicted, and those of 'c' that
+-- are not closed yet are gathered. Returns a place where no message stands.
+local function weigh(sums, kind, first, last)
+  local fields = {}
+  for place = first, last do
+    fields[#fields + 1] = 'm' .. place
+  end
+  local unknown
+  in_chunks('HMGET', fields, function(found, from)
+    for n = 1, #found do
+      local place = first + from + n - 2
+      local message = found[n] and described(found[n])
+      if not found[n] then
+        unknown = unknown or place
+      elseif not message then
+        return error('CORRUPT ' .. key .. ' holds a message at place ' .. place .. ' that is not ours')
+      elseif kind == 'c' then
+        if message.flags % 2 == 0 then
+          local closed = sums.closed
+          closed[#closed + 1] = 'm' .. place
+          closed[#closed + 1] = (message.flags + 1) .. string.sub(found[n], 2)
+        end
+      else
+        local class = sums.classes[message.class] or {0, 0}
+        class[1], class[2] = class[1] + 1, class[2] + message.tokens
+        sums.classes[message.class] = class
+        local what = message.flags >= 2 and 'summaries' or kind == 's' and 'summarised' or 'evicted'
+        sums[what] = sums[what] + 1
+      end
+    end
+  end)
+  return unknown
+end
+
+local function no_sums()
+  return {summaries = 0, summarised = 0, evicted = 0, classes = {}, closed = {}}
+end
+
+-- Deletes the fields of messages that are gone, as many as one script may. Returns 1 if more are left.
+local function sweep(gone)
+  local fields, at = {}, 1
+  while gone[at] and #fields < PART do
+    local last = math.min(gone[at + 1], gone[at] + PART - #fields - 1)
+    for place = gone[at], last do
+      fields[#fields + 1] = 'm' .. place
+    end
+    gone[at] = last + 1
+    if gone[at] > gone[at + 1] then
+      at = at + 2
+    end
+  end
+  if not gone[at] then
+    fields[#fields + 1] = 'g'
+  end
+  redis.call('HDEL', key, unpack(fields))
+  if gone[at] then
+    redis.call('HSET', key, 'g', table.concat(gone, ' ', at))
+    return 1
+  end
+  return 0
 end

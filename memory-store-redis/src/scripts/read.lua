@@ -1,12 +1,12 @@
 -- KEYS: memory. ARGV 4...: generation and place that the reader has come to, a place after which nothing is
--- to be read or empty, and how many messages at most. Returns {generation, 1 if the page begins at the
--- start although the reader was further, the last place that is there, 1 if there is more, then of each
--- message its place and itself}.
+-- to be read or empty, how many messages at most, and 1 for their descriptions alone. Returns {generation, 1
+-- if the page begins at the start although the reader was further, the last place that is there, 1 if there
+-- is more, the head, then of each message its place and itself, empty for one that is not there or not ours}.
 local generation, after = ARGV[4], tonumber(ARGV[5])
 local stored = redis.call('HMGET', key, 'h', 'i')
 local head = open(stored[1])
 if not head then
-  return {'0', generation == '0' and 0 or 1, 0, 0}
+  return {'0', generation == '0' and 0 or 1, 0, 0, ''}
 end
 local restarted = 0
 if generation ~= head.generation then
@@ -36,11 +36,16 @@ local fields = {}
 for n, place in ipairs(places) do
   fields[n] = 'm' .. place
 end
-local answer = {head.generation, restarted, last, more}
+local answer, alone = {head.generation, restarted, last, more, stored[1]}, ARGV[8] == '1'
 in_chunks('HMGET', fields, function(found, from)
   for n = 1, #found do
     answer[#answer + 1] = places[from + n - 1]
-    answer[#answer + 1] = found[n] or ''
+    local message = found[n] or ''
+    if alone then
+      local parts = described(message)
+      message = parts and parts.meta or ''
+    end
+    answer[#answer + 1] = message
   end
 end)
 return answer

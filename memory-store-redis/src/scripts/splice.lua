@@ -2,16 +2,18 @@
 -- generation, receipt's id or empty, receipt, mark of the next flush or empty, whether open calls are given
 -- up (1 or 0; also of messages that go), the summary (empty for none), its class and tokens, how
 -- many ranges, then of each range, in ascending order, what becomes of it (s summarised, e evicted, c
--- closed), its first and its last place. Returns {'A', head}, {'D', head}, {'C'} for another generation,
--- {'I', place} for a place where no message stands, or a refusal.
+-- closed), its first and its last place; a capital letter says that it was weighed before. Then of all
+-- these: how many summaries, how many are summarised and how many evicted, and of each class its name,
+-- messages and tokens. Returns {'A', head, more}, where 1 is more that is to be swept, {'D', head, more},
+-- {'C'} for another generation, {'I', place} for a place where no message stands, or a refusal.
 local generation, receipt = ARGV[8], ARGV[9]
-local stored = redis.call('HMGET', key, 'h', 'i')
+local stored = redis.call('HMGET', key, 'h', 'i', 'g')
 local head, begins = open_to_write(stored[1], KEYS[3])
 if not begins and receipt ~= '' and receipt == head.receipt then
   if confirms then
     redis.call('HSET', key, 'h', stored[1])
   end
-  return {'D', stored[1]}
+  return {'D', stored[1], stored[3] and 1 or 0}
 end
 local flush_fence, refusal = head.flush_fence, nil
 if ARGV[6] ~= '' then
@@ -30,65 +32,50 @@ if begins or generation ~= head.generation then
 end
 
 -- Everything is looked at before anything is changed.
-local places, kinds, fields = {}, {}, {}
-local at = 16
+local ranges, pair, at = ranges_of(head, stored[2]), 1, 17
+local removed, summary_at, sums = {}, nil, no_sums()
 for _ = 1, tonumber(ARGV[16]) do
-  at = at + 1
-  for place = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]) do
-    places[#places + 1] = place
-    kinds[#kinds + 1] = ARGV[at]
-    fields[#fields + 1] = 'm' .. place
-  end
-  at = at + 2
-end
-local messages, unknown, damaged = {}, nil, nil
-in_chunks('HMGET', fields, function(found, from)
-  for n = 1, #found do
-    local at = from + n - 1
-    local message = found[n] and described(found[n])
-    if not found[n] then
-      unknown = unknown or places[at]
-    elseif not message then
-      damaged = damaged or places[at]
-    elseif kinds[at] == 'c' then
-      message.text = string.sub(found[n], #message.meta + 1)
+  local kind, first, last = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  at = at + 3
+  local covered = first
+  while covered <= last do
+    while ranges[pair] and ranges[pair + 1] < covered do
+      pair = pair + 2
     end
-    messages[at] = message
+    if not ranges[pair] or ranges[pair] > covered then
+      return {'I', covered}
+    end
+    covered = ranges[pair + 1] + 1
   end
-end)
-if unknown then
-  return {'I', unknown}
+  local lower = string.lower(kind)
+  local unknown = kind == lower and weigh(sums, kind, first, last)
+  if unknown then
+    return {'I', unknown}
+  end
+  if lower == 's' and not summary_at and ARGV[13] ~= '' then
+    summary_at, first = first, first + 1
+  end
+  if lower ~= 'c' and first <= last then
+    removed[#removed + 1] = first
+    removed[#removed + 1] = last
+  end
 end
-if damaged then
-  return error('CORRUPT ' .. key .. ' holds a message at place ' .. damaged .. ' that is not ours')
+if ARGV[at] then
+  sums.summaries = sums.summaries + tonumber(ARGV[at])
+  sums.summarised = sums.summarised + tonumber(ARGV[at + 1])
+  sums.evicted = sums.evicted + tonumber(ARGV[at + 2])
+  for class = at + 3, #ARGV, 3 do
+    count(head, ARGV[class], -tonumber(ARGV[class + 1]), -tonumber(ARGV[class + 2]))
+  end
 end
 
-local gone, removed, set, summary_at = {}, {}, {}, nil
-for n, place in ipairs(places) do
-  local kind, message = kinds[n], messages[n]
-  if kind == 'c' then
-    if message.flags % 2 == 0 then
-      set[#set + 1] = 'm' .. place
-      set[#set + 1] = (message.flags + 1) .. string.sub(message.meta, 2) .. message.text
-    end
-  else
-    count(head, message.class, -1, -message.tokens)
-    if message.flags >= 2 then
-      head.summaries = head.summaries - 1
-    elseif kind == 's' then
-      head.summarised = head.summarised + 1
-    else
-      head.evicted = head.evicted + 1
-    end
-    gone[#gone + 1] = 'm' .. place
-    if kind == 's' and not summary_at and ARGV[13] ~= '' then
-      summary_at = place
-    else
-      removed[#removed + 1] = place
-    end
-  end
+for class, tally in pairs(sums.classes) do
+  count(head, class, -tally[1], -tally[2])
 end
-in_chunks('HDEL', gone, nothing)
+head.summaries = head.summaries - sums.summaries
+head.summarised = head.summarised + sums.summarised
+head.evicted = head.evicted + sums.evicted
+local set, gone = sums.closed, numbers_of(stored[3])
 if summary_at then
   count(head, ARGV[14], 1, tonumber(ARGV[15]))
   head.summaries = head.summaries + 1
@@ -97,7 +84,7 @@ if summary_at then
 end
 
 if #removed > 0 then
-  local left, next, ranges = {}, 1, ranges_of(head, stored[2])
+  local left, next = {}, 1
   for pair = 1, #ranges, 2 do
     local first, last = ranges[pair], ranges[pair + 1]
     while removed[next] and removed[next] <= last do
@@ -105,8 +92,11 @@ if #removed > 0 then
         left[#left + 1] = text_of(first)
         left[#left + 1] = text_of(removed[next] - 1)
       end
-      first = removed[next] + 1
-      next = next + 1
+      first = math.max(first, removed[next + 1] + 1)
+      if removed[next + 1] > last then
+        break
+      end
+      next = next + 2
     end
     if first <= last then
       left[#left + 1] = text_of(first)
@@ -116,11 +106,14 @@ if #removed > 0 then
   head.base = head.last
   set[#set + 1] = 'i'
   set[#set + 1] = table.concat(left, ' ')
+  for n = 1, #removed do
+    gone[#gone + 1] = removed[n]
+  end
 end
 if ARGV[12] == '1' then
   head.next_flush_at = false
 end
-if #places > 0 then
+if tonumber(ARGV[16]) > 0 then
   head.generation = next_generation(head.generation)
 end
 if receipt ~= '' then
@@ -135,5 +128,7 @@ head.fence, head.flush_fence = fence, flush_fence
 keep_fences(KEYS[3], head)
 set[#set + 1] = 'h'
 set[#set + 1] = packed(head)
-in_chunks('HSET', set, nothing)
-return {'A', set[#set]}
+-- This first, for a full server refuses what begins by adding something.
+local more = sweep(gone)
+in_chunks('HSET', set)
+return {'A', set[#set], more}
