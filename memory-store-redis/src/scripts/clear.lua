@@ -18,11 +18,18 @@ if leftover then
   redis.call('UNLINK', key)
 elseif not begins then
   -- Writers stay, for a retry must be recognised after this too.
-  gone = numbers_of(stored[4])
-  for _, place in ipairs(ranges_of(head, stored[3])) do
+  local fields = {'i'}
+  gone = gone_of(head, stored[4])
+  local sound, ranges = pcall(ranges_of, head, stored[3])
+  for _, place in ipairs(sound and ranges or {}) do
     gone[#gone + 1] = place
   end
-  local fields = {'i'}
+  -- What cannot be read any more can still be cleared.
+  for _, field in ipairs(sound and {} or redis.call('HKEYS', key)) do
+    if string.match(field, '^m%d+$') then
+      fields[#fields + 1] = field
+    end
+  end
   for receipt = 0, RECEIPTS - 1 do
     fields[#fields + 1] = 'r' .. receipt
   end
@@ -45,4 +52,4 @@ redis.call('HSET', key, 'h', after, 'w' .. writer, number .. ' ')
 if day then
   redis.call('PEXPIRE', key, day)
 end
-return {'A', after, sweep(gone)}
+return {'A', after, sweep(gone, {})}

@@ -63,6 +63,14 @@ local function unpacked(packed)
   if array[1] < FORM then
     return error('CORRUPT ' .. key .. ' holds a memory in the form of an earlier version')
   end
+  local sound = #array >= 9 and #array % 3 == 0
+  for at = 2, sound and #array or 0 do
+    local number = at <= 6 or at > 9 and at % 3 ~= 1
+    sound = sound and type(array[at]) == (number and 'number' or 'string')
+  end
+  if not sound then
+    return error('CORRUPT ' .. key .. ' does not hold a memory of ours')
+  end
   local head = {
     form = array[1], last = array[2], version = array[3], messages = array[4], tokens = array[5],
     appended = array[6], expires = array[7] ~= '' and array[7], fence = array[8], classes = {},
@@ -200,6 +208,26 @@ local function numbers_of(text)
   return numbers
 end
 
+-- More places than this cannot be there, even if some fields were lost: what says so is damaged, and would
+-- be worked through for ever.
+local function most_places()
+  return 2 * redis.call('HLEN', key) + 1000
+end
+
+-- How many places these pairs are, if each begins behind the one before (where they ascend) and none is
+-- over the last; else nothing.
+local function places_in(pairs_of, last, ascend)
+  local total, before = 0, 0
+  for at = 1, #pairs_of, 2 do
+    local from, to = pairs_of[at], pairs_of[at + 1]
+    if not to or from <= before or to < from or to > last then
+      return nil
+    end
+    total, before = total + to - from + 1, ascend and to or 0
+  end
+  return total
+end
+
 -- The places that are there, as pairs.
 local function ranges_of(head, index)
   local ranges = head.base > 0 and numbers_of(index) or {}
@@ -212,7 +240,33 @@ local function ranges_of(head, index)
       ranges[n + 2] = head.last
     end
   end
+  if places_in(ranges, head.last, true) ~= head.messages or head.messages > most_places() then
+    return error('CORRUPT ' .. key .. ' holds an index of its messages that is not ours')
+  end
   return ranges
+end
+
+-- The places of messages that are gone, as pairs in no order; none if that is damaged.
+local function gone_of(head, stored)
+  local gone = numbers_of(stored)
+  local total = places_in(gone, head.last, false)
+  return total and total <= most_places() and gone or {}
+end
+
+-- Whether a place lies in one of these pairs, which ascend.
+local function lies_in(ranges, place)
+  local low, high = 1, #ranges / 2
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    if ranges[2 * middle] < place then
+      low = middle + 1
+    elseif ranges[2 * middle - 1] > place then
+      high = middle - 1
+    else
+      return true
+    end
+  end
+  return false
 end
 
 -- Calls a command on the memory with many fields, some at a time.
@@ -279,13 +333,14 @@ local function no_sums()
   return {summaries = 0, summarised = 0, evicted = 0, classes = {}, closed = {}}
 end
 
--- Deletes the fields of messages that are gone, as many as one script may. Returns 1 if more are left.
-local function sweep(gone)
+-- Deletes the fields of messages that are gone, as many as one script may, and none of those that are there.
+-- Returns 1 if more are left.
+local function sweep(gone, ranges)
   local fields, at = {}, 1
   while gone[at] and #fields < PART do
     local last = math.min(gone[at + 1], gone[at] + PART - #fields - 1)
     for place = gone[at], last do
-      fields[#fields + 1] = 'm' .. place
+      fields[#fields + 1] = lies_in(ranges, place) and 'g' or 'm' .. place
     end
     gone[at] = last + 1
     if gone[at] > gone[at + 1] then

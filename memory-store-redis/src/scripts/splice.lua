@@ -75,7 +75,7 @@ end
 head.summaries = head.summaries - sums.summaries
 head.summarised = head.summarised + sums.summarised
 head.evicted = head.evicted + sums.evicted
-local set, gone = sums.closed, numbers_of(stored[3])
+local set, gone, left = sums.closed, gone_of(head, stored[3]), ranges
 if summary_at then
   count(head, ARGV[14], 1, tonumber(ARGV[15]))
   head.summaries = head.summaries + 1
@@ -84,13 +84,14 @@ if summary_at then
 end
 
 if #removed > 0 then
-  local left, next = {}, 1
+  local next = 1
+  left = {}
   for pair = 1, #ranges, 2 do
     local first, last = ranges[pair], ranges[pair + 1]
     while removed[next] and removed[next] <= last do
       if removed[next] > first then
-        left[#left + 1] = text_of(first)
-        left[#left + 1] = text_of(removed[next] - 1)
+        left[#left + 1] = first
+        left[#left + 1] = removed[next] - 1
       end
       first = math.max(first, removed[next + 1] + 1)
       if removed[next + 1] > last then
@@ -99,8 +100,8 @@ if #removed > 0 then
       next = next + 2
     end
     if first <= last then
-      left[#left + 1] = text_of(first)
-      left[#left + 1] = text_of(last)
+      left[#left + 1] = first
+      left[#left + 1] = last
     end
   end
   head.base = head.last
@@ -129,6 +130,6 @@ keep_fences(KEYS[3], head)
 set[#set + 1] = 'h'
 set[#set + 1] = packed(head)
 -- This first, for a full server refuses what begins by adding something.
-local more = sweep(gone)
+local more = sweep(gone, left)
 in_chunks('HSET', set)
 return {'A', set[#set], more}

@@ -1,0 +1,204 @@
+//! Fuzzing: fields of a memory that were damaged, or written by somebody else.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that fails panics, and its output is where people look"
+)]
+
+#[path = "../../memory-core/tests/fuzz/mod.rs"]
+mod fuzz;
+mod support;
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use fuzz::{SECRET, corpus, mutated, peak_of};
+use memory_core::{
+    Access, Clear, MemoryKey, MemoryStore, Read, Sequence, Splice, StoreError, StoreErrorKind,
+};
+use memory_redis_testkit::any_server;
+use memory_store_redis::RedisStore;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use redis::aio::MultiplexedConnection;
+use support::{append, key, message, places, receipt, store, write};
+
+/// A memory with all that fields can hold.
+async fn whole(store: &RedisStore, key: &MemoryKey) {
+    for number in 1..=6 {
+        append(store, key, write(1, number), &[SECRET, "five"]).await.unwrap();
+    }
+    let generation = store.head(key).await.unwrap().generation;
+    let splice = Splice {
+        evicted: places([2]),
+        summarised: places([4, 5]),
+        summary: Some(message("a summary")),
+        receipt: Some(receipt(9)),
+        ..Splice::new(generation)
+    };
+    store.splice(key, splice).await.unwrap();
+}
+
+/// Everything that can be asked, and then everything that can be written. The answer is some answer, and
+/// an error that says nothing of the texts.
+async fn use_all(store: &RedisStore, k: &MemoryKey) {
+    let one = NonZeroUsize::MIN;
+    let mut told: Vec<StoreError> = Vec::new();
+    let head = store.head(k).await;
+    let generation = head.as_ref().map(|head| head.generation).unwrap_or_default();
+    told.extend(head.err());
+    let all: Vec<_> = (0..9).map(Sequence::new).collect();
+    told.extend(store.read(k, Read::default()).await.err());
+    told.extend(store.read(k, Read { limit: Some(one), after: None }).await.err());
+    told.extend(store.outline(k).await.err());
+    told.extend(store.fetch(k, generation, &all).await.err());
+    told.extend(store.receipts(k).await.err());
+    told.extend(append(store, k, write(1, 50), &["new"]).await.err());
+    told.extend(append(store, k, write(3, 1), &["new"]).await.err());
+    let splice = Splice { evicted: places([3]), ..Splice::new(generation) };
+    told.extend(store.splice(k, splice).await.err());
+    told.extend(store.clear(k, Clear { write: write(4, 1), access: Access::OPEN }).await.err());
+    for error in told {
+        let text = error.to_string();
+        assert!(!text.contains(SECRET), "{text}");
+        assert!(text.len() < 1_000, "{text}");
+        // A fault of the data, and not one that passes.
+        assert!(!matches!(error.kind(), StoreErrorKind::Unavailable(_)), "{error:?}");
+        assert!(!error.is_retryable(), "{error:?}");
+    }
+}
+
+async fn damage(connection: &mut MultiplexedConnection, place: &str, field: &str, value: &[u8]) {
+    let mut set = redis::cmd("HSET");
+    set.arg(place).arg(field).arg(value);
+    set.query_async::<()>(connection).await.unwrap();
+}
+
+#[test]
+fn no_value_of_a_field_makes_a_store_panic_hang_or_tell_a_text() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (server, store, mut connection) = runtime.block_on(async {
+        let server = any_server().await;
+        let store = store(server.url()).await;
+        let client = redis::Client::open(server.url()).unwrap();
+        let connection = client.get_multiplexed_async_connection().await.unwrap();
+        (server, store, connection)
+    });
+    let good = key("good");
+    let place_of = |key: &MemoryKey| store.link().keys().memory(key.as_str());
+    let stored: Vec<(Vec<u8>, Vec<u8>)> = runtime.block_on(async {
+        whole(&store, &good).await;
+        redis::cmd("HGETALL").arg(place_of(&good)).query_async(&mut connection).await.unwrap()
+    });
+    let fields = ["h", "h", "h", "i", "g", "m1", "m3", "m4", "r0"].map(str::to_owned);
+    let fields = fields.into_iter().chain([1, 3, 4].map(|writer| format!("w{writer:032x}")));
+    let seeds: Vec<Vec<u8>> = corpus("field")
+        .into_iter()
+        .chain(
+            stored
+                .iter()
+                .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.clone())),
+        )
+        .map(|(_, value)| value)
+        .collect();
+    let value = prop_oneof![
+        4 => mutated(seeds),
+        1 => prop::collection::vec(any::<u8>(), 0..70),
+    ];
+    let damages =
+        prop::collection::vec((prop::sample::select(fields.collect::<Vec<_>>()), value), 1..4);
+    let mut config = Config { failure_persistence: None, ..Config::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 400;
+    }
+    let number = std::cell::Cell::new(0_u64);
+    let done = TestRunner::new(config).run(&damages, |damages| {
+        number.set(number.get() + 1);
+        let k = key(&format!("k{}", number.get()));
+        let mut connection = connection.clone();
+        let begun = Instant::now();
+        let ((), peak) = peak_of(|| {
+            runtime.block_on(async {
+                let mut restore = redis::cmd("HSET");
+                restore.arg(place_of(&k));
+                for (name, value) in &stored {
+                    restore.arg(name).arg(value);
+                }
+                restore.query_async::<()>(&mut connection).await.unwrap();
+                for (field, value) in &damages {
+                    damage(&mut connection, &place_of(&k), field, value).await;
+                }
+                use_all(&store, &k).await;
+                let delete = redis::cmd("DEL").arg(place_of(&k)).to_owned();
+                delete.query_async::<()>(&mut connection).await.unwrap();
+            });
+        });
+        assert!(peak < 16 << 20, "{peak} bytes");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        Ok(())
+    });
+    drop(server);
+    if let Err(failure) = done {
+        panic!("{failure}");
+    }
+}
+
+/// An index that says that there is more than can be, or something else than the counters.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_index_is_told_and_can_be_cleared() {
+    let server = any_server().await;
+    let store = store(server.url()).await;
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    for (number, index) in ["1 9999999999", "3 2", "1 1 1 9", "1", "", "5 9"].iter().enumerate() {
+        let k = key(&format!("k{number}"));
+        whole(&store, &k).await;
+        let place = store.link().keys().memory(k.as_str());
+        damage(&mut connection, &place, "i", index.as_bytes()).await;
+        for error in [
+            store.read(&k, Read::default()).await.unwrap_err(),
+            store.outline(&k).await.unwrap_err(),
+        ] {
+            assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{error:?}");
+            assert!(error.to_string().contains(&place), "{error}");
+        }
+        // The append path does not look at it, and a clear mends it.
+        append(&store, &k, write(7, 1), &["new"]).await.unwrap();
+        let clear = Clear { write: write(8, 1), access: Access::OPEN };
+        let counters = store.clear(&k, clear).await.unwrap();
+        assert_eq!(counters.present.messages, 0);
+        append(&store, &k, write(7, 2), &["newer"]).await.unwrap();
+        assert_eq!(support::texts(&store, &k).await, ["newer"]);
+        support::checked_outline(&store, &k).await;
+        let names: Vec<String> =
+            redis::cmd("HKEYS").arg(&place).query_async(&mut connection).await.unwrap();
+        assert_eq!(names.iter().filter(|name| name.starts_with('m')).count(), 1, "{names:?}");
+    }
+}
+
+/// Nothing that a list of what is gone says takes away a message that is there, nor is worked through for
+/// ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_list_of_what_is_gone_takes_nothing_away() {
+    let server = any_server().await;
+    let store = store(server.url()).await;
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    for (number, gone) in ["1 12", "1 99999999999", "12 1", "7", "2 2 4 99"].iter().enumerate() {
+        let k = key(&format!("k{number}"));
+        whole(&store, &k).await;
+        let place = store.link().keys().memory(k.as_str());
+        damage(&mut connection, &place, "g", gone.as_bytes()).await;
+        let before = support::texts(&store, &k).await;
+        let generation = store.head(&k).await.unwrap().generation;
+        let splice = Splice { evicted: places([12]), ..Splice::new(generation) };
+        store.splice(&k, splice).await.unwrap();
+        assert_eq!(support::texts(&store, &k).await, before[..before.len() - 1], "{gone}");
+        let left: bool =
+            redis::cmd("HEXISTS").arg(&place).arg("g").query_async(&mut connection).await.unwrap();
+        assert!(!left, "{gone}");
+    }
+}
