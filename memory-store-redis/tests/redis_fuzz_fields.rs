@@ -13,7 +13,7 @@ mod fuzz;
 mod support;
 
 use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fuzz::{SECRET, corpus, mutated, peak_of};
 use memory_core::{
@@ -25,6 +25,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use redis::aio::MultiplexedConnection;
 use support::{append, key, message, places, receipt, store, write};
+use tokio::time::Instant;
 
 /// A memory with all that fields can hold.
 async fn whole(store: &RedisStore, key: &MemoryKey) {
