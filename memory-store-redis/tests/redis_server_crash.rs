@@ -83,8 +83,8 @@ async fn a_level_that_the_server_cannot_give_is_refused_at_open_with_the_mend() 
 
 async fn with_a_replica() -> (Server, Server, RedisStore) {
     let master = Server::start_with(&["--repl-diskless-sync-delay", "0"]).await;
-    let from = format!("127.0.0.1 {}", master.port());
-    let replica = Server::start_with(&["--replicaof", &from]).await;
+    let port = master.port().to_string();
+    let replica = Server::start_with(&["--replicaof", "127.0.0.1", &port]).await;
     until("replica in sync", async || {
         let answers = master.commands(&[&["SET", "n", "1"], &["WAIT", "1", "100"]]).await;
         (answers[1] == redis::Value::Int(1)).then_some(())

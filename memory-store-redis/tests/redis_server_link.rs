@@ -117,8 +117,8 @@ async fn what_is_no_redis_is_told() {
 async fn a_server_of_another_kind_than_the_url_says_is_refused_with_the_right_one() {
     let config = &RedisFailure::Config;
     let master = Server::start_with(&["--repl-diskless-sync-delay", "0"]).await;
-    let from = format!("127.0.0.1 {}", master.port());
-    let replica = Server::start_with(&["--replicaof", &from]).await;
+    let port = master.port().to_string();
+    let replica = Server::start_with(&["--replicaof", "127.0.0.1", &port]).await;
     assert_says(&refused(replica.url()).await, config, &["replica", "redis+sentinel://"]);
 
     let single = format!("redis+cluster://127.0.0.1:{}", master.port());

@@ -384,7 +384,7 @@ async fn each_refusal_of_a_server_is_told_as_what_it_is() {
     let server = Server::start_with(&[
         "--enable-debug-command",
         "yes",
-        "--busy-reply-threshold",
+        "--lua-time-limit",
         "50",
         "--repl-diskless-sync-delay",
         "0",

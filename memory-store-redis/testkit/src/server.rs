@@ -3,7 +3,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -68,7 +68,7 @@ impl Server {
         loop {
             let dir = tempfile::tempdir().expect("a temporary folder");
             let port = free_port();
-            let args = args(port, dir.path());
+            let args = spelled_for(&program, args(port, dir.path()));
             let password = value_of(&args, "--requirepass").map(|it| format!(":{it}@"));
             let server = Self {
                 program: program.clone(),
@@ -223,7 +223,7 @@ impl Server {
     }
 
     /// How often each command was called since the last [`reset_stats`](Self::reset_stats), by the
-    /// names that Redis prints in `INFO commandstats`, such as `evalsha` or `client|setinfo`.
+    /// names that Redis prints in `INFO commandstats`, such as `evalsha` or, since 7.0, `client|setinfo`.
     ///
     /// Commands that scripts call are in it; what the testkit asked itself is not.
     ///
@@ -241,7 +241,9 @@ impl Server {
                 Some((name.strip_prefix("cmdstat_")?.to_owned(), calls.parse().ok()?))
             })
             .collect();
-        for (name, own) in [("info", own_infos), ("config|resetstat", own_resets)] {
+        // Before 7.0 only whole commands were counted.
+        let resets = ["config|resetstat", "config"].map(|name| (name, own_resets));
+        for (name, own) in resets.into_iter().chain([("info", own_infos)]) {
             counts.entry(name.to_owned()).and_modify(|calls| *calls = calls.saturating_sub(own));
         }
         counts.retain(|_, calls| *calls > 0);
@@ -334,6 +336,25 @@ fn command(args: &[&str]) -> redis::Cmd {
         command.arg(*arg);
     }
     command
+}
+
+/// The arguments as this server knows them: before 7.0 everybody may debug, and nobody must be told so.
+fn spelled_for(program: &Path, mut args: Vec<String>) -> Vec<String> {
+    let old = ["v=6.", "v=5."].iter().any(|version| version_of(program).contains(version));
+    if let Some(at) = args.iter().position(|arg| arg == "--enable-debug-command").filter(|_| old) {
+        args.drain(at..at + 2);
+    }
+    args
+}
+
+/// What it says of itself, such as `Redis server v=7.0.15 sha=...`.
+fn version_of(program: &Path) -> &'static str {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    VERSION.get_or_init(|| {
+        let output = std::process::Command::new(program).arg("--version").output();
+        let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    })
 }
 
 /// `MEMORY_TEST_REDIS_SERVER`, or the first server on the `PATH`.

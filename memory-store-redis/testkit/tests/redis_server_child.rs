@@ -82,11 +82,16 @@ async fn calls_are_counted_without_those_of_the_testkit() {
     server.command(&["EVAL", "return redis.call('GET', 'key')", "0"]).await;
     server.command(&["CLIENT", "ID"]).await;
     server.command(&["INFO"]).await;
-    let expected: BTreeMap<String, u64> = [("client|id", 1), ("eval", 1), ("get", 2), ("info", 1)]
+    // As servers before 7.0 count, too.
+    let counts = async || -> BTreeMap<String, u64> {
+        let counts = server.command_counts().await.into_iter();
+        counts.map(|(name, n)| (name.split('|').next().unwrap_or_default().to_owned(), n)).collect()
+    };
+    let expected: BTreeMap<String, u64> = [("client", 1), ("eval", 1), ("get", 2), ("info", 1)]
         .map(|(name, n)| (name.into(), n))
         .into();
-    assert_eq!(server.command_counts().await, expected);
-    assert_eq!(server.command_counts().await, expected);
+    assert_eq!(counts().await, expected);
+    assert_eq!(counts().await, expected);
 }
 
 /// A process that is killed has no chance to clean up after itself.
