@@ -49,7 +49,7 @@ pub use resource::{
 };
 pub use store::{
     Access, Append, AppendOutcome, Appended, Applied, Clear, Cursor, Durability, Generation, Head,
-    InMemoryStore, MemoryState, MemoryStore, Outline, Page, Read, Splice, StoreError,
+    InMemoryStore, MemoryState, MemoryStore, Outline, Page, Read, Removed, Splice, StoreError,
     StoreErrorKind,
 };
 pub use stored::{MessageId, MessageMeta, NewMessage, Sequence, StoredMessage};

@@ -4,6 +4,7 @@ mod error;
 mod in_memory;
 mod state;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -16,10 +17,11 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{Applied, StoreError, StoreErrorKind};
 pub use self::in_memory::InMemoryStore;
 pub use self::state::MemoryState;
-use crate::counters::Counters;
+use crate::counters::{Counters, Tally};
 use crate::health::ServerHealth;
 use crate::key::MemoryKey;
 use crate::lease::{FencingToken, LeaseDomain, LeaseProof};
+use crate::priority::Class;
 use crate::receipt::FlushReceipt;
 use crate::stored::{MessageMeta, NewMessage, Sequence, StoredMessage};
 use crate::write::WriteId;
@@ -322,8 +324,53 @@ pub struct Splice {
     /// The flusher's lease, named [`MemoryKey::flush_lease_name`]: checked like that of a writer,
     /// and its tokens are fenced apart from those of writers.
     pub flusher: Option<LeaseProof>,
+    /// What the messages weigh that are summarised and evicted, if the planner knows it from an outline of
+    /// this generation, whose messages do not change: a store that would have to look for it may take it
+    /// at its word. Default: nothing, and the store looks.
+    #[serde(default)]
+    pub removed: Option<Removed>,
     /// By what right.
     pub access: Access,
+}
+
+/// What the messages weigh that a [`Splice`] takes away.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// All of them, by class; also the one at whose place the summary stands.
+    pub classes: BTreeMap<Class, Tally>,
+    /// How many of them are summaries.
+    pub summaries: u64,
+    /// How many of the others are summarised.
+    pub summarised: u64,
+    /// How many of the others are evicted.
+    pub evicted: u64,
+}
+
+impl Removed {
+    /// What these messages weigh, by the metas of an outline in their order.
+    fn of(metas: &[MessageMeta], summarised: &[Sequence], evicted: &[Sequence]) -> Self {
+        let mut removed = Self::default();
+        for (places, summarises) in [(summarised, true), (evicted, false)] {
+            let mut places = places.iter().peekable();
+            for meta in metas {
+                while places.next_if(|place| **place < meta.sequence).is_some() {}
+                if places.next_if(|place| **place == meta.sequence).is_some() {
+                    removed.add(meta, summarises);
+                }
+            }
+        }
+        removed
+    }
+
+    fn add(&mut self, meta: &MessageMeta, summarises: bool) {
+        self.classes.entry(meta.class()).or_default().add(meta.tokens);
+        let count = match (meta.is_summary(), summarises) {
+            (true, _) => &mut self.summaries,
+            (false, true) => &mut self.summarised,
+            (false, false) => &mut self.evicted,
+        };
+        *count += 1;
+    }
 }
 
 impl Splice {
@@ -339,8 +386,16 @@ impl Splice {
             receipt: None,
             next_flush_at: None,
             flusher: None,
+            removed: None,
             access: Access::OPEN,
         }
+    }
+
+    /// The same, with what is removed weighed by the metas of the outline that it was planned from.
+    #[must_use]
+    pub fn weighed(self, metas: &[MessageMeta]) -> Self {
+        let removed = Some(Removed::of(metas, &self.summarised, &self.evicted));
+        Self { removed, ..self }
     }
 }
 

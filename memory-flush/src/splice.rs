@@ -154,6 +154,7 @@ pub fn splice_for(
         next_flush_at: next_flush_at(after, input.policy, input.settings),
         ..Splice::new(generation)
     }
+    .weighed(input.metas)
 }
 
 #[cfg(test)]

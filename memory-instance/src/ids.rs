@@ -52,21 +52,22 @@ impl Ids {
         }
     }
 
-    /// A UUID, version 7, of this time.
+    /// A UUID, version 7, of this time, that no other process makes: the store knows a flush by it.
     pub(crate) fn uuid(&self, now_millis: u64) -> Uuid {
-        let pooled = match self {
-            Self::System(pool) => locked(pool).take(),
-            Self::Seeded(_) => None,
-        };
-        let random = pooled.unwrap_or_else(|| {
-            let [_, _, _, _, _, _, random @ ..] = self.bits().to_be_bytes();
-            random
-        });
+        let [_, _, _, _, _, _, random @ ..] = self.bits().to_be_bytes();
         Builder::from_unix_timestamp_millis(now_millis, &random).into_uuid()
     }
 
     pub(crate) fn message(&self, now_millis: u64) -> MessageId {
-        MessageId::new(self.uuid(now_millis))
+        let pooled = match self {
+            Self::System(pool) => locked(pool).take(),
+            Self::Seeded(_) => None,
+        };
+        let id = match pooled {
+            Some(random) => Builder::from_unix_timestamp_millis(now_millis, &random).into_uuid(),
+            None => self.uuid(now_millis),
+        };
+        MessageId::new(id)
     }
 
     /// Never from a pool: after a fork two processes would write under one id, and the store would take the
@@ -89,7 +90,8 @@ mod tests {
     #[test]
     fn ids_differ_and_tell_their_time_across_pools() {
         let ids = Ids::system();
-        let made: HashSet<Uuid> = (0..1_000).map(|_| ids.uuid(1_764_050_000_000)).collect();
+        let made: HashSet<Uuid> =
+            (0..1_000).map(|_| ids.message(1_764_050_000_000).uuid()).collect();
         assert_eq!(made.len(), 1_000);
         for id in made {
             let time = id.get_timestamp().unwrap().to_unix();

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use memory_core::{
     Access, Append, AppendOutcome, Appended, Clear, Counters, FencingToken, Generation, Head,
-    LeaseProof, MemoryKey, NewMessage, Sequence, Splice, StoreError, StoreErrorKind, Tally,
-    WriteId,
+    LeaseProof, MemoryKey, NewMessage, Removed, Sequence, Splice, StoreError, StoreErrorKind,
+    Tally, WriteId,
 };
 use memory_lock::redis::{RedisFault, Reply, Script, Shown, Written};
 use redis::{Cmd, Value};
+use tokio::time::Instant;
 
 use crate::codec::{self, Encoded, digits};
 use crate::error::store_error;
-use crate::scripts::{APPEND, CLAIM, CLEAR, SPLICE, SWEEP, WEIGH};
+use crate::parts::Parts;
+use crate::scripts::{APPEND, CLAIM, CLEAR, PART, SPLICE, SWEEP, WEIGH};
 use crate::store::RedisStore;
 
 /// What a script answered to a write that was not refused.
@@ -169,6 +171,9 @@ impl RedisStore {
             return Err(invalid("a summary needs the places that it replaces"));
         }
         let changes = changes(&splice).ok_or_else(|| invalid("a place is removed twice"))?;
+        if let Some(change) = changes.last().filter(|change| change.last >= MOST_PLACES) {
+            return Err(invalid(&format!("there is no message at place {}", change.last)));
+        }
         let receipt = splice
             .receipt
             .as_ref()
@@ -200,7 +205,7 @@ impl RedisStore {
                 call.arg("").arg("").arg("");
             }
         }
-        let weighed = self.weigh(key, splice.generation, &changes).await?;
+        let weighed = self.weigh(key, splice.generation, &changes, splice.removed).await?;
         call.arg(changes.len());
         for Change { kind, first, last } in &changes {
             let kind = match (kind, &weighed) {
@@ -219,19 +224,24 @@ impl RedisStore {
         self.counted(OPERATION, key, &SPLICE, &call, token).await
     }
 
-    /// Adds up what goes, some at a time, where one script would hold up everybody else for long. It holds
-    /// for the whole generation, whose messages do not change. Nothing if the script that commits has
-    /// to look itself: at few, and where this one cannot, such as in another generation.
+    /// Adds up what goes where one script would hold up everybody else for long, some at a time unless the
+    /// planner has done it. It holds for the whole generation, whose messages do not change. Nothing if
+    /// the script that commits has to look itself: at few, and where this one cannot, such as in another
+    /// generation.
     async fn weigh(
         &self,
         key: &MemoryKey,
         generation: Generation,
         changes: &[Change],
+        known: Option<Removed>,
     ) -> Result<Option<Weighed>, StoreError> {
         let failed = |fault| store_error("flush", Some(key), fault);
         let parts = in_parts(changes.iter().filter(|change| change.kind != 'c'));
         if parts.len() < 2 {
             return Ok(None);
+        }
+        if let Some(known) = known {
+            return Ok(Some(known.into()));
         }
         let mut all = Weighed::default();
         for part in parts {
@@ -246,13 +256,16 @@ impl RedisStore {
         Ok(Some(all))
     }
 
-    /// Deletes what is left of messages that are gone, some at a time. Nobody sees them any more, so a
-    /// failure is no matter: the next flush goes on.
+    /// Deletes what is left of messages that are gone, some at a time. Nobody sees them any more, so if it
+    /// fails, or takes long, it is no matter: the next flush goes on.
     async fn sweep(&self, key: &MemoryKey) {
-        loop {
-            match self.look(key, &SWEEP, &[]).await.map(|more| more == Value::Int(1)) {
-                Ok(true) => {}
-                Ok(false) => return,
+        let mut parts = Parts::of(PART);
+        let begun = Instant::now();
+        while begun.elapsed() < SWEEPING {
+            let most = [parts.size().to_string()];
+            match parts.timed(self.look(key, &SWEEP, &most)).await {
+                Ok(Value::Int(1)) => {}
+                Ok(_) => return,
                 Err(fault) => {
                     tracing::debug!(%key, %fault, "messages that are gone were not deleted");
                     return;
@@ -356,6 +369,12 @@ fn summary(call: &mut Cmd, new: &NewMessage) -> Result<(), StoreErrorKind> {
     Ok(())
 }
 
+/// For how long a flush deletes what it has taken away.
+const SWEEPING: Duration = Duration::from_millis(500);
+
+/// From here on Lua cannot tell a number from the next.
+const MOST_PLACES: u64 = 1 << 53;
+
 /// What becomes of a range of places: `s` summarised, `e` evicted, `c` closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Change {
@@ -364,14 +383,18 @@ struct Change {
     last: u64,
 }
 
-/// How many messages one script takes care of for a flush. Also in `scripts/memory.lua`.
-pub(crate) const PART: usize = 64;
-
 /// What the messages weigh that go: summaries, summarised and evicted, and by class.
 #[derive(Debug, Default)]
 struct Weighed {
     counts: [u64; 3],
     classes: BTreeMap<String, Tally>,
+}
+
+impl From<Removed> for Weighed {
+    fn from(Removed { classes, summaries, summarised, evicted }: Removed) -> Self {
+        let classes = classes.into_iter().map(|(class, tally)| (class.to_string(), tally));
+        Self { counts: [summaries, summarised, evicted], classes: classes.collect() }
+    }
 }
 
 impl Weighed {

@@ -4,6 +4,7 @@ mod config;
 mod store;
 
 mod commands;
+mod parts;
 mod reads;
 mod scripts;
 

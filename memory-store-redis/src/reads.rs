@@ -10,9 +10,9 @@ use memory_lock::redis::{RedisFault, Reply, Script};
 use redis::Value;
 
 use crate::codec;
-use crate::commands::PART;
 use crate::error::store_error;
-use crate::scripts::{FETCH, READ, RECEIPTS};
+use crate::parts::Parts;
+use crate::scripts::{FETCH, PART, READ, RECEIPTS};
 use crate::store::RedisStore;
 
 const OPERATION: &str = "read";
@@ -25,12 +25,12 @@ enum What {
 }
 
 impl What {
-    /// How many messages one script returns at most, for it holds up everybody else. What is longer is
+    /// How many messages one script returns at first, for it holds up everybody else. What is longer is
     /// read in parts, all of one generation and up to one place, so that it is one snapshot all the same.
-    /// Nobody waits for a flush, which is worth more requests than a page is.
+    /// Pages, which are read most often, are worth more than what a flush reads.
     const fn part(self) -> usize {
         match self {
-            Self::Messages => 4 * PART,
+            Self::Messages => 8 * PART,
             Self::Descriptions => PART,
         }
     }
@@ -143,17 +143,19 @@ impl RedisStore {
         let failed = |fault| store_error(OPERATION, Some(key), fault);
         let mut restarts = 0;
         let mut restarted = false;
+        let mut parts = Parts::of(what.part());
         loop {
-            let most = if restarts < RESTARTS { what.part() } else { usize::MAX };
-            let mut all =
-                self.part(key, after, None, most.min(limit), what).await.map_err(failed)?;
+            let one = restarts >= RESTARTS;
+            let most = if one { usize::MAX } else { parts.size() };
+            let first = self.part(key, after, None, most.min(limit), what);
+            let mut all = parts.timed(first).await.map_err(failed)?;
             restarted |= all.restarted;
             let mut whole = true;
             while all.more && all.len() < limit {
                 let cursor = Cursor { generation: all.generation, sequence: reached(&all, after) };
-                let most = most.min(limit - all.len());
-                let next =
-                    self.part(key, cursor, Some(all.last), most, what).await.map_err(failed)?;
+                let most = parts.size().min(limit - all.len());
+                let next = self.part(key, cursor, Some(all.last), most, what);
+                let next = parts.timed(next).await.map_err(failed)?;
                 if next.restarted {
                     whole = false;
                     break;
@@ -221,13 +223,15 @@ impl RedisStore {
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let failed = |fault| store_error(OPERATION, Some(key), fault);
         let mut messages = Vec::with_capacity(places.len());
+        let mut parts = Parts::of(PART);
+        let mut rest = places;
         // Of no places, too, the generation is asked for.
-        let mut parts = places.chunks(PART).peekable();
         loop {
-            let part = parts.next().unwrap_or_default();
+            let (part, left) = rest.split_at(parts.size().min(rest.len()));
+            rest = left;
             let mut arguments = vec![generation.number().to_string()];
             arguments.extend(part.iter().map(|place| place.number().to_string()));
-            let answer = self.look(key, &FETCH, &arguments).await.map_err(failed)?;
+            let answer = parts.timed(self.look(key, &FETCH, &arguments)).await.map_err(failed)?;
             let Some(mut reply) = Reply::array(answer).map_err(failed)? else {
                 return Err(StoreError::new(OPERATION, StoreErrorKind::Conflict).at(key));
             };
@@ -240,7 +244,7 @@ impl RedisStore {
                     Err(reason) => tell_unreadable(key, place, &reason),
                 }
             }
-            if parts.peek().is_none() {
+            if rest.is_empty() {
                 return Ok(messages);
             }
         }
@@ -318,7 +322,7 @@ fn damaged(memory: &str, packed: &[u8]) -> RedisFault {
     match codec::form(packed) {
         Some(found) if found > codec::FORM => RedisFault::newer(found),
         Some(found) if found < codec::FORM => RedisFault::corrupt(format!(
-            "{memory} holds a memory in the form of an earlier version"
+            "{memory} holds a memory in the form of an earlier version; delete the key"
         )),
         _ => RedisFault::corrupt(format!("{memory} does not hold a memory of ours")),
     }

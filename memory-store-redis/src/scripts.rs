@@ -4,8 +4,20 @@ use std::sync::LazyLock;
 
 use memory_lock::redis::{LEASE_LUA, Script};
 
+macro_rules! part {
+    () => {
+        32
+    };
+}
+
+/// How many messages one script takes care of for a flush: it holds up everybody else meanwhile.
+pub(crate) const PART: usize = part!();
+
 /// The functions of all scripts but an append.
 const MEMORY: &str = concat!(
+    "local PART = ",
+    part!(),
+    "\n",
     "local key = KEYS[1]\n",
     "local own_time, tokens_alone, confirms = ARGV[1], ARGV[2] == '1', ARGV[3] == '1'\n",
     include_str!("scripts/memory.lua"),

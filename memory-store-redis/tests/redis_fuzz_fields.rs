@@ -188,7 +188,8 @@ async fn a_damaged_list_of_what_is_gone_takes_nothing_away() {
     let store = store(server.url()).await;
     let client = redis::Client::open(server.url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    for (number, gone) in ["1 12", "1 99999999999", "12 1", "7", "2 2 4 99"].iter().enumerate() {
+    let lists = ["1 12", "1 99999999999", "12 1", "7", "2 2 4 99"];
+    for (number, gone) in lists.iter().enumerate() {
         let k = key(&format!("k{number}"));
         whole(&store, &k).await;
         let place = store.link().keys().memory(k.as_str());
@@ -202,4 +203,15 @@ async fn a_damaged_list_of_what_is_gone_takes_nothing_away() {
             redis::cmd("HEXISTS").arg(&place).arg("g").query_async(&mut connection).await.unwrap();
         assert!(!left, "{gone}");
     }
+    // What such a list kept from being deleted goes with a clear.
+    let k = key("cleared");
+    whole(&store, &k).await;
+    let place = store.link().keys().memory(k.as_str());
+    damage(&mut connection, &place, "m2", b"not swept").await;
+    damage(&mut connection, &place, "g", b"12 1").await;
+    let clear = Clear { write: write(8, 1), access: Access::OPEN };
+    store.clear(&k, clear).await.unwrap();
+    let names: Vec<String> =
+        redis::cmd("HKEYS").arg(&place).query_async(&mut connection).await.unwrap();
+    assert!(!names.iter().any(|name| name.starts_with(['m', 'g'])), "{names:?}");
 }

@@ -19,22 +19,13 @@ use memory_core::{
 use memory_lock::{Acquired, LockBackend, LockKey, RedisLock};
 use memory_redis_testkit::{AnyServer, Proxy, any_server};
 use memory_store_redis::RedisStore;
-use support::{append, batch, checked_outline, key, message, places, receipt, store, write};
+use support::{append, batch, checked_outline, fill, key, message, places, receipt, store, write};
 
 async fn behind_a_proxy() -> (AnyServer, Proxy, RedisStore) {
     let server = any_server().await;
     let proxy = Proxy::in_front_of(server.url()).await;
     let store = store(proxy.url()).await;
     (server, proxy, store)
-}
-
-/// Writes `count` messages, in batches that are as long as this.
-async fn fill(store: &RedisStore, key: &MemoryKey, count: usize) {
-    let texts: Vec<_> = (1..=count).map(|n| format!("message {n} of a long history")).collect();
-    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
-    for (number, some) in texts.chunks(1_000).enumerate() {
-        append(store, key, write(9, number as u64 + 1), some).await.unwrap();
-    }
 }
 
 /// The requests since the last look.
@@ -162,9 +153,11 @@ async fn a_flush_sends_what_changed_and_not_the_history() {
     let range = places((1_000..4_000).filter(|n| n % 900 != 0));
     store.splice(&k, splice(generation, range)).await.unwrap();
     let bytes = proxy.request_bytes();
-    // Looked at and swept 64 at a time, for a script holds up everybody else; committed by one.
-    assert_eq!(seen(&proxy), BTreeMap::from([("EVALSHA".to_owned(), 47 + 1 + 46)]));
-    assert!(bytes < 20_000, "{bytes} bytes for 2,997 messages of which nothing is sent");
+    // Looked at 32 at a time, for a script holds up everybody else, and swept so or quicker; committed by one.
+    let requests = seen(&proxy);
+    assert_eq!(requests.keys().collect::<Vec<_>>(), ["EVALSHA"]);
+    assert!((94 + 1 + 3..=94 + 1 + 94).contains(&requests["EVALSHA"]), "{requests:?}");
+    assert!(bytes < 50_000, "{bytes} bytes for 2,997 messages of which nothing is sent");
     checked_outline(&store, &k).await;
 }
 
@@ -178,8 +171,10 @@ async fn reading_again_costs_what_came_since() {
     proxy.reset_requests();
     let all = store.read(&k, Read::default()).await.unwrap();
     assert_eq!(all.messages.len(), 2_500);
-    // 256 messages at a time, for a script holds up everybody else.
-    assert_eq!(seen(&proxy), BTreeMap::from([("EVALSHA".to_owned(), 10)]));
+    // 256 messages at a time, for a script holds up everybody else, or more where requests take long.
+    let requests = seen(&proxy);
+    assert_eq!(requests.keys().collect::<Vec<_>>(), ["EVALSHA"]);
+    assert!((3..=10).contains(&requests["EVALSHA"]), "{requests:?}");
     append(&store, &k, write(1, 1), &["new"]).await.unwrap();
     proxy.reset_requests();
     let new = store.read(&k, Read { after: Some(all.cursor), limit: None }).await.unwrap();

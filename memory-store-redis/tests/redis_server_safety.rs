@@ -293,8 +293,15 @@ async fn what_a_newer_version_wrote_is_left_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_server_takes_nothing_by_halves_and_can_still_be_flushed_and_cleared() {
+    for checks in [TokenChecks::LiveLeases, TokenChecks::TokensAlone] {
+        on_a_full_server(checks).await;
+    }
+}
+
+async fn on_a_full_server(checks: TokenChecks) {
     let server = server().await;
-    let store = store(server.url()).await;
+    let config = RedisStoreConfig::new().with_token_checks(checks);
+    let store = RedisStore::with_config(link(server.url()).await, config);
     let lock = RedisLock::new(store.link().clone());
     let k = key("k");
     let long: Vec<_> = (0..1_500).map(|n| format!("message {n}")).collect();

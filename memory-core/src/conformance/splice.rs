@@ -16,6 +16,7 @@ pub(super) const CASES: &[Case] = cases_of![
     a_splice_sent_twice_is_applied_once,
     a_summary_of_a_summary_counts_no_message_twice,
     an_unknown_place_is_refused,
+    a_place_past_all_places_is_refused,
     a_place_removed_twice_is_refused,
     a_summary_without_places_is_refused,
     closed_calls_are_marked,
@@ -74,8 +75,9 @@ async fn a_summary_stands_in_the_place_of_what_it_replaces(subject: Subject) {
 
 async fn evicted_messages_are_gone_and_counted(subject: Subject) {
     let (k, generation) = filled(&subject).await;
+    let metas = subject.checked_outline(&k).await.metas;
     let splice = Splice { evicted: places(&[2, 4]), ..Splice::new(generation) };
-    let counters = subject.store.splice(&k, splice).await.unwrap();
+    let counters = subject.store.splice(&k, splice.weighed(&metas)).await.unwrap();
     assert_eq!((counters.evicted, counters.present.messages), (2, 3));
     assert_eq!(subject.texts(&k).await, ["!sys", "two", "four"]);
     subject.checked_outline(&k).await;
@@ -170,6 +172,16 @@ async fn refused(subject: &Subject, make: impl FnOnce(Generation) -> Splice) {
 async fn an_unknown_place_is_refused(subject: Subject) {
     refused(&subject, |generation| Splice { evicted: places(&[2, 77]), ..Splice::new(generation) })
         .await;
+}
+
+async fn a_place_past_all_places_is_refused(subject: Subject) {
+    for place in [1 << 53, u64::MAX] {
+        refused(&subject, |generation| Splice {
+            evicted: places(&[2, place]),
+            ..Splice::new(generation)
+        })
+        .await;
+    }
 }
 
 async fn a_place_removed_twice_is_refused(subject: Subject) {

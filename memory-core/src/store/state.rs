@@ -128,6 +128,12 @@ impl MemoryState {
             return Err(StoreErrorKind::Conflict);
         }
         self.check_places(&splice)?;
+        let metas =
+            || self.messages.values().map(|message| message.meta.clone()).collect::<Vec<_>>();
+        if splice.removed.is_some() && splice.removed != splice.clone().weighed(&metas()).removed {
+            let problem = "what is removed weighs something else than the splice says";
+            return Err(StoreErrorKind::Invalid(problem.into()));
+        }
 
         (self.head.fence, self.head.flush_fence) = (fence, flush_fence);
         let place = splice.summarised.first().copied();

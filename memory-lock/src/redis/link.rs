@@ -232,6 +232,14 @@ enum Request<'a> {
     Command(&'a Cmd),
 }
 
+/// A request that ended with an error, and when it was sent.
+struct Failed<'a> {
+    request: Request<'a>,
+    confirmation: Option<Confirmation>,
+    begun: Instant,
+    error: RedisError,
+}
+
 impl<'a> Request<'a> {
     const fn cmd(self) -> &'a Cmd {
         let (Self::Script(_, cmd) | Self::Command(cmd)) = self;
@@ -250,15 +258,16 @@ impl Inner {
         confirmation: Option<Confirmation>,
     ) -> Result<Value, RedisFault> {
         let (mut connection, number) = self.connection(trunk).await?;
-        match self.exchange(&mut connection, request.cmd(), confirmation).await {
+        let begun = Instant::now();
+        match self.exchange(&mut connection, request.cmd(), confirmation, begun).await {
             Ok(value) => {
                 trunk.answered(|| self.tag(request));
                 Ok(value)
             }
             // On the heap, like all that is rare: every request would carry the room for it.
             Err(error) => {
-                Box::pin(self.resolve(trunk, number, connection, request, confirmation, error))
-                    .await
+                let failed = Failed { request, confirmation, begun, error };
+                Box::pin(self.resolve(trunk, number, connection, failed)).await
             }
         }
     }
@@ -269,16 +278,15 @@ impl Inner {
         trunk: &Arc<Trunk>,
         mut number: u64,
         mut connection: Connection,
-        request: Request<'_>,
-        confirmation: Option<Confirmation>,
-        error: RedisError,
+        Failed { request, confirmation, mut begun, error }: Failed<'_>,
     ) -> Result<Value, RedisFault> {
-        let started = Instant::now();
+        let started = begun;
         let mut pause = PAUSE.0;
         let mut answer = Err(error);
         loop {
             if let Err(error) = answer {
-                answer = self.again(&mut connection, request, confirmation, error).await;
+                let failed = Failed { request, confirmation, begun, error };
+                answer = self.again(&mut connection, failed).await;
             }
             let error = match answer {
                 Ok(value) => {
@@ -300,7 +308,8 @@ impl Inner {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
             (connection, number) = self.connection(trunk).await?;
-            answer = self.exchange(&mut connection, request.cmd(), confirmation).await;
+            begun = Instant::now();
+            answer = self.exchange(&mut connection, request.cmd(), confirmation, begun).await;
         }
     }
 
@@ -309,17 +318,15 @@ impl Inner {
     async fn again(
         &self,
         connection: &mut Connection,
-        request: Request<'_>,
-        confirmation: Option<Confirmation>,
-        error: RedisError,
+        Failed { request, confirmation, begun, error }: Failed<'_>,
     ) -> Result<Value, RedisError> {
         match (error.kind(), request) {
             (ErrorKind::Server(ServerErrorKind::NoScript), Request::Script(script, call)) => {
-                self.exchange(connection, &script.in_full(call), confirmation).await
+                self.exchange(connection, &script.in_full(call), confirmation, begun).await
             }
             (ErrorKind::Server(ServerErrorKind::Ask), _) if confirmation.is_none() => {
                 let Some(node) = asked_node(&error) else { return Err(error) };
-                self.in_time(Self::ask(connection, request, &node)).await
+                self.in_time(begun, Self::ask(connection, request, &node)).await
             }
             _ => Err(error),
         }
@@ -345,13 +352,14 @@ impl Inner {
         connection: &mut Connection,
         cmd: &Cmd,
         confirmation: Option<Confirmation>,
+        begun: Instant,
     ) -> Result<Value, RedisError> {
         match confirmation {
             // One server's connection keeps to its limit itself.
             None if !self.is_cluster() => connection.send(cmd).await,
-            None => Box::pin(self.in_time(connection.send(cmd))).await,
+            None => Box::pin(self.in_time(begun, connection.send(cmd))).await,
             Some(confirmation) => {
-                Box::pin(self.in_time(Self::confirmed(connection, cmd, confirmation))).await
+                Box::pin(self.in_time(begun, Self::confirmed(connection, cmd, confirmation))).await
             }
         }
     }
@@ -360,13 +368,14 @@ impl Inner {
     /// own limits do not hold.
     async fn in_time(
         &self,
+        begun: Instant,
         answer: impl Future<Output = Result<Value, RedisError>> + Send,
     ) -> Result<Value, RedisError> {
         if !self.is_cluster() {
             return answer.await;
         }
         let limit = self.config.response_timeout() * 5 / 4;
-        tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+        tokio::time::timeout_at(begun + limit, answer).await.unwrap_or_else(|_| {
             Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))
         })
     }

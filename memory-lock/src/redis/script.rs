@@ -39,7 +39,7 @@ impl Script {
     #[must_use]
     pub fn on(
         &self,
-        keys: impl IntoIterator<Item: ToRedisArgs, IntoIter: ExactSizeIterator>,
+        keys: impl IntoIterator<Item: ToSingleRedisArg, IntoIter: ExactSizeIterator>,
     ) -> Cmd {
         let keys = keys.into_iter();
         // Room for a message, so that a call does not grow in steps.

@@ -21,6 +21,7 @@ elseif not begins then
   local fields = {'i'}
   gone = gone_of(head, stored[4])
   local sound, ranges = pcall(ranges_of, head, stored[3])
+  sound = sound and (not stored[4] or #gone > 0)
   for _, place in ipairs(sound and ranges or {}) do
     gone[#gone + 1] = place
   end
@@ -52,4 +53,4 @@ redis.call('HSET', key, 'h', after, 'w' .. writer, number .. ' ')
 if day then
   redis.call('PEXPIRE', key, day)
 end
-return {'A', after, sweep(gone, {})}
+return {'A', after, sweep(gone, {}, PART)}

@@ -1,5 +1,5 @@
--- KEYS: memory. ARGV 4...: generation, places, ascending. Returns of each message that is there its place and itself;
--- nothing for another generation.
+-- KEYS: memory. ARGV 4...: generation, places, ascending. Returns of each message that is there its place
+-- and itself; nothing for another generation.
 local stored = redis.call('HMGET', key, 'h', 'i')
 local head = open(stored[1])
 if not head or head.generation ~= ARGV[4] then

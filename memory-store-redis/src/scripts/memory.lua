@@ -15,9 +15,6 @@
 local FORM = 2
 local RECEIPTS = 16
 local CHUNK = 500
--- How many messages one script takes care of for a flush: it holds up everybody else meanwhile. Also in
--- `commands.rs`.
-local PART = 64
 
 local time
 local function now()
@@ -61,7 +58,7 @@ local function unpacked(packed)
     return error('NEWER ' .. array[1])
   end
   if array[1] < FORM then
-    return error('CORRUPT ' .. key .. ' holds a memory in the form of an earlier version')
+    return error('CORRUPT ' .. key .. ' holds a memory in the form of an earlier version; delete the key')
   end
   local sound = #array >= 9 and #array % 3 == 0
   for at = 2, sound and #array or 0 do
@@ -280,19 +277,15 @@ local function in_chunks(command, fields, each)
   end
 end
 
--- What a stored message says of itself, and all of that as it stands there, without its text; nothing for
--- one that is not ours.
+-- What a stored message says of itself: its flags, tokens and class, and where its description ends; nothing
+-- of one that is not ours.
 local function described(message)
   local flags, tokens, class, link, at =
     string.match(message, '^(%d) (%d+) %x+ %-?%d+ (%d+) (%d+) ()')
-  if not flags then
-    return nil
+  if flags then
+    local stop = at + class
+    return tonumber(flags), tonumber(tokens), string.sub(message, at, stop - 1), stop + link - 1
   end
-  class, link = tonumber(class), tonumber(link)
-  return {
-    flags = tonumber(flags), tokens = tonumber(tokens), class = string.sub(message, at, at + class - 1),
-    meta = string.sub(message, 1, at + class + link - 1),
-  }
 end
 
 -- Adds up what the messages of these places weigh; 's' are summarised, 'e' evicted, and those of 'c' that
@@ -306,22 +299,28 @@ local function weigh(sums, kind, first, last)
   in_chunks('HMGET', fields, function(found, from)
     for n = 1, #found do
       local place = first + from + n - 2
-      local message = found[n] and described(found[n])
+      local flags, tokens, class
+      if found[n] then
+        flags, tokens, class = described(found[n])
+      end
       if not found[n] then
         unknown = unknown or place
-      elseif not message then
+      elseif not flags then
         return error('CORRUPT ' .. key .. ' holds a message at place ' .. place .. ' that is not ours')
       elseif kind == 'c' then
-        if message.flags % 2 == 0 then
+        if flags % 2 == 0 then
           local closed = sums.closed
           closed[#closed + 1] = 'm' .. place
-          closed[#closed + 1] = (message.flags + 1) .. string.sub(found[n], 2)
+          closed[#closed + 1] = (flags + 1) .. string.sub(found[n], 2)
         end
       else
-        local class = sums.classes[message.class] or {0, 0}
-        class[1], class[2] = class[1] + 1, class[2] + message.tokens
-        sums.classes[message.class] = class
-        local what = message.flags >= 2 and 'summaries' or kind == 's' and 'summarised' or 'evicted'
+        local tally = sums.classes[class]
+        if not tally then
+          tally = {0, 0}
+          sums.classes[class] = tally
+        end
+        tally[1], tally[2] = tally[1] + 1, tally[2] + tokens
+        local what = flags >= 2 and 'summaries' or kind == 's' and 'summarised' or 'evicted'
         sums[what] = sums[what] + 1
       end
     end
@@ -333,12 +332,12 @@ local function no_sums()
   return {summaries = 0, summarised = 0, evicted = 0, classes = {}, closed = {}}
 end
 
--- Deletes the fields of messages that are gone, as many as one script may, and none of those that are there.
+-- Deletes the fields of messages that are gone, at most so many, and none of those that are there.
 -- Returns 1 if more are left.
-local function sweep(gone, ranges)
+local function sweep(gone, ranges, most)
   local fields, at = {}, 1
-  while gone[at] and #fields < PART do
-    local last = math.min(gone[at + 1], gone[at] + PART - #fields - 1)
+  while gone[at] and #fields < most do
+    local last = math.min(gone[at + 1], gone[at] + most - #fields - 1)
     for place = gone[at], last do
       fields[#fields + 1] = lies_in(ranges, place) and 'g' or 'm' .. place
     end
@@ -350,7 +349,7 @@ local function sweep(gone, ranges)
   if not gone[at] then
     fields[#fields + 1] = 'g'
   end
-  redis.call('HDEL', key, unpack(fields))
+  in_chunks('HDEL', fields)
   if gone[at] then
     redis.call('HSET', key, 'g', table.concat(gone, ' ', at))
     return 1

@@ -42,8 +42,8 @@ in_chunks('HMGET', fields, function(found, from)
     answer[#answer + 1] = places[from + n - 1]
     local message = found[n] or ''
     if alone then
-      local parts = described(message)
-      message = parts and parts.meta or ''
+      local _, _, _, stop = described(message)
+      message = string.sub(message, 1, stop or 0)
     end
     answer[#answer + 1] = message
   end

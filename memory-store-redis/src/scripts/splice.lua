@@ -65,8 +65,18 @@ if ARGV[at] then
   sums.summarised = sums.summarised + tonumber(ARGV[at + 1])
   sums.evicted = sums.evicted + tonumber(ARGV[at + 2])
   for class = at + 3, #ARGV, 3 do
-    count(head, ARGV[class], -tonumber(ARGV[class + 1]), -tonumber(ARGV[class + 2]))
+    sums.classes[ARGV[class]] = {tonumber(ARGV[class + 1]), tonumber(ARGV[class + 2])}
   end
+end
+-- A server that came back with older data may have other messages in this generation.
+for class, tally in pairs(sums.classes) do
+  local there = head.classes[class] or {0, 0}
+  if tally[1] > there[1] or tally[2] > there[2] then
+    return {'C'}
+  end
+end
+if sums.summaries > head.summaries then
+  return {'C'}
 end
 
 for class, tally in pairs(sums.classes) do
@@ -126,10 +136,10 @@ if receipt ~= '' then
 end
 head.version = head.version + 1
 head.fence, head.flush_fence = fence, flush_fence
+-- Before all else, for a full server refuses what begins by adding something.
+local more = sweep(gone, left, PART)
 keep_fences(KEYS[3], head)
 set[#set + 1] = 'h'
 set[#set + 1] = packed(head)
--- This first, for a full server refuses what begins by adding something.
-local more = sweep(gone, left)
 in_chunks('HSET', set)
 return {'A', set[#set], more}

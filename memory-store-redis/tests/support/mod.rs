@@ -145,3 +145,12 @@ pub(crate) async fn checked_outline(store: &dyn MemoryStore, key: &MemoryKey) ->
     assert_counters(&outline);
     outline
 }
+
+/// Writes `count` messages, in batches that are as long as this.
+pub(crate) async fn fill(store: &RedisStore, key: &MemoryKey, count: usize) {
+    let texts: Vec<_> = (1..=count).map(|n| format!("message {n} of a long history")).collect();
+    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+    for (number, some) in texts.chunks(1_000).enumerate() {
+        append(store, key, write(9, number as u64 + 1), some).await.unwrap();
+    }
+}

@@ -102,6 +102,9 @@ impl<'a, P: Place> Pair<'a, P> {
                     access: Access { lease: self.proof(key.lease_name(), how.by) },
                     ..Splice::new(outline.head.generation)
                 };
+                if how.summary {
+                    splice = splice.weighed(&outline.metas);
+                }
                 if how.removed_twice && !splice.summarised.is_empty() {
                     splice.evicted.clone_from(&splice.summarised);
                     splice.receipt = None;
