@@ -52,9 +52,10 @@ impl fmt::Display for Encoded<'_> {
             }
             ToolLink::Result(id) => Value::from(&*id).to_string(),
         };
-        let (tokens, lengths) = (new.tokens, (class.len(), link.len()));
-        write!(f, "{flags} {tokens} {id} {created} {} {} ", lengths.0, lengths.1)?;
-        [class, link].iter().chain([body]).try_for_each(|part| f.write_str(part))
+        let (tokens, length) = (new.tokens, class.len());
+        let description = format!("{flags} {tokens} {id} {created} {length} {class}{link}");
+        write!(f, "{} {description}", description.len())?;
+        f.write_str(body)
     }
 }
 
@@ -64,14 +65,15 @@ pub(crate) fn described(sequence: Sequence, text: &str) -> Result<(MessageMeta, 
 }
 
 fn meta(sequence: Sequence, text: &str) -> Option<(MessageMeta, &str)> {
-    let mut parts = text.splitn(7, ' ');
+    let (length, rest) = text.split_once(' ')?;
+    let (description, body) = rest.split_at_checked(length.parse().ok()?)?;
+    let mut parts = description.splitn(6, ' ');
     let flags: u8 = parts.next()?.parse().ok()?;
     let tokens = parts.next()?.parse().ok()?;
     let id = MessageId::new(Uuid::try_parse(parts.next()?).ok()?);
     let created_at = Timestamp::from_microsecond(parts.next()?.parse().ok()?).ok()?;
-    let (class, link) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    let (class, rest) = parts.next()?.split_at_checked(class)?;
-    let (link, body) = rest.split_at_checked(link)?;
+    let length = parts.next()?.parse().ok()?;
+    let (class, link) = parts.next()?.split_at_checked(length)?;
     let Class { priority, content_type } = class.parse().ok()?;
     let link = match link {
         "" => ToolLink::None,

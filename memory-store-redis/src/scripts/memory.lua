@@ -3,9 +3,9 @@
 --   i        the places that are left of those up to `base`, as pairs `first last first last ...`;
 --            after `base` there is no gap
 --   g        the places of messages that are gone and whose fields are still to be deleted, as pairs
---   m<place> a message: `flags tokens id created c l ` and without anything between them its class of c
---            bytes, its link of l bytes and its text; the flags are 1 for closed and 2 for a summary. One
---            field, for each costs the server as much as the text of a short message
+--   m<place> a message: `length flags tokens id created c `, its class of c bytes, its link and its text; the
+--            length is that of all between it and the text, and the flags are 1 for closed and 2 for a
+--            summary. One field, for each costs the server as much as the text of a short message
 --   w<id>    the newest write of a writer: `number first`
 --   r<n>     a receipt; the last 16 go round
 -- Numbers of 64 bits that are compared are texts of 20 digits, for Lua's numbers have 53 bits.
@@ -277,17 +277,6 @@ local function in_chunks(command, fields, each)
   end
 end
 
--- What a stored message says of itself: its flags, tokens and class, and where its description ends; nothing
--- of one that is not ours.
-local function described(message)
-  local flags, tokens, class, link, at =
-    string.match(message, '^(%d) (%d+) %x+ %-?%d+ (%d+) (%d+) ()')
-  if flags then
-    local stop = at + class
-    return tonumber(flags), tonumber(tokens), string.sub(message, at, stop - 1), stop + link - 1
-  end
-end
-
 -- Adds up what the messages of these places weigh; 's' are summarised, 'e' evicted, and those of 'c' that
 -- are not closed yet are gathered. Returns a place where no message stands.
 local function weigh(sums, kind, first, last)
@@ -299,9 +288,10 @@ local function weigh(sums, kind, first, last)
   in_chunks('HMGET', fields, function(found, from)
     for n = 1, #found do
       local place = first + from + n - 2
-      local flags, tokens, class
+      local before, flags, tokens, class, at
       if found[n] then
-        flags, tokens, class = described(found[n])
+        before, flags, tokens, class, at =
+          string.match(found[n], '^(%d+ )(%d) (%d+) %x+ %-?%d+ (%d+) ()')
       end
       if not found[n] then
         unknown = unknown or place
@@ -311,15 +301,16 @@ local function weigh(sums, kind, first, last)
         if flags % 2 == 0 then
           local closed = sums.closed
           closed[#closed + 1] = 'm' .. place
-          closed[#closed + 1] = (flags + 1) .. string.sub(found[n], 2)
+          closed[#closed + 1] = before .. (flags + 1) .. string.sub(found[n], #before + 2)
         end
       else
+        class, flags = string.sub(found[n], at, at + class - 1), tonumber(flags)
         local tally = sums.classes[class]
         if not tally then
           tally = {0, 0}
           sums.classes[class] = tally
         end
-        tally[1], tally[2] = tally[1] + 1, tally[2] + tokens
+        tally[1], tally[2] = tally[1] + 1, tally[2] + tonumber(tokens)
         local what = flags >= 2 and 'summaries' or kind == 's' and 'summarised' or 'evicted'
         sums[what] = sums[what] + 1
       end

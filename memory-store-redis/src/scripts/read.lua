@@ -1,7 +1,7 @@
 -- KEYS: memory. ARGV 4...: generation and place that the reader has come to, a place after which nothing is
 -- to be read or empty, how many messages at most, and 1 for their descriptions alone. Returns {generation, 1
 -- if the page begins at the start although the reader was further, the last place that is there, 1 if there
--- is more, the head, then of each message its place and itself, empty for one that is not there or not ours}.
+-- is more, the head, then of each message its place and itself, empty for one that is not there}.
 local generation, after = ARGV[4], tonumber(ARGV[5])
 local stored = redis.call('HMGET', key, 'h', 'i')
 local head = open(stored[1])
@@ -42,8 +42,8 @@ in_chunks('HMGET', fields, function(found, from)
     answer[#answer + 1] = places[from + n - 1]
     local message = found[n] or ''
     if alone then
-      local _, _, _, stop = described(message)
-      message = string.sub(message, 1, stop or 0)
+      local length = string.match(message, '^%d+') or ''
+      message = string.sub(message, 1, #length + 1 + (tonumber(length) or -1))
     end
     answer[#answer + 1] = message
   end

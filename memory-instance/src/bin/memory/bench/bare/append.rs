@@ -10,10 +10,10 @@ pub(crate) fn script() -> Script {
 /// The class of plain talk.
 const CLASS: &str = "-/conversation";
 
-/// As long as the description that ours stores of a message: flags, tokens, id, time, lengths of class and
-/// link, and class.
+/// As long as the description that ours stores of a message: length, flags, tokens, id, time, length of the
+/// class, and class.
 const DESCRIPTION: &str =
-    "0 100 019ab5e3c4d57f10a2b3c4d5e6f70819 1764050000000000 14 0 -/conversation";
+    "73 0 100 019ab5e3c4d57f10a2b3c4d5e6f70819 1764050000000000 14 -/conversation";
 
 /// A call that pushes this text and counts it.
 pub(crate) fn call<'a>(
