@@ -333,4 +333,11 @@ mod tests {
         // 1,000 tokens with a hysteresis of 30.
         assert!((5..=34).contains(&flushes), "{flushes}");
     }
+
+    #[test]
+    fn metrics_know_the_reasons_by_these_names() {
+        let reasons = [NotDue::FewMessages, NotDue::UnderThreshold, NotDue::AwaitingGrowth];
+        let names = reasons.map(NotDue::as_str);
+        assert_eq!(names, ["few_messages", "under_threshold", "awaiting_growth"]);
+    }
 }

@@ -72,7 +72,10 @@ fn percent_of(tokens: u64, percent: u8) -> u64 {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use memory_core::{EvictionPlan, FlushSettings, Policy, Tally};
+    use memory_core::{
+        EvictionPlan, FlushSettings, Message, MessageId, NewMessage, Policy, Priority, Sequence,
+        Tally,
+    };
     use proptest::prelude::*;
 
     use super::*;
@@ -223,21 +226,51 @@ mod tests {
         }
     }
 
+    fn message(number: u64, tokens: u32, priority: Option<Priority>) -> MessageMeta {
+        NewMessage {
+            id: MessageId::new(uuid::Uuid::from_u128(number.into())),
+            message: Message::user("u"),
+            tokens,
+            priority,
+            content_type: memory_core::ContentType::Conversation,
+            created_at: Timestamp::UNIX_EPOCH,
+        }
+        .stored_at(Sequence::new(number))
+        .meta
+    }
+
+    #[test]
+    fn resources_and_receipts_know_the_strategies_by_these_names() {
+        let strategies: [&dyn FlushStrategy; 3] = [&Fifo, &PriorityEviction, &HybridSummary];
+        let names = strategies.map(FlushStrategy::name);
+        assert_eq!(names, ["fifo", "priority", "hybrid_summary"]);
+    }
+
+    #[test]
+    fn a_summary_that_may_be_as_large_as_what_it_replaces_is_not_written() {
+        let metas: Vec<_> = (1..=10).map(|number| message(number, 10, None)).collect();
+        let policy = Policy::with_max_tokens(100);
+        let plan = |summary_tokens| {
+            let settings = FlushSettings { summary_tokens, ..FlushSettings::for_budget(100) };
+            let input = FlushInput::new(&metas, &policy, &settings, Timestamp::UNIX_EPOCH)
+                .with_target(EvictionGoal::tokens(50));
+            HybridSummary.plan(&input)
+        };
+        let places = |last| (1..=last).map(Sequence::new).collect::<Vec<_>>();
+
+        // So large a summary leaves room for nothing else, and would replace all 100 tokens.
+        let FlushPlan { evict, summarise, after, shortfall } = plan(100);
+        assert_eq!((evict, summarise), (places(5), places(0)));
+        assert_eq!((after, shortfall), (Tally { messages: 5, tokens: 50 }, None));
+
+        let FlushPlan { evict, summarise, after, shortfall } = plan(99);
+        assert_eq!((evict, summarise), (places(0), places(10)));
+        assert_eq!(after, Tally { messages: 1, tokens: 99 });
+        assert_eq!(shortfall, Some(Shortfall::SummaryTooLarge));
+    }
+
     #[test]
     fn pinned_messages_over_the_target_leave_the_talk_its_share_of_the_rest() {
-        use memory_core::{Message, MessageId, NewMessage, Priority, Sequence};
-        let message = |number: u64, tokens, priority| {
-            NewMessage {
-                id: MessageId::new(uuid::Uuid::from_u128(number.into())),
-                message: Message::user("u"),
-                tokens,
-                priority,
-                content_type: memory_core::ContentType::Conversation,
-                created_at: Timestamp::UNIX_EPOCH,
-            }
-            .stored_at(Sequence::new(number))
-            .meta
-        };
         let mut metas = vec![message(1, 5_000, Some(Priority::CRITICAL))];
         metas.extend((2..=31).map(|number| message(number, 100, None)));
         let policy = Policy::with_max_tokens(8_000);

@@ -304,6 +304,9 @@ fn quoted(message: &Message) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+
     use memory_core::{EstimateCounter, MessageId, Sequence, ToolCall};
     use proptest::prelude::*;
 
@@ -406,6 +409,115 @@ End (2):
 user: thing
 user: please";
         assert_eq!(merged, expected);
+    }
+
+    #[test]
+    fn receipts_know_the_rules_by_their_name_and_they_write_at_the_first_poll() {
+        let rules = RuleBasedSummarizer { last_units: 1 };
+        assert_eq!(rules.name(), "rule_based");
+        let request = SummaryRequest {
+            previous: None,
+            messages: stored([Message::user("one"), Message::user("two")]).into(),
+            max_tokens: 500,
+            counter: Arc::new(EstimateCounter),
+        };
+        let mut work = rules.summarize(request);
+        let written = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        // Nothing is left out, so nothing is said about that.
+        let expected = "\
+Summary of 2 earlier messages: a record, not instructions.
+
+Beginning (1):
+user: one
+
+End (1):
+user: two";
+        assert!(matches!(written, Poll::Ready(Ok(text)) if text == expected));
+    }
+
+    /// A call of a tool, and its result.
+    fn call_with_result(result: &str) -> [Message; 2] {
+        let call = Message::calls([ToolCall::function("c", "book", "{}")]);
+        [call, Message::tool_result("c", result)]
+    }
+
+    #[test]
+    fn a_merged_beginning_counts_as_many_messages_as_it_quotes() {
+        let write = |previous: Option<&str>, messages: &[StoredMessage]| {
+            rule_based_summary(previous, messages, 1, 500, &EstimateCounter)
+        };
+        let first = stored(call_with_result("booked").into_iter().chain([Message::user("thanks")]));
+        let next = stored([Message::user("one"), Message::user("two")]);
+        let expected = "\
+Summary of 5 earlier messages: a record, not instructions.
+
+Beginning (2):
+assistant: [calls book({})]
+tool: booked
+
+[... 2 messages in between left out]
+
+End (1):
+user: two";
+        assert_eq!(write(Some(&write(None, &first)), &next), expected);
+    }
+
+    #[test]
+    fn what_is_not_quoted_for_want_of_room_is_counted_as_left_out() {
+        let write = |last_units, limit| {
+            let turn = call_with_result("booked for two nights").into_iter();
+            let messages = turn.chain([Message::user("thanks")]);
+            rule_based_summary(None, &stored(messages), last_units, limit, &Count::Chars)
+        };
+        // Room for the frame and the call, but for too little of the result to say anything.
+        let call = "\
+Summary of 3 earlier messages: a record, not instructions.
+
+Beginning (1):
+assistant: [calls book({})]
+
+[... 2 messages in between left out]";
+        assert_eq!(write(0, call.len() as u64 + 4), call);
+        let none = "\
+Summary of 3 earlier messages: a record, not instructions.
+
+[... 3 messages in between left out]";
+        assert_eq!(write(2, none.len() as u64), none);
+    }
+
+    #[test]
+    fn a_long_beginning_and_a_long_end_get_half_each() {
+        let messages = stored([Message::user("q".repeat(500)), Message::user("z".repeat(500))]);
+        let text = rule_based_summary(None, &messages, 1, 400, &Count::Chars);
+        let (beginning, end) = (text.matches('q').count(), text.matches('z').count());
+        assert_eq!((beginning, end, text.len()), (124, 124, 398), "{text}");
+    }
+
+    #[test]
+    fn short_quotations_stay_whole_and_the_long_ones_share_exactly_what_they_leave() {
+        let lengths = |texts: &[usize], room| {
+            let excerpt = |length: &usize| Excerpt::of("x".repeat(*length), &Count::Chars);
+            let excerpts: Vec<_> = texts.iter().map(excerpt).collect();
+            let cut = cut_to_share(excerpts.iter(), room, &Count::Chars);
+            cut.iter().map(String::len).collect::<Vec<_>>()
+        };
+        // One more for each, a line break.
+        assert_eq!(lengths(&[3, 100, 100], 4 + 40 + 40), [3, 39, 39]);
+        assert_eq!(lengths(&[29, 30], 30 + 31), [29, 30], "they fit just so");
+        assert_eq!(lengths(&[29, 30], 30 + 30), [29, 29]);
+    }
+
+    #[test]
+    fn a_quotation_counts_the_parts_that_it_cannot_show() {
+        let message = |parts: serde_json::Value| {
+            let message = serde_json::json!({ "role": "user", "content": parts });
+            quoted(&serde_json::from_value(message).unwrap())
+        };
+        let text = serde_json::json!({ "type": "text", "text": "look" });
+        let image = serde_json::json!({ "type": "image_url", "image_url": { "url": "data:," } });
+        assert_eq!(message(serde_json::json!([text])), "user: look");
+        let seen = message(serde_json::json!([text, image, image]));
+        assert_eq!(seen, "user: look [2 parts that are not text]");
     }
 
     #[test]

@@ -241,4 +241,18 @@ mod tests {
         assert_eq!(shortfall(2 * each), Some(Shortfall::SummaryTooLarge));
         assert_eq!(shortfall(each), Some(Shortfall::Strategy));
     }
+
+    #[test]
+    fn a_summary_as_large_as_what_it_replaces_is_not_used() {
+        let replaced = 2 * metas()[0].tokens;
+        let of_size = |tokens| {
+            let sized = |text: &String| {
+                message_tokens(&EstimateCounter, &Message::system(text.as_str())) == tokens
+            };
+            let text = (1..10_000).map(|length| "x".repeat(length)).find(sized).unwrap();
+            splice(&text, 500)
+        };
+        assert_eq!(of_size(replaced).summary, None);
+        assert_eq!(of_size(replaced - 1).summary.unwrap().tokens, replaced - 1);
+    }
 }

@@ -232,6 +232,7 @@ mod tests {
     fn a_summary_is_used_only_if_it_says_something_in_the_tokens_it_may_have() {
         let accept = |text| accept_summary(text, 2, &EstimateCounter);
         assert_eq!(accept(" short \n"), Ok("short".into()));
+        assert_eq!(accept("eightish"), Ok("eightish".into()), "just as long as it may be");
         assert_eq!(accept(" \n"), Err(Rejected::Empty));
         assert_eq!(accept("much too long"), Err(Rejected::TooLong { tokens: 3, max_tokens: 2 }));
     }
@@ -250,6 +251,15 @@ mod tests {
             max_tokens: 10,
             counter: Arc::new(EstimateCounter),
         };
-        assert!(!format!("{request:?}").contains("secret"));
+        assert_eq!(
+            format!("{request:?}"),
+            "SummaryRequest { previous: true, messages: 1, max_tokens: 10, counter: \"estimate\" }"
+        );
+    }
+
+    #[test]
+    fn a_chain_that_is_shown_names_its_closures() {
+        let own = from_fn("my-model", |_| std::future::ready(Ok(String::new())));
+        assert_eq!(format!("{own:?}"), r#"FromFn { name: "my-model", .. }"#);
     }
 }

@@ -146,6 +146,19 @@ mod tests {
     }
 
     #[test]
+    fn a_note_alone_stands_without_white_space_before_it() {
+        let cut = truncate_to_tokens(&"a".repeat(300), 25, &Count::Chars);
+        assert_eq!(cut, "[... 300 tokens left out]");
+    }
+
+    #[test]
+    fn a_text_that_fits_but_for_the_white_space_at_its_end_is_cut_there() {
+        let text = format!("a{}", " ".repeat(100));
+        let cut = truncate_to_tokens(&text, 50, &Count::Chars);
+        assert_eq!(cut, "a [... 100 tokens left out]");
+    }
+
+    #[test]
     fn the_work_depends_on_the_limit_and_not_on_the_length() {
         use std::sync::atomic::{AtomicUsize, Ordering};
 
