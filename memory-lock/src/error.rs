@@ -262,4 +262,102 @@ mod tests {
         assert!(error.source().is_some_and(|source| source.to_string().contains("fire")));
         assert!(!error.is_retryable());
     }
+
+    #[test]
+    fn what_passes_by_itself_may_be_tried_again_unless_the_backend_knows_better() {
+        let after = Duration::from_secs(1);
+        for (kind, retryable) in [
+            (LockErrorKind::InvalidKey, false),
+            (LockErrorKind::InvalidOptions, false),
+            (LockErrorKind::WaitTimeout { waited: after, holder_remaining: None }, false),
+            (LockErrorKind::NoAnswer { after }, true),
+            (LockErrorKind::Busy, true),
+            (LockErrorKind::Unavailable, true),
+            (LockErrorKind::Refused, false),
+            (LockErrorKind::Corrupt, false),
+            (LockErrorKind::ShutDown, false),
+            (LockErrorKind::NoRuntime, false),
+            (LockErrorKind::Backend, false),
+        ] {
+            let error = LockError::new(kind.clone(), LockOperation::Renew);
+            assert_eq!(error.kind(), &kind);
+            assert_eq!(error.is_retryable(), retryable, "{kind:?}");
+            assert_eq!(error.applied(), Applied::Unknown, "{kind:?}");
+            assert_eq!(error.retryable(!retryable).is_retryable(), !retryable, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_tells_what_was_done_to_which_key() {
+        let key = LockKey::new("a/b").unwrap();
+        for (operation, text) in [
+            (LockOperation::Configure, "cannot use these settings"),
+            (LockOperation::Open, "cannot open the lease backend"),
+            (LockOperation::Acquire, "cannot acquire the lease"),
+            (LockOperation::Renew, "cannot renew leases"),
+            (LockOperation::Release, "cannot release the lease"),
+            (LockOperation::HandOver, "cannot hand over the lease"),
+            (LockOperation::Inspect, "cannot inspect the lease"),
+        ] {
+            let error = LockError::new(LockErrorKind::Busy, operation).with_detail("wait");
+            assert_eq!(error.to_string(), format!("{text}: wait"));
+            assert_eq!((error.operation(), error.key()), (operation, None));
+            let error = error.with_key(&key);
+            assert_eq!(error.to_string(), format!("{text} of `a/b`: wait"));
+            assert_eq!(error.key(), Some(&key));
+        }
+    }
+
+    #[test]
+    fn each_kind_says_what_to_do() {
+        let after = Duration::from_millis(1_500);
+        for (kind, text) in [
+            (LockErrorKind::InvalidKey, "this cannot be a lock key: use 1 to 1,024 bytes"),
+            (
+                LockErrorKind::InvalidOptions,
+                "these lock options cannot be used: see the documentation of the options",
+            ),
+            (
+                LockErrorKind::WaitTimeout { waited: after, holder_remaining: None },
+                "cannot renew leases: gave up after waiting 1.5s for another holder; raise \
+                 `wait_timeout`, or ask `inspect` who holds it",
+            ),
+            (
+                LockErrorKind::NoAnswer { after },
+                "cannot renew leases: the backend gave no answer within 1.5s; check that it is \
+                 reachable, then try again",
+            ),
+            (
+                LockErrorKind::Busy,
+                "cannot renew leases: the backend was busy for too long; try again",
+            ),
+            (
+                LockErrorKind::Unavailable,
+                "cannot renew leases: the backend cannot be reached; check that it runs, try again",
+            ),
+            (
+                LockErrorKind::Refused,
+                "cannot renew leases: the backend refuses by its configuration; check rights and \
+                 space",
+            ),
+            (
+                LockErrorKind::Corrupt,
+                "cannot renew leases: the backend holds data that is not ours; check where it points",
+            ),
+            (
+                LockErrorKind::ShutDown,
+                "cannot renew leases: the lock manager was shut down; make a new one",
+            ),
+            (
+                LockErrorKind::NoRuntime,
+                "cannot renew leases: there is no tokio runtime with time enabled; call it from one",
+            ),
+            (
+                LockErrorKind::Backend,
+                "cannot renew leases: the backend failed; see the source of this error",
+            ),
+        ] {
+            assert_eq!(LockError::new(kind, LockOperation::Renew).to_string(), text);
+        }
+    }
 }

@@ -95,4 +95,15 @@ mod tests {
             assert!(!error.is_retryable());
         }
     }
+
+    #[test]
+    fn a_key_is_its_text_wherever_a_text_is_asked_for() {
+        let key = LockKey::try_from("a/b").unwrap();
+        assert_eq!(key, LockKey::try_from("a/b".to_owned()).unwrap());
+        assert_eq!((key.as_str(), &*key.to_string()), ("a/b", "a/b"));
+        assert_eq!(AsRef::<str>::as_ref(&key), "a/b");
+        assert_eq!(Borrow::<str>::borrow(&key), "a/b");
+        assert_eq!(format!("{key:?}"), r#"LockKey("a/b")"#);
+        assert!(LockKey::try_from("").is_err() && LockKey::try_from(String::new()).is_err());
+    }
 }

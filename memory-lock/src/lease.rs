@@ -37,3 +37,15 @@ impl LeaseInfo {
         LeaseProof { owner: self.owner, token: self.token }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_lease_proves_its_grant() {
+        let (owner, token) = (OwnerId::new(7), FencingToken::new(9));
+        let info = LeaseInfo { owner, token, remaining: Duration::ZERO, held_for: None };
+        assert_eq!(info.proof(), LeaseProof { owner, token });
+    }
+}

@@ -79,3 +79,32 @@ impl Default for ManagerOptions {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_that_the_documentation_names_and_each_can_be_changed() {
+        let options = ManagerOptions::default();
+        assert_eq!(options, ManagerOptions::new());
+        assert_eq!(options.answer_timeout(), Duration::from_secs(5));
+        assert_eq!((options.max_hand_overs(), options.seed()), (16, None));
+        let own =
+            options.with_answer_timeout(Duration::from_secs(1)).with_max_hand_overs(3).with_seed(7);
+        assert_eq!(own.answer_timeout(), Duration::from_secs(1));
+        assert_eq!((own.max_hand_overs(), own.seed()), (3, Some(7)));
+    }
+
+    #[test]
+    fn an_answer_must_have_some_time() {
+        let options = ManagerOptions::new().with_answer_timeout(Duration::from_nanos(1));
+        assert!(options.validate().is_ok());
+        let error = options.with_answer_timeout(Duration::ZERO).validate().unwrap_err();
+        assert_eq!(error.kind(), &LockErrorKind::InvalidOptions);
+        assert_eq!(
+            error.to_string(),
+            "these lock options cannot be used: `answer_timeout` is zero; set it to some seconds"
+        );
+    }
+}

@@ -171,6 +171,8 @@ mod tests {
     fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
         let good = LockOptions::new();
         assert!(good.with_refresh_interval(seconds(15)).validate().is_ok());
+        assert!(good.with_ttl(LockOptions::MIN_TTL).validate().is_ok());
+        assert!(good.with_max_hold(None).validate().is_ok());
         for (bad, field) in [
             (good.with_ttl(Duration::ZERO), "`ttl` is"),
             (good.with_refresh_interval(seconds(16)), "`refresh_interval` is"),
@@ -182,5 +184,18 @@ mod tests {
             assert_eq!(error.kind(), &LockErrorKind::InvalidOptions);
             assert!(error.to_string().contains(field) && error.to_string().contains("set it"));
         }
+    }
+
+    #[test]
+    fn each_option_can_be_changed() {
+        let options = LockOptions::default()
+            .with_ttl(seconds(20))
+            .with_refresh_interval(seconds(5))
+            .with_wait_timeout(seconds(1))
+            .with_max_hold(Some(seconds(60)));
+        assert_eq!((options.ttl(), options.refresh_interval()), (seconds(20), Some(seconds(5))));
+        assert_eq!((options.wait_timeout(), options.max_hold()), (seconds(1), Some(seconds(60))));
+        assert_eq!(options.refreshing(), options, "an interval of its own is kept");
+        assert_eq!(options.without_refresh().refresh_interval(), None);
     }
 }

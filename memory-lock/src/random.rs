@@ -63,4 +63,13 @@ mod tests {
             assert!((Duration::from_millis(50)..=Duration::from_millis(100)).contains(&wait));
         }
     }
+
+    #[test]
+    fn the_owners_of_a_manager_are_counted_behind_64_bits_of_its_own() {
+        let random = Random::new(Some(7));
+        let (one, two) = (random.owner().bits(), random.owner().bits());
+        assert_eq!(one >> 64, u128::from(random.high));
+        assert_eq!(two - one, 1);
+        assert_ne!(Random::new(Some(8)).owner().bits() >> 64, one >> 64);
+    }
 }

@@ -133,6 +133,20 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_on_a_server_keeps_its_place() {
+        // Another process, or another version, looks in the same places.
+        let keys = Keyspace::new("agents");
+        let name = "123456789";
+        assert_eq!((keys.prefix(), &*keys.base(name)), ("agents", "agents:{451}:"));
+        assert_eq!(keys.lease(name), "agents:{451}:lease:123456789");
+        assert_eq!(keys.line(name), "agents:{451}:line:123456789");
+        assert_eq!(keys.fence(name), "agents:{451}:fence");
+        assert_eq!(keys.channel(name), "agents:{451}:released");
+        assert_eq!(keys.memory(name), "agents:{451}:memory:123456789");
+        assert_eq!(keys.fences(name), "agents:{451}:fences");
+    }
+
+    #[test]
     fn a_memory_is_told_from_other_keys() {
         let keys = Keyspace::new("agents");
         assert_eq!(keys.memory_name(&keys.memory("a:b:c")), Some("a:b:c"));
@@ -143,5 +157,6 @@ mod tests {
     #[test]
     fn a_prefix_is_no_pattern() {
         assert_eq!(Keyspace::new("a*[b]").memories(), r"a\*\[b\]:{*}:memory:*");
+        assert_eq!(Keyspace::new(r"a?\^").memories(), r"a\?\\\^:{*}:memory:*");
     }
 }

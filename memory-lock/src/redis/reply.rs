@@ -107,3 +107,64 @@ fn text(value: Value) -> Result<String, RedisFault> {
         _ => Err(RedisFault::odd_answer()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(bytes: &[u8]) -> Value {
+        Value::BulkString(bytes.to_vec())
+    }
+
+    #[test]
+    fn an_answer_is_taken_apart_from_front_to_back() {
+        let parts = vec![
+            Value::Int(7),
+            bulk(b"8"),
+            Value::Nil,
+            bulk(b""),
+            Value::Int(-9),
+            bulk(b"text"),
+            Value::SimpleString("OK".into()),
+            bulk(&[0xff, 0]),
+            Value::Okay,
+        ];
+        let mut reply = Reply::parts(Value::Array(parts)).unwrap();
+        assert_eq!((reply.len(), reply.is_empty()), (9, false));
+        assert_eq!(reply.number::<u64>().unwrap(), 7);
+        assert_eq!(reply.number::<u32>().unwrap(), 8);
+        assert_eq!(reply.optional_number::<u64>().unwrap(), None);
+        assert_eq!(reply.optional_number::<u64>().unwrap(), None);
+        assert_eq!(reply.optional_number::<i64>().unwrap(), Some(-9));
+        assert_eq!(reply.text().unwrap(), "text");
+        assert_eq!(reply.text().unwrap(), "OK");
+        assert_eq!(reply.bytes().unwrap(), [0xff, 0]);
+        assert_eq!((reply.len(), reply.is_empty()), (1, false));
+        assert_eq!(reply.value().unwrap(), Value::Okay);
+        assert_eq!((reply.len(), reply.is_empty()), (0, true));
+        assert!(reply.value().is_err(), "there is no more");
+    }
+
+    #[test]
+    fn nil_is_no_array_and_nothing_else_passes_for_one() {
+        assert!(Reply::array(Value::Nil).unwrap().is_none());
+        assert_eq!(Reply::array(Value::Array(vec![Value::Nil])).unwrap().unwrap().len(), 1);
+        assert!(Reply::parts(Value::Nil).is_err());
+        assert!(Reply::array(Value::Int(1)).is_err());
+    }
+
+    #[test]
+    fn a_part_in_another_form_is_an_error() {
+        let reply = |part: Value| Reply::parts(Value::Array(vec![part])).unwrap();
+        for odd in [Value::Int(-1), bulk(b"x"), bulk(b"-1"), bulk(b""), Value::Nil] {
+            assert!(reply(odd.clone()).number::<u64>().is_err(), "{odd:?}");
+        }
+        for odd in [Value::Int(-1), bulk(b"x"), Value::Okay] {
+            assert!(reply(odd.clone()).optional_number::<u64>().is_err(), "{odd:?}");
+        }
+        for odd in [Value::Int(1), bulk(&[0xff]), Value::Nil] {
+            assert!(reply(odd.clone()).text().is_err(), "{odd:?}");
+        }
+        assert!(reply(Value::SimpleString("OK".into())).bytes().is_err());
+    }
+}

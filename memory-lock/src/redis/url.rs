@@ -183,6 +183,63 @@ mod tests {
     }
 
     #[test]
+    fn each_scheme_leads_to_its_kind_of_servers_with_tls_where_it_says_so() {
+        let tls = |address: &ConnectionAddr| matches!(address, ConnectionAddr::TcpTls { .. });
+        for (scheme, secured) in
+            [("redis", false), ("valkey", false), ("rediss", true), ("valkeys", true)]
+        {
+            let parsed = |rest: &str| parse(&format!("{scheme}{rest}")).unwrap().0;
+            let Target::Server(info) = parsed("://h") else { panic!("{scheme}") };
+            assert_eq!(tls(info.addr()), secured, "{scheme}");
+            assert_eq!(info.redis_settings().protocol(), ProtocolVersion::RESP3);
+            let Target::Cluster(nodes) = parsed("+cluster://a,b") else { panic!("{scheme}") };
+            assert_eq!(nodes.len(), 2);
+            assert!(nodes.iter().all(|node| tls(node.addr()) == secured), "{scheme}");
+            let Target::Sentinel(sentinel) = parsed("+sentinel://a,b?master=m") else {
+                panic!("{scheme}")
+            };
+            assert_eq!((sentinel.nodes.len(), sentinel.tls), (2, secured), "{scheme}");
+        }
+        for scheme in ["redis+unix", "valkey+unix", "unix"] {
+            assert_eq!(shown(&format!("{scheme}:///run/r.sock")), "/run/r.sock/0");
+        }
+    }
+
+    #[test]
+    fn the_users_of_servers_and_sentinels_are_told_apart() {
+        let url =
+            "redis+sentinel://u:p@a:1,b/4?sentinel_user=s&master=m&sentinel_password=t&prefix=x";
+        let (Target::Sentinel(sentinel), settings) = parse(url).unwrap() else { panic!() };
+        assert_eq!(sentinel.master, "m");
+        assert_eq!(sentinel.server.redis_settings().username(), Some("u"));
+        assert_eq!(sentinel.server.redis_settings().password(), Some("p"));
+        assert_eq!(sentinel.user.as_deref(), Some("s"));
+        assert_eq!(sentinel.password.as_deref(), Some("t"));
+        assert_eq!(settings, [("prefix".to_owned(), "x".to_owned())]);
+    }
+
+    #[test]
+    fn a_socket_takes_user_and_database_from_the_query_and_a_host_does_not() {
+        let url = "redis+unix:///run/r.sock?db=2&user=u&pass=p&prefix=x";
+        let (Target::Server(info), settings) = parse(url).unwrap() else { panic!() };
+        let server = info.redis_settings();
+        assert_eq!((server.db(), server.username(), server.password()), (2, Some("u"), Some("p")));
+        assert_eq!(settings, [("prefix".to_owned(), "x".to_owned())]);
+        let (_, settings) = parse("redis://h?db=2").unwrap();
+        assert_eq!(settings, [("db".to_owned(), "2".to_owned())], "refused as no setting of ours");
+    }
+
+    #[test]
+    fn a_duration_is_a_number_above_zero_with_its_unit() {
+        assert_eq!(duration("n", "1ms").unwrap(), Duration::from_millis(1));
+        assert_eq!(duration("n", "2s").unwrap(), Duration::from_secs(2));
+        for text in ["", "5", "s", "0ms", "0s", "-1s", "1.5s", "2m", "2 s", "2sec"] {
+            let problem = duration("n", text).unwrap_err().to_string();
+            assert!(problem.starts_with("the setting `n`: write a duration"), "{text}: {problem}");
+        }
+    }
+
+    #[test]
     fn settings_stand_in_the_query() {
         let config = RedisConfig::from_url(
             "redis://h/1?prefix=a&connect_timeout=250ms&response_timeout=3s&replicas=2",
@@ -203,6 +260,7 @@ mod tests {
             ("redis://", "cannot be used ("),
             ("redis://:s@c?ret@h", "%3F"),
             ("redis+sentinel://a:1", "?master=NAME"),
+            ("redis+sentinel://a:1?master=", "?master=NAME"),
             ("redis+cluster://a:1/3", "only number 0"),
             ("redis://h/x", "the URL cannot be used"),
             ("redis://h?prefix=", "no brace"),

@@ -120,4 +120,36 @@ mod tests {
         assert_eq!(classify(&rusqlite::Error::QueryReturnedNoRows), SqliteFailure::Other);
         assert_eq!(classify(&out_of_range(0)), SqliteFailure::Corrupt);
     }
+
+    #[test]
+    fn what_an_error_means_decides_whether_it_is_tried_again_and_may_be_applied() {
+        use Applied::{NotApplied, Unknown};
+        for (code, kind, retryable, applied, mend) in [
+            (ffi::SQLITE_BUSY, LockErrorKind::Busy, true, NotApplied, "try again"),
+            (ffi::SQLITE_CANTOPEN, LockErrorKind::Unavailable, true, Unknown, "check it"),
+            (ffi::SQLITE_READONLY, LockErrorKind::Refused, false, NotApplied, "permissions"),
+            (ffi::SQLITE_FULL, LockErrorKind::Refused, false, NotApplied, "make room"),
+            (ffi::SQLITE_NOTADB, LockErrorKind::Corrupt, false, Unknown, "check its path"),
+            (ffi::SQLITE_MISUSE, LockErrorKind::Backend, false, Unknown, "see the source"),
+        ] {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            let error = lock_error(error, LockOperation::Acquire);
+            assert_eq!(error.kind(), &kind);
+            assert_eq!((error.is_retryable(), error.applied()), (retryable, applied), "{kind:?}");
+            assert_eq!(error.operation(), LockOperation::Acquire);
+            assert!(error.to_string().contains(mend), "{error}");
+            assert!(std::error::Error::source(&error).is_some());
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_ours_is_corrupt_in_each_of_its_forms() {
+        use rusqlite::types::Type;
+        for error in [
+            rusqlite::Error::IntegralValueOutOfRange(1, -1),
+            rusqlite::Error::InvalidColumnType(1, "owner".into(), Type::Null),
+        ] {
+            assert_eq!(classify(&error), SqliteFailure::Corrupt, "{error}");
+        }
+    }
 }
