@@ -187,6 +187,16 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_interval_between_refreshes_is_named() {
+        let error = LockOptions::new().with_refresh_interval(seconds(16)).validate().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "these lock options cannot be used: `refresh_interval` is 16s; set it above zero and to \
+             half of `ttl` (15s) at the most"
+        );
+    }
+
+    #[test]
     fn each_option_can_be_changed() {
         let options = LockOptions::default()
             .with_ttl(seconds(20))

@@ -69,3 +69,28 @@ impl LeaseScope {
         Arc::clone(&self.hold).lost()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Clock, InProcessLock, LockManager, LockOptions};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scope_tells_what_its_guard_tells() {
+        let locks = LockManager::new(Arc::new(InProcessLock::new(Clock::tokio())));
+        let key = LockKey::new("k").unwrap();
+        let options = LockOptions::new().with_ttl(Duration::from_secs(10)).without_refresh();
+        let guard = locks.lock(&key, &options).await.unwrap();
+        let scope = guard.scope();
+        assert_eq!((scope.key(), scope.proof()), (&key, guard.proof()));
+        assert_eq!((scope.fence(), scope.deadline()), (guard.fence(), guard.deadline()));
+        assert!(scope.fence() > FencingToken::ZERO);
+
+        assert_eq!((scope.held_for(), scope.ensure_held()), (Duration::ZERO, Ok(())));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(scope.held_for(), Duration::from_secs(10));
+        let lost = scope.ensure_held().unwrap_err();
+        assert_eq!(lost, Lost { key, reason: LostReason::Expired });
+        assert_eq!(scope.lost().await, LostReason::Expired);
+    }
+}
