@@ -371,6 +371,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_places_of_a_plan_are_fetched_in_ascending_order() {
+        let sequences = [3, 1, 2].map(Sequence::new).to_vec();
+        let plan = ContextPlan { sequences, ..ContextPlan::default() };
+        assert_eq!(plan.places(), [1, 2, 3].map(Sequence::new));
+    }
+
     fn call(id: &str) -> Message {
         Message::calls([ToolCall::function(id, "f", "{}")])
     }

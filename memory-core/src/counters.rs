@@ -137,3 +137,97 @@ impl Counters {
         !summary
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::message::Message;
+    use crate::priority::{ContentType, Priority};
+    use crate::stored::{MessageId, Sequence};
+
+    fn message(tokens: u32, priority: Option<u8>) -> NewMessage {
+        NewMessage {
+            id: MessageId::new(Uuid::nil()),
+            message: Message::user("u"),
+            tokens,
+            priority: priority.map(Priority::new),
+            content_type: ContentType::Conversation,
+            created_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn meta(message: &NewMessage, summary: bool) -> MessageMeta {
+        let meta = message.clone().stored_at(Sequence::new(1)).meta;
+        MessageMeta { summary, ..meta }
+    }
+
+    fn tally(messages: u64, tokens: u64) -> Tally {
+        Tally { messages, tokens }
+    }
+
+    #[test]
+    fn every_message_is_counted_where_it_is_and_where_it_went() {
+        let (talk, fact, summary) = (message(10, None), message(20, Some(1)), message(5, Some(2)));
+        let mut counters = Counters::default();
+        for message in [&talk, &talk, &talk, &fact] {
+            counters.append(message);
+        }
+        assert_eq!((counters.present, counters.appended), (tally(4, 50), 4));
+        assert_eq!(counters.classes[&talk.class()], tally(3, 30));
+
+        counters.insert_summary(&summary);
+        counters.summarise(&meta(&talk, false));
+        counters.evict(&meta(&fact, false));
+        assert_eq!(counters.present, tally(3, 25));
+        assert_eq!((counters.summarised, counters.evicted, counters.summaries), (1, 1, 1));
+        assert_eq!(counters.classes.get(&fact.class()), None, "an empty class is gone");
+        assert!(counters.is_conserved());
+        let mut metas = vec![meta(&talk, false), meta(&talk, false), meta(&summary, true)];
+        let held = Counters::recount(&metas);
+        assert_eq!((held.present, &held.classes), (counters.present, &counters.classes));
+        assert_eq!((held.summaries, held.appended), (1, 2));
+
+        // A summary that goes was never appended, so nothing becomes of it.
+        counters.summarise(&metas.remove(2));
+        assert_eq!((counters.summarised, counters.summaries), (1, 0));
+        counters.insert_summary(&summary);
+        counters.evict(&meta(&summary, true));
+        assert_eq!((counters.evicted, counters.summaries), (1, 0));
+        assert!(counters.is_conserved());
+
+        counters.insert_summary(&summary);
+        counters.clear();
+        let expected =
+            Counters { appended: 4, summarised: 1, evicted: 1, cleared: 2, ..Counters::default() };
+        assert_eq!(counters, expected, "the summary is not among the cleared");
+        assert!(counters.is_conserved());
+    }
+
+    #[test]
+    fn counters_that_lost_a_message_or_have_one_too_many_are_not_conserved() {
+        let whole = Counters {
+            present: tally(2, 20),
+            summaries: 1,
+            appended: 10,
+            summarised: 2,
+            evicted: 3,
+            cleared: 4,
+            ..Counters::default()
+        };
+        assert!(whole.is_conserved());
+        for off in [
+            Counters { present: tally(3, 20), ..whole.clone() },
+            Counters { summaries: 2, ..whole.clone() },
+            Counters { appended: 11, ..whole.clone() },
+            Counters { summarised: 3, ..whole.clone() },
+            Counters { evicted: 4, ..whole.clone() },
+            Counters { cleared: 5, ..whole.clone() },
+            Counters { summarised: u64::MAX, evicted: u64::MAX, ..whole.clone() },
+        ] {
+            assert!(!off.is_conserved(), "{off:?}");
+        }
+    }
+}

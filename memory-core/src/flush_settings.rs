@@ -138,3 +138,79 @@ pub(crate) fn share_of(tokens: u64, ratio: f64) -> u64 {
     let share = (tokens as f64 * ratio) as u64;
     share
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(strategy: &FlushingStrategy) -> Result<FlushSettings, &'static str> {
+        FlushSettings::from_strategy(strategy, 8_000).map_err(|error| {
+            assert!(error.to_string().starts_with(&format!("{}: ", error.field)));
+            assert!(error.mend.contains("; set it "), "{error}");
+            error.field
+        })
+    }
+
+    #[test]
+    fn a_summary_may_take_500_tokens_or_a_quarter_of_the_target() {
+        let size = |max_tokens| FlushSettings::for_budget(max_tokens).summary_tokens;
+        assert_eq!([8_000, 4_000, 3_992, 80].map(size), [500, 500, 499, 10]);
+        let default = settings(&FlushingStrategy::default());
+        assert_eq!(default, Ok(FlushSettings::for_budget(8_000)));
+        let high = FlushingStrategy { flush_target: 0.1, ..FlushingStrategy::default() };
+        assert_eq!(settings(&high).unwrap().summary_tokens, 200);
+    }
+
+    #[test]
+    fn threshold_and_target_are_shares_of_the_budget_rounded_down() {
+        let settings = FlushSettings::for_budget(8_000);
+        assert_eq!(
+            (settings.threshold_tokens(8_000), settings.target_tokens(8_000)),
+            (6_400, 4_000)
+        );
+        assert_eq!((settings.threshold_tokens(99), settings.target_tokens(99)), (79, 49));
+        assert_eq!(share_of(10, 1.0), 10);
+    }
+
+    #[test]
+    fn the_numbers_are_taken_up_to_their_very_edges() {
+        let usual = FlushingStrategy::default;
+        let threshold = |summarize_threshold| {
+            settings(&FlushingStrategy { summarize_threshold, ..usual() })
+                .map(|it| it.summarize_threshold)
+        };
+        assert_eq!(threshold(1.0), Ok(1.0));
+        for bad in [1.001, 0.0, -0.5, f64::NAN] {
+            assert_eq!(threshold(bad), Err("summarize_threshold"), "{bad}");
+        }
+        let target = |flush_target| {
+            settings(&FlushingStrategy { flush_target, ..usual() }).map(|it| it.flush_target)
+        };
+        assert_eq!(target(0.799), Ok(0.799));
+        for bad in [0.8, 0.9, 0.0, -0.5, f64::NAN] {
+            assert_eq!(target(bad), Err("flush_target"), "{bad}");
+        }
+        let percent = |summarize_oldest_percent| {
+            settings(&FlushingStrategy { summarize_oldest_percent, ..usual() })
+                .map(|it| it.summarize_oldest_percent)
+        };
+        assert_eq!((percent(1), percent(100)), (Ok(1), Ok(100)));
+        for bad in [0, 101] {
+            assert_eq!(percent(bad), Err("summarize_oldest_percent"), "{bad}");
+        }
+        let summary = |tokens| {
+            settings(&FlushingStrategy { summary_tokens: Some(tokens), ..usual() })
+                .map(|it| it.summary_tokens)
+        };
+        assert_eq!((summary(1), summary(3_999)), (Ok(1), Ok(3_999)));
+        for bad in [0, 4_000] {
+            assert_eq!(summary(bad), Err("summary_tokens"), "the target is 4,000");
+        }
+    }
+
+    #[test]
+    fn the_smallest_budget_has_a_default_summary_that_is_not_refused() {
+        let settings = FlushSettings::from_strategy(&FlushingStrategy::default(), 1).unwrap();
+        assert_eq!((settings.summary_tokens, settings.min_messages), (0, 10));
+    }
+}

@@ -149,3 +149,40 @@ impl fmt::Display for Verdict {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lifetime_tells_summaries_and_appended_messages_apart() {
+        let counters = Counters {
+            present: Tally { messages: 5, tokens: 50 },
+            summaries: 1,
+            appended: 10,
+            summarised: 1,
+            evicted: 2,
+            cleared: 3,
+            ..Counters::default()
+        };
+        assert_eq!(
+            Lifetime::from(&counters),
+            Lifetime {
+                appended: 10,
+                present: 4,
+                summarised: 1,
+                evicted: 2,
+                cleared: 3,
+                summaries: 1
+            }
+        );
+    }
+
+    #[test]
+    fn a_verdict_is_shown_with_its_reason() {
+        let why = || "look here".to_owned();
+        assert_eq!(Verdict::Healthy.to_string(), "healthy");
+        assert_eq!(Verdict::Degraded { why: why() }.to_string(), "degraded: look here");
+        assert_eq!(Verdict::OverBudget { why: why() }.to_string(), "over budget: look here");
+    }
+}

@@ -308,4 +308,90 @@ mod tests {
         let refused = MemoryKey::new("p", "m", &format!("{text}k")).unwrap_err();
         assert_eq!(refused, KeyError::TooLong { part: "key", bytes: MAX_KEY_PART_BYTES + 1 });
     }
+
+    #[test]
+    fn a_key_is_written_and_shown_in_its_encoded_form() {
+        let key = MemoryKey::new("acme", "a b", "case:7/x_-.Z9").unwrap();
+        let text = "acme:a%20b:case:7%2Fx_-.Z9";
+        assert_eq!((key.as_str(), &*key.to_string(), key.lease_name()), (text, text, text));
+        assert_eq!(format!("{key:?}"), format!("MemoryKey({text})"));
+        assert_eq!(key.flush_lease_name(), format!("{text}/flush"));
+        assert_eq!(key.memory_id(), "a b");
+        let json = serde_json::to_string(&key).unwrap();
+        assert_eq!(json, format!("\"{text}\""));
+        assert_eq!(serde_json::from_str::<MemoryKey>(&json).unwrap(), key);
+        assert!(serde_json::from_str::<MemoryKey>("\"a:b\"").is_err());
+    }
+
+    #[test]
+    fn a_key_over_the_limit_ends_in_the_hash_of_the_whole() {
+        let key = |rendered: &str| MemoryKey::new("p", "m", rendered).unwrap();
+        let longest = "k".repeat(MAX_KEY_BYTES - "p:m:".len());
+        assert_eq!(key(&longest).as_str(), format!("p:m:{longest}"));
+
+        // 64 digits, and two bytes that tell them from everything else.
+        let cut = MAX_KEY_BYTES - 66;
+        for (rendered, kept) in [
+            (format!("{longest}k"), cut),
+            // An escape is kept or left out as a whole: `%20` over the end, and just before it.
+            (format!("{} {}", "k".repeat(cut - 5), "k".repeat(100)), cut - 1),
+            (format!("{} {}", "k".repeat(cut - 6), "k".repeat(100)), cut - 2),
+            (format!("{} {}", "k".repeat(cut - 7), "k".repeat(100)), cut),
+        ] {
+            let short = key(&rendered);
+            let (body, hash) = short.as_str().split_once("%~").unwrap();
+            assert_eq!((body.len(), hash.len()), (kept, 64), "{short}");
+            let mut whole = "p:m:".to_owned();
+            encode(&mut whole, &rendered, true);
+            assert!(whole.starts_with(body));
+            let digest = Sha256::digest(whole.as_bytes());
+            let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hash, digits);
+            assert_eq!((short.parts(), short.memory_id()), (None, "m".to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_text_in_another_form_than_we_write_is_no_key() {
+        let hash = "0123456789abcdef".repeat(4);
+        for text in [format!("a:b:c%~{hash}"), format!("a%~{hash}"), "a:b:c%20:%C3%A9".into()] {
+            assert_eq!(text.parse::<MemoryKey>().unwrap().as_str(), text);
+        }
+        for text in [
+            String::new(),
+            "a".into(),
+            "a:b".into(),
+            "a::c".into(),
+            ":b:c".into(),
+            "a:b:".into(),
+            "a:b:c d".into(),
+            "a:b:c/d".into(),
+            "a:b:%2f".into(),
+            "a:b:%2".into(),
+            "a:b:%".into(),
+            "a:b:%G0".into(),
+            "a:b:%0G".into(),
+            "a:b:%FF".into(),
+            "a:b:%61".into(),
+            "a%3Ab".into(),
+            format!("a:b:c%~{}", hash.trim_start_matches('0')),
+            format!("a:b:c%~{hash}0"),
+            format!("a:b:c%~{}", hash.to_uppercase()),
+            format!("a b%~{hash}"),
+            format!("a:b:{}", "k".repeat(MAX_KEY_BYTES - 3)),
+        ] {
+            let error = text.parse::<MemoryKey>().unwrap_err();
+            let start: String = text.chars().take(80).collect();
+            assert_eq!(error, KeyError::Malformed(start), "{text}");
+        }
+        let longest = format!("a:b:{}", "k".repeat(MAX_KEY_BYTES - 4));
+        assert!(longest.parse::<MemoryKey>().is_ok());
+    }
+
+    #[test]
+    fn the_limits_of_keys_never_change() {
+        // What is stored under a shortened key would be lost.
+        assert_eq!((MAX_KEY_BYTES, MAX_KEY_PART_BYTES), (512, 65_536));
+        assert_eq!(FLUSH_LEASE_SUFFIX, "/flush");
+    }
 }

@@ -157,4 +157,27 @@ mod tests {
             prop_assert_eq!(owner.to_string().parse::<OwnerId>(), Ok(owner));
         }
     }
+
+    #[test]
+    fn tokens_and_owners_are_written_as_their_numbers() {
+        assert_eq!(FencingToken::new(7).to_string(), "7");
+        assert_eq!(FencingToken::ZERO.number(), 0);
+        let owner = OwnerId::new(0xab);
+        assert_eq!(owner.to_string(), format!("{}ab", "0".repeat(30)));
+        assert_eq!(format!("{owner:?}"), format!("OwnerId({owner})"));
+        assert_eq!(owner.bits(), 0xab);
+        let proof = LeaseProof { owner, token: FencingToken::new(7) };
+        let json = serde_json::to_string(&proof).unwrap();
+        assert_eq!(json, format!(r#"{{"owner":"{owner}","token":7}}"#));
+        assert_eq!(serde_json::from_str::<LeaseProof>(&json).unwrap(), proof);
+        assert!("xyz".parse::<OwnerId>().is_err());
+        assert_eq!(LeaseDomain::new("sqlite:/m.db").as_str(), "sqlite:/m.db");
+    }
+
+    #[test]
+    fn a_token_follows_the_clock_and_goes_on_by_one_where_the_clock_is_behind() {
+        let next = |now| FencingToken::new(10).next(now).number();
+        assert_eq!([0, 10, 11, 12].map(next), [11, 11, 11, 12]);
+        assert_eq!(FencingToken::new(u64::MAX).next(0).number(), u64::MAX);
+    }
 }

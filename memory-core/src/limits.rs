@@ -312,4 +312,84 @@ mod tests {
             prop_assert_eq!(limits.check([&message]).unwrap_err().found, most);
         }
     }
+
+    #[test]
+    fn every_part_of_a_message_is_measured() {
+        let bytes = |message: Value| {
+            let message = Message::from_value(message).unwrap();
+            bytes_of(&message, Limits::MOST_NESTING).unwrap()
+        };
+        assert_eq!(bytes(json!({"role": "user"})), 4);
+        assert_eq!(bytes(json!({"role": "user", "content": "12345", "name": "abc"})), 4 + 5 + 3);
+        assert_eq!(bytes(json!({"role": "tool", "tool_call_id": "c1", "content": "r"})), 4 + 2 + 1);
+        // A value takes 4, a number 8, and texts and names come on top.
+        assert_eq!(bytes(json!({"role": "user", "x": null, "y": true})), 4 + 5 + 5);
+        assert_eq!(bytes(json!({"role": "user", "x": 7})), 4 + 1 + 8);
+        assert_eq!(bytes(json!({"role": "user", "x": ["ab", 1]})), 4 + 1 + 4 + (4 + 2) + 8);
+        assert_eq!(bytes(json!({"role": "user", "x": {"yy": "abc"}})), 4 + 1 + 4 + 2 + (4 + 3));
+        let parts = json!([{"type": "text", "text": "hello"}]);
+        assert_eq!(
+            bytes(json!({"role": "user", "content": parts})),
+            4 + 4 + (4 + 4 + 4) + (4 + 4 + 5)
+        );
+        let call = json!({"id": "abc", "type": "function"});
+        assert_eq!(
+            bytes(json!({"role": "assistant", "content": null, "tool_calls": [call, call]})),
+            9 + 2 * (3 + 4 + 4 + 8)
+        );
+    }
+
+    #[test]
+    fn a_message_may_be_nested_exactly_as_deep_as_the_limit_says() {
+        for (message, levels) in [
+            (json!({"role": "user", "content": "x"}), 1),
+            (json!({"role": "user", "content": ["x"]}), 2),
+            (json!({"role": "user", "content": [{"text": "x"}]}), 3),
+            (json!({"role": "user", "x": [["x"]]}), 3),
+            (json!({"role": "assistant", "tool_calls": [{"id": "a", "type": "function"}]}), 3),
+            (json!({"role": "assistant", "tool_calls": [{"id": "a", "function": {}}]}), 4),
+        ] {
+            let message = Message::from_value(message).unwrap();
+            let check = |nesting| Limits { nesting, ..Limits::default() }.check([&message]);
+            assert_eq!(check(levels), Ok(()), "{message:?}");
+            let refused = check(levels - 1).unwrap_err();
+            assert_eq!((refused.kind, refused.most), (LimitKind::Nesting, u64::from(levels) - 1));
+        }
+        // Nothing that is deeper than this could be read again.
+        let deep = Message::from_value(json!({"role": "user", "x": nested(120)})).unwrap();
+        let limits = Limits { nesting: u32::MAX, ..Limits::default() };
+        assert_eq!(limits.check([&deep]).unwrap_err().most, 120);
+    }
+
+    #[test]
+    fn the_defaults_are_those_that_the_documentation_names() {
+        let limits = Limits::default();
+        assert_eq!((limits.message_bytes, limits.batch_bytes), (16_777_216, 67_108_864));
+        assert_eq!((limits.nesting, limits.batch_messages), (100, 10_000));
+    }
+
+    #[test]
+    fn each_limit_says_what_to_do() {
+        let text = |kind| LimitError { kind, index: 3, found: 9, most: 8 }.to_string();
+        assert_eq!(
+            text(LimitKind::MessageBytes),
+            "message 3 has 9 bytes, over the limit of 8: make it smaller, or raise \
+             limits.message_bytes of the resource"
+        );
+        assert_eq!(
+            text(LimitKind::Nesting),
+            "message 3 is nested deeper than the limit of 8 levels: flatten it, or raise \
+             limits.nesting of the resource (to 120 at most)"
+        );
+        assert_eq!(
+            text(LimitKind::BatchMessages),
+            "the batch has more than 8 messages: split it, or raise limits.batch_messages of the \
+             resource"
+        );
+        assert_eq!(
+            text(LimitKind::BatchBytes),
+            "the batch has 9 bytes up to message 3, over the limit of 8: split it, or raise \
+             limits.batch_bytes of the resource"
+        );
+    }
 }
