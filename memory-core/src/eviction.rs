@@ -428,4 +428,13 @@ mod tests {
         assert_eq!(shortfall(&[0, 1]), Some(Shortfall::CriticalAndOpenCalls));
         assert_eq!(shortfall(&[]), None);
     }
+
+    #[test]
+    fn a_goal_is_met_at_its_very_number() {
+        let goal = EvictionGoal { tokens: 10, messages: Some(2) };
+        let met = |messages, tokens| goal.is_met_by(Tally { messages, tokens });
+        assert!(met(2, 10));
+        assert!(!met(3, 10) && !met(2, 11));
+        assert!(EvictionGoal::tokens(10).is_met_by(Tally { messages: 99, tokens: 10 }));
+    }
 }

@@ -654,4 +654,71 @@ mod tests {
         assert_eq!(old.unwrap().tool_link(), ToolLink::Calls([id.clone()].into()));
         assert_eq!(result.unwrap().tool_link(), ToolLink::Result(id));
     }
+
+    #[test]
+    fn each_role_has_its_name() {
+        for (role, name) in [
+            (Role::System, "system"),
+            (Role::Developer, "developer"),
+            (Role::User, "user"),
+            (Role::Assistant, "assistant"),
+            (Role::Tool, "tool"),
+            (Role::Function, "function"),
+            (Role::Other("critic".into()), "critic"),
+        ] {
+            assert_eq!((role.as_str(), &*role.to_string()), (name, name));
+            assert_eq!(Role::from(name.to_owned()), role);
+        }
+    }
+
+    #[test]
+    fn the_text_of_parts_is_joined_by_line_breaks_and_other_parts_are_passed_over() {
+        let text = |content: Value| {
+            let message = Message::from_value(json!({"role": "user", "content": content})).unwrap();
+            message.text().into_owned()
+        };
+        let part = |text: &str| json!({"type": "text", "text": text});
+        let image = json!({"type": "image_url", "image_url": {"url": "data:,"}});
+        assert_eq!(text(json!("plain")), "plain");
+        assert_eq!((text(Value::Null), text(json!([image]))), (String::new(), String::new()));
+        assert_eq!(text(json!([image, part("one"), image])), "one");
+        assert_eq!(text(json!([part("one"), image, part("two")])), "one\ntwo");
+        assert_eq!(text(json!([part("1"), part("2"), part("3"), part("4")])), "1\n2\n3\n4");
+    }
+
+    #[test]
+    fn the_ways_to_make_a_message_fill_the_fields_that_they_name() {
+        for (message, role) in [
+            (Message::system("x"), Role::System),
+            (Message::user("x"), Role::User),
+            (Message::assistant("x"), Role::Assistant),
+            (Message::tool_result("c", "x"), Role::Tool),
+        ] {
+            assert_eq!((message.role.clone(), &*message.text()), (role, "x"));
+        }
+        assert_eq!(Message::tool_result("c", "x").tool_call_id.as_deref(), Some("c"));
+        assert_eq!(Message::user("x").with_name("ann").name.as_deref(), Some("ann"));
+        let call = ToolCall::function("c", "f", "{}");
+        assert_eq!((call.name(), call.arguments()), (Some("f"), Some("{}")));
+        assert_eq!(call.body["type"], "function");
+        let bare = ToolCall { body: Map::new(), ..call.clone() };
+        assert_eq!((bare.name(), bare.arguments()), (None, None));
+        let calls = Message::calls([call.clone()]);
+        assert_eq!((calls.role, calls.content), (Role::Assistant, Some(Content::Null)));
+        assert_eq!(calls.tool_calls, [call]);
+    }
+
+    #[test]
+    fn only_an_assistant_calls_and_only_a_tool_answers() {
+        let calls = Message::calls([ToolCall::function("a", "f", "{}")]);
+        let as_user = Message { role: Role::User, ..calls };
+        assert_eq!(as_user.tool_link(), ToolLink::None);
+        assert_eq!(Message::assistant("x").tool_link(), ToolLink::None);
+        let without_id = Message::new(Role::Tool, "x");
+        assert_eq!(without_id.tool_link(), ToolLink::Result("".into()));
+        let without_name = Message::new(Role::Function, "x");
+        assert_eq!(without_name.tool_link(), ToolLink::Result("function_call:".into()));
+        let odd = json!({"role": "assistant", "content": "x", "function_call": {"name": 7}});
+        assert_eq!(Message::from_value(odd).unwrap().tool_link(), ToolLink::None);
+    }
 }

@@ -150,3 +150,66 @@ impl From<Message> for Entry {
         Self::new(message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::EstimateCounter;
+
+    #[test]
+    fn without_blocks_a_type_has_its_usual_priority() {
+        let policy = Policy::with_max_tokens(101);
+        assert_eq!((policy.max_tokens, policy.recent_window), (101, 50));
+        assert_eq!(policy.open_call_timeout, Duration::from_secs(600));
+        for (content_type, priority) in [
+            (ContentType::SystemPrompt, Priority::CRITICAL),
+            (ContentType::UserProfile, Priority::IMPORTANT),
+            (ContentType::ImportantFacts, Priority::IMPORTANT),
+            (ContentType::Summary, Priority::IMPORTANT),
+            (ContentType::RecentContext, Priority::IMPORTANT),
+            (ContentType::HistoricalMessages, Priority::OPTIONAL),
+            (ContentType::Conversation, Priority::OPTIONAL),
+            (ContentType::from("note"), Priority::OPTIONAL),
+        ] {
+            assert_eq!(policy.priority_of(&content_type), priority, "{content_type}");
+        }
+        let block = |priority, content_type| Block {
+            priority: Priority::new(priority),
+            content_types: vec![content_type],
+            limit: None,
+        };
+        let blocks = vec![block(3, ContentType::Summary), block(7, ContentType::SystemPrompt)];
+        let policy = Policy { blocks, ..policy };
+        assert_eq!(policy.priority_of(&ContentType::SystemPrompt), Priority::new(7));
+        assert_eq!(policy.priority_of(&ContentType::UserProfile), Priority::IMPORTANT);
+    }
+
+    #[test]
+    fn what_the_author_says_goes_before_what_the_role_says() {
+        let policy = Policy::with_max_tokens(100);
+        let admit = |entry: Entry| {
+            let id = MessageId::new(uuid::Uuid::from_u128(5));
+            let new = policy.admit(entry, id, Timestamp::UNIX_EPOCH, &EstimateCounter);
+            assert_eq!((new.id, new.created_at), (id, Timestamp::UNIX_EPOCH));
+            assert_eq!(new.tokens, message_tokens(&EstimateCounter, &new.message));
+            (new.content_type, new.priority)
+        };
+        let developer = Message::new(Role::Developer, "x");
+        let prompt = (ContentType::SystemPrompt, Some(Priority::CRITICAL));
+        assert_eq!(admit(Message::system("x").into()), prompt);
+        assert_eq!(admit(developer.clone().into()), prompt);
+        for role in [Role::User, Role::Assistant, Role::Tool, Role::Other("critic".into())] {
+            let talk = (ContentType::Conversation, None);
+            assert_eq!(admit(Message::new(role, "x").into()), talk, "recency decides later");
+        }
+        let fact = Entry::new(Message::user("x")).with_content_type(ContentType::ImportantFacts);
+        let expected = (ContentType::ImportantFacts, Some(Priority::IMPORTANT));
+        assert_eq!(admit(fact.clone()), expected);
+        let own = fact.with_priority(Priority::new(9));
+        assert_eq!(admit(own), (ContentType::ImportantFacts, Some(Priority::new(9))));
+        let talk = Entry::new(developer).with_content_type(ContentType::Conversation);
+        assert_eq!(admit(talk.clone()), (ContentType::Conversation, None));
+        let own = talk.with_priority(Priority::CRITICAL);
+        assert_eq!(admit(own), (ContentType::Conversation, Some(Priority::CRITICAL)));
+    }
+}

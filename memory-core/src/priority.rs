@@ -218,4 +218,39 @@ mod tests {
             assert!(!matches!(content_type, ContentType::Custom(_)), "{name}");
         }
     }
+
+    #[test]
+    fn only_the_lowest_number_is_critical() {
+        assert!(Priority::CRITICAL.is_critical() && Priority::new(0).is_critical());
+        assert!(!Priority::IMPORTANT.is_critical() && !Priority::new(255).is_critical());
+        assert_eq!((Priority::new(7).number(), &*Priority::new(7).to_string()), (7, "7"));
+        assert!(
+            Priority::CRITICAL < Priority::IMPORTANT && Priority::IMPORTANT < Priority::OPTIONAL
+        );
+    }
+
+    #[test]
+    fn classes_and_types_are_stored_under_their_names() {
+        let class = |priority: Option<u8>, name: &str| Class {
+            priority: priority.map(Priority::new),
+            content_type: name.into(),
+        };
+        for (class, text) in [
+            (class(Some(1), "important_facts"), "1/important_facts"),
+            (class(None, "conversation"), "-/conversation"),
+            (class(Some(0), "a/b"), "0/a/b"),
+        ] {
+            assert_eq!(class.to_string(), text);
+            assert_eq!(serde_json::to_value(&class).unwrap(), text);
+            assert_eq!(serde_json::from_value::<Class>(text.into()).unwrap(), class);
+        }
+        for text in ["conversation", "x/summary", "256/summary", "/summary"] {
+            assert_eq!(text.parse::<Class>(), Err(ClassError), "{text}");
+        }
+        let note: ContentType = "note".parse().unwrap();
+        assert_eq!((note.as_str(), &*note.to_string()), ("note", "note"));
+        assert_eq!(serde_json::to_value(&note).unwrap(), "note");
+        assert_eq!(serde_json::from_value::<ContentType>("note".into()).unwrap(), note);
+        assert!(serde_json::from_value::<ContentType>("".into()).is_err());
+    }
 }

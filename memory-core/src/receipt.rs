@@ -159,4 +159,44 @@ mod tests {
             prop_assert!(set.ranges().windows(2).all(|w| w[0].1.plus(1) < w[1].0));
         }
     }
+
+    #[test]
+    fn neighbours_are_one_range_and_damaged_ranges_hold_nothing() {
+        let places = [7, 1, 2, 3, 5, 3, 8].map(Sequence::new);
+        let set: SequenceSet = places.into_iter().collect();
+        let ranges = [(1, 3), (5, 5), (7, 8)].map(|(a, b)| (Sequence::new(a), Sequence::new(b)));
+        assert_eq!((set.ranges(), set.len(), set.is_empty()), (&ranges[..], 6, false));
+        assert_eq!(serde_json::to_string(&set).unwrap(), "[[1,3],[5,5],[7,8]]");
+        let none = SequenceSet::default();
+        assert_eq!((none.len(), none.is_empty()), (0, true));
+        let damaged: SequenceSet = serde_json::from_str("[[9,3],[1,1]]").unwrap();
+        assert_eq!((damaged.len(), damaged.contains(Sequence::new(5))), (1, false));
+        let all: SequenceSet = serde_json::from_str("[[0,18446744073709551615],[1,2]]").unwrap();
+        assert_eq!(all.len(), u64::MAX);
+    }
+
+    #[test]
+    fn a_receipt_is_written_with_whole_milliseconds_and_reads_back() {
+        let receipt = FlushReceipt {
+            id: Uuid::from_u128(1),
+            strategy: "fifo".into(),
+            started_at: Timestamp::UNIX_EPOCH,
+            duration: Duration::from_micros(1_999),
+            tokens_before: 10,
+            tokens_after: 5,
+            messages_before: 4,
+            messages_after: 2,
+            evicted: [Sequence::new(1), Sequence::new(2)].into_iter().collect(),
+            summarised: SequenceSet::default(),
+            summary: None,
+            shortfall: Some(Shortfall::CriticalAndOpenCalls),
+        };
+        let json = serde_json::to_value(&receipt).unwrap();
+        assert_eq!(
+            (&json["duration_ms"], &json["shortfall"]),
+            (&1.into(), &"critical_and_open_calls".into())
+        );
+        let read: FlushReceipt = serde_json::from_value(json).unwrap();
+        assert_eq!(read, FlushReceipt { duration: Duration::from_millis(1), ..receipt });
+    }
 }

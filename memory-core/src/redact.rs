@@ -123,4 +123,27 @@ mod tests {
         let (index, _) = Redactor::new(&["a", "("], "").unwrap_err();
         assert_eq!(index, 1);
     }
+
+    #[test]
+    fn a_pattern_may_take_four_mebibytes_when_compiled() {
+        assert_eq!(COMPILED_BYTES, 4_194_304);
+        assert!(Redactor::new(&[r"\w{30}"], "").is_ok());
+        let (index, error) = Redactor::new(&["a", r"(\w{100}){100}"], "").unwrap_err();
+        assert_eq!((index, error), (1, regex::Error::CompiledTooBig(COMPILED_BYTES)));
+    }
+
+    #[test]
+    fn what_messages_are_known_by_stays() {
+        let redactor = Redactor::new(&["secret"], Redactor::DEFAULT_REPLACEMENT).unwrap();
+        let call = json!({"id": "secret-1", "type": "secret-2", "function": {
+            "name": "secret-3", "arguments": "secret"}});
+        let message = json!({"role": "assistant", "content": "a secret", "name": "secret-4",
+            "tool_calls": [call], "tool_call_id": "secret-5", "x": {"role": "secret-6", "y": 7}});
+        let redacted = redactor.redact(Message::from_value(message).unwrap()).to_value();
+        let call = json!({"id": "secret-1", "type": "secret-2", "function": {
+            "name": "secret-3", "arguments": "[REDACTED]"}});
+        let expected = json!({"role": "assistant", "content": "a [REDACTED]", "name": "secret-4",
+            "tool_calls": [call], "tool_call_id": "secret-5", "x": {"role": "secret-6", "y": 7}});
+        assert_eq!(redacted, expected);
+    }
 }

@@ -507,3 +507,36 @@ pub struct Outline {
     /// them.
     pub unreadable: Vec<Sequence>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_tells_whether_and_where_a_batch_stands() {
+        let first = Sequence::new(3);
+        let new = AppendOutcome::Appended { first };
+        assert_eq!((new.is_duplicate(), new.first()), (false, Some(first)));
+        let again = AppendOutcome::Duplicate { first: Some(first) };
+        assert_eq!((again.is_duplicate(), again.first()), (true, Some(first)));
+        assert_eq!(AppendOutcome::Duplicate { first: None }.first(), None);
+    }
+
+    #[test]
+    fn a_generation_rises_with_the_clock_and_never_repeats_where_the_clock_stands() {
+        let next = |now| Generation::new(10).next(now).number();
+        assert_eq!([0, 11, 500].map(next), [11, 11, 500]);
+        assert_eq!(Generation::NONE.number(), 0);
+    }
+
+    #[test]
+    fn a_write_is_made_under_a_lease_or_without_one() {
+        let lease = LeaseProof { owner: crate::OwnerId::new(1), token: FencingToken::new(2) };
+        assert_eq!(Access::with_lease(lease), Access { lease: Some(lease) });
+        assert_eq!(Access::OPEN, Access::default());
+        let splice = Splice::new(Generation::new(5));
+        assert_eq!((splice.generation, splice.access), (Generation::new(5), Access::OPEN));
+        assert!(splice.summarised.is_empty() && splice.evicted.is_empty());
+        assert!(Durability::Memory < Durability::Process && Durability::Process < Durability::Disk);
+    }
+}

@@ -157,3 +157,50 @@ pub struct StoredMessage {
     /// The message as it came in.
     pub message: Message,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_and_ids_are_written_as_their_numbers() {
+        let id = MessageId::new(Uuid::from_u128(10));
+        assert_eq!(id.to_string(), "00000000-0000-0000-0000-00000000000a");
+        assert_eq!(id.uuid(), Uuid::from_u128(10));
+        assert_eq!((Sequence::new(7).to_string(), Sequence::ZERO.number()), ("7".to_owned(), 0));
+        assert_eq!(Sequence::new(7).plus(3), Sequence::new(10));
+        assert_eq!(Sequence::new(7).plus(u64::MAX).number(), u64::MAX);
+    }
+
+    #[test]
+    fn a_message_keeps_what_it_was_given_when_it_gets_its_place() {
+        let new = NewMessage {
+            id: MessageId::new(Uuid::from_u128(10)),
+            message: Message::tool_result("c", "r"),
+            tokens: 5,
+            priority: Some(Priority::IMPORTANT),
+            content_type: ContentType::ImportantFacts,
+            created_at: Timestamp::UNIX_EPOCH,
+        };
+        let class = Class {
+            priority: Some(Priority::IMPORTANT),
+            content_type: ContentType::ImportantFacts,
+        };
+        assert_eq!(new.class(), class);
+        let StoredMessage { meta, message } = new.clone().stored_at(Sequence::new(3));
+        assert_eq!((meta.class(), meta.is_summary()), (class, false));
+        assert!(MessageMeta { summary: true, ..meta.clone() }.is_summary());
+        let expected = MessageMeta {
+            sequence: Sequence::new(3),
+            id: new.id,
+            tokens: 5,
+            priority: new.priority,
+            content_type: new.content_type,
+            created_at: new.created_at,
+            link: ToolLink::Result("c".into()),
+            closed: false,
+            summary: false,
+        };
+        assert_eq!((meta, message), (expected, new.message));
+    }
+}

@@ -78,3 +78,78 @@ fn part_tokens(counter: &dyn TokenCounter, part: &Value) -> usize {
         _ => counter.count(&part.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// One token for each byte.
+    #[derive(Debug)]
+    struct Bytes;
+
+    impl TokenCounter for Bytes {
+        fn name(&self) -> &'static str {
+            "bytes"
+        }
+
+        fn count(&self, text: &str) -> usize {
+            text.len()
+        }
+    }
+
+    #[test]
+    fn a_message_takes_its_texts_and_their_framing() {
+        let tokens =
+            |message: Value| message_tokens(&Bytes, &Message::from_value(message).unwrap());
+        let user = 3 + 4;
+        assert_eq!(tokens(json!({"role": "user"})), user);
+        assert_eq!(tokens(json!({"role": "user", "content": null})), user);
+        assert_eq!(tokens(json!({"role": "user", "content": "hello"})), user + 5);
+        assert_eq!(
+            tokens(json!({"role": "user", "content": "hello", "name": "ann"})),
+            user + 5 + 1 + 3
+        );
+        assert_eq!(
+            tokens(json!({"role": "tool", "content": "r", "tool_call_id": "c"})),
+            3 + 4 + 1 + 8
+        );
+        assert_eq!(tokens(json!({"role": "user", "refusal": "no", "x": "not counted"})), user + 2);
+    }
+
+    #[test]
+    fn a_call_takes_its_name_and_arguments_and_the_rest_its_json() {
+        let tokens =
+            |message: Value| message_tokens(&Bytes, &Message::from_value(message).unwrap());
+        let assistant = 3 + 9;
+        let call =
+            json!({"id": "c", "type": "function", "function": {"name": "fn", "arguments": "{}"}});
+        let odd = json!({"id": "c", "type": "custom"});
+        let calls = |calls: Value| json!({"role": "assistant", "tool_calls": calls});
+        assert_eq!(tokens(calls(json!([call]))), assistant + 8 + 2 + 2);
+        assert_eq!(tokens(calls(json!([call, call]))), assistant + 2 * (8 + 2 + 2));
+        assert_eq!(
+            tokens(calls(json!([odd]))),
+            assistant + 8 + r#"{"type":"custom"}"#.len() as u32
+        );
+        let old = json!({"role": "assistant", "function_call": {"name": "f"}});
+        assert_eq!(tokens(old), assistant + 8 + r#"{"name":"f"}"#.len() as u32);
+        assert_eq!(tokens(json!({"role": "assistant", "function_call": null})), assistant);
+    }
+
+    #[test]
+    fn an_image_has_a_price_and_any_other_part_is_counted_by_its_json() {
+        let tokens = |parts: Value| {
+            let message = json!({"role": "user", "content": parts});
+            message_tokens(&Bytes, &Message::from_value(message).unwrap()) - 7
+        };
+        assert_eq!(tokens(json!([{"type": "text", "text": "hello"}])), 5);
+        for kind in ["image_url", "image", "input_image"] {
+            assert_eq!(tokens(json!([{"type": kind, kind: "x".repeat(500)}])), 85, "{kind}");
+        }
+        assert_eq!(tokens(json!([{"type": "image", "text": "alt"}])), 3, "its text is what counts");
+        let file = json!({"type": "file", "id": 1});
+        assert_eq!(tokens(json!([file, file])), 2 * file.to_string().len() as u32);
+    }
+}

@@ -89,4 +89,18 @@ mod tests {
         assert_eq!(WriterId::named("abc").bits(), 0xba78_16bf_8f01_cfea_4141_40de_5dae_2223);
         assert_ne!(WriterId::named("a"), WriterId::named("b"));
     }
+
+    #[test]
+    fn a_write_is_one_of_a_writer_and_the_writer_is_stored_as_its_bits() {
+        let writer = WriterId::new(0xab);
+        let write = writer.write(7);
+        assert_eq!((write.writer, write.number), (writer, 7));
+        let digits = format!("{}ab", "0".repeat(30));
+        assert_eq!(write.to_string(), format!("{digits}:7"));
+        let json = serde_json::to_string(&write).unwrap();
+        assert_eq!(json, format!(r#"{{"writer":"{digits}","number":7}}"#));
+        assert_eq!(serde_json::from_str::<WriteId>(&json).unwrap(), write);
+        assert!(serde_json::from_str::<WriterId>("\"xyz\"").is_err());
+        assert_eq!(WriteId::once("a"), WriterId::named("a").write(1));
+    }
 }

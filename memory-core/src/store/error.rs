@@ -170,3 +170,46 @@ impl Error for StoreError {
         self.source.as_ref().map(|source| &**source as &(dyn Error + 'static))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_tells_operation_memory_and_mend_and_keeps_the_source_apart() {
+        let key = MemoryKey::new("p", "m", "k").unwrap();
+        let error = StoreError::new("append to", StoreErrorKind::Conflict);
+        let mend = "the memory was flushed or cleared meanwhile; start from a fresh snapshot";
+        assert_eq!(error.to_string(), format!("append to: {mend}"));
+        assert_eq!((error.kind(), error.key()), (&StoreErrorKind::Conflict, None));
+        assert_eq!((error.operation(), error.applied()), ("append to", Applied::No));
+        assert!(error.source().is_none());
+
+        let error = error.at(&key).possibly_applied().caused_by("disk on fire");
+        assert_eq!(error.to_string(), format!("append to p:m:k: {mend}"));
+        assert_eq!((error.key(), error.applied()), (Some(&key), Applied::Unknown));
+        assert_eq!(error.source().unwrap().to_string(), "disk on fire");
+    }
+
+    #[test]
+    fn only_a_store_that_did_not_answer_is_asked_again_at_once() {
+        let text = || "x".to_owned();
+        let (token, newest) = (FencingToken::new(1), FencingToken::new(2));
+        for (kind, retryable) in [
+            (StoreErrorKind::Unavailable(text()), true),
+            (StoreErrorKind::Locked { remaining: None }, false),
+            (StoreErrorKind::Fenced { token, newest }, false),
+            (StoreErrorKind::Conflict, false),
+            (StoreErrorKind::CircuitOpen { failures: 5, retry_after: Duration::ZERO }, false),
+            (StoreErrorKind::Full(text()), false),
+            (StoreErrorKind::ReadOnly(text()), false),
+            (StoreErrorKind::Corrupt(text()), false),
+            (StoreErrorKind::Newer { place: text(), found: 2, known: 1 }, false),
+            (StoreErrorKind::Invalid(text()), false),
+            (StoreErrorKind::Other(text()), false),
+        ] {
+            let error = StoreError::new("read from", kind.clone());
+            assert_eq!(error.is_retryable(), retryable, "{kind:?}");
+        }
+    }
+}

@@ -154,3 +154,16 @@ impl fmt::Debug for InMemoryStore {
         f.debug_struct("InMemoryStore").field("memories", &self.lock().len()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_promises_no_more_than_memory_and_shows_no_contents() {
+        let store = InMemoryStore::new(|| Timestamp::UNIX_EPOCH);
+        assert_eq!((store.durability(), store.lease_domain()), (Durability::Memory, None));
+        store.lock().insert(MemoryKey::new("p", "m", "k").unwrap(), MemoryState::default());
+        assert_eq!(format!("{store:?}"), "InMemoryStore { memories: 1 }");
+    }
+}

@@ -119,4 +119,30 @@ mod tests {
         }
         assert_eq!(EstimateCounter.count(&"A".repeat(100)), 50);
     }
+
+    #[test]
+    fn runs_of_one_kind_are_cut_where_the_documentation_says() {
+        let letters = |length| EstimateCounter.count(&"a".repeat(length));
+        assert_eq!([9, 10, 12, 13].map(letters), [1, 2, 2, 3], "one for six over nine letters");
+        assert_eq!([40, 41, 42, 43].map(letters), [7, 21, 21, 22], "one for two over forty");
+        let of = |text: &str, length: usize| EstimateCounter.count(&text.repeat(length));
+        assert_eq!([1, 3, 4, 6, 7].map(|length| of("7", length)), [1, 1, 2, 2, 3]);
+        assert_eq!([1, 2, 3, 4].map(|length| of("!", length)), [1, 1, 2, 2]);
+        assert_eq!([1, 2, 3].map(|length| of("é", length)), [1, 2, 3]);
+        assert_eq!([1, 2, 9].map(|length| of("\n", length)), [1, 1, 1]);
+        // A single space goes with the word after it, and several are one.
+        for (text, tokens) in [("a b c", 3), ("a  b", 3), ("a    b", 3), ("a\t b", 3), ("\r\n", 1)]
+        {
+            assert_eq!(EstimateCounter.count(text), tokens, "{text:?}");
+        }
+        // Two line breaks apart from each other are half a token each.
+        assert_eq!(EstimateCounter.count("a\nb\nc"), 4);
+        for byte in ["a", "z", "A", "Z"] {
+            assert_eq!(of(byte, 9), 1, "{byte}");
+        }
+        for byte in ["0", "9"] {
+            assert_eq!(of(byte, 3), 1, "{byte}");
+        }
+        assert_eq!(EstimateCounter.name(), "estimate");
+    }
 }

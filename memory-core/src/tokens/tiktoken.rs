@@ -138,4 +138,29 @@ mod tests {
         let text = "\u{a0}1".repeat(350_000);
         assert!(counter(Vocabulary::O200kBase).count(&text) > 350_000);
     }
+
+    #[test]
+    fn a_counter_is_known_by_its_vocabulary() {
+        for (vocabulary, name, shown) in [
+            (Vocabulary::O200kBase, "o200k_base", "TiktokenCounter(O200kBase)"),
+            (Vocabulary::Cl100kBase, "cl100k_base", "TiktokenCounter(Cl100kBase)"),
+        ] {
+            let counter = counter(vocabulary);
+            assert_eq!((counter.name(), &*format!("{counter:?}")), (name, shown));
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_before_the_first_white_space_behind_a_piece() {
+        let at = |text: &str| cut(text).map(|(head, _)| head.len());
+        let text = |rest: &str| format!("{}{rest}", "a".repeat(PIECE));
+        assert_eq!(at(&text("")), None, "not longer than a piece");
+        assert_eq!(at(&text("b c")), Some(PIECE + 1));
+        // What stands before the piece's end is not known there, so its first character is passed over.
+        assert_eq!(at(&text(" b c")), Some(PIECE + 2));
+        assert_eq!(at(&text("b\nc\r d")), None, "not at a line break, nor behind one");
+        assert_eq!(at(&text("b\n c d")), Some(PIECE + 4), "not behind white space");
+        assert_eq!(at(&text("b\u{a0}c")), Some(PIECE + 1));
+        assert_eq!(at(&text("bcd")), None);
+    }
 }
