@@ -573,4 +573,58 @@ mod tests {
         let units = Units::group(&metas, Timestamp::MAX, Duration::MAX);
         assert_eq!(units.iter().next().unwrap().state(), UnitState::Open);
     }
+
+    #[test]
+    fn as_many_calls_as_there_are_bits_are_answered_one_by_one() {
+        for count in [15, 16, 17] {
+            let ids: Vec<String> = (0..count).map(|n| format!("c{n}")).collect();
+            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+            let results = ids.iter().map(|id| Message::tool_result(*id, "r"));
+            let metas = stored([call(&ids)].into_iter().chain(results));
+            let units = grouped(&metas[..count]);
+            let unit = units.iter().next().unwrap();
+            assert_eq!((units.len(), unit.unanswered(), unit.state()), (1, 1, UnitState::Open));
+            assert_eq!(states(&metas, now()), [UnitState::Whole]);
+        }
+    }
+
+    #[test]
+    fn calls_without_an_id_or_with_one_twice_are_malformed() {
+        let malformed = |ids: &[&str]| {
+            let metas = stored([call(ids)]);
+            grouped(&metas).iter().next().unwrap().is_malformed()
+        };
+        let long: Vec<String> = (0..20).map(|n| format!("c{n}")).collect();
+        let long: Vec<&str> = long.iter().map(String::as_str).collect();
+        assert!(!malformed(&["a"]) && !malformed(&["a", "b"]) && !malformed(&long));
+        assert!(malformed(&[""]) && malformed(&["a", ""]));
+        assert!(malformed(&["a", "a"]) && malformed(&["a", "b", "a"]));
+        for odd in ["", "c0", "c19"] {
+            assert!(malformed(&[&long[..], &[odd]].concat()), "{odd}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_comes_again_answers_the_newest_call_first() {
+        let result = || Message::tool_result("a", "r");
+        let metas = stored([call(&["a"]), call(&["a", "b"]), call(&["c"]), result(), result()]);
+        let units = grouped(&metas);
+        let members: Vec<Vec<u64>> = units
+            .iter()
+            .map(|unit| units.members(unit).map(|meta| meta.sequence.number()).collect())
+            .collect();
+        assert_eq!(members, [vec![1, 5], vec![2, 4], vec![3]]);
+        let third = stored([call(&["a"]), result(), call(&["b"]), result()]);
+        assert_eq!(
+            states(&third, now()),
+            [UnitState::Whole, UnitState::Open, UnitState::Orphan],
+            "an answered call is not answered again after another call"
+        );
+    }
+
+    #[test]
+    fn there_may_be_no_units() {
+        assert!(grouped(&[]).is_empty());
+        assert!(!grouped(&stored([Message::user("u")])).is_empty());
+    }
 }

@@ -59,3 +59,28 @@ pub(super) mod optional {
         text.map(|text| super::parse(&text)).transpose().map_err(de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_written_as_people_write_them() {
+        for (text, seconds, shown) in [
+            ("30s", 30, "30s"),
+            ("90s", 90, "1m 30s"),
+            ("1h 30m", 5_400, "1h 30m"),
+            ("7d", 604_800, "168h"),
+            ("0s", 0, "0s"),
+        ] {
+            let duration = Duration::from_secs(seconds);
+            assert_eq!((parse(text), &*display(duration)), (Ok(duration), shown));
+        }
+        assert_eq!(parse("-1s"), Err("a duration must not be negative"));
+        for text in ["", "30", "soon", "1 month"] {
+            let form = "write a duration with its unit, such as 30s, 10m, 24h or 7d";
+            assert_eq!(parse(text), Err(form), "{text}");
+        }
+        assert_eq!(display(Duration::MAX), "18446744073709551615.999999999s");
+    }
+}

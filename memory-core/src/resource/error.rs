@@ -54,3 +54,19 @@ fn shortened(text: &str) -> String {
 fn place(path: &str) -> String {
     if path.is_empty() { String::new() } else { format!("{path}: ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_of_a_length_that_can_be_read() {
+        let error = ResourceError::field("r", "a.b", "is odd;\nmend it");
+        assert_eq!(error.to_string(), "resource `r`: a.b: is odd; mend it");
+        assert_eq!(ResourceError::field("r", "", "is odd").to_string(), "resource `r`: is odd");
+        let error = ResourceError::syntax("YAML", &"  what\twhere  \n  drawn below");
+        assert_eq!(error.to_string(), "a resource in YAML: what where");
+        assert_eq!(shortened(&"é".repeat(900)), "é".repeat(900));
+        assert_eq!(shortened(&"é".repeat(901)), format!("{}...", "é".repeat(900)));
+    }
+}

@@ -64,3 +64,33 @@ impl ModelInfo {
         MODELS.iter().map(|(name, ..)| *name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_known_by_the_longest_beginning_of_its_name() {
+        for (model, tokenizer, context_size) in [
+            ("gpt-5-mini", Tokenizer::O200kBase, 400_000),
+            ("gpt-4o-2024-08-06", Tokenizer::O200kBase, 128_000),
+            ("gpt-4.1-nano", Tokenizer::O200kBase, 1_047_576),
+            ("gpt-4", Tokenizer::Cl100kBase, 8_192),
+            ("gpt-4-0613", Tokenizer::Cl100kBase, 8_192),
+            ("gpt-4-32k-0613", Tokenizer::Cl100kBase, 32_768),
+            ("gpt-4-turbo-preview", Tokenizer::Cl100kBase, 128_000),
+            ("claude-sonnet-4", Tokenizer::Estimate, 200_000),
+        ] {
+            assert_eq!(
+                ModelInfo::of(model),
+                Some(ModelInfo { tokenizer, context_size }),
+                "{model}"
+            );
+        }
+        for model in ["", "gpt", "gpt-4x", "gpt-", "my-gpt-4", "o1x"] {
+            assert_eq!(ModelInfo::of(model), None, "{model}");
+        }
+        assert_eq!(ModelInfo::names().next(), Some("gpt-5"));
+        assert!(ModelInfo::names().all(|name| ModelInfo::of(name).is_some()));
+    }
+}

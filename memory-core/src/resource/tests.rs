@@ -359,3 +359,206 @@ fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
         assert!(!error.contains('\n'), "one line: {error}");
     }
 }
+
+/// A resource with these fields beside an id.
+fn resource(fields: &Value) -> Result<MemoryResource, ResourceError> {
+    let mut value = json!({"id": "r"});
+    value.as_object_mut().unwrap().append(&mut fields.as_object().unwrap().clone());
+    MemoryResource::from_value(value)
+}
+
+#[test]
+fn what_is_just_within_its_bounds_is_taken() {
+    for fields in [
+        json!({"max_tokens": 1}),
+        json!({"max_tokens": 128_000, "model": "gpt-4o"}),
+        json!({"max_tokens": 10, "recent_window": 10}),
+        json!({"max_tokens": 10, "message_limit": 1}),
+        json!({"context_size": 10, "max_context_ratio": 1.0}),
+        json!({"max_tokens": 10, "model": "llama-9", "tokenizer": "estimate", "context_size": 10}),
+        json!({"max_tokens": 10, "token_allocation": {"short_term": 1.0, "long_term": 0, "system": 0}}),
+        json!({"max_tokens": 10, "lock": {"ttl": "10ms", "refresh_interval": "5ms"}}),
+        json!({"max_tokens": 10, "circuit_breaker": {"timeout": "9s 999ms"}}),
+        json!({"max_tokens": 10, "limits": {"nesting": 120}}),
+        json!({"max_tokens": 10, "limits": {"message_bytes": 9, "batch_bytes": 9}}),
+        json!({"max_tokens": 10, "limits": {"message_bytes": 1, "nesting": 1, "batch_messages": 1}}),
+        json!({"max_tokens": 10, "privacy_policy": {"redact_patterns": vec!["a"; 100]}}),
+    ] {
+        assert_eq!(resource(&fields).map(|_| ()), Ok(()), "{fields}");
+    }
+}
+
+#[test]
+fn what_is_just_outside_its_bounds_is_refused() {
+    for (fields, expected) in [
+        (json!({"max_tokens": 128_001, "model": "gpt-4o"}), "max_tokens: 128001 is more than the"),
+        (
+            json!({"max_tokens": 10, "recent_window": 11}),
+            "recent_window: 11 is more than the budget",
+        ),
+        (
+            json!({"context_size": 10, "max_context_ratio": 0.0}),
+            "max_context_ratio: 0 is not a share",
+        ),
+        (
+            json!({"max_context_ratio": 0.5}),
+            "max_context_ratio: is a share of the context size, which is not known; add `model` or",
+        ),
+        (
+            json!({"max_tokens": 10, "model": "llama-9", "tokenizer": "estimate"}),
+            "model: `llama-9`",
+        ),
+        (json!({"max_tokens": 10, "model": "llama-9", "context_size": 10}), "model: `llama-9`"),
+        (
+            json!({"max_tokens": 10, "token_allocation": {"short_term": 1.1, "long_term": 0, "system": 0}}),
+            "token_allocation.short_term: 1.1 is not a share; set it from 0 to 1",
+        ),
+        (
+            json!({"max_tokens": 10, "content_shares": {"note": "system"}}),
+            "content_shares.note: has no effect without token_allocation; add that, or remove this",
+        ),
+        (
+            json!({"max_tokens": 10, "lock": {"ttl": "9ms"}}),
+            "lock.ttl: 9ms is too short for a lease",
+        ),
+        (
+            json!({"max_tokens": 10, "limits": {"nesting": 121}}),
+            "limits.nesting: 121 is more than can be read back; set 120 or less",
+        ),
+        (
+            json!({"max_tokens": 10, "limits": {"message_bytes": 10, "batch_bytes": 9}}),
+            "limits.message_bytes: 10 is more than limits.batch_bytes (9)",
+        ),
+        (
+            json!({"max_tokens": 10, "privacy_policy": {"redact_patterns": vec!["a"; 101]}}),
+            "privacy_policy.redact_patterns: has 101 patterns, over the limit of 100; join some",
+        ),
+        (
+            json!({"max_tokens": 10, "privacy_policy": {"redact_patterns": [r"(\w{100}){100}"]}}),
+            "privacy_policy.redact_patterns[0]: takes more than 4194304 bytes when compiled",
+        ),
+        (json!({"max_tokens": 10, "key": " "}), "key: is empty"),
+        (
+            json!({"max_tokens": 10, "flushing_strategy": {"type": " "}}),
+            "flushing_strategy.type: is",
+        ),
+    ] {
+        let error = resource(&fields).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("resource `r`: {expected}")), "{fields}: {error}");
+    }
+    for name in ["message_bytes", "nesting", "batch_messages", "batch_bytes"] {
+        let error = resource(&json!({"max_tokens": 10, "limits": {name: 0}})).unwrap_err();
+        let expected = format!("resource `r`: limits.{name}: is 0, so nothing could be appended; ");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn decimal_shares_that_add_up_to_one_are_taken_although_their_sum_is_inexact() {
+    let shares = |system: f64| {
+        let allocation = json!({"short_term": 0.7, "long_term": 0.2, "system": system});
+        resource(&json!({"max_tokens": 10, "token_allocation": allocation})).is_ok()
+    };
+    assert!(shares(0.1) && shares(0.100_000_000_1));
+    assert!(!shares(0.101));
+}
+
+#[test]
+fn a_resource_is_read_up_to_a_mebibyte() {
+    assert_eq!(MemoryResource::MAX_BYTES, 1_048_576);
+    let padded = |bytes: usize| {
+        let text = r#"{"id": "r", "max_tokens": 10}"#;
+        MemoryResource::from_json(&format!("{text}{}", " ".repeat(bytes - text.len())))
+    };
+    assert!(padded(MemoryResource::MAX_BYTES).is_ok());
+    assert_eq!(
+        padded(MemoryResource::MAX_BYTES + 1).unwrap_err().to_string(),
+        "a resource in JSON: has 1048577 bytes, over the limit of 1048576; give it the file of one \
+         resource"
+    );
+}
+
+#[test]
+fn a_block_has_the_limits_of_all_the_shares_that_its_types_belong_to() {
+    let limits = |blocks: Value, shares: Value| {
+        let allocation = json!({"short_term": 0.5, "long_term": 0.3, "system": 0.2});
+        let fields = json!({"max_tokens": 1_000, "priority_blocks": blocks,
+            "token_allocation": allocation, "content_shares": shares});
+        let policy = resource(&fields).unwrap().policy().unwrap();
+        policy.blocks.iter().map(|block| (block.priority.number(), block.limit)).collect::<Vec<_>>()
+    };
+    let block = |priority: u8, types: Value| json!({"priority": priority, "content_types": types});
+    let one = |content_type: &str| {
+        limits(json!([block(0, json!([content_type]))]), json!({})).remove(0).1
+    };
+    for (content_type, limit) in [
+        ("system_prompt", Some(200)),
+        ("user_profile", Some(200)),
+        ("summary", Some(300)),
+        ("historical_messages", Some(300)),
+        ("recent_context", Some(500)),
+        ("important_facts", Some(500)),
+        ("conversation", None),
+        ("note", None),
+    ] {
+        assert_eq!(one(content_type), limit, "{content_type}");
+    }
+    let both = json!([block(0, json!(["summary", "historical_messages", "system_prompt"]))]);
+    assert_eq!(limits(both, json!({})), [(0, Some(500))], "each share once");
+    let outside = json!([block(0, json!(["summary", "note"]))]);
+    assert_eq!(limits(outside.clone(), json!({})), [(0, None)]);
+    assert_eq!(limits(outside, json!({"note": "system"})), [(0, Some(500))]);
+    let unsorted = json!([block(7, json!(["summary"])), block(1, json!(["recent_context"]))]);
+    assert_eq!(limits(unsorted, json!({})), [(1, Some(500)), (7, Some(300))], "ascending");
+    let own = json!([{"priority": 0, "content_types": ["summary"], "max_tokens": 301}]);
+    assert_eq!(limits(own, json!({})), [(0, Some(300))], "the lower of the two");
+    let lower = json!([{"priority": 0, "content_types": ["summary"], "max_tokens": 299}]);
+    assert_eq!(limits(lower, json!({})), [(0, Some(299))]);
+    let alone = json!([{"priority": 0, "content_types": ["note"], "max_tokens": 7}]);
+    assert_eq!(limits(alone, json!({})), [(0, Some(7))]);
+}
+
+#[test]
+fn the_recent_window_is_the_nearest_that_is_told() {
+    let window = |fields: Value| resource(&fields).unwrap().policy().unwrap().recent_window;
+    let mut fields = json!({"max_tokens": 1_001});
+    assert_eq!(window(fields.clone()), 500, "half of the budget");
+    fields["token_allocation"] = json!({"short_term": 0.4, "long_term": 0.2, "system": 0.1});
+    assert_eq!(window(fields.clone()), 400, "the share of recent talk");
+    fields["priority_blocks"] =
+        json!([{"priority": 1, "content_types": ["recent_context"], "max_tokens": 300}]);
+    assert_eq!(window(fields.clone()), 300, "the limit of its block");
+    fields["recent_window"] = json!(200);
+    assert_eq!(window(fields), 200, "its own number");
+}
+
+#[test]
+fn what_a_resource_does_not_say_follows_from_its_model_or_is_the_default() {
+    let plain = MemoryResource::new("r", 10);
+    assert_eq!((plain.tokenizer(), plain.strategy()), (Tokenizer::Estimate, "fifo"));
+    assert!(plain.redactor().unwrap().is_none());
+    assert_eq!(plain.policy().unwrap().open_call_timeout, Policy::DEFAULT_OPEN_CALL_TIMEOUT);
+    assert_eq!(plain.flush_settings().unwrap().min_messages, 10);
+
+    let of_model = resource(&json!({"model": "gpt-4", "max_context_ratio": 0.5})).unwrap();
+    assert_eq!(of_model.tokenizer(), Tokenizer::Cl100kBase);
+    assert_eq!(of_model.policy().unwrap().max_tokens, 4_096);
+    let own = json!({"model": "gpt-4", "max_context_ratio": 0.5, "context_size": 100,
+        "tokenizer": "o200k_base", "open_call_timeout": "1m", "message_limit": 7});
+    let own = resource(&own).unwrap();
+    let policy = own.policy().unwrap();
+    assert_eq!((own.tokenizer(), policy.max_tokens), (Tokenizer::O200kBase, 50));
+    assert_eq!(policy.open_call_timeout, Duration::from_secs(60));
+    assert_eq!(policy.message_limit, Some(7));
+    let tiny = resource(&json!({"context_size": 1, "max_context_ratio": 0.5})).unwrap();
+    assert_eq!(tiny.policy().unwrap().max_tokens, 1, "there is always room for something");
+
+    let blocks = json!([{"priority": 1, "content_types": ["summary"]}]);
+    let mut fields = json!({"max_tokens": 10, "priority_blocks": blocks});
+    assert_eq!(resource(&fields).unwrap().strategy(), "priority");
+    fields["flushing_strategy"] = json!({"type": "own"});
+    assert_eq!(resource(&fields).unwrap().strategy(), "own");
+    let secrets = json!({"max_tokens": 10, "privacy_policy": {"redact_patterns": ["a"]}});
+    let redactor = resource(&secrets).unwrap().redactor().unwrap().unwrap();
+    assert_eq!(redactor.redact(crate::Message::user("bab")).text(), "b[REDACTED]b");
+}
