@@ -74,7 +74,7 @@ impl Limits {
     /// bytes, and other fields stand beside the message.
     #[must_use]
     pub const fn line_bytes(&self) -> u64 {
-        self.message_bytes.saturating_mul(4).saturating_add(4_096)
+        self.message_bytes.saturating_mul(6).saturating_add(4_096)
     }
 }
 
@@ -359,6 +359,18 @@ mod tests {
         let deep = Message::from_value(json!({"role": "user", "x": nested(120)})).unwrap();
         let limits = Limits { nesting: u32::MAX, ..Limits::default() };
         assert_eq!(limits.check([&deep]).unwrap_err().most, 120);
+    }
+
+    #[test]
+    fn the_longest_message_fits_in_the_longest_line_however_its_json_is_written() {
+        let message = Message::user("\u{1}".repeat(2_000));
+        let limits = Limits { message_bytes: 4 + 2_000, ..Limits::default() };
+        assert_eq!(limits.check([&message]), Ok(()));
+        let line = message.to_json().unwrap();
+        assert!(line.len() > 12_000 && line.len() as u64 <= limits.line_bytes(), "{}", line.len());
+        assert_eq!(limits.line_bytes(), 6 * 2_004 + 4_096);
+        let unlimited = Limits { message_bytes: u64::MAX, ..limits };
+        assert_eq!(unlimited.line_bytes(), u64::MAX);
     }
 
     #[test]
