@@ -372,6 +372,17 @@ mod tests {
     }
 
     #[test]
+    fn critical_content_may_fill_the_whole_budget() {
+        let policy = Policy::with_max_tokens(1_000);
+        let messages = vec![Message::system("You are a travel agent."), Message::user("hello")];
+        let needed = crate::message_tokens(&EstimateCounter, &messages[0]).into();
+        let trim = |budget| trim_messages(messages.clone(), &policy, &EstimateCounter, budget);
+        assert_eq!(trim(needed), Ok(messages[..1].to_vec()));
+        let budget = needed - 1;
+        assert_eq!(trim(budget), Err(ContextError::CriticalOverBudget { needed, budget }));
+    }
+
+    #[test]
     fn the_places_of_a_plan_are_fetched_in_ascending_order() {
         let sequences = [3, 1, 2].map(Sequence::new).to_vec();
         let plan = ContextPlan { sequences, ..ContextPlan::default() };

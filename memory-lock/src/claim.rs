@@ -113,3 +113,86 @@ impl fmt::Debug for Claim {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::line::Lines;
+    use crate::{Acquired, Clock, InProcessLock, ManagerOptions};
+
+    /// A claim on a lease that the backend has granted, for ten seconds from now.
+    async fn granted() -> Claim {
+        let backend = Arc::new(InProcessLock::new(Clock::tokio()));
+        let shared = Arc::new(Shared::new(backend, ManagerOptions::new()));
+        let (key, owner) = (LockKey::new("k").unwrap(), OwnerId::new(1));
+        let ttl = Duration::from_secs(10);
+        let turn = Lines::try_enter(&shared, &key).unwrap();
+        let mut claim = Claim::new(&shared, &key, owner, ttl, turn, Instant::now());
+        assert_eq!((claim.is_armed(), claim.token), (false, FencingToken::ZERO));
+        let answer = shared.backend.try_acquire(&key, owner, ttl).await.unwrap();
+        let Acquired::Granted { token } = answer else { panic!("{answer:?}") };
+        claim.grant(token, Instant::now());
+        assert_eq!((claim.is_armed(), claim.token), (true, token));
+        claim
+    }
+
+    async fn is_held(shared: &Shared, key: &LockKey) -> bool {
+        shared.backend.inspect(key).await.unwrap().is_some()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_backend_may_have_granted_is_given_up_with_the_claim() {
+        let claim = granted().await;
+        let (shared, key) = (Arc::clone(&claim.shared), claim.key.clone());
+        assert!(is_held(&shared, &key).await);
+        drop(claim);
+        assert!(!is_held(&shared, &key).await);
+        assert!(Lines::try_enter(&shared, &key).is_some(), "the turn has gone with it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_it_certainly_did_not_grant_is_left_alone() {
+        let mut claim = granted().await;
+        let (shared, key) = (Arc::clone(&claim.shared), claim.key.clone());
+        claim.disarm();
+        assert!(!claim.is_armed());
+        claim.arm();
+        assert!(claim.is_armed());
+        claim.disarm();
+        drop(claim);
+        assert!(is_held(&shared, &key).await, "nobody asked for its release");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_that_is_given_up_by_hand_is_not_given_up_twice() {
+        let claim = granted().await;
+        let (shared, key, owner) = (Arc::clone(&claim.shared), claim.key.clone(), claim.owner);
+        let lease = claim.into_give_up();
+        assert_eq!((&lease.key, lease.owner, lease.ttl), (&key, owner, Duration::from_secs(10)));
+        assert!(lease.turn.is_some());
+        assert!(is_held(&shared, &key).await, "that is for whoever has the lease now");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_is_taken_out_of_a_claim_once() {
+        let mut claim = granted().await;
+        let (shared, key) = (Arc::clone(&claim.shared), claim.key.clone());
+        assert!(claim.turn().is_some());
+        let turn = claim.take_turn();
+        assert!(turn.is_some() && claim.turn().is_none() && claim.take_turn().is_none());
+        assert!(Lines::try_enter(&shared, &key).is_none(), "its line goes on");
+        drop(turn);
+        assert!(Lines::try_enter(&shared, &key).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_ends_before_the_lease_of_the_backend_can() {
+        let claim = granted().await;
+        // A hundredth of the TTL and two milliseconds before.
+        let end = Instant::now() + Duration::from_millis(10_000 - 100 - 2);
+        assert_eq!(claim.deadline, end);
+        let Claim { key, owner, token, .. } = &claim;
+        let shown = format!("Claim {{ key: {key:?}, owner: {owner:?}, token: {token:?}, .. }}");
+        assert_eq!(format!("{claim:?}"), shown);
+    }
+}

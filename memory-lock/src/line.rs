@@ -225,3 +225,125 @@ impl Drop for Ticket {
         drop(left);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::error::TryRecvError;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{Clock, InProcessLock, ManagerOptions};
+
+    const TTL: Duration = Duration::from_secs(10);
+
+    /// A line whose turn is taken, and those who wait in it under the owner ids from 1 on.
+    fn line_of(count: u128) -> (Arc<Shared>, LockKey, Turn, Vec<Ticket>) {
+        let backend = Arc::new(InProcessLock::new(Clock::tokio()));
+        let shared = Arc::new(Shared::new(backend, ManagerOptions::new()));
+        let key = LockKey::new("k").unwrap();
+        let enter = |owner| Lines::enter(&shared, &key, OwnerId::new(owner), TTL);
+        let Entered::First(turn) = enter(0) else { panic!("nobody was there") };
+        let wait = |owner| match enter(owner) {
+            Entered::Queued(ticket) => ticket,
+            Entered::First(_) => panic!("the turn is taken"),
+        };
+        let tickets = (1..=count).map(wait).collect();
+        (shared, key, turn, tickets)
+    }
+
+    fn next_owner(shared: &Shared, key: &LockKey) -> Option<u128> {
+        shared.lines.next(key).map(|waiter| waiter.owner.bits())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_knows_how_many_wait() {
+        let (shared, key, turn, tickets) = line_of(0);
+        assert!(tickets.is_empty() && !shared.lines.has_waiters(&key));
+        assert_eq!((shared.lines.length(&key), shared.lines.waiting(&key)), (0, 0));
+        drop(turn);
+
+        let (shared, key, turn, tickets) = line_of(2);
+        assert!(shared.lines.has_waiters(&key));
+        assert_eq!((shared.lines.length(&key), shared.lines.waiting(&key)), (2, 2));
+        turn.contending(true);
+        assert_eq!((shared.lines.length(&key), shared.lines.waiting(&key)), (2, 3));
+        turn.contending(false);
+        assert_eq!(shared.lines.waiting(&key), 2);
+        drop(tickets);
+        assert_eq!((shared.lines.length(&key), shared.lines.waiting(&key)), (0, 0));
+        let other = LockKey::new("other").unwrap();
+        assert_eq!((shared.lines.length(&other), shared.lines.waiting(&other)), (0, 0));
+        assert!(!shared.lines.has_waiters(&other));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_a_line_leaves_the_others_in_their_order() {
+        let (shared, key, _turn, mut tickets) = line_of(4);
+        drop(tickets.remove(1));
+        // About to leave: it is passed over.
+        tickets[0].called.close();
+        assert_eq!(shared.lines.length(&key), 3);
+        assert_eq!(next_owner(&shared, &key), Some(3));
+        assert_eq!(next_owner(&shared, &key), Some(4));
+        assert_eq!(next_owner(&shared, &key), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_goes_from_one_to_the_next_and_the_line_ends_with_the_last() {
+        let (shared, key, mut turn, mut tickets) = line_of(2);
+        assert!(Lines::try_enter(&shared, &key).is_none());
+        turn.contending(true);
+        turn.hold_back = true;
+        drop(turn);
+        assert!(matches!(tickets[1].called.try_recv(), Err(TryRecvError::Empty)));
+        let Ok(Pass::Turn(mut turn)) = tickets[0].called.try_recv() else {
+            panic!("not called up")
+        };
+        assert!(turn.hold_back, "it is told to give others a moment");
+        assert_eq!(shared.lines.waiting(&key), 1, "who had the turn waits no longer");
+
+        let waiter = shared.lines.next(&key).unwrap();
+        turn.hand_overs = 3;
+        waiter.call_up(turn);
+        let Ok(Pass::Turn(turn)) = tickets[1].called.try_recv() else { panic!("not called up") };
+        assert_eq!(turn.hand_overs, 0, "another row begins");
+        drop(turn);
+        assert!(Lines::try_enter(&shared, &key).is_some(), "the line has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_passes_over_any_number_who_have_left_without_going_deeper() {
+        let (shared, key, turn, mut tickets) = line_of(50_000);
+        tickets.iter_mut().for_each(|ticket| ticket.called.close());
+        drop(turn);
+        assert!(Lines::try_enter(&shared, &key).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_granted_to_one_who_has_left_brings_the_turn_back() {
+        let (shared, key, turn, mut tickets) = line_of(1);
+        let waiter = shared.lines.next(&key).unwrap();
+        tickets[0].called.close();
+        let mut claim = Claim::new(&shared, &key, waiter.owner, TTL, turn, Instant::now());
+        claim.arm();
+        let turn = waiter.grant(claim);
+        assert!(turn.is_some() && Lines::try_enter(&shared, &key).is_none());
+
+        drop(turn);
+        let (shared, key, turn, mut tickets) = line_of(1);
+        let waiter = shared.lines.next(&key).unwrap();
+        let claim = Claim::new(&shared, &key, waiter.owner, TTL, turn, Instant::now());
+        assert!(waiter.grant(claim).is_none());
+        assert!(matches!(tickets[0].called.try_recv(), Ok(Pass::Granted(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_is_closed_sends_everybody_away() {
+        let (shared, key, _turn, mut tickets) = line_of(2);
+        shared.lines.close();
+        assert_eq!(shared.lines.length(&key), 0);
+        for ticket in &mut tickets {
+            assert!(matches!(ticket.called.try_recv(), Err(TryRecvError::Closed)));
+        }
+    }
+}
