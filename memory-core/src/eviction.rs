@@ -310,10 +310,11 @@ mod tests {
 
         #[test]
         fn the_numbers_of_a_plan_equal_a_recount(
-            history in history(40), policy in policy(), goal in goal(),
+            history in history(40), policy in policy(), goal in goal(), fifo in any::<bool>(),
         ) {
             let metas = metas(&history);
-            let plan = plan_eviction(&metas, &policy, goal, now());
+            let planner = if fifo { plan_fifo_eviction } else { plan_eviction };
+            let plan = planner(&metas, &policy, goal, now());
             prop_assert!(plan.evict.is_sorted_by(|a, b| a < b));
             let (mut gone, mut left) = (Tally::default(), Tally::default());
             for meta in &metas {
@@ -427,6 +428,30 @@ mod tests {
         assert_eq!(shortfall(&[1]), Some(Shortfall::OpenCalls));
         assert_eq!(shortfall(&[0, 1]), Some(Shortfall::CriticalAndOpenCalls));
         assert_eq!(shortfall(&[]), None);
+    }
+
+    #[test]
+    fn by_age_alone_the_oldest_go_whatever_their_priority_but_for_the_critical() {
+        let message = |number: u64, priority| {
+            let entry = crate::Entry::new(crate::Message::user("u")).with_priority(priority);
+            let id = crate::MessageId::new(uuid::Uuid::from_u128(number.into()));
+            let new = Policy::with_max_tokens(100).admit(entry, id, now(), &crate::EstimateCounter);
+            crate::NewMessage { tokens: 10, ..new }.stored_at(Sequence::new(number)).meta
+        };
+        let priorities =
+            [Priority::IMPORTANT, Priority::CRITICAL, Priority::new(9), Priority::OPTIONAL];
+        let metas: Vec<_> = (1..).zip(priorities).map(|(number, p)| message(number, p)).collect();
+        let policy = Policy::with_max_tokens(100);
+        let plan = plan_fifo_eviction(&metas, &policy, EvictionGoal::tokens(20), now());
+        assert_eq!(plan.evict, [1, 3].map(Sequence::new));
+        assert_eq!((plan.units, plan.tokens_freed), (2, 20));
+        assert_eq!(plan.left, Tally { messages: 2, tokens: 20 });
+        assert_eq!(plan.pinned, Tally { messages: 1, tokens: 10 });
+        let one = Tally { messages: 1, tokens: 10 };
+        assert_eq!(plan.by_priority, [(Priority::IMPORTANT, one), (Priority::new(9), one)].into());
+        assert_eq!(plan.shortfall, None);
+        let all = plan_fifo_eviction(&metas, &policy, EvictionGoal::tokens(9), now());
+        assert_eq!((all.evict.len(), all.shortfall), (3, Some(Shortfall::Critical)));
     }
 
     #[test]
