@@ -437,6 +437,27 @@ mod tests {
     }
 
     #[test]
+    fn refusals_that_are_mended_differently_say_so() {
+        for (line, detail) in [
+            (
+                "NOPERM this user has no permissions",
+                "the server's access rules do not permit this; give the user the commands and keys",
+            ),
+            ("NOAUTH x", "the server refuses the user or password; check those of the URL"),
+            ("MISCONF x", "the server cannot save to its disk and takes no writes; mend its disk"),
+            ("CROSSSLOT x", "keys of one request lie in several slots"),
+            ("ERR x", "the server answered with an error"),
+            ("BUSY x", "the server is running a long script; try again"),
+            (
+                "NOREPLICAS x",
+                "the server has fewer good replicas than `min-replicas-to-write`; try again",
+            ),
+        ] {
+            assert_eq!(RedisFault::from(said(line)).detail(), detail, "{line}");
+        }
+    }
+
+    #[test]
     fn errors_of_the_driver_are_classified_too() {
         use Applied::{NotApplied, Unknown};
         let kind = |kind| RedisError::from((kind, "text"));
