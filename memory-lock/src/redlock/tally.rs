@@ -159,6 +159,17 @@ mod tests {
     }
 
     #[test]
+    fn a_no_is_for_another_unless_more_say_that_nobody_holds_it() {
+        let no = |another, nobody| Tally { another, nobody, ..Tally::default() }.outcome(3);
+        for (another, nobody) in [(2, 0), (1, 1), (2, 1), (3, 0)] {
+            assert_eq!(no(another, nobody), Outcome::Another, "{another} and {nobody}");
+        }
+        for (another, nobody) in [(0, 2), (1, 2), (0, 3)] {
+            assert_eq!(no(another, nobody), Outcome::Nobody, "{another} and {nobody}");
+        }
+    }
+
+    #[test]
     fn errors_alone_are_never_a_no() {
         for servers in [3, 5] {
             for tally in tallies(servers).filter(|tally| tally.another + tally.nobody == 0) {

@@ -262,3 +262,182 @@ impl Seat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn token(number: u64) -> FencingToken {
+        FencingToken::new(number)
+    }
+
+    const fn holds(number: u64) -> Answer {
+        Answer::Holds(token(number))
+    }
+
+    /// Another holds it, for so many seconds.
+    fn held(holder: u128, seconds: u64) -> Answer {
+        let remaining = Some(Duration::from_secs(seconds));
+        Answer::NotOurs { holder: Some(OwnerId::new(holder)), remaining }
+    }
+
+    /// A vote of three servers, of which the first have given these answers.
+    fn vote(motion: Motion, answers: &[Answer]) -> Vote {
+        let mut vote = Vote::new(motion, 3);
+        for (server, answer) in answers.iter().enumerate() {
+            vote.hear(server, *answer);
+        }
+        vote
+    }
+
+    #[test]
+    fn a_majority_is_more_than_half() {
+        assert_eq!([1, 2, 3, 4, 5, 7].map(majority), [1, 2, 2, 3, 3, 4]);
+    }
+
+    #[test]
+    fn a_verdict_stands_as_soon_as_no_answer_can_change_it() {
+        use Answer::{Failed, Unknown};
+        use Motion::{Acquire, HandOver};
+        let no = held(9, 10);
+        for (motion, answers, verdict) in [
+            (Acquire, vec![], None),
+            (Acquire, vec![holds(5)], None),
+            (Acquire, vec![holds(5), holds(5)], Some(Verdict::Granted(token(5)))),
+            (Acquire, vec![holds(5), holds(6)], None),
+            (Acquire, vec![holds(5), holds(6), holds(6)], Some(Verdict::Granted(token(6)))),
+            (Acquire, vec![no], None),
+            (Acquire, vec![no, no], Some(Verdict::Refused)),
+            (Acquire, vec![no, Unknown], Some(Verdict::Refused)),
+            (Acquire, vec![no, Failed], Some(Verdict::Refused)),
+            (Acquire, vec![holds(5), no], None),
+            (Acquire, vec![holds(5), no, no], Some(Verdict::Refused)),
+            (Acquire, vec![Failed], None),
+            (Acquire, vec![Failed, Unknown], Some(Verdict::InDoubt)),
+            (Acquire, vec![holds(5), Failed, Failed], Some(Verdict::InDoubt)),
+            // Errors alone must not tell a holder that its lease is lost.
+            (HandOver, vec![no, no], Some(Verdict::Refused)),
+            (HandOver, vec![no, Failed], None),
+            (HandOver, vec![no, Failed, no], Some(Verdict::Refused)),
+            (HandOver, vec![no, Failed, Unknown], Some(Verdict::InDoubt)),
+            (HandOver, vec![Failed, Unknown], Some(Verdict::InDoubt)),
+            (HandOver, vec![holds(5), no], None),
+            (HandOver, vec![holds(5), holds(5)], Some(Verdict::Granted(token(5)))),
+        ] {
+            assert_eq!(vote(motion, &answers).verdict(), verdict, "{motion:?}, {answers:?}");
+        }
+        let mut decided = vote(Acquire, &[no, no]);
+        decided.hear(2, holds(5));
+        decided.hear(3, holds(5));
+        assert_eq!(decided.verdict(), Some(Verdict::Refused), "it does not change any more");
+    }
+
+    #[test]
+    fn a_majority_with_several_tokens_settles_on_the_greatest() {
+        let mut vote = vote(Motion::Acquire, &[holds(5), holds(6)]);
+        assert_eq!(vote.orders(), [(0, Order::Settle(token(6)))]);
+        assert_eq!(vote.orders(), [], "each order is given once");
+        assert_eq!(vote.verdict(), None);
+        // One that is above the target never counts for it.
+        vote.hear(2, holds(7));
+        assert_eq!((vote.orders(), vote.verdict()), (vec![], None));
+        let mut other = vote.clone();
+        vote.hear(0, holds(6));
+        assert_eq!(vote.verdict(), Some(Verdict::Granted(token(6))));
+        let rest = [(0, Order::Rest), (1, Order::Rest), (2, Order::Settle(token(6)))];
+        assert_eq!(vote.orders(), rest, "so that all tokens are alike");
+        other.hear(0, Answer::Unknown);
+        assert_eq!(other.verdict(), Some(Verdict::Refused));
+    }
+
+    #[test]
+    fn what_may_have_been_granted_is_withdrawn_once_it_is_of_no_use() {
+        use Answer::{Failed, Unknown};
+        use Order::{Rest, Withdraw};
+        let no = held(9, 10);
+        let orders = |motion, answers: &[Answer]| {
+            let orders = vote(motion, answers).orders();
+            orders.into_iter().map(|(_, order)| order).collect::<Vec<_>>()
+        };
+        assert_eq!(orders(Motion::Acquire, &[holds(5), Unknown]), [], "they may yet be needed");
+        assert_eq!(orders(Motion::Acquire, &[no]), [Rest]);
+        assert_eq!(orders(Motion::Acquire, &[holds(5), no, no]), [Withdraw, Rest, Rest]);
+        assert_eq!(orders(Motion::Acquire, &[Unknown, no, no]), [Withdraw, Rest, Rest]);
+        assert_eq!(
+            orders(Motion::Acquire, &[holds(5), Failed, Unknown]),
+            [Withdraw, Rest, Withdraw]
+        );
+        assert_eq!(orders(Motion::HandOver, &[holds(5), no, no]), [Withdraw, Rest, Rest]);
+        // It may be the receiver's.
+        assert_eq!(orders(Motion::HandOver, &[holds(5), Failed, Unknown]), [Rest, Rest, Rest]);
+        assert_eq!(orders(Motion::Acquire, &[holds(5), holds(5), Unknown]), [Rest, Rest, Rest]);
+    }
+
+    #[test]
+    fn an_acquisition_that_hinges_on_slow_servers_can_be_given_up() {
+        let no = held(9, 10);
+        let mut hinges = vote(Motion::Acquire, &[holds(5), no]);
+        assert!(hinges.hinges_on_the_slow());
+        hinges.give_up();
+        assert_eq!(hinges.verdict(), Some(Verdict::Refused));
+        assert!(!hinges.hinges_on_the_slow(), "it is decided");
+        for (motion, answers) in [
+            (Motion::HandOver, vec![holds(5), no]),
+            (Motion::Acquire, vec![]),
+            (Motion::Acquire, vec![no]),
+            (Motion::Acquire, vec![holds(5), Answer::Failed]),
+            (Motion::Acquire, vec![holds(5), holds(6)]),
+        ] {
+            let mut vote = vote(motion, &answers);
+            assert!(!vote.hinges_on_the_slow(), "{motion:?}, {answers:?}");
+            vote.give_up();
+            assert_eq!(vote.verdict(), None, "{motion:?}, {answers:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_has_changed_only_if_every_server_says_so() {
+        let no = held(9, 10);
+        assert!(vote(Motion::Acquire, &[no, no]).may_have_changed(), "one has not answered");
+        assert!(vote(Motion::Acquire, &[no, no, Answer::Unknown]).may_have_changed());
+        assert!(vote(Motion::Acquire, &[no, Answer::Failed, holds(5)]).may_have_changed());
+        let mut none = vote(Motion::Acquire, &[no, Answer::Failed, no]);
+        assert!(!none.may_have_changed());
+        assert_eq!(none.orders(), [0, 1, 2].map(|server| (server, Order::Rest)));
+        assert!(!none.may_have_changed(), "at rest as well");
+        let mut withdrawn = vote(Motion::Acquire, &[holds(5), no, no]);
+        withdrawn.orders();
+        assert!(withdrawn.may_have_changed());
+    }
+
+    #[test]
+    fn after_a_refusal_a_majority_may_be_had_when_enough_servers_are_free() {
+        let unknown = Answer::NotOurs { holder: Some(OwnerId::new(9)), remaining: None };
+        let nameless = |seconds| {
+            let remaining = Some(Duration::from_secs(seconds));
+            Answer::NotOurs { holder: None, remaining }
+        };
+        for (answers, seconds) in [
+            // Two of three must be free.
+            (vec![held(9, 10), held(9, 20)], Some(20)),
+            (vec![held(9, 30), held(9, 10), held(9, 20)], Some(20)),
+            (vec![holds(5), held(9, 20), held(9, 10)], Some(10)),
+            (vec![held(9, 10), Answer::Failed], Some(10)),
+            (vec![unknown, held(9, 10)], None),
+            // Several asked at once, and none of them can have won.
+            (vec![held(8, 10), held(9, 20)], Some(0)),
+            (vec![held(7, 10), held(8, 20), held(9, 30)], Some(0)),
+            // One of them may have, at the server that does not tell.
+            (vec![held(8, 10), held(9, 20), Answer::Failed], Some(20)),
+            (vec![held(8, 10), held(9, 20), Answer::Unknown], Some(20)),
+            (vec![held(8, 10), nameless(20)], Some(20)),
+            (vec![nameless(10), nameless(20)], Some(20)),
+        ] {
+            let remaining = vote(Motion::Acquire, &answers).remaining();
+            assert_eq!(remaining, seconds.map(Duration::from_secs), "{answers:?}");
+        }
+        let mut withdrawn = vote(Motion::Acquire, &[holds(5), held(9, 20), held(9, 10)]);
+        withdrawn.orders();
+        assert_eq!(withdrawn.remaining(), Some(Duration::from_secs(10)), "ours will be free");
+    }
+}
