@@ -209,6 +209,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_strategy_says_is_kept() {
+        let strategy = FlushingStrategy {
+            kind: None,
+            summarize_threshold: 0.9,
+            flush_target: 0.6,
+            summary_tokens: Some(100),
+            summarize_oldest_percent: 40,
+            min_messages: 3,
+        };
+        let expected = FlushSettings {
+            summarize_threshold: 0.9,
+            flush_target: 0.6,
+            summary_tokens: 100,
+            summarize_oldest_percent: 40,
+            min_messages: 3,
+        };
+        assert_eq!(settings(&strategy), Ok(expected));
+    }
+
+    #[test]
     fn the_smallest_budget_has_a_default_summary_that_is_not_refused() {
         let settings = FlushSettings::from_strategy(&FlushingStrategy::default(), 1).unwrap();
         assert_eq!((settings.summary_tokens, settings.min_messages), (0, 10));
