@@ -653,4 +653,12 @@ mod tests {
             "p:{1}:lease:x does not hold a lease of ours; use another prefix, or remove the key"
         );
     }
+
+    #[test]
+    fn what_stands_around_the_message_of_a_script_is_not_told() {
+        for line in ["ERR x: CORRUPT k is odd", "ERR x: CORRUPT k is odd, script: ab, on @x:1."] {
+            let fault = RedisFault::from(said(line));
+            assert_eq!(fault.detail(), "k is odd; use another prefix, or remove the key", "{line}");
+        }
+    }
 }
