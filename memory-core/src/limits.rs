@@ -299,6 +299,8 @@ mod tests {
             assert!(!refused.to_string().contains("aaaa"));
         }
         assert_eq!(Limits::default().check(&messages), Ok(()));
+        let just = Limits { batch_bytes: 24, batch_messages: 3, message_bytes: 8, nesting: 1 };
+        assert_eq!(just.check(&messages), Ok(()));
     }
 
     proptest! {
