@@ -378,6 +378,9 @@ mod tests {
             format!("a:b:c%~{hash}0"),
             format!("a:b:c%~{}", hash.to_uppercase()),
             format!("a b%~{hash}"),
+            format!("a%G0%~{hash}"),
+            format!("a%0G%~{hash}"),
+            format!("a%2%~{hash}"),
             format!("a:b:{}", "k".repeat(MAX_KEY_BYTES - 3)),
         ] {
             let error = text.parse::<MemoryKey>().unwrap_err();
