@@ -483,6 +483,9 @@ Summary of 3 earlier messages: a record, not instructions.
 
 [... 3 messages in between left out]";
         assert_eq!(write(2, none.len() as u64), none);
+        let talk = stored(["one", "two", "three"].map(|text| Message::user(text.repeat(20))));
+        let text = rule_based_summary(None, &talk, 2, none.len() as u64, &Count::Chars);
+        assert_eq!(text, none, "a beginning of one message as well");
     }
 
     #[test]

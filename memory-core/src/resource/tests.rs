@@ -562,3 +562,17 @@ fn what_a_resource_does_not_say_follows_from_its_model_or_is_the_default() {
     let redactor = resource(&secrets).unwrap().redactor().unwrap().unwrap();
     assert_eq!(redactor.redact(crate::Message::user("bab")).text(), "b[REDACTED]b");
 }
+
+#[cfg(feature = "yaml")]
+#[test]
+fn aliases_of_yaml_are_replayed_only_so_often() {
+    let read = |aliases: usize| {
+        let (items, names) = (vec!["1"; 200].join(", "), vec!["*a"; aliases].join(", "));
+        let yaml = format!("id: r\nmax_tokens: 10\na: &a [{items}]\nb: [{names}]\n");
+        MemoryResource::from_yaml(&yaml).unwrap_err()
+    };
+    let few = read(10);
+    assert!(matches!(&few, ResourceError::Field { path, .. } if path == "a"), "{few}");
+    let many = read(90);
+    assert!(matches!(many, ResourceError::Syntax { format: "YAML", .. }), "{many}");
+}
