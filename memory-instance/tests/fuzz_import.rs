@@ -83,7 +83,7 @@ fn a_line_without_an_end_is_not_read_to_its_end() {
         packed.write_all(&chunk).unwrap();
     }
     fs::write(folder.path().join("bomb.gz"), packed.finish().unwrap()).unwrap();
-    let told = "the line has more than 1052672 bytes; write one message a line, or raise limits.message_bytes of the resource\n";
+    let told = "the line has more than 1576960 bytes; write one message a line, or raise limits.message_bytes of the resource\n";
     let (code, _, err) = run(folder.path(), "import bomb.gz --key k");
     assert_eq!((code, err), (Some(1), format!("error: bomb.gz:1: {told}")));
 
