@@ -1,0 +1,106 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Access, Generation};
+use crate::counters::Tally;
+use crate::lease::LeaseProof;
+use crate::priority::Class;
+use crate::receipt::FlushReceipt;
+use crate::stored::{MessageMeta, NewMessage, Sequence};
+
+/// What a flush, or the closing of calls by hand, changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Splice {
+    /// The generation that the plan was made from.
+    pub generation: Generation,
+    /// The places that the summary replaces, ascending.
+    pub summarised: Vec<Sequence>,
+    /// The places that are dropped, ascending.
+    pub evicted: Vec<Sequence>,
+    /// The summary; it stands at the first of the summarised places.
+    pub summary: Option<NewMessage>,
+    /// The places of messages whose open calls are given up, ascending. If there are any, the mark
+    /// of the last flush is taken away: what it could not free may go now.
+    pub closed: Vec<Sequence>,
+    /// The record of the flush, kept with the last few.
+    pub receipt: Option<FlushReceipt>,
+    /// The tokens at which the next flush is worth its while; kept only along with a receipt.
+    pub next_flush_at: Option<u64>,
+    /// The flusher's lease, named [`MemoryKey::flush_lease_name`]: checked like that of a writer,
+    /// and its tokens are fenced apart from those of writers.
+    pub flusher: Option<LeaseProof>,
+    /// What the messages weigh that are summarised and evicted, if the planner knows it from an outline of
+    /// this generation, whose messages do not change: a store that would have to look for it may take it
+    /// at its word. Default: nothing, and the store looks.
+    #[serde(default)]
+    pub removed: Option<Removed>,
+    /// By what right.
+    pub access: Access,
+}
+
+/// What the messages weigh that a [`Splice`] takes away.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// All of them, by class; also the one at whose place the summary stands.
+    pub classes: BTreeMap<Class, Tally>,
+    /// How many of them are summaries.
+    pub summaries: u64,
+    /// How many of the others are summarised.
+    pub summarised: u64,
+    /// How many of the others are evicted.
+    pub evicted: u64,
+}
+
+impl Removed {
+    /// What these messages weigh, by the metas of an outline in their order.
+    fn of(metas: &[MessageMeta], summarised: &[Sequence], evicted: &[Sequence]) -> Self {
+        let mut removed = Self::default();
+        for (places, summarises) in [(summarised, true), (evicted, false)] {
+            let mut places = places.iter().peekable();
+            for meta in metas {
+                while places.next_if(|place| **place < meta.sequence).is_some() {}
+                if places.next_if(|place| **place == meta.sequence).is_some() {
+                    removed.add(meta, summarises);
+                }
+            }
+        }
+        removed
+    }
+
+    fn add(&mut self, meta: &MessageMeta, summarises: bool) {
+        self.classes.entry(meta.class()).or_default().add(meta.tokens);
+        let count = match (meta.is_summary(), summarises) {
+            (true, _) => &mut self.summaries,
+            (false, true) => &mut self.summarised,
+            (false, false) => &mut self.evicted,
+        };
+        *count += 1;
+    }
+}
+
+impl Splice {
+    /// A splice of this generation that changes nothing yet.
+    #[must_use]
+    pub const fn new(generation: Generation) -> Self {
+        Self {
+            generation,
+            summarised: Vec::new(),
+            evicted: Vec::new(),
+            summary: None,
+            closed: Vec::new(),
+            receipt: None,
+            next_flush_at: None,
+            flusher: None,
+            removed: None,
+            access: Access::OPEN,
+        }
+    }
+
+    /// The same, with what is removed weighed by the metas of the outline that it was planned from.
+    #[must_use]
+    pub fn weighed(self, metas: &[MessageMeta]) -> Self {
+        let removed = Some(Removed::of(metas, &self.summarised, &self.evicted));
+        Self { removed, ..self }
+    }
+}

@@ -1,0 +1,251 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::message::Message;
+use crate::stored::StoredMessage;
+use crate::testkit::{history, metas, now, policy};
+
+/// The rule, word for word: each result looks back for the nearest call with its id that is
+/// still unanswered. Returns the unit of each message, named by its first message.
+fn by_looking_back(metas: &[MessageMeta]) -> Vec<usize> {
+    let mut open: Vec<Vec<&str>> = vec![Vec::new(); metas.len()];
+    let mut unit_of: Vec<usize> = (0..metas.len()).collect();
+    for (position, meta) in metas.iter().enumerate() {
+        match &meta.link {
+            ToolLink::None => {}
+            ToolLink::Calls(ids) => open[position] = ids.iter().map(|id| &**id).collect(),
+            ToolLink::Result(id) if id.is_empty() => {}
+            ToolLink::Result(id) => {
+                let call = (0..position).rev().find(|call| open[*call].contains(&&**id));
+                if let Some(call) = call {
+                    let answered = open[call].iter().position(|open| **open == **id).unwrap();
+                    open[call].remove(answered);
+                    unit_of[position] = call;
+                }
+            }
+        }
+    }
+    unit_of
+}
+
+fn grouped(metas: &[MessageMeta]) -> Units<'_> {
+    Units::group(metas, now(), Policy::DEFAULT_OPEN_CALL_TIMEOUT)
+}
+
+proptest! {
+    #[test]
+    fn a_result_belongs_to_the_nearest_unanswered_call_with_its_id(history in history(40)) {
+        let metas = metas(&history);
+        let units = grouped(&metas);
+        let mut unit_of = vec![usize::MAX; metas.len()];
+        for unit in &units {
+            let mut members = units.members(unit);
+            while let Some(position) = members.next_position() {
+                prop_assert_eq!(unit_of[position], usize::MAX, "a message in two units");
+                unit_of[position] = unit.first();
+            }
+        }
+        prop_assert_eq!(unit_of, by_looking_back(&metas));
+    }
+
+    #[test]
+    fn units_come_in_order_and_add_up(history in history(40)) {
+        let metas = metas(&history);
+        let units = grouped(&metas);
+        prop_assert!(units.iter().map(Unit::first).is_sorted_by(|a, b| a < b));
+        for unit in &units {
+            let members: Vec<_> = units.members(unit).collect();
+            prop_assert!(members.is_sorted_by(|a, b| a.sequence < b.sequence));
+            prop_assert_eq!(members.len() as u64, unit.messages());
+            prop_assert_eq!(members.iter().map(|m| u64::from(m.tokens)).sum::<u64>(), unit.tokens());
+        }
+    }
+
+    #[test]
+    fn the_state_says_what_is_missing(history in history(40)) {
+        let metas = metas(&history);
+        let units = grouped(&metas);
+        for unit in &units {
+            let members: Vec<_> = units.members(unit).collect();
+            let call = members[0];
+            let old = now().duration_since(call.created_at) > SignedDuration::from_mins(10);
+            let expected = match &call.link {
+                ToolLink::None => UnitState::Whole,
+                ToolLink::Result(_) => UnitState::Orphan,
+                ToolLink::Calls(ids) if ids.len() == members.len() - 1 => UnitState::Whole,
+                ToolLink::Calls(_) if call.closed || old => UnitState::Abandoned,
+                ToolLink::Calls(_) => UnitState::Open,
+            };
+            prop_assert_eq!(unit.state(), expected);
+            let missing = match &call.link {
+                ToolLink::Calls(ids) => ids.len() + 1 - members.len(),
+                _ => 0,
+            };
+            prop_assert_eq!(unit.unanswered(), missing);
+        }
+    }
+
+    #[test]
+    fn talk_is_recent_from_the_newest_unit_back_while_it_fits_the_window(
+        history in history(40), policy in policy(),
+    ) {
+        let metas = metas(&history);
+        let units = grouped(&metas);
+        let classes = units.classify(&policy);
+        prop_assert_eq!(classes.len(), units.len());
+        let talk: Vec<_> = units.iter().zip(&classes).filter(|(_, c)| c.conversation).collect();
+        for (from_end, (_, class)) in talk.iter().rev().enumerate() {
+            let sum: u64 = talk.iter().rev().take(from_end + 1).map(|(u, _)| u.tokens()).sum();
+            let recent = from_end == 0 || sum <= policy.recent_window;
+            let expected =
+                if recent { ContentType::RecentContext } else { ContentType::HistoricalMessages };
+            prop_assert_eq!(class.content_type, &expected);
+        }
+    }
+
+    #[test]
+    fn a_unit_is_as_critical_as_its_most_critical_message(
+        history in history(40), policy in policy(),
+    ) {
+        let metas = metas(&history);
+        let units = grouped(&metas);
+        for (unit, class) in units.iter().zip(units.classify(&policy)) {
+            let own = units.members(unit).map(|meta| {
+                meta.priority.unwrap_or_else(|| policy.priority_of(class.content_type))
+            });
+            prop_assert_eq!(class.priority, own.min().unwrap());
+            let block = policy.blocks.iter().position(|b| b.content_types.contains(class.content_type));
+            prop_assert_eq!(class.block, block);
+        }
+    }
+}
+
+fn stored(messages: impl IntoIterator<Item = Message>) -> Vec<MessageMeta> {
+    let policy = Policy::with_max_tokens(1_000);
+    let stored = messages.into_iter().zip(1_u64..).map(|(message, number)| -> StoredMessage {
+        policy
+            .admit(
+                message.into(),
+                crate::MessageId::new(uuid::Uuid::from_u128(number.into())),
+                now(),
+                &crate::EstimateCounter,
+            )
+            .stored_at(crate::Sequence::new(number))
+    });
+    stored.map(|stored| stored.meta).collect()
+}
+
+fn states(metas: &[MessageMeta], now: Timestamp) -> Vec<UnitState> {
+    let units = Units::group(metas, now, Duration::from_mins(10));
+    units.iter().map(Unit::state).collect()
+}
+
+fn call(ids: &[&str]) -> Message {
+    Message::calls(ids.iter().map(|id| crate::ToolCall::function(*id, "f", "{}")))
+}
+
+#[test]
+fn a_call_is_abandoned_only_once_it_is_older_than_the_timeout() {
+    let metas = stored([call(&["a", "b"]), Message::tool_result("a", "r")]);
+    let at = |offset: SignedDuration| states(&metas, now() + offset);
+    assert_eq!(at(SignedDuration::from_mins(10)), [UnitState::Open]);
+    let later = SignedDuration::from_mins(10) + SignedDuration::from_nanos(1);
+    assert_eq!(at(later), [UnitState::Abandoned]);
+    assert_eq!(at(SignedDuration::from_mins(-90)), [UnitState::Open], "clocks may disagree");
+}
+
+#[test]
+fn a_result_that_comes_late_makes_an_abandoned_call_whole() {
+    let mut metas = stored([call(&["a"]), Message::user("never mind")]);
+    metas[0].closed = true;
+    assert_eq!(states(&metas, now()), [UnitState::Abandoned, UnitState::Whole]);
+    let mut metas =
+        stored([call(&["a"]), Message::user("never mind"), Message::tool_result("a", "r")]);
+    metas[0].closed = true;
+    assert_eq!(states(&metas, now()), [UnitState::Whole, UnitState::Whole]);
+}
+
+#[test]
+fn a_second_result_of_a_call_is_an_orphan() {
+    let metas =
+        stored([call(&["a"]), Message::tool_result("a", "r"), Message::tool_result("a", "r")]);
+    assert_eq!(states(&metas, now()), [UnitState::Whole, UnitState::Orphan]);
+}
+
+#[test]
+fn a_message_with_very_many_calls_is_grouped_like_any_other() {
+    let ids: Vec<String> = (0..40).map(|n| format!("c{n}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let results = || ids.iter().map(|id| Message::tool_result(*id, "r"));
+    let metas = stored([call(&ids)].into_iter().chain(results()).chain(results()));
+    let states = states(&metas, now());
+    assert_eq!(states[0], UnitState::Whole);
+    assert_eq!(states[1..], [UnitState::Orphan; 40]);
+
+    let twice: Vec<&str> = ids.iter().chain(&ids).copied().collect();
+    let metas = stored([call(&twice)].into_iter().chain(results()).chain(results()));
+    let units = grouped(&metas);
+    assert_eq!(units.len(), 1);
+    assert!(units.iter().all(Unit::is_malformed));
+}
+
+#[test]
+fn a_timeout_longer_than_time_never_passes() {
+    let metas = stored([call(&["a"])]);
+    let units = Units::group(&metas, Timestamp::MAX, Duration::MAX);
+    assert_eq!(units.iter().next().unwrap().state(), UnitState::Open);
+}
+
+#[test]
+fn as_many_calls_as_there_are_bits_are_answered_one_by_one() {
+    for count in [15, 16, 17] {
+        let ids: Vec<String> = (0..count).map(|n| format!("c{n}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let results = ids.iter().map(|id| Message::tool_result(*id, "r"));
+        let metas = stored([call(&ids)].into_iter().chain(results));
+        let units = grouped(&metas[..count]);
+        let unit = units.iter().next().unwrap();
+        assert_eq!((units.len(), unit.unanswered(), unit.state()), (1, 1, UnitState::Open));
+        assert_eq!(states(&metas, now()), [UnitState::Whole]);
+    }
+}
+
+#[test]
+fn calls_without_an_id_or_with_one_twice_are_malformed() {
+    let malformed = |ids: &[&str]| {
+        let metas = stored([call(ids)]);
+        grouped(&metas).iter().next().unwrap().is_malformed()
+    };
+    let long: Vec<String> = (0..20).map(|n| format!("c{n}")).collect();
+    let long: Vec<&str> = long.iter().map(String::as_str).collect();
+    assert!(!malformed(&["a"]) && !malformed(&["a", "b"]) && !malformed(&long));
+    assert!(malformed(&[""]) && malformed(&["a", ""]));
+    assert!(malformed(&["a", "a"]) && malformed(&["a", "b", "a"]));
+    for odd in ["", "c0", "c19"] {
+        assert!(malformed(&[&long[..], &[odd]].concat()), "{odd}");
+    }
+}
+
+#[test]
+fn an_id_that_comes_again_answers_the_newest_call_first() {
+    let result = || Message::tool_result("a", "r");
+    let metas = stored([call(&["a"]), call(&["a", "b"]), call(&["c"]), result(), result()]);
+    let units = grouped(&metas);
+    let members: Vec<Vec<u64>> = units
+        .iter()
+        .map(|unit| units.members(unit).map(|meta| meta.sequence.number()).collect())
+        .collect();
+    assert_eq!(members, [vec![1, 5], vec![2, 4], vec![3]]);
+    let third = stored([call(&["a"]), result(), call(&["b"]), result()]);
+    assert_eq!(
+        states(&third, now()),
+        [UnitState::Whole, UnitState::Open, UnitState::Orphan],
+        "an answered call is not answered again after another call"
+    );
+}
+
+#[test]
+fn there_may_be_no_units() {
+    assert!(grouped(&[]).is_empty());
+    assert!(!grouped(&stored([Message::user("u")])).is_empty());
+}
