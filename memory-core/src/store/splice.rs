@@ -27,7 +27,7 @@ pub struct Splice {
     pub receipt: Option<FlushReceipt>,
     /// The tokens at which the next flush is worth its while; kept only along with a receipt.
     pub next_flush_at: Option<u64>,
-    /// The flusher's lease, named [`MemoryKey::flush_lease_name`]: checked like that of a writer,
+    /// The flusher's lease, named [`MemoryKey::flush_lease_name`](crate::MemoryKey::flush_lease_name): checked like that of a writer,
     /// and its tokens are fenced apart from those of writers.
     pub flusher: Option<LeaseProof>,
     /// What the messages weigh that are summarised and evicted, if the planner knows it from an outline of
