@@ -293,3 +293,27 @@ async fn waiters_in_other_processes_are_woken_by_a_release() {
     tokens.dedup();
     assert_eq!(tokens.len(), 3, "a token twice");
 }
+
+/// By the short form of the script, which the suite with a clock of its own does not take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_without_a_lease_waits_for_whoever_holds_it() {
+    let server = Server::start().await;
+    let link = link(server.url()).await;
+    let store = RedisStore::new(link.clone());
+    let locks = LockManager::new(Arc::new(RedisLock::new(link)));
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["before"]).await.unwrap();
+    let name = LockKey::new(k.lease_name()).unwrap();
+    let guard = locks.lock(&name, &LockOptions::new()).await.unwrap();
+    let error = append(&store, &k, write(1, 2), &["beside"]).await.unwrap_err();
+    let StoreErrorKind::Locked { remaining: Some(left) } = error.kind() else {
+        panic!("{error:?}")
+    };
+    assert!(*left > Duration::ZERO);
+    let mut own = batch(write(2, 1), &["within"]);
+    own.access = Access::with_lease(guard.proof());
+    store.append(&k, own).await.unwrap();
+    guard.release().await;
+    append(&store, &k, write(1, 2), &["after"]).await.unwrap();
+    assert_eq!(texts(&store, &k).await, ["before", "within", "after"]);
+}
