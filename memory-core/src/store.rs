@@ -208,7 +208,8 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// Reads have no effect.
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError>;
 
-    /// Where this store looks up leases within its own atomic step, if it does.
+    /// Where this store looks up leases within its own atomic step, if it does. All leases of its writers
+    /// must be kept there then: one that it does not find is over.
     fn lease_domain(&self) -> Option<&LeaseDomain>;
 
     /// What an acknowledged write outlives.

@@ -128,13 +128,19 @@ impl ManagerBuilder {
     /// Uses a store and a lease manager of the caller's.
     ///
     /// # Errors
-    /// [`MemoryError`] for a resource that contradicts itself, or asks for what the store, this
-    /// build or the registered strategies do not give.
+    /// [`MemoryError::LeasesElsewhere`]; and [`MemoryError`] for a resource that contradicts itself, or
+    /// asks for what the store, this build or the registered strategies do not give.
     pub fn build(
         self,
         store: Arc<dyn MemoryStore>,
         locks: LockManager,
     ) -> Result<MemoryManager, MemoryError> {
+        if let Some(domain) = store.lease_domain().filter(|domain| *domain != locks.domain()) {
+            return Err(MemoryError::LeasesElsewhere {
+                store: domain.as_str().to_owned(),
+                leases: locks.domain().as_str().to_owned(),
+            });
+        }
         let mut rules = HashMap::new();
         for resource in self.resources {
             let id = resource.id.clone();

@@ -175,6 +175,17 @@ pub enum MemoryError {
         /// What the store gives.
         given: String,
     },
+    /// The store looks leases up at one place, and those it was given are kept at another: it would
+    /// refuse every write under one of them.
+    #[error(
+        "the store looks leases up at `{store}`, but they are kept at `{leases}`; give it the lease backend of its own place, or open it with checks of tokens alone"
+    )]
+    LeasesElsewhere {
+        /// Where the store looks.
+        store: String,
+        /// Where they are.
+        leases: String,
+    },
     /// The tokenizer is not part of this build.
     #[error(
         "resource `{resource}`: the tokenizer `{tokenizer}` needs the feature `tiktoken`; enable it, or set `tokenizer: estimate`"

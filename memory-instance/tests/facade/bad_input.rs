@@ -4,9 +4,13 @@
 //! them (`memory-core`: `resource/tests.rs`, `message.rs`; here: `template.rs`).
 
 use std::path::Path;
+use std::sync::Arc;
 
 use memory_core::MemoryResource;
 use memory_instance::MemoryManager;
+use memory_lock::{InProcessLock, LockManager};
+
+use crate::support;
 
 async fn open(url: &str) -> Result<MemoryManager, String> {
     let opened = MemoryManager::builder().open(url).await;
@@ -70,6 +74,26 @@ async fn resources_that_ask_for_what_is_not_there_are_refused() {
         let text = refused.map(drop).unwrap_err().to_string();
         assert!(text.starts_with(error), "{text}");
     }
+}
+
+/// Each write under a lease would be fenced off, as if somebody else had taken it.
+#[tokio::test]
+async fn leases_that_are_not_where_the_store_looks_for_them_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = MemoryManager::builder().open(&support::url(&folder)).await.unwrap();
+    let elsewhere = LockManager::new(Arc::new(InProcessLock::default()));
+    let store = Arc::clone(opened.store());
+    let refused = MemoryManager::builder().build(store, elsewhere.clone()).map(drop).unwrap_err();
+    let looks = opened.locks().domain().as_str();
+    let are = elsewhere.domain().as_str();
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "the store looks leases up at `{looks}`, but they are kept at `{are}`; give it the lease backend of its own place, or open it with checks of tokens alone"
+        )
+    );
+    let (store, own) = (Arc::clone(opened.store()), opened.locks().clone());
+    MemoryManager::builder().build(store, own).unwrap();
 }
 
 #[tokio::test]

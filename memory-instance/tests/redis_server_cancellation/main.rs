@@ -1,0 +1,130 @@
+//! The sweep of `cancellation` where a call takes other ways than on one server: on a Cluster, behind
+//! Sentinels with a write that waits for a replica, with one that waits for the disk, and with leases of
+//! a quorum, which are of another place than the messages.
+
+#![cfg(feature = "redis")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+#![allow(clippy::future_not_send, reason = "the sweeps run on the thread of their test")]
+#![allow(dead_code, reason = "modules are shared with other sweeps")]
+
+#[path = "../cancellation/facade.rs"]
+mod facade;
+#[path = "../cancellation/opening.rs"]
+mod opening;
+#[path = "../cancellation/stores.rs"]
+mod stores;
+#[path = "../../../memory-lock/tests/cancellation/sweep.rs"]
+mod sweep;
+#[path = "../cancellation/worlds.rs"]
+mod worlds;
+
+use std::sync::Arc;
+
+use memory_core::MemoryStore;
+use memory_lock::{Clock, LockManager, RedlockLock};
+use memory_redis_testkit::{Cluster, Sentinels, Server};
+use memory_store_redis::{RedisConfig, RedisLink, RedisStore, RedisStoreConfig, TokenChecks};
+use opening::{assert_closed, sweep_managers};
+use sweep::{Table, tasks, until, until_tasks};
+use worlds::{Case, World};
+
+const ROUNDS: usize = 2;
+
+/// The connections of clients to these servers: not those of replicas, of Sentinels, and of who asks.
+async fn connections(servers: &[&Server]) -> Vec<String> {
+    let others = [" flags=S ", " flags=M ", " name=sentinel-", " cmd=client|list "];
+    let mut all = Vec::new();
+    for server in servers {
+        let clients: String = server.query(&["CLIENT", "LIST"]).await;
+        let ours = clients.lines().filter(|client| !others.iter().any(|it| client.contains(it)));
+        all.extend(ours.map(ToOwned::to_owned));
+    }
+    all
+}
+
+/// Waits until no lease, place in line or other key is left but what a memory keeps.
+async fn until_nothing_is_left(servers: &[&Server], what: &str) {
+    until(what, async || {
+        let mut left: Vec<String> = Vec::new();
+        for server in servers {
+            left.extend(server.query::<Vec<String>>(&["KEYS", "*"]).await);
+        }
+        left.retain(|key| !key.contains("}:memory:") && !key.contains("}:fence"));
+        if left.is_empty() { Ok(()) } else { Err(format!("left on the servers: {left:?}")) }
+    })
+    .await;
+}
+
+/// Sweeps the operations of memories and stores, and the opening of managers at this URL. These are all
+/// servers that a client may connect to, and those that have its keys.
+async fn sweep_at(name: &'static str, url: &str, servers: &[&Server], keep: &[&Server]) {
+    let before = tasks();
+    let mut table = Table::default();
+    let world = World::opened(name, url, ROUNDS).await;
+    sweep_world(&world, keep, &mut table).await;
+    drop(world);
+    let left = async || connections(servers).await;
+    assert_closed(name, &left).await;
+    until_tasks(before, name).await;
+    sweep_managers(name, url, ROUNDS, left, &mut table).await;
+    table.print();
+}
+
+async fn sweep_world(world: &World, keep: &[&Server], table: &mut Table) {
+    // The first write opens the connection on which writes wait.
+    Case::new(world, "m", world.name.to_owned()).await.settle().await;
+    world.sweep(facade::OPERATIONS, table, facade::cut_off).await;
+    world.sweep(stores::OPERATIONS, table, stores::cut_off).await;
+    until_nothing_is_left(keep, world.name).await;
+}
+
+#[tokio::test]
+async fn a_call_dropped_half_way_leaves_nothing_behind_on_a_cluster() {
+    let cluster = Cluster::start().await;
+    let nodes: Vec<_> = cluster.nodes().iter().collect();
+    sweep_at("Cluster", &cluster.url(), &nodes, &nodes).await;
+}
+
+#[tokio::test]
+async fn a_call_dropped_half_way_leaves_nothing_behind_while_writes_wait_for_a_replica() {
+    let group = Sentinels::start_with(1, 1).await;
+    let keep: Vec<_> = group.servers().iter().collect();
+    let all: Vec<_> = keep.iter().copied().chain(group.sentinels()).collect();
+    sweep_at("Sentinels, WAIT", &format!("{}&replicas=1", group.url()), &all, &keep).await;
+}
+
+#[tokio::test]
+async fn a_call_dropped_half_way_leaves_nothing_behind_while_writes_wait_for_the_disk() {
+    let server = Server::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let url = format!("{}?fsync=always", server.url());
+    sweep_at("Redis, fsync", &url, &[&server], &[&server]).await;
+}
+
+#[tokio::test]
+async fn a_call_dropped_half_way_leaves_nothing_behind_with_leases_of_a_quorum() {
+    let servers = [Server::start().await, Server::start().await, Server::start().await];
+    let servers: Vec<_> = servers.iter().collect();
+    let before = tasks();
+    let mut table = Table::default();
+    let configs = servers.iter().map(|server| RedisConfig::from_url(server.url()).unwrap());
+    let quorum = RedlockLock::open(configs, Clock::system()).await.unwrap();
+    // The messages are on one of the servers, which knows nothing of who holds a lease.
+    let config = RedisConfig::from_url(servers[0].url()).unwrap();
+    let link = RedisLink::open(config).await.unwrap();
+    let tokens_alone = RedisStoreConfig::new().with_token_checks(TokenChecks::TokensAlone);
+    let store: Arc<dyn MemoryStore> = Arc::new(RedisStore::with_config(link, tokens_alone));
+    let world = World::new("Redlock", &store, &LockManager::new(Arc::new(quorum)), None);
+    drop(store);
+    sweep_world(&world, &servers, &mut table).await;
+    drop(world);
+    assert_closed("Redlock", &async || connections(&servers).await).await;
+    until_tasks(before, "Redlock").await;
+    table.print();
+}
