@@ -451,7 +451,8 @@ impl MemoryResource {
         self.tokenizer.or_else(of_model).unwrap_or(Tokenizer::Estimate)
     }
 
-    /// The name of the flush strategy.
+    /// The name of the flush strategy: the one that is named, else `priority` with blocks, else `fifo`. An
+    /// instance with a summariser takes `hybrid_summary` where none is named.
     #[must_use]
     pub fn strategy(&self) -> &str {
         match &self.flushing_strategy.kind {

@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 ///
 /// A store keeps one small row for each writer of a memory and accepts each of the writer's numbers
 /// once, in increasing order: the idempotent producer of Apache Kafka (KIP-98). That recognises a
-/// retry for as long as the memory lives, at a cost that does not grow with the history.
+/// retry for as long as the memory lives, at a cost that grows with the writers of a memory and not with its
+/// history: whoever starts a process, or a handle, for each write has a row kept for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriterId(u128);
 

@@ -11,9 +11,9 @@ use memory_core::{
     Role, Splice, StoreError, StoreErrorKind, WriteId,
 };
 use memory_flush::flush_due;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use crate::error::MemoryError;
+use crate::error::{AppendFailure, MemoryError};
 use crate::flush;
 use crate::instance::{Inner, MemoryInstance};
 use crate::rules::Rules;
@@ -182,8 +182,7 @@ impl MemoryInstance {
                 return Err(self.inner.contended("append to"));
             }
             Err(reason) => {
-                let prepared = Box::new(prepared.clone());
-                return Err(MemoryError::Append { reason: Box::new(reason), prepared });
+                return Err(AppendFailure { reason, prepared: prepared.clone() }.into());
             }
         };
         let telemetry = &self.inner.rules.telemetry;
@@ -296,53 +295,53 @@ impl Inner {
         write: Write<'_>,
         lease: Option<LeaseProof>,
     ) -> Result<Written, MemoryError> {
-        let waited = self.rules.lock.wait_timeout();
-        match timeout(waited, self.write_with_retries(write, lease)).await {
-            Ok(done) => done,
-            Err(_) => Err(MemoryError::TimedOut {
-                operation: write.name(),
-                key: self.key.clone(),
-                waited,
-            }),
-        }
+        self.write_within(self.rules.lock.wait_timeout(), write, lease).await
     }
 
-    async fn write_with_retries(
+    /// As [`write`](Self::write), until this time is over. Whoever will not wait for others still waits for
+    /// the first answer.
+    pub(crate) async fn write_within(
         &self,
+        waits: Duration,
         write: Write<'_>,
         lease: Option<LeaseProof>,
     ) -> Result<Written, MemoryError> {
+        let limit = Limit::new(waits);
         let mut pauses = None;
         let mut unknown = false;
         // On the heap whatever is rare, for every write would carry the room that it takes.
         let direct = lease.is_some() || self.backend.is_fused();
         loop {
             let done = if direct {
-                match self.attempt(write, lease).await {
-                    Err(error) if lease.is_none() && is_locked(&error) => {
-                        Box::pin(self.write_when_free(write, error)).await
+                match timeout_at(limit.answer, self.attempt(write, lease)).await {
+                    Ok(Err(error)) if lease.is_none() && is_locked(&error) => {
+                        Box::pin(self.write_when_free(write, error, limit)).await
                     }
-                    done => done.map_err(MemoryError::from),
+                    Ok(done) => done.map_err(MemoryError::from),
+                    Err(_) => Err(self.timed_out(write, limit)),
                 }
             } else {
-                Box::pin(self.write_in_line(write)).await
+                Box::pin(self.write_in_line(write, limit)).await
             };
-            match done {
-                Err(error) if may_pass(&error, lease.is_some()) => {
-                    unknown |= error.applied() == Applied::Unknown;
-                    let Some(pause) = pauses.get_or_insert_with(growing_pauses).next() else {
-                        return Err(error);
-                    };
-                    sleep(pause).await;
+            let Err(error) = done else { return done };
+            let may_pass = may_pass(&error, lease.is_some());
+            if may_pass {
+                unknown |= error.applied() == Applied::Unknown;
+                let pause = pauses.get_or_insert_with(growing_pauses).next().unwrap_or(ANSWER);
+                let next = Instant::now() + pause;
+                sleep_until(next.min(limit.end)).await;
+                if next < limit.end {
+                    continue;
                 }
-                // A later attempt that was refused does not undo an earlier one whose answer was
-                // lost.
-                Err(MemoryError::Store(error)) if unknown => {
-                    return Err(error.possibly_applied().into());
-                }
-                done => return done,
             }
+            // A later attempt that was refused does not undo an earlier one whose answer was lost.
+            return Err(if unknown { error.possibly_applied() } else { error });
         }
+    }
+
+    fn timed_out(&self, write: Write<'_>, limit: Limit) -> MemoryError {
+        let (operation, waited) = (write.name(), limit.waits);
+        MemoryError::TimedOut { operation, key: self.key.clone(), waited }
     }
 
     /// Writes at the store alone as soon as the lease is free that somebody was found to hold.
@@ -354,19 +353,20 @@ impl Inner {
         &self,
         write: Write<'_>,
         mut refused: StoreError,
+        limit: Limit,
     ) -> Result<Written, MemoryError> {
         self.rules.telemetry.lock_contended();
         let contended = Waiting::new(&self.waiting);
-        let since = Instant::now();
+        let patience_ends = (Instant::now() + PATIENCE).min(limit.end);
         let mut watch = None;
         loop {
             let StoreErrorKind::Locked { remaining } = *refused.kind() else {
                 return Err(refused.into());
             };
-            let patience = PATIENCE.saturating_sub(since.elapsed());
+            let patience = until(patience_ends);
             if patience.is_zero() {
                 drop(contended);
-                return self.write_in_line(write).await;
+                return self.write_in_line(write, limit).await;
             }
             // The first time only begins to watch: the lease may have been freed before that.
             if let Some(released) =
@@ -374,35 +374,52 @@ impl Inner {
             {
                 let _ = timeout(remaining.unwrap_or(patience).min(patience), released).await;
             }
-            refused = match self.attempt(write, None).await {
-                Ok(done) => return Ok(done),
-                Err(error) => error,
+            refused = match timeout_at(limit.answer, self.attempt(write, None)).await {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(self.timed_out(write, limit)),
             };
         }
     }
 
     /// Waits in line for the lease on the memory, and writes under it.
-    async fn write_in_line(&self, write: Write<'_>) -> Result<Written, MemoryError> {
+    async fn write_in_line(&self, write: Write<'_>, limit: Limit) -> Result<Written, MemoryError> {
+        let options = self.rules.lock.with_wait_timeout(until(limit.end));
         let guard = self
             .backend
             .locks
-            .lock(&self.lease, &self.rules.lock)
+            .lock(&self.lease, &options)
             .await
             .map_err(|reason| self.lock_error(reason))?;
         self.rules.telemetry.lock_acquired();
         let started = Instant::now();
-        // The lease is refreshed meanwhile, so a request that is never answered would keep all others
-        // out for as long as they are willing to wait. It is sent again under another lease.
-        let limit = (self.rules.lock.wait_timeout() / 4).max(ANSWER);
         let attempt = self.attempt(write, Some(guard.proof()));
-        let done = timeout(limit, attempt).await.unwrap_or_else(|_| {
-            let kind = StoreErrorKind::Unavailable(format!("no answer within {limit:?}"));
-            Err(StoreError::new(write.name(), kind).at(&self.key).possibly_applied())
-        });
+        let last = until(limit.answer);
+        let answer = self.answer_under_lease();
+        let done = match timeout(answer.min(last), attempt).await {
+            Ok(done) => done.map_err(MemoryError::from),
+            Err(_) if last <= answer => Err(self.timed_out(write, limit)),
+            Err(_) => {
+                let kind = StoreErrorKind::Unavailable(format!("no answer within {answer:?}"));
+                let error = StoreError::new(write.name(), kind).at(&self.key);
+                Err(error.possibly_applied().into())
+            }
+        };
         // The answer does not depend on how the release ends, so nobody waits for it.
         drop(guard);
         self.rules.telemetry.lock_held(started.elapsed());
-        Ok(done?)
+        done
+    }
+
+    /// How long the answer to a write under a lease is waited for before it is sent again, under another.
+    /// The lease is refreshed meanwhile, so a request that is never answered would keep all others out for
+    /// as long as they are willing to wait. Longer than a breaker waits, which else would never count it.
+    fn answer_under_lease(&self) -> Duration {
+        let waits = (self.rules.lock.wait_timeout() / 4).max(ANSWER);
+        match self.rules.resource.circuit_breaker {
+            Some(breaker) => waits.max(breaker.timeout.saturating_add(BREAKER_MARGIN)),
+            None => waits,
+        }
     }
 
     async fn attempt(
@@ -438,8 +455,40 @@ impl Inner {
 /// How long a write waits for the lease to be free before it takes a place in line for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The least time that the answer to a write under a lease is waited for.
+/// The least time that the answer to a write is waited for.
 const ANSWER: Duration = Duration::from_secs(1);
+
+/// How much longer than a breaker a write under a lease waits for its answer.
+const BREAKER_MARGIN: Duration = Duration::from_millis(50);
+
+/// Until when a write goes on.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    /// Until when others are waited for, and what failed is tried again.
+    end: Instant,
+    /// Until when an answer is waited for.
+    answer: Instant,
+    /// How long that is.
+    waits: Duration,
+}
+
+impl Limit {
+    fn new(waits: Duration) -> Self {
+        let began = Instant::now();
+        let after = |time: Duration| {
+            // As long as tokio's timers reach where it is longer than a clock can tell.
+            began.checked_add(time).unwrap_or_else(|| began + Duration::from_secs(86_400 * 365))
+        };
+        let end = after(waits);
+        let waits = if waits.is_zero() { ANSWER } else { waits };
+        Self { end, answer: after(waits), waits }
+    }
+}
+
+/// How long it is until then; zero afterwards.
+fn until(moment: Instant) -> Duration {
+    moment.saturating_duration_since(Instant::now())
+}
 
 /// Counts a write that waits for the lease to be free.
 struct Waiting<'a>(&'a AtomicU64);

@@ -1,13 +1,14 @@
 //! What can go wrong with a memory, in terms that a caller can act on.
 
 use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use memory_core::{
     Applied, ContextError, Durability, KeyError, LimitError, MemoryKey, MessageError,
     ResourceError, StoreError, StoreErrorKind,
 };
-use memory_lock::{LockError, LostReason};
+use memory_lock::{LockError, LockErrorKind, LostReason};
 
 use crate::append::PreparedAppend;
 use crate::template::TemplateError;
@@ -22,13 +23,8 @@ pub enum MemoryError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The lease on the memory could not be had.
-    #[error("take the lease on {key}: {reason}")]
-    Lock {
-        /// The memory.
-        key: MemoryKey,
-        /// Why.
-        reason: LockError,
-    },
+    #[error(transparent)]
+    Lock(Box<LeaseFailure>),
     /// The lease ran out or was taken under the operation. What it had in flight was fenced off.
     #[error("the lease on {key} was lost ({reason}); read again and start over")]
     LeaseLost {
@@ -205,13 +201,67 @@ pub enum MemoryError {
         problem: String,
     },
     /// An append that failed, with what is needed to send it again.
-    #[error("{reason}")]
-    Append {
-        /// Why.
-        reason: Box<MemoryError>,
-        /// The batch, under the id by which the store recognises it.
-        prepared: Box<PreparedAppend>,
-    },
+    #[error(transparent)]
+    Append(Box<AppendFailure>),
+}
+
+/// A lease that could not be had.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct LeaseFailure {
+    /// The memory.
+    pub key: MemoryKey,
+    /// Why.
+    pub reason: LockError,
+    /// Whether what was to be done under it may be there nevertheless, from an earlier attempt.
+    pub applied: Applied,
+}
+
+/// An append that failed. It reads as its reason.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct AppendFailure {
+    /// Why.
+    pub reason: MemoryError,
+    /// The batch, under the id by which the store recognises it.
+    pub prepared: PreparedAppend,
+}
+
+impl From<LeaseFailure> for MemoryError {
+    fn from(failure: LeaseFailure) -> Self {
+        Self::Lock(Box::new(failure))
+    }
+}
+
+impl From<AppendFailure> for MemoryError {
+    fn from(failure: AppendFailure) -> Self {
+        Self::Append(Box::new(failure))
+    }
+}
+
+impl fmt::Display for LeaseFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "take the lease on {}: {}", self.key, self.reason)
+    }
+}
+
+/// The source is the driver's error: the words of the reason are in the text already.
+impl Error for LeaseFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.reason.source()
+    }
+}
+
+impl fmt::Display for AppendFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+impl Error for AppendFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.reason.source()
+    }
 }
 
 impl MemoryError {
@@ -221,7 +271,8 @@ impl MemoryError {
         match self {
             Self::Store(error) => error.applied(),
             Self::TimedOut { .. } | Self::LeaseLost { .. } => Applied::Unknown,
-            Self::Append { reason, .. } => reason.applied(),
+            Self::Lock(failure) => failure.applied,
+            Self::Append(failure) => failure.reason.applied(),
             _ => Applied::No,
         }
     }
@@ -231,7 +282,7 @@ impl MemoryError {
     #[must_use]
     pub fn into_prepared(self) -> Option<PreparedAppend> {
         match self {
-            Self::Append { prepared, .. } => Some(*prepared),
+            Self::Append(failure) => Some(failure.prepared),
             _ => None,
         }
     }
@@ -241,7 +292,7 @@ impl MemoryError {
     pub fn is_fenced(&self) -> bool {
         match self {
             Self::Store(error) => matches!(error.kind(), StoreErrorKind::Fenced { .. }),
-            Self::Append { reason, .. } => reason.is_fenced(),
+            Self::Append(failure) => failure.reason.is_fenced(),
             Self::LeaseLost { .. } | Self::TurnEnded { .. } => true,
             _ => false,
         }
@@ -252,8 +303,35 @@ impl MemoryError {
     pub fn store_kind(&self) -> Option<&StoreErrorKind> {
         match self {
             Self::Store(error) => Some(error.kind()),
-            Self::Append { reason, .. } => reason.store_kind(),
+            Self::Append(failure) => failure.reason.store_kind(),
             _ => None,
+        }
+    }
+
+    /// Whether the same call may succeed when it is made again, as it stands. An append that is
+    /// [`Unknown`](Applied::Unknown) is repeated by [`send`](crate::MemoryInstance::send).
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_retryable(),
+            Self::Lock(failure) => {
+                failure.reason.is_retryable()
+                    || matches!(failure.reason.kind(), LockErrorKind::WaitTimeout { .. })
+            }
+            Self::Append(failure) => failure.reason.is_retryable(),
+            Self::LeaseLost { .. } | Self::TimedOut { .. } | Self::Contended { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The same, where an earlier attempt may have been applied and its answer was lost.
+    pub(crate) fn possibly_applied(self) -> Self {
+        match self {
+            Self::Store(error) => Self::Store(error.possibly_applied()),
+            Self::Lock(failure) => {
+                Self::Lock(Box::new(LeaseFailure { applied: Applied::Unknown, ..*failure }))
+            }
+            other => other,
         }
     }
 
@@ -261,22 +339,13 @@ impl MemoryError {
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
-        let mut cause = self.untold();
+        let mut cause = self.source();
         while let Some(error) = cause {
             text.push_str(": ");
             text.push_str(&error.to_string());
             cause = error.source();
         }
         text
-    }
-
-    /// What is behind the words of this error; those of a reason it repeats already.
-    fn untold(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Lock { reason, .. } => reason.source(),
-            Self::Append { reason, .. } => reason.untold(),
-            other => other.source(),
-        }
     }
 }
 

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use memory_core::{Appended, Counters, Cursor, Entry, FencingToken, Page, StoredMessage};
 use memory_lock::{LeaseScope, LostReason, WithLockError};
+use tokio::time::Instant;
 
-use crate::append::Write;
+use crate::append::{PreparedAppend, Write};
 use crate::error::MemoryError;
 use crate::flush;
 use crate::instance::{ContextWindow, MemoryInstance};
+use crate::telemetry::Telemetry;
 
 /// A memory under its lease. Others read, and wait in line to write.
 ///
@@ -45,6 +47,18 @@ impl Drop for EndOnDrop {
         if self.scope.ensure_held().is_ok() {
             self.turn.ended.store(true, Ordering::Release);
         }
+    }
+}
+
+/// Measures how long a lease is held, however its turn ends.
+struct HeldSince<'a> {
+    telemetry: &'a Telemetry,
+    since: Instant,
+}
+
+impl Drop for HeldSince<'_> {
+    fn drop(&mut self) {
+        self.telemetry.lock_held(self.since.elapsed());
     }
 }
 
@@ -87,13 +101,15 @@ impl MemoryInstance {
         let inner = &self.inner;
         let state = Arc::<Turn>::default();
         let begin = |scope: LeaseScope| async {
+            inner.rules.telemetry.lock_acquired();
+            let held = HeldSince { telemetry: &inner.rules.telemetry, since: Instant::now() };
             // Raises the store's newest token before anything is read: a late write of the holder
             // before this one could otherwise land between the read and the write.
             inner.write(Write::Claim, Some(scope.proof())).await?;
             let end = EndOnDrop { turn: Arc::clone(&state), scope: scope.clone() };
             let session = Session { memory: self.clone(), scope, turn: Arc::clone(&state) };
             let output = turn(session).await;
-            drop(end);
+            drop((end, held));
             Ok::<_, MemoryError>(output)
         };
         let done = inner.backend.locks.with_lock_refresh(&inner.lease, &inner.rules.lock, begin);
@@ -126,7 +142,8 @@ impl Session {
     /// Appends a message under the lease.
     ///
     /// # Errors
-    /// As [`MemoryInstance::append`]; [`MemoryError::is_fenced`] where the lease is over.
+    /// As [`MemoryInstance::append`]; [`MemoryError::is_fenced`] where the lease is over. What can be sent
+    /// again is sent by [`send`](Self::send).
     ///
     /// # Cancel safety
     /// As [`MemoryInstance::append`].
@@ -147,10 +164,30 @@ impl Session {
     ) -> Result<Appended, MemoryError> {
         self.still_on("append to")?;
         let appended = self.memory.append_under(entries, Some(self.scope.proof())).await?;
-        if self.memory.inner.finds_due(&appended) {
+        self.note(&appended);
+        Ok(appended)
+    }
+
+    /// Sends a batch under the lease, or sends it again: [`MemoryInstance::send`] would wait for the turn to
+    /// end.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// As [`MemoryInstance::send`].
+    pub async fn send(&self, prepared: &PreparedAppend) -> Result<Appended, MemoryError> {
+        self.still_on("append to")?;
+        let appended = self.memory.send_as_is(prepared, Some(self.scope.proof())).await?;
+        self.note(&appended);
+        Ok(appended)
+    }
+
+    /// A flush that an append finds due begins when the turn has ended.
+    fn note(&self, appended: &Appended) {
+        if self.memory.inner.finds_due(appended) {
             self.turn.due.store(true, Ordering::Relaxed);
         }
-        Ok(appended)
     }
 
     /// Clears the memory under the lease.
@@ -251,7 +288,7 @@ impl fmt::Debug for Session {
 #[non_exhaustive]
 pub enum ExclusiveError<T> {
     /// It was not begun.
-    #[error("{0}")]
+    #[error(transparent)]
     Begin(Box<MemoryError>),
     /// The lease was lost before it ended: others may have written meanwhile, and what the turn
     /// wrote after that was refused.

@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use memory_core::{
-    Appended, Counters, FlushReceipt, Head, LeaseProof, MessageMeta, Outline, Splice,
+    Appended, Applied, Counters, FlushReceipt, Head, LeaseProof, MessageMeta, Outline, Splice,
     StoreErrorKind, StoredMessage, ToolLink, UnitState, Units,
 };
 use memory_flush::{
@@ -17,7 +17,7 @@ use memory_lock::{LeaseScope, LockErrorKind, WithLockError};
 use tokio::time::Instant;
 
 use crate::append::{Write, Written};
-use crate::error::MemoryError;
+use crate::error::{LeaseFailure, MemoryError};
 use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
 use crate::rules::{FlushMode, Rules};
 use crate::telemetry::Operation;
@@ -102,6 +102,8 @@ pub(crate) struct Trouble {
 
 /// The pause after the first failed flush; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// How much longer than an append the commit of a flush waits for turns of others.
+const COMMIT_WAITS: u32 = 6;
 /// The longest pause between failed flushes.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -253,13 +255,25 @@ impl Inner {
                 Planned::Outdated => continue,
             };
             splice.flusher = Some(flusher);
-            match self.write(Write::Splice(&splice), None).await {
+            let waits = self.commit_patience(trigger);
+            match self.write_within(waits, Write::Splice(&splice), None).await {
                 Ok(_) => return Ok(splice.receipt),
                 Err(MemoryError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
                 Err(error) => return Err(error),
             }
         }
         Err(self.contended("flush"))
+    }
+
+    /// How long a commit waits for turns of others. It has its place in line after a second, behind one or
+    /// more of them, each of which may take longer than anybody waits for an append; given up, all that the
+    /// flush had done were for nothing, and the next would fare the same.
+    fn commit_patience(&self, trigger: Trigger) -> Duration {
+        let waits = self.rules.lock.wait_timeout();
+        match (trigger, self.rules.flush_mode) {
+            (Trigger::Due, FlushMode::Inline) => waits,
+            _ => waits.saturating_mul(COMMIT_WAITS),
+        }
     }
 
     /// Plans a flush of this snapshot and has the summary written.
@@ -361,7 +375,7 @@ impl Inner {
     }
 
     pub(crate) fn lock_error(&self, reason: memory_lock::LockError) -> MemoryError {
-        MemoryError::Lock { key: self.key.clone(), reason }
+        LeaseFailure { key: self.key.clone(), reason, applied: Applied::No }.into()
     }
 }
 

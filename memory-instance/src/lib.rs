@@ -23,7 +23,7 @@ mod writers;
 pub use append::PreparedAppend;
 pub use breaker::CircuitBreaker;
 pub use builder::ManagerBuilder;
-pub use error::MemoryError;
+pub use error::{AppendFailure, LeaseFailure, MemoryError};
 pub use exclusive::{ExclusiveError, Session};
 pub use instance::{ContextWindow, MemoryInstance, Mode};
 pub use manager::MemoryManager;

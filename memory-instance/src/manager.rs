@@ -6,12 +6,12 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
-use memory_core::{MemoryKey, MemoryStore};
+use memory_core::{Applied, MemoryKey, MemoryStore};
 use memory_lock::{LockKey, LockManager};
 use quick_cache::sync::Cache;
 
 use crate::builder::ManagerBuilder;
-use crate::error::MemoryError;
+use crate::error::{LeaseFailure, MemoryError};
 use crate::instance::{Backend, Inner, MemoryInstance, Mode};
 use crate::rules::Rules;
 use crate::template::{KeyContext, KeyTemplate};
@@ -143,7 +143,11 @@ impl MemoryManager {
     fn instance(&self, key: &MemoryKey, rules: &Arc<Rules>) -> Result<MemoryInstance, MemoryError> {
         let inner = self.shared.instances.get_or_insert_with(key, || {
             let lock_key = |name: &str| {
-                LockKey::new(name).map_err(|reason| MemoryError::Lock { key: key.clone(), reason })
+                LockKey::new(name).map_err(|reason| LeaseFailure {
+                    key: key.clone(),
+                    reason,
+                    applied: Applied::No,
+                })
             };
             Ok::<_, MemoryError>(Arc::new(Inner {
                 lease: lock_key(key.lease_name())?,

@@ -78,6 +78,7 @@ impl Refresher {
         let due = attempt_at.map_or(hold.deadline(), |at| at.min(hold.deadline()));
         let held = Held { hold: Arc::clone(hold), attempt_at, failures: 0 };
         let mut state = self.state();
+        let mut starts = None;
         if state.running.is_none() {
             let Ok(runtime) = Handle::try_current() else { return false };
             state.started += 1;
@@ -89,11 +90,8 @@ impl Refresher {
                 wake: Arc::clone(&self.wake),
                 number,
             };
-            runtime.spawn(task.run());
-            // A worker thread keeps the task it spawned last to itself: were that ours, work that
-            // now blocks the thread would keep it from ever starting. This one takes that place.
-            runtime.spawn(std::future::ready(()));
-            state.runtime = Some(runtime);
+            state.runtime = Some(runtime.clone());
+            starts = Some((runtime, task));
             // Attempts that were under way ended with the task before, if there was one.
             for held in state.held.values_mut().filter(|held| held.attempt_at.is_none()) {
                 held.attempt_at = held.hold.refresh_interval().map(|_| Instant::now());
@@ -102,6 +100,14 @@ impl Refresher {
         state.held.insert(hold.owner(), held);
         if state.planned.is_some_and(|planned| due < planned) {
             self.wake.notify_one();
+        }
+        drop(state);
+        // Not with the table locked: a runtime that shuts down drops the task at once, which looks there.
+        if let Some((runtime, task)) = starts {
+            runtime.spawn(task.run());
+            // A worker thread keeps the task it spawned last to itself: were that ours, work that
+            // now blocks the thread would keep it from ever starting. This one takes that place.
+            runtime.spawn(std::future::ready(()));
         }
         true
     }

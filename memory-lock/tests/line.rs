@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use common::{Fault, FaultyBackend, key, ms, secs, until_tasks};
+use futures::FutureExt;
 use memory_lock::{
     Applied, Clock, InProcessLock, LockBackend, LockErrorKind, LockManager, LockOperation,
     LockOptions, LostReason, ManagerOptions, ReleaseOutcome, WithLockError,
@@ -293,6 +294,26 @@ fn a_refresh_cut_off_by_the_end_of_its_runtime_is_sent_again_by_the_next() {
         tokio::time::sleep(ms(1_200)).await;
         assert!(guard.ensure_held().is_ok());
     });
+}
+
+/// Workers of a runtime that shuts down may still be inside a poll, in which a lease is taken.
+#[test]
+fn a_lease_taken_while_its_runtime_shuts_down_blocks_nobody() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (_, manager) = in_process();
+    let (tell, told) = std::sync::mpsc::channel();
+    let others = manager.clone();
+    std::thread::spawn(move || {
+        let ending = runtime();
+        let handle = ending.handle().clone();
+        drop(ending);
+        let _inside = handle.enter();
+        let guard = others.lock(&key("k"), &patient()).now_or_never();
+        tell.send(guard.is_some()).unwrap();
+    });
+    let granted = told.recv_timeout(secs(20)).expect("the thread is blocked");
+    assert!(granted);
+    runtime().block_on(async { manager.lock(&key("k"), &patient()).await }).unwrap();
 }
 
 #[test]

@@ -48,6 +48,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "Session::lost",
     "Session::messages",
     "Session::page",
+    "Session::send",
 ];
 
 /// Those that need no backend.
@@ -291,6 +292,13 @@ async fn in_a_turn(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
             "Session::append_all" => {
                 cut.off(session.append_all(batch())).await.map(|it| drop(it.unwrap())).is_some()
             }
+            "Session::send" => {
+                let prepared = memory.prepare(batch()).unwrap();
+                let done = cut.off(session.send(&prepared)).await.map(Result::unwrap);
+                let again = session.send(&prepared).await.unwrap();
+                assert!(done.is_none() || again.outcome.is_duplicate(), "{what}");
+                done.is_some()
+            }
             "Session::clear" => {
                 cut.off(session.clear()).await.map(|it| drop(it.unwrap())).is_some()
             }
@@ -317,10 +325,11 @@ async fn in_a_turn(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
         new.into_iter().filter(|text| ["one", "two", "after"].contains(text)).collect();
     let whole: &[&str] = match operation {
         "Session::append" => &["one", "after"],
-        "Session::append_all" => &["one", "two", "after"],
+        "Session::append_all" | "Session::send" => &["one", "two", "after"],
         _ => &["after"],
     };
-    assert!(new == whole || (!ended && new == ["after"]), "{what}: {new:?}");
+    let none = !ended && operation != "Session::send" && new == ["after"];
+    assert!(new == whole || none, "{what}: {new:?}");
     if operation == "Session::clear" {
         let cleared = memory.counters().await.unwrap().cleared;
         let all = u64::try_from(HISTORY).unwrap() + 1;

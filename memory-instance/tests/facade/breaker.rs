@@ -515,6 +515,25 @@ async fn a_store_that_hangs_costs_the_first_callers_one_time_out_and_the_others_
     assert_eq!(append("later".into()).await, (Duration::ZERO, Applied::No));
 }
 
+/// Under a lease a write is sent again sooner than others wait; not before the breaker has counted it.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_is_noticed_though_its_writes_need_leases() {
+    let locks = LockManager::new(Arc::new(InProcessLock::new(Clock::tokio())));
+    let store = Moody::new();
+    let mut resource = MemoryResource::new("m", 1 << 20);
+    resource.lock.wait_timeout = Duration::from_secs(6);
+    resource.circuit_breaker = Some(settings());
+    let manager = MemoryManager::builder().clock(Clock::tokio()).resource(resource);
+    let manager = manager.build(store.clone(), locks).unwrap();
+    let memory = manager.memory("m", "k").unwrap();
+    store.becomes(Mood::Hanging);
+    for _ in 0..settings().failure_threshold {
+        memory.append(Message::user("lost")).await.unwrap_err();
+    }
+    let error = memory.append(Message::user("refused")).await.unwrap_err();
+    assert!(matches!(error.store_kind(), Some(StoreErrorKind::CircuitOpen { .. })), "{error}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn everything_that_is_done_with_a_memory_is_refused_at_once() {
     let world = World::new();

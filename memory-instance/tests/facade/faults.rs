@@ -179,6 +179,28 @@ async fn what_may_pass_is_sent_again_and_appended_once() {
     }
 }
 
+/// Whoever is told that it was not applied may append the message anew, and then it is there twice.
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_not_forgotten_where_the_lease_cannot_be_had_for_the_retry() {
+    let world = plain();
+    let memory = world.memory();
+    world.script(&[Fault::After]);
+    let append = tokio::spawn({
+        let memory = memory.clone();
+        async move { memory.append(Message::user("once")).await }
+    });
+    // The answer is lost at once; before the retry nobody gets a lease any more.
+    while !world.store.script.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    world.manager.locks().shutdown(Duration::ZERO).await;
+    let error = append.await.unwrap().unwrap_err();
+    let MemoryError::Append(failure) = &error else { panic!("{error:?}") };
+    assert!(matches!(failure.reason, MemoryError::Lock(_)), "{error:?}");
+    assert_eq!(error.applied(), Applied::Unknown, "{error}");
+    assert_eq!(texts(&memory).await, ["once"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_batch_whose_answer_never_comes_can_be_sent_again() {
     let world = plain();

@@ -46,6 +46,8 @@ mod flush;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod patience;
+#[cfg(test)]
 mod read;
 #[cfg(test)]
 mod support;

@@ -12,8 +12,14 @@ fn no_command_tells_the_password() {
     let server = Runtime::new().unwrap().block_on(started);
     let folder = Folder::at(server.url().to_owned());
     folder.write("talk.jsonl", r#"{"role":"user","content":"hi"}"#);
-    let commands =
-        ["import talk.jsonl --key k", "keys", "health --key k", "demo", "health --key x"];
+    let commands = [
+        "import talk.jsonl --key k",
+        "keys",
+        "health --key k",
+        "demo",
+        "bench append --tasks 1 --keys one --messages 64 --rounds 1",
+        "health --key x",
+    ];
     for command in commands {
         let said = folder.run(command);
         assert_eq!(said.code == Some(0), command != "health --key x", "{command}: {said:?}");

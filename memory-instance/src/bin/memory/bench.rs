@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use memory_core::Durability;
-use memory_instance::{FlushMode, MemoryManager};
+use memory_instance::{FlushMode, MemoryManager, without_password};
 use serde::Serialize;
 
 use self::bare::Bare;
@@ -147,7 +147,8 @@ pub(crate) async fn run(common: &Common, args: &Args, out: &mut Out) -> anyhow::
     bench.ours.clean_up().await?;
     let durability = manager.store().durability();
     manager.locks().shutdown(crate::GRACE).await;
-    let figures = Figures { store: url, durability, rounds: args.rounds.get(), rows };
+    let store = without_password(&url);
+    let figures = Figures { store, durability, rounds: args.rounds.get(), rows };
     if out.json() { out.compact(&figures) } else { show(&figures, out) }
 }
 

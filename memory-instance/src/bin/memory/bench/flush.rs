@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use memory_core::{EstimateCounter, FlushingStrategy, MemoryResource, TokenCounter};
 use memory_flush::Summarizer;
-use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance, MemoryManager};
+use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance, MemoryManager, without_password};
 use memory_lock::Clock;
 use serde::Serialize;
 
@@ -219,7 +219,7 @@ impl Place {
         let p99_ratio = middle(&all, |round| round.p99_ratio);
         let fine = account.is_clean() && outcomes.iter().all(|outcome| outcome.as_expected);
         Ok(Figures {
-            store: self.url.clone(),
+            store: without_password(&self.url),
             processes: self.processes(),
             appenders: 2 * TASKS,
             summariser_ms: u64::try_from(SUMMARY_TAKES.as_millis()).unwrap_or(u64::MAX),

@@ -1,0 +1,158 @@
+//! How long a write waits for others, and what it says when it gives up.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use memory_core::{Applied, MemoryResource, Message};
+use memory_flush::from_fn;
+use memory_instance::{MemoryError, MemoryInstance, Session};
+use memory_lock::LockErrorKind;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::support::{On, hybrid, texts, with};
+
+on_every_backend![
+    who_waits_for_nobody_still_writes,
+    who_waits_for_nobody_is_refused_at_once_during_a_turn,
+    a_batch_of_unknown_fate_is_sent_again_within_the_turn,
+    ; paused_clock:
+    who_gave_up_waiting_for_a_turn_knows_that_nothing_was_written,
+    a_flush_commits_between_turns_that_take_longer_than_anybody_waits,
+];
+
+fn resource(wait: Duration) -> MemoryResource {
+    let mut resource = MemoryResource::new("m", 1 << 20);
+    resource.lock.wait_timeout = wait;
+    resource
+}
+
+/// A turn that lasts until it is told to end.
+async fn turn(memory: MemoryInstance) -> (oneshot::Sender<()>, JoinHandle<()>) {
+    let (begun, begins) = oneshot::channel();
+    let (end, ends) = oneshot::channel::<()>();
+    let turn = tokio::spawn(async move {
+        let turn = |_| async {
+            begun.send(()).unwrap();
+            ends.await.unwrap();
+        };
+        memory.exclusive(turn).await.unwrap();
+    });
+    begins.await.unwrap();
+    (end, turn)
+}
+
+/// That the lease is held by somebody, and nothing was written.
+fn assert_in_line(error: &MemoryError) {
+    let MemoryError::Append(failure) = error else { panic!("{error:?}") };
+    let MemoryError::Lock(lease) = &failure.reason else { panic!("{error:?}") };
+    assert!(matches!(lease.reason.kind(), LockErrorKind::WaitTimeout { .. }), "{error}");
+    assert_eq!(error.applied(), Applied::No, "{error}");
+    assert!(error.is_retryable(), "{error}");
+}
+
+async fn who_waits_for_nobody_still_writes(on: On) {
+    let world = on.world(with(resource(Duration::ZERO))).await;
+    let memory = world.memory();
+    memory.append(Message::user("one")).await.unwrap();
+    let append = |session: Session| async move { session.append(Message::user("two")).await };
+    memory.exclusive(append).await.unwrap().unwrap();
+    assert_eq!(texts(&memory).await, ["one", "two"]);
+    memory.clear().await.unwrap();
+    assert!(memory.is_empty().await.unwrap());
+}
+
+async fn who_waits_for_nobody_is_refused_at_once_during_a_turn(on: On) {
+    let world = on.world(with(resource(Duration::ZERO))).await;
+    let memory = world.memory();
+    let (end, turn) = turn(world.memory()).await;
+    let begun = Instant::now();
+    assert_in_line(&memory.append(Message::user("one")).await.unwrap_err());
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    end.send(()).unwrap();
+    turn.await.unwrap();
+    assert!(memory.is_empty().await.unwrap());
+}
+
+async fn who_gave_up_waiting_for_a_turn_knows_that_nothing_was_written(on: On) {
+    let world = on.world(with(resource(Duration::from_secs(4)))).await;
+    let memory = world.memory();
+    let (end, turn) = turn(world.memory()).await;
+    let begun = Instant::now();
+    let error = memory.append(Message::user("one")).await.unwrap_err();
+    assert_in_line(&error);
+    assert_eq!(begun.elapsed().as_secs(), 4, "the resource's wait_timeout");
+    end.send(()).unwrap();
+    turn.await.unwrap();
+    assert!(memory.is_empty().await.unwrap());
+    memory.send(&error.into_prepared().unwrap()).await.unwrap();
+    assert_eq!(texts(&memory).await, ["one"]);
+}
+
+async fn a_batch_of_unknown_fate_is_sent_again_within_the_turn(on: On) {
+    let world = on.world(with(resource(Duration::from_secs(10)))).await;
+    let memory = world.memory();
+    let prepared = memory.prepare([Message::user("once")]).unwrap();
+    let turn = |session: Session| async move {
+        let first = session.send(&prepared).await.unwrap();
+        let again = session.send(&prepared).await.unwrap();
+        (first.outcome.is_duplicate(), again.outcome.is_duplicate())
+    };
+    let begun = Instant::now();
+    assert_eq!(memory.exclusive(turn).await.unwrap(), (false, true));
+    assert!(begun.elapsed() < Duration::from_secs(1), "it waited for its own turn");
+    assert_eq!(texts(&memory).await, ["once"]);
+}
+
+/// One agent takes turn after turn, each with a long call of a model in it.
+async fn a_flush_commits_between_turns_that_take_longer_than_anybody_waits(on: On) {
+    let mut resource = hybrid(2_000);
+    resource.lock.wait_timeout = Duration::from_secs(2);
+    let summarizer = from_fn("a model", |_| async {
+        sleep(Duration::from_secs(3)).await;
+        Ok("what was said".to_owned())
+    });
+    let world = on.world(with(resource).summarizer(summarizer)).await;
+    let memory = world.memory();
+    for number in 0..40 {
+        let turn = |session: Session| async move {
+            sleep(Duration::from_secs(5)).await;
+            let said = format!("turn {number}: {}", "word ".repeat(60));
+            session.append(Message::assistant(said)).await.unwrap();
+        };
+        memory.exclusive(turn).await.unwrap();
+    }
+    let counters = memory.counters().await.unwrap();
+    assert!(counters.summarised > 0, "no flush came through: {counters:?}");
+    assert!(counters.present.tokens < 3_000, "{counters:?}");
+    assert_eq!(memory.health().await.unwrap().last_flush_error, None);
+}
+
+/// The text names what was attempted; what the driver said is behind it, for whoever logs causes.
+#[tokio::test]
+async fn an_error_leads_to_its_cause_without_saying_it_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = crate::support::url(&folder);
+    let manager = with(resource(Duration::ZERO)).open(&url).await.unwrap();
+    let memory = manager.memory("m", "k").unwrap();
+    memory.append(Message::user("one")).await.unwrap();
+    let file = rusqlite::Connection::open(folder.path().join("memory.db")).unwrap();
+    file.execute_batch("DROP TABLE message").unwrap();
+    let error = memory.append(Message::user("two")).await.unwrap_err();
+    let cause = Arc::new(error.source().expect("a cause").to_string());
+    assert!(cause.contains("no such table"), "{cause}");
+    assert!(!error.to_string().contains(&**cause), "{error}");
+    assert_eq!(error.chain(), format!("{error}: {}", causes(&error)));
+}
+
+fn causes(error: &dyn Error) -> String {
+    let mut causes = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    causes.join(": ")
+}
