@@ -77,7 +77,8 @@ enum Command {
     Bench(bench::Args),
     /// Run lint and test as CI does, and print what took how long
     Ci(ci::Args),
-    /// Change the pure crates in one place after another and tell which changes no test has noticed
+    /// Change the pure crates, and what is pure of memory-lock, in one place after another and tell
+    /// which changes no test has noticed
     ///
     /// No part of `ci`: every change is built and tested by itself. Installs cargo-mutants if it is missing.
     Mutants(mutants::Args),

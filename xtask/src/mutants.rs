@@ -1,5 +1,5 @@
-//! `cargo xtask mutants`: changes the code of the pure crates in one place after another, and tells which
-//! changes no test has noticed.
+//! `cargo xtask mutants`: changes the code of the pure crates, and of those files of memory-lock that are
+//! pure, in one place after another, and tells which changes no test has noticed.
 //!
 //! What is changed stands in `.cargo/mutants.toml`. A survivor is a failure unless `.config/mutants.toml`
 //! accepts it and says why; an entry there that survives no longer is a failure too.
