@@ -1,3 +1,5 @@
+//! Taking a lease: first the turn in the line of this process, then the backend, until the time is up.
+
 use std::sync::Arc;
 use std::time::Duration;
 

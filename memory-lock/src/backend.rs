@@ -1,3 +1,5 @@
+//! The contract of a place where leases live.
+
 use std::fmt::Debug;
 use std::pin::Pin;
 use std::time::Duration;

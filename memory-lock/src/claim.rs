@@ -1,3 +1,5 @@
+//! A lease that may be ours: from before it is asked for until it is held or given up.
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! The source of the time of day.
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

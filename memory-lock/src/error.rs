@@ -1,3 +1,5 @@
+//! The error of all operations on leases.
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;

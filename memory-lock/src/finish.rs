@@ -1,3 +1,5 @@
+//! Carrying work that has begun to its end, also when its caller is gone.
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Giving a lease up: to the next in line or to all, waiting for the answer or not.
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;

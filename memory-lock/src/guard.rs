@@ -1,3 +1,5 @@
+//! The guard, which gives its lease up when it is dropped.
+
 use std::sync::Arc;
 
 use memory_core::{FencingToken, LeaseProof};

@@ -1,3 +1,5 @@
+//! A lease from its grant until it is given up: its deadline, and its loss.
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! The names of what leases guard.
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! A lease as it is named to a backend, and as a backend describes it.
+
 use std::time::Duration;
 
 use memory_core::{FencingToken, LeaseProof, OwnerId};

@@ -1,3 +1,5 @@
+//! Waiting in line within this process.
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! The backend in the memory of this process, which is the reference.
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,3 +1,5 @@
+//! The reasons for which a lease is lost, and the error that names one.
+
 use std::fmt;
 
 use thiserror::Error;

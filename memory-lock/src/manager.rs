@@ -1,3 +1,5 @@
+//! The face of the crate: a manager of the leases of one backend.
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

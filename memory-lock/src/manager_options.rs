@@ -1,3 +1,5 @@
+//! How a manager works, for all its leases.
+
 use std::time::Duration;
 
 use crate::error::{LockError, LockErrorKind, LockOperation};

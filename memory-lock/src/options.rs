@@ -1,3 +1,5 @@
+//! How one lease is taken and kept: its TTL, refreshing, waiting and the longest hold.
+
 use std::time::Duration;
 
 use crate::error::{LockError, LockErrorKind, LockOperation};

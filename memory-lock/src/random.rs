@@ -1,3 +1,5 @@
+//! Where owner ids and jitter come from.
+
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -1,3 +1,5 @@
+//! The task that refreshes what a manager holds, in batches, and notices what it lost.
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;

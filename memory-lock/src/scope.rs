@@ -1,3 +1,5 @@
+//! What the code under a lease sees of it.
+
 use std::sync::Arc;
 use std::time::Duration;
 

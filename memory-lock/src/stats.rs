@@ -1,3 +1,5 @@
+//! What a manager counts, and the figures that it shows of it.
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Whether other processes have used the same keys lately.
+
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Work that runs under a lease, and what is said of it when the lease was lost.
+
 use std::pin::pin;
 use std::time::Duration;
 

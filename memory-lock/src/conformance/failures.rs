@@ -1,3 +1,5 @@
+//! What a run of the suite found.
+
 use std::fmt;
 
 use thiserror::Error;

@@ -1,3 +1,5 @@
+//! What a case of the suite examines: a backend, and its way to pass time.
+
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! The levels at which a write counts.
+
 /// What a write must have reached before it counts as acknowledged.
 ///
 /// A server that cannot give the level refuses it when the link is opened.

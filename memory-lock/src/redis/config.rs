@@ -1,3 +1,5 @@
+//! Which server, and its settings: the URL, as a value.
+
 use std::fmt;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The errors of a server and of the link to it, sorted by what a caller can do about them.
+
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;

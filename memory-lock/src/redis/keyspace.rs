@@ -1,3 +1,5 @@
+//! Which keys and channels of a server belong to which lease and memory.
+
 use std::sync::Arc;
 
 use memory_core::FLUSH_LEASE_SUFFIX;

@@ -1,3 +1,5 @@
+//! The way to the server that leases and store share: sending, sending again, confirmations.
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,3 +1,5 @@
+//! The backend: each call is one script on the link.
+
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Reading the answers of scripts.
+
 use std::str::FromStr;
 
 use redis::Value;

@@ -1,3 +1,5 @@
+//! Scripts and their calls, and the Lua about leases that the scripts of a store include.
+
 use std::fmt;
 
 use redis::{Cmd, RedisWrite, ToRedisArgs, ToSingleRedisArg};

@@ -1,3 +1,5 @@
+//! A connection that many requests share: who makes it, and when it is replaced.
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

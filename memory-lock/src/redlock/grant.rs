@@ -1,3 +1,5 @@
+//! A lease that is to be granted or handed over: asking all servers, and tidying up after it.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

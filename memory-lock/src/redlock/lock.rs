@@ -1,3 +1,5 @@
+//! The backend: each call goes to all servers, and a majority decides.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! One of the servers: connecting to it, and the calls that go to it.
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};

@@ -1,3 +1,5 @@
+//! All the servers together, and the tokens that are proposed to them.
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,3 +1,5 @@
+//! Leases that are to be renewed: asking all servers, and giving leases back to those that lack them.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

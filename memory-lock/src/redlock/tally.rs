@@ -1,3 +1,5 @@
+//! Counting answers of yes and no, and what a majority sees of a lease.
+
 use memory_core::FencingToken;
 
 use super::vote::majority;

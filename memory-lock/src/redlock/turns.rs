@@ -1,3 +1,5 @@
+//! One call after the other, for each owner at each server.
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,3 +1,5 @@
+//! Waiting for the locks of other connections: how long, and in which steps.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

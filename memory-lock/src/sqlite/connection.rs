@@ -1,3 +1,5 @@
+//! Opening a file in WAL mode, and naming it so that a store and its leases know each other.
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The errors of SQLite, sorted by what a caller can do about them.
+
 use rusqlite::ErrorCode;
 use rusqlite::types::FromSqlError;
 

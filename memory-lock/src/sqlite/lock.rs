@@ -1,3 +1,5 @@
+//! The backend: each call is a statement, on the calling thread while the file is not busy.
+
 use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -1,3 +1,5 @@
+//! The table of leases, and each call as a statement.
+
 use std::time::Duration;
 
 use memory_core::{FencingToken, OwnerId};
