@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::message::{Content, Message};
+use crate::policy::Entry;
+use crate::priority::ContentType;
 
 /// How large messages and batches may be: against mistakes and malice, not for budgets.
 ///
@@ -39,6 +41,10 @@ pub struct Limits {
     pub batch_messages: u64,
     /// The most bytes of one batch. Default: 64 MiB, for the same reason.
     pub batch_bytes: u64,
+    /// The most kinds of one's own ([`ContentType::Custom`]) in one memory, as far as its writers see: 0 for
+    /// none. Default: 64, for each has a counter that goes with every write; what tells apart more
+    /// than that, such as an id, belongs into a field of the message.
+    pub content_types: u64,
 }
 
 impl Default for Limits {
@@ -48,6 +54,7 @@ impl Default for Limits {
             nesting: 100,
             batch_messages: 10_000,
             batch_bytes: 64 << 20,
+            content_types: 64,
         }
     }
 }
@@ -102,6 +109,24 @@ impl BatchSize {
         Self { limits, messages: 0, bytes: 0 }
     }
 
+    /// Adds a message with what its author says of it.
+    ///
+    /// # Errors
+    /// The limit that the message, its content type, or the batch with it, is over.
+    pub fn add_entry(&mut self, entry: &Entry) -> Result<(), LimitError> {
+        let index = usize::try_from(self.messages).unwrap_or(usize::MAX);
+        self.add(&entry.message)?;
+        let (found, most) =
+            (entry.content_type.as_ref().map(|kind| kind.as_str().len()), ContentType::MAX_BYTES);
+        match found {
+            Some(found) if !(1..=most).contains(&found) => {
+                let (found, most) = (found as u64, most as u64);
+                Err(LimitError { kind: LimitKind::ContentTypeName, index, found, most })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Adds a message.
     ///
     /// # Errors
@@ -109,7 +134,7 @@ impl BatchSize {
     pub fn add(&mut self, message: &Message) -> Result<(), LimitError> {
         let index = usize::try_from(self.messages).unwrap_or(usize::MAX);
         let over = |kind, found, most| Err(LimitError { kind, index, found, most });
-        let Limits { message_bytes, nesting, batch_messages, batch_bytes } = self.limits;
+        let Limits { message_bytes, nesting, batch_messages, batch_bytes, .. } = self.limits;
         if self.messages >= batch_messages {
             return over(LimitKind::BatchMessages, self.messages + 1, batch_messages);
         }
@@ -197,6 +222,10 @@ pub enum LimitKind {
     BatchMessages,
     /// [`Limits::batch_bytes`].
     BatchBytes,
+    /// [`ContentType::MAX_BYTES`], and at least one.
+    ContentTypeName,
+    /// [`Limits::content_types`].
+    ContentTypes,
 }
 
 /// Something is larger than it may be. Nothing of it was kept.
@@ -235,6 +264,14 @@ impl fmt::Display for LimitError {
             LimitKind::BatchBytes => write!(
                 f,
                 "the batch has {found} bytes up to message {index}, over the limit of {most}: split it, or raise limits.batch_bytes of the resource"
+            ),
+            LimitKind::ContentTypeName => write!(
+                f,
+                "the content type of message {index} has {found} bytes: give it a name of 1 to {most}"
+            ),
+            LimitKind::ContentTypes => write!(
+                f,
+                "message {index} brings content type number {found} of one's own into the memory, over the limit of {most}: use those that there are, or raise limits.content_types of the resource"
             ),
         }
     }
@@ -299,8 +336,37 @@ mod tests {
             assert!(!refused.to_string().contains("aaaa"));
         }
         assert_eq!(Limits::default().check(&messages), Ok(()));
-        let just = Limits { batch_bytes: 24, batch_messages: 3, message_bytes: 8, nesting: 1 };
+        let just = Limits {
+            batch_bytes: 24,
+            batch_messages: 3,
+            message_bytes: 8,
+            nesting: 1,
+            ..Limits::default()
+        };
         assert_eq!(just.check(&messages), Ok(()));
+    }
+
+    #[test]
+    fn a_content_type_has_a_name_of_bounded_length() {
+        let add = |name: &str| {
+            let mut batch = BatchSize::new(Limits::default());
+            batch.add(&Message::user("first")).unwrap();
+            batch.add_entry(&Entry::new(Message::user("hi")).with_content_type(name.into()))
+        };
+        for name in ["n".to_owned(), "n".repeat(ContentType::MAX_BYTES), "summary".to_owned()] {
+            assert_eq!(add(&name), Ok(()));
+        }
+        for (name, found) in [(String::new(), 0), ("n".repeat(ContentType::MAX_BYTES + 1), 129)] {
+            let refused = add(&name).unwrap_err();
+            assert_eq!((refused.kind, refused.index), (LimitKind::ContentTypeName, 1));
+            let text = format!(
+                "the content type of message 1 has {found} bytes: give it a name of 1 to 128"
+            );
+            assert_eq!(refused.to_string(), text);
+        }
+        let mut batch = BatchSize::new(Limits { batch_messages: 0, ..Limits::default() });
+        let refused = batch.add_entry(&Entry::new(Message::user("hi"))).unwrap_err();
+        assert_eq!(refused.kind, LimitKind::BatchMessages);
     }
 
     proptest! {

@@ -76,6 +76,9 @@ pub enum ContentType {
 pub struct CustomType(Arc<str>);
 
 impl ContentType {
+    /// The longest name that an append takes, in bytes.
+    pub const MAX_BYTES: usize = 128;
+
     /// The name as it stands in resources and reports.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use memory_core::{
-    Access, Append, Appended, Applied, BatchSize, Clear, Counters, Entry, LeaseProof, NewMessage,
-    Role, Splice, StoreError, StoreErrorKind, WriteId,
+    Access, Append, Appended, Applied, BatchSize, Clear, Counters, Entry, LeaseProof, LimitError,
+    LimitKind, NewMessage, Role, Splice, StoreError, StoreErrorKind, WriteId,
 };
 use memory_flush::flush_due;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -101,6 +101,9 @@ impl MemoryInstance {
         lease: Option<LeaseProof>,
     ) -> Result<Appended, MemoryError> {
         let messages = self.inner.admit(entries)?;
+        if let Err(reason) = self.inner.check_kinds(&messages) {
+            Box::pin(self.inner.check_kinds_again(&messages, reason)).await?;
+        }
         let write = self.inner.writers.take(&self.inner.backend.ids);
         let prepared = PreparedAppend { append: append_of(&self.inner, write, messages) };
         let appended = self.send_as_is(&prepared, lease).await?;
@@ -136,6 +139,7 @@ impl MemoryInstance {
         entries: impl IntoIterator<Item = E>,
     ) -> Result<PreparedAppend, MemoryError> {
         let messages = self.inner.admit(entries)?;
+        self.inner.check_kinds(&messages).map_err(|reason| self.inner.over_limit(reason))?;
         Ok(PreparedAppend { append: append_of(&self.inner, write, messages) })
     }
 
@@ -185,6 +189,7 @@ impl MemoryInstance {
                 return Err(AppendFailure { reason, prepared: prepared.clone() }.into());
             }
         };
+        self.inner.kinds.learn_from(&prepared.append.messages, &appended.counters);
         let telemetry = &self.inner.rules.telemetry;
         telemetry.took(Operation::Append, started.elapsed());
         if !appended.outcome.is_duplicate() {
@@ -252,8 +257,7 @@ impl Inner {
             .map(|entry| {
                 let mut entry: Entry = entry.into();
                 // First of all: what follows takes time and room by the size of the message.
-                size.add(&entry.message)
-                    .map_err(|reason| MemoryError::Limit { key: self.key.clone(), reason })?;
+                size.add_entry(&entry).map_err(|reason| self.over_limit(reason))?;
                 if let Some(redactor) = &rules.redactor {
                     entry.message = redactor.redact(entry.message);
                 }
@@ -273,6 +277,26 @@ impl Inner {
             }
         }
         Ok(messages)
+    }
+
+    fn check_kinds(&self, messages: &[NewMessage]) -> Result<(), LimitError> {
+        self.kinds.check(messages, self.rules.resource.limits.content_types)
+    }
+
+    /// Others may have taken messages out since this instance saw which kinds there are.
+    async fn check_kinds_again(
+        &self,
+        messages: &[NewMessage],
+        refused: LimitError,
+    ) -> Result<(), MemoryError> {
+        if refused.kind == LimitKind::ContentTypes {
+            self.kinds.learn(&self.store().head(&self.key).await?.counters);
+        }
+        self.check_kinds(messages).map_err(|reason| self.over_limit(reason))
+    }
+
+    fn over_limit(&self, reason: LimitError) -> MemoryError {
+        MemoryError::Limit { key: self.key.clone(), reason }
     }
 
     pub(crate) async fn clear(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {

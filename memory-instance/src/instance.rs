@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::error::MemoryError;
 use crate::flush::Trouble;
 use crate::ids::Ids;
+use crate::kinds::Kinds;
 use crate::rules::Rules;
 use crate::telemetry::Operation;
 use crate::writers::Writers;
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) rules: Arc<Rules>,
     pub(crate) backend: Arc<Backend>,
     pub(crate) writers: Writers,
+    pub(crate) kinds: Kinds,
     /// Writes that wait for the lease to be free, without a place in line.
     pub(crate) waiting: AtomicU64,
     /// A flush of this instance is under way.

@@ -17,6 +17,7 @@ mod template;
 
 mod error;
 mod ids;
+mod kinds;
 mod telemetry;
 mod writers;
 

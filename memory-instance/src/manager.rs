@@ -13,6 +13,7 @@ use quick_cache::sync::Cache;
 use crate::builder::ManagerBuilder;
 use crate::error::{LeaseFailure, MemoryError};
 use crate::instance::{Backend, Inner, MemoryInstance, Mode};
+use crate::kinds::Kinds;
 use crate::rules::Rules;
 use crate::template::{KeyContext, KeyTemplate};
 use crate::writers::Writers;
@@ -156,6 +157,7 @@ impl MemoryManager {
                 rules: Arc::clone(rules),
                 backend: Arc::clone(&self.shared.backend),
                 writers: Writers::default(),
+                kinds: Kinds::default(),
                 waiting: AtomicU64::new(0),
                 flushing: AtomicBool::new(false),
                 flush_trouble: Mutex::new(None),

@@ -18,6 +18,7 @@ on_every_backend![
     clear_accounts_for_everything,
     an_empty_batch_is_refused,
     the_result_of_a_tool_is_taken_whatever_its_size,
+    there_are_only_so_many_content_types_of_ones_own,
 ];
 
 async fn messages_come_back_in_program_order(on: On) {
@@ -177,4 +178,29 @@ async fn the_result_of_a_tool_is_taken_whatever_its_size(on: On) {
     let refused = memory.append(Message::user(&long)).await.unwrap_err();
     assert!(matches!(refused, MemoryError::TooLarge { index: 0, budget: 60, .. }), "{refused}");
     checked(&memory, &world.manager).await;
+}
+
+/// Each has a counter in the row that every append writes: an id taken for a type would make it grow.
+async fn there_are_only_so_many_content_types_of_ones_own(on: On) {
+    let mut resource = MemoryResource::new("m", 1 << 20);
+    resource.limits.content_types = 2;
+    let world = on.world(with(resource)).await;
+    let memory = world.memory();
+    let of = |kind: &str| Entry::new(Message::user("hi")).with_content_type(kind.into());
+    memory.append_all(["one", "two", "summary"].map(of)).await.unwrap();
+    let refused = memory.append_all(["one", "two", "three"].map(of)).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "append to {}: message 2 brings content type number 3 of one's own into the memory, over the limit of 2: use those that there are, or raise limits.content_types of the resource",
+            memory.key()
+        )
+    );
+    memory.append(of("two")).await.unwrap();
+    let empty = memory.append(of("")).await.unwrap_err();
+    assert!(matches!(empty, MemoryError::Limit { .. }), "{empty}");
+    // Those that are gone make room.
+    memory.clear().await.unwrap();
+    memory.append_all(["three", "four"].map(of)).await.unwrap();
+    assert_eq!(memory.len().await.unwrap(), 2);
 }

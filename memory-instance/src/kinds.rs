@@ -1,0 +1,56 @@
+//! The content types of one's own in a memory, and how many there may be.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use memory_core::{ContentType, Counters, LimitError, LimitKind, NewMessage};
+
+/// The content types of one's own that the memory has, as far as this instance has seen.
+///
+/// A store keeps a counter for each, within the row that every append reads and writes, so their number is
+/// limited. Most memories have none: then nothing is locked or looked up.
+#[derive(Debug, Default)]
+pub(crate) struct Kinds {
+    known: Mutex<BTreeSet<ContentType>>,
+}
+
+fn is_own(kind: &ContentType) -> bool {
+    matches!(kind, ContentType::Custom(_))
+}
+
+fn own(batch: &[NewMessage]) -> impl Iterator<Item = (usize, &ContentType)> {
+    batch.iter().map(|message| &message.content_type).enumerate().filter(|(_, kind)| is_own(kind))
+}
+
+impl Kinds {
+    /// Checks that there are not more than `most` with those of this batch.
+    pub(crate) fn check(&self, batch: &[NewMessage], most: u64) -> Result<(), LimitError> {
+        if own(batch).next().is_none() {
+            return Ok(());
+        }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut new = BTreeSet::new();
+        for (index, kind) in own(batch).filter(|(_, kind)| !known.contains(kind)) {
+            new.insert(kind);
+            let found = (known.len() + new.len()) as u64;
+            if found > most {
+                return Err(LimitError { kind: LimitKind::ContentTypes, index, found, most });
+            }
+        }
+        Ok(())
+    }
+
+    /// Learns which ones there are after this batch, if it had any.
+    pub(crate) fn learn_from(&self, batch: &[NewMessage], counters: &Counters) {
+        if own(batch).next().is_some() {
+            self.learn(counters);
+        }
+    }
+
+    /// Learns which ones there are.
+    pub(crate) fn learn(&self, counters: &Counters) {
+        let there = counters.classes.keys().map(|class| &class.content_type);
+        let there = there.filter(|kind| is_own(kind)).cloned().collect();
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = there;
+    }
+}
