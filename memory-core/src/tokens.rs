@@ -124,11 +124,11 @@ mod tests {
             |message: Value| message_tokens(&Bytes, &Message::from_value(message).unwrap());
         let assistant = 3 + 9;
         let call =
-            json!({"id": "c", "type": "function", "function": {"name": "fn", "arguments": "{}"}});
+            json!({"id": "c", "type": "function", "function": {"name": "fun", "arguments": "{}"}});
         let odd = json!({"id": "c", "type": "custom"});
         let calls = |calls: Value| json!({"role": "assistant", "tool_calls": calls});
-        assert_eq!(tokens(calls(json!([call]))), assistant + 8 + 2 + 2);
-        assert_eq!(tokens(calls(json!([call, call]))), assistant + 2 * (8 + 2 + 2));
+        assert_eq!(tokens(calls(json!([call]))), assistant + 8 + 3 + 2);
+        assert_eq!(tokens(calls(json!([call, call]))), assistant + 2 * (8 + 3 + 2));
         assert_eq!(
             tokens(calls(json!([odd]))),
             assistant + 8 + r#"{"type":"custom"}"#.len() as u32

@@ -12,6 +12,7 @@ use crate::{
 pub(super) const CASES: &[Case] = cases_of![
     a_memory_that_was_never_written_reads_as_empty,
     sequences_begin_at_one_and_have_no_gaps,
+    the_version_rises_with_each_write,
     a_batch_is_contiguous_and_in_order,
     an_empty_batch_is_refused,
     messages_come_back_unchanged,
@@ -50,6 +51,21 @@ async fn sequences_begin_at_one_and_have_no_gaps(subject: Subject) {
         assert_eq!(appended.outcome, AppendOutcome::Appended { first });
     }
     assert_eq!(subject.checked_outline(&k).await.head.last, Sequence::new(5));
+}
+
+async fn the_version_rises_with_each_write(subject: Subject) {
+    let k = key("k");
+    let version = async || subject.store.head(&k).await.unwrap().version;
+    let mut before = version().await;
+    for number in 1..=3 {
+        subject.append(&k, writer(1).write(number), &["x"]).await;
+        let after = version().await;
+        assert!(after > before, "{after} after {before}");
+        before = after;
+    }
+    let clear = Clear { write: writer(1).write(4), access: Access::OPEN };
+    subject.store.clear(&k, clear).await.unwrap();
+    assert!(version().await > before);
 }
 
 async fn a_batch_is_contiguous_and_in_order(subject: Subject) {

@@ -461,6 +461,8 @@ fn decimal_shares_that_add_up_to_one_are_taken_although_their_sum_is_inexact() {
     };
     assert!(shares(0.1) && shares(0.100_000_000_1));
     assert!(!shares(0.101));
+    let tolerated = json!({"short_term": 1.0, "long_term": 1e-9, "system": 0.0});
+    assert!(resource(&json!({"max_tokens": 10, "token_allocation": tolerated})).is_ok());
 }
 
 #[test]

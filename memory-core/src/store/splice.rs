@@ -104,3 +104,43 @@ impl Splice {
         Self { removed, ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testkit::{history, metas};
+
+    proptest! {
+        #[test]
+        fn what_is_removed_is_weighed_message_by_message(
+            messages in history(30),
+            fates in prop::collection::vec(0..3_u8, 30),
+        ) {
+            let metas = metas(&messages);
+            let mut splice = Splice::new(Generation::new(3));
+            let mut expected = Removed::default();
+            for (meta, fate) in metas.iter().zip(fates) {
+                let count = match fate {
+                    0 => continue,
+                    1 => {
+                        splice.summarised.push(meta.sequence);
+                        &mut expected.summarised
+                    }
+                    _ => {
+                        splice.evicted.push(meta.sequence);
+                        &mut expected.evicted
+                    }
+                };
+                *if meta.is_summary() { &mut expected.summaries } else { count } += 1;
+                expected.classes.entry(meta.class()).or_default().add(meta.tokens);
+            }
+            // A place that is not in the outline weighs nothing.
+            splice.evicted.push(Sequence::new(1_000));
+            let weighed = splice.clone().weighed(&metas);
+            prop_assert_eq!(weighed.removed, Some(expected));
+            prop_assert_eq!(Splice { removed: None, ..weighed }, splice);
+        }
+    }
+}
