@@ -133,7 +133,7 @@ pub enum Verdict {
         /// What is amiss, and the mend.
         why: String,
     },
-    /// It holds more than its budget, and a flush will not help.
+    /// It holds more than its budget or its message limit, and a flush will not help.
     OverBudget {
         /// What takes the room, and the mend.
         why: String,

@@ -267,7 +267,8 @@ pub struct Appended {
     pub outcome: AppendOutcome,
     /// The memory's counters after it.
     pub counters: Counters,
-    /// The tokens at which the next flush is worth its while, as the last flush left it.
+    /// The size at which the next flush is worth its while, as the last flush left it: a number that a
+    /// store keeps and does not read.
     pub next_flush_at: Option<u64>,
 }
 
@@ -360,7 +361,8 @@ pub struct Head {
     pub fence: FencingToken,
     /// The newest token of a flusher's lease.
     pub flush_fence: FencingToken,
-    /// The tokens at which the next flush is worth its while, as the last flush left it.
+    /// The size at which the next flush is worth its while, as the last flush left it: a number that a
+    /// store keeps and does not read.
     pub next_flush_at: Option<u64>,
     /// When the memory's TTL runs out.
     pub expires_at: Option<Timestamp>,

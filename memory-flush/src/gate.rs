@@ -51,7 +51,8 @@ impl NotDue {
 ///   [`Policy::max_tokens`] and [`Policy::message_limit`].
 /// - A flush is due from [`FlushSettings::summarize_threshold`] of either limit on, unless the
 ///   memory is within the target of a flush already.
-/// - After a flush that could not come down to its target, only from `next_flush_at` on.
+/// - After a flush that could not come down to its target, only from the size `next_flush_at` on,
+///   which [`next_flush_at`] has told.
 #[must_use]
 pub fn flush_due(
     counters: &Counters,
@@ -71,32 +72,65 @@ pub fn flush_due(
     if !reached || target_of(policy, settings).is_met_by(counters.present) {
         return Gate::NotDue(NotDue::UnderThreshold);
     }
-    if next_flush_at.is_some_and(|at| tokens < at) {
+    if next_flush_at.is_some_and(|at| size(counters.present, policy, settings) < at) {
         return Gate::NotDue(NotDue::AwaitingGrowth);
     }
     Gate::Due
 }
 
-/// The tokens from which on the next flush is worth its while, given what a flush left (promise
+/// The size from which on the next flush is worth its while, given what a flush left (promise
 /// P11): `None` where it is within the target, so that the threshold decides.
 ///
-/// Else the memory must grow by the hysteresis first, threshold less target, so that flushes which
-/// cannot help stay rare. The budget cuts that short, down to a quarter of it: a memory that
-/// is still within its budget is flushed again when it has reached it.
+/// Else the memory must grow by the hysteresis first, threshold less target, of tokens or of messages,
+/// so that flushes which cannot help stay rare. The limits cut that short, down to a quarter of it: a
+/// memory that is still within its budget is flushed again when it has reached it, and so is one within
+/// its [`Policy::message_limit`].
+///
+/// The size is in tokens. Each message over the target counts as so many more tokens that the hysteresis
+/// of messages is as large as that of tokens, whatever messages weigh: many tiny messages after a few
+/// large ones make a flush due as well. Up to the target neither counts.
 #[must_use]
 pub fn next_flush_at(left: Tally, policy: &Policy, settings: &FlushSettings) -> Option<u64> {
-    let target = target_of(policy, settings);
-    if target.is_met_by(left) {
+    if target_of(policy, settings).is_met_by(left) {
         return None;
     }
-    let hysteresis =
-        settings.threshold_tokens(policy.max_tokens).saturating_sub(target.tokens).max(1);
-    let after = |growth: u64| left.tokens.saturating_add(growth);
-    let at = after(hysteresis);
-    if left.tokens >= policy.max_tokens {
-        return Some(at);
+    let size = |tally| size(tally, policy, settings);
+    let tokens = grown(left.tokens, policy.max_tokens, settings);
+    let by_tokens = size(Tally { tokens, ..left });
+    let by_messages = policy.message_limit.map_or(u64::MAX, |limit| {
+        size(Tally { messages: grown(left.messages, limit, settings), ..left })
+    });
+    // Where a message counts as less than a token, a few of them may not show.
+    Some(by_tokens.min(by_messages).max(size(left).saturating_add(1)))
+}
+
+/// How far tokens or messages must come, of which a flush left so many, to make the next one due.
+fn grown(left: u64, limit: u64, settings: &FlushSettings) -> u64 {
+    let hysteresis = hysteresis(limit, settings);
+    let left = left.max(settings.target_tokens(limit));
+    let at = left.saturating_add(hysteresis);
+    if left >= limit {
+        return at;
     }
-    Some(at.min(policy.max_tokens.max(after(hysteresis.div_ceil(4)))))
+    at.min(limit.max(left.saturating_add(hysteresis.div_ceil(4))))
+}
+
+/// The size of a memory, as [`next_flush_at`] measures it.
+fn size(present: Tally, policy: &Policy, settings: &FlushSettings) -> u64 {
+    let target = target_of(policy, settings);
+    let tokens = present.tokens.max(target.tokens);
+    let Some((limit, target)) = policy.message_limit.zip(target.messages) else {
+        return tokens;
+    };
+    let over = u128::from(present.messages.saturating_sub(target));
+    let weight = over * u128::from(hysteresis(policy.max_tokens, settings))
+        / u128::from(hysteresis(limit, settings));
+    tokens.saturating_add(u64::try_from(weight).unwrap_or(u64::MAX))
+}
+
+/// The way from the target to the threshold of a limit; at least 1.
+fn hysteresis(limit: u64, settings: &FlushSettings) -> u64 {
+    settings.threshold_tokens(limit).saturating_sub(settings.target_tokens(limit)).max(1)
 }
 
 #[cfg(test)]
@@ -233,19 +267,18 @@ mod tests {
                 counters: Counters::default(),
                 next_flush_at: None,
             };
-            let mut at_last_flush = None;
+            let mut at_last_flush: Option<(Tally, bool)> = None;
             for message in history {
                 memory.append(message);
                 if !memory.gate().is_due() {
                     continue;
                 }
-                let tokens = memory.counters.present.tokens;
+                let present = memory.counters.present;
                 if let Some((left, shortfall)) = at_last_flush {
-                    prop_assert!(tokens > left, "a flush without new tokens");
-                    let hysteresis = settings.threshold_tokens(policy.max_tokens)
-                        - settings.target_tokens(policy.max_tokens);
+                    prop_assert!(present.tokens > left.tokens, "a flush without new tokens");
                     if shortfall {
-                        prop_assert!(tokens >= left + hysteresis / 4, "a flush too soon");
+                        let grown = grown_enough(left, present, &policy, &settings);
+                        prop_assert!(grown, "a flush too soon");
                     }
                 }
                 let shortfall = memory.flush(strategy, share);
@@ -254,7 +287,58 @@ mod tests {
                 prop_assert_eq!(shortfall.is_some(), !target.is_met_by(left), "{:?}", shortfall);
                 prop_assert!(!memory.gate().is_due(), "due again at once");
                 prop_assert!(memory.counters.summaries <= 1, "summaries pile up");
-                at_last_flush = Some((left.tokens, shortfall.is_some()));
+                at_last_flush = Some((left, shortfall.is_some()));
+            }
+        }
+
+        /// The gate knows only counters, so this holds whatever was pinned and whatever may go now.
+        #[test]
+        fn a_mark_holds_a_flush_back_for_a_while_and_never_for_ever(
+            (max_tokens, message_limit) in (1..20_000_u64, prop::option::of(1..500_u64)),
+            (threshold, part) in (0.05..=1.0_f64, 0.05..0.95_f64),
+            (left_percent, left_messages) in (0..200_u64, 0..1_000_u64),
+            sizes in prop::collection::vec(prop_oneof![1..4_u64, 1..100_u64, 1..5_000_u64], 1..8),
+        ) {
+            let policy = Policy { message_limit, ..Policy::with_max_tokens(max_tokens) };
+            let settings = FlushSettings {
+                summarize_threshold: threshold,
+                flush_target: threshold * part,
+                ..FlushSettings::for_budget(max_tokens)
+            };
+            // A message has a token at least.
+            let left = Tally {
+                messages: left_messages,
+                tokens: left_messages.max(max_tokens * left_percent / 100),
+            };
+            let mark = next_flush_at(left, &policy, &settings);
+            let target = target_of(&policy, &settings);
+            prop_assert_eq!(mark.is_none(), target.is_met_by(left));
+            // The furthest that one of the two may come without a flush.
+            let furthest = |left: u64, target: u64, limit: u64| {
+                let hysteresis = (settings.threshold_tokens(limit) - target).max(1);
+                (limit + hysteresis.div_ceil(4)).max(left.max(target) + hysteresis)
+            };
+            let most_tokens = furthest(left.tokens, target.tokens, max_tokens);
+            let most_messages =
+                message_limit.map(|limit| furthest(left.messages, target.messages.unwrap(), limit));
+
+            let mut counters = present(left.messages, left.tokens);
+            let due = |counters: &Counters| flush_due(counters, mark, &policy, &settings).is_due();
+            prop_assert!(mark.is_none() || !due(&counters), "due again at once");
+            for tokens in sizes.iter().cycle() {
+                counters.present.messages += 1;
+                counters.present.tokens += tokens;
+                let Tally { messages, tokens } = counters.present;
+                if due(&counters) {
+                    let grown = grown_enough(left, counters.present, &policy, &settings);
+                    prop_assert!(mark.is_none() || grown, "a flush too soon");
+                    break;
+                }
+                prop_assert!(tokens < most_tokens, "{tokens} tokens and no flush");
+                prop_assert!(
+                    most_messages.is_none_or(|most| messages < most),
+                    "{messages} messages and no flush"
+                );
             }
         }
 
@@ -272,6 +356,21 @@ mod tests {
         }
     }
 
+    /// Whether what came since a flush that fell short is worth another one: a quarter of the
+    /// hysteresis, of tokens or of messages or of both together, but for what rounding takes.
+    fn grown_enough(left: Tally, now: Tally, policy: &Policy, settings: &FlushSettings) -> bool {
+        let hysteresis = |limit| {
+            let hysteresis = settings.threshold_tokens(limit) - settings.target_tokens(limit);
+            u128::from(hysteresis.max(1))
+        };
+        let (of_tokens, of_messages) =
+            (hysteresis(policy.max_tokens), policy.message_limit.map_or(1, hysteresis));
+        let tokens = u128::from(now.tokens - left.tokens);
+        let messages = policy.message_limit.map_or(0, |_| now.messages - left.messages);
+        4 * (tokens * of_messages + u128::from(messages) * of_tokens) + 8 * of_messages
+            >= of_tokens * of_messages
+    }
+
     fn present(messages: u64, tokens: u64) -> Counters {
         Counters { present: Tally { messages, tokens }, ..Counters::default() }
     }
@@ -286,8 +385,10 @@ mod tests {
         assert_eq!(gate(present(10, 6_400), None), Gate::Due);
         assert_eq!(gate(present(79, 100), None), Gate::NotDue(NotDue::UnderThreshold));
         assert_eq!(gate(present(80, 100), None), Gate::Due);
-        assert_eq!(gate(present(80, 6_400), Some(6_401)), Gate::NotDue(NotDue::AwaitingGrowth));
-        assert_eq!(gate(present(80, 6_401), Some(6_401)), Gate::Due);
+        assert_eq!(gate(present(50, 6_400), Some(6_401)), Gate::NotDue(NotDue::AwaitingGrowth));
+        assert_eq!(gate(present(50, 6_401), Some(6_401)), Gate::Due);
+        assert_eq!(gate(present(79, 6_401), Some(8_801)), Gate::NotDue(NotDue::AwaitingGrowth));
+        assert_eq!(gate(present(80, 6_401), Some(8_801)), Gate::Due, "80 tokens for a message");
     }
 
     #[test]
@@ -301,6 +402,70 @@ mod tests {
         assert_eq!(next(7_900), Some(8_500), "a quarter of the hysteresis at least");
         assert_eq!(next(9_000), Some(11_400), "over its budget, no flush helps soon");
         assert_eq!(next(u64::MAX), Some(u64::MAX));
+    }
+
+    #[test]
+    fn after_a_shortfall_of_messages_a_memory_waits_for_messages() {
+        let policy = Policy { message_limit: Some(100), ..Policy::with_max_tokens(8_000) };
+        let settings = FlushSettings::for_budget(8_000);
+        let due_after = |left: Tally, tokens: u64| {
+            let mark = next_flush_at(left, &policy, &settings);
+            let after = |more| present(left.messages + more, left.tokens + more * tokens);
+            (1..).find(|more| flush_due(&after(*more), mark, &policy, &settings).is_due()).unwrap()
+        };
+        let left = |messages, tokens| Tally { messages, tokens };
+        assert_eq!(due_after(left(51, 600), 10), 30, "the hysteresis of messages");
+        assert_eq!(due_after(left(80, 600), 10), 20, "at its limit");
+        assert_eq!(due_after(left(99, 600), 10), 8, "a quarter of the hysteresis at least");
+        assert_eq!(due_after(left(300, 600), 10), 30, "over its limit, no flush helps soon");
+        assert_eq!(due_after(left(300, 3_900), 1), 30, "tokens under the target do not count");
+        // The hysteresis of tokens is 2,400, so each message counts as 80 more than it has.
+        assert_eq!(due_after(left(300, 4_000), 80), 15);
+        assert_eq!(due_after(left(20, 8_000), 80), 30, "messages under the target do not count");
+    }
+
+    /// Every message is pinned until it is answered: an open call with many results.
+    #[test]
+    fn what_a_call_held_goes_soon_after_its_answer() {
+        let policy = Policy { message_limit: Some(100), ..Policy::with_max_tokens(100_000) };
+        let mut memory = Memory {
+            policy: &policy,
+            settings: FlushSettings::for_budget(100_000),
+            metas: Vec::new(),
+            counters: Counters::default(),
+            next_flush_at: None,
+        };
+        let mut number = 0;
+        let mut append = |memory: &mut Memory<'_>, message, tokens| {
+            number += 1;
+            let new = NewMessage {
+                id: MessageId::new(Uuid::from_u128(number.into())),
+                message,
+                tokens,
+                priority: None,
+                content_type: memory_core::ContentType::Conversation,
+                created_at: now(),
+            };
+            memory.append(new.stored_at(Sequence::new(number)));
+            memory.gate().is_due().then(|| memory.flush(&Fifo, 100))
+        };
+        let ids: Vec<_> = (0..80).map(|id| format!("c{id}")).collect();
+        let calls = ids.iter().map(|id| memory_core::ToolCall::function(id, "f", "{}"));
+        append(&mut memory, memory_core::Message::calls(calls), 400);
+        let results = ids.iter().map(|id| memory_core::Message::tool_result(id, "r"));
+        let mut flushes: Vec<_> =
+            results.filter_map(|result| append(&mut memory, result, 400)).collect();
+        assert_eq!(flushes, [Some(Shortfall::OpenCalls)], "all but one are answered");
+        flushes.clear();
+        let mut most = 0;
+        for _ in 0..3_000 {
+            let talk = memory_core::Message::user("u");
+            flushes.extend(append(&mut memory, talk, 10));
+            most = most.max(memory.counters.present.messages);
+        }
+        assert!(flushes.iter().all(Option::is_none), "{flushes:?}");
+        assert!(most <= 100, "{most} messages");
+        assert!(flushes.len() <= 101, "{} flushes", flushes.len());
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Inner {
         self.trouble().as_ref().map(|trouble| trouble.error.clone())
     }
 
-    fn is_due(&self, head: &Head) -> bool {
+    pub(crate) fn is_due(&self, head: &Head) -> bool {
         let Rules { policy, settings, .. } = &*self.rules;
         flush_due(&head.counters, head.next_flush_at, policy, settings).is_due()
     }

@@ -37,6 +37,13 @@ struct Census {
     orphans: u64,
 }
 
+/// A limit of a memory, and what it is called.
+struct Limit {
+    most: u64,
+    unit: &'static str,
+    setting: &'static str,
+}
+
 impl Inner {
     async fn health(&self) -> Result<MemoryHealth, MemoryError> {
         let started = Instant::now();
@@ -120,14 +127,14 @@ impl Inner {
 
     fn verdict(&self, outline: &Outline, census: &Census, flush_error: Option<&str>) -> Verdict {
         let counters = &outline.head.counters;
-        let (tokens, budget) = (counters.present.tokens, self.rules.policy.max_tokens);
         let critical = census.priorities.get(&Priority::CRITICAL).copied().unwrap_or_default();
-        if critical.tokens > budget {
-            let why = format!(
-                "critical messages alone take {} of {budget} tokens; lower some priorities or raise max_tokens",
-                critical.tokens,
-            );
-            return Verdict::OverBudget { why };
+        for (held, Limit { most, unit, setting }) in self.limits(critical) {
+            if held > most {
+                let why = format!(
+                    "critical messages alone take {held} of {most} {unit}; lower some priorities or raise {setting}"
+                );
+                return Verdict::OverBudget { why };
+            }
         }
         if !counters.is_conserved() {
             let why = "the counters do not add up; please report this as a bug".to_owned();
@@ -137,19 +144,18 @@ impl Inner {
             let why = format!("the last flush failed ({error}); it is tried again when one is due");
             return Verdict::Degraded { why };
         }
-        if tokens > budget {
-            let why = if outline.head.next_flush_at.is_some() {
-                format!(
-                    "{tokens} of {budget} tokens, and the last flush could not free enough; close open calls, lower some priorities or raise max_tokens"
-                )
-            } else {
-                format!("{tokens} of {budget} tokens; a flush is due")
-            };
-            return if outline.head.next_flush_at.is_some() {
-                Verdict::OverBudget { why }
-            } else {
-                Verdict::Degraded { why }
-            };
+        for (held, Limit { most, unit, setting }) in self.limits(counters.present) {
+            if held > most {
+                return if self.is_due(&outline.head) {
+                    let why = format!("{held} of {most} {unit}; a flush is due");
+                    Verdict::Degraded { why }
+                } else {
+                    let why = format!(
+                        "{held} of {most} {unit}, and the last flush could not free enough; close open calls, lower some priorities or raise {setting}"
+                    );
+                    Verdict::OverBudget { why }
+                };
+            }
         }
         if !outline.unreadable.is_empty() {
             let why = format!(
@@ -166,5 +172,15 @@ impl Inner {
             return Verdict::Degraded { why };
         }
         Verdict::Healthy
+    }
+
+    /// What of this is limited, and how.
+    fn limits(&self, held: Tally) -> impl Iterator<Item = (u64, Limit)> {
+        let policy = &self.rules.policy;
+        let tokens = Limit { most: policy.max_tokens, unit: "tokens", setting: "max_tokens" };
+        let messages = policy.message_limit.map(|most| {
+            (held.messages, Limit { most, unit: "messages", setting: "message_limit" })
+        });
+        std::iter::once((held.tokens, tokens)).chain(messages)
     }
 }

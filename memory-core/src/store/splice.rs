@@ -25,7 +25,8 @@ pub struct Splice {
     pub closed: Vec<Sequence>,
     /// The record of the flush, kept with the last few.
     pub receipt: Option<FlushReceipt>,
-    /// The tokens at which the next flush is worth its while; kept only along with a receipt.
+    /// The size at which the next flush is worth its while, as the flusher measures it; kept only along
+    /// with a receipt.
     pub next_flush_at: Option<u64>,
     /// The flusher's lease, named [`MemoryKey::flush_lease_name`](crate::MemoryKey::flush_lease_name): checked like that of a writer,
     /// and its tokens are fenced apart from those of writers.

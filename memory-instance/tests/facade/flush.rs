@@ -18,6 +18,7 @@ on_every_backend![
     a_summariser_that_returns_nothing_or_too_much_is_replaced,
     critical_messages_survive_any_pressure,
     over_budget_by_critical_messages_appends_go_on_and_health_says_so,
+    over_the_message_limit_health_says_so,
     a_flush_that_cannot_help_is_not_repeated_at_every_append,
     an_open_call_survives_and_a_closed_one_may_go,
     calls_and_results_go_together,
@@ -232,6 +233,39 @@ async fn over_budget_by_critical_messages_appends_go_on_and_health_says_so(on: O
     assert!(matches!(error, MemoryError::Context { .. }), "{error}");
     assert!(error.to_string().contains("the critical messages alone take"), "{error}");
     checked(&memory, &world.manager).await;
+}
+
+async fn over_the_message_limit_health_says_so(on: On) {
+    let mut resource = MemoryResource::new("m", 100_000);
+    resource.message_limit = Some(100);
+    let world = on.world(with(resource).flush_mode(FlushMode::Manual)).await;
+    let memory = world.memory();
+    let verdict = async || memory.health().await.unwrap().verdict;
+    let ids: Vec<_> = (0..120).map(|id| format!("c{id}")).collect();
+    let calls = ids.iter().map(|id| ToolCall::function(id, "f", "{}"));
+    memory.append(Message::calls(calls)).await.unwrap();
+    memory.append_all(ids[1..].iter().map(|id| Message::tool_result(id, "r"))).await.unwrap();
+    let why = "120 of 100 messages; a flush is due".to_owned();
+    assert_eq!(verdict().await, Verdict::Degraded { why });
+
+    memory.perform_flush().await.unwrap().expect("it says why it made no progress");
+    let why = "120 of 100 messages, and the last flush could not free enough; close open calls, lower some priorities or raise message_limit".to_owned();
+    assert_eq!(verdict().await, Verdict::OverBudget { why });
+
+    memory.append(Message::tool_result(&ids[0], "r")).await.unwrap();
+    fill(&memory, 29).await;
+    let why = "150 of 100 messages; a flush is due".to_owned();
+    assert_eq!(verdict().await, Verdict::Degraded { why });
+    memory.perform_flush().await.unwrap().expect("the call may go now");
+    assert_eq!(verdict().await, Verdict::Healthy);
+    assert!(memory.len().await.unwrap() <= 50);
+
+    for _ in 0..101 {
+        let entry = Entry::new(Message::user("never forget"));
+        memory.append(entry.with_priority(Priority::CRITICAL)).await.unwrap();
+    }
+    let why = "critical messages alone take 101 of 100 messages; lower some priorities or raise message_limit".to_owned();
+    assert_eq!(verdict().await, Verdict::OverBudget { why });
 }
 
 async fn a_flush_that_cannot_help_is_not_repeated_at_every_append(on: On) {
