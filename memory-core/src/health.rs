@@ -46,7 +46,8 @@ pub struct MemoryHealth {
     pub strategy: String,
     /// The newest flush.
     pub last_flush: Option<FlushReceipt>,
-    /// Why the newest attempt to flush failed in this process, if it did.
+    /// Why the newest attempt to flush failed in this process, if it did and no flush of another process
+    /// came after it.
     pub last_flush_error: Option<String>,
     /// The lease on the memory.
     pub lease: Option<LeaseHealth>,

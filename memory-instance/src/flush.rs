@@ -2,12 +2,12 @@
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use memory_core::{
-    Appended, Applied, Counters, FlushReceipt, Head, LeaseProof, MessageMeta, Outline, Splice,
-    StoreErrorKind, StoredMessage, ToolLink, UnitState, Units,
+    Appended, Applied, Counters, FencingToken, FlushReceipt, Head, LeaseProof, MessageMeta,
+    Outline, Splice, StoreErrorKind, StoredMessage, ToolLink, UnitState, Units,
 };
 use memory_flush::{
     FlushInput, FlushPlan, FlushRecord, SummaryRequest, Timer, WrittenSummary, flush_due,
@@ -96,6 +96,10 @@ pub(crate) struct Trouble {
     error: String,
     /// How many failed in a row.
     failures: u32,
+    /// When the newest of them failed.
+    at: Instant,
+    /// The token of its lease, if it got so far.
+    token: Option<FencingToken>,
     /// Appends begin no flush before this, so that one that cannot work does not run at each append.
     not_before: Instant,
 }
@@ -162,7 +166,8 @@ pub(crate) async fn run(
     trigger: Trigger,
 ) -> Result<Option<FlushReceipt>, MemoryError> {
     let started = Instant::now();
-    let done = inner.run_locked(trigger).await;
+    let token = OnceLock::new();
+    let done = inner.run_locked(trigger, &token).await;
     let telemetry = &inner.rules.telemetry;
     telemetry.took(Operation::Flush, started.elapsed());
     inner.backend.publish_refreshes();
@@ -182,9 +187,9 @@ pub(crate) async fn run(
             let mut trouble = inner.trouble();
             let failures = trouble.as_ref().map_or(0, |trouble| trouble.failures);
             let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(6)).min(LONGEST_PAUSE);
-            let not_before = Instant::now() + pause;
-            let error = error.chain();
-            *trouble = Some(Trouble { error, failures: failures.saturating_add(1), not_before });
+            let (at, failures) = (Instant::now(), failures.saturating_add(1));
+            let (error, token, not_before) = (error.chain(), token.get().copied(), at + pause);
+            *trouble = Some(Trouble { error, failures, at, token, not_before });
         }
     }
     done
@@ -199,9 +204,20 @@ impl Inner {
         self.trouble().as_ref().is_some_and(|trouble| Instant::now() < trouble.not_before)
     }
 
-    /// Why the newest flush of this instance failed, if it did.
-    pub(crate) fn flush_error(&self) -> Option<String> {
-        self.trouble().as_ref().map(|trouble| trouble.error.clone())
+    /// Why the newest flush of this instance failed, if it did and that still matters by this head,
+    /// which was asked for at `asked_at`.
+    ///
+    /// Another process may have flushed since, and its clock says nothing here: the tokens of flushers'
+    /// leases tell which flush is the newer one. One that failed before it had a lease matters for as
+    /// long as a flush is due.
+    pub(crate) fn flush_error(&self, head: &Head, asked_at: Instant) -> Option<String> {
+        let mut trouble = self.trouble();
+        let _settled = trouble.take_if(|trouble| {
+            let settled =
+                trouble.token.map_or_else(|| !self.is_due(head), |token| token <= head.flush_fence);
+            trouble.at <= asked_at && settled
+        });
+        trouble.as_ref().map(|trouble| trouble.error.clone())
     }
 
     pub(crate) fn is_due(&self, head: &Head) -> bool {
@@ -209,13 +225,21 @@ impl Inner {
         flush_due(&head.counters, head.next_flush_at, policy, settings).is_due()
     }
 
-    async fn run_locked(&self, trigger: Trigger) -> Result<Option<FlushReceipt>, MemoryError> {
+    /// Notes the token of the flush's lease when it has it.
+    async fn run_locked(
+        &self,
+        trigger: Trigger,
+        token: &OnceLock<FencingToken>,
+    ) -> Result<Option<FlushReceipt>, MemoryError> {
         let options = match trigger {
             Trigger::ByHand => self.rules.lock,
             // If another flushes this memory already, that is as good.
             Trigger::Due => self.rules.lock.with_wait_timeout(Duration::ZERO),
         };
-        let flush = |scope: LeaseScope| self.flush_under_lease(scope.proof(), trigger);
+        let flush = |scope: LeaseScope| {
+            token.get_or_init(|| scope.fence());
+            self.flush_under_lease(scope.proof(), trigger)
+        };
         match self.backend.locks.with_lock_refresh(&self.flush_lease, &options, flush).await {
             Ok(done) => done,
             Err(WithLockError::Acquire(error)) => match error.kind() {

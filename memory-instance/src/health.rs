@@ -68,7 +68,7 @@ impl Inner {
             telemetry.priority(*priority, *tally);
         }
         self.backend.publish_refreshes();
-        let flush_error = self.flush_error();
+        let flush_error = self.flush_error(&outline.head, started);
         let (policy, counters) = (&self.rules.policy, &outline.head.counters);
         let mut verdict = self.verdict(&outline, &census, flush_error.as_deref());
         if let (Verdict::Healthy, Some(error)) = (&verdict, lock_error) {

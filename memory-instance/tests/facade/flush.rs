@@ -8,10 +8,10 @@ use memory_core::{
     ContentType, Entry, FlushReceipt, MemoryResource, Message, Priority, ToolCall, Verdict,
 };
 use memory_flush::{FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer, from_fn};
-use memory_instance::{FlushMode, MemoryError, MemoryInstance};
+use memory_instance::{FlushMode, ManagerBuilder, MemoryError, MemoryInstance};
 use tokio::time::Instant;
 
-use crate::support::{On, assert_window_fits, bytes, checked, hybrid, texts, with};
+use crate::support::{On, World, assert_window_fits, bytes, checked, hybrid, texts, with};
 
 on_every_backend![
     a_failing_summariser_is_replaced_and_health_says_so,
@@ -24,6 +24,7 @@ on_every_backend![
     calls_and_results_go_together,
     summaries_do_not_pile_up,
     a_strategy_of_ones_own_is_held_to_the_promises,
+    a_flush_that_failed_no_longer_matters_when_another_process_has_flushed,
     an_inline_flush_is_done_when_the_append_returns,
     two_flushes_at_once_do_the_work_once,
     a_flush_by_hand_of_a_small_memory_has_nothing_to_do,
@@ -32,6 +33,7 @@ on_every_backend![
     closing_a_call_lets_the_next_flush_begin,
     ; paused_clock:
     a_flush_that_fails_is_not_tried_again_at_every_append,
+    a_flush_that_got_no_turn_no_longer_matters_when_none_is_due,
     a_hanging_summariser_is_replaced_when_its_time_is_up,
     a_summariser_of_three_lease_lifetimes_stops_nobody,
     what_comes_during_a_flush_is_flushed_after_it,
@@ -375,6 +377,62 @@ async fn a_strategy_of_ones_own_is_held_to_the_promises(on: On) {
     fill(&memory, 150).await;
     memory.perform_flush().await.unwrap().expect("the first message went");
     assert_eq!(memory.len().await.unwrap(), 149);
+}
+
+/// A second process: a manager of its own on the same store and leases.
+fn beside(world: &World, builder: ManagerBuilder) -> MemoryInstance {
+    let (store, locks) = (Arc::clone(world.manager.store()), world.manager.locks().clone());
+    builder.build(store, locks).unwrap().memory("m", "k").unwrap()
+}
+
+async fn a_flush_that_failed_no_longer_matters_when_another_process_has_flushed(on: On) {
+    let mut resource = MemoryResource::new("m", 1_000);
+    resource.flushing_strategy.kind = Some("careless".into());
+    let builder = with(resource).strategy(Arc::<Careless>::default()).flush_mode(FlushMode::Manual);
+    let world = on.world(builder).await;
+    let memory = world.memory();
+    let other = beside(&world, with(MemoryResource::new("m", 1_000)).flush_mode(FlushMode::Manual));
+    memory.append(Message::system("keep me")).await.unwrap();
+    for _ in 0..2 {
+        // That others have flushed before says nothing of what fails now.
+        fill(&memory, 150).await;
+        memory.perform_flush().await.unwrap_err();
+        for _ in 0..2 {
+            let health = memory.health().await.unwrap();
+            assert!(matches!(health.verdict, Verdict::Degraded { .. }), "{:?}", health.verdict);
+            assert!(health.last_flush_error.unwrap().contains("careless"));
+        }
+        let receipt = other.perform_flush().await.unwrap().expect("there was much to flush");
+        let health = memory.health().await.unwrap();
+        assert_eq!((health.verdict, health.last_flush_error), (Verdict::Healthy, None));
+        assert_eq!(health.last_flush.unwrap().id, receipt.id);
+    }
+}
+
+async fn a_flush_that_got_no_turn_no_longer_matters_when_none_is_due(on: On) {
+    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let slow = from_fn("slow", move |_| {
+        begun.send(()).unwrap();
+        async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            Ok("a summary".to_owned())
+        }
+    });
+    let world = on.world(with(hybrid(4_000)).flush_mode(FlushMode::Manual)).await;
+    let memory = world.memory();
+    let builder = with(hybrid(4_000)).flush_mode(FlushMode::Manual).summarizer(slow);
+    let other = beside(&world, builder.summarizer_time_limit(Duration::from_secs(120)));
+    fill(&memory, 600).await;
+    let flush = tokio::spawn(async move { other.perform_flush().await });
+    begins.recv().await.unwrap();
+    let error = memory.perform_flush().await.unwrap_err();
+    assert!(matches!(error, MemoryError::Lock { .. }), "{error}");
+    let health = memory.health().await.unwrap();
+    assert!(matches!(health.verdict, Verdict::Degraded { .. }), "{:?}", health.verdict);
+    assert!(health.last_flush_error.is_some());
+    flush.await.unwrap().unwrap().expect("there was much to flush");
+    let health = memory.health().await.unwrap();
+    assert_eq!((health.verdict, health.last_flush_error), (Verdict::Healthy, None));
 }
 
 async fn an_inline_flush_is_done_when_the_append_returns(on: On) {
