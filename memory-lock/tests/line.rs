@@ -313,7 +313,8 @@ fn a_lease_taken_while_its_runtime_shuts_down_blocks_nobody() {
     });
     let granted = told.recv_timeout(secs(20)).expect("the thread is blocked");
     assert!(granted);
-    runtime().block_on(async { manager.lock(&key("k"), &patient()).await }).unwrap();
+    let again = runtime().block_on(manager.lock(&key("k"), &patient()));
+    again.unwrap().ensure_held().unwrap();
 }
 
 #[test]

@@ -109,8 +109,8 @@ impl RedisConfig {
         self
     }
 
-    /// How long an answer is waited for. A link on which several requests in a row got none is
-    /// replaced. Default: 2 s.
+    /// How long an answer is waited for. A connection on which several requests in a row got none is
+    /// replaced, and one on which callers who gave up earlier have waited in all for this long. Default: 2 s.
     #[must_use]
     pub const fn with_response_timeout(mut self, timeout: Duration) -> Self {
         self.response_timeout = timeout;

@@ -24,9 +24,10 @@ use crate::error::Applied;
 /// together. Clones are cheap and share the connection.
 ///
 /// One multiplexed connection carries the requests of all tasks. It is made anew, for the next request and
-/// those that come meanwhile, when it broke, when the server turned out to be no master any more, and when
-/// [`TIMEOUTS`](Self::TIMEOUTS) requests in a row got no answer. Nothing is sent twice here unless the
-/// server itself said that it did not carry it out (a script that it does not know, a slot that
+/// those that come meanwhile, when it broke, when the server turned out to be no master any more, when
+/// [`TIMEOUTS`](Self::TIMEOUTS) requests in a row got no answer, and when callers who gave up earlier have
+/// waited in all for longer than one is waited for, without an answer to anybody. Nothing is sent twice here
+/// unless the server itself said that it did not carry it out (a script that it does not know, a slot that
 /// moved).
 #[derive(Clone)]
 pub struct RedisLink {
@@ -171,9 +172,10 @@ impl RedisLink {
     /// # Cancel safety
     /// As [`send`](Self::send).
     pub async fn send_to_masters(&self, cmd: &Cmd) -> Result<Vec<Value>, RedisFault> {
-        let (mut connection, number) = self.inner.connection(&self.inner.requests).await?;
-        let answers = server::of_all_masters(&mut connection, cmd).await;
-        self.inner.told(number, answers.map_err(RedisFault::from))
+        let mut over = self.inner.connection(&self.inner.requests).await?;
+        let ask = async |connection: &mut Connection| server::of_all_masters(connection, cmd).await;
+        let answers = self.inner.ask_over(&mut over, ask).await;
+        self.inner.told(over.1, answers.map_err(RedisFault::from))
     }
 
     /// Every key below the prefix that holds a memory, of all masters, by `SCAN`.
@@ -184,9 +186,11 @@ impl RedisLink {
     /// # Cancel safety
     /// Reads have no effect.
     pub async fn scan_memories(&self) -> Result<Vec<String>, RedisFault> {
-        let (mut connection, number) = self.inner.connection(&self.inner.requests).await?;
-        let found = server::scan(&mut connection, &self.inner.keys.memories()).await;
-        self.inner.told(number, found.map_err(RedisFault::from))
+        let mut over = self.inner.connection(&self.inner.requests).await?;
+        let pattern = self.inner.keys.memories();
+        let ask = async |connection: &mut Connection| server::scan(connection, &pattern).await;
+        let found = self.inner.ask_over(&mut over, ask).await;
+        self.inner.told(over.1, found.map_err(RedisFault::from))
     }
 
     /// What the server says about itself.
@@ -197,9 +201,10 @@ impl RedisLink {
     /// # Cancel safety
     /// Reads have no effect.
     pub async fn status(&self) -> Result<ServerStatus, RedisFault> {
-        let (mut connection, number) = self.inner.connection(&self.inner.requests).await?;
-        let status = server::status(&mut connection).await;
-        self.inner.told(number, status)
+        let mut over = self.inner.connection(&self.inner.requests).await?;
+        let ask = async |connection: &mut Connection| server::status(connection).await;
+        let status = self.inner.ask_over(&mut over, ask).await;
+        self.inner.told(over.1, status)
     }
 
     pub(super) fn wakes(&self) -> &Arc<Wakes> {
@@ -249,6 +254,31 @@ impl<'a> Request<'a> {
     }
 }
 
+/// A request under way. Dropped with it, it has the silence counted.
+struct Waits<'a> {
+    inner: &'a Inner,
+    trunk: &'a Arc<Trunk>,
+    number: u64,
+    /// None for what has no key.
+    request: Option<Request<'a>>,
+    begun: Instant,
+}
+
+impl Waits<'_> {
+    /// An answer has come, or the driver has given up.
+    const fn are_over(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let tag = self.request.map(|request| self.inner.tag(request)).unwrap_or_default();
+        let limit = self.inner.config.response_timeout();
+        self.trunk.given_up(self.number, tag, self.begun, limit);
+    }
+}
+
 /// How long a slot that moves is waited for between two tries, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
@@ -261,7 +291,10 @@ impl Inner {
     ) -> Result<Value, RedisFault> {
         let (mut connection, number) = self.connection(trunk).await?;
         let begun = Instant::now();
-        match self.exchange(&mut connection, request.cmd(), confirmation, begun).await {
+        let waits = self.waits(trunk, number, Some(request), begun);
+        let answer = self.exchange(&mut connection, request.cmd(), confirmation, begun).await;
+        waits.are_over();
+        match answer {
             Ok(value) => {
                 trunk.answered(|| self.tag(request));
                 Ok(value)
@@ -288,7 +321,9 @@ impl Inner {
         loop {
             if let Err(error) = answer {
                 let failed = Failed { request, confirmation, begun, error };
+                let waits = self.waits(trunk, number, Some(request), Instant::now());
                 answer = self.again(&mut connection, failed).await;
+                waits.are_over();
             }
             let error = match answer {
                 Ok(value) => {
@@ -311,8 +346,33 @@ impl Inner {
             pause = (pause * 2).min(PAUSE.1);
             (connection, number) = self.connection(trunk).await?;
             begun = Instant::now();
+            let waits = self.waits(trunk, number, Some(request), begun);
             answer = self.exchange(&mut connection, request.cmd(), confirmation, begun).await;
+            waits.are_over();
         }
+    }
+
+    /// Has the request counted as unanswered if its caller gives it up.
+    const fn waits<'a>(
+        &'a self,
+        trunk: &'a Arc<Trunk>,
+        number: u64,
+        request: Option<Request<'a>>,
+        begun: Instant,
+    ) -> Waits<'a> {
+        Waits { inner: self, trunk, number, request, begun }
+    }
+
+    /// Asks over the connection of requests, for something that has no key.
+    async fn ask_over<T>(
+        &self,
+        (connection, number): &mut (Connection, u64),
+        ask: impl AsyncFnOnce(&mut Connection) -> T,
+    ) -> T {
+        let waits = self.waits(&self.requests, *number, None, Instant::now());
+        let answer = ask(connection).await;
+        waits.are_over();
+        answer
     }
 
     /// Sends again what the server said that it did not carry out: a script that it does not know, and what
@@ -387,9 +447,17 @@ impl Inner {
         if !self.is_cluster() {
             return String::new();
         }
-        let key = first_key(request.cmd());
-        let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
-        tag.map(|(tag, _)| tag.to_owned()).unwrap_or_default()
+        // The first key: a command's first argument, and a script's third, behind its name and a number.
+        let mut tags =
+            request.cmd().args_iter().skip(1).take(3).filter_map(|argument| match argument {
+                redis::Arg::Simple(key) => {
+                    let key = String::from_utf8_lossy(key);
+                    let (_, rest) = key.split_once('{')?;
+                    rest.split_once('}').map(|(tag, _)| tag.to_owned())
+                }
+                _ => None,
+            });
+        tags.next().unwrap_or_default()
     }
 
     async fn confirmed(

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::connect::Connection;
 use super::failure::{RedisFailure, RedisFault};
@@ -21,8 +23,20 @@ use crate::error::Applied;
 #[derive(Default)]
 pub(super) struct Trunk {
     state: Mutex<State>,
-    /// Whether timeouts are being counted; every answer looks.
+    /// Whether requests are counted that got no answer; every answer looks.
     silent: AtomicBool,
+}
+
+/// The requests in a row that got no answer.
+#[derive(Default)]
+struct Silence {
+    /// How many of them the driver gave up.
+    timeouts: u32,
+    /// How long the others were waited for until their callers gave up; what several waited for at once
+    /// counts once.
+    waited: Duration,
+    /// Up to when that is counted.
+    until: Option<Instant>,
 }
 
 /// A connection and its number.
@@ -33,9 +47,9 @@ type Attempt = Shared<BoxFuture<'static, Option<Result<Numbered, RedisFault>>>>;
 #[derive(Default)]
 struct State {
     connection: Option<Numbered>,
-    /// How many requests in a row got no answer: in all, or of a Cluster by the hash tag of the key, for
-    /// one node may be silent while the others answer.
-    timeouts: HashMap<String, u32>,
+    /// What got no answer: in all, or of a Cluster by the hash tag of the key, for one node may be silent
+    /// while the others answer.
+    silences: HashMap<String, Silence>,
     /// The attempt that is under way, if there is one.
     attempt: Option<(Attempt, AbortHandle)>,
 }
@@ -126,7 +140,7 @@ impl Trunk {
     fn attempted(&self, connected: &Result<Numbered, RedisFault>) {
         let mut state = self.state();
         state.attempt = None;
-        state.timeouts.clear();
+        state.silences.clear();
         self.silent.store(false, Ordering::Relaxed);
         state.connection = connected.as_ref().ok().cloned();
     }
@@ -134,21 +148,39 @@ impl Trunk {
     pub(super) fn answered(&self, tag: impl FnOnce() -> String) {
         if self.silent.load(Ordering::Relaxed) {
             let mut state = self.state();
-            state.timeouts.remove(&tag());
-            self.silent.store(!state.timeouts.is_empty(), Ordering::Relaxed);
+            state.silences.remove(&tag());
+            self.silent.store(!state.silences.is_empty(), Ordering::Relaxed);
         }
     }
 
+    /// The driver gave a request up.
     pub(super) fn timed_out(&self, number: u64, tag: String) {
+        self.unanswered(number, tag, |silence| {
+            silence.timeouts += 1;
+            silence.timeouts >= Self::TIMEOUTS
+        });
+    }
+
+    /// The caller of a request that was sent then gave it up. A dead connection would otherwise last for as
+    /// long as nobody waits for the driver to give up: until the system does, after a quarter of an hour.
+    pub(super) fn given_up(&self, number: u64, tag: String, begun: Instant, limit: Duration) {
+        let now = Instant::now();
+        self.unanswered(number, tag, |silence| {
+            let from = silence.until.map_or(begun, |until| until.max(begun));
+            silence.waited += now.saturating_duration_since(from);
+            silence.until = Some(now);
+            silence.waited > limit
+        });
+    }
+
+    fn unanswered(&self, number: u64, tag: String, is_too_much: impl FnOnce(&mut Silence) -> bool) {
         let mut state = self.state();
         // One that was sent over a connection that is gone says nothing about this one.
         if state.connection.as_ref().is_none_or(|(_, current)| *current != number) {
             return;
         }
-        let timeouts = state.timeouts.entry(tag).or_default();
-        *timeouts += 1;
         self.silent.store(true, Ordering::Relaxed);
-        if *timeouts >= Self::TIMEOUTS {
+        if is_too_much(state.silences.entry(tag).or_default()) {
             tracing::debug!("replacing a connection to Redis that no longer answers");
             drop(state);
             self.drop_if(number, true);

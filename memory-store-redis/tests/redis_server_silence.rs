@@ -1,0 +1,170 @@
+//! Connections whose other end has gone without a word, under callers who do not wait for the driver's
+//! time-out; and healthy ones, whose callers come and go.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails panics"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use memory_core::{Appended, MemoryKey, WriteId};
+use memory_redis_testkit::{Cluster, ClusterShape, Fault, Proxy, Server};
+use memory_store_redis::RedisStore;
+use support::{append, key, store, texts, until, with_settings, write};
+use tokio::time::{Instant, timeout};
+
+const RESPONSE: Duration = Duration::from_secs(1);
+/// Of a caller who gives up long before an answer is overdue.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// Some times what has to be waited for in all, on a busy machine.
+const SOON: Duration = Duration::from_secs(8);
+
+async fn behind_a_proxy(response_timeout: &str) -> (Server, Proxy, RedisStore) {
+    let server = Server::start().await;
+    let settings = format!("response_timeout={response_timeout}");
+    let proxy = Proxy::in_front_of(&with_settings(server.url(), &settings)).await;
+    let store = store(proxy.url()).await;
+    (server, proxy, store)
+}
+
+async fn impatient(store: &RedisStore, key: &MemoryKey, write: WriteId) -> Option<Appended> {
+    let call = append(store, key, write, &["y"]);
+    timeout(PATIENCE, call).await.ok().map(|told| told.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_link_is_replaced_although_nobody_waits_for_the_driver_to_give_up() {
+    let (_server, proxy, store) = behind_a_proxy("1s").await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["x"]).await.unwrap();
+    assert_eq!(proxy.connections(), 1);
+    proxy.hold_links();
+    let begun = Instant::now();
+    while impatient(&store, &k, write(1, 2)).await.is_none() {
+        assert!(begun.elapsed() < SOON, "all go over the dead link");
+    }
+    assert!(begun.elapsed() > RESPONSE, "{:?} of silence are no reason", begun.elapsed());
+    assert_eq!(proxy.connections(), 2);
+    assert_eq!(texts(&store, &k).await, ["x", "y"]);
+    assert_eq!(proxy.connections(), 2);
+}
+
+/// However many wait, time passes once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_give_up_together_are_as_patient_with_a_link_as_one() {
+    let (_server, proxy, store) = behind_a_proxy("1s").await;
+    let k = key("k");
+    append(&store, &k, write(0, 1), &["x"]).await.unwrap();
+    proxy.hold_links();
+    let begun = Instant::now();
+    let all = (1..=32_u128).map(|writer| {
+        let (store, k) = (store.clone(), k.clone());
+        tokio::spawn(async move {
+            while impatient(&store, &k, write(writer, 1)).await.is_none() {
+                assert!(begun.elapsed() < SOON, "all go over the dead link");
+            }
+            begun.elapsed()
+        })
+    });
+    for one in all.collect::<Vec<_>>() {
+        let after = one.await.unwrap();
+        assert!(after > RESPONSE, "{after:?} of silence are no reason");
+    }
+    assert_eq!(proxy.connections(), 2);
+    assert_eq!(texts(&store, &k).await.len(), 33);
+}
+
+/// Who looks only how the server does is a caller too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looks_at_the_server_that_are_given_up_count_too() {
+    let (_server, proxy, store) = behind_a_proxy("1s").await;
+    proxy.hold_links();
+    let begun = Instant::now();
+    while timeout(PATIENCE, store.link().status()).await.is_err() {
+        assert!(begun.elapsed() < SOON, "all go over the dead link");
+    }
+    assert_eq!(proxy.connections(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_are_cancelled_at_once_never_replace_a_link() {
+    let (_server, proxy, store) = behind_a_proxy("100ms").await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["x"]).await.unwrap();
+    let begun = Instant::now();
+    let mut cancelled = 0;
+    // Nobody has an answer for ten times as long as one is waited for.
+    while begun.elapsed() < RESPONSE {
+        let call = append(&store, &k, write(2, 1), &["y"]);
+        cancelled += u32::from(futures::poll!(std::pin::pin!(call)).is_pending());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(cancelled > 20, "{cancelled}");
+    append(&store, &k, write(1, 2), &["z"]).await.unwrap();
+    assert_eq!(proxy.connections(), 1);
+    assert_eq!(texts(&store, &k).await, ["x", "y", "z"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_are_given_up_never_replace_a_link_on_which_others_are_answered() {
+    let (_server, proxy, store) = behind_a_proxy("1s").await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["x"]).await.unwrap();
+    proxy.set(Fault::Delay(Duration::from_millis(120)));
+    let begun = Instant::now();
+    let (mut given_up, mut number) = (0, 1);
+    while begun.elapsed() < RESPONSE * 4 {
+        for _ in 0..4 {
+            let call = append(&store, &k, write(2, 1), &["y"]);
+            given_up += u32::from(timeout(Duration::from_millis(60), call).await.is_err());
+        }
+        number += 1;
+        append(&store, &k, write(1, number), &["z"]).await.unwrap();
+    }
+    let waited = given_up * Duration::from_millis(60);
+    assert!(waited > RESPONSE * 3 / 2, "{waited:?}");
+    assert_eq!(proxy.connections(), 1);
+}
+
+/// The other nodes' answers say nothing about the silent one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_link_to_one_node_of_a_cluster_is_replaced_while_the_others_answer() {
+    for patience in [PATIENCE, RESPONSE * 3] {
+        let shape = ClusterShape { masters: 2, replicas: 0, proxied: true };
+        let cluster = Cluster::start_with(shape).await;
+        let store = store(&with_settings(&cluster.url(), "response_timeout=1s")).await;
+        let port_of = async |k: &MemoryKey| {
+            let place = store.link().keys().memory(k.as_str());
+            let slot = cluster.nodes()[0].query(&["CLUSTER", "KEYSLOT", &place]).await;
+            cluster.master_of(slot).await.port()
+        };
+        let mut keys = (0..100).map(|number| key(&format!("k{number}")));
+        let (silent, other) = (keys.next().unwrap(), keys.next_back().unwrap());
+        let mut other = other;
+        while port_of(&other).await == port_of(&silent).await {
+            other = keys.next().unwrap();
+        }
+        for k in [&silent, &other] {
+            append(&store, k, write(1, 1), &["x"]).await.unwrap();
+        }
+        let port = port_of(&silent).await;
+        let place = cluster.nodes().iter().position(|node| node.port() == port).unwrap();
+        cluster.proxies()[place].hold_links();
+        let mut number = 1;
+        let begun = Instant::now();
+        until("answer of the silent node", async || {
+            number += 1;
+            append(&store, &other, write(1, number), &["z"]).await.unwrap();
+            let call = append(&store, &silent, write(1, 2), &["y"]);
+            timeout(patience, call).await.ok()?.ok()
+        })
+        .await;
+        println!("{patience:?}: after {:?}", begun.elapsed());
+        assert_eq!(texts(&store, &silent).await, ["x", "y"]);
+    }
+}
