@@ -7,17 +7,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use memory_core::{
-    Appended, Applied, Cursor, Entry, Lifetime, MemoryHealth, Message, Priority, ToolCall,
+    Appended, Applied, Cursor, Entry, Lifetime, MemoryHealth, Message, Priority, Role, ToolCall,
     check_pairing, message_tokens,
 };
-use memory_instance::{MemoryError, MemoryInstance, Session};
+use memory_instance::{ContextWindow, MemoryError, MemoryInstance, Session};
 use memory_lock::{LockGuard, LockOptions, ReleaseOutcome};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::bug::Bug;
 use crate::cut::Cut;
 use crate::history::{Answer, Call, Held, Item, Piece, Recorder, Tag, Totals, item_of, tag_of};
 use crate::program::{Agent, Kind, Op, Program};
 use crate::run::{Bytes, Process, lease_key};
+use crate::violation::Check;
 
 /// What no error may quote.
 const SECRET: &str = "secret";
@@ -211,7 +213,9 @@ impl Run<'_> {
             source = cause.source();
         }
         if text.contains(SECRET) {
-            self.recorder.history().broken("P13", format!("an error quotes a message: {text}"));
+            self.recorder
+                .history()
+                .broken(Check::ErrorQuotes, format!("an error quotes a message: {text}"));
         }
         self.recorder.note(format!("agent {}: {error}", self.number));
     }
@@ -262,7 +266,7 @@ impl Run<'_> {
         let took = began.elapsed();
         if self.unhindered && took > Duration::from_secs(1) {
             let what = format!("an append took {took:?} with nothing in its way");
-            self.recorder.history().broken("P12", what);
+            self.recorder.history().broken(Check::Hindered, what);
         }
         self.settle(op, appended.as_ref(), Refused::ForGood);
     }
@@ -278,7 +282,7 @@ impl Run<'_> {
                 self.told(Some(error));
                 if self.calm {
                     let what = format!("an append failed in a calm program: {error}");
-                    self.recorder.history().broken("P11", what);
+                    self.recorder.history().broken(Check::FailedInCalm, what);
                 }
                 match (error.applied(), refused) {
                     (Applied::No, Refused::ForGood) => self.recorder.refused(op),
@@ -341,7 +345,7 @@ impl Run<'_> {
                         {
                             let what =
                                 format!("memory {key}: {first} follows {last} within a turn");
-                            recorder.history().broken("P7", what);
+                            recorder.history().broken(Check::TurnInterrupted, what);
                         }
                         last = first;
                     }
@@ -402,19 +406,30 @@ impl Run<'_> {
         self.recorder.answer(op, answer);
     }
 
+    /// The window as a planted bug of the facade would have it.
+    fn spoil(&self, window: &mut ContextWindow) {
+        let messages = &mut window.messages;
+        if self.process.link.has(Bug::WindowSplitsUnit)
+            && let Some(result) = messages.iter().position(|m| m.role == Role::Tool)
+        {
+            messages.remove(result.saturating_sub(1));
+        }
+    }
+
     async fn context(&mut self, budget: u64) {
         let op = self.recorder.call(self.key, Call::Window);
         let window = self.memory.context(budget).await;
         self.told(window.as_ref().err());
-        let Ok(window) = window else { return };
+        let Ok(mut window) = window else { return };
+        self.spoil(&mut window);
         let counted: u64 =
             window.messages.iter().map(|message| u64::from(message_tokens(&Bytes, message))).sum();
         if counted > budget {
             let what = format!("{counted} tokens in a window of {budget}");
-            self.recorder.history().broken("P9", what);
+            self.recorder.history().broken(Check::WindowTooLarge, what);
         }
         if let Err(error) = check_pairing(&window.messages) {
-            self.recorder.history().broken("P5", format!("a window: {error}"));
+            self.recorder.history().broken(Check::WindowUnpaired, format!("a window: {error}"));
         }
         let shown = window.messages.iter().map(tag_of).collect();
         self.recorder.answer(op, Answer::Window(shown));

@@ -1,6 +1,8 @@
 //! Defects to be planted in the simulated server, so that the checks are seen to fail.
 
-/// A defect, and the promise that it breaks.
+use crate::violation::Check;
+
+/// A defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bug {
     /// The store does not look at fencing tokens, nor whether a lease is live.
@@ -47,7 +49,7 @@ pub enum Bug {
     RefreshIgnoresLoss,
     /// A lease that is still live is granted to the next.
     GrantedTwice,
-    /// Leases run out at half of their time.
+    /// Leases run out after a fortieth of their time.
     LeaseTooShort,
     /// Tokens of new grants do not rise.
     TokensStandStill,
@@ -63,11 +65,23 @@ pub enum Bug {
     FlushMarkLost,
     /// The summariser runs under the writers' lease.
     SummariserUnderLease,
+    /// A lease that its holder does not give up never runs out.
+    LeaseNeverExpires,
+    /// A read whose answer is lost is waited for as long as it takes.
+    ReadsHang,
+    /// A receipt does not say that its flush missed the target.
+    ShortfallHidden,
+    /// A window holds the result of a call without the call.
+    WindowSplitsUnit,
+    /// Evicted messages are not counted.
+    EvictedNotCounted,
+    /// Now and then an append is refused for no reason, and says so rightly.
+    AppendRefused,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 36] = [
         Self::NoFencing,
         Self::NoLeaseCheck,
         Self::NoGenerationCheck,
@@ -98,33 +112,51 @@ impl Bug {
         Self::TokensUnderstated,
         Self::FlushMarkLost,
         Self::SummariserUnderLease,
+        Self::LeaseNeverExpires,
+        Self::ReadsHang,
+        Self::ShortfallHidden,
+        Self::WindowSplitsUnit,
+        Self::EvictedNotCounted,
+        Self::AppendRefused,
     ];
 
-    /// The promise that it breaks first of all.
+    /// The checks that are there for it: one of them has to find it, whatever others see of it.
     #[must_use]
-    pub const fn promise(self) -> &'static str {
+    pub const fn checks(self) -> &'static [Check] {
         match self {
-            Self::AppendLost | Self::FlushTakesNewAppends => "P1 nothing is lost",
-            Self::RetryNotRecognised | Self::RetryForgottenByFlush | Self::SourcesKept => {
-                "P2 nothing is doubled"
-            }
-            Self::TornBatch | Self::OrderLost | Self::ClearRestartsNumbers => "P3 order",
-            Self::CriticalEvicted => "P4 critical is for ever",
-            Self::UnitSplit => "P5 units stay whole",
-            Self::NoFencing | Self::TokensStandStill | Self::HandOverKeepsToken => "P6 fencing",
-            Self::NoLeaseCheck
-            | Self::ReleaseWithoutOwner
+            Self::NoFencing => &[Check::StaleWrite],
+            Self::NoLeaseCheck => &[Check::TurnInterrupted],
+            // What a memory is after a flush of another generation is no order's.
+            Self::NoGenerationCheck | Self::StaleRead => &[Check::Unexplained],
+            Self::RetryNotRecognised => &[Check::Twice],
+            Self::RetryForgottenByFlush => &[Check::Twice, Check::CameBack],
+            Self::TornBatch | Self::OrderLost => &[Check::BatchTorn],
+            Self::AppendLost | Self::FlushTakesNewAppends => &[Check::Lost],
+            Self::CountersApart => &[Check::Counted],
+            Self::TokensNotReturned => &[Check::Recount],
+            Self::CriticalEvicted => &[Check::CriticalGone],
+            Self::UnitSplit => &[Check::UnitApart],
+            Self::SourcesKept => &[Check::CameBack],
+            Self::ClearRestartsNumbers => &[Check::OutOfOrder],
+            Self::TornRead => &[Check::HalfSeen, Check::Unexplained],
+            Self::ErrorLies => &[Check::ErrorLied],
+            Self::ErrorQuotesMessage => &[Check::ErrorQuotes],
+            Self::ReleaseWithoutOwner
             | Self::RefreshIgnoresLoss
             | Self::GrantedTwice
-            | Self::LeaseTooShort
-            | Self::LeaseLeaked => "P7 mutual exclusion",
-            Self::NoGenerationCheck | Self::TornRead | Self::StaleRead => "P8 snapshots",
-            Self::TokensUnderstated => "P9 windows fit",
-            Self::CountersApart | Self::TokensNotReturned => "P10 exact counts",
-            Self::FlushMarkLost => "P11 flushes make progress",
-            Self::SummariserUnderLease => "P12 appends do not wait",
-            Self::ErrorLies | Self::ErrorQuotesMessage => "P13 errors",
-            Self::KeysCollide => "P14 tenants are apart",
+            | Self::LeaseTooShort => &[Check::HoldsOverlap],
+            Self::TokensStandStill | Self::HandOverKeepsToken => &[Check::TokenFalls],
+            Self::LeaseLeaked => &[Check::LeaseNotFree],
+            Self::LeaseNeverExpires => &[Check::LeaseLeft],
+            Self::KeysCollide => &[Check::Foreign],
+            Self::TokensUnderstated => &[Check::WindowTooLarge],
+            Self::WindowSplitsUnit => &[Check::WindowUnpaired],
+            Self::EvictedNotCounted => &[Check::NotConserved],
+            Self::AppendRefused => &[Check::FailedInCalm],
+            Self::FlushMarkLost => &[Check::IdleFlushes],
+            Self::ReadsHang => &[Check::NeverEnds],
+            Self::ShortfallHidden => &[Check::ShortfallHidden],
+            Self::SummariserUnderLease => &[Check::Hindered],
         }
     }
 }

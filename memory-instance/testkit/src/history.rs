@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use memory_core::{Counters, Message, Role, Splice, StoredMessage, ToolLink};
 
 use crate::linear::Operation;
+use crate::violation::{Check, Violation};
 
 /// A message of a program; no two have the same.
 pub type Tag = u32;
@@ -62,6 +63,8 @@ pub enum Call {
     Window,
     /// Reads the counters.
     Count,
+    /// What certainly had no effect.
+    Nothing,
 }
 
 /// What was answered.
@@ -88,6 +91,8 @@ pub enum Answer {
     Window(Vec<Option<Tag>>),
     /// The counters.
     Counted(Totals),
+    /// That it had no effect.
+    Nothing,
 }
 
 /// The counters of a memory.
@@ -121,15 +126,6 @@ impl From<&Counters> for Totals {
             cleared: counters.cleared,
         }
     }
-}
-
-/// A promise that was broken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// Which, as the design numbers them.
-    pub promise: &'static str,
-    /// How.
-    pub what: String,
 }
 
 /// A time during which somebody was sure to hold the lease on a memory.
@@ -189,8 +185,8 @@ impl History {
         self.operations.len()
     }
 
-    pub(crate) fn broken(&mut self, promise: &'static str, what: String) {
-        self.violations.push(Violation { promise, what });
+    pub(crate) fn broken(&mut self, check: Check, what: String) {
+        self.violations.push(Violation { check, what });
     }
 }
 
@@ -235,9 +231,8 @@ impl Recorder {
         let at = history.tick();
         history.trace.push(format!("{} #{index} not applied", virtual_time()));
         let (_, operation) = history.operations.get_mut(index)?;
-        // A window of nothing can be had at any time.
-        operation.returned = Some((at, Answer::Window(Vec::new())));
-        Some(std::mem::replace(&mut operation.call, Call::Window))
+        operation.returned = Some((at, Answer::Nothing));
+        Some(std::mem::replace(&mut operation.call, Call::Nothing))
     }
 
     pub(crate) fn note(&self, line: impl fmt::Display) {

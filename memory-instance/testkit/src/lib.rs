@@ -3,6 +3,7 @@
 mod history;
 mod linear;
 mod model;
+mod violation;
 
 mod bug;
 mod link;
@@ -15,10 +16,12 @@ mod checks;
 mod cut;
 mod healed;
 mod run;
+mod seen;
 
 pub use bug::Bug;
-pub use history::{Answer, Call, Held, History, Item, Piece, Recorded, Tag, Totals, Violation};
+pub use history::{Answer, Call, Held, History, Item, Piece, Recorded, Tag, Totals};
 pub use linear::{Model, Operation, Verdict, check};
 pub use model::SequentialMemory;
 pub use program::{Agent, Faults, Kind, Op, Program, SummarizerKind, program, runner};
 pub use run::{Outcome, run};
+pub use violation::{Check, Violation};

@@ -18,6 +18,7 @@ use memory_lock::{
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::bug::Bug;
 use crate::checks::check_outline;
 use crate::history::{Answer, Recorder, Totals, call_of};
 use crate::program::Faults;
@@ -110,6 +111,11 @@ impl Link {
         state.stalled_until = state.stalled_until.max(Instant::now() + time);
     }
 
+    /// Whether this bug is planted.
+    pub(crate) fn has(&self, bug: Bug) -> bool {
+        self.server.has(bug)
+    }
+
     pub(crate) fn forget_leases(&self) {
         self.server.forget_leases();
     }
@@ -157,6 +163,9 @@ impl Link {
     ) -> Result<T, StoreError> {
         if self.is_dead() {
             return std::future::pending().await;
+        }
+        if self.server.has(Bug::ReadsHang) {
+            return self.store(name, effect).await;
         }
         match timeout(READ_TIMEOUT, self.store(name, effect)).await {
             Ok(answer) => answer,

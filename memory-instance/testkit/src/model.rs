@@ -6,12 +6,34 @@ use std::sync::Arc;
 
 use crate::history::{Answer, Call, Item, Piece, Recorded, Tag, Totals};
 use crate::linear::Model;
+use crate::violation::Check;
 
 /// The state of the sequential memory.
 #[derive(Debug, Clone, Default)]
 pub struct SequentialMemory {
     known: Arc<Known>,
+    /// What is left out of account.
+    without: Option<Part>,
     state: State,
+}
+
+/// A part of the answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The counters.
+    Totals,
+}
+
+impl Part {
+    /// All of them.
+    pub(crate) const ALL: [Self; 1] = [Self::Totals];
+
+    /// The check that failed, if everything else can be explained.
+    pub(crate) const fn check(self) -> Check {
+        match self {
+            Self::Totals => Check::Counted,
+        }
+    }
 }
 
 /// Places that some answer told. A place is given once, so that an append whose own answer was lost
@@ -45,6 +67,8 @@ struct State {
     batches: BTreeMap<u32, u64>,
     clears: BTreeSet<u32>,
     newest_receipt: Option<u128>,
+    /// Counters are not compared.
+    any_totals: bool,
 }
 
 /// What is known of a number that the store chooses.
@@ -100,7 +124,13 @@ impl SequentialMemory {
                 _ => {}
             }
         }
-        Self { known: Arc::new(known), state: State::default() }
+        Self { known: Arc::new(known), without: None, state: State::default() }
+    }
+
+    /// The same, with this part of the answers left out of account.
+    #[must_use]
+    pub fn without(&self, part: Part) -> Self {
+        Self { without: Some(part), ..self.clone() }
     }
 }
 
@@ -138,7 +168,7 @@ impl State {
                 told.is_none_or(|told| told == first)
             }
             Some(Answer::Appended { first: told, duplicate: false, totals }) => {
-                new && *told == Some(first) && *totals == self.totals
+                new && *told == Some(first) && self.may_count(totals)
             }
             Some(_) => false,
         }
@@ -149,7 +179,7 @@ impl State {
             return false;
         };
         if receipt.is_some() && *receipt == self.newest_receipt {
-            return answer.is_none_or(|answer| *answer == Answer::Spliced(self.totals));
+            return answer.is_none_or(|answer| self.is_spliced(answer));
         }
         if answer == Some(&Answer::Conflict) {
             return !matches!(self.generation, Generation::Known(known) if known == *generation);
@@ -185,7 +215,15 @@ impl State {
         if receipt.is_some() {
             self.newest_receipt = *receipt;
         }
-        answer.is_none_or(|answer| *answer == Answer::Spliced(self.totals))
+        answer.is_none_or(|answer| self.is_spliced(answer))
+    }
+
+    fn may_count(&self, totals: &Totals) -> bool {
+        self.any_totals || *totals == self.totals
+    }
+
+    fn is_spliced(&self, answer: &Answer) -> bool {
+        matches!(answer, Answer::Spliced(totals) if self.may_count(totals))
     }
 
     fn clear(&mut self, id: u32) {
@@ -229,6 +267,7 @@ impl Model for SequentialMemory {
     fn step(&self, call: &Call, answer: Option<&Answer>) -> Option<Self> {
         let mut whole = self.clone();
         let next = &mut whole.state;
+        next.any_totals = self.without == Some(Part::Totals);
         let possible = match (call, answer) {
             (Call::Append { batch, pieces }, answer) => {
                 next.append(&self.known, *batch, pieces, answer)
@@ -240,9 +279,10 @@ impl Model for SequentialMemory {
             }
             (Call::Read, Some(Answer::Page(places, generation))) => next.page(places, *generation),
             (Call::Window, Some(Answer::Window(shown))) => next.window(shown),
-            (Call::Count, Some(Answer::Counted(totals))) => *totals == next.totals,
+            (Call::Count, Some(Answer::Counted(totals))) => next.may_count(totals),
             // Reads without an answer have no effect.
-            (Call::Read | Call::Window | Call::Count, None) => true,
+            (Call::Read | Call::Window | Call::Count, None)
+            | (Call::Nothing, Some(Answer::Nothing)) => true,
             _ => false,
         };
         possible.then_some(whole)

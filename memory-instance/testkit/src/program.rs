@@ -252,6 +252,12 @@ impl Program {
         self.faults.percent == 0 && self.agents.iter().all(|agent| agent.ops.iter().all(calm))
     }
 
+    /// Whether a memory is cleared in it.
+    #[must_use]
+    pub fn clears(&self) -> bool {
+        self.has(|op| matches!(op, Op::Clear))
+    }
+
     /// Whether an operation like this is in it.
     #[must_use]
     pub fn has(&self, wanted: impl Fn(&Op) -> bool) -> bool {

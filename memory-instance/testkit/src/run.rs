@@ -21,11 +21,12 @@ use crate::agent::{Tags, run_agent};
 use crate::bug::Bug;
 use crate::checks::check_history;
 use crate::healed::verify_healed;
-use crate::history::{History, Recorder, Violation};
+use crate::history::{History, Recorder};
 use crate::link::Link;
 use crate::program::{Faults, Program};
 use crate::server::Server;
 use crate::summarizer::ModelSummarizer;
+use crate::violation::{Check, Violation};
 
 /// The two memories of a program. Their keys differ only in a character that some would replace.
 const KEYS: [&str; 2] = ["k/1", "k_1"];
@@ -107,7 +108,9 @@ pub fn run(program: &Program, bug: Option<Bug>) -> Outcome {
         BEGAN.with(|cell| cell.set(Some(began)));
         let world = World::new(program, bug, &recorder);
         if timeout(LONGEST, world.play()).await.is_err() {
-            recorder.history().broken("P11", "the program did not come to its end".into());
+            recorder
+                .history()
+                .broken(Check::NeverEnds, "the program did not come to its end".into());
         }
         began.elapsed()
     });
@@ -232,7 +235,7 @@ impl<'p> World<'p> {
         }
         self.recorder
             .history()
-            .broken("P7", "leases are left a minute after the faults ended".into());
+            .broken(Check::LeaseLeft, "leases are left a minute after the faults ended".into());
     }
 
     fn leases(&self, process: &Process) -> Vec<LockKey> {
@@ -258,7 +261,7 @@ impl<'p> World<'p> {
         free &= matches!(self.server.inspect(&lease), Ok(None));
         if !free {
             let what = format!("memory {key}: the lease is not free at the end");
-            self.recorder.history().broken("P7", what);
+            self.recorder.history().broken(Check::LeaseNotFree, what);
         }
     }
 }

@@ -73,7 +73,7 @@ impl Server {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has(&self, bug: Bug) -> bool {
+    pub(crate) fn has(&self, bug: Bug) -> bool {
         self.bug == Some(bug)
     }
 
@@ -152,6 +152,10 @@ impl Server {
             state.appends
         };
         match self.bug {
+            Some(Bug::AppendRefused) if count.is_multiple_of(11) => {
+                let kind = StoreErrorKind::Full("no room".into());
+                return Err(StoreError::new("append to", kind).at(key));
+            }
             Some(Bug::RetryNotRecognised) => append.write = self.fresh_write(),
             Some(Bug::RetryForgottenByFlush) if is_retry => {
                 let flushed = !now(self.store.receipts(&at))?.is_empty();
@@ -227,6 +231,9 @@ impl Server {
     fn repair(&self, at: &MemoryKey, counters: &mut Counters) {
         if self.has(Bug::TokensNotReturned) {
             counters.present.tokens += self.state().leaked_tokens.get(at).copied().unwrap_or(0);
+        }
+        if self.has(Bug::EvictedNotCounted) {
+            counters.evicted = 0;
         }
     }
 
@@ -417,7 +424,11 @@ impl Server {
             now(self.lock.release(key, info.owner))?;
         }
         self.state().leased.insert(key.clone());
-        let ttl = if self.has(Bug::LeaseTooShort) { ttl / 40 } else { ttl };
+        let ttl = match self.bug {
+            Some(Bug::LeaseTooShort) => ttl / 40,
+            Some(Bug::LeaseNeverExpires) => Duration::from_secs(86_400),
+            _ => ttl,
+        };
         let mut acquired = now(self.lock.try_acquire(key, owner, ttl))?;
         if self.has(Bug::TokensStandStill)
             && let Acquired::Granted { token } = &mut acquired

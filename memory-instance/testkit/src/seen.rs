@@ -1,0 +1,223 @@
+//! The promises that one look at a memory shows to be broken, whatever else happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::history::{Answer, Call, History, Item, Piece, Recorded, Tag};
+use crate::program::Program;
+use crate::violation::Check;
+
+/// What must hold for each look at a memory by itself, and for what was told of places.
+pub(crate) fn check_seen(
+    history: &mut History,
+    key: usize,
+    operations: &[Recorded],
+    program: &Program,
+) {
+    let mut broken = Vec::new();
+    let refused: BTreeSet<Tag> = history.refused.iter().copied().collect();
+    let mine: BTreeSet<Tag> = operations.iter().flat_map(sent).collect();
+    let batches: Vec<Batch<'_>> = operations.iter().filter_map(Batch::of).collect();
+    check_order(&batches, &mut broken);
+    let at: BTreeMap<u64, Tag> = batches.iter().flat_map(Batch::places).collect();
+    for operation in operations {
+        let Some((seen, Answer::Page(places, _))) = &operation.returned else { continue };
+        let tags: Vec<Tag> = places.iter().filter_map(|(_, item)| message(*item)).collect();
+        let there: BTreeSet<Tag> = tags.iter().copied().collect();
+        if there.len() != tags.len() {
+            broken.push((Check::Twice, format!("a message is there twice: {tags:?}")));
+        }
+        if let Some(tag) = tags.iter().find(|tag| refused.contains(tag)) {
+            broken.push((Check::ErrorLied, format!("message {tag} was told to be refused")));
+        }
+        if let Some(tag) = tags.iter().find(|tag| !mine.contains(tag) && !refused.contains(tag)) {
+            broken.push((Check::Foreign, format!("message {tag} is another memory's")));
+        }
+        let tokens: Vec<u64> =
+            tags.iter().filter_map(|tag| history.tokens.get(tag)).copied().collect();
+        if !tokens.is_sorted() {
+            broken.push((Check::StaleWrite, format!("written under tokens {tokens:?}")));
+        }
+        let page = Page { called: operation.called, seen: *seen, places, operations };
+        page.check_batches(&batches, &mut broken);
+        for place in page.removed_before() {
+            if let Some(tag) = at.get(&place).filter(|tag| there.contains(tag)) {
+                let what = format!("message {tag} is there after a flush that removed it");
+                broken.push((Check::CameBack, what));
+            }
+        }
+        if program.clears() {
+            continue;
+        }
+        // A unit goes as a whole, so a result that is there has its call, and a call that was
+        // answered before this look has its results.
+        for (result, call) in &history.answers {
+            let answered = appended_before(operations, *result, operation.called);
+            let whole = !there.contains(result) || there.contains(call);
+            let kept = !(there.contains(call) && answered) || there.contains(result);
+            if !(whole && kept) {
+                let what = format!("call {call} and result {result} are apart");
+                broken.push((Check::UnitApart, what));
+            }
+        }
+        for tag in critical_before(operations, operation.called) {
+            if !there.contains(&tag) {
+                broken.push((Check::CriticalGone, format!("critical message {tag} is gone")));
+            }
+        }
+    }
+    for (check, what) in broken {
+        history.broken(check, format!("memory {key}: {what}"));
+    }
+}
+
+/// An append that was made, answered or not.
+struct Batch<'h> {
+    number: u32,
+    pieces: &'h [Piece],
+    called: u64,
+    /// When it was acknowledged, and from which place on.
+    acknowledged: Option<(u64, Option<u64>)>,
+}
+
+impl<'h> Batch<'h> {
+    fn of(operation: &'h Recorded) -> Option<Self> {
+        let Call::Append { batch, pieces } = &operation.call else { return None };
+        let acknowledged = match &operation.returned {
+            Some((at, Answer::Appended { first, .. })) => Some((*at, *first)),
+            _ => None,
+        };
+        Some(Self { number: *batch, pieces, called: operation.called, acknowledged })
+    }
+
+    /// Where its messages were told to be.
+    fn places(&self) -> impl Iterator<Item = (u64, Tag)> {
+        let first = self.acknowledged.and_then(|(_, first)| first);
+        let tags = self.pieces.iter().map(|piece| piece.tag);
+        first.into_iter().flat_map(|first| first..).zip(tags)
+    }
+}
+
+/// P3: what was sent after something else had been acknowledged stands behind it.
+fn check_order(batches: &[Batch<'_>], broken: &mut Vec<(Check, String)>) {
+    // A batch that was sent more than once may have arrived the first time.
+    let mut sent_at: BTreeMap<u32, u64> = BTreeMap::new();
+    for batch in batches {
+        let at = sent_at.entry(batch.number).or_insert(batch.called);
+        *at = batch.called.min(*at);
+    }
+    for one in batches {
+        let Some((at, Some(first))) = one.acknowledged else { continue };
+        for two in batches {
+            let Some((_, Some(second))) = two.acknowledged else { continue };
+            let sent = sent_at.get(&two.number).is_some_and(|sent| *sent > at);
+            if sent && two.number != one.number && second <= first {
+                let (one, two) = (one.pieces, two.pieces);
+                let what = format!("{two:?} at {second} came after {one:?} at {first}");
+                broken.push((Check::OutOfOrder, what));
+            }
+        }
+    }
+}
+
+/// What was seen of a memory, and when.
+struct Page<'h> {
+    called: u64,
+    seen: u64,
+    places: &'h [(u64, Item)],
+    operations: &'h [Recorded],
+}
+
+impl Page<'_> {
+    /// P1, P3, P8: of each batch.
+    fn check_batches(&self, batches: &[Batch<'_>], broken: &mut Vec<(Check, String)>) {
+        let places = self.places.iter();
+        let place_of: BTreeMap<Tag, u64> =
+            places.filter_map(|(place, item)| Some((message(*item)?, *place))).collect();
+        for batch in batches {
+            // The place of its first message, by each that is there.
+            let firsts: Vec<Option<u64>> = (0_u64..)
+                .zip(batch.pieces)
+                .filter_map(|(index, piece)| Some(place_of.get(&piece.tag)?.checked_sub(index)))
+                .collect();
+            if firsts.windows(2).any(|pair| pair.first() != pair.last()) {
+                let what = format!("batch {:?} stands at {place_of:?}", batch.pieces);
+                broken.push((Check::BatchTorn, what));
+                continue;
+            }
+            let told = batch.acknowledged.filter(|(at, _)| *at < self.called);
+            let Some(first) = told.map(|(_, first)| first).or(firsts.first().copied()) else {
+                continue;
+            };
+            let places = first.into_iter().flat_map(|first| first..);
+            let missing = places.zip(batch.pieces).find(|(place, piece)| {
+                !place_of.contains_key(&piece.tag) && !self.may_be_gone(*place)
+            });
+            let Some((place, piece)) = missing else { continue };
+            let what = format!("message {} is not at {place}, nor removed", piece.tag);
+            if told.is_some() {
+                broken.push((Check::Lost, what.clone()));
+            }
+            if !firsts.is_empty() {
+                broken.push((Check::HalfSeen, what));
+            }
+        }
+    }
+
+    /// Whether a flush or a clear that had begun by then may have taken what was at this place.
+    fn may_be_gone(&self, place: u64) -> bool {
+        let begun = self.operations.iter().filter(|operation| operation.called < self.seen);
+        begun.into_iter().any(|operation| match &operation.call {
+            Call::Clear(_) => true,
+            Call::Splice { summarised, evicted, .. } => {
+                !matches!(operation.returned, Some((_, Answer::Conflict)))
+                    && (summarised.contains(&place) || evicted.contains(&place))
+            }
+            _ => false,
+        })
+    }
+
+    /// The places whose messages were removed for certain before.
+    fn removed_before(&self) -> impl Iterator<Item = u64> {
+        let done = self.operations.iter().filter(|operation| {
+            matches!(&operation.returned, Some((at, Answer::Spliced(_))) if *at < self.called)
+        });
+        let removed = done.filter_map(|operation| match &operation.call {
+            Call::Splice { summarised, evicted, .. } => Some(summarised.iter().chain(evicted)),
+            _ => None,
+        });
+        removed.flatten().copied()
+    }
+}
+
+fn message(item: Item) -> Option<Tag> {
+    match item {
+        Item::Message(tag) => Some(tag),
+        Item::Summary(_) => None,
+    }
+}
+
+fn sent(operation: &Recorded) -> Vec<Tag> {
+    match &operation.call {
+        Call::Append { pieces, .. } => pieces.iter().map(|piece| piece.tag).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the message was acknowledged before this time.
+fn appended_before(operations: &[Recorded], tag: Tag, time: u64) -> bool {
+    operations.iter().any(|operation| {
+        sent(operation).contains(&tag)
+            && matches!(&operation.returned, Some((at, Answer::Appended { .. })) if *at < time)
+    })
+}
+
+fn critical_before(operations: &[Recorded], time: u64) -> Vec<Tag> {
+    let acknowledged = operations.iter().filter(
+        |operation| matches!(&operation.returned, Some((at, Answer::Appended { .. })) if *at < time),
+    );
+    let pieces = acknowledged.filter_map(|operation| match &operation.call {
+        Call::Append { pieces, .. } => Some(pieces),
+        _ => None,
+    });
+    pieces.flatten().filter(|piece| piece.critical).map(|piece| piece.tag).collect()
+}
