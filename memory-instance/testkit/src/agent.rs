@@ -10,7 +10,7 @@ use memory_core::{
     Appended, Applied, Cursor, Entry, Lifetime, MemoryHealth, Message, Priority, Role, ToolCall,
     check_pairing, message_tokens,
 };
-use memory_instance::{ContextWindow, MemoryError, MemoryInstance, Session};
+use memory_instance::{ContextWindow, MemoryError, MemoryInstance};
 use memory_lock::{LockGuard, LockOptions, ReleaseOutcome};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -20,6 +20,8 @@ use crate::history::{Answer, Call, Held, Item, Piece, Recorder, Tag, Totals, ite
 use crate::program::{Agent, Kind, Op, Program};
 use crate::run::{Bytes, Process, lease_key};
 use crate::violation::Check;
+
+mod turn;
 
 /// What no error may quote.
 const SECRET: &str = "secret";
@@ -62,6 +64,8 @@ struct Run<'a> {
     unsent_calls: VecDeque<Tag>,
     cursor: Option<Cursor>,
     view: Vec<(u64, Item)>,
+    /// For a planted bug.
+    first_window: Option<Vec<Message>>,
 }
 
 /// Does the operations of an agent, until its process dies.
@@ -85,11 +89,12 @@ pub(crate) async fn run_agent(
         turns_are_certain: !program.has(|op| matches!(op, Op::ForgetLeases)),
         unhindered: calm
             && !program.inline_flush
-            && !program.has(|op| matches!(op, Op::Turn { .. } | Op::TryHold(_))),
+            && !program.has(|op| matches!(op, Op::Turn(_) | Op::TryHold(_))),
         open_calls: VecDeque::new(),
         unsent_calls: VecDeque::new(),
         cursor: None,
         view: Vec::new(),
+        first_window: None,
         process: Arc::clone(&process),
     };
     let died = process.died.notified();
@@ -118,7 +123,7 @@ impl Run<'_> {
             match op {
                 Op::Append(kinds) => self.append(kinds).await,
                 Op::Retried(kinds, again) => self.retried(kinds, *again).await,
-                Op::Turn { appends, think, stall } => self.turn(*appends, *think, *stall).await,
+                Op::Turn(turn) => self.turn(turn).await,
                 Op::Hold(millis) => {
                     let lease = lease_key(self.memory.key());
                     let options = LockOptions::new()
@@ -143,12 +148,12 @@ impl Run<'_> {
                     }
                 }
                 Op::Read => {
-                    let op = self.recorder.call(self.key, Call::Read);
+                    let op = self.recorder.call(self.key, Call::Read(None));
                     let page = self.memory.page(None, None).await;
                     self.told(page.as_ref().err());
                     let Ok(page) = page else { return };
                     let places: Vec<_> = page.messages.iter().map(item_of).collect();
-                    let answer = Answer::Page(places, page.cursor.generation.number());
+                    let answer = Answer::Page(places, Some(page.cursor.generation.number()));
                     self.recorder.answer(op, answer);
                 }
                 Op::Delta => self.delta().await,
@@ -233,6 +238,7 @@ impl Run<'_> {
                 Kind::Result => self.open_calls.pop_front().or_else(|| calls_here.pop_front()),
                 _ => None,
             };
+            let is_result = call.is_some();
             let entry: Entry = match (kind, call) {
                 (Kind::Critical, _) => Entry::new(Message::system(text)),
                 (Kind::Fact, _) => {
@@ -250,7 +256,8 @@ impl Run<'_> {
                 (Kind::Talk | Kind::Result, _) => Message::user(text).into(),
             };
             let tokens = message_tokens(&Bytes, &entry.message);
-            pieces.push(Piece { tag, tokens, critical: *kind == Kind::Critical });
+            let kind = if *kind == Kind::Result && !is_result { Kind::Talk } else { *kind };
+            pieces.push(Piece { tag, tokens, kind });
             entries.push(entry);
         }
         self.unsent_calls = calls_here;
@@ -313,69 +320,6 @@ impl Run<'_> {
         }
     }
 
-    async fn turn(&mut self, appends: u8, think: u16, stall: u16) {
-        let batches: Vec<_> = (0..appends)
-            .map(|_| {
-                let (entries, pieces) = self.messages(&[Kind::Talk]);
-                (entries, pieces, self.tags.call())
-            })
-            .collect();
-        let (recorder, process) = (Arc::clone(self.recorder), Arc::clone(&self.process));
-        let key = self.key;
-        let body = async move |session: Session| {
-            let fence = session.fence().number();
-            let from = recorder.history().tick();
-            let mut last = None;
-            for (number, (entries, pieces, batch)) in batches.into_iter().enumerate() {
-                sleep(ms(think)).await;
-                if number == 1 && stall > 0 {
-                    recorder.note("a turn stalls its process");
-                    process.link.stall(ms(stall));
-                }
-                for piece in &pieces {
-                    recorder.history().tokens.insert(piece.tag, fence);
-                }
-                let op = recorder.call(key, Call::Append { batch, pieces });
-                match session.append_all(entries).await {
-                    Ok(appended) => {
-                        recorder.answer(op, answer(&appended));
-                        let first = appended.outcome.first().map(memory_core::Sequence::number);
-                        if let (Some(last), Some(first)) = (last, first)
-                            && first != last + 1
-                        {
-                            let what =
-                                format!("memory {key}: {first} follows {last} within a turn");
-                            recorder.history().broken(Check::TurnInterrupted, what);
-                        }
-                        last = first;
-                    }
-                    Err(error) => {
-                        recorder.note(format!("in a turn: {error}"));
-                        if error.applied() == Applied::No {
-                            recorder.refused(op);
-                        }
-                        break;
-                    }
-                }
-            }
-            let to = recorder.history().tick();
-            (fence, from, to)
-        };
-        let done = self.memory.exclusive(body).await;
-        match done {
-            Ok((token, from, to)) => {
-                let held = Held { key: self.key, agent: self.number, token, from, to };
-                self.recorder.note(format!("a turn was held: {held:?}"));
-                if self.turns_are_certain {
-                    self.recorder.history().held.push(held);
-                }
-            }
-            Err(error) => {
-                self.recorder.note(format!("agent {}: {error}", self.number));
-            }
-        }
-    }
-
     async fn hold(&mut self, guard: Option<LockGuard>, millis: u16) {
         let Some(guard) = guard else { return };
         let token = guard.fence().number();
@@ -393,7 +337,7 @@ impl Run<'_> {
 
     /// Reads what came since the last time, and puts it together.
     async fn delta(&mut self) {
-        let op = self.recorder.call(self.key, Call::Read);
+        let op = self.recorder.call(self.key, Call::Read(None));
         let page = self.memory.page(self.cursor, None).await;
         self.told(page.as_ref().err());
         let Ok(page) = page else { return };
@@ -402,22 +346,37 @@ impl Run<'_> {
         }
         self.view.extend(page.messages.iter().map(item_of));
         self.cursor = Some(page.cursor);
-        let answer = Answer::Page(self.view.clone(), page.cursor.generation.number());
+        let answer = Answer::Page(self.view.clone(), Some(page.cursor.generation.number()));
         self.recorder.answer(op, answer);
     }
 
     /// The window as a planted bug of the facade would have it.
-    fn spoil(&self, window: &mut ContextWindow) {
+    fn spoil(&mut self, window: &mut ContextWindow) {
         let messages = &mut window.messages;
-        if self.process.link.has(Bug::WindowSplitsUnit)
-            && let Some(result) = messages.iter().position(|m| m.role == Role::Tool)
-        {
-            messages.remove(result.saturating_sub(1));
+        let position = |role| messages.iter().position(|message| message.role == role);
+        match self.process.link.bug() {
+            Some(Bug::WindowSplitsUnit) => {
+                if let Some(result) = position(Role::Tool) {
+                    messages.remove(result.saturating_sub(1));
+                }
+            }
+            Some(Bug::WindowReversed) => messages.reverse(),
+            Some(Bug::WindowDoubled) => messages.extend(messages.first().cloned()),
+            Some(Bug::WindowWithoutCritical) => {
+                if let Some(critical) = position(Role::System) {
+                    messages.remove(critical);
+                }
+            }
+            Some(Bug::WindowEmpty) => messages.clear(),
+            Some(Bug::WindowOfOld) => {
+                messages.clone_from(self.first_window.get_or_insert_with(|| messages.clone()));
+            }
+            _ => {}
         }
     }
 
     async fn context(&mut self, budget: u64) {
-        let op = self.recorder.call(self.key, Call::Window);
+        let op = self.recorder.call(self.key, Call::Window(budget, None));
         let window = self.memory.context(budget).await;
         self.told(window.as_ref().err());
         let Ok(mut window) = window else { return };

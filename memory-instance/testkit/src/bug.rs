@@ -73,6 +73,18 @@ pub enum Bug {
     ShortfallHidden,
     /// A window holds the result of a call without the call.
     WindowSplitsUnit,
+    /// A turn that begins does not raise the store's newest token.
+    ClaimIgnored,
+    /// A window is in reverse.
+    WindowReversed,
+    /// A window shows its first message again at its end.
+    WindowDoubled,
+    /// A window lacks its first critical message.
+    WindowWithoutCritical,
+    /// A window is empty.
+    WindowEmpty,
+    /// A window is what it was the first time.
+    WindowOfOld,
     /// Evicted messages are not counted.
     EvictedNotCounted,
     /// Now and then an append is refused for no reason, and says so rightly.
@@ -81,7 +93,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 42] = [
         Self::NoFencing,
         Self::NoLeaseCheck,
         Self::NoGenerationCheck,
@@ -116,6 +128,12 @@ impl Bug {
         Self::ReadsHang,
         Self::ShortfallHidden,
         Self::WindowSplitsUnit,
+        Self::ClaimIgnored,
+        Self::WindowReversed,
+        Self::WindowDoubled,
+        Self::WindowWithoutCritical,
+        Self::WindowEmpty,
+        Self::WindowOfOld,
         Self::EvictedNotCounted,
         Self::AppendRefused,
     ];
@@ -151,6 +169,12 @@ impl Bug {
             Self::KeysCollide => &[Check::Foreign],
             Self::TokensUnderstated => &[Check::WindowTooLarge],
             Self::WindowSplitsUnit => &[Check::WindowUnpaired],
+            Self::ClaimIgnored => &[Check::TurnNotAtomic],
+            Self::WindowReversed => &[Check::WindowOrder],
+            Self::WindowDoubled => &[Check::WindowTwice],
+            Self::WindowWithoutCritical => &[Check::WindowWithoutCritical],
+            Self::WindowEmpty => &[Check::WindowEmpty],
+            Self::WindowOfOld => &[Check::WindowOfNothing],
             Self::EvictedNotCounted => &[Check::NotConserved],
             Self::AppendRefused => &[Check::FailedInCalm],
             Self::FlushMarkLost => &[Check::IdleFlushes],

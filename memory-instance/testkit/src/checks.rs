@@ -28,7 +28,7 @@ pub(crate) fn check_history(history: &mut History, program: &Program, keys: usiz
 /// P1, P2, P3, P8, P10: what every agent saw is explained by one order of all operations. If it is not,
 /// and is once a part of the answers is left out of account, that part is what is wrong.
 fn check_linearizable(history: &mut History, key: usize, operations: &[Recorded]) {
-    let memory = SequentialMemory::for_history(operations);
+    let memory = SequentialMemory::for_history(operations, &history.turns);
     match check(&memory, operations, BUDGET) {
         Verdict::Linearizable => {}
         Verdict::OutOfBudget => {
@@ -64,13 +64,9 @@ fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], pro
             useful += 1;
         }
     }
-    let by_hand =
-        |op: &&Op| matches!(op, Op::Flush) || matches!(op, Op::Cancel(_, op) if **op == Op::Flush);
-    let clears =
-        |op: &&Op| matches!(op, Op::Clear) || matches!(op, Op::Cancel(_, op) if **op == Op::Clear);
-    let ops = || program.agents.iter().flat_map(|agent| &agent.ops);
+    let by_hand = program.count(|op| usize::from(*op == Op::Flush));
     // One for each flush by hand, for each mark that was taken away, and for the last one of all.
-    let most = ops().filter(by_hand).count() + ops().filter(clears).count() + useful + 2;
+    let most = by_hand + program.clears() + useful + 2;
     if idle.len() > most {
         let count = idle.len();
         history.broken(

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::agent::{Tags, answer};
 use crate::bug::Bug;
 use crate::history::{Answer, Call, Piece, Recorder, Totals, item_of};
+use crate::program::Kind;
 use crate::run::{BUDGET, Bytes, Process};
 use crate::violation::Check;
 
@@ -27,7 +28,7 @@ pub(crate) async fn verify_healed(
     let tag = tags.message();
     let message = Message::user(format!("#{tag} healed"));
     let tokens = message_tokens(&Bytes, &message);
-    let pieces = vec![Piece { tag, tokens, critical: false }];
+    let pieces = vec![Piece { tag, tokens, kind: Kind::Talk }];
     let op = recorder.call(key, Call::Append { batch: tags.call(), pieces });
     let began = Instant::now();
     match memory.append(message).await {
@@ -48,7 +49,7 @@ pub(crate) async fn verify_healed(
         done = memory.perform_flush().await;
     }
     if let Ok(Some(receipt)) = &mut done
-        && process.link.has(Bug::ShortfallHidden)
+        && process.link.bug() == Some(Bug::ShortfallHidden)
     {
         receipt.shortfall = None;
     }
@@ -60,12 +61,12 @@ pub(crate) async fn verify_healed(
         }
         Ok(_) => {}
     }
-    let op = recorder.call(key, Call::Read);
+    let op = recorder.call(key, Call::Read(None));
     let page = memory.page(None, None).await;
     match page {
         Ok(page) => {
             let places = page.messages.iter().map(item_of).collect();
-            recorder.answer(op, Answer::Page(places, page.cursor.generation.number()));
+            recorder.answer(op, Answer::Page(places, Some(page.cursor.generation.number())));
         }
         Err(error) => failed(format!("a read failed after all faults had ended: {error}")),
     }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use memory_core::{Counters, Message, Role, Splice, StoredMessage, ToolLink};
 
 use crate::linear::Operation;
+use crate::program::Kind;
 use crate::violation::{Check, Violation};
 
 /// A message of a program; no two have the same.
@@ -19,8 +20,8 @@ pub struct Piece {
     pub tag: Tag,
     /// Its size.
     pub tokens: u32,
-    /// It must never go.
-    pub critical: bool,
+    /// What it is: a result only if it answers a call.
+    pub kind: Kind,
 }
 
 /// What stands at a place.
@@ -57,10 +58,10 @@ pub enum Call {
     },
     /// Removes everything; the same number means the same request.
     Clear(u32),
-    /// Reads everything.
-    Read,
-    /// Reads a context window.
-    Window,
+    /// Reads everything; if it is the first look of a turn, of which.
+    Read(Option<u32>),
+    /// Reads a context window of at most so many tokens; if it is the first look of a turn, of which.
+    Window(u64, Option<u32>),
     /// Reads the counters.
     Count,
     /// What certainly had no effect.
@@ -85,8 +86,8 @@ pub enum Answer {
     Conflict,
     /// Everything is gone.
     Cleared,
-    /// What stood where, and in which generation.
-    Page(Vec<(u64, Item)>, u64),
+    /// What stood where, and in which generation, where that was told.
+    Page(Vec<(u64, Item)>, Option<u64>),
     /// The messages of a window in their order; `None` for a summary.
     Window(Vec<Option<Tag>>),
     /// The counters.
@@ -153,6 +154,8 @@ pub struct History {
     operations: Vec<(usize, Recorded)>,
     /// Messages written under a lease, and its token.
     pub(crate) tokens: BTreeMap<Tag, u64>,
+    /// Batches and clears that were sent in a turn, and in which.
+    pub(crate) turns: BTreeMap<u32, u32>,
     /// Certain holds.
     pub(crate) held: Vec<Held>,
     /// Messages whose sender was told for certain that they are not there.

@@ -22,6 +22,8 @@ pub use bug::Bug;
 pub use history::{Answer, Call, Held, History, Item, Piece, Recorded, Tag, Totals};
 pub use linear::{Model, Operation, Verdict, check};
 pub use model::SequentialMemory;
-pub use program::{Agent, Faults, Kind, Op, Program, SummarizerKind, program, runner};
+pub use program::{
+    Agent, Faults, Kind, Look, Op, Program, SummarizerKind, Turn, TurnStep, program, runner,
+};
 pub use run::{Outcome, run};
 pub use violation::{Check, Violation};

@@ -111,9 +111,9 @@ impl Link {
         state.stalled_until = state.stalled_until.max(Instant::now() + time);
     }
 
-    /// Whether this bug is planted.
-    pub(crate) fn has(&self, bug: Bug) -> bool {
-        self.server.has(bug)
+    /// The bug that is planted.
+    pub(crate) fn bug(&self) -> Option<Bug> {
+        self.server.bug
     }
 
     pub(crate) fn forget_leases(&self) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::history::{Answer, Call, Item, Piece, Recorded, Tag, Totals};
 use crate::linear::Model;
+use crate::program::Kind;
 use crate::violation::Check;
 
 /// The state of the sequential memory.
@@ -20,17 +21,30 @@ pub struct SequentialMemory {
 /// A part of the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
+    /// That nobody else writes between the first look of a turn and its last write.
+    Turns,
+    /// That windows hold what is critical.
+    Critical,
+    /// That windows hold something where something fits.
+    Room,
+    /// Windows.
+    Windows,
     /// The counters.
     Totals,
 }
 
 impl Part {
     /// All of them.
-    pub(crate) const ALL: [Self; 1] = [Self::Totals];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Turns, Self::Critical, Self::Room, Self::Windows, Self::Totals];
 
     /// The check that failed, if everything else can be explained.
     pub(crate) const fn check(self) -> Check {
         match self {
+            Self::Turns => Check::TurnNotAtomic,
+            Self::Critical => Check::WindowWithoutCritical,
+            Self::Room => Check::WindowEmpty,
+            Self::Windows => Check::WindowOfNothing,
             Self::Totals => Check::Counted,
         }
     }
@@ -42,6 +56,10 @@ impl Part {
 struct Known {
     place_of: HashMap<Tag, u64>,
     tag_at: HashMap<u64, Tag>,
+    /// Batches and clears that were sent in a turn, and in which.
+    turn_of: BTreeMap<u32, u32>,
+    /// The newest write of each turn that is certain to have had its effect.
+    last_of: BTreeMap<u32, u32>,
 }
 
 impl Known {
@@ -58,8 +76,8 @@ impl Known {
 
 #[derive(Debug, Clone, Default, Hash)]
 struct State {
-    /// What stands where, its size, and whether it must never go.
-    items: BTreeMap<u64, (Item, u32, bool)>,
+    /// What stands where, its size, and its kind; a summary counts as a fact.
+    items: BTreeMap<u64, (Item, u32, Kind)>,
     last: u64,
     totals: Totals,
     generation: Generation,
@@ -67,6 +85,8 @@ struct State {
     batches: BTreeMap<u32, u64>,
     clears: BTreeSet<u32>,
     newest_receipt: Option<u128>,
+    /// The turn that has looked and has still to write: nobody else may write.
+    turn: Option<u32>,
     /// Counters are not compared.
     any_totals: bool,
 }
@@ -102,8 +122,10 @@ impl Generation {
 impl SequentialMemory {
     /// A memory that was never written, for the check of this history.
     #[must_use]
-    pub fn for_history(history: &[Recorded]) -> Self {
-        let mut known = Known::default();
+    ///
+    /// `turns` says of batches and clears that were sent in a turn in which.
+    pub fn for_history(history: &[Recorded], turns: &BTreeMap<u32, u32>) -> Self {
+        let mut known = Known { turn_of: turns.clone(), ..Known::default() };
         for operation in history {
             match (&operation.call, &operation.returned) {
                 (_, Some((_, Answer::Page(places, _)))) => {
@@ -122,6 +144,20 @@ impl SequentialMemory {
                     }
                 }
                 _ => {}
+            }
+        }
+        for operation in history {
+            let write = match (&operation.call, &operation.returned) {
+                (Call::Clear(id), Some(_)) => Some(id),
+                // One without an answer that was seen is as good as one with.
+                (Call::Append { batch, pieces }, returned) => {
+                    let seen = || pieces.iter().any(|one| known.place_of.contains_key(&one.tag));
+                    (returned.is_some() || seen()).then_some(batch)
+                }
+                _ => None,
+            };
+            if let Some((write, turn)) = write.and_then(|write| Some((write, turns.get(write)?))) {
+                known.last_of.insert(*turn, *write);
             }
         }
         Self { known: Arc::new(known), without: None, state: State::default() }
@@ -145,13 +181,15 @@ impl State {
         let new = !self.batches.contains_key(&batch);
         let first = *self.batches.entry(batch).or_insert(self.last + 1);
         if new {
+            if !self.may_write(known, batch) {
+                return false;
+            }
             for piece in pieces {
                 self.last += 1;
                 if !known.allows(self.last, piece.tag) {
                     return false;
                 }
-                self.items
-                    .insert(self.last, (Item::Message(piece.tag), piece.tokens, piece.critical));
+                self.items.insert(self.last, (Item::Message(piece.tag), piece.tokens, piece.kind));
                 self.totals.present += 1;
                 self.totals.appended += 1;
                 self.totals.tokens += u64::from(piece.tokens);
@@ -188,10 +226,13 @@ impl State {
             // Without an answer: it came too late, and changed nothing.
             return answer.is_none();
         }
+        if self.turn.is_some() {
+            return false;
+        }
         for (places, counter) in [(summarised, true), (evicted, false)] {
             for place in places {
-                let Some((item, tokens, critical)) = self.items.remove(place) else { return false };
-                if critical {
+                let Some((item, tokens, kind)) = self.items.remove(place) else { return false };
+                if kind == Kind::Critical {
                     return false;
                 }
                 self.totals.present -= 1;
@@ -204,7 +245,7 @@ impl State {
             }
         }
         if let (Some((id, tokens)), Some(place)) = (summary, summarised.first()) {
-            self.items.insert(*place, (Item::Summary(*id), *tokens, false));
+            self.items.insert(*place, (Item::Summary(*id), *tokens, Kind::Fact));
             self.totals.present += 1;
             self.totals.summaries += 1;
             self.totals.tokens += u64::from(*tokens);
@@ -226,9 +267,30 @@ impl State {
         matches!(answer, Answer::Spliced(totals) if self.may_count(totals))
     }
 
-    fn clear(&mut self, id: u32) {
+    /// A turn has its first look, unless another has looked and has still to write.
+    fn begin(&mut self, known: &Known, turn: Option<u32>) -> bool {
+        let Some(turn) = turn.filter(|turn| known.last_of.contains_key(turn)) else { return true };
+        self.turn.replace(turn).is_none()
+    }
+
+    /// Whether this write may have its effect now; if it is the last of a turn, that ends.
+    fn may_write(&mut self, known: &Known, write: u32) -> bool {
+        let Some(going) = self.turn else { return true };
+        if known.turn_of.get(&write) != Some(&going) {
+            return false;
+        }
+        if known.last_of.get(&going) == Some(&write) {
+            self.turn = None;
+        }
+        true
+    }
+
+    fn clear(&mut self, known: &Known, id: u32) -> bool {
         if !self.clears.insert(id) {
-            return;
+            return true;
+        }
+        if !self.may_write(known, id) {
+            return false;
         }
         self.items.clear();
         self.totals.cleared += self.totals.present - self.totals.summaries;
@@ -240,23 +302,55 @@ impl State {
             Generation::Fresh => Generation::After(0),
             Generation::Known(number) | Generation::After(number) => Generation::After(number),
         };
+        true
     }
 
-    fn page(&mut self, places: &[(u64, Item)], generation: u64) -> bool {
+    fn page(&mut self, places: &[(u64, Item)], generation: Option<u64>) -> bool {
         let there = self.items.iter().map(|(place, (item, ..))| (*place, *item));
-        let same = there.eq(places.iter().copied()) && self.generation.may_be(generation);
+        let same = there.eq(places.iter().copied());
+        let Some(generation) = generation else { return same };
+        let may_be = self.generation.may_be(generation);
         self.generation = self.generation.read(generation);
-        same
+        same && may_be
     }
 
-    /// The messages of a window were all there at one time, in this order.
-    fn window(&self, shown: &[Option<u32>]) -> bool {
-        let there = self.items.values().map(|(item, ..)| match item {
-            Item::Message(tag) => Some(*tag),
+    /// Whether a window may show this. In which order is a matter of places, which windows do not
+    /// tell; `check_windows` looks at it.
+    fn is_window(&self, budget: u64, shown: &[Option<Tag>], without: Option<Part>) -> bool {
+        let any = |part| without == Some(part) || without == Some(Part::Windows);
+        let shows = |tag| shown.contains(&Some(tag));
+        let are_here = || {
+            let here: BTreeSet<Tag> = self.tags().map(|(tag, _)| tag).collect();
+            let summaries = shown.iter().filter(|one| one.is_none()).count();
+            shown.iter().flatten().all(|tag| here.contains(tag))
+                && u64::try_from(summaries).is_ok_and(|count| count <= self.totals.summaries)
+        };
+        let has_critical =
+            || self.tags().filter(|(_, kind)| *kind == Kind::Critical).all(|(tag, _)| shows(tag));
+        (any(Part::Windows) || are_here())
+            && (any(Part::Critical) || has_critical())
+            && (any(Part::Room) || !shown.is_empty() || !self.has_what_fits(budget))
+    }
+
+    fn tags(&self) -> impl Iterator<Item = (Tag, Kind)> {
+        self.items.values().filter_map(|(item, _, kind)| match item {
+            Item::Message(tag) => Some((*tag, *kind)),
             Item::Summary(_) => None,
-        });
-        // A unit is shown at the place of its first message, so their order is the checks' affair.
-        shown.iter().all(|one| there.clone().any(|other| other == *one))
+        })
+    }
+
+    /// Whether a window of this budget has something to show for certain. Calls that are open or were
+    /// torn apart are not shown, and what is said before talk that does not fit is not either, important
+    /// or not.
+    fn has_what_fits(&self, budget: u64) -> bool {
+        let fits = |tokens: &u32| u64::from(*tokens) <= budget;
+        let newest = self.items.values().next_back();
+        let is_alone = |kind: &Kind| !matches!(kind, Kind::Call | Kind::Result);
+        newest.is_some_and(|(_, tokens, kind)| is_alone(kind) && fits(tokens))
+            || self.items.values().any(|(item, tokens, kind)| match item {
+                Item::Message(_) => *kind == Kind::Critical,
+                Item::Summary(_) => fits(tokens),
+            })
     }
 }
 
@@ -267,21 +361,25 @@ impl Model for SequentialMemory {
     fn step(&self, call: &Call, answer: Option<&Answer>) -> Option<Self> {
         let mut whole = self.clone();
         let next = &mut whole.state;
+        let has_turns = self.without != Some(Part::Turns);
         next.any_totals = self.without == Some(Part::Totals);
         let possible = match (call, answer) {
             (Call::Append { batch, pieces }, answer) => {
                 next.append(&self.known, *batch, pieces, answer)
             }
             (Call::Splice { .. }, answer) => next.splice(call, answer),
-            (Call::Clear(id), None | Some(Answer::Cleared)) => {
-                next.clear(*id);
-                true
+            (Call::Clear(id), None | Some(Answer::Cleared)) => next.clear(&self.known, *id),
+            (Call::Read(turn), Some(Answer::Page(places, generation))) => {
+                let turn = turn.filter(|_| has_turns);
+                next.begin(&self.known, turn) && next.page(places, *generation)
             }
-            (Call::Read, Some(Answer::Page(places, generation))) => next.page(places, *generation),
-            (Call::Window, Some(Answer::Window(shown))) => next.window(shown),
+            (Call::Window(budget, turn), Some(Answer::Window(shown))) => {
+                let turn = turn.filter(|_| has_turns);
+                next.begin(&self.known, turn) && self.state.is_window(*budget, shown, self.without)
+            }
             (Call::Count, Some(Answer::Counted(totals))) => next.may_count(totals),
             // Reads without an answer have no effect.
-            (Call::Read | Call::Window | Call::Count, None)
+            (Call::Read(_) | Call::Window(..) | Call::Count, None)
             | (Call::Nothing, Some(Answer::Nothing)) => true,
             _ => false,
         };

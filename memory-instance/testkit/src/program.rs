@@ -60,7 +60,7 @@ pub struct Agent {
 }
 
 /// The kind of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Plain talk.
     Talk,
@@ -74,6 +74,41 @@ pub enum Kind {
     Result,
 }
 
+/// A turn of an agent's own: it looks at the memory, and then does something about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// How it looks.
+    pub look: Look,
+    /// What it does.
+    pub steps: Vec<TurnStep>,
+    /// How many milliseconds it thinks before each step.
+    pub think: u16,
+    /// For how many milliseconds its process stands still before the second, or the only one.
+    pub stall: u16,
+}
+
+/// How a turn looks at the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// A page of everything.
+    Page,
+    /// All messages.
+    Messages,
+    /// A window of this many tokens.
+    Context(u16),
+}
+
+/// One step of a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TurnStep {
+    /// Appends one message or a batch.
+    Append(Vec<Kind>),
+    /// Removes all.
+    Clear,
+    /// Looks again.
+    Look(Look),
+}
+
 /// One step of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
@@ -81,16 +116,8 @@ pub enum Op {
     Append(Vec<Kind>),
     /// Appends, and sends the same batch again until it is answered, and then this often.
     Retried(Vec<Kind>, u8),
-    /// A turn of its own with this many appends, this many milliseconds before each; the process may
-    /// stand still for so long in between.
-    Turn {
-        /// How many appends.
-        appends: u8,
-        /// How many milliseconds it thinks before each.
-        think: u16,
-        /// For how many milliseconds its process stands still after the first.
-        stall: u16,
-    },
+    /// A turn of its own.
+    Turn(Turn),
     /// Takes the lease on the memory by itself, for this many milliseconds.
     Hold(u16),
     /// The same, if it is free.
@@ -153,11 +180,34 @@ fn calm_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
     ]
 }
 
+fn look() -> impl Strategy<Value = Look> {
+    prop_oneof![
+        3 => Just(Look::Page),
+        1 => Just(Look::Messages),
+        2 => (40..900_u16).prop_map(Look::Context),
+    ]
+}
+
+fn turn(critical: u32, call: u32) -> impl Strategy<Value = Turn> {
+    let step = prop_oneof![
+        12 => batch(critical, call).prop_map(TurnStep::Append),
+        1 => Just(TurnStep::Clear),
+        3 => look().prop_map(TurnStep::Look),
+    ];
+    let think = prop_oneof![4 => 0..60_u16, 1 => 0..1_200_u16];
+    let stall = prop_oneof![5 => Just(0_u16), 2 => 1_500..4_500_u16];
+    (look(), vec(step, 1..=4), think, stall).prop_map(|(look, steps, think, stall)| Turn {
+        look,
+        steps,
+        think,
+        stall,
+    })
+}
+
 fn plain_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
     prop_oneof![
         56 => calm_op(critical, call),
-        6 => (1..=3_u8, 0..60_u16, prop_oneof![5 => Just(0_u16), 2 => 1_500..4_500_u16])
-            .prop_map(|(appends, think, stall)| Op::Turn { appends, think, stall }),
+        6 => turn(critical, call).prop_map(Op::Turn),
         4 => prop_oneof![0..300_u16, 0..3_000_u16].prop_map(Op::Hold),
         1 => (0..200_u16).prop_map(Op::TryHold),
         1 => Just(Op::Clear),
@@ -247,24 +297,36 @@ impl Program {
     pub fn is_calm(&self) -> bool {
         let calm = |op: &Op| {
             !matches!(op, Op::Stall(_) | Op::Crash | Op::Cancel(..) | Op::ForgetLeases)
-                && !matches!(op, Op::Turn { stall: 1.., .. })
+                && !matches!(op, Op::Turn(Turn { stall: 1.., .. }))
         };
         self.faults.percent == 0 && self.agents.iter().all(|agent| agent.ops.iter().all(calm))
     }
 
-    /// Whether a memory is cleared in it.
+    /// How often a memory may be cleared in it.
     #[must_use]
-    pub fn clears(&self) -> bool {
-        self.has(|op| matches!(op, Op::Clear))
+    pub fn clears(&self) -> usize {
+        self.count(|op| match op {
+            Op::Clear => 1,
+            Op::Turn(turn) => turn.steps.iter().filter(|step| **step == TurnStep::Clear).count(),
+            _ => 0,
+        })
+    }
+
+    /// The sum over all operations.
+    #[must_use]
+    pub fn count(&self, of: impl Fn(&Op) -> usize) -> usize {
+        let ops = self.agents.iter().flat_map(|agent| &agent.ops);
+        ops.map(|op| match op {
+            Op::Cancel(_, op) => of(op),
+            op => of(op),
+        })
+        .sum()
     }
 
     /// Whether an operation like this is in it.
     #[must_use]
     pub fn has(&self, wanted: impl Fn(&Op) -> bool) -> bool {
-        self.agents.iter().flat_map(|agent| &agent.ops).any(|op| match op {
-            Op::Cancel(_, op) => wanted(op),
-            op => wanted(op),
-        })
+        self.count(|op| usize::from(wanted(op))) > 0
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::{Answer, Call, History, Item, Piece, Recorded, Tag};
-use crate::program::Program;
+use crate::program::{Kind, Program};
 use crate::violation::Check;
 
 /// What must hold for each look at a memory by itself, and for what was told of places.
@@ -18,6 +18,7 @@ pub(crate) fn check_seen(
     let mine: BTreeSet<Tag> = operations.iter().flat_map(sent).collect();
     let batches: Vec<Batch<'_>> = operations.iter().filter_map(Batch::of).collect();
     check_order(&batches, &mut broken);
+    check_windows(operations, &history.answers, &mut broken);
     let at: BTreeMap<u64, Tag> = batches.iter().flat_map(Batch::places).collect();
     for operation in operations {
         let Some((seen, Answer::Page(places, _))) = &operation.returned else { continue };
@@ -45,7 +46,7 @@ pub(crate) fn check_seen(
                 broken.push((Check::CameBack, what));
             }
         }
-        if program.clears() {
+        if program.clears() > 0 {
             continue;
         }
         // A unit goes as a whole, so a result that is there has its call, and a call that was
@@ -115,6 +116,42 @@ fn check_order(batches: &[Batch<'_>], broken: &mut Vec<(Check, String)>) {
                 let what = format!("{two:?} at {second} came after {one:?} at {first}");
                 broken.push((Check::OutOfOrder, what));
             }
+        }
+    }
+}
+
+/// P9: a window is in the order of the memory, with each unit where it begins, and nothing twice.
+fn check_windows(
+    operations: &[Recorded],
+    answers: &BTreeMap<Tag, Tag>,
+    broken: &mut Vec<(Check, String)>,
+) {
+    let mut place_of: BTreeMap<Tag, u64> = BTreeMap::new();
+    for operation in operations {
+        if let Some((_, Answer::Page(places, _))) = &operation.returned {
+            let messages = places.iter().filter_map(|(at, item)| Some((message(*item)?, *at)));
+            place_of.extend(messages);
+        }
+        if let Some(batch) = Batch::of(operation) {
+            place_of.extend(batch.places().map(|(place, tag)| (tag, place)));
+        }
+    }
+    for operation in operations {
+        let Some((_, Answer::Window(shown))) = &operation.returned else { continue };
+        let tags: Vec<Tag> = shown.iter().copied().flatten().collect();
+        let there: BTreeSet<Tag> = tags.iter().copied().collect();
+        if there.len() != tags.len() {
+            broken.push((Check::WindowTwice, format!("a window shows {tags:?}")));
+            continue;
+        }
+        let place = |tag: &Tag| {
+            let unit = answers.get(tag).filter(|call| there.contains(call)).unwrap_or(tag);
+            Some((place_of.get(unit)?, place_of.get(tag)?))
+        };
+        let places: Vec<_> = tags.iter().filter_map(place).collect();
+        if !places.is_sorted() {
+            let what = format!("a window shows {tags:?}, which stand at {places:?}");
+            broken.push((Check::WindowOrder, what));
         }
     }
 }
@@ -219,5 +256,5 @@ fn critical_before(operations: &[Recorded], time: u64) -> Vec<Tag> {
         Call::Append { pieces, .. } => Some(pieces),
         _ => None,
     });
-    pieces.flatten().filter(|piece| piece.critical).map(|piece| piece.tag).collect()
+    pieces.flatten().filter(|piece| piece.kind == Kind::Critical).map(|piece| piece.tag).collect()
 }

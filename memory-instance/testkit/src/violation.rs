@@ -45,6 +45,8 @@ checks! {
     WindowUnpaired "P5",
     /// A write under an old token came after one under a newer.
     StaleWrite "P6",
+    /// Others wrote between the first look of a turn and its last write.
+    TurnNotAtomic "P6",
     /// A later grant has no greater token.
     TokenFalls "P6",
     /// Two held the lease at once.
@@ -61,6 +63,16 @@ checks! {
     Unexplained "P8",
     /// A window is over its budget.
     WindowTooLarge "P9",
+    /// A window is not in the order of the memory.
+    WindowOrder "P9",
+    /// A window shows a message twice.
+    WindowTwice "P9",
+    /// A window shows what was not there at any one time.
+    WindowOfNothing "P9",
+    /// A window lacks critical messages.
+    WindowWithoutCritical "P9",
+    /// A window is empty although something fits.
+    WindowEmpty "P9",
     /// Only the counters cannot be explained by any order of the operations.
     Counted "P10",
     /// The counters of an outline are not those of a recount.

@@ -1,0 +1,194 @@
+//! A turn of an agent's own: it looks, thinks, and writes what it has thought of.
+
+use std::sync::Arc;
+
+use memory_core::{Applied, Entry, Sequence};
+use memory_instance::{MemoryError, Session};
+use tokio::time::sleep;
+
+use super::{Run, answer, ms};
+use crate::history::{Answer, Call, Held, Piece, Recorder, Tag, item_of, tag_of};
+use crate::program::{Look, Turn, TurnStep};
+use crate::run::Process;
+use crate::violation::Check;
+
+/// A step, with all that it needs.
+enum Step {
+    Append(Batch),
+    Clear(u32),
+    Look(Look),
+}
+
+struct Batch {
+    number: u32,
+    entries: Vec<Entry>,
+    pieces: Vec<Piece>,
+    /// Those of its calls that it does not answer itself.
+    calls: Vec<Tag>,
+}
+
+/// A turn on its way.
+struct Going {
+    number: u32,
+    key: usize,
+    recorder: Arc<Recorder>,
+    process: Arc<Process>,
+    session: Session,
+    /// Behind the newest message that it appended.
+    next: Option<u64>,
+    /// Calls that it left open.
+    calls: Vec<Tag>,
+}
+
+impl Run<'_> {
+    pub(super) async fn turn(&mut self, turn: &Turn) {
+        let number = self.tags.call();
+        let steps: Vec<Step> = turn.steps.iter().map(|step| self.step(step, number)).collect();
+        let (recorder, process) = (Arc::clone(self.recorder), Arc::clone(&self.process));
+        let (key, first) = (self.key, turn.look);
+        let (think, stall) = (ms(turn.think), ms(turn.stall));
+        let body = async move |session: Session| {
+            let from = recorder.history().tick();
+            let fence = session.fence().number();
+            let (next, calls) = (None, Vec::new());
+            let mut going = Going { number, key, recorder, process, session, next, calls };
+            going.look(first, true).await;
+            let stalls_before = steps.len().saturating_sub(1).min(1);
+            for (index, step) in steps.into_iter().enumerate() {
+                sleep(think).await;
+                if index == stalls_before && !stall.is_zero() {
+                    going.recorder.note("a turn stalls its process");
+                    going.process.link.stall(stall);
+                }
+                if !going.step(step, fence).await {
+                    break;
+                }
+            }
+            let to = going.recorder.history().tick();
+            (Held { key, agent: 0, token: fence, from, to }, going.calls)
+        };
+        match self.memory.exclusive(body).await {
+            Ok((held, calls)) => {
+                let held = Held { agent: self.number, ..held };
+                self.recorder.note(format!("a turn was held: {held:?}"));
+                self.open_calls.extend(calls);
+                if self.turns_are_certain {
+                    self.recorder.history().held.push(held);
+                }
+            }
+            Err(error) => {
+                self.recorder.note(format!("agent {}: {error}", self.number));
+            }
+        }
+    }
+
+    fn step(&mut self, step: &TurnStep, turn: u32) -> Step {
+        let write = self.tags.call();
+        if !matches!(step, TurnStep::Look(_)) {
+            self.recorder.history().turns.insert(write, turn);
+        }
+        match step {
+            TurnStep::Append(kinds) => {
+                let (entries, pieces) = self.messages(kinds);
+                let calls = std::mem::take(&mut self.unsent_calls).into();
+                Step::Append(Batch { number: write, entries, pieces, calls })
+            }
+            TurnStep::Clear => Step::Clear(write),
+            TurnStep::Look(look) => Step::Look(*look),
+        }
+    }
+}
+
+impl Going {
+    /// One step; whether to go on.
+    async fn step(&mut self, step: Step, fence: u64) -> bool {
+        match step {
+            Step::Append(batch) => self.append(batch, fence).await,
+            Step::Clear(id) => {
+                let op = self.recorder.call(self.key, Call::Clear(id));
+                let cleared = self.session.clear().await;
+                match &cleared {
+                    Ok(_) => self.recorder.answer(op, Answer::Cleared),
+                    Err(error) => self.refused(op, error),
+                }
+                cleared.is_ok()
+            }
+            Step::Look(look) => {
+                self.look(look, false).await;
+                true
+            }
+        }
+    }
+
+    async fn append(&mut self, batch: Batch, fence: u64) -> bool {
+        let Batch { number, entries, pieces, calls } = batch;
+        for piece in &pieces {
+            self.recorder.history().tokens.insert(piece.tag, fence);
+        }
+        let count = u64::try_from(pieces.len()).unwrap_or_default();
+        let op = self.recorder.call(self.key, Call::Append { batch: number, pieces });
+        match self.session.append_all(entries).await {
+            Ok(appended) => {
+                self.recorder.answer(op, answer(&appended));
+                let first = appended.outcome.first().map(Sequence::number);
+                if let (Some(next), Some(first)) = (self.next, first)
+                    && first != next
+                {
+                    let what =
+                        format!("memory {}: {first} in the place of {next} in a turn", self.key);
+                    self.recorder.history().broken(Check::TurnInterrupted, what);
+                }
+                self.next = first.map(|first| first + count);
+                self.calls.extend(calls);
+                true
+            }
+            Err(error) => {
+                self.refused(op, &error);
+                false
+            }
+        }
+    }
+
+    fn refused(&self, op: usize, error: &MemoryError) {
+        self.recorder.note(format!("in a turn: {error}"));
+        if error.applied() == Applied::No {
+            self.recorder.refused(op);
+        }
+    }
+
+    /// Looks at the memory. What it writes after its first look rests on what it saw there.
+    async fn look(&self, look: Look, first: bool) {
+        let turn = first.then_some(self.number);
+        let seen = match look {
+            Look::Page => {
+                let op = self.recorder.call(self.key, Call::Read(turn));
+                let page = self.session.page(None, None).await;
+                page.map(|page| {
+                    let places = page.messages.iter().map(item_of).collect();
+                    let generation = page.cursor.generation.number();
+                    self.recorder.answer(op, Answer::Page(places, Some(generation)));
+                })
+            }
+            Look::Messages => {
+                let op = self.recorder.call(self.key, Call::Read(turn));
+                let messages = self.session.messages().await;
+                messages.map(|messages| {
+                    let places = messages.iter().map(item_of).collect();
+                    self.recorder.answer(op, Answer::Page(places, None));
+                })
+            }
+            Look::Context(budget) => {
+                let budget = u64::from(budget);
+                let op = self.recorder.call(self.key, Call::Window(budget, turn));
+                let window = self.session.context(budget).await;
+                window.map(|window| {
+                    let shown = window.messages.iter().map(tag_of).collect();
+                    self.recorder.answer(op, Answer::Window(shown));
+                })
+            }
+        };
+        if let Err(error) = seen {
+            self.recorder.note(format!("in a turn: {error}"));
+        }
+    }
+}
