@@ -75,6 +75,14 @@ pub enum Bug {
     WindowSplitsUnit,
     /// A turn that begins does not raise the store's newest token.
     ClaimIgnored,
+    /// A holder counts the end of its lease from the answer that granted it.
+    DeadlineFromAnswer,
+    /// The lease on a flush is granted to the next although it is live.
+    FlushLeaseTwice,
+    /// Who drops a lease keeps it.
+    GuardForgets,
+    /// A process that once had no answer never reaches the store again.
+    LinkStaysBroken,
     /// A window is in reverse.
     WindowReversed,
     /// A window shows its first message again at its end.
@@ -93,7 +101,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 46] = [
         Self::NoFencing,
         Self::NoLeaseCheck,
         Self::NoGenerationCheck,
@@ -129,6 +137,10 @@ impl Bug {
         Self::ShortfallHidden,
         Self::WindowSplitsUnit,
         Self::ClaimIgnored,
+        Self::DeadlineFromAnswer,
+        Self::FlushLeaseTwice,
+        Self::GuardForgets,
+        Self::LinkStaysBroken,
         Self::WindowReversed,
         Self::WindowDoubled,
         Self::WindowWithoutCritical,
@@ -170,6 +182,10 @@ impl Bug {
             Self::TokensUnderstated => &[Check::WindowTooLarge],
             Self::WindowSplitsUnit => &[Check::WindowUnpaired],
             Self::ClaimIgnored => &[Check::TurnNotAtomic],
+            Self::DeadlineFromAnswer => &[Check::HoldsOverlap, Check::GrantsOverlap],
+            Self::FlushLeaseTwice => &[Check::GrantsOverlap],
+            Self::GuardForgets => &[Check::LeaseForgotten],
+            Self::LinkStaysBroken => &[Check::NotHealed],
             Self::WindowReversed => &[Check::WindowOrder],
             Self::WindowDoubled => &[Check::WindowTwice],
             Self::WindowWithoutCritical => &[Check::WindowWithoutCritical],

@@ -78,6 +78,9 @@ fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], pro
 
 /// P6, P7: holds that are certain do not overlap, and tokens rise.
 fn check_holds(history: &mut History) {
+    for (check, what) in history.grants.check() {
+        history.broken(check, what);
+    }
     let mut by_key: BTreeMap<usize, Vec<_>> = BTreeMap::new();
     for held in &history.held {
         by_key.entry(held.key).or_default().push(*held);

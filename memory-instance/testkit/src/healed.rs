@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::{Message, message_tokens};
-use tokio::time::Instant;
+use memory_instance::Session;
+use tokio::time::{Instant, sleep_until};
 
 use crate::agent::{Tags, answer};
 use crate::bug::Bug;
@@ -13,66 +14,126 @@ use crate::program::Kind;
 use crate::run::{BUDGET, Bytes, Process};
 use crate::violation::Check;
 
-/// After the faults: a new process appends, flushes and reads, at once and without an error.
+/// The longest time that a write may take: the lease of a process that died runs out after two
+/// seconds, and requests that were late may still take it.
+const WRITE: Duration = Duration::from_secs(9);
+/// The longest time that a flush may take, which others may hold up.
+const FLUSH: Duration = Duration::from_secs(25);
+/// The longest time that a read may take.
+const READ: Duration = Duration::from_secs(1);
+
+/// One process after the faults.
+struct Patient<'p> {
+    key: usize,
+    process: &'p Arc<Process>,
+    recorder: &'p Arc<Recorder>,
+    tags: &'p Arc<Tags>,
+}
+
+/// After the faults: a process appends, flushes, reads and takes a turn, soon and without an error.
 pub(crate) async fn verify_healed(
     key: usize,
     process: &Arc<Process>,
     recorder: &Arc<Recorder>,
     tags: &Arc<Tags>,
 ) {
-    let memory = process.memory(key);
-    let broken = |check, what: String| {
-        recorder.history().broken(check, format!("memory {key}: {what}"));
-    };
-    let failed = |what: String| broken(Check::NotHealed, what);
-    let tag = tags.message();
-    let message = Message::user(format!("#{tag} healed"));
-    let tokens = message_tokens(&Bytes, &message);
-    let pieces = vec![Piece { tag, tokens, kind: Kind::Talk }];
-    let op = recorder.call(key, Call::Append { batch: tags.call(), pieces });
-    let began = Instant::now();
-    match memory.append(message).await {
-        Ok(appended) => recorder.answer(op, answer(&appended)),
-        Err(error) => failed(format!("an append failed after all faults had ended: {error}")),
+    sleep_until(process.link.stalled_until()).await;
+    let patient = Patient { key, process, recorder, tags };
+    patient.within(WRITE, "an append", patient.append()).await;
+    patient.within(FLUSH, "a flush", patient.flush()).await;
+    patient.within(READ, "a read", patient.read()).await;
+    patient.within(WRITE, "a turn", patient.turn()).await;
+    patient.within(READ, "a count", patient.count()).await;
+}
+
+impl Patient<'_> {
+    fn broken(&self, check: Check, what: &str) {
+        self.recorder.history().broken(check, format!("memory {}: {what}", self.key));
     }
-    // The lease of a process that died runs out after two seconds, and requests that were late
-    // may still take it.
-    if began.elapsed() > Duration::from_secs(9) {
-        broken(
-            Check::HealedLate,
-            format!("an append took {:?} after all faults had ended", began.elapsed()),
-        );
+
+    async fn within<E: std::fmt::Display>(
+        &self,
+        limit: Duration,
+        name: &str,
+        done: impl Future<Output = Result<(), E>>,
+    ) {
+        let began = Instant::now();
+        if let Err(error) = done.await {
+            let what = format!("{name} failed after all faults had ended: {error}");
+            self.broken(Check::NotHealed, &what);
+        }
+        let took = began.elapsed();
+        if took > limit {
+            let what = format!("{name} took {took:?} after all faults had ended");
+            self.broken(Check::HealedLate, &what);
+        }
     }
-    let mut done = memory.perform_flush().await;
-    if done.is_err() {
-        // Flushes that were under way may have held the line up.
-        done = memory.perform_flush().await;
+
+    fn message(&self) -> (Message, Vec<Piece>) {
+        let tag = self.tags.message();
+        let message = Message::user(format!("#{tag} healed"));
+        let tokens = message_tokens(&Bytes, &message);
+        (message, vec![Piece { tag, tokens, kind: Kind::Talk }])
     }
-    if let Ok(Some(receipt)) = &mut done
-        && process.link.bug() == Some(Bug::ShortfallHidden)
-    {
-        receipt.shortfall = None;
+
+    async fn append(&self) -> Result<(), memory_instance::MemoryError> {
+        let (message, pieces) = self.message();
+        let op = self.recorder.call(self.key, Call::Append { batch: self.tags.call(), pieces });
+        let appended = self.process.memory(self.key).append(message).await?;
+        self.recorder.answer(op, answer(&appended));
+        Ok(())
     }
-    match done {
-        Err(error) => failed(format!("a flush failed after all faults had ended: {error}")),
-        Ok(Some(receipt)) if receipt.tokens_after > BUDGET / 2 && receipt.shortfall.is_none() => {
+
+    async fn flush(&self) -> Result<(), memory_instance::MemoryError> {
+        let memory = self.process.memory(self.key);
+        let mut done = memory.perform_flush().await;
+        if done.is_err() {
+            // Flushes that were under way may have held the line up.
+            done = memory.perform_flush().await;
+        }
+        let Some(mut receipt) = done? else { return Ok(()) };
+        if self.process.link.bug() == Some(Bug::ShortfallHidden) {
+            receipt.shortfall = None;
+        }
+        if receipt.tokens_after > BUDGET / 2 && receipt.shortfall.is_none() {
             let what = format!("a flush left {} tokens and did not say why", receipt.tokens_after);
-            broken(Check::ShortfallHidden, what);
+            self.broken(Check::ShortfallHidden, &what);
         }
-        Ok(_) => {}
+        Ok(())
     }
-    let op = recorder.call(key, Call::Read(None));
-    let page = memory.page(None, None).await;
-    match page {
-        Ok(page) => {
+
+    async fn read(&self) -> Result<(), memory_instance::MemoryError> {
+        let op = self.recorder.call(self.key, Call::Read(None));
+        let page = self.process.memory(self.key).page(None, None).await?;
+        let places = page.messages.iter().map(item_of).collect();
+        self.recorder.answer(op, Answer::Page(places, Some(page.cursor.generation.number())));
+        Ok(())
+    }
+
+    async fn turn(&self) -> Result<(), String> {
+        let (message, pieces) = self.message();
+        let (turn, batch) = (self.tags.call(), self.tags.call());
+        self.recorder.history().turns.insert(batch, turn);
+        let body = async |session: Session| {
+            let op = self.recorder.call(self.key, Call::Read(Some(turn)));
+            let page = session.page(None, None).await?;
             let places = page.messages.iter().map(item_of).collect();
-            recorder.answer(op, Answer::Page(places, Some(page.cursor.generation.number())));
-        }
-        Err(error) => failed(format!("a read failed after all faults had ended: {error}")),
+            self.recorder.answer(op, Answer::Page(places, Some(page.cursor.generation.number())));
+            let fence = session.fence().number();
+            self.recorder.history().tokens.extend(pieces.iter().map(|piece| (piece.tag, fence)));
+            let op = self.recorder.call(self.key, Call::Append { batch, pieces });
+            let appended = session.append(message).await?;
+            self.recorder.answer(op, answer(&appended));
+            Ok::<_, memory_instance::MemoryError>(())
+        };
+        let done = self.process.memory(self.key).exclusive(body).await;
+        done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
-    let op = recorder.call(key, Call::Count);
-    match memory.counters().await {
-        Ok(counters) => recorder.answer(op, Answer::Counted(Totals::from(&counters))),
-        Err(error) => failed(format!("a count failed after all faults had ended: {error}")),
+
+    async fn count(&self) -> Result<(), memory_instance::MemoryError> {
+        let op = self.recorder.call(self.key, Call::Count);
+        let counters = self.process.memory(self.key).counters().await?;
+        self.recorder.answer(op, Answer::Counted(Totals::from(&counters)));
+        Ok(())
     }
 }

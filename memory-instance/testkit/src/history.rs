@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memory_core::{Counters, Message, Role, Splice, StoredMessage, ToolLink};
 
+use crate::grants::{Grants, Sent};
 use crate::linear::Operation;
 use crate::program::Kind;
 use crate::violation::{Check, Violation};
@@ -160,6 +161,8 @@ pub struct History {
     pub(crate) held: Vec<Held>,
     /// Messages whose sender was told for certain that they are not there.
     pub(crate) refused: Vec<Tag>,
+    /// What leases were granted to whom.
+    pub(crate) grants: Grants,
     /// Which result answers which call.
     pub(crate) answers: BTreeMap<Tag, Tag>,
     /// Broken promises that were seen at once.
@@ -175,6 +178,11 @@ impl History {
     pub(crate) fn tick(&mut self) -> u64 {
         self.events += 1;
         self.events
+    }
+
+    /// The next point in time, and what the clock says there.
+    pub(crate) fn now(&mut self) -> Sent {
+        Sent { event: self.tick(), micros: virtual_time() }
     }
 
     /// The operations on this memory, in the order of their calls.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod grants;
 mod history;
 mod linear;
 mod model;
@@ -14,11 +15,13 @@ mod summarizer;
 mod agent;
 mod checks;
 mod cut;
+mod explain;
 mod healed;
 mod run;
 mod seen;
 
 pub use bug::Bug;
+pub use explain::{Explained, explain};
 pub use history::{Answer, Call, Held, History, Item, Piece, Recorded, Tag, Totals};
 pub use linear::{Model, Operation, Verdict, check};
 pub use model::SequentialMemory;

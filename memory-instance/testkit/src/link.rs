@@ -16,10 +16,12 @@ use memory_lock::{
     LockOperation, Release, Renewal, Watch,
 };
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::bug::Bug;
 use crate::checks::check_outline;
+use crate::grants::Sent;
 use crate::history::{Answer, Recorder, Totals, call_of};
 use crate::program::Faults;
 use crate::run::key_number;
@@ -38,6 +40,8 @@ enum Fate {
     AnswerLost,
     /// It takes effect long after its caller was told that the link is broken.
     Late(Duration),
+    /// It takes effect, and its answer takes so much longer.
+    AnswerLate(Duration),
     /// It takes effect, and no answer comes.
     Silence,
     /// It is lost, and no answer comes.
@@ -56,6 +60,8 @@ pub(crate) struct Link {
     faults: Faults,
     state: Mutex<State>,
     dead: AtomicBool,
+    /// A request was not answered; for a planted bug.
+    has_had_silence: AtomicBool,
     store_domain: Option<LeaseDomain>,
     lock_domain: LeaseDomain,
 }
@@ -91,6 +97,7 @@ impl Link {
                 lock_arrives: now,
             }),
             dead: AtomicBool::new(false),
+            has_had_silence: AtomicBool::new(false),
             store_domain: shared_domain.then(|| lock_domain.clone()),
             lock_domain,
         }
@@ -117,6 +124,10 @@ impl Link {
     }
 
     pub(crate) fn forget_leases(&self) {
+        let mut history = self.recorder.history();
+        let now = history.now();
+        history.grants.forgotten(now);
+        drop(history);
         self.server.forget_leases();
     }
 
@@ -137,7 +148,7 @@ impl Link {
         }
         let faulty = self.shared.load(Ordering::SeqCst);
         let fate = if faulty && state.random.u8(0..100) < self.faults.percent {
-            match state.random.u8(0..12) {
+            match state.random.u8(0..15) {
                 0..3 => Fate::NotSent,
                 3..5 => Fate::RequestLost,
                 5..8 => Fate::AnswerLost,
@@ -146,12 +157,32 @@ impl Link {
                 }
                 8..10 => Fate::AnswerLost,
                 10 => Fate::Silence,
-                _ => Fate::Lost,
+                11 => Fate::Lost,
+                // What is asked of leases is given up after a second.
+                12 => Fate::AnswerLate(Duration::from_millis(state.random.u64(0..4_000))),
+                _ => Fate::AnswerLate(Duration::from_millis(state.random.u64(0..1_000))),
             }
         } else {
             Fate::Fine
         };
         (arrives, back, fate)
+    }
+
+    fn yields(&self) -> u8 {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.random.u8(0..4)
+    }
+
+    async fn let_others_go_first(&self) {
+        for _ in 0..self.yields() {
+            yield_now().await;
+        }
+    }
+
+    /// Whether a planted bug keeps the store from being reached: a request without an answer, once,
+    /// and nothing is ever sent again.
+    fn is_broken_for_good(&self) -> bool {
+        self.bug() == Some(Bug::LinkStaysBroken) && self.has_had_silence.load(Ordering::SeqCst)
     }
 
     /// Asks the store something. A store ends each read in bounded time (a write's time is the
@@ -181,15 +212,23 @@ impl Link {
         &self,
         name: &'static str,
         about_lease: bool,
-        effect: impl FnOnce(&Arc<Server>) -> Result<T, E> + Send + 'static,
+        effect: impl FnOnce(&Arc<Server>, Duration) -> Result<T, E> + Send + 'static,
         broken: impl Fn(Applied) -> E + Send,
     ) -> Result<T, E> {
+        // Not only the times of requests say which of them comes first.
+        self.let_others_go_first().await;
         if self.is_dead() {
             return std::future::pending().await;
         }
-        let (arrives, back, fate) = self.draw(about_lease);
+        let (arrives, mut back, fate) = self.draw(about_lease);
+        if let Fate::AnswerLate(by) = fate {
+            back += by;
+        }
         if fate != Fate::Fine {
             let mut history = self.recorder.history();
+            if matches!(fate, Fate::Silence | Fate::Lost) {
+                self.has_had_silence.store(true, Ordering::SeqCst);
+            }
             history.faults += 1;
             history.trace.push(format!("{name}: {fate:?}"));
         }
@@ -208,10 +247,16 @@ impl Link {
         let arrives = if let Fate::Late(by) = fate { arrives + by } else { arrives };
         let (tell, told) = oneshot::channel();
         let server = Arc::clone(&self.server);
+        let took = arrives.saturating_duration_since(Instant::now()) + back;
+        // Requests about leases do not overtake each other.
+        let yields = if about_lease { 0 } else { self.yields() };
         tokio::spawn(async move {
             sleep_until(arrives).await;
+            for _ in 0..yields {
+                yield_now().await;
+            }
             // Who is not there any more cannot be told.
-            let _ = tell.send(effect(&server));
+            let _ = tell.send(effect(&server, took));
         });
         match fate {
             Fate::Late(_) => {
@@ -227,6 +272,7 @@ impl Link {
             _ => {
                 let answer = told.await;
                 sleep(back).await;
+                self.let_others_go_first().await;
                 if self.is_dead() {
                     return std::future::pending().await;
                 }
@@ -244,13 +290,16 @@ impl Link {
             let error = StoreError::new(name, StoreErrorKind::Unavailable("the link broke".into()));
             if applied == Applied::No { error } else { error.possibly_applied() }
         };
-        self.send(name, false, effect, broken).await
+        if self.is_broken_for_good() {
+            return Err(broken(Applied::No));
+        }
+        self.send(name, false, move |server, _| effect(server), broken).await
     }
 
     async fn lock<T: Send + 'static>(
         &self,
         operation: LockOperation,
-        effect: impl FnOnce(&Arc<Server>) -> Result<T, LockError> + Send + 'static,
+        effect: impl FnOnce(&Arc<Server>, Duration) -> Result<T, LockError> + Send + 'static,
     ) -> Result<T, LockError> {
         let broken = move |applied| {
             let error = LockError::new(LockErrorKind::Unavailable, operation);
@@ -351,6 +400,36 @@ impl MemoryStore for Link {
     }
 }
 
+/// What is written down about leases.
+impl Link {
+    fn now(&self) -> Sent {
+        self.recorder.history().now()
+    }
+
+    fn granted(&self, key: &LockKey, to: (OwnerId, u64), sent: Sent, ttl: Duration) {
+        let mut history = self.recorder.history();
+        let now = history.now();
+        history.grants.granted(key, to, sent, now, ttl);
+    }
+
+    fn given_up(&self, key: &LockKey, owner: OwnerId) {
+        let mut history = self.recorder.history();
+        let now = history.now().micros;
+        history.grants.given_up(key, owner, now);
+    }
+
+    /// How long the server lets a lease live that was asked for so long, on a way that takes so long
+    /// in all. It is as long, but for the planted bug of a holder that counts its deadline from the
+    /// answer: whether it counts too much or the server too little is all the same.
+    fn shift(&self) -> impl Fn(Duration, Duration) -> Duration + Send + 'static {
+        let is_shifted = self.bug() == Some(Bug::DeadlineFromAnswer);
+        move |ttl, took| {
+            let shorter = ttl.saturating_sub(took).max(Duration::from_millis(1));
+            if is_shifted { shorter } else { ttl }
+        }
+    }
+}
+
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl LockBackend for Link {
@@ -360,19 +439,39 @@ impl LockBackend for Link {
         owner: OwnerId,
         ttl: Duration,
     ) -> Result<Acquired, LockError> {
-        let key = key.clone();
-        let effect = move |server: &Arc<Server>| server.try_acquire(&key, owner, ttl);
-        self.lock(LockOperation::Acquire, effect).await
+        let (at, sent, shift) = (key.clone(), self.now(), self.shift());
+        let effect =
+            move |server: &Arc<Server>, took| server.try_acquire(&at, owner, shift(ttl, took));
+        let answer = self.lock(LockOperation::Acquire, effect).await;
+        if let Ok(Acquired::Granted { token }) = &answer {
+            self.granted(key, (owner, token.number()), sent, ttl);
+        }
+        answer
     }
 
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>, LockError> {
-        let leases = leases.to_vec();
-        self.lock(LockOperation::Renew, move |server| server.renew(&leases)).await
+        let (sent, shift) = (self.now(), self.shift());
+        let asked = leases.to_vec();
+        let effect = move |server: &Arc<Server>, took| {
+            let leases = asked.into_iter();
+            let leases: Vec<_> =
+                leases.map(|lease| Lease { ttl: shift(lease.ttl, took), ..lease }).collect();
+            server.renew(&leases)
+        };
+        let answer = self.lock(LockOperation::Renew, effect).await;
+        let answers = answer.iter().flatten();
+        for (lease, _) in leases.iter().zip(answers).filter(|(_, a)| **a == Renewal::Renewed) {
+            let mut history = self.recorder.history();
+            history.grants.renewed(&lease.key, lease.owner, sent, lease.ttl);
+        }
+        answer
     }
 
     async fn release(&self, key: &LockKey, owner: OwnerId) -> Result<Release, LockError> {
+        self.given_up(key, owner);
         let key = key.clone();
-        self.lock(LockOperation::Release, move |server| server.release(&key, owner)).await
+        let effect = move |server: &Arc<Server>, _| server.release(&key, owner);
+        self.lock(LockOperation::Release, effect).await
     }
 
     async fn hand_over(
@@ -382,14 +481,20 @@ impl LockBackend for Link {
         to: OwnerId,
         ttl: Duration,
     ) -> Result<HandOver, LockError> {
-        let key = key.clone();
-        let effect = move |server: &Arc<Server>| server.hand_over(&key, from, to, ttl);
-        self.lock(LockOperation::HandOver, effect).await
+        self.given_up(key, from);
+        let (at, sent, shift) = (key.clone(), self.now(), self.shift());
+        let effect =
+            move |server: &Arc<Server>, took| server.hand_over(&at, from, to, shift(ttl, took));
+        let answer = self.lock(LockOperation::HandOver, effect).await;
+        if let Ok(HandOver::HandedOver { token }) = &answer {
+            self.granted(key, (to, token.number()), sent, ttl);
+        }
+        answer
     }
 
     async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
         let key = key.clone();
-        self.lock(LockOperation::Inspect, move |server| server.inspect(&key)).await
+        self.lock(LockOperation::Inspect, move |server, _| server.inspect(&key)).await
     }
 
     fn watch(&self, key: &LockKey, _waiter: Option<OwnerId>) -> Watch {
@@ -412,7 +517,7 @@ impl LockBackend for Link {
     /// Like every lease backend that is reached over a network.
     fn release_now(&self, _key: &LockKey, _owner: OwnerId) -> bool {
         // A dead process releases nothing.
-        self.is_dead()
+        self.is_dead() || self.bug() == Some(Bug::GuardForgets)
     }
 
     fn domain(&self) -> &LeaseDomain {

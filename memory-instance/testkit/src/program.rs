@@ -216,6 +216,20 @@ fn plain_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Turns that take long and stand still, and not much else: those who want the same lease.
+fn rival_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
+    let think = (0..2_000_u16, prop_oneof![1 => Just(0_u16), 2 => 1_500..4_500_u16]);
+    let turn = (turn(critical, call), think)
+        .prop_map(|(turn, (think, stall))| Op::Turn(Turn { think, stall, ..turn }));
+    prop_oneof![
+        6 => turn,
+        4 => batch(critical, call).prop_map(Op::Append),
+        1 => (100..4_500_u16).prop_map(Op::Stall),
+        1 => Just(Op::Read),
+        1 => prop_oneof![0..300_u16, 0..3_000_u16].prop_map(Op::Hold),
+    ]
+}
+
 fn wild_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
     let plain = move || plain_op(critical, call);
     prop_oneof![
@@ -248,6 +262,7 @@ pub fn program() -> impl Strategy<Value = Program> {
     let agents = prop_oneof![
         6 => vec(agent(wild_op, 1), 2..=8),
         1 => vec(agent(calm_op, 0), 2..=8),
+        1 => vec(agent(rival_op, 0), 2..=5),
     ];
     let faults = (
         prop_oneof![2 => Just(0_u8), 2 => 1..10_u8, 1 => 10..30_u8],

@@ -207,6 +207,17 @@ impl<'p> World<'p> {
         self.faulty.store(false, Ordering::SeqCst);
         self.recorder.note("faults end");
         let fresh = self.process(99, Faults { percent: 0, latency: self.program.faults.latency });
+        self.nothing_forgotten(&fresh).await;
+        // Those who went through all of it, and one who comes anew.
+        for (number, process) in self.survivors() {
+            let used = |key: &usize| {
+                let mut agents = self.program.agents.iter();
+                agents.any(|a| usize::from(a.process) == number && usize::from(a.key) == *key)
+            };
+            for key in (0..KEYS.len()).filter(used) {
+                verify_healed(key, process, &self.recorder, &tags).await;
+            }
+        }
         for key in 0..KEYS.len() {
             verify_healed(key, &fresh, &self.recorder, &tags).await;
         }
@@ -223,11 +234,8 @@ impl<'p> World<'p> {
         let mut quiet = 0;
         for _ in 0..120 {
             sleep(Duration::from_millis(500)).await;
-            let alive = self.processes.iter().filter(|process| !process.link.is_dead());
-            let stats = alive.map(|process| process.manager.locks().stats());
-            let busy: usize = stats.map(|stats| stats.held + stats.releasing).sum();
-            let is_held = |lease| matches!(self.server.inspect(lease), Ok(Some(_)));
-            quiet = if busy == 0 && !leases.iter().any(is_held) { quiet + 1 } else { 0 };
+            let is_quiet = self.busy(fresh) == 0 && !self.any_held(&leases);
+            quiet = if is_quiet { quiet + 1 } else { 0 };
             // Twice, for a task may have been between two things.
             if quiet == 2 {
                 return;
@@ -236,6 +244,44 @@ impl<'p> World<'p> {
         self.recorder
             .history()
             .broken(Check::LeaseLeft, "leases are left a minute after the faults ended".into());
+    }
+
+    fn survivors(&self) -> impl Iterator<Item = (usize, &Arc<Process>)> {
+        let all = self.processes.iter().enumerate();
+        all.filter(|(_, process)| !process.link.is_dead())
+    }
+
+    /// How much is under way about leases, or waits for them, in all processes.
+    fn busy(&self, fresh: &Process) -> usize {
+        let survivors = self.survivors().map(|(_, process)| &**process);
+        let stats = survivors.chain([fresh]).map(|process| process.manager.locks().stats());
+        stats.map(|stats| stats.held + stats.releasing + stats.waiting).sum()
+    }
+
+    fn any_held(&self, leases: &[LockKey]) -> bool {
+        leases.iter().any(|lease| matches!(self.server.inspect(lease), Ok(Some(_))))
+    }
+
+    /// P7: where nobody died and no request was lost, a lease that no process knows of is not held,
+    /// long before its time is over.
+    async fn nothing_forgotten(&self, fresh: &Process) {
+        let someone_died = self.processes.iter().any(|process| process.link.is_dead());
+        if self.program.faults.percent > 0 || someone_died {
+            return;
+        }
+        let leases = self.leases(fresh);
+        let mut idle = 0;
+        for _ in 0..600 {
+            sleep(Duration::from_millis(50)).await;
+            idle = if self.busy(fresh) == 0 { idle + 1 } else { 0 };
+            if idle == 6 {
+                if self.any_held(&leases) {
+                    let what = "a lease is held that no process knows of".into();
+                    self.recorder.history().broken(Check::LeaseForgotten, what);
+                }
+                return;
+            }
+        }
     }
 
     fn leases(&self, process: &Process) -> Vec<LockKey> {

@@ -49,6 +49,12 @@ checks! {
     TurnNotAtomic "P6",
     /// A later grant has no greater token.
     TokenFalls "P6",
+    /// Of two leases that were granted the later one has no greater token.
+    GrantTokenFalls "P6",
+    /// A lease was granted while another was live.
+    GrantsOverlap "P7",
+    /// A lease is held although nobody in any process knows of it.
+    LeaseForgotten "P7",
     /// Two held the lease at once.
     HoldsOverlap "P7",
     /// Others wrote in the middle of a turn.

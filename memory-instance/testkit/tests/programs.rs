@@ -13,9 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use memory_testkit::{Outcome, Program, program, run, runner};
-use proptest::strategy::Strategy;
-use proptest::test_runner::{TestCaseError, TestError};
+use memory_testkit::{Bug, Explained, Program, explain, run};
 
 /// Seeds of programs that once failed, one a line.
 const KEPT: &str = include_str!("kept-seeds.txt");
@@ -29,33 +27,6 @@ fn setting(name: &str, default: u64) -> u64 {
 
 fn kept() -> impl Iterator<Item = u64> {
     KEPT.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok())
-}
-
-/// Shrinks a program that fails, and says how to run it again.
-fn explain(number: u64) -> String {
-    let tree = program().new_tree(&mut runner(number)).unwrap();
-    let fails = |program: Program| {
-        let Outcome { violations, .. } = run(&program, None);
-        let first = violations.into_iter().next();
-        first.map_or(Ok(()), |first| Err(TestCaseError::fail(format!("{first:?}"))))
-    };
-    match runner(number).run_one(tree, fails) {
-        Err(TestError::Fail(reason, shrunk)) => {
-            let mut text = format!(
-                "program {number} breaks a promise; keep it in tests/kept-seeds.txt\n\
-                 MEMORY_MODEL_FIRST_SEED={number} MEMORY_MODEL_PROGRAMS=1 \
-                 cargo nextest run -p memory-testkit --test programs\n{reason}\n\
-                 in {shrunk:?}what happened:\n"
-            );
-            for line in run(&shrunk, None).trace {
-                text.push_str("  ");
-                text.push_str(&line);
-                text.push('\n');
-            }
-            text
-        }
-        other => format!("program {number} failed, and then did not: {other:?}"),
-    }
 }
 
 #[test]
@@ -95,7 +66,10 @@ fn random_programs_keep_all_promises() {
         }
     });
     if let Some(number) = failed.into_inner().unwrap() {
-        panic!("{}", explain(number));
+        match explain(number, None) {
+            Some(Explained { text, .. }) => panic!("{text}"),
+            None => panic!("program {number} failed, and then did not"),
+        }
     }
     eprintln!("{:?}, of seeds {first}.. and the kept ones", totals.into_inner().unwrap());
 }
@@ -110,4 +84,31 @@ fn the_same_program_runs_in_the_same_way() {
             panic!("program {number} ran in two ways: {differs:?}\n{program:?}");
         }
     }
+}
+
+#[test]
+fn a_program_that_fails_is_shrunk_and_told_with_its_seed() {
+    let bug = Some(Bug::CriticalEvicted);
+    let number = (0..).find(|number| !run(&Program::numbered(*number), bug).violations.is_empty());
+    let number = number.unwrap();
+    let whole = Program::numbered(number);
+    let Explained { shrunk, text } = explain(number, bug).unwrap();
+
+    let violations = run(&shrunk, bug).violations;
+    assert!(!violations.is_empty(), "the shrunk program is fine:\n{text}");
+    assert!(run(&shrunk, None).violations.is_empty(), "it fails without the bug:\n{text}");
+    let (before, after) = (whole.count(|_| 1), shrunk.count(|_| 1));
+    assert!(after < before, "{before} operations shrank to {after}:\n{text}");
+    let check = format!("{:?}", violations.first().unwrap().check);
+    let ways = [
+        format!("MEMORY_MODEL_FIRST_SEED={number} MEMORY_MODEL_PROGRAMS=1 cargo nextest run"),
+        format!("seed {}, ", shrunk.seed),
+        format!("{shrunk:?}"),
+        format!("check: {check}"),
+        "faults end".to_owned(),
+    ];
+    for way in ways {
+        assert!(text.contains(&way), "{way} is not in:\n{text}");
+    }
+    eprintln!("program {number} shrank from {before} operations to {after}");
 }

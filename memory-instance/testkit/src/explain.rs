@@ -1,0 +1,42 @@
+//! What to say of a program that fails.
+
+use proptest::strategy::Strategy;
+use proptest::test_runner::{TestCaseError, TestError};
+
+use crate::bug::Bug;
+use crate::program::{Program, program, runner};
+use crate::run::run;
+
+/// A program that fails, made as small as it goes.
+#[derive(Debug)]
+pub struct Explained {
+    /// The smaller program.
+    pub shrunk: Program,
+    /// What it does, what is wrong with it, and how to run it again.
+    pub text: String,
+}
+
+/// Shrinks the program with this number, and says how to run it again; `None` if it does not fail.
+#[must_use]
+pub fn explain(number: u64, bug: Option<Bug>) -> Option<Explained> {
+    let tree = program().new_tree(&mut runner(number)).ok()?;
+    let fails = |program: Program| {
+        let first = run(&program, bug).violations.into_iter().next();
+        first.map_or(Ok(()), |first| Err(TestCaseError::fail(format!("{first:?}"))))
+    };
+    let Err(TestError::Fail(reason, shrunk)) = runner(number).run_one(tree, fails) else {
+        return None;
+    };
+    let mut text = format!(
+        "program {number} breaks a promise; keep it in tests/kept-seeds.txt\n\
+         MEMORY_MODEL_FIRST_SEED={number} MEMORY_MODEL_PROGRAMS=1 \
+         cargo nextest run -p memory-testkit --test programs\n{reason}\n\
+         in {shrunk:?}what happened:\n"
+    );
+    for line in run(&shrunk, bug).trace {
+        text.push_str("  ");
+        text.push_str(&line);
+        text.push('\n');
+    }
+    Some(Explained { shrunk, text })
+}
