@@ -1,6 +1,6 @@
 //! The task that refreshes what a manager holds, in batches, and notices what it lost.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ pub(crate) struct Refresher {
 
 #[derive(Debug, Default)]
 struct State {
-    held: HashMap<OwnerId, Held>,
+    /// By owner, so that the same leases are looked after in the same order in every run.
+    held: BTreeMap<OwnerId, Held>,
     /// Which task is the present one, if there is one.
     running: Option<u64>,
     started: u64,
@@ -122,8 +123,8 @@ impl Refresher {
 
     /// Ends all leases that are still held, for a shutdown; how many there were.
     pub(crate) fn lose_all(&self) -> usize {
-        let held: Vec<_> = self.state().held.drain().collect();
-        for (_, held) in &held {
+        let held = std::mem::take(&mut self.state().held);
+        for held in held.values() {
             held.hold.lose(LostReason::ShutDown);
         }
         held.len()

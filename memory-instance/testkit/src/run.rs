@@ -52,6 +52,8 @@ pub(crate) fn elapsed_micros() -> u64 {
 pub struct Outcome {
     /// Broken promises; none if all is well.
     pub violations: Vec<Violation>,
+    /// Histories of memories that were checked.
+    pub histories: usize,
     /// Operations that were recorded.
     pub operations: usize,
     /// Faults that were injected.
@@ -123,8 +125,10 @@ pub fn run(program: &Program, bug: Option<Bug>) -> Outcome {
         hasher.write_u8(0);
     }
     let operations = history.len();
+    let histories = (0..KEYS.len()).filter(|key| !history.of(*key).is_empty()).count();
     let History { violations, faults, trace, .. } = history;
-    Outcome { violations, operations, faults, trace_hash: hasher.finish(), trace, virtual_time }
+    let trace_hash = hasher.finish();
+    Outcome { violations, histories, operations, faults, trace_hash, trace, virtual_time }
 }
 
 /// The processes of a program, and the server they share.

@@ -54,6 +54,7 @@ fn random_programs_keep_all_promises() {
                         break;
                     }
                     *mine.entry("programs").or_default() += 1;
+                    *mine.entry("histories").or_default() += outcome.histories as u64;
                     *mine.entry("operations").or_default() += outcome.operations as u64;
                     *mine.entry("faults").or_default() += outcome.faults;
                     *mine.entry("virtual seconds").or_default() += outcome.virtual_time.as_secs();
@@ -76,7 +77,8 @@ fn random_programs_keep_all_promises() {
 
 #[test]
 fn the_same_program_runs_in_the_same_way() {
-    for number in 0..300 {
+    // In the last one two leases of a process are lost at once; their order was once that of a hash map.
+    for number in (0..setting("MEMORY_MODEL_TWICE", 300)).chain([1191]) {
         let program = Program::numbered(number);
         let (one, two) = (run(&program, None), run(&program, None));
         if one.trace_hash != two.trace_hash {
