@@ -65,8 +65,10 @@ fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], pro
         }
     }
     let by_hand = program.count(|op| usize::from(*op == Op::Flush));
-    // One for each flush by hand, for each mark that was taken away, and for the last one of all.
-    let most = by_hand + program.clears() + useful + 2;
+    // One for each flush by hand, for each mark that was taken away, for each process that flushes once
+    // the faults have ended, and for the last one of all.
+    let processes: BTreeSet<u8> = program.agents.iter().map(|agent| agent.process).collect();
+    let most = by_hand + program.clears() + useful + processes.len() + 2;
     if idle.len() > most {
         let count = idle.len();
         history.broken(
