@@ -462,4 +462,27 @@ mod tests {
         assert!(!memory.recognises(write, over));
         assert!(!memory.recognises_splice(&splice, over));
     }
+    #[test]
+    fn only_a_snapshot_that_is_there_can_be_fetched_from() {
+        let mut memory = MemoryState::default();
+        let conflict = Err(StoreErrorKind::Conflict);
+        assert_eq!(memory.fetch(Generation::NONE, &[], NOW), conflict);
+        memory.append(append(1), NOW).unwrap();
+        let generation = memory.head(NOW).generation;
+        let places = [Sequence::new(1)];
+        assert_eq!(memory.fetch(generation, &places, NOW).unwrap().len(), 1);
+        assert_eq!(memory.fetch(Generation::NONE, &places, NOW), conflict);
+        let over = NOW.checked_add(Duration::from_secs(60)).unwrap();
+        assert_eq!(memory.fetch(generation, &places, over), conflict);
+    }
+
+    /// So that one which begins anew, here or elsewhere, has none that was there before.
+    #[test]
+    fn a_generation_is_not_behind_the_clock() {
+        let late = Timestamp::from_second(1_800_000_000).unwrap();
+        let mut memory = MemoryState::default();
+        memory.append(append(1), late).unwrap();
+        let micros = u64::try_from(late.as_microsecond()).unwrap();
+        assert!(memory.head(late).generation.number() >= micros);
+    }
 }
