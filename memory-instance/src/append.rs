@@ -330,14 +330,15 @@ impl Inner {
         write: Write<'_>,
         lease: Option<LeaseProof>,
     ) -> Result<Written, MemoryError> {
-        let limit = Limit::new(waits);
+        let limit = Limit::new(waits, self.rules.lock.wait_timeout());
+        let mut answer = limit.first_answer;
         let mut pauses = None;
         let mut unknown = false;
         // On the heap whatever is rare, for every write would carry the room that it takes.
         let direct = lease.is_some() || self.backend.is_fused();
         loop {
             let done = if direct {
-                match timeout_at(limit.answer, self.attempt(write, lease)).await {
+                match timeout_at(answer, self.attempt(write, lease)).await {
                     Ok(Err(error)) if lease.is_none() && is_locked(&error) => {
                         Box::pin(self.write_when_free(write, error, limit)).await
                     }
@@ -355,6 +356,7 @@ impl Inner {
                 let next = Instant::now() + pause;
                 sleep_until(next.min(limit.end)).await;
                 if next < limit.end {
+                    answer = limit.next_answer();
                     continue;
                 }
             }
@@ -364,7 +366,7 @@ impl Inner {
     }
 
     fn timed_out(&self, write: Write<'_>, limit: Limit) -> MemoryError {
-        let (operation, waited) = (write.name(), limit.waits);
+        let (operation, waited) = (write.name(), limit.answers_in);
         MemoryError::TimedOut { operation, key: self.key.clone(), waited }
     }
 
@@ -398,7 +400,7 @@ impl Inner {
             {
                 let _ = timeout(remaining.unwrap_or(patience).min(patience), released).await;
             }
-            refused = match timeout_at(limit.answer, self.attempt(write, None)).await {
+            refused = match timeout_at(limit.next_answer(), self.attempt(write, None)).await {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(self.timed_out(write, limit)),
@@ -418,7 +420,7 @@ impl Inner {
         self.rules.telemetry.lock_acquired();
         let started = Instant::now();
         let attempt = self.attempt(write, Some(guard.proof()));
-        let last = until(limit.answer);
+        let last = until(limit.next_answer());
         let answer = self.answer_under_lease();
         let done = match timeout(answer.min(last), attempt).await {
             Ok(done) => done.map_err(MemoryError::from),
@@ -490,22 +492,31 @@ const BREAKER_MARGIN: Duration = Duration::from_millis(50);
 struct Limit {
     /// Until when others are waited for, and what failed is tried again.
     end: Instant,
-    /// Until when an answer is waited for.
-    answer: Instant,
-    /// How long that is.
-    waits: Duration,
+    /// Until when the first answer is waited for.
+    first_answer: Instant,
+    /// Until when any is.
+    last_answer: Instant,
+    /// How long one is.
+    answers_in: Duration,
 }
 
 impl Limit {
-    fn new(waits: Duration) -> Self {
+    /// Waits so long for others, and so long for an answer; who waits for nobody still waits for that.
+    fn new(waits: Duration, answers_in: Duration) -> Self {
         let began = Instant::now();
         let after = |time: Duration| {
             // As long as tokio's timers reach where it is longer than a clock can tell.
             began.checked_add(time).unwrap_or_else(|| began + Duration::from_secs(86_400 * 365))
         };
         let end = after(waits);
-        let waits = if waits.is_zero() { ANSWER } else { waits };
-        Self { end, answer: after(waits), waits }
+        let answers_in = if answers_in.is_zero() { ANSWER } else { answers_in };
+        let first_answer = after(answers_in);
+        Self { end, first_answer, last_answer: end.max(first_answer), answers_in }
+    }
+
+    fn next_answer(self) -> Instant {
+        let next = Instant::now().checked_add(self.answers_in);
+        next.map_or(self.last_answer, |next| next.min(self.last_answer))
     }
 }
 

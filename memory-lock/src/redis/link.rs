@@ -186,11 +186,10 @@ impl RedisLink {
     /// # Cancel safety
     /// Reads have no effect.
     pub async fn scan_memories(&self) -> Result<Vec<String>, RedisFault> {
-        let mut over = self.inner.connection(&self.inner.requests).await?;
-        let pattern = self.inner.keys.memories();
-        let ask = async |connection: &mut Connection| server::scan(connection, &pattern).await;
-        let found = self.inner.ask_over(&mut over, ask).await;
-        self.inner.told(over.1, found.map_err(RedisFault::from))
+        // Many requests, so that to have waited for all of them says nothing.
+        let (mut connection, number) = self.inner.connection(&self.inner.requests).await?;
+        let found = server::scan(&mut connection, &self.inner.keys.memories()).await;
+        self.inner.told(number, found.map_err(RedisFault::from))
     }
 
     /// What the server says about itself.
@@ -514,6 +513,9 @@ impl Inner {
     /// What was told by all masters together. If one of them is gone, a Cluster's connection does not
     /// look by itself for who has taken over, as it does after a request to a key.
     fn told<T>(&self, number: u64, answer: Result<T, RedisFault>) -> Result<T, RedisFault> {
+        if answer.is_ok() {
+            self.requests.answered(String::new);
+        }
         answer.map_err(|mut fault| {
             match fault.failure() {
                 RedisFailure::NoAnswer(_) => {
