@@ -3,6 +3,7 @@
 mod duration;
 mod error;
 mod model;
+mod sections;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -12,12 +13,15 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::ResourceError;
 pub use self::model::{ModelInfo, Tokenizer};
+pub use self::sections::{
+    CircuitBreakerSettings, FlushingStrategy, LockSettings, Persistence, PriorityBlock,
+    PrivacyPolicy, ResourceKind, Share, TokenAllocation,
+};
 use crate::flush_settings::share_of;
 use crate::limits::Limits;
 use crate::policy::{Block, Policy};
-use crate::priority::{ContentType, Priority};
+use crate::priority::ContentType;
 use crate::redact::Redactor;
-use crate::store::Durability;
 
 /// The description of one kind of memory.
 ///
@@ -102,173 +106,6 @@ pub struct MemoryResource {
     /// How large messages and batches may be.
     #[serde(default)]
     pub limits: Limits,
-}
-
-/// How a memory is limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ResourceKind {
-    /// By its tokens.
-    #[default]
-    TokenBased,
-}
-
-/// Content types that share a priority.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PriorityBlock {
-    /// 0 critical, 1 important, 2 and more optional.
-    pub priority: Priority,
-    /// Which types; each in one block only.
-    pub content_types: Vec<ContentType>,
-    /// The most tokens that they may hold together. Default: their share of the budget.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_tokens: Option<u64>,
-}
-
-/// Shares of the budget; together at most 1.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenAllocation {
-    /// Recent context and important facts.
-    pub short_term: f64,
-    /// Summaries and historical messages.
-    pub long_term: f64,
-    /// System prompts and user profiles.
-    pub system: f64,
-}
-
-/// A share of the budget.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Share {
-    /// Recent context and important facts.
-    ShortTerm,
-    /// Summaries and historical messages.
-    LongTerm,
-    /// System prompts and user profiles.
-    System,
-}
-
-/// When a memory is flushed, and how.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct FlushingStrategy {
-    /// `fifo`, `priority`, `hybrid_summary`, or the name of a strategy of your own. Default:
-    /// `priority` with priority blocks, else `fifo`.
-    #[serde(rename = "type")]
-    pub kind: Option<String>,
-    /// The share of the budget at which a flush begins. Default: 0.8.
-    pub summarize_threshold: f64,
-    /// The share of the budget that a flush comes down to. Default: 0.5.
-    pub flush_target: f64,
-    /// The most tokens of a summary. Default: 500, or a quarter of what the target leaves if that is
-    /// less.
-    pub summary_tokens: Option<u64>,
-    /// The least share of what may be summarised that one flush summarises, in percent. Default: 30.
-    pub summarize_oldest_percent: u8,
-    /// Fewer messages than these are not flushed while they are within the budget. Default: 10.
-    pub min_messages: u64,
-}
-
-impl Default for FlushingStrategy {
-    fn default() -> Self {
-        Self {
-            kind: None,
-            summarize_threshold: 0.8,
-            flush_target: 0.5,
-            summary_tokens: None,
-            summarize_oldest_percent: 30,
-            min_messages: 10,
-        }
-    }
-}
-
-/// The leases on a memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LockSettings {
-    /// How long a lease lives without a refresh. Default: 30 s.
-    #[serde(with = "duration::required")]
-    pub ttl: Duration,
-    /// When it is refreshed first; at most half of the TTL. Default: 15 s.
-    #[serde(with = "duration::required")]
-    pub refresh_interval: Duration,
-    /// How long to wait in line for it. Default: 10 s.
-    #[serde(with = "duration::required")]
-    pub wait_timeout: Duration,
-}
-
-impl Default for LockSettings {
-    fn default() -> Self {
-        Self {
-            ttl: Duration::from_secs(30),
-            refresh_interval: Duration::from_secs(15),
-            wait_timeout: Duration::from_secs(10),
-        }
-    }
-}
-
-/// When a store is taken to be down, and when it is tried again. Failures are calls that the store
-/// did not answer; a refusal, such as of a stale lease, is an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CircuitBreakerSettings {
-    /// How long a call may take before it is given up, and counted as a failure; less than
-    /// `lock.wait_timeout`. Default: 2 s.
-    #[serde(with = "duration::required")]
-    pub timeout: Duration,
-    /// How many failures in a row open the breaker; at least 1. Default: 5.
-    pub failure_threshold: u32,
-    /// How long an open breaker refuses all calls before it is half open, and lets one at a time
-    /// through as a probe. Default: 10 s.
-    #[serde(with = "duration::required")]
-    pub reset_timeout: Duration,
-    /// How many probes in a row must succeed to close it; one that fails opens it again. At least 1.
-    /// Default: 1.
-    pub success_threshold: u32,
-}
-
-impl Default for CircuitBreakerSettings {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(2),
-            failure_threshold: 5,
-            reset_timeout: Duration::from_secs(10),
-            success_threshold: 1,
-        }
-    }
-}
-
-/// How a memory is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Persistence {
-    /// How long the memory lives after its last write. After that it reads as empty, and its room is
-    /// freed by the next write to its key, or all at once by `SqliteStore::remove_expired`. Default:
-    /// for ever.
-    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
-    pub ttl: Option<Duration>,
-    /// What an acknowledged write must outlive; opening the memory in a store that gives less is an
-    /// error. Default: what the store gives.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub durability: Option<Durability>,
-}
-
-/// What must not be kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PrivacyPolicy {
-    /// Regular expressions of what is replaced before anything is counted or kept.
-    pub redact_patterns: Vec<String>,
-    /// What stands in its place. Default: `[REDACTED]`.
-    pub replacement: String,
-}
-
-impl Default for PrivacyPolicy {
-    fn default() -> Self {
-        Self { redact_patterns: Vec::new(), replacement: Redactor::DEFAULT_REPLACEMENT.into() }
-    }
 }
 
 /// The longest text of a resource. People write some kilobytes; parsers take a multiple.

@@ -9,11 +9,12 @@ use memory_core::{Appended, Counters, Cursor, Entry, FencingToken, Page, StoredM
 use memory_lock::{LeaseScope, LostReason, WithLockError};
 use tokio::time::Instant;
 
-use crate::append::{PreparedAppend, Write};
+use crate::append::PreparedAppend;
 use crate::error::MemoryError;
 use crate::flush;
 use crate::instance::{ContextWindow, MemoryInstance};
 use crate::telemetry::Telemetry;
+use crate::write::Write;
 
 /// A memory under its lease. Others read, and wait in line to write.
 ///

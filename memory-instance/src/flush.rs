@@ -16,11 +16,11 @@ use memory_flush::{
 use memory_lock::{LeaseScope, LockErrorKind, WithLockError};
 use tokio::time::Instant;
 
-use crate::append::{Write, Written};
 use crate::error::{LeaseFailure, MemoryError};
 use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
 use crate::rules::{FlushMode, Rules};
 use crate::telemetry::Operation;
+use crate::write::{Write, Written};
 
 impl MemoryInstance {
     /// Flushes now, down to the target, whatever the threshold says, and returns when it is done.

@@ -8,6 +8,7 @@ mod append;
 mod exclusive;
 mod flush;
 mod health;
+mod write;
 
 mod breaker;
 mod builder;

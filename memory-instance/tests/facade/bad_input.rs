@@ -1,7 +1,7 @@
 //! P13: each malformed thing, and the text that a user sees.
 //!
 //! Malformed resources, messages and templates have tables of their own beside the code that reads
-//! them (`memory-core`: `resource/tests.rs`, `message.rs`; here: `template.rs`).
+//! them (`memory-core`: `resource/tests/refusals.rs`, `message/tests.rs`; here: `template.rs`).
 
 use std::path::Path;
 use std::sync::Arc;
