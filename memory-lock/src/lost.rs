@@ -59,3 +59,24 @@ pub struct Lost {
     /// Why it was lost.
     pub reason: LostReason,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_says_of_what_and_why_and_has_a_stable_name() {
+        for (reason, name, words) in [
+            (LostReason::Stolen, "stolen", "another owner holds it"),
+            (LostReason::Expired, "expired", "it could not be refreshed before its deadline"),
+            (LostReason::Vanished, "vanished", "the backend no longer knows it"),
+            (LostReason::MaxHold, "max_hold", "it was kept for as long as `max_hold` allows"),
+            (LostReason::ShutDown, "shut_down", "the lock manager was shut down"),
+        ] {
+            assert_eq!(reason.as_str(), name);
+            let lost = Lost { key: LockKey::new("k").unwrap(), reason };
+            let text = format!("the lease of `k` was lost: {words}; start over with a new one");
+            assert_eq!(lost.to_string(), text);
+        }
+    }
+}
