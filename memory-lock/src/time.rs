@@ -41,5 +41,7 @@ mod tests {
         let now = Instant::now();
         let years = (after(now, Duration::MAX) - now).as_secs() / (365 * 86_400);
         assert_eq!(years, 30);
+        assert_eq!(micros(Duration::from_millis(2)), 2_000);
+        assert_eq!(micros(Duration::MAX), u64::MAX);
     }
 }
