@@ -13,7 +13,16 @@ pub(crate) const APPLICATION_ID: u32 = 0x4C41_6D6D;
 
 /// The steps from one version of the schema to the next. A step that was ever released never
 /// changes. `user_version` counts the steps that a file has taken.
-const MIGRATIONS: &[&str] = &[VERSION_1];
+const STEPS: &[Step] =
+    &[Step { change: VERSION_1, tables: &["memory", "message", "receipt", "writer"] }];
+
+/// What makes a file of the version before into one of the next.
+#[derive(Debug)]
+struct Step {
+    change: &'static str,
+    /// The tables that a file has after it, apart from the leases.
+    tables: &'static [&'static str],
+}
 
 /// How many bits of a place are the message's sequence; those above are the memory's id. One integer
 /// key instead of a pair makes the table a plain rowid table: a memory's messages lie together, long
@@ -70,7 +79,6 @@ CREATE TABLE receipt (
 ) STRICT, WITHOUT ROWID;
 ";
 
-const TABLES: [&str; 4] = ["memory", "message", "receipt", "writer"];
 const LEASES: &str = "memory_leases";
 
 /// What a file is, as far as its header and its list of tables tell.
@@ -81,8 +89,8 @@ struct Look {
     tables: Vec<String>,
 }
 
-fn known() -> u32 {
-    u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)
+fn version_after(steps: &[Step]) -> u32 {
+    u32::try_from(steps.len()).unwrap_or(u32::MAX)
 }
 
 /// Refuses a path that cannot hold a store, without writing to what is there.
@@ -122,7 +130,7 @@ pub(crate) fn inspect(path: &Path) -> Result<(), Fault> {
         look => look,
     };
     match look {
-        Ok(look) => Ok(look.verdict(path)?),
+        Ok(look) => Ok(look.verdict(path, STEPS)?),
         // A log that cannot be made beside the file shows as a file that cannot be opened.
         Err(error) => Err(match kind_of(&error, path) {
             StoreErrorKind::Unavailable(_) if is_read_only(path) => read_only(path),
@@ -147,21 +155,24 @@ pub(crate) fn read_only(path: &Path) -> Fault {
 /// Brings the file to the newest version, in one transaction: of several processes that open a new
 /// file at once, one makes the tables and the others find them.
 pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
+    take_steps(connection, path, STEPS)
+}
+
+fn take_steps(connection: &mut Connection, path: &Path, steps: &[Step]) -> Result<(), Fault> {
     let look = Look::at(connection)?;
-    look.verdict(path)?;
-    if look.is_current() {
+    look.verdict(path, steps)?;
+    if look.is_current(steps) {
         return Ok(());
     }
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
     let look = Look::at(&transaction)?;
-    look.verdict(path)?;
-    let taken = usize::try_from(look.user_version).unwrap_or(usize::MAX);
-    for step in MIGRATIONS.iter().skip(taken) {
-        transaction.execute_batch(step)?;
+    look.verdict(path, steps)?;
+    for step in steps.iter().skip(look.steps_taken()) {
+        transaction.execute_batch(step.change)?;
     }
     LeaseTable::create(&transaction)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", known())?;
+    transaction.pragma_update(None, "user_version", version_after(steps))?;
     transaction.commit()?;
     Ok(())
 }
@@ -190,20 +201,32 @@ impl Look {
         self.tables.iter().any(|table| table == LEASES)
     }
 
-    fn is_current(&self) -> bool {
-        self.application_id == APPLICATION_ID && self.user_version == known() && self.has_leases()
+    fn steps_taken(&self) -> usize {
+        usize::try_from(self.user_version).unwrap_or(usize::MAX)
+    }
+
+    fn is_current(&self, steps: &[Step]) -> bool {
+        self.application_id == APPLICATION_ID
+            && self.user_version == version_after(steps)
+            && self.has_leases()
     }
 
     /// Whether we may use the file, and write to it.
-    fn verdict(&self, path: &Path) -> Result<(), StoreErrorKind> {
+    fn verdict(&self, path: &Path, steps: &[Step]) -> Result<(), StoreErrorKind> {
         let path = path.display();
         match self.application_id {
             APPLICATION_ID => {
-                if self.user_version > known() {
-                    let (place, found) = (path.to_string(), self.user_version);
-                    return Err(StoreErrorKind::Newer { place, found, known: known() });
+                let (found, known) = (self.user_version, version_after(steps));
+                if found > known {
+                    return Err(StoreErrorKind::Newer { place: path.to_string(), found, known });
                 }
-                let missing = TABLES.iter().find(|table| !self.tables.iter().any(|t| t == *table));
+                let Some(step) = steps.iter().take(self.steps_taken()).next_back() else {
+                    return Err(StoreErrorKind::Corrupt(format!(
+                        "{path} has lost the version of its tables; restore a backup"
+                    )));
+                };
+                let missing =
+                    step.tables.iter().find(|table| !self.tables.iter().any(|t| t == *table));
                 match missing {
                     Some(table) => Err(StoreErrorKind::Corrupt(format!(
                         "{path} lacks the table `{table}`; restore a backup"
@@ -221,6 +244,81 @@ impl Look {
             other => Err(StoreErrorKind::Corrupt(format!(
                 "{path} is a database of another program (application id {other:#010x}); choose another path"
             ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEWER: [Step; 2] = [
+        Step { change: VERSION_1, tables: STEPS[0].tables },
+        Step {
+            change: "ALTER TABLE memory ADD COLUMN colour TEXT NOT NULL DEFAULT 'red';
+                     CREATE TABLE shade (name TEXT) STRICT;",
+            tables: &["memory", "message", "receipt", "shade", "writer"],
+        },
+    ];
+
+    /// A file of the version after these steps, with a memory in it.
+    fn file_after(steps: &[Step]) -> (tempfile::TempDir, std::path::PathBuf, Connection) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.db");
+        let mut file = Connection::open(&path).unwrap();
+        take_steps(&mut file, &path, steps).unwrap();
+        file.execute_batch(
+            "INSERT INTO memory (id, key, generation, version, last, fence, flush_fence, messages,
+                 tokens, summaries, appended, summarised, evicted, cleared, classes, receipts, writers)
+             VALUES (7, 'k', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', 0, x'')",
+        )
+        .unwrap();
+        (folder, path, file)
+    }
+
+    fn version(file: &Connection) -> u32 {
+        file.query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_file_of_an_older_version_takes_the_steps_it_lacks_and_keeps_what_it_holds() {
+        let (_folder, path, mut file) = file_after(STEPS);
+        take_steps(&mut file, &path, &NEWER).unwrap();
+        let colour = "SELECT colour FROM memory WHERE id = 7";
+        assert_eq!(file.query_row(colour, (), |row| row.get::<_, String>(0)).unwrap(), "red");
+        assert_eq!(version(&file), 2);
+        take_steps(&mut file, &path, &NEWER).expect("nothing is left to do");
+
+        let older = take_steps(&mut file, &path, STEPS).unwrap_err();
+        assert!(
+            matches!(&older, Fault::Refused(StoreErrorKind::Newer { found: 2, known: 1, .. })),
+            "{older:?}"
+        );
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_file_as_it_was() {
+        const FAILS: Step =
+            Step { change: "CREATE TABLE other (x); INSERT INTO nowhere VALUES (1)", tables: &[] };
+        let [first, second] = NEWER;
+        let (_folder, path, mut file) = file_after(STEPS);
+        take_steps(&mut file, &path, &[first, second, FAILS]).unwrap_err();
+        assert_eq!(version(&file), 1);
+        take_steps(&mut file, &path, STEPS).expect("those who know version 1 go on");
+        take_steps(&mut file, &path, &NEWER).expect("and so do those who know what is right");
+    }
+
+    #[test]
+    fn a_file_that_lacks_what_its_version_has_is_damaged() {
+        for (damage, told) in [
+            ("DROP TABLE shade", "lacks the table `shade`"),
+            ("PRAGMA user_version = 0", "lost the version"),
+        ] {
+            let (_folder, path, mut file) = file_after(&NEWER);
+            file.execute_batch(damage).unwrap();
+            let error = take_steps(&mut file, &path, &NEWER).unwrap_err();
+            let Fault::Refused(StoreErrorKind::Corrupt(text)) = &error else { panic!("{error:?}") };
+            assert!(text.contains(told), "{text}");
         }
     }
 }

@@ -25,10 +25,12 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::append_all, during a turn of another process",
     "MemoryInstance::clear",
     "MemoryInstance::close_call",
+    "MemoryInstance::close_call, with a flush that it finds due",
     "MemoryInstance::context",
     "MemoryInstance::counters",
     "MemoryInstance::exclusive",
     "MemoryInstance::exclusive, during a turn of another process",
+    "MemoryInstance::exclusive, with a flush that it finds due",
     "MemoryInstance::flush_in_background",
     "MemoryInstance::health",
     "MemoryInstance::is_empty",
@@ -39,6 +41,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::perform_flush, during a flush of another process",
     "MemoryInstance::receipts",
     "MemoryInstance::send",
+    "MemoryInstance::send, with a flush that it finds due",
     "MemoryInstance::token_count",
     "MemoryManager::keys",
     "Session::append",
@@ -74,10 +77,27 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             done.is_some()
         }
         "MemoryInstance::append, with a flush that it finds due" => {
-            let (resource, key) = ("m", memory.key().parts().unwrap().2);
-            let flushing = case.world.flushing.memory(resource, &key).unwrap();
-            let done = cut.off(flushing.append(one())).await.map(Result::unwrap);
+            let done = cut.off(case.flushing().append(one())).await.map(Result::unwrap);
             case.assert_all_or_nothing(done.is_some(), &["one"]).await;
+            assert_flushed_or_not(case, done.is_some()).await;
+            done.is_some()
+        }
+        "MemoryInstance::send, with a flush that it finds due" => {
+            let flushing = case.flushing();
+            let prepared = flushing.prepare(batch()).unwrap();
+            let done = cut.off(flushing.send(&prepared)).await.map(Result::unwrap);
+            case.assert_all_or_nothing(done.is_some(), &["one", "two"]).await;
+            assert_flushed_or_not(case, done.is_some()).await;
+            done.is_some()
+        }
+        "MemoryInstance::close_call, with a flush that it finds due" => {
+            let done = cut.off(case.flushing().close_call("open")).await.map(Result::unwrap);
+            assert_flushed_or_not(case, done.is_some()).await;
+            done.is_some()
+        }
+        "MemoryInstance::exclusive, with a flush that it finds due" => {
+            let done = cut.off(case.flushing().exclusive(turn)).await.map(Result::unwrap);
+            case.assert_all_or_nothing(done.is_some(), &["one", "two"]).await;
             assert_flushed_or_not(case, done.is_some()).await;
             done.is_some()
         }

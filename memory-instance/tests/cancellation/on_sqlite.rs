@@ -54,6 +54,8 @@ pub(crate) async fn sweep_all(table: &mut Table) {
     };
     sweep_opening(OPERATIONS[0], "SQLite", ROUNDS, open, table).await;
     sweep_remove_expired(dir.path(), table).await;
+    assert_closed("a store", &left).await;
+    until_tasks(before, OPERATIONS[1]).await;
 }
 
 /// Calls that find the file locked wait for it on other threads.

@@ -163,6 +163,12 @@ impl<'a> Case<'a> {
         assert!(all || (there == 0 && !ended), "{}: {there} of {texts:?}", self.what);
     }
 
+    /// The same memory, with flushes that calls wait for.
+    pub(crate) fn flushing(&self) -> MemoryInstance {
+        let (_, resource, key) = self.memory.key().parts().unwrap();
+        self.world.flushing.memory(&resource, &key).unwrap()
+    }
+
     pub(crate) async fn outline(&self) -> Outline {
         self.world.manager.store().outline(self.memory.key()).await.unwrap()
     }

@@ -1,6 +1,7 @@
 //! Starting children, killing them, and telling what came of it.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -89,7 +90,22 @@ pub(crate) struct Child {
 impl Child {
     /// Starts this binary again.
     pub(crate) fn start(orders: &Orders) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
+        Self::run(Command::new(std::env::current_exe().unwrap()), orders)
+    }
+
+    /// Starts it so that the system kills it in the middle of the write that would make any file longer
+    /// than this: what fits is written, and nothing of the rest.
+    pub(crate) fn start_with_files_up_to(kibibytes: u64, orders: &Orders) -> Self {
+        let mut shell = Command::new("sh");
+        // It counts in blocks of 512 bytes. A core file would be one more file.
+        let blocks = (2 * kibibytes).to_string();
+        shell.args(["-c", r#"ulimit -c 0; ulimit -f "$0" && exec "$@""#, &blocks]);
+        shell.arg(std::env::current_exe().unwrap());
+        Self::run(shell, orders)
+    }
+
+    fn run(mut command: Command, orders: &Orders) -> Self {
+        let mut process = command
             .args(["--exact", "child::child", "--nocapture", "--test-threads=1"])
             .env(ORDERS, serde_json::to_string(orders).unwrap())
             .stdin(Stdio::null())
@@ -127,6 +143,13 @@ impl Child {
         }
     }
 
+    /// Waits until the system has killed it.
+    pub(crate) fn wait_for_the_end(&mut self) {
+        assert!(!self.wait_for("no child says this"));
+        let status = self.process.wait().unwrap();
+        assert!(status.signal().is_some(), "it ended by itself ({status}): {:?}", self.heard);
+    }
+
     /// Takes in what it has said up to now.
     pub(crate) fn listen(&mut self) {
         self.heard.extend(self.said.try_iter());
@@ -134,7 +157,8 @@ impl Child {
 
     /// SIGKILL; it is gone when this returns, and all that it said has been heard.
     pub(crate) fn kill(mut self) -> Vec<String> {
-        self.process.kill().unwrap();
+        // It may be dead already.
+        let _ = self.process.kill();
         self.process.wait().unwrap();
         while let Ok(line) = self.said.recv() {
             self.heard.push(line);

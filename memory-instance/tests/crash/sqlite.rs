@@ -1,9 +1,10 @@
 //! Kills over a SQLite file.
 //!
 //! Inside of a transaction a child is stopped by the file itself: a trigger that never ends, set by the
-//! child just before. The log is folded into the file where a child writes a lot. The schema has one
-//! version, so what there is of migration is the making of the tables, in a new file and beside the
-//! leases that are in it already.
+//! child just before. Inside of a commit the system kills it, by a limit on the length of files: the log
+//! ends in the middle of a frame. The log is folded into the file where a child writes a lot. The schema
+//! has one version, so what there is of migration is the making of the tables, in a new file and beside
+//! the leases that are in it already.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use rusqlite::Connection;
 
+use crate::child::open;
 use crate::ledger::Tally;
 use crate::marks::EVERYWHERE;
 use crate::parent::{Child, Errand, Orders, Scene, When, pause, seed, tell};
@@ -97,6 +99,64 @@ async fn inside_transactions(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
         }
         rows.push((name.to_owned(), scene.ledger.tally));
     }
+}
+
+/// Every commit goes to the log, which ends in the middle of one.
+async fn inside_commits(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.db");
+    let url = url(&path);
+    let mut scene = Scene::new(&url, rng);
+    // The tables are made before.
+    drop(open(&url).await);
+    for _ in 0..12 {
+        let orders = scene.orders();
+        // The index of the log, a file too, takes 32 KiB from the beginning.
+        let kibibytes = scene.rng.u64(33..600);
+        let mut child = Child::start_with_files_up_to(kibibytes, &orders);
+        child.wait_for_the_end();
+        scene.bury(&orders, child).await;
+        assert_intact(&path);
+    }
+    rows.push(("inside a commit, the log torn".to_owned(), scene.ledger.tally));
+}
+
+/// The migration is one commit of some 30 KiB: it is killed after each of them. What it leaves is opened
+/// beside a process that has had the file open all the time, and, in a copy, by one that must find out
+/// from the log.
+async fn inside_the_migration(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
+    let mut all = Tally::default();
+    for kibibytes in 1.. {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.db");
+        let file = Connection::open(&path).unwrap();
+        file.pragma_update(None, "journal_mode", "wal").unwrap();
+        // The index of the log is made now, and not by the child.
+        file.execute_batch("BEGIN IMMEDIATE; ROLLBACK").unwrap();
+        let live = url(&path);
+        let mut scene = Scene::new(&live, rng);
+        let orders = scene.orders();
+        let mut child = Child::start_with_files_up_to(kibibytes, &orders);
+        if child.wait_for("up") {
+            assert!(kibibytes > 16, "the tables take no more than {kibibytes} KiB?");
+            break;
+        }
+        child.wait_for_the_end();
+        let torn = folder.path().join("torn.db");
+        std::fs::copy(&path, &torn).unwrap();
+        std::fs::copy(folder.path().join("memory.db-wal"), folder.path().join("torn.db-wal"))
+            .unwrap();
+        scene.bury(&orders, child).await;
+        assert_intact(&path);
+        all += scene.ledger.tally;
+
+        let torn_url = url(&torn);
+        let mut scene = Scene::new(&torn_url, rng);
+        let orders = scene.orders();
+        scene.examine(&orders, &[]).await;
+        assert_intact(&torn);
+    }
+    rows.push(("inside the migration, after each KiB of its log".to_owned(), all));
 }
 
 /// In WAL mode nothing but a checkpoint writes to the file itself.
@@ -190,7 +250,9 @@ async fn a_file_whose_processes_are_killed_anywhere_loses_and_doubles_nothing() 
     rows.push(("at any moment".to_owned(), scene.ledger.tally));
     at_marked_points(&mut rows, &mut rng).await;
     inside_transactions(&mut rows, &mut rng).await;
+    inside_commits(&mut rows, &mut rng).await;
     during_checkpoints(&mut rows, &mut rng).await;
     while_the_file_is_made(&mut rows, &mut rng).await;
-    tell("SQLite", seed, &rows, 120);
+    inside_the_migration(&mut rows, &mut rng).await;
+    tell("SQLite", seed, &rows, 160);
 }

@@ -49,6 +49,21 @@ async fn connections(servers: &[&Server]) -> Vec<String> {
     all
 }
 
+/// Waits until each server has no more connections than what one link, and the waiting for leases and for
+/// confirmations, has to it; a quorum has a link of its own.
+async fn until_few_connections(servers: &[&Server], what: &str) {
+    until(what, async || {
+        for server in servers {
+            let ours = connections(&[server]).await;
+            if ours.len() > 4 {
+                return Err(format!("{} connections: {ours:#?}", ours.len()));
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
 /// Waits until no lease, place in line or other key is left but what a memory keeps.
 async fn until_nothing_is_left(servers: &[&Server], what: &str) {
     until(what, async || {
@@ -83,6 +98,7 @@ async fn sweep_world(world: &World, keep: &[&Server], table: &mut Table) {
     world.sweep(facade::OPERATIONS, table, facade::cut_off).await;
     world.sweep(stores::OPERATIONS, table, stores::cut_off).await;
     until_nothing_is_left(keep, world.name).await;
+    until_few_connections(keep, world.name).await;
 }
 
 #[tokio::test]
@@ -94,7 +110,7 @@ async fn a_call_dropped_half_way_leaves_nothing_behind_on_a_cluster() {
 
 #[tokio::test]
 async fn a_call_dropped_half_way_leaves_nothing_behind_while_writes_wait_for_a_replica() {
-    let group = Sentinels::start_with(1, 1).await;
+    let group = Sentinels::start_with(1, 3).await;
     let keep: Vec<_> = group.servers().iter().collect();
     let all: Vec<_> = keep.iter().copied().chain(group.sentinels()).collect();
     sweep_at("Sentinels, WAIT", &format!("{}&replicas=1", group.url()), &all, &keep).await;

@@ -164,20 +164,6 @@ impl RedisLink {
         self.inner.request(&self.inner.requests, Request::Command(cmd), None).await
     }
 
-    /// Sends a command to every master and gathers the answers.
-    ///
-    /// # Errors
-    /// [`RedisFault`].
-    ///
-    /// # Cancel safety
-    /// As [`send`](Self::send).
-    pub async fn send_to_masters(&self, cmd: &Cmd) -> Result<Vec<Value>, RedisFault> {
-        let mut over = self.inner.connection(&self.inner.requests).await?;
-        let ask = async |connection: &mut Connection| server::of_all_masters(connection, cmd).await;
-        let answers = self.inner.ask_over(&mut over, ask).await;
-        self.inner.told(over.1, answers.map_err(RedisFault::from))
-    }
-
     /// Every key below the prefix that holds a memory, of all masters, by `SCAN`.
     ///
     /// # Errors

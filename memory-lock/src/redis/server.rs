@@ -309,10 +309,7 @@ async fn infos(connection: &mut Connection) -> RedisResult<Vec<Info>> {
 }
 
 /// The answers of all masters of a Cluster, or that of the one server.
-pub(super) async fn of_all_masters(
-    connection: &mut Connection,
-    cmd: &Cmd,
-) -> RedisResult<Vec<Value>> {
+async fn of_all_masters(connection: &mut Connection, cmd: &Cmd) -> RedisResult<Vec<Value>> {
     let Connection::Cluster(cluster) = connection else {
         return Ok(vec![connection.send(cmd).await?]);
     };

@@ -19,6 +19,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "LockBackend::inspect",
     "LockBackend::release",
     "LockBackend::renew",
+    "LockBackend::renew, of several leases",
     "LockBackend::try_acquire",
     "LockBackend::watch",
     "LockGuard::lost",
@@ -243,6 +244,19 @@ impl Case {
                 assert_eq!(release, Release::Released, "{what}");
                 done.map(|done| assert_eq!(done.unwrap(), [Renewal::Renewed], "{what}")).is_some()
             }
+            "LockBackend::renew, of several leases" => {
+                // On a Cluster, of several nodes.
+                let mut leases = Vec::new();
+                for key in [key.clone(), fresh_key(), fresh_key(), fresh_key()] {
+                    leases.push(self.lease_of(key, one).await);
+                }
+                let done = cut.off(backend.renew(&leases)).await.map(Result::unwrap);
+                for lease in &leases {
+                    let release = backend.release(&lease.key, one).await.unwrap();
+                    assert_eq!(release, Release::Released, "{what}");
+                }
+                done.map(|done| assert_eq!(done, [Renewal::Renewed; 4], "{what}")).is_some()
+            }
             "LockBackend::release" => {
                 self.lease(one).await;
                 let done = cut.off(backend.release(key, one)).await;
@@ -289,12 +303,16 @@ impl Case {
     }
 
     async fn lease(&self, owner: OwnerId) -> Lease {
-        let token = match self.backend.try_acquire(&self.key, owner, TTL).await.unwrap() {
+        self.lease_of(self.key.clone(), owner).await
+    }
+
+    async fn lease_of(&self, key: LockKey, owner: OwnerId) -> Lease {
+        let token = match self.backend.try_acquire(&key, owner, TTL).await.unwrap() {
             Acquired::Granted { token } => token,
             Acquired::Held { .. } => panic!("{}: it is free", self.what),
         };
         assert!(token > FencingToken::ZERO);
-        Lease { key: self.key.clone(), owner, token, ttl: TTL }
+        Lease { key, owner, token, ttl: TTL }
     }
 
     /// A guard whose lease somebody took away, which its next refresh will find.

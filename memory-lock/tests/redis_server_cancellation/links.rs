@@ -13,18 +13,22 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "RedisLink::run",
     "RedisLink::scan_memories",
     "RedisLink::send",
-    "RedisLink::send_to_masters",
     "RedisLink::status",
     "RedisLink::write",
 ];
 
 pub(crate) const QUORUM_OPERATIONS: &[&str] = &["RedlockLock::open"];
 
-pub(crate) async fn sweep_link(servers: &Servers, link: &RedisLink, table: &mut Table) {
+pub(crate) async fn sweep_link(
+    name: &'static str,
+    servers: &Servers,
+    link: &RedisLink,
+    table: &mut Table,
+) {
     let before = tasks();
     for operation in OPERATIONS {
         let points = sweep(ROUNDS, async |cut| cut_off(servers, link, operation, cut).await).await;
-        table.add(operation, "Redis", points);
+        table.add(operation, name, points);
         until_tasks(before, operation).await;
     }
 }
@@ -39,9 +43,10 @@ async fn cut_off(servers: &Servers, link: &RedisLink, operation: &str, cut: Cut)
     let one = |value: Value| assert_eq!(value, Value::Int(1), "{what}");
     let ended = match operation {
         "RedisLink::open" => {
+            let before = servers.connections().await;
             let done = cut.off(RedisLink::open(servers.configs().remove(0))).await;
             let done = done.map(|link| drop(link.unwrap())).is_some();
-            servers.until_connections(1, &what).await;
+            servers.until_connections(&before, &what).await;
             return done;
         }
         "RedisLink::run" => cut.off(link.run(&script, &call)).await.map(|done| one(done.unwrap())),
@@ -50,10 +55,6 @@ async fn cut_off(servers: &Servers, link: &RedisLink, operation: &str, cut: Cut)
             done.map(|done| one(done.unwrap().answer))
         }
         "RedisLink::send" => cut.off(link.send(&increment)).await.map(|done| one(done.unwrap())),
-        "RedisLink::send_to_masters" => {
-            let done = cut.off(link.send_to_masters(&increment)).await;
-            done.map(|done| done.unwrap().into_iter().for_each(one))
-        }
         "RedisLink::scan_memories" => {
             let done = cut.off(link.scan_memories()).await;
             return done.map(|found| assert!(found.unwrap().is_empty(), "{what}")).is_some();
@@ -80,7 +81,7 @@ pub(crate) async fn sweep_quorum(servers: &Servers, table: &mut Table) {
             let what = format!("{operation}, {cut:?}");
             let done = cut.off(RedlockLock::open(servers.configs(), Clock::system())).await;
             let done = done.map(|lock| drop(lock.unwrap())).is_some();
-            servers.until_connections(0, &what).await;
+            servers.until_connections(&[0; 3], &what).await;
             done
         })
         .await;

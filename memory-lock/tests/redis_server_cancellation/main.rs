@@ -1,5 +1,5 @@
-//! Every public async operation on leases, dropped after each of its polls, on Redis and on a quorum;
-//! and those of the link itself. Leaves no lease, place in line, task or connection behind.
+//! Every public async operation on leases, dropped after each of its polls, on Redis, on a Cluster and on
+//! a quorum; and those of the link itself. Leaves no lease, place in line, task or connection behind.
 
 #![cfg(feature = "redlock")]
 #![allow(
@@ -23,14 +23,20 @@ use std::sync::Arc;
 use leases::Ground;
 use memory_lock::redis::{RedisConfig, RedisLink};
 use memory_lock::{Clock, RedisLock, RedlockLock};
-use memory_redis_testkit::{Server, unique_prefix};
+use memory_redis_testkit::{Cluster, Server, unique_prefix};
 use sweep::{Table, tasks, until, until_tasks};
 
-/// Some servers of the test's own, which can therefore be counted.
+/// Some servers of the test's own, whose connections can therefore be counted.
 #[derive(Debug, Clone)]
 pub(crate) struct Servers {
-    servers: Arc<Vec<Server>>,
+    group: Arc<Group>,
     prefix: String,
+}
+
+#[derive(Debug)]
+enum Group {
+    Apart(Vec<Server>),
+    Cluster(Cluster),
 }
 
 impl Servers {
@@ -39,19 +45,38 @@ impl Servers {
         for _ in 0..count {
             servers.push(Server::start().await);
         }
-        Self { servers: Arc::new(servers), prefix: unique_prefix() }
+        Self { group: Arc::new(Group::Apart(servers)), prefix: unique_prefix() }
+    }
+
+    async fn start_cluster() -> Self {
+        let cluster = Cluster::start().await;
+        Self { group: Arc::new(Group::Cluster(cluster)), prefix: unique_prefix() }
+    }
+
+    fn all(&self) -> &[Server] {
+        match &*self.group {
+            Group::Apart(servers) => servers,
+            Group::Cluster(cluster) => cluster.nodes(),
+        }
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Server> {
+        self.all().iter().filter(|server| server.is_running())
     }
 
     pub(crate) fn configs(&self) -> Vec<RedisConfig> {
-        let config = |server: &Server| RedisConfig::from_url(server.url()).unwrap();
-        let configs = self.servers.iter().map(config);
-        configs.map(|config| config.with_prefix(&self.prefix).unwrap()).collect()
+        let urls = match &*self.group {
+            Group::Apart(servers) => servers.iter().map(|server| server.url().to_owned()).collect(),
+            Group::Cluster(cluster) => vec![cluster.url()],
+        };
+        let config = |url: &String| RedisConfig::from_url(url).unwrap();
+        urls.iter().map(|url| config(url).with_prefix(&self.prefix).unwrap()).collect()
     }
 
     /// The leases and the places in line that the servers still have.
     async fn left(self) -> Vec<String> {
         let mut left = Vec::new();
-        for server in self.servers.iter() {
+        for server in self.running() {
             for kind in ["lease", "line"] {
                 let pattern = format!("{}:*:{kind}:*", self.prefix);
                 left.extend(server.query::<Vec<String>>(&["KEYS", &pattern]).await);
@@ -60,22 +85,26 @@ impl Servers {
         left
     }
 
-    /// How many connections there are to each server, but for that which asks.
+    /// How many connections there are to each running server, but for those of its replicas or its
+    /// master and that which asks.
     pub(crate) async fn connections(&self) -> Vec<usize> {
+        let others = [" flags=S ", " flags=M ", " cmd=client|list "];
         let mut all = Vec::new();
-        for server in self.servers.iter() {
+        for server in self.running() {
             let clients: String = server.query(&["CLIENT", "LIST"]).await;
-            let asking = "cmd=client|list";
-            all.push(clients.lines().filter(|client| !client.contains(asking)).count());
+            let is_ours = |client: &&str| !others.iter().any(|other| client.contains(other));
+            all.push(clients.lines().filter(is_ours).count());
         }
         all
     }
 
-    /// Waits until each server has this many connections.
-    pub(crate) async fn until_connections(&self, each: usize, what: &str) {
-        until(what, async || match self.connections().await {
-            all if all.iter().all(|there| *there == each) => Ok(()),
-            all => Err(format!("connections: {all:?}, not {each}")),
+    /// Waits until each server has no more connections than these.
+    pub(crate) async fn until_connections(&self, most: &[usize], what: &str) {
+        until(what, async || {
+            let there = self.connections().await;
+            assert_eq!(there.len(), most.len(), "{what}");
+            let few = there.iter().zip(most).all(|(there, most)| there <= most);
+            if few { Ok(()) } else { Err(format!("connections: {there:?}, not {most:?}")) }
         })
         .await;
     }
@@ -91,27 +120,61 @@ impl Servers {
 const ROUNDS: usize = 5;
 
 #[tokio::test]
-async fn no_call_that_is_dropped_half_way_leaves_anything_behind() {
-    let (one, three) = (Servers::start(1).await, Servers::start(3).await);
+async fn a_call_dropped_half_way_leaves_nothing_behind_on_redis() {
+    let one = Servers::start(1).await;
     let before = tasks();
     let mut table = Table::default();
-
     let link = RedisLink::open(one.configs().remove(0)).await.unwrap();
     let lock = Arc::new(RedisLock::new(link.clone()));
     one.ground("Redis", lock).sweep(&mut table).await;
-    links::sweep_link(&one, &link, &mut table).await;
-    one.until_connections(1, "leases and link").await;
+    links::sweep_link("Redis", &one, &link, &mut table).await;
+    one.until_connections(&[1], "leases and link").await;
     drop(link);
+    one.until_connections(&[0], "the link is gone").await;
+    until_tasks(before, "all is gone").await;
+    table.print();
+}
 
+#[tokio::test]
+async fn a_call_dropped_half_way_leaves_nothing_behind_on_a_cluster() {
+    let cluster = Servers::start_cluster().await;
+    let before = tasks();
+    let mut table = Table::default();
+    let link = RedisLink::open(cluster.configs().remove(0)).await.unwrap();
+    let lock = Arc::new(RedisLock::new(link.clone()));
+    cluster.ground("Cluster", lock).sweep(&mut table).await;
+    // One for requests and one for what is waited for, to each node; a node may be asked for the shape
+    // of the Cluster besides.
+    let few = vec![3; cluster.all().len()];
+    cluster.until_connections(&few, "leases").await;
+    links::sweep_link("Cluster", &cluster, &link, &mut table).await;
+    cluster.until_connections(&few, "leases and link").await;
+    drop(link);
+    cluster.until_connections(&vec![0; few.len()], "the link is gone").await;
+    until_tasks(before, "all is gone").await;
+    table.print();
+}
+
+#[tokio::test]
+async fn a_call_dropped_half_way_leaves_nothing_behind_on_a_quorum() {
+    let three = Servers::start(3).await;
+    let before = tasks();
+    let mut table = Table::default();
     let quorum = RedlockLock::open(three.configs(), Clock::system()).await.unwrap();
     let ground = three.ground("Redlock", Arc::new(quorum));
     ground.sweep(&mut table).await;
-    three.until_connections(1, "a quorum").await;
+    three.until_connections(&[1; 3], "a quorum").await;
     drop(ground);
     links::sweep_quorum(&three, &mut table).await;
+    three.until_connections(&[0; 3], "the quorum is gone").await;
 
-    one.until_connections(0, "the link is gone").await;
-    three.until_connections(0, "the quorum is gone").await;
+    let quorum = RedlockLock::open(three.configs(), Clock::system()).await.unwrap();
+    let ground = three.ground("Redlock, one dead", Arc::new(quorum));
+    three.all()[1].kill();
+    ground.sweep(&mut table).await;
+    three.until_connections(&[1; 2], "what is left of a quorum").await;
+    drop(ground);
+    three.until_connections(&[0; 2], "the quorum is gone").await;
     until_tasks(before, "all is gone").await;
     table.print();
 }
