@@ -197,8 +197,12 @@ impl Look {
         Ok(look)
     }
 
-    fn has_leases(&self) -> bool {
-        self.tables.iter().any(|table| table == LEASES)
+    fn has(&self, table: &str) -> bool {
+        self.tables.iter().any(|there| there == table)
+    }
+
+    fn has_all_of(&self, step: &Step) -> bool {
+        step.tables.iter().all(|table| self.has(table))
     }
 
     fn steps_taken(&self) -> usize {
@@ -208,7 +212,7 @@ impl Look {
     fn is_current(&self, steps: &[Step]) -> bool {
         self.application_id == APPLICATION_ID
             && self.user_version == version_after(steps)
-            && self.has_leases()
+            && self.has(LEASES)
     }
 
     /// Whether we may use the file, and write to it.
@@ -225,9 +229,7 @@ impl Look {
                         "{path} has lost the version of its tables; restore a backup"
                     )));
                 };
-                let missing =
-                    step.tables.iter().find(|table| !self.tables.iter().any(|t| t == *table));
-                match missing {
+                match step.tables.iter().find(|table| !self.has(table)) {
                     Some(table) => Err(StoreErrorKind::Corrupt(format!(
                         "{path} lacks the table `{table}`; restore a backup"
                     ))),
@@ -238,9 +240,20 @@ impl Look {
             0 if self.user_version == 0 && self.tables.iter().all(|table| table == LEASES) => {
                 Ok(())
             }
-            0 => Err(StoreErrorKind::Corrupt(format!(
-                "{path} is a database of another program (it has other tables); choose another path"
-            ))),
+            0 if steps.iter().any(|step| self.has_all_of(step)) => Err(StoreErrorKind::Corrupt(
+                format!("{path} has lost its application id; restore a backup"),
+            )),
+            0 => {
+                let is_empty = self.tables.iter().all(|table| table == LEASES);
+                let sign = if is_empty {
+                    format!("user version {}", self.user_version)
+                } else {
+                    "it has other tables".to_owned()
+                };
+                Err(StoreErrorKind::Corrupt(format!(
+                    "{path} is a database of another program ({sign}); choose another path"
+                )))
+            }
             other => Err(StoreErrorKind::Corrupt(format!(
                 "{path} is a database of another program (application id {other:#010x}); choose another path"
             ))),
@@ -252,14 +265,17 @@ impl Look {
 mod tests {
     use super::*;
 
+    /// A version that knows one step more.
     const NEWER: [Step; 2] = [
-        Step { change: VERSION_1, tables: STEPS[0].tables },
+        Step { change: VERSION_1, tables: &["memory", "message", "receipt", "writer"] },
         Step {
             change: "ALTER TABLE memory ADD COLUMN colour TEXT NOT NULL DEFAULT 'red';
                      CREATE TABLE shade (name TEXT) STRICT;",
             tables: &["memory", "message", "receipt", "shade", "writer"],
         },
     ];
+
+    const OLDER: &[Step] = NEWER.split_at(1).0;
 
     /// A file of the version after these steps, with a memory in it.
     fn file_after(steps: &[Step]) -> (tempfile::TempDir, std::path::PathBuf, Connection) {
@@ -282,14 +298,14 @@ mod tests {
 
     #[test]
     fn a_file_of_an_older_version_takes_the_steps_it_lacks_and_keeps_what_it_holds() {
-        let (_folder, path, mut file) = file_after(STEPS);
+        let (_folder, path, mut file) = file_after(OLDER);
         take_steps(&mut file, &path, &NEWER).unwrap();
         let colour = "SELECT colour FROM memory WHERE id = 7";
         assert_eq!(file.query_row(colour, (), |row| row.get::<_, String>(0)).unwrap(), "red");
         assert_eq!(version(&file), 2);
         take_steps(&mut file, &path, &NEWER).expect("nothing is left to do");
 
-        let older = take_steps(&mut file, &path, STEPS).unwrap_err();
+        let older = take_steps(&mut file, &path, OLDER).unwrap_err();
         assert!(
             matches!(&older, Fault::Refused(StoreErrorKind::Newer { found: 2, known: 1, .. })),
             "{older:?}"
@@ -301,10 +317,10 @@ mod tests {
         const FAILS: Step =
             Step { change: "CREATE TABLE other (x); INSERT INTO nowhere VALUES (1)", tables: &[] };
         let [first, second] = NEWER;
-        let (_folder, path, mut file) = file_after(STEPS);
+        let (_folder, path, mut file) = file_after(OLDER);
         take_steps(&mut file, &path, &[first, second, FAILS]).unwrap_err();
         assert_eq!(version(&file), 1);
-        take_steps(&mut file, &path, STEPS).expect("those who know version 1 go on");
+        take_steps(&mut file, &path, OLDER).expect("those who know no more go on");
         take_steps(&mut file, &path, &NEWER).expect("and so do those who know what is right");
     }
 

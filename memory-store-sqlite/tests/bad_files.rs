@@ -95,8 +95,8 @@ async fn a_database_of_another_program_is_refused() {
         ),
         (
             "PRAGMA user_version = 3; CREATE TABLE memory_leases (key TEXT)",
-            "open: damaged or foreign data: FILE is a database of another program (it has other \
-             tables); choose another path",
+            "open: damaged or foreign data: FILE is a database of another program (user version 3); \
+             choose another path",
         ),
     ] {
         let (_folder, file) = folder();
@@ -121,15 +121,19 @@ async fn a_file_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
-async fn a_file_of_ours_without_its_tables_is_refused() {
-    let (_folder, file) = folder();
-    ours(&file).await;
-    sql(&file, "DROP TABLE writer");
-    let (_, text) = refusal(&file).await;
-    assert_eq!(
-        text,
-        "open: damaged or foreign data: FILE lacks the table `writer`; restore a backup"
-    );
+async fn a_file_of_ours_that_lost_what_marks_it_is_refused() {
+    for (loss, told) in [
+        ("DROP TABLE writer", "FILE lacks the table `writer`"),
+        ("PRAGMA user_version = 0", "FILE has lost the version of its tables"),
+        ("PRAGMA application_id = 0", "FILE has lost its application id"),
+    ] {
+        let (_folder, file) = folder();
+        ours(&file).await;
+        sql(&file, loss);
+        let (_, text) = refusal(&file).await;
+        let told = format!("open: damaged or foreign data: {told}; restore a backup");
+        assert_eq!(text, told);
+    }
 }
 
 #[tokio::test]

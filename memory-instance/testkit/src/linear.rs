@@ -3,7 +3,8 @@
 //! The search of J. Wing and C. Gong ("Testing and verifying concurrent objects", 1993) with the memo of
 //! G. Lowe ("Testing for linearizability", 2017): depth first over the operations that were called
 //! before the earliest answer that is still to be explained, never twice from the same set of
-//! explained operations and the same state.
+//! explained operations and the same state. What changes nothing is not put off: an operation without
+//! an answer may as well have had no effect, and one with an answer that holds here needs no other place.
 
 use std::collections::HashSet;
 
@@ -16,6 +17,9 @@ pub trait Model: Clone {
 
     /// The state after the operation, if it can give this answer here; `None` for an answer that was
     /// never heard.
+    ///
+    /// An operation that can give its answer in a state, and leaves it as it is, must not be needed later
+    /// for what it does to another one: the search then explains it at once, and looks no further.
     fn step(&self, call: &Self::Call, answer: Option<&Self::Answer>) -> Option<Self>;
 
     /// Equal for equal states, and hardly ever equal for others.
@@ -59,7 +63,8 @@ pub fn check<M: Model>(
     let words = history.len().div_ceil(64);
     let mut seen = HashSet::new();
     let mut longest = (Vec::new(), 0);
-    let mut path: Vec<Level<M>> = vec![Level::new(initial.clone(), vec![0; words], None, history)];
+    let start = Level::new(initial.clone(), initial.fingerprint(), vec![0; words], None, history);
+    let mut path: Vec<Level<M>> = vec![start];
     loop {
         let Some(level) = path.last_mut() else {
             let (explained, stuck) = longest;
@@ -82,12 +87,19 @@ pub fn check<M: Model>(
             }
             continue;
         };
+        let fingerprint = state.fingerprint();
+        if fingerprint == level.fingerprint {
+            if answer.is_none() {
+                continue;
+            }
+            level.candidates.clear();
+        }
         let mut done = level.done.clone();
         if let Some(word) = done.get_mut(index / 64) {
             *word |= 1 << (index % 64);
         }
-        if seen.insert((done.clone(), state.fingerprint())) {
-            path.push(Level::new(state, done, Some(index), history));
+        if seen.insert((done.clone(), fingerprint)) {
+            path.push(Level::new(state, fingerprint, done, Some(index), history));
         }
     }
 }
@@ -95,6 +107,7 @@ pub fn check<M: Model>(
 /// A part of a history that is explained.
 struct Level<M> {
     state: M,
+    fingerprint: u64,
     done: Vec<u64>,
     chosen: Option<usize>,
     /// What may come next, best last.
@@ -106,6 +119,7 @@ struct Level<M> {
 impl<M: Model> Level<M> {
     fn new(
         state: M,
+        fingerprint: u64,
         done: Vec<u64>,
         chosen: Option<usize>,
         history: &[Operation<M::Call, M::Answer>],
@@ -122,6 +136,6 @@ impl<M: Model> Level<M> {
             .filter(|index| history.get(*index).is_some_and(|op| op.called < limit))
             .collect();
         candidates.sort_by_key(|index| std::cmp::Reverse(returned(index)));
-        Self { state, done, chosen, candidates, deadline }
+        Self { state, fingerprint, done, chosen, candidates, deadline }
     }
 }

@@ -86,12 +86,16 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let flushing = case.flushing();
             let prepared = flushing.prepare(batch()).unwrap();
             let done = cut.off(flushing.send(&prepared)).await.map(Result::unwrap);
+            let again = memory.send(&prepared).await.unwrap();
+            assert!(done.is_none() || again.outcome.is_duplicate(), "{what}");
             case.assert_all_or_nothing(done.is_some(), &["one", "two"]).await;
             assert_flushed_or_not(case, done.is_some()).await;
             done.is_some()
         }
         "MemoryInstance::close_call, with a flush that it finds due" => {
             let done = cut.off(case.flushing().close_call("open")).await.map(Result::unwrap);
+            let again = memory.close_call("open").await;
+            assert!(done.is_none() || again.is_err(), "{what}: {again:?}");
             assert_flushed_or_not(case, done.is_some()).await;
             done.is_some()
         }

@@ -8,6 +8,7 @@ use memory_core::{MemoryResource, MemoryStore, WriteId, WriterId};
 use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance, MemoryManager};
 use memory_lock::{Clock, LockBackend, LockManager, SqliteLock};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::ledger::{Batch, PARTS};
 use crate::marks::{MarkedLocks, MarkedStore, Marks};
@@ -21,6 +22,12 @@ fn child() {
     let Some(orders) = Orders::given() else { return };
     // What the test harness says so far has no end of line.
     say("");
+    if let Some(kibibytes) = orders.file_limit {
+        let limit = |maximum| Rlimit { current: Some(maximum), maximum: Some(maximum) };
+        // A core would be one more file.
+        setrlimit(Resource::Core, limit(0)).unwrap();
+        setrlimit(Resource::Fsize, limit(kibibytes << 10)).unwrap();
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     match orders.errand {

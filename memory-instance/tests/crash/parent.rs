@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use memory_lock::{Clock, LockKey, LockManager, LockOptions, SqliteLock};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::child::{builder, open, say};
@@ -44,6 +45,9 @@ pub(crate) struct Orders {
     pub(crate) arm: Option<String>,
     /// Bytes that make each message longer.
     pub(crate) padding: usize,
+    /// The length, in KiB, beyond which the system lets no file grow: it kills the child in the middle
+    /// of the write, of which what fits is written and nothing of the rest.
+    pub(crate) file_limit: Option<u64>,
 }
 
 impl Orders {
@@ -56,6 +60,7 @@ impl Orders {
             passes: 0,
             arm: None,
             padding: 0,
+            file_limit: None,
         }
     }
 
@@ -85,27 +90,13 @@ pub(crate) struct Child {
     process: std::process::Child,
     said: Receiver<String>,
     pub(crate) heard: Vec<String>,
+    dies_of: Signal,
 }
 
 impl Child {
     /// Starts this binary again.
     pub(crate) fn start(orders: &Orders) -> Self {
-        Self::run(Command::new(std::env::current_exe().unwrap()), orders)
-    }
-
-    /// Starts it so that the system kills it in the middle of the write that would make any file longer
-    /// than this: what fits is written, and nothing of the rest.
-    pub(crate) fn start_with_files_up_to(kibibytes: u64, orders: &Orders) -> Self {
-        let mut shell = Command::new("sh");
-        // It counts in blocks of 512 bytes. A core file would be one more file.
-        let blocks = (2 * kibibytes).to_string();
-        shell.args(["-c", r#"ulimit -c 0; ulimit -f "$0" && exec "$@""#, &blocks]);
-        shell.arg(std::env::current_exe().unwrap());
-        Self::run(shell, orders)
-    }
-
-    fn run(mut command: Command, orders: &Orders) -> Self {
-        let mut process = command
+        let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child::child", "--nocapture", "--test-threads=1"])
             .env(ORDERS, serde_json::to_string(orders).unwrap())
             .stdin(Stdio::null())
@@ -121,7 +112,7 @@ impl Child {
                 }
             }
         });
-        Self { process, said, heard: Vec::new() }
+        Self { process, said, heard: Vec::new(), dies_of: Signal::KILL }
     }
 
     /// Waits for a line that begins so; false if the child ended before.
@@ -143,11 +134,11 @@ impl Child {
         }
     }
 
-    /// Waits until the system has killed it.
-    pub(crate) fn wait_for_the_end(&mut self) {
-        assert!(!self.wait_for("no child says this"));
-        let status = self.process.wait().unwrap();
-        assert!(status.signal().is_some(), "it ended by itself ({status}): {:?}", self.heard);
+    /// Waits until the system has killed it for a file that would be too long.
+    pub(crate) fn wait_for_the_limit(&mut self) {
+        // Where the signal is ignored, as some programs leave it to their children, writes fail.
+        assert!(!self.wait_for("trouble"), "it lives on: {:?}", self.heard);
+        self.dies_of = Signal::XFSZ;
     }
 
     /// Takes in what it has said up to now.
@@ -157,9 +148,10 @@ impl Child {
 
     /// SIGKILL; it is gone when this returns, and all that it said has been heard.
     pub(crate) fn kill(mut self) -> Vec<String> {
-        // It may be dead already.
-        let _ = self.process.kill();
-        self.process.wait().unwrap();
+        self.process.kill().unwrap();
+        let status = self.process.wait().unwrap();
+        let expected = Some(self.dies_of.as_raw());
+        assert_eq!(status.signal(), expected, "it ended by itself: {:?}", self.heard.last());
         while let Ok(line) = self.said.recv() {
             self.heard.push(line);
         }
@@ -224,7 +216,7 @@ impl<'a> Scene<'a> {
     fn any_moment(&mut self, child: &mut Child) {
         if self.rng.u8(0..4) > 0 {
             for _ in 0..self.rng.u8(0..40) {
-                child.wait_for("ack");
+                assert!(child.wait_for("ack"), "{:?}", child.heard);
             }
         }
         pause(Duration::from_micros(self.rng.u64(0..20_000)));

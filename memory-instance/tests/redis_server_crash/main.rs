@@ -1,7 +1,7 @@
 //! Processes that are killed with SIGKILL while they append to Redis and flush, and servers that are
 //! killed under them (`appendfsync always`). See `crash` for what is checked, and how.
 
-#![cfg(all(feature = "redis", feature = "sqlite"))]
+#![cfg(all(unix, feature = "redis", feature = "sqlite"))]
 #![allow(dead_code, reason = "each binary of the two uses its part")]
 
 #[cfg(test)]
