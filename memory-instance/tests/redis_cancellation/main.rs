@@ -32,7 +32,7 @@ use worlds::World;
 
 const OPERATIONS: [&str; 1] = ["RedisStore::open"];
 
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 2;
 
 /// A server, as a user of one's own, by whose name one's connections are told from those of others.
 struct Redis {
