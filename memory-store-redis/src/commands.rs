@@ -1,6 +1,6 @@
 //! Each write as a call of its script, and its answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use memory_core::{
@@ -12,6 +12,7 @@ use memory_lock::redis::{RedisFault, Reply, Script, Shown, Written};
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
+use crate::changes::{Change, Weighed, changes, in_parts};
 use crate::codec::{self, Encoded, digits};
 use crate::error::store_error;
 use crate::parts::Parts;
@@ -375,125 +376,9 @@ const SWEEPING: Duration = Duration::from_millis(500);
 /// From here on Lua cannot tell a number from the next.
 const MOST_PLACES: u64 = 1 << 53;
 
-/// What becomes of a range of places: `s` summarised, `e` evicted, `c` closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Change {
-    kind: char,
-    first: u64,
-    last: u64,
-}
-
-/// What the messages weigh that go: summaries, summarised and evicted, and by class.
-#[derive(Debug, Default)]
-struct Weighed {
-    counts: [u64; 3],
-    classes: BTreeMap<String, Tally>,
-}
-
-impl From<Removed> for Weighed {
-    fn from(Removed { classes, summaries, summarised, evicted }: Removed) -> Self {
-        let classes = classes.into_iter().map(|(class, tally)| (class.to_string(), tally));
-        Self { counts: [summaries, summarised, evicted], classes: classes.collect() }
-    }
-}
-
-impl Weighed {
-    fn add(&mut self, reply: &mut Reply) -> Result<(), RedisFault> {
-        for count in &mut self.counts {
-            *count += reply.number::<u64>()?;
-        }
-        while !reply.is_empty() {
-            let tally = self.classes.entry(reply.text()?).or_default();
-            tally.messages += reply.number::<u64>()?;
-            tally.tokens += reply.number::<u64>()?;
-        }
-        Ok(())
-    }
-}
-
-/// The same ranges, cut into lists of at most [`PART`] places.
-fn in_parts<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<Vec<Change>> {
-    let mut parts: Vec<Vec<Change>> = Vec::new();
-    let mut room = 0;
-    for Change { kind, mut first, last } in changes.copied() {
-        while first <= last {
-            if room == 0 {
-                parts.push(Vec::new());
-                room = PART as u64;
-            }
-            let end = last.min(first.saturating_add(room - 1));
-            if let Some(part) = parts.last_mut() {
-                part.push(Change { kind, first, last: end });
-            }
-            room -= end - first + 1;
-            first = end + 1;
-        }
-    }
-    parts
-}
-
-/// What becomes of which places, ascending; nothing if a place is removed twice.
-fn changes(splice: &Splice) -> Option<Vec<Change>> {
-    let mut kinds: BTreeMap<u64, char> = BTreeMap::new();
-    for (places, kind) in [(&splice.summarised, 's'), (&splice.evicted, 'e')] {
-        for place in places {
-            if kinds.insert(place.number(), kind).is_some() {
-                return None;
-            }
-        }
-    }
-    let closed: BTreeSet<u64> = splice.closed.iter().map(|place| place.number()).collect();
-    for place in closed {
-        // What is removed is not there to be closed.
-        kinds.entry(place).or_insert('c');
-    }
-    let mut ranges: Vec<Change> = Vec::new();
-    for (place, kind) in kinds {
-        match ranges.last_mut() {
-            Some(before) if before.kind == kind && before.last + 1 == place => before.last = place,
-            _ => ranges.push(Change { kind, first: place, last: place }),
-        }
-    }
-    Some(ranges)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn places(numbers: &[u64]) -> Vec<Sequence> {
-        numbers.iter().copied().map(Sequence::new).collect()
-    }
-
-    #[test]
-    fn what_changes_travels_as_ranges() {
-        let splice = Splice {
-            summarised: places(&[2, 3, 4]),
-            evicted: places(&[6, 7]),
-            closed: places(&[3, 9]),
-            ..Splice::new(Generation::new(1))
-        };
-        let ranges = [('s', 2, 4), ('e', 6, 7), ('c', 9, 9)];
-        let ranges = ranges.map(|(kind, first, last)| Change { kind, first, last });
-        assert_eq!(changes(&splice), Some(ranges.to_vec()));
-        let twice = Splice { evicted: places(&[2]), ..splice };
-        assert_eq!(changes(&twice), None);
-    }
-
-    #[test]
-    fn what_goes_is_cut_into_parts_that_hold_up_nobody_for_long() {
-        let change = |kind, first, last| Change { kind, first, last };
-        let part = PART as u64;
-        let changes = [change('s', 1, 3), change('e', 5, 2 * part + 9), change('s', 999, 999)];
-        let expected = [
-            vec![change('s', 1, 3), change('e', 5, part + 1)],
-            vec![change('e', part + 2, 2 * part + 1)],
-            vec![change('e', 2 * part + 2, 2 * part + 9), change('s', 999, 999)],
-        ];
-        assert_eq!(in_parts(changes.iter()), expected);
-        assert_eq!(in_parts([change('e', 1, part)].iter()).len(), 1);
-        assert!(in_parts([].iter()).is_empty());
-    }
 
     #[test]
     fn a_ttl_past_the_end_of_time_is_none() {

@@ -3,6 +3,7 @@
 mod config;
 mod store;
 
+mod changes;
 mod commands;
 mod parts;
 mod reads;

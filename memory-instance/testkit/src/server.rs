@@ -1,4 +1,7 @@
-//! The simulated server: the reference store and the reference lock, with a planted bug or none.
+//! The simulated server: the reference store and the reference lock, with a planted bug or none. Its leases
+//! are in [`leases`].
+
+mod leases;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::num::NonZeroUsize;
@@ -9,13 +12,10 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use memory_core::{
     Access, Append, Appended, Clear, Counters, FencingToken, FlushReceipt, Generation, Head,
-    InMemoryStore, LeaseProof, MemoryKey, MemoryStore, Outline, OwnerId, Page, Read, Sequence,
-    Splice, StoreError, StoreErrorKind, StoredMessage, ToolLink, WriteId, WriterId,
+    InMemoryStore, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, Sequence, Splice,
+    StoreError, StoreErrorKind, StoredMessage, ToolLink, WriteId, WriterId,
 };
-use memory_lock::{
-    Acquired, Clock, HandOver, InProcessLock, Lease, LeaseInfo, LockBackend, LockError, LockKey,
-    Release, Renewal, Watch,
-};
+use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
 
 use crate::bug::Bug;
 
@@ -409,101 +409,5 @@ impl Server {
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
         now(self.store.keys(after, limit))
-    }
-
-    pub(crate) fn try_acquire(
-        &self,
-        key: &LockKey,
-        owner: OwnerId,
-        ttl: Duration,
-    ) -> Result<Acquired, LockError> {
-        let twice = match self.bug {
-            Some(Bug::GrantedTwice) => true,
-            Some(Bug::FlushLeaseTwice) => key.as_str().ends_with("flush"),
-            _ => false,
-        };
-        if twice
-            && let Some(info) = now(self.lock.inspect(key))?
-            && info.held_for.is_some_and(|held| held > Duration::from_millis(30))
-        {
-            now(self.lock.release(key, info.owner))?;
-        }
-        self.state().leased.insert(key.clone());
-        let ttl = match self.bug {
-            Some(Bug::LeaseTooShort) => ttl / 40,
-            Some(Bug::LeaseNeverExpires) => Duration::from_secs(86_400),
-            _ => ttl,
-        };
-        let mut acquired = now(self.lock.try_acquire(key, owner, ttl))?;
-        if self.has(Bug::TokensStandStill)
-            && let Acquired::Granted { token } = &mut acquired
-        {
-            *token = *self.state().granted.entry(key.clone()).or_insert(*token);
-        }
-        Ok(acquired)
-    }
-
-    pub(crate) fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>, LockError> {
-        let leases: Vec<_> = leases.to_vec();
-        let mut answers = now(self.lock.renew(&leases))?;
-        if self.has(Bug::RefreshIgnoresLoss) || self.has(Bug::GrantedTwice) {
-            answers.fill(Renewal::Renewed);
-        }
-        Ok(answers)
-    }
-
-    pub(crate) fn release(&self, key: &LockKey, owner: OwnerId) -> Result<Release, LockError> {
-        match self.bug {
-            Some(Bug::ReleaseWithoutOwner) => {
-                let held = now(self.lock.inspect(key))?;
-                let holder = held.map_or(owner, |info| info.owner);
-                now(self.lock.release(key, holder))
-            }
-            Some(Bug::LeaseLeaked) => {
-                let held = now(self.lock.inspect(key))?;
-                let ours = held.is_some_and(|info| info.owner == owner);
-                Ok(if ours { Release::Released } else { Release::NotOwner })
-            }
-            Some(Bug::RefreshIgnoresLoss | Bug::GrantedTwice | Bug::LeaseTooShort) => {
-                now(self.lock.release(key, owner))?;
-                Ok(Release::Released)
-            }
-            _ => now(self.lock.release(key, owner)),
-        }
-    }
-
-    pub(crate) fn hand_over(
-        &self,
-        key: &LockKey,
-        from: OwnerId,
-        to: OwnerId,
-        ttl: Duration,
-    ) -> Result<HandOver, LockError> {
-        let before = now(self.lock.inspect(key))?;
-        let mut handed = now(self.lock.hand_over(key, from, to, ttl))?;
-        if let (true, HandOver::HandedOver { token }, Some(before)) =
-            (self.has(Bug::HandOverKeepsToken), &mut handed, before)
-        {
-            *token = before.token;
-        }
-        Ok(handed)
-    }
-
-    /// Every lease is gone, and nobody is told.
-    pub(crate) fn forget_leases(&self) {
-        let keys: Vec<_> = self.state().leased.iter().cloned().collect();
-        for key in keys {
-            if let Ok(Some(info)) = now(self.lock.inspect(&key)) {
-                let _ = now(self.lock.release(&key, info.owner));
-            }
-        }
-    }
-
-    pub(crate) fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
-        now(self.lock.inspect(key))
-    }
-
-    pub(crate) fn watch(&self, key: &LockKey) -> Watch {
-        self.lock.watch(key, None)
     }
 }
