@@ -26,6 +26,12 @@ const TTL: Duration = Duration::from_secs(30);
 /// Far below the 2 s for which a server that does not answer is waited for.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
+/// What must not happen has no event to wait for: requests that are under way reach their servers
+/// meanwhile.
+async fn time_to_go_wrong() {
+    sleep(Duration::from_millis(100)).await;
+}
+
 struct Servers {
     servers: Vec<Server>,
     prefix: String,
@@ -212,7 +218,7 @@ async fn a_server_that_hangs_delays_nothing() {
         }
         servers.servers[hung].resume();
         // What it was asked in the meantime is carried out now, and taken back.
-        sleep(Duration::from_millis(100)).await;
+        time_to_go_wrong().await;
         for server in 0..3 {
             servers.until_lease(server, &key(), None).await;
         }
@@ -323,7 +329,7 @@ async fn a_lease_that_a_majority_lost_is_lost_and_not_brought_back() {
     }
     let lost = lock.renew(&[lease(holder, token)]).await.unwrap();
     assert_eq!(lost, [Renewal::Vanished]);
-    sleep(Duration::from_millis(100)).await;
+    time_to_go_wrong().await;
     assert_eq!(servers.lease(0, &key()).await, None);
     assert!(granted(&lock, another).await > token);
     assert_eq!(lock.renew(&[lease(holder, token)]).await.unwrap(), [Renewal::NotOwner]);
@@ -443,11 +449,11 @@ async fn what_is_taken_back_for_one_call_is_not_what_the_next_one_was_granted() 
         let lock = lock.clone();
         async move { granted(&lock, owner).await }
     });
-    sleep(Duration::from_millis(50)).await;
+    time_to_go_wrong().await;
     assert!(!again.is_finished(), "it cannot be decided without the server that hangs");
     servers.servers[2].resume();
     let token = again.await.unwrap();
-    sleep(Duration::from_millis(100)).await;
+    time_to_go_wrong().await;
     for server in [1, 2] {
         servers.until_lease(server, &key(), Some((owner, token.number()))).await;
     }
@@ -499,7 +505,7 @@ async fn a_lease_is_not_given_back_over_what_is_there() {
     passed(1).await;
     servers.put(0, &key(), stranger).await;
     passed(2).await;
-    sleep(Duration::from_millis(50)).await;
+    time_to_go_wrong().await;
     assert_eq!(servers.lease(0, &key()).await, Some((stranger, 1)));
 }
 

@@ -181,9 +181,9 @@ async fn a_confirmation_that_is_cut_short_leaves_the_write_unknown() {
     let waiting = append(&store, &k, write(1, 2), &["two"]);
     let unblock = async {
         until("client that waits", async || {
-            let clients: String = master.query(&["CLIENT", "LIST"]).await;
+            let clients = master.clients().await;
             // An idle client may have waited last, too; only one that still does is let go.
-            for client in clients.lines().filter(|line| line.contains(" cmd=wait")) {
+            for client in clients.iter().filter(|line| line.contains(" cmd=wait")) {
                 let id = client.split(' ').find_map(|word| word.strip_prefix("id="))?;
                 let done: u8 = master.query(&["CLIENT", "UNBLOCK", id, "ERROR"]).await;
                 if done == 1 {

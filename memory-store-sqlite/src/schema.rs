@@ -218,6 +218,7 @@ impl Look {
     /// Whether we may use the file, and write to it.
     fn verdict(&self, path: &Path, steps: &[Step]) -> Result<(), StoreErrorKind> {
         let path = path.display();
+        let has_no_other = self.tables.iter().all(|table| table == LEASES);
         match self.application_id {
             APPLICATION_ID => {
                 let (found, known) = (self.user_version, version_after(steps));
@@ -237,15 +238,12 @@ impl Look {
                 }
             }
             // A lock backend that came first has made its table and set no mark.
-            0 if self.user_version == 0 && self.tables.iter().all(|table| table == LEASES) => {
-                Ok(())
-            }
+            0 if self.user_version == 0 && has_no_other => Ok(()),
             0 if steps.iter().any(|step| self.has_all_of(step)) => Err(StoreErrorKind::Corrupt(
                 format!("{path} has lost its application id; restore a backup"),
             )),
             0 => {
-                let is_empty = self.tables.iter().all(|table| table == LEASES);
-                let sign = if is_empty {
+                let sign = if has_no_other {
                     format!("user version {}", self.user_version)
                 } else {
                     "it has other tables".to_owned()

@@ -19,7 +19,8 @@ pub trait Model: Clone {
     /// never heard.
     ///
     /// An operation that can give its answer in a state, and leaves it as it is, must not be needed later
-    /// for what it does to another one: the search then explains it at once, and looks no further.
+    /// for what it does to another one: the search then explains it at once, and looks no further. A model
+    /// that breaks this makes the search reject what is possible, and never accept what is not.
     fn step(&self, call: &Self::Call, answer: Option<&Self::Answer>) -> Option<Self>;
 
     /// Equal for equal states, and hardly ever equal for others.

@@ -138,6 +138,21 @@ fn an_operation_under_way_may_have_happened_or_not() {
 }
 
 #[test]
+fn what_changes_nothing_is_not_tried_at_every_place() {
+    let looked = |called| Operation { call: Call::Get, called, returned: None };
+    let mut history: Vec<Op> = (0..24).map(looked).collect();
+    for (index, answer) in [(24, 0), (25, 0), (26, 0), (27, 99)] {
+        history.push(Operation {
+            call: Call::Get,
+            called: index,
+            returned: Some((index + 9, answer)),
+        });
+    }
+    let verdict = check(&Register::default(), &history, 200);
+    assert!(matches!(verdict, Verdict::Impossible { stuck: 27, .. }), "{verdict:?}");
+}
+
+#[test]
 fn a_search_that_takes_too_long_is_no_pass() {
     let under_way = |called| Operation { call: Call::Add(1), called, returned: None };
     let mut history: Vec<Op> = (0..24).map(under_way).collect();

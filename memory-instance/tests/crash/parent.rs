@@ -10,6 +10,7 @@ use fastrand::Rng;
 use memory_lock::{Clock, LockKey, LockManager, LockOptions, SqliteLock};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::child::{builder, open, say};
 use crate::ledger::{Ledger, Tally};
@@ -85,6 +86,15 @@ pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
+/// Looks every so often until it is so.
+pub(crate) fn wait_until(what: &str, every: Duration, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{what} has not come in {PATIENCE:?}");
+        pause(every);
+    }
+}
+
 /// A child; killed when it is dropped.
 pub(crate) struct Child {
     process: std::process::Child,
@@ -134,10 +144,12 @@ impl Child {
         }
     }
 
-    /// Waits until the system has killed it for a file that would be too long.
+    /// Waits until the system has killed it for a file that would be too long. Where that signal is
+    /// ignored, as some programs leave it to their children, it lives on and only its writes fail.
     pub(crate) fn wait_for_the_limit(&mut self) {
-        // Where the signal is ignored, as some programs leave it to their children, writes fail.
-        assert!(!self.wait_for("trouble"), "it lives on: {:?}", self.heard);
+        wait_until("the end of the child", Duration::from_millis(1), || {
+            self.process.try_wait().unwrap().is_some()
+        });
         self.dies_of = Signal::XFSZ;
     }
 

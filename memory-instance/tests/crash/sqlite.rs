@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use crate::child::open;
 use crate::ledger::Tally;
 use crate::marks::EVERYWHERE;
-use crate::parent::{Child, Errand, Orders, Scene, When, pause, seed, tell};
+use crate::parent::{Child, Errand, Orders, Scene, When, pause, seed, tell, wait_until};
 
 /// Statements that a trigger stops: where in a transaction, and what sets it off.
 const INSIDE: [(&str, &str); 5] = [
@@ -45,13 +45,13 @@ fn wait_until_stuck(path: &Path) {
     let file = Connection::open(path).unwrap();
     file.busy_timeout(Duration::ZERO).unwrap();
     let mut busy = 0;
-    while busy < 25 {
+    wait_until("a long transaction", Duration::from_millis(1), || {
         busy = match file.execute_batch("BEGIN IMMEDIATE; ROLLBACK") {
             Ok(()) => 0,
             Err(_) => busy + 1,
         };
-        pause(Duration::from_millis(1));
-    }
+        busy == 25
+    });
 }
 
 fn assert_intact(path: &Path) {
@@ -124,9 +124,7 @@ async fn inside_commits(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
         // The index of the log, a file too, takes 32 or 64 KiB from the beginning.
         let kibibytes = scene.rng.u64(65..600);
         orders.file_limit = Some(kibibytes);
-        while log_of(&path).exists() {
-            pause(Duration::from_millis(1));
-        }
+        wait_until("the end of the log", Duration::from_millis(1), || !log_of(&path).exists());
         let mut child = Child::start(&orders);
         child.wait_for_the_limit();
         assert_eq!(log_of(&path).metadata().unwrap().len(), kibibytes << 10);
@@ -188,9 +186,7 @@ async fn during_checkpoints(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
         assert!(child.wait_for("ack"), "{:?}", child.heard);
         let state = || path.metadata().map(|file| (file.len(), file.modified().unwrap())).unwrap();
         let before = state();
-        while state() == before {
-            pause(Duration::from_micros(50));
-        }
+        wait_until("a checkpoint", Duration::from_micros(50), || state() != before);
         pause(Duration::from_micros(scene.rng.u64(0..2_000)));
         scene.bury(&orders, child).await;
         assert_intact(&path);
@@ -212,9 +208,7 @@ async fn while_the_file_is_made(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) 
             }
             // The log is made by the first connection that writes, and goes with the last one.
             let child = Child::start(&orders);
-            while !log_of(&path).exists() {
-                pause(Duration::from_micros(20));
-            }
+            wait_until("the log", Duration::from_micros(20), || log_of(&path).exists());
             pause(Duration::from_micros(scene.rng.u64(0..4_000)));
             scene.bury(&orders, child).await;
             assert_intact(&path);

@@ -37,14 +37,11 @@ use worlds::{Case, World};
 
 const ROUNDS: usize = 2;
 
-/// The connections of clients to these servers: not those of replicas, of Sentinels, and of who asks.
+/// The connections of clients to these servers.
 async fn connections(servers: &[&Server]) -> Vec<String> {
-    let others = [" flags=S ", " flags=M ", " name=sentinel-", " cmd=client|list "];
     let mut all = Vec::new();
     for server in servers {
-        let clients: String = server.query(&["CLIENT", "LIST"]).await;
-        let ours = clients.lines().filter(|client| !others.iter().any(|it| client.contains(it)));
-        all.extend(ours.map(ToOwned::to_owned));
+        all.extend(server.clients().await);
     }
     all
 }
@@ -53,7 +50,7 @@ async fn connections(servers: &[&Server]) -> Vec<String> {
 async fn until_few_connections(most: usize, servers: &[&Server], what: &str) {
     until(what, async || {
         for server in servers {
-            let ours = connections(&[server]).await;
+            let ours = server.clients().await;
             if ours.len() > most {
                 return Err(format!("{} connections: {ours:#?}", ours.len()));
             }

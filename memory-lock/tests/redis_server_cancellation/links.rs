@@ -19,7 +19,6 @@ pub(crate) const OPERATIONS: &[&str] = &[
 
 pub(crate) const QUORUM_OPERATIONS: &[&str] = &["RedlockLock::open"];
 
-/// The link has one connection to each server.
 pub(crate) async fn sweep_link(
     name: &'static str,
     servers: &Servers,

@@ -85,24 +85,16 @@ impl Servers {
         left
     }
 
-    /// How many connections there are to each running server, but for those of its replicas or its
-    /// master and that which asks.
-    pub(crate) async fn connections(&self) -> Vec<usize> {
-        let others = [" flags=S ", " flags=M ", " cmd=client|list "];
-        let mut all = Vec::new();
-        for server in self.running() {
-            let clients: String = server.query(&["CLIENT", "LIST"]).await;
-            let is_ours = |client: &&str| !others.iter().any(|other| client.contains(other));
-            all.push(clients.lines().filter(is_ours).count());
-        }
-        all
-    }
-
     /// Waits until each running server has no more connections than this; replicas have none.
     pub(crate) async fn until_connections(&self, most: usize, what: &str) {
-        until(what, async || match self.connections().await {
-            all if all.iter().all(|there| *there <= most) => Ok(()),
-            all => Err(format!("connections: {all:?}, more than {most}")),
+        until(what, async || {
+            for server in self.running() {
+                let there = server.clients().await;
+                if there.len() > most {
+                    return Err(format!("{} connections: {there:#?}", there.len()));
+                }
+            }
+            Ok(())
         })
         .await;
     }
@@ -117,37 +109,45 @@ impl Servers {
 
 const ROUNDS: usize = 5;
 
-#[tokio::test]
-async fn a_call_dropped_half_way_leaves_nothing_behind_on_redis() {
-    let one = Servers::start(1).await;
+/// Sweeps leases over one link, and the link itself, which has one connection to each server.
+async fn sweep_at(name: &'static str, servers: &Servers) {
     let before = tasks();
     let mut table = Table::default();
-    let link = RedisLink::open(one.configs().remove(0)).await.unwrap();
+    let link = RedisLink::open(servers.configs().remove(0)).await.unwrap();
     let lock = Arc::new(RedisLock::new(link.clone()));
-    one.ground("Redis", lock).sweep(&mut table).await;
-    links::sweep_link("Redis", &one, &link, &mut table).await;
-    one.until_connections(1, "leases and link").await;
+    servers.ground(name, lock).sweep(&mut table).await;
+    servers.until_connections(1, "leases").await;
+    links::sweep_link(name, servers, &link, &mut table).await;
+    servers.until_connections(1, "leases and link").await;
     drop(link);
-    one.until_connections(0, "the link is gone").await;
+    servers.until_connections(0, "the link is gone").await;
     until_tasks(before, "all is gone").await;
     table.print();
 }
 
+/// The same over a quorum, and the opening of one.
+async fn sweep_quorum(
+    name: &'static str,
+    quorum: RedlockLock,
+    servers: &Servers,
+    table: &mut Table,
+) {
+    let ground = servers.ground(name, Arc::new(quorum));
+    ground.sweep(table).await;
+    servers.until_connections(1, name).await;
+    drop(ground);
+    links::sweep_quorum(name, servers, table).await;
+    servers.until_connections(0, name).await;
+}
+
+#[tokio::test]
+async fn a_call_dropped_half_way_leaves_nothing_behind_on_redis() {
+    sweep_at("Redis", &Servers::start(1).await).await;
+}
+
 #[tokio::test]
 async fn a_call_dropped_half_way_leaves_nothing_behind_on_a_cluster() {
-    let cluster = Servers::start_cluster().await;
-    let before = tasks();
-    let mut table = Table::default();
-    let link = RedisLink::open(cluster.configs().remove(0)).await.unwrap();
-    let lock = Arc::new(RedisLock::new(link.clone()));
-    cluster.ground("Cluster", lock).sweep(&mut table).await;
-    cluster.until_connections(1, "leases").await;
-    links::sweep_link("Cluster", &cluster, &link, &mut table).await;
-    cluster.until_connections(1, "leases and link").await;
-    drop(link);
-    cluster.until_connections(0, "the link is gone").await;
-    until_tasks(before, "all is gone").await;
-    table.print();
+    sweep_at("Cluster", &Servers::start_cluster().await).await;
 }
 
 #[tokio::test]
@@ -155,22 +155,11 @@ async fn a_call_dropped_half_way_leaves_nothing_behind_on_a_quorum() {
     let three = Servers::start(3).await;
     let before = tasks();
     let mut table = Table::default();
-    let quorum = RedlockLock::open(three.configs(), Clock::system()).await.unwrap();
-    let ground = three.ground("Redlock", Arc::new(quorum));
-    ground.sweep(&mut table).await;
-    three.until_connections(1, "a quorum").await;
-    drop(ground);
-    links::sweep_quorum("Redlock", &three, &mut table).await;
-    three.until_connections(0, "the quorum is gone").await;
-
-    let quorum = RedlockLock::open(three.configs(), Clock::system()).await.unwrap();
-    let ground = three.ground("Redlock, one dead", Arc::new(quorum));
+    let open = || RedlockLock::open(three.configs(), Clock::system());
+    sweep_quorum("Redlock", open().await.unwrap(), &three, &mut table).await;
+    let quorum = open().await.unwrap();
     three.all()[1].kill();
-    ground.sweep(&mut table).await;
-    three.until_connections(1, "what is left of a quorum").await;
-    drop(ground);
-    links::sweep_quorum("Redlock, one dead", &three, &mut table).await;
-    three.until_connections(0, "the quorum is gone").await;
+    sweep_quorum("Redlock, one dead", quorum, &three, &mut table).await;
     until_tasks(before, "all is gone").await;
     table.print();
 }

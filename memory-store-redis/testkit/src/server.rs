@@ -222,6 +222,19 @@ impl Server {
         answers
     }
 
+    /// The connections of clients, as lines of `CLIENT LIST`: not those of replicas and masters, of
+    /// Sentinels, and of who asks.
+    ///
+    /// # Panics
+    ///
+    /// Like [`command`](Self::command).
+    pub async fn clients(&self) -> Vec<String> {
+        let others = [" flags=S ", " flags=M ", " name=sentinel-", " cmd=client|list "];
+        let all: String = self.query(&["CLIENT", "LIST"]).await;
+        let is_client = |line: &&str| !others.iter().any(|other| line.contains(other));
+        all.lines().filter(is_client).map(ToOwned::to_owned).collect()
+    }
+
     /// How often each command was called since the last [`reset_stats`](Self::reset_stats), by the
     /// names that Redis prints in `INFO commandstats`, such as `evalsha` or, since 7.0, `client|setinfo`.
     ///
