@@ -102,12 +102,13 @@ mod tests {
     #[test]
     fn what_changes_travels_as_ranges() {
         let splice = Splice {
-            summarised: places(&[2, 3, 4]),
+            // A place that stays stands between them.
+            summarised: places(&[2, 3, 5]),
             evicted: places(&[6, 7]),
             closed: places(&[3, 9]),
             ..Splice::new(Generation::new(1))
         };
-        let ranges = [('s', 2, 4), ('e', 6, 7), ('c', 9, 9)];
+        let ranges = [('s', 2, 3), ('s', 5, 5), ('e', 6, 7), ('c', 9, 9)];
         let ranges = ranges.map(|(kind, first, last)| Change { kind, first, last });
         assert_eq!(changes(&splice), Some(ranges.to_vec()));
         let twice = Splice { evicted: places(&[2]), ..splice };

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Stage;
 use super::slow::{PAUSE, SlowModel};
+use crate::out::number;
 
 const AGENTS: [&str; 3] = ["intake", "resolver", "planner"];
 
@@ -86,8 +87,8 @@ impl Stage<'_> {
              The first flush put {} messages into a summary and came from {} down to {} tokens; what was\n\
              appended meanwhile is still there.",
             receipt.summarised.len(),
-            receipt.tokens_before,
-            receipt.tokens_after
+            number(receipt.tokens_before),
+            number(receipt.tokens_after)
         ))
     }
 }
