@@ -12,6 +12,7 @@ on_every_store!(
     tail_shows_the_last_messages_and_follows,
     context_is_an_array_of_messages_and_health_is_the_library_s,
     flush_prints_its_receipt_or_that_there_is_nothing_to_do,
+    control_characters_are_escaped_for_people,
     clear_counts_what_it_removed_and_imports_are_still_known,
 );
 
@@ -41,7 +42,7 @@ fn keys_lists_what_there_is(folder: &Folder) {
             "name": "case:k 1", "messages": 4, "tokens": 43}])
     );
     let table = folder.ok("keys");
-    assert!(table.contains("case:k 1") && table.ends_with("1 memories, 4 messages\n"), "{table}");
+    assert!(table.contains("case:k 1") && table.ends_with("1 memory, 4 messages\n"), "{table}");
 }
 
 fn tail_shows_the_last_messages_and_follows(folder: &Folder) {
@@ -81,6 +82,37 @@ fn context_is_an_array_of_messages_and_health_is_the_library_s(folder: &Folder) 
     let table = folder.run_words(one(&["health"])).out;
     assert!(table.contains("healthy") && table.contains("of 1,000,000,000"), "{table}");
     assert!(folder.ok("health --all").contains("case:k 1"));
+}
+
+fn control_characters_are_escaped_for_people(folder: &Folder) {
+    // A window title, a cleared screen (C1), a reversed text, a bell, and a forged line.
+    let hostile = "\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}cod.exe\u{7f}\rx";
+    let message = json!({"role": "assistant", "content": format!("a{hostile}"), "name": format!("n{hostile}\n#9 user: hi"),
+        "tool_calls": [{"id": "c", "type": "function", "function": {"name": hostile, "arguments": hostile}}]});
+    folder.write("hostile.jsonl", message.to_string());
+    let key = format!("k{hostile}\n1 memory");
+    let args = ["import", "hostile.jsonl", "--json", "--key", &key];
+    assert_eq!(folder.run_words(args).code, Some(0));
+    let with_key = |command: &[&str]| folder.run_words([command, &["--key", &key]].concat());
+    let bad = folder.run_words(["tail", "--key", &format!("nobody{hostile}")]);
+    let shown = [
+        with_key(&["tail"]),
+        folder.run("keys"),
+        with_key(&["health"]),
+        folder.run("health --all"),
+        bad,
+    ];
+    for Said { out, err, .. } in &shown {
+        for text in [out, err] {
+            let unsafe_ones = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+            assert!(!text.contains(unsafe_ones), "{text:?}");
+        }
+        assert!(!format!("{out}{err}").lines().any(|line| line.starts_with("#9 user")));
+    }
+    assert!(shown[0].out.contains(r"a\u{1b}]0;owned\u{7}"), "{shown:?}");
+    assert!(shown[1].out.contains(r"k\u{1b}]0;owned"), "{shown:?}");
+    // JSON that is read by programs stays as it is.
+    assert_eq!(lines(&with_key(&["export"]).out), [message]);
 }
 
 fn flush_prints_its_receipt_or_that_there_is_nothing_to_do(folder: &Folder) {
@@ -164,6 +196,26 @@ fn bench_measures_ours_and_the_bare_database() {
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(folder.ok("keys --json --store sqlite://b.db"), "[]\n");
     assert_eq!(folder.run("bench append --store memory:// --messages 20 --json").code, Some(0));
+}
+
+#[test]
+fn store_comes_from_the_environment() {
+    let folder = Folder::new();
+    folder.write("talk.jsonl", r#"{"role":"user","content":"hi"}"#);
+    let run = |line: &str, store: &str| {
+        let mut command = folder.command(line.split(' '));
+        Said::from(command.env("MEMORY_STORE", store).output().unwrap())
+    };
+    assert_eq!(run("import talk.jsonl --key k --json", "sqlite://env.db").code, Some(0));
+    assert!(folder.path("env.db").exists() && !folder.has_store());
+    assert!(run("keys", "sqlite://env.db").out.ends_with("1 memory, 1 message\n"));
+    let none = "0 memories, 0 messages\n";
+    assert_eq!(run("keys --store memory://", "sqlite://env.db").out, none, "the option counts");
+    let refused = run("keys", "mysql://me:secret@host/db");
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.starts_with("error: store URL `mysql://***@host/db`"), "{refused:?}");
+    assert_eq!(folder.ok("import talk.jsonl --key k --json").lines().count(), 1);
+    assert!(run("keys", "").out.ends_with("1 memory, 1 message\n"), "an empty variable is unset");
 }
 
 #[test]

@@ -60,7 +60,8 @@ impl Folder {
     /// The command with these arguments, not yet started.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_memory"));
-        command.current_dir(self.dir.path()).args(args).env_remove("RUST_LOG").stdin(Stdio::null());
+        command.current_dir(self.dir.path()).args(args).stdin(Stdio::null());
+        command.env_remove("RUST_LOG").env_remove("MEMORY_STORE");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(store) = &self.store {
             command.args(["--store", store]);

@@ -1,5 +1,6 @@
 //! What all commands take: where the memories are, how they work, and which one is meant.
 
+use std::env::VarError;
 use std::fs;
 use std::io::Read as _;
 use std::num::NonZeroUsize;
@@ -16,6 +17,10 @@ use crate::failure::usage;
 /// The store unless `--store` says otherwise.
 const DEFAULT_STORE: &str = "sqlite://memory.db";
 
+/// The environment variable that `--store` defaults to. Also how a child process gets its store, because
+/// other users can read the arguments of a process.
+pub(crate) const STORE_VARIABLE: &str = "MEMORY_STORE";
+
 /// The budget of the resource that is used without `--resource`: nobody asked for anything to be
 /// evicted, so nothing is.
 const DEFAULT_MAX_TOKENS: u64 = 1_000_000_000;
@@ -30,8 +35,9 @@ pub(crate) const PAGE: NonZeroUsize = match NonZeroUsize::new(500) {
 #[command(next_help_heading = "Which memory")]
 pub(crate) struct Common {
     /// Where the memories are: sqlite://PATH; redis://HOST, or redis+cluster:// and redis+sentinel://
-    /// with several hosts; or memory:// for the length of this command [default: sqlite://memory.db;
-    /// demo and bench: a temporary file]
+    /// with several hosts; or memory:// for the length of this command [default: the environment variable
+    /// MEMORY_STORE, which keeps a password out of the list of processes; else sqlite://memory.db, for
+    /// demo and bench a temporary file]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) store: Option<String>,
 
@@ -68,6 +74,21 @@ fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 impl Common {
+    /// Takes the store from the environment where `--store` is not given; an empty variable counts as unset.
+    pub(crate) fn with_environment(self) -> anyhow::Result<Self> {
+        if self.store.is_some() {
+            return Ok(self);
+        }
+        let store = match std::env::var(STORE_VARIABLE) {
+            Ok(url) if !url.is_empty() => Some(url),
+            Ok(_) | Err(VarError::NotPresent) => None,
+            Err(VarError::NotUnicode(_)) => {
+                return Err(usage(format!("{STORE_VARIABLE} is not UTF-8; set it to a store URL")));
+            }
+        };
+        Ok(Self { store, ..self })
+    }
+
     /// The resource that the user gave, or the built-in one.
     pub(crate) fn resource(&self) -> anyhow::Result<MemoryResource> {
         match &self.resource {

@@ -2,7 +2,7 @@
 
 use crate::args::Memories;
 use crate::failure::usage;
-use crate::out::{Out, number};
+use crate::out::{Out, count};
 
 /// Remove all messages of a memory, for good
 ///
@@ -35,5 +35,5 @@ pub(crate) async fn run(memories: &Memories, _: &Args, out: &mut Out) -> anyhow:
         return out.compact(&counters);
     }
     let cleared = counters.cleared.saturating_sub(before);
-    out.line(format!("{}: {} messages cleared", memory.key(), number(cleared)))
+    out.line(format!("{}: {} cleared", memory.key(), count(cleared, "message", "messages")))
 }

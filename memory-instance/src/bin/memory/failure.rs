@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
+use crate::escape;
 use crate::out::Closed;
 
 /// A mistake in the command line.
@@ -47,7 +48,7 @@ pub(crate) fn of_clap(error: &clap::Error) -> ExitCode {
 
 /// A line on stderr that begins with `error:`.
 fn say(problem: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "error: {problem}");
+    let _ = writeln!(std::io::stderr().lock(), "error: {}", escape::inline(problem));
 }
 
 /// The error in one line, and its causes behind it; what the text names already is not repeated.
@@ -84,7 +85,7 @@ fn clap_line(text: &str) -> String {
 
 /// Writes a note for people on stderr.
 pub(crate) fn note(text: impl fmt::Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", escape::lines(&text.to_string()));
 }
 
 #[cfg(test)]

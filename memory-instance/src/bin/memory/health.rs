@@ -6,10 +6,11 @@ use comfy_table::Table;
 use memory_core::{MemoryHealth, MemoryKey, ServerHealth, Tally, Verdict};
 
 use crate::args::Memories;
+use crate::escape;
 use crate::failure::note;
 use crate::flush::places;
 use crate::keys;
-use crate::out::{Out, number, table};
+use crate::out::{Out, count, number, table};
 
 /// How a memory is doing: size, budget, priorities, last flush, lease
 ///
@@ -91,7 +92,8 @@ async fn all(memories: &Memories, out: &mut Out) -> anyhow::Result<()> {
 }
 
 fn key_name(health: &MemoryHealth) -> String {
-    health.key.parts().map_or_else(|| health.key.to_string(), |(.., name)| name)
+    let name = health.key.parts().map_or_else(|| health.key.to_string(), |(.., name)| name);
+    escape::inline(&name).into_owned()
 }
 
 fn percent(share: f64) -> String {
@@ -119,7 +121,7 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
         row(&name, tally_text(*tally));
     }
     for (content_type, tally) in &health.content_types {
-        row(&format!("  {content_type}"), tally_text(*tally));
+        row(&format!("  {}", escape::inline(content_type.as_str())), tally_text(*tally));
     }
     if health.open_calls + health.abandoned_calls + health.orphaned_results > 0 {
         let MemoryHealth { open_calls, abandoned_calls, orphaned_results, .. } = health;
@@ -138,7 +140,7 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
     row("flush strategy", health.strategy.clone());
     row("last flush", last_flush(health));
     if let Some(error) = &health.last_flush_error {
-        row("last flush error", error.clone());
+        row("last flush error", escape::inline(error).into_owned());
     }
     row("lease", lease(health));
     row("waiting tasks", number(health.waiting_tasks));
@@ -157,8 +159,11 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
 }
 
 fn tally_text(tally: Tally) -> String {
-    let noun = if tally.messages == 1 { "message" } else { "messages" };
-    format!("{} {noun}, {} tokens", number(tally.messages), number(tally.tokens))
+    format!(
+        "{}, {}",
+        count(tally.messages, "message", "messages"),
+        count(tally.tokens, "token", "tokens")
+    )
 }
 
 fn last_flush(health: &MemoryHealth) -> String {

@@ -4,7 +4,8 @@ use memory_core::MemoryKey;
 use serde::Serialize;
 
 use crate::args::{Memories, PAGE};
-use crate::out::{Out, number, table};
+use crate::escape;
+use crate::out::{Out, count, number, table};
 
 /// List the memories that have messages, of every project and resource
 #[derive(Debug, clap::Args)]
@@ -47,19 +48,24 @@ pub(crate) async fn run(memories: &Memories, _: &Args, out: &mut Out) -> anyhow:
     }
     let mut rows = table(&["key", "resource", "project", "#messages", "#tokens"]);
     for Listed { key, project, resource, name, messages, tokens } in &listed {
-        rows.add_row([
+        let cells = [
             name.as_deref().unwrap_or(key.as_str()),
             resource,
             project.as_deref().unwrap_or_default(),
             &number(*messages),
             &number(*tokens),
-        ]);
+        ];
+        rows.add_row(cells.map(escape::inline));
     }
     let messages = listed.iter().map(|listed| listed.messages).sum();
     if !listed.is_empty() {
         out.line(rows)?;
     }
-    out.line(format!("{} memories, {} messages", number(listed.len() as u64), number(messages)))
+    out.line(format!(
+        "{}, {}",
+        count(listed.len() as u64, "memory", "memories"),
+        count(messages, "message", "messages")
+    ))
 }
 
 /// The next keys, or none at the end.

@@ -5,6 +5,7 @@
 //! the place and the mend.
 
 mod args;
+mod escape;
 mod failure;
 mod out;
 
@@ -52,8 +53,9 @@ Examples:
   memory context --key airline-00-0 --budget 1500    what to send to a model
   memory health --key airline-00-0                   how full it is, and what was left behind
 
-Without --store, memories are in the file memory.db of the current folder. Machines share those of a
-Redis or Valkey server: memory keys --store redis://localhost
+Without --store and MEMORY_STORE, memories are in the file memory.db of the current folder. Machines share
+those of a Redis or Valkey server: memory keys --store redis://localhost. Set MEMORY_STORE for a URL with
+a password: arguments are visible to other users.
 Each command has a help of its own: memory import --help. For logs set RUST_LOG=info.";
 
 /// What a command does stands at its arguments.
@@ -101,6 +103,7 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let Cli { common, command } = cli;
+    let common = common.with_environment()?;
     let mut out = Out::new(common.json);
     match command {
         Command::Demo => demo::run(&common, &mut out).await?,

@@ -6,6 +6,8 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
+use crate::escape;
+
 /// Nobody reads our output any more.
 #[derive(Debug, thiserror::Error)]
 #[error("the output was closed")]
@@ -31,23 +33,35 @@ impl Out {
         self.json
     }
 
-    /// Writes a line.
+    /// Writes text for people, one or more lines. Control characters in it are escaped.
     pub(crate) fn line(&mut self, line: impl Display) -> anyhow::Result<()> {
-        written(writeln!(self.to, "{line}"))
+        written(writeln!(self.to, "{}", escape::lines(&line.to_string())))
     }
 
-    /// Writes a JSON value: for people where people read it and did not ask for JSON, else on one line.
+    /// Writes a JSON value: indented on a terminal unless `--json` was given, else on one line.
     pub(crate) fn value(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
-        if self.terminal && !self.json {
-            self.line(serde_json::to_string_pretty(value)?)
-        } else {
-            self.compact(value)
-        }
+        if self.terminal && !self.json { self.indented(value) } else { self.compact(value) }
+    }
+
+    /// Writes a JSON value on several lines.
+    pub(crate) fn indented(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        let json = serde_json::to_string_pretty(value)?;
+        self.json_line(&json)
     }
 
     /// Writes a JSON value on one line.
     pub(crate) fn compact(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
-        self.line(serde_json::to_string(value)?)
+        let json = serde_json::to_string(value)?;
+        self.json_line(&json)
+    }
+
+    /// On a terminal, what JSON leaves as it is and a terminal obeys is escaped; the value stays equal.
+    fn json_line(&mut self, json: &str) -> anyhow::Result<()> {
+        if self.terminal {
+            written(writeln!(self.to, "{}", escape::json(json)))
+        } else {
+            written(writeln!(self.to, "{json}"))
+        }
     }
 
     /// Hands over what was written so far.
@@ -77,6 +91,11 @@ pub(crate) fn table(headings: &[&str]) -> Table {
         }
     }
     table
+}
+
+/// A number of things: `1 memory`, `1,200 memories`.
+pub(crate) fn count(of: u64, one: &str, many: &str) -> String {
+    format!("{} {}", number(of), if of == 1 { one } else { many })
 }
 
 /// A number with its thousands set apart.

@@ -6,6 +6,7 @@ use memory_core::{Cursor, Message, Sequence, StoredMessage};
 use serde_json::json;
 
 use crate::args::Memories;
+use crate::escape;
 use crate::failure::note;
 use crate::out::Out;
 
@@ -65,9 +66,9 @@ fn show(stored: &StoredMessage, out: &mut Out) -> anyhow::Result<()> {
 }
 
 fn readable(message: &Message) -> String {
-    let mut text = message.role.as_str().to_owned();
+    let mut text = escape::inline(message.role.as_str()).into_owned();
     if let Some(name) = &message.name {
-        text.push_str(&format!(" ({name})"));
+        text.push_str(&format!(" ({})", escape::inline(name)));
     }
     text.push(':');
     // Following lines are set in, so that messages stay apart.
@@ -77,7 +78,8 @@ fn readable(message: &Message) -> String {
     }
     for call in &message.tool_calls {
         let (name, arguments) = (call.name().unwrap_or("?"), call.arguments().unwrap_or_default());
-        text.push_str(&format!(" -> {name}({arguments})"));
+        let call = format!("{name}({arguments})");
+        text.push_str(&format!(" -> {}", escape::inline(&call)));
     }
     text
 }

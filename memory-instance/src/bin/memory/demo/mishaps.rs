@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::{Stage, resource};
-use crate::args::is_shared;
+use crate::args::{STORE_VARIABLE, is_shared};
 use crate::failure::one_line;
 
 /// The lease of the agent that comes too late.
@@ -152,7 +152,8 @@ impl Stage<'_> {
     fn import(&self, file: &Path, key: &str) -> anyhow::Result<Child> {
         let program = std::env::current_exe().context("find this program")?;
         Command::new(program)
-            .args(["import", "--project", "demo", "--store", &self.url, "--key", key, "--json"])
+            .args(["import", "--project", "demo", "--key", key, "--json"])
+            .env(STORE_VARIABLE, &self.url)
             .arg(file)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

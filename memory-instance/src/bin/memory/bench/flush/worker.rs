@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::load::{Load, Part};
 use super::summarizers::summary;
 use super::{RESOURCE, SUMMARY_TAKES, TASKS, builder, counter};
-use crate::args::Common;
+use crate::args::{Common, STORE_VARIABLE};
 use crate::out::Out;
 
 /// The other process of `memory bench flush`
@@ -49,7 +49,8 @@ impl Worker {
     pub(super) fn start(url: &str) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("find this program")?;
         let mut process = Command::new(program)
-            .args(["bench-worker", "--store", url])
+            .arg("bench-worker")
+            .env(STORE_VARIABLE, url)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
