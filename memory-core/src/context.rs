@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use serde::Serialize;
+
 use crate::counters::Tally;
 use crate::message::Message;
 use crate::policy::{Entry, Policy};
@@ -22,7 +24,7 @@ pub struct ContextPlan {
 }
 
 /// What a context window leaves out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct LeftOut {
     /// What did not fit the budget, and the talk before what did not fit.
     pub budget: Tally,

@@ -1,11 +1,15 @@
 //! Where a memory is stored: parsed once, trusted after.
 
+mod prefix;
+
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
+
+pub use self::prefix::KeyPrefix;
 
 /// The longest key, in bytes of its encoded form; longer ones end in a hash.
 pub const MAX_KEY_BYTES: usize = 512;

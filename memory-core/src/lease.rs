@@ -37,6 +37,14 @@ impl FencingToken {
         self.0
     }
 
+    /// The number for a signed column, as SQL databases have them; tokens compare as these do.
+    ///
+    /// Saturates at `i64::MAX`, which tokens in microseconds reach in the year 294,247.
+    #[must_use]
+    pub const fn as_i64(self) -> i64 {
+        if self.0 > i64::MAX as u64 { i64::MAX } else { self.0.cast_signed() }
+    }
+
     /// The token of the grant after this one, at a backend whose clock shows `now_micros`.
     #[must_use]
     pub const fn next(self, now_micros: u64) -> Self {
@@ -139,6 +147,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn signed_numbers_keep_the_order_of_tokens() {
+        let max = i64::MAX.unsigned_abs();
+        let signed = [0, 1, max - 1, max, max + 1, u64::MAX].map(|n| FencingToken::new(n).as_i64());
+        assert_eq!(signed, [0, 1, i64::MAX - 1, i64::MAX, i64::MAX, i64::MAX]);
+    }
 
     proptest! {
         #[test]

@@ -34,7 +34,9 @@ pub use counters::{Counters, Tally};
 pub use eviction::{EvictionGoal, EvictionPlan, plan_eviction, plan_fifo_eviction};
 pub use flush_settings::{FlushSettings, SettingsError};
 pub use health::{LeaseHealth, Lifetime, MemoryHealth, ServerHealth, Verdict};
-pub use key::{FLUSH_LEASE_SUFFIX, KeyError, MAX_KEY_BYTES, MAX_KEY_PART_BYTES, MemoryKey};
+pub use key::{
+    FLUSH_LEASE_SUFFIX, KeyError, KeyPrefix, MAX_KEY_BYTES, MAX_KEY_PART_BYTES, MemoryKey,
+};
 pub use lease::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
 pub use limits::{BatchSize, LimitError, LimitKind, Limits};
 pub use message::{Content, Message, MessageError, Role, ToolCall, ToolLink};

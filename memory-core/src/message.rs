@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::ser::SerializeMap as _;
+use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
@@ -436,6 +436,21 @@ pub enum ToolLink {
     Calls(Box<[Box<str>]>),
     /// It answers the call with this id; an empty id answers none.
     Result(Box<str>),
+}
+
+/// As `{"calls": [...], "results": [...]}`, with both lists for every message.
+impl Serialize for ToolLink {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (calls, results): (&[Box<str>], &[Box<str>]) = match self {
+            Self::None => (&[], &[]),
+            Self::Calls(ids) => (ids, &[]),
+            Self::Result(id) => (&[], std::slice::from_ref(id)),
+        };
+        let mut link = serializer.serialize_struct("ToolLink", 2)?;
+        link.serialize_field("calls", calls)?;
+        link.serialize_field("results", results)?;
+        link.end()
+    }
 }
 
 /// Why something is not a message. The text never quotes the message's content.

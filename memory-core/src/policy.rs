@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::message::{Message, Role};
 use crate::priority::{ContentType, Priority};
@@ -113,13 +114,16 @@ impl Policy {
 ///     .with_priority(Priority::CRITICAL);
 /// # let _ = fact;
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Entry {
     /// The message.
     pub message: Message,
     /// Its priority; `None` to let the resource decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
     /// Its kind; `None` to go by its role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<ContentType>,
 }
 

@@ -261,9 +261,10 @@ pub struct Append {
 }
 
 /// What became of an append.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Appended {
-    /// New, or recognised.
+    /// New, or recognised; in JSON `outcome` and `first`.
+    #[serde(flatten)]
     pub outcome: AppendOutcome,
     /// The memory's counters after it.
     pub counters: Counters,
@@ -273,7 +274,8 @@ pub struct Appended {
 }
 
 /// Whether a batch was new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum AppendOutcome {
     /// It was, and stands from this place on.
     Appended {
@@ -369,7 +371,7 @@ pub struct Head {
 }
 
 /// Where a reader has come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Cursor {
     /// The generation that was read.
     pub generation: Generation,
@@ -387,7 +389,7 @@ pub struct Read {
 }
 
 /// What was read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Page {
     /// The messages, in order.
     pub messages: Vec<StoredMessage>,
@@ -427,6 +429,34 @@ mod tests {
         let again = AppendOutcome::Duplicate { first: Some(first) };
         assert_eq!((again.is_duplicate(), again.first()), (true, Some(first)));
         assert_eq!(AppendOutcome::Duplicate { first: None }.first(), None);
+    }
+
+    #[test]
+    fn results_of_calls_are_json() {
+        let appended = |outcome| {
+            let appended = Appended { outcome, counters: Counters::default(), next_flush_at: None };
+            let mut json = serde_json::to_value(appended).unwrap();
+            assert_eq!(json["counters"].take()["appended"], 0);
+            json
+        };
+        let first = Sequence::new(3);
+        let none = serde_json::Value::Null;
+        assert_eq!(
+            appended(AppendOutcome::Appended { first }),
+            serde_json::json!({"outcome": "appended", "first": 3, "counters": none, "next_flush_at": none})
+        );
+        assert_eq!(appended(AppendOutcome::Duplicate { first: None })["outcome"], "duplicate");
+        let cursor = Cursor { generation: Generation::new(5), sequence: first };
+        let page = Page {
+            messages: vec![],
+            cursor,
+            restarted: false,
+            more: true,
+            unreadable: vec![first],
+        };
+        let json = serde_json::to_value(&page).unwrap();
+        assert_eq!((&json["more"], &json["unreadable"][0]), (&true.into(), &3.into()));
+        assert_eq!(serde_json::from_value::<Cursor>(json["cursor"].clone()).unwrap(), cursor);
     }
 
     #[test]

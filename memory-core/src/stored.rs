@@ -113,7 +113,7 @@ impl NewMessage {
 }
 
 /// Everything about a stored message but its text: what plans are made from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MessageMeta {
     /// Its place. A summary stands at the place of the first message that it replaced.
     pub sequence: Sequence,
@@ -127,7 +127,8 @@ pub struct MessageMeta {
     pub content_type: ContentType,
     /// When it was made.
     pub created_at: Timestamp,
-    /// The calls that it makes or answers.
+    /// The calls that it makes or answers; in JSON the lists `calls` and `results`.
+    #[serde(flatten)]
     pub link: ToolLink,
     /// Its open calls were given up by hand.
     pub closed: bool,
@@ -149,10 +150,11 @@ impl MessageMeta {
     }
 }
 
-/// A message in a store.
-#[derive(Debug, Clone, PartialEq)]
+/// A message in a store. In JSON the fields of its metadata are beside `message`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StoredMessage {
     /// Everything but the text.
+    #[serde(flatten)]
     pub meta: MessageMeta,
     /// The message as it came in.
     pub message: Message,
@@ -170,6 +172,26 @@ mod tests {
         assert_eq!((Sequence::new(7).to_string(), Sequence::ZERO.number()), ("7".to_owned(), 0));
         assert_eq!(Sequence::new(7).plus(3), Sequence::new(10));
         assert_eq!(Sequence::new(7).plus(u64::MAX).number(), u64::MAX);
+    }
+
+    #[test]
+    fn stored_message_is_one_flat_json_object() {
+        let new = NewMessage {
+            id: MessageId::new(Uuid::nil()),
+            message: Message::tool_result("c", "r"),
+            tokens: 5,
+            priority: Some(Priority::IMPORTANT),
+            content_type: ContentType::ImportantFacts,
+            created_at: Timestamp::UNIX_EPOCH,
+        };
+        let json = serde_json::to_value(new.stored_at(Sequence::new(3))).unwrap();
+        let expected = serde_json::json!({
+            "sequence": 3, "id": Uuid::nil(), "tokens": 5, "priority": 1,
+            "content_type": "important_facts", "created_at": "1970-01-01T00:00:00Z", "calls": [],
+            "results": ["c"], "closed": false, "summary": false,
+            "message": {"role": "tool", "tool_call_id": "c", "content": "r"},
+        });
+        assert_eq!(json, expected);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use memory_core::{
     StoredMessage, plan_context,
 };
 use memory_lock::{Clock, LockKey, LockManager};
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::error::MemoryError;
@@ -91,7 +92,7 @@ impl Backend {
 }
 
 /// The messages to send to a model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ContextWindow {
     /// The messages, in order.
     pub messages: Vec<Message>,

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
-use memory_core::{Applied, MemoryKey, MemoryStore};
+use memory_core::{Applied, KeyPrefix, MemoryKey, MemoryStore};
 use memory_lock::{LockKey, LockManager};
 use quick_cache::sync::Cache;
 
@@ -112,6 +112,55 @@ impl MemoryManager {
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, MemoryError> {
         Ok(self.shared.backend.store.keys(after, limit).await?)
+    }
+
+    /// The storage keys of the memories with messages of one resource of this project whose rendered key
+    /// begins with `prefix`, or of all where that is empty: ascending, after a key and at most `limit` of
+    /// them. The resource need not be one of this manager's.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+    /// # use std::num::NonZeroUsize;
+    /// # use memory_instance::MemoryManager;
+    /// # let manager = MemoryManager::builder().open("memory://").await?;
+    /// let limit = NonZeroUsize::new(100).unwrap_or(NonZeroUsize::MIN);
+    /// let cases = manager.keys_with_prefix("support", "case-", None, limit).await?;
+    /// # assert!(cases.is_empty());
+    /// # Ok::<(), memory_instance::MemoryError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`]; [`MemoryError::Key`] for a resource without a name.
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn keys_with_prefix(
+        &self,
+        resource: &str,
+        prefix: &str,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, MemoryError> {
+        let prefix = KeyPrefix::new(&self.shared.project, resource, prefix)?;
+        let store = &self.shared.backend.store;
+        let (mut found, mut rest) = (Vec::new(), limit.get());
+        let after = match after {
+            Some(after) if after >= prefix.first() => after,
+            _ => {
+                // A listing begins behind a key, so the first one is looked at by itself.
+                if store.head(prefix.first()).await?.counters.present.messages > 0 {
+                    found.push(prefix.first().clone());
+                    rest -= 1;
+                }
+                prefix.first()
+            }
+        };
+        if let Some(rest) = NonZeroUsize::new(rest) {
+            let listed = store.keys(Some(after), rest).await?;
+            found.extend(listed.into_iter().take_while(|key| prefix.matches(key)));
+        }
+        Ok(found)
     }
 
     /// The project.

@@ -5,6 +5,7 @@ use std::fmt;
 use tiktoken::CoreBpe;
 
 use super::TokenCounter;
+use crate::resource::{ModelInfo, Tokenizer};
 
 /// Counts tokens exactly as OpenAI's tokenizers do. Text that looks like a special token is text.
 ///
@@ -43,6 +44,20 @@ impl TiktokenCounter {
     pub fn new(vocabulary: Vocabulary) -> Option<Self> {
         let encoding = tiktoken::get_encoding(vocabulary.name())?;
         Some(Self { vocabulary, encoding })
+    }
+
+    /// A counter for a model by its name, such as `gpt-4o-2024-08-06`; loads its vocabulary if it is not
+    /// loaded yet.
+    ///
+    /// `None` for a model that is not known ([`ModelInfo::of`]) or whose tokenizer is not public, such as
+    /// Claude's: [`EstimateCounter`](crate::EstimateCounter) counts for those.
+    #[must_use]
+    pub fn for_model(model: &str) -> Option<Self> {
+        match ModelInfo::of(model)?.tokenizer {
+            Tokenizer::O200kBase => Self::new(Vocabulary::O200kBase),
+            Tokenizer::Cl100kBase => Self::new(Vocabulary::Cl100kBase),
+            Tokenizer::Estimate => None,
+        }
     }
 }
 
@@ -137,6 +152,14 @@ mod tests {
         // 1 MB; whole, this takes minutes.
         let text = "\u{a0}1".repeat(350_000);
         assert!(counter(Vocabulary::O200kBase).count(&text) > 350_000);
+    }
+
+    #[test]
+    fn counter_is_found_by_model_name() {
+        let name = |model| TiktokenCounter::for_model(model).map(|it| it.name().to_owned());
+        assert_eq!(name("gpt-4o-2024-08-06").as_deref(), Some("o200k_base"));
+        assert_eq!(name("gpt-4").as_deref(), Some("cl100k_base"));
+        assert_eq!((name("claude-sonnet-4"), name("llama-9")), (None, None));
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::send, with a flush that it finds due",
     "MemoryInstance::token_count",
     "MemoryManager::keys",
+    "MemoryManager::keys_with_prefix",
     "Session::append",
     "Session::append_all",
     "Session::clear",
@@ -189,6 +190,13 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             // A few, for each case adds a memory.
             let most = NonZeroUsize::new(3).unwrap();
             let done = cut.off(case.world.manager.keys(None, most)).await.map(Result::unwrap);
+            done.map(|keys| assert!((1..=3).contains(&keys.len()), "{what}: {keys:?}")).is_some()
+        }
+        "MemoryManager::keys_with_prefix" => {
+            let most = NonZeroUsize::new(3).unwrap();
+            let (resource, manager) = (&case.memory.resource().id, &case.world.manager);
+            let listing = manager.keys_with_prefix(resource, "", None, most);
+            let done = cut.off(listing).await.map(Result::unwrap);
             done.map(|keys| assert!((1..=3).contains(&keys.len()), "{what}: {keys:?}")).is_some()
         }
         "Session::lost" => lost(case, cut).await,

@@ -9,6 +9,7 @@ use crate::support::{Folder, Said, counts, lines};
 
 on_every_store!(
     keys_lists_what_there_is,
+    memory_of_another_resource_is_found_by_key,
     tail_shows_the_last_messages_and_follows,
     context_is_an_array_of_messages_and_health_is_the_library_s,
     flush_prints_its_receipt_or_that_there_is_nothing_to_do,
@@ -43,6 +44,29 @@ fn keys_lists_what_there_is(folder: &Folder) {
     );
     let table = folder.ok("keys");
     assert!(table.contains("case:k 1") && table.ends_with("1 memory, 4 messages\n"), "{table}");
+}
+
+fn memory_of_another_resource_is_found_by_key(folder: &Folder) {
+    folder.write("hi.jsonl", r#"{"role":"user","content":"hi"}"#);
+    for id in ["support", "sales"] {
+        folder.write(&format!("{id}.yaml"), format!("id: {id}\nmax_tokens: 8000\n"));
+    }
+    folder.ok("import hi.jsonl --json --resource support.yaml --key case-1");
+    folder.ok("import hi.jsonl --json --resource support.yaml --key other");
+    assert_eq!(folder.ok("tail --key case-1"), "#1 user: hi\n");
+    assert_eq!(folder.ok("tail --key default:support:case-1"), "#1 user: hi\n");
+    assert_eq!(folder.json("health --key case-1 --json")["key"], "default:support:case-1");
+    assert_eq!(folder.json("keys --of support --prefix case --json").as_array().unwrap().len(), 1);
+    assert_eq!(folder.json("keys --prefix case --json").as_array().unwrap().len(), 1);
+    assert_eq!(folder.json("keys --of sales --json"), json!([]));
+    let said = folder.run("tail --key case-1 --resource sales.yaml");
+    assert!(said.err.contains("resource `support` has one: leave --resource out"), "{said:?}");
+
+    folder.ok("import hi.jsonl --json --resource sales.yaml --key case-1");
+    let said = folder.run("tail --key case-1");
+    let ambiguous = "error: no memory has the key `case-1` (project `default`, resource `default`); 2 resources have one: give the storage key, such as --key default:sales:case-1\n";
+    assert_eq!((said.code, said.err.as_str()), (Some(1), ambiguous));
+    assert_eq!(folder.ok("tail --key default:sales:case-1"), "#1 user: hi\n");
 }
 
 fn tail_shows_the_last_messages_and_follows(folder: &Folder) {

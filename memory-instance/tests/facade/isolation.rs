@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use memory_core::{MemoryResource, Message};
+use memory_core::{MemoryKey, MemoryResource, Message};
 use memory_instance::{KeyContext, MemoryError, MemoryManager};
 use memory_lock::Clock;
 
@@ -10,6 +10,7 @@ use crate::support::{On, texts, with};
 
 on_every_backend![
     keys_projects_and_resources_are_apart,
+    keys_are_listed_by_prefix,
     ten_thousand_instances_work_at_once,
     a_template_picks_the_memory,
     the_cache_of_instances_is_bounded,
@@ -43,6 +44,38 @@ async fn keys_projects_and_resources_are_apart(on: On) {
     assert_eq!(texts(&memories[1]).await, ["1"]);
     let keys = world.manager.keys(None, NonZeroUsize::new(10).unwrap()).await.unwrap();
     assert_eq!(keys.len(), 4);
+}
+
+async fn keys_are_listed_by_prefix(on: On) {
+    let builder = with(MemoryResource::new("m", 1_000)).resource(MemoryResource::new("n", 1_000));
+    let world = on.world(builder).await;
+    let manager = &world.manager;
+    for (resource, key) in
+        [("n", "a-1"), ("m", "a"), ("m", "a-2"), ("m", "a-1"), ("m", "b"), ("m", "a.")]
+    {
+        manager.memory(resource, key).unwrap().append(Message::user("hi")).await.unwrap();
+    }
+    let listed = async |resource, prefix, after: Option<&MemoryKey>, limit| {
+        let limit = NonZeroUsize::new(limit).unwrap();
+        let keys = manager.keys_with_prefix(resource, prefix, after, limit).await.unwrap();
+        keys.iter().map(|key| key.parts().unwrap().2).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("m", "", None, 10).await, ["a", "a-1", "a-2", "a.", "b"]);
+    assert_eq!(
+        listed("m", "a", None, 10).await,
+        ["a", "a-1", "a-2", "a."],
+        "the prefix itself too"
+    );
+    assert_eq!(listed("m", "a-", None, 10).await, ["a-1", "a-2"]);
+    assert_eq!(listed("n", "a", None, 10).await, ["a-1"]);
+    assert!(
+        listed("o", "", None, 10).await.is_empty() && listed("m", "c", None, 10).await.is_empty()
+    );
+    assert_eq!(listed("m", "a", None, 1).await, ["a"]);
+    let first = MemoryKey::new(manager.project(), "m", "a").unwrap();
+    assert_eq!(listed("m", "a", Some(&first), 2).await, ["a-1", "a-2"]);
+    let last = MemoryKey::new(manager.project(), "m", "b").unwrap();
+    assert!(listed("m", "a", Some(&last), 2).await.is_empty());
 }
 
 async fn ten_thousand_instances_work_at_once(on: On) {

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::anyhow;
 use memory_core::{MemoryKey, MemoryResource, Tokenizer};
@@ -13,6 +14,7 @@ use memory_instance::{
 };
 
 use crate::failure::usage;
+use crate::keys;
 
 /// The store unless `--store` says otherwise.
 const DEFAULT_STORE: &str = "sqlite://memory.db";
@@ -119,7 +121,8 @@ impl Common {
         for (name, value) in &self.variables {
             variables = variables.with(name, value);
         }
-        Ok(Memories { manager, resource, key: self.key.clone(), variables })
+        let resource_given = self.resource.is_some();
+        Ok(Memories { manager, resource, resource_given, key: self.key.clone(), variables })
     }
 }
 
@@ -168,6 +171,8 @@ pub(crate) fn sqlite_path(url: &str) -> Option<&Path> {
 pub(crate) struct Memories {
     pub(crate) manager: MemoryManager,
     pub(crate) resource: MemoryResource,
+    /// The user gave it.
+    resource_given: bool,
     key: Option<String>,
     pub(crate) variables: KeyContext,
 }
@@ -194,12 +199,26 @@ impl Memories {
         if memory.counters().await?.appended > 0 {
             return Ok(memory);
         }
-        match self.at_storage_key(&key).await? {
-            Some(memory) => Ok(memory),
-            None => anyhow::bail!(
-                "no memory has the key `{key}` (project `{}`, resource `{}`); `memory keys` lists them",
-                self.manager.project(),
-                self.resource.id,
+        if let Some(memory) = self.at_storage_key(&key).await? {
+            return Ok(memory);
+        }
+        let project = self.manager.project();
+        let none = format!(
+            "no memory has the key `{key}` (project `{project}`, resource `{}`)",
+            self.resource.id
+        );
+        let others = self.of_other_resources(&key).await?;
+        match others.as_slice() {
+            [] => anyhow::bail!("{none}; `memory keys` lists them"),
+            // A resource that the user chose is not replaced by another one's defaults.
+            [only] if self.resource_given => anyhow::bail!(
+                "{none}; resource `{}` has one: leave --resource out, or give that resource's file",
+                only.memory_id()
+            ),
+            [only] => self.with_defaults(only),
+            [first, ..] => anyhow::bail!(
+                "{none}; {} resources have one: give the storage key, such as --key {first}",
+                others.len()
             ),
         }
     }
@@ -207,9 +226,38 @@ impl Memories {
     /// The memory at a storage key, such as `keys --json` and `health` print it: people copy those.
     async fn at_storage_key(&self, text: &str) -> anyhow::Result<Option<MemoryInstance>> {
         let Ok(key) = text.parse::<MemoryKey>() else { return Ok(None) };
-        let Ok(memory) = self.manager.memory_at(&key) else { return Ok(None) };
+        let memory = match self.manager.memory_at(&key) {
+            Ok(memory) => memory,
+            Err(_) if self.resource_given => return Ok(None),
+            Err(_) => self.with_defaults(&key)?,
+        };
         let there = memory.counters().await?.appended > 0;
         Ok(there.then_some(memory))
+    }
+
+    /// The memories of this project with this rendered key, whatever their resource.
+    async fn of_other_resources(&self, rendered: &str) -> anyhow::Result<Vec<MemoryKey>> {
+        let (mut found, mut after) = (Vec::new(), None);
+        while let Some(page) = keys::page(self, &mut after).await? {
+            found.extend(page.into_iter().filter(|key| {
+                key.parts().is_some_and(|(project, _, name)| {
+                    project == self.manager.project() && name == rendered
+                })
+            }));
+        }
+        Ok(found)
+    }
+
+    /// A memory of a resource whose description is not given: it works by the defaults, which remove
+    /// nothing.
+    fn with_defaults(&self, key: &MemoryKey) -> anyhow::Result<MemoryInstance> {
+        let resource = MemoryResource { id: key.memory_id(), ..built_in_resource() };
+        let manager = MemoryManager::builder()
+            .project(self.manager.project())
+            .resource(resource)
+            .flush_mode(FlushMode::Manual)
+            .build(Arc::clone(self.manager.store()), self.manager.locks().clone())?;
+        Ok(manager.memory_at(key)?)
     }
 }
 

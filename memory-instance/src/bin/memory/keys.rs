@@ -12,9 +12,42 @@ use crate::out::{Out, count, number, table};
 #[command(after_help = "\
 Examples:
   memory keys
+  memory keys --of support --prefix case-
   memory keys --store redis://localhost
   memory keys --json | jq -r '.[] | select(.messages > 100) | .name'")]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Only those of the resource with this id, in the project of --project
+    #[arg(long, value_name = "RESOURCE")]
+    of: Option<String>,
+
+    /// Only those whose rendered key begins with this
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    prefix: String,
+}
+
+impl Args {
+    /// The next keys, or none at the end.
+    async fn page(
+        &self,
+        memories: &Memories,
+        after: &mut Option<MemoryKey>,
+    ) -> anyhow::Result<Option<Vec<MemoryKey>>> {
+        let Some(resource) = &self.of else {
+            let page = page(memories, after).await?;
+            return Ok(page.map(|mut keys| {
+                keys.retain(|key| {
+                    key.parts().is_none_or(|(.., name)| name.starts_with(&self.prefix))
+                });
+                keys
+            }));
+        };
+        let manager = &memories.manager;
+        let keys = manager.keys_with_prefix(resource, &self.prefix, after.as_ref(), PAGE).await?;
+        let Some(last) = keys.last() else { return Ok(None) };
+        *after = Some(last.clone());
+        Ok(Some(keys))
+    }
+}
 
 /// One memory of the list.
 #[derive(Debug, Serialize)]
@@ -29,10 +62,10 @@ struct Listed {
     tokens: u64,
 }
 
-pub(crate) async fn run(memories: &Memories, _: &Args, out: &mut Out) -> anyhow::Result<()> {
+pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
     let mut listed = Vec::new();
     let mut after = None;
-    while let Some(keys) = page(memories, &mut after).await? {
+    while let Some(keys) = args.page(memories, &mut after).await? {
         for key in keys {
             let present = memories.manager.store().head(&key).await?.counters.present;
             let (project, name) = match key.parts() {
