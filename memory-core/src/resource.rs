@@ -288,15 +288,11 @@ impl MemoryResource {
         self.tokenizer.or_else(of_model).unwrap_or(Tokenizer::Estimate)
     }
 
-    /// The name of the flush strategy: the one that is named, else `priority` with blocks, else `fifo`. An
-    /// instance with a summariser takes `hybrid_summary` where none is named.
+    /// The name of the flush strategy: the one that is named, else `hybrid_summary`, with or without
+    /// priority blocks: the oldest messages become a summary in place of being dropped.
     #[must_use]
     pub fn strategy(&self) -> &str {
-        match &self.flushing_strategy.kind {
-            Some(kind) => kind,
-            None if self.priority_blocks.is_empty() => "fifo",
-            None => "priority",
-        }
+        self.flushing_strategy.kind.as_deref().unwrap_or(FlushingStrategy::DEFAULT_KIND)
     }
 
     /// What takes the secrets out of its messages, if it names any.

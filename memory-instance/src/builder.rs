@@ -68,8 +68,8 @@ impl ManagerBuilder {
         self
     }
 
-    /// Adds a summariser; they are asked in this order, and the rule-based one last. Resources that name
-    /// no flush strategy then flush by `hybrid_summary`; `fifo` and `priority` write no summaries.
+    /// Adds a summarizer; they are asked in this order, and the rule-based one last. The strategies
+    /// `fifo` and `priority` write no summaries and ask none.
     pub fn summarizer(mut self, summarizer: Arc<dyn Summarizer>) -> Self {
         self.extensions.summarizers.push(summarizer);
         self

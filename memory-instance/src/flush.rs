@@ -175,6 +175,7 @@ pub(crate) async fn run(
         Ok(receipt) => {
             if let Some(receipt) = receipt {
                 telemetry.flushed(receipt);
+                inner.log_removed(receipt);
             }
             // Without a receipt another flusher may have been at work, which says nothing of us.
             if receipt.is_some() || trigger == Trigger::ByHand {
@@ -218,6 +219,28 @@ impl Inner {
             trouble.at <= asked_at && settled
         });
         trouble.as_ref().map(|trouble| trouble.error.clone())
+    }
+
+    /// One line for each flush that removes messages: counts only.
+    fn log_removed(&self, receipt: &FlushReceipt) {
+        let (evicted, summarized) = (receipt.evicted.len(), receipt.summarised.len());
+        if evicted + summarized == 0 {
+            return;
+        }
+        tracing::info!(
+            memory_id = %self.rules.resource.id,
+            key = %self.key,
+            strategy = %receipt.strategy,
+            removed = evicted + summarized,
+            evicted,
+            summarized,
+            messages_before = receipt.messages_before,
+            messages_after = receipt.messages_after,
+            tokens_before = receipt.tokens_before,
+            tokens_after = receipt.tokens_after,
+            duration_ms = u64::try_from(receipt.duration.as_millis()).unwrap_or(u64::MAX),
+            "flush removed messages"
+        );
     }
 
     pub(crate) fn is_due(&self, head: &Head) -> bool {

@@ -116,11 +116,7 @@ fn strategy(
     resource: &MemoryResource,
     extensions: &Extensions,
 ) -> Result<Arc<dyn FlushStrategy>, MemoryError> {
-    let name = match &resource.flushing_strategy.kind {
-        // Whoever brings a summariser wants summaries.
-        None if !extensions.summarizers.is_empty() => "hybrid_summary",
-        _ => resource.strategy(),
-    };
+    let name = resource.strategy();
     if let Some(own) = extensions.strategies.get(name) {
         return Ok(Arc::clone(own));
     }

@@ -59,8 +59,9 @@ pub enum Share {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FlushingStrategy {
-    /// `fifo`, `priority`, `hybrid_summary`, or the name of a strategy of your own. Default:
-    /// `priority` with priority blocks, else `fifo`.
+    /// `hybrid_summary` (the default), `fifo`, `priority`, or the name of a custom strategy.
+    /// `hybrid_summary` replaces the oldest messages by a summary, which needs no model. The other two
+    /// evict: what they remove is gone.
     #[serde(rename = "type")]
     pub kind: Option<String>,
     /// The share of the budget at which a flush begins. Default: 0.8.
@@ -74,6 +75,11 @@ pub struct FlushingStrategy {
     pub summarize_oldest_percent: u8,
     /// Fewer messages than these are not flushed while they are within the budget. Default: 10.
     pub min_messages: u64,
+}
+
+impl FlushingStrategy {
+    /// The strategy of a resource that names none: it summarizes and does not silently delete.
+    pub const DEFAULT_KIND: &'static str = "hybrid_summary";
 }
 
 impl Default for FlushingStrategy {

@@ -315,7 +315,7 @@ fn the_recent_window_is_the_nearest_that_is_told() {
 #[test]
 fn what_a_resource_does_not_say_follows_from_its_model_or_is_the_default() {
     let plain = MemoryResource::new("r", 10);
-    assert_eq!((plain.tokenizer(), plain.strategy()), (Tokenizer::Estimate, "fifo"));
+    assert_eq!((plain.tokenizer(), plain.strategy()), (Tokenizer::Estimate, "hybrid_summary"));
     assert!(plain.redactor().unwrap().is_none());
     assert_eq!(plain.policy().unwrap().open_call_timeout, Policy::DEFAULT_OPEN_CALL_TIMEOUT);
     assert_eq!(plain.flush_settings().unwrap().min_messages, 10);
@@ -335,7 +335,7 @@ fn what_a_resource_does_not_say_follows_from_its_model_or_is_the_default() {
 
     let blocks = json!([{"priority": 1, "content_types": ["summary"]}]);
     let mut fields = json!({"max_tokens": 10, "priority_blocks": blocks});
-    assert_eq!(resource(&fields).unwrap().strategy(), "priority");
+    assert_eq!(resource(&fields).unwrap().strategy(), "hybrid_summary");
     fields["flushing_strategy"] = json!({"type": "own"});
     assert_eq!(resource(&fields).unwrap().strategy(), "own");
     let secrets = json!({"max_tokens": 10, "privacy_policy": {"redact_patterns": ["a"]}});

@@ -39,24 +39,6 @@ on_every_backend![
     what_comes_during_a_flush_is_flushed_after_it,
 ];
 
-/// Whoever brings a summariser has it asked, though the resource says nothing of summaries.
-#[tokio::test(start_paused = true)]
-async fn a_summariser_is_asked_where_no_strategy_is_named() {
-    let strategy = async |named: Option<&str>| {
-        let mut resource = MemoryResource::new("m", 1_000);
-        resource.flushing_strategy.kind = named.map(str::to_owned);
-        let model = from_fn("a model", |_| async { Ok("what was said".to_owned()) });
-        let builder = with(resource).flush_mode(FlushMode::Inline).summarizer(model);
-        let world = On::Memory.world(builder).await;
-        let memory = world.memory();
-        fill(&memory, 200).await;
-        let summaries = memory.counters().await.unwrap().summaries;
-        (memory.health().await.unwrap().strategy, summaries > 0)
-    };
-    assert_eq!(strategy(None).await, ("hybrid_summary".to_owned(), true));
-    assert_eq!(strategy(Some("fifo")).await, ("fifo".to_owned(), false));
-}
-
 /// The bridge from code without a runtime: one append on a runtime that ends at once.
 #[test]
 fn a_flush_that_was_begun_on_a_runtime_that_ended_does_not_stop_the_next() {
@@ -84,7 +66,7 @@ fn a_flush_that_was_begun_on_a_runtime_that_ended_does_not_stop_the_next() {
     });
 }
 
-async fn fill(memory: &MemoryInstance, count: usize) {
+pub(crate) async fn fill(memory: &MemoryInstance, count: usize) {
     for number in 0..count {
         memory.append(Message::user(format!("message number {number:04}"))).await.unwrap();
     }

@@ -38,6 +38,8 @@ mod breaker;
 #[cfg(test)]
 mod cancel;
 #[cfg(test)]
+mod defaults;
+#[cfg(test)]
 mod exclusive;
 #[cfg(test)]
 mod faults;
@@ -45,6 +47,8 @@ mod faults;
 mod flush;
 #[cfg(test)]
 mod isolation;
+#[cfg(test)]
+mod logs;
 #[cfg(test)]
 mod patience;
 #[cfg(test)]

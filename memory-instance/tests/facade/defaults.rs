@@ -1,0 +1,96 @@
+//! The default strategy summarizes, and what a flush removes is visible.
+
+use memory_core::{ContentType, MemoryResource, Message, Priority, PriorityBlock};
+use memory_flush::from_fn;
+use memory_instance::FlushMode;
+
+use crate::flush::fill;
+use crate::logs::Logs;
+use crate::support::{On, checked, hybrid, with};
+
+/// A resource that names no strategy summarizes: by rule, or by the model that the builder was given.
+#[tokio::test(start_paused = true)]
+async fn the_default_strategy_summarizes_and_evicts_nothing() {
+    let flushed = async |named: Option<&str>, blocks: bool, model: bool| {
+        let mut resource = MemoryResource::new("m", 1_000);
+        resource.flushing_strategy.kind = named.map(str::to_owned);
+        if blocks {
+            let block = PriorityBlock {
+                priority: Priority::OPTIONAL,
+                content_types: vec![ContentType::HistoricalMessages],
+                max_tokens: None,
+            };
+            resource.priority_blocks = vec![block];
+        }
+        let mut builder = with(resource).flush_mode(FlushMode::Inline);
+        if model {
+            builder = builder
+                .summarizer(from_fn("a model", |_| async { Ok("what was said".to_owned()) }));
+        }
+        let world = On::Memory.world(builder).await;
+        let memory = world.memory();
+        fill(&memory, 200).await;
+        let health = memory.health().await.unwrap();
+        let counters = checked(&memory, &world.manager).await.head.counters;
+        assert!(counters.evicted + counters.summarised > 100, "{counters:?}");
+        let by = health.last_flush.unwrap().summary.map(|summary| summary.summarizer);
+        (health.strategy, counters.evicted > 0, by.unwrap_or_default())
+    };
+    let hybrid = |by: &str| ("hybrid_summary".to_owned(), false, by.to_owned());
+    assert_eq!(flushed(None, false, false).await, hybrid("rule_based"));
+    assert_eq!(flushed(None, true, false).await, hybrid("rule_based"));
+    assert_eq!(flushed(None, false, true).await, hybrid("a model"));
+    assert_eq!(flushed(Some("fifo"), false, true).await, ("fifo".to_owned(), true, String::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_flush_that_removes_logs_one_line_of_counts() {
+    let (logs, _guard) = Logs::capture();
+    let world = On::Memory.world(with(hybrid(1_000)).flush_mode(FlushMode::Inline)).await;
+    let memory = world.memory();
+    memory.append(Message::user("the secret word")).await.unwrap();
+    fill(&memory, 200).await;
+    let receipts = memory.receipts().await.unwrap();
+    let lines = logs.containing("flush removed messages");
+    assert_eq!(lines.len(), receipts.len());
+    for (line, receipt) in lines.iter().rev().zip(&receipts) {
+        assert!(
+            line.starts_with("INFO") && line.contains(" memory_id=m key=default:m:k "),
+            "{line}"
+        );
+        let summarized = receipt.summarised.len();
+        let counts = format!(
+            "removed={summarized} evicted=0 summarized={summarized} messages_before={} messages_after={} tokens_before={} tokens_after={} ",
+            receipt.messages_before,
+            receipt.messages_after,
+            receipt.tokens_before,
+            receipt.tokens_after,
+        );
+        assert!(line.contains(&counts), "{line}");
+    }
+    assert!(logs.containing("secret").is_empty() && logs.containing("message number").is_empty());
+}
+
+/// The figures beside the README's program are those of its own resource.
+#[tokio::test(start_paused = true)]
+async fn the_readme_says_what_its_budget_removes() {
+    let resource = MemoryResource::new("m", 8_000);
+    let world = On::Memory.world(with(resource).flush_mode(FlushMode::Inline)).await;
+    let memory = world.memory();
+    memory.append(Message::system("You are a travel agent.")).await.unwrap();
+    for number in 1..=2_000 {
+        let text = format!("Message {number}: my flight was cancelled, what are my options now?");
+        memory.append(Message::user(text)).await.unwrap();
+    }
+    let counters = checked(&memory, &world.manager).await.head.counters;
+    assert_eq!((counters.evicted, counters.cleared), (0, 0));
+    assert_eq!((counters.appended, counters.summaries), (2_001, 1));
+    let figures = format!(
+        "Of 2,001 messages with 2,000 like the second, {} are present and {},{:03} are in the one summary",
+        counters.present.messages - counters.summaries,
+        counters.summarised / 1_000,
+        counters.summarised % 1_000,
+    );
+    let readme = include_str!("../../../README.md").replace('\n', " ");
+    assert!(readme.contains(&figures), "not in the README: {figures}");
+}
