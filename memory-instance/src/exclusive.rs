@@ -284,8 +284,12 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Why a turn cannot be vouched for.
-#[derive(Debug, thiserror::Error)]
+/// Why a turn cannot be vouched for. It is an error whatever the turn yields; `Debug` shows whether there
+/// is an output, not the output.
+///
+/// `?` into `anyhow::Error` or `Box<dyn Error + Send + Sync>` wants `T: Send + Sync + 'static`, as those
+/// do; [`without_output`](Self::without_output) helps where `T` is not.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ExclusiveError<T> {
     /// It was not begun.
@@ -302,4 +306,31 @@ pub enum ExclusiveError<T> {
         /// What it yielded, if it came to its end; its side effects did happen.
         output: Option<T>,
     },
+}
+
+impl<T> ExclusiveError<T> {
+    /// The same error without what the turn yielded.
+    #[must_use]
+    pub fn without_output(self) -> ExclusiveError<()> {
+        match self {
+            Self::Begin(error) => ExclusiveError::Begin(error),
+            Self::Lost { reason, fence, output } => {
+                ExclusiveError::Lost { reason, fence, output: output.map(|_| ()) }
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for ExclusiveError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Begin(error) => f.debug_tuple("Begin").field(error).finish(),
+            Self::Lost { reason, fence, output } => f
+                .debug_struct("Lost")
+                .field("reason", reason)
+                .field("fence", fence)
+                .field("has_output", &output.is_some())
+                .finish(),
+        }
+    }
 }

@@ -10,9 +10,12 @@ use tokio::time::{Instant, timeout_at};
 use crate::acquire;
 use crate::backend::LockBackend;
 use crate::error::{LockError, LockOperation};
+use crate::finish::Finish;
+use crate::give_up::{ReleaseOutcome, give_up};
 use crate::guard::LockGuard;
 use crate::key::LockKey;
 use crate::lease::LeaseInfo;
+use crate::lost::LostReason;
 use crate::manager_options::ManagerOptions;
 use crate::options::LockOptions;
 use crate::scope::LeaseScope;
@@ -189,6 +192,23 @@ impl LockManager {
             self.until_idle(after(Instant::now(), grace)).await;
         }
         lost
+    }
+
+    /// Ends one lease of this manager from outside of the code that holds it, which may block its thread or
+    /// no longer be polled: that code finds the lease lost with
+    /// [`LostReason::ShutDown`](crate::LostReason::ShutDown), and a store that checks tokens refuses what it
+    /// still writes. Waits for the backend's answer for 2 s at the most; `NotOwner` where the lease was
+    /// given up before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its end, the release goes on in the background.
+    pub async fn revoke(&self, scope: &LeaseScope) -> ReleaseOutcome {
+        let hold = scope.hold();
+        self.shared.refresher.unregister(hold.owner());
+        hold.lose(LostReason::ShutDown);
+        let Some(claim) = hold.end() else { return ReleaseOutcome::NotOwner };
+        Finish::new(&self.shared, give_up(claim.into_give_up())).await
     }
 
     /// Until nothing is held and no release is under way.

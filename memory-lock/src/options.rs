@@ -66,7 +66,9 @@ impl LockOptions {
         self
     }
 
-    /// How long [`lock`](crate::LockManager::lock) waits for others. Default: 10 s.
+    /// How long [`lock`](crate::LockManager::lock) waits for others. Default: 10 s. `Duration::MAX` waits
+    /// without a limit: the place in line is kept, errors that may pass are met by trying again, and
+    /// dropping the future leaves the line.
     #[must_use]
     pub const fn with_wait_timeout(mut self, wait: Duration) -> Self {
         self.wait_timeout = wait;

@@ -22,6 +22,10 @@ impl LeaseScope {
         Self { hold }
     }
 
+    pub(crate) fn hold(&self) -> &Arc<Hold> {
+        &self.hold
+    }
+
     /// What the lease guards.
     #[must_use]
     pub fn key(&self) -> &LockKey {

@@ -1,5 +1,6 @@
 //! Work that runs under a lease, and what is said of it when the lease was lost.
 
+use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -14,8 +15,12 @@ use crate::lost::LostReason;
 use crate::scope::LeaseScope;
 
 /// Why [`LockManager::with_lock_refresh`](crate::LockManager::with_lock_refresh) cannot vouch for
-/// its operation.
-#[derive(Debug, Error)]
+/// its operation. It is an error whatever the operation yields; `Debug` shows whether there is an output,
+/// not the output.
+///
+/// `?` into `anyhow::Error` or `Box<dyn Error + Send + Sync>` wants `T: Send + Sync + 'static`, as those
+/// do; [`without_output`](Self::without_output) helps where `T` is not.
+#[derive(Error)]
 #[non_exhaustive]
 pub enum WithLockError<T> {
     /// The lease was not acquired; the operation was never begun.
@@ -37,6 +42,36 @@ pub enum WithLockError<T> {
         /// it was dropped at an await point.
         output: Option<T>,
     },
+}
+
+impl<T> WithLockError<T> {
+    /// The same error without what the operation yielded.
+    #[must_use]
+    pub fn without_output(self) -> WithLockError<()> {
+        match self {
+            Self::Acquire(error) => WithLockError::Acquire(error),
+            Self::Lost { key, reason, fence, held_for, output } => {
+                let output = output.map(|_| ());
+                WithLockError::Lost { key, reason, fence, held_for, output }
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for WithLockError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acquire(error) => f.debug_tuple("Acquire").field(error).finish(),
+            Self::Lost { key, reason, fence, held_for, output } => f
+                .debug_struct("Lost")
+                .field("key", key)
+                .field("reason", reason)
+                .field("fence", fence)
+                .field("held_for", held_for)
+                .field("has_output", &output.is_some())
+                .finish(),
+        }
+    }
 }
 
 /// Runs `operation` under the lease.

@@ -359,3 +359,55 @@ async fn the_work_is_not_begun_without_the_lease() {
     assert_eq!(error.kind(), &memory_lock::LockErrorKind::Refused);
     assert_eq!(error.key(), Some(&key("k")));
 }
+
+/// Not `Debug`.
+struct Output(u32);
+
+#[tokio::test(start_paused = true)]
+async fn errors_pass_through_the_question_mark() {
+    async fn boxed_send(
+        manager: &LockManager,
+    ) -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
+        let work = |_| async { Output(7) };
+        Ok(manager.with_lock_refresh(&key("k"), &LockOptions::new(), work).await?.0)
+    }
+    async fn boxed(manager: &LockManager) -> Result<u32, Box<dyn std::error::Error>> {
+        let work = |_| async { std::cell::Cell::new(7) };
+        let done = manager.with_lock_refresh(&key("k"), &LockOptions::new(), work).await;
+        Ok(done.map_err(WithLockError::without_output)?.get())
+    }
+    let backend = FaultyBackend::new();
+    let manager = backend.manager();
+    assert_eq!(boxed_send(&manager).await.unwrap(), 7);
+    assert_eq!(boxed(&manager).await.unwrap(), 7);
+    assert_eq!(manager.shutdown(Duration::ZERO).await, 0);
+    boxed_send(&manager).await.unwrap_err();
+    boxed(&manager).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn revoked_lease_is_free_and_its_work_ends() {
+    let backend = FaultyBackend::new();
+    let manager = backend.manager();
+    let guard = manager.lock(&key("k"), &LockOptions::new()).await.unwrap();
+    let (scope, other) = (guard.scope(), backend.manager());
+    assert_eq!(manager.revoke(&scope).await, ReleaseOutcome::Released);
+    assert_eq!(guard.ensure_held().unwrap_err().reason, LostReason::ShutDown);
+    assert_eq!(scope.lost().await, LostReason::ShutDown);
+    let next = other.try_lock(&key("k"), &LockOptions::new()).await.unwrap().unwrap();
+    assert_eq!(manager.revoke(&scope).await, ReleaseOutcome::NotOwner);
+    drop(guard);
+    next.ensure_held().unwrap();
+    assert_eq!(next.release().await, ReleaseOutcome::Released);
+
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let work = async |scope| {
+        tell.send(scope).unwrap();
+        std::future::pending::<()>().await;
+    };
+    let options = LockOptions::new();
+    let lock = key("k");
+    let work = manager.with_lock_refresh(&lock, &options, work);
+    let (done, _) = tokio::join!(work, async { manager.revoke(&told.await.unwrap()).await });
+    assert_eq!(lost(done), (LostReason::ShutDown, None));
+}

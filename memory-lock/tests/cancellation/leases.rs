@@ -29,6 +29,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "LockManager::lock",
     "LockManager::lock, behind another process",
     "LockManager::lock, between two tasks",
+    "LockManager::revoke",
     "LockManager::shutdown",
     "LockManager::try_lock",
     "LockManager::try_lock, held by another process",
@@ -194,6 +195,11 @@ impl Case {
                 let done = cut.off(locks.shutdown(TTL)).await;
                 assert_eq!(holder.await.unwrap(), ReleaseOutcome::Released, "{what}");
                 done.map(|lost| assert_eq!(lost, 0, "{what}")).is_some()
+            }
+            "LockManager::revoke" => {
+                let held = locks.lock(key, &options()).await.unwrap();
+                let done = cut.off(locks.revoke(&held.scope())).await;
+                done.map(|done| assert_eq!(done, ReleaseOutcome::Released, "{what}")).is_some()
             }
             "LockGuard::release" => {
                 let held = locks.lock(key, &options()).await.unwrap();
