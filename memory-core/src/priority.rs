@@ -79,6 +79,17 @@ impl ContentType {
     /// The longest name that an append takes, in bytes.
     pub const MAX_BYTES: usize = 128;
 
+    /// Those that are not [`Custom`](Self::Custom).
+    pub(crate) const BUILT_IN: [Self; 7] = [
+        Self::SystemPrompt,
+        Self::UserProfile,
+        Self::ImportantFacts,
+        Self::Summary,
+        Self::Conversation,
+        Self::RecentContext,
+        Self::HistoricalMessages,
+    ];
+
     /// The name as it stands in resources and reports.
     #[must_use]
     pub fn as_str(&self) -> &str {

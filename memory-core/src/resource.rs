@@ -2,9 +2,11 @@
 
 mod duration;
 mod error;
+mod explain;
 mod model;
 mod sections;
 mod validate;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -186,7 +188,7 @@ impl MemoryResource {
         check_length("YAML", text)?;
         Self::from_value(
             serde_saphyr::from_str_with_options(text, yaml_options())
-                .map_err(|error| ResourceError::syntax("YAML", &error))?,
+                .map_err(|error| ResourceError::yaml(&error))?,
         )
     }
 
@@ -197,9 +199,7 @@ impl MemoryResource {
     #[cfg(feature = "toml")]
     pub fn from_toml(text: &str) -> Result<Self, ResourceError> {
         check_length("TOML", text)?;
-        Self::from_value(
-            toml::from_str(text).map_err(|error| ResourceError::syntax("TOML", &error))?,
-        )
+        Self::from_value(toml::from_str(text).map_err(|error| ResourceError::toml(text, &error))?)
     }
 
     /// Reads and validates a resource that is already a JSON value.
@@ -213,7 +213,7 @@ impl MemoryResource {
             ResourceError::field(
                 &id,
                 if path == "." { "" } else { &path },
-                error.into_inner().to_string(),
+                explain::explain(&error.into_inner().to_string()),
             )
         })?;
         resource.validate()?;

@@ -1,5 +1,7 @@
 //! Backends by URL.
 
+mod scheme;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -27,10 +29,11 @@ pub(crate) async fn open(
         Err(MemoryError::Url { url: without_password(url), problem: problem.to_owned() })
     };
     let Some((scheme, rest)) = url.split_once("://") else {
-        return refuse(
-            "has no scheme; write memory://, sqlite://PATH or redis://HOST, such as sqlite://memory.db",
-        );
+        return refuse(&scheme::without(url));
     };
+    if rest.trim_start_matches('/').starts_with(":memory:") {
+        return refuse(scheme::IN_MEMORY);
+    }
     match scheme {
         "memory" if rest.is_empty() => {
             let (store_clock, lock_clock) = (clock.clone(), clock.clone());
@@ -47,7 +50,7 @@ pub(crate) async fn open(
         scheme if is_redis(scheme) => redis::open(url).await,
         #[cfg(not(feature = "redis"))]
         scheme if is_redis(scheme) => refuse("needs the feature `redis`; enable it"),
-        _ => refuse("has an unknown scheme; write memory://, sqlite://PATH or redis://HOST"),
+        unknown => refuse(&scheme::unknown(unknown)),
     }
 }
 

@@ -16,6 +16,7 @@ use memory_lock::LockOptions;
 use crate::breaker::CircuitBreaker;
 use crate::error::{MemoryError, durability_name};
 use crate::telemetry::Telemetry;
+use crate::template::KeyTemplate;
 
 /// When a memory flushes itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,6 +65,12 @@ impl Rules {
     ) -> Result<Self, MemoryError> {
         let policy = resource.policy()?;
         let settings = resource.flush_settings()?;
+        if let Some(key) = &resource.key {
+            KeyTemplate::parse(key)?;
+        }
+        for warning in resource.warnings() {
+            tracing::warn!(resource = %resource.id, "{warning}");
+        }
         if let Some(wanted) = resource.persistence.durability
             && wanted > store.durability()
         {

@@ -1,14 +1,52 @@
 //! Durations as people write them: `30s`, `1h 30m`, `7d`.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Span, SpanRelativeTo};
+use serde::de;
 
-fn parse(text: &str) -> Result<Duration, &'static str> {
-    const FORM: &str = "write a duration with its unit, such as 30s, 10m, 24h or 7d";
-    let span: Span = text.parse().map_err(|_| FORM)?;
-    let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| FORM)?;
-    Duration::try_from(length).map_err(|_| "a duration must not be negative")
+fn parse(text: &str) -> Result<Duration, String> {
+    let form = || match text.parse::<f64>() {
+        Ok(_) => without_unit(text),
+        Err(_) => "write a duration with its unit, such as 30s, 10m, 24h or 7d".to_owned(),
+    };
+    let span: Span = text.parse().map_err(|_| form())?;
+    let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| form())?;
+    Duration::try_from(length).map_err(|_| "a duration must not be negative".to_owned())
+}
+
+fn without_unit(number: impl fmt::Display) -> String {
+    format!(
+        "{number} has no unit; write {number}s for seconds, or another unit as in 10m, 24h or 7d"
+    )
+}
+
+/// Reads the text form. A number is refused with the unit that it lacks.
+struct Text;
+
+impl de::Visitor<'_> for Text {
+    type Value = Duration;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration with its unit, such as 30s, 10m, 24h or 7d")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+        parse(text).map_err(E::custom)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Duration, E> {
+        Err(E::custom(without_unit(number)))
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Duration, E> {
+        Err(E::custom("a duration must not be negative"))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Duration, E> {
+        Err(E::custom(without_unit(number)))
+    }
 }
 
 /// The duration in the same form, for messages.
@@ -20,7 +58,7 @@ pub(super) fn display(duration: Duration) -> String {
 pub(super) mod required {
     use std::time::Duration;
 
-    use serde::{Deserialize, Deserializer, Serializer, de};
+    use serde::{Deserializer, Serializer};
 
     pub(in crate::resource) fn serialize<S: Serializer>(
         value: &Duration,
@@ -32,14 +70,14 @@ pub(super) mod required {
     pub(in crate::resource) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Duration, D::Error> {
-        super::parse(&String::deserialize(from)?).map_err(de::Error::custom)
+        from.deserialize_any(super::Text)
     }
 }
 
 pub(super) mod optional {
     use std::time::Duration;
 
-    use serde::{Deserialize, Deserializer, Serializer, de};
+    use serde::{Deserialize, Deserializer, Serializer};
 
     #[expect(clippy::ref_option, reason = "the signature that serde's `with` asks for")]
     pub(in crate::resource) fn serialize<S: Serializer>(
@@ -55,8 +93,9 @@ pub(super) mod optional {
     pub(in crate::resource) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<Duration>, D::Error> {
-        let text = Option::<String>::deserialize(from)?;
-        text.map(|text| super::parse(&text)).transpose().map_err(de::Error::custom)
+        #[derive(Deserialize)]
+        struct Written(#[serde(deserialize_with = "super::required::deserialize")] Duration);
+        Ok(Option::<Written>::deserialize(from)?.map(|Written(duration)| duration))
     }
 }
 
@@ -76,11 +115,13 @@ mod tests {
             let duration = Duration::from_secs(seconds);
             assert_eq!((parse(text), &*display(duration)), (Ok(duration), shown));
         }
-        assert_eq!(parse("-1s"), Err("a duration must not be negative"));
-        for text in ["", "30", "soon", "1 month"] {
+        assert_eq!(parse("-1s").unwrap_err(), "a duration must not be negative");
+        for text in ["", "soon", "1 month"] {
             let form = "write a duration with its unit, such as 30s, 10m, 24h or 7d";
-            assert_eq!(parse(text), Err(form), "{text}");
+            assert_eq!(parse(text).unwrap_err(), form, "{text}");
         }
+        let form = "30 has no unit; write 30s for seconds, or another unit as in 10m, 24h or 7d";
+        assert_eq!(parse("30").unwrap_err(), form);
         assert_eq!(display(Duration::MAX), "18446744073709551615.999999999s");
     }
 }

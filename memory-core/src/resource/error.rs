@@ -15,7 +15,7 @@ pub enum ResourceError {
         problem: String,
     },
     /// A field that is unknown, missing, out of range, or in contradiction to another.
-    #[error("resource `{resource}`: {}{problem}", place(path))]
+    #[error("{}: {}{problem}", subject(resource), place(path))]
     Field {
         /// The resource's id, empty if it has none.
         resource: String,
@@ -34,6 +34,38 @@ impl ResourceError {
         Self::Syntax { format, problem: shortened(&line) }
     }
 
+    /// The parser's own text names options of its API as remedies; this one does not.
+    #[cfg(feature = "yaml")]
+    pub(super) fn yaml(error: &serde_saphyr::Error) -> Self {
+        use serde_saphyr::Error;
+        let problem = error.without_snippet();
+        let text = match problem {
+            Error::MultipleDocuments { .. } => "there are several documents; write one resource to a file, without `---` in between".to_owned(),
+            Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{key}` is there twice; leave one of them"),
+            Error::DuplicateMappingKey { .. } => "a key is there twice; leave one of them".to_owned(),
+            Error::UnknownAnchor { .. } => "an alias (`*name`) has no anchor (`&name`); put the text in quotes, or add the anchor".to_owned(),
+            other => {
+                let text = other.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+                return Self::syntax("YAML", &text.trim_start_matches("error: "));
+            }
+        };
+        match error.location() {
+            Some(place) => Self::syntax(
+                "YAML",
+                &format!("line {} column {}: {text}", place.line(), place.column()),
+            ),
+            None => Self::syntax("YAML", &text),
+        }
+    }
+
+    /// The parser writes the reason below a drawing of the place.
+    #[cfg(feature = "toml")]
+    pub(super) fn toml(text: &str, error: &toml::de::Error) -> Self {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        Self::syntax("TOML", &format!("line {line}: {}", error.message()))
+    }
+
     pub(super) fn field(resource: &str, path: &str, problem: impl Into<String>) -> Self {
         let problem = shortened(&problem.into());
         Self::Field { resource: shortened(resource), path: shortened(path), problem }
@@ -49,6 +81,10 @@ fn shortened(text: &str) -> String {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
         None => text,
     }
+}
+
+fn subject(resource: &str) -> String {
+    if resource.is_empty() { "the resource".to_owned() } else { format!("resource `{resource}`") }
 }
 
 fn place(path: &str) -> String {

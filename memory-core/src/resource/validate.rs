@@ -53,6 +53,15 @@ impl MemoryResource {
                 "is empty; write a template such as {{ session.id }}, or remove it",
             ));
         }
+        // The whole template is checked where templates are rendered; this much is known without that.
+        if let Some(key) = &self.key
+            && key.matches("{{").count() != key.matches("}}").count()
+        {
+            return Err(self.refuse(
+                "key",
+                "has a brace that is not closed; write variables as {{ session.id }}",
+            ));
+        }
         self.check_limits()?;
         self.flush_settings()?;
         self.redactor()?;

@@ -114,7 +114,68 @@ const MISTAKES: &[(&str, i32, &str)] = &[
         1,
         "ratio.json: resource `r`: max_context_ratio: stands beside max_tokens; keep one of the two",
     ),
+    (
+        "keys|--resource|noid.yaml",
+        1,
+        "noid.yaml: the resource: missing field `id`; name the resource, such as support",
+    ),
+    (
+        "keys|--resource|no.yaml",
+        1,
+        "no.yaml: the resource: id: false is a boolean and not text; put the text in quotes (YAML reads no, off, yes and on without quotes as booleans)",
+    ),
+    (
+        "keys|--resource|ttl.yaml",
+        1,
+        "ttl.yaml: resource `r`: lock.ttl: 30 has no unit; write 30s for seconds, or another unit as in 10m, 24h or 7d",
+    ),
+    (
+        "keys|--resource|twice.yaml",
+        1,
+        "twice.yaml: a resource in YAML: line 2 column 1: the key `id` is there twice; leave one of them",
+    ),
+    (
+        "keys|--resource|two.yaml",
+        1,
+        "two.yaml: a resource in YAML: line 4 column 1: there are several documents; write one resource to a file, without `---` in between",
+    ),
+    ("keys|--resource|twice.toml", 1, "twice.toml: a resource in TOML: line 3: duplicate key"),
+    (
+        "keys|--resource|brace.yaml",
+        1,
+        "brace.yaml: resource `r`: key: has a brace that is not closed; write variables as {{ session.id }}",
+    ),
+    (
+        "keys|--resource|template.yaml",
+        1,
+        "key template `{{ a b }}`: Found identifier but expected }}.; write variables as {{ workflow.id }}",
+    ),
+    (
+        "keys|--resource|utf16.yaml",
+        1,
+        "utf16.yaml: is UTF-16 text; convert it, such as with `iconv -f UTF-16 -t UTF-8`",
+    ),
+    (
+        "import|utf16.jsonl|--key|k",
+        1,
+        "utf16.jsonl:1: the file is UTF-16 text; convert it, such as with `iconv -f UTF-16 -t UTF-8`; nothing was appended",
+    ),
     // Stores.
+    (
+        "keys|--store|sqlite::memory:",
+        1,
+        "store URL `sqlite::memory:`: asks for SQLite's database in memory, of which each connection would have another; write memory:// for memories of this process",
+    ),
+    (
+        "keys|--store|sqlite://:memory:",
+        1,
+        "store URL `sqlite://:memory:`: asks for SQLite's database in memory, of which each connection would have another; write memory:// for memories of this process",
+    ),
+    (
+        "keys|--store|sqlite:memory.db",
+        1,
+        "store URL `sqlite:memory.db`: has no `//` behind `sqlite:`; write sqlite://memory.db",
+    ),
     (
         "keys|--store|memory.db",
         1,
@@ -202,6 +263,17 @@ fn every_mistake_is_told_in_one_line_with_its_place_and_mend() {
         format!("{good}{{\"role\":\"user\",\"content\":\"{}\"}}", "hi ".repeat(299)),
     );
     folder.write("cut.gz", [0x1f, 0x8b, 8, 0, 0, 0]);
+    folder.write("noid.yaml", "max_tokens: 5\n");
+    folder.write("no.yaml", "id: no\nmax_tokens: 5\n");
+    folder.write("ttl.yaml", "id: r\nmax_tokens: 50\nlock:\n  ttl: 30\n");
+    folder.write("twice.yaml", "id: r\nid: s\nmax_tokens: 50\n");
+    folder.write("two.yaml", "id: r\nmax_tokens: 50\n---\nid: s\nmax_tokens: 5\n");
+    folder.write("twice.toml", "id = \"r\"\nmax_tokens = 5\nmax_tokens = 6\n");
+    folder.write("brace.yaml", "id: r\nmax_tokens: 50\nkey: '{{ user.id'\n");
+    folder.write("template.yaml", "id: r\nmax_tokens: 50\nkey: '{{ a b }}'\n");
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+    folder.write("utf16.yaml", utf16("\u{feff}id: r\n"));
+    folder.write("utf16.jsonl", utf16("\u{feff}{\"role\":\"user\"}"));
     folder.write("small.yaml", "id: s\nmax_tokens: 200\n");
     folder.write(
         "ratio.json",
@@ -230,10 +302,23 @@ fn an_unknown_field_of_a_resource_is_named_with_those_there_are() {
     let said = folder.run("import x --resource r.yaml");
     assert_eq!(said.code, Some(1));
     assert!(
-        said.err.starts_with("error: r.yaml: resource `r`: max_tokenz: unknown field"),
+        said.err
+            == "error: r.yaml: resource `r`: max_tokenz: unknown field `max_tokenz`; did you mean `max_tokens`?\n",
         "{said:?}"
     );
     assert_eq!(said.err.lines().count(), 1);
+}
+
+#[test]
+fn misspelled_content_type_is_a_warning() {
+    let folder = Folder::new();
+    folder.write(
+        "r.yaml",
+        "id: r\nmax_tokens: 50\npriority_blocks: [{priority: 0, content_types: [recent_contxt]}]\n",
+    );
+    let said = folder.run("keys --resource r.yaml --store memory://");
+    let warning = "warning: r.yaml: priority_blocks[0].content_types: `recent_contxt` is not a built-in content type; did you mean `recent_context`?\n";
+    assert_eq!((said.code, said.err.as_str()), (Some(0), warning));
 }
 
 /// Whoever runs as root may write everywhere, so the folder's place is taken by a file.

@@ -11,10 +11,22 @@ fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
     let rows: &[(&str, Value, &str)] = &[
         ("/id", json!(" "), "id: is empty; name the resource"),
         ("/type", json!("buffer"), "type: unknown variant `buffer`, expected `token_based`"),
-        ("/max_token", json!(5), "max_token: unknown field `max_token`, expected one of"),
+        (
+            "/max_token",
+            json!(5),
+            "max_token: unknown field `max_token`; did you mean `max_tokens`?",
+        ),
         ("/max_tokens", json!(0), "max_tokens: is 0; give the memory room for at least one token"),
-        ("/max_tokens", json!(-1), "max_tokens: invalid value: integer `-1`, expected u64"),
-        ("/max_tokens", json!("8k"), "max_tokens: invalid type: string \"8k\", expected u64"),
+        (
+            "/max_tokens",
+            json!(-1),
+            "max_tokens: -1 is not a whole number in range; write one, 0 or more",
+        ),
+        (
+            "/max_tokens",
+            json!("8k"),
+            "max_tokens: is the text \"8k\", but a whole number, 0 or more, is expected",
+        ),
         (
             "/max_tokens",
             Value::Null,
@@ -71,7 +83,7 @@ fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
         (
             "/priority_blocks/1/priority",
             json!(300),
-            "priority_blocks[1].priority: invalid value: integer `300`, expected u8",
+            "priority_blocks[1].priority: 300 is not a whole number from 0 to 255",
         ),
         (
             "/priority_blocks/1/content_types",
@@ -108,7 +120,11 @@ fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
             json!(-0.1),
             "token_allocation.system: -0.1 is not a share; set it from 0 to 1",
         ),
-        ("/token_allocation/system", Value::Null, "token_allocation: missing field `system`"),
+        (
+            "/token_allocation/system",
+            Value::Null,
+            "token_allocation: missing field `system`; add it",
+        ),
         (
             "/content_shares",
             json!({"x": "middle"}),
@@ -141,7 +157,11 @@ fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
             json!("0s"),
             "lock.ttl: 0s is too short for a lease; set at least 10ms, better 30s",
         ),
-        ("/lock/ttl", json!(30), "lock.ttl: invalid type: integer `30`, expected a string"),
+        (
+            "/lock/ttl",
+            json!(30),
+            "lock.ttl: 30 has no unit; write 30s for seconds, or another unit as in 10m, 24h or 7d",
+        ),
         (
             "/lock/refresh_interval",
             json!("16s"),
@@ -170,7 +190,7 @@ fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
         (
             "/circuit_breaker/failure_threshold",
             json!(-1),
-            "circuit_breaker.failure_threshold: invalid value: integer `-1`, expected u32",
+            "circuit_breaker.failure_threshold: -1 is not a whole number in range",
         ),
         (
             "/circuit_breaker/reset_timeout",
@@ -180,7 +200,7 @@ fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
         (
             "/circuit_breaker/reset_timeout",
             json!(10),
-            "circuit_breaker.reset_timeout: invalid type: integer `10`, expected a string",
+            "circuit_breaker.reset_timeout: 10 has no unit; write 10s for seconds",
         ),
         (
             "/circuit_breaker/success_threshold",

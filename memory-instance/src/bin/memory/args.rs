@@ -13,7 +13,8 @@ use memory_instance::{
     FlushMode, KeyContext, KeyTemplate, MemoryInstance, MemoryManager, TemplateError,
 };
 
-use crate::failure::usage;
+use crate::encoding;
+use crate::failure::{note, usage};
 use crate::keys;
 
 /// The store unless `--store` says otherwise.
@@ -146,12 +147,17 @@ fn read_resource(path: &Path) -> anyhow::Result<MemoryResource> {
         }
     };
     let name = path.display();
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     // One byte more than may be read, so that a file that is too long shows.
     fs::File::open(path)
-        .and_then(|file| file.take(MemoryResource::MAX_BYTES as u64 + 1).read_to_string(&mut text))
+        .and_then(|file| file.take(MemoryResource::MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
         .map_err(|error| anyhow!("read the resource {name}: {error}; check the path"))?;
-    read(&text).map_err(|error| anyhow!("{name}: {error}"))
+    let text = encoding::text(&bytes).map_err(|problem| anyhow!("{name}: {problem}"))?;
+    let resource = read(text).map_err(|error| anyhow!("{name}: {error}"))?;
+    for warning in resource.warnings() {
+        note(format_args!("warning: {name}: {warning}"));
+    }
+    Ok(resource)
 }
 
 /// Whether other processes can open the store too.
@@ -163,7 +169,7 @@ pub(crate) fn is_shared(url: &str) -> bool {
 pub(crate) fn sqlite_path(url: &str) -> Option<&Path> {
     let path = url.strip_prefix("sqlite://")?;
     let path = path.split_once('?').map_or(path, |(path, _)| path);
-    (!path.is_empty()).then(|| Path::new(path))
+    (!path.is_empty() && !path.ends_with(":memory:")).then(|| Path::new(path))
 }
 
 /// An open store, and what the command line says about the memories in it.

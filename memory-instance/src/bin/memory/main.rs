@@ -5,6 +5,7 @@
 //! the place and the mend.
 
 mod args;
+mod encoding;
 mod escape;
 mod failure;
 mod out;

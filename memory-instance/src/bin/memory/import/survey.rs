@@ -6,6 +6,7 @@ use memory_instance::{KeyContext, KeyTemplate, MemoryError, MemoryManager};
 use serde_json::Value;
 
 use super::source::Source;
+use crate::encoding;
 
 /// Knows the memory of each line.
 #[derive(Debug)]
@@ -22,9 +23,14 @@ impl Router {
     /// The message on a line, and its memory; else what is wrong with the line, and the mend.
     pub(crate) fn route(&self, line: &[u8]) -> Result<(MemoryKey, Message), String> {
         let value: Value = serde_json::from_slice(line).map_err(|error| {
-            format!(
-                "invalid JSON at column {}; write one complete JSON object a line",
-                error.column()
+            encoding::problem(line).map_or_else(
+                || {
+                    format!(
+                        "invalid JSON at column {}; write one complete JSON object a line",
+                        error.column()
+                    )
+                },
+                |problem| format!("the file {problem}"),
             )
         })?;
         let variables = self.variables.clone().with("line", &value);
