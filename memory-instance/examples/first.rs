@@ -13,10 +13,16 @@ async fn main() -> Result<(), MemoryError> {
         .await?;
     let memory = manager.memory("support", "case-4711")?; // any number of agents may hold this
 
-    memory.append(Message::system("You are a travel agent.")).await?;
+    if memory.is_empty().await? {
+        memory.append(Message::system("You are a travel agent.")).await?; // once, not at each start
+    }
     memory.append(Message::user("My flight was cancelled.")).await?; // one commit, durable
     let window = memory.context(4_000).await?; // what to send to the model
-
     assert!(window.tokens <= 4_000);
+
+    drop((memory, manager)); // an example leaves nothing behind; a program keeps its file
+    for file in ["memory.db", "memory.db-wal", "memory.db-shm"] {
+        _ = std::fs::remove_file(file);
+    }
     Ok(())
 }
