@@ -24,8 +24,12 @@ const SERVERS: usize = 3;
 const ATTEMPTS: usize = 2;
 
 /// How an attempt comes to its grant.
-trait Protocol: Clone + Hash {
+trait Protocol: Clone {
     fn new() -> Self;
+    /// Hashes what concerns one server.
+    fn hash_server(&self, server: usize, mark: &mut Mark);
+    /// Hashes what concerns none of them.
+    fn hash_rest(&self, mark: &mut Mark);
     fn hear(&mut self, server: usize, answer: Answer);
     fn is_decided(&self) -> bool;
     fn granted(&self) -> Option<u64>;
@@ -35,6 +39,14 @@ trait Protocol: Clone + Hash {
 impl Protocol for Vote {
     fn new() -> Self {
         Self::new(Motion::Acquire, SERVERS)
+    }
+
+    fn hash_server(&self, server: usize, mark: &mut Mark) {
+        self.seat(server).hash(mark);
+    }
+
+    fn hash_rest(&self, mark: &mut Mark) {
+        self.rest().hash(mark);
     }
 
     fn hear(&mut self, server: usize, answer: Answer) {
@@ -58,7 +70,7 @@ impl Protocol for Vote {
 }
 
 /// The negative control: the greatest token of a majority counts at once.
-#[derive(Clone, Hash, Default)]
+#[derive(Clone, Default)]
 struct OnePhase {
     tokens: Vec<u64>,
     granted: Option<u64>,
@@ -67,6 +79,12 @@ struct OnePhase {
 impl Protocol for OnePhase {
     fn new() -> Self {
         Self::default()
+    }
+
+    fn hash_server(&self, _server: usize, _mark: &mut Mark) {}
+
+    fn hash_rest(&self, mark: &mut Mark) {
+        (&self.tokens, self.granted).hash(mark);
     }
 
     fn hear(&mut self, _server: usize, answer: Answer) {
@@ -111,7 +129,7 @@ struct Server {
     counter: u64,
 }
 
-#[derive(Clone, Hash)]
+#[derive(Clone)]
 struct Attempt<P> {
     protocol: P,
     began: bool,
@@ -124,7 +142,7 @@ struct Attempt<P> {
     before: u64,
 }
 
-#[derive(Clone, Hash)]
+#[derive(Clone)]
 struct State<P> {
     servers: [Server; SERVERS],
     attempts: [Attempt<P>; ATTEMPTS],
@@ -314,9 +332,30 @@ impl<P: Protocol> State<P> {
         }
     }
 
+    /// Equal for states that differ only in which server is which: what can follow differs no more than
+    /// that, and one of them is enough.
     fn mark(&self) -> u128 {
+        let mut servers: [u128; SERVERS] = std::array::from_fn(|server| {
+            let mut mark = Mark(0);
+            self.servers[server].hash(&mut mark);
+            for attempt in &self.attempts {
+                attempt.protocol.hash_server(server, &mut mark);
+                (attempt.mail[server], attempt.late[server]).hash(&mut mark);
+            }
+            mark.0
+        });
+        servers.sort_unstable();
         let mut mark = Mark(0);
-        self.hash(&mut mark);
+        for server in servers {
+            mark.write_u64(server as u64);
+            mark.write_u64((server >> 64) as u64);
+        }
+        for attempt in &self.attempts {
+            attempt.protocol.hash_rest(&mut mark);
+            let Attempt { began, proposal, granted, before, .. } = attempt;
+            (began, proposal, granted, before).hash(&mut mark);
+        }
+        (self.forgotten, self.timed_out).hash(&mut mark);
         mark.0
     }
 }

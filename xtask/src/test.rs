@@ -217,7 +217,9 @@ impl<'a> Tests<'a> {
         if self.args.deep {
             // Seeds of their own each time; the test prints those that it took.
             let seed = RandomState::new().hash_one(0) >> 16;
-            cmd.env("MEMORY_MODEL_PROGRAMS", DEEP).env("MEMORY_MODEL_FIRST_SEED", &seed.to_string())
+            cmd.env("MEMORY_MODEL_PROGRAMS", DEEP)
+                .env("MEMORY_MODEL_FIRST_SEED", &seed.to_string())
+                .env("MEMORY_SWEEP", "whole")
         } else {
             cmd
         }

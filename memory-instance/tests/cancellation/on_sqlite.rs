@@ -102,7 +102,7 @@ async fn sweep_remove_expired(dir: &Path, table: &mut Table) {
     let manager = manager.open("memory://").await.unwrap();
     let batch = manager.memory("m", "k").unwrap().prepare([Message::user("hello")]).unwrap();
     let most = NonZeroUsize::new(100).unwrap();
-    let points = sweep(ROUNDS, async |cut| {
+    let points = sweep("SQLite", ROUNDS, async |cut| {
         let ttl = Duration::from_secs(10);
         let mut keys = Vec::new();
         for number in 0..3 {

@@ -42,7 +42,7 @@ pub(crate) async fn sweep_opening(
     table: &mut Table,
 ) {
     let before = tasks();
-    let points = sweep(rounds, async |cut| {
+    let points = sweep(backend, rounds, async |cut| {
         let ended = open(cut).await;
         until_tasks(before, &format!("{operation} on {backend}, {cut:?}")).await;
         ended

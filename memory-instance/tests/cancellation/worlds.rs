@@ -100,7 +100,7 @@ impl World {
     ) {
         let before = tasks();
         for operation in operations {
-            let points = sweep(self.rounds, async |cut| {
+            let points = sweep(self.name, self.rounds, async |cut| {
                 let what = format!("{operation} on {}, {cut:?}", self.name);
                 let set_up = Case::new(self, "m", what).await;
                 let ended = case(&set_up, operation, cut).await;

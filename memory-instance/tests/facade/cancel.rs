@@ -7,7 +7,7 @@ use memory_core::Message;
 use memory_instance::Session;
 
 use crate::support::{On, assert_distinct, checked, hybrid, texts, with};
-use crate::sweep::{Cut, sweep, until};
+use crate::sweep::{Cut, Points, sweep_whole, until};
 
 on_every_backend![
     ; paused_clock:
@@ -15,7 +15,8 @@ on_every_backend![
 ];
 
 async fn appends_dropped_while_they_wait_for_a_turn_leave_all_or_nothing(on: On) {
-    let points = sweep(1, async |cut: Cut| {
+    let mut points = Points::default();
+    let case = async |cut: Cut| {
         let world = on.world(with(hybrid(3_000))).await;
         let (memory, holder) = (world.memory(), world.memory());
         let (begun, begins) = tokio::sync::oneshot::channel();
@@ -44,7 +45,7 @@ async fn appends_dropped_while_they_wait_for_a_turn_leave_all_or_nothing(on: On)
         assert!(texts == ["one", "two", "probe"] || (texts == ["probe"] && !done), "{texts:?}");
         checked(&memory, &world.manager).await;
         done
-    })
-    .await;
+    };
+    sweep_whole(&case, &mut points).await;
     assert!(points.drops() >= 3, "it was not dropped while it waited");
 }

@@ -168,6 +168,20 @@ impl Vote {
         orders
     }
 
+    /// What is known of one server, for a model to which servers are alike.
+    #[cfg(test)]
+    #[allow(dead_code, reason = "only the model asks")]
+    pub(super) fn seat(&self, server: usize) -> impl std::hash::Hash + '_ {
+        self.seats.get(server)
+    }
+
+    /// What is known beside the servers.
+    #[cfg(test)]
+    #[allow(dead_code, reason = "only the model asks")]
+    pub(super) fn rest(&self) -> impl std::hash::Hash + '_ {
+        (self.motion, self.target, self.verdict)
+    }
+
     /// Whether some server may have changed something.
     pub(super) fn may_have_changed(&self) -> bool {
         self.seats.iter().any(|seat| match seat {

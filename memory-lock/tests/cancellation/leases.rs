@@ -60,7 +60,7 @@ impl Ground {
         let locks = LockManager::new(Arc::clone(&self.backend));
         let others = LockManager::new(Arc::clone(&self.backend));
         for operation in OPERATIONS {
-            let points = sweep(self.rounds, async |cut| {
+            let points = sweep(self.name, self.rounds, async |cut| {
                 let case = Case {
                     backend: Arc::clone(&self.backend),
                     locks: locks.clone(),

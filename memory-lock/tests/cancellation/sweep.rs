@@ -1,7 +1,10 @@
 //! Drops calls half-way, counts after which of their polls, and looks for what is left over.
 //!
-//! `memory-instance` includes this file by its path, for its own operations.
+//! An operation is cut off at its first and last polls and at every third or so between them, at other
+//! polls on each backend; with `MEMORY_SWEEP=whole` (`cargo xtask test --deep`) at every poll, and
+//! several times over. `memory-instance` includes this file by its path, for its own operations.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::Location;
 use std::path::{Path, PathBuf};
@@ -17,6 +20,16 @@ use tokio::time::{Instant, sleep, timeout};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// More polls than any call here takes.
 const MOST_POLLS: usize = 300;
+/// How many of the first and of the last polls are always sampled: at the first a call takes what has to
+/// be given back, and at the last its effect is there and its answer is not.
+const EDGE: usize = 3;
+/// Of the polls between, one in so many.
+const STRIDE: usize = 4;
+
+thread_local! {
+    /// The most polls that a call took since this was last set to zero.
+    static TAKEN: Cell<usize> = const { Cell::new(0) };
+}
 
 /// When a call is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +74,9 @@ impl Cut {
                 if poll > 0 {
                     rung().await;
                 }
-                if let Poll::Ready(output) = call.as_mut().poll(&mut Context::from_waker(&waker)) {
+                let polled = call.as_mut().poll(&mut Context::from_waker(&waker));
+                TAKEN.with(|taken| taken.set(taken.get().max(poll + 1)));
+                if let Poll::Ready(output) = polled {
                     return Some(output);
                 }
             }
@@ -85,34 +100,75 @@ impl Points {
     pub(crate) fn drops(&self) -> usize {
         self.drops
     }
-}
 
-/// Cuts calls off after 0, 1, 2, ... of their polls until they come to their end, so many times over.
-/// `case` sets one up, cuts it off, checks what is left of it, and tells whether it came to its end.
-pub(crate) async fn sweep(rounds: usize, case: impl AsyncFn(Cut) -> bool) -> Points {
-    let mut points = Points::default();
-    for _ in 0..rounds {
-        for polls in 0.. {
-            assert!(polls < MOST_POLLS, "it never comes to its end");
-            let mut ended = true;
-            for moment in [Moment::Polled, Moment::Woken] {
-                if polls == 0 && moment == Moment::Woken {
-                    continue;
-                }
-                let cut = Cut { polls, moment };
-                if case(cut).await {
-                    continue;
-                }
-                ended = false;
-                points.places.insert(cut);
-                points.drops += 1;
+    /// Cuts calls off after so many polls, at either moment; how many of them did not complete before.
+    async fn cut(&mut self, polls: usize, case: &impl AsyncFn(Cut) -> bool) -> usize {
+        let mut dropped = 0;
+        for moment in [Moment::Polled, Moment::Woken] {
+            if polls == 0 && moment == Moment::Woken {
+                continue;
             }
-            if ended {
-                break;
+            let cut = Cut { polls, moment };
+            if !case(cut).await {
+                self.places.insert(cut);
+                dropped += 1;
             }
         }
+        self.drops += dropped;
+        dropped
+    }
+}
+
+/// Cuts calls of one operation off after so many of their polls. `case` sets one up, cuts it off, checks
+/// what is left of it, and returns whether it completed. `name` chooses which polls are sampled; only a
+/// whole sweep makes several `rounds`.
+pub(crate) async fn sweep(name: &str, rounds: usize, case: impl AsyncFn(Cut) -> bool) -> Points {
+    let mut points = Points::default();
+    if std::env::var("MEMORY_SWEEP").is_ok_and(|wanted| wanted == "whole") {
+        for _ in 0..rounds {
+            sweep_whole(&case, &mut points).await;
+        }
+    } else {
+        sweep_sample(name, &case, &mut points).await;
     }
     points
+}
+
+/// After 0, 1, 2, ... polls, until the call completes.
+pub(crate) async fn sweep_whole(case: &impl AsyncFn(Cut) -> bool, points: &mut Points) {
+    for polls in 0.. {
+        assert!(polls < MOST_POLLS, "it never completes");
+        if points.cut(polls, case).await == 0 {
+            return;
+        }
+    }
+}
+
+async fn sweep_sample(name: &str, case: &impl AsyncFn(Cut) -> bool, points: &mut Points) {
+    TAKEN.with(|taken| taken.set(0));
+    let uncut = Cut { polls: MOST_POLLS, moment: Moment::Polled };
+    assert!(case(uncut).await, "it never completes");
+    for polls in sample(name, TAKEN.with(Cell::get)) {
+        points.cut(polls, case).await;
+    }
+}
+
+/// After how many polls a call is cut off that takes so many.
+fn sample(name: &str, taken: usize) -> impl Iterator<Item = usize> {
+    let first = name.bytes().map(usize::from).sum::<usize>() % STRIDE;
+    let is_edge = move |polls| polls < EDGE || polls + EDGE >= taken;
+    (0..taken).filter(move |&polls| is_edge(polls) || polls % STRIDE == first)
+}
+
+#[test]
+fn a_sample_has_both_ends_and_a_part_of_the_rest() {
+    assert_eq!(sample("any", 6).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    let of_many: Vec<_> = sample("any", 30).collect();
+    assert!(of_many.starts_with(&[0, 1, 2]) && of_many.ends_with(&[27, 28, 29]));
+    assert_eq!(of_many, sample("any", 30).collect::<Vec<_>>());
+    let names = ["memory", "SQLite", "busy SQLite", "Redis", "Cluster", "Redlock", "far memory"];
+    let of_all: BTreeSet<_> = names.iter().flat_map(|name| sample(name, 30)).collect();
+    assert_eq!(of_all.len(), 30, "what one backend leaves out another one has");
 }
 
 /// What was swept: for each operation and backend, after how many polls calls were dropped.

@@ -27,7 +27,8 @@ pub(crate) async fn sweep_link(
 ) {
     let before = tasks();
     for operation in OPERATIONS {
-        let points = sweep(ROUNDS, async |cut| cut_off(servers, link, operation, cut).await).await;
+        let points =
+            sweep(name, ROUNDS, async |cut| cut_off(servers, link, operation, cut).await).await;
         table.add(operation, name, points);
         until_tasks(before, operation).await;
     }
@@ -76,7 +77,7 @@ async fn cut_off(servers: &Servers, link: &RedisLink, operation: &str, cut: Cut)
 pub(crate) async fn sweep_quorum(name: &'static str, servers: &Servers, table: &mut Table) {
     let before = tasks();
     for operation in QUORUM_OPERATIONS {
-        let points = sweep(ROUNDS, async |cut| {
+        let points = sweep(name, ROUNDS, async |cut| {
             let what = format!("{operation}, {cut:?}");
             let done = cut.off(RedlockLock::open(servers.configs(), Clock::system())).await;
             let done = done.map(|lock| drop(lock.unwrap())).is_some();
