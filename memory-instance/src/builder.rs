@@ -149,7 +149,14 @@ impl ManagerBuilder {
             rules.insert(id, Arc::new(compiled));
         }
         let clock = self.clock.unwrap_or_default();
-        let backend = Backend { store, locks, clock, ids: self.ids, refreshes: AtomicU64::new(0) };
+        let backend = Backend {
+            store,
+            locks,
+            clock,
+            ids: self.ids,
+            lifecycle: Arc::default(),
+            refreshes: AtomicU64::new(0),
+        };
         Ok(MemoryManager::new(self.project, rules, backend, self.cached_instances))
     }
 }

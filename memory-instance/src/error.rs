@@ -117,6 +117,29 @@ pub enum MemoryError {
         /// Which promise, and where.
         problem: String,
     },
+    /// Code that a flush called panicked: a strategy, a summarizer's name, a token counter, a store. Flushes
+    /// are tried again after growing pauses; appends are not affected. The panic's text is not kept, because it
+    /// may quote a message.
+    #[error("{operation} {key}: {culprit} panicked; fix it, or take another")]
+    Panicked {
+        /// What was attempted.
+        operation: &'static str,
+        /// The memory.
+        key: MemoryKey,
+        /// What panicked.
+        culprit: String,
+    },
+    /// The manager was shut down by [`MemoryManager::shutdown`](crate::MemoryManager::shutdown): it begins no
+    /// flush and no turn, and what had not ended within the grace was given up.
+    #[error("{operation} {key}: the manager is shut down; do it through another manager")]
+    ShutDown {
+        /// What was attempted.
+        operation: &'static str,
+        /// The memory.
+        key: MemoryKey,
+        /// Whether it may have had its effect.
+        applied: Applied,
+    },
     /// Others changed the memory each time before the operation could end.
     #[error(
         "{operation} {key}: others changed the memory {attempts} times in a row; try again later"
@@ -270,7 +293,10 @@ impl MemoryError {
     pub fn applied(&self) -> Applied {
         match self {
             Self::Store(error) => error.applied(),
-            Self::TimedOut { .. } | Self::LeaseLost { .. } => Applied::Unknown,
+            Self::TimedOut { .. } | Self::LeaseLost { .. } | Self::Panicked { .. } => {
+                Applied::Unknown
+            }
+            Self::ShutDown { applied, .. } => *applied,
             Self::Lock(failure) => failure.applied,
             Self::Append(failure) => failure.reason.applied(),
             _ => Applied::No,
@@ -320,6 +346,16 @@ impl MemoryError {
             }
             Self::Append(failure) => failure.reason.is_retryable(),
             Self::LeaseLost { .. } | Self::TimedOut { .. } | Self::Contended { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a shutdown ended it, of the manager or of its leases.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        match self {
+            Self::ShutDown { .. } => true,
+            Self::LeaseLost { reason, .. } => *reason == LostReason::ShutDown,
+            Self::Lock(failure) => matches!(failure.reason.kind(), LockErrorKind::ShutDown),
             _ => false,
         }
     }

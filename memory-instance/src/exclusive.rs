@@ -13,6 +13,7 @@ use crate::append::PreparedAppend;
 use crate::error::MemoryError;
 use crate::flush;
 use crate::instance::{ContextWindow, MemoryInstance};
+use crate::shutdown::Activity;
 use crate::telemetry::Telemetry;
 use crate::write::Write;
 
@@ -86,8 +87,9 @@ impl MemoryInstance {
     /// ```
     ///
     /// # Errors
-    /// [`ExclusiveError::Begin`] if the turn was not begun; [`ExclusiveError::Lost`] if the lease was
-    /// lost before it ended.
+    /// [`ExclusiveError::Begin`] if the turn was not begun, also because the manager
+    /// [shut down](crate::MemoryManager::shutdown); [`ExclusiveError::Lost`] if the lease was lost before it
+    /// ended.
     ///
     /// # Cancel safety
     /// Dropping the future drops the turn at its current await point and gives the lease up at once.
@@ -101,9 +103,14 @@ impl MemoryInstance {
         self.writable("work on").map_err(|error| ExclusiveError::Begin(Box::new(error)))?;
         let inner = &self.inner;
         let state = Arc::<Turn>::default();
+        let begin_failed = |error: MemoryError| ExclusiveError::Begin(Box::new(error));
+        let underway = inner.begin(Activity::Turn, "work on").map_err(begin_failed)?;
         let begin = |scope: LeaseScope| async {
             inner.rules.telemetry.lock_acquired();
             let held = HeldSince { telemetry: &inner.rules.telemetry, since: Instant::now() };
+            if !underway.holds(&scope) {
+                return Err(inner.abandoned("work on"));
+            }
             // Raises the store's newest token before anything is read: a late write of the holder
             // before this one could otherwise land between the read and the write.
             inner.write(Write::Claim, Some(scope.proof())).await?;
@@ -114,8 +121,16 @@ impl MemoryInstance {
             Ok::<_, MemoryError>(output)
         };
         let done = inner.backend.locks.with_lock_refresh(&inner.lease, &inner.rules.lock, begin);
-        let begin_failed = |error: MemoryError| ExclusiveError::Begin(Box::new(error));
-        let done = done.await;
+        let done = tokio::select! {
+            biased;
+            done = done => done,
+            () = underway.abandoned_in_line() => {
+                return Err(begin_failed(inner.abandoned("work on")));
+            }
+        };
+        if !matches!(&done, Err(WithLockError::Lost { reason: LostReason::ShutDown, .. })) {
+            underway.ended();
+        }
         inner.backend.publish_refreshes();
         match done {
             Ok(Ok(output)) => {
@@ -270,6 +285,11 @@ impl Session {
     fn still_on(&self, operation: &'static str) -> Result<(), MemoryError> {
         if self.turn.ended.load(Ordering::Acquire) {
             return Err(MemoryError::TurnEnded { operation, key: self.memory.key().clone() });
+        }
+        // A store whose leases live elsewhere does not know that the lease was revoked.
+        if self.memory.inner.backend.lifecycle.is_abandoning() {
+            let (key, reason) = (self.memory.key().clone(), LostReason::ShutDown);
+            return Err(MemoryError::LeaseLost { key, reason });
         }
         Ok(())
     }

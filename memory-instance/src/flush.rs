@@ -18,7 +18,9 @@ use tokio::time::Instant;
 
 use crate::error::{LeaseFailure, MemoryError};
 use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
+use crate::panics::{caught, caught_in};
 use crate::rules::{FlushMode, Rules};
+use crate::shutdown::{Activity, Underway};
 use crate::telemetry::Operation;
 use crate::write::{Write, Written};
 
@@ -33,7 +35,8 @@ impl MemoryInstance {
     ///
     /// # Errors
     /// [`MemoryError`]. A summariser that fails is no error: the rule-based one takes its place, and
-    /// the receipt says so.
+    /// the receipt says so. [`MemoryError::Panicked`] for a strategy, token counter or store that panics;
+    /// [`MemoryError::ShutDown`] after [`shutdown`](crate::MemoryManager::shutdown).
     ///
     /// # Cancel safety
     /// Dropping the future leaves the memory flushed or not; the lease is given up at once.
@@ -41,21 +44,26 @@ impl MemoryInstance {
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn perform_flush(&self) -> Result<Option<FlushReceipt>, MemoryError> {
         self.writable("flush")?;
-        run(&self.inner, Trigger::ByHand).await
+        let underway = self.inner.begin(Activity::Flush, "flush")?;
+        run(&self.inner, Trigger::ByHand, underway).await
     }
 
     /// Begins a flush in a task of its own if one is due and none runs in this instance; what became
     /// of it is in [`receipts`](Self::receipts) and [`health`](Self::health).
     ///
     /// # Errors
-    /// [`MemoryError::ReadOnly`]; [`MemoryError::Store`].
+    /// [`MemoryError::ReadOnly`]; [`MemoryError::Store`]; [`MemoryError::ShutDown`].
     ///
     /// # Cancel safety
     /// Dropping the future before its end begins no flush.
     pub async fn flush_in_background(&self) -> Result<(), MemoryError> {
         self.writable("flush")?;
+        // Before the store is asked: what was called before a shutdown counts as under way.
+        let underway = self.inner.begin(Activity::Flush, "flush")?;
         if self.inner.is_due(&self.inner.head().await?) {
-            spawn(&self.inner);
+            spawn(&self.inner, underway);
+        } else {
+            underway.ended();
         }
         Ok(())
     }
@@ -120,31 +128,39 @@ pub(crate) async fn after(inner: &Arc<Inner>, appended: &Appended) {
 
 /// Flushes in the way that the memory is set to.
 pub(crate) async fn when_due(inner: &Arc<Inner>) {
-    if inner.is_in_trouble() {
+    if inner.rules.flush_mode == FlushMode::Manual || inner.is_in_trouble() {
         return;
     }
+    // A manager that shuts down begins none.
+    let Ok(underway) = inner.begin(Activity::Flush, "flush") else { return };
     match inner.rules.flush_mode {
         FlushMode::Manual => {}
-        FlushMode::Background => spawn(inner),
-        // The append has happened; what ails the flush is for `health` to say.
-        FlushMode::Inline => drop(run(inner, Trigger::Due).await),
+        FlushMode::Background => spawn(inner, underway),
+        // The append has happened; `health` reports why the flush failed.
+        FlushMode::Inline => drop(run(inner, Trigger::Due, underway).await),
     }
 }
 
 /// Begins a flush in a task of its own, unless one of this instance is under way.
-fn spawn(inner: &Arc<Inner>) {
+fn spawn(inner: &Arc<Inner>, underway: Underway) {
     if inner.flushing.swap(true, Ordering::AcqRel) {
+        underway.ended();
         return;
     }
     let flag = ClearOnDrop(Arc::clone(inner));
     let task = async move {
         let inner = &flag.0;
+        let mut next = Some(underway);
         for _ in 0..ATTEMPTS {
             // What was appended meanwhile may make another one due. An error is kept for `health`;
-            // nobody else is there to hear of it.
-            if !matches!(run(inner, Trigger::Due).await, Ok(Some(_))) {
-                break;
+            // there is no caller to return it to.
+            let Some(underway) = next.take() else { break };
+            if matches!(run(inner, Trigger::Due, underway).await, Ok(Some(_))) {
+                next = inner.begin(Activity::Flush, "flush").ok();
             }
+        }
+        if let Some(unneeded) = next {
+            unneeded.ended();
         }
         drop(flag);
     };
@@ -164,41 +180,58 @@ impl Drop for ClearOnDrop {
 pub(crate) async fn run(
     inner: &Arc<Inner>,
     trigger: Trigger,
+    underway: Underway,
 ) -> Result<Option<FlushReceipt>, MemoryError> {
     let started = Instant::now();
     let token = OnceLock::new();
-    let done = inner.run_locked(trigger, &token).await;
+    let work = caught_in(inner.run_locked(trigger, &token, &underway));
+    let done = tokio::select! {
+        biased;
+        done = work => done.unwrap_or_else(|| Err(inner.panicked("the lease backend".into()))),
+        () = underway.abandoned_in_line() => Err(inner.abandoned("flush")),
+    };
     let telemetry = &inner.rules.telemetry;
-    telemetry.took(Operation::Flush, started.elapsed());
-    inner.backend.publish_refreshes();
     match &done {
         Ok(receipt) => {
-            if let Some(receipt) = receipt {
-                telemetry.flushed(receipt);
-                inner.log_removed(receipt);
-            }
             // Without a receipt another flusher may have been at work, which says nothing of us.
             if receipt.is_some() || trigger == Trigger::ByHand {
                 *inner.trouble() = None;
             }
+            if let Some(receipt) = receipt {
+                telemetry.flushed(receipt);
+                inner.log_removed(receipt);
+            }
+        }
+        // No failure: the flush was given up, and the next one starts over.
+        Err(error) if underway.is_abandoned() || error.is_shut_down() => {
+            tracing::info!(key = %inner.key, "flush abandoned by a shutdown; no message is lost");
+            return Err(inner.abandoned("flush"));
         }
         Err(error) => {
+            inner.note_failure(error, token.get().copied());
             telemetry.flush_failed();
             tracing::warn!(key = %inner.key, error = %error, "flush failed");
-            let mut trouble = inner.trouble();
-            let failures = trouble.as_ref().map_or(0, |trouble| trouble.failures);
-            let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(6)).min(LONGEST_PAUSE);
-            let (at, failures) = (Instant::now(), failures.saturating_add(1));
-            let (error, token, not_before) = (error.chain(), token.get().copied(), at + pause);
-            *trouble = Some(Trouble { error, failures, at, token, not_before });
         }
     }
+    telemetry.took(Operation::Flush, started.elapsed());
+    inner.backend.publish_refreshes();
+    underway.ended();
     done
 }
 
 impl Inner {
     fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
         self.flush_trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends begin the next flush after a pause that grows with each failure.
+    fn note_failure(&self, error: &MemoryError, token: Option<FencingToken>) {
+        let mut trouble = self.trouble();
+        let failures = trouble.as_ref().map_or(0, |trouble| trouble.failures);
+        let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(6)).min(LONGEST_PAUSE);
+        let (at, failures) = (Instant::now(), failures.saturating_add(1));
+        let (error, not_before) = (error.chain(), at + pause);
+        *trouble = Some(Trouble { error, failures, at, token, not_before });
     }
 
     fn is_in_trouble(&self) -> bool {
@@ -253,15 +286,21 @@ impl Inner {
         &self,
         trigger: Trigger,
         token: &OnceLock<FencingToken>,
+        underway: &Underway,
     ) -> Result<Option<FlushReceipt>, MemoryError> {
         let options = match trigger {
             Trigger::ByHand => self.rules.lock,
             // If another flushes this memory already, that is as good.
             Trigger::Due => self.rules.lock.with_wait_timeout(Duration::ZERO),
         };
-        let flush = |scope: LeaseScope| {
+        let flush = |scope: LeaseScope| async move {
             token.get_or_init(|| scope.fence());
-            self.flush_under_lease(scope.proof(), trigger)
+            if !underway.holds(&scope) {
+                return Err(self.abandoned("flush"));
+            }
+            // Caught here, a panic ends the flush as any other error does: its lease is released first.
+            let work = caught_in(self.flush_under_lease(scope.proof(), trigger));
+            work.await.unwrap_or_else(|| Err(self.panicked("the store".into())))
         };
         match self.backend.locks.with_lock_refresh(&self.flush_lease, &options, flush).await {
             Ok(done) => done,
@@ -333,7 +372,8 @@ impl Inner {
         let rules = &self.rules;
         let now = self.backend.now();
         let input = FlushInput::new(&outline.metas, &rules.policy, &rules.settings, now);
-        let plan = rules.strategy.plan(&input);
+        let plan = caught(|| rules.strategy.plan(&input))
+            .ok_or_else(|| self.panicked(format!("the strategy `{}`", record.strategy)))?;
         validate_plan(&plan, &outline.metas, &rules.policy, now).map_err(|problem| {
             MemoryError::Plan {
                 key: self.key.clone(),
@@ -347,7 +387,9 @@ impl Inner {
         let Some(messages) = self.fetch_planned(outline, &plan).await? else {
             return Ok(Planned::Outdated);
         };
-        let summary = self.summarise(messages).await;
+        let summary = caught_in(self.summarise(messages))
+            .await
+            .ok_or_else(|| self.panicked("a summarizer or the token counter".into()))?;
         record.duration = started.elapsed();
         let generation = outline.head.generation;
         Ok(Planned::Splice(Box::new(splice_for(&plan, &input, generation, summary, record))))
@@ -419,6 +461,10 @@ impl Inner {
             .filter_map(|unit| units.members(unit).next())
             .filter(|meta| makes(meta, call));
         open.next_back()
+    }
+
+    fn panicked(&self, culprit: String) -> MemoryError {
+        MemoryError::Panicked { operation: "flush", key: self.key.clone(), culprit }
     }
 
     pub(crate) fn lock_error(&self, reason: memory_lock::LockError) -> MemoryError {

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use memory_core::{
-    Access, ContextError, ContextPlan, Counters, Cursor, FlushReceipt, Head, LeftOut, MemoryKey,
-    MemoryResource, MemoryStore, Message, Outline, Page, Read, StoreError, StoreErrorKind,
-    StoredMessage, plan_context,
+    Access, Applied, ContextError, ContextPlan, Counters, Cursor, FlushReceipt, Head, LeftOut,
+    MemoryKey, MemoryResource, MemoryStore, Message, Outline, Page, Read, StoreError,
+    StoreErrorKind, StoredMessage, plan_context,
 };
 use memory_lock::{Clock, LockKey, LockManager};
 use serde::Serialize;
@@ -21,6 +21,7 @@ use crate::flush::Trouble;
 use crate::ids::Ids;
 use crate::kinds::Kinds;
 use crate::rules::Rules;
+use crate::shutdown::{Activity, Lifecycle, Underway};
 use crate::telemetry::Operation;
 use crate::writers::Writers;
 
@@ -68,6 +69,7 @@ pub(crate) struct Backend {
     pub(crate) locks: LockManager,
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
+    pub(crate) lifecycle: Arc<Lifecycle>,
     /// How many refreshes of leases have been published as a metric.
     pub(crate) refreshes: AtomicU64,
 }
@@ -308,6 +310,22 @@ impl Inner {
 
     pub(crate) fn contended(&self, operation: &'static str) -> MemoryError {
         MemoryError::Contended { operation, key: self.key.clone(), attempts: ATTEMPTS }
+    }
+
+    /// Registers a flush or a turn, which a shutdown waits for.
+    pub(crate) fn begin(
+        &self,
+        activity: Activity,
+        operation: &'static str,
+    ) -> Result<Underway, MemoryError> {
+        let shut_down =
+            || MemoryError::ShutDown { operation, key: self.key.clone(), applied: Applied::No };
+        self.backend.lifecycle.begin(activity, &self.key).ok_or_else(shut_down)
+    }
+
+    /// The error of work that a shutdown gave up.
+    pub(crate) fn abandoned(&self, operation: &'static str) -> MemoryError {
+        MemoryError::ShutDown { operation, key: self.key.clone(), applied: Applied::Unknown }
     }
 
     /// By what right a write is made under this lease, if under any.

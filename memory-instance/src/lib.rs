@@ -8,6 +8,7 @@ mod append;
 mod exclusive;
 mod flush;
 mod health;
+mod shutdown;
 mod write;
 
 mod breaker;
@@ -19,6 +20,7 @@ mod template;
 mod error;
 mod ids;
 mod kinds;
+mod panics;
 mod telemetry;
 mod writers;
 
@@ -31,4 +33,18 @@ pub use instance::{ContextWindow, MemoryInstance, Mode};
 pub use manager::MemoryManager;
 pub use open::without_password;
 pub use rules::FlushMode;
+pub use shutdown::ShutdownReport;
 pub use template::{KeyContext, KeyTemplate, TemplateError};
+
+// What most programs need of the crates below, so that one dependency is enough.
+pub use memory_core::{
+    Appended, ContentType, Counters, Cursor, Entry, FencingToken, FlushReceipt, MemoryHealth,
+    MemoryKey, MemoryResource, MemoryStore, Message, Page, Priority, PriorityBlock, Role,
+    StoredMessage, TokenCounter, ToolCall, Verdict, WriteId, WriterId,
+};
+pub use memory_flush::{
+    FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer, SummaryRequest, from_fn,
+};
+pub use memory_lock::{Clock, LockManager, LostReason};
+// Everything else of them.
+pub use {memory_core, memory_flush, memory_lock};

@@ -15,6 +15,7 @@ use crate::error::{LeaseFailure, MemoryError};
 use crate::instance::{Backend, Inner, MemoryInstance, Mode};
 use crate::kinds::Kinds;
 use crate::rules::Rules;
+use crate::shutdown::Lifecycle;
 use crate::template::{KeyContext, KeyTemplate};
 use crate::writers::Writers;
 
@@ -179,6 +180,10 @@ impl MemoryManager {
     #[must_use]
     pub fn locks(&self) -> &LockManager {
         &self.shared.backend.locks
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        &self.shared.backend.lifecycle
     }
 
     fn rules(&self, resource: &str) -> Result<&Arc<Rules>, MemoryError> {

@@ -247,7 +247,7 @@ impl Limit {
 }
 
 /// As far ahead as a year where it is longer than a clock can tell.
-fn after(moment: Instant, time: Duration) -> Instant {
+pub(crate) fn after(moment: Instant, time: Duration) -> Instant {
     moment.checked_add(time).unwrap_or_else(|| moment + Duration::from_secs(86_400 * 365))
 }
 

@@ -211,6 +211,27 @@ impl LockManager {
         Finish::new(&self.shared, give_up(claim.into_give_up())).await
     }
 
+    /// Waits until no release is under way for callers that did not wait for it, for this long at the most;
+    /// whether that is so. Before a runtime ends, so that no lease is left to run out.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only looks.
+    pub async fn until_released(&self, within: Duration) -> bool {
+        let deadline = after(Instant::now(), within);
+        loop {
+            let idle = self.shared.idle.notified();
+            tokio::pin!(idle);
+            idle.as_mut().enable();
+            if self.shared.counters.releasing.read() == 0 {
+                return true;
+            }
+            if timeout_at(deadline, idle).await.is_err() {
+                return false;
+            }
+        }
+    }
+
     /// Until nothing is held and no release is under way.
     async fn until_idle(&self, deadline: Instant) {
         loop {

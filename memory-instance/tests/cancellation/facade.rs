@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::sweep::Cut;
-use crate::worlds::{Case, HISTORY, TTL};
+use crate::worlds::{Case, HISTORY, TTL, World};
 
 /// All public async operations of memories; behind a comma what they meet.
 pub(crate) const OPERATIONS: &[&str] = &[
@@ -44,6 +44,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::send, with a flush that it finds due",
     "MemoryInstance::token_count",
     "MemoryManager::keys",
+    "MemoryManager::shutdown, with a flush under way",
     "MemoryManager::keys_with_prefix",
     "Session::append",
     "Session::append_all",
@@ -198,6 +199,18 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let listing = manager.keys_with_prefix(resource, "", None, most);
             let done = cut.off(listing).await.map(Result::unwrap);
             done.map(|keys| assert!((1..=3).contains(&keys.len()), "{what}: {keys:?}")).is_some()
+        }
+        "MemoryManager::shutdown, with a flush under way" => {
+            let (store, locks) = (case.world.manager.store(), case.world.manager.locks());
+            let closing = World::new("closing", store, locks, None).manager;
+            let flusher = closing.memory_at(memory.key()).unwrap();
+            let flush = tokio::spawn(async move { flusher.perform_flush().await });
+            tokio::task::yield_now().await;
+            let done = cut.off(closing.shutdown(TTL)).await;
+            // Dropped or not, the flush had its time, unless it came after the shutdown.
+            let flushed = flush.await.unwrap();
+            assert_flushed_or_not(case, flushed.is_ok()).await;
+            done.map(|report| assert!(report.is_complete(), "{what}: {report:?}")).is_some()
         }
         "Session::lost" => lost(case, cut).await,
         _ if operation.starts_with("Session::") => in_a_turn(case, operation, cut).await,

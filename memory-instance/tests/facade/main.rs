@@ -50,9 +50,13 @@ mod isolation;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod panics;
+#[cfg(test)]
 mod patience;
 #[cfg(test)]
 mod read;
+#[cfg(test)]
+mod shutdown;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

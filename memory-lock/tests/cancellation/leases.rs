@@ -31,6 +31,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "LockManager::lock, between two tasks",
     "LockManager::revoke",
     "LockManager::shutdown",
+    "LockManager::until_released",
     "LockManager::try_lock",
     "LockManager::try_lock, held by another process",
     "LockManager::with_lock_refresh",
@@ -200,6 +201,11 @@ impl Case {
                 let held = locks.lock(key, &options()).await.unwrap();
                 let done = cut.off(locks.revoke(&held.scope())).await;
                 done.map(|done| assert_eq!(done, ReleaseOutcome::Released, "{what}")).is_some()
+            }
+            "LockManager::until_released" => {
+                drop(locks.lock(key, &options()).await.unwrap());
+                let done = cut.off(locks.until_released(TTL)).await;
+                done.map(|done| assert!(done, "{what}")).is_some()
             }
             "LockGuard::release" => {
                 let held = locks.lock(key, &options()).await.unwrap();

@@ -1,0 +1,54 @@
+//! Panics of code that a flush calls, as values.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
+/// What the code yields, or `None` where it panicked.
+pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(discard).ok()
+}
+
+/// What the future yields, or `None` where it panicked; it is not polled again after that.
+pub(crate) async fn caught_in<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match caught(|| work.as_mut().poll(cx)) {
+        Some(polled) => polled.map(Some),
+        None => Poll::Ready(None),
+    })
+    .await
+}
+
+/// A payload may quote a message, so it is shown nowhere. It may also panic when it is dropped.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
+        std::mem::forget(again);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct PanicsOnDrop;
+
+    impl Drop for PanicsOnDrop {
+        fn drop(&mut self) {
+            std::panic::panic_any(7);
+        }
+    }
+
+    #[tokio::test]
+    async fn panics_become_none_whatever_they_carry() {
+        assert_eq!((caught(|| 1), caught_in(async { 2 }).await), (Some(1), Some(2)));
+        assert_eq!(caught(|| -> u32 { panic!("secret") }), None);
+        assert_eq!(caught(|| -> u32 { std::panic::panic_any(PanicsOnDrop) }), None);
+        let late = async {
+            tokio::task::yield_now().await;
+            std::panic::panic_any(PanicsOnDrop)
+        };
+        assert_eq!(caught_in::<()>(late).await, None);
+    }
+}

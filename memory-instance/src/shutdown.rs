@@ -1,0 +1,332 @@
+//! The orderly end of a manager: flushes and turns get time to end, then their leases are released.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use memory_core::MemoryKey;
+use memory_lock::{LeaseScope, ReleaseOutcome};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use crate::manager::MemoryManager;
+use crate::write::after;
+
+/// How long the answers to releases are waited for.
+const RELEASES_WITHIN: Duration = Duration::from_secs(2);
+
+impl MemoryManager {
+    /// Shuts the manager and all its handles down: no flush and no turn
+    /// ([`exclusive`](crate::MemoryInstance::exclusive)) begins any more, those under way have `grace` to
+    /// end, what is left then is dropped at its await point, and its leases are released. Zero waits for
+    /// nothing.
+    ///
+    /// A flush that a finished append made due counts as under way. Reads and appends work as before, also
+    /// after it; they begin no flush. Call it when the application has stopped serving, before the runtime
+    /// ends: without it a running summary is discarded, and leases on a server last for their TTL. No
+    /// message is lost either way: an abandoned flush has changed nothing, unless it was dropped within its
+    /// commit, and the next one starts over.
+    ///
+    /// It takes `grace`, and where the lease backend does not answer up to 6 s more. Calling it twice or
+    /// at once is safe: the shortest grace counts, and each call reports all since the first.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    ///
+    /// use memory_instance::{MemoryManager, MemoryResource};
+    ///
+    /// let manager = MemoryManager::builder()
+    ///     .resource(MemoryResource::new("support", 8_000))
+    ///     .open("memory://")
+    ///     .await?;
+    /// let report = manager.shutdown(Duration::from_secs(20)).await;
+    /// assert!(report.is_complete(), "abandoned: {report:?}");
+    /// # Ok::<(), memory_instance::MemoryError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, the manager begins no flush and no turn, and those under way go on. Call it
+    /// again to wait for them.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn shutdown(&self, grace: Duration) -> ShutdownReport {
+        let (lifecycle, locks) = (self.lifecycle(), self.locks());
+        let began = Instant::now();
+        lifecycle.close();
+        lifecycle.until_ended(after(began, grace)).await;
+        let mut revoked = JoinSet::new();
+        for (id, lease) in lifecycle.abandon() {
+            let locks = locks.clone();
+            revoked.spawn(async move { (id, locks.revoke(&lease).await) });
+        }
+        while let Some(done) = revoked.join_next().await {
+            if let Ok((id, outcome)) = done {
+                lifecycle.revoked(id, outcome);
+            }
+        }
+        // Those whose lease was not there to be revoked are releasing it themselves.
+        lifecycle.until_ended(after(Instant::now(), RELEASES_WITHIN)).await;
+        locks.until_released(RELEASES_WITHIN).await;
+        let report = lifecycle.report(began.elapsed());
+        if !report.is_complete() {
+            tracing::warn!(
+                abandoned_flushes = report.abandoned_flushes.len(),
+                abandoned_turns = report.abandoned_turns.len(),
+                unreleased_leases = report.unreleased_leases.len(),
+                "shut down before all work had ended"
+            );
+        }
+        report
+    }
+}
+
+/// What [`MemoryManager::shutdown`] did, counted from its first call.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Flushes that ended within the grace; receipts and health say what each did.
+    pub finished_flushes: u64,
+    /// Memories whose flush was given up: their messages are as they were before it, unless it was within
+    /// its commit; then a receipt shows that it was committed. The next flush starts over.
+    pub abandoned_flushes: Vec<MemoryKey>,
+    /// Turns that ended within the grace.
+    pub finished_turns: u64,
+    /// Memories whose turn was dropped at an await point, or was still in line. What it had appended stays.
+    pub abandoned_turns: Vec<MemoryKey>,
+    /// Memories whose lease, or whose flush's lease, was not certainly released: other processes wait for
+    /// its TTL.
+    pub unreleased_leases: Vec<MemoryKey>,
+    /// How long the call took, in milliseconds.
+    pub waited_ms: u64,
+}
+
+impl ShutdownReport {
+    /// Whether all work had ended and all leases were released.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.abandoned_flushes.is_empty()
+            && self.abandoned_turns.is_empty()
+            && self.unreleased_leases.is_empty()
+    }
+}
+
+/// What a shutdown waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activity {
+    Flush,
+    Turn,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Open,
+    /// Nothing begins any more.
+    Closing,
+    /// The grace is over.
+    Abandoning,
+}
+
+/// The flushes and turns of a manager that are under way, and whether it shuts down.
+pub(crate) struct Lifecycle {
+    phase: watch::Sender<Phase>,
+    state: Mutex<State>,
+    ended: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    underway: BTreeMap<u64, Entry>,
+    report: ShutdownReport,
+}
+
+struct Entry {
+    activity: Activity,
+    key: MemoryKey,
+    lease: Option<LeaseScope>,
+    /// It is reported as abandoned, and holds no lease any more: it may block its thread for ever.
+    given_up: bool,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        let phase = watch::Sender::new(Phase::Open);
+        Self { phase, state: Mutex::default(), ended: Notify::new() }
+    }
+}
+
+impl Lifecycle {
+    /// Registers a flush or a turn, unless the manager shuts down.
+    pub(crate) fn begin(self: &Arc<Self>, activity: Activity, key: &MemoryKey) -> Option<Underway> {
+        let mut state = self.state();
+        if self.phase() != Phase::Open {
+            return None;
+        }
+        let id = state.next;
+        state.next += 1;
+        let entry = Entry { activity, key: key.clone(), lease: None, given_up: false };
+        state.underway.insert(id, entry);
+        Some(Underway { lifecycle: Arc::clone(self), id, ended: false })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Whether the grace is over: no turn of this manager goes on.
+    pub(crate) fn is_abandoning(&self) -> bool {
+        self.phase() == Phase::Abandoning
+    }
+
+    fn close(&self) {
+        let _state = self.state();
+        self.raise(Phase::Closing);
+    }
+
+    /// Ends the grace; the leases of what is left. Nothing takes one after this.
+    fn abandon(&self) -> Vec<(u64, LeaseScope)> {
+        let mut state = self.state();
+        self.raise(Phase::Abandoning);
+        let State { underway, report, .. } = &mut *state;
+        let mut leases = Vec::new();
+        for (id, entry) in underway.iter_mut().filter(|(_, entry)| !entry.given_up) {
+            match &entry.lease {
+                Some(lease) => leases.push((*id, lease.clone())),
+                None => report.give_up(entry),
+            }
+        }
+        leases
+    }
+
+    fn raise(&self, to: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let raised = *phase < to;
+            *phase = to.max(*phase);
+            raised
+        });
+    }
+
+    /// Waits until nothing is under way that still has something to give up.
+    async fn until_ended(&self, deadline: Instant) {
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            let idle = self.state().underway.values().all(|entry| entry.given_up);
+            if idle || timeout_at(deadline, ended).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn revoked(&self, id: u64, outcome: ReleaseOutcome) {
+        let mut state = self.state();
+        let State { underway, report, .. } = &mut *state;
+        let Some(entry) = underway.get_mut(&id) else { return };
+        match outcome {
+            // It gave the lease up itself, and is waiting for the answer.
+            ReleaseOutcome::NotOwner => return,
+            ReleaseOutcome::Released => {}
+            ReleaseOutcome::Unknown => report.unreleased_leases.push(entry.key.clone()),
+        }
+        report.give_up(entry);
+    }
+
+    /// The report, in which what is still left is abandoned.
+    fn report(&self, waited: Duration) -> ShutdownReport {
+        let mut state = self.state();
+        let State { underway, report, .. } = &mut *state;
+        for entry in underway.values_mut().filter(|entry| !entry.given_up) {
+            report.give_up(entry);
+            report.unreleased_leases.push(entry.key.clone());
+        }
+        report.waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        report.clone()
+    }
+}
+
+impl ShutdownReport {
+    fn give_up(&mut self, entry: &mut Entry) {
+        entry.given_up = true;
+        match entry.activity {
+            Activity::Flush => self.abandoned_flushes.push(entry.key.clone()),
+            Activity::Turn => self.abandoned_turns.push(entry.key.clone()),
+        }
+    }
+}
+
+impl fmt::Debug for Lifecycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lifecycle")
+            .field("phase", &self.phase())
+            .field("underway", &self.state().underway.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A flush or a turn that is under way. Dropped before [`ended`](Self::ended), it was given up.
+pub(crate) struct Underway {
+    lifecycle: Arc<Lifecycle>,
+    id: u64,
+    ended: bool,
+}
+
+impl Underway {
+    /// Notes the lease under which it works, which a shutdown revokes at the end of its grace; whether it
+    /// may go on.
+    pub(crate) fn holds(&self, lease: &LeaseScope) -> bool {
+        let mut state = self.lifecycle.state();
+        if let Some(entry) = state.underway.get_mut(&self.id) {
+            entry.lease = Some(lease.clone());
+        }
+        !self.is_abandoned()
+    }
+
+    /// Completes when the grace is over and it has no lease yet.
+    pub(crate) async fn abandoned_in_line(&self) {
+        let mut phase = self.lifecycle.phase.subscribe();
+        // The sender lives as long as this.
+        let _ = phase.wait_for(|phase| *phase == Phase::Abandoning).await;
+        let entry =
+            |state: &State| state.underway.get(&self.id).is_some_and(|it| it.lease.is_some());
+        if entry(&self.lifecycle.state()) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.lifecycle.is_abandoning()
+    }
+
+    /// It came to its end, whatever came of it.
+    pub(crate) fn ended(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        let mut state = self.lifecycle.state();
+        let State { underway, report, .. } = &mut *state;
+        if let Some(mut entry) = underway.remove(&self.id)
+            && self.lifecycle.phase() != Phase::Open
+            && !entry.given_up
+        {
+            match (self.ended, entry.activity) {
+                (true, Activity::Flush) => report.finished_flushes += 1,
+                (true, Activity::Turn) => report.finished_turns += 1,
+                (false, _) => report.give_up(&mut entry),
+            }
+        }
+        drop(state);
+        self.lifecycle.ended.notify_waiters();
+    }
+}

@@ -1,0 +1,314 @@
+//! The orderly end of a manager.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use memory_core::{Message, Verdict};
+use memory_flush::{Summarizer, from_fn};
+use memory_instance::{
+    ExclusiveError, FlushMode, ManagerBuilder, MemoryError, MemoryInstance, MemoryManager, Session,
+};
+use memory_lock::{LockKey, LockOptions, LostReason};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::flush::fill;
+use crate::logs::Logs;
+use crate::support::{On, World, assert_distinct, checked, hybrid, texts, url, with};
+
+on_every_backend![
+    ; paused_clock:
+    running_flush_commits_within_the_grace,
+    hung_flush_is_abandoned_and_reported,
+    hung_turn_is_ended_and_its_lease_released,
+    nothing_begins_after_a_shutdown_but_appends_work,
+    shutdowns_at_once_agree,
+    turn_that_nobody_polls_loses_its_lease,
+    dropping_the_manager_loses_nothing,
+];
+
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A summarizer that takes this long, and how often it was asked.
+fn slow(takes: Duration) -> (Arc<dyn Summarizer>, Arc<AtomicU64>) {
+    let asked = Arc::<AtomicU64>::default();
+    let counting = Arc::clone(&asked);
+    let slow = from_fn("slow", move |_| {
+        counting.fetch_add(1, Ordering::SeqCst);
+        async move {
+            tokio::time::sleep(takes).await;
+            Ok("a summary".to_owned())
+        }
+    });
+    (slow, asked)
+}
+
+fn summarizing(summarizer: Arc<dyn Summarizer>) -> ManagerBuilder {
+    let builder = with(hybrid(4_000)).summarizer(summarizer);
+    builder.summarizer_time_limit(Duration::from_secs(1_000_000))
+}
+
+/// Appends until the summarizer is at work.
+async fn until_asked(memory: &MemoryInstance, asked: &AtomicU64) -> u64 {
+    let mut appended = 0;
+    while asked.load(Ordering::SeqCst) == 0 {
+        fill(memory, 10).await;
+        appended += 10;
+        tokio::task::yield_now().await;
+    }
+    appended
+}
+
+/// Another process finds both leases free.
+async fn assert_leases_are_free(world: &World) {
+    let key = world.memory().key().clone();
+    for name in [key.lease_name().to_owned(), key.flush_lease_name()] {
+        let lease = LockKey::new(name).unwrap();
+        let held = world.manager.locks().inspect(&lease).await.unwrap();
+        assert!(held.is_none(), "a leaked lease: {held:?}");
+        let guard = world.manager.locks().try_lock(&lease, &LockOptions::new()).await.unwrap();
+        guard.expect("the lease is free").release().await;
+    }
+}
+
+async fn running_flush_commits_within_the_grace(on: On) {
+    let (summarizer, asked) = slow(Duration::from_secs(5));
+    let world = on.world(summarizing(summarizer)).await;
+    let memory = world.memory();
+    until_asked(&memory, &asked).await;
+    let began = Instant::now();
+    let report = world.manager.shutdown(GRACE).await;
+    assert!(report.is_complete() && report.finished_flushes == 1, "{report:?}");
+    assert!(began.elapsed() < Duration::from_secs(6), "it waited for nothing else");
+    let receipts = memory.receipts().await.unwrap();
+    assert_eq!(receipts.len(), 1);
+    assert_eq!(receipts[0].summary.as_ref().unwrap().summarizer, "slow");
+    assert_leases_are_free(&world).await;
+    checked(&memory, &world.manager).await;
+}
+
+async fn hung_flush_is_abandoned_and_reported(on: On) {
+    for (grace, by_hand) in [(GRACE, false), (Duration::ZERO, false), (GRACE, true)] {
+        let (logs, _guard) = Logs::capture();
+        let (summarizer, asked) = slow(Duration::from_secs(100_000));
+        let mode = if by_hand { FlushMode::Manual } else { FlushMode::Background };
+        let world = on.world(summarizing(summarizer).flush_mode(mode)).await;
+        let memory = world.memory();
+        let flush = by_hand.then(|| {
+            let memory = memory.clone();
+            tokio::spawn(async move {
+                fill(&memory, 600).await;
+                memory.perform_flush().await
+            })
+        });
+        let appended = if by_hand {
+            while asked.load(Ordering::SeqCst) == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            600
+        } else {
+            until_asked(&memory, &asked).await
+        };
+        let began = Instant::now();
+        let report = world.manager.shutdown(grace).await;
+        assert!(began.elapsed() <= grace + Duration::from_millis(10), "{:?}", began.elapsed());
+        assert_eq!(report.abandoned_flushes, [memory.key().clone()]);
+        assert!(report.unreleased_leases.is_empty() && !report.is_complete(), "{report:?}");
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["abandoned_flushes"][0], "default:m:k");
+        if let Some(flush) = flush {
+            let error = flush.await.unwrap().unwrap_err();
+            assert!(matches!(error, MemoryError::ShutDown { .. }), "{error}");
+        }
+        assert_leases_are_free(&world).await;
+        assert_eq!(memory.len().await.unwrap(), appended, "no message is lost");
+        assert_eq!(memory.health().await.unwrap().last_flush_error, None);
+        assert_eq!(logs.containing("flush failed"), [String::new(); 0]);
+        assert_eq!(logs.containing("flush abandoned").len(), 1);
+        checked(&memory, &world.manager).await;
+    }
+}
+
+async fn hung_turn_is_ended_and_its_lease_released(on: On) {
+    let world = on.world(with(hybrid(4_000))).await;
+    let memory = world.memory();
+    let begun = Arc::<Notify>::default();
+    let turn = |begun: Arc<Notify>| {
+        let memory = memory.clone();
+        tokio::spawn(async move {
+            let turn = |session: Session| async move {
+                session.append(Message::user("within the turn")).await.unwrap();
+                begun.notify_one();
+                std::future::pending::<()>().await;
+            };
+            memory.exclusive(turn).await
+        })
+    };
+    let first = turn(Arc::clone(&begun));
+    begun.notified().await;
+    let in_line = turn(Arc::clone(&begun));
+    tokio::task::yield_now().await;
+    let report = world.manager.shutdown(Duration::from_secs(1)).await;
+    assert_eq!(report.abandoned_turns.len(), 2, "{report:?}");
+    assert!(report.unreleased_leases.is_empty(), "{report:?}");
+    let error = first.await.unwrap().unwrap_err();
+    assert!(
+        matches!(error, ExclusiveError::Lost { reason: LostReason::ShutDown, output: None, .. }),
+        "{error}"
+    );
+    let error = in_line.await.unwrap().unwrap_err();
+    assert!(matches!(error, ExclusiveError::Begin(_)), "{error}");
+    assert_leases_are_free(&world).await;
+    assert_eq!(texts(&memory).await, ["within the turn"]);
+}
+
+async fn nothing_begins_after_a_shutdown_but_appends_work(on: On) {
+    let (summarizer, asked) = slow(Duration::ZERO);
+    let world = on.world(summarizing(summarizer)).await;
+    let memory = world.memory();
+    let report = world.manager.shutdown(GRACE).await;
+    assert!(report.is_complete() && report.finished_flushes == 0, "{report:?}");
+    fill(&memory, 600).await;
+    assert_eq!(memory.len().await.unwrap(), 600);
+    assert!(memory.context(1_000).await.unwrap().tokens <= 1_000);
+    for refused in [
+        memory.perform_flush().await.map(drop).unwrap_err(),
+        memory.flush_in_background().await.unwrap_err(),
+    ] {
+        assert_eq!(
+            refused.to_string(),
+            "flush default:m:k: the manager is shut down; do it through another manager"
+        );
+        assert!(!refused.is_retryable());
+    }
+    let refused = memory.exclusive(|_| async {}).await.unwrap_err();
+    assert!(refused.to_string().contains("shut down"), "{refused}");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "a flush was begun");
+    let health = memory.health().await.unwrap();
+    assert_eq!(health.last_flush_error, None);
+    assert!(matches!(health.verdict, Verdict::Degraded { .. }), "a flush is due");
+}
+
+async fn shutdowns_at_once_agree(on: On) {
+    let (summarizer, asked) = slow(Duration::from_secs(100_000));
+    let world = on.world(summarizing(summarizer)).await;
+    let memory = world.memory();
+    until_asked(&memory, &asked).await;
+    // One that is dropped changes nothing about the running flush.
+    let dropped = tokio::time::timeout(Duration::from_secs(1), world.manager.shutdown(GRACE));
+    dropped.await.unwrap_err();
+    assert!(memory.perform_flush().await.is_err(), "it has begun");
+    let again = world.manager.clone();
+    let began = Instant::now();
+    let (long, short) =
+        tokio::join!(world.manager.shutdown(GRACE), again.shutdown(Duration::from_secs(2)));
+    assert!(began.elapsed() < Duration::from_secs(3), "the shortest grace counts");
+    assert_eq!(long.abandoned_flushes, [memory.key().clone()]);
+    assert_eq!(short.abandoned_flushes, long.abandoned_flushes);
+    let last = world.manager.shutdown(Duration::MAX).await;
+    assert_eq!(last.abandoned_flushes, long.abandoned_flushes, "it is over: nothing is waited for");
+    assert_leases_are_free(&world).await;
+}
+
+async fn turn_that_nobody_polls_loses_its_lease(on: On) {
+    let world = on.world(with(hybrid(4_000))).await;
+    let memory = world.memory();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let turn = |session: Session| async move {
+        tell.send(session.clone()).ok().unwrap();
+        std::future::pending::<()>().await;
+    };
+    let mut kept = Box::pin(memory.exclusive(turn));
+    let session = tokio::select! {
+        _ = &mut kept => panic!("it is pending"),
+        session = told => session.unwrap(),
+    };
+    let report = world.manager.shutdown(Duration::ZERO).await;
+    assert_eq!(report.abandoned_turns, [memory.key().clone()]);
+    assert!(report.unreleased_leases.is_empty(), "{report:?}");
+    assert_leases_are_free(&world).await;
+    let refused = session.append(Message::user("too late")).await.unwrap_err();
+    assert!(refused.is_fenced(), "{refused}");
+    assert!(matches!(kept.await, Err(ExclusiveError::Lost { .. })));
+}
+
+async fn dropping_the_manager_loses_nothing(on: On) {
+    let (summarizer, asked) = slow(Duration::from_secs(5));
+    let world = on.world(summarizing(summarizer)).await;
+    let (memory, store) = (world.memory(), Arc::clone(world.manager.store()));
+    let appended = until_asked(&memory, &asked).await;
+    let (key, World { manager, folder, .. }) = (memory.key().clone(), world);
+    drop((manager, memory));
+    let head = || async { store.head(&key).await.unwrap().counters };
+    assert_eq!(head().await.present.messages, appended);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let counters = head().await;
+    assert_eq!(counters.summaries, 1, "on a runtime that lives the flush goes on");
+    assert!(counters.is_conserved() && counters.appended == appended, "{counters:?}");
+    drop(folder);
+}
+
+/// A summarizer that blocks its thread cannot be dropped; its lease is taken from it, and the store refuses
+/// what it writes. The runtime of the flush is another one than that of the shutdown.
+#[test]
+fn blocked_flush_is_fenced_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let (begun, begins) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let blocks = from_fn("blocks", move |_| {
+        begun.send(()).unwrap();
+        released.lock().unwrap().recv().unwrap();
+        async { Ok("a summary".to_owned()) }
+    });
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (working, closing) = (runtime(), runtime());
+    let open = || async {
+        let builder =
+            MemoryManager::builder().resource(hybrid(1_000)).flush_mode(FlushMode::Manual);
+        builder.summarizer(Arc::clone(&blocks)).open(&url(&folder)).await.unwrap()
+    };
+    let manager = working.block_on(open());
+    let memory = manager.memory("m", "k").unwrap();
+    let flusher = memory.clone();
+    let flush = working.spawn(async move {
+        fill(&flusher, 200).await;
+        flusher.perform_flush().await
+    });
+    begins.recv().unwrap();
+    let report = closing.block_on(manager.shutdown(Duration::ZERO));
+    assert_eq!(report.abandoned_flushes, [memory.key().clone()]);
+    assert!(report.unreleased_leases.is_empty(), "{report:?}");
+    let lease = LockKey::new(memory.key().flush_lease_name()).unwrap();
+    let other = closing.block_on(open());
+    assert_eq!(closing.block_on(other.locks().inspect(&lease)).unwrap(), None);
+    release.send(()).unwrap();
+    let error = working.block_on(flush).unwrap().unwrap_err();
+    assert!(matches!(error, MemoryError::ShutDown { .. }), "{error}");
+    let texts = closing.block_on(texts(&memory));
+    assert_eq!(texts.len(), 200, "nothing was committed");
+    assert_distinct(&texts);
+}
+
+/// The runtime of a flush is dropped during the grace: the shutdown on another one notices.
+#[test]
+fn flush_whose_runtime_is_dropped_is_abandoned() {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    };
+    let (working, closing) = (runtime(), runtime());
+    let (summarizer, asked) = slow(Duration::from_secs(100_000));
+    let builder = MemoryManager::builder().resource(hybrid(4_000)).summarizer(summarizer);
+    let manager = closing.block_on(builder.open("memory://")).unwrap();
+    let memory = manager.memory("m", "k").unwrap();
+    let writer = memory.clone();
+    working.block_on(async move {
+        tokio::spawn(async move { until_asked(&writer, &asked).await }).await.unwrap()
+    });
+    let shutdown = closing.spawn(async move { manager.shutdown(Duration::from_secs(600)).await });
+    drop(working);
+    let report = closing.block_on(shutdown).unwrap();
+    assert_eq!(report.abandoned_flushes, [memory.key().clone()]);
+}
