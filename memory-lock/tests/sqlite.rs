@@ -178,6 +178,56 @@ async fn an_acquisition_dropped_while_the_file_is_locked_leaves_nothing() {
     assert!(matches!(next, Acquired::Granted { .. }));
 }
 
+#[test]
+fn callers_that_fill_the_blocking_pool_get_leases() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leases.db");
+    let backend = open(&path);
+    let busy = locked(&path);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(2)
+        .build()
+        .unwrap();
+    let (sender, done) = std::sync::mpsc::channel();
+    for number in 0..4 {
+        let (backend, sender) = (Arc::clone(&backend), sender.clone());
+        runtime.spawn_blocking(move || {
+            let name = key(&format!("k{number}"));
+            let call = backend.try_acquire(&name, OwnerId::new(1), secs(30));
+            let granted = tokio::runtime::Handle::current().block_on(call);
+            sender.send(granted).unwrap();
+        });
+    }
+    // Before the callers' five seconds are over, and after they have found the file locked.
+    assert!(done.recv_timeout(ms(300)).is_err());
+    busy.execute_batch("ROLLBACK").unwrap();
+    for _ in 0..4 {
+        let granted = done.recv_timeout(secs(30)).expect("a caller is stuck");
+        assert!(matches!(granted, Ok(Acquired::Granted { .. })), "{granted:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_polled_delays_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leases.db");
+    let backend = open(&path);
+    let busy = locked(&path);
+    let names: Vec<_> = (0..3).map(|number| key(&format!("k{number}"))).collect();
+    let mut kept: Vec<_> =
+        names.iter().map(|name| backend.try_acquire(name, OwnerId::new(1), secs(30))).collect();
+    for call in &mut kept {
+        assert!(futures::poll!(call).is_pending());
+    }
+    busy.execute_batch("ROLLBACK").unwrap();
+    let next = backend.try_acquire(&key("next"), OwnerId::new(2), secs(30)).await.unwrap();
+    assert!(matches!(next, Acquired::Granted { .. }));
+    for call in kept {
+        assert!(matches!(call.await, Ok(Acquired::Granted { .. })));
+    }
+}
+
 #[tokio::test]
 async fn a_guard_dropped_without_a_runtime_frees_the_lease() {
     let dir = tempfile::tempdir().unwrap();

@@ -66,6 +66,14 @@ impl From<LockError> for Fault {
     }
 }
 
+/// The error of an operation for which no thread could be started. Nothing was done.
+pub(crate) fn no_thread(operation: &'static str, error: &Arc<std::io::Error>) -> StoreError {
+    let reason =
+        "no thread can be started for the SQLite file; raise the process's limit on threads";
+    StoreError::new(operation, StoreErrorKind::Unavailable(reason.into()))
+        .caused_by(Arc::clone(error))
+}
+
 /// What an error of SQLite means for the file at `path`, and the mend. What is not known is
 /// [`StoreErrorKind::Other`]: do not retry.
 pub(crate) fn kind_of(error: &rusqlite::Error, path: &Path) -> StoreErrorKind {

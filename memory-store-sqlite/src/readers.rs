@@ -2,17 +2,19 @@
 //!
 //! A read of a few rows takes some microseconds and never waits for the writer, so it runs on the
 //! calling thread: a hand-off would cost several times as much. A read that would take longer than a
-//! commit takes (many rows, or much text) runs on a blocking thread, a few at once.
+//! commit takes (many rows, or much text) runs on a thread of the store, a few at once. The others wait in
+//! line as work, not as tasks, so a caller that does not poll its future delays no other.
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use memory_core::{StoreError, StoreErrorKind};
+use memory_lock::sqlite::{PausedRuntime, WorkerThreads, answer};
 use rusqlite::Connection;
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use crate::config::SqliteConfig;
-use crate::error::Fault;
+use crate::error::{Fault, no_thread};
 use crate::open::open_reader;
 use crate::writer::real_now;
 
@@ -20,8 +22,8 @@ use crate::writer::real_now;
 pub(crate) struct Readers {
     config: SqliteConfig,
     idle: Mutex<Vec<Connection>>,
-    /// Lets in so many long reads at once.
-    long: Arc<Semaphore>,
+    /// For long reads, of which so many run at once.
+    threads: WorkerThreads,
 }
 
 /// One snapshot of the file.
@@ -41,8 +43,9 @@ impl View<'_> {
 
 impl Readers {
     pub(crate) fn new(config: SqliteConfig) -> Self {
-        let long = Arc::new(Semaphore::new(config.readers()));
-        Self { config, idle: Mutex::default(), long }
+        let most = NonZeroUsize::new(config.readers()).unwrap_or(NonZeroUsize::MIN);
+        let threads = WorkerThreads::new("sqlite-reader", most);
+        Self { config, idle: Mutex::default(), threads }
     }
 
     /// Runs a read on one snapshot; `None` from it means that it is too long for the calling thread.
@@ -51,35 +54,33 @@ impl Readers {
         operation: &'static str,
         read: impl Fn(&View<'_>) -> Result<Option<T>, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let runtime = Handle::try_current().ok();
-        match self.attempt(runtime.is_some(), &read) {
+        match self.attempt(true, &read) {
             Ok(None) => {}
             Err(fault) if fault.is_busy() => {}
             Ok(Some(done)) => return Ok(done),
             Err(fault) => return Err(fault.to_error(operation, self.config.path())),
         }
-        let this = Arc::clone(self);
-        let done = match runtime {
-            Some(runtime) => {
-                // Closed only when the store is dropped, and nobody calls it any more.
-                let permit = Arc::clone(&self.long).acquire_owned().await;
-                let task = runtime.spawn_blocking(move || {
-                    let _permit = permit;
-                    this.attempt_patiently(&read)
-                });
-                task.await.unwrap_or_else(|_| {
-                    let reason = "the runtime is shutting down; try again under another";
-                    Err(Fault::Refused(StoreErrorKind::Unavailable(reason.into())))
-                })
+        let (reply, mut receiver) = oneshot::channel();
+        let paused = PausedRuntime::current();
+        let (this, runtime) = (Arc::clone(self), paused.clone());
+        let queued = self.threads.run((this, read), move |(this, read)| {
+            let _clock = runtime.as_ref().map(PausedRuntime::enter);
+            if !reply.is_closed() {
+                // A caller that has gone does not need it.
+                let _ = reply.send(this.attempt_patiently(&read));
             }
-            // Under another executor than tokio there is no thread to go to.
-            None => self.attempt_patiently(&read),
+        });
+        let done = match queued {
+            Ok(()) => answer(&mut receiver, paused.as_ref()).await.unwrap_or_else(|_| {
+                // Only a panic drops the reply of a caller that waits.
+                Err(Fault::Refused(StoreErrorKind::Other("the read broke off; read again".into())))
+            }),
+            Err(refused) => return Err(no_thread(operation, &Arc::new(refused.source))),
         };
         done.map_err(|fault| fault.to_error(operation, self.config.path()))
     }
 
     pub(crate) fn close(&self) {
-        self.long.close();
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         drop(idle);
     }

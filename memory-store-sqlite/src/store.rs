@@ -9,13 +9,13 @@ use memory_core::{
     LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, Sequence, ServerHealth, Splice,
     StoreError, StoreErrorKind, StoredMessage,
 };
-use memory_lock::sqlite::sqlite_domain;
-use tokio::runtime::Handle;
+use memory_lock::sqlite::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
+use tokio::sync::oneshot;
 
 use crate::codec::Encoded;
 use crate::commands::{Answer, Command};
 use crate::config::SqliteConfig;
-use crate::error::Fault;
+use crate::error::{Fault, no_thread};
 use crate::open::open_file;
 use crate::readers::{Readers, View};
 use crate::reads;
@@ -45,23 +45,25 @@ impl SqliteStore {
     /// Dropping the future leaves the file opened and closed again, or untouched.
     pub async fn open(config: impl Into<SqliteConfig> + Send) -> Result<Self, StoreError> {
         let config = config.into();
-        let opened = {
-            let config = config.clone();
-            let open = move || open_file(&config);
-            match Handle::try_current() {
-                Ok(runtime) => runtime.spawn_blocking(open).await.unwrap_or_else(|_| {
-                    let reason = "the runtime is shutting down; try again under another";
-                    Err(Fault::Refused(StoreErrorKind::Unavailable(reason.into())))
-                }),
-                Err(_) => open(),
-            }
-        };
+        let thread = WorkerThreads::new("sqlite-writer", NonZeroUsize::MIN);
+        let (reply, mut receiver) = oneshot::channel();
+        let paused = PausedRuntime::current();
+        let queued = thread.run(config.clone(), move |config| {
+            // Closed again if the caller has gone.
+            let _ = reply.send(open_file(&config));
+        });
+        if let Err(refused) = queued {
+            return Err(no_thread("open", &Arc::new(refused.source)));
+        }
+        let opened = answer(&mut receiver, paused.as_ref()).await.unwrap_or_else(|_| {
+            Err(Fault::Refused(StoreErrorKind::Other("opening broke off; try again".into())))
+        });
         let connection = opened.map_err(|fault| fault.to_error("open", config.path()))?;
         let domain = sqlite_domain(config.path())
             .map_err(|error| Fault::from(error).to_error("open", config.path()))?;
         Ok(Self {
             readers: Arc::new(Readers::new(config.clone())),
-            writer: Arc::new(Writer::new(config.clone(), connection)),
+            writer: Arc::new(Writer::new(config.clone(), connection, thread)),
             config,
             domain,
         })
@@ -116,8 +118,8 @@ impl SqliteStore {
 }
 
 impl Drop for SqliteStore {
-    /// Closes the file; the last process to do so folds the log into it. Waits for a write of a
-    /// caller that has gone, for some milliseconds as a rule.
+    /// Closes the file; the last process to do so folds the log into it. A write of a caller that has gone
+    /// is waited for for up to 20 ms; if it takes longer, a thread of the store closes the file after it.
     fn drop(&mut self) {
         self.readers.close();
         self.writer.close();

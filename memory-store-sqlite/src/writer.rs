@@ -2,11 +2,11 @@
 //!
 //! Whoever holds the [`Turn`] has the connection. A write that finds it free, with nobody else
 //! waiting, is committed on the calling thread: a hand-off to another thread and back would cost a
-//! quarter of its throughput. As soon as two writes wait, a *runner* takes the turn on one of
-//! tokio's blocking threads and commits everything that waits, of all keys, in one transaction after
-//! another, until nothing waits any more. The runner is such a thread, not one of our own, for three
-//! reasons: it ends with its work, it sees the runtime's clock (a paused one does not run ahead while
-//! it works), and a store that writes nothing costs nothing.
+//! quarter of its throughput. As soon as two writes wait, a *runner* takes the turn on a thread of the
+//! store and commits everything that waits, of all keys, in one transaction after another, until nothing
+//! waits any more. That thread is none of tokio's blocking threads: the callers may fill their pool, and
+//! their runtime may end before the writes of another. It is started when it is needed and ends soon after
+//! its work, so a store that writes nothing costs nothing.
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use memory_core::{MemoryKey, StoreError, StoreErrorKind};
+use memory_lock::sqlite::{PausedRuntime, WorkerThreads, answer};
 use rusqlite::Connection;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
@@ -28,8 +29,9 @@ use crate::config::SqliteConfig;
 /// A commit that takes longer blocks the calling thread for too long.
 const FAST_COMMIT: Duration = Duration::from_millis(1);
 
-/// How long dropping a store waits for a transaction under way.
-const LONGEST_CLOSE: Duration = Duration::from_secs(1);
+/// How long dropping a store waits for a transaction under way: long enough for most, short enough for an
+/// async thread.
+const LONGEST_CLOSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -37,6 +39,8 @@ pub(crate) struct Writer {
     state: Mutex<State>,
     /// Enough writes have arrived, or the connection is back, or the store closes.
     changed: Condvar,
+    /// The thread of the runner.
+    thread: WorkerThreads,
 }
 
 #[derive(Debug)]
@@ -92,11 +96,13 @@ struct Job {
     key: MemoryKey,
     command: Command,
     since: Instant,
+    /// Whose clock to go by.
+    paused: Option<PausedRuntime>,
     reply: oneshot::Sender<Result<Answer, StoreError>>,
 }
 
 impl Writer {
-    pub(crate) fn new(config: SqliteConfig, connection: Connection) -> Self {
+    pub(crate) fn new(config: SqliteConfig, connection: Connection, thread: WorkerThreads) -> Self {
         let state = State {
             parked: Some(Slot(Some(connection))),
             waiting: VecDeque::new(),
@@ -108,7 +114,7 @@ impl Writer {
             commit: Duration::ZERO,
             slow: 0,
         };
-        Self { config, state: Mutex::new(state), changed: Condvar::new() }
+        Self { config, state: Mutex::new(state), changed: Condvar::new(), thread }
     }
 
     /// Has the command applied, after all commands that were submitted before.
@@ -122,14 +128,15 @@ impl Writer {
         command: Command,
     ) -> Result<Answer, StoreError> {
         let (operation, light) = (command.operation(), command.is_light());
-        let (mut waiting, entrance) = self.enqueue(key, command, light);
+        let paused = PausedRuntime::current();
+        let (mut waiting, entrance) = self.enqueue(key, command, light, paused.clone());
         if let Entrance::Alone { polite } = entrance {
             if polite {
                 tokio::task::yield_now().await;
             }
             self.go_alone(waiting.ticket);
         }
-        let answer = (&mut waiting.reply).await;
+        let answer = answer(&mut waiting.reply, paused.as_ref()).await;
         // Only a panic in the runner drops a job that was taken.
         answer.unwrap_or_else(|_| {
             let kind = StoreErrorKind::Other("the writer broke off; send the request again".into());
@@ -137,8 +144,9 @@ impl Writer {
         })
     }
 
-    /// Closes the connection. Waits for the end of a transaction under way (of a caller that has
-    /// gone), so that nothing touches the file after the store was dropped.
+    /// Closes the connection. Waits for the end of a transaction under way (of a caller that has gone), so
+    /// that nothing touches the file after the store was dropped. One that takes too long is left to its
+    /// thread, which closes the connection after it.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
@@ -164,6 +172,7 @@ impl Writer {
         key: &MemoryKey,
         command: Command,
         light: bool,
+        paused: Option<PausedRuntime>,
     ) -> (Waiting<'_>, Entrance) {
         let (reply, receiver) = oneshot::channel();
         let mut state = self.lock();
@@ -171,7 +180,7 @@ impl Writer {
         let ticket = state.tickets;
         let inline = self.config.inline_commits() && light && state.commits_fast();
         let alone = inline && state.waiting.is_empty() && state.parked.is_some();
-        let job = Job { ticket, key: key.clone(), command, since: real_now(), reply };
+        let job = Job { ticket, key: key.clone(), command, since: real_now(), paused, reply };
         state.waiting.push_back(job);
         state.crowd = if alone { state.crowd.saturating_sub(1) } else { CROWD };
         let polite = state.crowd > 0 || ticket % POLITE_EVERY == 1 || shares_its_thread();
@@ -222,17 +231,6 @@ impl Drop for Waiting<'_> {
         let removed = place.ok().and_then(|place| state.waiting.remove(place));
         drop(state);
         drop(removed);
-    }
-}
-
-/// Runs the work where it may block.
-fn spawn(work: impl FnOnce() + Send + 'static) {
-    if let Ok(runtime) = Handle::try_current() {
-        runtime.spawn_blocking(work);
-    } else {
-        // Under another executor than tokio. If there is no thread to be had, the turn is dropped,
-        // and tells the waiting jobs.
-        let _ = std::thread::Builder::new().name("memory-store-sqlite".into()).spawn(work);
     }
 }
 

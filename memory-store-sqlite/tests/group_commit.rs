@@ -247,7 +247,7 @@ async fn a_paused_clock_does_not_run_ahead_while_the_store_works() {
         for number in 1..=50 {
             append(&store, &key("k"), write(1, number), &["x"; 20]).await.unwrap();
         }
-        // 1,000 messages: read on a blocking thread.
+        // 1,000 messages: read on a thread of the store.
         assert_eq!(texts(&store, &key("k")).await.len(), 1_000);
         assert_eq!(clock.now_micros(), before);
         timer.abort();
@@ -272,4 +272,135 @@ async fn one_task_does_not_starve_the_others_of_its_thread() {
     }
     assert!(others.load(std::sync::atomic::Ordering::SeqCst) >= 50);
     counting.abort();
+}
+
+/// Calls `call` with each number below `count`, each on a thread of its own, and waits for all.
+fn each_on_a_thread(count: u32, spawn: impl Fn(Box<dyn FnOnce() + Send>), call: fn(&Caller)) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.db");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let config = SqliteConfig::new(path).with_inline_commits(false);
+    let store = Arc::new(runtime.block_on(SqliteStore::open(config)).unwrap());
+    let (sender, done) = std::sync::mpsc::channel();
+    for number in 0..count {
+        let caller = Caller { store: Arc::clone(&store), number };
+        let sender = sender.clone();
+        spawn(Box::new(move || {
+            call(&caller);
+            sender.send(()).unwrap();
+        }));
+    }
+    for _ in 0..count {
+        done.recv_timeout(Duration::from_secs(30)).expect("a caller is stuck");
+    }
+    let outline = runtime.block_on(checked_outline(&*store, &key("k")));
+    assert_eq!(outline.head.counters.appended, u64::from(count) * 200);
+}
+
+struct Caller {
+    store: Arc<SqliteStore>,
+    number: u32,
+}
+
+impl Caller {
+    /// Writes more than is read on the calling thread, and reads it.
+    async fn write_and_read(&self) {
+        for number in 1..=10 {
+            append(&*self.store, &key("k"), write(self.number.into(), number), &["x"; 20])
+                .await
+                .unwrap();
+        }
+        assert!(texts(&*self.store, &key("k")).await.len() >= 200);
+    }
+}
+
+#[test]
+fn callers_that_fill_the_blocking_pool_are_served() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(4)
+        .build()
+        .unwrap();
+    let spawn = |call: Box<dyn FnOnce() + Send>| drop(runtime.spawn_blocking(call));
+    each_on_a_thread(8, spawn, |caller| {
+        tokio::runtime::Handle::current().block_on(caller.write_and_read());
+    });
+}
+
+#[test]
+fn a_runtime_that_nobody_drives_is_enough() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let spawn = |call: Box<dyn FnOnce() + Send>| {
+        let handle = runtime.handle().clone();
+        std::thread::spawn(move || {
+            let _context = handle.enter();
+            call();
+        });
+    };
+    each_on_a_thread(8, spawn, |caller| {
+        tokio::runtime::Handle::current().block_on(caller.write_and_read());
+    });
+}
+
+#[test]
+fn many_runtimes_share_a_store() {
+    let spawn = |call: Box<dyn FnOnce() + Send>| drop(std::thread::spawn(call));
+    each_on_a_thread(8, spawn, |caller| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(caller.write_and_read());
+    });
+}
+
+/// Its context is all that is left of it: nothing can be spawned there.
+#[test]
+fn a_runtime_that_has_ended_fails_no_call() {
+    let ended = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let handle = ended.handle().clone();
+    ended.shutdown_background();
+    let _context = handle.enter();
+    each_on_a_thread(1, |call| call(), |caller| poll_in_place(caller.write_and_read()));
+}
+
+/// Waits for a future without any runtime.
+fn poll_in_place(future: impl Future<Output = ()>) {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    while future.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending() {
+        std::thread::park();
+    }
+}
+
+/// The threads of this process, which runs this test alone.
+#[cfg(target_os = "linux")]
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn dropped_stores_leave_no_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = threads();
+    for number in 0..200_u32 {
+        let path = folder.path().join((number % 4).to_string());
+        let store = SqliteStore::open(path.as_path()).await.unwrap();
+        if number % 10 == 0 {
+            let appends = (0..3).map(|writer| ("k", batch(write(writer, number.into()), &["x"])));
+            for appended in all_at_once(&store, appends.collect()).await {
+                appended.unwrap();
+            }
+        }
+        drop(store);
+        // The thread of a store that was dropped ends at once, but some time after.
+        assert!(threads() <= before + 20, "{} threads", threads());
+    }
+    while threads() > before {
+        tokio::task::yield_now().await;
+    }
 }

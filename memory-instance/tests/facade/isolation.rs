@@ -15,7 +15,36 @@ on_every_backend![
     a_template_picks_the_memory,
     the_cache_of_instances_is_bounded,
     a_key_of_any_length_works,
+    callers_that_fill_the_blocking_pool_are_served,
 ];
+
+async fn callers_that_fill_the_blocking_pool_are_served(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 100_000))).await;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let memory = world.memory();
+            runtime.spawn_blocking(move || {
+                tokio::runtime::Handle::current().block_on(async {
+                    for _ in 0..20 {
+                        memory.append(Message::user("hello")).await.unwrap();
+                    }
+                    texts(&memory).await;
+                });
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    runtime.shutdown_background();
+    assert_eq!(texts(&world.memory()).await.len(), 160);
+}
 
 async fn keys_projects_and_resources_are_apart(on: On) {
     let builder = with(MemoryResource::new("m", 1_000)).resource(MemoryResource::new("n", 1_000));

@@ -1,21 +1,23 @@
 //! The backend: each call is a statement, on the calling thread while the file is not busy.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use memory_core::{LeaseDomain, OwnerId};
 use rusqlite::Connection;
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, oneshot};
 
+use super::answer::{PausedRuntime, answer};
 use super::busy::{BusyBudget, real_now};
 use super::connection::{OpenOptions, Synchronous, open_with_budget, sqlite_domain};
 use super::failure::{SqliteFailure, classify, lock_error};
 use super::table::LeaseTable;
+use super::threads::{NoThread, WorkerThreads};
 use crate::answer::{Acquired, HandOver, Release, Renewal};
 use crate::backend::{LockBackend, Watch};
 use crate::clock::Clock;
@@ -30,8 +32,10 @@ use crate::lease::{Lease, LeaseInfo};
 /// clock. Waiting for the disk would make a lease ten times dearer and protect nothing.
 ///
 /// A statement takes some 20 µs and runs on the calling thread, which is less than a hand-off to
-/// another would take. If the file is locked for longer (250 µs) the call moves to tokio's blocking
-/// threads, one at a time; the others wait in line without a thread.
+/// another would take. If the file is locked for longer (250 µs), or another call has the connection, the
+/// call moves to a thread of this backend, and those that come later wait in line behind it. That thread
+/// is started when it is needed and ends when it has had nothing to do for half a second; calls need no
+/// runtime.
 #[derive(Debug)]
 pub struct SqliteLock {
     core: Arc<Core>,
@@ -41,9 +45,10 @@ pub struct SqliteLock {
 
 #[derive(Debug)]
 struct Core {
-    /// Lets in one at a time, first come, first served. Whoever has the permit has the connection.
-    gate: Arc<Semaphore>,
     connection: Mutex<Connection>,
+    /// Calls that wait for the thread or are on it. While there are any, no other call runs before them.
+    queued: AtomicUsize,
+    thread: WorkerThreads,
     budget: BusyBudget,
     clock: Clock,
     /// Wakes those of this process who watch for a release.
@@ -52,7 +57,7 @@ struct Core {
 
 /// How long a call may block the thread of its caller while the file is locked.
 const INLINE: Duration = Duration::from_micros(250);
-/// How long a blocking thread waits with one reading of the clock.
+/// How long the thread waits with one reading of the clock.
 const ROUND: Duration = Duration::from_millis(20);
 /// Between two looks of one who watches, in milliseconds, jittered.
 const POLL: std::ops::RangeInclusive<u64> = 10..=50;
@@ -73,8 +78,9 @@ impl SqliteLock {
             domain: sqlite_domain(path)?,
             operation_timeout: Duration::from_secs(5),
             core: Arc::new(Core {
-                gate: Arc::new(Semaphore::new(1)),
                 connection: Mutex::new(connection),
+                queued: AtomicUsize::new(0),
+                thread: WorkerThreads::new("sqlite-leases", NonZeroUsize::MIN),
                 budget,
                 clock,
                 released: Notify::new(),
@@ -97,91 +103,151 @@ impl SqliteLock {
         undo: Option<(LockKey, OwnerId)>,
         work: impl Fn(&Connection, u64) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, LockError> {
-        let busy = || LockError::new(LockErrorKind::Busy, operation).not_applied();
-        let permit = match Arc::clone(&self.core.gate).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let turn = Arc::clone(&self.core.gate).acquire_owned();
-                match tokio::time::timeout(self.operation_timeout, turn).await {
-                    Ok(Ok(permit)) => permit,
-                    _ => return Err(busy()),
-                }
-            }
-        };
-        match self.core.run(INLINE, &work) {
-            Err(error) if classify(&error) == SqliteFailure::Busy => {}
-            done => return done.map_err(|error| lock_error(error, operation)),
+        match self.core.try_run(INLINE, &work) {
+            Some(Err(error)) if classify(&error) == SqliteFailure::Busy => {}
+            Some(done) => return done.map_err(|error| lock_error(error, operation)),
+            None => {}
         }
-        let Ok(runtime) = Handle::try_current() else { return Err(busy()) };
+        let (reply, mut receiver) = oneshot::channel();
         let fate = Fate::default();
         let abandon = Abandon(fate.clone());
-        let (core, timeout) = (Arc::clone(&self.core), self.operation_timeout);
-        let task = runtime.spawn_blocking(move || {
-            let done = core.run_patiently(timeout, &fate, undo.as_ref(), &work);
-            drop(permit);
-            done
+        let paused = PausedRuntime::current();
+        let call = Queued {
+            place: Place::take(&self.core),
+            since: real_now(),
+            timeout: self.operation_timeout,
+            fate,
+            undo,
+            paused: paused.clone(),
+        };
+        let queued = self.core.thread.run((call, work), |(call, work)| {
+            let done = call.run(&work);
+            // The next call may run on its own thread again.
+            drop(call);
+            if let Some(done) = done {
+                // A caller that has gone does not need it.
+                let _ = reply.send(done);
+            }
         });
-        let done = task.await;
+        if let Err(NoThread { source, .. }) = queued {
+            return Err(LockError::new(LockErrorKind::Unavailable, operation)
+                .not_applied()
+                .retryable(true)
+                .with_detail(
+                    "no thread can be started for the SQLite file, which is locked; raise the \
+                     process's limit on threads",
+                )
+                .with_source(source));
+        }
+        let done = answer(&mut receiver, paused.as_ref()).await;
         drop(abandon);
         match done {
             Ok(done) => done.map_err(|error| lock_error(error, operation)),
-            // The runtime is shutting down, or SQLite's binding panicked.
+            // SQLite's binding panicked.
             Err(error) => Err(LockError::new(LockErrorKind::Backend, operation).with_source(error)),
         }
     }
 }
 
 impl Core {
-    /// Runs `work` on this thread; the caller has the permit.
+    /// Runs `work` on this thread.
     fn run<T>(
         &self,
+        connection: &Connection,
         budget: Duration,
         work: &impl Fn(&Connection, u64) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        // A panic inside a statement leaves SQLite to roll it back.
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         self.budget.set(budget);
-        work(&connection, self.clock.now_micros())
+        work(connection, self.clock.now_micros())
     }
 
-    /// Runs `work` on a thread that may block; the caller has the permit.
-    fn run_patiently<T>(
+    /// Runs `work` on this thread if no other call is waiting or has the connection.
+    fn try_run<T>(
         &self,
-        timeout: Duration,
-        fate: &Fate,
-        undo: Option<&(LockKey, OwnerId)>,
+        budget: Duration,
         work: &impl Fn(&Connection, u64) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<T> {
-        let since = real_now();
-        loop {
-            // In rounds, for a lease counts from the reading of the clock.
-            let left = timeout.saturating_sub(since.elapsed());
-            match self.run(ROUND.min(left), work) {
-                Err(error)
-                    if classify(&error) == SqliteFailure::Busy
-                        && !left.is_zero()
-                        && !fate.is_abandoned() => {}
-                Ok(answer) => {
-                    if !fate.settle()
-                        && let Some((key, owner)) = undo
-                    {
-                        // Whoever asked is gone, and may have sent a release that waits behind us;
-                        // a second one does no harm.
-                        let _ = self.run(timeout, &|connection: &Connection, now| {
-                            LeaseTable::release(connection, key.as_str(), *owner, now)
-                        });
-                    }
-                    return Ok(answer);
-                }
-                Err(error) => return Err(error),
-            }
+    ) -> Option<rusqlite::Result<T>> {
+        if self.queued.load(Ordering::SeqCst) > 0 {
+            return None;
         }
+        let connection = match self.connection.try_lock() {
+            Ok(connection) => connection,
+            // A panic inside a statement leaves SQLite to roll it back.
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(self.run(&connection, budget, work))
     }
 
     /// Runs `work` only if that needs no waiting at all.
     fn run_now<T>(&self, work: impl Fn(&Connection, u64) -> rusqlite::Result<T>) -> Option<T> {
-        let _permit = self.gate.try_acquire().ok()?;
-        self.run(Duration::ZERO, &work).ok()
+        self.try_run(Duration::ZERO, &work)?.ok()
+    }
+}
+
+/// A place in the line of calls, left when it is dropped.
+struct Place(Arc<Core>);
+
+impl Place {
+    fn take(core: &Arc<Core>) -> Self {
+        core.queued.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(core))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.queued.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A call on the thread.
+struct Queued {
+    place: Place,
+    since: Instant,
+    timeout: Duration,
+    fate: Fate,
+    /// What to release if the call took effect when nobody waited for it any more.
+    undo: Option<(LockKey, OwnerId)>,
+    paused: Option<PausedRuntime>,
+}
+
+impl Queued {
+    /// `None` if the caller has gone before the call began and needs none of its effects.
+    fn run<T>(
+        &self,
+        work: &impl Fn(&Connection, u64) -> rusqlite::Result<T>,
+    ) -> Option<rusqlite::Result<T>> {
+        if self.undo.is_some() && self.fate.is_abandoned() {
+            return None;
+        }
+        let _clock = self.paused.as_ref().map(PausedRuntime::enter);
+        let core = &self.place.0;
+        let connection = core.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            // In rounds, because a lease counts from the reading of the clock.
+            let left = self.timeout.saturating_sub(self.since.elapsed());
+            match core.run(&connection, ROUND.min(left), work) {
+                Err(error)
+                    if classify(&error) == SqliteFailure::Busy
+                        && !left.is_zero()
+                        && !self.fate.is_abandoned() => {}
+                Ok(answer) => {
+                    if !self.fate.settle()
+                        && let Some((key, owner)) = &self.undo
+                    {
+                        // The caller has gone, and may have sent a release that waits behind this
+                        // call; a second one does no harm.
+                        let release = |connection: &Connection, now| {
+                            LeaseTable::release(connection, key.as_str(), *owner, now)
+                        };
+                        let _ = core.run(&connection, self.timeout, &release);
+                    }
+                    return Some(Ok(answer));
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! What only somebody with the connection in hand can bring about.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use memory_core::{
     Access, Append, Applied, ContentType, MemoryKey, Message, MessageId, NewMessage, StoreError,
     StoreErrorKind, WriterId,
 };
+use memory_lock::sqlite::WorkerThreads;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -16,10 +18,14 @@ use crate::config::SqliteConfig;
 use crate::open::open_file;
 
 fn writer(inline: bool) -> (TempDir, Arc<Writer>) {
+    writer_with(inline, WorkerThreads::new("test", NonZeroUsize::MIN))
+}
+
+fn writer_with(inline: bool, thread: WorkerThreads) -> (TempDir, Arc<Writer>) {
     let folder = tempfile::tempdir().unwrap();
     let config = SqliteConfig::new(folder.path().join("m.db")).with_inline_commits(inline);
     let connection = open_file(&config).unwrap();
-    (folder, Arc::new(Writer::new(config, connection)))
+    (folder, Arc::new(Writer::new(config, connection, thread)))
 }
 
 fn append(number: u64, text: &str) -> Command {
@@ -128,7 +134,19 @@ async fn closing_waits_for_the_runner() {
     }
     writer.close();
     assert!(!folder.path().join("m.db-wal").exists(), "the log is folded into the file");
-    assert_eq!(Arc::strong_count(&writer), 1, "the runner is gone");
+}
+
+#[tokio::test]
+async fn a_write_without_a_thread_is_a_retryable_error() {
+    let thread = WorkerThreads::with_stack_size("test", NonZeroUsize::MIN, 1 << 48);
+    let (_folder, writer) = writer_with(false, thread);
+    for number in 1..=3 {
+        let error = send(&writer, number, "x").await.unwrap_err();
+        assert!(matches!(error.kind(), StoreErrorKind::Unavailable(_)), "{error}");
+        assert!(error.to_string().contains("raise the process's limit on threads"), "{error}");
+        assert_eq!((error.applied(), error.is_retryable()), (Applied::No, true));
+        with_connection(&writer, |_| ());
+    }
 }
 
 async fn commits_of_64_writers(inline: bool, keys: u64) -> f64 {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memory_core::{Durability, StoreError, StoreErrorKind};
-use memory_lock::sqlite::{SqliteFailure, classify};
+use memory_lock::sqlite::{NoThread, PausedRuntime, SqliteFailure, classify};
 use rusqlite::Connection;
 
-use super::{FAST_COMMIT, Job, Slot, State, Writer, real_now, spawn};
+use super::{FAST_COMMIT, Job, Slot, State, Writer, real_now};
 use crate::commands::{Answer, Batch};
-use crate::error::Fault;
+use crate::error::{Fault, no_thread};
 use crate::open::open_writer;
 
 /// A transaction takes no more jobs than this, and no more bytes: other processes wait for its end.
@@ -75,7 +75,12 @@ impl Turn {
 
     /// `served` callers have just got their answers.
     pub(super) fn hand_to_runner(self, served: usize) {
-        spawn(move || self.run(served));
+        let writer = Arc::clone(&self.writer);
+        let refused = writer.thread.run((self, served), |(turn, served)| turn.run(served));
+        if let Err(NoThread { input: (turn, _), source }) = refused {
+            let source = Arc::new(source);
+            turn.answer_waiting(|job| no_thread(job.command.operation(), &source));
+        }
     }
 
     /// Commits everything that waits, and what comes meanwhile.
@@ -227,7 +232,9 @@ impl Turn {
             let kind = StoreErrorKind::Other("a transaction without a connection".into());
             return Err(Failure { fault: kind.into(), unknown: false });
         };
+        let clock = jobs.iter().find_map(|job| job.paused.as_ref()).map(PausedRuntime::enter);
         let now = self.writer.config.now_micros();
+        drop(clock);
         let done = apply(connection, jobs, now).and_then(|answers| {
             match connection.prepare_cached("COMMIT").and_then(|mut s| s.execute(())) {
                 Ok(_) => Ok(answers),
@@ -284,9 +291,16 @@ impl Turn {
 
     /// Tells all jobs in line that the file cannot be written at all.
     fn fail_waiting(&self, fault: &Fault) {
+        let path = self.writer.config.path();
+        self.answer_waiting(|job| fault.to_error(job.command.operation(), path));
+    }
+
+    /// Answers all jobs in line with an error; nothing of them was done.
+    fn answer_waiting(&self, error: impl Fn(&Job) -> StoreError) {
         let jobs = std::mem::take(&mut self.writer.lock().waiting);
         for job in jobs {
-            job.refuse(fault, self.writer.config.path());
+            let error = error(&job).at(&job.key);
+            job.tell(Err(error));
         }
     }
 }
@@ -298,10 +312,10 @@ impl Drop for Turn {
         let slot = if std::thread::panicking() { Slot(None) } else { slot };
         let mut state = self.writer.lock();
         self.writer.park(&mut state, Some(slot));
-        // Jobs are left only where the runner could not be started, or panicked.
+        // Jobs are left only where the runner panicked.
         let stranded = std::mem::take(&mut state.waiting);
         drop(state);
-        let reason = "the runtime that should have written is shutting down; try again";
+        let reason = "the thread that should have written broke off; try again";
         let fault = Fault::Refused(StoreErrorKind::Unavailable(reason.into()));
         for job in stranded {
             job.refuse(&fault, self.writer.config.path());
