@@ -1,5 +1,6 @@
 //! The ratios that were promised, measured by turns, so that a machine that does other things too
-//! slows all sides alike. Prints medians; takes some 30 seconds.
+//! slows all sides alike. Prints medians; takes some 30 seconds. With the argument `processes` it compares
+//! several processes on one file with one, which takes a minute.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +10,7 @@
 )]
 
 mod common;
+mod processes;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -19,6 +21,13 @@ use memory_core::{Cursor, Durability, MemoryStore, Read, Sequence};
 const ROUNDS: usize = 30;
 
 fn main() {
+    if processes::run_child() {
+        return;
+    }
+    if std::env::args().any(|argument| argument == "processes") {
+        processes::compare_processes();
+        return;
+    }
     one_task();
     many_tasks();
     growing_histories();

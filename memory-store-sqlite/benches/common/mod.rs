@@ -36,7 +36,7 @@ pub(crate) fn key(name: &str) -> MemoryKey {
 }
 
 /// In the folder of the build, which is on a disk: the folder for temporary files need not be.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
@@ -92,7 +92,7 @@ impl Subject {
     }
 }
 
-async fn send(
+pub(crate) async fn send(
     store: &SqliteStore,
     key: &MemoryKey,
     writer: u128,

@@ -1,0 +1,134 @@
+//! What several processes on one file reach together, and one alone, by turns. The children are this very
+//! binary.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use memory_core::{Durability, MemoryStore};
+use memory_store_sqlite::{SqliteConfig, SqliteStore};
+
+use crate::common::{self, key, now};
+
+const FILE: &str = "MEMORY_BENCH_FILE";
+const ROUNDS: usize = 5;
+const EACH: Duration = Duration::from_secs(2);
+
+/// The latencies of one process in microseconds.
+type Latencies = Vec<u64>;
+
+/// What the processes of a turn did.
+struct Outcome {
+    appends_per_second: f64,
+    p50: u64,
+    p99: u64,
+    longest: u64,
+    /// Of all appends, those of the process with the fewest and with the most.
+    shares: (f64, f64),
+}
+
+/// Does the work of a child if this process is one.
+pub(crate) fn run_child() -> bool {
+    let Ok(file) = std::env::var(FILE) else { return false };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let latencies = runtime.block_on(append_for_a_while(Path::new(&file)));
+    let line: Vec<_> = latencies.iter().map(u64::to_string).collect();
+    println!("{}", line.join(" "));
+    true
+}
+
+async fn append_for_a_while(file: &Path) -> Latencies {
+    let config = SqliteConfig::new(file).with_durability(Durability::Disk);
+    let store = SqliteStore::open(config).await.unwrap();
+    let (k, writer) = (key("shared"), u128::from(std::process::id()));
+    store.head(&k).await.unwrap();
+    println!("ready");
+    std::io::stdout().flush().unwrap();
+    std::io::stdin().read_exact(&mut [0]).unwrap();
+    let mut latencies = Vec::new();
+    let start = now();
+    for number in 1.. {
+        let before = now();
+        common::send(&store, &k, writer, number, vec![common::message()]).await;
+        latencies.push(u64::try_from(before.elapsed().as_micros()).unwrap());
+        if start.elapsed() >= EACH {
+            break;
+        }
+    }
+    latencies
+}
+
+fn spawn(file: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .env(FILE, file)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// So many processes on a new file, which begin at once.
+fn turn(processes: usize) -> Outcome {
+    let folder = common::folder();
+    let file = folder.path().join("memory.db");
+    let mut children: Vec<_> = (0..processes).map(|_| spawn(&file)).collect();
+    let mut outputs: Vec<_> = children
+        .iter_mut()
+        .map(|child| BufReader::new(child.stdout.take().unwrap()).lines())
+        .collect();
+    for output in &mut outputs {
+        assert_eq!(output.next().unwrap().unwrap(), "ready");
+    }
+    for child in &mut children {
+        child.stdin.take().unwrap().write_all(b"g").unwrap();
+    }
+    let all: Vec<Latencies> = outputs
+        .into_iter()
+        .map(|mut output| {
+            let line = output.next().unwrap().unwrap();
+            line.split(' ').map(|latency| latency.parse().unwrap()).collect()
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let counts = all.iter().map(Vec::len);
+    let (fewest, most) = (counts.clone().min().unwrap(), counts.max().unwrap());
+    let mut merged = all.concat();
+    merged.sort_unstable();
+    let total = merged.len() as f64;
+    Outcome {
+        appends_per_second: total / EACH.as_secs_f64(),
+        p50: merged[merged.len() / 2],
+        p99: merged[merged.len() * 99 / 100],
+        longest: merged[merged.len() - 1],
+        shares: (fewest as f64 / total, most as f64 / total),
+    }
+}
+
+pub(crate) fn compare_processes() {
+    for processes in [2, 4, 8] {
+        let mut ratios = Vec::new();
+        for _ in 0..ROUNDS {
+            let (alone, together) = (turn(1), turn(processes));
+            let ratio = together.appends_per_second / alone.appends_per_second;
+            ratios.push(ratio);
+            println!(
+                "{processes} processes {:>6.0}/s, alone {:>6.0}/s, ratio {ratio:.2}; p50 {} us (alone {} us), \
+                 p99 {} us ({} us), longest {} us, shares {:.2} to {:.2}",
+                together.appends_per_second,
+                alone.appends_per_second,
+                together.p50,
+                alone.p50,
+                together.p99,
+                alone.p99,
+                together.longest,
+                together.shares.0,
+                together.shares.1,
+            );
+        }
+        ratios.sort_by(f64::total_cmp);
+        println!("{processes} processes: median ratio {:.2}", ratios[ROUNDS / 2]);
+    }
+}
