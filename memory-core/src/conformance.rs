@@ -21,8 +21,8 @@
 //! use memory_core::conformance::{ManualClock, StoreFixture, run_all};
 //! use memory_core::{
 //!     Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
-//!     LeaseProof, MemoryKey, MemoryState, MemoryStore, Outline, Page, Read, Sequence, ServerHealth,
-//!     Splice, StoreError, StoredMessage,
+//!     LeaseProof, MemoryKey, MemoryState, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused,
+//!     Sequence, ServerHealth, Splice, StoreError, StoredMessage, UnusedPage, UnusedQuery,
 //! };
 //! # use std::collections::BTreeMap;
 //! # use std::num::NonZeroUsize;
@@ -93,6 +93,25 @@
 //! #             .filter(|(_, memory)| memory.has_messages(self.clock.now()));
 //! #         Ok(live.take(limit.get()).map(|(key, _)| key.clone()).collect())
 //! #     }
+//! #     async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
+//! #         let memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+//! #         let (now, mut page) = (self.clock.now(), UnusedPage::default());
+//! #         let mut rest = memories
+//! #             .iter()
+//! #             .filter(|(key, _)| key.as_str().starts_with(&query.prefix))
+//! #             .filter(|(key, _)| query.after.as_ref().is_none_or(|after| *key > after));
+//! #         let looked_at: Vec<_> = rest.by_ref().take(query.limit.get()).collect();
+//! #         page.next = looked_at.last().filter(|_| rest.next().is_some()).map(|(key, _)| (*key).clone());
+//! #         page.memories = looked_at.iter().filter_map(|(key, m)| m.unused(key, query, now)).collect();
+//! #         Ok(page)
+//! #     }
+//! #     async fn remove(
+//! #         &self,
+//! #         key: &MemoryKey,
+//! #         remove: RemoveUnused,
+//! #     ) -> Result<RemovedUnused, StoreError> {
+//! #         self.with(key, |memory, _| memory.remove(remove)).map_err(at(key))
+//! #     }
 //! #     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
 //! #         Ok(None)
 //! #     }
@@ -123,7 +142,7 @@
 //! # What it shows, and what it cannot
 //!
 //! Cases cover the recognition of retries, order, batches, fencing, claims, counters against a recount,
-//! splices, receipts, TTLs, cursors and listings, and appends that run into each other on one task. Where
+//! splices, receipts, TTLs, cursors and listings, the removal of unused memories, and appends that run into each other on one task. Where
 //! the store shares a [domain](MemoryStore::lease_domain) with a lease backend they also hold it to
 //! refusing leases that are not live.
 //!
@@ -141,6 +160,7 @@
 mod append;
 mod read;
 mod splice;
+mod unused;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -230,7 +250,7 @@ impl Case {
 
 /// All cases.
 pub fn cases() -> impl Iterator<Item = Case> {
-    append::CASES.iter().chain(splice::CASES).chain(read::CASES).copied()
+    append::CASES.iter().chain(splice::CASES).chain(read::CASES).chain(unused::CASES).copied()
 }
 
 /// Runs all cases, each on a fresh store, and panics at the first that does not hold.

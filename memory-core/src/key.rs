@@ -2,6 +2,7 @@
 
 mod prefix;
 
+use std::borrow::Borrow;
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -77,6 +78,16 @@ impl MemoryKey {
     pub fn parts(&self) -> Option<(String, String, String)> {
         let mut parts = self.0.splitn(3, ':').map(decode);
         Some((parts.next()??, parts.next()??, parts.next()??))
+    }
+
+    /// What all keys of a project begin with, and no key of another project. Of a project whose encoded name
+    /// is too long for a key no key begins so.
+    #[must_use]
+    pub fn project_prefix(project: &str) -> String {
+        let mut prefix = String::with_capacity(project.len() + 1);
+        encode(&mut prefix, project, false);
+        prefix.push(':');
+        prefix
     }
 
     /// The name of the lease on the memory, which writers take.
@@ -167,6 +178,13 @@ impl fmt::Display for MemoryKey {
 impl fmt::Debug for MemoryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "MemoryKey({})", self.0)
+    }
+}
+
+/// Keys are ordered as their encoded forms are.
+impl Borrow<str> for MemoryKey {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

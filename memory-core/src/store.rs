@@ -4,6 +4,7 @@ mod error;
 mod in_memory;
 mod splice;
 mod state;
+mod unused;
 
 use std::fmt::Debug;
 use std::num::NonZeroUsize;
@@ -18,6 +19,7 @@ pub use self::error::{Applied, StoreError, StoreErrorKind};
 pub use self::in_memory::InMemoryStore;
 pub use self::splice::{Removed, Splice};
 pub use self::state::MemoryState;
+pub use self::unused::{RemoveUnused, RemovedUnused, UnusedMemory, UnusedPage, UnusedQuery};
 use crate::counters::Counters;
 use crate::health::ServerHealth;
 use crate::key::MemoryKey;
@@ -198,6 +200,45 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
         after: Option<&MemoryKey>,
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError>;
+
+    /// Memories that nobody uses: those whose TTL has run out and that still take up room, or that were not
+    /// written for a time.
+    ///
+    /// # Correctness
+    /// Looks at no more than [`UnusedQuery::limit`] memories, in ascending order of their keys, and says
+    /// where to go on. A store that shares the [domain](Self::lease_domain) leaves out memories under a
+    /// live lease, of writers or flushers. A memory that was removed as a whole is not listed. The time of
+    /// the last write is the later of the newest message's `created_at` and of the [`Generation`], which
+    /// is never behind the store's clock at the last write that was no append.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError>;
+
+    /// Removes a memory that [`unused`](Self::unused) listed, or a part of it: its messages, receipts and
+    /// writers. It then reads as one that was never written.
+    ///
+    /// # Correctness
+    /// The first part ends the memory in one atomic step, as if its TTL had run out; further parts only
+    /// free room, so that no step takes long. A memory that was written since it was listed stays as
+    /// it is. Fencing tokens are kept where safety needs them (see [`LeaseDomain`]), and later
+    /// generations differ from all earlier ones. Where nothing is left, nothing is done.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`] if the memory was written since; [`StoreErrorKind::Locked`] where the
+    /// store shares the domain and somebody holds a live lease on the memory, as writer or flusher;
+    /// [`StoreErrorKind::Fenced`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the part removed or not. What is left of a memory is listed as expired.
+    async fn remove(
+        &self,
+        key: &MemoryKey,
+        remove: RemoveUnused,
+    ) -> Result<RemovedUnused, StoreError>;
 
     /// What the server behind this store says about itself; `None` where there is none.
     ///

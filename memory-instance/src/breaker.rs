@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use memory_core::{
     Append, Appended, CircuitBreakerSettings, Clear, Counters, Durability, FlushReceipt,
     Generation, Head, LeaseDomain, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read,
-    Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
+    RemoveUnused, RemovedUnused, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind,
+    StoredMessage, UnusedPage, UnusedQuery,
 };
 use reliakit_circuit::State;
 use tokio::time::{Instant, timeout};
@@ -257,6 +258,19 @@ impl MemoryStore for CircuitBreaker {
     ) -> Result<Vec<MemoryKey>, StoreError> {
         let call = Call { operation: "list the keys", key: None, writes: false };
         self.guard(call, self.store.keys(after, limit)).await
+    }
+
+    async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
+        let call = Call { operation: "list unused memories", key: None, writes: false };
+        self.guard(call, self.store.unused(query)).await
+    }
+
+    async fn remove(
+        &self,
+        key: &MemoryKey,
+        remove: RemoveUnused,
+    ) -> Result<RemovedUnused, StoreError> {
+        self.guard(Call::write("remove", key), self.store.remove(key, remove)).await
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

@@ -9,6 +9,7 @@ mod exclusive;
 mod flush;
 mod health;
 mod shutdown;
+mod sweep;
 mod write;
 
 mod breaker;
@@ -34,6 +35,7 @@ pub use manager::MemoryManager;
 pub use open::without_password;
 pub use rules::FlushMode;
 pub use shutdown::ShutdownReport;
+pub use sweep::{SweepOptions, SweepReport};
 pub use template::{KeyContext, KeyTemplate, TemplateError};
 
 // What most programs need of the crates below, so that one dependency is enough.

@@ -186,6 +186,10 @@ impl MemoryManager {
         &self.shared.backend.lifecycle
     }
 
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.shared.backend
+    }
+
     fn rules(&self, resource: &str) -> Result<&Arc<Rules>, MemoryError> {
         self.shared.rules.get(resource).ok_or_else(|| {
             let mut known: Vec<_> = self.shared.rules.keys().map(String::as_str).collect();

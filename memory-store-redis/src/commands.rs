@@ -20,7 +20,7 @@ use crate::scripts::{APPEND, CLAIM, CLEAR, PART, SPLICE, SWEEP, WEIGH};
 use crate::store::RedisStore;
 
 /// What a script answered to a write that was not refused.
-enum Answer {
+pub(crate) enum Answer {
     /// The head after an append.
     Head(Vec<u8>),
     /// What follows the status.
@@ -71,7 +71,7 @@ impl RedisStore {
         (call, token)
     }
 
-    async fn write(
+    pub(crate) async fn write(
         &self,
         operation: &'static str,
         key: &MemoryKey,
@@ -327,7 +327,7 @@ fn appended(outcome: AppendOutcome, head: Head) -> Appended {
 }
 
 /// By what right: the owner and its token, or two empty texts.
-fn right(call: &mut Cmd, access: Access) -> FencingToken {
+pub(crate) fn right(call: &mut Cmd, access: Access) -> FencingToken {
     match access.lease {
         Some(LeaseProof { owner, token }) => {
             call.arg(Shown(owner)).arg(digits(token.number()));

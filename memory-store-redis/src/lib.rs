@@ -8,6 +8,7 @@ mod commands;
 mod parts;
 mod reads;
 mod scripts;
+mod unused;
 
 mod codec;
 mod error;

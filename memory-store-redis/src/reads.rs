@@ -40,7 +40,7 @@ impl What {
 const RESTARTS: u32 = 4;
 
 /// How many memories are looked at together when keys are listed.
-const LOOKED_AT: usize = 64;
+pub(crate) const LOOKED_AT: usize = 64;
 
 /// One part of what is read, or several put together.
 #[derive(Default)]
@@ -269,17 +269,20 @@ impl RedisStore {
         Ok(receipts)
     }
 
-    pub(crate) async fn list_keys(
+    /// The keys of memories that begin with this, behind a key, ascending.
+    pub(crate) async fn names(
         &self,
+        operation: &'static str,
+        prefix: &str,
         after: Option<&MemoryKey>,
-        limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
-        let failed = |fault| store_error("list keys", None, fault);
-        let found = self.link().scan_memories().await.map_err(failed)?;
+        let found = self.link().scan_memories().await;
+        let found = found.map_err(|fault| store_error(operation, None, fault))?;
         let keyspace = self.link().keys();
         let mut names: Vec<MemoryKey> = found
             .iter()
             .filter_map(|key| keyspace.memory_name(key))
+            .filter(|name| name.starts_with(prefix))
             .filter_map(|name| match name.parse::<MemoryKey>() {
                 Ok(key) => Some(key).filter(|key| after.is_none_or(|after| key > after)),
                 // Not ours; the others can be listed all the same.
@@ -292,6 +295,15 @@ impl RedisStore {
         names.sort_unstable();
         // A scan may return a key twice.
         names.dedup();
+        Ok(names)
+    }
+
+    pub(crate) async fn list_keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, StoreError> {
+        let names = self.names("list keys", "", after).await?;
         let mut keys = Vec::new();
         for some in names.chunks(LOOKED_AT) {
             let heads = some.iter().map(|key| self.whole_head(key));

@@ -50,3 +50,5 @@ script!(WEIGH, "weigh.lua");
 script!(SWEEP, "sweep.lua");
 script!(FETCH, "fetch.lua");
 script!(RECEIPTS, "receipts.lua");
+script!(UNUSED, "unused.lua");
+script!(REMOVE, "remove.lua");

@@ -3,8 +3,8 @@ use std::num::NonZeroUsize;
 use async_trait::async_trait;
 use memory_core::{
     Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, Sequence, ServerHealth, Splice,
-    StoreError, StoredMessage,
+    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Sequence,
+    ServerHealth, Splice, StoreError, StoredMessage, UnusedPage, UnusedQuery,
 };
 use memory_lock::redis::{Acknowledge, RedisConfig, RedisFailure, RedisLink};
 use redis::Cmd;
@@ -122,6 +122,18 @@ impl MemoryStore for RedisStore {
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
         self.list_keys(after, limit).await
+    }
+
+    async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
+        self.list_unused(query).await
+    }
+
+    async fn remove(
+        &self,
+        key: &MemoryKey,
+        remove: RemoveUnused,
+    ) -> Result<RemovedUnused, StoreError> {
+        self.remove_unused(key, remove).await
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

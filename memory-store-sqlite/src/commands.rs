@@ -1,10 +1,13 @@
 //! Each write as a function over a transaction.
 
 mod batch;
+mod remove;
 mod splice;
 mod step;
 
-use memory_core::{Append, Appended, Clear, Counters, LeaseProof, Splice};
+use memory_core::{
+    Append, Appended, Clear, Counters, LeaseProof, RemoveUnused, RemovedUnused, Splice,
+};
 
 pub(crate) use self::batch::{Batch, bad_head};
 use crate::codec::Encoded;
@@ -12,18 +15,11 @@ use crate::codec::Encoded;
 /// A write, ready to be applied.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Append {
-        append: Append,
-        encoded: Vec<Encoded>,
-    },
-    Splice {
-        splice: Box<Splice>,
-        summary: Option<Encoded>,
-    },
+    Append { append: Append, encoded: Vec<Encoded> },
+    Splice { splice: Box<Splice>, summary: Option<Encoded> },
     Clear(Clear),
     Claim(LeaseProof),
-    /// Removes what is left of the memory if its TTL has run out.
-    Expire,
+    Remove(RemoveUnused),
 }
 
 /// What a write that was not refused answers.
@@ -31,6 +27,7 @@ pub(crate) enum Command {
 pub(crate) enum Answer {
     Appended(Appended),
     Counters(Counters),
+    Removed(RemovedUnused),
     Done,
 }
 
@@ -41,7 +38,7 @@ impl Command {
             Self::Splice { .. } => "flush",
             Self::Clear(_) => "clear",
             Self::Claim(_) => "claim",
-            Self::Expire => "remove expired",
+            Self::Remove(_) => "remove",
         }
     }
 
@@ -50,7 +47,7 @@ impl Command {
         match self {
             Self::Append { encoded, .. } => encoded.iter().map(|m| m.body.len() + 64).sum(),
             Self::Splice { splice, .. } => 64 * places(splice),
-            Self::Clear(_) | Self::Claim(_) | Self::Expire => 0,
+            Self::Clear(_) | Self::Claim(_) | Self::Remove(_) => 0,
         }
     }
 
@@ -60,7 +57,7 @@ impl Command {
             Self::Append { .. } => self.bytes() <= 256 << 10,
             Self::Splice { splice, .. } => places(splice) <= 64,
             Self::Claim(_) => true,
-            Self::Clear(_) | Self::Expire => false,
+            Self::Clear(_) | Self::Remove(_) => false,
         }
     }
 }

@@ -4,8 +4,9 @@ use std::num::NonZeroUsize;
 
 use memory_core::{
     Cursor, FlushReceipt, Generation, Head, MemoryKey, MessageMeta, Outline, Page, Read, Sequence,
-    StoreErrorKind, StoredMessage,
+    StoreErrorKind, StoredMessage, UnusedMemory, UnusedPage, UnusedQuery,
 };
+use memory_lock::sqlite::LeaseTable;
 use rusqlite::{OptionalExtension, params};
 
 use crate::codec::{self, HeadRow, META_COLUMNS, SELECT_HEAD, int};
@@ -166,24 +167,54 @@ pub(crate) fn receipts(
     Ok(Some(receipts))
 }
 
-/// Memories whose TTL has run out and whose rows are still there.
-pub(crate) fn expired(
-    view: &View<'_>,
-    limit: NonZeroUsize,
-) -> Result<Option<Vec<MemoryKey>>, Fault> {
+pub(crate) fn unused(view: &View<'_>, query: &UnusedQuery) -> Result<Option<UnusedPage>, Fault> {
+    // A page is long: it looks at each memory, and at its newest message.
     if view.brief {
         return Ok(None);
     }
     let mut select = view.connection.prepare_cached(
-        "SELECT key FROM memory WHERE expires_at <= ?1 AND
-         EXISTS (SELECT 1 FROM message WHERE place BETWEEN memory.id << ?2 AND (memory.id + 1) << ?2)
-         LIMIT ?3",
+        "SELECT key, generation, version, expires_at, messages,
+             (SELECT created_at FROM message WHERE place = memory.id << ?3 | memory.last)
+         FROM memory WHERE key >= ?1 AND key > ?2 ORDER BY key",
     )?;
-    let limit = i64::try_from(limit.get()).unwrap_or(i64::MAX);
-    let keys = select.query_map(params![int(view.now), SEQUENCE_BITS, limit], |row| {
-        Ok(row.get_ref(0)?.as_str()?.parse().ok())
-    })?;
-    Ok(Some(keys.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect()))
+    let after = query.after.as_ref().map_or("", MemoryKey::as_str);
+    let mut rows = select.query(params![query.prefix, after, SEQUENCE_BITS])?;
+    let mut page = UnusedPage::default();
+    let (mut last, mut looked_at) = (None, 0);
+    while let Some(found) = rows.next()? {
+        let name = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        if !name.starts_with(&query.prefix) {
+            break;
+        }
+        let Ok(key) = name.parse::<MemoryKey>() else { continue };
+        if looked_at == query.limit.get() {
+            page.next = last;
+            break;
+        }
+        looked_at += 1;
+        let number = |column| found.get::<_, i64>(column).map(i64::cast_unsigned);
+        let (generation, version) = (number(1)?, number(2)?);
+        let end = found.get::<_, Option<i64>>(3)?;
+        let expired = end.is_some_and(|end| end <= int(view.now));
+        let newest = found.get::<_, Option<i64>>(5)?.unwrap_or_default();
+        let written = generation.max(u64::try_from(newest).unwrap_or_default());
+        if query.matches(expired, written, view.now) && !is_leased(view, &key)? {
+            let (generation, messages) = (Generation::new(generation), number(4)?);
+            let key = key.clone();
+            page.memories.push(UnusedMemory { key, generation, version, messages, expired });
+        }
+        last = Some(key);
+    }
+    Ok(Some(page))
+}
+
+fn is_leased(view: &View<'_>, key: &MemoryKey) -> rusqlite::Result<bool> {
+    for lease in [key.lease_name(), &key.flush_lease_name()] {
+        if LeaseTable::live_lease(view.connection, lease, view.now)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 pub(crate) fn keys(

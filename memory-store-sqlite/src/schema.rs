@@ -13,8 +13,10 @@ pub(crate) const APPLICATION_ID: u32 = 0x4C41_6D6D;
 
 /// The steps from one version of the schema to the next. A step that was ever released never
 /// changes. `user_version` counts the steps that a file has taken.
-const STEPS: &[Step] =
-    &[Step { change: VERSION_1, tables: &["memory", "message", "receipt", "writer"] }];
+const STEPS: &[Step] = &[
+    Step { change: VERSION_1, tables: &["memory", "message", "receipt", "writer"] },
+    Step { change: VERSION_2, tables: &["memory", "message", "receipt", "swept", "writer"] },
+];
 
 /// What makes a file of the version before into one of the next.
 #[derive(Debug)]
@@ -77,6 +79,14 @@ CREATE TABLE receipt (
     body   TEXT    NOT NULL,
     PRIMARY KEY (memory, number)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// `forgotten` is the newest time of origin of a memory's session writers whose records were pruned, in
+/// milliseconds. `swept` has one row: the newest generation of a memory whose row was removed.
+const VERSION_2: &str = "
+ALTER TABLE memory ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE swept (generation INTEGER NOT NULL) STRICT;
+INSERT INTO swept VALUES (0);
 ";
 
 const LEASES: &str = "memory_leases";

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use memory_core::{
     Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, Sequence, ServerHealth, Splice,
-    StoreError, StoreErrorKind, StoredMessage,
+    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Sequence,
+    ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage, UnusedMemory, UnusedPage,
+    UnusedQuery,
 };
 use memory_lock::sqlite::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
 use tokio::sync::oneshot;
@@ -20,6 +21,18 @@ use crate::open::open_file;
 use crate::readers::{Readers, View};
 use crate::reads;
 use crate::writer::Writer;
+
+/// How many memories are looked at together for such as have expired.
+const LOOKED_AT: NonZeroUsize = match NonZeroUsize::new(1_000) {
+    Some(number) => number,
+    None => NonZeroUsize::MIN,
+};
+
+/// How many rows one transaction removes: other writers wait for it.
+const REMOVED_AT_ONCE: NonZeroUsize = match NonZeroUsize::new(256) {
+    Some(number) => number,
+    None => NonZeroUsize::MIN,
+};
 
 /// Memories in a SQLite file, shared by all processes of one machine that open it.
 ///
@@ -91,28 +104,61 @@ impl SqliteStore {
         Ok(file.len() + log)
     }
 
-    /// Frees the room of memories whose TTL has run out, at most so many; tells how many it were. A
-    /// memory that is written again does not need it, so this is for those that are never again.
+    /// Frees the room of memories whose TTL has run out, of all projects, at most so many; returns how many
+    /// it were. A memory that is written again does not need it, so this is for those that are never
+    /// written again. The pages are used again by later writes; the file does not shrink.
     ///
     /// # Errors
     /// As an append.
     ///
     /// # Cancel safety
-    /// Each memory is removed as a whole or not at all.
+    /// What is left of a memory is removed by the next call.
     pub async fn remove_expired(&self, most: NonZeroUsize) -> Result<usize, StoreError> {
-        let expired = move |view: &View<'_>| reads::expired(view, most);
-        let keys = self.readers.run("remove expired", expired).await?;
-        for key in &keys {
-            self.writer.submit(key, Command::Expire).await?;
+        let mut query = UnusedQuery {
+            prefix: String::new(),
+            after: None,
+            expired: true,
+            unwritten_for: None,
+            limit: LOOKED_AT,
+        };
+        let mut removed = 0;
+        loop {
+            let page = self.unused(&query).await?;
+            for memory in &page.memories {
+                if removed == most.get() {
+                    return Ok(removed);
+                }
+                removed += usize::from(self.remove_whole(memory).await?);
+            }
+            if page.next.is_none() {
+                return Ok(removed);
+            }
+            query.after = page.next;
         }
-        Ok(keys.len())
+    }
+
+    /// Whether it was removed, and not written or leased meanwhile.
+    async fn remove_whole(&self, memory: &UnusedMemory) -> Result<bool, StoreError> {
+        let remove = RemoveUnused::new(memory, REMOVED_AT_ONCE);
+        loop {
+            match self.remove(&memory.key, remove).await {
+                Ok(RemovedUnused { more: true, .. }) => {}
+                Ok(_) => return Ok(true),
+                Err(error) => match error.kind() {
+                    StoreErrorKind::Conflict | StoreErrorKind::Locked { .. } => return Ok(false),
+                    _ => return Err(error),
+                },
+            }
+        }
     }
 
     async fn count(&self, key: &MemoryKey, command: Command) -> Result<Counters, StoreError> {
         let operation = command.operation();
         match self.writer.submit(key, command).await? {
             Answer::Counters(counters) => Ok(counters),
-            Answer::Appended(_) | Answer::Done => Err(mismatch(operation, key)),
+            Answer::Appended(_) | Answer::Removed(_) | Answer::Done => {
+                Err(mismatch(operation, key))
+            }
         }
     }
 }
@@ -154,7 +200,9 @@ impl MemoryStore for SqliteStore {
             .map_err(refuse)?;
         match self.writer.submit(key, Command::Append { append, encoded }).await? {
             Answer::Appended(appended) => Ok(appended),
-            Answer::Counters(_) | Answer::Done => Err(mismatch("append to", key)),
+            Answer::Counters(_) | Answer::Removed(_) | Answer::Done => {
+                Err(mismatch("append to", key))
+            }
         }
     }
 
@@ -218,6 +266,24 @@ impl MemoryStore for SqliteStore {
     ) -> Result<Vec<MemoryKey>, StoreError> {
         let after = after.cloned();
         self.readers.run("list keys", move |view| reads::keys(view, after.as_ref(), limit)).await
+    }
+
+    async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
+        let query = query.clone();
+        self.readers.run("list unused", move |view| reads::unused(view, &query)).await
+    }
+
+    async fn remove(
+        &self,
+        key: &MemoryKey,
+        remove: RemoveUnused,
+    ) -> Result<RemovedUnused, StoreError> {
+        match self.writer.submit(key, Command::Remove(remove)).await? {
+            Answer::Removed(removed) => Ok(removed),
+            Answer::Appended(_) | Answer::Counters(_) | Answer::Done => {
+                Err(mismatch("remove", key))
+            }
+        }
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

@@ -156,7 +156,7 @@ impl Default for CircuitBreakerSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct Persistence {
     /// How long the memory lives after its last write. After that it reads as empty, and its room is
-    /// freed by the next write to its key, or all at once by `SqliteStore::remove_expired`. Default:
+    /// freed by the next write to its key or by `MemoryManager::sweep`, on Redis by the server. Default:
     /// for ever.
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Duration>,

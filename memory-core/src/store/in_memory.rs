@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::{
     Append, Appended, Clear, Durability, Generation, Head, MemoryState, MemoryStore, Outline, Page,
-    Read, Splice, StoreError, StoreErrorKind,
+    Read, RemoveUnused, RemovedUnused, Splice, StoreError, StoreErrorKind, UnusedPage, UnusedQuery,
 };
 use crate::counters::Counters;
 use crate::health::ServerHealth;
@@ -134,6 +134,36 @@ impl MemoryStore for InMemoryStore {
             .range::<MemoryKey, _>((from, Bound::Unbounded))
             .filter(|(_, memory)| memory.has_messages(now));
         Ok(live.take(limit.get()).map(|(key, _)| key.clone()).collect())
+    }
+
+    async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
+        let now = (self.now)();
+        let from = match &query.after {
+            Some(after) => Bound::Excluded(after.as_str()),
+            None => Bound::Included(query.prefix.as_str()),
+        };
+        let memories = self.lock();
+        let mut rest = memories
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.as_str().starts_with(&query.prefix));
+        let mut page = UnusedPage::default();
+        let mut last = None;
+        for (key, memory) in rest.by_ref().take(query.limit.get()) {
+            last = Some(key);
+            page.memories.extend(memory.unused(key, query, now));
+        }
+        page.next = last.cloned().filter(|_| rest.next().is_some());
+        Ok(page)
+    }
+
+    async fn remove(
+        &self,
+        key: &MemoryKey,
+        remove: RemoveUnused,
+    ) -> Result<RemovedUnused, StoreError> {
+        let mut memories = self.lock();
+        let Some(memory) = memories.get_mut(key) else { return Ok(RemovedUnused::default()) };
+        memory.remove(remove).map_err(|kind| StoreError::new("remove", kind).at(key))
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 
 use super::{
     Access, Append, AppendOutcome, Appended, Clear, Cursor, Generation, Head, Outline, Page, Read,
-    Splice, StoreErrorKind,
+    RemoveUnused, RemovedUnused, Splice, StoreErrorKind, UnusedMemory, UnusedQuery,
 };
 use crate::counters::Counters;
+use crate::key::MemoryKey;
 use crate::lease::{FencingToken, LeaseProof};
 use crate::receipt::{FlushReceipt, KEPT_RECEIPTS};
 use crate::stored::{Sequence, StoredMessage};
@@ -206,6 +207,58 @@ impl MemoryState {
             memory.head.version += 1;
             Ok(())
         })
+    }
+
+    /// [`MemoryStore::remove`](crate::MemoryStore::remove) at this time. Of a memory that was removed as a
+    /// whole the fencing tokens and the generation are kept.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`], [`StoreErrorKind::Fenced`].
+    pub fn remove(&mut self, remove: RemoveUnused) -> Result<RemovedUnused, StoreErrorKind> {
+        let head = &mut self.head;
+        if head.version == 0 {
+            return Ok(RemovedUnused::default());
+        }
+        if (head.generation, head.version) != (remove.generation, remove.version) {
+            return Err(StoreErrorKind::Conflict);
+        }
+        let (mut fence, mut flush_fence) = (head.fence, head.flush_fence);
+        admit(&mut flush_fence, remove.flusher)?;
+        admit(&mut fence, remove.access.lease)?;
+        (head.fence, head.flush_fence) = (fence, flush_fence);
+        // From here on the memory reads as one that was never written.
+        head.expires_at = Some(Timestamp::UNIX_EPOCH);
+        let mut removed = RemovedUnused::default();
+        for _ in 0..remove.limit.get() {
+            if self.messages.pop_first().is_none() {
+                break;
+            }
+            removed.messages += 1;
+        }
+        removed.more = !self.messages.is_empty();
+        if !removed.more {
+            let Head { generation, fence, flush_fence, expires_at, .. } = self.head;
+            *self = Self::default();
+            self.head = Head { generation, fence, flush_fence, expires_at, ..Head::default() };
+        }
+        Ok(removed)
+    }
+
+    /// This memory as [`MemoryStore::unused`](crate::MemoryStore::unused) lists it at this time, if it is
+    /// looked for. The order of keys and their prefix are the store's to see to.
+    #[must_use]
+    pub fn unused(
+        &self,
+        key: &MemoryKey,
+        query: &UnusedQuery,
+        now: Timestamp,
+    ) -> Option<UnusedMemory> {
+        let Head { generation, version, last, .. } = self.head;
+        let newest = self.messages.get(&last).map_or(0, |newest| micros(newest.meta.created_at));
+        let (written, expired) = (newest.max(generation.number()), !self.is_alive(now));
+        let is_there = version > 0 && query.matches(expired, written, micros(now));
+        let messages = u64::try_from(self.messages.len()).unwrap_or(u64::MAX);
+        is_there.then(|| UnusedMemory { key: key.clone(), generation, version, messages, expired })
     }
 
     /// Whether an append or a clear with this id would be recognised as a retry.

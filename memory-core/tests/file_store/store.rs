@@ -19,8 +19,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use memory_core::{
     Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryState, MemoryStore, Outline, Page, Read, Sequence, ServerHealth,
-    Splice, StoreError, StoreErrorKind, StoredMessage,
+    LeaseProof, MemoryKey, MemoryState, MemoryStore, Outline, Page, Read, RemoveUnused,
+    RemovedUnused, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
+    UnusedPage, UnusedQuery,
 };
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,7 @@ enum Write {
     Splice(Box<Splice>),
     Clear(Clear),
     Claim(LeaseProof),
+    Remove(RemoveUnused),
 }
 
 /// What came of a write.
@@ -48,6 +50,7 @@ enum Written {
     Appended(Appended),
     Counters(Counters),
     Claimed,
+    Removed(RemovedUnused),
 }
 
 /// The memories of one file.
@@ -118,7 +121,9 @@ impl FileStore {
         let memory = memories.get_mut(key).unwrap_or(&mut unwritten);
         let before = memory.head(at);
         let written = make(memory, write, at).map_err(failed)?;
-        if memory.head(at) == before {
+        // The head of an expired memory does not show what was removed of it.
+        let removes = matches!(written, Written::Removed(_)) && memory != &MemoryState::default();
+        if memory.head(at) == before && !removes {
             // A retry: it is in the file already.
             return Ok(written);
         }
@@ -151,6 +156,7 @@ fn make(memory: &mut MemoryState, write: Write, at: Timestamp) -> Result<Written
         Write::Splice(splice) => memory.splice(*splice, at).map(Written::Counters),
         Write::Clear(clear) => memory.clear(clear, at).map(Written::Counters),
         Write::Claim(lease) => memory.claim(lease, at).map(|()| Written::Claimed),
+        Write::Remove(remove) => memory.remove(remove).map(Written::Removed),
     }
 }
 
@@ -251,6 +257,35 @@ impl MemoryStore for FileStore {
         let memories = open.memories.range::<MemoryKey, _>((from, Bound::Unbounded));
         let listed = memories.filter(|(_, memory)| memory.has_messages(now));
         Ok(listed.take(limit.get()).map(|(key, _)| key.clone()).collect())
+    }
+
+    async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
+        let (now, open) = ((self.now)(), self.lock());
+        intact(&open.broken).map_err(|kind| StoreError::new("list", kind))?;
+        let mut rest = open
+            .memories
+            .iter()
+            .filter(|(key, _)| key.as_str().starts_with(&query.prefix))
+            .filter(|(key, _)| query.after.as_ref().is_none_or(|after| *key > after));
+        let mut page = UnusedPage::default();
+        let mut last = None;
+        for (key, memory) in rest.by_ref().take(query.limit.get()) {
+            last = Some(key);
+            page.memories.extend(memory.unused(key, query, now));
+        }
+        page.next = last.cloned().filter(|_| rest.next().is_some());
+        Ok(page)
+    }
+
+    async fn remove(
+        &self,
+        key: &MemoryKey,
+        remove: RemoveUnused,
+    ) -> Result<RemovedUnused, StoreError> {
+        match self.write("remove", key, Write::Remove(remove))? {
+            Written::Removed(removed) => Ok(removed),
+            _ => Err(confused("remove", key)),
+        }
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

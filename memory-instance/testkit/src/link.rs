@@ -10,8 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use memory_core::{
     Append, Appended, Applied, Clear, Counters, Durability, FlushReceipt, Generation, Head,
-    LeaseDomain, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, Sequence, ServerHealth,
-    Splice, StoreError, StoreErrorKind, StoredMessage,
+    LeaseDomain, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused,
+    RemovedUnused, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
+    UnusedPage, UnusedQuery,
 };
 use memory_lock::{LockError, LockErrorKind, LockOperation};
 use tokio::sync::oneshot;
@@ -383,6 +384,20 @@ impl MemoryStore for Link {
     ) -> Result<Vec<MemoryKey>, StoreError> {
         let after = after.cloned();
         self.ask("keys", move |server| server.keys(after.as_ref(), limit)).await
+    }
+
+    async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
+        let query = query.clone();
+        self.ask("unused", move |server| server.unused(&query)).await
+    }
+
+    async fn remove(
+        &self,
+        key: &MemoryKey,
+        remove: RemoveUnused,
+    ) -> Result<RemovedUnused, StoreError> {
+        let key = key.clone();
+        self.store("remove", move |server| server.remove(&key, remove)).await
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

@@ -12,8 +12,9 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use memory_core::{
     Access, Append, Appended, Clear, Counters, FencingToken, FlushReceipt, Generation, Head,
-    InMemoryStore, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, Sequence, Splice,
-    StoreError, StoreErrorKind, StoredMessage, ToolLink, WriteId, WriterId,
+    InMemoryStore, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused,
+    RemovedUnused, Sequence, Splice, StoreError, StoreErrorKind, StoredMessage, ToolLink,
+    UnusedPage, UnusedQuery, WriteId, WriterId,
 };
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
 
@@ -409,5 +410,22 @@ impl Server {
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
         now(self.store.keys(after, limit))
+    }
+
+    pub(crate) fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
+        now(self.store.unused(query))
+    }
+
+    pub(crate) fn remove(
+        &self,
+        key: &MemoryKey,
+        remove: RemoveUnused,
+    ) -> Result<RemovedUnused, StoreError> {
+        self.admit(key, remove.access, false)?;
+        if self.shared_domain && self.held(&key.flush_lease_name()).is_some() {
+            let kind = StoreErrorKind::Locked { remaining: None };
+            return Err(StoreError::new("remove", kind).at(key));
+        }
+        now(self.store.remove(&self.place(key), remove))
     }
 }

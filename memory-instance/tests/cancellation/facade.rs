@@ -8,7 +8,7 @@ use memory_core::{EstimateCounter, Message};
 use memory_flush::{
     FallbackChain, FlushSettings, RuleBasedSummarizer, Summarizer, SummaryRequest, Timer, from_fn,
 };
-use memory_instance::{ExclusiveError, MemoryError, MemoryInstance, Session};
+use memory_instance::{ExclusiveError, MemoryError, MemoryInstance, Session, SweepOptions};
 use memory_lock::LockOptions;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -46,6 +46,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryManager::keys",
     "MemoryManager::shutdown, with a flush under way",
     "MemoryManager::keys_with_prefix",
+    "MemoryManager::sweep",
     "Session::append",
     "Session::append_all",
     "Session::clear",
@@ -211,6 +212,12 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let flushed = flush.await.unwrap();
             assert_flushed_or_not(case, flushed.is_ok()).await;
             done.map(|report| assert!(report.is_complete(), "{what}: {report:?}")).is_some()
+        }
+        "MemoryManager::sweep" => {
+            // Nothing is so old, so all that was written stays.
+            let unused = SweepOptions::new().with_unused_for(Duration::from_secs(1 << 30));
+            let done = cut.off(case.world.manager.sweep(unused)).await.map(Result::unwrap);
+            done.map(|report| assert_eq!(report.memories, 0, "{what}")).is_some()
         }
         "Session::lost" => lost(case, cut).await,
         _ if operation.starts_with("Session::") => in_a_turn(case, operation, cut).await,

@@ -79,6 +79,21 @@ impl MemoryStore for FarStore {
         far(self.0.keys(after, limit)).await
     }
 
+    async fn unused(
+        &self,
+        query: &memory_core::UnusedQuery,
+    ) -> Result<memory_core::UnusedPage, StoreError> {
+        far(self.0.unused(query)).await
+    }
+
+    async fn remove(
+        &self,
+        key: &MemoryKey,
+        remove: memory_core::RemoveUnused,
+    ) -> Result<memory_core::RemovedUnused, StoreError> {
+        far(self.0.remove(key, remove)).await
+    }
+
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
         far(self.0.server()).await
     }

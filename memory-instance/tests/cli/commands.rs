@@ -15,6 +15,7 @@ on_every_store!(
     flush_prints_its_receipt_or_that_there_is_nothing_to_do,
     control_characters_are_escaped_for_people,
     clear_counts_what_it_removed_and_imports_are_still_known,
+    sweep_removes_unused_memories_on_demand,
 );
 
 fn with_talk(folder: &Folder) {
@@ -29,6 +30,30 @@ fn with_talk(folder: &Folder) {
     let args = ["import", "talk.jsonl", "--json", "--key", "case:{{ line.case }}"];
     let said = folder.run_words(args);
     assert_eq!(said.code, Some(0), "{said:?}");
+}
+
+fn sweep_removes_unused_memories_on_demand(folder: &Folder) {
+    with_talk(folder);
+    assert_eq!(folder.ok("sweep"), "0 memories with 0 messages removed\n");
+    let none = folder.ok("sweep --unused-for 90d --dry-run");
+    assert_eq!(none, "0 memories with 0 messages would be removed\n");
+    let refused = folder.run("sweep --unused-for 90d");
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.err.contains("add --yes"), "{refused:?}");
+    assert_eq!(folder.run("sweep --unused-for 90").code, Some(2));
+    // Those that have expired nobody can miss. On Redis the server removes them, at some time.
+    folder.write(
+        "short.yaml",
+        "id: default\ntype: memory\nmax_tokens: 1000\npersistence: {ttl: 1ms}\n",
+    );
+    let import = ["import", "talk.jsonl", "--resource", "short.yaml", "--key", "short"];
+    assert_eq!(folder.run_words(import).code, Some(0));
+    let swept = folder.json("sweep --json");
+    let (memories, messages) = (swept["memories"].as_u64(), swept["messages"].as_u64());
+    assert!(matches!((memories, messages), (Some(1), Some(4)) | (Some(0), Some(0))), "{swept}");
+    assert_eq!((&swept["dry_run"], &swept["more"]), (&json!(false), &json!(false)));
+    assert_eq!(folder.json("sweep --json")["memories"], json!(0));
+    assert!(folder.ok("keys").ends_with("1 memory, 4 messages\n"));
 }
 
 fn one<'a>(command: &[&'a str]) -> Vec<&'a str> {
@@ -245,9 +270,10 @@ fn store_comes_from_the_environment() {
 #[test]
 fn every_command_teaches_by_example() {
     let folder = Folder::new();
-    for command in
-        ["", "import", "export", "context", "health", "keys", "flush", "clear", "tail", "bench"]
-    {
+    for command in [
+        "", "import", "export", "context", "health", "keys", "flush", "clear", "sweep", "tail",
+        "bench",
+    ] {
         let help = folder.ok(&format!("{command} --help"));
         assert!(help.contains("Examples:\n  memory "), "{command}: {help}");
         assert!(help.contains("--store <URL>"), "{command}");

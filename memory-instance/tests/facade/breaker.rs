@@ -135,6 +135,21 @@ impl MemoryStore for Moody {
         self.call(self.store.keys(after, limit)).await
     }
 
+    async fn unused(
+        &self,
+        query: &memory_core::UnusedQuery,
+    ) -> Result<memory_core::UnusedPage, StoreError> {
+        self.call(self.store.unused(query)).await
+    }
+
+    async fn remove(
+        &self,
+        key: &MemoryKey,
+        remove: memory_core::RemoveUnused,
+    ) -> Result<memory_core::RemovedUnused, StoreError> {
+        self.call(self.store.remove(key, remove)).await
+    }
+
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
         self.call(self.store.server()).await
     }

@@ -63,3 +63,5 @@ mod support;
 #[allow(dead_code, reason = "the sweeps of `cancellation` use the rest")]
 #[path = "../../../memory-lock/tests/cancellation/sweep.rs"]
 mod sweep;
+#[cfg(test)]
+mod unused;

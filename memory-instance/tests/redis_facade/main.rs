@@ -36,3 +36,6 @@ mod read;
 #[cfg(test)]
 #[path = "../facade/support.rs"]
 mod support;
+#[cfg(test)]
+#[path = "../facade/unused.rs"]
+mod unused;

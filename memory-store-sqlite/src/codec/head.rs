@@ -24,6 +24,8 @@ pub(crate) struct HeadRow {
     pub(crate) receipt: Option<Uuid>,
     /// The writers that wrote last, the latest last.
     pub(crate) writers: Vec<LastWrite>,
+    /// The newest time of origin of a session writer whose record was pruned, in milliseconds.
+    pub(crate) forgotten: u64,
 }
 
 /// The newest write of a writer.
@@ -69,7 +71,7 @@ impl LastWrite {
 pub(crate) const SELECT_HEAD: &str = "
 SELECT id, generation, version, last, fence, flush_fence, next_flush_at, expires_at, messages,
        tokens, summaries, appended, summarised, evicted, cleared, classes, receipts, receipt,
-       writers
+       writers, forgotten
 FROM memory WHERE key = ?1";
 
 impl HeadRow {
@@ -103,7 +105,8 @@ impl HeadRow {
             return Err(odd(18, Type::Blob, UnknownForm));
         }
         let writers = writers.iter().map(LastWrite::from_bytes).collect();
-        Ok(Self { id: row.get(0)?, head, receipts: unsigned(row, 16)?, receipt, writers })
+        let (receipts, forgotten) = (unsigned(row, 16)?, unsigned(row, 19)?);
+        Ok(Self { id: row.get(0)?, head, receipts, receipt, writers, forgotten })
     }
 
     pub(crate) fn writers(&self) -> Vec<u8> {

@@ -7,6 +7,7 @@ use memory_core::{MemoryKey, StoreErrorKind};
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
+use super::remove::swept_generation;
 use super::step::Step;
 use super::{Answer, Command};
 use crate::codec::{HeadRow, SELECT_HEAD, int};
@@ -16,9 +17,9 @@ use crate::error::Fault;
 /// one that is refused leaves the transaction as it was; heads are read once and written once.
 #[derive(Debug)]
 pub(crate) struct Batch<'c> {
-    connection: &'c Connection,
-    now: u64,
-    heads: HashMap<MemoryKey, Loaded>,
+    pub(super) connection: &'c Connection,
+    pub(super) now: u64,
+    pub(super) heads: HashMap<MemoryKey, Loaded>,
 }
 
 /// A head within a transaction.
@@ -39,6 +40,9 @@ impl<'c> Batch<'c> {
 
     /// Applies one command, or refuses it.
     pub(crate) fn apply(&mut self, key: &MemoryKey, command: &Command) -> Result<Answer, Fault> {
+        if let Command::Remove(remove) = command {
+            return self.remove(key, remove).map(Answer::Removed);
+        }
         if !self.heads.contains_key(key) {
             let loaded = self.load(key)?;
             self.heads.insert(key.clone(), loaded);
@@ -56,7 +60,9 @@ impl<'c> Batch<'c> {
             }
             Command::Clear(clear) => step.clear(clear).map(Answer::Counters),
             Command::Claim(lease) => step.claim(*lease).map(|()| Answer::Done),
-            Command::Expire => step.expire().map(|()| Answer::Done),
+            Command::Remove(_) => {
+                Err(Fault::Refused(StoreErrorKind::Other("removed twice".into())))
+            }
         }
     }
 
@@ -79,14 +85,17 @@ impl<'c> Batch<'c> {
         let mut new = HeadRow { id: row.id, receipts: row.receipts, ..HeadRow::default() };
         new.head.fence = row.head.fence;
         new.head.flush_fence = row.head.flush_fence;
-        new.head.generation = row.head.generation.next(self.now);
+        // Nor does that of a memory whose row was removed.
+        let newest =
+            if row.id == 0 { swept_generation(self.connection)? } else { row.head.generation };
+        new.head.generation = newest.next(self.now);
         Ok(Loaded { leftovers: row.id != 0, row: new, changed: false })
     }
 
     /// Writes the heads that changed.
     pub(crate) fn finish(self) -> Result<(), Fault> {
         for loaded in self.heads.values().filter(|loaded| loaded.changed) {
-            let HeadRow { id, head, receipts, receipt, .. } = &loaded.row;
+            let HeadRow { id, head, receipts, receipt, forgotten, .. } = &loaded.row;
             let counters = &head.counters;
             self.connection.prepare_cached(UPDATE_HEAD)?.execute(params![
                 id,
@@ -108,6 +117,7 @@ impl<'c> Batch<'c> {
                 int(*receipts),
                 receipt.map(Uuid::into_bytes),
                 loaded.row.writers(),
+                int(*forgotten),
             ])?;
         }
         Ok(())
@@ -119,7 +129,7 @@ UPDATE memory SET
     generation = ?2, version = ?3, last = ?4, fence = ?5, flush_fence = ?6, next_flush_at = ?7,
     expires_at = ?8, messages = ?9, tokens = ?10, summaries = ?11, appended = ?12,
     summarised = ?13, evicted = ?14, cleared = ?15, classes = ?16, receipts = ?17, receipt = ?18,
-    writers = ?19
+    writers = ?19, forgotten = ?20
 WHERE id = ?1";
 
 pub(crate) fn bad_head(error: &rusqlite::Error) -> StoreErrorKind {

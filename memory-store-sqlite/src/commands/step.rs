@@ -93,15 +93,6 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// The memory still reads as one that was never written; its row stays for the fences.
-    pub(super) fn expire(&mut self) -> Result<(), Fault> {
-        if self.loaded.leftovers {
-            self.begin()?;
-            self.loaded.row.head.expires_at = Some(Timestamp::UNIX_EPOCH);
-        }
-        Ok(())
-    }
-
     pub(super) const fn head(&self) -> &memory_core::Head {
         &self.loaded.row.head
     }

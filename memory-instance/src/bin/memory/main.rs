@@ -17,6 +17,7 @@ mod flush;
 mod health;
 mod import;
 mod keys;
+mod sweep;
 mod tail;
 
 mod bench;
@@ -71,6 +72,7 @@ enum Command {
     Keys(keys::Args),
     Flush(flush::Args),
     Clear(clear::Args),
+    Sweep(sweep::Args),
     Tail(tail::Args),
     Bench(bench::Args),
     #[command(hide = true)]
@@ -115,6 +117,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 // Whoever runs an import wants it done when it ends, flushes included.
                 Command::Import(args) => (args.check().map(|()| true)?, FlushMode::Inline),
                 Command::Clear(args) => (args.check().map(|()| false)?, FlushMode::Manual),
+                Command::Sweep(args) => (args.check().map(|()| false)?, FlushMode::Manual),
                 _ => (false, FlushMode::Manual),
             };
             let memories = common.open(begins, mode).await?;
@@ -126,6 +129,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 Command::Keys(args) => keys::run(&memories, args, &mut out).await,
                 Command::Flush(args) => flush::run(&memories, args, &mut out).await,
                 Command::Clear(args) => clear::run(&memories, args, &mut out).await,
+                Command::Sweep(args) => sweep::run(&memories, args, &mut out).await,
                 Command::Tail(args) => tail::run(&memories, args, &mut out).await,
                 Command::Demo | Command::Bench(_) | Command::BenchWorker(_) => Ok(()),
             };

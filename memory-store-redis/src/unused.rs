@@ -1,0 +1,94 @@
+//! Memories that nobody uses, and their removal.
+
+use memory_core::{
+    Access, Generation, LeaseProof, MemoryKey, RemoveUnused, RemovedUnused, StoreError,
+    StoreErrorKind, UnusedMemory, UnusedPage, UnusedQuery,
+};
+use memory_lock::redis::{RedisFault, Reply};
+
+use crate::commands::{Answer, right};
+use crate::error::store_error;
+use crate::reads::LOOKED_AT;
+use crate::scripts::{REMOVE, UNUSED};
+use crate::store::RedisStore;
+
+const OPERATION: &str = "list unused";
+
+impl RedisStore {
+    pub(crate) async fn list_unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
+        let names = self.names(OPERATION, &query.prefix, query.after.as_ref()).await?;
+        let (names, rest) = names.split_at(query.limit.get().min(names.len()));
+        let mut page = UnusedPage {
+            memories: Vec::new(),
+            next: names.last().filter(|_| !rest.is_empty()).cloned(),
+        };
+        for some in names.chunks(LOOKED_AT) {
+            let looks = some.iter().map(|key| self.look_at_unused(key, query));
+            for found in futures::future::join_all(looks).await {
+                match found {
+                    Ok(found) => page.memories.extend(found),
+                    Err(error) => match error.kind() {
+                        // Of another version, or no memory: not to be removed unseen.
+                        StoreErrorKind::Newer { .. } | StoreErrorKind::Corrupt(_) => {
+                            tracing::warn!(%error, "passed over a memory");
+                        }
+                        _ => return Err(error),
+                    },
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    async fn look_at_unused(
+        &self,
+        key: &MemoryKey,
+        query: &UnusedQuery,
+    ) -> Result<Option<UnusedMemory>, StoreError> {
+        let failed = |fault| store_error(OPERATION, Some(key), fault);
+        let flush_lease = self.link().keys().lease(&key.flush_lease_name());
+        let call = self.call(&UNUSED, key, &[flush_lease]);
+        let answer = self.link().run(&UNUSED, &call).await.map_err(failed)?;
+        let Some(mut reply) = Reply::array(answer).map_err(failed)? else { return Ok(None) };
+        let mut read = || -> Result<_, RedisFault> {
+            let (generation, version) = (reply.number()?, reply.number()?);
+            let messages = reply.number()?;
+            let newest: u64 = reply.optional_number()?.unwrap_or_default();
+            let expired = reply.number::<u8>()? == 1;
+            let is_unused = query.matches(expired, newest.max(generation), reply.number()?);
+            let (key, generation) = (key.clone(), Generation::new(generation));
+            Ok(is_unused.then_some(UnusedMemory { key, generation, version, messages, expired }))
+        };
+        read().map_err(failed)
+    }
+
+    pub(crate) async fn remove_unused(
+        &self,
+        key: &MemoryKey,
+        remove: RemoveUnused,
+    ) -> Result<RemovedUnused, StoreError> {
+        const REMOVING: &str = "remove";
+        let failed = |fault| store_error(REMOVING, Some(key), fault);
+        let flush_lease = self.link().keys().lease(&key.flush_lease_name());
+        let mut call = self.call(&REMOVE, key, &[flush_lease]);
+        let RemoveUnused { generation, version, access, flusher, .. } = remove;
+        let token = right(&mut call, access);
+        let token = match flusher {
+            Some(flusher @ LeaseProof { token: flushers, .. }) => {
+                right(&mut call, Access::with_lease(flusher));
+                token.max(flushers)
+            }
+            None => {
+                right(&mut call, Access::OPEN);
+                token
+            }
+        };
+        call.arg(generation.number()).arg(version);
+        match self.write(REMOVING, key, &REMOVE, &call, token).await? {
+            Answer::Applied(mut reply) => {
+                Ok(RemovedUnused { messages: reply.number().map_err(failed)?, more: false })
+            }
+            _ => Err(failed(RedisFault::odd_answer())),
+        }
+    }
+}

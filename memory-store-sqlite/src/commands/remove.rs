@@ -1,0 +1,118 @@
+//! The removal of a memory that nobody uses, a part at a time.
+
+use memory_core::{Generation, LeaseProof, MemoryKey, RemoveUnused, RemovedUnused, StoreErrorKind};
+use memory_lock::sqlite::LeaseTable;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::batch::Batch;
+use crate::codec::{HeadRow, int};
+use crate::error::Fault;
+
+/// What is compared and changed of a memory's row. The rest of a damaged row is not looked at, so that it
+/// can be removed too.
+struct Listed {
+    id: i64,
+    generation: i64,
+    version: i64,
+}
+
+impl Batch<'_> {
+    /// Removes the memory if it is still as it was listed: its end in the first part, with as many rows
+    /// as the limit says in each.
+    ///
+    /// The row itself goes last. Fencing tokens need not be kept: a write under a lease that is not live
+    /// in this file is refused whatever its token.
+    pub(super) fn remove(
+        &mut self,
+        key: &MemoryKey,
+        remove: &RemoveUnused,
+    ) -> Result<RemovedUnused, Fault> {
+        let conflict = || Fault::Refused(StoreErrorKind::Conflict);
+        if self.heads.get(key).is_some_and(|loaded| loaded.changed) {
+            // A write of this very transaction.
+            return Err(conflict());
+        }
+        let listed = self
+            .connection
+            .prepare_cached("SELECT id, generation, version FROM memory WHERE key = ?1")?
+            .query_row([key.as_str()], |row| {
+                Ok(Listed { id: row.get(0)?, generation: row.get(1)?, version: row.get(2)? })
+            })
+            .optional()?;
+        let Some(Listed { id, generation, version }) = listed else {
+            return Ok(RemovedUnused::default());
+        };
+        if (generation, version) != (int(remove.generation.number()), int(remove.version)) {
+            return Err(conflict());
+        }
+        self.check_lease(key.lease_name(), remove.access.lease)?;
+        self.check_lease(&key.flush_lease_name(), remove.flusher)?;
+        // A write of this transaction that follows reads the row again.
+        self.heads.remove(key);
+
+        let limit = i64::try_from(remove.limit.get()).unwrap_or(i64::MAX);
+        let row = HeadRow { id, ..HeadRow::default() };
+        let messages = self.connection.prepare_cached(DELETE_MESSAGES)?.execute(params![
+            row.first_place(),
+            row.last_place(),
+            limit
+        ])?;
+        let messages = i64::try_from(messages).unwrap_or(i64::MAX);
+        let mut rows = messages;
+        if rows < limit {
+            let writers = self
+                .connection
+                .prepare_cached(DELETE_WRITERS)?
+                .execute(params![id, limit - rows])?;
+            rows = rows.saturating_add(i64::try_from(writers).unwrap_or(i64::MAX));
+        }
+        let more = rows >= limit;
+        if more {
+            // As if its TTL had run out: what is left is no longer seen.
+            self.connection.prepare_cached(END)?.execute(params![id, messages])?;
+        } else {
+            self.connection
+                .prepare_cached("DELETE FROM receipt WHERE memory = ?1")?
+                .execute([id])?;
+            self.connection.prepare_cached("DELETE FROM memory WHERE id = ?1")?.execute([id])?;
+            self.connection
+                .prepare_cached("UPDATE swept SET generation = max(generation, ?1)")?
+                .execute([generation])?;
+        }
+        Ok(RemovedUnused { messages: messages.unsigned_abs(), more })
+    }
+
+    /// Whoever shows a lease must hold it, and nobody else may hold one.
+    fn check_lease(&self, name: &str, shown: Option<LeaseProof>) -> Result<(), Fault> {
+        let live = LeaseTable::live_lease(self.connection, name, self.now)?;
+        Err(Fault::Refused(match (shown, live) {
+            (None, None) => return Ok(()),
+            (Some(shown), Some(live)) if (shown.owner, shown.token) == (live.owner, live.token) => {
+                return Ok(());
+            }
+            (None, Some(live)) => StoreErrorKind::Locked { remaining: Some(live.remaining) },
+            (Some(LeaseProof { token, .. }), live) => {
+                StoreErrorKind::Fenced { token, newest: live.map_or(token, |live| live.token) }
+            }
+        }))
+    }
+}
+
+const DELETE_MESSAGES: &str = "
+DELETE FROM message WHERE place IN
+    (SELECT place FROM message WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT ?3)";
+
+const DELETE_WRITERS: &str = "
+DELETE FROM writer WHERE memory = ?1 AND writer IN
+    (SELECT writer FROM writer WHERE memory = ?1 LIMIT ?2)";
+
+const END: &str = "
+UPDATE memory SET expires_at = 0, messages = max(messages - ?2, 0) WHERE id = ?1";
+
+/// The newest generation of a memory whose row was removed.
+pub(super) fn swept_generation(connection: &Connection) -> rusqlite::Result<Generation> {
+    let newest = connection
+        .prepare_cached("SELECT max(generation) FROM swept")?
+        .query_row((), |row| row.get::<_, Option<i64>>(0))?;
+    Ok(Generation::new(newest.map_or(0, i64::cast_unsigned)))
+}
