@@ -77,6 +77,53 @@ pub struct ServerHealth {
     pub replicas: u32,
     /// What outlives a restart of the server: `append-only file`, or `snapshots at most`.
     pub persistence: String,
+    /// Settings of the server that put acknowledged messages at risk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<ServerWarning>,
+}
+
+/// A setting of a server that puts acknowledged messages at risk. Its text names the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ServerWarning {
+    /// The server may drop keys when it is out of memory, and with them whole memories.
+    Eviction {
+        /// Its `maxmemory-policy`: with `volatile-*` keys that have a TTL are at risk, with `allkeys-*` all.
+        policy: String,
+    },
+}
+
+impl ServerWarning {
+    /// The warning that a server's `maxmemory-policy` calls for, if any.
+    #[must_use]
+    pub fn of_policy(policy: &str) -> Option<Self> {
+        let evicts = policy.starts_with("volatile-") || policy.starts_with("allkeys-");
+        evicts.then(|| Self::Eviction { policy: policy.to_owned() })
+    }
+
+    /// Whether it threatens a memory, which has a TTL or has none.
+    #[must_use]
+    pub fn threatens(&self, has_ttl: bool) -> bool {
+        match self {
+            Self::Eviction { policy } => has_ttl || !policy.starts_with("volatile-"),
+        }
+    }
+}
+
+impl fmt::Display for ServerWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Eviction { policy } => {
+                let which =
+                    if self.threatens(false) { "memories" } else { "memories that have a TTL" };
+                write!(
+                    f,
+                    "out of memory, the server may drop {which} (maxmemory-policy {policy}); set maxmemory-policy to noeviction"
+                )
+            }
+        }
+    }
 }
 
 /// What became of everything that was ever appended (promise P1).
@@ -176,6 +223,29 @@ mod tests {
                 cleared: 3,
                 summaries: 1
             }
+        );
+    }
+
+    #[test]
+    fn eviction_policies_threaten_what_they_may_drop() {
+        for (policy, threatens) in [
+            ("noeviction", None),
+            ("", None),
+            ("volatile-lru", Some((true, false))),
+            ("volatile-ttl", Some((true, false))),
+            ("allkeys-random", Some((true, true))),
+        ] {
+            let warning = ServerWarning::of_policy(policy);
+            let found = warning.as_ref().map(|it| (it.threatens(true), it.threatens(false)));
+            assert_eq!(found, threatens, "{policy}");
+            let json = warning.as_ref().map(|warning| serde_json::to_value(warning).unwrap());
+            let expected =
+                threatens.map(|_| serde_json::json!({"kind": "eviction", "policy": policy}));
+            assert_eq!(json, expected);
+        }
+        assert_eq!(
+            ServerWarning::of_policy("volatile-lru").unwrap().to_string(),
+            "out of memory, the server may drop memories that have a TTL (maxmemory-policy volatile-lru); set maxmemory-policy to noeviction"
         );
     }
 

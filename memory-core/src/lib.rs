@@ -33,7 +33,7 @@ pub use context::{ContextError, ContextPlan, LeftOut, plan_context, trim_message
 pub use counters::{Counters, Tally};
 pub use eviction::{EvictionGoal, EvictionPlan, plan_eviction, plan_fifo_eviction};
 pub use flush_settings::{FlushSettings, SettingsError};
-pub use health::{LeaseHealth, Lifetime, MemoryHealth, ServerHealth, Verdict};
+pub use health::{LeaseHealth, Lifetime, MemoryHealth, ServerHealth, ServerWarning, Verdict};
 pub use key::{
     FLUSH_LEASE_SUFFIX, KeyError, KeyPrefix, MAX_KEY_BYTES, MAX_KEY_PART_BYTES, MemoryKey,
 };

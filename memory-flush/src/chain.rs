@@ -88,8 +88,13 @@ impl FallbackChain {
             };
             declined.push(Declined { summarizer: step.name().into(), reason: shortened(&reason) });
         }
-        let text = self.last.write(&request);
-        Summary { text, summarizer: RuleBasedSummarizer::NAME.into(), declined }
+        Summary { declined, ..self.by_rule(&request) }
+    }
+
+    /// The summary that is written where no summarizer writes one.
+    pub(crate) fn by_rule(&self, request: &SummaryRequest) -> Summary {
+        let text = self.last.write(request);
+        Summary { text, summarizer: RuleBasedSummarizer::NAME.into(), declined: Vec::new() }
     }
 }
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod chain;
+mod compact;
 mod fifo;
 mod gate;
 mod hybrid;
@@ -18,6 +19,7 @@ mod testkit;
 mod truncate;
 
 pub use chain::{Declined, FallbackChain, Summary, Timer};
+pub use compact::{CompactOptions, Compacted, compact, compact_by_rule};
 pub use fifo::Fifo;
 pub use gate::{Gate, NotDue, flush_due, next_flush_at};
 pub use hybrid::HybridSummary;

@@ -2,8 +2,7 @@
 //!
 //! `cargo run -p memory-instance --example first`
 
-use memory_core::{MemoryResource, Message};
-use memory_instance::{MemoryError, MemoryManager};
+use memory_instance::{MemoryError, MemoryManager, MemoryResource, Message};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), MemoryError> {

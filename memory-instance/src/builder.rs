@@ -123,7 +123,10 @@ impl ManagerBuilder {
     pub async fn open(mut self, url: &str) -> Result<MemoryManager, MemoryError> {
         let clock = self.clock.take().unwrap_or_else(|| open::default_clock(url));
         let (store, locks) = open::open(url, &clock).await?;
-        self.clock(clock).build(store, locks)
+        // Without an answer there is nothing to warn of: the store reports its failures by itself.
+        let server = store.server().await.ok().flatten();
+        let manager = self.clock(clock).build(store, locks)?;
+        Ok(manager.warned_by(server.as_ref()))
     }
 
     /// Uses a store and a lease manager of the caller's.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use memory_core::{
-    ContentType, LeaseHealth, Lifetime, MemoryHealth, Outline, Priority, Tally, UnitState, Units,
-    Verdict,
+    ContentType, LeaseHealth, Lifetime, MemoryHealth, Outline, Priority, ServerHealth, Tally,
+    UnitState, Units, Verdict,
 };
 use tokio::time::Instant;
 
@@ -71,6 +71,11 @@ impl Inner {
         let flush_error = self.flush_error(&outline.head, started);
         let (policy, counters) = (&self.rules.policy, &outline.head.counters);
         let mut verdict = self.verdict(&outline, &census, flush_error.as_deref());
+        if let (Verdict::Healthy, Some(why)) =
+            (&verdict, self.server_warning(&outline, server.as_ref()))
+        {
+            verdict = Verdict::Degraded { why };
+        }
         if let (Verdict::Healthy, Some(error)) = (&verdict, lock_error) {
             verdict = Verdict::Degraded { why: format!("leases cannot be looked at ({error})") };
         }
@@ -101,6 +106,14 @@ impl Inner {
             unreadable: outline.unreadable.len() as u64,
             server,
         })
+    }
+
+    /// The warning of the server that threatens this memory, if any does.
+    fn server_warning(&self, outline: &Outline, server: Option<&ServerHealth>) -> Option<String> {
+        let has_ttl =
+            self.rules.resource.persistence.ttl.is_some() || outline.head.expires_at.is_some();
+        let mut warnings = server?.warnings.iter().filter(|warning| warning.threatens(has_ttl));
+        warnings.next().map(ToString::to_string)
     }
 
     fn census(&self, outline: &Outline) -> Census {
@@ -158,16 +171,20 @@ impl Inner {
             }
         }
         if !outline.unreadable.is_empty() {
-            let why = format!(
-                "{} messages cannot be decoded and are left out; restore them, or clear the memory",
-                outline.unreadable.len(),
-            );
+            let what = match outline.unreadable.len() {
+                1 => "1 message cannot be decoded and is".to_owned(),
+                count => format!("{count} messages cannot be decoded and are"),
+            };
+            let why = format!("{what} left out; restore it, or clear the memory");
             return Verdict::Degraded { why };
         }
         if census.orphans > 0 {
+            let what = match census.orphans {
+                1 => "1 tool result without a call is".to_owned(),
+                count => format!("{count} tool results without a call are"),
+            };
             let why = format!(
-                "{} tool results without a call are kept and left out of context windows; append calls before their results",
-                census.orphans,
+                "{what} kept and left out of context windows; append calls before their results"
             );
             return Verdict::Degraded { why };
         }

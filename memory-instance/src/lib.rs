@@ -31,7 +31,7 @@ pub use builder::ManagerBuilder;
 pub use error::{AppendFailure, LeaseFailure, MemoryError};
 pub use exclusive::{ExclusiveError, Session};
 pub use instance::{ContextWindow, MemoryInstance, Mode};
-pub use manager::MemoryManager;
+pub use manager::{MemoryManager, OpenWarning};
 pub use open::without_password;
 pub use rules::FlushMode;
 pub use shutdown::ShutdownReport;
@@ -45,7 +45,8 @@ pub use memory_core::{
     StoredMessage, TokenCounter, ToolCall, Verdict, WriteId, WriterId,
 };
 pub use memory_flush::{
-    FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer, SummaryRequest, from_fn,
+    CompactOptions, Compacted, FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer,
+    SummaryRequest, compact, compact_by_rule, from_fn,
 };
 pub use memory_lock::{Clock, LockManager, LostReason};
 // Everything else of them.

@@ -6,9 +6,10 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
-use memory_core::{Applied, KeyPrefix, MemoryKey, MemoryStore};
+use memory_core::{Applied, KeyPrefix, MemoryKey, MemoryStore, ServerHealth, ServerWarning};
 use memory_lock::{LockKey, LockManager};
 use quick_cache::sync::Cache;
+use serde::Serialize;
 
 use crate::builder::ManagerBuilder;
 use crate::error::{LeaseFailure, MemoryError};
@@ -41,6 +42,24 @@ use crate::writers::Writers;
 #[derive(Clone)]
 pub struct MemoryManager {
     shared: Arc<Shared>,
+    warnings: Arc<[OpenWarning]>,
+}
+
+/// A setting of the server, found when the store was opened, that puts memories of these resources at risk.
+/// Opening goes on; [`health`](MemoryInstance::health) looks again each time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct OpenWarning {
+    /// The ids of the resources whose memories are at risk, ascending.
+    pub resources: Vec<String>,
+    /// What is at risk, and the remedy.
+    pub warning: ServerWarning,
+}
+
+impl fmt::Display for OpenWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "resources {}: {}", self.resources.join(", "), self.warning)
+    }
 }
 
 struct Shared {
@@ -63,7 +82,35 @@ impl MemoryManager {
         cached_instances: NonZeroUsize,
     ) -> Self {
         let instances = Cache::new(cached_instances.get());
-        Self { shared: Arc::new(Shared { project, rules, backend: Arc::new(backend), instances }) }
+        let shared = Shared { project, rules, backend: Arc::new(backend), instances };
+        Self { shared: Arc::new(shared), warnings: Arc::new([]) }
+    }
+
+    /// Notes, and logs, what a server's settings put at risk.
+    pub(crate) fn warned_by(self, server: Option<&ServerHealth>) -> Self {
+        let warnings = server.into_iter().flat_map(|server| &server.warnings);
+        let warnings = warnings.filter_map(|warning| {
+            let rules = self.shared.rules.iter();
+            let threatened = rules
+                .filter(|(_, rules)| warning.threatens(rules.resource.persistence.ttl.is_some()));
+            let mut resources: Vec<_> = threatened.map(|(id, _)| id.clone()).collect();
+            resources.sort_unstable();
+            let warning = warning.clone();
+            (!resources.is_empty()).then_some(OpenWarning { resources, warning })
+        });
+        let warnings: Arc<[_]> = warnings.collect();
+        for warning in warnings.iter() {
+            tracing::warn!("{warning}");
+        }
+        Self { warnings, ..self }
+    }
+
+    /// What [`open`](ManagerBuilder::open) found to put acknowledged messages at risk, such as a Redis server
+    /// that may drop memories which have a TTL when it is out of memory. Empty for a manager that was
+    /// [built](ManagerBuilder::build) around a store. An application may refuse to start with any.
+    #[must_use]
+    pub fn warnings(&self) -> &[OpenWarning] {
+        &self.warnings
     }
 
     /// The memory of this resource with this key, which is text and no template.

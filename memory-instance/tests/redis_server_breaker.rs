@@ -1,11 +1,13 @@
-//! A circuit breaker before a real server that dies and comes back.
+//! A real server that dies and comes back, behind a circuit breaker, and one that may drop memories.
 
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 use std::time::Duration;
 
-use memory_core::{CircuitBreakerSettings, MemoryResource, Message, StoreErrorKind};
+use memory_core::{
+    CircuitBreakerSettings, MemoryResource, Message, ServerWarning, StoreErrorKind, Verdict,
+};
 use memory_instance::{FlushMode, MemoryError, MemoryManager};
 use memory_redis_testkit::{Proxy, Server};
 use tokio::time::{Instant, sleep};
@@ -62,4 +64,47 @@ async fn a_dead_server_costs_its_callers_little_and_is_used_again_when_it_is_bac
     assert_eq!(memory.len().await.unwrap(), 1, "a probe closes it");
     memory.append(Message::user("after")).await.unwrap();
     assert_eq!(memory.len().await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memories_that_the_server_may_drop_are_degraded() {
+    let server = Server::start_with(&["--maxmemory-policy", "volatile-lru"]).await;
+    let mut kept = MemoryResource::new("kept", 1_000);
+    kept.persistence.ttl = None;
+    let mut expires = MemoryResource::new("expires", 1_000);
+    expires.persistence.ttl = Some(Duration::from_secs(3_600));
+    let open = async || {
+        let builder = MemoryManager::builder().resource(kept.clone()).resource(expires.clone());
+        builder.open(server.url()).await.unwrap()
+    };
+    let manager = open().await;
+    let [warning] = manager.warnings() else { panic!("{:?}", manager.warnings()) };
+    assert_eq!(warning.resources, ["expires"]);
+    assert_eq!(warning.warning, ServerWarning::Eviction { policy: "volatile-lru".into() });
+    assert!(warning.to_string().contains("set maxmemory-policy to noeviction"), "{warning}");
+
+    let degraded = async |resource: &str| {
+        let memory = manager.memory(resource, "k").unwrap();
+        memory.append(Message::user("hello")).await.unwrap();
+        let health = memory.health().await.unwrap();
+        let warnings = health.server.unwrap().warnings.len();
+        let degraded = match health.verdict {
+            Verdict::Degraded { why } => {
+                assert!(why.contains("set maxmemory-policy to noeviction"), "{why}");
+                true
+            }
+            verdict => {
+                assert_eq!(verdict, Verdict::Healthy);
+                false
+            }
+        };
+        (warnings, degraded)
+    };
+    assert_eq!(degraded("expires").await, (1, true));
+    assert_eq!(degraded("kept").await, (1, false), "without a TTL it is not dropped");
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
+    assert_eq!(degraded("kept").await, (1, true), "now any may be dropped");
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    assert_eq!(degraded("expires").await, (0, false));
+    assert_eq!(open().await.warnings(), []);
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use memory_core::{
     Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
     LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Sequence,
-    ServerHealth, Splice, StoreError, StoredMessage, UnusedPage, UnusedQuery,
+    ServerHealth, ServerWarning, Splice, StoreError, StoredMessage, UnusedPage, UnusedQuery,
 };
 use memory_lock::redis::{Acknowledge, RedisConfig, RedisFailure, RedisLink};
 use redis::Cmd;
@@ -148,6 +148,7 @@ impl MemoryStore for RedisStore {
             role: status.role.to_string(),
             replicas: status.replicas,
             persistence: status.persistence,
+            warnings: ServerWarning::of_policy(&status.eviction_policy).into_iter().collect(),
         }))
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use memory_core::{
     Access, Applied, Clear, FencingToken, LeaseProof, MemoryKey, MemoryStore, OwnerId, Read,
-    Sequence, Splice, StoreError, StoreErrorKind,
+    Sequence, ServerWarning, Splice, StoreError, StoreErrorKind,
 };
 use memory_lock::redis::{RedisFailure, RedisFault};
 use memory_lock::{Acquired, LockBackend, LockErrorKind, LockKey, RedisLock};
@@ -58,7 +58,16 @@ async fn a_server_that_may_drop_memories_is_refused_with_the_mend() {
     }
     // These drop what has a TTL only: a warning.
     let server = Server::start_with(&["--maxmemory-policy", "volatile-lru"]).await;
-    store(server.url()).await;
+    let store = store(server.url()).await;
+    let warnings = async || store.server().await.unwrap().unwrap().warnings;
+    let warning = |policy: &str| ServerWarning::Eviction { policy: policy.to_owned() };
+    assert_eq!(warnings().await, [warning("volatile-lru")]);
+    for (policy, expected) in
+        [("allkeys-lfu", vec![warning("allkeys-lfu")]), ("noeviction", Vec::new())]
+    {
+        server.command(&["CONFIG", "SET", "maxmemory-policy", policy]).await;
+        assert_eq!(warnings().await, expected, "it is looked at each time");
+    }
 }
 
 /// Every operation on a memory.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use memory_core::{EstimateCounter, Message};
 use memory_flush::{
-    FallbackChain, FlushSettings, RuleBasedSummarizer, Summarizer, SummaryRequest, Timer, from_fn,
+    CompactOptions, FallbackChain, FlushSettings, RuleBasedSummarizer, Summarizer, SummaryRequest,
+    Timer, compact, from_fn,
 };
 use memory_instance::{ExclusiveError, MemoryError, MemoryInstance, Session, SweepOptions};
 use memory_lock::LockOptions;
@@ -58,7 +59,8 @@ pub(crate) const OPERATIONS: &[&str] = &[
 ];
 
 /// Those that need no backend.
-pub(crate) const SUMMARY_OPERATIONS: &[&str] = &["FallbackChain::run", "Summarizer::summarize"];
+pub(crate) const SUMMARY_OPERATIONS: &[&str] =
+    &["FallbackChain::run", "Summarizer::summarize", "compact"];
 
 const BUDGET: u64 = 800;
 
@@ -445,6 +447,12 @@ pub(crate) async fn cut_off_summary(case: &Case<'_>, operation: &str, cut: Cut) 
             let chain = chain.with_step(hangs).with_step(Arc::clone(&slow));
             let done = cut.off(chain.run(request(), &Tokio)).await;
             done.map(|summary| assert!(!summary.text.is_empty())).is_some()
+        }
+        "compact" => {
+            let messages: Vec<_> = request().messages.iter().map(|it| it.message.clone()).collect();
+            let options = CompactOptions::new(60).with_summarizer(Arc::clone(&slow));
+            let done = cut.off(compact(&messages, &options)).await;
+            done.map(|done| assert!(done.summarizer.is_some(), "{done:?}")).is_some()
         }
         "Summarizer::summarize" => {
             let rules = RuleBasedSummarizer::default();

@@ -131,3 +131,27 @@ fn a_memory_that_cannot_be_written_stops_itself_alone(folder: &Folder) {
     assert_eq!(counts(&serde_json::from_str(&again.out).unwrap()), [5, 3, 2, 0]);
     assert_eq!(numbers(&folder.ok("export --resource r.json --key b")), [0, 1, 2]);
 }
+
+/// A service manager stops it with SIGTERM.
+#[cfg(unix)]
+#[test]
+fn stopped_import_ends_in_order() {
+    let folder = Folder::new();
+    let mut command = folder.command(["import", "-", "--key", "k"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    // It waits for its standard input once the store is open.
+    let deadline = std::time::Duration::from_millis(20);
+    while !folder.has_store() {
+        std::thread::sleep(deadline);
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let input = child.stdin.take();
+    let said = Said::from(child.wait_with_output().unwrap());
+    drop(input);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert_eq!(
+        said.err,
+        "error: import: stopped by a signal; what was appended is kept, run the import again to go on\n"
+    );
+}

@@ -312,3 +312,27 @@ fn flush_whose_runtime_is_dropped_is_abandoned() {
     let report = closing.block_on(shutdown).unwrap();
     assert_eq!(report.abandoned_flushes, [memory.key().clone()]);
 }
+
+/// Neither `Debug` nor `Clone`.
+struct Answer(u32);
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_turns_pass_through_the_question_mark() {
+    async fn with_anyhow(memory: &MemoryInstance) -> anyhow::Result<u32> {
+        Ok(memory.exclusive(|_| async { Answer(7) }).await?.0)
+    }
+    async fn boxed(memory: &MemoryInstance) -> Result<u32, Box<dyn std::error::Error>> {
+        let turn = |session: Session| async move {
+            session.append(Message::user("hello")).await?;
+            Ok::<_, MemoryError>(Answer(7))
+        };
+        Ok(memory.exclusive(turn).await??.0)
+    }
+    let world = On::Memory.world(with(hybrid(1_000))).await;
+    let memory = world.memory();
+    assert_eq!((with_anyhow(&memory).await.unwrap(), boxed(&memory).await.unwrap()), (7, 7));
+    world.manager.shutdown(Duration::ZERO).await;
+    let text = "work on default:m:k: the manager is shut down; do it through another manager";
+    assert_eq!(with_anyhow(&memory).await.unwrap_err().to_string(), text);
+    assert_eq!(boxed(&memory).await.unwrap_err().to_string(), text);
+}

@@ -50,6 +50,7 @@ impl fmt::Display for Role {
         match self {
             Self::Master => f.write_str("master"),
             Self::Replica => f.write_str("replica"),
+            Self::Cluster { masters: 1 } => f.write_str("cluster of 1 master"),
             Self::Cluster { masters } => write!(f, "cluster of {masters} masters"),
         }
     }
@@ -262,8 +263,15 @@ pub(super) async fn status(connection: &mut Connection) -> Result<ServerStatus, 
         role,
         replicas: infos.iter().map(|info| info.number("connected_slaves")).sum(),
         persistence: persistence.to_owned(),
-        eviction_policy: first.get("maxmemory_policy").to_owned(),
+        eviction_policy: riskiest_policy(&infos).to_owned(),
     })
+}
+
+/// Of several masters, the policy that drops most.
+fn riskiest_policy(infos: &[Info]) -> &str {
+    let policies = || infos.iter().map(|info| info.get("maxmemory_policy"));
+    let risky = |prefix| policies().find(|policy| policy.starts_with(prefix));
+    risky("allkeys-").or_else(|| risky("volatile-")).or_else(|| policies().next()).unwrap_or("")
 }
 
 /// What `INFO` says, by name.
@@ -414,6 +422,19 @@ mod tests {
         assert!(fault.is_retryable());
         assert_eq!(fault.applied(), Applied::NotApplied);
         assert!(check_loaded(&info(&[("loading", "0"), ("aof_enabled", "1")])).is_ok());
+    }
+
+    #[test]
+    fn riskiest_policy_of_all_masters_counts() {
+        let policy = |policies: &[&str]| {
+            let infos: Vec<_> =
+                policies.iter().map(|it| info(&[("maxmemory_policy", it)])).collect();
+            riskiest_policy(&infos).to_owned()
+        };
+        assert_eq!(policy(&[]), "");
+        assert_eq!(policy(&["noeviction", "volatile-ttl"]), "volatile-ttl");
+        assert_eq!(policy(&["volatile-ttl", "noeviction", "allkeys-lru"]), "allkeys-lru");
+        assert_eq!(policy(&["noeviction", "noeviction"]), "noeviction");
     }
 
     /// Valkey 8.0.1 says `server_mode` where Redis says `redis_mode`.

@@ -118,6 +118,9 @@ impl Common {
             .flush_mode(mode)
             .open(url)
             .await?;
+        for warning in manager.warnings() {
+            note(warning);
+        }
         let mut variables = KeyContext::new().with("project.id", &self.project);
         for (name, value) in &self.variables {
             variables = variables.with(name, value);

@@ -6,7 +6,7 @@ use crate::out::{Out, count};
 
 /// Remove all messages of a memory, for good
 ///
-/// Its flush receipts go too. What was there is counted as cleared. The memory still knows what was imported into it: importing
+/// Its flush receipts go too. What was there is count as cleared. The memory still knows what was imported into it: importing
 /// the same file again appends nothing; give `memory import` another --source for that.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

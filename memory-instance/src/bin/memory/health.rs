@@ -53,7 +53,8 @@ async fn all(memories: &Memories, out: &mut Out) -> anyhow::Result<()> {
     }
     if others > 0 {
         note(format_args!(
-            "{others} memories of other projects or resources are left out; name them with --project and --resource"
+            "{} of other projects or resources left out; name them with --project and --resource",
+            count(others, "memory", "memories")
         ));
     }
     if out.json() {
@@ -125,9 +126,9 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
     }
     if health.open_calls + health.abandoned_calls + health.orphaned_results > 0 {
         let MemoryHealth { open_calls, abandoned_calls, orphaned_results, .. } = health;
-        let text = format!(
-            "{open_calls} open, {abandoned_calls} abandoned, {orphaned_results} results without a call"
-        );
+        let orphaned = count(*orphaned_results, "result", "results");
+        let text =
+            format!("{open_calls} open, {abandoned_calls} abandoned, {orphaned} without a call");
         row("tool calls", text);
     }
     let life = &health.lifetime;
@@ -149,8 +150,12 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
     row("expires", health.expires_at.map_or_else(|| "never".to_owned(), |at| at.to_string()));
     row("store answered in", format!("{:?}", Duration::from_micros(health.store_latency_us)));
     if let Some(server) = &health.server {
-        let ServerHealth { software, role, replicas, persistence } = server;
-        row("server", format!("{software}, {role}, {replicas} replicas, {persistence}"));
+        let ServerHealth { software, role, replicas, persistence, warnings } = server;
+        let replicas = count(u64::from(*replicas), "replica", "replicas");
+        row("server", format!("{software}, {role}, {replicas}, {persistence}"));
+        for warning in warnings {
+            row("server warning", warning.to_string());
+        }
     }
     if health.unreadable > 0 {
         row("unreadable messages", number(health.unreadable));
@@ -159,11 +164,8 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
 }
 
 fn tally_text(tally: Tally) -> String {
-    format!(
-        "{}, {}",
-        count(tally.messages, "message", "messages"),
-        count(tally.tokens, "token", "tokens")
-    )
+    let messages = count(tally.messages, "message", "messages");
+    format!("{messages}, {}", count(tally.tokens, "token", "tokens"))
 }
 
 fn last_flush(health: &MemoryHealth) -> String {

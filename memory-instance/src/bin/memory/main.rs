@@ -9,6 +9,7 @@ mod encoding;
 mod escape;
 mod failure;
 mod out;
+mod stop;
 
 mod clear;
 mod context;
@@ -120,9 +121,15 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 Command::Sweep(args) => (args.check().map(|()| false)?, FlushMode::Manual),
                 _ => (false, FlushMode::Manual),
             };
+            let stop = stop::requested();
             let memories = common.open(begins, mode).await?;
             let done = match &command {
-                Command::Import(args) => import::run(&memories, args, &mut out).await,
+                Command::Import(args) => tokio::select! {
+                    done = import::run(&memories, args, &mut out) => done,
+                    () = stop => Err(anyhow::anyhow!(
+                        "import: stopped by a signal; what was appended is kept, run the import again to go on"
+                    )),
+                },
                 Command::Export(args) => export::run(&memories, args, &mut out).await,
                 Command::Context(args) => context::run(&memories, args, &mut out).await,
                 Command::Health(args) => health::run(&memories, args, &mut out).await,
@@ -133,6 +140,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 Command::Tail(args) => tail::run(&memories, args, &mut out).await,
                 Command::Demo | Command::Bench(_) | Command::BenchWorker(_) => Ok(()),
             };
+            memories.manager.shutdown(GRACE).await;
             memories.manager.locks().shutdown(GRACE).await;
             done?;
         }

@@ -195,6 +195,9 @@ impl Pool {
         let more = self.0.tally.failed.load(Ordering::Relaxed).saturating_sub(1);
         Some(match more {
             0 => failure,
+            1 => anyhow::anyhow!(
+                "{failure:#} (and 1 more message was not appended; run the import again to go on)"
+            ),
             more => anyhow::anyhow!(
                 "{failure:#} (and {more} more messages were not appended; run the import again to go on)"
             ),
