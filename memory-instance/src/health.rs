@@ -54,6 +54,7 @@ impl Inner {
         let locks = &self.backend.locks;
         let inspected = locks.inspect(&self.lease).await;
         let lock_error = inspected.as_ref().err().map(ToString::to_string);
+        let overdue = self.overdue_leases().await;
         let millis =
             |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let lease = inspected.ok().flatten().map(|info| LeaseHealth {
@@ -78,6 +79,12 @@ impl Inner {
         }
         if let (Verdict::Healthy, Some(error)) = (&verdict, lock_error) {
             verdict = Verdict::Degraded { why: format!("leases cannot be looked at ({error})") };
+        }
+        if let (Verdict::Healthy, Some(name)) = (&verdict, overdue) {
+            let why = format!(
+                "the lease of the {name} outlasts its TTL: its holder is gone, or its clock differs from this                  one; it is freed once it was seen unrenewed for its TTL, or with `memory lease break`"
+            );
+            verdict = Verdict::Degraded { why };
         }
         #[expect(clippy::cast_precision_loss, reason = "a share for people to read")]
         let budget_used = counters.present.tokens as f64 / policy.max_tokens.max(1) as f64;
@@ -114,6 +121,17 @@ impl Inner {
             self.rules.resource.persistence.ttl.is_some() || outline.head.expires_at.is_some();
         let mut warnings = server?.warnings.iter().filter(|warning| warning.threatens(has_ttl));
         warnings.next().map(ToString::to_string)
+    }
+
+    /// A lease of the memory that should have ended by itself, and whose it is.
+    async fn overdue_leases(&self) -> Option<&'static str> {
+        let locks = &self.backend.locks;
+        for (lease, name) in [(&self.lease, "memory"), (&self.flush_lease, "flush")] {
+            if locks.is_overdue(lease).await.is_ok_and(|overdue| overdue) {
+                return Some(name);
+            }
+        }
+        None
     }
 
     fn census(&self, outline: &Outline) -> Census {

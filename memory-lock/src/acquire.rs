@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use memory_core::OwnerId;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::Acquired;
@@ -10,10 +11,11 @@ use crate::backend::Watch;
 use crate::claim::Claim;
 use crate::error::{Applied, LockError, LockErrorKind, LockOperation};
 use crate::finish::Finish;
+use crate::give_up::free_left_behind;
 use crate::guard::LockGuard;
 use crate::hold::Hold;
 use crate::key::LockKey;
-use crate::line::{Entered, Lines, Pass};
+use crate::line::{Entered, Lines, Pass, Ticket};
 use crate::options::LockOptions;
 use crate::shared::{Shared, until};
 use crate::time::after;
@@ -72,23 +74,8 @@ pub(crate) async fn lock(
                 }
             }
         }
-        Entered::Queued(mut ticket) => {
-            let mut waiting = Waiting::new(shared, key, options, since);
-            match timeout_at(waiting.until, &mut ticket.called).await {
-                Ok(Ok(Pass::Granted(claim))) if claim.deadline > Instant::now() => claim,
-                // Called up long ago and not polled since: ask again, under the same owner id.
-                Ok(Ok(Pass::Granted(claim))) => waiting.ask(claim).await?,
-                Ok(Ok(Pass::Turn(turn))) => {
-                    let hold_back = turn.hold_back;
-                    let claim = Claim::new(shared, key, owner, ttl, turn, since);
-                    if hold_back {
-                        tokio::time::sleep(shared.random.jittered(HOLD_BACK)).await;
-                    }
-                    waiting.ask(claim).await?
-                }
-                Ok(Err(_sent_away)) => return Err(Shared::shut_down_error(key)),
-                Err(_elapsed) => return Err(waiting.gave_up(None)),
-            }
+        Entered::Queued(ticket) => {
+            Waiting::new(shared, key, options, since).in_line(ticket, owner, ttl).await?
         }
     };
     hold(claim, options)
@@ -133,6 +120,13 @@ async fn attempt(mut claim: Claim) -> Outcome {
     let shared = Arc::clone(&claim.shared);
     let was_armed = claim.is_armed();
     claim.arm();
+    if let Some(left) = claim.left_behind().and_then(|left| *left) {
+        if free_left_behind(&shared, &claim.key, left).await
+            && let Some(left) = claim.left_behind()
+        {
+            *left = None;
+        }
+    }
     let sent_at = Instant::now();
     let call = shared.backend.try_acquire(&claim.key, claim.owner, claim.ttl);
     let limit = shared.options.answer_timeout();
@@ -180,6 +174,43 @@ impl<'a> Waiting<'a> {
         shared.counters.waiting.up();
         let until = after(since, options.wait_timeout());
         Self { shared, key, since, until, failures: 0, watch: None }
+    }
+
+    /// Waits to be called up, and asks then.
+    async fn in_line(
+        mut self,
+        mut ticket: Ticket,
+        owner: OwnerId,
+        ttl: Duration,
+    ) -> Result<Claim, LockError> {
+        let (shared, key, since) = (self.shared, self.key, self.since);
+        loop {
+            let turn = match timeout_at(self.until, &mut ticket.called).await {
+                Ok(Ok(Pass::Granted(claim))) if claim.deadline > Instant::now() => {
+                    return Ok(claim);
+                }
+                // Called up long ago and not polled since: ask again, under the same owner id.
+                Ok(Ok(Pass::Granted(claim))) => return self.ask(claim).await,
+                Ok(Ok(Pass::Turn(turn))) => turn,
+                Ok(Err(_)) if shared.is_closed() => return Err(Shared::shut_down_error(key)),
+                Err(_elapsed) => return Err(self.gave_up(None)),
+                Ok(Err(_)) if until(self.until).is_zero() => return Err(self.gave_up(None)),
+                // Whoever took it out of the line came to no end with it: back into the line.
+                Ok(Err(_)) => match Lines::enter(shared, key, owner, ttl) {
+                    Entered::First(turn) => turn,
+                    Entered::Queued(again) => {
+                        ticket = again;
+                        continue;
+                    }
+                },
+            };
+            let hold_back = turn.hold_back;
+            let claim = Claim::new(shared, key, owner, ttl, turn, since);
+            if hold_back {
+                tokio::time::sleep(shared.random.jittered(HOLD_BACK)).await;
+            }
+            return self.ask(claim).await;
+        }
     }
 
     /// Asks for a lease with the turn in hand, and goes on asking.

@@ -98,6 +98,18 @@ pub trait LockBackend: Debug + Send + Sync + 'static {
     /// If the backend cannot be asked.
     async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError>;
 
+    /// Whether the lease of `key` is live although, by what its holder wrote down, it should have ended or
+    /// ends later than its TTL allows: the holder's clock was wrong, or something took the end from the lease.
+    /// Such a lease is not renewed any more, or its holder should be looked at; health reports it.
+    ///
+    /// # Errors
+    ///
+    /// If the backend cannot be asked.
+    async fn is_overdue(&self, key: &LockKey) -> Result<bool, LockError> {
+        let _ = key;
+        Ok(false)
+    }
+
     /// A future that ends once a release of `key` was seen after this call.
     ///
     /// It may end without one, and it may never end: callers keep a timer below it. It does not

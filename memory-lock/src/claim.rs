@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::give_up::{GiveUp, give_up_detached};
 use crate::key::LockKey;
-use crate::line::Turn;
+use crate::line::{LeftBehind, Turn};
 use crate::shared::Shared;
 use crate::time::deadline;
 
@@ -47,8 +47,9 @@ impl Claim {
             ttl,
             token: FencingToken::ZERO,
             deadline: now,
+            // A lease that was left behind may have been handed over to this owner.
+            armed: turn.left_behind.is_some(),
             turn: Some(turn),
-            armed: false,
         }
     }
 
@@ -75,6 +76,11 @@ impl Claim {
 
     pub(crate) fn turn(&self) -> Option<&Turn> {
         self.turn.as_ref()
+    }
+
+    /// What whoever had the turn before may have left behind, until it was freed.
+    pub(crate) fn left_behind(&mut self) -> Option<&mut Option<LeftBehind>> {
+        self.turn.as_mut().map(|turn| &mut turn.left_behind).filter(|left| left.is_some())
     }
 
     pub(crate) fn take_turn(&mut self) -> Option<Turn> {

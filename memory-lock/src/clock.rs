@@ -2,32 +2,51 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::ticks::{Ticks, random_source};
+
 /// The one place where the time of day is read, so that tests can control it.
 ///
 /// Lease backends and stores take a `Clock` when they are made and read nothing else. Waiting and
-/// deadlines are not its business: those run on [`tokio::time`]. Cloning is cheap; clones of
-/// [`Clock::manual`] share their time.
+/// deadlines are not its business: those run on [`tokio::time`]. Cloning is cheap; clones share their
+/// time.
+///
+/// A clock has two faces: the time of day, which an operator or NTP may step, and a monotonic count, which
+/// never steps. Leases in a SQLite file and in the process last by the monotonic count; the time of day
+/// only keeps fencing tokens from going back, and decides when a memory's TTL is over.
 #[derive(Clone)]
 pub struct Clock(Kind);
 
 #[derive(Clone)]
 enum Kind {
     System,
-    Since { origin_micros: u64, start: Instant },
-    Manual(Arc<AtomicU64>),
+    /// `stepped`: by how many microseconds the time of day was moved.
+    Since {
+        origin_micros: u64,
+        start: Instant,
+        stepped: Arc<AtomicI64>,
+    },
+    Manual(Arc<Manual>),
+}
+
+struct Manual {
+    /// No other clock counts from the same moment.
+    source: u128,
+    passed_micros: AtomicU64,
+    stepped: AtomicI64,
 }
 
 /// 2026-01-01T00:00:00Z, where [`Clock::tokio`] and [`Clock::manual`] begin.
 const ORIGIN_MICROS: u64 = 1_767_225_600_000_000;
 
 impl Clock {
-    /// The wall clock. It can be stepped by an operator or NTP; use it where several processes of
-    /// one machine must agree on the time (a lease in a SQLite file).
+    /// The clocks of the machine. The time of day can be stepped by an operator or NTP; the monotonic
+    /// count is one for all processes of a machine on Linux (`CLOCK_MONOTONIC`, which stands still while
+    /// the machine is suspended), and elsewhere one for each process.
     #[must_use]
     pub const fn system() -> Self {
         Self(Kind::System)
@@ -37,7 +56,7 @@ impl Clock {
     /// never steps, and follows a paused tokio clock. Use it within one process.
     #[must_use]
     pub fn anchored() -> Self {
-        Self(Kind::Since { origin_micros: wall_micros(), start: Instant::now() })
+        Self::since(wall_micros())
     }
 
     /// A fixed origin (2026-01-01, UTC) moved on by `tokio::time`: with a paused tokio clock two
@@ -45,19 +64,48 @@ impl Clock {
     /// fencing tokens with it.
     #[must_use]
     pub fn tokio() -> Self {
-        Self(Kind::Since { origin_micros: ORIGIN_MICROS, start: Instant::now() })
+        Self::since(ORIGIN_MICROS)
     }
 
     /// Stands still until [`advance`](Self::advance) is called; begins at 2026-01-01, UTC.
     #[must_use]
     pub fn manual() -> Self {
-        Self(Kind::Manual(Arc::new(AtomicU64::new(ORIGIN_MICROS))))
+        let passed_micros = AtomicU64::new(0);
+        let stepped = AtomicI64::new(0);
+        Self(Kind::Manual(Arc::new(Manual { source: random_source(), passed_micros, stepped })))
     }
 
-    /// Moves a [`manual`](Self::manual) clock on, for all its clones; no effect on the others.
+    fn since(origin_micros: u64) -> Self {
+        Self(Kind::Since { origin_micros, start: Instant::now(), stepped: Arc::default() })
+    }
+
+    /// Lets time pass on a [`manual`](Self::manual) clock, for all its clones; no effect on the others.
     pub fn advance(&self, by: Duration) {
-        if let Kind::Manual(micros) = &self.0 {
-            micros.fetch_add(as_micros(by), Ordering::SeqCst);
+        if let Kind::Manual(manual) = &self.0 {
+            manual.passed_micros.fetch_add(as_micros(by), Ordering::SeqCst);
+        }
+    }
+
+    /// Steps the time of day forward, as an operator or NTP may, for all clones: no time passes. For tests;
+    /// no effect on [`system`](Self::system).
+    pub fn step_forward(&self, by: Duration) {
+        self.step(i64::try_from(by.as_micros()).unwrap_or(i64::MAX));
+    }
+
+    /// Steps the time of day back; see [`step_forward`](Self::step_forward).
+    pub fn step_back(&self, by: Duration) {
+        self.step(i64::try_from(by.as_micros()).map_or(i64::MIN, |by| -by));
+    }
+
+    fn step(&self, by: i64) {
+        match &self.0 {
+            Kind::System => {}
+            Kind::Since { stepped, .. } => {
+                stepped.fetch_add(by, Ordering::SeqCst);
+            }
+            Kind::Manual(manual) => {
+                manual.stepped.fetch_add(by, Ordering::SeqCst);
+            }
         }
     }
 
@@ -66,10 +114,23 @@ impl Clock {
     pub fn now_micros(&self) -> u64 {
         match &self.0 {
             Kind::System => wall_micros(),
-            Kind::Since { origin_micros, start } => {
-                origin_micros.saturating_add(as_micros(start.elapsed()))
+            Kind::Since { origin_micros, start, stepped } => origin_micros
+                .saturating_add(as_micros(start.elapsed()))
+                .saturating_add_signed(stepped.load(Ordering::SeqCst)),
+            Kind::Manual(manual) => ORIGIN_MICROS
+                .saturating_add(manual.passed_micros.load(Ordering::SeqCst))
+                .saturating_add_signed(manual.stepped.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// The monotonic count.
+    pub(crate) fn ticks(&self) -> Ticks {
+        match &self.0 {
+            Kind::System => Ticks::of_machine(),
+            Kind::Since { .. } => Ticks::of_tokio(),
+            Kind::Manual(manual) => {
+                Ticks { source: manual.source, micros: manual.passed_micros.load(Ordering::SeqCst) }
             }
-            Kind::Manual(micros) => micros.load(Ordering::SeqCst),
         }
     }
 
@@ -129,6 +190,38 @@ mod tests {
         let clone = clock.clone();
         clock.advance(Duration::from_secs(2));
         assert_eq!(clone.now_millis(), ORIGIN_MICROS / 1_000 + 2_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn steps_move_the_time_of_day_alone() {
+        for clock in [Clock::manual(), Clock::tokio()] {
+            let (day, ticks) = (clock.now_micros(), clock.ticks());
+            clock.step_forward(Duration::from_secs(3_600));
+            assert_eq!((clock.now_micros() - day, clock.ticks()), (3_600_000_000, ticks));
+            clock.clone().step_back(Duration::from_secs(7_200));
+            assert_eq!((day - clock.now_micros(), clock.ticks()), (3_600_000_000, ticks));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ticks_count_what_passes() {
+        let (manual, tokio, system) = (Clock::manual(), Clock::tokio(), Clock::system());
+        let before = [&manual, &tokio].map(Clock::ticks);
+        let real = system.ticks();
+        let second = Duration::from_secs(1);
+        tokio::time::advance(second).await;
+        manual.advance(second);
+        for (clock, before) in [&manual, &tokio].into_iter().zip(before) {
+            let after = clock.ticks();
+            assert_eq!((after.source, after.micros), (before.source, before.micros + 1_000_000));
+        }
+        assert_eq!(system.ticks().source, real.source);
+        assert!(system.ticks().micros >= real.micros);
+        let sources = [manual.ticks(), Clock::manual().ticks(), tokio.ticks(), real];
+        for (index, one) in sources.iter().enumerate() {
+            assert!(sources.iter().skip(index + 1).all(|other| other.source != one.source));
+        }
+        assert_eq!(Clock::anchored().ticks().source, tokio.ticks().source);
     }
 
     #[test]

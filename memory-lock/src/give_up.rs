@@ -12,7 +12,7 @@ use crate::claim::Claim;
 use crate::error::LockOperation;
 use crate::finish::{Releasing, can_carry_on, carry_on};
 use crate::key::LockKey;
-use crate::line::Turn;
+use crate::line::{HandingOver, LeftBehind, Turn};
 use crate::shared::{Shared, until};
 use crate::time::after;
 
@@ -51,12 +51,18 @@ pub(crate) fn give_up_detached(lease: GiveUp) {
     if (!to_pass_on || !can_carry_on(&shared)) && shared.backend.release_now(&key, owner) {
         return;
     }
-    // Without a runtime the work is dropped, and with it the turn, which calls up the next.
+    // Without a runtime, or with one that ends, the work is dropped, and with it the turn, which calls up the
+    // next to free the lease.
     carry_on(&shared, Box::pin(give_up(lease)));
 }
 
-/// Passes a lease to the next in line, or releases it.
-pub(crate) fn give_up(lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseOutcome> + Send>> {
+/// Passes a lease to the next in line, or releases it. Dropped before its end, it leaves the rest to the
+/// next.
+pub(crate) fn give_up(mut lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseOutcome> + Send>> {
+    let until = after(Instant::now(), lease.ttl);
+    if let Some(turn) = &mut lease.turn {
+        turn.left_behind = Some(LeftBehind { owner: lease.owner, until });
+    }
     Box::pin(async move {
         let GiveUp { shared, key, mut owner, ttl: last, turn } = lease;
         let Some(mut turn) = turn else {
@@ -67,12 +73,17 @@ pub(crate) fn give_up(lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseOutco
             let Some(next) = shared.lines.next(&key) else { break };
             let (to, ttl) = (next.owner, next.ttl);
             let sent_at = Instant::now();
+            let handing_over = HandingOver::new(next, turn);
             let call = shared.backend.hand_over(&key, owner, to, ttl);
-            match shared.answer(LockOperation::HandOver, PATIENCE, call).await {
+            let answer = shared.answer(LockOperation::HandOver, PATIENCE, call).await;
+            let Some((next, had)) = handing_over.done() else { return ReleaseOutcome::Unknown };
+            turn = had;
+            match answer {
                 Ok(HandOver::HandedOver { token }) => {
                     tracing::debug!(%key, %token, "lease handed over in line");
                     shared.counters.handed_over.one();
                     turn.hand_overs += 1;
+                    turn.left_behind = None;
                     let mut claim = Claim::new(&shared, &key, to, ttl, turn, sent_at);
                     claim.grant(token, sent_at);
                     match next.grant(claim) {
@@ -81,16 +92,19 @@ pub(crate) fn give_up(lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseOutco
                         Some(back) => {
                             owner = to;
                             turn = back;
+                            let until = after(Instant::now(), ttl);
+                            turn.left_behind = Some(LeftBehind { owner, until });
                         }
                     }
                 }
                 Ok(HandOver::NotOwner) => {
+                    turn.left_behind = None;
                     next.call_up(turn);
                     return ReleaseOutcome::NotOwner;
                 }
                 Err(error) => {
-                    // Whoever has the lease now, the next in line asks for it under the owner id
-                    // to which it may have been passed.
+                    // Whoever has the lease now, the next in line frees what it knows of and asks under the
+                    // owner id to which the lease may have been passed.
                     tracing::debug!(%key, %error, "hand-over failed");
                     release_in_background(&shared, &key, owner, last);
                     next.call_up(turn);
@@ -101,7 +115,11 @@ pub(crate) fn give_up(lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseOutco
         turn.hold_back = turn.hand_overs >= most
             && shared.strangers.are_about()
             && !shared.backend.keeps_places();
-        release(&shared, &key, owner, last).await
+        let outcome = release(&shared, &key, owner, last).await;
+        if outcome != ReleaseOutcome::Unknown {
+            turn.left_behind = None;
+        }
+        outcome
     })
 }
 
@@ -114,6 +132,18 @@ fn row(shared: &Shared, key: &LockKey) -> u32 {
         return most.min(waiting);
     }
     most
+}
+
+/// Frees a lease that could not be given up when its runtime ended; false without a definite answer.
+pub(crate) async fn free_left_behind(shared: &Shared, key: &LockKey, left: LeftBehind) -> bool {
+    let call = shared.backend.release(key, left.owner);
+    match shared.answer(LockOperation::Release, PATIENCE, call).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::debug!(%key, %error, "cannot free the lease of one whose runtime ended");
+            false
+        }
+    }
 }
 
 /// One release; without a definite answer, more of them in the background.
@@ -136,7 +166,12 @@ async fn release(
 }
 
 /// Goes on releasing until the backend answers or the lease has run out anyway.
-fn release_in_background(shared: &Arc<Shared>, key: &LockKey, owner: OwnerId, ttl: Duration) {
+pub(crate) fn release_in_background(
+    shared: &Arc<Shared>,
+    key: &LockKey,
+    owner: OwnerId,
+    ttl: Duration,
+) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     let releasing = Releasing::begin(shared);
     let deadline = after(Instant::now(), ttl);

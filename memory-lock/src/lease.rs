@@ -26,7 +26,7 @@ pub struct LeaseInfo {
     pub owner: OwnerId,
     /// The token of its grant.
     pub token: FencingToken,
-    /// How long it lasts unless it is refreshed, by the backend's clock.
+    /// How long it lasts unless it is refreshed, by the backend's clock; its TTL at the most.
     pub remaining: Duration,
     /// How long ago it was granted, where the backend keeps that.
     pub held_for: Option<Duration>,

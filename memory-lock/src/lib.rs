@@ -25,6 +25,7 @@ mod stats;
 mod with_lock;
 
 mod acquire;
+mod break_lease;
 mod claim;
 mod finish;
 mod give_up;
@@ -34,6 +35,7 @@ mod random;
 mod refresh;
 mod shared;
 mod strangers;
+mod ticks;
 mod time;
 
 #[cfg(feature = "conformance")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use memory_core::OwnerId;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::claim::Claim;
 use crate::key::LockKey;
@@ -17,7 +18,45 @@ use crate::shared::Shared;
 /// about the key; the others wait here.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
-    lines: Mutex<HashMap<LockKey, Line>>,
+    lines: Mutex<Keys>,
+}
+
+#[derive(Debug, Default)]
+struct Keys {
+    lines: HashMap<LockKey, Line>,
+    /// Leases that the last of a line could not give up, for the first of the next.
+    left_behind: HashMap<LockKey, LeftBehind>,
+}
+
+/// A lease that the backend may hold for an owner of this process who could not give it up, because the
+/// runtime ended on which that was under way. The next with the turn frees it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LeftBehind {
+    pub(crate) owner: OwnerId,
+    /// When it has run out by itself.
+    pub(crate) until: Instant,
+}
+
+impl Keys {
+    /// Begins a line. Its first has the turn, and what the last of the line before left behind.
+    fn begin(&mut self, shared: &Arc<Shared>, key: &LockKey) -> Turn {
+        self.lines.insert(key.clone(), Line::default());
+        let mut turn = Turn::new(shared, key);
+        if !self.left_behind.is_empty() {
+            turn.left_behind = self.left_behind.remove(key);
+        }
+        turn
+    }
+
+    /// Ends a line.
+    fn end(&mut self, key: &LockKey, left_behind: Option<LeftBehind>) {
+        self.lines.remove(key);
+        if let Some(left) = left_behind {
+            let now = Instant::now();
+            self.left_behind.retain(|_, left| left.until > now);
+            self.left_behind.insert(key.clone(), left);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +97,8 @@ pub(crate) struct Turn {
     pub(crate) most_hand_overs: Option<u32>,
     /// Give other processes a moment first.
     pub(crate) hold_back: bool,
+    /// The lease of whoever had the turn before, if it may not have been given up.
+    pub(crate) left_behind: Option<LeftBehind>,
     passed: bool,
 }
 
@@ -76,7 +117,7 @@ pub(crate) enum Entered {
 }
 
 impl Lines {
-    fn lines(&self) -> MutexGuard<'_, HashMap<LockKey, Line>> {
+    fn lines(&self) -> MutexGuard<'_, Keys> {
         // Nothing that can panic runs while the map is locked.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,11 +125,10 @@ impl Lines {
     /// Takes the turn if nobody has it.
     pub(crate) fn try_enter(shared: &Arc<Shared>, key: &LockKey) -> Option<Turn> {
         let mut lines = shared.lines.lines();
-        if lines.contains_key(key) {
+        if lines.lines.contains_key(key) {
             return None;
         }
-        lines.insert(key.clone(), Line::default());
-        Some(Turn::new(shared, key))
+        Some(lines.begin(shared, key))
     }
 
     /// Takes the turn, or a place at the end of the line.
@@ -99,9 +139,8 @@ impl Lines {
         ttl: Duration,
     ) -> Entered {
         let mut lines = shared.lines.lines();
-        let Some(line) = lines.get_mut(key) else {
-            lines.insert(key.clone(), Line::default());
-            return Entered::First(Turn::new(shared, key));
+        let Some(line) = lines.lines.get_mut(key) else {
+            return Entered::First(lines.begin(shared, key));
         };
         let number = line.next_number;
         line.next_number += 1;
@@ -112,13 +151,13 @@ impl Lines {
 
     /// How many wait here.
     pub(crate) fn length(&self, key: &LockKey) -> usize {
-        self.lines().get(key).map_or(0, |line| line.waiters.len())
+        self.lines().lines.get(key).map_or(0, |line| line.waiters.len())
     }
 
     /// Takes the first out of the line, skipping those who are about to leave it.
     pub(crate) fn next(&self, key: &LockKey) -> Option<Waiter> {
         let mut lines = self.lines();
-        let line = lines.get_mut(key)?;
+        let line = lines.lines.get_mut(key)?;
         while let Some(waiter) = line.waiters.pop_front() {
             if !waiter.call.is_closed() {
                 return Some(waiter);
@@ -128,40 +167,46 @@ impl Lines {
     }
 
     pub(crate) fn has_waiters(&self, key: &LockKey) -> bool {
-        self.lines().get(key).is_some_and(|line| !line.waiters.is_empty())
+        self.lines().lines.get(key).is_some_and(|line| !line.waiters.is_empty())
     }
 
     /// How many wait for the key, the one who waits at the backend included.
     pub(crate) fn waiting(&self, key: &LockKey) -> usize {
         let lines = self.lines();
-        lines.get(key).map_or(0, |line| line.waiters.len() + usize::from(line.contending))
+        lines.lines.get(key).map_or(0, |line| line.waiters.len() + usize::from(line.contending))
     }
 
     /// Sends everybody in line away; their calls end with "shut down".
     pub(crate) fn close(&self) {
         let mut sent_away = Vec::new();
-        for line in self.lines().values_mut() {
+        for line in self.lines().lines.values_mut() {
             sent_away.extend(line.waiters.drain(..));
         }
     }
 
     /// Calls up the next in line, or ends the line. True if someone was called up.
-    fn pass_on(shared: &Arc<Shared>, key: &LockKey, hold_back: bool) {
+    fn pass_on(
+        shared: &Arc<Shared>,
+        key: &LockKey,
+        hold_back: bool,
+        left_behind: Option<LeftBehind>,
+    ) {
         loop {
             let waiter = {
                 let mut lines = shared.lines.lines();
-                let Some(line) = lines.get_mut(key) else { return };
+                let Some(line) = lines.lines.get_mut(key) else { return };
                 line.contending = false;
                 match line.waiters.pop_front() {
                     Some(waiter) => waiter,
                     None => {
-                        lines.remove(key);
+                        lines.end(key, left_behind);
                         return;
                     }
                 }
             };
             let mut turn = Turn::new(shared, key);
             turn.hold_back = hold_back;
+            turn.left_behind = left_behind;
             match waiter.call.send(Pass::Turn(turn)) {
                 // Dropping the turn here would call this function again, ever deeper.
                 Err(Pass::Turn(mut turn)) => turn.passed = true,
@@ -191,15 +236,45 @@ impl Waiter {
     }
 }
 
+/// A lease on its way to the next in line. If whoever hands it over comes to no end, because the runtime
+/// ended, the next gets the turn: it asks under the owner id to which the lease may have been passed.
+#[derive(Debug)]
+pub(crate) struct HandingOver(Option<(Waiter, Turn)>);
+
+impl HandingOver {
+    pub(crate) const fn new(next: Waiter, turn: Turn) -> Self {
+        Self(Some((next, turn)))
+    }
+
+    pub(crate) fn done(mut self) -> Option<(Waiter, Turn)> {
+        self.0.take()
+    }
+}
+
+impl Drop for HandingOver {
+    fn drop(&mut self) {
+        if let Some((next, turn)) = self.0.take() {
+            next.call_up(turn);
+        }
+    }
+}
+
 impl Turn {
     fn new(shared: &Arc<Shared>, key: &LockKey) -> Self {
-        let (shared, key) = (Arc::clone(shared), key.clone());
-        Self { shared, key, hand_overs: 0, most_hand_overs: None, hold_back: false, passed: false }
+        Self {
+            shared: Arc::clone(shared),
+            key: key.clone(),
+            hand_overs: 0,
+            most_hand_overs: None,
+            hold_back: false,
+            left_behind: None,
+            passed: false,
+        }
     }
 
     /// Counts the task with this turn among those who wait, or no longer.
     pub(crate) fn contending(&self, contending: bool) {
-        if let Some(line) = self.shared.lines.lines().get_mut(&self.key) {
+        if let Some(line) = self.shared.lines.lines().lines.get_mut(&self.key) {
             line.contending = contending;
         }
     }
@@ -208,7 +283,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if !self.passed {
-            Lines::pass_on(&self.shared, &self.key, self.hold_back);
+            Lines::pass_on(&self.shared, &self.key, self.hold_back, self.left_behind);
         }
     }
 }
@@ -217,7 +292,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let left = {
             let mut lines = self.shared.lines.lines();
-            lines.get_mut(&self.key).and_then(|line| {
+            lines.lines.get_mut(&self.key).and_then(|line| {
                 // Numbers rise along the line.
                 let found = line.waiters.binary_search_by_key(&self.number, |w| w.number);
                 found.ok().and_then(|index| line.waiters.remove(index))

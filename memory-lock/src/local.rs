@@ -19,8 +19,8 @@ use crate::time::micros;
 
 /// Leases in the memory of this process: the reference backend.
 ///
-/// Its leases expire by the [`Clock`] like those of any other backend. Tokens are
-/// `max(last + 1, clock in µs)` over all keys together, so that a released key costs no memory.
+/// Its leases last by the monotonic [`Clock`]. Tokens are `max(last + 1, time of day in µs)` over all keys
+/// together, so that a released key costs no memory.
 #[derive(Debug)]
 pub struct InProcessLock {
     table: Mutex<Table>,
@@ -54,13 +54,18 @@ impl InProcessLock {
         Self { table: Mutex::default(), clock, domain }
     }
 
+    /// No step of the time of day ends a lease, or keeps it.
+    fn ticks(&self) -> u64 {
+        self.clock.ticks().micros
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         // Every change of the table is complete before anything in it can panic.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn release_row(&self, key: &LockKey, owner: OwnerId) -> Release {
-        let now = self.clock.now_micros();
+        let now = self.ticks();
         let mut table = self.table();
         if table.rows.get(key).is_none_or(|row| row.owner != owner) {
             return Release::NotOwner;
@@ -103,7 +108,7 @@ impl LockBackend for InProcessLock {
         owner: OwnerId,
         ttl: Duration,
     ) -> Result<Acquired, LockError> {
-        let now = self.clock.now_micros();
+        let now = self.ticks();
         let expires = now.saturating_add(micros(ttl));
         let mut table = self.table();
         let mut released = None;
@@ -118,13 +123,13 @@ impl LockBackend for InProcessLock {
             }
             released = row.released.take();
         }
-        let token = table.grant(now);
+        let token = table.grant(self.clock.now_micros());
         table.rows.insert(key.clone(), Row { owner, token, granted: now, expires, released });
         Ok(Acquired::Granted { token })
     }
 
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>, LockError> {
-        let now = self.clock.now_micros();
+        let now = self.ticks();
         let mut table = self.table();
         let renew = |lease: &Lease| match table.rows.get_mut(&lease.key) {
             Some(row) if row.is_live(now) && row.owner == lease.owner => {
@@ -148,9 +153,9 @@ impl LockBackend for InProcessLock {
         to: OwnerId,
         ttl: Duration,
     ) -> Result<HandOver, LockError> {
-        let now = self.clock.now_micros();
+        let now = self.ticks();
         let mut table = self.table();
-        let next = table.last.next(now);
+        let next = table.last.next(self.clock.now_micros());
         let Some(row) = table.rows.get_mut(key).filter(|row| row.is_live(now)) else {
             return Ok(HandOver::NotOwner);
         };
@@ -170,7 +175,7 @@ impl LockBackend for InProcessLock {
     }
 
     async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
-        let now = self.clock.now_micros();
+        let now = self.ticks();
         let table = self.table();
         Ok(table.rows.get(key).filter(|row| row.is_live(now)).map(|row| LeaseInfo {
             owner: row.owner,
@@ -181,7 +186,7 @@ impl LockBackend for InProcessLock {
     }
 
     fn watch(&self, key: &LockKey, _waiter: Option<OwnerId>) -> Watch {
-        let now = self.clock.now_micros();
+        let now = self.ticks();
         let mut table = self.table();
         match table.rows.get_mut(key) {
             Some(row) if row.is_live(now) => {

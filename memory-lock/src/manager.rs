@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::acquire;
 use crate::backend::LockBackend;
+use crate::break_lease::break_lease;
 use crate::error::{LockError, LockOperation};
 use crate::finish::Finish;
 use crate::give_up::{ReleaseOutcome, give_up};
@@ -29,8 +30,13 @@ use crate::with_lock::{self, WithLockError};
 ///
 /// Make one for each backend: tasks wait in line, and hand leases over, within one manager only.
 /// Its methods that take leases must be called inside a tokio runtime with time enabled. Leases are
-/// refreshed on the runtime that took the first of those held, which must keep running; when it shuts
-/// down, the runtime that takes the next lease goes on with it.
+/// refreshed on the runtime that took the first of those held; when it shuts down, another one that took a
+/// lease which is still held goes on with it.
+///
+/// A runtime that ends with leases held cannot send their releases any more, unless the backend needs no
+/// runtime for that (in process, SQLite). The next in this process who asks for such a lease, on any runtime,
+/// sends its release first; other processes wait until it has run out, for its TTL at the most. Call
+/// [`shutdown`](Self::shutdown) before the runtime ends to release them.
 #[derive(Clone)]
 #[doc(alias = "DistributedLock")]
 pub struct LockManager {
@@ -149,6 +155,41 @@ impl LockManager {
             .answer(LockOperation::Inspect, limit, call)
             .await
             .map_err(|error| error.with_key(key))
+    }
+
+    /// Whether the lease of `key` is held although it should have ended by itself; see
+    /// [`LockBackend::is_overdue`].
+    ///
+    /// # Errors
+    ///
+    /// If the backend cannot be asked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only looks.
+    pub async fn is_overdue(&self, key: &LockKey) -> Result<bool, LockError> {
+        let call = self.shared.backend.is_overdue(key);
+        let limit = self.shared.options.answer_timeout();
+        self.shared
+            .answer(LockOperation::Inspect, limit, call)
+            .await
+            .map_err(|error| error.with_key(key))
+    }
+
+    /// Takes the lease of `key` away from whoever holds it, in any process, and frees it; returns who that
+    /// was. For operators, when a holder is stuck. The fencing token rises: a store that checks tokens or
+    /// leases refuses what the holder still writes, and its guard learns of the loss with its next refresh, in this manager at once.
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend. [`Busy`](crate::LockErrorKind::Busy) if the lease changes hands too quickly.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its end, it is carried to its end in the background.
+    pub async fn break_lease(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
+        let work = break_lease(Arc::clone(&self.shared), key.clone());
+        Finish::new(&self.shared, work).await
     }
 
     /// How many tasks of this process wait for `key` now.

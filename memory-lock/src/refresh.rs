@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use memory_core::OwnerId;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -46,6 +46,8 @@ struct State {
 #[derive(Debug)]
 struct Held {
     hold: Arc<Hold>,
+    /// Where it was taken; the task can go on there.
+    runtime: Option<Handle>,
     /// When the next refresh is due; `None` while one is under way, or if there is none to be.
     attempt_at: Option<Instant>,
     /// Attempts without a definite answer since the last success.
@@ -79,46 +81,77 @@ impl Refresher {
         let attempt_at =
             hold.refresh_interval().map(|interval| after(hold.acquired_at(), interval));
         let due = attempt_at.map_or(hold.deadline(), |at| at.min(hold.deadline()));
-        let held = Held { hold: Arc::clone(hold), attempt_at, failures: 0 };
+        let runtime = Handle::try_current().ok();
+        let held =
+            Held { hold: Arc::clone(hold), runtime: runtime.clone(), attempt_at, failures: 0 };
         let mut state = self.state();
         let mut starts = None;
         if state.running.is_none() {
-            let Ok(runtime) = Handle::try_current() else { return false };
-            state.started += 1;
-            let number = state.started;
-            state.running = Some(number);
-            state.planned = None;
-            let task = Task {
-                shared: Arc::downgrade(hold.shared()),
-                wake: Arc::clone(&self.wake),
-                number,
-            };
-            state.runtime = Some(runtime.clone());
-            starts = Some((runtime, task));
-            // Attempts that were under way ended with the task before, if there was one.
-            for held in state.held.values_mut().filter(|held| held.attempt_at.is_none()) {
-                held.attempt_at = held.hold.refresh_interval().map(|_| Instant::now());
-            }
+            let Some(runtime) = runtime else { return false };
+            starts = Some(self.begin(&mut state, hold.shared(), runtime, Vec::new()));
         }
         state.held.insert(hold.owner(), held);
         if state.planned.is_some_and(|planned| due < planned) {
             self.wake.notify_one();
         }
         drop(state);
-        // Not with the table locked: a runtime that shuts down drops the task at once, which looks there.
-        if let Some((runtime, task)) = starts {
-            runtime.spawn(task.run());
-            // A worker thread keeps the task it spawned last to itself: were that ours, work that
-            // now blocks the thread would keep it from ever starting. This one takes that place.
-            runtime.spawn(std::future::ready(()));
+        if let Some(start) = starts {
+            start.go();
         }
         true
+    }
+
+    /// Makes a task, which is to be started once the table is not locked.
+    fn begin(
+        &self,
+        state: &mut State,
+        shared: &Arc<Shared>,
+        runtime: Handle,
+        ended: Vec<Id>,
+    ) -> Start {
+        state.started += 1;
+        let number = state.started;
+        state.running = Some(number);
+        state.planned = None;
+        state.runtime = Some(runtime.clone());
+        // Attempts that were under way ended with the task before, if there was one.
+        for held in state.held.values_mut().filter(|held| held.attempt_at.is_none()) {
+            held.attempt_at = held.hold.refresh_interval().map(|_| Instant::now());
+        }
+        let (shared, wake) = (Arc::downgrade(shared), Arc::clone(&self.wake));
+        let task = Task { shared, wake, number, runtime: runtime.id(), ended };
+        Start { runtime, task }
+    }
+
+    /// Goes on with a task whose runtime ended, on another runtime on which a lease was taken that is held.
+    fn carry_on(&self, shared: &Arc<Shared>, task: &mut Task) {
+        let mut state = self.state();
+        if state.running != Some(task.number) {
+            return;
+        }
+        state.ended(task.number);
+        task.ended.push(task.runtime);
+        let runtimes = state.held.values().filter_map(|held| held.runtime.as_ref());
+        let runtime =
+            runtimes.filter(|runtime| !task.ended.contains(&runtime.id())).next().cloned();
+        let Some(runtime) = runtime else { return };
+        let start = self.begin(&mut state, shared, runtime, std::mem::take(&mut task.ended));
+        drop(state);
+        start.go();
     }
 
     /// Looks after the lease no longer; answers that are still under way have no effect.
     pub(crate) fn unregister(&self, owner: OwnerId) {
         let held = self.state().held.remove(&owner);
         drop(held);
+    }
+
+    /// Ends the lease of this owner, if it is held here: another took it.
+    pub(crate) fn lose_stolen(&self, owner: OwnerId) {
+        let held = self.state().held.remove(&owner);
+        if let Some(held) = held {
+            held.hold.lose(LostReason::Stolen);
+        }
     }
 
     /// Ends all leases that are still held, for a shutdown; how many there were.
@@ -257,6 +290,25 @@ struct Task {
     shared: Weak<Shared>,
     wake: Arc<Notify>,
     number: u64,
+    runtime: Id,
+    /// The runtimes that ended under it before.
+    ended: Vec<Id>,
+}
+
+/// A task and where it is to run.
+struct Start {
+    runtime: Handle,
+    task: Task,
+}
+
+impl Start {
+    /// Not with the table locked: a runtime that shuts down drops the task at once, which looks there.
+    fn go(self) {
+        self.runtime.spawn(self.task.run());
+        // A worker thread keeps the task it spawned last to itself: were that ours, work that now blocks the
+        // thread would keep it from ever starting. This one takes that place.
+        self.runtime.spawn(std::future::ready(()));
+    }
 }
 
 impl Task {
@@ -284,10 +336,11 @@ impl Task {
 }
 
 impl Drop for Task {
-    /// A runtime that shuts down ends the task early: the next lease then starts another.
+    /// A runtime that shuts down ends the task early: another one that holds a lease goes on with it, or else
+    /// the next that takes one.
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.refresher.state().ended(self.number);
+            shared.refresher.carry_on(&shared, self);
         }
     }
 }

@@ -9,6 +9,7 @@ mod busy;
 mod connection;
 mod failure;
 mod lock;
+mod observer;
 mod table;
 mod threads;
 
@@ -16,6 +17,7 @@ pub use answer::{PausedRuntime, answer};
 pub use connection::{OpenOptions, Synchronous, open_connection, sqlite_domain};
 pub use failure::{SqliteFailure, classify};
 pub use lock::SqliteLock;
+pub use observer::LeaseObserver;
 pub use table::LeaseTable;
 pub use threads::{NoThread, WorkerThreads};
 

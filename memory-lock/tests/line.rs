@@ -9,6 +9,7 @@
 )]
 
 mod common;
+mod runtimes;
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -407,4 +408,19 @@ async fn many_tasks_on_many_threads_never_overlap() {
     for manager in managers {
         assert_eq!((manager.stats().held, manager.stats().waiting), (0, 0));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn broken_lease_is_free_and_its_holder_learns_of_it() {
+    let backend = FaultyBackend::new();
+    let (manager, operator) = (backend.manager(), backend.manager());
+    assert_eq!(operator.break_lease(&key("k")).await.unwrap(), None);
+    let guard = manager.lock(&key("k"), &patient()).await.unwrap();
+    let broken = operator.break_lease(&key("k")).await.unwrap().unwrap();
+    assert_eq!(broken.proof(), guard.proof());
+    assert_eq!(backend.inner.inspect(&key("k")).await.unwrap(), None);
+    let next = operator.lock(&key("k"), &patient()).await.unwrap();
+    assert!(next.fence().number() > guard.fence().number() + 1);
+    assert_eq!(guard.lost().await, LostReason::Stolen);
+    assert!(next.ensure_held().is_ok());
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use memory_lock::conformance::{self, Subject};
 use memory_lock::redis::{RedisConfig, RedisLink};
-use memory_lock::{LockKey, LockManager, LockOptions, RedisLock};
+use memory_lock::{LockBackend, LockKey, LockManager, LockOptions, RedisLock};
 use memory_redis_testkit::{any_server, unique_prefix};
 use tokio::time::Instant;
 
@@ -52,4 +52,22 @@ async fn who_gives_up_waiting_leaves_the_line() {
     let begun = Instant::now();
     let _guard = others.lock(&key, &LockOptions::new()).await.unwrap();
     assert!(begun.elapsed() < Duration::from_millis(40), "the lease was kept for nobody");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lease_that_lost_its_end_gets_one() {
+    let server = any_server().await;
+    let link = link(server.url()).await;
+    let backend = Arc::new(RedisLock::new(link.clone()));
+    let locks = LockManager::new(backend.clone());
+    let key = LockKey::new("k").unwrap();
+    let short = LockOptions::new().with_ttl(Duration::from_millis(300)).without_refresh();
+    // Its owner is killed, so nobody releases it.
+    std::mem::forget(LockManager::new(backend.clone()).lock(&key, &short).await.unwrap());
+    assert!(!backend.is_overdue(&key).await.unwrap());
+    let mut persist = redis::cmd("PERSIST");
+    persist.arg(link.keys().lease("k"));
+    link.send(&persist).await.unwrap();
+    assert!(locks.is_overdue(&key).await.unwrap());
+    drop(locks.lock(&key, &short.with_wait_timeout(Duration::from_secs(10))).await.unwrap());
 }

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod clocks;
 mod common;
 
 use std::path::Path;
@@ -16,7 +17,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use common::{key, ms, secs};
-use memory_lock::sqlite::{self, LeaseTable, OpenOptions, SqliteFailure, Synchronous};
+use memory_lock::sqlite::{
+    self, LeaseObserver, LeaseTable, OpenOptions, SqliteFailure, Synchronous,
+};
 use memory_lock::{
     Acquired, Applied, Clock, FencingToken, LockBackend, LockErrorKind, LockManager, LockOptions,
     OwnerId, Release, ReleaseOutcome, SqliteLock,
@@ -79,15 +82,13 @@ async fn a_store_on_the_same_file_sees_the_leases_and_keeps_its_own_settings() {
     let locks = manager(&path);
     let guard = locks.lock(&key("k"), &patient()).await.unwrap();
 
-    let now = Clock::system().now_micros();
-    let lease = LeaseTable::live_lease(&store, "k", now).unwrap().unwrap();
+    let leases = LeaseObserver::new(Clock::system());
+    let lease = leases.live_lease(&store, "k").unwrap().unwrap();
     assert_eq!(lease.proof(), guard.proof());
     assert!(lease.remaining <= secs(30) && lease.remaining > secs(25));
-    let later = now + 31_000_000;
-    assert_eq!(LeaseTable::live_lease(&store, "k", later).unwrap(), None);
-    assert_eq!(LeaseTable::live_lease(&store, "other", now).unwrap(), None);
+    assert_eq!(leases.live_lease(&store, "other").unwrap(), None);
     assert_eq!(guard.release().await, ReleaseOutcome::Released);
-    assert_eq!(LeaseTable::live_lease(&store, "k", now).unwrap(), None);
+    assert_eq!(leases.live_lease(&store, "k").unwrap(), None);
 
     let pragma = |name: &str| {
         store.query_row(&format!("PRAGMA {name}"), (), |row| row.get::<_, i64>(0)).unwrap()

@@ -18,6 +18,7 @@ pub struct SqliteConfig {
     inline_commits: bool,
     readers: usize,
     time: TimeSource,
+    clock: Clock,
 }
 
 impl SqliteConfig {
@@ -31,6 +32,7 @@ impl SqliteConfig {
             inline_commits: true,
             readers: 4,
             time: TimeSource::from(Clock::system()),
+            clock: Clock::system(),
         }
     }
 
@@ -67,15 +69,17 @@ impl SqliteConfig {
         self
     }
 
-    /// The clock that TTLs and leases are measured by. All who use the file must go by the same, the
-    /// lock backend included. Default: [`Clock::system`].
+    /// The clock that TTLs and leases are measured by: TTLs by its time of day, leases by its monotonic
+    /// count. Default: [`Clock::system`].
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.time = TimeSource::from(clock);
+        self.time = TimeSource::from(clock.clone());
+        self.clock = clock;
         self
     }
 
-    /// A clock of one's own, as microseconds since the Unix epoch; for tests.
+    /// A custom time of day, as microseconds since the Unix epoch; for tests. Leases go by the
+    /// [clock](Self::with_clock) all the same.
     #[must_use]
     pub fn with_time_source(
         mut self,
@@ -118,6 +122,11 @@ impl SqliteConfig {
 
     pub(crate) const fn readers(&self) -> usize {
         self.readers
+    }
+
+    /// The clock of leases.
+    pub(crate) const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub(crate) fn now_micros(&self) -> u64 {

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use memory_core::{StoreError, StoreErrorKind};
-use memory_lock::sqlite::{PausedRuntime, WorkerThreads, answer};
+use memory_lock::sqlite::{LeaseObserver, PausedRuntime, WorkerThreads, answer};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -21,6 +21,7 @@ use crate::writer::real_now;
 #[derive(Debug)]
 pub(crate) struct Readers {
     config: SqliteConfig,
+    leases: LeaseObserver,
     idle: Mutex<Vec<Connection>>,
     /// For long reads, of which so many run at once.
     threads: WorkerThreads,
@@ -29,6 +30,7 @@ pub(crate) struct Readers {
 /// One snapshot of the file.
 pub(crate) struct View<'a> {
     pub(crate) connection: &'a Connection,
+    pub(crate) leases: &'a LeaseObserver,
     pub(crate) now: u64,
     /// A read that turns out to be long must say so instead of being done.
     pub(crate) brief: bool,
@@ -45,7 +47,8 @@ impl Readers {
     pub(crate) fn new(config: SqliteConfig) -> Self {
         let most = NonZeroUsize::new(config.readers()).unwrap_or(NonZeroUsize::MIN);
         let threads = WorkerThreads::new("sqlite-reader", most);
-        Self { config, idle: Mutex::default(), threads }
+        let leases = LeaseObserver::new(config.clock().clone());
+        Self { config, leases, idle: Mutex::default(), threads }
     }
 
     /// Runs a read on one snapshot; `None` from it means that it is too long for the calling thread.
@@ -117,7 +120,7 @@ impl Readers {
         };
         connection.prepare_cached("BEGIN")?.execute(())?;
         let now = self.config.now_micros();
-        let done = read(&View { connection: &connection, now, brief });
+        let done = read(&View { connection: &connection, leases: &self.leases, now, brief });
         // A connection that does not come back is closed; the next read opens another.
         let sound = !matches!(done, Err(Fault::Sqlite(_)));
         if sound && connection.prepare_cached("COMMIT")?.execute(()).is_ok() {

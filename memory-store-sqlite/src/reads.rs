@@ -6,7 +6,6 @@ use memory_core::{
     Cursor, FlushReceipt, Generation, Head, MemoryKey, MessageMeta, Outline, Page, Read, Sequence,
     StoreErrorKind, StoredMessage, UnusedMemory, UnusedPage, UnusedQuery,
 };
-use memory_lock::sqlite::LeaseTable;
 use rusqlite::{OptionalExtension, params};
 
 use crate::codec::{self, HeadRow, META_COLUMNS, SELECT_HEAD, int};
@@ -210,7 +209,7 @@ pub(crate) fn unused(view: &View<'_>, query: &UnusedQuery) -> Result<Option<Unus
 
 fn is_leased(view: &View<'_>, key: &MemoryKey) -> rusqlite::Result<bool> {
     for lease in [key.lease_name(), &key.flush_lease_name()] {
-        if LeaseTable::live_lease(view.connection, lease, view.now)?.is_some() {
+        if view.leases.look(view.connection, lease)?.is_some() {
             return Ok(true);
         }
     }

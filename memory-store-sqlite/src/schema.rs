@@ -172,6 +172,8 @@ fn take_steps(connection: &mut Connection, path: &Path, steps: &[Step]) -> Resul
     let look = Look::at(connection)?;
     look.verdict(path, steps)?;
     if look.is_current(steps) {
+        // An earlier version may have made it.
+        LeaseTable::create(connection)?;
         return Ok(());
     }
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;

@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use memory_core::{MemoryKey, StoreError, StoreErrorKind};
-use memory_lock::sqlite::{PausedRuntime, WorkerThreads, answer};
+use memory_lock::sqlite::{LeaseObserver, PausedRuntime, WorkerThreads, answer};
 use rusqlite::Connection;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
@@ -36,6 +36,7 @@ const LONGEST_CLOSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Writer {
     config: SqliteConfig,
+    leases: LeaseObserver,
     state: Mutex<State>,
     /// Enough writes have arrived, or the connection is back, or the store closes.
     changed: Condvar,
@@ -114,7 +115,8 @@ impl Writer {
             commit: Duration::ZERO,
             slow: 0,
         };
-        Self { config, state: Mutex::new(state), changed: Condvar::new(), thread }
+        let leases = LeaseObserver::new(config.clock().clone());
+        Self { config, leases, state: Mutex::new(state), changed: Condvar::new(), thread }
     }
 
     /// Has the command applied, after all commands that were submitted before.

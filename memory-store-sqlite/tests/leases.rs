@@ -211,3 +211,58 @@ async fn fences_outlive_the_ttl_of_the_data() {
     assert_eq!((outline.head.fence, outline.metas.len()), (old.token, 1));
     assert!(outline.head.generation > generation);
 }
+
+#[tokio::test(start_paused = true)]
+async fn dead_holder_ahead_locks_for_one_ttl() {
+    let shared = Shared::new().await;
+    let k = key("k");
+    let ahead = Clock::manual();
+    ahead.step_forward(Duration::from_secs(3 * 3_600));
+    let lock = SqliteLock::open(shared.store.path(), ahead).unwrap();
+    let dead = Shared { lock, ..shared };
+    let stale = dead.acquire(k.lease_name(), 1).await;
+    let stale_flusher = dead.acquire(&k.flush_lease_name(), 1).await;
+    let store = &dead.store;
+    for (passes, left) in [(0, 30), (29, 1)] {
+        tokio::time::advance(Duration::from_secs(passes)).await;
+        let error = append(store, &k, write(1, 1), &["a"]).await.unwrap_err();
+        let remaining = Some(Duration::from_secs(left));
+        assert_eq!(error.kind(), &StoreErrorKind::Locked { remaining });
+        // Its own writes are accepted as long.
+        store.claim(&k, stale).await.unwrap();
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    append(store, &k, write(1, 1), &["a"]).await.unwrap();
+    let error = store.claim(&k, stale).await.unwrap_err();
+    assert!(matches!(error.kind(), StoreErrorKind::Fenced { .. }), "{error}");
+
+    let generation = store.head(&k).await.unwrap().generation;
+    let splice = |flusher| Splice { flusher: Some(flusher), ..Splice::new(generation) };
+    store.splice(&k, splice(stale_flusher)).await.unwrap();
+    tokio::time::advance(TTL).await;
+    let error = store.splice(&k, splice(stale_flusher)).await.unwrap_err();
+    assert!(matches!(error.kind(), StoreErrorKind::Fenced { .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lease_table_of_an_earlier_version_is_completed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.db");
+    let k = key("k");
+    drop(SqliteStore::open(&*path).await.unwrap());
+    let file = rusqlite::Connection::open(&path).unwrap();
+    for column in ["ttl", "source", "renewed", "renewals", "stamp", "watched"] {
+        file.execute_batch(&format!("ALTER TABLE memory_leases DROP COLUMN {column}")).unwrap();
+    }
+    let store = SqliteStore::open(&*path).await.unwrap();
+    append(&store, &k, write(1, 1), &["a"]).await.unwrap();
+    file.execute(
+        "INSERT INTO memory_leases (key, owner, token, granted, expires)
+         VALUES (?1, zeroblob(16), 7, 1000000, 9000000)",
+        [k.lease_name()],
+    )
+    .unwrap();
+    let error = append(&store, &k, write(1, 2), &["b"]).await.unwrap_err();
+    let StoreErrorKind::Locked { remaining } = error.kind() else { panic!("{error}") };
+    assert!(remaining.is_some_and(|left| left <= Duration::from_secs(8)), "{remaining:?}");
+}

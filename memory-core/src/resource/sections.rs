@@ -156,8 +156,9 @@ impl Default for CircuitBreakerSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct Persistence {
     /// How long the memory lives after its last write. After that it reads as empty, and its room is
-    /// freed by the next write to its key or by `MemoryManager::sweep`, on Redis by the server. Default:
-    /// for ever.
+    /// freed by the next write to its key or by `MemoryManager::sweep`, on Redis by the server. It is counted
+    /// by the time of day, of the server on Redis and else of the process that looks, so a clock that is
+    /// ahead ends it early: a step forward cannot be told from time that passed. Default: for ever.
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Duration>,
     /// What an acknowledged write must outlive; opening the memory in a store that gives less is an

@@ -24,6 +24,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::append, with a flush that it finds due",
     "MemoryInstance::append_all",
     "MemoryInstance::append_all, during a turn of another process",
+    "MemoryInstance::break_leases",
     "MemoryInstance::clear",
     "MemoryInstance::close_call",
     "MemoryInstance::close_call, with a flush that it finds due",
@@ -35,6 +36,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::flush_in_background",
     "MemoryInstance::health",
     "MemoryInstance::is_empty",
+    "MemoryInstance::leases",
     "MemoryInstance::len",
     "MemoryInstance::messages",
     "MemoryInstance::page",
@@ -184,6 +186,13 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             case.assert_all_or_nothing(done.is_some(), &["one", "two"]).await;
             done.is_some()
         }
+        "MemoryInstance::break_leases" => {
+            let other = hold(case, &case.lease()).await;
+            let done = cut.off(memory.break_leases()).await.map(Result::unwrap);
+            other.await.unwrap();
+            case.settle().await;
+            done.is_some()
+        }
         "MemoryInstance, writes of a handle that may only read" => {
             let before = case.outline().await;
             let refused = refused_writes(&memory.read_only(), cut).await;
@@ -298,6 +307,10 @@ async fn read(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
             "MemoryInstance::receipts" => {
                 let done = cut.off(memory.receipts()).await.map(Result::unwrap);
                 done.map(|receipts| assert!(receipts.is_empty(), "{what}")).is_some()
+            }
+            "MemoryInstance::leases" => {
+                let done = cut.off(memory.leases()).await.map(Result::unwrap);
+                done.map(|leases| assert_eq!(leases.flush, None, "{what}")).is_some()
             }
             "MemoryInstance::health" => {
                 let done = cut.off(memory.health()).await.map(Result::unwrap);

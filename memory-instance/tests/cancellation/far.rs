@@ -144,6 +144,10 @@ impl LockBackend for FarLock {
         far(self.0.inspect(key)).await
     }
 
+    async fn is_overdue(&self, key: &LockKey) -> Result<bool, LockError> {
+        far(self.0.is_overdue(key)).await
+    }
+
     fn watch(&self, key: &LockKey, waiter: Option<OwnerId>) -> Watch {
         self.0.watch(key, waiter)
     }

@@ -9,6 +9,7 @@ use crate::support::{Folder, Said, counts, lines};
 
 on_every_store!(
     keys_lists_what_there_is,
+    lease_shows_and_breaks,
     memory_of_another_resource_is_found_by_key,
     tail_shows_the_last_messages_and_follows,
     context_is_an_array_of_messages_and_health_is_the_library_s,
@@ -58,6 +59,39 @@ fn sweep_removes_unused_memories_on_demand(folder: &Folder) {
 
 fn one<'a>(command: &[&'a str]) -> Vec<&'a str> {
     [command, &["--key", "case:{{ my.case }}", "--var", "my.case=k 1"]].concat()
+}
+
+fn lease_shows_and_breaks(folder: &Folder) {
+    with_talk(folder);
+    let free = folder.run_words(one(&["lease", "--json"]));
+    let free: Value = serde_json::from_str(&free.out).unwrap();
+    assert_eq!(
+        (&free["memory"], &free["flush"], &free["broken"]),
+        (&Value::Null, &Value::Null, &json!(false))
+    );
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // A holder that is stuck: nobody refreshes its lease, or gives it up.
+    let key = free["key"].as_str().unwrap().parse::<memory_core::MemoryKey>().unwrap();
+    let lease = memory_lock::LockKey::new(key.lease_name()).unwrap();
+    let manager =
+        runtime.block_on(memory_instance::MemoryManager::builder().open(&folder.store())).unwrap();
+    let stuck = memory_lock::LockOptions::new();
+    let guard = runtime.block_on(manager.locks().lock(&lease, &stuck)).unwrap();
+
+    let owner = &guard.proof().owner.to_string()[..8];
+    let held = folder.run_words(one(&["lease"]));
+    assert!(held.out.contains(&format!("held by {owner}, token {}", guard.fence())), "{held:?}");
+    let broken = folder.run_words(one(&["lease", "break", "--yes"]));
+    assert_eq!(broken.code, Some(0), "{broken:?}");
+    assert!(broken.out.contains(&format!("broken; was held by {owner}")), "{broken:?}");
+    let free = folder.run_words(one(&["lease"]));
+    assert!(free.out.contains("free") && !free.out.contains("held"), "{free:?}");
+    let again = runtime.block_on(async {
+        let outcome = guard.release().await;
+        assert_eq!(outcome, memory_lock::ReleaseOutcome::NotOwner);
+        manager.locks().lock(&lease, &stuck).await.unwrap().fence().number()
+    });
+    assert!(again > 0);
 }
 
 fn keys_lists_what_there_is(folder: &Folder) {
@@ -271,8 +305,8 @@ fn store_comes_from_the_environment() {
 fn every_command_teaches_by_example() {
     let folder = Folder::new();
     for command in [
-        "", "import", "export", "context", "health", "keys", "flush", "clear", "sweep", "tail",
-        "bench",
+        "", "import", "export", "context", "health", "keys", "flush", "lease", "clear", "sweep",
+        "tail", "bench",
     ] {
         let help = folder.ok(&format!("{command} --help"));
         assert!(help.contains("Examples:\n  memory "), "{command}: {help}");

@@ -219,6 +219,11 @@ const MISTAKES: &[(&str, i32, &str)] = &[
     // The command line.
     ("clear|--key|k", 2, "clear removes all messages of the memory for good; add --yes to do that"),
     (
+        "lease|break|--key|k",
+        2,
+        "break takes the leases away from their holders, whose turn or flush then fails; add --yes to do that",
+    ),
+    (
         "import",
         2,
         "the following required arguments were not provided: <FILE>...; --help shows how",

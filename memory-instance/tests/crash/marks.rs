@@ -227,6 +227,10 @@ impl LockBackend for MarkedLocks {
         self.locks.inspect(key).await
     }
 
+    async fn is_overdue(&self, key: &LockKey) -> Result<bool, LockError> {
+        self.locks.is_overdue(key).await
+    }
+
     fn watch(&self, key: &LockKey, waiter: Option<OwnerId>) -> Watch {
         self.locks.watch(key, waiter)
     }

@@ -38,6 +38,8 @@ mod breaker;
 #[cfg(test)]
 mod cancel;
 #[cfg(test)]
+mod clocks;
+#[cfg(test)]
 mod defaults;
 #[cfg(test)]
 mod exclusive;

@@ -231,6 +231,15 @@ impl LockBackend for RedisLock {
         decode().map_err(failed)
     }
 
+    /// Whether the key has lost its end. The next who asks for the lease gives it one.
+    async fn is_overdue(&self, key: &LockKey) -> Result<bool, LockError> {
+        let failed = failed(LockOperation::Inspect, key);
+        let mut ask = redis::cmd("PTTL");
+        ask.arg(self.keys().lease(key.as_str()));
+        let left = number::<i64>(self.link.send(&ask).await.map_err(&failed)?).map_err(failed)?;
+        Ok(left == -1)
+    }
+
     /// Ends at once after it has begun to listen to the bucket of the lease, for a release may have
     /// come before that.
     fn watch(&self, key: &LockKey, waiter: Option<OwnerId>) -> Watch {

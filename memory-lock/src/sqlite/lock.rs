@@ -16,6 +16,7 @@ use super::answer::{PausedRuntime, answer};
 use super::busy::{BusyBudget, real_now};
 use super::connection::{OpenOptions, Synchronous, open_with_budget, sqlite_domain};
 use super::failure::{SqliteFailure, classify, lock_error};
+use super::observer::LeaseObserver;
 use super::table::LeaseTable;
 use super::threads::{NoThread, WorkerThreads};
 use crate::answer::{Acquired, HandOver, Release, Renewal};
@@ -50,7 +51,7 @@ struct Core {
     queued: AtomicUsize,
     thread: WorkerThreads,
     budget: BusyBudget,
-    clock: Clock,
+    leases: LeaseObserver,
     /// Wakes those of this process who watch for a release.
     released: Notify,
 }
@@ -63,8 +64,8 @@ const ROUND: Duration = Duration::from_millis(20);
 const POLL: std::ops::RangeInclusive<u64> = 10..=50;
 
 impl SqliteLock {
-    /// Opens the file, and makes it and its lease table where they are missing. All who use the file
-    /// must go by the same clock: [`Clock::system`], outside tests. Blocks for some milliseconds.
+    /// Opens the file, and makes it and its lease table where they are missing. Outside tests the clock is
+    /// [`Clock::system`]; [`LeaseObserver`] says what it decides. Blocks for some milliseconds.
     ///
     /// # Errors
     ///
@@ -82,7 +83,7 @@ impl SqliteLock {
                 queued: AtomicUsize::new(0),
                 thread: WorkerThreads::new("sqlite-leases", NonZeroUsize::MIN),
                 budget,
-                clock,
+                leases: LeaseObserver::new(clock),
                 released: Notify::new(),
             }),
         })
@@ -101,7 +102,7 @@ impl SqliteLock {
         &self,
         operation: LockOperation,
         undo: Option<(LockKey, OwnerId)>,
-        work: impl Fn(&Connection, u64) -> rusqlite::Result<T> + Send + 'static,
+        work: impl Fn(&Connection, &LeaseObserver) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, LockError> {
         match self.core.try_run(INLINE, &work) {
             Some(Err(error)) if classify(&error) == SqliteFailure::Busy => {}
@@ -155,17 +156,17 @@ impl Core {
         &self,
         connection: &Connection,
         budget: Duration,
-        work: &impl Fn(&Connection, u64) -> rusqlite::Result<T>,
+        work: &impl Fn(&Connection, &LeaseObserver) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         self.budget.set(budget);
-        work(connection, self.clock.now_micros())
+        work(connection, &self.leases)
     }
 
     /// Runs `work` on this thread if no other call is waiting or has the connection.
     fn try_run<T>(
         &self,
         budget: Duration,
-        work: &impl Fn(&Connection, u64) -> rusqlite::Result<T>,
+        work: &impl Fn(&Connection, &LeaseObserver) -> rusqlite::Result<T>,
     ) -> Option<rusqlite::Result<T>> {
         if self.queued.load(Ordering::SeqCst) > 0 {
             return None;
@@ -180,7 +181,10 @@ impl Core {
     }
 
     /// Runs `work` only if that needs no waiting at all.
-    fn run_now<T>(&self, work: impl Fn(&Connection, u64) -> rusqlite::Result<T>) -> Option<T> {
+    fn run_now<T>(
+        &self,
+        work: impl Fn(&Connection, &LeaseObserver) -> rusqlite::Result<T>,
+    ) -> Option<T> {
         self.try_run(Duration::ZERO, &work)?.ok()
     }
 }
@@ -216,7 +220,7 @@ impl Queued {
     /// `None` if the caller has gone before the call began and needs none of its effects.
     fn run<T>(
         &self,
-        work: &impl Fn(&Connection, u64) -> rusqlite::Result<T>,
+        work: &impl Fn(&Connection, &LeaseObserver) -> rusqlite::Result<T>,
     ) -> Option<rusqlite::Result<T>> {
         if self.undo.is_some() && self.fate.is_abandoned() {
             return None;
@@ -238,8 +242,8 @@ impl Queued {
                     {
                         // The caller has gone, and may have sent a release that waits behind this
                         // call; a second one does no harm.
-                        let release = |connection: &Connection, now| {
-                            LeaseTable::release(connection, key.as_str(), *owner, now)
+                        let release = |connection: &Connection, leases: &LeaseObserver| {
+                            leases.release(connection, key.as_str(), *owner)
                         };
                         let _ = core.run(&connection, self.timeout, &release);
                     }
@@ -293,8 +297,8 @@ impl LockBackend for SqliteLock {
         ttl: Duration,
     ) -> Result<Acquired, LockError> {
         let (name, undo) = (key.clone(), Some((key.clone(), owner)));
-        self.call(LockOperation::Acquire, undo, move |connection, now| {
-            LeaseTable::acquire(connection, name.as_str(), owner, ttl, now)
+        self.call(LockOperation::Acquire, undo, move |connection, leases| {
+            leases.acquire(connection, name.as_str(), owner, ttl)
         })
         .await
         .map_err(|error| error.with_key(key))
@@ -302,8 +306,8 @@ impl LockBackend for SqliteLock {
 
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>, LockError> {
         let leases = leases.to_vec();
-        self.call(LockOperation::Renew, None, move |connection, now| {
-            LeaseTable::renew(connection, &leases, now)
+        self.call(LockOperation::Renew, None, move |connection, observer| {
+            observer.renew(connection, &leases)
         })
         .await
     }
@@ -311,8 +315,8 @@ impl LockBackend for SqliteLock {
     async fn release(&self, key: &LockKey, owner: OwnerId) -> Result<Release, LockError> {
         let name = key.clone();
         let release = self
-            .call(LockOperation::Release, None, move |connection, now| {
-                LeaseTable::release(connection, name.as_str(), owner, now)
+            .call(LockOperation::Release, None, move |connection, leases| {
+                leases.release(connection, name.as_str(), owner)
             })
             .await
             .map_err(|error| error.with_key(key))?;
@@ -329,8 +333,8 @@ impl LockBackend for SqliteLock {
     ) -> Result<HandOver, LockError> {
         // Not undone: the new owner asks under the same id, and must not lose what it was given.
         let name = key.clone();
-        self.call(LockOperation::HandOver, None, move |connection, now| {
-            LeaseTable::hand_over(connection, name.as_str(), (from, to), ttl, now)
+        self.call(LockOperation::HandOver, None, move |connection, leases| {
+            leases.hand_over(connection, name.as_str(), (from, to), ttl)
         })
         .await
         .map_err(|error| error.with_key(key))
@@ -338,8 +342,17 @@ impl LockBackend for SqliteLock {
 
     async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
         let name = key.clone();
-        self.call(LockOperation::Inspect, None, move |connection, now| {
-            LeaseTable::live_lease(connection, name.as_str(), now)
+        self.call(LockOperation::Inspect, None, move |connection, leases| {
+            leases.look(connection, name.as_str())
+        })
+        .await
+        .map_err(|error| error.with_key(key))
+    }
+
+    async fn is_overdue(&self, key: &LockKey) -> Result<bool, LockError> {
+        let name = key.clone();
+        self.call(LockOperation::Inspect, None, move |connection, leases| {
+            leases.is_overdue(connection, name.as_str())
         })
         .await
         .map_err(|error| error.with_key(key))
@@ -352,9 +365,8 @@ impl LockBackend for SqliteLock {
             loop {
                 let mut released = pin!(core.released.notified());
                 released.as_mut().enable();
-                let lease = core.run_now(|connection, now| {
-                    LeaseTable::live_lease(connection, key.as_str(), now)
-                });
+                let lease =
+                    core.run_now(|connection, leases| leases.look(connection, key.as_str()));
                 if let Some(None) = lease {
                     return;
                 }
@@ -369,9 +381,8 @@ impl LockBackend for SqliteLock {
     }
 
     fn release_now(&self, key: &LockKey, owner: OwnerId) -> bool {
-        let release = self
-            .core
-            .run_now(|connection, now| LeaseTable::release(connection, key.as_str(), owner, now));
+        let release =
+            self.core.run_now(|connection, leases| leases.release(connection, key.as_str(), owner));
         if release.is_some() {
             self.core.released.notify_waiters();
         }

@@ -17,6 +17,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "LeaseScope::lost",
     "LockBackend::hand_over",
     "LockBackend::inspect",
+    "LockBackend::is_overdue",
     "LockBackend::release",
     "LockBackend::renew",
     "LockBackend::renew, of several leases",
@@ -25,7 +26,9 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "LockGuard::lost",
     "LockGuard::release",
     "LockGuard::release, with somebody in line",
+    "LockManager::break_lease",
     "LockManager::inspect",
+    "LockManager::is_overdue",
     "LockManager::lock",
     "LockManager::lock, behind another process",
     "LockManager::lock, between two tasks",
@@ -178,6 +181,30 @@ impl Case {
                 let done = cut.off(locks.with_lock_refresh(key, &options(), work)).await;
                 done.map(|done| done.unwrap()).is_some()
             }
+            "LockManager::break_lease" => {
+                let held = others.lock(key, &options()).await.unwrap();
+                let done = cut.off(locks.break_lease(key)).await;
+                let broken = done.map(|broken| broken.unwrap().unwrap().owner);
+                assert!(broken.is_none_or(|owner| owner == held.proof().owner), "{what}");
+                // One that was dropped before its end goes on beside this.
+                while locks
+                    .inspect(key)
+                    .await
+                    .unwrap()
+                    .is_some_and(|it| it.owner != held.proof().owner)
+                {
+                    a_moment().await;
+                }
+                let outcome = held.release().await;
+                assert!(broken.is_none() || outcome == ReleaseOutcome::NotOwner, "{what}");
+                broken.is_some()
+            }
+            "LockManager::is_overdue" => {
+                let held = others.lock(key, &options()).await.unwrap();
+                let done = cut.off(locks.is_overdue(key)).await;
+                assert_eq!(held.release().await, ReleaseOutcome::Released, "{what}");
+                done.inspect(|overdue| assert!(!overdue.as_ref().unwrap(), "{what}")).is_some()
+            }
             "LockManager::inspect" => {
                 let held = others.lock(key, &options()).await.unwrap();
                 let done = cut.off(locks.inspect(key)).await;
@@ -296,6 +323,12 @@ impl Case {
                 let done = cut.off(backend.inspect(key)).await;
                 assert_eq!(backend.release(key, one).await.unwrap(), Release::Released, "{what}");
                 done.map(|info| assert_eq!(info.unwrap().unwrap().owner, one, "{what}")).is_some()
+            }
+            "LockBackend::is_overdue" => {
+                self.lease(one).await;
+                let done = cut.off(backend.is_overdue(key)).await;
+                assert_eq!(backend.release(key, one).await.unwrap(), Release::Released, "{what}");
+                done.inspect(|overdue| assert!(!overdue.as_ref().unwrap(), "{what}")).is_some()
             }
             "LockBackend::watch" => {
                 self.lease(one).await;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use memory_core::{MemoryKey, StoreErrorKind};
+use memory_lock::sqlite::LeaseObserver;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
@@ -18,6 +19,7 @@ use crate::error::Fault;
 #[derive(Debug)]
 pub(crate) struct Batch<'c> {
     pub(super) connection: &'c Connection,
+    pub(super) leases: &'c LeaseObserver,
     pub(super) now: u64,
     pub(super) heads: HashMap<MemoryKey, Loaded>,
 }
@@ -32,10 +34,14 @@ pub(super) struct Loaded {
 }
 
 impl<'c> Batch<'c> {
-    /// The transaction has begun, and `now_micros` was read after that: a lease that is live then
+    /// The transaction has begun, and `now_micros` was read after that. A lease that is found live in it
     /// cannot pass to another owner before the commit.
-    pub(crate) fn new(connection: &'c Connection, now_micros: u64) -> Self {
-        Self { connection, now: now_micros, heads: HashMap::new() }
+    pub(crate) fn new(
+        connection: &'c Connection,
+        leases: &'c LeaseObserver,
+        now_micros: u64,
+    ) -> Self {
+        Self { connection, leases, now: now_micros, heads: HashMap::new() }
     }
 
     /// Applies one command, or refuses it.
@@ -50,7 +56,8 @@ impl<'c> Batch<'c> {
         let Some(loaded) = self.heads.get_mut(key) else {
             return Err(Fault::Refused(StoreErrorKind::Other("a head went missing".into())));
         };
-        let mut step = Step { connection: self.connection, now: self.now, key, loaded };
+        let Self { connection, leases, now, .. } = *self;
+        let mut step = Step { connection, leases, now, key, loaded };
         match command {
             Command::Append { append, encoded } => {
                 step.append(append, encoded).map(Answer::Appended)

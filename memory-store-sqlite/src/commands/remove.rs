@@ -1,7 +1,6 @@
 //! The removal of a memory that nobody uses, a part at a time.
 
 use memory_core::{Generation, LeaseProof, MemoryKey, RemoveUnused, RemovedUnused, StoreErrorKind};
-use memory_lock::sqlite::LeaseTable;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batch::Batch;
@@ -84,7 +83,7 @@ impl Batch<'_> {
 
     /// Whoever shows a lease must hold it, and nobody else may hold one.
     fn check_lease(&self, name: &str, shown: Option<LeaseProof>) -> Result<(), Fault> {
-        let live = LeaseTable::live_lease(self.connection, name, self.now)?;
+        let live = self.leases.live_lease(self.connection, name)?;
         Err(Fault::Refused(match (shown, live) {
             (None, None) => return Ok(()),
             (Some(shown), Some(live)) if (shown.owner, shown.token) == (live.owner, live.token) => {

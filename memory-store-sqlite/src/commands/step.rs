@@ -7,7 +7,7 @@ use memory_core::{
     Append, AppendOutcome, Appended, Clear, Counters, FencingToken, LeaseProof, MemoryKey,
     Sequence, StoreErrorKind, WriteId, WriterId,
 };
-use memory_lock::sqlite::LeaseTable;
+use memory_lock::sqlite::LeaseObserver;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batch::Loaded;
@@ -31,6 +31,7 @@ ON CONFLICT DO UPDATE SET number = ?3, first = ?4";
 /// One command at work on its memory.
 pub(super) struct Step<'a> {
     pub(super) connection: &'a Connection,
+    pub(super) leases: &'a LeaseObserver,
     pub(super) now: u64,
     pub(super) key: &'a MemoryKey,
     pub(super) loaded: &'a mut Loaded,
@@ -137,7 +138,7 @@ impl Step<'_> {
         if let Some(lease) = lease {
             return self.admit(self.key.lease_name(), lease, newest);
         }
-        match LeaseTable::live_lease(self.connection, self.key.lease_name(), self.now)? {
+        match self.leases.live_lease(self.connection, self.key.lease_name())? {
             Some(other) => {
                 Err(Fault::Refused(StoreErrorKind::Locked { remaining: Some(other.remaining) }))
             }
@@ -157,7 +158,7 @@ impl Step<'_> {
         if token < newest {
             return Err(fenced(newest));
         }
-        match LeaseTable::live_lease(self.connection, name, self.now)? {
+        match self.leases.live_lease(self.connection, name)? {
             Some(live) if live.owner == owner && live.token == token => Ok(token),
             Some(live) => Err(fenced(newest.max(live.token))),
             None => Err(fenced(newest)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memory_core::{Durability, StoreError, StoreErrorKind};
-use memory_lock::sqlite::{NoThread, PausedRuntime, SqliteFailure, classify};
+use memory_lock::sqlite::{LeaseObserver, NoThread, PausedRuntime, SqliteFailure, classify};
 use rusqlite::Connection;
 
 use super::{FAST_COMMIT, Job, Slot, State, Writer, real_now};
@@ -234,8 +234,9 @@ impl Turn {
         };
         let clock = jobs.iter().find_map(|job| job.paused.as_ref()).map(PausedRuntime::enter);
         let now = self.writer.config.now_micros();
+        let applied = apply(connection, &self.writer.leases, jobs, now);
         drop(clock);
-        let done = apply(connection, jobs, now).and_then(|answers| {
+        let done = applied.and_then(|answers| {
             match connection.prepare_cached("COMMIT").and_then(|mut s| s.execute(())) {
                 Ok(_) => Ok(answers),
                 Err(error) => {
@@ -361,11 +362,12 @@ impl Job {
 
 fn apply(
     connection: &Connection,
+    leases: &LeaseObserver,
     jobs: &[Job],
     now: u64,
 ) -> Result<Vec<Result<Answer, StoreError>>, Failure> {
     let failed = |fault| Failure { fault, unknown: false };
-    let mut batch = Batch::new(connection, now);
+    let mut batch = Batch::new(connection, leases, now);
     let mut answers = Vec::with_capacity(jobs.len());
     for job in jobs {
         answers.push(match batch.apply(&job.key, &job.command) {

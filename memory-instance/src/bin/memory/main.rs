@@ -18,6 +18,7 @@ mod flush;
 mod health;
 mod import;
 mod keys;
+mod lease;
 mod sweep;
 mod tail;
 
@@ -72,6 +73,7 @@ enum Command {
     Health(health::Args),
     Keys(keys::Args),
     Flush(flush::Args),
+    Lease(lease::Args),
     Clear(clear::Args),
     Sweep(sweep::Args),
     Tail(tail::Args),
@@ -119,6 +121,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 Command::Import(args) => (args.check().map(|()| true)?, FlushMode::Inline),
                 Command::Clear(args) => (args.check().map(|()| false)?, FlushMode::Manual),
                 Command::Sweep(args) => (args.check().map(|()| false)?, FlushMode::Manual),
+                Command::Lease(args) => (args.check().map(|()| false)?, FlushMode::Manual),
                 _ => (false, FlushMode::Manual),
             };
             let stop = stop::requested();
@@ -135,6 +138,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 Command::Health(args) => health::run(&memories, args, &mut out).await,
                 Command::Keys(args) => keys::run(&memories, args, &mut out).await,
                 Command::Flush(args) => flush::run(&memories, args, &mut out).await,
+                Command::Lease(args) => lease::run(&memories, args, &mut out).await,
                 Command::Clear(args) => clear::run(&memories, args, &mut out).await,
                 Command::Sweep(args) => sweep::run(&memories, args, &mut out).await,
                 Command::Tail(args) => tail::run(&memories, args, &mut out).await,

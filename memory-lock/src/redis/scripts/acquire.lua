@@ -12,7 +12,14 @@ if value and value ~= '~' .. asking then
     redis.call('ZADD', KEYS[3], 'NX', string.format('%.0f', now_micros()), asking)
     redis.call('PEXPIRE', KEYS[3], 60000)
   end
-  return {redis.call('PTTL', KEYS[1]), owner}
+  local left = redis.call('PTTL', KEYS[1])
+  if left < 0 then
+    -- A lease without an end (PERSIST, or restored without its TTL) would outlast a dead owner for ever. One
+    -- that is alive renews it.
+    redis.call('PEXPIRE', KEYS[1], ttl)
+    left = tonumber(ttl)
+  end
+  return {left, owner}
 end
 if waits then
   redis.call('ZREM', KEYS[3], asking)

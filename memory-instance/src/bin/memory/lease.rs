@@ -1,0 +1,102 @@
+//! `memory lease`.
+
+use memory_instance::{Leases, MemoryInstance};
+use memory_lock::LeaseInfo;
+use serde::Serialize;
+
+use crate::args::Memories;
+use crate::failure::usage;
+use crate::out::{Out, table};
+
+/// Who holds the leases of a memory; `break` frees them
+///
+/// A memory has two: one for exclusive turns and writes in line, one for the flush. A holder that was killed
+/// is replaced by itself when the lease's TTL is over.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memory lease --key airline-00-0
+  memory lease break --key airline-00-0 --yes")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Take the leases away from whoever holds them, and free them
+    ///
+    /// The fencing token rises, so that what a holder still writes is refused.
+    Break {
+        /// Yes, take them away
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+impl Args {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        match self.action {
+            Some(Action::Break { yes: false }) => Err(usage(
+                "break takes the leases away from their holders, whose turn or flush then fails; add --yes to do that",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One lease, as JSON.
+#[derive(Debug, Serialize)]
+struct Row {
+    owner: String,
+    token: u64,
+    held_ms: Option<u128>,
+    remaining_ms: u128,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    key: String,
+    broken: bool,
+    memory: Option<Row>,
+    flush: Option<Row>,
+}
+
+pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
+    let memory = memories.the_one().await?;
+    let broken = args.action.is_some();
+    let leases = if broken { memory.break_leases().await? } else { memory.leases().await? };
+    if out.json() {
+        out.compact(&report(&memory, leases, broken))
+    } else {
+        shown(leases, broken, out)
+    }
+}
+
+fn report(memory: &MemoryInstance, leases: Leases, broken: bool) -> Report {
+    let row = |lease: LeaseInfo| Row {
+        owner: lease.owner.to_string(),
+        token: lease.token.number(),
+        held_ms: lease.held_for.map(|held| held.as_millis()),
+        remaining_ms: lease.remaining.as_millis(),
+    };
+    let key = memory.key().to_string();
+    Report { key, broken, memory: leases.memory.map(row), flush: leases.flush.map(row) }
+}
+
+fn shown(leases: Leases, broken: bool, out: &mut Out) -> anyhow::Result<()> {
+    let mut rows = table(&["lease", "state"]);
+    for (name, lease) in [("memory", leases.memory), ("flush", leases.flush)] {
+        let state = match lease {
+            None => "free".to_owned(),
+            Some(lease) => {
+                let owner: String = lease.owner.to_string().chars().take(8).collect();
+                let was = if broken { "broken; was held" } else { "held" };
+                let left = lease.remaining.as_millis();
+                format!("{was} by {owner}, token {}, {left} ms left", lease.token)
+            }
+        };
+        rows.add_row([name.to_owned(), state]);
+    }
+    out.line(rows)
+}

@@ -1,0 +1,167 @@
+//! A runtime that ends while others wait: what was under way there, the survivors take over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use memory_lock::{
+    LockBackend, LockErrorKind, LockManager, LockOperation, LockOptions, LostReason,
+};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::common::{Fault, FaultyBackend, key, ms, secs};
+
+/// The survivors do not wait for the TTL of a lease that was left behind, which is 30 s.
+const SOON: Duration = secs(10);
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn patient() -> LockOptions {
+    LockOptions::new().with_wait_timeout(secs(60))
+}
+
+/// Callers on this runtime who wait in line, each with the lease for a moment.
+fn waiters(survivor: &Runtime, manager: &LockManager, count: usize) -> Vec<JoinHandle<()>> {
+    let before = manager.waiting(&key("k"));
+    let spawn = |_| {
+        let locks = manager.clone();
+        survivor.spawn(async move {
+            let guard = locks.lock(&key("k"), &patient()).await.unwrap();
+            guard.ensure_held().unwrap();
+        })
+    };
+    let tasks = (0..count).map(spawn).collect();
+    survivor.block_on(async {
+        while manager.waiting(&key("k")) < before + count {
+            tokio::task::yield_now().await;
+        }
+    });
+    tasks
+}
+
+fn all_served(survivor: &Runtime, tasks: Vec<JoinHandle<()>>) {
+    survivor.block_on(async {
+        for task in tasks {
+            timeout(SOON, task).await.expect("not in time").unwrap();
+        }
+    });
+}
+
+#[test]
+fn waiters_outlive_the_runtime_of_a_holder() {
+    let faults = [Fault::Hang, Fault::LateReply(secs(60)), Fault::Late(secs(60))];
+    for (fault, is_released) in faults.into_iter().flat_map(|fault| [(fault, true), (fault, false)])
+    {
+        let backend = FaultyBackend::new();
+        let manager = backend.manager();
+        let (ending, survivor) = (runtime(), runtime());
+        let guard = ending.block_on(manager.lock(&key("k"), &patient())).unwrap();
+        let tasks = waiters(&survivor, &manager, 10);
+        backend.next(LockOperation::HandOver, fault);
+        if is_released {
+            // The hand-over is under way when the runtime ends.
+            ending.block_on(async { timeout(ms(20), guard.release()).await.unwrap_err() });
+        } else {
+            // It begins when the runtime ends.
+            ending.spawn(async move {
+                let _guard = guard;
+                std::future::pending::<()>().await;
+            });
+        }
+        drop(ending);
+        all_served(&survivor, tasks);
+    }
+}
+
+#[test]
+fn waiters_outlive_the_runtime_of_one_who_asks() {
+    for fault in [Fault::Hang, Fault::LateReply(secs(60))] {
+        let backend = FaultyBackend::new();
+        let manager = backend.manager();
+        let (ending, survivor) = (runtime(), runtime());
+        backend.next(LockOperation::Acquire, fault);
+        let locks = manager.clone();
+        let asks = async move { timeout(ms(20), locks.lock(&key("k"), &patient())).await };
+        ending.block_on(async {
+            let asking = tokio::spawn(asks);
+            while backend.calls(LockOperation::Acquire).is_empty() {
+                tokio::task::yield_now().await;
+            }
+            drop(asking);
+        });
+        let tasks = waiters(&survivor, &manager, 3);
+        drop(ending);
+        all_served(&survivor, tasks);
+    }
+}
+
+#[test]
+fn waiters_outlive_the_runtime_of_a_contender() {
+    let backend = FaultyBackend::new();
+    let (manager, other_process) = (backend.manager(), backend.manager());
+    let (ending, survivor) = (runtime(), runtime());
+    let foreign = survivor.block_on(other_process.lock(&key("k"), &patient())).unwrap();
+    let contender = waiters(&ending, &manager, 1);
+    let tasks = waiters(&survivor, &manager, 3);
+    drop((ending, contender));
+    survivor.block_on(foreign.release());
+    all_served(&survivor, tasks);
+}
+
+#[test]
+fn next_caller_frees_what_a_runtime_left_behind() {
+    let backend = FaultyBackend::new();
+    let manager = backend.manager();
+    let (ending, survivor) = (runtime(), runtime());
+    let guard = ending.block_on(manager.lock(&key("k"), &patient())).unwrap();
+    let owner = guard.proof().owner;
+    backend.next(LockOperation::Release, Fault::Hang);
+    ending.block_on(async { timeout(ms(20), guard.release()).await.unwrap_err() });
+    drop(ending);
+    survivor.block_on(async {
+        // The request was lost with its runtime.
+        let left = backend.inner.inspect(&key("k")).await.unwrap();
+        assert_eq!(left.map(|lease| lease.owner), Some(owner));
+        let begun = Instant::now();
+        drop(manager.lock(&key("k"), &patient()).await.unwrap());
+        assert!(begun.elapsed() < SOON);
+        assert!(manager.try_lock(&key("k"), &patient()).await.unwrap().is_some());
+    });
+}
+
+#[test]
+fn leases_are_refreshed_by_a_runtime_that_is_left() {
+    let backend = FaultyBackend::new();
+    let manager = backend.manager();
+    let (ending, also_ending, survivor) = (runtime(), runtime(), runtime());
+    let short = LockOptions::new().with_ttl(ms(900)).with_refresh_interval(ms(50));
+    let mut guards = Vec::new();
+    for (runtime, name) in [(&ending, "a"), (&also_ending, "b"), (&survivor, "c")] {
+        guards.push(runtime.block_on(manager.lock(&key(name), &short)).unwrap());
+    }
+    drop(also_ending);
+    drop(ending);
+    survivor.block_on(async {
+        tokio::time::sleep(ms(1_200)).await;
+        assert!(guards.iter().all(|guard| guard.ensure_held().is_ok()));
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_shutdown_sends_waiters_away() {
+    let backend: Arc<FaultyBackend> = FaultyBackend::new();
+    let manager = backend.manager();
+    let guard = manager.lock(&key("k"), &patient()).await.unwrap();
+    let locks = manager.clone();
+    let waiter = tokio::spawn(async move { locks.lock(&key("k"), &patient()).await });
+    while manager.waiting(&key("k")) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(manager.shutdown(secs(1)).await, 1);
+    assert_eq!(guard.ensure_held().unwrap_err().reason, LostReason::ShutDown);
+    let error = waiter.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), &LockErrorKind::ShutDown);
+}
