@@ -15,10 +15,12 @@ use crate::give_up::free_left_behind;
 use crate::guard::LockGuard;
 use crate::hold::Hold;
 use crate::key::LockKey;
-use crate::line::{Entered, Lines, Pass, Ticket};
+use crate::line::{Entered, Failing, Lines, Pass, Ticket};
 use crate::options::LockOptions;
+use crate::revocable::Revocable;
 use crate::shared::{Shared, until};
 use crate::time::after;
+use crate::with_lock;
 
 /// The longest time between two looks at a lease that others hold: the net below a lost wake-up.
 const NET: Duration = Duration::from_secs(1);
@@ -26,6 +28,10 @@ const NET: Duration = Duration::from_secs(1);
 const GRAIN: Duration = Duration::from_millis(20);
 /// The pauses after calls that failed and may be sent again: doubling, jittered.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// How long the holder of the lease is asked for, for the error of one who has waited in vain.
+const WHO: Duration = Duration::from_millis(500);
+/// How long an answer is waited for before silence counts, not the last answer.
+const SILENCE: Duration = Duration::from_secs(1);
 /// How long the next of this process holds back after a row of hand-overs, if other processes use
 /// the same keys: some polls of a backend without notifications fall into it.
 const HOLD_BACK: Duration = Duration::from_millis(50);
@@ -37,18 +43,24 @@ pub(crate) async fn try_lock(
     options: &LockOptions,
 ) -> Result<Option<LockGuard>, LockError> {
     check(shared, key, options)?;
-    let Some(turn) = Lines::try_enter(shared, key) else {
-        shared.counters.contended.one();
-        return Ok(None);
-    };
-    let claim = Claim::new(shared, key, shared.random.owner(), options.ttl(), turn, Instant::now());
-    match Finish::new(shared, attempt(claim)).await {
-        Outcome::Granted(claim) => Ok(Some(hold(claim, options)?)),
-        Outcome::Held(..) => {
+    loop {
+        let Some(turn) = Lines::try_enter(shared, key) else {
             shared.counters.contended.one();
-            Ok(None)
+            return Ok(None);
+        };
+        let (owner, now) = (shared.random.owner(), Instant::now());
+        let claim = Claim::new(shared, key, owner, options.ttl(), turn, now);
+        let attempt = Finish::new(shared, attempt(claim));
+        match Revocable::new(shared, key, attempt).await {
+            Some(Outcome::Granted(claim)) => return Ok(Some(hold(claim, options)?)),
+            Some(Outcome::Held(..)) => {
+                shared.counters.contended.one();
+                return Ok(None);
+            }
+            Some(Outcome::Failed(_, error)) => return Err(error.with_key(key)),
+            // The caller did not poll it, so that its answer is no longer of use.
+            None => {}
         }
-        Outcome::Failed(_, error) => Err(error.with_key(key)),
     }
 }
 
@@ -59,26 +71,48 @@ pub(crate) async fn lock(
     options: &LockOptions,
 ) -> Result<LockGuard, LockError> {
     check(shared, key, options)?;
+    if with_lock::runs_under(shared, key) {
+        return Err(LockError::new(LockErrorKind::OwnLease, LockOperation::Acquire)
+            .with_key(key)
+            .not_applied());
+    }
     let since = Instant::now();
+    loop {
+        let work = acquire(Arc::clone(shared), key.clone(), *options, since);
+        // A caller that did not poll its call has lost its place, and goes to the end of the line.
+        if let Some(claim) = Revocable::new(shared, key, work).await {
+            return hold(claim?, options);
+        }
+    }
+}
+
+/// Waits for the lease, from the end of the line on.
+async fn acquire(
+    shared: Arc<Shared>,
+    key: LockKey,
+    options: LockOptions,
+    since: Instant,
+) -> Result<Claim, LockError> {
+    let (shared, key, options) = (&shared, &key, &options);
     let (owner, ttl) = (shared.random.owner(), options.ttl());
-    let claim = match Lines::enter(shared, key, owner, ttl) {
+    match Lines::enter(shared, key, owner, ttl) {
         Entered::First(turn) => {
-            let claim = Claim::new(shared, key, owner, ttl, turn, since);
+            let claim = Claim::new(shared, key, owner, ttl, turn, Instant::now());
             let attempt = Finish::new(shared, attempt(claim));
+            let sent_at = Instant::now();
             match timeout(first_limit(shared, options), attempt).await {
-                Ok(Outcome::Granted(claim)) => claim,
-                Ok(outcome) => Waiting::new(shared, key, options, since).contend(outcome).await?,
+                Ok(Outcome::Granted(claim)) => Ok(claim),
+                Ok(outcome) => Waiting::new(shared, key, options, since).contend(outcome).await,
                 Err(_elapsed) => {
-                    let kind = LockErrorKind::NoAnswer { after: since.elapsed() };
-                    return Err(LockError::new(kind, LockOperation::Acquire).with_key(key));
+                    let kind = LockErrorKind::NoAnswer { after: sent_at.elapsed() };
+                    Err(LockError::new(kind, LockOperation::Acquire).with_key(key))
                 }
             }
         }
         Entered::Queued(ticket) => {
-            Waiting::new(shared, key, options, since).in_line(ticket, owner, ttl).await?
+            Waiting::new(shared, key, options, since).in_line(ticket, owner, ttl).await
         }
-    };
-    hold(claim, options)
+    }
 }
 
 /// How long the first answer is waited for. Who will not wait for others still waits for that.
@@ -128,6 +162,7 @@ async fn attempt(mut claim: Claim) -> Outcome {
         }
     }
     let sent_at = Instant::now();
+    claim.asked_at = sent_at;
     let call = shared.backend.try_acquire(&claim.key, claim.owner, claim.ttl);
     let limit = shared.options.answer_timeout();
     match shared.answer(LockOperation::Acquire, limit, call).await {
@@ -157,6 +192,7 @@ async fn attempt(mut claim: Claim) -> Outcome {
 struct Waiting<'a> {
     shared: &'a Arc<Shared>,
     key: &'a LockKey,
+    options: &'a LockOptions,
     since: Instant,
     until: Instant,
     failures: u32,
@@ -167,13 +203,52 @@ impl<'a> Waiting<'a> {
     fn new(
         shared: &'a Arc<Shared>,
         key: &'a LockKey,
-        options: &LockOptions,
+        options: &'a LockOptions,
         since: Instant,
     ) -> Self {
         shared.counters.contended.one();
         shared.counters.waiting.up();
         let until = after(since, options.wait_timeout());
-        Self { shared, key, since, until, failures: 0, watch: None }
+        Self { shared, key, options, since, until, failures: 0, watch: None }
+    }
+
+    /// Waits in line until it is called up; `None` if it was sent away for no reason of its own.
+    async fn called(&mut self, ticket: &mut Ticket) -> Result<Option<Pass>, LockError> {
+        loop {
+            let (failing, until) = self.outlook();
+            match timeout_at(until, &mut ticket.called).await {
+                Ok(Ok(pass)) => return Ok(Some(pass)),
+                Ok(Err(_)) if self.shared.is_closed() => {
+                    return Err(Shared::shut_down_error(self.key));
+                }
+                Ok(Err(_)) if self.is_over() => return Err(self.gave_up(None).await),
+                Ok(Err(_)) => return Ok(None),
+                Err(_elapsed) if failing.is_some() || self.is_over() => {
+                    // Whoever asks for all in line may have been answered meanwhile.
+                    match self.outlook() {
+                        (Some(failing), until) if until <= Instant::now() => {
+                            return Err(failing.error.with_key(self.key));
+                        }
+                        _ if self.is_over() => return Err(self.gave_up(None).await),
+                        _ => {}
+                    }
+                }
+                Err(_elapsed) => {}
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        until(self.until).is_zero()
+    }
+
+    /// Whether the backend fails now, and until when it is worth waiting. While it does not, it is
+    /// looked at again as soon as a failure that begins now would be too long.
+    fn outlook(&self) -> (Option<Failing>, Instant) {
+        let failing = self.shared.lines.failing(self.key);
+        let from = failing.as_ref().map_or_else(Instant::now, |it| it.since.max(self.since));
+        let until = self.until.min(after(from, self.options.failure_timeout()));
+        (failing, until)
     }
 
     /// Waits to be called up, and asks then.
@@ -185,18 +260,13 @@ impl<'a> Waiting<'a> {
     ) -> Result<Claim, LockError> {
         let (shared, key, since) = (self.shared, self.key, self.since);
         loop {
-            let turn = match timeout_at(self.until, &mut ticket.called).await {
-                Ok(Ok(Pass::Granted(claim))) if claim.deadline > Instant::now() => {
-                    return Ok(claim);
-                }
+            let turn = match self.called(&mut ticket).await? {
+                Some(Pass::Granted(claim)) if claim.deadline > Instant::now() => return Ok(claim),
                 // Called up long ago and not polled since: ask again, under the same owner id.
-                Ok(Ok(Pass::Granted(claim))) => return self.ask(claim).await,
-                Ok(Ok(Pass::Turn(turn))) => turn,
-                Ok(Err(_)) if shared.is_closed() => return Err(Shared::shut_down_error(key)),
-                Err(_elapsed) => return Err(self.gave_up(None)),
-                Ok(Err(_)) if until(self.until).is_zero() => return Err(self.gave_up(None)),
+                Some(Pass::Granted(claim)) => return self.ask(claim).await,
+                Some(Pass::Turn(turn)) => turn,
                 // Whoever took it out of the line came to no end with it: back into the line.
-                Ok(Err(_)) => match Lines::enter(shared, key, owner, ttl) {
+                None => match Lines::enter(shared, key, owner, ttl) {
                     Entered::First(turn) => turn,
                     Entered::Queued(again) => {
                         ticket = again;
@@ -215,16 +285,41 @@ impl<'a> Waiting<'a> {
 
     /// Asks for a lease with the turn in hand, and goes on asking.
     async fn ask(&mut self, claim: Claim) -> Result<Claim, LockError> {
-        let attempt = Finish::new(self.shared, attempt(claim));
-        match timeout_at(self.until, attempt).await {
+        match self.attempt(claim, None).await {
             Ok(outcome) => self.contend_on(outcome).await,
-            // The attempt is completed, and undone, in the background.
-            Err(_elapsed) => Err(self.gave_up(None)),
+            Err(error) => Err(error),
         }
     }
 
     async fn contend(mut self, outcome: Outcome) -> Result<Claim, LockError> {
         self.contend_on(outcome).await
+    }
+
+    /// Asks once. An attempt that is cut short is completed, and undone, in the background.
+    async fn attempt(
+        &mut self,
+        claim: Claim,
+        held: Option<Option<Duration>>,
+    ) -> Result<Outcome, LockError> {
+        let (failing, until) = self.outlook();
+        let sent_at = Instant::now();
+        // However long it was down for others, one answer is waited for.
+        let until = if failing.is_some() { until.max(sent_at + SILENCE) } else { self.until };
+        let attempt = Finish::new(self.shared, attempt(claim));
+        if let Ok(outcome) = timeout_at(until, attempt).await {
+            return Ok(outcome);
+        }
+        if let Some(failing) = failing {
+            return Err(failing.error.with_key(self.key));
+        }
+        let after = sent_at.elapsed();
+        match held {
+            Some(remaining) if after < SILENCE => Err(self.gave_up(remaining).await),
+            _ => {
+                let kind = LockErrorKind::NoAnswer { after };
+                Err(LockError::new(kind, LockOperation::Acquire).with_key(self.key))
+            }
+        }
     }
 
     /// Waits for its time and asks again, until the lease is granted or the time is up.
@@ -233,7 +328,8 @@ impl<'a> Waiting<'a> {
             if self.shared.is_closed() && !matches!(outcome, Outcome::Granted(_)) {
                 return Err(Shared::shut_down_error(self.key));
             }
-            let last = until(self.until).is_zero();
+            self.note(&outcome);
+            let mut held = None;
             let claim = match outcome {
                 Outcome::Granted(claim) => {
                     if let Some(turn) = claim.turn() {
@@ -241,12 +337,18 @@ impl<'a> Waiting<'a> {
                     }
                     return Ok(claim);
                 }
-                Outcome::Held(_, remaining) if last => return Err(self.gave_up(remaining)),
+                Outcome::Held(claim, remaining) if self.is_over() => {
+                    drop(claim);
+                    return Err(self.gave_up(remaining).await);
+                }
                 Outcome::Held(claim, remaining) => {
+                    held = Some(remaining);
                     self.wait(&claim, remaining).await;
                     claim
                 }
-                Outcome::Failed(_, error) if last || !error.is_retryable() => {
+                Outcome::Failed(_, error)
+                    if !error.is_retryable() || until(self.outlook().1).is_zero() =>
+                {
                     return Err(error.with_key(self.key));
                 }
                 Outcome::Failed(claim, error) => {
@@ -255,12 +357,17 @@ impl<'a> Waiting<'a> {
                     claim
                 }
             };
-            let attempt = Finish::new(self.shared, attempt(claim));
-            outcome = match timeout_at(self.until, attempt).await {
-                Ok(outcome) => outcome,
-                Err(_elapsed) => return Err(self.gave_up(None)),
-            };
+            outcome = self.attempt(claim, held).await?;
         }
+    }
+
+    /// Lets those who wait in line behind this one know whether the backend answers.
+    fn note(&self, outcome: &Outcome) {
+        let failing = match outcome {
+            Outcome::Failed(claim, error) if error.is_retryable() => Some((error, claim.asked_at)),
+            _ => None,
+        };
+        self.shared.lines.note(self.key, failing);
     }
 
     /// Until the lease may be free: a release was seen, or the holder's time is over. The first time
@@ -285,7 +392,7 @@ impl<'a> Waiting<'a> {
         let (first, most) = RETRY;
         let pause = first.saturating_mul(1 << self.failures.min(8)).min(most);
         self.failures += 1;
-        let until = self.until.min(after(Instant::now(), self.shared.random.jittered(pause)));
+        let until = self.outlook().1.min(after(Instant::now(), self.shared.random.jittered(pause)));
         let closing = self.shared.closing.notified();
         tokio::select! {
             biased;
@@ -294,9 +401,27 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    fn gave_up(&self, holder_remaining: Option<Duration>) -> LockError {
-        let kind = LockErrorKind::WaitTimeout { waited: self.since.elapsed(), holder_remaining };
-        LockError::new(kind, LockOperation::Acquire).with_key(self.key).not_applied()
+    /// The error of one who has waited in vain, with what is known of the holder. One that did not
+    /// wish to wait does not wait for that either.
+    async fn gave_up(&mut self, remaining: Option<Duration>) -> LockError {
+        let waited = self.since.elapsed();
+        let asked = if self.options.wait_timeout().is_zero() {
+            Ok(None)
+        } else {
+            let call = self.shared.backend.inspect(self.key);
+            self.shared.answer(LockOperation::Inspect, WHO, call).await
+        };
+        let timed_out = |holder_remaining| {
+            let kind = LockErrorKind::WaitTimeout { waited, holder_remaining };
+            LockError::new(kind, LockOperation::Acquire).with_key(self.key).not_applied()
+        };
+        match asked {
+            Ok(Some(info)) => timed_out(Some(info.remaining)).with_holder(info.owner),
+            Ok(None) => timed_out(remaining),
+            // It was held when it was last asked for.
+            Err(error) if remaining.is_some() => timed_out(remaining).caused_by(&error),
+            Err(error) => error.during(LockOperation::Acquire).with_key(self.key).not_applied(),
+        }
     }
 }
 

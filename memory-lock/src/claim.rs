@@ -24,6 +24,8 @@ pub(crate) struct Claim {
     pub(crate) token: FencingToken,
     /// When the lease must be taken for lost.
     pub(crate) deadline: Instant,
+    /// When the backend was asked last.
+    pub(crate) asked_at: Instant,
     /// Gone once the lease was lost: the next in line does not wait for a holder who has nothing.
     turn: Option<Turn>,
     /// Whether the backend may hold a lease for us.
@@ -49,6 +51,7 @@ impl Claim {
             deadline: now,
             // A lease that was left behind may have been handed over to this owner.
             armed: turn.left_behind.is_some(),
+            asked_at: now,
             turn: Some(turn),
         }
     }
@@ -89,6 +92,12 @@ impl Claim {
 
     /// What it takes to give the lease up; the claim itself is spent.
     pub(crate) fn into_give_up(mut self) -> GiveUp {
+        self.armed = false;
+        self.take_give_up()
+    }
+
+    /// As [`into_give_up`](Self::into_give_up), for a lease that its holder does not know to be over.
+    pub(crate) fn give_up_early(&mut self) -> GiveUp {
         self.armed = false;
         self.take_give_up()
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use memory_core::OwnerId;
 use thiserror::Error;
 
 use crate::key::LockKey;
@@ -34,6 +35,7 @@ struct Context {
     applied: Applied,
     retryable: bool,
     detail: Option<String>,
+    holder: Option<OwnerId>,
 }
 
 /// What went wrong, as far as a caller can act on it.
@@ -64,6 +66,8 @@ pub enum LockErrorKind {
     Refused,
     /// What the backend stored is not what this crate writes.
     Corrupt,
+    /// The caller runs in an operation under this very lease, and would wait for itself.
+    OwnLease,
     /// [`LockManager::shutdown`](crate::LockManager::shutdown) was called.
     ShutDown,
     /// The call needs a tokio runtime with its time driver, and there is none.
@@ -103,16 +107,20 @@ pub enum Applied {
 
 impl LockError {
     /// An error of this kind, with an unknown effect, not retryable unless the kind is
-    /// [`NoAnswer`](LockErrorKind::NoAnswer), [`Busy`](LockErrorKind::Busy) or
+    /// [`WaitTimeout`](LockErrorKind::WaitTimeout), [`NoAnswer`](LockErrorKind::NoAnswer), [`Busy`](LockErrorKind::Busy) or
     /// [`Unavailable`](LockErrorKind::Unavailable). Backends build on it with the methods below.
     #[must_use]
     pub fn new(kind: LockErrorKind, operation: LockOperation) -> Self {
         let retryable = matches!(
             kind,
-            LockErrorKind::NoAnswer { .. } | LockErrorKind::Busy | LockErrorKind::Unavailable
+            LockErrorKind::WaitTimeout { .. }
+                | LockErrorKind::NoAnswer { .. }
+                | LockErrorKind::Busy
+                | LockErrorKind::Unavailable
         );
         let applied = Applied::Unknown;
-        let context = Context { kind, operation, key: None, applied, retryable, detail: None };
+        let context =
+            Context { kind, operation, key: None, applied, retryable, detail: None, holder: None };
         Self { context: Box::new(context), source: None }
     }
 
@@ -151,6 +159,33 @@ impl LockError {
         self
     }
 
+    /// Names the owner that held the lease.
+    #[must_use]
+    pub fn with_holder(mut self, holder: OwnerId) -> Self {
+        self.context.holder = Some(holder);
+        self
+    }
+
+    /// Says how long the caller has waited in all, where it had waited before it asked for the lease.
+    #[must_use]
+    pub fn with_waited(mut self, time: Duration) -> Self {
+        if let LockErrorKind::WaitTimeout { waited, .. } = &mut self.context.kind {
+            *waited = time;
+        }
+        self
+    }
+
+    /// The same error of another operation, which had to do this one.
+    pub(crate) fn during(mut self, operation: LockOperation) -> Self {
+        self.context.operation = operation;
+        self
+    }
+
+    /// Keeps another error of a lease as the source.
+    pub(crate) fn caused_by(self, error: &Self) -> Self {
+        self.with_source(error.clone())
+    }
+
     /// What went wrong.
     #[must_use]
     pub fn kind(&self) -> &LockErrorKind {
@@ -167,6 +202,12 @@ impl LockError {
     #[must_use]
     pub fn key(&self) -> Option<&LockKey> {
         self.context.key.as_ref()
+    }
+
+    /// The owner that held the lease when this one gave up waiting for it, where that is known.
+    #[must_use]
+    pub fn holder(&self) -> Option<OwnerId> {
+        self.context.holder
     }
 
     /// Whether the operation may have taken effect all the same.
@@ -199,9 +240,12 @@ impl fmt::Display for Context {
             write!(f, " of `{key}`")?;
         }
         f.write_str(": ")?;
-        match &self.detail {
-            Some(detail) => f.write_str(detail),
-            None => self.kind.fmt(f),
+        match (&self.detail, &self.kind, self.holder) {
+            (Some(detail), ..) => f.write_str(detail),
+            (None, LockErrorKind::WaitTimeout { waited, holder_remaining }, Some(holder)) => {
+                write_wait(f, *waited, &format_args!("the holder {holder}"), *holder_remaining)
+            }
+            (None, kind, _) => kind.fmt(f),
         }
     }
 }
@@ -210,11 +254,7 @@ impl fmt::Display for LockErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::WaitTimeout { waited, holder_remaining } => {
-                write!(f, "gave up after waiting {waited:.1?} for another holder")?;
-                if let Some(remaining) = holder_remaining {
-                    write!(f, " whose lease lasts {remaining:.1?} more unless it is refreshed")?;
-                }
-                "; raise `wait_timeout`, or ask `inspect` who holds it"
+                return write_wait(f, *waited, &"another holder", *holder_remaining);
             }
             Self::NoAnswer { after } => {
                 write!(f, "the backend gave no answer within {after:.1?}")?;
@@ -226,12 +266,29 @@ impl fmt::Display for LockErrorKind {
             Self::Unavailable => "the backend cannot be reached; check that it runs, try again",
             Self::Refused => "the backend refuses by its configuration; check rights and space",
             Self::Corrupt => "the backend holds data that is not ours; check where it points",
+            Self::OwnLease => {
+                "the caller runs under this lease and would wait for itself; go on with what its \
+                 operation was given, for a memory the session"
+            }
             Self::ShutDown => "the lock manager was shut down; make a new one",
             Self::NoRuntime => "there is no tokio runtime with time enabled; call it from one",
             Self::Backend => "the backend failed; see the source of this error",
         };
         f.write_str(text)
     }
+}
+
+fn write_wait(
+    f: &mut fmt::Formatter<'_>,
+    waited: Duration,
+    holder: &dyn fmt::Display,
+    remaining: Option<Duration>,
+) -> fmt::Result {
+    write!(f, "gave up after waiting {waited:.1?} for {holder}")?;
+    if let Some(remaining) = remaining {
+        write!(f, " whose lease lasts {remaining:.1?} more unless it is refreshed")?;
+    }
+    f.write_str("; raise `wait_timeout`, or ask `inspect` who holds it")
 }
 
 #[cfg(test)]
@@ -252,7 +309,12 @@ mod tests {
              whose lease lasts 12.3s more unless it is refreshed; raise `wait_timeout`, or ask \
              `inspect` who holds it"
         );
-        assert_eq!(error.applied(), Applied::NotApplied);
+        assert_eq!((error.applied(), error.holder()), (Applied::NotApplied, None));
+
+        let error = error.with_holder(OwnerId::new(7)).with_waited(Duration::from_secs(12));
+        assert_eq!(error.holder(), Some(OwnerId::new(7)));
+        let text = format!("waiting 12.0s for the holder {} whose lease lasts", OwnerId::new(7));
+        assert!(error.to_string().contains(&text), "{error}");
     }
 
     #[test]
@@ -271,7 +333,8 @@ mod tests {
         for (kind, retryable) in [
             (LockErrorKind::InvalidKey, false),
             (LockErrorKind::InvalidOptions, false),
-            (LockErrorKind::WaitTimeout { waited: after, holder_remaining: None }, false),
+            (LockErrorKind::WaitTimeout { waited: after, holder_remaining: None }, true),
+            (LockErrorKind::OwnLease, false),
             (LockErrorKind::NoAnswer { after }, true),
             (LockErrorKind::Busy, true),
             (LockErrorKind::Unavailable, true),
@@ -345,6 +408,11 @@ mod tests {
             (
                 LockErrorKind::Corrupt,
                 "cannot renew leases: the backend holds data that is not ours; check where it points",
+            ),
+            (
+                LockErrorKind::OwnLease,
+                "cannot renew leases: the caller runs under this lease and would wait for itself; go \
+                 on with what its operation was given, for a memory the session",
             ),
             (
                 LockErrorKind::ShutDown,

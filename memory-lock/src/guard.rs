@@ -10,6 +10,7 @@ use crate::give_up::{ReleaseOutcome, give_up};
 use crate::hold::Hold;
 use crate::key::LockKey;
 use crate::lost::{Lost, LostReason};
+use crate::revocable::Revocable;
 use crate::scope::LeaseScope;
 
 /// A lease that is held. It is refreshed in the background until it is released, dropped or lost.
@@ -88,11 +89,13 @@ impl LockGuard {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, the release goes on in the background.
+    /// Dropped before its end, or kept without being polled, the release goes on in the background; one
+    /// that is polled again after that answers `Unknown`.
     pub async fn release(self) -> ReleaseOutcome {
         let Some(claim) = self.hold.end() else { return ReleaseOutcome::NotOwner };
-        let work = give_up(claim.into_give_up());
-        Finish::new(self.hold.shared(), work).await
+        let shared = self.hold.shared();
+        let work = Finish::new(shared, give_up(claim.into_give_up()));
+        Revocable::new(shared, self.hold.key(), work).await.unwrap_or(ReleaseOutcome::Unknown)
     }
 
     pub(crate) fn hold(&self) -> &Arc<Hold> {

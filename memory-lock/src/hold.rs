@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::claim::Claim;
 use crate::error::{LockError, LockErrorKind, LockOperation};
+use crate::give_up::give_up_detached;
 use crate::key::LockKey;
 use crate::lease::Lease;
 use crate::lost::{Lost, LostReason};
@@ -150,20 +151,26 @@ impl Hold {
     /// Marks the lease as lost: tells who waits for that, and calls up the next in line. The caller
     /// has unregistered it.
     pub(crate) fn lose(&self, reason: LostReason) {
-        let turn = {
+        let (turn, lease) = {
             let mut state = self.state();
-            let Some(claim) = state.claim.as_mut() else { return };
-            let turn = claim.take_turn();
             if state.lost.is_some() {
                 return;
             }
+            let Some(claim) = state.claim.as_mut() else { return };
+            // One that was kept for too long is still ours: others need not wait for the rest of its TTL.
+            let kept_too_long = reason == LostReason::MaxHold;
+            let lease = kept_too_long.then(|| claim.give_up_early());
+            let turn = claim.take_turn();
             state.lost = Some(reason);
-            turn
+            (turn, lease)
         };
         tracing::debug!(key = %self.key(), %reason, "lease lost");
         self.shared.counters.lost.one();
         self.lost.notify_waiters();
         drop(turn);
+        if let Some(lease) = lease {
+            give_up_detached(lease);
+        }
     }
 
     /// Ends with the reason once the lease is lost; never, if it is given up first.

@@ -33,6 +33,7 @@ mod hold;
 mod line;
 mod random;
 mod refresh;
+mod revocable;
 mod shared;
 mod strangers;
 mod ticks;

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::claim::Claim;
+use crate::error::LockError;
 use crate::key::LockKey;
 use crate::shared::Shared;
 
@@ -65,6 +66,17 @@ struct Line {
     next_number: u64,
     /// The task with the turn waits for a lease that another process holds.
     contending: bool,
+    /// The backend gives those who ask it about the key no definite answer.
+    failing: Option<Failing>,
+}
+
+/// How a backend fails.
+#[derive(Debug, Clone)]
+pub(crate) struct Failing {
+    /// When the first of the calls was sent that have failed in a row.
+    pub(crate) since: Instant,
+    /// The newest of their errors.
+    pub(crate) error: LockError,
 }
 
 /// Somebody in a line.
@@ -174,6 +186,21 @@ impl Lines {
     pub(crate) fn waiting(&self, key: &LockKey) -> usize {
         let lines = self.lines();
         lines.lines.get(key).map_or(0, |line| line.waiters.len() + usize::from(line.contending))
+    }
+
+    /// Whether those who ask the backend about the key get no definite answer now.
+    pub(crate) fn failing(&self, key: &LockKey) -> Option<Failing> {
+        self.lines().get(key).and_then(|line| line.failing.clone())
+    }
+
+    /// What the task with the turn has heard: a definite answer, or an error of a call sent then.
+    pub(crate) fn note(&self, key: &LockKey, failed: Option<(&LockError, Instant)>) {
+        let mut lines = self.lines();
+        let Some(line) = lines.get_mut(key) else { return };
+        line.failing = failed.map(|(error, sent_at)| Failing {
+            since: line.failing.as_ref().map_or(sent_at, |failing| failing.since),
+            error: error.clone(),
+        });
     }
 
     /// Sends everybody in line away; their calls end with "shut down".
@@ -306,7 +333,6 @@ impl Drop for Ticket {
 #[cfg(test)]
 mod tests {
     use tokio::sync::oneshot::error::TryRecvError;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::{Clock, InProcessLock, ManagerOptions};

@@ -89,14 +89,18 @@ impl LockManager {
     ///
     /// # Errors
     ///
-    /// [`WaitTimeout`](crate::LockErrorKind::WaitTimeout) if others held it all the time. Errors of
-    /// the backend that may pass are met by trying again until then; the others, those of the
-    /// options, `ShutDown` and `NoRuntime` end the call at once. It never answers without the lease.
+    /// [`WaitTimeout`](crate::LockErrorKind::WaitTimeout) if others held it all the time, with
+    /// [who does](LockError::holder) where that can be had. Errors of the backend that are retryable are
+    /// met by trying again, for [`failure_timeout`](LockOptions::failure_timeout) at the most, then
+    /// returned; the others, those of the options, `ShutDown` and `NoRuntime` end the call at once, and
+    /// so does [`OwnLease`](crate::LockErrorKind::OwnLease). It never answers without the lease.
     ///
     /// # Cancel safety
     ///
     /// Dropped before its end, the call leaves the line. A request under way is completed in the
-    /// background, and the lease passed on or released.
+    /// background, and the lease passed on or released. The same happens to a call that is kept and not
+    /// polled for half a second after it was woken, so that others need not wait for it; polled again
+    /// after that, it goes to the end of the line.
     #[doc(alias = "acquire")]
     pub async fn lock(&self, key: &LockKey, options: &LockOptions) -> Result<LockGuard, LockError> {
         acquire::lock(&self.shared, key, options).await
@@ -190,6 +194,14 @@ impl LockManager {
     pub async fn break_lease(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
         let work = break_lease(Arc::clone(&self.shared), key.clone());
         Finish::new(&self.shared, work).await
+    }
+
+    /// Whether the caller runs in an operation of [`with_lock_refresh`](Self::with_lock_refresh) under the
+    /// lease of `key`, through any manager of the same place. It would wait for itself if it waited for
+    /// the lease. A task that the operation has spawned does not run in it, and may wait for its end.
+    #[must_use]
+    pub fn runs_under(&self, key: &LockKey) -> bool {
+        with_lock::runs_under(&self.shared, key)
     }
 
     /// How many tasks of this process wait for `key` now.

@@ -17,6 +17,7 @@ pub struct LockOptions {
     ttl: Duration,
     refresh: Refresh,
     wait_timeout: Duration,
+    failure_timeout: Option<Duration>,
     max_hold: Option<Duration>,
 }
 
@@ -38,6 +39,7 @@ impl LockOptions {
             ttl: Duration::from_secs(30),
             refresh: Refresh::HalfTtl,
             wait_timeout: Duration::from_secs(10),
+            failure_timeout: None,
             max_hold: Some(Duration::from_secs(3_600)),
         }
     }
@@ -75,6 +77,15 @@ impl LockOptions {
         self
     }
 
+    /// How long [`lock`](crate::LockManager::lock) goes on while the backend fails or gives no answer,
+    /// counted from the first of the calls that failed in a row; never longer than it waits for others.
+    /// Default: as long as that.
+    #[must_use]
+    pub const fn with_failure_timeout(mut self, timeout: Duration) -> Self {
+        self.failure_timeout = Some(timeout);
+        self
+    }
+
     /// How long a lease is kept at the most, however often it could be refreshed, so that a stuck
     /// holder ends; `None` for ever. Default: 1 h.
     #[must_use]
@@ -103,6 +114,12 @@ impl LockOptions {
     #[must_use]
     pub const fn wait_timeout(&self) -> Duration {
         self.wait_timeout
+    }
+
+    /// See [`Self::with_failure_timeout`].
+    #[must_use]
+    pub fn failure_timeout(&self) -> Duration {
+        self.failure_timeout.map_or(self.wait_timeout, |timeout| timeout.min(self.wait_timeout))
     }
 
     /// See [`Self::with_max_hold`].

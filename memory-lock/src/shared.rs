@@ -14,6 +14,7 @@ use crate::line::Lines;
 use crate::manager_options::ManagerOptions;
 use crate::random::Random;
 use crate::refresh::Refresher;
+use crate::revocable::Attendance;
 use crate::stats::Counters;
 use crate::strangers::Strangers;
 
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) options: ManagerOptions,
     pub(crate) lines: Lines,
     pub(crate) refresher: Refresher,
+    pub(crate) attendance: Attendance,
     pub(crate) counters: Counters,
     pub(crate) random: Random,
     pub(crate) strangers: Strangers,
@@ -41,6 +43,7 @@ impl Shared {
             options,
             lines: Lines::default(),
             refresher: Refresher::default(),
+            attendance: Attendance::default(),
             counters: Counters::default(),
             random: Random::new(options.seed()),
             strangers: Strangers::default(),

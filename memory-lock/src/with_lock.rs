@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::FencingToken;
@@ -10,9 +11,11 @@ use thiserror::Error;
 use crate::error::LockError;
 use crate::give_up::ReleaseOutcome;
 use crate::guard::LockGuard;
+use crate::hold::Hold;
 use crate::key::LockKey;
 use crate::lost::LostReason;
 use crate::scope::LeaseScope;
+use crate::shared::Shared;
 
 /// Why [`LockManager::with_lock_refresh`](crate::LockManager::with_lock_refresh) cannot vouch for
 /// its operation. It is an error whatever the operation yields; `Debug` shows whether there is an output,
@@ -74,6 +77,39 @@ impl<T> fmt::Debug for WithLockError<T> {
     }
 }
 
+tokio::task_local! {
+    /// The leases under which the code that is being polled runs, the newest first.
+    static RUNS_UNDER: Arc<Frame>;
+}
+
+struct Frame {
+    hold: Arc<Hold>,
+    outer: Option<Arc<Self>>,
+}
+
+/// Whether the caller runs in an operation under the lease of this key, which is still held: it would
+/// wait for itself. A task that the operation has spawned does not run in it.
+pub(crate) fn runs_under(shared: &Shared, key: &LockKey) -> bool {
+    let domain = shared.backend.domain();
+    let innermost = RUNS_UNDER.try_with(Arc::clone).ok();
+    let mut frames = std::iter::successors(innermost.as_deref(), |frame| frame.outer.as_deref());
+    frames.any(|Frame { hold, .. }| {
+        hold.key() == key && hold.shared().backend.domain() == domain && hold.ensure_held().is_ok()
+    })
+}
+
+impl<T> WithLockError<T> {
+    /// Whether the same call may succeed when it is made again, as it stands. That is not so once a lease
+    /// was lost: what the operation did must be looked at first.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Acquire(error) => error.is_retryable(),
+            Self::Lost { .. } => false,
+        }
+    }
+}
+
 /// Runs `operation` under the lease.
 pub(crate) async fn run<T, F, Fut>(guard: LockGuard, operation: F) -> Result<T, WithLockError<T>>
 where
@@ -81,7 +117,11 @@ where
     Fut: Future<Output = T>,
 {
     let ended = {
-        let mut operation = pin!(operation(guard.scope()));
+        let outer = RUNS_UNDER.try_with(Arc::clone).ok();
+        let frame = Arc::new(Frame { hold: Arc::clone(guard.hold()), outer });
+        // What runs before the first await of the operation runs in it too.
+        let operation = RUNS_UNDER.sync_scope(Arc::clone(&frame), || operation(guard.scope()));
+        let mut operation = pin!(RUNS_UNDER.scope(frame, operation));
         let mut lost = pin!(guard.lost());
         tokio::select! {
             biased;
@@ -102,7 +142,7 @@ where
         }
     };
     let late = guard.ensure_held().err().map(|lost| lost.reason);
-    let shared = std::sync::Arc::clone(guard.hold().shared());
+    let shared = Arc::clone(guard.hold().shared());
     match (guard.release().await, late) {
         (ReleaseOutcome::Released, late) => {
             if late.is_some() {

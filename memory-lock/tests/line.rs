@@ -10,6 +10,7 @@
 
 mod common;
 mod runtimes;
+mod waits;
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};

@@ -1,0 +1,323 @@
+//! Work of a caller that others wait behind, and that is taken back if the caller does not poll it.
+//!
+//! A future is free to be polled once and then kept: in a `select!` loop with `&mut future`, behind a
+//! long handler of another branch, in a collection that nobody drives. Whatever it holds while it waits
+//! (the turn of its key, a lease that was handed to it) would be held for as long as it is kept. So the
+//! work of a caller is dropped when it was woken and is not polled for [`GRACE`]; a drop is safe at every
+//! await point and passes on what was held. A caller that polls later starts over.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::key::LockKey;
+use crate::shared::Shared;
+
+/// How long work may be woken and not polled. A runtime whose threads are all busy for longer costs its
+/// waiters their places in line, and nothing else.
+const GRACE: Duration = Duration::from_millis(500);
+/// Between two looks at the work of those who wait.
+const TICK: Duration = Duration::from_millis(250);
+
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Work that is dropped if it was woken and is not polled; it then ends with `None`.
+pub(crate) struct Revocable<T: Send + 'static> {
+    shared: Arc<Shared>,
+    key: LockKey,
+    slot: Arc<Slot<T>>,
+    /// Its number among those who are looked at, once it has had to wait.
+    number: Option<u64>,
+}
+
+struct Slot<T> {
+    work: Mutex<Option<Work<T>>>,
+    /// Woken since it was polled last.
+    woken: AtomicBool,
+    polls: AtomicU64,
+    caller: Mutex<Option<Waker>>,
+}
+
+impl<T: Send + 'static> Revocable<T> {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        key: &LockKey,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Self {
+        let slot = Slot {
+            work: Mutex::new(Some(Box::pin(work))),
+            woken: AtomicBool::new(false),
+            polls: AtomicU64::new(0),
+            caller: Mutex::default(),
+        };
+        let (shared, key) = (Arc::clone(shared), key.clone());
+        Self { shared, key, slot: Arc::new(slot), number: None }
+    }
+}
+
+impl<T: Send + 'static> Future for Revocable<T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let slot = Arc::clone(&self.slot);
+        slot.caller().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
+        slot.woken.store(false, Ordering::SeqCst);
+        slot.polls.fetch_add(1, Ordering::SeqCst);
+        let mut work = slot.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = work.as_mut() else { return Poll::Ready(None) };
+        let waker = Waker::from(Arc::clone(&slot));
+        let polled = running.as_mut().poll(&mut Context::from_waker(&waker));
+        let done = if polled.is_ready() { work.take() } else { None };
+        drop(work);
+        drop(done);
+        if polled.is_pending() {
+            let this = &mut *self;
+            let seen = Arc::downgrade(&slot) as Weak<dyn Attended>;
+            this.number = this.shared.attendance.enter(&this.shared, &this.key, this.number, seen);
+        }
+        polled.map(Some)
+    }
+}
+
+impl<T: Send + 'static> Drop for Revocable<T> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.shared.attendance.leave(number);
+        }
+        // Also ends the circle of the work and the wakers that it has given out.
+        drop(self.slot.take());
+    }
+}
+
+impl<T> Slot<T> {
+    fn caller(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.caller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<Work<T>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl<T: Send + 'static> Wake for Slot<T> {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ask();
+    }
+}
+
+/// Work as its attendance sees it.
+trait Attended: Send + Sync {
+    /// Woken, and not polled since.
+    fn is_due(&self) -> bool;
+    /// How often it was polled.
+    fn polls(&self) -> u64;
+    /// Wakes it, to see whether it is polled.
+    fn ask(&self);
+    /// Drops it, unless it is being polled now.
+    fn revoke(&self);
+}
+
+impl<T: Send + 'static> Attended for Slot<T> {
+    fn is_due(&self) -> bool {
+        self.woken.load(Ordering::SeqCst)
+    }
+
+    fn polls(&self) -> u64 {
+        self.polls.load(Ordering::SeqCst)
+    }
+
+    fn ask(&self) {
+        self.woken.store(true, Ordering::SeqCst);
+        let caller = self.caller().clone();
+        if let Some(caller) = caller {
+            caller.wake();
+        }
+    }
+
+    fn revoke(&self) {
+        let work = match self.work.try_lock() {
+            Ok(mut work) => work.take(),
+            Err(TryLockError::Poisoned(work)) => work.into_inner().take(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        // What it holds is passed on, which must not happen with the work locked.
+        drop(work);
+        self.ask();
+    }
+}
+
+/// Looks after the work of all who wait at one manager, by a task that lives while there are such.
+#[derive(Default)]
+pub(crate) struct Attendance {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// In the order in which they came, so that each run looks at them in the same order.
+    waiting: BTreeMap<u64, Entry>,
+    last: u64,
+    /// Which task is the present one, if there is one.
+    running: Option<u64>,
+    started: u64,
+}
+
+struct Entry {
+    key: LockKey,
+    work: Weak<dyn Attended>,
+    due: Option<Due>,
+}
+
+/// Since when work is due, and how often it had been polled by then.
+#[derive(Clone, Copy)]
+struct Due {
+    since: Instant,
+    polls: u64,
+}
+
+impl Attendance {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change of the table is complete before anything in it can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks after this work from now on. Does nothing without a runtime for that.
+    fn enter(
+        &self,
+        shared: &Arc<Shared>,
+        key: &LockKey,
+        number: Option<u64>,
+        work: Weak<dyn Attended>,
+    ) -> Option<u64> {
+        let mut state = self.state();
+        let number = number.unwrap_or_else(|| {
+            state.last += 1;
+            let number = state.last;
+            state.waiting.insert(number, Entry { key: key.clone(), work, due: None });
+            number
+        });
+        if state.running.is_none()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            state.started += 1;
+            state.running = Some(state.started);
+            let task = Task { shared: Arc::downgrade(shared), number: state.started };
+            // Not with the table locked: a runtime that shuts down drops the task at once.
+            drop(state);
+            runtime.spawn(task.run());
+            // A worker thread keeps the task that it spawned last to itself; this one takes that place.
+            runtime.spawn(std::future::ready(()));
+        }
+        Some(number)
+    }
+
+    fn leave(&self, number: u64) {
+        let entry = self.state().waiting.remove(&number);
+        drop(entry);
+    }
+
+    /// Takes back what was due for too long. False when nobody waits any more.
+    fn look(&self, task: u64) -> bool {
+        let now = Instant::now();
+        let (mut overdue, mut others) = (Vec::new(), Vec::new());
+        let mut state = self.state();
+        if state.running != Some(task) || state.waiting.is_empty() {
+            state.ended(task);
+            return false;
+        }
+        let mut suspects = HashSet::new();
+        for entry in state.waiting.values_mut() {
+            let Some(work) = entry.work.upgrade() else { continue };
+            let polls = work.polls();
+            if !work.is_due() {
+                entry.due = None;
+                continue;
+            }
+            match entry.due {
+                Some(due) if due.polls == polls => {
+                    if now.duration_since(due.since) >= GRACE {
+                        overdue.push(work);
+                    }
+                }
+                _ => {
+                    entry.due = Some(Due { since: now, polls });
+                    suspects.insert(entry.key.clone());
+                }
+            }
+        }
+        // Of those who wait behind it others may be kept too: all are asked at once, for one after
+        // another would take as many times as long.
+        if !suspects.is_empty() {
+            for entry in state.waiting.values_mut() {
+                if entry.due.is_none()
+                    && suspects.contains(&entry.key)
+                    && let Some(work) = entry.work.upgrade()
+                {
+                    entry.due = Some(Due { since: now, polls: work.polls() });
+                    others.push(work);
+                }
+            }
+        }
+        drop(state);
+        for work in others {
+            work.ask();
+        }
+        // The last first: what the first holds is then not passed to one that is about to go.
+        for work in overdue.into_iter().rev() {
+            work.revoke();
+        }
+        true
+    }
+}
+
+impl State {
+    fn ended(&mut self, task: u64) {
+        if self.running == Some(task) {
+            self.running = None;
+        }
+    }
+}
+
+impl fmt::Debug for Attendance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attendance").field("waiting", &self.state().waiting.len()).finish()
+    }
+}
+
+/// The task. It does not keep the manager alive.
+struct Task {
+    shared: Weak<Shared>,
+    number: u64,
+}
+
+impl Task {
+    async fn run(self) {
+        loop {
+            tokio::time::sleep(TICK).await;
+            let Some(shared) = self.shared.upgrade() else { return };
+            if !shared.attendance.look(self.number) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Task {
+    /// A runtime that shuts down ends the task early: whoever is polled next starts another.
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.attendance.state().ended(self.number);
+        }
+    }
+}
