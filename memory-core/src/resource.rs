@@ -96,7 +96,7 @@ pub struct MemoryResource {
     pub lock: LockSettings,
     /// When its store is taken to be down, and calls to it are refused unsent. Default: never; each
     /// call then takes the time that the store takes to fail, and writes are sent again for all of
-    /// `lock.wait_timeout`.
+    /// `lock.failure_timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circuit_breaker: Option<CircuitBreakerSettings>,
     /// How it is kept.

@@ -45,8 +45,9 @@ struct Circuit {
     machine: reliakit_circuit::CircuitBreaker,
     /// Goes up with each change of the machine's state.
     period: u64,
-    /// A probe is under way. The machine itself would let any number through.
-    probing: bool,
+    /// The number of the probe that is under way. The machine itself would let any number through.
+    probing: Option<u64>,
+    probes: u64,
     /// Until when calls are refused: to the end of an open period, or of a probe at its latest.
     until: u64,
 }
@@ -58,7 +59,7 @@ impl Circuit {
         let done = step(&mut self.machine);
         if self.machine.state() != before {
             self.period += 1;
-            self.probing = false;
+            self.probing = None;
         }
         done
     }
@@ -101,6 +102,7 @@ impl<'a> Call<'a> {
 struct Permit<'a> {
     breaker: &'a CircuitBreaker,
     period: u64,
+    probe: Option<u64>,
 }
 
 impl Permit<'_> {
@@ -134,9 +136,8 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let mut circuit = self.breaker.circuit();
-        // Of a half-open period there is one permit at a time, so the place freed is its own.
-        if circuit.period == self.period {
-            circuit.probing = false;
+        if circuit.period == self.period && circuit.probing == self.probe {
+            circuit.probing = None;
         }
     }
 }
@@ -152,7 +153,7 @@ impl CircuitBreaker {
         let machine =
             reliakit_circuit::CircuitBreaker::new(failure_threshold, nanos(reset_timeout))
                 .with_success_threshold(success_threshold);
-        let circuit = Circuit { machine, period: 0, probing: false, until: 0 };
+        let circuit = Circuit { machine, period: 0, probing: None, probes: 0, until: 0 };
         Self { store, settings, began: Instant::now(), circuit: Mutex::new(circuit) }
     }
 
@@ -169,14 +170,19 @@ impl CircuitBreaker {
         let now = self.now();
         let mut circuit = self.circuit();
         let allowed = circuit.step(|machine| machine.allow(now));
-        if !allowed || circuit.probing {
+        // A probe whose caller has stopped polling it would else refuse all calls for ever.
+        let probing = circuit.probing.is_some() && now < circuit.until;
+        if !allowed || probing {
             return Err(Duration::from_nanos(circuit.until.saturating_sub(now)));
         }
+        let mut probe = None;
         if circuit.machine.state() == State::HalfOpen {
-            circuit.probing = true;
+            circuit.probes += 1;
+            probe = Some(circuit.probes);
+            circuit.probing = probe;
             circuit.until = now.saturating_add(nanos(self.settings.timeout));
         }
-        Ok(Permit { breaker: self, period: circuit.period })
+        Ok(Permit { breaker: self, period: circuit.period, probe })
     }
 
     async fn guard<T>(

@@ -122,7 +122,12 @@ impl ManagerBuilder {
     /// Dropping the future leaves at most an empty database file.
     pub async fn open(mut self, url: &str) -> Result<MemoryManager, MemoryError> {
         let clock = self.clock.take().unwrap_or_else(|| open::default_clock(url));
-        let (store, locks) = open::open(url, &clock).await?;
+        let patience = self
+            .resources
+            .iter()
+            .map(|resource| resource.lock.failure_timeout.min(resource.lock.wait_timeout));
+        let patience = patience.min().unwrap_or(Duration::MAX);
+        let (store, locks) = open::open(url, &clock, patience).await?;
         // Without an answer there is nothing to warn of: the store reports its failures by itself.
         let server = store.server().await.ok().flatten();
         let manager = self.clock(clock).build(store, locks)?;

@@ -1,5 +1,8 @@
 //! What can go wrong with a memory, in terms that a caller can act on.
 
+#[cfg(test)]
+mod tests;
+
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
@@ -41,7 +44,20 @@ pub enum MemoryError {
         /// The memory.
         key: MemoryKey,
     },
-    /// The operation did not end in time; it goes by the resource's `lock.wait_timeout`.
+    /// A call within a turn that would have waited for that turn to end.
+    #[error(
+        "{operation} {key}: this is called within a turn on the same memory and would wait for its own end; go through the session of the turn, or call it when the turn has ended"
+    )]
+    OwnTurn {
+        /// What was attempted.
+        operation: &'static str,
+        /// The memory.
+        key: MemoryKey,
+    },
+    /// The place of the leases cannot be opened.
+    #[error(transparent)]
+    OpenLeases(Box<OpenLeasesFailure>),
+    /// The store gave no answer in time; it goes by the resource's `lock.failure_timeout`.
     #[error(
         "{operation} {key}: no definite answer within {waited:?}; the store may be down or overloaded, and the same write may be sent again"
     )]
@@ -238,6 +254,18 @@ pub struct LeaseFailure {
     pub reason: LockError,
     /// Whether what was to be done under it may be there nevertheless, from an earlier attempt.
     pub applied: Applied,
+    /// How long the turn of another may last, if turns were waited for.
+    pub max_turn: Option<Duration>,
+}
+
+/// A place of leases that could not be opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct OpenLeasesFailure {
+    /// The store's URL, without a password.
+    pub url: String,
+    /// Why.
+    pub reason: LockError,
 }
 
 /// An append that failed. It reads as its reason.
@@ -264,12 +292,30 @@ impl From<AppendFailure> for MemoryError {
 
 impl fmt::Display for LeaseFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "take the lease on {}: {}", self.key, self.reason)
+        write!(f, "take the lease on {}: {}", self.key, self.reason)?;
+        match (self.reason.kind(), self.max_turn) {
+            (LockErrorKind::WaitTimeout { .. }, Some(max_turn)) => {
+                write!(f, "; a turn may last {max_turn:?} (`lock.max_turn`)")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 /// The source is the driver's error: the words of the reason are in the text already.
 impl Error for LeaseFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.reason.source()
+    }
+}
+
+impl fmt::Display for OpenLeasesFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "open the leases of {}: {}", self.url, self.reason)
+    }
+}
+
+impl Error for OpenLeasesFailure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.reason.source()
     }
@@ -340,12 +386,10 @@ impl MemoryError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Store(error) => error.is_retryable(),
-            Self::Lock(failure) => {
-                failure.reason.is_retryable()
-                    || matches!(failure.reason.kind(), LockErrorKind::WaitTimeout { .. })
-            }
+            Self::Lock(failure) => failure.reason.is_retryable(),
+            Self::OpenLeases(failure) => failure.reason.is_retryable(),
             Self::Append(failure) => failure.reason.is_retryable(),
-            Self::LeaseLost { .. } | Self::TimedOut { .. } | Self::Contended { .. } => true,
+            Self::TimedOut { .. } | Self::Contended { .. } => true,
             _ => false,
         }
     }

@@ -67,7 +67,12 @@ impl Drop for HeldSince<'_> {
 impl MemoryInstance {
     /// Runs a read-modify-write turn under the lease on the memory, which is refreshed until the
     /// turn ends. Appends of others wait in line meanwhile. Not reentrant: within the turn write
-    /// through the session; another handle to the same memory would wait for the turn to end.
+    /// through the session; a write through another handle to the same memory would wait for the turn to
+    /// end, and is refused with [`MemoryError::OwnTurn`]. A task that the turn has spawned may wait for
+    /// its end, and a turn on another memory may be nested in it.
+    ///
+    /// A turn that lasts longer than the resource's `lock.max_turn` (60 s unless it says otherwise) loses
+    /// its lease, with [`LostReason::MaxHold`]: it is dropped at its next await point, and others go on.
     ///
     /// ```no_run
     /// # async fn example(memory: memory_instance::MemoryInstance) -> Result<(), Box<dyn std::error::Error>> {
@@ -100,8 +105,10 @@ impl MemoryInstance {
         F: FnOnce(Session) -> Fut,
         Fut: Future<Output = T>,
     {
-        self.writable("work on").map_err(|error| ExclusiveError::Begin(Box::new(error)))?;
         let inner = &self.inner;
+        self.writable("work on")
+            .and_then(|()| inner.not_in_own_turn("work on"))
+            .map_err(|error| ExclusiveError::Begin(Box::new(error)))?;
         let state = Arc::<Turn>::default();
         let begin_failed = |error: MemoryError| ExclusiveError::Begin(Box::new(error));
         let underway = inner.begin(Activity::Turn, "work on").map_err(begin_failed)?;
@@ -120,7 +127,7 @@ impl MemoryInstance {
             drop((end, held));
             Ok::<_, MemoryError>(output)
         };
-        let done = inner.backend.locks.with_lock_refresh(&inner.lease, &inner.rules.lock, begin);
+        let done = inner.backend.locks.with_lock_refresh(&inner.lease, &inner.rules.turn, begin);
         let done = tokio::select! {
             biased;
             done = done => done,
@@ -351,6 +358,18 @@ impl<T> fmt::Debug for ExclusiveError<T> {
                 .field("fence", fence)
                 .field("has_output", &output.is_some())
                 .finish(),
+        }
+    }
+}
+
+impl<T> ExclusiveError<T> {
+    /// Whether the same turn may succeed when it is taken again, as it stands. That is not so once its
+    /// lease was lost: what it did must be looked at first.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Begin(error) => error.is_retryable(),
+            Self::Lost { .. } => false,
         }
     }
 }

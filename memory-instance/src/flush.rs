@@ -44,6 +44,7 @@ impl MemoryInstance {
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn perform_flush(&self) -> Result<Option<FlushReceipt>, MemoryError> {
         self.writable("flush")?;
+        self.inner.not_in_own_turn("flush")?;
         let underway = self.inner.begin(Activity::Flush, "flush")?;
         run(&self.inner, Trigger::ByHand, underway).await
     }
@@ -114,8 +115,8 @@ pub(crate) struct Trouble {
 
 /// The pause after the first failed flush; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// How much longer than an append the commit of a flush waits for turns of others.
-const COMMIT_WAITS: u32 = 6;
+/// For how many whole turns of others the commit of a flush waits.
+const COMMIT_WAITS: u32 = 2;
 /// The longest pause between failed flushes.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -351,14 +352,15 @@ impl Inner {
         Err(self.contended("flush"))
     }
 
-    /// How long a commit waits for turns of others. It has its place in line after a second, behind one or
-    /// more of them, each of which may take longer than anybody waits for an append; given up, all that the
-    /// flush had done were for nothing, and the next would fare the same.
+    /// How long a commit waits for turns of others. It has its place in line after a second, behind the
+    /// one that is under way and those that were there before, each of which may take longer than anybody
+    /// waits for an append; given up, all that the flush had done were for nothing, and the next would
+    /// fare the same. A store that fails is not waited for any longer than by an append.
     fn commit_patience(&self, trigger: Trigger) -> Duration {
         let waits = self.rules.lock.wait_timeout();
         match (trigger, self.rules.flush_mode) {
             (Trigger::Due, FlushMode::Inline) => waits,
-            _ => waits.saturating_mul(COMMIT_WAITS),
+            _ => waits.max(self.rules.resource.lock.max_turn.saturating_mul(COMMIT_WAITS)),
         }
     }
 
@@ -468,7 +470,9 @@ impl Inner {
     }
 
     pub(crate) fn lock_error(&self, reason: memory_lock::LockError) -> MemoryError {
-        LeaseFailure { key: self.key.clone(), reason, applied: Applied::No }.into()
+        let max_turn = self.rules.resource.lock.max_turn;
+        let key = self.key.clone();
+        LeaseFailure { key, reason, applied: Applied::No, max_turn: Some(max_turn) }.into()
     }
 }
 

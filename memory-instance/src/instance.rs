@@ -308,6 +308,14 @@ impl Inner {
         }
     }
 
+    /// Refuses what would wait for the very turn that it is called in.
+    pub(crate) fn not_in_own_turn(&self, operation: &'static str) -> Result<(), MemoryError> {
+        if self.backend.locks.runs_under(&self.lease) {
+            return Err(MemoryError::OwnTurn { operation, key: self.key.clone() });
+        }
+        Ok(())
+    }
+
     pub(crate) fn contended(&self, operation: &'static str) -> MemoryError {
         MemoryError::Contended { operation, key: self.key.clone(), attempts: ATTEMPTS }
     }

@@ -29,7 +29,7 @@ mod writers;
 pub use append::PreparedAppend;
 pub use breaker::CircuitBreaker;
 pub use builder::ManagerBuilder;
-pub use error::{AppendFailure, LeaseFailure, MemoryError};
+pub use error::{AppendFailure, LeaseFailure, MemoryError, OpenLeasesFailure};
 pub use exclusive::{ExclusiveError, Session};
 pub use instance::{ContextWindow, MemoryInstance, Mode};
 pub use lease::Leases;

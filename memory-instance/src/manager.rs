@@ -253,6 +253,7 @@ impl MemoryManager {
                     key: key.clone(),
                     reason,
                     applied: Applied::No,
+                    max_turn: None,
                 })
             };
             Ok::<_, MemoryError>(Arc::new(Inner {

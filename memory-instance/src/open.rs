@@ -3,6 +3,7 @@
 mod scheme;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use memory_core::{InMemoryStore, MemoryStore};
@@ -16,7 +17,7 @@ pub(crate) fn default_clock(url: &str) -> Clock {
     if url.starts_with("memory://") { Clock::anchored() } else { Clock::system() }
 }
 
-/// Opens the store and the leases that a URL names.
+/// Opens the store and the leases that a URL names, for callers that wait for so long while it fails.
 #[cfg_attr(
     not(any(feature = "redis", feature = "sqlite")),
     expect(clippy::unused_async, reason = "only a store that is elsewhere has to be waited for")
@@ -24,7 +25,10 @@ pub(crate) fn default_clock(url: &str) -> Clock {
 pub(crate) async fn open(
     url: &str,
     clock: &Clock,
+    patience: Duration,
 ) -> Result<(Arc<dyn MemoryStore>, LockManager), MemoryError> {
+    #[cfg(not(feature = "sqlite"))]
+    let _ = patience;
     let refuse = |problem: &str| {
         Err(MemoryError::Url { url: without_password(url), problem: problem.to_owned() })
     };
@@ -43,7 +47,7 @@ pub(crate) async fn open(
         }
         "memory" => refuse("takes nothing after memory://; remove the rest"),
         #[cfg(feature = "sqlite")]
-        "sqlite" => sqlite::open(url, rest, clock).await,
+        "sqlite" => sqlite::open(url, rest, clock, patience).await,
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => refuse("needs the feature `sqlite`; enable it"),
         #[cfg(feature = "redis")]
@@ -127,18 +131,27 @@ mod redis {
 #[cfg(feature = "sqlite")]
 mod sqlite {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use memory_core::{Durability, MemoryStore};
     use memory_lock::{Clock, LockManager, SqliteLock};
     use memory_store_sqlite::{SqliteConfig, SqliteStore};
 
     use super::without_password;
-    use crate::error::MemoryError;
+    use crate::error::{MemoryError, OpenLeasesFailure};
+
+    /// How long a call waits for other processes that keep the file locked: less than its caller waits
+    /// for it, so that the caller learns that nothing was written. A call that is cut short proves nothing.
+    fn busy_for(patience: Duration) -> Duration {
+        let least = Duration::from_millis(900);
+        (patience.saturating_mul(9) / 10).clamp(least, Duration::from_millis(4_900))
+    }
 
     pub(super) async fn open(
         url: &str,
         rest: &str,
         clock: &Clock,
+        patience: Duration,
     ) -> Result<(Arc<dyn MemoryStore>, LockManager), MemoryError> {
         let refuse = |problem: String| MemoryError::Url { url: without_password(url), problem };
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -157,10 +170,17 @@ mod sqlite {
                 }
             };
         }
-        let config = SqliteConfig::new(path).with_durability(durability).with_clock(clock.clone());
+        let config = SqliteConfig::new(path)
+            .with_durability(durability)
+            .with_clock(clock.clone())
+            .with_operation_timeout(busy_for(patience));
         let store = SqliteStore::open(config).await?;
         let leases = SqliteLock::open(path, clock.clone())
-            .map_err(|error| refuse(format!("cannot keep leases: {error}")))?;
+            .map_err(|reason| {
+                let url = without_password(url);
+                MemoryError::OpenLeases(Box::new(OpenLeasesFailure { url, reason }))
+            })?
+            .with_operation_timeout(busy_for(patience));
         Ok((Arc::new(store), LockManager::new(Arc::new(leases))))
     }
 }

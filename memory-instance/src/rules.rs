@@ -42,7 +42,10 @@ pub(crate) struct Rules {
     pub(crate) redactor: Option<Redactor>,
     pub(crate) counter: Arc<dyn TokenCounter>,
     pub(crate) chain: FallbackChain,
+    /// For leases outside of turns.
     pub(crate) lock: LockOptions,
+    /// For exclusive turns.
+    pub(crate) turn: LockOptions,
     pub(crate) flush_mode: FlushMode,
     pub(crate) telemetry: Telemetry,
 }
@@ -95,7 +98,9 @@ impl Rules {
         let lock = LockOptions::new()
             .with_ttl(resource.lock.ttl)
             .with_refresh_interval(resource.lock.refresh_interval)
-            .with_wait_timeout(resource.lock.wait_timeout);
+            .with_wait_timeout(resource.lock.wait_timeout)
+            .with_failure_timeout(resource.lock.failure_timeout);
+        let turn = lock.with_max_hold(Some(resource.lock.max_turn));
         let telemetry = Telemetry::new(&resource.id);
         let redactor = resource.redactor()?;
         let flush_mode = extensions.flush_mode;
@@ -113,6 +118,7 @@ impl Rules {
             counter,
             chain,
             lock,
+            turn,
             flush_mode,
             telemetry,
         })

@@ -231,7 +231,12 @@ impl Backend {
         key: &MemoryKey,
         name: &str,
     ) -> Result<Option<LockGuard>, MemoryError> {
-        let failed = |reason| LeaseFailure { key: key.clone(), reason, applied: Applied::No };
+        let failed = |reason| LeaseFailure {
+            key: key.clone(),
+            reason,
+            applied: Applied::No,
+            max_turn: None,
+        };
         let name = LockKey::new(name).map_err(failed)?;
         let taken = self.locks.try_lock(&name, &LockOptions::default()).await;
         Ok(taken.map_err(failed)?)
@@ -243,7 +248,12 @@ impl Backend {
             return Ok(true);
         }
         let key = &memory.key;
-        let failed = |reason| LeaseFailure { key: key.clone(), reason, applied: Applied::No };
+        let failed = |reason| LeaseFailure {
+            key: key.clone(),
+            reason,
+            applied: Applied::No,
+            max_turn: None,
+        };
         for name in [key.lease_name(), &key.flush_lease_name()] {
             let name = LockKey::new(name).map_err(failed)?;
             if self.locks.inspect(&name).await.map_err(failed)?.is_some() {

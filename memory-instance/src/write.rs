@@ -42,8 +42,8 @@ impl Write<'_> {
 
 impl Inner {
     /// Carries a write out: at the store alone where that looks at leases itself, else under the
-    /// lease. What may pass is tried again, with the same id, until the resource's
-    /// `lock.wait_timeout` is over.
+    /// lease. Turns of others are waited for until the resource's `lock.wait_timeout` is over; what may
+    /// pass is tried again, with the same id, until its `lock.failure_timeout` is.
     pub(crate) async fn write(
         &self,
         write: Write<'_>,
@@ -52,8 +52,8 @@ impl Inner {
         self.write_within(self.rules.lock.wait_timeout(), write, lease).await
     }
 
-    /// As [`write`](Self::write), until this time is over. Whoever will not wait for others still waits for
-    /// the first answer.
+    /// As [`write`](Self::write), but turns are waited for until this time is over. Whoever will not wait
+    /// for others still waits for the first answer.
     pub(crate) async fn write_within(
         &self,
         waits: Duration,
@@ -61,33 +61,49 @@ impl Inner {
         lease: Option<LeaseProof>,
     ) -> Result<Written, MemoryError> {
         let began = Instant::now();
-        let limit = Limit::new(began, waits, self.rules.lock.wait_timeout());
-        let mut answer = limit.answer_by(began);
+        if lease.is_none() {
+            self.not_in_own_turn(write.name())?;
+        }
+        let limit = Limit::new(began, waits, self.rules.lock.failure_timeout());
+        let mut answer = limit.answer_by(began, None);
         let mut pauses = None;
         let mut unknown = false;
+        let mut asked = Asked { at: began, failing: None };
         // On the heap whatever is rare, for every write would carry the room that it takes.
         let direct = lease.is_some() || self.backend.is_fused();
         loop {
             let done = if direct {
                 match timeout_at(answer, self.attempt(write, lease)).await {
                     Ok(Err(error)) if lease.is_none() && is_locked(&error) => {
-                        Box::pin(self.write_when_free(write, error, limit)).await
+                        asked.failing = None;
+                        Box::pin(self.write_when_free(write, error, limit, &mut asked)).await
                     }
                     Ok(done) => done.map_err(MemoryError::from),
                     Err(_) => Err(self.timed_out(write, limit)),
                 }
             } else {
-                Box::pin(self.write_in_line(write, limit)).await
+                Box::pin(self.write_in_line(write, limit, &mut asked)).await
             };
             let Err(error) = done else { return done };
             let may_pass = may_pass(&error, lease.is_some());
             if may_pass {
-                unknown |= error.applied() == Applied::Unknown;
+                let definite = error.applied() == Applied::No;
+                unknown |= !definite;
+                let since = *asked.failing.get_or_insert(asked.at);
+                let end = if limit.waits { limit.answer_by(since, None) } else { limit.end };
                 let pause = pauses.get_or_insert_with(growing_pauses).next().unwrap_or(ANSWER);
                 let next = Instant::now() + pause;
-                sleep_until(next.min(limit.end)).await;
-                if next < limit.end {
-                    answer = limit.answer_by(next);
+                // An answer that took its time takes as long again: one that is cut short leaves open
+                // what a definite refusal does not.
+                let took = if definite { asked.at.elapsed() } else { Duration::ZERO };
+                let last = after(end, OVERRUN);
+                sleep_until(next.min(end)).await;
+                if next < end && after(next, took) <= last {
+                    asked.at = next;
+                    answer = limit.answer_by(next, Some(since));
+                    if !took.is_zero() {
+                        answer = after(next, took + OVERRUN / 2).min(last).max(answer);
+                    }
                     continue;
                 }
             }
@@ -97,7 +113,7 @@ impl Inner {
     }
 
     fn timed_out(&self, write: Write<'_>, limit: Limit) -> MemoryError {
-        let (operation, waited) = (write.name(), limit.answers_in);
+        let (operation, waited) = (write.name(), limit.answers_in());
         MemoryError::TimedOut { operation, key: self.key.clone(), waited }
     }
 
@@ -111,6 +127,7 @@ impl Inner {
         write: Write<'_>,
         mut refused: StoreError,
         limit: Limit,
+        asked: &mut Asked,
     ) -> Result<Written, MemoryError> {
         self.rules.telemetry.lock_contended();
         let contended = Waiting::new(&self.waiting);
@@ -123,7 +140,7 @@ impl Inner {
             let patience = until(patience_ends);
             if patience.is_zero() {
                 drop(contended);
-                return self.write_in_line(write, limit).await;
+                return self.write_in_line(write, limit, asked).await;
             }
             // The first time only begins to watch: the lease may have been freed before that.
             if let Some(released) =
@@ -131,9 +148,9 @@ impl Inner {
             {
                 let _ = timeout(remaining.unwrap_or(patience).min(patience), released).await;
             }
-            refused = match timeout_at(limit.answer_by(Instant::now()), self.attempt(write, None))
-                .await
-            {
+            *asked = Asked { at: Instant::now(), failing: None };
+            let answer = limit.answer_by(asked.at, None);
+            refused = match timeout_at(answer, self.attempt(write, None)).await {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(self.timed_out(write, limit)),
@@ -142,19 +159,34 @@ impl Inner {
     }
 
     /// Waits in line for the lease on the memory, and writes under it.
-    async fn write_in_line(&self, write: Write<'_>, limit: Limit) -> Result<Written, MemoryError> {
-        let options = self.rules.lock.with_wait_timeout(until(limit.end));
+    async fn write_in_line(
+        &self,
+        write: Write<'_>,
+        limit: Limit,
+        asked: &mut Asked,
+    ) -> Result<Written, MemoryError> {
+        let answer = self.answer_under_lease();
+        // Others need not wait for longer if the caller keeps the call and does not go on with it.
+        let options = self
+            .rules
+            .lock
+            .with_wait_timeout(until(limit.end))
+            .with_max_hold(Some(answer.saturating_add(ANSWER)));
         let guard = self
             .backend
             .locks
             .lock(&self.lease, &options)
             .await
-            .map_err(|reason| self.lock_error(reason))?;
+            .map_err(|reason| self.lock_error(reason.with_waited(limit.began.elapsed())))?;
         self.rules.telemetry.lock_acquired();
         let started = Instant::now();
+        asked.at = started;
         let attempt = self.attempt(write, Some(guard.proof()));
-        let last = until(limit.answer_by(started));
-        let answer = self.answer_under_lease();
+        // The time may have come to an end in line: the answer is then waited for once more.
+        let last = match until(limit.answer_by(started, asked.failing)) {
+            Duration::ZERO => until(limit.answer_by(started, None)),
+            left => left,
+        };
         let done = match timeout(answer.min(last), attempt).await {
             Ok(done) => done.map_err(MemoryError::from),
             Err(_) if last <= answer => Err(self.timed_out(write, limit)),
@@ -174,7 +206,7 @@ impl Inner {
     /// The lease is refreshed meanwhile, so a request that is never answered would keep all others out for
     /// as long as they are willing to wait. Longer than a breaker waits, which else would never count it.
     fn answer_under_lease(&self) -> Duration {
-        let waits = (self.rules.lock.wait_timeout() / 4).max(ANSWER);
+        let waits = (self.rules.lock.failure_timeout() / 4).max(ANSWER);
         match self.rules.resource.circuit_breaker {
             Some(breaker) => waits.max(breaker.timeout.saturating_add(BREAKER_MARGIN)),
             None => waits,
@@ -217,31 +249,45 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The least time that the answer to a write is waited for.
 const ANSWER: Duration = Duration::from_secs(1);
 
+/// How much longer than its time a write is waited for that is expected to be answered by then.
+const OVERRUN: Duration = Duration::from_secs(1);
+
 /// How much longer than a breaker a write under a lease waits for its answer.
 const BREAKER_MARGIN: Duration = Duration::from_millis(50);
+
+/// When the store was asked last.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    at: Instant,
+    /// When it was asked for the first time since it gave a definite answer, if it fails now.
+    failing: Option<Instant>,
+}
 
 /// Until when a write goes on.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
-    /// Until when others are waited for, and what failed is tried again.
+    began: Instant,
+    /// Until when others are waited for.
     end: Instant,
-    /// How long one answer is waited for, up to then; who waits for nobody still waits for that.
-    answers_in: Duration,
+    /// How long the store may fail or give no answer; one that waits for nobody still waits for that.
+    failures: Duration,
     waits: bool,
 }
 
 impl Limit {
-    fn new(began: Instant, waits: Duration, answers_in: Duration) -> Self {
-        Self {
-            end: after(began, waits),
-            answers_in: if answers_in.is_zero() { ANSWER } else { answers_in },
-            waits: !waits.is_zero(),
-        }
+    fn new(began: Instant, waits: Duration, failures: Duration) -> Self {
+        let end = after(began, waits);
+        Self { began, end, failures, waits: !waits.is_zero() }
     }
 
-    /// Until when the answer is waited for to what is sent now.
-    fn answer_by(self, now: Instant) -> Instant {
-        let answer = after(now, self.answers_in);
+    /// How long one answer is waited for.
+    fn answers_in(self) -> Duration {
+        if self.failures.is_zero() { ANSWER } else { self.failures }
+    }
+
+    /// Until when the answer is waited for to what is sent now, while the store has failed since then.
+    fn answer_by(self, now: Instant, failing: Option<Instant>) -> Instant {
+        let answer = after(failing.unwrap_or(now), self.answers_in());
         if self.waits { answer.min(self.end) } else { answer }
     }
 }
@@ -282,6 +328,8 @@ fn may_pass(error: &MemoryError, callers_lease: bool) -> bool {
     match error {
         MemoryError::Store(error) => match error.kind() {
             StoreErrorKind::Fenced { .. } => !callers_lease,
+            // Whoever writes under a lease of its own does not wait for others.
+            StoreErrorKind::Locked { .. } => false,
             _ => error.is_retryable(),
         },
         _ => false,

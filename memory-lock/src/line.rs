@@ -190,13 +190,13 @@ impl Lines {
 
     /// Whether those who ask the backend about the key get no definite answer now.
     pub(crate) fn failing(&self, key: &LockKey) -> Option<Failing> {
-        self.lines().get(key).and_then(|line| line.failing.clone())
+        self.lines().lines.get(key).and_then(|line| line.failing.clone())
     }
 
     /// What the task with the turn has heard: a definite answer, or an error of a call sent then.
     pub(crate) fn note(&self, key: &LockKey, failed: Option<(&LockError, Instant)>) {
         let mut lines = self.lines();
-        let Some(line) = lines.get_mut(key) else { return };
+        let Some(line) = lines.lines.get_mut(key) else { return };
         line.failing = failed.map(|(error, sent_at)| Failing {
             since: line.failing.as_ref().map_or(sent_at, |failing| failing.since),
             error: error.clone(),

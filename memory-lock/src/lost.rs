@@ -43,7 +43,7 @@ impl fmt::Display for LostReason {
             Self::Stolen => "another owner holds it",
             Self::Expired => "it could not be refreshed before its deadline",
             Self::Vanished => "the backend no longer knows it",
-            Self::MaxHold => "it was kept for as long as `max_hold` allows",
+            Self::MaxHold => "it was kept for as long as `max_hold` allows, for a turn `max_turn`",
             Self::ShutDown => "the lock manager was shut down",
         })
     }
@@ -70,7 +70,11 @@ mod tests {
             (LostReason::Stolen, "stolen", "another owner holds it"),
             (LostReason::Expired, "expired", "it could not be refreshed before its deadline"),
             (LostReason::Vanished, "vanished", "the backend no longer knows it"),
-            (LostReason::MaxHold, "max_hold", "it was kept for as long as `max_hold` allows"),
+            (
+                LostReason::MaxHold,
+                "max_hold",
+                "it was kept for as long as `max_hold` allows, for a turn `max_turn`",
+            ),
             (LostReason::ShutDown, "shut_down", "the lock manager was shut down"),
         ] {
             assert_eq!(reason.as_str(), name);

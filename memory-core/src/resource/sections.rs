@@ -97,7 +97,7 @@ impl Default for FlushingStrategy {
 
 /// The leases on a memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(from = "WrittenLock")]
 pub struct LockSettings {
     /// How long a lease lives without a refresh. Default: 30 s.
     #[serde(with = "duration::required")]
@@ -105,18 +105,83 @@ pub struct LockSettings {
     /// When it is refreshed first; at most half of the TTL. Default: 15 s.
     #[serde(with = "duration::required")]
     pub refresh_interval: Duration,
-    /// How long to wait in line for it. Default: 10 s.
+    /// How long to wait in line for it, for turns of others. Default: [`max_turn`](Self::max_turn).
     #[serde(with = "duration::required")]
     pub wait_timeout: Duration,
+    /// How long an exclusive turn may last; one that takes longer loses its lease. Leases outside of
+    /// turns have a longer limit. Default: 60 s.
+    #[serde(with = "duration::required", skip_serializing_if = "is_default_turn")]
+    pub max_turn: Duration,
+    /// How long a write, or a request for the lease, is tried again while the store fails or gives no
+    /// answer, counted from the first failure in a row; never longer than `wait_timeout`. Default: 10 s.
+    #[serde(with = "duration::required", skip_serializing_if = "is_default_failure")]
+    pub failure_timeout: Duration,
+}
+
+const MAX_TURN: Duration = Duration::from_secs(60);
+const FAILURE_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn is_default_turn(time: &Duration) -> bool {
+    *time == MAX_TURN
+}
+
+fn is_default_failure(time: &Duration) -> bool {
+    *time == FAILURE_TIMEOUT
+}
+
+impl LockSettings {
+    /// Changes how long a turn may last, and with it how long one is waited for, unless that was set
+    /// to something else.
+    #[must_use]
+    pub fn with_max_turn(mut self, max_turn: Duration) -> Self {
+        if self.wait_timeout == self.max_turn {
+            self.wait_timeout = max_turn;
+        }
+        self.max_turn = max_turn;
+        self
+    }
 }
 
 impl Default for LockSettings {
     fn default() -> Self {
+        WrittenLock::default().into()
+    }
+}
+
+/// The settings as they are written: what follows from others may be left out.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenLock {
+    #[serde(with = "duration::required")]
+    ttl: Duration,
+    #[serde(with = "duration::required")]
+    refresh_interval: Duration,
+    #[serde(with = "duration::optional")]
+    wait_timeout: Option<Duration>,
+    #[serde(with = "duration::required")]
+    max_turn: Duration,
+    #[serde(with = "duration::required")]
+    failure_timeout: Duration,
+}
+
+impl Default for WrittenLock {
+    fn default() -> Self {
         Self {
             ttl: Duration::from_secs(30),
             refresh_interval: Duration::from_secs(15),
-            wait_timeout: Duration::from_secs(10),
+            wait_timeout: None,
+            max_turn: MAX_TURN,
+            failure_timeout: FAILURE_TIMEOUT,
         }
+    }
+}
+
+impl From<WrittenLock> for LockSettings {
+    fn from(written: WrittenLock) -> Self {
+        let WrittenLock { ttl, refresh_interval, wait_timeout, max_turn, failure_timeout } =
+            written;
+        let wait_timeout = wait_timeout.unwrap_or(max_turn);
+        Self { ttl, refresh_interval, wait_timeout, max_turn, failure_timeout }
     }
 }
 
@@ -126,7 +191,7 @@ impl Default for LockSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct CircuitBreakerSettings {
     /// How long a call may take before it is given up, and counted as a failure; less than
-    /// `lock.wait_timeout`. Default: 2 s.
+    /// `lock.failure_timeout` and `lock.wait_timeout`. Default: 2 s.
     #[serde(with = "duration::required")]
     pub timeout: Duration,
     /// How many failures in a row open the breaker; at least 1. Default: 5.

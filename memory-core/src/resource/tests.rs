@@ -356,3 +356,26 @@ fn aliases_of_yaml_are_replayed_only_so_often() {
     let many = read(90);
     assert!(matches!(many, ResourceError::Syntax { format: "YAML", .. }), "{many}");
 }
+
+#[test]
+fn turns_are_waited_for_as_long_as_they_last() {
+    let lock = |lock: Value| -> LockSettings { serde_json::from_value(lock).unwrap() };
+    let times = |lock: LockSettings| {
+        let times = [lock.max_turn, lock.wait_timeout, lock.failure_timeout];
+        times.map(|time| time.as_secs())
+    };
+    assert_eq!(times(LockSettings::default()), [60, 60, 10]);
+    assert_eq!(times(lock(json!({}))), [60, 60, 10]);
+    assert_eq!(times(lock(json!({"max_turn": "5m"}))), [300, 300, 10]);
+    assert_eq!(times(lock(json!({"wait_timeout": "4s"}))), [60, 4, 10]);
+    let all = json!({"max_turn": "2m", "wait_timeout": "3s", "failure_timeout": "4s"});
+    assert_eq!(times(lock(all.clone())), [120, 3, 4]);
+    assert_eq!(lock(serde_json::to_value(lock(all.clone())).unwrap()), lock(all));
+    // What is usual is not written: older versions refuse fields that they do not know.
+    let written = serde_json::to_value(LockSettings::default()).unwrap();
+    assert_eq!(written, json!({"ttl": "30s", "refresh_interval": "15s", "wait_timeout": "1m"}));
+    let longer = LockSettings::default().with_max_turn(Duration::from_secs(90));
+    assert_eq!(times(longer), [90, 90, 10]);
+    let hasty = LockSettings { wait_timeout: Duration::ZERO, ..LockSettings::default() };
+    assert_eq!(times(hasty.with_max_turn(Duration::from_secs(90))), [90, 0, 10]);
+}

@@ -257,12 +257,25 @@ impl MemoryResource {
                 ),
             ));
         }
+        for (path, time, usual) in [
+            ("lock.max_turn", lock.max_turn, "60s"),
+            ("lock.failure_timeout", lock.failure_timeout, "10s"),
+        ] {
+            if time.is_zero() {
+                return Err(self.refuse(path, format!("is zero; set some time, such as {usual}")));
+            }
+        }
         Ok(())
     }
 
     fn check_breaker(&self) -> Result<(), ResourceError> {
         let Some(breaker) = self.circuit_breaker else { return Ok(()) };
-        let wait = self.lock.wait_timeout;
+        let lock = self.lock;
+        let (limit, wait) = if lock.wait_timeout <= lock.failure_timeout {
+            ("lock.wait_timeout", lock.wait_timeout)
+        } else {
+            ("lock.failure_timeout", lock.failure_timeout)
+        };
         if breaker.timeout.is_zero() {
             return Err(self.refuse(
                 "circuit_breaker.timeout",
@@ -274,7 +287,7 @@ impl MemoryResource {
             return Err(self.refuse(
                 "circuit_breaker.timeout",
                 format!(
-                    "{} is not less than lock.wait_timeout ({}), after which a write is given up without being counted; lower it, or raise that",
+                    "{} is not less than {limit} ({}), after which a write is given up without being counted; lower it, or raise that",
                     display(breaker.timeout),
                     display(wait),
                 ),

@@ -147,11 +147,11 @@ impl StoreError {
         self.applied
     }
 
-    /// Whether the same request may succeed when it is sent again at once, without anybody's help.
-    /// That is not so while a [breaker is open](StoreErrorKind::CircuitOpen): it says itself when.
+    /// Whether the same request may succeed when it is sent again, without anybody's help: the store did
+    /// not answer, or another holds the lease for now. That is not so while a [breaker is open](StoreErrorKind::CircuitOpen): it says itself when.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self.kind, StoreErrorKind::Unavailable(_))
+        matches!(self.kind, StoreErrorKind::Unavailable(_) | StoreErrorKind::Locked { .. })
     }
 }
 
@@ -192,12 +192,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_store_that_did_not_answer_is_asked_again_at_once() {
+    fn silence_and_leases_of_others_pass() {
         let text = || "x".to_owned();
         let (token, newest) = (FencingToken::new(1), FencingToken::new(2));
         for (kind, retryable) in [
             (StoreErrorKind::Unavailable(text()), true),
-            (StoreErrorKind::Locked { remaining: None }, false),
+            (StoreErrorKind::Locked { remaining: None }, true),
             (StoreErrorKind::Fenced { token, newest }, false),
             (StoreErrorKind::Conflict, false),
             (StoreErrorKind::CircuitOpen { failures: 5, retry_after: Duration::ZERO }, false),

@@ -346,6 +346,7 @@ fn resource() -> MemoryResource {
         ttl: Duration::from_secs(2),
         refresh_interval: Duration::from_millis(700),
         wait_timeout: Duration::from_secs(10),
+        ..LockSettings::default()
     };
     resource
 }

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -305,6 +306,23 @@ async fn one_probe_at_a_time_gets_through() {
     probe.await.unwrap().unwrap();
     store.becomes(Mood::Up);
     breaker.head(&key()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn kept_probes_block_no_other_call() {
+    let (store, breaker) = pair();
+    open(&store, &breaker).await;
+    sleep(RESET).await;
+    store.becomes(Mood::Hanging);
+    let key = key();
+    let mut kept = breaker.head(&key);
+    assert!(kept.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    store.becomes(Mood::Up);
+    sleep(TIMEOUT).await;
+    breaker.head(&key).await.unwrap();
+    // It closed the breaker; the end of the old one changes nothing of that.
+    drop(kept);
+    breaker.head(&key).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -195,7 +195,9 @@ async fn a_turn_that_panics_frees_the_lease_at_once(on: On) {
 }
 
 async fn a_long_turn_keeps_its_lease(on: On) {
-    let world = on.world(with(resource())).await;
+    let mut resource = resource();
+    resource.lock = resource.lock.with_max_turn(Duration::from_secs(120));
+    let world = on.world(with(resource)).await;
     let turn = |session: Session| async move {
         // Three lifetimes of the lease.
         tokio::time::sleep(Duration::from_secs(90)).await;

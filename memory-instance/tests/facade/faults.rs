@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -236,6 +237,20 @@ async fn a_batch_whose_answer_never_comes_can_be_sent_again() {
     let again = memory.send(&prepared).await.unwrap();
     assert_eq!(again.outcome, AppendOutcome::Duplicate { first: Some(Sequence::new(2)) });
     assert_eq!(memory.len().await.unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kept_writes_give_up_their_leases() {
+    let world = plain();
+    let memory = world.memory();
+    world.script(&[Fault::Silence]);
+    let mut kept = Box::pin(memory.append(Message::user("kept")));
+    assert!(kept.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let begun = tokio::time::Instant::now();
+    memory.append(Message::user("goes on")).await.unwrap();
+    assert!(begun.elapsed() <= Duration::from_secs(4), "{:?}", begun.elapsed());
+    kept.await.unwrap();
+    assert_eq!(texts(&memory).await, ["kept", "goes on"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,3 +67,5 @@ mod support;
 mod sweep;
 #[cfg(test)]
 mod unused;
+#[cfg(test)]
+mod waits;

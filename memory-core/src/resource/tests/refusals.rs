@@ -177,6 +177,12 @@ fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
             json!("0s"),
             "circuit_breaker.timeout: is zero, so no call could end in time; set some time",
         ),
+        ("/lock/max_turn", json!("0s"), "lock.max_turn: is zero; set some time, such as 60s"),
+        (
+            "/lock/failure_timeout",
+            json!("0s"),
+            "lock.failure_timeout: is zero; set some time, such as 10s",
+        ),
         (
             "/circuit_breaker/timeout",
             json!("10s"),

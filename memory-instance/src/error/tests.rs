@@ -1,0 +1,67 @@
+//! What an event reports, in each of the crates through which it comes.
+
+use memory_lock::{LockOperation, WithLockError};
+
+use super::*;
+use crate::exclusive::ExclusiveError;
+
+/// One event, as each crate reports it.
+#[test]
+fn each_event_is_retryable_everywhere_or_nowhere() {
+    let after = Duration::from_secs(1);
+    let text = || "a reason".to_owned();
+    let lock = |kind: &LockErrorKind| LockError::new(kind.clone(), LockOperation::Acquire);
+    let waited = LockErrorKind::WaitTimeout { waited: after, holder_remaining: None };
+    let silent = LockErrorKind::NoAnswer { after };
+    let gone = StoreErrorKind::Unavailable(text());
+    for (event, leases, store, retryable) in [
+        ("held by another", waited, Some(StoreErrorKind::Locked { remaining: None }), true),
+        ("silent", silent, Some(gone.clone()), true),
+        ("not reachable", LockErrorKind::Unavailable, Some(gone.clone()), true),
+        ("a busy file", LockErrorKind::Busy, Some(gone), true),
+        ("read-only", LockErrorKind::Refused, Some(StoreErrorKind::ReadOnly(text())), false),
+        ("full", LockErrorKind::Refused, Some(StoreErrorKind::Full(text())), false),
+        ("damaged", LockErrorKind::Corrupt, Some(StoreErrorKind::Corrupt(text())), false),
+        ("invalid", LockErrorKind::InvalidOptions, Some(StoreErrorKind::Invalid(text())), false),
+        ("unknown", LockErrorKind::Backend, Some(StoreErrorKind::Other(text())), false),
+        ("its own turn", LockErrorKind::OwnLease, None, false),
+        ("shut down", LockErrorKind::ShutDown, None, false),
+    ] {
+        let open = OpenLeasesFailure { url: "sqlite://x.db".into(), reason: lock(&leases) };
+        let mut answers = vec![
+            ("LockError", lock(&leases).is_retryable()),
+            ("WithLockError", WithLockError::<()>::Acquire(lock(&leases)).is_retryable()),
+            ("MemoryError::OpenLeases", MemoryError::OpenLeases(Box::new(open)).is_retryable()),
+        ];
+        let locked = MemoryError::Lock(Box::new(lease_failure(lock(&leases))));
+        answers.push(("MemoryError::Lock", locked.is_retryable()));
+        let begin = ExclusiveError::<()>::Begin(Box::new(locked));
+        answers.push(("ExclusiveError", begin.is_retryable()));
+        if let Some(store) = store {
+            answers
+                .push(("StoreError", StoreError::new("append to", store.clone()).is_retryable()));
+            let error = MemoryError::Store(StoreError::new("append to", store));
+            answers.push(("MemoryError::Store", error.is_retryable()));
+        }
+        for (crate_error, answer) in answers {
+            assert_eq!(answer, retryable, "{event}: {crate_error}");
+        }
+    }
+}
+
+fn lease_failure(reason: LockError) -> LeaseFailure {
+    let key = MemoryKey::new("p", "m", "k").unwrap();
+    LeaseFailure { key, reason, applied: Applied::No, max_turn: None }
+}
+
+#[test]
+fn leases_that_cannot_be_opened_are_no_url_error() {
+    let source = std::io::Error::other("permission denied");
+    let reason =
+        LockError::new(LockErrorKind::Unavailable, LockOperation::Open).with_source(source);
+    let failure = OpenLeasesFailure { url: "sqlite://x.db".into(), reason };
+    let error = MemoryError::OpenLeases(Box::new(failure));
+    assert!(error.to_string().starts_with("open the leases of sqlite://x.db: "), "{error}");
+    assert!(error.chain().ends_with("permission denied"), "{}", error.chain());
+    assert!(error.is_retryable() && error.applied() == Applied::No);
+}
