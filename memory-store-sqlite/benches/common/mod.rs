@@ -35,9 +35,11 @@ pub(crate) fn key(name: &str) -> MemoryKey {
     MemoryKey::new("bench", "store", name).unwrap()
 }
 
-/// In the folder of the build, which is on a disk: the folder for temporary files need not be.
+/// In the folder of the build, which is on a disk (the folder for temporary files need not be), or in the
+/// one that the environment names.
 pub(crate) fn folder() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    let folder = std::env::var_os("MEMORY_BENCH_FOLDER");
+    tempfile::tempdir_in(folder.unwrap_or(env!("CARGO_TARGET_TMPDIR").into())).unwrap()
 }
 
 pub(crate) struct Subject {

@@ -26,19 +26,22 @@ struct Outcome {
     longest: u64,
     /// Of all appends, those of the process with the fewest and with the most.
     shares: (f64, f64),
+    /// The length of the log at the end, in megabytes.
+    log: f64,
 }
 
 /// Does the work of a child if this process is one.
 pub(crate) fn run_child() -> bool {
     let Ok(file) = std::env::var(FILE) else { return false };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    let latencies = runtime.block_on(append_for_a_while(Path::new(&file)));
-    let line: Vec<_> = latencies.iter().map(u64::to_string).collect();
+    let numbers = runtime.block_on(append_for_a_while(Path::new(&file)));
+    let line: Vec<_> = numbers.iter().map(u64::to_string).collect();
     println!("{}", line.join(" "));
     true
 }
 
-async fn append_for_a_while(file: &Path) -> Latencies {
+/// The length of the log at the end, in bytes, and the latencies.
+async fn append_for_a_while(file: &Path) -> Vec<u64> {
     let config = SqliteConfig::new(file).with_durability(Durability::Disk);
     let store = SqliteStore::open(config).await.unwrap();
     let (k, writer) = (key("shared"), u128::from(std::process::id()));
@@ -56,6 +59,8 @@ async fn append_for_a_while(file: &Path) -> Latencies {
             break;
         }
     }
+    // Before the last process closes the file and removes the log.
+    latencies.insert(0, file.with_extension("db-wal").metadata().unwrap().len());
     latencies
 }
 
@@ -83,11 +88,14 @@ fn turn(processes: usize) -> Outcome {
     for child in &mut children {
         child.stdin.take().unwrap().write_all(b"g").unwrap();
     }
+    let mut log = 0;
     let all: Vec<Latencies> = outputs
         .into_iter()
         .map(|mut output| {
             let line = output.next().unwrap().unwrap();
-            line.split(' ').map(|latency| latency.parse().unwrap()).collect()
+            let mut numbers = line.split(' ').map(|number| number.parse().unwrap());
+            log = log.max(numbers.next().unwrap());
+            numbers.collect()
         })
         .collect();
     for mut child in children {
@@ -104,11 +112,12 @@ fn turn(processes: usize) -> Outcome {
         p99: merged[merged.len() * 99 / 100],
         longest: merged[merged.len() - 1],
         shares: (fewest as f64 / total, most as f64 / total),
+        log: log as f64 / f64::from(1 << 20),
     }
 }
 
 pub(crate) fn compare_processes() {
-    for processes in [2, 4, 8] {
+    for processes in [4, 2, 8] {
         let mut ratios = Vec::new();
         for _ in 0..ROUNDS {
             let (alone, together) = (turn(1), turn(processes));
@@ -116,7 +125,7 @@ pub(crate) fn compare_processes() {
             ratios.push(ratio);
             println!(
                 "{processes} processes {:>6.0}/s, alone {:>6.0}/s, ratio {ratio:.2}; p50 {} us (alone {} us), \
-                 p99 {} us ({} us), longest {} us, shares {:.2} to {:.2}",
+                 p99 {} us ({} us), longest {} us, shares {:.2} to {:.2}, log {:.0} MB ({:.0} MB)",
                 together.appends_per_second,
                 alone.appends_per_second,
                 together.p50,
@@ -126,6 +135,8 @@ pub(crate) fn compare_processes() {
                 together.longest,
                 together.shares.0,
                 together.shares.1,
+                together.log,
+                alone.log,
             );
         }
         ratios.sort_by(f64::total_cmp);
