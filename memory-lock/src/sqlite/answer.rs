@@ -28,7 +28,6 @@ impl PausedRuntime {
     }
 
     /// While the guard lives, this thread reads the clock of the runtime.
-    #[must_use]
     pub fn enter(&self) -> EnterGuard<'_> {
         self.0.enter()
     }
