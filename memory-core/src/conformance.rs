@@ -12,7 +12,10 @@
 //! 2. Implement [`StoreFixture`]: each case asks it for a store that is empty, whose TTLs run on the
 //!    case's [`ManualClock`], and in which nobody holds a lease. What a store needs to live (a folder, a
 //!    server) belongs to the fixture; give each store a place of its own, for cases use the same keys.
-//! 3. Let one test run [`run_all`], which names the case that failed; or let a test of its own run each
+//! 3. Where the store's state can be put back to what it was (a file by its copy, a key by its dump), also
+//!    implement [`StoreFixture::fresh_with_rollback`], for the cases in which a server comes back without its
+//!    newest writes. Without it they are left out, and the test's output says so.
+//! 4. Let one test run [`run_all`], which names the case that failed; or let a test of its own run each
 //!    of [`cases`], where the runner wants many.
 //!
 //! ```
@@ -20,9 +23,10 @@
 //!
 //! use memory_core::conformance::{ManualClock, StoreFixture, run_all};
 //! use memory_core::{
-//!     Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
-//!     LeaseProof, MemoryKey, MemoryState, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused,
-//!     Sequence, ServerHealth, Splice, StoreError, StoredMessage, UnusedPage, UnusedQuery,
+//!     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
+//!     LeaseProof, MemoryKey, MemoryState, MemoryStore, Outline, Page, Read, RemoveUnused,
+//!     RemovedUnused, Sequence, ServerHealth, Splice, StoreError, StoredMessage, UnusedPage,
+//!     UnusedQuery,
 //! };
 //! # use std::collections::BTreeMap;
 //! # use std::num::NonZeroUsize;
@@ -73,10 +77,10 @@
 //! #     async fn fetch(
 //! #         &self,
 //! #         key: &MemoryKey,
-//! #         generation: Generation,
+//! #         snapshot: Cursor,
 //! #         places: &[Sequence],
 //! #     ) -> Result<Vec<StoredMessage>, StoreError> {
-//! #         self.with(key, |memory, now| memory.fetch(generation, places, now)).map_err(at(key))
+//! #         self.with(key, |memory, now| memory.fetch(snapshot, places, now)).map_err(at(key))
 //! #     }
 //! #     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
 //! #         Ok(self.with(key, |memory, now| memory.receipts(now)))
@@ -142,7 +146,8 @@
 //! # What it shows, and what it cannot
 //!
 //! Cases cover the recognition of retries, order, batches, fencing, claims, counters against a recount,
-//! splices, receipts, TTLs, cursors and listings, the removal of unused memories, and appends that run into each other on one task. Where
+//! splices, receipts, TTLs, cursors and listings, the removal of unused memories, appends that run into each
+//! other on one task, and a state that goes back. Where
 //! the store shares a [domain](MemoryStore::lease_domain) with a lease backend they also hold it to
 //! refusing leases that are not live.
 //!
@@ -159,6 +164,7 @@
 
 mod append;
 mod read;
+mod rollback;
 mod splice;
 mod unused;
 
@@ -184,6 +190,26 @@ use crate::{
 pub trait StoreFixture: Debug + Send + Sync {
     /// A store that is empty, whose TTLs run on this clock, and in which nobody holds a lease.
     async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore>;
+
+    /// The same, and a way to put its state back; `None` (the default) where there is none.
+    async fn fresh_with_rollback(
+        &self,
+        clock: ManualClock,
+    ) -> Option<(Arc<dyn MemoryStore>, Arc<dyn Rollback>)> {
+        drop(clock);
+        None
+    }
+}
+
+/// Puts the state of a store back under its open handle, as a fail-over does that loses the newest writes,
+/// or a snapshot that is restored.
+#[async_trait]
+pub trait Rollback: Debug + Send + Sync {
+    /// Keeps the state of the whole store as it is now, in the place of what was kept before.
+    async fn keep(&self);
+
+    /// Puts back what was kept.
+    async fn go_back(&self);
 }
 
 /// A clock that stands still until a case moves it.
@@ -231,6 +257,7 @@ pub struct Case {
     /// What must hold, as a sentence.
     pub name: &'static str,
     run: fn(Subject) -> CaseFuture,
+    needs_rollback: bool,
 }
 
 impl Debug for Case {
@@ -243,14 +270,25 @@ impl Case {
     /// Runs the case on a fresh store; panics if it does not hold.
     pub async fn run(self, fixture: &dyn StoreFixture) {
         let clock = ManualClock::new();
-        let store = fixture.fresh(clock.clone()).await;
-        (self.run)(Subject { store, clock }).await;
+        if !self.needs_rollback {
+            let store = fixture.fresh(clock.clone()).await;
+            return (self.run)(Subject { store, clock, rollback: None }).await;
+        }
+        match fixture.fresh_with_rollback(clock.clone()).await {
+            Some((store, rollback)) => {
+                (self.run)(Subject { store, clock, rollback: Some(rollback) }).await;
+            }
+            None => {
+                tell(format_args!("not run, because {fixture:?} has no rollback: {}", self.name))
+            }
+        }
     }
 }
 
 /// All cases.
 pub fn cases() -> impl Iterator<Item = Case> {
-    append::CASES.iter().chain(splice::CASES).chain(read::CASES).chain(unused::CASES).copied()
+    let plain = append::CASES.iter().chain(splice::CASES).chain(read::CASES);
+    plain.chain(unused::CASES).chain(rollback::CASES).copied()
 }
 
 /// Runs all cases, each on a fresh store, and panics at the first that does not hold.
@@ -267,20 +305,24 @@ struct NameOnPanic(&'static str);
 impl Drop for NameOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            #[expect(clippy::print_stderr, reason = "the test's output is where people look")]
-            {
-                eprintln!("conformance case failed: {}", self.0);
-            }
+            tell(format_args!("conformance case failed: {}", self.0));
         }
     }
 }
 
+#[expect(clippy::print_stderr, reason = "the test's output is where people look")]
+fn tell(line: std::fmt::Arguments<'_>) {
+    eprintln!("{line}");
+}
+
 /// Turns async functions into cases.
 macro_rules! cases_of {
-    ($($case:ident),* $(,)?) => {
+    ($($case:ident),* $(,)?) => { cases_of!(needs_rollback: false, $($case),*) };
+    (needs_rollback: $rollback:literal, $($case:ident),* $(,)?) => {
         &[$($crate::conformance::Case {
             name: stringify!($case),
             run: |subject| Box::pin($case(subject)),
+            needs_rollback: $rollback,
         }),*]
     };
 }
@@ -291,9 +333,20 @@ use cases_of;
 struct Subject {
     store: Arc<dyn MemoryStore>,
     clock: ManualClock,
+    rollback: Option<Arc<dyn Rollback>>,
 }
 
 impl Subject {
+    /// Keeps the state of the store.
+    async fn keep(&self) {
+        self.rollback.as_ref().unwrap().keep().await;
+    }
+
+    /// Puts back what was kept.
+    async fn go_back(&self) {
+        self.rollback.as_ref().unwrap().go_back().await;
+    }
+
     async fn append(&self, key: &MemoryKey, write: WriteId, texts: &[&str]) -> crate::Appended {
         self.store.append(key, batch(write, texts)).await.unwrap()
     }

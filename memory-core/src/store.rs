@@ -1,6 +1,8 @@
 //! The contract between a memory and the place that keeps it.
 
+mod cursor;
 mod error;
+mod generation;
 mod in_memory;
 mod splice;
 mod state;
@@ -15,8 +17,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::cursor::{Cursor, Newest};
 pub use self::error::{Applied, StoreError, StoreErrorKind};
-pub use self::in_memory::InMemoryStore;
+pub use self::generation::Generation;
+use self::generation::spread_of_write;
+pub use self::in_memory::{InMemoryStore, SavedMemories};
 pub use self::splice::{Removed, Splice};
 pub use self::state::MemoryState;
 pub use self::unused::{RemoveUnused, RemovedUnused, UnusedMemory, UnusedPage, UnusedQuery};
@@ -25,7 +30,7 @@ use crate::health::ServerHealth;
 use crate::key::MemoryKey;
 use crate::lease::{FencingToken, LeaseDomain, LeaseProof};
 use crate::receipt::FlushReceipt;
-use crate::stored::{MessageMeta, NewMessage, Sequence, StoredMessage};
+use crate::stored::{MessageId, MessageMeta, NewMessage, Sequence, StoredMessage};
 use crate::write::WriteId;
 
 /// Keeps memories: their messages, counters, receipts, and the tokens that fence stale writers off.
@@ -45,6 +50,14 @@ use crate::write::WriteId;
 /// 4. Messages, counters, version and TTL change together, or not at all.
 ///
 /// A write that was refused changed nothing.
+///
+/// **A store may go back** to an earlier state: a fail-over loses the newest writes, an operator restores
+/// a snapshot. The numbers that were lost are then given again, so a generation and a place do not
+/// identify what a reader or a planner saw. The id of the message there does: [`Cursor`] carries it,
+/// and a store compares it in [`read`](Self::read), [`fetch`](Self::fetch) and
+/// [`splice`](Self::splice). This takes ids that no two requests share: a batch that is sent again because
+/// its answer was lost should carry [new ids](Append::with_new_ids), else it may get its old place again
+/// behind other messages than before. Retries are recognized by their [`WriteId`], not by these ids.
 ///
 /// **Every call ends in bounded time**: a store over a network gives up with
 /// [`StoreErrorKind::Unavailable`]. Callers bound the time of writes by themselves; they do not do so
@@ -77,12 +90,14 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// the snapshot that the plan was made from.
     ///
     /// # Correctness
-    /// Applied only if the memory's generation is still [`Splice::generation`]; what was appended
-    /// since is kept. The generation changes if anything was removed, inserted or closed. A splice
-    /// with the receipt id of the newest receipt is recognised and not applied again.
+    /// Applied only if the memory's generation is still [`Splice::generation`] and the message
+    /// [`Splice::newest`] is still at its place; what was appended since is kept. The generation changes
+    /// ([`Generation::after`]) if anything was removed, inserted or closed. A splice with the receipt id of
+    /// the newest receipt is recognised and not applied again.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Conflict`] where the generation is another, else as [`append`](Self::append).
+    /// [`StoreErrorKind::Conflict`] where the generation is another, or the newest message is not the
+    /// one that the planner saw; else as [`append`](Self::append).
     ///
     /// # Cancel safety
     /// As [`append`](Self::append).
@@ -130,8 +145,9 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     ///
     /// # Correctness
     /// One snapshot: never half a batch or half a flush. If the memory's generation is no longer
-    /// that of [`Read::after`], what was read before may be gone, and the page begins at the start
-    /// and says so in [`Page::restarted`]. The cost is that of the page, not of the history.
+    /// that of [`Read::after`], or the message at its place is another or is not there, what was read
+    /// before may be gone, and the page begins at the start and says so in [`Page::restarted`]. The cost is
+    /// that of the page and of one message looked up by its place, not of the history.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -155,19 +171,20 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// The messages at these places, in ascending order of their places.
     ///
     /// # Correctness
-    /// Messages do not change within a generation, so this and an outline of the same generation
-    /// are one snapshot. `places` is ascending; a place where no message stands, or one that cannot be
-    /// decoded, is passed over.
+    /// Messages do not change within a generation, so this and the outline that `snapshot` is the
+    /// [cursor](Outline::cursor) of are one snapshot, up to its place. `places` is ascending; a place where
+    /// no message stands, or one that cannot be decoded, is passed over.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Conflict`] if the generation is no longer this one.
+    /// [`StoreErrorKind::Conflict`] if the generation is no longer this one, or the message at the
+    /// snapshot's place is another or is not there.
     ///
     /// # Cancel safety
     /// Reads have no effect.
     async fn fetch(
         &self,
         key: &MemoryKey,
-        generation: Generation,
+        snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError>;
 
@@ -301,6 +318,16 @@ pub struct Append {
     pub ttl: Option<Duration>,
 }
 
+impl Append {
+    /// The same batch under the same [`WriteId`], with other ids: what to send where an earlier request may
+    /// have been applied and lost again. See [`MemoryStore`].
+    #[must_use]
+    pub fn with_new_ids(&self, mut id: impl FnMut(&NewMessage) -> MessageId) -> Self {
+        let messages = self.messages.iter().map(|old| NewMessage { id: id(old), ..old.clone() });
+        Self { messages: messages.collect(), ..*self }
+    }
+}
+
 /// What became of an append.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Appended {
@@ -357,35 +384,11 @@ pub struct Clear {
     pub access: Access,
 }
 
-/// Changes whenever something that was there is no longer, or no longer the same; appends alone
-/// leave it. Generations of a memory never repeat, not even after its TTL.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct Generation(u64);
-
-impl Generation {
-    /// The generation of a memory that was never written.
-    pub const NONE: Self = Self(0);
-
-    /// The generation with this number.
+impl Clear {
+    /// How far it moves the generation beyond the next: [`Generation::after`].
     #[must_use]
-    pub const fn new(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// The number.
-    #[must_use]
-    pub const fn number(self) -> u64 {
-        self.0
-    }
-
-    /// The generation after this one, at a store whose clock shows `now_micros`: the clock keeps it
-    /// from repeating where the store forgot an expired memory.
-    #[must_use]
-    pub const fn next(self, now_micros: u64) -> Self {
-        Self(FencingToken::new(self.0).next(now_micros).number())
+    pub fn spread(&self) -> u16 {
+        spread_of_write(self.write)
     }
 }
 
@@ -411,15 +414,6 @@ pub struct Head {
     pub expires_at: Option<Timestamp>,
 }
 
-/// Where a reader has come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Cursor {
-    /// The generation that was read.
-    pub generation: Generation,
-    /// The place of the last message that was read.
-    pub sequence: Sequence,
-}
-
 /// What to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Read {
@@ -436,7 +430,7 @@ pub struct Page {
     pub messages: Vec<StoredMessage>,
     /// Where the reader has come to now.
     pub cursor: Cursor,
-    /// The page begins at the start, for what was read before may be gone.
+    /// The page begins at the start, because what was read before may be gone.
     pub restarted: bool,
     /// There is more after the cursor.
     pub more: bool,
@@ -456,6 +450,17 @@ pub struct Outline {
     /// The places of messages whose description could not be decoded, ascending. Plans do not know
     /// them.
     pub unreadable: Vec<Sequence>,
+}
+
+impl Outline {
+    /// What identifies this snapshot: its generation, and its newest message.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        match self.metas.last() {
+            Some(newest) => Cursor::at(self.head.generation, newest),
+            None => Cursor::from(self.head.generation),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -487,7 +492,7 @@ mod tests {
             serde_json::json!({"outcome": "appended", "first": 3, "counters": none, "next_flush_at": none})
         );
         assert_eq!(appended(AppendOutcome::Duplicate { first: None })["outcome"], "duplicate");
-        let cursor = Cursor { generation: Generation::new(5), sequence: first };
+        let cursor = Cursor::unidentified(Generation::new(5), first);
         let page = Page {
             messages: vec![],
             cursor,
@@ -498,13 +503,6 @@ mod tests {
         let json = serde_json::to_value(&page).unwrap();
         assert_eq!((&json["more"], &json["unreadable"][0]), (&true.into(), &3.into()));
         assert_eq!(serde_json::from_value::<Cursor>(json["cursor"].clone()).unwrap(), cursor);
-    }
-
-    #[test]
-    fn a_generation_rises_with_the_clock_and_never_repeats_where_the_clock_stands() {
-        let next = |now| Generation::new(10).next(now).number();
-        assert_eq!([0, 11, 500].map(next), [11, 11, 500]);
-        assert_eq!(Generation::NONE.number(), 0);
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 #![cfg(feature = "conformance")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use memory_core::conformance::{ManualClock, StoreFixture, run_all};
-use memory_core::{InMemoryStore, MemoryStore};
+use memory_core::conformance::{ManualClock, Rollback, StoreFixture, run_all};
+use memory_core::{InMemoryStore, MemoryStore, SavedMemories};
 
 #[derive(Debug)]
 struct InMemory;
@@ -15,6 +15,31 @@ struct InMemory;
 impl StoreFixture for InMemory {
     async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
         Arc::new(InMemoryStore::new(move || clock.now()))
+    }
+
+    async fn fresh_with_rollback(
+        &self,
+        clock: ManualClock,
+    ) -> Option<(Arc<dyn MemoryStore>, Arc<dyn Rollback>)> {
+        let store = InMemoryStore::new(move || clock.now());
+        Some((Arc::new(store.clone()), Arc::new(Saved { store, kept: Mutex::default() })))
+    }
+}
+
+#[derive(Debug)]
+struct Saved {
+    store: InMemoryStore,
+    kept: Mutex<SavedMemories>,
+}
+
+#[async_trait]
+impl Rollback for Saved {
+    async fn keep(&self) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = self.store.saved();
+    }
+
+    async fn go_back(&self) {
+        self.store.go_back(&self.kept.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use memory_core::{
     Access, Append, Appended, BatchSize, Clear, Counters, Entry, LeaseProof, LimitError, LimitKind,
@@ -21,19 +22,39 @@ use crate::write::{Write, Written};
 /// store recognises it, so that it can be sent any number of times and is appended once.
 ///
 /// Its `Debug` form leaves the messages out, for it travels in errors.
-#[derive(Clone, PartialEq)]
 pub struct PreparedAppend {
     append: Append,
+    /// It was sent before.
+    sent: AtomicBool,
+}
+
+impl Clone for PreparedAppend {
+    fn clone(&self) -> Self {
+        let sent = AtomicBool::new(self.sent.load(Ordering::Acquire));
+        Self { append: self.append.clone(), sent }
+    }
+}
+
+/// Whether it was sent makes no difference.
+impl PartialEq for PreparedAppend {
+    fn eq(&self, other: &Self) -> bool {
+        self.append == other.append
+    }
 }
 
 impl PreparedAppend {
+    const fn new(append: Append) -> Self {
+        Self { append, sent: AtomicBool::new(false) }
+    }
+
     /// The id by which the store recognises it.
     #[must_use]
     pub const fn write(&self) -> WriteId {
         self.append.write
     }
 
-    /// The messages.
+    /// The messages. Their ids are those of the first request: a batch that is sent again gets new ones,
+    /// unless the store recognizes it.
     #[must_use]
     pub fn messages(&self) -> &[NewMessage] {
         &self.append.messages
@@ -103,7 +124,7 @@ impl MemoryInstance {
             Box::pin(self.inner.check_kinds_again(&messages, reason)).await?;
         }
         let write = self.inner.writers.take(&self.inner.backend.ids);
-        let prepared = PreparedAppend { append: append_of(&self.inner, write, messages) };
+        let prepared = PreparedAppend::new(append_of(&self.inner, write, messages));
         let appended = self.send_as_is(&prepared, lease).await?;
         self.inner.writers.put_back(write);
         Ok(appended)
@@ -138,7 +159,7 @@ impl MemoryInstance {
     ) -> Result<PreparedAppend, MemoryError> {
         let messages = self.inner.admit(entries)?;
         self.inner.check_kinds(&messages).map_err(|reason| self.inner.over_limit(reason))?;
-        Ok(PreparedAppend { append: append_of(&self.inner, write, messages) })
+        Ok(PreparedAppend::new(append_of(&self.inner, write, messages)))
     }
 
     /// Sends a batch. Sending it again is safe, from any handle and any process: it is appended
@@ -177,7 +198,9 @@ impl MemoryInstance {
         lease: Option<LeaseProof>,
     ) -> Result<Appended, MemoryError> {
         let started = Instant::now();
-        let write = Write::Append(&prepared.append);
+        let again = prepared.sent.swap(true, Ordering::AcqRel);
+        let renewed = again.then(|| Box::new(self.inner.renewed(&prepared.append)));
+        let write = Write::Append(renewed.as_deref().unwrap_or(&prepared.append));
         let appended = match self.inner.write(write, lease).await {
             Ok(Written::Appended(appended)) => *appended,
             Ok(Written::Changed(_) | Written::Claimed) => {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use memory_core::{
-    Append, Appended, CircuitBreakerSettings, Clear, Counters, Durability, FlushReceipt,
-    Generation, Head, LeaseDomain, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read,
-    RemoveUnused, RemovedUnused, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind,
-    StoredMessage, UnusedPage, UnusedQuery,
+    Append, Appended, CircuitBreakerSettings, Clear, Counters, Cursor, Durability, FlushReceipt,
+    Head, LeaseDomain, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused,
+    RemovedUnused, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
+    UnusedPage, UnusedQuery,
 };
 use reliakit_circuit::State;
 use tokio::time::{Instant, timeout};
@@ -247,10 +247,10 @@ impl MemoryStore for CircuitBreaker {
     async fn fetch(
         &self,
         key: &MemoryKey,
-        generation: Generation,
+        snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        self.guard(Call::read("read from", key), self.store.fetch(key, generation, places)).await
+        self.guard(Call::read("read from", key), self.store.fetch(key, snapshot, places)).await
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {

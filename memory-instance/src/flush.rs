@@ -408,7 +408,7 @@ impl Inner {
         }
         let mut places = plan.summarise.clone();
         places.sort_unstable();
-        match self.store().fetch(&self.key, outline.head.generation, &places).await {
+        match self.store().fetch(&self.key, outline.cursor(), &places).await {
             Ok(messages) => Ok(Some(messages)),
             Err(error) if error.kind() == &StoreErrorKind::Conflict => Ok(None),
             Err(error) => Err(error.into()),
@@ -440,7 +440,7 @@ impl Inner {
                     call: call.to_owned(),
                 });
             };
-            let mut splice = Splice::new(outline.head.generation);
+            let mut splice = Splice::of(&outline);
             splice.closed = vec![meta.sequence];
             tried = true;
             match self.write(Write::Splice(&splice), None).await {

@@ -145,8 +145,10 @@ impl MemoryInstance {
 
     /// Messages after a place, at most `limit` of them: one snapshot, at the cost of the page.
     ///
-    /// A reader that keeps the page's cursor reads only what came since. After a flush or a clear
-    /// the page begins at the start again, and [`Page::restarted`] says so.
+    /// A reader that keeps the page's cursor reads only what came since. After a flush or a clear, and
+    /// where the store went back to a state in which something else or nothing is at the cursor's place,
+    /// the page begins at the start again, and [`Page::restarted`] says so: what was read before is then
+    /// to be dropped.
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -266,12 +268,13 @@ impl Inner {
         let started = Instant::now();
         for _ in 0..ATTEMPTS {
             let mut outline = self.outline().await?;
+            let snapshot = outline.cursor();
             let now = self.backend.now();
             let (plan, messages) = loop {
                 let plan = plan_context(&outline.metas, &self.rules.policy, budget, now).map_err(
                     |reason: ContextError| MemoryError::Context { key: self.key.clone(), reason },
                 )?;
-                let messages = self.fetch(&outline, &plan).await?;
+                let messages = self.fetch(snapshot, &plan).await?;
                 let Some(messages) = messages else { break (plan, None) };
                 let all = plan.places();
                 if messages.len() == all.len() {
@@ -294,14 +297,14 @@ impl Inner {
     /// The messages of a window in their order, or `None` if the memory was changed meanwhile.
     async fn fetch(
         &self,
-        outline: &Outline,
+        snapshot: Cursor,
         plan: &ContextPlan,
     ) -> Result<Option<Vec<StoredMessage>>, MemoryError> {
         if plan.sequences.is_empty() {
             return Ok(Some(Vec::new()));
         }
         let places = plan.places();
-        match self.store().fetch(&self.key, outline.head.generation, &places).await {
+        match self.store().fetch(&self.key, snapshot, &places).await {
             Ok(messages) => Ok(Some(plan.arrange(messages))),
             Err(error) if error.kind() == &StoreErrorKind::Conflict => Ok(None),
             Err(error) => Err(error.into()),

@@ -71,7 +71,9 @@ impl Inner {
         let mut asked = Asked { at: began, failing: None };
         // On the heap whatever is rare, for every write would carry the room that it takes.
         let direct = lease.is_some() || self.backend.is_fused();
+        let mut renewed: Option<Box<Append>> = None;
         loop {
+            let write = renewed.as_deref().map_or(write, Write::Append);
             let done = if direct {
                 match timeout_at(answer, self.attempt(write, lease)).await {
                     Ok(Err(error)) if lease.is_none() && is_locked(&error) => {
@@ -89,6 +91,9 @@ impl Inner {
             if may_pass {
                 let definite = error.applied() == Applied::No;
                 unknown |= !definite;
+                if let (Write::Append(append), false) = (write, definite) {
+                    renewed = Some(Box::new(self.renewed(append)));
+                }
                 let since = *asked.failing.get_or_insert(asked.at);
                 let end = if limit.waits { limit.answer_by(since, None) } else { limit.end };
                 let pause = pauses.get_or_insert_with(growing_pauses).next().unwrap_or(ANSWER);
@@ -110,6 +115,15 @@ impl Inner {
             // A later attempt that was refused does not undo an earlier one whose answer was lost.
             return Err(if unknown { error.possibly_applied() } else { error });
         }
+    }
+
+    /// The batch with other ids. The request before may have been applied, seen, and lost by a store that
+    /// went back: at its place behind other messages, readers must not take it for the one that they saw.
+    pub(crate) fn renewed(&self, append: &Append) -> Append {
+        append.with_new_ids(|message| {
+            let millis = u64::try_from(message.created_at.as_millisecond()).unwrap_or_default();
+            self.backend.ids.message(millis)
+        })
     }
 
     fn timed_out(&self, write: Write<'_>, limit: Limit) -> MemoryError {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use jiff::Timestamp;
 use memory_core::{
-    Class, Counters, FencingToken, Generation, Head, Message, MessageId, MessageMeta, NewMessage,
-    Sequence, StoreErrorKind, StoredMessage, Tally, ToolLink,
+    Class, Counters, Cursor, FencingToken, Generation, Head, Message, MessageId, MessageMeta,
+    NewMessage, Sequence, StoreErrorKind, StoredMessage, Tally, ToolLink,
 };
 use rmp::decode;
 use serde_json::Value;
@@ -99,6 +99,22 @@ fn meta(sequence: Sequence, text: &str) -> Option<(MessageMeta, &str)> {
         summary: flags & SUMMARY != 0,
     };
     Some((meta, body))
+}
+
+/// The id of a message in its stored form, which tells the message from others at its place even if the rest
+/// cannot be decoded.
+pub(crate) fn id(text: &str) -> Option<MessageId> {
+    Uuid::try_parse(text.splitn(5, ' ').nth(3)?).ok().map(MessageId::new)
+}
+
+/// An id as scripts compare it: as it is stored, or empty.
+pub(crate) fn optional_id(id: Option<MessageId>) -> String {
+    id.map(|id| id.uuid().simple().to_string()).unwrap_or_default()
+}
+
+/// A snapshot as scripts compare it.
+pub(crate) fn snapshot(Cursor { generation, sequence, id }: Cursor) -> String {
+    format!("{} {sequence} {}", generation.number(), optional_id(id))
 }
 
 /// A message from its stored form. The reason of a failure quotes nothing of it.

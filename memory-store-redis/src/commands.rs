@@ -195,7 +195,7 @@ impl RedisStore {
                 token
             }
         };
-        call.arg(splice.generation.number());
+        call.arg(Shown(format_args!("{} {}", codec::snapshot(splice.cursor()), splice.spread())));
         call.arg(splice.receipt.map(|receipt| receipt.id.simple().to_string()).unwrap_or_default());
         call.arg(receipt.unwrap_or_default());
         call.arg(splice.next_flush_at.map(|mark| mark.to_string()).unwrap_or_default());
@@ -283,6 +283,7 @@ impl RedisStore {
         let mut call = self.call(&CLEAR, key, &[]);
         let token = right(&mut call, clear.access);
         named(&mut call, clear.write);
+        call.arg(clear.spread());
         self.counted("clear", key, &CLEAR, &call, token).await
     }
 

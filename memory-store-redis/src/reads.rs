@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use memory_core::{
-    Cursor, FlushReceipt, Generation, Head, MemoryKey, MessageMeta, Outline, Page, Read, Sequence,
-    StoreError, StoreErrorKind, StoredMessage,
+    Cursor, FlushReceipt, Generation, Head, MemoryKey, MessageId, MessageMeta, Outline, Page, Read,
+    Sequence, StoreError, StoreErrorKind, StoredMessage,
 };
 use memory_lock::redis::{RedisFault, Reply, Script};
 use redis::Value;
@@ -54,8 +54,8 @@ struct Part {
     messages: Vec<StoredMessage>,
     metas: Vec<MessageMeta>,
     unreadable: Vec<Sequence>,
-    /// The last place that was looked at.
-    reached: u64,
+    /// The last message that was looked at.
+    reached: Option<(Sequence, Option<MessageId>)>,
 }
 
 impl Part {
@@ -67,7 +67,7 @@ impl Part {
     /// Adds what follows in the same snapshot.
     fn goes_on(&mut self, next: Self) {
         self.more = next.more;
-        self.reached = self.reached.max(next.reached);
+        self.reached = next.reached.or(self.reached);
         self.messages.extend(next.messages);
         self.metas.extend(next.metas);
         self.unreadable.extend(next.unreadable);
@@ -115,7 +115,7 @@ impl RedisStore {
         let after = read.after.unwrap_or_default();
         let part = self.snapshot(key, after, limit, What::Messages).await?;
         Ok(Page {
-            cursor: Cursor { generation: part.generation, sequence: reached(&part, after) },
+            cursor: reached(&part, after),
             more: part.more,
             messages: part.messages,
             unreadable: part.unreadable,
@@ -152,7 +152,7 @@ impl RedisStore {
             restarted |= all.restarted;
             let mut whole = true;
             while all.more && all.len() < limit {
-                let cursor = Cursor { generation: all.generation, sequence: reached(&all, after) };
+                let cursor = reached(&all, after);
                 let most = parts.size().min(limit - all.len());
                 let next = self.part(key, cursor, Some(all.last), most, what);
                 let next = parts.timed(next).await.map_err(failed)?;
@@ -186,6 +186,7 @@ impl RedisStore {
             up_to.map(|place| place.to_string()).unwrap_or_default(),
             most.to_string(),
             u8::from(what == What::Descriptions).to_string(),
+            codec::optional_id(after.id),
         ];
         let mut reply = Reply::parts(self.look(key, &READ, &arguments).await?)?;
         let mut part = Part {
@@ -198,7 +199,7 @@ impl RedisStore {
         };
         while !reply.is_empty() {
             let (place, text) = (Sequence::new(reply.number()?), text_of(reply.value()?));
-            part.reached = place.number();
+            part.reached = Some((place, text.as_deref().and_then(codec::id)));
             let read = text.ok_or_else(|| "it is no text".to_owned()).and_then(|text| match what {
                 What::Messages => {
                     codec::stored(place, &text).map(|message| part.messages.push(message))
@@ -218,18 +219,18 @@ impl RedisStore {
     pub(crate) async fn fetch_places(
         &self,
         key: &MemoryKey,
-        generation: Generation,
+        snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let failed = |fault| store_error(OPERATION, Some(key), fault);
         let mut messages = Vec::with_capacity(places.len());
         let mut parts = Parts::of(PART);
         let mut rest = places;
-        // Of no places, too, the generation is asked for.
+        // Of no places, too, the snapshot is asked for.
         loop {
             let (part, left) = rest.split_at(parts.size().min(rest.len()));
             rest = left;
-            let mut arguments = vec![generation.number().to_string()];
+            let mut arguments = vec![codec::snapshot(snapshot)];
             arguments.extend(part.iter().map(|place| place.number().to_string()));
             let answer = parts.timed(self.look(key, &FETCH, &arguments)).await.map_err(failed)?;
             let Some(mut reply) = Reply::array(answer).map_err(failed)? else {
@@ -341,13 +342,11 @@ fn damaged(memory: &str, packed: &[u8]) -> RedisFault {
 }
 
 /// How far a reader has come with this part.
-fn reached(part: &Part, after: Cursor) -> Sequence {
-    if part.reached > 0 {
-        Sequence::new(part.reached)
-    } else if part.restarted || part.generation != after.generation {
-        Sequence::ZERO
-    } else {
-        after.sequence
+fn reached(part: &Part, after: Cursor) -> Cursor {
+    match part.reached {
+        Some((sequence, id)) => Cursor { generation: part.generation, sequence, id },
+        None if part.restarted || part.generation != after.generation => part.generation.into(),
+        None => after,
     }
 }
 

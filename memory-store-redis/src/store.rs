@@ -2,9 +2,10 @@ use std::num::NonZeroUsize;
 
 use async_trait::async_trait;
 use memory_core::{
-    Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Sequence,
-    ServerHealth, ServerWarning, Splice, StoreError, StoredMessage, UnusedPage, UnusedQuery,
+    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
+    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused,
+    Sequence, ServerHealth, ServerWarning, Splice, StoreError, StoredMessage, UnusedPage,
+    UnusedQuery,
 };
 use memory_lock::redis::{Acknowledge, RedisConfig, RedisFailure, RedisLink};
 use redis::Cmd;
@@ -106,10 +107,10 @@ impl MemoryStore for RedisStore {
     async fn fetch(
         &self,
         key: &MemoryKey,
-        generation: Generation,
+        snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        self.fetch_places(key, generation, places).await
+        self.fetch_places(key, snapshot, places).await
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {

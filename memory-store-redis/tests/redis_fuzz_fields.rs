@@ -55,7 +55,7 @@ async fn use_all(store: &RedisStore, k: &MemoryKey) {
     told.extend(store.read(k, Read::default()).await.err());
     told.extend(store.read(k, Read { limit: Some(one), after: None }).await.err());
     told.extend(store.outline(k).await.err());
-    told.extend(store.fetch(k, generation, &all).await.err());
+    told.extend(store.fetch(k, generation.into(), &all).await.err());
     told.extend(store.receipts(k).await.err());
     told.extend(append(store, k, write(1, 50), &["new"]).await.err());
     told.extend(append(store, k, write(3, 1), &["new"]).await.err());

@@ -85,7 +85,7 @@ async fn each_operation_is_one_request_and_never_a_script_in_full() {
         look("page");
         store.outline(&k).await.unwrap();
         look("outline");
-        store.fetch(&k, head.generation, &places([1, 3])).await.unwrap();
+        store.fetch(&k, head.generation.into(), &places([1, 3])).await.unwrap();
         look("fetch");
         let access = Access::with_lease(lease);
         let splice = Splice {

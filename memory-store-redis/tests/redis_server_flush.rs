@@ -134,7 +134,7 @@ async fn a_place_that_is_gone_is_found_neither_by_a_long_flush_nor_by_a_fetch() 
     let stale: String = server.query(&["HGET", &place, "m99"]).await;
     server.command(&["HSET", &place, "m105", &stale, "g", "105 105"]).await;
     assert_eq!(checked_outline(&store, &k).await.metas, outline.metas);
-    let fetched = store.fetch(&k, generation, &range(104..=112)).await.unwrap();
+    let fetched = store.fetch(&k, outline.cursor(), &range(104..=112)).await.unwrap();
     assert_eq!(fetched.len(), 2);
     for evicted in [range(105..=105), range(1..=400)] {
         let splice = Splice { evicted, ..Splice::new(generation) };
@@ -243,7 +243,7 @@ async fn an_index_of_many_ranges_is_read_and_flushed_in_bounded_time() {
     let begun = Instant::now();
     let outline = checked_outline(&store, &k).await;
     assert_eq!(outline.metas.len(), 5_000);
-    let fetched = store.fetch(&k, outline.head.generation, &every_second(2)).await.unwrap();
+    let fetched = store.fetch(&k, outline.cursor(), &every_second(2)).await.unwrap();
     assert_eq!(fetched.len(), 5_000);
     let rest = Splice { evicted: every_second(2), ..Splice::new(outline.head.generation) };
     assert_eq!(store.splice(&k, rest).await.unwrap().present.messages, 0);

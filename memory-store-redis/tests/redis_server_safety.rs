@@ -82,7 +82,7 @@ async fn all_operations(store: &RedisStore, k: &MemoryKey) -> Vec<StoreError> {
         store.head(k).await.unwrap_err(),
         store.read(k, Read::default()).await.unwrap_err(),
         store.outline(k).await.unwrap_err(),
-        store.fetch(k, generation, &places([1])).await.unwrap_err(),
+        store.fetch(k, generation.into(), &places([1])).await.unwrap_err(),
         store.receipts(k).await.unwrap_err(),
     ]
 }
@@ -205,7 +205,7 @@ async fn a_damaged_text_blocks_nothing_and_can_be_evicted() {
     let outline = checked_outline(&store, &k).await;
     let generation = outline.head.generation;
     assert_eq!((outline.metas.len(), outline.unreadable.len()), (4, 0));
-    let fetched = store.fetch(&k, generation, &places([1, 2, 4])).await.unwrap();
+    let fetched = store.fetch(&k, outline.cursor(), &places([1, 2, 4])).await.unwrap();
     assert_eq!(fetched.len(), 2);
     append(&store, &k, write(1, 2), &["five"]).await.unwrap();
     let splice = Splice {

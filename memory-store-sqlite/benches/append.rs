@@ -79,7 +79,7 @@ fn reading_the_delta(c: &mut Criterion) {
         subject.fill(&key, size);
         let generation = subject.runtime.block_on(subject.store.head(&key)).unwrap().generation;
         let sequence = Sequence::new(size as u64 - 10);
-        let read = Read { after: Some(Cursor { generation, sequence }), limit: None };
+        let read = Read { after: Some(Cursor::unidentified(generation, sequence)), limit: None };
         group.bench_function(size.to_string(), |b| {
             b.iter(|| {
                 let page = subject.runtime.block_on(subject.store.read(&key, read)).unwrap();

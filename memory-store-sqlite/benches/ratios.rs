@@ -146,7 +146,7 @@ fn reading_the_delta() {
         subject.fill(&key, size);
         let generation = subject.runtime.block_on(subject.store.head(&key)).unwrap().generation;
         let sequence = Sequence::new(size as u64 - 10);
-        let read = Read { after: Some(Cursor { generation, sequence }), limit: None };
+        let read = Read { after: Some(Cursor::unidentified(generation, sequence)), limit: None };
         let subject = &subject;
         move || {
             timed(100, || {

@@ -4,11 +4,11 @@ mod head;
 
 use jiff::Timestamp;
 use memory_core::{
-    ContentType, Message, MessageId, MessageMeta, NewMessage, Priority, Sequence, StoreErrorKind,
-    StoredMessage, ToolLink,
+    ContentType, Cursor, Message, MessageId, MessageMeta, NewMessage, Priority, Sequence,
+    StoreErrorKind, StoredMessage, ToolLink,
 };
 use rusqlite::types::Type;
-use rusqlite::{Row, ToSql};
+use rusqlite::{Connection, Row, ToSql};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -86,6 +86,33 @@ pub(crate) fn stored(row: &Row<'_>) -> Result<StoredMessage, Fault> {
 pub(crate) fn named_meta(row: &Row<'_>) -> Result<MessageMeta, Fault> {
     let place = sequence(row)?;
     meta(row).map_err(|error| unreadable(place, &error.to_string()).into())
+}
+
+/// The id of a row's message, which tells the message from others at its place even if the rest cannot be
+/// decoded.
+pub(crate) fn id(row: &Row<'_>) -> Option<MessageId> {
+    row.get(1).ok().map(|bytes| MessageId::new(Uuid::from_bytes(bytes)))
+}
+
+/// Whether what was read up to this cursor is there as it was read: one message is looked up by its key.
+pub(crate) fn holds(
+    connection: &Connection,
+    row: &HeadRow,
+    Cursor { generation, sequence, id }: Cursor,
+) -> rusqlite::Result<bool> {
+    if generation != row.head.generation {
+        return Ok(false);
+    }
+    let Some(id) = id else { return Ok(sequence <= row.head.last) };
+    let Some(place) = row.place(sequence).filter(|_| row.id != 0) else { return Ok(false) };
+    let mut select = connection.prepare_cached("SELECT id FROM message WHERE place = ?1")?;
+    let mut found = select.query([place])?;
+    Ok(match found.next()? {
+        Some(found) => {
+            found.get_ref(0)?.as_bytes_or_null()? == Some(id.uuid().as_bytes().as_slice())
+        }
+        None => false,
+    })
 }
 
 /// The place of a row's message.

@@ -3,12 +3,12 @@
 use std::num::NonZeroUsize;
 
 use memory_core::{
-    Cursor, FlushReceipt, Generation, Head, MemoryKey, MessageMeta, Outline, Page, Read, Sequence,
+    Cursor, FlushReceipt, Head, MemoryKey, MessageMeta, Outline, Page, Read, Sequence,
     StoreErrorKind, StoredMessage, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use rusqlite::{OptionalExtension, params};
 
-use crate::codec::{self, HeadRow, META_COLUMNS, SELECT_HEAD, int};
+use crate::codec::{self, HeadRow, META_COLUMNS, SELECT_HEAD, holds, int};
 use crate::commands::bad_head;
 use crate::error::Fault;
 use crate::readers::View;
@@ -34,23 +34,25 @@ pub(crate) fn head(view: &View<'_>, key: &MemoryKey) -> Result<Option<Head>, Fau
 
 pub(crate) fn read(view: &View<'_>, key: &MemoryKey, read: Read) -> Result<Option<Page>, Fault> {
     let row = live(view, key)?.unwrap_or_default();
-    let generation = row.head.generation;
+    let start = Cursor::from(row.head.generation);
     let (after, restarted) = match read.after {
-        Some(cursor) if cursor.generation == generation => (cursor.sequence, false),
-        Some(cursor) => (Sequence::ZERO, cursor != Cursor::default()),
-        None => (Sequence::ZERO, false),
+        Some(cursor) if holds(view.connection, &row, cursor)? => (cursor, false),
+        Some(cursor) => (start, cursor != Cursor::default()),
+        None => (start, false),
     };
     let mut page = Page {
         messages: Vec::new(),
-        cursor: Cursor { generation, sequence: after },
+        cursor: after,
         restarted,
         more: false,
         unreadable: Vec::new(),
     };
-    let Some(from) = row.place(after).filter(|_| row.id != 0) else { return Ok(Some(page)) };
+    let Some(from) = row.place(after.sequence).filter(|_| row.id != 0) else {
+        return Ok(Some(page));
+    };
     let limit = read.limit.map_or(u64::MAX, |limit| u64::try_from(limit.get()).unwrap_or(u64::MAX));
     let present = row.head.counters.present;
-    let new = row.head.last.number().saturating_sub(after.number());
+    let new = row.head.last.number().saturating_sub(after.sequence.number());
     let expected = present.messages.min(new).min(limit);
     let each = present.tokens / present.messages.max(1);
     if view.is_too_long(expected, each.saturating_mul(expected)) {
@@ -69,6 +71,7 @@ pub(crate) fn read(view: &View<'_>, key: &MemoryKey, read: Read) -> Result<Optio
             break;
         }
         page.cursor.sequence = codec::sequence(found)?;
+        page.cursor.id = codec::id(found);
         match readable(key, codec::stored(found))? {
             Some(message) => page.messages.push(message),
             None => page.unreadable.push(page.cursor.sequence),
@@ -122,11 +125,11 @@ fn readable<T>(key: &MemoryKey, decoded: Result<T, Fault>) -> Result<Option<T>, 
 pub(crate) fn fetch(
     view: &View<'_>,
     key: &MemoryKey,
-    generation: Generation,
+    snapshot: Cursor,
     places: &[Sequence],
 ) -> Result<Option<Vec<StoredMessage>>, Fault> {
     let row = match live(view, key)? {
-        Some(row) if row.head.generation == generation => row,
+        Some(row) if holds(view.connection, &row, snapshot)? => row,
         _ => return Err(Fault::Refused(StoreErrorKind::Conflict)),
     };
     let present = row.head.counters.present;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use memory_core::{
-    Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Sequence,
-    ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage, UnusedMemory, UnusedPage,
-    UnusedQuery,
+    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
+    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused,
+    Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage, UnusedMemory,
+    UnusedPage, UnusedQuery,
 };
 use memory_lock::sqlite::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
 use tokio::sync::oneshot;
@@ -245,11 +245,11 @@ impl MemoryStore for SqliteStore {
     async fn fetch(
         &self,
         key: &MemoryKey,
-        generation: Generation,
+        snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let (name, places) = (key.clone(), places.to_vec());
-        let fetch = move |view: &View<'_>| reads::fetch(view, &name, generation, &places);
+        let fetch = move |view: &View<'_>| reads::fetch(view, &name, snapshot, &places);
         self.readers.run("read", fetch).await.map_err(|error| error.at(key))
     }
 

@@ -9,12 +9,14 @@
     reason = "a test that fails panics, and its output is where people look"
 )]
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use memory_core::MemoryStore;
-use memory_core::conformance::{ManualClock, StoreFixture, run_all};
+use memory_core::conformance::{ManualClock, Rollback, StoreFixture, run_all};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 #[derive(Debug)]
@@ -32,12 +34,56 @@ impl Files {
 #[async_trait]
 impl StoreFixture for Files {
     async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
+        self.open(clock).await.0
+    }
+
+    async fn fresh_with_rollback(
+        &self,
+        clock: ManualClock,
+    ) -> Option<(Arc<dyn MemoryStore>, Arc<dyn Rollback>)> {
+        let (store, path) = self.open(clock).await;
+        Some((store, Arc::new(Copied(path))))
+    }
+}
+
+impl Files {
+    async fn open(&self, clock: ManualClock) -> (Arc<dyn MemoryStore>, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
-        let config = SqliteConfig::new(folder.path().join("memory.db"))
+        let path = folder.path().join("memory.db");
+        let config = SqliteConfig::new(&path)
             .with_time_source(move || clock.micros())
             .with_inline_commits(self.inline);
         self.folders.lock().unwrap().push(folder);
-        Arc::new(SqliteStore::open(config).await.unwrap())
+        (Arc::new(SqliteStore::open(config).await.unwrap()), path)
+    }
+}
+
+/// Puts the rows of the file back to those of a copy, in one transaction of another connection: a file that
+/// is replaced under an open store is refused.
+#[derive(Debug)]
+struct Copied(PathBuf);
+
+#[async_trait]
+impl Rollback for Copied {
+    async fn keep(&self) {
+        let copy = self.0.with_extension("copy");
+        let _ = std::fs::remove_file(&copy);
+        let file = Connection::open(&self.0).unwrap();
+        file.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+    }
+
+    async fn go_back(&self) {
+        let mut file = Connection::open(&self.0).unwrap();
+        let copy = self.0.with_extension("copy");
+        file.execute("ATTACH ?1 AS kept", [copy.to_str().unwrap()]).unwrap();
+        let change = file.transaction().unwrap();
+        for table in ["memory", "message", "receipt", "writer"] {
+            let rows = format!(
+                "DELETE FROM main.{table}; INSERT INTO main.{table} SELECT * FROM kept.{table}"
+            );
+            change.execute_batch(&rows).unwrap();
+        }
+        change.commit().unwrap();
     }
 }
 

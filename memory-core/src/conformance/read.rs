@@ -79,10 +79,10 @@ async fn fetch_returns_the_places_in_order(subject: Subject) {
     subject.append(&k, writer(1).write(1), &["a", "b", "c", "d"]).await;
     let generation = subject.store.head(&k).await.unwrap().generation;
     let places = [1, 3, 4].map(Sequence::new);
-    let found = subject.store.fetch(&k, generation, &places).await.unwrap();
+    let found = subject.store.fetch(&k, generation.into(), &places).await.unwrap();
     let texts: Vec<_> = found.iter().map(|m| m.message.text().into_owned()).collect();
     assert_eq!(texts, ["a", "c", "d"]);
-    assert!(subject.store.fetch(&k, generation, &[]).await.unwrap().is_empty());
+    assert!(subject.store.fetch(&k, generation.into(), &[]).await.unwrap().is_empty());
 }
 
 async fn fetch_of_another_generation_is_refused(subject: Subject) {
@@ -92,7 +92,8 @@ async fn fetch_of_another_generation_is_refused(subject: Subject) {
     let evict = Splice { evicted: vec![Sequence::new(1)], ..Splice::new(generation) };
     subject.store.splice(&k, evict).await.unwrap();
     for generation in [generation, Generation::NONE] {
-        let refused = subject.store.fetch(&k, generation, &[Sequence::new(2)]).await.unwrap_err();
+        let refused = subject.store.fetch(&k, generation.into(), &[Sequence::new(2)]).await;
+        let refused = refused.unwrap_err();
         assert_eq!(refused.kind(), &StoreErrorKind::Conflict);
     }
 }

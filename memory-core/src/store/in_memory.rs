@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    Append, Appended, Clear, Durability, Generation, Head, MemoryState, MemoryStore, Outline, Page,
-    Read, RemoveUnused, RemovedUnused, Splice, StoreError, StoreErrorKind, UnusedPage, UnusedQuery,
+    Append, Appended, Clear, Cursor, Durability, Head, MemoryState, MemoryStore, Outline, Page,
+    Read, RemoveUnused, RemovedUnused, Splice, StoreError, StoreErrorKind, UnusedPage,
+    UnusedQuery,
 };
 use crate::counters::Counters;
 use crate::health::ServerHealth;
@@ -30,11 +31,27 @@ pub struct InMemoryStore {
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
+/// The memories of an [`InMemoryStore`] at one time.
+#[derive(Debug, Clone, Default)]
+pub struct SavedMemories(BTreeMap<MemoryKey, MemoryState>);
+
 impl InMemoryStore {
     /// An empty store; `now` is the clock that TTLs run on.
     #[must_use]
     pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self { memories: Arc::default(), now: Arc::new(now) }
+    }
+
+    /// The memories as they are now, to go [back](Self::go_back) to.
+    #[must_use]
+    pub fn saved(&self) -> SavedMemories {
+        SavedMemories(self.lock().clone())
+    }
+
+    /// Puts these memories in the place of all that are there: what a server does that comes back without
+    /// its newest writes. For tests of programs that must survive it.
+    pub fn go_back(&self, saved: &SavedMemories) {
+        *self.lock() = saved.0.clone();
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<MemoryKey, MemoryState>> {
@@ -111,10 +128,10 @@ impl MemoryStore for InMemoryStore {
     async fn fetch(
         &self,
         key: &MemoryKey,
-        generation: Generation,
+        snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        self.read_memory(key, |memory, now| memory.fetch(generation, places, now))
+        self.read_memory(key, |memory, now| memory.fetch(snapshot, places, now))
             .map_err(|kind| StoreError::new("read from", kind).at(key))
     }
 

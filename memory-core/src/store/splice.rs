@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Access, Generation};
+use super::generation::spread_of_splice;
+use super::{Access, Cursor, Generation, Newest, Outline};
 use crate::counters::Tally;
 use crate::lease::LeaseProof;
 use crate::priority::Class;
@@ -14,6 +15,11 @@ use crate::stored::{MessageMeta, NewMessage, Sequence};
 pub struct Splice {
     /// The generation that the plan was made from.
     pub generation: Generation,
+    /// The newest message that the planner saw: if another is at its place now, or none, the store went
+    /// back, and the places of the plan may be those of other messages. Default: none, and the generation
+    /// alone is compared.
+    #[serde(default)]
+    pub newest: Option<Newest>,
     /// The places that the summary replaces, ascending.
     pub summarised: Vec<Sequence>,
     /// The places that are dropped, ascending.
@@ -86,6 +92,7 @@ impl Splice {
     pub const fn new(generation: Generation) -> Self {
         Self {
             generation,
+            newest: None,
             summarised: Vec::new(),
             evicted: Vec::new(),
             summary: None,
@@ -98,12 +105,40 @@ impl Splice {
         }
     }
 
-    /// The same, with what is removed weighed by the metas of the outline that it was planned from.
+    /// A splice of this snapshot that changes nothing yet.
+    #[must_use]
+    pub fn of(outline: &Outline) -> Self {
+        Self { newest: newest(&outline.metas), ..Self::new(outline.head.generation) }
+    }
+
+    /// The same, with what is removed weighed by the metas of the outline that it was planned from, and
+    /// with the newest message of that.
     #[must_use]
     pub fn weighed(self, metas: &[MessageMeta]) -> Self {
         let removed = Some(Removed::of(metas, &self.summarised, &self.evicted));
-        Self { removed, ..self }
+        Self { removed, newest: newest(metas).or(self.newest), ..self }
     }
+
+    /// The snapshot that it was planned from.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        let start = Cursor::from(self.generation);
+        self.newest.map_or(start, |Newest { sequence, id }| Cursor {
+            sequence,
+            id: Some(id),
+            ..start
+        })
+    }
+
+    /// How far it moves the generation beyond the next: [`Generation::after`].
+    #[must_use]
+    pub fn spread(&self) -> u16 {
+        spread_of_splice(self.receipt.as_ref().map(|receipt| receipt.id), &self.closed)
+    }
+}
+
+fn newest(metas: &[MessageMeta]) -> Option<Newest> {
+    metas.last().map(|meta| Newest { sequence: meta.sequence, id: meta.id })
 }
 
 #[cfg(test)]
@@ -141,7 +176,8 @@ mod tests {
             splice.evicted.push(Sequence::new(1_000));
             let weighed = splice.clone().weighed(&metas);
             prop_assert_eq!(weighed.removed, Some(expected));
-            prop_assert_eq!(Splice { removed: None, ..weighed }, splice);
+            prop_assert_eq!(weighed.newest, newest(&metas));
+            prop_assert_eq!(Splice { removed: None, newest: None, ..weighed }, splice);
         }
     }
 }

@@ -125,7 +125,7 @@ impl MemoryState {
         let (mut fence, mut flush_fence) = (self.head.fence, self.head.flush_fence);
         admit(&mut flush_fence, splice.flusher)?;
         admit(&mut fence, splice.access.lease)?;
-        if splice.generation != self.head.generation {
+        if !self.holds(splice.cursor()) {
             return Err(StoreErrorKind::Conflict);
         }
         self.check_places(&splice)?;
@@ -138,6 +138,7 @@ impl MemoryState {
 
         (self.head.fence, self.head.flush_fence) = (fence, flush_fence);
         let place = splice.summarised.first().copied();
+        let spread = splice.spread();
         let changes = !(splice.summarised.is_empty()
             && splice.evicted.is_empty()
             && splice.closed.is_empty());
@@ -171,7 +172,7 @@ impl MemoryState {
             self.head.next_flush_at = splice.next_flush_at;
         }
         if changes {
-            self.head.generation = self.head.generation.next(now);
+            self.head.generation = self.head.generation.after(now, spread);
         }
         self.head.version += 1;
         Ok(self.head.counters.clone())
@@ -190,7 +191,7 @@ impl MemoryState {
                 memory.receipts.clear();
                 memory.head.counters.clear();
                 memory.head.next_flush_at = None;
-                memory.head.generation = memory.head.generation.next(micros(now));
+                memory.head.generation = memory.head.generation.after(micros(now), clear.spread());
                 memory.head.version += 1;
             }
             Ok(memory.head.counters.clone())
@@ -287,17 +288,16 @@ impl MemoryState {
         }
         let generation = self.head.generation;
         let (after, restarted) = match read.after {
-            Some(cursor) if cursor.generation == generation => (cursor.sequence, false),
-            Some(cursor) => (Sequence::ZERO, cursor != Cursor::default()),
-            None => (Sequence::ZERO, false),
+            Some(cursor) if self.holds(cursor) => (cursor, false),
+            Some(cursor) => (generation.into(), cursor != Cursor::default()),
+            None => (generation.into(), false),
         };
         let limit = read.limit.map_or(usize::MAX, NonZeroUsize::get);
-        let mut rest = self.messages.range((Bound::Excluded(after), Bound::Unbounded));
+        let mut rest = self.messages.range((Bound::Excluded(after.sequence), Bound::Unbounded));
         let messages: Vec<_> =
             rest.by_ref().take(limit).map(|(_, message)| message.clone()).collect();
-        let sequence = messages.last().map_or(after, |message| message.meta.sequence);
+        let cursor = messages.last().map_or(after, |last| Cursor::at(generation, &last.meta));
         let more = rest.next().is_some();
-        let cursor = Cursor { generation, sequence };
         Page { messages, cursor, restarted, more, unreadable: Vec::new() }
     }
 
@@ -320,13 +320,13 @@ impl MemoryState {
     /// [`StoreErrorKind::Conflict`].
     pub fn fetch(
         &self,
-        generation: Generation,
+        snapshot: Cursor,
         places: &[Sequence],
         now: Timestamp,
     ) -> Result<Vec<StoredMessage>, StoreErrorKind> {
         // Of a memory that was never written there is no generation to fetch from.
         let unwritten = self.head.generation == Generation::NONE;
-        if unwritten || !self.is_alive(now) || self.head.generation != generation {
+        if unwritten || !self.is_alive(now) || !self.holds(snapshot) {
             return Err(StoreErrorKind::Conflict);
         }
         Ok(places.iter().filter_map(|place| self.messages.get(place)).cloned().collect())
@@ -346,6 +346,15 @@ impl MemoryState {
 
     fn is_alive(&self, now: Timestamp) -> bool {
         self.head.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// Whether what was read up to this cursor is there as it was read.
+    fn holds(&self, Cursor { generation, sequence, id }: Cursor) -> bool {
+        let is_there = match id {
+            Some(id) => self.messages.get(&sequence).is_some_and(|message| message.meta.id == id),
+            None => sequence <= self.head.last,
+        };
+        generation == self.head.generation && is_there
     }
 
     /// Runs a write on this memory; where it was never written or its TTL has run out, on one that
@@ -519,14 +528,14 @@ mod tests {
     fn only_a_snapshot_that_is_there_can_be_fetched_from() {
         let mut memory = MemoryState::default();
         let conflict = Err(StoreErrorKind::Conflict);
-        assert_eq!(memory.fetch(Generation::NONE, &[], NOW), conflict);
+        assert_eq!(memory.fetch(Generation::NONE.into(), &[], NOW), conflict);
         memory.append(append(1), NOW).unwrap();
-        let generation = memory.head(NOW).generation;
+        let snapshot = memory.outline(NOW).cursor();
         let places = [Sequence::new(1)];
-        assert_eq!(memory.fetch(generation, &places, NOW).unwrap().len(), 1);
-        assert_eq!(memory.fetch(Generation::NONE, &places, NOW), conflict);
+        assert_eq!(memory.fetch(snapshot, &places, NOW).unwrap().len(), 1);
+        assert_eq!(memory.fetch(Generation::NONE.into(), &places, NOW), conflict);
         let over = NOW.checked_add(Duration::from_secs(60)).unwrap();
-        assert_eq!(memory.fetch(generation, &places, over), conflict);
+        assert_eq!(memory.fetch(snapshot, &places, over), conflict);
     }
 
     /// So that one which begins anew, here or elsewhere, has none that was there before.

@@ -15,11 +15,11 @@ mod log;
 mod store;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use memory_core::conformance::{ManualClock, StoreFixture, assert_counters, run_all};
+use memory_core::conformance::{ManualClock, Rollback, StoreFixture, assert_counters, run_all};
 use memory_core::{
     Access, Append, ContentType, MemoryKey, MemoryStore, Message, MessageId, NewMessage, Outline,
     Sequence, Splice, StoreErrorKind, WriterId,
@@ -38,6 +38,36 @@ impl StoreFixture for Files {
         let store = open(&folder.path().join("memories"), &clock);
         self.0.lock().unwrap().push(folder);
         shared(store)
+    }
+
+    async fn fresh_with_rollback(
+        &self,
+        clock: ManualClock,
+    ) -> Option<(Arc<dyn MemoryStore>, Arc<dyn Rollback>)> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memories");
+        let store = Arc::new(open(&path, &clock));
+        self.0.lock().unwrap().push(folder);
+        Some((Arc::clone(&store) as _, Arc::new(Copied { store, path })))
+    }
+}
+
+/// Puts the file back to a copy of it.
+#[derive(Debug)]
+struct Copied {
+    store: Arc<FileStore>,
+    path: PathBuf,
+}
+
+#[async_trait]
+impl Rollback for Copied {
+    async fn keep(&self) {
+        fs::copy(&self.path, self.path.with_extension("copy")).unwrap();
+    }
+
+    async fn go_back(&self) {
+        fs::copy(self.path.with_extension("copy"), &self.path).unwrap();
+        self.store.open_anew(&self.path).unwrap();
     }
 }
 

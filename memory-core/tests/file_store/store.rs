@@ -18,7 +18,7 @@ use std::{fmt, io};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use memory_core::{
-    Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
+    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
     LeaseProof, MemoryKey, MemoryState, MemoryStore, Outline, Page, Read, RemoveUnused,
     RemovedUnused, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
     UnusedPage, UnusedQuery,
@@ -69,13 +69,8 @@ struct Open {
     broken: Option<String>,
 }
 
-impl FileStore {
-    /// Opens the log, or begins one, and makes its writes again. A last record that was cut off by a
-    /// crash was never acknowledged, and is cut away.
-    pub(crate) fn open(
-        path: &Path,
-        now: impl Fn() -> Timestamp + Send + Sync + 'static,
-    ) -> Result<Self, StoreError> {
+impl Open {
+    fn read(path: &Path) -> Result<Self, StoreError> {
         let failed = |kind| StoreError::new("open", kind);
         let (log, records) = Log::open(path).map_err(|error| failed(kind_of(&error)))?;
         let mut memories = BTreeMap::new();
@@ -93,10 +88,27 @@ impl FileStore {
             make(memories.entry(key).or_default(), write, at)
                 .map_err(|refused| corrupt(&format_args!("was never accepted ({refused})")))?;
         }
-        let open = Open { log, memories, broken: None };
-        Ok(Self { open: Mutex::new(open), now: Box::new(now) })
+        Ok(Self { log, memories, broken: None })
+    }
+}
+
+impl FileStore {
+    /// Opens the log, or begins one, and makes its writes again. A last record that was cut off by a
+    /// crash was never acknowledged, and is cut away.
+    pub(crate) fn open(
+        path: &Path,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        Ok(Self { open: Mutex::new(Open::read(path)?), now: Box::new(now) })
     }
 
+    /// Takes up what is in the file by now: the error of a write that failed is over, and so is all that a
+    /// restored copy does not have.
+    pub(crate) fn open_anew(&self, path: &Path) -> Result<(), StoreError> {
+        let mut open = self.lock();
+        *open = Open::read(path)?;
+        Ok(())
+    }
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,10 +247,10 @@ impl MemoryStore for FileStore {
     async fn fetch(
         &self,
         key: &MemoryKey,
-        generation: Generation,
+        snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        self.read(key, |memory, now| memory.fetch(generation, places, now))?
+        self.read(key, |memory, now| memory.fetch(snapshot, places, now))?
             .map_err(|kind| StoreError::new("read", kind).at(key))
     }
 

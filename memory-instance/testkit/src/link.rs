@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use memory_core::{
-    Append, Appended, Applied, Clear, Counters, Durability, FlushReceipt, Generation, Head,
+    Append, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
     LeaseDomain, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused,
     RemovedUnused, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
     UnusedPage, UnusedQuery,
@@ -365,11 +365,11 @@ impl MemoryStore for Link {
     async fn fetch(
         &self,
         key: &MemoryKey,
-        generation: Generation,
+        snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let (key, places) = (key.clone(), places.to_vec());
-        self.ask("fetch", move |server| server.fetch(&key, generation, &places)).await
+        self.ask("fetch", move |server| server.fetch(&key, snapshot, &places)).await
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use jiff::Timestamp;
 use memory_core::{
-    Access, Append, Appended, Clear, Counters, FencingToken, FlushReceipt, Generation, Head,
+    Access, Append, Appended, Clear, Counters, Cursor, FencingToken, FlushReceipt, Head,
     InMemoryStore, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused,
     RemovedUnused, Sequence, Splice, StoreError, StoreErrorKind, StoredMessage, ToolLink,
     UnusedPage, UnusedQuery, WriteId, WriterId,
@@ -394,10 +394,10 @@ impl Server {
     pub(crate) fn fetch(
         &self,
         key: &MemoryKey,
-        generation: Generation,
+        snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        now(self.store.fetch(&self.place(key), generation, places))
+        now(self.store.fetch(&self.place(key), snapshot, places))
     }
 
     pub(crate) fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use memory_core::{
-    Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
+    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
     LeaseProof, MemoryKey, MemoryStore, Outline, OwnerId, Page, Read, Sequence, ServerHealth,
     Splice, StoreError, StoredMessage,
 };
@@ -61,10 +61,10 @@ impl MemoryStore for FarStore {
     async fn fetch(
         &self,
         key: &MemoryKey,
-        generation: Generation,
+        snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        far(self.0.fetch(key, generation, places)).await
+        far(self.0.fetch(key, snapshot, places)).await
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {

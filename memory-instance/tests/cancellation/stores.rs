@@ -54,7 +54,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
         }
         "MemoryStore::splice" => {
             let outline = store.outline(key).await.unwrap();
-            let mut splice = Splice::new(outline.head.generation);
+            let mut splice = Splice::of(&outline);
             splice.evicted = outline.metas[..2].iter().map(|meta| meta.sequence).collect();
             let done = cut.off(store.splice(key, splice.clone())).await.map(Result::unwrap);
             // Without a receipt a second one is told by its generation, which is over.
@@ -94,7 +94,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
                     done.map(|outline| assert_eq!(outline, before, "{what}")).is_some()
                 }
                 "MemoryStore::fetch" => {
-                    let fetch = store.fetch(key, before.head.generation, &places);
+                    let fetch = store.fetch(key, before.cursor(), &places);
                     let done = cut.off(fetch).await.map(Result::unwrap);
                     done.map(|found| assert_eq!(found.len(), all, "{what}")).is_some()
                 }

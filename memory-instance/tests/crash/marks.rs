@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use memory_core::{
-    Append, Appended, Clear, Counters, Durability, FlushReceipt, Generation, Head, LeaseDomain,
+    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
     LeaseProof, MemoryKey, MemoryStore, Outline, OwnerId, Page, Read, Sequence, ServerHealth,
     Splice, StoreError, StoredMessage,
 };
@@ -130,10 +130,10 @@ impl MemoryStore for MarkedStore {
     async fn fetch(
         &self,
         key: &MemoryKey,
-        generation: Generation,
+        snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        let fetched = self.store.fetch(key, generation, places).await;
+        let fetched = self.store.fetch(key, snapshot, places).await;
         self.marks.pass("after the fetch of a flush").await;
         fetched
     }

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use memory_core::conformance::{ManualClock, StoreFixture, run_all};
 use memory_core::{
-    Append, Appended, Applied, CircuitBreakerSettings, Clear, Counters, Durability, FencingToken,
-    FlushReceipt, Generation, Head, InMemoryStore, LeaseDomain, LeaseProof, MemoryKey,
+    Append, Appended, Applied, CircuitBreakerSettings, Clear, Counters, Cursor, Durability,
+    FencingToken, FlushReceipt, Head, InMemoryStore, LeaseDomain, LeaseProof, MemoryKey,
     MemoryResource, MemoryStore, Message, Outline, OwnerId, Page, Read, Sequence, ServerHealth,
     Splice, StoreError, StoreErrorKind, StoredMessage,
 };
@@ -118,10 +118,10 @@ impl MemoryStore for Moody {
     async fn fetch(
         &self,
         key: &MemoryKey,
-        generation: Generation,
+        snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        self.call(self.store.fetch(key, generation, places)).await
+        self.call(self.store.fetch(key, snapshot, places)).await
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {

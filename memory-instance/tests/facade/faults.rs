@@ -9,10 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use memory_core::{
-    Append, AppendOutcome, Appended, Applied, Clear, Counters, Durability, FlushReceipt,
-    Generation, Head, InMemoryStore, LeaseDomain, LeaseProof, MemoryKey, MemoryResource,
-    MemoryStore, Message, Outline, Page, Read, Sequence, ServerHealth, Splice, StoreError,
-    StoreErrorKind, StoredMessage,
+    Append, AppendOutcome, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt,
+    Head, InMemoryStore, LeaseDomain, LeaseProof, MemoryKey, MemoryResource, MemoryStore, Message,
+    Outline, Page, Read, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
 };
 use memory_instance::{FlushMode, MemoryError, MemoryInstance, MemoryManager, Session};
 use memory_lock::{Clock, InProcessLock, LockManager};
@@ -101,10 +100,10 @@ impl MemoryStore for Faulty {
     async fn fetch(
         &self,
         key: &MemoryKey,
-        generation: Generation,
+        snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        self.store.fetch(key, generation, places).await
+        self.store.fetch(key, snapshot, places).await
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {

@@ -1,4 +1,4 @@
--- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number. Returns {'A', head, more}, where 1
+-- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number, spread of the generation. Returns {'A', head, more}, where 1
 -- is more that is to be swept, {'D', head, more} or a refusal.
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'g')
@@ -39,7 +39,7 @@ end
 head.cleared = head.cleared + head.messages - head.summaries
 head.messages, head.tokens, head.summaries, head.classes = 0, 0, 0, {}
 head.base, head.receipts, head.receipt, head.next_flush_at = head.last, 0, '', false
-head.generation = next_generation(head.generation)
+head.generation = next_generation(head.generation, ARGV[8])
 head.version = head.version + 1
 head.fence = fence
 -- A memory in which nothing was ever written is forgotten in the end; its first message sets its own TTL.

@@ -1,12 +1,17 @@
--- KEYS: memory. ARGV 4...: generation, places, ascending. Returns of each message that is there its place
--- and itself; nothing for another generation.
+-- KEYS: memory. ARGV 4...: the snapshot as `generation place id`, of its newest message, places, ascending.
+-- Returns of each message that is there its place and itself; nothing for another snapshot.
 local stored = redis.call('HMGET', key, 'h', 'i')
 local head = open(stored[1])
-if not head or head.generation ~= ARGV[4] then
+local generation, newest, id = string.match(ARGV[4], '^(%d+) (%d+) (%x*)$')
+if not head or head.generation ~= generation then
+  return nil
+end
+local ranges = ranges_of(head, stored[2])
+if not is_there(head, ranges, tonumber(newest), id) then
   return nil
 end
 -- Ascending, as they are. A field may still be there although its message is gone.
-local ranges, pair, places, fields = ranges_of(head, stored[2]), 1, {}, {}
+local pair, places, fields = 1, {}, {}
 for n = 5, #ARGV do
   local place = tonumber(ARGV[n])
   while ranges[pair] and ranges[pair + 1] < place do

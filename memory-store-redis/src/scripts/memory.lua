@@ -34,9 +34,10 @@ end
 
 local NO_TOKEN = digits(0)
 
-local function next_generation(generation)
+-- The one after this; after a splice or a clear as far beyond it as the spread says.
+local function next_generation(generation, spread)
   local following = tonumber(generation) + 1
-  return text_of(following < now() and now() or following)
+  return text_of((following < now() and now() or following) + (spread or 0))
 end
 
 local function new_head(fence, flush_fence, generation)
@@ -264,6 +265,19 @@ local function lies_in(ranges, place)
     end
   end
   return false
+end
+
+-- Whether the message at a place is the one with this id, which a reader or a planner saw there last; without
+-- an id, whether the place was ever given. A server that went back gave it to another message, or will.
+local function is_there(head, ranges, place, id)
+  if id == '' then
+    return place <= head.last
+  end
+  if not lies_in(ranges, place) then
+    return false
+  end
+  local message = redis.call('HGET', key, 'm' .. text_of(place))
+  return message and string.match(message, '^%d+ %d %d+ (%x+) ') == id
 end
 
 -- Calls a command on the memory with many fields, some at a time.

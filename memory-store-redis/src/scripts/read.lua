@@ -1,25 +1,25 @@
 -- KEYS: memory. ARGV 4...: generation and place that the reader has come to, a place after which nothing is
--- to be read or empty, how many messages at most, and 1 for their descriptions alone. Returns {generation, 1
--- if the page begins at the start although the reader was further, the last place that is there, 1 if there
--- is more, the head, then of each message its place and itself, empty for one that is not there}.
+-- to be read or empty, how many messages at most, 1 for their descriptions alone, and the id of the message
+-- at the reader's place or empty. Returns {generation, 1 if the page begins at the start although the reader
+-- was further, the last place that is there, 1 if there is more, the head, then of each message its place and
+-- itself, empty for one that is not there}.
 local generation, after = ARGV[4], tonumber(ARGV[5])
+local begins = generation == '0' and after == 0 and ARGV[9] == ''
 local stored = redis.call('HMGET', key, 'h', 'i')
 local head = open(stored[1])
 if not head then
-  return {'0', generation == '0' and 0 or 1, 0, 0, ''}
+  return {'0', begins and 0 or 1, 0, 0, ''}
 end
-local restarted = 0
-if generation ~= head.generation then
-  if not (generation == '0' and after == 0) then
-    restarted = 1
-  end
+local restarted, ranges = 0, ranges_of(head, stored[2])
+if generation ~= head.generation or not is_there(head, ranges, after, ARGV[9]) then
+  restarted = begins and 0 or 1
   after = 0
 end
 local last, limit = head.last, tonumber(ARGV[7])
 if ARGV[6] ~= '' and restarted == 0 then
   last = math.min(last, tonumber(ARGV[6]))
 end
-local ranges, places, more = ranges_of(head, stored[2]), {}, 0
+local places, more = {}, 0
 for pair = 1, #ranges, 2 do
   for place = math.max(ranges[pair], after + 1), math.min(ranges[pair + 1], last) do
     if #places == limit then

@@ -1,12 +1,13 @@
 -- KEYS: memory, lease, fences, flush lease. ARGV 4...: owner, token, flusher's owner, flusher's token,
--- generation, receipt's id or empty, receipt, mark of the next flush or empty, whether open calls are given
--- up (1 or 0; also of messages that go), the summary (empty for none), its class and tokens, how
--- many ranges, then of each range, in ascending order, what becomes of it (s summarised, e evicted, c
+-- the snapshot as `generation place id spread`, of its newest message, receipt's id or empty, receipt, mark of
+-- the next flush or empty, whether open calls are given up (1 or 0; also of messages that go), the summary
+-- (empty for none), its class and tokens, how many ranges, then of each range, in ascending order, what becomes of it (s summarised, e evicted, c
 -- closed), its first and its last place; a capital letter says that it was weighed before. Then of all
 -- these: how many summaries, how many are summarised and how many evicted, and of each class its name,
 -- messages and tokens. Returns {'A', head, more}, where 1 is more that is to be swept, {'D', head, more},
--- {'C'} for another generation, {'I', place} for a place where no message stands, or a refusal.
-local generation, receipt = ARGV[8], ARGV[9]
+-- {'C'} for another snapshot, {'I', place} for a place where no message stands, or a refusal.
+local generation, newest, id, spread = string.match(ARGV[8], '^(%d+) (%d+) (%x*) (%d+)$')
+local receipt = ARGV[9]
 local stored = redis.call('HMGET', key, 'h', 'i', 'g')
 local head, begins = open_to_write(stored[1], KEYS[3])
 if not begins and receipt ~= '' and receipt == head.receipt then
@@ -33,6 +34,9 @@ end
 
 -- Everything is looked at before anything is changed.
 local ranges, pair, at = ranges_of(head, stored[2]), 1, 17
+if not is_there(head, ranges, tonumber(newest), id) then
+  return {'C'}
+end
 local removed, summary_at, sums = {}, nil, no_sums()
 for _ = 1, tonumber(ARGV[16]) do
   local kind, first, last = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
@@ -125,7 +129,7 @@ if ARGV[12] == '1' then
   head.next_flush_at = false
 end
 if tonumber(ARGV[16]) > 0 then
-  head.generation = next_generation(head.generation)
+  head.generation = next_generation(head.generation, spread)
 end
 if receipt ~= '' then
   set[#set + 1] = 'r' .. head.receipts % RECEIPTS

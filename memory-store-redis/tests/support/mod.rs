@@ -10,10 +10,10 @@
 
 pub(crate) mod load;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use memory_core::conformance::{ManualClock, StoreFixture, assert_counters};
+use memory_core::conformance::{ManualClock, Rollback, StoreFixture, assert_counters};
 use memory_core::{
     Access, Append, Appended, ContentType, FlushReceipt, MemoryKey, MemoryStore, Message,
     MessageId, NewMessage, Outline, Read, Sequence, SequenceSet, StoreError, WriteId, WriterId,
@@ -47,10 +47,57 @@ pub(crate) struct Fixture {
 #[async_trait::async_trait]
 impl StoreFixture for Fixture {
     async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
+        Arc::new(self.open(clock).await)
+    }
+
+    async fn fresh_with_rollback(
+        &self,
+        clock: ManualClock,
+    ) -> Option<(Arc<dyn MemoryStore>, Arc<dyn Rollback>)> {
+        let store = self.open(clock).await;
+        Some((Arc::new(store.clone()), Arc::new(Dumped { store, kept: Mutex::default() })))
+    }
+}
+
+impl Fixture {
+    async fn open(&self, clock: ManualClock) -> RedisStore {
         let config = RedisStoreConfig::new()
             .with_token_checks(self.checks)
             .with_time_source(move || clock.micros());
-        Arc::new(RedisStore::with_config(link(&self.url).await, config))
+        RedisStore::with_config(link(&self.url).await, config)
+    }
+}
+
+/// Puts the memories of a store back to their dumps.
+#[derive(Debug)]
+pub(crate) struct Dumped {
+    pub(crate) store: RedisStore,
+    pub(crate) kept: Mutex<Vec<(String, Vec<u8>)>>,
+}
+
+#[async_trait::async_trait]
+impl Rollback for Dumped {
+    async fn keep(&self) {
+        let link = self.store.link();
+        let mut kept = Vec::new();
+        for key in link.scan_memories().await.unwrap() {
+            match link.send(redis::cmd("DUMP").arg(&key)).await.unwrap() {
+                redis::Value::BulkString(dump) => kept.push((key, dump)),
+                other => panic!("{key}: {other:?}"),
+            }
+        }
+        *self.kept.lock().unwrap() = kept;
+    }
+
+    async fn go_back(&self) {
+        let link = self.store.link();
+        for key in link.scan_memories().await.unwrap() {
+            link.send(redis::cmd("DEL").arg(&key)).await.unwrap();
+        }
+        let kept = self.kept.lock().unwrap().clone();
+        for (key, dump) in kept {
+            link.send(redis::cmd("RESTORE").arg(&key).arg(0).arg(dump)).await.unwrap();
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use memory_core::{Counters, KEPT_RECEIPTS, MessageMeta, Sequence, Splice, StoreE
 use rusqlite::{OptionalExtension, params};
 
 use super::step::Step;
-use crate::codec::{self, Encoded, HeadRow, INSERT_MESSAGE, META_COLUMNS, insert_message, int};
+use crate::codec::{
+    self, Encoded, HeadRow, INSERT_MESSAGE, META_COLUMNS, holds, insert_message, int,
+};
 use crate::error::Fault;
 
 impl Step<'_> {
@@ -23,7 +25,8 @@ impl Step<'_> {
             None => head.flush_fence,
         };
         let fence = self.admit_writer(splice.access.lease)?;
-        if splice.generation != self.head().generation {
+        // Of leftovers there is no generation to splice: the one that begins is another.
+        if !holds(self.connection, &self.loaded.row, splice.cursor())? {
             return Err(Fault::Refused(StoreErrorKind::Conflict));
         }
         let Planned { summarised, evicted, closed } = self.check_places(splice)?;
@@ -60,7 +63,7 @@ impl Step<'_> {
         }
         (row.head.fence, row.head.flush_fence) = (fence, flush_fence);
         if changes {
-            row.head.generation = row.head.generation.next(now);
+            row.head.generation = row.head.generation.after(now, splice.spread());
         }
         if let (Some(receipt), Some(body)) = (receipt, body) {
             row.receipts = row.receipts.saturating_add(1);

@@ -81,7 +81,7 @@ impl Step<'_> {
             head.fence = fence;
             head.counters.clear();
             head.next_flush_at = None;
-            head.generation = head.generation.next(now);
+            head.generation = head.generation.after(now, clear.spread());
             *receipt = None;
         }
         Ok(self.head().counters.clone())

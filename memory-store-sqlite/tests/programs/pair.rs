@@ -148,11 +148,16 @@ impl<'a, P: Place> Pair<'a, P> {
             }
             Op::Read { key: k, after, stale, limit } => {
                 let key = key(k);
-                let head = self.outline(&key).head;
+                let outline = self.outline(&key);
+                let head = &outline.head;
                 let generation = Generation::new(head.generation.number() ^ u64::from(stale));
                 let sequence = Sequence::new(u64::from(after) % (head.last.number() + 2));
+                let meta = outline.metas.iter().find(|meta| meta.sequence == sequence);
+                let other = outline.metas.first();
+                // None, the right one, or most often a wrong one.
+                let id = [None, meta, other].get(usize::from(after / 3 % 3)).copied().flatten();
                 let read = Read {
-                    after: Some(Cursor { generation, sequence }),
+                    after: Some(Cursor { generation, sequence, id: id.map(|meta| meta.id) }),
                     limit: NonZeroUsize::new(limit.into()),
                 };
                 self.both(None, &async |store| store.read(&key, read).await);
@@ -161,9 +166,11 @@ impl<'a, P: Place> Pair<'a, P> {
                 let key = key(k);
                 let outline = self.outline(&key);
                 let places = picked(&outline, &picks);
-                let number = outline.head.generation.number() ^ u64::from(stale);
-                let generation = Generation::new(number);
-                self.both(None, &async |store| store.fetch(&key, generation, &places).await);
+                let mut snapshot = outline.cursor();
+                if stale {
+                    snapshot.generation = Generation::new(snapshot.generation.number() ^ 1);
+                }
+                self.both(None, &async |store| store.fetch(&key, snapshot, &places).await);
             }
             Op::Acquire { key: k, owner, flush } => self.acquire(lease_of(k, flush), owner),
             Op::Release { key: k, flush } => self.release(&lease_of(k, flush)),

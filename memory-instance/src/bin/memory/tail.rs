@@ -1,8 +1,9 @@
 //! `memory tail`.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use memory_core::{Cursor, Message, Sequence, StoredMessage};
+use memory_core::{Cursor, Message, MessageId, Sequence, StoredMessage};
 use serde_json::json;
 
 use crate::args::Memories;
@@ -34,18 +35,34 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
     let memory = memories.the_one().await?;
     let outline = memories.manager.store().outline(memory.key()).await?;
     let skipped = outline.metas.len().saturating_sub(args.lines);
-    let last_skipped = skipped.checked_sub(1).and_then(|index| outline.metas.get(index));
-    let mut shown = last_skipped.map_or(Sequence::ZERO, |meta| meta.sequence);
-    let mut cursor = Cursor { generation: outline.head.generation, sequence: shown };
+    let skipped = outline.metas.get(..skipped).unwrap_or_default();
+    // By their ids: a store that went back gives places to other messages.
+    let mut shown: HashSet<MessageId> = skipped.iter().map(|meta| meta.id).collect();
+    let mut newest = skipped.last().map_or(Sequence::ZERO, |meta| meta.sequence);
+    let start = Cursor::from(outline.head.generation);
+    let mut cursor = skipped.last().map_or(start, |meta| Cursor::at(outline.head.generation, meta));
     loop {
         let page = memory.page(Some(cursor), None).await?;
+        let went_back = page.restarted && page.cursor.generation == cursor.generation;
         if page.restarted && args.follow {
-            note("(flushed or cleared: older messages were summarised or removed)");
+            note(if went_back {
+                "(the store went back to an earlier state: some of the messages above are gone)"
+            } else {
+                "(flushed or cleared: older messages were summarised or removed)"
+            });
         }
-        for stored in page.messages.iter().filter(|stored| stored.meta.sequence > shown) {
-            show(stored, out)?;
+        for stored in &page.messages {
+            let meta = &stored.meta;
+            // Such a summary replaces what was shown.
+            let is_known = page.restarted && !went_back && meta.summary && meta.sequence <= newest;
+            if shown.insert(meta.id) && !is_known {
+                show(stored, out)?;
+            }
         }
-        shown = shown.max(page.cursor.sequence);
+        if page.restarted {
+            shown = page.messages.iter().map(|stored| stored.meta.id).collect();
+        }
+        newest = page.cursor.sequence;
         cursor = page.cursor;
         if !args.follow {
             return Ok(());

@@ -128,7 +128,7 @@ pub(crate) fn message(number: usize) -> Message {
 pub(crate) async fn read_news(memory: &MemoryInstance, count: usize) -> anyhow::Result<Measured> {
     let whole = memory.page(None, None).await?;
     let seen = whole.messages.iter().rev().nth(10).context("a memory with messages")?;
-    let cursor = Cursor { sequence: seen.meta.sequence, ..whole.cursor };
+    let cursor = Cursor::at(whole.cursor.generation, &seen.meta);
     drop(whole.messages);
     let mut latencies = Latencies::begin()?;
     for _ in 0..count {
