@@ -74,7 +74,7 @@ async fn use_all(path: &Path) -> Result<(), StoreError> {
     hear(store.read(&k, Read::default()).await.err());
     hear(store.read(&k, Read { limit: Some(one), after: None }).await.err());
     hear(store.outline(&k).await.err());
-    hear(store.fetch(&k, generation, &places).await.err());
+    hear(store.fetch(&k, generation.into(), &places).await.err());
     hear(store.receipts(&k).await.err());
     hear(store.keys(None, NonZeroUsize::new(9).unwrap()).await.err());
     hear(append(&store, &k, write(1, 50), &["new"]).await.err());

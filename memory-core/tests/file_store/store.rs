@@ -104,6 +104,7 @@ impl FileStore {
 
     /// Takes up what is in the file by now: the error of a write that failed is over, and so is all that a
     /// restored copy does not have.
+    #[allow(dead_code, reason = "random programs use the store without it")]
     pub(crate) fn open_anew(&self, path: &Path) -> Result<(), StoreError> {
         let mut open = self.lock();
         *open = Open::read(path)?;

@@ -194,6 +194,33 @@ async fn what_may_pass_is_sent_again_and_appended_once() {
     }
 }
 
+/// The store lost what it had carried out, and gave its place to another message before the batch came again.
+#[tokio::test(start_paused = true)]
+async fn retry_after_a_rollback_is_not_taken_for_the_first_request() {
+    let world = plain();
+    let memory = world.memory();
+    memory.append(Message::user("kept")).await.unwrap();
+    let kept = world.store.store.saved();
+    memory.append(Message::user("lost")).await.unwrap();
+    world.script(&[Fault::After]);
+    let append = tokio::spawn({
+        let memory = memory.clone();
+        async move { memory.append(Message::user("once")).await }
+    });
+    while !world.store.script.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let seen = memory.page(None, None).await.unwrap();
+    assert_eq!(seen.messages.len(), 3);
+    world.store.store.go_back(&kept);
+    memory.append(Message::user("new")).await.unwrap();
+    assert!(!append.await.unwrap().unwrap().outcome.is_duplicate());
+    assert_eq!(texts(&memory).await, ["kept", "new", "once"]);
+    let page = memory.page(Some(seen.cursor), None).await.unwrap();
+    assert!(page.restarted, "the reader would miss what is before it");
+    checked(&memory, &world.manager).await;
+}
+
 /// Whoever is told that it was not applied may append the message anew, and then it is there twice.
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_not_forgotten_where_the_lease_cannot_be_had_for_the_retry() {
