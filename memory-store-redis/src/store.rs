@@ -3,9 +3,8 @@ use std::num::NonZeroUsize;
 use async_trait::async_trait;
 use memory_core::{
     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused,
-    Sequence, ServerHealth, ServerWarning, Splice, StoreError, StoredMessage, UnusedPage,
-    UnusedQuery,
+    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Sequence,
+    ServerHealth, ServerWarning, Splice, StoreError, StoredMessage, UnusedPage, UnusedQuery,
 };
 use memory_lock::redis::{Acknowledge, RedisConfig, RedisFailure, RedisLink};
 use redis::Cmd;

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use memory_core::{
-    Cursor, FlushReceipt, Head, MemoryKey, MessageMeta, Outline, Page, Read, Sequence,
+    Cursor, FlushReceipt, Generation, Head, MemoryKey, MessageMeta, Outline, Page, Read, Sequence,
     StoreErrorKind, StoredMessage, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use rusqlite::{OptionalExtension, params};

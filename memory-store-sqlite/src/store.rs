@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use memory_core::{
     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused,
-    Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage, UnusedMemory,
-    UnusedPage, UnusedQuery,
+    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Sequence,
+    ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage, UnusedMemory, UnusedPage,
+    UnusedQuery,
 };
 use memory_lock::sqlite::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
 use tokio::sync::oneshot;

@@ -115,7 +115,7 @@ async fn a_removed_memory_reads_as_never_written(subject: Subject) {
     let key = key("k");
     subject.append(&key, writer(1).write(1), &["a", "b", "c"]).await;
     let before = subject.store.head(&key).await.unwrap();
-    let cursor = Cursor { generation: before.generation, sequence: Sequence::new(3) };
+    let cursor = Cursor::unidentified(before.generation, Sequence::new(3));
     subject.clock.advance(DAY);
     let [memory] = &subject.old().await[..] else { panic!("one is unused") };
     let removed = subject.remove(memory, 100).await;

@@ -36,15 +36,16 @@ impl Generation {
         Self(FencingToken::new(self.0).next(now_micros).number())
     }
 
-    /// The generation after a splice or a clear, as far beyond [`next`](Self::next) as
-    /// [`Splice::spread`](crate::Splice::spread) or [`Clear::spread`](crate::Clear::spread) says. Where a
-    /// store went back and its clock is behind the memory, the next change would else have the number of
-    /// the one that was lost.
+    /// The generation after a splice or a clear: [`next`](Self::next), and where the clock is behind the
+    /// memory as far beyond that as [`Splice::spread`](crate::Splice::spread) or
+    /// [`Clear::spread`](crate::Clear::spread) says. If a store then went back, the next change would else
+    /// have the number of the one that was lost.
     #[must_use]
     pub const fn after(self, now_micros: u64, spread: u16) -> Self {
         let next = self.next(now_micros).0;
+        let is_behind = now_micros < next;
         // Widening; `From` is not const.
-        Self(next.saturating_add(spread as u64))
+        Self(if is_behind { next.saturating_add(spread as u64) } else { next })
     }
 }
 
@@ -83,7 +84,8 @@ mod tests {
         let next = |now| Generation::new(10).next(now).number();
         assert_eq!([0, 11, 500].map(next), [11, 11, 500]);
         assert_eq!(Generation::NONE.number(), 0);
-        assert_eq!(Generation::new(10).after(500, 3).number(), 503);
+        assert_eq!(Generation::new(10).after(500, 3).number(), 500);
+        assert_eq!(Generation::new(10).after(7, 3).number(), 14);
         assert_eq!(Generation::new(u64::MAX).after(0, 1_000).number(), u64::MAX);
     }
 

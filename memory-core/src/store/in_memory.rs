@@ -12,8 +12,7 @@ use jiff::Timestamp;
 
 use super::{
     Append, Appended, Clear, Cursor, Durability, Head, MemoryState, MemoryStore, Outline, Page,
-    Read, RemoveUnused, RemovedUnused, Splice, StoreError, StoreErrorKind, UnusedPage,
-    UnusedQuery,
+    Read, RemoveUnused, RemovedUnused, Splice, StoreError, StoreErrorKind, UnusedPage, UnusedQuery,
 };
 use crate::counters::Counters;
 use crate::health::ServerHealth;

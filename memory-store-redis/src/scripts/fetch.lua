@@ -1,13 +1,13 @@
 -- KEYS: memory. ARGV 4...: the snapshot as `generation place id`, of its newest message, places, ascending.
 -- Returns of each message that is there its place and itself; nothing for another snapshot.
-local stored = redis.call('HMGET', key, 'h', 'i')
-local head = open(stored[1])
 local generation, newest, id = string.match(ARGV[4], '^(%d+) (%d+) (%x*)$')
+local stored = redis.call('HMGET', key, 'h', 'i', 'm' .. newest)
+local head = open(stored[1])
 if not head or head.generation ~= generation then
   return nil
 end
 local ranges = ranges_of(head, stored[2])
-if not is_there(head, ranges, tonumber(newest), id) then
+if not is_there(head, ranges, tonumber(newest), id, stored[3]) then
   return nil
 end
 -- Ascending, as they are. A field may still be there although its message is gone.

@@ -34,10 +34,10 @@ end
 
 local NO_TOKEN = digits(0)
 
--- The one after this; after a splice or a clear as far beyond it as the spread says.
+-- The one after this; after a splice or a clear, where the clock is behind, as far beyond it as the spread says.
 local function next_generation(generation, spread)
   local following = tonumber(generation) + 1
-  return text_of((following < now() and now() or following) + (spread or 0))
+  return text_of(following <= now() and now() or following + (spread or 0))
 end
 
 local function new_head(fence, flush_fence, generation)
@@ -267,17 +267,14 @@ local function lies_in(ranges, place)
   return false
 end
 
--- Whether the message at a place is the one with this id, which a reader or a planner saw there last; without
--- an id, whether the place was ever given. A server that went back gave it to another message, or will.
-local function is_there(head, ranges, place, id)
+-- Whether the message at a place, as it is stored, is the one with this id, which a reader or a planner saw
+-- there last; without an id, whether the place was ever given. A server that went back gave it to another
+-- message, or will.
+local function is_there(head, ranges, place, id, message)
   if id == '' then
     return place <= head.last
   end
-  if not lies_in(ranges, place) then
-    return false
-  end
-  local message = redis.call('HGET', key, 'm' .. text_of(place))
-  return message and string.match(message, '^%d+ %d %d+ (%x+) ') == id
+  return message and lies_in(ranges, place) and string.match(message, '^%d+ %d %d+ (%x+) ') == id
 end
 
 -- Calls a command on the memory with many fields, some at a time.

@@ -5,13 +5,13 @@
 -- itself, empty for one that is not there}.
 local generation, after = ARGV[4], tonumber(ARGV[5])
 local begins = generation == '0' and after == 0 and ARGV[9] == ''
-local stored = redis.call('HMGET', key, 'h', 'i')
+local stored = redis.call('HMGET', key, 'h', 'i', 'm' .. ARGV[5])
 local head = open(stored[1])
 if not head then
   return {'0', begins and 0 or 1, 0, 0, ''}
 end
 local restarted, ranges = 0, ranges_of(head, stored[2])
-if generation ~= head.generation or not is_there(head, ranges, after, ARGV[9]) then
+if generation ~= head.generation or not is_there(head, ranges, after, ARGV[9], stored[3]) then
   restarted = begins and 0 or 1
   after = 0
 end

@@ -8,7 +8,7 @@
 -- {'C'} for another snapshot, {'I', place} for a place where no message stands, or a refusal.
 local generation, newest, id, spread = string.match(ARGV[8], '^(%d+) (%d+) (%x*) (%d+)$')
 local receipt = ARGV[9]
-local stored = redis.call('HMGET', key, 'h', 'i', 'g')
+local stored = redis.call('HMGET', key, 'h', 'i', 'g', 'm' .. newest)
 local head, begins = open_to_write(stored[1], KEYS[3])
 if not begins and receipt ~= '' and receipt == head.receipt then
   if confirms then
@@ -34,7 +34,7 @@ end
 
 -- Everything is looked at before anything is changed.
 local ranges, pair, at = ranges_of(head, stored[2]), 1, 17
-if not is_there(head, ranges, tonumber(newest), id) then
+if not is_there(head, ranges, tonumber(newest), id, stored[4]) then
   return {'C'}
 end
 local removed, summary_at, sums = {}, nil, no_sums()
