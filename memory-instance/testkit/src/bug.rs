@@ -97,11 +97,15 @@ pub enum Bug {
     EvictedNotCounted,
     /// Now and then an append is refused for no reason, and says so rightly.
     AppendRefused,
+    /// A step of the time of day forward ends live leases.
+    LeaseEndedByStep,
+    /// Leases that are granted after a step back last until the time of day has caught up.
+    LeaseFrozenByStep,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 48] = [
         Self::NoFencing,
         Self::NoLeaseCheck,
         Self::NoGenerationCheck,
@@ -148,6 +152,8 @@ impl Bug {
         Self::WindowOfOld,
         Self::EvictedNotCounted,
         Self::AppendRefused,
+        Self::LeaseEndedByStep,
+        Self::LeaseFrozenByStep,
     ];
 
     /// The checks that are there for it: one of them has to find it, whatever others see of it.
@@ -177,7 +183,8 @@ impl Bug {
             | Self::LeaseTooShort => &[Check::HoldsOverlap],
             Self::TokensStandStill | Self::HandOverKeepsToken => &[Check::TokenFalls],
             Self::LeaseLeaked => &[Check::LeaseNotFree],
-            Self::LeaseNeverExpires => &[Check::LeaseLeft],
+            Self::LeaseNeverExpires | Self::LeaseFrozenByStep => &[Check::LeaseLeft],
+            Self::LeaseEndedByStep => &[Check::GrantsOverlap, Check::HoldsOverlap],
             Self::KeysCollide => &[Check::Foreign],
             Self::TokensUnderstated => &[Check::WindowTooLarge],
             Self::WindowSplitsUnit => &[Check::WindowUnpaired],

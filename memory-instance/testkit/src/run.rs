@@ -37,6 +37,9 @@ pub(crate) const BUDGET: u64 = 600;
 /// The longest time that a program may take, faults and healing together, on its own clock.
 const LONGEST: Duration = Duration::from_secs(600);
 
+/// Sets the steps of the clock apart from what else follows from a program's seed.
+const STEPS: u64 = 0x5354_4550;
+
 thread_local! {
     /// When the program of this thread began.
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -206,7 +209,11 @@ impl<'p> World<'p> {
             let process = self.processes.get(usize::from(agent.process))?;
             Some(run_agent(number, agent, Arc::clone(process), &self.recorder, &tags, self.program))
         });
-        join_all(agents).await;
+        tokio::select! {
+            biased;
+            _ = join_all(agents) => {}
+            () = self.step_clock() => {}
+        }
 
         self.faulty.store(false, Ordering::SeqCst);
         self.recorder.note("faults end");
@@ -228,6 +235,28 @@ impl<'p> World<'p> {
         self.until_quiet(&fresh).await;
         for key in 0..KEYS.len() {
             self.nothing_left(key, &fresh).await;
+        }
+    }
+
+    /// Steps the time of day now and then, by more than a lease lasts, as an operator or NTP may. Leases go on
+    /// as if nothing had happened.
+    async fn step_clock(&self) {
+        let mut random = fastrand::Rng::with_seed(self.program.seed ^ STEPS);
+        loop {
+            sleep(Duration::from_millis(random.u64(100..2_000))).await;
+            let by = Duration::from_secs(random.u64(3..60));
+            let forward = random.bool();
+            // There and back, so that it stays within the time for which a call may stay open.
+            for forward in [forward, !forward] {
+                if forward {
+                    self.clock.step_forward(by)
+                } else {
+                    self.clock.step_back(by)
+                }
+                self.server.clock_stepped(forward);
+                self.recorder.note("the clock steps");
+                sleep(Duration::from_millis(random.u64(1..500))).await;
+            }
         }
     }
 

@@ -46,6 +46,8 @@ struct State {
     granted: HashMap<LockKey, FencingToken>,
     /// Leases that were ever asked for, in their order, so that runs are alike.
     leased: BTreeSet<LockKey>,
+    /// The clock was stepped back.
+    is_behind: bool,
 }
 
 /// The calls of the reference implementations never wait.

@@ -32,6 +32,7 @@ impl Server {
         let ttl = match self.bug {
             Some(Bug::LeaseTooShort) => ttl / 40,
             Some(Bug::LeaseNeverExpires) => Duration::from_secs(86_400),
+            Some(Bug::LeaseFrozenByStep) if self.state().is_behind => Duration::from_secs(86_400),
             _ => ttl,
         };
         let mut acquired = now(self.lock.try_acquire(key, owner, ttl))?;
@@ -87,6 +88,14 @@ impl Server {
             *token = before.token;
         }
         Ok(handed)
+    }
+
+    /// The time of day was stepped, by which no lease is measured.
+    pub(crate) fn clock_stepped(&self, forward: bool) {
+        if forward && self.has(Bug::LeaseEndedByStep) {
+            self.forget_leases();
+        }
+        self.state().is_behind |= !forward;
     }
 
     /// Every lease is gone, and nobody is told.
