@@ -154,12 +154,11 @@ async fn attempt(mut claim: Claim) -> Outcome {
     let shared = Arc::clone(&claim.shared);
     let was_armed = claim.is_armed();
     claim.arm();
-    if let Some(left) = claim.left_behind().and_then(|left| *left) {
-        if free_left_behind(&shared, &claim.key, left).await
-            && let Some(left) = claim.left_behind()
-        {
-            *left = None;
-        }
+    if let Some(left) = claim.left_behind().and_then(|left| *left)
+        && free_left_behind(&shared, &claim.key, left).await
+        && let Some(left) = claim.left_behind()
+    {
+        *left = None;
     }
     let sent_at = Instant::now();
     claim.asked_at = sent_at;

@@ -131,9 +131,8 @@ impl Refresher {
         }
         state.ended(task.number);
         task.ended.push(task.runtime);
-        let runtimes = state.held.values().filter_map(|held| held.runtime.as_ref());
-        let runtime =
-            runtimes.filter(|runtime| !task.ended.contains(&runtime.id())).next().cloned();
+        let mut runtimes = state.held.values().filter_map(|held| held.runtime.as_ref());
+        let runtime = runtimes.find(|runtime| !task.ended.contains(&runtime.id())).cloned();
         let Some(runtime) = runtime else { return };
         let start = self.begin(&mut state, shared, runtime, std::mem::take(&mut task.ended));
         drop(state);
