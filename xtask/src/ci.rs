@@ -1,26 +1,35 @@
 //! `cargo xtask ci`: what `.ci/run` runs. All steps run although one fails; the last lines tell
-//! what took how long and how many tests passed.
+//! which tests and steps took how long and how many tests passed.
 
 use anyhow::Result;
 
 use crate::servers::Way;
 use crate::steps::{Outcome, Steps, Strictness};
-use crate::{lint, test};
+use crate::{lint, run, test};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Fail when something could not be checked because a tool is missing
+    /// Fail when something could not be checked, because a tool is missing or a registry does not answer
     #[arg(long)]
     strict: bool,
+    /// Also run what takes long: whole cancellation sweeps, ten times as many programs of the
+    /// concurrency models, and the tests on containers, which are then checked by clippy too
+    #[arg(long)]
+    deep: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    run::save_compile_time_if_fresh();
     let mut steps = Steps::default();
     let mut tally = test::Tally::default();
-    // Where Docker answers its tests run; where it does not, there is nothing to be had by failing.
-    let everything = test::Args::requiring(vec![Way::Redis]);
-    lint::run_steps(&mut steps, &[]);
+    let everything = test::Args::requiring(vec![Way::Redis], args.deep);
+    lint::run_steps(&mut steps, &[], args.deep);
     let tests = test::Tests::plan(&everything)?;
+    // By itself, so that the time of the tests is that of the tests.
+    steps.step("compile tests", || {
+        tests.compile()?;
+        Ok(Outcome::Passed)
+    });
     steps.step("test", || {
         tests.run(&mut tally)?;
         Ok(Outcome::Passed)

@@ -5,7 +5,11 @@
 //! Tests and benches are left out: their dev-dependencies would switch features on behind the
 //! crate's back.
 
-use anyhow::{Result, bail};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
 
 use crate::run::cargo;
 use crate::steps::Outcome;
@@ -13,9 +17,15 @@ use crate::workspace::{Package, Workspace};
 
 pub(crate) fn check() -> Result<Outcome> {
     let mut broken = Vec::new();
-    for package in &Workspace::load()?.packages {
+    let workspace = Workspace::load()?;
+    let members: BTreeSet<_> = workspace.packages.iter().map(|it| it.name.as_str()).collect();
+    let mut forms = 0;
+    for package in &workspace.packages {
+        let is_named = named_in(&package.dir().join("src"))?;
+        let alone = alone(package, &members, is_named);
+        forms += alone.len();
         // One broken form a crate is enough to begin with: mostly the others say the same.
-        let first_broken = alone(package).into_iter().find(|&feature| {
+        let first_broken = alone.into_iter().find(|&feature| {
             let build = cargo(["clippy", "--quiet", "--no-deps", "--no-default-features"])
                 .args(["--package", &package.name])
                 .args(feature.into_iter().flat_map(|name| ["--features", name]))
@@ -29,20 +39,79 @@ pub(crate) fn check() -> Result<Outcome> {
     if !broken.is_empty() {
         bail!("these do not build free of warnings: {}", broken.join(", "));
     }
+    eprintln!("features: {forms} forms of crates build free of warnings");
     Ok(Outcome::Passed)
 }
 
-/// No feature, then each by itself. A crate without features has one form only, and that has been
-/// looked at with the whole workspace.
-fn alone(package: &Package) -> Vec<Option<&str>> {
-    if package.features.is_empty() {
-        return Vec::new();
+/// No feature, then each by itself, but none whose code was looked at already: that of a feature that
+/// differs from another only in what it forwards to members (which are tried by themselves), and that of
+/// all features, which the step `clippy` looks at. `is_named` tells whether the crate's code asks for a
+/// feature.
+fn alone<'a>(
+    package: &'a Package,
+    members: &BTreeSet<&str>,
+    is_named: impl Fn(&str) -> bool,
+) -> Vec<Option<&'a str>> {
+    let effect = |names: &[&'a str]| effect(package, members, &is_named, names);
+    let all: Vec<_> = package.features.keys().map(String::as_str).collect();
+    let mut seen = vec![effect(&all)];
+    let each = package.features.keys().map(|name| Some(name.as_str()));
+    std::iter::once(None)
+        .chain(each)
+        .filter(|feature| {
+            let effect = effect(feature.as_slice());
+            let is_new = !seen.contains(&effect);
+            seen.push(effect);
+            is_new
+        })
+        .collect()
+}
+
+/// What these features change of a crate: its own code and its optional dependencies.
+fn effect<'a>(
+    package: &'a Package,
+    members: &BTreeSet<&str>,
+    is_named: &impl Fn(&str) -> bool,
+    names: &[&'a str],
+) -> BTreeSet<&'a str> {
+    let mut effect = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    let mut open = names.to_vec();
+    while let Some(part) = open.pop() {
+        if !seen.insert(part) {
+            continue;
+        }
+        if let Some(parts) = package.features.get(part) {
+            open.extend(parts.iter().map(String::as_str));
+            if is_named(part) {
+                effect.insert(part);
+            }
+        } else if !part.split_once('/').is_some_and(|(name, _)| members.contains(name)) {
+            effect.insert(part);
+        }
     }
-    let each = package.features.iter().filter(|(name, parts)| {
-        // An empty `default` is the same as no feature at all.
-        *name != "default" || !parts.is_empty()
-    });
-    std::iter::once(None).chain(each.map(|(name, _)| Some(name.as_str()))).collect()
+    effect
+}
+
+/// Whether the Rust files below this folder ask for a feature.
+fn named_in(folder: &Path) -> Result<impl Fn(&str) -> bool + use<>> {
+    let mut texts = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let told = || format!("cannot read {}", folder.display());
+        for entry in fs::read_dir(&folder).with_context(told)? {
+            let path = entry.with_context(told)?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                texts.push(fs::read_to_string(&path).with_context(told)?);
+            }
+        }
+    }
+    Ok(move |name: &str| {
+        let word = format!("feature = \"{name}\"");
+        texts.iter().any(|text| text.contains(&word))
+    })
 }
 
 #[cfg(test)]
@@ -57,15 +126,42 @@ mod tests {
         serde_json::from_str(&json).expect("the test's package is well formed")
     }
 
-    #[test]
-    fn each_feature_is_tried_by_itself_and_none_too() {
-        let package = package(r#"{"default": ["x"], "x": [], "y": ["x"]}"#);
-        assert_eq!(alone(&package), [None, Some("default"), Some("x"), Some("y")]);
+    /// The forms of a crate with these features whose code asks for these.
+    fn forms(features: &str, named: &[&str]) -> Vec<String> {
+        let package = package(features);
+        let members = BTreeSet::from(["lower"]);
+        let forms = alone(&package, &members, |name| named.contains(&name));
+        forms.into_iter().map(|form| form.unwrap_or("none").to_owned()).collect()
     }
 
     #[test]
-    fn an_empty_default_is_not_tried_twice() {
-        assert_eq!(alone(&package(r#"{"default": [], "x": []}"#)), [None, Some("x")]);
-        assert!(alone(&package("{}")).is_empty());
+    fn each_feature_is_tried_by_itself_and_none_too() {
+        let features = r#"{"x": [], "y": ["x"], "z": ["dep:d"]}"#;
+        assert_eq!(forms(features, &["x", "y"]), ["none", "x", "y", "z"]);
+    }
+
+    #[test]
+    fn the_same_code_is_not_tried_twice() {
+        // `default` is the same as `x`.
+        let features = r#"{"default": ["x"], "x": ["dep:d"], "y": []}"#;
+        assert_eq!(forms(features, &["x", "y"]), ["none", "default", "y"]);
+        assert_eq!(forms(r#"{"default": [], "x": [], "y": []}"#, &["x", "y"]), ["none", "x", "y"]);
+        // What is all there is was looked at with the whole workspace.
+        assert_eq!(forms(r#"{"x": []}"#, &["x"]), ["none"]);
+        assert!(forms("{}", &[]).is_empty());
+    }
+
+    #[test]
+    fn what_is_only_forwarded_to_a_member_is_tried_there() {
+        let features = r#"{"x": ["lower/x"], "y": ["foreign/y"], "z": ["dep:d"]}"#;
+        assert_eq!(forms(features, &[]), ["none", "y", "z"]);
+        assert_eq!(forms(features, &["x"]), ["none", "x", "y", "z"]);
+    }
+
+    #[test]
+    fn code_is_searched_for_features() {
+        let named = named_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../memory-lock/src"));
+        let named = named.expect("its sources can be read");
+        assert!(named("redlock") && !named("no-such-feature"));
     }
 }

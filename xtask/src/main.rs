@@ -12,8 +12,10 @@ mod coverage;
 mod features;
 mod fix;
 mod layers;
+mod licenses;
 mod lint;
 mod mutants;
+mod neighbors;
 mod package;
 mod run;
 mod servers;
@@ -36,21 +38,24 @@ Examples:
   cargo xtask test                      every test and doc example of the workspace
   cargo xtask test -p memory-core       one crate
   cargo xtask test -- a_stale_writer    tests whose name contains this text
-  cargo xtask test --deep               with ten times as many random programs, new ones each time
+  cargo xtask test --containers         the tests on containers too
+  cargo xtask test --deep               with those, ten times as many random programs, new ones each time,
+                                        and calls dropped at each of their polls
   cargo xtask test --require redis,docker
                                         fail if tests on servers or containers could not be run
   cargo xtask bench memory-lock         the criterion benches of one crate
   cargo xtask ci                        what CI runs: lint, then test, with timings
+  cargo xtask ci --deep                 the same with all that takes long
   cargo xtask coverage                  which share of the lines the tests reach
   cargo xtask mutants -p memory-flush   which changes of one crate's code no test notices
 
-Only mutants and coverage need an installed tool, and install it. cargo-nextest and cargo-deny are used where they are there;
-what could not be checked without them is printed.
+Only mutants and coverage need an installed tool, and install it. cargo-nextest is used where it is there.
+What could not be checked, because a registry does not answer, is printed.
 
 Tests on Redis take the server of MEMORY_TEST_REDIS_URL (under keys of their own), else redis-server
 or valkey-server on the PATH (or MEMORY_TEST_REDIS_SERVER), else install one where they may
-(--no-install forbids it), else the run fails when all other tests have run. Tests on containers run
-where Docker answers, with the image MEMORY_TEST_REDIS_IMAGE, redis:7-local or redis:7-alpine.";
+(--no-install forbids it), else the run fails when all other tests have run. Tests on containers run if
+they are asked for and Docker answers, with the image MEMORY_TEST_REDIS_IMAGE, redis:7-local or redis:7-alpine.";
 
 #[derive(Debug, Parser)]
 #[command(

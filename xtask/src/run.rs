@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
@@ -14,6 +16,22 @@ pub(crate) struct Cmd {
     env: Vec<(String, String)>,
 }
 
+static NOT_INCREMENTAL: OnceLock<()> = OnceLock::new();
+
+/// Where nothing was compiled incrementally before, nothing will be: what such a compilation writes for
+/// the next one costs time and disk, and in CI there is none.
+pub(crate) fn save_compile_time_if_fresh() {
+    if is_fresh(Path::new("target/debug/incremental")) {
+        NOT_INCREMENTAL.get_or_init(|| ());
+    }
+}
+
+/// Whether no member but xtask was compiled yet.
+fn is_fresh(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return true };
+    entries.flatten().all(|entry| entry.file_name().to_string_lossy().starts_with("xtask"))
+}
+
 /// `cargo` with these arguments.
 pub(crate) fn cargo<A: Into<String>>(args: impl IntoIterator<Item = A>) -> Cmd {
     command("cargo", args)
@@ -21,7 +39,11 @@ pub(crate) fn cargo<A: Into<String>>(args: impl IntoIterator<Item = A>) -> Cmd {
 
 /// Any program with these arguments.
 pub(crate) fn command<A: Into<String>>(program: &str, args: impl IntoIterator<Item = A>) -> Cmd {
-    Cmd { program: program.into(), args: Vec::new(), env: Vec::new() }.args(args)
+    let cmd = Cmd { program: program.into(), args: Vec::new(), env: Vec::new() }.args(args);
+    match NOT_INCREMENTAL.get() {
+        Some(()) if program == "cargo" => cmd.env("CARGO_INCREMENTAL", "0"),
+        _ => cmd,
+    }
 }
 
 /// Whether a program is there and has nothing to complain about; what it says is not shown.
@@ -91,6 +113,14 @@ impl Cmd {
         String::from_utf8(output.stdout).with_context(|| format!("`{self}` did not write UTF-8"))
     }
 
+    /// Runs it quietly: what it wrote to standard error if it failed.
+    pub(crate) fn complaint(&self) -> Result<Option<String>> {
+        let output = self.command().stdin(Stdio::null()).output();
+        let output = output.with_context(|| format!("cannot start `{self}`"))?;
+        let complaint = || String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok((!output.status.success()).then(complaint))
+    }
+
     /// Runs it on this terminal and shows each line of its standard output to `look` as well.
     ///
     /// The inner result tells how the command ended; `look` has seen every line either way.
@@ -152,6 +182,16 @@ mod tests {
     fn a_command_is_shown_as_it_would_be_typed() {
         let cmd = cargo(["doc", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings");
         assert_eq!(cmd.to_string(), "RUSTDOCFLAGS='-D warnings' cargo doc --workspace");
+    }
+
+    #[test]
+    fn only_a_fresh_folder_is_not_incremental() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert!(is_fresh(&folder.path().join("missing")) && is_fresh(folder.path()));
+        std::fs::create_dir(folder.path().join("xtask-1a2b")).expect("a folder");
+        assert!(is_fresh(folder.path()));
+        std::fs::create_dir(folder.path().join("memory_core-1a2b")).expect("a folder");
+        assert!(!is_fresh(folder.path()));
     }
 
     #[test]

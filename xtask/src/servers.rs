@@ -69,6 +69,8 @@ pub(crate) struct Plan {
     /// The tests to leave out, as nextest selects them.
     pub(crate) hidden: Option<&'static str>,
     pub(crate) missing: Vec<Missing>,
+    /// Whether there are tests on containers that were not asked for.
+    pub(crate) unasked: bool,
     /// What the tests run with, in words.
     pub(crate) ways: Vec<String>,
 }
@@ -76,8 +78,15 @@ pub(crate) struct Plan {
 impl Plan {
     /// Looks for what the tests of these packages need (all packages, if none is named), and installs
     /// a server if there is none and it may.
-    pub(crate) fn make(workspace: &Workspace, packages: &[String], install: bool) -> Self {
-        let needs = needs(workspace, packages);
+    ///
+    /// The tests on containers are among them only if they are asked for.
+    pub(crate) fn make(
+        workspace: &Workspace,
+        packages: &[String],
+        install: bool,
+        with_containers: bool,
+    ) -> Self {
+        let needs = needs(workspace, packages, with_containers);
         let has_url = env::var("MEMORY_TEST_REDIS_URL").is_ok_and(|url| !url.is_empty());
         let mut found = Found { url: has_url, program: program(), docker: false };
         let needs_server = needs.contains(&Need::AnyServer) || needs.contains(&Need::OwnServers);
@@ -90,6 +99,7 @@ impl Plan {
             provide_image(found.program.as_deref());
         }
         let mut plan = decide(&needs, &found);
+        plan.unasked = !with_containers && packages.is_empty();
         if needs_server && found.url {
             plan.ways.push("the Redis server of MEMORY_TEST_REDIS_URL".into());
         }
@@ -123,11 +133,12 @@ pub(crate) fn judge(missing: &[&Missing], required: &[Way]) -> Result<()> {
     if whys.is_empty() { Ok(()) } else { bail!("not all tests could be run: {}", whys.join("; ")) }
 }
 
-fn needs(workspace: &Workspace, packages: &[String]) -> BTreeSet<Need> {
-    let chosen = workspace
-        .packages
-        .iter()
-        .filter(|package| packages.is_empty() || packages.contains(&package.name));
+fn needs(workspace: &Workspace, packages: &[String], with_containers: bool) -> BTreeSet<Need> {
+    let chosen = workspace.packages.iter().filter(|package| {
+        let is_named = packages.contains(&package.name);
+        let is_asked_for = with_containers || package.name != CONTAINER_TESTS;
+        is_named || (packages.is_empty() && is_asked_for)
+    });
     chosen
         .flat_map(|package| package.targets.iter().map(move |target| (package, target)))
         .filter(|(_, target)| target.kind.iter().any(|kind| kind == "test"))
@@ -265,7 +276,7 @@ mod tests {
 
     fn needs_of(packages: &[&str]) -> Vec<Need> {
         let packages: Vec<_> = packages.iter().map(ToString::to_string).collect();
-        needs(&workspace(), &packages).into_iter().collect()
+        needs(&workspace(), &packages, true).into_iter().collect()
     }
 
     fn found(url: bool, program: bool, docker: bool) -> Found {
@@ -278,11 +289,15 @@ mod tests {
         assert_eq!(needs_of(&["plain"]), []);
         assert_eq!(needs_of(&["plain", "lock"]), [Need::AnyServer]);
         assert_eq!(needs_of(&[CONTAINER_TESTS]), [Need::Docker]);
+        let unasked = needs(&workspace(), &[], false);
+        assert_eq!(unasked.into_iter().collect::<Vec<_>>(), [Need::AnyServer, Need::OwnServers]);
+        let named = needs(&workspace(), &[CONTAINER_TESTS.to_owned()], false);
+        assert_eq!(named.into_iter().collect::<Vec<_>>(), [Need::Docker]);
     }
 
     #[test]
     fn what_cannot_run_is_left_out_and_nothing_else() {
-        let all = needs(&workspace(), &[]);
+        let all = needs(&workspace(), &[], true);
         let plan = |found: &Found| {
             let plan = decide(&all, found);
             let missing: Vec<_> = plan.missing.iter().map(|it| (it.way, it.is_fatal)).collect();
@@ -319,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_run_fails_for_what_was_required_or_could_not_be_had_at_all() {
-        let all = needs(&workspace(), &[]);
+        let all = needs(&workspace(), &[], true);
         let verdict = |found: &Found, required: &[Way]| {
             let plan = decide(&all, found);
             judge(&plan.missing.iter().collect::<Vec<_>>(), required).is_ok()

@@ -25,9 +25,13 @@ pub(crate) struct Args {
     /// Fail if tests of this kind could not be run: redis, docker, or both
     #[arg(long, value_name = "WAY", value_delimiter = ',')]
     require: Vec<Way>,
-    /// Run ten times as many programs of the concurrency models, new ones each time
+    /// Run ten times as many programs of the concurrency models, new ones each time, drop calls at each
+    /// of their polls, and run the tests on containers
     #[arg(long)]
     deep: bool,
+    /// Run the tests on containers too, where Docker answers
+    #[arg(long)]
+    containers: bool,
     /// Do not install a Redis server if there is none
     #[arg(long)]
     no_install: bool,
@@ -39,8 +43,12 @@ pub(crate) struct Args {
 
 impl Args {
     /// Everything, of which these ways must not be missing.
-    pub(crate) fn requiring(ways: Vec<Way>) -> Self {
-        Self { require: ways, ..Self::default() }
+    pub(crate) fn requiring(ways: Vec<Way>, deep: bool) -> Self {
+        Self { require: ways, deep, ..Self::default() }
+    }
+
+    fn with_containers(&self) -> bool {
+        self.containers || self.deep || self.require.contains(&Way::Docker)
     }
 }
 
@@ -93,8 +101,17 @@ impl<'a> Tests<'a> {
     /// Finds out what can run, which may take an installation.
     pub(crate) fn plan(args: &'a Args) -> Result<Self> {
         let workspace = Workspace::load()?;
-        let plan = Plan::make(&workspace, &args.package, !args.no_install);
+        let plan = Plan::make(&workspace, &args.package, !args.no_install, args.with_containers());
         Ok(Self { args, workspace, plan })
+    }
+
+    /// Compiles what `run` runs.
+    pub(crate) fn compile(&self) -> Result<()> {
+        if has_subcommand("nextest") {
+            self.select(cargo(["nextest", "run", "--no-run"])).run()
+        } else {
+            self.select(cargo(["test", "--no-run"])).args(self.targets()).run()
+        }
     }
 
     /// Unit and integration tests, by cargo-nextest where it is there.
@@ -121,9 +138,13 @@ impl<'a> Tests<'a> {
             None => args.rest.clone(),
         };
         let result = tests.args(rest).run();
-        let counts = fs::read_to_string(&report)
-            .with_context(|| format!("nextest left no report at {}", report.display()))
-            .and_then(|text| count_junit(&text).context("cannot understand nextest's report"));
+        let text = fs::read_to_string(&report)
+            .with_context(|| format!("nextest left no report at {}", report.display()));
+        if let Ok(text) = &text {
+            eprint!("\n{}", slowest(text));
+        }
+        let counts =
+            text.and_then(|text| count_junit(&text).context("cannot understand nextest's report"));
         conclude(result, counts, tally)
     }
 
@@ -153,6 +174,12 @@ impl<'a> Tests<'a> {
         }
         for way in &self.plan.ways {
             eprintln!("run with {way}");
+        }
+        if self.plan.unasked
+            && let Some(package) = self.workspace.find(CONTAINER_TESTS)
+        {
+            let count = servers::count_in_sources(package);
+            eprintln!("not run: at least {count} tests on containers (`--containers` or `--deep`)");
         }
         let mut open = Vec::new();
         for missing in &self.plan.missing {
@@ -335,9 +362,42 @@ fn count_junit(report: &str) -> Option<Tally> {
     Some(Tally { passed, failed, ..Tally::default() })
 }
 
+/// How many tests are told to be slow.
+const SLOWEST: usize = 10;
+
+/// The tests of nextest's JUnit report that took longest, and the time of all.
+fn slowest(report: &str) -> String {
+    let mut tests: Vec<(f64, String)> = report
+        .split("<testcase ")
+        .skip(1)
+        .filter_map(|test| {
+            let attributes = test.split_once('>')?.0;
+            let value = |name: &str| {
+                let (_, value) = attributes.split_once(&format!("{name}=\""))?;
+                Some(value.split_once('"')?.0)
+            };
+            let time = value("time")?.parse().ok()?;
+            Some((time, format!("{} {}", value("classname")?, value("name")?)))
+        })
+        .collect();
+    tests.sort_by(|one, other| other.0.total_cmp(&one.0));
+    let total: f64 = tests.iter().map(|(time, _)| time).sum();
+    let rows = tests.iter().take(SLOWEST).map(|(time, name)| format!("{time:>8.1} s  {name}\n"));
+    format!("{}{total:>8.1} s  in all, in {} tests\n", rows.collect::<String>(), tests.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_slowest_tests_come_first() {
+        let report = r#"<testsuites tests="2"><testsuite name="a" tests="2" time="9">
+            <testcase name="quick" classname="a::b" timestamp="x" time="0.5"></testcase>
+            <testcase name="slow" classname="a::b" timestamp="x" time="3.25"/>"#;
+        let lines: Vec<_> = slowest(report).lines().map(|line| line.trim().to_owned()).collect();
+        assert_eq!(lines, ["3.2 s  a::b slow", "0.5 s  a::b quick", "3.8 s  in all, in 2 tests"]);
+    }
 
     fn counts(passed: u64, failed: u64) -> Tally {
         Tally { passed, failed, ..Tally::default() }
