@@ -8,6 +8,7 @@ mod answer;
 mod busy;
 mod connection;
 mod failure;
+mod library;
 mod lock;
 mod observer;
 mod table;

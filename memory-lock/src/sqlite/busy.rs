@@ -1,6 +1,6 @@
 //! Waiting for the locks of other connections: how long, and in which steps.
 
-use std::sync::Arc;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,43 +8,77 @@ use rusqlite::Connection;
 
 use crate::time::micros;
 
-/// How long the statements of one connection wait for the locks of other connections. SQLite's own
-/// waiting begins with a millisecond; a commit of another connection takes a fraction of that.
-#[derive(Debug, Clone)]
-pub(super) struct BusyBudget(Arc<AtomicU64>);
-
 /// The first sleep; they double up to the longest.
 const SHORTEST: Duration = Duration::from_micros(20);
 const LONGEST: Duration = Duration::from_millis(1);
 
-impl BusyBudget {
-    /// Makes the statements of this connection wait for up to `budget` each.
-    pub(super) fn install(connection: &mut Connection, budget: Duration) -> rusqlite::Result<Self> {
-        let shared = Self(Arc::new(AtomicU64::new(micros(budget))));
-        let mine = shared.clone();
-        let mut since = None;
-        connection.busy_handler(Some(move |count: i32| {
-            let since = match since {
-                Some(since) if count > 0 => since,
-                _ => *since.insert(real_now()),
-            };
-            let left = mine.get().saturating_sub(since.elapsed());
-            if left.is_zero() {
-                return false;
-            }
-            nap(count.unsigned_abs(), left);
-            true
-        }))?;
-        Ok(shared)
-    }
+/// A busy handler of rusqlite before 0.41 is a plain function, which can hold no budget. So there is one
+/// function for each budget, and a program has few different ones: those of its configuration.
+static BUDGETS: [AtomicU64; HANDLERS.len()] = [const { AtomicU64::new(FREE) }; HANDLERS.len()];
 
-    pub(super) fn set(&self, budget: Duration) {
-        self.0.store(micros(budget), Ordering::Relaxed);
-    }
+#[rustfmt::skip] // four in a line
+const HANDLERS: [fn(i32) -> bool; 16] = [
+    wait::<0>, wait::<1>, wait::<2>, wait::<3>,
+    wait::<4>, wait::<5>, wait::<6>, wait::<7>,
+    wait::<8>, wait::<9>, wait::<10>, wait::<11>,
+    wait::<12>, wait::<13>, wait::<14>, wait::<15>,
+];
 
-    fn get(&self) -> Duration {
-        Duration::from_micros(self.0.load(Ordering::Relaxed))
+const FREE: u64 = u64::MAX;
+
+thread_local! {
+    /// What the statements that this thread runs may wait, if it is not what their connection says.
+    static OVERRIDE: Cell<Option<Duration>> = const { Cell::new(None) };
+    /// Since when the statement that this thread runs has waited.
+    static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Makes each statement of this connection wait for up to `budget` for the locks of other connections.
+/// SQLite's own waiting begins with a millisecond; a commit of another connection takes a fraction of
+/// that.
+pub(super) fn install(connection: &mut Connection, budget: Duration) -> rusqlite::Result<()> {
+    match slot(&BUDGETS, budget).and_then(|slot| HANDLERS.get(slot)) {
+        Some(handler) => connection.busy_handler(Some(*handler)),
+        // SQLite's own handler waits as long, in longer sleeps.
+        None => connection.busy_timeout(budget),
     }
+}
+
+/// Runs `work`, each of whose statements waits for up to `budget`, whatever its connection says.
+pub(super) fn with_budget<T>(budget: Duration, work: impl FnOnce() -> T) -> T {
+    struct Restore(Option<Duration>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            OVERRIDE.with(|it| it.set(self.0));
+        }
+    }
+    let _restore = Restore(OVERRIDE.with(|it| it.replace(Some(budget))));
+    work()
+}
+
+/// The place of this budget in the table; none if the table is full of others.
+fn slot(budgets: &[AtomicU64], budget: Duration) -> Option<usize> {
+    let wanted = micros(budget).min(FREE - 1);
+    budgets.iter().position(|slot| {
+        let was = slot.compare_exchange(FREE, wanted, Ordering::SeqCst, Ordering::SeqCst);
+        was.is_ok() || was == Err(wanted)
+    })
+}
+
+/// Called by SQLite on the thread of a statement that met a lock, `count` times before: sleeps, and
+/// returns whether to look again.
+fn wait<const SLOT: usize>(count: i32) -> bool {
+    let of_connection = || BUDGETS.get(SLOT).map_or(0, |it| it.load(Ordering::SeqCst));
+    let budget = OVERRIDE.with(Cell::get);
+    let budget = budget.unwrap_or_else(|| Duration::from_micros(of_connection()));
+    let since = SINCE.with(Cell::get).filter(|_| count > 0).unwrap_or_else(real_now);
+    SINCE.with(|it| it.set(Some(since)));
+    let left = budget.saturating_sub(since.elapsed());
+    if left.is_zero() {
+        return false;
+    }
+    nap(count.unsigned_abs(), left);
+    true
 }
 
 /// Sleeps before the next look at a lock that another connection holds: short, jittered, and longer
@@ -65,4 +99,42 @@ pub(super) fn nap(looks: u32, most: Duration) {
 )]
 pub(super) fn real_now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_budget_has_a_handler_until_the_table_is_full() {
+        let table = [const { AtomicU64::new(FREE) }; 2];
+        let slot = |millis| slot(&table, Duration::from_millis(millis));
+        assert_eq!(
+            [slot(0), slot(5_000), slot(0), slot(5_000)],
+            [Some(0), Some(1), Some(0), Some(1)]
+        );
+        assert_eq!(slot(1), None);
+    }
+
+    #[test]
+    fn a_statement_waits_as_long_as_its_connection_or_thread_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |millis| {
+            let mut connection = Connection::open(dir.path().join("m.db")).unwrap();
+            install(&mut connection, Duration::from_millis(millis)).unwrap();
+            connection
+        };
+        let (holder, long, short) = (open(0), open(150), open(0));
+        holder.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let waited = |connection: &Connection| {
+            let since = real_now();
+            connection.execute_batch("BEGIN IMMEDIATE").unwrap_err();
+            since.elapsed()
+        };
+        assert!(waited(&short) < Duration::from_millis(100));
+        assert!(waited(&long) >= Duration::from_millis(150));
+        assert!(with_budget(Duration::ZERO, || waited(&long)) < Duration::from_millis(100));
+        assert!(waited(&long) >= Duration::from_millis(150), "the next one waits again");
+        assert!(with_budget(Duration::from_millis(150), || waited(&short)).as_millis() >= 150);
+    }
 }

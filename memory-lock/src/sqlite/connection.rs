@@ -6,8 +6,9 @@ use std::time::Duration;
 use memory_core::LeaseDomain;
 use rusqlite::{Connection, OpenFlags};
 
-use super::busy::{BusyBudget, nap, real_now};
+use super::busy::{self, nap, real_now};
 use super::failure::{SqliteFailure, classify, lock_error};
+use super::library;
 use crate::error::{LockError, LockErrorKind, LockOperation};
 
 /// How a connection is opened.
@@ -68,35 +69,27 @@ impl Default for OpenOptions {
 /// # Errors
 ///
 /// If the file cannot be opened, is no database, or does not allow WAL (as in memory, or on a network
-/// file system).
+/// file system), and if the SQLite library is older than 3.51.3.
 pub fn open_connection(path: &Path, options: &OpenOptions) -> Result<Connection, LockError> {
-    open_with_budget(path, options).map(|(connection, _)| connection)
+    library::check(rusqlite::version_number())?;
+    let (connection, is_wal) =
+        open(path, options).map_err(|error| lock_error(error, LockOperation::Open))?;
+    if is_wal {
+        return Ok(connection);
+    }
+    Err(LockError::new(LockErrorKind::Refused, LockOperation::Open)
+        .not_applied()
+        .with_detail("SQLite refuses its write-ahead log; use a file on a local disk"))
 }
 
-pub(super) fn open_with_budget(
-    path: &Path,
-    options: &OpenOptions,
-) -> Result<(Connection, BusyBudget), LockError> {
-    open(path, options).map_err(|error| lock_error(error, LockOperation::Open)).and_then(
-        |(connection, budget, is_wal)| {
-            if is_wal {
-                return Ok((connection, budget));
-            }
-            Err(LockError::new(LockErrorKind::Refused, LockOperation::Open)
-                .not_applied()
-                .with_detail("SQLite refuses its write-ahead log; use a file on a local disk"))
-        },
-    )
-}
-
-fn open(path: &Path, options: &OpenOptions) -> rusqlite::Result<(Connection, BusyBudget, bool)> {
+fn open(path: &Path, options: &OpenOptions) -> rusqlite::Result<(Connection, bool)> {
     // Without `SQLITE_OPEN_URI`: a path is a path, even if it begins with `file:`.
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if options.create {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
     let mut connection = Connection::open_with_flags(path, flags)?;
-    let budget = BusyBudget::install(&mut connection, options.busy_timeout)?;
+    busy::install(&mut connection, options.busy_timeout)?;
     let is_wal = switch_to_wal(&connection, options.busy_timeout)?;
     let synchronous = match options.synchronous {
         Synchronous::Normal => "NORMAL",
@@ -104,7 +97,7 @@ fn open(path: &Path, options: &OpenOptions) -> rusqlite::Result<(Connection, Bus
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.set_prepared_statement_cache_capacity(64);
-    Ok((connection, budget, is_wal))
+    Ok((connection, is_wal))
 }
 
 /// Switching a new file to WAL needs it for oneself, and SQLite does not call the busy handler for

@@ -13,8 +13,8 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
 
 use super::answer::{PausedRuntime, answer};
-use super::busy::{BusyBudget, real_now};
-use super::connection::{OpenOptions, Synchronous, open_with_budget, sqlite_domain};
+use super::busy::{real_now, with_budget};
+use super::connection::{OpenOptions, Synchronous, open_connection, sqlite_domain};
 use super::failure::{SqliteFailure, classify, lock_error};
 use super::observer::LeaseObserver;
 use super::table::LeaseTable;
@@ -50,7 +50,6 @@ struct Core {
     /// Calls that wait for the thread or are on it. While there are any, no other call runs before them.
     queued: AtomicUsize,
     thread: WorkerThreads,
-    budget: BusyBudget,
     leases: LeaseObserver,
     /// Wakes those of this process who watch for a release.
     released: Notify,
@@ -73,7 +72,7 @@ impl SqliteLock {
     pub fn open(path: impl AsRef<Path>, clock: Clock) -> Result<Self, LockError> {
         let path = path.as_ref();
         let options = OpenOptions::new().with_synchronous(Synchronous::Normal);
-        let (connection, budget) = open_with_budget(path, &options)?;
+        let connection = open_connection(path, &options)?;
         LeaseTable::create(&connection).map_err(|e| lock_error(e, LockOperation::Open))?;
         Ok(Self {
             domain: sqlite_domain(path)?,
@@ -82,7 +81,6 @@ impl SqliteLock {
                 connection: Mutex::new(connection),
                 queued: AtomicUsize::new(0),
                 thread: WorkerThreads::new("sqlite-leases", NonZeroUsize::MIN),
-                budget,
                 leases: LeaseObserver::new(clock),
                 released: Notify::new(),
             }),
@@ -158,8 +156,7 @@ impl Core {
         budget: Duration,
         work: &impl Fn(&Connection, &LeaseObserver) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        self.budget.set(budget);
-        work(connection, &self.leases)
+        with_budget(budget, || work(connection, &self.leases))
     }
 
     /// Runs `work` on this thread if no other call is waiting or has the connection.
