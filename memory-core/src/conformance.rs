@@ -167,6 +167,7 @@ mod read;
 mod rollback;
 mod splice;
 mod unused;
+mod writers;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -288,7 +289,7 @@ impl Case {
 /// All cases.
 pub fn cases() -> impl Iterator<Item = Case> {
     let plain = append::CASES.iter().chain(splice::CASES).chain(read::CASES);
-    plain.chain(unused::CASES).chain(rollback::CASES).copied()
+    plain.chain(unused::CASES).chain(writers::CASES).chain(rollback::CASES).copied()
 }
 
 /// Runs all cases, each on a fresh store, and panics at the first that does not hold.

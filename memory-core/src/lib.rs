@@ -8,6 +8,7 @@ extern crate self as memory_core;
 pub mod conformance;
 mod context;
 mod counters;
+mod error_text;
 mod eviction;
 mod flush_settings;
 mod health;
@@ -31,6 +32,7 @@ mod write;
 
 pub use context::{ContextError, ContextPlan, LeftOut, plan_context, trim_messages};
 pub use counters::{Counters, Tally};
+pub use error_text::{MAX_ERROR_TEXT, cut_error_source, cut_error_text};
 pub use eviction::{EvictionGoal, EvictionPlan, plan_eviction, plan_fifo_eviction};
 pub use flush_settings::{FlushSettings, SettingsError};
 pub use health::{LeaseHealth, Lifetime, MemoryHealth, ServerHealth, ServerWarning, Verdict};
@@ -60,4 +62,4 @@ pub use tokens::{EstimateCounter, TokenCounter, message_tokens};
 #[cfg(feature = "tiktoken")]
 pub use tokens::{TiktokenCounter, Vocabulary};
 pub use unit::{Members, Unit, UnitClass, UnitState, Units};
-pub use write::{WriteId, WriterId};
+pub use write::{KEPT_SESSIONS, SESSION_LIFETIME, SESSION_RETENTION, WriteId, WriterId};

@@ -39,7 +39,9 @@ use crate::write::WriteId;
 ///
 /// **Writes** ([`append`](Self::append), [`splice`](Self::splice), [`clear`](Self::clear)) are
 /// atomic, and take these steps in this order within their one atomic step:
-/// 1. A retry is recognised by its id, and answered without being applied again.
+/// 1. A retry is recognised by its id, and answered without being applied again. A write by a writer whose
+///    record was pruned ([`WriterId`](crate::WriterId)) is refused with
+///    [`StoreErrorKind::WriterForgotten`].
 /// 2. With a lease ([`Access::lease`]) whose token is lower than the newest that the memory has
 ///    seen, the write is refused with [`StoreErrorKind::Fenced`]; otherwise the newest is raised to
 ///    it. A store that shares the lease's [domain](Self::lease_domain) also refuses it where the

@@ -1,21 +1,50 @@
 //! How a store tells a retry from a new write.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
+/// For how long a store keeps the record of a session writer at least, counted from the writer's first
+/// write to the memory.
+pub const SESSION_RETENTION: Duration = Duration::from_secs(600);
+
+/// For how long a process writes as one session writer at the most: so a write is recognized for at least
+/// the rest of the retention after it was made.
+pub const SESSION_LIFETIME: Duration = Duration::from_secs(300);
+
+/// How many of a memory's newest session writers are kept whatever their age.
+pub const KEPT_SESSIONS: usize = 64;
+
+/// The first 32 bits of a session writer. No UUID, as earlier versions used, begins so and no name hashes so
+/// but by a chance of one in 2^32.
+const SESSION_MARK: u128 = 0x5E55_1096;
+
+const TIME_MASK: u64 = (1 << 44) - 1;
+
+const RANDOM_MASK: u64 = (1 << 52) - 1;
+
 /// A source of writes that come one after another.
 ///
-/// A store keeps one small row for each writer of a memory and accepts each of the writer's numbers
-/// once, in increasing order: the idempotent producer of Apache Kafka (KIP-98). That recognises a
-/// retry for as long as the memory lives, at a cost that grows with the writers of a memory and not with its
-/// history: whoever starts a process, or a handle, for each write has a row kept for each.
+/// A store keeps one small record for each writer of a memory and accepts each of the writer's numbers
+/// once, in increasing order: the idempotent producer of Apache Kafka (KIP-98). That recognizes a
+/// retry at a cost that grows with the writers of a memory and not with its history.
+///
+/// - The record of a [named](Self::named) writer is kept for as long as the memory lives: the import of a
+///   file may be run again at any time.
+/// - The record of a [session](Self::session) writer, which lives as long as its process at most, may be
+///   pruned once it is older than [`SESSION_RETENTION`] and at least [`KEPT_SESSIONS`] session writers
+///   came after it. The store remembers the newest time of origin that it pruned, and refuses a writer
+///   without a record from that time or before with
+///   [`StoreErrorKind::WriterForgotten`](crate::StoreErrorKind::WriterForgotten): it is never taken for new.
+/// - Any other writer ([`new`](Self::new)) is kept like a named one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriterId(u128);
 
 impl WriterId {
-    /// The writer with these bits, random ones for a writer that lives as long as its process.
+    /// The writer with these bits. Its record is kept for as long as the memory lives; see
+    /// [`session`](Self::session) for writers that come and go.
     #[must_use]
     pub const fn new(bits: u128) -> Self {
         Self(bits)
@@ -27,7 +56,28 @@ impl WriterId {
     #[must_use]
     pub fn named(name: &str) -> Self {
         let hash = Sha256::digest(name.as_bytes());
-        Self(hash.iter().take(16).fold(0, |bits, byte| bits << 8 | u128::from(*byte)))
+        let named = Self(hash.iter().take(16).fold(0, |bits, byte| bits << 8 | u128::from(*byte)));
+        // One name in 2^32 would be taken for a session.
+        if named.born_at().is_some() { Self(!named.0) } else { named }
+    }
+
+    /// A writer that was made at this time, in milliseconds since 1970, by a process for its own writes.
+    /// 52 bits are taken of `random`.
+    ///
+    /// Use it for [`SESSION_LIFETIME`] at the most, and then make another: its record may be pruned
+    /// [`SESSION_RETENTION`] after its first write to a memory.
+    #[must_use]
+    pub const fn session(born_millis: u64, random: u64) -> Self {
+        let born = (born_millis & TIME_MASK) as u128;
+        let random = (random & RANDOM_MASK) as u128;
+        Self(SESSION_MARK << 96 | born << 52 | random)
+    }
+
+    /// When a session writer was made, in milliseconds since 1970; `None` for all others.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the mask leaves 44 bits")]
+    pub const fn born_at(self) -> Option<u64> {
+        if self.0 >> 96 == SESSION_MARK { Some((self.0 >> 52) as u64 & TIME_MASK) } else { None }
     }
 
     /// The bits.
@@ -89,6 +139,20 @@ mod tests {
         // The first 16 bytes of the SHA-256 of "abc" (FIPS 180-2, appendix B.1).
         assert_eq!(WriterId::named("abc").bits(), 0xba78_16bf_8f01_cfea_4141_40de_5dae_2223);
         assert_ne!(WriterId::named("a"), WriterId::named("b"));
+    }
+
+    #[test]
+    fn a_session_shows_when_it_was_made() {
+        let writer = WriterId::session(1_780_000_000_123, u64::MAX);
+        assert_eq!(writer.born_at(), Some(1_780_000_000_123));
+        assert_eq!(writer.write(1).to_string(), "5e55109619e7044887bfffffffffffff:1");
+        let later = WriterId::session(1_780_000_000_124, 0);
+        assert!(writer < later, "sessions are ordered by their time");
+        assert_eq!(WriterId::session(u64::MAX, 0).born_at(), Some(TIME_MASK));
+        for other in [WriterId::new(7), WriterId::named("abc"), WriterId::new(u128::MAX)] {
+            assert_eq!(other.born_at(), None);
+        }
+        assert!(SESSION_LIFETIME < SESSION_RETENTION);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use memory_core::{
-    Access, Append, Appended, BatchSize, Clear, Counters, Entry, LeaseProof, LimitError, LimitKind,
-    NewMessage, Role, WriteId,
+    Access, Append, Appended, Applied, BatchSize, Clear, Counters, Entry, LeaseProof, LimitError,
+    LimitKind, NewMessage, Role, StoreErrorKind, WriteId,
 };
 use memory_flush::flush_due;
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use crate::instance::{Inner, MemoryInstance};
 use crate::rules::Rules;
 use crate::telemetry::Operation;
 use crate::write::{Write, Written};
+use crate::writers::Writer;
 
 /// A batch that is ready to be sent: redacted, classified, counted, and under an id by which the
 /// store recognises it, so that it can be sent any number of times and is appended once.
@@ -123,18 +124,38 @@ impl MemoryInstance {
         if let Err(reason) = self.inner.check_kinds(&messages) {
             Box::pin(self.inner.check_kinds_again(&messages, reason)).await?;
         }
-        let write = self.inner.writers.take(&self.inner.backend.ids);
-        let prepared = PreparedAppend::new(append_of(&self.inner, write, messages));
+        let writer = self.inner.take_writer();
+        let prepared = PreparedAppend::new(append_of(&self.inner, writer.write, messages));
+        let sent = self.send_as_is(&prepared, lease).await;
+        if sent.as_ref().is_err_and(|error| self.inner.needs_newer_writer(error)) {
+            return Box::pin(self.append_as_newer(prepared, lease)).await;
+        }
+        let appended = sent?;
+        self.inner.writers.put_back(writer);
+        Ok(appended)
+    }
+
+    /// Appends what was refused because the store has forgotten newer writers.
+    async fn append_as_newer(
+        &self,
+        mut prepared: PreparedAppend,
+        lease: Option<LeaseProof>,
+    ) -> Result<Appended, MemoryError> {
+        let writer = self.inner.take_writer();
+        prepared = PreparedAppend::new(Append { write: writer.write, ..prepared.append });
         let appended = self.send_as_is(&prepared, lease).await?;
-        self.inner.writers.put_back(write);
+        self.inner.writers.put_back(writer);
         Ok(appended)
     }
 
     /// Readies a batch that can be sent more than once, under an id of its own.
     ///
-    /// The store keeps a row of some 40 bytes for the id for as long as the memory lives, which
-    /// [`append`](Self::append) does not need; batches in a row are better numbered by one writer
-    /// ([`prepare_as`](Self::prepare_as)).
+    /// The store recognizes the id for at least [`SESSION_RETENTION`](memory_core::SESSION_RETENTION) after
+    /// the batch was first sent, and for as long as fewer than
+    /// [`KEPT_SESSIONS`](memory_core::KEPT_SESSIONS) other writers came after it. Later the batch may be refused
+    /// with [`StoreErrorKind::WriterForgotten`](memory_core::StoreErrorKind::WriterForgotten), even if it
+    /// was never sent; it is never appended twice. For a batch that may be sent at any time use
+    /// [`prepare_as`](Self::prepare_as) with a named writer.
     ///
     /// # Errors
     /// As [`append`](Self::append), of what is known without the store.
@@ -142,7 +163,7 @@ impl MemoryInstance {
         &self,
         entries: impl IntoIterator<Item = E>,
     ) -> Result<PreparedAppend, MemoryError> {
-        let write = self.inner.backend.ids.writer().write(1);
+        let write = self.inner.backend.ids.writer(self.inner.backend.now_millis()).write(1);
         self.prepare_as(write, entries)
     }
 
@@ -167,13 +188,16 @@ impl MemoryInstance {
     ///
     /// # Errors
     /// As [`append`](Self::append).
+    /// [`StoreErrorKind::WriterForgotten`](memory_core::StoreErrorKind::WriterForgotten) where it is too long ago
+    /// that it was readied: nobody knows any more whether it was appended.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the batch appended or not; sending it again tells.
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn send(&self, prepared: &PreparedAppend) -> Result<Appended, MemoryError> {
         self.writable("append to")?;
-        let appended = self.send_as_is(prepared, None).await?;
+        let sent = self.send_as_is(prepared, None).await;
+        let appended = sent.map_err(MemoryError::with_earlier_sends)?;
         flush::after(&self.inner, &appended).await;
         Ok(appended)
     }
@@ -293,14 +317,37 @@ impl Inner {
     }
 
     pub(crate) async fn clear(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
-        let id = self.writers.take(&self.backend.ids);
-        let write = Write::Clear(Clear { write: id, access: Access::OPEN });
+        let cleared = self.clear_once(lease).await;
+        if cleared.as_ref().is_err_and(|error| self.needs_newer_writer(error)) {
+            return Box::pin(self.clear_once(lease)).await;
+        }
+        cleared
+    }
+
+    async fn clear_once(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
+        let writer = self.take_writer();
+        let write = Write::Clear(Clear { write: writer.write, access: Access::OPEN });
         match self.write(write, lease).await? {
             Written::Changed(counters) => {
-                self.writers.put_back(id);
+                self.writers.put_back(writer);
                 Ok(counters)
             }
             Written::Appended(_) | Written::Claimed => Err(self.contended("clear")),
         }
+    }
+
+    fn take_writer(&self) -> Writer {
+        self.writers.take(&self.backend.ids, self.backend.now_millis())
+    }
+
+    /// Whether the store refused the write only because it has forgotten newer writers than this one: so it
+    /// is for a process whose clock is behind, and for a writer that was idle. The write was never sent
+    /// under this id before, so it may be sent under another.
+    fn needs_newer_writer(&self, error: &MemoryError) -> bool {
+        let Some(&StoreErrorKind::WriterForgotten { newest_millis }) = error.store_kind() else {
+            return false;
+        };
+        self.writers.forgot(newest_millis);
+        error.applied() == Applied::No
     }
 }

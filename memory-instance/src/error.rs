@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use memory_core::{
     Applied, ContextError, Durability, KeyError, LimitError, MemoryKey, MessageError,
-    ResourceError, StoreError, StoreErrorKind,
+    ResourceError, StoreError, StoreErrorKind, cut_error_text,
 };
 use memory_lock::{LockError, LockErrorKind, LostReason};
 
@@ -370,6 +370,18 @@ impl MemoryError {
         }
     }
 
+    /// Whether the server does not accept the user or the password, or gives the user too few rights: at the
+    /// store or at the leases.
+    #[must_use]
+    pub fn is_authentication(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(error.kind(), StoreErrorKind::Authentication(_)),
+            Self::Lock(failure) => *failure.reason.kind() == LockErrorKind::Authentication,
+            Self::Append(failure) => failure.reason.is_authentication(),
+            _ => false,
+        }
+    }
+
     /// What the store said, if it was the store.
     #[must_use]
     pub fn store_kind(&self) -> Option<&StoreErrorKind> {
@@ -411,11 +423,24 @@ impl MemoryError {
             Self::Lock(failure) => {
                 Self::Lock(Box::new(LeaseFailure { applied: Applied::Unknown, ..*failure }))
             }
+            Self::Append(failure) => {
+                let AppendFailure { reason, prepared } = *failure;
+                AppendFailure { reason: reason.possibly_applied(), prepared }.into()
+            }
             other => other,
         }
     }
 
-    /// This error and what caused it, down to the driver's own words, in one line for a log.
+    /// The same, of a batch that its caller may have sent before. A writer that was forgotten is all that
+    /// leaves open what became of it then.
+    pub(crate) fn with_earlier_sends(self) -> Self {
+        match self.store_kind() {
+            Some(StoreErrorKind::WriterForgotten { .. }) => self.possibly_applied(),
+            _ => self,
+        }
+    }
+
+    /// This error and what caused it, down to the driver's own words, in one line for a log; 4 KiB at the most.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
@@ -425,7 +450,7 @@ impl MemoryError {
             text.push_str(&error.to_string());
             cause = error.source();
         }
-        text
+        cut_error_text(text)
     }
 }
 

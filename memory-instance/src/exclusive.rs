@@ -201,7 +201,8 @@ impl Session {
     /// As [`MemoryInstance::send`].
     pub async fn send(&self, prepared: &PreparedAppend) -> Result<Appended, MemoryError> {
         self.still_on("append to")?;
-        let appended = self.memory.send_as_is(prepared, Some(self.scope.proof())).await?;
+        let sent = self.memory.send_as_is(prepared, Some(self.scope.proof())).await;
+        let appended = sent.map_err(MemoryError::with_earlier_sends)?;
         self.note(&appended);
         Ok(appended)
     }

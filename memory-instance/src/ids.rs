@@ -72,8 +72,9 @@ impl Ids {
 
     /// Never from a pool: after a fork two processes would write under one id, and the store would take the
     /// writes of one for retries of the other's.
-    pub(crate) fn writer(&self) -> WriterId {
-        WriterId::new(self.bits())
+    pub(crate) fn writer(&self, born_millis: u64) -> WriterId {
+        let [_, _, _, _, _, _, _, _, random @ ..] = self.bits().to_be_bytes();
+        WriterId::session(born_millis, u64::from_be_bytes(random))
     }
 }
 

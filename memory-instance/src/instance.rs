@@ -87,6 +87,11 @@ impl Backend {
         self.store.lease_domain() == Some(self.locks.domain())
     }
 
+    /// Milliseconds since 1970.
+    pub(crate) fn now_millis(&self) -> u64 {
+        self.clock.now_micros() / 1_000
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         let micros = i64::try_from(self.clock.now_micros()).unwrap_or(i64::MAX);
         Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)

@@ -1,8 +1,10 @@
 //! The identities under which an instance writes, so that the store recognises its retries.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use memory_core::{WriteId, WriterId};
+use memory_core::{SESSION_LIFETIME, WriteId};
+use tokio::time::Instant;
 
 use crate::ids::Ids;
 
@@ -11,39 +13,91 @@ use crate::ids::Ids;
 /// A store accepts the numbers of one writer in increasing order, so a writer makes one write at a
 /// time; as many writers are made as writes are under way at once. A writer whose write failed, or
 /// whose caller went away, is given up: its last number may still be sent again, and would be taken
-/// for a duplicate if the writer had gone on.
+/// for a duplicate if the writer had gone on. One that is older than [`SESSION_LIFETIME`] is given up
+/// too, because stores forget old writers.
 #[derive(Debug, Default)]
 pub(crate) struct Writers {
-    free: Mutex<Vec<WriteId>>,
+    free: Mutex<Vec<Writer>>,
+    /// The newest time of origin of a writer that the store is known to have forgotten, in milliseconds.
+    forgotten: AtomicU64,
+}
+
+/// A writer, with the id of its next write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Writer {
+    pub(crate) write: WriteId,
+    made: Instant,
 }
 
 impl Writers {
-    /// The id of a new write.
-    pub(crate) fn take(&self, ids: &Ids) -> WriteId {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        free.unwrap_or_else(|| ids.writer().write(1))
+    /// A writer for a new write.
+    pub(crate) fn take(&self, ids: &Ids, now_millis: u64) -> Writer {
+        while let Some(writer) = self.free().pop() {
+            if writer.made.elapsed() < SESSION_LIFETIME {
+                return writer;
+            }
+        }
+        // By a clock that is behind those of others, the store would take it for one that it forgot.
+        let born = now_millis.max(self.forgotten.load(Ordering::Relaxed).saturating_add(1));
+        Writer { write: ids.writer(born).write(1), made: Instant::now() }
     }
 
     /// Takes back the writer of a write that was acknowledged.
-    pub(crate) fn put_back(&self, done: WriteId) {
-        let WriteId { writer, number } = done;
-        let next = WriterId::write(writer, number.saturating_add(1));
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(next);
+    pub(crate) fn put_back(&self, done: Writer) {
+        let WriteId { writer, number } = done.write;
+        let write = WriteId { writer, number: number.saturating_add(1) };
+        self.free().push(Writer { write, ..done });
+    }
+
+    /// From now on makes writers that are newer than those that the store forgot.
+    pub(crate) fn forgot(&self, newest_millis: u64) {
+        self.forgotten.fetch_max(newest_millis, Ordering::Relaxed);
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Writer>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    #[test]
-    fn a_writer_is_used_again_only_after_its_write_was_acknowledged() {
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_is_used_again_only_after_its_write_was_acknowledged() {
         let (ids, writers) = (Ids::seeded(1), Writers::default());
-        let first = writers.take(&ids);
-        let second = writers.take(&ids);
-        assert_ne!(first.writer, second.writer, "two writes under way need two writers");
+        let first = writers.take(&ids, 5);
+        let second = writers.take(&ids, 5);
+        let [one, other] = [first, second].map(|taken| taken.write.writer);
+        assert_ne!(one, other, "two writes under way need two writers");
+        assert_eq!(one.born_at(), Some(5));
         writers.put_back(first);
-        let third = writers.take(&ids);
-        assert_eq!((third.writer, third.number), (first.writer, first.number + 1));
+        let third = writers.take(&ids, 6).write;
+        assert_eq!((third.writer, third.number), (one, first.write.number + 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn old_writers_are_given_up() {
+        let (ids, writers) = (Ids::seeded(1), Writers::default());
+        let first = writers.take(&ids, 5);
+        tokio::time::advance(SESSION_LIFETIME - Duration::from_millis(1)).await;
+        writers.put_back(first);
+        let again = writers.take(&ids, 6);
+        assert_eq!(again.write.writer, first.write.writer);
+        writers.put_back(again);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let next = writers.take(&ids, 7);
+        assert_eq!((next.write.writer.born_at(), next.write.number), (Some(7), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_writers_are_newer_than_forgotten_ones() {
+        let (ids, writers) = (Ids::seeded(1), Writers::default());
+        writers.forgot(100);
+        writers.forgot(99);
+        assert_eq!(writers.take(&ids, 5).write.writer.born_at(), Some(101));
+        assert_eq!(writers.take(&ids, 500).write.writer.born_at(), Some(500));
     }
 }

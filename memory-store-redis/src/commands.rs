@@ -106,6 +106,10 @@ impl RedisStore {
                 let newest = FencingToken::new(reply.number().map_err(failed)?);
                 return refuse(StoreErrorKind::Fenced { token, newest });
             }
+            "O" => {
+                let newest_millis = reply.number().map_err(failed)?;
+                return refuse(StoreErrorKind::WriterForgotten { newest_millis });
+            }
             "C" => return refuse(StoreErrorKind::Conflict),
             "I" => {
                 let place: u64 = reply.number().map_err(failed)?;

@@ -13,11 +13,19 @@ macro_rules! part {
 /// How many messages one script takes care of for a flush: it holds up everybody else meanwhile.
 pub(crate) const PART: usize = part!();
 
+/// What the name of a session writer begins with.
+macro_rules! session {
+    () => {
+        "local SESSION = '5e551096'\n"
+    };
+}
+
 /// The functions of all scripts but an append.
 const MEMORY: &str = concat!(
     "local PART = ",
     part!(),
     "\n",
+    session!(),
     "local key = KEYS[1]\n",
     "local own_time, tokens_alone, confirms = ARGV[1], ARGV[2] == '1', ARGV[3] == '1'\n",
     include_str!("scripts/memory.lua"),
@@ -34,16 +42,34 @@ macro_rules! script {
 /// What an append seldom needs stands in a block of its own, where it costs the others nothing.
 pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&[
+        session!(),
         include_str!("scripts/append_open.lua"),
         LEASE_LUA,
         include_str!("scripts/memory.lua"),
         include_str!("scripts/append_rare.lua"),
         include_str!("scripts/append.lua"),
+        "if marks then\n",
+        "time = time or tonumber(own_time or string.match(settings, '^%d*'))\n",
+        "local most = 1\n",
+        include_str!("scripts/session.lua"),
+        "end\nreturn after\n",
+    ])
+});
+
+pub(crate) static CLEAR: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[
+        LEASE_LUA,
+        MEMORY,
+        include_str!("scripts/clear.lua"),
+        "if marks then\n",
+        "local call, time, most = redis.call, now(), 16\n",
+        "writer = 'w' .. writer\n",
+        include_str!("scripts/session.lua"),
+        "end\nreturn {'A', after, left}\n",
     ])
 });
 
 script!(SPLICE, "splice.lua");
-script!(CLEAR, "clear.lua");
 script!(CLAIM, "claim.lua");
 script!(READ, "read.lua");
 script!(WEIGH, "weigh.lua");
@@ -52,3 +78,19 @@ script!(FETCH, "fetch.lua");
 script!(RECEIPTS, "receipts.lua");
 script!(UNUSED, "unused.lua");
 script!(REMOVE, "remove.lua");
+
+#[cfg(test)]
+mod tests {
+    use memory_core::{KEPT_SESSIONS, SESSION_RETENTION, WriterId};
+
+    #[test]
+    fn scripts_know_session_writers_as_the_contract_does() {
+        let mark = format!("'{:08x}'", WriterId::session(0, 0).bits() >> 96);
+        assert!(session!().contains(&mark), "{mark}");
+        let script = include_str!("scripts/session.lua");
+        assert!(script.contains(&format!("+ {} > time", SESSION_RETENTION.as_micros())));
+        // One block of them is kept beside the one that is being filled.
+        assert_eq!(KEPT_SESSIONS, 64);
+        assert!(script.contains("following % 64 == 0") && script.contains("- first >= 128 do"));
+    }
+}

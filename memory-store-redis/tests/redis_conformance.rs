@@ -2,10 +2,13 @@
 
 mod support;
 
-use memory_core::conformance::run_all;
+use std::time::Duration;
+
+use memory_core::conformance::{ManualClock, run_all};
+use memory_core::{Access, Clear, MemoryStore as _, SESSION_RETENTION, WriterId};
 use memory_redis_testkit::any_server;
-use memory_store_redis::TokenChecks;
-use support::Fixture;
+use memory_store_redis::{RedisStore, RedisStoreConfig, TokenChecks};
+use support::{Fixture, append, key};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_store_conforms() {
@@ -19,4 +22,34 @@ async fn the_store_conforms_with_leases_that_live_elsewhere() {
     let server = any_server().await;
     let url = server.url().to_owned();
     run_all(&Fixture { url, checks: TokenChecks::TokensAlone }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_short_processes_are_bounded() {
+    let server = any_server().await;
+    let clock = ManualClock::new();
+    let config = RedisStoreConfig::new().with_time_source({
+        let clock = clock.clone();
+        move || clock.micros()
+    });
+    let store = RedisStore::with_config(support::link(server.url()).await, config);
+    let k = key("k");
+    for number in 0..2_000 {
+        let write = WriterId::session(clock.micros() / 1_000, number).write(1);
+        append(&store, &k, write, &["x"]).await.unwrap();
+        clock.advance(Duration::from_secs(1));
+    }
+    let memory = store.link().keys().memory(k.as_str());
+    let fields = async || {
+        let count = store.link().send(redis::cmd("HLEN").arg(&memory)).await.unwrap();
+        redis::from_redis_value::<u64>(count).unwrap()
+    };
+    // Two fields each: those of the last ten minutes, and up to three times 64 others.
+    let messages = 2_000;
+    let count = fields().await - messages;
+    assert!(count <= 2 * (600 + 192) + 2, "{count} fields");
+    clock.advance(SESSION_RETENTION);
+    let write = WriterId::session(clock.micros() / 1_000, 1 << 40).write(1);
+    store.clear(&k, Clear { write, access: Access::OPEN }).await.unwrap();
+    support::until("sweep", async || (fields().await <= 2 * 192 + 3).then_some(())).await;
 }

@@ -14,7 +14,10 @@ mod support;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use memory_core::{Append, Durability, LeaseDomain, MemoryStore, Outline, Read, Sequence, Splice};
+use memory_core::{
+    Access, Append, Clear, Durability, LeaseDomain, MemoryStore, Outline, Read, SESSION_RETENTION,
+    Sequence, Splice, WriterId,
+};
 use memory_lock::Clock;
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use support::{append, batch, checked_outline, key, texts, write};
@@ -164,4 +167,51 @@ async fn checked_outline_of(store: &SqliteStore) -> Outline {
     let outline = store.outline(&key("k")).await.unwrap();
     memory_core::conformance::assert_counters(&outline);
     outline
+}
+
+/// Like 3,000 processes that each write once, one in a second.
+#[tokio::test]
+async fn records_of_short_processes_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("memory.db");
+    let clock = Clock::manual();
+    let config = SqliteConfig::new(&file).with_durability(Durability::Process);
+    let store = SqliteStore::open(config.with_clock(clock.clone())).await.unwrap();
+    for number in 0..3_000 {
+        let write = WriterId::session(clock.now_micros() / 1_000, number).write(1);
+        append(&store, &key("k"), write, &["x"]).await.unwrap();
+        clock.advance(Duration::from_secs(1));
+    }
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    let records = || {
+        let sql = "SELECT count(*) FROM writer";
+        connection.query_row(sql, (), |row| row.get::<_, i64>(0)).unwrap()
+    };
+    // Those of the last ten minutes, and 64 others.
+    assert!(records() <= 664, "{} records", records());
+    clock.advance(SESSION_RETENTION);
+    let write = WriterId::session(clock.now_micros() / 1_000, 1 << 40).write(1);
+    store.clear(&key("k"), Clear { write, access: Access::OPEN }).await.unwrap();
+    assert_eq!(records(), 64);
+}
+
+#[tokio::test]
+async fn freed_pages_are_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual();
+    let config = SqliteConfig::new(folder.path().join("memory.db"));
+    let store = SqliteStore::open(config.with_clock(clock.clone())).await.unwrap();
+    let connection = rusqlite::Connection::open(store.path()).unwrap();
+    let long = vec!["x".repeat(4_000); 300];
+    let ttl = Some(Duration::from_secs(1));
+    let mut sizes = Vec::new();
+    for round in 0..3 {
+        let name = key(&round.to_string());
+        store.append(&name, Append { ttl, ..batch(write(1, 1), &long) }).await.unwrap();
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(store.remove_expired(NonZeroUsize::MAX).await.unwrap(), 1);
+        let pages = "PRAGMA page_count";
+        sizes.push(connection.query_row(pages, (), |row| row.get::<_, i64>(0)).unwrap());
+    }
+    assert!(sizes[0] > 100 && sizes[2] <= sizes[0] + 2, "{sizes:?}");
 }

@@ -51,6 +51,11 @@ impl Subject {
     }
 }
 
+fn only(mut memories: Vec<UnusedMemory>) -> UnusedMemory {
+    assert_eq!(memories.len(), 1, "one is unused: {memories:?}");
+    memories.remove(0)
+}
+
 fn names(memories: &[UnusedMemory]) -> Vec<&str> {
     memories.iter().map(|memory| memory.key.as_str().rsplit(':').next().unwrap()).collect()
 }
@@ -117,7 +122,7 @@ async fn a_removed_memory_reads_as_never_written(subject: Subject) {
     let before = subject.store.head(&key).await.unwrap();
     let cursor = Cursor::unidentified(before.generation, Sequence::new(3));
     subject.clock.advance(DAY);
-    let [memory] = &subject.old().await[..] else { panic!("one is unused") };
+    let memory = &only(subject.old().await);
     let removed = subject.remove(memory, 100).await;
     assert_eq!(removed, RemovedUnused { messages: 3, more: false });
     // Sent again, for its answer was lost.
@@ -139,7 +144,7 @@ async fn a_memory_written_after_it_was_listed_stays(subject: Subject) {
     let key = key("k");
     subject.append(&key, writer(1).write(1), &["a"]).await;
     subject.clock.advance(DAY);
-    let [memory] = &subject.old().await[..] else { panic!("one is unused") };
+    let memory = &only(subject.old().await);
     subject.append(&key, writer(1).write(2), &["b"]).await;
     let remove = RemoveUnused::new(memory, most(100));
     let refused = subject.store.remove(&key, remove).await.unwrap_err();
@@ -152,7 +157,7 @@ async fn a_memory_is_removed_in_parts(subject: Subject) {
     let key = key("k");
     subject.append(&key, writer(1).write(1), &["a", "b", "c", "d", "e"]).await;
     subject.clock.advance(DAY);
-    let [memory] = &subject.old().await[..] else { panic!("one is unused") };
+    let memory = &only(subject.old().await);
     let mut messages = 0;
     for part in 1.. {
         let removed = subject.remove(memory, 2).await;
@@ -177,7 +182,7 @@ async fn a_write_between_parts_begins_anew(subject: Subject) {
     let key = key("k");
     subject.append(&key, writer(1).write(1), &["a", "b", "c"]).await;
     subject.clock.advance(DAY);
-    let [memory] = &subject.old().await[..] else { panic!("one is unused") };
+    let memory = &only(subject.old().await);
     let remove = RemoveUnused::new(memory, most(1));
     let removed = subject.store.remove(&key, remove).await.unwrap();
     let appended = subject.append(&key, writer(1).write(1), &["new"]).await;
@@ -200,7 +205,7 @@ async fn an_expired_memory_is_removed(subject: Subject) {
     subject.clock.advance(DAY);
     let unwritten = UnusedQuery { expired: false, ..query() };
     assert!(subject.unused(unwritten).await.memories.is_empty(), "it was not asked for");
-    let [memory] = &subject.unused(query()).await.memories[..] else { panic!("one has expired") };
+    let memory = &only(subject.unused(query()).await.memories);
     assert_eq!(subject.remove(memory, 100).await, RemovedUnused { messages: 2, more: false });
     assert!(subject.unused(query()).await.memories.is_empty());
     subject.append(&key, writer(1).write(1), &["c"]).await;
@@ -218,7 +223,7 @@ async fn a_removed_memory_fences_stale_tokens(subject: Subject) {
     append.access = Access::with_lease(lease(5));
     subject.store.append(&key, append).await.unwrap();
     subject.clock.advance(DAY);
-    let [memory] = &subject.old().await[..] else { panic!("one is unused") };
+    let memory = &only(subject.old().await);
     let remove = RemoveUnused::new(memory, most(9));
     let stale = RemoveUnused { access: Access::with_lease(lease(4)), ..remove };
     let refused = subject.store.remove(&key, stale).await.unwrap_err();

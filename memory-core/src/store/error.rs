@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use crate::error_text::{cut_error_source, cut_error_text};
 use crate::key::MemoryKey;
 use crate::lease::FencingToken;
 
@@ -41,6 +42,17 @@ pub enum StoreErrorKind {
         /// The newest token that the memory has seen.
         newest: FencingToken,
     },
+    /// The record by which a retry of this write would be recognized was pruned, so that it may have been
+    /// applied before: it is refused. Only writers that a process made for itself are forgotten, long
+    /// after their first write; see [`WriterId`](crate::WriterId).
+    #[error(
+        "this write is too old to be sent again safely: it may have been applied already; read the memory, and append what is missing as a new batch"
+    )]
+    WriterForgotten {
+        /// The newest time of origin of a writer that was forgotten, in milliseconds since 1970: a writer that
+        /// was made later is accepted.
+        newest_millis: u64,
+    },
     /// The memory is no longer in the generation that the caller worked from.
     #[error("the memory was flushed or cleared meanwhile; start from a fresh snapshot")]
     Conflict,
@@ -60,6 +72,9 @@ pub enum StoreErrorKind {
     /// There is no room left.
     #[error("no room left: {0}")]
     Full(String),
+    /// The server does not accept the user or the password, or gives the user too few rights.
+    #[error("not permitted: {0}")]
+    Authentication(String),
     /// The store cannot be written.
     #[error("the store is read-only: {0}")]
     ReadOnly(String),
@@ -91,14 +106,39 @@ pub enum StoreErrorKind {
 pub enum Applied {
     /// It is not.
     No,
-    /// It may be. Sending the same request again tells.
+    /// It may be. Sending the same request again tells, unless its
+    /// [writer was forgotten](StoreErrorKind::WriterForgotten).
     Unknown,
 }
 
+impl StoreErrorKind {
+    fn cut(self) -> Self {
+        match self {
+            Self::Unavailable(text) => Self::Unavailable(cut_error_text(text)),
+            Self::Full(text) => Self::Full(cut_error_text(text)),
+            Self::Authentication(text) => Self::Authentication(cut_error_text(text)),
+            Self::ReadOnly(text) => Self::ReadOnly(cut_error_text(text)),
+            Self::Corrupt(text) => Self::Corrupt(cut_error_text(text)),
+            Self::Newer { place, found, known } => {
+                Self::Newer { place: cut_error_text(place), found, known }
+            }
+            Self::Invalid(text) => Self::Invalid(cut_error_text(text)),
+            Self::Other(text) => Self::Other(cut_error_text(text)),
+            Self::Locked { .. }
+            | Self::Fenced { .. }
+            | Self::WriterForgotten { .. }
+            | Self::Conflict
+            | Self::CircuitOpen { .. } => self,
+        }
+    }
+}
+
 impl StoreError {
-    /// An error of this operation that left everything as it was.
+    /// An error of this operation that left everything as it was. A text over
+    /// [`MAX_ERROR_TEXT`](crate::MAX_ERROR_TEXT) is cut.
     #[must_use]
-    pub const fn new(operation: &'static str, kind: StoreErrorKind) -> Self {
+    pub fn new(operation: &'static str, kind: StoreErrorKind) -> Self {
+        let kind = kind.cut();
         Self { kind, operation, key: None, applied: Applied::No, source: None }
     }
 
@@ -119,7 +159,7 @@ impl StoreError {
     /// The same error with what caused it.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(cut_error_source(source));
         self
     }
 
@@ -192,6 +232,26 @@ mod tests {
     }
 
     #[test]
+    fn long_texts_are_cut() {
+        let key = MemoryKey::new("p", "m", &"k".repeat(2_000)).unwrap();
+        let long = "語".repeat(1 << 20);
+        for kind in [
+            StoreErrorKind::Unavailable(long.clone()),
+            StoreErrorKind::Full(long.clone()),
+            StoreErrorKind::Authentication(long.clone()),
+            StoreErrorKind::ReadOnly(long.clone()),
+            StoreErrorKind::Corrupt(long.clone()),
+            StoreErrorKind::Newer { place: long.clone(), found: 2, known: 1 },
+            StoreErrorKind::Invalid(long.clone()),
+            StoreErrorKind::Other(long.clone()),
+        ] {
+            let error = StoreError::new("read from", kind).at(&key).caused_by(long.clone());
+            assert!(error.to_string().len() < 4 << 10);
+            assert!(error.source().unwrap().to_string().len() < 4 << 10);
+        }
+    }
+
+    #[test]
     fn silence_and_leases_of_others_pass() {
         let text = || "x".to_owned();
         let (token, newest) = (FencingToken::new(1), FencingToken::new(2));
@@ -199,9 +259,11 @@ mod tests {
             (StoreErrorKind::Unavailable(text()), true),
             (StoreErrorKind::Locked { remaining: None }, true),
             (StoreErrorKind::Fenced { token, newest }, false),
+            (StoreErrorKind::WriterForgotten { newest_millis: 1 }, false),
             (StoreErrorKind::Conflict, false),
             (StoreErrorKind::CircuitOpen { failures: 5, retry_after: Duration::ZERO }, false),
             (StoreErrorKind::Full(text()), false),
+            (StoreErrorKind::Authentication(text()), false),
             (StoreErrorKind::ReadOnly(text()), false),
             (StoreErrorKind::Corrupt(text()), false),
             (StoreErrorKind::Newer { place: text(), found: 2, known: 1 }, false),

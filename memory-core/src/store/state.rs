@@ -16,7 +16,7 @@ use crate::key::MemoryKey;
 use crate::lease::{FencingToken, LeaseProof};
 use crate::receipt::{FlushReceipt, KEPT_RECEIPTS};
 use crate::stored::{Sequence, StoredMessage};
-use crate::write::{WriteId, WriterId};
+use crate::write::{KEPT_SESSIONS, SESSION_RETENTION, WriteId, WriterId};
 
 /// One memory, with every rule of [`MemoryStore`](crate::MemoryStore) that does not depend on where it
 /// is kept: the recognition of retries, fencing by tokens, numbering, counters, splices, TTL and
@@ -68,8 +68,15 @@ pub struct MemoryState {
     head: Head,
     messages: BTreeMap<Sequence, StoredMessage>,
     writers: HashMap<WriterId, LastWrite>,
+    /// The session writers in the order of their first writes, with the times of these.
+    sessions: VecDeque<(Timestamp, WriterId)>,
+    /// The newest time of origin of a session writer whose record was pruned, in milliseconds.
+    forgotten: u64,
     receipts: VecDeque<FlushReceipt>,
 }
+
+/// How many old writers are forgotten with one append.
+const PRUNED_AT_ONCE: usize = 32;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct LastWrite {
@@ -88,7 +95,7 @@ impl MemoryState {
             return Err(StoreErrorKind::Invalid("a batch must hold at least one message".into()));
         }
         self.change(now, |memory| {
-            let outcome = if let Some(first) = memory.earlier(write) {
+            let outcome = if let Some(first) = memory.earlier(write)? {
                 AppendOutcome::Duplicate { first }
             } else {
                 admit(&mut memory.head.fence, lease)?;
@@ -99,7 +106,7 @@ impl MemoryState {
                     memory.head.counters.append(message);
                     memory.messages.insert(place, message.clone().stored_at(place));
                 }
-                memory.wrote(write, Some(first));
+                memory.wrote(write, Some(first), now, PRUNED_AT_ONCE);
                 memory.head.expires_at = ttl.and_then(|ttl| expiry(now, ttl));
                 memory.head.version += 1;
                 AppendOutcome::Appended { first }
@@ -184,9 +191,9 @@ impl MemoryState {
     /// [`StoreErrorKind::Fenced`].
     pub fn clear(&mut self, clear: Clear, now: Timestamp) -> Result<Counters, StoreErrorKind> {
         self.change(now, |memory| {
-            if memory.earlier(clear.write).is_none() {
+            if memory.earlier(clear.write)?.is_none() {
                 admit(&mut memory.head.fence, clear.access.lease)?;
-                memory.wrote(clear.write, None);
+                memory.wrote(clear.write, None, now, usize::MAX);
                 memory.messages.clear();
                 memory.receipts.clear();
                 memory.head.counters.clear();
@@ -265,7 +272,7 @@ impl MemoryState {
     /// Whether an append or a clear with this id would be recognised as a retry.
     #[must_use]
     pub fn recognises(&self, write: WriteId, now: Timestamp) -> bool {
-        self.is_alive(now) && self.earlier(write).is_some()
+        self.is_alive(now) && self.earlier(write).is_ok_and(|first| first.is_some())
     }
 
     /// Whether this splice would be recognised as a retry.
@@ -378,13 +385,42 @@ impl MemoryState {
     }
 
     /// The place of an earlier write's first message, if this write is a retry.
-    fn earlier(&self, write: WriteId) -> Option<Option<Sequence>> {
-        let last = self.writers.get(&write.writer).filter(|last| write.number <= last.number)?;
-        Some(if last.number == write.number { last.first } else { None })
+    fn earlier(&self, write: WriteId) -> Result<Option<Option<Sequence>>, StoreErrorKind> {
+        let newest_millis = self.forgotten;
+        match self.writers.get(&write.writer) {
+            Some(last) if write.number > last.number => Ok(None),
+            Some(last) => Ok(Some(last.first.filter(|_| last.number == write.number))),
+            None if write.writer.born_at().is_some_and(|born| born <= newest_millis) => {
+                Err(StoreErrorKind::WriterForgotten { newest_millis })
+            }
+            None => Ok(None),
+        }
     }
 
-    fn wrote(&mut self, WriteId { writer, number }: WriteId, first: Option<Sequence>) {
-        self.writers.insert(writer, LastWrite { number, first });
+    /// Keeps the newest write of a writer. With a new session writer some old ones are forgotten, at most
+    /// so many, so that the records of a memory do not grow with the processes that ever wrote to it.
+    fn wrote(
+        &mut self,
+        WriteId { writer, number }: WriteId,
+        first: Option<Sequence>,
+        now: Timestamp,
+        most: usize,
+    ) {
+        let is_new = self.writers.insert(writer, LastWrite { number, first }).is_none();
+        if !is_new || writer.born_at().is_none() {
+            return;
+        }
+        self.sessions.push_back((now, writer));
+        for _ in 0..most {
+            let Some((began, oldest)) = self.sessions.front().copied() else { return };
+            let is_old = began.checked_add(SESSION_RETENTION).is_ok_and(|end| end <= now);
+            if !is_old || self.sessions.len() <= KEPT_SESSIONS {
+                return;
+            }
+            self.sessions.pop_front();
+            self.writers.remove(&oldest);
+            self.forgotten = self.forgotten.max(oldest.born_at().unwrap_or_default());
+        }
     }
 
     fn was_spliced(&self, splice: &Splice) -> bool {

@@ -15,6 +15,8 @@ pub enum Bug {
     RetryNotRecognised,
     /// Retries are forgotten by each flush.
     RetryForgottenByFlush,
+    /// The record of a writer is pruned as soon as another wrote, and its next write is taken for new.
+    WriterPrunedEarly,
     /// A batch is appended in two steps.
     TornBatch,
     /// Some appends are acknowledged and never happen.
@@ -105,12 +107,13 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 49] = [
         Self::NoFencing,
         Self::NoLeaseCheck,
         Self::NoGenerationCheck,
         Self::RetryNotRecognised,
         Self::RetryForgottenByFlush,
+        Self::WriterPrunedEarly,
         Self::TornBatch,
         Self::AppendLost,
         Self::FlushTakesNewAppends,
@@ -164,7 +167,7 @@ impl Bug {
             Self::NoLeaseCheck => &[Check::TurnInterrupted],
             // What a memory is after a flush of another generation is no order's.
             Self::NoGenerationCheck | Self::StaleRead => &[Check::Unexplained],
-            Self::RetryNotRecognised => &[Check::Twice],
+            Self::RetryNotRecognised | Self::WriterPrunedEarly => &[Check::Twice],
             Self::RetryForgottenByFlush => &[Check::Twice, Check::CameBack],
             Self::TornBatch | Self::OrderLost => &[Check::BatchTorn],
             Self::AppendLost | Self::FlushTakesNewAppends => &[Check::Lost],

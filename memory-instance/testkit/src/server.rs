@@ -35,6 +35,8 @@ pub(crate) struct Server {
 struct State {
     /// The newest number of each writer, to tell a retry before the lease is looked at.
     writers: HashMap<(MemoryKey, WriterId), u64>,
+    /// Which writer wrote last.
+    newest_writer: HashMap<MemoryKey, WriterId>,
     /// How often each call was made, for bugs that show now and then.
     appends: u64,
     reads: u64,
@@ -160,6 +162,12 @@ impl Server {
                 return Err(StoreError::new("append to", kind).at(key));
             }
             Some(Bug::RetryNotRecognised) => append.write = self.fresh_write(),
+            Some(Bug::WriterPrunedEarly) if is_retry => {
+                let newest = self.state().newest_writer.get(&at).copied();
+                if newest != Some(write.writer) {
+                    append.write = self.fresh_write();
+                }
+            }
             Some(Bug::RetryForgottenByFlush) if is_retry => {
                 let flushed = !now(self.store.receipts(&at))?.is_empty();
                 if flushed {
@@ -228,6 +236,7 @@ impl Server {
         let mut state = self.state();
         let last = state.writers.entry((at.clone(), write.writer)).or_default();
         *last = write.number.max(*last);
+        state.newest_writer.insert(at.clone(), write.writer);
     }
 
     /// The counters as the planted bug has them.

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use memory_core::{
-    Access, Append, Clear, LeaseProof, Message, Read, Sequence, Splice, StoreErrorKind, WriteId,
-    WriterId,
+    Access, Append, Clear, Head, LeaseProof, Message, Read, RemoveUnused, Sequence, Splice,
+    StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
 };
 use memory_lock::LockOptions;
 
@@ -21,8 +21,10 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::outline",
     "MemoryStore::read",
     "MemoryStore::receipts",
+    "MemoryStore::remove",
     "MemoryStore::server",
     "MemoryStore::splice",
+    "MemoryStore::unused",
 ];
 
 fn write() -> WriteId {
@@ -62,6 +64,18 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let refused = again.as_ref().is_err_and(|it| it.kind() == &StoreErrorKind::Conflict);
             assert!(refused || (again.is_ok() && done.is_none()), "{what}: {again:?}");
             assert_eq!(store.head(key).await.unwrap().counters.evicted, 2, "{what}");
+            done.is_some()
+        }
+        "MemoryStore::remove" => {
+            let Head { generation, version, counters, .. } = store.head(key).await.unwrap();
+            let (key, messages) = (key.clone(), counters.present.messages);
+            let memory = UnusedMemory { key, generation, version, messages, expired: false };
+            let remove = RemoveUnused::new(&memory, NonZeroUsize::MAX);
+            let done = cut.off(store.remove(&memory.key, remove)).await.map(Result::unwrap);
+            let again = store.remove(&memory.key, remove).await.unwrap();
+            assert!(done.is_none_or(|done| done.messages == messages), "{what}: {done:?}");
+            assert!(done.is_none() || again.messages == 0, "{what}: {again:?}");
+            assert_eq!(store.head(&memory.key).await.unwrap(), Head::default(), "{what}");
             done.is_some()
         }
         "MemoryStore::claim" => {
@@ -105,6 +119,17 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
                 "MemoryStore::keys" => {
                     let done = cut.off(store.keys(None, most)).await.map(Result::unwrap);
                     done.map(|keys| assert!((1..=3).contains(&keys.len()), "{what}")).is_some()
+                }
+                "MemoryStore::unused" => {
+                    let query = UnusedQuery {
+                        prefix: key.as_str().to_owned(),
+                        after: None,
+                        expired: true,
+                        unwritten_for: Some(std::time::Duration::MAX),
+                        limit: most,
+                    };
+                    let done = cut.off(store.unused(&query)).await.map(Result::unwrap);
+                    done.map(|page| assert!(page.memories.is_empty(), "{what}: {page:?}")).is_some()
                 }
                 "MemoryStore::server" => {
                     cut.off(store.server()).await.map(|done| drop(done.unwrap())).is_some()

@@ -135,7 +135,6 @@ fn a_memory_that_cannot_be_written_stops_itself_alone(folder: &Folder) {
 /// A service manager stops it with SIGTERM.
 #[cfg(unix)]
 #[test]
-#[expect(clippy::disallowed_methods, reason = "no clock that tests control is in other processes")]
 fn stopped_import_ends_in_order() {
     let folder = Folder::new();
     let mut command = folder.command(["import", "-", "--key", "k"]);

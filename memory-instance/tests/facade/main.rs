@@ -71,3 +71,5 @@ mod sweep;
 mod unused;
 #[cfg(test)]
 mod waits;
+#[cfg(test)]
+mod writers;

@@ -66,4 +66,3 @@ if ttl ~= '' then
 elseif expired then
   call('PERSIST', key)
 end
-return after

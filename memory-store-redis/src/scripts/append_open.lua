@@ -15,7 +15,7 @@ local settings, writer, number, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local found = call('HMGET', key, 'h', writer)
 local stored, row = found[1], found[2]
 local own_time = settings == '' and '' or string.match(settings, '^(%d*) 0 [01]  $')
-local head, leftover, time
+local head, leftover, time, marks
 -- A row is `number first`, so that it sorts behind the number itself and before those that follow.
 if own_time and stored and (not row or number > row) then
   local ok, array = pcall(cmsgpack.unpack, stored)
@@ -32,6 +32,14 @@ if own_time and stored and (not row or number > row) then
       local lease = call('GET', KEYS[2])
       if not lease or string.byte(lease) == 126 then
         head = array
+        if not row and string.sub(writer, 2, 9) == SESSION then
+          marks = call('HGET', key, 'p') or '0 0 0'
+          local forgotten = string.match(marks, '^%d+ %d+ (%d+)$')
+          -- Whatever is odd about it is said below.
+          if not forgotten or tonumber(string.sub(writer, 10, 20), 16) <= tonumber(forgotten) then
+            head = nil
+          end
+        end
       end
     end
   end

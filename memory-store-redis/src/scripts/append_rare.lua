@@ -1,5 +1,10 @@
   local now_head, begins
   now_head, begins, leftover = open_to_write(stored, KEYS[3])
+  local is_forgotten
+  marks, is_forgotten = session_of(writer, not begins and row, begins)
+  if is_forgotten then
+    return is_forgotten
+  end
   local first = not begins and earlier(row, number)
   if first then
     if confirms then

@@ -3,6 +3,10 @@
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'g')
 local head, begins, leftover = open_to_write(stored[1], KEYS[3])
+local marks, is_forgotten = session_of('w' .. writer, not begins and stored[2], begins)
+if is_forgotten then
+  return is_forgotten
+end
 if not begins and earlier(stored[2], number) then
   if confirms then
     redis.call('HSET', key, 'h', stored[1])
@@ -53,4 +57,4 @@ redis.call('HSET', key, 'h', after, 'w' .. writer, number .. ' ')
 if day then
   redis.call('PEXPIRE', key, day)
 end
-return {'A', after, sweep(gone, {}, PART)}
+local left = sweep(gone, {}, PART)

@@ -7,6 +7,9 @@
 --            length is that of all between it and the text, and the flags are 1 for closed and 2 for a
 --            summary. One field, for each costs the server as much as the text of a short message
 --   w<id>    the newest write of a writer: `number first`
+--   s<n>     a session writer, in the order of their first writes; each 64th is followed by the time of that
+--   p        the first n, the n that follows the last, and the newest time of origin of session writers that
+--            were forgotten, in milliseconds
 --   r<n>     a receipt; the last 16 go round
 -- Numbers of 64 bits that are compared are texts of 20 digits, for Lua's numbers have 53 bits.
 -- Before this stand `own_time`, the time in microseconds, empty or nothing for the server's own;
@@ -175,6 +178,23 @@ local function earlier(stored, number)
     end
   end
   return nil
+end
+
+-- What is known of session writers, if this is one that has no record; and the refusal if that may have
+-- been pruned. The writer is `w` and 32 digits.
+local function session_of(writer, row, begins)
+  if row or string.sub(writer, 2, 9) ~= SESSION then
+    return nil
+  end
+  local marks = not begins and redis.call('HGET', key, 'p') or '0 0 0'
+  local forgotten = string.match(marks, '^%d+ %d+ (%d+)$')
+  if not forgotten then
+    return error('CORRUPT ' .. key .. ' holds a list of writers that is not ours')
+  end
+  if tonumber(string.sub(writer, 10, 20), 16) <= tonumber(forgotten) then
+    return marks, {'O', forgotten}
+  end
+  return marks
 end
 
 local function keep_fences(fences, head)

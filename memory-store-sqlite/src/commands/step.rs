@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use memory_core::{
-    Append, AppendOutcome, Appended, Clear, Counters, FencingToken, LeaseProof, MemoryKey,
-    Sequence, StoreErrorKind, WriteId, WriterId,
+    Append, AppendOutcome, Appended, Clear, Counters, FencingToken, KEPT_SESSIONS, LeaseProof,
+    MemoryKey, SESSION_RETENTION, Sequence, StoreErrorKind, WriteId, WriterId,
 };
 use memory_lock::sqlite::LeaseObserver;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -76,6 +76,7 @@ impl Step<'_> {
             self.begin()?;
             self.remove_messages()?;
             self.remember(clear.write, None)?;
+            self.forget_old_sessions(i64::from(u32::MAX))?;
             let now = self.now;
             let HeadRow { head, receipt, .. } = &mut self.loaded.row;
             head.fence = fence;
@@ -111,11 +112,15 @@ impl Step<'_> {
             None if self.has_rows() => self.older_writer(write.writer)?,
             recent => recent,
         };
-        Ok(match last {
-            Some(last) if write.number == last.number => Some(last.first),
-            Some(last) if write.number < last.number => Some(None),
-            _ => None,
-        })
+        let newest_millis = row.forgotten;
+        match last {
+            Some(last) if write.number == last.number => Ok(Some(last.first)),
+            Some(last) if write.number < last.number => Ok(Some(None)),
+            None if write.writer.born_at().is_some_and(|born| born <= newest_millis) => {
+                Err(Fault::Refused(StoreErrorKind::WriterForgotten { newest_millis }))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn older_writer(&self, writer: WriterId) -> Result<Option<LastWrite>, Fault> {
@@ -210,10 +215,52 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Forgets the oldest session writers, at most so many, and none of the newest or of the young. By the
+    /// time at which they were made, for all processes that share a file share a clock.
+    fn forget_old_sessions(&mut self, most: i64) -> Result<(), Fault> {
+        let row = &mut self.loaded.row;
+        let kept = i64::try_from(KEPT_SESSIONS).unwrap_or(i64::MAX);
+        let [lowest, highest] = [(0, 0), (u64::MAX, u64::MAX)]
+            .map(|(born, random)| WriterId::session(born, random).bits().to_be_bytes());
+        let count: i64 = self
+            .connection
+            .prepare_cached(COUNT_SESSIONS)?
+            .query_row(params![row.id, lowest, highest, kept.saturating_add(most)], |row| {
+                row.get(0)
+            })?;
+        let retention = u64::try_from(SESSION_RETENTION.as_millis()).unwrap_or(u64::MAX);
+        let Some(cutoff) = (self.now / 1_000).checked_sub(retention).filter(|_| count > kept)
+        else {
+            return Ok(());
+        };
+        let cutoff = WriterId::session(cutoff, u64::MAX).bits().to_be_bytes();
+        let oldest = self
+            .connection
+            .prepare_cached(OLDEST_SESSIONS)?
+            .query_map(params![row.id, lowest, cutoff, count - kept], |row| {
+                Ok(WriterId::new(u128::from_be_bytes(row.get(0)?)))
+            })?
+            .last()
+            .transpose()?;
+        if let Some(oldest) = oldest {
+            self.connection
+                .prepare_cached(
+                    "DELETE FROM writer WHERE memory = ?1 AND writer BETWEEN ?2 AND ?3",
+                )?
+                .execute(params![row.id, lowest, oldest.bits().to_be_bytes()])?;
+            row.forgotten = row.forgotten.max(oldest.born_at().unwrap_or_default());
+        }
+        Ok(())
+    }
+
     /// Keeps the newest write of a writer in the memory's row, which is written anyway: a row of its
     /// own would be one more page in each commit. Where many write, the oldest make room.
     fn remember(&mut self, write: WriteId, first: Option<Sequence>) -> Result<(), Fault> {
         let WriteId { writer, number } = write;
+        // A session begins with the first number; then there is room for its record.
+        if number == 1 && writer.born_at().is_some() {
+            self.forget_old_sessions(PRUNED_AT_ONCE)?;
+        }
         let row = &mut self.loaded.row;
         row.writers.retain(|last| last.writer != writer);
         row.writers.push(LastWrite { writer, number, first });
@@ -229,6 +276,17 @@ impl Step<'_> {
         Ok(())
     }
 }
+
+/// How many old writers are forgotten with one append.
+const PRUNED_AT_ONCE: i64 = 32;
+
+/// Session writers are ordered by their time, so the oldest are found at once.
+const COUNT_SESSIONS: &str = "
+SELECT count(*) FROM
+    (SELECT 1 FROM writer WHERE memory = ?1 AND writer BETWEEN ?2 AND ?3 LIMIT ?4)";
+
+const OLDEST_SESSIONS: &str = "
+SELECT writer FROM writer WHERE memory = ?1 AND writer BETWEEN ?2 AND ?3 ORDER BY writer LIMIT ?4";
 
 /// The places of further memories would not fit the bits above [`SEQUENCE_BITS`].
 const MOST_MEMORIES: i64 = 1 << (63 - SEQUENCE_BITS);

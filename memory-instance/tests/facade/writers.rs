@@ -1,0 +1,89 @@
+//! Writers that the store has forgotten.
+
+use std::time::Duration;
+
+use memory_core::{
+    Applied, KEPT_SESSIONS, MemoryResource, Message, SESSION_RETENTION, StoreErrorKind, WriterId,
+};
+use memory_instance::{MemoryError, MemoryInstance, MemoryManager};
+use memory_lock::Clock;
+
+use crate::support::{On, checked, texts, with};
+
+on_every_backend![
+    ; paused_clock: an_old_batch_is_refused_not_doubled, a_clock_that_is_behind_can_still_write,
+    a_long_lived_handle_is_never_refused
+];
+
+/// As many short processes write as no store remembers.
+async fn others_write(memory: &MemoryInstance) {
+    tokio::time::advance(2 * SESSION_RETENTION).await;
+    for _ in 0..4 * KEPT_SESSIONS {
+        let batch = memory.prepare([Message::user("other")]).unwrap();
+        memory.send(&batch).await.unwrap();
+    }
+}
+
+fn is_forgotten(error: &MemoryError) -> bool {
+    matches!(error.store_kind(), Some(StoreErrorKind::WriterForgotten { .. }))
+}
+
+async fn an_old_batch_is_refused_not_doubled(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 100_000))).await;
+    let memory = world.memory();
+    let sent = memory.prepare([Message::user("sent")]).unwrap();
+    memory.send(&sent).await.unwrap();
+    let unsent = memory.prepare([Message::user("unsent")]).unwrap();
+    let import = WriterId::named("log").write(1);
+    let import = memory.prepare_as(import, [Message::user("import")]).unwrap();
+    memory.send(&import).await.unwrap();
+    assert!(memory.send(&sent).await.unwrap().outcome.is_duplicate());
+    others_write(&memory).await;
+    others_write(&memory).await;
+    for batch in [&sent, &unsent] {
+        let error = memory.send(batch).await.unwrap_err();
+        assert!(is_forgotten(&error), "{error}");
+        assert!(error.to_string().contains("too old"), "{error}");
+        assert_eq!((error.applied(), error.is_retryable()), (Applied::Unknown, false));
+    }
+    assert!(memory.send(&import).await.unwrap().outcome.is_duplicate());
+    let there = texts(&memory).await;
+    assert_eq!(there.iter().filter(|text| *text == "sent").count(), 1);
+    assert!(!there.contains(&"unsent".to_owned()));
+    checked(&memory, &world.manager).await;
+}
+
+async fn a_clock_that_is_behind_can_still_write(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 100_000))).await;
+    let memory = world.memory();
+    others_write(&memory).await;
+    others_write(&memory).await;
+    let behind = MemoryManager::builder()
+        .clock(Clock::manual())
+        .resource(MemoryResource::new("m", 100_000))
+        .build(world.manager.store().clone(), world.manager.locks().clone())
+        .unwrap();
+    let behind = behind.memory("m", "k").unwrap();
+    for text in ["late", "later"] {
+        assert!(!behind.append(Message::user(text)).await.unwrap().outcome.is_duplicate());
+    }
+    assert_eq!(texts(&memory).await.iter().filter(|text| text.starts_with("late")).count(), 2);
+    behind.clear().await.unwrap();
+    assert!(texts(&memory).await.is_empty());
+    checked(&memory, &world.manager).await;
+}
+
+async fn a_long_lived_handle_is_never_refused(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 100_000))).await;
+    let memory = world.memory();
+    memory.append(Message::user("first")).await.unwrap();
+    others_write(&memory).await;
+    tokio::time::advance(Duration::from_secs(86_400)).await;
+    others_write(&memory).await;
+    memory.append(Message::user("last")).await.unwrap();
+    let there = texts(&memory).await;
+    assert_eq!(
+        (there.first().unwrap().as_str(), there.last().unwrap().as_str()),
+        ("first", "last")
+    );
+}
