@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::OwnerId;
+use memory_core::{OwnerId, cut_error_source, cut_error_text};
 use thiserror::Error;
 
 use crate::key::LockKey;
@@ -62,7 +62,9 @@ pub enum LockErrorKind {
     Busy,
     /// The backend cannot be reached, or its file cannot be opened or read.
     Unavailable,
-    /// The backend refuses by its configuration: read-only, full, not permitted.
+    /// The backend does not accept the user or the password, or gives the user too few rights.
+    Authentication,
+    /// The backend refuses by its configuration: read-only, full.
     Refused,
     /// What the backend stored is not what this crate writes.
     Corrupt,
@@ -145,17 +147,18 @@ impl LockError {
         self
     }
 
-    /// Replaces the text that explains the kind: what is wrong and what to do about it, lower case.
+    /// Replaces the text that explains the kind: what is wrong and what to do about it, lower case. A text over
+    /// [`MAX_ERROR_TEXT`](memory_core::MAX_ERROR_TEXT) is cut.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
-        self.context.detail = Some(detail.into());
+        self.context.detail = Some(cut_error_text(detail));
         self
     }
 
     /// Keeps the driver's error as [`source`](StdError::source); its text is not repeated here.
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.source = Some(Arc::new(source));
+        self.source = Some(Arc::from(cut_error_source(source)));
         self
     }
 
@@ -264,6 +267,9 @@ impl fmt::Display for LockErrorKind {
             Self::InvalidOptions => "see the documentation of the options",
             Self::Busy => "the backend was busy for too long; try again",
             Self::Unavailable => "the backend cannot be reached; check that it runs, try again",
+            Self::Authentication => {
+                "the backend does not accept the user or password; check them, and the user's rights"
+            }
             Self::Refused => "the backend refuses by its configuration; check rights and space",
             Self::Corrupt => "the backend holds data that is not ours; check where it points",
             Self::OwnLease => {

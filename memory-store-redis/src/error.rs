@@ -19,6 +19,9 @@ pub(crate) fn store_error(
         | RedisFailure::NoAnswer(_)
         | RedisFailure::Busy
         | RedisFailure::NotConfirmed { .. } => StoreErrorKind::Unavailable(detail),
+        RedisFailure::Authentication | RedisFailure::NotPermitted => {
+            StoreErrorKind::Authentication(detail)
+        }
         RedisFailure::ReadOnly | RedisFailure::Refused => StoreErrorKind::ReadOnly(detail),
         RedisFailure::Full => StoreErrorKind::Full(detail),
         RedisFailure::Corrupt => StoreErrorKind::Corrupt(detail),

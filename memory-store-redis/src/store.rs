@@ -140,7 +140,7 @@ impl MemoryStore for RedisStore {
         let status = match self.link.status().await {
             Ok(status) => status,
             // The user may not ask, and works without.
-            Err(fault) if *fault.failure() == RedisFailure::Refused => return Ok(None),
+            Err(fault) if *fault.failure() == RedisFailure::NotPermitted => return Ok(None),
             Err(fault) => return Err(store_error("ask the server of", None, fault)),
         };
         Ok(Some(ServerHealth {

@@ -91,6 +91,42 @@ async fn listener(answer: Option<&'static str>) -> u16 {
     port
 }
 
+/// Bytes of this process in memory at the most, so far.
+#[cfg(target_os = "linux")]
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_answers_fill_neither_memory_nor_errors() {
+    let before = peak();
+    let answers = [
+        format!("-ERR {}\r\n", "x".repeat(1 << 20)),
+        format!("-{}\r\n", "語".repeat(1 << 20)),
+        format!("-WRONGPASS {}\r\n", "x".repeat(1 << 20)),
+        "?".repeat(1 << 20),
+        "$2147483647\r\nhello".to_owned(),
+        "*2147483647\r\n".repeat(90),
+        "*1\r\n".repeat(200_000),
+        "%9223372036854775807\r\n".to_owned(),
+    ];
+    for answer in answers {
+        let shown: String = answer.chars().take(20).collect();
+        let port = listener(Some(answer.leak())).await;
+        let fault = open(&format!("redis://127.0.0.1:{port}")).await.unwrap_err();
+        let mut cause: Option<&dyn std::error::Error> = Some(&fault);
+        while let Some(error) = cause {
+            assert!(error.to_string().len() < 4 << 10, "{shown}");
+            cause = error.source();
+        }
+        assert!(format!("{fault:?}").len() < 16 << 10, "{shown}");
+    }
+    assert!(peak() - before < 100 << 20, "{} more bytes", peak() - before);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_accepts_and_says_nothing_is_given_up_in_time() {
     let place = format!("127.0.0.1:{}", listener(None).await);
@@ -147,7 +183,7 @@ async fn a_server_of_another_kind_than_the_url_says_is_refused_with_the_right_on
 async fn users_and_passwords_are_checked_and_told() {
     let server = Server::start_with(&["--requirepass", "right"]).await;
     let port = server.port();
-    let refusal = &RedisFailure::Refused;
+    let refusal = &RedisFailure::Authentication;
     let check = ["user or password", "check"];
     assert_says(&refused(&format!("redis://:secret@127.0.0.1:{port}")).await, refusal, &check);
     assert_says(&refused(&format!("redis://127.0.0.1:{port}")).await, refusal, &check);
@@ -214,10 +250,28 @@ async fn users_and_passwords_are_checked_and_told() {
     // The keys of others are out of its reach.
     let link = RedisLink::open(RedisConfig::from_url(&url("other")).unwrap()).await.unwrap();
     let error = append(&RedisStore::new(link), &k, write(1, 1), &["x"]).await.unwrap_err();
-    let StoreErrorKind::ReadOnly(text) = error.kind() else { panic!("{error:?}") };
+    let StoreErrorKind::Authentication(text) = error.kind() else { panic!("{error:?}") };
     assert!(text.contains("access rules"), "{error}");
     assert_eq!(error.applied(), Applied::No);
     assert!(!error.is_retryable());
+
+    // The password changes while the link is open: later connections are refused, and say so.
+    let open = RedisLink::open(RedisConfig::from_url(&url(prefix)).unwrap()).await.unwrap();
+    let (store, lock) = (RedisStore::new(open.clone()), RedisLock::new(open));
+    server.command(&["ACL", "SETUSER", "agent", "resetpass", ">changed"]).await;
+    server.command(&["CLIENT", "KILL", "USER", "agent"]).await;
+    let error = until("refusal", async || {
+        let error = store.head(&k).await.err()?;
+        (!error.is_retryable()).then_some(error)
+    })
+    .await;
+    assert!(matches!(error.kind(), StoreErrorKind::Authentication(_)), "{error:?}");
+    assert!(error.to_string().contains("check those of the URL"), "{error}");
+    let error = lock.try_acquire(&name, owner, ttl).await.unwrap_err();
+    assert_eq!(error.kind(), &memory_lock::LockErrorKind::Authentication);
+    assert!(!error.is_retryable());
+    server.command(&["ACL", "SETUSER", "agent", "resetpass", ">pa/ss"]).await;
+    store.head(&k).await.unwrap();
 
     // A user who may not look at INFO is let in all the same.
     server.command(&["ACL", "SETUSER", "agent", "-info"]).await;

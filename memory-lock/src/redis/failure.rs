@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use memory_core::{MAX_ERROR_TEXT, cut_error_text};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::{Applied, LockError, LockErrorKind, LockOperation};
@@ -20,7 +21,11 @@ pub enum RedisFailure {
     NoAnswer(Duration),
     /// The server is loading, failing over, moving slots or running another script.
     Busy,
-    /// The server refuses: authentication, rights, its configuration.
+    /// The server does not accept the user or the password, or needs one and there is none.
+    Authentication,
+    /// The server does not permit this to the user.
+    NotPermitted,
+    /// The server refuses by its configuration.
     Refused,
     /// The server is a replica.
     ReadOnly,
@@ -57,7 +62,7 @@ pub struct RedisFault {
 
 impl RedisFault {
     pub(super) fn new(failure: RedisFailure, applied: Applied, detail: impl Into<String>) -> Self {
-        Self { failure, applied, detail: detail.into(), source: None }
+        Self { failure, applied, detail: cut_error_text(detail), source: None }
     }
 
     /// A setting that cannot be used.
@@ -160,12 +165,12 @@ impl RedisFault {
     }
 
     pub(super) fn set_source(&mut self, source: RedisError) {
-        self.source = Some(source);
+        self.source = Some(cut(source));
     }
 
     pub(super) fn set_failure(&mut self, failure: RedisFailure, detail: String) {
         self.failure = failure;
-        self.detail = detail;
+        self.detail = cut_error_text(detail);
     }
 
     /// Whether the text names a key already.
@@ -184,6 +189,9 @@ impl RedisFault {
             | RedisFailure::NotConfirmed { .. } => LockErrorKind::Unavailable,
             RedisFailure::NoAnswer(after) => LockErrorKind::NoAnswer { after },
             RedisFailure::Busy => LockErrorKind::Busy,
+            RedisFailure::Authentication | RedisFailure::NotPermitted => {
+                LockErrorKind::Authentication
+            }
             RedisFailure::Refused | RedisFailure::ReadOnly | RedisFailure::Full => {
                 LockErrorKind::Refused
             }
@@ -210,7 +218,25 @@ impl RedisFault {
 impl From<RedisError> for RedisFault {
     fn from(error: RedisError) -> Self {
         let (failure, applied, detail) = classify(&error);
-        Self { failure, applied, detail, source: Some(error) }
+        Self { failure, applied, detail: cut_error_text(detail), source: Some(cut(error)) }
+    }
+}
+
+/// The same error with a text that is not over [`MAX_ERROR_TEXT`]: a server may say what it likes.
+fn cut(error: RedisError) -> RedisError {
+    // The text is made of the detail, or quotes what could not be parsed.
+    if error.detail().map_or(0, str::len) <= MAX_ERROR_TEXT
+        && error.to_string().len() <= MAX_ERROR_TEXT
+    {
+        return error;
+    }
+    let detail = cut_error_text(error.detail().unwrap_or_default());
+    match error.kind() {
+        ErrorKind::Extension => {
+            let code = error.code().unwrap_or_default().chars().take(64).collect();
+            redis::make_extension_error(code, Some(detail))
+        }
+        kind => RedisError::from((kind, "the server answered with a long text", detail)),
     }
 }
 
@@ -239,7 +265,7 @@ fn classify(error: &RedisError) -> (RedisFailure, Applied, String) {
                 "the server is a replica; connect to the master, or by redis+sentinel://",
             ),
             ServerErrorKind::NoPerm => known(
-                RedisFailure::Refused,
+                RedisFailure::NotPermitted,
                 "the server's access rules do not permit this; give the user the commands and keys",
             ),
             ServerErrorKind::BusyLoading
@@ -255,8 +281,8 @@ fn classify(error: &RedisError) -> (RedisFailure, Applied, String) {
         },
         ErrorKind::Extension => server_words(error),
         ErrorKind::AuthenticationFailed => known(
-            RedisFailure::Refused,
-            "the server refuses the user or password; check those of the URL",
+            RedisFailure::Authentication,
+            "the server does not accept the user or password; check those of the URL",
         ),
         ErrorKind::InvalidClientConfig | ErrorKind::EmptySentinelList => {
             known(RedisFailure::Config, "the URL cannot be used; see the source of this error")
@@ -298,9 +324,9 @@ fn server_words(error: &RedisError) -> (RedisFailure, Applied, String) {
             RedisFailure::Corrupt,
             "a key of ours holds a foreign type; use another prefix, or remove the key".into(),
         ),
-        "NOAUTH" | "WRONGPASS" | "NOPERM" => known(
-            RedisFailure::Refused,
-            "the server refuses the user or password; check those of the URL".into(),
+        "NOAUTH" | "WRONGPASS" => known(
+            RedisFailure::Authentication,
+            "the server does not accept the user or password; check those of the URL".into(),
         ),
         "BUSY" => {
             known(RedisFailure::Busy, "the server is running a long script; try again".into())
@@ -335,7 +361,7 @@ fn server_words(error: &RedisError) -> (RedisFailure, Applied, String) {
                 "the server cannot save to its disk and takes no writes; mend its disk".into(),
             ),
             _ if words.contains("ACL failure in script") || words.contains("NOPERM") => known(
-                RedisFailure::Refused,
+                RedisFailure::NotPermitted,
                 "the server's access rules do not permit this; give the user the commands and keys"
                     .into(),
             ),

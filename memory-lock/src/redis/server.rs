@@ -111,7 +111,8 @@ pub(super) async fn examine(
         Ok(infos) => infos,
         Err(error) => {
             let fault = RedisFault::connecting(&config.target.to_string(), error);
-            if !matches!(fault.failure(), RedisFailure::Refused) {
+            // Some servers name it otherwise.
+            if !matches!(fault.failure(), RedisFailure::NotPermitted | RedisFailure::Refused) {
                 return Err(fault);
             }
             tracing::warn!(
@@ -150,7 +151,7 @@ pub(super) async fn examine(
         connection.send(&confirmation.command()).await.map_err(|error| {
             let fault = RedisFault::connecting(&config.target.to_string(), error);
             match fault.failure() {
-                RedisFailure::Refused | RedisFailure::Other => RedisFault::config(
+                RedisFailure::NotPermitted | RedisFailure::Refused | RedisFailure::Other => RedisFault::config(
                     "the server does not let this user wait for confirmations; permit WAIT or WAITAOF, \
                      or ask for none",
                 ),

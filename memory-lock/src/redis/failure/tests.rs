@@ -12,9 +12,9 @@ fn errors_are_classified_by_what_a_caller_can_do() {
     };
     for (line, failure) in [
         ("-READONLY You can't write against a read only replica.\r\n", RedisFailure::ReadOnly),
-        ("-NOPERM this user has no permissions\r\n", RedisFailure::Refused),
-        ("-NOAUTH Authentication required.\r\n", RedisFailure::Refused),
-        ("-WRONGPASS invalid\r\n", RedisFailure::Refused),
+        ("-NOPERM this user has no permissions\r\n", RedisFailure::NotPermitted),
+        ("-NOAUTH Authentication required.\r\n", RedisFailure::Authentication),
+        ("-WRONGPASS invalid\r\n", RedisFailure::Authentication),
         ("-LOADING Redis is loading\r\n", RedisFailure::Busy),
         ("-TRYAGAIN Multiple keys\r\n", RedisFailure::Busy),
         ("-CLUSTERDOWN Hash slot not served\r\n", RedisFailure::Busy),
@@ -51,9 +51,9 @@ fn errors_are_classified_by_what_a_caller_can_do() {
         ),
         (
             "-ERR Error running script (call to f_a): @user_script: 7: -NOPERM User x\r\n",
-            RedisFailure::Refused,
+            RedisFailure::NotPermitted,
         ),
-        ("-ERR ACL failure in script: User x has no permissions\r\n", RedisFailure::Refused),
+        ("-ERR ACL failure in script: User x has no permissions\r\n", RedisFailure::NotPermitted),
         ("-ERR anything else\r\n", RedisFailure::Other),
         ("-ODD anything else\r\n", RedisFailure::Other),
     ] {
@@ -79,7 +79,7 @@ fn refusals_that_are_mended_differently_say_so() {
             "NOPERM this user has no permissions",
             "the server's access rules do not permit this; give the user the commands and keys",
         ),
-        ("NOAUTH x", "the server refuses the user or password; check those of the URL"),
+        ("NOAUTH x", "the server does not accept the user or password; check those of the URL"),
         ("MISCONF x", "the server cannot save to its disk and takes no writes; mend its disk"),
         ("CROSSSLOT x", "keys of one request lie in several slots"),
         ("ERR x", "the server answered with an error"),
@@ -101,9 +101,9 @@ fn errors_of_the_driver_are_classified_too() {
     for (error, failure, applied, detail) in [
         (
             kind(ErrorKind::AuthenticationFailed),
-            RedisFailure::Refused,
+            RedisFailure::Authentication,
             NotApplied,
-            "the server refuses the user or password; check those of the URL",
+            "the server does not accept the user or password; check those of the URL",
         ),
         (
             kind(ErrorKind::InvalidClientConfig),
@@ -182,8 +182,8 @@ fn a_connection_that_fails_has_sent_nothing() {
         ),
         (
             said("WRONGPASS invalid"),
-            RedisFailure::Refused,
-            "the server refuses the user or password; check those of the URL",
+            RedisFailure::Authentication,
+            "the server does not accept the user or password; check those of the URL",
         ),
         (
             said("ERR This instance has cluster support disabled"),
@@ -206,6 +206,8 @@ fn a_failure_becomes_a_lock_error_with_all_that_is_known() {
         (RedisFailure::NotConfirmed { wanted: 1, confirmed: 0 }, LockErrorKind::Unavailable, true),
         (RedisFailure::NoAnswer(after), LockErrorKind::NoAnswer { after }, true),
         (RedisFailure::Busy, LockErrorKind::Busy, true),
+        (RedisFailure::Authentication, LockErrorKind::Authentication, false),
+        (RedisFailure::NotPermitted, LockErrorKind::Authentication, false),
         (RedisFailure::Refused, LockErrorKind::Refused, false),
         (RedisFailure::ReadOnly, LockErrorKind::Refused, false),
         (RedisFailure::Full, LockErrorKind::Refused, false),
@@ -292,4 +294,31 @@ fn what_stands_around_the_message_of_a_script_is_not_told() {
         let fault = RedisFault::from(said(line));
         assert_eq!(fault.detail(), "k is odd; use another prefix, or remove the key", "{line}");
     }
+}
+
+#[test]
+fn long_words_of_a_server_are_cut() {
+    let long = "語".repeat(1 << 20);
+    for (line, failure) in [
+        (format!("ERR {long}"), RedisFailure::Other),
+        (format!("{long} odd"), RedisFailure::Other),
+        (format!("ODD {long}"), RedisFailure::Other),
+        (format!("READONLY {long}"), RedisFailure::ReadOnly),
+        (format!("WRONGPASS {long}"), RedisFailure::Authentication),
+        (format!("LOADING {long}"), RedisFailure::Busy),
+        (format!("ERR x: CORRUPT {long}"), RedisFailure::Corrupt),
+    ] {
+        let fault = RedisFault::from(said(&line));
+        assert_eq!(fault.failure(), &failure);
+        assert!(fault.to_string().len() <= MAX_ERROR_TEXT);
+        let source = fault.source().unwrap().to_string();
+        assert!(source.len() < 4 << 10, "{}", source.len());
+        assert!(format!("{fault:?}").len() < 16 << 10);
+        let error = fault.into_lock_error(LockOperation::Acquire);
+        assert!(error.to_string().len() < 4 << 10);
+        assert!(error.source().unwrap().to_string().len() < 4 << 10);
+    }
+    // What could not be parsed is quoted.
+    let odd = redis::parse_redis_value("?".repeat(1 << 20).as_bytes()).unwrap_err();
+    assert!(RedisFault::from(odd).source().unwrap().to_string().len() < 4 << 10);
 }
