@@ -109,8 +109,8 @@ impl ManagerBuilder {
     }
 
     /// Opens the store and the lease backend that a URL names: `memory://`; `sqlite://` and a path,
-    /// such as `sqlite://memory.db` or `sqlite:///var/lib/app/memory.db?synchronous=normal`; or, with
-    /// the feature `redis`, `redis://host`, `rediss://`, `redis+cluster://a,b,c`,
+    /// such as `sqlite://memory.db` or `sqlite:///var/lib/app/memory.db?synchronous=normal` (with
+    /// `links=allow` for a file that has other names too, none of which is ever opened); or, with the feature `redis`, `redis://host`, `rediss://`, `redis+cluster://a,b,c`,
     /// `redis+sentinel://a,b,c/?master=name` or `redis+unix:///path`, with settings such as
     /// `?prefix=agents&replicas=1`.
     ///

@@ -135,7 +135,7 @@ mod sqlite {
 
     use memory_core::{Durability, MemoryStore};
     use memory_lock::{Clock, LockManager, SqliteLock};
-    use memory_store_sqlite::{SqliteConfig, SqliteStore};
+    use memory_store_sqlite::{Links, SqliteConfig, SqliteStore};
 
     use super::without_password;
     use crate::error::{MemoryError, OpenLeasesFailure};
@@ -158,24 +158,28 @@ mod sqlite {
         if path.is_empty() {
             return Err(refuse("names no file; write a path, such as sqlite://memory.db".into()));
         }
-        let mut durability = Durability::Disk;
+        let (mut durability, mut links) = (Durability::Disk, Links::Refuse);
         for setting in query.split('&').filter(|setting| !setting.is_empty()) {
-            durability = match setting {
-                "synchronous=full" => Durability::Disk,
-                "synchronous=normal" => Durability::Process,
+            match setting {
+                "synchronous=full" => durability = Durability::Disk,
+                "synchronous=normal" => durability = Durability::Process,
+                "links=refuse" => links = Links::Refuse,
+                "links=allow" => links = Links::Allow,
                 other => {
                     return Err(refuse(format!(
-                        "has the unknown setting `{other}`; there are synchronous=full and synchronous=normal"
+                        "has the unknown setting `{other}`; there are synchronous=full, \
+                         synchronous=normal, links=refuse and links=allow"
                     )));
                 }
-            };
+            }
         }
         let config = SqliteConfig::new(path)
             .with_durability(durability)
+            .with_links(links)
             .with_clock(clock.clone())
             .with_operation_timeout(busy_for(patience));
         let store = SqliteStore::open(config).await?;
-        let leases = SqliteLock::open(path, clock.clone())
+        let leases = SqliteLock::open_with_links(path, clock.clone(), links)
             .map_err(|reason| {
                 let url = without_password(url);
                 MemoryError::OpenLeases(Box::new(OpenLeasesFailure { url, reason }))

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::{OwnerId, cut_error_source, cut_error_text};
-use thiserror::Error;
 
 use crate::key::LockKey;
 
@@ -18,12 +17,10 @@ use crate::key::LockKey;
 ///
 /// [`LockManager::try_lock`]: crate::LockManager::try_lock
 /// [`LockManager::lock`]: crate::LockManager::lock
-#[derive(Debug, Clone, Error)]
-#[error("{context}")]
+#[derive(Debug, Clone)]
 pub struct LockError {
     // Boxed, so that a `Result` stays small on the path without errors.
     context: Box<Context>,
-    #[source]
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -70,6 +67,9 @@ pub enum LockErrorKind {
     Corrupt,
     /// The caller runs in an operation under this very lease, and would wait for itself.
     OwnLease,
+    /// The backend's file was removed, replaced or renamed while it was open. Its leases count no
+    /// more; open the backend again.
+    Replaced,
     /// [`LockManager::shutdown`](crate::LockManager::shutdown) was called.
     ShutDown,
     /// The call needs a tokio runtime with its time driver, and there is none.
@@ -155,6 +155,12 @@ impl LockError {
         self
     }
 
+    /// What is wrong and what to do about it, if the backend knew more than the kind says.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        self.context.detail.as_deref()
+    }
+
     /// Keeps the driver's error as [`source`](StdError::source); its text is not repeated here.
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
@@ -226,6 +232,19 @@ impl LockError {
     }
 }
 
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.context.fmt(f)
+    }
+}
+
+impl StdError for LockError {
+    /// The driver's error itself, which can be downcast, not the `Arc` that shares it.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match (&self.kind, self.operation) {
@@ -276,6 +295,7 @@ impl fmt::Display for LockErrorKind {
                 "the caller runs under this lease and would wait for itself; go on with what its \
                  operation was given, for a memory the session"
             }
+            Self::Replaced => "the backend's file was replaced while it was open; open it again",
             Self::ShutDown => "the lock manager was shut down; make a new one",
             Self::NoRuntime => "there is no tokio runtime with time enabled; call it from one",
             Self::Backend => "the backend failed; see the source of this error",
@@ -329,7 +349,8 @@ mod tests {
         let error =
             LockError::new(LockErrorKind::Backend, LockOperation::Renew).with_source(source);
         assert!(!error.to_string().contains("fire"));
-        assert!(error.source().is_some_and(|source| source.to_string().contains("fire")));
+        let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+        assert!(source.is_some_and(|source| source.to_string().contains("fire")));
         assert!(!error.is_retryable());
     }
 
@@ -346,6 +367,7 @@ mod tests {
             (LockErrorKind::Unavailable, true),
             (LockErrorKind::Refused, false),
             (LockErrorKind::Corrupt, false),
+            (LockErrorKind::Replaced, false),
             (LockErrorKind::ShutDown, false),
             (LockErrorKind::NoRuntime, false),
             (LockErrorKind::Backend, false),
@@ -419,6 +441,10 @@ mod tests {
                 LockErrorKind::OwnLease,
                 "cannot renew leases: the caller runs under this lease and would wait for itself; go \
                  on with what its operation was given, for a memory the session",
+            ),
+            (
+                LockErrorKind::Replaced,
+                "cannot renew leases: the backend's file was replaced while it was open; open it again",
             ),
             (
                 LockErrorKind::ShutDown,

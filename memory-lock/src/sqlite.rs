@@ -8,17 +8,26 @@ mod answer;
 mod busy;
 mod connection;
 mod failure;
+mod file_identity;
+mod file_path;
 mod library;
 mod lock;
 mod observer;
+mod pinned;
+mod stale_log;
 mod table;
 mod threads;
 
 pub use answer::{PausedRuntime, answer};
-pub use connection::{OpenOptions, Synchronous, open_connection, sqlite_domain};
+pub use connection::{
+    OpenOptions, Synchronous, open_connection, open_database, reconnect, sqlite_domain,
+};
 pub use failure::{SqliteFailure, classify};
+pub use file_identity::FileIdentity;
+pub use file_path::{Links, PathRefused, literal_path};
 pub use lock::SqliteLock;
 pub use observer::LeaseObserver;
+pub use stale_log::refuse_by_neighbors;
 pub use table::LeaseTable;
 pub use threads::{NoThread, WorkerThreads};
 

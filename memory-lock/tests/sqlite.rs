@@ -21,8 +21,8 @@ use memory_lock::sqlite::{
     self, LeaseObserver, LeaseTable, OpenOptions, SqliteFailure, Synchronous,
 };
 use memory_lock::{
-    Acquired, Applied, Clock, FencingToken, LockBackend, LockErrorKind, LockManager, LockOptions,
-    OwnerId, Release, ReleaseOutcome, SqliteLock,
+    Acquired, Applied, Clock, FencingToken, Lease, LockBackend, LockErrorKind, LockManager,
+    LockOptions, LostReason, OwnerId, Release, ReleaseOutcome, Renewal, SqliteLock,
 };
 use rusqlite::Connection;
 
@@ -347,4 +347,40 @@ fn processes_that_share_a_file_never_overlap() {
     }
     let count: i64 = data.query_row("SELECT count FROM counter", (), |row| row.get(0)).unwrap();
     assert_eq!(count, 4 * ROUNDS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_in_a_replaced_file_do_not_count() {
+    for suffixes in [&[""][..], &["-wal"], &["-shm"], &["", "-wal", "-shm"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("leases.db");
+        let (backend, locks) = (open(&path), manager(&path));
+        let (name, owner) = (key("k"), OwnerId::new(1));
+        let Acquired::Granted { token } =
+            backend.try_acquire(&name, owner, secs(30)).await.unwrap()
+        else {
+            panic!("held")
+        };
+        let guard = locks.lock(&key("guarded"), &patient()).await.unwrap();
+        for suffix in suffixes {
+            std::fs::remove_file(format!("{}{suffix}", path.display())).unwrap();
+        }
+
+        // At the next refresh, not when the TTL is over.
+        assert_eq!(guard.lost().await, LostReason::Vanished, "{suffixes:?}");
+        let lease = Lease { key: name.clone(), owner, token, ttl: secs(30) };
+        assert_eq!(backend.renew(&[lease.clone(), lease]).await.unwrap(), [Renewal::Vanished; 2]);
+        assert_eq!(backend.release(&name, owner).await.unwrap(), Release::NotOwner);
+        for error in [
+            backend.try_acquire(&name, owner, secs(30)).await.unwrap_err(),
+            backend.inspect(&name).await.unwrap_err(),
+            locks.lock(&name, &patient()).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), &LockErrorKind::Replaced, "{error}");
+            assert!(!error.is_retryable());
+        }
+        drop((backend, guard, locks));
+        let fresh = open(&path);
+        fresh.try_acquire(&name, OwnerId::new(2), secs(30)).await.unwrap();
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use memory_core::Durability;
 use memory_lock::Clock;
-use memory_lock::sqlite::Synchronous;
+use memory_lock::sqlite::{Links, Synchronous};
 
 /// Where the file is, and how it is used.
 #[derive(Debug, Clone)]
@@ -17,6 +17,7 @@ pub struct SqliteConfig {
     operation_timeout: Duration,
     inline_commits: bool,
     readers: usize,
+    links: Links,
     time: TimeSource,
     clock: Clock,
 }
@@ -31,6 +32,7 @@ impl SqliteConfig {
             operation_timeout: Duration::from_secs(5),
             inline_commits: true,
             readers: 4,
+            links: Links::Refuse,
             time: TimeSource::from(Clock::system()),
             clock: Clock::system(),
         }
@@ -66,6 +68,14 @@ impl SqliteConfig {
     #[must_use]
     pub fn with_readers(mut self, readers: usize) -> Self {
         self.readers = readers.max(1);
+        self
+    }
+
+    /// Whether a file that has more than one name (a second hard link, or a mount of the file alone) is
+    /// opened. Default: [`Links::Refuse`].
+    #[must_use]
+    pub const fn with_links(mut self, links: Links) -> Self {
+        self.links = links;
         self
     }
 
@@ -127,6 +137,10 @@ impl SqliteConfig {
     /// The clock of leases.
     pub(crate) const fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    pub(crate) const fn links(&self) -> Links {
+        self.links
     }
 
     pub(crate) fn now_micros(&self) -> u64 {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use memory_core::{StoreError, StoreErrorKind};
-use memory_lock::LockError;
 use memory_lock::sqlite::{SqliteFailure, classify};
+use memory_lock::{LockError, LockErrorKind};
 use rusqlite::ErrorCode;
 
 /// Why a job was not carried out.
@@ -61,7 +61,15 @@ impl From<LockError> for Fault {
             Some(rusqlite::Error::SqliteFailure(error, text)) => {
                 rusqlite::Error::SqliteFailure(*error, text.clone()).into()
             }
-            _ => Self::Refused(StoreErrorKind::Other(error.to_string())),
+            _ => Self::Refused(match (error.kind(), error.detail()) {
+                (LockErrorKind::Refused, Some(detail)) => {
+                    StoreErrorKind::Invalid(detail.to_owned())
+                }
+                (LockErrorKind::Corrupt, Some(detail)) => {
+                    StoreErrorKind::Corrupt(detail.to_owned())
+                }
+                _ => StoreErrorKind::Other(error.to_string()),
+            }),
         }
     }
 }
@@ -100,9 +108,22 @@ pub(crate) fn kind_of(error: &rusqlite::Error, path: &Path) -> StoreErrorKind {
         SqliteFailure::Corrupt => StoreErrorKind::Corrupt(format!(
             "{path} is not a SQLite database or is damaged; check the path or restore a backup"
         )),
+        SqliteFailure::Replaced => StoreErrorKind::Replaced(format!(
+            "{}; this handle neither reads nor writes any more, so put {path}, its -wal and its -shm in \
+             order and open the store again",
+            replaced_file(error).unwrap_or("the file or its log was replaced")
+        )),
         _ => {
             StoreErrorKind::Other(format!("SQLite failed on {path}; see the source of this error"))
         }
+    }
+}
+
+/// What the check of the file has found.
+fn replaced_file(error: &rusqlite::Error) -> Option<&str> {
+    match error {
+        rusqlite::Error::SqliteFailure(_, text) => text.as_deref(),
+        _ => None,
     }
 }
 
@@ -141,6 +162,13 @@ mod tests {
             ),
             (ffi::SQLITE_CORRUPT, corrupt, true),
             (ffi::SQLITE_NOTADB, corrupt, true),
+            (
+                ffi::SQLITE_READONLY_DBMOVED,
+                "the store was replaced while it was open: the file or its log was replaced; this \
+                 handle neither reads nor writes any more, so put /m.db, its -wal and its -shm in \
+                 order and open the store again",
+                true,
+            ),
             (
                 ffi::SQLITE_TOOBIG,
                 "invalid request: a message is larger than SQLite can hold; keep it elsewhere and \

@@ -15,4 +15,6 @@ mod open;
 mod schema;
 
 pub use config::SqliteConfig;
+/// Whether a file may have more than one name; see [`SqliteConfig::with_links`].
+pub use memory_lock::sqlite::Links;
 pub use store::SqliteStore;

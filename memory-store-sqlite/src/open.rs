@@ -1,14 +1,20 @@
 //! Connections, and what each is for.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use memory_core::Durability;
-use memory_lock::sqlite::{OpenOptions, Synchronous, open_connection};
+use memory_core::{Durability, StoreErrorKind};
+use memory_lock::sqlite::{
+    FileIdentity, OpenOptions, PathRefused, Synchronous, literal_path, open_database, reconnect,
+    refuse_by_neighbors,
+};
 use rusqlite::Connection;
 
 use crate::config::SqliteConfig;
 use crate::error::Fault;
 use crate::schema;
+use crate::writer::real_now;
 
 /// How long a statement blocks its thread while another process holds the lock. Longer waits are
 /// made of such rounds, on a thread that may block, and end with the operation timeout.
@@ -19,25 +25,97 @@ const ROUND: Duration = Duration::from_millis(1);
 /// slower to sync than one that is written again from its beginning.
 const LOG_LIMIT: i64 = 16 << 20;
 
-/// Opens the file, which is made if it is missing and brought to the newest schema if it is ours.
-pub(crate) fn open_file(config: &SqliteConfig) -> Result<Connection, Fault> {
-    let path = config.path();
-    schema::inspect(path)?;
-    let options = OpenOptions::new().with_busy_timeout(config.operation_timeout());
-    let mut connection = open_connection(path, &options)?;
-    if connection.is_readonly("main")? {
-        return Err(schema::read_only(path));
+/// The file of a store, as it was when the store was opened.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    identity: FileIdentity,
+    /// Open for as long as the store is: SQLite keeps the log while any connection is open, so that a log
+    /// that is gone was removed by somebody else.
+    anchor: Mutex<Option<Connection>>,
+    opened: Instant,
+    /// When the names were last looked at, in microseconds after `opened`.
+    checked: AtomicU64,
+}
+
+/// A file that has not been written for this long is looked at before a write too: it is more likely that
+/// it was replaced in this time than during the write, and a log that is not written to is not folded
+/// into what may be another process's file by now.
+const IDLE: Duration = Duration::from_millis(10);
+
+impl OpenFile {
+    fn new(identity: FileIdentity, anchor: Connection) -> Self {
+        let anchor = Mutex::new(Some(anchor));
+        Self { identity, anchor, opened: real_now(), checked: AtomicU64::new(0) }
     }
-    schema::migrate(&mut connection, path)?;
-    // Before the first connection is closed, for the last one to close removes the log.
-    let writer = open_writer(config)?;
-    drop(connection);
-    Ok(writer)
+
+    /// Whether the path still names the file and its log. Nothing may be acknowledged, and nothing that
+    /// was read may be used, before this has been asked.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        self.identity.check()?;
+        self.checked.store(self.age(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// To be asked before a write.
+    pub(crate) fn check_before_write(&self) -> Result<(), Fault> {
+        self.check_found()?;
+        let idle = self.age().saturating_sub(self.checked.load(Ordering::Relaxed));
+        if Duration::from_micros(idle) > IDLE { self.check() } else { Ok(()) }
+    }
+
+    fn age(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a check has already found that it does not.
+    pub(crate) fn check_found(&self) -> Result<(), Fault> {
+        Ok(self.identity.check_found()?)
+    }
+
+    /// Closes the connection of this file's own. For when the others are closed: the last one folds the
+    /// log into the file.
+    pub(crate) fn close(&self) {
+        let anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(connection) = anchor {
+            self.identity.fold_log_on_close(&connection);
+        }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Opens the file, which is made if it is missing and brought to the newest schema if it is ours.
+pub(crate) fn open_file(config: &SqliteConfig) -> Result<(Connection, Arc<OpenFile>), Fault> {
+    let path = config.path();
+    let literal = literal_path(path).map_err(refused)?;
+    refuse_by_neighbors(&literal)?;
+    schema::inspect(&literal, path)?;
+    let options =
+        OpenOptions::new().with_busy_timeout(config.operation_timeout()).with_links(config.links());
+    let (anchor, identity) = open_database(path, &options, |connection| {
+        if connection.is_readonly("main")? {
+            return Err(schema::read_only(path));
+        }
+        // Before the journal mode is changed: of several programs that find an empty file, one is the
+        // first to write to it.
+        schema::migrate(connection, path)
+    })?;
+    let file = Arc::new(OpenFile::new(identity, anchor));
+    let writer = open_writer(&file, config)?;
+    Ok((writer, file))
+}
+
+fn refused(refused: PathRefused) -> Fault {
+    Fault::Refused(StoreErrorKind::Invalid(refused.to_string()))
 }
 
 /// The connection that writes.
-pub(crate) fn open_writer(config: &SqliteConfig) -> Result<Connection, Fault> {
-    let connection = open(config, config.synchronous())?;
+pub(crate) fn open_writer(file: &OpenFile, config: &SqliteConfig) -> Result<Connection, Fault> {
+    let connection = open(file, config.synchronous())?;
     connection.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
     if config.durability() == Durability::Disk {
         // Where a plain sync stops at the drive's cache (macOS); nothing elsewhere.
@@ -49,16 +127,13 @@ pub(crate) fn open_writer(config: &SqliteConfig) -> Result<Connection, Fault> {
 
 /// A connection that only reads. Opened for writing all the same: a reader that may not write to the
 /// log's index could not recover the log of a process that was killed.
-pub(crate) fn open_reader(config: &SqliteConfig) -> Result<Connection, Fault> {
-    let connection = open(config, Synchronous::Normal)?;
+pub(crate) fn open_reader(file: &OpenFile) -> Result<Connection, Fault> {
+    let connection = open(file, Synchronous::Normal)?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
 
-fn open(config: &SqliteConfig, synchronous: Synchronous) -> Result<Connection, Fault> {
-    let options = OpenOptions::new()
-        .with_synchronous(synchronous)
-        .with_busy_timeout(ROUND)
-        .with_create(false);
-    Ok(open_connection(config.path(), &options)?)
+fn open(file: &OpenFile, synchronous: Synchronous) -> Result<Connection, Fault> {
+    let options = OpenOptions::new().with_synchronous(synchronous).with_busy_timeout(ROUND);
+    Ok(reconnect(&file.identity, &options)?)
 }

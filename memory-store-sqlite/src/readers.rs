@@ -6,6 +6,7 @@
 //! line as work, not as tasks, so a caller that does not poll its future delays no other.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use memory_core::{StoreError, StoreErrorKind};
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::config::SqliteConfig;
 use crate::error::{Fault, no_thread};
-use crate::open::open_reader;
+use crate::open::{OpenFile, open_reader};
 use crate::writer::real_now;
 
 #[derive(Debug)]
@@ -23,8 +24,12 @@ pub(crate) struct Readers {
     config: SqliteConfig,
     leases: LeaseObserver,
     idle: Mutex<Vec<Connection>>,
+    /// How many reads have a connection.
+    active: AtomicUsize,
     /// For long reads, of which so many run at once.
     threads: WorkerThreads,
+    /// Dropped after the connections.
+    file: Arc<OpenFile>,
 }
 
 /// One snapshot of the file.
@@ -36,6 +41,22 @@ pub(crate) struct View<'a> {
     pub(crate) brief: bool,
 }
 
+/// Counts a read until it is dropped.
+struct Active<'a>(&'a AtomicUsize);
+
+impl<'a> Active<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl View<'_> {
     /// Whether so many rows with so many tokens are too much for the calling thread.
     pub(crate) const fn is_too_long(&self, rows: u64, tokens: u64) -> bool {
@@ -44,11 +65,12 @@ impl View<'_> {
 }
 
 impl Readers {
-    pub(crate) fn new(config: SqliteConfig) -> Self {
+    pub(crate) fn new(config: SqliteConfig, file: Arc<OpenFile>) -> Self {
         let most = NonZeroUsize::new(config.readers()).unwrap_or(NonZeroUsize::MIN);
         let threads = WorkerThreads::new("sqlite-reader", most);
         let leases = LeaseObserver::new(config.clock().clone());
-        Self { config, leases, idle: Mutex::default(), threads }
+        let (idle, active) = (Mutex::default(), AtomicUsize::new(0));
+        Self { config, leases, idle, active, threads, file }
     }
 
     /// Runs a read on one snapshot; `None` from it means that it is too long for the calling thread.
@@ -83,9 +105,11 @@ impl Readers {
         done.map_err(|fault| fault.to_error(operation, self.config.path()))
     }
 
-    pub(crate) fn close(&self) {
+    /// Closes the connections that are not in use; whether none is.
+    pub(crate) fn close(&self) -> bool {
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         drop(idle);
+        self.active.load(Ordering::SeqCst) == 0
     }
 
     /// Tries again while another process keeps the file from being read at all, as it does while it
@@ -113,10 +137,12 @@ impl Readers {
         brief: bool,
         read: &impl Fn(&View<'_>) -> Result<Option<T>, Fault>,
     ) -> Result<Option<T>, Fault> {
+        self.file.check_found()?;
+        let _active = Active::new(&self.active);
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => open_reader(&self.config)?,
+            None => open_reader(&self.file)?,
         };
         connection.prepare_cached("BEGIN")?.execute(())?;
         let now = self.config.now_micros();
@@ -129,6 +155,8 @@ impl Readers {
                 idle.push(connection);
             }
         }
+        // After the snapshot was taken: if the path names the file still, it is not a snapshot of the past.
+        self.file.check()?;
         done
     }
 }

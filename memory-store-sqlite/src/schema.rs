@@ -103,8 +103,9 @@ fn version_after(steps: &[Step]) -> u32 {
     u32::try_from(steps.len()).unwrap_or(u32::MAX)
 }
 
-/// Refuses a path that cannot hold a store, without writing to what is there.
-pub(crate) fn inspect(path: &Path) -> Result<(), Fault> {
+/// Refuses a path that cannot hold a store, without writing to what is there. `literal` is the same
+/// path in the form in which SQLite does not interpret it.
+pub(crate) fn inspect(literal: &Path, path: &Path) -> Result<(), Fault> {
     let shown = path.display();
     let Ok(metadata) = path.metadata() else {
         // A path without a folder part is in the current folder, which exists.
@@ -129,7 +130,7 @@ pub(crate) fn inspect(path: &Path) -> Result<(), Fault> {
     // By SQLite, not by reading the file: closing a file of one's own gives up all locks that this
     // process holds on it, those of other connections included (POSIX advisory locks).
     let look = |flags| {
-        Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        Connection::open_with_flags(literal, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .and_then(|connection| Look::at(&connection))
     };
     let look = match look(OpenFlags::SQLITE_OPEN_READ_ONLY) {

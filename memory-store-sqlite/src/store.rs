@@ -51,8 +51,11 @@ impl SqliteStore {
     /// # Errors
     /// A file that is not ours, damaged, read-only or written by a newer version is refused and left
     /// as it is ([`StoreErrorKind::Corrupt`], [`ReadOnly`](StoreErrorKind::ReadOnly),
-    /// [`Newer`](StoreErrorKind::Newer)); so is a path that cannot be a file
-    /// ([`Invalid`](StoreErrorKind::Invalid)).
+    /// [`Newer`](StoreErrorKind::Newer)); so is a path that cannot be a file, and a file that has more
+    /// than one name ([`Invalid`](StoreErrorKind::Invalid), see [`SqliteConfig::with_links`]).
+    ///
+    /// When the file is removed, replaced or renamed while it is open, everything that is called later
+    /// fails with [`StoreErrorKind::Replaced`], for good.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the file opened and closed again, or untouched.
@@ -71,12 +74,12 @@ impl SqliteStore {
         let opened = answer(&mut receiver, paused.as_ref()).await.unwrap_or_else(|_| {
             Err(Fault::Refused(StoreErrorKind::Other("opening broke off; try again".into())))
         });
-        let connection = opened.map_err(|fault| fault.to_error("open", config.path()))?;
+        let (connection, file) = opened.map_err(|fault| fault.to_error("open", config.path()))?;
         let domain = sqlite_domain(config.path())
             .map_err(|error| Fault::from(error).to_error("open", config.path()))?;
         Ok(Self {
-            readers: Arc::new(Readers::new(config.clone())),
-            writer: Arc::new(Writer::new(config.clone(), connection, thread)),
+            readers: Arc::new(Readers::new(config.clone(), Arc::clone(&file))),
+            writer: Arc::new(Writer::new(config.clone(), file, connection, thread)),
             config,
             domain,
         })
@@ -167,8 +170,8 @@ impl Drop for SqliteStore {
     /// Closes the file; the last process to do so folds the log into it. A write of a caller that has gone
     /// is waited for for up to 20 ms; if it takes longer, a thread of the store closes the file after it.
     fn drop(&mut self) {
-        self.readers.close();
-        self.writer.close();
+        let reads_ended = self.readers.close();
+        self.writer.close(reads_ended);
     }
 }
 

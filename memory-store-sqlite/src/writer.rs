@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use self::turn::Turn;
 use crate::commands::{Answer, Command};
 use crate::config::SqliteConfig;
+use crate::open::OpenFile;
 
 /// A commit that takes longer blocks the calling thread for too long.
 const FAST_COMMIT: Duration = Duration::from_millis(1);
@@ -42,6 +43,8 @@ pub(crate) struct Writer {
     changed: Condvar,
     /// The thread of the runner.
     thread: WorkerThreads,
+    /// Dropped after the connection, which is in the state.
+    file: Arc<OpenFile>,
 }
 
 #[derive(Debug)]
@@ -103,7 +106,12 @@ struct Job {
 }
 
 impl Writer {
-    pub(crate) fn new(config: SqliteConfig, connection: Connection, thread: WorkerThreads) -> Self {
+    pub(crate) fn new(
+        config: SqliteConfig,
+        file: Arc<OpenFile>,
+        connection: Connection,
+        thread: WorkerThreads,
+    ) -> Self {
         let state = State {
             parked: Some(Slot(Some(connection))),
             waiting: VecDeque::new(),
@@ -116,7 +124,7 @@ impl Writer {
             slow: 0,
         };
         let leases = LeaseObserver::new(config.clock().clone());
-        Self { config, leases, state: Mutex::new(state), changed: Condvar::new(), thread }
+        Self { config, leases, state: Mutex::new(state), changed: Condvar::new(), thread, file }
     }
 
     /// Has the command applied, after all commands that were submitted before.
@@ -148,8 +156,9 @@ impl Writer {
 
     /// Closes the connection. Waits for the end of a transaction under way (of a caller that has gone), so
     /// that nothing touches the file after the store was dropped. One that takes too long is left to its
-    /// thread, which closes the connection after it.
-    pub(crate) fn close(&self) {
+    /// thread, which closes the connection after it. If `reads_ended` too, the file itself is closed, and
+    /// the last process to do so folds the log into it; otherwise the last one to use it does that.
+    pub(crate) fn close(&self, reads_ended: bool) {
         let mut state = self.lock();
         state.closing = true;
         self.changed.notify_all();
@@ -159,7 +168,11 @@ impl Writer {
             .unwrap_or_else(PoisonError::into_inner);
         let slot = state.parked.take();
         drop(state);
+        let ended = slot.is_some();
         drop(slot);
+        if ended && reads_ended {
+            self.file.close();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -9,6 +9,8 @@
     reason = "a test that fails panics, and its output is where people look"
 )]
 
+#[cfg(unix)]
+mod files;
 mod support;
 
 use std::fs::{self, Permissions};

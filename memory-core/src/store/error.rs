@@ -81,6 +81,10 @@ pub enum StoreErrorKind {
     /// What is stored is damaged, or not in our form.
     #[error("damaged or foreign data: {0}")]
     Corrupt(String),
+    /// The store's file was removed, replaced or renamed while it was open. This handle neither reads
+    /// nor writes any more; open the store again.
+    #[error("the store was replaced while it was open: {0}")]
+    Replaced(String),
     /// The store was written by a newer version of this software.
     #[error(
         "{place} was written by a newer version (schema {found}, this one knows {known}); upgrade this program"
@@ -266,6 +270,7 @@ mod tests {
             (StoreErrorKind::Authentication(text()), false),
             (StoreErrorKind::ReadOnly(text()), false),
             (StoreErrorKind::Corrupt(text()), false),
+            (StoreErrorKind::Replaced(text()), false),
             (StoreErrorKind::Newer { place: text(), found: 2, known: 1 }, false),
             (StoreErrorKind::Invalid(text()), false),
             (StoreErrorKind::Other(text()), false),

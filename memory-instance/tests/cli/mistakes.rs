@@ -199,7 +199,7 @@ const MISTAKES: &[(&str, i32, &str)] = &[
     (
         "keys|--store|sqlite://memory.db?sync=1",
         1,
-        "store URL `sqlite://memory.db?sync=1`: has the unknown setting `sync=1`; there are synchronous=full and synchronous=normal",
+        "store URL `sqlite://memory.db?sync=1`: has the unknown setting `sync=1`; there are synchronous=full, synchronous=normal, links=refuse and links=allow",
     ),
     (
         "keys|--store|sqlite://typo.db",

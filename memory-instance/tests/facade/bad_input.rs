@@ -31,7 +31,11 @@ async fn urls_that_name_no_store_say_what_to_write() {
         ),
         (
             "sqlite://x.db?mode=ro",
-            "store URL `sqlite://x.db?mode=ro`: has the unknown setting `mode=ro`; there are synchronous=full and synchronous=normal",
+            "store URL `sqlite://x.db?mode=ro`: has the unknown setting `mode=ro`; there are synchronous=full, synchronous=normal, links=refuse and links=allow",
+        ),
+        (
+            "sqlite://file:x.db?mode=memory",
+            "store URL `sqlite://file:x.db?mode=memory`: has the unknown setting `mode=memory`; there are synchronous=full, synchronous=normal, links=refuse and links=allow",
         ),
         (
             "redis://user:secret@host,other/0",

@@ -4,11 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use memory_core::LeaseDomain;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::busy::{self, nap, real_now};
-use super::failure::{SqliteFailure, classify, lock_error};
+use super::failure::{SqliteFailure, cannot_open, classify, lock_error, replaced};
+use super::file_identity::{FileIdentity, PinnedDatabase};
+use super::file_path::{DatabasePath, Links, PathError};
 use super::library;
+use super::stale_log::{foreign, is_ours, mark_log, refuse_by_neighbors, refuse_replaced_log};
+use super::table::LeaseTable;
 use crate::error::{LockError, LockErrorKind, LockOperation};
 
 /// How a connection is opened.
@@ -17,6 +22,7 @@ pub struct OpenOptions {
     synchronous: Synchronous,
     busy_timeout: Duration,
     create: bool,
+    links: Links,
 }
 
 /// When SQLite waits for the disk (`PRAGMA synchronous`).
@@ -32,7 +38,12 @@ impl OpenOptions {
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
-        Self { synchronous: Synchronous::Full, busy_timeout: Duration::from_secs(5), create: true }
+        Self {
+            synchronous: Synchronous::Full,
+            busy_timeout: Duration::from_secs(5),
+            create: true,
+            links: Links::Refuse,
+        }
     }
 
     /// When SQLite waits for the disk. Default: at each commit.
@@ -49,10 +60,17 @@ impl OpenOptions {
         self
     }
 
-    /// Whether a missing file is made. Default: yes.
+    /// Whether a missing file is made, for its owner alone (mode 0600). Default: yes.
     #[must_use]
     pub const fn with_create(mut self, create: bool) -> Self {
         self.create = create;
+        self
+    }
+
+    /// Whether a file that has more than one name is opened. Default: [`Links::Refuse`].
+    #[must_use]
+    pub const fn with_links(mut self, links: Links) -> Self {
+        self.links = links;
         self
     }
 }
@@ -65,39 +83,163 @@ impl Default for OpenOptions {
 
 /// Opens a connection to the file with WAL, and with a busy handler whose sleeps are short and
 /// jittered (20 µs to 1 ms). Several processes may do so at once, also when the file is new. Blocks.
+/// The path is a path, even if it begins with `file:`.
 ///
 /// # Errors
 ///
-/// If the file cannot be opened, is no database, or does not allow WAL (as in memory, or on a network
-/// file system), and if the SQLite library is older than 3.51.3.
+/// If the file cannot be opened, is no database, or does not allow WAL (as on a network file system); if
+/// another program has stored something in it without WAL, whose setting this is; if the file has
+/// [more than one name](Links); if the SQLite library is older than 3.51.3.
 pub fn open_connection(path: &Path, options: &OpenOptions) -> Result<Connection, LockError> {
-    library::check(rusqlite::version_number())?;
-    let (connection, is_wal) =
-        open(path, options).map_err(|error| lock_error(error, LockOperation::Open))?;
-    if is_wal {
-        return Ok(connection);
-    }
-    Err(LockError::new(LockErrorKind::Refused, LockOperation::Open)
-        .not_applied()
-        .with_detail("SQLite refuses its write-ahead log; use a file on a local disk"))
+    let (connection, _) = open_database(path, options, leave_others_alone)?;
+    let folds = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+    folds.map_err(open_error)?;
+    Ok(connection)
 }
 
-fn open(path: &Path, options: &OpenOptions) -> rusqlite::Result<(Connection, bool)> {
-    // Without `SQLITE_OPEN_URI`: a path is a path, even if it begins with `file:`.
-    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    if options.create {
-        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+/// As [`open_connection`], with what it takes to notice that the file is removed or replaced.
+///
+/// `prepare` decides whether the file may be used, and makes what is missing in it: it gets the
+/// connection before anything in the file was changed, be it only its journal mode. It is called again
+/// if the file was replaced meanwhile.
+///
+/// The connection leaves the log where it is when it is closed; see
+/// [`fold_log_on_close`](FileIdentity::fold_log_on_close).
+///
+/// # Errors
+///
+/// Those of [`open_connection`] and those of `prepare`.
+pub fn open_database<E: From<LockError>>(
+    path: &Path,
+    options: &OpenOptions,
+    mut prepare: impl FnMut(&mut Connection) -> Result<(), E>,
+) -> Result<(Connection, FileIdentity), E> {
+    library::check(rusqlite::version_number())?;
+    // A copy-up, or another process that is restoring a backup.
+    const ATTEMPTS: usize = 5;
+    for _ in 0..ATTEMPTS {
+        if let Some(opened) = attempt(path, options, &mut prepare)? {
+            return Ok(opened);
+        }
     }
+    let text = format!(
+        "{} was replaced while it was opened, or this process has it open without the -wal and -shm \
+         that it had",
+        path.display()
+    );
+    Err(open_error(replaced(&text)).not_applied().into())
+}
+
+/// Another connection to a file that is open, under the same path.
+///
+/// # Errors
+///
+/// Those of [`open_connection`], and [`LockErrorKind::Replaced`] if the path names another file by now.
+pub fn reconnect(identity: &FileIdentity, options: &OpenOptions) -> Result<Connection, LockError> {
+    // Before, so that no statement runs on another file; after, for one that came meanwhile, whose errors
+    // would say something else.
+    identity.check().map_err(open_error)?;
+    let opened = connect(identity.path(), options.busy_timeout)
+        .map_err(open_error)
+        .and_then(|connection| finish(&connection, options).map(|()| connection));
+    identity.check().map_err(open_error)?;
+    opened
+}
+
+/// `None` if another file took the place of the one that was opened.
+fn attempt<E: From<LockError>>(
+    path: &Path,
+    options: &OpenOptions,
+    prepare: &mut impl FnMut(&mut Connection) -> Result<(), E>,
+) -> Result<Option<(Connection, FileIdentity)>, E> {
+    let path = DatabasePath::resolve(path, options.create).map_err(path_error)?;
+    refuse_by_neighbors(&path.real)?;
+    let pinned = PinnedDatabase::new(&path).map_err(|error| path_error(error.into()))?;
+    let mut connection = connect(&path.real, options.busy_timeout).map_err(open_error)?;
+    if options.links == Links::Refuse {
+        path.refuse_other_names().map_err(path_error)?;
+    }
+    prepare(&mut connection)?;
+    finish(&connection, options)?;
+    refuse_replaced_log(&connection, &path.real)?;
+    let captured = FileIdentity::capture(path, &pinned);
+    let Some(identity) = captured.map_err(|error| path_error(error.into()))? else {
+        return Ok(None);
+    };
+    mark_log(identity.path());
+    Ok(Some((connection, identity)))
+}
+
+/// Opens the file without changing anything in it.
+fn connect(path: &Path, timeout: Duration) -> rusqlite::Result<Connection> {
+    // The path is absolute, which keeps SQLite from reading `file:` as a URI: the bundled SQLite is
+    // compiled so that it does, whatever the flags are.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
-    busy::install(&mut connection, options.busy_timeout)?;
-    let is_wal = switch_to_wal(&connection, options.busy_timeout)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    busy::install(&mut connection, timeout)?;
+    Ok(connection)
+}
+
+/// Makes the settings of a connection to a file that may be used, and opens the log.
+fn finish(connection: &Connection, options: &OpenOptions) -> Result<(), LockError> {
+    if !switch_to_wal(connection, options.busy_timeout).map_err(open_error)? {
+        return Err(LockError::new(LockErrorKind::Refused, LockOperation::Open)
+            .not_applied()
+            .with_detail("SQLite refuses its write-ahead log; use a file on a local disk"));
+    }
     let synchronous = match options.synchronous {
         Synchronous::Normal => "NORMAL",
         Synchronous::Full => "FULL",
     };
-    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "synchronous", synchronous).map_err(open_error)?;
     connection.set_prepared_statement_cache_capacity(64);
-    Ok((connection, is_wal))
+    // SQLite opens the log when it first reads from the file.
+    let read = connection.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0));
+    read.map(drop).map_err(open_error)
+}
+
+/// Refuses a file that does not use WAL and in which another program has stored something: the journal
+/// mode is that program's setting.
+fn leave_others_alone(connection: &mut Connection) -> Result<(), LockError> {
+    if uses_wal(connection).map_err(open_error)? || is_ours(connection).map_err(open_error)? {
+        return Ok(());
+    }
+    Err(foreign())
+}
+
+/// Makes the lease table, and refuses what [`leave_others_alone`] refuses.
+pub(super) fn make_lease_table(connection: &mut Connection) -> Result<(), LockError> {
+    if uses_wal(connection).map_err(open_error)? {
+        return LeaseTable::create(connection).map_err(open_error);
+    }
+    // Of several programs that find an empty file, one is the first to write to it.
+    let immediate = TransactionBehavior::Immediate;
+    let transaction = Transaction::new(connection, immediate).map_err(open_error)?;
+    if !is_ours(&transaction).map_err(open_error)? {
+        return Err(foreign());
+    }
+    LeaseTable::create(&transaction).map_err(open_error)?;
+    transaction.commit().map_err(open_error)
+}
+
+fn uses_wal(connection: &Connection) -> rusqlite::Result<bool> {
+    let mode =
+        connection.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0))?;
+    Ok(mode.eq_ignore_ascii_case("wal"))
+}
+
+fn open_error(error: rusqlite::Error) -> LockError {
+    lock_error(error, LockOperation::Open)
+}
+
+fn path_error(error: PathError) -> LockError {
+    match error {
+        PathError::Io(error) => open_error(cannot_open(error.to_string())),
+        PathError::Refused(refused) => LockError::new(LockErrorKind::Refused, LockOperation::Open)
+            .not_applied()
+            .with_detail(refused.to_string()),
+    }
 }
 
 /// Switching a new file to WAL needs it for oneself, and SQLite does not call the busy handler for

@@ -1,7 +1,7 @@
 //! The errors of SQLite, sorted by what a caller can do about them.
 
-use rusqlite::ErrorCode;
 use rusqlite::types::FromSqlError;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::error::{Applied, LockError, LockErrorKind, LockOperation};
 
@@ -19,6 +19,8 @@ pub enum SqliteFailure {
     Full,
     /// It is not a database, is damaged, or holds other tables than ours.
     Corrupt,
+    /// The file, its log or the index of its log was removed, replaced or renamed while it was open.
+    Replaced,
     /// Anything else.
     Other,
 }
@@ -29,6 +31,7 @@ pub fn classify(error: &rusqlite::Error) -> SqliteFailure {
     use rusqlite::Error;
     match error {
         Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. } => match error.code {
+            _ if error.extended_code == ffi::SQLITE_READONLY_DBMOVED => SqliteFailure::Replaced,
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => SqliteFailure::Busy,
             ErrorCode::CannotOpen | ErrorCode::SystemIoFailure => SqliteFailure::Unavailable,
             ErrorCode::ReadOnly | ErrorCode::PermissionDenied => SqliteFailure::ReadOnly,
@@ -56,7 +59,7 @@ impl SqliteFailure {
     pub const fn applied(self) -> Applied {
         match self {
             Self::Busy | Self::ReadOnly | Self::Full => Applied::NotApplied,
-            Self::Unavailable | Self::Corrupt | Self::Other => Applied::Unknown,
+            Self::Unavailable | Self::Corrupt | Self::Replaced | Self::Other => Applied::Unknown,
         }
     }
 }
@@ -69,6 +72,7 @@ pub(super) fn lock_error(error: rusqlite::Error, operation: LockOperation) -> Lo
         SqliteFailure::Unavailable => LockErrorKind::Unavailable,
         SqliteFailure::ReadOnly | SqliteFailure::Full => LockErrorKind::Refused,
         SqliteFailure::Corrupt => LockErrorKind::Corrupt,
+        SqliteFailure::Replaced => LockErrorKind::Replaced,
         SqliteFailure::Other => LockErrorKind::Backend,
     };
     let detail = match failure {
@@ -77,6 +81,10 @@ pub(super) fn lock_error(error: rusqlite::Error, operation: LockOperation) -> Lo
         SqliteFailure::ReadOnly => "the SQLite file may not be written; check its permissions",
         SqliteFailure::Full => "the disk of the SQLite file is full; make room",
         SqliteFailure::Corrupt => "the SQLite file holds no lease table of ours; check its path",
+        SqliteFailure::Replaced => {
+            "the SQLite file, its -wal or its -shm was removed, replaced or renamed while it was \
+             open; put all three in order, then open it again"
+        }
         SqliteFailure::Other => "SQLite failed; see the source of this error",
     };
     let answer =
@@ -88,6 +96,17 @@ pub(super) fn lock_error(error: rusqlite::Error, operation: LockOperation) -> Lo
     answer.with_source(error)
 }
 
+/// The error for a file that its path no longer names; the code is SQLite's own for this case.
+pub(super) fn replaced(text: &str) -> rusqlite::Error {
+    let code = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
+    rusqlite::Error::SqliteFailure(code, Some(text.to_owned()))
+}
+
+/// The error for a path that cannot be opened or looked at.
+pub(super) fn cannot_open(text: String) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(text))
+}
+
 /// The error for a value in the table that this crate did not write.
 pub(super) fn out_of_range(column: usize) -> rusqlite::Error {
     let error = Box::new(FromSqlError::InvalidType);
@@ -96,8 +115,6 @@ pub(super) fn out_of_range(column: usize) -> rusqlite::Error {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::ffi;
-
     use super::*;
 
     #[test]
@@ -109,6 +126,7 @@ mod tests {
             (ffi::SQLITE_CANTOPEN, SqliteFailure::Unavailable),
             (ffi::SQLITE_IOERR, SqliteFailure::Unavailable),
             (ffi::SQLITE_READONLY, SqliteFailure::ReadOnly),
+            (ffi::SQLITE_READONLY_DBMOVED, SqliteFailure::Replaced),
             (ffi::SQLITE_PERM, SqliteFailure::ReadOnly),
             (ffi::SQLITE_FULL, SqliteFailure::Full),
             (ffi::SQLITE_CORRUPT, SqliteFailure::Corrupt),
@@ -131,6 +149,13 @@ mod tests {
             (ffi::SQLITE_CANTOPEN, LockErrorKind::Unavailable, true, Unknown, "check it"),
             (ffi::SQLITE_READONLY, LockErrorKind::Refused, false, NotApplied, "permissions"),
             (ffi::SQLITE_FULL, LockErrorKind::Refused, false, NotApplied, "make room"),
+            (
+                ffi::SQLITE_READONLY_DBMOVED,
+                LockErrorKind::Replaced,
+                false,
+                Unknown,
+                "open it again",
+            ),
             (ffi::SQLITE_NOTADB, LockErrorKind::Corrupt, false, Unknown, "check its path"),
             (ffi::SQLITE_MISUSE, LockErrorKind::Backend, false, Unknown, "see the source"),
         ] {

@@ -14,10 +14,11 @@ use tokio::sync::{Notify, oneshot};
 
 use super::answer::{PausedRuntime, answer};
 use super::busy::{real_now, with_budget};
-use super::connection::{OpenOptions, Synchronous, open_connection, sqlite_domain};
+use super::connection::{OpenOptions, Synchronous, make_lease_table, open_database, sqlite_domain};
 use super::failure::{SqliteFailure, classify, lock_error};
+use super::file_identity::FileIdentity;
+use super::file_path::Links;
 use super::observer::LeaseObserver;
-use super::table::LeaseTable;
 use super::threads::{NoThread, WorkerThreads};
 use crate::answer::{Acquired, HandOver, Release, Renewal};
 use crate::backend::{LockBackend, Watch};
@@ -47,6 +48,7 @@ pub struct SqliteLock {
 #[derive(Debug)]
 struct Core {
     connection: Mutex<Connection>,
+    identity: FileIdentity,
     /// Calls that wait for the thread or are on it. While there are any, no other call runs before them.
     queued: AtomicUsize,
     thread: WorkerThreads,
@@ -68,17 +70,31 @@ impl SqliteLock {
     ///
     /// # Errors
     ///
-    /// If the file cannot be opened, is no database, or does not allow WAL.
+    /// If the file cannot be opened, is no database, or does not allow WAL; if it is a database of
+    /// another program that does not use WAL; if it has more than one name (see [`Links`]).
     pub fn open(path: impl AsRef<Path>, clock: Clock) -> Result<Self, LockError> {
+        Self::open_with_links(path, clock, Links::Refuse)
+    }
+
+    /// As [`open`](Self::open), and says whether the file may have more than one name.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub fn open_with_links(
+        path: impl AsRef<Path>,
+        clock: Clock,
+        links: Links,
+    ) -> Result<Self, LockError> {
         let path = path.as_ref();
-        let options = OpenOptions::new().with_synchronous(Synchronous::Normal);
-        let connection = open_connection(path, &options)?;
-        LeaseTable::create(&connection).map_err(|e| lock_error(e, LockOperation::Open))?;
+        let options = OpenOptions::new().with_synchronous(Synchronous::Normal).with_links(links);
+        let (connection, identity) = open_database(path, &options, make_lease_table)?;
         Ok(Self {
             domain: sqlite_domain(path)?,
             operation_timeout: Duration::from_secs(5),
             core: Arc::new(Core {
                 connection: Mutex::new(connection),
+                identity,
                 queued: AtomicUsize::new(0),
                 thread: WorkerThreads::new("sqlite-leases", NonZeroUsize::MIN),
                 leases: LeaseObserver::new(clock),
@@ -156,7 +172,11 @@ impl Core {
         budget: Duration,
         work: &impl Fn(&Connection, &LeaseObserver) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        with_budget(budget, || work(connection, &self.leases))
+        self.identity.check_found()?;
+        let done = with_budget(budget, || work(connection, &self.leases))?;
+        // A lease in a file that other processes do not find keeps nobody out.
+        self.identity.check()?;
+        Ok(done)
     }
 
     /// Runs `work` on this thread if no other call is waiting or has the connection.
@@ -252,6 +272,21 @@ impl Queued {
     }
 }
 
+impl Drop for Core {
+    fn drop(&mut self) {
+        let connection = self.connection.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.identity.fold_log_on_close(connection);
+    }
+}
+
+/// A file that was replaced holds no leases any more.
+fn unless_replaced<T>(done: Result<T, LockError>, otherwise: T) -> Result<T, LockError> {
+    match done {
+        Err(error) if error.kind() == &LockErrorKind::Replaced => Ok(otherwise),
+        done => done,
+    }
+}
+
 /// Whether the caller was still there when its work took effect.
 #[derive(Debug, Clone, Default)]
 struct Fate(Arc<AtomicU8>);
@@ -302,11 +337,14 @@ impl LockBackend for SqliteLock {
     }
 
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>, LockError> {
+        let vanished = vec![Renewal::Vanished; leases.len()];
         let leases = leases.to_vec();
-        self.call(LockOperation::Renew, None, move |connection, observer| {
-            observer.renew(connection, &leases)
-        })
-        .await
+        let renewed = self
+            .call(LockOperation::Renew, None, move |connection, observer| {
+                observer.renew(connection, &leases)
+            })
+            .await;
+        unless_replaced(renewed, vanished)
     }
 
     async fn release(&self, key: &LockKey, owner: OwnerId) -> Result<Release, LockError> {
@@ -315,8 +353,9 @@ impl LockBackend for SqliteLock {
             .call(LockOperation::Release, None, move |connection, leases| {
                 leases.release(connection, name.as_str(), owner)
             })
-            .await
-            .map_err(|error| error.with_key(key))?;
+            .await;
+        let release =
+            unless_replaced(release, Release::NotOwner).map_err(|error| error.with_key(key))?;
         self.core.released.notify_waiters();
         Ok(release)
     }
@@ -364,7 +403,8 @@ impl LockBackend for SqliteLock {
                 released.as_mut().enable();
                 let lease =
                     core.run_now(|connection, leases| leases.look(connection, key.as_str()));
-                if let Some(None) = lease {
+                // The call that follows reports a file that was replaced.
+                if matches!(lease, Some(None)) || core.identity.check_found().is_err() {
                     return;
                 }
                 let pause = Duration::from_millis(fastrand::u64(POLL));

@@ -24,8 +24,8 @@ fn writer(inline: bool) -> (TempDir, Arc<Writer>) {
 fn writer_with(inline: bool, thread: WorkerThreads) -> (TempDir, Arc<Writer>) {
     let folder = tempfile::tempdir().unwrap();
     let config = SqliteConfig::new(folder.path().join("m.db")).with_inline_commits(inline);
-    let connection = open_file(&config).unwrap();
-    (folder, Arc::new(Writer::new(config, connection, thread)))
+    let (connection, file) = open_file(&config).unwrap();
+    (folder, Arc::new(Writer::new(config, file, connection, thread)))
 }
 
 fn append(number: u64, text: &str) -> Command {
@@ -82,6 +82,33 @@ async fn a_write_without_room_fails_alone_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_replacement_during_a_commit_is_not_acknowledged() {
+    for inline in [true, false] {
+        let (folder, writer) = writer(inline);
+        send(&writer, 1, "first").await.unwrap();
+        let file = folder.path().join("m.db");
+        let (there, backup) = (file.clone(), folder.path().join("backup"));
+        std::fs::copy(&file, &backup).unwrap();
+        with_connection(&writer, |connection| {
+            let replace = move || {
+                std::fs::rename(&backup, &there).unwrap();
+                false
+            };
+            connection.commit_hook(Some(replace)).unwrap();
+        });
+        // All that share the commit.
+        let (a, b) = tokio::join!(send(&writer, 2, "a"), send(&writer, 3, "b"));
+        for error in [a.unwrap_err(), b.unwrap_err()] {
+            assert!(matches!(error.kind(), StoreErrorKind::Replaced(_)), "{error}");
+            assert!(!error.is_retryable());
+        }
+        let late = send(&writer, 4, "c").await.unwrap_err();
+        assert!(matches!(late.kind(), StoreErrorKind::Replaced(_)), "{late}");
+        assert_eq!(late.applied(), Applied::No);
+    }
+}
+
+#[tokio::test]
 async fn a_commit_whose_outcome_is_not_known_says_so_and_the_next_write_goes_on() {
     for inline in [true, false] {
         let (_folder, writer) = writer(inline);
@@ -132,7 +159,7 @@ async fn closing_waits_for_the_runner() {
     for send in sends.collect::<Vec<_>>() {
         send.await.unwrap();
     }
-    writer.close();
+    writer.close(true);
     assert!(!folder.path().join("m.db-wal").exists(), "the log is folded into the file");
 }
 

@@ -157,10 +157,11 @@ impl Turn {
     /// Begins a transaction, with a fresh connection if there is none. Waits for other processes for
     /// no more than the busy timeout of the connection.
     fn begin(&mut self) -> Result<(), Fault> {
+        self.writer.file.check_before_write()?;
         let slot = self.slot.get_or_insert_default();
         let connection = match &mut slot.0 {
             Some(connection) => connection,
-            none => none.insert(open_writer(&self.writer.config)?),
+            none => none.insert(open_writer(&self.writer.file, &self.writer.config)?),
         };
         let begun = connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut s| s.execute(()));
         begun.map(drop).map_err(Fault::from).inspect_err(|fault| {
@@ -238,7 +239,13 @@ impl Turn {
         drop(clock);
         let done = applied.and_then(|answers| {
             match connection.prepare_cached("COMMIT").and_then(|mut s| s.execute(())) {
-                Ok(_) => Ok(answers),
+                // A commit in a file that no path leads to acknowledges nothing.
+                Ok(_) => self
+                    .writer
+                    .file
+                    .check()
+                    .map(|()| answers)
+                    .map_err(|fault| Failure { unknown: true, fault }),
                 Err(error) => {
                     let fault = Fault::from(error);
                     Err(Failure { unknown: fault.leaves_commit_unknown(), fault })

@@ -1,0 +1,161 @@
+//! Whether a path still names the files that SQLite has open.
+//!
+//! SQLite keeps its files open and never looks at their names again. After `rm x.db`, or after a backup
+//! was moved over it, commits succeed in files that no path leads to. So what was written or read
+//! counts only if, afterwards, the path still names the same database, the same log (`-wal`) and the
+//! same index of the log (`-shm`): all three, because a process that finds one of them missing makes
+//! another, and then neither sees what the other writes.
+//!
+//! SQLite deletes and makes `-wal` and `-shm` only while no other connection is open, so as long as
+//! one is, a change is not SQLite's own.
+//!
+//! **Device and inode** identify a file while something keeps it open: until then its inode is not
+//! given to another file. On Linux that is a descriptor of ours with `O_PATH`. Closing it does not give
+//! up the locks that the process holds on the file, as closing any other descriptor would.
+//!
+//! **A copy-up of an overlay file system is not a replacement**, but it may change the numbers that the
+//! path shows, from those of the image's layer to those of the container's own. Opening a file for
+//! writing makes the copy, so the numbers are taken after SQLite has opened it. Where they differ all
+//! the same, the descriptor is asked: one with `O_PATH` belongs to the file of the overlay, not to that
+//! of a layer, and shows the numbers that the path shows. (A descriptor for reading that was opened
+//! before the copy would keep showing the old file.) The same holds for file systems that make numbers
+//! up, as some in user space do.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use super::failure::{cannot_open, replaced};
+use super::file_path::DatabasePath;
+use super::pinned::Pinned;
+
+/// The files of an open database, and the paths that must go on naming them.
+#[derive(Debug)]
+pub struct FileIdentity {
+    path: DatabasePath,
+    files: Vec<Watched>,
+    replaced: OnceLock<String>,
+}
+
+/// A path, and the file that it named when SQLite opened it.
+#[derive(Debug)]
+struct Watched {
+    path: PathBuf,
+    file: Pinned,
+}
+
+impl FileIdentity {
+    /// The files that the path names now. `database` was pinned before SQLite opened the file; `None`
+    /// if the path names another one now, or if there is no log. SQLite must have read from the file,
+    /// for until then it has not opened the log.
+    pub(super) fn capture(
+        path: DatabasePath,
+        database: &PinnedDatabase,
+    ) -> io::Result<Option<Self>> {
+        let mut paths = vec![
+            path.real.clone(),
+            with_suffix(&path.real, "-wal"),
+            with_suffix(&path.real, "-shm"),
+        ];
+        if path.named != path.real {
+            // Its symbolic links may come to lead elsewhere.
+            paths.insert(0, path.named.clone());
+        }
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths {
+            match Pinned::new(&path) {
+                // Taken anew: the numbers may have changed when SQLite opened the file.
+                Ok(file) => files.push(Watched { path, file }),
+                Err(error) if is_missing(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        for database_name in
+            files.iter().filter(|file| file.path == path.real || file.path == path.named)
+        {
+            if !database.0.is_same_as(&database_name.file)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Self { path, files, replaced: OnceLock::new() }))
+    }
+
+    /// Checks that the path still names the open database, its log and the index of the log. Costs a
+    /// look at three names, some microseconds. To be called after a commit and before it is acknowledged, and
+    /// after a read and before its result is used.
+    ///
+    /// # Errors
+    ///
+    /// [`SqliteFailure::Replaced`](super::SqliteFailure::Replaced) if one of them was removed,
+    /// replaced or renamed. The answer is then the same for ever, even if the file comes back: other
+    /// processes may have used another one meanwhile. [`SqliteFailure::Unavailable`](super::SqliteFailure::Unavailable)
+    /// if the names cannot be looked at, as after a loss of permissions.
+    pub fn check(&self) -> rusqlite::Result<()> {
+        self.check_found()?;
+        for file in &self.files {
+            let problem = match file.file.is_named_by(&file.path) {
+                Ok(true) => continue,
+                Ok(false) => "was replaced",
+                Err(error) if is_missing(&error) => "was removed",
+                Err(error) => {
+                    let path = file.path.display();
+                    return Err(cannot_open(format!("{path} cannot be looked at: {error}")));
+                }
+            };
+            let text = format!("{} {problem} while it was open", file.path.display());
+            return Err(replaced(self.replaced.get_or_init(|| text)));
+        }
+        Ok(())
+    }
+
+    /// The error of [`check`](Self::check) if an earlier call has found a replacement; does not look at
+    /// the files.
+    ///
+    /// # Errors
+    ///
+    /// [`SqliteFailure::Replaced`](super::SqliteFailure::Replaced).
+    pub fn check_found(&self) -> rusqlite::Result<()> {
+        self.replaced.get().map_or(Ok(()), |text| Err(replaced(text)))
+    }
+
+    /// The file, without symbolic links.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path.real
+    }
+
+    /// Lets the closing of this connection, if it is the last one of all processes, fold the log into
+    /// the file and remove it. All other connections to the file leave the log alone: SQLite goes by
+    /// the name when it removes it, and would remove the log of a file that took the place of ours.
+    pub fn fold_log_on_close(&self, connection: &Connection) {
+        if self.check().is_ok() {
+            // Without it the log stays, which the next process to open the file folds.
+            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        }
+    }
+}
+
+/// A database that cannot give its inode to another file.
+#[derive(Debug)]
+pub(super) struct PinnedDatabase(Pinned);
+
+impl PinnedDatabase {
+    pub(super) fn new(path: &DatabasePath) -> io::Result<Self> {
+        Pinned::new(&path.real).map(Self)
+    }
+}
+
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+/// A folder that was replaced by a file is missing too.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

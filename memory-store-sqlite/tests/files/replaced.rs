@@ -1,0 +1,283 @@
+//! A store acknowledges and reads nothing once its path names other files.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memory_core::{Applied, MemoryStore, Read, StoreError, StoreErrorKind};
+use memory_store_sqlite::{SqliteConfig, SqliteStore};
+use rusqlite::Connection;
+
+use crate::support::{append, key, texts, write};
+use crate::{folder, ours, refusal};
+
+/// What is done to the files of an open store, by paths in a folder of its own.
+type Attack = fn(&Path);
+
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    format!("{}{suffix}", file.display()).into()
+}
+
+fn remove(file: &Path, suffixes: &[&str]) {
+    for suffix in suffixes {
+        fs::remove_file(beside(file, suffix)).unwrap();
+    }
+}
+
+/// A folder away and back leaves the path as it was; a copy in its place does not.
+fn replace_folder(file: &Path) {
+    let folder = file.parent().unwrap();
+    let old = folder.with_extension("old");
+    fs::rename(folder, &old).unwrap();
+    fs::create_dir(folder).unwrap();
+    for entry in fs::read_dir(old).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+    }
+}
+
+const ATTACKS: &[(&str, Attack)] = &[
+    ("all files removed", |file| remove(file, &["", "-wal", "-shm"])),
+    ("the file removed", |file| remove(file, &[""])),
+    ("the log removed", |file| remove(file, &["-wal"])),
+    ("the index removed", |file| remove(file, &["-shm"])),
+    ("a backup moved over the file", |file| {
+        fs::copy(file, beside(file, ".backup")).unwrap();
+        fs::rename(beside(file, ".backup"), file).unwrap();
+    }),
+    ("a log moved over the log", |file| {
+        fs::copy(beside(file, "-wal"), beside(file, ".log")).unwrap();
+        fs::rename(beside(file, ".log"), beside(file, "-wal")).unwrap();
+    }),
+    ("the file renamed", |file| fs::rename(file, beside(file, ".old")).unwrap()),
+    ("the folder renamed", |file| {
+        let folder = file.parent().unwrap();
+        fs::rename(folder, folder.with_extension("old")).unwrap();
+    }),
+    ("the folder replaced by a copy", replace_folder),
+    ("the folder replaced by a file", |file| {
+        let folder = file.parent().unwrap();
+        fs::rename(folder, folder.with_extension("old")).unwrap();
+        fs::write(folder, "").unwrap();
+    }),
+];
+
+#[track_caller]
+fn assert_replaced(error: &StoreError, attack: &str) {
+    assert!(matches!(error.kind(), StoreErrorKind::Replaced(_)), "{attack}: {error}");
+    assert!(!error.is_retryable(), "{attack}");
+}
+
+async fn store(file: &Path, inline: bool) -> SqliteStore {
+    SqliteStore::open(SqliteConfig::new(file).with_inline_commits(inline)).await.unwrap()
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_after_the_files_changed() {
+    let k = key("k");
+    for (attack, change) in ATTACKS {
+        for inline in [true, false] {
+            let (outer, _) = folder();
+            let inner = outer.path().join("data");
+            fs::create_dir(&inner).unwrap();
+            let file = inner.join("memory.db");
+            let store = store(&file, inline).await;
+            append(&store, &k, write(1, 1), &["before"]).await.unwrap();
+            assert_eq!(texts(&store, &k).await, ["before"]);
+            change(&file);
+
+            // Before any write has noticed.
+            let error = store.read(&k, Read::default()).await.unwrap_err();
+            assert_replaced(&error, attack);
+            let after = append(&store, &k, write(1, 2), &["after"]).await.unwrap_err();
+            assert_replaced(&after, attack);
+            assert!(after.to_string().contains("memory.db"), "{after}");
+            for error in [
+                store.keys(None, std::num::NonZeroUsize::MIN).await.unwrap_err(),
+                store.head(&k).await.unwrap_err(),
+                store.receipts(&k).await.unwrap_err(),
+            ] {
+                assert_replaced(&error, attack);
+            }
+            drop(store);
+
+            // The remedy: all three in order, and a new handle.
+            if inner.is_dir() {
+                for suffix in ["-wal", "-shm"] {
+                    let _ = fs::remove_file(beside(&file, suffix));
+                }
+            } else {
+                let _ = fs::remove_file(&inner);
+                fs::create_dir(&inner).unwrap();
+            }
+            let fresh = self::store(&file, inline).await;
+            append(&fresh, &k, write(2, 1), &["fresh"]).await.unwrap();
+            assert_eq!(texts(&fresh, &k).await.last().unwrap(), "fresh", "{attack}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_first_write_notices_without_a_read() {
+    for inline in [true, false] {
+        for (attack, change) in ATTACKS {
+            let (outer, _) = folder();
+            let inner = outer.path().join("data");
+            fs::create_dir(&inner).unwrap();
+            let file = inner.join("memory.db");
+            let store = Arc::new(store(&file, inline).await);
+            append(&*store, &key("k"), write(1, 1), &["before"]).await.unwrap();
+            change(&file);
+            let writes: Vec<_> = (0..5_u128)
+                .map(|writer| {
+                    let store = Arc::clone(&store);
+                    tokio::spawn(async move {
+                        append(&*store, &key("k"), write(10 + writer, 1), &["after"]).await
+                    })
+                })
+                .collect();
+            for write in writes {
+                assert_replaced(&write.await.unwrap().unwrap_err(), attack);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_that_come_back_do_not_revive_the_handle() {
+    let (_folder, file) = folder();
+    let store = store(&file, true).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["one"]).await.unwrap();
+    let away = beside(&file, ".away");
+    fs::rename(&file, &away).unwrap();
+    assert_replaced(&append(&store, &k, write(1, 2), &["two"]).await.unwrap_err(), "away");
+    fs::rename(&away, &file).unwrap();
+    let error = append(&store, &k, write(1, 3), &["three"]).await.unwrap_err();
+    assert_replaced(&error, "back");
+    assert_eq!(error.applied(), Applied::No, "it was not even begun");
+    assert_replaced(&store.head(&k).await.unwrap_err(), "back");
+    drop(store);
+
+    // Away and back while nothing was written: the path names the open file at each look.
+    let store = self::store(&file, true).await;
+    assert_eq!(texts(&store, &k).await.first().unwrap(), "one");
+    fs::rename(&file, &away).unwrap();
+    fs::rename(&away, &file).unwrap();
+    append(&store, &k, write(2, 1), &["still here"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn names_that_cannot_be_looked_at_are_retryable() {
+    let (outer, _) = folder();
+    let (inner, away) = (outer.path().join("data"), outer.path().join("away"));
+    fs::create_dir(&inner).unwrap();
+    let file = inner.join("memory.db");
+    let store = store(&file, true).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["one"]).await.unwrap();
+    fs::rename(&inner, &away).unwrap();
+    // A loop: the system does not say whether there is a file.
+    symlink(&inner, &inner).unwrap();
+    let error = append(&store, &k, write(1, 2), &["two"]).await.unwrap_err();
+    assert!(matches!(error.kind(), StoreErrorKind::Unavailable(_)), "{error}");
+    assert!(error.is_retryable());
+    fs::remove_file(&inner).unwrap();
+    fs::rename(&away, &inner).unwrap();
+    append(&store, &k, write(1, 2), &["two"]).await.unwrap();
+    assert_eq!(texts(&store, &k).await, ["one", "two"]);
+}
+
+#[tokio::test]
+async fn symbolic_links_may_lead_to_the_file_but_not_elsewhere_later() {
+    let (outer, file) = folder();
+    let link = outer.path().join("link.db");
+    symlink("memory.db", &link).unwrap();
+    let store = store(&link, true).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["one"]).await.unwrap();
+    assert!(beside(&file, "-wal").exists(), "the log is beside the file, not beside the link");
+    // Two names for one file and one log.
+    let other = self::store(&file, true).await;
+    append(&other, &k, write(2, 1), &["two"]).await.unwrap();
+    assert_eq!(texts(&store, &k).await, ["one", "two"]);
+
+    fs::write(outer.path().join("other.db"), "").unwrap();
+    fs::remove_file(&link).unwrap();
+    symlink("other.db", &link).unwrap();
+    assert_replaced(&append(&store, &k, write(1, 2), &["x"]).await.unwrap_err(), "link");
+    append(&other, &k, write(2, 2), &["three"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn closing_a_replaced_store_leaves_the_new_log_alone() {
+    let (_folder, file) = folder();
+    let k = key("k");
+    let old = store(&file, true).await;
+    append(&old, &k, write(1, 1), &["old"]).await.unwrap();
+    remove(&file, &["", "-wal", "-shm"]);
+    let new = store(&file, true).await;
+    append(&new, &k, write(2, 1), &["new"]).await.unwrap();
+    drop(old);
+    assert!(beside(&file, "-wal").exists());
+    append(&new, &k, write(2, 2), &["newer"]).await.unwrap();
+    drop(new);
+    assert!(!beside(&file, "-wal").exists(), "the last one to close folds the log");
+    assert_eq!(texts(&store(&file, true).await, &k).await, ["new", "newer"]);
+}
+
+/// The log's index, which the old handle keeps, would lead the new one to frames that are not there.
+#[tokio::test]
+async fn a_store_whose_log_was_removed_is_not_opened_beside_the_old_handle() {
+    let (_folder, file) = folder();
+    let old = store(&file, true).await;
+    append(&old, &key("k"), write(1, 1), &["old"]).await.unwrap();
+    remove(&file, &["-wal"]);
+    SqliteStore::open(file.as_path()).await.unwrap_err();
+    drop(old);
+    let fresh = store(&file, true).await;
+    append(&fresh, &key("k"), write(2, 1), &["fresh"]).await.unwrap();
+    drop(fresh);
+    assert_eq!(texts(&store(&file, true).await, &key("k")).await.last().unwrap(), "fresh");
+}
+
+#[tokio::test]
+async fn a_backup_beside_the_log_of_the_old_file_is_refused() {
+    let (_folder, file) = folder();
+    let k = key("k");
+    let store = store(&file, true).await;
+    append(&store, &k, write(1, 1), &["kept"]).await.unwrap();
+    let backup = beside(&file, ".backup");
+    Connection::open(&file).unwrap().execute("VACUUM INTO ?1", [backup.to_str().unwrap()]).unwrap();
+    append(&store, &k, write(1, 2), &["undone"]).await.unwrap();
+    fs::rename(&backup, &file).unwrap();
+    assert_replaced(&store.head(&k).await.unwrap_err(), "backup");
+    let (kind, text) = refusal(&file).await;
+    assert!(matches!(kind, StoreErrorKind::Corrupt(_)), "{text}");
+    assert!(text.contains("remove FILE-wal and FILE-shm"), "{text}");
+    drop(store);
+    assert!(beside(&file, "-wal").exists());
+    assert_eq!(refusal(&file).await, (kind, text), "and not only while the old handle is open");
+
+    remove(&file, &["-wal", "-shm"]);
+    let restored = self::store(&file, true).await;
+    assert_eq!(texts(&restored, &k).await, ["kept"]);
+    append(&restored, &k, write(1, 2), &["again"]).await.unwrap();
+    drop(restored);
+    assert_eq!(texts(&self::store(&file, true).await, &k).await, ["kept", "again"]);
+}
+
+/// A copy of file and log, as of a machine that lost power, is a whole store.
+#[tokio::test]
+async fn a_copy_of_file_and_log_is_opened() {
+    let (folder, file) = folder();
+    let store = store(&file, true).await;
+    append(&store, &key("k"), write(1, 1), &["in the log"]).await.unwrap();
+    let copy = folder.path().join("copy.db");
+    for suffix in ["", "-wal"] {
+        fs::copy(beside(&file, suffix), beside(&copy, suffix)).unwrap();
+    }
+    assert_eq!(texts(&self::store(&copy, true).await, &key("k")).await, ["in the log"]);
+    ours(&copy).await;
+}
