@@ -133,14 +133,25 @@ impl Common {
 /// What memories are like without `--resource`.
 pub(crate) fn built_in_resource() -> MemoryResource {
     let mut resource = MemoryResource::new("default", DEFAULT_MAX_TOKENS);
-    resource.tokenizer = Some(Tokenizer::O200kBase);
+    if cfg!(feature = "tiktoken") {
+        resource.tokenizer = Some(Tokenizer::O200kBase);
+    }
     resource
 }
 
 fn read_resource(path: &Path) -> anyhow::Result<MemoryResource> {
     let read = match path.extension().and_then(|extension| extension.to_str()) {
+        #[cfg(feature = "yaml")]
         Some("yaml" | "yml") => MemoryResource::from_yaml,
+        #[cfg(feature = "toml")]
         Some("toml") => MemoryResource::from_toml,
+        #[cfg(not(all(feature = "yaml", feature = "toml")))]
+        Some("yaml" | "yml" | "toml") => {
+            return Err(usage(format!(
+                "--resource {}: this build reads .json only; build it with the feature `cli`",
+                path.display()
+            )));
+        }
         Some("json") => MemoryResource::from_json,
         _ => {
             return Err(usage(format!(

@@ -22,6 +22,7 @@ mod lease;
 mod sweep;
 mod tail;
 
+#[cfg(feature = "cli")]
 mod bench;
 mod demo;
 
@@ -77,7 +78,9 @@ enum Command {
     Clear(clear::Args),
     Sweep(sweep::Args),
     Tail(tail::Args),
+    #[cfg(feature = "cli")]
     Bench(bench::Args),
+    #[cfg(feature = "cli")]
     #[command(hide = true)]
     BenchWorker(bench::flush::WorkerArgs),
 }
@@ -113,7 +116,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let mut out = Out::new(common.json);
     match command {
         Command::Demo => demo::run(&common, &mut out).await?,
+        #[cfg(feature = "cli")]
         Command::Bench(args) => bench::run(&common, &args, &mut out).await?,
+        #[cfg(feature = "cli")]
         Command::BenchWorker(args) => bench::flush::run_worker(&common, &args, &mut out).await?,
         command => {
             let (begins, mode) = match &command {
@@ -142,7 +147,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 Command::Clear(args) => clear::run(&memories, args, &mut out).await,
                 Command::Sweep(args) => sweep::run(&memories, args, &mut out).await,
                 Command::Tail(args) => tail::run(&memories, args, &mut out).await,
-                Command::Demo | Command::Bench(_) | Command::BenchWorker(_) => Ok(()),
+                Command::Demo => Ok(()),
+                #[cfg(feature = "cli")]
+                Command::Bench(_) | Command::BenchWorker(_) => Ok(()),
             };
             memories.manager.shutdown(GRACE).await;
             memories.manager.locks().shutdown(GRACE).await;
