@@ -121,9 +121,9 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
 
     let report = Report::new(&pool, started.elapsed());
     if out.json() {
-        out.compact(&report)?
+        out.compact(&report)?;
     } else {
-        out.indented(&report)?
+        out.indented(&report)?;
     }
     read?;
     match pool.into_failure() {
