@@ -127,6 +127,7 @@ impl StoreErrorKind {
                 Self::Newer { place: cut_error_text(place), found, known }
             }
             Self::Invalid(text) => Self::Invalid(cut_error_text(text)),
+            Self::Replaced(text) => Self::Replaced(cut_error_text(text)),
             Self::Other(text) => Self::Other(cut_error_text(text)),
             Self::Locked { .. }
             | Self::Fenced { .. }
