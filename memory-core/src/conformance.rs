@@ -280,7 +280,7 @@ impl Case {
                 (self.run)(Subject { store, clock, rollback: Some(rollback) }).await;
             }
             None => {
-                tell(format_args!("not run, because {fixture:?} has no rollback: {}", self.name))
+                tell(format_args!("not run, because {fixture:?} has no rollback: {}", self.name));
             }
         }
     }

@@ -127,7 +127,9 @@ impl MemoryInstance {
             drop((end, held));
             Ok::<_, MemoryError>(output)
         };
-        let done = inner.backend.locks.with_lock_refresh(&inner.lease, &inner.rules.turn, begin);
+        // On the heap: a turn is rare, and its caller's future should not grow by all of it.
+        let locks = &inner.backend.locks;
+        let done = Box::pin(locks.with_lock_refresh(&inner.lease, &inner.rules.turn, begin));
         let done = tokio::select! {
             biased;
             done = done => done,
@@ -143,7 +145,7 @@ impl MemoryInstance {
             Ok(Ok(output)) => {
                 // A flush commits while nobody holds the lease, so it waited for the turn to end.
                 if state.due.load(Ordering::Relaxed) {
-                    flush::when_due(inner).await;
+                    Box::pin(flush::when_due(inner)).await;
                 }
                 Ok(output)
             }

@@ -46,7 +46,7 @@ impl MemoryInstance {
         self.writable("flush")?;
         self.inner.not_in_own_turn("flush")?;
         let underway = self.inner.begin(Activity::Flush, "flush")?;
-        run(&self.inner, Trigger::ByHand, underway).await
+        Box::pin(run(&self.inner, Trigger::ByHand, underway)).await
     }
 
     /// Begins a flush in a task of its own if one is due and none runs in this instance; what became

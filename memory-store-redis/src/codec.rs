@@ -104,7 +104,7 @@ fn meta(sequence: Sequence, text: &str) -> Option<(MessageMeta, &str)> {
 /// The id of a message in its stored form, which tells the message from others at its place even if the rest
 /// cannot be decoded.
 pub(crate) fn id(text: &str) -> Option<MessageId> {
-    Uuid::try_parse(text.splitn(5, ' ').nth(3)?).ok().map(MessageId::new)
+    Uuid::try_parse(text.split(' ').nth(3)?).ok().map(MessageId::new)
 }
 
 /// An id as scripts compare it: as it is stored, or empty.

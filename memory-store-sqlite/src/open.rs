@@ -91,7 +91,7 @@ impl Drop for OpenFile {
 /// Opens the file, which is made if it is missing and brought to the newest schema if it is ours.
 pub(crate) fn open_file(config: &SqliteConfig) -> Result<(Connection, Arc<OpenFile>), Fault> {
     let path = config.path();
-    let literal = literal_path(path).map_err(refused)?;
+    let literal = literal_path(path).map_err(|reason| refused(&reason))?;
     refuse_by_neighbors(&literal)?;
     schema::inspect(&literal, path)?;
     let options =
@@ -109,8 +109,8 @@ pub(crate) fn open_file(config: &SqliteConfig) -> Result<(Connection, Arc<OpenFi
     Ok((writer, file))
 }
 
-fn refused(refused: PathRefused) -> Fault {
-    Fault::Refused(StoreErrorKind::Invalid(refused.to_string()))
+fn refused(reason: &PathRefused) -> Fault {
+    Fault::Refused(StoreErrorKind::Invalid(reason.to_string()))
 }
 
 /// The connection that writes.

@@ -291,7 +291,7 @@ fn each_on_a_thread(count: u32, spawn: impl Fn(Box<dyn FnOnce() + Send>), call: 
         }));
     }
     for _ in 0..count {
-        done.recv_timeout(Duration::from_secs(30)).expect("a caller is stuck");
+        assert!(done.recv_timeout(Duration::from_secs(30)).is_ok(), "a caller is stuck");
     }
     let outline = runtime.block_on(checked_outline(&*store, &key("k")));
     assert_eq!(outline.head.counters.appended, u64::from(count) * 200);

@@ -249,9 +249,9 @@ impl<'p> World<'p> {
             // There and back, so that it stays within the time for which a call may stay open.
             for forward in [forward, !forward] {
                 if forward {
-                    self.clock.step_forward(by)
+                    self.clock.step_forward(by);
                 } else {
-                    self.clock.step_back(by)
+                    self.clock.step_back(by);
                 }
                 self.server.clock_stepped(forward);
                 self.recorder.note("the clock steps");

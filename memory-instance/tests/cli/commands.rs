@@ -78,7 +78,7 @@ fn lease_shows_and_breaks(folder: &Folder) {
     let stuck = memory_lock::LockOptions::new();
     let guard = runtime.block_on(manager.locks().lock(&lease, &stuck)).unwrap();
 
-    let owner = &guard.proof().owner.to_string()[..8];
+    let owner = guard.proof().owner.to_string().chars().take(8).collect::<String>();
     let held = folder.run_words(one(&["lease"]));
     assert!(held.out.contains(&format!("held by {owner}, token {}", guard.fence())), "{held:?}");
     let broken = folder.run_words(one(&["lease", "break", "--yes"]));

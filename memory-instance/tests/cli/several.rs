@@ -140,9 +140,13 @@ fn stopped_import_ends_in_order() {
     let mut command = folder.command(["import", "-", "--key", "k"]);
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     // It waits for its standard input once the store is open.
-    let deadline = std::time::Duration::from_millis(20);
+    let step = std::time::Duration::from_millis(20);
     while !folder.has_store() {
-        std::thread::sleep(deadline);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "another process makes the file, and gives no signal of it"
+        )]
+        std::thread::sleep(step);
     }
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();

@@ -124,7 +124,7 @@ async fn hung_flush_is_abandoned_and_reported(on: On) {
         assert_leases_are_free(&world).await;
         assert_eq!(memory.len().await.unwrap(), appended, "no message is lost");
         assert_eq!(memory.health().await.unwrap().last_flush_error, None);
-        assert_eq!(logs.containing("flush failed"), [String::new(); 0]);
+        assert!(logs.containing("flush failed").is_empty());
         assert_eq!(logs.containing("flush abandoned").len(), 1);
         checked(&memory, &world.manager).await;
     }

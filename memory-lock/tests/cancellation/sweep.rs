@@ -3,6 +3,7 @@
 //! An operation is cut off at its first and last polls and at every third or so between them, at other
 //! polls on each backend; with `MEMORY_SWEEP=whole` (`cargo xtask test --deep`) at every poll, and
 //! several times over. `memory-instance` includes this file by its path, for its own operations.
+#![allow(clippy::future_not_send, reason = "a sweep and its cases run on one thread")]
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};

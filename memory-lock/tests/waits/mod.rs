@@ -188,6 +188,7 @@ async fn wait_timeouts_name_the_holder() {
     }
 }
 
+#[expect(clippy::async_yields_async, reason = "the task outlives the operation that starts it")]
 #[tokio::test(start_paused = true)]
 async fn operations_do_not_wait_for_their_own_lease() {
     let (backend, manager) = in_process();
