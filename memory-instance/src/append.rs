@@ -1,6 +1,7 @@
 //! Appending: the path that every message takes.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -71,6 +72,10 @@ impl fmt::Debug for PreparedAppend {
     }
 }
 
+/// A future that is seldom made. It is boxed where it is made, so that those that wait for it do not carry its
+/// room.
+type OnHeap<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 impl MemoryInstance {
     /// Appends a message.
     ///
@@ -128,7 +133,7 @@ impl MemoryInstance {
         let prepared = PreparedAppend::new(append_of(&self.inner, writer.write, messages));
         let sent = self.send_as_is(&prepared, lease).await;
         if sent.as_ref().is_err_and(|error| self.inner.needs_newer_writer(error)) {
-            return Box::pin(self.append_as_newer(prepared, lease)).await;
+            return self.append_as_newer(prepared.append, lease).await;
         }
         let appended = sent?;
         self.inner.writers.put_back(writer);
@@ -136,16 +141,18 @@ impl MemoryInstance {
     }
 
     /// Appends what was refused because the store has forgotten newer writers.
-    async fn append_as_newer(
+    fn append_as_newer(
         &self,
-        mut prepared: PreparedAppend,
+        append: Append,
         lease: Option<LeaseProof>,
-    ) -> Result<Appended, MemoryError> {
-        let writer = self.inner.take_writer();
-        prepared = PreparedAppend::new(Append { write: writer.write, ..prepared.append });
-        let appended = self.send_as_is(&prepared, lease).await?;
-        self.inner.writers.put_back(writer);
-        Ok(appended)
+    ) -> OnHeap<'_, Result<Appended, MemoryError>> {
+        Box::pin(async move {
+            let writer = self.inner.take_writer();
+            let prepared = PreparedAppend::new(Append { write: writer.write, ..append });
+            let appended = self.send_as_is(&prepared, lease).await?;
+            self.inner.writers.put_back(writer);
+            Ok(appended)
+        })
     }
 
     /// Readies a batch that can be sent more than once, under an id of its own.
@@ -319,9 +326,13 @@ impl Inner {
     pub(crate) async fn clear(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
         let cleared = self.clear_once(lease).await;
         if cleared.as_ref().is_err_and(|error| self.needs_newer_writer(error)) {
-            return Box::pin(self.clear_once(lease)).await;
+            return self.clear_again(lease).await;
         }
         cleared
+    }
+
+    fn clear_again(&self, lease: Option<LeaseProof>) -> OnHeap<'_, Result<Counters, MemoryError>> {
+        Box::pin(self.clear_once(lease))
     }
 
     async fn clear_once(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
