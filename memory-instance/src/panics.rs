@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::task::Poll;
 
 /// What the code yields, or `None` where it panicked.
@@ -11,14 +10,14 @@ pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(code)).map_err(discard).ok()
 }
 
-/// What the future yields, or `None` where it panicked; it is not polled again after that.
-pub(crate) async fn caught_in<T>(work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    poll_fn(|cx| match caught(|| work.as_mut().poll(cx)) {
+/// What the future yields, or `None` where it panicked; it is not polled again after that. On the heap,
+/// so that what calls a flush does not carry the room for it.
+pub(crate) fn caught_in<T>(work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+    let mut work = Box::pin(work);
+    poll_fn(move |cx| match caught(|| work.as_mut().poll(cx)) {
         Some(polled) => polled.map(Some),
         None => Poll::Ready(None),
     })
-    .await
 }
 
 /// A payload may quote a message, so it is shown nowhere. It may also panic when it is dropped.
