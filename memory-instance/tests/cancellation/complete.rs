@@ -11,6 +11,13 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("run_all", "the conformance suite of stores"),
     ("run", "the conformance suite of leases"),
     ("StoreFixture::fresh", "what the conformance suite asks of whoever runs it"),
+    ("StoreFixture::fresh_with_rollback", "as `StoreFixture::fresh`"),
+    ("Rollback::keep", "as `StoreFixture::fresh`"),
+    ("Rollback::go_back", "as `StoreFixture::fresh`"),
+    (
+        "answer",
+        "waits for a thread in every operation of the SQLite store and leases, which are swept",
+    ),
     (
         "Timer::sleep",
         "what callers of a chain bring along; it is dropped with `FallbackChain::run`",

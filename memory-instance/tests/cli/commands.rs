@@ -43,10 +43,7 @@ fn sweep_removes_unused_memories_on_demand(folder: &Folder) {
     assert!(refused.err.contains("add --yes"), "{refused:?}");
     assert_eq!(folder.run("sweep --unused-for 90").code, Some(2));
     // Those that have expired nobody can miss. On Redis the server removes them, at some time.
-    folder.write(
-        "short.yaml",
-        "id: default\ntype: memory\nmax_tokens: 1000\npersistence: {ttl: 1ms}\n",
-    );
+    folder.write("short.yaml", "id: default\nmax_tokens: 1000\npersistence: {ttl: 1ms}\n");
     let import = ["import", "talk.jsonl", "--resource", "short.yaml", "--key", "short"];
     assert_eq!(folder.run_words(import).code, Some(0));
     let swept = folder.json("sweep --json");

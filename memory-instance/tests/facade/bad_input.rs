@@ -45,10 +45,7 @@ async fn urls_that_name_no_store_say_what_to_write() {
             "postgres://h",
             "store URL `postgres://h`: has an unknown scheme; write memory://, sqlite://PATH or redis://HOST",
         ),
-        (
-            "",
-            "store URL ``: has no scheme; write memory://, sqlite://PATH or redis://HOST, such as sqlite://memory.db",
-        ),
+        ("", "store URL ``: is empty; write memory://, sqlite://PATH or redis://HOST"),
     ] {
         assert_eq!(open(url).await.unwrap_err(), error, "{url}");
     }
