@@ -103,8 +103,20 @@ fn meta(sequence: Sequence, text: &str) -> Option<(MessageMeta, &str)> {
 
 /// The id of a message in its stored form, which tells the message from others at its place even if the rest
 /// cannot be decoded.
+///
+/// `None` wherever the pattern in `is_there` of `memory.lua` finds none, or another text than
+/// [`optional_id`] writes: a reader that named an id which the script does not find would start over for ever.
 pub(crate) fn id(text: &str) -> Option<MessageId> {
-    Uuid::try_parse(text.split(' ').nth(3)?).ok().map(MessageId::new)
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let mut parts = text.split(' ');
+    let (length, flags, tokens, id) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    parts.next()?;
+    let lower_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_whole = digits(length) && digits(flags) && flags.len() == 1 && digits(tokens);
+    if !is_whole || id.len() != 32 || !id.bytes().all(lower_hex) {
+        return None;
+    }
+    Uuid::try_parse(id).ok().map(MessageId::new)
 }
 
 /// An id as scripts compare it: as it is stored, or empty.
@@ -208,6 +220,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn id_is_read_only_where_scripts_find_it() {
+        let written = "42e351307aa1834bfaf15f7aa258ad7f";
+        let of = |text: &str| id(text).map(|id| optional_id(Some(id)));
+        assert_eq!(of(&format!("12 0 5 {written} 7 1 c")).as_deref(), Some(written));
+        for damaged in [
+            format!("12 0 5 {written}"),
+            format!("12 0 5 {} 7", written.to_uppercase()),
+            format!("12 0 5 {{{written}}} 7"),
+            format!("x2 0 5 {written} 7"),
+            format!("12 10 5 {written} 7"),
+            format!("12 0  {written} 7"),
+            format!("12 0 5 {} 7", written.trim_start_matches('4')),
+            String::new(),
+        ] {
+            assert_eq!(of(&damaged), None, "{damaged}");
+        }
+    }
 
     proptest! {
         #[test]

@@ -169,6 +169,14 @@ impl RedisStore {
             restarted |= after != Cursor::default();
             after = Cursor::default();
             restarts += 1;
+            // Beyond that no flush comes between, because there is one part.
+            if restarts > 2 * RESTARTS {
+                let reason = "it changed during each of many attempts to read it, or a message in it is damaged; \
+                              read it again, and restore a backup if that does not help";
+                return Err(
+                    StoreError::new(OPERATION, StoreErrorKind::Corrupt(reason.into())).at(key)
+                );
+            }
         }
     }
 

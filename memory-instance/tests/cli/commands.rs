@@ -48,7 +48,8 @@ fn sweep_removes_unused_memories_on_demand(folder: &Folder) {
     assert_eq!(folder.run_words(import).code, Some(0));
     let swept = folder.json("sweep --json");
     let (memories, messages) = (swept["memories"].as_u64(), swept["messages"].as_u64());
-    assert!(matches!((memories, messages), (Some(1), Some(4)) | (Some(0), Some(0))), "{swept}");
+    // It may have expired in the middle of the import, too.
+    assert!(matches!((memories, messages), (Some(1), Some(1..=4)) | (Some(0), Some(0))), "{swept}");
     assert_eq!((&swept["dry_run"], &swept["more"]), (&json!(false), &json!(false)));
     assert_eq!(folder.json("sweep --json")["memories"], json!(0));
     assert!(folder.ok("keys").ends_with("1 memory, 4 messages\n"));
