@@ -38,7 +38,9 @@ const RANDOM_MASK: u64 = (1 << 52) - 1;
 ///   came after it. The store remembers the newest time of origin that it pruned, and refuses a writer
 ///   without a record from that time or before with
 ///   [`StoreErrorKind::WriterForgotten`](crate::StoreErrorKind::WriterForgotten): it is never taken for new.
-/// - Any other writer ([`new`](Self::new)) is kept like a named one.
+///   SQLite counts the age from the time of origin, other stores from the first write.
+/// - Any other writer ([`new`](Self::new)) is kept like a named one, and so are the writers of processes of
+///   earlier versions, which cannot be told from named ones: `clear` does not free their records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriterId(u128);
 

@@ -170,8 +170,9 @@ impl MemoryInstance {
         &self,
         entries: impl IntoIterator<Item = E>,
     ) -> Result<PreparedAppend, MemoryError> {
-        let write = self.inner.backend.ids.writer(self.inner.backend.now_millis()).write(1);
-        self.prepare_as(write, entries)
+        let backend = &self.inner.backend;
+        let born = self.inner.writers.born(backend.now_millis());
+        self.prepare_as(backend.ids.writer(born).write(1), entries)
     }
 
     /// Readies a batch under an id of the caller's, such as
@@ -204,6 +205,10 @@ impl MemoryInstance {
     pub async fn send(&self, prepared: &PreparedAppend) -> Result<Appended, MemoryError> {
         self.writable("append to")?;
         let sent = self.send_as_is(prepared, None).await;
+        if let Err(error) = &sent {
+            // The batch that is readied next is newer than what the store forgot.
+            self.inner.needs_newer_writer(error);
+        }
         let appended = sent.map_err(MemoryError::with_earlier_sends)?;
         flush::after(&self.inner, &appended).await;
         Ok(appended)

@@ -18,8 +18,9 @@ use crate::manager::MemoryManager;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SweepOptions {
-    /// Memories whose TTL has run out and that still take up room. Nobody sees them any more. Redis removes
-    /// them by itself. Default: true.
+    /// Memories whose TTL has run out and that still take up room. No process whose clock is right sees them
+    /// any more; on SQLite, a sweep by a process whose clock is ahead removes memories that others still
+    /// read. Redis removes them by itself. Default: true.
     pub expired: bool,
     /// Memories that were not written for this long, with all they hold, critical messages too. Reads do
     /// not count. Default: none.

@@ -32,14 +32,20 @@ pub(crate) struct Writer {
 impl Writers {
     /// A writer for a new write.
     pub(crate) fn take(&self, ids: &Ids, now_millis: u64) -> Writer {
+        let forgotten = self.forgotten.load(Ordering::Relaxed);
         while let Some(writer) = self.free().pop() {
-            if writer.made.elapsed() < SESSION_LIFETIME {
+            let is_known = writer.write.writer.born_at().is_none_or(|born| born > forgotten);
+            if is_known && writer.made.elapsed() < SESSION_LIFETIME {
                 return writer;
             }
         }
-        // By a clock that is behind those of others, the store would take it for one that it forgot.
-        let born = now_millis.max(self.forgotten.load(Ordering::Relaxed).saturating_add(1));
-        Writer { write: ids.writer(born).write(1), made: Instant::now() }
+        Writer { write: ids.writer(self.born(now_millis)).write(1), made: Instant::now() }
+    }
+
+    /// The time of origin of a new writer, in milliseconds: now, or later if the clock is behind those of
+    /// others, because the store would take the writer for one that it forgot.
+    pub(crate) fn born(&self, now_millis: u64) -> u64 {
+        now_millis.max(self.forgotten.load(Ordering::Relaxed).saturating_add(1))
     }
 
     /// Takes back the writer of a write that was acknowledged.
@@ -90,6 +96,16 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1)).await;
         let next = writers.take(&ids, 7);
         assert_eq!((next.write.writer.born_at(), next.write.number), (Some(7), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn free_writers_that_were_forgotten_are_given_up() {
+        let (ids, writers) = (Ids::seeded(1), Writers::default());
+        let taken = [5, 6].map(|now| writers.take(&ids, now));
+        taken.into_iter().for_each(|writer| writers.put_back(writer));
+        writers.forgot(5);
+        assert_eq!(writers.take(&ids, 7).write.writer, taken[1].write.writer);
+        assert_eq!(writers.take(&ids, 7).write.writer.born_at(), Some(7));
     }
 
     #[tokio::test(start_paused = true)]

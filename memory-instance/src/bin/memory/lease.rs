@@ -26,7 +26,8 @@ pub(crate) struct Args {
 enum Action {
     /// Take the leases away from whoever holds them, and free them
     ///
-    /// The fencing token rises, so that what a holder still writes is refused.
+    /// The fencing token rises, so that what a holder still writes is refused; a flush
+    /// under leases that are kept elsewhere than the data may still commit, which loses nothing.
     Break {
         /// Yes, take them away
         #[arg(long)]

@@ -13,6 +13,7 @@ use crate::out::{Out, count};
 ///
 /// Without --unused-for these are memories whose TTL has run out: nobody sees them, but in a SQLite file they take
 /// up room until their key is written again. SQLite uses freed pages again; the file itself does not shrink.
+/// In a SQLite file this machine's clock decides what has expired: check it, or use --dry-run first.
 ///
 /// With --unused-for memories go too that nobody wrote to for that long, with all their messages. Reads do
 /// not count. Memories that are in use at the moment stay.
