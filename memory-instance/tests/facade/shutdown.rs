@@ -308,6 +308,12 @@ fn flush_whose_runtime_is_dropped_is_abandoned() {
         tokio::spawn(async move { until_asked(&writer, &asked).await }).await.unwrap()
     });
     let shutdown = closing.spawn(async move { manager.shutdown(Duration::from_secs(600)).await });
+    // The report counts from the beginning of the shutdown.
+    closing.block_on(async {
+        while memory.flush_in_background().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    });
     drop(working);
     let report = closing.block_on(shutdown).unwrap();
     assert_eq!(report.abandoned_flushes, [memory.key().clone()]);

@@ -170,8 +170,14 @@ impl RedisConfig {
 impl fmt::Debug for RedisConfig {
     /// Without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The path of a socket may hold what its author meant as a password.
+        let target = self.target.to_string();
+        let target = match target.rsplit_once('@') {
+            Some((_, rest)) => format!("***@{rest}"),
+            None => target,
+        };
         f.debug_struct("RedisConfig")
-            .field("target", &format_args!("{}", self.target))
+            .field("target", &format_args!("{target}"))
             .field("prefix", &self.prefix)
             .field("connect_timeout", &self.connect_timeout)
             .field("response_timeout", &self.response_timeout)
