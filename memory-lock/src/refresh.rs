@@ -1,6 +1,6 @@
-//! The task that refreshes what a manager holds, in batches, and notices what it lost.
+//! The tasks that refresh what a manager holds, in batches, and notice what it lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -20,38 +20,69 @@ use crate::lost::LostReason;
 use crate::shared::{Shared, until};
 use crate::time::after;
 
-/// The held leases of one manager, and the one task that refreshes them and notices their loss.
+/// The held leases of one manager, and the tasks that refresh them and notice their loss: one on each runtime
+/// on which leases were taken.
 ///
-/// The task exists while something is registered, and a second longer: it looks once a second at
+/// A task exists while something is registered, and a second longer: it looks once a second at
 /// the least, and ends when it finds nothing. So registering a lease costs no timer, and no wake-up
 /// of the task unless it must look sooner than it planned to.
+///
+/// A lease is refreshed by the task of the runtime on which it was taken. If that task is late, because its
+/// runtime exists but is not driven or its threads are blocked, another one does it.
 #[derive(Debug, Default)]
 pub(crate) struct Refresher {
     state: Mutex<State>,
-    wake: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// By owner, so that the same leases are looked after in the same order in every run.
     held: BTreeMap<OwnerId, Held>,
-    /// Which task is the present one, if there is one.
-    running: Option<u64>,
+    /// The tasks, by their runtimes.
+    running: HashMap<Id, Running>,
     started: u64,
+    /// That of the task that looked last.
+    runtime: Option<Handle>,
+}
+
+#[derive(Debug)]
+struct Running {
+    number: u64,
+    runtime: Handle,
+    wake: Arc<Notify>,
     /// When the task looks next.
     planned: Option<Instant>,
-    runtime: Option<Handle>,
 }
 
 #[derive(Debug)]
 struct Held {
     hold: Arc<Hold>,
-    /// Where it was taken; the task can go on there.
-    runtime: Option<Handle>,
-    /// When the next refresh is due; `None` while one is under way, or if there is none to be.
+    /// Where it was taken. None if without a runtime, or if that has ended: each task may then refresh it.
+    runtime: Option<Id>,
+    /// When the next refresh is due; `None` if there is none to be. While one is under way, when another
+    /// task may take it that this one comes to no end.
     attempt_at: Option<Instant>,
+    /// The runtime of the task with which a refresh is under way.
+    under_way: Option<Id>,
     /// Attempts without a definite answer since the last success.
     failures: u32,
+}
+
+impl Held {
+    /// When the task of this runtime is to refresh the lease; others than its own wait a little longer.
+    fn due_for(&self, runtime: Id) -> Option<Instant> {
+        let at = self.attempt_at?;
+        match (self.under_way, self.runtime) {
+            // Its answer is waited for.
+            (Some(by), _) if by == runtime => None,
+            (Some(_), _) | (None, None) => Some(at),
+            (None, Some(own)) if own == runtime => Some(at),
+            (None, Some(_)) => {
+                let left = self.hold.deadline().saturating_duration_since(at);
+                Some(after(at, STANDBY.min(left / 2)))
+            }
+        }
+    }
 }
 
 /// The longest time between two looks.
@@ -64,6 +95,8 @@ const MAX_BATCH: usize = 128;
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// The pauses after refreshes that failed: from the first to the second, doubling, jittered.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How late a task may be before that of another runtime refreshes its leases.
+const STANDBY: Duration = Duration::from_millis(500);
 
 impl Refresher {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -71,7 +104,7 @@ impl Refresher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A runtime on which this manager's leases were taken.
+    /// A runtime on which this manager's leases were taken, and which was driven last.
     pub(crate) fn runtime(&self) -> Option<Handle> {
         self.state().runtime.clone()
     }
@@ -81,62 +114,51 @@ impl Refresher {
         let attempt_at =
             hold.refresh_interval().map(|interval| after(hold.acquired_at(), interval));
         let due = attempt_at.map_or(hold.deadline(), |at| at.min(hold.deadline()));
-        let runtime = Handle::try_current().ok();
+        let current = Handle::try_current().ok();
+        let runtime = current.as_ref().map(Handle::id);
         let held =
-            Held { hold: Arc::clone(hold), runtime: runtime.clone(), attempt_at, failures: 0 };
+            Held { hold: Arc::clone(hold), runtime, attempt_at, under_way: None, failures: 0 };
         let mut state = self.state();
-        let mut starts = None;
-        if state.running.is_none() {
-            let Some(runtime) = runtime else { return false };
-            starts = Some(self.begin(&mut state, hold.shared(), runtime, Vec::new()));
+        if current.is_none() && state.running.is_empty() {
+            return false;
         }
+        let start = current
+            .filter(|current| !state.running.contains_key(&current.id()))
+            .map(|current| state.begin(hold.shared(), current));
         state.held.insert(hold.owner(), held);
-        if state.planned.is_some_and(|planned| due < planned) {
-            self.wake.notify_one();
+        for (id, task) in &state.running {
+            if runtime.is_none_or(|own| own == *id) && task.planned.is_some_and(|at| due < at) {
+                task.wake.notify_one();
+            }
         }
         drop(state);
-        if let Some(start) = starts {
+        if let Some(start) = start {
             start.go();
         }
         true
     }
 
-    /// Makes a task, which is to be started once the table is not locked.
-    fn begin(
-        &self,
-        state: &mut State,
-        shared: &Arc<Shared>,
-        runtime: Handle,
-        ended: Vec<Id>,
-    ) -> Start {
-        state.started += 1;
-        let number = state.started;
-        state.running = Some(number);
-        state.planned = None;
-        state.runtime = Some(runtime.clone());
-        // Attempts that were under way ended with the task before, if there was one.
-        for held in state.held.values_mut().filter(|held| held.attempt_at.is_none()) {
-            held.attempt_at = held.hold.refresh_interval().map(|_| Instant::now());
-        }
-        let (shared, wake) = (Arc::downgrade(shared), Arc::clone(&self.wake));
-        let task = Task { shared, wake, number, runtime: runtime.id(), ended };
-        Start { runtime, task }
-    }
-
-    /// Goes on with a task whose runtime ended, on another runtime on which a lease was taken that is held.
-    fn carry_on(&self, shared: &Arc<Shared>, task: &mut Task) {
+    /// Leaves the leases of a task whose runtime ended to the others, if there are any.
+    fn leave_to_others(&self, task: &Task) {
         let mut state = self.state();
-        if state.running != Some(task.number) {
+        if !state.ended(task.runtime, task.number) {
             return;
         }
-        state.ended(task.number);
-        task.ended.push(task.runtime);
-        let mut runtimes = state.held.values().filter_map(|held| held.runtime.as_ref());
-        let runtime = runtimes.find(|runtime| !task.ended.contains(&runtime.id())).cloned();
-        let Some(runtime) = runtime else { return };
-        let start = self.begin(&mut state, shared, runtime, std::mem::take(&mut task.ended));
-        drop(state);
-        start.go();
+        let now = Instant::now();
+        for held in state.held.values_mut() {
+            if held.runtime == Some(task.runtime) {
+                held.runtime = None;
+            }
+            // What was under way ended with the task.
+            if held.under_way == Some(task.runtime) {
+                (held.under_way, held.attempt_at) = (None, Some(now));
+            }
+        }
+        let State { running, runtime, .. } = &mut *state;
+        for other in running.values() {
+            *runtime = Some(other.runtime.clone());
+            other.wake.notify_one();
+        }
     }
 
     /// Looks after the lease no longer; answers that are still under way have no effect.
@@ -163,15 +185,17 @@ impl Refresher {
     }
 
     /// What is to be done now, and when to look again; `None` ends the task.
-    fn look(&self, number: u64, refreshing: bool) -> Option<Look> {
+    fn look(&self, task: &Task, refreshing: bool) -> Option<Look> {
         let now = Instant::now();
         let mut next = after(now, TICK);
         let mut lost = Vec::new();
         let mut due = Vec::new();
         let mut soon = Vec::new();
         let mut state = self.state();
-        if state.running != Some(number) || (state.held.is_empty() && !refreshing) {
-            state.ended(number);
+        let is_present =
+            state.running.get(&task.runtime).is_some_and(|it| it.number == task.number);
+        if !is_present || (state.held.is_empty() && !refreshing) {
+            state.ended(task.runtime, task.number);
             return None;
         }
         for (owner, held) in &state.held {
@@ -181,7 +205,7 @@ impl Refresher {
                 continue;
             }
             next = next.min(deadline);
-            match held.attempt_at {
+            match held.due_for(task.runtime) {
                 Some(at) if at <= now => due.push(*owner),
                 Some(at) => {
                     if at.duration_since(now) <= TOGETHER {
@@ -203,13 +227,20 @@ impl Refresher {
         let (mut well, mut late) = (Vec::new(), Vec::new());
         for owner in due {
             if let Some(held) = state.held.get_mut(&owner) {
-                held.attempt_at = None;
-                let is_well = until(held.hold.deadline()) / 4 >= ATTEMPT;
-                let batch = if is_well { &mut well } else { &mut late };
+                let left = until(held.hold.deadline()) / 4;
+                held.under_way = Some(task.runtime);
+                held.attempt_at = Some(after(now, ATTEMPT.min(left) + STANDBY.min(left)));
+                let batch = if left >= ATTEMPT { &mut well } else { &mut late };
                 batch.push(Arc::clone(&held.hold));
             }
         }
-        state.planned = Some(next);
+        let State { running, runtime, .. } = &mut *state;
+        if let Some(running) = running.get_mut(&task.runtime) {
+            running.planned = Some(next);
+            if runtime.as_ref().is_none_or(|last| last.id() != task.runtime) {
+                *runtime = Some(running.runtime.clone());
+            }
+        }
         drop(state);
         for held in lost {
             // By the clock, so it says itself why.
@@ -232,6 +263,7 @@ impl Refresher {
             if hold.deadline() <= now {
                 continue;
             }
+            held.under_way = None;
             match answers.as_ref().map(|answers| answers.get(index)) {
                 Ok(Some(Renewal::Renewed)) => {
                     hold.renewed(sent_at);
@@ -265,11 +297,25 @@ impl Refresher {
 }
 
 impl State {
-    fn ended(&mut self, number: u64) {
-        if self.running == Some(number) {
-            self.running = None;
-            self.planned = None;
+    /// Makes a task, which is to be started once the table is not locked.
+    fn begin(&mut self, shared: &Arc<Shared>, runtime: Handle) -> Start {
+        self.started += 1;
+        let (number, wake) = (self.started, Arc::<Notify>::default());
+        let running =
+            Running { number, runtime: runtime.clone(), wake: Arc::clone(&wake), planned: None };
+        self.running.insert(runtime.id(), running);
+        self.runtime = Some(runtime.clone());
+        let task = Task { shared: Arc::downgrade(shared), wake, number, runtime: runtime.id() };
+        Start { runtime, task }
+    }
+
+    /// Whether this task was a present one.
+    fn ended(&mut self, runtime: Id, number: u64) -> bool {
+        let is_present = self.running.get(&runtime).is_some_and(|it| it.number == number);
+        if is_present {
+            self.running.remove(&runtime);
         }
+        is_present
     }
 }
 
@@ -290,8 +336,6 @@ struct Task {
     wake: Arc<Notify>,
     number: u64,
     runtime: Id,
-    /// The runtimes that ended under it before.
-    ended: Vec<Id>,
 }
 
 /// A task and where it is to run.
@@ -317,7 +361,7 @@ impl Task {
             let next = {
                 let Some(shared) = self.shared.upgrade() else { return };
                 let refreshing = !under_way.is_empty();
-                let Some(look) = shared.refresher.look(self.number, refreshing) else { return };
+                let Some(look) = shared.refresher.look(&self, refreshing) else { return };
                 under_way.extend(look.batches.into_iter().map(|batch| refresh(&shared, batch)));
                 look.next
             };
@@ -335,11 +379,11 @@ impl Task {
 }
 
 impl Drop for Task {
-    /// A runtime that shuts down ends the task early: another one that holds a lease goes on with it, or else
-    /// the next that takes one.
+    /// A runtime that shuts down ends the task early: the tasks of others go on with its leases, or else that
+    /// of the next runtime that takes one.
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.refresher.carry_on(&shared, self);
+            shared.refresher.leave_to_others(self);
         }
     }
 }

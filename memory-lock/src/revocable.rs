@@ -6,7 +6,7 @@
 //! work of a caller is dropped when it was woken and is not polled for [`GRACE`]; a drop is safe at every
 //! await point and passes on what was held. A caller that polls later starts over.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 use tokio::time::Instant;
 
 use crate::key::LockKey;
@@ -157,7 +157,9 @@ impl<T: Send + 'static> Attended for Slot<T> {
     }
 }
 
-/// Looks after the work of all who wait at one manager, by a task that lives while there are such.
+/// Looks after the work of all who wait at one manager. Each runtime on which callers wait has a task for it,
+/// which ends when no work is left: a runtime that exists and is not driven stalls its own task, and those of
+/// the others go on.
 #[derive(Default)]
 pub(crate) struct Attendance {
     state: Mutex<State>,
@@ -168,9 +170,11 @@ struct State {
     /// In the order in which they came, so that each run looks at them in the same order.
     waiting: BTreeMap<u64, Entry>,
     last: u64,
-    /// Which task is the present one, if there is one.
-    running: Option<u64>,
+    /// The tasks: the number of each, by its runtime.
+    running: HashMap<Id, u64>,
     started: u64,
+    /// When a task looked last.
+    looked: Option<Instant>,
 }
 
 struct Entry {
@@ -200,6 +204,7 @@ impl Attendance {
         number: Option<u64>,
         work: Weak<dyn Attended>,
     ) -> Option<u64> {
+        let runtime = Handle::try_current().ok();
         let mut state = self.state();
         let number = number.unwrap_or_else(|| {
             state.last += 1;
@@ -207,12 +212,13 @@ impl Attendance {
             state.waiting.insert(number, Entry { key: key.clone(), work, due: None });
             number
         });
-        if state.running.is_none()
-            && let Ok(runtime) = Handle::try_current()
+        if let Some(runtime) = runtime
+            && !state.running.contains_key(&runtime.id())
         {
             state.started += 1;
-            state.running = Some(state.started);
-            let task = Task { shared: Arc::downgrade(shared), number: state.started };
+            let task = state.started;
+            state.running.insert(runtime.id(), task);
+            let task = Task { shared: Arc::downgrade(shared), runtime: runtime.id(), number: task };
             // Not with the table locked: a runtime that shuts down drops the task at once.
             drop(state);
             runtime.spawn(task.run());
@@ -228,14 +234,20 @@ impl Attendance {
     }
 
     /// Takes back what was due for too long. False when nobody waits any more.
-    fn look(&self, task: u64) -> bool {
+    fn look(&self, runtime: Id, task: u64) -> bool {
         let now = Instant::now();
         let (mut overdue, mut others) = (Vec::new(), Vec::new());
         let mut state = self.state();
-        if state.running != Some(task) || state.waiting.is_empty() {
-            state.ended(task);
+        if state.running.get(&runtime) != Some(&task) || state.waiting.is_empty() {
+            state.ended(runtime, task);
             return false;
         }
+        // The task of another runtime has just looked at all of them.
+        let since = state.looked.and_then(|at| now.checked_duration_since(at));
+        if since.is_some_and(|since| since < TICK / 2) {
+            return true;
+        }
+        state.looked = Some(now);
         let mut suspects = HashSet::new();
         for entry in state.waiting.values_mut() {
             let Some(work) = entry.work.upgrade() else { continue };
@@ -282,9 +294,9 @@ impl Attendance {
 }
 
 impl State {
-    fn ended(&mut self, task: u64) {
-        if self.running == Some(task) {
-            self.running = None;
+    fn ended(&mut self, runtime: Id, task: u64) {
+        if self.running.get(&runtime) == Some(&task) {
+            self.running.remove(&runtime);
         }
     }
 }
@@ -298,6 +310,7 @@ impl fmt::Debug for Attendance {
 /// The task. It does not keep the manager alive.
 struct Task {
     shared: Weak<Shared>,
+    runtime: Id,
     number: u64,
 }
 
@@ -306,7 +319,7 @@ impl Task {
         loop {
             tokio::time::sleep(TICK).await;
             let Some(shared) = self.shared.upgrade() else { return };
-            if !shared.attendance.look(self.number) {
+            if !shared.attendance.look(self.runtime, self.number) {
                 return;
             }
         }
@@ -314,10 +327,10 @@ impl Task {
 }
 
 impl Drop for Task {
-    /// A runtime that shuts down ends the task early: whoever is polled next starts another.
+    /// A runtime that shuts down ends the task early: the next caller that is polled starts another.
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.attendance.state().ended(self.number);
+            shared.attendance.state().ended(self.runtime, self.number);
         }
     }
 }

@@ -272,7 +272,10 @@ impl Inner {
                 Ok((connection, number))
             }
         };
-        trunk.connection(|connection| self.is_of_use(connection), connect).await
+        // To connect, and to examine the server.
+        let answers = self.config.response_timeout().saturating_mul(4);
+        let limit = self.config.connect_timeout().saturating_add(answers);
+        trunk.connection(|connection| self.is_of_use(connection), connect, limit).await
     }
 }
 

@@ -9,17 +9,19 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::connect::Connection;
 use super::failure::{RedisFailure, RedisFault};
 use crate::error::Applied;
+use crate::time::after;
 
 /// A connection that many requests share, and what replaces it.
 ///
 /// It is made by the first request that finds none, in a task of its own: who asks may give up long before
 /// the server answers, and the next ones wait for the same attempt instead of beginning another. The task
-/// ends with the attempt, or with the trunk.
+/// ends with the attempt, or with the trunk. An attempt without an outcome at its limit is replaced by another:
+/// its runtime may exist and not be driven.
 #[derive(Default)]
 pub(super) struct Trunk {
     state: Mutex<State>,
@@ -51,7 +53,15 @@ struct State {
     /// while the others answer.
     silences: HashMap<String, Silence>,
     /// The attempt that is under way, if there is one.
-    attempt: Option<(Attempt, AbortHandle)>,
+    attempt: Option<Connecting>,
+}
+
+/// An attempt to connect that is under way.
+struct Connecting {
+    attempt: Attempt,
+    task: AbortHandle,
+    /// By when its task has ended, if that is driven.
+    limit: Instant,
 }
 
 impl State {
@@ -80,42 +90,52 @@ impl Trunk {
         self.state().standing(is_of_use)
     }
 
-    /// The connection that is there and of use, else one that `connect` makes for all who wait for it.
+    /// The connection that is there and of use, else one that `connect` makes for all who wait for it, within
+    /// `limit` if its runtime is driven.
     pub(super) async fn connection<F>(
         self: &Arc<Self>,
         is_of_use: impl Fn(&Numbered) -> bool,
         connect: impl Fn() -> F,
+        limit: Duration,
     ) -> Result<Numbered, RedisFault>
     where
         F: Future<Output = Result<Numbered, RedisFault>> + Send + 'static,
     {
         loop {
-            let (attempt, ours) = {
+            let (attempt, until, ours) = {
                 let mut state = self.state();
                 if let Some(connection) = state.standing(&is_of_use) {
                     return Ok(connection);
                 }
                 match &state.attempt {
-                    Some((attempt, task)) if !task.is_finished() => (attempt.clone(), false),
+                    Some(Connecting { attempt, task, limit })
+                        if !task.is_finished() && Instant::now() < *limit =>
+                    {
+                        (attempt.clone(), *limit, false)
+                    }
                     _ => {
                         let (attempt, task) = self.spawn(connect());
-                        state.attempt = Some((attempt.clone(), task));
-                        (attempt, true)
+                        let limit = after(Instant::now(), limit);
+                        let connecting = Connecting { attempt: attempt.clone(), task, limit };
+                        if let Some(stalled) = state.attempt.replace(connecting) {
+                            stalled.task.abort();
+                        }
+                        (attempt, limit, true)
                     }
                 }
             };
-            match attempt.await {
-                Some(connected) => return connected,
+            match timeout_at(until, attempt).await {
+                Ok(Some(connected)) => return connected,
                 // Of all tasks begun now none would run.
-                None if ours => {
+                Ok(None) if ours => {
                     return Err(RedisFault::new(
                         RedisFailure::Unreachable,
                         Applied::NotApplied,
                         "the runtime that was to connect is ending",
                     ));
                 }
-                // The runtime of whoever began it has ended, and this one begins another.
-                None => {}
+                // The runtime of the caller that began it has ended or is not driven: this one begins another.
+                Ok(None) | Err(_) => {}
             }
         }
     }
@@ -139,6 +159,10 @@ impl Trunk {
 
     fn attempted(&self, connected: &Result<Numbered, RedisFault>) {
         let mut state = self.state();
+        // One that was replaced meanwhile leaves what the other has made, or is about to make.
+        if state.attempt.as_ref().is_none_or(|it| tokio::task::try_id() != Some(it.task.id())) {
+            return;
+        }
         state.attempt = None;
         state.silences.clear();
         self.silent.store(false, Ordering::Relaxed);
@@ -198,8 +222,8 @@ impl Trunk {
 
 impl Drop for Trunk {
     fn drop(&mut self) {
-        if let Some((_, task)) = &self.state().attempt {
-            task.abort();
+        if let Some(connecting) = &self.state().attempt {
+            connecting.task.abort();
         }
     }
 }
@@ -217,7 +241,8 @@ mod tests {
 
     impl Drop for AskOnDrop {
         fn drop(&mut self) {
-            let connection = self.0.connection(|_| true, std::future::pending);
+            let limit = Duration::from_secs(10);
+            let connection = self.0.connection(|_| true, std::future::pending, limit);
             let mut connection = Box::pin(connection);
             let polled = connection.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             let _ = self.1.send(matches!(polled, Poll::Ready(Err(_))));
@@ -227,8 +252,11 @@ mod tests {
     /// An attempt is ended there as soon as it is begun, so to begin another would go on for ever.
     #[test]
     fn who_asks_while_the_runtime_ends_is_refused() {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let (say, heard) = channel();
         let (begin, begun) = channel();
         runtime.spawn(async move {
@@ -239,5 +267,26 @@ mod tests {
         begun.recv().unwrap();
         runtime.shutdown_background();
         assert!(heard.recv_timeout(Duration::from_secs(10)).unwrap());
+    }
+
+    #[test]
+    fn attempts_of_an_undriven_runtime_are_replaced() {
+        let runtime =
+            || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (undriven, driven) = (runtime(), runtime());
+        let trunk = Arc::<Trunk>::default();
+        let limit = Duration::from_millis(200);
+        undriven.block_on(async {
+            let asks = trunk.connection(|_| true, std::future::pending, limit);
+            let mut asks = Box::pin(asks);
+            assert!(asks.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        });
+        let refused = || async {
+            Err(RedisFault::new(RedisFailure::Unreachable, Applied::NotApplied, "refused"))
+        };
+        let asks = trunk.connection(|_| true, refused, limit);
+        let bound = Duration::from_secs(10);
+        let answer = driven.block_on(async { tokio::time::timeout(bound, asks).await });
+        assert!(answer.expect("it waits for the other runtime").is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! A runtime that ends while others wait: what was under way there, the survivors take over.
+//! A runtime that ends while others wait, or that is no longer driven: what was under way there, the others
+//! take over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::common::{Fault, FaultyBackend, key, ms, secs};
+use super::waits::kept;
 
 /// The survivors do not wait for the TTL of a lease that was left behind, which is 30 s.
 const SOON: Duration = secs(10);
@@ -147,6 +149,78 @@ fn leases_are_refreshed_by_a_runtime_that_is_left() {
     survivor.block_on(async {
         tokio::time::sleep(ms(1_200)).await;
         assert!(guards.iter().all(|guard| guard.ensure_held().is_ok()));
+    });
+}
+
+#[test]
+fn kept_waiters_on_an_undriven_runtime_do_not_block_others() {
+    for is_late in [false, true] {
+        let backend = FaultyBackend::new();
+        let manager = backend.manager();
+        let (undriven, driven) = (runtime(), runtime());
+        let guard = driven.block_on(manager.lock(&key("k"), &patient())).unwrap();
+        // Those on the other runtime come before or after this one is no longer driven.
+        let mut tasks = Vec::new();
+        let mut all_kept = vec![undriven.block_on(async { kept(&manager) })];
+        if is_late {
+            all_kept.push(undriven.block_on(async { kept(&manager) }));
+        }
+        tasks.extend(waiters(&driven, &manager, 3));
+        if !is_late {
+            all_kept.push(undriven.block_on(async { kept(&manager) }));
+        }
+        driven.block_on(guard.release());
+        all_served(&driven, tasks);
+        // Their own runtime serves them once it is driven again.
+        for call in all_kept {
+            drop(undriven.block_on(call).unwrap());
+        }
+    }
+}
+
+#[test]
+fn leases_are_refreshed_beside_an_undriven_runtime() {
+    for is_under_way in [false, true] {
+        let backend = FaultyBackend::new();
+        let manager = backend.manager();
+        let (undriven, driven) = (runtime(), runtime());
+        let short = LockOptions::new().with_ttl(ms(900)).with_refresh_interval(ms(50));
+        if is_under_way {
+            backend.next(LockOperation::Renew, Fault::Hang);
+        }
+        let stalled = undriven.block_on(async {
+            let guard = manager.lock(&key("stalled"), &short).await.unwrap();
+            while is_under_way && backend.calls(LockOperation::Renew).is_empty() {
+                tokio::task::yield_now().await;
+            }
+            guard
+        });
+        driven.block_on(async {
+            let guard = manager.lock(&key("k"), &short).await.unwrap();
+            tokio::time::sleep(ms(1_500)).await;
+            guard.ensure_held().unwrap();
+            // Where one lease is held, the task there looks after those of the other runtime too.
+            stalled.ensure_held().unwrap();
+        });
+    }
+}
+
+#[test]
+fn leases_held_before_a_runtime_stalls_are_refreshed() {
+    let backend = FaultyBackend::new();
+    let manager = backend.manager();
+    let (undriven, driven) = (runtime(), runtime());
+    let short = LockOptions::new().with_ttl(ms(900)).with_refresh_interval(ms(50));
+    let _first = undriven.block_on(manager.lock(&key("first"), &short)).unwrap();
+    let guard = driven.block_on(manager.lock(&key("k"), &short)).unwrap();
+    undriven.block_on(async {
+        while backend.calls(LockOperation::Renew).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    });
+    driven.block_on(async {
+        tokio::time::sleep(ms(1_500)).await;
+        guard.ensure_held().unwrap();
     });
 }
 

@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use super::{in_process, patient, until_waiting};
 use crate::common::{Fault, FaultyBackend, key, ms, secs, until_tasks};
 
-type Locking = BoxFuture<'static, Result<LockGuard, LockError>>;
+pub(crate) type Locking = BoxFuture<'static, Result<LockGuard, LockError>>;
 
 /// A call that was polled once and is kept.
-fn kept(manager: &LockManager) -> Locking {
+pub(crate) fn kept(manager: &LockManager) -> Locking {
     let manager = manager.clone();
     let mut call = async move { manager.lock(&key("k"), &patient()).await }.boxed();
     let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
