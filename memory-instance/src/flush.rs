@@ -6,8 +6,8 @@ use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use memory_core::{
-    Appended, Applied, Counters, FencingToken, FlushReceipt, Head, LeaseProof, MessageMeta,
-    Outline, Splice, StoreErrorKind, StoredMessage, ToolLink, UnitState, Units,
+    Appended, Applied, FencingToken, FlushReceipt, Head, LeaseProof, Outline, Splice,
+    StoreErrorKind, StoredMessage,
 };
 use memory_flush::{
     FlushInput, FlushPlan, FlushRecord, SummaryRequest, Timer, WrittenSummary, flush_due,
@@ -16,13 +16,14 @@ use memory_flush::{
 use memory_lock::{LeaseScope, LockErrorKind, WithLockError};
 use tokio::time::Instant;
 
+use crate::carried::Carried;
 use crate::error::{LeaseFailure, MemoryError};
 use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
 use crate::panics::{caught, caught_in};
 use crate::rules::{FlushMode, Rules};
 use crate::shutdown::{Activity, Underway};
 use crate::telemetry::Operation;
-use crate::write::{Write, Written};
+use crate::write::Write;
 
 impl MemoryInstance {
     /// Flushes now, down to the target, whatever the threshold says, and returns when it is done.
@@ -39,14 +40,15 @@ impl MemoryInstance {
     /// [`MemoryError::ShutDown`] after [`shutdown`](crate::MemoryManager::shutdown).
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the memory flushed or not; the lease is given up at once.
+    /// Dropping the future leaves the memory flushed or not; the lease is given up at once. A future that is
+    /// kept and not polled holds up no other flush: after half a second a task carries its flush on.
     #[doc(alias = "performFlushAsync")]
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn perform_flush(&self) -> Result<Option<FlushReceipt>, MemoryError> {
         self.writable("flush")?;
         self.inner.not_in_own_turn("flush")?;
         let underway = self.inner.begin(Activity::Flush, "flush")?;
-        Box::pin(run(&self.inner, Trigger::ByHand, underway)).await
+        carried(&self.inner, Trigger::ByHand, underway).await
     }
 
     /// Begins a flush in a task of its own if one is due and none runs in this instance; what became
@@ -65,26 +67,6 @@ impl MemoryInstance {
             spawn(&self.inner, underway);
         } else {
             underway.ended();
-        }
-        Ok(())
-    }
-
-    /// Gives up an open call of a tool, by its id: it may then be evicted, and is left out of
-    /// context windows together with the results that it has.
-    ///
-    /// # Errors
-    /// [`MemoryError::NoOpenCall`] where no open call has this id.
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves the call given up or not.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
-    pub async fn close_call(&self, call: &str) -> Result<(), MemoryError> {
-        self.writable("close a call of")?;
-        let counters = self.inner.close_call(call).await?;
-        // What waited for the call may go now, so the mark of the last flush no longer counts.
-        let Rules { policy, settings, .. } = &*self.inner.rules;
-        if flush_due(&counters, None, policy, settings).is_due() {
-            when_due(&self.inner).await;
         }
         Ok(())
     }
@@ -138,7 +120,7 @@ pub(crate) async fn when_due(inner: &Arc<Inner>) {
         FlushMode::Manual => {}
         FlushMode::Background => spawn(inner, underway),
         // The append has happened; `health` reports why the flush failed.
-        FlushMode::Inline => drop(run(inner, Trigger::Due, underway).await),
+        FlushMode::Inline => drop(carried(inner, Trigger::Due, underway).await),
     }
 }
 
@@ -177,8 +159,18 @@ impl Drop for ClearOnDrop {
     }
 }
 
+/// A flush that its caller waits for, and that goes on where the caller keeps the future without polling it.
+fn carried(
+    inner: &Arc<Inner>,
+    trigger: Trigger,
+    underway: Underway,
+) -> Carried<Result<Option<FlushReceipt>, MemoryError>> {
+    let inner = Arc::clone(inner);
+    Carried::new(async move { run(&inner, trigger, underway).await })
+}
+
 /// Flushes under the flushers' lease, which is refreshed meanwhile.
-pub(crate) async fn run(
+async fn run(
     inner: &Arc<Inner>,
     trigger: Trigger,
     underway: Underway,
@@ -425,46 +417,6 @@ impl Inner {
         WrittenSummary::new(&summary, id, now, &rules.policy, &*rules.counter)
     }
 
-    /// Marks the call as given up; the memory's counters after that.
-    async fn close_call(&self, call: &str) -> Result<Counters, MemoryError> {
-        let mut tried = false;
-        for _ in 0..ATTEMPTS {
-            let outline = self.outline().await?;
-            let Some(meta) = self.open_call(&outline.metas, call) else {
-                // An earlier attempt had its effect, and only its answer was lost.
-                if tried && outline.metas.iter().any(|meta| meta.closed && makes(meta, call)) {
-                    return Ok(outline.head.counters);
-                }
-                return Err(MemoryError::NoOpenCall {
-                    key: self.key.clone(),
-                    call: call.to_owned(),
-                });
-            };
-            let mut splice = Splice::of(&outline);
-            splice.closed = vec![meta.sequence];
-            tried = true;
-            match self.write(Write::Splice(&splice), None).await {
-                Ok(Written::Changed(counters)) => return Ok(counters),
-                Ok(Written::Appended(_) | Written::Claimed) => {}
-                Err(MemoryError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(self.contended("close a call of"))
-    }
-
-    /// The newest message that makes this call and still waits for a result.
-    fn open_call<'m>(&self, metas: &'m [MessageMeta], call: &str) -> Option<&'m MessageMeta> {
-        let now = self.backend.now();
-        let units = Units::group(metas, now, self.rules.policy.open_call_timeout);
-        let mut open = units
-            .iter()
-            .filter(|unit| unit.state() == UnitState::Open)
-            .filter_map(|unit| units.members(unit).next())
-            .filter(|meta| makes(meta, call));
-        open.next_back()
-    }
-
     fn panicked(&self, culprit: String) -> MemoryError {
         MemoryError::Panicked { operation: "flush", key: self.key.clone(), culprit }
     }
@@ -473,14 +425,6 @@ impl Inner {
         let max_turn = self.rules.resource.lock.max_turn;
         let key = self.key.clone();
         LeaseFailure { key, reason, applied: Applied::No, max_turn: Some(max_turn) }.into()
-    }
-}
-
-/// Whether the message makes this call.
-fn makes(meta: &MessageMeta, call: &str) -> bool {
-    match &meta.link {
-        ToolLink::Calls(ids) => ids.iter().any(|id| &**id == call),
-        ToolLink::None | ToolLink::Result(_) => false,
     }
 }
 

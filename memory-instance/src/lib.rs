@@ -5,6 +5,7 @@ mod manager;
 mod instance;
 
 mod append;
+mod close_call;
 mod exclusive;
 mod flush;
 mod health;
@@ -19,6 +20,7 @@ mod open;
 mod rules;
 mod template;
 
+mod carried;
 mod error;
 mod ids;
 mod kinds;

@@ -1,16 +1,19 @@
 //! Who waits for whom: turns and their limit, calls that are kept, and what waiting in vain reports.
 
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use memory_core::{Applied, MemoryResource, Message};
-use memory_instance::{ExclusiveError, MemoryError, Session};
+use memory_flush::from_fn;
+use memory_instance::{ExclusiveError, FlushMode, MemoryError, Session};
 use memory_lock::{LockErrorKind, LostReason};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{On, texts, with};
+use crate::support::{On, hybrid, texts, with};
 
 on_every_backend![
     writes_in_their_own_turn_are_refused,
@@ -19,6 +22,7 @@ on_every_backend![
     appends_outlast_long_turns,
     waiters_report_holder_wait_and_max_turn,
     kept_turns_in_line_block_no_append,
+    kept_flushes_block_no_flush,
 ];
 
 fn resource() -> MemoryResource {
@@ -158,6 +162,40 @@ async fn kept_turns_in_line_block_no_append(on: On) {
     assert!(begun.elapsed() <= Duration::from_secs(2), "{:?}", begun.elapsed());
     for turn in kept {
         turn.await;
+    }
+}
+
+async fn kept_flushes_block_no_flush(on: On) {
+    for mode in [FlushMode::Manual, FlushMode::Inline] {
+        let begun = Arc::<AtomicBool>::default();
+        let begins = Arc::clone(&begun);
+        let slow = from_fn("slow", move |_| {
+            begins.store(true, Ordering::SeqCst);
+            async {
+                sleep(Duration::from_millis(20)).await;
+                Ok("a summary".to_owned())
+            }
+        });
+        let world = on.world(with(hybrid(4_000)).flush_mode(mode).summarizer(slow)).await;
+        let memory = world.memory();
+        let mut kept = Box::pin(async {
+            let many = (0..800).map(|number| Message::user(format!("message number {number}")));
+            memory.append_all(many).await.unwrap();
+            if mode == FlushMode::Manual {
+                memory.perform_flush().await.unwrap();
+            }
+        });
+        // It is not polled any more once it holds the lease.
+        while !begun.load(Ordering::SeqCst) {
+            assert!(kept.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            tokio::task::yield_now().await;
+        }
+        let began = Instant::now();
+        world.memory().perform_flush().await.unwrap();
+        assert!(began.elapsed() <= Duration::from_secs(2), "{mode:?}: {:?}", began.elapsed());
+        let receipts = world.memory().receipts().await.unwrap();
+        assert_eq!(receipts.len(), 1, "{mode:?}: the kept flush came to its end");
+        kept.await;
     }
 }
 

@@ -1,0 +1,297 @@
+//! Work of a caller that a task carries on while the caller does not poll it.
+//!
+//! A future is free to be polled once and then kept: in a `select!` loop with `&mut future`, or in a collection
+//! that is not driven. A flush that is kept would hold the flushers' lease for as long, because the lease is
+//! refreshed meanwhile. So a task looks after the work: if the work was woken and is not polled, the task polls
+//! it. The caller polls it otherwise, and dropping the future drops the work at once.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tracing::Instrument;
+
+/// Between two looks at the work. Work that was woken and not polled is carried on after two of them at most.
+const TICK: Duration = Duration::from_millis(250);
+
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Work that goes on although its caller keeps the future without polling it.
+pub(crate) struct Carried<T: Send + 'static> {
+    slot: Arc<Slot<T>>,
+    /// The task that looks after the work, once the work has had to wait.
+    task: Option<AbortHandle>,
+}
+
+impl<T: Send + 'static> Carried<T> {
+    pub(crate) fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
+        let slot = Slot {
+            progress: Mutex::new(Progress::Working(Box::pin(work))),
+            woken: AtomicBool::new(false),
+            polls: AtomicU64::new(0),
+            is_dropped: AtomicBool::new(false),
+            caller: Mutex::default(),
+            task: Mutex::default(),
+        };
+        Self { slot: Arc::new(slot), task: None }
+    }
+}
+
+impl<T: Send + 'static> Future for Carried<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let slot = Arc::clone(&self.slot);
+        register(&slot.caller, cx.waker());
+        slot.polls.fetch_add(1, Ordering::SeqCst);
+        // If the task is polling it now, the task wakes the caller after that.
+        if slot.advance() == Advance::Done
+            && let Some(done) = slot.take_output()
+        {
+            return Poll::Ready(done.unwrap_or_else(|payload| resume_unwind(payload)));
+        }
+        if self.task.is_none()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let task = runtime.spawn(carry_on(slot).in_current_span());
+            self.task = Some(task.abort_handle());
+            // A worker thread keeps the task that it spawned last to itself; this one takes that place.
+            runtime.spawn(std::future::ready(()));
+        }
+        Poll::Pending
+    }
+}
+
+impl<T: Send + 'static> Drop for Carried<T> {
+    fn drop(&mut self) {
+        self.slot.is_dropped.store(true, Ordering::SeqCst);
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+        self.slot.end_if_dropped();
+    }
+}
+
+struct Slot<T> {
+    progress: Mutex<Progress<T>>,
+    /// Woken since it was polled last.
+    woken: AtomicBool,
+    /// How often the caller polled it.
+    polls: AtomicU64,
+    is_dropped: AtomicBool,
+    caller: Mutex<Option<Waker>>,
+    /// The task, once it carries the work on.
+    task: Mutex<Option<Waker>>,
+}
+
+enum Progress<T> {
+    Working(Work<T>),
+    /// The output, or the payload of a panic.
+    Done(Result<T, Box<dyn Any + Send>>),
+    /// The caller has the output, or is gone.
+    Over,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Advance {
+    Pending,
+    /// Another thread is polling it.
+    Busy,
+    Done,
+}
+
+impl<T: Send + 'static> Slot<T> {
+    /// Polls the work, unless it is being polled.
+    fn advance(self: &Arc<Self>) -> Advance {
+        let mut progress = match self.progress.try_lock() {
+            Ok(progress) => progress,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Advance::Busy,
+        };
+        self.woken.store(false, Ordering::SeqCst);
+        let Progress::Working(work) = &mut *progress else { return Advance::Done };
+        let waker = Waker::from(Arc::clone(self));
+        let mut context = Context::from_waker(&waker);
+        let polled = match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut context))) {
+            Ok(Poll::Pending) => return Advance::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(payload) => Err(payload),
+        };
+        let ended = std::mem::replace(&mut *progress, Progress::Done(polled));
+        drop(progress);
+        drop(ended);
+        Advance::Done
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress<T>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_output(&self) -> Option<Result<T, Box<dyn Any + Send>>> {
+        match std::mem::replace(&mut *self.progress(), Progress::Over) {
+            Progress::Done(output) => Some(output),
+            Progress::Working(_) | Progress::Over => None,
+        }
+    }
+
+    /// Drops the work of a caller that is gone. If it is being polled, the task does so after the poll.
+    fn end_if_dropped(&self) {
+        if !self.is_dropped.load(Ordering::SeqCst) {
+            return;
+        }
+        let ended = match self.progress.try_lock() {
+            Ok(mut progress) => std::mem::replace(&mut *progress, Progress::Over),
+            Err(TryLockError::Poisoned(poisoned)) => {
+                std::mem::replace(&mut *poisoned.into_inner(), Progress::Over)
+            }
+            Err(TryLockError::WouldBlock) => return,
+        };
+        // Gives its lease up, which must not happen with the slot locked.
+        drop(ended);
+    }
+}
+
+impl<T: Send + 'static> Wake for Slot<T> {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::SeqCst);
+        wake(&self.task);
+        wake(&self.caller);
+    }
+}
+
+fn register(place: &Mutex<Option<Waker>>, waker: &Waker) {
+    let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+    place.get_or_insert_with(|| waker.clone()).clone_from(waker);
+}
+
+fn wake(place: &Mutex<Option<Waker>>) {
+    let waker = place.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// The task: waits until the work is woken and not polled by its caller, and polls it from then on.
+async fn carry_on<T: Send + 'static>(slot: Arc<Slot<T>>) {
+    let mut seen = None;
+    loop {
+        tokio::time::sleep(TICK).await;
+        let polls = slot.polls.load(Ordering::SeqCst);
+        let is_due = slot.woken.load(Ordering::SeqCst);
+        if is_due && seen == Some(polls) {
+            break;
+        }
+        seen = is_due.then_some(polls);
+    }
+    tracing::debug!("carrying on work that its caller keeps and does not poll");
+    let done = poll_fn(|cx| {
+        register(&slot.task, cx.waker());
+        let advance = slot.advance();
+        slot.end_if_dropped();
+        match advance {
+            Advance::Done => Poll::Ready(()),
+            Advance::Pending | Advance::Busy => Poll::Pending,
+        }
+    });
+    done.await;
+    wake(&slot.caller);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use tokio::sync::oneshot;
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::*;
+
+    fn polled_once<T: Send + 'static>(
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Pin<Box<Carried<T>>> {
+        let mut kept = Box::pin(Carried::new(work));
+        assert!(kept.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        kept
+    }
+
+    /// Counts how often it is dropped.
+    struct Counted(Arc<AtomicU32>);
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn kept_work_comes_to_its_end() {
+        let (say, heard) = oneshot::channel();
+        let kept = polled_once(async move {
+            for _ in 0..20 {
+                sleep(Duration::from_millis(10)).await;
+            }
+            say.send(()).unwrap();
+            7
+        });
+        let begun = Instant::now();
+        timeout(Duration::from_secs(10), heard).await.expect("it is not carried on").unwrap();
+        assert!(begun.elapsed() <= Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert_eq!(kept.await, 7);
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn caller_hears_the_end_of_carried_work() {
+        let (go, gone) = oneshot::channel::<()>();
+        let mut kept = polled_once(async move {
+            sleep(Duration::from_millis(10)).await;
+            gone.await.unwrap();
+            8
+        });
+        sleep(Duration::from_secs(2)).await;
+        assert!(kept.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let caller = tokio::spawn(kept);
+        tokio::task::yield_now().await;
+        go.send(()).unwrap();
+        assert_eq!(caller.await.unwrap(), 8);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dropping_drops_the_work_at_once() {
+        for wait in [Duration::ZERO, Duration::from_secs(2)] {
+            let drops = Arc::<AtomicU32>::default();
+            let counted = Counted(Arc::clone(&drops));
+            let kept = polled_once(async move {
+                let _counted = counted;
+                sleep(Duration::from_millis(10)).await;
+                std::future::pending::<()>().await;
+            });
+            sleep(wait).await;
+            assert_eq!(drops.load(Ordering::SeqCst), 0);
+            drop(kept);
+            assert_eq!(drops.load(Ordering::SeqCst), 1, "{wait:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn panics_of_carried_work_reach_the_caller() {
+        let kept = polled_once(async {
+            sleep(Duration::from_millis(10)).await;
+            std::panic::panic_any(7_u8);
+        });
+        sleep(Duration::from_secs(2)).await;
+        let payload = tokio::spawn(kept).await.unwrap_err().into_panic();
+        assert_eq!(payload.downcast_ref(), Some(&7_u8));
+    }
+}

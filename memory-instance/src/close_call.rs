@@ -1,0 +1,82 @@
+//! Giving up an open call of a tool.
+
+use memory_core::{Counters, MessageMeta, Splice, StoreErrorKind, ToolLink, UnitState, Units};
+use memory_flush::flush_due;
+
+use crate::error::MemoryError;
+use crate::flush::when_due;
+use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
+use crate::rules::Rules;
+use crate::write::{Write, Written};
+
+impl MemoryInstance {
+    /// Gives up an open call of a tool, by its id: it may then be evicted, and is left out of
+    /// context windows together with the results that it has.
+    ///
+    /// # Errors
+    /// [`MemoryError::NoOpenCall`] where no open call has this id.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the call given up or not.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn close_call(&self, call: &str) -> Result<(), MemoryError> {
+        self.writable("close a call of")?;
+        let counters = self.inner.close_call(call).await?;
+        // What waited for the call may go now, so the mark of the last flush no longer counts.
+        let Rules { policy, settings, .. } = &*self.inner.rules;
+        if flush_due(&counters, None, policy, settings).is_due() {
+            when_due(&self.inner).await;
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Marks the call as given up; the memory's counters after that.
+    async fn close_call(&self, call: &str) -> Result<Counters, MemoryError> {
+        let mut tried = false;
+        for _ in 0..ATTEMPTS {
+            let outline = self.outline().await?;
+            let Some(meta) = self.open_call(&outline.metas, call) else {
+                // An earlier attempt had its effect, and only its answer was lost.
+                if tried && outline.metas.iter().any(|meta| meta.closed && makes(meta, call)) {
+                    return Ok(outline.head.counters);
+                }
+                return Err(MemoryError::NoOpenCall {
+                    key: self.key.clone(),
+                    call: call.to_owned(),
+                });
+            };
+            let mut splice = Splice::of(&outline);
+            splice.closed = vec![meta.sequence];
+            tried = true;
+            match self.write(Write::Splice(&splice), None).await {
+                Ok(Written::Changed(counters)) => return Ok(counters),
+                Ok(Written::Appended(_) | Written::Claimed) => {}
+                Err(MemoryError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(self.contended("close a call of"))
+    }
+
+    /// The newest message that makes this call and still waits for a result.
+    fn open_call<'m>(&self, metas: &'m [MessageMeta], call: &str) -> Option<&'m MessageMeta> {
+        let now = self.backend.now();
+        let units = Units::group(metas, now, self.rules.policy.open_call_timeout);
+        let mut open = units
+            .iter()
+            .filter(|unit| unit.state() == UnitState::Open)
+            .filter_map(|unit| units.members(unit).next())
+            .filter(|meta| makes(meta, call));
+        open.next_back()
+    }
+}
+
+/// Whether the message makes this call.
+fn makes(meta: &MessageMeta, call: &str) -> bool {
+    match &meta.link {
+        ToolLink::Calls(ids) => ids.iter().any(|id| &**id == call),
+        ToolLink::None | ToolLink::Result(_) => false,
+    }
+}
