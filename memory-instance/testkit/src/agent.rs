@@ -58,6 +58,8 @@ struct Run<'a> {
     /// A turn that ends well had the lease to its end. Where the server may forget leases, only an
     /// answered release proves that, and a turn does not tell about its own.
     turns_are_certain: bool,
+    /// The server may go back to an earlier state.
+    goes_back: bool,
     /// Calls that are there and were not answered.
     open_calls: VecDeque<Tag>,
     /// Those of the batch that is being sent.
@@ -87,6 +89,7 @@ pub(crate) async fn run_agent(
         tags,
         calm,
         turns_are_certain: !program.has(|op| matches!(op, Op::ForgetLeases)),
+        goes_back: program.goes_back(),
         unhindered: calm
             && !program.inline_flush
             && !program.has(|op| matches!(op, Op::Turn(_) | Op::TryHold(_))),
@@ -193,6 +196,8 @@ impl Run<'_> {
                     self.recorder.note("the server forgets all leases");
                     self.process.link.forget_leases();
                 }
+                Op::Keep => self.process.link.keep(),
+                Op::GoBack => self.process.link.go_back(),
                 Op::Cancel(polls, op) => {
                     let polls = *polls;
                     let future = Box::pin(self.op(op));

@@ -103,11 +103,17 @@ pub enum Bug {
     LeaseEndedByStep,
     /// Leases that are granted after a step back last until the time of day has caught up.
     LeaseFrozenByStep,
+    /// A read goes on behind its cursor's place, whichever message is there.
+    ReaderGoesOn,
+    /// A splice takes the messages at its places, whichever these are.
+    SpliceTakesOthers,
+    /// A fetch returns the messages at its places, whichever these are.
+    FetchFindsOthers,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 52] = [
         Self::NoFencing,
         Self::NoLeaseCheck,
         Self::NoGenerationCheck,
@@ -157,7 +163,16 @@ impl Bug {
         Self::AppendRefused,
         Self::LeaseEndedByStep,
         Self::LeaseFrozenByStep,
+        Self::ReaderGoesOn,
+        Self::SpliceTakesOthers,
+        Self::FetchFindsOthers,
     ];
+
+    /// Whether it shows only where the server goes back to an earlier state.
+    #[must_use]
+    pub const fn needs_rollback(self) -> bool {
+        matches!(self, Self::ReaderGoesOn | Self::SpliceTakesOthers | Self::FetchFindsOthers)
+    }
 
     /// The checks that are there for it: one of them has to find it, whatever others see of it.
     #[must_use]
@@ -207,6 +222,9 @@ impl Bug {
             Self::ReadsHang => &[Check::NeverEnds],
             Self::ShortfallHidden => &[Check::ShortfallHidden],
             Self::SummariserUnderLease => &[Check::Hindered],
+            Self::ReaderGoesOn => &[Check::ReaderMisses],
+            Self::SpliceTakesOthers => &[Check::FlushTookUnseen],
+            Self::FetchFindsOthers => &[Check::FetchedOther],
         }
     }
 }

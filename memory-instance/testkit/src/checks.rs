@@ -8,28 +8,50 @@ use crate::history::{Answer, Call, History, Recorded};
 use crate::linear::{Verdict, check};
 use crate::model::{Part, SequentialMemory};
 use crate::program::{Op, Program};
+use crate::rollback::Rollbacks;
 use crate::seen::check_seen;
 use crate::violation::Check;
 
 /// The most steps of the model for one memory; what takes more is no pass.
 const BUDGET: u64 = 50_000;
 
+/// The same where the server goes back: what was under way then may have had an effect before, after, both
+/// times, or never.
+const ROLLBACK_BUDGET: u64 = 1_000_000;
+
 /// All checks of a whole history, of `keys` memories.
 pub(crate) fn check_history(history: &mut History, program: &Program, keys: usize) {
     for key in 0..keys {
         let operations = history.of(key);
-        check_linearizable(history, key, &operations);
+        let rollbacks = Rollbacks::of(&operations);
+        check_linearizable(history, key, &operations, &rollbacks);
         check_seen(history, key, &operations, program);
-        check_flushes(history, key, &operations, program);
+        // The mark that keeps idle flushes from being begun goes back with the state.
+        if rollbacks.is_empty() {
+            check_flushes(history, key, &operations, program);
+        }
     }
     check_holds(history);
 }
 
 /// P1, P2, P3, P8, P10: what every agent saw is explained by one order of all operations. If it is not,
 /// and is once a part of the answers is left out of account, that part is what is wrong.
-fn check_linearizable(history: &mut History, key: usize, operations: &[Recorded]) {
-    let memory = SequentialMemory::for_history(operations, &history.turns);
-    match check(&memory, operations, BUDGET) {
+fn check_linearizable(
+    history: &mut History,
+    key: usize,
+    operations: &[Recorded],
+    rollbacks: &Rollbacks,
+) {
+    let mut operations = operations.to_vec();
+    operations.extend(history.effects.repeated(key, &operations, rollbacks));
+    let operations = &operations[..];
+    // The newest fencing token goes back with the state, and until the next holder has written, a stale one
+    // may write between that holder's first look and its last write.
+    let no_turns = BTreeMap::new();
+    let (turns, budget) =
+        if rollbacks.is_empty() { (&history.turns, BUDGET) } else { (&no_turns, ROLLBACK_BUDGET) };
+    let memory = SequentialMemory::for_history(operations, turns);
+    match check(&memory, operations, budget) {
         Verdict::Linearizable => {}
         Verdict::OutOfBudget => {
             let what = format!("memory {key}: the search took too long");
@@ -43,7 +65,7 @@ fn check_linearizable(history: &mut History, key: usize, operations: &[Recorded]
                 "memory {key}: after {count} operations, the last of them {last:?}, nothing explains {stuck:?}"
             );
             let is_fine_without =
-                |part| check(&memory.without(part), operations, BUDGET) == Verdict::Linearizable;
+                |part| check(&memory.without(part), operations, budget) == Verdict::Linearizable;
             let part = Part::ALL.into_iter().find(|part| is_fine_without(*part));
             history.broken(part.map_or(Check::Unexplained, Part::check), what);
         }

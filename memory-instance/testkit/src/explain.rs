@@ -4,7 +4,7 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{TestCaseError, TestError};
 
 use crate::bug::Bug;
-use crate::program::{Program, program, runner};
+use crate::program::{Family, Program, program, rollbacks, runner};
 use crate::run::run;
 
 /// A program that fails, made as small as it goes.
@@ -18,8 +18,26 @@ pub struct Explained {
 
 /// Shrinks the program with this number, and says how to run it again; `None` if it does not fail.
 #[must_use]
-pub fn explain(number: u64, bug: Option<Bug>) -> Option<Explained> {
-    let tree = program().new_tree(&mut runner(number)).ok()?;
+pub fn explain(family: Family, number: u64, bug: Option<Bug>) -> Option<Explained> {
+    match family {
+        Family::Plain => shrink(&program(), family, number, bug),
+        Family::Rollbacks => shrink(&rollbacks(), family, number, bug),
+    }
+}
+
+fn shrink(
+    programs: &impl Strategy<Value = Program>,
+    family: Family,
+    number: u64,
+    bug: Option<Bug>,
+) -> Option<Explained> {
+    let (kept, first, count) = match family {
+        Family::Plain => ("kept-seeds", "MEMORY_MODEL_FIRST_SEED", "MEMORY_MODEL_PROGRAMS"),
+        Family::Rollbacks => {
+            ("kept-rollback-seeds", "MEMORY_MODEL_FIRST_ROLLBACK", "MEMORY_MODEL_ROLLBACKS")
+        }
+    };
+    let tree = programs.new_tree(&mut runner(number)).ok()?;
     let fails = |program: Program| {
         let first = run(&program, bug).violations.into_iter().next();
         first.map_or(Ok(()), |first| Err(TestCaseError::fail(format!("{first:?}"))))
@@ -28,8 +46,8 @@ pub fn explain(number: u64, bug: Option<Bug>) -> Option<Explained> {
         return None;
     };
     let mut text = format!(
-        "program {number} breaks a promise; keep it in tests/kept-seeds.txt\n\
-         MEMORY_MODEL_FIRST_SEED={number} MEMORY_MODEL_PROGRAMS=1 \
+        "program {number} breaks a promise; keep it in tests/{kept}.txt\n\
+         {first}={number} {count}=1 \
          cargo nextest run -p memory-testkit --test programs\n{reason}\n\
          in {shrunk:?}what happened:\n"
     );

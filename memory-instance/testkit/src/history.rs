@@ -8,7 +8,9 @@ use memory_core::{Counters, Message, Role, Splice, StoredMessage, ToolLink};
 
 use crate::grants::{Grants, Sent};
 use crate::linear::Operation;
+use crate::link::Views;
 use crate::program::Kind;
+use crate::rollback::Effects;
 use crate::violation::{Check, Violation};
 
 /// A message of a program; no two have the same.
@@ -65,6 +67,10 @@ pub enum Call {
     Window(u64, Option<u32>),
     /// Reads the counters.
     Count,
+    /// The server keeps its state.
+    Keep,
+    /// The server goes back to the state that it kept last.
+    GoBack,
     /// What certainly had no effect.
     Nothing,
 }
@@ -165,6 +171,10 @@ pub struct History {
     pub(crate) grants: Grants,
     /// Which result answers which call.
     pub(crate) answers: BTreeMap<Tag, Tag>,
+    /// Writes that took effect, where the server may go back.
+    pub(crate) effects: Effects,
+    /// What was read up to each cursor, where the server may go back.
+    pub(crate) views: Views,
     /// Broken promises that were seen at once.
     pub(crate) violations: Vec<Violation>,
     /// A line for everything that happened, with its virtual time.

@@ -4,6 +4,7 @@ mod grants;
 mod history;
 mod linear;
 mod model;
+mod rollback;
 mod violation;
 
 mod bug;
@@ -26,7 +27,8 @@ pub use history::{Answer, Call, Held, History, Item, Piece, Recorded, Tag, Total
 pub use linear::{Model, Operation, Verdict, check};
 pub use model::SequentialMemory;
 pub use program::{
-    Agent, Faults, Kind, Look, Op, Program, SummarizerKind, Turn, TurnStep, program, runner,
+    Agent, Family, Faults, Kind, Look, Op, Program, SummarizerKind, Turn, TurnStep, program,
+    rollbacks, runner,
 };
 pub use run::{Outcome, run};
 pub use violation::{Check, Violation};

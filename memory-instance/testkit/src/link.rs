@@ -1,6 +1,7 @@
 //! The way from one process to the server: it takes time, and requests and answers get lost on it.
 
 mod leases;
+mod witness;
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,10 +22,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::bug::Bug;
 use crate::checks::check_outline;
-use crate::history::{Answer, Recorder, Totals, call_of};
-use crate::program::Faults;
-use crate::run::key_number;
+use crate::history::{Answer, Call, Recorder, Totals, call_of};
+use crate::program::{Faults, Program};
+use crate::run::{KEYS, key_number};
 use crate::server::Server;
+
+pub(crate) use self::witness::Views;
+use self::witness::Witness;
 
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) struct Link {
     server: Arc<Server>,
     recorder: Arc<Recorder>,
+    witness: Witness,
     shared: Arc<AtomicBool>,
     faults: Faults,
     state: Mutex<State>,
@@ -80,7 +85,7 @@ impl Link {
         recorder: &Arc<Recorder>,
         faulty: &Arc<AtomicBool>,
         faults: Faults,
-        shared_domain: bool,
+        program: &Program,
         seed: u64,
     ) -> Self {
         let lock_domain = LeaseDomain::new("model");
@@ -88,6 +93,7 @@ impl Link {
         Self {
             server: Arc::clone(server),
             recorder: Arc::clone(recorder),
+            witness: Witness::new(recorder, program.goes_back()),
             shared: Arc::clone(faulty),
             faults,
             state: Mutex::new(State {
@@ -97,7 +103,7 @@ impl Link {
             }),
             dead: AtomicBool::new(false),
             has_had_silence: AtomicBool::new(false),
-            store_domain: shared_domain.then(|| lock_domain.clone()),
+            store_domain: program.shared_domain.then(|| lock_domain.clone()),
             lock_domain,
         }
     }
@@ -128,6 +134,26 @@ impl Link {
         history.grants.forgotten(now);
         drop(history);
         self.server.forget_leases();
+    }
+
+    /// The server keeps its state.
+    pub(crate) fn keep(&self) {
+        self.moved(&Call::Keep, Server::keep);
+    }
+
+    /// The server goes back to the state that it kept last.
+    pub(crate) fn go_back(&self) {
+        self.moved(&Call::GoBack, Server::go_back);
+    }
+
+    /// Is written down for each memory, and happens at once.
+    fn moved(&self, call: &Call, act: impl FnOnce(&Server)) {
+        let ops: Vec<_> =
+            (0..KEYS.len()).map(|key| self.recorder.call(key, call.clone())).collect();
+        act(&self.server);
+        for op in ops {
+            self.recorder.answer(op, Answer::Nothing);
+        }
     }
 
     pub(crate) fn stalled_until(&self) -> Instant {
@@ -312,15 +338,24 @@ impl Link {
 #[async_trait]
 impl MemoryStore for Link {
     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        let key = key.clone();
-        self.store("append", move |server| server.append(&key, append)).await
+        let (key, witness) = (key.clone(), self.witness.clone());
+        let append = move |server: &Arc<Server>| {
+            let batch = Witness::batch(&append);
+            let appended = server.append(&key, append)?;
+            witness.appended(batch, &appended);
+            Ok(appended)
+        };
+        self.store("append", append).await
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
         // Closing calls by hand has no place in the model.
         let op = self.recorder.call(key_number(key), call_of(&splice));
-        let at = key.clone();
-        let answer = self.store("splice", move |server| server.splice(&at, splice)).await;
+        let (at, witness) = (key.clone(), self.witness.clone());
+        let splice = move |server: &Arc<Server>| {
+            witness.spliced(server, &at, splice, |server, splice| server.splice(&at, splice))
+        };
+        let answer = self.store("splice", splice).await;
         if self.is_dead() {
             return std::future::pending().await;
         }
@@ -336,8 +371,13 @@ impl MemoryStore for Link {
     }
 
     async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        let key = key.clone();
-        self.store("clear", move |server| server.clear(&key, clear)).await
+        let (key, witness) = (key.clone(), self.witness.clone());
+        let clear = move |server: &Arc<Server>| {
+            let counters = server.clear(&key, clear)?;
+            witness.cleared(&key, &clear);
+            Ok(counters)
+        };
+        self.store("clear", clear).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
@@ -351,13 +391,23 @@ impl MemoryStore for Link {
     }
 
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
-        let key = key.clone();
-        self.ask("read", move |server| server.read(&key, read)).await
+        let (key, witness) = (key.clone(), self.witness.clone());
+        let read = move |server: &Arc<Server>| {
+            let page = server.read(&key, read)?;
+            witness.read(server, &key, read, &page);
+            Ok(page)
+        };
+        self.ask("read", read).await
     }
 
     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
-        let at = key.clone();
-        let outline = self.ask("outline", move |server| server.outline(&at)).await?;
+        let (key, witness) = (key.clone(), self.witness.clone());
+        let outline = move |server: &Arc<Server>| {
+            let outline = server.outline(&key)?;
+            witness.outlined(&key, &outline);
+            Ok(outline)
+        };
+        let outline = self.ask("outline", outline).await?;
         check_outline(&outline, &mut self.recorder.history());
         Ok(outline)
     }
@@ -368,8 +418,13 @@ impl MemoryStore for Link {
         snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        let (key, places) = (key.clone(), places.to_vec());
-        self.ask("fetch", move |server| server.fetch(&key, snapshot, &places)).await
+        let (key, places, witness) = (key.clone(), places.to_vec(), self.witness.clone());
+        let fetch = move |server: &Arc<Server>| {
+            let messages = server.fetch(&key, snapshot, &places)?;
+            witness.fetched(&key, snapshot, &places, &messages);
+            Ok(messages)
+        };
+        self.ask("fetch", fetch).await
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {

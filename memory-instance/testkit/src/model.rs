@@ -1,9 +1,12 @@
 //! A memory as it would be if one agent at a time used it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod known;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use self::known::Known;
 use crate::history::{Answer, Call, Item, Piece, Recorded, Tag, Totals};
 use crate::linear::Model;
 use crate::program::Kind;
@@ -50,30 +53,6 @@ impl Part {
     }
 }
 
-/// Places that some answer told. A place is given once, so that an append whose own answer was lost
-/// can only be where it was seen, and where nothing else was seen.
-#[derive(Debug, Default)]
-struct Known {
-    place_of: HashMap<Tag, u64>,
-    tag_at: HashMap<u64, Tag>,
-    /// Batches and clears that were sent in a turn, and in which.
-    turn_of: BTreeMap<u32, u32>,
-    /// The newest write of each turn that is certain to have had its effect.
-    last_of: BTreeMap<u32, u32>,
-}
-
-impl Known {
-    fn learn(&mut self, place: u64, tag: Tag) {
-        self.place_of.insert(tag, place);
-        self.tag_at.insert(place, tag);
-    }
-
-    fn allows(&self, place: u64, tag: Tag) -> bool {
-        self.place_of.get(&tag).is_none_or(|known| *known == place)
-            && self.tag_at.get(&place).is_none_or(|known| *known == tag)
-    }
-}
-
 #[derive(Debug, Clone, Default, Hash)]
 struct State {
     /// What stands where, its size, and its kind; a summary counts as a fact.
@@ -89,6 +68,13 @@ struct State {
     turn: Option<u32>,
     /// Counters are not compared.
     any_totals: bool,
+    /// How often the server kept its state or went back. So each of these changes something, and the search
+    /// does not put them before what was under way.
+    moves: usize,
+    /// How often it went back.
+    rollbacks: usize,
+    /// What it kept last.
+    kept: Option<Arc<Self>>,
 }
 
 /// What is known of a number that the store chooses.
@@ -125,41 +111,7 @@ impl SequentialMemory {
     ///
     /// `turns` says of batches and clears that were sent in a turn in which.
     pub fn for_history(history: &[Recorded], turns: &BTreeMap<u32, u32>) -> Self {
-        let mut known = Known { turn_of: turns.clone(), ..Known::default() };
-        for operation in history {
-            match (&operation.call, &operation.returned) {
-                (_, Some((_, Answer::Page(places, _)))) => {
-                    for (place, item) in places {
-                        if let Item::Message(tag) = item {
-                            known.learn(*place, *tag);
-                        }
-                    }
-                }
-                (
-                    Call::Append { pieces, .. },
-                    Some((_, Answer::Appended { first: Some(first), .. })),
-                ) => {
-                    for (place, piece) in (*first..).zip(pieces) {
-                        known.learn(place, piece.tag);
-                    }
-                }
-                _ => {}
-            }
-        }
-        for operation in history {
-            let write = match (&operation.call, &operation.returned) {
-                (Call::Clear(id), Some(_)) => Some(id),
-                // One without an answer that was seen is as good as one with.
-                (Call::Append { batch, pieces }, returned) => {
-                    let seen = || pieces.iter().any(|one| known.place_of.contains_key(&one.tag));
-                    (returned.is_some() || seen()).then_some(batch)
-                }
-                _ => None,
-            };
-            if let Some((write, turn)) = write.and_then(|write| Some((write, turns.get(write)?))) {
-                known.last_of.insert(*turn, *write);
-            }
-        }
+        let known = Known::of(history, turns);
         Self { known: Arc::new(known), without: None, state: State::default() }
     }
 
@@ -186,7 +138,7 @@ impl State {
             }
             for piece in pieces {
                 self.last += 1;
-                if !known.allows(self.last, piece.tag) {
+                if !known.allows(self.rollbacks, self.last, piece.tag) {
                     return false;
                 }
                 self.items.insert(self.last, (Item::Message(piece.tag), piece.tokens, piece.kind));
@@ -220,7 +172,10 @@ impl State {
             return answer.is_none_or(|answer| self.is_spliced(answer));
         }
         if answer == Some(&Answer::Conflict) {
-            return !matches!(self.generation, Generation::Known(known) if known == *generation);
+            // The store compares ids of messages too, which are no part of this state: a batch that is sent
+            // again has new ones.
+            return self.rollbacks > 0
+                || !matches!(self.generation, Generation::Known(known) if known == *generation);
         }
         if matches!(self.generation, Generation::Fresh) || !self.generation.may_be(*generation) {
             // Without an answer: it came too late, and changed nothing.
@@ -305,6 +260,19 @@ impl State {
         true
     }
 
+    /// The server keeps its state.
+    fn keep(&mut self) {
+        self.moves += 1;
+        self.kept = Some(Arc::new(Self { kept: None, ..self.clone() }));
+    }
+
+    /// The server goes back to what it kept, or to nothing.
+    fn go_back(&mut self) {
+        let (moves, rollbacks) = (self.moves + 1, self.rollbacks + 1);
+        let state = self.kept.as_deref().cloned().unwrap_or_default();
+        *self = Self { moves, rollbacks, kept: self.kept.take(), ..state };
+    }
+
     fn page(&mut self, places: &[(u64, Item)], generation: Option<u64>) -> bool {
         let there = self.items.iter().map(|(place, (item, ..))| (*place, *item));
         let same = there.eq(places.iter().copied());
@@ -378,6 +346,14 @@ impl Model for SequentialMemory {
                 next.begin(&self.known, turn) && self.state.is_window(*budget, shown, self.without)
             }
             (Call::Count, Some(Answer::Counted(totals))) => next.may_count(totals),
+            (Call::Keep, Some(Answer::Nothing)) => {
+                next.keep();
+                true
+            }
+            (Call::GoBack, Some(Answer::Nothing)) => {
+                next.go_back();
+                true
+            }
             // Reads without an answer have no effect.
             (Call::Read(_) | Call::Window(..) | Call::Count, None)
             | (Call::Nothing, Some(Answer::Nothing)) => true,

@@ -1,9 +1,14 @@
-//! Whole programs: who does what, where, and what goes wrong.
+//! Whole programs: who does what, where, and what goes wrong. Those whose server goes back to an earlier state
+//! are in `program/rollbacks.rs`.
+
+mod rollbacks;
 
 use std::fmt;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+
+pub use self::rollbacks::rollbacks;
 
 /// A program. The same one always runs in the same way.
 #[derive(Clone)]
@@ -142,6 +147,11 @@ pub enum Op {
     Stall(u16),
     /// The server forgets all leases, as one that comes back without its data does.
     ForgetLeases,
+    /// The server keeps a copy of its memories.
+    Keep,
+    /// The server goes back to the copy that it kept last, or to the empty state: a fail-over that lost the
+    /// newest writes, or a restored snapshot. Leases stay.
+    GoBack,
     /// Begins an operation and drops it after so many polls.
     Cancel(u8, Box<Self>),
     /// The process dies.
@@ -290,13 +300,43 @@ pub fn program() -> impl Strategy<Value = Program> {
     )
 }
 
-impl Program {
+/// Two families of programs, each with numbers of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// The server never goes back.
+    Plain,
+    /// The server goes back to an earlier state, once or several times.
+    Rollbacks,
+}
+
+impl Family {
     /// The program with this number.
     #[must_use]
+    pub fn program(self, number: u64) -> Program {
+        match self {
+            Self::Plain => Program::numbered(number),
+            Self::Rollbacks => Program::with_rollbacks(number),
+        }
+    }
+}
+
+impl Program {
+    /// The program with this number whose server does not go back.
+    #[must_use]
     pub fn numbered(number: u64) -> Self {
+        Self::drawn(&program(), number)
+    }
+
+    /// The program with this number whose server goes back.
+    #[must_use]
+    pub fn with_rollbacks(number: u64) -> Self {
+        Self::drawn(&rollbacks(), number)
+    }
+
+    fn drawn(programs: &impl Strategy<Value = Self>, number: u64) -> Self {
         use proptest::strategy::ValueTree;
 
-        let tree = program().new_tree(&mut runner(number));
+        let tree = programs.new_tree(&mut runner(number));
         tree.map(|tree| tree.current()).unwrap_or_else(|_| Self {
             seed: number,
             shared_domain: false,
@@ -307,11 +347,18 @@ impl Program {
         })
     }
 
-    /// Whether nothing is made to fail in it, no process dies or stands still, and nothing is dropped.
+    /// Whether its server goes back to an earlier state.
+    #[must_use]
+    pub fn goes_back(&self) -> bool {
+        self.has(|op| *op == Op::GoBack)
+    }
+
+    /// Whether nothing is made to fail in it, no process dies or stands still, nothing is dropped, and the
+    /// server does not go back.
     #[must_use]
     pub fn is_calm(&self) -> bool {
         let calm = |op: &Op| {
-            !matches!(op, Op::Stall(_) | Op::Crash | Op::Cancel(..) | Op::ForgetLeases)
+            !matches!(op, Op::Stall(_) | Op::Crash | Op::Cancel(..) | Op::ForgetLeases | Op::GoBack)
                 && !matches!(op, Op::Turn(Turn { stall: 1.., .. }))
         };
         self.faults.percent == 0 && self.agents.iter().all(|agent| agent.ops.iter().all(calm))

@@ -29,7 +29,7 @@ use crate::summarizer::ModelSummarizer;
 use crate::violation::{Check, Violation};
 
 /// The two memories of a program. Their keys differ only in a character that some would replace.
-const KEYS: [&str; 2] = ["k/1", "k_1"];
+pub(crate) const KEYS: [&str; 2] = ["k/1", "k_1"];
 
 /// The budget of each memory, in tokens.
 pub(crate) const BUDGET: u64 = 600;
@@ -171,7 +171,7 @@ impl<'p> World<'p> {
             &self.recorder,
             &self.faulty,
             faults,
-            self.program.shared_domain,
+            self.program,
             seed,
         ));
         let options =

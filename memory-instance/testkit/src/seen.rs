@@ -1,9 +1,15 @@
 //! The promises that one look at a memory shows to be broken, whatever else happened.
+//!
+//! Where the server went back, it gave places again, lost what was acknowledged, and let in what an older fencing
+//! token admits. Checks that compare the places or tokens of different times are left out there, and so is the one
+//! of units, because an agent may answer a call that was lost meanwhile. What was acknowledged since the server
+//! went back for the last time must be there as ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::{Answer, Call, History, Item, Piece, Recorded, Tag};
 use crate::program::{Kind, Program};
+use crate::rollback::Rollbacks;
 use crate::violation::Check;
 
 /// What must hold for each look at a memory by itself, and for what was told of places.
@@ -17,8 +23,12 @@ pub(crate) fn check_seen(
     let refused: BTreeSet<Tag> = history.refused.iter().copied().collect();
     let mine: BTreeSet<Tag> = operations.iter().flat_map(sent).collect();
     let batches: Vec<Batch<'_>> = operations.iter().filter_map(Batch::of).collect();
-    check_order(&batches, &mut broken);
-    check_windows(operations, &history.answers, &mut broken);
+    let rollbacks = Rollbacks::of(operations);
+    let goes_back = !rollbacks.is_empty();
+    if !goes_back {
+        check_order(&batches, &mut broken);
+    }
+    check_windows(operations, &history.answers, goes_back, &mut broken);
     let at: BTreeMap<u64, Tag> = batches.iter().flat_map(Batch::places).collect();
     for operation in operations {
         let Some((seen, Answer::Page(places, _))) = &operation.returned else { continue };
@@ -35,12 +45,18 @@ pub(crate) fn check_seen(
         }
         let tokens: Vec<u64> =
             tags.iter().filter_map(|tag| history.tokens.get(tag)).copied().collect();
-        if !tokens.is_sorted() {
+        if !goes_back && !tokens.is_sorted() {
             broken.push((Check::StaleWrite, format!("written under tokens {tokens:?}")));
         }
-        let page = Page { called: operation.called, seen: *seen, places, operations };
+        let page = Page {
+            called: operation.called,
+            seen: *seen,
+            places,
+            operations,
+            rollbacks: &rollbacks,
+        };
         page.check_batches(&batches, &mut broken);
-        for place in page.removed_before() {
+        for place in page.removed_before().filter(|_| !goes_back) {
             if let Some(tag) = at.get(&place).filter(|tag| there.contains(tag)) {
                 let what = format!("message {tag} is there after a flush that removed it");
                 broken.push((Check::CameBack, what));
@@ -51,7 +67,7 @@ pub(crate) fn check_seen(
         }
         // A unit goes as a whole, so a result that is there has its call, and a call that was
         // answered before this look has its results.
-        for (result, call) in &history.answers {
+        for (result, call) in history.answers.iter().filter(|_| !goes_back) {
             let answered = appended_before(operations, *result, operation.called);
             let whole = !there.contains(result) || there.contains(call);
             let kept = !(there.contains(call) && answered) || there.contains(result);
@@ -60,7 +76,7 @@ pub(crate) fn check_seen(
                 broken.push((Check::UnitApart, what));
             }
         }
-        for tag in critical_before(operations, operation.called) {
+        for tag in page.critical_before() {
             if !there.contains(&tag) {
                 broken.push((Check::CriticalGone, format!("critical message {tag} is gone")));
             }
@@ -124,6 +140,7 @@ fn check_order(batches: &[Batch<'_>], broken: &mut Vec<(Check, String)>) {
 fn check_windows(
     operations: &[Recorded],
     answers: &BTreeMap<Tag, Tag>,
+    goes_back: bool,
     broken: &mut Vec<(Check, String)>,
 ) {
     let mut place_of: BTreeMap<Tag, u64> = BTreeMap::new();
@@ -149,7 +166,7 @@ fn check_windows(
             Some((place_of.get(unit)?, place_of.get(tag)?))
         };
         let places: Vec<_> = tags.iter().filter_map(place).collect();
-        if !places.is_sorted() {
+        if !goes_back && !places.is_sorted() {
             let what = format!("a window shows {tags:?}, which stand at {places:?}");
             broken.push((Check::WindowOrder, what));
         }
@@ -162,6 +179,7 @@ struct Page<'h> {
     seen: u64,
     places: &'h [(u64, Item)],
     operations: &'h [Recorded],
+    rollbacks: &'h Rollbacks,
 }
 
 impl Page<'_> {
@@ -181,7 +199,8 @@ impl Page<'_> {
                 broken.push((Check::BatchTorn, what));
                 continue;
             }
-            let told = batch.acknowledged.filter(|(at, _)| *at < self.called);
+            let is_kept = !self.rollbacks.any_in(batch.called, self.seen);
+            let told = batch.acknowledged.filter(|(at, _)| is_kept && *at < self.called);
             let Some(first) = told.map(|(_, first)| first).or(firsts.first().copied()) else {
                 continue;
             };
@@ -211,6 +230,21 @@ impl Page<'_> {
             }
             _ => false,
         })
+    }
+
+    /// Critical messages that were acknowledged before, and not lost with a state since.
+    fn critical_before(&self) -> impl Iterator<Item = Tag> {
+        let acknowledged = self.operations.iter().filter(|operation| {
+            let is_kept = !self.rollbacks.any_in(operation.called, self.seen);
+            is_kept
+                && matches!(&operation.returned, Some((at, Answer::Appended { .. })) if *at < self.called)
+        });
+        let pieces = acknowledged.filter_map(|operation| match &operation.call {
+            Call::Append { pieces, .. } => Some(pieces),
+            _ => None,
+        });
+        let pieces = pieces.flatten();
+        pieces.filter(|piece| piece.kind == Kind::Critical).map(|piece| piece.tag)
     }
 
     /// The places whose messages were removed for certain before.
@@ -246,15 +280,4 @@ fn appended_before(operations: &[Recorded], tag: Tag, time: u64) -> bool {
         sent(operation).contains(&tag)
             && matches!(&operation.returned, Some((at, Answer::Appended { .. })) if *at < time)
     })
-}
-
-fn critical_before(operations: &[Recorded], time: u64) -> Vec<Tag> {
-    let acknowledged = operations.iter().filter(
-        |operation| matches!(&operation.returned, Some((at, Answer::Appended { .. })) if *at < time),
-    );
-    let pieces = acknowledged.filter_map(|operation| match &operation.call {
-        Call::Append { pieces, .. } => Some(pieces),
-        _ => None,
-    });
-    pieces.flatten().filter(|piece| piece.kind == Kind::Critical).map(|piece| piece.tag).collect()
 }

@@ -1,7 +1,8 @@
 //! The simulated server: the reference store and the reference lock, with a planted bug or none. Its leases
-//! are in [`leases`].
+//! are in [`leases`], and how it goes back to an earlier state is in [`rollback`].
 
 mod leases;
+mod rollback;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::num::NonZeroUsize;
@@ -18,6 +19,7 @@ use memory_core::{
 };
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
 
+use self::rollback::Kept;
 use crate::bug::Bug;
 
 /// All state of a program. Each call takes effect at once, in one step.
@@ -50,6 +52,7 @@ struct State {
     leased: BTreeSet<LockKey>,
     /// The clock was stepped back.
     is_behind: bool,
+    kept: Kept,
 }
 
 /// The calls of the reference implementations never wait.
@@ -274,6 +277,9 @@ impl Server {
         }
         let outline = now(self.store.outline(&at))?;
         let is_current = splice.generation == outline.head.generation && !is_retry;
+        if self.has(Bug::SpliceTakesOthers) {
+            splice.newest = None;
+        }
         let removes = !splice.summarised.is_empty() || !splice.evicted.is_empty();
         let is_planned = |place: Sequence, splice: &Splice| {
             splice.summarised.contains(&place) || splice.evicted.contains(&place)
@@ -366,7 +372,8 @@ impl Server {
 
     pub(crate) fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
         let at = self.place(key);
-        let page = now(self.store.read(&at, read))?;
+        let after = read.after.map(|cursor| self.compared(cursor, Bug::ReaderGoesOn));
+        let page = now(self.store.read(&at, Read { after, ..read }))?;
         if !matches!(self.bug, Some(Bug::StaleRead | Bug::TornRead)) || read.after.is_some() {
             return Ok(page);
         }
@@ -408,6 +415,7 @@ impl Server {
         snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
+        let snapshot = self.compared(snapshot, Bug::FetchFindsOthers);
         now(self.store.fetch(&self.place(key), snapshot, places))
     }
 

@@ -29,6 +29,8 @@ checks! {
     Lost "P1",
     /// The counters of an outline do not add up.
     NotConserved "P1",
+    /// A flush removed a message that it had not seen.
+    FlushTookUnseen "P1",
     /// A message is there twice.
     Twice "P2",
     /// A message is there after a flush that removed it.
@@ -65,6 +67,10 @@ checks! {
     LeaseNotFree "P7",
     /// A read saw a part of a batch.
     HalfSeen "P8",
+    /// A reader that was to go on has not what is there.
+    ReaderMisses "P8",
+    /// A fetch returned other messages than the outline that it was made by.
+    FetchedOther "P8",
     /// No order of the operations explains what was answered.
     Unexplained "P8",
     /// A window is over its budget.

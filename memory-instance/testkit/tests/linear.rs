@@ -8,7 +8,12 @@
     reason = "a test fails by panicking, and tells what it did"
 )]
 
-use memory_testkit::{Model, Operation, Verdict, check};
+use std::collections::BTreeMap;
+
+use memory_testkit::{
+    Answer, Call as MemoryCall, Item, Kind, Model, Operation, Piece, Recorded, SequentialMemory,
+    Verdict, check,
+};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -158,4 +163,72 @@ fn a_search_that_takes_too_long_is_no_pass() {
     let mut history: Vec<Op> = (0..24).map(under_way).collect();
     history.push(Operation { call: Call::Get, called: 24, returned: Some((25, 99)) });
     assert_eq!(check(&Register::default(), &history, 100), Verdict::OutOfBudget);
+}
+
+/// An append of one message with this number; with a place it was answered.
+fn append(batch: u32, place: Option<u64>) -> (MemoryCall, Option<Answer>) {
+    let pieces = vec![Piece { tag: batch, tokens: 1, kind: Kind::Talk }];
+    // The answer of a retry, whose counters are not compared.
+    let answer = place.map(|place| Answer::Appended {
+        first: Some(place),
+        duplicate: true,
+        totals: memory_testkit::Totals::default(),
+    });
+    (MemoryCall::Append { batch, pieces }, answer)
+}
+
+fn read(tags: &[u32]) -> (MemoryCall, Option<Answer>) {
+    let places = (1..).zip(tags).map(|(place, tag)| (place, Item::Message(*tag))).collect();
+    (MemoryCall::Read(None), Some(Answer::Page(places, None)))
+}
+
+fn keep() -> (MemoryCall, Option<Answer>) {
+    (MemoryCall::Keep, Some(Answer::Nothing))
+}
+
+fn go_back() -> (MemoryCall, Option<Answer>) {
+    (MemoryCall::GoBack, Some(Answer::Nothing))
+}
+
+/// Whether one after another they can be explained.
+fn is_explained(calls: impl IntoIterator<Item = (MemoryCall, Option<Answer>)>) -> bool {
+    let recorded = |(at, (call, answer)): (u64, (_, Option<_>))| Recorded {
+        call,
+        called: 2 * at,
+        returned: answer.map(|answer| (2 * at + 1, answer)),
+    };
+    let history: Vec<_> = (0..).zip(calls).map(recorded).collect();
+    let memory = SequentialMemory::for_history(&history, &BTreeMap::new());
+    check(&memory, &history, 1_000) == Verdict::Linearizable
+}
+
+#[test]
+fn rollback_loses_what_was_not_kept() {
+    let before = || [append(1, Some(1)), keep(), append(2, Some(2)), read(&[1, 2])];
+    let after = |calls: Vec<_>| is_explained(before().into_iter().chain(calls));
+    assert!(after(vec![go_back(), read(&[1])]));
+    assert!(after(vec![go_back(), append(3, Some(2)), read(&[1, 3]), go_back(), read(&[1])]));
+    assert!(!after(vec![read(&[1])]), "nothing was lost");
+    assert!(!after(vec![go_back(), read(&[1, 2])]), "the server went back");
+    assert!(!after(vec![go_back(), read(&[])]), "one was kept");
+}
+
+#[test]
+fn rollback_without_a_copy_loses_everything() {
+    assert!(is_explained([
+        append(1, Some(1)),
+        go_back(),
+        read(&[]),
+        append(2, Some(1)),
+        read(&[2])
+    ]));
+    assert!(!is_explained([append(1, Some(1)), go_back(), read(&[1])]));
+}
+
+#[test]
+fn append_under_way_is_kept_or_lost() {
+    for there in [vec![1, 2], vec![1]] {
+        let calls = [append(1, Some(1)), keep(), append(2, None), keep(), go_back(), read(&there)];
+        assert!(is_explained(calls), "{there:?}");
+    }
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use memory_testkit::{Bug, Check, Program, run};
+use memory_testkit::{Bug, Check, Family, run};
 use tokio::time::Instant;
 
 /// Every bug is found within so many programs.
@@ -81,10 +81,11 @@ fn every_planted_bug_is_found_and_every_check_finds_one() {
 
 fn hunt(bug: Bug) -> Hunt {
     let began = Instant::now();
+    let family = if bug.needs_rollback() { Family::Rollbacks } else { Family::Plain };
     let mut fired = BTreeSet::new();
     let mut found = None;
     for seed in 0..LIMIT {
-        let outcome = run(&Program::numbered(seed), Some(bug));
+        let outcome = run(&family.program(seed), Some(bug));
         fired.extend(outcome.violations.iter().map(|violation| violation.check));
         let mut meant = outcome.violations.iter().filter(|v| bug.checks().contains(&v.check));
         if let Some(violation) = meant.next() {

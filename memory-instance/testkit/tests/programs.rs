@@ -13,10 +13,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use memory_testkit::{Bug, Explained, Program, explain, run};
+use memory_testkit::{Bug, Explained, Family, Op, Program, explain, run};
 
 /// Seeds of programs that once failed, one a line.
 const KEPT: &str = include_str!("kept-seeds.txt");
+
+/// Those of programs whose server goes back.
+const KEPT_ROLLBACKS: &str = include_str!("kept-rollback-seeds.txt");
 
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -25,15 +28,12 @@ fn setting(name: &str, default: u64) -> u64 {
     }
 }
 
-fn kept() -> impl Iterator<Item = u64> {
-    KEPT.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok())
+fn kept(seeds: &str) -> impl Iterator<Item = u64> {
+    seeds.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok())
 }
 
-#[test]
-fn random_programs_keep_all_promises() {
-    let first = setting("MEMORY_MODEL_FIRST_SEED", 0);
-    let count = setting("MEMORY_MODEL_PROGRAMS", 10_000);
-    let seeds: Vec<u64> = kept().chain(first..first + count).collect();
+/// Runs the programs with these numbers on all cores, and prints what they did; explains one that fails.
+fn run_all(family: Family, seeds: &[u64]) {
     let next = AtomicU64::new(0);
     let failed = Mutex::new(None);
     let totals = Mutex::new(BTreeMap::<&str, u64>::new());
@@ -48,14 +48,17 @@ fn random_programs_keep_all_promises() {
                     if failed.lock().unwrap().is_some() {
                         break;
                     }
-                    let outcome = run(&Program::numbered(*number), None);
+                    let program = family.program(*number);
+                    let outcome = run(&program, None);
                     if !outcome.violations.is_empty() {
                         failed.lock().unwrap().get_or_insert(*number);
                         break;
                     }
+                    let rollbacks = program.count(|op| usize::from(*op == Op::GoBack));
                     *mine.entry("programs").or_default() += 1;
                     *mine.entry("histories").or_default() += outcome.histories as u64;
                     *mine.entry("operations").or_default() += outcome.operations as u64;
+                    *mine.entry("rollbacks").or_default() += rollbacks as u64;
                     *mine.entry("faults").or_default() += outcome.faults;
                     *mine.entry("virtual seconds").or_default() += outcome.virtual_time.as_secs();
                 }
@@ -67,23 +70,41 @@ fn random_programs_keep_all_promises() {
         }
     });
     if let Some(number) = failed.into_inner().unwrap() {
-        match explain(number, None) {
+        match explain(family, number, None) {
             Some(Explained { text, .. }) => panic!("{text}"),
             None => panic!("program {number} failed, and then did not"),
         }
     }
-    eprintln!("{:?}, of seeds {first}.. and the kept ones", totals.into_inner().unwrap());
+    eprintln!("{:?}", totals.into_inner().unwrap());
+}
+
+#[test]
+fn random_programs_keep_all_promises() {
+    let first = setting("MEMORY_MODEL_FIRST_SEED", 0);
+    let count = setting("MEMORY_MODEL_PROGRAMS", 10_000);
+    let seeds: Vec<u64> = kept(KEPT).chain(first..first + count).collect();
+    eprintln!("seeds {first}.. and the kept ones");
+    run_all(Family::Plain, &seeds);
+}
+
+#[test]
+fn programs_with_rollbacks_keep_all_promises() {
+    let first = setting("MEMORY_MODEL_FIRST_ROLLBACK", 0);
+    let count = setting("MEMORY_MODEL_ROLLBACKS", 1_000);
+    let seeds: Vec<u64> = kept(KEPT_ROLLBACKS).chain(first..first + count).collect();
+    eprintln!("programs with rollbacks, seeds {first}.. and the kept ones");
+    run_all(Family::Rollbacks, &seeds);
 }
 
 #[test]
 fn the_same_program_runs_in_the_same_way() {
     // In the last one two leases of a process are lost at once; their order was once that of a hash map.
-    for number in (0..setting("MEMORY_MODEL_TWICE", 300)).chain([1191]) {
-        let program = Program::numbered(number);
+    let plain = (0..setting("MEMORY_MODEL_TWICE", 300)).chain([1191]).map(Program::numbered);
+    for program in plain.chain((0..30).map(Program::with_rollbacks)) {
         let (one, two) = (run(&program, None), run(&program, None));
         if one.trace_hash != two.trace_hash {
             let differs = one.trace.iter().zip(&two.trace).find(|(one, two)| one != two);
-            panic!("program {number} ran in two ways: {differs:?}\n{program:?}");
+            panic!("a program ran in two ways: {differs:?}\n{program:?}");
         }
     }
 }
@@ -94,7 +115,7 @@ fn a_program_that_fails_is_shrunk_and_told_with_its_seed() {
     let number = (0..).find(|number| !run(&Program::numbered(*number), bug).violations.is_empty());
     let number = number.unwrap();
     let whole = Program::numbered(number);
-    let Explained { shrunk, text } = explain(number, bug).unwrap();
+    let Explained { shrunk, text } = explain(Family::Plain, number, bug).unwrap();
 
     let violations = run(&shrunk, bug).violations;
     assert!(!violations.is_empty(), "the shrunk program is fine:\n{text}");

@@ -34,8 +34,10 @@ struct Going {
     recorder: Arc<Recorder>,
     process: Arc<Process>,
     session: Session,
-    /// Behind the newest message that it appended.
+    /// Behind the newest message that it appended; not known where the server may go back, for it then gives
+    /// earlier places.
     next: Option<u64>,
+    goes_back: bool,
     /// Calls that it left open.
     calls: Vec<Tag>,
 }
@@ -45,13 +47,14 @@ impl Run<'_> {
         let number = self.tags.call();
         let steps: Vec<Step> = turn.steps.iter().map(|step| self.step(step, number)).collect();
         let (recorder, process) = (Arc::clone(self.recorder), Arc::clone(&self.process));
-        let (key, first) = (self.key, turn.look);
+        let (key, first, goes_back) = (self.key, turn.look, self.goes_back);
         let (think, stall) = (ms(turn.think), ms(turn.stall));
         let body = async move |session: Session| {
             let from = recorder.history().tick();
             let fence = session.fence().number();
             let (next, calls) = (None, Vec::new());
-            let mut going = Going { number, key, recorder, process, session, next, calls };
+            let mut going =
+                Going { number, key, recorder, process, session, next, goes_back, calls };
             going.look(first, true).await;
             let stalls_before = steps.len().saturating_sub(1).min(1);
             for (index, step) in steps.into_iter().enumerate() {
@@ -138,7 +141,7 @@ impl Going {
                         format!("memory {}: {first} in the place of {next} in a turn", self.key);
                     self.recorder.history().broken(Check::TurnInterrupted, what);
                 }
-                self.next = first.map(|first| first + count);
+                self.next = first.filter(|_| !self.goes_back).map(|first| first + count);
                 self.calls.extend(calls);
                 true
             }
