@@ -55,6 +55,9 @@ impl Args {
 /// How many programs of the concurrency models a deep run tries; any other, a tenth of it.
 const DEEP: &str = "100000";
 
+/// The same of those whose server goes back.
+const DEEP_ROLLBACKS: &str = "10000";
+
 /// Where the real conversations lie that some tests read.
 const CONVERSATIONS: &str = "../shared/data/conversations";
 
@@ -246,6 +249,8 @@ impl<'a> Tests<'a> {
             let seed = RandomState::new().hash_one(0) >> 16;
             cmd.env("MEMORY_MODEL_PROGRAMS", DEEP)
                 .env("MEMORY_MODEL_FIRST_SEED", &seed.to_string())
+                .env("MEMORY_MODEL_ROLLBACKS", DEEP_ROLLBACKS)
+                .env("MEMORY_MODEL_FIRST_ROLLBACK", &seed.to_string())
                 .env("MEMORY_SWEEP", "whole")
         } else {
             cmd
