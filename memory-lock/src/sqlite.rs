@@ -19,6 +19,7 @@ mod table;
 mod threads;
 
 pub use answer::{PausedRuntime, answer};
+pub use busy::with_busy_timeout;
 pub use connection::{
     OpenOptions, Synchronous, open_connection, open_database, reconnect, sqlite_domain,
 };

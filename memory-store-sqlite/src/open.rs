@@ -20,9 +20,9 @@ use crate::writer::real_now;
 /// made of such rounds, on a thread that may block, and end with the operation timeout.
 const ROUND: Duration = Duration::from_millis(1);
 
-/// The log is cut back to this size after a checkpoint, in bytes. It is folded into the file every
-/// 1,000 pages, SQLite's default: a longer log would be folded more rarely, but a log that grows is
-/// slower to sync than one that is written again from its beginning.
+/// The file of the log is cut back to this size when the log starts over, in bytes. Checkpoints come every
+/// 1,000 pages, SQLite's default: a longer log would need fewer, but a log that grows is slower to sync
+/// than one that is written again from its beginning.
 const LOG_LIMIT: i64 = 16 << 20;
 
 /// The file of a store, as it was when the store was opened.
@@ -117,6 +117,8 @@ fn refused(reason: &PathRefused) -> Fault {
 pub(crate) fn open_writer(file: &OpenFile, config: &SqliteConfig) -> Result<Connection, Fault> {
     let connection = open(file, config.synchronous())?;
     connection.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
+    // The writer makes its own.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     if config.durability() == Durability::Disk {
         // Where a plain sync stops at the drive's cache (macOS); nothing elsewhere.
         connection.pragma_update(None, "fullfsync", true)?;

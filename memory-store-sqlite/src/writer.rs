@@ -8,6 +8,7 @@
 //! their runtime may end before the writes of another. It is started when it is needed and ends soon after
 //! its work, so a store that writes nothing costs nothing.
 
+mod checkpoint;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -22,6 +23,7 @@ use rusqlite::Connection;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
+use self::checkpoint::Checkpoints;
 use self::turn::Turn;
 use crate::commands::{Answer, Command};
 use crate::config::SqliteConfig;
@@ -65,6 +67,7 @@ struct State {
     commit: Duration,
     /// Which of the last eight were slow, one bit each.
     slow: u8,
+    checkpoints: Checkpoints,
 }
 
 /// For how many writes after one that met others the next are expected to meet others too.
@@ -122,6 +125,7 @@ impl Writer {
             commits: 0,
             commit: Duration::ZERO,
             slow: 0,
+            checkpoints: Checkpoints::new(),
         };
         let leases = LeaseObserver::new(config.clock().clone());
         Self { config, leases, state: Mutex::new(state), changed: Condvar::new(), thread, file }

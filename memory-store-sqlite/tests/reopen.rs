@@ -83,6 +83,57 @@ async fn the_log_does_not_grow_for_ever() {
     assert!(log < 20 << 20, "{log} bytes of log after 40 MB of messages");
 }
 
+async fn append_many(store: &SqliteStore, writer: u128, numbers: std::ops::RangeInclusive<u64>) {
+    let text = "x".repeat(4_000);
+    for number in numbers {
+        append(store, &key(&writer.to_string()), write(writer, number), &[&text]).await.unwrap();
+    }
+}
+
+/// Several writers, each like a process of its own: automatic checkpoints run beside the commits of others
+/// and never reach the end of the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn log_starts_over_beside_other_writers() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("memory.db");
+    let config = SqliteConfig::new(&file).with_durability(Durability::Process);
+    SqliteStore::open(config.clone()).await.unwrap();
+    let writers = (1..=4).map(|writer| {
+        let config = config.clone();
+        tokio::spawn(async move {
+            let store = SqliteStore::open(config).await.unwrap();
+            append_many(&store, writer, 1..=1_500).await;
+            store
+        })
+    });
+    let mut stores = Vec::new();
+    for writer in writers.collect::<Vec<_>>() {
+        stores.push(writer.await.unwrap());
+    }
+    let log = folder.path().join("memory.db-wal").metadata().unwrap().len();
+    assert!(log < 12 << 20, "{log} bytes of log after 24 MB of messages");
+}
+
+#[tokio::test]
+async fn log_starts_over_after_a_long_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("memory.db");
+    let config = SqliteConfig::new(&file).with_durability(Durability::Process);
+    let store = SqliteStore::open(config).await.unwrap();
+    append_many(&store, 1, 1..=1).await;
+    let frames = |pragma: &str| {
+        let connection = rusqlite::Connection::open(&file).unwrap();
+        connection.query_row(pragma, (), |row| row.get::<_, i64>(1)).unwrap()
+    };
+    let reader = rusqlite::Connection::open(&file).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM message").unwrap();
+    append_many(&store, 1, 2..=600).await;
+    assert!(frames("PRAGMA wal_checkpoint(NOOP)") > 2_000, "the read needs the log");
+    reader.execute_batch("ROLLBACK").unwrap();
+    append_many(&store, 1, 601..=1_200).await;
+    assert!(frames("PRAGMA wal_checkpoint(NOOP)") < 2_000);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_rows_of_an_expired_memory_are_removed_by_its_next_write() {
     let folder = tempfile::tempdir().unwrap();

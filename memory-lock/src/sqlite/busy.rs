@@ -44,15 +44,16 @@ pub(super) fn install(connection: &mut Connection, budget: Duration) -> rusqlite
     }
 }
 
-/// Runs `work`, each of whose statements waits for up to `budget`, whatever its connection says.
-pub(super) fn with_budget<T>(budget: Duration, work: impl FnOnce() -> T) -> T {
+/// Runs `work`. Each of its statements waits for the locks of other connections for up to `timeout`,
+/// whatever the timeout of its connection is.
+pub fn with_busy_timeout<T>(timeout: Duration, work: impl FnOnce() -> T) -> T {
     struct Restore(Option<Duration>);
     impl Drop for Restore {
         fn drop(&mut self) {
             OVERRIDE.with(|it| it.set(self.0));
         }
     }
-    let _restore = Restore(OVERRIDE.with(|it| it.replace(Some(budget))));
+    let _restore = Restore(OVERRIDE.with(|it| it.replace(Some(timeout))));
     work()
 }
 
@@ -133,8 +134,10 @@ mod tests {
         };
         assert!(waited(&short) < Duration::from_millis(100));
         assert!(waited(&long) >= Duration::from_millis(150));
-        assert!(with_budget(Duration::ZERO, || waited(&long)) < Duration::from_millis(100));
+        assert!(with_busy_timeout(Duration::ZERO, || waited(&long)) < Duration::from_millis(100));
         assert!(waited(&long) >= Duration::from_millis(150), "the next one waits again");
-        assert!(with_budget(Duration::from_millis(150), || waited(&short)).as_millis() >= 150);
+        assert!(
+            with_busy_timeout(Duration::from_millis(150), || waited(&short)).as_millis() >= 150
+        );
     }
 }

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
 
 use super::answer::{PausedRuntime, answer};
-use super::busy::{real_now, with_budget};
+use super::busy::{real_now, with_busy_timeout};
 use super::connection::{OpenOptions, Synchronous, make_lease_table, open_database, sqlite_domain};
 use super::failure::{SqliteFailure, classify, lock_error};
 use super::file_identity::FileIdentity;
@@ -173,7 +173,7 @@ impl Core {
         work: &impl Fn(&Connection, &LeaseObserver) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         self.identity.check_found()?;
-        let done = with_budget(budget, || work(connection, &self.leases))?;
+        let done = with_busy_timeout(budget, || work(connection, &self.leases))?;
         // A lease in a file that other processes do not find keeps nobody out.
         self.identity.check()?;
         Ok(done)

@@ -8,6 +8,7 @@ use memory_core::{Durability, StoreError, StoreErrorKind};
 use memory_lock::sqlite::{LeaseObserver, NoThread, PausedRuntime, SqliteFailure, classify};
 use rusqlite::Connection;
 
+use super::checkpoint::checkpoint;
 use super::{FAST_COMMIT, Job, Slot, State, Writer, real_now};
 use crate::commands::{Answer, Batch};
 use crate::error::{Fault, no_thread};
@@ -60,6 +61,9 @@ impl Turn {
                 let jobs = self.take_jobs();
                 let answers = self.execute(jobs, started);
                 answers.tell();
+                if self.checkpoint_is_due() {
+                    self.checkpoint();
+                }
                 1
             }
             Err(fault) if fault.is_busy() => 0,
@@ -100,10 +104,14 @@ impl Turn {
             // A caller that is served alone finds the connection free when it comes again, and does
             // not need a runner then.
             served = answers.0.len();
-            let done = served < 2 && self.give_back();
+            let checkpoint = self.checkpoint_is_due();
+            let done = served < 2 && !checkpoint && self.give_back();
             answers.tell();
             if done {
                 return;
+            }
+            if checkpoint {
+                self.checkpoint();
             }
         }
     }
@@ -197,7 +205,8 @@ impl Turn {
     fn execute(&mut self, jobs: Vec<Job>, started: Instant) -> Answers {
         let answers = match self.transact(&jobs) {
             Ok(answers) => {
-                self.writer.lock().committed(started.elapsed());
+                let bytes = jobs.iter().map(|job| job.command.bytes()).sum();
+                self.writer.lock().committed(started.elapsed(), bytes);
                 answers
             }
             Err(failure) if jobs.len() > 1 && !failure.unknown => {
@@ -267,6 +276,18 @@ impl Turn {
             }
         }
         done
+    }
+
+    fn checkpoint_is_due(&self) -> bool {
+        self.writer.lock().checkpoints.look()
+    }
+
+    /// Copies the log into the file if it is long. The path was checked after the last commit.
+    fn checkpoint(&self) {
+        let Some(Slot(Some(connection))) = &self.slot else { return };
+        let limit = self.writer.lock().checkpoints.limit;
+        let limit = checkpoint(connection, limit);
+        self.writer.lock().checkpoints.limit = limit;
     }
 
     fn error(&self, job: &Job, failure: &Failure) -> StoreError {
@@ -341,8 +362,9 @@ impl Writer {
 }
 
 impl State {
-    fn committed(&mut self, took: Duration) {
+    fn committed(&mut self, took: Duration, bytes: usize) {
         self.commits += 1;
+        self.checkpoints.committed(bytes);
         self.commit = (self.commit * 3 + took) / 4;
         self.slow = self.slow << 1 | u8::from(took > FAST_COMMIT);
     }
