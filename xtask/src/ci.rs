@@ -38,6 +38,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         tests.run_docs(&mut tally)?;
         Ok(Outcome::Passed)
     });
+    steps.step("demo", || {
+        // The first command that the README names, with the features of `cargo demo`; not with its
+        // profile, for which everything would be compiled once more.
+        let features = ["--no-default-features", "--features", "cli-base"];
+        run::cargo(["run", "--package", "memory-instance", "--bin", "memory"])
+            .args(features)
+            .args(["--", "demo"])
+            .run()?;
+        Ok(Outcome::Passed)
+    });
     steps.step("all ways", || {
         tests.tell_what_is_missing()?;
         Ok(Outcome::Passed)

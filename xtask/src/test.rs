@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, Result};
 
@@ -131,7 +132,10 @@ impl<'a> Tests<'a> {
             return count_libtest(&tests.args(["--"]).args(args.rest.iter().cloned()), tally);
         }
         let profile = if std::env::var_os("CI").is_some() { "ci" } else { "default" };
-        let tests = self.select(cargo(["nextest", "run", "--profile", profile]));
+        let mut tests = self.select(cargo(["nextest", "run", "--profile", profile]));
+        if std::env::var_os(TEST_THREADS).is_none() {
+            tests = tests.env(TEST_THREADS, &test_threads().to_string());
+        }
         // Nextest keeps it below the workspace root, wherever `CARGO_TARGET_DIR` points.
         let report = Path::new("target/nextest").join(profile).join("junit.xml");
         // A report of an earlier run must not be counted.
@@ -303,6 +307,14 @@ fn filtered(rest: &[String], filter: &str) -> Vec<String> {
         args.splice(0..0, ["-E".to_owned(), filter.to_owned()]);
     }
     args
+}
+
+const TEST_THREADS: &str = "NEXTEST_TEST_THREADS";
+
+/// How many tests run at once: at least four, because two of them may be such that start servers, which wait
+/// more than they compute (see `.config/nextest.toml`).
+fn test_threads() -> usize {
+    thread::available_parallelism().map_or(4, |cores| cores.get().max(4))
 }
 
 /// The number of tests in what `nextest list` prints as JSON.

@@ -130,12 +130,14 @@ impl Common {
     }
 }
 
+/// How tokens are counted without `--resource`: exactly where the vocabulary is built in.
+pub(crate) const DEFAULT_TOKENIZER: Option<Tokenizer> =
+    if cfg!(feature = "tiktoken") { Some(Tokenizer::O200kBase) } else { None };
+
 /// What memories are like without `--resource`.
 pub(crate) fn built_in_resource() -> MemoryResource {
     let mut resource = MemoryResource::new("default", DEFAULT_MAX_TOKENS);
-    if cfg!(feature = "tiktoken") {
-        resource.tokenizer = Some(Tokenizer::O200kBase);
-    }
+    resource.tokenizer = DEFAULT_TOKENIZER;
     resource
 }
 

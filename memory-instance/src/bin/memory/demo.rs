@@ -6,8 +6,7 @@ mod slow;
 
 use anyhow::{Context as _, ensure};
 use memory_core::{
-    ContentType, FlushingStrategy, MemoryResource, Message, Priority, PriorityBlock, Tokenizer,
-    check_pairing,
+    ContentType, FlushingStrategy, MemoryResource, Message, Priority, PriorityBlock, check_pairing,
 };
 use memory_instance::{MemoryInstance, MemoryManager, without_password};
 use memory_lock::Clock;
@@ -15,7 +14,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use self::slow::SlowModel;
-use crate::args::{Common, built_in_resource, is_shared, sqlite_path};
+use crate::args::{Common, DEFAULT_TOKENIZER, built_in_resource, is_shared, sqlite_path};
 use crate::health;
 use crate::out::{Out, number};
 
@@ -80,7 +79,7 @@ pub(crate) async fn run(common: &Common, out: &mut Out) -> anyhow::Result<()> {
 /// Under pressure: the agents write more than this holds within a second.
 fn resource() -> MemoryResource {
     let mut resource = MemoryResource::new("support", MAX_TOKENS);
-    resource.tokenizer = Some(Tokenizer::O200kBase);
+    resource.tokenizer = DEFAULT_TOKENIZER;
     let block =
         |priority, content_types| PriorityBlock { priority, content_types, max_tokens: None };
     resource.priority_blocks = vec![
