@@ -300,6 +300,17 @@ fn store_comes_from_the_environment() {
 }
 
 #[test]
+fn path_that_begins_with_file_is_a_path() {
+    let folder = Folder::new();
+    folder.write("talk.jsonl", r#"{"role":"user","content":"hi"}"#);
+    let other = folder.write("x.db", "of another program");
+    folder.ok("import talk.jsonl --key k --json --store sqlite://file:x.db");
+    assert_eq!(folder.ok("tail --key k --store sqlite://file:x.db"), "#1 user: hi\n");
+    assert!(folder.path("file:x.db").exists());
+    assert_eq!(std::fs::read_to_string(other).unwrap(), "of another program");
+}
+
+#[test]
 fn every_command_teaches_by_example() {
     let folder = Folder::new();
     for command in [

@@ -58,6 +58,8 @@ mod patience;
 #[cfg(test)]
 mod read;
 #[cfg(test)]
+mod replaced;
+#[cfg(test)]
 mod rollback;
 #[cfg(test)]
 mod shutdown;
