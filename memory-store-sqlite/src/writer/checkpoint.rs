@@ -25,7 +25,7 @@ const PAGE: usize = 4_096;
 
 /// How long a checkpoint waits for the commits of other processes, which go on meanwhile, and then for reads
 /// of the log, while commits wait. The writer's own callers wait for both.
-const PATIENCE: Duration = Duration::from_millis(50);
+const CHECKPOINT_WAIT: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Checkpoints {
@@ -62,17 +62,19 @@ impl Checkpoints {
     }
 }
 
-/// Copies the log into the file if it has at least `limit` pages. Returns the next limit. Errors are left to
-/// the next commit, as SQLite does with those of its automatic checkpoint.
+/// Whether the log has at least `limit` pages and some of them are not in the file. Takes some microseconds.
+pub(super) fn is_due(connection: &Connection, limit: i64) -> bool {
+    pragma(connection, "PRAGMA wal_checkpoint(NOOP)")
+        .is_some_and(|log| log.pages >= limit && log.copied < log.pages)
+}
+
+/// Copies the log into the file. Returns from how many pages on to do so again. Errors are left to the next
+/// commit, as SQLite does with those of its automatic checkpoint.
 pub(super) fn checkpoint(connection: &Connection, limit: i64) -> i64 {
-    match pragma(connection, "PRAGMA wal_checkpoint(NOOP)") {
-        Some(log) if log.pages >= limit && log.copied < log.pages => {}
-        _ => return limit,
-    }
     // No answer: another process runs a checkpoint.
     let Some(log) = pragma(connection, "PRAGMA wal_checkpoint(PASSIVE)") else { return limit };
     let restart = || pragma(connection, "PRAGMA wal_checkpoint(RESTART)");
-    match with_busy_timeout(PATIENCE, restart) {
+    match with_busy_timeout(CHECKPOINT_WAIT, restart) {
         Some(_) => LONG_LOG,
         // A long read needs the log. Trying again at once would delay others in vain.
         None => log.pages + LONG_LOG,

@@ -8,8 +8,7 @@ use memory_core::{Durability, StoreError, StoreErrorKind};
 use memory_lock::sqlite::{LeaseObserver, NoThread, PausedRuntime, SqliteFailure, classify};
 use rusqlite::Connection;
 
-use super::checkpoint::checkpoint;
-use super::{FAST_COMMIT, Job, Slot, State, Writer, real_now};
+use super::{FAST_COMMIT, Job, Slot, State, Writer, checkpoint, real_now};
 use crate::commands::{Answer, Batch};
 use crate::error::{Fault, no_thread};
 use crate::open::open_writer;
@@ -60,8 +59,9 @@ impl Turn {
             Ok(()) => {
                 let jobs = self.take_jobs();
                 let answers = self.execute(jobs, started);
+                let checkpoint = self.checkpoint_is_due();
                 answers.tell();
-                if self.checkpoint_is_due() {
+                if checkpoint {
                     self.checkpoint();
                 }
                 1
@@ -279,14 +279,18 @@ impl Turn {
     }
 
     fn checkpoint_is_due(&self) -> bool {
-        self.writer.lock().checkpoints.look()
+        let mut state = self.writer.lock();
+        let (look, limit) = (state.checkpoints.look(), state.checkpoints.limit);
+        drop(state);
+        let Some(Slot(Some(connection))) = &self.slot else { return false };
+        look && checkpoint::is_due(connection, limit)
     }
 
-    /// Copies the log into the file if it is long. The path was checked after the last commit.
+    /// Copies the log into the file. Its path was checked after the last commit.
     fn checkpoint(&self) {
         let Some(Slot(Some(connection))) = &self.slot else { return };
         let limit = self.writer.lock().checkpoints.limit;
-        let limit = checkpoint(connection, limit);
+        let limit = checkpoint::checkpoint(connection, limit);
         self.writer.lock().checkpoints.limit = limit;
     }
 
