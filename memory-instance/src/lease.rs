@@ -1,10 +1,16 @@
 //! Who holds the leases of a memory, and taking them away.
 
-use memory_lock::{LeaseInfo, LockKey};
+use std::time::Duration;
+
+use memory_core::{Splice, StoreErrorKind};
+use memory_lock::{LeaseInfo, LockGuard, LockKey};
 
 use crate::error::MemoryError;
-use crate::instance::{Inner, MemoryInstance};
+use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
 use crate::write::Write;
+
+/// How long a lease is held at least while the store is shown its token.
+const LEAST_HOLD: Duration = Duration::from_secs(2);
 
 /// The leases of a memory that are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,13 +41,14 @@ impl MemoryInstance {
         })
     }
 
-    /// Takes the leases of the memory away from whoever holds them, in any process, and frees them; returns
-    /// whose they were. For operators, when a turn or a flush is stuck: a holder that is alive is fenced off,
-    /// what it still writes is refused, and it learns of the loss with its next refresh.
+    /// Takes the leases of the memory away from their holders, in any process, and frees them; returns
+    /// the leases that were held. For operators, when a turn or a flush is stuck: a holder that is alive is
+    /// fenced off, what it still writes is refused, and it learns of the loss with its next refresh.
     ///
     /// # Errors
-    /// [`MemoryError::Lock`]; [`MemoryError::Store`] if the holder's token could not be outdated where leases
-    /// live elsewhere than the store.
+    /// The first error, after both leases were tried: [`MemoryError::Lock`] for one that could not be broken;
+    /// where leases live elsewhere than the messages, also [`MemoryError::Lock`] or [`MemoryError::Store`] if
+    /// a holder's token could not be outdated. Call it again then: it does what is left.
     ///
     /// # Cancel safety
     /// Dropped before its end, each lease is broken or not.
@@ -51,23 +58,66 @@ impl MemoryInstance {
         let break_one = async |lease: &LockKey| {
             locks.break_lease(lease).await.map_err(|reason| inner.lock_error(reason))
         };
-        let memory = break_one(&inner.lease).await?;
-        if memory.is_some() && !inner.backend.is_fused() {
-            inner.outdate_tokens().await?;
-        }
-        Ok(Leases { memory, flush: break_one(&inner.flush_lease).await? })
+        let memory = break_one(&inner.lease).await;
+        let flush = break_one(&inner.flush_lease).await;
+        // An attempt without an answer may have broken the lease; and a call before this one may have come
+        // no further than that.
+        let outdated = if inner.backend.is_fused() {
+            [Ok(()), Ok(())]
+        } else {
+            let was_held = !matches!(memory, Ok(None));
+            [inner.outdate_writers(was_held).await, inner.outdate_flushers().await]
+        };
+        let leases = Leases { memory: memory?, flush: flush? };
+        outdated.into_iter().collect::<Result<(), _>>()?;
+        Ok(leases)
     }
 }
 
+/// Shows the store a token that is newer than that of a broken lease, where the store cannot look at leases.
+/// Another holder that has the lease by now does so with its first write.
 impl Inner {
-    /// Shows the store a token that is newer than that of a broken lease, where the store cannot look at
-    /// leases. Another who has the lease by now does so with its first write.
-    async fn outdate_tokens(&self) -> Result<(), MemoryError> {
-        let taken = self.backend.locks.try_lock(&self.lease, &self.rules.lock).await;
-        if let Some(guard) = taken.map_err(|reason| self.lock_error(reason))? {
+    async fn outdate_writers(&self, was_held: bool) -> Result<(), MemoryError> {
+        // A memory that was never written need not begin for this.
+        if !was_held && self.head().await?.version == 0 {
+            return Ok(());
+        }
+        if let Some(guard) = self.take_broken(&self.lease).await? {
             self.write(Write::Claim, Some(guard.proof())).await?;
             guard.release().await;
         }
         Ok(())
+    }
+
+    async fn outdate_flushers(&self) -> Result<(), MemoryError> {
+        let Some(guard) = self.take_broken(&self.flush_lease).await? else { return Ok(()) };
+        for _ in 0..ATTEMPTS {
+            let head = self.head().await?;
+            // A flush of a memory that is not there commits nothing.
+            if head.version == 0 {
+                return Ok(());
+            }
+            // It changes nothing but the newest token of flushers.
+            let mut splice = Splice::new(head.generation);
+            splice.flusher = Some(guard.proof());
+            match self.write(Write::Splice(&splice), None).await {
+                Ok(_) => {
+                    guard.release().await;
+                    return Ok(());
+                }
+                Err(MemoryError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(self.contended("break the leases of"))
+    }
+
+    /// The lease, unless another holder has taken it by now.
+    async fn take_broken(&self, lease: &LockKey) -> Result<Option<LockGuard>, MemoryError> {
+        // Others need not wait for longer if the caller keeps the call and does not go on with it.
+        let held = self.rules.lock.wait_timeout().saturating_add(self.rules.lock.failure_timeout());
+        let options = self.rules.lock.with_max_hold(Some(held.max(LEAST_HOLD)));
+        let taken = self.backend.locks.try_lock(lease, &options).await;
+        taken.map_err(|reason| self.lock_error(reason))
     }
 }

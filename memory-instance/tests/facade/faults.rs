@@ -13,8 +13,8 @@ use memory_core::{
     Head, InMemoryStore, LeaseDomain, LeaseProof, MemoryKey, MemoryResource, MemoryStore, Message,
     Outline, Page, Read, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
 };
-use memory_instance::{FlushMode, MemoryError, MemoryInstance, MemoryManager, Session};
-use memory_lock::{Clock, InProcessLock, LockManager};
+use memory_instance::{FlushMode, Leases, MemoryError, MemoryInstance, MemoryManager, Session};
+use memory_lock::{Clock, InProcessLock, LockGuard, LockKey, LockManager, LockOptions};
 
 use crate::support::{checked, hybrid, texts};
 
@@ -319,6 +319,65 @@ async fn no_lease_is_left_after_a_fault() {
         world.memory().append(Message::user("y")).await.unwrap();
         assert!(begun.elapsed() < Duration::from_secs(1), "{fault:?} left the lease");
         assert_eq!(world.manager.locks().stats().held, 0);
+    }
+}
+
+/// The leases of the memory, held by one that is stuck: those of its writers and of its flushers.
+async fn stuck_holder(memory: &MemoryInstance, world: &World) -> [LockGuard; 2] {
+    let key = memory.key();
+    let names = [key.lease_name().to_owned(), key.flush_lease_name()];
+    let hold = async |name: String| {
+        let name = LockKey::new(name).unwrap();
+        world.manager.locks().lock(&name, &LockOptions::default()).await.unwrap()
+    };
+    let [writer, flusher] = names.map(hold);
+    [writer.await, flusher.await]
+}
+
+/// What the holder of the lease would commit: a splice of the newest snapshot.
+async fn late_commit(
+    world: &World,
+    memory: &MemoryInstance,
+    flusher: &LockGuard,
+) -> Result<Counters, StoreError> {
+    let outline = world.store.outline(memory.key()).await.unwrap();
+    let mut splice = Splice::of(&outline);
+    splice.evicted = vec![Sequence::new(1)];
+    splice.flusher = Some(flusher.proof());
+    world.store.splice(memory.key(), splice).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn broken_leases_fence_writers_and_flushers_off() {
+    let world = plain();
+    let memory = world.memory();
+    memory.append(Message::user("one")).await.unwrap();
+    let [writer, flusher] = stuck_holder(&memory, &world).await;
+    let broken = memory.break_leases().await.unwrap();
+    assert!(broken.memory.is_some() && broken.flush.is_some(), "{broken:?}");
+    let refused = late_commit(&world, &memory, &flusher).await.unwrap_err();
+    assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
+    let refused = world.store.claim(memory.key(), writer.proof()).await.unwrap_err();
+    assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
+    assert_eq!(memory.leases().await.unwrap(), Leases::default());
+    assert_eq!(texts(&memory).await, ["one"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_leases_are_broken_whatever_fails() {
+    for faults in [&[Fault::Broken][..], &[Fault::Broken, Fault::Broken]] {
+        let world = plain();
+        let memory = world.memory();
+        memory.append(Message::user("one")).await.unwrap();
+        let [_writer, flusher] = stuck_holder(&memory, &world).await;
+        world.script(faults);
+        let error = memory.break_leases().await.unwrap_err();
+        assert!(matches!(error.store_kind(), Some(StoreErrorKind::ReadOnly(_))), "{error}");
+        assert_eq!(memory.leases().await.unwrap(), Leases::default(), "{faults:?}");
+        // Called again, it does what is left.
+        memory.break_leases().await.unwrap();
+        let refused = late_commit(&world, &memory, &flusher).await.unwrap_err();
+        assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
     }
 }
 
