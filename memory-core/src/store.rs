@@ -243,7 +243,8 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// # Correctness
     /// The first part ends the memory in one atomic step, as if its TTL had run out; further parts only
     /// free room, so that no step takes long. A memory that was written since it was listed stays as
-    /// it is. Fencing tokens are kept where safety needs them (see [`LeaseDomain`]), and later
+    /// it is: generation, version and newest message are compared, because a store that went back gives the
+    /// same numbers again. Fencing tokens are kept where safety needs them (see [`LeaseDomain`]), and later
     /// generations differ from all earlier ones. Where nothing is left, nothing is done.
     ///
     /// # Errors

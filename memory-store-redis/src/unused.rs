@@ -1,11 +1,13 @@
 //! Memories that nobody uses, and their removal.
 
 use memory_core::{
-    Access, Generation, LeaseProof, MemoryKey, RemoveUnused, RemovedUnused, StoreError,
-    StoreErrorKind, UnusedMemory, UnusedPage, UnusedQuery,
+    Access, Generation, LeaseProof, MemoryKey, MessageId, Newest, RemoveUnused, RemovedUnused,
+    Sequence, StoreError, StoreErrorKind, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_lock::redis::{RedisFault, Reply};
+use uuid::Uuid;
 
+use crate::codec;
 use crate::commands::{Answer, right};
 use crate::error::store_error;
 use crate::reads::LOOKED_AT;
@@ -53,11 +55,15 @@ impl RedisStore {
         let mut read = || -> Result<_, RedisFault> {
             let (generation, version) = (reply.number()?, reply.number()?);
             let messages = reply.number()?;
-            let newest: u64 = reply.optional_number()?.unwrap_or_default();
+            let created: u64 = reply.optional_number()?.unwrap_or_default();
             let expired = reply.number::<u8>()? == 1;
-            let is_unused = query.matches(expired, newest.max(generation), reply.number()?);
+            let is_unused = query.matches(expired, created.max(generation), reply.number()?);
+            let (sequence, id) = (Sequence::new(reply.number()?), reply.text()?);
+            let id = Uuid::try_parse(&id).ok().map(MessageId::new);
+            let newest = id.map(|id| Newest { sequence, id });
             let (key, generation) = (key.clone(), Generation::new(generation));
-            Ok(is_unused.then_some(UnusedMemory { key, generation, version, messages, expired }))
+            let listed = UnusedMemory { key, generation, version, newest, messages, expired };
+            Ok(is_unused.then_some(listed))
         };
         read().map_err(failed)
     }
@@ -71,7 +77,7 @@ impl RedisStore {
         let failed = |fault| store_error(REMOVING, Some(key), fault);
         let flush_lease = self.link().keys().lease(&key.flush_lease_name());
         let mut call = self.call(&REMOVE, key, &[flush_lease]);
-        let RemoveUnused { generation, version, access, flusher, .. } = remove;
+        let RemoveUnused { generation, version, newest, access, flusher, .. } = remove;
         let token = right(&mut call, access);
         let token = match flusher {
             Some(flusher @ LeaseProof { token: flushers, .. }) => {
@@ -84,6 +90,7 @@ impl RedisStore {
             }
         };
         call.arg(generation.number()).arg(version);
+        call.arg(codec::optional_id(newest.map(|newest| newest.id)));
         match self.write(REMOVING, key, &REMOVE, &call, token).await? {
             Answer::Applied(mut reply) => {
                 Ok(RemovedUnused { messages: reply.number().map_err(failed)?, more: false })

@@ -4,7 +4,7 @@ mod head;
 
 use jiff::Timestamp;
 use memory_core::{
-    ContentType, Cursor, Message, MessageId, MessageMeta, NewMessage, Priority, Sequence,
+    ContentType, Cursor, Message, MessageId, MessageMeta, NewMessage, Newest, Priority, Sequence,
     StoreErrorKind, StoredMessage, ToolLink,
 };
 use rusqlite::types::Type;
@@ -113,6 +113,15 @@ pub(crate) fn holds(
         }
         None => false,
     })
+}
+
+/// The message at the place that a memory gave last, from that place and the id at it, which are these two
+/// columns; none if it is gone or its id cannot be read.
+pub(crate) fn newest(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Newest>> {
+    let sequence = Sequence::new(unsigned(row, column)?);
+    let id = row.get_ref(column + 1)?.as_bytes_or_null().ok().flatten();
+    let id = id.and_then(|bytes| Uuid::from_slice(bytes).ok()).map(MessageId::new);
+    Ok(id.map(|id| Newest { sequence, id }))
 }
 
 /// The place of a row's message.

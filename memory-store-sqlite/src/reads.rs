@@ -8,7 +8,7 @@ use memory_core::{
 };
 use rusqlite::{OptionalExtension, params};
 
-use crate::codec::{self, HeadRow, META_COLUMNS, SELECT_HEAD, holds, int};
+use crate::codec::{self, HeadRow, META_COLUMNS, SELECT_HEAD, holds, int, newest};
 use crate::commands::bad_head;
 use crate::error::Fault;
 use crate::readers::View;
@@ -175,9 +175,10 @@ pub(crate) fn unused(view: &View<'_>, query: &UnusedQuery) -> Result<Option<Unus
         return Ok(None);
     }
     let mut select = view.connection.prepare_cached(
-        "SELECT key, generation, version, expires_at, messages,
-             (SELECT created_at FROM message WHERE place = memory.id << ?3 | memory.last)
-         FROM memory WHERE key >= ?1 AND key > ?2 ORDER BY key",
+        "SELECT memory.key, memory.generation, memory.version, memory.expires_at, memory.messages,
+             message.created_at, memory.last, message.id
+         FROM memory LEFT JOIN message ON message.place = memory.id << ?3 | memory.last
+         WHERE memory.key >= ?1 AND memory.key > ?2 ORDER BY memory.key",
     )?;
     let after = query.after.as_ref().map_or("", MemoryKey::as_str);
     let mut rows = select.query(params![query.prefix, after, SEQUENCE_BITS])?;
@@ -198,12 +199,17 @@ pub(crate) fn unused(view: &View<'_>, query: &UnusedQuery) -> Result<Option<Unus
         let (generation, version) = (number(1)?, number(2)?);
         let end = found.get::<_, Option<i64>>(3)?;
         let expired = end.is_some_and(|end| end <= int(view.now));
-        let newest = found.get::<_, Option<i64>>(5)?.unwrap_or_default();
-        let written = generation.max(u64::try_from(newest).unwrap_or_default());
+        let created = found.get::<_, Option<i64>>(5)?.unwrap_or_default();
+        let written = generation.max(u64::try_from(created).unwrap_or_default());
         if query.matches(expired, written, view.now) && !is_leased(view, &key)? {
-            let (generation, messages) = (Generation::new(generation), number(4)?);
-            let key = key.clone();
-            page.memories.push(UnusedMemory { key, generation, version, messages, expired });
+            page.memories.push(UnusedMemory {
+                key: key.clone(),
+                generation: Generation::new(generation),
+                version,
+                newest: newest(found, 6)?,
+                messages: number(4)?,
+                expired,
+            });
         }
         last = Some(key);
     }

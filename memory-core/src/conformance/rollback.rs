@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::unused::DAY;
 use super::{Case, Subject, batch, cases_of, key, message, writer};
 use crate::{
-    Access, Clear, Cursor, FlushReceipt, MemoryKey, Page, Read, Sequence, SequenceSet, Splice,
-    StoreErrorKind,
+    Access, Clear, Cursor, FlushReceipt, MemoryKey, Page, Read, RemoveUnused, Sequence,
+    SequenceSet, Splice, StoreErrorKind,
 };
 
 pub(super) const CASES: &[Case] = cases_of![
@@ -28,6 +29,9 @@ pub(super) const CASES: &[Case] = cases_of![
     fetch_of_lost_messages_is_refused,
     fetch_of_what_was_kept_answers,
     lost_append_is_applied_again,
+    memory_with_lost_messages_is_not_removed,
+    memory_that_was_empty_is_not_removed,
+    memory_that_was_kept_is_removed,
 ];
 
 const KEPT: [&str; 3] = ["!sys", "one", "two"];
@@ -325,6 +329,53 @@ async fn fetch_of_what_was_kept_answers(subject: Subject) {
     let found = subject.store.fetch(&k, snapshot, &places(&[1, 3])).await.unwrap();
     let texts: Vec<_> = found.iter().map(|message| message.message.text().into_owned()).collect();
     assert_eq!(texts, ["!sys", "two"]);
+}
+
+/// It was unused in the state that was lost: its numbers are those of another write now.
+async fn memory_with_lost_messages_is_not_removed(subject: Subject) {
+    let k = kept(&subject).await;
+    subject.append(&k, writer(2).write(1), &["lost"]).await;
+    not_removed_after_rollback(&subject, &k).await;
+    assert_eq!(subject.texts(&k).await, ["!sys", "one", "two", "new"]);
+}
+
+async fn memory_that_was_empty_is_not_removed(subject: Subject) {
+    let k = key("k");
+    subject.append(&k, writer(1).write(1), &["one", "two"]).await;
+    let outline = subject.checked_outline(&k).await;
+    let splice = Splice { evicted: places(&[1, 2]), ..Splice::of(&outline) };
+    subject.store.splice(&k, splice).await.unwrap();
+    subject.keep().await;
+    // It changes the version alone, and is lost.
+    let generation = subject.store.head(&k).await.unwrap().generation;
+    subject.store.splice(&k, Splice::new(generation)).await.unwrap();
+    not_removed_after_rollback(&subject, &k).await;
+    assert_eq!(subject.texts(&k).await, ["new"]);
+}
+
+/// The store goes back after the memory was listed, and one write takes the place of the lost one.
+async fn not_removed_after_rollback(subject: &Subject, key: &MemoryKey) {
+    // A generation may be a little ahead of the clock.
+    subject.clock.advance(2 * DAY);
+    let listed = subject.old().await.remove(0);
+    subject.go_back().await;
+    subject.append(key, writer(3).write(1), &["new"]).await;
+    let head = subject.store.head(key).await.unwrap();
+    assert_eq!((head.generation, head.version), (listed.generation, listed.version));
+    let remove = RemoveUnused::new(&listed, NonZeroUsize::MAX);
+    let refused = subject.store.remove(key, remove).await.unwrap_err();
+    assert_eq!(refused.kind(), &StoreErrorKind::Conflict);
+    subject.checked_outline(key).await;
+}
+
+async fn memory_that_was_kept_is_removed(subject: Subject) {
+    let k = kept(&subject).await;
+    subject.clock.advance(DAY);
+    let listed = subject.old().await.remove(0);
+    subject.append(&k, writer(2).write(1), &["lost"]).await;
+    subject.go_back().await;
+    assert_eq!(subject.remove(&listed, 100).await.messages, 3);
+    assert!(subject.texts(&k).await.is_empty());
 }
 
 /// P2: a retry of what was lost is new, one of what was kept is not.

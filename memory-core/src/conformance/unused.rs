@@ -20,7 +20,7 @@ pub(super) const CASES: &[Case] = cases_of![
     a_removed_memory_fences_stale_tokens,
 ];
 
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 fn most(number: usize) -> NonZeroUsize {
     NonZeroUsize::new(number).unwrap()
@@ -41,11 +41,12 @@ impl Subject {
         self.store.unused(&query).await.unwrap()
     }
 
-    async fn old(&self) -> Vec<UnusedMemory> {
+    /// The memories that were not written for a day.
+    pub(super) async fn old(&self) -> Vec<UnusedMemory> {
         self.unused(UnusedQuery { unwritten_for: Some(DAY), ..query() }).await.memories
     }
 
-    async fn remove(&self, memory: &UnusedMemory, limit: usize) -> RemovedUnused {
+    pub(super) async fn remove(&self, memory: &UnusedMemory, limit: usize) -> RemovedUnused {
         let remove = RemoveUnused::new(memory, most(limit));
         self.store.remove(&memory.key, remove).await.unwrap()
     }

@@ -50,6 +50,13 @@ pub struct Newest {
     pub id: MessageId,
 }
 
+impl MessageMeta {
+    /// This message as the newest of a snapshot.
+    pub(crate) const fn newest(&self) -> Newest {
+        Newest { sequence: self.sequence, id: self.id }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -138,7 +138,7 @@ impl Splice {
 }
 
 fn newest(metas: &[MessageMeta]) -> Option<Newest> {
-    metas.last().map(|meta| Newest { sequence: meta.sequence, id: meta.id })
+    metas.last().map(MessageMeta::newest)
 }
 
 #[cfg(test)]

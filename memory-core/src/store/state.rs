@@ -15,7 +15,7 @@ use crate::counters::Counters;
 use crate::key::MemoryKey;
 use crate::lease::{FencingToken, LeaseProof};
 use crate::receipt::{FlushReceipt, KEPT_RECEIPTS};
-use crate::stored::{Sequence, StoredMessage};
+use crate::stored::{MessageMeta, Sequence, StoredMessage};
 use crate::write::{KEPT_SESSIONS, SESSION_RETENTION, WriteId, WriterId};
 
 /// One memory, with every rule of [`MemoryStore`](crate::MemoryStore) that does not depend on where it
@@ -227,7 +227,10 @@ impl MemoryState {
         if head.version == 0 {
             return Ok(RemovedUnused::default());
         }
-        if (head.generation, head.version) != (remove.generation, remove.version) {
+        let newest = self.messages.get(&head.last).map(|newest| newest.meta.newest());
+        if (head.generation, head.version, newest)
+            != (remove.generation, remove.version, remove.newest)
+        {
             return Err(StoreErrorKind::Conflict);
         }
         let (mut fence, mut flush_fence) = (head.fence, head.flush_fence);
@@ -262,11 +265,13 @@ impl MemoryState {
         now: Timestamp,
     ) -> Option<UnusedMemory> {
         let Head { generation, version, last, .. } = self.head;
-        let newest = self.messages.get(&last).map_or(0, |newest| micros(newest.meta.created_at));
-        let (written, expired) = (newest.max(generation.number()), !self.is_alive(now));
+        let newest = self.messages.get(&last).map(|newest| &newest.meta);
+        let created = newest.map_or(0, |newest| micros(newest.created_at));
+        let (written, expired) = (created.max(generation.number()), !self.is_alive(now));
         let is_there = version > 0 && query.matches(expired, written, micros(now));
         let messages = u64::try_from(self.messages.len()).unwrap_or(u64::MAX);
-        is_there.then(|| UnusedMemory { key: key.clone(), generation, version, messages, expired })
+        let (key, newest) = (key.clone(), newest.map(MessageMeta::newest));
+        is_there.then_some(UnusedMemory { key, generation, version, newest, messages, expired })
     }
 
     /// Whether an append or a clear with this id would be recognised as a retry.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Access, Generation};
+use super::{Access, Generation, Newest};
 use crate::key::MemoryKey;
 use crate::lease::LeaseProof;
 
@@ -46,6 +46,9 @@ pub struct UnusedMemory {
     pub generation: Generation,
     /// The number of its writes when it was listed.
     pub version: u64,
+    /// The message at the place that was given last, when it was listed; `None` if that message is gone or
+    /// its id cannot be read.
+    pub newest: Option<Newest>,
     /// How many messages it holds, those of an expired memory counted.
     pub messages: u64,
     /// Its TTL has run out.
@@ -68,6 +71,10 @@ pub struct RemoveUnused {
     pub generation: Generation,
     /// As it was listed.
     pub version: u64,
+    /// As it was listed: if another message is at the place that was given last, or one is there where none
+    /// was, the store went back and was written since. Default: none.
+    #[serde(default)]
+    pub newest: Option<Newest>,
     /// How many messages to remove in this step.
     pub limit: NonZeroUsize,
     /// By what right: the lease on the memory where the store does not look at leases itself.
@@ -80,8 +87,8 @@ impl RemoveUnused {
     /// The order to remove a memory as it was listed.
     #[must_use]
     pub const fn new(memory: &UnusedMemory, limit: NonZeroUsize) -> Self {
-        let UnusedMemory { generation, version, .. } = *memory;
-        Self { generation, version, limit, access: Access::OPEN, flusher: None }
+        let UnusedMemory { generation, version, newest, .. } = *memory;
+        Self { generation, version, newest, limit, access: Access::OPEN, flusher: None }
     }
 }
 

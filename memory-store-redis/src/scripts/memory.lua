@@ -297,6 +297,16 @@ local function is_there(head, ranges, place, id, message)
   return message and lies_in(ranges, place) and string.match(message, '^%d+ %d %d+ (%x+) ') == id
 end
 
+-- The id of the message at the place that was given last, and when it was made; empty if it is gone or damaged.
+local function newest_of(head)
+  local newest = redis.call('HGET', key, 'm' .. text_of(head.last))
+  local id, created = string.match(newest or '', '^%d+ %d %d+ (%x+) (%d+) ')
+  if not id or #id ~= 32 or string.find(id, '%u') then
+    id = ''
+  end
+  return id, created or ''
+end
+
 -- Calls a command on the memory with many fields, some at a time.
 local function in_chunks(command, fields, each)
   for from = 1, #fields, CHUNK do

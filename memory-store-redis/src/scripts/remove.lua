@@ -1,12 +1,12 @@
 -- KEYS: memory, lease, fences, flush lease. ARGV 4...: owner, token, flusher's owner, flusher's token,
--- generation and version as they were listed. Returns {'A', messages}, {'C'} for a memory that was written
+-- generation, version and the newest message's id as they were listed. Returns {'A', messages}, {'C'} for a memory that was written
 -- since, or a refusal.
 local stored = redis.call('HGET', key, 'h')
 if not stored then
   return {'A', 0}
 end
 local head = unpacked(stored)
-if ARGV[8] ~= head.generation or tonumber(ARGV[9]) ~= head.version then
+if ARGV[8] ~= head.generation or tonumber(ARGV[9]) ~= head.version or ARGV[10] ~= newest_of(head) then
   return {'C'}
 end
 local flush_fence, refusal = admit(KEYS[4], ARGV[6], ARGV[7], head.flush_fence)

@@ -1,11 +1,14 @@
 //! The removal of a memory that nobody uses, a part at a time.
 
-use memory_core::{Generation, LeaseProof, MemoryKey, RemoveUnused, RemovedUnused, StoreErrorKind};
+use memory_core::{
+    Generation, LeaseProof, MemoryKey, Newest, RemoveUnused, RemovedUnused, StoreErrorKind,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batch::Batch;
-use crate::codec::{HeadRow, int};
+use crate::codec::{HeadRow, int, newest};
 use crate::error::Fault;
+use crate::schema::SEQUENCE_BITS;
 
 /// What is compared and changed of a memory's row. The rest of a damaged row is not looked at, so that it
 /// can be removed too.
@@ -13,6 +16,9 @@ struct Listed {
     id: i64,
     generation: i64,
     version: i64,
+    /// An earlier part has ended it.
+    is_ended: bool,
+    newest: Option<Newest>,
 }
 
 impl Batch<'_> {
@@ -33,15 +39,25 @@ impl Batch<'_> {
         }
         let listed = self
             .connection
-            .prepare_cached("SELECT id, generation, version FROM memory WHERE key = ?1")?
-            .query_row([key.as_str()], |row| {
-                Ok(Listed { id: row.get(0)?, generation: row.get(1)?, version: row.get(2)? })
+            .prepare_cached(LISTED)?
+            .query_row(params![key.as_str(), SEQUENCE_BITS], |row| {
+                Ok(Listed {
+                    id: row.get(0)?,
+                    generation: row.get(1)?,
+                    version: row.get(2)?,
+                    is_ended: row.get::<_, Option<i64>>(3)? == Some(ENDED),
+                    newest: newest(row, 4)?,
+                })
             })
             .optional()?;
-        let Some(Listed { id, generation, version }) = listed else {
+        let Some(Listed { id, generation, version, is_ended, newest }) = listed else {
             return Ok(RemovedUnused::default());
         };
         if (generation, version) != (int(remove.generation.number()), int(remove.version)) {
+            return Err(conflict());
+        }
+        // The parts before may have removed the newest message.
+        if newest != remove.newest && !is_ended {
             return Err(conflict());
         }
         self.check_lease(key.lease_name(), remove.access.lease)?;
@@ -68,7 +84,7 @@ impl Batch<'_> {
         let more = rows >= limit;
         if more {
             // As if its TTL had run out: what is left is no longer seen.
-            self.connection.prepare_cached(END)?.execute(params![id, messages])?;
+            self.connection.prepare_cached(END)?.execute(params![id, messages, ENDED])?;
         } else {
             self.connection
                 .prepare_cached("DELETE FROM receipt WHERE memory = ?1")?
@@ -97,6 +113,14 @@ impl Batch<'_> {
     }
 }
 
+/// When a memory has expired that a sweep has ended.
+const ENDED: i64 = 0;
+
+const LISTED: &str = "
+SELECT id, generation, version, expires_at, last,
+    (SELECT message.id FROM message WHERE place = memory.id << ?2 | memory.last)
+FROM memory WHERE key = ?1";
+
 const DELETE_MESSAGES: &str = "
 DELETE FROM message WHERE place IN
     (SELECT place FROM message WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT ?3)";
@@ -106,7 +130,7 @@ DELETE FROM writer WHERE memory = ?1 AND writer IN
     (SELECT writer FROM writer WHERE memory = ?1 LIMIT ?2)";
 
 const END: &str = "
-UPDATE memory SET expires_at = 0, messages = max(messages - ?2, 0) WHERE id = ?1";
+UPDATE memory SET expires_at = ?3, messages = max(messages - ?2, 0) WHERE id = ?1";
 
 /// The newest generation of a memory whose row was removed.
 pub(super) fn swept_generation(connection: &Connection) -> rusqlite::Result<Generation> {
