@@ -23,18 +23,15 @@ use crate::writers::Writer;
 /// A batch that is ready to be sent: redacted, classified, counted, and under an id by which the
 /// store recognises it, so that it can be sent any number of times and is appended once.
 ///
+/// Clones are the same batch: of all that are sent, one is appended, and the others get its receipt as
+/// duplicates. No two requests have the same message ids, whichever clone each was made from.
+///
 /// Its `Debug` form leaves the messages out, for it travels in errors.
+#[derive(Clone)]
 pub struct PreparedAppend {
     append: Append,
-    /// It was sent before.
-    sent: AtomicBool,
-}
-
-impl Clone for PreparedAppend {
-    fn clone(&self) -> Self {
-        let sent = AtomicBool::new(self.sent.load(Ordering::Acquire));
-        Self { append: self.append.clone(), sent }
-    }
+    /// It, or a clone of it, was sent before.
+    sent: Arc<AtomicBool>,
 }
 
 /// Whether it was sent makes no difference.
@@ -45,8 +42,8 @@ impl PartialEq for PreparedAppend {
 }
 
 impl PreparedAppend {
-    const fn new(append: Append) -> Self {
-        Self { append, sent: AtomicBool::new(false) }
+    fn new(append: Append) -> Self {
+        Self { append, sent: Arc::default() }
     }
 
     /// The id by which the store recognises it.

@@ -11,6 +11,7 @@ on_every_backend![
     messages_come_back_in_program_order,
     a_batch_stays_together_among_many_writers,
     sending_a_batch_again_appends_nothing,
+    clones_of_a_batch_are_one_append,
     a_named_writer_is_recognised_by_another_manager,
     secrets_never_reach_the_store,
     what_the_author_says_of_a_message_is_kept,
@@ -77,6 +78,24 @@ async fn sending_a_batch_again_appends_nothing(on: On) {
     }
     assert_eq!(texts(&memory).await, ["a", "b", "c"]);
     checked(&memory, &world.manager).await;
+}
+
+async fn clones_of_a_batch_are_one_append(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
+    let memory = world.memory();
+    let prepared = memory.prepare([Message::user("one"), Message::user("two")]).unwrap();
+    let clones = [prepared.clone(), prepared.clone()];
+    let first = memory.send(&prepared).await.unwrap();
+    let again = memory.send(&clones[0]).await.unwrap();
+    assert_eq!(again.outcome, AppendOutcome::Duplicate { first: first.outcome.first() });
+    // A memory that does not know the batch appends it, and its messages are others.
+    let other = world.manager.memory("m", "other").unwrap();
+    assert!(!other.send(&clones[1]).await.unwrap().outcome.is_duplicate());
+    assert_eq!(texts(&other).await, ["one", "two"]);
+    let messages = [memory.messages().await.unwrap(), other.messages().await.unwrap()].concat();
+    assert_distinct(
+        &messages.iter().map(|message| message.meta.id.uuid().to_string()).collect::<Vec<_>>(),
+    );
 }
 
 async fn a_named_writer_is_recognised_by_another_manager(on: On) {
