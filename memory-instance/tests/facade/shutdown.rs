@@ -254,17 +254,20 @@ async fn dropping_the_manager_loses_nothing(on: On) {
 /// what it writes. The runtime of the flush is another one than that of the shutdown.
 #[test]
 fn blocked_flush_is_fenced_off() {
+    const BOUND: Duration = Duration::from_secs(60);
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    // Dropped after `release`, so that a test that fails does not wait for the thread that is blocked.
+    let (working, closing) = (runtime(), runtime());
     let folder = tempfile::tempdir().unwrap();
     let (begun, begins) = std::sync::mpsc::channel();
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
     let blocks = from_fn("blocks", move |_| {
         begun.send(()).unwrap();
-        released.lock().unwrap().recv().unwrap();
+        // Ends with an error where the test has failed.
+        let _ = released.lock().unwrap().recv();
         async { Ok("a summary".to_owned()) }
     });
-    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let (working, closing) = (runtime(), runtime());
     let open = || async {
         let builder =
             MemoryManager::builder().resource(hybrid(1_000)).flush_mode(FlushMode::Manual);
@@ -277,15 +280,17 @@ fn blocked_flush_is_fenced_off() {
         fill(&flusher, 200).await;
         flusher.perform_flush().await
     });
-    begins.recv().unwrap();
-    let report = closing.block_on(manager.shutdown(Duration::ZERO));
+    begins.recv_timeout(BOUND).expect("no flush has begun");
+    let shutdown = async { tokio::time::timeout(BOUND, manager.shutdown(Duration::ZERO)).await };
+    let report = closing.block_on(shutdown).expect("the shutdown waits for the flush");
     assert_eq!(report.abandoned_flushes, [memory.key().clone()]);
     assert!(report.unreleased_leases.is_empty(), "{report:?}");
     let lease = LockKey::new(memory.key().flush_lease_name()).unwrap();
     let other = closing.block_on(open());
     assert_eq!(closing.block_on(other.locks().inspect(&lease)).unwrap(), None);
     release.send(()).unwrap();
-    let error = working.block_on(flush).unwrap().unwrap_err();
+    let flush = async { tokio::time::timeout(BOUND, flush).await };
+    let error = working.block_on(flush).expect("the flush does not end").unwrap().unwrap_err();
     assert!(matches!(error, MemoryError::ShutDown { .. }), "{error}");
     let texts = closing.block_on(texts(&memory));
     assert_eq!(texts.len(), 200, "nothing was committed");
