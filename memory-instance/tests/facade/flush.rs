@@ -396,7 +396,8 @@ async fn a_flush_that_got_no_turn_no_longer_matters_when_none_is_due(on: On) {
     let slow = from_fn("slow", move |_| {
         begun.send(()).unwrap();
         async {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            // Longer than the other one waits in line, which is 60 s.
+            tokio::time::sleep(Duration::from_secs(65)).await;
             Ok("a summary".to_owned())
         }
     });
