@@ -164,6 +164,9 @@ impl MemoryManager {
     }
 }
 
+/// How long a sweep holds the leases of one memory at most.
+const LONGEST_HOLD: Duration = Duration::from_secs(30);
+
 /// The leases that keep writers and flushers out where the store does not look at leases itself.
 struct Leases {
     memory: LockGuard,
@@ -239,7 +242,9 @@ impl Backend {
             max_turn: None,
         };
         let name = LockKey::new(name).map_err(failed)?;
-        let taken = self.locks.try_lock(&name, &LockOptions::default()).await;
+        // Others need not wait for longer if the caller keeps the sweep and does not go on with it.
+        let options = LockOptions::default().with_max_hold(Some(LONGEST_HOLD));
+        let taken = self.locks.try_lock(&name, &options).await;
         Ok(taken.map_err(failed)?)
     }
 

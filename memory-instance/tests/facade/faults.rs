@@ -13,7 +13,9 @@ use memory_core::{
     Head, InMemoryStore, LeaseDomain, LeaseProof, MemoryKey, MemoryResource, MemoryStore, Message,
     Outline, Page, Read, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
 };
-use memory_instance::{FlushMode, Leases, MemoryError, MemoryInstance, MemoryManager, Session};
+use memory_instance::{
+    FlushMode, Leases, MemoryError, MemoryInstance, MemoryManager, Session, SweepOptions,
+};
 use memory_lock::{Clock, InProcessLock, LockGuard, LockKey, LockManager, LockOptions};
 
 use crate::support::{checked, hybrid, texts};
@@ -130,7 +132,7 @@ impl MemoryStore for Faulty {
         key: &MemoryKey,
         remove: memory_core::RemoveUnused,
     ) -> Result<memory_core::RemovedUnused, StoreError> {
-        self.store.remove(key, remove).await
+        self.write(self.store.remove(key, remove)).await
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
@@ -277,6 +279,22 @@ async fn kept_writes_give_up_their_leases() {
     assert!(begun.elapsed() <= Duration::from_secs(4), "{:?}", begun.elapsed());
     kept.await.unwrap();
     assert_eq!(texts(&memory).await, ["kept", "goes on"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kept_sweeps_give_up_their_leases() {
+    let world = plain();
+    let memory = world.memory();
+    memory.append(Message::user("removed")).await.unwrap();
+    world.script(&[Fault::Silence]);
+    let unused = SweepOptions::new().with_unused_for(Duration::ZERO);
+    let mut kept = Box::pin(world.manager.sweep(unused));
+    assert!(kept.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(memory.leases().await.unwrap().flush.is_some(), "it is removing the memory");
+    let begun = tokio::time::Instant::now();
+    memory.append(Message::user("goes on")).await.unwrap();
+    assert!(begun.elapsed() <= Duration::from_secs(31), "{:?}", begun.elapsed());
+    assert_eq!(texts(&memory).await, ["goes on"]);
 }
 
 #[tokio::test(start_paused = true)]
