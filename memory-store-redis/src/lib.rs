@@ -5,6 +5,7 @@ mod store;
 
 mod changes;
 mod commands;
+mod names;
 mod parts;
 mod reads;
 mod scripts;

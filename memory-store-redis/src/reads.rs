@@ -11,6 +11,7 @@ use redis::Value;
 
 use crate::codec;
 use crate::error::store_error;
+use crate::names::Names;
 use crate::parts::Parts;
 use crate::scripts::{FETCH, PART, READ, RECEIPTS};
 use crate::store::RedisStore;
@@ -278,32 +279,30 @@ impl RedisStore {
         Ok(receipts)
     }
 
-    /// The keys of memories that begin with this, behind a key, ascending.
+    /// The keys of memories that begin with this, behind a key: of all the first, as many as are asked for.
     pub(crate) async fn names(
         &self,
         operation: &'static str,
         prefix: &str,
         after: Option<&MemoryKey>,
-    ) -> Result<Vec<MemoryKey>, StoreError> {
-        let found = self.link().scan_memories().await;
-        let found = found.map_err(|fault| store_error(operation, None, fault))?;
+        most: usize,
+    ) -> Result<Names, StoreError> {
         let keyspace = self.link().keys();
-        let mut names: Vec<MemoryKey> = found
-            .iter()
-            .filter_map(|key| keyspace.memory_name(key))
-            .filter(|name| name.starts_with(prefix))
-            .filter_map(|name| match name.parse::<MemoryKey>() {
-                Ok(key) => Some(key).filter(|key| after.is_none_or(|after| key > after)),
+        let mut names = Names::new(most);
+        let each = |key: String| {
+            let Some(name) = keyspace.memory_name(&key).filter(|name| name.starts_with(prefix))
+            else {
+                return;
+            };
+            match name.parse::<MemoryKey>() {
+                Ok(key) if after.is_none_or(|after| key > *after) => names.add(key),
+                Ok(_) => {}
                 // Not ours; the others can be listed all the same.
-                Err(error) => {
-                    tracing::warn!(%error, "a key on the server cannot be read");
-                    None
-                }
-            })
-            .collect();
-        names.sort_unstable();
-        // A scan may return a key twice.
-        names.dedup();
+                Err(error) => tracing::warn!(%error, "a key on the server cannot be read"),
+            }
+        };
+        let scanned = self.link().scan_memories(each).await;
+        scanned.map_err(|fault| store_error(operation, None, fault))?;
         Ok(names)
     }
 
@@ -312,7 +311,7 @@ impl RedisStore {
         after: Option<&MemoryKey>,
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
-        let names = self.names("list keys", "", after).await?;
+        let names = self.names("list keys", "", after, usize::MAX).await?.into_ascending();
         let mut keys = Vec::new();
         for some in names.chunks(LOOKED_AT) {
             let heads = some.iter().map(|key| self.whole_head(key));

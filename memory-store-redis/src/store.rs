@@ -1,4 +1,5 @@
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use memory_core::{
@@ -11,6 +12,7 @@ use redis::Cmd;
 
 use crate::config::{RedisStoreConfig, TokenChecks};
 use crate::error::store_error;
+use crate::names::FoundNames;
 
 /// Memories in Redis or Valkey, shared by all machines that reach the server.
 ///
@@ -19,6 +21,8 @@ use crate::error::store_error;
 pub struct RedisStore {
     link: RedisLink,
     config: RedisStoreConfig,
+    /// What sweeps that are under way have found.
+    pub(crate) found: Arc<FoundNames>,
 }
 
 impl RedisStore {
@@ -42,8 +46,8 @@ impl RedisStore {
 
     /// The same with settings of its own.
     #[must_use]
-    pub const fn with_config(link: RedisLink, config: RedisStoreConfig) -> Self {
-        Self { link, config }
+    pub fn with_config(link: RedisLink, config: RedisStoreConfig) -> Self {
+        Self { link, config, found: Arc::default() }
     }
 
     /// The link.

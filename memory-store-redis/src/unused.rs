@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::codec;
 use crate::commands::{Answer, right};
 use crate::error::store_error;
+use crate::names::{Found, KEPT_NAMES};
 use crate::reads::LOOKED_AT;
 use crate::scripts::{REMOVE, UNUSED};
 use crate::store::RedisStore;
@@ -18,12 +19,18 @@ const OPERATION: &str = "list unused";
 
 impl RedisStore {
     pub(crate) async fn list_unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
-        let names = self.names(OPERATION, &query.prefix, query.after.as_ref()).await?;
-        let (names, rest) = names.split_at(query.limit.get().min(names.len()));
-        let mut page = UnusedPage {
-            memories: Vec::new(),
-            next: names.last().filter(|_| !rest.is_empty()).cloned(),
+        let limit = query.limit.get();
+        let Found { mut names, is_cut } = match self.found.take(query) {
+            Some(found) => found,
+            None => {
+                let most = KEPT_NAMES.max(limit);
+                self.names(OPERATION, &query.prefix, query.after.as_ref(), most).await?.into()
+            }
         };
+        let rest = names.split_off(limit.min(names.len()));
+        let goes_on = is_cut || !rest.is_empty();
+        let mut page =
+            UnusedPage { memories: Vec::new(), next: names.last().filter(|_| goes_on).cloned() };
         for some in names.chunks(LOOKED_AT) {
             let looks = some.iter().map(|key| self.look_at_unused(key, query));
             for found in futures::future::join_all(looks).await {
@@ -38,6 +45,9 @@ impl RedisStore {
                     },
                 }
             }
+        }
+        if let Some(next) = &page.next {
+            self.found.keep(&query.prefix, next, Found { names: rest, is_cut });
         }
         Ok(page)
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use memory_core::{
     Access, Clear, FencingToken, LeaseProof, MemoryKey, MemoryStore, OwnerId, Read, Splice,
+    UnusedQuery,
 };
 use memory_lock::{Acquired, LockBackend, LockKey, RedisLock};
 use memory_redis_testkit::{AnyServer, Proxy, any_server};
@@ -204,4 +205,38 @@ async fn an_idle_link_sends_nothing() {
     proxy.reset_requests();
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!((proxy.requests(), proxy.connections()), (0, 1));
+}
+
+/// A sweep in pages scans all keys once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_scans_once_for_all_its_pages() {
+    let (_server, proxy, store) = behind_a_proxy().await;
+    for number in 0..7 {
+        append(&store, &key(&format!("k{number}")), write(1, 1), &["one"]).await.unwrap();
+    }
+    let sweep = async |limit: usize| {
+        let mut query = UnusedQuery {
+            prefix: String::new(),
+            after: None,
+            expired: false,
+            unwritten_for: Some(Duration::ZERO),
+            limit: NonZeroUsize::new(limit).unwrap(),
+        };
+        proxy.reset_requests();
+        let (mut found, mut pages) = (0, 0);
+        loop {
+            let page = store.unused(&query).await.unwrap();
+            (found, pages) = (found + page.memories.len(), pages + 1);
+            query.after = page.next;
+            if query.after.is_none() {
+                return (found, pages, seen(&proxy)["SCAN"]);
+            }
+        }
+    };
+    let (found, pages, scans) = sweep(100).await;
+    assert_eq!((found, pages), (7, 1));
+    assert_eq!(sweep(2).await, (7, 4, scans));
+    // The next one sees what came meanwhile.
+    append(&store, &key("k9"), write(1, 1), &["one"]).await.unwrap();
+    assert_eq!(sweep(3).await, (8, 3, scans));
 }

@@ -164,17 +164,18 @@ impl RedisLink {
         self.inner.request(&self.inner.requests, Request::Command(cmd), None).await
     }
 
-    /// Every key below the prefix that holds a memory, of all masters, by `SCAN`.
+    /// Passes on every key below the prefix that holds a memory, of all masters, by `SCAN`: in no order, and
+    /// some more than once. No more than what one request found is kept.
     ///
     /// # Errors
     /// [`RedisFault`].
     ///
     /// # Cancel safety
     /// Reads have no effect.
-    pub async fn scan_memories(&self) -> Result<Vec<String>, RedisFault> {
+    pub async fn scan_memories(&self, each: impl FnMut(String)) -> Result<(), RedisFault> {
         // Many requests, so that to have waited for all of them says nothing.
         let (mut connection, number) = self.inner.connection(&self.inner.requests).await?;
-        let found = server::scan(&mut connection, &self.inner.keys.memories()).await;
+        let found = server::scan(&mut connection, &self.inner.keys.memories(), each).await;
         self.inner.told(number, found.map_err(RedisFault::from))
     }
 

@@ -353,10 +353,13 @@ async fn masters(connection: &mut Connection) -> RedisResult<Vec<(String, u16)>>
         .collect())
 }
 
-/// All keys that match, by `SCAN` at every master.
-pub(super) async fn scan(connection: &mut Connection, pattern: &str) -> RedisResult<Vec<String>> {
+/// Passes on all keys that match, by `SCAN` at every master.
+pub(super) async fn scan(
+    connection: &mut Connection,
+    pattern: &str,
+    mut each: impl FnMut(String),
+) -> RedisResult<()> {
     let nodes = masters(connection).await?;
-    let mut keys = Vec::new();
     let mut places: Vec<Option<(String, u16)>> = nodes.into_iter().map(Some).collect();
     if places.is_empty() {
         places.push(None);
@@ -378,14 +381,14 @@ pub(super) async fn scan(connection: &mut Connection, pattern: &str) -> RedisRes
             };
             let (next, found): (String, Vec<Vec<u8>>) = redis::from_redis_value(answer)?;
             // A key that is no text is not one of ours.
-            keys.extend(found.into_iter().filter_map(|key| String::from_utf8(key).ok()));
+            found.into_iter().filter_map(|key| String::from_utf8(key).ok()).for_each(&mut each);
             if next == "0" {
                 break;
             }
             cursor = next;
         }
     }
-    Ok(keys)
+    Ok(())
 }
 
 /// The keys of a call and what they hold, for an error that must name the one in the way.

@@ -10,6 +10,7 @@
 
 pub(crate) mod load;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -75,12 +76,18 @@ pub(crate) struct Dumped {
     pub(crate) kept: Mutex<Vec<(String, Vec<u8>)>>,
 }
 
+async fn memories(link: &RedisLink) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    link.scan_memories(|key| keys.extend([key])).await.unwrap();
+    keys
+}
+
 #[async_trait::async_trait]
 impl Rollback for Dumped {
     async fn keep(&self) {
         let link = self.store.link();
         let mut kept = Vec::new();
-        for key in link.scan_memories().await.unwrap() {
+        for key in memories(link).await {
             match link.send(redis::cmd("DUMP").arg(&key)).await.unwrap() {
                 redis::Value::BulkString(dump) => kept.push((key, dump)),
                 other => panic!("{key}: {other:?}"),
@@ -91,7 +98,7 @@ impl Rollback for Dumped {
 
     async fn go_back(&self) {
         let link = self.store.link();
-        for key in link.scan_memories().await.unwrap() {
+        for key in memories(link).await {
             link.send(redis::cmd("DEL").arg(&key)).await.unwrap();
         }
         let kept = self.kept.lock().unwrap().clone();
