@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::common::{Fault, FaultyBackend, key, ms, secs};
-use super::waits::kept;
+use super::waits::{Locking, kept};
 
 /// The survivors do not wait for the TTL of a lease that was left behind, which is 30 s.
 const SOON: Duration = secs(10);
@@ -152,6 +152,12 @@ fn leases_are_refreshed_by_a_runtime_that_is_left() {
     });
 }
 
+/// A call that was polled once on this runtime and is kept.
+fn kept_on(runtime: &Runtime, manager: &LockManager) -> Locking {
+    let _inside = runtime.enter();
+    kept(manager)
+}
+
 #[test]
 fn kept_waiters_on_an_undriven_runtime_do_not_block_others() {
     for is_late in [false, true] {
@@ -161,13 +167,13 @@ fn kept_waiters_on_an_undriven_runtime_do_not_block_others() {
         let guard = driven.block_on(manager.lock(&key("k"), &patient())).unwrap();
         // Those on the other runtime come before or after this one is no longer driven.
         let mut tasks = Vec::new();
-        let mut all_kept = vec![undriven.block_on(async { kept(&manager) })];
+        let mut all_kept = vec![kept_on(&undriven, &manager)];
         if is_late {
-            all_kept.push(undriven.block_on(async { kept(&manager) }));
+            all_kept.push(kept_on(&undriven, &manager));
         }
         tasks.extend(waiters(&driven, &manager, 3));
         if !is_late {
-            all_kept.push(undriven.block_on(async { kept(&manager) }));
+            all_kept.push(kept_on(&undriven, &manager));
         }
         driven.block_on(guard.release());
         all_served(&driven, tasks);
