@@ -10,6 +10,7 @@ mod connection;
 mod failure;
 mod file_identity;
 mod file_path;
+mod folder;
 mod library;
 mod lock;
 mod observer;
