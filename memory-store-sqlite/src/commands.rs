@@ -51,6 +51,16 @@ impl Command {
         }
     }
 
+    /// The pages that it changes, roughly; at least as many for a removal, whose messages may be anywhere.
+    pub(crate) fn pages(&self) -> usize {
+        match self {
+            Self::Append { .. } => self.bytes() / 4_096,
+            Self::Splice { splice, .. } => places(splice),
+            Self::Claim(_) => 0,
+            Self::Clear(_) | Self::Remove(_) => 64,
+        }
+    }
+
     /// Whether it takes no longer than a commit takes anyway.
     pub(crate) fn is_light(&self) -> bool {
         match self {

@@ -30,7 +30,7 @@ const LOG_LIMIT: i64 = 16 << 20;
 pub(crate) struct OpenFile {
     identity: FileIdentity,
     /// Open for as long as the store is: SQLite keeps the log while any connection is open, so that a log
-    /// that is gone was removed by somebody else.
+    /// that is gone was removed by somebody else. Checkpoints need it too.
     anchor: Mutex<Option<Connection>>,
     opened: Instant,
     /// When the names were last looked at, in microseconds after `opened`.
@@ -72,6 +72,14 @@ impl OpenFile {
         Ok(self.identity.check_found()?)
     }
 
+    /// Runs `work` with the connection that is kept open, unless the file is closed.
+    pub(crate) fn with_anchor(&self, work: impl FnOnce(&Connection)) {
+        let anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = &*anchor {
+            work(connection);
+        }
+    }
+
     /// Closes the connection of this file's own. For when the others are closed: the last one folds the
     /// log into the file.
     pub(crate) fn close(&self) {
@@ -104,6 +112,7 @@ pub(crate) fn open_file(config: &SqliteConfig) -> Result<(Connection, Arc<OpenFi
         // first to write to it.
         schema::migrate(connection, path)
     })?;
+    sync_to_the_disk(&anchor, config)?;
     let file = Arc::new(OpenFile::new(identity, anchor));
     let writer = open_writer(&file, config)?;
     Ok((writer, file))
@@ -119,12 +128,17 @@ pub(crate) fn open_writer(file: &OpenFile, config: &SqliteConfig) -> Result<Conn
     connection.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
     // The writer makes its own.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    sync_to_the_disk(&connection, config)?;
+    Ok(connection)
+}
+
+/// Where a plain sync stops at the drive's cache (macOS); nothing elsewhere.
+fn sync_to_the_disk(connection: &Connection, config: &SqliteConfig) -> Result<(), Fault> {
     if config.durability() == Durability::Disk {
-        // Where a plain sync stops at the drive's cache (macOS); nothing elsewhere.
         connection.pragma_update(None, "fullfsync", true)?;
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     }
-    Ok(connection)
+    Ok(())
 }
 
 /// A connection that only reads. Opened for writing all the same: a reader that may not write to the

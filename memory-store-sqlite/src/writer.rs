@@ -24,7 +24,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use self::checkpoint::Checkpoints;
-use self::turn::Turn;
+use self::turn::{Before, Turn};
 use crate::commands::{Answer, Command};
 use crate::config::SqliteConfig;
 use crate::open::OpenFile;
@@ -207,7 +207,7 @@ impl Writer {
         let wake = turn.is_none() && !alone && state.waiting.len() == state.wake_at;
         drop(state);
         if let Some(turn) = turn {
-            turn.hand_to_runner(0);
+            turn.hand_to_runner(0, Before::Nothing);
         } else if wake {
             self.changed.notify_one();
         }
@@ -228,7 +228,7 @@ impl Writer {
         let alone = state.waiting.len() == 1
             && state.waiting.front().is_some_and(|job| job.ticket == ticket);
         drop(state);
-        if alone { turn.run_once() } else { turn.hand_to_runner(0) }
+        if alone { turn.run_once() } else { turn.hand_to_runner(0, Before::Nothing) }
     }
 }
 

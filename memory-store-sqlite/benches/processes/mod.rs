@@ -73,8 +73,26 @@ fn spawn(file: &Path) -> Child {
         .unwrap()
 }
 
+/// What else uses the file.
+#[derive(Clone, Copy, PartialEq)]
+enum Beside {
+    Nothing,
+    /// Reads of 300 ms, one after the other, as of a backup or an export.
+    LongReads,
+}
+
+/// Reads until the child has ended, so that the log cannot start over most of the time.
+fn read_beside(file: &Path, child: &mut Child) {
+    let connection = rusqlite::Connection::open(file).unwrap();
+    while child.try_wait().unwrap().is_none() {
+        connection.execute_batch("BEGIN; SELECT count(*) FROM message").unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        connection.execute_batch("COMMIT").unwrap();
+    }
+}
+
 /// So many processes on a new file, which begin at once.
-fn turn(processes: usize) -> Outcome {
+fn turn(processes: usize, beside: Beside) -> Outcome {
     let folder = common::folder();
     let file = folder.path().join("memory.db");
     let mut children: Vec<_> = (0..processes).map(|_| spawn(&file)).collect();
@@ -87,6 +105,9 @@ fn turn(processes: usize) -> Outcome {
     }
     for child in &mut children {
         child.stdin.take().unwrap().write_all(b"g").unwrap();
+    }
+    if beside == Beside::LongReads {
+        read_beside(&file, &mut children[0]);
     }
     let mut log = 0;
     let all: Vec<Latencies> = outputs
@@ -117,15 +138,17 @@ fn turn(processes: usize) -> Outcome {
 }
 
 pub(crate) fn compare_processes() {
-    for processes in [4, 2, 8] {
+    use Beside::{LongReads, Nothing};
+    for (processes, beside) in [(4, Nothing), (4, LongReads), (2, Nothing), (8, Nothing)] {
         let mut ratios = Vec::new();
         for _ in 0..ROUNDS {
-            let (alone, together) = (turn(1), turn(processes));
+            let (alone, together) = (turn(1, beside), turn(processes, beside));
             let ratio = together.appends_per_second / alone.appends_per_second;
             ratios.push(ratio);
             println!(
-                "{processes} processes {:>6.0}/s, alone {:>6.0}/s, ratio {ratio:.2}; p50 {} us (alone {} us), \
+                "{processes} processes{} {:>6.0}/s, alone {:>6.0}/s, ratio {ratio:.2}; p50 {} us (alone {} us), \
                  p99 {} us ({} us), longest {} us, shares {:.2} to {:.2}, log {:.0} MB ({:.0} MB)",
+                if beside == LongReads { " beside long reads" } else { "" },
                 together.appends_per_second,
                 alone.appends_per_second,
                 together.p50,
@@ -140,6 +163,6 @@ pub(crate) fn compare_processes() {
             );
         }
         ratios.sort_by(f64::total_cmp);
-        println!("{processes} processes: median ratio {:.2}", ratios[ROUNDS / 2]);
+        println!("median ratio {:.2}", ratios[ROUNDS / 2]);
     }
 }

@@ -28,6 +28,13 @@ pub(super) struct Turn {
     slot: Option<Slot>,
 }
 
+/// What a runner does before it commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    Nothing,
+    CopyRestOfLog,
+}
+
 /// What came of the jobs of a transaction.
 struct Answers(Vec<(Job, Result<Answer, StoreError>)>);
 
@@ -61,8 +68,9 @@ impl Turn {
                 let answers = self.execute(jobs, started);
                 let checkpoint = self.checkpoint_is_due();
                 answers.tell();
-                if checkpoint {
-                    self.checkpoint();
+                if checkpoint && self.copy_most_of_log() {
+                    // Not on the caller's thread: it waits for the write lock.
+                    return self.hand_to_runner(1, Before::CopyRestOfLog);
                 }
                 1
             }
@@ -73,14 +81,19 @@ impl Turn {
             }
         };
         if !self.give_back() {
-            self.hand_to_runner(served);
+            self.hand_to_runner(served, Before::Nothing);
         }
     }
 
     /// `served` callers have just got their answers.
-    pub(super) fn hand_to_runner(self, served: usize) {
+    pub(super) fn hand_to_runner(self, served: usize, before: Before) {
         let writer = Arc::clone(&self.writer);
-        let refused = writer.thread.run((self, served), |(turn, served)| turn.run(served));
+        let refused = writer.thread.run((self, served), move |(turn, served)| {
+            if before == Before::CopyRestOfLog {
+                turn.copy_rest_of_log();
+            }
+            turn.run(served);
+        });
         if let Err(NoThread { input: (turn, _), source }) = refused {
             let source = Arc::new(source);
             turn.answer_waiting(|job| no_thread(job.command.operation(), &source));
@@ -110,8 +123,8 @@ impl Turn {
             if done {
                 return;
             }
-            if checkpoint {
-                self.checkpoint();
+            if checkpoint && self.copy_most_of_log() {
+                self.copy_rest_of_log();
             }
         }
     }
@@ -205,8 +218,8 @@ impl Turn {
     fn execute(&mut self, jobs: Vec<Job>, started: Instant) -> Answers {
         let answers = match self.transact(&jobs) {
             Ok(answers) => {
-                let bytes = jobs.iter().map(|job| job.command.bytes()).sum();
-                self.writer.lock().committed(started.elapsed(), bytes);
+                let pages = jobs.iter().map(|job| job.command.pages()).sum();
+                self.writer.lock().committed(started.elapsed(), pages);
                 answers
             }
             Err(failure) if jobs.len() > 1 && !failure.unknown => {
@@ -231,6 +244,7 @@ impl Turn {
             .and_then(|()| self.transact(std::slice::from_ref(job)))
             .map_err(|failure| self.error(job, &failure))
             .and_then(|mut answers| {
+                self.writer.lock().checkpoints.committed(job.command.pages());
                 let none = StoreErrorKind::Other("a write has no answer".into());
                 answers.pop().unwrap_or(Err(StoreError::new(job.command.operation(), none)))
             })
@@ -279,19 +293,26 @@ impl Turn {
     }
 
     fn checkpoint_is_due(&self) -> bool {
-        let mut state = self.writer.lock();
-        let (look, limit) = (state.checkpoints.look(), state.checkpoints.limit);
-        drop(state);
         let Some(Slot(Some(connection))) = &self.slot else { return false };
-        look && checkpoint::is_due(connection, limit)
+        if !self.writer.lock().checkpoints.look() {
+            return false;
+        }
+        let log = checkpoint::log(connection);
+        log.is_some_and(|log| self.writer.lock().checkpoints.is_due(log))
     }
 
-    /// Copies the log into the file. Its path was checked after the last commit.
-    fn checkpoint(&self) {
-        let Some(Slot(Some(connection))) = &self.slot else { return };
-        let limit = self.writer.lock().checkpoints.limit;
-        let limit = checkpoint::checkpoint(connection, limit);
-        self.writer.lock().checkpoints.limit = limit;
+    /// Copies most of the log into the file, whose path was checked after the last commit. Returns whether
+    /// other processes have added to it meanwhile.
+    fn copy_most_of_log(&self) -> bool {
+        let Some(Slot(Some(connection))) = &self.slot else { return false };
+        checkpoint::copy_most(connection)
+    }
+
+    /// Copies the rest of the log with the write lock.
+    fn copy_rest_of_log(&self) {
+        if let Some(Slot(Some(connection))) = &self.slot {
+            self.writer.file.with_anchor(|anchor| checkpoint::copy_rest(connection, anchor));
+        }
     }
 
     fn error(&self, job: &Job, failure: &Failure) -> StoreError {
@@ -366,9 +387,9 @@ impl Writer {
 }
 
 impl State {
-    fn committed(&mut self, took: Duration, bytes: usize) {
+    fn committed(&mut self, took: Duration, pages: usize) {
         self.commits += 1;
-        self.checkpoints.committed(bytes);
+        self.checkpoints.committed(pages);
         self.commit = (self.commit * 3 + took) / 4;
         self.slow = self.slow << 1 | u8::from(took > FAST_COMMIT);
     }
