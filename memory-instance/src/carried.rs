@@ -120,7 +120,14 @@ impl<T: Send + 'static> Slot<T> {
         let waker = Waker::from(Arc::clone(self));
         let mut context = Context::from_waker(&waker);
         let polled = match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut context))) {
-            Ok(Poll::Pending) => return Advance::Pending,
+            Ok(Poll::Pending) => {
+                drop(progress);
+                // Woken during this poll: the task may have found the work busy, and nobody may poll again.
+                if self.woken.load(Ordering::SeqCst) {
+                    wake(&self.task);
+                }
+                return Advance::Pending;
+            }
             Ok(Poll::Ready(output)) => Ok(output),
             Err(payload) => Err(payload),
         };
@@ -265,6 +272,40 @@ mod tests {
         tokio::task::yield_now().await;
         go.send(()).unwrap();
         assert_eq!(caller.await.unwrap(), 8);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn work_that_is_woken_during_a_poll_is_carried_on() {
+        let (say, heard) = oneshot::channel();
+        let mut say = Some(say);
+        let polls = Arc::<AtomicU32>::default();
+        let counted = Arc::clone(&polls);
+        let mut kept = polled_once(poll_fn(move |cx| {
+            match counted.fetch_add(1, Ordering::SeqCst) + 1 {
+                // Makes the task carry it on, which polls it next.
+                1 => cx.waker().wake_by_ref(),
+                2 => {}
+                3 => {
+                    cx.waker().wake_by_ref();
+                    // Time for the task to find it busy.
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                _ => {
+                    let _ = say.take().unwrap().send(());
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        }));
+        while polls.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+        // The third poll is the caller's, who does not poll again.
+        while polls.load(Ordering::SeqCst) < 3 {
+            assert!(kept.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        timeout(Duration::from_secs(10), heard).await.expect("it is not carried on").unwrap();
+        kept.await;
     }
 
     #[tokio::test(start_paused = true)]

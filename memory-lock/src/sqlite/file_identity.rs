@@ -88,7 +88,7 @@ impl FileIdentity {
     }
 
     /// Checks that the path still names the open database, its log and the index of the log. Costs a
-    /// look at their folder, about a microsecond, or at the three names if the folder has changed. To be called
+    /// look at their folder, about a microsecond, or at the three names if the folder has changed or 10 ms have passed. To be called
     /// after a commit and before it is acknowledged, and after a read and before its result is used.
     ///
     /// # Errors

@@ -4,8 +4,9 @@
 //! folder whose device, inode and `ctime` are what they were before its names were checked still holds the
 //! same names. One look costs a third of looking at the three names of a database.
 //!
-//! Two changes within one tick of the kernel's clock (at most 10 ms) may leave the same `ctime`. So a look
-//! counts only if the last change was clearly before it.
+//! Two changes within one step of the clock of the file system may leave the same `ctime`. So a folder
+//! counts only if its last change is older than that step. A mount over one of the names does not change the
+//! folder; it is noticed when the names are looked at again, which is after 10 ms at the latest.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -14,48 +15,62 @@ use std::time::{Duration, Instant};
 use super::busy::real_now;
 use super::pinned::{FolderState, folder_state};
 
-/// A change must be older than this, by the clock that file systems use.
-const SETTLED: Duration = Duration::from_millis(50);
+/// How long a check of all names counts at most.
+const NAMES_COUNT_FOR: Duration = Duration::from_millis(10);
 
-/// How long a check of all names counts at most. A mount over one of the names does not change the folder.
-const LONGEST: Duration = Duration::from_millis(10);
+/// So many checks look at the names alone after the folder was found changed too recently: in a folder where
+/// other files come and go, looking at it too would cost and help in vain.
+const CHECKS_WITHOUT_FOLDER: u32 = 32;
 
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    longest: Duration,
+    count_for: Duration,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Seen {
     /// The folder before all names were found in order, and when that was.
-    checked: Mutex<Option<(FolderState, Instant)>>,
+    InOrder(FolderState, Instant),
+    /// So many checks look at the names alone.
+    Changing(u32),
 }
 
 impl Folder {
-    const fn new(path: PathBuf, longest: Duration) -> Self {
-        Self { path, longest, checked: Mutex::new(None) }
+    const fn new(path: PathBuf, count_for: Duration) -> Self {
+        Self { path, count_for, seen: Mutex::new(Seen::Changing(0)) }
     }
 
     /// Checks the names with `check` if the folder may have changed since they were last found in order.
     pub(super) fn check<E>(&self, check: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let seen = self.seen();
+        if let Seen::Changing(checks @ 1..) = seen {
+            self.set(Seen::Changing(checks - 1));
+            return check();
+        }
         let state = folder_state(&self.path);
         let now = real_now();
-        if let (Some(state), Some((checked, at))) = (&state, self.checked())
-            && *state == checked
-            && now.duration_since(at) < self.longest
+        if let (Some(state), Seen::InOrder(before, at)) = (&state, seen)
+            && *state == before
+            && now.duration_since(at) < self.count_for
         {
             return Ok(());
         }
         // Before the names are looked at.
-        let settled = state.filter(|state| state.is_older_than(SETTLED));
+        let settled = state.filter(FolderState::is_settled);
         check()?;
-        *self.lock() = settled.map(|state| (state, now));
+        let changing = Seen::Changing(CHECKS_WITHOUT_FOLDER);
+        self.set(settled.map_or(changing, |state| Seen::InOrder(state, now)));
         Ok(())
     }
 
-    fn checked(&self) -> Option<(FolderState, Instant)> {
-        *self.lock()
+    fn seen(&self) -> Seen {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(FolderState, Instant)>> {
-        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn set(&self, seen: Seen) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 }
 
@@ -63,7 +78,7 @@ impl Folder {
 /// way to the file may be in other folders.
 pub(super) fn of_file(real: &Path, named: &Path) -> Option<Folder> {
     let folder = real.parent().filter(|_| real == named)?;
-    Some(Folder::new(folder.to_owned(), LONGEST))
+    Some(Folder::new(folder.to_owned(), NAMES_COUNT_FOR))
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -73,8 +88,14 @@ mod tests {
 
     use super::*;
 
+    /// Waits until the folder's last change counts as settled: the clock of the file system has to pass.
+    fn settle(path: &Path) {
+        while folder_state(path).is_some_and(|state| !state.is_settled()) {
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "the clock of the file system passes")]
     fn names_are_looked_at_again_after_any_change() {
         let outer = tempfile::tempdir().unwrap();
         let dir = outer.path().join("dir");
@@ -82,7 +103,7 @@ mod tests {
         let [file, other] = ["file", "other"].map(|name| dir.join(name));
         fs::write(&file, "").unwrap();
         fs::write(&other, "").unwrap();
-        let folder = Folder::new(dir.clone(), Duration::from_secs(60));
+        let folder = Folder::new(dir.clone(), Duration::from_secs(600));
         let looks_again = || {
             let looked = Cell::new(false);
             let look = || {
@@ -92,13 +113,15 @@ mod tests {
             folder.check(look).unwrap();
             looked.get()
         };
-        // A change that is too fresh.
-        assert!(looks_again() && looks_again());
-        std::thread::sleep(SETTLED + Duration::from_millis(20));
-        assert!(looks_again());
+        let settle = || {
+            settle(&dir);
+            // Those that follow a look at a fresh change look at the names alone.
+            assert!((0..=CHECKS_WITHOUT_FOLDER + 1).any(|_| !looks_again()));
+        };
+        settle();
         assert!(!looks_again(), "nothing has changed");
         fs::write(&file, "longer").unwrap();
-        assert!(!looks_again(), "what is in a file is no name");
+        assert!(!looks_again(), "a file has changed, not its name");
 
         let changes: [&dyn Fn(); 4] = [
             &|| fs::rename(&other, &file).unwrap(),
@@ -110,9 +133,7 @@ mod tests {
             },
         ];
         for change in changes {
-            std::thread::sleep(SETTLED + Duration::from_millis(20));
-            looks_again();
-            assert!(!looks_again());
+            settle();
             change();
             assert!(looks_again());
         }
@@ -121,7 +142,7 @@ mod tests {
     #[test]
     fn failed_check_does_not_count() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::new(dir.path().to_owned(), LONGEST);
+        let folder = Folder::new(dir.path().to_owned(), NAMES_COUNT_FOR);
         for _ in 0..3 {
             assert_eq!(folder.check(|| Err("removed")), Err("removed"));
         }

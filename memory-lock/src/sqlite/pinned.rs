@@ -78,10 +78,11 @@ mod id {
     use std::io;
     use std::os::fd::AsFd;
     use std::path::Path;
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
     use rustix::fs::{AtFlags, CWD, StatxFlags, fstat, stat, statx};
     use rustix::io::Errno;
+    use rustix::time::{ClockId, clock_gettime};
 
     /// The two parts of the device, and the inode.
     pub(super) type FileId = (u32, u32, u64);
@@ -112,25 +113,40 @@ mod id {
         changed: Duration,
     }
 
+    /// A change is older than any step of the kernel's clock (at most 10 ms).
+    const SETTLED: Duration = Duration::from_millis(50);
+
+    /// The same where the file system keeps whole seconds, or even pairs of them.
+    const SETTLED_IN_SECONDS: Duration = Duration::from_secs(3);
+
     impl FolderState {
-        /// Whether its last change was so long before now; not if it is in the future.
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "file systems go by the clock of the machine"
-        )]
-        pub(in super::super) fn is_older_than(&self, age: Duration) -> bool {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            now.is_ok_and(|now| now.saturating_sub(self.changed) > age)
+        /// Whether a later change will have another time. Not if the last one is in the future.
+        pub(in super::super) fn is_settled(&self) -> bool {
+            // The clock that the kernel takes the times of files from.
+            let now = clock_gettime(ClockId::RealtimeCoarse);
+            let Some(now) = time(now.tv_sec, now.tv_nsec) else { return false };
+            now.saturating_sub(self.changed) > settled_after(self.changed)
         }
+    }
+
+    fn settled_after(changed: Duration) -> Duration {
+        if changed.subsec_nanos() == 0 { SETTLED_IN_SECONDS } else { SETTLED }
+    }
+
+    fn time(seconds: i64, nanos: impl TryInto<u32>) -> Option<Duration> {
+        Some(Duration::new(u64::try_from(seconds).ok()?, nanos.try_into().ok()?))
     }
 
     /// None where it cannot be had.
     pub(in super::super) fn folder_state(path: &Path) -> Option<FolderState> {
         let wanted = StatxFlags::INO | StatxFlags::CTIME;
         let found = statx(CWD, path, AtFlags::empty(), wanted).ok()?;
-        let seconds = u64::try_from(found.stx_ctime.tv_sec).ok()?;
+        if !StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::CTIME) {
+            return None;
+        }
         let id = (found.stx_dev_major, found.stx_dev_minor, found.stx_ino);
-        Some(FolderState { id, changed: Duration::new(seconds, found.stx_ctime.tv_nsec) })
+        let changed = time(found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec)?;
+        Some(FolderState { id, changed })
     }
 
     /// Before Linux 4.11, and where a sandbox forbids `statx`.
@@ -166,14 +182,13 @@ mod id {
 #[cfg(not(target_os = "linux"))]
 mod folder {
     use std::path::Path;
-    use std::time::Duration;
 
     /// Nothing: the names themselves are looked at.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(in super::super) struct FolderState;
 
     impl FolderState {
-        pub(in super::super) const fn is_older_than(&self, _: Duration) -> bool {
+        pub(in super::super) const fn is_settled(&self) -> bool {
             false
         }
     }

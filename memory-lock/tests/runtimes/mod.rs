@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_lock::{
-    LockBackend, LockErrorKind, LockManager, LockOperation, LockOptions, LostReason,
+    LockBackend, LockErrorKind, LockGuard, LockManager, LockOperation, LockOptions, LostReason,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
@@ -184,13 +184,29 @@ fn kept_waiters_on_an_undriven_runtime_do_not_block_others() {
     }
 }
 
+/// Waits until each lease was renewed twice from now on.
+async fn renewed_twice(guards: &[&LockGuard]) {
+    for _ in 0..2 {
+        let before: Vec<_> = guards.iter().map(|guard| guard.deadline()).collect();
+        let renewed = async {
+            while guards.iter().zip(&before).any(|(guard, before)| guard.deadline() <= *before) {
+                tokio::time::sleep(ms(5)).await;
+            }
+        };
+        timeout(secs(60), renewed).await.expect("leases are not renewed");
+    }
+    for guard in guards {
+        guard.ensure_held().unwrap();
+    }
+}
+
 #[test]
 fn leases_are_refreshed_beside_an_undriven_runtime() {
     for is_under_way in [false, true] {
         let backend = FaultyBackend::new();
         let manager = backend.manager();
         let (undriven, driven) = (runtime(), runtime());
-        let short = LockOptions::new().with_ttl(ms(900)).with_refresh_interval(ms(50));
+        let short = LockOptions::new().with_ttl(secs(20)).with_refresh_interval(ms(50));
         if is_under_way {
             backend.next(LockOperation::Renew, Fault::Hang);
         }
@@ -203,10 +219,8 @@ fn leases_are_refreshed_beside_an_undriven_runtime() {
         });
         driven.block_on(async {
             let guard = manager.lock(&key("k"), &short).await.unwrap();
-            tokio::time::sleep(ms(1_500)).await;
-            guard.ensure_held().unwrap();
             // Where one lease is held, the task there looks after those of the other runtime too.
-            stalled.ensure_held().unwrap();
+            renewed_twice(&[&guard, &stalled]).await;
         });
     }
 }
@@ -216,8 +230,8 @@ fn leases_held_before_a_runtime_stalls_are_refreshed() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
     let (undriven, driven) = (runtime(), runtime());
-    let short = LockOptions::new().with_ttl(ms(900)).with_refresh_interval(ms(50));
-    let _first = undriven.block_on(manager.lock(&key("first"), &short)).unwrap();
+    let short = LockOptions::new().with_ttl(secs(20)).with_refresh_interval(ms(50));
+    let first = undriven.block_on(manager.lock(&key("first"), &short)).unwrap();
     let guard = driven.block_on(manager.lock(&key("k"), &short)).unwrap();
     undriven.block_on(async {
         while backend.calls(LockOperation::Renew).is_empty() {
@@ -225,8 +239,7 @@ fn leases_held_before_a_runtime_stalls_are_refreshed() {
         }
     });
     driven.block_on(async {
-        tokio::time::sleep(ms(1_500)).await;
-        guard.ensure_held().unwrap();
+        renewed_twice(&[&guard, &first]).await;
     });
 }
 
