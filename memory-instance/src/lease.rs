@@ -43,7 +43,9 @@ impl MemoryInstance {
 
     /// Takes the leases of the memory away from their holders, in any process, and frees them; returns
     /// the leases that were held. For operators, when a turn or a flush is stuck: a holder that is alive is
-    /// fenced off, what it still writes is refused, and it learns of the loss with its next refresh.
+    /// fenced off, its later writes are refused, and it learns of the loss with its next refresh. Where leases
+    /// live elsewhere than the messages and another process takes the lease at the same moment, the old holder
+    /// is fenced off by the first write of that process.
     ///
     /// # Errors
     /// The first error, after both leases were tried: [`MemoryError::Lock`] for one that could not be broken;

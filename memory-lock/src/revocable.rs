@@ -196,7 +196,7 @@ impl Attendance {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks after this work from now on. Does nothing without a runtime for that.
+    /// Looks after this work from now on. Without a runtime it is only listed, for the tasks of other runtimes.
     fn enter(
         &self,
         shared: &Arc<Shared>,

@@ -23,6 +23,7 @@ on_every_backend![
     waiters_report_holder_wait_and_max_turn,
     kept_turns_in_line_block_no_append,
     kept_flushes_block_no_flush,
+    kept_reads_block_no_read,
 ];
 
 fn resource() -> MemoryResource {
@@ -162,6 +163,25 @@ async fn kept_turns_in_line_block_no_append(on: On) {
     assert!(begun.elapsed() <= Duration::from_secs(2), "{:?}", begun.elapsed());
     for turn in kept {
         turn.await;
+    }
+}
+
+async fn kept_reads_block_no_read(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 100_000))).await;
+    let memory = world.memory();
+    // More than are read at once on the calling thread.
+    memory.append_all((0..300).map(|number| Message::user(format!("{number}")))).await.unwrap();
+    let mut kept = Vec::new();
+    for _ in 0..32 {
+        let memory = world.memory();
+        let mut read = Box::pin(async move { memory.messages().await.unwrap().len() });
+        if read.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            kept.push(read);
+        }
+    }
+    assert_eq!(texts(&memory).await.len(), 300);
+    for read in kept {
+        assert_eq!(read.await, 300);
     }
 }
 
