@@ -12,6 +12,7 @@ mod error_text;
 mod eviction;
 mod flush_settings;
 mod health;
+pub mod json;
 mod key;
 mod lease;
 mod limits;
