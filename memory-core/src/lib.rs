@@ -8,6 +8,7 @@ extern crate self as memory_core;
 pub mod conformance;
 mod context;
 mod counters;
+pub mod dialect;
 mod error_text;
 mod eviction;
 mod flush_settings;

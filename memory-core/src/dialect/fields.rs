@@ -1,0 +1,163 @@
+//! Which fields each dialect knows, as data.
+
+use super::Dialect;
+use crate::json::{Json, JsonObject};
+
+/// A place in a message that has fields of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Position<'k> {
+    /// A message, that is an object with a role; in Responses also an item of type `message`.
+    Message,
+    /// An item without a role (Responses), by its `type`.
+    Item(&'k str),
+    /// An element of the content, by its `type`, or by its key in Bedrock. In Gemini all have the same fields.
+    Part(&'k str),
+}
+
+/// A field that requests of a dialect may contain.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Field {
+    /// Its key.
+    pub name: &'static str,
+    /// What is in it.
+    pub holds: Holds,
+    /// Whether only some providers of the dialect accept it.
+    pub is_extension: bool,
+}
+
+/// What a field holds.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Holds {
+    /// A role, type, id, name of a tool, or setting: nothing that a person wrote.
+    Protocol,
+    /// What a person, model or tool wrote, as text or any JSON.
+    Content,
+    /// A signature or encrypted content: it must not change.
+    Opaque,
+    /// Base64 or an address of a medium.
+    Media,
+    /// An object with these fields, or an array of them. A value in another form is content.
+    Members(&'static [Field]),
+    /// A text, or an array of parts of the same dialect.
+    Parts,
+}
+
+const fn field(name: &'static str, holds: Holds) -> Field {
+    Field { name, holds, is_extension: false }
+}
+
+pub(super) const fn protocol(name: &'static str) -> Field {
+    field(name, Holds::Protocol)
+}
+
+pub(super) const fn content(name: &'static str) -> Field {
+    field(name, Holds::Content)
+}
+
+pub(super) const fn opaque(name: &'static str) -> Field {
+    field(name, Holds::Opaque)
+}
+
+pub(super) const fn media(name: &'static str) -> Field {
+    field(name, Holds::Media)
+}
+
+pub(super) const fn members(name: &'static str, fields: &'static [Field]) -> Field {
+    field(name, Holds::Members(fields))
+}
+
+pub(super) const fn parts(name: &'static str) -> Field {
+    field(name, Holds::Parts)
+}
+
+pub(super) const fn extension(field: Field) -> Field {
+    Field { is_extension: true, ..field }
+}
+
+/// The fields of parts or items, by their tag.
+pub(super) type Table = &'static [(&'static str, &'static [Field])];
+
+/// The fields of the part or item with this tag.
+pub(super) fn find(table: Table, tag: &str) -> Option<&'static [Field]> {
+    table.iter().find(|(name, _)| *name == tag).map(|(_, fields)| *fields)
+}
+
+impl Dialect {
+    /// The fields that are known at this position; `None` for a type of part or item that is not known.
+    ///
+    /// Every other field is of storage or of another dialect, and is not sent.
+    #[must_use]
+    pub fn known_fields(self, position: Position<'_>) -> Option<&'static [Field]> {
+        match self {
+            Self::Chat => super::chat::fields(position),
+            Self::Responses => super::responses::fields(position),
+            Self::Anthropic => super::anthropic::fields(position),
+            Self::Gemini => super::gemini::fields(position),
+            Self::Bedrock => super::bedrock::fields(position),
+            Self::AiSdk => super::ai_sdk::fields(position),
+        }
+    }
+
+    /// A copy of a message of this dialect with its known fields only, in their order and otherwise unchanged,
+    /// without those that are `null` or an empty array of calls. Parts of an unknown type are left out.
+    #[must_use]
+    pub fn copy_known(self, message: &Json) -> Json {
+        let fields = match self {
+            Self::Responses => super::responses::item_fields(message),
+            _ => self.known_fields(Position::Message),
+        };
+        Json::Object(self.copy_fields(message, fields.unwrap_or_default()))
+    }
+
+    /// A copy of a part with its known fields only; `None` if its type is not known.
+    pub(super) fn copy_part(self, part: &Json) -> Option<JsonObject> {
+        let object = part.as_object()?;
+        let tag = match self {
+            Self::Bedrock => super::bedrock::tag(object)?,
+            Self::Gemini => "",
+            _ => object.get("type")?.as_str()?,
+        };
+        Some(self.copy_fields(part, self.known_fields(Position::Part(tag))?))
+    }
+
+    pub(super) fn copy_fields(self, json: &Json, fields: &[Field]) -> JsonObject {
+        let Some(object) = json.as_object() else { return JsonObject::new() };
+        let known = object.iter().filter_map(|(key, value)| {
+            let field = fields.iter().find(|field| field.name == key)?;
+            let is_nothing = value.is_null()
+                || matches!(field.holds, Holds::Members(_)) && value.as_array() == Some(&[]);
+            (!is_nothing).then(|| (key, self.copy_value(value, field.holds)))
+        });
+        known.collect()
+    }
+
+    fn copy_value(self, value: &Json, holds: Holds) -> Json {
+        match (holds, value) {
+            (Holds::Members(fields), Json::Object(_)) => {
+                Json::Object(self.copy_fields(value, fields))
+            }
+            (Holds::Members(fields), Json::Array(items)) => Json::Array(
+                items
+                    .iter()
+                    .map(|item| match item {
+                        Json::Object(_) => Json::Object(self.copy_fields(item, fields)),
+                        other => other.clone(),
+                    })
+                    .collect(),
+            ),
+            (Holds::Parts, Json::Array(items)) => Json::Array(
+                items
+                    .iter()
+                    .filter_map(|item| match item {
+                        Json::Object(_) => self.copy_part(item).map(Json::Object),
+                        other => Some(other.clone()),
+                    })
+                    .collect(),
+            ),
+            _ => value.clone(),
+        }
+    }
+}

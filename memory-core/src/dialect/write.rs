@@ -1,0 +1,293 @@
+//! What writing yields, and what several dialects write in the same way.
+
+use super::Dialect;
+use super::media::full_media_type;
+use super::part::{
+    Arguments, MediaKind, MediaPart, MediaSource, Native, Part, ReasoningPart, TextKind,
+    joined_text,
+};
+use crate::json::{Json, JsonObject};
+use crate::message::Role;
+
+/// The messages that were written, and what the dialect could not express.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Written {
+    /// One message or item after the other; none if there was nothing to write.
+    pub messages: Vec<Json>,
+    /// One for each occurrence.
+    pub losses: Vec<Loss>,
+}
+
+/// What a conversion loses or changes. The table is in the docs of the [`dialect`](super) module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Loss {
+    /// Reasoning of another dialect was dropped: its signature or encryption is bound to its provider.
+    Reasoning,
+    /// A call or result of a tool that another provider ran was dropped.
+    ProviderRun,
+    /// Media in a tool's result were moved into a user message behind the results.
+    MediaMoved,
+    /// A medium was replaced by a note, because the dialect has no such medium, or because its id is valid for
+    /// one account only.
+    MediaReplaced,
+    /// A text document was written as text.
+    DocumentAsText,
+    /// A failed result was marked by the text `Error: ` before it.
+    ErrorFlag,
+    /// Arguments that are no JSON object were wrapped as `{"_raw": ".."}`.
+    ArgumentsWrapped,
+    /// A custom or legacy call was written as a function call.
+    CallKind,
+    /// A call or a result without an id was written in a dialect that requires one.
+    IdMissing,
+    /// The tool's name was dropped from a result.
+    ResultName,
+    /// A result without its tool's name was written in a dialect that requires one.
+    NameMissing,
+    /// Data of a result were written as text.
+    DataAsText,
+    /// Results were split into one message each.
+    ResultsSplit,
+    /// Text behind calls was written before them.
+    Order,
+    /// Citations or annotations were dropped.
+    Citations,
+    /// A refusal or transcript was written as text.
+    TextKind,
+    /// A cache mark or provider option was dropped.
+    CacheMark,
+    /// A role that the dialect lacks was written as another.
+    Role,
+    /// The author's name was dropped.
+    Author,
+    /// A part that only its own dialect knows was dropped.
+    Unknown,
+}
+
+/// The key under which arguments that are no JSON object are wrapped.
+const RAW: &str = "_raw";
+
+/// The text before a failed result, where there is no flag.
+const ERROR_PREFIX: &str = "Error: ";
+
+impl Written {
+    pub(super) fn lose(&mut self, loss: Loss) {
+        self.losses.push(loss);
+    }
+
+    pub(super) fn push(&mut self, message: JsonObject) {
+        self.messages.push(Json::Object(message));
+    }
+
+    /// The arguments as the object that a dialect wants.
+    pub(super) fn argument_object(&mut self, arguments: Arguments<'_>) -> Json {
+        let raw = match arguments {
+            Arguments::Missing => return JsonObject::new().into(),
+            Arguments::Json(json @ Json::Object(_)) => return json.clone(),
+            Arguments::Json(json) => json.to_string(),
+            Arguments::Text(text) if text.trim().is_empty() => return JsonObject::new().into(),
+            Arguments::Text(text) => match Json::parse(text) {
+                Ok(json @ Json::Object(_)) => return json,
+                _ => text.into(),
+            },
+        };
+        self.lose(Loss::ArgumentsWrapped);
+        JsonObject::new().with(RAW, raw).into()
+    }
+
+    /// Whether a provider-run call or result, or reasoning, can be written: only in its own dialect. Reports
+    /// the loss if not.
+    pub(super) fn may_write(
+        &mut self,
+        dialect: Dialect,
+        native: Option<Native<'_>>,
+        loss: Loss,
+    ) -> bool {
+        let may = native.is_none_or(|native| native.dialect == dialect);
+        if !may {
+            self.lose(loss);
+        }
+        may
+    }
+
+    /// Reports what a text loses in a dialect that writes no citations and no kinds of text.
+    pub(super) fn lose_text_extras(&mut self, part: &super::part::TextPart<'_>, target: Dialect) {
+        let foreign = part.native.is_none_or(|native| native.dialect != target);
+        if part.citations.is_some_and(|citations| citations.as_array() != Some(&[])) {
+            self.lose(Loss::Citations);
+        }
+        if foreign && matches!(part.kind, TextKind::Refusal | TextKind::Transcript) {
+            self.lose(Loss::TextKind);
+        }
+        self.lose_cache_mark(part.native, target);
+    }
+
+    /// Reports a cache mark or provider options beside a block of another dialect.
+    pub(super) fn lose_cache_mark(&mut self, native: Option<Native<'_>>, target: Dialect) {
+        const MARKS: [&str; 3] = ["cache_control", "providerOptions", "prompt_cache_breakpoint"];
+        let lost = native.is_some_and(|native| {
+            native.dialect != target && MARKS.iter().any(|mark| native.json.get(mark).is_some())
+        });
+        if lost {
+            self.lose(Loss::CacheMark);
+        }
+    }
+
+    /// The text of a result's content with its media as notes, and the error flag as a prefix if `prefixed`.
+    pub(super) fn result_text(&mut self, content: &[Part<'_>], is_error: bool) -> String {
+        let mut text = joined_text(content).into_owned();
+        if is_error {
+            self.lose(Loss::ErrorFlag);
+            if !text.starts_with(ERROR_PREFIX) {
+                text.insert_str(0, ERROR_PREFIX);
+            }
+        }
+        text
+    }
+
+    /// A document that is text, as text; `None` for any other medium.
+    pub(super) fn document_text(&mut self, part: &MediaPart<'_>) -> Option<String> {
+        let body = match &part.source {
+            MediaSource::Text(text) => (*text).to_owned(),
+            MediaSource::Parts(parts) => joined_text(parts).into_owned(),
+            _ => return None,
+        };
+        self.lose(Loss::DocumentAsText);
+        let mut text = String::new();
+        for head in [part.title, part.context].into_iter().flatten() {
+            text.push_str(head);
+            text.push('\n');
+        }
+        text.push_str(&body);
+        Some(text)
+    }
+
+    /// The text in place of a medium that cannot be written.
+    pub(super) fn media_note(&mut self, part: &MediaPart<'_>) -> String {
+        if let Some(text) = self.document_text(part) {
+            return text;
+        }
+        self.lose(Loss::MediaReplaced);
+        let kind = match part.kind {
+            MediaKind::Image => "image",
+            MediaKind::Audio => "audio",
+            MediaKind::Video => "video",
+            MediaKind::Document => "document",
+        };
+        match (part.title, &part.source) {
+            (Some(title), _) => format!("[{kind} left out: {title}]"),
+            (None, MediaSource::Url(url)) => format!("[{kind} left out: {url}]"),
+            (None, _) => format!("[{kind} left out]"),
+        }
+    }
+}
+
+/// Arguments from a value, those that [`Written::argument_object`] wrapped as the text that they were.
+pub(super) fn read_arguments(value: Option<&Json>) -> Arguments<'_> {
+    match value {
+        None | Some(Json::Null) => Arguments::Missing,
+        Some(Json::String(text)) => Arguments::Text(text),
+        Some(json) => match json.as_object() {
+            Some(object) if object.len() == 1 => object
+                .get(RAW)
+                .and_then(Json::as_str)
+                .map_or(Arguments::Json(json), Arguments::Text),
+            _ => Arguments::Json(json),
+        },
+    }
+}
+
+/// The arguments as the text that a dialect wants.
+pub(super) fn argument_text(arguments: Arguments<'_>) -> String {
+    match arguments {
+        Arguments::Missing => "{}".into(),
+        other => other.to_text().into_owned(),
+    }
+}
+
+/// The known fields of the JSON of a part, if it is of this dialect.
+pub(super) fn native_part(dialect: Dialect, native: Option<Native<'_>>) -> Option<JsonObject> {
+    let native = native.filter(|native| native.dialect == dialect)?;
+    dialect.copy_part(native.json)
+}
+
+/// The media type of a medium with both halves.
+pub(super) fn media_type_of(part: &MediaPart<'_>) -> String {
+    full_media_type(part.media_type, part.kind).into_owned()
+}
+
+/// Sets the id of a call in its block, or removes it.
+pub(super) fn set_id(object: &mut JsonObject, key: &str, id: Option<&str>) {
+    match id {
+        Some(id) => {
+            object.insert(key, id);
+        }
+        None => {
+            object.remove(key);
+        }
+    }
+}
+
+/// Whether reasoning says or signs anything.
+pub(super) fn carries_reasoning(part: &ReasoningPart<'_>) -> bool {
+    !part.text.is_empty() || part.opaque.is_some()
+}
+
+/// The parts of a message, cut where the speaker changes: in dialects that have calls in the model's
+/// messages and results in the user's, a message that holds both becomes several.
+pub(super) struct Sides<'p, 'a> {
+    parts: &'p [Part<'a>],
+    own: &'static str,
+    answers: &'static str,
+    assistant: &'static str,
+}
+
+impl<'p, 'a> Sides<'p, 'a> {
+    /// `assistant` and `answers` are the dialect's names of the model's role and of the role that holds
+    /// results.
+    pub(super) fn new(
+        written: &mut Written,
+        role: &Role,
+        parts: &'p [Part<'a>],
+        assistant: &'static str,
+        answers: &'static str,
+    ) -> Self {
+        let own = match role {
+            Role::System | Role::Developer => "system",
+            Role::Assistant => assistant,
+            Role::User => "user",
+            Role::Tool | Role::Function => answers,
+            Role::Other(_) => {
+                written.lose(Loss::Role);
+                "user"
+            }
+        };
+        Self { parts, own, answers, assistant }
+    }
+
+    fn side(&self, part: &Part<'_>) -> &'static str {
+        match part {
+            Part::Result(result) if result.provider_run => self.assistant,
+            Part::Result(_) => self.answers,
+            Part::Call(_) => self.assistant,
+            // What only the dialect knows stays where it was.
+            Part::Other(_) => self.own,
+            // Only results belong into a message of the role that holds results alone.
+            _ if self.own == "tool" => "user",
+            _ => self.own,
+        }
+    }
+}
+
+impl<'p, 'a> Iterator for Sides<'p, 'a> {
+    type Item = (&'static str, &'p [Part<'a>]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let side = self.side(self.parts.first()?);
+        let count = self.parts.iter().take_while(|part| self.side(part) == side).count();
+        let (run, rest) = self.parts.split_at(count);
+        self.parts = rest;
+        Some((side, run))
+    }
+}
