@@ -48,7 +48,7 @@
 //! | [`MediaMoved`](Loss::MediaMoved) | Chat | a user message behind the results |
 //! | [`MediaReplaced`](Loss::MediaReplaced) | media that the table above has as note; ids of files | a text in brackets |
 //! | [`DocumentAsText`](Loss::DocumentAsText) | text documents to Chat, Responses, Gemini, AI SDK | title and text |
-//! | [`ErrorFlag`](Loss::ErrorFlag) | Chat, Responses | the text `Error: ` before the result |
+//! | [`ErrorFlag`](Loss::ErrorFlag) | Chat, Responses; beside media AI SDK | the text `Error: ` before the result |
 //! | [`ArgumentsWrapped`](Loss::ArgumentsWrapped) | all that want an object | `{"_raw": ".."}`, which reading unwraps |
 //! | [`CallKind`](Loss::CallKind) | custom calls to all but Chat and Responses; legacy calls | a function call |
 //! | [`IdMissing`](Loss::IdMissing) | all but Gemini | no id: give the parts ids before |
@@ -58,7 +58,7 @@
 //! | [`ResultsSplit`](Loss::ResultsSplit) | Chat | one message each |
 //! | [`Order`](Loss::Order) | Chat | text before calls |
 //! | [`Citations`](Loss::Citations) | between dialects | dropped |
-//! | [`TextKind`](Loss::TextKind) | refusals and transcripts between dialects | text |
+//! | [`TextKind`](Loss::TextKind) | refusals to all but Chat and Responses; transcripts from Chat | text |
 //! | [`CacheMark`](Loss::CacheMark) | between dialects | dropped |
 //! | [`Role`](Loss::Role) | a role that is not known | `user` |
 //! | [`Author`](Loss::Author) | `name` from Chat | dropped |

@@ -5,6 +5,7 @@
 //! (`type` in place of `role`, calls with `args`) and goose (`toolRequest`, `toolResponse`). Written is the form of
 //! OpenAI.
 
+mod blocks;
 mod write;
 
 use std::borrow::Cow;
@@ -148,7 +149,7 @@ pub(super) fn read<'a>(message: &'a Json, visit: Visit<'_, 'a>) {
     read_reasoning(message, native, visit);
     if let Some(plan) = message.get_str("tool_plan").filter(|plan| !plan.is_empty()) {
         let kind = TextKind::Plan;
-        visit(Part::Text(TextPart { kind, ..TextPart::new(plan) }));
+        visit(Part::Text(TextPart { kind, native, ..TextPart::new(plan) }));
     }
     if let Some(content) = message.get("content") {
         read_content(content, message.get("tool_calls"), visit);
@@ -168,7 +169,7 @@ pub(super) fn read<'a>(message: &'a Json, visit: Visit<'_, 'a>) {
     }
     if let Some(refusal) = message.get_str("refusal").filter(|text| !text.is_empty()) {
         let kind = TextKind::Refusal;
-        visit(Part::Text(TextPart { kind, ..TextPart::new(refusal) }));
+        visit(Part::Text(TextPart { kind, native, ..TextPart::new(refusal) }));
     }
     if let Some(audio) = message.get("audio").filter(|audio| audio.as_object().is_some()) {
         read_audio(audio, visit);
@@ -207,16 +208,16 @@ fn read_reasoning<'a>(message: &'a Json, native: Option<Native<'a>>, visit: Visi
 
 /// The model's answer as audio: a transcript, and the sound itself.
 fn read_audio<'a>(audio: &'a Json, visit: Visit<'_, 'a>) {
+    let native = Some(Native { dialect: Dialect::Chat, json: audio });
     if let Some(transcript) = audio.get_str("transcript") {
         let kind = TextKind::Transcript;
-        visit(Part::Text(TextPart { kind, ..TextPart::new(transcript) }));
+        visit(Part::Text(TextPart { kind, native, ..TextPart::new(transcript) }));
     }
     let source = match (audio.get_str("id"), audio.get_str("data")) {
         (Some(id), _) => MediaSource::FileId(id),
         (None, Some(data)) => MediaSource::Data(data),
         (None, None) => return,
     };
-    let native = Some(Native { dialect: Dialect::Chat, json: audio });
     visit(Part::Media(MediaPart { native, ..MediaPart::new(MediaKind::Audio, source) }));
 }
 

@@ -102,7 +102,7 @@ impl Dialect {
     }
 
     /// A copy of a message of this dialect with its known fields only, in their order and otherwise unchanged,
-    /// without those that are `null` or an empty array of calls. Parts of an unknown type are left out.
+    /// without those that are `null` (but `content` in Chat) or an empty array of calls. Parts of an unknown type are left out.
     #[must_use]
     pub fn copy_known(self, message: &Json) -> Json {
         let fields = match self {
@@ -127,7 +127,9 @@ impl Dialect {
         let Some(object) = json.as_object() else { return JsonObject::new() };
         let known = object.iter().filter_map(|(key, value)| {
             let field = fields.iter().find(|field| field.name == key)?;
-            let is_nothing = value.is_null()
+            // Many servers want the key `content` even if there is none.
+            let is_content = self == Self::Chat && matches!(field.holds, Holds::Parts);
+            let is_nothing = value.is_null() && !is_content
                 || matches!(field.holds, Holds::Members(_)) && value.as_array() == Some(&[]);
             (!is_nothing).then(|| (key, self.copy_value(value, field.holds)))
         });

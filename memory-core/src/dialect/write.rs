@@ -113,11 +113,15 @@ impl Written {
 
     /// Reports what a text loses in a dialect that writes no citations and no kinds of text.
     pub(super) fn lose_text_extras(&mut self, part: &super::part::TextPart<'_>, target: Dialect) {
-        let foreign = part.native.is_none_or(|native| native.dialect != target);
         if part.citations.is_some_and(|citations| citations.as_array() != Some(&[])) {
             self.lose(Loss::Citations);
         }
-        if foreign && matches!(part.kind, TextKind::Refusal | TextKind::Transcript) {
+        let has_kind = match part.kind {
+            TextKind::Refusal => matches!(target, Dialect::Chat | Dialect::Responses),
+            TextKind::Transcript => part.native.is_some_and(|native| native.dialect == target),
+            TextKind::Plain | TextKind::Plan | TextKind::Compaction => true,
+        };
+        if !has_kind {
             self.lose(Loss::TextKind);
         }
         self.lose_cache_mark(part.native, target);
@@ -134,16 +138,15 @@ impl Written {
         }
     }
 
-    /// The text of a result's content with its media as notes, and the error flag as a prefix if `prefixed`.
-    pub(super) fn result_text(&mut self, content: &[Part<'_>], is_error: bool) -> String {
-        let mut text = joined_text(content).into_owned();
-        if is_error {
-            self.lose(Loss::ErrorFlag);
-            if !text.starts_with(ERROR_PREFIX) {
-                text.insert_str(0, ERROR_PREFIX);
-            }
+    /// Marks the content of a failed result by a prefix, where there is no flag. `block` makes a block of a text.
+    pub(super) fn prefix_error(&mut self, blocks: &mut Vec<Json>, block: fn(&str) -> JsonObject) {
+        self.lose(Loss::ErrorFlag);
+        let first = blocks.first_mut().and_then(Json::as_object_mut);
+        match first.and_then(|first| first.get_mut("text")).and_then(Json::as_string_mut) {
+            Some(text) if text.starts_with(ERROR_PREFIX) => {}
+            Some(text) => text.insert_str(0, ERROR_PREFIX),
+            None => blocks.insert(0, block(ERROR_PREFIX).into()),
         }
-        text
     }
 
     /// A document that is text, as text; `None` for any other medium.

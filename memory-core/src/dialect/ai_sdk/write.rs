@@ -175,18 +175,6 @@ fn output(written: &mut Written, part: &ResultPart<'_>) -> JsonObject {
             return typed(text).with("value", part.text.as_ref());
         }
         [Part::Data(data)] => return typed(json).with("value", (*data).clone()),
-        _ if part.is_error => {
-            let mut texts = Vec::new();
-            for part in &part.content {
-                match part {
-                    Part::Text(part) => texts.push(part.text.as_ref().to_owned()),
-                    Part::Data(data) => texts.push(data.to_string()),
-                    Part::Media(part) => texts.push(written.media_note(part)),
-                    _ => written.lose(Loss::Unknown),
-                }
-            }
-            return typed(text).with("value", texts.join("\n"));
-        }
         _ => {}
     }
     let mut blocks: Vec<Json> = Vec::new();
@@ -216,6 +204,10 @@ fn output(written: &mut Written, part: &ResultPart<'_>) -> JsonObject {
             }
         };
         blocks.push(block.into());
+    }
+    if part.is_error {
+        // The form that holds media has no flag.
+        written.prefix_error(&mut blocks, text_part);
     }
     typed("content").with("value", blocks)
 }

@@ -1,15 +1,13 @@
 //! Writing messages of OpenAI Chat Completions.
 
-use super::super::media::{data_url, format_of};
 use super::super::part::{
     CallKind, CallPart, MediaKind, MediaPart, MediaSource, Native, Part, ReasoningPart, ResultPart,
     TextKind, TextPart,
 };
-use super::super::write::{
-    Loss, Written, argument_text, carries_reasoning, media_type_of, native_part, set_id,
-};
+use super::super::write::{Loss, Written, argument_text, carries_reasoning, native_part, set_id};
 use super::super::{Dialect, Position};
 use super::REASONING;
+use super::blocks::{audio_id, content_of, media_block, native_call, reasoning_detail, text_block};
 use crate::json::{Json, JsonObject};
 use crate::message::Role;
 
@@ -94,12 +92,17 @@ impl<'a> Writer<'_, 'a> {
             return self.block(block);
         }
         match part.kind {
-            TextKind::Refusal if self.is_assistant() && part.native.is_none() => {
+            TextKind::Refusal if self.is_assistant() => {
                 self.draft.fields.insert("refusal", part.text.as_ref());
             }
-            TextKind::Plan if self.is_assistant() && part.native.is_none() => {
+            TextKind::Plan if self.is_assistant() => {
                 self.draft.fields.insert("tool_plan", part.text.as_ref());
             }
+            // The sound is sent by its id, and says the same.
+            TextKind::Transcript
+                if part.native.is_some_and(|native| {
+                    native.dialect == DIALECT && native.json.get_str("id").is_some()
+                }) => {}
             _ => self.block(text_block(part.text.as_ref())),
         }
     }
@@ -299,8 +302,7 @@ impl<'a> Writer<'_, 'a> {
             }
         }
         if part.is_error {
-            let text = self.written.result_text(&[], true);
-            blocks.insert(0, text_block(text).into());
+            self.written.prefix_error(&mut blocks, |text| text_block(text));
         }
         message.insert("content", content_of(blocks));
         if message.get("content") == Some(&Json::Null) {
@@ -323,93 +325,5 @@ impl<'a> Writer<'_, 'a> {
         self.written.lose(Loss::MediaMoved);
         blocks.push(text_block("[see the attachment in the next message]").into());
         self.moved.push(block.into());
-    }
-}
-
-/// A call with its known fields.
-fn native_call(json: &Json) -> JsonObject {
-    let message = JsonObject::new().with("tool_calls", vec![json.clone()]);
-    let known = DIALECT.known_fields(Position::Message).unwrap_or_default();
-    let copy = DIALECT.copy_fields(&message.into(), known);
-    let call = copy.get("tool_calls").and_then(Json::as_array).and_then(|calls| calls.first());
-    call.and_then(Json::as_object).cloned().unwrap_or_default()
-}
-
-fn audio_id<'a>(part: &MediaPart<'a>) -> Option<&'a str> {
-    match part.source {
-        MediaSource::FileId(id) if part.native.is_none() => Some(id),
-        _ => None,
-    }
-}
-
-fn reasoning_detail(part: &ReasoningPart<'_>) -> Json {
-    let detail = JsonObject::new();
-    match part.opaque {
-        Some(data) if part.text.is_empty() => {
-            detail.with("type", "reasoning.encrypted").with("data", data).into()
-        }
-        Some(signature) => detail
-            .with("type", "reasoning.text")
-            .with("text", part.text.as_ref())
-            .with("signature", signature)
-            .into(),
-        None => detail.with("type", "reasoning.text").with("text", part.text.as_ref()).into(),
-    }
-}
-
-fn text_block(text: impl Into<String>) -> JsonObject {
-    JsonObject::new().with("type", "text").with("text", text.into())
-}
-
-/// `null` for no block, a string for a lone text, else the array.
-fn content_of(mut blocks: Vec<Json>) -> Json {
-    let only_text = match blocks.as_mut_slice() {
-        [] => return Json::Null,
-        [Json::Object(block)]
-            if block.len() == 2
-                && block.get("type").is_some_and(|kind| kind.as_str() == Some("text")) =>
-        {
-            block.remove("text")
-        }
-        _ => None,
-    };
-    only_text.unwrap_or(Json::Array(blocks))
-}
-
-fn media_block(written: &mut Written, part: &MediaPart<'_>) -> JsonObject {
-    let typed =
-        |kind: &str, inner: JsonObject| JsonObject::new().with("type", kind).with(kind, inner);
-    // An id of another provider means nothing here.
-    let is_own = part
-        .native
-        .is_none_or(|native| native.dialect == DIALECT || native.dialect == Dialect::Responses);
-    match (part.kind, &part.source) {
-        (MediaKind::Image, MediaSource::Data(data)) => {
-            typed("image_url", url_object(part, data_url(part.media_type, part.kind, data)))
-        }
-        (MediaKind::Image, MediaSource::Url(url)) => {
-            typed("image_url", url_object(part, (*url).to_owned()))
-        }
-        (MediaKind::Audio, MediaSource::Data(data)) => {
-            let format = format_of(part.media_type, part.kind);
-            typed("input_audio", JsonObject::new().with("data", *data).with("format", format))
-        }
-        (MediaKind::Document, MediaSource::Data(data)) => {
-            let url = format!("data:{};base64,{data}", media_type_of(part));
-            let name = part.title.unwrap_or("document");
-            typed("file", JsonObject::new().with("filename", name).with("file_data", url))
-        }
-        (MediaKind::Document, MediaSource::FileId(id)) if is_own => {
-            typed("file", JsonObject::new().with("file_id", *id))
-        }
-        _ => text_block(written.media_note(part)),
-    }
-}
-
-fn url_object(part: &MediaPart<'_>, url: String) -> JsonObject {
-    let object = JsonObject::new().with("url", url);
-    match part.detail {
-        Some(detail @ ("low" | "high" | "auto" | "original")) => object.with("detail", detail),
-        _ => object,
     }
 }

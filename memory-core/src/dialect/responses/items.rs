@@ -54,7 +54,7 @@ pub(super) fn read<'a>(kind: &'a str, item: &'a Json, native: Native<'a>, visit:
             visit(Part::Call(call(id, tool_name(kind), read_arguments(arguments))));
         }
         "local_shell_call_output" => {
-            visit(Part::Result(read_output(item, result(own_id().or(id), Vec::new()))))
+            visit(Part::Result(read_output(item, result(own_id().or(id), Vec::new()))));
         }
         "computer_call_output" | "shell_call_output" | "apply_patch_call_output" => {
             let failed = item.get_str("status") == Some("failed");

@@ -136,12 +136,11 @@ impl<'a> Writer<'_, 'a> {
             return;
         }
         if let Some(item) = self.copy(part.native) {
-            let is_empty = !carries_reasoning(part);
             // An item that says and signs nothing is refused, unless its id refers to a stored one.
-            return if is_empty && !item.contains_key("id") {
-            } else {
-                self.item(item, part.native)
-            };
+            if carries_reasoning(part) || item.contains_key("id") {
+                self.item(item, part.native);
+            }
+            return;
         }
         if !carries_reasoning(part) {
             return;
@@ -229,10 +228,6 @@ impl<'a> Writer<'_, 'a> {
     fn output(&mut self, part: &ResultPart<'_>) -> Json {
         let written = &mut self.written;
         let mut blocks: Vec<Json> = Vec::new();
-        if part.is_error {
-            let text = written.result_text(&[], true);
-            blocks.push(text_block("tool", &text).into());
-        }
         for part in &part.content {
             let block = match part {
                 Part::Text(part) => {
@@ -250,6 +245,9 @@ impl<'a> Writer<'_, 'a> {
                 }
             };
             blocks.push(block.into());
+        }
+        if part.is_error {
+            written.prefix_error(&mut blocks, |text| text_block("tool", text));
         }
         match blocks.as_mut_slice() {
             [] => "".into(),
