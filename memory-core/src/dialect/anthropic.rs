@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 pub(super) use self::write::write;
 use super::fields::{
-    Field, Position, Table, content, find, media, members, opaque, parts, protocol,
+    Field, Holds, Position, Table, content, find, media, members, opaque, parts, protocol,
 };
 use super::media::{kind_of, read_block as read_shared_block, size_of};
 use super::part::{
@@ -28,8 +28,7 @@ const SOURCE: &[Field] = &[
     protocol("media_type"),
     media("url"),
     protocol("file_id"),
-    // Base64, or the text of a text document.
-    content("data"),
+    Field { name: "data", holds: Holds::DataByType, is_extension: false },
     parts("content"),
 ];
 
@@ -270,9 +269,8 @@ fn is_foreign(part: &Part<'_>) -> bool {
         Part::Data(_) | Part::Reasoning(_) | Part::Call(_) | Part::Result(_) => None,
     };
     native.is_some_and(|native| {
-        let shape = DIALECT.copy_part(native.json);
         let is_mcp_image = native.json.get("data").is_some() && native.json.get("source").is_none();
-        native.dialect == DIALECT && (shape.is_none() || is_mcp_image)
+        native.dialect == DIALECT && (!DIALECT.knows_part(native.json) || is_mcp_image)
     })
 }
 

@@ -141,7 +141,8 @@ pub(super) fn role(message: &Json) -> Option<Role> {
 pub(super) fn read<'a>(message: &'a Json, visit: Visit<'_, 'a>) {
     let role = role(message);
     let answers = message.get_str("tool_call_id").is_some_and(|id| !id.is_empty());
-    if answers || matches!(role, Some(Role::Tool | Role::Function)) {
+    if answers && role != Some(Role::Assistant) || matches!(role, Some(Role::Tool | Role::Function))
+    {
         visit(Part::Result(read_result(message, role == Some(Role::Function))));
         return;
     }
@@ -365,7 +366,7 @@ fn is_foreign(part: &Part<'_>) -> bool {
         Part::Other(native) => Some(*native),
         Part::Data(_) | Part::Reasoning(_) | Part::Call(_) | Part::Result(_) => return true,
     };
-    native.is_some_and(|native| Dialect::Chat.copy_part(native.json).is_none())
+    native.is_some_and(|native| !Dialect::Chat.knows_part(native.json))
 }
 
 fn read_goose_call(block: &Json) -> CallPart<'_> {

@@ -39,6 +39,8 @@ pub enum Holds {
     Opaque,
     /// Base64 or an address of a medium.
     Media,
+    /// Text if the `type` beside it is `text`, else base64.
+    DataByType,
     /// An object with these fields, or an array of them. A value in another form is content.
     Members(&'static [Field]),
     /// A text, or an array of parts of the same dialect.
@@ -114,13 +116,22 @@ impl Dialect {
 
     /// A copy of a part with its known fields only; `None` if its type is not known.
     pub(super) fn copy_part(self, part: &Json) -> Option<JsonObject> {
+        Some(self.copy_fields(part, self.part_fields(part)?))
+    }
+
+    /// Whether the type of a part is known.
+    pub(super) fn knows_part(self, part: &Json) -> bool {
+        self.part_fields(part).is_some()
+    }
+
+    fn part_fields(self, part: &Json) -> Option<&'static [Field]> {
         let object = part.as_object()?;
         let tag = match self {
             Self::Bedrock => super::bedrock::tag(object)?,
             Self::Gemini => "",
             _ => object.get("type")?.as_str()?,
         };
-        Some(self.copy_fields(part, self.known_fields(Position::Part(tag))?))
+        self.known_fields(Position::Part(tag))
     }
 
     pub(super) fn copy_fields(self, json: &Json, fields: &[Field]) -> JsonObject {

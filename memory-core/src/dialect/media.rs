@@ -24,7 +24,8 @@ pub(super) fn kind_of(media_type: Option<&str>, otherwise: MediaKind) -> MediaKi
 pub(super) fn from_url(url: &str) -> (MediaSource<'_>, Option<&str>) {
     let is_data = url.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("data:"));
     match url.get(5..).and_then(|rest| rest.split_once(',')) {
-        Some((head, data)) if is_data => {
+        // Without base64 the data are escaped characters.
+        Some((head, data)) if is_data && head.ends_with(";base64") => {
             let media_type = head.split(';').next().filter(|name| !name.is_empty());
             (MediaSource::Data(data), media_type)
         }

@@ -81,6 +81,8 @@ fn errors_have_kind_and_place() {
         (r#"{"a":"äö\ud83d"}"#, JsonErrorKind::LoneSurrogate, 1, 9),
         (r#"{"a":"\ud83d\u0041"}"#, JsonErrorKind::LoneSurrogate, 1, 7),
         (r#"{"a":"\ude00"}"#, JsonErrorKind::LoneSurrogate, 1, 7),
+        (r#"{"a":"\ud83d\ue000"}"#, JsonErrorKind::LoneSurrogate, 1, 7),
+        (r#"{"a":"\ud83d\ud83d"}"#, JsonErrorKind::LoneSurrogate, 1, 7),
         ("{\"a\":\"b\0c\"}", JsonErrorKind::ControlCharacter, 1, 8),
         ("{\"a\":\"b\nc\"}", JsonErrorKind::ControlCharacter, 1, 8),
         ("\0\0\0", JsonErrorKind::NulBytes, 1, 1),

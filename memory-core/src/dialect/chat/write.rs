@@ -19,15 +19,13 @@ pub(in super::super) fn write(role: &Role, parts: &[Part<'_>]) -> Written {
     let mut results = 0;
     for part in parts {
         if let Part::Result(result) = part {
-            if writer.written.may_write(
-                DIALECT,
-                result.native.filter(|_| result.provider_run),
-                Loss::ProviderRun,
-            ) {
-                writer.flush();
-                writer.result(result);
-                results += 1;
+            if result.provider_run {
+                writer.written.lose(Loss::ProviderRun);
+                continue;
             }
+            writer.flush();
+            writer.result(result);
+            results += 1;
         } else {
             writer.part(part);
         }

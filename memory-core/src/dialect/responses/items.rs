@@ -153,7 +153,7 @@ fn read_output<'a>(item: &'a Json, mut result: ResultPart<'a>) -> ResultPart<'a>
     }
     let is_foreign = result.content.iter().any(|part| match part {
         Part::Media(part) => part.native.is_some_and(|native| {
-            super::DIALECT.copy_part(native.json).is_none()
+            !super::DIALECT.knows_part(native.json)
                 && native.json.get_str("type") != Some("computer_screenshot")
         }),
         _ => false,

@@ -135,6 +135,14 @@ fn media_are_media_at_any_depth() {
             r#"{"role":"tool","content":[{"type":"tool-result","toolCallId":"c","toolName":"f","output":{"type":"json","value":{"content":[{"type":"image","data":"DATA","mimeType":"image/png"}]}}}]}"#,
             "result c (f): Image data DATA <image/png>",
         ),
+        (
+            r#"{"role":"user","parts":[{"functionResponse":{"name":"f","response":{"content":[{"type":"image","data":"DATA","mimeType":"image/png"}]}}}]}"#,
+            "result - (f): Image data DATA <image/png>",
+        ),
+        (
+            r#"{"role":"user","content":[{"type":"input_text","text":"a"},{"type":"input_file","file_data":"data:application/pdf;base64,DATA","filename":"a.pdf"}]}"#,
+            "text a|Document data DATA <application/pdf> <a.pdf>",
+        ),
     ];
     for (message, expected) in cases {
         let message = message.replace("DATA", DATA);

@@ -31,6 +31,19 @@ fn foreign_server_tools_are_dropped_in_pairs() {
 }
 
 #[test]
+fn server_tools_without_native_json_are_dropped() {
+    let call = CallPart { provider_run: true, ..CallPart::new(Some("s"), "f", Arguments::Missing) };
+    let result =
+        ResultPart { provider_run: true, ..ResultPart::new(Some("s"), Some("f"), Vec::new()) };
+    let parts = [Part::Call(call), Part::Result(result)];
+    for dialect in Dialect::ALL {
+        let written = dialect.write(&Role::Assistant, &parts);
+        assert_eq!(written.messages, [], "{dialect}");
+        assert_eq!(written.losses, [Loss::ProviderRun, Loss::ProviderRun], "{dialect}");
+    }
+}
+
+#[test]
 fn media_of_results_move_behind_all_results() {
     let message = r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":[{"type":"text","text":"one"},{"type":"image","source":{"type":"base64","media_type":"image/png","data":"QUJD"}}]},{"type":"tool_result","tool_use_id":"b","content":"two"},{"type":"text","text":"now?"}]}"#;
     let (messages, losses) = converted(message, Dialect::Chat);
@@ -43,6 +56,46 @@ fn media_of_results_move_behind_all_results() {
         ]
     );
     assert_eq!(losses, [Loss::MediaMoved, Loss::ResultsSplit]);
+}
+
+/// Sent as it came, the base64 would be text.
+#[test]
+fn base64_within_data_is_sent_as_media() {
+    let image = r#"{"type":"image","data":"QUJD","mimeType":"image/png"}"#;
+    let text = Json::from(format!("[{image}]")).to_string();
+    let chat = format!(r#"{{"role":"tool","tool_call_id":"c","content":{text}}}"#);
+    let (messages, losses) = converted(&chat, Dialect::Chat);
+    assert_eq!(losses, [Loss::MediaMoved]);
+    assert!(!messages[0].contains("QUJD"), "{messages:?}");
+    assert!(messages[1].contains(r#""image_url""#), "{messages:?}");
+    let item = format!(r#"{{"type":"function_call_output","call_id":"c","output":{text}}}"#);
+    let (messages, _) = converted(&item, Dialect::Responses);
+    assert_eq!(
+        messages,
+        [
+            r#"{"type":"function_call_output","call_id":"c","output":[{"type":"input_image","image_url":"data:image/png;base64,QUJD"}]}"#
+        ]
+    );
+    let block = format!(
+        r#"{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"t","content":{text}}}]}}"#
+    );
+    let (messages, _) = converted(&block, Dialect::Anthropic);
+    assert!(messages[0].contains(r#""source":{"type":"base64""#), "{messages:?}");
+    let gemini = format!(
+        r#"{{"role":"user","parts":[{{"functionResponse":{{"name":"f","response":{{"content":[{image}]}}}}}}]}}"#
+    );
+    let (messages, _) = converted(&gemini, Dialect::Gemini);
+    assert_eq!(
+        messages,
+        [
+            r#"{"role":"user","parts":[{"functionResponse":{"name":"f","response":{},"parts":[{"inlineData":{"mimeType":"image/png","data":"QUJD"}}]}}]}"#
+        ]
+    );
+    let sdk = format!(
+        r#"{{"role":"tool","content":[{{"type":"tool-result","toolCallId":"c","toolName":"f","output":{{"type":"json","value":{{"content":[{image}]}}}}}}]}}"#
+    );
+    let (messages, _) = converted(&sdk, Dialect::AiSdk);
+    assert!(messages[0].contains(r#""output":{"type":"content""#), "{messages:?}");
 }
 
 #[test]

@@ -239,6 +239,15 @@ fn empty_ids_are_none() {
 }
 
 #[test]
+fn arguments_as_object_become_text_in_chat() {
+    let call = r#"{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f","arguments":{"n":1.0}}}]}"#;
+    let written = convert(&json(call), Dialect::Chat, Dialect::Chat);
+    let expected = r#"{"role":"assistant","content":null,"tool_calls":[{"type":"function","function":{"name":"f","arguments":"{\"n\":1.0}"}}]}"#;
+    assert_eq!(written.messages, [json(expected)]);
+    assert_eq!(written.losses, [Loss::IdMissing]);
+}
+
+#[test]
 fn states_of_the_user_interface_are_read() {
     let part = |fields: &str| {
         lines(&format!(
