@@ -84,7 +84,10 @@ pub(super) fn tag(block: &JsonObject) -> Option<&'static str> {
     if block.contains_key("type") {
         return None;
     }
-    PARTS.iter().map(|(key, _)| *key).find(|key| block.contains_key(key))
+    PARTS
+        .iter()
+        .map(|(key, _)| *key)
+        .find(|key| block.get(key).is_some_and(|value| !value.is_null()))
 }
 
 pub(super) fn role(message: &Json) -> Option<Role> {

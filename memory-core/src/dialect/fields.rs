@@ -114,9 +114,11 @@ impl Dialect {
         Json::Object(self.copy_fields(message, fields.unwrap_or_default()))
     }
 
-    /// A copy of a part with its known fields only; `None` if its type is not known.
+    /// A copy of a part with its known fields only; `None` if its type is not known or nothing
+    /// is left.
     pub(super) fn copy_part(self, part: &Json) -> Option<JsonObject> {
-        Some(self.copy_fields(part, self.part_fields(part)?))
+        let copy = self.copy_fields(part, self.part_fields(part)?);
+        (!copy.is_empty()).then_some(copy)
     }
 
     /// Whether the type of a part is known.

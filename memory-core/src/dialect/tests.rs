@@ -1,8 +1,10 @@
 //! Tests over all dialects.
 
+mod arbitrary;
 mod cases;
 mod detection;
 mod losses;
+mod native;
 mod reading;
 mod round_trip;
 

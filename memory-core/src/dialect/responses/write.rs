@@ -70,9 +70,13 @@ impl<'a> Writer<'_, 'a> {
     /// The known fields of an item of this dialect.
     fn copy(&self, native: Option<Native<'_>>) -> Option<JsonObject> {
         let native = native.filter(|native| native.dialect == DIALECT)?;
-        let is_item = native.json.get("role").is_some() || native.json.get("type").is_some();
+        let is_item = ["role", "type"].iter().any(|key| native.json.get_str(key).is_some());
         let fields = item_fields(native.json).filter(|_| is_item)?;
-        Some(DIALECT.copy_fields(native.json, fields))
+        let mut item = DIALECT.copy_fields(native.json, fields);
+        if item.contains_key("role") {
+            item.insert("role", self.role);
+        }
+        Some(item)
     }
 
     fn item(&mut self, item: JsonObject, native: Option<Native<'a>>) {
