@@ -54,10 +54,10 @@ fn read_ui_part<'a>(part: &'a Json, visit: Visit<'_, 'a>) {
             }
         }
         "dynamic-tool" => read_invocation(part, part.get_str("toolName"), visit),
-        kind if part.get("toolCallId").is_some() => match kind.strip_prefix("tool-") {
-            Some("call" | "result") => read_part(part, false, visit),
-            name => read_invocation(part, name, visit),
-        },
+        "tool-call" | "tool-result" => read_part(part, false, visit),
+        kind if kind.starts_with("tool-") && part.get("toolCallId").is_some() => {
+            read_invocation(part, kind.strip_prefix("tool-"), visit);
+        }
         kind if kind.starts_with("data-") || kind.starts_with("source") => {
             visit(Part::Other(native));
         }

@@ -127,7 +127,7 @@ fn result(written: &mut Written, part: &ResultPart<'_>) -> Option<JsonObject> {
     let mut content: Vec<Json> = Vec::new();
     for part in &part.content {
         let block = match part {
-            Part::Data(json) => Some(keyed("json", (*json).clone())),
+            Part::Data(json) if !json.is_null() => Some(keyed("json", (*json).clone())),
             part => block(written, part),
         };
         content.extend(block.map(Json::Object));

@@ -85,7 +85,7 @@ impl<'a> Writer<'_, 'a> {
     fn text(&mut self, part: &TextPart<'_>) {
         self.written.lose_text_extras(part, DIALECT);
         if let Some(mut block) = native_part(DIALECT, part.native) {
-            let key = if block.contains_key("refusal") { "refusal" } else { "text" };
+            let key = if part.kind == TextKind::Refusal { "refusal" } else { "text" };
             block.insert(key, part.text.as_ref());
             return self.block(block);
         }

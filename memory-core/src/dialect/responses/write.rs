@@ -110,7 +110,7 @@ impl<'a> Writer<'_, 'a> {
             match item.get_mut("content") {
                 Some(Json::Array(blocks)) => {
                     if let Some(Json::Object(block)) = blocks.first_mut() {
-                        let key = if block.contains_key("refusal") { "refusal" } else { "text" };
+                        let key = if part.kind == TextKind::Refusal { "refusal" } else { "text" };
                         block.insert(key, part.text.as_ref());
                     }
                 }
@@ -120,7 +120,7 @@ impl<'a> Writer<'_, 'a> {
             return self.item(item, part.native);
         }
         let block = match native_part(DIALECT, part.native) {
-            Some(block) if block.contains_key("refusal") => {
+            Some(block) if part.kind == TextKind::Refusal => {
                 block.with("refusal", part.text.as_ref())
             }
             Some(block) => block.with("text", part.text.as_ref()),
