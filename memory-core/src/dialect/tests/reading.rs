@@ -239,6 +239,25 @@ fn empty_ids_are_none() {
 }
 
 #[test]
+fn roles_are_written_in_the_form_of_the_api() {
+    let item = json(r#"{"type":"message","role":" User","content":"hi"}"#);
+    let written = convert(&item, Dialect::Responses, Dialect::Responses);
+    assert_eq!(written.messages, [json(r#"{"type":"message","role":"user","content":"hi"}"#)]);
+}
+
+#[test]
+fn assistant_message_is_no_result() {
+    let message = r#"{"role":"assistant","tool_call_id":"x","content":"so"}"#;
+    assert_eq!(lines(message), ["text so"]);
+}
+
+#[test]
+fn data_url_without_base64_stays_an_address() {
+    let message = r#"{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/svg+xml,%3Csvg%3E"}}]}"#;
+    assert_eq!(lines(message), ["Image url data:image/svg+xml,%3Csvg%3E"]);
+}
+
+#[test]
 fn arguments_as_object_become_text_in_chat() {
     let call = r#"{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f","arguments":{"n":1.0}}}]}"#;
     let written = convert(&json(call), Dialect::Chat, Dialect::Chat);
