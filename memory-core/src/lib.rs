@@ -4,6 +4,7 @@
 #[cfg(test)]
 extern crate self as memory_core;
 
+mod check_request;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod context;
@@ -21,6 +22,7 @@ mod message;
 mod pairing;
 mod policy;
 mod priority;
+pub mod profile;
 mod receipt;
 mod redact;
 mod resource;
@@ -32,6 +34,9 @@ mod tokens;
 mod unit;
 mod write;
 
+pub use check_request::{
+    RequestError, RequestProblem, RequestRule, check_request, check_request_value,
+};
 pub use context::{ContextError, ContextPlan, LeftOut, plan_context, trim_messages};
 pub use counters::{Counters, Tally};
 pub use error_text::{MAX_ERROR_TEXT, cut_error_source, cut_error_text};
@@ -47,6 +52,7 @@ pub use message::{Content, Message, MessageError, Role, ToolCall, ToolLink};
 pub use pairing::{PairingError, check_pairing};
 pub use policy::{Block, Entry, Policy};
 pub use priority::{Class, ClassError, ContentType, CustomType, Priority};
+pub use profile::{Profile, ProfileError, ProfileName};
 pub use receipt::{FlushReceipt, KEPT_RECEIPTS, SequenceSet, Shortfall, SummaryRecord};
 pub use redact::Redactor;
 pub use resource::{
