@@ -1,7 +1,8 @@
 //! Whether a provider would accept a request.
 //!
-//! The check knows the rules of the APIs, and nothing of how requests are made: it shares no code with the rest of the
-//! crate but the [`Profile`], so that it can judge any request, wherever it comes from.
+//! The check knows the rules of the APIs, and nothing of how requests are made: it shares no code
+//! with the rest of the crate but the [`Profile`], so that it can judge any request, wherever it
+//! comes from.
 
 mod anthropic;
 mod bedrock;
@@ -36,12 +37,13 @@ use crate::profile::{Profile, ProfileName};
 /// | `gemini` | an object with `contents`, and `systemInstruction` where needed |
 /// | `openai_responses` | an object with `input`, and `instructions` where needed |
 ///
-/// Other fields of a request body, such as `model` and `tools`, are allowed and not checked. Some widen or narrow a
-/// rule: `previous_response_id` and `conversation` of Responses allow outputs of stored calls, `store: false` wants encrypted
-/// reasoning, and Anthropic's `thinking` of the type `enabled` wants the thinking of a running tool loop.
+/// Other fields of a request body, such as `model` and `tools`, are allowed and not checked. Some
+/// widen or narrow a rule: `previous_response_id` and `conversation` of Responses allow outputs of
+/// stored calls, `store: false` wants encrypted reasoning, and Anthropic's `thinking` of the type
+/// `enabled` wants the thinking of a running tool loop.
 ///
-/// It does not know what was sent before. It therefore cannot find a thinking block whose
-/// prefix was edited ([`ReasoningForm::BoundBlocks`](crate::profile::ReasoningForm::BoundBlocks)).
+/// It does not know what was sent before. It therefore cannot find a thinking block whose prefix
+/// was edited ([`ReasoningForm::BoundBlocks`](crate::profile::ReasoningForm::BoundBlocks)).
 ///
 /// The time is linear in the size of the request. Nothing is allocated per message.
 ///
@@ -68,7 +70,8 @@ pub fn check_request(request: &str, profile: &Profile) -> Result<(), RequestErro
 
 /// As [`check_request`], for a request that is already parsed.
 ///
-/// A `Value` keeps one of several fields with one name, so that [`RequestRule::DuplicateField`] is found in texts only.
+/// A `Value` keeps one of several fields with one name, so that [`RequestRule::DuplicateField`] is
+/// found in texts only.
 ///
 /// # Errors
 /// The broken rules with their places. Content is never quoted.

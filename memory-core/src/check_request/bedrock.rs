@@ -5,7 +5,7 @@ use super::chat::arguments;
 use super::check::{Check, Field, Kind, optional, required};
 use super::json::Json;
 use super::rule::RequestRule;
-use crate::profile::{Alternation, FirstMessage, LastMessage};
+use crate::profile::{Alternation, FirstMessage, LastMessage, ReasoningForm};
 
 const MESSAGE: &[Field] = &[required("role", Kind::Text), required("content", Kind::Array)];
 const TOOL_USE: &[Field] = &[
@@ -254,7 +254,8 @@ fn reasoning<'t>(check: &mut Check<'t>, body: Json<'t>) {
     match (body.field("reasoningText"), body.text("redactedContent")) {
         (Some(text), None) if text.is_object() => {
             check.object(text, REASONING_TEXT);
-            if text.text("signature").is_none_or(str::is_empty) {
+            let is_signed = text.text("signature").is_some_and(|signature| !signature.is_empty());
+            if !is_signed && check.profile.reasoning != ReasoningForm::Signatures {
                 check.report(RequestRule::ReasoningForm, body);
             }
         }

@@ -8,7 +8,8 @@ use super::rule::RequestRule;
 
 /// The calls of a request and their results, linked by id.
 ///
-/// One map for the whole request: each call and each result costs one look-up, however many there are.
+/// One map for the whole request: each call and each result costs one look-up, however many there
+/// are.
 #[derive(Debug)]
 pub(super) struct Calls<'t> {
     by_id: HashMap<&'t str, usize>,
@@ -77,7 +78,8 @@ impl<'t> Calls<'t> {
 
     /// A result. `step` is the step whose calls it may answer; `None` allows any earlier one.
     ///
-    /// A result whose id has a wrong form is reported only if its call was not, since both change together.
+    /// A result whose id has a wrong form is reported only if its call was not, since both change
+    /// together.
     pub(super) fn result(
         &mut self,
         check: &mut Check<'t>,
@@ -106,7 +108,8 @@ impl<'t> Calls<'t> {
         }
     }
 
-    /// Reports the calls without results, except those that the provider carries out in `paused`: it continues them.
+    /// Reports the calls without results, except those that the provider carries out in `paused`:
+    /// it continues them.
     pub(super) fn finish(&self, check: &mut Check<'t>, paused: Option<usize>) {
         for call in self.calls.iter().filter(|call| !call.is_answered) {
             if call.kind != CallKind::Server || paused != Some(call.step) {

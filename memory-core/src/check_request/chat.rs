@@ -1,4 +1,5 @@
-//! Arrays of chat messages: the order, the content and the calls that OpenAI Chat, Mistral and strict templates share.
+//! Arrays of chat messages: the order, the content and the calls that OpenAI Chat, Mistral and
+//! strict templates share.
 
 use serde::de::IgnoredAny;
 
@@ -122,8 +123,13 @@ fn fields<'t>(check: &mut Check<'t>, message: Json<'t>, role: Role, form: &ChatF
         Role::Function => FUNCTION_MESSAGE,
     };
     check.object(message, known);
-    if let (Some(name), Some(names)) = (message.field("name"), check.profile.message_name) {
-        check.name(name, names, RequestRule::MessageName);
+    if let Some(name) = message.field("name") {
+        match check.profile.message_name {
+            Some(names) => check.name(name, names, RequestRule::MessageName),
+            // The name of the function, by which a result is linked.
+            None if role == Role::Function => {}
+            None => check.report(RequestRule::UnknownField, name),
+        }
     }
     if role != Role::Assistant {
         return;
@@ -227,11 +233,11 @@ fn links<'t>(
             }
         }
     }
-    if let Some(call) = message.field("function_call").filter(|call| call.is_object()) {
-        if check.profile.function_role {
-            function(check, call);
-            turn.function = Some((call.text("name"), call));
-        }
+    if check.profile.function_role
+        && let Some(call) = message.field("function_call").filter(|call| call.is_object())
+    {
+        function(check, call);
+        turn.function = Some((call.text("name"), call));
     }
 }
 

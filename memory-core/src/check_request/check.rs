@@ -90,7 +90,8 @@ impl<'t> Check<'t> {
         Err(RequestError { profile: self.profile.name, problems, total: self.total })
     }
 
-    /// Checks the fields of an object: known, each once, of the right type, none missing. Returns `false` if it is no object.
+    /// Checks the fields of an object: known, each once, of the right type, none missing. Returns
+    /// `false` if it is no object.
     pub(super) fn object(&mut self, object: Json<'t>, fields: &[Field]) -> bool {
         self.object_with(object, fields, Spelling::Exact)
     }

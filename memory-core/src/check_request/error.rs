@@ -56,10 +56,12 @@ impl std::error::Error for RequestError {}
 pub struct RequestProblem {
     /// The rule.
     pub rule: RequestRule,
-    /// The place, as a JSON pointer (RFC 6901) such as `/messages/3/tool_calls`; empty for the whole request.
+    /// The place, as a JSON pointer (RFC 6901) such as `/messages/3/tool_calls`; empty for the
+    /// whole request.
     ///
-    /// Unknown keys are part of it only if they are short and have only ASCII letters and underscores, because keys can
-    /// hold what users wrote. Otherwise the pointer ends at the object with the key.
+    /// Unknown keys are part of it only if they are short and have only ASCII letters and
+    /// underscores, because keys can hold what users wrote. Otherwise the pointer ends at the
+    /// object with the key.
     pub place: String,
 }
 

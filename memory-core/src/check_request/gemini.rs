@@ -1,6 +1,7 @@
 //! Google Gemini `generateContent`.
 //!
-//! Requests are the JSON form of protocol buffers, whose parsers accept `functionCall` and `function_call` alike.
+//! Requests are the JSON form of protocol buffers, whose parsers accept `functionCall` and
+//! `function_call` alike.
 
 mod steps;
 
@@ -313,8 +314,8 @@ fn response_part<'t>(check: &mut Check<'t>, part: Json<'t>) {
     }
 }
 
-/// Whether a text can be read as bytes: base64, also with the alphabet of URLs. The placeholder for calls of other
-/// models, `skip_thought_signature_validator`, is such a text.
+/// Whether a text can be read as bytes: base64, also with the alphabet of URLs. The placeholder for
+/// calls of other models, `skip_thought_signature_validator`, is such a text.
 fn is_base64(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte))
 }

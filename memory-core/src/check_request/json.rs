@@ -1,16 +1,17 @@
 //! A flat, borrowed view of a JSON value.
 //!
-//! `serde_json::Value` allocates for every string and object. A check reads a request once, so the value is
-//! laid out in one vector instead: each array and object is followed by its children and knows where they end.
-//! Strings without escapes are borrowed from the input; the others share one buffer.
+//! `serde_json::Value` allocates for every string and object. A check reads a request once, so the
+//! value is laid out in one vector instead: each array and object is followed by its children and
+//! knows where they end. Strings without escapes are borrowed from the input; the others share one
+//! buffer.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-/// The deepest nesting that is read. It is the bound of `serde_json` for texts, so that both entry points
-/// give the same answer.
+/// The deepest nesting that is read. It is the bound of `serde_json` for texts, so that both entry
+/// points give the same answer.
 const MAX_DEPTH: usize = 127;
 /// The most nodes that are reserved before reading. One large string needs one node only.
 const MAX_RESERVED: usize = 1 << 16;
@@ -133,8 +134,8 @@ impl<'a> Tape<'a> {
         }
     }
 
-    /// The JSON pointer (RFC 6901) of a node. A key is part of it if it looks like the name of a field
-    /// ([`is_field_name`]); where it does not, the pointer ends at the object that holds it.
+    /// The JSON pointer (RFC 6901) of a node. A key is part of it if it looks like the name of a
+    /// field ([`is_field_name`]); where it does not, the pointer ends at the object that holds it.
     pub(super) fn pointer(&self, target: usize) -> String {
         let mut pointer = String::new();
         let mut at = 0;
@@ -171,8 +172,8 @@ impl<'a> Tape<'a> {
     }
 }
 
-/// Whether a key may be shown in an error. Keys can hold what users wrote, so only short names of ASCII letters
-/// and underscores are shown.
+/// Whether a key may be shown in an error. Keys can hold what users wrote, so only short names of
+/// ASCII letters and underscores are shown.
 fn is_field_name(key: &str) -> bool {
     (1..=40).contains(&key.len())
         && key.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_')

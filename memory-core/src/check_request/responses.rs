@@ -97,7 +97,8 @@ impl<'t> Links<'t> {
         if !text.starts_with(prefix) || !ID.accepts(text) {
             check.report(RequestRule::ItemId, id);
         }
-        // A reference repeats the id of a stored item, and the output of a local shell that of its call.
+        // A reference repeats the id of a stored item, and the output of a local shell that of its
+        // call.
         let names_another =
             matches!(item.text("type"), Some("item_reference" | "local_shell_call_output"));
         if !names_another && !self.ids.insert(text) {
@@ -105,8 +106,8 @@ impl<'t> Links<'t> {
         }
     }
 
-    /// What follows a reasoning item with an id must be what it produced. Without an id on the reasoning, what
-    /// it produced has none either.
+    /// What follows a reasoning item with an id must be what it produced. Without an id on the
+    /// reasoning, what it produced has none either.
     fn follow(&mut self, check: &mut Check<'t>, item: Json<'t>, effect: Effect) {
         let is_product = matches!(effect, Effect::Call(_) | Effect::Produced | Effect::Reasoning);
         match self.reasoning.take() {

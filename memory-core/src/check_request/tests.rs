@@ -1,3 +1,5 @@
+#![expect(clippy::needless_pass_by_value, reason = "rows read better with `json!` in place")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
@@ -125,12 +127,12 @@ fn valid_requests_pass() {
 }
 
 #[test]
-fn readme_table_lists_the_tested_rules() {
+fn table_lists_the_tested_rules() {
     let mut tested: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for broken in all_broken() {
         tested.entry(broken.rule.as_str()).or_default().insert(broken.profile.name.as_str());
     }
-    let listed: BTreeMap<&str, BTreeSet<&str>> = include_str!("../../README.md")
+    let listed: BTreeMap<&str, BTreeSet<&str>> = include_str!("rules.md")
         .lines()
         .filter_map(|line| {
             let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);

@@ -89,7 +89,8 @@ impl ModelName {
         }
     }
 
-    /// Whether the name begins with this family name, followed by the end or by anything but a letter.
+    /// Whether the name begins with this family name, followed by the end or by anything but a
+    /// letter.
     pub(super) fn is(&self, family: &str) -> bool {
         self.name
             .strip_prefix(family)
@@ -121,12 +122,13 @@ impl ModelName {
         self.name.split(|letter: char| !letter.is_ascii_alphanumeric())
     }
 
-    /// The version, as major and minor number: the first number of at most two digits and the one after it. Dates and
-    /// `v1:0` are no versions. `None` if the name has none.
+    /// The version, as major and minor number: the first number of at most two digits and the one
+    /// after it. Dates and `v1:0` are no versions. `None` if the name has none.
     pub(super) fn version(&self) -> Option<(u32, u32)> {
         let mut words = self.words().map(|word| {
             let digits = word.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
-            // `v3.2` and `k2.5` are versions, `v1:0` at the end of a Bedrock id is found only after them.
+            // `v3.2` and `k2.5` are versions, `v1:0` at the end of a Bedrock id is found only after
+            // them.
             let prefix = word.len() - digits.len();
             if prefix <= 1 && (1..=2).contains(&digits.len()) { digits.parse().ok() } else { None }
         });

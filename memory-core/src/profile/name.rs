@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// Which API a request is written for.
 ///
-/// The name, not the whole [`Profile`](super::Profile), belongs into settings: the rules that differ between
-/// generations of models follow from the model's name ([`Profile::new`](super::Profile::new)).
+/// The name, not the whole [`Profile`](super::Profile), belongs into settings: the rules that
+/// differ between generations of models follow from the model's name
+/// ([`Profile::new`](super::Profile::new)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

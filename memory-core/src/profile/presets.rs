@@ -203,8 +203,9 @@ fn gemini(model: Option<&ModelName>) -> Profile {
         content: ContentKey::Required,
         text: TextForm::NotEmpty,
         reasoning: if is_old { ReasoningForm::Signatures } else { ReasoningForm::SignedCalls },
-        // Unknown models count as Gemini 3 for signatures, which is the stricter reading, and here as well: the
-        // field is then a newer one, and only names of old models are known to refuse it.
+        // Unknown models count as Gemini 3 for signatures, which is the stricter reading, and here
+        // as well: the field is then a newer one, and only names of old models are known to refuse
+        // it.
         media_in_results: !is_old,
         max_images: Some(3_000),
         max_documents: None,
@@ -232,7 +233,8 @@ fn bedrock(model: Option<&ModelName>) -> Profile {
         content: ContentKey::Required,
         text: TextForm::NotBlank,
         reasoning: match model.filter(|model| model.family() != Family::Claude) {
-            Some(_) => ReasoningForm::SignedBlocks,
+            // Signatures are Claude's. [T: the field is optional]
+            Some(_) => ReasoningForm::Signatures,
             None => Claude::of(model).reasoning(),
         },
         media_in_results: true,

@@ -12,8 +12,8 @@ pub enum SystemPlacement {
     FirstOnly,
     /// Only in the field beside the messages (`system`, `systemInstruction`).
     TopLevel,
-    /// In the field, and among the messages directly after a user message, or after an assistant message that
-    /// ends with a server tool, and directly before an assistant message or the end.
+    /// In the field, and among the messages directly after a user message, or after an assistant
+    /// message that ends with a server tool, and directly before an assistant message or the end.
     TopLevelOrAfterUser,
 }
 
@@ -37,7 +37,8 @@ pub enum Alternation {
     AssistantAfterTool,
     /// A turn with calls follows a user turn or a turn with results.
     CallAfterUser,
-    /// User and assistant take turns. Where results have a role of their own, they count as the user's.
+    /// User and assistant take turns. Where results have a role of their own, they count as the
+    /// user's.
     Strict,
 }
 
@@ -71,7 +72,8 @@ pub enum ResultPlacement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ArgumentForm {
-    /// A string. It should be JSON, but that is not checked: models make mistakes, and the APIs send them back.
+    /// A string. It should be JSON, but that is not checked: models make mistakes, and the APIs
+    /// send them back.
     Text,
     /// A JSON object, as an object or as a string.
     ObjectOrText,
@@ -107,16 +109,18 @@ pub enum ReasoningForm {
     Refused,
     /// The fields `reasoning_content`, `reasoning` and `reasoning_details` are accepted.
     Fields,
-    /// As [`Fields`](Self::Fields), and each assistant message with calls has `reasoning_content`, which may be empty.
+    /// As [`Fields`](Self::Fields), and each assistant message with calls has `reasoning_content`,
+    /// which may be empty.
     FieldsWithCalls,
     /// `reasoning` items, each directly before the item that it produced.
     Items,
     /// Signed blocks, unmodified.
     SignedBlocks,
-    /// Signed blocks that are valid only after the exact same prefix. After any edit of earlier messages,
-    /// leave out all later blocks. One request does not show its history, so a check cannot find a broken binding.
+    /// Signed blocks that are valid only after the exact same prefix. After any edit of earlier
+    /// messages, leave out all later blocks. One request does not show its history, so a check
+    /// cannot find a broken binding.
     BoundBlocks,
-    /// Thought signatures are accepted.
+    /// Reasoning is accepted, with or without a signature.
     Signatures,
     /// The first call of each step of the current turn has a thought signature.
     SignedCalls,

@@ -68,7 +68,7 @@ fn claude_generations_differ() {
     let reasoning = |model| Profile::for_model(Some(model)).reasoning;
     assert_eq!(reasoning("us.anthropic.claude-opus-5-5-v1:0"), BoundBlocks);
     assert_eq!(reasoning("us.anthropic.claude-opus-4-6-v1:0"), SignedBlocks);
-    assert_eq!(reasoning("amazon.nova-pro-v1:0"), SignedBlocks);
+    assert_eq!(reasoning("amazon.nova-pro-v1:0"), ReasoningForm::Signatures);
 }
 
 #[test]

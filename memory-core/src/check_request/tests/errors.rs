@@ -59,7 +59,9 @@ fn keep_structure(value: &Value) -> Value {
 fn unknown_keys_are_shown_only_if_they_look_like_names() {
     let place = |key: &str| {
         let request = json!([{"role": "user", "content": "x", key: 1}]);
-        check_request_value(&request, &Profile::openai_chat()).unwrap_err().problems[0].place.clone()
+        check_request_value(&request, &Profile::openai_chat()).unwrap_err().problems[0]
+            .place
+            .clone()
     };
     assert_eq!(place("conversation_id"), "/0/conversation_id");
     let long = "x".repeat(41);
