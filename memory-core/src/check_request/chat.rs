@@ -96,7 +96,7 @@ pub(super) fn check<'t>(check: &mut Check<'t>, request: Json<'t>, form: &ChatFor
 
 fn role_of<'t>(check: &mut Check<'t>, message: Json<'t>) -> Option<Role> {
     let Some(field) = message.field("role") else {
-        check.report(RequestRule::MissingField, message);
+        check.missing(message, "role");
         return None;
     };
     check.kind(field, Kind::Text);
@@ -295,7 +295,7 @@ fn content<'t>(
             (Role::Assistant, _) if !has_other => check.report(RequestRule::EmptyContent, message),
             (Role::Assistant, _) if check.profile.content == ContentKey::Optional => {}
             (_, Some(null)) => check.report(RequestRule::NullField, null),
-            (Role::Assistant, None) => check.report(RequestRule::MissingField, message),
+            (Role::Assistant, None) => check.missing(message, "content"),
             // The field is required for the other roles, and is reported as missing already.
             (Role::System | Role::User | Role::Tool | Role::Function, None) => {}
         }
@@ -362,7 +362,7 @@ fn prefixes<'t>(check: &mut Check<'t>, messages: Json<'t>) {
 pub(super) fn part_type<'t>(check: &mut Check<'t>, part: Json<'t>) -> Option<&'t str> {
     match part.field("type") {
         None => {
-            check.report(RequestRule::MissingField, part);
+            check.missing(part, "type");
             None
         }
         Some(kind) => {

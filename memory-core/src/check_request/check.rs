@@ -9,7 +9,8 @@ use crate::profile::{NameForm, Profile, TextForm};
 #[derive(Debug)]
 pub(super) struct Check<'t> {
     pub(super) profile: &'t Profile,
-    problems: Vec<(usize, RequestRule)>,
+    /// The node, the rule, and the name of a field that is missing there.
+    problems: Vec<(usize, RequestRule, Option<&'static str>)>,
     total: usize,
     images: usize,
     documents: usize,
@@ -72,9 +73,17 @@ impl<'t> Check<'t> {
     }
 
     pub(super) fn report_node(&mut self, rule: RequestRule, node: usize) {
+        self.push(rule, node, None);
+    }
+
+    pub(super) fn missing(&mut self, object: Json<'_>, field: &'static str) {
+        self.push(RequestRule::MissingField, object.at(), Some(field));
+    }
+
+    fn push(&mut self, rule: RequestRule, node: usize, field: Option<&'static str>) {
         self.total += 1;
         if self.problems.len() < MAX_PROBLEMS {
-            self.problems.push((node, rule));
+            self.problems.push((node, rule, field));
         }
     }
 
@@ -82,11 +91,16 @@ impl<'t> Check<'t> {
         if self.problems.is_empty() {
             return Ok(());
         }
-        self.problems.sort_by_key(|(node, _)| *node);
-        let problems = self.problems.into_iter();
-        let problems = problems
-            .map(|(node, rule)| RequestProblem { rule, place: tape.pointer(node) })
-            .collect();
+        self.problems.sort_by_key(|(node, ..)| *node);
+        let problems = self.problems.into_iter().map(|(node, rule, field)| {
+            let mut place = tape.pointer(node);
+            if let Some(field) = field {
+                place.push('/');
+                place.push_str(field);
+            }
+            RequestProblem { rule, place }
+        });
+        let problems = problems.collect();
         Err(RequestError { profile: self.profile.name, problems, total: self.total })
     }
 
@@ -124,7 +138,7 @@ impl<'t> Check<'t> {
         }
         for (index, field) in fields.iter().enumerate() {
             if field.is_required && seen & (1 << index) == 0 {
-                self.report(RequestRule::MissingField, object);
+                self.missing(object, field.name);
             }
         }
         true

@@ -58,6 +58,7 @@ pub struct RequestProblem {
     pub rule: RequestRule,
     /// The place, as a JSON pointer (RFC 6901) such as `/messages/3/tool_calls`; empty for the
     /// whole request.
+    /// For a missing field it is where the field would be.
     ///
     /// Unknown keys are part of it only if they are short and have only ASCII letters and
     /// underscores, because keys can hold what users wrote. Otherwise the pointer ends at the

@@ -69,7 +69,7 @@ rules! {
     /// No field twice in one object. [RFC 8259 section 4: the result is unpredictable]
     DuplicateField, "duplicate_field", "is a repeated field; write it once";
     /// A required field is there. [T]
-    MissingField, "missing_field", "lacks a required field; add it";
+    MissingField, "missing_field", "is missing; add the field";
     /// A field has the type that the API wants. [T]
     FieldType, "field_type", "has the wrong JSON type; write the documented type";
     /// A field with fixed values has one of them. [T]

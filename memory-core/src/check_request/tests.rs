@@ -98,12 +98,18 @@ fn check(request: &Request, profile: &Profile) -> Result<(), RequestError> {
 
 #[test]
 fn broken_rule_is_the_only_one_reported() {
+    let mut wrong = Vec::new();
     for Broken { profile, rule, place, request } in all_broken() {
-        let error = check(&request, &profile).expect_err(&format!("{profile}: {rule}"));
-        let found: BTreeSet<_> = error.problems.iter().map(|problem| problem.rule).collect();
-        assert_eq!(found, BTreeSet::from([rule]), "{profile}: {error}\n{request:?}");
-        assert_eq!(error.problems[0].place, place, "{profile}: {error}\n{request:?}");
+        let found = check(&request, &profile);
+        let is_right = found.as_ref().is_err_and(|error| {
+            error.problems.iter().all(|problem| problem.rule == rule)
+                && error.problems[0].place == place
+        });
+        if !is_right {
+            wrong.push(format!("{profile}: {rule} at {place}: {found:?}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -130,10 +130,10 @@ pub(super) fn broken() -> Vec<Broken> {
             "/messages/0/role",
             r#"{"messages": [{"role": "user", "role": "user", "content": [{"text": "x"}]}]}"#,
         ),
-        rows(MissingField, "/messages/0", messages(json!([{"role": "user"}]))),
+        rows(MissingField, "/messages/0/content", messages(json!([{"role": "user"}]))),
         rows(
             MissingField,
-            "/messages/0/content/1/document",
+            "/messages/0/content/1/document/name",
             block(json!({"document": {"format": "pdf", "source": {"bytes": "aGk="}}})),
         ),
         rows(FieldType, "/messages/0/content", messages(json!([{"role": "user", "content": "x"}]))),

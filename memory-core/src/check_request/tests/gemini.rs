@@ -137,11 +137,11 @@ pub(super) fn broken() -> Vec<Broken> {
             "/contents/0/role",
             r#"{"contents": [{"role": "user", "role": "user", "parts": [{"text": "x"}]}]}"#,
         ),
-        rows(MissingField, "/contents/0", contents(json!([{"parts": [{"text": "x"}]}]))),
-        rows(MissingField, "/contents/0", contents(json!([{"role": "user"}]))),
+        rows(MissingField, "/contents/0/role", contents(json!([{"parts": [{"text": "x"}]}]))),
+        rows(MissingField, "/contents/0/parts", contents(json!([{"role": "user"}]))),
         rows(
             MissingField,
-            "/contents/0/parts/1/inlineData",
+            "/contents/0/parts/1/inlineData/mimeType",
             part(json!({"inlineData": {"data": "aGk="}})),
         ),
         rows(

@@ -92,12 +92,12 @@ pub(super) fn broken() -> Vec<Broken> {
         ),
         rows(
             MissingField,
-            "/2",
+            "/2/content",
             json!([user(), calls(&[ID]), {"role": "tool", "tool_call_id": ID}]),
         ),
         rows(
             MissingField,
-            "/1",
+            "/1/content",
             json!([user(), {"role": "assistant", "tool_calls": [call(ID)]}, result(ID)]),
         ),
         rows(FieldType, "/0/content", json!([{"role": "user", "content": 7}])),

@@ -101,10 +101,10 @@ pub(super) fn broken() -> Vec<Broken> {
             "/input/0/role",
             r#"{"input": [{"role": "user", "role": "user", "content": "x"}]}"#,
         ),
-        rows(MissingField, "/input/0", input(json!([{"content": "x"}]))),
+        rows(MissingField, "/input/0/role", input(json!([{"content": "x"}]))),
         rows(
             MissingField,
-            "/input/1",
+            "/input/1/arguments",
             input(
                 json!([user(), {"type": "function_call", "call_id": "a", "name": "f"}, output("a")]),
             ),

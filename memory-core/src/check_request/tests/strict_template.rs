@@ -80,7 +80,7 @@ pub(super) fn broken() -> Vec<Broken> {
         ),
         rows(
             MissingField,
-            "/1",
+            "/1/content",
             json!([user(), {"role": "assistant",
             "tool_calls": [call("a", json!({}))]}, result("a")]),
         ),
