@@ -107,7 +107,7 @@ fn check(c: &mut Criterion) {
             b.iter(|| check_request_value(black_box(&value), &profile).is_ok());
         });
     }
-    // What parsing alone costs.
+    // The baseline: parsing alone.
     let text = request(ProfileName::OpenaiChat).to_string();
     group.throughput(Throughput::Bytes(text.len() as u64));
     group.bench_function("baseline/serde_json_value", |b| {

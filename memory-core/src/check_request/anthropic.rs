@@ -18,7 +18,7 @@ enum Role {
 
 const MESSAGE: &[Field] = &[required("role", Kind::Text), required("content", Kind::TextOrArray)];
 
-/// What is remembered of a message.
+/// Facts about an earlier message.
 #[derive(Debug, Clone, Copy)]
 struct Seen<'t> {
     message: Json<'t>,

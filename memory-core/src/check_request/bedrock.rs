@@ -1,4 +1,4 @@
-//! AWS Bedrock Converse. [D API_runtime_ContentBlock, API_runtime_Message]
+//! AWS Bedrock Converse. (D API_runtime_ContentBlock, API_runtime_Message)
 
 use super::calls::{CallKind, Calls};
 use super::chat::arguments;
@@ -42,7 +42,7 @@ const SOURCE: &[Field] = &[
 const CACHE_POINT: &[Field] =
     &[required("type", Kind::OneOf(&["default"])), optional("ttl", Kind::OneOf(&["5m", "1h"]))];
 
-/// What is remembered of a message.
+/// Facts about an earlier message.
 #[derive(Debug, Clone, Copy)]
 struct Seen<'t> {
     message: Json<'t>,
@@ -231,7 +231,7 @@ fn result<'t>(check: &mut Check<'t>, result: Json<'t>, index: usize, calls: &mut
     for block in content.items() {
         match single(check, block) {
             Some(("text", text)) => self::text(check, text),
-            // "Provide a json object" [M]
+            // "Provide a json object" (M)
             Some(("json", json)) => check.kind(json, Kind::Object),
             Some(("searchResult", found)) => check.kind(found, Kind::Object),
             Some((kind @ ("image" | "document" | "video"), body)) => {

@@ -12,7 +12,7 @@ use crate::profile::{
     ResultPlacement, SystemPlacement,
 };
 
-/// Who speaks in a chat message.
+/// The speaker of a chat message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     System,

@@ -1,4 +1,4 @@
-//! What the checks of all profiles share: collecting problems, and fields as data.
+//! Shared by the checks of all profiles: collecting problems, and fields as data.
 
 use super::error::{MAX_PROBLEMS, RequestError, RequestProblem};
 use super::json::{Json, Tape};
@@ -17,7 +17,7 @@ pub(super) struct Check<'t> {
     cache_marks: usize,
 }
 
-/// What a field holds. `null` is refused except by [`Kind::Any`].
+/// The value of a field. `null` is refused except by [`Kind::Any`].
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
     /// Anything; the caller looks at it.

@@ -16,7 +16,7 @@ const SHOWN: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequestError {
-    /// Whose rules were checked.
+    /// The API whose rules were checked.
     pub profile: ProfileName,
     /// The broken rules in the order of the request: the first 256.
     pub problems: Vec<RequestProblem>,

@@ -51,7 +51,7 @@ const DATA: [&str; 7] = [
     "codeExecutionResult",
 ];
 
-/// What is remembered of a content.
+/// Facts about an earlier content.
 #[derive(Debug, Clone, Copy)]
 struct Seen<'t> {
     content: Json<'t>,
@@ -196,7 +196,7 @@ fn single<'t>(check: &mut Check<'t>, part: Json<'t>) -> Option<(&'static str, Js
     }
 }
 
-/// What the parts of a content are.
+/// Facts about the parts of a content.
 #[derive(Debug, Default)]
 struct Found<'t> {
     has_calls: bool,

@@ -62,7 +62,7 @@ fn part<'t>(check: &mut Check<'t>, part: Json<'t>, role: Role) {
 const TEXT: &[Field] = &[
     required("type", Kind::Text),
     required("text", Kind::Text),
-    // From GPT-5.6. [T async-openai]
+    // From GPT-5.6. (T async-openai)
     optional("prompt_cache_breakpoint", Kind::Object),
 ];
 const REFUSAL: &[Field] = &[required("type", Kind::Text), required("refusal", Kind::Text)];

@@ -13,7 +13,7 @@ use super::json::Json;
 use super::rule::RequestRule;
 use crate::profile::{Alphabet, NameForm};
 
-/// An item's own id. [E continue#11494, codex#33176] The limit is that of `call_id`.
+/// An item's own id. (E continue#11494, codex#33176) The limit is that of `call_id`.
 const ID: NameForm = NameForm::new(Alphabet::Word, 64);
 
 pub(super) fn check<'t>(check: &mut Check<'t>, request: Json<'t>) {
@@ -50,7 +50,7 @@ fn top_level<'t>(check: &mut Check<'t>, request: Json<'t>) {
     }
 }
 
-/// What is remembered between items.
+/// The state between two items.
 #[derive(Debug)]
 struct Links<'t> {
     calls: Calls<'t>,
@@ -106,8 +106,8 @@ impl<'t> Links<'t> {
         }
     }
 
-    /// What follows a reasoning item with an id must be what it produced. Without an id on the
-    /// reasoning, what it produced has none either.
+    /// A reasoning item with an id is followed by the item that it produced. If the reasoning has no
+    /// id, that item has none either.
     fn follow(&mut self, check: &mut Check<'t>, item: Json<'t>, effect: Effect) {
         let is_product = matches!(effect, Effect::Call(_) | Effect::Produced | Effect::Reasoning);
         match self.reasoning.take() {

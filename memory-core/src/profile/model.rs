@@ -1,4 +1,4 @@
-//! What the name of a model says about its provider and its generation.
+//! The provider and the generation of a model, read from its name.
 
 /// Regions of Bedrock's cross-region inference profiles.
 const REGIONS: [&str; 10] = ["us", "eu", "apac", "ap", "jp", "au", "ca", "sa", "us-gov", "global"];
@@ -50,7 +50,7 @@ const OPENAI: [&str; 12] = [
     "omni",
 ];
 
-/// Who trained a model.
+/// The families of models, by the organization that trained them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     Claude,

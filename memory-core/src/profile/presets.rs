@@ -115,7 +115,7 @@ fn openai_responses() -> Profile {
     }
 }
 
-/// What differs between Claude's generations. An unknown version has the newest rules.
+/// The differences between Claude's generations. An unknown version has the newest rules.
 struct Claude {
     prefill: bool,
     system_in_middle: bool,
@@ -233,7 +233,7 @@ fn bedrock(model: Option<&ModelName>) -> Profile {
         content: ContentKey::Required,
         text: TextForm::NotBlank,
         reasoning: match model.filter(|model| model.family() != Family::Claude) {
-            // Signatures are Claude's. [T: the field is optional]
+            // Signatures are Claude's. (T: the field is optional)
             Some(_) => ReasoningForm::Signatures,
             None => Claude::of(model).reasoning(),
         },

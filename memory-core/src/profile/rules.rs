@@ -91,7 +91,7 @@ pub enum TextForm {
     NotBlank,
 }
 
-/// What an assistant message without text has as `content`.
+/// The `content` of an assistant message without text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ContentKey {

@@ -1,4 +1,4 @@
-//! The blocks of Anthropic's messages. [T anthropic-sdk-python `types/content_block_param.py`]
+//! The blocks of Anthropic's messages. (T anthropic-sdk-python `types/content_block_param.py`)
 
 use super::Role;
 use crate::check_request::chat::{self, arguments, part_type};
@@ -6,7 +6,7 @@ use crate::check_request::check::{Check, Field, Kind, optional, required};
 use crate::check_request::json::Json;
 use crate::check_request::rule::RequestRule;
 
-/// What a block means for the order of blocks and messages.
+/// The meaning of a block for the order of blocks and messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Block {
     Use,
@@ -168,7 +168,8 @@ fn fields<'t>(check: &mut Check<'t>, part: Json<'t>, kind: &str) -> Block {
             return Block::Result;
         }
         // Beta blocks, whose fields are not documented in the sources.
-        "compaction" | "fallback" | "mid_conv_system" | "advisor_tool_result" => {}
+        "compaction" | "fallback" | "mid_conv_system" => {}
+        "advisor_tool_result" => return Block::ServerResult,
         _ => {
             check.object(part, SERVER_RESULT);
             return Block::ServerResult;

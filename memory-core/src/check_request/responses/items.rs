@@ -1,9 +1,9 @@
-//! The items that are no messages. [T openai-python `response_input_item_param.py`]
+//! The items that are no messages. (T openai-python `response_input_item_param.py`)
 
 use crate::check_request::calls::CallKind;
 use crate::check_request::check::{Field, Kind, optional, required};
 
-/// What an item means for the items around it.
+/// The meaning of an item for the items around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
     Call(CallKind),
@@ -66,7 +66,7 @@ static FORMS: &[(&str, ItemForm)] = &[
     ),
     (
         "reasoning",
-        // No `status`. [E agent-framework#2203, litellm#13420]
+        // No `status`. (E agent-framework#2203, litellm#13420)
         form(
             "rs_",
             Effect::Reasoning,

@@ -17,7 +17,7 @@ const MESSAGE: &[Field] = &[
 const INPUT_TEXT: &[Field] = &[
     required("type", Kind::Text),
     required("text", Kind::Text),
-    // From GPT-5.6. [T async-openai]
+    // From GPT-5.6. (T async-openai)
     optional("prompt_cache_breakpoint", Kind::Object),
 ];
 const OUTPUT_TEXT: &[Field] = &[
