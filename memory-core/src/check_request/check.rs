@@ -210,10 +210,7 @@ impl<'t> Check<'t> {
         }
     }
 
-    pub(super) fn cache_mark(&mut self, block: Json<'t>) {
-        let Some(mark) = block.field("cache_control").filter(|mark| mark.is_object()) else {
-            return;
-        };
+    pub(super) fn cache_mark(&mut self, mark: Json<'t>) {
         self.cache_marks += 1;
         if self.profile.max_cache_marks.is_some_and(|most| self.cache_marks > most) {
             self.report(RequestRule::CacheMarks, mark);

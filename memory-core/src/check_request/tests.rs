@@ -165,3 +165,69 @@ fn table_lists_the_tested_rules() {
         RequestRule::ALL.iter().filter(|rule| !tested.contains_key(rule.as_str())).collect();
     assert!(untested.is_empty(), "{untested:?}");
 }
+
+#[test]
+fn same_exchange_is_valid_in_every_form() {
+    // One call and its result, as each API writes them.
+    let call = json!({"id": "call_7", "type": "function",
+                      "function": {"name": "get_tide", "arguments": "{\"port\":\"Brest\"}"}});
+    let chat = json!([
+        {"role": "user", "content": "How high is the tide?"},
+        {"role": "assistant", "content": null, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_7", "content": "4.1 m"}]);
+    // Templates and Mistral want `content`, and Mistral ids of its own form.
+    let mut strict = chat.clone();
+    strict[1]["content"] = json!("");
+    let mut mistral = strict.clone();
+    mistral[1]["tool_calls"][0]["id"] = json!("call70000");
+    mistral[2]["tool_call_id"] = json!("call70000");
+    let responses = json!({"input": [
+        {"role": "user", "content": "How high is the tide?"},
+        {"type": "function_call", "id": "fc_1", "call_id": "call_7", "name": "get_tide",
+         "arguments": "{\"port\":\"Brest\"}"},
+        {"type": "function_call_output", "call_id": "call_7", "output": "4.1 m"}]});
+    let anthropic = json!({"messages": [
+        {"role": "user", "content": "How high is the tide?"},
+        {"role": "assistant", "content": [
+            {"type": "thinking", "thinking": "", "signature": "c2ln"},
+            {"type": "tool_use", "id": "toolu_7", "name": "get_tide", "input": {"port": "Brest"}}]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "toolu_7",
+             "content": [{"type": "text", "text": "4.1 m"}]},
+            {"type": "text", "text": "and at noon?"}]}]});
+    let gemini = json!({"contents": [
+        {"role": "user", "parts": [{"text": "How high is the tide?"}]},
+        {"role": "model", "parts": [{"functionCall": {"name": "get_tide", "args": {"port": "Brest"}},
+                                     "thoughtSignature": "c2ln"}]},
+        {"role": "user", "parts": [
+            {"functionResponse": {"name": "get_tide", "response": {"result": "4.1 m"}}}]}]});
+    let bedrock = json!({"messages": [
+        {"role": "user", "content": [{"text": "How high is the tide?"}]},
+        {"role": "assistant", "content": [
+            {"toolUse": {"toolUseId": "t7", "name": "get_tide", "input": {"port": "Brest"}}}]},
+        {"role": "user", "content": [
+            {"toolResult": {"toolUseId": "t7", "status": "success", "content": [{"text": "4.1 m"}]}}]}]});
+    let forms = [
+        (Profile::openai_chat(), chat),
+        (Profile::openai_responses(), responses),
+        (Profile::anthropic(), anthropic),
+        (Profile::gemini(), gemini),
+        (Profile::bedrock(), bedrock),
+        (Profile::mistral(), mistral),
+        (Profile::strict_template(), strict),
+    ];
+    for (profile, request) in &forms {
+        assert_eq!(check_request_value(request, profile), Ok(()), "{profile}");
+        // No form is valid for an API with another one.
+        for (other, _) in forms.iter().filter(|(other, _)| other != profile) {
+            let is_chat = |profile: &Profile| {
+                matches!(
+                    profile.name,
+                    ProfileName::OpenaiChat | ProfileName::Mistral | ProfileName::StrictTemplate
+                )
+            };
+            let is_valid = check_request_value(request, other).is_ok();
+            assert!(!is_valid || (is_chat(profile) && is_chat(other)), "{profile} as {other}");
+        }
+    }
+}

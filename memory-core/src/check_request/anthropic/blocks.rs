@@ -130,10 +130,7 @@ pub(super) fn block<'t>(check: &mut Check<'t>, part: Json<'t>, role: Role) -> Op
         check.report(RequestRule::PartPlacement, part);
         return None;
     }
-    check.cache_mark(part);
-    if let Some(mark) = part.field("cache_control").filter(|mark| mark.is_object()) {
-        check.object(mark, CACHE_CONTROL);
-    }
+    cache_mark(check, part);
     Some(fields(check, part, kind))
 }
 
@@ -181,7 +178,14 @@ fn fields<'t>(check: &mut Check<'t>, part: Json<'t>, kind: &str) -> Block {
 /// A text block of the system prompt.
 pub(super) fn text_block<'t>(check: &mut Check<'t>, part: Json<'t>) {
     chat::text_part_with(check, part, TEXT);
-    check.cache_mark(part);
+    cache_mark(check, part);
+}
+
+fn cache_mark<'t>(check: &mut Check<'t>, part: Json<'t>) {
+    if let Some(mark) = part.field("cache_control").filter(|mark| mark.is_object()) {
+        check.object(mark, CACHE_CONTROL);
+        check.cache_mark(mark);
+    }
 }
 
 fn filled<'t>(check: &mut Check<'t>, part: Json<'t>, key: &str) {
@@ -200,7 +204,7 @@ fn result<'t>(check: &mut Check<'t>, part: Json<'t>) {
             check.report(RequestRule::Form, inner);
             continue;
         }
-        check.cache_mark(inner);
+        cache_mark(check, inner);
         match part_type(check, inner) {
             Some("text") => chat::text_part_with(check, inner, TEXT),
             Some("tool_reference") => {

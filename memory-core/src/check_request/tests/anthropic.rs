@@ -200,6 +200,13 @@ pub(super) fn broken() -> Vec<Broken> {
             "source": {"type": "base64", "media_type": "image/tiff", "data": "aGk="}})),
         ),
         rows(
+            FieldValue,
+            "/system/0/cache_control/ttl",
+            json!({"system": [{"type": "text", "text": "x",
+                               "cache_control": {"type": "ephemeral", "ttl": "1d"}}],
+                   "messages": [user()]}),
+        ),
+        rows(
             NullField,
             "/messages/0/content",
             messages(json!([{"role": "user", "content": null}])),
