@@ -273,8 +273,9 @@ impl Inner {
                 Ok((connection, number))
             }
         };
-        // To connect, and to examine the server.
-        let answers = self.config.response_timeout().saturating_mul(4);
+        // To connect, and to examine the server where its disk has to confirm writes.
+        let answers = if self.confirmation.is_some() { 4 } else { 1 };
+        let answers = self.config.response_timeout().saturating_mul(answers);
         let limit = self.config.connect_timeout().saturating_add(answers);
         trunk.connection(|connection| self.is_of_use(connection), connect, limit).await
     }
