@@ -365,6 +365,39 @@ mod tests {
     fn debug_form_leaves_the_messages_out() {
         let messages = [Message::user("secret ".repeat(100)), Message::user("secret")];
         let done = compact_by_rule(&messages, &CompactOptions::new(60));
-        assert!(!format!("{done:?}").contains("secret"));
+        let debug = format!("{done:?}");
+        assert!(!debug.contains("secret") && debug.contains("tokens_before"), "{debug}");
+    }
+
+    fn talk(rounds: u32) -> Vec<Message> {
+        let long = |round| {
+            format!("round {round}: {}", "we talk about the harbor and the tide ".repeat(8))
+        };
+        (0..rounds).map(|round| Message::user(long(round))).collect()
+    }
+
+    #[test]
+    fn summary_is_as_long_as_it_may_be() {
+        let summary_tokens = |options: &CompactOptions| {
+            let done = compact_by_rule(&talk(400), options);
+            let summary = done.messages.iter().find(|message| is_summary(message)).unwrap();
+            u64::from(message_tokens(&EstimateCounter, summary))
+        };
+        // By default a quarter of the budget; the rules write 250 at most.
+        let by_default = summary_tokens(&CompactOptions::new(400));
+        assert!((40..=100).contains(&by_default), "{by_default}");
+        for most in 40..=240 {
+            let tokens = summary_tokens(&CompactOptions::new(20_000).with_summary_tokens(most));
+            assert!(tokens <= most && tokens * 10 >= most * 4, "{tokens} of {most}");
+        }
+    }
+
+    #[test]
+    fn shortfall_is_reported_at_any_budget() {
+        let messages = [vec![Message::system("Be kind to the harbor master.")], talk(6)].concat();
+        for max_tokens in 1..600 {
+            let done = compact_by_rule(&messages, &CompactOptions::new(max_tokens));
+            assert_eq!(done.shortfall.is_none(), done.tokens_after <= max_tokens, "{max_tokens}");
+        }
     }
 }
