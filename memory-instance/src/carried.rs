@@ -275,6 +275,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[expect(clippy::disallowed_methods, reason = "a poll that takes its time")]
     async fn work_that_is_woken_during_a_poll_is_carried_on() {
         let (say, heard) = oneshot::channel();
         let mut say = Some(say);
