@@ -82,6 +82,7 @@ enum Beside {
 }
 
 /// Reads until the child has ended, so that the log cannot start over most of the time.
+#[expect(clippy::disallowed_methods, reason = "a read takes its time")]
 fn read_beside(file: &Path, child: &mut Child) {
     let connection = rusqlite::Connection::open(file).unwrap();
     while child.try_wait().unwrap().is_none() {
