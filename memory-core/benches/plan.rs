@@ -7,7 +7,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::{SignedDuration, Timestamp};
 use memory_core::{
     Block, ContentType, EvictionGoal, MessageId, MessageMeta, Policy, Priority, Sequence, ToolLink,
-    Units, check_pairing, plan_context, plan_eviction, trim_messages,
+    ToolRef, Units, check_pairing, plan_context, plan_eviction, trim_messages,
 };
 use memory_core::{EstimateCounter, Message, ToolCall};
 use uuid::Uuid;
@@ -47,11 +47,11 @@ fn history() -> Vec<MessageMeta> {
         });
         number
     };
-    push(ToolLink::None, ContentType::SystemPrompt, Some(Priority::CRITICAL));
+    push(ToolLink::default(), ContentType::SystemPrompt, Some(Priority::CRITICAL));
     let talk = || (ContentType::Conversation, None);
     loop {
         let (kind, priority) = talk();
-        let at = push(ToolLink::None, kind, priority);
+        let at = push(ToolLink::default(), kind, priority);
         if at >= MESSAGES {
             break;
         }
@@ -60,17 +60,19 @@ fn history() -> Vec<MessageMeta> {
             .map(|n| format!("call_{:024x}", u128::from(mix(at + n))).into())
             .collect();
         if dice % 10 < 7 {
-            push(ToolLink::Calls(ids.clone().into()), talk().0, None);
+            let calls =
+                ids.iter().map(|id| ToolRef { id: id.clone(), name: "look_up_flight".into() });
+            push(ToolLink::of_calls(calls), talk().0, None);
             if dice % 50 < 10 {
-                push(ToolLink::None, talk().0, None);
+                push(ToolLink::default(), talk().0, None);
             }
             for id in ids.into_iter().filter(|_| !dice.is_multiple_of(100)) {
-                push(ToolLink::Result(id), talk().0, None);
+                push(ToolLink::of_results([ToolRef::by_id(id)]), talk().0, None);
             }
         }
-        push(ToolLink::None, talk().0, None);
+        push(ToolLink::default(), talk().0, None);
         if dice.is_multiple_of(20) {
-            push(ToolLink::None, ContentType::ImportantFacts, Some(Priority::IMPORTANT));
+            push(ToolLink::default(), ContentType::ImportantFacts, Some(Priority::IMPORTANT));
         }
     }
     metas.truncate(usize::try_from(MESSAGES).unwrap_or(usize::MAX));

@@ -76,17 +76,20 @@ mod fields;
 mod gemini;
 mod media;
 mod part;
+mod resemble;
 mod responses;
 mod write;
 
 use std::fmt;
 use std::str::FromStr;
 
+pub(crate) use self::chat::{PlainMessage, calls_message};
 pub use self::fields::{Field, Holds, Position};
 pub use self::part::{
     Arguments, CallKind, CallPart, MediaKind, MediaPart, MediaSize, MediaSource, Native, Part,
     ReasoningPart, ResultPart, TextKind, TextPart,
 };
+pub(crate) use self::resemble::resembles;
 pub use self::write::{Loss, Written};
 use crate::json::{Json, JsonObject};
 use crate::message::Role;

@@ -18,6 +18,7 @@ pub mod json;
 mod key;
 mod lease;
 mod limits;
+mod link;
 mod message;
 mod pairing;
 mod policy;
@@ -48,7 +49,8 @@ pub use key::{
 };
 pub use lease::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
 pub use limits::{BatchSize, LimitError, LimitKind, Limits};
-pub use message::{Content, Message, MessageError, Role, ToolCall, ToolLink};
+pub use link::{ToolLink, ToolRef};
+pub use message::{Message, MessageError, Role, ToolCall};
 pub use pairing::{PairingError, check_pairing};
 pub use policy::{Block, Entry, Policy};
 pub use priority::{Class, ClassError, ContentType, CustomType, Priority};

@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-use crate::message::{Content, Message};
+use crate::json::{Json, JsonNumber, JsonObject};
+use crate::message::Message;
 use crate::policy::Entry;
 use crate::priority::ContentType;
+use serde::{Deserialize, Serialize};
 
 /// How large messages and batches may be: against mistakes and malice, not for budgets.
 ///
@@ -30,7 +29,7 @@ use crate::priority::ContentType;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// The most bytes of one message: its texts, names and numbers, without the punctuation of JSON.
+    /// The most bytes of one message: its texts, names of fields and numbers, without the punctuation of JSON.
     /// Default: 16 MiB, which no context window holds; what is that large is a file that was pasted.
     pub message_bytes: u64,
     /// How deep arrays and objects of one message may lie in each other, the message itself included;
@@ -156,58 +155,48 @@ impl BatchSize {
 
 /// The bytes of a message, and none if it is nested deeper than that.
 fn bytes_of(message: &Message, most_nesting: u32) -> Option<u64> {
-    let mut bytes = message.role.as_str().len() as u64;
-    bytes += [&message.name, &message.tool_call_id]
-        .into_iter()
-        .flatten()
-        .map(|text| text.len() as u64)
-        .sum::<u64>();
-    // The message is the first level, the array of parts or calls the second.
+    // The message is the first level.
     let inner = most_nesting.checked_sub(1)?;
-    match &message.content {
-        Some(Content::Text(text)) => bytes += text.len() as u64,
-        Some(Content::Parts(parts)) => {
-            let inner = inner.checked_sub(1)?;
-            for part in parts {
-                bytes += bytes_of_value(part, inner)?;
-            }
-        }
-        Some(Content::Null) | None => {}
+    if let Some(plain) = message.as_plain() {
+        let beside = [&plain.name, &plain.call_id].into_iter().flatten();
+        let beside: u64 = beside.map(|text| text.len() as u64).sum();
+        return Some((plain.role.as_str().len() + plain.text.len()) as u64 + beside);
     }
-    if !message.tool_calls.is_empty() {
-        let inner = inner.checked_sub(2)?;
-        for call in &message.tool_calls {
-            bytes += call.id.len() as u64;
-            bytes += bytes_of_fields(&call.body, inner)?;
-        }
+    match &*message.as_json() {
+        Json::Object(fields) => bytes_of_fields(fields, inner),
+        _ => Some(0),
     }
-    Some(bytes + bytes_of_fields(&message.extra, inner)?)
 }
 
-fn bytes_of_fields(fields: &serde_json::Map<String, Value>, inner: u32) -> Option<u64> {
+fn bytes_of_fields(fields: &JsonObject, inner: u32) -> Option<u64> {
     let bytes =
-        |(name, value): (&String, &Value)| Some(name.len() as u64 + bytes_of_value(value, inner)?);
+        |(name, value): (&str, &Json)| Some(name.len() as u64 + bytes_of_value(value, inner)?);
     fields.iter().map(bytes).sum()
 }
 
 /// `inner`: how many levels may still follow. It never goes deeper, whatever the value.
-fn bytes_of_value(value: &Value, inner: u32) -> Option<u64> {
+fn bytes_of_value(value: &Json, inner: u32) -> Option<u64> {
     /// What any value costs at least, so that a million empty ones are not free.
     const LEAST: u64 = 4;
     Some(
         LEAST
             + match value {
-                Value::Null | Value::Bool(_) => 0,
-                // `serde_json` keeps numbers in 64 bits; written they take up to 24 bytes.
-                Value::Number(_) => LEAST,
-                Value::String(text) => text.len() as u64,
-                Value::Array(values) => {
+                Json::Null | Json::Bool(_) => 0,
+                Json::Number(number) => LEAST.max(bytes_of_number(number)),
+                Json::String(text) => text.len() as u64,
+                Json::Array(values) => {
                     let inner = inner.checked_sub(1)?;
                     values.iter().map(|value| bytes_of_value(value, inner)).sum::<Option<u64>>()?
                 }
-                Value::Object(fields) => bytes_of_fields(fields, inner.checked_sub(1)?)?,
+                Json::Object(fields) => bytes_of_fields(fields, inner.checked_sub(1)?)?,
             },
     )
+}
+
+/// The length of a number that is kept as text; others are kept in 64 bits.
+fn bytes_of_number(number: &JsonNumber) -> u64 {
+    let is_short = number.as_u64().is_some() || number.as_i64().is_some();
+    if is_short { 0 } else { number.to_string().len() as u64 }
 }
 
 /// Which limit.
@@ -280,7 +269,7 @@ impl fmt::Display for LimitError {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -316,8 +305,7 @@ mod tests {
     /// to walk all of it.
     #[test]
     fn a_value_of_any_depth_is_refused_and_not_walked() {
-        let mut message = Message::user("");
-        message.extra.insert("x".into(), nested(1_000));
+        let message = Message::user("").with_field("x", nested(1_000));
         let refused = Limits::default().check([&message]).unwrap_err();
         assert_eq!((refused.kind, refused.found, refused.most), (LimitKind::Nesting, 101, 100));
     }
@@ -387,24 +375,18 @@ mod tests {
             let message = Message::from_value(message).unwrap();
             bytes_of(&message, Limits::MOST_NESTING).unwrap()
         };
-        assert_eq!(bytes(json!({"role": "user"})), 4);
         assert_eq!(bytes(json!({"role": "user", "content": "12345", "name": "abc"})), 4 + 5 + 3);
         assert_eq!(bytes(json!({"role": "tool", "tool_call_id": "c1", "content": "r"})), 4 + 2 + 1);
         // A value takes 4, a number 8, and texts and names come on top.
-        assert_eq!(bytes(json!({"role": "user", "x": null, "y": true})), 4 + 5 + 5);
-        assert_eq!(bytes(json!({"role": "user", "x": 7})), 4 + 1 + 8);
-        assert_eq!(bytes(json!({"role": "user", "x": ["ab", 1]})), 4 + 1 + 4 + (4 + 2) + 8);
-        assert_eq!(bytes(json!({"role": "user", "x": {"yy": "abc"}})), 4 + 1 + 4 + 2 + (4 + 3));
-        let parts = json!([{"type": "text", "text": "hello"}]);
-        assert_eq!(
-            bytes(json!({"role": "user", "content": parts})),
-            4 + 4 + (4 + 4 + 4) + (4 + 4 + 5)
-        );
-        let call = json!({"id": "abc", "type": "function"});
-        assert_eq!(
-            bytes(json!({"role": "assistant", "content": null, "tool_calls": [call, call]})),
-            9 + 2 * (3 + 4 + 4 + 8)
-        );
+        let user = 4 + 4 + 4;
+        assert_eq!(bytes(json!({"role": "user"})), user);
+        assert_eq!(bytes(json!({"role": "user", "x": null, "y": true})), user + 5 + 5);
+        assert_eq!(bytes(json!({"role": "user", "x": 7})), user + 1 + 8);
+        assert_eq!(bytes(json!({"role": "user", "x": ["ab", 1]})), user + 1 + 4 + (4 + 2) + 8);
+        assert_eq!(bytes(json!({"role": "user", "x": {"yy": "abc"}})), user + 1 + 4 + 2 + (4 + 3));
+        let long = format!(r#"{{"role":"user","x":{}}}"#, "1".repeat(500));
+        let long = Message::from_json(&long).unwrap();
+        assert_eq!(bytes_of(&long, 100), Some(user + 1 + 4 + 500));
     }
 
     #[test]

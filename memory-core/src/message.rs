@@ -1,58 +1,52 @@
-//! The chat message, in the form that OpenAI's chat API gave it, without losing a field.
+//! The message, in whatever dialect it came, without losing a field.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// A chat message. Reading it from JSON and writing it again gives an equal JSON value.
-///
-/// The fields that the engine works with are typed; every other field, and a known field in a form
-/// that carries nothing (`"name": null`, `"tool_calls": []`), stays in [`extra`](Self::extra) and
-/// comes back unchanged. Numbers keep the precision of an `f64`, `i64` or `u64`.
+use crate::dialect::{Dialect, Part, PlainMessage, calls_message, resembles};
+use crate::json::{Json, JsonError, JsonErrorKind, JsonObject, MAX_JSON_DEPTH};
+use crate::link::ToolLink;
+
+/// A message of one of the [dialects](crate::dialect). Reading it from JSON and writing it again gives an
+/// equal JSON value with the text of every number unchanged.
 ///
 /// ```
 /// use memory_core::Message;
+/// use memory_core::json::Json;
 ///
-/// let text = r#"{"role":"user","content":"Book me a flight","x-trace":7}"#;
+/// let text = r#"{"role":"user","content":"Book me a flight","x-trace":12345678901234567890123}"#;
 /// let message = Message::from_json(text)?;
 /// assert_eq!(message.text(), "Book me a flight");
-/// assert_eq!(
-///     serde_json::to_value(&message).unwrap(),
-///     serde_json::from_str::<serde_json::Value>(text).unwrap(),
-/// );
+/// assert_eq!(Json::parse(&message.to_json()?).unwrap(), Json::parse(text).unwrap());
 /// # Ok::<(), memory_core::MessageError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq)]
-pub struct Message {
-    /// Who speaks.
-    pub role: Role,
-    /// What is said; `None` where the field is absent.
-    pub content: Option<Content>,
-    /// The speaker's or, on a tool result, the tool's name.
-    pub name: Option<String>,
-    /// The calls that an assistant makes with this message.
-    pub tool_calls: Vec<ToolCall>,
-    /// The call that a tool result answers.
-    pub tool_call_id: Option<String>,
-    /// Every other field.
-    pub extra: Map<String, Value>,
+#[derive(Clone, PartialEq)]
+pub struct Message(Repr);
+
+#[derive(Clone, PartialEq)]
+enum Repr {
+    /// Most messages: a role and a text. Every message that has this form is kept in it, so that equal
+    /// messages are equal.
+    Plain(PlainMessage),
+    Full(Box<Full>),
+}
+
+#[derive(Clone, PartialEq)]
+struct Full {
+    json: Json,
+    /// How it is read; [`Dialect::Chat`] if none is detected.
+    dialect: Dialect,
+    role: Role,
 }
 
 impl Message {
     /// A message of this role with text content.
     #[must_use]
     pub fn new(role: Role, text: impl Into<String>) -> Self {
-        Self {
-            role,
-            content: Some(Content::Text(text.into())),
-            name: None,
-            tool_calls: Vec::new(),
-            tool_call_id: None,
-            extra: Map::new(),
-        }
+        Self(Repr::Plain(PlainMessage::new(role, text.into())))
     }
 
     /// A system prompt.
@@ -61,13 +55,13 @@ impl Message {
         Self::new(Role::System, text)
     }
 
-    /// What the user says.
+    /// A text of the user.
     #[must_use]
     pub fn user(text: impl Into<String>) -> Self {
         Self::new(Role::User, text)
     }
 
-    /// What the model says.
+    /// A text of the model.
     #[must_use]
     pub fn assistant(text: impl Into<String>) -> Self {
         Self::new(Role::Assistant, text)
@@ -76,206 +70,344 @@ impl Message {
     /// The model's calls of tools, without text (`"content": null`).
     #[must_use]
     pub fn calls(calls: impl IntoIterator<Item = ToolCall>) -> Self {
-        Self {
-            content: Some(Content::Null),
-            tool_calls: calls.into_iter().collect(),
-            ..Self::new(Role::Assistant, "")
-        }
+        let json = calls_message(calls);
+        Self(Repr::Full(Box::new(Full { json, dialect: Dialect::Chat, role: Role::Assistant })))
     }
 
     /// The result of the call with this id.
     #[must_use]
     pub fn tool_result(call_id: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { tool_call_id: Some(call_id.into()), ..Self::new(Role::Tool, text) }
+        let call_id = Some(call_id.into()).filter(|id| !id.is_empty());
+        Self(Repr::Plain(PlainMessage { call_id, ..PlainMessage::new(Role::Tool, text.into()) }))
     }
 
-    /// The same message from a named speaker.
+    /// The same message from a named speaker, or of a named tool.
     #[must_use]
-    pub fn with_name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
+    pub fn with_name(self, name: impl Into<String>) -> Self {
+        match self.0 {
+            Repr::Plain(plain) => {
+                Self(Repr::Plain(PlainMessage { name: Some(name.into()), ..plain }))
+            }
+            Repr::Full(_) => self.with_field("name", name.into()),
+        }
+    }
+
+    /// The same message with this field beside the others, or in place of the one with this key. Fields that
+    /// no dialect knows, such as a trace id, are kept and not sent.
+    ///
+    /// ```
+    /// use memory_core::Message;
+    ///
+    /// let message = Message::user("hi").with_field("trace", 7_u64);
+    /// assert_eq!(message.field("trace").and_then(|trace| trace.as_u64()), Some(7));
+    /// ```
+    #[must_use]
+    pub fn with_field(self, key: impl Into<String>, value: impl Into<Json>) -> Self {
+        let mut json = Json::from(self);
+        if let Some(object) = json.as_object_mut() {
+            object.insert(key, value);
+        }
+        Self::from_any(json)
     }
 
     /// Reads a message from JSON.
     ///
     /// # Errors
-    /// [`MessageError`] names the place and the expected form, and never quotes the content.
+    /// [`MessageError`] names the place and the expected form, and never quotes the content. Refused are a key
+    /// that an object has twice, an object in which no dialect finds a role or type, and an unknown role without
+    /// anything that can be read.
     pub fn from_json(text: &str) -> Result<Self, MessageError> {
-        let value = serde_json::from_str(text)
-            .map_err(|error| MessageError::Syntax { line: error.line(), column: error.column() })?;
-        Self::from_value(value)
+        match PlainMessage::parse(text) {
+            Some(plain) => Ok(Self(Repr::Plain(plain))),
+            None => Self::try_from(Json::parse(text)?),
+        }
     }
 
-    /// Reads a message from a JSON value.
+    /// Reads a message from a JSON value, whose numbers have the precision of an `f64`, `i64` or `u64` already.
     ///
     /// # Errors
     /// As [`from_json`](Self::from_json).
     pub fn from_value(value: Value) -> Result<Self, MessageError> {
-        let Value::Object(mut extra) = value else {
-            return Err(MessageError::field("the message", "a JSON object"));
-        };
-        let role = match extra.remove("role") {
-            Some(Value::String(role)) if !role.is_empty() => Role::from(role),
-            Some(_) => return Err(MessageError::field("`role`", "a non-empty string")),
-            None => return Err(MessageError::MissingRole),
-        };
-        let content = extra.remove("content").map(Content::from_value).transpose()?;
-        let name = take_string(&mut extra, "name")?;
-        let tool_call_id = take_string(&mut extra, "tool_call_id")?;
-        let tool_calls = match extra.get("tool_calls") {
-            Some(Value::Array(calls)) if !calls.is_empty() => {
-                let calls = calls
-                    .iter()
-                    .enumerate()
-                    .map(|(index, call)| ToolCall::from_value(index, call))
-                    .collect::<Result<_, _>>()?;
-                extra.remove("tool_calls");
-                calls
-            }
-            // Nothing is called: the form in which that was said is kept.
-            None | Some(Value::Null | Value::Array(_)) => Vec::new(),
-            Some(_) => return Err(MessageError::field("`tool_calls`", "an array or null")),
-        };
-        Ok(Self { role, content, name, tool_calls, tool_call_id, extra })
+        Self::try_from(Json::from(value))
     }
 
-    /// The message as JSON, if it can be read back: a store's last chance to tell a writer.
+    /// Reads a message that a store has written, of this version or an earlier one: also one in which no dialect
+    /// finds anything.
     ///
     /// # Errors
-    /// [`MessageError`] for a message that was put together by hand and is none, such as one whose
-    /// role is empty.
-    pub fn to_json(&self) -> Result<String, MessageError> {
-        let broken = || MessageError::field("the message", "writable as JSON");
-        // Room for the usual text and what is around it, so that it does not grow in steps.
-        let content = if let Some(Content::Text(text)) = &self.content { text.len() } else { 64 };
-        let mut text = Vec::with_capacity(content + content / 16 + 64);
-        serde_json::to_writer(&mut text, self).map_err(|_| broken())?;
-        let text = String::from_utf8(text).map_err(|_| broken())?;
-        let plain = self.extra.is_empty()
-            && self.tool_calls.is_empty()
-            && !matches!(self.content, Some(Content::Parts(_)))
-            && !self.role.as_str().is_empty();
-        if !plain {
-            Self::from_json(&text)?;
+    /// [`MessageError`] for text that is no JSON object.
+    pub fn from_stored_json(text: &str) -> Result<Self, MessageError> {
+        match PlainMessage::parse(text) {
+            Some(plain) => Ok(Self(Repr::Plain(plain))),
+            None => Self::lenient(Json::parse(text)?),
         }
-        Ok(text)
+    }
+
+    fn lenient(json: Json) -> Result<Self, MessageError> {
+        if json.as_object().is_none() {
+            return Err(MessageError::field("the message", "a JSON object"));
+        }
+        Ok(Self::from_any(json))
+    }
+
+    /// The message of an object, whatever is in it.
+    pub(crate) fn from_any(json: Json) -> Self {
+        let json = match PlainMessage::from_json(json) {
+            Ok(plain) => return Self(Repr::Plain(plain)),
+            Err(json) => json,
+        };
+        let dialect = Dialect::detect(&json).unwrap_or(Dialect::Chat);
+        let role = dialect.role(&json).unwrap_or_else(|| Role::Other("".into()));
+        Self(Repr::Full(Box::new(Full { json, dialect, role })))
+    }
+
+    /// Whether a message of this kind may enter a memory.
+    fn check(json: &Json) -> Result<(), MessageError> {
+        if json.as_object().is_none() {
+            return Err(MessageError::field("the message", "a JSON object"));
+        }
+        let Some(dialect) = Dialect::detect(json) else {
+            return Err(match (resembles(json), json.get("role")) {
+                (Some(format), _) => MessageError::Unsupported { format },
+                (None, None) => MessageError::MissingRole,
+                (None, Some(_)) => MessageError::field("`role`", "a non-empty string"),
+            });
+        };
+        if let Some((field, expected)) = dialect.misfit(json) {
+            return Err(MessageError::Field { field, expected });
+        }
+        match dialect.role(json) {
+            None => Err(MessageError::field("`role`", "a non-empty string")),
+            Some(Role::Other(_)) => {
+                let mut is_readable = false;
+                dialect.read(json, &mut |part| {
+                    is_readable |= !matches!(part, Part::Other(_)) && !part.is_blank();
+                });
+                match resembles(json) {
+                    _ if is_readable => Ok(()),
+                    Some(format) => Err(MessageError::Unsupported { format }),
+                    None => Err(MessageError::UnknownRole),
+                }
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The message as JSON, if it may enter a memory: a store's last chance to refuse it.
+    ///
+    /// # Errors
+    /// [`MessageError`] for a message that [`from_json`](Self::from_json) would refuse, such as one whose role
+    /// is empty.
+    pub fn to_json(&self) -> Result<String, MessageError> {
+        match &self.0 {
+            Repr::Plain(plain) => {
+                if plain.role.as_str().trim().is_empty() {
+                    return Err(MessageError::field("`role`", "a non-empty string"));
+                }
+                // Room for the usual text and what is around it, so that it does not grow in steps.
+                let mut text = Vec::with_capacity(plain.text.len() + plain.text.len() / 16 + 64);
+                let broken = || MessageError::field("the message", "writable as JSON");
+                serde_json::to_writer(&mut text, plain).map_err(|_| broken())?;
+                String::from_utf8(text).map_err(|_| broken())
+            }
+            Repr::Full(full) => {
+                if !is_within(&full.json, MAX_JSON_DEPTH) {
+                    let expected = "nested less deep: 127 levels at most";
+                    return Err(MessageError::field("the message", expected));
+                }
+                Self::check(&full.json)?;
+                Ok(full.json.to_string())
+            }
+        }
+    }
+
+    /// The message as a JSON object of `serde_json`, a convenience that loses the text of numbers beyond `i64`,
+    /// `u64` and `f64`, as [`Json::to_value`] describes. Serializing the message loses nothing.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        self.as_json().to_value()
     }
 
     /// The message as a JSON object.
     #[must_use]
-    pub fn to_value(&self) -> Value {
-        let mut map = self.extra.clone();
-        map.insert("role".into(), Value::String(self.role.as_str().into()));
-        if let Some(content) = &self.content {
-            map.insert("content".into(), content.to_value());
+    pub fn as_json(&self) -> Cow<'_, Json> {
+        match &self.0 {
+            Repr::Plain(plain) => Cow::Owned(plain.to_json()),
+            Repr::Full(full) => Cow::Borrowed(&full.json),
         }
-        if let Some(name) = &self.name {
-            map.insert("name".into(), Value::String(name.clone()));
-        }
-        if !self.tool_calls.is_empty() {
-            let calls = self.tool_calls.iter().map(ToolCall::to_value).collect();
-            map.insert("tool_calls".into(), Value::Array(calls));
-        }
-        if let Some(id) = &self.tool_call_id {
-            map.insert("tool_call_id".into(), Value::String(id.clone()));
-        }
-        Value::Object(map)
     }
 
-    /// The text of the content: its string, or the text parts joined by line breaks.
+    /// The field of the JSON object with this key.
+    #[must_use]
+    pub fn field(&self, key: &str) -> Option<Cow<'_, Json>> {
+        match self.as_json() {
+            Cow::Borrowed(json) => json.get(key).map(Cow::Borrowed),
+            Cow::Owned(json) => json.get(key).cloned().map(Cow::Owned),
+        }
+    }
+
+    /// The dialect that it is read in.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        match &self.0 {
+            Repr::Plain(_) => Dialect::Chat,
+            Repr::Full(full) => full.dialect,
+        }
+    }
+
+    /// The role, as its dialect reads it: compared without white space around it and without case. A role that
+    /// is not known counts as the user's.
+    #[must_use]
+    pub fn role(&self) -> &Role {
+        match &self.0 {
+            Repr::Plain(plain) => &plain.role,
+            Repr::Full(full) => &full.role,
+        }
+    }
+
+    /// The `name` of the message: of its author or, on a tool's result, of the tool.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match &self.0 {
+            Repr::Plain(plain) => plain.name.as_deref(),
+            Repr::Full(full) => full.json.get_str("name"),
+        }
+    }
+
+    /// The name of the author, if the message states one.
+    #[must_use]
+    pub fn author(&self) -> Option<&str> {
+        match &self.0 {
+            Repr::Plain(plain) => plain.author(),
+            Repr::Full(full) => full.dialect.author(&full.json),
+        }
+    }
+
+    /// Calls `visit` with each part, in order. A plain text costs no allocation.
+    pub fn read<'a>(&'a self, visit: &mut dyn FnMut(Part<'a>)) {
+        match &self.0 {
+            Repr::Plain(plain) => plain.read(visit),
+            Repr::Full(full) => full.dialect.read(&full.json, visit),
+        }
+    }
+
+    /// The parts, in order.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Part<'_>> {
+        let mut parts = Vec::new();
+        self.read(&mut |part| parts.push(part));
+        parts
+    }
+
+    /// The text: that of its text parts and of the results in it, joined by line breaks.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
-        match &self.content {
-            Some(Content::Text(text)) => Cow::Borrowed(text),
-            Some(Content::Parts(parts)) => {
-                let mut texts = parts.iter().filter_map(|part| part.get("text")?.as_str());
-                match (texts.next(), texts.next()) {
-                    (None, _) => Cow::Borrowed(""),
-                    (Some(only), None) => Cow::Borrowed(only),
-                    (Some(first), Some(second)) => {
-                        let mut joined = format!("{first}\n{second}");
-                        for text in texts {
-                            joined.push('\n');
-                            joined.push_str(text);
-                        }
-                        Cow::Owned(joined)
-                    }
-                }
-            }
-            Some(Content::Null) | None => Cow::Borrowed(""),
-        }
+        let mut joined = None;
+        self.read(&mut |part| join_text(part, &mut joined));
+        joined.unwrap_or_default()
     }
 
-    /// How this message takes part in the calling of tools.
-    ///
-    /// The `function_call` of OpenAI's first function API has no id; there the function's name
-    /// stands in for it.
+    /// Whether it carries nothing: no part, or only white space.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        let mut is_blank = true;
+        self.read(&mut |part| {
+            is_blank &= part.is_blank();
+        });
+        is_blank
+    }
+
+    /// The calls that it makes and answers.
     #[must_use]
     pub fn tool_link(&self) -> ToolLink {
-        match &self.role {
-            Role::Assistant if !self.tool_calls.is_empty() => ToolLink::Calls(
-                self.tool_calls.iter().map(|call| call.id.as_str().into()).collect(),
-            ),
-            Role::Assistant => match self.extra.get("function_call").and_then(|c| c.get("name")) {
-                Some(Value::String(name)) => ToolLink::Calls([function_call_id(name)].into()),
-                _ => ToolLink::None,
-            },
-            Role::Tool => ToolLink::Result(self.tool_call_id.as_deref().unwrap_or_default().into()),
-            Role::Function => {
-                ToolLink::Result(function_call_id(self.name.as_deref().unwrap_or_default()))
-            }
-            Role::System | Role::Developer | Role::User | Role::Other(_) => ToolLink::None,
+        ToolLink::of(self)
+    }
+
+    pub(crate) const fn as_plain(&self) -> Option<&PlainMessage> {
+        match &self.0 {
+            Repr::Plain(plain) => Some(plain),
+            Repr::Full(_) => None,
+        }
+    }
+
+    pub(crate) const fn as_plain_mut(&mut self) -> Option<&mut PlainMessage> {
+        match &mut self.0 {
+            Repr::Plain(plain) => Some(plain),
+            Repr::Full(_) => None,
         }
     }
 }
 
-fn function_call_id(name: &str) -> Box<str> {
-    format!("function_call:{name}").into()
+fn join_text<'a>(part: Part<'a>, joined: &mut Option<Cow<'a, str>>) {
+    let text = match part {
+        Part::Text(part) => part.text,
+        Part::Data(json) => Cow::Owned(json.to_string()),
+        Part::Result(result) => {
+            return result.content.into_iter().for_each(|part| join_text(part, joined));
+        }
+        _ => return,
+    };
+    match joined {
+        None => *joined = Some(text),
+        Some(before) => {
+            let before = before.to_mut();
+            before.push('\n');
+            before.push_str(&text);
+        }
+    }
 }
 
-fn take_string(map: &mut Map<String, Value>, field: &str) -> Result<Option<String>, MessageError> {
-    match map.remove(field) {
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(Value::Null) => {
-            map.insert(field.into(), Value::Null);
-            Ok(None)
+/// Whether the value has at most so many levels. It never goes deeper, whatever the value.
+fn is_within(json: &Json, levels: usize) -> bool {
+    let inner = |value: &Json| levels.checked_sub(1).is_some_and(|rest| is_within(value, rest));
+    match json {
+        Json::Array(items) => levels > 0 && items.iter().all(inner),
+        Json::Object(object) => levels > 0 && object.iter().all(|(_, value)| inner(value)),
+        _ => true,
+    }
+}
+
+impl TryFrom<Json> for Message {
+    type Error = MessageError;
+
+    /// As [`Message::from_json`].
+    fn try_from(json: Json) -> Result<Self, MessageError> {
+        Self::check(&json)?;
+        Ok(Self::from_any(json))
+    }
+}
+
+impl From<Message> for Json {
+    fn from(message: Message) -> Self {
+        match message.0 {
+            Repr::Plain(plain) => plain.to_json(),
+            Repr::Full(full) => full.json,
         }
-        Some(_) => Err(MessageError::field(format!("`{field}`"), "a string or null")),
-        None => Ok(None),
+    }
+}
+
+impl fmt::Debug for Message {
+    /// As JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Message({})", self.as_json())
     }
 }
 
 impl Serialize for Message {
-    /// As [`Message::to_value`], the fields in the order of their names, without a copy of the text.
+    /// The object without a copy, numbers with their text.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if !self.extra.is_empty() {
-            return self.to_value().serialize(serializer);
+        match &self.0 {
+            Repr::Plain(plain) => plain.serialize(serializer),
+            Repr::Full(full) => full.json.serialize(serializer),
         }
-        let mut map = serializer.serialize_map(None)?;
-        match &self.content {
-            Some(Content::Text(text)) => map.serialize_entry("content", text)?,
-            Some(Content::Parts(parts)) => map.serialize_entry("content", parts)?,
-            Some(Content::Null) => map.serialize_entry("content", &())?,
-            None => {}
-        }
-        if let Some(name) = &self.name {
-            map.serialize_entry("name", name)?;
-        }
-        map.serialize_entry("role", self.role.as_str())?;
-        if let Some(id) = &self.tool_call_id {
-            map.serialize_entry("tool_call_id", id)?;
-        }
-        if !self.tool_calls.is_empty() {
-            let calls: Vec<_> = self.tool_calls.iter().map(ToolCall::to_value).collect();
-            map.serialize_entry("tool_calls", &calls)?;
-        }
-        map.end()
     }
 }
 
 impl<'de> Deserialize<'de> for Message {
+    /// Accepts what [`Message::from_stored_json`] accepts: what is serialized was a message before. Numbers keep
+    /// their text in JSON.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::from_value(Value::deserialize(deserializer)?).map_err(de::Error::custom)
+        Self::lenient(Json::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 
@@ -300,7 +432,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role as it stands in JSON.
+    /// The role as OpenAI spells it in JSON.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -315,9 +447,9 @@ impl Role {
     }
 }
 
-impl From<String> for Role {
-    fn from(role: String) -> Self {
-        match role.as_str() {
+impl From<&str> for Role {
+    fn from(role: &str) -> Self {
+        match role {
             "system" => Self::System,
             "developer" => Self::Developer,
             "user" => Self::User,
@@ -329,51 +461,28 @@ impl From<String> for Role {
     }
 }
 
+impl From<String> for Role {
+    fn from(role: String) -> Self {
+        Self::from(role.as_str())
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// What a message says.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Content {
-    /// `"content": null`, as on a message that only calls tools.
-    Null,
-    /// A text.
-    Text(String),
-    /// Parts: texts, images, files and whatever a provider adds, kept as they came.
-    Parts(Vec<Value>),
-}
-
-impl Content {
-    fn from_value(value: Value) -> Result<Self, MessageError> {
-        match value {
-            Value::Null => Ok(Self::Null),
-            Value::String(text) => Ok(Self::Text(text)),
-            Value::Array(parts) => Ok(Self::Parts(parts)),
-            Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
-                Err(MessageError::field("`content`", "a string, null or an array of parts"))
-            }
-        }
-    }
-
-    fn to_value(&self) -> Value {
-        match self {
-            Self::Null => Value::Null,
-            Self::Text(text) => Value::String(text.clone()),
-            Self::Parts(parts) => Value::Array(parts.clone()),
-        }
-    }
-}
-
-/// One call of a tool.
-#[derive(Debug, Clone, PartialEq)]
+/// One call of a tool, as [`Message::calls`] takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ToolCall {
-    /// What the result refers to; not empty.
+    /// What the result refers to.
     pub id: String,
-    /// The rest of the call: `type`, `function` and whatever a provider adds.
-    pub body: Map<String, Value>,
+    /// The function.
+    pub name: String,
+    /// JSON text, as the model wrote it.
+    pub arguments: String,
 }
 
 impl ToolCall {
@@ -384,72 +493,7 @@ impl ToolCall {
         name: impl Into<String>,
         arguments: impl Into<String>,
     ) -> Self {
-        let mut function = Map::new();
-        function.insert("name".into(), Value::String(name.into()));
-        function.insert("arguments".into(), Value::String(arguments.into()));
-        let mut body = Map::new();
-        body.insert("type".into(), Value::String("function".into()));
-        body.insert("function".into(), Value::Object(function));
-        Self { id: id.into(), body }
-    }
-
-    /// The name of the function that is called.
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        self.body.get("function")?.get("name")?.as_str()
-    }
-
-    /// The arguments, as the model wrote them.
-    #[must_use]
-    pub fn arguments(&self) -> Option<&str> {
-        self.body.get("function")?.get("arguments")?.as_str()
-    }
-
-    fn from_value(index: usize, value: &Value) -> Result<Self, MessageError> {
-        let Value::Object(body) = value else {
-            return Err(MessageError::field(format!("`tool_calls[{index}]`"), "an object"));
-        };
-        let mut body = body.clone();
-        match body.remove("id") {
-            Some(Value::String(id)) if !id.is_empty() => Ok(Self { id, body }),
-            _ => Err(MessageError::field(
-                format!("`tool_calls[{index}].id`"),
-                "a non-empty string, for its result refers to it",
-            )),
-        }
-    }
-
-    fn to_value(&self) -> Value {
-        let mut map = self.body.clone();
-        map.insert("id".into(), Value::String(self.id.clone()));
-        Value::Object(map)
-    }
-}
-
-/// How a message takes part in the calling of tools: all that is needed to keep units whole.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub enum ToolLink {
-    /// Not at all.
-    #[default]
-    None,
-    /// It calls, under these ids.
-    Calls(Box<[Box<str>]>),
-    /// It answers the call with this id; an empty id answers none.
-    Result(Box<str>),
-}
-
-/// As `{"calls": [...], "results": [...]}`, with both lists for every message.
-impl Serialize for ToolLink {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (calls, results): (&[Box<str>], &[Box<str>]) = match self {
-            Self::None => (&[], &[]),
-            Self::Calls(ids) => (ids, &[]),
-            Self::Result(id) => (&[], std::slice::from_ref(id)),
-        };
-        let mut link = serializer.serialize_struct("ToolLink", 2)?;
-        link.serialize_field("calls", calls)?;
-        link.serialize_field("results", results)?;
-        link.end()
+        Self { id: id.into(), name: name.into(), arguments: arguments.into() }
     }
 }
 
@@ -457,15 +501,10 @@ impl Serialize for ToolLink {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageError {
-    /// Not JSON at all.
-    #[error("invalid JSON at line {line}, column {column}: write one complete JSON object")]
-    Syntax {
-        /// Counted from 1.
-        line: usize,
-        /// Counted from 1.
-        column: usize,
-    },
-    /// The one field that every message has.
+    /// Not JSON, or with a key twice in an object.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// The one field that nearly every message has.
     #[error("`role` is missing: add who speaks, such as \"user\"")]
     MissingRole,
     /// A field in another form than expected.
@@ -476,11 +515,35 @@ pub enum MessageError {
         /// The form to give it.
         expected: &'static str,
     },
+    /// The role is not known, and there is nothing to read.
+    #[error(
+        "`role` is not known and the message has nothing to read: give it a known role such as \"user\", or content"
+    )]
+    UnknownRole,
+    /// The object is of a format that is no message of a dialect.
+    #[error("this looks like {format}: convert it to one message of a supported dialect")]
+    Unsupported {
+        /// The format.
+        format: &'static str,
+    },
 }
 
 impl MessageError {
     fn field(field: impl Into<String>, expected: &'static str) -> Self {
         Self::Field { field: field.into(), expected }
+    }
+
+    /// What is wrong with the JSON, if that is what is wrong.
+    #[must_use]
+    pub fn json_kind(&self) -> Option<JsonErrorKind> {
+        if let Self::Json(error) = self { Some(error.kind()) } else { None }
+    }
+}
+
+impl From<JsonObject> for Message {
+    /// Accepts any object, as [`Message::from_stored_json`]; a store refuses one that is no message.
+    fn from(object: JsonObject) -> Self {
+        Self::from_any(object.into())
     }
 }
 

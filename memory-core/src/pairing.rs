@@ -1,8 +1,8 @@
 //! Whether a sequence of messages is one that model APIs accept: every call with its results.
 
-use std::collections::HashMap;
-
-use crate::message::{Message, ToolLink};
+use crate::dialect::Dialect;
+use crate::link::{ToolLink, ToolRef};
+use crate::message::{Message, Role};
 
 /// Checks that tool calls and results are in the order that model APIs ask for.
 ///
@@ -14,9 +14,12 @@ use crate::message::{Message, ToolLink};
 /// - the results of a call follow directly, with nothing but each other in between;
 /// - every call is answered exactly once before anything else follows, or, at the end of the
 ///   sequence, is still open;
-/// - no result stands without its call, and no message uses an id for two calls.
+/// - no result is without its call, and no message uses an id for two calls.
 ///
-/// OpenAI's first function API (`function_call`, role `function`) is checked in the same way.
+/// Every dialect is checked in this way, and so is OpenAI's first function API (`function_call`, role
+/// `function`). Results without an id are matched by name or position, as [`ToolLink`] describes. In OpenAI's
+/// Responses API calls are items of their own, so several of them, and texts of the model between, count as one
+/// message that calls.
 ///
 /// ```
 /// use memory_core::{Message, ToolCall, check_pairing};
@@ -36,42 +39,96 @@ use crate::message::{Message, ToolLink};
 pub fn check_pairing<'a>(
     messages: impl IntoIterator<Item = &'a Message>,
 ) -> Result<(), PairingError> {
-    // The calls of the message that the results here answer, and which are answered already.
-    let mut calls: HashMap<Box<str>, bool> = HashMap::new();
-    let mut calls_at = 0;
-    let mut awaited: Vec<Box<str>> = Vec::new();
+    let mut turn = Turn::default();
     for (index, message) in messages.into_iter().enumerate() {
-        match message.tool_link() {
-            ToolLink::Result(id) => match calls.get_mut(&id) {
-                Some(answered) if !*answered => *answered = true,
-                Some(_) => return Err(PairingError::AnsweredTwice { index, call: id }),
-                None => return Err(PairingError::WithoutCall { index, call: id }),
-            },
-            link => {
-                let open = awaited.drain(..).find(|id| calls.get(id) == Some(&false));
-                if let Some(call) = open {
-                    return Err(PairingError::Unanswered { index, calls_at, call });
-                }
-                calls.clear();
-                let ToolLink::Calls(ids) = link else { continue };
-                calls_at = index;
-                for id in &ids {
-                    if id.is_empty() {
-                        return Err(PairingError::EmptyId { index });
-                    }
-                    if calls.insert(id.clone(), false).is_some() {
-                        return Err(PairingError::RepeatedId { index, call: id.clone() });
-                    }
-                }
-                awaited = ids.into_vec();
-            }
+        let ToolLink { calls, results } = message.tool_link();
+        for result in &results {
+            turn.answer(index, result)?;
+        }
+        let is_item = message.dialect() == Dialect::Responses && *message.role() == Role::Assistant;
+        let continues = is_item && turn.of_items && !turn.has_results;
+        if continues {
+            turn.call(index, calls)?;
+        } else if !calls.is_empty() || results.is_empty() {
+            turn.end(index)?;
+            turn = Turn { of_items: is_item, ..Turn::default() };
+            turn.call(index, calls)?;
         }
     }
     Ok(())
 }
 
+/// The calls whose results may follow.
+#[derive(Debug, Default)]
+struct Turn {
+    calls: Vec<Call>,
+    of_items: bool,
+    has_results: bool,
+}
+
+#[derive(Debug)]
+struct Call {
+    made_at: usize,
+    made: ToolRef,
+    is_answered: bool,
+}
+
+impl Turn {
+    fn call(&mut self, index: usize, calls: Box<[ToolRef]>) -> Result<(), PairingError> {
+        for made in calls {
+            let is_repeated = |call: &Call| call.made.id == made.id;
+            if !made.id.is_empty() && self.calls.iter().any(is_repeated) {
+                return Err(PairingError::RepeatedId { index, call: made.id });
+            }
+            self.calls.push(Call { made_at: index, made, is_answered: false });
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, index: usize, result: &ToolRef) -> Result<(), PairingError> {
+        self.has_results = true;
+        let ToolRef { id, name } = result;
+        let mut open = self.calls.iter_mut().filter(|call| !call.is_answered);
+        let found = match (id.is_empty(), name.is_empty()) {
+            (false, _) => open.find(|call| call.made.id == *id),
+            (true, true) => open.next(),
+            (true, false) => {
+                let mut open: Vec<_> = open.collect();
+                let named = open.iter().position(|call| call.made.name == *name);
+                let unnamed = || open.iter().position(|call| call.made.name.is_empty());
+                named.or_else(unnamed).map(|at| open.swap_remove(at))
+            }
+        };
+        if let Some(call) = found {
+            call.is_answered = true;
+            return Ok(());
+        }
+        let call: Box<str> = result.label().into();
+        let is_known = |call: &Call| {
+            if id.is_empty() { call.made.name == *name } else { call.made.id == *id }
+        };
+        Err(if self.calls.iter().any(is_known) {
+            PairingError::AnsweredTwice { index, call }
+        } else {
+            PairingError::WithoutCall { index, call }
+        })
+    }
+
+    /// Something other than a result follows.
+    fn end(&self, index: usize) -> Result<(), PairingError> {
+        match self.calls.iter().find(|call| !call.is_answered) {
+            None => Ok(()),
+            Some(Call { made_at, made, .. }) => Err(PairingError::Unanswered {
+                index,
+                calls_at: *made_at,
+                call: made.label().into(),
+            }),
+        }
+    }
+}
+
 /// Why a sequence of messages would be refused. Indices count from 0; a call is named by its id, or
-/// as `function_call:` and its name where it has no id. Contents are never quoted.
+/// by its name where it has no id. Contents are never quoted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PairingError {
@@ -118,12 +175,6 @@ pub enum PairingError {
         /// The id.
         call: Box<str>,
     },
-    /// A call without an id.
-    #[error("message {index} makes a call with an empty id: give it one, and its result the same")]
-    EmptyId {
-        /// The message that calls.
-        index: usize,
-    },
 }
 
 impl PairingError {
@@ -134,8 +185,7 @@ impl PairingError {
             Self::Unanswered { index, .. }
             | Self::WithoutCall { index, .. }
             | Self::AnsweredTwice { index, .. }
-            | Self::RepeatedId { index, .. }
-            | Self::EmptyId { index } => *index,
+            | Self::RepeatedId { index, .. } => *index,
         }
     }
 }
@@ -162,32 +212,28 @@ mod tests {
         let links: Vec<_> = messages.iter().map(Message::tool_link).collect();
         let mut at = 0;
         while at < links.len() {
-            let ToolLink::Calls(ids) = &links[at] else {
-                if matches!(links[at], ToolLink::Result(_)) {
+            let ToolLink { calls, results } = &links[at];
+            if calls.is_empty() {
+                if !results.is_empty() {
                     return false;
                 }
                 at += 1;
                 continue;
-            };
-            let results: Vec<_> = links[at + 1..]
-                .iter()
-                .map_while(|link| match link {
-                    ToolLink::Result(id) => Some(id.clone()),
-                    _ => None,
-                })
-                .collect();
+            }
+            let following = links[at + 1..].iter().take_while(|link| !link.results.is_empty());
+            let results: Vec<_> = following.flat_map(|link| link.results.to_vec()).collect();
             let end = at + 1 + results.len();
-            let unique = |ids: &[Box<str>]| {
-                ids.iter()
-                    .enumerate()
-                    .all(|(index, id)| !id.is_empty() && !ids[..index].contains(id))
-            };
-            let all = ids.iter().all(|id| results.contains(id));
-            if !unique(ids)
-                || !unique(&results)
-                || !results.iter().all(|id| ids.contains(id))
-                || !(all || end == links.len())
-            {
+            let mut open = calls.to_vec();
+            for result in &results {
+                // All tools have the same name here.
+                let answers = |call: &ToolRef| result.id.is_empty() || call.id == result.id;
+                let Some(call) = open.iter().position(answers) else { return false };
+                open.remove(call);
+            }
+            let is_repeated = calls.iter().enumerate().any(|(index, call)| {
+                !call.id.is_empty() && calls[..index].iter().any(|other| other.id == call.id)
+            });
+            if is_repeated || !(open.is_empty() || end == links.len()) {
                 return false;
             }
             at = end;
@@ -215,7 +261,7 @@ mod tests {
 
     #[test]
     fn each_broken_rule_has_its_own_error_with_a_mend() {
-        let cases: [(&[Message], &str); 5] = [
+        let cases: [(&[Message], &str); 4] = [
             (
                 &[call(&["a", "b"]), result("a"), Message::user("u")],
                 "message 2 follows before call \"b\" of message 0",
@@ -226,7 +272,6 @@ mod tests {
                 "message 2 answers call \"a\" a second time",
             ),
             (&[call(&["a", "a"])], "message 0 makes two calls with the id \"a\""),
-            (&[call(&[""])], "message 0 makes a call with an empty id"),
         ];
         for (messages, start) in cases {
             let text = check_pairing(messages).unwrap_err().to_string();
@@ -258,11 +303,62 @@ mod tests {
 
     #[test]
     fn the_older_function_api_is_checked_by_name() {
-        let mut calls = Message::assistant("");
-        calls.extra.insert("function_call".into(), json!({"name": "f", "arguments": "{}"}));
+        let calls = Message::assistant("")
+            .with_field("function_call", json!({"name": "f", "arguments": "{}"}));
         let answer = |name: &str| Message::new(Role::Function, "r").with_name(name);
         assert_eq!(check_pairing(&[calls.clone(), answer("f"), calls.clone()]), Ok(()));
         let error = check_pairing(&[calls, answer("g")]).unwrap_err();
         assert_eq!(error, PairingError::WithoutCall { index: 1, call: "function_call:g".into() });
+    }
+
+    fn messages(history: &[serde_json::Value]) -> Vec<Message> {
+        history.iter().map(|json| Message::from_value(json.clone()).unwrap()).collect()
+    }
+
+    #[test]
+    fn anthropic_blocks_are_paired() {
+        let call = json!({"role": "assistant", "content": [
+            {"type": "tool_use", "id": "a", "name": "weather", "input": {"city": "Oslo"}},
+            {"type": "tool_use", "id": "b", "name": "weather", "input": {"city": "Bergen"}}]});
+        let results = json!({"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "a", "content": "rain"},
+            {"type": "tool_result", "tool_use_id": "b", "content": "sun"},
+            {"type": "text", "text": "and now?"}]});
+        let talk = json!({"role": "user", "content": "Never mind, what time is it?"});
+        let check = |history: &[serde_json::Value]| check_pairing(&messages(history));
+        assert_eq!(check(&[call.clone(), results.clone(), talk.clone()]), Ok(()));
+        let open = check(&[call.clone(), talk]).unwrap_err();
+        assert_eq!(open, PairingError::Unanswered { index: 1, calls_at: 0, call: "a".into() });
+        assert_eq!(check(&[results]).unwrap_err().index(), 0);
+    }
+
+    #[test]
+    fn calls_as_items_are_one_turn() {
+        let item = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        let history = [
+            item(r#"{"type":"function_call","call_id":"a","name":"f","arguments":"{}"}"#),
+            item(r#"{"type":"reasoning","id":"rs","summary":[]}"#),
+            item(r#"{"type":"function_call","call_id":"b","name":"f","arguments":"{}"}"#),
+            item(r#"{"type":"function_call_output","call_id":"b","output":"2"}"#),
+            item(r#"{"type":"function_call_output","call_id":"a","output":"1"}"#),
+            item(r#"{"role":"user","content":"thanks"}"#),
+        ];
+        assert_eq!(check_pairing(&messages(&history)), Ok(()));
+        let torn = [history[0].clone(), history[2].clone(), history[3].clone(), history[5].clone()];
+        assert_eq!(check_pairing(&messages(&torn)).unwrap_err().index(), 3);
+    }
+
+    #[test]
+    fn results_without_id_are_matched_by_name_and_position() {
+        let call = |name: &str| json!({"function": {"name": name, "arguments": {}}});
+        let calls =
+            json!({"role": "assistant", "content": "", "tool_calls": [call("f"), call("g")]});
+        let named = |name: &str| json!({"role": "tool", "tool_name": name, "content": "r"});
+        let check = |history: &[serde_json::Value]| check_pairing(&messages(history));
+        assert_eq!(check(&[calls.clone(), named("g"), named("f")]), Ok(()));
+        let nameless = json!({"role": "tool", "content": "r"});
+        assert_eq!(check(&[calls.clone(), nameless.clone(), nameless]), Ok(()));
+        let wrong = check(&[calls, named("h")]).unwrap_err();
+        assert_eq!(wrong, PairingError::WithoutCall { index: 1, call: "h".into() });
     }
 }

@@ -88,7 +88,7 @@ impl Policy {
         counter: &dyn TokenCounter,
     ) -> NewMessage {
         let Entry { message, priority, content_type } = entry;
-        let content_type = content_type.unwrap_or(match message.role {
+        let content_type = content_type.unwrap_or(match message.role() {
             Role::System | Role::Developer => ContentType::SystemPrompt,
             Role::User | Role::Assistant | Role::Tool | Role::Function | Role::Other(_) => {
                 ContentType::Conversation

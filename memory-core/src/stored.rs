@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::message::{Message, ToolLink};
+use crate::link::ToolLink;
+use crate::message::Message;
 use crate::priority::{Class, ContentType, Priority};
 
 /// The id of a message: a UUID, version 7 where we make it, so that ids sort by time.
@@ -219,7 +220,7 @@ mod tests {
             priority: new.priority,
             content_type: new.content_type,
             created_at: new.created_at,
-            link: ToolLink::Result("c".into()),
+            link: ToolLink::of_results([crate::ToolRef::by_id("c")]),
             closed: false,
             summary: false,
         };

@@ -200,8 +200,8 @@ fn any_calls() -> impl Strategy<Value = Vec<Drawn>> {
 
 fn any_function_call() -> impl Strategy<Value = Vec<Drawn>> {
     (prop::bool::weighted(0.8), draw(), draw()).prop_map(|(answered, a, b)| {
-        let mut call = Message::assistant("");
-        call.extra.insert("function_call".into(), serde_json::json!({"name": "g"}));
+        let call = Message::assistant("")
+            .with_field("function_call", serde_json::json!({"name": "g", "arguments": "{}"}));
         let mut turn = vec![drawn(call, a)];
         if answered {
             turn.push(drawn(Message::new(Role::Function, "r").with_name("g"), b));

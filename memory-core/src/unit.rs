@@ -1,23 +1,27 @@
 //! Grouping messages into the units that stay whole: a call of tools and the results that answer it.
 
+mod open;
+
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::slice;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::message::ToolLink;
+use self::open::OpenCalls;
+use crate::link::ToolLink;
 use crate::policy::Policy;
 use crate::priority::{ContentType, Priority};
 use crate::stored::MessageMeta;
 
 /// The messages of a memory, grouped into units in the order of each unit's first message.
 ///
-/// An assistant message with tool calls and the results that answer them are one unit; every other
-/// message is one by itself. A result belongs to the nearest call before it that has its id and is
-/// still unanswered: ids may repeat from turn to turn, and messages of other agents may stand
-/// between. One pass over the messages, which must be in ascending order of their places.
+/// A message with tool calls and the messages with the results that answer them are one unit; every other
+/// message is one by itself. [`ToolLink`] says which call a result answers: ids may repeat from turn to turn,
+/// and messages of other agents may be between. A message that answers calls of several units joins them into
+/// one, and one that calls and answers belongs to the unit that it answers.
+///
+/// One pass over the messages, which must be in ascending order of their places.
 #[derive(Debug, Clone)]
 pub struct Units<'a> {
     metas: &'a [MessageMeta],
@@ -34,40 +38,33 @@ impl<'a> Units<'a> {
     /// are [abandoned](UnitState::Abandoned).
     #[must_use]
     pub fn group(metas: &'a [MessageMeta], now: Timestamp, open_call_timeout: Duration) -> Self {
-        let mut units: Vec<Unit> = Vec::with_capacity(metas.len());
-        let mut next = vec![NONE; metas.len()];
+        let mut group = Group {
+            units: Vec::with_capacity(metas.len()),
+            next: vec![NONE; metas.len()],
+            joined: HashMap::new(),
+        };
         let mut open = OpenCalls::default();
         for (position, meta) in metas.iter().enumerate() {
-            let mut unit = Unit::of(position, meta);
-            match &meta.link {
-                ToolLink::None => {}
-                ToolLink::Calls(ids) => {
-                    unit.unanswered = ids.len();
-                    unit.malformed = open.push(units.len(), ids);
-                }
-                ToolLink::Result(id) => {
-                    if let Some(call) = open.answer(id).and_then(|index| units.get_mut(index)) {
-                        if let Some(link) = next.get_mut(call.last) {
-                            *link = position;
-                        }
-                        call.last = position;
-                        call.messages += 1;
-                        call.tokens = call.tokens.saturating_add(meta.tokens.into());
-                        call.unanswered -= 1;
-                        continue;
-                    }
-                    unit.state = UnitState::Orphan;
-                }
-            }
-            units.push(unit);
+            group.add(position, meta, &mut open);
         }
         // A timeout beyond what a clock can show never passes.
         let timeout = SignedDuration::try_from(open_call_timeout).unwrap_or(SignedDuration::MAX);
-        for unit in units.iter_mut().filter(|unit| unit.unanswered > 0) {
+        open.visit_unanswered(&mut |unit, position| {
             let given_up = metas
-                .get(unit.first)
+                .get(position)
                 .is_some_and(|call| call.closed || now.duration_since(call.created_at) > timeout);
-            unit.state = if given_up { UnitState::Abandoned } else { UnitState::Open };
+            let unit = group.root(unit);
+            if let Some(unit) = group.units.get_mut(unit) {
+                match unit.state {
+                    UnitState::Open => {}
+                    _ if given_up => unit.state = UnitState::Abandoned,
+                    _ => unit.state = UnitState::Open,
+                }
+            }
+        });
+        let Group { mut units, next, joined, .. } = group;
+        if !joined.is_empty() {
+            units.retain(|unit| unit.messages > 0);
         }
         Self { metas, units, next }
     }
@@ -89,7 +86,7 @@ impl<'a> Units<'a> {
         self.units.is_empty()
     }
 
-    /// The messages of one of these units, in order: a call first, then its results.
+    /// The messages of one of these units, in order: a call before its results.
     #[must_use]
     pub const fn members(&self, unit: &Unit) -> Members<'_, 'a> {
         Members { units: self, at: unit.first }
@@ -212,7 +209,8 @@ impl Unit {
         class.priority.is_critical() || matches!(self.state, UnitState::Open)
     }
 
-    /// Whether it makes two calls with one id, or a call without one: no model API takes that.
+    /// Whether a message of it makes two calls with one id, or has beside other things the result of a call that
+    /// is gone: no model API takes that.
     #[must_use]
     pub const fn is_malformed(&self) -> bool {
         self.malformed
@@ -295,82 +293,105 @@ impl<'a> Iterator for Members<'_, 'a> {
     }
 }
 
-/// The calls that are not answered yet.
-///
-/// Most results follow their call at once, so the newest message that calls is looked at first, and
-/// its calls are hashed only when another message calls before they are answered. Hashing all of
-/// them took six times as long (bench `plan_10k/group`).
-#[derive(Debug, Default)]
-struct OpenCalls<'a> {
-    /// The newest message that calls: its unit, its ids, and which of them are answered, a bit each.
-    newest: Option<(usize, &'a [Box<str>], u16)>,
-    /// The newest call with an id, of the messages before.
-    by_id: HashMap<&'a str, usize>,
-    /// The unit of each of those calls, and the call with the same id below it.
-    calls: Vec<(usize, usize)>,
+/// Units under construction.
+struct Group {
+    units: Vec<Unit>,
+    next: Vec<usize>,
+    /// The unit that took in another one, which has no messages any more.
+    joined: HashMap<usize, usize>,
 }
 
-impl<'a> OpenCalls<'a> {
-    /// Adds the calls of a unit. Whether one has no id, or the id of another one of them.
-    fn push(&mut self, unit: usize, ids: &'a [Box<str>]) -> bool {
-        if let Some((unit, ids, answered)) = self.newest.take() {
-            for (index, id) in ids.iter().enumerate() {
-                if answered & (1 << index) == 0 {
-                    self.hash(unit, id);
-                }
+impl Group {
+    fn add<'a>(&mut self, position: usize, meta: &'a MessageMeta, open: &mut OpenCalls<'a>) {
+        let ToolLink { calls, results } = &meta.link;
+        let mut unit = Unit::of(position, meta);
+        let mut home: Option<usize> = None;
+        let mut has_stray = false;
+        for result in results {
+            let Some(answered) = open.answer(result) else {
+                has_stray = true;
+                continue;
+            };
+            let answered = self.root(answered);
+            if let Some(unit) = self.units.get_mut(answered) {
+                unit.unanswered = unit.unanswered.saturating_sub(1);
             }
+            home = Some(home.map_or(answered, |home| self.join(home, answered)));
         }
-        // More calls than there are bits, and more than it pays to compare one by one.
-        if ids.len() > u16::BITS as usize {
-            let mut malformed = false;
-            for id in ids {
-                malformed |= self.hash(unit, id);
-            }
-            return malformed;
-        }
-        self.newest = Some((unit, ids, 0));
-        let repeated = |index: usize, id| ids.iter().skip(index + 1).any(|other| other == id);
-        ids.iter().enumerate().any(|(index, id)| id.is_empty() || repeated(index, id))
-    }
-
-    /// Adds one call. Whether it has no id, or the id of another call of its unit.
-    fn hash(&mut self, unit: usize, id: &'a str) -> bool {
-        if id.is_empty() {
-            return true;
-        }
-        let call = self.calls.len();
-        let below = match self.by_id.entry(id) {
-            Entry::Occupied(mut entry) => entry.insert(call),
-            Entry::Vacant(entry) => {
-                entry.insert(call);
-                NONE
-            }
-        };
-        self.calls.push((unit, below));
-        self.calls.get(below).is_some_and(|(other, _)| *other == unit)
-    }
-
-    /// Takes the newest call with this id away and returns its unit.
-    fn answer(&mut self, id: &'a str) -> Option<usize> {
-        if id.is_empty() {
-            return None;
-        }
-        if let Some((unit, ids, answered)) = &mut self.newest {
-            for (index, open) in ids.iter().enumerate() {
-                if **open == *id && *answered & (1 << index) == 0 {
-                    *answered |= 1 << index;
-                    return Some(*unit);
-                }
-            }
-        }
-        let Entry::Occupied(mut entry) = self.by_id.entry(id) else { return None };
-        let (unit, below) = *self.calls.get(*entry.get())?;
-        if below == NONE {
-            entry.remove();
+        let at = if let Some(home) = home {
+            self.extend(home, position, meta);
+            home
         } else {
-            entry.insert(below);
+            if has_stray && calls.is_empty() {
+                unit.state = UnitState::Orphan;
+                has_stray = false;
+            }
+            self.units.push(unit);
+            self.units.len() - 1
+        };
+        let is_malformed = !calls.is_empty() && open.push(at, position, calls);
+        if let Some(unit) = self.units.get_mut(at) {
+            unit.unanswered += calls.len();
+            unit.malformed |= is_malformed || has_stray;
         }
-        Some(unit)
+    }
+
+    /// The unit that this one is part of now.
+    fn root(&self, mut unit: usize) -> usize {
+        while let Some(into) = self.joined.get(&unit) {
+            unit = *into;
+        }
+        unit
+    }
+
+    /// Adds a message behind those of a unit.
+    fn extend(&mut self, unit: usize, position: usize, meta: &MessageMeta) {
+        let Some(unit) = self.units.get_mut(unit) else { return };
+        if let Some(link) = self.next.get_mut(unit.last) {
+            *link = position;
+        }
+        unit.last = position;
+        unit.messages += 1;
+        unit.tokens = unit.tokens.saturating_add(meta.tokens.into());
+    }
+
+    /// Makes one unit of two and returns which of the two it is.
+    fn join(&mut self, one: usize, other: usize) -> usize {
+        if one == other {
+            return one;
+        }
+        let (kept, gone) = (one.min(other), one.max(other));
+        let mut positions = Vec::new();
+        for unit in [kept, gone] {
+            let mut at = self.units.get(unit).map_or(NONE, |unit| unit.first);
+            while at != NONE {
+                positions.push(at);
+                at = self.next.get(at).copied().unwrap_or(NONE);
+            }
+        }
+        positions.sort_unstable();
+        let behind = positions.iter().skip(1).copied().chain([NONE]);
+        for (position, following) in positions.iter().zip(behind) {
+            if let Some(link) = self.next.get_mut(*position) {
+                *link = following;
+            }
+        }
+        let Some(Unit { tokens, unanswered, malformed, messages, .. }) = self
+            .units
+            .get_mut(gone)
+            .map(|gone| std::mem::replace(gone, Unit { messages: 0, ..*gone }))
+        else {
+            return kept;
+        };
+        if let Some(unit) = self.units.get_mut(kept) {
+            unit.last = positions.last().copied().unwrap_or(unit.last);
+            unit.messages += messages;
+            unit.tokens = unit.tokens.saturating_add(tokens);
+            unit.unanswered += unanswered;
+            unit.malformed |= malformed;
+        }
+        self.joined.insert(gone, kept);
+        kept
     }
 }
 

@@ -278,7 +278,7 @@ fn named_summary(text: &str) -> Message {
 }
 
 fn is_summary(message: &Message) -> bool {
-    message.role == Role::System && message.name.as_deref() == Some(SUMMARY_NAME)
+    *message.role() == Role::System && message.name() == Some(SUMMARY_NAME)
 }
 
 /// This crate has no clock: the caller limits the time.

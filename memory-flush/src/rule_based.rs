@@ -1,10 +1,9 @@
 //! A summary without a model: how it began, how it ended, and how much was in between.
 
-use std::borrow::Cow;
-
 use async_trait::async_trait;
 use jiff::Timestamp;
-use memory_core::{Content, Message, MessageMeta, Policy, StoredMessage, TokenCounter, Units};
+use memory_core::dialect::Part;
+use memory_core::{Message, MessageMeta, Policy, StoredMessage, TokenCounter, Units};
 
 use crate::summarize::{SummarizeError, Summarizer, SummaryRequest};
 use crate::truncate::{Excerpt, truncate_to_tokens};
@@ -273,10 +272,10 @@ fn cut_to_share<'e>(
         .collect()
 }
 
-/// A message in one line or more: who, what, and which tools.
+/// A message in one line or more: role, name, text, and the tools that it calls.
 fn quoted(message: &Message) -> String {
-    let mut text = message.role.as_str().to_owned();
-    if let Some(name) = &message.name {
+    let mut text = message.role().as_str().to_owned();
+    if let Some(name) = message.name() {
         text.push_str(&format!(" ({name})"));
     }
     text.push(':');
@@ -285,21 +284,24 @@ fn quoted(message: &Message) -> String {
         text.push(' ');
         text.push_str(said.trim());
     }
-    if let Some(Content::Parts(parts)) = &message.content {
-        let other = parts.iter().filter(|part| part.get("text").is_none()).count();
-        if other > 0 {
-            text.push_str(&format!(" [{other} parts that are not text]"));
+    let mut others = 0_u64;
+    let mut calls = String::new();
+    message.read(&mut |part| match part {
+        Part::Media(_) | Part::Other(_) => others += 1,
+        Part::Result(result) => {
+            let is_other = |part: &&Part<'_>| matches!(part, Part::Media(_) | Part::Other(_));
+            others += result.content.iter().filter(is_other).count() as u64;
         }
+        Part::Call(call) => {
+            let name = if call.name.is_empty() { "a tool" } else { call.name };
+            calls.push_str(&format!(" [calls {name}({})]", call.arguments.to_text()));
+        }
+        _ => {}
+    });
+    if others > 0 {
+        text.push_str(&format!(" [{others} parts that are not text]"));
     }
-    for call in &message.tool_calls {
-        let arguments: Cow<'_, str> = call.arguments().unwrap_or_default().into();
-        text.push_str(&format!(" [calls {}({arguments})]", call.name().unwrap_or("a tool")));
-    }
-    if let Some(call) = message.extra.get("function_call") {
-        let field = |name| call.get(name).and_then(|value| value.as_str()).unwrap_or_default();
-        text.push_str(&format!(" [calls {}({})]", field("name"), field("arguments")));
-    }
-    text
+    text + &calls
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ fn conversations() -> Vec<Vec<Message>> {
     let mut conversations: BTreeMap<String, Vec<Message>> = BTreeMap::new();
     for line in BufReader::new(GzDecoder::new(file)).lines() {
         let message = Message::from_json(&line.unwrap()).unwrap();
-        let id = message.extra["conversation_id"].to_string();
+        let id = message.field("conversation_id").unwrap().to_string();
         conversations.entry(id).or_default().push(message);
     }
     conversations.into_values().collect()

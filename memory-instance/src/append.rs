@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use memory_core::{
     Access, Append, Appended, Applied, BatchSize, Clear, Counters, Entry, LeaseProof, LimitError,
-    LimitKind, NewMessage, Role, StoreErrorKind, WriteId,
+    LimitKind, NewMessage, StoreErrorKind, WriteId,
 };
 use memory_flush::flush_due;
 use tokio::time::Instant;
@@ -296,8 +296,8 @@ impl Inner {
         }
         let budget = rules.policy.max_tokens;
         for (index, message) in messages.iter().enumerate() {
-            let result = matches!(message.message.role, Role::Tool | Role::Function);
-            if u64::from(message.tokens) > budget && !result {
+            let answers = || !message.message.tool_link().results.is_empty();
+            if u64::from(message.tokens) > budget && !answers() {
                 let (key, tokens) = (self.key.clone(), message.tokens);
                 return Err(MemoryError::TooLarge { key, index, tokens, budget });
             }

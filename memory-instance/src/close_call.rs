@@ -1,6 +1,6 @@
 //! Giving up an open call of a tool.
 
-use memory_core::{Counters, MessageMeta, Splice, StoreErrorKind, ToolLink, UnitState, Units};
+use memory_core::{Counters, MessageMeta, Splice, StoreErrorKind, UnitState, Units};
 use memory_flush::flush_due;
 
 use crate::error::MemoryError;
@@ -10,7 +10,7 @@ use crate::rules::Rules;
 use crate::write::{Write, Written};
 
 impl MemoryInstance {
-    /// Gives up an open call of a tool, by its id: it may then be evicted, and is left out of
+    /// Gives up an open call of a tool, by its id or, if it has none, by the name of the tool: it may then be evicted, and is left out of
     /// context windows together with the results that it has.
     ///
     /// # Errors
@@ -64,19 +64,16 @@ impl Inner {
     fn open_call<'m>(&self, metas: &'m [MessageMeta], call: &str) -> Option<&'m MessageMeta> {
         let now = self.backend.now();
         let units = Units::group(metas, now, self.rules.policy.open_call_timeout);
-        let mut open = units
+        let open = units
             .iter()
             .filter(|unit| unit.state() == UnitState::Open)
-            .filter_map(|unit| units.members(unit).next())
+            .flat_map(|unit| units.members(unit))
             .filter(|meta| makes(meta, call));
-        open.next_back()
+        open.last()
     }
 }
 
-/// Whether the message makes this call.
+/// Whether the message makes the call with this id or, where calls have none, of the tool with this name.
 fn makes(meta: &MessageMeta, call: &str) -> bool {
-    match &meta.link {
-        ToolLink::Calls(ids) => ids.iter().any(|id| &**id == call),
-        ToolLink::None | ToolLink::Result(_) => false,
-    }
+    meta.link.calls.iter().any(|made| made.label() == call)
 }

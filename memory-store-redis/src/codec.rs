@@ -8,7 +8,6 @@ use memory_core::{
     NewMessage, Sequence, StoreErrorKind, StoredMessage, Tally, ToolLink,
 };
 use rmp::decode;
-use serde_json::Value;
 use uuid::Uuid;
 use uuid::fmt::Simple;
 
@@ -45,13 +44,7 @@ impl fmt::Display for Encoded<'_> {
         let (id, created) = (new.id.uuid(), new.created_at.as_microsecond());
         let (class, mut buffer) = (new.class().to_string(), [0; Simple::LENGTH]);
         let id = id.simple().encode_lower(&mut buffer);
-        let link = match new.message.tool_link() {
-            ToolLink::None => String::new(),
-            ToolLink::Calls(ids) => {
-                ids.iter().map(|id| Value::from(&**id)).collect::<Value>().to_string()
-            }
-            ToolLink::Result(id) => Value::from(&*id).to_string(),
-        };
+        let link = new.message.tool_link().encode().unwrap_or_default();
         let (tokens, length) = (new.tokens, class.len());
         let description = format!("{flags} {tokens} {id} {created} {length} {class}{link}");
         write!(f, "{} {description}", description.len())?;
@@ -76,16 +69,8 @@ fn meta(sequence: Sequence, text: &str) -> Option<(MessageMeta, &str)> {
     let (class, link) = parts.next()?.split_at_checked(length)?;
     let Class { priority, content_type } = class.parse().ok()?;
     let link = match link {
-        "" => ToolLink::None,
-        link => match serde_json::from_str(link).ok()? {
-            Value::String(id) => ToolLink::Result(id.into()),
-            Value::Array(ids) => ids
-                .iter()
-                .map(|id| id.as_str().map(Into::into))
-                .collect::<Option<_>>()
-                .map(ToolLink::Calls)?,
-            _ => return None,
-        },
+        "" => ToolLink::default(),
+        link => ToolLink::decode(link)?,
     };
     let meta = MessageMeta {
         sequence,
@@ -132,7 +117,7 @@ pub(crate) fn snapshot(Cursor { generation, sequence, id }: Cursor) -> String {
 /// A message from its stored form. The reason of a failure quotes nothing of it.
 pub(crate) fn stored(sequence: Sequence, text: &str) -> Result<StoredMessage, String> {
     let (meta, body) = described(sequence, text)?;
-    let message = Message::from_json(body).map_err(|error| error.to_string())?;
+    let message = Message::from_stored_json(body).map_err(|error| error.to_string())?;
     Ok(StoredMessage { meta, message })
 }
 
@@ -216,7 +201,7 @@ fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use memory_core::{ContentType, Priority};
+    use memory_core::{ContentType, Priority, ToolRef};
     use proptest::prelude::*;
 
     use super::*;
@@ -275,6 +260,31 @@ mod tests {
         fn nothing_that_is_not_ours_is_read_and_nothing_panics(text in "\\PC{0,40}") {
             let _ = meta(Sequence::new(1), &text);
             let _ = stored(Sequence::new(1), &text);
+        }
+    }
+
+    /// As the version before wrote them, with the ids of calls in an array and of a result as a string.
+    #[test]
+    fn messages_of_the_version_before_are_read() {
+        let id = "000000000000000000000000000000ff";
+        let old = |link: &str, body: &str| {
+            let description = format!("0 9 {id} 1700000000000000 13 -conversation{link}");
+            format!("{} {description}{body}", description.len())
+        };
+        let call = r#"{"content":null,"role":"assistant","tool_calls":[{"function":{"arguments":"{}","name":"f"},"id":"a","type":"function"},{"function":{"arguments":"{}","name":"g"},"id":"b","type":"function"}]}"#;
+        for (link, body, expected) in [
+            ("", r#"{"content":"hi","role":"user"}"#, ToolLink::default()),
+            (r#"["a","b"]"#, call, ToolLink::of_calls(["a", "b"].map(ToolRef::by_id))),
+            (
+                r#""a""#,
+                r#"{"content":"r","role":"tool","tool_call_id":"a"}"#,
+                ToolLink::of_results([ToolRef::by_id("a")]),
+            ),
+            ("", r#"{"role":"narrator","scene":"nothing to read"}"#, ToolLink::default()),
+        ] {
+            let read = stored(Sequence::new(3), &old(link, body)).unwrap();
+            assert_eq!(read.meta.link, expected);
+            assert_eq!(read.message, Message::from_stored_json(body).unwrap());
         }
     }
 

@@ -9,7 +9,6 @@ use memory_core::{
 };
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, ToSql};
-use serde_json::Value;
 use uuid::Uuid;
 
 pub(crate) use self::head::{HeadRow, LastWrite, SELECT_HEAD};
@@ -40,7 +39,7 @@ impl Encoded {
         let body = message.to_json().map_err(|reason| {
             StoreErrorKind::Invalid(format!("a message of the batch is malformed: {reason}"))
         })?;
-        Ok(Self { body, link: encode_link(&message.tool_link()) })
+        Ok(Self { body, link: message.tool_link().encode() })
     }
 }
 
@@ -51,8 +50,8 @@ const BODY_COLUMN: usize = 9;
 pub(crate) fn meta(row: &Row<'_>) -> rusqlite::Result<MessageMeta> {
     let sequence = sequence(row)?;
     let link = match row.get_ref(6)?.as_str_or_null()? {
-        None => ToolLink::None,
-        Some(text) => decode_link(text).ok_or_else(|| odd(6, Type::Text, UnknownForm))?,
+        None => ToolLink::default(),
+        Some(text) => ToolLink::decode(text).ok_or_else(|| odd(6, Type::Text, UnknownForm))?,
     };
     Ok(MessageMeta {
         sequence,
@@ -75,7 +74,7 @@ pub(crate) fn stored(row: &Row<'_>) -> Result<StoredMessage, Fault> {
         .get_ref(BODY_COLUMN)?
         .as_str()
         .map_err(|error| error.to_string())
-        .and_then(|text| Message::from_json(text).map_err(|error| error.to_string()));
+        .and_then(|text| Message::from_stored_json(text).map_err(|error| error.to_string()));
     match message {
         Ok(message) => Ok(StoredMessage { meta, message }),
         Err(reason) => Err(Fault::Refused(unreadable(meta.sequence, &reason))),
@@ -139,31 +138,6 @@ fn timestamp(column: usize, micros: i64) -> rusqlite::Result<Timestamp> {
     Timestamp::from_microsecond(micros).map_err(|error| odd(column, Type::Integer, error))
 }
 
-/// A string for a result, an array of strings for calls.
-fn encode_link(link: &ToolLink) -> Option<String> {
-    let value = match link {
-        ToolLink::None => return None,
-        ToolLink::Calls(ids) => ids.iter().map(|id| Value::from(&**id)).collect(),
-        ToolLink::Result(id) => Value::from(&**id),
-    };
-    Some(value.to_string())
-}
-
-fn decode_link(text: &str) -> Option<ToolLink> {
-    match serde_json::from_str(text).ok()? {
-        Value::String(id) => Some(ToolLink::Result(id.into())),
-        Value::Array(ids) => ids
-            .into_iter()
-            .map(|id| match id {
-                Value::String(id) => Some(id.into()),
-                _ => None,
-            })
-            .collect::<Option<_>>()
-            .map(ToolLink::Calls),
-        _ => None,
-    }
-}
-
 /// A value that this crate did not write.
 fn odd(
     column: usize,
@@ -205,23 +179,3 @@ pub(crate) const INSERT_MESSAGE: &str = "
 INSERT INTO message
     (place, id, tokens, priority, content_type, created_at, link, closed, summary, body)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9)";
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_link_reads_back(ids in prop::collection::vec("\\PC{0,6}", 0..4), which in 0..3) {
-            let link = match which {
-                0 => ToolLink::None,
-                1 => ToolLink::Calls(ids.iter().map(|id| id.as_str().into()).collect()),
-                _ => ToolLink::Result(ids.concat().into()),
-            };
-            let read = encode_link(&link).map_or(Some(ToolLink::None), |text| decode_link(&text));
-            prop_assert_eq!(read, Some(link));
-        }
-    }
-}

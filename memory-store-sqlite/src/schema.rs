@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use memory_core::StoreErrorKind;
+use memory_core::{Message, StoreErrorKind};
 use memory_lock::sqlite::{LeaseTable, SqliteFailure, classify};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
@@ -14,16 +14,51 @@ pub(crate) const APPLICATION_ID: u32 = 0x4C41_6D6D;
 /// The steps from one version of the schema to the next. A step that was ever released never
 /// changes. `user_version` counts the steps that a file has taken.
 const STEPS: &[Step] = &[
-    Step { change: VERSION_1, tables: &["memory", "message", "receipt", "writer"] },
-    Step { change: VERSION_2, tables: &["memory", "message", "receipt", "swept", "writer"] },
+    Step { change: Change::Sql(VERSION_1), tables: &["memory", "message", "receipt", "writer"] },
+    Step {
+        change: Change::Sql(VERSION_2),
+        tables: &["memory", "message", "receipt", "swept", "writer"],
+    },
+    // The tables stay; `link` has another form.
+    Step {
+        change: Change::Rows(relink),
+        tables: &["memory", "message", "receipt", "swept", "writer"],
+    },
 ];
 
 /// What makes a file of the version before into one of the next.
 #[derive(Debug)]
 struct Step {
-    change: &'static str,
+    change: Change,
     /// The tables that a file has after it, apart from the leases.
     tables: &'static [&'static str],
+}
+
+#[derive(Debug)]
+enum Change {
+    Sql(&'static str),
+    Rows(fn(&Connection) -> rusqlite::Result<()>),
+}
+
+/// Writes the links of all messages anew, from their bodies: version 2 had only the calls and results of chat
+/// messages, without the names of tools. A body that cannot be read keeps its link.
+fn relink(connection: &Connection) -> rusqlite::Result<()> {
+    let mut select = connection.prepare("SELECT place, link, body FROM message")?;
+    let mut update = connection.prepare("UPDATE message SET link = ?2 WHERE place = ?1")?;
+    let mut changed: Vec<(i64, Option<String>)> = Vec::new();
+    let mut rows = select.query(())?;
+    while let Some(row) = rows.next()? {
+        let Some(body) = row.get_ref(2)?.as_str_or_null().ok().flatten() else { continue };
+        let Ok(message) = Message::from_stored_json(body) else { continue };
+        let link = message.tool_link().encode();
+        if row.get_ref(1)?.as_str_or_null().ok().flatten() != link.as_deref() {
+            changed.push((row.get(0)?, link));
+        }
+    }
+    for (place, link) in changed {
+        update.execute((place, link))?;
+    }
+    Ok(())
 }
 
 /// How many bits of a place are the message's sequence; those above are the memory's id. One integer
@@ -181,7 +216,10 @@ fn take_steps(connection: &mut Connection, path: &Path, steps: &[Step]) -> Resul
     let look = Look::at(&transaction)?;
     look.verdict(path, steps)?;
     for step in steps.iter().skip(look.steps_taken()) {
-        transaction.execute_batch(step.change)?;
+        match step.change {
+            Change::Sql(change) => transaction.execute_batch(change)?,
+            Change::Rows(change) => change(&transaction)?,
+        }
     }
     LeaseTable::create(&transaction)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -278,10 +316,15 @@ mod tests {
 
     /// A version that knows one step more.
     const NEWER: [Step; 2] = [
-        Step { change: VERSION_1, tables: &["memory", "message", "receipt", "writer"] },
         Step {
-            change: "ALTER TABLE memory ADD COLUMN colour TEXT NOT NULL DEFAULT 'red';
-                     CREATE TABLE shade (name TEXT) STRICT;",
+            change: Change::Sql(VERSION_1),
+            tables: &["memory", "message", "receipt", "writer"],
+        },
+        Step {
+            change: Change::Sql(
+                "ALTER TABLE memory ADD COLUMN colour TEXT NOT NULL DEFAULT 'red';
+                 CREATE TABLE shade (name TEXT) STRICT;",
+            ),
             tables: &["memory", "message", "receipt", "shade", "writer"],
         },
     ];
@@ -325,8 +368,10 @@ mod tests {
 
     #[test]
     fn a_step_that_fails_leaves_the_file_as_it_was() {
-        const FAILS: Step =
-            Step { change: "CREATE TABLE other (x); INSERT INTO nowhere VALUES (1)", tables: &[] };
+        const FAILS: Step = Step {
+            change: Change::Sql("CREATE TABLE other (x); INSERT INTO nowhere VALUES (1)"),
+            tables: &[],
+        };
         let [first, second] = NEWER;
         let (_folder, path, mut file) = file_after(OLDER);
         take_steps(&mut file, &path, &[first, second, FAILS]).unwrap_err();

@@ -115,10 +115,10 @@ async fn a_file_of_a_newer_version_is_refused() {
     ours(&file).await;
     sql(&file, "PRAGMA user_version = 7");
     let (kind, text) = refusal(&file).await;
-    assert!(matches!(kind, StoreErrorKind::Newer { found: 7, known: 2, .. }));
+    assert!(matches!(kind, StoreErrorKind::Newer { found: 7, known: 3, .. }));
     assert_eq!(
         text,
-        "open: FILE was written by a newer version (schema 7, this one knows 2); upgrade this program"
+        "open: FILE was written by a newer version (schema 7, this one knows 3); upgrade this program"
     );
 }
 

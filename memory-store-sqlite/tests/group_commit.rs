@@ -165,7 +165,7 @@ async fn a_refused_write_does_not_fail_those_it_shares_a_commit_with() {
 async fn a_message_that_would_not_read_back_is_refused_at_the_door() {
     let (_folder, store) = fresh(true).await;
     let mut bad = message("secret");
-    bad.message.role = memory_core::Role::Other("".into());
+    bad.message = memory_core::Message::new(memory_core::Role::from(""), "secret");
     let append = Append { messages: [message("ok"), bad].into(), ..batch(write(1, 1), &["x"]) };
     let error = store.append(&key("k"), append).await.unwrap_err();
     assert_eq!(

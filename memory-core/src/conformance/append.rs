@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Case, Subject, batch, boxed, cases_of, join_all, key, lease, message, writer};
 use crate::{
-    Access, Append, AppendOutcome, Appended, Clear, Content, ContentType, Message, Priority,
-    Sequence, StoreErrorKind, ToolCall,
+    Access, Append, AppendOutcome, Appended, Clear, ContentType, Message, Priority, Sequence,
+    StoreErrorKind, ToolCall,
 };
 
 pub(super) const CASES: &[Case] = cases_of![
@@ -88,12 +88,21 @@ async fn messages_come_back_unchanged(subject: Subject) {
     call.message = Message::calls([ToolCall::function("c1", "f", "{\"x\":1.5e300}")]);
     let mut result = message("");
     result.message = Message::tool_result("c1", "42").with_name("f");
-    result.message.extra.insert("x-number".into(), 9_007_199_254_740_993_u64.into());
-    result.message.extra.insert("x-float".into(), 0.1.into());
+    result.message = result.message.with_field("x-number", 9_007_199_254_740_993_u64);
     let mut parts = message("*");
-    parts.message.content =
-        Some(Content::Parts(vec![serde_json::json!({"type": "text", "text": "é"})]));
-    let sent = vec![call, result, parts, message("#")];
+    let text = serde_json::json!({"type": "text", "text": "é"});
+    parts.message = parts.message.with_field("content", serde_json::json!([text]));
+    let mut blocks = message("");
+    blocks.message = Message::from_json(
+        r#"{"role":"user","content":[
+            {"type":"tool_result","tool_use_id":"a","content":"x"},
+            {"type":"tool_result","tool_use_id":"b","content":"y"},
+            {"type":"tool_use","id":"c","name":"f","input":{}},
+            {"type":"text","text":"go on"}],
+            "id":12345678901234567890123,"x":0.1000000000000000055511151231257827,"y":1.0,"w":1e400}"#,
+    )
+    .unwrap();
+    let sent = vec![call, result, parts, blocks, message("#")];
     let append = Append { messages: sent.clone().into(), ..batch(writer(1).write(1), &["x"]) };
     subject.store.append(&k, append).await.unwrap();
     let page = subject.store.read(&k, crate::Read::default()).await.unwrap();

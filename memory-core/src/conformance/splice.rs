@@ -218,7 +218,10 @@ async fn closed_calls_are_marked(subject: Subject) {
     let outline = subject.checked_outline(&k).await;
     assert_eq!(outline.head.next_flush_at, None, "what waited for the call may go now");
     assert!(outline.metas[0].closed);
-    assert_eq!(outline.metas[0].link, ToolLink::Calls(["c".into()].into()));
+    assert_eq!(
+        outline.metas[0].link,
+        ToolLink::of_calls([crate::ToolRef { id: "c".into(), name: "f".into() }])
+    );
     assert!(outline.head.generation > generation, "plans made before must not be applied");
 }
 

@@ -6,10 +6,12 @@
 //! OpenAI.
 
 mod blocks;
+mod plain;
 mod write;
 
 use std::borrow::Cow;
 
+pub(crate) use self::plain::{PlainMessage, calls_message};
 pub(super) use self::write::write;
 use super::fields::{
     Field, Position, Table, content, extension, find, media, members, opaque, parts, protocol,

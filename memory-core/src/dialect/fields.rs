@@ -47,6 +47,13 @@ pub enum Holds {
     Parts,
 }
 
+impl Holds {
+    /// Whether a field of this object that holds [`DataByType`](Self::DataByType) is text.
+    pub(crate) fn data_is_text(object: &JsonObject) -> bool {
+        object.get("type").and_then(Json::as_str) == Some("text")
+    }
+}
+
 const fn field(name: &'static str, holds: Holds) -> Field {
     Field { name, holds, is_extension: false }
 }
@@ -107,11 +114,16 @@ impl Dialect {
     /// without those that are `null` (but `content` in Chat) or an empty array of calls. Parts of an unknown type are left out.
     #[must_use]
     pub fn copy_known(self, message: &Json) -> Json {
+        Json::Object(self.copy_fields(message, self.message_fields(message)))
+    }
+
+    /// The fields that a message of this dialect may have, empty if it is an item of an unknown type.
+    pub(crate) fn message_fields(self, message: &Json) -> &'static [Field] {
         let fields = match self {
             Self::Responses => super::responses::item_fields(message),
             _ => self.known_fields(Position::Message),
         };
-        Json::Object(self.copy_fields(message, fields.unwrap_or_default()))
+        fields.unwrap_or_default()
     }
 
     /// A copy of a part with its known fields only; `None` if its type is not known or nothing
@@ -126,7 +138,8 @@ impl Dialect {
         self.part_fields(part).is_some()
     }
 
-    fn part_fields(self, part: &Json) -> Option<&'static [Field]> {
+    /// The fields that a part may have; `None` if its type is not known.
+    pub(crate) fn part_fields(self, part: &Json) -> Option<&'static [Field]> {
         let object = part.as_object()?;
         let tag = match self {
             Self::Bedrock => super::bedrock::tag(object)?,

@@ -113,10 +113,38 @@ impl std::str::FromStr for Json {
 }
 
 impl<'de> Deserialize<'de> for Json {
-    /// Repeated keys are refused. A deserializer hands out floats and integers beyond `u64` as `f64`, so that
-    /// their text becomes the shortest one; [`Json::parse`] keeps it.
+    /// Repeated keys are refused. From JSON text every number keeps its text. Other formats hand out floats and
+    /// integers beyond `u64` as `f64`, whose text becomes the shortest one.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(RAW_KEY, Raw)
+    }
+}
+
+/// The name by which `serde_json` knows that the text of a value is wanted, and the key under which it hands the
+/// text out. Other deserializers do not look at it.
+const RAW_KEY: &str = "$serde_json::private::RawValue";
+
+/// A value as its text if the deserializer has one.
+struct Raw;
+
+impl<'de> Visitor<'de> for Raw {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
         Level(0).deserialize(deserializer)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
+        match access.next_key::<String>()? {
+            Some(key) if key == RAW_KEY => {
+                Json::parse(&access.next_value::<String>()?).map_err(A::Error::custom)
+            }
+            _ => Err(A::Error::custom(JsonError::placeless(JsonErrorKind::Syntax))),
+        }
     }
 }
 

@@ -137,13 +137,18 @@ fn is_field_name(key: &str) -> bool {
         && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
+/// How many characters of a path an error shows: values may be nested deep.
+const LONGEST_PATH: usize = 60;
+
 impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("invalid JSON")?;
         if self.line > 0 {
             write!(f, " at line {}, column {}", self.line, self.column)?;
         }
-        if !self.path.is_empty() {
+        if let Some((cut, _)) = self.path.char_indices().nth(LONGEST_PATH) {
+            write!(f, ", `{}...`", self.path.get(..cut).unwrap_or_default())?;
+        } else if !self.path.is_empty() {
             write!(f, ", `{}`", self.path)?;
         }
         write!(f, ": {}", self.kind.text())

@@ -1,31 +1,42 @@
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
+use crate::link::ToolRef;
 use crate::message::Message;
 use crate::stored::StoredMessage;
 use crate::testkit::{history, metas, now, policy};
 
-/// The rule, word for word: each result looks back for the nearest call with its id that is
-/// still unanswered. Returns the unit of each message, named by its first message.
-fn by_looking_back(metas: &[MessageMeta]) -> Vec<usize> {
-    let mut open: Vec<Vec<&str>> = vec![Vec::new(); metas.len()];
+/// The rules of [`ToolLink`], word for word: each result looks back for its call. Returns the unit of each
+/// message, named by its first message, and the unanswered calls of each message.
+fn by_looking_back(metas: &[MessageMeta]) -> (Vec<usize>, Vec<Vec<ToolRef>>) {
+    let mut open: Vec<Vec<ToolRef>> = metas.iter().map(|meta| meta.link.calls.to_vec()).collect();
     let mut unit_of: Vec<usize> = (0..metas.len()).collect();
     for (position, meta) in metas.iter().enumerate() {
-        match &meta.link {
-            ToolLink::None => {}
-            ToolLink::Calls(ids) => open[position] = ids.iter().map(|id| &**id).collect(),
-            ToolLink::Result(id) if id.is_empty() => {}
-            ToolLink::Result(id) => {
-                let call = (0..position).rev().find(|call| open[*call].contains(&&**id));
-                if let Some(call) = call {
-                    let answered = open[call].iter().position(|open| **open == **id).unwrap();
-                    open[call].remove(answered);
-                    unit_of[position] = call;
+        for result in &meta.link.results {
+            let mut take = |answers: &dyn Fn(&ToolRef) -> bool| {
+                let call = (0..position).rev().find(|call| open[*call].iter().any(answers))?;
+                let answered = open[call].iter().position(answers)?;
+                open[call].remove(answered);
+                Some(call)
+            };
+            let call = match (result.id.is_empty(), result.name.is_empty()) {
+                (false, _) => take(&|call| call.id == result.id),
+                (true, true) => take(&|_| true),
+                (true, false) => take(&|call| call.name == result.name)
+                    .or_else(|| take(&|call| call.name.is_empty())),
+            };
+            if let Some(call) = call {
+                let (one, other) = (unit_of[call], unit_of[position]);
+                for unit in &mut unit_of[..=position] {
+                    if *unit == one || *unit == other {
+                        *unit = one.min(other);
+                    }
                 }
             }
         }
     }
-    unit_of
+    (unit_of, open)
 }
 
 fn grouped(metas: &[MessageMeta]) -> Units<'_> {
@@ -45,7 +56,7 @@ proptest! {
                 unit_of[position] = unit.first();
             }
         }
-        prop_assert_eq!(unit_of, by_looking_back(&metas));
+        prop_assert_eq!(unit_of, by_looking_back(&metas).0);
     }
 
     #[test]
@@ -65,23 +76,28 @@ proptest! {
     fn the_state_says_what_is_missing(history in history(40)) {
         let metas = metas(&history);
         let units = grouped(&metas);
+        let (_, open) = by_looking_back(&metas);
         for unit in &units {
-            let members: Vec<_> = units.members(unit).collect();
-            let call = members[0];
-            let old = now().duration_since(call.created_at) > SignedDuration::from_mins(10);
-            let expected = match &call.link {
-                ToolLink::None => UnitState::Whole,
-                ToolLink::Result(_) => UnitState::Orphan,
-                ToolLink::Calls(ids) if ids.len() == members.len() - 1 => UnitState::Whole,
-                ToolLink::Calls(_) if call.closed || old => UnitState::Abandoned,
-                ToolLink::Calls(_) => UnitState::Open,
+            let mut members = units.members(unit);
+            let positions: Vec<_> = std::iter::from_fn(|| members.next_position()).collect();
+            let unanswered: usize = positions.iter().map(|at| open[*at].len()).sum();
+            prop_assert_eq!(unit.unanswered(), unanswered);
+            let given_up = |at: &usize| {
+                let old = now().duration_since(metas[*at].created_at) > SignedDuration::from_mins(10);
+                metas[*at].closed || old
+            };
+            let mut waiting = positions.iter().filter(|at| !open[**at].is_empty());
+            let first = &metas[unit.first()].link;
+            let expected = if unanswered > 0 && !waiting.all(given_up) {
+                UnitState::Open
+            } else if unanswered > 0 {
+                UnitState::Abandoned
+            } else if first.calls.is_empty() && !first.results.is_empty() {
+                UnitState::Orphan
+            } else {
+                UnitState::Whole
             };
             prop_assert_eq!(unit.state(), expected);
-            let missing = match &call.link {
-                ToolLink::Calls(ids) => ids.len() + 1 - members.len(),
-                _ => 0,
-            };
-            prop_assert_eq!(unit.unanswered(), missing);
         }
     }
 
@@ -211,7 +227,7 @@ fn as_many_calls_as_there_are_bits_are_answered_one_by_one() {
 }
 
 #[test]
-fn calls_without_an_id_or_with_one_twice_are_malformed() {
+fn calls_with_one_id_twice_are_malformed() {
     let malformed = |ids: &[&str]| {
         let metas = stored([call(ids)]);
         grouped(&metas).iter().next().unwrap().is_malformed()
@@ -219,11 +235,113 @@ fn calls_without_an_id_or_with_one_twice_are_malformed() {
     let long: Vec<String> = (0..20).map(|n| format!("c{n}")).collect();
     let long: Vec<&str> = long.iter().map(String::as_str).collect();
     assert!(!malformed(&["a"]) && !malformed(&["a", "b"]) && !malformed(&long));
-    assert!(malformed(&[""]) && malformed(&["a", ""]));
+    assert!(!malformed(&[""]) && !malformed(&["", ""]), "these are linked by name");
     assert!(malformed(&["a", "a"]) && malformed(&["a", "b", "a"]));
-    for odd in ["", "c0", "c19"] {
+    for odd in ["c0", "c19"] {
         assert!(malformed(&[&long[..], &[odd]].concat()), "{odd}");
     }
+}
+
+fn read(history: &[serde_json::Value]) -> Vec<Message> {
+    history.iter().map(|json| Message::from_value(json.clone()).unwrap()).collect()
+}
+
+fn members(metas: &[MessageMeta]) -> Vec<Vec<u64>> {
+    let units = grouped(metas);
+    let of = |unit| units.members(unit).map(|meta| meta.sequence.number()).collect();
+    units.iter().map(of).collect()
+}
+
+fn tool_use(id: &str) -> serde_json::Value {
+    json!({"type": "tool_use", "id": id, "name": "f", "input": {}})
+}
+
+fn tool_result(id: &str) -> serde_json::Value {
+    json!({"type": "tool_result", "tool_use_id": id, "content": "r"})
+}
+
+#[test]
+fn anthropic_calls_and_results_are_one_unit() {
+    let metas = stored(read(&[
+        json!({"role": "user", "content": "Oslo and Bergen?"}),
+        json!({"role": "assistant", "content": [tool_use("a"), tool_use("b")]}),
+        json!({"role": "user", "content": [tool_result("a"), tool_result("b")]}),
+        json!({"role": "assistant", "content": [{"type": "text", "text": "Rain."}]}),
+    ]));
+    assert_eq!(members(&metas), [vec![1], vec![2, 3], vec![4]]);
+    let open = stored(read(&[
+        json!({"role": "assistant", "content": [tool_use("a")]}),
+        json!({"role": "user", "content": "Never mind."}),
+    ]));
+    assert_eq!(states(&open, now()), [UnitState::Open, UnitState::Whole]);
+}
+
+#[test]
+fn message_that_answers_two_units_joins_them() {
+    let metas = stored(read(&[
+        json!({"role": "assistant", "content": [tool_use("a")]}),
+        json!({"role": "user", "content": "between"}),
+        json!({"role": "assistant", "content": [tool_use("b"), tool_use("c")]}),
+        json!({"role": "user", "content": [tool_result("a"), tool_result("b")]}),
+        json!({"role": "user", "content": [tool_result("c")]}),
+    ]));
+    assert_eq!(members(&metas), [vec![1, 3, 4, 5], vec![2]]);
+    assert_eq!(states(&metas, now()), [UnitState::Whole, UnitState::Whole]);
+    assert_eq!(states(&metas[..4], now()), [UnitState::Open, UnitState::Whole]);
+}
+
+#[test]
+fn message_that_answers_and_calls_belongs_to_what_it_answers() {
+    let metas = stored(read(&[
+        json!({"role": "assistant", "content": [tool_use("a")]}),
+        json!({"role": "user", "content": [tool_result("a"), tool_use("b")]}),
+        json!({"role": "user", "content": [tool_result("b")]}),
+    ]));
+    assert_eq!(members(&metas), [vec![1, 2, 3]]);
+}
+
+#[test]
+fn stray_result_beside_another_is_malformed() {
+    let metas = stored(read(&[
+        json!({"role": "assistant", "content": [tool_use("a")]}),
+        json!({"role": "user", "content": [tool_result("a"), tool_result("gone")]}),
+        json!({"role": "user", "content": [tool_result("gone")]}),
+    ]));
+    let units = grouped(&metas);
+    let found: Vec<_> = units.iter().map(|unit| (unit.state(), unit.is_malformed())).collect();
+    assert_eq!(found, [(UnitState::Whole, true), (UnitState::Orphan, false)]);
+}
+
+#[test]
+fn calls_without_ids_are_linked_by_name_or_position() {
+    let call = |names: &[&str]| {
+        let calls: Vec<_> =
+            names.iter().map(|name| json!({"function": {"name": name, "arguments": {}}})).collect();
+        json!({"role": "assistant", "content": "", "tool_calls": calls})
+    };
+    let result = |name: &str| json!({"role": "tool", "tool_name": name, "content": "r"});
+    let nameless = json!({"role": "tool", "content": "r"});
+    let metas = stored(read(&[
+        call(&["f", "g"]),
+        call(&["h"]),
+        result("g"),
+        result("h"),
+        nameless.clone(),
+        nameless,
+    ]));
+    assert_eq!(members(&metas), [vec![1, 3, 5], vec![2, 4], vec![6]]);
+    let by_name = stored(read(&[
+        json!({"role": "assistant", "content": null, "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "get_temp", "arguments": "{}"}}]}),
+        json!({"role": "tool", "name": "get_temp", "content": "22"}),
+    ]));
+    assert_eq!(members(&by_name), [vec![1, 2]]);
+}
+
+#[test]
+fn result_before_its_call_is_an_orphan() {
+    let metas = stored([Message::user("go"), Message::tool_result("a", "early"), call(&["a"])]);
+    assert_eq!(states(&metas, now()), [UnitState::Whole, UnitState::Orphan, UnitState::Open]);
 }
 
 #[test]

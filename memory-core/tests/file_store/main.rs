@@ -170,7 +170,7 @@ async fn what_could_not_be_read_back_is_refused_before_it_is_written() {
     let store = open(&path, &clock);
     let mut batch = append(1, &["a"]);
     let mut message = batch.messages[0].clone();
-    message.message.role = memory_core::Role::from(String::new());
+    message.message = Message::new(memory_core::Role::from(""), "a");
     batch.messages = [message].into();
     let error = store.append(&key(), batch).await.unwrap_err();
     assert!(matches!(error.kind(), StoreErrorKind::Invalid(_)), "{error}");

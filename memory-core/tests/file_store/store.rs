@@ -177,6 +177,14 @@ fn make(memory: &mut MemoryState, write: Write, at: Timestamp) -> Result<Written
 /// still be told, later it would make the file unreadable.
 fn encode(record: &Record) -> Result<Vec<u8>, StoreErrorKind> {
     let unreadable = || StoreErrorKind::Invalid("a message of the batch is malformed".into());
+    let messages = match &record.write {
+        Write::Append(append) => &*append.messages,
+        Write::Splice(splice) => splice.summary.as_slice(),
+        Write::Clear(_) | Write::Claim(_) | Write::Remove(_) => &[],
+    };
+    if messages.iter().any(|new| new.message.to_json().is_err()) {
+        return Err(unreadable());
+    }
     let line = serde_json::to_vec(record).map_err(|_| unreadable())?;
     match serde_json::from_slice::<Record>(&line) {
         Ok(read) if read.key == record.key => Ok(line),

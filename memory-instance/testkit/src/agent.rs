@@ -359,7 +359,7 @@ impl Run<'_> {
     /// The window as a planted bug of the facade would have it.
     fn spoil(&mut self, window: &mut ContextWindow) {
         let messages = &mut window.messages;
-        let position = |role| messages.iter().position(|message| message.role == role);
+        let position = |role| messages.iter().position(|message| *message.role() == role);
         match self.process.link.bug() {
             Some(Bug::WindowSplitsUnit) => {
                 if let Some(result) = position(Role::Tool) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use memory_core::{Counters, Message, Role, Splice, StoredMessage, ToolLink};
+use memory_core::{Counters, Message, Role, Splice, StoredMessage};
 
 use crate::grants::{Grants, Sent};
 use crate::linear::Operation;
@@ -272,10 +272,10 @@ pub(crate) fn tag_of(message: &Message) -> Option<Tag> {
         let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
         digits.parse().ok()
     };
-    if let ToolLink::Calls(ids) = message.tool_link() {
-        return ids.first().and_then(|id| id.strip_prefix('c')).and_then(digits);
+    if let Some(call) = message.tool_link().calls.first() {
+        return call.id.strip_prefix('c').and_then(digits);
     }
-    if message.role == Role::System && !message.text().starts_with('#') {
+    if *message.role() == Role::System && !message.text().starts_with('#') {
         return None;
     }
     message.text().strip_prefix('#').and_then(digits)

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use memory_core::{
     Access, Append, Appended, Clear, Counters, Cursor, FencingToken, FlushReceipt, Head,
     InMemoryStore, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused,
-    RemovedUnused, Sequence, Splice, StoreError, StoreErrorKind, StoredMessage, ToolLink,
-    UnusedPage, UnusedQuery, WriteId, WriterId,
+    RemovedUnused, Sequence, Splice, StoreError, StoreErrorKind, StoredMessage, UnusedPage,
+    UnusedQuery, WriteId, WriterId,
 };
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
 
@@ -310,8 +310,11 @@ impl Server {
             }
             Some(Bug::UnitSplit) if is_current && removes => {
                 let call = outline.metas.iter().find(|meta| {
-                    matches!(&meta.link, ToolLink::Calls(ids) if !is_planned(meta.sequence, &splice)
-                        && outline.metas.iter().any(|other| matches!(&other.link, ToolLink::Result(id) if ids.contains(id))))
+                    let is_answered = |call: &memory_core::ToolRef| {
+                        let results = outline.metas.iter().flat_map(|other| &other.link.results);
+                        results.into_iter().any(|result| result.id == call.id)
+                    };
+                    !is_planned(meta.sequence, &splice) && meta.link.calls.iter().any(is_answered)
                 });
                 splice.evicted.extend(call.map(|meta| meta.sequence));
             }

@@ -272,13 +272,13 @@ async fn an_open_call_survives_and_a_closed_one_may_go(on: On) {
     fill(&memory, 400).await;
     let is_there = async || {
         let outline = memory.messages().await.unwrap();
-        outline.iter().any(|message| !message.message.tool_calls.is_empty())
+        outline.iter().any(|message| !message.message.tool_link().calls.is_empty())
     };
     assert!(is_there().await, "an open call is never evicted");
     assert_eq!(memory.health().await.unwrap().open_calls, 1);
     let window = assert_window_fits(&memory, 500).await;
     assert!(
-        window.iter().all(|message| message.tool_calls.is_empty()),
+        window.iter().all(|message| message.tool_link().calls.is_empty()),
         "it does not end the window"
     );
     memory.close_call("c").await.unwrap();

@@ -122,7 +122,7 @@ impl Stage<'_> {
         self.title("What a model is sent")?;
         let window = self.memory.context(WINDOW).await?;
         check_pairing(&window.messages).context("the context window")?;
-        let first = window.messages.first().map_or("nothing", |message| message.role.as_str());
+        let first = window.messages.first().map_or("nothing", |message| message.role().as_str());
         ensure!(first == "system" && window.tokens <= WINDOW, "the context window is wrong");
         self.say(format_args!(
             "A window of {} tokens: {} messages, {} tokens. The system prompt is in it, and every\n\

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use memory_core::dialect::Part;
 use memory_core::{Cursor, Message, MessageId, Sequence, StoredMessage};
 use serde_json::json;
 
@@ -83,8 +84,8 @@ fn show(stored: &StoredMessage, out: &mut Out) -> anyhow::Result<()> {
 }
 
 fn readable(message: &Message) -> String {
-    let mut text = escape::inline(message.role.as_str()).into_owned();
-    if let Some(name) = &message.name {
+    let mut text = escape::inline(message.role().as_str()).into_owned();
+    if let Some(name) = message.name() {
         text.push_str(&format!(" ({})", escape::inline(name)));
     }
     text.push(':');
@@ -93,10 +94,12 @@ fn readable(message: &Message) -> String {
         text.push_str(if index == 0 { " " } else { "\n    " });
         text.push_str(line);
     }
-    for call in &message.tool_calls {
-        let (name, arguments) = (call.name().unwrap_or("?"), call.arguments().unwrap_or_default());
-        let call = format!("{name}({arguments})");
-        text.push_str(&format!(" -> {}", escape::inline(&call)));
-    }
+    message.read(&mut |part| {
+        if let Part::Call(call) = part {
+            let name = if call.name.is_empty() { "?" } else { call.name };
+            let call = format!("{name}({})", call.arguments.to_text());
+            text.push_str(&format!(" -> {}", escape::inline(&call)));
+        }
+    });
     text
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use memory_core::{Message, Role, ToolCall};
 use memory_instance::{MemoryError, MemoryInstance};
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Stage;
@@ -43,8 +42,8 @@ impl Stage<'_> {
         let messages = self.memory.messages().await?;
         let mut newest: BTreeMap<&str, u64> = BTreeMap::new();
         for stored in &messages {
-            let step = stored.message.extra.get("step").and_then(Value::as_u64);
-            if let (Some(agent), Some(step)) = (stored.message.name.as_deref(), step) {
+            let step = stored.message.field("step").and_then(|step| step.as_u64());
+            if let (Some(agent), Some(step)) = (stored.message.name(), step) {
                 let last = newest.insert(agent, step);
                 ensure!(
                     last.is_none_or(|last| last <= step),
@@ -128,8 +127,8 @@ async fn take_turn(
     let mut slowest = Duration::ZERO;
     let messages = script(agent, turn);
     let count = messages.len() as u64;
-    for mut message in messages {
-        message.extra.insert("step".into(), turn.into());
+    for message in messages {
+        let message = message.with_field("step", turn);
         let started = Instant::now();
         memory.append(message.with_name(agent)).await?;
         slowest = slowest.max(started.elapsed());

@@ -138,7 +138,7 @@ impl Stage<'_> {
             .messages()
             .await?
             .iter()
-            .filter_map(|stored| stored.message.extra.get("step")?.as_u64())
+            .filter_map(|stored| stored.message.field("step")?.as_u64())
             .collect();
         ensure!(steps.iter().copied().eq(0..LINES), "messages were lost, doubled or moved");
         self.say(format_args!(

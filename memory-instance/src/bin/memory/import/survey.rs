@@ -1,9 +1,9 @@
 //! The first reading: every line is checked, nothing is appended.
 
 use indicatif::ProgressBar;
+use memory_core::json::{Json, JsonErrorKind};
 use memory_core::{MemoryKey, Message, WriteId};
 use memory_instance::{KeyContext, KeyTemplate, MemoryError, MemoryManager};
-use serde_json::Value;
 
 use super::source::Source;
 use crate::encoding;
@@ -22,19 +22,18 @@ pub(crate) struct Router {
 impl Router {
     /// The message on a line, and its memory; else what is wrong with the line, and the mend.
     pub(crate) fn route(&self, line: &[u8]) -> Result<(MemoryKey, Message), String> {
-        let value: Value = serde_json::from_slice(line).map_err(|error| {
-            encoding::problem(line).map_or_else(
-                || {
-                    format!(
-                        "invalid JSON at column {}; write one complete JSON object a line",
-                        error.column()
-                    )
-                },
-                |problem| format!("the file {problem}"),
-            )
+        let json = Json::parse_bytes(line).map_err(|error| {
+            let problem = encoding::problem(line).map(|problem| format!("the file {problem}"));
+            problem.unwrap_or_else(|| match error.kind() {
+                JsonErrorKind::Syntax | JsonErrorKind::Truncated => format!(
+                    "invalid JSON at column {}; write one complete JSON object a line",
+                    error.column()
+                ),
+                _ => error.to_string(),
+            })
         })?;
-        let variables = self.variables.clone().with("line", &value);
-        let message = Message::from_value(value).map_err(|error| error.to_string())?;
+        let variables = self.variables.clone().with("line", json.to_value());
+        let message = Message::try_from(json).map_err(|error| error.to_string())?;
         let key = self.template.render(&variables).map_err(|error| {
             format!("{error}; give a --key with fields that every line has, or a fixed one")
         })?;

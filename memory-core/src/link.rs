@@ -1,0 +1,183 @@
+//! Which calls of tools a message makes and answers.
+
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
+
+use crate::dialect::{CallKind, Part};
+use crate::json::Json;
+use crate::message::Message;
+
+/// How a message takes part in the calling of tools: all that is needed to keep units whole.
+///
+/// Left out are calls that the provider runs itself, with their results, and a call whose result is in the same
+/// message: nothing can separate them.
+///
+/// # How results find their calls
+///
+/// 1. A result with an id answers the nearest call before it that has this id and is unanswered.
+/// 2. A result with only a name answers a call of this name: in the nearest message before it that has one
+///    unanswered, the first one. Without any, it answers a call whose name is not known, in the same way.
+/// 3. A result with neither answers by position: in the nearest message before it that has an unanswered call,
+///    the first one.
+///
+/// A result with an id never answers a call without one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct ToolLink {
+    /// The calls that it makes.
+    pub calls: Box<[ToolRef]>,
+    /// The calls that it answers.
+    pub results: Box<[ToolRef]>,
+}
+
+/// The call that is made or answered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct ToolRef {
+    /// The id; empty if there is none. The calls of OpenAI's first function API, which have no id, have
+    /// `function_call:` and the name here.
+    pub id: Box<str>,
+    /// The name of the tool; empty if it is not known, and on results with an id.
+    pub name: Box<str>,
+}
+
+impl ToolRef {
+    /// The call with this id.
+    #[must_use]
+    pub fn by_id(id: impl Into<Box<str>>) -> Self {
+        Self { id: id.into(), name: Box::default() }
+    }
+
+    /// A call of the tool with this name, without an id.
+    #[must_use]
+    pub fn by_name(name: impl Into<Box<str>>) -> Self {
+        Self { id: Box::default(), name: name.into() }
+    }
+
+    /// The id or, without one, the name.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        if self.id.is_empty() { &self.name } else { &self.id }
+    }
+
+    fn to_json(&self) -> Json {
+        if self.name.is_empty() {
+            return Json::from(&*self.id);
+        }
+        vec![Json::from(&*self.id), Json::from(&*self.name)].into()
+    }
+
+    fn from_json(json: &Json) -> Option<Self> {
+        match json {
+            Json::String(id) => Some(Self::by_id(id.as_str())),
+            Json::Array(pair) => match pair.as_slice() {
+                [Json::String(id), Json::String(name)] => {
+                    Some(Self { id: id.as_str().into(), name: name.as_str().into() })
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl ToolLink {
+    /// The link of a message that makes these calls.
+    pub fn of_calls(calls: impl IntoIterator<Item = ToolRef>) -> Self {
+        Self { calls: calls.into_iter().collect(), results: Box::default() }
+    }
+
+    /// The link of a message with these results.
+    pub fn of_results(results: impl IntoIterator<Item = ToolRef>) -> Self {
+        Self { calls: Box::default(), results: results.into_iter().collect() }
+    }
+
+    /// Whether it neither calls nor answers.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.calls.is_empty() && self.results.is_empty()
+    }
+
+    pub(crate) fn of(message: &Message) -> Self {
+        let (mut calls, mut results) = (Vec::new(), Vec::new());
+        message.read(&mut |part| match part {
+            Part::Call(call) if !call.provider_run => match call.kind {
+                CallKind::LegacyFunction if call.name.is_empty() => {}
+                CallKind::LegacyFunction => calls.push(ToolRef::by_id(legacy_id(call.name))),
+                _ => calls.push(ToolRef {
+                    id: call.id.unwrap_or_default().into(),
+                    name: call.name.into(),
+                }),
+            },
+            Part::Result(result) if !result.provider_run => {
+                let name = result.name.unwrap_or_default();
+                let result = match (result.link, result.kind) {
+                    (Some(id), _) => ToolRef::by_id(id),
+                    (None, CallKind::LegacyFunction) => ToolRef::by_id(legacy_id(name)),
+                    (None, _) => ToolRef::by_name(name),
+                };
+                let own =
+                    calls.iter().position(|call| !result.id.is_empty() && call.id == result.id);
+                match own {
+                    Some(own) => drop(calls.remove(own)),
+                    None => results.push(result),
+                }
+            }
+            _ => {}
+        });
+        Self { calls: calls.into(), results: results.into() }
+    }
+
+    /// The stored form; `None` if there is nothing to store. One result with an id is its id as a string;
+    /// anything else is `{"calls":[..],"results":[..]}`, where a call or result is its id, or `[id, name]`.
+    #[must_use]
+    pub fn encode(&self) -> Option<String> {
+        match (&*self.calls, &*self.results) {
+            ([], []) => None,
+            ([], [result]) if result.name.is_empty() => Some(result.to_json().to_string()),
+            (calls, results) => {
+                let list = |refs: &[ToolRef]| refs.iter().map(ToolRef::to_json).collect::<Vec<_>>();
+                let members = [("calls", list(calls)), ("results", list(results))];
+                let used = members.into_iter().filter(|(_, list)| !list.is_empty());
+                Some(used.collect::<crate::json::JsonObject>().to_string())
+            }
+        }
+    }
+
+    /// Reads the stored form, and the one before it, in which the ids of calls were an array; `None` for
+    /// anything else.
+    #[must_use]
+    pub fn decode(text: &str) -> Option<Self> {
+        let refs = |json: Option<&Json>| match json {
+            None => Some(Box::default()),
+            Some(json) => json.as_array()?.iter().map(ToolRef::from_json).collect(),
+        };
+        match Json::parse(text).ok()? {
+            Json::String(id) => Some(Self::of_results([ToolRef::by_id(id)])),
+            calls @ Json::Array(_) => {
+                Some(Self { calls: refs(Some(&calls))?, results: Box::default() })
+            }
+            link @ Json::Object(_) => {
+                Some(Self { calls: refs(link.get("calls"))?, results: refs(link.get("results"))? })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn legacy_id(name: &str) -> Box<str> {
+    format!("function_call:{name}").into()
+}
+
+/// As `{"calls": [...], "results": [...]}`, each by its id or, without one, its name.
+impl Serialize for ToolLink {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut link = serializer.serialize_struct("ToolLink", 2)?;
+        let labels =
+            |refs: &[ToolRef]| refs.iter().map(|one| one.label().to_owned()).collect::<Vec<_>>();
+        link.serialize_field("calls", &labels(&self.calls))?;
+        link.serialize_field("results", &labels(&self.results))?;
+        link.end()
+    }
+}
+
+#[cfg(test)]
+mod tests;

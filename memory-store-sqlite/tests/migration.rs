@@ -1,0 +1,61 @@
+//! Files that earlier versions wrote.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics, in its helpers too"
+)]
+
+mod support;
+
+use jiff::Timestamp;
+use memory_core::{MemoryKey, MemoryStore as _, Policy, Read, ToolLink, ToolRef, UnitState, Units};
+use memory_store_sqlite::SqliteStore;
+use support::{append, checked_outline, write};
+
+/// Ten messages that version 2 of the schema wrote: chat messages, Anthropic blocks, the first function API, and
+/// one that would be refused today.
+const VERSION_2: &[u8] = include_bytes!("fixtures/version_2.sqlite");
+
+#[tokio::test]
+async fn file_of_version_2_gets_all_links() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.db");
+    std::fs::write(&path, VERSION_2).unwrap();
+    let key = MemoryKey::new("default", "default", "old").unwrap();
+    let store = SqliteStore::open(path.clone()).await.unwrap();
+
+    let outline = checked_outline(&store, &key).await;
+    let named = |id: &str, name: &str| ToolRef { id: id.into(), name: name.into() };
+    let expected = [
+        ToolLink::default(),
+        ToolLink::default(),
+        ToolLink::of_calls([named("c1", "get_tide"), named("c2", "get_tide")]),
+        ToolLink::of_results([ToolRef::by_id("c1")]),
+        ToolLink::of_results([ToolRef::by_id("c2")]),
+        ToolLink::of_calls([named("t1", "ls"), named("t2", "ls")]),
+        ToolLink::of_results(["t1", "t2"].map(ToolRef::by_id)),
+        ToolLink::of_calls([ToolRef::by_id("function_call:f")]),
+        ToolLink::of_results([ToolRef::by_id("function_call:f")]),
+        ToolLink::default(),
+    ];
+    assert!(outline.metas.iter().map(|meta| &meta.link).eq(&expected));
+    let timeout = Policy::DEFAULT_OPEN_CALL_TIMEOUT;
+    let units = Units::group(&outline.metas, Timestamp::UNIX_EPOCH, timeout);
+    assert_eq!(units.len(), 6);
+    assert!(units.iter().all(|unit| unit.state() == UnitState::Whole));
+
+    let page = store.read(&key, Read::default()).await.unwrap();
+    assert_eq!(page.messages.len(), 10);
+    assert_eq!(
+        page.messages[1].message.field("trace").unwrap().to_string(),
+        "9007199254740993",
+        "numbers keep their text"
+    );
+    assert_eq!(page.messages[9].message.role().as_str(), "narrator");
+
+    append(&store, &key, write(9, 1), &["new"]).await.unwrap();
+    drop(store);
+    let again = SqliteStore::open(path.clone()).await.unwrap();
+    assert_eq!(checked_outline(&again, &key).await.metas[..10], outline.metas[..]);
+}
