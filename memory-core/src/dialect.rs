@@ -72,6 +72,7 @@ mod anthropic;
 mod bedrock;
 mod chat;
 mod detect;
+mod entry;
 mod fields;
 mod gemini;
 mod media;
@@ -84,12 +85,13 @@ use std::fmt;
 use std::str::FromStr;
 
 pub(crate) use self::chat::{PlainMessage, calls_message};
+pub(crate) use self::entry::{NAME, check_entry};
 pub use self::fields::{Field, Holds, Position};
 pub use self::part::{
     Arguments, CallKind, CallPart, MediaKind, MediaPart, MediaSize, MediaSource, Native, Part,
     ReasoningPart, ResultPart, TextKind, TextPart,
 };
-pub(crate) use self::resemble::resembles;
+use self::resemble::resembles;
 pub use self::write::{Loss, Written};
 use crate::json::{Json, JsonObject};
 use crate::message::Role;

@@ -1,13 +1,20 @@
 //! The message, in whatever dialect it came, without losing a field.
 
+mod call;
+mod error;
+mod role;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
-use crate::dialect::{Dialect, Part, PlainMessage, calls_message, resembles};
-use crate::json::{Json, JsonError, JsonErrorKind, JsonObject, MAX_JSON_DEPTH};
+pub use self::call::ToolCall;
+pub use self::error::MessageError;
+pub use self::role::Role;
+use crate::dialect::{Dialect, NAME, Part, PlainMessage, calls_message, check_entry};
+use crate::json::{Json, JsonObject, MAX_JSON_DEPTH};
 use crate::link::ToolLink;
 
 /// A message of one of the [dialects](crate::dialect). Reading it from JSON and writing it again gives an
@@ -88,7 +95,7 @@ impl Message {
             Repr::Plain(plain) => {
                 Self(Repr::Plain(PlainMessage { name: Some(name.into()), ..plain }))
             }
-            Repr::Full(_) => self.with_field("name", name.into()),
+            Repr::Full(_) => self.with_field(NAME, name.into()),
         }
     }
 
@@ -161,38 +168,6 @@ impl Message {
         Self(Repr::Full(Box::new(Full { json, dialect, role })))
     }
 
-    /// Whether a message of this kind may enter a memory.
-    fn check(json: &Json) -> Result<(), MessageError> {
-        if json.as_object().is_none() {
-            return Err(MessageError::field("the message", "a JSON object"));
-        }
-        let Some(dialect) = Dialect::detect(json) else {
-            return Err(match (resembles(json), json.get("role")) {
-                (Some(format), _) => MessageError::Unsupported { format },
-                (None, None) => MessageError::MissingRole,
-                (None, Some(_)) => MessageError::field("`role`", "a non-empty string"),
-            });
-        };
-        if let Some((field, expected)) = dialect.misfit(json) {
-            return Err(MessageError::Field { field, expected });
-        }
-        match dialect.role(json) {
-            None => Err(MessageError::field("`role`", "a non-empty string")),
-            Some(Role::Other(_)) => {
-                let mut is_readable = false;
-                dialect.read(json, &mut |part| {
-                    is_readable |= !matches!(part, Part::Other(_)) && !part.is_blank();
-                });
-                match resembles(json) {
-                    _ if is_readable => Ok(()),
-                    Some(format) => Err(MessageError::Unsupported { format }),
-                    None => Err(MessageError::UnknownRole),
-                }
-            }
-            Some(_) => Ok(()),
-        }
-    }
-
     /// The message as JSON, if it may enter a memory: a store's last chance to refuse it.
     ///
     /// # Errors
@@ -215,7 +190,7 @@ impl Message {
                     let expected = "nested less deep: 127 levels at most";
                     return Err(MessageError::field("the message", expected));
                 }
-                Self::check(&full.json)?;
+                check_entry(&full.json)?;
                 Ok(full.json.to_string())
             }
         }
@@ -270,7 +245,7 @@ impl Message {
     pub fn name(&self) -> Option<&str> {
         match &self.0 {
             Repr::Plain(plain) => plain.name.as_deref(),
-            Repr::Full(full) => full.json.get_str("name"),
+            Repr::Full(full) => full.json.get_str(NAME),
         }
     }
 
@@ -372,7 +347,7 @@ impl TryFrom<Json> for Message {
 
     /// As [`Message::from_json`].
     fn try_from(json: Json) -> Result<Self, MessageError> {
-        Self::check(&json)?;
+        check_entry(&json)?;
         Ok(Self::from_any(json))
     }
 }
@@ -408,135 +383,6 @@ impl<'de> Deserialize<'de> for Message {
     /// their text in JSON.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::lenient(Json::deserialize(deserializer)?).map_err(de::Error::custom)
-    }
-}
-
-/// Who speaks.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Role {
-    /// Instructions of the application.
-    System,
-    /// Instructions of the application, in the newer spelling.
-    Developer,
-    /// The person, or what stands for one.
-    User,
-    /// The model.
-    Assistant,
-    /// A tool's result.
-    Tool,
-    /// A function's result, in the older spelling.
-    Function,
-    /// Any other role, kept as it came.
-    Other(Box<str>),
-}
-
-impl Role {
-    /// The role as OpenAI spells it in JSON.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::System => "system",
-            Self::Developer => "developer",
-            Self::User => "user",
-            Self::Assistant => "assistant",
-            Self::Tool => "tool",
-            Self::Function => "function",
-            Self::Other(role) => role,
-        }
-    }
-}
-
-impl From<&str> for Role {
-    fn from(role: &str) -> Self {
-        match role {
-            "system" => Self::System,
-            "developer" => Self::Developer,
-            "user" => Self::User,
-            "assistant" => Self::Assistant,
-            "tool" => Self::Tool,
-            "function" => Self::Function,
-            _ => Self::Other(role.into()),
-        }
-    }
-}
-
-impl From<String> for Role {
-    fn from(role: String) -> Self {
-        Self::from(role.as_str())
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// One call of a tool, as [`Message::calls`] takes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ToolCall {
-    /// What the result refers to.
-    pub id: String,
-    /// The function.
-    pub name: String,
-    /// JSON text, as the model wrote it.
-    pub arguments: String,
-}
-
-impl ToolCall {
-    /// A call of a function; `arguments` is JSON text, as the model wrote it.
-    #[must_use]
-    pub fn function(
-        id: impl Into<String>,
-        name: impl Into<String>,
-        arguments: impl Into<String>,
-    ) -> Self {
-        Self { id: id.into(), name: name.into(), arguments: arguments.into() }
-    }
-}
-
-/// Why something is not a message. The text never quotes the message's content.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum MessageError {
-    /// Not JSON, or with a key twice in an object.
-    #[error(transparent)]
-    Json(#[from] JsonError),
-    /// The one field that nearly every message has.
-    #[error("`role` is missing: add who speaks, such as \"user\"")]
-    MissingRole,
-    /// A field in another form than expected.
-    #[error("{field} must be {expected}")]
-    Field {
-        /// Which field, with its path.
-        field: String,
-        /// The form to give it.
-        expected: &'static str,
-    },
-    /// The role is not known, and there is nothing to read.
-    #[error(
-        "`role` is not known and the message has nothing to read: give it a known role such as \"user\", or content"
-    )]
-    UnknownRole,
-    /// The object is of a format that is no message of a dialect.
-    #[error("this looks like {format}: convert it to one message of a supported dialect")]
-    Unsupported {
-        /// The format.
-        format: &'static str,
-    },
-}
-
-impl MessageError {
-    fn field(field: impl Into<String>, expected: &'static str) -> Self {
-        Self::Field { field: field.into(), expected }
-    }
-
-    /// What is wrong with the JSON, if that is what is wrong.
-    #[must_use]
-    pub fn json_kind(&self) -> Option<JsonErrorKind> {
-        if let Self::Json(error) = self { Some(error.kind()) } else { None }
     }
 }
 

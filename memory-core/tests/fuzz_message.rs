@@ -11,6 +11,7 @@
 mod fuzz;
 
 use fuzz::{SECRET, fuzz, peak_of};
+use memory_core::json::Json;
 use memory_core::{EstimateCounter, Limits, Message, Redactor, message_tokens};
 
 /// How many times its length a message may take while it is read. An object of one short field takes
@@ -43,7 +44,7 @@ fn no_json_makes_a_message_panic_lose_anything_or_take_much_memory() {
         } else {
             // What a message is written into may wrap it.
             let wrapped = format!("[[[{json}]]]");
-            assert!(serde_json::from_str::<serde_json::Value>(&wrapped).is_ok());
+            assert!(serde_json::from_str::<Json>(&wrapped).is_ok());
         }
     });
 }

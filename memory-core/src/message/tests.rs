@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::json::JsonErrorKind;
 
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![

@@ -8,7 +8,7 @@ const MISTAKES: &[(&str, i32, &str)] = &[
     (
         "import|json.jsonl",
         1,
-        "json.jsonl:3: invalid JSON at column 8; write one complete JSON object a line; nothing was appended",
+        "json.jsonl:3: invalid JSON at column 9; write one complete JSON object a line; nothing was appended",
     ),
     (
         "import|many.jsonl|--key|k",

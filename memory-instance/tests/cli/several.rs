@@ -88,7 +88,7 @@ fn a_source_is_its_content_whatever_its_name_and_packing(folder: &Folder) {
 fn blank_lines_line_ends_of_windows_and_a_byte_order_mark_are_no_mistakes(folder: &Folder) {
     folder.write(
         "w.jsonl",
-        "\u{feff}{\"role\":\"user\",\"n\":1}\r\n\r\n  \n{\"role\":\"x\",\"n\":2}",
+        "\u{feff}{\"role\":\"user\",\"n\":1}\r\n\r\n  \n{\"role\":\"assistant\",\"n\":2}",
     );
     assert_eq!(counts(&folder.json("import w.jsonl --key k --json")), [2, 2, 0, 0]);
     assert_eq!(numbers(&folder.ok("export --key k")), [1, 2]);

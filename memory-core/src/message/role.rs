@@ -1,0 +1,65 @@
+//! Roles.
+
+use std::fmt;
+
+/// Who speaks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// Instructions of the application.
+    System,
+    /// Instructions of the application, in the newer spelling.
+    Developer,
+    /// The person, or what stands for one.
+    User,
+    /// The model.
+    Assistant,
+    /// A tool's result.
+    Tool,
+    /// A function's result, in the older spelling.
+    Function,
+    /// Any other role, kept as it came.
+    Other(Box<str>),
+}
+
+impl Role {
+    /// The role as OpenAI spells it in JSON.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::System => "system",
+            Self::Developer => "developer",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Tool => "tool",
+            Self::Function => "function",
+            Self::Other(role) => role,
+        }
+    }
+}
+
+impl From<&str> for Role {
+    fn from(role: &str) -> Self {
+        match role {
+            "system" => Self::System,
+            "developer" => Self::Developer,
+            "user" => Self::User,
+            "assistant" => Self::Assistant,
+            "tool" => Self::Tool,
+            "function" => Self::Function,
+            _ => Self::Other(role.into()),
+        }
+    }
+}
+
+impl From<String> for Role {
+    fn from(role: String) -> Self {
+        Self::from(role.as_str())
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
