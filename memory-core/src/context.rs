@@ -34,7 +34,8 @@ pub struct LeftOut {
     pub abandoned: Tally,
     /// Results whose call is gone or never was.
     pub orphans: Tally,
-    /// Calls that no model API takes: two of one message with the same id, or one without.
+    /// What no model API takes: two calls of one message with the same id, or the result of a call that is gone
+    /// beside others.
     pub malformed: Tally,
 }
 

@@ -1,5 +1,6 @@
 //! Grouping messages into the units that stay whole: a call of tools and the results that answer it.
 
+mod group;
 mod open;
 
 use std::collections::HashMap;
@@ -8,8 +9,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::group::Group;
 use self::open::OpenCalls;
-use crate::link::ToolLink;
 use crate::policy::Policy;
 use crate::priority::{ContentType, Priority};
 use crate::stored::MessageMeta;
@@ -17,7 +18,7 @@ use crate::stored::MessageMeta;
 /// The messages of a memory, grouped into units in the order of each unit's first message.
 ///
 /// A message with tool calls and the messages with the results that answer them are one unit; every other
-/// message is one by itself. [`ToolLink`] says which call a result answers: ids may repeat from turn to turn,
+/// message is one by itself. [`ToolLink`](crate::ToolLink) says which call a result answers: ids may repeat from turn to turn,
 /// and messages of other agents may be between. A message that answers calls of several units joins them into
 /// one, and one that calls and answers belongs to the unit that it answers.
 ///
@@ -290,108 +291,6 @@ impl<'a> Iterator for Members<'_, 'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let position = self.next_position()?;
         self.units.metas.get(position)
-    }
-}
-
-/// Units under construction.
-struct Group {
-    units: Vec<Unit>,
-    next: Vec<usize>,
-    /// The unit that took in another one, which has no messages any more.
-    joined: HashMap<usize, usize>,
-}
-
-impl Group {
-    fn add<'a>(&mut self, position: usize, meta: &'a MessageMeta, open: &mut OpenCalls<'a>) {
-        let ToolLink { calls, results } = &meta.link;
-        let mut unit = Unit::of(position, meta);
-        let mut home: Option<usize> = None;
-        let mut has_stray = false;
-        for result in results {
-            let Some(answered) = open.answer(result) else {
-                has_stray = true;
-                continue;
-            };
-            let answered = self.root(answered);
-            if let Some(unit) = self.units.get_mut(answered) {
-                unit.unanswered = unit.unanswered.saturating_sub(1);
-            }
-            home = Some(home.map_or(answered, |home| self.join(home, answered)));
-        }
-        let at = if let Some(home) = home {
-            self.extend(home, position, meta);
-            home
-        } else {
-            if has_stray && calls.is_empty() {
-                unit.state = UnitState::Orphan;
-                has_stray = false;
-            }
-            self.units.push(unit);
-            self.units.len() - 1
-        };
-        let is_malformed = !calls.is_empty() && open.push(at, position, calls);
-        if let Some(unit) = self.units.get_mut(at) {
-            unit.unanswered += calls.len();
-            unit.malformed |= is_malformed || has_stray;
-        }
-    }
-
-    /// The unit that this one is part of now.
-    fn root(&self, mut unit: usize) -> usize {
-        while let Some(into) = self.joined.get(&unit) {
-            unit = *into;
-        }
-        unit
-    }
-
-    /// Adds a message behind those of a unit.
-    fn extend(&mut self, unit: usize, position: usize, meta: &MessageMeta) {
-        let Some(unit) = self.units.get_mut(unit) else { return };
-        if let Some(link) = self.next.get_mut(unit.last) {
-            *link = position;
-        }
-        unit.last = position;
-        unit.messages += 1;
-        unit.tokens = unit.tokens.saturating_add(meta.tokens.into());
-    }
-
-    /// Makes one unit of two and returns which of the two it is.
-    fn join(&mut self, one: usize, other: usize) -> usize {
-        if one == other {
-            return one;
-        }
-        let (kept, gone) = (one.min(other), one.max(other));
-        let mut positions = Vec::new();
-        for unit in [kept, gone] {
-            let mut at = self.units.get(unit).map_or(NONE, |unit| unit.first);
-            while at != NONE {
-                positions.push(at);
-                at = self.next.get(at).copied().unwrap_or(NONE);
-            }
-        }
-        positions.sort_unstable();
-        let behind = positions.iter().skip(1).copied().chain([NONE]);
-        for (position, following) in positions.iter().zip(behind) {
-            if let Some(link) = self.next.get_mut(*position) {
-                *link = following;
-            }
-        }
-        let Some(Unit { tokens, unanswered, malformed, messages, .. }) = self
-            .units
-            .get_mut(gone)
-            .map(|gone| std::mem::replace(gone, Unit { messages: 0, ..*gone }))
-        else {
-            return kept;
-        };
-        if let Some(unit) = self.units.get_mut(kept) {
-            unit.last = positions.last().copied().unwrap_or(unit.last);
-            unit.messages += messages;
-            unit.tokens = unit.tokens.saturating_add(tokens);
-            unit.unanswered += unanswered;
-            unit.malformed |= malformed;
-        }
-        self.joined.insert(gone, kept);
-        kept
     }
 }
 

@@ -4,6 +4,7 @@
 
 use memory_core::dialect::{Dialect, Part};
 use memory_core::json::Json;
+use memory_core::{EstimateCounter, Message, message_tokens};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -43,6 +44,14 @@ fn plain_messages_are_read_without_allocation() {
         });
         assert_eq!((peak, texts), (0, 1), "{message}");
     }
+    let message = Message::user("hello");
+    let peak = peak_of(|| {
+        let mut texts = 0;
+        message.read(&mut |part| texts += usize::from(matches!(part, Part::Text(_))));
+        assert_eq!((texts, &*message.text()), (1, "hello"));
+        assert!(message.tool_link().is_none() && message_tokens(&EstimateCounter, &message) > 0);
+    });
+    assert_eq!(peak, 0, "a message on its way into a memory");
     // The measure notices one allocation.
     assert!(peak_of(|| drop(std::hint::black_box(Box::new(1_u8)))) > 0);
 }

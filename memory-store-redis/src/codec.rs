@@ -268,7 +268,7 @@ mod tests {
     fn messages_of_the_version_before_are_read() {
         let id = "000000000000000000000000000000ff";
         let old = |link: &str, body: &str| {
-            let description = format!("0 9 {id} 1700000000000000 13 -conversation{link}");
+            let description = format!("0 9 {id} 1700000000000000 14 -/conversation{link}");
             format!("{} {description}{body}", description.len())
         };
         let call = r#"{"content":null,"role":"assistant","tool_calls":[{"function":{"arguments":"{}","name":"f"},"id":"a","type":"function"},{"function":{"arguments":"{}","name":"g"},"id":"b","type":"function"}]}"#;

@@ -1,0 +1,137 @@
+//! Units under construction.
+
+use std::collections::HashMap;
+
+use super::open::OpenCalls;
+use super::{NONE, Unit, UnitState};
+use crate::link::ToolLink;
+use crate::stored::MessageMeta;
+
+/// Units under construction.
+pub(super) struct Group {
+    pub(super) units: Vec<Unit>,
+    /// For each message the position of the next one of its unit; [`NONE`] for the last.
+    pub(super) next: Vec<usize>,
+    /// The unit that took in another one, which has no messages any more.
+    pub(super) joined: HashMap<usize, usize>,
+}
+
+impl Group {
+    /// Adds the next message.
+    pub(super) fn add<'a>(
+        &mut self,
+        position: usize,
+        meta: &'a MessageMeta,
+        open: &mut OpenCalls<'a>,
+    ) {
+        let ToolLink { calls, results } = &meta.link;
+        let mut unit = Unit::of(position, meta);
+        let mut home: Option<usize> = None;
+        let mut has_stray = false;
+        for result in results {
+            let Some(answered) = open.answer(result) else {
+                has_stray = true;
+                continue;
+            };
+            let answered = self.root(answered);
+            if let Some(unit) = self.units.get_mut(answered) {
+                unit.unanswered = unit.unanswered.saturating_sub(1);
+            }
+            home = Some(home.map_or(answered, |home| self.join(home, answered)));
+        }
+        let at = if let Some(home) = home {
+            self.extend(home, position, meta);
+            home
+        } else {
+            if has_stray && calls.is_empty() {
+                unit.state = UnitState::Orphan;
+                has_stray = false;
+            }
+            self.units.push(unit);
+            self.units.len() - 1
+        };
+        let is_malformed = !calls.is_empty() && open.push(at, position, calls);
+        if let Some(unit) = self.units.get_mut(at) {
+            unit.unanswered += calls.len();
+            unit.malformed |= is_malformed || has_stray;
+        }
+    }
+
+    /// The unit that this one is part of now.
+    pub(super) fn root(&mut self, unit: usize) -> usize {
+        let mut root = unit;
+        while let Some(into) = self.joined.get(&root) {
+            root = *into;
+        }
+        if root != unit {
+            self.joined.insert(unit, root);
+        }
+        root
+    }
+
+    /// Adds a message behind those of a unit.
+    fn extend(&mut self, unit: usize, position: usize, meta: &MessageMeta) {
+        let Some(unit) = self.units.get_mut(unit) else { return };
+        if let Some(link) = self.next.get_mut(unit.last) {
+            *link = position;
+        }
+        unit.last = position;
+        unit.messages += 1;
+        unit.tokens = unit.tokens.saturating_add(meta.tokens.into());
+    }
+
+    /// Makes one unit of two and returns which of the two it is.
+    fn join(&mut self, one: usize, other: usize) -> usize {
+        if one == other {
+            return one;
+        }
+        let (kept, gone) = (one.min(other), one.max(other));
+        let ends =
+            |unit: usize| self.units.get(unit).map_or((NONE, NONE), |at| (at.first, at.last));
+        let ((_, kept_last), (gone_first, gone_last)) = (ends(kept), ends(gone));
+        let last = if kept_last < gone_first {
+            if let Some(link) = self.next.get_mut(kept_last) {
+                *link = gone_first;
+            }
+            gone_last
+        } else {
+            self.interleave(kept, gone);
+            kept_last.max(gone_last)
+        };
+        let Some(Unit { tokens, unanswered, malformed, messages, .. }) = self
+            .units
+            .get_mut(gone)
+            .map(|gone| std::mem::replace(gone, Unit { messages: 0, ..*gone }))
+        else {
+            return kept;
+        };
+        if let Some(unit) = self.units.get_mut(kept) {
+            unit.last = last;
+            unit.messages += messages;
+            unit.tokens = unit.tokens.saturating_add(tokens);
+            unit.unanswered += unanswered;
+            unit.malformed |= malformed;
+        }
+        self.joined.insert(gone, kept);
+        kept
+    }
+
+    /// Links the messages of two units in order.
+    fn interleave(&mut self, one: usize, other: usize) {
+        let mut positions = Vec::new();
+        for unit in [one, other] {
+            let mut at = self.units.get(unit).map_or(NONE, |unit| unit.first);
+            while at != NONE {
+                positions.push(at);
+                at = self.next.get(at).copied().unwrap_or(NONE);
+            }
+        }
+        positions.sort_unstable();
+        let behind = positions.iter().skip(1).copied().chain([NONE]);
+        for (position, following) in positions.iter().zip(behind) {
+            if let Some(link) = self.next.get_mut(*position) {
+                *link = following;
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Memories that earlier versions wrote.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails panics")]
+
+mod support;
+
+use memory_core::{MemoryStore as _, Read, Sequence, Splice, ToolLink, ToolRef};
+use memory_redis_testkit::Server;
+use support::{append, checked_outline, key, store, write};
+
+/// The fields of a memory's hash and their values, in hexadecimal, as the version before wrote them: the ids of
+/// calls in an array, that of a result as a string, and no links of Anthropic's blocks.
+const HASH: &str = include_str!("fixtures/earlier_hash.txt");
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits = hex.as_bytes().chunks(2);
+    digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn memory_of_an_earlier_version_is_read_and_written() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    let k = key("old");
+    let mut command = redis::cmd("HSET");
+    command.arg(store.link().keys().memory(k.as_str()));
+    for line in HASH.lines() {
+        let (field, value) = line.split_once(' ').unwrap();
+        command.arg(bytes(field)).arg(bytes(value));
+    }
+    store.link().send(&command).await.unwrap();
+
+    let outline = checked_outline(&store, &k).await;
+    let links: Vec<_> = outline.metas.iter().map(|meta| meta.link.clone()).collect();
+    assert_eq!(links.len(), 10);
+    assert_eq!(links[2], ToolLink::of_calls(["c1", "c2"].map(ToolRef::by_id)));
+    assert_eq!(links[3], ToolLink::of_results([ToolRef::by_id("c1")]));
+    assert_eq!(links[7], ToolLink::of_calls([ToolRef::by_id("function_call:f")]));
+    assert_eq!(links[8], ToolLink::of_results([ToolRef::by_id("function_call:f")]));
+    let page = store.read(&k, Read::default()).await.unwrap();
+    assert_eq!(page.messages.len(), 10);
+    let trace = page.messages[1].message.field("trace").unwrap().to_string();
+    assert_eq!(trace, "9007199254740993");
+    assert_eq!(page.messages[9].message.role().as_str(), "narrator");
+
+    append(&store, &k, write(9, 1), &["new"]).await.unwrap();
+    let mut splice = Splice::of(&checked_outline(&store, &k).await);
+    splice.evicted = (3..=5).map(Sequence::new).collect();
+    store.splice(&k, splice).await.unwrap();
+    assert_eq!(checked_outline(&store, &k).await.metas.len(), 8);
+}
