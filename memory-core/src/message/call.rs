@@ -1,6 +1,6 @@
 //! Calls as constructors take them.
 
-/// One call of a tool, as [`Message::calls`] takes it.
+/// One call of a tool, as [`Message::calls`](crate::Message::calls) takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ToolCall {
