@@ -145,8 +145,15 @@ fn tail_shows_the_last_messages_and_follows(folder: &Folder) {
         next(),
         json!({"sequence": 5, "tokens": 5, "summary": false, "message": {"role": "user", "content": "more"}})
     );
+    // Neither ctrl-c nor SIGTERM is lost on it.
+    #[cfg(unix)]
+    let signal = rustix::process::Signal::TERM;
+    #[cfg(unix)]
+    rustix::process::kill_process(rustix::process::Pid::from_child(&follower), signal).unwrap();
+    #[cfg(not(unix))]
     follower.kill().unwrap();
-    follower.wait().unwrap();
+    let code = follower.wait().unwrap().code();
+    assert!(cfg!(not(unix)) || code == Some(0), "{code:?}");
 }
 
 fn context_is_an_array_of_messages_and_health_is_the_library_s(folder: &Folder) {

@@ -110,6 +110,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// How a command ends that a signal stops.
+fn stopped(command: &Command) -> anyhow::Result<()> {
+    match command {
+        // The usual way to end it.
+        Command::Tail(_) => Ok(()),
+        Command::Import(_) => Err(anyhow::anyhow!(
+            "import: stopped by a signal; what was appended is kept, run the import again to go on"
+        )),
+        _ => Err(anyhow::anyhow!("stopped by a signal; run the command again")),
+    }
+}
+
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let Cli { common, command } = cli;
     let common = common.with_environment()?;
@@ -131,25 +143,26 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             };
             let stop = stop::requested();
             let memories = common.open(begins, mode).await?;
-            let done = match &command {
-                Command::Import(args) => tokio::select! {
-                    done = import::run(&memories, args, &mut out) => done,
-                    () = stop => Err(anyhow::anyhow!(
-                        "import: stopped by a signal; what was appended is kept, run the import again to go on"
-                    )),
-                },
-                Command::Export(args) => export::run(&memories, args, &mut out).await,
-                Command::Context(args) => context::run(&memories, args, &mut out).await,
-                Command::Health(args) => health::run(&memories, args, &mut out).await,
-                Command::Keys(args) => keys::run(&memories, args, &mut out).await,
-                Command::Flush(args) => flush::run(&memories, args, &mut out).await,
-                Command::Lease(args) => lease::run(&memories, args, &mut out).await,
-                Command::Clear(args) => clear::run(&memories, args, &mut out).await,
-                Command::Sweep(args) => sweep::run(&memories, args, &mut out).await,
-                Command::Tail(args) => tail::run(&memories, args, &mut out).await,
-                Command::Demo => Ok(()),
-                #[cfg(feature = "cli")]
-                Command::Bench(_) | Command::BenchWorker(_) => Ok(()),
+            let work = async {
+                match &command {
+                    Command::Import(args) => import::run(&memories, args, &mut out).await,
+                    Command::Export(args) => export::run(&memories, args, &mut out).await,
+                    Command::Context(args) => context::run(&memories, args, &mut out).await,
+                    Command::Health(args) => health::run(&memories, args, &mut out).await,
+                    Command::Keys(args) => keys::run(&memories, args, &mut out).await,
+                    Command::Flush(args) => flush::run(&memories, args, &mut out).await,
+                    Command::Lease(args) => lease::run(&memories, args, &mut out).await,
+                    Command::Clear(args) => clear::run(&memories, args, &mut out).await,
+                    Command::Sweep(args) => sweep::run(&memories, args, &mut out).await,
+                    Command::Tail(args) => tail::run(&memories, args, &mut out).await,
+                    Command::Demo => Ok(()),
+                    #[cfg(feature = "cli")]
+                    Command::Bench(_) | Command::BenchWorker(_) => Ok(()),
+                }
+            };
+            let done = tokio::select! {
+                done = work => done,
+                () = stop => stopped(&command),
             };
             memories.manager.shutdown(GRACE).await;
             memories.manager.locks().shutdown(GRACE).await;
