@@ -1,0 +1,113 @@
+//! A batch to append, and what became of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Access;
+use crate::counters::Counters;
+use crate::stored::{MessageId, NewMessage, Sequence};
+use crate::write::WriteId;
+
+/// A batch to append.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Append {
+    /// Recognises a retry.
+    pub write: WriteId,
+    /// The messages, in order; at least one. Shared, for a batch may have to be sent again.
+    pub messages: Arc<[NewMessage]>,
+    /// By what right.
+    pub access: Access,
+    /// How long the memory lives after this write; `None` for ever.
+    pub ttl: Option<Duration>,
+}
+
+impl Append {
+    /// The same batch under the same [`WriteId`], with other ids: what to send where an earlier request may
+    /// have been applied and lost again. See [`MemoryStore`](super::MemoryStore).
+    #[must_use]
+    pub fn with_new_ids(&self, mut id: impl FnMut(&NewMessage) -> MessageId) -> Self {
+        let messages = self.messages.iter().map(|old| NewMessage { id: id(old), ..old.clone() });
+        Self { messages: messages.collect(), ..*self }
+    }
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Appended {
+    /// New, or recognised; in JSON `outcome` and `first`.
+    #[serde(flatten)]
+    pub outcome: AppendOutcome,
+    /// The memory's counters after it.
+    pub counters: Counters,
+    /// The size at which the next flush is worth its while, as the last flush left it: a number that a
+    /// store keeps and does not read.
+    pub next_flush_at: Option<u64>,
+}
+
+/// Whether a batch was new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum AppendOutcome {
+    /// It was, and stands from this place on.
+    Appended {
+        /// The place of its first message.
+        first: Sequence,
+    },
+    /// It had been appended before.
+    Duplicate {
+        /// The place that its first message got then; `None` where the writer has written since,
+        /// for only the place of a writer's newest batch is kept.
+        first: Option<Sequence>,
+    },
+}
+
+impl AppendOutcome {
+    /// Whether the batch had been appended before.
+    #[must_use]
+    pub const fn is_duplicate(self) -> bool {
+        matches!(self, Self::Duplicate { .. })
+    }
+
+    /// The place of the batch's first message, where known.
+    #[must_use]
+    pub const fn first(self) -> Option<Sequence> {
+        match self {
+            Self::Appended { first } => Some(first),
+            Self::Duplicate { first } => first,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_tells_whether_and_where_a_batch_stands() {
+        let first = Sequence::new(3);
+        let new = AppendOutcome::Appended { first };
+        assert_eq!((new.is_duplicate(), new.first()), (false, Some(first)));
+        let again = AppendOutcome::Duplicate { first: Some(first) };
+        assert_eq!((again.is_duplicate(), again.first()), (true, Some(first)));
+        assert_eq!(AppendOutcome::Duplicate { first: None }.first(), None);
+    }
+
+    #[test]
+    fn its_result_is_json() {
+        let appended = |outcome| {
+            let appended = Appended { outcome, counters: Counters::default(), next_flush_at: None };
+            let mut json = serde_json::to_value(appended).unwrap();
+            assert_eq!(json["counters"].take()["appended"], 0);
+            json
+        };
+        let first = Sequence::new(3);
+        let none = serde_json::Value::Null;
+        assert_eq!(
+            appended(AppendOutcome::Appended { first }),
+            serde_json::json!({"outcome": "appended", "first": 3, "counters": none, "next_flush_at": none})
+        );
+        assert_eq!(appended(AppendOutcome::Duplicate { first: None })["outcome"], "duplicate");
+    }
+}

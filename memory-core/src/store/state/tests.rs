@@ -1,0 +1,106 @@
+use uuid::Uuid;
+
+use super::*;
+use crate::message::Message;
+use crate::priority::ContentType;
+use crate::receipt::SequenceSet;
+use crate::stored::{MessageId, NewMessage};
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn append(number: u64) -> Append {
+    let message = NewMessage {
+        id: MessageId::new(Uuid::nil()),
+        message: Message::user("hi"),
+        tokens: 4,
+        priority: None,
+        content_type: ContentType::Conversation,
+        created_at: NOW,
+    };
+    let ttl = Some(Duration::from_secs(60));
+    Append {
+        write: WriterId::new(1).write(number),
+        messages: [message].into(),
+        access: Access::OPEN,
+        ttl,
+    }
+}
+
+fn flush(memory: &MemoryState) -> Splice {
+    let receipt = FlushReceipt {
+        id: Uuid::from_u128(7),
+        strategy: "fifo".into(),
+        started_at: NOW,
+        duration: Duration::ZERO,
+        tokens_before: 4,
+        tokens_after: 0,
+        messages_before: 1,
+        messages_after: 0,
+        evicted: SequenceSet::default(),
+        summarised: SequenceSet::default(),
+        summary: None,
+        shortfall: None,
+    };
+    let generation = memory.head(NOW).generation;
+    Splice { evicted: vec![Sequence::new(1)], receipt: Some(receipt), ..Splice::new(generation) }
+}
+
+#[test]
+fn each_write_is_counted_once() {
+    let mut memory = MemoryState::default();
+    let versions = |memory: &MemoryState| memory.head(NOW).version;
+    memory.append(append(1), NOW).unwrap();
+    memory.append(append(1), NOW).unwrap();
+    assert_eq!(versions(&memory), 1);
+    let splice = flush(&memory);
+    memory.splice(splice.clone(), NOW).unwrap();
+    memory.splice(splice, NOW).unwrap();
+    assert_eq!(versions(&memory), 2);
+    let token = FencingToken::new(5);
+    memory.claim(LeaseProof { owner: crate::OwnerId::new(1), token }, NOW).unwrap();
+    assert_eq!(versions(&memory), 3);
+    let clear = Clear { write: WriterId::new(1).write(2), access: Access::OPEN };
+    memory.clear(clear, NOW).unwrap();
+    assert_eq!(versions(&memory), 4);
+}
+
+#[test]
+fn a_retry_would_be_recognised_while_the_memory_lives() {
+    let mut memory = MemoryState::default();
+    let write = append(3).write;
+    assert!(!memory.recognises(write, NOW));
+    memory.append(append(3), NOW).unwrap();
+    let splice = flush(&memory);
+    assert!(memory.recognises(write, NOW));
+    assert!(!memory.recognises(WriterId::new(1).write(4), NOW));
+    assert!(!memory.recognises_splice(&splice, NOW));
+    memory.splice(splice.clone(), NOW).unwrap();
+    assert!(memory.recognises_splice(&splice, NOW));
+    let over = NOW.checked_add(Duration::from_secs(60)).unwrap();
+    assert!(!memory.recognises(write, over));
+    assert!(!memory.recognises_splice(&splice, over));
+}
+
+#[test]
+fn only_a_snapshot_that_is_there_can_be_fetched_from() {
+    let mut memory = MemoryState::default();
+    let conflict = Err(StoreErrorKind::Conflict);
+    assert_eq!(memory.fetch(Generation::NONE.into(), &[], NOW), conflict);
+    memory.append(append(1), NOW).unwrap();
+    let snapshot = memory.outline(NOW).cursor();
+    let places = [Sequence::new(1)];
+    assert_eq!(memory.fetch(snapshot, &places, NOW).unwrap().len(), 1);
+    assert_eq!(memory.fetch(Generation::NONE.into(), &places, NOW), conflict);
+    let over = NOW.checked_add(Duration::from_secs(60)).unwrap();
+    assert_eq!(memory.fetch(snapshot, &places, over), conflict);
+}
+
+/// So that one which begins anew, here or elsewhere, has none that was there before.
+#[test]
+fn a_generation_is_not_behind_the_clock() {
+    let late = Timestamp::from_second(1_800_000_000).unwrap();
+    let mut memory = MemoryState::default();
+    memory.append(append(1), late).unwrap();
+    let micros = u64::try_from(late.as_microsecond()).unwrap();
+    assert!(memory.head(late).generation.number() >= micros);
+}
