@@ -59,7 +59,8 @@ pub use receipt::{FlushReceipt, KEPT_RECEIPTS, SequenceSet, Shortfall, SummaryRe
 pub use redact::Redactor;
 pub use resource::{
     CircuitBreakerSettings, FlushingStrategy, LockSettings, MemoryResource, ModelInfo, Persistence,
-    PriorityBlock, PrivacyPolicy, ResourceError, ResourceKind, Share, TokenAllocation, Tokenizer,
+    PriorityBlock, PrivacyPolicy, Reminders, ResourceError, ResourceKind, Share, TokenAllocation,
+    Tokenizer,
 };
 pub use store::{
     Access, Append, AppendOutcome, Appended, Applied, Clear, Cursor, Durability, Generation, Head,

@@ -24,6 +24,9 @@ pub struct Policy {
     pub recent_window: u64,
     /// How long a tool call may stay open before it is abandoned. Default: 10 minutes.
     pub open_call_timeout: Duration,
+    /// How many of the newest [reminders](ContentType::Reminder) a window sends at most; at least 1.
+    /// Default: 3.
+    pub reminders_kept: u64,
 }
 
 /// The content types of one priority, and how many tokens they may hold together.
@@ -41,6 +44,9 @@ impl Policy {
     /// How long a tool call may stay open unless told otherwise.
     pub const DEFAULT_OPEN_CALL_TIMEOUT: Duration = Duration::from_mins(10);
 
+    /// How many reminders a window sends unless told otherwise.
+    pub const DEFAULT_REMINDERS_KEPT: u64 = 3;
+
     /// A budget without priority blocks: system prompts are critical, all else goes by age.
     #[must_use]
     pub const fn with_max_tokens(max_tokens: u64) -> Self {
@@ -50,6 +56,7 @@ impl Policy {
             blocks: Vec::new(),
             recent_window: max_tokens / 2,
             open_call_timeout: Self::DEFAULT_OPEN_CALL_TIMEOUT,
+            reminders_kept: Self::DEFAULT_REMINDERS_KEPT,
         }
     }
 
@@ -73,6 +80,7 @@ impl Policy {
                 None,
                 ContentType::HistoricalMessages
                 | ContentType::Conversation
+                | ContentType::Reminder
                 | ContentType::Custom(_),
             ) => Priority::OPTIONAL,
         }
@@ -134,6 +142,21 @@ impl Entry {
         Self { message, priority: None, content_type: None }
     }
 
+    /// A message that the application injects again and again, such as the time or a rule, as a
+    /// [`Reminder`](ContentType::Reminder): optional (priority 2) whatever its role, unless a block of the
+    /// resource names the type. As plain system messages they would be critical and fill the budget.
+    ///
+    /// ```
+    /// use memory_core::{ContentType, Entry, Message};
+    ///
+    /// let entry = Entry::reminder(Message::system("Answer in at most 3 sentences."));
+    /// assert_eq!(entry.content_type, Some(ContentType::Reminder));
+    /// ```
+    #[must_use]
+    pub fn reminder(message: Message) -> Self {
+        Self::new(message).with_content_type(ContentType::Reminder)
+    }
+
     /// The same message with a priority of its own.
     #[must_use]
     pub const fn with_priority(mut self, priority: Priority) -> Self {
@@ -165,6 +188,7 @@ mod tests {
         let policy = Policy::with_max_tokens(101);
         assert_eq!((policy.max_tokens, policy.recent_window), (101, 50));
         assert_eq!(policy.open_call_timeout, Duration::from_secs(600));
+        assert_eq!(policy.reminders_kept, 3);
         for (content_type, priority) in [
             (ContentType::SystemPrompt, Priority::CRITICAL),
             (ContentType::UserProfile, Priority::IMPORTANT),
@@ -173,6 +197,7 @@ mod tests {
             (ContentType::RecentContext, Priority::IMPORTANT),
             (ContentType::HistoricalMessages, Priority::OPTIONAL),
             (ContentType::Conversation, Priority::OPTIONAL),
+            (ContentType::Reminder, Priority::OPTIONAL),
             (ContentType::from("note"), Priority::OPTIONAL),
         ] {
             assert_eq!(policy.priority_of(&content_type), priority, "{content_type}");
@@ -211,6 +236,10 @@ mod tests {
         assert_eq!(admit(fact.clone()), expected);
         let own = fact.with_priority(Priority::new(9));
         assert_eq!(admit(own), (ContentType::ImportantFacts, Some(Priority::new(9))));
+        for message in [Message::system("x"), Message::user("x")] {
+            let reminder = (ContentType::Reminder, Some(Priority::OPTIONAL));
+            assert_eq!(admit(Entry::reminder(message)), reminder, "whatever its role");
+        }
         let talk = Entry::new(developer).with_content_type(ContentType::Conversation);
         assert_eq!(admit(talk.clone()), (ContentType::Conversation, None));
         let own = talk.with_priority(Priority::CRITICAL);

@@ -66,6 +66,9 @@ pub enum ContentType {
     RecentContext,
     /// Older talk.
     HistoricalMessages,
+    /// What an application injects again and again, such as the time or a rule, and of which only the newest
+    /// matter: a window sends the newest [`Policy::reminders_kept`](crate::Policy::reminders_kept).
+    Reminder,
     /// A kind of the user's own, made from its name: `ContentType::from("notes")`.
     Custom(CustomType),
 }
@@ -80,7 +83,7 @@ impl ContentType {
     pub const MAX_BYTES: usize = 128;
 
     /// Those that are not [`Custom`](Self::Custom).
-    pub(crate) const BUILT_IN: [Self; 7] = [
+    pub(crate) const BUILT_IN: [Self; 8] = [
         Self::SystemPrompt,
         Self::UserProfile,
         Self::ImportantFacts,
@@ -88,6 +91,7 @@ impl ContentType {
         Self::Conversation,
         Self::RecentContext,
         Self::HistoricalMessages,
+        Self::Reminder,
     ];
 
     /// The name as it stands in resources and reports.
@@ -101,6 +105,7 @@ impl ContentType {
             Self::Conversation => "conversation",
             Self::RecentContext => "recent_context",
             Self::HistoricalMessages => "historical_messages",
+            Self::Reminder => "reminder",
             Self::Custom(CustomType(name)) => name,
         }
     }
@@ -116,6 +121,7 @@ impl From<&str> for ContentType {
             "conversation" => Self::Conversation,
             "recent_context" => Self::RecentContext,
             "historical_messages" => Self::HistoricalMessages,
+            "reminder" => Self::Reminder,
             _ => Self::Custom(CustomType(name.into())),
         }
     }
@@ -226,6 +232,7 @@ mod tests {
             "conversation",
             "recent_context",
             "historical_messages",
+            "reminder",
         ] {
             let content_type = ContentType::from(name);
             assert_eq!(content_type.as_str(), name);

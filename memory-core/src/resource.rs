@@ -17,7 +17,7 @@ pub use self::error::ResourceError;
 pub use self::model::{ModelInfo, Tokenizer};
 pub use self::sections::{
     CircuitBreakerSettings, FlushingStrategy, LockSettings, Persistence, PriorityBlock,
-    PrivacyPolicy, ResourceKind, Share, TokenAllocation,
+    PrivacyPolicy, Reminders, ResourceKind, Share, TokenAllocation,
 };
 use crate::flush_settings::share_of;
 use crate::limits::Limits;
@@ -88,6 +88,9 @@ pub struct MemoryResource {
     /// How long a tool call may stay open before it is abandoned. Default: 10 minutes.
     #[serde(default, with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub open_call_timeout: Option<Duration>,
+    /// What a window sends of the reminders that an application injects again and again. Default: the newest 3.
+    #[serde(default, skip_serializing_if = "Reminders::is_default")]
+    pub reminders: Reminders,
     /// When and how it is brought back under its budget.
     #[serde(default)]
     pub flushing_strategy: FlushingStrategy,
@@ -159,6 +162,7 @@ impl MemoryResource {
             content_shares: BTreeMap::new(),
             recent_window: None,
             open_call_timeout: None,
+            reminders: Reminders::default(),
             flushing_strategy: FlushingStrategy::default(),
             lock: LockSettings::default(),
             circuit_breaker: None,
@@ -278,6 +282,7 @@ impl MemoryResource {
             blocks,
             recent_window,
             open_call_timeout: self.open_call_timeout.unwrap_or(Policy::DEFAULT_OPEN_CALL_TIMEOUT),
+            reminders_kept: self.reminders.keep,
         })
     }
 
@@ -322,7 +327,7 @@ impl MemoryResource {
             ContentType::SystemPrompt | ContentType::UserProfile => Some(Share::System),
             ContentType::Summary | ContentType::HistoricalMessages => Some(Share::LongTerm),
             ContentType::RecentContext | ContentType::ImportantFacts => Some(Share::ShortTerm),
-            ContentType::Conversation | ContentType::Custom(_) => None,
+            ContentType::Conversation | ContentType::Reminder | ContentType::Custom(_) => None,
         })
     }
 

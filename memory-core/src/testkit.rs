@@ -162,7 +162,7 @@ fn any_talk() -> impl Strategy<Value = Drawn> {
 }
 
 fn any_fact() -> impl Strategy<Value = Drawn> {
-    (0..6_u8, draw()).prop_map(|(which, draw)| {
+    (0..7_u8, draw()).prop_map(|(which, draw)| {
         let mut drawn = drawn(Message::system("fact"), draw);
         drawn.kind = match which {
             0 => ContentType::SystemPrompt,
@@ -170,6 +170,7 @@ fn any_fact() -> impl Strategy<Value = Drawn> {
             2 => ContentType::ImportantFacts,
             3 => ContentType::from("note"),
             4 => ContentType::HistoricalMessages,
+            5 => ContentType::Reminder,
             _ => ContentType::Summary,
         };
         drawn.summary = drawn.kind == ContentType::Summary;

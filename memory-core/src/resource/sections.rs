@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
+use crate::policy::Policy;
 use crate::priority::{ContentType, Priority};
 use crate::redact::Redactor;
 use crate::store::Durability;
@@ -53,6 +54,33 @@ pub enum Share {
     LongTerm,
     /// System prompts and user profiles.
     System,
+}
+
+/// What a window sends of the messages of the content type `reminder`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Reminders {
+    /// How many of the newest, at least 1. Default: 3.
+    pub keep: u64,
+}
+
+impl Reminders {
+    /// Those of a window that sends this many of the newest.
+    #[must_use]
+    pub const fn keep(keep: u64) -> Self {
+        Self { keep }
+    }
+
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Reminders {
+    fn default() -> Self {
+        Self { keep: Policy::DEFAULT_REMINDERS_KEPT }
+    }
 }
 
 /// When a memory is flushed, and how.

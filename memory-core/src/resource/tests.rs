@@ -152,6 +152,7 @@ fn what_is_just_within_its_bounds_is_taken() {
         json!({"max_tokens": 128_000, "model": "gpt-4o"}),
         json!({"max_tokens": 10, "recent_window": 10}),
         json!({"max_tokens": 10, "message_limit": 1}),
+        json!({"max_tokens": 10, "reminders": {"keep": 1}}),
         json!({"context_size": 10, "max_context_ratio": 1.0}),
         json!({"max_tokens": 10, "model": "llama-9", "tokenizer": "estimate", "context_size": 10}),
         json!({"max_tokens": 10, "token_allocation": {"short_term": 1.0, "long_term": 0, "system": 0}}),
@@ -319,6 +320,15 @@ fn what_a_resource_does_not_say_follows_from_its_model_or_is_the_default() {
     assert!(plain.redactor().unwrap().is_none());
     assert_eq!(plain.policy().unwrap().open_call_timeout, Policy::DEFAULT_OPEN_CALL_TIMEOUT);
     assert_eq!(plain.flush_settings().unwrap().min_messages, 10);
+    assert_eq!(plain.policy().unwrap().reminders_kept, 3);
+    let written = serde_json::to_value(&plain).unwrap();
+    assert!(
+        written.get("reminders").is_none(),
+        "older versions refuse fields that they do not know"
+    );
+    let five = resource(&json!({"max_tokens": 10, "reminders": {"keep": 5}})).unwrap();
+    assert_eq!((five.policy().unwrap().reminders_kept, five.reminders), (5, Reminders::keep(5)));
+    assert_eq!(serde_json::to_value(&five).unwrap()["reminders"], json!({"keep": 5}));
 
     let of_model = resource(&json!({"model": "gpt-4", "max_context_ratio": 0.5})).unwrap();
     assert_eq!(of_model.tokenizer(), Tokenizer::Cl100kBase);

@@ -41,6 +41,12 @@ impl MemoryResource {
                 "is zero, so every call would be abandoned at once; set some time, such as 10m",
             ));
         }
+        if self.reminders.keep == 0 {
+            return Err(self.refuse(
+                "reminders.keep",
+                "is 0, so no reminder would ever be sent; set at least 1, or append no reminders",
+            ));
+        }
         if self.persistence.ttl == Some(Duration::ZERO) {
             return Err(self.refuse(
                 "persistence.ttl",

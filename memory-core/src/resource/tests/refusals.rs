@@ -56,6 +56,12 @@ fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
             "tokenizer: unknown variant `words`, expected one of `estimate`, `o200k_base`, `cl100k_base`",
         ),
         (
+            "/reminders",
+            json!({"keep": 0}),
+            "reminders.keep: is 0, so no reminder would ever be sent; set at least 1, or append no",
+        ),
+        ("/reminders", json!({"kep": 2}), "reminders.kep: unknown field `kep`"),
+        (
             "/recent_window",
             json!(9000),
             "recent_window: 9000 is more than the budget (8000); lower it",
