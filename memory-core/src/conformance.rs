@@ -25,7 +25,7 @@
 //! use memory_core::{
 //!     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
 //!     LeaseProof, MemoryKey, MemoryState, MemoryStore, Outline, Page, Read, RemoveUnused,
-//!     RemovedUnused, Sequence, ServerHealth, Splice, StoreError, StoredMessage, UnusedPage,
+//!     RemovedUnused, Replace, Sequence, ServerHealth, Splice, StoreError, StoredMessage, UnusedPage,
 //!     UnusedQuery,
 //! };
 //! # use std::collections::BTreeMap;
@@ -56,6 +56,9 @@
 //!         self.with(key, |memory, now| memory.append(append, now)).map_err(at(key))
 //!     }
 //!     // ... and the others.
+//! #     async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
+//! #         self.with(key, |memory, now| memory.replace(replace, now)).map_err(at(key))
+//! #     }
 //! #     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
 //! #         self.with(key, |memory, now| memory.splice(splice, now)).map_err(at(key))
 //! #     }
@@ -146,7 +149,7 @@
 //! # What it shows, and what it cannot
 //!
 //! Cases cover the recognition of retries, order, batches, fencing, claims, counters against a recount,
-//! splices, receipts, TTLs, cursors and listings, the removal of unused memories, appends that run into each
+//! replaced messages, splices, receipts, TTLs, cursors and listings, the removal of unused memories, appends that run into each
 //! other on one task, and a state that goes back. Where
 //! the store shares a [domain](MemoryStore::lease_domain) with a lease backend they also hold it to
 //! refusing leases that are not live.
@@ -164,6 +167,7 @@
 
 mod append;
 mod read;
+mod replace;
 mod rollback;
 mod splice;
 mod unused;
@@ -288,7 +292,7 @@ impl Case {
 
 /// All cases.
 pub fn cases() -> impl Iterator<Item = Case> {
-    let plain = append::CASES.iter().chain(splice::CASES).chain(read::CASES);
+    let plain = append::CASES.iter().chain(replace::CASES).chain(splice::CASES).chain(read::CASES);
     plain.chain(unused::CASES).chain(writers::CASES).chain(rollback::CASES).copied()
 }
 

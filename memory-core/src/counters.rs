@@ -81,6 +81,12 @@ impl Counters {
         self.enter(summary.class(), summary.tokens);
     }
 
+    /// Counts a message in the place of another: what ever happened to messages stays as it was.
+    pub fn replace(&mut self, old: &MessageMeta, new: &NewMessage) {
+        self.leave_class(old);
+        self.enter(new.class(), new.tokens);
+    }
+
     /// Counts a message that a summary replaces.
     pub fn summarise(&mut self, meta: &MessageMeta) {
         if self.leave(meta) {
@@ -122,6 +128,15 @@ impl Counters {
 
     /// Whether the message was an appended one, not a summary.
     fn leave(&mut self, meta: &MessageMeta) -> bool {
+        self.leave_class(meta);
+        let summary = meta.is_summary();
+        if summary {
+            self.summaries = self.summaries.saturating_sub(1);
+        }
+        !summary
+    }
+
+    fn leave_class(&mut self, meta: &MessageMeta) {
         self.present.remove(meta.tokens);
         let class = meta.class();
         if let Some(tally) = self.classes.get_mut(&class) {
@@ -130,11 +145,6 @@ impl Counters {
                 self.classes.remove(&class);
             }
         }
-        let summary = meta.is_summary();
-        if summary {
-            self.summaries = self.summaries.saturating_sub(1);
-        }
-        !summary
     }
 }
 
@@ -199,6 +209,17 @@ mod tests {
         assert!(counters.is_conserved());
 
         counters.insert_summary(&summary);
+        let before = counters.clone();
+        counters.replace(&meta(&summary, true), &fact);
+        assert_eq!(counters.classes.get(&summary.class()), None);
+        assert_eq!(
+            (counters.present, counters.classes[&fact.class()]),
+            (tally(3, 40), tally(1, 20))
+        );
+        assert_eq!((counters.summaries, counters.appended), (before.summaries, before.appended));
+        counters.replace(&meta(&fact, true), &summary);
+        assert_eq!(counters, before);
+
         counters.clear();
         let expected =
             Counters { appended: 4, summarised: 1, evicted: 1, cleared: 2, ..Counters::default() };

@@ -65,8 +65,8 @@ pub use resource::{
 pub use store::{
     Access, Append, AppendOutcome, Appended, Applied, Clear, Cursor, Durability, Generation, Head,
     InMemoryStore, MemoryState, MemoryStore, Newest, Outline, Page, Read, RemoveUnused, Removed,
-    RemovedUnused, SavedMemories, Splice, StoreError, StoreErrorKind, UnusedMemory, UnusedPage,
-    UnusedQuery,
+    RemovedUnused, Replace, SavedMemories, Splice, StoreError, StoreErrorKind, UnusedMemory,
+    UnusedPage, UnusedQuery,
 };
 pub use stored::{MessageId, MessageMeta, NewMessage, Sequence, StoredMessage};
 pub use tokens::{EstimateCounter, TokenCounter, message_tokens};

@@ -5,6 +5,7 @@ mod cursor;
 mod error;
 mod generation;
 mod in_memory;
+mod replace;
 mod splice;
 mod state;
 mod unused;
@@ -22,6 +23,7 @@ pub use self::error::{Applied, StoreError, StoreErrorKind};
 pub use self::generation::Generation;
 use self::generation::spread_of_write;
 pub use self::in_memory::{InMemoryStore, SavedMemories};
+pub use self::replace::Replace;
 pub use self::splice::{Removed, Splice};
 pub use self::state::MemoryState;
 pub use self::unused::{RemoveUnused, RemovedUnused, UnusedMemory, UnusedPage, UnusedQuery};
@@ -37,8 +39,8 @@ use crate::write::WriteId;
 ///
 /// A memory that was never written, or whose TTL has run out, reads as empty and is not an error.
 ///
-/// **Writes** ([`append`](Self::append), [`splice`](Self::splice), [`clear`](Self::clear)) are
-/// atomic, and take these steps in this order within their one atomic step:
+/// **Writes** ([`append`](Self::append), [`replace`](Self::replace), [`splice`](Self::splice),
+/// [`clear`](Self::clear)) are atomic, and take these steps in this order within their one atomic step:
 /// 1. A retry is recognised by its id, and answered without being applied again. A write by a writer whose
 ///    record was pruned ([`WriterId`](crate::WriterId)) is refused with
 ///    [`StoreErrorKind::WriterForgotten`].
@@ -87,6 +89,27 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// Dropping the future leaves the batch either appended as a whole or not at all.
     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError>;
+
+    /// Puts another message in the place of one.
+    ///
+    /// # Correctness
+    /// Applied only if the message at [`Replace::sequence`] is the one with the id [`Replace::replaced`]. The new
+    /// message keeps the place, and whether the old one was a summary or had its calls closed; the calls
+    /// and results are the same, else the request is refused. The counters of what is there, by class too, are
+    /// those of the new message; what was appended, summarized, evicted and cleared stays as it was. The generation
+    /// changes ([`Generation::after`]), so that readers and planners of the old message start over, and the mark of
+    /// the last flush is removed. The TTL goes on as before: a message is also replaced to take a text out, which
+    /// must not keep the rest for longer. Recognized by its [`WriteId`] like an append: sent again it
+    /// changes nothing, even if the message was replaced once more since.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`] where another message or none is at the place; [`StoreErrorKind::Invalid`]
+    /// for a message with other calls or results, or with the id of the one that it replaces; else as
+    /// [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// As [`append`](Self::append).
+    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError>;
 
     /// Replaces planned messages by a summary, or drops them, if nothing but appends happened since
     /// the snapshot that the plan was made from.

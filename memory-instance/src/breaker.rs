@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use memory_core::{
     Append, Appended, CircuitBreakerSettings, Clear, Counters, Cursor, Durability, FlushReceipt,
     Head, LeaseDomain, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused,
-    RemovedUnused, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
-    UnusedPage, UnusedQuery,
+    RemovedUnused, Replace, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind,
+    StoredMessage, UnusedPage, UnusedQuery,
 };
 use reliakit_circuit::State;
 use tokio::time::{Instant, timeout};
@@ -218,6 +218,10 @@ fn nanos(time: Duration) -> u64 {
 impl MemoryStore for CircuitBreaker {
     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
         self.guard(Call::write("append to", key), self.store.append(key, append)).await
+    }
+
+    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
+        self.guard(Call::write("replace a message of", key), self.store.replace(key, replace)).await
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use memory_core::{
     Access, Append, AppendOutcome, Appended, Clear, Counters, FencingToken, Generation, Head,
-    LeaseProof, MemoryKey, NewMessage, Removed, Sequence, Splice, StoreError, StoreErrorKind,
-    Tally, WriteId,
+    LeaseProof, MemoryKey, NewMessage, Removed, Replace, Sequence, Splice, StoreError,
+    StoreErrorKind, Tally, WriteId,
 };
 use memory_lock::redis::{RedisFault, Reply, Script, Shown, Written};
 use redis::{Cmd, Value};
@@ -16,7 +16,7 @@ use crate::changes::{Change, Weighed, changes, in_parts};
 use crate::codec::{self, Encoded, digits};
 use crate::error::store_error;
 use crate::parts::Parts;
-use crate::scripts::{APPEND, CLAIM, CLEAR, PART, SPLICE, SWEEP, WEIGH};
+use crate::scripts::{APPEND, CLAIM, CLEAR, PART, REPLACE, SPLICE, SWEEP, WEIGH};
 use crate::store::RedisStore;
 
 /// What a script answered to a write that was not refused.
@@ -111,6 +111,10 @@ impl RedisStore {
                 return refuse(StoreErrorKind::WriterForgotten { newest_millis });
             }
             "C" => return refuse(StoreErrorKind::Conflict),
+            "T" => {
+                let place = reply.number().map_err(failed)?;
+                return refuse(Replace::other_link(Sequence::new(place)));
+            }
             "I" => {
                 let place: u64 = reply.number().map_err(failed)?;
                 return refuse(StoreErrorKind::Invalid(format!(
@@ -162,6 +166,25 @@ impl RedisStore {
             }
             Answer::Applied(_) => Err(failed(RedisFault::odd_answer())),
         }
+    }
+
+    pub(crate) async fn replace_one(
+        &self,
+        key: &MemoryKey,
+        replace: Replace,
+    ) -> Result<Counters, StoreError> {
+        const OPERATION: &str = "replace a message of";
+        let refuse = |kind| StoreError::new(OPERATION, kind).at(key);
+        replace.check().map_err(refuse)?;
+        let mut call = self.call(&REPLACE, key, &[]);
+        let token = right(&mut call, replace.access);
+        named(&mut call, replace.write);
+        call.arg(replace.spread());
+        // A place that Lua's numbers do not tell from others is not there.
+        call.arg(replace.sequence.number().min(MOST_PLACES));
+        call.arg(codec::optional_id(Some(replace.replaced)));
+        call.arg(Shown(Encoded::new(&replace.message, false).map_err(refuse)?));
+        self.counted(OPERATION, key, &REPLACE, &call, token).await
     }
 
     pub(crate) async fn splice_in(

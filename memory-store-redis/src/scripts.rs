@@ -56,6 +56,19 @@ pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| {
     ])
 });
 
+pub(crate) static REPLACE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[
+        LEASE_LUA,
+        MEMORY,
+        include_str!("scripts/replace.lua"),
+        "if marks then\n",
+        "local call, time, most = redis.call, now(), 1\n",
+        "writer = 'w' .. writer\n",
+        include_str!("scripts/session.lua"),
+        "end\nreturn {'A', after, 0}\n",
+    ])
+});
+
 pub(crate) static CLEAR: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&[
         LEASE_LUA,

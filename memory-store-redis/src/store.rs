@@ -4,8 +4,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use memory_core::{
     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Sequence,
-    ServerHealth, ServerWarning, Splice, StoreError, StoredMessage, UnusedPage, UnusedQuery,
+    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
+    Sequence, ServerHealth, ServerWarning, Splice, StoreError, StoredMessage, UnusedPage,
+    UnusedQuery,
 };
 use memory_lock::redis::{Acknowledge, RedisConfig, RedisFailure, RedisLink};
 use redis::Cmd;
@@ -81,6 +82,10 @@ impl RedisStore {
 impl MemoryStore for RedisStore {
     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
         self.append_batch(key, append).await
+    }
+
+    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
+        self.replace_one(key, replace).await
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {

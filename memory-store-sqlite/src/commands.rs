@@ -2,11 +2,12 @@
 
 mod batch;
 mod remove;
+mod replace;
 mod splice;
 mod step;
 
 use memory_core::{
-    Append, Appended, Clear, Counters, LeaseProof, RemoveUnused, RemovedUnused, Splice,
+    Append, Appended, Clear, Counters, LeaseProof, RemoveUnused, RemovedUnused, Replace, Splice,
 };
 
 pub(crate) use self::batch::{Batch, bad_head};
@@ -16,6 +17,7 @@ use crate::codec::Encoded;
 #[derive(Debug)]
 pub(crate) enum Command {
     Append { append: Append, encoded: Vec<Encoded> },
+    Replace { replace: Box<Replace>, encoded: Encoded },
     Splice { splice: Box<Splice>, summary: Option<Encoded> },
     Clear(Clear),
     Claim(LeaseProof),
@@ -35,6 +37,7 @@ impl Command {
     pub(crate) const fn operation(&self) -> &'static str {
         match self {
             Self::Append { .. } => "append to",
+            Self::Replace { .. } => "replace a message of",
             Self::Splice { .. } => "flush",
             Self::Clear(_) => "clear",
             Self::Claim(_) => "claim",
@@ -46,6 +49,7 @@ impl Command {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Append { encoded, .. } => encoded.iter().map(|m| m.body.len() + 64).sum(),
+            Self::Replace { encoded, .. } => encoded.body.len() + 64,
             Self::Splice { splice, .. } => 64 * places(splice),
             Self::Clear(_) | Self::Claim(_) | Self::Remove(_) => 0,
         }
@@ -54,7 +58,7 @@ impl Command {
     /// The pages that it changes, roughly; at least as many for a removal, whose messages may be anywhere.
     pub(crate) fn pages(&self) -> usize {
         match self {
-            Self::Append { .. } => self.bytes() / 4_096,
+            Self::Append { .. } | Self::Replace { .. } => self.bytes() / 4_096,
             Self::Splice { splice, .. } => places(splice),
             Self::Claim(_) => 0,
             Self::Clear(_) | Self::Remove(_) => 64,
@@ -64,7 +68,7 @@ impl Command {
     /// Whether it takes no longer than a commit takes anyway.
     pub(crate) fn is_light(&self) -> bool {
         match self {
-            Self::Append { .. } => self.bytes() <= 256 << 10,
+            Self::Append { .. } | Self::Replace { .. } => self.bytes() <= 256 << 10,
             Self::Splice { splice, .. } => places(splice) <= 64,
             Self::Claim(_) => true,
             Self::Clear(_) | Self::Remove(_) => false,

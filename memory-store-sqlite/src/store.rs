@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use memory_core::{
     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Sequence,
-    ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage, UnusedMemory, UnusedPage,
-    UnusedQuery,
+    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
+    Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage, UnusedMemory,
+    UnusedPage, UnusedQuery,
 };
 use memory_lock::sqlite::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
 use tokio::sync::oneshot;
@@ -207,6 +207,13 @@ impl MemoryStore for SqliteStore {
                 Err(mismatch("append to", key))
             }
         }
+    }
+
+    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
+        let checked = replace.check().and_then(|()| Encoded::new(&replace.message.message));
+        let encoded =
+            checked.map_err(|kind| StoreError::new("replace a message of", kind).at(key))?;
+        self.count(key, Command::Replace { replace: Box::new(replace), encoded }).await
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::unused::DAY;
 use super::{Case, Subject, batch, cases_of, key, message, writer};
 use crate::{
-    Access, Clear, Cursor, FlushReceipt, MemoryKey, Page, Read, RemoveUnused, Sequence,
+    Access, Clear, Cursor, FlushReceipt, MemoryKey, Page, Read, RemoveUnused, Replace, Sequence,
     SequenceSet, Splice, StoreErrorKind,
 };
 
@@ -22,6 +22,8 @@ pub(super) const CASES: &[Case] = cases_of![
     reader_restarts_before_the_first_write,
     reader_of_a_lost_flush_restarts,
     reader_of_a_lost_clear_restarts,
+    reader_of_a_lost_replace_restarts,
+    lost_replace_is_applied_again,
     splice_of_lost_messages_is_refused,
     splice_of_a_lost_newest_message_is_refused,
     splice_of_what_was_kept_is_applied,
@@ -225,6 +227,46 @@ async fn reader_of_a_lost_clear_restarts(subject: Subject) {
     subject.append(&k, writer(2).write(2), &["new"]).await;
     let page = subject.page(&k, before).await;
     assert_eq!((texts(&page), page.restarted), (vec!["new".to_owned()], true));
+}
+
+fn replace(number: u64, replaced: &str, by: &str) -> Replace {
+    Replace {
+        write: writer(3).write(number),
+        sequence: Sequence::new(2),
+        replaced: message(replaced).id,
+        message: message(by),
+        access: Access::OPEN,
+    }
+}
+
+/// The clock stands still, and the reader's newest message is where it was.
+async fn reader_of_a_lost_replace_restarts(subject: Subject) {
+    let k = kept(&subject).await;
+    subject.store.replace(&k, replace(1, "one", "lost")).await.unwrap();
+    let before = subject.whole(&k).await;
+    assert_eq!(texts(&before), ["!sys", "lost", "two"]);
+    subject.go_back().await;
+    subject.store.replace(&k, replace(2, "one", "new")).await.unwrap();
+    let page = subject.page(&k, before.cursor).await;
+    assert_eq!(
+        (texts(&page), page.restarted),
+        (["!sys", "new", "two"].map(str::to_owned).to_vec(), true)
+    );
+    // What was lost replaces nothing that came since.
+    let refused = subject.store.replace(&k, replace(3, "lost", "other")).await.unwrap_err();
+    assert_eq!(refused.kind(), &StoreErrorKind::Conflict);
+}
+
+async fn lost_replace_is_applied_again(subject: Subject) {
+    let k = kept(&subject).await;
+    let request = replace(1, "one", "new");
+    subject.store.replace(&k, request.clone()).await.unwrap();
+    subject.go_back().await;
+    for _ in 0..2 {
+        subject.store.replace(&k, request.clone()).await.unwrap();
+        assert_eq!(subject.texts(&k).await, ["!sys", "new", "two"]);
+        subject.checked_outline(&k).await;
+    }
 }
 
 /// P1: a flush takes what its summary covers, and nothing else.

@@ -37,7 +37,7 @@ fn places(numbers: &[u64]) -> Vec<Sequence> {
     numbers.iter().copied().map(Sequence::new).collect()
 }
 
-fn receipt(id: u128) -> FlushReceipt {
+pub(super) fn receipt(id: u128) -> FlushReceipt {
     FlushReceipt {
         id: Uuid::from_u128(id),
         strategy: "hybrid_summary".into(),

@@ -53,8 +53,9 @@ pub enum StoreErrorKind {
         /// was made later is accepted.
         newest_millis: u64,
     },
-    /// The memory is no longer in the generation that the caller worked from.
-    #[error("the memory was flushed or cleared meanwhile; start from a fresh snapshot")]
+    /// The memory is no longer in the generation that the caller worked from, or a message that is to be replaced
+    /// is no longer there.
+    #[error("the memory was flushed, cleared or changed meanwhile; start from a fresh snapshot")]
     Conflict,
     /// The store did not answer in time, or its link broke.
     #[error("the store did not answer: {0}")]
@@ -224,7 +225,8 @@ mod tests {
     fn an_error_tells_operation_memory_and_mend_and_keeps_the_source_apart() {
         let key = MemoryKey::new("p", "m", "k").unwrap();
         let error = StoreError::new("append to", StoreErrorKind::Conflict);
-        let mend = "the memory was flushed or cleared meanwhile; start from a fresh snapshot";
+        let mend =
+            "the memory was flushed, cleared or changed meanwhile; start from a fresh snapshot";
         assert_eq!(error.to_string(), format!("append to: {mend}"));
         assert_eq!((error.kind(), error.key()), (&StoreErrorKind::Conflict, None));
         assert_eq!((error.operation(), error.applied()), ("append to", Applied::No));

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 
 use super::{
     Append, Appended, Clear, Cursor, Durability, Head, MemoryState, MemoryStore, Outline, Page,
-    Read, RemoveUnused, RemovedUnused, Splice, StoreError, StoreErrorKind, UnusedPage, UnusedQuery,
+    Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind, UnusedPage,
+    UnusedQuery,
 };
 use crate::counters::Counters;
 use crate::health::ServerHealth;
@@ -98,6 +99,10 @@ impl InMemoryStore {
 impl MemoryStore for InMemoryStore {
     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
         self.write_memory("append to", key, |memory, now| memory.append(append, now))
+    }
+
+    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
+        self.write_memory("replace a message of", key, |memory, now| memory.replace(replace, now))
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {

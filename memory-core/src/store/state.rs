@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     Access, Append, AppendOutcome, Appended, Clear, Cursor, Generation, Head, Outline, Page, Read,
-    RemoveUnused, RemovedUnused, Splice, StoreErrorKind, UnusedMemory, UnusedQuery,
+    RemoveUnused, RemovedUnused, Replace, Splice, StoreErrorKind, UnusedMemory, UnusedQuery,
 };
 use crate::counters::Counters;
 use crate::key::MemoryKey;
@@ -113,6 +113,41 @@ impl MemoryState {
             };
             let Head { counters, next_flush_at, .. } = &memory.head;
             Ok(Appended { outcome, counters: counters.clone(), next_flush_at: *next_flush_at })
+        })
+    }
+
+    /// [`MemoryStore::replace`](crate::MemoryStore::replace) at this time.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`], [`StoreErrorKind::Fenced`], and [`StoreErrorKind::Invalid`] for a message
+    /// that may not take the place of the other.
+    pub fn replace(
+        &mut self,
+        replace: Replace,
+        now: Timestamp,
+    ) -> Result<Counters, StoreErrorKind> {
+        replace.check()?;
+        self.change(now, |memory| {
+            if memory.earlier(replace.write)?.is_none() {
+                let mut fence = memory.head.fence;
+                admit(&mut fence, replace.access.lease)?;
+                let found = memory.messages.get(&replace.sequence).map(|found| &found.meta);
+                replace.check_against(found)?;
+                let spread = replace.spread();
+                let Replace { write, sequence, message, .. } = replace;
+                if let Some(found) = memory.messages.get_mut(&sequence) {
+                    memory.head.counters.replace(&found.meta, &message);
+                    let MessageMeta { closed, summary, .. } = found.meta;
+                    *found = message.stored_at(sequence);
+                    (found.meta.closed, found.meta.summary) = (closed, summary);
+                }
+                memory.wrote(write, None, now, PRUNED_AT_ONCE);
+                memory.head.fence = fence;
+                memory.head.next_flush_at = None;
+                memory.head.generation = memory.head.generation.after(micros(now), spread);
+                memory.head.version += 1;
+            }
+            Ok(memory.head.counters.clone())
         })
     }
 
@@ -274,7 +309,7 @@ impl MemoryState {
         is_there.then_some(UnusedMemory { key, generation, version, newest, messages, expired })
     }
 
-    /// Whether an append or a clear with this id would be recognised as a retry.
+    /// Whether an append, a replacement or a clear with this id would be recognised as a retry.
     #[must_use]
     pub fn recognises(&self, write: WriteId, now: Timestamp) -> bool {
         self.is_alive(now) && self.earlier(write).is_ok_and(|first| first.is_some())

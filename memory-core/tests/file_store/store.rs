@@ -20,8 +20,8 @@ use jiff::Timestamp;
 use memory_core::{
     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
     LeaseProof, MemoryKey, MemoryState, MemoryStore, Outline, Page, Read, RemoveUnused,
-    RemovedUnused, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
-    UnusedPage, UnusedQuery,
+    RemovedUnused, Replace, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind,
+    StoredMessage, UnusedPage, UnusedQuery,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,7 @@ struct Record {
 #[serde(rename_all = "snake_case")]
 enum Write {
     Append(Append),
+    Replace(Box<Replace>),
     Splice(Box<Splice>),
     Clear(Clear),
     Claim(LeaseProof),
@@ -166,6 +167,7 @@ impl FileStore {
 fn make(memory: &mut MemoryState, write: Write, at: Timestamp) -> Result<Written, StoreErrorKind> {
     match write {
         Write::Append(append) => memory.append(append, at).map(Written::Appended),
+        Write::Replace(replace) => memory.replace(*replace, at).map(Written::Counters),
         Write::Splice(splice) => memory.splice(*splice, at).map(Written::Counters),
         Write::Clear(clear) => memory.clear(clear, at).map(Written::Counters),
         Write::Claim(lease) => memory.claim(lease, at).map(|()| Written::Claimed),
@@ -179,6 +181,7 @@ fn encode(record: &Record) -> Result<Vec<u8>, StoreErrorKind> {
     let unreadable = || StoreErrorKind::Invalid("a message of the batch is malformed".into());
     let messages = match &record.write {
         Write::Append(append) => &*append.messages,
+        Write::Replace(replace) => std::slice::from_ref(&replace.message),
         Write::Splice(splice) => splice.summary.as_slice(),
         Write::Clear(_) | Write::Claim(_) | Write::Remove(_) => &[],
     };
@@ -220,6 +223,13 @@ impl MemoryStore for FileStore {
         match self.write("append to", key, Write::Append(append))? {
             Written::Appended(appended) => Ok(appended),
             _ => Err(confused("append to", key)),
+        }
+    }
+
+    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
+        match self.write("replace a message of", key, Write::Replace(Box::new(replace)))? {
+            Written::Counters(counters) => Ok(counters),
+            _ => Err(confused("replace a message of", key)),
         }
     }
 

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use memory_core::{
     Append, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
     LeaseDomain, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused,
-    RemovedUnused, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
-    UnusedPage, UnusedQuery,
+    RemovedUnused, Replace, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind,
+    StoredMessage, UnusedPage, UnusedQuery,
 };
 use memory_lock::{LockError, LockErrorKind, LockOperation};
 use tokio::sync::oneshot;
@@ -346,6 +346,11 @@ impl MemoryStore for Link {
             Ok(appended)
         };
         self.store("append", append).await
+    }
+
+    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
+        let key = key.clone();
+        self.store("replace", move |server| server.replace(&key, replace)).await
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use memory_core::{
     Access, Append, Appended, Clear, Counters, Cursor, FencingToken, FlushReceipt, Head,
     InMemoryStore, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused,
-    RemovedUnused, Sequence, Splice, StoreError, StoreErrorKind, StoredMessage, UnusedPage,
-    UnusedQuery, WriteId, WriterId,
+    RemovedUnused, Replace, Sequence, Splice, StoreError, StoreErrorKind, StoredMessage,
+    UnusedPage, UnusedQuery, WriteId, WriterId,
 };
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
 
@@ -330,6 +330,21 @@ impl Server {
             _ => {}
         }
         let mut counters = now(self.store.splice(&at, splice))?;
+        self.repair(&at, &mut counters);
+        Ok(counters)
+    }
+
+    pub(crate) fn replace(
+        &self,
+        key: &MemoryKey,
+        replace: Replace,
+    ) -> Result<Counters, StoreError> {
+        let at = self.place(key);
+        self.admit(key, replace.access, self.is_retry(&at, replace.write))?;
+        let write = replace.write;
+        let replace = Replace { access: self.access(replace.access), ..replace };
+        let mut counters = now(self.store.replace(&at, replace))?;
+        self.wrote(&at, write);
         self.repair(&at, &mut counters);
         Ok(counters)
     }

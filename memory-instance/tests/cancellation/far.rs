@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use memory_core::{
     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, OwnerId, Page, Read, Sequence, ServerHealth,
-    Splice, StoreError, StoredMessage,
+    LeaseProof, MemoryKey, MemoryStore, Outline, OwnerId, Page, Read, Replace, Sequence,
+    ServerHealth, Splice, StoreError, StoredMessage,
 };
 use memory_lock::{
     Acquired, HandOver, Lease, LeaseInfo, LockBackend, LockError, LockKey, Release, Renewal, Watch,
@@ -32,6 +32,10 @@ pub(crate) struct FarStore(pub(crate) Arc<dyn MemoryStore>);
 impl MemoryStore for FarStore {
     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
         far(self.0.append(key, append)).await
+    }
+
+    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
+        far(self.0.replace(key, replace)).await
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {

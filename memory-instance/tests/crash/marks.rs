@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use memory_core::{
     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, OwnerId, Page, Read, Sequence, ServerHealth,
-    Splice, StoreError, StoredMessage,
+    LeaseProof, MemoryKey, MemoryStore, Outline, OwnerId, Page, Read, Replace, Sequence,
+    ServerHealth, Splice, StoreError, StoredMessage,
 };
 use memory_flush::{RuleBasedSummarizer, Summarizer, from_fn};
 use memory_lock::{
@@ -94,6 +94,10 @@ impl MemoryStore for MarkedStore {
         let done = self.store.append(key, append).await;
         self.marks.pass("after an append, untold").await;
         done
+    }
+
+    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
+        self.store.replace(key, replace).await
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {

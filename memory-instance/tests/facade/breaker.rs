@@ -12,8 +12,8 @@ use memory_core::conformance::{ManualClock, StoreFixture, run_all};
 use memory_core::{
     Append, Appended, Applied, CircuitBreakerSettings, Clear, Counters, Cursor, Durability,
     FencingToken, FlushReceipt, Head, InMemoryStore, LeaseDomain, LeaseProof, MemoryKey,
-    MemoryResource, MemoryStore, Message, Outline, OwnerId, Page, Read, Sequence, ServerHealth,
-    Splice, StoreError, StoreErrorKind, StoredMessage,
+    MemoryResource, MemoryStore, Message, Outline, OwnerId, Page, Read, Replace, Sequence,
+    ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
 };
 use memory_instance::{CircuitBreaker, FlushMode, MemoryInstance, MemoryManager};
 use memory_lock::{Clock, InProcessLock, LockManager};
@@ -89,6 +89,10 @@ impl Moody {
 impl MemoryStore for Moody {
     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
         self.call(self.store.append(key, append)).await
+    }
+
+    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
+        self.call(self.store.replace(key, replace)).await
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {

@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use memory_core::{
     Append, AppendOutcome, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt,
     Head, InMemoryStore, LeaseDomain, LeaseProof, MemoryKey, MemoryResource, MemoryStore, Message,
-    Outline, Page, Read, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
+    Outline, Page, Read, Replace, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind,
+    StoredMessage,
 };
 use memory_instance::{
     FlushMode, Leases, MemoryError, MemoryInstance, MemoryManager, Session, SweepOptions,
@@ -73,6 +74,10 @@ impl Faulty {
 impl MemoryStore for Faulty {
     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
         self.write(self.store.append(key, append)).await
+    }
+
+    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
+        self.write(self.store.replace(key, replace)).await
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {

@@ -62,6 +62,9 @@ impl<'c> Batch<'c> {
             Command::Append { append, encoded } => {
                 step.append(append, encoded).map(Answer::Appended)
             }
+            Command::Replace { replace, encoded } => {
+                step.replace(replace, encoded).map(Answer::Counters)
+            }
             Command::Splice { splice, summary } => {
                 step.splice(splice, summary.as_ref()).map(Answer::Counters)
             }

@@ -1,12 +1,10 @@
 //! What a flush commits.
 
 use memory_core::{Counters, KEPT_RECEIPTS, MessageMeta, Sequence, Splice, StoreErrorKind};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::step::Step;
-use crate::codec::{
-    self, Encoded, HeadRow, INSERT_MESSAGE, META_COLUMNS, holds, insert_message, int,
-};
+use crate::codec::{Encoded, HeadRow, INSERT_MESSAGE, holds, insert_message, int};
 use crate::error::Fault;
 
 impl Step<'_> {
@@ -100,17 +98,9 @@ impl Step<'_> {
     }
 
     fn metas(&self, sequences: &[Sequence]) -> Result<Vec<(i64, MessageMeta)>, Fault> {
-        let sql = format!("SELECT {META_COLUMNS} FROM message WHERE place = ?1");
-        let mut select = self.connection.prepare_cached(&sql)?;
         let mut metas = Vec::with_capacity(sequences.len());
         for sequence in sequences {
-            let found = match self.loaded.row.place(*sequence).filter(|_| self.has_rows()) {
-                Some(place) => {
-                    select.query_row([place], codec::meta).optional()?.map(|meta| (place, meta))
-                }
-                None => None,
-            };
-            let Some(found) = found else {
+            let Some(found) = self.meta(*sequence)? else {
                 return Err(invalid(format!("there is no message at place {sequence}")));
             };
             metas.push(found);

@@ -105,7 +105,7 @@ impl Step<'_> {
     }
 
     /// The place of an earlier write's first message, if this write is a retry.
-    fn earlier(&self, write: WriteId) -> Result<Option<Option<Sequence>>, Fault> {
+    pub(super) fn earlier(&self, write: WriteId) -> Result<Option<Option<Sequence>>, Fault> {
         let row = &self.loaded.row;
         let recent = row.writers.iter().find(|last| last.writer == write.writer).copied();
         let last = match recent {
@@ -255,7 +255,11 @@ impl Step<'_> {
 
     /// Keeps the newest write of a writer in the memory's row, which is written anyway: a row of its
     /// own would be one more page in each commit. Where many write, the oldest make room.
-    fn remember(&mut self, write: WriteId, first: Option<Sequence>) -> Result<(), Fault> {
+    pub(super) fn remember(
+        &mut self,
+        write: WriteId,
+        first: Option<Sequence>,
+    ) -> Result<(), Fault> {
         let WriteId { writer, number } = write;
         // A session begins with the first number; then there is room for its record.
         if number == 1 && writer.born_at().is_some() {

@@ -9,6 +9,7 @@ pub(super) type Picks = Vec<u8>;
 #[derive(Debug, Clone)]
 pub(super) enum Op {
     Append { key: u8, writer: u8, number: u8, messages: Vec<(u8, u8)>, ttl: Option<u8>, by: Right },
+    Replace { key: u8, pick: u8, other: u8, writer: u8, number: u8, message: (u8, u8), by: Right },
     Splice { key: u8, summarised: Picks, evicted: Picks, closed: Picks, how: How },
     Clear { key: u8, writer: u8, number: u8, by: Right },
     Claim { key: u8, by: Right },
@@ -63,6 +64,11 @@ impl ReferenceStateMachine for Programs {
                   prop::option::weighted(0.3, 1..30_u8), right())
                 .prop_map(|(key, writer, number, messages, ttl, by)| Op::Append {
                     key, writer, number, messages, ttl, by,
+                }),
+            3 => (key(), any::<u8>(), prop_oneof![6 => Just(0), 1 => 0..4_u8], writer(), 1..9_u8,
+                  (any::<u8>(), 0..6_u8), right())
+                .prop_map(|(key, pick, other, writer, number, message, by)| Op::Replace {
+                    key, pick, other, writer, number, message, by,
                 }),
             4 => (key(), picks(), picks(), picks(), how())
                 .prop_map(|(key, summarised, evicted, closed, how)| Op::Splice {

@@ -9,8 +9,8 @@ use memory_core::conformance::assert_counters;
 use memory_core::{
     Access, Append, Clear, ContentType, Cursor, FencingToken, FlushReceipt, Generation, Head,
     InMemoryStore, LeaseProof, MemoryKey, MemoryStore, Message, MessageId, NewMessage, Outline,
-    OwnerId, Priority, Read, Sequence, SequenceSet, Splice, StoreError, StoreErrorKind, ToolCall,
-    WriteId, WriterId,
+    OwnerId, Priority, Read, Replace, Sequence, SequenceSet, Splice, StoreError, StoreErrorKind,
+    ToolCall, WriteId, WriterId,
 };
 use memory_lock::{Acquired, Clock, LockKey, Release};
 use tokio::runtime::Runtime;
@@ -80,6 +80,31 @@ impl<'a, P: Place> Pair<'a, P> {
                 let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
                 let done =
                     self.both(refusal, &async |store| store.append(&key, append.clone()).await);
+                if done && is_new {
+                    self.writes.insert((k, writer), number);
+                }
+            }
+            Op::Replace { key: k, pick, other, writer, number, message, by } => {
+                let key = key(k);
+                let outline = self.outline(&key);
+                let found = outline.metas.get(usize::from(pick) % outline.metas.len().max(1));
+                let lease = self.proof(key.lease_name(), by);
+                // Most often the message that is there, else its neighbor's id, another place, or none.
+                let sequence = found.map_or(Sequence::new(u64::from(pick)), |meta| meta.sequence);
+                let newest = outline.metas.last().filter(|_| other == 1).or(found);
+                let replace = Replace {
+                    write: write(writer, number),
+                    sequence: if other == 2 { sequence.plus(1) } else { sequence },
+                    replaced: newest.map_or(MessageId::new(Uuid::max()), |meta| meta.id),
+                    message: drawn(serial, message),
+                    access: Access { lease },
+                };
+                // Ids of these programs follow from texts, and may be the same; that is refused first of all.
+                let is_sound = replace.check().is_ok();
+                let is_new = is_sound && self.is_new(k, writer, number);
+                let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
+                let done =
+                    self.both(refusal, &async |store| store.replace(&key, replace.clone()).await);
                 if done && is_new {
                     self.writes.insert((k, writer), number);
                 }

@@ -1,0 +1,51 @@
+-- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number, spread of the generation, the place, the
+-- id of the message that must be there, and the new message, whose flags are those of the old one. Returns
+-- {'A', head, 0}, {'D', head, 0}, {'C'} where another message or none is there, {'T', place} where the calls or
+-- results are others, or a refusal.
+local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local place, new = ARGV[9], ARGV[11]
+local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'm' .. place)
+local head, begins = open_to_write(stored[1], KEYS[3])
+local marks, is_forgotten = session_of('w' .. writer, not begins and stored[2], begins)
+if is_forgotten then
+  return is_forgotten
+end
+if not begins and earlier(stored[2], number) then
+  if confirms then
+    redis.call('HSET', key, 'h', stored[1])
+  end
+  return {'D', stored[1], 0}
+end
+local fence, refusal = admit(KEYS[2], owner, token, head.fence)
+if not fence then
+  return refusal
+end
+if begins or not is_there(head, ranges_of(head, stored[3]), tonumber(place), ARGV[10], stored[4]) then
+  return {'C'}
+end
+
+-- What stands before the flags, the flags, the tokens, the class, the link, and what stands behind the flags.
+local function described(message)
+  local before, flags, tokens, length, at =
+    string.match(message, '^(%d+ )(%d) (%d+) %x+ %-?%d+ (%d+) ()')
+  if not before then
+    return error('CORRUPT ' .. key .. ' holds a message at place ' .. place .. ' that is not ours')
+  end
+  local last = #before + tonumber(before)
+  return before, flags, tonumber(tokens), string.sub(message, at, at + length - 1),
+    string.sub(message, at + length, last), string.sub(message, #before + 2)
+end
+local _, flags, old_tokens, old_class, old_link = described(stored[4])
+local before, _, tokens, class, link, behind = described(new)
+if link ~= old_link then
+  return {'T', place}
+end
+count(head, old_class, -1, -old_tokens)
+count(head, class, 1, tokens)
+head.generation = next_generation(head.generation, ARGV[8])
+head.next_flush_at = false
+head.version = head.version + 1
+head.fence = fence
+keep_fences(KEYS[3], head)
+local after = packed(head)
+redis.call('HSET', key, 'm' .. place, before .. flags .. behind, 'w' .. writer, number .. ' ', 'h', after)

@@ -1,0 +1,63 @@
+//! What a replacement commits.
+
+use memory_core::{Counters, MessageMeta, Priority, Replace, Sequence};
+use rusqlite::{OptionalExtension, params};
+
+use super::step::Step;
+use crate::codec::{self, Encoded, META_COLUMNS};
+use crate::error::Fault;
+
+/// `closed` and `summary` are those of the message that was there.
+const UPDATE_MESSAGE: &str = "
+UPDATE message SET
+    id = ?2, tokens = ?3, priority = ?4, content_type = ?5, created_at = ?6, link = ?7, body = ?8
+WHERE place = ?1";
+
+impl Step<'_> {
+    pub(super) fn replace(
+        &mut self,
+        replace: &Replace,
+        encoded: &Encoded,
+    ) -> Result<Counters, Fault> {
+        if self.earlier(replace.write)?.is_some() {
+            return Ok(self.head().counters.clone());
+        }
+        let fence = self.admit_writer(replace.access.lease)?;
+        let found = self.meta(replace.sequence)?;
+        replace.check_against(found.as_ref().map(|(_, old)| old)).map_err(Fault::Refused)?;
+        let Some((place, old)) = found else {
+            return Err(Fault::Refused(memory_core::StoreErrorKind::Conflict));
+        };
+
+        self.begin()?;
+        let new = &replace.message;
+        self.connection.prepare_cached(UPDATE_MESSAGE)?.execute(params![
+            place,
+            new.id.uuid().into_bytes(),
+            new.tokens,
+            new.priority.map(Priority::number),
+            new.content_type.as_str(),
+            new.created_at.as_microsecond(),
+            encoded.link,
+            encoded.body,
+        ])?;
+        self.remember(replace.write, None)?;
+        let now = self.now;
+        let head = &mut self.loaded.row.head;
+        head.counters.replace(&old, new);
+        head.fence = fence;
+        head.next_flush_at = None;
+        head.generation = head.generation.after(now, replace.spread());
+        Ok(self.head().counters.clone())
+    }
+
+    /// The message at a place, and where its row is; nothing if there is none.
+    pub(super) fn meta(&self, sequence: Sequence) -> Result<Option<(i64, MessageMeta)>, Fault> {
+        let Some(place) = self.loaded.row.place(sequence).filter(|_| self.has_rows()) else {
+            return Ok(None);
+        };
+        let sql = format!("SELECT {META_COLUMNS} FROM message WHERE place = ?1");
+        let mut select = self.connection.prepare_cached(&sql)?;
+        Ok(select.query_row([place], codec::meta).optional()?.map(|meta| (place, meta)))
+    }
+}
