@@ -56,7 +56,7 @@ pub use policy::{Block, Entry, Policy};
 pub use priority::{Class, ClassError, ContentType, CustomType, Priority};
 pub use profile::{Profile, ProfileError, ProfileName};
 pub use receipt::{FlushReceipt, KEPT_RECEIPTS, SequenceSet, Shortfall, SummaryRecord};
-pub use redact::Redactor;
+pub use redact::{RedactPreset, Redactor};
 pub use resource::{
     CircuitBreakerSettings, FlushingStrategy, LockSettings, MemoryResource, ModelInfo, Persistence,
     PriorityBlock, PrivacyPolicy, Reminders, ResourceError, ResourceKind, Share, TokenAllocation,

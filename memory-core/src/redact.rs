@@ -1,22 +1,39 @@
 //! Taking secrets out of messages before anything else sees them.
 
+mod digits;
+mod email;
+mod escapes;
+mod links;
+mod preset;
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
 use regex::{Regex, RegexBuilder};
+
+use self::escapes::{Decoded, MAX_LEVELS};
+pub use self::preset::RedactPreset;
 
 use crate::dialect::{Dialect, Field, Holds};
 use crate::json::{Json, JsonObject};
-use crate::message::Message;
+use crate::message::{Message, Role};
 
-/// Replaces all that matches a pattern, at any depth of a message: texts, names of authors, arguments and
-/// results, fields that no dialect knows, keys, and numbers, which become a string. A string that holds a JSON
-/// object or array is redacted as JSON, so that escapes hide nothing and it stays JSON.
+/// Replaces all that matches a pattern or a [preset](RedactPreset), at any depth of a message: texts, names of
+/// authors, arguments and results, fields that no dialect knows, keys, and numbers, which become a string. A
+/// string that holds JSON is redacted as JSON, so that escapes hide nothing and it stays JSON. In a text with
+/// escapes that is not JSON, such as arguments that were cut off, the escaped characters are matched too.
 ///
 /// Exempt are the fields of the dialect that hold no text, in the places that the dialect has them, because
 /// providers compare them: roles, types, ids and names of tools, signatures, base64.
+///
+/// Patterns and presets all see the original text. Where their matches overlap, one replacement stands for
+/// them; an empty match is passed over.
 ///
 /// Patterns run in time linear to the text (the `regex` crate), so none needs to be refused for that;
 /// one that takes more than 4 MiB when compiled, such as `(\w{100}){100}`, is.
 #[derive(Debug, Clone)]
 pub struct Redactor {
+    presets: Vec<RedactPreset>,
     patterns: Vec<Regex>,
     replacement: String,
 }
@@ -46,64 +63,144 @@ impl Redactor {
                     .map_err(|error| (index, error))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { patterns, replacement: replacement.into() })
+        Ok(Self { presets: Vec::new(), patterns, replacement: replacement.into() })
+    }
+
+    /// The same redactor, which also replaces these kinds of secrets.
+    ///
+    /// ```
+    /// use memory_core::{Message, RedactPreset, Redactor};
+    ///
+    /// let redactor = Redactor::new::<&str>(&[], Redactor::DEFAULT_REPLACEMENT)
+    ///     .map_err(|(_, error)| error)?
+    ///     .with_presets(&[RedactPreset::Email, RedactPreset::CardNumber]);
+    /// let message = Message::user("ann@example.com pays with 4111 1111 1111 1111");
+    /// assert_eq!(redactor.redact(message).text(), "[REDACTED] pays with [REDACTED]");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_presets(mut self, presets: &[RedactPreset]) -> Self {
+        self.presets.extend(presets);
+        self.presets.sort_unstable();
+        self.presets.dedup();
+        self
     }
 
     /// The message without the secrets.
     #[must_use]
     pub fn redact(&self, mut message: Message) -> Message {
         if let Some(plain) = message.as_plain_mut() {
-            self.redact_text(&mut plain.text);
-            if let Some(name) = &mut plain.name {
-                self.redact_text(name);
+            self.redact_text(&mut plain.text, 0);
+            let is_tool = matches!(plain.role, Role::Tool | Role::Function);
+            if let Some(name) = plain.name.as_mut().filter(|name| !is_tool || !links::is_name(name))
+            {
+                self.redact_text(name, 0);
             }
             return message;
         }
         let dialect = message.dialect();
         let mut json = Json::from(message);
         let fields = dialect.message_fields(&json);
+        let kept: Vec<_> =
+            links::unlisted(&mut json, dialect).into_iter().map(|link| link.clone()).collect();
         if let Some(object) = json.as_object_mut() {
             self.redact_fields(object, fields, dialect);
+        }
+        let links = links::unlisted(&mut json, dialect);
+        if links.len() == kept.len() {
+            for (redacted, link) in links.into_iter().zip(kept) {
+                if link.as_str().is_some_and(links::is_name) {
+                    *redacted = link;
+                }
+            }
         }
         Message::from_any(json)
     }
 
-    /// The text without the secrets; `None` if it has none.
-    fn replaced(&self, text: &str) -> Option<String> {
-        let mut replaced: Option<String> = None;
-        for pattern in &self.patterns {
-            let text = replaced.as_deref().unwrap_or(text);
-            if pattern.is_match(text) {
-                let by = regex::NoExpand(&self.replacement);
-                replaced = Some(pattern.replace_all(text, by).into_owned());
-            }
-        }
-        replaced
+    /// A text that is no message, such as one that a model returned, without the secrets.
+    #[must_use]
+    pub fn redact_string(&self, mut text: String) -> String {
+        self.redact_text(&mut text, 0);
+        text
     }
 
-    /// Redacts a string that a person, model or tool wrote.
-    fn redact_text(&self, text: &mut String) {
+    /// The text without the secrets; `None` if it has none.
+    fn replaced(&self, text: &str) -> Option<String> {
+        self.replace(text, self.matches(text))
+    }
+
+    /// The places of the secrets, in any order.
+    fn matches(&self, text: &str) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        for preset in &self.presets {
+            preset.find(text, &mut found);
+        }
+        for pattern in &self.patterns {
+            let matches = pattern.find_iter(text).map(|found| found.range());
+            found.extend(matches.filter(|range| !range.is_empty()));
+        }
+        found
+    }
+
+    /// As [`replaced`](Self::replaced), for a text that may have escapes without being JSON.
+    fn replaced_unescaped(&self, text: &str) -> Option<String> {
+        let mut found = self.matches(text);
+        let mut level = Decoded::of(text);
+        for _ in 0..MAX_LEVELS {
+            let Some(decoded) = level else { break };
+            let matches = self.matches(&decoded.text);
+            found.extend(matches.iter().filter_map(|range| decoded.original(range)));
+            level = decoded.again();
+        }
+        self.replace(text, found)
+    }
+
+    /// Replaces these places; `None` if there are none.
+    fn replace(&self, text: &str, mut places: Vec<Range<usize>>) -> Option<String> {
+        if places.is_empty() {
+            return None;
+        }
+        places.sort_unstable_by_key(|range| range.start);
+        let mut replaced = String::with_capacity(text.len());
+        let mut kept_from = 0;
+        for place in places {
+            // One that overlaps the place before only makes that longer.
+            if place.start >= kept_from {
+                replaced.push_str(text.get(kept_from..place.start)?);
+                replaced.push_str(&self.replacement);
+            }
+            kept_from = kept_from.max(place.end);
+        }
+        replaced.push_str(text.get(kept_from..)?);
+        Some(replaced)
+    }
+
+    /// Redacts a string that a person, model or tool wrote, which is in so many other strings. Whether it has
+    /// changed.
+    fn redact_text(&self, text: &mut String, strings: usize) -> bool {
         if is_data_url(text) {
-            return;
+            return false;
         }
-        let is_json = text.trim_start().starts_with(['{', '[']);
-        let inner = is_json.then(|| Json::parse(text).ok()).flatten();
-        if let Some(mut json) = inner {
-            if self.redact_any(&mut json) {
-                *text = json.to_string();
-            }
-            // A pattern may match over the punctuation. The string must stay JSON even then.
-            if let Some(replaced) = self.replaced(text) {
-                let is_valid = Json::parse(&replaced).is_ok();
-                *text = if is_valid { replaced } else { Json::String(replaced).to_string() };
-            }
-        } else if let Some(replaced) = self.replaced(text) {
-            *text = replaced;
+        let may_be_json = strings < MAX_LEVELS && text.trim_start().starts_with(['{', '[', '"']);
+        let inner = may_be_json.then(|| Json::parse(text).ok()).flatten();
+        let Some(mut json) = inner else {
+            return self.replaced_unescaped(text).map(|replaced| *text = replaced).is_some();
+        };
+        let mut has_changed = self.redact_any(&mut json, strings + 1);
+        if has_changed {
+            *text = json.to_string();
         }
+        // A pattern may match over the punctuation. The string must stay JSON even then.
+        if let Some(replaced) = self.replaced(text) {
+            let is_valid = Json::parse(&replaced).is_ok();
+            *text = if is_valid { replaced } else { Json::String(replaced).to_string() };
+            has_changed = true;
+        }
+        has_changed
     }
 
     /// Redacts a value that no dialect describes. Whether anything has changed.
-    fn redact_any(&self, value: &mut Json) -> bool {
+    fn redact_any(&self, value: &mut Json, strings: usize) -> bool {
         match value {
             Json::Null | Json::Bool(_) => false,
             Json::Number(number) => match self.replaced(&number.to_string()) {
@@ -113,18 +210,14 @@ impl Redactor {
                 }
                 None => false,
             },
-            Json::String(text) => {
-                let before = text.clone();
-                self.redact_text(text);
-                *text != before
-            }
-            Json::Array(items) => {
-                items.iter_mut().fold(false, |changed, item| self.redact_any(item) | changed)
-            }
+            Json::String(text) => self.redact_text(text, strings),
+            Json::Array(items) => items
+                .iter_mut()
+                .fold(false, |changed, item| self.redact_any(item, strings) | changed),
             Json::Object(object) => {
                 let changed = object
                     .iter_mut()
-                    .fold(false, |changed, (_, value)| self.redact_any(value) | changed);
+                    .fold(false, |changed, (_, value)| self.redact_any(value, strings) | changed);
                 self.redact_keys(object, &[]) | changed
             }
         }
@@ -132,24 +225,32 @@ impl Redactor {
 
     /// Redacts keys that are not of these fields. Of several that become equal, all but the first get a number.
     fn redact_keys(&self, object: &mut JsonObject, fields: &[Field]) -> bool {
-        let is_secret = |key: &str| {
-            !fields.iter().any(|field| field.name == key) && self.replaced(key).is_some()
+        let redacted = |key: &str| {
+            let mut text = key.to_owned();
+            let is_known = fields.iter().any(|field| field.name == key);
+            (!is_known && self.redact_text(&mut text, 0)).then_some(text)
         };
-        if !object.iter().any(|(key, _)| is_secret(key)) {
+        let mut keys: Vec<_> = object.iter().map(|(key, _)| redacted(key)).collect();
+        if keys.iter().all(Option::is_none) {
             return false;
         }
-        let mut redacted = JsonObject::new();
-        for (key, value) in std::mem::take(object) {
-            let key = if is_secret(&key) { self.replaced(&key).unwrap_or(key) } else { key };
+        let mut taken: HashSet<String> = object
+            .iter()
+            .zip(&keys)
+            .filter(|(_, redacted)| redacted.is_none())
+            .map(|((key, _), _)| key.to_owned())
+            .collect();
+        let mut numbers: HashMap<String, u64> = HashMap::new();
+        for key in keys.iter_mut().flatten() {
+            let number = numbers.entry(key.clone()).or_default();
             let mut free = key.clone();
-            let mut number = 2_u64;
-            while redacted.contains_key(&free) {
-                free = format!("{key} {number}");
-                number += 1;
+            while !taken.insert(free.clone()) {
+                *number += 1;
+                free = format!("{key} {}", *number + 1);
             }
-            redacted.insert(free, value);
+            *key = free;
         }
-        *object = redacted;
+        object.rename(keys);
         true
     }
 
@@ -160,21 +261,51 @@ impl Redactor {
             match fields.iter().find(|field| field.name == key).map(|field| field.holds) {
                 Some(holds) => self.redact_field(value, holds, is_text, dialect),
                 None => {
-                    self.redact_any(value);
+                    self.redact_any(value, 0);
                 }
             }
         }
         self.redact_keys(object, fields);
     }
 
+    /// Redacts what is in a field that holds no text, where it is an object: settings may hold anything. `key` is
+    /// the one above the value within that object.
+    fn redact_settings(&self, value: &mut Json, key: Option<&str>) {
+        match value {
+            Json::Array(items) => {
+                items.iter_mut().for_each(|item| self.redact_settings(item, key));
+            }
+            Json::Object(object) => {
+                object.iter_mut().for_each(|(key, value)| self.redact_settings(value, Some(key)));
+                self.redact_keys(object, &[]);
+            }
+            _ if key.is_none_or(is_compared) => {}
+            _ => {
+                self.redact_any(value, 0);
+            }
+        }
+    }
+
+    /// Redacts addresses of media. In base64 and in arrays of bytes digits mean nothing.
+    fn redact_media(&self, value: &mut Json) {
+        match value {
+            Json::String(text) if !is_base64_of_media(text) => {
+                self.redact_text(text, 0);
+            }
+            Json::Array(items) => items.iter_mut().for_each(|item| self.redact_media(item)),
+            Json::Object(object) => {
+                object.iter_mut().for_each(|(_, value)| self.redact_media(value));
+            }
+            _ => {}
+        }
+    }
+
     fn redact_field(&self, value: &mut Json, holds: Holds, is_text: bool, dialect: Dialect) {
         match (holds, value) {
-            (Holds::Protocol | Holds::Opaque, _) => {}
-            (Holds::DataByType, _) if !is_text => {}
-            (Holds::Media, Json::String(address)) if address.starts_with("http") => {
-                self.redact_text(address);
-            }
-            (Holds::Media, _) => {}
+            (Holds::Opaque, _) => {}
+            (Holds::Protocol, value) => self.redact_settings(value, None),
+            (Holds::DataByType, value) if !is_text => self.redact_media(value),
+            (Holds::Media, value) => self.redact_media(value),
             (Holds::Members(fields), Json::Object(object)) => {
                 self.redact_fields(object, fields, dialect);
             }
@@ -193,11 +324,11 @@ impl Redactor {
                     self.redact_field(part, Holds::Members(fields), is_text, dialect);
                 }
                 None => {
-                    self.redact_any(part);
+                    self.redact_any(part, 0);
                 }
             },
             (_, value) => {
-                self.redact_any(value);
+                self.redact_any(value, 0);
             }
         }
     }
@@ -205,127 +336,34 @@ impl Redactor {
 
 /// Whether the text is the data of a medium, in which digits mean nothing.
 fn is_data_url(text: &str) -> bool {
-    text.starts_with("data:") && text.get(..100).unwrap_or(text).contains(";base64,")
+    let data = text.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
+    data.is_some_and(|(kind, data)| kind.len() < 100 && is_base64(data))
+}
+
+/// Whether the text is base64, in lines or not. The form for addresses is recognized where it is long.
+fn is_base64_of_media(text: &str) -> bool {
+    const LONG: usize = 64;
+    let is_part = |byte: u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=' | b'\r' | b'\n')
+    };
+    is_base64(text) || text.len() >= LONG && text.bytes().all(is_part)
+}
+
+/// Whether the text is base64 as it is written in one line, without the hyphen of its form for addresses.
+fn is_base64(text: &str) -> bool {
+    let data = text.trim_end_matches('=');
+    text.len() - data.len() <= 2
+        && data.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+}
+
+/// Whether the key is that of a value which providers compare, among the settings of a part.
+fn is_compared(key: &str) -> bool {
+    matches!(key, "id" | "type")
+        || ["Id", "_id", "ignature", "ncryptedContent", "ncrypted_content", "edactedData"]
+            .iter()
+            .any(|end| key.ends_with(end))
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn no_secret_is_kept(number in "[0-9]{3}-[0-9]{2}-[0-9]{4}") {
-            let redactor = Redactor::new(&[r"\b\d{3}-\d{2}-\d{4}\b"], "$0").unwrap();
-            for message in [
-                json!({"role": "user", "content": format!("it is {number}, yes")}),
-                json!({"role": "user", "content": [{"type": "text", "text": number}]}),
-                json!({"role": "assistant", "content": null, "tool_calls": [
-                    {"id": "a", "type": "function",
-                     "function": {"name": "f", "arguments": format!("{{\"ssn\":\"{number}\"}}")}}]}),
-                json!({"role": "assistant", "content": null, "tool_calls": [
-                    {"id": "a", "type": "function",
-                     "function": {"name": "f", "arguments": {"id": number, "name": [number]}}}]}),
-                json!({"role": "tool", "tool_call_id": "a", "content": "", "raw": {"deep": [number]}}),
-                json!({"role": "assistant", "content": [
-                    {"type": "tool_use", "id": "t", "name": "f", "input": {"id": number, "x": {"type": number}}}]}),
-                json!({"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"name": number}}}]}),
-                json!({"role": "user", "content": [{"toolResult": {"toolUseId": "t", "content": [{"json": {number.clone(): 1}}]}}]}),
-                json!({"type": "function_call_output", "call_id": "c", "output": number}),
-                json!({"role": "user", "content": "hi", "user": {"id": number, "name": number, "role": number}}),
-            ] {
-                let redacted = redactor.redact(Message::from_value(message.clone()).unwrap());
-                let text = redacted.to_json().unwrap();
-                prop_assert!(!text.contains(&number), "{}", text);
-                prop_assert!(text.contains("$0"), "the replacement is text, not a reference");
-                prop_assert_eq!(redacted.tool_link(), Message::from_value(message).unwrap().tool_link());
-            }
-        }
-    }
-
-    fn redacted(patterns: &[&str], message: serde_json::Value) -> serde_json::Value {
-        let redactor = Redactor::new(patterns, Redactor::DEFAULT_REPLACEMENT).unwrap();
-        redactor.redact(Message::from_value(message).unwrap()).to_value()
-    }
-
-    fn call(arguments: &str) -> serde_json::Value {
-        json!({"role": "assistant", "content": null, "tool_calls": [
-            {"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}]})
-    }
-
-    #[test]
-    fn escapes_in_arguments_hide_nothing() {
-        let mail = [r"[a-z.]+@example\.com"];
-        for (arguments, expected) in [
-            (r#"{"mail":"ann\u0040example.com"}"#, r#"{"mail":"[REDACTED]"}"#),
-            (
-                r#"{"a":"{\"mail\":\"ann\\u0040example.com\"}"}"#,
-                r#"{"a":"{\"mail\":\"[REDACTED]\"}"}"#,
-            ),
-            (r#"{ "b": 1.0 }"#, r#"{ "b": 1.0 }"#),
-        ] {
-            assert_eq!(redacted(&mail, call(arguments)), call(expected));
-        }
-    }
-
-    #[test]
-    fn arguments_stay_json_whatever_is_matched() {
-        for pattern in [r#""ssn":"[^"]*""#, r#"\{"#, "1"] {
-            let message = redacted(&[pattern], call(r#"{"ssn":"x","n":1}"#));
-            let arguments = message["tool_calls"][0]["function"]["arguments"].as_str().unwrap();
-            assert!(Json::parse(arguments).is_ok(), "{arguments}");
-            assert!(arguments.contains("[REDACTED]"), "{arguments}");
-        }
-    }
-
-    #[test]
-    fn numbers_and_keys_are_redacted() {
-        let message = json!({"role": "user", "content": "hi", "ssn": 123456789, "x": {"123456789": 1, "1234567890": 2}});
-        let expected = json!({"role": "user", "content": "hi", "ssn": "[REDACTED]",
-            "x": {"[REDACTED]": 1, "[REDACTED] 2": 2}});
-        assert_eq!(redacted(&[r"\d{9,}"], message), expected);
-    }
-
-    #[test]
-    fn base64_and_signatures_are_unchanged() {
-        for part in [
-            json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "123456789"}}),
-            json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,123456789"}}),
-            json!({"type": "thinking", "thinking": "hm", "signature": "123456789"}),
-        ] {
-            let message = json!({"role": "user", "content": [part]});
-            assert_eq!(redacted(&[r"\d{9}"], message.clone()), message);
-        }
-        let text = json!({"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": "123456789"}}]});
-        assert!(!redacted(&[r"\d{9}"], text).to_string().contains("123"));
-    }
-
-    #[test]
-    fn invalid_pattern_is_named() {
-        let (index, _) = Redactor::new(&["a", "("], "").unwrap_err();
-        assert_eq!(index, 1);
-    }
-
-    #[test]
-    fn pattern_may_take_four_mebibytes() {
-        assert_eq!(COMPILED_BYTES, 4_194_304);
-        assert!(Redactor::new(&[r"\w{30}"], "").is_ok());
-        let (index, error) = Redactor::new(&["a", r"(\w{100}){100}"], "").unwrap_err();
-        assert_eq!((index, error), (1, regex::Error::CompiledTooBig(COMPILED_BYTES)));
-    }
-
-    #[test]
-    fn only_protocol_fields_in_their_places_are_exempt() {
-        let call = json!({"id": "secret-1", "type": "secret-2", "function": {
-            "name": "secret-3", "arguments": "secret"}});
-        let message = json!({"role": "assistant", "content": "a secret", "name": "secret-4",
-            "tool_calls": [call], "tool_call_id": "secret-5", "x": {"role": "secret-6", "y": 7}});
-        let call = json!({"id": "secret-1", "type": "secret-2", "function": {
-            "name": "secret-3", "arguments": "[REDACTED]"}});
-        let expected = json!({"role": "assistant", "content": "a [REDACTED]", "name": "[REDACTED]-4",
-            "tool_calls": [call], "tool_call_id": "secret-5", "x": {"role": "[REDACTED]-6", "y": 7}});
-        assert_eq!(redacted(&["secret"], message), expected);
-    }
-}
+mod tests;

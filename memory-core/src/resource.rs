@@ -305,12 +305,12 @@ impl MemoryResource {
     /// # Errors
     /// [`ResourceError`] for a pattern that is not a regular expression.
     pub fn redactor(&self) -> Result<Option<Redactor>, ResourceError> {
-        let PrivacyPolicy { redact_patterns, replacement } = &self.privacy_policy;
-        if redact_patterns.is_empty() {
+        let PrivacyPolicy { redact_patterns, redact_presets, replacement } = &self.privacy_policy;
+        if redact_patterns.is_empty() && redact_presets.is_empty() {
             return Ok(None);
         }
         let redactor = Redactor::new(redact_patterns, replacement.as_str());
-        redactor.map(Some).map_err(|(index, reason)| {
+        redactor.map(|redactor| Some(redactor.with_presets(redact_presets))).map_err(|(index, reason)| {
             let problem = match reason {
                 regex::Error::CompiledTooBig(most) => format!(
                     "takes more than {most} bytes when compiled; lower its repetitions, or split it"

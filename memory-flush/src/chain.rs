@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use memory_core::{Redactor, StoredMessage};
+
 use crate::rule_based::RuleBasedSummarizer;
 use crate::summarize::{SummarizeError, Summarizer, SummaryRequest, accept_summary};
 
@@ -30,6 +32,10 @@ pub struct FallbackChain {
     pub time_limit: Duration,
     /// The one that writes the summary where none of them does.
     pub last: RuleBasedSummarizer,
+    /// Takes secrets out of what they write, and of the reasons why they do not, before anything else sees it. A
+    /// model may repeat what a message that is older than the policy says, or put together what patterns did
+    /// not find apart. Default: none.
+    pub redactor: Option<Redactor>,
 }
 
 impl Default for FallbackChain {
@@ -38,6 +44,7 @@ impl Default for FallbackChain {
             steps: Vec::new(),
             time_limit: Self::DEFAULT_TIME_LIMIT,
             last: RuleBasedSummarizer::default(),
+            redactor: None,
         }
     }
 }
@@ -60,6 +67,13 @@ impl FallbackChain {
         self
     }
 
+    /// The same chain, with secrets taken out of what the summarizers write.
+    #[must_use]
+    pub fn with_redactor(mut self, redactor: Option<Redactor>) -> Self {
+        self.redactor = redactor;
+        self
+    }
+
     /// Asks the summarisers, and returns the first summary that can be used.
     ///
     /// # Correctness
@@ -73,14 +87,18 @@ impl FallbackChain {
         for step in &self.steps {
             let reason = match attempt(&**step, request.clone(), timer, self.time_limit).await {
                 Outcome::Written(text) => {
-                    match accept_summary(&text, request.max_tokens, &*request.counter) {
+                    match accept_summary(
+                        &self.redacted(text),
+                        request.max_tokens,
+                        &*request.counter,
+                    ) {
                         Ok(text) => {
                             return Summary { text, summarizer: step.name().into(), declined };
                         }
                         Err(rejected) => rejected.to_string(),
                     }
                 }
-                Outcome::Failed(error) => error.to_string(),
+                Outcome::Failed(error) => self.redacted(error.to_string()),
                 Outcome::TimedOut => {
                     format!("it took longer than {:?}: raise the time limit", self.time_limit)
                 }
@@ -93,8 +111,34 @@ impl FallbackChain {
 
     /// The summary that is written where no summarizer writes one.
     pub(crate) fn by_rule(&self, request: &SummaryRequest) -> Summary {
-        let text = self.last.write(request);
+        let text = match &self.redactor {
+            Some(redactor) => self.last.write(&without_secrets(request, redactor)),
+            None => self.last.write(request),
+        };
         Summary { text, summarizer: RuleBasedSummarizer::NAME.into(), declined: Vec::new() }
+    }
+
+    fn redacted(&self, text: String) -> String {
+        match &self.redactor {
+            Some(redactor) => redactor.redact_string(text),
+            None => text,
+        }
+    }
+}
+
+/// Before the rules cut it: what is left of a secret then is not recognized.
+fn without_secrets(request: &SummaryRequest, redactor: &Redactor) -> SummaryRequest {
+    let messages = request.messages.iter().map(|stored| StoredMessage {
+        message: redactor.redact(stored.message.clone()),
+        ..stored.clone()
+    });
+    SummaryRequest {
+        previous: request
+            .previous
+            .as_deref()
+            .map(|text| redactor.redact_string(text.into()).into()),
+        messages: messages.collect(),
+        ..request.clone()
     }
 }
 
@@ -271,6 +315,30 @@ mod tests {
         assert_eq!(summary.declined.len(), 1);
         let alone = run(&FallbackChain::default(), &Passes(true)).unwrap();
         assert_eq!(alone.fallback(), None);
+    }
+
+    #[test]
+    fn secrets_are_taken_out_of_summaries_and_reasons() {
+        let redactor = Redactor::new(&["message|status"], "[left out]").unwrap();
+        let chain = FallbackChain::default().with_redactor(Some(redactor));
+        let fails = from_fn("fails", |_| ready(Err(SummarizeError::new("status 529"))));
+        let written = chain.clone().with_step(fails).with_step(says("good", "one message"));
+        let summary = run(&written, &Passes(true)).unwrap();
+        assert_eq!(summary.text, "one [left out]");
+        assert_eq!(summary.fallback().unwrap(), "fails: [left out] 529");
+
+        // Messages that are older than the policy are quoted by the rules.
+        let by_rule = run(&chain, &Passes(true)).unwrap().text;
+        assert!(by_rule.contains("user: [left out] 1") && !by_rule.contains("user: message"));
+        assert!(EstimateCounter.count(&by_rule) <= 60);
+
+        // What is too long with the replacement is not used.
+        let long = Redactor::new(&["word"], "a long replacement ").unwrap();
+        let chain = FallbackChain::default().with_redactor(Some(long));
+        let words = from_fn("words", |_| ready(Ok("word ".repeat(40))));
+        let summary = run(&chain.with_step(words), &Passes(true)).unwrap();
+        assert_eq!(summary.summarizer, RuleBasedSummarizer::NAME);
+        assert!(EstimateCounter.count(&summary.text) <= 60);
     }
 
     #[test]

@@ -88,7 +88,8 @@ impl Rules {
             Some(counter) => Arc::clone(counter),
             None => counter(&resource)?,
         };
-        let mut chain = FallbackChain::default();
+        let redactor = resource.redactor()?;
+        let mut chain = FallbackChain::default().with_redactor(redactor.clone());
         for summarizer in &extensions.summarizers {
             chain = chain.with_step(Arc::clone(summarizer));
         }
@@ -102,7 +103,6 @@ impl Rules {
             .with_failure_timeout(resource.lock.failure_timeout);
         let turn = lock.with_max_hold(Some(resource.lock.max_turn));
         let telemetry = Telemetry::new(&resource.id);
-        let redactor = resource.redactor()?;
         let flush_mode = extensions.flush_mode;
         let store: Arc<dyn MemoryStore> = match resource.circuit_breaker {
             Some(settings) => Arc::new(CircuitBreaker::new(Arc::clone(store), settings)),

@@ -71,6 +71,16 @@ impl JsonObject {
         self.0.iter_mut().map(|(key, value)| (key.as_str(), value))
     }
 
+    /// Gives the members these keys, in their order, where there is one. The caller has seen to it that all keys
+    /// differ then.
+    pub(crate) fn rename(&mut self, keys: impl IntoIterator<Item = Option<String>>) {
+        for ((key, _), new) in self.0.iter_mut().zip(keys) {
+            if let Some(new) = new {
+                *key = new;
+            }
+        }
+    }
+
     /// The number of members.
     #[must_use]
     pub const fn len(&self) -> usize {

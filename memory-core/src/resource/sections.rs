@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::duration;
 use crate::policy::Policy;
 use crate::priority::{ContentType, Priority};
-use crate::redact::Redactor;
+use crate::redact::{RedactPreset, Redactor};
 use crate::store::Durability;
 
 /// How a memory is limited.
@@ -266,12 +266,18 @@ pub struct Persistence {
 pub struct PrivacyPolicy {
     /// Regular expressions of what is replaced before anything is counted or kept.
     pub redact_patterns: Vec<String>,
+    /// Kinds of secrets, by name, that are replaced as well.
+    pub redact_presets: Vec<RedactPreset>,
     /// What stands in its place. Default: `[REDACTED]`.
     pub replacement: String,
 }
 
 impl Default for PrivacyPolicy {
     fn default() -> Self {
-        Self { redact_patterns: Vec::new(), replacement: Redactor::DEFAULT_REPLACEMENT.into() }
+        Self {
+            redact_patterns: Vec::new(),
+            redact_presets: Vec::new(),
+            replacement: Redactor::DEFAULT_REPLACEMENT.into(),
+        }
     }
 }

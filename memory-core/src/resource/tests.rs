@@ -348,6 +348,10 @@ fn what_a_resource_does_not_say_follows_from_its_model_or_is_the_default() {
     assert_eq!(resource(&fields).unwrap().strategy(), "hybrid_summary");
     fields["flushing_strategy"] = json!({"type": "own"});
     assert_eq!(resource(&fields).unwrap().strategy(), "own");
+    let named = json!({"max_tokens": 10, "privacy_policy": {"redact_presets": ["email", "ipv4"]}});
+    let redactor = resource(&named).unwrap().redactor().unwrap().unwrap();
+    let text = redactor.redact_string("a@b.example at 10.0.0.1, 123-45-6789".into());
+    assert_eq!(text, "[REDACTED] at [REDACTED], 123-45-6789");
     let secrets = json!({"max_tokens": 10, "privacy_policy": {"redact_patterns": ["a"]}});
     let redactor = resource(&secrets).unwrap().redactor().unwrap().unwrap();
     assert_eq!(redactor.redact(crate::Message::user("bab")).text(), "b[REDACTED]b");

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use memory_core::{
-    ContentType, Entry, FlushReceipt, MemoryResource, Message, Priority, ToolCall, Verdict,
+    ContentType, Entry, FlushReceipt, MemoryResource, Message, Priority, RedactPreset, ToolCall,
+    Verdict,
 };
 use memory_flush::{FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer, from_fn};
 use memory_instance::{FlushMode, ManagerBuilder, MemoryError, MemoryInstance};
@@ -15,6 +16,7 @@ use crate::support::{On, World, assert_window_fits, bytes, checked, hybrid, text
 
 on_every_backend![
     a_failing_summariser_is_replaced_and_health_says_so,
+    secrets_in_a_summary_never_reach_the_store,
     a_summariser_that_returns_nothing_or_too_much_is_replaced,
     critical_messages_survive_any_pressure,
     over_budget_by_critical_messages_appends_go_on_and_health_says_so,
@@ -169,6 +171,30 @@ async fn a_failing_summariser_is_replaced_and_health_says_so(on: On) {
     assert_eq!(summary.summarizer, "rule_based");
     assert_eq!(summary.fallback.as_deref(), Some("slow: status 529"));
     assert!(texts[0].contains("message number 0000"), "{}", texts[0]);
+}
+
+/// A model may repeat a secret that is older than the policy, or that patterns did not find in its parts.
+async fn secrets_in_a_summary_never_reach_the_store(on: On) {
+    let mut resource = hybrid(4_000);
+    resource.privacy_policy.redact_presets = vec![RedactPreset::Email, RedactPreset::UsSsn];
+    let fails = from_fn("fails", |_| async { Err(SummarizeError::new("no: eve@example.com")) });
+    let tells = from_fn("tells", |_| async { Ok("ann@example.com has 123-45-6789".to_owned()) });
+    let builder = with(resource).flush_mode(FlushMode::Manual).summarizer(fails).summarizer(tells);
+    let world = on.world(builder).await;
+    let memory = world.memory();
+    fill(&memory, 600).await;
+    let receipt = memory.perform_flush().await.unwrap().expect("there was much to flush");
+    checked(&memory, &world.manager).await;
+    let summary = receipt.summary.unwrap();
+    assert_eq!(summary.fallback.as_deref(), Some("fails: no: [REDACTED]"));
+    assert_eq!(texts(&memory).await[0], "[REDACTED] has [REDACTED]");
+    let Some(folder) = &world.folder else { return };
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        for secret in ["@example.com", "123-45-6789"] {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
+        }
+    }
 }
 
 async fn a_hanging_summariser_is_replaced_when_its_time_is_up(on: On) {

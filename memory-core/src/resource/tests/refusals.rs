@@ -240,6 +240,11 @@ fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
             json!(["a", "("]),
             "privacy_policy.redact_patterns[1]: is not a regular expression",
         ),
+        (
+            "/privacy_policy/redact_presets",
+            json!(["email", "ip4"]),
+            "privacy_policy.redact_presets[1]: unknown variant `ip4`; did you mean `ipv4`?",
+        ),
     ];
     for (pointer, field, expected) in rows {
         let mut value = support();
