@@ -22,9 +22,11 @@ const FORMATS: &[Format] = &[
     ("an event of Google's ADK", |o| has(o, &["author", "content"])),
     ("a Letta message", |o| has(o, &["message_type"])),
     ("an AutoGen message", |o| has(o, &["source", "content", "type"])),
-    ("a Semantic Kernel message", |o| has(o, &["Items"]) || is_object(o, "Role")),
-    ("an OASST message", |o| has(o, &["message_id", "parent_id"])),
-    ("a Cohere v1 message", |o| has(o, &["role", "message"])),
+    ("a Semantic Kernel message", |o| {
+        any(o, &["Items", "$type"]) || is_object(o, "Role") || is_object(o, "role")
+    }),
+    ("an OASST message", |o| has(o, &["message_id", "parent_id"]) || has(o, &["message_tree_id"])),
+    ("a Cohere v1 message", |o| has(o, &["role", "message"]) || has(o, &["chat_history"])),
     ("an xLAM example", |o| has(o, &["query", "answers"])),
     ("a call of Gemini's Interactions API", |o| {
         o.get("type").and_then(Json::as_str) == Some("function_call")
@@ -59,6 +61,9 @@ mod tests {
             (r#"{"role":"CHATBOT","message":"hello"}"#, Some("a Cohere v1 message")),
             (r#"{"message_type":"user_message","content":"hi"}"#, Some("a Letta message")),
             (r#"{"Role":{"Label":"user"},"Items":[]}"#, Some("a Semantic Kernel message")),
+            (r#"{"role":{"label":"user"},"items":[]}"#, Some("a Semantic Kernel message")),
+            (r#"{"chat_history":[],"message":"hi"}"#, Some("a Cohere v1 message")),
+            (r#"{"message_tree_id":"a","prompt":{}}"#, Some("an OASST message")),
             (
                 r#"{"message_id":"a","parent_id":null,"text":"hi","role":"prompter"}"#,
                 Some("an OASST message"),

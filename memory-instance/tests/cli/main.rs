@@ -22,6 +22,8 @@ mod data;
 #[cfg(test)]
 mod fire;
 #[cfg(test)]
+mod formats;
+#[cfg(test)]
 mod main_job;
 #[cfg(test)]
 mod mistakes;

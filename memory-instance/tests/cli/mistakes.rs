@@ -8,17 +8,17 @@ const MISTAKES: &[(&str, i32, &str)] = &[
     (
         "import|json.jsonl",
         1,
-        "json.jsonl:3: invalid JSON at column 9; write one complete JSON object a line; nothing was appended",
+        "json.jsonl:3: invalid JSON at column 9: the line ends within a value, as after a crash of its writer; complete it or remove it; nothing was appended",
     ),
     (
         "import|many.jsonl|--key|k",
         1,
-        "many.jsonl:1: invalid JSON at column 2; write one complete JSON object a line (and 2 more bad lines); nothing was appended",
+        "many.jsonl:1: invalid JSON at column 2; write one complete JSON object a line (and 1 more bad line); nothing was appended",
     ),
     (
         "import|array.jsonl|--key|k",
         1,
-        "array.jsonl:1: the message must be a JSON object; nothing was appended",
+        "array.jsonl:2: the message must be a JSON object; nothing was appended",
     ),
     (
         "import|norole.jsonl",
@@ -33,7 +33,7 @@ const MISTAKES: &[(&str, i32, &str)] = &[
     (
         "import|nokey.jsonl",
         1,
-        "nokey.jsonl:1: key template `{{ line.conversation_id }}`: Field `conversation_id` is not defined. Available fields: content, role; the variables there are: line.content, line.role, project.id; give a --key with fields that every line has, or a fixed one; nothing was appended",
+        "nokey.jsonl:1: key template `{{ line.conversation_id }}`: Field `conversation_id` is not defined. Available fields: content, role; the variables there are: line.content, line.role, project.id, record.number; give a --key with fields that every line has, or a fixed one; nothing was appended",
     ),
     (
         "import|large.jsonl|--resource|small.yaml|--key|k",
@@ -259,7 +259,7 @@ fn every_mistake_is_told_in_one_line_with_its_place_and_mend() {
     folder.write("good.jsonl", good);
     folder.write("json.jsonl", format!("{good}\n{{\"role\":\n{good}"));
     folder.write("many.jsonl", format!("nonsense\n{good}[]\n7\n"));
-    folder.write("array.jsonl", "[]");
+    folder.write("array.jsonl", "[\n1]");
     folder.write("norole.jsonl", r#"{"content":"a","conversation_id":"k"}"#);
     folder.write("content.jsonl", r#"{"role":"user","content":5}"#);
     folder.write("nokey.jsonl", r#"{"role":"user","content":"a"}"#);

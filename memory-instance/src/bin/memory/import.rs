@@ -1,7 +1,10 @@
 //! `memory import`.
 
+mod formats;
 mod pool;
+mod records;
 mod report;
+mod scan;
 mod source;
 mod survey;
 
@@ -16,23 +19,29 @@ use memory_instance::KeyTemplate;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
+use self::formats::Format;
 use self::pool::Pool;
 use self::report::Report;
 use self::source::Source;
-use self::survey::Router;
+use self::survey::{Findings, Router};
 use crate::args::Memories;
-use crate::failure::usage;
-use crate::out::Out;
+use crate::failure::{note, usage};
+use crate::out::{Out, count};
 
-/// Append chat messages from JSONL files; running it again appends nothing twice
+/// Append messages from files of many formats; running it again appends nothing twice
 ///
-/// One OpenAI chat message a line; gzipped files too, and - is stdin. Each line goes to the memory that the key template names; the template sees the line's fields as
-/// `line.*`. Without --key and without a `key` in the resource it is '{{ line.conversation_id }}'.
-/// Fields that are not part of a chat message are kept and come back on export.
+/// JSON Lines, values on several lines, or arrays; gzipped files too, and - is stdin. The format of each record is
+/// found out, or named by --format. Messages of the six dialects (chat, responses, anthropic, gemini, bedrock,
+/// ai_sdk) are stored as they are: fields that are not part of a message are kept and come back on export. Those of
+/// other formats are converted.
 ///
-/// All lines are read and checked before the first is appended: a file with a bad line appends
-/// nothing. Messages of one key are appended in the order of the file, those of different keys by
-/// several agents at once. It ends with a JSON report on stdout.
+/// Each record goes to the memory that the key template names. The template sees the record's fields as `line.*`,
+/// of a conversation those of the object around the messages, and its place in the file as `record.number`, counted
+/// from 1. Without --key and without a `key` in the resource it is '{{ line.conversation_id }}'.
+///
+/// All records are read and checked before the first is appended: a file with a bad one appends nothing, unless
+/// --skip-bad passes over it. Messages of one key are appended in the order of the file, those of different keys
+/// by several agents at once. It ends with a JSON report on stdout.
 ///
 /// Running it again, also after a crash or from several processes at once, appends nothing twice: a
 /// message is known by its source, its memory and its place among the source's messages for that
@@ -45,10 +54,12 @@ use crate::out::Out;
 Examples:
   memory import tau-bench-airline.jsonl.gz --agents 8 --store sqlite://airline.db
   memory import monday.jsonl tuesday.jsonl --key 'case-{{ line.case_id }}'
+  memory import train.jsonl --key 'example-{{ record.number }}'          (one conversation a line)
+  memory import ~/.claude/projects/x/*.jsonl --key '{{ line.sessionId }}'
   memory import agent.log.jsonl --key agent-7 --source agent-7-log     (again when it has grown)
   zcat old.jsonl.gz | memory import - --key '{{ line.user }}:{{ line.session }}' --json")]
 pub(crate) struct Args {
-    /// JSONL files; - is stdin
+    /// Files of JSON; - is stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -59,6 +70,18 @@ pub(crate) struct Args {
     /// The name of the source, for one file that only ever grows at its end [default: its content]
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
+
+    /// The format of every record [default: found out for each record by itself]
+    #[arg(long, value_name = "NAME", value_parser = formats::parser())]
+    format: Option<&'static Format>,
+
+    /// Pass over bad lines in place of appending nothing; stderr has their number and the first of them
+    #[arg(long)]
+    skip_bad: bool,
+
+    /// Write U+FFFD for surrogate escapes without their other half (`\ud83d`), in place of refusing them
+    #[arg(long)]
+    replace_surrogates: bool,
 }
 
 /// The key of a line where nobody says otherwise.
@@ -91,13 +114,19 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         template,
         variables: memories.variables.clone(),
         line_bytes: memories.resource.limits.line_bytes(),
+        format: args.format,
+        skip_bad: args.skip_bad,
+        replace_surrogates: args.replace_surrogates,
     });
     let progress = progress_bar(out.json());
-    let sources = {
+    let (sources, findings) = {
         let (files, name) = (args.files.clone(), args.source.clone());
         let (router, progress) = (Arc::clone(&router), progress.clone());
         spawn_blocking(move || check_all(&files, name.as_deref(), &router, &progress)).await??
     };
+    if let Some(bad) = findings.bad_records() {
+        progress.suspend(|| note(format_args!("{}: {bad}", passed_over(findings.bad))));
+    }
     progress.set_length(sources.iter().map(Source::messages).sum());
     progress.set_position(0);
     progress.set_message("appending");
@@ -119,7 +148,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
     let read = reading.await?;
     progress.finish_and_clear();
 
-    let report = Report::new(&pool, started.elapsed());
+    let report = Report::new(&pool, &findings, started.elapsed());
     if out.json() {
         out.compact(&report)?;
     } else {
@@ -138,16 +167,22 @@ fn check_all(
     name: Option<&str>,
     router: &Router,
     progress: &ProgressBar,
-) -> anyhow::Result<Vec<Source>> {
+) -> anyhow::Result<(Vec<Source>, Findings)> {
     progress.set_message("checking");
     let sources = files.iter().map(|file| Source::open(file, name, router.line_bytes));
     let mut sources: Vec<_> = sources.collect::<Result<_, _>>()?;
-    let mut faults = survey::Faults::default();
+    let mut findings = Findings::default();
     for source in &mut sources {
-        survey::survey(source, router, &mut faults, progress)?;
+        survey::survey(source, router, &mut findings, progress)?;
     }
-    faults.into_result()?;
-    Ok(sources)
+    match findings.bad_records().filter(|_| !router.skip_bad) {
+        Some(bad) => anyhow::bail!("{bad}; nothing was appended"),
+        None => Ok((sources, findings)),
+    }
+}
+
+fn passed_over(bad: u64) -> String {
+    format!("passed over {}", count(bad, "bad line", "bad lines"))
 }
 
 fn progress_bar(json: bool) -> ProgressBar {

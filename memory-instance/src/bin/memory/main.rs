@@ -52,7 +52,7 @@ const EXAMPLES: &str = "\
 Examples:
   memory demo                                        see what it does, in some seconds
   memory import chats.jsonl.gz --agents 8            conversations by their `conversation_id`
-  memory import log.jsonl --key 'case-{{ line.case }}'   ... or by a field of your own
+  memory import log.jsonl --key 'case-{{ line.case }}'   ... or by a custom field
   memory keys                                        what there is
   memory tail --key airline-00-0 -f                  watch a conversation
   memory context --key airline-00-0 --budget 1500    what to send to a model

@@ -82,26 +82,35 @@ impl Pool {
     /// Reads a source and hands its lines to the agents. Blocks; for a thread of its own.
     pub(crate) fn feed(&self, source: &Source, router: &Router) -> anyhow::Result<()> {
         let mut ordinals: HashMap<MemoryKey, u64> = HashMap::new();
-        let mut lines = source.read()?;
-        while let Some((number, line)) = lines.next().map_err(|error| source.unreadable(&error))? {
-            if number > source.lines() {
-                // It grew meanwhile; what is new belongs to the next import.
-                return Ok(());
+        let mut records = source.read()?;
+        let mut routing = router.routing();
+        while let Some(record) = records.next().map_err(|error| source.unreadable(&error))? {
+            let place = format!("{}:{}", source.name(), record.line);
+            // Only bad records that are passed over must be found again; else all are good.
+            let checked =
+                if router.skip_bad { routing.check(&record) } else { routing.route(&record) };
+            let routed = match checked {
+                Ok(routed) => routed,
+                Err(_) if router.skip_bad => continue,
+                // Checked before; it was changed under us.
+                Err(problem) => {
+                    anyhow::bail!("{}:{}: {}", source.name(), problem.line, problem.text)
+                }
+            };
+            let Some(key) = routed.key else { continue };
+            let bytes = record.bytes.len() / routed.messages.len().max(1);
+            let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(AHEAD_KIB).min(AHEAD_KIB);
+            for message in routed.messages {
+                let ordinal = ordinals.entry(key.clone()).or_default();
+                *ordinal += 1;
+                let write = source.writer(&key).write(*ordinal);
+                let permit = Arc::clone(&self.0.ahead).acquire_many_owned(kib);
+                let _ahead = Handle::current().block_on(permit).ok();
+                self.push(&key, Line { place: place.clone(), write, message, _ahead });
             }
-            let place = format!("{}:{number}", source.name());
-            let kib = u32::try_from(line.len() / 1024 + 1).unwrap_or(AHEAD_KIB).min(AHEAD_KIB);
-            // Checked before; it was changed under us.
-            let (key, message) =
-                router.route(line).map_err(|problem| anyhow::anyhow!("{place}: {problem}"))?;
-            let ordinal = ordinals.entry(key.clone()).or_default();
-            *ordinal += 1;
-            let write = source.writer(&key).write(*ordinal);
-            let permit = Arc::clone(&self.0.ahead).acquire_many_owned(kib);
-            let _ahead = Handle::current().block_on(permit).ok();
-            self.push(&key, Line { place, write, message, _ahead });
         }
         anyhow::ensure!(
-            source.is_unchanged(lines),
+            source.is_unchanged(records),
             "{} was changed while it was imported; import it again when it is complete",
             source.name()
         );

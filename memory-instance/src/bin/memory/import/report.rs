@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::pool::Pool;
+use super::survey::Findings;
 
 /// What an import did.
 #[derive(Debug, Serialize)]
@@ -18,6 +19,12 @@ pub(crate) struct Report {
     skipped: u64,
     /// Messages that could not be appended.
     failed: u64,
+    /// Records that were passed over because they are bad.
+    bad: u64,
+    /// Records without a message of the conversation, such as the metadata of a session.
+    left_out: u64,
+    /// Lone surrogates that were replaced by U+FFFD.
+    replaced_surrogates: u64,
     /// Memories that the messages belong to.
     keys: u64,
     /// How long it took.
@@ -27,7 +34,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(pool: &Pool, took: Duration) -> Self {
+    pub(crate) fn new(pool: &Pool, findings: &Findings, took: Duration) -> Self {
         let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let tally = pool.tally();
         let (appended, skipped) = (count(&tally.appended), count(&tally.skipped));
@@ -37,6 +44,18 @@ impl Report {
         let messages_per_second = (done / took.as_secs_f64().max(1e-9)).round();
         let (read, failed) = (count(&tally.read), count(&tally.failed));
         let keys = pool.keys() as u64;
-        Self { read, appended, skipped, failed, keys, seconds, messages_per_second }
+        let Findings { bad, left_out, replaced: replaced_surrogates, .. } = *findings;
+        Self {
+            read,
+            appended,
+            skipped,
+            failed,
+            bad,
+            left_out,
+            replaced_surrogates,
+            keys,
+            seconds,
+            messages_per_second,
+        }
     }
 }

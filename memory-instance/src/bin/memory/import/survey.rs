@@ -1,45 +1,78 @@
-//! The first reading: every line is checked, nothing is appended.
+//! The first reading: every record is checked, nothing is appended.
+
+use std::fmt::Write as _;
 
 use indicatif::ProgressBar;
-use memory_core::json::{Json, JsonErrorKind};
+use memory_core::json::{Json, JsonError, JsonErrorKind, JsonObject};
 use memory_core::{MemoryKey, Message, WriteId};
 use memory_instance::{KeyContext, KeyTemplate, MemoryError, MemoryManager};
+use sha2::{Digest, Sha256};
 
+use super::formats::{self, Format, Session};
+use super::records::Record;
 use super::source::Source;
 use crate::encoding;
 
-/// Knows the memory of each line.
+/// Knows the memory of each record.
 #[derive(Debug)]
 pub(crate) struct Router {
     pub(crate) manager: MemoryManager,
     pub(crate) resource: String,
     pub(crate) template: KeyTemplate,
     pub(crate) variables: KeyContext,
-    /// The most bytes of a line.
+    /// The most bytes of a record.
     pub(crate) line_bytes: u64,
+    /// The only format, if the user named one.
+    pub(crate) format: Option<&'static Format>,
+    pub(crate) skip_bad: bool,
+    pub(crate) replace_surrogates: bool,
+}
+
+/// The messages of a record, which all go to one memory.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    /// The memory; none if there is no message.
+    pub(crate) key: Option<MemoryKey>,
+    pub(crate) messages: Vec<Message>,
+    /// How many surrogates were replaced.
+    pub(crate) replaced: usize,
+}
+
+/// What is wrong with a record, and the remedy.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) line: u64,
+    pub(crate) text: String,
+}
+
+/// Routes the records of one source, in order.
+#[derive(Debug)]
+pub(crate) struct Routing<'r> {
+    router: &'r Router,
+    session: Session,
+    number: u64,
 }
 
 impl Router {
-    /// The message on a line, and its memory; else what is wrong with the line, and the mend.
-    pub(crate) fn route(&self, line: &[u8]) -> Result<(MemoryKey, Message), String> {
-        let json = Json::parse_bytes(line).map_err(|error| {
-            let problem = encoding::problem(line).map(|problem| format!("the file {problem}"));
-            problem.unwrap_or_else(|| match error.kind() {
-                JsonErrorKind::Syntax | JsonErrorKind::Truncated => format!(
-                    "invalid JSON at column {}; write one complete JSON object a line",
-                    error.column()
-                ),
-                _ => error.to_string(),
-            })
-        })?;
-        let variables = self.variables.clone().with("line", json.to_value());
-        let message = Message::try_from(json).map_err(|error| error.to_string())?;
-        let key = self.template.render(&variables).map_err(|error| {
-            format!("{error}; give a --key with fields that every line has, or a fixed one")
-        })?;
-        let memory =
-            self.manager.memory(&self.resource, &key).map_err(|error| error.to_string())?;
-        Ok((memory.key().clone(), message))
+    pub(crate) fn routing(&self) -> Routing<'_> {
+        Routing { router: self, session: Session::default(), number: 0 }
+    }
+
+    fn parse(&self, record: &Record<'_>) -> Result<(Json, usize), Problem> {
+        if let Some(problem) = record.problem {
+            return Err(Problem { line: record.line, text: problem.to_owned() });
+        }
+        let parsed = match std::str::from_utf8(record.bytes) {
+            Ok(text) if self.replace_surrogates => Json::parse_replacing_surrogates(text),
+            _ => Json::parse_bytes(record.bytes).map(|json| (json, 0)),
+        };
+        parsed.map_err(|error| {
+            let line = record.line + (error.line() as u64).saturating_sub(1);
+            let problem = encoding::problem(record.bytes).filter(|_| record.element.is_none());
+            let text = problem
+                .map_or_else(|| json_problem(&error), |problem| format!("the line {problem}"));
+            Problem { line, text }
+        })
     }
 
     /// Checks all that is known without the store, such as the size of the message.
@@ -59,28 +92,103 @@ impl Router {
     }
 }
 
-/// Bad lines: the first, and how many more.
-#[derive(Debug, Default)]
-pub(crate) struct Faults {
-    first: Option<String>,
-    more: u64,
+/// What is wrong with a text; its place is told beside it.
+fn json_problem(error: &JsonError) -> String {
+    let column = error.column();
+    match error.kind() {
+        JsonErrorKind::Syntax => {
+            format!("invalid JSON at column {column}; write one complete JSON object a line")
+        }
+        JsonErrorKind::Truncated => format!(
+            "invalid JSON at column {column}: the line ends within a value, as after a crash of its writer; complete it or remove it"
+        ),
+        JsonErrorKind::SecondValue => format!(
+            "invalid JSON at column {column}: a second value follows the first; write one value a line"
+        ),
+        JsonErrorKind::LoneSurrogate => {
+            let text = error.to_string().replacen(&format!("line {}, ", error.line()), "", 1);
+            format!("{text}, as --replace-surrogates does")
+        }
+        _ => error.to_string().replacen(&format!("line {}, ", error.line()), "", 1),
+    }
 }
 
-impl Faults {
-    pub(crate) fn add(&mut self, place: &str, line: u64, problem: &str) {
-        match &self.first {
-            None => self.first = Some(format!("{place}:{line}: {problem}")),
-            Some(_) => self.more += 1,
+impl Routing<'_> {
+    /// The messages of a record and their memory, not checked against the limits of the resource.
+    pub(crate) fn route(&mut self, record: &Record<'_>) -> Result<Routed, Problem> {
+        self.number += 1;
+        let router = self.router;
+        let (json, replaced) = router.parse(record)?;
+        let problem = |text: String| Problem { line: record.line, text };
+        let number = JsonObject::new().with("number", self.number);
+        let variables = router.variables.clone().with("record", Json::from(number).to_value());
+        let variables = variables.with("line", json.to_value());
+        let messages = formats::read(json, router.format, &mut self.session).map_err(problem)?;
+        if messages.is_empty() {
+            return Ok(Routed { key: None, messages: Vec::new(), replaced });
         }
+        let only = messages.len() == 1;
+        let messages = messages.into_iter().zip(1..).map(|(json, number)| {
+            Message::try_from(json).map_err(|error| {
+                let text = formats::problem_of(&error);
+                if only { text } else { format!("message {number} of it: {text}") }
+            })
+        });
+        let messages = messages.collect::<Result<Vec<_>, _>>().map_err(problem)?;
+        let key = router.template.render(&variables).map_err(|error| {
+            problem(format!(
+                "{error}; give a --key with fields that every line has, or a fixed one"
+            ))
+        })?;
+        let memory = router.manager.memory(&router.resource, &key);
+        let memory = memory.map_err(|error| problem(error.to_string()))?;
+        Ok(Routed { key: Some(memory.key().clone()), messages, replaced })
     }
 
-    /// An error if there was a bad line.
-    pub(crate) fn into_result(self) -> anyhow::Result<()> {
-        let Some(first) = self.first else { return Ok(()) };
-        match self.more {
-            0 => anyhow::bail!("{first}; nothing was appended"),
-            more => anyhow::bail!("{first} (and {more} more bad lines); nothing was appended"),
+    /// As [`route`](Self::route), and checked against the limits.
+    pub(crate) fn check(&mut self, record: &Record<'_>) -> Result<Routed, Problem> {
+        let routed = self.route(record)?;
+        // Any id does: nothing is sent.
+        let write = WriteId::once("survey");
+        let only = routed.messages.len() == 1;
+        for (message, number) in routed.messages.iter().zip(1..) {
+            let Some(key) = &routed.key else { break };
+            self.router.admit(key, message.clone(), write).map_err(|text| {
+                let text = if only { text } else { format!("message {number} of it: {text}") };
+                Problem { line: record.line, text }
+            })?;
         }
+        Ok(routed)
+    }
+}
+
+/// What the first readings found apart from messages.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    first: Option<String>,
+    /// Bad records.
+    pub(crate) bad: u64,
+    /// Records without a message, such as the metadata of a session.
+    pub(crate) left_out: u64,
+    /// Surrogates that were replaced.
+    pub(crate) replaced: u64,
+}
+
+impl Findings {
+    fn add(&mut self, place: &str, problem: &Problem) {
+        self.bad += 1;
+        let Problem { line, text } = problem;
+        self.first.get_or_insert_with(|| format!("{place}:{line}: {text}"));
+    }
+
+    /// The first bad record and the number of the others.
+    pub(crate) fn bad_records(&self) -> Option<String> {
+        let first = self.first.as_ref()?;
+        Some(match self.bad {
+            1 => first.clone(),
+            2 => format!("{first} (and 1 more bad line)"),
+            bad => format!("{first} (and {} more bad lines)", bad - 1),
+        })
     }
 }
 
@@ -88,22 +196,42 @@ impl Faults {
 pub(crate) fn survey(
     source: &mut Source,
     router: &Router,
-    faults: &mut Faults,
+    findings: &mut Findings,
     progress: &ProgressBar,
 ) -> anyhow::Result<()> {
-    let mut lines = source.read()?;
-    let mut messages = 0;
-    // Any id does: nothing is sent.
-    let write = WriteId::once("survey");
-    while let Some((number, line)) = lines.next().map_err(|error| source.unreadable(&error))? {
-        messages += 1;
-        progress.inc(1);
-        let checked =
-            router.route(line).and_then(|(key, message)| router.admit(&key, message, write));
-        if let Err(problem) = checked {
-            faults.add(source.name(), number, &problem);
+    let mut records = source.read()?;
+    let mut routing = router.routing();
+    let (mut messages, mut changed, mut number) = (0, Sha256::new(), 0_u64);
+    let mut is_changed = false;
+    while let Some(record) = records.next().map_err(|error| source.unreadable(&error))? {
+        number += 1;
+        match routing.check(&record) {
+            Ok(routed) => {
+                let count = routed.messages.len() as u64;
+                messages += count;
+                progress.inc(count);
+                findings.left_out += u64::from(count == 0);
+                if routed.replaced > 0 {
+                    findings.replaced += routed.replaced as u64;
+                    changed.update(format!("replaced {number}\n"));
+                    is_changed = true;
+                }
+            }
+            Err(problem) => {
+                findings.add(source.name(), &problem);
+                changed.update(format!("bad {number}\n"));
+                is_changed = true;
+            }
         }
     }
-    source.surveyed(lines, messages);
+    let mut changes = String::new();
+    if is_changed {
+        changes.push('+');
+        for byte in changed.finalize() {
+            // Writing to a string cannot fail.
+            let _ = write!(changes, "{byte:02x}");
+        }
+    }
+    source.surveyed(records, messages, changes);
     Ok(())
 }

@@ -1,0 +1,95 @@
+//! Sessions of Claude Code: a line for each message, and lines of other kinds between them.
+//!
+//! The `message` of a line is one of Anthropic's, kept as it is; what is around it is dropped. Left out are the
+//! messages of subagents (`isSidechain`), errors of the API that the session shows as messages, lines that repeat
+//! one with the same `uuid`, and all that is no message: titles, system lines, snapshots, queues. A summary that a
+//! compaction wrote is kept as the user message that the model was sent. Branches that were abandoned are kept too.
+
+use std::collections::HashSet;
+
+use memory_core::json::Json;
+
+use super::has;
+
+/// Lines without a message, by their type.
+const OTHERS: [&str; 12] = [
+    "summary",
+    "system",
+    "file-history-snapshot",
+    "queue-operation",
+    "mode",
+    "custom-title",
+    "agent-name",
+    "ai-title",
+    "last-prompt",
+    "pr-link",
+    "attachment",
+    "progress",
+];
+
+/// Fields that only the lines of a session have.
+const MARKS: [&str; 8] = [
+    "uuid",
+    "parentUuid",
+    "sessionId",
+    "leafUuid",
+    "isSidechain",
+    "isSnapshotUpdate",
+    "logicalParentUuid",
+    "snapshot",
+];
+
+pub(super) fn is_line(json: &Json) -> bool {
+    let Some(object) = json.as_object() else { return false };
+    if object.contains_key("role") {
+        return false;
+    }
+    let is_marked = MARKS.iter().any(|key| object.contains_key(key));
+    match json.get_str("type") {
+        Some("user" | "assistant") => object.contains_key("message"),
+        Some(kind) if OTHERS.contains(&kind) => is_marked,
+        // A kind that is not known: it has no message either.
+        Some(_) => is_marked && !object.contains_key("content"),
+        None => is_marked && object.contains_key("message"),
+    }
+}
+
+pub(super) fn convert(json: &Json) -> Result<Vec<Json>, String> {
+    let Some(object) = json.as_object() else { return Ok(Vec::new()) };
+    let flag = |key| object.get(key).and_then(Json::as_bool) == Some(true);
+    let is_message = matches!(json.get_str("type"), None | Some("user" | "assistant"));
+    if !is_message || flag("isSidechain") || flag("isApiErrorMessage") {
+        return Ok(Vec::new());
+    }
+    let Some(message) = object.get("message").and_then(Json::as_object) else {
+        return Err("the `message` of a session's line must be an object".to_owned());
+    };
+    let mut message = message.clone();
+    if !has(&message, "role")
+        && let Some(role) = json.get_str("type")
+    {
+        message.insert("role", role);
+    }
+    if !message.contains_key("stop_reason") {
+        // Without the reason, the type alone reads as an item of OpenAI Responses.
+        message.remove("type");
+    }
+    Ok(vec![message.into()])
+}
+
+/// The lines of a session that were read so far.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    seen: HashSet<String>,
+}
+
+impl Session {
+    /// Whether a line repeats one before it: sessions that are resumed write some lines again.
+    pub(super) fn is_repeated(&mut self, json: &Json) -> bool {
+        if !is_line(json) {
+            return false;
+        }
+        let Some(uuid) = json.get_str("uuid") else { return false };
+        !self.seen.insert(uuid.to_owned())
+    }
+}
