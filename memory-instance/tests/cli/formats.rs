@@ -1,10 +1,14 @@
 //! Imports of the formats that people have on disk.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use memory_core::Message;
+use memory_core::dialect::{Dialect, Part};
 use serde_json::{Value, json};
 
+use crate::data::conversations;
 use crate::support::{Folder, counts, lines};
 
 fn data(name: &str) -> PathBuf {
@@ -284,4 +288,80 @@ fn metadata_is_counted_as_left_out() {
     let said = folder.run_words(["import", path.to_str().unwrap(), "--key", "k", "--json"]);
     let report = &lines(&said.out)[0];
     assert_eq!((counts(report), &report["left_out"]), ([1, 1, 0, 0], &json!(2)));
+}
+
+/// What a conversion keeps: texts, calls with their arguments, and results of these calls.
+fn kept(history: &str) -> Vec<String> {
+    let (mut kept, mut names) = (Vec::new(), HashMap::new());
+    for line in history.lines() {
+        Message::from_json(line).unwrap().read(&mut |part| match part {
+            Part::Text(text) if text.text.is_empty() => {}
+            Part::Text(text) => kept.push(format!("text {}", text.text)),
+            Part::Call(call) => {
+                let arguments = serde_json::from_str::<Value>(&call.arguments.to_text());
+                kept.push(format!("call {} {:?}", call.name, arguments.ok()));
+                names.extend(call.id.map(|id| (id.to_owned(), call.name.to_owned())));
+            }
+            Part::Result(result) => {
+                let named = result.link.and_then(|id| names.get(id).map(String::as_str));
+                let name = named.or(result.name).unwrap();
+                kept.push(format!("result of {name} {}", result.text()));
+            }
+            _ => {}
+        });
+    }
+    kept
+}
+
+#[test]
+fn exports_in_every_dialect_come_back() {
+    let folder = Folder::new();
+    let conversations = conversations(&folder);
+    let real = conversations.by_id.values().take(4).flatten();
+    folder.write("real.jsonl", real.map(|message| format!("{message}\n")).collect::<String>());
+    let mixed = all().into_iter().map(|(name, _)| text(name).trim().to_owned() + "\n");
+    folder.write("mixed.json", mixed.collect::<String>());
+    for (file, least) in [("real.jsonl", 100), ("mixed.json", 25)] {
+        import(&folder, file, file, &[]);
+        let original = kept(&folder.ok(&format!("export --key {file} --resource r.json")));
+        assert!(original.len() > least, "{}", original.len());
+        for dialect in Dialect::ALL {
+            let export = format!("export --key {file} --format {dialect} --resource r.json");
+            let said = folder.run(&export);
+            assert_eq!(said.code, Some(0), "{dialect}: {said:?}");
+            assert_eq!(kept(&said.out), original, "{dialect}");
+            for line in said.err.lines() {
+                let is_note = line.starts_with(&format!("converted to {dialect}: "));
+                assert!(is_note && line.ends_with(" x)"), "{line}");
+            }
+            folder.write("copy.jsonl", &said.out);
+            let key = format!("{file}-{dialect}");
+            import(&folder, "copy.jsonl", &key, &["--format", dialect.as_str()]);
+            let back = folder.run(&format!("export --key {key} --format chat --resource r.json"));
+            assert_eq!(kept(&back.out), original, "{dialect} and back");
+        }
+    }
+}
+
+#[test]
+fn losses_of_an_export_are_counted_by_kind() {
+    let folder = Folder::new();
+    let path = data("responses-items.jsonl");
+    import(&folder, path.to_str().unwrap(), "k", &[]);
+    let said = folder.run("export --key k --format anthropic");
+    assert_eq!(
+        said.err,
+        "converted to anthropic: reasoning of another provider was left out (1 x)\n"
+    );
+    let expected = [
+        chat("user", "weather?"),
+        json!({"role": "assistant", "content":
+            [{"type": "tool_use", "id": "call_1", "name": "weather", "input": {}}]}),
+        json!({"role": "user", "content":
+            [{"type": "tool_result", "tool_use_id": "call_1", "content": "rain"}]}),
+        chat("assistant", "Rain."),
+    ];
+    assert_eq!((said.code, lines(&said.out).as_slice()), (Some(0), expected.as_slice()));
+    let said = folder.run("export --key k --format claude");
+    assert!(said.code == Some(2) && said.err.contains("anthropic"), "{said:?}");
 }

@@ -1,8 +1,14 @@
 //! `memory export`.
 
+mod converter;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use memory_core::dialect::Dialect;
 use memory_core::{MemoryKey, Read, Sequence};
 
+use self::converter::Converter;
 use crate::args::{Memories, PAGE};
+use crate::failure::note;
 use crate::keys;
 use crate::out::Out;
 
@@ -11,48 +17,93 @@ use crate::out::Out;
 /// Summaries that flushes wrote are part of the history: they stand as system messages where the
 /// messages stood that they replaced. With --all, memories come one after another in the order of
 /// `memory keys`, of every project and resource.
+///
+/// With --format all messages are written in one dialect, whatever they came in, with the fields only that the
+/// dialect knows. Calls without an id get one, and their results the same. What the dialect cannot express is
+/// reported on stderr, once for each kind, with its count. It is the history, and not a request that a
+/// provider accepts.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   memory export --key airline-00-0 > one.jsonl
+  memory export --key airline-00-0 --format anthropic > claude.jsonl
   memory export --all | gzip > backup.jsonl.gz
   memory export --all | memory import - --store sqlite://copy.db --key '{{ line.conversation_id }}'")]
 pub(crate) struct Args {
     /// Every memory of the store
     #[arg(long)]
     all: bool,
+
+    /// The dialect to convert messages to [default: none, messages as they came in]
+    #[arg(long, value_name = "DIALECT", value_parser = dialects())]
+    format: Option<Dialect>,
+}
+
+/// Reads the name of a dialect.
+fn dialects() -> impl TypedValueParser<Value = Dialect> {
+    let values = Dialect::ALL.map(|dialect| {
+        let alias = (dialect == Dialect::AiSdk).then_some("ai-sdk");
+        PossibleValue::new(dialect.as_str()).aliases(alias)
+    });
+    PossibleValuesParser::new(values).try_map(|name| name.replace('-', "_").parse::<Dialect>())
 }
 
 pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
-    if !args.all {
+    let mut converter = args.format.map(Converter::new);
+    if args.all {
+        let mut after = None;
+        while let Some(page) = keys::page(memories, &mut after).await? {
+            for key in &page {
+                one(memories, key, converter.as_mut(), out).await?;
+            }
+        }
+    } else {
         let memory = memories.the_one().await?;
-        return one(memories, memory.key(), out).await;
+        one(memories, memory.key(), converter.as_mut(), out).await?;
     }
-    let mut after = None;
-    while let Some(page) = keys::page(memories, &mut after).await? {
-        for key in &page {
-            one(memories, key, out).await?;
+    if let (Some(converter), Some(dialect)) = (converter, args.format) {
+        // Data first, so that notes do not stand in the middle of it on a terminal.
+        out.flush()?;
+        for (loss, count) in converter.losses() {
+            note(format_args!("converted to {dialect}: {loss} ({count} x)"));
         }
     }
     Ok(())
 }
 
 /// Page by page, so that a long history takes little room.
-async fn one(memories: &Memories, key: &MemoryKey, out: &mut Out) -> anyhow::Result<()> {
+async fn one(
+    memories: &Memories,
+    key: &MemoryKey,
+    mut converter: Option<&mut Converter>,
+    out: &mut Out,
+) -> anyhow::Result<()> {
     let mut read = Read { after: None, limit: Some(PAGE) };
     let mut written = Sequence::ZERO;
     loop {
         let page = memories.manager.store().read(key, read).await?;
         for stored in &page.messages {
             // After a flush between two pages the reading starts over.
-            if stored.meta.sequence > written {
-                out.compact(&stored.message)?;
-                written = stored.meta.sequence;
+            if stored.meta.sequence <= written {
+                continue;
+            }
+            written = stored.meta.sequence;
+            match &mut converter {
+                None => out.compact(&stored.message)?,
+                Some(converter) => {
+                    for json in converter.push(stored.message.clone()) {
+                        out.compact(&json)?;
+                    }
+                }
             }
         }
         if !page.more {
-            return Ok(());
+            break;
         }
         read.after = Some(page.cursor);
     }
+    for json in converter.map(Converter::finish).unwrap_or_default() {
+        out.compact(&json)?;
+    }
+    Ok(())
 }
