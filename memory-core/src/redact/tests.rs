@@ -66,6 +66,16 @@ fn arguments_stay_json_whatever_is_matched() {
 }
 
 #[test]
+fn json_in_strings_of_json_stays_json() {
+    let nested = |text: &str| json!({"a": json!({"b": json!(text).to_string()}).to_string()});
+    let inner = json!({"n": 1, "c": json!({"n": 1}).to_string()}).to_string();
+    let message = redacted(&["1"], call(&nested(&inner).to_string()));
+    let hidden = json!({"n": "[REDACTED]"}).to_string();
+    let inner = json!({"c": hidden, "n": "[REDACTED]"}).to_string();
+    assert_eq!(message, call(&nested(&inner).to_string()));
+}
+
+#[test]
 fn numbers_and_keys_are_redacted() {
     let message = json!({"role": "user", "content": "hi", "ssn": 123456789, "x": {"123456789": 1, "1234567890": 2}});
     let expected = json!({"role": "user", "content": "hi", "ssn": "[REDACTED]",
