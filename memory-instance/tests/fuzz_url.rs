@@ -24,7 +24,7 @@ fn no_url_panics_or_is_told_with_its_password() {
             Ok(config) => format!("{config:?}"),
             Err(fault) => format!("{} {fault} {fault:?}", fault.detail()),
         });
-        assert!(peak <= 128 * url.len() + (64 << 10), "{peak} for {}", url.len());
+        assert!(peak <= 64 * url.len() + (64 << 10), "{peak} for {}", url.len());
         // In the place of a password, in a URL that is one; behind `?` are settings, which have none.
         let secret = url.split_once("://").is_some_and(|(scheme, rest)| {
             let before_settings = rest.split('?').next().unwrap_or_default();

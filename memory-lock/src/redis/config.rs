@@ -41,7 +41,7 @@ pub struct RedisConfig {
 }
 
 impl RedisConfig {
-    /// Reads a URL.
+    /// Reads a URL. Of a Cluster or of Sentinels it names at most 64 hosts: a few of them lead to the others.
     ///
     /// # Errors
     /// [`RedisFault`] that says what is wrong with the URL, without its password, and the mend.

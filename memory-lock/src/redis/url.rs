@@ -27,6 +27,10 @@ pub(super) struct Sentinel {
     pub(super) password: Option<String>,
 }
 
+/// The most hosts of one URL. Each becomes a whole description of a server, some two thousand times as large as
+/// the comma that adds it.
+const MAX_HOSTS: usize = 64;
+
 type Settings = Vec<(String, String)>;
 
 const FORMS: &str = "write redis://HOST:PORT, rediss://, redis+unix:///PATH, \
@@ -55,6 +59,11 @@ pub(super) fn parse(text: &str) -> Result<(Target, Settings), RedisFault> {
         return Err(refuse(
             "names several hosts; for these write redis+cluster:// or redis+sentinel://",
         ));
+    }
+    if hosts.split(',').nth(MAX_HOSTS).is_some() {
+        return Err(refuse(&format!(
+            "names more than {MAX_HOSTS} hosts; a few of them lead to the others"
+        )));
     }
     let mut settings = Settings::new();
     let mut nodes = Vec::new();
@@ -273,6 +282,16 @@ mod tests {
         ] {
             let error = RedisConfig::from_url(url).unwrap_err();
             assert!(error.to_string().contains(mend), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn url_names_at_most_64_hosts() {
+        for scheme in ["redis+cluster", "redis+sentinel"] {
+            let url = |hosts: usize| format!("{scheme}://{}?master=m", vec!["h"; hosts].join(","));
+            assert!(parse(&url(64)).is_ok(), "{scheme}");
+            let error = parse(&url(65)).err().unwrap().to_string();
+            assert!(error.contains("names more than 64 hosts; a few of them"), "{error}");
         }
     }
 
