@@ -380,6 +380,10 @@ async fn leases_in_a_replaced_file_do_not_count() {
             assert!(!error.is_retryable());
         }
         drop((backend, guard, locks));
+        // A log without its file is refused.
+        for suffix in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
+        }
         let fresh = open(&path);
         fresh.try_acquire(&name, OwnerId::new(2), secs(30)).await.unwrap();
     }

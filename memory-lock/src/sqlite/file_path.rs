@@ -55,12 +55,16 @@ static RESOLVING: Mutex<()> = Mutex::new(());
 impl DatabasePath {
     /// Resolves the path. A missing file is made where `create` says so: empty, as SQLite does, but
     /// only for its owner (mode 0600). SQLite gives `-wal` and `-shm` the mode of the file.
+    ///
+    /// Refuses a file that is missing while its log is there.
     pub(super) fn resolve(path: &Path, create: bool) -> Result<Self, PathError> {
         let named = literal_path(path).map_err(PathError::Refused)?;
         let _one_at_a_time = RESOLVING.lock().unwrap_or_else(PoisonError::into_inner);
         let real = match named.canonicalize() {
             Err(error) if create && error.kind() == ErrorKind::NotFound => {
-                create_private(&link_target(&named)?)?;
+                let file = link_target(&named)?;
+                refuse_log_without_file(&file)?;
+                create_private(&file)?;
                 named.canonicalize()?
             }
             real => real?,
@@ -121,6 +125,24 @@ fn link_target(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(io::Error::other("too many symbolic links"))
+}
+
+/// Refuses to make a file beside a log that is not empty. SQLite would delete the log, and with it whatever
+/// was acknowledged since the last checkpoint, while the file may only have been moved away.
+fn refuse_log_without_file(file: &Path) -> Result<(), PathError> {
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    let log = Path::new(&log);
+    let has_content = log.metadata().is_ok_and(|metadata| metadata.len() > 0);
+    // Looked at last: another process may have begun the file, and its log, meanwhile.
+    if !has_content || file.exists() {
+        return Ok(());
+    }
+    let (file, log) = (file.display(), log.display());
+    Err(PathError::Refused(PathRefused(format!(
+        "{file} is missing, and its log {log} is still there; put the file back, or remove {log} to \
+         begin with an empty one"
+    ))))
 }
 
 fn create_private(path: &Path) -> io::Result<()> {

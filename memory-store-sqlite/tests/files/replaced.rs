@@ -281,3 +281,36 @@ async fn a_copy_of_file_and_log_is_opened() {
     assert_eq!(texts(&self::store(&copy, true).await, &key("k")).await, ["in the log"]);
     ours(&copy).await;
 }
+
+#[tokio::test]
+async fn log_without_its_file_is_refused_and_kept() {
+    let (folder, file) = folder();
+    let copy = folder.path().join("copy.db");
+    let store = store(&file, true).await;
+    append(&store, &key("k"), write(1, 1), &["kept"]).await.unwrap();
+    // As after a crash: the log is whole, and was not folded into the file.
+    fs::copy(&file, &copy).unwrap();
+    let log = fs::read(beside(&file, "-wal")).unwrap();
+    drop(store);
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(beside(&file, suffix));
+    }
+    fs::write(beside(&file, "-wal"), &log).unwrap();
+    let (_, refused) = refusal(&file).await;
+    for part in ["FILE is missing", "FILE-wal is still there", "put the file back, or remove"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    assert!(!file.exists() && !beside(&file, "-shm").exists());
+    assert_eq!(fs::read(beside(&file, "-wal")).unwrap(), log);
+
+    fs::rename(&copy, &file).unwrap();
+    let store = self::store(&file, true).await;
+    assert_eq!(texts(&store, &key("k")).await, ["kept"]);
+    drop(store);
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(beside(&file, suffix));
+    }
+    // One that holds nothing is no reason.
+    fs::write(beside(&file, "-wal"), "").unwrap();
+    assert!(texts(&self::store(&file, true).await, &key("k")).await.is_empty());
+}
