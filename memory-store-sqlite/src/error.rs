@@ -109,8 +109,8 @@ pub(crate) fn kind_of(error: &rusqlite::Error, path: &Path) -> StoreErrorKind {
             "{path} is not a SQLite database or is damaged; check the path or restore a backup"
         )),
         SqliteFailure::Replaced => StoreErrorKind::Replaced(format!(
-            "{}; this handle neither reads nor writes any more, so put {path}, its -wal and its -shm in \
-             order and open the store again",
+            "{}; this handle neither reads nor writes any more, and a write that was under way may be in the \
+             old file, so put {path}, its -wal and its -shm in order and open the store again",
             replaced_file(error).unwrap_or("the file or its log was replaced")
         )),
         _ => {
@@ -165,7 +165,7 @@ mod tests {
             (
                 ffi::SQLITE_READONLY_DBMOVED,
                 "the store was replaced while it was open: the file or its log was replaced; this \
-                 handle neither reads nor writes any more, so put /m.db, its -wal and its -shm in \
+                 handle neither reads nor writes any more, and a write that was under way may be in the old file, so put /m.db, its -wal and its -shm in \
                  order and open the store again",
                 true,
             ),
