@@ -36,7 +36,7 @@ pub use exclusive::{ExclusiveError, Session};
 pub use instance::{ContextWindow, MemoryInstance, Mode};
 pub use lease::Leases;
 pub use manager::{MemoryManager, OpenWarning};
-pub use open::without_password;
+pub use open::{check_url, without_password};
 pub use rules::FlushMode;
 pub use shutdown::ShutdownReport;
 pub use sweep::{SweepOptions, SweepReport};

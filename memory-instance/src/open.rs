@@ -29,6 +29,30 @@ pub(crate) async fn open(
 ) -> Result<(Arc<dyn MemoryStore>, LockManager), MemoryError> {
     #[cfg(not(feature = "sqlite"))]
     let _ = patience;
+    match place(url)? {
+        Place::Memory => {
+            let (store_clock, lock_clock) = (clock.clone(), clock.clone());
+            let store = InMemoryStore::new(move || now(&store_clock));
+            let locks = LockManager::new(Arc::new(InProcessLock::new(lock_clock)));
+            Ok((Arc::new(store), locks))
+        }
+        #[cfg(feature = "sqlite")]
+        Place::Sqlite(file) => file.open(url, clock, patience).await,
+        #[cfg(feature = "redis")]
+        Place::Redis(config) => redis::open(*config).await,
+    }
+}
+
+/// What a URL names.
+enum Place {
+    Memory,
+    #[cfg(feature = "sqlite")]
+    Sqlite(Box<sqlite::File>),
+    #[cfg(feature = "redis")]
+    Redis(Box<memory_store_redis::RedisConfig>),
+}
+
+fn place(url: &str) -> Result<Place, MemoryError> {
     let refuse = |problem: &str| {
         Err(MemoryError::Url { url: without_password(url), problem: problem.to_owned() })
     };
@@ -39,19 +63,14 @@ pub(crate) async fn open(
         return refuse(scheme::IN_MEMORY);
     }
     match scheme {
-        "memory" if rest.is_empty() => {
-            let (store_clock, lock_clock) = (clock.clone(), clock.clone());
-            let store = InMemoryStore::new(move || now(&store_clock));
-            let locks = LockManager::new(Arc::new(InProcessLock::new(lock_clock)));
-            Ok((Arc::new(store), locks))
-        }
+        "memory" if rest.is_empty() => Ok(Place::Memory),
         "memory" => refuse("takes nothing after memory://; remove the rest"),
         #[cfg(feature = "sqlite")]
-        "sqlite" => sqlite::open(url, rest, clock, patience).await,
+        "sqlite" => sqlite::File::named(url, rest).map(|file| Place::Sqlite(Box::new(file))),
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => refuse("needs the feature `sqlite`; enable it"),
         #[cfg(feature = "redis")]
-        scheme if is_redis(scheme) => redis::open(url).await,
+        scheme if is_redis(scheme) => redis::config(url).map(Place::Redis),
         #[cfg(not(feature = "redis"))]
         scheme if is_redis(scheme) => refuse("needs the feature `redis`; enable it"),
         unknown => refuse(&scheme::unknown(unknown)),
@@ -61,6 +80,24 @@ pub(crate) async fn open(
 fn now(clock: &Clock) -> Timestamp {
     let micros = i64::try_from(clock.now_micros()).unwrap_or(i64::MAX);
     Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
+}
+
+/// Whether a store's URL says what it should: its scheme, its place and its settings. Nothing is opened, made or
+/// connected to.
+///
+/// # Errors
+/// [`MemoryError::Url`] with what is wrong and the remedy, as [`ManagerBuilder::open`](crate::ManagerBuilder::open)
+/// returns it.
+///
+/// ```
+/// use memory_instance::check_url;
+///
+/// assert!(check_url("sqlite://memory.db?synchronous=normal").is_ok());
+/// let error = check_url("sqlite://memory.db?synchronous=off").unwrap_err();
+/// assert!(error.to_string().contains("unknown setting `synchronous=off`"));
+/// ```
+pub fn check_url(url: &str) -> Result<(), MemoryError> {
+    place(url).map(|_| ())
 }
 
 /// Redis and Valkey, with TLS or without, one server, Cluster or Sentinel.
@@ -114,14 +151,17 @@ mod redis {
     use super::without_password;
     use crate::error::MemoryError;
 
-    /// The store and its leases share one link.
-    pub(super) async fn open(
-        url: &str,
-    ) -> Result<(Arc<dyn MemoryStore>, LockManager), MemoryError> {
-        let config = RedisConfig::from_url(url).map_err(|fault| MemoryError::Url {
+    pub(super) fn config(url: &str) -> Result<Box<RedisConfig>, MemoryError> {
+        RedisConfig::from_url(url).map(Box::new).map_err(|fault| MemoryError::Url {
             url: without_password(url),
             problem: fault.detail().to_owned(),
-        })?;
+        })
+    }
+
+    /// The store and its leases share one link.
+    pub(super) async fn open(
+        config: RedisConfig,
+    ) -> Result<(Arc<dyn MemoryStore>, LockManager), MemoryError> {
         let store = RedisStore::open(config).await?;
         let locks = LockManager::new(Arc::new(RedisLock::new(store.link().clone())));
         Ok((Arc::new(store), locks))
@@ -147,45 +187,62 @@ mod sqlite {
         (patience.saturating_mul(9) / 10).clamp(least, Duration::from_millis(4_900))
     }
 
-    pub(super) async fn open(
-        url: &str,
-        rest: &str,
-        clock: &Clock,
-        patience: Duration,
-    ) -> Result<(Arc<dyn MemoryStore>, LockManager), MemoryError> {
-        let refuse = |problem: String| MemoryError::Url { url: without_password(url), problem };
-        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        if path.is_empty() {
-            return Err(refuse("names no file; write a path, such as sqlite://memory.db".into()));
-        }
-        let (mut durability, mut links) = (Durability::Disk, Links::Refuse);
-        for setting in query.split('&').filter(|setting| !setting.is_empty()) {
-            match setting {
-                "synchronous=full" => durability = Durability::Disk,
-                "synchronous=normal" => durability = Durability::Process,
-                "links=refuse" => links = Links::Refuse,
-                "links=allow" => links = Links::Allow,
-                other => {
-                    return Err(refuse(format!(
-                        "has the unknown setting `{other}`; there are synchronous=full, \
+    /// A file, and how it is to be opened.
+    pub(super) struct File {
+        path: String,
+        durability: Durability,
+        links: Links,
+    }
+
+    impl File {
+        /// What a URL, and its part behind the scheme, names.
+        pub(super) fn named(url: &str, rest: &str) -> Result<Self, MemoryError> {
+            let refuse = |problem: String| MemoryError::Url { url: without_password(url), problem };
+            let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+            if path.is_empty() {
+                return Err(refuse(
+                    "names no file; write a path, such as sqlite://memory.db".into(),
+                ));
+            }
+            let (mut durability, mut links) = (Durability::Disk, Links::Refuse);
+            for setting in query.split('&').filter(|setting| !setting.is_empty()) {
+                match setting {
+                    "synchronous=full" => durability = Durability::Disk,
+                    "synchronous=normal" => durability = Durability::Process,
+                    "links=refuse" => links = Links::Refuse,
+                    "links=allow" => links = Links::Allow,
+                    other => {
+                        return Err(refuse(format!(
+                            "has the unknown setting `{other}`; there are synchronous=full, \
                          synchronous=normal, links=refuse and links=allow"
-                    )));
+                        )));
+                    }
                 }
             }
+            Ok(Self { path: path.to_owned(), durability, links })
         }
-        let config = SqliteConfig::new(path)
-            .with_durability(durability)
-            .with_links(links)
-            .with_clock(clock.clone())
-            .with_operation_timeout(busy_for(patience));
-        let store = SqliteStore::open(config).await?;
-        let leases = SqliteLock::open_with_links(path, clock.clone(), links)
-            .map_err(|reason| {
-                let url = without_password(url);
-                MemoryError::OpenLeases(Box::new(OpenLeasesFailure { url, reason }))
-            })?
-            .with_operation_timeout(busy_for(patience));
-        Ok((Arc::new(store), LockManager::new(Arc::new(leases))))
+
+        pub(super) async fn open(
+            self,
+            url: &str,
+            clock: &Clock,
+            patience: Duration,
+        ) -> Result<(Arc<dyn MemoryStore>, LockManager), MemoryError> {
+            let Self { path, durability, links } = self;
+            let config = SqliteConfig::new(&path)
+                .with_durability(durability)
+                .with_links(links)
+                .with_clock(clock.clone())
+                .with_operation_timeout(busy_for(patience));
+            let store = SqliteStore::open(config).await?;
+            let leases = SqliteLock::open_with_links(&path, clock.clone(), links)
+                .map_err(|reason| {
+                    let url = without_password(url);
+                    MemoryError::OpenLeases(Box::new(OpenLeasesFailure { url, reason }))
+                })?
+                .with_operation_timeout(busy_for(patience));
+            Ok((Arc::new(store), LockManager::new(Arc::new(leases))))
+        }
     }
 }
 

@@ -300,7 +300,7 @@ fn store_comes_from_the_environment() {
     let none = "0 memories, 0 messages\n";
     assert_eq!(run("keys --store memory://", "sqlite://env.db").out, none, "the option counts");
     let refused = run("keys", "mysql://me:secret@host/db");
-    assert_eq!(refused.code, Some(1));
+    assert_eq!(refused.code, Some(2));
     assert!(refused.err.starts_with("error: store URL `mysql://***@host/db`"), "{refused:?}");
     assert_eq!(folder.ok("import talk.jsonl --key k --json").lines().count(), 1);
     assert!(run("keys", "").out.ends_with("1 memory, 1 message\n"), "an empty variable is unset");

@@ -163,27 +163,27 @@ const MISTAKES: &[(&str, i32, &str)] = &[
     // Stores.
     (
         "keys|--store|sqlite::memory:",
-        1,
+        2,
         "store URL `sqlite::memory:`: asks for SQLite's database in memory, of which each connection would have another; write memory:// for memories of this process",
     ),
     (
         "keys|--store|sqlite://:memory:",
-        1,
+        2,
         "store URL `sqlite://:memory:`: asks for SQLite's database in memory, of which each connection would have another; write memory:// for memories of this process",
     ),
     (
         "keys|--store|sqlite:memory.db",
-        1,
+        2,
         "store URL `sqlite:memory.db`: has no `//` behind `sqlite:`; write sqlite://memory.db",
     ),
     (
         "keys|--store|memory.db",
-        1,
+        2,
         "store URL `memory.db`: has no scheme; write memory://, sqlite://PATH or redis://HOST, such as sqlite://memory.db",
     ),
     (
         "keys|--store|mysql://host/db",
-        1,
+        2,
         "store URL `mysql://host/db`: has an unknown scheme; write memory://, sqlite://PATH or redis://HOST",
     ),
     (
@@ -193,13 +193,23 @@ const MISTAKES: &[(&str, i32, &str)] = &[
     ),
     (
         "keys|--store|sqlite://",
-        1,
+        2,
         "store URL `sqlite://`: names no file; write a path, such as sqlite://memory.db",
     ),
     (
         "keys|--store|sqlite://memory.db?sync=1",
-        1,
+        2,
         "store URL `sqlite://memory.db?sync=1`: has the unknown setting `sync=1`; there are synchronous=full, synchronous=normal, links=refuse and links=allow",
+    ),
+    (
+        "keys|--store|sqlite://typo.db?synchronous=off",
+        2,
+        "store URL `sqlite://typo.db?synchronous=off`: has the unknown setting `synchronous=off`; there are synchronous=full, synchronous=normal, links=refuse and links=allow",
+    ),
+    (
+        "demo|--store|mysql://host/db",
+        2,
+        "store URL `mysql://host/db`: has an unknown scheme; write memory://, sqlite://PATH or redis://HOST",
     ),
     (
         "keys|--store|sqlite://typo.db",

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use memory_core::{MemoryKey, MemoryResource, Tokenizer};
 use memory_instance::{
-    FlushMode, KeyContext, KeyTemplate, MemoryInstance, MemoryManager, TemplateError,
+    FlushMode, KeyContext, KeyTemplate, MemoryInstance, MemoryManager, TemplateError, check_url,
 };
 
 use crate::encoding;
@@ -104,6 +104,8 @@ impl Common {
     pub(crate) async fn open(&self, begins: bool, mode: FlushMode) -> anyhow::Result<Memories> {
         let resource = self.resource()?;
         let url = self.store.as_deref().unwrap_or(DEFAULT_STORE);
+        // Before the file is looked for: a wrong setting is no missing file.
+        check_url(url)?;
         if !begins
             && let Some(path) = sqlite_path(url)
             && !path.exists()

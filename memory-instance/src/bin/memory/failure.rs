@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use memory_instance::MemoryError;
 
 use crate::escape;
 use crate::out::Closed;
@@ -27,7 +28,9 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     say(&one_line(error.as_ref()));
-    if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+    // A URL is an argument, or stands for one.
+    let is_url = matches!(error.downcast_ref(), Some(MemoryError::Url { .. }));
+    if error.is::<Usage>() || is_url { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// Says what is wrong with the command line, or gives the help that was asked for.
