@@ -167,9 +167,17 @@ fn context_is_an_array_of_messages_and_health_is_the_library_s(folder: &Folder) 
         (health.messages, health.lifetime.appended, health.max_tokens),
         (4, 4, 1_000_000_000)
     );
-    let table = folder.run_words(one(&["health"])).out;
+    assert_eq!(said.err, "");
+    let said = folder.run_words(one(&["health"]));
+    let table = said.out;
     assert!(table.contains("healthy") && table.contains("of 1,000,000,000"), "{table}");
-    assert!(folder.ok("health --all").contains("case:k 1"));
+    let judged = "judged by a budget of 1,000,000,000 tokens; give --resource to judge by the budget of a resource\n";
+    assert_eq!(said.err, judged);
+    let all = folder.run("health --all");
+    assert!(all.out.contains("case:k 1") && all.err == judged, "{all:?}");
+    folder.write("own.json", r#"{"id": "default", "max_tokens": 100}"#);
+    let said = folder.run_words(one(&["health", "--resource", "own.json"]));
+    assert!(said.out.contains("of 100 ") && said.err.is_empty(), "{said:?}");
 }
 
 fn control_characters_are_escaped_for_people(folder: &Folder) {

@@ -196,7 +196,7 @@ pub(crate) struct Memories {
     pub(crate) manager: MemoryManager,
     pub(crate) resource: MemoryResource,
     /// The user gave it.
-    resource_given: bool,
+    pub(crate) resource_given: bool,
     key: Option<String>,
     pub(crate) variables: KeyContext,
 }

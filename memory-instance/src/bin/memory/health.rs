@@ -33,7 +33,22 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         return all(memories, out).await;
     }
     let health = memories.the_one().await?.health().await?;
-    if out.json() { out.compact(&health) } else { out.line(report(&health)) }
+    if out.json() {
+        return out.compact(&health);
+    }
+    out.line(report(&health))?;
+    note_budget(memories, health.max_tokens);
+    Ok(())
+}
+
+/// Without a resource a memory that is full by its own budget would seem to be nearly empty.
+fn note_budget(memories: &Memories, max_tokens: u64) {
+    if !memories.resource_given {
+        note(format_args!(
+            "judged by a budget of {} tokens; give --resource to judge by the budget of a resource",
+            number(max_tokens)
+        ));
+    }
 }
 
 async fn all(memories: &Memories, out: &mut Out) -> anyhow::Result<()> {
@@ -89,7 +104,9 @@ async fn all(memories: &Memories, out: &mut Out) -> anyhow::Result<()> {
             number(health.lifetime.evicted),
         ]);
     }
-    out.line(rows)
+    out.line(rows)?;
+    note_budget(memories, memories.resource.max_tokens.unwrap_or_default());
+    Ok(())
 }
 
 fn key_name(health: &MemoryHealth) -> String {
