@@ -255,6 +255,22 @@ fn a_reader_that_has_seen_enough_ends_an_export_without_a_word() {
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
 }
 
+#[cfg(unix)]
+#[test]
+fn reader_that_has_seen_enough_ends_a_tail() {
+    let folder = Folder::new();
+    with_talk(&folder);
+    let mut tail = folder.command(one(&["tail", "-f", "-n", "1"])).spawn().unwrap();
+    let mut read = BufReader::new(tail.stdout.take().unwrap());
+    let mut line = String::new();
+    read.read_line(&mut line).unwrap();
+    assert_eq!(line, "#4 tool: found\n");
+    drop(read);
+    // Nothing more is written.
+    let said = Said::from(tail.wait_with_output().unwrap());
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+}
+
 #[test]
 fn the_demo_tells_its_story_and_the_books_balance() {
     let folder = Folder::new();

@@ -70,6 +70,36 @@ impl Out {
     }
 }
 
+#[cfg(unix)]
+impl Out {
+    /// Fails with [`Closed`] once nobody can read the output any more, such as `head` that has seen enough. Without
+    /// it, a command that waits for something to write would wait for ever.
+    #[expect(clippy::unused_self, reason = "it asks about where this writes to")]
+    pub(crate) fn check_reader(&self) -> anyhow::Result<()> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let stdout = io::stdout();
+        // No event is asked for: errors are reported always.
+        let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let is_closed = poll(&mut asked, Some(&at_once)).is_ok_and(|ready| ready > 0)
+            && asked.iter().any(|asked| asked.revents().contains(PollFlags::ERR));
+        if is_closed { Err(Closed.into()) } else { Ok(()) }
+    }
+}
+
+#[cfg(not(unix))]
+impl Out {
+    /// What is written next shows it.
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "the form that it has on Unix"
+    )]
+    pub(crate) const fn check_reader(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
 fn written(done: io::Result<()>) -> anyhow::Result<()> {
     done.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Closed.into(),

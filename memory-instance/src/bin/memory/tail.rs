@@ -69,6 +69,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
             return Ok(());
         }
         out.flush()?;
+        out.check_reader()?;
         tokio::time::sleep(INTERVAL).await;
     }
 }
