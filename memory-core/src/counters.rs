@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::priority::Class;
+use crate::priority::{Class, Priority};
 use crate::stored::{MessageMeta, NewMessage};
 
 /// A number of messages and their tokens.
@@ -67,6 +67,14 @@ impl Counters {
             counters.enter(meta.class(), meta.tokens);
         }
         counters
+    }
+
+    /// The tokens of all messages with priority 0, which no flush removes.
+    #[must_use]
+    pub fn critical_tokens(&self) -> u64 {
+        let critical =
+            self.classes.iter().filter(|(class, _)| class.priority == Some(Priority::CRITICAL));
+        critical.map(|(_, tally)| tally.tokens).fold(0, u64::saturating_add)
     }
 
     /// Counts a message that enters.
@@ -155,7 +163,7 @@ mod tests {
 
     use super::*;
     use crate::message::Message;
-    use crate::priority::{ContentType, Priority};
+    use crate::priority::ContentType;
     use crate::stored::{MessageId, Sequence};
 
     fn message(tokens: u32, priority: Option<u8>) -> NewMessage {
@@ -225,6 +233,17 @@ mod tests {
             Counters { appended: 4, summarised: 1, evicted: 1, cleared: 2, ..Counters::default() };
         assert_eq!(counters, expected, "the summary is not among the cleared");
         assert!(counters.is_conserved());
+    }
+
+    #[test]
+    fn critical_tokens_are_those_of_priority_0() {
+        let mut counters = Counters::default();
+        assert_eq!(counters.critical_tokens(), 0);
+        let fact = NewMessage { content_type: ContentType::ImportantFacts, ..message(20, Some(0)) };
+        for message in [&message(10, None), &message(30, Some(0)), &fact, &message(40, Some(1))] {
+            counters.append(message);
+        }
+        assert_eq!(counters.critical_tokens(), 50);
     }
 
     #[test]

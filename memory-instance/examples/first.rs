@@ -12,9 +12,7 @@ async fn main() -> Result<(), MemoryError> {
         .await?;
     let memory = manager.memory("support", "case-4711")?; // any number of agents may hold this
 
-    if memory.is_empty().await? {
-        memory.append(Message::system("You are a travel agent.")).await?; // once, not at each start
-    }
+    memory.ensure_system("agent", "You are a travel agent.").await?; // stored once, however often it starts
     memory.append(Message::user("My flight was cancelled.")).await?; // one commit, durable
     let window = memory.context(4_000).await?; // what to send to the model
     assert!(window.tokens <= 4_000);

@@ -77,7 +77,8 @@ impl MemoryInstance {
     /// Appends a message.
     ///
     /// The message is redacted, classified and counted first; then one atomic step of the store
-    /// appends it. When this returns it is as durable as the store's configuration says, and is in
+    /// appends it. Where the critical messages alone are over the budget after it, the result
+    /// [says so](Appended::critical_over_budget). When this returns it is as durable as the store's configuration says, and is in
     /// the history exactly once. It never waits for a summariser, but for the one that it asks itself
     /// under [`FlushMode::Inline`](crate::FlushMode::Inline).
     ///
@@ -123,6 +124,15 @@ impl MemoryInstance {
         lease: Option<LeaseProof>,
     ) -> Result<Appended, MemoryError> {
         let messages = self.inner.admit(entries)?;
+        self.append_admitted(messages, lease).await
+    }
+
+    /// Appends what is redacted, classified and counted.
+    pub(crate) async fn append_admitted(
+        &self,
+        messages: Arc<[NewMessage]>,
+        lease: Option<LeaseProof>,
+    ) -> Result<Appended, MemoryError> {
         if let Err(reason) = self.inner.check_kinds(&messages) {
             Box::pin(self.inner.check_kinds_again(&messages, reason)).await?;
         }
@@ -235,7 +245,10 @@ impl MemoryInstance {
         let renewed = again.then(|| Box::new(self.inner.renewed(&prepared.append)));
         let write = Write::Append(renewed.as_deref().unwrap_or(&prepared.append));
         let appended = match self.inner.write(write, lease).await {
-            Ok(Written::Appended(appended)) => *appended,
+            Ok(Written::Appended(appended)) => Appended {
+                critical_over_budget: self.inner.critical_over_budget(&appended.counters),
+                ..*appended
+            },
             Ok(Written::Changed(_) | Written::Claimed) => {
                 return Err(self.inner.contended("append to"));
             }
@@ -259,10 +272,22 @@ fn append_of(inner: &Inner, write: WriteId, messages: Arc<[NewMessage]>) -> Appe
 }
 
 impl Inner {
+    /// By how many tokens the critical messages alone are over the budget. No flush removes them.
+    pub(crate) fn critical_over_budget(&self, counters: &Counters) -> Option<u64> {
+        counters
+            .critical_tokens()
+            .checked_sub(self.rules.policy.max_tokens)
+            .filter(|over| *over > 0)
+    }
+
     /// Decides from the counters that came back, without another read, whether a flush is due.
     pub(crate) fn finds_due(&self, appended: &Appended) -> bool {
+        self.are_due(&appended.counters, appended.next_flush_at)
+    }
+
+    pub(crate) fn are_due(&self, counters: &Counters, next_flush_at: Option<u64>) -> bool {
         let Rules { policy, settings, telemetry, .. } = &*self.rules;
-        let due = flush_due(&appended.counters, appended.next_flush_at, policy, settings).is_due();
+        let due = flush_due(counters, next_flush_at, policy, settings).is_due();
         if !due {
             telemetry.gate_stopped();
         }
@@ -270,7 +295,7 @@ impl Inner {
     }
 
     /// Redacts, classifies and counts, outside of any lock.
-    fn admit<E: Into<Entry>>(
+    pub(crate) fn admit<E: Into<Entry>>(
         &self,
         entries: impl IntoIterator<Item = E>,
     ) -> Result<Arc<[NewMessage]>, MemoryError> {
@@ -349,14 +374,14 @@ impl Inner {
         }
     }
 
-    fn take_writer(&self) -> Writer {
+    pub(crate) fn take_writer(&self) -> Writer {
         self.writers.take(&self.backend.ids, self.backend.now_millis())
     }
 
     /// Whether the store refused the write only because it has forgotten newer writers than this one: so it
     /// is for a process whose clock is behind, and for a writer that was idle. The write was never sent
     /// under this id before, so it may be sent under another.
-    fn needs_newer_writer(&self, error: &MemoryError) -> bool {
+    pub(crate) fn needs_newer_writer(&self, error: &MemoryError) -> bool {
         let Some(&StoreErrorKind::WriterForgotten { newest_millis }) = error.store_kind() else {
             return false;
         };

@@ -23,8 +23,8 @@ use crate::write::Write;
 /// the process was stopped or the turn took too long, the write is refused and changes nothing.
 #[derive(Clone)]
 pub struct Session {
-    memory: MemoryInstance,
-    scope: LeaseScope,
+    pub(crate) memory: MemoryInstance,
+    pub(crate) scope: LeaseScope,
     turn: Arc<Turn>,
 }
 
@@ -210,8 +210,15 @@ impl Session {
     }
 
     /// A flush that an append finds due begins when the turn has ended.
-    fn note(&self, appended: &Appended) {
+    pub(crate) fn note(&self, appended: &Appended) {
         if self.memory.inner.finds_due(appended) {
+            self.turn.due.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The same of a message that was replaced, which removes the mark of the last flush.
+    pub(crate) fn note_counters(&self, counters: &Counters) {
+        if self.memory.inner.are_due(counters, None) {
             self.turn.due.store(true, Ordering::Relaxed);
         }
     }
@@ -292,7 +299,7 @@ impl Session {
     }
 
     /// A session that is kept beyond its turn is of no use.
-    fn still_on(&self, operation: &'static str) -> Result<(), MemoryError> {
+    pub(crate) fn still_on(&self, operation: &'static str) -> Result<(), MemoryError> {
         if self.turn.ended.load(Ordering::Acquire) {
             return Err(MemoryError::TurnEnded { operation, key: self.memory.key().clone() });
         }

@@ -36,6 +36,16 @@ impl Pool {
     }
 }
 
+/// The part of the id of a named message that is random, but for the two bits that all UUIDs have in common.
+const RANDOM_HALF: u128 = (1 << 64) - 1;
+
+/// The part of an id that follows from the name of its message: 60 bits of a digest. `None` for a message without
+/// a name. No other id that this crate makes is a UUID of version 8.
+pub(crate) fn name_of(id: MessageId) -> Option<u64> {
+    let (name, _) = id.uuid().as_u64_pair();
+    (id.uuid().get_version_num() == 8).then_some(name)
+}
+
 impl Ids {
     pub(crate) fn system() -> Self {
         Self::System(Mutex::default())
@@ -68,6 +78,26 @@ impl Ids {
             None => self.uuid(now_millis),
         };
         MessageId::new(id)
+    }
+
+    /// An id of the message that is known by this name, such as one of the system prompts. Its first half follows
+    /// from the name and the second is random: no two requests have the same id, and a message that is replaced
+    /// keeps its name.
+    pub(crate) fn named(&self, kind: &str, name: &str) -> MessageId {
+        // The digest by which writers are named.
+        let digest = WriterId::named(&format!("{kind}: {name}")).bits();
+        let bits = digest & !RANDOM_HALF | self.bits() & RANDOM_HALF;
+        MessageId::new(Builder::from_custom_bytes(bits.to_be_bytes()).into_uuid())
+    }
+
+    /// Another id for the same message; it keeps its name, if it has one.
+    pub(crate) fn renewed(&self, id: MessageId, now_millis: u64) -> MessageId {
+        let new = self.message(now_millis);
+        if name_of(id).is_none() {
+            return new;
+        }
+        let bits = id.uuid().as_u128() & !RANDOM_HALF | new.uuid().as_u128() & RANDOM_HALF;
+        MessageId::new(Uuid::from_u128(bits))
     }
 
     /// Never from a pool: after a fork two processes would write under one id, and the store would take the

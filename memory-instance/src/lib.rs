@@ -6,6 +6,7 @@ mod instance;
 
 mod append;
 mod close_call;
+mod ensure_system;
 mod exclusive;
 mod flush;
 mod health;
@@ -31,6 +32,7 @@ mod writers;
 pub use append::PreparedAppend;
 pub use breaker::CircuitBreaker;
 pub use builder::ManagerBuilder;
+pub use ensure_system::{EnsureOutcome, EnsuredSystem};
 pub use error::{AppendFailure, LeaseFailure, MemoryError, OpenLeasesFailure};
 pub use exclusive::{ExclusiveError, Session};
 pub use instance::{ContextWindow, MemoryInstance, Mode};

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use memory_core::{
-    Append, Appended, Applied, Clear, Counters, LeaseProof, Splice, StoreError, StoreErrorKind,
+    Append, Appended, Applied, Clear, Counters, LeaseProof, Replace, Splice, StoreError,
+    StoreErrorKind,
 };
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -16,6 +17,7 @@ use crate::instance::Inner;
 #[derive(Clone, Copy)]
 pub(crate) enum Write<'a> {
     Append(&'a Append),
+    Replace(&'a Replace),
     Splice(&'a Splice),
     Clear(Clear),
     /// Raises the newest token to that of the lease that the write is made under.
@@ -33,6 +35,7 @@ impl Write<'_> {
     const fn name(self) -> &'static str {
         match self {
             Self::Append(_) => "append to",
+            Self::Replace(_) => "replace a message of",
             Self::Splice(_) => "flush",
             Self::Clear(_) => "clear",
             Self::Claim => "claim",
@@ -122,7 +125,7 @@ impl Inner {
     pub(crate) fn renewed(&self, append: &Append) -> Append {
         append.with_new_ids(|message| {
             let millis = u64::try_from(message.created_at.as_millisecond()).unwrap_or_default();
-            self.backend.ids.message(millis)
+            self.backend.ids.renewed(message.id, millis)
         })
     }
 
@@ -238,6 +241,10 @@ impl Inner {
                 let append = Append { access, ..append.clone() };
                 let appended = self.store().append(&self.key, append).await?;
                 Ok(Written::Appended(Box::new(appended)))
+            }
+            Write::Replace(replace) => {
+                let replace = Replace { access, ..replace.clone() };
+                Ok(Written::Changed(self.store().replace(&self.key, replace).await?))
             }
             Write::Splice(splice) => {
                 let splice = Splice { access, ..splice.clone() };

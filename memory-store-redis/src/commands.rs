@@ -351,7 +351,8 @@ fn decoded(packed: &[u8]) -> Result<Head, RedisFault> {
 }
 
 fn appended(outcome: AppendOutcome, head: Head) -> Appended {
-    Appended { outcome, counters: head.counters, next_flush_at: head.next_flush_at }
+    let Head { counters, next_flush_at, .. } = head;
+    Appended { outcome, counters, next_flush_at, critical_over_budget: None }
 }
 
 /// By what right: the owner and its token, or two empty texts.

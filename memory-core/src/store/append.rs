@@ -44,6 +44,12 @@ pub struct Appended {
     /// The size at which the next flush is worth its while, as the last flush left it: a number that a
     /// store keeps and does not read.
     pub next_flush_at: Option<u64>,
+    /// By how many tokens the critical messages are over the budget of the memory's resource, if they are: no
+    /// flush can bring it back, and a window that must hold them all does not fit into that budget. Left out of
+    /// the JSON where there is nothing to report. A store knows no budget and leaves it `None`; the instance of
+    /// `memory-instance` fills it in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critical_over_budget: Option<u64>,
 }
 
 /// Whether a batch was new.
@@ -97,7 +103,12 @@ mod tests {
     #[test]
     fn its_result_is_json() {
         let appended = |outcome| {
-            let appended = Appended { outcome, counters: Counters::default(), next_flush_at: None };
+            let appended = Appended {
+                outcome,
+                counters: Counters::default(),
+                next_flush_at: None,
+                critical_over_budget: None,
+            };
             let mut json = serde_json::to_value(appended).unwrap();
             assert_eq!(json["counters"].take()["appended"], 0);
             json

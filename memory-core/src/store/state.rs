@@ -112,7 +112,8 @@ impl MemoryState {
                 AppendOutcome::Appended { first }
             };
             let Head { counters, next_flush_at, .. } = &memory.head;
-            Ok(Appended { outcome, counters: counters.clone(), next_flush_at: *next_flush_at })
+            let (counters, next_flush_at) = (counters.clone(), *next_flush_at);
+            Ok(Appended { outcome, counters, next_flush_at, critical_over_budget: None })
         })
     }
 

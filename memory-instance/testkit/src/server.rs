@@ -194,7 +194,9 @@ impl Server {
                 let first = head.last.plus(1);
                 let outcome = memory_core::AppendOutcome::Appended { first };
                 let next_flush_at = head.next_flush_at;
-                return Ok(Appended { outcome, counters: head.counters, next_flush_at });
+                let counters = head.counters;
+                let critical_over_budget = None;
+                return Ok(Appended { outcome, counters, next_flush_at, critical_over_budget });
             }
             _ => {}
         }

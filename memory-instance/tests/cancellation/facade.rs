@@ -30,6 +30,8 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::close_call, with a flush that it finds due",
     "MemoryInstance::context",
     "MemoryInstance::counters",
+    "MemoryInstance::ensure_system",
+    "MemoryInstance::ensure_system, of another text",
     "MemoryInstance::exclusive",
     "MemoryInstance::exclusive, during a turn of another process",
     "MemoryInstance::exclusive, with a flush that it finds due",
@@ -54,6 +56,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "Session::append_all",
     "Session::clear",
     "Session::context",
+    "Session::ensure_system",
     "Session::lost",
     "Session::messages",
     "Session::page",
@@ -122,6 +125,26 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let done = cut.off(memory.append_all(batch())).await.map(Result::unwrap);
             turn.await.unwrap();
             case.assert_all_or_nothing(done.is_some(), &["one", "two"]).await;
+            done.is_some()
+        }
+        "MemoryInstance::ensure_system" => {
+            let done = cut.off(memory.ensure_system("name", "one")).await.map(Result::unwrap);
+            case.assert_all_or_nothing(done.is_some(), &["one"]).await;
+            // Whatever became of it, the next call makes it there once.
+            memory.ensure_system("name", "one").await.unwrap();
+            case.assert_all_or_nothing(true, &["one"]).await;
+            done.is_some()
+        }
+        "MemoryInstance::ensure_system, of another text" => {
+            memory.ensure_system("name", "two").await.unwrap();
+            let done = cut.off(memory.ensure_system("name", "one")).await.map(Result::unwrap);
+            case.settle().await;
+            let mut prompts = case.texts().await;
+            prompts.retain(|text| ["one", "two"].contains(&text.as_str()));
+            assert!(
+                prompts == ["one"] || (prompts == ["two"] && done.is_none()),
+                "{what}: {prompts:?}"
+            );
             done.is_some()
         }
         "MemoryInstance::send" => {
@@ -337,6 +360,7 @@ async fn refused_writes(memory: &MemoryInstance, cut: Cut) -> bool {
         cut.off(memory.append_all(batch())).await.map(|done| done.unwrap_err()),
         cut.off(memory.send(&prepared)).await.map(|done| done.unwrap_err()),
         cut.off(memory.clear()).await.map(|done| done.unwrap_err()),
+        cut.off(memory.ensure_system("name", "one")).await.map(|done| done.unwrap_err()),
         cut.off(memory.perform_flush()).await.map(|done| done.unwrap_err()),
         cut.off(memory.flush_in_background()).await.map(|done| done.unwrap_err()),
         cut.off(memory.close_call("open")).await.map(|done| done.unwrap_err()),
@@ -369,6 +393,10 @@ async fn in_a_turn(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
             "Session::clear" => {
                 cut.off(session.clear()).await.map(|it| drop(it.unwrap())).is_some()
             }
+            "Session::ensure_system" => {
+                let ensured = session.ensure_system("name", "one");
+                cut.off(ensured).await.map(Result::unwrap).is_some()
+            }
             "Session::context" => {
                 cut.off(session.context(BUDGET)).await.map(|it| drop(it.unwrap())).is_some()
             }
@@ -391,7 +419,7 @@ async fn in_a_turn(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
     let new: Vec<_> =
         new.into_iter().filter(|text| ["one", "two", "after"].contains(text)).collect();
     let whole: &[&str] = match operation {
-        "Session::append" => &["one", "after"],
+        "Session::append" | "Session::ensure_system" => &["one", "after"],
         "Session::append_all" | "Session::send" => &["one", "two", "after"],
         _ => &["after"],
     };

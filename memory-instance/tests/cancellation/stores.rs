@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use memory_core::{
-    Access, Append, Clear, Head, LeaseProof, Message, Read, RemoveUnused, Sequence, Splice,
-    StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
+    Access, Append, Clear, Head, LeaseProof, Message, Read, RemoveUnused, Replace, Sequence,
+    Splice, StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
 };
 use memory_lock::LockOptions;
 
@@ -22,6 +22,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::read",
     "MemoryStore::receipts",
     "MemoryStore::remove",
+    "MemoryStore::replace",
     "MemoryStore::server",
     "MemoryStore::splice",
     "MemoryStore::unused",
@@ -52,6 +53,24 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let done = cut.off(store.clear(key, clear)).await.map(Result::unwrap);
             let again = store.clear(key, clear).await.unwrap();
             assert_eq!(again.cleared, u64::try_from(HISTORY).unwrap() + 1, "{what}");
+            done.is_some()
+        }
+        "MemoryStore::replace" => {
+            let batch = memory.prepare([Message::user("one")]).unwrap();
+            let old = store.outline(key).await.unwrap().metas.swap_remove(1);
+            let replace = Replace {
+                write: write(),
+                sequence: old.sequence,
+                replaced: old.id,
+                message: batch.messages()[0].clone(),
+                access: Access::OPEN,
+            };
+            let done = cut.off(store.replace(key, replace.clone())).await.map(Result::unwrap);
+            let again = store.replace(key, replace.clone()).await.unwrap();
+            assert!(done.as_ref().is_none_or(|done| *done == again), "{what}");
+            let found = store.outline(key).await.unwrap();
+            assert_eq!(found.metas[1].id, replace.message.id, "{what}");
+            assert_eq!(found.metas.len(), HISTORY + 1, "{what}");
             done.is_some()
         }
         "MemoryStore::splice" => {

@@ -153,6 +153,7 @@ async fn a_read_only_handle_refuses_to_write(on: On) {
     let refusals = [
         reader.append(Message::user("b")).await.map(drop).unwrap_err(),
         reader.clear().await.map(drop).unwrap_err(),
+        reader.ensure_system("name", "prompt").await.map(drop).unwrap_err(),
         reader.perform_flush().await.map(drop).unwrap_err(),
         reader.flush_in_background().await.unwrap_err(),
         reader.close_call("x").await.unwrap_err(),

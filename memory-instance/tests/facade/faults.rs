@@ -228,6 +228,45 @@ async fn retry_after_a_rollback_is_not_taken_for_the_first_request() {
     checked(&memory, &world.manager).await;
 }
 
+/// A prompt whose append or replacement is sent again keeps its name, and is there once.
+#[tokio::test(start_paused = true)]
+async fn ensured_prompt_is_sent_again_under_its_name() {
+    use Fault::{After, Before};
+    for faults in [&[Before][..], &[After], &[Before, After, Before], &[After, After]] {
+        let world = plain();
+        let memory = world.memory();
+        for text in ["first", "second", "second"] {
+            if text == "first" || texts(&memory).await != ["second"] {
+                // The claim of the turn goes first.
+                world.script(faults);
+            }
+            memory.ensure_system("agent", text).await.unwrap();
+            assert_eq!(texts(&memory).await, [text], "{faults:?}");
+        }
+        world.store.script.lock().unwrap().clear();
+        // The write itself, behind a claim that goes well.
+        let turn = |session: Session| async move {
+            session.ensure_held().unwrap();
+            session
+        };
+        drop(memory.exclusive(turn).await.unwrap());
+        let (store, faults) = (Arc::clone(&world.store), faults.to_vec());
+        let turn = |session: Session| async move {
+            store.script.lock().unwrap().extend(faults.clone());
+            session.clear().await.unwrap();
+            store.script.lock().unwrap().extend(faults.clone());
+            session.ensure_system("agent", "third").await.unwrap();
+            store.script.lock().unwrap().extend(faults);
+            session.ensure_system("agent", "fourth").await.unwrap();
+        };
+        memory.exclusive(turn).await.unwrap();
+        assert_eq!(texts(&memory).await, ["fourth"]);
+        let ensured = memory.ensure_system("agent", "fourth").await.unwrap();
+        assert_eq!(ensured.outcome, memory_instance::EnsureOutcome::Unchanged);
+        checked(&memory, &world.manager).await;
+    }
+}
+
 /// Whoever is told that it was not applied may append the message anew, and then it is there twice.
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_not_forgotten_where_the_lease_cannot_be_had_for_the_retry() {

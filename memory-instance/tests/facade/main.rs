@@ -70,6 +70,8 @@ mod support;
 #[path = "../../../memory-lock/tests/cancellation/sweep.rs"]
 mod sweep;
 #[cfg(test)]
+mod system_prompt;
+#[cfg(test)]
 mod unused;
 #[cfg(test)]
 mod waits;

@@ -37,5 +37,8 @@ mod read;
 #[path = "../facade/support.rs"]
 mod support;
 #[cfg(test)]
+#[path = "../facade/system_prompt.rs"]
+mod system_prompt;
+#[cfg(test)]
 #[path = "../facade/unused.rs"]
 mod unused;

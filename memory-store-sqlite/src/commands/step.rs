@@ -66,8 +66,8 @@ impl Step<'_> {
             AppendOutcome::Appended { first }
         };
         let head = &self.loaded.row.head;
-        let next_flush_at = head.next_flush_at;
-        Ok(Appended { outcome, counters: head.counters.clone(), next_flush_at })
+        let (counters, next_flush_at) = (head.counters.clone(), head.next_flush_at);
+        Ok(Appended { outcome, counters, next_flush_at, critical_over_budget: None })
     }
 
     pub(super) fn clear(&mut self, clear: &Clear) -> Result<Counters, Fault> {

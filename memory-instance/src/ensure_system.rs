@@ -1,0 +1,251 @@
+//! A system prompt that is stored once, however many agents make sure of it.
+
+use std::sync::Arc;
+
+use memory_core::{
+    Access, Counters, Entry, LeaseProof, Message, MessageMeta, NewMessage, Priority, Replace,
+    Sequence, StoreErrorKind,
+};
+use serde::Serialize;
+
+use crate::error::MemoryError;
+use crate::exclusive::{ExclusiveError, Session};
+use crate::ids::name_of;
+use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
+use crate::write::{Write, Written};
+
+const OPERATION: &str = "ensure the system prompt of";
+
+/// What [`MemoryInstance::ensure_system`] found or did. In JSON: `outcome`, `sequence`, and
+/// `critical_over_budget` where there is something to report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct EnsuredSystem {
+    /// What was necessary.
+    pub outcome: EnsureOutcome,
+    /// The place of the prompt.
+    pub sequence: Sequence,
+    /// By how many tokens the critical messages are over the budget, if they are; see
+    /// [`Appended::critical_over_budget`](memory_core::Appended::critical_over_budget).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critical_over_budget: Option<u64>,
+}
+
+/// What was necessary so that a system prompt is stored as wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnsureOutcome {
+    /// Nothing: it is stored with this text. Nothing was written.
+    Unchanged,
+    /// There was none of this name, and it was appended.
+    Appended,
+    /// Another text was stored under this name, and was replaced at its place.
+    Replaced,
+}
+
+impl MemoryInstance {
+    /// Makes sure that one system prompt with this text is stored under this name: appended if there is none,
+    /// replaced at its place if its text is another, and nothing is written if it is the same. To be called at each start
+    /// of a program, in place of [`append`](Self::append), which would add a prompt each time. The prompt is
+    /// critical, whatever the resource says of system prompts, so no flush removes it; a
+    /// [`clear`](Self::clear) does, and the next call appends it again.
+    ///
+    /// However many tasks and processes call this at once, one prompt of each name is stored; where they differ
+    /// in the text, it is that of the last one. Where nothing has to be written, this takes two reads, of the descriptions of
+    /// all messages and of the prompt, and waits for nobody. Else it takes an
+    /// [exclusive turn](Self::exclusive); within a turn of yours use [`Session::ensure_system`].
+    ///
+    /// The name is not stored: a part of the message's id follows from it. A copy of the message that is appended or
+    /// imported has another id, and is a message like any other.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), memory_instance::MemoryError> {
+    /// use memory_instance::{EnsureOutcome, MemoryManager, MemoryResource};
+    ///
+    /// let resource = MemoryResource::new("support", 8_000);
+    /// let manager = MemoryManager::builder().resource(resource).open("memory://").await?;
+    /// let memory = manager.memory("support", "case-4711")?;
+    /// for expected in [EnsureOutcome::Appended, EnsureOutcome::Unchanged] {
+    ///     let ensured = memory.ensure_system("agent", "You are a travel agent.").await?;
+    ///     assert_eq!(ensured.outcome, expected);
+    /// }
+    /// memory.ensure_system("agent", "You are a patient travel agent.").await?;
+    /// assert_eq!(memory.len().await?, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`append`](Self::append) and [`exclusive`](Self::exclusive); [`MemoryError::LeaseLost`] where the turn lost its lease,
+    /// [`MemoryError::OwnTurn`] within a turn of this memory. Calling it again is always safe.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the prompt as it was or as wanted, and stored once.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn ensure_system(
+        &self,
+        name: &str,
+        prompt: impl Into<String>,
+    ) -> Result<EnsuredSystem, MemoryError> {
+        self.writable(OPERATION)?;
+        self.inner.not_in_own_turn(OPERATION)?;
+        let wanted = self.inner.system_prompt(name, prompt.into())?;
+        if let Found::Same(ensured) = self.inner.find_system(&wanted).await? {
+            return Ok(ensured);
+        }
+        let turn = |session: Session| async move { session.ensure(&wanted).await };
+        match self.exclusive(turn).await {
+            Ok(done) => done,
+            Err(ExclusiveError::Begin(error)) => Err(*error),
+            // Each write showed its token, so what the turn reports is true.
+            Err(ExclusiveError::Lost { output: Some(done), .. }) => done,
+            Err(ExclusiveError::Lost { reason, .. }) => {
+                Err(MemoryError::LeaseLost { key: self.inner.key.clone(), reason })
+            }
+        }
+    }
+}
+
+impl Session {
+    /// [`MemoryInstance::ensure_system`] within the turn.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// As [`MemoryInstance::ensure_system`].
+    pub async fn ensure_system(
+        &self,
+        name: &str,
+        prompt: impl Into<String>,
+    ) -> Result<EnsuredSystem, MemoryError> {
+        self.still_on(OPERATION)?;
+        let wanted = self.memory.inner.system_prompt(name, prompt.into())?;
+        self.ensure(&wanted).await
+    }
+
+    /// Nobody else writes meanwhile, so a prompt that is missing is appended once.
+    async fn ensure(&self, wanted: &NewMessage) -> Result<EnsuredSystem, MemoryError> {
+        let inner = &self.memory.inner;
+        let lease = self.scope.proof();
+        for _ in 0..ATTEMPTS {
+            self.still_on(OPERATION)?;
+            let old = match inner.find_system(wanted).await? {
+                Found::Same(ensured) => return Ok(ensured),
+                Found::Other(old) => old,
+                Found::Missing => {
+                    let batch = Arc::from([wanted.clone()]);
+                    let appended = self.memory.append_admitted(batch, Some(lease)).await?;
+                    self.note(&appended);
+                    let Some(sequence) = appended.outcome.first() else { continue };
+                    let critical_over_budget = appended.critical_over_budget;
+                    let outcome = EnsureOutcome::Appended;
+                    return Ok(EnsuredSystem { outcome, sequence, critical_over_budget });
+                }
+            };
+            match inner.replace(&old, wanted, lease).await {
+                Ok(counters) => {
+                    self.note_counters(&counters);
+                    return Ok(inner.ensured(EnsureOutcome::Replaced, old.sequence, &counters));
+                }
+                // A store whose leases live elsewhere may have gone back meanwhile.
+                Err(error) if error.store_kind() == Some(&StoreErrorKind::Conflict) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(inner.contended(OPERATION))
+    }
+}
+
+/// What is stored under the name of a system prompt.
+enum Found {
+    Missing,
+    Same(EnsuredSystem),
+    Other(Box<MessageMeta>),
+}
+
+impl Inner {
+    /// The prompt as it would be appended, under an id that has its name.
+    fn system_prompt(&self, name: &str, prompt: String) -> Result<NewMessage, MemoryError> {
+        let entry = Entry::new(Message::system(prompt)).with_priority(Priority::CRITICAL);
+        let admitted = self.admit([entry])?;
+        let Some(message) = admitted.first() else {
+            return Err(MemoryError::EmptyBatch { key: self.key.clone() });
+        };
+        let id = self.backend.ids.named("system prompt", name);
+        Ok(NewMessage { id, ..message.clone() })
+    }
+
+    async fn find_system(&self, wanted: &NewMessage) -> Result<Found, MemoryError> {
+        for _ in 0..ATTEMPTS {
+            let outline = self.outline().await?;
+            let name = name_of(wanted.id);
+            let Some(meta) = outline.metas.iter().find(|meta| name_of(meta.id) == name) else {
+                return Ok(Found::Missing);
+            };
+            let fetched = self.store().fetch(&self.key, outline.cursor(), &[meta.sequence]).await;
+            let found = match fetched {
+                Ok(found) => found,
+                Err(error) if error.kind() == &StoreErrorKind::Conflict => continue,
+                Err(error) => return Err(error.into()),
+            };
+            // One that cannot be read is replaced.
+            let is_same = found.first().is_some_and(|found| found.message == wanted.message)
+                && meta.class() == wanted.class();
+            return Ok(if is_same {
+                let counters = &outline.head.counters;
+                Found::Same(self.ensured(EnsureOutcome::Unchanged, meta.sequence, counters))
+            } else {
+                Found::Other(Box::new(meta.clone()))
+            });
+        }
+        Err(self.contended(OPERATION))
+    }
+
+    fn ensured(
+        &self,
+        outcome: EnsureOutcome,
+        sequence: Sequence,
+        counters: &Counters,
+    ) -> EnsuredSystem {
+        let critical_over_budget = self.critical_over_budget(counters);
+        EnsuredSystem { outcome, sequence, critical_over_budget }
+    }
+
+    /// Puts a message in the place of another, by a writer that is free.
+    async fn replace(
+        &self,
+        old: &MessageMeta,
+        new: &NewMessage,
+        lease: LeaseProof,
+    ) -> Result<Counters, MemoryError> {
+        let replaced = self.replace_once(old, new, lease).await;
+        if replaced.as_ref().is_err_and(|error| self.needs_newer_writer(error)) {
+            return self.replace_once(old, new, lease).await;
+        }
+        replaced
+    }
+
+    async fn replace_once(
+        &self,
+        old: &MessageMeta,
+        new: &NewMessage,
+        lease: LeaseProof,
+    ) -> Result<Counters, MemoryError> {
+        let writer = self.take_writer();
+        let replace = Replace {
+            write: writer.write,
+            sequence: old.sequence,
+            replaced: old.id,
+            message: new.clone(),
+            access: Access::OPEN,
+        };
+        match self.write(Write::Replace(&replace), Some(lease)).await? {
+            Written::Changed(counters) => {
+                self.writers.put_back(writer);
+                Ok(counters)
+            }
+            Written::Appended(_) | Written::Claimed => Err(self.contended(OPERATION)),
+        }
+    }
+}
