@@ -125,7 +125,8 @@ impl Dialect {
     /// The dialect of a message, by the first of these steps that decides:
     ///
     /// 1. Not an object, or an envelope around messages (a line of a Claude Code or Codex session, LangChain's
-    ///    `data` and `kwargs`, `messages`, `contents`): none.
+    ///    `data` and `kwargs`, `messages`, `contents`): none. Between steps 4 and 5, a turn of Cohere's first API
+    ///    (`message` or `tool_results` without `content`): none.
     /// 2. `type` of a Responses item other than `message`; a `function_call` without `call_id` is none.
     /// 3. `parts`: elements with `type` are of the AI SDK, with one of Gemini's keys of Gemini, with `part_kind`
     ///    none. An empty array is of the AI SDK if there is an `id`.

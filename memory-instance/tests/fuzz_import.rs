@@ -68,6 +68,17 @@ fn an_import_appends_all_lines_or_tells_one_fault_without_their_content() {
             assert!(err.starts_with("error: ") && !err.contains("panicked"), "{err}");
             assert!(!err.contains(SECRET), "{err}");
             assert!(err.contains("nothing was appended") || err.contains("in.jsonl"), "{err}");
+            let lenient = "import in.jsonl --key k --skip-bad --replace-surrogates";
+            let (code, out, err) = run(folder.path(), lenient);
+            assert!(!err.contains("panicked") && !err.contains(SECRET), "{err}");
+            if code == Some(0) {
+                assert!(err.is_empty() || err.starts_with("passed over "), "{err}");
+                let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+                assert_eq!(report["read"], report["appended"], "{out}");
+            } else {
+                assert_eq!(code, Some(1), "{err}");
+                assert!(err.lines().count() == 1 && err.contains("in.jsonl"), "{err}");
+            }
         }
     });
 }

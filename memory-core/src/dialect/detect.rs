@@ -21,6 +21,9 @@ pub(super) fn detect(message: &Json) -> Option<Dialect> {
     if object.contains_key("toolInvocations") || object.contains_key("experimental_attachments") {
         return Some(Dialect::AiSdk);
     }
+    if is_cohere_v1(object) {
+        return None;
+    }
     let blocks = match object.get("content") {
         Some(Json::Array(blocks)) => blocks.as_slice(),
         Some(block @ Json::Object(_)) => std::slice::from_ref(block),
@@ -74,6 +77,12 @@ fn is_envelope(object: &JsonObject) -> bool {
         || has("data") && has("type") && !has("role")
         || has("messages") && !has("role")
         || has("contents") && !has("role")
+}
+
+/// Whether it is a turn of Cohere's first API, which has its text in `message`, and calls like a chat message.
+fn is_cohere_v1(object: &JsonObject) -> bool {
+    let has_text = object.get("message").and_then(Json::as_str).is_some();
+    (has_text || object.contains_key("tool_results")) && !object.contains_key("content")
 }
 
 fn calls(object: &JsonObject) -> impl Iterator<Item = &Json> {

@@ -20,14 +20,21 @@ const FORMATS: &[Format] = &[
     ("a serialized LangChain message", |o| has(o, &["lc", "kwargs"]) || has(o, &["type", "data"])),
     ("a pydantic-ai message", |o| has(o, &["parts", "kind"])),
     ("an event of Google's ADK", |o| has(o, &["author", "content"])),
+    ("a session of Google's ADK", |o| {
+        has(o, &["events"]) && any(o, &["app_name", "appName", "state"])
+    }),
     ("a Letta message", |o| has(o, &["message_type"])),
     ("an AutoGen message", |o| has(o, &["source", "content", "type"])),
     ("a Semantic Kernel message", |o| {
         any(o, &["Items", "$type"]) || is_object(o, "Role") || is_object(o, "role")
     }),
     ("an OASST message", |o| has(o, &["message_id", "parent_id"]) || has(o, &["message_tree_id"])),
-    ("a Cohere v1 message", |o| has(o, &["role", "message"]) || has(o, &["chat_history"])),
+    ("a Cohere v1 message", |o| {
+        has(o, &["role", "message"]) || any(o, &["chat_history", "tool_results"])
+    }),
     ("an xLAM example", |o| has(o, &["query", "answers"])),
+    ("an Alpaca example", |o| has(o, &["instruction", "output"])),
+    ("a pair of prompt and completion", |o| has(o, &["prompt", "completion"])),
     ("a call of Gemini's Interactions API", |o| {
         o.get("type").and_then(Json::as_str) == Some("function_call")
     }),
@@ -63,6 +70,10 @@ mod tests {
             (r#"{"Role":{"Label":"user"},"Items":[]}"#, Some("a Semantic Kernel message")),
             (r#"{"role":{"label":"user"},"items":[]}"#, Some("a Semantic Kernel message")),
             (r#"{"chat_history":[],"message":"hi"}"#, Some("a Cohere v1 message")),
+            (r#"{"role":"TOOL","tool_results":[]}"#, Some("a Cohere v1 message")),
+            (r#"{"id":"s","appName":"a","events":[]}"#, Some("a session of Google's ADK")),
+            (r#"{"instruction":"a","input":"","output":"b"}"#, Some("an Alpaca example")),
+            (r#"{"prompt":"a","completion":"b"}"#, Some("a pair of prompt and completion")),
             (r#"{"message_tree_id":"a","prompt":{}}"#, Some("an OASST message")),
             (
                 r#"{"message_id":"a","parent_id":null,"text":"hi","role":"prompter"}"#,

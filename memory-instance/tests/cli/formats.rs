@@ -213,6 +213,44 @@ fn bad_lines_are_passed_over_and_counted() {
 }
 
 #[test]
+fn numbers_and_roles_are_kept() {
+    let folder = Folder::new();
+    let number = r#"{"role":"user","content":"hi","id":12345678901234567890123,"x":0.1000000000000000055511151231257827,"y":1.0,"z":-0.0,"w":1e2}"#;
+    let roles = [" user", "USER", "User", "narrator", "Assistant "];
+    let roles: Vec<Value> = roles.iter().map(|role| chat(role, "hi")).collect();
+    let text: String = roles.iter().map(|message| format!("{message}\n")).collect();
+    folder.write("odd.jsonl", format!("{number}\n{text}"));
+    folder.ok("import odd.jsonl --key k");
+    let history = folder.ok("export --key k");
+    assert_eq!(history.lines().next(), Some(number));
+    assert_eq!(lines(&history)[1..], roles);
+    let said = folder.run("export --key k --format chat");
+    let roles =
+        lines(&said.out).iter().map(|message| message["role"].to_string()).collect::<Vec<_>>();
+    assert_eq!(roles.join(" "), r#""user" "user" "user" "user" "user" "assistant""#);
+    assert_eq!(
+        said.err,
+        "converted to chat: roles that the dialect lacks were written as `user` (1 x)\n"
+    );
+}
+
+#[test]
+fn other_encoding_is_named_whatever_the_options() {
+    let folder = Folder::new();
+    let utf16: Vec<u8> =
+        "\u{feff}[{\"role\":\"user\"}]".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    folder.write("u.json", &utf16);
+    folder.write("le.json", &utf16[2..]);
+    for options in ["", " --skip-bad", " --replace-surrogates"] {
+        for file in ["u.json", "le.json"] {
+            let said = folder.run(&format!("import {file} --key k{options}"));
+            assert_eq!(said.code, Some(1), "{said:?}");
+            assert!(said.err.contains(&format!("{file}:1: the file is UTF-16")), "{said:?}");
+        }
+    }
+}
+
+#[test]
 fn other_choice_of_lines_is_another_source() {
     let folder = Folder::new();
     let lone = "{\"role\":\"user\",\"content\":\"cut \\ud83d\"}\n";

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 
+use memory_core::dialect::Dialect;
 use memory_core::json::Json;
 
 use super::has;
@@ -49,7 +50,7 @@ pub(super) fn is_line(json: &Json) -> bool {
         Some("user" | "assistant") => object.contains_key("message"),
         Some(kind) if OTHERS.contains(&kind) => is_marked,
         // A kind that is not known: it has no message either.
-        Some(_) => is_marked && !object.contains_key("content"),
+        Some(_) => is_marked && Dialect::detect(json).is_none(),
         None => is_marked && object.contains_key("message"),
     }
 }

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 /// The messages of records of one source.
@@ -49,6 +51,8 @@ fn claude_code_lines_give_their_messages() {
         r#"{"uuid":"u3","parentUuid":"u2","type":"user","message":{"role":"user","content":"repeated"}}"#,
         r#"{"uuid":"u4","parentUuid":"u3","isSidechain":true,"type":"user","message":{"role":"user","content":"aside"}}"#,
         r#"{"uuid":"u5","type":"system","subtype":"local_command","content":"<command>"}"#,
+        r#"{"uuid":"u5b","type":"hook_progress","content":"of a later version"}"#,
+        r#"{"type":"queue-operation","operation":"enqueue","content":"next","sessionId":"s"}"#,
         r#"{"uuid":"u6","type":"assistant","isApiErrorMessage":true,"message":{"role":"assistant","content":"API Error"}}"#,
         r#"{"uuid":"u7","type":"assistant","message":{"type":"message","role":"assistant","content":[{"type":"text","text":"done"}]}}"#,
     ];
@@ -217,6 +221,16 @@ fn foreign_formats_are_named() {
         (r#"{"message_tree_id":"a","prompt":{"text":"hi","replies":[]}}"#, "an OASST"),
         (r#"{"role":"CHATBOT","message":"hello"}"#, "a Cohere v1 message"),
         (
+            r#"{"role":"CHATBOT","message":"a","tool_calls":[{"name":"f","parameters":{}}]}"#,
+            "a Cohere v1 message",
+        ),
+        (r#"{"role":"TOOL","tool_results":[{"call":{}}]}"#, "a Cohere v1 message"),
+        (r#"{"instruction":"a","input":"","output":"b"}"#, "an Alpaca example"),
+        (
+            r#"{"source":"a","content":[{"id":"c","name":"f","arguments":"{}"}],"type":"ToolCallRequestEvent"}"#,
+            "an AutoGen message",
+        ),
+        (
             r#"{"chat_history":[{"role":"USER","message":"hi"}],"message":"a"}"#,
             "a Cohere v1 message",
         ),
@@ -273,6 +287,99 @@ fn named_format_accepts_what_it_shares() {
             assert_eq!(read_all(&[&record], Some(only)), Ok(vec![hi.to_owned()]), "{only}");
         }
     }
+}
+
+fn any_json() -> impl Strategy<Value = Json> {
+    // Keys and types of all formats, so that values look like records of them.
+    let word = || {
+        prop::sample::select(vec![
+            "role",
+            "user",
+            "assistant",
+            "ai",
+            "tool",
+            "type",
+            "data",
+            "kwargs",
+            "lc",
+            "id",
+            "content",
+            "parts",
+            "part_kind",
+            "kind",
+            "request",
+            "response",
+            "text",
+            "thinking",
+            "tool-call",
+            "tool-return",
+            "user-prompt",
+            "message",
+            "messages",
+            "uuid",
+            "sessionId",
+            "isSidechain",
+            "payload",
+            "response_item",
+            "conversations",
+            "conversation",
+            "from",
+            "value",
+            "function_call",
+            "observation",
+            "system",
+            "tool_calls",
+            "name",
+            "args",
+            "input",
+            "model",
+            "prompt",
+            "chosen",
+            "metadata",
+            "agentVisible",
+            "working_dir",
+            "record_type",
+            "url",
+            "image-url",
+            "",
+            "{\"name\":\"f\"}",
+            "[",
+        ])
+    };
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<u64>().prop_map(Json::from),
+        word().prop_map(Json::from),
+    ];
+    leaf.prop_recursive(5, 48, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            prop::collection::vec((word(), inner), 0..6)
+                .prop_map(|members| members.into_iter().collect::<JsonObject>().into()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_record_is_read_or_refused(record in any_json(), format in 0..=FORMATS.len()) {
+        let only = FORMATS.get(format);
+        let mut session = Session::default();
+        if let Ok(messages) = read(record.clone(), only, &mut session) {
+            // What is read alone is also read among others of its format.
+            let mut session = Session::default();
+            let array = Json::from(vec![record.clone(), record.clone()]);
+            let twice = read(array, only, &mut session);
+            let is_whole = only.is_some_and(|only| !holds_all(only));
+            prop_assert!(is_whole || twice == Ok([messages.clone(), messages].concat()));
+        }
+    }
+}
+
+/// Whether arrays of a format are read with `--format`: those of lines of a session are not.
+fn holds_all(only: &Format) -> bool {
+    matches!(only.kind, Kind::Message(_))
 }
 
 #[test]
