@@ -309,6 +309,42 @@ fn conversations_take_their_key_from_the_outer_object() {
 }
 
 #[test]
+fn lines_of_one_claude_code_message_are_merged() {
+    let folder = Folder::new();
+    let line = |uuid: &str, kind: &str, id: &str, block: Value| {
+        let message = match kind {
+            "assistant" => json!({"id": id, "role": kind, "content": [block], "stop_reason": null}),
+            _ => json!({"role": kind, "content": [block]}),
+        };
+        json!({"type": kind, "uuid": uuid, "sessionId": "s", "message": message}).to_string()
+    };
+    let call = |id: &str| json!({"type": "tool_use", "id": id, "name": "Bash", "input": {}});
+    let result = |id: &str| json!({"type": "tool_result", "tool_use_id": id, "content": "x"});
+    let thought = json!({"type": "thinking", "thinking": "hm", "signature": "s"});
+    let records = [
+        line("1", "assistant", "m1", thought.clone()),
+        json!({"type": "system", "subtype": "hook", "uuid": "2", "sessionId": "s"}).to_string(),
+        line("3", "assistant", "m1", call("a")),
+        line("4", "assistant", "m1", call("b")),
+        line("5", "user", "", result("a")),
+        line("6", "user", "", result("b")),
+        line("7", "assistant", "m2", json!({"type": "text", "text": "one"})),
+        line("8", "assistant", "m3", json!({"type": "text", "text": "two"})),
+    ];
+    folder.write("session.jsonl", records.join("\n"));
+    let args = ["import", "session.jsonl", "--key", "{{ line.sessionId }}", "--json"];
+    let said = folder.run_words(args);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let report = &lines(&said.out)[0];
+    assert_eq!((counts(report), &report["left_out"]), ([5, 5, 0, 0], &json!(1)));
+    assert_eq!(counts(&lines(&folder.run_words(args).out)[0]), [5, 0, 5, 0]);
+    let history = lines(&folder.ok("export --key s"));
+    assert_eq!(history[0]["content"], json!([thought, call("a"), call("b")]));
+    let ids: Vec<&Value> = history.iter().map(|message| &message["id"]).collect();
+    assert_eq!(ids, [&json!("m1"), &Value::Null, &Value::Null, &json!("m2"), &json!("m3")]);
+}
+
+#[test]
 fn printed_context_can_be_imported() {
     let folder = Folder::new();
     let path = data("responses-items.jsonl");

@@ -16,7 +16,7 @@ use memory_core::dialect::Dialect;
 use memory_core::json::{Json, JsonObject};
 use memory_core::{Message, MessageError};
 
-pub(crate) use self::claude_code::Session;
+pub(crate) use self::claude_code::{Session, is_turn, merge};
 
 /// A format.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
 
 use super::source::Source;
-use super::survey::Router;
+use super::survey::{Routed, Router};
 use crate::failure::one_line;
 
 /// How much the reader reads ahead of the agents, in KiB of text.
@@ -83,30 +83,27 @@ impl Pool {
     pub(crate) fn feed(&self, source: &Source, router: &Router) -> anyhow::Result<()> {
         let mut ordinals: HashMap<MemoryKey, u64> = HashMap::new();
         let mut records = source.read()?;
-        let mut routing = router.routing();
-        while let Some(record) = records.next().map_err(|error| source.unreadable(&error))? {
-            let place = format!("{}:{}", source.name(), record.line);
-            // Only bad records that are passed over must be found again; else all are good.
-            let checked =
-                if router.skip_bad { routing.check(&record) } else { routing.route(&record) };
-            let routed = match checked {
-                Ok(routed) => routed,
-                Err(_) if router.skip_bad => continue,
-                // Checked before; it was changed under us.
-                Err(problem) => {
-                    anyhow::bail!("{}:{}: {}", source.name(), problem.line, problem.text)
-                }
+        // Only bad records that are passed over must be found again; else all are good.
+        let mut routing = router.routing(router.skip_bad);
+        loop {
+            let record = records.next().map_err(|error| source.unreadable(&error))?;
+            let is_last = record.is_none();
+            let complete = match record {
+                Some(record) => routing.push(&record),
+                None => routing.finish().into_iter().collect(),
             };
-            let Some(key) = routed.key else { continue };
-            let bytes = record.bytes.len() / routed.messages.len().max(1);
-            let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(AHEAD_KIB).min(AHEAD_KIB);
-            for message in routed.messages {
-                let ordinal = ordinals.entry(key.clone()).or_default();
-                *ordinal += 1;
-                let write = source.writer(&key).write(*ordinal);
-                let permit = Arc::clone(&self.0.ahead).acquire_many_owned(kib);
-                let _ahead = Handle::current().block_on(permit).ok();
-                self.push(&key, Line { place: place.clone(), write, message, _ahead });
+            for routed in complete {
+                match routed {
+                    Ok(routed) => self.push_all(source, routed, &mut ordinals),
+                    Err(_) if router.skip_bad => {}
+                    // Checked before; it was changed under us.
+                    Err(problem) => {
+                        anyhow::bail!("{}:{}: {}", source.name(), problem.line, problem.text)
+                    }
+                }
+            }
+            if is_last {
+                break;
             }
         }
         anyhow::ensure!(
@@ -115,6 +112,21 @@ impl Pool {
             source.name()
         );
         Ok(())
+    }
+
+    fn push_all(&self, source: &Source, routed: Routed, ordinals: &mut HashMap<MemoryKey, u64>) {
+        let Some(key) = routed.key else { return };
+        let place = format!("{}:{}", source.name(), routed.line);
+        let bytes = routed.bytes / routed.messages.len().max(1);
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(AHEAD_KIB).min(AHEAD_KIB);
+        for message in routed.messages {
+            let ordinal = ordinals.entry(key.clone()).or_default();
+            *ordinal += 1;
+            let write = source.writer(&key).write(*ordinal);
+            let permit = Arc::clone(&self.0.ahead).acquire_many_owned(kib);
+            let _ahead = Handle::current().block_on(permit).ok();
+            self.push(&key, Line { place: place.clone(), write, message, _ahead });
+        }
     }
 
     /// No more lines will come.

@@ -28,9 +28,15 @@ pub(crate) struct Router {
     pub(crate) replace_surrogates: bool,
 }
 
-/// The messages of a record, which all go to one memory.
+/// The messages of a record, or of several that are one message, which all go to one memory.
 #[derive(Debug)]
 pub(crate) struct Routed {
+    /// The line of the first record.
+    pub(crate) line: u64,
+    /// The bytes of all records.
+    pub(crate) bytes: usize,
+    /// Whether the next record may go on with the message.
+    is_turn: bool,
     /// The memory; none if there is no message.
     pub(crate) key: Option<MemoryKey>,
     pub(crate) messages: Vec<Message>,
@@ -51,11 +57,16 @@ pub(crate) struct Routing<'r> {
     router: &'r Router,
     session: Session,
     number: u64,
+    /// A message that the next record may go on with.
+    held: Option<Routed>,
+    /// Whether messages are checked against the limits.
+    checks: bool,
 }
 
 impl Router {
-    pub(crate) fn routing(&self) -> Routing<'_> {
-        Routing { router: self, session: Session::default(), number: 0 }
+    /// Routes the records of a source; `checks` says whether messages are checked against the limits.
+    pub(crate) fn routing(&self, checks: bool) -> Routing<'_> {
+        Routing { router: self, session: Session::default(), number: 0, held: None, checks }
     }
 
     fn parse(&self, record: &Record<'_>) -> Result<(Json, usize), Problem> {
@@ -114,18 +125,40 @@ fn json_problem(error: &JsonError) -> String {
 }
 
 impl Routing<'_> {
-    /// The messages of a record and their memory, not checked against the limits of the resource.
-    pub(crate) fn route(&mut self, record: &Record<'_>) -> Result<Routed, Problem> {
+    /// What is complete after this record.
+    pub(crate) fn push(&mut self, record: &Record<'_>) -> Vec<Result<Routed, Problem>> {
+        let routed = match self.route(record) {
+            Ok(routed) if !routed.messages.is_empty() => routed,
+            other => return vec![other],
+        };
+        if self.held.as_mut().is_some_and(|held| held.merge(&routed)) {
+            return Vec::new();
+        }
+        let (before, now) = match routed.is_turn {
+            true => (self.held.replace(routed), None),
+            false => (self.held.take(), Some(routed)),
+        };
+        before.into_iter().chain(now).map(|routed| self.check(routed)).collect()
+    }
+
+    /// What is left at the end of the source.
+    pub(crate) fn finish(&mut self) -> Option<Result<Routed, Problem>> {
+        self.held.take().map(|routed| self.check(routed))
+    }
+
+    fn route(&mut self, record: &Record<'_>) -> Result<Routed, Problem> {
         self.number += 1;
         let router = self.router;
         let (json, replaced) = router.parse(record)?;
+        let (line, bytes, is_turn) = (record.line, record.bytes.len(), formats::is_turn(&json));
         let problem = |text: String| Problem { line: record.line, text };
         let number = JsonObject::new().with("number", self.number);
         let variables = router.variables.clone().with("record", Json::from(number).to_value());
         let variables = variables.with("line", json.to_value());
         let messages = formats::read(json, router.format, &mut self.session).map_err(problem)?;
         if messages.is_empty() {
-            return Ok(Routed { key: None, messages: Vec::new(), replaced });
+            let (key, messages) = (None, Vec::new());
+            return Ok(Routed { line, bytes, is_turn, key, messages, replaced });
         }
         let only = messages.len() == 1;
         let messages = messages.into_iter().zip(1..).map(|(json, number)| {
@@ -142,23 +175,40 @@ impl Routing<'_> {
         })?;
         let memory = router.manager.memory(&router.resource, &key);
         let memory = memory.map_err(|error| problem(error.to_string()))?;
-        Ok(Routed { key: Some(memory.key().clone()), messages, replaced })
+        let key = Some(memory.key().clone());
+        Ok(Routed { line, bytes, is_turn, key, messages, replaced })
     }
 
-    /// As [`route`](Self::route), and checked against the limits.
-    pub(crate) fn check(&mut self, record: &Record<'_>) -> Result<Routed, Problem> {
-        let routed = self.route(record)?;
+    fn check(&self, routed: Routed) -> Result<Routed, Problem> {
         // Any id does: nothing is sent.
         let write = WriteId::once("survey");
         let only = routed.messages.len() == 1;
-        for (message, number) in routed.messages.iter().zip(1..) {
+        for (message, number) in routed.messages.iter().zip(1..).filter(|_| self.checks) {
             let Some(key) = &routed.key else { break };
             self.router.admit(key, message.clone(), write).map_err(|text| {
                 let text = if only { text } else { format!("message {number} of it: {text}") };
-                Problem { line: record.line, text }
+                Problem { line: routed.line, text }
             })?;
         }
         Ok(routed)
+    }
+}
+
+impl Routed {
+    /// Takes in the record after it, if both are of one message.
+    fn merge(&mut self, next: &Self) -> bool {
+        let ([message], [more]) = (self.messages.as_mut_slice(), next.messages.as_slice()) else {
+            return false;
+        };
+        if !self.is_turn || !next.is_turn || self.key != next.key {
+            return false;
+        }
+        let merged = formats::merge(&message.as_json(), &more.as_json());
+        let Some(Ok(merged)) = merged.map(Message::try_from) else { return false };
+        *message = merged;
+        self.bytes += next.bytes;
+        self.replaced += next.replaced;
+        true
     }
 }
 
@@ -200,28 +250,39 @@ pub(crate) fn survey(
     progress: &ProgressBar,
 ) -> anyhow::Result<()> {
     let mut records = source.read()?;
-    let mut routing = router.routing();
+    let mut routing = router.routing(true);
     let (mut messages, mut changed, mut number) = (0, Sha256::new(), 0_u64);
     let mut is_changed = false;
-    while let Some(record) = records.next().map_err(|error| source.unreadable(&error))? {
+    loop {
+        let record = records.next().map_err(|error| source.unreadable(&error))?;
+        let is_last = record.is_none();
+        let complete = match record {
+            Some(record) => routing.push(&record),
+            None => routing.finish().into_iter().collect(),
+        };
         number += 1;
-        match routing.check(&record) {
-            Ok(routed) => {
-                let count = routed.messages.len() as u64;
-                messages += count;
-                progress.inc(count);
-                findings.left_out += u64::from(count == 0);
-                if routed.replaced > 0 {
+        for routed in complete {
+            let change = match routed {
+                Ok(routed) => {
+                    let count = routed.messages.len() as u64;
+                    messages += count;
+                    progress.inc(count);
+                    findings.left_out += u64::from(count == 0);
                     findings.replaced += routed.replaced as u64;
-                    changed.update(format!("replaced {number}\n"));
-                    is_changed = true;
+                    (routed.replaced > 0).then_some("replaced")
                 }
-            }
-            Err(problem) => {
-                findings.add(source.name(), &problem);
-                changed.update(format!("bad {number}\n"));
+                Err(problem) => {
+                    findings.add(source.name(), &problem);
+                    Some("bad")
+                }
+            };
+            if let Some(change) = change {
+                changed.update(format!("{change} {number}\n"));
                 is_changed = true;
             }
+        }
+        if is_last {
+            break;
         }
     }
     let mut changes = String::new();

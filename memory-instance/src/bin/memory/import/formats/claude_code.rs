@@ -2,8 +2,10 @@
 //!
 //! The `message` of a line is one of Anthropic's, kept as it is; what is around it is dropped. Left out are the
 //! messages of subagents (`isSidechain`), errors of the API that the session shows as messages, lines that repeat
-//! one with the same `uuid`, and all that is no message: titles, system lines, snapshots, queues. A summary that a
-//! compaction wrote is kept as the user message that the model was sent. Branches that were abandoned are kept too.
+//! one with the same `uuid`, and all that is no message: titles, system lines, snapshots, queues. A message of the model
+//! is written as one line for each block of its content; lines in a row with one `message.id` become one message again. A
+//! summary that a compaction wrote is kept as the user message that the model was sent. Branches that were abandoned
+//! are kept too.
 
 use std::collections::HashSet;
 
@@ -76,6 +78,32 @@ pub(super) fn convert(json: &Json) -> Result<Vec<Json>, String> {
         message.remove("type");
     }
     Ok(vec![message.into()])
+}
+
+/// Whether the record is a line of a message of the model, which the next line may go on with.
+pub(crate) fn is_turn(json: &Json) -> bool {
+    let message = json.get("message");
+    let has_id = message.is_some_and(|message| message.get_str("id").is_some());
+    has_id && json.get_str("type") == Some("assistant") && is_line(json)
+}
+
+/// One message of two with the same id: the fields of the later one, such as its usage, and the blocks of both.
+pub(crate) fn merge(first: &Json, next: &Json) -> Option<Json> {
+    let blocks =
+        |message: &Json| message.get("content").and_then(Json::as_array).map(<[Json]>::to_vec);
+    if first.get_str("id").is_none() || first.get_str("id") != next.get_str("id") {
+        return None;
+    }
+    let (mut content, more) = (blocks(first)?, blocks(next)?);
+    for block in more {
+        // Lines that are written again have the same blocks.
+        if !content.contains(&block) {
+            content.push(block);
+        }
+    }
+    let mut merged = next.clone();
+    merged.as_object_mut()?.insert("content", content);
+    Some(merged)
 }
 
 /// The lines of a session that were read so far.
