@@ -1,60 +1,51 @@
 //! A guess that needs no vocabulary.
 
+mod blocks;
+mod walk;
+
+use self::walk::{FEATURES, Sink, UNIT, walk};
 use super::TokenCounter;
 
-/// Guesses tokens by cutting the text where byte-pair tokenizers do, without a vocabulary.
+/// Guesses the count of `o200k_base` without its vocabulary.
 ///
-/// A word is one token up to nine letters, then one for six; digits are one for three; two signs of
-/// punctuation are one; a character outside of ASCII is one; a long run of letters, such as base64,
-/// is one for two. On the messages of real support conversations that is 0.99 to 1.16 of the
-/// `o200k_base` count by kind of message, where four bytes a token is 0.69 to 1.23: JSON has far
-/// more tokens to the byte than prose. For exact counts use `TiktokenCounter` (feature `tiktoken`)
-/// or a [`TokenCounter`] of your own.
+/// The text is cut into the pieces within which that tokenizer merges (words, signs, digits, white space), and each
+/// piece is counted by weights of its pairs and triples of characters. The weights were fitted to exact
+/// counts of texts in 120 languages, of source code, JSON, tables, logs, base64 and emoji. On texts that were not used for
+/// that, in 78 languages and 15 kinds of data, half of the guesses are within 6 % and nine of ten within 16 %;
+/// `BENCHMARKS.md` has the figures. Counts are the same on every machine, and the time is linear in the text.
+///
+/// For exact counts use `TiktokenCounter` (feature `tiktoken`) or a custom [`TokenCounter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EstimateCounter;
 
-/// The longest word that is one token.
-const SHORT_WORD: usize = 9;
-/// Longer runs of letters are data, not words.
-const LONG_WORD: usize = 40;
+/// By feature, signed, in parts of a token.
+static WEIGHTS: &[u8; FEATURES] = include_bytes!("estimate/weights.bin");
 
-/// What a run of characters is made of.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Letters,
-    Digits,
-    LineBreaks,
-    Spaces,
-    Signs,
-    Other,
+/// Adds up the weights of pieces.
+#[derive(Default)]
+struct Sum {
+    piece: i32,
+    total: usize,
 }
 
-impl Kind {
-    const fn of(byte: u8) -> Self {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' => Self::Letters,
-            b'0'..=b'9' => Self::Digits,
-            b'\n' | b'\r' => Self::LineBreaks,
-            b' ' | b'\t' => Self::Spaces,
-            0x80.. => Self::Other,
-            _ => Self::Signs,
-        }
+impl Sink for Sum {
+    #[inline]
+    fn add(&mut self, feature: usize) {
+        let weight = WEIGHTS.get(feature).copied().unwrap_or_default();
+        // Saturates only within a single word of 16 million characters.
+        self.piece = self.piece.saturating_add(i32::from(weight.cast_signed()));
     }
 
-    /// Half tokens of a run of this many characters.
-    const fn halves(self, length: usize) -> usize {
-        match self {
-            Self::Letters if length <= SHORT_WORD => 2,
-            Self::Letters if length <= LONG_WORD => 2 * length.div_ceil(6),
-            Self::Letters | Self::Signs => 2 * length.div_ceil(2),
-            Self::Digits => 2 * length.div_ceil(3),
-            // Often part of the token before.
-            Self::LineBreaks => 1,
-            // A single space goes with the word after it.
-            Self::Spaces if length == 1 => 0,
-            Self::Spaces => 2,
-            Self::Other => 2 * length,
-        }
+    #[inline]
+    fn end(&mut self) {
+        // A piece is a token or more.
+        self.total += usize::try_from(self.piece).unwrap_or_default().max(UNIT);
+        self.piece = 0;
+    }
+
+    #[inline]
+    fn known(&mut self, units: usize) {
+        self.total += units;
     }
 }
 
@@ -64,28 +55,11 @@ impl TokenCounter for EstimateCounter {
     }
 
     fn count(&self, text: &str) -> usize {
-        let mut halves = 0;
-        let (mut kind, mut length) = (Kind::Spaces, 0);
-        for byte in text.bytes().filter(|byte| !is_continuation(*byte)) {
-            let next = Kind::of(byte);
-            if next != kind {
-                if length > 0 {
-                    halves += kind.halves(length);
-                }
-                (kind, length) = (next, 0);
-            }
-            length += 1;
-        }
-        if length > 0 {
-            halves += kind.halves(length);
-        }
-        halves.div_ceil(2).max(usize::from(!text.is_empty()))
+        let mut sum = Sum::default();
+        walk(text, &mut sum);
+        let rounded = (sum.total + UNIT / 2) / UNIT;
+        rounded.max(usize::from(!text.is_empty()))
     }
-}
-
-/// Whether the byte goes on with a character that an earlier one began.
-const fn is_continuation(byte: u8) -> bool {
-    byte & 0b1100_0000 == 0b1000_0000
 }
 
 #[cfg(test)]
@@ -94,55 +68,75 @@ mod tests {
 
     use super::*;
 
+    fn count(text: &str) -> usize {
+        EstimateCounter.count(text)
+    }
+
     proptest! {
         #[test]
-        fn more_text_is_never_fewer_tokens(a in "[a-z0-9 .,\\n\u{e9}]{0,60}", b in "\\PC{0,60}") {
-            let count = |text: &str| EstimateCounter.count(text);
-            let both = count(&[a.as_str(), b.as_str()].concat());
-            prop_assert!(both >= count(&a));
-            prop_assert!(both <= count(&a) + count(&b) + LONG_WORD);
+        fn cutting_a_text_changes_its_count_little(a in "\\PC{0,60}", b in "[a-z0-9 .,\\n\u{e9}\u{4e2d}😀]{0,60}") {
+            let whole = count(&[a.as_str(), b.as_str()].concat());
+            let parts = count(&a) + count(&b);
+            // The piece at the cut is one token more or less, and its weights differ.
+            prop_assert!(whole.abs_diff(parts) <= 12, "{whole} {parts}");
+            prop_assert_eq!(whole == 0, a.is_empty() && b.is_empty());
+        }
+
+        #[test]
+        fn repeating_a_text_multiplies_its_count(text in "\\PC{1,40}") {
+            let (once, many) = (count(&[&text, "\n"].concat()), count(&[&text, "\n"].concat().repeat(50)));
+            prop_assert!(many <= 50 * (once + 1) && many + 50 >= 50 * once / 2, "{once} {many}");
         }
     }
 
     #[test]
-    fn an_empty_text_has_no_tokens_and_any_other_has_some() {
+    fn small_texts_have_plausible_counts() {
         for (text, tokens) in [
             ("", 0),
             (" ", 1),
             ("a", 1),
+            ("\u{0}", 1),
             ("hello world", 2),
             ("It costs 1234 dollars.\n", 7),
-            ("日本語", 3),
-            (r#"{"id":"a1"}"#, 7),
+            (r#"{"id":"a1"}"#, 6),
+            ("x = foo(bar);", 5),
         ] {
-            assert_eq!(EstimateCounter.count(text), tokens, "{text:?}");
+            let counted = count(text);
+            assert!(counted.abs_diff(tokens) <= usize::from(tokens > 1), "{text:?} {counted}");
         }
-        assert_eq!(EstimateCounter.count(&"A".repeat(100)), 50);
+        assert_eq!(EstimateCounter.name(), "estimate");
     }
 
     #[test]
-    fn runs_of_one_kind_are_cut_where_the_documentation_says() {
-        let letters = |length| EstimateCounter.count(&"a".repeat(length));
-        assert_eq!([9, 10, 12, 13].map(letters), [1, 2, 2, 3], "one for six over nine letters");
-        assert_eq!([40, 41, 42, 43].map(letters), [7, 21, 21, 22], "one for two over forty");
-        let of = |text: &str, length: usize| EstimateCounter.count(&text.repeat(length));
-        assert_eq!([1, 3, 4, 6, 7].map(|length| of("7", length)), [1, 1, 2, 2, 3]);
-        assert_eq!([1, 2, 3, 4].map(|length| of("!", length)), [1, 1, 2, 2]);
-        assert_eq!([1, 2, 3].map(|length| of("é", length)), [1, 2, 3]);
-        assert_eq!([1, 2, 9].map(|length| of("\n", length)), [1, 1, 1]);
-        // A single space goes with the word after it, and several are one.
-        for (text, tokens) in [("a b c", 3), ("a  b", 3), ("a    b", 3), ("a\t b", 3), ("\r\n", 1)]
-        {
-            assert_eq!(EstimateCounter.count(text), tokens, "{text:?}");
+    fn digits_are_three_to_a_token() {
+        let digits = |length| count(&"7".repeat(length));
+        assert_eq!([1, 3, 4, 6, 7, 300].map(digits), [1, 1, 2, 2, 3, 100]);
+        assert_eq!((count(" 7"), count("  7")), (2, 3));
+    }
+
+    #[test]
+    fn white_space_in_long_runs_is_nearly_free() {
+        // Exact counts of o200k_base: 63, 625 and 79.
+        for (text, low, high) in [("\n", 1_000, 63), ("\n", 10_000, 625), (" ", 10_000, 79)] {
+            let tokens = count(&text.repeat(low));
+            assert!(tokens.abs_diff(high) <= high / 10, "{text:?} {low}: {tokens}");
         }
-        // Two line breaks apart from each other are half a token each.
-        assert_eq!(EstimateCounter.count("a\nb\nc"), 4);
-        for byte in ["a", "z", "A", "Z"] {
-            assert_eq!(of(byte, 9), 1, "{byte}");
+        // Indentation is one token, the last space belongs to the word.
+        assert_eq!(count("\n        word"), 3);
+        assert_eq!(count("word word"), 2);
+    }
+
+    #[test]
+    fn words_are_cut_at_capitals() {
+        assert_eq!((count("getUserName"), count("get")), (3, 1));
+        assert_eq!(count("HTTP"), 1);
+    }
+
+    #[test]
+    fn long_texts_are_linear() {
+        for unit in ["a", "-", "\u{4e2d}", "\u{a0}1", " \n", "😀", "A", "\u{e01}"] {
+            let tokens = count(&unit.repeat(200_000));
+            assert!((200..1_200_000).contains(&tokens), "{unit:?}: {tokens}");
         }
-        for byte in ["0", "9"] {
-            assert_eq!(of(byte, 3), 1, "{byte}");
-        }
-        assert_eq!(EstimateCounter.name(), "estimate");
     }
 }

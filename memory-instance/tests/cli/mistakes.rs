@@ -38,7 +38,7 @@ const MISTAKES: &[(&str, i32, &str)] = &[
     (
         "import|large.jsonl|--resource|small.yaml|--key|k",
         1,
-        "large.jsonl:2: the message has 303 tokens, more than the whole budget of resource `s` (200); shorten it, or raise max_tokens; nothing was appended",
+        "large.jsonl:2: the message has 304 tokens, more than the whole budget of resource `s` (200); shorten it, or raise max_tokens; nothing was appended",
     ),
     (
         "import|missing.jsonl",
