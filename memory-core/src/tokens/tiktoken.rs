@@ -4,7 +4,7 @@ use std::fmt;
 
 use tiktoken::CoreBpe;
 
-use super::TokenCounter;
+use super::{EstimateCounter, TokenCounter};
 use crate::resource::{ModelInfo, Tokenizer};
 
 /// Counts tokens exactly as OpenAI's tokenizers do. Text that looks like a special token is text.
@@ -12,10 +12,15 @@ use crate::resource::{ModelInfo, Tokenizer};
 /// The vocabulary is loaded on first use and shared by the process: about 90 ms and 23 MiB for
 /// `o200k_base`, 30 ms and 12 MiB for `cl100k_base`. Each thread that counts keeps a cache of
 /// 1.2 MB. A message of 140 bytes takes 0.3 us when its words are in that cache.
+///
+/// A single text of more than [256 KiB](Self::ESTIMATE_ABOVE) is estimated, because merging takes more than linear
+/// time on some texts: 15 MB of line breaks took 26 s. The rule is part of the counter, so a later recount
+/// of the text gives the same number.
 #[derive(Clone, Copy)]
 pub struct TiktokenCounter {
     vocabulary: Vocabulary,
     encoding: &'static CoreBpe,
+    estimate_above: usize,
 }
 
 /// A vocabulary of OpenAI's.
@@ -37,13 +42,25 @@ impl Vocabulary {
 }
 
 impl TiktokenCounter {
+    /// The bytes of the longest text that is counted exactly, unless it is set: 256 KiB.
+    pub const ESTIMATE_ABOVE: usize = 256 * 1024;
+
     /// A counter for this vocabulary; loads it if nobody did before.
     ///
     /// `None` where the `tiktoken` crate was built without it, which this crate's features prevent.
     #[must_use]
     pub fn new(vocabulary: Vocabulary) -> Option<Self> {
         let encoding = tiktoken::get_encoding(vocabulary.name())?;
-        Some(Self { vocabulary, encoding })
+        Some(Self { vocabulary, encoding, estimate_above: Self::ESTIMATE_ABOVE })
+    }
+
+    /// The same counter with another bound: a text of more bytes is counted by
+    /// [`EstimateCounter`]. Counters of one memory must have the same
+    /// bound in every process, or their counts of such texts differ.
+    #[must_use]
+    pub const fn with_estimate_above(mut self, bytes: usize) -> Self {
+        self.estimate_above = bytes;
+        self
     }
 
     /// A counter for a model by its name, such as `gpt-4o-2024-08-06`; loads its vocabulary if it is not
@@ -67,6 +84,9 @@ impl TokenCounter for TiktokenCounter {
     }
 
     fn count(&self, text: &str) -> usize {
+        if text.len() > self.estimate_above {
+            return EstimateCounter.count(text);
+        }
         let mut tokens = 0;
         let mut rest = text;
         while let Some((head, tail)) = cut(rest) {
@@ -151,7 +171,38 @@ mod tests {
     fn text_that_is_quadratic_for_the_crate_is_not_for_us() {
         // 1 MB; whole, this takes minutes.
         let text = "\u{a0}1".repeat(350_000);
-        assert!(counter(Vocabulary::O200kBase).count(&text) > 350_000);
+        let counter = counter(Vocabulary::O200kBase).with_estimate_above(usize::MAX);
+        assert!(counter.count(&text) > 350_000);
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the work is computation, without a clock of its own"
+    )]
+    fn text_above_the_bound_is_estimated() {
+        let counter = counter(Vocabulary::O200kBase);
+        let text = "\n".repeat(15_000_000);
+        let started = std::time::Instant::now();
+        assert_eq!(counter.count(&text), EstimateCounter.count(&text));
+        // Counted exactly, it takes half a minute in a build with optimizations.
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+
+        let text = "zyxwvut ".repeat(20);
+        let at = |bytes| counter.with_estimate_above(bytes).count(&text);
+        assert_eq!(at(text.len()), counter.encoding.count(&text));
+        assert_eq!(at(text.len() - 1), EstimateCounter.count(&text));
+        assert_ne!(at(text.len()), at(text.len() - 1));
+    }
+
+    #[test]
+    fn bound_is_a_quarter_of_a_mebibyte() {
+        let counter = counter(Vocabulary::Cl100kBase);
+        let text = "zyxwvut ".repeat(256 * 128);
+        assert_eq!(text.len(), TiktokenCounter::ESTIMATE_ABOVE);
+        let exact = counter.with_estimate_above(usize::MAX).count(&text);
+        assert_eq!(counter.count(&text), exact);
+        assert_ne!(counter.count(&[&text, "."].concat()).abs_diff(exact), 1);
     }
 
     #[test]
