@@ -20,6 +20,7 @@ mod lease;
 mod limits;
 mod link;
 mod message;
+mod model_name;
 mod pairing;
 mod policy;
 mod priority;
@@ -69,7 +70,9 @@ pub use store::{
     UnusedPage, UnusedQuery,
 };
 pub use stored::{MessageId, MessageMeta, NewMessage, Sequence, StoredMessage};
-pub use tokens::{EstimateCounter, TokenCounter, message_tokens};
+pub use tokens::{
+    ConfiguredCounter, EstimateCounter, MediaPrices, MediaTokens, TokenCounter, message_tokens,
+};
 #[cfg(feature = "tiktoken")]
 pub use tokens::{TiktokenCounter, Vocabulary};
 pub use unit::{Members, Unit, UnitClass, UnitState, Units};

@@ -52,7 +52,7 @@ const OPENAI: [&str; 12] = [
 
 /// The families of models, by the organization that trained them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
+pub(crate) enum Family {
     Claude,
     Gemini,
     Mistral,
@@ -66,16 +66,18 @@ pub(super) enum Family {
 
 /// A model's name, normalized: lower case, without routing prefixes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ModelName {
+pub(crate) struct ModelName {
     name: String,
     /// Whether the id is one of Bedrock.
-    pub(super) bedrock: bool,
+    pub(crate) bedrock: bool,
     /// Whether the name is routed to Groq, which refuses unknown fields.
-    pub(super) groq: bool,
+    pub(crate) groq: bool,
+    /// Whether the name is routed to Ollama, whose windows are configured and not the model's.
+    pub(crate) ollama: bool,
 }
 
 impl ModelName {
-    pub(super) fn new(model: &str) -> Self {
+    pub(crate) fn new(model: &str) -> Self {
         let lower = model.trim().trim_start_matches('~').to_lowercase();
         let is_arn = lower.starts_with("arn:") && lower.contains(":bedrock");
         let (routes, last) = lower.rsplit_once('/').unwrap_or(("", &lower));
@@ -85,19 +87,20 @@ impl ModelName {
         Self {
             bedrock: is_arn || vendor || is_routed("bedrock") || is_routed("converse"),
             groq: is_routed("groq"),
+            ollama: is_routed("ollama") || is_routed("ollama_chat"),
             name: name.to_owned(),
         }
     }
 
     /// Whether the name begins with this family name, followed by the end or by anything but a
     /// letter.
-    pub(super) fn is(&self, family: &str) -> bool {
+    pub(crate) fn is(&self, family: &str) -> bool {
         self.name
             .strip_prefix(family)
             .is_some_and(|rest| rest.chars().next().is_none_or(|next| !next.is_ascii_alphabetic()))
     }
 
-    pub(super) fn family(&self) -> Family {
+    pub(crate) fn family(&self) -> Family {
         let any = |names: &[&str]| names.iter().any(|name| self.is(name));
         match () {
             () if self.name.starts_with("claude") => Family::Claude,
@@ -114,8 +117,26 @@ impl ModelName {
     }
 
     /// Whether a word is part of the name.
-    pub(super) fn has(&self, word: &str) -> bool {
+    pub(crate) fn has(&self, word: &str) -> bool {
         self.words().any(|part| part == word)
+    }
+
+    /// Whether the name is this entry of a table, or begins with it and a separator. In entries every
+    /// separator is `-`, so that `claude-sonnet-4.5` is `claude-sonnet-4-5`.
+    pub(crate) fn is_entry(&self, entry: &str) -> bool {
+        let mut rest = self.name.chars();
+        let is_same = |(wanted, letter): (char, char)| {
+            wanted == letter || wanted == '-' && is_separator(letter)
+        };
+        let begins =
+            entry.chars().all(|wanted| rest.next().is_some_and(|it| is_same((wanted, it))));
+        begins && rest.next().is_none_or(is_separator)
+    }
+
+    /// Whether this Claude has the tokenizer that came with Opus 4.7 and counts a third more. An unknown version
+    /// is taken as new.
+    pub(crate) fn has_new_claude_tokenizer(&self) -> bool {
+        self.version().is_none_or(|it| it >= (5, 0) || it >= (4, 7) && self.has("opus"))
     }
 
     fn words(&self) -> impl Iterator<Item = &str> {
@@ -124,7 +145,7 @@ impl ModelName {
 
     /// The version, as major and minor number: the first number of at most two digits and the one
     /// after it. Dates and `v1:0` are no versions. `None` if the name has none.
-    pub(super) fn version(&self) -> Option<(u32, u32)> {
+    pub(crate) fn version(&self) -> Option<(u32, u32)> {
         let mut words = self.words().map(|word| {
             let digits = word.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
             // `v3.2` and `k2.5` are versions, `v1:0` at the end of a Bedrock id is found only after
@@ -135,6 +156,10 @@ impl ModelName {
         let major = words.by_ref().find_map(|number| number)?;
         Some((major, words.next().flatten().unwrap_or(0)))
     }
+}
+
+const fn is_separator(letter: char) -> bool {
+    matches!(letter, '-' | '.' | '_' | ':' | '@' | '[' | ' ')
 }
 
 /// Whether an id begins with a region or vendor of Bedrock, and the rest.

@@ -23,7 +23,6 @@
 //! # Ok::<(), memory_core::profile::ProfileError>(())
 //! ```
 
-mod model;
 mod name;
 mod presets;
 mod rules;

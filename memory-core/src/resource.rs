@@ -24,6 +24,7 @@ use crate::limits::Limits;
 use crate::policy::{Block, Policy};
 use crate::priority::ContentType;
 use crate::redact::Redactor;
+use crate::tokens::{MediaPrices, MediaTokens};
 
 /// The description of one kind of memory.
 ///
@@ -60,6 +61,13 @@ pub struct MemoryResource {
     /// The tokenizer, in place of the model's. Default without a model: `estimate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<Tokenizer>,
+    /// By how much the model counts more than the tokenizer, from 0.1 to 10. Default: the model's if its own tokenizer is not
+    /// public ([`ModelInfo::token_factor`]), else 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_factor: Option<f64>,
+    /// Prices of media, in place of those of the model's provider.
+    #[serde(default, skip_serializing_if = "MediaTokens::is_default")]
+    pub media_tokens: MediaTokens,
     /// The size of the context in tokens, in place of the model's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_size: Option<u64>,
@@ -153,6 +161,8 @@ impl MemoryResource {
             key: None,
             model: None,
             tokenizer: None,
+            token_factor: None,
+            media_tokens: MediaTokens::default(),
             context_size: None,
             max_tokens: Some(max_tokens),
             max_context_ratio: None,
@@ -291,6 +301,24 @@ impl MemoryResource {
     pub fn tokenizer(&self) -> Tokenizer {
         let of_model = || Some(ModelInfo::of(self.model.as_deref()?)?.tokenizer);
         self.tokenizer.or_else(of_model).unwrap_or(Tokenizer::Estimate)
+    }
+
+    /// By how much the model counts more than [`tokenizer`](Self::tokenizer): as set, else as known of the model whose
+    /// counts are estimated, else 1.
+    #[must_use]
+    pub fn token_factor(&self) -> f64 {
+        let of_model = || match self.tokenizer() {
+            Tokenizer::Estimate => Some(ModelInfo::of(self.model.as_deref()?)?.token_factor),
+            _ => None,
+        };
+        self.token_factor.or_else(of_model).unwrap_or(1.0)
+    }
+
+    /// What media cost: as set, else as the model's provider has it.
+    #[must_use]
+    pub fn media_prices(&self) -> MediaPrices {
+        let prices = self.model.as_deref().map(MediaPrices::for_model).unwrap_or_default();
+        prices.with_settings(&self.media_tokens)
     }
 
     /// The name of the flush strategy: the one that is named, else `hybrid_summary`, with or without

@@ -1,15 +1,20 @@
 //! Counting tokens.
 
+mod configured;
 mod estimate;
+mod media;
 #[cfg(feature = "tiktoken")]
 mod tiktoken;
 
 use std::fmt::Debug;
 
+pub use self::configured::ConfiguredCounter;
 pub use self::estimate::EstimateCounter;
+pub use self::media::{MediaPrices, MediaTokens};
 #[cfg(feature = "tiktoken")]
 pub use self::tiktoken::{TiktokenCounter, Vocabulary};
-use crate::dialect::{Arguments, CallPart, MediaPart, MediaSource, Part, ReasoningPart};
+use crate::dialect::{Arguments, CallPart, MediaSource, Part, ReasoningPart};
+use crate::json::Json;
 use crate::message::Message;
 
 /// Counts the tokens of a text.
@@ -23,6 +28,12 @@ pub trait TokenCounter: Debug + Send + Sync + 'static {
 
     /// The number of tokens in this text. Text that looks like a special token is text.
     fn count(&self, text: &str) -> usize;
+
+    /// What media cost in a message that is counted with it. By default as for an unknown model;
+    /// [`ConfiguredCounter`] has others. A counter that wraps another returns the prices of that one.
+    fn media_prices(&self) -> MediaPrices {
+        MediaPrices::default()
+    }
 }
 
 /// Tokens that frame every message ("How to count tokens with tiktoken", OpenAI Cookbook).
@@ -31,14 +42,14 @@ const PER_MESSAGE: usize = 3;
 const PER_NAME: usize = 1;
 /// Tokens that frame a tool call or its result: an id, a type and JSON punctuation.
 const PER_CALL: usize = 8;
-/// A medium, by the price of a low-detail image in OpenAI's vision guide.
-const PER_MEDIUM: usize = 85;
 
 /// The number of tokens that a message takes in a request.
 ///
-/// Text is counted exactly by the counter; framing follows OpenAI's published rules where there are
-/// any. Reasoning, arguments, results and citations count as text. A medium counts a fixed 85 tokens, whatever
-/// its data, beside its title; a document whose text is in the message counts by its text. Never 0.
+/// Text is counted by the counter; framing follows OpenAI's published rules where there are
+/// any. Reasoning, arguments, results and citations count as text; encrypted reasoning, of which no text is there,
+/// counts as a text of as many bytes. Media cost their [price](MediaPrices), whatever their data, beside
+/// their titles; a document whose text is in the message counts by its text. Fields that are not sent do not count.
+/// Never 0.
 #[must_use]
 pub fn message_tokens(counter: &dyn TokenCounter, message: &Message) -> u32 {
     let mut tokens = PER_MESSAGE + counter.count(message.role().as_str());
@@ -49,7 +60,8 @@ pub fn message_tokens(counter: &dyn TokenCounter, message: &Message) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
-fn part_tokens(counter: &dyn TokenCounter, part: &Part<'_>) -> usize {
+/// The number of tokens that a part takes in a message, with its framing.
+pub(crate) fn part_tokens(counter: &dyn TokenCounter, part: &Part<'_>) -> usize {
     match part {
         Part::Text(part) => {
             let citations = part.citations.map_or(0, |json| counter.count(&json.to_string()));
@@ -63,13 +75,13 @@ fn part_tokens(counter: &dyn TokenCounter, part: &Part<'_>) -> usize {
                 MediaSource::Parts(parts) => {
                     parts.iter().map(|part| part_tokens(counter, part)).sum()
                 }
-                _ => media_tokens(part),
+                _ => counter.media_prices().price(counter, part),
             };
             beside + inner
         }
         Part::Reasoning(ReasoningPart { text, opaque, .. }) => match opaque {
             // It is there in place of a text that only the provider can read.
-            Some(opaque) if text.is_empty() => counter.count(opaque),
+            Some(opaque) if text.is_empty() => counter.media_prices().opaque(opaque),
             _ => counter.count(text),
         },
         Part::Call(call) => PER_CALL + call_tokens(counter, call),
@@ -79,7 +91,7 @@ fn part_tokens(counter: &dyn TokenCounter, part: &Part<'_>) -> usize {
             PER_CALL + name + content.sum::<usize>()
         }
         Part::Data(json) => counter.count(&json.to_string()),
-        Part::Other(native) => counter.count(&native.json.to_string()),
+        Part::Other(native) => json_tokens(counter, native.json),
     }
 }
 
@@ -87,15 +99,61 @@ fn call_tokens(counter: &dyn TokenCounter, call: &CallPart<'_>) -> usize {
     match (&call.arguments, call.native) {
         // Of a kind that is not known.
         (Arguments::Missing, Some(native)) if call.name.is_empty() => {
-            counter.count(&native.json.to_string())
+            json_tokens(counter, native.json)
         }
         (arguments, _) => counter.count(call.name) + counter.count(&arguments.to_text()),
     }
 }
 
-/// The price of a medium whose content is not text.
-fn media_tokens(_medium: &MediaPart<'_>) -> usize {
-    PER_MEDIUM
+/// JSON of a kind that is not known, as text but for base64 in it: only the provider knows what that is.
+fn json_tokens(counter: &dyn TokenCounter, json: &Json) -> usize {
+    let mut opaque = 0;
+    match without_base64(counter, json, &mut opaque) {
+        Some(rest) => opaque + counter.count(&rest.to_string()),
+        None => counter.count(&json.to_string()),
+    }
+}
+
+/// Shorter strings are ids and names.
+const SHORTEST_BASE64: usize = 256;
+
+/// A copy without base64, whose price is added; `None` if there is none.
+fn without_base64(counter: &dyn TokenCounter, json: &Json, opaque: &mut usize) -> Option<Json> {
+    match json {
+        Json::String(text) => {
+            let data = text.split_once(";base64,").map_or(&**text, |(_, data)| data);
+            let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_".contains(&byte);
+            if data.len() < SHORTEST_BASE64 || !data.bytes().all(is_base64) {
+                return None;
+            }
+            let prices = counter.media_prices();
+            *opaque += match text.starts_with("data:image/") {
+                true => prices.image_in(data),
+                false => prices.opaque(data),
+            };
+            Some(Json::from(""))
+        }
+        Json::Array(items) => {
+            let mut changed = false;
+            let copies = items.iter().map(|item| {
+                let copy = without_base64(counter, item, opaque);
+                changed |= copy.is_some();
+                copy.unwrap_or_else(|| item.clone())
+            });
+            let copies: Vec<Json> = copies.collect();
+            changed.then_some(Json::Array(copies))
+        }
+        Json::Object(object) => {
+            let mut copy = None;
+            for (key, value) in object.iter() {
+                if let Some(value) = without_base64(counter, value, opaque) {
+                    copy.get_or_insert_with(|| object.clone()).insert(key, value);
+                }
+            }
+            copy.map(Json::Object)
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -172,41 +230,129 @@ mod tests {
     #[test]
     fn media_have_a_price_at_any_depth() {
         let data = "A".repeat(5_000);
+        let (image_price, second_of_audio, second_of_video, page) = (1_300, 32, 263, 2_300);
         let url = format!("data:image/png;base64,{data}");
         let source = json!({"type": "base64", "media_type": "image/png", "data": data});
         let image = json!({"type": "image", "source": source});
+        let pdf = json!({"type": "base64", "media_type": "application/pdf", "data": data});
         let in_text = json!([{"type": "image", "data": data, "mimeType": "image/png"}]).to_string();
         for (message, expected) in [
             (
                 json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}),
-                7,
+                7 + image_price,
             ),
             (
                 json!({"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}]}),
-                7,
+                7 + second_of_audio,
             ),
             (
                 json!({"role": "user", "content": [{"type": "video_url", "video_url": {"url": url}}]}),
-                7,
+                7 + second_of_video,
             ),
-            (json!({"role": "user", "content": [{"type": "document", "source": source}]}), 7),
-            (json!({"role": "user", "content": [image]}), 7),
+            (json!({"role": "user", "content": [{"type": "document", "source": pdf}]}), 7 + page),
+            (json!({"role": "user", "content": [image]}), 7 + image_price),
             (
                 json!({"role": "user", "content": [{"inline_data": {"mime_type": "image/png", "data": data}}]}),
-                7,
+                7 + image_price,
             ),
             (
                 json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [image]}]}),
-                7 + 8,
+                7 + 8 + image_price,
             ),
-            (json!({"role": "tool", "tool_call_id": "c", "content": in_text}), 7 + 8),
+            (json!({"role": "tool", "tool_call_id": "c", "content": in_text}), 7 + 8 + image_price),
         ] {
-            assert_eq!(tokens(message.clone()), expected + 85, "{message}");
+            assert_eq!(tokens(message.clone()), expected, "{message}");
         }
-        let file = json!({"type": "file", "file": {"filename": "a.pdf", "file_data": url}});
-        assert_eq!(tokens(json!({"role": "user", "content": [file]})), 7 + 85 + 5);
+        let pdf_url = url.replace("image/png", "application/pdf");
+        let file = json!({"type": "file", "file": {"filename": "a.pdf", "file_data": pdf_url}});
+        assert_eq!(tokens(json!({"role": "user", "content": [file]})), 7 + page + 5);
         let beside = json!([{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": url}}]);
-        assert_eq!(tokens(json!({"role": "user", "content": beside})), 7 + 3 + 85);
+        assert_eq!(tokens(json!({"role": "user", "content": beside})), 7 + 3 + image_price);
+    }
+
+    #[test]
+    fn detail_and_size_decide_the_price_of_an_image() {
+        let image = |url: &str, detail: &str| {
+            let image_url = json!({"url": url, "detail": detail});
+            let content = json!([{"type": "image_url", "image_url": image_url}]);
+            tokens(json!({"role": "user", "content": content})) - 7
+        };
+        let url = "https://example.com/a.png";
+        assert_eq!((image(url, "low"), image(url, "high"), image(url, "auto")), (85, 1_300, 1_300));
+        // 640 x 480 pixels.
+        let png = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAoAAAAHgCAYAAAA10dzk";
+        assert_eq!((image(png, "low"), image(png, "high")), (85, 23 * 18));
+    }
+
+    #[test]
+    fn duration_decides_the_price_of_audio_and_video() {
+        let content =
+            |block: serde_json::Value| tokens(json!({"role": "user", "content": [block]})) - 7;
+        // 96,000 bytes: 6 seconds at 16,000, 2 as PCM at 48,000, 3 at the 32,000 of the header.
+        let data = "A".repeat(128_000);
+        let audio = |data: &str, format: &str| {
+            content(json!({"type": "input_audio", "input_audio": {"data": data, "format": format}}))
+        };
+        let header = "UklGRgAAAABXQVZFZm10IBAAAAABAAEAgD4AAAB9AAACABAA";
+        let wav = [header, &"A".repeat(128_000 - header.len())].concat();
+        assert_eq!(audio(&data, "mp3"), 6 * 32);
+        assert_eq!(audio(&data, "pcm16"), 2 * 32);
+        assert_eq!(audio(&wav, "wav"), 3 * 32);
+        let stated =
+            json!({"type": "audio", "data": data, "mimeType": "audio/mpeg", "duration": 90});
+        assert_eq!(content(stated), 90 * 32);
+        let video = json!({"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}});
+        assert_eq!(content(video), 10 * 263);
+    }
+
+    #[test]
+    fn size_decides_the_pages_of_a_document() {
+        let document = |media_type: &str, data: &str| {
+            let source = json!({"type": "base64", "media_type": media_type, "data": data});
+            tokens(json!({"role": "user", "content": [{"type": "document", "source": source}]})) - 7
+        };
+        assert_eq!(document("application/pdf", &"A".repeat(4_000)), 2_300);
+        assert_eq!(document("application/pdf", &"A".repeat(400_000)), 6 * 2_300);
+        assert_eq!(document("text/plain", "aGVsbG8="), 5, "its text");
+    }
+
+    #[test]
+    fn prices_are_those_of_the_counter() {
+        let set = MediaTokens { image: Some(11), ..MediaTokens::default() };
+        let prices = MediaPrices::default().with_settings(&set);
+        let counter = ConfiguredCounter::new(std::sync::Arc::new(Bytes)).with_media_prices(prices);
+        let source = json!({"type": "url", "url": "https://example.com/a.png"});
+        let image = json!({"type": "image", "source": source});
+        let content = json!([{"type": "tool_result", "tool_use_id": "t", "content": [image]}]);
+        let message = Message::from_value(json!({"role": "user", "content": content})).unwrap();
+        assert_eq!(message_tokens(&counter, &message), 7 + 8 + 11);
+    }
+
+    #[test]
+    fn base64_of_unknown_kinds_is_no_text() {
+        let data = "A".repeat(4_000);
+        let item = json!({"type": "image_generation_call", "id": "ig_1", "result": data});
+        assert!((1_300..1_400).contains(&tokens(item.clone())), "{}", tokens(item));
+        let content = |block: serde_json::Value| {
+            let result = json!({"type": "tool_result", "tool_use_id": "t", "content": [block]});
+            tokens(json!({"role": "user", "content": [result]})) - 7 - 8
+        };
+        let unknown = content(json!({"type": "new_kind", "inner": [{"data": data}, 7]}));
+        assert_eq!(unknown, 750 + 43);
+        let foreign = json!({"url": format!("data:image/png;base64,{data}")});
+        let foreign = content(json!({"type": "image_url", "image_url": foreign}));
+        assert!((1_300..1_400).contains(&foreign), "{foreign}");
+        let reasoning =
+            json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": data});
+        assert_eq!(tokens(reasoning), 3 + 9 + 750);
+    }
+
+    #[test]
+    fn unknown_fields_are_not_counted() {
+        let plain = json!({"role": "user", "content": [{"type": "text", "text": "hi"}]});
+        let more = json!({"role": "user", "content": [{"type": "text", "text": "hi", "note": "not sent"}],
+            "conversation_id": "c-1", "index": 7, "metadata": {"a": "long text that is not sent"}});
+        assert_eq!(tokens(more), tokens(plain));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use memory_core::{
-    EstimateCounter, FlushSettings, MemoryResource, MemoryStore, Policy, Redactor, TokenCounter,
-    Tokenizer,
+    ConfiguredCounter, EstimateCounter, FlushSettings, MemoryResource, MemoryStore, Policy,
+    Redactor, TokenCounter, Tokenizer,
 };
 use memory_flush::{
     FallbackChain, Fifo, FlushStrategy, HybridSummary, PriorityEviction, Summarizer,
@@ -85,8 +85,11 @@ impl Rules {
         }
         let strategy = strategy(&resource, extensions)?;
         let counter = match &extensions.counter {
-            Some(counter) => Arc::clone(counter),
-            None => counter(&resource)?,
+            // A custom counter counts for the model, unless the resource says that it does not.
+            Some(counter) => {
+                configured(&resource, Arc::clone(counter), resource.token_factor.unwrap_or(1.0))
+            }
+            None => configured(&resource, counter(&resource)?, resource.token_factor()),
         };
         let redactor = resource.redactor()?;
         let mut chain = FallbackChain::default().with_redactor(redactor.clone());
@@ -166,6 +169,21 @@ fn counter(resource: &MemoryResource) -> Result<Arc<dyn TokenCounter>, MemoryErr
         Tokenizer::Cl100kBase => missing("cl100k_base"),
         _ => missing("of that name"),
     }
+}
+
+/// The counter with the factor and the prices of media.
+fn configured(
+    resource: &MemoryResource,
+    counter: Arc<dyn TokenCounter>,
+    factor: f64,
+) -> Arc<dyn TokenCounter> {
+    // A custom counter has prices of its own, which a resource that says nothing of them does not change.
+    let prices = if resource.model.is_none() {
+        counter.media_prices().with_settings(&resource.media_tokens)
+    } else {
+        resource.media_prices()
+    };
+    Arc::new(ConfiguredCounter::new(counter).with_factor(factor).with_media_prices(prices))
 }
 
 impl fmt::Debug for Rules {

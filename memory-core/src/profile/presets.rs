@@ -1,10 +1,10 @@
 //! The rules of each API, and how a model's generation changes them.
 
-use super::model::{Family, ModelName};
 use super::{
     Alphabet, Alternation, ArgumentForm, ContentKey, FirstMessage, LastMessage, NameForm, Profile,
     ProfileName, ReasoningForm, ResultPlacement, SystemPlacement, TextForm,
 };
+use crate::model_name::{Family, ModelName};
 
 const MIB: usize = 1 << 20;
 

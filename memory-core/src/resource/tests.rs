@@ -146,6 +146,29 @@ fn resource(fields: &Value) -> Result<MemoryResource, ResourceError> {
 }
 
 #[test]
+fn factor_and_prices_are_those_set_else_the_models() {
+    let factor = |more: &Value| resource(more).unwrap().token_factor();
+    for (more, expected) in [
+        (json!({"max_tokens": 10}), 1.0),
+        (json!({"max_tokens": 10, "model": "gpt-4o"}), 1.0),
+        (json!({"max_tokens": 10, "model": "claude-opus-4-7"}), 1.5),
+        (json!({"max_tokens": 10, "model": "claude-opus-4-7", "token_factor": 1.25}), 1.25),
+        // The tokenizer that is named counts for the model.
+        (json!({"max_tokens": 10, "model": "claude-opus-4-7", "tokenizer": "o200k_base"}), 1.0),
+        (json!({"max_tokens": 10, "token_factor": 2}), 2.0),
+    ] {
+        assert!((factor(&more) - expected).abs() < 1e-9, "{more}");
+    }
+    let set = json!({"max_tokens": 10, "model": "gpt-4o", "media_tokens": {"image": 1300, "image_low": 85,
+        "audio_per_second": 32, "video_per_second": 263, "pdf_page": 2300}});
+    let set = resource(&set).unwrap();
+    assert_eq!(MemoryResource::from_value(serde_json::to_value(&set).unwrap()), Ok(set.clone()));
+    let of_model = resource(&json!({"max_tokens": 10, "model": "gpt-4o"})).unwrap();
+    assert_eq!(of_model.media_prices(), MediaPrices::for_model("gpt-4o"));
+    assert_ne!(set.media_prices(), of_model.media_prices());
+}
+
+#[test]
 fn what_is_just_within_its_bounds_is_taken() {
     for fields in [
         json!({"max_tokens": 1}),
@@ -154,7 +177,9 @@ fn what_is_just_within_its_bounds_is_taken() {
         json!({"max_tokens": 10, "message_limit": 1}),
         json!({"max_tokens": 10, "reminders": {"keep": 1}}),
         json!({"context_size": 10, "max_context_ratio": 1.0}),
-        json!({"max_tokens": 10, "model": "llama-9", "tokenizer": "estimate", "context_size": 10}),
+        json!({"max_tokens": 10, "model": "llama-9"}),
+        json!({"max_context_ratio": 0.5, "model": "llama-9", "tokenizer": "estimate", "context_size": 10}),
+        json!({"max_tokens": 10, "token_factor": 0.1}),
         json!({"max_tokens": 10, "token_allocation": {"short_term": 1.0, "long_term": 0, "system": 0}}),
         json!({"max_tokens": 10, "lock": {"ttl": "10ms", "refresh_interval": "5ms"}}),
         json!({"max_tokens": 10, "circuit_breaker": {"timeout": "9s 999ms"}}),
@@ -184,10 +209,13 @@ fn what_is_just_outside_its_bounds_is_refused() {
             "max_context_ratio: is a share of the context size, which is not known; add `model` or",
         ),
         (
-            json!({"max_tokens": 10, "model": "llama-9", "tokenizer": "estimate"}),
-            "model: `llama-9`",
+            json!({"max_context_ratio": 0.5, "model": "llama-9", "tokenizer": "estimate"}),
+            "model: `llama-9` is not known, so",
         ),
-        (json!({"max_tokens": 10, "model": "llama-9", "context_size": 10}), "model: `llama-9`"),
+        (
+            json!({"max_context_ratio": 0.5, "model": "llama-9", "context_size": 10}),
+            "model: `llama-9` is not known, so",
+        ),
         (
             json!({"max_tokens": 10, "token_allocation": {"short_term": 1.1, "long_term": 0, "system": 0}}),
             "token_allocation.short_term: 1.1 is not a share; set it from 0 to 1",

@@ -19,15 +19,22 @@ impl MemoryResource {
         }
         if let Some(model) = &self.model
             && ModelInfo::of(model).is_none()
+            && self.max_tokens.is_none()
             && (self.tokenizer.is_none() || self.context_size.is_none())
         {
-            let known: Vec<_> = ModelInfo::names().collect();
             return Err(self.refuse(
                 "model",
                 format!(
-                    "`{model}` is not known (known: {}); add `tokenizer` and `context_size`",
-                    known.join(", "),
+                    "`{model}` is not known, so a share of its context cannot be worked out; set `max_tokens`, or `tokenizer` and `context_size`"
                 ),
+            ));
+        }
+        if let Some(factor) = self.token_factor
+            && !(0.1..=10.0).contains(&factor)
+        {
+            return Err(self.refuse(
+                "token_factor",
+                format!("{factor} is out of range; set it from 0.1 to 10, such as 1.15"),
             ));
         }
         self.check_budget()?;

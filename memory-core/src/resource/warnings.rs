@@ -1,12 +1,12 @@
 //! What is allowed in a resource and rarely meant.
 
-use super::MemoryResource;
 use super::explain::nearest;
+use super::{MemoryResource, ModelInfo};
 use crate::priority::ContentType;
 
 impl MemoryResource {
-    /// What is allowed and rarely meant, each with the path of the field: content types that are not built
-    /// in. Such a type is a custom one, which only entries appended with it have; a misspelled name has
+    /// What is allowed and rarely meant, each with the path of the field: a model that is not known, of which
+    /// tokenizer and context size are not given, and content types that are not built in. Such a type is a custom one, which only entries appended with it have; a misspelled name has
     /// none at all.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
@@ -19,7 +19,23 @@ impl MemoryResource {
             ContentType::Custom(_) => Some((path, content_type.as_str())),
             _ => None,
         });
-        custom.map(|(path, name)| format!("{path}: {}", problem(name))).collect()
+        let custom = custom.map(|(path, name)| format!("{path}: {}", problem(name)));
+        self.unknown_model().into_iter().chain(custom).collect()
+    }
+
+    fn unknown_model(&self) -> Option<String> {
+        let model = self.model.as_deref().filter(|model| ModelInfo::of(model).is_none())?;
+        let missing = match (self.tokenizer, self.context_size) {
+            (Some(_), Some(_)) => return None,
+            (Some(_), None) => "its context size is not checked; set `context_size`",
+            (None, Some(_)) => {
+                "its tokens are estimated; set `tokenizer`, and `token_factor` if it counts more"
+            }
+            (None, None) => {
+                "its tokens are estimated and its context size is not checked; set `tokenizer` and `context_size`"
+            }
+        };
+        Some(format!("model: `{model}` is not known, so {missing}"))
     }
 }
 
@@ -39,6 +55,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn warns_of_a_model_that_is_not_known() {
+        let warnings = |more: serde_json::Value| {
+            let mut value = json!({"id": "r", "max_tokens": 10, "model": "llama-9"});
+            for (key, field) in more.as_object().unwrap() {
+                value[key] = field.clone();
+            }
+            MemoryResource::from_value(value).unwrap().warnings()
+        };
+        for (more, expected) in [
+            (json!({}), Some("its tokens are estimated and its context size is not checked")),
+            (json!({"tokenizer": "estimate"}), Some("its context size is not checked")),
+            (json!({"context_size": 9_000}), Some("its tokens are estimated; set")),
+            (json!({"context_size": 9_000, "tokenizer": "estimate"}), None),
+            (json!({"model": "us.anthropic.claude-sonnet-4-5-20250929-v1:0"}), None),
+        ] {
+            let warnings = warnings(more.clone());
+            assert_eq!(warnings.len(), usize::from(expected.is_some()), "{more}: {warnings:?}");
+            let start = expected.map(|it| format!("model: `llama-9` is not known, so {it}"));
+            assert!(start.is_none_or(|start| warnings[0].starts_with(&start)), "{warnings:?}");
+        }
+    }
 
     #[test]
     fn warns_of_content_types_that_are_not_built_in() {

@@ -49,7 +49,8 @@ fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
         ),
         ("/message_limit", json!(0), "message_limit: is 0; set at least 1, or remove it"),
         ("/context_size", json!(0), "context_size: is 0; set the model's context size in tokens"),
-        ("/model", json!("llama-9"), "model: `llama-9` is not known (known: gpt-5,"),
+        ("/token_factor", json!(0.01), "token_factor: 0.01 is out of range; set it from 0.1 to 10"),
+        ("/media_tokens", json!({"imag": 1}), "media_tokens.imag: "),
         (
             "/tokenizer",
             json!("words"),

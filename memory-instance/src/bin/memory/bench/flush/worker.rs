@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use memory_core::TokenCounter;
+use memory_core::{MediaPrices, TokenCounter};
 use memory_flush::from_fn;
 use serde::{Deserialize, Serialize};
 
@@ -176,5 +176,9 @@ impl TokenCounter for StopsAfterTheSummary {
             }
         }
         self.counter.count(text)
+    }
+
+    fn media_prices(&self) -> MediaPrices {
+        self.counter.media_prices()
     }
 }
