@@ -72,6 +72,8 @@ mod sweep;
 #[cfg(test)]
 mod system_prompt;
 #[cfg(test)]
+mod tokens;
+#[cfg(test)]
 mod unused;
 #[cfg(test)]
 mod waits;
