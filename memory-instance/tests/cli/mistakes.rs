@@ -18,7 +18,7 @@ const MISTAKES: &[(&str, i32, &str)] = &[
     (
         "import|array.jsonl|--key|k",
         1,
-        "array.jsonl:2: the message must be a JSON object; nothing was appended",
+        "array.jsonl:2: element 1: the message must be a JSON object; nothing was appended",
     ),
     (
         "import|norole.jsonl",

@@ -51,6 +51,15 @@ pub(crate) struct Problem {
     pub(crate) text: String,
 }
 
+impl Problem {
+    fn in_element(self, record: &Record<'_>) -> Self {
+        match record.element.filter(|_| record.problem.is_none()) {
+            Some(element) => Self { text: format!("element {element}: {}", self.text), ..self },
+            None => self,
+        }
+    }
+}
+
 /// Routes the records of one source, in order.
 #[derive(Debug)]
 pub(crate) struct Routing<'r> {
@@ -129,7 +138,9 @@ impl Routing<'_> {
     pub(crate) fn push(&mut self, record: &Record<'_>) -> Vec<Result<Routed, Problem>> {
         let routed = match self.route(record) {
             Ok(routed) if !routed.messages.is_empty() => routed,
-            other => return vec![other],
+            Ok(routed) => return vec![Ok(routed)],
+            // The line says too little if a whole array is on it.
+            Err(problem) => return vec![Err(problem.in_element(record))],
         };
         if self.held.as_mut().is_some_and(|held| held.merge(&routed)) {
             return Vec::new();

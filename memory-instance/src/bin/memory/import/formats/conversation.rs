@@ -24,6 +24,11 @@ pub(super) fn elements(json: &Json) -> Option<Vec<Json>> {
     if is_other {
         return None;
     }
+    // States of LangGraph hold the messages one level deeper.
+    let state = ["values", "channel_values"].iter().find_map(|key| object.get(key));
+    if let Some(state) = state.filter(|state| state.get("messages").is_some()) {
+        return elements(state);
+    }
     let mut messages = system(object);
     let found = KEYS.iter().find_map(|key| object.get(key));
     match found {
@@ -50,12 +55,16 @@ fn is_cohere(elements: &[Json]) -> bool {
 }
 
 /// Messages that are in two places: the prompt and the preferred answer of an example, or the items of a
-/// Responses request, whose input may be a text, or of its answer.
+/// Responses request, whose input may be a text, or of its answer; the first choice of a Chat Completions answer.
 fn parts_of_example(object: &JsonObject) -> Option<Vec<Json>> {
     let array = |key| object.get(key).and_then(Json::as_array);
     let is_response = object.get("object").and_then(Json::as_str) == Some("response");
     if let Some(output) = array("output").filter(|_| is_response) {
         return Some(output.to_vec());
+    }
+    let choice = array("choices").and_then(<[Json]>::first);
+    if let Some(message) = choice.and_then(|choice| choice.get("message")) {
+        return Some(vec![message.clone()]);
     }
     let answers = ["preferred_output", "chosen", "completion"].iter().find_map(|key| array(key));
     let prompt = match object.get("input").or_else(|| object.get("prompt")) {
@@ -83,12 +92,14 @@ fn system(object: &JsonObject) -> Vec<Json> {
         Some(Json::Array(blocks)) if !blocks.is_empty() => {
             vec![message("system", blocks.clone()).into()]
         }
-        Some(Json::Object(content)) => match content.get("parts") {
-            Some(parts @ Json::Array(_)) => {
-                vec![JsonObject::new().with("role", "system").with("parts", parts.clone()).into()]
-            }
-            _ => Vec::new(),
-        },
+        Some(Json::Object(content)) => {
+            let parts = match content.get("parts") {
+                Some(Json::Array(parts)) => parts.clone(),
+                Some(part @ Json::Object(_)) => vec![part.clone()],
+                _ => return Vec::new(),
+            };
+            vec![JsonObject::new().with("role", "system").with("parts", parts).into()]
+        }
         _ => Vec::new(),
     }
 }

@@ -11,7 +11,11 @@ pub(super) fn is_wrapped(json: &Json) -> bool {
     let is_object = |key| object.get(key).is_some_and(|value| value.as_object().is_some());
     let is_constructor = object.contains_key("lc") && is_object("kwargs");
     let is_typed = json.get_str("type").is_some_and(|kind| role_of(kind).is_some());
-    is_constructor || is_typed && is_object("data") && !object.contains_key("role")
+    // Flat, it has no content that would make it a message.
+    let is_removal = json.get_str("type") == Some("remove") && object.contains_key("id");
+    is_constructor
+        || is_removal && !object.contains_key("role")
+        || is_typed && is_object("data") && !object.contains_key("role")
 }
 
 /// The role of a type or class; empty if the message itself has it, or is none.
@@ -36,7 +40,7 @@ pub(super) fn convert(json: &Json) -> Result<Vec<Json>, String> {
             (class.and_then(Json::as_str), fields)
         }
         (None, Some(fields)) => (json.get_str("type"), fields),
-        (None, None) => (None, json),
+        (None, None) => (json.get_str("type"), json),
     };
     let Some(fields) = fields.as_object() else {
         return Err("the fields of a LangChain message must be an object".to_owned());

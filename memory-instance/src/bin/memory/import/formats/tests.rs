@@ -99,6 +99,7 @@ fn langchain_envelopes_give_chat_messages() {
         r#"{"lc":1,"type":"constructor","id":["langchain","schema","messages","AIMessageChunk"],"kwargs":{"content":"","additional_kwargs":{"tool_calls":[{"id":"d","type":"function","function":{"name":"g","arguments":"{}"}}]}}}"#,
         r#"{"type":"chat","data":{"content":"x","role":"narrator"}}"#,
         r#"{"type":"remove","data":{"id":"m1","content":""}}"#,
+        r#"{"type":"remove","id":"m1"}"#,
     ];
     assert_read(
         &records,
@@ -143,6 +144,7 @@ fn conversations_hold_messages_of_any_format() {
     for record in [
         format!(r#"{{"messages":[{hi},{answer}],"tools":[],"id":7}}"#),
         format!(r#"[{hi},{answer}]"#),
+        format!(r#"{{"values":{{"messages":[{hi},{answer}]}},"next":[]}}"#),
         format!(r#"{{"name":"a session","conversation":[{hi},{answer}]}}"#),
         format!(r#"{{"conversations":[{hi},{answer}]}}"#),
         format!(
@@ -160,6 +162,8 @@ fn conversations_hold_messages_of_any_format() {
             r#"{"model":"m","system":[{"type":"text","text":"Be kind."}],"messages":[]}"#,
             r#"{"systemInstruction":{"parts":[{"text":"Be brief."}]},"contents":[{"parts":[{"text":"a"}],"role":"user"}]}"#,
             r#"{"model":"m","instructions":"Be fast.","input":"hi"}"#,
+            r#"{"contents":[],"system_instruction":{"parts":{"text":"Be a cat."}}}"#,
+            r#"{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"a"}}]}"#,
         ],
         &[
             r#"{"role":"system","content":[{"type":"text","text":"Be kind."}]}"#,
@@ -167,6 +171,8 @@ fn conversations_hold_messages_of_any_format() {
             r#"{"parts":[{"text":"a"}],"role":"user"}"#,
             r#"{"role":"system","content":"Be fast."}"#,
             hi,
+            r#"{"role":"system","parts":[{"text":"Be a cat."}]}"#,
+            r#"{"role":"assistant","content":"a"}"#,
         ],
     );
 }
