@@ -10,13 +10,15 @@ use memory_core::{
     Appended, Applied, Cursor, Entry, Lifetime, MemoryHealth, Message, Priority, Role, ToolCall,
     check_pairing, message_tokens,
 };
-use memory_instance::{ContextWindow, MemoryError, MemoryInstance};
+use memory_instance::{ContextWindow, EnsureOutcome, MemoryError, MemoryInstance};
 use memory_lock::{LockGuard, LockOptions, ReleaseOutcome};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::bug::Bug;
 use crate::cut::Cut;
-use crate::history::{Answer, Call, Held, Item, Piece, Recorder, Tag, Totals, item_of, tag_of};
+use crate::history::{
+    Answer, Call, Ensured, Held, Item, Piece, Recorder, Tag, Totals, item_of, tag_of,
+};
 use crate::program::{Agent, Kind, Op, Program};
 use crate::run::{Bytes, Process, lease_key};
 use crate::violation::Check;
@@ -64,6 +66,8 @@ struct Run<'a> {
     open_calls: VecDeque<Tag>,
     /// Those of the batch that is being sent.
     unsent_calls: VecDeque<Tag>,
+    /// The prompt that this agent made sure of last.
+    prompt: Option<(String, Piece)>,
     cursor: Option<Cursor>,
     view: Vec<(u64, Item)>,
     /// For a planted bug.
@@ -92,9 +96,10 @@ pub(crate) async fn run_agent(
         goes_back: program.goes_back(),
         unhindered: calm
             && !program.inline_flush
-            && !program.has(|op| matches!(op, Op::Turn(_) | Op::TryHold(_))),
+            && !program.has(|op| matches!(op, Op::Turn(_) | Op::TryHold(_) | Op::Ensure(_))),
         open_calls: VecDeque::new(),
         unsent_calls: VecDeque::new(),
+        prompt: None,
         cursor: None,
         view: Vec::new(),
         first_window: None,
@@ -187,6 +192,7 @@ impl Run<'_> {
                         Err(_) => {}
                     }
                 }
+                Op::Ensure(again) => self.ensure(*again).await,
                 Op::Pause(millis) => sleep(ms(*millis)).await,
                 Op::Stall(millis) => {
                     self.recorder.note(format!("agent {} stalls its process", self.number));
@@ -211,6 +217,33 @@ impl Run<'_> {
                 }
             }
         })
+    }
+
+    async fn ensure(&mut self, again: bool) {
+        let last = self.prompt.take().filter(|_| again);
+        let (text, piece) = last.unwrap_or_else(|| {
+            let tag = self.tags.message();
+            let text = format!("#{tag} {SECRET} {}", "x".repeat(8 + usize::from(tag as u8 % 24)));
+            let tokens = message_tokens(&Bytes, &Message::system(text.as_str()));
+            (text, Piece { tag, tokens, kind: Kind::Critical })
+        });
+        self.prompt = Some((text.clone(), piece));
+        let op = self.recorder.call(self.key, Call::Ensure { id: self.tags.call(), piece });
+        let ensured = self.memory.ensure_system("prompt", text).await;
+        self.told(ensured.as_ref().err());
+        match ensured {
+            Ok(ensured) => {
+                let necessary = match ensured.outcome {
+                    EnsureOutcome::Unchanged => Ensured::Unchanged,
+                    EnsureOutcome::Appended => Ensured::Appended,
+                    EnsureOutcome::Replaced => Ensured::Replaced,
+                };
+                self.recorder.answer(op, Answer::Ensured(necessary, ensured.sequence.number()));
+            }
+            // The same text may be sent again.
+            Err(error) if error.applied() == Applied::No => drop(self.recorder.strike_out(op)),
+            Err(_) => {}
+        }
     }
 
     /// P13: no error quotes what was said. In a calm program there is none but for limits.

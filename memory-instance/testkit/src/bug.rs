@@ -109,11 +109,17 @@ pub enum Bug {
     SpliceTakesOthers,
     /// A fetch returns the messages at its places, whichever these are.
     FetchFindsOthers,
+    /// The tokens of a message that is replaced stay in the count, and those of the new one are not counted.
+    ReplaceNotCounted,
+    /// A reader goes on in the generation in which a message was replaced.
+    ReplaceKeepsGeneration,
+    /// A replacement that is sent again is counted again.
+    ReplaceCountedTwice,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 55] = [
         Self::NoFencing,
         Self::NoLeaseCheck,
         Self::NoGenerationCheck,
@@ -166,12 +172,24 @@ impl Bug {
         Self::ReaderGoesOn,
         Self::SpliceTakesOthers,
         Self::FetchFindsOthers,
+        Self::ReplaceNotCounted,
+        Self::ReplaceKeepsGeneration,
+        Self::ReplaceCountedTwice,
     ];
 
     /// Whether it shows only where the server goes back to an earlier state.
     #[must_use]
     pub const fn needs_rollback(self) -> bool {
         matches!(self, Self::ReaderGoesOn | Self::SpliceTakesOthers | Self::FetchFindsOthers)
+    }
+
+    /// Whether it shows only where agents make sure of a system prompt.
+    #[must_use]
+    pub const fn needs_prompts(self) -> bool {
+        matches!(
+            self,
+            Self::ReplaceNotCounted | Self::ReplaceKeepsGeneration | Self::ReplaceCountedTwice
+        )
     }
 
     /// The checks that are there for it: one of them has to find it, whatever others see of it.
@@ -181,13 +199,17 @@ impl Bug {
             Self::NoFencing => &[Check::StaleWrite],
             Self::NoLeaseCheck => &[Check::TurnInterrupted],
             // What a memory is after a flush of another generation is no order's.
-            Self::NoGenerationCheck | Self::StaleRead => &[Check::Unexplained],
+            Self::NoGenerationCheck | Self::StaleRead | Self::ReplaceKeepsGeneration => {
+                &[Check::Unexplained]
+            }
             Self::RetryNotRecognised | Self::WriterPrunedEarly => &[Check::Twice],
             Self::RetryForgottenByFlush => &[Check::Twice, Check::CameBack],
             Self::TornBatch | Self::OrderLost => &[Check::BatchTorn],
             Self::AppendLost | Self::FlushTakesNewAppends => &[Check::Lost],
             Self::CountersApart => &[Check::Counted],
-            Self::TokensNotReturned => &[Check::Recount],
+            Self::TokensNotReturned | Self::ReplaceNotCounted | Self::ReplaceCountedTwice => {
+                &[Check::Recount]
+            }
             Self::CriticalEvicted => &[Check::CriticalGone],
             Self::UnitSplit => &[Check::UnitApart],
             Self::SourcesKept => &[Check::CameBack],

@@ -87,10 +87,11 @@ fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], pro
         }
     }
     let by_hand = program.count(|op| usize::from(*op == Op::Flush));
-    // One for each flush by hand, for each mark that was taken away, for each process that flushes once
+    // One for each flush by hand, for each mark that was taken away (a prompt that is replaced takes it too), for
+    // each process that flushes once
     // the faults have ended, and for the last one of all.
     let processes: BTreeSet<u8> = program.agents.iter().map(|agent| agent.process).collect();
-    let most = by_hand + program.clears() + useful + processes.len() + 2;
+    let most = by_hand + program.clears() + program.ensures() + useful + processes.len() + 2;
     if idle.len() > most {
         let count = idle.len();
         history.broken(

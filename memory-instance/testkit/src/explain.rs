@@ -4,7 +4,7 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{TestCaseError, TestError};
 
 use crate::bug::Bug;
-use crate::program::{Family, Program, program, rollbacks, runner};
+use crate::program::{Family, Program, program, prompts, rollbacks, runner};
 use crate::run::run;
 
 /// A program that fails, made as small as it goes.
@@ -22,6 +22,7 @@ pub fn explain(family: Family, number: u64, bug: Option<Bug>) -> Option<Explaine
     match family {
         Family::Plain => shrink(&program(), family, number, bug),
         Family::Rollbacks => shrink(&rollbacks(), family, number, bug),
+        Family::Prompts => shrink(&prompts(), family, number, bug),
     }
 }
 
@@ -35,6 +36,9 @@ fn shrink(
         Family::Plain => ("kept-seeds", "MEMORY_MODEL_FIRST_SEED", "MEMORY_MODEL_PROGRAMS"),
         Family::Rollbacks => {
             ("kept-rollback-seeds", "MEMORY_MODEL_FIRST_ROLLBACK", "MEMORY_MODEL_ROLLBACKS")
+        }
+        Family::Prompts => {
+            ("kept-prompt-seeds", "MEMORY_MODEL_FIRST_PROMPTS", "MEMORY_MODEL_PROMPTS")
         }
     };
     let tree = programs.new_tree(&mut runner(number)).ok()?;

@@ -59,6 +59,13 @@ pub enum Call {
         /// The flush.
         receipt: Option<u128>,
     },
+    /// Makes sure of the system prompt.
+    Ensure {
+        /// Which call.
+        id: u32,
+        /// The prompt.
+        piece: Piece,
+    },
     /// Removes everything; the same number means the same request.
     Clear(u32),
     /// Reads everything; if it is the first look of a turn, of which.
@@ -91,6 +98,8 @@ pub enum Answer {
     Spliced(Totals),
     /// The memory was changed under the flush.
     Conflict,
+    /// The prompt is there: what was necessary, and its place.
+    Ensured(Ensured, u64),
     /// Everything is gone.
     Cleared,
     /// What stood where, and in which generation, where that was told.
@@ -101,6 +110,17 @@ pub enum Answer {
     Counted(Totals),
     /// That it had no effect.
     Nothing,
+}
+
+/// What was necessary so that a prompt is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ensured {
+    /// Nothing.
+    Unchanged,
+    /// It was appended.
+    Appended,
+    /// It took the place of another text.
+    Replaced,
 }
 
 /// The counters of a memory.

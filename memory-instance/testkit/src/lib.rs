@@ -23,12 +23,12 @@ mod seen;
 
 pub use bug::Bug;
 pub use explain::{Explained, explain};
-pub use history::{Answer, Call, Held, History, Item, Piece, Recorded, Tag, Totals};
+pub use history::{Answer, Call, Ensured, Held, History, Item, Piece, Recorded, Tag, Totals};
 pub use linear::{Model, Operation, Verdict, check};
 pub use model::SequentialMemory;
 pub use program::{
     Agent, Family, Faults, Kind, Look, Op, Program, SummarizerKind, Turn, TurnStep, program,
-    rollbacks, runner,
+    prompts, rollbacks, runner,
 };
 pub use run::{Outcome, run};
 pub use violation::{Check, Violation};

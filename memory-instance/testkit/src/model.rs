@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use self::known::Known;
-use crate::history::{Answer, Call, Item, Piece, Recorded, Tag, Totals};
+use crate::history::{Answer, Call, Ensured, Item, Piece, Recorded, Tag, Totals};
 use crate::linear::Model;
 use crate::program::Kind;
 use crate::violation::Check;
@@ -63,6 +63,8 @@ struct State {
     /// Batches that were appended, and where.
     batches: BTreeMap<u32, u64>,
     clears: BTreeSet<u32>,
+    /// The place of the system prompt that the agents make sure of.
+    prompt: Option<u64>,
     newest_receipt: Option<u128>,
     /// The turn that has looked and has still to write: nobody else may write.
     turn: Option<u32>,
@@ -164,6 +166,45 @@ impl State {
         }
     }
 
+    /// One step, though it is a turn: nobody sees the prompt missing or twice.
+    fn ensure(&mut self, known: &Known, id: u32, piece: &Piece, answer: Option<&Answer>) -> bool {
+        let there = self.prompt.and_then(|place| Some((place, *self.items.get(&place)?)));
+        let (necessary, place) = match there {
+            Some((place, (Item::Message(tag), ..))) if tag == piece.tag => {
+                (Ensured::Unchanged, place)
+            }
+            Some((place, _)) => (Ensured::Replaced, place),
+            None => (Ensured::Appended, self.last + 1),
+        };
+        if answer.is_some_and(|answer| *answer != Answer::Ensured(necessary, place)) {
+            return false;
+        }
+        let number = match self.generation {
+            Generation::Fresh => 0,
+            Generation::Known(number) | Generation::After(number) => number,
+        };
+        match necessary {
+            Ensured::Unchanged => return true,
+            Ensured::Replaced => {
+                let old = self.items.get(&place).map_or(0, |(_, tokens, _)| *tokens);
+                self.totals.tokens -= u64::from(old);
+                self.generation = Generation::After(number);
+            }
+            Ensured::Appended => {
+                self.last = place;
+                self.prompt = Some(place);
+                self.totals.present += 1;
+                self.totals.appended += 1;
+                if number == 0 {
+                    self.generation = Generation::After(0);
+                }
+            }
+        }
+        self.totals.tokens += u64::from(piece.tokens);
+        self.items.insert(place, (Item::Message(piece.tag), piece.tokens, piece.kind));
+        self.may_write(known, id)
+    }
+
     fn splice(&mut self, splice: &Call, answer: Option<&Answer>) -> bool {
         let Call::Splice { generation, summarised, evicted, summary, receipt } = splice else {
             return false;
@@ -248,6 +289,7 @@ impl State {
             return false;
         }
         self.items.clear();
+        self.prompt = None;
         self.totals.cleared += self.totals.present - self.totals.summaries;
         self.totals.present = 0;
         self.totals.summaries = 0;
@@ -335,6 +377,7 @@ impl Model for SequentialMemory {
             (Call::Append { batch, pieces }, answer) => {
                 next.append(&self.known, *batch, pieces, answer)
             }
+            (Call::Ensure { id, piece }, answer) => next.ensure(&self.known, *id, piece, answer),
             (Call::Splice { .. }, answer) => next.splice(call, answer),
             (Call::Clear(id), None | Some(Answer::Cleared)) => next.clear(&self.known, *id),
             (Call::Read(turn), Some(Answer::Page(places, generation))) => {

@@ -1,6 +1,7 @@
 //! Whole programs: who does what, where, and what goes wrong. Those whose server goes back to an earlier state
-//! are in `program/rollbacks.rs`.
+//! are in `program/rollbacks.rs`, those with system prompts in `program/prompts.rs`.
 
+mod prompts;
 mod rollbacks;
 
 use std::fmt;
@@ -8,6 +9,7 @@ use std::fmt;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+pub use self::prompts::prompts;
 pub use self::rollbacks::rollbacks;
 
 /// A program. The same one always runs in the same way.
@@ -139,6 +141,8 @@ pub enum Op {
     Count,
     /// Asks for the report.
     Health,
+    /// Makes sure of the memory's system prompt: with a new text, or again with the agent's last one.
+    Ensure(bool),
     /// Removes all.
     Clear,
     /// Waits for this many milliseconds.
@@ -300,13 +304,15 @@ pub fn program() -> impl Strategy<Value = Program> {
     )
 }
 
-/// Two families of programs, each with numbers of its own.
+/// Families of programs, each with numbers of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// The server never goes back.
     Plain,
     /// The server goes back to an earlier state, once or several times.
     Rollbacks,
+    /// The agents make sure of a system prompt.
+    Prompts,
 }
 
 impl Family {
@@ -316,6 +322,7 @@ impl Family {
         match self {
             Self::Plain => Program::numbered(number),
             Self::Rollbacks => Program::with_rollbacks(number),
+            Self::Prompts => Program::with_prompts(number),
         }
     }
 }
@@ -331,6 +338,12 @@ impl Program {
     #[must_use]
     pub fn with_rollbacks(number: u64) -> Self {
         Self::drawn(&rollbacks(), number)
+    }
+
+    /// The program with this number whose agents make sure of a system prompt.
+    #[must_use]
+    pub fn with_prompts(number: u64) -> Self {
+        Self::drawn(&prompts(), number)
     }
 
     fn drawn(programs: &impl Strategy<Value = Self>, number: u64) -> Self {
@@ -372,6 +385,12 @@ impl Program {
             Op::Turn(turn) => turn.steps.iter().filter(|step| **step == TurnStep::Clear).count(),
             _ => 0,
         })
+    }
+
+    /// How often it makes sure of a system prompt.
+    #[must_use]
+    pub fn ensures(&self) -> usize {
+        self.count(|op| usize::from(matches!(op, Op::Ensure(_))))
     }
 
     /// The sum over all operations.

@@ -270,6 +270,7 @@ fn message(item: Item) -> Option<Tag> {
 fn sent(operation: &Recorded) -> Vec<Tag> {
     match &operation.call {
         Call::Append { pieces, .. } => pieces.iter().map(|piece| piece.tag).collect(),
+        Call::Ensure { piece, .. } => vec![piece.tag],
         _ => Vec::new(),
     }
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use jiff::Timestamp;
 use memory_core::{
-    Access, Append, Appended, Clear, Counters, Cursor, FencingToken, FlushReceipt, Head,
-    InMemoryStore, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused,
+    Access, Append, Appended, Clear, Counters, Cursor, FencingToken, FlushReceipt, Generation,
+    Head, InMemoryStore, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused,
     RemovedUnused, Replace, Sequence, Splice, StoreError, StoreErrorKind, StoredMessage,
     UnusedPage, UnusedQuery, WriteId, WriterId,
 };
@@ -47,6 +47,12 @@ struct State {
     old_head: HashMap<MemoryKey, Head>,
     numbering: HashMap<MemoryKey, u32>,
     leaked_tokens: HashMap<MemoryKey, u64>,
+    /// By how many tokens the counters are off after replacements.
+    skewed_tokens: HashMap<MemoryKey, i64>,
+    /// By how many tokens each replacement changed them.
+    replaced_tokens: HashMap<(MemoryKey, WriteId), i64>,
+    /// Which generation a replacement made of which.
+    replaced_in: HashMap<(MemoryKey, Generation), Generation>,
     granted: HashMap<LockKey, FencingToken>,
     /// Leases that were ever asked for, in their order, so that runs are alike.
     leased: BTreeSet<LockKey>,
@@ -249,9 +255,54 @@ impl Server {
         if self.has(Bug::TokensNotReturned) {
             counters.present.tokens += self.state().leaked_tokens.get(at).copied().unwrap_or(0);
         }
+        if let Some(skew) = self.state().skewed_tokens.get(at) {
+            counters.present.tokens = counters.present.tokens.saturating_add_signed(*skew);
+        }
         if self.has(Bug::EvictedNotCounted) {
             counters.evicted = 0;
         }
+    }
+
+    /// What a planted bug makes of a replacement.
+    fn replaced(
+        &self,
+        at: &MemoryKey,
+        write: WriteId,
+        before: &Head,
+        after: &Counters,
+    ) -> Result<(), StoreError> {
+        let generation = now(self.store.head(at))?.generation;
+        let tokens = after.present.tokens.cast_signed();
+        let change = tokens - before.counters.present.tokens.cast_signed();
+        let mut state = self.state();
+        state.replaced_tokens.insert((at.clone(), write), change);
+        match self.bug {
+            Some(Bug::ReplaceNotCounted) => {
+                *state.skewed_tokens.entry(at.clone()).or_default() -= change;
+            }
+            Some(Bug::ReplaceKeepsGeneration) => {
+                state.replaced_in.insert((at.clone(), before.generation), generation);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn replaced_again(&self, at: &MemoryKey, write: WriteId) {
+        if self.has(Bug::ReplaceCountedTwice) {
+            let mut state = self.state();
+            let change = state.replaced_tokens.get(&(at.clone(), write)).copied().unwrap_or(0);
+            *state.skewed_tokens.entry(at.clone()).or_default() += change;
+        }
+    }
+
+    /// The cursor in the generation that the store has, where replacements do not seem to change it.
+    fn replaced_under(&self, at: &MemoryKey, mut cursor: Cursor) -> Cursor {
+        let state = self.state();
+        while let Some(next) = state.replaced_in.get(&(at.clone(), cursor.generation)) {
+            cursor.generation = *next;
+        }
+        cursor
     }
 
     fn fresh_write(&self) -> WriteId {
@@ -344,9 +395,16 @@ impl Server {
         let at = self.place(key);
         self.admit(key, replace.access, self.is_retry(&at, replace.write))?;
         let write = replace.write;
+        let is_retry = self.is_retry(&at, write);
         let replace = Replace { access: self.access(replace.access), ..replace };
+        let before = now(self.store.head(&at))?;
         let mut counters = now(self.store.replace(&at, replace))?;
         self.wrote(&at, write);
+        if is_retry {
+            self.replaced_again(&at, write);
+        } else {
+            self.replaced(&at, write, &before, &counters)?;
+        }
         self.repair(&at, &mut counters);
         Ok(counters)
     }
@@ -393,6 +451,7 @@ impl Server {
     pub(crate) fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
         let at = self.place(key);
         let after = read.after.map(|cursor| self.compared(cursor, Bug::ReaderGoesOn));
+        let after = after.map(|cursor| self.replaced_under(&at, cursor));
         let page = now(self.store.read(&at, Read { after, ..read }))?;
         if !matches!(self.bug, Some(Bug::StaleRead | Bug::TornRead)) || read.after.is_some() {
             return Ok(page);

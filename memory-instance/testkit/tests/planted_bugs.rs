@@ -81,7 +81,11 @@ fn every_planted_bug_is_found_and_every_check_finds_one() {
 
 fn hunt(bug: Bug) -> Hunt {
     let began = Instant::now();
-    let family = if bug.needs_rollback() { Family::Rollbacks } else { Family::Plain };
+    let family = match bug {
+        _ if bug.needs_rollback() => Family::Rollbacks,
+        _ if bug.needs_prompts() => Family::Prompts,
+        _ => Family::Plain,
+    };
     let mut fired = BTreeSet::new();
     let mut found = None;
     for seed in 0..LIMIT {

@@ -21,6 +21,9 @@ const KEPT: &str = include_str!("kept-seeds.txt");
 /// Those of programs whose server goes back.
 const KEPT_ROLLBACKS: &str = include_str!("kept-rollback-seeds.txt");
 
+/// Those of programs with system prompts.
+const KEPT_PROMPTS: &str = include_str!("kept-prompt-seeds.txt");
+
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text}")),
@@ -97,10 +100,20 @@ fn programs_with_rollbacks_keep_all_promises() {
 }
 
 #[test]
+fn programs_with_prompts_keep_all_promises() {
+    let first = setting("MEMORY_MODEL_FIRST_PROMPTS", 0);
+    let count = setting("MEMORY_MODEL_PROMPTS", 1_000);
+    let seeds: Vec<u64> = kept(KEPT_PROMPTS).chain(first..first + count).collect();
+    eprintln!("programs with prompts, seeds {first}.. and the kept ones");
+    run_all(Family::Prompts, &seeds);
+}
+
+#[test]
 fn the_same_program_runs_in_the_same_way() {
     // In the last one two leases of a process are lost at once; their order was once that of a hash map.
     let plain = (0..setting("MEMORY_MODEL_TWICE", 300)).chain([1191]).map(Program::numbered);
-    for program in plain.chain((0..30).map(Program::with_rollbacks)) {
+    let others = (0..30).map(Program::with_rollbacks).chain((0..30).map(Program::with_prompts));
+    for program in plain.chain(others) {
         let (one, two) = (run(&program, None), run(&program, None));
         if one.trace_hash != two.trace_hash {
             let differs = one.trace.iter().zip(&two.trace).find(|(one, two)| one != two);
