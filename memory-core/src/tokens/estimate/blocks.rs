@@ -83,8 +83,26 @@ const ROWS: usize = 1024;
 /// Blocks within the plane; two more are for the characters beyond.
 const BLOCK_COUNT: usize = 53;
 
-/// The block of each row.
+/// The block of each row, and whether the row has characters of another kind.
 static OF_ROW: [u8; ROWS] = blocks_of_rows();
+const IS_MIXED: u8 = 0x80;
+/// The rows of the characters that [`Block::of_mixed`] names.
+const MIXED_ROWS: [usize; 14] = [
+    0x80 >> 6,
+    0xc0 >> 6,
+    0x600 >> 6,
+    0x640 >> 6,
+    0x6c0 >> 6,
+    0x940 >> 6,
+    0x1040 >> 6,
+    0x1340 >> 6,
+    0x17c0 >> 6,
+    0x2000 >> 6,
+    0xfe00 >> 6,
+    0xff00 >> 6,
+    0xff40 >> 6,
+    0xff80 >> 6,
+];
 
 #[expect(
     clippy::indexing_slicing,
@@ -102,6 +120,11 @@ const fn blocks_of_rows() -> [u8; ROWS] {
         of_row[row] = block;
         row += 1;
     }
+    let mut mixed = 0;
+    while mixed < MIXED_ROWS.len() {
+        of_row[MIXED_ROWS[mixed]] |= IS_MIXED;
+        mixed += 1;
+    }
     of_row
 }
 
@@ -111,30 +134,37 @@ impl Block {
     /// Chinese characters and dead scripts.
     const BEYOND: Self = Self { number: BLOCK_COUNT + 1, kind: Syllables };
     /// The block of a character that is not ASCII.
+    #[inline]
     pub(super) fn of(character: char) -> Self {
         let code = u32::from(character);
-        match code {
-            0x1_f000..=0x1_ffff | 0xe_0000.. => return Self::PICTURES,
-            0x1_0000.. => return Self::BEYOND,
-            // Letters among signs and signs among letters.
-            0xaa | 0xb5 | 0xba => return Self { number: 1, kind: Letters },
-            0xd7 | 0xf7 => return Self { number: 0, kind: Signs },
-            0x964 | 0x965 => return Self { number: 13, kind: Signs },
-            0x60c | 0x61b | 0x61f | 0x66a..=0x66d | 0x6d4 => {
-                return Self { number: 10, kind: Signs };
-            }
-            0x1361..=0x1368 => return Self { number: 29, kind: Signs },
-            0x17d4..=0x17da => return Self { number: 31, kind: Signs },
-            0x104a..=0x104f => return Self { number: 26, kind: Signs },
+        let Some(&row) = OF_ROW.get((code >> 6) as usize) else {
+            return match code {
+                0x1_f000..=0x1_ffff | 0xe_0000.. => Self::PICTURES,
+                _ => Self::BEYOND,
+            };
+        };
+        let number = (row & !IS_MIXED) as usize;
+        let block = Self { number, kind: BLOCKS.get(number).map_or(Signs, |(_, kind)| *kind) };
+        if row & IS_MIXED == 0 { block } else { Self::of_mixed(code).unwrap_or(block) }
+    }
+
+    /// Letters among signs and signs among letters.
+    fn of_mixed(code: u32) -> Option<Self> {
+        let (number, kind) = match code {
+            0xaa | 0xb5 | 0xba => (1, Letters),
+            0xd7 | 0xf7 => (0, Signs),
+            0x964 | 0x965 => (13, Signs),
+            0x60c | 0x61b | 0x61f | 0x66a..=0x66d | 0x6d4 => (10, Signs),
+            0x1361..=0x1368 => (29, Signs),
+            0x17d4..=0x17da => (31, Signs),
+            0x104a..=0x104f => (26, Signs),
             0xff10..=0xff19 | 0xff21..=0xff3a | 0xff41..=0xff5a | 0xff66..=0xff9f => {
-                return Self { number: 52, kind: Syllables };
+                (52, Syllables)
             }
-            0x200b..=0x200f | 0xfe0f => return Self { number: 51, kind: Signs },
-            _ => {}
-        }
-        let number = OF_ROW.get((code >> 6) as usize).copied().unwrap_or_default() as usize;
-        let kind = BLOCKS.get(number).map_or(Signs, |(_, kind)| *kind);
-        Self { number, kind }
+            0x200b..=0x200f | 0xfe0f => (51, Signs),
+            _ => return None,
+        };
+        Some(Self { number, kind })
     }
 }
 

@@ -204,7 +204,9 @@ impl<S: Sink> Walk<'_, S> {
         let mut latin = before as usize;
         let mut wide = before;
         let (mut is_small, mut capitals, mut is_first) = (false, 0, true);
-        while let Some(byte) = self.peek(0) {
+        // In locals, because this is the loop in which most of the time goes.
+        let (bytes, mut at) = (self.bytes, self.at);
+        while let Some(&byte) = bytes.get(at) {
             let letter = (byte | 0x20).wrapping_sub(b'a');
             if letter < 26 {
                 if byte & 0x20 == 0 {
@@ -219,11 +221,11 @@ impl<S: Sink> Walk<'_, S> {
                 latin = (latin << 5 | (letter as usize + 1)) & 0x7fff;
                 wide = wide << 16 | (u32::from(letter) + 1);
                 self.sink.add(LATIN + latin);
-                self.at += 1;
+                at += 1;
             } else if byte.is_ascii() {
                 break;
             } else {
-                let Some(character) = self.character(self.at) else { break };
+                let Some(character) = self.character(at) else { break };
                 let block = Block::of(character);
                 let code = match block.kind {
                     Kind::Signs => break,
@@ -251,10 +253,11 @@ impl<S: Sink> Walk<'_, S> {
                 self.sink.add(TRIPLES + hash(three, code, TRIPLE_BITS));
                 latin = (latin << 5 | (30 | code as usize & 1)) & 0x7fff;
                 wide = wide << 16 | code & 0xffff;
-                self.at += character.len_utf8();
+                at += character.len_utf8();
             }
             is_first = false;
         }
+        self.at = at;
         self.sink.add(LATIN + (latin << 5 & 0x7fff));
         self.sink.end();
     }
