@@ -18,7 +18,9 @@ use super::TokenCounter;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EstimateCounter;
 
-/// By feature, signed, in parts of a token.
+/// By feature, signed, in parts of a token ([`UNIT`]). They were fitted piece by piece: least squares against the
+/// count of the piece in `o200k_base`, a piece counting at least one token, with a ridge on the pairs and triples, each language
+/// with the same weight.
 static WEIGHTS: &[u8; FEATURES] = include_bytes!("estimate/weights.bin");
 
 /// Adds up the weights of pieces.

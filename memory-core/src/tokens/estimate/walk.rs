@@ -16,7 +16,7 @@ pub(super) trait Sink {
 pub(super) const UNIT: usize = 32;
 
 // The features, by the first of each kind.
-/// Three letters in a row of the Latin alphabet, see [`Word`].
+/// Three letters in a row of the Latin alphabet; the code of the letter before the word is one of [`AFTER_SPACE`] and the two behind it.
 const LATIN: usize = 0;
 /// Two characters in a row of which the last is not ASCII, hashed.
 const PAIRS: usize = LATIN + (1 << 15);
