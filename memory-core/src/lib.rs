@@ -27,6 +27,7 @@ mod priority;
 pub mod profile;
 mod receipt;
 mod redact;
+mod render;
 mod resource;
 mod store;
 mod stored;

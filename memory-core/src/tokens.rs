@@ -13,9 +13,9 @@ pub use self::estimate::EstimateCounter;
 pub use self::media::{MediaPrices, MediaTokens};
 #[cfg(feature = "tiktoken")]
 pub use self::tiktoken::{TiktokenCounter, Vocabulary};
-use crate::dialect::{Arguments, CallPart, MediaSource, Part, ReasoningPart};
+use crate::dialect::{Arguments, CallPart, Dialect, MediaSource, Part, ReasoningPart};
 use crate::json::Json;
-use crate::message::Message;
+use crate::message::{Message, Role};
 
 /// Counts the tokens of a text.
 ///
@@ -60,8 +60,19 @@ pub fn message_tokens(counter: &dyn TokenCounter, message: &Message) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
+/// As [`message_tokens`] for a message that was written in this dialect.
+pub(crate) fn written_tokens(counter: &dyn TokenCounter, dialect: Dialect, message: &Json) -> u32 {
+    let role = dialect.role(message).unwrap_or(Role::User);
+    let mut tokens = PER_MESSAGE + counter.count(role.as_str());
+    if let Some(author) = dialect.author(message) {
+        tokens += PER_NAME + counter.count(author);
+    }
+    dialect.read(message, &mut |part| tokens += part_tokens(counter, &part));
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}
+
 /// The number of tokens that a part takes in a message, with its framing.
-pub(crate) fn part_tokens(counter: &dyn TokenCounter, part: &Part<'_>) -> usize {
+fn part_tokens(counter: &dyn TokenCounter, part: &Part<'_>) -> usize {
     match part {
         Part::Text(part) => {
             let citations = part.citations.map_or(0, |json| counter.count(&json.to_string()));

@@ -65,6 +65,62 @@ pub enum Loss {
     Unknown,
 }
 
+impl Loss {
+    /// The name, in snake case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reasoning => "reasoning",
+            Self::ProviderRun => "provider_run",
+            Self::MediaMoved => "media_moved",
+            Self::MediaReplaced => "media_replaced",
+            Self::DocumentAsText => "document_as_text",
+            Self::ErrorFlag => "error_flag",
+            Self::ArgumentsWrapped => "arguments_wrapped",
+            Self::CallKind => "call_kind",
+            Self::IdMissing => "id_missing",
+            Self::ResultName => "result_name",
+            Self::NameMissing => "name_missing",
+            Self::DataAsText => "data_as_text",
+            Self::ResultsSplit => "results_split",
+            Self::Order => "order",
+            Self::Citations => "citations",
+            Self::TextKind => "text_kind",
+            Self::CacheMark => "cache_mark",
+            Self::Role => "role",
+            Self::Author => "author",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The loss, as a sentence without a period.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Reasoning => "dropped reasoning of another dialect",
+            Self::ProviderRun => "dropped a tool that another provider ran",
+            Self::MediaMoved => "moved media behind the results",
+            Self::MediaReplaced => "replaced a medium with a note",
+            Self::DocumentAsText => "wrote a text document as text",
+            Self::ErrorFlag => "marked a failed result by a text",
+            Self::ArgumentsWrapped => "wrapped arguments that are no JSON object",
+            Self::CallKind => "wrote a custom or legacy call as a function call",
+            Self::IdMissing => "wrote a call or result without an id",
+            Self::ResultName => "dropped the name of a tool from its result",
+            Self::NameMissing => "wrote a result without the name of its tool",
+            Self::DataAsText => "wrote data of a result as text",
+            Self::ResultsSplit => "split results into one message each",
+            Self::Order => "wrote text behind calls before them",
+            Self::Citations => "dropped citations",
+            Self::TextKind => "wrote a refusal or transcript as text",
+            Self::CacheMark => "dropped a cache mark",
+            Self::Role => "wrote another role",
+            Self::Author => "dropped the name of an author",
+            Self::Unknown => "dropped a part of an unknown type",
+        }
+    }
+}
+
 /// The key under which arguments that are no JSON object are wrapped.
 const RAW: &str = "_raw";
 
@@ -167,7 +223,7 @@ impl Written {
     }
 
     /// The text in place of a medium that cannot be written.
-    pub(super) fn media_note(&mut self, part: &MediaPart<'_>) -> String {
+    pub(crate) fn media_note(&mut self, part: &MediaPart<'_>) -> String {
         if let Some(text) = self.document_text(part) {
             return text;
         }

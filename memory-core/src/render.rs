@@ -1,0 +1,187 @@
+//! Writing a history as the request of one API, with the repairs that its rules need.
+
+mod arrange;
+mod fit;
+mod link;
+mod limits;
+mod media;
+mod names;
+mod repair;
+mod request;
+mod turn;
+mod write;
+
+use self::fit::Fit;
+use self::names::Names;
+pub use self::repair::{Repair, RepairKind};
+use self::repair::Repairs;
+pub use self::request::Request;
+use self::request::{dialect_of, json_tokens, system_framing, system_tokens};
+use self::turn::{Speaker, Turn};
+use self::write::Line;
+use crate::dialect::{CallKind, Part};
+use crate::message::{Message, Role};
+use crate::profile::{Profile, ReasoningForm};
+use crate::stored::Sequence;
+use crate::tokens::TokenCounter;
+
+/// A message to render.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Input<'a> {
+    pub(crate) message: &'a Message,
+    /// Where it is stored. Ids of calls without one are made of it.
+    pub(crate) sequence: Option<Sequence>,
+    /// Its tokens, if they were counted by the counter of this request.
+    pub(crate) tokens: Option<u64>,
+    /// Whether a flush wrote it.
+    pub(crate) is_summary: bool,
+    summary_speaker: Speaker,
+    /// Whether its calls may still be answered.
+    pub(crate) is_awaited: bool,
+}
+
+impl<'a> Input<'a> {
+    pub(crate) const fn new(message: &'a Message) -> Self {
+        Self {
+            message,
+            sequence: None,
+            tokens: None,
+            is_summary: false,
+            summary_speaker: Speaker::User,
+            is_awaited: false,
+        }
+    }
+
+    /// As the summary of a flush, in the name of this role.
+    pub(crate) fn as_summary(self, role: &Role) -> Self {
+        let summary_speaker = match role {
+            Role::System | Role::Developer => Speaker::System,
+            Role::Assistant => Speaker::Assistant,
+            _ => Speaker::User,
+        };
+        Self { is_summary: true, summary_speaker, ..self }
+    }
+}
+
+/// A rendered request.
+#[derive(Debug)]
+pub(crate) struct Rendered {
+    pub(crate) request: Request,
+    pub(crate) tokens: u64,
+    pub(crate) repairs: Vec<Repair>,
+    /// For each message whether nothing of it is in the request.
+    pub(crate) is_left_out: Vec<bool>,
+}
+
+/// Renders a history, whose calls are before their results. `is_whole` says that nothing before or between the
+/// messages was left out.
+pub(crate) fn render(
+    inputs: &[Input<'_>],
+    system: Option<&str>,
+    profile: &Profile,
+    counter: &dyn TokenCounter,
+    is_whole: bool,
+) -> Rendered {
+    let is_bound = profile.reasoning == ReasoningForm::BoundBlocks;
+    let rendered = once(inputs, system, profile, counter, is_whole);
+    if is_bound && is_whole && !rendered.repairs.is_empty() {
+        // A change of the prefix invalidates the blocks behind it.
+        return once(inputs, system, profile, counter, false);
+    }
+    rendered
+}
+
+fn once<'a>(
+    inputs: &[Input<'a>],
+    system: Option<&'a str>,
+    profile: &Profile,
+    counter: &dyn TokenCounter,
+    keeps_bound: bool,
+) -> Rendered {
+    let dialect = dialect_of(profile.name);
+    let mut repairs = Repairs::default();
+    let mut turns = Vec::with_capacity(inputs.len() + 1);
+    if let Some(system) = system.filter(|text| !text.trim().is_empty()) {
+        turns.push(Turn {
+            dialect: Some(dialect),
+            parts: vec![Part::text(system)],
+            ..Turn::inserted(Speaker::System, "")
+        });
+    }
+    for (index, input) in inputs.iter().enumerate() {
+        if !input.message.is_blank() {
+            turn::read(index, input, profile, dialect, &mut turns);
+        }
+    }
+    let mut is_left_out = vec![true; inputs.len()];
+    let mut fit = Fit { profile, dialect, keeps_bound, repairs: &mut repairs };
+    let turns = fit_turns(turns, inputs, &mut fit, &mut is_left_out);
+    // The names are borrowed by the turns behind them.
+    let names = Names::choose(&turns, profile);
+    let mut turns = turns;
+    names.set(&mut turns, profile, &mut repairs);
+    let (system, mut turns) = arrange::arrange(turns, profile, dialect, &mut repairs);
+    limits::apply(&mut turns, profile, &mut repairs);
+    let mut lines = Vec::with_capacity(turns.len() + turns.len() / 4);
+    for turn in &mut turns {
+        write::turn(turn, profile, dialect, &mut repairs, &mut lines);
+    }
+    write::finish(&mut lines, profile, &mut repairs);
+    let known = write::known_system_tokens(&system, system_framing(counter));
+    let system = write::system(&system, profile);
+    let mut tokens = system
+        .as_ref()
+        .map_or(0, |system| known.unwrap_or_else(|| system_tokens(counter, system)));
+    let mut messages = Vec::with_capacity(lines.len());
+    for Line { json, known } in lines {
+        let own = known.unwrap_or_else(|| json_tokens(counter, dialect, &json));
+        tokens = tokens.saturating_add(own);
+        messages.push(json);
+    }
+    let request = Request::new(profile.name, system, messages);
+    Rendered { request, tokens, repairs: repairs.into_sorted(), is_left_out }
+}
+
+/// Links results to calls, fits all parts, and marks the messages of which something is left.
+fn fit_turns<'a>(
+    turns: Vec<Turn<'a>>,
+    inputs: &[Input<'a>],
+    fit: &mut Fit<'_>,
+    is_left_out: &mut [bool],
+) -> Vec<Turn<'a>> {
+    let turns = turn::join_items(turns, fit.dialect);
+    let is_awaited = |index: usize| inputs.get(index).is_some_and(|input| input.is_awaited);
+    let turns = link::link(turns, is_awaited, fit.repairs, is_left_out);
+    let mut fitted: Vec<Turn<'a>> = Vec::with_capacity(turns.len());
+    let mut kinds: Vec<CallKind<'a>> = Vec::new();
+    for mut turn in turns {
+        if turn.speaker == Speaker::Tool {
+            turn.set_kinds(&kinds);
+            let moved = fit.results(&mut turn);
+            let after = Turn { parts: moved, ..Turn::inserted(Speaker::User, "") };
+            let after = Turn { sequence: turn.sequence, ..after };
+            fitted.push(turn);
+            if !after.parts.is_empty() {
+                fitted.push(after);
+            }
+            continue;
+        }
+        fit.turn(&mut turn);
+        if turn.parts.is_empty() {
+            continue;
+        }
+        if let Some(is_left_out) = turn.input.and_then(|index| is_left_out.get_mut(index)) {
+            *is_left_out = false;
+        }
+        kinds.clear();
+        kinds.extend(turn.parts.iter().filter_map(|part| match part {
+            Part::Call(call) if !call.provider_run => Some(call.kind),
+            _ => None,
+        }));
+        fitted.push(turn);
+    }
+    fitted
+}
+
+#[cfg(test)]
+mod tests;

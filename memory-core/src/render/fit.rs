@@ -1,0 +1,437 @@
+//! Changing the parts of each turn into those that the API accepts there.
+
+use std::borrow::Cow;
+
+use super::media::{self, Place};
+use super::repair::{RepairKind, Repairs};
+use super::turn::{Speaker, Turn};
+use crate::dialect::{
+    CallKind, CallPart, Dialect, MediaPart, Native, Part, ReasoningPart, ResultPart, TextKind,
+    TextPart,
+};
+use crate::json::Json;
+use crate::profile::{Profile, ProfileName, ReasoningForm, TextForm};
+use crate::stored::Sequence;
+
+/// The text of an empty result, where the API wants one.
+const NO_OUTPUT: &str = "[no output]";
+/// The text in place of a medium that was moved.
+const MOVED: &str = "[see the attachment in the next message]";
+
+/// Fits parts to a profile.
+pub(super) struct Fit<'p> {
+    pub(super) profile: &'p Profile,
+    pub(super) dialect: Dialect,
+    /// Whether reasoning that is bound to the text before it is still valid.
+    pub(super) keeps_bound: bool,
+    pub(super) repairs: &'p mut Repairs,
+}
+
+impl Fit<'_> {
+    /// Fits a turn that holds no results. Nothing may be left of it.
+    pub(super) fn turn(&mut self, turn: &mut Turn<'_>) {
+        let (speaker, sequence) = (turn.speaker, turn.sequence);
+        let before = turn.parts.len();
+        let mut changed = false;
+        turn.parts.retain_mut(|part| self.part(part, speaker, sequence, &mut changed));
+        if speaker == Speaker::Assistant {
+            self.drop_unfinished(turn);
+        }
+        if changed || turn.parts.len() != before {
+            turn.touch();
+        }
+    }
+
+    /// Fits a turn of results, and returns the media that were moved out of them.
+    pub(super) fn results<'a>(&mut self, turn: &mut Turn<'a>) -> Vec<Part<'a>> {
+        let sequence = turn.sequence;
+        let (mut moved, mut changed) = (Vec::new(), false);
+        for part in &mut turn.parts {
+            if let Part::Result(result) = part {
+                self.result(result, sequence, &mut moved, &mut changed);
+            }
+        }
+        if changed {
+            turn.touch();
+        }
+        moved
+    }
+
+    /// Leaves out reasoning that nothing follows, and tools of the provider without their results.
+    fn drop_unfinished(&mut self, turn: &mut Turn<'_>) {
+        if self.dialect == Dialect::Anthropic {
+            let answered = |parts: &[Part<'_>], id: Option<&str>| {
+                parts.iter().filter(|part| match part {
+                    Part::Result(result) => result.provider_run && result.link == id,
+                    _ => false,
+                }).count() == 1
+            };
+            let parts = turn.parts.clone();
+            let mut called: Vec<Option<&str>> = Vec::new();
+            turn.parts.retain(|part| match part {
+                Part::Call(call) if call.provider_run => {
+                    let id = call.id.filter(|id| self.profile.call_id.accepts(id));
+                    let stays = id.is_some() && answered(&parts, id) && !called.contains(&id);
+                    if stays {
+                        called.push(call.id);
+                    }
+                    stays
+                }
+                Part::Result(result) => called.contains(&result.link),
+                _ => true,
+            });
+            if turn.parts.len() != parts.len() {
+                self.repairs.add(RepairKind::ProviderRunLeftOut, turn.sequence);
+            }
+        }
+        let is_thought = |part: &Part<'_>| matches!(part, Part::Reasoning(_));
+        if self.dialect == Dialect::Chat && turn.parts.iter().all(is_thought) {
+            // A message needs content beside it.
+            turn.parts.clear();
+            self.repairs.add(RepairKind::ReasoningLeftOut, turn.sequence);
+        }
+        if matches!(self.dialect, Dialect::Anthropic | Dialect::Bedrock) {
+            while matches!(turn.parts.last(), Some(Part::Reasoning(_))) {
+                turn.parts.pop();
+                self.repairs.add(RepairKind::ReasoningLeftOut, turn.sequence);
+            }
+        }
+    }
+
+    fn is_native(&self, native: Option<Native<'_>>) -> bool {
+        native.is_some_and(|native| native.dialect == self.dialect)
+    }
+
+    /// Whether a part stays.
+    fn part(
+        &mut self,
+        part: &mut Part<'_>,
+        speaker: Speaker,
+        sequence: Option<Sequence>,
+        changed: &mut bool,
+    ) -> bool {
+        match part {
+            Part::Text(text) => self.text(text, speaker, sequence, changed),
+            Part::Media(medium) => {
+                let place = match speaker {
+                    Speaker::User => Place::User,
+                    Speaker::Assistant => Place::Assistant,
+                    Speaker::System | Speaker::Developer | Speaker::Tool => Place::System,
+                };
+                if let Some(note) = self.medium(medium, place, sequence) {
+                    *changed = true;
+                    *part = Part::text(note);
+                }
+                true
+            }
+            Part::Reasoning(reasoning) => {
+                let stays = speaker == Speaker::Assistant && self.reasoning(reasoning);
+                if !stays {
+                    self.repairs.add(RepairKind::ReasoningLeftOut, sequence);
+                }
+                stays
+            }
+            Part::Call(call) if call.provider_run => {
+                let stays = self.is_native(call.native) && self.dialect != Dialect::Chat;
+                if !stays {
+                    self.repairs.add(RepairKind::ProviderRunLeftOut, sequence);
+                }
+                stays
+            }
+            Part::Call(call) => {
+                self.call(call, sequence, changed);
+                true
+            }
+            Part::Result(result) => {
+                let stays = self.is_native(result.native) && self.dialect != Dialect::Chat;
+                if !stays {
+                    self.repairs.add(RepairKind::ProviderRunLeftOut, sequence);
+                }
+                stays
+            }
+            Part::Data(json) => {
+                *changed = true;
+                *part = Part::text(json.to_string());
+                true
+            }
+            Part::Other(native) => {
+                let is_known = self.dialect != Dialect::Chat
+                    && self.is_native(Some(*native))
+                    && !speaker.is_system()
+                    && (self.dialect.part_fields(native.json).is_some()
+                        || !self.dialect.message_fields(native.json).is_empty());
+                if !is_known {
+                    self.repairs.add(RepairKind::Lost(crate::dialect::Loss::Unknown), sequence);
+                }
+                is_known
+            }
+        }
+    }
+
+    fn is_refused(&self, text: &str) -> bool {
+        match self.profile.text {
+            TextForm::NotEmpty => text.is_empty(),
+            TextForm::NotBlank => text.trim().is_empty(),
+        }
+    }
+
+    fn text(
+        &mut self,
+        text: &mut TextPart<'_>,
+        speaker: Speaker,
+        sequence: Option<Sequence>,
+        changed: &mut bool,
+    ) -> bool {
+        let is_native = self.is_native(text.native);
+        if self.is_refused(&text.text) {
+            // A signature of Gemini may have an empty text.
+            let is_signed = is_native
+                && self.dialect == Dialect::Gemini
+                && text.native.is_some_and(|native| native.json.get("thoughtSignature").is_some());
+            if !is_signed {
+                self.repairs.add(RepairKind::EmptyText, sequence);
+                return false;
+            }
+        }
+        let keeps_kind = match text.kind {
+            TextKind::Plain => true,
+            TextKind::Refusal => {
+                speaker == Speaker::Assistant
+                    && matches!(
+                        self.profile.name,
+                        ProfileName::OpenaiChat | ProfileName::OpenaiResponses
+                    )
+            }
+            TextKind::Compaction => is_native && self.dialect == Dialect::Anthropic,
+            TextKind::Transcript | TextKind::Plan => false,
+        };
+        if !keeps_kind {
+            text.kind = TextKind::Plain;
+            *changed = true;
+        }
+        // Bedrock's citations are for the assistant.
+        let has_place = text.native.is_none_or(|native| {
+            speaker == Speaker::Assistant || native.json.get("citationsContent").is_none()
+        });
+        let keeps_native = is_native
+            && keeps_kind
+            && has_place
+            && !(speaker.is_system() && self.dialect == Dialect::Responses)
+            && (self.dialect != Dialect::Chat || self.is_cached(text.native));
+        if !keeps_native {
+            text.native = None;
+            *changed |= text.citations.take().is_some();
+        }
+        true
+    }
+
+    /// Whether a text block of a chat message has the cache mark of OpenAI and no other.
+    fn is_cached(&self, native: Option<Native<'_>>) -> bool {
+        self.profile.name == ProfileName::OpenaiChat
+            && native.is_some_and(|native| {
+                native.json.get("prompt_cache_breakpoint").is_some_and(|m| m.as_object().is_some())
+                    && native.json.get("cache_control").is_none()
+            })
+    }
+
+    /// Fits a medium, or returns the note to write in its place.
+    fn medium(
+        &mut self,
+        medium: &mut MediaPart<'_>,
+        place: Place,
+        sequence: Option<Sequence>,
+    ) -> Option<String> {
+        if media::fit(medium, self.profile, self.dialect, place) {
+            return None;
+        }
+        self.repairs.add(RepairKind::MediaReplaced, sequence);
+        Some(media::note(medium))
+    }
+
+    fn reasoning(&mut self, reasoning: &mut ReasoningPart<'_>) -> bool {
+        let is_native = self.is_native(reasoning.native);
+        let block = reasoning.native.map(|native| native.json);
+        let is_signed = reasoning.opaque.is_some_and(|opaque| !opaque.is_empty());
+        match self.profile.reasoning {
+            ReasoningForm::Refused => false,
+            ReasoningForm::Fields | ReasoningForm::FieldsWithCalls => {
+                // The fields of a message stay as they are on servers of OpenAI's form.
+                let is_field = block.is_some_and(|json| json.get("role").is_some());
+                if !is_field || self.profile.name != ProfileName::OpenaiChat {
+                    reasoning.native = None;
+                    reasoning.opaque = None;
+                }
+                is_native && (!reasoning.text.is_empty() || is_signed)
+                    && (reasoning.native.is_some() || !reasoning.text.is_empty())
+            }
+            ReasoningForm::Items => {
+                is_native && block.and_then(|json| json.get_str("type")) == Some("reasoning")
+            }
+            ReasoningForm::SignedBlocks => is_native && is_signed,
+            ReasoningForm::BoundBlocks => is_native && is_signed && self.keeps_bound,
+            ReasoningForm::Signatures | ReasoningForm::SignedCalls => {
+                is_native && (!self.is_refused(&reasoning.text) || is_signed)
+            }
+            ReasoningForm::Chunks => {
+                let texts = block.and_then(|json| json.get("thinking")).and_then(Json::as_array);
+                let is_text = |item: &Json| item.get_str("text").is_some_and(|t| !t.is_empty());
+                is_native && texts.is_some_and(|list| !list.is_empty() && list.iter().all(is_text))
+            }
+        }
+    }
+
+    fn call(&mut self, call: &mut CallPart<'_>, sequence: Option<Sequence>, changed: &mut bool) {
+        let is_native = self.is_native(call.native);
+        let keeps_kind = match call.kind {
+            CallKind::Function => true,
+            CallKind::LegacyFunction => {
+                self.profile.function_role && self.dialect == Dialect::Chat && call.id.is_none()
+            }
+            CallKind::Custom => matches!(
+                self.profile.name,
+                ProfileName::OpenaiChat | ProfileName::OpenaiResponses
+            ),
+            CallKind::Native(_) => is_native && self.dialect == Dialect::Responses,
+        };
+        if !keeps_kind {
+            if let (CallKind::Native(kind), true) = (call.kind, call.name.is_empty()) {
+                call.name = kind;
+            }
+            call.kind = CallKind::Function;
+            *changed = true;
+        }
+        let is_object = |key: &str| {
+            call.native.is_some_and(|native| {
+                let inner = ["toolUse", "functionCall", "function_call"]
+                    .iter()
+                    .find_map(|wrap| native.json.get(wrap))
+                    .unwrap_or(native.json);
+                inner.get(key).map_or(key == "args", |value| value.as_object().is_some())
+            })
+        };
+        let is_text = |key: &str| {
+            call.native.is_some_and(|native| {
+                native.json.get(key).is_some_and(|value| value.as_str().is_some())
+            })
+        };
+        let keeps_native = is_native
+            && keeps_kind
+            && match self.dialect {
+                Dialect::Chat | Dialect::AiSdk => false,
+                Dialect::Anthropic | Dialect::Bedrock => is_object("input"),
+                Dialect::Gemini => is_object("args"),
+                Dialect::Responses => match call.kind {
+                    CallKind::Native(_) => true,
+                    CallKind::Custom => is_text("input"),
+                    _ => is_text("arguments"),
+                },
+            };
+        if !keeps_native {
+            let was_chat = call.native.is_some_and(|native| native.dialect == Dialect::Chat);
+            // A call of a chat message is built anew with the same name and arguments.
+            *changed |= !(was_chat && self.dialect == Dialect::Chat);
+            call.native = None;
+        }
+        if call.name.is_empty() && !matches!(call.kind, CallKind::Native(_)) {
+            call.name = "tool";
+            *changed = true;
+            self.repairs.add(RepairKind::FunctionName, sequence);
+        }
+    }
+
+    fn result<'a>(
+        &mut self,
+        result: &mut ResultPart<'a>,
+        sequence: Option<Sequence>,
+        moved: &mut Vec<Part<'a>>,
+        changed: &mut bool,
+    ) {
+        let place = Place::Result;
+        let mut is_rebuilt = false;
+        let mut content = Vec::with_capacity(result.content.len());
+        for mut part in std::mem::take(&mut result.content) {
+            match &mut part {
+                Part::Text(text) => {
+                    if self.is_refused(&text.text) {
+                        is_rebuilt = true;
+                        continue;
+                    }
+                    text.kind = TextKind::Plain;
+                    if !self.is_native(text.native) || self.dialect == Dialect::Chat {
+                        text.native = None;
+                        *changed |= text.citations.take().is_some();
+                    }
+                }
+                Part::Media(medium) if !self.profile.media_in_results => {
+                    is_rebuilt = true;
+                    if let Some(note) = self.medium(medium, Place::User, sequence) {
+                        content.push(Part::text(note));
+                        continue;
+                    }
+                    self.repairs.add(RepairKind::MediaMoved, sequence);
+                    content.push(Part::text(MOVED));
+                    moved.push(part);
+                    continue;
+                }
+                Part::Media(medium) => {
+                    if let Some(note) = self.medium(medium, place, sequence) {
+                        is_rebuilt = true;
+                        content.push(Part::text(note));
+                        continue;
+                    }
+                }
+                Part::Data(json) => {
+                    if self.dialect == Dialect::Bedrock && json.as_object().is_none() {
+                        is_rebuilt = true;
+                        content.push(Part::text(json.to_string()));
+                        continue;
+                    }
+                }
+                Part::Other(_) if self.is_native(result.native) => {}
+                Part::Other(_) | Part::Reasoning(_) | Part::Call(_) | Part::Result(_) => {
+                    is_rebuilt = true;
+                    self.repairs.add(RepairKind::Lost(crate::dialect::Loss::Unknown), sequence);
+                    continue;
+                }
+            }
+            content.push(part);
+        }
+        let needs_text = match self.dialect {
+            Dialect::Bedrock => content.is_empty(),
+            // A bare flag would be the text `Error: ` alone.
+            _ => false,
+        };
+        if needs_text {
+            self.repairs.add(RepairKind::EmptyResult, sequence);
+            content.push(Part::Text(TextPart::new(Cow::Borrowed(NO_OUTPUT))));
+            is_rebuilt = true;
+        }
+        result.content = content;
+        let is_whole = |native: Native<'_>| match self.dialect {
+            Dialect::Chat | Dialect::AiSdk => false,
+            Dialect::Anthropic => native.json.get("content").is_none_or(|content| {
+                content.as_str().is_some() || content.as_array().is_some_and(|c| !c.is_empty())
+            }),
+            Dialect::Bedrock => true,
+            Dialect::Gemini => ["functionResponse", "function_response"]
+                .iter()
+                .find_map(|key| native.json.get(key))
+                .and_then(|inner| inner.get("response"))
+                .is_some_and(|response| response.as_object().is_some()),
+            Dialect::Responses => {
+                matches!(result.kind, CallKind::Native(_))
+                    || native.json.get("output").is_some_and(|output| {
+                        output.as_str().is_some()
+                            || output.as_array().is_some_and(|list| !list.is_empty())
+                    })
+            }
+        };
+        let keeps_native = !is_rebuilt
+            && result.native.is_some_and(|native| native.dialect == self.dialect && is_whole(native));
+        if !keeps_native {
+            let was_chat = result.native.is_some_and(|native| native.dialect == Dialect::Chat);
+            *changed |= is_rebuilt || !(was_chat && self.dialect == Dialect::Chat);
+            result.native = None;
+        }
+    }
+}

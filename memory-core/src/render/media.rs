@@ -1,0 +1,184 @@
+//! Which media an API accepts, and where.
+
+use crate::dialect::{Dialect, MediaKind, MediaPart, MediaSource, Written};
+use crate::json::Json;
+use crate::profile::{Profile, ProfileName};
+
+/// Where a medium is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    User,
+    Assistant,
+    System,
+    Result,
+}
+
+/// The note in place of a medium; the text of a document that is text.
+pub(super) fn note(medium: &MediaPart<'_>) -> String {
+    Written::default().media_note(medium)
+}
+
+/// Fits a medium to its place; `false` if a note must replace it.
+pub(super) fn fit(
+    medium: &mut MediaPart<'_>,
+    profile: &Profile,
+    dialect: Dialect,
+    place: Place,
+) -> bool {
+    let is_native = medium.native.is_some_and(|native| native.dialect == dialect);
+    let may_be_here = match (place, profile.name) {
+        (Place::User | Place::Result, _) => true,
+        (Place::Assistant, ProfileName::Gemini) => true,
+        // What the model said as sound is sent by its id.
+        (Place::Assistant, ProfileName::OpenaiChat) => {
+            return is_native
+                && medium.kind == MediaKind::Audio
+                && matches!(medium.source, MediaSource::FileId(id) if !id.is_empty());
+        }
+        (Place::Assistant | Place::System, _) => false,
+    };
+    if !may_be_here || !has_content(medium) {
+        return false;
+    }
+    // A document in the form of text is written as text where the API has no such form.
+    let is_inline = matches!(medium.source, MediaSource::Text(_) | MediaSource::Parts(_));
+    let fits = match profile.name {
+        ProfileName::OpenaiChat => openai_chat(medium, is_native),
+        ProfileName::StrictTemplate => match (medium.kind, &medium.source) {
+            (MediaKind::Image, MediaSource::Data(_) | MediaSource::Url(_)) => true,
+            (MediaKind::Audio, MediaSource::Data(_)) => is_wav_or_mp3(medium),
+            _ => false,
+        },
+        ProfileName::Mistral => match (medium.kind, &medium.source) {
+            (MediaKind::Image, MediaSource::Data(_) | MediaSource::Url(_)) => true,
+            (MediaKind::Audio, MediaSource::Data(_)) => true,
+            (MediaKind::Document, MediaSource::Data(_) | MediaSource::Url(_)) => true,
+            (_, MediaSource::FileId(_)) => is_native,
+            _ => false,
+        },
+        ProfileName::OpenaiResponses => match (medium.kind, &medium.source) {
+            (MediaKind::Image | MediaKind::Document, MediaSource::Data(_) | MediaSource::Url(_)) => {
+                true
+            }
+            (MediaKind::Image | MediaKind::Document, MediaSource::FileId(_)) => is_native,
+            (MediaKind::Audio, MediaSource::Data(_)) => place == Place::User,
+            _ => false,
+        },
+        ProfileName::Anthropic => anthropic(medium, is_native),
+        ProfileName::Gemini => match &medium.source {
+            MediaSource::Data(_) => true,
+            MediaSource::Url(_) => place != Place::Result || is_native,
+            MediaSource::FileId(_) | MediaSource::Native => is_native,
+            MediaSource::Text(_) | MediaSource::Parts(_) => false,
+        },
+        ProfileName::Bedrock => bedrock(medium, is_native, place),
+    };
+    if !fits {
+        return false;
+    }
+    // Chat messages are built anew: many forms of one medium are in use.
+    let keeps_native = is_native && dialect != Dialect::Chat && (!is_inline || is_native);
+    if !keeps_native {
+        medium.native = None;
+    }
+    true
+}
+
+fn has_content(medium: &MediaPart<'_>) -> bool {
+    match &medium.source {
+        MediaSource::Data(data) => !data.is_empty(),
+        MediaSource::Url(url) => {
+            let is = |scheme: &str| {
+                url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+            };
+            ["https://", "http://", "data:", "s3://", "gs://"].into_iter().any(is)
+        }
+        MediaSource::FileId(id) => !id.is_empty(),
+        MediaSource::Text(text) => !text.trim().is_empty(),
+        MediaSource::Parts(parts) => parts.iter().any(|part| !part.is_blank()),
+        MediaSource::Native => true,
+    }
+}
+
+fn is_web(url: &str) -> bool {
+    ["https://", "http://"].iter().any(|scheme| {
+        url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    })
+}
+
+fn is_fetched(url: &str) -> bool {
+    is_web(url) || url.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("data:"))
+}
+
+fn is_wav_or_mp3(medium: &MediaPart<'_>) -> bool {
+    let kind = medium.media_type.unwrap_or("wav");
+    matches!(
+        kind.rsplit('/').next(),
+        Some("wav" | "mp3" | "mpeg" | "x-wav" | "wave" | "vnd.wave")
+    )
+}
+
+fn openai_chat(medium: &MediaPart<'_>, is_native: bool) -> bool {
+    match (medium.kind, &medium.source) {
+        (MediaKind::Image, MediaSource::Url(url)) => is_fetched(url),
+        (MediaKind::Image | MediaKind::Document, MediaSource::Data(_)) => true,
+        (MediaKind::Audio, MediaSource::Data(_)) => is_wav_or_mp3(medium),
+        (MediaKind::Document, MediaSource::FileId(_)) => is_native,
+        _ => false,
+    }
+}
+
+fn anthropic(medium: &MediaPart<'_>, is_native: bool) -> bool {
+    let media_type = medium.media_type.unwrap_or_default();
+    match (medium.kind, &medium.source) {
+        (MediaKind::Image, MediaSource::Data(_)) => matches!(
+            media_type,
+            "image/jpeg" | "image/png" | "image/gif" | "image/webp" | "png" | "jpeg" | "gif" | "webp" | ""
+        ),
+        (MediaKind::Document, MediaSource::Data(_)) => {
+            matches!(media_type, "application/pdf" | "pdf" | "")
+        }
+        (MediaKind::Image | MediaKind::Document, MediaSource::Url(url)) => is_web(url),
+        (MediaKind::Image | MediaKind::Document, MediaSource::FileId(_)) => is_native,
+        (MediaKind::Document, MediaSource::Text(_)) => true,
+        (MediaKind::Document, MediaSource::Parts(_) | MediaSource::Native) => is_native,
+        _ => false,
+    }
+}
+
+fn bedrock(medium: &MediaPart<'_>, is_native: bool, place: Place) -> bool {
+    let is_audio_in_result = medium.kind == MediaKind::Audio && place == Place::Result;
+    let has_format = match (medium.kind, medium.native) {
+        (MediaKind::Image, Some(native)) if is_native => {
+            let image = native.json.get("image").unwrap_or(native.json);
+            matches!(image.get_str("format"), Some("png" | "jpeg" | "gif" | "webp"))
+        }
+        (MediaKind::Image, _) => {
+            let media_type = medium.media_type.unwrap_or("png");
+            matches!(
+                media_type.rsplit('/').next(),
+                Some("png" | "jpeg" | "jpg" | "gif" | "webp")
+            )
+        }
+        _ => true,
+    };
+    let has_source = match &medium.source {
+        MediaSource::Data(_) => true,
+        MediaSource::Url(url) => url.starts_with("s3://"),
+        MediaSource::Text(_) => medium.kind == MediaKind::Document,
+        MediaSource::Parts(_) | MediaSource::Native => is_native,
+        MediaSource::FileId(_) => false,
+    };
+    has_format && has_source && !is_audio_in_result
+}
+
+/// The bytes of base64 in a medium.
+pub(super) fn data_len(medium: &MediaPart<'_>) -> usize {
+    match &medium.source {
+        MediaSource::Data(data) => data.len(),
+        _ => medium.native.map_or(0, |native| match native.json {
+            Json::Object(_) => 64,
+            _ => 0,
+        }),
+    }
+}

@@ -1,0 +1,169 @@
+//! Turns: one speaker after the other, read from stored messages of any dialect.
+
+use super::Input;
+use crate::dialect::{CallKind, Dialect, Part};
+use crate::message::Role;
+use crate::profile::Profile;
+use crate::stored::Sequence;
+
+/// Who speaks. Results have a turn of their own, wherever their dialect puts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaker {
+    System,
+    /// A system message that keeps OpenAI's name for it.
+    Developer,
+    User,
+    Assistant,
+    Tool,
+}
+
+impl Speaker {
+    pub(super) const fn is_system(self) -> bool {
+        matches!(self, Self::System | Self::Developer)
+    }
+
+    pub(super) const fn role(self) -> Role {
+        match self {
+            Self::System => Role::System,
+            Self::Developer => Role::Developer,
+            Self::User => Role::User,
+            Self::Assistant => Role::Assistant,
+            Self::Tool => Role::Tool,
+        }
+    }
+}
+
+/// The parts of one speaker.
+#[derive(Debug, Clone)]
+pub(super) struct Turn<'a> {
+    pub(super) speaker: Speaker,
+    pub(super) parts: Vec<Part<'a>>,
+    pub(super) author: Option<&'a str>,
+    /// The message it was read from; `None` for inserted lines.
+    pub(super) input: Option<usize>,
+    pub(super) sequence: Option<Sequence>,
+    /// The tokens that will be written, while that is the message as it was counted.
+    pub(super) known: Option<u64>,
+    /// The dialect of that message.
+    pub(super) dialect: Option<Dialect>,
+}
+
+impl<'a> Turn<'a> {
+    /// A line that is in no message.
+    pub(super) fn inserted(speaker: Speaker, text: &'static str) -> Self {
+        let parts = vec![Part::text(text)];
+        Self { speaker, parts, author: None, input: None, sequence: None, known: None, dialect: None }
+    }
+
+    /// The client-run calls of the turn.
+    pub(super) fn has_calls(&self) -> bool {
+        self.parts.iter().any(is_call)
+    }
+
+    /// Gives the results the kinds of their calls.
+    pub(super) fn set_kinds(&mut self, kinds: &[CallKind<'a>]) {
+        let mut changed = false;
+        for (part, kind) in self.parts.iter_mut().zip(kinds) {
+            if let Part::Result(result) = part
+                && result.kind != *kind
+            {
+                result.kind = *kind;
+                result.native = None;
+                changed = true;
+            }
+        }
+        if changed {
+            self.touch();
+        }
+    }
+
+    /// Forgets the tokens, because the turn was changed.
+    pub(super) const fn touch(&mut self) {
+        self.known = None;
+    }
+}
+
+pub(super) const fn is_call(part: &Part<'_>) -> bool {
+    matches!(part, Part::Call(call) if !call.provider_run)
+}
+
+pub(super) const fn is_result(part: &Part<'_>) -> bool {
+    matches!(part, Part::Result(result) if !result.provider_run)
+}
+
+/// Reads a message: one turn, or several where it holds more than one speaker's parts.
+pub(super) fn read<'a>(
+    index: usize,
+    input: &Input<'a>,
+    profile: &Profile,
+    target: Dialect,
+    turns: &mut Vec<Turn<'a>>,
+) {
+    let message = input.message;
+    let own = match message.role() {
+        _ if input.is_summary => input.summary_speaker,
+        Role::System => Speaker::System,
+        Role::Developer if profile.developer_role => Speaker::Developer,
+        Role::Developer => Speaker::System,
+        Role::Assistant => Speaker::Assistant,
+        Role::Tool | Role::Function => Speaker::Tool,
+        Role::User | Role::Other(_) => Speaker::User,
+    };
+    let dialect = message.dialect();
+    let start = turns.len();
+    message.read(&mut |part| {
+        let speaker = match &part {
+            Part::Result(result) if result.provider_run => Speaker::Assistant,
+            Part::Result(_) => Speaker::Tool,
+            Part::Call(_) => Speaker::Assistant,
+            _ if own == Speaker::Tool => Speaker::User,
+            _ => own,
+        };
+        match turns.last_mut().filter(|turn| turn.input == Some(index)) {
+            Some(turn) if turn.speaker == speaker => turn.parts.push(part),
+            _ => turns.push(Turn {
+                speaker,
+                parts: vec![part],
+                author: None,
+                input: Some(index),
+                sequence: input.sequence,
+                known: None,
+                dialect: Some(dialect),
+            }),
+        }
+    });
+    let Some([turn]) = turns.get_mut(start..) else { return };
+    turn.author = message.author();
+    // Only this form is written with the same tokens in every dialect.
+    let is_plain = matches!(turn.parts.as_slice(), [Part::Text(text)] if text.citations.is_none());
+    let is_same = match message.role() {
+        Role::System | Role::User | Role::Assistant => own.role() == *message.role(),
+        Role::Tool => dialect == target && dialect == Dialect::Chat,
+        _ => false,
+    };
+    if is_same && (is_plain || dialect == target) {
+        turn.known = input.tokens;
+    }
+}
+
+/// Joins the items of one answer of OpenAI Responses, each of which is a message of its own.
+pub(super) fn join_items(turns: Vec<Turn<'_>>, target: Dialect) -> Vec<Turn<'_>> {
+    let is_item = |turn: &Turn<'_>| {
+        turn.speaker == Speaker::Assistant && turn.dialect == Some(Dialect::Responses)
+    };
+    let mut joined: Vec<Turn<'_>> = Vec::with_capacity(turns.len());
+    for turn in turns {
+        match joined.last_mut() {
+            Some(last) if is_item(last) && is_item(&turn) => {
+                last.known = last
+                    .known
+                    .zip(turn.known)
+                    .filter(|_| target == Dialect::Responses)
+                    .map(|(one, other)| one + other);
+                last.parts.extend(turn.parts);
+            }
+            _ => joined.push(turn),
+        }
+    }
+    joined
+}
