@@ -1,4 +1,4 @@
-//! Planning an eviction and a context window over 10,000 messages. The bar is 1 ms each.
+//! Planning an eviction over 10,000 messages, at most 1 ms; a window of 200 messages out of 1,000, at most 300 us.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use memory_core::{
     Block, ContentType, EvictionGoal, MessageId, MessageMeta, Policy, Priority, Sequence, ToolLink,
     ToolRef, Units, check_pairing, plan_context, plan_eviction, trim_messages,
 };
-use memory_core::{EstimateCounter, Message, ToolCall};
+use memory_core::{Entry, EstimateCounter, Message, StoredMessage, ToolCall, WindowOptions};
 use uuid::Uuid;
 
 const MESSAGES: u64 = 10_000;
@@ -117,11 +117,45 @@ fn plan(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("eviction", name), |b| {
             b.iter(|| plan_eviction(black_box(&metas), &policy, half, now()));
         });
-        for (size, budget) in [("8k", 8_000), ("half", total / 2)] {
-            group.bench_function(BenchmarkId::new(format!("context_{size}"), name), |b| {
-                b.iter(|| plan_context(black_box(&metas), &policy, budget, now()));
-            });
-        }
+    }
+    group.finish();
+}
+
+/// A window of about 200 messages out of 1,000 that are in memory: user, call, result, answer, of about 60 tokens.
+fn window(c: &mut Criterion) {
+    let policy = Policy::with_max_tokens(1_000_000);
+    let text =
+        "The tide is high at noon and low in the evening, and the ferry leaves at six. ".repeat(3);
+    let stored: Vec<StoredMessage> = (1..=1_000_u64)
+        .map(|number| {
+            let id = format!("call_{:024x}", number / 4);
+            let message = match number % 4 {
+                1 => Message::user(&*text),
+                2 => Message::calls([ToolCall::function(&id, "tide", r#"{"port":"Brest"}"#)]),
+                3 => Message::tool_result(&id, &*text),
+                _ => Message::assistant(&*text),
+            };
+            let id = MessageId::new(Uuid::from_u128(number.into()));
+            policy
+                .admit(Entry::new(message), id, now(), &EstimateCounter)
+                .stored_at(Sequence::new(number))
+        })
+        .collect();
+    let newest: u64 = stored.iter().rev().take(200).map(|s| u64::from(s.meta.tokens)).sum();
+    let mut group = c.benchmark_group("window_200_of_1000");
+    for profile in [
+        "openai_chat",
+        "openai_responses",
+        "anthropic",
+        "gemini",
+        "bedrock",
+        "mistral",
+        "strict_template",
+    ] {
+        let options = WindowOptions::new(newest).with_profile(profile.parse().unwrap_or_default());
+        group.bench_function(profile, |b| {
+            b.iter(|| plan_context(black_box(&stored), &policy, &options, &EstimateCounter, now()));
+        });
     }
     group.finish();
 }
@@ -155,5 +189,5 @@ fn trim(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, plan, trim);
+criterion_group!(benches, plan, window, trim);
 criterion_main!(benches);

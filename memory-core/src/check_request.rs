@@ -102,4 +102,4 @@ fn check_tape(tape: Option<Tape<'_>>, profile: &Profile) -> Result<(), RequestEr
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,6 +11,7 @@ use crate::key::MemoryKey;
 use crate::lease::FencingToken;
 use crate::priority::{ContentType, Priority};
 use crate::receipt::FlushReceipt;
+use crate::usage::Calibration;
 
 /// How a memory is doing.
 #[doc(alias = "GetMemoryHealth")]
@@ -64,6 +65,10 @@ pub struct MemoryHealth {
     pub unreadable: u64,
     /// The server behind the store, where there is one.
     pub server: Option<ServerHealth>,
+    /// How much windows of this process are smaller than their budgets, because providers reported more tokens than
+    /// were counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calibrations: Vec<Calibration>,
 }
 
 /// What a server says about itself.

@@ -7,7 +7,6 @@ extern crate self as memory_core;
 mod check_request;
 #[cfg(feature = "conformance")]
 pub mod conformance;
-mod context;
 mod counters;
 pub mod dialect;
 mod error_text;
@@ -35,12 +34,13 @@ mod stored;
 mod testkit;
 mod tokens;
 mod unit;
+mod usage;
+mod window;
 mod write;
 
 pub use check_request::{
     RequestError, RequestProblem, RequestRule, check_request, check_request_value,
 };
-pub use context::{ContextError, ContextPlan, LeftOut, plan_context, trim_messages};
 pub use counters::{Counters, Tally};
 pub use error_text::{MAX_ERROR_TEXT, cut_error_source, cut_error_text};
 pub use eviction::{EvictionGoal, EvictionPlan, plan_eviction, plan_fifo_eviction};
@@ -59,6 +59,7 @@ pub use priority::{Class, ClassError, ContentType, CustomType, Priority};
 pub use profile::{Profile, ProfileError, ProfileName};
 pub use receipt::{FlushReceipt, KEPT_RECEIPTS, SequenceSet, Shortfall, SummaryRecord};
 pub use redact::{RedactPreset, Redactor};
+pub use render::{Repair, RepairKind, Request};
 pub use resource::{
     CircuitBreakerSettings, FlushingStrategy, LockSettings, MemoryResource, ModelInfo, Persistence,
     PriorityBlock, PrivacyPolicy, Reminders, ResourceError, ResourceKind, Share, TokenAllocation,
@@ -77,4 +78,9 @@ pub use tokens::{
 #[cfg(feature = "tiktoken")]
 pub use tokens::{TiktokenCounter, Vocabulary};
 pub use unit::{Members, Unit, UnitClass, UnitState, Units};
+pub use usage::{Anchor, Calibration, Usage};
+pub use window::{
+    ContextError, ContextPlan, ContextPlanner, LeftOut, NewestUnit, StartPolicy, Step, Trimmed,
+    WindowOptions, plan_context, trim_messages,
+};
 pub use write::{KEPT_SESSIONS, SESSION_LIFETIME, SESSION_RETENTION, WriteId, WriterId};

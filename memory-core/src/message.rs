@@ -342,6 +342,18 @@ fn is_within(json: &Json, levels: usize) -> bool {
     }
 }
 
+impl<'a> From<&'a Message> for Cow<'a, Message> {
+    fn from(message: &'a Message) -> Self {
+        Cow::Borrowed(message)
+    }
+}
+
+impl From<Message> for Cow<'_, Message> {
+    fn from(message: Message) -> Self {
+        Cow::Owned(message)
+    }
+}
+
 impl TryFrom<Json> for Message {
     type Error = MessageError;
 

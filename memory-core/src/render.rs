@@ -2,21 +2,26 @@
 
 mod arrange;
 mod fit;
-mod link;
 mod limits;
+mod link;
 mod media;
 mod names;
+mod native;
 mod repair;
 mod request;
+mod truncate;
 mod turn;
 mod write;
 
+use std::collections::HashSet;
+
 use self::fit::Fit;
 use self::names::Names;
-pub use self::repair::{Repair, RepairKind};
 use self::repair::Repairs;
+pub use self::repair::{Repair, RepairKind};
 pub use self::request::Request;
 use self::request::{dialect_of, json_tokens, system_framing, system_tokens};
+pub(crate) use self::truncate::Cut;
 use self::turn::{Speaker, Turn};
 use self::write::Line;
 use crate::dialect::{CallKind, Part};
@@ -35,7 +40,7 @@ pub(crate) struct Input<'a> {
     pub(crate) tokens: Option<u64>,
     /// Whether a flush wrote it.
     pub(crate) is_summary: bool,
-    summary_speaker: Speaker,
+    pub(crate) summary_speaker: Speaker,
     /// Whether its calls may still be answered.
     pub(crate) is_awaited: bool,
 }
@@ -71,22 +76,25 @@ pub(crate) struct Rendered {
     pub(crate) repairs: Vec<Repair>,
     /// For each message whether nothing of it is in the request.
     pub(crate) is_left_out: Vec<bool>,
+    /// Whether more can be cut of the newest unit.
+    pub(crate) has_left: bool,
 }
 
 /// Renders a history, whose calls are before their results. `is_whole` says that nothing before or between the
-/// messages was left out.
+/// messages was left out; `cut` is what to cut of the newest unit.
 pub(crate) fn render(
     inputs: &[Input<'_>],
     system: Option<&str>,
     profile: &Profile,
     counter: &dyn TokenCounter,
     is_whole: bool,
+    cut: Option<&Cut>,
 ) -> Rendered {
     let is_bound = profile.reasoning == ReasoningForm::BoundBlocks;
-    let rendered = once(inputs, system, profile, counter, is_whole);
+    let rendered = once(inputs, system, profile, counter, is_whole, cut);
     if is_bound && is_whole && !rendered.repairs.is_empty() {
         // A change of the prefix invalidates the blocks behind it.
-        return once(inputs, system, profile, counter, false);
+        return once(inputs, system, profile, counter, false, cut);
     }
     rendered
 }
@@ -97,6 +105,7 @@ fn once<'a>(
     profile: &Profile,
     counter: &dyn TokenCounter,
     keeps_bound: bool,
+    cut: Option<&Cut>,
 ) -> Rendered {
     let dialect = dialect_of(profile.name);
     let mut repairs = Repairs::default();
@@ -114,7 +123,8 @@ fn once<'a>(
         }
     }
     let mut is_left_out = vec![true; inputs.len()];
-    let mut fit = Fit { profile, dialect, keeps_bound, repairs: &mut repairs };
+    let provider_ids = HashSet::new();
+    let mut fit = Fit { profile, dialect, keeps_bound, repairs: &mut repairs, provider_ids };
     let turns = fit_turns(turns, inputs, &mut fit, &mut is_left_out);
     // The names are borrowed by the turns behind them.
     let names = Names::choose(&turns, profile);
@@ -122,6 +132,7 @@ fn once<'a>(
     names.set(&mut turns, profile, &mut repairs);
     let (system, mut turns) = arrange::arrange(turns, profile, dialect, &mut repairs);
     limits::apply(&mut turns, profile, &mut repairs);
+    let has_left = cut.is_some_and(|cut| truncate::apply(&mut turns, cut, counter, &mut repairs));
     let mut lines = Vec::with_capacity(turns.len() + turns.len() / 4);
     for turn in &mut turns {
         write::turn(turn, profile, dialect, &mut repairs, &mut lines);
@@ -129,9 +140,8 @@ fn once<'a>(
     write::finish(&mut lines, profile, &mut repairs);
     let known = write::known_system_tokens(&system, system_framing(counter));
     let system = write::system(&system, profile);
-    let mut tokens = system
-        .as_ref()
-        .map_or(0, |system| known.unwrap_or_else(|| system_tokens(counter, system)));
+    let mut tokens =
+        system.as_ref().map_or(0, |system| known.unwrap_or_else(|| system_tokens(counter, system)));
     let mut messages = Vec::with_capacity(lines.len());
     for Line { json, known } in lines {
         let own = known.unwrap_or_else(|| json_tokens(counter, dialect, &json));
@@ -139,7 +149,7 @@ fn once<'a>(
         messages.push(json);
     }
     let request = Request::new(profile.name, system, messages);
-    Rendered { request, tokens, repairs: repairs.into_sorted(), is_left_out }
+    Rendered { request, tokens, repairs: repairs.into_sorted(), is_left_out, has_left }
 }
 
 /// Links results to calls, fits all parts, and marks the messages of which something is left.
@@ -149,6 +159,11 @@ fn fit_turns<'a>(
     fit: &mut Fit<'_>,
     is_left_out: &mut [bool],
 ) -> Vec<Turn<'a>> {
+    let mut turns = turns;
+    turns.retain_mut(|turn| {
+        // Items are fitted before they are joined, so that it is known of which something is left.
+        !turn::is_item(turn) || fit_turn(turn, fit, is_left_out)
+    });
     let turns = turn::join_items(turns, fit.dialect);
     let is_awaited = |index: usize| inputs.get(index).is_some_and(|input| input.is_awaited);
     let turns = link::link(turns, is_awaited, fit.repairs, is_left_out);
@@ -166,12 +181,8 @@ fn fit_turns<'a>(
             }
             continue;
         }
-        fit.turn(&mut turn);
-        if turn.parts.is_empty() {
+        if !fit_turn(&mut turn, fit, is_left_out) {
             continue;
-        }
-        if let Some(is_left_out) = turn.input.and_then(|index| is_left_out.get_mut(index)) {
-            *is_left_out = false;
         }
         kinds.clear();
         kinds.extend(turn.parts.iter().filter_map(|part| match part {
@@ -183,5 +194,15 @@ fn fit_turns<'a>(
     fitted
 }
 
+/// Fits a turn; `false` if nothing is left of it.
+fn fit_turn(turn: &mut Turn<'_>, fit: &mut Fit<'_>, is_left_out: &mut [bool]) -> bool {
+    fit.turn(turn);
+    let is_there = !turn.parts.is_empty();
+    if let Some(is_left_out) = turn.input.and_then(|index| is_left_out.get_mut(index)) {
+        *is_left_out &= !is_there;
+    }
+    is_there
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -23,6 +23,7 @@ use crate::flush_settings::share_of;
 use crate::limits::Limits;
 use crate::policy::{Block, Policy};
 use crate::priority::ContentType;
+use crate::profile::{Profile, ProfileName};
 use crate::redact::Redactor;
 use crate::tokens::{MediaPrices, MediaTokens};
 
@@ -58,6 +59,10 @@ pub struct MemoryResource {
     /// The model that reads it; picks the tokenizer and the context size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The API for which context windows are rendered, in place of the one that suits the model. Default without a
+    /// model: `openai_chat`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileName>,
     /// The tokenizer, in place of the model's. Default without a model: `estimate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<Tokenizer>,
@@ -160,6 +165,7 @@ impl MemoryResource {
             kind: ResourceKind::default(),
             key: None,
             model: None,
+            profile: None,
             tokenizer: None,
             token_factor: None,
             media_tokens: MediaTokens::default(),
@@ -319,6 +325,13 @@ impl MemoryResource {
     pub fn media_prices(&self) -> MediaPrices {
         let prices = self.model.as_deref().map(MediaPrices::for_model).unwrap_or_default();
         prices.with_settings(&self.media_tokens)
+    }
+
+    /// The API for which context windows are rendered, with the rules of the model's generation.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        let model = self.model.as_deref();
+        self.profile.map_or_else(|| Profile::for_model(model), |name| Profile::new(name, model))
     }
 
     /// The name of the flush strategy: the one that is named, else `hybrid_summary`, with or without

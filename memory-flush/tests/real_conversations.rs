@@ -18,7 +18,8 @@ use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use memory_core::{
     Block, ContentType, Counters, EstimateCounter, FlushSettings, Generation, Message, MessageId,
-    Policy, Priority, Sequence, StoredMessage, check_pairing, plan_context, trim_messages,
+    Policy, Priority, Profile, Sequence, StoredMessage, WindowOptions, check_pairing,
+    check_request, plan_context, trim_messages,
 };
 use memory_flush::{
     Fifo, FlushInput, FlushRecord, FlushStrategy, HybridSummary, PriorityEviction,
@@ -69,14 +70,12 @@ fn a_conversation_cut_to_any_budget_can_be_sent() {
             else {
                 continue;
             };
-            let tokens: u64 = window
-                .iter()
-                .map(|message| u64::from(memory_core::message_tokens(&EstimateCounter, message)))
-                .sum();
-            assert!(tokens <= budget);
-            assert_eq!(check_pairing(&window), Ok(()));
+            assert!(window.tokens <= budget);
+            assert_eq!(window.tokens, window.request.count_tokens(&EstimateCounter));
+            let request = window.request.to_string();
+            assert_eq!(check_request(&request, &Profile::openai_chat()), Ok(()));
             if budget == 100_000 && check_pairing(&messages).is_ok() {
-                assert_eq!(window, messages, "nothing had to go");
+                assert_eq!(window.messages, messages, "nothing had to go");
             }
         }
     }
@@ -159,11 +158,11 @@ fn grow(messages: &[Message], policy: &Policy, strategy: &dyn FlushStrategy) -> 
         assert!(counters.summaries <= 1);
         assert_eq!(history[0].message, messages[0], "the system prompt stays, and stays first");
 
-        let metas: Vec<_> = history.iter().map(|stored| stored.meta.clone()).collect();
-        let window = plan_context(&metas, policy, policy.max_tokens, now).unwrap();
+        let options = WindowOptions::new(policy.max_tokens);
+        let window = plan_context(&history, policy, &options, &EstimateCounter, now).unwrap();
         assert!(window.left_out.orphans.messages == 0, "a flush tore a unit");
-        let window = window.arrange(history.clone());
-        assert_eq!(check_pairing(window.iter().map(|stored| &stored.message)), Ok(()));
+        let request = window.request.to_string();
+        assert_eq!(check_request(&request, &Profile::openai_chat()), Ok(()));
     }
     flushes
 }

@@ -5,16 +5,19 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use memory_core::{Appended, Counters, Cursor, Entry, FencingToken, Page, StoredMessage};
+use memory_core::{
+    Appended, Counters, Cursor, Entry, FencingToken, Page, StoredMessage, WindowOptions,
+};
 use memory_lock::{LeaseScope, LostReason, WithLockError};
 use tokio::time::Instant;
 
 use crate::append::PreparedAppend;
 use crate::error::MemoryError;
 use crate::flush;
-use crate::instance::{ContextWindow, MemoryInstance};
+use crate::instance::MemoryInstance;
 use crate::shutdown::Activity;
 use crate::telemetry::Telemetry;
+use crate::window::ContextWindow;
 use crate::write::Write;
 
 /// A memory under its lease. Others read, and wait in line to write.
@@ -270,6 +273,17 @@ impl Session {
     /// Reads have no effect.
     pub async fn context(&self, budget: u64) -> Result<ContextWindow, MemoryError> {
         self.memory.context(budget).await
+    }
+
+    /// The request to send to a model, as [`MemoryInstance::window`].
+    ///
+    /// # Errors
+    /// As [`MemoryInstance::window`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn window(&self, options: &WindowOptions) -> Result<ContextWindow, MemoryError> {
+        self.memory.window(options).await
     }
 
     /// The fencing token of the lease; show it to other systems that check tokens.

@@ -112,6 +112,7 @@ impl Inner {
             store_latency_us: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
             unreadable: outline.unreadable.len() as u64,
             server,
+            calibrations: self.calibrations.all(),
         })
     }
 

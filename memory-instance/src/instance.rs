@@ -1,6 +1,5 @@
 //! One memory, shared by all who hold a handle to it.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,12 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use memory_core::{
-    Access, Applied, ContextError, ContextPlan, Counters, Cursor, FlushReceipt, Head, LeftOut,
-    MemoryKey, MemoryResource, MemoryStore, Message, Outline, Page, Read, StoreError,
-    StoreErrorKind, StoredMessage, plan_context,
+    Access, Applied, Counters, Cursor, FlushReceipt, Head, MemoryKey, MemoryResource, MemoryStore,
+    Message, Outline, Page, Read, StoreError, StoredMessage, WindowOptions,
 };
 use memory_lock::{Clock, LockKey, LockManager};
-use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::error::MemoryError;
@@ -23,6 +20,7 @@ use crate::kinds::Kinds;
 use crate::rules::Rules;
 use crate::shutdown::{Activity, Lifecycle, Underway};
 use crate::telemetry::Operation;
+use crate::window::{Calibrations, ContextWindow};
 use crate::writers::Writers;
 
 /// A handle to one memory. Clones are cheap and share everything; any number of tasks may use them
@@ -61,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) flushing: AtomicBool,
     /// What went wrong with the newest flushes of this instance, if anything.
     pub(crate) flush_trouble: Mutex<Option<Trouble>>,
+    /// What providers reported above the counts of windows.
+    pub(crate) calibrations: Calibrations,
 }
 
 /// What all instances of one store share.
@@ -96,17 +96,6 @@ impl Backend {
         let micros = i64::try_from(self.clock.now_micros()).unwrap_or(i64::MAX);
         Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
     }
-}
-
-/// The messages to send to a model.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ContextWindow {
-    /// The messages, in order.
-    pub messages: Vec<Message>,
-    /// Their tokens, at most the budget.
-    pub tokens: u64,
-    /// What was left out, and why.
-    pub left_out: LeftOut,
 }
 
 /// How often an operation starts over because others changed the memory under it.
@@ -172,22 +161,56 @@ impl MemoryInstance {
         Ok(page)
     }
 
-    /// The messages to send to a model, within a budget of tokens.
-    ///
-    /// Critical messages come first, then the others by priority and age; calls of tools are whole
-    /// and answered; the order is that of the memory. See
-    /// [`plan_context`](memory_core::plan_context) for the rules.
+    /// The request to send to a model, within a budget of tokens: [`window`](Self::window) with no other options.
     ///
     /// # Errors
-    /// [`MemoryError::Context`] where the critical messages alone are over the budget;
-    /// [`MemoryError::Contended`] where flushes came between again and again.
+    /// As [`window`](Self::window).
     ///
     /// # Cancel safety
     /// Reads have no effect.
     #[doc(alias = "build_context")]
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn context(&self, budget: u64) -> Result<ContextWindow, MemoryError> {
-        self.inner.context(budget).await
+        self.inner.window(&WindowOptions::new(budget)).await
+    }
+
+    /// The request to send to a model: what fits of the memory, in the form of its API.
+    ///
+    /// Critical messages come first, then the newest unit, then the others by priority and age; calls of tools are
+    /// whole and answered; the order is that of the memory. See [`plan_context`](memory_core::plan_context) for the
+    /// rules. Without a profile in the options, that of the resource is used.
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, Message, MemoryResource, WindowOptions};
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let manager = MemoryManager::builder().resource(MemoryResource::new("support", 8_000)).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append(Message::user("Where is my parcel?")).await?;
+    /// let options = WindowOptions::new(8_000).with_system("You help customers.").with_answer(1_000);
+    /// let window = memory.window(&options).await?;
+    /// assert_eq!(
+    ///     serde_json::to_string(window.request())?,
+    ///     r#"[{"role":"system","content":"You help customers."},{"role":"user","content":"Where is my parcel?"}]"#,
+    /// );
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`MemoryError::Context`] where the critical messages alone, or with the newest unit, are over the budget;
+    /// [`MemoryError::Contended`] where flushes came between again and again.
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn window(&self, options: &WindowOptions) -> Result<ContextWindow, MemoryError> {
+        self.inner.window(options).await
+    }
+
+    /// The tokens that a message takes, by the counter of the resource. Nothing is stored.
+    #[must_use]
+    pub fn count(&self, message: &Message) -> u64 {
+        self.inner.rules.count(message)
     }
 
     /// How many messages there are.
@@ -266,54 +289,6 @@ impl Inner {
 
     pub(crate) async fn outline(&self) -> Result<Outline, StoreError> {
         self.store().outline(&self.key).await
-    }
-
-    /// Plans a window from metadata, and fetches only what is in it.
-    pub(crate) async fn context(&self, budget: u64) -> Result<ContextWindow, MemoryError> {
-        let started = Instant::now();
-        for _ in 0..ATTEMPTS {
-            let mut outline = self.outline().await?;
-            let snapshot = outline.cursor();
-            let now = self.backend.now();
-            let (plan, messages) = loop {
-                let plan = plan_context(&outline.metas, &self.rules.policy, budget, now).map_err(
-                    |reason: ContextError| MemoryError::Context { key: self.key.clone(), reason },
-                )?;
-                let messages = self.fetch(snapshot, &plan).await?;
-                let Some(messages) = messages else { break (plan, None) };
-                let all = plan.places();
-                if messages.len() == all.len() {
-                    break (plan, Some(messages));
-                }
-                // Some could not be decoded: a window without them, whose units are whole.
-                let there: HashSet<_> = messages.iter().map(|found| found.meta.sequence).collect();
-                let missing: HashSet<_> = all.into_iter().filter(|p| !there.contains(p)).collect();
-                outline.metas.retain(|meta| !missing.contains(&meta.sequence));
-            };
-            let Some(messages) = messages else { continue };
-            let messages = messages.into_iter().map(|stored| stored.message).collect();
-            let ContextPlan { tokens, left_out, .. } = plan;
-            self.rules.telemetry.took(Operation::Context, started.elapsed());
-            return Ok(ContextWindow { messages, tokens, left_out });
-        }
-        Err(self.contended("read the context of"))
-    }
-
-    /// The messages of a window in their order, or `None` if the memory was changed meanwhile.
-    async fn fetch(
-        &self,
-        snapshot: Cursor,
-        plan: &ContextPlan,
-    ) -> Result<Option<Vec<StoredMessage>>, MemoryError> {
-        if plan.sequences.is_empty() {
-            return Ok(Some(Vec::new()));
-        }
-        let places = plan.places();
-        match self.store().fetch(&self.key, snapshot, &places).await {
-            Ok(messages) => Ok(Some(plan.arrange(messages))),
-            Err(error) if error.kind() == &StoreErrorKind::Conflict => Ok(None),
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// Refuses what would wait for the very turn that it is called in.

@@ -13,6 +13,7 @@ mod health;
 mod lease;
 mod shutdown;
 mod sweep;
+mod window;
 mod write;
 
 mod breaker;
@@ -35,7 +36,7 @@ pub use builder::ManagerBuilder;
 pub use ensure_system::{EnsureOutcome, EnsuredSystem};
 pub use error::{AppendFailure, LeaseFailure, MemoryError, OpenLeasesFailure};
 pub use exclusive::{ExclusiveError, Session};
-pub use instance::{ContextWindow, MemoryInstance, Mode};
+pub use instance::{MemoryInstance, Mode};
 pub use lease::Leases;
 pub use manager::{MemoryManager, OpenWarning};
 pub use open::{check_url, without_password};
@@ -43,12 +44,15 @@ pub use rules::FlushMode;
 pub use shutdown::ShutdownReport;
 pub use sweep::{SweepOptions, SweepReport};
 pub use template::{KeyContext, KeyTemplate, TemplateError};
+pub use window::{Calibrated, ContextWindow};
 
 // What most programs need of the crates below, so that one dependency is enough.
 pub use memory_core::{
-    Appended, ContentType, Counters, Cursor, Entry, FencingToken, FlushReceipt, MemoryHealth,
-    MemoryKey, MemoryResource, MemoryStore, Message, Page, Priority, PriorityBlock, Role,
-    StoredMessage, TokenCounter, ToolCall, Verdict, WriteId, WriterId,
+    Anchor, Appended, Calibration, ContentType, ContextError, Counters, Cursor, Entry,
+    FencingToken, FlushReceipt, LeftOut, MemoryHealth, MemoryKey, MemoryResource, MemoryStore,
+    Message, NewestUnit, Page, Priority, PriorityBlock, Profile, ProfileName, Repair, RepairKind,
+    Request, Role, StartPolicy, StoredMessage, TokenCounter, ToolCall, Usage, Verdict,
+    WindowOptions, WriteId, WriterId,
 };
 pub use memory_flush::{
     CompactOptions, Compacted, FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer,

@@ -18,6 +18,7 @@ use crate::kinds::Kinds;
 use crate::rules::Rules;
 use crate::shutdown::Lifecycle;
 use crate::template::{KeyContext, KeyTemplate};
+use crate::window::Calibrations;
 use crate::writers::Writers;
 
 /// Hands out memories by resource and key. Clones are cheap and share everything.
@@ -267,6 +268,7 @@ impl MemoryManager {
                 waiting: AtomicU64::new(0),
                 flushing: AtomicBool::new(false),
                 flush_trouble: Mutex::new(None),
+                calibrations: Calibrations::default(),
             }))
         })?;
         Ok(MemoryInstance { inner, mode: Mode::ReadWrite })

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use memory_core::{
-    ConfiguredCounter, EstimateCounter, FlushSettings, MemoryResource, MemoryStore, Policy,
+    ConfiguredCounter, EstimateCounter, FlushSettings, MemoryResource, MemoryStore, Policy, Profile,
     Redactor, TokenCounter, Tokenizer,
 };
 use memory_flush::{
@@ -41,6 +41,8 @@ pub(crate) struct Rules {
     pub(crate) strategy: Arc<dyn FlushStrategy>,
     pub(crate) redactor: Option<Redactor>,
     pub(crate) counter: Arc<dyn TokenCounter>,
+    /// The API for which windows are rendered.
+    pub(crate) profile: Profile,
     pub(crate) chain: FallbackChain,
     /// For leases outside of turns.
     pub(crate) lock: LockOptions,
@@ -111,6 +113,7 @@ impl Rules {
             Some(settings) => Arc::new(CircuitBreaker::new(Arc::clone(store), settings)),
             None => Arc::clone(store),
         };
+        let profile = resource.profile();
         Ok(Self {
             resource,
             store,
@@ -119,6 +122,7 @@ impl Rules {
             strategy,
             redactor,
             counter,
+            profile,
             chain,
             lock,
             turn,

@@ -255,6 +255,7 @@ impl<'a> Tests<'a> {
                 .env("MEMORY_MODEL_FIRST_SEED", &seed.to_string())
                 .env("MEMORY_MODEL_ROLLBACKS", DEEP_ROLLBACKS)
                 .env("MEMORY_MODEL_FIRST_ROLLBACK", &seed.to_string())
+                .env("MEMORY_RENDER_HISTORIES", "50000")
                 .env("MEMORY_SWEEP", "whole")
         } else {
             cmd

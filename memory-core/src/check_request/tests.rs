@@ -84,6 +84,25 @@ fn all_valid() -> Vec<(Profile, Value)> {
     .collect()
 }
 
+/// The messages of every request here, broken ones included, as they could be stored.
+pub(crate) fn stored_histories() -> Vec<Vec<crate::json::Json>> {
+    use crate::json::Json;
+    let broken = all_broken().into_iter().map(|broken| match broken.request {
+        Request::Value(value) => value.to_string(),
+        Request::Text(text) => text,
+    });
+    let valid = all_valid().into_iter().map(|(_, request)| request.to_string());
+    let histories = broken.chain(valid).filter_map(|text| {
+        // Those that are only too large take too long.
+        let json = (text.len() < 1 << 20).then(|| Json::parse(&text).ok())??;
+        let keys = ["messages", "contents", "input"];
+        let list = keys.iter().find_map(|key| json.get(key)).unwrap_or(&json);
+        let messages = list.as_array()?.iter().filter(|message| message.as_object().is_some());
+        Some(messages.cloned().collect())
+    });
+    histories.collect()
+}
+
 /// The answers of both entry points, which must agree.
 fn check(request: &Request, profile: &Profile) -> Result<(), RequestError> {
     match request {

@@ -213,6 +213,13 @@ fn ends(turns: &mut Vec<Turn<'_>>, has_system: bool, profile: &Profile, repairs:
         }
         return;
     };
+    if profile.name == ProfileName::Anthropic
+        && profile.last == LastMessage::Any
+        && last.speaker == Speaker::Assistant
+    {
+        trim_prefill(turns);
+        return;
+    }
     // The provider goes on with an answer that ends in a tool of its own.
     let is_paused = profile.name == ProfileName::Anthropic
         && last.parts.last().is_some_and(|part| match part {
@@ -232,8 +239,23 @@ fn ends(turns: &mut Vec<Turn<'_>>, has_system: bool, profile: &Profile, repairs:
     }
 }
 
+/// An answer that the model goes on with does not end in white space.
+fn trim_prefill(turns: &mut [Turn<'_>]) {
+    let Some(last) = turns.iter_mut().rev().find(|turn| !turn.speaker.is_system()) else { return };
+    if let Some(Part::Text(text)) = last.parts.last_mut()
+        && text.text.trim_end() != text.text
+    {
+        text.text = text.text.trim_end().to_owned().into();
+        last.touch();
+    }
+}
+
 /// Moves system prompts that are not between a message of the user and one of the assistant.
-fn move_misplaced<'a>(turns: &mut Vec<Turn<'a>>, system: &mut Vec<Turn<'a>>, repairs: &mut Repairs) {
+fn move_misplaced<'a>(
+    turns: &mut Vec<Turn<'a>>,
+    system: &mut Vec<Turn<'a>>,
+    repairs: &mut Repairs,
+) {
     let mut kept: Vec<Turn<'a>> = Vec::with_capacity(turns.len());
     let mut rest = std::mem::take(turns).into_iter().peekable();
     while let Some(turn) = rest.next() {
@@ -243,8 +265,7 @@ fn move_misplaced<'a>(turns: &mut Vec<Turn<'a>>, system: &mut Vec<Turn<'a>>, rep
         }
         let follows_user =
             kept.last().is_some_and(|last| matches!(last.speaker, Speaker::User | Speaker::Tool));
-        let precedes_assistant =
-            rest.peek().is_none_or(|next| next.speaker == Speaker::Assistant);
+        let precedes_assistant = rest.peek().is_none_or(|next| next.speaker == Speaker::Assistant);
         if follows_user && precedes_assistant {
             kept.push(turn);
         } else {

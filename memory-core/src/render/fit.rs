@@ -1,8 +1,10 @@
 //! Changing the parts of each turn into those that the API accepts there.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::media::{self, Place};
+use super::native::is_sound;
 use super::repair::{RepairKind, Repairs};
 use super::turn::{Speaker, Turn};
 use crate::dialect::{
@@ -25,6 +27,8 @@ pub(super) struct Fit<'p> {
     /// Whether reasoning that is bound to the text before it is still valid.
     pub(super) keeps_bound: bool,
     pub(super) repairs: &'p mut Repairs,
+    /// The ids of tools that the provider ran: its results cannot be renamed.
+    pub(super) provider_ids: HashSet<String>,
 }
 
 impl Fit<'_> {
@@ -47,6 +51,7 @@ impl Fit<'_> {
         let sequence = turn.sequence;
         let (mut moved, mut changed) = (Vec::new(), false);
         for part in &mut turn.parts {
+            self.drop_unsound(part, false, &mut changed);
             if let Part::Result(result) = part {
                 self.result(result, sequence, &mut moved, &mut changed);
             }
@@ -61,17 +66,22 @@ impl Fit<'_> {
     fn drop_unfinished(&mut self, turn: &mut Turn<'_>) {
         if self.dialect == Dialect::Anthropic {
             let answered = |parts: &[Part<'_>], id: Option<&str>| {
-                parts.iter().filter(|part| match part {
-                    Part::Result(result) => result.provider_run && result.link == id,
-                    _ => false,
-                }).count() == 1
+                parts
+                    .iter()
+                    .filter(|part| match part {
+                        Part::Result(result) => result.provider_run && result.link == id,
+                        _ => false,
+                    })
+                    .count()
+                    == 1
             };
             let parts = turn.parts.clone();
             let mut called: Vec<Option<&str>> = Vec::new();
             turn.parts.retain(|part| match part {
                 Part::Call(call) if call.provider_run => {
                     let id = call.id.filter(|id| self.profile.call_id.accepts(id));
-                    let stays = id.is_some() && answered(&parts, id) && !called.contains(&id);
+                    let stays = answered(&parts, id)
+                        && id.is_some_and(|id| self.provider_ids.insert(id.to_owned()));
                     if stays {
                         called.push(call.id);
                     }
@@ -110,6 +120,7 @@ impl Fit<'_> {
         sequence: Option<Sequence>,
         changed: &mut bool,
     ) -> bool {
+        self.drop_unsound(part, speaker == Speaker::Assistant, changed);
         match part {
             Part::Text(text) => self.text(text, speaker, sequence, changed),
             Part::Media(medium) => {
@@ -158,13 +169,37 @@ impl Fit<'_> {
                 let is_known = self.dialect != Dialect::Chat
                     && self.is_native(Some(*native))
                     && !speaker.is_system()
+                    && is_sound(self.dialect, native.json, speaker == Speaker::Assistant)
                     && (self.dialect.part_fields(native.json).is_some()
-                        || !self.dialect.message_fields(native.json).is_empty());
+                        || self.dialect == Dialect::Responses
+                            && !self.dialect.message_fields(native.json).is_empty());
                 if !is_known {
                     self.repairs.add(RepairKind::Lost(crate::dialect::Loss::Unknown), sequence);
                 }
                 is_known
             }
+        }
+    }
+
+    /// Forgets the JSON of a part that cannot be sent as it is.
+    fn drop_unsound(&self, part: &mut Part<'_>, is_assistant: bool, changed: &mut bool) {
+        if self.dialect == Dialect::Chat {
+            return;
+        }
+        let native = match part {
+            Part::Text(part) => &mut part.native,
+            Part::Media(part) => &mut part.native,
+            Part::Reasoning(part) => &mut part.native,
+            Part::Call(part) => &mut part.native,
+            Part::Result(part) => &mut part.native,
+            Part::Data(_) | Part::Other(_) => return,
+        };
+        let is_unsound = native.is_some_and(|native| {
+            native.dialect == self.dialect && !is_sound(self.dialect, native.json, is_assistant)
+        });
+        if is_unsound {
+            *native = None;
+            *changed = true;
         }
     }
 
@@ -261,7 +296,8 @@ impl Fit<'_> {
                     reasoning.native = None;
                     reasoning.opaque = None;
                 }
-                is_native && (!reasoning.text.is_empty() || is_signed)
+                is_native
+                    && (!reasoning.text.is_empty() || is_signed)
                     && (reasoning.native.is_some() || !reasoning.text.is_empty())
             }
             ReasoningForm::Items => {
@@ -287,10 +323,9 @@ impl Fit<'_> {
             CallKind::LegacyFunction => {
                 self.profile.function_role && self.dialect == Dialect::Chat && call.id.is_none()
             }
-            CallKind::Custom => matches!(
-                self.profile.name,
-                ProfileName::OpenaiChat | ProfileName::OpenaiResponses
-            ),
+            CallKind::Custom => {
+                matches!(self.profile.name, ProfileName::OpenaiChat | ProfileName::OpenaiResponses)
+            }
             CallKind::Native(_) => is_native && self.dialect == Dialect::Responses,
         };
         if !keeps_kind {
@@ -427,7 +462,9 @@ impl Fit<'_> {
             }
         };
         let keeps_native = !is_rebuilt
-            && result.native.is_some_and(|native| native.dialect == self.dialect && is_whole(native));
+            && result
+                .native
+                .is_some_and(|native| native.dialect == self.dialect && is_whole(native));
         if !keeps_native {
             let was_chat = result.native.is_some_and(|native| native.dialect == Dialect::Chat);
             *changed |= is_rebuilt || !(was_chat && self.dialect == Dialect::Chat);

@@ -59,14 +59,13 @@ impl<'a> Calls<'a> {
             let first = self.by_id.get(id)?.iter().filter(is_open).find(in_turn).copied();
             return first.or(Some(last));
         }
-        let is_legacy = result.kind == CallKind::LegacyFunction;
-        if let Some(name) = result.name {
-            let named = self.nearest(|call| call.name == name && call.is_legacy == is_legacy);
-            return named.or_else(|| {
-                self.nearest(|call| !is_legacy && call.name.is_empty() && call.id.is_none())
-            });
+        let Some(name) = result.name else { return self.nearest(|_| true) };
+        if result.kind == CallKind::LegacyFunction {
+            return self.nearest(|call| call.is_legacy && call.name == name);
         }
-        self.nearest(|call| !call.is_legacy)
+        // A call of the first function API is known by its id only, which is made of its name.
+        let named = self.nearest(|call| !call.is_legacy && call.name == name);
+        named.or_else(|| self.nearest(|call| call.is_legacy || call.name.is_empty()))
     }
 
     fn open_call(&self, index: usize) -> Option<&Open<'a>> {
@@ -118,13 +117,11 @@ pub(super) fn link<'a>(
                         if let Some(is_left_out) = input {
                             *is_left_out = false;
                         }
-                        let answer =
-                            Answer { result, turn: index, sequence: turn.sequence, known };
+                        let answer = Answer { result, turn: index, sequence: turn.sequence, known };
                         calls.answer(call, answer);
                     }
                     None => {
-                        let is_second =
-                            result.link.is_some_and(|id| calls.by_id.contains_key(id));
+                        let is_second = result.link.is_some_and(|id| calls.by_id.contains_key(id));
                         let kind = if is_second {
                             RepairKind::DuplicateResult
                         } else {

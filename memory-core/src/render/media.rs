@@ -2,7 +2,7 @@
 
 use crate::dialect::{Dialect, MediaKind, MediaPart, MediaSource, Written};
 use crate::json::Json;
-use crate::profile::{Profile, ProfileName};
+use crate::profile::{ContentKey, Profile, ProfileName};
 
 /// Where a medium is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,7 @@ pub(super) fn fit(
         // What the model said as sound is sent by its id.
         (Place::Assistant, ProfileName::OpenaiChat) => {
             return is_native
+                && profile.content == ContentKey::Optional
                 && medium.kind == MediaKind::Audio
                 && matches!(medium.source, MediaSource::FileId(id) if !id.is_empty());
         }
@@ -40,26 +41,32 @@ pub(super) fn fit(
     if !may_be_here || !has_content(medium) {
         return false;
     }
-    // A document in the form of text is written as text where the API has no such form.
-    let is_inline = matches!(medium.source, MediaSource::Text(_) | MediaSource::Parts(_));
     let fits = match profile.name {
         ProfileName::OpenaiChat => openai_chat(medium, is_native),
         ProfileName::StrictTemplate => match (medium.kind, &medium.source) {
-            (MediaKind::Image, MediaSource::Data(_) | MediaSource::Url(_)) => true,
+            (MediaKind::Image, MediaSource::Data(_)) => true,
+            (MediaKind::Image, MediaSource::Url(url)) => is_fetched(url),
             (MediaKind::Audio, MediaSource::Data(_)) => is_wav_or_mp3(medium),
             _ => false,
         },
         ProfileName::Mistral => match (medium.kind, &medium.source) {
-            (MediaKind::Image, MediaSource::Data(_) | MediaSource::Url(_)) => true,
-            (MediaKind::Audio, MediaSource::Data(_)) => true,
-            (MediaKind::Document, MediaSource::Data(_) | MediaSource::Url(_)) => true,
+            (MediaKind::Document, MediaSource::Url(url)) => {
+                // A form that only Mistral has.
+                let is_own = medium
+                    .native
+                    .is_some_and(|native| native.json.get_str("type") == Some("document_url"));
+                return is_own && place == Place::User && is_fetched(url);
+            }
+            (MediaKind::Image, MediaSource::Url(url)) => is_fetched(url),
+            (MediaKind::Image | MediaKind::Audio | MediaKind::Document, MediaSource::Data(_)) => {
+                true
+            }
             (_, MediaSource::FileId(_)) => is_native,
             _ => false,
         },
         ProfileName::OpenaiResponses => match (medium.kind, &medium.source) {
-            (MediaKind::Image | MediaKind::Document, MediaSource::Data(_) | MediaSource::Url(_)) => {
-                true
-            }
+            (MediaKind::Image | MediaKind::Document, MediaSource::Data(_)) => true,
+            (MediaKind::Image | MediaKind::Document, MediaSource::Url(url)) => is_fetched(url),
             (MediaKind::Image | MediaKind::Document, MediaSource::FileId(_)) => is_native,
             (MediaKind::Audio, MediaSource::Data(_)) => place == Place::User,
             _ => false,
@@ -77,7 +84,7 @@ pub(super) fn fit(
         return false;
     }
     // Chat messages are built anew: many forms of one medium are in use.
-    let keeps_native = is_native && dialect != Dialect::Chat && (!is_inline || is_native);
+    let keeps_native = is_native && dialect != Dialect::Chat;
     if !keeps_native {
         medium.native = None;
     }
@@ -112,10 +119,7 @@ fn is_fetched(url: &str) -> bool {
 
 fn is_wav_or_mp3(medium: &MediaPart<'_>) -> bool {
     let kind = medium.media_type.unwrap_or("wav");
-    matches!(
-        kind.rsplit('/').next(),
-        Some("wav" | "mp3" | "mpeg" | "x-wav" | "wave" | "vnd.wave")
-    )
+    matches!(kind.rsplit('/').next(), Some("wav" | "mp3" | "mpeg" | "x-wav" | "wave" | "vnd.wave"))
 }
 
 fn openai_chat(medium: &MediaPart<'_>, is_native: bool) -> bool {
@@ -133,7 +137,15 @@ fn anthropic(medium: &MediaPart<'_>, is_native: bool) -> bool {
     match (medium.kind, &medium.source) {
         (MediaKind::Image, MediaSource::Data(_)) => matches!(
             media_type,
-            "image/jpeg" | "image/png" | "image/gif" | "image/webp" | "png" | "jpeg" | "gif" | "webp" | ""
+            "image/jpeg"
+                | "image/png"
+                | "image/gif"
+                | "image/webp"
+                | "png"
+                | "jpeg"
+                | "gif"
+                | "webp"
+                | ""
         ),
         (MediaKind::Document, MediaSource::Data(_)) => {
             matches!(media_type, "application/pdf" | "pdf" | "")
@@ -155,10 +167,7 @@ fn bedrock(medium: &MediaPart<'_>, is_native: bool, place: Place) -> bool {
         }
         (MediaKind::Image, _) => {
             let media_type = medium.media_type.unwrap_or("png");
-            matches!(
-                media_type.rsplit('/').next(),
-                Some("png" | "jpeg" | "jpg" | "gif" | "webp")
-            )
+            matches!(media_type.rsplit('/').next(), Some("png" | "jpeg" | "jpg" | "gif" | "webp"))
         }
         _ => true,
     };

@@ -37,6 +37,10 @@ impl Names {
         });
         let mut taken: HashSet<&str> = kept.collect();
         taken.shrink_to_fit();
+        used.extend(turns.iter().flat_map(|turn| &turn.parts).filter_map(|part| match part {
+            Part::Call(call) if call.provider_run => call.id.map(str::to_owned),
+            _ => None,
+        }));
         for turn in turns {
             for (index, part) in turn.parts.iter().enumerate() {
                 let Part::Call(call) = part else { continue };

@@ -33,7 +33,11 @@ pub struct Request {
 }
 
 impl Request {
-    pub(super) const fn new(profile: ProfileName, system: Option<Json>, messages: Vec<Json>) -> Self {
+    pub(super) const fn new(
+        profile: ProfileName,
+        system: Option<Json>,
+        messages: Vec<Json>,
+    ) -> Self {
         Self { profile, system, messages }
     }
 
@@ -138,13 +142,13 @@ impl Keys {
     const fn of(profile: ProfileName) -> Option<Self> {
         match profile {
             ProfileName::OpenaiChat | ProfileName::Mistral | ProfileName::StrictTemplate => None,
-            ProfileName::OpenaiResponses => Some(Self { system: "instructions", messages: "input" }),
+            ProfileName::OpenaiResponses => {
+                Some(Self { system: "instructions", messages: "input" })
+            }
             ProfileName::Anthropic | ProfileName::Bedrock => {
                 Some(Self { system: "system", messages: "messages" })
             }
-            ProfileName::Gemini => {
-                Some(Self { system: "systemInstruction", messages: "contents" })
-            }
+            ProfileName::Gemini => Some(Self { system: "systemInstruction", messages: "contents" }),
         }
     }
 }

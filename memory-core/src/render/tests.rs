@@ -2,9 +2,6 @@
 
 pub(crate) mod histories;
 
-use proptest::prelude::*;
-
-use self::histories::{lines, messages};
 use super::{Input, Rendered, render};
 use crate::check_request::check_request;
 use crate::message::Message;
@@ -48,59 +45,40 @@ fn render_all(messages: &[Message], profile: &Profile, is_whole: bool) -> Render
             ..Input::new(message)
         })
         .collect();
-    render(&inputs, None, profile, &EstimateCounter, is_whole)
+    render(&inputs, None, profile, &EstimateCounter, is_whole, None)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
-    #[test]
-    fn every_history_is_accepted(lines in lines(8), is_whole in any::<bool>()) {
-        let messages = messages(&lines);
+/// Requests that break a rule, or that are fine, are stored histories like any other.
+#[test]
+fn broken_requests_are_repaired() {
+    let mut wrong = std::collections::BTreeMap::new();
+    for history in crate::check_request::tests::stored_histories() {
+        let messages: Vec<_> = history.into_iter().map(Message::from_any).collect();
         for profile in profiles() {
-            let rendered = render_all(&messages, &profile, is_whole);
+            let rendered = render_all(&messages, &profile, true);
+            let text = rendered.request.to_string();
             if rendered.request.messages().is_empty() {
                 continue;
             }
-            let text = rendered.request.to_string();
-            if let Err(error) = check_request(&text, &profile) {
-                return Err(TestCaseError::fail(format!("{profile:?}\n{error}\n{text}")));
-            }
-            let recount = rendered.request.count_tokens(&EstimateCounter);
-            prop_assert_eq!(rendered.tokens, recount, "{:?} {}", profile.name, text);
-        }
-    }
-}
-
-#[test]
-fn zz_survey() {
-    use proptest::strategy::ValueTree as _;
-    use proptest::test_runner::TestRunner;
-    let mut runner = TestRunner::deterministic();
-    let mut found: std::collections::BTreeMap<String, (usize, usize, String)> = Default::default();
-    for round in 0..6000 {
-        let strategy = lines(1 + round % 5);
-        let case = strategy.new_tree(&mut runner).unwrap().current();
-        let messages = messages(&case);
-        for profile in profiles() {
-            for whole in [true, false] {
-            let rendered = render_all(&messages, &profile, whole);
-            if rendered.request.messages().is_empty() { continue; }
-            let text = rendered.request.to_string();
-            let mut add = |key: String| {
-                let entry = found.entry(key).or_insert((0, usize::MAX, String::new()));
-                entry.0 += 1;
-                let size: usize = case.iter().map(|l| l.len() + 20).sum();
-                if size < entry.1 { entry.1 = size; entry.2 = format!("{}\n    -> {text}", case.join("\n    ")); }
-            };
             if let Err(error) = check_request(&text, &profile) {
                 for problem in &error.problems {
-                    add(format!("{} {}", profile.name, problem.rule));
+                    let list = wrong
+                        .entry((profile.name.to_string(), problem.rule.to_string()))
+                        .or_insert_with(Vec::new);
+                    list.push(format!("{} in {} of {messages:?}", problem.place, text));
                 }
-            } else if rendered.request.count_tokens(&EstimateCounter) != rendered.tokens {
-                add(format!("{} count {} {}", profile.name, rendered.tokens, rendered.request.count_tokens(&EstimateCounter)).split(' ').take(2).collect::<Vec<_>>().join(" "));
             }
+            let recount = rendered.request.count_tokens(&EstimateCounter);
+            if rendered.tokens != recount {
+                let list = wrong
+                    .entry((profile.name.to_string(), "count".into()))
+                    .or_insert_with(Vec::new);
+                list.push(format!("{} {recount} in {text} of {messages:?}", rendered.tokens));
             }
         }
     }
-    for (key, (count, _, example)) in &found { println!("## {key}: {count}\n    {example}"); }
+    for ((profile, rule), list) in &wrong {
+        eprintln!("## {profile} {rule} {}\n{}", list.len(), list[0]);
+    }
+    assert!(wrong.is_empty(), "{:?}", wrong.keys());
 }

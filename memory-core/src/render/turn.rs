@@ -8,7 +8,7 @@ use crate::stored::Sequence;
 
 /// Who speaks. Results have a turn of their own, wherever their dialect puts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Speaker {
+pub(crate) enum Speaker {
     System,
     /// A system message that keeps OpenAI's name for it.
     Developer,
@@ -52,12 +52,15 @@ impl<'a> Turn<'a> {
     /// A line that is in no message.
     pub(super) fn inserted(speaker: Speaker, text: &'static str) -> Self {
         let parts = vec![Part::text(text)];
-        Self { speaker, parts, author: None, input: None, sequence: None, known: None, dialect: None }
-    }
-
-    /// The client-run calls of the turn.
-    pub(super) fn has_calls(&self) -> bool {
-        self.parts.iter().any(is_call)
+        Self {
+            speaker,
+            parts,
+            author: None,
+            input: None,
+            sequence: None,
+            known: None,
+            dialect: None,
+        }
     }
 
     /// Gives the results the kinds of their calls.
@@ -141,16 +144,18 @@ pub(super) fn read<'a>(
         Role::Tool => dialect == target && dialect == Dialect::Chat,
         _ => false,
     };
-    if is_same && (is_plain || dialect == target) {
+    if is_same && turn.speaker == own && (is_plain || dialect == target) {
         turn.known = input.tokens;
     }
 }
 
-/// Joins the items of one answer of OpenAI Responses, each of which is a message of its own.
+/// Whether the turn is an item of an answer of OpenAI Responses, each of which is a message of its own.
+pub(super) fn is_item(turn: &Turn<'_>) -> bool {
+    turn.speaker == Speaker::Assistant && turn.dialect == Some(Dialect::Responses)
+}
+
+/// Joins the items of one answer.
 pub(super) fn join_items(turns: Vec<Turn<'_>>, target: Dialect) -> Vec<Turn<'_>> {
-    let is_item = |turn: &Turn<'_>| {
-        turn.speaker == Speaker::Assistant && turn.dialect == Some(Dialect::Responses)
-    };
     let mut joined: Vec<Turn<'_>> = Vec::with_capacity(turns.len());
     for turn in turns {
         match joined.last_mut() {

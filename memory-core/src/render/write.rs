@@ -41,6 +41,9 @@ pub(super) fn turn(
         join_texts(turn);
     }
     let written = dialect.write(&turn.speaker.role(), &turn.parts);
+    if written.losses.iter().any(|loss| *loss != Loss::ResultsSplit) {
+        turn.touch();
+    }
     for loss in written.losses {
         match loss {
             // The name of its call is sent with the call; data are what results consist of.
@@ -135,7 +138,9 @@ fn chat_message(message: &mut JsonObject, author: Option<&str>, profile: &Profil
     for key in unknown {
         message.remove(&key);
     }
-    if let Some(author) = author.filter(|_| matches!(role.as_str(), "user" | "assistant" | "system" | "developer")) {
+    if let Some(author) =
+        author.filter(|_| matches!(role.as_str(), "user" | "assistant" | "system" | "developer"))
+    {
         message.insert("name", author);
     }
     let has_calls = message.contains_key("tool_calls") || message.contains_key("function_call");
@@ -335,7 +340,10 @@ fn responses(lines: &mut Vec<Line>, repairs: &mut Repairs) {
         }
         let is_product = match kind.as_str() {
             "message" => line.json.get_str("role") == Some("assistant"),
-            "item_reference" | "compaction" | "compaction_trigger" | "mcp_approval_response"
+            "item_reference"
+            | "compaction"
+            | "compaction_trigger"
+            | "mcp_approval_response"
             | "tool_search_output" => false,
             kind => !kind.ends_with("_output"),
         };
@@ -363,10 +371,8 @@ fn says_something(item: &mut Json) -> bool {
         item.insert("summary", Vec::new());
     }
     let is_filled = |key| item.get(key).and_then(Json::as_array).is_some_and(|l| !l.is_empty());
-    let is_encrypted = item
-        .get("encrypted_content")
-        .and_then(Json::as_str)
-        .is_some_and(|text| !text.is_empty());
+    let is_encrypted =
+        item.get("encrypted_content").and_then(Json::as_str).is_some_and(|text| !text.is_empty());
     is_encrypted || is_filled("summary") || is_filled("content")
 }
 
@@ -392,11 +398,13 @@ pub(super) fn system(turns: &[Turn<'_>], profile: &Profile) -> Option<Json> {
                 texts.map(|t| JsonObject::new().with("text", t.text.as_ref()).into()).collect();
             JsonObject::new().with("parts", parts).into()
         }
-        ProfileName::Bedrock => {
-            texts.map(|t| JsonObject::new().with("text", t.text.as_ref()).into()).collect::<Vec<Json>>().into()
-        }
+        ProfileName::Bedrock => texts
+            .map(|t| JsonObject::new().with("text", t.text.as_ref()).into())
+            .collect::<Vec<Json>>()
+            .into(),
         _ => {
-            let is_marked = |part: &Part<'_>| matches!(part, Part::Text(TextPart { native: Some(_), .. }));
+            let is_marked =
+                |part: &Part<'_>| matches!(part, Part::Text(TextPart { native: Some(_), .. }));
             if parts.iter().any(is_marked) {
                 let written = Dialect::Anthropic.write(&crate::message::Role::System, &parts);
                 let content = written.messages.into_iter().next();
@@ -408,7 +416,9 @@ pub(super) fn system(turns: &[Turn<'_>], profile: &Profile) -> Option<Json> {
             match parts.as_slice() {
                 [Part::Text(text)] => text.text.as_ref().into(),
                 _ => texts
-                    .map(|t| JsonObject::new().with("type", "text").with("text", t.text.as_ref()).into())
+                    .map(|t| {
+                        JsonObject::new().with("type", "text").with("text", t.text.as_ref()).into()
+                    })
                     .collect::<Vec<Json>>()
                     .into(),
             }

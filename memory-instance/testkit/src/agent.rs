@@ -1,14 +1,14 @@
 //! An agent: does its operations one after another, and has everything taken down.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use memory_core::{
-    Appended, Applied, Cursor, Entry, Lifetime, MemoryHealth, Message, Priority, Role, ToolCall,
-    check_pairing, message_tokens,
+    Appended, Applied, Cursor, Entry, Lifetime, MemoryHealth, Message, Priority, Profile, Role,
+    ToolCall, ToolRef, check_request, message_tokens,
 };
 use memory_instance::{ContextWindow, EnsureOutcome, MemoryError, MemoryInstance};
 use memory_lock::{LockGuard, LockOptions, ReleaseOutcome};
@@ -420,18 +420,33 @@ impl Run<'_> {
         self.told(window.as_ref().err());
         let Ok(mut window) = window else { return };
         self.spoil(&mut window);
-        let counted: u64 =
-            window.messages.iter().map(|message| u64::from(message_tokens(&Bytes, message))).sum();
-        if counted > budget {
+        let counted = window.request().count_tokens(&Bytes);
+        if counted > budget || counted != window.tokens {
             let what = format!("{counted} tokens in a window of {budget}");
             self.recorder.history().broken(Check::WindowTooLarge, what);
         }
-        if let Err(error) = check_pairing(&window.messages) {
+        if let Err(error) = check_request(&window.request().to_string(), &Profile::openai_chat()) {
             self.recorder.history().broken(Check::WindowUnpaired, format!("a window: {error}"));
+        }
+        if let Some(id) = stray_result(&window.messages) {
+            self.recorder.history().broken(Check::WindowUnpaired, format!("a result of {id}"));
         }
         let shown = window.messages.iter().map(tag_of).collect();
         self.recorder.answer(op, Answer::Window(shown));
     }
+}
+
+/// The id of a result whose call is not before it.
+fn stray_result(messages: &[Message]) -> Option<Box<str>> {
+    let mut calls = HashSet::new();
+    for message in messages {
+        let link = message.tool_link();
+        if let Some(stray) = link.results.iter().find(|result| !calls.contains(*result)) {
+            return Some(stray.label().into());
+        }
+        calls.extend(link.calls.iter().map(|call| ToolRef::by_id(&*call.id)));
+    }
+    None
 }
 
 /// Whether a batch that was refused will be sent again.

@@ -349,7 +349,9 @@ fn printed_context_can_be_imported() {
     let folder = Folder::new();
     let path = data("responses-items.jsonl");
     import(&folder, path.to_str().unwrap(), "k", &[]);
-    let context = folder.ok("context --key k");
+    let said = folder.run("context --key k");
+    assert_eq!((said.code, said.err.as_str()), (Some(0), "message 2: left out reasoning\n"));
+    let context = said.out;
     folder.write("context.json", &context);
     let expected: Value = serde_json::from_str(&context).unwrap();
     assert_eq!(json!(import(&folder, "context.json", "copy", &[])), expected);

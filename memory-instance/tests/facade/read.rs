@@ -58,7 +58,7 @@ async fn a_window_keeps_to_every_budget(on: On) {
         memory.append(Message::calls([ToolCall::function(&id, "f", "{}")])).await.unwrap();
         memory.append(Message::tool_result(&id, "result ".repeat(number + 1))).await.unwrap();
     }
-    for budget in (20..2_000).step_by(37) {
+    for budget in (120..2_000).step_by(37) {
         let window = assert_window_fits(&memory, budget).await;
         assert_eq!(window[0].text(), "you are kind");
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use memory_core::{
-    EstimateCounter, MemoryResource, Message, Outline, TokenCounter, check_pairing,
-    conformance::assert_counters, message_tokens,
+    EstimateCounter, MemoryResource, Message, Outline, Profile, TokenCounter, check_request,
+    conformance::assert_counters,
 };
 use memory_instance::{ManagerBuilder, MemoryInstance, MemoryManager};
 use memory_lock::Clock;
@@ -81,11 +81,10 @@ pub(crate) async fn checked(memory: &MemoryInstance, manager: &MemoryManager) ->
 /// Checks that a window is within its budget, valid for a model, and begins with its system prompt.
 pub(crate) async fn assert_window_fits(memory: &MemoryInstance, budget: u64) -> Vec<Message> {
     let window = memory.context(budget).await.unwrap();
-    let counted: u64 =
-        window.messages.iter().map(|m| u64::from(message_tokens(&EstimateCounter, m))).sum();
+    let counted = window.request().count_tokens(&EstimateCounter);
     assert!(counted <= budget, "{counted} tokens in a window of {budget}");
     assert_eq!(counted, window.tokens);
-    check_pairing(&window.messages).unwrap();
+    check_request(&window.request().to_string(), &Profile::openai_chat()).unwrap();
     window.messages
 }
 

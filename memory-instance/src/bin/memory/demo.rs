@@ -6,7 +6,8 @@ mod slow;
 
 use anyhow::{Context as _, ensure};
 use memory_core::{
-    ContentType, FlushingStrategy, MemoryResource, Message, Priority, PriorityBlock, check_pairing,
+    ContentType, FlushingStrategy, MemoryResource, Message, Priority, PriorityBlock, Profile,
+    check_request,
 };
 use memory_instance::{MemoryInstance, MemoryManager, without_password};
 use memory_lock::Clock;
@@ -121,7 +122,8 @@ impl Stage<'_> {
     async fn ask_for_the_window(&mut self) -> anyhow::Result<()> {
         self.title("What a model is sent")?;
         let window = self.memory.context(WINDOW).await?;
-        check_pairing(&window.messages).context("the context window")?;
+        check_request(&window.request().to_string(), &Profile::openai_chat())
+            .context("the context window")?;
         let first = window.messages.first().map_or("nothing", |message| message.role().as_str());
         ensure!(first == "system" && window.tokens <= WINDOW, "the context window is wrong");
         self.say(format_args!(

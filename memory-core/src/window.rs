@@ -1,0 +1,94 @@
+//! Which messages to send to a model, and in what form: a window that fits a budget.
+
+mod choose;
+mod options;
+mod planner;
+mod trim;
+
+use serde::Serialize;
+
+pub use self::options::{NewestUnit, StartPolicy, WindowOptions};
+pub use self::planner::{ContextPlanner, Step};
+pub use self::trim::{Trimmed, plan_context, trim_messages};
+use crate::counters::Tally;
+use crate::render::{Repair, Request};
+use crate::stored::Sequence;
+
+/// A context window: what to send to a model.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ContextPlan {
+    /// The history in the form of the API.
+    pub request: Request,
+    /// The places of the stored messages in it, in the order of their units: results directly behind their calls.
+    pub sequences: Vec<Sequence>,
+    /// The tokens of the request, at most the budget less the reserve. The system prompt of the options is counted.
+    pub tokens: u64,
+    /// The changes that the request needed.
+    pub repairs: Vec<Repair>,
+    /// What was left out, and why.
+    pub left_out: LeftOut,
+}
+
+/// What a context window leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct LeftOut {
+    /// What did not fit the budget, and the talk before what did not fit.
+    pub budget: Tally,
+    /// Messages without content, and those of which the API accepts nothing.
+    pub empty: Tally,
+    /// Results whose call is gone, never was, or is answered already.
+    pub orphans: Tally,
+    /// Reminders before the newest ones.
+    pub reminders: Tally,
+}
+
+impl LeftOut {
+    /// All of it together.
+    #[must_use]
+    pub fn total(&self) -> Tally {
+        let Self { budget, empty, orphans, reminders } = self;
+        let mut total = Tally::default();
+        for part in [budget, empty, orphans, reminders] {
+            total.messages = total.messages.saturating_add(part.messages);
+            total.tokens = total.tokens.saturating_add(part.tokens);
+        }
+        total
+    }
+}
+
+/// Why there is no context window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContextError {
+    /// The critical content alone does not fit.
+    #[error(
+        "the critical messages alone take {needed} tokens, over the budget of {budget}: raise the \
+         budget to {needed} or more, or give some of them a lower priority"
+    )]
+    CriticalOverBudget {
+        /// The tokens of the critical units, of the system prompt of the options and of the reserve.
+        needed: u64,
+        /// The tokens that were allowed.
+        budget: u64,
+    },
+    /// The newest unit does not fit beside the critical content.
+    #[error(
+        "the newest unit, from message {sequence} on, takes {tokens} tokens and does not fit the budget of {budget} \
+         beside the critical messages: raise the budget to {needed} or more, or choose to truncate it"
+    )]
+    NewestOverBudget {
+        /// The first message of the unit.
+        sequence: Sequence,
+        /// The tokens of the unit.
+        tokens: u64,
+        /// The tokens of the unit, of the critical content, of the system prompt of the options and of the reserve.
+        needed: u64,
+        /// The tokens that were allowed.
+        budget: u64,
+    },
+}
+
+#[cfg(test)]
+mod tests;

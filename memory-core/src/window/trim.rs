@@ -1,0 +1,127 @@
+//! Windows over messages that are all in memory.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{ContextError, ContextPlan, ContextPlanner, LeftOut, Step, WindowOptions};
+use crate::message::Message;
+use crate::policy::{Entry, Policy};
+use crate::render::{Repair, Request};
+use crate::stored::{MessageId, Sequence, StoredMessage};
+use crate::tokens::TokenCounter;
+
+/// Plans a context window over stored messages, in ascending order of places (promises P9 and P15).
+///
+/// - Critical units come in first, then the newest unit; then those with the lowest priority number, the newest first
+///   within a priority, each if it still fits (greedy, not the best packing).
+/// - Once a unit of plain talk does not fit, the talk before it stays out as well, so that the talk has no holes;
+///   facts, profiles and summaries may still fit.
+/// - Units are whole, in the order of their first messages, results directly behind their calls even where other
+///   agents' messages were between. A call without a result gets a synthetic one.
+/// - The talk starts at a message of the user, see [`StartPolicy`](crate::StartPolicy).
+/// - The request obeys the rules of the profile, and the changes that it needed are listed. Its tokens are counted as
+///   they are sent, and are at most the budget.
+///
+/// Linear in the number of messages.
+///
+/// # Errors
+/// [`ContextError`].
+pub fn plan_context(
+    messages: &[StoredMessage],
+    policy: &Policy,
+    options: &WindowOptions,
+    counter: &dyn TokenCounter,
+    now: Timestamp,
+) -> Result<ContextPlan, ContextError> {
+    let metas: Vec<_> = messages.iter().map(|stored| stored.meta.clone()).collect();
+    let mut planner = ContextPlanner::new(&metas, policy, options, counter, now);
+    for stored in messages {
+        planner.add(stored.meta.sequence, &stored.message);
+    }
+    loop {
+        match planner.step()? {
+            Step::Ready(plan) => return Ok(plan),
+            // All are there, unless the list was out of order.
+            Step::Fetch(places) => planner.give_up(&places),
+        }
+    }
+}
+
+/// A list of messages that was cut down to a budget.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Trimmed {
+    /// The history in the form of the API.
+    pub request: Request,
+    /// The messages that are in it, as they came, in the order of their units.
+    pub messages: Vec<Message>,
+    /// The tokens of the request, at most the budget.
+    pub tokens: u64,
+    /// The changes that the request needed.
+    pub repairs: Vec<Repair>,
+    /// What was left out, and why.
+    pub left_out: LeftOut,
+}
+
+/// Cuts a list of messages down to a budget, by the rules of [`plan_context`], with no store at all.
+///
+/// The messages may be of any dialect. A sequence number in a repair counts them from 1. No call is too old here,
+/// because a plain message does not say when it was made.
+///
+/// ```
+/// use memory_core::{EstimateCounter, Message, Policy, ToolCall, trim_messages};
+///
+/// let mut messages = vec![Message::system("You are a travel agent.")];
+/// messages.push(Message::user("Find flights for each day of the year."));
+/// for day in 1..=100 {
+///     let id = format!("call_{day}");
+///     messages.push(Message::calls([ToolCall::function(&id, "flights", "{}")]));
+///     messages.push(Message::tool_result(&id, "three flights"));
+/// }
+/// let policy = Policy::with_max_tokens(500);
+/// let window = trim_messages(messages, &policy, &EstimateCounter, 500)?;
+///
+/// assert!(window.tokens <= 500);
+/// assert_eq!(window.messages[0].text(), "You are a travel agent.");
+/// assert_eq!(window.messages[1].text(), "Find flights for each day of the year.");
+/// assert_eq!(window.messages.last().unwrap().text(), "three flights");
+/// assert!(window.left_out.budget.messages > 100);
+/// # Ok::<(), memory_core::ContextError>(())
+/// ```
+///
+/// # Errors
+/// [`ContextError`].
+pub fn trim_messages(
+    messages: Vec<Message>,
+    policy: &Policy,
+    counter: &dyn TokenCounter,
+    options: impl Into<WindowOptions>,
+) -> Result<Trimmed, ContextError> {
+    let now = Timestamp::UNIX_EPOCH;
+    let mut stored: Vec<_> = messages
+        .into_iter()
+        .zip(1_u64..)
+        .map(|(message, number)| {
+            let id = MessageId::new(Uuid::from_u128(number.into()));
+            let new = policy.admit(Entry::new(message), id, now, counter);
+            new.stored_at(Sequence::new(number))
+        })
+        .collect();
+    let plan = plan_context(&stored, policy, &options.into(), counter, now)?;
+    let ContextPlan { request, sequences, tokens, repairs, left_out } = plan;
+    let mut rank = vec![None; stored.len()];
+    for (order, place) in sequences.iter().enumerate() {
+        let index = usize::try_from(place.number()).ok().and_then(|number| number.checked_sub(1));
+        if let Some(rank) = index.and_then(|index| rank.get_mut(index)) {
+            *rank = Some(order);
+        }
+    }
+    let mut rank = rank.into_iter();
+    let mut ranked: Vec<_> = stored
+        .drain(..)
+        .filter_map(|stored| Some((rank.next().flatten()?, stored.message)))
+        .collect();
+    ranked.sort_by_key(|(order, _)| *order);
+    let messages = ranked.into_iter().map(|(_, message)| message).collect();
+    Ok(Trimmed { request, messages, tokens, repairs, left_out })
+}

@@ -1,0 +1,246 @@
+//! Context windows: planned from metadata, so that only the messages in them are read.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use memory_core::{
+    Anchor, Calibration, ContextPlan, ContextPlanner, Cursor, LeftOut, Message, Profile, Repair,
+    Request, Sequence, Step, StoreErrorKind, StoredMessage, Usage, WindowOptions, message_tokens,
+};
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
+use tokio::time::Instant;
+
+use crate::error::MemoryError;
+use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
+use crate::rules::Rules;
+use crate::telemetry::Operation;
+
+/// The request to send to a model, with the messages in it.
+///
+/// In JSON: `request`, `tokens`, `repairs` and `left_out`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ContextWindow {
+    /// The stored messages in the request, as they were appended, in the order of their units: results directly
+    /// behind their calls.
+    pub messages: Vec<Message>,
+    /// The tokens of the request, at most the budget.
+    pub tokens: u64,
+    /// The changes that the request needed, so that its provider accepts it.
+    pub repairs: Vec<Repair>,
+    /// What was left out, and why.
+    pub left_out: LeftOut,
+    request: Request,
+    anchor: Anchor,
+}
+
+impl ContextWindow {
+    /// The history in the form of the API: `Serialize` it into the body of a request.
+    #[must_use]
+    pub const fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// The history in the form of the API.
+    #[must_use]
+    pub fn into_request(self) -> Request {
+        self.request
+    }
+
+    /// For which window a usage is reported, see [`MemoryInstance::calibrate`].
+    #[must_use]
+    pub const fn anchor(&self) -> &Anchor {
+        &self.anchor
+    }
+}
+
+impl Serialize for ContextWindow {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut window = serializer.serialize_struct("ContextWindow", 4)?;
+        window.serialize_field("request", &self.request)?;
+        window.serialize_field("tokens", &self.tokens)?;
+        window.serialize_field("repairs", &self.repairs)?;
+        window.serialize_field("left_out", &self.left_out)?;
+        window.end()
+    }
+}
+
+/// What a reported usage changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Calibrated {
+    /// Later windows of this model are smaller by `excess` tokens; 0 if the count was not too low.
+    Applied {
+        /// The tokens that were reported above those counted.
+        excess: u64,
+    },
+    /// The memory was cleared, flushed or calibrated for a newer window since; the report was ignored.
+    Stale,
+}
+
+/// The calibrations of a memory in this process, one for each API and model.
+#[derive(Debug, Default)]
+pub(crate) struct Calibrations(Mutex<Vec<Calibration>>);
+
+impl Calibrations {
+    pub(crate) fn all(&self) -> Vec<Calibration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn excess(&self, profile: &Profile, model: Option<&str>) -> u64 {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|one| one.is_for(profile.name, model)).map_or(0, |one| one.excess)
+    }
+
+    fn set(&self, anchor: &Anchor, usage: Usage) -> Calibrated {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = Calibration::new(anchor, usage);
+        let excess = new.excess;
+        let model = anchor.model.as_deref();
+        match all.iter_mut().find(|one| one.is_for(anchor.profile, model)) {
+            Some(old) if !old.is_superseded_by(anchor.cursor) => return Calibrated::Stale,
+            Some(old) => *old = new,
+            None => all.push(new),
+        }
+        Calibrated::Applied { excess }
+    }
+}
+
+impl MemoryInstance {
+    /// Makes later windows of this process smaller by the tokens that a provider reported above those counted for a
+    /// window. The count of another tokenizer, of tools, or of media is not exact; a budget near the limit of the model
+    /// is safe with it. Reports that are lower than the count have no effect. [`health`](Self::health) shows it.
+    ///
+    /// State the tokens of tool definitions by [`WindowOptions::with_tools`]: providers report them too.
+    ///
+    /// ```
+    /// # use memory_instance::{Calibrated, MemoryManager, Message, MemoryResource, Usage};
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let manager = MemoryManager::builder().resource(MemoryResource::new("support", 8_000)).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append(Message::user("Where is my parcel?")).await?;
+    /// let window = memory.context(8_000).await?;
+    /// // Send it; the provider reports `usage` with its answer, see `Usage::from_json`.
+    /// let usage = Usage::new(window.tokens + 25);
+    /// assert_eq!(memory.calibrate(window.anchor(), usage).await?, Calibrated::Applied { excess: 25 });
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`]: the state of the memory is read, to see whether the window is still of it.
+    ///
+    /// # Cancel safety
+    /// Either calibrated or not.
+    pub async fn calibrate(
+        &self,
+        anchor: &Anchor,
+        usage: Usage,
+    ) -> Result<Calibrated, MemoryError> {
+        let head = self.inner.head().await?;
+        if head.generation != anchor.cursor.generation {
+            return Ok(Calibrated::Stale);
+        }
+        Ok(self.inner.calibrations.set(anchor, usage))
+    }
+}
+
+impl Rules {
+    pub(crate) fn count(&self, message: &Message) -> u64 {
+        message_tokens(&*self.counter, message).into()
+    }
+
+    /// The options with what the resource says.
+    fn complete<'o>(&self, options: &'o WindowOptions) -> Cow<'o, WindowOptions> {
+        if options.profile.is_some() {
+            return Cow::Borrowed(options);
+        }
+        Cow::Owned(options.clone().with_profile(self.profile.clone()))
+    }
+}
+
+impl Inner {
+    /// Plans a window from metadata, and fetches only what is in it.
+    pub(crate) async fn window(
+        &self,
+        options: &WindowOptions,
+    ) -> Result<ContextWindow, MemoryError> {
+        let started = Instant::now();
+        let options = self.rules.complete(options);
+        let profile = options.profile.clone().unwrap_or_default();
+        let model = self.rules.resource.model.as_deref();
+        let excess = self.calibrations.excess(&profile, model);
+        // The tokens that the provider counts beside ours are taken from the budget, as those of tools are.
+        let effective = if excess == 0 {
+            Cow::Borrowed(&*options)
+        } else {
+            let tools = options.tools.saturating_add(excess);
+            Cow::Owned(options.clone().into_owned().with_tools(tools))
+        };
+        for _ in 0..ATTEMPTS {
+            let outline = self.outline().await?;
+            let snapshot = outline.cursor();
+            let Some((plan, mut found)) =
+                self.plan_window(&outline.metas, snapshot, &effective).await?
+            else {
+                continue;
+            };
+            found.sort_unstable_by_key(|stored| stored.meta.sequence);
+            let message = |place: &Sequence| {
+                let at = found.binary_search_by_key(place, |stored| stored.meta.sequence).ok()?;
+                found.get(at).map(|stored| stored.message.clone())
+            };
+            let messages = plan.sequences.iter().filter_map(message).collect();
+            let ContextPlan { request, tokens, repairs, left_out, .. } = plan;
+            let anchor = Anchor::new(
+                snapshot,
+                profile.name,
+                model.map(str::to_owned),
+                tokens.saturating_add(options.tools),
+            );
+            self.rules.telemetry.took(Operation::Context, started.elapsed());
+            return Ok(ContextWindow { messages, tokens, repairs, left_out, request, anchor });
+        }
+        Err(self.contended("read the context of"))
+    }
+
+    /// The plan and the messages that were read for it; `None` if the memory was changed meanwhile.
+    async fn plan_window(
+        &self,
+        metas: &[memory_core::MessageMeta],
+        snapshot: Cursor,
+        options: &WindowOptions,
+    ) -> Result<Option<(ContextPlan, Vec<StoredMessage>)>, MemoryError> {
+        let now = self.backend.now();
+        let rules = &self.rules;
+        let mut planner = ContextPlanner::new(metas, &rules.policy, options, &*rules.counter, now);
+        let mut found: Vec<StoredMessage> = Vec::new();
+        loop {
+            let places = match planner.step() {
+                Ok(Step::Ready(plan)) => return Ok(Some((plan, found))),
+                Ok(Step::Fetch(places)) => places,
+                Err(reason) => {
+                    return Err(MemoryError::Context { key: self.key.clone(), reason });
+                }
+            };
+            let messages = match self.store().fetch(&self.key, snapshot, &places).await {
+                Ok(messages) => messages,
+                Err(error) if error.kind() == &StoreErrorKind::Conflict => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            if messages.len() < places.len() {
+                // Some cannot be decoded: a window without their units.
+                let there: HashSet<_> = messages.iter().map(|found| found.meta.sequence).collect();
+                let missing: Vec<_> =
+                    places.into_iter().filter(|place| !there.contains(place)).collect();
+                planner.give_up(&missing);
+            }
+            for stored in &messages {
+                planner.add(stored.meta.sequence, stored.message.clone());
+            }
+            found.extend(messages);
+        }
+    }
+}
