@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use memory_core::{
-    ConfiguredCounter, EstimateCounter, FlushSettings, MemoryResource, MemoryStore, Policy, Profile,
-    Redactor, TokenCounter, Tokenizer,
+    ConfiguredCounter, EstimateCounter, FlushSettings, MemoryResource, MemoryStore, Policy,
+    Profile, Redactor, TokenCounter, Tokenizer,
 };
 use memory_flush::{
     FallbackChain, Fifo, FlushStrategy, HybridSummary, PriorityEviction, Summarizer,

@@ -1,6 +1,6 @@
 //! The factor and the prices of a resource reach every place that counts.
 
-use memory_core::{MediaTokens, MemoryResource, Message};
+use memory_core::{MediaTokens, MemoryResource, Message, ProfileName};
 use serde_json::json;
 
 use crate::support::{On, checked, with};
@@ -28,6 +28,8 @@ async fn prices_of_media_reach_store_and_window() {
     set.media_tokens = MediaTokens { image: Some(7), ..MediaTokens::default() };
     let mut of_model = plain.clone();
     of_model.model = Some("us.anthropic.claude-opus-4-7".into());
+    // Bedrock itself takes no image at an address.
+    of_model.profile = Some(ProfileName::Anthropic);
     // Framing and role take four.
     assert_eq!(counted(plain, image()).await, (1_304, 1_304));
     assert_eq!(counted(set, image()).await, (11, 11));
