@@ -64,6 +64,10 @@
 //! | [`Author`](Loss::Author) | `name` from Chat | dropped |
 //! | [`Unknown`](Loss::Unknown) | parts of a type that is not known | dropped |
 //!
+//! Not reported: fields that no dialect knows, such as those of an application, and the spacing of arguments that are
+//! written as an object. An answer of text and calls becomes several items of Responses; reading them all and
+//! writing the parts at once makes one message of them again.
+//!
 //! Gemini and Bedrock have no message of role `system`, Anthropic has one only in places: `write` gives it this role
 //! in their form, and the caller puts its text where the request wants it.
 

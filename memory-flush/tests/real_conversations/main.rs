@@ -3,9 +3,12 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
     reason = "helpers of tests may panic, and say what they skipped"
 )]
+
+mod conversions;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -29,7 +32,7 @@ use memory_flush::{
 use uuid::Uuid;
 
 /// The conversations, or none where the data is not there.
-fn conversations() -> Vec<Vec<Message>> {
+pub(crate) fn conversations() -> Vec<Vec<Message>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../shared/data/conversations/tau-bench-airline.jsonl.gz");
     let Ok(file) = File::open(&path) else {
@@ -43,6 +46,13 @@ fn conversations() -> Vec<Vec<Message>> {
         conversations.entry(id).or_default().push(message);
     }
     conversations.into_values().collect()
+}
+
+/// A message as a memory stores it.
+fn stored(message: Message, number: u64, policy: &Policy) -> StoredMessage {
+    let id = MessageId::new(Uuid::from_u128(number.into()));
+    let new = policy.admit(message.into(), id, Timestamp::UNIX_EPOCH, &EstimateCounter);
+    new.stored_at(Sequence::new(number))
 }
 
 fn blocks() -> Vec<Block> {

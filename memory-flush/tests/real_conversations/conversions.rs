@@ -1,0 +1,250 @@
+//! The conversations in every dialect, and back.
+
+use memory_core::dialect::{Dialect, Loss, Part, convert};
+use memory_core::json::Json;
+use memory_core::{
+    ContextError, EstimateCounter, Message, Policy, Profile, ProfileName, TokenCounter, Trimmed,
+    UnitState, Units, WindowOptions, message_tokens, trim_messages,
+};
+
+use crate::conversations;
+
+/// A conversation without the fields that the file has for itself.
+fn chat(messages: &[Message]) -> Vec<Json> {
+    messages.iter().map(|message| Dialect::Chat.copy_known(&Json::from(message.clone()))).collect()
+}
+
+fn message(json: &Json) -> Message {
+    Message::try_from(json.clone()).unwrap()
+}
+
+/// The messages or items that one message becomes.
+fn converted(message: &Json, to: Dialect) -> Vec<Json> {
+    let written = convert(message, Dialect::Chat, to);
+    let listed: &[Loss] = match (to, message.get_str("role")) {
+        (Dialect::Responses | Dialect::Anthropic | Dialect::Bedrock, Some("tool")) => {
+            &[Loss::ResultName]
+        }
+        _ => &[],
+    };
+    assert_eq!(written.losses, listed, "{to}: {message}");
+    written.messages
+}
+
+/// Arguments without spacing: what is left of it where they are an object.
+fn compact(arguments: &str) -> String {
+    Json::parse(arguments).map_or_else(|_| arguments.to_owned(), |json| json.to_string())
+}
+
+/// A chat message without the losses that the docs of `memory_core::dialect` list.
+fn without_losses(message: &Json, keeps_spacing: bool) -> Json {
+    let mut message = message.clone();
+    let Some(object) = message.as_object_mut() else { return message };
+    if object.get("role").and_then(Json::as_str) == Some("tool") {
+        object.remove("name");
+    }
+    let calls = object.get_mut("tool_calls").and_then(Json::as_array_mut);
+    for call in calls.into_iter().flatten().filter(|_| !keeps_spacing) {
+        let function = call.as_object_mut().unwrap().get_mut("function").unwrap();
+        let arguments = function.as_object_mut().unwrap().get_mut("arguments").unwrap();
+        *arguments = compact(arguments.as_str().unwrap()).into();
+    }
+    message
+}
+
+#[test]
+fn every_dialect_and_back_gives_the_same_messages() {
+    for messages in conversations() {
+        for message in chat(&messages) {
+            for dialect in Dialect::ALL {
+                let there = converted(&message, dialect);
+                let role = dialect.role(&there[0]).unwrap();
+                // A message may be several items of Responses.
+                let parts: Vec<_> = there.iter().flat_map(|item| dialect.parts(item)).collect();
+                let back = Dialect::Chat.write(&role, &parts);
+                if dialect == Dialect::Chat {
+                    assert_eq!(back.messages, std::slice::from_ref(&message));
+                    continue;
+                }
+                let keeps_spacing = dialect == Dialect::Responses;
+                let expected = without_losses(&message, keeps_spacing);
+                let back: Vec<_> =
+                    back.messages.iter().map(|back| without_losses(back, keeps_spacing)).collect();
+                assert_eq!(back, [expected], "{dialect}: {there:?}");
+            }
+        }
+    }
+}
+
+/// Texts, calls and results without framing.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tokens {
+    texts: usize,
+    calls: usize,
+    results: usize,
+}
+
+fn tokens(dialect: Dialect, messages: &[Json]) -> Tokens {
+    let mut tokens = Tokens::default();
+    let count = |text: &str| EstimateCounter.count(text);
+    for message in messages {
+        dialect.read(message, &mut |part| match part {
+            Part::Text(text) => tokens.texts += count(&text.text),
+            Part::Call(call) => {
+                let arguments = compact(&call.arguments.to_text());
+                tokens.calls += count(call.name) + count(&arguments);
+            }
+            Part::Result(result) => tokens.results += count(&result.text()),
+            other => panic!("{other:?}"),
+        });
+    }
+    tokens
+}
+
+/// The messages of each unit.
+fn units(messages: &[Json]) -> Vec<(u64, UnitState)> {
+    let policy = Policy::with_max_tokens(1_000_000);
+    let metas: Vec<_> = messages
+        .iter()
+        .zip(1_u64..)
+        .map(|(json, number)| crate::stored(message(json), number, &policy).meta)
+        .collect();
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let units = Units::group(&metas, now, policy.open_call_timeout);
+    units.iter().map(|unit| (unit.messages(), unit.state())).collect()
+}
+
+#[test]
+fn dialects_agree_in_tokens_and_units() {
+    for messages in conversations() {
+        let chat = chat(&messages);
+        let expected = (tokens(Dialect::Chat, &chat), units(&chat));
+        let split = chat
+            .iter()
+            .filter(|message| {
+                message.get_str("content").is_some() && message.get("tool_calls").is_some()
+            })
+            .count();
+        for dialect in Dialect::ALL {
+            let there: Vec<_> =
+                chat.iter().flat_map(|message| converted(message, dialect)).collect();
+            assert_eq!(tokens(dialect, &there), expected.0, "{dialect}");
+            let found = units(&there);
+            // An answer of several items is several messages, and its text a unit by itself.
+            if dialect == Dialect::Responses {
+                assert_eq!(found.len(), expected.1.len() + split);
+            } else {
+                assert_eq!(found, expected.1, "{dialect}");
+            }
+        }
+    }
+}
+
+const PROFILES: [ProfileName; 7] = [
+    ProfileName::OpenaiChat,
+    ProfileName::OpenaiResponses,
+    ProfileName::Anthropic,
+    ProfileName::Gemini,
+    ProfileName::Bedrock,
+    ProfileName::Mistral,
+    ProfileName::StrictTemplate,
+];
+
+fn window(messages: &[Json], profile: ProfileName, budget: u64) -> Result<Trimmed, ContextError> {
+    let messages = messages.iter().map(message).collect();
+    let policy = Policy::with_max_tokens(1_000_000);
+    let options = WindowOptions::new(budget).with_profile(Profile::new(profile, None));
+    trim_messages(messages, &policy, &EstimateCounter, options)
+}
+
+/// The history with the losses that are listed for this dialect, but in chat form.
+fn lossy(history: &[Json], dialect: Dialect) -> Vec<Json> {
+    let keeps_names = matches!(dialect, Dialect::Chat | Dialect::Gemini | Dialect::AiSdk);
+    let one = |message: &Json| {
+        let mut lossy = without_losses(message, false);
+        if let Some(name) = message.get("name").filter(|_| keeps_names) {
+            lossy.as_object_mut().unwrap().insert("name", name.clone());
+        }
+        lossy
+    };
+    history.iter().map(one).collect()
+}
+
+#[test]
+fn dialects_give_the_same_windows() {
+    // Every third one takes less than ten seconds.
+    for messages in conversations().iter().step_by(3) {
+        let chat = lossy(&chat(messages), Dialect::Chat);
+        let system = u64::from(message_tokens(&EstimateCounter, &message(&chat[0])));
+        for dialect in Dialect::ALL {
+            let lossy = lossy(&chat, dialect);
+            let there: Vec<_> =
+                chat.iter().flat_map(|message| converted(message, dialect)).collect();
+            for profile in PROFILES {
+                let expected = window(&lossy, profile, u64::MAX).unwrap();
+                let found = window(&there, profile, u64::MAX).unwrap();
+                assert_eq!(kept(&found), kept(&expected), "{dialect} for {profile}");
+                assert_eq!(found.tokens, expected.tokens, "{dialect} for {profile}");
+                let budget = system + (expected.tokens - system) / 3;
+                let expected = window(&lossy, profile, budget).map(|window| kept(&window));
+                let found = window(&there, profile, budget).map(|window| kept(&window));
+                if there.len() == chat.len() {
+                    assert_eq!(found, expected, "{dialect} for {profile}");
+                    continue;
+                }
+                // An answer of several items is several units, of which the last ones may fit alone.
+                let (found, expected) = (found.unwrap(), expected.unwrap());
+                let (short, long) = if found.len() < expected.len() {
+                    (found, expected)
+                } else {
+                    (expected, found)
+                };
+                let mut rest = long.iter();
+                assert!(
+                    short.iter().all(|part| rest.any(|other| other.1 == part.1)),
+                    "{dialect} for {profile}: {} of {}",
+                    short.len(),
+                    long.len()
+                );
+            }
+        }
+    }
+}
+
+/// System prompt, texts, calls and results of a request, calls and results with the number of their id.
+fn kept(window: &Trimmed) -> Vec<(usize, String)> {
+    let request = &window.request;
+    let dialect = match request.profile() {
+        ProfileName::OpenaiResponses => Dialect::Responses,
+        ProfileName::Anthropic => Dialect::Anthropic,
+        ProfileName::Gemini => Dialect::Gemini,
+        ProfileName::Bedrock => Dialect::Bedrock,
+        _ => Dialect::Chat,
+    };
+    // Ids that are made anew depend on the place in the history, and items have more places.
+    let mut ids: Vec<String> = Vec::new();
+    let mut number = |id: Option<&str>| {
+        let id = id.unwrap_or_default().to_owned();
+        ids.iter().position(|seen| *seen == id).unwrap_or_else(|| {
+            ids.push(id);
+            ids.len() - 1
+        })
+    };
+    let mut kept: Vec<_> =
+        request.system().map(|system| (0, system.to_string())).into_iter().collect();
+    for message in request.messages() {
+        let role = dialect.role(message).unwrap();
+        dialect.read(message, &mut |part| {
+            kept.push(match part {
+                Part::Text(text) => (0, format!("{role}: {}", text.text)),
+                Part::Call(call) => {
+                    let arguments = compact(&call.arguments.to_text());
+                    (number(call.id), format!("{} {arguments}", call.name))
+                }
+                Part::Result(result) => (number(result.link), result.text().into_owned()),
+                other => panic!("{other:?}"),
+            });
+        });
+    }
+    kept
+}
