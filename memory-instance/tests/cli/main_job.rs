@@ -3,8 +3,8 @@
 use memory_core::conformance::assert_counters;
 use memory_core::json::Json;
 use memory_core::{
-    MemoryResource, Message, Profile, TiktokenCounter, TokenCounter, Vocabulary, check_request,
-    message_tokens,
+    MemoryResource, Message, NewestUnit, Profile, TiktokenCounter, TokenCounter, Vocabulary,
+    WindowOptions, check_request, message_tokens,
 };
 use serde_json::Value;
 
@@ -83,7 +83,7 @@ fn under_pressure_windows_fit_and_the_books_balance(folder: &Folder) {
 
     let id = data.by_id.first_key_value().unwrap().0;
     let one = format!("--resource support.yaml --key {id}");
-    let window = folder.json(&format!("context --budget 1500 {one} --json"));
+    let window = folder.json(&format!("context --budget 1500 --newest truncate {one} --json"));
     let request = Json::from(window["request"].clone());
     assert!(window["tokens"].as_u64().unwrap() <= 1_500);
     check_window(request.as_array().unwrap(), &data.by_id[id]);
@@ -117,7 +117,9 @@ fn check_windows_and_books(folder: &Folder, data: &Conversations) {
         let mut summarised = 0;
         for (id, input) in &data.by_id {
             let memory = manager.memory("support", id).unwrap();
-            let window = memory.context(1_500).await.unwrap();
+            // The system prompt leaves little for the newest unit.
+            let options = WindowOptions::new(1_500).with_newest(NewestUnit::Truncate);
+            let window = memory.window(&options).await.unwrap();
             check_window(window.request().messages(), input);
             let recount = with_counter(|counter| window.request().count_tokens(counter));
             assert_eq!(recount, window.tokens);
