@@ -6,10 +6,10 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::{SignedDuration, Timestamp};
 use memory_core::{
-    Block, ContentType, EvictionGoal, MessageId, MessageMeta, Policy, Priority, Sequence, ToolLink,
-    ToolRef, Units, check_pairing, plan_context, plan_eviction, trim_messages,
+    Block, ContentType, ContextPlanner, EvictionGoal, MessageId, MessageMeta, Policy, Priority,
+    Sequence, ToolLink, ToolRef, Units, check_pairing, plan_eviction, trim_messages,
 };
-use memory_core::{Entry, EstimateCounter, Message, StoredMessage, ToolCall, WindowOptions};
+use memory_core::{Entry, EstimateCounter, Message, Step, StoredMessage, ToolCall, WindowOptions};
 use uuid::Uuid;
 
 const MESSAGES: u64 = 10_000;
@@ -141,6 +141,7 @@ fn window(c: &mut Criterion) {
                 .stored_at(Sequence::new(number))
         })
         .collect();
+    let metas: Vec<_> = stored.iter().map(|stored| stored.meta.clone()).collect();
     let newest: u64 = stored.iter().rev().take(200).map(|s| u64::from(s.meta.tokens)).sum();
     let mut group = c.benchmark_group("window_200_of_1000");
     for profile in [
@@ -154,7 +155,29 @@ fn window(c: &mut Criterion) {
     ] {
         let options = WindowOptions::new(newest).with_profile(profile.parse().unwrap_or_default());
         group.bench_function(profile, |b| {
-            b.iter(|| plan_context(black_box(&stored), &policy, &options, &EstimateCounter, now()));
+            b.iter(|| {
+                let mut planner = ContextPlanner::new(
+                    black_box(&metas),
+                    &policy,
+                    &options,
+                    &EstimateCounter,
+                    now(),
+                );
+                loop {
+                    match planner.step() {
+                        Ok(Step::Ready(plan)) => break plan,
+                        Ok(Step::Fetch(places)) => {
+                            for place in places {
+                                let index = usize::try_from(place.number() - 1).unwrap_or(0);
+                                if let Some(stored) = stored.get(index) {
+                                    planner.add(place, &stored.message);
+                                }
+                            }
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
         });
     }
     group.finish();
