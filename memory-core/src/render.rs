@@ -118,9 +118,7 @@ fn once<'a>(
         });
     }
     for (index, input) in inputs.iter().enumerate() {
-        if !input.message.is_blank() {
-            turn::read(index, input, profile, dialect, &mut turns);
-        }
+        turn::read(index, input, profile, dialect, &mut turns);
     }
     let mut is_left_out = vec![true; inputs.len()];
     let provider_ids = HashSet::new();

@@ -31,8 +31,11 @@ struct Answer<'a> {
 #[derive(Default)]
 struct Calls<'a> {
     all: Vec<Open<'a>>,
-    /// The calls with this id, the latest last.
+    /// The calls with this id, the latest last. Those of the latest turn are looked at without it: most results are
+    /// directly behind their calls.
     by_id: HashMap<&'a str, Vec<usize>>,
+    /// How many calls are in the map.
+    hashed: usize,
     /// The calls without an answer, in order.
     open: Vec<usize>,
 }
@@ -40,17 +43,28 @@ struct Calls<'a> {
 impl<'a> Calls<'a> {
     fn push(&mut self, call: Open<'a>) {
         let index = self.all.len();
-        if let Some(id) = call.id {
-            self.by_id.entry(id).or_default().push(index);
-        }
         self.open.push(index);
         self.all.push(call);
     }
 
     /// The call that a result answers, by the rules of [`ToolLink`](crate::ToolLink).
-    fn find(&self, result: &ResultPart<'a>) -> Option<usize> {
-        let is_open = |index: &&usize| self.open_call(**index).is_some();
+    fn find(&mut self, result: &ResultPart<'a>) -> Option<usize> {
         if let Some(id) = result.link {
+            let latest = self.all.last()?.turn;
+            let mut in_latest = None;
+            for (index, call) in self.all.iter().enumerate().rev() {
+                if call.turn != latest {
+                    break;
+                }
+                if call.id == Some(id) && call.answer.is_none() {
+                    in_latest = Some(index);
+                }
+            }
+            if in_latest.is_some() {
+                return in_latest;
+            }
+            self.hash_all();
+            let is_open = |index: &&usize| self.open_call(**index).is_some();
             let mut open = self.by_id.get(id)?.iter().filter(is_open);
             let last = *open.next_back()?;
             let turn = self.all.get(last)?.turn;
@@ -66,6 +80,21 @@ impl<'a> Calls<'a> {
         // A call of the first function API is known by its id only, which is made of its name.
         let named = self.nearest(|call| !call.is_legacy && call.name == name);
         named.or_else(|| self.nearest(|call| call.is_legacy || call.name.is_empty()))
+    }
+
+    fn hash_all(&mut self) {
+        for (index, call) in self.all.iter().enumerate().skip(self.hashed) {
+            if let Some(id) = call.id {
+                self.by_id.entry(id).or_default().push(index);
+            }
+        }
+        self.hashed = self.all.len();
+    }
+
+    /// Whether a call has this id, answered or not.
+    fn knows(&mut self, id: &str) -> bool {
+        self.hash_all();
+        self.by_id.contains_key(id)
     }
 
     fn open_call(&self, index: usize) -> Option<&Open<'a>> {
@@ -121,7 +150,7 @@ pub(super) fn link<'a>(
                         calls.answer(call, answer);
                     }
                     None => {
-                        let is_second = result.link.is_some_and(|id| calls.by_id.contains_key(id));
+                        let is_second = result.link.is_some_and(|id| calls.knows(id));
                         let kind = if is_second {
                             RepairKind::DuplicateResult
                         } else {

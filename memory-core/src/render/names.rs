@@ -1,5 +1,6 @@
 //! Ids of calls, names of functions and of authors, in the forms that the API accepts.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
@@ -29,16 +30,11 @@ impl Names {
     /// Chooses names for all turns.
     pub(super) fn choose(turns: &[Turn<'_>], profile: &Profile) -> Self {
         let mut names = Self::default();
-        let mut used: HashSet<String> = HashSet::new();
-        // A call keeps its id before a new one is made of it.
-        let kept = turns.iter().flat_map(|turn| &turn.parts).filter_map(|part| match part {
-            Part::Call(call) => call.id,
-            _ => None,
-        });
-        let mut taken: HashSet<&str> = kept.collect();
-        taken.shrink_to_fit();
+        let mut used: HashSet<Cow<'_, str>> = HashSet::new();
+        // The ids of all calls, once a new one is needed: a call keeps its id before another gets it.
+        let mut taken: Option<HashSet<&str>> = None;
         used.extend(turns.iter().flat_map(|turn| &turn.parts).filter_map(|part| match part {
-            Part::Call(call) if call.provider_run => call.id.map(str::to_owned),
+            Part::Call(call) if call.provider_run => call.id.map(Cow::Borrowed),
             _ => None,
         }));
         for turn in turns {
@@ -53,11 +49,14 @@ impl Names {
                 );
                 let id = match call.id {
                     None if !needs_id => None,
-                    Some(id) if profile.call_id.accepts(id) && used.insert(id.to_owned()) => None,
+                    Some(id) if profile.call_id.accepts(id) && used.insert(Cow::Borrowed(id)) => {
+                        None
+                    }
                     old => {
                         let place = turn.sequence.map_or(0, crate::stored::Sequence::number);
+                        let taken = taken.get_or_insert_with(|| all_ids(turns));
                         Some(new_id(old, place, index, profile.call_id, &mut |id| {
-                            !taken.contains(id) && used.insert(id.to_owned())
+                            !taken.contains(id) && used.insert(Cow::Owned(id.to_owned()))
                         }))
                     }
                 };
@@ -144,6 +143,15 @@ impl Names {
             }
         }
     }
+}
+
+fn all_ids<'t>(turns: &'t [Turn<'_>]) -> HashSet<&'t str> {
+    let parts = turns.iter().flat_map(|turn| &turn.parts);
+    let ids = parts.filter_map(|part| match part {
+        Part::Call(call) => call.id,
+        _ => None,
+    });
+    ids.collect()
 }
 
 /// Whether messages have the name of their author.

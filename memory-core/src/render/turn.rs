@@ -94,7 +94,7 @@ pub(super) const fn is_result(part: &Part<'_>) -> bool {
     matches!(part, Part::Result(result) if !result.provider_run)
 }
 
-/// Reads a message: one turn, or several where it holds more than one speaker's parts.
+/// Reads a message: one turn, several where it holds more than one speaker's parts, none of a blank one.
 pub(super) fn read<'a>(
     index: usize,
     input: &Input<'a>,
@@ -135,6 +135,10 @@ pub(super) fn read<'a>(
             }),
         }
     });
+    let is_blank = turns.iter().skip(start).flat_map(|turn| &turn.parts).all(Part::is_blank);
+    if is_blank {
+        return turns.truncate(start);
+    }
     let Some([turn]) = turns.get_mut(start..) else { return };
     turn.author = message.author();
     // Only this form is written with the same tokens in every dialect.

@@ -39,6 +39,8 @@ pub(super) struct Room {
     /// For errors.
     pub(super) budget: u64,
     pub(super) may_cut: bool,
+    /// Whether to choose the critical units and the newest one only, however large they are.
+    pub(super) is_minimal: bool,
     pub(super) reminders: usize,
 }
 
@@ -66,7 +68,7 @@ pub(super) fn choose(units: &[Candidate<'_>], room: Room) -> Result<Choice, Cont
         }
     }
     let over = |needed: u64| needed.saturating_add(room.used);
-    if critical > room.tokens {
+    if critical > room.tokens && !room.is_minimal {
         let is_newest = newest.and_then(|index| included.get(index)).copied().unwrap_or(false);
         if !(room.may_cut && is_newest) {
             let needed = over(critical);
@@ -81,7 +83,7 @@ pub(super) fn choose(units: &[Candidate<'_>], room: Room) -> Result<Choice, Cont
         {
             tokens = tokens.saturating_add(unit.cost);
         }
-        if tokens > room.tokens {
+        if tokens > room.tokens && !(room.is_minimal && !room.may_cut) {
             if !room.may_cut {
                 return Err(ContextError::NewestOverBudget {
                     sequence: unit.first,
@@ -93,6 +95,9 @@ pub(super) fn choose(units: &[Candidate<'_>], room: Room) -> Result<Choice, Cont
             cut = Some(index);
             return Ok(Choice { included, is_old_reminder, tokens, cut, newest });
         }
+    }
+    if room.is_minimal {
+        return Ok(Choice { included, is_old_reminder, tokens, cut, newest });
     }
     // Stable: the newest first within a priority.
     optional.reverse();

@@ -20,6 +20,10 @@ use crate::unit::{UnitState, Units};
 const SEARCHED: usize = 64;
 /// How often a window is filled again after its true size is known.
 const REFILLS: usize = 2;
+/// The tokens of the lines at the start and the end, about.
+const INSERTED: u64 = 20;
+/// Smaller budgets are used to the last token.
+const SMALL: u64 = 1_000;
 /// The tokens of the result that an open call gets, about.
 const SYNTHETIC: u64 = 24;
 
@@ -66,8 +70,12 @@ pub struct ContextPlanner<'a> {
     reminders: usize,
     /// The tokens of the system prompt of the options.
     system: u64,
-    /// How much larger a rendered window was than planned.
-    excess: u64,
+    /// Room for the lines that the API may need at the start and the end.
+    margin: u64,
+    /// The tokens for units, once a rendered window was larger than planned.
+    room: Option<u64>,
+    /// Whether only what must be in the window is tried.
+    is_minimal: bool,
     /// How much smaller.
     slack: u64,
     refills: usize,
@@ -121,7 +129,10 @@ impl<'a> ContextPlanner<'a> {
             messages: vec![None; metas.len()],
             reminders: usize::try_from(policy.reminders_kept).unwrap_or(usize::MAX),
             system: system.into(),
-            excess: 0,
+            // In a small window each token counts, so that it is rather rendered twice.
+            margin: if options.budget < SMALL { 0 } else { INSERTED },
+            room: None,
+            is_minimal: false,
             slack: 0,
             refills: 0,
             best: None,
@@ -154,7 +165,15 @@ impl<'a> ContextPlanner<'a> {
             let choice = match self.choose() {
                 Ok(choice) => choice,
                 // A first window that fits is better than none.
-                Err(error) => return self.take_best().map(Step::Ready).ok_or(error),
+                Err(error) => match self.take_best() {
+                    Some(best) => return Ok(Step::Ready(best)),
+                    None if self.is_minimal => return Err(error),
+                    // Stored counts are not those of this API: the true size decides.
+                    None => {
+                        self.is_minimal = true;
+                        continue;
+                    }
+                },
             };
             let missing = self.missing(&choice.included);
             if !missing.is_empty() {
@@ -183,23 +202,31 @@ impl<'a> ContextPlanner<'a> {
         self.options.budget.saturating_sub(self.options.reserved())
     }
 
+    /// The tokens of the system prompt of the options and of the reserve.
+    const fn used(&self) -> u64 {
+        self.options.reserved().saturating_add(self.system)
+    }
+
+    /// The tokens for units.
+    fn room(&self) -> u64 {
+        let room = self.options.budget.saturating_sub(self.used()).saturating_add(self.slack);
+        let room = room.saturating_sub(self.margin);
+        self.room.map_or(room, |limit| limit.min(room))
+    }
+
     fn choose(&self) -> Result<Choice, ContextError> {
-        let used = self.options.reserved().saturating_add(self.system);
+        let (used, budget) = (self.used(), self.options.budget);
+        if used > budget {
+            return Err(ContextError::CriticalOverBudget { needed: used, budget });
+        }
         let room = Room {
-            tokens: (self.options.budget.saturating_sub(used))
-                .saturating_add(self.slack)
-                .saturating_sub(self.excess),
-            used: used.saturating_add(self.excess),
-            budget: self.options.budget,
+            tokens: self.room(),
+            used,
+            budget,
             may_cut: self.options.newest == NewestUnit::Truncate,
+            is_minimal: self.is_minimal,
             reminders: self.reminders,
         };
-        if used > self.options.budget {
-            return Err(ContextError::CriticalOverBudget {
-                needed: used,
-                budget: self.options.budget,
-            });
-        }
         choose(&self.candidates, room)
     }
 
@@ -229,7 +256,7 @@ impl<'a> ContextPlanner<'a> {
     /// Makes the window start at a message of the user, as far as it fits.
     fn pin(&self, choice: &Choice) -> Pinned {
         let as_is = || Pinned::Included(choice.included.clone(), None);
-        if self.options.start == StartPolicy::Any {
+        if self.options.start == StartPolicy::Any || self.is_minimal {
             return as_is();
         }
         let is_talk = |index: usize| {
@@ -285,10 +312,7 @@ impl<'a> ContextPlanner<'a> {
 
     /// The choice with this unit, without the oldest talk that it takes the place of.
     fn make_room(&self, choice: &Choice, pinned: usize) -> Option<Vec<bool>> {
-        let used = self.options.reserved().saturating_add(self.system);
-        let room = (self.options.budget.saturating_sub(used))
-            .saturating_add(self.slack)
-            .saturating_sub(self.excess);
+        let room = self.room();
         let mut included = choice.included.clone();
         let mut tokens = choice.tokens.saturating_add(self.candidates.get(pinned)?.cost);
         *included.get_mut(pinned)? = true;
@@ -344,26 +368,22 @@ impl<'a> ContextPlanner<'a> {
             if let Some(best) = self.take_best() {
                 return Ok(Some(best));
             }
-            self.excess =
-                self.excess.saturating_add(rendered.tokens - allowed).max(self.excess + 1);
-            if choice.cut.is_some() || self.excess > self.options.budget {
-                let tokens = rendered.tokens;
-                let sequence = newest
-                    .and_then(|unit| self.metas.get(unit.first()))
-                    .map_or(Sequence::ZERO, |meta| meta.sequence);
-                return Err(ContextError::NewestOverBudget {
-                    sequence,
-                    tokens: newest.map_or(0, |unit| unit.tokens()),
-                    needed: tokens.saturating_add(self.options.reserved()),
-                    budget: self.options.budget,
-                });
+            if !self.is_minimal {
+                let units = self.candidates.iter().zip(included).filter(|(_, included)| **included);
+                let planned: u64 = units.map(|(unit, _)| unit.cost).sum();
+                match planned.checked_sub(rendered.tokens - allowed) {
+                    Some(room) if choice.cut.is_none() => self.room = Some(room),
+                    _ => self.is_minimal = true,
+                }
+                return Ok(None);
             }
-            return Ok(None);
+            return Err(self.over_budget(choice, rendered.tokens));
         }
         let slack = allowed - rendered.tokens;
         let plan = self.plan(rendered, &positions, included, choice, pinned);
         let may_refill = self.refills < REFILLS
-            && self.excess == 0
+            && self.room.is_none()
+            && !self.is_minimal
             && choice.cut.is_none()
             && plan.left_out.budget.messages > 0
             && slack > allowed / 8
@@ -378,6 +398,24 @@ impl<'a> ContextPlanner<'a> {
         match self.take_best() {
             Some(best) if best.sequences.len() > plan.sequences.len() => Ok(Some(best)),
             _ => Ok(Some(plan)),
+        }
+    }
+
+    /// The error for what must be in the window and takes this many tokens.
+    fn over_budget(&self, choice: &Choice, tokens: u64) -> ContextError {
+        let budget = self.options.budget;
+        let needed = tokens.saturating_add(self.options.reserved());
+        let newest = choice.newest.and_then(|index| self.candidates.get(index));
+        match newest.filter(|unit| !unit.class.priority.is_critical()) {
+            Some(unit) if needed.saturating_sub(unit.cost) <= budget => {
+                ContextError::NewestOverBudget {
+                    sequence: unit.first,
+                    tokens: unit.cost,
+                    needed,
+                    budget,
+                }
+            }
+            _ => ContextError::CriticalOverBudget { needed, budget },
         }
     }
 
