@@ -1,6 +1,7 @@
 //! Writing a history as the request of one API, with the repairs that its rules need.
 
 mod arrange;
+pub(crate) mod fault;
 mod fit;
 mod limits;
 mod link;
@@ -15,6 +16,7 @@ mod write;
 
 use std::collections::HashSet;
 
+use self::fault::{Fault, is_planted};
 use self::fit::Fit;
 use self::names::Names;
 use self::repair::Repairs;
@@ -110,7 +112,9 @@ fn once<'a>(
     let dialect = dialect_of(profile.name);
     let mut repairs = Repairs::default();
     let mut turns = Vec::with_capacity(inputs.len() + 1);
-    if let Some(system) = system.filter(|text| !text.trim().is_empty()) {
+    if let Some(system) = system.filter(|text| !text.trim().is_empty())
+        && !is_planted(Fault::SystemForgotten)
+    {
         turns.push(Turn {
             dialect: Some(dialect),
             parts: vec![Part::text(system)],

@@ -1,5 +1,6 @@
 //! The order of turns that an API wants: system prompts, alternate roles, the first and the last message.
 
+use super::fault::{Fault, is_planted};
 use super::repair::{RepairKind, Repairs};
 use super::turn::{Speaker, Turn, is_call};
 use crate::dialect::{Dialect, Part};
@@ -62,7 +63,8 @@ fn place_system<'a>(
     }
     let (mut system, mut rest) = (Vec::new(), Vec::with_capacity(turns.len()));
     for turn in turns {
-        if turn.speaker.is_system() {
+        let moves = rest.is_empty() || !is_planted(Fault::SystemNotMoved);
+        if turn.speaker.is_system() && moves {
             if !rest.is_empty() {
                 repairs.add(RepairKind::SystemMoved, turn.sequence);
             }
@@ -70,6 +72,9 @@ fn place_system<'a>(
         } else {
             rest.push(turn);
         }
+    }
+    if is_planted(Fault::SystemsSwapped) {
+        system.reverse();
     }
     (system, rest)
 }
@@ -149,7 +154,7 @@ fn join<'a>(
             }
             _ => false,
         };
-        if joins {
+        if joins && !is_planted(Fault::NotMerged) {
             merge(last, turn, repairs);
         } else {
             joined.push(turn);
@@ -169,7 +174,9 @@ fn merge<'a>(last: &mut Turn<'a>, turn: Turn<'a>, repairs: &mut Repairs) {
         last.author = None;
     }
     last.known = None;
-    last.parts.extend(turn.parts);
+    if !is_planted(Fault::MergedAway) {
+        last.parts.extend(turn.parts);
+    }
 }
 
 /// Inserts the lines of the assistant that must be between others.
@@ -179,7 +186,7 @@ fn fill<'a>(turns: Vec<Turn<'a>>, profile: &Profile, repairs: &mut Repairs) -> V
         Alternation::Strict => profile.name == ProfileName::StrictTemplate,
         Alternation::Free | Alternation::CallAfterUser => false,
     };
-    if !is_needed {
+    if !is_needed || is_planted(Fault::BetweenNotInserted) {
         return turns;
     }
     let mut filled: Vec<Turn<'a>> = Vec::with_capacity(turns.len());
@@ -201,6 +208,7 @@ fn ends(turns: &mut Vec<Turn<'_>>, has_system: bool, profile: &Profile, repairs:
     if let Some(first) = first
         && profile.first == FirstMessage::User
         && turns.get(first).is_some_and(|turn| turn.speaker != Speaker::User)
+        && !is_planted(Fault::StartNotInserted)
     {
         repairs.add(RepairKind::StartInserted, None);
         turns.insert(first, Turn::inserted(Speaker::User, START));
@@ -233,7 +241,7 @@ fn ends(turns: &mut Vec<Turn<'_>>, has_system: bool, profile: &Profile, repairs:
             last.speaker == Speaker::Assistant && !is_paused
         }
     };
-    if needs_line {
+    if needs_line && !is_planted(Fault::EndNotInserted) {
         repairs.add(RepairKind::EndInserted, None);
         turns.push(Turn::inserted(Speaker::User, END));
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use super::fault::{Fault, is_planted};
 use super::media::{self, Place};
 use super::native::is_sound;
 use super::repair::{RepairKind, Repairs};
@@ -12,7 +13,7 @@ use crate::dialect::{
     TextPart,
 };
 use crate::json::Json;
-use crate::profile::{Profile, ProfileName, ReasoningForm, TextForm};
+use crate::profile::{ContentKey, Profile, ProfileName, ReasoningForm, TextForm};
 use crate::stored::Sequence;
 
 /// The text of an empty result, where the API wants one.
@@ -204,6 +205,9 @@ impl Fit<'_> {
     }
 
     fn is_refused(&self, text: &str) -> bool {
+        if is_planted(Fault::EmptyTextKept) {
+            return false;
+        }
         match self.profile.text {
             TextForm::NotEmpty => text.is_empty(),
             TextForm::NotBlank => text.trim().is_empty(),
@@ -231,11 +235,12 @@ impl Fit<'_> {
         let keeps_kind = match text.kind {
             TextKind::Plain => true,
             TextKind::Refusal => {
-                speaker == Speaker::Assistant
-                    && matches!(
-                        self.profile.name,
-                        ProfileName::OpenaiChat | ProfileName::OpenaiResponses
-                    )
+                // Servers that want a content in each message do not know the field beside it.
+                let has_field = match self.profile.name {
+                    ProfileName::OpenaiChat => self.profile.content == ContentKey::Optional,
+                    name => name == ProfileName::OpenaiResponses,
+                };
+                speaker == Speaker::Assistant && has_field
             }
             TextKind::Compaction => is_native && self.dialect == Dialect::Anthropic,
             TextKind::Transcript | TextKind::Plan => false,
@@ -286,9 +291,10 @@ impl Fit<'_> {
     fn reasoning(&mut self, reasoning: &mut ReasoningPart<'_>) -> bool {
         let is_native = self.is_native(reasoning.native);
         let block = reasoning.native.map(|native| native.json);
-        let is_signed = reasoning.opaque.is_some_and(|opaque| !opaque.is_empty());
+        let is_signed = reasoning.opaque.is_some_and(|opaque| !opaque.is_empty())
+            || is_planted(Fault::UnsignedReasoningKept);
         match self.profile.reasoning {
-            ReasoningForm::Refused => false,
+            ReasoningForm::Refused => is_planted(Fault::ForeignReasoningKept),
             ReasoningForm::Fields | ReasoningForm::FieldsWithCalls => {
                 // The fields of a message stay as they are on servers of OpenAI's form.
                 let is_field = block.is_some_and(|json| json.get("role").is_some());
@@ -397,7 +403,9 @@ impl Fit<'_> {
                         *changed |= text.citations.take().is_some();
                     }
                 }
-                Part::Media(medium) if !self.profile.media_in_results => {
+                Part::Media(medium)
+                    if !self.profile.media_in_results && !is_planted(Fault::MediaInResultKept) =>
+                {
                     is_rebuilt = true;
                     if let Some(note) = self.medium(medium, Place::User, sequence) {
                         content.push(Part::text(note));

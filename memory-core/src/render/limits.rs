@@ -1,5 +1,6 @@
 //! The numbers and sizes of media that an API accepts in one request.
 
+use super::fault::{Fault, is_planted};
 use super::media::{data_len, note};
 use super::repair::{RepairKind, Repairs};
 use super::turn::{Speaker, Turn};
@@ -37,7 +38,9 @@ impl Left {
 /// Replaces the oldest media above the limits with notes, and gives documents the text that they need.
 pub(super) fn apply(turns: &mut [Turn<'_>], profile: &Profile, repairs: &mut Repairs) {
     let mut left = Left {
-        images: profile.max_images.unwrap_or(usize::MAX),
+        images: profile
+            .max_images
+            .map_or(usize::MAX, |most| most + usize::from(is_planted(Fault::OneImageMore))),
         documents: profile.max_documents.unwrap_or(usize::MAX),
         // A part of the size is left for texts.
         bytes: profile.max_bytes.map_or(usize::MAX, |most| most / 8 * 7),

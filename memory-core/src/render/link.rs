@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::fault::{Fault, is_planted};
 use super::repair::{RepairKind, Repairs};
 use super::turn::{Speaker, Turn, is_call};
 use crate::dialect::{CallKind, Part, ResultPart};
@@ -10,6 +11,11 @@ use crate::dialect::{CallKind, Part, ResultPart};
 const NO_RESULT: &str = "[no result: the call was interrupted]";
 /// The text of a synthetic result of a call that may still be answered.
 const NO_RESULT_YET: &str = "[no result yet]";
+
+/// Whether a text is that of a synthetic result.
+pub(super) fn is_synthetic(text: &str) -> bool {
+    matches!(text, NO_RESULT | NO_RESULT_YET)
+}
 
 struct Open<'a> {
     turn: usize,
@@ -151,6 +157,14 @@ pub(super) fn link<'a>(
                     }
                     None => {
                         let is_second = result.link.is_some_and(|id| calls.knows(id));
+                        let stays = if is_second {
+                            is_planted(Fault::SecondResultKept)
+                        } else {
+                            is_planted(Fault::OrphanKept)
+                        };
+                        if stays {
+                            turn.parts.push(Part::Result(result));
+                        }
                         let kind = if is_second {
                             RepairKind::DuplicateResult
                         } else {
@@ -179,9 +193,12 @@ pub(super) fn link<'a>(
     // The next turn that is not a tool's, to see which results were elsewhere.
     let mut all = calls.all.into_iter();
     let mut linked = Vec::with_capacity(turns.len() + 4);
+    let mut late = Vec::new();
     let speakers: Vec<_> = turns.iter().map(|turn| turn.speaker).collect();
     for (index, turn) in turns.into_iter().enumerate() {
         if turn.speaker == Speaker::Tool {
+            // Only a planted fault leaves results in it.
+            linked.extend(Some(turn).filter(|turn| !turn.parts.is_empty()));
             continue;
         }
         let count = turn.parts.iter().filter(|part| is_call(part)).count();
@@ -192,9 +209,16 @@ pub(super) fn link<'a>(
         let awaited = turn.input.is_some_and(&is_awaited);
         let mut turn = turn;
         let results = results(index, &mut turn, &mut all, &speakers, awaited, repairs);
+        let is_apart = speakers.get(index + 1).is_some_and(|next| *next != Speaker::Tool);
+        if is_apart && is_planted(Fault::ResultNotMoved) {
+            late.push(results);
+            linked.push(turn);
+            continue;
+        }
         linked.push(turn);
         linked.push(results);
     }
+    linked.append(&mut late);
     linked
 }
 
@@ -214,7 +238,12 @@ fn results<'a>(
         let Part::Call(call) = part else { continue };
         let answer = calls.next().and_then(|call| call.answer);
         let Some(Answer { mut result, turn: from, sequence: at, known: tokens }) = answer else {
-            repairs.add(RepairKind::SyntheticResult, turn.sequence);
+            if is_planted(Fault::NoSyntheticResult) {
+                continue;
+            }
+            if !is_planted(Fault::RepairNotListed) {
+                repairs.add(RepairKind::SyntheticResult, turn.sequence);
+            }
             let text = if awaited { NO_RESULT_YET } else { NO_RESULT };
             if matches!(call.kind, CallKind::Native(_)) {
                 // Its result has a form that only the tool can fill.

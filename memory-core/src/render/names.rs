@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
+use super::fault::{Fault, is_planted};
 use super::repair::{RepairKind, Repairs};
 use super::turn::{Speaker, Turn, is_call, is_result};
 use crate::dialect::{Arguments, CallKind, Part};
@@ -49,7 +50,11 @@ impl Names {
                 );
                 let id = match call.id {
                     None if !needs_id => None,
-                    Some(id) if profile.call_id.accepts(id) && used.insert(Cow::Borrowed(id)) => {
+                    Some(id)
+                        if profile.call_id.accepts(id)
+                            && (used.insert(Cow::Borrowed(id))
+                                || is_planted(Fault::IdRepeated)) =>
+                    {
                         None
                     }
                     old => {
@@ -61,11 +66,12 @@ impl Names {
                     }
                 };
                 let is_named = profile.function_name.accepts(call.name)
-                    || matches!(call.kind, CallKind::Native(_));
+                    || matches!(call.kind, CallKind::Native(_))
+                    || is_planted(Fault::NameKept);
                 let name = (!is_named).then(|| new_name(call.name, profile.function_name, "tool"));
-                let arguments = (profile.arguments == ArgumentForm::ObjectOrText)
-                    .then(|| wrapped(call.arguments))
-                    .flatten();
+                let is_wrapped = profile.arguments == ArgumentForm::ObjectOrText
+                    && !is_planted(Fault::ArgumentsKept);
+                let arguments = is_wrapped.then(|| wrapped(call.arguments)).flatten();
                 names.calls.push(CallNames { id, name, arguments });
             }
             names.authors.push(match (turn.author, profile.message_name) {
@@ -94,7 +100,10 @@ impl Names {
                     turn.touch();
                     repairs.add(RepairKind::AuthorName, turn.sequence);
                 }
-                None if turn.author.is_some() && !has_author(profile) => {
+                None if turn.author.is_some()
+                    && !has_author(profile)
+                    && !is_planted(Fault::AuthorKept) =>
+                {
                     turn.author = None;
                     turn.touch();
                     repairs.add(RepairKind::AuthorLeftOut, turn.sequence);
@@ -107,7 +116,9 @@ impl Names {
                 for (part, (id, name)) in results.zip(&links) {
                     if let Part::Result(result) = part {
                         changed |= result.link != *id;
-                        result.link = *id;
+                        if !is_planted(Fault::IdInCallOnly) {
+                            result.link = *id;
+                        }
                         result.name = Some(*name);
                     }
                 }

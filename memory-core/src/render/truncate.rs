@@ -1,5 +1,7 @@
 //! Cutting the texts of the newest unit.
 
+use super::fault::{Fault, is_planted};
+use super::link::is_synthetic;
 use super::repair::{RepairKind, Repairs};
 use super::turn::Turn;
 use crate::dialect::Part;
@@ -93,7 +95,13 @@ fn shortened(text: &str, count: u64, wanted: u64, counter: &dyn TokenCounter) ->
             end -= 1;
         }
         let mut short = text.get(..end).unwrap_or_default().to_owned();
-        short.push_str(MARKER);
+        if is_planted(Fault::CutInCharacter) {
+            let bytes = text.as_bytes().get(..length).unwrap_or_default();
+            short = String::from_utf8_lossy(bytes).into_owned();
+        }
+        if !is_planted(Fault::CutWithoutMarker) {
+            short.push_str(MARKER);
+        }
         if end == 0 || counter.count(&short) as u64 <= wanted {
             return short;
         }
@@ -108,6 +116,8 @@ fn lengths(turn: &Turn<'_>) -> Vec<usize> {
         match part {
             Part::Text(text) => lengths.push(text.text.len()),
             Part::Result(result) => lengths.extend(result.content.iter().map(|part| match part {
+                // Nothing of the history.
+                Part::Text(text) if is_synthetic(&text.text) => 0,
                 Part::Text(text) => text.text.len(),
                 Part::Data(json) => json.to_string().len(),
                 _ => 0,

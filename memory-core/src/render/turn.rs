@@ -1,6 +1,7 @@
 //! Turns: one speaker after the other, read from stored messages of any dialect.
 
 use super::Input;
+use super::fault::{Fault, is_planted};
 use crate::dialect::{CallKind, Dialect, Part};
 use crate::message::Role;
 use crate::profile::Profile;
@@ -81,8 +82,8 @@ impl<'a> Turn<'a> {
     }
 
     /// Forgets the tokens, because the turn was changed.
-    pub(super) const fn touch(&mut self) {
-        self.known = None;
+    pub(super) fn touch(&mut self) {
+        self.known = self.known.filter(|_| is_planted(Fault::OldTokens));
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
+use super::fault::{Fault, is_planted};
 use super::repair::{RepairKind, Repairs};
 use super::turn::{Speaker, Turn};
-use crate::dialect::{Dialect, Loss, Part, TextPart};
+use crate::dialect::{Dialect, Loss, Part, TextKind, TextPart};
 use crate::json::{Json, JsonObject};
 use crate::profile::{Alphabet, ContentKey, NameForm, Profile, ProfileName, ReasoningForm};
 
@@ -27,8 +28,8 @@ pub(super) fn turn(
     repairs: &mut Repairs,
     lines: &mut Vec<Line>,
 ) {
-    if let ([Part::Text(TextPart { text, native: None, citations: None, .. })], Some(known)) =
-        (turn.parts.as_slice(), turn.known)
+    if let ([Part::Text(part)], Some(known)) = (turn.parts.as_slice(), turn.known)
+        && let TextPart { text, kind: TextKind::Plain, native: None, citations: None } = part
         && turn.author.is_none()
         && matches!(dialect, Dialect::Chat | Dialect::Anthropic)
     {
@@ -112,7 +113,8 @@ fn chat_message(message: &mut JsonObject, author: Option<&str>, profile: &Profil
     let role = message.get("role").and_then(Json::as_str).unwrap_or_default().to_owned();
     let is_assistant = role == "assistant";
     let takes_reasoning =
-        matches!(profile.reasoning, ReasoningForm::Fields | ReasoningForm::FieldsWithCalls);
+        matches!(profile.reasoning, ReasoningForm::Fields | ReasoningForm::FieldsWithCalls)
+            || is_planted(Fault::ForeignReasoningKept);
     let is_openai = profile.name == ProfileName::OpenaiChat;
     let is_known = |key: &str, value: &Json| match key {
         "role" | "content" => true,
@@ -240,7 +242,7 @@ fn sign(content: &mut Json) -> bool {
     let is_signed = signature
         .iter()
         .any(|key| call.get(key).and_then(Json::as_str).is_some_and(|text| !text.is_empty()));
-    if is_signed {
+    if is_signed || is_planted(Fault::NoPlaceholder) {
         return false;
     }
     for key in signature {
@@ -306,7 +308,7 @@ fn responses(lines: &mut Vec<Line>, repairs: &mut Repairs) {
         let is_right = id.as_str().is_some_and(|id| {
             id.starts_with(prefix) && ITEM_ID.accepts(id) && seen.insert(id.to_owned())
         });
-        if !is_right {
+        if !is_right && !is_planted(Fault::ItemIdKept) {
             item.remove("id");
             repairs.add(RepairKind::ItemId, None);
         }
@@ -321,7 +323,9 @@ fn responses(lines: &mut Vec<Line>, repairs: &mut Repairs) {
         if kind == "reasoning" {
             let has_id = line.json.get("id").is_some();
             let is_followed = next.is_some_and(|(is_product, _)| is_product);
-            if !is_followed || !says_something(&mut line.json) {
+            if !(is_followed || is_planted(Fault::LoneReasoningKept))
+                || !says_something(&mut line.json)
+            {
                 lines.remove(at);
                 forget_tokens(lines, at);
                 repairs.add(RepairKind::ReasoningLeftOut, None);

@@ -2,6 +2,7 @@
 
 use super::ContextError;
 use crate::priority::ContentType;
+use crate::render::fault::{Fault, is_planted};
 use crate::stored::Sequence;
 use crate::unit::UnitClass;
 
@@ -60,7 +61,7 @@ pub(super) fn choose(units: &[Candidate<'_>], room: Room) -> Result<Choice, Cont
         if !sendable(index, unit) {
             continue;
         }
-        if unit.class.priority.is_critical() {
+        if unit.class.priority.is_critical() && !is_planted(Fault::CriticalOptional) {
             *included = true;
             critical = critical.saturating_add(unit.cost);
         } else {
@@ -77,13 +78,14 @@ pub(super) fn choose(units: &[Candidate<'_>], room: Room) -> Result<Choice, Cont
     }
     let mut tokens = critical;
     let mut cut = None;
-    if let Some((index, unit)) = newest.and_then(|index| Some((index, units.get(index)?))) {
+    let forced = newest.filter(|_| !is_planted(Fault::NewestOptional));
+    if let Some((index, unit)) = forced.and_then(|index| Some((index, units.get(index)?))) {
         if let Some(included) = included.get_mut(index)
             && !std::mem::replace(included, true)
         {
             tokens = tokens.saturating_add(unit.cost);
         }
-        if tokens > room.tokens && !(room.is_minimal && !room.may_cut) {
+        if tokens > room.tokens && (room.may_cut || !room.is_minimal) {
             if !room.may_cut {
                 return Err(ContextError::NewestOverBudget {
                     sequence: unit.first,
@@ -112,7 +114,8 @@ pub(super) fn choose(units: &[Candidate<'_>], room: Room) -> Result<Choice, Cont
             continue;
         }
         let fits = tokens.checked_add(unit.cost).is_some_and(|sum| sum <= room.tokens);
-        if fits && !(unit.class.conversation && index < talk_from) {
+        let is_behind_hole = index < talk_from && !is_planted(Fault::TalkWithHoles);
+        if fits && !(unit.class.conversation && is_behind_hole) {
             tokens += unit.cost;
             *included = true;
         } else if unit.class.conversation {
@@ -131,7 +134,7 @@ fn old_reminders(units: &[Candidate<'_>], kept: usize) -> Vec<bool> {
         .map(|unit| {
             let is_reminder = is_reminder(unit.class.content_type) && !unit.is_void;
             seen += usize::from(is_reminder);
-            is_reminder && seen > kept
+            is_reminder && seen > kept && !is_planted(Fault::OldRemindersKept)
         })
         .collect();
     old.reverse();

@@ -11,6 +11,7 @@ use crate::counters::Tally;
 use crate::message::{Message, Role};
 use crate::policy::Policy;
 use crate::profile::Profile;
+use crate::render::fault::{Fault, is_planted};
 use crate::render::{Cut, Input, Rendered, Repair, RepairKind, render};
 use crate::stored::{MessageMeta, Sequence};
 use crate::tokens::{TokenCounter, message_tokens};
@@ -197,14 +198,19 @@ impl<'a> ContextPlanner<'a> {
         self.best.take().map(Arc::unwrap_or_clone)
     }
 
+    /// The tokens for tools and the answer.
+    fn reserved(&self) -> u64 {
+        if is_planted(Fault::ReserveForgotten) { 0 } else { self.options.reserved() }
+    }
+
     /// The tokens for the request.
-    const fn allowed(&self) -> u64 {
-        self.options.budget.saturating_sub(self.options.reserved())
+    fn allowed(&self) -> u64 {
+        self.options.budget.saturating_sub(self.reserved())
     }
 
     /// The tokens of the system prompt of the options and of the reserve.
-    const fn used(&self) -> u64 {
-        self.options.reserved().saturating_add(self.system)
+    fn used(&self) -> u64 {
+        self.reserved().saturating_add(self.system)
     }
 
     /// The tokens for units.
@@ -325,7 +331,7 @@ impl<'a> ContextPlanner<'a> {
                 && index > pinned
                 && unit.class.conversation
                 && !unit.class.priority.is_critical()
-                && choice.newest != Some(index);
+                && (choice.newest != Some(index) || is_planted(Fault::PinDropsNewest));
             if may_go {
                 *included = false;
                 tokens = tokens.saturating_sub(unit.cost);
@@ -364,7 +370,7 @@ impl<'a> ContextPlanner<'a> {
         if self.find_void(&positions, &rendered, included) && self.newest_is_void(choice) {
             return Ok(None);
         }
-        if rendered.tokens > allowed {
+        if rendered.tokens > allowed && !is_planted(Fault::OverBudget) {
             if let Some(best) = self.take_best() {
                 return Ok(Some(best));
             }
@@ -379,7 +385,7 @@ impl<'a> ContextPlanner<'a> {
             }
             return Err(self.over_budget(choice, rendered.tokens));
         }
-        let slack = allowed - rendered.tokens;
+        let slack = allowed.saturating_sub(rendered.tokens);
         let plan = self.plan(rendered, &positions, included, choice, pinned);
         let may_refill = self.refills < REFILLS
             && self.room.is_none()
@@ -425,6 +431,9 @@ impl<'a> ContextPlanner<'a> {
         for (unit, _) in self.units.iter().zip(included).filter(|(_, included)| **included) {
             let mut members = self.units.members(unit);
             while let Some(at) = members.next_position() {
+                if at != unit.first() && is_planted(Fault::UnitTorn) {
+                    continue;
+                }
                 positions.push(Position { at, is_open: unit.state() == UnitState::Open });
             }
         }
@@ -497,6 +506,7 @@ impl<'a> ContextPlanner<'a> {
                 () if candidate.is_void => &mut left_out.empty,
                 () if *is_in => continue,
                 () if *is_reminder => &mut left_out.reminders,
+                () if is_planted(Fault::LeftOutNotCounted) => continue,
                 () => &mut left_out.budget,
             };
             part.messages += unit.messages();

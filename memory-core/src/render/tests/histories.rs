@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::json::Json;
 use crate::message::Message;
 
-/// Messages without calls. `$t` is a text.
+/// Messages without calls. `$t` is a text, and `$i` an image.
 const SAID: &[&str] = &[
     r#"{"role":"user","content":"$t"}"#,
     r#"{"role":"user","content":"$t","name":"Ann Example, Oslo"}"#,
@@ -30,6 +30,7 @@ const SAID: &[&str] = &[
     r#"{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"UklGRg==","format":"ogg"}},{"type":"file","file":{"filename":"a.pdf","file_data":"data:application/pdf;base64,JVBERi0="}}]}"#,
     r#"{"role":"user","content":[{"type":"video_url","video_url":{"url":"https://example.com/a.mp4"}}]}"#,
     r#"{"role":"user","content":[{"type":"file","file":{"file_id":"file-1"}}]}"#,
+    r#"{"role":"user","content":[$i,$i,$i,$i,$i,$i,$i,$i,$i,$i,$i]}"#,
     r#"{"role":"user","content":""}"#,
     r#"{"role":"user","content":"  "}"#,
     r#"{"role":"assistant","content":null}"#,
@@ -125,14 +126,23 @@ const RESULTS: &[&str] = &[
 
 const IDS: &[&str] = &["a", "b", "call_0", "toolu_1", "", "id with space", "abcDEF123", "é", LONG];
 const LONG: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+const IMAGE: &str =
+    r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo="}}"#;
 const NAMES: &[&str] = &["get_tide", "get tide.now", "мой", LONG];
-const TEXTS: &[&str] = &["Hello", "The tide in Brest is high at noon, and low at six.", "x"];
+/// `#` becomes the number of the line, so that each text is found again.
+const TEXTS: &[&str] = &[
+    "Hello ~#~",
+    "~#~ The tide in Brest is high at noon, and low at six.",
+    "~#~",
+    "~#~ Прилив в Бресте в полдень, отлив в шесть часов. Прилив в Бресте в полдень, отлив в шесть часов. \
+     Прилив в Бресте в полдень, отлив в шесть часов. Прилив в Бресте в полдень, отлив в шесть часов.",
+];
 
 fn line(templates: &'static [&'static str]) -> impl Strategy<Value = String> {
     let part = |list: &'static [&'static str]| proptest::sample::select(list);
     (part(templates), part(TEXTS), part(IDS), part(IDS), part(NAMES)).prop_map(
         |(template, text, one, two, name)| {
-            let filled = template.replace("$t", text).replace("$1", one);
+            let filled = template.replace("$t", text).replace("$1", one).replace("$i", IMAGE);
             filled.replace("$2", two).replace("$n", name)
         },
     )
@@ -163,7 +173,10 @@ pub(crate) fn lines(most: usize) -> impl Strategy<Value = Vec<String>> {
         1 => one(CALLS),
         1 => one(RESULTS),
     ];
-    proptest::collection::vec(step, 0..most).prop_map(|steps| steps.concat())
+    proptest::collection::vec(step, 0..most).prop_map(|steps| {
+        let lines = steps.concat().into_iter().zip(1..);
+        lines.map(|(line, number)| line.replace('#', &format!("{number}"))).collect()
+    })
 }
 
 /// A history as stored messages: those that entry refuses are read as if stored earlier.
