@@ -47,11 +47,12 @@ pub use template::{KeyContext, KeyTemplate, TemplateError};
 pub use window::{Calibrated, ContextWindow};
 
 // What most programs need of the crates below, so that one dependency is enough.
+pub use memory_core::dialect::Part;
 pub use memory_core::{
     Anchor, Appended, Calibration, ContentType, ContextError, Counters, Cursor, Entry,
     FencingToken, FlushReceipt, LeftOut, MemoryHealth, MemoryKey, MemoryResource, MemoryStore,
     Message, NewestUnit, Page, Priority, PriorityBlock, Profile, ProfileName, Repair, RepairKind,
-    Request, Role, StartPolicy, StoredMessage, TokenCounter, ToolCall, Usage, Verdict,
+    Request, Role, StartPolicy, StoredMessage, TokenCounter, Tokenizer, ToolCall, Usage, Verdict,
     WindowOptions, WriteId, WriterId,
 };
 pub use memory_flush::{
