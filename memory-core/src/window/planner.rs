@@ -10,7 +10,7 @@ use super::{ContextError, ContextPlan, LeftOut, NewestUnit, StartPolicy, WindowO
 use crate::counters::Tally;
 use crate::message::{Message, Role};
 use crate::policy::Policy;
-use crate::profile::Profile;
+use crate::profile::{Profile, ProfileName};
 use crate::render::fault::{Fault, is_planted};
 use crate::render::{Cut, Input, Rendered, Repair, RepairKind, render};
 use crate::stored::{MessageMeta, Sequence};
@@ -21,6 +21,8 @@ use crate::unit::{UnitState, Units};
 const SEARCHED: usize = 64;
 /// How often a window is filled again after its true size is known.
 const REFILLS: usize = 2;
+/// The tokens of the name of a tool, about.
+const NAME: u64 = 5;
 /// The tokens of the lines at the start and the end, about.
 const INSERTED: u64 = 20;
 /// Smaller budgets are used to the last token.
@@ -105,14 +107,22 @@ impl<'a> ContextPlanner<'a> {
     ) -> Self {
         let units = Units::group(metas, now, policy.open_call_timeout);
         let classes = units.classify(policy);
+        let profile =
+            options.profile.as_ref().map_or_else(|| Cow::Owned(Profile::default()), Cow::Borrowed);
+        // Gemini's results name their tools.
+        let per_result = if profile.name == ProfileName::Gemini { NAME } else { 0 };
         let candidates = units
             .iter()
             .zip(classes)
-            .map(|(unit, class)| Candidate {
-                class,
-                first: metas.get(unit.first()).map_or(Sequence::ZERO, |meta| meta.sequence),
-                cost: unit.tokens() + unit.unanswered() as u64 * SYNTHETIC,
-                is_void: false,
+            .map(|(unit, class)| {
+                let results = unit.messages().saturating_sub(1);
+                let more = unit.unanswered() as u64 * SYNTHETIC + results * per_result;
+                Candidate {
+                    class,
+                    first: metas.get(unit.first()).map_or(Sequence::ZERO, |meta| meta.sequence),
+                    cost: unit.tokens().saturating_add(more),
+                    is_void: false,
+                }
             })
             .collect();
         let system = options.system.as_deref().filter(|text| !text.trim().is_empty());
@@ -120,10 +130,7 @@ impl<'a> ContextPlanner<'a> {
         Self {
             metas,
             options,
-            profile: options
-                .profile
-                .as_ref()
-                .map_or_else(|| Cow::Owned(Profile::default()), Cow::Borrowed),
+            profile,
             counter,
             units,
             candidates,

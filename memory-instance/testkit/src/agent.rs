@@ -425,7 +425,9 @@ impl Run<'_> {
             let what = format!("{counted} tokens in a window of {budget}");
             self.recorder.history().broken(Check::WindowTooLarge, what);
         }
-        if let Err(error) = check_request(&window.request().to_string(), &Profile::openai_chat()) {
+        let request = window.request();
+        let checked = check_request(&request.to_string(), &Profile::openai_chat());
+        if let (Err(error), false) = (checked, request.messages().is_empty()) {
             self.recorder.history().broken(Check::WindowUnpaired, format!("a window: {error}"));
         }
         if let Some(id) = stray_result(&window.messages) {
