@@ -68,7 +68,9 @@ pub(super) fn fit(
             (MediaKind::Image | MediaKind::Document, MediaSource::Data(_)) => true,
             (MediaKind::Image | MediaKind::Document, MediaSource::Url(url)) => is_fetched(url),
             (MediaKind::Image | MediaKind::Document, MediaSource::FileId(_)) => is_native,
-            (MediaKind::Audio, MediaSource::Data(_)) => place == Place::User,
+            (MediaKind::Audio, MediaSource::Data(_)) => {
+                place == Place::User && is_wav_or_mp3(medium)
+            }
             _ => false,
         },
         ProfileName::Anthropic => anthropic(medium, is_native),

@@ -22,7 +22,7 @@ use crate::tokens::{TokenCounter, message_tokens};
 /// | `openai_responses` | an object with `input` |
 ///
 /// `Serialize` and `Display` write stored numbers as they were written. An object can be flattened into a request
-/// body with `#[serde(flatten)]`, which keeps numbers of up to 64 bits.
+/// body with `#[serde(flatten)]`, which keeps them as well where the body is written as text.
 ///
 /// It is empty where the history is: no API accepts a request without messages.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,8 @@
 //! Every rendered request is accepted, whatever the history.
 
+mod forms;
 pub(crate) mod histories;
+mod openai_types;
 
 use super::{Input, Rendered, render};
 use crate::check_request::check_request;

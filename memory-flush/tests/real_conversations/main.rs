@@ -9,6 +9,7 @@
 )]
 
 mod conversions;
+mod requests;
 
 use std::collections::BTreeMap;
 use std::fs::File;
