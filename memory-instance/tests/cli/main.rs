@@ -18,6 +18,8 @@ macro_rules! on_every_store {
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod context;
+#[cfg(test)]
 mod data;
 #[cfg(test)]
 mod fire;

@@ -78,4 +78,6 @@ mod unused;
 #[cfg(test)]
 mod waits;
 #[cfg(test)]
+mod window;
+#[cfg(test)]
 mod writers;

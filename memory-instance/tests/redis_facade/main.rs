@@ -42,3 +42,6 @@ mod system_prompt;
 #[cfg(test)]
 #[path = "../facade/unused.rs"]
 mod unused;
+#[cfg(test)]
+#[path = "../facade/window.rs"]
+mod window;

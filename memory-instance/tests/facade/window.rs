@@ -1,0 +1,220 @@
+//! Windows with options, their calibration, and what they leave out.
+
+use memory_core::{ContextError, Entry, MemoryResource, Message, RepairKind, Sequence, Usage};
+use memory_core::{Profile, ProfileName, check_request};
+use memory_instance::{
+    Calibrated, FlushMode, MemoryError, MemoryInstance, NewestUnit, WindowOptions,
+};
+use serde_json::{Value, json};
+
+use crate::support::{On, World, hybrid, with};
+
+on_every_backend![
+    options_reach_the_request,
+    count_is_what_an_append_stores,
+    calibration_shrinks_later_windows,
+    calibration_is_stale_after_flush_or_clear,
+    calibration_of_one_profile_leaves_others,
+    window_has_the_newest_reminders,
+    blank_messages_are_left_out,
+    newest_unit_over_budget_is_an_error_or_cut,
+];
+
+async fn world(on: On) -> World {
+    on.world(with(MemoryResource::new("m", 90_000)).flush_mode(FlushMode::Manual)).await
+}
+
+async fn talk(memory: &MemoryInstance, count: usize) {
+    let talk = (0..count).flat_map(|number| {
+        let answer = format!("answer {number} {}", "word ".repeat(10));
+        [Message::user(format!("question {number}")), Message::assistant(answer)]
+    });
+    memory.append_all(talk).await.unwrap();
+    memory.append(Message::user("the newest")).await.unwrap();
+}
+
+async fn options_reach_the_request(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    memory.ensure_system("agent", "stored prompt").await.unwrap();
+    talk(&memory, 100).await;
+    let whole = memory.context(800).await.unwrap();
+    assert!((700..=800).contains(&whole.tokens), "{}", whole.tokens);
+    let Value::Array(messages) = whole.request().to_value() else { panic!("no array") };
+    assert_eq!(messages[0], json!({"role": "system", "content": "stored prompt"}));
+
+    let profile = Profile::new(ProfileName::Anthropic, Some("claude-sonnet-4-5"));
+    let options = WindowOptions::new(800)
+        .with_profile(profile.clone())
+        .with_system("prompt of one agent")
+        .with_tools(150)
+        .with_answer(250);
+    let part = memory.window(&options).await.unwrap();
+    assert!((300..=400).contains(&part.tokens), "{}", part.tokens);
+    check_request(&part.request().to_string(), &profile).unwrap();
+    let request = part.request().to_value();
+    let system = request["system"].to_string();
+    let places = ["prompt of one agent", "stored prompt"].map(|text| system.find(text).unwrap());
+    assert!(places[0] < places[1], "{system}");
+    assert_eq!(request["messages"].as_array().unwrap().last().unwrap()["content"], "the newest");
+    let json = serde_json::to_value(&part).unwrap();
+    assert_eq!((&json["request"], &json["tokens"]), (&request, &json!(part.tokens)));
+    assert!(
+        memory
+            .messages()
+            .await
+            .unwrap()
+            .iter()
+            .all(|it| it.message.text() != "prompt of one agent")
+    );
+}
+
+async fn count_is_what_an_append_stores(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    let image = json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}});
+    for message in [
+        Message::user("A draft, as long as it is."),
+        Message::from_value(json!({"role": "user", "content": [image]})).unwrap(),
+    ] {
+        let before = memory.token_count().await.unwrap();
+        let counted = memory.count(&message);
+        assert_eq!(memory.token_count().await.unwrap(), before, "a draft is not stored");
+        memory.append(message).await.unwrap();
+        assert_eq!(memory.token_count().await.unwrap(), before + counted);
+    }
+}
+
+async fn calibration_shrinks_later_windows(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    talk(&memory, 100).await;
+    let options = WindowOptions::new(800).with_tools(50);
+    let older = memory.window(&options).await.unwrap();
+    memory.append(Message::user("one more")).await.unwrap();
+    let first = memory.window(&options).await.unwrap();
+    // Providers report the tokens of tools, too.
+    let usage = |excess| Usage::new(first.tokens + 50 + excess);
+    let applied = memory.calibrate(first.anchor(), usage(200)).await.unwrap();
+    assert_eq!(applied, Calibrated::Applied { excess: 200 });
+    let next = memory.window(&options).await.unwrap();
+    assert!((450..=550).contains(&next.tokens), "{}", next.tokens);
+    assert!(next.messages.len() < first.messages.len());
+    let health = memory.health().await.unwrap();
+    let calibrations: Vec<_> = health.calibrations.iter().map(|one| one.excess).collect();
+    assert_eq!(calibrations, [200]);
+
+    // An answer that comes late says nothing new.
+    let late = memory.calibrate(older.anchor(), Usage::new(5_000)).await.unwrap();
+    assert_eq!(late, Calibrated::Stale);
+    // What the calibrated window took is compared with its own count.
+    let fits = memory.calibrate(next.anchor(), Usage::new(next.tokens + 50)).await.unwrap();
+    assert_eq!(fits, Calibrated::Applied { excess: 0 });
+    assert_eq!(memory.window(&options).await.unwrap().tokens, first.tokens);
+}
+
+async fn calibration_is_stale_after_flush_or_clear(on: On) {
+    let world = on.world(with(hybrid(2_000)).flush_mode(FlushMode::Manual)).await;
+    let memory = world.memory();
+    talk(&memory, 100).await;
+    let before = memory.context(800).await.unwrap();
+    memory.perform_flush().await.unwrap().expect("there was much to flush");
+    let stale = memory.calibrate(before.anchor(), Usage::new(5_000)).await.unwrap();
+    assert_eq!(stale, Calibrated::Stale);
+    let flushed = memory.context(800).await.unwrap();
+    memory.clear().await.unwrap();
+    talk(&memory, 2).await;
+    let stale = memory.calibrate(flushed.anchor(), Usage::new(5_000)).await.unwrap();
+    assert_eq!(stale, Calibrated::Stale);
+    assert!(memory.health().await.unwrap().calibrations.is_empty());
+    let now = memory.context(800).await.unwrap();
+    let usage = Usage::new(now.tokens + 7);
+    let applied = memory.calibrate(now.anchor(), usage).await.unwrap();
+    assert_eq!(applied, Calibrated::Applied { excess: 7 });
+}
+
+async fn calibration_of_one_profile_leaves_others(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    talk(&memory, 100).await;
+    let options = WindowOptions::new(800).with_profile(Profile::new(ProfileName::Gemini, None));
+    let gemini = memory.window(&options).await.unwrap();
+    let chat = memory.context(800).await.unwrap();
+    memory.calibrate(gemini.anchor(), Usage::new(gemini.tokens + 300)).await.unwrap();
+    assert_eq!(memory.context(800).await.unwrap().tokens, chat.tokens);
+    assert!(memory.window(&options).await.unwrap().tokens <= 500);
+}
+
+async fn window_has_the_newest_reminders(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    for number in 0..10 {
+        let reminder = Entry::reminder(Message::user(format!("reminder {number}")));
+        memory.append(reminder).await.unwrap();
+        memory.append(Message::user(format!("question {number}"))).await.unwrap();
+    }
+    let window = memory.context(8_000).await.unwrap();
+    let texts: Vec<_> = window.messages.iter().map(|message| message.text()).collect();
+    let reminders: Vec<_> = texts.iter().filter(|text| text.starts_with("reminder")).collect();
+    assert_eq!(reminders, ["reminder 7", "reminder 8", "reminder 9"]);
+    assert_eq!((texts.len(), window.left_out.reminders.messages), (13, 7));
+    assert_eq!(window.left_out.total().messages, 7);
+}
+
+async fn blank_messages_are_left_out(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    for text in ["a question", "", " \n", "another"] {
+        memory.append(Message::user(text)).await.unwrap();
+    }
+    let window = memory.context(8_000).await.unwrap();
+    let texts: Vec<_> = window.messages.iter().map(|message| message.text()).collect();
+    assert_eq!(texts, ["a question", "another"]);
+    assert_eq!(window.left_out.empty.messages, 2);
+    assert_eq!(window.left_out.total(), window.left_out.empty);
+}
+
+async fn newest_unit_over_budget_is_an_error_or_cut(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    memory.ensure_system("agent", "You are a travel agent.").await.unwrap();
+    memory.append(Message::user("word ".repeat(500))).await.unwrap();
+    let error = memory.context(100).await.unwrap_err();
+    assert!(!error.to_string().contains("word "), "{error}");
+    let MemoryError::Context { reason, .. } = error else { panic!("{error}") };
+    let ContextError::NewestOverBudget { sequence, tokens, needed, budget, .. } = reason else {
+        panic!("{reason}");
+    };
+    assert_eq!((sequence, budget), (Sequence::new(2), 100));
+    assert!(tokens > 500 && needed > tokens, "{reason}");
+    assert_eq!(memory.context(needed).await.unwrap().messages.len(), 2, "the remedy works");
+    memory.context(needed - 1).await.unwrap_err();
+
+    let options = WindowOptions::new(100).with_newest(NewestUnit::Truncate);
+    let window = memory.window(&options).await.unwrap();
+    assert!((60..=100).contains(&window.tokens), "{}", window.tokens);
+    let cut = window.repairs.iter().find(|repair| repair.kind == RepairKind::Truncated).unwrap();
+    assert_eq!(cut.sequence, Some(Sequence::new(2)));
+    let text = window.request().to_string();
+    assert!(text.contains("You are a travel agent.") && text.contains("[truncated]"), "{text}");
+    assert_eq!(
+        memory.messages().await.unwrap()[1].message.text().len(),
+        2_500,
+        "it is stored whole"
+    );
+}
+
+#[test]
+fn unknown_profile_is_refused_with_the_list() {
+    let refused = |profile: &str| {
+        let yaml = format!("id: support\nmax_tokens: 8000\nprofile: {profile}\n");
+        MemoryResource::from_yaml(&yaml).unwrap_err().to_string()
+    };
+    let error = refused("my_gateway");
+    assert!(error.starts_with("resource `support`: profile: "), "{error}");
+    for name in ProfileName::ALL {
+        assert!(error.contains(name.as_str()), "{name} is not in {error}");
+    }
+    let error = refused("opneai_chat");
+    assert!(error.ends_with("did you mean `openai_chat`?"), "{error}");
+}
