@@ -266,7 +266,20 @@ impl Message {
         }
     }
 
-    /// The parts, in order.
+    /// The parts, in order: texts, media, reasoning, calls and results, in whatever dialect the message is.
+    ///
+    /// ```
+    /// use memory_core::dialect::Part;
+    /// use memory_core::{Message, ToolCall};
+    ///
+    /// let answer = Message::calls([ToolCall::function("call_1", "weather", r#"{"city":"Oslo"}"#)]);
+    /// for part in answer.parts() {
+    ///     if let Part::Call(call) = part {
+    ///         assert_eq!((call.id, call.name), (Some("call_1"), "weather"));
+    ///         assert_eq!(call.arguments.to_text(), r#"{"city":"Oslo"}"#);
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn parts(&self) -> Vec<Part<'_>> {
         let mut parts = Vec::new();

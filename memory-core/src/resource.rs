@@ -56,7 +56,8 @@ pub struct MemoryResource {
     /// The template of its keys, for callers that bring none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The model that reads it; picks the tokenizer and the context size.
+    /// The model that reads it; picks the tokenizer, the context size and the API of windows. The tokenizers of
+    /// OpenAI's models need the feature `tiktoken`, or [`Tokenizer::Estimate`] in `tokenizer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// The API for which context windows are rendered, in place of the one that suits the model. Default without a

@@ -2,7 +2,10 @@
 //!
 //! `cargo run -p memory-instance --example first`
 
-use memory_instance::{MemoryError, MemoryManager, MemoryResource, Message};
+use memory_instance::{
+    MemoryError, MemoryManager, MemoryResource, Message, Profile, WindowOptions,
+};
+use serde_json::json;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), MemoryError> {
@@ -14,8 +17,13 @@ async fn main() -> Result<(), MemoryError> {
 
     memory.ensure_system("agent", "You are a travel agent.").await?; // stored once, however often it starts
     memory.append(Message::user("My flight was cancelled.")).await?; // one commit, durable
-    let window = memory.context(4_000).await?; // what to send to the model
-    assert!(window.tokens <= 4_000);
+    let window = memory.context(4_000).await?; // never more than 4,000 tokens
+    let body = json!({"model": "gpt-4o", "messages": window.request()});
+    assert!(body.to_string().contains("My flight was cancelled."));
+
+    let claude = Profile::for_model(Some("claude-sonnet-4-5")); // the same history for another API
+    let window = memory.window(&WindowOptions::new(4_000).with_profile(claude)).await?;
+    assert!(window.request().to_string().starts_with(r#"{"system":"You are a travel agent.","#));
 
     drop((memory, manager)); // an example leaves nothing behind; a program keeps its file
     for file in ["memory.db", "memory.db-wal", "memory.db-shm"] {
