@@ -80,7 +80,7 @@ pub use tokens::{TiktokenCounter, Vocabulary};
 pub use unit::{Members, Unit, UnitClass, UnitState, Units};
 pub use usage::{Anchor, Calibration, Usage};
 pub use window::{
-    ContextError, ContextPlan, ContextPlanner, LeftOut, NewestUnit, StartPolicy, Step, Trimmed,
-    WindowOptions, plan_context, trim_messages,
+    ContextError, ContextPlan, ContextPlanner, LeftOut, NewestUnit, StartPolicy, Step, SummaryRole,
+    Trimmed, WindowOptions, plan_context, trim_messages,
 };
 pub use write::{KEPT_SESSIONS, SESSION_LIFETIME, SESSION_RETENTION, WriteId, WriterId};

@@ -27,10 +27,11 @@ pub(crate) use self::truncate::Cut;
 use self::turn::{Speaker, Turn};
 use self::write::Line;
 use crate::dialect::{CallKind, Part};
-use crate::message::{Message, Role};
+use crate::message::Message;
 use crate::profile::{Profile, ReasoningForm};
 use crate::stored::Sequence;
 use crate::tokens::TokenCounter;
+use crate::window::SummaryRole;
 
 /// A message to render.
 #[derive(Debug, Clone, Copy)]
@@ -60,11 +61,11 @@ impl<'a> Input<'a> {
     }
 
     /// As the summary of a flush, in the name of this role.
-    pub(crate) fn as_summary(self, role: &Role) -> Self {
+    pub(crate) const fn as_summary(self, role: SummaryRole) -> Self {
         let summary_speaker = match role {
-            Role::System | Role::Developer => Speaker::System,
-            Role::Assistant => Speaker::Assistant,
-            _ => Speaker::User,
+            SummaryRole::User => Speaker::User,
+            SummaryRole::System => Speaker::System,
+            SummaryRole::Assistant => Speaker::Assistant,
         };
         Self { is_summary: true, summary_speaker, ..self }
     }

@@ -26,6 +26,7 @@ use crate::priority::ContentType;
 use crate::profile::{Profile, ProfileName};
 use crate::redact::Redactor;
 use crate::tokens::{MediaPrices, MediaTokens};
+use crate::window::SummaryRole;
 
 /// The description of one kind of memory.
 ///
@@ -64,6 +65,9 @@ pub struct MemoryResource {
     /// model: `openai_chat`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileName>,
+    /// The role of the summaries that flushes write, in context windows. Default: `user`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary_role: Option<SummaryRole>,
     /// The tokenizer, in place of the model's. Default without a model: `estimate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<Tokenizer>,
@@ -167,6 +171,7 @@ impl MemoryResource {
             key: None,
             model: None,
             profile: None,
+            summary_role: None,
             tokenizer: None,
             token_factor: None,
             media_tokens: MediaTokens::default(),

@@ -7,7 +7,7 @@ mod trim;
 
 use serde::Serialize;
 
-pub use self::options::{NewestUnit, StartPolicy, WindowOptions};
+pub use self::options::{NewestUnit, StartPolicy, SummaryRole, WindowOptions};
 pub use self::planner::{ContextPlanner, Step};
 pub use self::trim::{Trimmed, plan_context, trim_messages};
 use crate::counters::Tally;

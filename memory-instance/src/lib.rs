@@ -52,8 +52,8 @@ pub use memory_core::{
     Anchor, Appended, Calibration, ContentType, ContextError, Counters, Cursor, Entry,
     FencingToken, FlushReceipt, LeftOut, MemoryHealth, MemoryKey, MemoryResource, MemoryStore,
     Message, NewestUnit, Page, Priority, PriorityBlock, Profile, ProfileName, Repair, RepairKind,
-    Request, Role, StartPolicy, StoredMessage, TokenCounter, Tokenizer, ToolCall, Usage, Verdict,
-    WindowOptions, WriteId, WriterId,
+    Request, Role, StartPolicy, StoredMessage, SummaryRole, TokenCounter, Tokenizer, ToolCall,
+    Usage, Verdict, WindowOptions, WriteId, WriterId,
 };
 pub use memory_flush::{
     CompactOptions, Compacted, FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer,

@@ -154,10 +154,13 @@ impl Rules {
 
     /// The options with what the resource says.
     fn complete<'o>(&self, options: &'o WindowOptions) -> Cow<'o, WindowOptions> {
-        if options.profile.is_some() {
+        if options.profile.is_some() && options.summary_role.is_some() {
             return Cow::Borrowed(options);
         }
-        Cow::Owned(options.clone().with_profile(self.profile.clone()))
+        let mut options = options.clone();
+        options.profile.get_or_insert_with(|| self.profile.clone());
+        options.summary_role = options.summary_role.or(self.resource.summary_role);
+        Cow::Owned(options)
     }
 }
 

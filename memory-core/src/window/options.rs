@@ -1,6 +1,7 @@
 //! What a caller wants of a window.
 
-use crate::message::Role;
+use serde::{Deserialize, Serialize};
+
 use crate::profile::Profile;
 
 /// What a context window is to hold, and for which API.
@@ -35,9 +36,9 @@ pub struct WindowOptions {
     pub tools: u64,
     /// Tokens of the budget that are left for the answer, where the window of the model holds both. Default: 0.
     pub answer: u64,
-    /// The role of the summaries that flushes write. Default: user, because a system message in the middle is refused
-    /// by most APIs.
-    pub summary_role: Role,
+    /// The role of the summaries that flushes write. Default: that of the resource, or user, because a system message
+    /// in the middle is refused by most APIs.
+    pub summary_role: Option<SummaryRole>,
 }
 
 impl WindowOptions {
@@ -52,7 +53,7 @@ impl WindowOptions {
             start: StartPolicy::User,
             tools: 0,
             answer: 0,
-            summary_role: Role::User,
+            summary_role: None,
         }
     }
 
@@ -100,8 +101,8 @@ impl WindowOptions {
 
     /// The role of the summaries that flushes write.
     #[must_use]
-    pub fn with_summary_role(self, role: Role) -> Self {
-        Self { summary_role: role, ..self }
+    pub fn with_summary_role(self, role: SummaryRole) -> Self {
+        Self { summary_role: Some(role), ..self }
     }
 }
 
@@ -109,6 +110,20 @@ impl From<u64> for WindowOptions {
     fn from(budget: u64) -> Self {
         Self::new(budget)
     }
+}
+
+/// The role of the summaries that flushes write, in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SummaryRole {
+    /// A message of the user, which every API accepts anywhere.
+    #[default]
+    User,
+    /// A system message, which most APIs move to the front.
+    System,
+    /// A message of the assistant.
+    Assistant,
 }
 
 /// What happens if the newest unit does not fit the budget beside the critical messages.

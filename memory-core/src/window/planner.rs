@@ -460,7 +460,7 @@ impl<'a> ContextPlanner<'a> {
                     ..Input::new(message)
                 };
                 Some(if meta.summary {
-                    input.as_summary(&self.options.summary_role)
+                    input.as_summary(self.options.summary_role.unwrap_or_default())
                 } else {
                     input
                 })

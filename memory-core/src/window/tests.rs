@@ -6,14 +6,15 @@ mod faults;
 use proptest::prelude::*;
 use serde_json::json;
 
-use self::check::{case, check};
-use super::{ContextError, NewestUnit, StartPolicy, WindowOptions};
+use self::check::{case, check, stored};
+use super::{ContextError, NewestUnit, StartPolicy, SummaryRole, WindowOptions, plan_context};
 use crate::check_request::check_request;
 use crate::message::Message;
 use crate::policy::Policy;
 use crate::profile::Profile;
 use crate::render::tests::profiles;
 use crate::stored::Sequence;
+use crate::testkit::now;
 use crate::tokens::EstimateCounter;
 use crate::{RepairKind, trim_messages};
 
@@ -121,4 +122,27 @@ fn system_prompt_of_the_options_is_first_and_counted() {
     let options = WindowOptions::new(4).with_system("You plan.");
     let error = trim_messages(Vec::new(), &policy, &EstimateCounter, options).unwrap_err();
     assert!(matches!(error, ContextError::CriticalOverBudget { budget: 4, .. }), "{error}");
+}
+
+#[test]
+fn summary_has_the_chosen_role() {
+    let policy = Policy::with_max_tokens(2_000);
+    let history = vec![Message::system("Earlier: a trip to Brest."), Message::user("And now?")];
+    let mut stored = stored(history, &policy, 1);
+    stored[0].meta.summary = true;
+    let request = |options: WindowOptions| {
+        let plan = plan_context(&stored, &policy, &options, &EstimateCounter, now()).unwrap();
+        plan.request.to_value()
+    };
+    let said = |role| json!({"role": role, "content": "Earlier: a trip to Brest."});
+    let user = json!({"role": "user", "content": "And now?"});
+    let options = WindowOptions::new(1_000);
+    assert_eq!(request(options.clone()), json!([said("user"), user]));
+    let system = options.clone().with_summary_role(SummaryRole::System);
+    assert_eq!(request(system.clone()), json!([said("system"), user]));
+    let anthropic = system.with_profile(Profile::anthropic());
+    let expected = json!({"system": "Earlier: a trip to Brest.", "messages": [user]});
+    assert_eq!(request(anthropic), expected);
+    let assistant = options.with_summary_role(SummaryRole::Assistant);
+    assert_eq!(request(assistant), json!([said("assistant"), user]));
 }

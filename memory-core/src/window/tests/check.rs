@@ -38,7 +38,7 @@ pub(super) fn case() -> impl Strategy<Value = Case> {
 }
 
 /// The messages as a memory stores them; some have a priority of their own, and some are reminders.
-fn stored(messages: Vec<Message>, policy: &Policy, dice: u64) -> Vec<StoredMessage> {
+pub(super) fn stored(messages: Vec<Message>, policy: &Policy, dice: u64) -> Vec<StoredMessage> {
     let all = messages.into_iter().zip(1_u64..);
     all.map(|(message, number)| {
         let is_plain = message.tool_link().is_none();
