@@ -34,6 +34,9 @@ pub enum RepairKind {
     /// A result was moved directly behind its call.
     ResultMoved,
     /// The id of a call was missing, repeated, or of a refused form; it was changed in the call and its result.
+    ///
+    /// The new id follows from the place of its message, so it stays as it is while messages are appended. Of calls with
+    /// one id the first in the window keeps it: once that has left, the next one has its stored id.
     CallId,
     /// The name of a function was of a refused form.
     FunctionName,

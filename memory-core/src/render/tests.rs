@@ -2,6 +2,7 @@
 
 mod forms;
 pub(crate) mod histories;
+mod ids;
 mod openai_types;
 
 use super::{Input, Rendered, render};
