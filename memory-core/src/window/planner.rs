@@ -329,6 +329,10 @@ impl<'a> ContextPlanner<'a> {
         let mut included = choice.included.clone();
         let mut tokens = choice.tokens.saturating_add(self.candidates.get(pinned)?.cost);
         *included.get_mut(pinned)? = true;
+        if choice.cut.is_some() {
+            // The newest unit is cut to what is left.
+            return (self.candidates.get(pinned)?.cost <= room / 2).then_some(included);
+        }
         let units = self.candidates.iter().zip(&mut included).enumerate();
         for (index, (unit, included)) in units {
             if tokens <= room {

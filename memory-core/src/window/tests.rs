@@ -146,3 +146,22 @@ fn summary_has_the_chosen_role() {
     let assistant = options.with_summary_role(SummaryRole::Assistant);
     assert_eq!(request(assistant), json!([said("assistant"), user]));
 }
+
+#[test]
+fn cut_unit_leaves_room_for_the_task() {
+    let history = vec![
+        Message::user("Summarize the log."),
+        Message::assistant("I read it."),
+        Message::calls([crate::ToolCall::function("a", "read", "{}")]),
+        Message::tool_result("a", "a line of the log. ".repeat(2_000)),
+    ];
+    let policy = Policy::with_max_tokens(2_000);
+    for profile in profiles() {
+        let options =
+            WindowOptions::new(300).with_profile(profile).with_newest(NewestUnit::Truncate);
+        let window = trim_messages(history.clone(), &policy, &EstimateCounter, options).unwrap();
+        let text = window.request.to_string();
+        assert!(text.contains("Summarize the log.") && text.contains("truncated"), "{text}");
+        assert!((200..=300).contains(&window.tokens), "{}", window.tokens);
+    }
+}
