@@ -29,6 +29,8 @@ pub(super) fn arrange<'a>(
     ends(&mut turns, !system.is_empty(), profile, repairs);
     if profile.system == SystemPlacement::TopLevelOrAfterUser {
         move_misplaced(&mut turns, &mut system, repairs);
+        // Those around a moved prompt are neighbors now.
+        turns = join(turns, profile, dialect, repairs);
     }
     if matches!(profile.system, SystemPlacement::FirstOnly) {
         // One system message before all others.

@@ -262,6 +262,12 @@ fn results<'a>(
             repairs.add(RepairKind::ResultMoved, at);
         }
         sequence = sequence.or(at);
+        if call.kind == CallKind::Custom && result.kind == CallKind::Function {
+            // Only Responses says in a result that its call is a custom one.
+            result.kind = CallKind::Custom;
+            result.native = None;
+            known = None;
+        }
         if result.kind != call.kind {
             // One of them was read from another dialect.
             for kind in [&mut result.kind, &mut call.kind] {

@@ -1,5 +1,6 @@
 //! Every rendered request is accepted, whatever the history.
 
+mod fixed_point;
 mod forms;
 pub(crate) mod histories;
 mod ids;
