@@ -9,8 +9,8 @@ use super::native::is_sound;
 use super::repair::{RepairKind, Repairs};
 use super::turn::{Speaker, Turn};
 use crate::dialect::{
-    CallKind, CallPart, Dialect, MediaPart, Native, Part, ReasoningPart, ResultPart, TextKind,
-    TextPart,
+    CallKind, CallPart, Dialect, Loss, MediaPart, MediaSource, Native, Part, ReasoningPart,
+    ResultPart, TextKind, TextPart,
 };
 use crate::json::Json;
 use crate::profile::{ContentKey, Profile, ProfileName, ReasoningForm, TextForm};
@@ -175,7 +175,7 @@ impl Fit<'_> {
                         || self.dialect == Dialect::Responses
                             && !self.dialect.message_fields(native.json).is_empty());
                 if !is_known {
-                    self.repairs.add(RepairKind::Lost(crate::dialect::Loss::Unknown), sequence);
+                    self.repairs.add(RepairKind::Lost(Loss::Unknown), sequence);
                 }
                 is_known
             }
@@ -284,7 +284,11 @@ impl Fit<'_> {
         if media::fit(medium, self.profile, self.dialect, place) {
             return None;
         }
-        self.repairs.add(RepairKind::MediaReplaced, sequence);
+        let kind = match medium.source {
+            MediaSource::Text(_) => RepairKind::Lost(Loss::DocumentAsText),
+            _ => RepairKind::MediaReplaced,
+        };
+        self.repairs.add(kind, sequence);
         Some(media::note(medium))
     }
 
@@ -433,7 +437,7 @@ impl Fit<'_> {
                 Part::Other(_) if self.is_native(result.native) => {}
                 Part::Other(_) | Part::Reasoning(_) | Part::Call(_) | Part::Result(_) => {
                     is_rebuilt = true;
-                    self.repairs.add(RepairKind::Lost(crate::dialect::Loss::Unknown), sequence);
+                    self.repairs.add(RepairKind::Lost(Loss::Unknown), sequence);
                     continue;
                 }
             }

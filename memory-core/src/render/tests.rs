@@ -5,6 +5,7 @@ mod forms;
 pub(crate) mod histories;
 mod ids;
 mod openai_types;
+mod repairs;
 
 use super::{Input, Rendered, render};
 use crate::check_request::check_request;

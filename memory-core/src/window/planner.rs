@@ -83,6 +83,8 @@ pub struct ContextPlanner<'a> {
     slack: u64,
     refills: usize,
     best: Option<Arc<ContextPlan>>,
+    /// Why nothing of a unit can be sent, once that is known: it is not rendered again.
+    dropped: Vec<Repair>,
 }
 
 /// What a planner needs next.
@@ -144,6 +146,7 @@ impl<'a> ContextPlanner<'a> {
             slack: 0,
             refills: 0,
             best: None,
+            dropped: Vec::new(),
         }
     }
 
@@ -359,7 +362,8 @@ impl<'a> ContextPlanner<'a> {
         pinned: Option<Sequence>,
     ) -> Result<Option<ContextPlan>, ContextError> {
         let positions = self.positions(included);
-        let is_whole = positions.len() == self.metas.len();
+        let moved = self.moved(&positions);
+        let is_whole = positions.len() == self.metas.len() && moved.is_empty();
         let newest = choice.newest.and_then(|index| self.units.iter().nth(index)).copied();
         let mut cut = choice.cut.map(|_| {
             Cut::new(newest.map_or_else(Vec::new, |unit| {
@@ -397,6 +401,19 @@ impl<'a> ContextPlanner<'a> {
             return Err(self.over_budget(choice, rendered.tokens));
         }
         let slack = allowed.saturating_sub(rendered.tokens);
+        let is_sent = |index: usize| rendered.is_left_out.get(index) == Some(&false);
+        let moved = moved.into_iter().filter(|(index, _)| is_sent(*index));
+        let moved = moved.map(|(_, sequence)| Repair {
+            kind: RepairKind::ResultMoved,
+            sequence: Some(sequence),
+        });
+        for repair in self.dropped.iter().copied().chain(moved) {
+            if !rendered.repairs.contains(&repair) {
+                let repairs = &mut rendered.repairs;
+                let after = repairs.partition_point(|before| before.sequence <= repair.sequence);
+                repairs.insert(after, repair);
+            }
+        }
         let plan = self.plan(rendered, &positions, included, choice, pinned);
         let may_refill = self.refills < REFILLS
             && self.room.is_none()
@@ -451,6 +468,21 @@ impl<'a> ContextPlanner<'a> {
         positions
     }
 
+    /// The messages that are before others of the window which they came behind: results behind their calls. With each
+    /// its number in the window.
+    fn moved(&self, positions: &[Position]) -> Vec<(usize, Sequence)> {
+        let mut least = usize::MAX;
+        let mut moved = Vec::new();
+        for (index, position) in positions.iter().enumerate().rev() {
+            if position.at > least {
+                moved.extend(self.metas.get(position.at).map(|meta| (index, meta.sequence)));
+            }
+            least = least.min(position.at);
+        }
+        moved.reverse();
+        moved
+    }
+
     fn render(&self, positions: &[Position], is_whole: bool, cut: Option<&Cut>) -> Rendered {
         let inputs: Vec<_> = positions
             .iter()
@@ -488,7 +520,14 @@ impl<'a> ContextPlanner<'a> {
             let count = usize::try_from(unit.messages()).unwrap_or(usize::MAX);
             let is_void =
                 left_out.by_ref().take(count).filter(|(_, left_out)| !**left_out).count() == 0;
-            found |= is_void && !candidate.is_void;
+            if is_void && !candidate.is_void {
+                found = true;
+                let about = |repair: &&Repair| {
+                    let mut members = self.units.members(unit);
+                    members.any(|meta| repair.sequence == Some(meta.sequence))
+                };
+                self.dropped.extend(rendered.repairs.iter().filter(about));
+            }
             candidate.is_void |= is_void;
         }
         found

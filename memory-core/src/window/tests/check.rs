@@ -248,6 +248,9 @@ impl Window<'_> {
             let is_sent = request.contains(text);
             prop_assert_eq!(is_sent, is_listed(kind), "{:?}", kind);
         }
+        let has_orphans = self.plan.left_out.orphans.messages > 0;
+        let is_said = is_listed(RepairKind::OrphanResult) || is_listed(RepairKind::DuplicateResult);
+        prop_assert!(!has_orphans || is_said, "orphans are not listed");
         prop_assert!(!request.contains('\u{fffd}'), "cut within a character");
         Ok(())
     }
