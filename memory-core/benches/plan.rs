@@ -196,13 +196,12 @@ fn trim(c: &mut Criterion) {
             ]
         })
         .collect();
-    let policy = Policy::with_max_tokens(4_000);
     let mut group = c.benchmark_group("trim_10k");
     group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
     group.bench_function("estimate", |b| {
         b.iter_batched(
             || messages.clone(),
-            |messages| trim_messages(messages, &policy, &EstimateCounter, 4_000),
+            |messages| trim_messages(messages, &EstimateCounter, 4_000),
             criterion::BatchSize::LargeInput,
         );
     });

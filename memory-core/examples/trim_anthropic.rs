@@ -26,15 +26,13 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<Trimmed, Box<dyn Error>> {
-    // The budget of a window; the policy has the priorities, here the usual ones.
     let budget = 600;
-    let policy = Policy::with_max_tokens(budget);
     let options = WindowOptions::new(budget)
         .with_profile(Profile::for_model(Some(MODEL)))
         .with_system("You are a travel agent.")
         .with_tools(100) // for the definitions of tools
         .with_newest(NewestUnit::Truncate); // where one result is longer than the budget
-    Ok(trim_messages(history()?, &policy, &EstimateCounter, options)?)
+    Ok(trim_messages(history()?, &EstimateCounter, options)?)
 }
 
 fn print(trimmed: &Trimmed) {

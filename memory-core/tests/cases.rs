@@ -48,9 +48,8 @@ const BLOCKS: &str = r#"{"role":"user","content":"What is the weather in Oslo an
 fn no_window_separates_anthropic_blocks() {
     let messages = read(BLOCKS);
     assert_eq!(states(&messages), [UnitState::Whole; 3]);
-    let policy = Policy::with_max_tokens(100_000);
     for budget in 20..200 {
-        let window = trim_messages(messages.clone(), &policy, &EstimateCounter, budget).unwrap();
+        let window = trim_messages(messages.clone(), &EstimateCounter, budget).unwrap();
         let has = |index: usize| window.messages.contains(&messages[index]);
         assert_eq!(has(1), has(2), "budget {budget}");
         assert_eq!(check_pairing(&window.messages), Ok(()));

@@ -40,11 +40,10 @@ fn task_of_a_long_tool_run_is_kept() {
         history.push(Message::calls([crate::ToolCall::function(&id, "ferries", "{\"day\":1}")]));
         history.push(Message::tool_result(&id, "three ferries, the cheapest for 40 euros"));
     }
-    let policy = Policy::with_max_tokens(20_000);
-    let all = trim_messages(history.clone(), &policy, &EstimateCounter, 1_000_000).unwrap();
+    let all = trim_messages(history.clone(), &EstimateCounter, 1_000_000).unwrap();
     for profile in profiles() {
         let options = WindowOptions::new(all.tokens / 10).with_profile(profile.clone());
-        let window = trim_messages(history.clone(), &policy, &EstimateCounter, options).unwrap();
+        let window = trim_messages(history.clone(), &EstimateCounter, options).unwrap();
         let text = window.request.to_string();
         assert_eq!(check_request(&text, &profile), Ok(()));
         assert!(text.contains("Find the cheapest ferry of the year."), "{}", profile.name);
@@ -53,7 +52,7 @@ fn task_of_a_long_tool_run_is_kept() {
         let any = WindowOptions::new(all.tokens / 10)
             .with_profile(profile.clone())
             .with_start(StartPolicy::Any);
-        let window = trim_messages(history.clone(), &policy, &EstimateCounter, any).unwrap();
+        let window = trim_messages(history.clone(), &EstimateCounter, any).unwrap();
         assert!(!window.request.to_string().contains("cheapest ferry of the year"));
     }
 }
@@ -65,17 +64,16 @@ fn newest_unit_is_an_error_or_cut() {
         Message::user("Hello"),
         Message::user("the harbor of the old town is full of boats today. ".repeat(40)),
     ];
-    let policy = Policy::with_max_tokens(2_000);
-    let error = trim_messages(history.clone(), &policy, &EstimateCounter, 100).unwrap_err();
+    let error = trim_messages(history.clone(), &EstimateCounter, 100).unwrap_err();
     let ContextError::NewestOverBudget { sequence, tokens, needed, budget } = error else {
         panic!("{error}")
     };
     assert_eq!((sequence, budget), (Sequence::new(3), 100));
     assert!(tokens > 400 && needed > tokens, "{tokens} {needed}");
-    let ok = trim_messages(history.clone(), &policy, &EstimateCounter, needed).unwrap();
+    let ok = trim_messages(history.clone(), &EstimateCounter, needed).unwrap();
     assert_eq!(ok.messages.len(), 2);
     let options = WindowOptions::new(100).with_newest(NewestUnit::Truncate);
-    let window = trim_messages(history, &policy, &EstimateCounter, options).unwrap();
+    let window = trim_messages(history, &EstimateCounter, options).unwrap();
     assert!((80..=100).contains(&window.tokens), "{}", window.tokens);
     let text = window.request.to_string();
     assert!(text.contains("[truncated]") && text.contains("the harbor"), "{text}");
@@ -91,11 +89,10 @@ fn longest_result_of_the_newest_unit_is_cut_first() {
         Message::tool_result("a", "short"),
         Message::tool_result("b", "é".repeat(4_000)),
     ];
-    let policy = Policy::with_max_tokens(2_000);
     for profile in profiles() {
         let options =
             WindowOptions::new(150).with_profile(profile.clone()).with_newest(NewestUnit::Truncate);
-        let window = trim_messages(history.clone(), &policy, &EstimateCounter, options).unwrap();
+        let window = trim_messages(history.clone(), &EstimateCounter, options).unwrap();
         let text = window.request.to_string();
         assert_eq!(check_request(&text, &profile), Ok(()));
         assert!(window.tokens <= 150 && text.contains("short") && text.contains("éé"), "{text}");
@@ -106,21 +103,20 @@ fn longest_result_of_the_newest_unit_is_cut_first() {
 #[test]
 fn system_prompt_of_the_options_is_first_and_counted() {
     let history = vec![Message::system("Stored."), Message::user("Hello")];
-    let policy = Policy::with_max_tokens(2_000);
-    let plain = trim_messages(history.clone(), &policy, &EstimateCounter, 100).unwrap();
+    let plain = trim_messages(history.clone(), &EstimateCounter, 100).unwrap();
     let options = WindowOptions::new(100).with_system("You plan.");
-    let window = trim_messages(history.clone(), &policy, &EstimateCounter, options).unwrap();
+    let window = trim_messages(history.clone(), &EstimateCounter, options).unwrap();
     assert_eq!(window.request.messages()[0].get_str("content"), Some("You plan."));
     assert!(window.tokens > plain.tokens);
     let options =
         WindowOptions::new(100).with_system("You plan.").with_profile(Profile::anthropic());
-    let window = trim_messages(history, &policy, &EstimateCounter, options).unwrap();
+    let window = trim_messages(history, &EstimateCounter, options).unwrap();
     let expected = json!([
         {"type": "text", "text": "You plan."}, {"type": "text", "text": "Stored."},
     ]);
     assert_eq!(window.request.to_value()["system"], expected);
     let options = WindowOptions::new(4).with_system("You plan.");
-    let error = trim_messages(Vec::new(), &policy, &EstimateCounter, options).unwrap_err();
+    let error = trim_messages(Vec::new(), &EstimateCounter, options).unwrap_err();
     assert!(matches!(error, ContextError::CriticalOverBudget { budget: 4, .. }), "{error}");
 }
 
@@ -155,11 +151,10 @@ fn cut_unit_leaves_room_for_the_task() {
         Message::calls([crate::ToolCall::function("a", "read", "{}")]),
         Message::tool_result("a", "a line of the log. ".repeat(2_000)),
     ];
-    let policy = Policy::with_max_tokens(2_000);
     for profile in profiles() {
         let options =
             WindowOptions::new(300).with_profile(profile).with_newest(NewestUnit::Truncate);
-        let window = trim_messages(history.clone(), &policy, &EstimateCounter, options).unwrap();
+        let window = trim_messages(history.clone(), &EstimateCounter, options).unwrap();
         let text = window.request.to_string();
         assert!(text.contains("Summarize the log.") && text.contains("truncated"), "{text}");
         assert!((200..=300).contains(&window.tokens), "{}", window.tokens);

@@ -65,11 +65,12 @@ pub struct Trimmed {
 
 /// Cuts a list of messages down to a budget, by the rules of [`plan_context`], with no store at all.
 ///
-/// The messages may be of any dialect. A sequence number in a repair counts them from 1. No call is too old here,
+/// System prompts are critical, all else goes by age; for other priorities use [`plan_context`]. The messages may be
+/// of any dialect. A sequence number in a repair counts them from 1. No call is too old here,
 /// because a plain message does not say when it was made.
 ///
 /// ```
-/// use memory_core::{EstimateCounter, Message, Policy, ToolCall, trim_messages};
+/// use memory_core::{EstimateCounter, Message, ToolCall, trim_messages};
 ///
 /// let mut messages = vec![Message::system("You are a travel agent.")];
 /// messages.push(Message::user("Find flights for each day of the year."));
@@ -78,8 +79,7 @@ pub struct Trimmed {
 ///     messages.push(Message::calls([ToolCall::function(&id, "flights", "{}")]));
 ///     messages.push(Message::tool_result(&id, "three flights"));
 /// }
-/// let policy = Policy::with_max_tokens(500);
-/// let window = trim_messages(messages, &policy, &EstimateCounter, 500)?;
+/// let window = trim_messages(messages, &EstimateCounter, 500)?;
 ///
 /// assert!(window.tokens <= 500);
 /// assert_eq!(window.messages[0].text(), "You are a travel agent.");
@@ -93,10 +93,11 @@ pub struct Trimmed {
 /// [`ContextError`].
 pub fn trim_messages(
     messages: Vec<Message>,
-    policy: &Policy,
     counter: &dyn TokenCounter,
     options: impl Into<WindowOptions>,
 ) -> Result<Trimmed, ContextError> {
+    let options = options.into();
+    let policy = Policy::with_max_tokens(options.budget);
     let now = Timestamp::UNIX_EPOCH;
     let mut stored: Vec<_> = messages
         .into_iter()
@@ -107,7 +108,7 @@ pub fn trim_messages(
             new.stored_at(Sequence::new(number))
         })
         .collect();
-    let plan = plan_context(&stored, policy, &options.into(), counter, now)?;
+    let plan = plan_context(&stored, &policy, &options, counter, now)?;
     let ContextPlan { request, sequences, tokens, repairs, left_out } = plan;
     let mut rank = vec![None; stored.len()];
     for (order, place) in sequences.iter().enumerate() {

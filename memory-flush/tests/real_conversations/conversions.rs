@@ -152,9 +152,8 @@ const PROFILES: [ProfileName; 7] = [
 
 fn window(messages: &[Json], profile: ProfileName, budget: u64) -> Result<Trimmed, ContextError> {
     let messages = messages.iter().map(message).collect();
-    let policy = Policy::with_max_tokens(1_000_000);
     let options = WindowOptions::new(budget).with_profile(Profile::new(profile, None));
-    trim_messages(messages, &policy, &EstimateCounter, options)
+    trim_messages(messages, &EstimateCounter, options)
 }
 
 /// The history with the losses that are listed for this dialect, but in chat form.

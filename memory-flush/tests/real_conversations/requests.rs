@@ -2,19 +2,18 @@
 
 use async_openai::types::chat::ChatCompletionRequestMessage;
 use async_openai::types::responses::InputParam;
-use memory_core::{EstimateCounter, Policy, Profile, WindowOptions, trim_messages};
+use memory_core::{EstimateCounter, Profile, WindowOptions, trim_messages};
 use serde_json::Value;
 
 use crate::conversations;
 
 #[test]
 fn windows_have_the_types_of_openai() {
-    let policy = Policy::with_max_tokens(100_000);
     for messages in conversations() {
         for budget in [3_000, 100_000] {
             let request = |profile| {
                 let options = WindowOptions::new(budget).with_profile(profile);
-                let window = trim_messages(messages.clone(), &policy, &EstimateCounter, options);
+                let window = trim_messages(messages.clone(), &EstimateCounter, options);
                 window.ok().map(|window| window.request)
             };
             let Some(chat) = request(Profile::openai_chat()) else { continue };
