@@ -8,7 +8,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use memory_core::{
-    EstimateCounter, Message, NewestUnit, Policy, Profile, Trimmed, WindowOptions, trim_messages,
+    EstimateCounter, Message, NewestUnit, Profile, Trimmed, WindowOptions, trim_messages,
 };
 use serde_json::json;
 

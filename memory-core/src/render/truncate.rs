@@ -25,6 +25,11 @@ impl Cut {
         Self { places, tokens: 0 }
     }
 
+    /// Whether anything was to be cut.
+    pub(crate) const fn has_cut(&self) -> bool {
+        self.tokens > 0
+    }
+
     /// Cuts that many tokens more; `false` if there is nothing left to cut.
     pub(crate) fn cut_more(&mut self, tokens: u64, has_left: bool) -> bool {
         if !has_left {

@@ -79,7 +79,9 @@ pub struct ContextPlanner<'a> {
     room: Option<u64>,
     /// Whether only what must be in the window is tried.
     is_minimal: bool,
-    /// How much smaller.
+    /// Whether the newest unit has its true cost.
+    is_corrected: bool,
+    /// How much smaller a rendered window was than planned.
     slack: u64,
     refills: usize,
     best: Option<Arc<ContextPlan>>,
@@ -143,6 +145,7 @@ impl<'a> ContextPlanner<'a> {
             margin: if options.budget < SMALL { 0 } else { INSERTED },
             room: None,
             is_minimal: false,
+            is_corrected: false,
             slack: 0,
             refills: 0,
             best: None,
@@ -415,6 +418,14 @@ impl<'a> ContextPlanner<'a> {
             }
         }
         let plan = self.plan(rendered, &positions, included, choice, pinned);
+        let is_cut = cut.as_ref().is_some_and(Cut::has_cut);
+        let is_needed_only = self.is_minimal || choice.cut.is_some();
+        if is_needed_only && !is_cut && !self.is_corrected {
+            // What must be in the window is smaller than its stored counts say: there is room for more.
+            self.correct(choice, included, plan.tokens);
+            self.best = Some(Arc::new(plan));
+            return Ok(None);
+        }
         let may_refill = self.refills < REFILLS
             && self.room.is_none()
             && !self.is_minimal
@@ -433,6 +444,17 @@ impl<'a> ContextPlanner<'a> {
             Some(best) if best.sequences.len() > plan.sequences.len() => Ok(Some(best)),
             _ => Ok(Some(plan)),
         }
+    }
+
+    /// Gives the newest unit the tokens that it really takes.
+    fn correct(&mut self, choice: &Choice, included: &[bool], tokens: u64) {
+        let units = self.candidates.iter().zip(included).filter(|(_, included)| **included);
+        let planned: u64 = units.map(|(unit, _)| unit.cost).sum();
+        let surplus = planned.saturating_sub(tokens.saturating_sub(self.system));
+        if let Some(newest) = choice.newest.and_then(|index| self.candidates.get_mut(index)) {
+            newest.cost = newest.cost.saturating_sub(surplus);
+        }
+        (self.is_minimal, self.is_corrected, self.room) = (false, true, None);
     }
 
     /// The error for what must be in the window and takes this many tokens.

@@ -8,7 +8,6 @@ use crate::check_request::check_request;
 use crate::dialect::Loss;
 use crate::json::Json;
 use crate::message::Message;
-use crate::policy::Policy;
 use crate::profile::{Profile, ProfileName};
 use crate::render::request::dialect_of;
 use crate::render::{Repair, RepairKind};
@@ -54,7 +53,7 @@ impl Case {
         let options = WindowOptions::new(self.budget)
             .with_profile(profile.clone())
             .with_newest(NewestUnit::Truncate);
-        trim_messages(messages, &Policy::with_max_tokens(100_000), &EstimateCounter, options).ok()
+        trim_messages(messages, &EstimateCounter, options).ok()
     }
 }
 
