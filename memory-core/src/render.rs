@@ -167,6 +167,9 @@ fn fit_turns<'a>(
         // Items are fitted before they are joined, so that it is known of which something is left.
         !turn::is_item(turn) || fit_turn(turn, fit, is_left_out)
     });
+    if fit.profile.reasoning == ReasoningForm::Items {
+        drop_last_thoughts(&mut turns, fit.repairs, is_left_out);
+    }
     let turns = turn::join_items(turns, fit.dialect);
     let is_awaited = |index: usize| inputs.get(index).is_some_and(|input| input.is_awaited);
     let turns = link::link(turns, is_awaited, fit.repairs, is_left_out);
@@ -195,6 +198,34 @@ fn fit_turns<'a>(
         fitted.push(turn);
     }
     fitted
+}
+
+/// Leaves out reasoning items that no item of the same answer follows.
+fn drop_last_thoughts(turns: &mut Vec<Turn<'_>>, repairs: &mut Repairs, is_left_out: &mut [bool]) {
+    let mut is_followed = false;
+    let mut stays: Vec<bool> = (turns.iter().rev())
+        .map(|turn| {
+            let is_thought = turn.parts.iter().all(|part| matches!(part, Part::Reasoning(_)));
+            let stays = !is_thought
+                || !turn::is_item(turn)
+                || is_followed
+                || is_planted(Fault::LoneReasoningKept);
+            is_followed = stays && turn::is_item(turn);
+            stays
+        })
+        .collect();
+    stays.reverse();
+    let mut stays = stays.into_iter();
+    turns.retain(|turn| {
+        let stays = stays.next().unwrap_or(true);
+        if !stays {
+            repairs.add(RepairKind::ReasoningLeftOut, turn.sequence);
+            if let Some(is_left_out) = turn.input.and_then(|index| is_left_out.get_mut(index)) {
+                *is_left_out = true;
+            }
+        }
+        stays
+    });
 }
 
 /// Fits a turn; `false` if nothing is left of it.

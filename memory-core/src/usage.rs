@@ -99,6 +99,9 @@ pub struct Calibration {
     pub model: Option<String>,
     /// The tokens by which budgets are smaller; 0 if the count was not too low.
     pub excess: u64,
+    /// The tokens that were counted for the window that was reported.
+    #[serde(default)]
+    pub counted: u64,
     #[serde(skip, default)]
     cursor: Cursor,
 }
@@ -112,8 +115,18 @@ impl Calibration {
             profile: anchor.profile,
             model: anchor.model.clone(),
             excess: usage.input.saturating_sub(anchor.counted),
+            counted: anchor.counted,
             cursor: anchor.cursor,
         }
+    }
+
+    /// The tokens by which a window of this budget is smaller: the excess, in proportion where the budget is smaller
+    /// than the window that was reported, and at most half of the budget, so that a wrong report cannot block a memory.
+    #[must_use]
+    pub fn excess_for(&self, budget: u64) -> u64 {
+        let counted = self.counted.max(1);
+        let share = u128::from(self.excess) * u128::from(budget.min(counted)) / u128::from(counted);
+        u64::try_from(share).unwrap_or(u64::MAX).min(budget / 2)
     }
 
     /// Whether it is for this API and model.
@@ -132,6 +145,17 @@ impl Calibration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn excess_is_in_proportion_and_bounded() {
+        let anchor = Anchor::new(Cursor::default(), ProfileName::OpenaiChat, None, 1_000);
+        let calibration = Calibration::new(&anchor, Usage::new(1_200));
+        let excess = [100, 1_000, 50_000].map(|budget| calibration.excess_for(budget));
+        assert_eq!(excess, [20, 200, 200]);
+        let wrong = Calibration::new(&anchor, Usage::new(1_000_000));
+        assert_eq!(wrong.excess_for(2_000), 1_000);
+        assert_eq!(Calibration::new(&anchor, Usage::new(10)).excess_for(2_000), 0);
+    }
 
     #[test]
     fn usage_of_each_provider_is_read_whole() {

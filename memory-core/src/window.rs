@@ -73,16 +73,31 @@ pub enum ContextError {
         /// The tokens that were allowed.
         budget: u64,
     },
+    /// The system prompt of the options, and the tokens for tools and the answer, do not fit.
+    #[error(
+        "the system prompt of the options and the tokens for tools and the answer take {needed} tokens, over the \
+         budget of {budget}: raise the budget, or leave fewer tokens for tools and the answer"
+    )]
+    ReserveOverBudget {
+        /// The tokens of the system prompt, of the tools with what calibration added, and of the answer.
+        needed: u64,
+        /// The tokens that were allowed.
+        budget: u64,
+    },
     /// The newest unit does not fit beside the critical content.
     #[error(
-        "the newest unit, from message {sequence} on, takes {tokens} tokens and does not fit the budget of {budget} \
-         beside the critical messages: raise the budget to {needed} or more, or choose to truncate it"
+        "the newest unit, from message {sequence} on, takes {tokens} tokens{} and does not fit the budget of {budget} \
+         beside the critical messages: raise the budget to {needed} or more{}",
+        if *.is_cut { " with its texts cut" } else { "" },
+        if *.is_cut { "" } else { ", or choose to truncate it" }
     )]
     NewestOverBudget {
         /// The first message of the unit.
         sequence: Sequence,
-        /// The tokens of the unit.
+        /// The tokens of the unit in the request.
         tokens: u64,
+        /// Whether its texts were cut already, so that the rest is arguments of calls and what frames them.
+        is_cut: bool,
         /// The tokens of the unit, of the critical content, of the system prompt of the options and of the reserve.
         needed: u64,
         /// The tokens that were allowed.

@@ -89,9 +89,11 @@ impl Calibrations {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn excess(&self, profile: &Profile, model: Option<&str>) -> u64 {
+    fn excess(&self, profile: &Profile, model: Option<&str>, budget: u64) -> u64 {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().find(|one| one.is_for(profile.name, model)).map_or(0, |one| one.excess)
+        all.iter()
+            .find(|one| one.is_for(profile.name, model))
+            .map_or(0, |one| one.excess_for(budget))
     }
 
     fn set(&self, anchor: &Anchor, usage: Usage) -> Calibrated {
@@ -174,7 +176,7 @@ impl Inner {
         let options = self.rules.complete(options);
         let profile = options.profile.clone().unwrap_or_default();
         let model = self.rules.resource.model.as_deref();
-        let excess = self.calibrations.excess(&profile, model);
+        let excess = self.calibrations.excess(&profile, model, options.budget);
         // The tokens that the provider counts beside ours are taken from the budget, as those of tools are.
         let effective = if excess == 0 {
             Cow::Borrowed(&*options)

@@ -65,7 +65,12 @@ impl Fit<'_> {
 
     /// Leaves out reasoning that nothing follows, and tools of the provider without their results.
     fn drop_unfinished(&mut self, turn: &mut Turn<'_>) {
-        if self.dialect == Dialect::Anthropic {
+        let has_provider_run = turn.parts.iter().any(|part| match part {
+            Part::Call(call) => call.provider_run,
+            Part::Result(_) => true,
+            _ => false,
+        });
+        if self.dialect == Dialect::Anthropic && has_provider_run {
             let answered = |parts: &[Part<'_>], id: Option<&str>| {
                 parts
                     .iter()
@@ -144,7 +149,11 @@ impl Fit<'_> {
                 stays
             }
             Part::Call(call) if call.provider_run => {
-                let stays = self.is_native(call.native) && self.dialect != Dialect::Chat;
+                let input = call.native.and_then(|native| native.json.get("input"));
+                let stays = self.is_native(call.native)
+                    && self.dialect != Dialect::Chat
+                    && (self.dialect != Dialect::Anthropic
+                        || input.is_some_and(|input| input.as_object().is_some()));
                 if !stays {
                     self.repairs.add(RepairKind::ProviderRunLeftOut, sequence);
                 }
@@ -311,7 +320,8 @@ impl Fit<'_> {
                     && (reasoning.native.is_some() || !reasoning.text.is_empty())
             }
             ReasoningForm::Items => {
-                is_native && block.and_then(|json| json.get_str("type")) == Some("reasoning")
+                let is_item = block.and_then(|json| json.get_str("type")) == Some("reasoning");
+                is_native && is_item && (!reasoning.text.is_empty() || is_signed)
             }
             ReasoningForm::SignedBlocks => is_native && is_signed,
             ReasoningForm::BoundBlocks => is_native && is_signed && self.keeps_bound,

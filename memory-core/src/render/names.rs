@@ -58,9 +58,12 @@ impl Names {
                         None
                     }
                     old => {
+                        // A refused id is mapped by itself, a missing or repeated one by its place.
+                        let is_refused = old.is_some_and(|id| !profile.call_id.accepts(id));
                         let place = turn.sequence.map_or(0, crate::stored::Sequence::number);
+                        let place = Some((place, index)).filter(|_| !is_refused);
                         let taken = taken.get_or_insert_with(|| all_ids(turns));
-                        Some(new_id(old, place, index, profile.call_id, &mut |id| {
+                        Some(new_id(old, place, profile.call_id, &mut |id| {
                             !taken.contains(id) && used.insert(Cow::Owned(id.to_owned()))
                         }))
                     }
@@ -207,12 +210,15 @@ fn new_name(name: &str, form: NameForm, otherwise: &str) -> String {
 /// An id that is the same each time for the same call, and accepted by `is_free`.
 fn new_id(
     old: Option<&str>,
-    place: u64,
-    index: usize,
+    place: Option<(u64, usize)>,
     form: NameForm,
     is_free: &mut dyn FnMut(&str) -> bool,
 ) -> String {
-    let seed = format!("{place}/{index}/{}", old.unwrap_or_default());
+    let old = old.unwrap_or_default();
+    let seed = match place {
+        Some((place, index)) => format!("{place}/{index}/{old}"),
+        None => old.to_owned(),
+    };
     for round in 0_u32.. {
         let text = digest(&format!("{seed}/{round}"), 20);
         let id = match form.alphabet {

@@ -18,6 +18,11 @@ pub(super) fn is_sound(dialect: Dialect, block: &Json, is_assistant: bool) -> bo
 fn members(dialect: Dialect, object: &JsonObject) -> bool {
     object.iter().all(|(key, value)| {
         let is_sound = match key {
+            // It is not copied.
+            _ if value.is_null() => true,
+            "source" if dialect == Dialect::Anthropic && value.get_str("type") == Some("url") => {
+                value.get_str("url").is_some_and(|url| url.starts_with("http"))
+            }
             "is_error" | "thought" => value.as_bool().is_some(),
             "cache_control" => mark(value),
             "status" if dialect == Dialect::Bedrock => {

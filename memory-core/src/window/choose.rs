@@ -90,6 +90,7 @@ pub(super) fn choose(units: &[Candidate<'_>], room: Room) -> Result<Choice, Cont
                 return Err(ContextError::NewestOverBudget {
                     sequence: unit.first,
                     tokens: unit.cost,
+                    is_cut: false,
                     needed: over(tokens),
                     budget: room.budget,
                 });

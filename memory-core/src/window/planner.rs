@@ -236,7 +236,7 @@ impl<'a> ContextPlanner<'a> {
     fn choose(&self) -> Result<Choice, ContextError> {
         let (used, budget) = (self.used(), self.options.budget);
         if used > budget {
-            return Err(ContextError::CriticalOverBudget { needed: used, budget });
+            return Err(ContextError::ReserveOverBudget { needed: used, budget });
         }
         let room = Room {
             tokens: self.room(),
@@ -366,7 +366,7 @@ impl<'a> ContextPlanner<'a> {
     ) -> Result<Option<ContextPlan>, ContextError> {
         let positions = self.positions(included);
         let moved = self.moved(&positions);
-        let is_whole = positions.len() == self.metas.len() && moved.is_empty();
+        let is_whole = moved.is_empty() && self.is_all(&positions);
         let newest = choice.newest.and_then(|index| self.units.iter().nth(index)).copied();
         let mut cut = choice.cut.map(|_| {
             Cut::new(newest.map_or_else(Vec::new, |unit| {
@@ -446,6 +446,17 @@ impl<'a> ContextPlanner<'a> {
         }
     }
 
+    /// Whether a window is the whole history as it was said: nothing before or between its messages was left out,
+    /// removed or summarized, and no system prompt of one agent is before it.
+    fn is_all(&self, positions: &[Position]) -> bool {
+        let is_there = self
+            .metas
+            .iter()
+            .zip(1..)
+            .all(|(meta, number)| meta.sequence == Sequence::new(number) && !meta.is_summary());
+        is_there && positions.len() == self.metas.len() && self.options.system.is_none()
+    }
+
     /// Gives the newest unit the tokens that it really takes.
     fn correct(&mut self, choice: &Choice, included: &[bool], tokens: u64) {
         let units = self.candidates.iter().zip(included).filter(|(_, included)| **included);
@@ -462,15 +473,19 @@ impl<'a> ContextPlanner<'a> {
         let budget = self.options.budget;
         let needed = tokens.saturating_add(self.options.reserved());
         let newest = choice.newest.and_then(|index| self.candidates.get(index));
+        let critical: u64 = (self.candidates.iter())
+            .filter(|unit| unit.class.priority.is_critical() && !unit.is_void)
+            .map(|unit| unit.cost)
+            .sum();
+        let others = critical.saturating_add(self.used());
         match newest.filter(|unit| !unit.class.priority.is_critical()) {
-            Some(unit) if needed.saturating_sub(unit.cost) <= budget => {
-                ContextError::NewestOverBudget {
-                    sequence: unit.first,
-                    tokens: unit.cost,
-                    needed,
-                    budget,
-                }
-            }
+            Some(unit) if critical == 0 || others <= budget => ContextError::NewestOverBudget {
+                sequence: unit.first,
+                tokens: needed.saturating_sub(others),
+                is_cut: self.options.newest == NewestUnit::Truncate,
+                needed,
+                budget,
+            },
             _ => ContextError::CriticalOverBudget { needed, budget },
         }
     }

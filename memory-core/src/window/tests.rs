@@ -65,7 +65,7 @@ fn newest_unit_is_an_error_or_cut() {
         Message::user("the harbor of the old town is full of boats today. ".repeat(40)),
     ];
     let error = trim_messages(history.clone(), &EstimateCounter, 100).unwrap_err();
-    let ContextError::NewestOverBudget { sequence, tokens, needed, budget } = error else {
+    let ContextError::NewestOverBudget { sequence, tokens, needed, budget, .. } = error else {
         panic!("{error}")
     };
     assert_eq!((sequence, budget), (Sequence::new(3), 100));
@@ -117,7 +117,7 @@ fn system_prompt_of_the_options_is_first_and_counted() {
     assert_eq!(window.request.to_value()["system"], expected);
     let options = WindowOptions::new(4).with_system("You plan.");
     let error = trim_messages(Vec::new(), &EstimateCounter, options).unwrap_err();
-    assert!(matches!(error, ContextError::CriticalOverBudget { budget: 4, .. }), "{error}");
+    assert!(matches!(error, ContextError::ReserveOverBudget { budget: 4, .. }), "{error}");
 }
 
 #[test]
@@ -159,4 +159,79 @@ fn cut_unit_leaves_room_for_the_task() {
         assert!(text.contains("Summarize the log.") && text.contains("truncated"), "{text}");
         assert!((200..=300).contains(&window.tokens), "{}", window.tokens);
     }
+}
+
+/// A user's line and an answer with thinking that is bound to its prefix.
+fn bound_thinking() -> Vec<Message> {
+    let answer = r#"{"role":"assistant","content":[{"type":"thinking","thinking":"x","signature":"sig"},{"type":"text","text":"ok"}]}"#;
+    vec![Message::user("go"), Message::from_json(answer).unwrap(), Message::user("on")]
+}
+
+#[test]
+fn bound_thinking_is_sent_with_its_exact_prefix_only() {
+    let policy = Policy::with_max_tokens(2_000);
+    let options = WindowOptions::new(1_000).with_profile(Profile::anthropic());
+    let is_sent = |stored: &[crate::StoredMessage], options: &WindowOptions| {
+        let plan = plan_context(stored, &policy, options, &EstimateCounter, now()).unwrap();
+        plan.request.to_string().contains("thinking")
+    };
+    let whole = stored(bound_thinking(), &policy, 1);
+    assert!(is_sent(&whole, &options));
+    // A flush removed what was before.
+    let mut flushed = whole.clone();
+    for stored in &mut flushed {
+        stored.meta.sequence = stored.meta.sequence.plus(5);
+    }
+    assert!(!is_sent(&flushed, &options));
+    let mut summarized = whole.clone();
+    summarized[0].meta.summary = true;
+    assert!(!is_sent(&summarized, &options));
+    assert!(!is_sent(&whole, &options.with_system("Of one agent.")));
+}
+
+#[test]
+fn unsendable_reasoning_items_are_not_listed() {
+    let reasoning = r#"{"type":"reasoning","summary":[{"type":"summary_text","text":"x"}]}"#;
+    let mut history = vec![Message::from_json(reasoning).unwrap(); 20];
+    history.push(Message::user("go"));
+    let options = WindowOptions::new(1_000).with_profile(Profile::openai_responses());
+    let window = trim_messages(history, &EstimateCounter, options).unwrap();
+    assert_eq!(window.messages, [Message::user("go")]);
+    assert_eq!(window.left_out.empty.messages, 20);
+}
+
+#[test]
+fn error_names_what_does_not_fit() {
+    let long = "x y ".repeat(500);
+    let call =
+        |arguments: &str| Message::calls([crate::ToolCall::function("a", "write", arguments)]);
+    let history = vec![Message::user("go"), call(&format!("{{\"text\":\"{long}\"}}"))];
+    let error = trim_messages(history.clone(), &EstimateCounter, 200).unwrap_err();
+    assert!(error.to_string().ends_with("or choose to truncate it"), "{error}");
+    let options = WindowOptions::new(200).with_newest(NewestUnit::Truncate);
+    let error = trim_messages(history, &EstimateCounter, options).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("with its texts cut") && text.ends_with("or more"), "{text}");
+    let ContextError::NewestOverBudget { tokens, needed, .. } = error else { panic!("{error}") };
+    assert_eq!(tokens, needed, "nothing is critical");
+}
+
+#[test]
+fn refused_id_is_mapped_alike_in_every_window() {
+    let id = "y".repeat(80);
+    let mut history = Vec::new();
+    for number in 0..6 {
+        let id = format!("{id}{number}");
+        history.push(Message::user(format!("question {number}")));
+        history.push(Message::calls([crate::ToolCall::function(&id, "f", "{}")]));
+        history.push(Message::tool_result(&id, "r"));
+    }
+    let last_id = |budget: u64| {
+        let window = trim_messages(history.clone(), &EstimateCounter, budget).unwrap();
+        let last = window.request.messages().last().unwrap();
+        (window.messages.len(), last.get_str("tool_call_id").unwrap().to_owned())
+    };
+    let ((all, one), (few, other)) = (last_id(10_000), last_id(60));
+    assert!(few < all);
+    assert_eq!(one, other);
 }

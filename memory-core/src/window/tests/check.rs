@@ -76,6 +76,7 @@ pub(super) fn check(case: &Case) -> Result<(), TestCaseError> {
                 })?,
             Err(
                 ContextError::CriticalOverBudget { needed, .. }
+                | ContextError::ReserveOverBudget { needed, .. }
                 | ContextError::NewestOverBudget { needed, .. },
             ) => {
                 prop_assert!(needed > case.budget, "{profile:?} needs {needed} of {}", case.budget);
