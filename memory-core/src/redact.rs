@@ -99,7 +99,14 @@ impl Redactor {
             return message;
         }
         let dialect = message.dialect();
+        // An unknown role is a text that anyone may have written.
+        let has_free_role = matches!(message.role(), Role::Other(_));
         let mut json = Json::from(message);
+        if let Some(role) = json.as_object_mut().and_then(|object| object.get_mut("role"))
+            && has_free_role
+        {
+            self.redact_any(role, 0);
+        }
         let fields = dialect.message_fields(&json);
         let kept: Vec<_> =
             links::unlisted(&mut json, dialect).into_iter().map(|link| link.clone()).collect();

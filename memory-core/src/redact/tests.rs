@@ -242,3 +242,12 @@ fn texts_in_places_of_names_and_settings_are_redacted() {
         "providerOptions": {"anthropic": {"signature": "123456789"}, "openai": {"itemId": "rs_123456789"}}}]});
     assert_eq!(redacted(&[r"\d{9}"], signed.clone()), signed);
 }
+
+#[test]
+fn unknown_role_is_a_text() {
+    let message = serde_json::json!({"role": "123-45-6789", "content": "q"});
+    let kept = redacted(&[r"\d{3}-\d{2}-\d{4}"], message).to_string();
+    assert!(!kept.contains("6789"), "{kept}");
+    let user = serde_json::json!({"role": "user", "content": "q"});
+    assert_eq!(redacted(&["user"], user.clone()), user);
+}

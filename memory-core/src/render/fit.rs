@@ -231,6 +231,19 @@ impl Fit<'_> {
         changed: &mut bool,
     ) -> bool {
         let is_native = self.is_native(text.native);
+        let is_sound_sent = text.kind == TextKind::Transcript
+            && self.profile.name == ProfileName::OpenaiChat
+            && self.profile.content == ContentKey::Optional
+            && speaker == Speaker::Assistant
+            && is_native
+            && text
+                .native
+                .is_some_and(|native| native.json.get_str("id").is_some_and(|id| !id.is_empty()));
+        if is_sound_sent {
+            // The writer leaves it out: the sound says the same.
+            *changed = true;
+            return true;
+        }
         if self.is_refused(&text.text) {
             // A signature of Gemini may have an empty text.
             let is_signed = is_native

@@ -95,7 +95,7 @@ pub(super) fn fit(
 
 fn has_content(medium: &MediaPart<'_>) -> bool {
     match &medium.source {
-        MediaSource::Data(data) => !data.is_empty(),
+        MediaSource::Data(data) => is_base64(data),
         MediaSource::Url(url) => {
             let is = |scheme: &str| {
                 url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
@@ -107,6 +107,16 @@ fn has_content(medium: &MediaPart<'_>) -> bool {
         MediaSource::Parts(parts) => parts.iter().any(|part| !part.is_blank()),
         MediaSource::Native => true,
     }
+}
+
+/// Whether the data begin and end as base64 does. Megabytes are not read whole for each window.
+fn is_base64(data: &str) -> bool {
+    const SAMPLE: usize = 256;
+    let bytes = data.as_bytes();
+    let is_known = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_=\r\n".contains(byte);
+    let start = bytes.get(..SAMPLE.min(bytes.len())).unwrap_or_default();
+    let end = bytes.get(bytes.len().saturating_sub(SAMPLE)..).unwrap_or_default();
+    !bytes.is_empty() && start.iter().chain(end).all(is_known)
 }
 
 fn is_web(url: &str) -> bool {

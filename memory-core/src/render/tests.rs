@@ -7,7 +7,7 @@ mod ids;
 mod openai_types;
 mod repairs;
 
-use super::{Input, Rendered, render};
+use super::{Input, Rendered, RepairKind, render};
 use crate::check_request::check_request;
 use crate::message::Message;
 use crate::profile::{Profile, ProfileName};
@@ -86,4 +86,28 @@ fn broken_requests_are_repaired() {
         eprintln!("## {profile} {rule} {}\n{}", list.len(), list[0]);
     }
     assert!(wrong.is_empty(), "{:?}", wrong.keys());
+}
+
+#[test]
+fn sound_is_sent_without_its_transcript() {
+    let line =
+        r#"{"role":"assistant","content":null,"audio":{"id":"audio_1","transcript":"said"}}"#;
+    let messages = [Message::from_json(line).unwrap()];
+    let rendered = render_all(&messages, &Profile::openai_chat(), true);
+    let expected = r#"[{"role":"assistant","audio":{"id":"audio_1"}}]"#;
+    assert_eq!(rendered.request.to_string(), expected);
+    let mistral = render_all(&messages, &Profile::mistral(), true);
+    assert!(mistral.request.to_string().contains("said"));
+}
+
+#[test]
+fn data_that_are_no_base64_become_a_note() {
+    let line = r#"{"role":"user","content":[{"type":"text","text":"see"},{"type":"image_url","image_url":{"url":"data:image/png;base64,@@@@"}}]}"#;
+    let messages = [Message::from_json(line).unwrap()];
+    for profile in profiles() {
+        let rendered = render_all(&messages, &profile, true);
+        let text = rendered.request.to_string();
+        assert!(!text.contains("@@@@") && text.contains("[image left out]"), "{text}");
+        assert!(rendered.repairs.iter().any(|repair| repair.kind == RepairKind::MediaReplaced));
+    }
 }

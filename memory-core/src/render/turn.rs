@@ -161,10 +161,15 @@ pub(super) fn is_item(turn: &Turn<'_>) -> bool {
 
 /// Joins the items of one answer.
 pub(super) fn join_items(turns: Vec<Turn<'_>>, target: Dialect) -> Vec<Turn<'_>> {
+    let has_content = |turn: &Turn<'_>| {
+        turn.parts.iter().any(|part| matches!(part, Part::Text(_) | Part::Media(_)))
+    };
     let mut joined: Vec<Turn<'_>> = Vec::with_capacity(turns.len());
     for turn in turns {
+        // Two messages stay two.
+        let is_message = has_content(&turn);
         match joined.last_mut() {
-            Some(last) if is_item(last) && is_item(&turn) => {
+            Some(last) if is_item(last) && is_item(&turn) && !(is_message && has_content(last)) => {
                 last.known = last
                     .known
                     .zip(turn.known)
