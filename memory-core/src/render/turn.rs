@@ -166,10 +166,14 @@ pub(super) fn join_items(turns: Vec<Turn<'_>>, target: Dialect) -> Vec<Turn<'_>>
     };
     let mut joined: Vec<Turn<'_>> = Vec::with_capacity(turns.len());
     for turn in turns {
-        // Two messages stay two.
+        // Two messages stay two, and one behind calls is behind their results.
         let is_message = has_content(&turn);
         match joined.last_mut() {
-            Some(last) if is_item(last) && is_item(&turn) && !(is_message && has_content(last)) => {
+            Some(last)
+                if is_item(last)
+                    && is_item(&turn)
+                    && !(is_message && (has_content(last) || last.parts.iter().any(is_call))) =>
+            {
                 last.known = last
                     .known
                     .zip(turn.known)
