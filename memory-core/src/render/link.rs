@@ -33,98 +33,141 @@ struct Answer<'a> {
     known: Option<u64>,
 }
 
+/// Turns with at most this many calls are searched without an index: most results are directly behind a few calls.
+const FEW: usize = 16;
+
+/// How a result names its call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Key<'a> {
+    Id(&'a str),
+    Function(&'a str),
+    Legacy(&'a str),
+    /// A legacy call or one without a name.
+    Loose,
+    Any,
+}
+
+impl Key<'_> {
+    fn matches(self, call: &Open<'_>) -> bool {
+        match self {
+            Self::Id(id) => call.id == Some(id),
+            Self::Function(name) => !call.is_legacy && call.name == name,
+            Self::Legacy(name) => call.is_legacy && call.name == name,
+            Self::Loose => call.is_legacy || call.name.is_empty(),
+            Self::Any => true,
+        }
+    }
+}
+
+/// The calls with each key: those of the nearest turn last, of one turn the first one last. Answered calls at the end
+/// are removed when they are seen.
+#[derive(Default)]
+struct Index<'a> {
+    calls: HashMap<Key<'a>, Vec<usize>>,
+    /// How many calls are in the index, those of whole turns.
+    indexed: usize,
+}
+
+impl<'a> Index<'a> {
+    /// Adds the calls that are new, by their keys.
+    fn update(&mut self, all: &[Open<'a>], keys: impl Fn(&Open<'a>) -> [Option<Key<'a>>; 3]) {
+        let mut start = self.indexed;
+        for turn in all.get(start..).unwrap_or_default().chunk_by(|a, b| a.turn == b.turn) {
+            for (index, call) in turn.iter().enumerate().rev() {
+                for key in keys(call).into_iter().flatten() {
+                    self.calls.entry(key).or_default().push(start + index);
+                }
+            }
+            start += turn.len();
+        }
+        self.indexed = all.len();
+    }
+
+    /// In the nearest turn with an open call of this key, the first one.
+    fn first(&mut self, key: Key<'a>, all: &[Open<'a>]) -> Option<usize> {
+        let calls = self.calls.get_mut(&key)?;
+        while let Some(index) = calls.last() {
+            if all.get(*index).is_some_and(|call| call.answer.is_none()) {
+                return Some(*index);
+            }
+            calls.pop();
+        }
+        None
+    }
+}
+
 /// The calls that results may answer.
 #[derive(Default)]
 struct Calls<'a> {
     all: Vec<Open<'a>>,
-    /// The calls with this id, the latest last. Those of the latest turn are looked at without it: most results are
-    /// directly behind their calls.
-    by_id: HashMap<&'a str, Vec<usize>>,
-    /// How many calls are in the map.
-    hashed: usize,
-    /// The calls without an answer, in order.
-    open: Vec<usize>,
+    /// The first call of the latest turn that may be open.
+    latest: usize,
+    by_id: Index<'a>,
+    by_name: Index<'a>,
 }
 
 impl<'a> Calls<'a> {
     fn push(&mut self, call: Open<'a>) {
-        let index = self.all.len();
-        self.open.push(index);
+        if self.all.last().is_none_or(|last| last.turn != call.turn) {
+            self.latest = self.all.len();
+        }
         self.all.push(call);
     }
 
     /// The call that a result answers, by the rules of [`ToolLink`](crate::ToolLink).
     fn find(&mut self, result: &ResultPart<'a>) -> Option<usize> {
         if let Some(id) = result.link {
-            let latest = self.all.last()?.turn;
-            let mut in_latest = None;
-            for (index, call) in self.all.iter().enumerate().rev() {
-                if call.turn != latest {
-                    break;
-                }
-                if call.id == Some(id) && call.answer.is_none() {
-                    in_latest = Some(index);
-                }
-            }
-            if in_latest.is_some() {
-                return in_latest;
-            }
-            self.hash_all();
-            let is_open = |index: &&usize| self.open_call(**index).is_some();
-            let mut open = self.by_id.get(id)?.iter().filter(is_open);
-            let last = *open.next_back()?;
-            let turn = self.all.get(last)?.turn;
-            // The first one of the nearest turn.
-            let in_turn = |index: &&usize| self.all.get(**index).is_some_and(|c| c.turn == turn);
-            let first = self.by_id.get(id)?.iter().filter(is_open).find(in_turn).copied();
-            return first.or(Some(last));
+            return self.nearest(Key::Id(id));
         }
-        let Some(name) = result.name else { return self.nearest(|_| true) };
+        let Some(name) = result.name else { return self.nearest(Key::Any) };
         if result.kind == CallKind::LegacyFunction {
-            return self.nearest(|call| call.is_legacy && call.name == name);
+            return self.nearest(Key::Legacy(name));
         }
         // A call of the first function API is known by its id only, which is made of its name.
-        let named = self.nearest(|call| !call.is_legacy && call.name == name);
-        named.or_else(|| self.nearest(|call| call.is_legacy || call.name.is_empty()))
+        self.nearest(Key::Function(name)).or_else(|| self.nearest(Key::Loose))
     }
 
-    fn hash_all(&mut self) {
-        for (index, call) in self.all.iter().enumerate().skip(self.hashed) {
-            if let Some(id) = call.id {
-                self.by_id.entry(id).or_default().push(index);
-            }
-        }
-        self.hashed = self.all.len();
+    fn index_ids(&mut self) {
+        self.by_id.update(&self.all, |call| [call.id.map(Key::Id), None, None]);
+    }
+
+    fn index_names(&mut self) {
+        self.by_name.update(&self.all, |call| {
+            let name =
+                if call.is_legacy { Key::Legacy(call.name) } else { Key::Function(call.name) };
+            [Some(name), Some(Key::Loose).filter(|key| key.matches(call)), Some(Key::Any)]
+        });
     }
 
     /// Whether a call has this id, answered or not.
-    fn knows(&mut self, id: &str) -> bool {
-        self.hash_all();
-        self.by_id.contains_key(id)
+    fn knows(&mut self, id: &'a str) -> bool {
+        self.index_ids();
+        self.by_id.calls.contains_key(&Key::Id(id))
     }
 
-    fn open_call(&self, index: usize) -> Option<&Open<'a>> {
-        self.all.get(index).filter(|call| call.answer.is_none())
-    }
-
-    /// In the nearest turn with such a call, the first one.
-    fn nearest(&self, matches: impl Fn(&Open<'a>) -> bool) -> Option<usize> {
-        let mut found: Option<(usize, usize)> = None;
-        for index in self.open.iter().rev() {
-            let Some(call) = self.open_call(*index) else { continue };
-            match found {
-                Some((turn, _)) if turn != call.turn => break,
-                _ if matches(call) => found = Some((call.turn, *index)),
-                _ => {}
-            }
+    /// In the nearest turn with such an open call, the first one.
+    fn nearest(&mut self, key: Key<'a>) -> Option<usize> {
+        while self.all.get(self.latest).is_some_and(|call| call.answer.is_some()) {
+            self.latest += 1;
         }
-        found.map(|(_, index)| index)
+        let latest = self.all.get(self.latest..).unwrap_or_default();
+        // Results mostly come in the order of their calls.
+        let searched = if latest.len() > FEW { 1 } else { FEW };
+        let mut open = latest.iter().take(searched);
+        if let Some(at) = open.position(|call| call.answer.is_none() && key.matches(call)) {
+            return Some(self.latest + at);
+        }
+        let index = if matches!(key, Key::Id(_)) {
+            self.index_ids();
+            &mut self.by_id
+        } else {
+            self.index_names();
+            &mut self.by_name
+        };
+        index.first(key, &self.all)
     }
 
     fn answer(&mut self, index: usize, answer: Answer<'a>) {
-        if let Ok(at) = self.open.binary_search(&index) {
-            self.open.remove(at);
-        }
         if let Some(call) = self.all.get_mut(index) {
             call.answer = Some(answer);
         }
@@ -195,6 +238,13 @@ pub(super) fn link<'a>(
     let mut linked = Vec::with_capacity(turns.len() + 4);
     let mut late = Vec::new();
     let speakers: Vec<_> = turns.iter().map(|turn| turn.speaker).collect();
+    // For each turn, how many before it are not of tools.
+    let mut others = Vec::with_capacity(speakers.len());
+    let mut count = 0_usize;
+    for speaker in &speakers {
+        others.push(count);
+        count += usize::from(*speaker != Speaker::Tool);
+    }
     for (index, turn) in turns.into_iter().enumerate() {
         if turn.speaker == Speaker::Tool {
             // Only a planted fault leaves results in it.
@@ -208,7 +258,7 @@ pub(super) fn link<'a>(
         }
         let awaited = turn.input.is_some_and(&is_awaited);
         let mut turn = turn;
-        let results = results(index, &mut turn, &mut all, &speakers, awaited, repairs);
+        let results = results(index, &mut turn, &mut all, &others, awaited, repairs);
         let is_apart = speakers.get(index + 1).is_some_and(|next| *next != Speaker::Tool);
         if is_apart && is_planted(Fault::ResultNotMoved) {
             late.push(results);
@@ -227,7 +277,7 @@ fn results<'a>(
     index: usize,
     turn: &mut Turn<'a>,
     calls: &mut impl Iterator<Item = Open<'a>>,
-    speakers: &[Speaker],
+    others: &[usize],
     awaited: bool,
     repairs: &mut Repairs,
 ) -> Turn<'a> {
@@ -257,8 +307,9 @@ fn results<'a>(
             known = None;
             continue;
         };
-        let between = speakers.get(index + 1..from).unwrap_or_default();
-        if between.iter().any(|speaker| *speaker != Speaker::Tool) {
+        // The turn itself is one of them.
+        let own = others.get(index).map(|before| before + 1);
+        if others.get(from).copied() > own {
             repairs.add(RepairKind::ResultMoved, at);
         }
         sequence = sequence.or(at);
@@ -298,5 +349,60 @@ fn results<'a>(
         sequence: sequence.or(turn.sequence),
         known,
         dialect: turn.dialect,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::json::Json;
+    use crate::message::Message;
+    use crate::tokens::EstimateCounter;
+    use crate::window::{WindowOptions, trim_messages};
+
+    const CALLS: usize = 5_000;
+
+    fn request(order: impl Iterator<Item = usize>, has_ids: bool) -> (String, usize) {
+        let read =
+            |json: serde_json::Value| Message::from_any(Json::parse(&json.to_string()).unwrap());
+        let call = |n: usize| {
+            let mut call = json!({"functionCall": {"name": format!("f{n}"), "args": {}}});
+            if has_ids {
+                call["functionCall"]["id"] = format!("c{n}").into();
+            }
+            call
+        };
+        let result = |n: usize| {
+            let mut part =
+                json!({"functionResponse": {"name": format!("f{n}"), "response": {"result": n}}});
+            if has_ids {
+                part["functionResponse"]["id"] = format!("c{n}").into();
+            }
+            part
+        };
+        let calls: Vec<_> = (0..CALLS).map(call).collect();
+        let results: Vec<_> = order.map(result).collect();
+        let history = vec![
+            read(json!({"role": "user", "parts": [{"text": "go"}]})),
+            read(json!({"role": "model", "parts": calls})),
+            read(json!({"role": "user", "parts": results})),
+        ];
+        let window =
+            trim_messages(history, &EstimateCounter, WindowOptions::new(10_000_000)).unwrap();
+        (window.request.to_string(), window.repairs.len())
+    }
+
+    #[test]
+    fn parallel_calls_are_answered_in_any_order() {
+        for has_ids in [true, false] {
+            let ordered = request(0..CALLS, has_ids);
+            assert!(
+                ordered.0.contains(&format!("f{}", CALLS - 1)) && !ordered.0.contains("[no result")
+            );
+            assert_eq!(request((0..CALLS).rev(), has_ids), ordered);
+            let odd_last = (0..CALLS).step_by(2).chain((1..CALLS).step_by(2));
+            assert_eq!(request(odd_last, has_ids), ordered);
+        }
     }
 }
