@@ -13,7 +13,7 @@ use memory_core::TokenCounter;
 ///
 /// let text = "All work and no play makes Jack a dull boy. ".repeat(10);
 /// let cut = truncate_to_tokens(&text, 20, &EstimateCounter);
-/// assert_eq!(cut, "All work and no play makes Jack a dull boy. All work [... 97 tokens left out]");
+/// assert_eq!(cut, "All work and no play makes Jack a dull boy. All [... 102 tokens left out]");
 /// ```
 #[must_use]
 pub fn truncate_to_tokens(text: &str, max_tokens: u64, counter: &dyn TokenCounter) -> String {

@@ -9,7 +9,9 @@ use memory_flush::{
     CompactOptions, FallbackChain, FlushSettings, RuleBasedSummarizer, Summarizer, SummaryRequest,
     Timer, compact, from_fn,
 };
-use memory_instance::{ExclusiveError, MemoryError, MemoryInstance, Session, SweepOptions};
+use memory_instance::{
+    ExclusiveError, MemoryError, MemoryInstance, Session, SweepOptions, Usage, WindowOptions,
+};
 use memory_lock::LockOptions;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -27,6 +29,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::break_leases",
     "MemoryInstance::clear",
     "MemoryInstance::close_call",
+    "MemoryInstance::calibrate",
     "MemoryInstance::close_call, with a flush that it finds due",
     "MemoryInstance::context",
     "MemoryInstance::counters",
@@ -48,6 +51,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::send",
     "MemoryInstance::send, with a flush that it finds due",
     "MemoryInstance::token_count",
+    "MemoryInstance::window",
     "MemoryManager::keys",
     "MemoryManager::shutdown, with a flush under way",
     "MemoryManager::keys_with_prefix",
@@ -61,6 +65,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "Session::messages",
     "Session::page",
     "Session::send",
+    "Session::window",
 ];
 
 /// Those that need no backend.
@@ -310,6 +315,17 @@ async fn read(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
                 let done = cut.off(memory.context(BUDGET)).await.map(Result::unwrap);
                 done.map(|window| assert!(window.tokens <= BUDGET, "{what}")).is_some()
             }
+            "MemoryInstance::window" => {
+                let options = WindowOptions::new(BUDGET);
+                let done = cut.off(memory.window(&options)).await.map(Result::unwrap);
+                done.map(|window| assert!(window.tokens <= BUDGET, "{what}")).is_some()
+            }
+            "MemoryInstance::calibrate" => {
+                let window = memory.context(BUDGET).await.unwrap();
+                let usage = Usage::new(window.tokens);
+                let done = cut.off(memory.calibrate(window.anchor(), usage)).await;
+                done.map(Result::unwrap).is_some()
+            }
             "MemoryInstance::len" => {
                 let done = cut.off(memory.len()).await.map(Result::unwrap);
                 done.map(|there| assert_eq!(there, all, "{what}")).is_some()
@@ -396,6 +412,10 @@ async fn in_a_turn(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
             "Session::ensure_system" => {
                 let ensured = session.ensure_system("name", "one");
                 cut.off(ensured).await.map(Result::unwrap).is_some()
+            }
+            "Session::window" => {
+                let options = WindowOptions::new(BUDGET);
+                cut.off(session.window(&options)).await.map(|it| drop(it.unwrap())).is_some()
             }
             "Session::context" => {
                 cut.off(session.context(BUDGET)).await.map(|it| drop(it.unwrap())).is_some()
