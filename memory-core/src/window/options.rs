@@ -26,7 +26,8 @@ pub struct WindowOptions {
     /// The API. Default: that of the resource, or OpenAI Chat Completions.
     pub profile: Option<Profile>,
     /// A system prompt that is not stored, such as that of one of several agents. It is counted, and is before all
-    /// others. Default: none.
+    /// others. Thinking that is bound to the exact text before it (Claude from 5.5) is left out beside it, because
+    /// another agent may have had another prompt. Default: none.
     pub system: Option<String>,
     /// What happens if the newest unit does not fit. Default: an error.
     pub newest: NewestUnit,
@@ -133,8 +134,9 @@ pub enum NewestUnit {
     /// [`ContextError::NewestOverBudget`](crate::ContextError::NewestOverBudget).
     #[default]
     Error,
-    /// Its longest texts and results are cut, with the marker `[truncated]`, until it fits. Arguments of calls are
-    /// not cut; where that is not enough there is the error after all.
+    /// Its longest texts and results are cut, with the marker `[truncated]`, until it fits. Where there are so many
+    /// that even short ones do not fit, the last ones are left out. Arguments of calls are not cut; where that is not
+    /// enough there is the error after all.
     Truncate,
 }
 
