@@ -14,7 +14,7 @@ pub const KEPT_RECEIPTS: usize = 16;
 /// The record of one flush.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlushReceipt {
-    /// The flush; a splice sent twice is recognised by it.
+    /// The flush; a splice sent twice is recognized by it.
     pub id: Uuid,
     /// The strategy that planned it.
     pub strategy: String,

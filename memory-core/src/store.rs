@@ -41,7 +41,7 @@ use crate::write::WriteId;
 ///
 /// **Writes** ([`append`](Self::append), [`replace`](Self::replace), [`splice`](Self::splice),
 /// [`clear`](Self::clear)) are atomic, and take these steps in this order within their one atomic step:
-/// 1. A retry is recognised by its id, and answered without being applied again. A write by a writer whose
+/// 1. A retry is recognized by its id, and answered without being applied again. A write by a writer whose
 ///    record was pruned ([`WriterId`](crate::WriterId)) is refused with
 ///    [`StoreErrorKind::WriterForgotten`].
 /// 2. With a lease ([`Access::lease`]) whose token is lower than the newest that the memory has
@@ -78,7 +78,7 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// Adds a batch of messages at the end.
     ///
     /// # Correctness
-    /// The batch gets contiguous sequence numbers and becomes visible as a whole. It is recognised
+    /// The batch gets contiguous sequence numbers and becomes visible as a whole. It is recognized
     /// as a duplicate if its [`WriteId`] is not newer than the newest of the same writer. When this
     /// returns, the batch is as durable as the store's configuration says.
     ///
@@ -118,7 +118,7 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// Applied only if the memory's generation is still [`Splice::generation`] and the message
     /// [`Splice::newest`] is still at its place; what was appended since is kept. The generation changes
     /// ([`Generation::after`]) if anything was removed, inserted or closed. A splice with the receipt id of
-    /// the newest receipt is recognised and not applied again.
+    /// the newest receipt is recognized and not applied again.
     ///
     /// # Errors
     /// [`StoreErrorKind::Conflict`] where the generation is another, or the newest message is not the
@@ -131,7 +131,7 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// Removes all messages and receipts, and counts the messages as cleared.
     ///
     /// # Correctness
-    /// Sequence numbers go on, and the generation changes. Recognised by its [`WriteId`] like an
+    /// Sequence numbers go on, and the generation changes. Recognized by its [`WriteId`] like an
     /// append.
     ///
     /// # Errors
@@ -334,7 +334,7 @@ impl Access {
 /// The order to clear a memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clear {
-    /// Recognises a retry.
+    /// Recognizes a retry.
     pub write: WriteId,
     /// By what right.
     pub access: Access,

@@ -71,7 +71,7 @@ impl WrittenSummary {
 /// What the record of a flush says about its making.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlushRecord {
-    /// The flush; a splice sent twice is recognised by it.
+    /// The flush; a splice sent twice is recognized by it.
     pub id: Uuid,
     /// The strategy that planned it.
     pub strategy: String,

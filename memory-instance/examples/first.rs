@@ -16,10 +16,10 @@ async fn main() -> Result<(), MemoryError> {
     let memory = manager.memory("support", "case-4711")?; // any number of agents may hold this
 
     memory.ensure_system("agent", "You are a travel agent.").await?; // stored once, however often it starts
-    memory.append(Message::user("My flight was cancelled.")).await?; // one commit, durable
+    memory.append(Message::user("My flight was canceled.")).await?; // one commit, durable
     let window = memory.context(4_000).await?; // never more than 4,000 tokens
     let body = json!({"model": "gpt-4o", "messages": window.request()});
-    assert!(body.to_string().contains("My flight was cancelled."));
+    assert!(body.to_string().contains("My flight was canceled."));
 
     let claude = Profile::for_model(Some("claude-sonnet-4-5")); // the same history for another API
     let window = memory.window(&WindowOptions::new(4_000).with_profile(claude)).await?;

@@ -21,7 +21,7 @@ use crate::write::{Write, Written};
 use crate::writers::Writer;
 
 /// A batch that is ready to be sent: redacted, classified, counted, and under an id by which the
-/// store recognises it, so that it can be sent any number of times and is appended once.
+/// store recognizes it, so that it can be sent any number of times and is appended once.
 ///
 /// Clones are the same batch: of all that are sent, one is appended, and the others get its receipt as
 /// duplicates. No two requests have the same message ids, whichever clone each was made from.
@@ -46,7 +46,7 @@ impl PreparedAppend {
         Self { append, sent: Arc::default() }
     }
 
-    /// The id by which the store recognises it.
+    /// The id by which the store recognizes it.
     #[must_use]
     pub const fn write(&self) -> WriteId {
         self.append.write
@@ -184,7 +184,7 @@ impl MemoryInstance {
 
     /// Readies a batch under an id of the caller's, such as
     /// [`WriterId::named`](memory_core::WriterId::named) and the offset in a log: after a crash of
-    /// the caller the store still recognises what it has.
+    /// the caller the store still recognizes what it has.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).

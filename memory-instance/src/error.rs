@@ -274,7 +274,7 @@ pub struct OpenLeasesFailure {
 pub struct AppendFailure {
     /// Why.
     pub reason: MemoryError,
-    /// The batch, under the id by which the store recognises it.
+    /// The batch, under the id by which the store recognizes it.
     pub prepared: PreparedAppend,
 }
 

@@ -35,7 +35,7 @@ use crate::writers::Writers;
 ///     .await?;
 /// let context = KeyContext::new().with("workflow.input.case", 4711);
 /// let memory = manager.memory_for("support", "case-{{ workflow.input.case }}", &context)?;
-/// memory.append(Message::user("My flight was cancelled")).await?;
+/// memory.append(Message::user("My flight was canceled")).await?;
 /// assert_eq!(memory.key().as_str(), "acme:support:case-4711");
 /// # Ok::<(), memory_instance::MemoryError>(())
 /// # }).unwrap();

@@ -1,4 +1,4 @@
-//! The identities under which an instance writes, so that the store recognises its retries.
+//! The identities under which an instance writes, so that the store recognizes its retries.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -15,7 +15,7 @@ use memory_core::{Access, AppendOutcome, Clear, Durability, MemoryStore, Sequenc
 use memory_lock::redis::{RedisFailure, RedisFault};
 use memory_redis_testkit::Server;
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore};
-use support::load::{Load, assert_recognised, assert_unknown, examine_intact};
+use support::load::{Load, assert_recognized, assert_unknown, examine_intact};
 use support::{
     append, checked_outline, key, message, places, receipt, store, texts, until, with_settings,
     write,
@@ -137,7 +137,7 @@ async fn a_write_that_no_replica_confirms_is_unknown_and_its_retry_is_confirmed(
     assert_unknown(&store.splice(&k, splice.clone()).await.unwrap_err());
     replica.resume();
     let again = append(&store, &k, write(1, 2), &["four"]).await.unwrap();
-    assert_recognised(again.outcome, 4);
+    assert_recognized(again.outcome, 4);
     assert_eq!(store.splice(&k, splice).await.unwrap().summarised, 2);
     assert_eq!(messages_at(&replica, &store, "k").await, 3);
 
@@ -167,7 +167,7 @@ async fn a_retry_over_a_new_connection_is_not_confirmed_by_nothing() {
     .await;
     replica.resume();
     let again = append(&store, &k, write(1, 2), &["two"]).await.unwrap();
-    assert_recognised(again.outcome, 2);
+    assert_recognized(again.outcome, 2);
     assert_eq!(messages_at(&replica, &store, "k").await, 2);
 }
 
@@ -198,7 +198,7 @@ async fn a_confirmation_that_is_cut_short_leaves_the_write_unknown() {
     assert_unknown(&error.unwrap_err());
     replica.resume();
     let again = append(&store, &k, write(1, 2), &["two"]).await.unwrap();
-    assert_recognised(again.outcome, 2);
+    assert_recognized(again.outcome, 2);
     assert_eq!(texts(&store, &k).await, ["one", "two"]);
 }
 

@@ -23,7 +23,7 @@ use memory_lock::{
 };
 use memory_redis_testkit::{Cluster, ClusterShape, Fault, Proxy, Server};
 use memory_store_redis::RedisStore;
-use support::load::{Load, assert_recognised, assert_unknown, examine_intact};
+use support::load::{Load, assert_recognized, assert_unknown, examine_intact};
 use support::{
     append, checked_outline, key, link, message, places, receipt, store, texts, until,
     with_settings, write,
@@ -56,7 +56,7 @@ async fn settle(fault: Fault) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_append_whose_answer_was_lost_is_recognised_when_it_is_sent_again() {
+async fn an_append_whose_answer_was_lost_is_recognized_when_it_is_sent_again() {
     let (_server, proxy, store) = behind_a_proxy().await;
     let k = key("k");
     let mut expected = Vec::new();
@@ -71,7 +71,7 @@ async fn an_append_whose_answer_was_lost_is_recognised_when_it_is_sent_again() {
         let place = number * 3 + 2;
         settle(fault).await;
         let again = append(&store, &k, write(1, number), &[&text, "and more"]).await.unwrap();
-        assert_recognised(again.outcome, place);
+        assert_recognized(again.outcome, place);
         expected.extend(["before".to_owned(), text, "and more".to_owned()]);
         assert_eq!(texts(&store, &k).await, expected);
     }
@@ -79,7 +79,7 @@ async fn an_append_whose_answer_was_lost_is_recognised_when_it_is_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_append_that_was_applied_late_is_recognised() {
+async fn an_append_that_was_applied_late_is_recognized() {
     let (server, proxy, store) = behind_a_proxy().await;
     let k = key("k");
     append(&store, &k, write(1, 1), &["first"]).await.unwrap();
@@ -94,7 +94,7 @@ async fn an_append_that_was_applied_late_is_recognised() {
     let direct = with_prefix_of(&store, server.url()).await;
     until("late append", async || (texts(&direct, &k).await.len() == 2).then_some(())).await;
     let again = append(&store, &k, write(1, 2), &["late"]).await.unwrap();
-    assert_recognised(again.outcome, 2);
+    assert_recognized(again.outcome, 2);
     assert_eq!(checked_outline(&store, &k).await.head.counters.appended, 2);
 }
 
@@ -134,7 +134,7 @@ async fn half_an_answer_proves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flush_whose_answer_was_lost_is_recognised_when_it_is_sent_again() {
+async fn a_flush_whose_answer_was_lost_is_recognized_when_it_is_sent_again() {
     let (_server, proxy, store) = behind_a_proxy().await;
     for (number, fault) in ANSWERLESS.into_iter().enumerate() {
         let k = key(&format!("k{number}"));
@@ -353,7 +353,7 @@ async fn through_a_cluster_the_bare_driver_applies_a_command_twice_and_we_apply_
             }
         })
         .await;
-        assert_recognised(again.outcome, place);
+        assert_recognized(again.outcome, place);
     }
     assert_eq!(checked_outline(&store, &k).await.head.counters.appended, 3);
 }

@@ -97,7 +97,7 @@ async fn long_flushes_answer_as_the_reference_does_and_leave_nothing_behind() {
             let present = usize::try_from(counters.present.messages).unwrap();
             assert_eq!(fields(&server, &store, &k).await, present, "seed {seed}");
 
-            // Sent again, it is recognised by its receipt, or is of another generation.
+            // Sent again, it is recognized by its receipt, or is of another generation.
             let changed = !splice.summarised.is_empty()
                 || !splice.evicted.is_empty()
                 || !splice.closed.is_empty();

@@ -75,7 +75,7 @@ async fn measure(level: &str, settings: &str) -> Found {
     outages.sort_unstable();
     println!(
         "{level}: {} fail-overs, {} batches acknowledged, {} lost, {} doubled; {} errors met, {} \
-         retries recognised; until 100 more were written: median {:?}, longest {:?}; longest \
+         retries recognized; until 100 more were written: median {:?}, longest {:?}; longest \
          append {:?}",
         outages.len(),
         sum.acknowledged,

@@ -120,7 +120,7 @@ async fn a_lease_that_runs_out_under_its_writer_fences_it_off() {
     assert_eq!(shared.store.claim(&k, stale).await.unwrap_err().kind(), &fenced(fresh.token));
     assert_eq!(checked_outline(&shared.store, &k).await.metas, before.metas);
 
-    // What had been written is recognised, lease or no lease.
+    // What had been written is recognized, lease or no lease.
     let retry = under(stale, batch(write(1, 1), &["in time"]));
     let outcome = shared.store.append(&k, retry).await.unwrap().outcome;
     assert_eq!(outcome, AppendOutcome::Duplicate { first: Some(Sequence::new(1)) });

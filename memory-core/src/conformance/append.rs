@@ -18,15 +18,15 @@ pub(super) const CASES: &[Case] = cases_of![
     messages_come_back_unchanged,
     counters_are_returned_with_the_append,
     counters_equal_a_recount,
-    a_retry_is_recognised_and_appends_nothing,
-    an_older_write_of_a_writer_is_recognised_without_its_place,
+    a_retry_is_recognized_and_appends_nothing,
+    an_older_write_of_a_writer_is_recognized_without_its_place,
     writers_are_told_apart,
     the_same_writer_may_write_to_several_memories,
     memories_are_apart,
     a_stale_token_is_fenced_off_and_changes_nothing,
     a_claim_fences_off_older_tokens,
     a_claim_is_idempotent_and_refuses_older_tokens,
-    a_retry_is_recognised_even_when_its_lease_is_over,
+    a_retry_is_recognized_even_when_its_lease_is_over,
     a_memory_lives_as_long_as_its_ttl_after_its_last_write,
     a_memory_whose_ttl_ran_out_begins_anew,
     an_append_without_ttl_ends_the_ttl,
@@ -136,7 +136,7 @@ async fn counters_equal_a_recount(subject: Subject) {
     assert_eq!(counters.classes[&own].messages, 8);
 }
 
-async fn a_retry_is_recognised_and_appends_nothing(subject: Subject) {
+async fn a_retry_is_recognized_and_appends_nothing(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["a"]).await;
     let before = subject.append(&k, writer(1).write(2), &["b", "c"]).await;
@@ -148,7 +148,7 @@ async fn a_retry_is_recognised_and_appends_nothing(subject: Subject) {
     assert_eq!(subject.checked_outline(&k).await.head.version, version);
 }
 
-async fn an_older_write_of_a_writer_is_recognised_without_its_place(subject: Subject) {
+async fn an_older_write_of_a_writer_is_recognized_without_its_place(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(5), &["a"]).await;
     subject.append(&k, writer(1).write(9), &["b"]).await;
@@ -249,7 +249,7 @@ async fn assert_forged_claim_is_refused(subject: &Subject) {
     assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
 }
 
-async fn a_retry_is_recognised_even_when_its_lease_is_over(subject: Subject) {
+async fn a_retry_is_recognized_even_when_its_lease_is_over(subject: Subject) {
     let k = key("k");
     let write = writer(1).write(1);
     subject.append(&k, write, &["a"]).await;

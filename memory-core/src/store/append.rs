@@ -13,7 +13,7 @@ use crate::write::WriteId;
 /// A batch to append.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Append {
-    /// Recognises a retry.
+    /// Recognizes a retry.
     pub write: WriteId,
     /// The messages, in order; at least one. Shared, for a batch may have to be sent again.
     pub messages: Arc<[NewMessage]>,
@@ -36,7 +36,7 @@ impl Append {
 /// What became of an append.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Appended {
-    /// New, or recognised; in JSON `outcome` and `first`.
+    /// New, or recognized; in JSON `outcome` and `first`.
     #[serde(flatten)]
     pub outcome: AppendOutcome,
     /// The memory's counters after it.

@@ -30,12 +30,12 @@ use crate::write::{KEPT_SESSIONS, SESSION_RETENTION, WriteId, WriterId};
 ///
 /// - **Nothing but the arguments counts.** The same writes at the same times make the same memory, in
 ///   any process: so a log of writes is a way to keep it.
-/// - **A write that was refused changed nothing**, and neither does one that was recognised; whether
+/// - **A write that was refused changed nothing**, and neither does one that was recognized; whether
 ///   one changed something shows in [`Head::version`], which only grows.
 /// - **Leases are known by their tokens alone.** Whether one is still live is looked up by a store that
 ///   shares their [domain](crate::MemoryStore::lease_domain), before it comes here. A write that is
-///   recognised needs no lease: ask [`recognises`](Self::recognises) and
-///   [`recognises_splice`](Self::recognises_splice) first.
+///   recognized needs no lease: ask [`recognizes`](Self::recognizes) and
+///   [`recognizes_splice`](Self::recognizes_splice) first.
 ///
 /// ```
 /// use memory_core::{
@@ -310,15 +310,15 @@ impl MemoryState {
         is_there.then_some(UnusedMemory { key, generation, version, newest, messages, expired })
     }
 
-    /// Whether an append, a replacement or a clear with this id would be recognised as a retry.
+    /// Whether an append, a replacement or a clear with this id would be recognized as a retry.
     #[must_use]
-    pub fn recognises(&self, write: WriteId, now: Timestamp) -> bool {
+    pub fn recognizes(&self, write: WriteId, now: Timestamp) -> bool {
         self.is_alive(now) && self.earlier(write).is_ok_and(|first| first.is_some())
     }
 
-    /// Whether this splice would be recognised as a retry.
+    /// Whether this splice would be recognized as a retry.
     #[must_use]
-    pub fn recognises_splice(&self, splice: &Splice, now: Timestamp) -> bool {
+    pub fn recognizes_splice(&self, splice: &Splice, now: Timestamp) -> bool {
         self.is_alive(now) && self.was_spliced(splice)
     }
 

@@ -208,7 +208,7 @@ impl Run<'_> {
                     let polls = *polls;
                     let future = Box::pin(self.op(op));
                     let done = Cut { future, polls }.await;
-                    self.recorder.note(format!("cancelled: {}", done.is_none()));
+                    self.recorder.note(format!("canceled: {}", done.is_none()));
                 }
                 Op::Crash => {
                     self.recorder.note(format!("agent {} crashes its process", self.number));

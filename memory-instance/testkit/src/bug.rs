@@ -12,7 +12,7 @@ pub enum Bug {
     /// A flush commits although the memory was changed under it.
     NoGenerationCheck,
     /// A retry is appended again.
-    RetryNotRecognised,
+    RetryNotRecognized,
     /// Retries are forgotten by each flush.
     RetryForgottenByFlush,
     /// The record of a writer is pruned as soon as another wrote, and its next write is taken for new.
@@ -123,7 +123,7 @@ impl Bug {
         Self::NoFencing,
         Self::NoLeaseCheck,
         Self::NoGenerationCheck,
-        Self::RetryNotRecognised,
+        Self::RetryNotRecognized,
         Self::RetryForgottenByFlush,
         Self::WriterPrunedEarly,
         Self::TornBatch,
@@ -202,7 +202,7 @@ impl Bug {
             Self::NoGenerationCheck | Self::StaleRead | Self::ReplaceKeepsGeneration => {
                 &[Check::Unexplained]
             }
-            Self::RetryNotRecognised | Self::WriterPrunedEarly => &[Check::Twice],
+            Self::RetryNotRecognized | Self::WriterPrunedEarly => &[Check::Twice],
             Self::RetryForgottenByFlush => &[Check::Twice, Check::CameBack],
             Self::TornBatch | Self::OrderLost => &[Check::BatchTorn],
             Self::AppendLost | Self::FlushTakesNewAppends => &[Check::Lost],

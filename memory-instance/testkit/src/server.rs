@@ -170,7 +170,7 @@ impl Server {
                 let kind = StoreErrorKind::Full("no room".into());
                 return Err(StoreError::new("append to", kind).at(key));
             }
-            Some(Bug::RetryNotRecognised) => append.write = self.fresh_write(),
+            Some(Bug::RetryNotRecognized) => append.write = self.fresh_write(),
             Some(Bug::WriterPrunedEarly) if is_retry => {
                 let newest = self.state().newest_writer.get(&at).copied();
                 if newest != Some(write.writer) {

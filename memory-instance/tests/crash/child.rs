@@ -58,7 +58,7 @@ pub(crate) fn builder(padding: usize, lease: Duration) -> ManagerBuilder {
     MemoryManager::builder().resource(resource).flush_mode(FlushMode::Manual)
 }
 
-/// The id of a batch: the store recognises it whoever sends it.
+/// The id of a batch: the store recognizes it whoever sends it.
 pub(crate) fn write_of(batch: Batch) -> WriteId {
     WriterId::named(&format!("{} {}", batch.process, batch.task)).write(batch.number)
 }

@@ -12,7 +12,7 @@ on_every_backend![
     a_batch_stays_together_among_many_writers,
     sending_a_batch_again_appends_nothing,
     clones_of_a_batch_are_one_append,
-    a_named_writer_is_recognised_by_another_manager,
+    a_named_writer_is_recognized_by_another_manager,
     secrets_never_reach_the_store,
     what_the_author_says_of_a_message_is_kept,
     a_read_only_handle_refuses_to_write,
@@ -98,7 +98,7 @@ async fn clones_of_a_batch_are_one_append(on: On) {
     );
 }
 
-async fn a_named_writer_is_recognised_by_another_manager(on: On) {
+async fn a_named_writer_is_recognized_by_another_manager(on: On) {
     let resource = || with(MemoryResource::new("m", 1 << 20));
     let world = on.world(resource()).await;
     let write = |number| WriterId::named("queue/7").write(number);

@@ -264,7 +264,7 @@ async fn program_started_many_times_keeps_one_prompt() {
         let memory = manager.memory("m", "k").unwrap();
         let prompt = format!("You are a travel agent. {}", "Be patient. ".repeat(100));
         memory.ensure_system("agent", prompt.clone()).await.unwrap();
-        memory.append(Message::user("My flight was cancelled.")).await.unwrap();
+        memory.append(Message::user("My flight was canceled.")).await.unwrap();
         let window = memory.context(4_000).await.unwrap();
         assert!(window.tokens <= 4_000);
         assert_eq!(prompts(&memory).await, [prompt]);

@@ -21,7 +21,7 @@ local gone = {}
 if leftover then
   redis.call('UNLINK', key)
 elseif not begins then
-  -- Writers stay, for a retry must be recognised after this too.
+  -- Writers stay, for a retry must be recognized after this too.
   local fields = {'i'}
   gone = gone_of(head, stored[4])
   local sound, ranges = pcall(ranges_of, head, stored[3])

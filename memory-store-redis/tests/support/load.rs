@@ -238,7 +238,7 @@ pub(crate) fn assert_not_applied(error: &StoreError) {
 }
 
 /// That a batch sent again is the one that stands at this place.
-pub(crate) fn assert_recognised(outcome: AppendOutcome, place: u64) {
+pub(crate) fn assert_recognized(outcome: AppendOutcome, place: u64) {
     let first = Some(memory_core::Sequence::new(place));
     assert_eq!(outcome, AppendOutcome::Duplicate { first });
 }

@@ -65,20 +65,20 @@ fn each_write_is_counted_once() {
 }
 
 #[test]
-fn a_retry_would_be_recognised_while_the_memory_lives() {
+fn a_retry_would_be_recognized_while_the_memory_lives() {
     let mut memory = MemoryState::default();
     let write = append(3).write;
-    assert!(!memory.recognises(write, NOW));
+    assert!(!memory.recognizes(write, NOW));
     memory.append(append(3), NOW).unwrap();
     let splice = flush(&memory);
-    assert!(memory.recognises(write, NOW));
-    assert!(!memory.recognises(WriterId::new(1).write(4), NOW));
-    assert!(!memory.recognises_splice(&splice, NOW));
+    assert!(memory.recognizes(write, NOW));
+    assert!(!memory.recognizes(WriterId::new(1).write(4), NOW));
+    assert!(!memory.recognizes_splice(&splice, NOW));
     memory.splice(splice.clone(), NOW).unwrap();
-    assert!(memory.recognises_splice(&splice, NOW));
+    assert!(memory.recognizes_splice(&splice, NOW));
     let over = NOW.checked_add(Duration::from_secs(60)).unwrap();
-    assert!(!memory.recognises(write, over));
-    assert!(!memory.recognises_splice(&splice, over));
+    assert!(!memory.recognizes(write, over));
+    assert!(!memory.recognizes_splice(&splice, over));
 }
 
 #[test]

@@ -142,7 +142,7 @@ impl Stage<'_> {
             .collect();
         ensure!(steps.iter().copied().eq(0..LINES), "messages were lost, doubled or moved");
         self.say(format_args!(
-            "It had appended {left} of {LINES} messages. Run again, it recognised them and appended the\n\
+            "It had appended {left} of {LINES} messages. Run again, it recognized them and appended the\n\
              other {}: all {LINES} are there, each once and in order.",
             LINES - left
         ))

@@ -29,7 +29,7 @@ pub(crate) struct Report {
     keys: u64,
     /// How long it took.
     seconds: f64,
-    /// Messages appended or recognised a second.
+    /// Messages appended or recognized a second.
     messages_per_second: f64,
 }
 
