@@ -44,7 +44,7 @@ impl Policy {
     /// How long a tool call may stay open unless told otherwise.
     pub const DEFAULT_OPEN_CALL_TIMEOUT: Duration = Duration::from_mins(10);
 
-    /// How many reminders a window sends unless told otherwise.
+    /// How many reminders a window sends by default.
     pub const DEFAULT_REMINDERS_KEPT: u64 = 3;
 
     /// A budget without priority blocks: system prompts are critical, all else goes by age.

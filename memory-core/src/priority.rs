@@ -66,7 +66,7 @@ pub enum ContentType {
     RecentContext,
     /// Older talk.
     HistoricalMessages,
-    /// What an application injects again and again, such as the time or a rule, and of which only the newest
+    /// Text that an application injects again and again, such as the time or a rule, and of which only the newest
     /// matter: a window sends the newest [`Policy::reminders_kept`](crate::Policy::reminders_kept).
     Reminder,
     /// A kind of the user's own, made from its name: `ContentType::from("notes")`.

@@ -26,7 +26,7 @@ use crate::message::{Message, Role};
 /// Exempt are the fields of the dialect that hold no text, in the places that the dialect has them, because
 /// providers compare them: roles, types, ids and names of tools, signatures, base64.
 ///
-/// Patterns and presets all see the original text. Where their matches overlap, one replacement stands for
+/// Patterns and presets all see the original text. Where their matches overlap, one replacement takes the place of
 /// them; an empty match is passed over.
 ///
 /// Patterns run in time linear to the text (the `regex` crate), so none needs to be refused for that;

@@ -106,7 +106,7 @@ pub struct MemoryResource {
     /// How long a tool call may stay open before it is abandoned. Default: 10 minutes.
     #[serde(default, with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub open_call_timeout: Option<Duration>,
-    /// What a window sends of the reminders that an application injects again and again. Default: the newest 3.
+    /// How many of an application's repeated reminders a window sends. Default: the newest 3.
     #[serde(default, skip_serializing_if = "Reminders::is_default")]
     pub reminders: Reminders,
     /// When and how it is brought back under its budget.
@@ -326,7 +326,7 @@ impl MemoryResource {
         self.token_factor.or_else(of_model).unwrap_or(1.0)
     }
 
-    /// What media cost: as set, else as the model's provider has it.
+    /// The prices of media: as set, else those of the model's provider.
     #[must_use]
     pub fn media_prices(&self) -> MediaPrices {
         let prices = self.model.as_deref().map(MediaPrices::for_model).unwrap_or_default();

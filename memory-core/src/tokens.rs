@@ -29,7 +29,7 @@ pub trait TokenCounter: Debug + Send + Sync + 'static {
     /// The number of tokens in this text. Text that looks like a special token is text.
     fn count(&self, text: &str) -> usize;
 
-    /// What media cost in a message that is counted with it. By default as for an unknown model;
+    /// The prices of media in a message that is counted with it. By default as for an unknown model;
     /// [`ConfiguredCounter`] has others. A counter that wraps another returns the prices of that one.
     fn media_prices(&self) -> MediaPrices {
         MediaPrices::default()

@@ -26,15 +26,15 @@ pub struct ContextPlan {
     pub tokens: u64,
     /// The changes that the request needed.
     pub repairs: Vec<Repair>,
-    /// What was left out, and why.
+    /// The messages that were left out, by reason.
     pub left_out: LeftOut,
 }
 
-/// What a context window leaves out.
+/// The messages that a context window leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct LeftOut {
-    /// What did not fit the budget, and the talk before what did not fit.
+    /// Units that did not fit the budget, and the conversation before them.
     pub budget: Tally,
     /// Messages without content, and those of which the API accepts nothing.
     pub empty: Tally,

@@ -332,7 +332,7 @@ mod tests {
         assert!(by_rule.contains("user: [left out] 1") && !by_rule.contains("user: message"));
         assert!(EstimateCounter.count(&by_rule) <= 60);
 
-        // What is too long with the replacement is not used.
+        // A text that the replacement makes too long is not used.
         let long = Redactor::new(&["word"], "a long replacement ").unwrap();
         let chain = FallbackChain::default().with_redactor(Some(long));
         let words = from_fn("words", |_| ready(Ok("word ".repeat(40))));

@@ -16,12 +16,12 @@ use crate::write::{Write, Written};
 
 const OPERATION: &str = "ensure the system prompt of";
 
-/// What [`MemoryInstance::ensure_system`] found or did. In JSON: `outcome`, `sequence`, and
+/// The result of [`MemoryInstance::ensure_system`]. In JSON: `outcome`, `sequence`, and
 /// `critical_over_budget` where there is something to report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct EnsuredSystem {
-    /// What was necessary.
+    /// The necessary change.
     pub outcome: EnsureOutcome,
     /// The place of the prompt.
     pub sequence: Sequence,
@@ -31,7 +31,7 @@ pub struct EnsuredSystem {
     pub critical_over_budget: Option<u64>,
 }
 
-/// What was necessary so that a system prompt is stored as wanted.
+/// The change that was necessary so that a system prompt is stored as wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EnsureOutcome {
@@ -52,7 +52,7 @@ impl MemoryInstance {
     ///
     /// However many tasks and processes call this at once, one prompt of each name is stored; where they differ
     /// in the text, it is that of the last one. Where nothing has to be written, this takes two reads, of the descriptions of
-    /// all messages and of the prompt, and waits for nobody. Else it takes an
+    /// all messages and of the prompt, and does not wait. Otherwise it takes an
     /// [exclusive turn](Self::exclusive); within a turn of yours use [`Session::ensure_system`].
     ///
     /// The name is not stored: a part of the message's id follows from it. A copy of the message that is appended or
@@ -124,7 +124,7 @@ impl Session {
         self.ensure(&wanted).await
     }
 
-    /// Nobody else writes meanwhile, so a prompt that is missing is appended once.
+    /// No other task writes meanwhile, so a prompt that is missing is appended once.
     async fn ensure(&self, wanted: &NewMessage) -> Result<EnsuredSystem, MemoryError> {
         let inner = &self.memory.inner;
         let lease = self.scope.proof();
@@ -157,7 +157,7 @@ impl Session {
     }
 }
 
-/// What is stored under the name of a system prompt.
+/// The message stored under the name of a system prompt.
 enum Found {
     Missing,
     Same(EnsuredSystem),

@@ -59,7 +59,7 @@ pub(crate) struct Inner {
     pub(crate) flushing: AtomicBool,
     /// What went wrong with the newest flushes of this instance, if anything.
     pub(crate) flush_trouble: Mutex<Option<Trouble>>,
-    /// What providers reported above the counts of windows.
+    /// The tokens that providers reported above the counts of windows.
     pub(crate) calibrations: Calibrations,
 }
 

@@ -43,7 +43,7 @@ pub(crate) async fn open(
     }
 }
 
-/// What a URL names.
+/// The target of a URL.
 enum Place {
     Memory,
     #[cfg(feature = "sqlite")]

@@ -181,7 +181,7 @@ fn configured(
     counter: Arc<dyn TokenCounter>,
     factor: f64,
 ) -> Arc<dyn TokenCounter> {
-    // A custom counter has prices of its own, which a resource that says nothing of them does not change.
+    // A custom counter has its prices, which a resource without prices does not change.
     let prices = if resource.model.is_none() {
         counter.media_prices().with_settings(&resource.media_tokens)
     } else {

@@ -30,7 +30,7 @@ pub struct ContextWindow {
     pub tokens: u64,
     /// The changes that the request needed, so that its provider accepts it.
     pub repairs: Vec<Repair>,
-    /// What was left out, and why.
+    /// The messages that were left out, by reason.
     pub left_out: LeftOut,
     request: Request,
     anchor: Anchor,
@@ -67,7 +67,7 @@ impl Serialize for ContextWindow {
     }
 }
 
-/// What a reported usage changed.
+/// The effect of a reported usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Calibrated {

@@ -130,7 +130,7 @@ async fn replace_of_another_message_is_refused(subject: Subject) {
     let mut other = replace(writer(2).write(1), &before, 2, message("new"));
     other.replaced = before.metas[2].id;
     assert_eq!(refused(&subject, other.clone()).await, StoreErrorKind::Conflict);
-    // What was refused was not recognized by its id: it may be sent again.
+    // A refused batch was not recognized by its id: it may be sent again.
     other.replaced = before.metas[1].id;
     subject.store.replace(&key("k"), other).await.unwrap();
     assert_eq!(subject.texts(&key("k")).await[1], "new");
@@ -226,7 +226,7 @@ async fn replaced_summary_is_a_summary(subject: Subject) {
     assert_eq!(subject.texts(&k).await, ["!sys", "*shorter", "*three"]);
 }
 
-/// Nobody takes the new message for the old one.
+/// No reader takes the new message for the old one.
 async fn replace_ends_snapshots(subject: Subject) {
     let (k, before) = (key("k"), filled(&subject).await);
     let mark =
@@ -284,7 +284,7 @@ async fn replace_is_fenced(subject: Subject) {
     };
     let is_fenced = |kind| matches!(kind, StoreErrorKind::Fenced { .. });
     if subject.store.lease_domain().is_some() {
-        // Nobody took this lease, so it is as good as lost.
+        // No task took this lease, so it counts as lost.
         assert!(is_fenced(refused(&subject, by(20, 1)).await));
         return;
     }

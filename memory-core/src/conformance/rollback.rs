@@ -252,7 +252,7 @@ async fn reader_of_a_lost_replace_restarts(subject: Subject) {
         (texts(&page), page.restarted),
         (["!sys", "new", "two"].map(str::to_owned).to_vec(), true)
     );
-    // What was lost replaces nothing that came since.
+    // A lost replacement replaces nothing that came since.
     let refused = subject.store.replace(&k, replace(3, "lost", "other")).await.unwrap_err();
     assert_eq!(refused.kind(), &StoreErrorKind::Conflict);
 }

@@ -258,7 +258,7 @@ async fn a_stale_flusher_is_fenced_off(subject: Subject) {
     };
     let checks_leases = subject.store.lease_domain().is_some();
     if checks_leases {
-        // Nobody took this lease, so it is as good as lost.
+        // No task took this lease, so it counts as lost.
         let refused = subject.store.splice(&k, by(8, 2)).await.unwrap_err();
         assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
         return;

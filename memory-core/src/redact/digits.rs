@@ -5,7 +5,7 @@ use std::ops::Range;
 
 /// The most digits of an international telephone number, with the code of its country (ITU-T E.164).
 const PHONE_DIGITS: usize = 15;
-/// The fewest: shorter ones are hard to tell from a number with a sign.
+/// The fewest: shorter ones look like a number with a sign.
 const FEWEST_PHONE_DIGITS: usize = 8;
 /// The digits of a telephone number in the USA and the other countries of the code 1, with that code.
 const NANP_DIGITS: usize = 11;

@@ -84,7 +84,7 @@ fn unicode_escape(text: &str) -> Option<(char, usize)> {
     let pair = char::decode_utf16([Some(first), second].into_iter().flatten()).next()?;
     Some(match pair {
         Ok(character) => (character, 6 * character.len_utf16()),
-        // Half of a pair stands for no character.
+        // Half of a pair is no character.
         Err(_) => (char::REPLACEMENT_CHARACTER, 6),
     })
 }

@@ -230,7 +230,7 @@ fn ends(turns: &mut Vec<Turn<'_>>, has_system: bool, profile: &Profile, repairs:
         trim_prefill(turns);
         return;
     }
-    // The provider goes on with an answer that ends in a tool of its own.
+    // The provider goes on with an answer that ends in a tool that it runs.
     let is_paused = profile.name == ProfileName::Anthropic
         && last.parts.last().is_some_and(|part| match part {
             Part::Call(call) => call.provider_run,

@@ -10,7 +10,7 @@ use crate::profile::{Profile, ProfileName};
 /// The text beside a document that has none.
 const DOCUMENT: &str = "[document]";
 
-/// What may still be sent, from the newest message on.
+/// The media that may still be sent, from the newest message on.
 struct Left {
     images: usize,
     documents: usize,

@@ -29,7 +29,7 @@ pub(super) fn fit(
     let may_be_here = match (place, profile.name) {
         (Place::User | Place::Result, _) => true,
         (Place::Assistant, ProfileName::Gemini) => true,
-        // What the model said as sound is sent by its id.
+        // Sound that the model produced is sent by its id.
         (Place::Assistant, ProfileName::OpenaiChat) => {
             return is_native
                 && profile.content == ContentKey::Optional

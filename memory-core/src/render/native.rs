@@ -51,7 +51,7 @@ fn members(dialect: Dialect, object: &JsonObject) -> bool {
                 .is_none_or(|source| source.get("type").and_then(Json::as_str).is_some()),
             _ => true,
         };
-        // What a tool or a model wrote may have any form.
+        // Input and output of tools may have any form.
         let is_free =
             matches!(key, "input" | "args" | "arguments" | "response" | "json" | "output");
         is_sound

@@ -1,4 +1,4 @@
-//! What rendering changes, and why.
+//! The changes that rendering makes, and their reasons.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use crate::stored::Sequence;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Repair {
-    /// What was done.
+    /// The kind of change.
     pub kind: RepairKind,
     /// The stored message; `None` for what concerns no single one.
     pub sequence: Option<Sequence>,
@@ -125,7 +125,7 @@ impl RepairKind {
         }
     }
 
-    /// What was done, as a sentence without a period.
+    /// The change, as a sentence without a period.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {

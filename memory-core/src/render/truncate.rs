@@ -8,7 +8,7 @@ use crate::dialect::Part;
 use crate::stored::Sequence;
 use crate::tokens::TokenCounter;
 
-/// What stands for the rest of a text.
+/// The marker in place of the rest of a text.
 const MARKER: &str = "\n[truncated]";
 /// How many markers a text has room for at least, if others are dropped.
 const READABLE: u64 = 4;
@@ -37,7 +37,7 @@ impl Cut {
         if !has_left {
             return false;
         }
-        // What was removed was less than planned: tokens at the end of a text differ from those of its parts.
+        // Less was removed than planned: tokens at the end of a text differ from those of its parts.
         let more = if self.tokens > 0 { tokens / 8 } else { 0 };
         self.tokens = self.tokens.saturating_add(tokens).saturating_add(more + 1);
         true

@@ -7,7 +7,7 @@ use crate::message::Role;
 use crate::profile::Profile;
 use crate::stored::Sequence;
 
-/// Who speaks. Results have a turn of their own, wherever their dialect puts them.
+/// The speaker. Results are a separate turn, wherever their dialect puts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Speaker {
     System,
@@ -154,7 +154,7 @@ pub(super) fn read<'a>(
     }
 }
 
-/// Whether the turn is an item of an answer of OpenAI Responses, each of which is a message of its own.
+/// Whether the turn is an item of an answer of OpenAI Responses, each of which is a separate message.
 pub(super) fn is_item(turn: &Turn<'_>) -> bool {
     turn.speaker == Speaker::Assistant && turn.dialect == Some(Dialect::Responses)
 }

@@ -9,7 +9,7 @@ use crate::dialect::{Dialect, Loss, Part, TextKind, TextPart};
 use crate::json::{Json, JsonObject};
 use crate::profile::{Alphabet, ContentKey, NameForm, Profile, ProfileName, ReasoningForm};
 
-/// What stands for the signature of a call that another model made.
+/// The placeholder for the signature of a call that another model made.
 /// (D ai.google.dev/gemini-api/docs/thought-signatures)
 const SIGNATURE: &str = "skip_thought_signature_validator";
 

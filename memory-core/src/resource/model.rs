@@ -138,7 +138,7 @@ const MODELS: &[(&str, Tokenizer, u64)] = &[
 const OLLAMA_WINDOW: u64 = 4_096;
 
 impl ModelInfo {
-    /// What is known about the model with this name, as APIs, gateways and libraries write it: case, routes such as
+    /// The facts about the model with this name, as APIs, gateways and libraries write it: case, routes such as
     /// `openai/` and `us.anthropic.`, ARNs, dates and other tails do not matter. Models of Ollama have its
     /// default window of 4,096 tokens, because their window is configured there.
     ///

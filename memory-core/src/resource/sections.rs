@@ -56,7 +56,7 @@ pub enum Share {
     System,
 }
 
-/// What a window sends of the messages of the content type `reminder`.
+/// How many messages of the content type `reminder` a window sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]

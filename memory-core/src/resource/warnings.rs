@@ -5,7 +5,7 @@ use super::{MemoryResource, ModelInfo};
 use crate::priority::ContentType;
 
 impl MemoryResource {
-    /// What is allowed and rarely meant, each with the path of the field: a model that is not known, of which
+    /// Settings that are allowed and rarely meant, each with the path of the field: a model that is not known, of which
     /// tokenizer and context size are not given, and content types that are not built in. Such a type is a custom one, which only entries appended with it have; a misspelled name has
     /// none at all.
     #[must_use]

@@ -15,7 +15,7 @@ use crate::write::WriteId;
 pub struct Append {
     /// Recognizes a retry.
     pub write: WriteId,
-    /// The messages, in order; at least one. Shared, for a batch may have to be sent again.
+    /// The messages, in order; at least one. Shared, because a batch may have to be sent again.
     pub messages: Arc<[NewMessage]>,
     /// By what right.
     pub access: Access,
@@ -33,7 +33,7 @@ impl Append {
     }
 }
 
-/// What became of an append.
+/// The outcome of an append.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Appended {
     /// New, or recognized; in JSON `outcome` and `first`.

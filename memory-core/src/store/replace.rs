@@ -19,7 +19,7 @@ pub struct Replace {
     pub sequence: Sequence,
     /// The id of the message that must be there.
     pub replaced: MessageId,
-    /// What takes its place. Its id is a new one: a reader that knows a message by its id must not take the new
+    /// The new message. Its id is a new one: a reader that knows a message by its id must not take the new
     /// text for the old one.
     pub message: NewMessage,
     /// By what right.

@@ -1,4 +1,4 @@
-//! What media cost, by provider, detail and size.
+//! Prices of media, by provider, detail and size.
 
 mod header;
 
@@ -36,7 +36,7 @@ impl MediaTokens {
     }
 }
 
-/// What media cost in tokens.
+/// Prices of media in tokens.
 ///
 /// # Images
 /// By the formula of the model's provider, from the size that the message states or that the data begin with

@@ -1,10 +1,10 @@
-//! What a caller wants of a window.
+//! The options of a window.
 
 use serde::{Deserialize, Serialize};
 
 use crate::profile::Profile;
 
-/// What a context window is to hold, and for which API.
+/// The content of a context window, and its API.
 ///
 /// ```
 /// use memory_core::profile::Profile;
@@ -29,7 +29,7 @@ pub struct WindowOptions {
     /// others. Thinking that is bound to the exact text before it (Claude from 5.5) is left out beside it, because
     /// another agent may have had another prompt. Default: none.
     pub system: Option<String>,
-    /// What happens if the newest unit does not fit. Default: an error.
+    /// The action if the newest unit does not fit. Default: an error.
     pub newest: NewestUnit,
     /// Where the talk of the window may start. Default: at a message of the user.
     pub start: StartPolicy,
@@ -70,7 +70,7 @@ impl WindowOptions {
         Self { system: Some(prompt.into()), ..self }
     }
 
-    /// What happens if the newest unit does not fit.
+    /// The action if the newest unit does not fit.
     #[must_use]
     pub fn with_newest(self, newest: NewestUnit) -> Self {
         Self { newest, ..self }
@@ -127,7 +127,7 @@ pub enum SummaryRole {
     Assistant,
 }
 
-/// What happens if the newest unit does not fit the budget beside the critical messages.
+/// The action if the newest unit does not fit the budget beside the critical messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum NewestUnit {

@@ -89,7 +89,7 @@ pub struct ContextPlanner<'a> {
     dropped: Vec<Repair>,
 }
 
-/// What a planner needs next.
+/// The next step of a planner.
 #[derive(Debug)]
 pub enum Step {
     /// The messages at these places, in ascending order, by [`ContextPlanner::add`].
@@ -421,7 +421,7 @@ impl<'a> ContextPlanner<'a> {
         let is_cut = cut.as_ref().is_some_and(Cut::has_cut);
         let is_needed_only = self.is_minimal || choice.cut.is_some();
         if is_needed_only && !is_cut && !self.is_corrected {
-            // What must be in the window is smaller than its stored counts say: there is room for more.
+            // The required units are smaller than their stored counts say: there is room for more.
             self.correct(choice, included, plan.tokens);
             self.best = Some(Arc::new(plan));
             return Ok(None);

@@ -59,7 +59,7 @@ pub struct Trimmed {
     pub tokens: u64,
     /// The changes that the request needed.
     pub repairs: Vec<Repair>,
-    /// What was left out, and why.
+    /// The messages that were left out, by reason.
     pub left_out: LeftOut,
 }
 

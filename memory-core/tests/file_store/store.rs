@@ -116,7 +116,7 @@ impl FileStore {
     }
 
     /// Makes a write: in the memory first, where it may be refused, and then in the file. Nobody reads
-    /// in between, for the mutex is held; and there is no await, so no caller can be canceled half way.
+    /// in between, because the mutex is held; and there is no await, so no caller can be canceled half way.
     fn write(
         &self,
         operation: &'static str,

@@ -87,7 +87,7 @@ fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], pro
         }
     }
     let by_hand = program.count(|op| usize::from(*op == Op::Flush));
-    // One for each flush by hand, for each mark that was taken away (a prompt that is replaced takes it too), for
+    // One for each explicit flush, for each mark that was taken away (a prompt that is replaced takes it too), for
     // each process that flushes once
     // the faults have ended, and for the last one of all.
     let processes: BTreeSet<u8> = program.agents.iter().map(|agent| agent.process).collect();

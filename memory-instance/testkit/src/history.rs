@@ -112,7 +112,7 @@ pub enum Answer {
     Nothing,
 }
 
-/// What was necessary so that a prompt is there.
+/// The change that was necessary so that a prompt is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ensured {
     /// Nothing.

@@ -1,4 +1,4 @@
-//! What the characters outside of ASCII are, by blocks of the Basic Multilingual Plane.
+//! The kinds of characters outside of ASCII, by blocks of the Basic Multilingual Plane.
 
 /// A block of characters that are counted alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub(super) struct Block {
     pub(super) kind: Kind,
 }
 
-/// What the characters of a block are.
+/// The kind of the characters of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Letters and the marks on them, in words.

@@ -2,7 +2,7 @@
 
 use super::blocks::{Block, Kind, small};
 
-/// What the walk over a text reports, piece by piece.
+/// The pieces that the walk over a text reports.
 pub(super) trait Sink {
     /// The piece has this feature, which has a weight.
     fn add(&mut self, feature: usize);

@@ -1,4 +1,4 @@
-//! What the first bytes of a medium say about its size.
+//! The size of a medium, by its first bytes.
 
 /// The bytes of base64, at most so many: of either alphabet, with or without padding. Other characters are passed over.
 pub(super) fn decode(data: &str, most: usize) -> Vec<u8> {

@@ -37,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
 
-    /// What to do if the newest unit does not fit
+    /// The action if the newest unit does not fit
     #[arg(long, value_enum, default_value_t = Newest::Error)]
     newest: Newest,
 }

@@ -28,7 +28,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     say(&one_line(error.as_ref()));
-    // A URL is an argument, or stands for one.
+    // A URL is an argument, or given in place of one.
     let is_url = matches!(error.downcast_ref(), Some(MemoryError::Url { .. }));
     if error.is::<Usage>() || is_url { ExitCode::from(2) } else { ExitCode::FAILURE }
 }

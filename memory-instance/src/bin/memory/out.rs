@@ -72,7 +72,7 @@ impl Out {
 
 #[cfg(unix)]
 impl Out {
-    /// Fails with [`Closed`] once nobody can read the output any more, such as `head` that has seen enough. Without
+    /// Fails with [`Closed`] once the reader of the output is gone, such as `head` that has seen enough. Without
     /// it, a command that waits for something to write would wait for ever.
     #[expect(clippy::unused_self, reason = "it asks about where this writes to")]
     pub(crate) fn check_reader(&self) -> anyhow::Result<()> {
@@ -89,7 +89,7 @@ impl Out {
 
 #[cfg(not(unix))]
 impl Out {
-    /// What is written next shows it.
+    /// The next write shows it.
     #[expect(
         clippy::unused_self,
         clippy::unnecessary_wraps,

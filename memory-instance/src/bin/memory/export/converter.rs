@@ -24,7 +24,7 @@ pub(super) struct Converter {
     losses: BTreeMap<&'static str, u64>,
 }
 
-/// What makes several messages one.
+/// Joins the lines of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Group {
     /// Results alone.
@@ -60,7 +60,7 @@ impl Converter {
         }
     }
 
-    /// What is complete after this message.
+    /// The messages that are complete after this one.
     pub(super) fn push(&mut self, message: Message) -> Vec<Json> {
         let group = self.group(&message);
         let goes_on = group != Group::Alone && self.held.iter().all(|held| held.group == group);
@@ -70,7 +70,7 @@ impl Converter {
         before
     }
 
-    /// What is left at the end of a memory. The next memory begins anew.
+    /// The messages left at the end of a memory. The next memory begins anew.
     pub(super) fn finish(&mut self) -> Vec<Json> {
         let rest = self.flush();
         self.names.clear();
@@ -79,7 +79,7 @@ impl Converter {
         rest
     }
 
-    /// What the conversion lost, and how often.
+    /// The losses of the conversion, and how often each occurred.
     pub(super) fn losses(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.losses.iter().map(|(loss, count)| (*loss, *count))
     }
@@ -216,7 +216,7 @@ impl Converter {
     }
 }
 
-/// What was lost, for people.
+/// The loss, for people.
 fn text_of(loss: Loss) -> &'static str {
     match loss {
         Loss::Reasoning => "reasoning of another provider was left out",

@@ -21,7 +21,7 @@ pub(crate) use self::claude_code::{Session, is_turn, merge};
 /// A format.
 #[derive(Debug)]
 pub(crate) struct Format {
-    /// What `--format` calls it.
+    /// Its name for `--format`.
     name: &'static str,
     aliases: &'static [&'static str],
     /// One record of it, with an article.
@@ -180,7 +180,7 @@ pub(crate) fn parser() -> impl TypedValueParser<Value = &'static Format> {
 /// the user named.
 ///
 /// # Errors
-/// What is wrong with the record, and the remedy. Messages are not checked.
+/// The fault of the record, and the remedy. Messages are not checked.
 pub(crate) fn read(
     record: Json,
     only: Option<&'static Format>,
@@ -250,7 +250,7 @@ fn check_format(record: &Json, only: &'static Format) -> Result<(), String> {
     }
     let name = only.name;
     let Some(likely) = FORMATS.iter().find(|format| format.is_likely(record)) else {
-        // What is wrong with it is said when it is checked as a message.
+        // Its fault is reported when it is checked as a message.
         return match Message::try_from(record.clone()) {
             Err(error) => Err(format!("not of --format {name}: {}", problem_of(&error))),
             Ok(_) => Err(format!("not of --format {name}; leave --format out")),
@@ -305,7 +305,7 @@ impl Format {
     }
 }
 
-/// What is wrong with a message, and the remedy.
+/// The fault of a message, and the remedy.
 pub(crate) fn problem_of(error: &MessageError) -> String {
     match error {
         MessageError::Unsupported { format } => format!(

@@ -18,7 +18,7 @@ pub(crate) struct Record<'a> {
     /// Its place in the array around it, counted from 1.
     pub(crate) element: Option<u64>,
     pub(crate) bytes: &'a [u8],
-    /// What is wrong around it, so that it is no record.
+    /// The fault around it, so that it is no record.
     pub(crate) problem: Option<&'static str>,
 }
 
@@ -206,7 +206,7 @@ impl Records {
         Ok(Some((line, problem)))
     }
 
-    /// What is wrong if something follows an array on its line.
+    /// The fault if something follows an array on its line.
     fn rest_of_line(&mut self, line: u64) -> Result<Option<&'static str>, Unreadable> {
         while let Some(byte) = self.bytes.peek()? {
             match byte {

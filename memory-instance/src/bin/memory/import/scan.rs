@@ -2,7 +2,7 @@
 
 use memory_core::json::MAX_JSON_DEPTH;
 
-/// What is known after a byte.
+/// The state after a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// The value goes on.

@@ -44,7 +44,7 @@ pub(crate) struct Routed {
     pub(crate) replaced: usize,
 }
 
-/// What is wrong with a record, and the remedy.
+/// The fault of a record, and the remedy.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) line: u64,
@@ -112,7 +112,7 @@ impl Router {
     }
 }
 
-/// What is wrong with a text; its place is told beside it.
+/// The fault of a text; its place is reported beside it.
 fn json_problem(error: &JsonError) -> String {
     let column = error.column();
     match error.kind() {
@@ -134,7 +134,7 @@ fn json_problem(error: &JsonError) -> String {
 }
 
 impl Routing<'_> {
-    /// What is complete after this record.
+    /// The values that are complete after this record.
     pub(crate) fn push(&mut self, record: &Record<'_>) -> Vec<Result<Routed, Problem>> {
         let routed = match self.route(record) {
             Ok(routed) if !routed.messages.is_empty() => routed,
@@ -152,7 +152,7 @@ impl Routing<'_> {
         before.into_iter().chain(now).map(|routed| self.check(routed)).collect()
     }
 
-    /// What is left at the end of the source.
+    /// The values left at the end of the source.
     pub(crate) fn finish(&mut self) -> Option<Result<Routed, Problem>> {
         self.held.take().map(|routed| self.check(routed))
     }
@@ -223,7 +223,7 @@ impl Routed {
     }
 }
 
-/// What the first readings found apart from messages.
+/// The findings of the first reading apart from messages.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     first: Option<String>,

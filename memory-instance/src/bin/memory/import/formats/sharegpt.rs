@@ -87,7 +87,7 @@ impl Calls {
 
     fn result(&mut self, turn: &Json, value: &Json) -> JsonObject {
         let given = turn.get_str("tool_call_id").map(str::to_owned);
-        // A turn on a record of its own does not know its call.
+        // A turn in a separate record does not know its call.
         let id = given.or_else(|| self.open.pop_front()).unwrap_or_else(|| "call_1".to_owned());
         let mut result = message("tool", text_of(Some(value))).with("tool_call_id", id);
         if let Some(name) = turn.get_str("name") {

@@ -10,7 +10,7 @@ fn read_all(records: &[&str], only: Option<&str>) -> Result<Vec<String>, String>
     for record in records {
         messages.extend(read(Json::parse(record).unwrap(), only, &mut session)?);
     }
-    // What is read can enter a memory.
+    // A message that was read can enter a memory.
     for message in &messages {
         Message::try_from(message.clone()).map_err(|error| problem_of(&error))?;
     }
@@ -373,7 +373,7 @@ proptest! {
         let only = FORMATS.get(format);
         let mut session = Session::default();
         if let Ok(messages) = read(record.clone(), only, &mut session) {
-            // What is read alone is also read among others of its format.
+            // A record that is read alone is also read among others of its format.
             let mut session = Session::default();
             let array = Json::from(vec![record.clone(), record.clone()]);
             let twice = read(array, only, &mut session);
