@@ -1,6 +1,7 @@
 //! Changing the parts of each turn into those that the API accepts there.
 
-use std::borrow::Cow;
+mod result;
+
 use std::collections::HashSet;
 
 use super::fault::{Fault, is_planted};
@@ -10,16 +11,11 @@ use super::repair::{RepairKind, Repairs};
 use super::turn::{Speaker, Turn};
 use crate::dialect::{
     CallKind, CallPart, Dialect, Loss, MediaPart, MediaSource, Native, Part, ReasoningPart,
-    ResultPart, TextKind, TextPart,
+    TextKind, TextPart,
 };
 use crate::json::Json;
 use crate::profile::{ContentKey, Profile, ProfileName, ReasoningForm, TextForm};
 use crate::stored::Sequence;
-
-/// The text of an empty result, where the API wants one.
-const NO_OUTPUT: &str = "[no output]";
-/// The text in place of a medium that was moved.
-const MOVED: &str = "[see the attachment in the next message]";
 
 /// Fits parts to a profile.
 pub(super) struct Fit<'p> {
@@ -45,22 +41,6 @@ impl Fit<'_> {
         if changed || turn.parts.len() != before {
             turn.touch();
         }
-    }
-
-    /// Fits a turn of results, and returns the media that were moved out of them.
-    pub(super) fn results<'a>(&mut self, turn: &mut Turn<'a>) -> Vec<Part<'a>> {
-        let sequence = turn.sequence;
-        let (mut moved, mut changed) = (Vec::new(), false);
-        for part in &mut turn.parts {
-            self.drop_unsound(part, false, &mut changed);
-            if let Part::Result(result) = part {
-                self.result(result, sequence, &mut moved, &mut changed);
-            }
-        }
-        if changed {
-            turn.touch();
-        }
-        moved
     }
 
     /// Leaves out reasoning that nothing follows, and tools of the provider without their results.
@@ -404,106 +384,6 @@ impl Fit<'_> {
             call.name = "tool";
             *changed = true;
             self.repairs.add(RepairKind::FunctionName, sequence);
-        }
-    }
-
-    fn result<'a>(
-        &mut self,
-        result: &mut ResultPart<'a>,
-        sequence: Option<Sequence>,
-        moved: &mut Vec<Part<'a>>,
-        changed: &mut bool,
-    ) {
-        let place = Place::Result;
-        let mut is_rebuilt = false;
-        let mut content = Vec::with_capacity(result.content.len());
-        for mut part in std::mem::take(&mut result.content) {
-            match &mut part {
-                Part::Text(text) => {
-                    if self.is_refused(&text.text) {
-                        is_rebuilt = true;
-                        continue;
-                    }
-                    text.kind = TextKind::Plain;
-                    if !self.is_native(text.native) || self.dialect == Dialect::Chat {
-                        text.native = None;
-                        *changed |= text.citations.take().is_some();
-                    }
-                }
-                Part::Media(medium)
-                    if !self.profile.media_in_results && !is_planted(Fault::MediaInResultKept) =>
-                {
-                    is_rebuilt = true;
-                    if let Some(note) = self.medium(medium, Place::User, sequence) {
-                        content.push(Part::text(note));
-                        continue;
-                    }
-                    self.repairs.add(RepairKind::MediaMoved, sequence);
-                    content.push(Part::text(MOVED));
-                    moved.push(part);
-                    continue;
-                }
-                Part::Media(medium) => {
-                    if let Some(note) = self.medium(medium, place, sequence) {
-                        is_rebuilt = true;
-                        content.push(Part::text(note));
-                        continue;
-                    }
-                }
-                Part::Data(json) => {
-                    if self.dialect == Dialect::Bedrock && json.as_object().is_none() {
-                        is_rebuilt = true;
-                        content.push(Part::text(json.to_string()));
-                        continue;
-                    }
-                }
-                Part::Other(_) if self.is_native(result.native) => {}
-                Part::Other(_) | Part::Reasoning(_) | Part::Call(_) | Part::Result(_) => {
-                    is_rebuilt = true;
-                    self.repairs.add(RepairKind::Lost(Loss::Unknown), sequence);
-                    continue;
-                }
-            }
-            content.push(part);
-        }
-        let needs_text = match self.dialect {
-            Dialect::Bedrock => content.is_empty(),
-            // A bare flag would be the text `Error: ` alone.
-            _ => false,
-        };
-        if needs_text {
-            self.repairs.add(RepairKind::EmptyResult, sequence);
-            content.push(Part::Text(TextPart::new(Cow::Borrowed(NO_OUTPUT))));
-            is_rebuilt = true;
-        }
-        result.content = content;
-        let is_whole = |native: Native<'_>| match self.dialect {
-            Dialect::Chat | Dialect::AiSdk => false,
-            Dialect::Anthropic => native.json.get("content").is_none_or(|content| {
-                content.as_str().is_some() || content.as_array().is_some_and(|c| !c.is_empty())
-            }),
-            Dialect::Bedrock => true,
-            Dialect::Gemini => ["functionResponse", "function_response"]
-                .iter()
-                .find_map(|key| native.json.get(key))
-                .and_then(|inner| inner.get("response"))
-                .is_some_and(|response| response.as_object().is_some()),
-            Dialect::Responses => {
-                matches!(result.kind, CallKind::Native(_))
-                    || native.json.get("output").is_some_and(|output| {
-                        output.as_str().is_some()
-                            || output.as_array().is_some_and(|list| !list.is_empty())
-                    })
-            }
-        };
-        let keeps_native = !is_rebuilt
-            && result
-                .native
-                .is_some_and(|native| native.dialect == self.dialect && is_whole(native));
-        if !keeps_native {
-            let was_chat = result.native.is_some_and(|native| native.dialect == Dialect::Chat);
-            *changed |= is_rebuilt || !(was_chat && self.dialect == Dialect::Chat);
-            result.native = None;
         }
     }
 }

@@ -1,18 +1,17 @@
 //! The contract as data: one memory, and each operation on it as a plain function.
 
+mod read;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::num::NonZeroUsize;
-use std::ops::Bound;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{
-    Access, Append, AppendOutcome, Appended, Clear, Cursor, Generation, Head, Outline, Page, Read,
-    RemoveUnused, RemovedUnused, Replace, Splice, StoreErrorKind, UnusedMemory, UnusedQuery,
+    Access, Append, AppendOutcome, Appended, Clear, Cursor, Generation, Head, RemoveUnused,
+    RemovedUnused, Replace, Splice, StoreErrorKind,
 };
 use crate::counters::Counters;
-use crate::key::MemoryKey;
 use crate::lease::{FencingToken, LeaseProof};
 use crate::receipt::{FlushReceipt, KEPT_RECEIPTS};
 use crate::stored::{MessageMeta, Sequence, StoredMessage};
@@ -291,25 +290,6 @@ impl MemoryState {
         Ok(removed)
     }
 
-    /// This memory as [`MemoryStore::unused`](crate::MemoryStore::unused) lists it at this time, if it is
-    /// looked for. The order of keys and their prefix are the store's to see to.
-    #[must_use]
-    pub fn unused(
-        &self,
-        key: &MemoryKey,
-        query: &UnusedQuery,
-        now: Timestamp,
-    ) -> Option<UnusedMemory> {
-        let Head { generation, version, last, .. } = self.head;
-        let newest = self.messages.get(&last).map(|newest| &newest.meta);
-        let created = newest.map_or(0, |newest| micros(newest.created_at));
-        let (written, expired) = (created.max(generation.number()), !self.is_alive(now));
-        let is_there = version > 0 && query.matches(expired, written, micros(now));
-        let messages = u64::try_from(self.messages.len()).unwrap_or(u64::MAX);
-        let (key, newest) = (key.clone(), newest.map(MessageMeta::newest));
-        is_there.then_some(UnusedMemory { key, generation, version, newest, messages, expired })
-    }
-
     /// Whether an append, a replacement or a clear with this id would be recognized as a retry.
     #[must_use]
     pub fn recognizes(&self, write: WriteId, now: Timestamp) -> bool {
@@ -320,76 +300,6 @@ impl MemoryState {
     #[must_use]
     pub fn recognizes_splice(&self, splice: &Splice, now: Timestamp) -> bool {
         self.is_alive(now) && self.was_spliced(splice)
-    }
-
-    /// [`MemoryStore::head`](crate::MemoryStore::head) at this time.
-    #[must_use]
-    pub fn head(&self, now: Timestamp) -> Head {
-        if self.is_alive(now) { self.head.clone() } else { Head::default() }
-    }
-
-    /// [`MemoryStore::read`](crate::MemoryStore::read) at this time.
-    #[must_use]
-    pub fn read(&self, read: Read, now: Timestamp) -> Page {
-        if !self.is_alive(now) {
-            return Self::default().read(read, now);
-        }
-        let generation = self.head.generation;
-        let (after, restarted) = match read.after {
-            Some(cursor) if self.holds(cursor) => (cursor, false),
-            Some(cursor) => (generation.into(), cursor != Cursor::default()),
-            None => (generation.into(), false),
-        };
-        let limit = read.limit.map_or(usize::MAX, NonZeroUsize::get);
-        let mut rest = self.messages.range((Bound::Excluded(after.sequence), Bound::Unbounded));
-        let messages: Vec<_> =
-            rest.by_ref().take(limit).map(|(_, message)| message.clone()).collect();
-        let cursor = messages.last().map_or(after, |last| Cursor::at(generation, &last.meta));
-        let more = rest.next().is_some();
-        Page { messages, cursor, restarted, more, unreadable: Vec::new() }
-    }
-
-    /// [`MemoryStore::outline`](crate::MemoryStore::outline) at this time.
-    #[must_use]
-    pub fn outline(&self, now: Timestamp) -> Outline {
-        if !self.is_alive(now) {
-            return Outline::default();
-        }
-        Outline {
-            head: self.head.clone(),
-            metas: self.messages.values().map(|message| message.meta.clone()).collect(),
-            unreadable: Vec::new(),
-        }
-    }
-
-    /// [`MemoryStore::fetch`](crate::MemoryStore::fetch) at this time.
-    ///
-    /// # Errors
-    /// [`StoreErrorKind::Conflict`].
-    pub fn fetch(
-        &self,
-        snapshot: Cursor,
-        places: &[Sequence],
-        now: Timestamp,
-    ) -> Result<Vec<StoredMessage>, StoreErrorKind> {
-        // Of a memory that was never written there is no generation to fetch from.
-        let unwritten = self.head.generation == Generation::NONE;
-        if unwritten || !self.is_alive(now) || !self.holds(snapshot) {
-            return Err(StoreErrorKind::Conflict);
-        }
-        Ok(places.iter().filter_map(|place| self.messages.get(place)).cloned().collect())
-    }
-
-    /// [`MemoryStore::receipts`](crate::MemoryStore::receipts) at this time.
-    #[must_use]
-    pub fn receipts(&self, now: Timestamp) -> Vec<FlushReceipt> {
-        if self.is_alive(now) { self.receipts.iter().cloned().collect() } else { Vec::new() }
-    }
-
-    /// Whether [`MemoryStore::keys`](crate::MemoryStore::keys) lists it at this time.
-    #[must_use]
-    pub fn has_messages(&self, now: Timestamp) -> bool {
-        self.is_alive(now) && !self.messages.is_empty()
     }
 
     fn is_alive(&self, now: Timestamp) -> bool {

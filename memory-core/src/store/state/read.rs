@@ -1,0 +1,105 @@
+//! Reads of a memory: they change nothing.
+
+use std::num::NonZeroUsize;
+use std::ops::Bound;
+
+use jiff::Timestamp;
+
+use super::{MemoryState, micros};
+use crate::key::MemoryKey;
+use crate::receipt::FlushReceipt;
+use crate::store::{
+    Cursor, Generation, Head, Outline, Page, Read, StoreErrorKind, UnusedMemory, UnusedQuery,
+};
+use crate::stored::{MessageMeta, Sequence, StoredMessage};
+
+impl MemoryState {
+    /// This memory as [`MemoryStore::unused`](crate::MemoryStore::unused) lists it at this time, if it is
+    /// looked for. The order of keys and their prefix are the store's to see to.
+    #[must_use]
+    pub fn unused(
+        &self,
+        key: &MemoryKey,
+        query: &UnusedQuery,
+        now: Timestamp,
+    ) -> Option<UnusedMemory> {
+        let Head { generation, version, last, .. } = self.head;
+        let newest = self.messages.get(&last).map(|newest| &newest.meta);
+        let created = newest.map_or(0, |newest| micros(newest.created_at));
+        let (written, expired) = (created.max(generation.number()), !self.is_alive(now));
+        let is_there = version > 0 && query.matches(expired, written, micros(now));
+        let messages = u64::try_from(self.messages.len()).unwrap_or(u64::MAX);
+        let (key, newest) = (key.clone(), newest.map(MessageMeta::newest));
+        is_there.then_some(UnusedMemory { key, generation, version, newest, messages, expired })
+    }
+
+    /// [`MemoryStore::head`](crate::MemoryStore::head) at this time.
+    #[must_use]
+    pub fn head(&self, now: Timestamp) -> Head {
+        if self.is_alive(now) { self.head.clone() } else { Head::default() }
+    }
+
+    /// [`MemoryStore::read`](crate::MemoryStore::read) at this time.
+    #[must_use]
+    pub fn read(&self, read: Read, now: Timestamp) -> Page {
+        if !self.is_alive(now) {
+            return Self::default().read(read, now);
+        }
+        let generation = self.head.generation;
+        let (after, restarted) = match read.after {
+            Some(cursor) if self.holds(cursor) => (cursor, false),
+            Some(cursor) => (generation.into(), cursor != Cursor::default()),
+            None => (generation.into(), false),
+        };
+        let limit = read.limit.map_or(usize::MAX, NonZeroUsize::get);
+        let mut rest = self.messages.range((Bound::Excluded(after.sequence), Bound::Unbounded));
+        let messages: Vec<_> =
+            rest.by_ref().take(limit).map(|(_, message)| message.clone()).collect();
+        let cursor = messages.last().map_or(after, |last| Cursor::at(generation, &last.meta));
+        let more = rest.next().is_some();
+        Page { messages, cursor, restarted, more, unreadable: Vec::new() }
+    }
+
+    /// [`MemoryStore::outline`](crate::MemoryStore::outline) at this time.
+    #[must_use]
+    pub fn outline(&self, now: Timestamp) -> Outline {
+        if !self.is_alive(now) {
+            return Outline::default();
+        }
+        Outline {
+            head: self.head.clone(),
+            metas: self.messages.values().map(|message| message.meta.clone()).collect(),
+            unreadable: Vec::new(),
+        }
+    }
+
+    /// [`MemoryStore::fetch`](crate::MemoryStore::fetch) at this time.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`].
+    pub fn fetch(
+        &self,
+        snapshot: Cursor,
+        places: &[Sequence],
+        now: Timestamp,
+    ) -> Result<Vec<StoredMessage>, StoreErrorKind> {
+        // Of a memory that was never written there is no generation to fetch from.
+        let unwritten = self.head.generation == Generation::NONE;
+        if unwritten || !self.is_alive(now) || !self.holds(snapshot) {
+            return Err(StoreErrorKind::Conflict);
+        }
+        Ok(places.iter().filter_map(|place| self.messages.get(place)).cloned().collect())
+    }
+
+    /// [`MemoryStore::receipts`](crate::MemoryStore::receipts) at this time.
+    #[must_use]
+    pub fn receipts(&self, now: Timestamp) -> Vec<FlushReceipt> {
+        if self.is_alive(now) { self.receipts.iter().cloned().collect() } else { Vec::new() }
+    }
+
+    /// Whether [`MemoryStore::keys`](crate::MemoryStore::keys) lists it at this time.
+    #[must_use]
+    pub fn has_messages(&self, now: Timestamp) -> bool {
+        self.is_alive(now) && !self.messages.is_empty()
+    }
+}

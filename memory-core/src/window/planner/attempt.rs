@@ -1,0 +1,314 @@
+//! One attempt: the chosen units are rendered, and compared with the budget.
+
+use std::sync::Arc;
+
+use super::ContextPlanner;
+use crate::counters::Tally;
+use crate::render::fault::{Fault, is_planted};
+use crate::render::{Cut, Input, Rendered, Repair, RepairKind, render};
+use crate::stored::{MessageMeta, Sequence};
+use crate::unit::UnitState;
+use crate::window::choose::Choice;
+use crate::window::options::NewestUnit;
+use crate::window::{ContextError, ContextPlan, LeftOut};
+
+/// How often a window is filled again after its true size is known.
+const REFILLS: usize = 2;
+
+/// A message in a window.
+#[derive(Debug, Clone, Copy)]
+struct Position {
+    /// The position of its metadata.
+    at: usize,
+    /// Whether its unit has a call that may still be answered.
+    is_open: bool,
+}
+
+impl ContextPlanner<'_> {
+    /// Renders the chosen units; `None` if the choice has to be made again.
+    pub(super) fn try_render(
+        &mut self,
+        choice: &Choice,
+        included: &[bool],
+        pinned: Option<Sequence>,
+    ) -> Result<Option<ContextPlan>, ContextError> {
+        let positions = self.positions(included);
+        let moved = self.moved(&positions);
+        let is_whole = moved.is_empty() && self.is_all(&positions);
+        let newest = choice.newest.and_then(|index| self.units.iter().nth(index)).copied();
+        let mut cut = choice.cut.map(|_| {
+            Cut::new(newest.map_or_else(Vec::new, |unit| {
+                let mut places: Vec<_> =
+                    self.units.members(&unit).map(|meta| meta.sequence).collect();
+                places.sort_unstable();
+                places
+            }))
+        });
+        let allowed = self.allowed();
+        let mut rendered = self.render(&positions, is_whole, cut.as_ref());
+        while let Some(now) = &mut cut
+            && rendered.tokens > allowed
+            && now.cut_more(rendered.tokens - allowed, rendered.has_left)
+        {
+            rendered = self.render(&positions, is_whole, cut.as_ref());
+        }
+        // Each round finds at least one more.
+        if self.find_void(&positions, &rendered, included) && self.newest_is_void(choice) {
+            return Ok(None);
+        }
+        if rendered.tokens > allowed && !is_planted(Fault::OverBudget) {
+            if let Some(best) = self.take_best() {
+                return Ok(Some(best));
+            }
+            if !self.is_minimal {
+                let units = self.candidates.iter().zip(included).filter(|(_, included)| **included);
+                let planned: u64 = units.map(|(unit, _)| unit.cost).sum();
+                match planned.checked_sub(rendered.tokens - allowed) {
+                    Some(room) if choice.cut.is_none() => self.room = Some(room),
+                    _ => self.is_minimal = true,
+                }
+                return Ok(None);
+            }
+            return Err(self.over_budget(choice, rendered.tokens));
+        }
+        let slack = allowed.saturating_sub(rendered.tokens);
+        let is_sent = |index: usize| rendered.is_left_out.get(index) == Some(&false);
+        let moved = moved.into_iter().filter(|(index, _)| is_sent(*index));
+        let moved = moved.map(|(_, sequence)| Repair {
+            kind: RepairKind::ResultMoved,
+            sequence: Some(sequence),
+        });
+        for repair in self.dropped.iter().copied().chain(moved) {
+            if !rendered.repairs.contains(&repair) {
+                let repairs = &mut rendered.repairs;
+                let after = repairs.partition_point(|before| before.sequence <= repair.sequence);
+                repairs.insert(after, repair);
+            }
+        }
+        let plan = self.plan(rendered, &positions, included, choice, pinned);
+        let is_cut = cut.as_ref().is_some_and(Cut::has_cut);
+        let is_needed_only = self.is_minimal || choice.cut.is_some();
+        if is_needed_only && !is_cut && !self.is_corrected {
+            // The required units are smaller than their stored counts say: there is room for more.
+            self.correct(choice, included, plan.tokens);
+            self.best = Some(Arc::new(plan));
+            return Ok(None);
+        }
+        let may_refill = self.refills < REFILLS
+            && self.room.is_none()
+            && !self.is_minimal
+            && choice.cut.is_none()
+            && plan.left_out.budget.messages > 0
+            && slack > allowed / 8
+            && slack
+                > allowed.saturating_sub(self.system).saturating_sub(choice.tokens) + allowed / 16;
+        if may_refill {
+            self.refills += 1;
+            self.slack = self.slack.saturating_add(slack);
+            self.best = Some(Arc::new(plan));
+            return Ok(None);
+        }
+        match self.take_best() {
+            Some(best) if best.sequences.len() > plan.sequences.len() => Ok(Some(best)),
+            _ => Ok(Some(plan)),
+        }
+    }
+
+    /// Whether a window is the whole history as it was said: nothing before or between its messages was left out,
+    /// removed or summarized, and no system prompt of one agent is before it.
+    fn is_all(&self, positions: &[Position]) -> bool {
+        let is_there = self
+            .metas
+            .iter()
+            .zip(1..)
+            .all(|(meta, number)| meta.sequence == Sequence::new(number) && !meta.is_summary());
+        is_there && positions.len() == self.metas.len() && self.options.system.is_none()
+    }
+
+    /// Gives the newest unit the tokens that it really takes.
+    fn correct(&mut self, choice: &Choice, included: &[bool], tokens: u64) {
+        let units = self.candidates.iter().zip(included).filter(|(_, included)| **included);
+        let planned: u64 = units.map(|(unit, _)| unit.cost).sum();
+        let surplus = planned.saturating_sub(tokens.saturating_sub(self.system));
+        if let Some(newest) = choice.newest.and_then(|index| self.candidates.get_mut(index)) {
+            newest.cost = newest.cost.saturating_sub(surplus);
+        }
+        (self.is_minimal, self.is_corrected, self.room) = (false, true, None);
+    }
+
+    /// The error for what must be in the window and takes this many tokens.
+    fn over_budget(&self, choice: &Choice, tokens: u64) -> ContextError {
+        let budget = self.options.budget;
+        let needed = tokens.saturating_add(self.options.reserved());
+        let newest = choice.newest.and_then(|index| self.candidates.get(index));
+        let critical: u64 = (self.candidates.iter())
+            .filter(|unit| unit.class.priority.is_critical() && !unit.is_void)
+            .map(|unit| unit.cost)
+            .sum();
+        let others = critical.saturating_add(self.used());
+        match newest.filter(|unit| !unit.class.priority.is_critical()) {
+            Some(unit) if critical == 0 || others <= budget => ContextError::NewestOverBudget {
+                sequence: unit.first,
+                tokens: needed.saturating_sub(others),
+                is_cut: self.options.newest == NewestUnit::Truncate,
+                needed,
+                budget,
+            },
+            _ => ContextError::CriticalOverBudget { needed, budget },
+        }
+    }
+
+    /// The messages of the units in the window, in order.
+    fn positions(&self, included: &[bool]) -> Vec<Position> {
+        let mut positions = Vec::new();
+        for (unit, _) in self.units.iter().zip(included).filter(|(_, included)| **included) {
+            let mut members = self.units.members(unit);
+            while let Some(at) = members.next_position() {
+                if at != unit.first() && is_planted(Fault::UnitTorn) {
+                    continue;
+                }
+                positions.push(Position { at, is_open: unit.state() == UnitState::Open });
+            }
+        }
+        positions
+    }
+
+    /// The messages that are before others of the window which they came behind: results behind their calls. With each
+    /// its number in the window.
+    fn moved(&self, positions: &[Position]) -> Vec<(usize, Sequence)> {
+        let mut least = usize::MAX;
+        let mut moved = Vec::new();
+        for (index, position) in positions.iter().enumerate().rev() {
+            if position.at > least {
+                moved.extend(self.metas.get(position.at).map(|meta| (index, meta.sequence)));
+            }
+            least = least.min(position.at);
+        }
+        moved.reverse();
+        moved
+    }
+
+    fn render(&self, positions: &[Position], is_whole: bool, cut: Option<&Cut>) -> Rendered {
+        let inputs: Vec<_> = positions
+            .iter()
+            .filter_map(|position| {
+                let (meta, message) =
+                    (self.metas.get(position.at)?, self.messages.get(position.at)?.as_ref()?);
+                let input = Input {
+                    sequence: Some(meta.sequence),
+                    tokens: Some(meta.tokens.into()),
+                    is_awaited: position.is_open,
+                    ..Input::new(message)
+                };
+                Some(if meta.summary {
+                    input.as_summary(self.options.summary_role.unwrap_or_default())
+                } else {
+                    input
+                })
+            })
+            .collect();
+        let system = self.options.system.as_deref();
+        render(&inputs, system, &self.profile, self.counter, is_whole, cut)
+    }
+
+    /// Marks the units of which nothing was sent; whether there are any new ones.
+    fn find_void(
+        &mut self,
+        positions: &[Position],
+        rendered: &Rendered,
+        included: &[bool],
+    ) -> bool {
+        let mut left_out = positions.iter().zip(&rendered.is_left_out);
+        let mut found = false;
+        let units = self.units.iter().zip(&mut self.candidates).zip(included);
+        for ((unit, candidate), _) in units.filter(|(_, included)| **included) {
+            let count = usize::try_from(unit.messages()).unwrap_or(usize::MAX);
+            let is_void =
+                left_out.by_ref().take(count).filter(|(_, left_out)| !**left_out).count() == 0;
+            if is_void && !candidate.is_void {
+                found = true;
+                let about = |repair: &&Repair| {
+                    let mut members = self.units.members(unit);
+                    members.any(|meta| repair.sequence == Some(meta.sequence))
+                };
+                self.dropped.extend(rendered.repairs.iter().filter(about));
+            }
+            candidate.is_void |= is_void;
+        }
+        found
+    }
+
+    fn newest_is_void(&self, choice: &Choice) -> bool {
+        let newest = choice.newest.and_then(|index| self.candidates.get(index));
+        newest.is_some_and(|unit| unit.is_void)
+    }
+
+    fn plan(
+        &self,
+        rendered: Rendered,
+        positions: &[Position],
+        included: &[bool],
+        choice: &Choice,
+        pinned: Option<Sequence>,
+    ) -> ContextPlan {
+        let mut left_out = LeftOut::default();
+        let units =
+            self.units.iter().zip(&self.candidates).zip(included).zip(&choice.is_old_reminder);
+        for (((unit, candidate), is_in), is_reminder) in units {
+            let is_orphan = unit.state() == UnitState::Orphan;
+            let part = match () {
+                () if candidate.is_void && is_orphan => &mut left_out.orphans,
+                () if candidate.is_void => &mut left_out.empty,
+                () if *is_in => continue,
+                () if *is_reminder => &mut left_out.reminders,
+                () if is_planted(Fault::LeftOutNotCounted) => continue,
+                () => &mut left_out.budget,
+            };
+            part.messages += unit.messages();
+            part.tokens = part.tokens.saturating_add(unit.tokens());
+        }
+        let mut sequences = Vec::with_capacity(positions.len());
+        let is_void: Vec<bool> = self.void_positions();
+        for (position, is_out) in positions.iter().zip(&rendered.is_left_out) {
+            let Some(meta) = self.metas.get(position.at) else { continue };
+            if !is_out {
+                sequences.push(meta.sequence);
+            } else if !is_void.get(position.at).copied().unwrap_or(false) {
+                // An empty message or a stray result within a unit.
+                let is_orphan = !meta.link.results.is_empty();
+                let part = if is_orphan { &mut left_out.orphans } else { &mut left_out.empty };
+                add(part, meta);
+            }
+        }
+        let mut repairs = rendered.repairs;
+        if pinned.is_some() {
+            repairs.insert(0, Repair { kind: RepairKind::StartPinned, sequence: pinned });
+        }
+        ContextPlan {
+            request: rendered.request,
+            sequences,
+            tokens: rendered.tokens,
+            repairs,
+            left_out,
+        }
+    }
+
+    /// For each message whether it is in a unit of which nothing can be sent.
+    fn void_positions(&self) -> Vec<bool> {
+        let mut is_void = vec![false; self.metas.len()];
+        for (unit, _) in self.units.iter().zip(&self.candidates).filter(|(_, c)| c.is_void) {
+            let mut members = self.units.members(unit);
+            while let Some(position) = members.next_position() {
+                if let Some(is_void) = is_void.get_mut(position) {
+                    *is_void = true;
+                }
+            }
+        }
+        is_void
+    }
+}
+
+const fn add(tally: &mut Tally, meta: &MessageMeta) {
+    tally.messages += 1;
+    tally.tokens = tally.tokens.saturating_add(meta.tokens as u64);
+}
