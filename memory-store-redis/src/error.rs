@@ -44,3 +44,24 @@ pub(crate) fn store_error(
         None => error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn driver_errors_become_store_errors() {
+        let key = MemoryKey::new("p", "m", "k").unwrap();
+        memory_redis_testkit::assert_driver_errors("store", |error| {
+            let error = store_error("append to", Some(&key), RedisFault::from(error));
+            let kind = format!("{:?}", error.kind());
+            let kind = kind.split(['(', ' ']).next().unwrap_or_default();
+            let applied = match error.applied() {
+                memory_core::Applied::No => "not applied",
+                memory_core::Applied::Unknown => "applied unknown",
+            };
+            let retryable = if error.is_retryable() { "retryable" } else { "final" };
+            format!("{kind}, {applied}, {retryable}: {error}")
+        });
+    }
+}

@@ -96,6 +96,30 @@ script!(REMOVE, "remove.lua");
 mod tests {
     use memory_core::{KEPT_SESSIONS, SESSION_RETENTION, WriterId};
 
+    use super::*;
+
+    /// Processes of several versions share a server. A hash changes on purpose only, with the reason in the commit.
+    #[test]
+    fn scripts_keep_their_hashes() {
+        let scripts: [(&str, &LazyLock<Script>); 12] = [
+            ("append", &APPEND),
+            ("replace", &REPLACE),
+            ("clear", &CLEAR),
+            ("splice", &SPLICE),
+            ("claim", &CLAIM),
+            ("read", &READ),
+            ("weigh", &WEIGH),
+            ("sweep", &SWEEP),
+            ("fetch", &FETCH),
+            ("receipts", &RECEIPTS),
+            ("unused", &UNUSED),
+            ("remove", &REMOVE),
+        ];
+        let hashes: String =
+            scripts.map(|(name, script)| format!("{} {name}\n", script.hash())).concat();
+        assert_eq!(hashes, include_str!("scripts/hashes.txt"));
+    }
+
     #[test]
     fn scripts_know_session_writers_as_the_contract_does() {
         let mark = format!("'{:08x}'", WriterId::session(0, 0).bits() >> 96);

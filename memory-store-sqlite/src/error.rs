@@ -133,6 +133,74 @@ mod tests {
 
     use super::*;
 
+    /// What the leases in the same file make of the same errors is in the same table.
+    const DRIVER_ERRORS: &str = include_str!("../../memory-lock/src/sqlite/driver_errors.txt");
+
+    /// The table of what errors of SQLite become, with the lines of one user replaced.
+    fn table_with(user: &str, describe: impl Fn(rusqlite::Error) -> String) -> String {
+        let mut table = String::new();
+        let mut error = "";
+        for line in DRIVER_ERRORS.lines() {
+            if line.starts_with(&format!("  {user}: ")) {
+                table += &format!("  {user}: {}\n", describe(driver_error(error)));
+            } else {
+                if !line.starts_with(' ') {
+                    error = line;
+                }
+                table += line;
+                table.push('\n');
+            }
+        }
+        table
+    }
+
+    fn driver_error(name: &str) -> rusqlite::Error {
+        let code = match name {
+            "BUSY" => ffi::SQLITE_BUSY,
+            "BUSY_SNAPSHOT" => ffi::SQLITE_BUSY_SNAPSHOT,
+            "BUSY_RECOVERY" => ffi::SQLITE_BUSY_RECOVERY,
+            "LOCKED" => ffi::SQLITE_LOCKED,
+            "CANTOPEN" => ffi::SQLITE_CANTOPEN,
+            "IOERR" => ffi::SQLITE_IOERR,
+            "IOERR_WRITE" => ffi::SQLITE_IOERR_WRITE,
+            "IOERR_FSYNC" => ffi::SQLITE_IOERR_FSYNC,
+            "READONLY" => ffi::SQLITE_READONLY,
+            "READONLY_DBMOVED" => ffi::SQLITE_READONLY_DBMOVED,
+            "PERM" => ffi::SQLITE_PERM,
+            "FULL" => ffi::SQLITE_FULL,
+            "CORRUPT" => ffi::SQLITE_CORRUPT,
+            "NOTADB" => ffi::SQLITE_NOTADB,
+            "TOOBIG" => ffi::SQLITE_TOOBIG,
+            "NOMEM" => ffi::SQLITE_NOMEM,
+            "CONSTRAINT" => ffi::SQLITE_CONSTRAINT,
+            "MISUSE" => ffi::SQLITE_MISUSE,
+            "SCHEMA" => ffi::SQLITE_SCHEMA,
+            "no rows" => return rusqlite::Error::QueryReturnedNoRows,
+            "column type" => {
+                let kind = rusqlite::types::Type::Null;
+                return rusqlite::Error::InvalidColumnType(1, "owner".into(), kind);
+            }
+            "column range" => return rusqlite::Error::IntegralValueOutOfRange(1, -1),
+            _ => panic!("{name} is no error of SQLite"),
+        };
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn driver_errors_become_store_errors() {
+        let table = table_with("store", |error| {
+            let fault = Fault::from(error);
+            let unknown =
+                if fault.leaves_commit_unknown() { "applied unknown" } else { "not applied" };
+            let error = fault.to_error("append to", Path::new("/m.db"));
+            let kind = format!("{:?}", error.kind());
+            let kind = kind.split(['(', ' ']).next().unwrap_or_default();
+            let retryable = if error.is_retryable() { "retryable" } else { "final" };
+            format!("{kind}, {unknown}, {retryable}: {error}")
+        });
+        assert!(table == DRIVER_ERRORS, "{table}");
+    }
+
     #[test]
     fn each_code_of_sqlite_has_its_meaning_and_its_mend() {
         let unavailable = "the store did not answer: /m.db cannot be opened, read or written; \

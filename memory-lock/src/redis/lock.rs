@@ -273,3 +273,23 @@ impl LockBackend for RedisLock {
         self.link.domain()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Processes of several versions share a server. A hash changes on purpose only, with the reason in the commit.
+    #[test]
+    fn scripts_keep_their_hashes() {
+        let scripts: [(&str, &LazyLock<Script>); 5] = [
+            ("acquire", &ACQUIRE),
+            ("renew", &RENEW),
+            ("release", &RELEASE),
+            ("hand_over", &HAND_OVER),
+            ("inspect", &INSPECT),
+        ];
+        let hashes: String =
+            scripts.map(|(name, script)| format!("{} {name}\n", script.hash())).concat();
+        assert_eq!(hashes, include_str!("scripts/hashes.txt"));
+    }
+}

@@ -37,6 +37,12 @@ impl Script {
         Self { text, hash }
     }
 
+    /// The SHA-1 of its text, by which a server knows it.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
     /// A call of the script, by its hash, on keys of one slot. Its arguments follow.
     #[must_use]
     pub fn on(

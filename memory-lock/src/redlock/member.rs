@@ -277,3 +277,18 @@ pub(super) fn answer_of(error: &LockError) -> Answer {
         Applied::Unknown => Answer::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Processes of several versions share a server. A hash changes on purpose only, with the reason in the commit.
+    #[test]
+    fn scripts_keep_their_hashes() {
+        let scripts: [(&str, &LazyLock<Script>); 3] =
+            [("settle", &SETTLE), ("restore", &RESTORE), ("withdraw", &WITHDRAW)];
+        let hashes: String =
+            scripts.map(|(name, script)| format!("{} {name}\n", script.hash())).concat();
+        assert_eq!(hashes, include_str!("scripts/hashes.txt"));
+    }
+}

@@ -117,6 +117,72 @@ pub(super) fn out_of_range(column: usize) -> rusqlite::Error {
 mod tests {
     use super::*;
 
+    const DRIVER_ERRORS: &str = include_str!("driver_errors.txt");
+
+    /// The table of what errors of SQLite become, with the lines of one user replaced.
+    fn table_with(user: &str, describe: impl Fn(rusqlite::Error) -> String) -> String {
+        let mut table = String::new();
+        let mut error = "";
+        for line in DRIVER_ERRORS.lines() {
+            if line.starts_with(&format!("  {user}: ")) {
+                table += &format!("  {user}: {}\n", describe(driver_error(error)));
+            } else {
+                if !line.starts_with(' ') {
+                    error = line;
+                }
+                table += line;
+                table.push('\n');
+            }
+        }
+        table
+    }
+
+    fn driver_error(name: &str) -> rusqlite::Error {
+        let code = match name {
+            "BUSY" => ffi::SQLITE_BUSY,
+            "BUSY_SNAPSHOT" => ffi::SQLITE_BUSY_SNAPSHOT,
+            "BUSY_RECOVERY" => ffi::SQLITE_BUSY_RECOVERY,
+            "LOCKED" => ffi::SQLITE_LOCKED,
+            "CANTOPEN" => ffi::SQLITE_CANTOPEN,
+            "IOERR" => ffi::SQLITE_IOERR,
+            "IOERR_WRITE" => ffi::SQLITE_IOERR_WRITE,
+            "IOERR_FSYNC" => ffi::SQLITE_IOERR_FSYNC,
+            "READONLY" => ffi::SQLITE_READONLY,
+            "READONLY_DBMOVED" => ffi::SQLITE_READONLY_DBMOVED,
+            "PERM" => ffi::SQLITE_PERM,
+            "FULL" => ffi::SQLITE_FULL,
+            "CORRUPT" => ffi::SQLITE_CORRUPT,
+            "NOTADB" => ffi::SQLITE_NOTADB,
+            "TOOBIG" => ffi::SQLITE_TOOBIG,
+            "NOMEM" => ffi::SQLITE_NOMEM,
+            "CONSTRAINT" => ffi::SQLITE_CONSTRAINT,
+            "MISUSE" => ffi::SQLITE_MISUSE,
+            "SCHEMA" => ffi::SQLITE_SCHEMA,
+            "no rows" => return rusqlite::Error::QueryReturnedNoRows,
+            "column type" => {
+                let kind = rusqlite::types::Type::Null;
+                return rusqlite::Error::InvalidColumnType(1, "owner".into(), kind);
+            }
+            "column range" => return rusqlite::Error::IntegralValueOutOfRange(1, -1),
+            _ => panic!("{name} is no error of SQLite"),
+        };
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn driver_errors_become_lock_errors() {
+        let table = table_with("lock", |error| {
+            let error = lock_error(error, LockOperation::Acquire);
+            let applied = match error.applied() {
+                Applied::NotApplied => "not applied",
+                Applied::Unknown => "applied unknown",
+            };
+            let retryable = if error.is_retryable() { "retryable" } else { "final" };
+            format!("{:?}, {applied}, {retryable}: {error}", error.kind())
+        });
+        assert!(table == DRIVER_ERRORS, "{table}");
+    }
+
     #[test]
     fn each_code_means_what_the_table_says() {
         for (code, expected) in [

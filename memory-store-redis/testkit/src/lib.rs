@@ -7,6 +7,7 @@
 
 mod any;
 mod cluster;
+mod driver_errors;
 mod port;
 mod process;
 mod proxy;
@@ -17,6 +18,7 @@ mod wait;
 
 pub use any::{AnyServer, any_server, unique_prefix};
 pub use cluster::{Cluster, ClusterShape};
+pub use driver_errors::assert_driver_errors;
 pub use port::free_port;
 pub use proxy::{Fault, Proxy};
 pub use sentinels::Sentinels;

@@ -66,6 +66,19 @@ fn errors_are_classified_by_what_a_caller_can_do() {
     assert_eq!(RedisFault::from(half).applied, Unknown, "half an answer proves nothing");
 }
 
+#[test]
+fn driver_errors_become_lock_errors() {
+    memory_redis_testkit::assert_driver_errors("lock", |error| {
+        let error = RedisFault::from(error).into_lock_error(LockOperation::Acquire);
+        let applied = match error.applied() {
+            Applied::NotApplied => "not applied",
+            Applied::Unknown => "applied unknown",
+        };
+        let retryable = if error.is_retryable() { "retryable" } else { "final" };
+        format!("{:?}, {applied}, {retryable}: {error}", error.kind())
+    });
+}
+
 /// An error of the server in these words.
 fn said(line: &str) -> RedisError {
     let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
