@@ -51,7 +51,7 @@ pub use key::{
 };
 pub use lease::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
 pub use limits::{BatchSize, LimitError, LimitKind, Limits};
-pub use link::{ToolLink, ToolRef};
+pub use link::{AnswerItem, ToolLink, ToolRef};
 pub use message::{Message, MessageError, Role, ToolCall};
 pub use pairing::{PairingError, check_pairing};
 pub use policy::{Block, Entry, Policy};

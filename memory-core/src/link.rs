@@ -3,9 +3,9 @@
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
-use crate::dialect::{CallKind, Part};
+use crate::dialect::{CallKind, Dialect, Part};
 use crate::json::Json;
-use crate::message::Message;
+use crate::message::{Message, Role};
 
 /// How a message takes part in the calling of tools: all that is needed to keep units whole.
 ///
@@ -27,6 +27,55 @@ pub struct ToolLink {
     pub calls: Box<[ToolRef]>,
     /// The calls that it answers.
     pub results: Box<[ToolRef]>,
+    /// Set if the message is one item of a model's answer, which the Responses API writes as several: `None` in every
+    /// other dialect.
+    pub item: Option<AnswerItem>,
+}
+
+/// An item of a model's answer in the Responses API, in the order in which they follow each other.
+///
+/// Chat has one message for the whole answer. Items of one answer therefore stay together:
+/// see [`Units`](crate::Units).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum AnswerItem {
+    /// Reasoning, or a tool that the provider runs.
+    Work,
+    /// Text.
+    Text,
+    /// A call that the application answers.
+    Call,
+}
+
+impl AnswerItem {
+    /// Whether this item belongs to the same answer as the item directly before it. A second text does not: it is
+    /// the answer of another agent, or the next one.
+    #[must_use]
+    pub fn continues(self, before: Self) -> bool {
+        before < self || (before == self && self != Self::Text)
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Work => "work",
+            Self::Text => "text",
+            Self::Call => "call",
+        }
+    }
+
+    fn of(message: &Message, has_text: bool, has_calls: bool) -> Option<Self> {
+        let is_item = message.dialect() == Dialect::Responses && *message.role() == Role::Assistant;
+        is_item.then_some(match (has_calls, has_text) {
+            (true, _) => Self::Call,
+            (false, true) => Self::Text,
+            (false, false) => Self::Work,
+        })
+    }
+
+    fn from_json(json: &Json) -> Option<Self> {
+        let name = json.as_str()?;
+        [Self::Work, Self::Text, Self::Call].into_iter().find(|item| item.as_str() == name)
+    }
 }
 
 /// The call that is made or answered.
@@ -82,12 +131,12 @@ impl ToolRef {
 impl ToolLink {
     /// The link of a message that makes these calls.
     pub fn of_calls(calls: impl IntoIterator<Item = ToolRef>) -> Self {
-        Self { calls: calls.into_iter().collect(), results: Box::default() }
+        Self { calls: calls.into_iter().collect(), ..Self::default() }
     }
 
     /// The link of a message with these results.
     pub fn of_results(results: impl IntoIterator<Item = ToolRef>) -> Self {
-        Self { calls: Box::default(), results: results.into_iter().collect() }
+        Self { results: results.into_iter().collect(), ..Self::default() }
     }
 
     /// Whether it neither calls nor answers.
@@ -98,6 +147,7 @@ impl ToolLink {
 
     pub(crate) fn of(message: &Message) -> Self {
         let (mut calls, mut results) = (Vec::new(), Vec::new());
+        let mut has_text = false;
         message.read(&mut |part| match part {
             Part::Call(call) if !call.provider_run => match call.kind {
                 CallKind::LegacyFunction if call.name.is_empty() => {}
@@ -121,22 +171,29 @@ impl ToolLink {
                     None => results.push(result),
                 }
             }
+            Part::Text(_) => has_text = true,
             _ => {}
         });
-        Self { calls: calls.into(), results: results.into() }
+        let item = AnswerItem::of(message, has_text, !calls.is_empty());
+        Self { calls: calls.into(), results: results.into(), item }
     }
 
     /// The stored form; `None` if there is nothing to store. One result with an id is its id as a string;
-    /// anything else is `{"calls":[..],"results":[..]}`, where a call or result is its id, or `[id, name]`.
+    /// anything else is `{"calls":[..],"results":[..],"item":".."}` without the empty ones, where a call or result is
+    /// its id, or `[id, name]`.
     #[must_use]
     pub fn encode(&self) -> Option<String> {
-        match (&*self.calls, &*self.results) {
-            ([], []) => None,
-            ([], [result]) if result.name.is_empty() => Some(result.to_json().to_string()),
-            (calls, results) => {
-                let list = |refs: &[ToolRef]| refs.iter().map(ToolRef::to_json).collect::<Vec<_>>();
-                let members = [("calls", list(calls)), ("results", list(results))];
-                let used = members.into_iter().filter(|(_, list)| !list.is_empty());
+        match (&*self.calls, &*self.results, self.item) {
+            ([], [], None) => None,
+            ([], [result], None) if result.name.is_empty() => Some(result.to_json().to_string()),
+            (calls, results, item) => {
+                let list = |refs: &[ToolRef]| -> Option<Json> {
+                    let refs: Vec<_> = refs.iter().map(ToolRef::to_json).collect();
+                    (!refs.is_empty()).then(|| refs.into())
+                };
+                let item = item.map(|item| Json::from(item.as_str()));
+                let members = [("calls", list(calls)), ("results", list(results)), ("item", item)];
+                let used = members.into_iter().filter_map(|(key, value)| Some((key, value?)));
                 Some(used.collect::<crate::json::JsonObject>().to_string())
             }
         }
@@ -152,12 +209,12 @@ impl ToolLink {
         };
         match Json::parse(text).ok()? {
             Json::String(id) => Some(Self::of_results([ToolRef::by_id(id)])),
-            calls @ Json::Array(_) => {
-                Some(Self { calls: refs(Some(&calls))?, results: Box::default() })
-            }
-            link @ Json::Object(_) => {
-                Some(Self { calls: refs(link.get("calls"))?, results: refs(link.get("results"))? })
-            }
+            calls @ Json::Array(_) => Some(Self { calls: refs(Some(&calls))?, ..Self::default() }),
+            link @ Json::Object(_) => Some(Self {
+                calls: refs(link.get("calls"))?,
+                results: refs(link.get("results"))?,
+                item: link.get("item").and_then(AnswerItem::from_json),
+            }),
             _ => None,
         }
     }

@@ -41,7 +41,7 @@ pub fn check_pairing<'a>(
 ) -> Result<(), PairingError> {
     let mut turn = Turn::default();
     for (index, message) in messages.into_iter().enumerate() {
-        let ToolLink { calls, results } = message.tool_link();
+        let ToolLink { calls, results, .. } = message.tool_link();
         for result in &results {
             turn.answer(index, result)?;
         }
@@ -212,7 +212,7 @@ mod tests {
         let links: Vec<_> = messages.iter().map(Message::tool_link).collect();
         let mut at = 0;
         while at < links.len() {
-            let ToolLink { calls, results } = &links[at];
+            let ToolLink { calls, results, .. } = &links[at];
             if calls.is_empty() {
                 if !results.is_empty() {
                     return false;

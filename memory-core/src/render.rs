@@ -71,6 +71,17 @@ impl<'a> Input<'a> {
     }
 }
 
+/// How much of a history the inputs are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// There is no history: an empty request is right.
+    Nothing,
+    /// Something before or between the messages was left out, or all of it.
+    Part,
+    /// Nothing before or between the messages was left out.
+    Whole,
+}
+
 /// A rendered request.
 #[derive(Debug)]
 pub(crate) struct Rendered {
@@ -83,21 +94,20 @@ pub(crate) struct Rendered {
     pub(crate) has_left: bool,
 }
 
-/// Renders a history, whose calls are before their results. `is_whole` says that nothing before or between the
-/// messages was left out; `cut` is what to cut of the newest unit.
+/// Renders a history, whose calls are before their results. `cut` is the text to remove from the newest unit.
 pub(crate) fn render(
     inputs: &[Input<'_>],
     system: Option<&str>,
     profile: &Profile,
     counter: &dyn TokenCounter,
-    is_whole: bool,
+    extent: Extent,
     cut: Option<&Cut>,
 ) -> Rendered {
     let is_bound = profile.reasoning == ReasoningForm::BoundBlocks;
-    let rendered = once(inputs, system, profile, counter, is_whole, cut);
-    if is_bound && is_whole && !rendered.repairs.is_empty() {
+    let rendered = once(inputs, system, profile, counter, extent, cut);
+    if is_bound && extent == Extent::Whole && !rendered.repairs.is_empty() {
         // A change of the prefix invalidates the blocks behind it.
-        return once(inputs, system, profile, counter, false, cut);
+        return once(inputs, system, profile, counter, Extent::Part, cut);
     }
     rendered
 }
@@ -107,7 +117,7 @@ fn once<'a>(
     system: Option<&'a str>,
     profile: &Profile,
     counter: &dyn TokenCounter,
-    keeps_bound: bool,
+    extent: Extent,
     cut: Option<&Cut>,
 ) -> Rendered {
     let dialect = dialect_of(profile.name);
@@ -127,6 +137,7 @@ fn once<'a>(
     }
     let mut is_left_out = vec![true; inputs.len()];
     let provider_ids = HashSet::new();
+    let keeps_bound = extent == Extent::Whole;
     let mut fit = Fit { profile, dialect, keeps_bound, repairs: &mut repairs, provider_ids };
     let turns = fit_turns(turns, inputs, &mut fit, &mut is_left_out);
     // The names are borrowed by the turns behind them.
@@ -134,6 +145,9 @@ fn once<'a>(
     let mut turns = turns;
     names.set(&mut turns, profile, &mut repairs);
     let (system, mut turns) = arrange::arrange(turns, profile, dialect, &mut repairs);
+    if turns.is_empty() && system.is_empty() && extent != Extent::Nothing {
+        arrange::insert_only(&mut turns, &mut repairs);
+    }
     limits::apply(&mut turns, profile, &mut repairs);
     let has_left = cut.is_some_and(|cut| truncate::apply(&mut turns, cut, counter, &mut repairs));
     let mut lines = Vec::with_capacity(turns.len() + turns.len() / 4);

@@ -148,6 +148,7 @@ fn any_turn() -> impl Strategy<Value = Vec<Drawn>> {
         4 => any_talk().prop_map(|talk| vec![talk]),
         1 => any_fact().prop_map(|fact| vec![fact]),
         4 => any_calls(),
+        2 => any_items(),
         1 => (prop::collection::vec(id(), 1..4), draw())
             .prop_map(|(ids, draw)| vec![drawn(call_of(&ids), draw)]),
         1 => (id(), draw()).prop_map(|(id, draw)| vec![drawn(Message::tool_result(id, "r"), draw)]),
@@ -197,6 +198,22 @@ fn any_calls() -> impl Strategy<Value = Vec<Drawn>> {
         }
         turn
     })
+}
+
+/// Items of answers in the Responses API, and results of some of the calls.
+fn any_items() -> impl Strategy<Value = Vec<Drawn>> {
+    let item = ("[a-d]", 0..4_u8, draw()).prop_map(|(id, which, draw)| {
+        let item = match which {
+            0 => serde_json::json!({"type": "reasoning", "id": id, "summary": []}),
+            1 => serde_json::json!({"type": "message", "role": "assistant",
+                "content": [{"type": "output_text", "text": "hi"}]}),
+            2 => serde_json::json!({"type": "function_call", "call_id": id, "name": "f",
+                "arguments": "{}"}),
+            _ => serde_json::json!({"type": "function_call_output", "call_id": id, "output": "r"}),
+        };
+        drawn(Message::from_value(item).unwrap(), draw)
+    });
+    prop::collection::vec(item, 1..6)
 }
 
 fn any_function_call() -> impl Strategy<Value = Vec<Drawn>> {

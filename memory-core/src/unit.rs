@@ -19,7 +19,8 @@ use crate::stored::MessageMeta;
 ///
 /// A message with tool calls and the messages with the results that answer them are one unit; every other
 /// message is one by itself. [`ToolLink`](crate::ToolLink) says which call a result answers: ids may repeat from turn to turn,
-/// and messages of other agents may be between. A message that answers calls of several units joins them into
+/// and messages of other agents may be between. The items of one answer in OpenAI's Responses API (reasoning, text,
+/// calls) are one unit if they follow each other directly, as in Chat, where they are one message. A message that answers calls of several units joins them into
 /// one, and one that calls and answers belongs to the unit that it answers.
 ///
 /// One pass over the messages, which must be in ascending order of their places.
@@ -43,6 +44,7 @@ impl<'a> Units<'a> {
             units: Vec::with_capacity(metas.len()),
             next: vec![NONE; metas.len()],
             joined: HashMap::new(),
+            item: None,
         };
         let mut open = OpenCalls::default();
         for (position, meta) in metas.iter().enumerate() {

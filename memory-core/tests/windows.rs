@@ -122,6 +122,20 @@ fn empty_content_is_left_out_and_counted() {
 }
 
 #[test]
+fn history_without_content_is_sendable() {
+    let blank = r#"{"role":"user","content":"  "}
+        {"role":"assistant","content":null}"#;
+    for profile in [Profile::openai_chat(), Profile::anthropic(), Profile::gemini()] {
+        let found = window(blank, &profile, 1_000).unwrap();
+        assert!(found.request.to_string().contains("[continue]"), "{}", found.request);
+        assert_eq!(found.left_out.empty.messages, 2);
+        let options = WindowOptions::new(1_000).with_profile(profile);
+        let nothing = trim_messages(vec![], &EstimateCounter, options).unwrap();
+        assert!(nothing.request.messages().is_empty() && nothing.tokens == 0);
+    }
+}
+
+#[test]
 fn first_message_is_the_users_where_needed() {
     let history = r#"{"role":"system","content":"You help."}
         {"role":"user","content":"Tell me of the harbour, the old town and the fish market, with all their dates, please."}

@@ -15,13 +15,16 @@ fn any_ref() -> impl Strategy<Value = ToolRef> {
     ("\\PC{0,6}", "\\PC{0,4}").prop_map(|(id, name)| named(&id, &name))
 }
 
+const ITEMS: &[AnswerItem] = &[AnswerItem::Work, AnswerItem::Text, AnswerItem::Call];
+
 proptest! {
     #[test]
     fn link_reads_back(
         calls in prop::collection::vec(any_ref(), 0..4),
         results in prop::collection::vec(any_ref(), 0..3),
+        item in prop::option::of(prop::sample::select(ITEMS)),
     ) {
-        let link = ToolLink { calls: calls.into(), results: results.into() };
+        let link = ToolLink { calls: calls.into(), results: results.into(), item };
         let read = link.encode().map_or(Some(ToolLink::default()), |text| ToolLink::decode(&text));
         prop_assert_eq!(read, Some(link));
     }
@@ -106,8 +109,37 @@ fn every_dialect_has_links() {
         ),
     ] {
         let answered = if made.id.is_empty() { made.clone() } else { ToolRef::by_id(&*made.id) };
-        assert_eq!(link(call), ToolLink::of_calls([made]));
+        assert_eq!(link(call).calls[..], [made]);
         assert_eq!(link(result), ToolLink::of_results([answered]));
+    }
+}
+
+#[test]
+fn items_of_answers_are_marked() {
+    for (item, expected) in [
+        (json!({"type": "reasoning", "id": "r", "summary": []}), Some(AnswerItem::Work)),
+        (
+            json!({"type": "web_search_call", "id": "w", "status": "completed"}),
+            Some(AnswerItem::Work),
+        ),
+        (
+            json!({"type": "message", "role": "assistant", "content": [
+            {"type": "output_text", "text": "hi"}]}),
+            Some(AnswerItem::Text),
+        ),
+        (
+            json!({"type": "function_call", "call_id": "t", "name": "f", "arguments": "{}"}),
+            Some(AnswerItem::Call),
+        ),
+        (json!({"type": "function_call_output", "call_id": "t", "output": "r"}), None),
+        (
+            json!({"type": "message", "role": "user", "content": [
+            {"type": "input_text", "text": "hi"}]}),
+            None,
+        ),
+        (json!({"role": "assistant", "content": "hi"}), None),
+    ] {
+        assert_eq!(link(item.clone()).item, expected, "{item}");
     }
 }
 

@@ -249,6 +249,12 @@ fn ends(turns: &mut Vec<Turn<'_>>, has_system: bool, profile: &Profile, repairs:
     }
 }
 
+/// Inserts the only message of a request whose history has nothing that can be sent: no API accepts none.
+pub(super) fn insert_only(turns: &mut Vec<Turn<'_>>, repairs: &mut Repairs) {
+    repairs.add(RepairKind::EndInserted, None);
+    turns.push(Turn::inserted(Speaker::User, END));
+}
+
 /// An answer that the model goes on with does not end in white space.
 fn trim_prefill(turns: &mut [Turn<'_>]) {
     let Some(last) = turns.iter_mut().rev().find(|turn| !turn.speaker.is_system()) else { return };

@@ -24,7 +24,8 @@ use crate::tokens::{TokenCounter, message_tokens};
 /// `Serialize` and `Display` write stored numbers as they were written. An object can be flattened into a request
 /// body with `#[serde(flatten)]`, which keeps them as well where the body is written as text.
 ///
-/// It is empty where the history is: no API accepts a request without messages.
+/// It is empty only where the history and the system prompt are: no API accepts a request without messages, and there is
+/// nothing to send. A history of which nothing can be sent gives the line `[continue]` of the user.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     pub(super) profile: ProfileName,

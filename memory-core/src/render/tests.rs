@@ -7,7 +7,7 @@ mod ids;
 mod openai_types;
 mod repairs;
 
-use super::{Input, Rendered, RepairKind, render};
+use super::{Extent, Input, Rendered, RepairKind, render};
 use crate::check_request::check_request;
 use crate::message::Message;
 use crate::profile::{Profile, ProfileName};
@@ -40,7 +40,7 @@ pub(crate) fn profiles() -> Vec<Profile> {
     .collect()
 }
 
-fn render_all(messages: &[Message], profile: &Profile, is_whole: bool) -> Rendered {
+fn render_all(messages: &[Message], profile: &Profile, extent: Extent) -> Rendered {
     let inputs: Vec<_> = messages
         .iter()
         .zip(1..)
@@ -50,7 +50,7 @@ fn render_all(messages: &[Message], profile: &Profile, is_whole: bool) -> Render
             ..Input::new(message)
         })
         .collect();
-    render(&inputs, None, profile, &EstimateCounter, is_whole, None)
+    render(&inputs, None, profile, &EstimateCounter, extent, None)
 }
 
 /// Requests that break a rule, or that are fine, are stored histories like any other.
@@ -60,11 +60,8 @@ fn broken_requests_are_repaired() {
     for history in crate::check_request::tests::stored_histories() {
         let messages: Vec<_> = history.into_iter().map(Message::from_any).collect();
         for profile in profiles() {
-            let rendered = render_all(&messages, &profile, true);
+            let rendered = render_all(&messages, &profile, Extent::Whole);
             let text = rendered.request.to_string();
-            if rendered.request.messages().is_empty() {
-                continue;
-            }
             if let Err(error) = check_request(&text, &profile) {
                 for problem in &error.problems {
                     let list = wrong
@@ -93,10 +90,10 @@ fn sound_is_sent_without_its_transcript() {
     let line =
         r#"{"role":"assistant","content":null,"audio":{"id":"audio_1","transcript":"said"}}"#;
     let messages = [Message::from_json(line).unwrap()];
-    let rendered = render_all(&messages, &Profile::openai_chat(), true);
+    let rendered = render_all(&messages, &Profile::openai_chat(), Extent::Whole);
     let expected = r#"[{"role":"assistant","audio":{"id":"audio_1"}}]"#;
     assert_eq!(rendered.request.to_string(), expected);
-    let mistral = render_all(&messages, &Profile::mistral(), true);
+    let mistral = render_all(&messages, &Profile::mistral(), Extent::Whole);
     assert!(mistral.request.to_string().contains("said"));
 }
 
@@ -105,7 +102,7 @@ fn data_that_are_no_base64_become_a_note() {
     let line = r#"{"role":"user","content":[{"type":"text","text":"see"},{"type":"image_url","image_url":{"url":"data:image/png;base64,@@@@"}}]}"#;
     let messages = [Message::from_json(line).unwrap()];
     for profile in profiles() {
-        let rendered = render_all(&messages, &profile, true);
+        let rendered = render_all(&messages, &profile, Extent::Whole);
         let text = rendered.request.to_string();
         assert!(!text.contains("@@@@") && text.contains("[image left out]"), "{text}");
         assert!(rendered.repairs.iter().any(|repair| repair.kind == RepairKind::MediaReplaced));

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::open::OpenCalls;
 use super::{NONE, Unit, UnitState};
-use crate::link::ToolLink;
-use crate::stored::MessageMeta;
+use crate::link::{AnswerItem, ToolLink};
+use crate::stored::{MessageMeta, Sequence};
 
 /// Units under construction.
 pub(super) struct Group {
@@ -14,6 +14,15 @@ pub(super) struct Group {
     pub(super) next: Vec<usize>,
     /// The unit that took in another one, which has no messages any more.
     pub(super) joined: HashMap<usize, usize>,
+    /// The item of an answer that was added last.
+    pub(super) item: Option<Item>,
+}
+
+/// An item of a model's answer, and the unit that it is in.
+pub(super) struct Item {
+    kind: AnswerItem,
+    sequence: Sequence,
+    unit: usize,
 }
 
 impl Group {
@@ -24,9 +33,9 @@ impl Group {
         meta: &'a MessageMeta,
         open: &mut OpenCalls<'a>,
     ) {
-        let ToolLink { calls, results } = &meta.link;
+        let ToolLink { calls, results, item } = &meta.link;
         let mut unit = Unit::of(position, meta);
-        let mut home: Option<usize> = None;
+        let mut home = self.continued(meta);
         let mut has_stray = false;
         for result in results {
             let Some(answered) = open.answer(result) else {
@@ -55,6 +64,16 @@ impl Group {
             unit.unanswered += calls.len();
             unit.malformed |= is_malformed || has_stray;
         }
+        self.item = item.map(|kind| Item { kind, sequence: meta.sequence, unit: at });
+    }
+
+    /// The unit of the answer that this message is a further item of. Nothing may have been between the two, even if
+    /// it was removed since: groups must not change when their surroundings do.
+    fn continued(&mut self, meta: &MessageMeta) -> Option<usize> {
+        let kind = meta.link.item?;
+        let before = self.item.take()?;
+        let is_next = before.sequence.plus(1) == meta.sequence;
+        (is_next && kind.continues(before.kind)).then(|| self.root(before.unit))
     }
 
     /// The unit that this one is part of now.

@@ -12,7 +12,20 @@ use crate::testkit::{history, metas, now, policy};
 fn by_looking_back(metas: &[MessageMeta]) -> (Vec<usize>, Vec<Vec<ToolRef>>) {
     let mut open: Vec<Vec<ToolRef>> = metas.iter().map(|meta| meta.link.calls.to_vec()).collect();
     let mut unit_of: Vec<usize> = (0..metas.len()).collect();
+    let join = |unit_of: &mut Vec<usize>, one: usize, other: usize| {
+        let (one, other) = (unit_of[one], unit_of[other]);
+        unit_of.iter_mut().filter(|unit| [one, other].contains(unit)).for_each(|unit| {
+            *unit = one.min(other);
+        });
+    };
     for (position, meta) in metas.iter().enumerate() {
+        if let Some(before) = position.checked_sub(1)
+            && let (Some(item), Some(last)) = (meta.link.item, metas[before].link.item)
+            && item.continues(last)
+            && metas[before].sequence.plus(1) == meta.sequence
+        {
+            join(&mut unit_of, before, position);
+        }
         for result in &meta.link.results {
             let mut take = |answers: &dyn Fn(&ToolRef) -> bool| {
                 let call = (0..position).rev().find(|call| open[*call].iter().any(answers))?;
@@ -27,12 +40,7 @@ fn by_looking_back(metas: &[MessageMeta]) -> (Vec<usize>, Vec<Vec<ToolRef>>) {
                     .or_else(|| take(&|call| call.name.is_empty())),
             };
             if let Some(call) = call {
-                let (one, other) = (unit_of[call], unit_of[position]);
-                for unit in &mut unit_of[..=position] {
-                    if *unit == one || *unit == other {
-                        *unit = one.min(other);
-                    }
-                }
+                join(&mut unit_of, call, position);
             }
         }
     }
@@ -258,6 +266,39 @@ fn tool_use(id: &str) -> serde_json::Value {
 
 fn tool_result(id: &str) -> serde_json::Value {
     json!({"type": "tool_result", "tool_use_id": id, "content": "r"})
+}
+
+fn item(kind: &str, id: &str) -> serde_json::Value {
+    match kind {
+        "reasoning" => json!({"type": kind, "id": id, "summary": []}),
+        "message" => json!({"type": kind, "role": "assistant",
+            "content": [{"type": "output_text", "text": "I will look."}]}),
+        "function_call" => json!({"type": kind, "call_id": id, "name": "f", "arguments": "{}"}),
+        _ => json!({"type": kind, "call_id": id, "output": "r"}),
+    }
+}
+
+#[test]
+fn items_of_one_answer_are_one_unit() {
+    let history = read(&[
+        json!({"role": "user", "content": "Oslo and Bergen?"}),
+        item("reasoning", "r1"),
+        item("message", ""),
+        item("function_call", "a"),
+        item("function_call", "b"),
+        item("function_call_output", "a"),
+        item("function_call_output", "b"),
+        item("reasoning", "r2"),
+        item("message", ""),
+        item("message", ""),
+        item("function_call", "c"),
+    ]);
+    let mut metas = stored(history);
+    let expected = [vec![1], vec![2, 3, 4, 5, 6, 7], vec![8, 9], vec![10, 11]];
+    assert_eq!(members(&metas), expected);
+    // A removed neighbor does not make one answer of two.
+    metas.remove(8);
+    assert_eq!(members(&metas), [vec![1], vec![2, 3, 4, 5, 6, 7], vec![8], vec![10, 11]]);
 }
 
 #[test]

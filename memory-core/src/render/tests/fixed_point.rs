@@ -7,8 +7,8 @@ use super::{profiles, render_all};
 use crate::dialect::Dialect;
 use crate::json::{Json, JsonObject};
 use crate::message::Message;
-use crate::render::Request;
 use crate::render::request::dialect_of;
+use crate::render::{Extent, Request};
 
 /// The messages of a request, as an application stores them again.
 fn read_back(request: &Request) -> Vec<Message> {
@@ -33,8 +33,8 @@ proptest! {
     fn rendered_request_is_a_fixed_point(lines in lines(12)) {
         let messages = messages(&lines);
         for profile in profiles() {
-            let first = render_all(&messages, &profile, true);
-            let again = render_all(&read_back(&first.request), &profile, true);
+            let first = render_all(&messages, &profile, Extent::Whole);
+            let again = render_all(&read_back(&first.request), &profile, Extent::Whole);
             prop_assert_eq!(&again.request, &first.request, "{}", profile.name);
             prop_assert!(again.repairs.is_empty(), "{} {:?} of {}", profile.name, again.repairs, first.request);
         }

@@ -8,7 +8,7 @@ use super::{profiles, render_all};
 use crate::json::Json;
 use crate::message::Message;
 use crate::profile::{Profile, ProfileName};
-use crate::render::Request;
+use crate::render::{Extent, Request};
 
 /// The body of a request to a model.
 #[derive(Serialize)]
@@ -25,7 +25,7 @@ proptest! {
     fn forms_of_a_request_agree(lines in lines(12)) {
         let messages = messages(&lines);
         for profile in profiles() {
-            let request = render_all(&messages, &profile, true).request;
+            let request = render_all(&messages, &profile, Extent::Whole).request;
             let text = request.to_string();
             prop_assert_eq!(&serde_json::to_string(&request).unwrap(), &text);
             prop_assert_eq!(&request.to_json().to_string(), &text);
@@ -51,7 +51,7 @@ fn history() -> Vec<Message> {
 #[test]
 fn numbers_are_written_as_stored() {
     for profile in profiles() {
-        let request = render_all(&history(), &profile, true).request;
+        let request = render_all(&history(), &profile, Extent::Whole).request;
         // Arguments are a text in some APIs.
         let expected = match profile.name {
             ProfileName::Anthropic | ProfileName::Gemini | ProfileName::Bedrock => INPUT.to_owned(),
@@ -69,7 +69,7 @@ fn numbers_are_written_as_stored() {
 #[test]
 fn flattened_request_keeps_large_numbers() {
     for profile in [Profile::anthropic(), Profile::bedrock(), Profile::gemini()] {
-        let request = render_all(&history(), &profile, true).request;
+        let request = render_all(&history(), &profile, Extent::Whole).request;
         let body = Body { model: "m", history: &request, stream: true };
         let text = serde_json::to_string(&body).unwrap();
         assert!(
@@ -81,11 +81,11 @@ fn flattened_request_keeps_large_numbers() {
         let inner = whole.trim_start_matches('{').trim_end_matches('}');
         assert!(text.contains(inner), "{text}");
     }
-    let request = render_all(&history(), &Profile::openai_responses(), true).request;
+    let request = render_all(&history(), &Profile::openai_responses(), Extent::Whole).request;
     let body = Body { model: "m", history: &request, stream: true };
     assert!(serde_json::to_string(&body).unwrap().contains("1234567890123456789012345"));
     // A list is no part of an object.
-    let request = render_all(&history(), &Profile::openai_chat(), true).request;
+    let request = render_all(&history(), &Profile::openai_chat(), Extent::Whole).request;
     let body = Body { model: "m", history: &request, stream: true };
     assert!(serde_json::to_string(&body).is_err());
 }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::histories::{lines, messages};
 use super::{profiles, render_all};
 use crate::dialect::Part;
-use crate::render::Rendered;
 use crate::render::request::dialect_of;
+use crate::render::{Extent, Rendered};
 
 /// The ids of the calls in a request, and those of its results, without tools that the provider runs.
 fn ids(rendered: &Rendered) -> (Vec<Option<String>>, Vec<Option<String>>) {
@@ -33,14 +33,14 @@ proptest! {
         let messages = messages(&lines);
         let before = messages.get(..cut).unwrap_or(&messages);
         for profile in profiles() {
-            let rendered = render_all(&messages, &profile, true);
+            let rendered = render_all(&messages, &profile, Extent::Whole);
             let (calls, results) = ids(&rendered);
             let mut seen = HashSet::new();
             prop_assert!(calls.iter().flatten().all(|id| seen.insert(id)), "{calls:?}");
             prop_assert_eq!(&results, &calls, "{}", rendered.request);
-            prop_assert_eq!(&rendered.request, &render_all(&messages, &profile, true).request);
+            prop_assert_eq!(&rendered.request, &render_all(&messages, &profile, Extent::Whole).request);
             // More messages, and a window that is not the whole history any more.
-            let (earlier, _) = ids(&render_all(before, &profile, is_whole));
+            let (earlier, _) = ids(&render_all(before, &profile, if is_whole { Extent::Whole } else { Extent::Part }));
             for (earlier, now) in earlier.iter().zip(&calls) {
                 // A call without an id gets one if its result comes in another form.
                 let is_new = earlier.is_none() || now.is_none();

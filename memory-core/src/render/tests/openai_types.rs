@@ -11,6 +11,7 @@ use super::histories::{lines, messages};
 use super::render_all;
 use crate::json::Json;
 use crate::profile::Profile;
+use crate::render::Extent;
 
 /// Reads each message as this type, and checks that no field of it is lost.
 fn check<T: DeserializeOwned + Serialize>(
@@ -73,13 +74,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
     #[test]
     fn chat_requests_have_the_types_of_openai(lines in lines(12)) {
-        let rendered = render_all(&messages(&lines), &Profile::openai_chat(), true);
+        let rendered = render_all(&messages(&lines), &Profile::openai_chat(), Extent::Whole);
         check::<ChatCompletionRequestMessage>(rendered.request.messages(), adapt_chat)?;
     }
 
     #[test]
     fn responses_requests_have_the_types_of_openai(lines in lines(12)) {
-        let rendered = render_all(&messages(&lines), &Profile::openai_responses(), true);
+        let rendered = render_all(&messages(&lines), &Profile::openai_responses(), Extent::Whole);
         check::<InputItem>(rendered.request.messages(), adapt_item)?;
     }
 }
@@ -92,7 +93,7 @@ fn audio_of_other_formats_becomes_a_note() {
         );
         for profile in [Profile::openai_chat(), Profile::openai_responses()] {
             let request =
-                render_all(&messages(std::slice::from_ref(&line)), &profile, true).request;
+                render_all(&messages(std::slice::from_ref(&line)), &profile, Extent::Whole).request;
             assert_eq!(
                 request.to_string().contains("UklGRg=="),
                 is_sent,

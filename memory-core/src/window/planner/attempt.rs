@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::ContextPlanner;
 use crate::counters::Tally;
 use crate::render::fault::{Fault, is_planted};
-use crate::render::{Cut, Input, Rendered, Repair, RepairKind, render};
+use crate::render::{Cut, Extent, Input, Rendered, Repair, RepairKind, render};
 use crate::stored::{MessageMeta, Sequence};
 use crate::unit::UnitState;
 use crate::window::choose::Choice;
@@ -34,7 +34,11 @@ impl ContextPlanner<'_> {
     ) -> Result<Option<ContextPlan>, ContextError> {
         let positions = self.positions(included);
         let moved = self.moved(&positions);
-        let is_whole = moved.is_empty() && self.is_all(&positions);
+        let extent = match () {
+            () if self.metas.is_empty() => Extent::Nothing,
+            () if moved.is_empty() && self.is_all(&positions) => Extent::Whole,
+            () => Extent::Part,
+        };
         let newest = choice.newest.and_then(|index| self.units.iter().nth(index)).copied();
         let mut cut = choice.cut.map(|_| {
             Cut::new(newest.map_or_else(Vec::new, |unit| {
@@ -45,12 +49,12 @@ impl ContextPlanner<'_> {
             }))
         });
         let allowed = self.allowed();
-        let mut rendered = self.render(&positions, is_whole, cut.as_ref());
+        let mut rendered = self.render(&positions, extent, cut.as_ref());
         while let Some(now) = &mut cut
             && rendered.tokens > allowed
             && now.cut_more(rendered.tokens - allowed, rendered.has_left)
         {
-            rendered = self.render(&positions, is_whole, cut.as_ref());
+            rendered = self.render(&positions, extent, cut.as_ref());
         }
         // Each round finds at least one more.
         if self.find_void(&positions, &rendered, included) && self.newest_is_void(choice) {
@@ -188,7 +192,7 @@ impl ContextPlanner<'_> {
         moved
     }
 
-    fn render(&self, positions: &[Position], is_whole: bool, cut: Option<&Cut>) -> Rendered {
+    fn render(&self, positions: &[Position], extent: Extent, cut: Option<&Cut>) -> Rendered {
         let inputs: Vec<_> = positions
             .iter()
             .filter_map(|position| {
@@ -208,7 +212,7 @@ impl ContextPlanner<'_> {
             })
             .collect();
         let system = self.options.system.as_deref();
-        render(&inputs, system, &self.profile, self.counter, is_whole, cut)
+        render(&inputs, system, &self.profile, self.counter, extent, cut)
     }
 
     /// Marks the units of which nothing was sent; whether there are any new ones.

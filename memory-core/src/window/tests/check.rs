@@ -98,7 +98,7 @@ impl Window<'_> {
         prop_assert_eq!(plan.tokens, plan.request.count_tokens(&EstimateCounter));
         prop_assert!(plan.tokens + options.reserved() <= options.budget, "over the budget");
         let text = plan.request.to_string();
-        if !plan.request.messages().is_empty() {
+        if !self.stored.is_empty() || options.system.is_some() {
             check_request(&text, profile)
                 .map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?;
             if let Some(system) = &options.system {
