@@ -2,11 +2,13 @@
 
 use anyhow::Result;
 
+use crate::prose;
 use crate::run::cargo;
 
 pub(crate) fn run() -> Result<()> {
     let clippy = ["clippy", "--fix", "--workspace", "--all-targets", "--all-features"];
     cargo(clippy).args(["--allow-dirty", "--allow-staged"]).run()?;
     // Last, because clippy's suggestions are not formatted.
-    cargo(["fmt", "--all"]).run()
+    cargo(["fmt", "--all"]).run()?;
+    prose::lower_ceilings()
 }

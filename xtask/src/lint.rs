@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use crate::run::cargo;
 use crate::servers::CONTAINER_TESTS;
 use crate::steps::{Outcome, Steps, Strictness};
-use crate::{features, layers, licenses, neighbors, package, unused};
+use crate::{features, layers, licenses, neighbors, package, prose, unused};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -21,8 +21,9 @@ pub(crate) struct Args {
 type Step = (&'static str, fn() -> Result<Outcome>);
 
 /// The quick ones first, so that what is easily mended is seen early.
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     ("fmt", fmt),
+    ("prose", prose::check),
     ("layers", layers::check),
     ("unused", unused::check),
     ("licenses", licenses::check),

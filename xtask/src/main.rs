@@ -17,6 +17,7 @@ mod lint;
 mod mutants;
 mod neighbors;
 mod package;
+mod prose;
 mod run;
 mod servers;
 mod steps;
@@ -72,7 +73,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check format, lints, docs, layers, features, dependencies, packages; never writes sources
+    /// Check format, prose, lints, docs, layers, features, dependencies, packages; never writes sources
     Lint(lint::Args),
     /// Format the sources and apply clippy's suggestions
     Fix,

@@ -5,10 +5,9 @@
 //! feature on; they are listed, as for cargo-machete, under
 //! `[package.metadata.cargo-machete] ignored = [...]`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::steps::Outcome;
 use crate::workspace::{Dependency, Kind, Package, Workspace};
@@ -17,7 +16,7 @@ pub(crate) fn check() -> Result<Outcome> {
     let mut unused = Vec::new();
     let mut looked_at = 0;
     for package in &Workspace::load()?.packages {
-        let files = sources(package.dir())?;
+        let files = package.sources()?;
         for dependency in &package.dependencies {
             looked_at += 1;
             if !is_ignored(package, dependency) && !is_used(package.dir(), &files, dependency) {
@@ -59,32 +58,12 @@ fn mentions(text: &str, word: &str, kind: Kind) -> bool {
         .any(|found| found == word)
 }
 
-/// The Rust files and the README (its examples are tests) of the crate in `dir`, without those of
-/// crates nested in it.
-fn sources(dir: &Path) -> Result<Vec<(PathBuf, String)>> {
-    let mut files = Vec::new();
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let told = || format!("cannot read {}", folder.display());
-        for entry in fs::read_dir(&folder).with_context(told)? {
-            let path = entry.with_context(told)?.path();
-            if path.is_dir() {
-                if !path.join("Cargo.toml").exists() && !path.ends_with("target") {
-                    folders.push(path);
-                }
-            } else if path.extension().is_some_and(|e| e == "rs") || path.ends_with("README.md") {
-                let text = fs::read_to_string(&path)
-                    .with_context(|| format!("cannot read {}", path.display()))?;
-                files.push((path, text));
-            }
-        }
-    }
-    Ok(files)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::workspace::sources;
 
     fn dependency(name: &str, kind: Kind) -> Dependency {
         Dependency { name: name.into(), rename: None, kind }

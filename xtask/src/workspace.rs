@@ -1,6 +1,7 @@
 //! What cargo knows about the workspace: `cargo metadata`, as far as the commands need it.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -79,9 +80,36 @@ impl Package {
         self.manifest_path.parent().unwrap_or(Path::new("."))
     }
 
+    /// The Rust files and the README (its examples are tests), without those of crates nested in it.
+    pub(crate) fn sources(&self) -> Result<Vec<(PathBuf, String)>> {
+        sources(self.dir())
+    }
+
     pub(crate) fn has_target(&self, kind: &str) -> bool {
         self.targets.iter().any(|target| target.kind.iter().any(|k| k == kind))
     }
+}
+
+/// The Rust files and the README of the crate in `dir`.
+pub(crate) fn sources(dir: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let mut files = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let told = || format!("cannot read {}", folder.display());
+        for entry in fs::read_dir(&folder).with_context(told)? {
+            let path = entry.with_context(told)?.path();
+            if path.is_dir() {
+                if !path.join("Cargo.toml").exists() && !path.ends_with("target") {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|e| e == "rs") || path.ends_with("README.md") {
+                let text = fs::read_to_string(&path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                files.push((path, text));
+            }
+        }
+    }
+    Ok(files)
 }
 
 #[cfg(test)]
