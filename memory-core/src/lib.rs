@@ -4,6 +4,7 @@
 #[cfg(test)]
 extern crate self as memory_core;
 
+mod applied;
 mod check_request;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -38,6 +39,7 @@ mod usage;
 mod window;
 mod write;
 
+pub use applied::Applied;
 pub use check_request::{
     RequestError, RequestProblem, RequestRule, check_request, check_request_value,
 };
@@ -66,7 +68,7 @@ pub use resource::{
     Tokenizer,
 };
 pub use store::{
-    Access, Append, AppendOutcome, Appended, Applied, Clear, Cursor, Durability, Generation, Head,
+    Access, Append, AppendOutcome, Appended, Clear, Cursor, Durability, Generation, Head,
     InMemoryStore, MemoryState, MemoryStore, Newest, Outline, Page, Read, RemoveUnused, Removed,
     RemovedUnused, Replace, SavedMemories, Splice, StoreError, StoreErrorKind, UnusedMemory,
     UnusedPage, UnusedQuery,

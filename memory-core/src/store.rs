@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::append::{Append, AppendOutcome, Appended};
 pub use self::cursor::{Cursor, Newest};
-pub use self::error::{Applied, StoreError, StoreErrorKind};
+pub use self::error::{StoreError, StoreErrorKind};
 pub use self::generation::Generation;
 use self::generation::spread_of_write;
 pub use self::in_memory::{InMemoryStore, SavedMemories};

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::OwnerId;
+use memory_core::{Applied, OwnerId};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::Acquired;
 use crate::backend::Watch;
 use crate::claim::Claim;
-use crate::error::{Applied, LockError, LockErrorKind, LockOperation};
+use crate::error::{LockError, LockErrorKind, LockOperation};
 use crate::finish::Finish;
 use crate::give_up::free_left_behind;
 use crate::guard::LockGuard;
@@ -179,7 +179,7 @@ async fn attempt(mut claim: Claim) -> Outcome {
             Outcome::Held(claim, remaining)
         }
         Err(error) => {
-            if error.applied() == Applied::NotApplied && !was_armed {
+            if error.applied() == Applied::No && !was_armed {
                 claim.disarm();
             }
             Outcome::Failed(claim, error)

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{OwnerId, cut_error_source, cut_error_text};
+use memory_core::{Applied, OwnerId, cut_error_source, cut_error_text};
 
 use crate::key::LockKey;
 
@@ -98,15 +98,6 @@ pub enum LockOperation {
     Inspect,
 }
 
-/// Whether an operation that failed may have taken effect all the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Applied {
-    /// It had no effect.
-    NotApplied,
-    /// It may have had its effect: the answer was lost.
-    Unknown,
-}
-
 impl LockError {
     /// An error of this kind, with an unknown effect, not retryable unless the kind is
     /// [`WaitTimeout`](LockErrorKind::WaitTimeout), [`NoAnswer`](LockErrorKind::NoAnswer), [`Busy`](LockErrorKind::Busy) or
@@ -136,7 +127,7 @@ impl LockError {
     /// Says that the operation had no effect.
     #[must_use]
     pub fn not_applied(mut self) -> Self {
-        self.context.applied = Applied::NotApplied;
+        self.context.applied = Applied::No;
         self
     }
 
@@ -335,7 +326,7 @@ mod tests {
              whose lease lasts 12.3s more unless it is refreshed; raise `wait_timeout`, or ask \
              `inspect` who holds it"
         );
-        assert_eq!((error.applied(), error.holder()), (Applied::NotApplied, None));
+        assert_eq!((error.applied(), error.holder()), (Applied::No, None));
 
         let error = error.with_holder(OwnerId::new(7)).with_waited(Duration::from_secs(12));
         assert_eq!(error.holder(), Some(OwnerId::new(7)));

@@ -47,7 +47,7 @@ pub use self::redis::RedisLock;
 pub use answer::{Acquired, HandOver, Release, Renewal};
 pub use backend::{LockBackend, Watch};
 pub use clock::Clock;
-pub use error::{Applied, LockError, LockErrorKind, LockOperation};
+pub use error::{LockError, LockErrorKind, LockOperation};
 pub use give_up::ReleaseOutcome;
 pub use guard::LockGuard;
 pub use key::LockKey;
@@ -56,7 +56,7 @@ pub use local::InProcessLock;
 pub use lost::{Lost, LostReason};
 pub use manager::LockManager;
 pub use manager_options::ManagerOptions;
-pub use memory_core::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
+pub use memory_core::{Applied, FencingToken, LeaseDomain, LeaseProof, OwnerId};
 pub use options::LockOptions;
 #[cfg(feature = "redlock")]
 pub use redlock::RedlockLock;

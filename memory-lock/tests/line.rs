@@ -127,7 +127,7 @@ async fn who_waits_too_long_is_told_for_how_long_and_how_long_the_holder_has() {
     };
     assert_eq!(*waited, secs(10));
     assert_eq!(*holder_remaining, Some(secs(20)));
-    assert_eq!(error.applied(), Applied::NotApplied);
+    assert_eq!(error.applied(), Applied::No);
     assert_eq!(manager.waiting(&key("k")), 0);
     assert!(manager.try_lock(&key("k"), &LockOptions::new()).await.unwrap().is_none());
     let hasty = LockOptions::new().with_wait_timeout(Duration::ZERO);

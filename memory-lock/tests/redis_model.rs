@@ -13,8 +13,8 @@ mod programs;
 
 use std::time::Duration;
 
-use memory_lock::redis::{Keyspace, RedisConfig, RedisLink};
 use memory_lock::{LockKey, RedisLock};
+use memory_redis_link::{Keyspace, RedisConfig, RedisLink};
 use memory_redis_testkit::{any_server, unique_prefix};
 use programs::{Time, run, steps};
 use proptest::test_runner::{Config, TestRunner};

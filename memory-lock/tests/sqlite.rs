@@ -158,7 +158,7 @@ async fn a_file_that_stays_locked_is_busy_and_nothing_was_done() {
     let busy = locked(&path);
     let error = backend.try_acquire(&key("k"), OwnerId::new(1), secs(30)).await.unwrap_err();
     assert_eq!(error.kind(), &LockErrorKind::Busy);
-    assert_eq!((error.applied(), error.is_retryable()), (Applied::NotApplied, true));
+    assert_eq!((error.applied(), error.is_retryable()), (Applied::No, true));
     assert_eq!(error.key(), Some(&key("k")));
     busy.execute_batch("ROLLBACK").unwrap();
     assert_eq!(backend.inspect(&key("k")).await.unwrap(), None);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use memory_core::{Removed, Splice, Tally};
-use memory_lock::redis::{RedisFault, Reply};
+use memory_redis_link::{LinkError, Reply};
 
 use crate::scripts::PART;
 
@@ -30,7 +30,7 @@ impl From<Removed> for Weighed {
 }
 
 impl Weighed {
-    pub(crate) fn add(&mut self, reply: &mut Reply) -> Result<(), RedisFault> {
+    pub(crate) fn add(&mut self, reply: &mut Reply) -> Result<(), LinkError> {
         for count in &mut self.counts {
             *count += reply.number::<u64>()?;
         }

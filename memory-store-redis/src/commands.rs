@@ -8,7 +8,7 @@ use memory_core::{
     LeaseProof, MemoryKey, NewMessage, Removed, Replace, Sequence, Splice, StoreError,
     StoreErrorKind, Tally, WriteId,
 };
-use memory_lock::redis::{RedisFault, Reply, Script, Shown, Written};
+use memory_redis_link::{LinkError, Reply, Script, Shown, Written};
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
@@ -121,7 +121,7 @@ impl RedisStore {
                     "there is no message at place {place}"
                 )));
             }
-            _ => return Err(failed(RedisFault::odd_answer())),
+            _ => return Err(failed(LinkError::odd_answer())),
         };
         match unconfirmed {
             None => Ok(done),
@@ -155,7 +155,7 @@ impl RedisStore {
             Answer::Head(packed) => {
                 let head = decoded(&packed).map_err(failed)?;
                 let before = head.last.number().checked_sub(messages.len() as u64);
-                let before = before.ok_or_else(|| failed(RedisFault::odd_answer()))?;
+                let before = before.ok_or_else(|| failed(LinkError::odd_answer()))?;
                 let outcome = AppendOutcome::Appended { first: Sequence::new(before + 1) };
                 Ok(appended(outcome, head))
             }
@@ -164,7 +164,7 @@ impl RedisStore {
                 let head = reply.bytes().and_then(|packed| decoded(&packed)).map_err(failed)?;
                 Ok(appended(AppendOutcome::Duplicate { first }, head))
             }
-            Answer::Applied(_) => Err(failed(RedisFault::odd_answer())),
+            Answer::Applied(_) => Err(failed(LinkError::odd_answer())),
         }
     }
 
@@ -341,13 +341,13 @@ impl RedisStore {
                 }
                 Ok(head.counters)
             }
-            Answer::Head(_) => Err(failed(RedisFault::odd_answer())),
+            Answer::Head(_) => Err(failed(LinkError::odd_answer())),
         }
     }
 }
 
-fn decoded(packed: &[u8]) -> Result<Head, RedisFault> {
-    codec::head(packed).ok_or_else(RedisFault::odd_answer)
+fn decoded(packed: &[u8]) -> Result<Head, LinkError> {
+    codec::head(packed).ok_or_else(LinkError::odd_answer)
 }
 
 fn appended(outcome: AppendOutcome, head: Head) -> Appended {

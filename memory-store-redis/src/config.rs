@@ -12,7 +12,7 @@ pub struct RedisStoreConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum TokenChecks {
-    /// Beside the data, at [`RedisLock`](memory_lock::RedisLock) on the same link: each write looks
+    /// Beside the data, at `RedisLock` of `memory-lock` on the same link: each write looks
     /// whether the lease is still live. Default.
     #[default]
     LiveLeases,

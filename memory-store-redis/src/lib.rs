@@ -15,5 +15,5 @@ mod codec;
 mod error;
 
 pub use config::{RedisStoreConfig, TokenChecks};
-pub use memory_lock::redis::{Acknowledge, RedisConfig, RedisLink};
+pub use memory_redis_link::{Acknowledge, RedisConfig, RedisLink};
 pub use store::RedisStore;

@@ -6,7 +6,7 @@ use memory_core::{
     Cursor, FlushReceipt, Generation, Head, MemoryKey, MessageId, MessageMeta, Outline, Page, Read,
     Sequence, StoreError, StoreErrorKind, StoredMessage,
 };
-use memory_lock::redis::{RedisFault, Reply, Script};
+use memory_redis_link::{LinkError, Reply, Script};
 use redis::Value;
 
 use crate::codec;
@@ -82,7 +82,7 @@ impl RedisStore {
         key: &MemoryKey,
         script: &Script,
         arguments: &[String],
-    ) -> Result<Value, RedisFault> {
+    ) -> Result<Value, LinkError> {
         let memory = self.link().keys().memory(key.as_str());
         let mut call = script.on([memory.as_str()]);
         self.begin(&mut call);
@@ -101,7 +101,7 @@ impl RedisStore {
                 let head = codec::head(&packed).ok_or_else(|| failed(damaged(&memory, &packed)))?;
                 Ok(if self.has_expired(&head) { Head::default() } else { head })
             }
-            _ => Err(failed(RedisFault::odd_answer())),
+            _ => Err(failed(LinkError::odd_answer())),
         }
     }
 
@@ -188,7 +188,7 @@ impl RedisStore {
         up_to: Option<u64>,
         most: usize,
         what: What,
-    ) -> Result<Part, RedisFault> {
+    ) -> Result<Part, LinkError> {
         let arguments = [
             after.generation.number().to_string(),
             after.sequence.number().to_string(),
@@ -338,13 +338,13 @@ impl RedisStore {
 }
 
 /// What is wrong with a head that could not be decoded.
-fn damaged(memory: &str, packed: &[u8]) -> RedisFault {
+fn damaged(memory: &str, packed: &[u8]) -> LinkError {
     match codec::form(packed) {
-        Some(found) if found > codec::FORM => RedisFault::newer(found),
-        Some(found) if found < codec::FORM => RedisFault::corrupt(format!(
+        Some(found) if found > codec::FORM => LinkError::newer(found),
+        Some(found) if found < codec::FORM => LinkError::corrupt(format!(
             "{memory} holds a memory in the form of an earlier version; delete the key"
         )),
-        _ => RedisFault::corrupt(format!("{memory} does not hold a memory of ours")),
+        _ => LinkError::corrupt(format!("{memory} does not hold a memory of ours")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use memory_lock::redis::{LEASE_LUA, Script};
+use memory_redis_link::{LEASE_LUA, Script};
 
 macro_rules! part {
     () => {

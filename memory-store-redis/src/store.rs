@@ -8,7 +8,7 @@ use memory_core::{
     Sequence, ServerHealth, ServerWarning, Splice, StoreError, StoredMessage, UnusedPage,
     UnusedQuery,
 };
-use memory_lock::redis::{Acknowledge, RedisConfig, RedisFailure, RedisLink};
+use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
 use redis::Cmd;
 
 use crate::config::{RedisStoreConfig, TokenChecks};
@@ -17,7 +17,7 @@ use crate::names::FoundNames;
 
 /// Memories in Redis or Valkey, shared by all machines that reach the server.
 ///
-/// Leases of [`RedisLock`](memory_lock::RedisLock) on the same link are checked within each write.
+/// Leases of `RedisLock` of `memory-lock` on the same link are checked within each write.
 #[derive(Debug, Clone)]
 pub struct RedisStore {
     link: RedisLink,
@@ -149,7 +149,7 @@ impl MemoryStore for RedisStore {
         let status = match self.link.status().await {
             Ok(status) => status,
             // The user may not ask, and works without.
-            Err(fault) if *fault.failure() == RedisFailure::NotPermitted => return Ok(None),
+            Err(fault) if *fault.kind() == LinkErrorKind::NotPermitted => return Ok(None),
             Err(fault) => return Err(store_error("ask the server of", None, fault)),
         };
         Ok(Some(ServerHealth {

@@ -4,7 +4,7 @@ use memory_core::{
     Access, Generation, LeaseProof, MemoryKey, MessageId, Newest, RemoveUnused, RemovedUnused,
     Sequence, StoreError, StoreErrorKind, UnusedMemory, UnusedPage, UnusedQuery,
 };
-use memory_lock::redis::{RedisFault, Reply};
+use memory_redis_link::{LinkError, Reply};
 use uuid::Uuid;
 
 use crate::codec;
@@ -62,7 +62,7 @@ impl RedisStore {
         let call = self.call(&UNUSED, key, &[flush_lease]);
         let answer = self.link().run(&UNUSED, &call).await.map_err(failed)?;
         let Some(mut reply) = Reply::array(answer).map_err(failed)? else { return Ok(None) };
-        let mut read = || -> Result<_, RedisFault> {
+        let mut read = || -> Result<_, LinkError> {
             let (generation, version) = (reply.number()?, reply.number()?);
             let messages = reply.number()?;
             let created: u64 = reply.optional_number()?.unwrap_or_default();
@@ -105,7 +105,7 @@ impl RedisStore {
             Answer::Applied(mut reply) => {
                 Ok(RemovedUnused { messages: reply.number().map_err(failed)?, more: false })
             }
-            _ => Err(failed(RedisFault::odd_answer())),
+            _ => Err(failed(LinkError::odd_answer())),
         }
     }
 }

@@ -19,10 +19,10 @@ use std::time::Duration;
 use memory_core::conformance::run_all;
 use memory_core::{MemoryStore, OwnerId};
 use memory_lock::conformance::{self, Subject};
-use memory_lock::redis::RedisFailure;
 use memory_lock::{
     Acquired, Lease, LockBackend, LockKey, LockManager, LockOptions, RedisLock, Release, Renewal,
 };
+use memory_redis_link::LinkErrorKind;
 use memory_redis_testkit::{Cluster, Server};
 use memory_store_redis::{RedisConfig, RedisLink, TokenChecks};
 use support::load::{Load, examine, examine_intact};
@@ -57,7 +57,7 @@ async fn the_store_and_the_leases_conform_on_a_cluster() {
     assert_eq!(checked_outline(&store, &key("a")).await.head.counters.appended, 40);
     let config = RedisConfig::from_url(&with_settings(&cluster.url(), "replicas=2")).unwrap();
     let fault = RedisLink::open(config).await.unwrap_err();
-    assert_eq!(fault.failure(), &RedisFailure::Config, "{fault}");
+    assert_eq!(fault.kind(), &LinkErrorKind::Config, "{fault}");
 }
 
 /// Replication is asynchronous, so what was acknowledged last may be lost with a master; how much, is

@@ -12,7 +12,7 @@ mod support;
 use std::time::Duration;
 
 use memory_core::{Access, AppendOutcome, Clear, Durability, MemoryStore, Sequence, Splice};
-use memory_lock::redis::{RedisFailure, RedisFault};
+use memory_redis_link::{LinkError, LinkErrorKind};
 use memory_redis_testkit::Server;
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore};
 use support::load::{Load, assert_recognized, assert_unknown, examine_intact};
@@ -23,7 +23,7 @@ use support::{
 
 const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
-async fn refused(url: &str) -> RedisFault {
+async fn refused(url: &str) -> LinkError {
     RedisLink::open(RedisConfig::from_url(url).unwrap()).await.unwrap_err()
 }
 
@@ -56,7 +56,7 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed_and_started_agai
 async fn a_level_that_the_server_cannot_give_is_refused_at_open_with_the_mend() {
     let plain = Server::start().await;
     let fault = refused(&with_settings(plain.url(), "fsync=always")).await;
-    assert_eq!(fault.failure(), &RedisFailure::Config);
+    assert_eq!(fault.kind(), &LinkErrorKind::Config);
     assert!(fault.to_string().contains("set `appendonly yes`"), "{fault}");
 
     let lazy = Server::start_with(&["--appendonly", "yes", "--appendfsync", "everysec"]).await;
@@ -66,7 +66,7 @@ async fn a_level_that_the_server_cannot_give_is_refused_at_open_with_the_mend() 
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap());
     if (numbers.next().unwrap(), numbers.next().unwrap()) < (7, 2) {
         let fault = refused(&url).await;
-        assert_eq!(fault.failure(), &RedisFailure::Config);
+        assert_eq!(fault.kind(), &LinkErrorKind::Config);
         assert!(fault.to_string().contains("set `appendfsync always`"), "{fault}");
     } else {
         // The server waits for its disk when it is asked to.
@@ -75,7 +75,7 @@ async fn a_level_that_the_server_cannot_give_is_refused_at_open_with_the_mend() 
     }
 
     let fault = refused(&with_settings(plain.url(), "replicas=1")).await;
-    assert_eq!(fault.failure(), &RedisFailure::Config);
+    assert_eq!(fault.kind(), &LinkErrorKind::Config);
     assert!(fault.to_string().contains("connect more replicas"), "{fault}");
 
     assert_eq!(store(plain.url()).await.durability(), Durability::Process);

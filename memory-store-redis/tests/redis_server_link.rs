@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use memory_core::{Applied, MemoryStore, OwnerId, StoreErrorKind};
-use memory_lock::redis::{RedisFailure, RedisFault};
 use memory_lock::{Acquired, LockBackend, LockKey, RedisLock, Release};
+use memory_redis_link::{LinkError, LinkErrorKind};
 use memory_redis_testkit::{Cluster, ClusterShape, Fault, Proxy, Sentinels, Server, free_port};
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore};
 use support::load::assert_unknown;
@@ -30,26 +30,26 @@ const CONNECT: Duration = Duration::from_millis(300);
 /// What a busy machine may add.
 const MARGIN: Duration = Duration::from_millis(700);
 
-async fn open(url: &str) -> Result<RedisLink, RedisFault> {
+async fn open(url: &str) -> Result<RedisLink, LinkError> {
     let url = with_settings(url, "connect_timeout=300ms&response_timeout=300ms");
     RedisLink::open(RedisConfig::from_url(&url).unwrap()).await
 }
 
 /// The error of opening this, which must come in time, be about nothing that was written, and show
 /// no password.
-async fn refused(url: &str) -> RedisFault {
+async fn refused(url: &str) -> LinkError {
     let begun = Instant::now();
     let fault = open(url).await.unwrap_err();
     assert!(begun.elapsed() < CONNECT + MARGIN, "{:?} until {fault}", begun.elapsed());
-    assert_eq!(fault.applied(), memory_lock::Applied::NotApplied, "{fault:?}");
+    assert_eq!(fault.applied(), Applied::No, "{fault:?}");
     assert!(!format!("{fault} {fault:?}").contains("secret"), "{fault:?}");
     println!("{url}: {fault}");
     fault
 }
 
 #[track_caller]
-fn assert_says(fault: &RedisFault, failure: &RedisFailure, words: &[&str]) {
-    assert_eq!(fault.failure(), failure, "{fault:?}");
+fn assert_says(fault: &LinkError, failure: &LinkErrorKind, words: &[&str]) {
+    assert_eq!(fault.kind(), failure, "{fault:?}");
     for word in words {
         assert!(fault.to_string().contains(word), "no `{word}` in: {fault}");
     }
@@ -61,13 +61,13 @@ async fn where_nobody_listens_nobody_can_be_reached() {
     let place = format!("127.0.0.1:{port}");
     for scheme in ["redis", "redis+cluster"] {
         let fault = refused(&format!("{scheme}://{place}")).await;
-        assert_says(&fault, &RedisFailure::Unreachable, &[&place, "check the address"]);
+        assert_says(&fault, &LinkErrorKind::Unreachable, &[&place, "check the address"]);
         assert!(fault.is_retryable());
     }
     let fault = refused(&format!("redis+sentinel://{place}/?master=m")).await;
-    assert_says(&fault, &RedisFailure::Unreachable, &[&place]);
+    assert_says(&fault, &LinkErrorKind::Unreachable, &[&place]);
     let fault = refused("redis+unix:///nowhere/redis.sock").await;
-    assert_says(&fault, &RedisFailure::Unreachable, &["/nowhere/redis.sock"]);
+    assert_says(&fault, &LinkErrorKind::Unreachable, &["/nowhere/redis.sock"]);
 }
 
 /// Listens, and does this with each connection.
@@ -135,7 +135,7 @@ async fn what_accepts_and_says_nothing_is_given_up_in_time() {
         format!("redis+cluster://{place}"),
         format!("redis+sentinel://{place}/?master=m"),
     ] {
-        assert_says(&refused(&url).await, &RedisFailure::Unreachable, &[&place]);
+        assert_says(&refused(&url).await, &LinkErrorKind::Unreachable, &[&place]);
     }
 }
 
@@ -145,13 +145,13 @@ async fn what_is_no_redis_is_told() {
     for answer in [http, "SSH-2.0-OpenSSH_9.2\r\n", "+PONG\r\n+PONG\r\n+PONG\r\n"] {
         let place = format!("127.0.0.1:{}", listener(Some(answer)).await);
         let fault = refused(&format!("redis://{place}")).await;
-        assert_says(&fault, &RedisFailure::Unreachable, &["check the address"]);
+        assert_says(&fault, &LinkErrorKind::Unreachable, &["check the address"]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_of_another_kind_than_the_url_says_is_refused_with_the_right_one() {
-    let config = &RedisFailure::Config;
+    let config = &LinkErrorKind::Config;
     let master = Server::start_with(&["--repl-diskless-sync-delay", "0"]).await;
     let port = master.port().to_string();
     let replica = Server::start_with(&["--replicaof", "127.0.0.1", &port]).await;
@@ -169,9 +169,9 @@ async fn a_server_of_another_kind_than_the_url_says_is_refused_with_the_right_on
     assert_says(&refused(sentinel).await, config, &["is a Sentinel", "redis+sentinel://"]);
     let unknown = group.url().replace("mymaster", "another");
     let fault = refused(&unknown).await;
-    assert_says(&fault, &RedisFailure::Unreachable, &["`another`", "master="]);
+    assert_says(&fault, &LinkErrorKind::Unreachable, &["`another`", "master="]);
     let no_sentinel = format!("redis+sentinel://127.0.0.1:{}/?master=m", master.port());
-    assert_says(&refused(&no_sentinel).await, &RedisFailure::Unreachable, &["Sentinel"]);
+    assert_says(&refused(&no_sentinel).await, &LinkErrorKind::Unreachable, &["Sentinel"]);
 
     let shape = ClusterShape { masters: 1, replicas: 0, proxied: false };
     let cluster = Cluster::start_with(shape).await;
@@ -183,7 +183,7 @@ async fn a_server_of_another_kind_than_the_url_says_is_refused_with_the_right_on
 async fn users_and_passwords_are_checked_and_told() {
     let server = Server::start_with(&["--requirepass", "right"]).await;
     let port = server.port();
-    let refusal = &RedisFailure::Authentication;
+    let refusal = &LinkErrorKind::Authentication;
     let check = ["user or password", "check"];
     assert_says(&refused(&format!("redis://:secret@127.0.0.1:{port}")).await, refusal, &check);
     assert_says(&refused(&format!("redis://127.0.0.1:{port}")).await, refusal, &check);
@@ -297,7 +297,7 @@ async fn databases_of_one_server_are_apart() {
     let answers = server.commands(&[&["SELECT", "5"], &["EXISTS", &place]]).await;
     assert_eq!(answers[1], redis::Value::Int(1));
     let fault = refused(&format!("{}/99", server.url())).await;
-    assert_says(&fault, &RedisFailure::Refused, &["refuses", "check the URL"]);
+    assert_says(&fault, &LinkErrorKind::Refused, &["refuses", "check the URL"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -352,7 +352,7 @@ async fn tls_works_and_a_certificate_of_nobody_is_refused_unless_that_is_asked_f
     append(&store, &key("k"), write(1, 1), &["over TLS"]).await.unwrap();
     assert_eq!(texts(&store, &key("k")).await, ["over TLS"]);
     let fault = refused(&format!("rediss://{place}")).await;
-    assert_says(&fault, &RedisFailure::Unreachable, &[&place]);
+    assert_says(&fault, &LinkErrorKind::Unreachable, &[&place]);
     let source = format!("{:?}", std::error::Error::source(&fault).unwrap());
     assert!(source.to_lowercase().contains("certificate"), "{source}");
     // Who speaks plainly to a port of TLS gets nowhere, in time.

@@ -18,8 +18,8 @@ use memory_core::{
     Access, Applied, Clear, FencingToken, LeaseProof, MemoryKey, MemoryStore, OwnerId, Read,
     Sequence, ServerWarning, Splice, StoreError, StoreErrorKind,
 };
-use memory_lock::redis::{RedisFailure, RedisFault};
 use memory_lock::{Acquired, LockBackend, LockErrorKind, LockKey, RedisLock};
+use memory_redis_link::{LinkError, LinkErrorKind};
 use memory_redis_testkit::{Server, unique_prefix};
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore, RedisStoreConfig, TokenChecks};
 use redis::Value;
@@ -28,7 +28,7 @@ use support::{
     write,
 };
 
-async fn refused(url: &str) -> RedisFault {
+async fn refused(url: &str) -> LinkError {
     RedisLink::open(RedisConfig::from_url(url).unwrap()).await.unwrap_err()
 }
 
@@ -50,7 +50,7 @@ async fn a_server_that_may_drop_memories_is_refused_with_the_mend() {
     for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random"] {
         let server = Server::start_with(&["--maxmemory-policy", policy]).await;
         let fault = refused(server.url()).await;
-        assert_eq!(fault.failure(), &RedisFailure::Config);
+        assert_eq!(fault.kind(), &LinkErrorKind::Config);
         let text = fault.to_string();
         assert!(text.contains(policy) && text.contains("noeviction"), "{text}");
         server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;

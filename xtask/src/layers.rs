@@ -1,7 +1,10 @@
-//! `cargo xtask layers`: no crate knows a crate above it, the pure crates stay pure, and what is
-//! heavy stays behind the feature that is named after it.
+//! `cargo xtask layers`: no crate knows a crate above it, the picture in `ARCHITECTURE.md` is the real graph, the
+//! pure crates stay pure, and what is heavy stays behind the feature that is named after it.
+
+mod picture;
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use anyhow::{Result, bail};
 
@@ -9,13 +12,17 @@ use crate::run::cargo;
 use crate::steps::Outcome;
 use crate::workspace::{Kind, Workspace};
 
-/// Each published crate with the crates below it that it may use. `ARCHITECTURE.md` draws it.
-const BELOW: [(&str, &[&str]); 6] = [
+/// A crate, and others.
+type Row<'a> = (&'a str, &'a [&'a str]);
+
+/// Each published crate with the crates below it that it may use. `ARCHITECTURE.md` draws which of them it does use.
+const BELOW: [Row<'_>; 7] = [
     ("memory-core", &[]),
     ("memory-flush", &["memory-core"]),
-    ("memory-lock", &["memory-core"]),
+    ("memory-redis-link", &["memory-core"]),
+    ("memory-lock", &["memory-core", "memory-redis-link"]),
     ("memory-store-sqlite", &["memory-core", "memory-lock"]),
-    ("memory-store-redis", &["memory-core", "memory-lock"]),
+    ("memory-store-redis", &["memory-core", "memory-redis-link"]),
     (
         "memory-instance",
         &[
@@ -27,6 +34,9 @@ const BELOW: [(&str, &[&str]); 6] = [
         ],
     ),
 ];
+
+/// Further crates that the tests of a crate may use: leases and stores do not know each other, but are tested together.
+const FOR_TESTS: [Row<'_>; 1] = [("memory-store-redis", &["memory-lock"])];
 
 /// What must be nowhere in the dependency tree of a crate built in a certain way.
 struct Ban {
@@ -71,7 +81,8 @@ const IMPURE: &[&str] = &[
 /// Checks the layers and tells what was looked at.
 pub(crate) fn check() -> Result<Outcome> {
     let workspace = Workspace::load()?;
-    let mut wrong = upward(&workspace, &BELOW);
+    let mut wrong = upward(&workspace, &BELOW, &FOR_TESTS);
+    wrong.extend(picture::compare(&workspace, &fs::read_to_string(picture::PAGE)?));
     for ban in &BANS {
         if workspace.find(ban.package).is_none() {
             wrong.push(format!("{} is in the table of bans but not in the workspace", ban.package));
@@ -103,7 +114,7 @@ pub(crate) fn check() -> Result<Outcome> {
 ///
 /// A published crate may use an unpublished one (a testkit) in its tests only; unpublished crates
 /// stand outside the layers and may use what they prove.
-fn upward(workspace: &Workspace, below: &[(&str, &[&str])]) -> Vec<String> {
+fn upward(workspace: &Workspace, below: &[Row<'_>], for_tests: &[Row<'_>]) -> Vec<String> {
     let mut wrong = Vec::new();
     for package in workspace.packages.iter().filter(|package| package.is_published()) {
         let name = &package.name;
@@ -111,6 +122,7 @@ fn upward(workspace: &Workspace, below: &[(&str, &[&str])]) -> Vec<String> {
             wrong.push(format!("{name} has no place in the table of layers (xtask/src/layers.rs)"));
             continue;
         };
+        let tests = for_tests.iter().find(|(upper, _)| upper == name).map_or(&[][..], |row| row.1);
         for dependency in &package.dependencies {
             let lower = &dependency.name;
             let fine = match workspace.find(lower) {
@@ -118,7 +130,10 @@ fn upward(workspace: &Workspace, below: &[(&str, &[&str])]) -> Vec<String> {
                 // A crate may test itself with its own features switched on.
                 Some(member) if member.name == *name => dependency.kind == Kind::Dev,
                 Some(member) if !member.is_published() => dependency.kind == Kind::Dev,
-                Some(_) => allowed.contains(&lower.as_str()),
+                Some(_) => {
+                    allowed.contains(&lower.as_str())
+                        || dependency.kind == Kind::Dev && tests.contains(&lower.as_str())
+                }
             };
             if !fine {
                 let allowed =
@@ -167,9 +182,22 @@ mod tests {
         let workspace = workspace(&[
             ("memory-core", true, &[("serde", None)]),
             ("memory-flush", true, &[("memory-core", None)]),
-            ("memory-store-sqlite", true, &[("memory-core", None), ("memory-lock", Some("dev"))]),
+            ("memory-store-redis", true, &[("memory-core", None), ("memory-lock", Some("dev"))]),
         ]);
-        assert_eq!(upward(&workspace, &BELOW), Vec::<String>::new());
+        assert_eq!(upward(&workspace, &BELOW, &FOR_TESTS), Vec::<String>::new());
+    }
+
+    #[test]
+    fn store_knows_leases_in_tests_only() {
+        let workspace = workspace(&[
+            ("memory-lock", true, &[]),
+            ("memory-store-redis", true, &[("memory-lock", None)]),
+        ]);
+        assert_eq!(
+            upward(&workspace, &BELOW, &FOR_TESTS),
+            ["memory-store-redis depends on memory-lock, but may use memory-core, \
+                 memory-redis-link"]
+        );
     }
 
     #[test]
@@ -182,10 +210,10 @@ mod tests {
                 ("memory-instance", true, &[]),
             ]);
             assert_eq!(
-                upward(&workspace, &BELOW),
+                upward(&workspace, &BELOW, &FOR_TESTS),
                 [
                     "memory-flush depends on memory-lock, but may use memory-core",
-                    "memory-lock depends on memory-instance, but may use memory-core",
+                    "memory-lock depends on memory-instance, but may use memory-core, memory-redis-link",
                 ]
             );
         }
@@ -196,15 +224,15 @@ mod tests {
         let kit: (&str, bool, Uses<'_>) = ("testkit", false, &[("memory-instance", None)]);
         let instance: (&str, bool, Uses<'_>) = ("memory-instance", true, &[]);
         let tests = workspace(&[kit, instance, ("memory-core", true, &[("testkit", Some("dev"))])]);
-        assert_eq!(upward(&tests, &BELOW), Vec::<String>::new());
+        assert_eq!(upward(&tests, &BELOW, &FOR_TESTS), Vec::<String>::new());
         let code = workspace(&[kit, instance, ("memory-core", true, &[("testkit", None)])]);
-        assert_eq!(upward(&code, &BELOW).len(), 1);
+        assert_eq!(upward(&code, &BELOW, &FOR_TESTS).len(), 1);
     }
 
     #[test]
     fn a_new_crate_must_be_given_its_place() {
         let workspace = workspace(&[("memory-new", true, &[])]);
-        assert_eq!(upward(&workspace, &BELOW).len(), 1);
+        assert_eq!(upward(&workspace, &BELOW, &FOR_TESTS).len(), 1);
     }
 
     #[test]

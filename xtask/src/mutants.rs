@@ -1,4 +1,4 @@
-//! `cargo xtask mutants`: changes the code of the pure crates, and of those files of memory-lock that are
+//! `cargo xtask mutants`: changes the code of the pure crates, and of those files of memory-lock and its links that are
 //! pure, in one place after another, and tells which changes no test has noticed.
 //!
 //! What is changed stands in `.cargo/mutants.toml`. A survivor is a failure unless `.config/mutants.toml`
@@ -20,10 +20,11 @@ const VERSION: &str = "27.1.0";
 const ACCEPTED: &str = ".config/mutants.toml";
 
 /// The crates, and their tests that are quick enough to run once for every mutant.
-const CRATES: [(&str, &[&str]); 3] = [
+const CRATES: [(&str, &[&str]); 4] = [
     ("memory-core", &["--lib", "--test", "in_memory"]),
     ("memory-flush", &["--lib"]),
     ("memory-lock", &["--lib", "--test", "line", "--test", "redlock_model"]),
+    ("memory-redis-link", &["--lib"]),
 ];
 
 /// How many random inputs each property tries per mutant: fewer than the usual 256, for every mutant

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use crate::applied::Applied;
 use crate::error_text::{cut_error_source, cut_error_text};
 use crate::key::MemoryKey;
 use crate::lease::FencingToken;
@@ -104,16 +105,6 @@ pub enum StoreErrorKind {
     /// Anything else; a bug of ours or a state that nobody foresaw.
     #[error("{0}")]
     Other(String),
-}
-
-/// Whether a write that failed may be there nevertheless.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
-    /// It is not.
-    No,
-    /// It may be. Sending the same request again tells, unless its
-    /// [writer was forgotten](StoreErrorKind::WriterForgotten).
-    Unknown,
 }
 
 impl StoreErrorKind {

@@ -1,19 +1,16 @@
 //! The backend: each call is one script on the link.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use memory_core::{FencingToken, LeaseDomain, OwnerId};
+use memory_redis_link::{Keyspace, LEASE_LUA, LinkError, RedisLink, Reply, Script, Shown, number};
 use redis::Value;
 
-use super::failure::RedisFault;
-use super::keyspace::Keyspace;
-use super::link::RedisLink;
-use super::reply::{Reply, number};
-use super::script::{LEASE_LUA, Script, Shown};
-use super::wakes::KEPT;
+use super::error::lock_error;
+use super::waiters::{KEPT, Waiters};
 use crate::answer::{Acquired, HandOver, Release, Renewal};
 use crate::backend::{LockBackend, Watch};
 use crate::error::{LockError, LockOperation};
@@ -33,6 +30,7 @@ use crate::lease::{Lease, LeaseInfo};
 #[derive(Debug, Clone)]
 pub struct RedisLock {
     link: RedisLink,
+    waiters: Arc<Waiters>,
 }
 
 macro_rules! script {
@@ -50,8 +48,11 @@ script!(INSPECT, "inspect.lua");
 impl RedisLock {
     /// The leases that lie where this link leads.
     #[must_use]
-    pub const fn new(link: RedisLink) -> Self {
-        Self { link }
+    pub fn new(link: RedisLink) -> Self {
+        let waiters = Arc::new(Waiters::default());
+        let listener: Weak<Waiters> = Arc::downgrade(&waiters);
+        link.add_listener(listener);
+        Self { link, waiters }
     }
 
     /// The link.
@@ -65,7 +66,7 @@ impl RedisLock {
     }
 
     /// Renews leases whose keys may be named in one request.
-    async fn renew_together(&self, leases: &[&Lease]) -> Result<Vec<Renewal>, RedisFault> {
+    async fn renew_together(&self, leases: &[&Lease]) -> Result<Vec<Renewal>, LinkError> {
         let keys: Vec<_> =
             leases.iter().map(|lease| self.keys().lease(lease.key.as_str())).collect();
         let mut call = RENEW.on(keys.iter().map(String::as_str));
@@ -74,7 +75,7 @@ impl RedisLock {
         }
         let mut reply = Reply::parts(self.link.run(&RENEW, &call).await?)?;
         if reply.len() != leases.len() {
-            return Err(RedisFault::odd_answer());
+            return Err(LinkError::odd_answer());
         }
         let answer = |_| match reply.number::<u8>()? {
             1 => Ok(Renewal::Renewed),
@@ -90,35 +91,36 @@ pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 52)
 }
 
-fn failed(operation: LockOperation, key: &LockKey) -> impl Fn(RedisFault) -> LockError {
-    move |fault| fault.into_lock_error(operation).with_key(key)
+fn failed(operation: LockOperation, key: &LockKey) -> impl Fn(LinkError) -> LockError {
+    move |error| lock_error(error, operation).with_key(key)
 }
 
 /// A waiter's place in line at the server. Who goes without the lease gives it up, or a release would keep
 /// the lease for nobody for a while.
 struct Place {
     link: RedisLink,
+    waiters: Arc<Waiters>,
     key: LockKey,
     owner: Option<OwnerId>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(owner) =
-            self.owner.filter(|owner| self.link.wakes().keeps_place(&self.key, *owner))
+        let Some(owner) = self.owner.filter(|owner| self.waiters.keeps_place(&self.key, *owner))
         else {
             return;
         };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (link, key) = (self.link.clone(), self.key.clone());
+        let waiters = Arc::clone(&self.waiters);
         runtime.spawn(async move {
             // Who goes on waiting does so under the same owner id, at once.
             tokio::time::sleep(KEPT).await;
-            if link.wakes().takes_back_place(&key, owner) {
+            if waiters.takes_back_place(&key, owner) {
                 let mut leave = redis::cmd("ZREM");
                 leave.arg(link.keys().line(key.as_str())).arg(Shown(owner));
-                if let Err(fault) = link.send(&leave).await {
-                    tracing::debug!(%key, %fault, "a place in line was not given up");
+                if let Err(error) = link.send(&leave).await {
+                    tracing::debug!(%key, %error, "a place in line was not given up");
                 }
             }
         });
@@ -137,15 +139,15 @@ impl LockBackend for RedisLock {
         let (keys, name) = (self.keys(), key.as_str());
         let (lease, fence, line) = (keys.lease(name), keys.fence(name), keys.line(name));
         let mut call = ACQUIRE.on([lease.as_str(), &fence, &line]);
-        let waits = u8::from(self.link.wakes().waits(key, owner));
+        let waits = u8::from(self.waiters.waits(key, owner));
         call.arg(Shown(owner)).arg(millis(ttl)).arg(waits);
         if waits == 1 {
-            self.link.wakes().has_place(key, owner, true);
+            self.waiters.has_place(key, owner, true);
         }
         let answer = self.link.run(&ACQUIRE, &call).await.map_err(&failed)?;
         let decode = || {
             if matches!(answer, Value::BulkString(_)) {
-                self.link.wakes().has_place(key, owner, false);
+                self.waiters.has_place(key, owner, false);
                 return Ok(Acquired::Granted { token: FencingToken::new(number(answer)?) });
             }
             let left = Reply::parts(answer)?.number::<i64>()?;
@@ -166,11 +168,11 @@ impl LockBackend for RedisLock {
         let renewals = groups.into_values().map(|indexes| async {
             let group: Vec<_> = indexes.iter().filter_map(|index| leases.get(*index)).collect();
             let answers = self.renew_together(&group).await?;
-            Ok::<_, RedisFault>(indexes.into_iter().zip(answers).collect::<Vec<_>>())
+            Ok::<_, LinkError>(indexes.into_iter().zip(answers).collect::<Vec<_>>())
         });
         let mut answers: Vec<_> = futures::future::try_join_all(renewals)
             .await
-            .map_err(|fault| fault.into_lock_error(LockOperation::Renew))?
+            .map_err(|error| lock_error(error, LockOperation::Renew))?
             .concat();
         answers.sort_unstable_by_key(|(index, _)| *index);
         Ok(answers.into_iter().map(|(_, answer)| answer).collect())
@@ -182,7 +184,7 @@ impl LockBackend for RedisLock {
         let (lease, line) = (keys.lease(name), keys.line(name));
         let mut call = RELEASE.on([lease.as_str(), &line]);
         call.arg(Shown(owner)).arg(name).arg(keys.channel(name));
-        call.arg(self.link.publish()).arg(millis(KEPT));
+        call.arg(self.link.publish_command()).arg(millis(KEPT));
         let answer = self.link.run(&RELEASE, &call).await.map_err(&failed)?;
         match number::<u8>(answer).map_err(failed)? {
             1 => Ok(Release::Released),
@@ -217,7 +219,7 @@ impl LockBackend for RedisLock {
         let answer = self.link.run(&INSPECT, &call).await.map_err(&failed)?;
         let decode = || {
             let Some(mut reply) = Reply::array(answer)? else { return Ok(None) };
-            let owner = reply.text()?.parse().map_err(|_| RedisFault::odd_answer())?;
+            let owner = reply.text()?.parse().map_err(|_| LinkError::odd_answer())?;
             let token = FencingToken::new(reply.number()?);
             let (granted, now): (u64, u64) = (reply.number()?, reply.number()?);
             let left = u64::try_from(reply.number::<i64>()?).unwrap_or_default();
@@ -244,16 +246,17 @@ impl LockBackend for RedisLock {
     /// come before that.
     fn watch(&self, key: &LockKey, waiter: Option<OwnerId>) -> Watch {
         let (link, key) = (self.link.clone(), key.clone());
-        let waiting = link.wakes().wait(&key, waiter);
-        let place = Place { link: link.clone(), key: key.clone(), owner: waiter };
+        let waiting = self.waiters.wait(&key, waiter);
+        let waiters = Arc::clone(&self.waiters);
+        let place = Place { link: link.clone(), waiters, key: key.clone(), owner: waiter };
         Box::pin(async move {
             let (_place, waiting) = (place, waiting);
-            match link.listen(link.keys().channel(key.as_str())).await {
+            match link.subscribe(link.keys().channel(key.as_str())).await {
                 Ok(true) => {}
                 Ok(false) => waiting.released().await,
                 // The caller's timer is the net.
-                Err(fault) => {
-                    tracing::debug!(%key, %fault, "cannot listen for releases");
+                Err(error) => {
+                    tracing::debug!(%key, %error, "cannot listen for releases");
                     std::future::pending::<()>().await;
                 }
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use memory_core::{LeaseDomain, OwnerId};
+use memory_redis_link::RedisConfig;
 use tokio::sync::oneshot;
 
 use super::grant::Grant;
@@ -20,7 +21,6 @@ use crate::clock::Clock;
 use crate::error::{LockError, LockOperation};
 use crate::key::LockKey;
 use crate::lease::{Lease, LeaseInfo};
-use crate::redis::RedisConfig;
 
 /// Leases that a majority of independent Redis or Valkey servers keeps (the Redlock algorithm, with
 /// fencing tokens added).

@@ -5,18 +5,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use memory_core::{FencingToken, OwnerId};
+use memory_core::{Applied, FencingToken, OwnerId};
+use memory_redis_link::{LEASE_LUA, LinkError, RedisConfig, RedisLink, Reply, Script, number};
 use redis::Value;
 
 use super::turns::{Turn, Turns};
 use super::vote::Answer;
-use crate::error::{Applied, LockError, LockErrorKind, LockOperation};
+use crate::error::{LockError, LockErrorKind, LockOperation};
 use crate::key::LockKey;
 use crate::lease::Lease;
-use crate::redis::{
-    ACQUIRE, HAND_OVER, LEASE_LUA, RedisConfig, RedisFault, RedisLink, RedisLock, Reply, Script,
-    millis, number,
-};
+use crate::redis::{ACQUIRE, HAND_OVER, RedisLock, lock_error, millis};
 
 const RAISE_LUA: &str = include_str!("scripts/raise.lua");
 
@@ -133,12 +131,12 @@ impl Member {
         let opened = async {
             let link = RedisLink::open(self.config.clone()).await?;
             self.check_identity(&link).await?;
-            Ok::<_, RedisFault>(link)
+            Ok::<_, LinkError>(link)
         };
         match opened.await {
             Ok(link) => Ok(self.lock.get_or_init(|| RedisLock::new(link))),
-            Err(fault) => {
-                let error = fault.into_lock_error(operation);
+            Err(error) => {
+                let error = lock_error(error, operation);
                 *failed = Some(error.clone());
                 self.attempts.fetch_add(1, Ordering::SeqCst);
                 Err(error)
@@ -146,7 +144,7 @@ impl Member {
         }
     }
 
-    async fn check_identity(&self, link: &RedisLink) -> Result<(), RedisFault> {
+    async fn check_identity(&self, link: &RedisLink) -> Result<(), LinkError> {
         let info = link.send(redis::cmd("INFO").arg("server")).await;
         let text = match info {
             Ok(Value::BulkString(text)) => String::from_utf8_lossy(&text).into_owned(),
@@ -163,7 +161,7 @@ impl Member {
         if *first == name {
             return Ok(());
         }
-        Err(RedisFault::config(format!(
+        Err(LinkError::config(format!(
             "`{first}` and `{name}` are one server; a quorum needs servers that fail independently"
         )))
     }
@@ -266,14 +264,14 @@ impl Member {
     }
 }
 
-fn failed(operation: LockOperation) -> impl FnOnce(RedisFault) -> LockError {
-    move |fault| fault.into_lock_error(operation)
+fn failed(operation: LockOperation) -> impl FnOnce(LinkError) -> LockError {
+    move |error| lock_error(error, operation)
 }
 
 /// What a failed call leaves open.
 pub(super) fn answer_of(error: &LockError) -> Answer {
     match error.applied() {
-        Applied::NotApplied => Answer::Failed,
+        Applied::No => Answer::Failed,
         Applied::Unknown => Answer::Unknown,
     }
 }

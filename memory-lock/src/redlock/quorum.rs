@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
-use memory_core::{FencingToken, LeaseDomain, OwnerId};
+use memory_core::{Applied, FencingToken, LeaseDomain, OwnerId};
+use memory_redis_link::RedisConfig;
 use tokio::sync::oneshot;
 
 use super::member::{Identities, Member, Place};
 use super::vote::majority;
 use crate::clock::Clock;
-use crate::error::{Applied, LockError, LockErrorKind, LockOperation};
-use crate::redis::RedisConfig;
+use crate::error::{LockError, LockErrorKind, LockOperation};
 
 /// The servers.
 #[derive(Debug)]

@@ -1,9 +1,10 @@
 //! The errors of SQLite, sorted by what a caller can do about them.
 
+use memory_core::Applied;
 use rusqlite::types::FromSqlError;
 use rusqlite::{ErrorCode, ffi};
 
-use crate::error::{Applied, LockError, LockErrorKind, LockOperation};
+use crate::error::{LockError, LockErrorKind, LockOperation};
 
 /// What an error of SQLite means to a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,7 +59,7 @@ impl SqliteFailure {
     #[must_use]
     pub const fn applied(self) -> Applied {
         match self {
-            Self::Busy | Self::ReadOnly | Self::Full => Applied::NotApplied,
+            Self::Busy | Self::ReadOnly | Self::Full => Applied::No,
             Self::Unavailable | Self::Corrupt | Self::Replaced | Self::Other => Applied::Unknown,
         }
     }
@@ -90,7 +91,7 @@ pub(super) fn lock_error(error: rusqlite::Error, operation: LockOperation) -> Lo
     let answer =
         LockError::new(kind, operation).retryable(failure.is_retryable()).with_detail(detail);
     let answer = match failure.applied() {
-        Applied::NotApplied => answer.not_applied(),
+        Applied::No => answer.not_applied(),
         Applied::Unknown => answer,
     };
     answer.with_source(error)
@@ -174,7 +175,7 @@ mod tests {
         let table = table_with("lock", |error| {
             let error = lock_error(error, LockOperation::Acquire);
             let applied = match error.applied() {
-                Applied::NotApplied => "not applied",
+                Applied::No => "not applied",
                 Applied::Unknown => "applied unknown",
             };
             let retryable = if error.is_retryable() { "retryable" } else { "final" };
@@ -209,12 +210,12 @@ mod tests {
 
     #[test]
     fn what_an_error_means_decides_whether_it_is_tried_again_and_may_be_applied() {
-        use Applied::{NotApplied, Unknown};
+        use Applied::{No, Unknown};
         for (code, kind, retryable, applied, mend) in [
-            (ffi::SQLITE_BUSY, LockErrorKind::Busy, true, NotApplied, "try again"),
+            (ffi::SQLITE_BUSY, LockErrorKind::Busy, true, No, "try again"),
             (ffi::SQLITE_CANTOPEN, LockErrorKind::Unavailable, true, Unknown, "check it"),
-            (ffi::SQLITE_READONLY, LockErrorKind::Refused, false, NotApplied, "permissions"),
-            (ffi::SQLITE_FULL, LockErrorKind::Refused, false, NotApplied, "make room"),
+            (ffi::SQLITE_READONLY, LockErrorKind::Refused, false, No, "permissions"),
+            (ffi::SQLITE_FULL, LockErrorKind::Refused, false, No, "make room"),
             (
                 ffi::SQLITE_READONLY_DBMOVED,
                 LockErrorKind::Replaced,

@@ -1,7 +1,7 @@
 //! The operations of links, and opening them.
 
-use memory_lock::redis::{RedisLink, Script};
 use memory_lock::{Clock, RedlockLock};
+use memory_redis_link::{RedisLink, Script};
 use redis::Value;
 
 use crate::sweep::{Cut, Table, sweep, tasks, until_tasks};

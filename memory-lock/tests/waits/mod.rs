@@ -184,7 +184,7 @@ async fn wait_timeouts_name_the_holder() {
         };
         assert_eq!(*waited, secs(3));
         assert!(holder_remaining.is_some_and(|left| left <= secs(30)), "{error}");
-        assert!(error.is_retryable() && error.applied() == Applied::NotApplied);
+        assert!(error.is_retryable() && error.applied() == Applied::No);
     }
 }
 

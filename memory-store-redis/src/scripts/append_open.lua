@@ -30,7 +30,7 @@ if own_time and stored and (not row or number > row) then
     if not time or tonumber(array[EXPIRES]) > time then
       -- Nobody's, if it is kept for the next in line.
       local lease = call('GET', KEYS[2])
-      if not lease or string.byte(lease) == 126 then
+      if not lease or string.byte(lease) == $KEPT_BYTE then
         head = array
         if not row and string.sub(writer, 2, 9) == SESSION then
           marks = call('HGET', key, 'p') or '0 0 0'

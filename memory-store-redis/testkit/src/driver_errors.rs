@@ -37,7 +37,7 @@ fn driver_error(name: &str) -> RedisError {
         let answer = redis::parse_redis_value(format!("{name}\r\n").as_bytes());
         return match answer {
             Ok(answer) => answer.extract_error().expect_err("the answer is an error"),
-            Err(error) => error.into(),
+            Err(error) => error,
         };
     }
     let kind = match name {

@@ -7,7 +7,7 @@ if owner == asking then
   redis.call('PEXPIRE', KEYS[1], ttl)
   return token
 end
-if value and value ~= '~' .. asking then
+if value and value ~= $KEPT .. asking then
   if waits then
     redis.call('ZADD', KEYS[3], 'NX', string.format('%.0f', now_micros()), asking)
     redis.call('PEXPIRE', KEYS[3], 60000)

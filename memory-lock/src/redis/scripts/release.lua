@@ -5,7 +5,7 @@ if lease_of(KEYS[1]) ~= ARGV[1] then
 end
 local next = redis.call('ZPOPMIN', KEYS[2])[1]
 if next then
-  redis.call('SET', KEYS[1], '~' .. next, 'PX', ARGV[5])
+  redis.call('SET', KEYS[1], $KEPT .. next, 'PX', ARGV[5])
 else
   redis.call('DEL', KEYS[1])
 end

@@ -1,24 +1,20 @@
-//! The one subscription by which releases become known, whoever waits for whichever lease.
+//! The waiters of this process, woken by what the server announces.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use memory_core::OwnerId;
-use redis::aio::SendError;
-use redis::{PushInfo, PushKind, Value};
+use memory_redis_link::PushListener;
 use tokio::sync::Notify;
 
 use crate::key::LockKey;
 
-/// Who waits for what, and which channels the connection listens to: at most one for each bucket,
-/// kept for as long as the connection lives.
+/// The waiters for each lease, and their places in line at the server.
 #[derive(Debug, Default)]
-pub(super) struct Wakes {
+pub(super) struct Waiters {
     state: Mutex<State>,
-    /// The newest connection that broke; every request looks. The first has the number 1.
-    broken: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -26,9 +22,6 @@ struct State {
     waiting: HashMap<LockKey, Vec<Arc<Waiter>>>,
     /// Owners that have a place in line at the server.
     places: HashSet<(LockKey, OwnerId)>,
-    channels: HashSet<String>,
-    /// The connection that carries the subscription.
-    connection: u64,
 }
 
 #[derive(Debug)]
@@ -43,64 +36,12 @@ struct Waiter {
 /// round trip; one that has gone costs the others this much.
 pub(super) const KEPT: Duration = Duration::from_millis(50);
 
-impl Wakes {
+impl Waiters {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the driver calls with what the server pushes on this connection.
-    pub(super) fn listener(
-        self: &Arc<Self>,
-        number: u64,
-    ) -> impl Fn(PushInfo) -> Result<(), SendError> + Send + Sync + 'static {
-        let wakes = Arc::clone(self);
-        move |push| {
-            match push.kind {
-                PushKind::Message | PushKind::SMessage => {
-                    if let Some(Value::BulkString(payload)) = push.data.get(1) {
-                        wakes.released(payload);
-                    }
-                }
-                PushKind::Disconnection | PushKind::SUnsubscribe => wakes.disconnected(number),
-                _ => {}
-            }
-            Ok(())
-        }
-    }
-
-    /// Whether this connection listens to the channel already.
-    pub(super) fn listens(&self, channel: &str, number: u64) -> bool {
-        let state = self.state();
-        state.connection == number && state.channels.contains(channel)
-    }
-
-    pub(super) fn listening(&self, channel: String, number: u64) {
-        let mut state = self.state();
-        if state.connection != number {
-            state.connection = number;
-            state.channels.clear();
-        }
-        state.channels.insert(channel);
-    }
-
-    /// Whether this connection is known to have broken.
-    pub(super) fn is_broken(&self, number: u64) -> bool {
-        self.broken.load(Ordering::Acquire) >= number
-    }
-
-    fn disconnected(&self, number: u64) {
-        self.broken.fetch_max(number, Ordering::AcqRel);
-        let mut state = self.state();
-        if state.connection == number {
-            state.channels.clear();
-        }
-        // A release may have been missed: everybody looks for himself.
-        for waiter in state.waiting.values().flatten() {
-            waiter.wake(false);
-        }
-    }
-
-    /// `owner name`, where the owner is the next in line, or nobody.
+    /// `owner name`, where the owner is the next in line, if there is one.
     fn released(&self, payload: &[u8]) {
         let Ok(payload) = std::str::from_utf8(payload) else { return };
         let Some((next, name)) = payload.split_once(' ') else { return };
@@ -120,7 +61,7 @@ impl Wakes {
             kept_for_another: AtomicBool::new(false),
         });
         self.state().waiting.entry(key.clone()).or_default().push(Arc::clone(&waiter));
-        Waiting { wakes: Arc::clone(self), key: key.clone(), waiter }
+        Waiting { waiters: Arc::clone(self), key: key.clone(), waiter }
     }
 
     /// Whether this owner waits in line for the lease.
@@ -130,7 +71,7 @@ impl Wakes {
     }
 }
 
-impl Wakes {
+impl Waiters {
     /// The server keeps this owner a place in line, or no longer.
     pub(super) fn has_place(&self, key: &LockKey, owner: OwnerId, has: bool) {
         let mut state = self.state();
@@ -161,10 +102,23 @@ impl Waiter {
     }
 }
 
-/// One who waits; gone when dropped.
+impl PushListener for Waiters {
+    fn message(&self, _channel: &[u8], payload: &[u8]) {
+        self.released(payload);
+    }
+
+    fn disconnected(&self) {
+        // A release may have been missed, so every waiter asks again.
+        for waiter in self.state().waiting.values().flatten() {
+            waiter.wake(false);
+        }
+    }
+}
+
+/// A registered waiter; unregistered when dropped.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    wakes: Arc<Wakes>,
+    waiters: Arc<Waiters>,
     key: LockKey,
     waiter: Arc<Waiter>,
 }
@@ -183,7 +137,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut state = self.wakes.state();
+        let mut state = self.waiters.state();
         if let Some(all) = state.waiting.get_mut(&self.key) {
             all.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
             if all.is_empty() {
@@ -201,19 +155,14 @@ mod tests {
         LockKey::new("a b").unwrap()
     }
 
-    fn said(wakes: &Arc<Wakes>, payload: &str) {
-        let data = vec![Value::BulkString(b"c".into()), Value::BulkString(payload.into())];
-        wakes.listener(1)(PushInfo { kind: PushKind::Message, data }).unwrap();
-    }
-
     #[tokio::test(start_paused = true)]
-    async fn the_next_in_line_is_woken_at_once_and_the_others_when_it_has_had_its_time() {
-        let wakes = Arc::new(Wakes::default());
+    async fn next_in_line_is_woken_first() {
+        let waiters = Arc::new(Waiters::default());
         let (first, second) = (OwnerId::new(1), OwnerId::new(2));
-        let (one, two) = (wakes.wait(&key(), Some(first)), wakes.wait(&key(), Some(second)));
-        let anyone = wakes.wait(&key(), None);
+        let (one, two) = (waiters.wait(&key(), Some(first)), waiters.wait(&key(), Some(second)));
+        let anyone = waiters.wait(&key(), None);
         let begun = tokio::time::Instant::now();
-        said(&wakes, &format!("{first} a b"));
+        waiters.message(b"c", format!("{first} a b").as_bytes());
         one.released().await;
         anyone.released().await;
         assert_eq!(begun.elapsed(), Duration::ZERO);
@@ -222,23 +171,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_broken_connection_wakes_everybody_and_is_known() {
-        let wakes = Arc::new(Wakes::default());
-        let one = wakes.wait(&key(), Some(OwnerId::new(1)));
-        wakes.listening("c".into(), 7);
-        assert!(wakes.listens("c", 7) && !wakes.is_broken(7));
-        wakes.listener(7)(PushInfo { kind: PushKind::Disconnection, data: vec![] }).unwrap();
+    async fn a_broken_connection_waiters_everybody_and_is_known() {
+        let waiters = Arc::new(Waiters::default());
+        let one = waiters.wait(&key(), Some(OwnerId::new(1)));
+        waiters.disconnected();
         one.released().await;
-        assert!(!wakes.listens("c", 7) && wakes.is_broken(7));
     }
 
     #[test]
-    fn who_has_gone_waits_no_longer() {
-        let wakes = Arc::new(Wakes::default());
-        let waiting = wakes.wait(&key(), Some(OwnerId::new(1)));
-        assert!(wakes.waits(&key(), OwnerId::new(1)));
+    fn dropped_waiter_is_unregistered() {
+        let waiters = Arc::new(Waiters::default());
+        let waiting = waiters.wait(&key(), Some(OwnerId::new(1)));
+        assert!(waiters.waits(&key(), OwnerId::new(1)));
         drop(waiting);
-        assert!(!wakes.waits(&key(), OwnerId::new(1)));
-        assert!(wakes.state().waiting.is_empty());
+        assert!(!waiters.waits(&key(), OwnerId::new(1)));
+        assert!(waiters.state().waiting.is_empty());
     }
 }

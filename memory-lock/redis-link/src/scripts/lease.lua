@@ -7,7 +7,7 @@ end
 -- is nobody's until that owner takes it.
 local function lease_of(key)
   local value = redis.call('GET', key)
-  if not value or string.sub(value, 1, 1) == '~' then
+  if not value or string.sub(value, 1, 1) == $KEPT then
     return nil, value
   end
   local owner, token, granted = string.match(value, '^(%x+) (%d+) (%d+)$')

@@ -3,29 +3,30 @@
 use std::sync::Arc;
 
 use futures::stream::{FuturesUnordered, StreamExt};
+use memory_core::Applied;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::SingleNodeRoutingInfo;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    Pipeline, ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult, Value,
+    Pipeline, ProtocolVersion, RedisConnectionInfo, RedisError as DriverError, RedisResult, Value,
 };
 
-use super::config::RedisConfig;
-use super::failure::{RedisFailure, RedisFault};
-use super::url::{Sentinel, Target};
-use super::wakes::Wakes;
+use crate::config::RedisConfig;
+use crate::error::{LinkError, LinkErrorKind};
+use crate::push::Pushes;
+use crate::url::{Sentinel, Target};
 
 /// A connection that many requests share.
 #[derive(Clone)]
-pub(super) enum Connection {
+pub(crate) enum Connection {
     Server(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
 impl Connection {
-    pub(super) async fn send(&mut self, cmd: &Cmd) -> RedisResult<Value> {
+    pub(crate) async fn send(&mut self, cmd: &Cmd) -> RedisResult<Value> {
         let answer = match self {
             Self::Server(server) => server.req_packed_command(cmd).await?,
             Self::Cluster(cluster) => cluster.req_packed_command(cmd).await?,
@@ -34,7 +35,7 @@ impl Connection {
     }
 
     /// Several commands in a row; in a Cluster, all to the node of the first one's key.
-    pub(super) async fn send_all(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+    pub(crate) async fn send_all(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
         let count = commands.len();
         match self {
             Self::Server(server) => server.req_packed_commands(commands, 0, count).await,
@@ -43,7 +44,7 @@ impl Connection {
     }
 
     /// The command at the node to which a slot is moving.
-    pub(super) async fn send_asking(&mut self, cmd: &Cmd, node: &str) -> RedisResult<Value> {
+    pub(crate) async fn send_asking(&mut self, cmd: &Cmd, node: &str) -> RedisResult<Value> {
         let Self::Cluster(cluster) = self else { return self.send(cmd).await };
         let Some((host, port)) = node.rsplit_once(':') else {
             return cluster.req_packed_command(cmd).await;
@@ -56,7 +57,7 @@ impl Connection {
         answers.into_iter().next_back().unwrap_or(Value::Nil).extract_error()
     }
 
-    pub(super) async fn subscribe(&mut self, channel: &str, sharded: bool) -> RedisResult<()> {
+    pub(crate) async fn subscribe(&mut self, channel: &str, sharded: bool) -> RedisResult<()> {
         match self {
             Self::Server(server) => server.subscribe(channel).await,
             Self::Cluster(cluster) if sharded => cluster.ssubscribe(channel).await,
@@ -69,23 +70,23 @@ impl Connection {
 ///
 /// The answers of the Sentinels are raced here: the driver's own client asks one after the other, so
 /// that one that hangs would hold up every fail-over.
-pub(super) async fn connect(
+pub(crate) async fn connect(
     config: &RedisConfig,
-    wakes: &Arc<Wakes>,
+    pushes: &Arc<Pushes>,
     number: u64,
-) -> Result<Connection, RedisFault> {
-    #[cfg(feature = "redis-tls")]
+) -> Result<Connection, LinkError> {
+    #[cfg(feature = "tls")]
     choose_cryptography();
     let connecting = async {
         match &config.target {
-            Target::Server(server) => to_server(config, (**server).clone(), wakes, number).await,
-            Target::Cluster(nodes) => to_cluster(config, nodes, wakes, number).await,
-            Target::Sentinel(sentinel) => to_master(config, sentinel, wakes, number).await,
+            Target::Server(server) => to_server(config, (**server).clone(), pushes, number).await,
+            Target::Cluster(nodes) => to_cluster(config, nodes, pushes, number).await,
+            Target::Sentinel(sentinel) => to_master(config, sentinel, pushes, number).await,
         }
     };
     match tokio::time::timeout(config.connect_timeout(), connecting).await {
         Ok(connected) => connected,
-        Err(_) => Err(RedisFault::not_reached(&config.target, config.connect_timeout())),
+        Err(_) => Err(LinkError::not_reached(&config.target, config.connect_timeout())),
     }
 }
 
@@ -98,13 +99,13 @@ fn driver_config(config: &RedisConfig) -> AsyncConnectionConfig {
 async fn to_server(
     config: &RedisConfig,
     server: ConnectionInfo,
-    wakes: &Arc<Wakes>,
+    pushes: &Arc<Pushes>,
     number: u64,
-) -> Result<Connection, RedisFault> {
+) -> Result<Connection, LinkError> {
     let place = server.addr().to_string();
-    let failed = |error| RedisFault::connecting(&place, error);
+    let failed = |error| LinkError::connecting(&place, error);
     let client = Client::open(server).map_err(failed)?;
-    let driver = driver_config(config).set_push_sender(wakes.listener(number));
+    let driver = driver_config(config).set_push_sender(pushes.receiver(number));
     let connection = client.get_multiplexed_async_connection_with_config(&driver).await;
     connection.map(Connection::Server).map_err(failed)
 }
@@ -112,11 +113,11 @@ async fn to_server(
 async fn to_cluster(
     config: &RedisConfig,
     nodes: &[ConnectionInfo],
-    wakes: &Arc<Wakes>,
+    pushes: &Arc<Pushes>,
     number: u64,
-) -> Result<Connection, RedisFault> {
+) -> Result<Connection, LinkError> {
     let place = config.target.to_string();
-    let failed = |error| RedisFault::connecting(&place, error);
+    let failed = |error| LinkError::connecting(&place, error);
     // Retries are ours: the driver's would send a command again after a dropped connection, and
     // answer `Ok` for what was then carried out twice.
     let client = ClusterClientBuilder::new(nodes.iter().cloned())
@@ -126,7 +127,7 @@ async fn to_cluster(
         .connection_timeout(config.connect_timeout() / 4)
         .response_timeout(config.response_timeout())
         .use_protocol(ProtocolVersion::RESP3)
-        .push_sender(wakes.listener(number))
+        .push_sender(pushes.receiver(number))
         .build()
         .map_err(failed)?;
     client.get_async_connection().await.map(Connection::Cluster).map_err(failed)
@@ -135,16 +136,16 @@ async fn to_cluster(
 async fn to_master(
     config: &RedisConfig,
     sentinel: &Sentinel,
-    wakes: &Arc<Wakes>,
+    pushes: &Arc<Pushes>,
     number: u64,
-) -> Result<Connection, RedisFault> {
+) -> Result<Connection, LinkError> {
     let ask = async |node| {
         let server = master_by(config, sentinel, node).await?;
-        let connection = to_server(config, server, wakes, number).await?;
+        let connection = to_server(config, server, pushes, number).await?;
         // A Sentinel may not have heard of a fail-over yet; another may have.
         match is_master(&connection).await {
             true => Ok(connection),
-            false => Err(RedisFault::no_master(&sentinel.master)),
+            false => Err(LinkError::no_master(&sentinel.master)),
         }
     };
     let mut asked: FuturesUnordered<_> = sentinel.nodes.iter().map(ask).collect();
@@ -152,10 +153,10 @@ async fn to_master(
     while let Some(answer) = asked.next().await {
         match answer {
             Ok(connection) => return Ok(connection),
-            Err(fault) => last = Some(fault),
+            Err(error) => last = Some(error),
         }
     }
-    Err(last.unwrap_or_else(|| RedisFault::no_master(&sentinel.master)))
+    Err(last.unwrap_or_else(|| LinkError::no_master(&sentinel.master)))
 }
 
 async fn is_master(connection: &Connection) -> bool {
@@ -174,8 +175,8 @@ async fn master_by(
     config: &RedisConfig,
     sentinel: &Sentinel,
     node: &ConnectionAddr,
-) -> Result<ConnectionInfo, RedisFault> {
-    let failed = |error| RedisFault::connecting(&format!("the Sentinel {node}"), error);
+) -> Result<ConnectionInfo, LinkError> {
+    let failed = |error| LinkError::connecting(&format!("the Sentinel {node}"), error);
     let mut user = RedisConnectionInfo::default();
     if let Some(name) = &sentinel.user {
         user = user.set_username(name);
@@ -191,7 +192,7 @@ async fn master_by(
     ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&sentinel.master);
     let answer = connection.map_err(failed)?.req_packed_command(&ask).await.map_err(failed)?;
     let Ok(Value::Array(parts)) = answer.extract_error() else {
-        return Err(RedisFault::no_master(&sentinel.master));
+        return Err(LinkError::no_master(&sentinel.master));
     };
     let mut parts = parts.into_iter().map(|part| match part {
         Value::BulkString(bytes) => String::from_utf8(bytes).unwrap_or_default(),
@@ -199,7 +200,7 @@ async fn master_by(
     });
     let host = parts.next().unwrap_or_default();
     let port = parts.next().and_then(|port| port.parse().ok());
-    let Some(port) = port else { return Err(RedisFault::no_master(&sentinel.master)) };
+    let Some(port) = port else { return Err(LinkError::no_master(&sentinel.master)) };
     let addr = match node {
         ConnectionAddr::TcpTls { insecure, tls_params, .. } if sentinel.tls => {
             let (insecure, tls_params) = (*insecure, tls_params.clone());
@@ -211,7 +212,7 @@ async fn master_by(
 }
 
 /// With several cryptography providers in a build, rustls must be told which one to use.
-#[cfg(feature = "redis-tls")]
+#[cfg(feature = "tls")]
 fn choose_cryptography() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Another thread may have chosen meanwhile, and its choice is as good.
@@ -220,23 +221,23 @@ fn choose_cryptography() {
 }
 
 /// The node that a redirection names.
-pub(super) fn asked_node(error: &RedisError) -> Option<String> {
+pub(crate) fn asked_node(error: &DriverError) -> Option<String> {
     error.redirect_node().map(|(node, _slot)| node.to_owned())
 }
 
-impl RedisFault {
+impl LinkError {
     fn no_master(name: &str) -> Self {
         let detail = format!(
             "no Sentinel names a reachable master `{name}`; check `master=` of the URL, or wait for the \
              fail-over"
         );
-        Self::new(RedisFailure::Unreachable, crate::Applied::NotApplied, detail)
+        Self::new(LinkErrorKind::Unreachable, Applied::No, detail)
     }
 
     fn not_reached(target: &Target, after: std::time::Duration) -> Self {
         let detail = format!(
             "{target} did not answer within {after:.1?}; check the address and that it runs"
         );
-        Self::new(RedisFailure::Unreachable, crate::Applied::NotApplied, detail)
+        Self::new(LinkErrorKind::Unreachable, Applied::No, detail)
     }
 }

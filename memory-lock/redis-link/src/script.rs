@@ -1,13 +1,10 @@
-//! Scripts and their calls, and the Lua about leases that the scripts of a store include.
+//! Scripts and their calls.
 
 use std::fmt;
 
 use redis::{Cmd, RedisWrite, ToRedisArgs, ToSingleRedisArg};
 
-/// Lua functions about leases, for scripts that check them in their own atomic step:
-/// `lease_of(key)` returns the owner, token and grant time of the live lease at `key`, or nothing;
-/// `now_micros()` the server's time. A value that is not ours is an error that says `CORRUPT`.
-pub const LEASE_LUA: &str = include_str!("scripts/lease.lua");
+use crate::lease_value;
 
 /// An argument as it is displayed, written without a text of its own in between.
 #[derive(Debug, Clone, Copy)]
@@ -29,10 +26,11 @@ pub struct Script {
 }
 
 impl Script {
-    /// The script with these parts, in their order.
+    /// The script with these parts, in their order. `$KEPT` and `$KEPT_BYTE` in them stand for the first byte of
+    /// a lease that is kept for the next in line, as a text and as a number (see [`LEASE_LUA`](crate::LEASE_LUA)).
     #[must_use]
     pub fn new(parts: &[&str]) -> Self {
-        let text = parts.concat();
+        let text = lease_value::fill_in(&parts.concat());
         let hash = redis::Script::new(&text).get_hash().to_owned();
         Self { text, hash }
     }

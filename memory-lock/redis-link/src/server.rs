@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use memory_core::Applied;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
 use redis::{Cmd, RedisResult, Value};
 
-use super::acknowledge::Acknowledge;
-use super::config::RedisConfig;
-use super::connect::Connection;
-use super::failure::{RedisFailure, RedisFault};
-use super::url::Target;
-use crate::error::Applied;
+use crate::acknowledge::Acknowledge;
+use crate::config::RedisConfig;
+use crate::connect::Connection;
+use crate::error::{LinkError, LinkErrorKind};
+use crate::url::Target;
 
 /// What a server says about itself; of a Cluster, its masters together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct ServerStatus {
     /// Which software, such as `redis 7.0.15`.
     pub version: String,
     /// What it is.
-    pub role: Role,
+    pub role: ServerRole,
     /// How many replicas are connected.
     pub replicas: u32,
     /// What outlives a restart: `append-only file`, or `snapshots at most`.
@@ -33,7 +33,7 @@ pub struct ServerStatus {
 /// What a server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Role {
+pub enum ServerRole {
     /// It takes writes.
     Master,
     /// It follows a master.
@@ -45,7 +45,7 @@ pub enum Role {
     },
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for ServerRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Master => f.write_str("master"),
@@ -58,13 +58,13 @@ impl fmt::Display for Role {
 
 /// How a write is confirmed after it was carried out.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Confirmation {
+pub(crate) enum Confirmation {
     Replicas { count: u32, within: Duration },
     Disk { within: Duration },
 }
 
 impl Confirmation {
-    pub(super) fn command(self) -> Cmd {
+    pub(crate) fn command(self) -> Cmd {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
         match self {
             Self::Replicas { count, within } => {
@@ -75,7 +75,7 @@ impl Confirmation {
     }
 
     /// How many were asked for, and how many confirmed.
-    pub(super) fn counts(self, answer: &Value) -> (u32, u32) {
+    pub(crate) fn counts(self, answer: &Value) -> (u32, u32) {
         let int = |value: Option<&Value>| match value {
             Some(Value::Int(number)) => u32::try_from(*number).unwrap_or_default(),
             _ => 0,
@@ -87,7 +87,7 @@ impl Confirmation {
         }
     }
 
-    pub(super) const fn what(self) -> &'static str {
+    pub(crate) const fn what(self) -> &'static str {
         match self {
             Self::Replicas { .. } => "replicas",
             Self::Disk { .. } => "disks",
@@ -96,24 +96,24 @@ impl Confirmation {
 }
 
 /// What a link has to know.
-pub(super) struct Facts {
-    pub(super) confirmation: Option<Confirmation>,
-    pub(super) sharded_channels: bool,
+pub(crate) struct Facts {
+    pub(crate) confirmation: Option<Confirmation>,
+    pub(crate) sharded_channels: bool,
 }
 
 /// Refuses a server that would break a promise.
-pub(super) async fn examine(
+pub(crate) async fn examine(
     connection: &mut Connection,
     config: &RedisConfig,
-) -> Result<Facts, RedisFault> {
+) -> Result<Facts, LinkError> {
     let is_cluster = matches!(config.target, Target::Cluster(_));
     let infos = match infos(connection).await {
         Ok(infos) => infos,
         Err(error) => {
-            let fault = RedisFault::connecting(&config.target.to_string(), error);
+            let error = LinkError::connecting(&config.target.to_string(), error);
             // Some servers name it otherwise.
-            if !matches!(fault.failure(), RedisFailure::NotPermitted | RedisFailure::Refused) {
-                return Err(fault);
+            if !matches!(error.kind(), LinkErrorKind::NotPermitted | LinkErrorKind::Refused) {
+                return Err(error);
             }
             tracing::warn!(
                 "the server does not let this user see INFO, so its eviction policy and role were not checked"
@@ -135,7 +135,7 @@ pub(super) async fn examine(
             for info in &infos {
                 let replicas = info.number("connected_slaves");
                 if replicas < count {
-                    return Err(RedisFault::config(format!(
+                    return Err(LinkError::config(format!(
                         "`replicas={count}` cannot be given: the server has {replicas}; connect more \
                          replicas to it, or ask for fewer"
                     )));
@@ -149,13 +149,13 @@ pub(super) async fn examine(
         // Nothing was written yet, so it is answered at once: by a server that has it, to a user who
         // may ask for it.
         connection.send(&confirmation.command()).await.map_err(|error| {
-            let fault = RedisFault::connecting(&config.target.to_string(), error);
-            match fault.failure() {
-                RedisFailure::NotPermitted | RedisFailure::Refused | RedisFailure::Other => RedisFault::config(
+            let error = LinkError::connecting(&config.target.to_string(), error);
+            match error.kind() {
+                LinkErrorKind::NotPermitted | LinkErrorKind::Refused | LinkErrorKind::Other => LinkError::config(
                     "the server does not let this user wait for confirmations; permit WAIT or WAITAOF, \
                      or ask for none",
                 ),
-                _ => fault,
+                _ => error,
             }
         })?;
     }
@@ -168,10 +168,10 @@ async fn on_disk(
     infos: &[Info],
     version: Option<(u32, u32)>,
     within: Duration,
-) -> Result<Option<Confirmation>, RedisFault> {
+) -> Result<Option<Confirmation>, LinkError> {
     infos.iter().try_for_each(check_loaded)?;
     if infos.iter().any(|info| info.get("aof_enabled") != "1") {
-        return Err(RedisFault::config(
+        return Err(LinkError::config(
             "`fsync=always` cannot be given: the server keeps no append-only file; set `appendonly yes`",
         ));
     }
@@ -188,14 +188,14 @@ async fn on_disk(
     if version.is_some_and(|version| version >= (7, 2)) {
         return Ok(Some(Confirmation::Disk { within }));
     }
-    Err(RedisFault::config(
+    Err(LinkError::config(
         "`fsync=always` cannot be given: the server knows no WAITAOF (Redis 7.2); set `appendfsync \
          always` there, or upgrade it",
     ))
 }
 
-fn check_kind(info: &Info, is_cluster: bool) -> Result<(), RedisFault> {
-    let refuse = |problem: &str| Err(RedisFault::config(format!("the server {problem}")));
+fn check_kind(info: &Info, is_cluster: bool) -> Result<(), LinkError> {
+    let refuse = |problem: &str| Err(LinkError::config(format!("the server {problem}")));
     match info.mode() {
         "sentinel" => refuse("is a Sentinel; write redis+sentinel://...?master=NAME"),
         "cluster" if !is_cluster => refuse("is a node of a Cluster; write redis+cluster://"),
@@ -214,21 +214,21 @@ fn check_kind(info: &Info, is_cluster: bool) -> Result<(), RedisFault> {
 }
 
 /// While it loads, a server says that it keeps no append-only file.
-fn check_loaded(info: &Info) -> Result<(), RedisFault> {
+fn check_loaded(info: &Info) -> Result<(), LinkError> {
     if info.get("loading") != "1" {
         return Ok(());
     }
-    Err(RedisFault::new(
-        RedisFailure::Busy,
-        Applied::NotApplied,
+    Err(LinkError::new(
+        LinkErrorKind::Busy,
+        Applied::No,
         "the server is loading its data; try again",
     ))
 }
 
-fn check_policy(info: &Info) -> Result<(), RedisFault> {
+fn check_policy(info: &Info) -> Result<(), LinkError> {
     let policy = info.get("maxmemory_policy");
     if policy.starts_with("allkeys-") {
-        return Err(RedisFault::config(format!(
+        return Err(LinkError::config(format!(
             "the server may drop any key when it is out of memory (maxmemory-policy {policy}), and memories \
              with it; set maxmemory-policy to noeviction"
         )));
@@ -242,9 +242,9 @@ fn check_policy(info: &Info) -> Result<(), RedisFault> {
     Ok(())
 }
 
-pub(super) async fn status(connection: &mut Connection) -> Result<ServerStatus, RedisFault> {
+pub(crate) async fn status(connection: &mut Connection) -> Result<ServerStatus, LinkError> {
     let infos = infos(connection).await?;
-    let Some(first) = infos.first() else { return Err(RedisFault::odd_answer()) };
+    let Some(first) = infos.first() else { return Err(LinkError::odd_answer()) };
     let software = if first.get("valkey_version").is_empty() { "redis" } else { "valkey" };
     let number = match first.get("valkey_version") {
         "" => first.get("redis_version"),
@@ -254,10 +254,10 @@ pub(super) async fn status(connection: &mut Connection) -> Result<ServerStatus, 
         if first.get("aof_enabled") == "1" { "append-only file" } else { "snapshots at most" };
     let role = match (connection, first.get("role")) {
         (Connection::Cluster(_), _) => {
-            Role::Cluster { masters: u32::try_from(infos.len()).unwrap_or(u32::MAX) }
+            ServerRole::Cluster { masters: u32::try_from(infos.len()).unwrap_or(u32::MAX) }
         }
-        (Connection::Server(_), "slave") => Role::Replica,
-        (Connection::Server(_), _) => Role::Master,
+        (Connection::Server(_), "slave") => ServerRole::Replica,
+        (Connection::Server(_), _) => ServerRole::Master,
     };
     Ok(ServerStatus {
         version: format!("{software} {number}"),
@@ -354,7 +354,7 @@ async fn masters(connection: &mut Connection) -> RedisResult<Vec<(String, u16)>>
 }
 
 /// Passes on all keys that match, by `SCAN` at every master.
-pub(super) async fn scan(
+pub(crate) async fn scan(
     connection: &mut Connection,
     pattern: &str,
     mut each: impl FnMut(String),
@@ -392,7 +392,7 @@ pub(super) async fn scan(
 }
 
 /// The keys of a call and what they hold, for an error that must name the one in the way.
-pub(super) async fn types_of(connection: &mut Connection, call: &Cmd) -> String {
+pub(crate) async fn types_of(connection: &mut Connection, call: &Cmd) -> String {
     let mut arguments = call.args_iter().filter_map(|argument| match argument {
         redis::Arg::Simple(bytes) => Some(bytes.to_vec()),
         _ => None,
@@ -421,10 +421,10 @@ mod tests {
     /// Redis 8.0.2 says `loading:1` and `aof_enabled:0` after a restart, and `aof_enabled:1` once it is done.
     #[test]
     fn a_server_that_loads_its_data_is_busy_and_not_without_a_disk() {
-        let fault = check_loaded(&info(&[("loading", "1"), ("aof_enabled", "0")])).unwrap_err();
-        assert_eq!(fault.failure(), &RedisFailure::Busy);
-        assert!(fault.is_retryable());
-        assert_eq!(fault.applied(), Applied::NotApplied);
+        let error = check_loaded(&info(&[("loading", "1"), ("aof_enabled", "0")])).unwrap_err();
+        assert_eq!(error.kind(), &LinkErrorKind::Busy);
+        assert!(error.is_retryable());
+        assert_eq!(error.applied(), Applied::No);
         assert!(check_loaded(&info(&[("loading", "0"), ("aof_enabled", "1")])).is_ok());
     }
 
@@ -447,7 +447,7 @@ mod tests {
         for name in ["redis_mode", "server_mode"] {
             let told = |mode, is_cluster| {
                 let info = info(&[(name, mode), ("redis_version", "7.2.4"), ("role", "master")]);
-                check_kind(&info, is_cluster).map_err(|fault| fault.to_string())
+                check_kind(&info, is_cluster).map_err(|error| error.to_string())
             };
             assert_eq!(told("standalone", false), Ok(()));
             assert_eq!(told("cluster", true), Ok(()));

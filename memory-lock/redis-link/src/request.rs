@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use memory_core::Applied;
+use redis::{Cmd, ErrorKind, RedisError as DriverError, ServerErrorKind, Value};
 use tokio::time::Instant;
 
-use super::Inner;
-use crate::error::Applied;
-use crate::redis::connect::{Connection, asked_node};
-use crate::redis::failure::{RedisFailure, RedisFault};
-use crate::redis::script::Script;
-use crate::redis::server::{self, Confirmation};
-use crate::redis::trunk::Trunk;
+use crate::connect::{Connection, asked_node};
+use crate::error::{LinkError, LinkErrorKind};
+use crate::link::Inner;
+use crate::script::Script;
+use crate::server::{self, Confirmation};
+use crate::shared_connection::SharedConnection;
 
 #[derive(Clone, Copy)]
-pub(super) enum Request<'a> {
+pub(crate) enum Request<'a> {
     Script(&'a Script, &'a Cmd),
     Command(&'a Cmd),
 }
@@ -25,7 +25,7 @@ struct Failed<'a> {
     request: Request<'a>,
     confirmation: Option<Confirmation>,
     begun: Instant,
-    error: RedisError,
+    error: DriverError,
 }
 
 impl<'a> Request<'a> {
@@ -38,7 +38,7 @@ impl<'a> Request<'a> {
 /// A request under way. Dropped with it, it has the silence counted.
 struct Waits<'a> {
     inner: &'a Inner,
-    trunk: &'a Arc<Trunk>,
+    shared: &'a Arc<SharedConnection>,
     number: u64,
     /// None for what has no key.
     request: Option<Request<'a>>,
@@ -56,7 +56,7 @@ impl Drop for Waits<'_> {
     fn drop(&mut self) {
         let tag = self.request.map(|request| self.inner.tag(request)).unwrap_or_default();
         let limit = self.inner.config.response_timeout();
-        self.trunk.given_up(self.number, tag, self.begun, limit);
+        self.shared.given_up(self.number, tag, self.begun, limit);
     }
 }
 
@@ -64,26 +64,26 @@ impl Drop for Waits<'_> {
 const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
 impl Inner {
-    pub(super) async fn request(
+    pub(crate) async fn request(
         &self,
-        trunk: &Arc<Trunk>,
+        shared: &Arc<SharedConnection>,
         request: Request<'_>,
         confirmation: Option<Confirmation>,
-    ) -> Result<Value, RedisFault> {
-        let (mut connection, number) = self.connection(trunk).await?;
+    ) -> Result<Value, LinkError> {
+        let (mut connection, number) = self.connection(shared).await?;
         let begun = Instant::now();
-        let waits = self.waits(trunk, number, Some(request), begun);
+        let waits = self.waits(shared, number, Some(request), begun);
         let answer = self.exchange(&mut connection, request.cmd(), confirmation, begun).await;
         waits.are_over();
         match answer {
             Ok(value) => {
-                trunk.answered(|| self.tag(request));
+                shared.answered(|| self.tag(request));
                 Ok(value)
             }
             // On the heap, like all that is rare: every request would carry the room for it.
             Err(error) => {
                 let failed = Failed { request, confirmation, begun, error };
-                Box::pin(self.resolve(trunk, number, connection, failed)).await
+                Box::pin(self.resolve(shared, number, connection, failed)).await
             }
         }
     }
@@ -91,24 +91,24 @@ impl Inner {
     /// Goes on after an error: sends again what was not carried out, and else draws the conclusions.
     async fn resolve(
         &self,
-        trunk: &Arc<Trunk>,
+        shared: &Arc<SharedConnection>,
         mut number: u64,
         mut connection: Connection,
         Failed { request, confirmation, mut begun, error }: Failed<'_>,
-    ) -> Result<Value, RedisFault> {
+    ) -> Result<Value, LinkError> {
         let started = begun;
         let mut pause = PAUSE.0;
         let mut answer = Err(error);
         loop {
             if let Err(error) = answer {
                 let failed = Failed { request, confirmation, begun, error };
-                let waits = self.waits(trunk, number, Some(request), Instant::now());
+                let waits = self.waits(shared, number, Some(request), Instant::now());
                 answer = self.again(&mut connection, failed).await;
                 waits.are_over();
             }
             let error = match answer {
                 Ok(value) => {
-                    trunk.answered(|| self.tag(request));
+                    shared.answered(|| self.tag(request));
                     return Ok(value);
                 }
                 Err(error) => error,
@@ -121,13 +121,13 @@ impl Inner {
                 )
             );
             if !moves || started.elapsed() >= self.config.response_timeout() {
-                return Err(self.failed(trunk, number, &mut connection, request, error).await);
+                return Err(self.failed(shared, number, &mut connection, request, error).await);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
-            (connection, number) = self.connection(trunk).await?;
+            (connection, number) = self.connection(shared).await?;
             begun = Instant::now();
-            let waits = self.waits(trunk, number, Some(request), begun);
+            let waits = self.waits(shared, number, Some(request), begun);
             answer = self.exchange(&mut connection, request.cmd(), confirmation, begun).await;
             waits.are_over();
         }
@@ -136,16 +136,16 @@ impl Inner {
     /// Has the request counted as unanswered if its caller gives it up.
     const fn waits<'a>(
         &'a self,
-        trunk: &'a Arc<Trunk>,
+        shared: &'a Arc<SharedConnection>,
         number: u64,
         request: Option<Request<'a>>,
         begun: Instant,
     ) -> Waits<'a> {
-        Waits { inner: self, trunk, number, request, begun }
+        Waits { inner: self, shared, number, request, begun }
     }
 
     /// Asks over the connection of requests, for something that has no key.
-    pub(super) async fn ask_over<T>(
+    pub(crate) async fn ask_over<T>(
         &self,
         (connection, number): &mut (Connection, u64),
         ask: impl AsyncFnOnce(&mut Connection) -> T,
@@ -162,7 +162,7 @@ impl Inner {
         &self,
         connection: &mut Connection,
         Failed { request, confirmation, begun, error }: Failed<'_>,
-    ) -> Result<Value, RedisError> {
+    ) -> Result<Value, DriverError> {
         match (error.kind(), request) {
             (ErrorKind::Server(ServerErrorKind::NoScript), Request::Script(script, call)) => {
                 self.exchange(connection, &script.in_full(call), confirmation, begun).await
@@ -179,7 +179,7 @@ impl Inner {
         connection: &mut Connection,
         request: Request<'_>,
         node: &str,
-    ) -> Result<Value, RedisError> {
+    ) -> Result<Value, DriverError> {
         match (connection.send_asking(request.cmd(), node).await, request) {
             (Err(error), Request::Script(script, call))
                 if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
@@ -196,7 +196,7 @@ impl Inner {
         cmd: &Cmd,
         confirmation: Option<Confirmation>,
         begun: Instant,
-    ) -> Result<Value, RedisError> {
+    ) -> Result<Value, DriverError> {
         match confirmation {
             // One server's connection keeps to its limit itself.
             None if !self.is_cluster() => connection.send(cmd).await,
@@ -212,14 +212,14 @@ impl Inner {
     async fn in_time(
         &self,
         begun: Instant,
-        answer: impl Future<Output = Result<Value, RedisError>> + Send,
-    ) -> Result<Value, RedisError> {
+        answer: impl Future<Output = Result<Value, DriverError>> + Send,
+    ) -> Result<Value, DriverError> {
         if !self.is_cluster() {
             return answer.await;
         }
         let limit = self.config.response_timeout() * 5 / 4;
         tokio::time::timeout_at(begun + limit, answer).await.unwrap_or_else(|_| {
-            Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))
+            Err(DriverError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))
         })
     }
 
@@ -245,7 +245,7 @@ impl Inner {
         connection: &mut Connection,
         cmd: &Cmd,
         confirmation: Confirmation,
-    ) -> Result<Value, RedisError> {
+    ) -> Result<Value, DriverError> {
         let mut both = redis::pipe();
         both.add_command(cmd.clone()).add_command(confirmation.command());
         let mut answers = connection.send_all(&both).await?.into_iter();
@@ -254,42 +254,42 @@ impl Inner {
         Ok(Value::Array(vec![next().extract_error()?, next()]))
     }
 
-    /// Draws the conclusions from a failure: for the connection, and for the caller.
+    /// Draws the conclusions from a error: for the connection, and for the caller.
     async fn failed(
         &self,
-        trunk: &Arc<Trunk>,
+        shared: &Arc<SharedConnection>,
         number: u64,
         connection: &mut Connection,
         request: Request<'_>,
-        error: RedisError,
-    ) -> RedisFault {
-        let mut fault = RedisFault::from(error);
-        match fault.failure() {
-            RedisFailure::NoAnswer(_) => {
-                trunk.timed_out(number, self.tag(request));
-                fault.waited(self.config.response_timeout());
+        error: DriverError,
+    ) -> LinkError {
+        let mut failed = LinkError::from(error);
+        match failed.kind() {
+            LinkErrorKind::NoAnswer(_) => {
+                shared.timed_out(number, self.tag(request));
+                failed.waited(self.config.response_timeout());
             }
-            RedisFailure::Broken => trunk.drop_if(number, !self.is_cluster()),
+            LinkErrorKind::Broken => shared.drop_if(number, !self.is_cluster()),
             // A fail-over made a replica of it; the next request asks who the master is.
-            RedisFailure::ReadOnly => {
-                trunk.drop_if(number, true);
+            LinkErrorKind::ReadOnly => {
+                shared.drop_if(number, true);
                 if !self.is_server() {
-                    fault.becomes_busy();
+                    failed.becomes_busy();
                 }
             }
-            RedisFailure::Corrupt => {
-                if !fault.names_a_key() {
+            LinkErrorKind::Corrupt => {
+                if !failed.names_a_key() {
                     let keys = match request {
                         Request::Script(_, call) => server::types_of(connection, call).await,
                         Request::Command(cmd) => first_key(cmd),
                     };
-                    fault.names_keys(&keys);
+                    failed.names_keys(&keys);
                 }
-                trunk.answered(|| self.tag(request));
+                shared.answered(|| self.tag(request));
             }
-            _ => trunk.answered(|| self.tag(request)),
+            _ => shared.answered(|| self.tag(request)),
         }
-        fault
+        failed
     }
 }
 
@@ -301,9 +301,9 @@ fn first_key(cmd: &Cmd) -> String {
     }
 }
 
-impl RedisFault {
+impl LinkError {
     /// A command that the driver gave up waiting for.
-    pub(super) fn waited(&mut self, after: Duration) {
+    pub(crate) fn waited(&mut self, after: Duration) {
         let source = self.redis_error().cloned();
         *self = Self::no_answer(after);
         if let Some(source) = source {
@@ -313,8 +313,8 @@ impl RedisFault {
 
     /// The write was refused because of a fail-over, and goes through after it.
     fn becomes_busy(&mut self) {
-        self.set_failure(
-            RedisFailure::Busy,
+        self.set_kind(
+            LinkErrorKind::Busy,
             "the server is no longer the master; the next request asks who is".to_owned(),
         );
     }
@@ -323,13 +323,13 @@ impl RedisFault {
         let detail = format!(
             "a key of ours holds a foreign type ({keys}); use another prefix, or remove the key"
         );
-        self.set_failure(RedisFailure::Corrupt, detail);
+        self.set_kind(LinkErrorKind::Corrupt, detail);
     }
 }
 
 impl Confirmation {
     /// What is wrong if fewer confirmed than were asked for.
-    pub(super) fn check(self, answer: &Value) -> Option<RedisFault> {
+    pub(crate) fn check(self, answer: &Value) -> Option<LinkError> {
         let (wanted, confirmed) = self.counts(answer);
         (confirmed < wanted).then(|| {
             let detail = format!(
@@ -337,12 +337,12 @@ impl Confirmation {
                  waits for the rest",
                 self.what(),
             );
-            let failure = RedisFailure::NotConfirmed { wanted, confirmed };
-            let mut fault = RedisFault::new(failure, Applied::Unknown, detail);
+            let kind = LinkErrorKind::NotConfirmed { wanted, confirmed };
+            let mut unconfirmed = LinkError::new(kind, Applied::Unknown, detail);
             if let Err(error) = answer.clone().extract_error() {
-                fault.set_source(error);
+                unconfirmed.set_source(error);
             }
-            fault
+            unconfirmed
         })
     }
 }

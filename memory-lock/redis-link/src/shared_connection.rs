@@ -7,23 +7,22 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
+use memory_core::Applied;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::connect::Connection;
-use super::failure::{RedisFailure, RedisFault};
-use crate::error::Applied;
-use crate::time::after;
+use crate::connect::Connection;
+use crate::error::{LinkError, LinkErrorKind};
 
 /// A connection that many requests share, and what replaces it.
 ///
 /// It is made by the first request that finds none, in a task of its own: who asks may give up long before
 /// the server answers, and the next ones wait for the same attempt instead of beginning another. The task
-/// ends with the attempt, or with the trunk. An attempt without an outcome at its limit is replaced by another:
+/// ends with the attempt, or with this. An attempt without an outcome at its limit is replaced by another:
 /// its runtime may exist and not be driven.
 #[derive(Default)]
-pub(super) struct Trunk {
+pub(crate) struct SharedConnection {
     state: Mutex<State>,
     /// Whether requests are counted that got no answer; every answer looks.
     silent: AtomicBool,
@@ -41,10 +40,16 @@ struct Silence {
     until: Option<Instant>,
 }
 
+/// The moment at which a limit that begins now is over; a configured limit may be longer than the clock can add.
+fn after(limit: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
+    Instant::now() + limit.min(YEAR)
+}
+
 /// A connection and its number.
 type Numbered = (Connection, u64);
 /// What comes of an attempt to connect; nothing if its runtime ended before.
-type Attempt = Shared<BoxFuture<'static, Option<Result<Numbered, RedisFault>>>>;
+type Attempt = Shared<BoxFuture<'static, Option<Result<Numbered, LinkError>>>>;
 
 #[derive(Default)]
 struct State {
@@ -66,17 +71,17 @@ struct Connecting {
 
 impl State {
     /// The connection, which is dropped if it is of no use any more.
-    fn standing(&mut self, is_of_use: impl Fn(&Numbered) -> bool) -> Option<Numbered> {
+    fn current(&mut self, is_of_use: impl Fn(&Numbered) -> bool) -> Option<Numbered> {
         self.connection = self.connection.take().filter(is_of_use);
         self.connection.clone()
     }
 }
 
-impl Trunk {
+impl SharedConnection {
     /// After how many requests in a row without an answer the connection is replaced.
-    pub(super) const TIMEOUTS: u32 = 3;
+    pub(crate) const TIMEOUTS: u32 = 3;
 
-    pub(super) fn with(connection: Connection, number: u64) -> Self {
+    pub(crate) fn with(connection: Connection, number: u64) -> Self {
         let state = State { connection: Some((connection, number)), ..State::default() };
         Self { state: Mutex::new(state), silent: AtomicBool::new(false) }
     }
@@ -86,25 +91,25 @@ impl Trunk {
     }
 
     /// The connection that is there and of use.
-    pub(super) fn standing(&self, is_of_use: impl Fn(&Numbered) -> bool) -> Option<Numbered> {
-        self.state().standing(is_of_use)
+    pub(crate) fn current(&self, is_of_use: impl Fn(&Numbered) -> bool) -> Option<Numbered> {
+        self.state().current(is_of_use)
     }
 
     /// The connection that is there and of use, else one that `connect` makes for all who wait for it, within
     /// `limit` if its runtime is driven.
-    pub(super) async fn connection<F>(
+    pub(crate) async fn connection<F>(
         self: &Arc<Self>,
         is_of_use: impl Fn(&Numbered) -> bool,
         connect: impl Fn() -> F,
         limit: Duration,
-    ) -> Result<Numbered, RedisFault>
+    ) -> Result<Numbered, LinkError>
     where
-        F: Future<Output = Result<Numbered, RedisFault>> + Send + 'static,
+        F: Future<Output = Result<Numbered, LinkError>> + Send + 'static,
     {
         loop {
             let (attempt, until, ours) = {
                 let mut state = self.state();
-                if let Some(connection) = state.standing(&is_of_use) {
+                if let Some(connection) = state.current(&is_of_use) {
                     return Ok(connection);
                 }
                 match &state.attempt {
@@ -115,7 +120,7 @@ impl Trunk {
                     }
                     _ => {
                         let (attempt, task) = self.spawn(connect());
-                        let limit = after(Instant::now(), limit);
+                        let limit = after(limit);
                         let connecting = Connecting { attempt: attempt.clone(), task, limit };
                         if let Some(stalled) = state.attempt.replace(connecting) {
                             stalled.task.abort();
@@ -128,9 +133,9 @@ impl Trunk {
                 Ok(Some(connected)) => return connected,
                 // Of all tasks begun now none would run.
                 Ok(None) if ours => {
-                    return Err(RedisFault::new(
-                        RedisFailure::Unreachable,
-                        Applied::NotApplied,
+                    return Err(LinkError::new(
+                        LinkErrorKind::Unreachable,
+                        Applied::No,
                         "the runtime that was to connect is ending",
                     ));
                 }
@@ -142,14 +147,14 @@ impl Trunk {
 
     fn spawn(
         self: &Arc<Self>,
-        connecting: impl Future<Output = Result<Numbered, RedisFault>> + Send + 'static,
+        connecting: impl Future<Output = Result<Numbered, LinkError>> + Send + 'static,
     ) -> (Attempt, AbortHandle) {
         let (say, answer) = oneshot::channel();
-        let trunk = Arc::downgrade(self);
+        let shared = Arc::downgrade(self);
         let task = tokio::spawn(async move {
             let connected = connecting.await;
-            if let Some(trunk) = Weak::upgrade(&trunk) {
-                trunk.attempted(&connected);
+            if let Some(shared) = Weak::upgrade(&shared) {
+                shared.attempted(&connected);
             }
             let _ = say.send(connected);
         });
@@ -157,7 +162,7 @@ impl Trunk {
         (attempt, task.abort_handle())
     }
 
-    fn attempted(&self, connected: &Result<Numbered, RedisFault>) {
+    fn attempted(&self, connected: &Result<Numbered, LinkError>) {
         let mut state = self.state();
         // One that was replaced meanwhile leaves what the other has made, or is about to make.
         if state.attempt.as_ref().is_none_or(|it| tokio::task::try_id() != Some(it.task.id())) {
@@ -169,7 +174,7 @@ impl Trunk {
         state.connection = connected.as_ref().ok().cloned();
     }
 
-    pub(super) fn answered(&self, tag: impl FnOnce() -> String) {
+    pub(crate) fn answered(&self, tag: impl FnOnce() -> String) {
         if self.silent.load(Ordering::Relaxed) {
             let mut state = self.state();
             state.silences.remove(&tag());
@@ -178,7 +183,7 @@ impl Trunk {
     }
 
     /// The driver gave a request up.
-    pub(super) fn timed_out(&self, number: u64, tag: String) {
+    pub(crate) fn timed_out(&self, number: u64, tag: String) {
         self.unanswered(number, tag, |silence| {
             silence.timeouts += 1;
             silence.timeouts >= Self::TIMEOUTS
@@ -187,7 +192,7 @@ impl Trunk {
 
     /// The caller of a request that was sent then gave it up. A dead connection would otherwise last for as
     /// long as nobody waits for the driver to give up: until the system does, after a quarter of an hour.
-    pub(super) fn given_up(&self, number: u64, tag: String, begun: Instant, limit: Duration) {
+    pub(crate) fn given_up(&self, number: u64, tag: String, begun: Instant, limit: Duration) {
         let now = Instant::now();
         self.unanswered(number, tag, |silence| {
             let from = silence.until.map_or(begun, |until| until.max(begun));
@@ -212,7 +217,7 @@ impl Trunk {
     }
 
     /// Forgets the connection, if it is still this one. A Cluster's mends itself node by node.
-    pub(super) fn drop_if(&self, number: u64, really: bool) {
+    pub(crate) fn drop_if(&self, number: u64, really: bool) {
         let mut state = self.state();
         if really && state.connection.as_ref().is_some_and(|(_, current)| *current == number) {
             state.connection = None;
@@ -220,7 +225,7 @@ impl Trunk {
     }
 }
 
-impl Drop for Trunk {
+impl Drop for SharedConnection {
     fn drop(&mut self) {
         if let Some(connecting) = &self.state().attempt {
             connecting.task.abort();
@@ -237,7 +242,7 @@ mod tests {
     use super::*;
 
     /// Asks for a connection when it is dropped, as a guard that gives its lease up does.
-    struct AskOnDrop(Arc<Trunk>, Sender<bool>);
+    struct AskOnDrop(Arc<SharedConnection>, Sender<bool>);
 
     impl Drop for AskOnDrop {
         fn drop(&mut self) {
@@ -251,7 +256,7 @@ mod tests {
 
     /// An attempt is ended there as soon as it is begun, so to begin another would go on for ever.
     #[test]
-    fn who_asks_while_the_runtime_ends_is_refused() {
+    fn request_while_the_runtime_ends_is_refused() {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -274,17 +279,16 @@ mod tests {
         let runtime =
             || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (undriven, driven) = (runtime(), runtime());
-        let trunk = Arc::<Trunk>::default();
+        let shared = Arc::<SharedConnection>::default();
         let limit = Duration::from_millis(200);
         undriven.block_on(async {
-            let asks = trunk.connection(|_| true, std::future::pending, limit);
+            let asks = shared.connection(|_| true, std::future::pending, limit);
             let mut asks = Box::pin(asks);
             assert!(asks.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         });
-        let refused = || async {
-            Err(RedisFault::new(RedisFailure::Unreachable, Applied::NotApplied, "refused"))
-        };
-        let asks = trunk.connection(|_| true, refused, limit);
+        let refused =
+            || async { Err(LinkError::new(LinkErrorKind::Unreachable, Applied::No, "refused")) };
+        let asks = shared.connection(|_| true, refused, limit);
         let bound = Duration::from_secs(10);
         let answer = driven.block_on(async { tokio::time::timeout(bound, asks).await });
         assert!(answer.expect("it waits for the other runtime").is_err());

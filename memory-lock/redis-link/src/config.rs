@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use memory_core::LeaseDomain;
 
-use super::acknowledge::Acknowledge;
-use super::failure::RedisFault;
-use super::keyspace::Keyspace;
-use super::url::{self, Target};
+use crate::acknowledge::Acknowledge;
+use crate::error::LinkError;
+use crate::keyspace::Keyspace;
+use crate::url::{self, Target};
 
 /// Which server, and how it is used.
 ///
 /// | URL | |
 /// | --- | --- |
 /// | `redis://[user:password@]host[:port][/db]` | one server; Valkey too |
-/// | `rediss://...` | over TLS; `#insecure` accepts any certificate (feature `redis-tls`) |
+/// | `rediss://...` | over TLS; `#insecure` accepts any certificate (feature `tls`) |
 /// | `redis+unix:///path/to/socket?db=0` | one server, by a Unix socket |
 /// | `redis+cluster://[user:password@]a:6379,b:6379` | a Cluster; `rediss+cluster://` over TLS |
 /// | `redis+sentinel://[user:password@]a:26379,b:26379[/db]?master=name` | the master that the Sentinels name; `sentinel_user` and `sentinel_password` are for the Sentinels themselves |
@@ -25,15 +25,15 @@ use super::url::{self, Target};
 /// ([`Acknowledge::Disk`]).
 ///
 /// ```
-/// use memory_lock::redis::RedisConfig;
+/// use memory_redis_link::RedisConfig;
 ///
 /// let config = RedisConfig::from_url("redis://localhost/2?prefix=agents&replicas=1")?;
 /// assert_eq!(config.prefix(), "agents");
-/// # Ok::<(), memory_lock::redis::RedisFault>(())
+/// # Ok::<(), memory_redis_link::LinkError>(())
 /// ```
 #[derive(Clone)]
 pub struct RedisConfig {
-    pub(super) target: Target,
+    pub(crate) target: Target,
     prefix: String,
     connect_timeout: Duration,
     response_timeout: Duration,
@@ -44,8 +44,8 @@ impl RedisConfig {
     /// Reads a URL. Of a Cluster or of Sentinels it names at most 64 hosts: a few of them lead to the others.
     ///
     /// # Errors
-    /// [`RedisFault`] that says what is wrong with the URL, without its password, and the mend.
-    pub fn from_url(url: &str) -> Result<Self, RedisFault> {
+    /// [`LinkError`] that says what is wrong with the URL, without its password, and the mend.
+    pub fn from_url(url: &str) -> Result<Self, LinkError> {
         let (target, settings) = url::parse(url)?;
         let mut config = Self {
             target,
@@ -60,8 +60,8 @@ impl RedisConfig {
         Ok(config)
     }
 
-    fn with_setting(self, name: &str, value: &str) -> Result<Self, RedisFault> {
-        let refuse = |mend: &str| Err(RedisFault::config(format!("the setting `{name}`: {mend}")));
+    fn with_setting(self, name: &str, value: &str) -> Result<Self, LinkError> {
+        let refuse = |mend: &str| Err(LinkError::config(format!("the setting `{name}`: {mend}")));
         match name {
             "prefix" => self.with_prefix(value),
             "connect_timeout" => Ok(self.with_connect_timeout(url::duration(name, value)?)),
@@ -75,7 +75,7 @@ impl RedisConfig {
             "fsync" => refuse("the only value is `always`"),
             // It may be a part of a password, so it is not told.
             _ if name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_') => {
-                Err(RedisFault::config(
+                Err(LinkError::config(
                     "the query holds something else than settings; in a password write %3F for a \
                      question mark, %40 for an @, %2F for a slash",
                 ))
@@ -91,11 +91,11 @@ impl RedisConfig {
     /// Default: `memory`.
     ///
     /// # Errors
-    /// [`RedisFault`] for an empty prefix, or one with a brace, which would become the hash tag.
-    pub fn with_prefix(mut self, prefix: &str) -> Result<Self, RedisFault> {
+    /// [`LinkError`] for an empty prefix, or one with a brace, which would become the hash tag.
+    pub fn with_prefix(mut self, prefix: &str) -> Result<Self, LinkError> {
         if prefix.is_empty() || prefix.contains(['{', '}']) {
             let problem = "the setting `prefix`: write at least one character, and no brace";
-            return Err(RedisFault::config(problem));
+            return Err(LinkError::config(problem));
         }
         prefix.clone_into(&mut self.prefix);
         Ok(self)
@@ -155,8 +155,8 @@ impl RedisConfig {
     }
 
     /// Whether it leads to a Cluster.
-    #[cfg(feature = "redlock")]
-    pub(crate) const fn is_cluster(&self) -> bool {
+    #[must_use]
+    pub const fn is_cluster(&self) -> bool {
         matches!(self.target, Target::Cluster(_))
     }
 

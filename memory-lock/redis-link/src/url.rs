@@ -6,25 +6,25 @@ use std::time::Duration;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 use url::Url;
 
-use super::failure::RedisFault;
+use crate::error::LinkError;
 
 /// One server, or what leads to several.
 #[derive(Clone)]
-pub(super) enum Target {
+pub(crate) enum Target {
     Server(Box<ConnectionInfo>),
     Cluster(Vec<ConnectionInfo>),
     Sentinel(Box<Sentinel>),
 }
 
 #[derive(Clone)]
-pub(super) struct Sentinel {
-    pub(super) master: String,
-    pub(super) nodes: Vec<ConnectionAddr>,
+pub(crate) struct Sentinel {
+    pub(crate) master: String,
+    pub(crate) nodes: Vec<ConnectionAddr>,
     /// Of the user and database at the servers; its address is that of no server.
-    pub(super) server: ConnectionInfo,
-    pub(super) tls: bool,
-    pub(super) user: Option<String>,
-    pub(super) password: Option<String>,
+    pub(crate) server: ConnectionInfo,
+    pub(crate) tls: bool,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<String>,
 }
 
 /// The most hosts of one URL. Each becomes a whole description of a server, some two thousand times as large as
@@ -36,8 +36,8 @@ type Settings = Vec<(String, String)>;
 const FORMS: &str = "write redis://HOST:PORT, rediss://, redis+unix:///PATH, \
                      redis+cluster://A:PORT,B:PORT or redis+sentinel://A:PORT,B:PORT/?master=NAME";
 
-pub(super) fn parse(text: &str) -> Result<(Target, Settings), RedisFault> {
-    let refuse = |problem: &str| RedisFault::config(format!("the URL {problem}"));
+pub(crate) fn parse(text: &str) -> Result<(Target, Settings), LinkError> {
+    let refuse = |problem: &str| LinkError::config(format!("the URL {problem}"));
     let (scheme, rest) = text.split_once("://").ok_or_else(|| refuse(FORMS))?;
     let (server_scheme, kind) = match scheme {
         "redis" | "valkey" => ("redis", Kind::Server),
@@ -129,18 +129,18 @@ fn take_settings(url: &mut Url, unix: bool) -> Settings {
 
 /// The mend for a URL that asks for TLS in a build without it.
 fn tls_or(error: &redis::RedisError) -> Option<&'static str> {
-    let asks_for_tls = !cfg!(feature = "redis-tls") && error.to_string().contains("TLS");
+    let asks_for_tls = !cfg!(feature = "tls") && error.to_string().contains("TLS");
     asks_for_tls.then_some("asks for TLS, which needs the feature `redis-tls`; enable it")
 }
 
 /// A duration such as `500ms` or `2s`.
-pub(super) fn duration(name: &str, text: &str) -> Result<Duration, RedisFault> {
+pub(crate) fn duration(name: &str, text: &str) -> Result<Duration, LinkError> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number = digits.parse::<u64>().ok().filter(|number| *number > 0);
     match (number, text.strip_prefix(digits)) {
         (Some(number), Some("ms")) => Ok(Duration::from_millis(number)),
         (Some(number), Some("s")) => Ok(Duration::from_secs(number)),
-        _ => Err(RedisFault::config(format!(
+        _ => Err(LinkError::config(format!(
             "the setting `{name}`: write a duration above zero, such as 500ms or 2s"
         ))),
     }
@@ -171,9 +171,9 @@ impl fmt::Display for Target {
 
 #[cfg(test)]
 mod tests {
-    use super::super::acknowledge::Acknowledge;
-    use super::super::config::RedisConfig;
     use super::*;
+    use crate::acknowledge::Acknowledge;
+    use crate::config::RedisConfig;
 
     fn shown(url: &str) -> String {
         parse(url).unwrap().0.to_string()

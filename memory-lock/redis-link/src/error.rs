@@ -1,0 +1,228 @@
+//! The errors of a server and of the link to it, by what a caller can do about them.
+
+mod classify;
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use memory_core::{Applied, MAX_ERROR_TEXT, cut_error_text};
+use redis::{ErrorKind, RedisError as DriverError};
+
+use crate::error::classify::classify;
+
+/// The kind of a [`LinkError`]: what a caller can do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkErrorKind {
+    /// No server could be connected to.
+    Unreachable,
+    /// The link broke before an answer was decoded.
+    Broken,
+    /// There was no answer in time.
+    NoAnswer(Duration),
+    /// The server is loading, failing over, moving slots or running another script.
+    Busy,
+    /// The server does not accept the user or the password, or needs one and there is none.
+    Authentication,
+    /// The server does not permit this to the user.
+    NotPermitted,
+    /// The server refuses by its configuration.
+    Refused,
+    /// The server is a replica.
+    ReadOnly,
+    /// The server is at `maxmemory`.
+    Full,
+    /// The write is there, but fewer replicas or disks have confirmed it than were asked for.
+    NotConfirmed {
+        /// How many were asked for.
+        wanted: u32,
+        /// How many confirmed.
+        confirmed: u32,
+    },
+    /// A key of ours holds something foreign or damaged.
+    Corrupt,
+    /// Something was written by a newer version of this software.
+    Newer {
+        /// The version of its form.
+        found: u32,
+    },
+    /// The URL or a setting cannot be used.
+    Config,
+    /// Anything else.
+    Other,
+}
+
+/// An operation on the server that failed: its kind, whether it may have been applied, and the driver's error as the
+/// source.
+#[derive(Debug, Clone)]
+pub struct LinkError {
+    kind: LinkErrorKind,
+    applied: Applied,
+    detail: String,
+    source: Option<DriverError>,
+}
+
+impl LinkError {
+    pub(crate) fn new(kind: LinkErrorKind, applied: Applied, detail: impl Into<String>) -> Self {
+        Self { kind, applied, detail: cut_error_text(detail), source: None }
+    }
+
+    /// A setting that cannot be used.
+    #[must_use]
+    pub fn config(problem: impl Into<String>) -> Self {
+        Self::new(LinkErrorKind::Config, Applied::No, problem)
+    }
+
+    pub(crate) fn no_answer(after: Duration) -> Self {
+        let detail = format!(
+            "no answer within {after:.1?}; check that the server is reachable and not overloaded"
+        );
+        Self::new(LinkErrorKind::NoAnswer(after), Applied::Unknown, detail)
+    }
+
+    /// An answer in a form that no script of ours gives.
+    #[must_use]
+    pub fn odd_answer() -> Self {
+        let detail = "the answer has an unknown form; check that this is a Redis or Valkey server";
+        Self::new(LinkErrorKind::Other, Applied::Unknown, detail)
+    }
+
+    /// A key of ours holds something foreign or damaged; the text names the key.
+    #[must_use]
+    pub fn corrupt(what: impl fmt::Display) -> Self {
+        let detail = format!("{what}; use another prefix, or remove the key");
+        Self::new(LinkErrorKind::Corrupt, Applied::No, detail)
+    }
+
+    /// A newer version of this software wrote it.
+    #[must_use]
+    pub fn newer(found: u32) -> Self {
+        let kind = LinkErrorKind::Newer { found };
+        Self::new(kind, Applied::No, "written by a newer version")
+    }
+
+    /// A failed connection: nothing was sent.
+    pub(crate) fn connecting(place: &str, error: DriverError) -> Self {
+        let mut error = Self::from(error);
+        error.applied = Applied::No;
+        let words = error.source.as_ref().and_then(DriverError::detail).unwrap_or_default();
+        if words.contains("cluster support disabled") {
+            return Self::config("the server is no Cluster; write redis://");
+        }
+        let of_driver = error.source.as_ref().map(DriverError::kind);
+        let (kind, problem) = match (&error.kind, of_driver) {
+            (LinkErrorKind::Broken, Some(ErrorKind::Parse)) => {
+                (LinkErrorKind::Unreachable, "does not answer like Redis; check the address")
+            }
+            (LinkErrorKind::Broken | LinkErrorKind::NoAnswer(_), _) => (
+                LinkErrorKind::Unreachable,
+                "cannot be connected to; check the address, that it runs, and whether it expects TLS",
+            ),
+            (LinkErrorKind::Other, _) => (
+                LinkErrorKind::Refused,
+                "refuses the connection; see the source of this error, and check the URL",
+            ),
+            _ => return error,
+        };
+        error.kind = kind;
+        error.detail = format!("{place} {problem}");
+        error
+    }
+
+    /// What a caller can do about it.
+    #[must_use]
+    pub const fn kind(&self) -> &LinkErrorKind {
+        &self.kind
+    }
+
+    /// Whether the operation may have taken effect all the same. Only a decoded error of the server
+    /// and a connection that was never made are certain not to have.
+    #[must_use]
+    pub const fn applied(&self) -> Applied {
+        self.applied
+    }
+
+    /// Whether the same request may succeed when it is sent again.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(
+            self.kind,
+            LinkErrorKind::Unreachable
+                | LinkErrorKind::Broken
+                | LinkErrorKind::NoAnswer(_)
+                | LinkErrorKind::Busy
+                | LinkErrorKind::NotConfirmed { .. }
+        )
+    }
+
+    /// What happened and what to do about it.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The driver's error, if it was the driver's.
+    #[must_use]
+    pub fn into_source(self) -> Option<DriverError> {
+        self.source
+    }
+
+    pub(crate) fn set_source(&mut self, source: DriverError) {
+        self.source = Some(cut(source));
+    }
+
+    pub(crate) fn set_kind(&mut self, kind: LinkErrorKind, detail: String) {
+        self.kind = kind;
+        self.detail = cut_error_text(detail);
+    }
+
+    /// Whether the text names a key already.
+    pub(crate) fn names_a_key(&self) -> bool {
+        !self.detail.starts_with("a key of ours")
+    }
+
+    pub(crate) const fn redis_error(&self) -> Option<&DriverError> {
+        self.source.as_ref()
+    }
+}
+
+impl From<DriverError> for LinkError {
+    fn from(error: DriverError) -> Self {
+        let (kind, applied, detail) = classify(&error);
+        Self { kind, applied, detail: cut_error_text(detail), source: Some(cut(error)) }
+    }
+}
+
+/// The same error with a text that is not over [`MAX_ERROR_TEXT`]: a server may say what it likes.
+fn cut(error: DriverError) -> DriverError {
+    // The text is made of the detail, or quotes what could not be parsed.
+    if error.detail().map_or(0, str::len) <= MAX_ERROR_TEXT
+        && error.to_string().len() <= MAX_ERROR_TEXT
+    {
+        return error;
+    }
+    let detail = cut_error_text(error.detail().unwrap_or_default());
+    match error.kind() {
+        ErrorKind::Extension => {
+            let code = error.code().unwrap_or_default().chars().take(64).collect();
+            redis::make_extension_error(code, Some(detail))
+        }
+        kind => DriverError::from((kind, "the server answered with a long text", detail)),
+    }
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl Error for LinkError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests;

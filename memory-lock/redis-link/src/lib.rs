@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+
+mod acknowledge;
+mod config;
+mod url;
+
+mod connect;
+mod link;
+mod push;
+mod request;
+mod server;
+mod shared_connection;
+
+mod keyspace;
+mod lease_value;
+mod reply;
+mod script;
+
+mod error;
+
+pub use acknowledge::Acknowledge;
+pub use config::RedisConfig;
+pub use error::{LinkError, LinkErrorKind};
+pub use keyspace::Keyspace;
+pub use lease_value::LEASE_LUA;
+pub use link::{RedisLink, Written};
+pub use push::PushListener;
+pub use reply::{Reply, number};
+pub use script::{Script, Shown};
+pub use server::{ServerRole, ServerStatus};
