@@ -1,9 +1,8 @@
-//! What a store must know about leases: who holds one, and which token proves it.
+//! Leases as a store sees them: the owner and the fencing token.
 //!
-//! A lease grants one owner exclusive use of a key for a while. Its *fencing token* orders all
-//! grants of that key for ever, so that a store can turn away a holder whose lease ran out while it
-//! was stopped: a lease alone is an optimisation, the token is the safety (M. Kleppmann, "How to do
-//! distributed locking", 2016).
+//! A lease grants one owner exclusive use of a key for a limited time. Its *fencing token* orders all grants of that
+//! key forever, so that a store can reject a holder whose lease expired while its process was stopped. The lease
+//! alone is an optimization; the token provides safety (M. Kleppmann, "How to do distributed locking", 2016).
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -11,10 +10,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The number of a grant. Of two grants of one key, the later one has the greater token.
+/// The number of a grant. A later grant of the same key has a greater token.
 ///
-/// Lease backends give out `max(last + 1, server clock in microseconds)`, so tokens do not go back
-/// when a backend forgets what it gave out before.
+/// Lease backends issue `max(last + 1, server clock in microseconds)`, so tokens do not decrease when a backend loses
+/// its record of earlier grants.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -22,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct FencingToken(u64);
 
 impl FencingToken {
-    /// Lower than every token that a backend gives out.
+    /// Lower than every token that a backend issues.
     pub const ZERO: Self = Self(0);
 
     /// The token with this number.
@@ -37,7 +36,7 @@ impl FencingToken {
         self.0
     }
 
-    /// The number for a signed column, as SQL databases have them; tokens compare as these do.
+    /// The number for a signed SQL column; tokens have the same order as these.
     ///
     /// Saturates at `i64::MAX`, which tokens in microseconds reach in the year 294,247.
     #[must_use]
@@ -59,14 +58,14 @@ impl fmt::Display for FencingToken {
     }
 }
 
-/// Who holds a lease: 128 random bits, fresh for every acquisition.
+/// The owner of a lease: 128 random bits, new for every acquisition.
 ///
-/// Never one per process or per lock object: a late release would then free a successor's lease.
+/// An id per process or per lock object would be unsafe: a late release would then free a successor's lease.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnerId(u128);
 
 impl OwnerId {
-    /// The owner with these bits; they come from a random generator of the caller's.
+    /// The owner with these bits, which must be random.
     #[must_use]
     pub const fn new(bits: u128) -> Self {
         Self(bits)
@@ -99,7 +98,7 @@ impl FromStr for OwnerId {
     }
 }
 
-/// In its text form, for not every format has numbers of 128 bits.
+/// As text, because some formats have no 128-bit numbers.
 impl Serialize for OwnerId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -112,7 +111,7 @@ impl<'de> Deserialize<'de> for OwnerId {
     }
 }
 
-/// What the holder of a lease shows to a store with each write.
+/// The proof that the holder of a lease presents to a store with each write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LeaseProof {
     /// The owner to which the lease was granted.
@@ -121,10 +120,10 @@ pub struct LeaseProof {
     pub token: FencingToken,
 }
 
-/// Names the place where leases live (a file, a server and database), so that a store and a lease
-/// backend can find out whether they share it.
+/// The place where leases are stored (a file, a server and database), so that a store and a lease backend can detect
+/// whether they share it.
 ///
-/// Equal domains mean that a store can check a lease in the same atomic step as its write.
+/// If the domains are equal, the store can check a lease in the same atomic step as its write.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LeaseDomain(String);
 
@@ -157,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_next_token_is_greater_and_not_behind_the_clock(
+        fn next_token_exceeds_previous_and_clock(
             last in 0..u64::MAX,
             now in any::<u64>(),
         ) {
@@ -167,14 +166,14 @@ mod tests {
         }
 
         #[test]
-        fn an_owner_reads_back_from_its_text(bits in any::<u128>()) {
+        fn owner_round_trips(bits in any::<u128>()) {
             let owner = OwnerId::new(bits);
             prop_assert_eq!(owner.to_string().parse::<OwnerId>(), Ok(owner));
         }
     }
 
     #[test]
-    fn tokens_and_owners_are_written_as_their_numbers() {
+    fn tokens_and_owners_serialize_as_numbers() {
         assert_eq!(FencingToken::new(7).to_string(), "7");
         assert_eq!(FencingToken::ZERO.number(), 0);
         let owner = OwnerId::new(0xab);
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_follows_the_clock_and_goes_on_by_one_where_the_clock_is_behind() {
+    fn token_grows_even_with_a_stopped_clock() {
         let next = |now| FencingToken::new(10).next(now).number();
         assert_eq!([0, 10, 11, 12].map(next), [11, 11, 11, 12]);
         assert_eq!(FencingToken::new(u64::MAX).next(0).number(), u64::MAX);

@@ -1,4 +1,4 @@
-//! What a flush leaves behind: a record of what it did, and why.
+//! Flush receipts: the record of a flush and its reasons.
 
 use std::time::Duration;
 
@@ -8,74 +8,74 @@ use uuid::Uuid;
 
 use crate::stored::{MessageId, Sequence};
 
-/// How many receipts a store keeps for each memory: the last ones.
+/// The number of receipts that a store keeps for each memory: the most recent ones.
 pub const KEPT_RECEIPTS: usize = 16;
 
 /// The record of one flush.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlushReceipt {
-    /// The flush; a splice sent twice is recognized by it.
+    /// The id of the flush; a splice sent twice is recognized by it.
     pub id: Uuid,
     /// The strategy that planned it.
     pub strategy: String,
-    /// When it began.
+    /// The start of the flush.
     pub started_at: Timestamp,
-    /// How long it took, the summariser included.
+    /// The duration, including the summarizer.
     #[serde(rename = "duration_ms", with = "millis")]
     pub duration: Duration,
-    /// Tokens before, of what the flush saw.
+    /// The tokens of the snapshot before the flush.
     pub tokens_before: u64,
-    /// Tokens after, of what the flush saw.
+    /// The tokens of the snapshot after the flush.
     pub tokens_after: u64,
-    /// Messages before, of what the flush saw.
+    /// The messages of the snapshot before the flush.
     pub messages_before: u64,
-    /// Messages after, of what the flush saw.
+    /// The messages of the snapshot after the flush.
     pub messages_after: u64,
-    /// The places of what was evicted.
+    /// The places of evicted messages.
     pub evicted: SequenceSet,
-    /// The places of what the summary replaced.
+    /// The places of summarized messages.
     pub summarised: SequenceSet,
     /// The summary, if one was written.
     pub summary: Option<SummaryRecord>,
-    /// Why the flush did not come down to its target, if it did not.
+    /// Why the flush did not reach its target, if it did not.
     pub shortfall: Option<Shortfall>,
 }
 
-/// What is known about the summary of a flush.
+/// The summary of a flush.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SummaryRecord {
-    /// Its message.
+    /// The id of its message.
     pub id: MessageId,
     /// Its place.
     pub sequence: Sequence,
-    /// Its size.
+    /// Its size in tokens.
     pub tokens: u32,
-    /// The summariser that wrote it.
+    /// The summarizer that wrote it.
     pub summarizer: String,
-    /// Why another summariser did not, if a fallback wrote it.
+    /// Why the preferred summarizer did not write it, if a fallback did.
     pub fallback: Option<String>,
 }
 
-/// Why a flush could not come down to its target.
+/// Why a flush could not reach its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Shortfall {
-    /// What is left is critical.
+    /// The remaining messages are critical.
     Critical,
-    /// What is left are calls whose results are still awaited.
+    /// The remaining messages are calls that still wait for results.
     OpenCalls,
-    /// What is left is critical or still awaited.
+    /// The remaining messages are critical or calls that wait for results.
     CriticalAndOpenCalls,
-    /// The summary takes the place of what it freed.
+    /// The summary takes up the tokens that it freed.
     SummaryTooLarge,
-    /// There was nothing in the memory.
+    /// The memory was empty.
     Empty,
-    /// The user's own strategy chose to leave more.
+    /// A custom strategy chose to leave more.
     Strategy,
 }
 
-/// Places in a memory, kept as inclusive ranges.
+/// Places in a memory, stored as inclusive ranges.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SequenceSet(Vec<(Sequence, Sequence)>);
@@ -87,23 +87,23 @@ impl SequenceSet {
         &self.0
     }
 
-    /// How many places there are.
+    /// The number of places.
     #[must_use]
     pub fn len(&self) -> u64 {
-        // Ranges that were read may be damaged, and the wrong way round.
+        // Ranges that were read from a store may be damaged, with the end before the start.
         let places = |(first, last): &(Sequence, Sequence)| {
             last.number().saturating_add(1).saturating_sub(first.number())
         };
         self.0.iter().map(places).fold(0, u64::saturating_add)
     }
 
-    /// Whether there is none.
+    /// Whether there are no places.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this place is among them.
+    /// Whether it contains this place.
     #[must_use]
     pub fn contains(&self, sequence: Sequence) -> bool {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&sequence))
@@ -150,7 +150,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_sequence_set_holds_exactly_its_places(places in prop::collection::btree_set(0..40_u64, 0..20)) {
+        fn sequence_set_holds_exactly_its_places(places in prop::collection::btree_set(0..40_u64, 0..20)) {
             let set: SequenceSet = places.iter().rev().copied().map(Sequence::new).collect();
             prop_assert_eq!(set.len(), places.len() as u64);
             let held: BTreeSet<u64> =
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_one_range_and_damaged_ranges_hold_nothing() {
+    fn adjacent_places_merge_and_damaged_ranges_are_empty() {
         let places = [7, 1, 2, 3, 5, 3, 8].map(Sequence::new);
         let set: SequenceSet = places.into_iter().collect();
         let ranges = [(1, 3), (5, 5), (7, 8)].map(|(a, b)| (Sequence::new(a), Sequence::new(b)));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_is_written_with_whole_milliseconds_and_reads_back() {
+    fn receipt_round_trips_with_milliseconds() {
         let receipt = FlushReceipt {
             id: Uuid::from_u128(1),
             strategy: "fifo".into(),

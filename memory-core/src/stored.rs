@@ -1,4 +1,4 @@
-//! Messages as a store keeps them: numbered, counted and classified once, on entry.
+//! Messages as a store keeps them: numbered, counted and classified once, on append.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::link::ToolLink;
 use crate::message::Message;
 use crate::priority::{Class, ContentType, Priority};
 
-/// The id of a message: a UUID, version 7 where we make it, so that ids sort by time.
+/// The id of a message: a UUID; version 7 if this workspace creates it, so that ids sort by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MessageId(Uuid);
@@ -58,7 +58,7 @@ impl Sequence {
         self.0
     }
 
-    /// The place `count` further on.
+    /// The place `count` positions later.
     #[must_use]
     pub const fn plus(self, count: u64) -> Self {
         Self(self.0.saturating_add(count))
@@ -71,7 +71,7 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// A message on its way into a store: counted and classified, not yet numbered.
+/// A message to append: counted and classified, not yet numbered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NewMessage {
     /// Its id.
@@ -80,22 +80,22 @@ pub struct NewMessage {
     pub message: Message,
     /// Its size in tokens, counted once.
     pub tokens: u32,
-    /// Its priority, unless that follows from recency.
+    /// Its priority; `None` if it follows from recency.
     pub priority: Option<Priority>,
-    /// Its kind.
+    /// Its content type.
     pub content_type: ContentType,
-    /// When it was made; stores keep microseconds.
+    /// Its creation time; stores keep microseconds.
     pub created_at: Timestamp,
 }
 
 impl NewMessage {
-    /// The counter that it belongs to.
+    /// The counter class of the message.
     #[must_use]
     pub fn class(&self) -> Class {
         Class { priority: self.priority, content_type: self.content_type.clone() }
     }
 
-    /// The message at its place in a store.
+    /// The message with its place in a store.
     #[must_use]
     pub fn stored_at(self, sequence: Sequence) -> StoredMessage {
         let meta = MessageMeta {
@@ -113,38 +113,38 @@ impl NewMessage {
     }
 }
 
-/// Everything about a stored message but its text: what plans are made from.
+/// The metadata of a stored message, without its text: the input of plans.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MessageMeta {
-    /// Its place. A summary stands at the place of the first message that it replaced.
+    /// Its place. A summary has the place of the first message that it replaced.
     pub sequence: Sequence,
     /// Its id.
     pub id: MessageId,
     /// Its size in tokens.
     pub tokens: u32,
-    /// Its priority, unless that follows from recency.
+    /// Its priority; `None` if it follows from recency.
     pub priority: Option<Priority>,
-    /// Its kind.
+    /// Its content type.
     pub content_type: ContentType,
-    /// When it was made.
+    /// Its creation time.
     pub created_at: Timestamp,
     /// The calls that it makes or answers; in JSON the lists `calls` and `results`.
     #[serde(flatten)]
     pub link: ToolLink,
-    /// Its open calls were given up by hand.
+    /// Its open calls were closed explicitly.
     pub closed: bool,
-    /// A flush wrote it, in the place of what it replaced.
+    /// It is a summary that a flush wrote in place of the messages it replaced.
     pub summary: bool,
 }
 
 impl MessageMeta {
-    /// The counter that it belongs to.
+    /// The counter class of the message.
     #[must_use]
     pub fn class(&self) -> Class {
         Class { priority: self.priority, content_type: self.content_type.clone() }
     }
 
-    /// Whether a flush wrote it; it then counts as a summary, not as an appended message.
+    /// Whether a flush wrote it; such a message counts as a summary, not as an appended message.
     #[must_use]
     pub const fn is_summary(&self) -> bool {
         self.summary
@@ -154,10 +154,10 @@ impl MessageMeta {
 /// A message in a store. In JSON the fields of its metadata are beside `message`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StoredMessage {
-    /// Everything but the text.
+    /// The metadata.
     #[serde(flatten)]
     pub meta: MessageMeta,
-    /// The message as it came in.
+    /// The message as it was appended.
     pub message: Message,
 }
 
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_and_ids_are_written_as_their_numbers() {
+    fn places_and_ids_serialize_as_numbers() {
         let id = MessageId::new(Uuid::from_u128(10));
         assert_eq!(id.to_string(), "00000000-0000-0000-0000-00000000000a");
         assert_eq!(id.uuid(), Uuid::from_u128(10));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_keeps_what_it_was_given_when_it_gets_its_place() {
+    fn stored_message_keeps_its_metadata() {
         let new = NewMessage {
             id: MessageId::new(Uuid::from_u128(10)),
             message: Message::tool_result("c", "r"),

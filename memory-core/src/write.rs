@@ -1,4 +1,4 @@
-//! How a store tells a retry from a new write.
+//! Writers and writes: how a store distinguishes a retry from a new write.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,68 +6,67 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
-/// For how long a store keeps the record of a session writer at least, counted from the writer's first
-/// write to the memory.
+/// The minimum time that a store keeps the record of a session writer, counted from the writer's first write to the
+/// memory.
 pub const SESSION_RETENTION: Duration = Duration::from_secs(600);
 
-/// For how long a process writes as one session writer at the most: so a write is recognized for at least
-/// the rest of the retention after it was made.
+/// The maximum time that a process uses one session writer. A retry is therefore recognized for at least the rest of
+/// the retention after its write was made.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(300);
 
-/// How many of a memory's newest session writers are kept whatever their age.
+/// The number of a memory's newest session writers that are kept at any age.
 pub const KEPT_SESSIONS: usize = 64;
 
-/// The first 32 bits of a session writer. No UUID, as earlier versions used, begins so and no name hashes so
-/// but by a chance of one in 2^32.
+/// The first 32 bits of a session writer. UUIDs, which earlier versions used, never begin with these bits, and hashed
+/// names only with a chance of one in 2^32.
 const SESSION_MARK: u128 = 0x5E55_1096;
 
 const TIME_MASK: u64 = (1 << 44) - 1;
 
 const RANDOM_MASK: u64 = (1 << 52) - 1;
 
-/// A source of writes that come one after another.
+/// A source of consecutive writes.
 ///
-/// A store keeps one small record for each writer of a memory and accepts each of the writer's numbers
-/// once, in increasing order: the idempotent producer of Apache Kafka (KIP-98). That recognizes a
-/// retry at a cost that grows with the writers of a memory and not with its history.
+/// A store keeps one small record for each writer of a memory and accepts each of the writer's numbers once, in
+/// increasing order, like the idempotent producer of Apache Kafka (KIP-98). The cost of recognizing retries grows
+/// with the number of writers of a memory, not with its history.
 ///
-/// - The record of a [named](Self::named) writer is kept for as long as the memory lives: the import of a
-///   file may be run again at any time.
-/// - The record of a [session](Self::session) writer, which lives as long as its process at most, may be
-///   pruned once it is older than [`SESSION_RETENTION`] and at least [`KEPT_SESSIONS`] session writers
-///   came after it. The store remembers the newest time of origin that it pruned, and refuses a writer
-///   without a record from that time or before with
-///   [`StoreErrorKind::WriterForgotten`](crate::StoreErrorKind::WriterForgotten): it is never taken for new.
-///   SQLite counts the age from the time of origin, other stores from the first write.
-/// - Any other writer ([`new`](Self::new)) is kept like a named one, and so are the writers of processes of
-///   earlier versions, which cannot be told from named ones: `clear` does not free their records.
+/// - The record of a [named](Self::named) writer is kept as long as the memory lives, because the import of a file
+///   may be repeated at any time.
+/// - The record of a [session](Self::session) writer, which lives at most as long as its process, may be pruned once
+///   it is older than [`SESSION_RETENTION`] and at least [`KEPT_SESSIONS`] session writers came after it. The store
+///   remembers the newest creation time that it pruned. It refuses a writer without a record from that time or before
+///   with [`StoreErrorKind::WriterForgotten`](crate::StoreErrorKind::WriterForgotten), and never accepts it as new.
+///   SQLite counts the age from the creation time, other stores from the first write.
+/// - Any other writer ([`new`](Self::new)) is kept like a named one. So are the writers of processes of earlier
+///   versions, which cannot be distinguished from named ones: `clear` does not free their records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriterId(u128);
 
 impl WriterId {
-    /// The writer with these bits. Its record is kept for as long as the memory lives; see
-    /// [`session`](Self::session) for writers that come and go.
+    /// The writer with these bits. Its record is kept as long as the memory lives; use [`session`](Self::session) for
+    /// short-lived writers.
     #[must_use]
     pub const fn new(bits: u128) -> Self {
         Self(bits)
     }
 
-    /// The writer with this name, the same in every process and after every restart. Give it
-    /// numbers that a source repeats after a crash, such as the offsets of a log or the lines of a
-    /// file, and nothing is appended twice.
+    /// The writer with this name, the same in every process and after every restart. Use numbers that a source
+    /// repeats after a crash, such as the offsets of a log or the lines of a file, so that no message is appended
+    /// twice.
     #[must_use]
     pub fn named(name: &str) -> Self {
         let hash = Sha256::digest(name.as_bytes());
         let named = Self(hash.iter().take(16).fold(0, |bits, byte| bits << 8 | u128::from(*byte)));
-        // One name in 2^32 would be taken for a session.
+        // One name in 2^32 would otherwise be mistaken for a session.
         if named.born_at().is_some() { Self(!named.0) } else { named }
     }
 
-    /// A writer that was made at this time, in milliseconds since 1970, by a process for its own writes.
-    /// 52 bits are taken of `random`.
+    /// A writer that a process created at this time, in milliseconds since 1970, for its writes. Uses 52 bits of
+    /// `random`.
     ///
-    /// Use it for [`SESSION_LIFETIME`] at the most, and then make another: its record may be pruned
-    /// [`SESSION_RETENTION`] after its first write to a memory.
+    /// Use it for at most [`SESSION_LIFETIME`], then create another: its record may be pruned [`SESSION_RETENTION`]
+    /// after its first write to a memory.
     #[must_use]
     pub const fn session(born_millis: u64, random: u64) -> Self {
         let born = (born_millis & TIME_MASK) as u128;
@@ -75,7 +74,7 @@ impl WriterId {
         Self(SESSION_MARK << 96 | born << 52 | random)
     }
 
-    /// When a session writer was made, in milliseconds since 1970; `None` for all others.
+    /// The creation time of a session writer, in milliseconds since 1970; `None` for all others.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the mask leaves 44 bits")]
     pub const fn born_at(self) -> Option<u64> {
@@ -95,7 +94,7 @@ impl WriterId {
     }
 }
 
-/// As 32 hexadecimal digits, for not every format has numbers of 128 bits.
+/// As 32 hexadecimal digits, because some formats have no 128-bit numbers.
 impl Serialize for WriterId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{:032x}", self.0))
@@ -112,9 +111,9 @@ impl<'de> Deserialize<'de> for WriterId {
 /// One write of one writer. Sending it again is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WriteId {
-    /// Whose write.
+    /// The writer.
     pub writer: WriterId,
-    /// Which of its writes; greater than those before it, not necessarily by one.
+    /// The number of the write; greater than all before it, not necessarily by one.
     pub number: u64,
 }
 
@@ -137,14 +136,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_named_writer_is_the_same_everywhere() {
+    fn named_writer_is_deterministic() {
         // The first 16 bytes of the SHA-256 of "abc" (FIPS 180-2, appendix B.1).
         assert_eq!(WriterId::named("abc").bits(), 0xba78_16bf_8f01_cfea_4141_40de_5dae_2223);
         assert_ne!(WriterId::named("a"), WriterId::named("b"));
     }
 
     #[test]
-    fn a_session_shows_when_it_was_made() {
+    fn session_contains_its_creation_time() {
         let writer = WriterId::session(1_780_000_000_123, u64::MAX);
         assert_eq!(writer.born_at(), Some(1_780_000_000_123));
         assert_eq!(writer.write(1).to_string(), "5e55109619e7044887bfffffffffffff:1");
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_one_of_a_writer_and_the_writer_is_stored_as_its_bits() {
+    fn writer_is_stored_as_its_bits() {
         let writer = WriterId::new(0xab);
         let write = writer.write(7);
         assert_eq!((write.writer, write.number), (writer, 7));

@@ -1,4 +1,4 @@
-//! A batch to append, and what became of it.
+//! A batch to append, and its outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,15 @@ pub struct Append {
     pub write: WriteId,
     /// The messages, in order; at least one. Shared, because a batch may have to be sent again.
     pub messages: Arc<[NewMessage]>,
-    /// By what right.
+    /// The writer's permission.
     pub access: Access,
-    /// How long the memory lives after this write; `None` for ever.
+    /// The TTL of the memory from this write on; `None` for no TTL.
     pub ttl: Option<Duration>,
 }
 
 impl Append {
-    /// The same batch under the same [`WriteId`], with other ids: what to send where an earlier request may
-    /// have been applied and lost again. See [`MemoryStore`](super::MemoryStore).
+    /// The same batch under the same [`WriteId`] with new message ids. Send this when an earlier request may have
+    /// been applied and then lost in a rollback. See [`MemoryStore`](super::MemoryStore).
     #[must_use]
     pub fn with_new_ids(&self, mut id: impl FnMut(&NewMessage) -> MessageId) -> Self {
         let messages = self.messages.iter().map(|old| NewMessage { id: id(old), ..old.clone() });
@@ -36,18 +36,17 @@ impl Append {
 /// The outcome of an append.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Appended {
-    /// New, or recognized; in JSON `outcome` and `first`.
+    /// New or recognized as a duplicate; `outcome` and `first` in JSON.
     #[serde(flatten)]
     pub outcome: AppendOutcome,
-    /// The memory's counters after it.
+    /// The memory's counters after the append.
     pub counters: Counters,
-    /// The size at which the next flush is worth its while, as the last flush left it: a number that a
-    /// store keeps and does not read.
+    /// The size in tokens at which the next flush is worthwhile, as set by the last flush. A store keeps this number
+    /// and does not interpret it.
     pub next_flush_at: Option<u64>,
-    /// By how many tokens the critical messages are over the budget of the memory's resource, if they are: no
-    /// flush can bring it back, and a window that must hold them all does not fit into that budget. Left out of
-    /// the JSON where there is nothing to report. A store knows no budget and leaves it `None`; the instance of
-    /// `memory-instance` fills it in.
+    /// The number of tokens by which critical messages exceed the budget of the memory's resource, if they do. No
+    /// flush can reduce this, and a window that must hold them all does not fit into that budget. Omitted from JSON
+    /// if `None`. A store does not know the budget and returns `None`; the instance of `memory-instance` sets it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub critical_over_budget: Option<u64>,
 }
@@ -56,15 +55,15 @@ pub struct Appended {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum AppendOutcome {
-    /// It was, and stands from this place on.
+    /// The batch was new and is stored from this place on.
     Appended {
         /// The place of its first message.
         first: Sequence,
     },
-    /// It had been appended before.
+    /// The batch had been appended before.
     Duplicate {
-        /// The place that its first message got then; `None` where the writer has written since,
-        /// for only the place of a writer's newest batch is kept.
+        /// The place of its first message; `None` if the writer has written since, because only the place of a
+        /// writer's newest batch is kept.
         first: Option<Sequence>,
     },
 }
@@ -76,7 +75,7 @@ impl AppendOutcome {
         matches!(self, Self::Duplicate { .. })
     }
 
-    /// The place of the batch's first message, where known.
+    /// The place of the batch's first message, if known.
     #[must_use]
     pub const fn first(self) -> Option<Sequence> {
         match self {
@@ -91,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outcome_tells_whether_and_where_a_batch_stands() {
+    fn outcome_reports_duplicate_and_first_place() {
         let first = Sequence::new(3);
         let new = AppendOutcome::Appended { first };
         assert_eq!((new.is_duplicate(), new.first()), (false, Some(first)));
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn its_result_is_json() {
+    fn appended_is_flat_json() {
         let appended = |outcome| {
             let appended = Appended {
                 outcome,

@@ -3,31 +3,31 @@ use serde::{Deserialize, Serialize};
 use super::Generation;
 use crate::stored::{MessageId, MessageMeta, Sequence};
 
-/// Where a reader has come to, or what a planner has seen.
+/// The position of a reader, or the snapshot of a planner.
 ///
-/// A cursor can be kept and used later, by another process too. It stays valid until a message that was
-/// read is removed or changed, or the store [goes back](crate::MemoryStore) to a state without it.
+/// A cursor can be stored and used later, also by another process. It stays valid until a message that was read is
+/// removed or changed, or the store [rolls back](crate::MemoryStore) to a state without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Cursor {
     /// The generation that was read.
     pub generation: Generation,
     /// The place of the last message that was read.
     pub sequence: Sequence,
-    /// The id of that message, by which a store that went back recognizes that it has another one there,
-    /// or none. `None` at the start of a memory, and in a cursor of an earlier version: such a cursor is
+    /// The id of that message. A store that rolled back compares it to detect that the place now holds another
+    /// message or none. `None` at the start of a memory, and in a cursor of an earlier version: such a cursor is
     /// valid in its generation if its place is not beyond the memory's last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<MessageId>,
 }
 
 impl Cursor {
-    /// Behind this message.
+    /// A cursor after this message.
     #[must_use]
     pub const fn at(generation: Generation, message: &MessageMeta) -> Self {
         Self { generation, sequence: message.sequence, id: Some(message.id) }
     }
 
-    /// Behind this place, without the identity of the message there.
+    /// A cursor after this place, without the identity of the message there.
     #[must_use]
     pub const fn unidentified(generation: Generation, sequence: Sequence) -> Self {
         Self { generation, sequence, id: None }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cursor_without_identity_is_read_back() {
+    fn cursor_without_identity_reads_back() {
         let old = r#"{"generation":7,"sequence":3}"#;
         let cursor: Cursor = serde_json::from_str(old).unwrap();
         assert_eq!(cursor, Cursor::unidentified(Generation::new(7), Sequence::new(3)));

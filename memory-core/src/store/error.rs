@@ -1,4 +1,4 @@
-//! What can go wrong at a store, in terms that a caller can act on.
+//! Store errors, classified by what a caller can do about them.
 
 use std::error::Error;
 use std::fmt;
@@ -11,8 +11,8 @@ use crate::lease::FencingToken;
 
 /// An operation of a store that failed.
 ///
-/// The text names the operation, the key and the mend; the driver's own error is the
-/// [`source`](Error::source). Message contents never appear.
+/// The text names the operation, the key and the remedy; the driver's own error is the [`source`](Error::source).
+/// Message contents never appear.
 #[derive(Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
@@ -22,18 +22,17 @@ pub struct StoreError {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// What went wrong.
+/// The kind of a store error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// Another holds the lease on the memory.
+    /// Another owner holds the lease on the memory.
     #[error("another agent holds the lease on this memory; wait for it in line")]
     Locked {
-        /// How long the lease still runs, if known.
+        /// The remaining time of that lease, if known.
         remaining: Option<Duration>,
     },
-    /// The lease of the writer is no longer the newest, or no longer live: somebody may have written
-    /// since.
+    /// The writer's lease is no longer the newest, or no longer live: another writer may have written since.
     #[error(
         "fenced off: the lease with token {token} is over (newest token {newest}); take a new lease and read again"
     )]
@@ -43,48 +42,48 @@ pub enum StoreErrorKind {
         /// The newest token that the memory has seen.
         newest: FencingToken,
     },
-    /// The record by which a retry of this write would be recognized was pruned, so that it may have been
-    /// applied before: it is refused. Only writers that a process made for itself are forgotten, long
-    /// after their first write; see [`WriterId`](crate::WriterId).
+    /// The record by which a retry of this write would be recognized was pruned. The write may have been applied
+    /// before, so it is refused. Only session writers, which a process creates for itself, are forgotten, long after
+    /// their first write; see [`WriterId`](crate::WriterId).
     #[error(
         "this write is too old to be sent again safely: it may have been applied already; read the memory, and append what is missing as a new batch"
     )]
     WriterForgotten {
-        /// The newest time of origin of a writer that was forgotten, in milliseconds since 1970: a writer that
-        /// was made later is accepted.
+        /// The newest creation time of a forgotten writer, in milliseconds since 1970: writers created later are
+        /// accepted.
         newest_millis: u64,
     },
-    /// The memory is no longer in the generation that the caller worked from, or a message that is to be replaced
-    /// is no longer there.
+    /// The memory is no longer in the generation that the caller worked from, or a message to be replaced no longer
+    /// exists.
     #[error("the memory was flushed, cleared or changed meanwhile; start from a fresh snapshot")]
     Conflict,
-    /// The store did not answer in time, or its link broke.
+    /// The store did not answer in time, or the connection broke.
     #[error("the store did not answer: {0}")]
     Unavailable(String),
-    /// The store failed so often in a row that the call was refused without being sent.
+    /// The circuit breaker is open: the store failed so often in a row that the call was refused without being sent.
     #[error(
-        "the store is taken to be down after {failures} failures in a row, and this was not sent; try again in {retry_after:.1?}"
+        "circuit breaker open after {failures} failures in a row, so this was not sent; try again in {retry_after:.1?}"
     )]
     CircuitOpen {
-        /// How many failures in a row it takes.
+        /// The number of consecutive failures that opens the circuit breaker.
         failures: u32,
-        /// When the next call may be let through.
+        /// The time until the next call may be allowed.
         retry_after: Duration,
     },
-    /// There is no room left.
+    /// The storage is full.
     #[error("no room left: {0}")]
     Full(String),
-    /// The server does not accept the user or the password, or gives the user too few rights.
+    /// The server rejected the user or the password, or the user lacks a permission.
     #[error("not permitted: {0}")]
     Authentication(String),
-    /// The store cannot be written.
+    /// The store is read-only.
     #[error("the store is read-only: {0}")]
     ReadOnly(String),
-    /// What is stored is damaged, or not in our form.
+    /// Stored data is damaged, or not in our format.
     #[error("damaged or foreign data: {0}")]
     Corrupt(String),
-    /// The store's file was removed, replaced or renamed while it was open. This handle neither reads
-    /// nor writes any more; open the store again.
+    /// The store's file was removed, replaced or renamed while it was open. This handle no longer reads or writes;
+    /// open the store again.
     #[error("the store was replaced while it was open: {0}")]
     Replaced(String),
     /// The store was written by a newer version of this software.
@@ -92,17 +91,17 @@ pub enum StoreErrorKind {
         "{place} was written by a newer version (schema {found}, this one knows {known}); upgrade this program"
     )]
     Newer {
-        /// Which file or server.
+        /// The file or server.
         place: String,
         /// The version found.
         found: u32,
         /// The newest version known here.
         known: u32,
     },
-    /// The request itself is wrong.
+    /// The request is invalid.
     #[error("invalid request: {0}")]
     Invalid(String),
-    /// Anything else; a bug of ours or a state that nobody foresaw.
+    /// Any other error: a bug in this crate, or an unexpected state.
     #[error("{0}")]
     Other(String),
 }
@@ -131,61 +130,61 @@ impl StoreErrorKind {
 }
 
 impl StoreError {
-    /// An error of this operation that left everything as it was. A text over
-    /// [`MAX_ERROR_TEXT`](crate::MAX_ERROR_TEXT) is cut.
+    /// An error of this operation that changed nothing. A text over [`MAX_ERROR_TEXT`](crate::MAX_ERROR_TEXT) is cut.
     #[must_use]
     pub fn new(operation: &'static str, kind: StoreErrorKind) -> Self {
         let kind = kind.cut();
         Self { kind, operation, key: None, applied: Applied::No, source: None }
     }
 
-    /// The same error, about this memory.
+    /// Adds the memory's key.
     #[must_use]
     pub fn at(mut self, key: &MemoryKey) -> Self {
         self.key = Some(key.clone());
         self
     }
 
-    /// The same error, after which the write may be there.
+    /// Marks the write as possibly applied.
     #[must_use]
     pub const fn possibly_applied(mut self) -> Self {
         self.applied = Applied::Unknown;
         self
     }
 
-    /// The same error with what caused it.
+    /// Adds the source error.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(cut_error_source(source));
         self
     }
 
-    /// What went wrong.
+    /// The kind of the error.
     #[must_use]
     pub const fn kind(&self) -> &StoreErrorKind {
         &self.kind
     }
 
-    /// What was being done.
+    /// The operation that failed.
     #[must_use]
     pub const fn operation(&self) -> &'static str {
         self.operation
     }
 
-    /// To which memory.
+    /// The key of the memory.
     #[must_use]
     pub const fn key(&self) -> Option<&MemoryKey> {
         self.key.as_ref()
     }
 
-    /// Whether the write may be there nevertheless.
+    /// Whether the write may have been applied.
     #[must_use]
     pub const fn applied(&self) -> Applied {
         self.applied
     }
 
-    /// Whether the same request may succeed when it is sent again, without anybody's help: the store did
-    /// not answer, or another holds the lease for now. That is not so while a [breaker is open](StoreErrorKind::CircuitOpen): it says itself when.
+    /// Whether the same request may succeed when it is sent again unchanged: the store did not answer, or another
+    /// owner holds the lease for now. `false` while a [circuit breaker is open](StoreErrorKind::CircuitOpen), which
+    /// reports its own retry time.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(self.kind, StoreErrorKind::Unavailable(_) | StoreErrorKind::Locked { .. })
@@ -213,18 +212,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_tells_operation_memory_and_mend_and_keeps_the_source_apart() {
+    fn error_names_operation_key_and_remedy() {
         let key = MemoryKey::new("p", "m", "k").unwrap();
         let error = StoreError::new("append to", StoreErrorKind::Conflict);
-        let mend =
+        let remedy =
             "the memory was flushed, cleared or changed meanwhile; start from a fresh snapshot";
-        assert_eq!(error.to_string(), format!("append to: {mend}"));
+        assert_eq!(error.to_string(), format!("append to: {remedy}"));
         assert_eq!((error.kind(), error.key()), (&StoreErrorKind::Conflict, None));
         assert_eq!((error.operation(), error.applied()), ("append to", Applied::No));
         assert!(error.source().is_none());
 
         let error = error.at(&key).possibly_applied().caused_by("disk on fire");
-        assert_eq!(error.to_string(), format!("append to p:m:k: {mend}"));
+        assert_eq!(error.to_string(), format!("append to p:m:k: {remedy}"));
         assert_eq!((error.key(), error.applied()), (Some(&key), Applied::Unknown));
         assert_eq!(error.source().unwrap().to_string(), "disk on fire");
     }
@@ -250,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_and_leases_of_others_pass() {
+    fn unavailable_and_locked_are_retryable() {
         let text = || "x".to_owned();
         let (token, newest) = (FencingToken::new(1), FencingToken::new(2));
         for (kind, retryable) in [

@@ -5,8 +5,8 @@ use crate::lease::FencingToken;
 use crate::stored::Sequence;
 use crate::write::WriteId;
 
-/// Changes whenever something that was there is no longer, or no longer the same; appends alone
-/// leave it. Generations of a memory never repeat, not even after its TTL.
+/// Changes whenever a message is removed or changed; appends do not change it. Generations of a memory never repeat,
+/// not even after its TTL.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -29,17 +29,16 @@ impl Generation {
         self.0
     }
 
-    /// The generation after this one, at a store whose clock shows `now_micros`: the clock keeps it
-    /// from repeating where the store forgot an expired memory.
+    /// The generation after this one, at a store whose clock shows `now_micros`. The clock prevents repeated numbers
+    /// after the store forgot an expired memory.
     #[must_use]
     pub const fn next(self, now_micros: u64) -> Self {
         Self(FencingToken::new(self.0).next(now_micros).number())
     }
 
-    /// The generation after a splice or a clear: [`next`](Self::next), and where the clock is behind the
-    /// memory as far beyond that as [`Splice::spread`](crate::Splice::spread) or
-    /// [`Clear::spread`](crate::Clear::spread) says. If a store then went back, the next change would else
-    /// have the number of the one that was lost.
+    /// The generation after a splice or a clear: [`next`](Self::next). If the clock is behind the memory, the result
+    /// is further ahead by the [`Splice::spread`](crate::Splice::spread) or [`Clear::spread`](crate::Clear::spread)
+    /// of the change. Otherwise, after a rollback, the next change would get the number of the one that was lost.
     #[must_use]
     pub const fn after(self, now_micros: u64, spread: u16) -> Self {
         let next = self.next(now_micros).0;
@@ -49,17 +48,17 @@ impl Generation {
     }
 }
 
-/// The most that a change moves the generation beyond its clock: about a millisecond.
+/// The most that a change moves the generation ahead of its clock: about a millisecond.
 const SPREAD: u128 = (1 << 10) - 1;
 
-/// The spread of a change, by its id.
+/// The spread of a change, derived from its id.
 fn spread(bits: u128) -> u16 {
-    // Ids of tests and of named writers differ in few bits, so all of them are mixed (Fibonacci hashing).
+    // Ids of tests and of named writers differ in few bits, so all bits are mixed (Fibonacci hashing).
     let mixed = bits.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835) >> 64;
     u16::try_from(mixed & SPREAD).unwrap_or_default()
 }
 
-/// That of a flush, or of calls that are closed.
+/// The spread of a flush, or of closing calls.
 pub(super) fn spread_of_splice(receipt: Option<Uuid>, closed: &[Sequence]) -> u16 {
     let places = closed
         .iter()
@@ -67,7 +66,7 @@ pub(super) fn spread_of_splice(receipt: Option<Uuid>, closed: &[Sequence]) -> u1
     spread(receipt.map_or(places, |id| id.as_u128()))
 }
 
-/// That of a clear.
+/// The spread of a clear or a replacement.
 pub(super) fn spread_of_write(WriteId { writer, number }: WriteId) -> u16 {
     spread(writer.bits().wrapping_mul(31).wrapping_add(u128::from(number)))
 }
@@ -80,7 +79,7 @@ mod tests {
     use crate::write::WriterId;
 
     #[test]
-    fn a_generation_rises_with_the_clock_and_never_repeats_where_the_clock_stands() {
+    fn generation_grows_even_with_a_stopped_clock() {
         let next = |now| Generation::new(10).next(now).number();
         assert_eq!([0, 11, 500].map(next), [11, 11, 500]);
         assert_eq!(Generation::NONE.number(), 0);
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_spread_by_their_ids() {
+    fn spread_depends_on_the_id() {
         let flushes = (0..64).map(|id| spread_of_splice(Some(Uuid::from_u128(id)), &[]));
         assert!(flushes.collect::<HashSet<_>>().len() > 55);
         let clears = (0..64).map(|number| spread_of_write(WriterId::new(1).write(number)));

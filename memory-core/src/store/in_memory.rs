@@ -1,5 +1,4 @@
-//! The reference store: the contract in its plainest form, for tests and for memories that need not
-//! outlive their process.
+//! The reference store, for tests and for memories that need not outlive their process.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,44 +21,44 @@ use crate::lease::{LeaseDomain, LeaseProof};
 use crate::receipt::FlushReceipt;
 use crate::stored::{Sequence, StoredMessage};
 
-/// Keeps memories in this process, under one mutex that is never held across an await.
+/// Stores memories in this process, under one mutex that is never held across an await.
 ///
-/// It shares no lease domain: callers take the lease on a memory before they write.
+/// It shares no lease domain: callers must take the lease on a memory before they write.
 #[derive(Clone)]
 pub struct InMemoryStore {
     memories: Arc<Mutex<BTreeMap<MemoryKey, MemoryState>>>,
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
-/// The memories of an [`InMemoryStore`] at one time.
+/// A snapshot of the memories of an [`InMemoryStore`].
 #[derive(Debug, Clone, Default)]
 pub struct SavedMemories(BTreeMap<MemoryKey, MemoryState>);
 
 impl InMemoryStore {
-    /// An empty store; `now` is the clock that TTLs run on.
+    /// An empty store; `now` is the clock for TTLs.
     #[must_use]
     pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self { memories: Arc::default(), now: Arc::new(now) }
     }
 
-    /// The memories as they are now, to go [back](Self::go_back) to.
+    /// A snapshot of the current memories for [`go_back`](Self::go_back).
     #[must_use]
     pub fn saved(&self) -> SavedMemories {
         SavedMemories(self.lock().clone())
     }
 
-    /// Puts these memories in the place of all that are there: what a server does that comes back without
-    /// its newest writes. For tests of programs that must survive it.
+    /// Replaces all memories by this snapshot, like a server that restarts without its newest writes. For tests of
+    /// programs that must survive a rollback.
     pub fn go_back(&self, saved: &SavedMemories) {
         *self.lock() = saved.0.clone();
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<MemoryKey, MemoryState>> {
-        // Each write checks everything before its first change, so a panic leaves no half of one.
+        // Each write checks everything before its first change, so a panic cannot leave half a write.
         self.memories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a read; a memory that is not there is one that was never written.
+    /// Runs a read; a missing memory reads as never written.
     fn read_memory<T>(
         &self,
         key: &MemoryKey,
@@ -72,7 +71,7 @@ impl InMemoryStore {
         }
     }
 
-    /// Runs a write on a memory; a new one is kept only if the write was not refused.
+    /// Runs a write; a new memory is kept only if the write was not refused.
     fn write_memory<T>(
         &self,
         operation: &'static str,
@@ -211,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_promises_no_more_than_memory_and_shows_no_contents() {
+    fn durability_is_memory_and_debug_hides_contents() {
         let store = InMemoryStore::new(|| Timestamp::UNIX_EPOCH);
         assert_eq!((store.durability(), store.lease_domain()), (Durability::Memory, None));
         store.lock().insert(MemoryKey::new("p", "m", "k").unwrap(), MemoryState::default());

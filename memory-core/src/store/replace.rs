@@ -1,4 +1,4 @@
-//! Another message in the place of one.
+//! Replacing one message by another.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,10 +7,10 @@ use super::{Access, StoreErrorKind};
 use crate::stored::{MessageId, MessageMeta, NewMessage, Sequence};
 use crate::write::WriteId;
 
-/// The order to put another message in the place of one.
+/// A request to replace one message by another.
 ///
-/// The message that is replaced is named by its place and its id. So of several writers that read the same
-/// message one replaces it, and the others get [`StoreErrorKind::Conflict`] and read again.
+/// The message to replace is identified by its place and its id. If several writers that read the same message
+/// replace it, one succeeds and the others get [`StoreErrorKind::Conflict`] and must read again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Replace {
     /// Recognizes a retry.
@@ -19,21 +19,21 @@ pub struct Replace {
     pub sequence: Sequence,
     /// The id of the message that must be there.
     pub replaced: MessageId,
-    /// The new message. Its id is a new one: a reader that knows a message by its id must not take the new
-    /// text for the old one.
+    /// The new message. It needs a new id, because a reader that knows a message by its id must not confuse the new
+    /// text with the old one.
     pub message: NewMessage,
-    /// By what right.
+    /// The writer's permission.
     pub access: Access,
 }
 
 impl Replace {
-    /// How far it moves the generation beyond the next: [`Generation::after`](super::Generation::after).
+    /// The distance beyond the next generation, as used by [`Generation::after`](super::Generation::after).
     #[must_use]
     pub fn spread(&self) -> u16 {
         spread_of_write(self.write)
     }
 
-    /// Checks what is known without the store. Every store does so first.
+    /// Validates the request without looking at the stored message. Every store calls this first.
     ///
     /// # Errors
     /// [`StoreErrorKind::Invalid`] if the new message has the id of the one that it replaces.
@@ -46,10 +46,10 @@ impl Replace {
         Ok(())
     }
 
-    /// Checks the message that is at the place, if there is one, within the store's atomic step.
+    /// Validates the request against the stored message, within the store's atomic step.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Conflict`] for another message or none; [`StoreErrorKind::Invalid`] if the calls or
+    /// [`StoreErrorKind::Conflict`] if the message is missing or another; [`StoreErrorKind::Invalid`] if the calls or
     /// results of the two differ.
     pub fn check_against(&self, found: Option<&MessageMeta>) -> Result<(), StoreErrorKind> {
         let Some(found) = found.filter(|found| found.id == self.replaced) else {
@@ -61,12 +61,12 @@ impl Replace {
         Ok(())
     }
 
-    /// The refusal of a message whose calls or results differ from those of the one that it replaces: the
-    /// calls would lose their results, or the results their calls.
+    /// The error for a message whose calls or results differ from those of the message that it replaces. Replacing it
+    /// would leave calls without results, or results without calls.
     #[must_use]
     pub fn other_link(sequence: Sequence) -> StoreErrorKind {
         StoreErrorKind::Invalid(format!(
-            "the message at place {sequence} makes or answers other calls of tools than the one that replaces it; keep their ids and names"
+            "the message at place {sequence} makes or answers other tool calls than its replacement; keep their ids and names"
         ))
     }
 }

@@ -10,57 +10,56 @@ use crate::priority::Class;
 use crate::receipt::FlushReceipt;
 use crate::stored::{MessageMeta, NewMessage, Sequence};
 
-/// What a flush, or the closing of calls by hand, changes.
+/// The changes of a flush, or of closing calls explicitly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Splice {
     /// The generation that the plan was made from.
     pub generation: Generation,
-    /// The newest message that the planner saw: if another is at its place now, or none, the store went
-    /// back, and the places of the plan may be those of other messages. Default: none, and the generation
-    /// alone is compared.
+    /// The newest message that the planner saw. If its place now holds another message or none, the store rolled
+    /// back, and the planned places may hold other messages. Default: `None`, which compares the generation alone.
     #[serde(default)]
     pub newest: Option<Newest>,
     /// The places that the summary replaces, ascending.
     pub summarised: Vec<Sequence>,
-    /// The places that are dropped, ascending.
+    /// The places that are evicted, ascending.
     pub evicted: Vec<Sequence>,
-    /// The summary; it stands at the first of the summarised places.
+    /// The summary, stored at the first of the summarized places.
     pub summary: Option<NewMessage>,
-    /// The places of messages whose open calls are given up, ascending. If there are any, the mark
-    /// of the last flush is taken away: what it could not free may go now.
+    /// The places of messages whose open calls are abandoned, ascending. If there are any, the mark of the last flush
+    /// is removed, because messages that it had to keep can be freed now.
     pub closed: Vec<Sequence>,
-    /// The record of the flush, kept with the last few.
+    /// The record of the flush, kept with the most recent ones.
     pub receipt: Option<FlushReceipt>,
-    /// The size at which the next flush is worth its while, as the flusher measures it; kept only along
-    /// with a receipt.
+    /// The size in tokens at which the next flush is worthwhile, as measured by the flusher; kept only together with
+    /// a receipt.
     pub next_flush_at: Option<u64>,
-    /// The flusher's lease, named [`MemoryKey::flush_lease_name`](crate::MemoryKey::flush_lease_name): checked like that of a writer,
-    /// and its tokens are fenced apart from those of writers.
+    /// The flusher's lease, named [`MemoryKey::flush_lease_name`](crate::MemoryKey::flush_lease_name). It is checked
+    /// like a writer's lease; tokens of flushers and of writers are fenced separately.
     pub flusher: Option<LeaseProof>,
-    /// What the messages weigh that are summarised and evicted, if the planner knows it from an outline of
-    /// this generation, whose messages do not change: a store that would have to look for it may take it
-    /// at its word. Default: nothing, and the store looks.
+    /// The tallies of the summarized and evicted messages, if the planner knows them from an outline of this
+    /// generation, whose messages do not change. A store that would have to look them up may trust these. Default:
+    /// `None`, and the store looks them up.
     #[serde(default)]
     pub removed: Option<Removed>,
-    /// By what right.
+    /// The writer's permission.
     pub access: Access,
 }
 
-/// What the messages weigh that a [`Splice`] takes away.
+/// The tallies of the messages that a [`Splice`] removes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
-    /// All of them, by class; also the one at whose place the summary stands.
+    /// All removed messages by class, including the one whose place the summary takes.
     pub classes: BTreeMap<Class, Tally>,
-    /// How many of them are summaries.
+    /// The number of removed summaries.
     pub summaries: u64,
-    /// How many of the others are summarised.
+    /// The number of summarized messages that are not summaries.
     pub summarised: u64,
-    /// How many of the others are evicted.
+    /// The number of evicted messages that are not summaries.
     pub evicted: u64,
 }
 
 impl Removed {
-    /// What these messages weigh, by the metas of an outline in their order.
+    /// Computes the tallies from the metas of an outline, which are in ascending order.
     fn of(metas: &[MessageMeta], summarised: &[Sequence], evicted: &[Sequence]) -> Self {
         let mut removed = Self::default();
         for (places, summarises) in [(summarised, true), (evicted, false)] {
@@ -87,7 +86,7 @@ impl Removed {
 }
 
 impl Splice {
-    /// A splice of this generation that changes nothing yet.
+    /// A splice of this generation without changes.
     #[must_use]
     pub const fn new(generation: Generation) -> Self {
         Self {
@@ -105,14 +104,14 @@ impl Splice {
         }
     }
 
-    /// A splice of this snapshot that changes nothing yet.
+    /// A splice of this snapshot without changes.
     #[must_use]
     pub fn of(outline: &Outline) -> Self {
         Self { newest: newest(&outline.metas), ..Self::new(outline.head.generation) }
     }
 
-    /// The same, with what is removed weighed by the metas of the outline that it was planned from, and
-    /// with the newest message of that.
+    /// Adds the tallies of the removed messages and the newest message, from the metas of the outline that the splice
+    /// was planned from.
     #[must_use]
     pub fn weighed(self, metas: &[MessageMeta]) -> Self {
         let removed = Some(Removed::of(metas, &self.summarised, &self.evicted));
@@ -130,7 +129,7 @@ impl Splice {
         })
     }
 
-    /// How far it moves the generation beyond the next: [`Generation::after`].
+    /// The distance beyond the next generation, as used by [`Generation::after`].
     #[must_use]
     pub fn spread(&self) -> u16 {
         spread_of_splice(self.receipt.as_ref().map(|receipt| receipt.id), &self.closed)
@@ -150,7 +149,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_removed_is_weighed_message_by_message(
+        fn removed_tallies_equal_a_recount(
             messages in history(30),
             fates in prop::collection::vec(0..3_u8, 30),
         ) {
@@ -172,7 +171,7 @@ mod tests {
                 *if meta.is_summary() { &mut expected.summaries } else { count } += 1;
                 expected.classes.entry(meta.class()).or_default().add(meta.tokens);
             }
-            // A place that is not in the outline weighs nothing.
+            // A place that is not in the outline adds nothing.
             splice.evicted.push(Sequence::new(1_000));
             let weighed = splice.clone().weighed(&metas);
             prop_assert_eq!(weighed.removed, Some(expected));

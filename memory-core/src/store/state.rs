@@ -1,4 +1,4 @@
-//! The contract as data: one memory, and each operation on it as a plain function.
+//! The store contract as data: one memory, and each operation on it as a plain function.
 
 mod read;
 
@@ -17,24 +17,21 @@ use crate::receipt::{FlushReceipt, KEPT_RECEIPTS};
 use crate::stored::{MessageMeta, Sequence, StoredMessage};
 use crate::write::{KEPT_SESSIONS, SESSION_RETENTION, WriteId, WriterId};
 
-/// One memory, with every rule of [`MemoryStore`](crate::MemoryStore) that does not depend on where it
-/// is kept: the recognition of retries, fencing by tokens, numbering, counters, splices, TTL and
-/// cursors.
+/// One memory, with every rule of [`MemoryStore`](crate::MemoryStore) that does not depend on the storage medium:
+/// retries, fencing, numbering, counters, splices, TTL and cursors.
 ///
-/// [`InMemoryStore`](crate::InMemoryStore) is a map of these behind a mutex. Who writes a store that
-/// can hold a memory in its process, such as a log that is replayed when it is opened, needs no rule
-/// of its own: it keeps the writes that were accepted, each with the time at which it was made, and
-/// applies them again. Stores that cannot (a database with other writers) have the same rules to
-/// follow in their own atomic step.
+/// [`InMemoryStore`](crate::InMemoryStore) is a map of these behind a mutex. A custom store that can hold a memory in
+/// its process, such as a log that is replayed when it is opened, needs no further rules: it keeps the accepted
+/// writes with their times and applies them again. Stores that cannot do this (a database with other writers) must
+/// implement the same rules in their own atomic step.
 ///
-/// - **Nothing but the arguments counts.** The same writes at the same times make the same memory, in
-///   any process: so a log of writes is a way to keep it.
-/// - **A write that was refused changed nothing**, and neither does one that was recognized; whether
-///   one changed something shows in [`Head::version`], which only grows.
-/// - **Leases are known by their tokens alone.** Whether one is still live is looked up by a store that
-///   shares their [domain](crate::MemoryStore::lease_domain), before it comes here. A write that is
-///   recognized needs no lease: ask [`recognizes`](Self::recognizes) and
-///   [`recognizes_splice`](Self::recognizes_splice) first.
+/// - **The result depends on the arguments only.** The same writes at the same times produce the same memory in any
+///   process, so a log of writes is a valid storage format.
+/// - **A refused write changes nothing**, and neither does a recognized retry. [`Head::version`] only grows, and
+///   shows whether a write changed anything.
+/// - **Leases are checked by token only.** A store that shares the [domain](crate::MemoryStore::lease_domain) of the
+///   leases checks whether a lease is live before it calls these functions. A recognized retry needs no lease: call
+///   [`recognizes`](Self::recognizes) and [`recognizes_splice`](Self::recognizes_splice) first.
 ///
 /// ```
 /// use memory_core::{
@@ -67,14 +64,14 @@ pub struct MemoryState {
     head: Head,
     messages: BTreeMap<Sequence, StoredMessage>,
     writers: HashMap<WriterId, LastWrite>,
-    /// The session writers in the order of their first writes, with the times of these.
+    /// Session writers in the order of their first writes, with the times of these.
     sessions: VecDeque<(Timestamp, WriterId)>,
-    /// The newest time of origin of a session writer whose record was pruned, in milliseconds.
+    /// The newest creation time of a session writer whose record was pruned, in milliseconds.
     forgotten: u64,
     receipts: VecDeque<FlushReceipt>,
 }
 
-/// How many old writers are forgotten with one append.
+/// How many old writers are pruned with one append.
 const PRUNED_AT_ONCE: usize = 32;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,8 +116,8 @@ impl MemoryState {
     /// [`MemoryStore::replace`](crate::MemoryStore::replace) at this time.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Conflict`], [`StoreErrorKind::Fenced`], and [`StoreErrorKind::Invalid`] for a message
-    /// that may not take the place of the other.
+    /// [`StoreErrorKind::Conflict`], [`StoreErrorKind::Fenced`], and [`StoreErrorKind::Invalid`] for a message that
+    /// cannot replace the old one.
     pub fn replace(
         &mut self,
         replace: Replace,
@@ -154,8 +151,8 @@ impl MemoryState {
     /// [`MemoryStore::splice`](crate::MemoryStore::splice) at this time.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Conflict`], [`StoreErrorKind::Fenced`], and [`StoreErrorKind::Invalid`] for
-    /// places that are not there or named twice.
+    /// [`StoreErrorKind::Conflict`], [`StoreErrorKind::Fenced`], and [`StoreErrorKind::Invalid`] for places that do
+    /// not exist or are named twice.
     pub fn splice(&mut self, splice: Splice, now: Timestamp) -> Result<Counters, StoreErrorKind> {
         self.change(now, |memory| memory.splice_alive(splice, micros(now)))
     }
@@ -252,8 +249,8 @@ impl MemoryState {
         })
     }
 
-    /// [`MemoryStore::remove`](crate::MemoryStore::remove) at this time. Of a memory that was removed as a
-    /// whole the fencing tokens and the generation are kept.
+    /// [`MemoryStore::remove`](crate::MemoryStore::remove) at this time. The fencing tokens and the generation of a
+    /// completely removed memory are kept.
     ///
     /// # Errors
     /// [`StoreErrorKind::Conflict`], [`StoreErrorKind::Fenced`].
@@ -272,7 +269,7 @@ impl MemoryState {
         admit(&mut flush_fence, remove.flusher)?;
         admit(&mut fence, remove.access.lease)?;
         (head.fence, head.flush_fence) = (fence, flush_fence);
-        // From here on the memory reads as one that was never written.
+        // From here on the memory reads like one that was never written.
         head.expires_at = Some(Timestamp::UNIX_EPOCH);
         let mut removed = RemovedUnused::default();
         for _ in 0..remove.limit.get() {
@@ -306,7 +303,7 @@ impl MemoryState {
         self.head.expires_at.is_none_or(|end| now < end)
     }
 
-    /// Whether what was read up to this cursor is there as it was read.
+    /// Whether the messages up to this cursor are still present as they were read.
     fn holds(&self, Cursor { generation, sequence, id }: Cursor) -> bool {
         let is_there = match id {
             Some(id) => self.messages.get(&sequence).is_some_and(|message| message.meta.id == id),
@@ -315,8 +312,8 @@ impl MemoryState {
         generation == self.head.generation && is_there
     }
 
-    /// Runs a write on this memory; where it was never written or its TTL has run out, on one that
-    /// begins anew and takes its place only if the write was not refused.
+    /// Runs a write on this memory. A memory that was never written, or has expired, starts over; the new state
+    /// replaces the old one only if the write is not refused.
     fn change<T>(
         &mut self,
         now: Timestamp,
@@ -326,7 +323,7 @@ impl MemoryState {
             return write(self);
         }
         let mut anew = Self::default();
-        // What fences stale writers off outlives the data; generations never repeat.
+        // Fencing tokens outlive the data, and generations never repeat.
         anew.head.fence = self.head.fence;
         anew.head.flush_fence = self.head.flush_fence;
         anew.head.generation = self.head.generation.next(micros(now));
@@ -335,7 +332,7 @@ impl MemoryState {
         Ok(done)
     }
 
-    /// The place of an earlier write's first message, if this write is a retry.
+    /// The place of the first message of an earlier write, if this write is a retry.
     fn earlier(&self, write: WriteId) -> Result<Option<Option<Sequence>>, StoreErrorKind> {
         let newest_millis = self.forgotten;
         match self.writers.get(&write.writer) {
@@ -348,8 +345,8 @@ impl MemoryState {
         }
     }
 
-    /// Keeps the newest write of a writer. With a new session writer some old ones are forgotten, at most
-    /// so many, so that the records of a memory do not grow with the processes that ever wrote to it.
+    /// Records the newest write of a writer. A new session writer prunes at most [`PRUNED_AT_ONCE`] old ones, so that
+    /// the records of a memory do not grow with the number of processes that ever wrote to it.
     fn wrote(
         &mut self,
         WriteId { writer, number }: WriteId,
@@ -379,7 +376,7 @@ impl MemoryState {
         splice.receipt.as_ref().is_some_and(|receipt| Some(receipt.id) == newest)
     }
 
-    /// Every place must be there, and be named once.
+    /// Every place must exist and be named only once.
     fn check_places(&self, splice: &Splice) -> Result<(), StoreErrorKind> {
         if splice.summary.is_some() && splice.summarised.is_empty() {
             return Err(StoreErrorKind::Invalid(
@@ -404,7 +401,7 @@ impl MemoryState {
     }
 }
 
-/// Refuses a stale lease; raises the newest token to a newer one.
+/// Refuses a stale lease; raises the newest token to that of a newer lease.
 const fn admit(fence: &mut FencingToken, lease: Option<LeaseProof>) -> Result<(), StoreErrorKind> {
     let Some(LeaseProof { token, .. }) = lease else { return Ok(()) };
     if token.number() < fence.number() {
@@ -415,7 +412,7 @@ const fn admit(fence: &mut FencingToken, lease: Option<LeaseProof>) -> Result<()
 }
 
 fn expiry(now: Timestamp, ttl: Duration) -> Option<Timestamp> {
-    // A TTL past the end of time is none.
+    // A TTL beyond the representable time counts as no TTL.
     now.checked_add(ttl).ok()
 }
 

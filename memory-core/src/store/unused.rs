@@ -1,4 +1,4 @@
-//! Memories that nobody uses, and their removal.
+//! Unused memories, and their removal.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -9,24 +9,23 @@ use super::{Access, Generation, Newest};
 use crate::key::MemoryKey;
 use crate::lease::LeaseProof;
 
-/// Which memories to look for.
+/// The selection of [`MemoryStore::unused`](crate::MemoryStore::unused).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnusedQuery {
-    /// What their keys begin with; see [`MemoryKey::project_prefix`].
+    /// The prefix of the keys; see [`MemoryKey::project_prefix`].
     pub prefix: String,
-    /// The key after which to go on; `None` to begin.
+    /// The key to continue after; `None` to start at the beginning.
     pub after: Option<MemoryKey>,
-    /// Those whose TTL has run out and that still take up room.
+    /// Select memories whose TTL has expired and that still occupy storage.
     pub expired: bool,
-    /// Those that were not written for this long by the store's clock, their TTL over or not.
+    /// Select memories that were not written for this long by the store's clock, expired or not.
     pub unwritten_for: Option<Duration>,
-    /// How many memories to look at.
+    /// The most memories to examine.
     pub limit: NonZeroUsize,
 }
 
 impl UnusedQuery {
-    /// Whether a memory is looked for that has expired or not, and was last written then. Times are in
-    /// microseconds since 1970.
+    /// Whether a memory with this expiry and last write is selected. Times are in microseconds since 1970.
     #[must_use]
     pub fn matches(&self, expired: bool, written_micros: u64, now_micros: u64) -> bool {
         let is_old = self.unwritten_for.is_some_and(|age| {
@@ -37,7 +36,7 @@ impl UnusedQuery {
     }
 }
 
-/// A memory that nobody uses.
+/// An unused memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnusedMemory {
     /// Its key.
@@ -46,45 +45,44 @@ pub struct UnusedMemory {
     pub generation: Generation,
     /// The number of its writes when it was listed.
     pub version: u64,
-    /// The message at the place that was given last, when it was listed; `None` if that message is gone or
-    /// its id cannot be read.
+    /// The newest message when it was listed; `None` if that message was removed or its id cannot be decoded.
     pub newest: Option<Newest>,
-    /// How many messages it holds, those of an expired memory counted.
+    /// The number of its messages, also if it has expired.
     pub messages: u64,
-    /// Its TTL has run out.
+    /// Its TTL has expired.
     pub expired: bool,
 }
 
-/// Some of the memories that nobody uses.
+/// A page of unused memories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnusedPage {
     /// In ascending order of their keys.
     pub memories: Vec<UnusedMemory>,
-    /// The last key that was looked at, if there are more to look at.
+    /// The last key that was examined, if there are more.
     pub next: Option<MemoryKey>,
 }
 
-/// The order to remove a memory, or a part of it.
+/// A request to remove a memory, or a part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveUnused {
-    /// As it was listed.
+    /// The listed generation.
     pub generation: Generation,
-    /// As it was listed.
+    /// The listed version.
     pub version: u64,
-    /// As it was listed: if another message is at the place that was given last, or one is there where none
-    /// was, the store went back and was written since. Default: none.
+    /// The listed newest message. If its place now holds another message, or holds one where none was listed, the
+    /// store rolled back and was written since. Default: `None`.
     #[serde(default)]
     pub newest: Option<Newest>,
     /// How many messages to remove in this step.
     pub limit: NonZeroUsize,
-    /// By what right: the lease on the memory where the store does not look at leases itself.
+    /// The writer's permission; needs the memory's lease if the store does not check leases itself.
     pub access: Access,
-    /// The lease of flushers there.
+    /// The flushers' lease, likewise.
     pub flusher: Option<LeaseProof>,
 }
 
 impl RemoveUnused {
-    /// The order to remove a memory as it was listed.
+    /// A request to remove a memory as it was listed.
     #[must_use]
     pub const fn new(memory: &UnusedMemory, limit: NonZeroUsize) -> Self {
         let UnusedMemory { generation, version, newest, .. } = *memory;
@@ -92,12 +90,12 @@ impl RemoveUnused {
     }
 }
 
-/// What one step removed.
+/// The result of one removal step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RemovedUnused {
-    /// How many messages.
+    /// The number of removed messages.
     pub messages: u64,
-    /// Something is left: the same order removes more.
+    /// Something is left: send the same request again.
     pub more: bool,
 }
 

@@ -221,7 +221,7 @@ async fn a_dead_store_is_asked_no_more_and_the_answer_says_until_when() {
     let error = breaker.outline(&key()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "read from p:m:k: the store is taken to be down after 3 failures in a row, and this was not sent; try again in 8.2s",
+        "read from p:m:k: circuit breaker open after 3 failures in a row, so this was not sent; try again in 8.2s",
     );
     assert_eq!((error.applied(), error.is_retryable()), (Applied::No, false));
     sleep(refused(breaker.receipts(&key()).await) - Duration::from_millis(1)).await;
@@ -504,7 +504,7 @@ async fn an_append_to_a_dead_store_fails_soon_and_can_be_sent_when_it_is_back() 
         assert!(begun.elapsed() < Duration::from_millis(200), "{:?}", begun.elapsed());
         assert_eq!(error.applied(), applied, "what an earlier attempt may have done counts");
         let text = error.to_string();
-        assert!(text.starts_with("append to default:m:k: the store is taken to be down"), "{text}");
+        assert!(text.starts_with("append to default:m:k: circuit breaker open"), "{text}");
         assert!(text.ends_with("try again in 10.0s"), "{text}");
         let Some(&StoreErrorKind::CircuitOpen { retry_after, .. }) = error.store_kind() else {
             panic!("{error}");
@@ -589,11 +589,11 @@ async fn everything_that_is_done_with_a_memory_is_refused_at_once() {
     ];
     for error in errors {
         let text = error.to_string();
-        assert!(text.contains("default:m:k: the store is taken to be down"), "{text}");
+        assert!(text.contains("default:m:k: circuit breaker open"), "{text}");
         assert!(matches!(error.store_kind(), Some(StoreErrorKind::CircuitOpen { .. })));
     }
     let turn = memory.exclusive(|_| async {}).await.unwrap_err();
-    assert!(turn.to_string().contains("taken to be down"), "{turn}");
+    assert!(turn.to_string().contains("circuit breaker open"), "{turn}");
     assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
     assert_eq!(world.store.calls(), calls);
 }

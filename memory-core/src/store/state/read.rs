@@ -1,4 +1,4 @@
-//! Reads of a memory: they change nothing.
+//! Reads of a memory, which change nothing.
 
 use std::num::NonZeroUsize;
 use std::ops::Bound;
@@ -14,8 +14,8 @@ use crate::store::{
 use crate::stored::{MessageMeta, Sequence, StoredMessage};
 
 impl MemoryState {
-    /// This memory as [`MemoryStore::unused`](crate::MemoryStore::unused) lists it at this time, if it is
-    /// looked for. The order of keys and their prefix are the store's to see to.
+    /// This memory as [`MemoryStore::unused`](crate::MemoryStore::unused) lists it at this time, if it is selected.
+    /// The store itself handles the order of keys and their prefix.
     #[must_use]
     pub fn unused(
         &self,
@@ -83,7 +83,7 @@ impl MemoryState {
         places: &[Sequence],
         now: Timestamp,
     ) -> Result<Vec<StoredMessage>, StoreErrorKind> {
-        // Of a memory that was never written there is no generation to fetch from.
+        // A memory that was never written has no generation to fetch from.
         let unwritten = self.head.generation == Generation::NONE;
         if unwritten || !self.is_alive(now) || !self.holds(snapshot) {
             return Err(StoreErrorKind::Conflict);
@@ -97,7 +97,7 @@ impl MemoryState {
         if self.is_alive(now) { self.receipts.iter().cloned().collect() } else { Vec::new() }
     }
 
-    /// Whether [`MemoryStore::keys`](crate::MemoryStore::keys) lists it at this time.
+    /// Whether [`MemoryStore::keys`](crate::MemoryStore::keys) lists this memory at this time.
     #[must_use]
     pub fn has_messages(&self, now: Timestamp) -> bool {
         self.is_alive(now) && !self.messages.is_empty()

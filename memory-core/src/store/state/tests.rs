@@ -46,7 +46,7 @@ fn flush(memory: &MemoryState) -> Splice {
 }
 
 #[test]
-fn each_write_is_counted_once() {
+fn version_counts_each_write_once() {
     let mut memory = MemoryState::default();
     let versions = |memory: &MemoryState| memory.head(NOW).version;
     memory.append(append(1), NOW).unwrap();
@@ -65,7 +65,7 @@ fn each_write_is_counted_once() {
 }
 
 #[test]
-fn a_retry_would_be_recognized_while_the_memory_lives() {
+fn retry_is_recognized_until_expiry() {
     let mut memory = MemoryState::default();
     let write = append(3).write;
     assert!(!memory.recognizes(write, NOW));
@@ -82,7 +82,7 @@ fn a_retry_would_be_recognized_while_the_memory_lives() {
 }
 
 #[test]
-fn only_a_snapshot_that_is_there_can_be_fetched_from() {
+fn fetch_requires_an_existing_snapshot() {
     let mut memory = MemoryState::default();
     let conflict = Err(StoreErrorKind::Conflict);
     assert_eq!(memory.fetch(Generation::NONE.into(), &[], NOW), conflict);
@@ -95,9 +95,9 @@ fn only_a_snapshot_that_is_there_can_be_fetched_from() {
     assert_eq!(memory.fetch(snapshot, &places, over), conflict);
 }
 
-/// So that one which begins anew, here or elsewhere, has none that was there before.
+/// A memory that starts over, here or in another store, must not reuse a generation.
 #[test]
-fn a_generation_is_not_behind_the_clock() {
+fn generation_is_not_behind_the_clock() {
     let late = Timestamp::from_second(1_800_000_000).unwrap();
     let mut memory = MemoryState::default();
     memory.append(append(1), late).unwrap();
