@@ -1,22 +1,21 @@
-//! The suite that every [`MemoryStore`] must pass.
+//! The test suite that every [`MemoryStore`] must pass.
 //!
-//! # Running it on a store of your own
+//! # Running it on a custom store
 //!
-//! 1. Take the suite into the tests of your crate:
+//! 1. Add the suite to the dev-dependencies of your crate:
 //!
 //!    ```toml
 //!    [dev-dependencies]
 //!    memory-core = { version = "0.1", features = ["conformance"] }
 //!    tokio = { version = "1", features = ["macros", "rt"] }
 //!    ```
-//! 2. Implement [`StoreFixture`]: each case asks it for a store that is empty, whose TTLs run on the
-//!    case's [`ManualClock`], and in which nobody holds a lease. What a store needs to live (a folder, a
-//!    server) belongs to the fixture; give each store a place of its own, for cases use the same keys.
-//! 3. Where the store's state can be put back to what it was (a file by its copy, a key by its dump), also
-//!    implement [`StoreFixture::fresh_with_rollback`], for the cases in which a server comes back without its
-//!    newest writes. Without it they are left out, and the test's output says so.
-//! 4. Let one test run [`run_all`], which names the case that failed; or let a test of its own run each
-//!    of [`cases`], where the runner wants many.
+//! 2. Implement [`StoreFixture`]. Each case asks it for an empty store whose TTLs use the case's [`ManualClock`] and
+//!    in which no task holds a lease. The fixture owns the resources that a store needs (a folder, a server). Give
+//!    each store a separate place, because cases use the same keys.
+//! 3. If the store's state can be restored (a file from its copy, a key from its dump), also implement
+//!    [`StoreFixture::fresh_with_rollback`] for the cases in which a server comes back without its newest writes.
+//!    Otherwise these cases are skipped, and the test's output reports it.
+//! 4. Call [`run_all`] in one test; it names the case that failed. For one test per case, run each of [`cases`].
 //!
 //! ```
 //! use std::sync::{Arc, Mutex, PoisonError};
@@ -34,7 +33,7 @@
 //! # use jiff::Timestamp;
 //! # use memory_core::StoreErrorKind;
 //!
-//! /// The store to be examined: here the plainest there is.
+//! /// The store under test: here the simplest possible one.
 //! #[derive(Debug)]
 //! struct MyStore {
 //!     memories: Mutex<BTreeMap<MemoryKey, MemoryState>>,
@@ -140,29 +139,28 @@
 //!     }
 //! }
 //!
-//! // In a test of yours: #[tokio::test] async fn my_store_conforms()
+//! // In a test: #[tokio::test] async fn my_store_conforms()
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 //! run_all(&Fixture).await;
 //! # });
 //! ```
 //!
-//! # What it shows, and what it cannot
+//! # Coverage
 //!
-//! Cases cover the recognition of retries, order, batches, fencing, claims, counters against a recount,
-//! replaced messages, splices, receipts, TTLs, cursors and listings, the removal of unused memories, appends that run into each
-//! other on one task, and a state that goes back. Where
-//! the store shares a [domain](MemoryStore::lease_domain) with a lease backend they also hold it to
-//! refusing leases that are not live.
+//! Cases cover the recognition of retries, order, batches, fencing, claims, counters against a recount, replaced
+//! messages, splices, receipts, TTLs, cursors and listings, the removal of unused memories, interleaved appends on
+//! one task, and rollback. If the store shares a [domain](MemoryStore::lease_domain) with a lease backend, they also
+//! check that it refuses leases that are not live.
 //!
-//! It cannot take the power away from your medium, or run a second process. That is for tests of your
-//! own: `memory-core/tests/file_store` in the repository cuts its file at every byte of a write, and
-//! `memory-store-sqlite/tests/programs` runs random programs on any store beside the reference.
+//! The suite cannot simulate a loss of power, or run a second process. Write custom tests for these:
+//! `memory-core/tests/file_store` in the repository cuts its file at every byte of a write, and
+//! `memory-store-sqlite/tests/programs` runs random programs on any store and compares it with the reference.
 
 #![expect(
     clippy::missing_panics_doc,
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a case that fails panics: that is how a test says so"
+    reason = "a failing case panics, like any test"
 )]
 
 mod append;
@@ -190,13 +188,13 @@ use crate::{
     Message, MessageId, NewMessage, Outline, OwnerId, Priority, WriteId, WriterId,
 };
 
-/// Makes stores to test.
+/// Creates stores to test.
 #[async_trait]
 pub trait StoreFixture: Debug + Send + Sync {
-    /// A store that is empty, whose TTLs run on this clock, and in which nobody holds a lease.
+    /// An empty store whose TTLs use this clock and in which no task holds a lease.
     async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore>;
 
-    /// The same, and a way to put its state back; `None` (the default) where there is none.
+    /// The same with a way to restore its state; `None` (the default) if there is none.
     async fn fresh_with_rollback(
         &self,
         clock: ManualClock,
@@ -206,41 +204,41 @@ pub trait StoreFixture: Debug + Send + Sync {
     }
 }
 
-/// Puts the state of a store back under its open handle, as a fail-over does that loses the newest writes,
-/// or a snapshot that is restored.
+/// Restores the state of a store under its open handle, as after a fail-over that loses the newest writes, or after a
+/// restored snapshot.
 #[async_trait]
 pub trait Rollback: Debug + Send + Sync {
-    /// Keeps the state of the whole store as it is now, in the place of what was kept before.
+    /// Saves the state of the whole store, replacing the previously saved state.
     async fn keep(&self);
 
-    /// Puts back what was kept.
+    /// Restores the saved state.
     async fn go_back(&self);
 }
 
-/// A clock that stands still until a case moves it.
+/// A clock that only advances when a case moves it.
 #[derive(Debug, Clone)]
 pub struct ManualClock(Arc<AtomicI64>);
 
 impl ManualClock {
-    /// A clock at a fixed time of the year 2026.
+    /// A clock at a fixed time in 2026.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(AtomicI64::new(1_780_000_000_000_000)))
     }
 
-    /// The time that it shows.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp::from_microsecond(self.0.load(Ordering::SeqCst)).unwrap_or_default()
     }
 
-    /// The time that it shows, in microseconds since 1970.
+    /// The current time, in microseconds since 1970.
     #[must_use]
     pub fn micros(&self) -> u64 {
         u64::try_from(self.0.load(Ordering::SeqCst)).unwrap_or_default()
     }
 
-    /// Moves it on.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_micros()).unwrap_or_default();
         self.0.fetch_add(by, Ordering::SeqCst);
@@ -256,10 +254,10 @@ impl Default for ManualClock {
 /// The future of a case.
 pub type CaseFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// One case: what must hold, and how it is tried.
+/// One case: a required property and its test.
 #[derive(Clone, Copy)]
 pub struct Case {
-    /// What must hold, as a sentence.
+    /// The required property, as a sentence.
     pub name: &'static str,
     run: fn(Subject) -> CaseFuture,
     needs_rollback: bool,
@@ -272,7 +270,7 @@ impl Debug for Case {
 }
 
 impl Case {
-    /// Runs the case on a fresh store; panics if it does not hold.
+    /// Runs the case on a fresh store; panics if it fails.
     pub async fn run(self, fixture: &dyn StoreFixture) {
         let clock = ManualClock::new();
         if !self.needs_rollback {
@@ -284,7 +282,7 @@ impl Case {
                 (self.run)(Subject { store, clock, rollback: Some(rollback) }).await;
             }
             None => {
-                tell(format_args!("not run, because {fixture:?} has no rollback: {}", self.name));
+                report(format_args!("not run, because {fixture:?} has no rollback: {}", self.name));
             }
         }
     }
@@ -296,7 +294,7 @@ pub fn cases() -> impl Iterator<Item = Case> {
     plain.chain(unused::CASES).chain(writers::CASES).chain(rollback::CASES).copied()
 }
 
-/// Runs all cases, each on a fresh store, and panics at the first that does not hold.
+/// Runs all cases, each on a fresh store, and panics at the first that fails.
 pub async fn run_all(fixture: &dyn StoreFixture) {
     for case in cases() {
         let _failed = NameOnPanic(case.name);
@@ -304,19 +302,19 @@ pub async fn run_all(fixture: &dyn StoreFixture) {
     }
 }
 
-/// Says which case panicked.
+/// Reports which case panicked.
 struct NameOnPanic(&'static str);
 
 impl Drop for NameOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tell(format_args!("conformance case failed: {}", self.0));
+            report(format_args!("conformance case failed: {}", self.0));
         }
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the test's output is where people look")]
-fn tell(line: std::fmt::Arguments<'_>) {
+#[expect(clippy::print_stderr, reason = "test results are reported on stderr")]
+fn report(line: std::fmt::Arguments<'_>) {
     eprintln!("{line}");
 }
 
@@ -333,7 +331,7 @@ macro_rules! cases_of {
 }
 use cases_of;
 
-/// The store of a case, and what cases do with it.
+/// The store of a case, with helper functions.
 #[derive(Clone)]
 struct Subject {
     store: Arc<dyn MemoryStore>,
@@ -342,12 +340,12 @@ struct Subject {
 }
 
 impl Subject {
-    /// Keeps the state of the store.
+    /// Saves the state of the store.
     async fn keep(&self) {
         self.rollback.as_ref().unwrap().keep().await;
     }
 
-    /// Puts back what was kept.
+    /// Restores the saved state.
     async fn go_back(&self) {
         self.rollback.as_ref().unwrap().go_back().await;
     }
@@ -356,14 +354,14 @@ impl Subject {
         self.store.append(key, batch(write, texts)).await.unwrap()
     }
 
-    /// The texts that are there, in order.
+    /// The texts of the present messages, in order.
     async fn texts(&self, key: &MemoryKey) -> Vec<String> {
         let page = self.store.read(key, crate::Read::default()).await.unwrap();
         page.messages.iter().map(|message| message.message.text().into_owned()).collect()
     }
 
-    /// The outline, after checking that the counters are those of a recount (P10) and that
-    /// everything ever appended is accounted for (P1).
+    /// Returns the outline after checking that the counters equal a recount (P10) and account for every message ever
+    /// appended (P1).
     async fn checked_outline(&self, key: &MemoryKey) -> Outline {
         let outline = self.store.outline(key).await.unwrap();
         assert_counters(&outline);
@@ -372,7 +370,7 @@ impl Subject {
     }
 }
 
-/// Checks that the counters of an outline are those of a recount, and that they are conserved.
+/// Checks that the counters of an outline equal a recount, and that they are conserved.
 pub fn assert_counters(outline: &Outline) {
     let Counters { present, classes, summaries, .. } = outline.head.counters.clone();
     let recount = Counters::recount(&outline.metas);
@@ -405,7 +403,7 @@ fn batch(write: WriteId, texts: &[&str]) -> Append {
     }
 }
 
-/// A message whose text tells its class: `!` critical, `*` a fact, `#` of a user's own type.
+/// A message whose first character selects its class: `!` critical, `*` a fact, `#` a custom type.
 fn message(text: &str) -> NewMessage {
     let (priority, content_type) = match text.chars().next() {
         Some('!') => (Some(Priority::CRITICAL), ContentType::SystemPrompt),
@@ -441,7 +439,7 @@ fn boxed<'a>(
     Box::pin(future)
 }
 
-/// Polls all futures on this task until all are done: the suite asks for no runtime of its own.
+/// Polls all futures on this task until all are done, because the suite needs no runtime.
 async fn join_all<'a>(
     futures: impl IntoIterator<Item = Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
 ) {

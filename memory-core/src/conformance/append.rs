@@ -10,33 +10,33 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = cases_of![
-    a_memory_that_was_never_written_reads_as_empty,
+    unwritten_memory_reads_empty,
     sequences_begin_at_one_and_have_no_gaps,
-    the_version_rises_with_each_write,
-    a_batch_is_contiguous_and_in_order,
-    an_empty_batch_is_refused,
-    messages_come_back_unchanged,
+    version_rises_with_each_write,
+    batch_is_contiguous_and_ordered,
+    empty_batch_is_refused,
+    messages_round_trip_unchanged,
     counters_are_returned_with_the_append,
     counters_equal_a_recount,
-    a_retry_is_recognized_and_appends_nothing,
-    an_older_write_of_a_writer_is_recognized_without_its_place,
-    writers_are_told_apart,
-    the_same_writer_may_write_to_several_memories,
-    memories_are_apart,
-    a_stale_token_is_fenced_off_and_changes_nothing,
-    a_claim_fences_off_older_tokens,
-    a_claim_is_idempotent_and_refuses_older_tokens,
-    a_retry_is_recognized_even_when_its_lease_is_over,
-    a_memory_lives_as_long_as_its_ttl_after_its_last_write,
-    a_memory_whose_ttl_ran_out_begins_anew,
-    an_append_without_ttl_ends_the_ttl,
-    clear_counts_what_it_removes_and_sequences_go_on,
-    a_clear_sent_twice_clears_once,
-    concurrent_batches_are_neither_lost_nor_torn,
-    large_messages_and_odd_characters_come_back,
+    retried_append_is_a_duplicate,
+    older_write_is_duplicate_without_place,
+    writers_are_distinguished,
+    writer_may_write_to_several_memories,
+    memories_are_isolated,
+    stale_token_is_fenced_without_change,
+    claim_fences_older_tokens,
+    claim_is_idempotent_and_refuses_older_tokens,
+    retry_is_recognized_after_lease_ends,
+    memory_expires_ttl_after_last_write,
+    expired_memory_starts_over,
+    append_without_ttl_removes_ttl,
+    clear_counts_messages_and_continues_sequences,
+    clear_sent_twice_clears_once,
+    concurrent_batches_stay_whole,
+    large_messages_and_odd_characters_round_trip,
 ];
 
-async fn a_memory_that_was_never_written_reads_as_empty(subject: Subject) {
+async fn unwritten_memory_reads_empty(subject: Subject) {
     let outline = subject.checked_outline(&key("none")).await;
     assert_eq!(outline, crate::Outline::default());
     assert!(subject.texts(&key("none")).await.is_empty());
@@ -53,7 +53,7 @@ async fn sequences_begin_at_one_and_have_no_gaps(subject: Subject) {
     assert_eq!(subject.checked_outline(&k).await.head.last, Sequence::new(5));
 }
 
-async fn the_version_rises_with_each_write(subject: Subject) {
+async fn version_rises_with_each_write(subject: Subject) {
     let k = key("k");
     let version = async || subject.store.head(&k).await.unwrap().version;
     let mut before = version().await;
@@ -68,7 +68,7 @@ async fn the_version_rises_with_each_write(subject: Subject) {
     assert!(version().await > before);
 }
 
-async fn a_batch_is_contiguous_and_in_order(subject: Subject) {
+async fn batch_is_contiguous_and_ordered(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["a", "b"]).await;
     let appended = subject.append(&k, writer(1).write(2), &["c", "d", "e"]).await;
@@ -76,13 +76,13 @@ async fn a_batch_is_contiguous_and_in_order(subject: Subject) {
     assert_eq!(subject.texts(&k).await, ["a", "b", "c", "d", "e"]);
 }
 
-async fn an_empty_batch_is_refused(subject: Subject) {
+async fn empty_batch_is_refused(subject: Subject) {
     let refused = subject.store.append(&key("k"), batch(writer(1).write(1), &[])).await;
     assert!(matches!(refused.unwrap_err().kind(), StoreErrorKind::Invalid(_)));
     assert_eq!(subject.checked_outline(&key("k")).await, crate::Outline::default());
 }
 
-async fn messages_come_back_unchanged(subject: Subject) {
+async fn messages_round_trip_unchanged(subject: Subject) {
     let k = key("k");
     let mut call = message("");
     call.message = Message::calls([ToolCall::function("c1", "f", "{\"x\":1.5e300}")]);
@@ -136,7 +136,7 @@ async fn counters_equal_a_recount(subject: Subject) {
     assert_eq!(counters.classes[&own].messages, 8);
 }
 
-async fn a_retry_is_recognized_and_appends_nothing(subject: Subject) {
+async fn retried_append_is_a_duplicate(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["a"]).await;
     let before = subject.append(&k, writer(1).write(2), &["b", "c"]).await;
@@ -148,7 +148,7 @@ async fn a_retry_is_recognized_and_appends_nothing(subject: Subject) {
     assert_eq!(subject.checked_outline(&k).await.head.version, version);
 }
 
-async fn an_older_write_of_a_writer_is_recognized_without_its_place(subject: Subject) {
+async fn older_write_is_duplicate_without_place(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(5), &["a"]).await;
     subject.append(&k, writer(1).write(9), &["b"]).await;
@@ -159,7 +159,7 @@ async fn an_older_write_of_a_writer_is_recognized_without_its_place(subject: Sub
     assert_eq!(subject.texts(&k).await, ["a", "b"]);
 }
 
-async fn writers_are_told_apart(subject: Subject) {
+async fn writers_are_distinguished(subject: Subject) {
     let k = key("k");
     for number in [u128::MAX, 0, 1, 1 << 64] {
         let appended = subject.append(&k, writer(number).write(1), &["a"]).await;
@@ -168,14 +168,14 @@ async fn writers_are_told_apart(subject: Subject) {
     assert_eq!(subject.checked_outline(&k).await.metas.len(), 4);
 }
 
-async fn the_same_writer_may_write_to_several_memories(subject: Subject) {
+async fn writer_may_write_to_several_memories(subject: Subject) {
     for name in ["a", "b"] {
         let appended = subject.append(&key(name), writer(1).write(1), &["x"]).await;
         assert_eq!(appended.outcome, AppendOutcome::Appended { first: Sequence::new(1) });
     }
 }
 
-async fn memories_are_apart(subject: Subject) {
+async fn memories_are_isolated(subject: Subject) {
     subject.append(&key("a/b"), writer(1).write(1), &["one"]).await;
     subject.append(&key("a_b"), writer(1).write(2), &["two", "three"]).await;
     assert_eq!(subject.texts(&key("a/b")).await, ["one"]);
@@ -186,13 +186,13 @@ async fn memories_are_apart(subject: Subject) {
     subject.checked_outline(&key("a_b")).await;
 }
 
-/// Whether the store checks leases itself. Then a lease that nobody took is as good as lost, and
-/// fencing among holders is shown by the backend's own tests with real leases.
+/// Whether the store checks leases itself. If so, a lease that no task took counts as lost, and the backend's own
+/// tests cover fencing among holders with real leases.
 fn checks_leases(subject: &Subject) -> bool {
     subject.store.lease_domain().is_some()
 }
 
-async fn a_stale_token_is_fenced_off_and_changes_nothing(subject: Subject) {
+async fn stale_token_is_fenced_without_change(subject: Subject) {
     let k = key("k");
     if checks_leases(&subject) {
         let access = Access::with_lease(lease(20));
@@ -217,7 +217,7 @@ async fn a_stale_token_is_fenced_off_and_changes_nothing(subject: Subject) {
     assert_eq!(subject.checked_outline(&k).await, before);
 }
 
-async fn a_claim_fences_off_older_tokens(subject: Subject) {
+async fn claim_fences_older_tokens(subject: Subject) {
     if checks_leases(&subject) {
         return assert_forged_claim_is_refused(&subject).await;
     }
@@ -233,7 +233,7 @@ async fn a_claim_fences_off_older_tokens(subject: Subject) {
     assert_eq!(subject.checked_outline(&k).await.head.fence, lease(30).token);
 }
 
-async fn a_claim_is_idempotent_and_refuses_older_tokens(subject: Subject) {
+async fn claim_is_idempotent_and_refuses_older_tokens(subject: Subject) {
     if checks_leases(&subject) {
         return assert_forged_claim_is_refused(&subject).await;
     }
@@ -249,7 +249,7 @@ async fn assert_forged_claim_is_refused(subject: &Subject) {
     assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
 }
 
-async fn a_retry_is_recognized_even_when_its_lease_is_over(subject: Subject) {
+async fn retry_is_recognized_after_lease_ends(subject: Subject) {
     let k = key("k");
     let write = writer(1).write(1);
     subject.append(&k, write, &["a"]).await;
@@ -266,7 +266,7 @@ async fn with_ttl(subject: &Subject, number: u64, text: &str, ttl: Option<Durati
     subject.store.append(&key("k"), append).await.unwrap()
 }
 
-async fn a_memory_lives_as_long_as_its_ttl_after_its_last_write(subject: Subject) {
+async fn memory_expires_ttl_after_last_write(subject: Subject) {
     let ttl = Some(Duration::from_secs(60));
     with_ttl(&subject, 1, "a", ttl).await;
     subject.clock.advance(Duration::from_secs(59));
@@ -280,7 +280,7 @@ async fn a_memory_lives_as_long_as_its_ttl_after_its_last_write(subject: Subject
     assert!(subject.store.keys(None, std::num::NonZeroUsize::MIN).await.unwrap().is_empty());
 }
 
-async fn a_memory_whose_ttl_ran_out_begins_anew(subject: Subject) {
+async fn expired_memory_starts_over(subject: Subject) {
     let ttl = Some(Duration::from_secs(60));
     with_ttl(&subject, 1, "a", ttl).await;
     let before = subject.checked_outline(&key("k")).await.head;
@@ -293,14 +293,14 @@ async fn a_memory_whose_ttl_ran_out_begins_anew(subject: Subject) {
     assert_eq!(subject.texts(&key("k")).await, ["b"]);
 }
 
-async fn an_append_without_ttl_ends_the_ttl(subject: Subject) {
+async fn append_without_ttl_removes_ttl(subject: Subject) {
     with_ttl(&subject, 1, "a", Some(Duration::from_secs(60))).await;
     with_ttl(&subject, 2, "b", None).await;
     subject.clock.advance(Duration::from_secs(1_000_000));
     assert_eq!(subject.texts(&key("k")).await, ["a", "b"]);
 }
 
-async fn clear_counts_what_it_removes_and_sequences_go_on(subject: Subject) {
+async fn clear_counts_messages_and_continues_sequences(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["!a", "b"]).await;
     let before = subject.checked_outline(&k).await.head;
@@ -315,7 +315,7 @@ async fn clear_counts_what_it_removes_and_sequences_go_on(subject: Subject) {
     assert_eq!(appended.outcome.first(), Some(Sequence::new(3)));
 }
 
-async fn a_clear_sent_twice_clears_once(subject: Subject) {
+async fn clear_sent_twice_clears_once(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["a"]).await;
     let clear = Clear { write: writer(2).write(1), access: Access::OPEN };
@@ -327,7 +327,7 @@ async fn a_clear_sent_twice_clears_once(subject: Subject) {
     subject.checked_outline(&k).await;
 }
 
-async fn concurrent_batches_are_neither_lost_nor_torn(subject: Subject) {
+async fn concurrent_batches_stay_whole(subject: Subject) {
     const WRITERS: u128 = 8;
     const BATCHES: u64 = 12;
     let k = key("k");
@@ -361,7 +361,7 @@ async fn concurrent_batches_are_neither_lost_nor_torn(subject: Subject) {
     subject.checked_outline(&k).await;
 }
 
-async fn large_messages_and_odd_characters_come_back(subject: Subject) {
+async fn large_messages_and_odd_characters_round_trip(subject: Subject) {
     let k = key("k");
     let large = "x".repeat(1 << 20);
     let odd = "\u{0}\u{1F468}\u{200D}\u{1F469} \\ \" \u{2028} é %s ? :1 ' --";

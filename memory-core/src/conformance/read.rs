@@ -6,21 +6,21 @@ use super::{Case, Subject, assert_counters, boxed, cases_of, join_all, key, writ
 use crate::{Cursor, Generation, Read, Sequence, Splice, StoreErrorKind};
 
 pub(super) const CASES: &[Case] = cases_of![
-    pages_follow_one_another_without_gap_or_overlap,
-    a_reader_asks_for_what_came_after,
-    a_reader_begins_again_after_a_flush,
-    the_cursor_of_an_empty_memory_works,
+    pages_have_no_gap_or_overlap,
+    reader_gets_only_newer_messages,
+    reader_restarts_after_a_flush,
+    cursor_of_empty_memory_works,
     fetch_returns_the_places_in_order,
     fetch_of_another_generation_is_refused,
-    keys_are_listed_in_order_and_in_pages,
-    a_read_never_sees_half_a_batch_or_half_a_flush,
+    keys_are_listed_in_ordered_pages,
+    reads_are_atomic_snapshots,
 ];
 
 fn limit(count: usize) -> Option<NonZeroUsize> {
     NonZeroUsize::new(count)
 }
 
-async fn pages_follow_one_another_without_gap_or_overlap(subject: Subject) {
+async fn pages_have_no_gap_or_overlap(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["a", "b", "c", "d", "e"]).await;
     let mut read = Read { after: None, limit: limit(2) };
@@ -37,7 +37,7 @@ async fn pages_follow_one_another_without_gap_or_overlap(subject: Subject) {
     assert_eq!(pages, [vec!["a", "b"], vec!["c", "d"], vec!["e"]]);
 }
 
-async fn a_reader_asks_for_what_came_after(subject: Subject) {
+async fn reader_gets_only_newer_messages(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["a", "b"]).await;
     let first = subject.store.read(&k, Read::default()).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_reader_asks_for_what_came_after(subject: Subject) {
     assert_eq!(page.cursor.sequence, Sequence::new(3));
 }
 
-async fn a_reader_begins_again_after_a_flush(subject: Subject) {
+async fn reader_restarts_after_a_flush(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["a", "b", "c"]).await;
     let first = subject.store.read(&k, Read::default()).await.unwrap();
@@ -64,7 +64,7 @@ async fn a_reader_begins_again_after_a_flush(subject: Subject) {
     assert!(page.cursor.generation > first.cursor.generation);
 }
 
-async fn the_cursor_of_an_empty_memory_works(subject: Subject) {
+async fn cursor_of_empty_memory_works(subject: Subject) {
     let k = key("k");
     let empty = subject.store.read(&k, Read::default()).await.unwrap();
     assert_eq!(empty.cursor, Cursor::default());
@@ -98,7 +98,7 @@ async fn fetch_of_another_generation_is_refused(subject: Subject) {
     }
 }
 
-async fn keys_are_listed_in_order_and_in_pages(subject: Subject) {
+async fn keys_are_listed_in_ordered_pages(subject: Subject) {
     let names = ["b", "a", "c/d", "c", "~"];
     for (number, name) in names.iter().enumerate() {
         subject.append(&key(name), writer(1).write(number as u64 + 1), &["x"]).await;
@@ -116,7 +116,7 @@ async fn keys_are_listed_in_order_and_in_pages(subject: Subject) {
     assert_eq!(listed, expected);
 }
 
-async fn a_read_never_sees_half_a_batch_or_half_a_flush(subject: Subject) {
+async fn reads_are_atomic_snapshots(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["a", "a", "a"]).await;
     let writing = {
@@ -146,7 +146,7 @@ async fn a_read_never_sees_half_a_batch_or_half_a_flush(subject: Subject) {
     join_all([boxed(writing), boxed(reading)]).await;
 }
 
-/// Lets the other side go on.
+/// Yields to the other tasks once.
 async fn yield_once() {
     let mut yielded = false;
     std::future::poll_fn(|context| {

@@ -32,7 +32,7 @@ pub(super) const CASES: &[Case] = cases_of![
     replaced_message_is_flushed_and_cleared,
 ];
 
-/// The message at a place replaced by another.
+/// A replacement of the message at a place.
 fn replace(write: WriteId, outline: &Outline, place: u64, by: NewMessage) -> Replace {
     let sequence = Sequence::new(place);
     let found = outline.metas.iter().find(|meta| meta.sequence == sequence);
@@ -64,7 +64,7 @@ async fn replaced_message_keeps_its_place(subject: Subject) {
     assert_eq!(after.head.counters, counters);
     assert_eq!(after.metas[1], new.stored_at(Sequence::new(2)).meta);
     assert_eq!((&after.metas[0], &after.metas[2..]), (&before.metas[0], &before.metas[2..]));
-    // The next place is that after all messages, as if nothing had been.
+    // The next place follows all messages, as if nothing had been replaced.
     let appended = subject.append(&k, writer(1).write(3), &["next"]).await;
     assert_eq!(appended.outcome.first(), Some(Sequence::new(5)));
     subject.checked_outline(&k).await;
@@ -72,7 +72,7 @@ async fn replaced_message_keeps_its_place(subject: Subject) {
 
 async fn replace_changes_nothing_but_what_is_present(subject: Subject) {
     let (k, before) = (key("k"), filled(&subject).await);
-    // One class ends with this message, and another begins.
+    // Replacing this message removes one class and adds another.
     let done = replace(writer(1).write(2), &before, 1, message("#mine"));
     let counters = subject.store.replace(&k, done).await.unwrap();
     let old = before.head.counters;
@@ -117,7 +117,7 @@ async fn older_replace_of_a_writer_changes_nothing(subject: Subject) {
     let after = subject.checked_outline(&k).await;
     subject.store.replace(&k, old).await.unwrap();
     assert_eq!(subject.checked_outline(&k).await, after);
-    // And an append with a number that a replacement used is a duplicate.
+    // An append with a number that a replacement used is also a duplicate.
     let done = replace(writer(2).write(6), &after, 2, message("new"));
     subject.store.replace(&k, done).await.unwrap();
     let again = subject.append(&k, writer(2).write(6), &["again"]).await;
@@ -130,7 +130,7 @@ async fn replace_of_another_message_is_refused(subject: Subject) {
     let mut other = replace(writer(2).write(1), &before, 2, message("new"));
     other.replaced = before.metas[2].id;
     assert_eq!(refused(&subject, other.clone()).await, StoreErrorKind::Conflict);
-    // A refused batch was not recognized by its id: it may be sent again.
+    // A refused replacement is not recorded under its id: it can be sent again.
     other.replaced = before.metas[1].id;
     subject.store.replace(&key("k"), other).await.unwrap();
     assert_eq!(subject.texts(&key("k")).await[1], "new");
@@ -205,7 +205,7 @@ async fn replace_with_the_same_calls_keeps_them_closed(subject: Subject) {
     let done = replace(writer(2).write(1), &before, 1, calling("c", "new"));
     subject.store.replace(&k, done).await.unwrap();
     let after = subject.checked_outline(&k).await;
-    assert!(after.metas[0].closed, "a call that was given up stays so");
+    assert!(after.metas[0].closed, "an abandoned call stays closed");
     assert_eq!(subject.texts(&k).await, ["new"]);
 }
 
@@ -226,14 +226,14 @@ async fn replaced_summary_is_a_summary(subject: Subject) {
     assert_eq!(subject.texts(&k).await, ["!sys", "*shorter", "*three"]);
 }
 
-/// No reader takes the new message for the old one.
+/// No reader may mistake the new message for the old one.
 async fn replace_ends_snapshots(subject: Subject) {
     let (k, before) = (key("k"), filled(&subject).await);
     let mark =
         Splice { receipt: Some(receipt(1)), next_flush_at: Some(900), ..Splice::of(&before) };
     subject.store.splice(&k, mark).await.unwrap();
     let page = subject.store.read(&k, Read::default()).await.unwrap();
-    // The newest message stays, and its cursor does not.
+    // The newest message is unchanged, but its cursor is no longer valid.
     let done = replace(writer(2).write(1), &before, 2, message("new"));
     subject.store.replace(&k, done).await.unwrap();
     let again = Read { after: Some(page.cursor), limit: None };

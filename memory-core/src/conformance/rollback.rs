@@ -1,4 +1,4 @@
-//! A store that goes back to an earlier state, and then gives the numbers that it lost to other messages.
+//! Rollback: the store returns to an earlier state and reuses the numbers that it lost.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub(super) const CASES: &[Case] = cases_of![
 
 const KEPT: [&str; 3] = ["!sys", "one", "two"];
 
-/// A memory with the messages that are kept.
+/// A memory with the messages that survive the rollback.
 async fn kept(subject: &Subject) -> MemoryKey {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &KEPT).await;
@@ -81,7 +81,7 @@ impl Subject {
     }
 }
 
-/// What a reader has put together is what is there, whatever of the lost numbers was given again.
+/// A reader's collected messages equal the stored ones, whichever of the lost numbers were reused.
 async fn reader_misses_nothing_after_rollback(subject: Subject) {
     let k = kept(&subject).await;
     let lost = ["lost 1", "lost 2", "lost 3"];
@@ -96,7 +96,7 @@ async fn reader_misses_nothing_after_rollback(subject: Subject) {
         assert!(page.restarted, "{count} new messages after a rollback of {}", lost.len());
         let expected: Vec<_> = KEPT.iter().chain(&new[..count]).copied().collect();
         assert_eq!(texts(&page), expected);
-        // And then as ever.
+        // From now on reading continues as usual.
         subject.append(&k, write(3), &["next"]).await;
         let next = subject.page(&k, page.cursor).await;
         assert_eq!((texts(&next), next.restarted), (vec!["next".to_owned()], false));
@@ -118,7 +118,7 @@ async fn reader_ahead_of_the_end_restarts(subject: Subject) {
     }
 }
 
-/// No reader starts over without need.
+/// A reader does not restart without need.
 async fn reader_of_what_was_kept_goes_on(subject: Subject) {
     let k = kept(&subject).await;
     let ends = [1, 2, 3].map(NonZeroUsize::new);
@@ -161,7 +161,7 @@ async fn paging_over_a_rollback_restarts(subject: Subject) {
     assert_eq!(view, ["!sys", "one", "two", "new 1", "new 2", "new 3"]);
 }
 
-/// One of an earlier version, which knew no ids.
+/// A cursor of an earlier version, which had no ids.
 async fn cursor_without_identity_goes_on(subject: Subject) {
     let k = kept(&subject).await;
     let generation = subject.store.head(&k).await.unwrap().generation;
@@ -183,7 +183,7 @@ async fn reader_restarts_before_the_first_write(subject: Subject) {
     subject.go_back().await;
     let empty = subject.page(&k, before).await;
     assert_eq!((empty.messages.len(), empty.restarted), (0, true));
-    // The clock stands still, so the memory begins with the generation that was lost.
+    // The clock is stopped, so the memory starts with the generation that was lost.
     subject.append(&k, writer(1).write(2), &["new"]).await;
     let page = subject.page(&k, before).await;
     assert_eq!((texts(&page), page.restarted), (vec!["new".to_owned()], true));
@@ -191,7 +191,7 @@ async fn reader_restarts_before_the_first_write(subject: Subject) {
     assert_eq!(texts(&page), ["new"]);
 }
 
-/// The clock stands still, and both flushes get the number after that which was kept.
+/// The clock is stopped, so both flushes get the generation after the one that was kept.
 async fn reader_of_a_lost_flush_restarts(subject: Subject) {
     let k = kept(&subject).await;
     let outline = subject.checked_outline(&k).await;
@@ -204,7 +204,7 @@ async fn reader_of_a_lost_flush_restarts(subject: Subject) {
     let before = subject.whole(&k).await;
     assert_eq!(texts(&before), ["!sys", "two"]);
     subject.go_back().await;
-    // Another flush takes another message, and the reader's newest one is where it was.
+    // Another flush removes another message, and the reader's newest message is at the same place.
     subject.append(&k, writer(2).write(1), &["new"]).await;
     subject.store.splice(&k, evict(1, 2)).await.unwrap();
     let page = subject.page(&k, before.cursor).await;
@@ -239,7 +239,7 @@ fn replace(number: u64, replaced: &str, by: &str) -> Replace {
     }
 }
 
-/// The clock stands still, and the reader's newest message is where it was.
+/// The clock is stopped, and the reader's newest message is at the same place.
 async fn reader_of_a_lost_replace_restarts(subject: Subject) {
     let k = kept(&subject).await;
     subject.store.replace(&k, replace(1, "one", "lost")).await.unwrap();
@@ -252,7 +252,7 @@ async fn reader_of_a_lost_replace_restarts(subject: Subject) {
         (texts(&page), page.restarted),
         (["!sys", "new", "two"].map(str::to_owned).to_vec(), true)
     );
-    // A lost replacement replaces nothing that came since.
+    // A lost replacement replaces no later message.
     let refused = subject.store.replace(&k, replace(3, "lost", "other")).await.unwrap_err();
     assert_eq!(refused.kind(), &StoreErrorKind::Conflict);
 }
@@ -269,7 +269,7 @@ async fn lost_replace_is_applied_again(subject: Subject) {
     }
 }
 
-/// P1: a flush takes what its summary covers, and nothing else.
+/// P1: a flush removes only the messages that its summary covers.
 async fn splice_of_lost_messages_is_refused(subject: Subject) {
     let k = kept(&subject).await;
     subject.append(&k, writer(2).write(1), &["lost 1", "lost 2", "lost 3"]).await;
@@ -291,7 +291,7 @@ async fn splice_of_lost_messages_is_refused(subject: Subject) {
     assert!(subject.store.receipts(&k).await.unwrap().is_empty());
 }
 
-/// All that it takes is there; but it was planned for a memory that is not.
+/// All messages that it removes are present, but the snapshot that it was planned from was lost.
 async fn splice_of_a_lost_newest_message_is_refused(subject: Subject) {
     let k = kept(&subject).await;
     subject.append(&k, writer(2).write(1), &["lost"]).await;
@@ -339,7 +339,7 @@ async fn splice_sent_again_after_rollback_is_applied_once(subject: Subject) {
         assert_eq!(subject.store.receipts(&k).await.unwrap(), [receipt(1)]);
         subject.checked_outline(&k).await;
     }
-    // Where it was kept it is recognized, although its newest message is gone.
+    // A splice that survived is recognized, although its newest message was removed.
     subject.keep().await;
     subject.append(&k, writer(2).write(1), &["lost"]).await;
     subject.go_back().await;
@@ -373,7 +373,7 @@ async fn fetch_of_what_was_kept_answers(subject: Subject) {
     assert_eq!(texts, ["!sys", "two"]);
 }
 
-/// It was unused in the state that was lost: its numbers are those of another write now.
+/// The memory was unused in the lost state; its numbers now belong to another write.
 async fn memory_with_lost_messages_is_not_removed(subject: Subject) {
     let k = kept(&subject).await;
     subject.append(&k, writer(2).write(1), &["lost"]).await;
@@ -388,16 +388,16 @@ async fn memory_that_was_empty_is_not_removed(subject: Subject) {
     let splice = Splice { evicted: places(&[1, 2]), ..Splice::of(&outline) };
     subject.store.splice(&k, splice).await.unwrap();
     subject.keep().await;
-    // It changes the version alone, and is lost.
+    // The claim changes only the version, and is lost.
     let generation = subject.store.head(&k).await.unwrap().generation;
     subject.store.splice(&k, Splice::new(generation)).await.unwrap();
     not_removed_after_rollback(&subject, &k).await;
     assert_eq!(subject.texts(&k).await, ["new"]);
 }
 
-/// The store goes back after the memory was listed, and one write takes the place of the lost one.
+/// The store rolls back after the memory was listed, and one new write takes the place of the lost one.
 async fn not_removed_after_rollback(subject: &Subject, key: &MemoryKey) {
-    // A generation may be a little ahead of the clock.
+    // A generation may be slightly ahead of the clock.
     subject.clock.advance(2 * DAY);
     let listed = subject.old().await.remove(0);
     subject.go_back().await;
@@ -420,7 +420,7 @@ async fn memory_that_was_kept_is_removed(subject: Subject) {
     assert!(subject.texts(&k).await.is_empty());
 }
 
-/// P2: a retry of what was lost is new, one of what was kept is not.
+/// P2: a retry of a lost append is new, a retry of a kept append is a duplicate.
 async fn lost_append_is_applied_again(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["kept"]).await;
@@ -438,7 +438,7 @@ async fn lost_append_is_applied_again(subject: Subject) {
     assert!(!again.outcome.is_duplicate());
     assert!(subject.store.append(&k, ids).await.unwrap().outcome.is_duplicate());
     assert_eq!(subject.texts(&k).await, ["kept", "lost"]);
-    // The writer goes on, whatever it had written before.
+    // The writer continues, whatever it had written before.
     let next = subject.append(&k, writer(1).write(4), &["next"]).await;
     assert_eq!(next.outcome.first(), Some(Sequence::new(3)));
     subject.checked_outline(&k).await;

@@ -1,4 +1,4 @@
-//! Splicing: what a flush commits.
+//! Splices: the commit of a flush.
 
 use super::{Case, Subject, cases_of, key, lease, message, writer};
 use crate::{
@@ -8,21 +8,21 @@ use crate::{
 use uuid::Uuid;
 
 pub(super) const CASES: &[Case] = cases_of![
-    a_summary_stands_in_the_place_of_what_it_replaces,
-    evicted_messages_are_gone_and_counted,
-    what_is_appended_after_the_snapshot_survives_the_splice,
-    a_splice_of_an_older_generation_is_refused,
-    a_splice_after_a_clear_is_refused,
-    a_splice_sent_twice_is_applied_once,
-    a_summary_of_a_summary_counts_no_message_twice,
-    an_unknown_place_is_refused,
-    a_place_past_all_places_is_refused,
-    a_place_removed_twice_is_refused,
-    a_summary_without_places_is_refused,
+    summary_takes_first_replaced_place,
+    evicted_messages_are_removed_and_counted,
+    splice_keeps_later_appends,
+    splice_of_older_generation_is_refused,
+    splice_after_clear_is_refused,
+    splice_sent_twice_is_applied_once,
+    resummarizing_counts_no_message_twice,
+    unknown_place_is_refused,
+    place_after_the_end_is_refused,
+    doubly_removed_place_is_refused,
+    summary_without_places_is_refused,
     closed_calls_are_marked,
-    an_empty_splice_keeps_the_generation_and_its_receipt,
+    empty_splice_keeps_generation_and_receipt,
     the_newest_receipts_are_kept,
-    a_stale_flusher_is_fenced_off,
+    stale_flusher_is_fenced,
     clear_removes_receipts_and_the_next_flush_mark,
 ];
 
@@ -54,7 +54,7 @@ pub(super) fn receipt(id: u128) -> FlushReceipt {
     }
 }
 
-async fn a_summary_stands_in_the_place_of_what_it_replaces(subject: Subject) {
+async fn summary_takes_first_replaced_place(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let splice = Splice {
         summarised: places(&[2, 3, 4]),
@@ -73,7 +73,7 @@ async fn a_summary_stands_in_the_place_of_what_it_replaces(subject: Subject) {
     assert_eq!(subject.store.receipts(&k).await.unwrap(), [receipt(1)]);
 }
 
-async fn evicted_messages_are_gone_and_counted(subject: Subject) {
+async fn evicted_messages_are_removed_and_counted(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let metas = subject.checked_outline(&k).await.metas;
     let splice = Splice { evicted: places(&[2, 4]), ..Splice::new(generation) };
@@ -83,7 +83,7 @@ async fn evicted_messages_are_gone_and_counted(subject: Subject) {
     subject.checked_outline(&k).await;
 }
 
-async fn what_is_appended_after_the_snapshot_survives_the_splice(subject: Subject) {
+async fn splice_keeps_later_appends(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     subject.append(&k, writer(2).write(1), &["late"]).await;
     let splice = Splice {
@@ -98,7 +98,7 @@ async fn what_is_appended_after_the_snapshot_survives_the_splice(subject: Subjec
     subject.checked_outline(&k).await;
 }
 
-async fn a_splice_of_an_older_generation_is_refused(subject: Subject) {
+async fn splice_of_older_generation_is_refused(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let evict = |number| Splice { evicted: places(&[number]), ..Splice::new(generation) };
     subject.store.splice(&k, evict(2)).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_splice_of_an_older_generation_is_refused(subject: Subject) {
     assert_eq!(subject.checked_outline(&k).await, before);
 }
 
-async fn a_splice_after_a_clear_is_refused(subject: Subject) {
+async fn splice_after_clear_is_refused(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let clear = Clear { write: writer(3).write(1), access: Access::OPEN };
     subject.store.clear(&k, clear).await.unwrap();
@@ -123,7 +123,7 @@ async fn a_splice_after_a_clear_is_refused(subject: Subject) {
     assert_eq!(subject.texts(&k).await, ["new"]);
 }
 
-async fn a_splice_sent_twice_is_applied_once(subject: Subject) {
+async fn splice_sent_twice_is_applied_once(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let splice = Splice {
         summarised: places(&[2, 3]),
@@ -140,7 +140,7 @@ async fn a_splice_sent_twice_is_applied_once(subject: Subject) {
     assert_eq!(subject.store.receipts(&k).await.unwrap().len(), 1);
 }
 
-async fn a_summary_of_a_summary_counts_no_message_twice(subject: Subject) {
+async fn resummarizing_counts_no_message_twice(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let first = Splice {
         summarised: places(&[2, 3]),
@@ -169,12 +169,12 @@ async fn refused(subject: &Subject, make: impl FnOnce(Generation) -> Splice) {
     assert_eq!(subject.checked_outline(&k).await, before);
 }
 
-async fn an_unknown_place_is_refused(subject: Subject) {
+async fn unknown_place_is_refused(subject: Subject) {
     refused(&subject, |generation| Splice { evicted: places(&[2, 77]), ..Splice::new(generation) })
         .await;
 }
 
-async fn a_place_past_all_places_is_refused(subject: Subject) {
+async fn place_after_the_end_is_refused(subject: Subject) {
     for place in [1 << 53, u64::MAX] {
         refused(&subject, |generation| Splice {
             evicted: places(&[2, place]),
@@ -184,7 +184,7 @@ async fn a_place_past_all_places_is_refused(subject: Subject) {
     }
 }
 
-async fn a_place_removed_twice_is_refused(subject: Subject) {
+async fn doubly_removed_place_is_refused(subject: Subject) {
     refused(&subject, |generation| Splice {
         evicted: places(&[2]),
         summarised: places(&[2, 3]),
@@ -194,7 +194,7 @@ async fn a_place_removed_twice_is_refused(subject: Subject) {
     .await;
 }
 
-async fn a_summary_without_places_is_refused(subject: Subject) {
+async fn summary_without_places_is_refused(subject: Subject) {
     refused(&subject, |generation| Splice {
         summary: Some(message("*sum")),
         ..Splice::new(generation)
@@ -216,7 +216,10 @@ async fn closed_calls_are_marked(subject: Subject) {
     let splice = Splice { closed: places(&[1]), ..Splice::new(generation) };
     subject.store.splice(&k, splice).await.unwrap();
     let outline = subject.checked_outline(&k).await;
-    assert_eq!(outline.head.next_flush_at, None, "what waited for the call may go now");
+    assert_eq!(
+        outline.head.next_flush_at, None,
+        "messages that waited for the call can be freed now"
+    );
     assert!(outline.metas[0].closed);
     assert_eq!(
         outline.metas[0].link,
@@ -225,7 +228,7 @@ async fn closed_calls_are_marked(subject: Subject) {
     assert!(outline.head.generation > generation, "plans made before must not be applied");
 }
 
-async fn an_empty_splice_keeps_the_generation_and_its_receipt(subject: Subject) {
+async fn empty_splice_keeps_generation_and_receipt(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let splice =
         Splice { receipt: Some(receipt(5)), next_flush_at: Some(900), ..Splice::new(generation) };
@@ -249,7 +252,7 @@ async fn the_newest_receipts_are_kept(subject: Subject) {
     assert_eq!(kept, newest);
 }
 
-async fn a_stale_flusher_is_fenced_off(subject: Subject) {
+async fn stale_flusher_is_fenced(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let by = |token: u64, place| Splice {
         evicted: places(&[place]),
@@ -269,7 +272,7 @@ async fn a_stale_flusher_is_fenced_off(subject: Subject) {
     assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
     let head = subject.checked_outline(&k).await.head;
     assert_eq!(head.flush_fence, lease(8).token);
-    assert_eq!(head.fence, crate::FencingToken::ZERO, "flushers do not fence writers off");
+    assert_eq!(head.fence, crate::FencingToken::ZERO, "flushers do not fence writers");
     subject.store.splice(&k, by(9, 2)).await.unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Memories that nobody uses, and their removal.
+//! Unused memories, and their removal.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::{
 pub(super) const CASES: &[Case] = cases_of![
     unused_memories_are_listed_by_age,
     unused_memories_are_listed_by_project_in_pages,
-    a_removed_memory_reads_as_never_written,
-    a_memory_written_after_it_was_listed_stays,
-    a_memory_is_removed_in_parts,
-    a_write_between_parts_begins_anew,
-    an_expired_memory_is_removed,
-    a_removed_memory_fences_stale_tokens,
+    removed_memory_reads_unwritten,
+    memory_written_after_listing_is_kept,
+    memory_is_removed_in_parts,
+    write_between_parts_starts_over,
+    expired_memory_is_removed,
+    removed_memory_fences_stale_tokens,
 ];
 
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
@@ -69,7 +69,7 @@ async fn unused_memories_are_listed_by_age(subject: Subject) {
     }
     assert!(subject.old().await.is_empty());
     subject.clock.advance(DAY / 2);
-    // An append is known by the time of its message, everything else by the generation.
+    // The age of an append is that of its message, the age of any other write that of the generation.
     let mut renewal = batch(writer(5).write(1), &["c"]);
     let renewed = std::sync::Arc::make_mut(&mut renewal.messages);
     renewed[0].created_at = subject.clock.now();
@@ -117,7 +117,7 @@ async fn unused_memories_are_listed_by_project_in_pages(subject: Subject) {
     assert_eq!(pages, 3);
 }
 
-async fn a_removed_memory_reads_as_never_written(subject: Subject) {
+async fn removed_memory_reads_unwritten(subject: Subject) {
     let key = key("k");
     subject.append(&key, writer(1).write(1), &["a", "b", "c"]).await;
     let before = subject.store.head(&key).await.unwrap();
@@ -126,13 +126,13 @@ async fn a_removed_memory_reads_as_never_written(subject: Subject) {
     let memory = &only(subject.old().await);
     let removed = subject.remove(memory, 100).await;
     assert_eq!(removed, RemovedUnused { messages: 3, more: false });
-    // Sent again, for its answer was lost.
+    // A retry, as after a lost answer.
     assert_eq!(subject.remove(memory, 100).await, RemovedUnused::default());
 
     assert_eq!(subject.store.head(&key).await.unwrap(), Head::default());
     assert!(subject.texts(&key).await.is_empty());
     assert!(subject.store.keys(None, most(9)).await.unwrap().is_empty());
-    assert!(subject.old().await.is_empty(), "what was removed is not listed");
+    assert!(subject.old().await.is_empty(), "removed memories are not listed");
     let appended = subject.append(&key, writer(1).write(2), &["d"]).await;
     assert_eq!(appended.outcome.first(), Some(Sequence::new(1)));
     assert_eq!(subject.checked_outline(&key).await.head.counters.appended, 1);
@@ -141,7 +141,7 @@ async fn a_removed_memory_reads_as_never_written(subject: Subject) {
     assert!(subject.store.head(&key).await.unwrap().generation > before.generation);
 }
 
-async fn a_memory_written_after_it_was_listed_stays(subject: Subject) {
+async fn memory_written_after_listing_is_kept(subject: Subject) {
     let key = key("k");
     subject.append(&key, writer(1).write(1), &["a"]).await;
     subject.clock.advance(DAY);
@@ -154,7 +154,7 @@ async fn a_memory_written_after_it_was_listed_stays(subject: Subject) {
     subject.checked_outline(&key).await;
 }
 
-async fn a_memory_is_removed_in_parts(subject: Subject) {
+async fn memory_is_removed_in_parts(subject: Subject) {
     let key = key("k");
     subject.append(&key, writer(1).write(1), &["a", "b", "c", "d", "e"]).await;
     subject.clock.advance(DAY);
@@ -168,8 +168,8 @@ async fn a_memory_is_removed_in_parts(subject: Subject) {
         if !removed.more {
             break;
         }
-        assert!(part < 9, "it comes to an end");
-        // Whoever goes on after a crash finds what is left.
+        assert!(part < 9, "removal terminates");
+        // A process that continues after a crash finds the rest.
         let left = subject.unused(query()).await.memories;
         assert_eq!(names(&left), ["k"]);
         assert_eq!((left[0].generation, left[0].version), (memory.generation, memory.version));
@@ -179,7 +179,7 @@ async fn a_memory_is_removed_in_parts(subject: Subject) {
     assert!(subject.old().await.is_empty());
 }
 
-async fn a_write_between_parts_begins_anew(subject: Subject) {
+async fn write_between_parts_starts_over(subject: Subject) {
     let key = key("k");
     subject.append(&key, writer(1).write(1), &["a", "b", "c"]).await;
     subject.clock.advance(DAY);
@@ -187,16 +187,16 @@ async fn a_write_between_parts_begins_anew(subject: Subject) {
     let remove = RemoveUnused::new(memory, most(1));
     let removed = subject.store.remove(&key, remove).await.unwrap();
     let appended = subject.append(&key, writer(1).write(1), &["new"]).await;
-    assert!(!appended.outcome.is_duplicate(), "the memory of that write is gone");
+    assert!(!appended.outcome.is_duplicate(), "the memory with that write was removed");
     let again = subject.store.remove(&key, remove).await;
-    // A store may remove all at once, and the memory that began since is another.
+    // A store may remove everything at once; the memory that started over since is another one.
     let kind = again.map_err(|error| error.kind().clone());
     assert_eq!(kind, Err(StoreErrorKind::Conflict), "after {removed:?}");
     assert_eq!(subject.texts(&key).await, ["new"]);
     subject.checked_outline(&key).await;
 }
 
-async fn an_expired_memory_is_removed(subject: Subject) {
+async fn expired_memory_is_removed(subject: Subject) {
     let key = key("k");
     let mut append = batch(writer(1).write(1), &["a", "b"]);
     append.ttl = Some(DAY);
@@ -205,7 +205,10 @@ async fn an_expired_memory_is_removed(subject: Subject) {
     assert!(subject.unused(query()).await.memories.is_empty());
     subject.clock.advance(DAY);
     let unwritten = UnusedQuery { expired: false, ..query() };
-    assert!(subject.unused(unwritten).await.memories.is_empty(), "it was not asked for");
+    assert!(
+        subject.unused(unwritten).await.memories.is_empty(),
+        "expired memories were not requested"
+    );
     let memory = &only(subject.unused(query()).await.memories);
     assert_eq!(subject.remove(memory, 100).await, RemovedUnused { messages: 2, more: false });
     assert!(subject.unused(query()).await.memories.is_empty());
@@ -214,8 +217,8 @@ async fn an_expired_memory_is_removed(subject: Subject) {
     assert_eq!(subject.texts(&key).await, ["c"]);
 }
 
-/// Where leases live elsewhere the token is all that keeps a stale holder out.
-async fn a_removed_memory_fences_stale_tokens(subject: Subject) {
+/// If leases are kept elsewhere, only the token rejects a stale holder.
+async fn removed_memory_fences_stale_tokens(subject: Subject) {
     if subject.store.lease_domain().is_some() {
         return;
     }

@@ -1,4 +1,4 @@
-//! For how long writers are remembered.
+//! Retention of writer records.
 
 use super::{Case, Subject, batch, cases_of, key, writer};
 use crate::{
@@ -7,13 +7,13 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = cases_of![
-    a_forgotten_writer_is_refused,
+    forgotten_writer_is_refused,
     young_writers_are_recognized,
-    the_newest_writers_are_recognized_at_any_age,
-    a_removed_memory_remembers_no_writers,
+    newest_writers_are_recognized_at_any_age,
+    removed_memory_forgets_writers,
 ];
 
-/// More than any store keeps of those that are old.
+/// More than the number of old writers that any store keeps.
 const MANY: u64 = 200;
 
 impl Subject {
@@ -21,7 +21,7 @@ impl Subject {
         self.clock.micros() / 1_000
     }
 
-    /// One append by each of so many new processes.
+    /// One append by each of this many new processes.
     async fn sessions(&self, name: &str, count: u64) -> Vec<WriteId> {
         let mut writes = Vec::new();
         for number in 0..count {
@@ -52,7 +52,7 @@ fn is_forgotten<T>(answer: Result<T, StoreError>) -> bool {
     }
 }
 
-async fn a_forgotten_writer_is_refused(subject: Subject) {
+async fn forgotten_writer_is_refused(subject: Subject) {
     let old = subject.sessions("k", 3).await;
     let named = [WriterId::named("a log").write(9), writer(1).write(3)];
     for write in named {
@@ -67,7 +67,7 @@ async fn a_forgotten_writer_is_refused(subject: Subject) {
     let count = subject.count("k").await;
     assert!(is_forgotten(subject.again("k", old[0]).await), "records are pruned");
     for write in old {
-        // Never taken for new, whether its record is still there or not.
+        // Refused, never accepted as new, whether its record was pruned or not.
         let _ = is_forgotten(subject.again("k", write).await);
         let next = WriteId { number: 2, ..write };
         if is_forgotten(subject.again("k", write).await) {
@@ -76,7 +76,7 @@ async fn a_forgotten_writer_is_refused(subject: Subject) {
             assert!(is_forgotten(subject.store.clear(&key("k"), clear).await));
         }
     }
-    // Nor is one from that time that never wrote: it cannot be told from those that did.
+    // A writer of that time that never wrote is also refused, because the store cannot distinguish it.
     let late = WriterId::session(subject.millis() - 3_600_000, 7).write(1);
     assert!(is_forgotten(subject.again("k", late).await));
     assert_eq!(subject.count("k").await, count);
@@ -84,7 +84,7 @@ async fn a_forgotten_writer_is_refused(subject: Subject) {
     assert!(!subject.again("k", young).await.unwrap().is_duplicate());
     assert!(subject.again("k", young).await.unwrap().is_duplicate());
 
-    // A clear forgets what is old, and not the others: their writes may be on their way again.
+    // A clear forgets old writers only, because a retry of a young writer may be in flight.
     subject.clock.advance(2 * SESSION_RETENTION);
     let newest = subject.sessions("k", KEPT_SESSIONS as u64).await;
     let write = WriterId::session(subject.millis(), 1 << 40).write(1);
@@ -94,7 +94,7 @@ async fn a_forgotten_writer_is_refused(subject: Subject) {
     for known in newest.into_iter().chain(named).chain([WriterId::named("a log").write(2)]) {
         assert!(subject.again("k", known).await.unwrap().is_duplicate());
     }
-    assert!(subject.store.clear(&key("k"), clear).await.is_ok(), "it is recognized");
+    assert!(subject.store.clear(&key("k"), clear).await.is_ok(), "a retry is recognized");
     assert!(subject.texts(&key("k")).await.is_empty());
 }
 
@@ -107,7 +107,7 @@ async fn young_writers_are_recognized(subject: Subject) {
     }
 }
 
-async fn the_newest_writers_are_recognized_at_any_age(subject: Subject) {
+async fn newest_writers_are_recognized_at_any_age(subject: Subject) {
     let writes = subject.sessions("k", MANY).await;
     subject.clock.advance(100 * SESSION_RETENTION);
     subject.sessions("k", 1).await;
@@ -117,12 +117,12 @@ async fn the_newest_writers_are_recognized_at_any_age(subject: Subject) {
     }
 }
 
-async fn a_removed_memory_remembers_no_writers(subject: Subject) {
+async fn removed_memory_forgets_writers(subject: Subject) {
     let mut append = batch(WriterId::session(subject.millis(), 1).write(1), &["x"]);
     append.ttl = Some(2 * SESSION_RETENTION);
     subject.store.append(&key("k"), append.clone()).await.unwrap();
     subject.clock.advance(2 * SESSION_RETENTION);
-    // The memory of that write is over, and so is all that was in it.
+    // The memory with that write was removed, including its writer records.
     let again = subject.store.append(&key("k"), append).await.unwrap();
     assert!(!again.outcome.is_duplicate());
 }
