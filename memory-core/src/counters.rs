@@ -1,4 +1,4 @@
-//! The counters that a store keeps with the data, in the same atomic step.
+//! The counters that a store updates in the same atomic step as the data.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::priority::{Class, Priority};
 use crate::stored::{MessageMeta, NewMessage};
 
-/// A number of messages and their tokens.
+/// A number of messages and of their tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tally {
     /// Messages.
@@ -17,30 +17,30 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts one more message.
+    /// Adds one message.
     pub const fn add(&mut self, tokens: u32) {
         self.messages = self.messages.saturating_add(1);
         self.tokens = self.tokens.saturating_add(tokens as u64);
     }
 
-    /// Counts one message less.
+    /// Removes one message.
     pub const fn remove(&mut self, tokens: u32) {
         self.messages = self.messages.saturating_sub(1);
         self.tokens = self.tokens.saturating_sub(tokens as u64);
     }
 }
 
-/// What is in a memory, and what became of everything that ever was.
+/// The messages of a memory, and what happened to all messages ever appended.
 ///
-/// Promise P1: `appended = present.messages - summaries + summarised + evicted + cleared` at every
-/// instant. Summaries are the memory's own and were never appended, so they are counted apart.
+/// Promise P1: `appended = present.messages - summaries + summarised + evicted + cleared` at all times. Summaries are
+/// written by the memory itself and were never appended, so they are counted separately.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
-    /// What is there now, summaries included.
+    /// Present messages, including summaries.
     pub present: Tally,
-    /// What is there now, by the class assigned on entry. Empty classes do not appear.
+    /// Present messages by the class assigned on append. Empty classes are omitted.
     pub classes: BTreeMap<Class, Tally>,
-    /// Summaries among the messages that are there.
+    /// Present messages that are summaries.
     pub summaries: u64,
     /// Messages ever appended.
     pub appended: u64,
@@ -53,8 +53,8 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// The counters of a memory that holds these messages and never held others: what is there must
-    /// equal it at every instant (promise P10).
+    /// The counters of a memory that holds these messages and never held others. The present counts of any memory
+    /// must equal those of its recount at all times (promise P10).
     #[must_use]
     pub fn recount<'a>(metas: impl IntoIterator<Item = &'a MessageMeta>) -> Self {
         let mut counters = Self::default();
@@ -77,19 +77,19 @@ impl Counters {
         critical.map(|(_, tally)| tally.tokens).fold(0, u64::saturating_add)
     }
 
-    /// Counts a message that enters.
+    /// Counts an added message.
     pub fn append(&mut self, message: &NewMessage) {
         self.appended = self.appended.saturating_add(1);
         self.enter(message.class(), message.tokens);
     }
 
-    /// Counts a summary that enters.
+    /// Counts an added summary.
     pub fn insert_summary(&mut self, summary: &NewMessage) {
         self.summaries = self.summaries.saturating_add(1);
         self.enter(summary.class(), summary.tokens);
     }
 
-    /// Counts a message in the place of another: what ever happened to messages stays as it was.
+    /// Counts a message that replaces another; the lifetime counts do not change.
     pub fn replace(&mut self, old: &MessageMeta, new: &NewMessage) {
         self.leave_class(old);
         self.enter(new.class(), new.tokens);
@@ -102,14 +102,14 @@ impl Counters {
         }
     }
 
-    /// Counts a message that is evicted.
+    /// Counts an evicted message.
     pub fn evict(&mut self, meta: &MessageMeta) {
         if self.leave(meta) {
             self.evicted = self.evicted.saturating_add(1);
         }
     }
 
-    /// Counts everything that is there as cleared.
+    /// Counts all present messages as cleared.
     pub fn clear(&mut self) {
         let gone = self.present.messages.saturating_sub(self.summaries);
         self.cleared = self.cleared.saturating_add(gone);
@@ -121,7 +121,7 @@ impl Counters {
     /// Whether every message ever appended is accounted for (promise P1).
     #[must_use]
     pub const fn is_conserved(&self) -> bool {
-        // With 128 bits, for the counters of a damaged store may be any.
+        // 128 bits, because the counters of a damaged store can have any value.
         self.appended as u128 + self.summaries as u128
             == self.present.messages as u128
                 + self.summarised as u128
@@ -134,7 +134,7 @@ impl Counters {
         self.classes.entry(class).or_default().add(tokens);
     }
 
-    /// Whether the message was an appended one, not a summary.
+    /// Removes a message; returns whether it was an appended one, not a summary.
     fn leave(&mut self, meta: &MessageMeta) -> bool {
         self.leave_class(meta);
         let summary = meta.is_summary();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn every_message_is_counted_where_it_is_and_where_it_went() {
+    fn counters_track_every_change() {
         let (talk, fact, summary) = (message(10, None), message(20, Some(1)), message(5, Some(2)));
         let mut counters = Counters::default();
         for message in [&talk, &talk, &talk, &fact] {
@@ -201,14 +201,14 @@ mod tests {
         counters.evict(&meta(&fact, false));
         assert_eq!(counters.present, tally(3, 25));
         assert_eq!((counters.summarised, counters.evicted, counters.summaries), (1, 1, 1));
-        assert_eq!(counters.classes.get(&fact.class()), None, "an empty class is gone");
+        assert_eq!(counters.classes.get(&fact.class()), None, "empty classes are removed");
         assert!(counters.is_conserved());
         let mut metas = vec![meta(&talk, false), meta(&talk, false), meta(&summary, true)];
         let held = Counters::recount(&metas);
         assert_eq!((held.present, &held.classes), (counters.present, &counters.classes));
         assert_eq!((held.summaries, held.appended), (1, 2));
 
-        // A summary that goes was never appended, so nothing becomes of it.
+        // A removed summary was never appended, so it adds to no lifetime count.
         counters.summarise(&metas.remove(2));
         assert_eq!((counters.summarised, counters.summaries), (1, 0));
         counters.insert_summary(&summary);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_that_lost_a_message_or_have_one_too_many_are_not_conserved() {
+    fn lost_or_extra_messages_break_conservation() {
         let whole = Counters {
             present: tally(2, 20),
             summaries: 1,

@@ -1,4 +1,4 @@
-//! What to evict, from metadata alone.
+//! Plans evictions, from metadata alone.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -12,58 +12,58 @@ use crate::receipt::Shortfall;
 use crate::stored::{MessageMeta, Sequence};
 use crate::unit::{Unit, UnitClass, UnitState, Units};
 
-/// How far to come down.
+/// The goal of an eviction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EvictionGoal {
-    /// At most this many tokens are to be left.
+    /// The most tokens to leave.
     pub tokens: u64,
-    /// At most this many messages are to be left, if that matters.
+    /// The most messages to leave, if limited.
     pub messages: Option<u64>,
 }
 
 impl EvictionGoal {
-    /// At most this many tokens, in any number of messages.
+    /// At most this many tokens, and any number of messages.
     #[must_use]
     pub const fn tokens(tokens: u64) -> Self {
         Self { tokens, messages: None }
     }
 
-    /// Whether this much is within the goal.
+    /// Whether this remainder meets the goal.
     #[must_use]
     pub fn is_met_by(&self, left: Tally) -> bool {
         left.tokens <= self.tokens && self.messages.is_none_or(|limit| left.messages <= limit)
     }
 }
 
-/// What to evict, and what that brings.
+/// The messages to evict, and the effect.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EvictionPlan {
     /// The places to evict, ascending.
     pub evict: Vec<Sequence>,
-    /// How many units they are.
+    /// The number of evicted units.
     pub units: u64,
-    /// How many tokens they free.
+    /// The tokens that are freed.
     pub tokens_freed: u64,
-    /// What is left.
+    /// The messages that remain.
     pub left: Tally,
-    /// Of what is left, what cannot be evicted now: critical units and open calls.
+    /// The part of `left` that cannot be evicted now: critical units and open calls.
     pub pinned: Tally,
     /// Why the goal is missed, if it is.
     pub shortfall: Option<Shortfall>,
-    /// What is evicted, by priority.
+    /// The evicted messages by priority.
     pub by_priority: BTreeMap<Priority, Tally>,
 }
 
-/// Plans what to evict to come down to a goal.
+/// Plans an eviction to meet a goal.
 ///
-/// - Critical units and open calls stay, and units stay whole.
-/// - First the limits of the blocks: a block whose units hold more than its [`limit`] loses its
-///   oldest ones until it is within. What cannot be evicted counts.
-/// - Then the goal: the highest priority number first, the oldest first among equals. Without
-///   priority blocks age alone decides.
+/// - Critical units and open calls are kept, and units are kept or evicted as a whole.
+/// - First the block limits: a block whose units hold more than its [`limit`] loses its oldest units until it is
+///   within the limit. Units that cannot be evicted count towards the limit.
+/// - Then the goal: the highest priority number first, the oldest first within a priority. Without priority blocks,
+///   age alone decides.
 ///
-/// Nothing is evicted once limits and goal are met. Total and pure: the same arguments give the same
-/// plan. Linear in the number of messages. `metas` is in ascending order of places.
+/// Nothing more is evicted once limits and goal are met. Total and pure: the same arguments give the same plan.
+/// Linear in the number of messages. `metas` is in ascending order of places.
 ///
 /// [`limit`]: crate::Block::limit
 #[must_use]
@@ -82,8 +82,8 @@ pub fn plan_eviction(
     draft.finish(goal)
 }
 
-/// Plans as [`plan_eviction`] does without priority blocks: the oldest units first, whatever their
-/// priority, except that critical units and open calls stay.
+/// Plans like [`plan_eviction`] without priority blocks: the oldest units first, whatever their priority. Critical
+/// units and open calls are kept.
 #[must_use]
 pub fn plan_fifo_eviction(
     metas: &[MessageMeta],
@@ -104,12 +104,12 @@ enum Order {
     Priority,
 }
 
-/// A plan in the making.
+/// A plan under construction.
 struct Draft<'u, 'a> {
     metas: &'a [MessageMeta],
     units: &'u Units<'a>,
     classes: &'u [UnitClass<'a>],
-    /// What may still be evicted, oldest first.
+    /// The units that may be evicted, oldest first.
     candidates: Vec<(&'u Unit, &'u UnitClass<'a>)>,
     gone: Vec<bool>,
     critical: bool,
@@ -150,7 +150,7 @@ impl<'u, 'a> Draft<'u, 'a> {
         if policy.blocks.iter().all(|block| block.limit.is_none()) {
             return;
         }
-        // By how much each block is over its limit.
+        // The tokens by which each block exceeds its limit.
         let mut held = vec![0_u64; policy.blocks.len()];
         for (unit, class) in self.units.iter().zip(self.classes) {
             if let Some(held) = class.block.and_then(|block| held.get_mut(block)) {
@@ -181,7 +181,7 @@ impl<'u, 'a> Draft<'u, 'a> {
         }
         let mut candidates = std::mem::take(&mut self.candidates);
         if order == Order::Priority {
-            // Stable: the oldest first among equals.
+            // A stable sort keeps the oldest first within a priority.
             candidates.sort_by_key(|(_, class)| Reverse(class.priority));
         }
         for (unit, class) in candidates {
@@ -239,10 +239,10 @@ mod tests {
             .prop_map(|(tokens, messages)| EvictionGoal { tokens, messages })
     }
 
-    /// Nothing is to be evicted for this goal, so what goes, goes for the limits.
+    /// This goal requires no eviction, so only limits cause evictions.
     const ANYTHING: EvictionGoal = EvictionGoal::tokens(u64::MAX);
 
-    /// The units with their classes and whether the plan evicts them; panics if it tears one.
+    /// The units with their classes and whether the plan evicts them; panics if the plan splits a unit.
     fn fates<'a>(
         units: &Units<'a>,
         policy: &Policy,
@@ -251,7 +251,7 @@ mod tests {
         let gone = |meta: &MessageMeta| plan.evict.contains(&meta.sequence);
         let fate = |unit: &Unit| {
             let members: Vec<_> = units.members(unit).map(gone).collect();
-            assert!(members.iter().all(|gone| *gone == members[0]), "a unit was torn");
+            assert!(members.iter().all(|gone| *gone == members[0]), "a unit was split");
             members[0]
         };
         units
@@ -267,7 +267,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn critical_and_open_units_stay_and_units_stay_whole(
+        fn keeps_pinned_units_and_whole_units(
             history in history(40), policy in policy(), goal in goal(), fifo in any::<bool>(),
         ) {
             let metas = metas(&history);
@@ -280,7 +280,7 @@ mod tests {
         }
 
         #[test]
-        fn the_goal_is_met_or_nothing_is_left_that_may_go(
+        fn goal_is_met_or_all_evictable_evicted(
             history in history(40), policy in policy(), goal in goal(), fifo in any::<bool>(),
         ) {
             let metas = metas(&history);
@@ -309,7 +309,7 @@ mod tests {
         }
 
         #[test]
-        fn the_numbers_of_a_plan_equal_a_recount(
+        fn plan_totals_equal_a_recount(
             history in history(40), policy in policy(), goal in goal(), fifo in any::<bool>(),
         ) {
             let metas = metas(&history);
@@ -344,7 +344,7 @@ mod tests {
         }
 
         #[test]
-        fn blocks_come_within_their_limits_by_their_oldest_units_and_no_further(
+        fn over_limit_blocks_lose_only_oldest_units(
             history in history(40), policy in policy(),
         ) {
             let metas = metas(&history);
@@ -373,7 +373,7 @@ mod tests {
         }
 
         #[test]
-        fn the_least_important_go_first_and_of_equals_the_oldest_and_none_too_many(
+        fn evicts_by_priority_then_age_minimally(
             history in history(40), policy in policy(), goal in goal(), fifo in any::<bool>(),
         ) {
             let metas = metas(&history);
@@ -386,7 +386,7 @@ mod tests {
             };
             let plan = planner(&metas, &policy, goal, now());
             prop_assert!(for_limits.evict.iter().all(|place| plan.evict.contains(place)));
-            // In the order in which the goal takes them: what went before the goal is not looked at.
+            // In the order of eviction for the goal; units that were evicted for limits are skipped.
             let gone_before = |unit: &Unit| for_limits.evict.contains(&metas[unit.first()].sequence);
             let mut order: Vec<_> = fates(&units, &policy, &plan)
                 .into_iter()
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_critical_call_that_is_open_counts_as_critical() {
+    fn open_critical_call_counts_as_critical() {
         let policy = Policy::with_max_tokens(100);
         let open = |priority| {
             let call = crate::Message::calls([crate::ToolCall::function("a", "f", "{}")]);
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn by_age_alone_the_oldest_go_whatever_their_priority_but_for_the_critical() {
+    fn fifo_evicts_oldest_except_critical() {
         let message = |number: u64, priority| {
             let entry = crate::Entry::new(crate::Message::user("u")).with_priority(priority);
             let id = crate::MessageId::new(uuid::Uuid::from_u128(number.into()));
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_is_met_at_its_very_number() {
+    fn goal_bound_is_inclusive() {
         let goal = EvictionGoal { tokens: 10, messages: Some(2) };
         let met = |messages, tokens| goal.is_met_by(Tally { messages, tokens });
         assert!(met(2, 10));

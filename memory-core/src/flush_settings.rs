@@ -1,36 +1,36 @@
-//! The numbers of a flushing strategy, checked once.
+//! The settings of a flushing strategy, validated once.
 
 use crate::resource::FlushingStrategy;
 
-/// When a flush begins, and how far it comes down.
+/// The threshold at which a flush begins, and its target.
 ///
-/// The gap between the two is the hysteresis that keeps flushes rare.
+/// The gap between the two is a hysteresis that keeps flushes rare.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FlushSettings {
     /// The share of the budget at which a flush begins. Default: 0.8.
     pub summarize_threshold: f64,
-    /// The share of the budget that a flush comes down to. Default: 0.5.
+    /// The share of the budget that a flush reduces the memory to. Default: 0.5.
     pub flush_target: f64,
     /// The most tokens of a summary. Default: 500, or a quarter of the target if that is less.
     pub summary_tokens: u64,
-    /// The least share of what may be summarised that one flush summarises, in percent. Default: 30.
+    /// The minimum share of the summarizable tokens that one flush summarizes, in percent. Default: 30.
     pub summarize_oldest_percent: u8,
-    /// Fewer messages than these are not flushed while they are within the budget. Default: 10.
+    /// A memory with fewer messages is not flushed while it is within the budget. Default: 10.
     pub min_messages: u64,
 }
 
-/// A number of a flushing strategy that cannot work.
+/// An invalid setting of a flushing strategy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {mend}")]
 pub struct SettingsError {
-    /// Which number.
+    /// The name of the setting.
     pub field: &'static str,
-    /// What is wrong with it, and what to set.
+    /// The problem and the remedy.
     pub mend: String,
 }
 
 impl FlushSettings {
-    /// The summary's size unless told otherwise.
+    /// The default limit of a summary.
     const DEFAULT_SUMMARY_TOKENS: u64 = 500;
 
     /// Defaults for a budget of this many tokens.
@@ -55,10 +55,10 @@ impl FlushSettings {
         settings
     }
 
-    /// Checks the numbers of a strategy for a budget of this many tokens.
+    /// Validates the settings of a strategy for a budget of this many tokens.
     ///
     /// # Errors
-    /// The first number that is out of range or contradicts another.
+    /// The first setting that is out of range or contradicts another.
     pub fn from_strategy(
         strategy: &FlushingStrategy,
         max_tokens: u64,
@@ -114,20 +114,20 @@ impl FlushSettings {
         Ok(settings)
     }
 
-    /// The tokens at which a flush begins, of a budget of this many.
+    /// The tokens at which a flush begins, for a budget of this many.
     #[must_use]
     pub fn threshold_tokens(&self, max_tokens: u64) -> u64 {
         share_of(max_tokens, self.summarize_threshold)
     }
 
-    /// The tokens that a flush comes down to, of a budget of this many.
+    /// The tokens that a flush reduces the memory to, for a budget of this many.
     #[must_use]
     pub fn target_tokens(&self, max_tokens: u64) -> u64 {
         share_of(max_tokens, self.flush_target)
     }
 }
 
-/// A ratio of a number of tokens, rounded down.
+/// A share of a number of tokens, rounded down.
 pub(crate) fn share_of(tokens: u64, ratio: f64) -> u64 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_may_take_500_tokens_or_a_quarter_of_the_target() {
+    fn summary_default_is_500_or_quarter_target() {
         let size = |max_tokens| FlushSettings::for_budget(max_tokens).summary_tokens;
         assert_eq!([8_000, 4_000, 3_992, 80].map(size), [500, 500, 499, 10]);
         let default = settings(&FlushingStrategy::default());
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn threshold_and_target_are_shares_of_the_budget_rounded_down() {
+    fn threshold_and_target_round_down() {
         let settings = FlushSettings::for_budget(8_000);
         assert_eq!(
             (settings.threshold_tokens(8_000), settings.target_tokens(8_000)),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_numbers_are_taken_up_to_their_very_edges() {
+    fn settings_are_accepted_up_to_bounds() {
         let usual = FlushingStrategy::default;
         let threshold = |summarize_threshold| {
             settings(&FlushingStrategy { summarize_threshold, ..usual() })
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_strategy_says_is_kept() {
+    fn explicit_settings_are_kept() {
         let strategy = FlushingStrategy {
             kind: None,
             summarize_threshold: 0.9,
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_budget_has_a_default_summary_that_is_not_refused() {
+    fn smallest_budget_has_valid_default_summary() {
         let settings = FlushSettings::from_strategy(&FlushingStrategy::default(), 1).unwrap();
         assert_eq!((settings.summary_tokens, settings.min_messages), (0, 10));
     }

@@ -1,4 +1,4 @@
-//! How a memory is doing: everything an operator asks, as data.
+//! The health report of a memory.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,15 +13,15 @@ use crate::priority::{ContentType, Priority};
 use crate::receipt::FlushReceipt;
 use crate::usage::Calibration;
 
-/// How a memory is doing.
+/// The health report of a memory, for operators.
 #[doc(alias = "GetMemoryHealth")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemoryHealth {
     /// The memory.
     pub key: MemoryKey,
-    /// The verdict, with the reason where it is not a good one.
+    /// The verdict, with a reason unless it is healthy.
     pub verdict: Verdict,
-    /// Messages that are there.
+    /// Present messages.
     pub messages: u64,
     /// Their tokens.
     pub tokens: u64,
@@ -29,85 +29,84 @@ pub struct MemoryHealth {
     pub max_tokens: u64,
     /// `tokens` as a share of `max_tokens`.
     pub budget_used: f64,
-    /// The most messages, if there is such a limit.
+    /// The most messages, if limited.
     pub message_limit: Option<u64>,
-    /// What is there by priority, with recent and older talk told apart.
+    /// Present messages by priority; conversation counts by its recency.
     pub priorities: BTreeMap<Priority, Tally>,
-    /// What is there by content type.
+    /// Present messages by content type.
     pub content_types: BTreeMap<ContentType, Tally>,
-    /// Tool calls whose results are still awaited.
+    /// Tool calls that still wait for results.
     pub open_calls: u64,
-    /// Tool calls given up by time or by hand.
+    /// Tool calls abandoned by timeout or closed explicitly.
     pub abandoned_calls: u64,
-    /// Tool results whose call is gone or never was; they stay out of context windows.
+    /// Tool results whose call was removed or never existed; they are left out of context windows.
     pub orphaned_results: u64,
-    /// What became of everything that was ever appended.
+    /// The fate of all messages ever appended.
     pub lifetime: Lifetime,
     /// The flush strategy.
     pub strategy: String,
     /// The newest flush.
     pub last_flush: Option<FlushReceipt>,
-    /// Why the newest attempt to flush failed in this process, if it did and no flush of another process
-    /// came after it.
+    /// Why the newest flush attempt of this process failed; `None` if it succeeded or a flush of another process
+    /// followed it.
     pub last_flush_error: Option<String>,
     /// The lease on the memory.
     pub lease: Option<LeaseHealth>,
-    /// Tasks of this process that wait in line for it.
+    /// Tasks of this process that wait for the lease.
     pub waiting_tasks: u64,
     /// The newest fencing token that the store has seen.
     pub fence: FencingToken,
     /// When the memory's TTL runs out.
     pub expires_at: Option<Timestamp>,
-    /// How long the store took to answer for this report, in microseconds.
+    /// The latency of the store for this report, in microseconds.
     pub store_latency_us: u64,
-    /// Messages that cannot be decoded; they stay out of plans and windows until they are evicted or
-    /// the memory is cleared.
+    /// Messages that cannot be decoded. They are left out of plans and windows until they are evicted or the memory
+    /// is cleared.
     pub unreadable: u64,
-    /// The server behind the store, where there is one.
+    /// The server behind the store, if there is one.
     pub server: Option<ServerHealth>,
-    /// How much windows of this process are smaller than their budgets, because providers reported more tokens than
-    /// were counted.
+    /// The reductions of window budgets in this process, because providers reported more tokens than were counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calibrations: Vec<Calibration>,
 }
 
-/// What a server says about itself.
+/// The state of a server, as it reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerHealth {
-    /// Which software, and its version.
+    /// The software and its version.
     pub software: String,
-    /// `master`, `replica`, or that of a Cluster and how many masters it has.
+    /// `master`, `replica`, or that of a Cluster with the number of its masters.
     pub role: String,
-    /// How many replicas are connected; of a Cluster, to all its masters.
+    /// The number of connected replicas; for a Cluster, of all its masters.
     pub replicas: u32,
-    /// What outlives a restart of the server: `append-only file`, or `snapshots at most`.
+    /// The persistence of the server: `append-only file`, or `snapshots at most`.
     pub persistence: String,
-    /// Settings of the server that put acknowledged messages at risk.
+    /// Settings of the server that can lose acknowledged messages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<ServerWarning>,
 }
 
-/// A setting of a server that puts acknowledged messages at risk. Its text names the remedy.
+/// A setting of a server that can lose acknowledged messages. Its text names the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ServerWarning {
-    /// The server may drop keys when it is out of memory, and with them whole memories.
+    /// The server may drop keys, and thereby whole memories, when it is out of memory.
     Eviction {
-        /// Its `maxmemory-policy`: with `volatile-*` keys that have a TTL are at risk, with `allkeys-*` all.
+        /// Its `maxmemory-policy`: with `volatile-*`, keys that have a TTL are at risk, with `allkeys-*` all keys.
         policy: String,
     },
 }
 
 impl ServerWarning {
-    /// The warning that a server's `maxmemory-policy` calls for, if any.
+    /// The warning for a server's `maxmemory-policy`, if it needs one.
     #[must_use]
     pub fn of_policy(policy: &str) -> Option<Self> {
         let evicts = policy.starts_with("volatile-") || policy.starts_with("allkeys-");
         evicts.then(|| Self::Eviction { policy: policy.to_owned() })
     }
 
-    /// Whether it threatens a memory, which has a TTL or has none.
+    /// Whether it can drop a memory with or without a TTL.
     #[must_use]
     pub fn threatens(&self, has_ttl: bool) -> bool {
         match self {
@@ -131,12 +130,12 @@ impl fmt::Display for ServerWarning {
     }
 }
 
-/// What became of everything that was ever appended (promise P1).
+/// The fate of all messages ever appended (promise P1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lifetime {
     /// Messages ever appended.
     pub appended: u64,
-    /// Appended messages that are there.
+    /// Appended messages that are still present.
     pub present: u64,
     /// Messages replaced by summaries.
     pub summarised: u64,
@@ -144,7 +143,7 @@ pub struct Lifetime {
     pub evicted: u64,
     /// Messages cleared.
     pub cleared: u64,
-    /// Summaries that are there; they were never appended.
+    /// Present summaries; they were never appended.
     pub summaries: u64,
 }
 
@@ -161,34 +160,34 @@ impl From<&Counters> for Lifetime {
     }
 }
 
-/// Who holds the lease on a memory.
+/// The holder of the lease on a memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseHealth {
     /// The holder, as 32 hexadecimal digits.
     pub owner: String,
     /// Its token.
     pub token: FencingToken,
-    /// How long it has been held, in milliseconds, where the backend knows.
+    /// The time since it was acquired, in milliseconds, if the backend knows it.
     pub held_ms: Option<u64>,
-    /// How long it lives without a refresh, in milliseconds.
+    /// The time until it expires without a refresh, in milliseconds.
     pub remaining_ms: u64,
 }
 
-/// Whether a memory is well.
+/// The state of a memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Verdict {
-    /// All is well.
+    /// No problems.
     Healthy,
-    /// It works, but somebody should look.
+    /// The memory works, but needs attention.
     Degraded {
-        /// What is amiss, and the mend.
+        /// The problem and the remedy.
         why: String,
     },
-    /// It holds more than its budget or its message limit, and a flush will not help.
+    /// The memory exceeds its budget or its message limit, and a flush will not help.
     OverBudget {
-        /// What takes the room, and the mend.
+        /// The cause and the remedy.
         why: String,
     },
 }
@@ -208,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lifetime_tells_summaries_and_appended_messages_apart() {
+    fn lifetime_separates_summaries_from_appended() {
         let counters = Counters {
             present: Tally { messages: 5, tokens: 50 },
             summaries: 1,
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn eviction_policies_threaten_what_they_may_drop() {
+    fn eviction_policies_threaten_matching_memories() {
         for (policy, threatens) in [
             ("noeviction", None),
             ("", None),
@@ -255,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_shown_with_its_reason() {
+    fn verdict_displays_its_reason() {
         let why = || "look here".to_owned();
         assert_eq!(Verdict::Healthy.to_string(), "healthy");
         assert_eq!(Verdict::Degraded { why: why() }.to_string(), "degraded: look here");

@@ -1,4 +1,4 @@
-//! How large what comes in may be.
+//! Size limits of messages and batches.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use crate::policy::Entry;
 use crate::priority::ContentType;
 use serde::{Deserialize, Serialize};
 
-/// How large messages and batches may be: against mistakes and malice, not for budgets.
+/// Size limits of messages and batches. They protect against mistakes and attacks; they are not budgets.
 ///
-/// What is over a limit is refused before anything is counted or sent. The checks cost a look at each
-/// field, not at each byte. Set them in a resource:
+/// A batch over a limit is refused before it is counted or sent. The checks visit each field, not each byte. Set the
+/// limits in a resource:
 ///
 /// ```
 /// use memory_core::{MemoryResource, Message};
@@ -29,20 +29,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// The most bytes of one message: its texts, names of fields and numbers, without the punctuation of JSON.
-    /// Default: 16 MiB, which no context window holds; what is that large is a file that was pasted.
+    /// The most bytes of one message: its texts, field names and numbers, without the punctuation of JSON. Default:
+    /// 16 MiB, which is more than any context window holds; such a message is usually a file that was pasted by
+    /// mistake.
     pub message_bytes: u64,
-    /// How deep arrays and objects of one message may lie in each other, the message itself included;
-    /// at most [`Limits::MOST_NESTING`]. Default: 100.
+    /// The maximum nesting of arrays and objects of one message, including the message itself; at most
+    /// [`Limits::MOST_NESTING`]. Default: 100.
     pub nesting: u32,
-    /// The most messages of one batch. Default: 10,000, for a batch is one step of the store, and all
-    /// others wait while it is taken.
+    /// The most messages of one batch. Default: 10,000, because a batch is one step of the store, and all other
+    /// writes wait for it.
     pub batch_messages: u64,
-    /// The most bytes of one batch. Default: 64 MiB, for the same reason.
+    /// The most bytes of one batch. Default: 64 MiB, because other writes wait for it.
     pub batch_bytes: u64,
-    /// The most kinds of one's own ([`ContentType::Custom`]) in one memory, as far as its writers see: 0 for
-    /// none. Default: 64, for each has a counter that goes with every write; what tells apart more
-    /// than that, such as an id, belongs into a field of the message.
+    /// The most custom content types ([`ContentType::Custom`]) in one memory, as far as its writers can see; 0 allows
+    /// none. Default: 64, because each type has a counter that is updated with every write. A more specific label,
+    /// such as an id, belongs in a field of the message.
     pub content_types: u64,
 }
 
@@ -59,15 +60,15 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The deepest nesting that can be allowed. `serde_json` reads 127 levels, so what is nested
-    /// deeper could be written but never read again, and some are left for what messages are put
-    /// into, such as the array of a request.
+    /// The deepest nesting that can be allowed. `serde_json` reads 127 levels, so deeper values could be written but
+    /// never read again. The remaining levels are for structures that contain messages, such as the array of a
+    /// request.
     pub const MOST_NESTING: u32 = 120;
 
     /// Checks a batch.
     ///
     /// # Errors
-    /// The first limit that it is over.
+    /// The first limit that is exceeded.
     pub fn check<'a>(
         &self,
         messages: impl IntoIterator<Item = &'a Message>,
@@ -76,15 +77,15 @@ impl Limits {
         messages.into_iter().try_for_each(|message| batch.add(message))
     }
 
-    /// The longest line of JSON that a message may come in: JSON may write a character in up to six
-    /// bytes, and other fields stand beside the message.
+    /// The longest JSON line that a message can have: JSON may write a character in up to six bytes, and other fields
+    /// are stored beside the message.
     #[must_use]
     pub const fn line_bytes(&self) -> u64 {
         self.message_bytes.saturating_mul(6).saturating_add(4_096)
     }
 }
 
-/// The size of a batch, message by message.
+/// Measures a batch message by message.
 ///
 /// ```
 /// use memory_core::{BatchSize, Limits, Message};
@@ -108,10 +109,10 @@ impl BatchSize {
         Self { limits, messages: 0, bytes: 0 }
     }
 
-    /// Adds a message with what its author says of it.
+    /// Adds an entry.
     ///
     /// # Errors
-    /// The limit that the message, its content type, or the batch with it, is over.
+    /// The limit that the message, its content type, or the batch with it exceeds.
     pub fn add_entry(&mut self, entry: &Entry) -> Result<(), LimitError> {
         let index = usize::try_from(self.messages).unwrap_or(usize::MAX);
         self.add(&entry.message)?;
@@ -129,7 +130,7 @@ impl BatchSize {
     /// Adds a message.
     ///
     /// # Errors
-    /// The limit that the message, or the batch with it, is over.
+    /// The limit that the message, or the batch with it, exceeds.
     pub fn add(&mut self, message: &Message) -> Result<(), LimitError> {
         let index = usize::try_from(self.messages).unwrap_or(usize::MAX);
         let over = |kind, found, most| Err(LimitError { kind, index, found, most });
@@ -153,7 +154,7 @@ impl BatchSize {
     }
 }
 
-/// The bytes of a message, and none if it is nested deeper than that.
+/// The bytes of a message; `None` if it is nested deeper than `most_nesting`.
 fn bytes_of(message: &Message, most_nesting: u32) -> Option<u64> {
     // The message is the first level.
     let inner = most_nesting.checked_sub(1)?;
@@ -174,9 +175,9 @@ fn bytes_of_fields(fields: &JsonObject, inner: u32) -> Option<u64> {
     fields.iter().map(bytes).sum()
 }
 
-/// `inner`: how many levels may still follow. It never goes deeper, whatever the value.
+/// `inner` is the number of levels that may still follow; it bounds the recursion for any value.
 fn bytes_of_value(value: &Json, inner: u32) -> Option<u64> {
-    /// What any value costs at least, so that a million empty ones are not free.
+    /// The minimum size of any value, so that a million empty values are not free.
     const LEAST: u64 = 4;
     Some(
         LEAST
@@ -193,13 +194,13 @@ fn bytes_of_value(value: &Json, inner: u32) -> Option<u64> {
     )
 }
 
-/// The length of a number that is kept as text; others are kept in 64 bits.
+/// The length of a number that is stored as text; other numbers are stored in 64 bits.
 fn bytes_of_number(number: &JsonNumber) -> u64 {
     let is_short = number.as_u64().is_some() || number.as_i64().is_some();
     if is_short { 0 } else { number.to_string().len() as u64 }
 }
 
-/// Which limit.
+/// The limit that was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LimitKind {
@@ -211,23 +212,23 @@ pub enum LimitKind {
     BatchMessages,
     /// [`Limits::batch_bytes`].
     BatchBytes,
-    /// [`ContentType::MAX_BYTES`], and at least one.
+    /// [`ContentType::MAX_BYTES`], and the minimum of one.
     ContentTypeName,
     /// [`Limits::content_types`].
     ContentTypes,
 }
 
-/// Something is larger than it may be. Nothing of it was kept.
+/// A batch exceeds a limit. Nothing of it was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitError {
-    /// Which limit.
+    /// The exceeded limit.
     pub kind: LimitKind,
-    /// The message of the batch, from 0, with which it was reached.
+    /// The index of the message in the batch, from 0, at which the limit was exceeded.
     pub index: usize,
-    /// How much there was up to there. Nothing is looked at beyond the limit, so of the nesting this
-    /// is the first level that is too deep.
+    /// The measured size up to that message. Measuring stops at the limit, so for nesting this is the first level
+    /// that is too deep.
     pub found: u64,
-    /// How much there may be.
+    /// The allowed maximum.
     pub most: u64,
 }
 
@@ -260,7 +261,7 @@ impl fmt::Display for LimitError {
             ),
             LimitKind::ContentTypes => write!(
                 f,
-                "message {index} brings content type number {found} of one's own into the memory, over the limit of {most}: use those that there are, or raise limits.content_types of the resource"
+                "message {index} would add custom content type number {found} to the memory, over the limit of {most}: use an existing type, or raise limits.content_types of the resource"
             ),
         }
     }
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_nesting_allows_can_be_written_and_read_again() {
+    fn allowed_nesting_round_trips() {
         let limits = Limits { nesting: Limits::MOST_NESTING, ..Limits::default() };
         for levels in [0, 1, 50, 116, 117, 118, 119, 120, 126, 127, 200] {
             for json in [
@@ -301,17 +302,16 @@ mod tests {
         }
     }
 
-    /// Whoever builds values by hand can nest them deeper than any parser; no stack is deep enough
-    /// to walk all of it.
+    /// Code can build values that are nested deeper than any parser allows; no stack could hold a full recursion.
     #[test]
-    fn a_value_of_any_depth_is_refused_and_not_walked() {
+    fn deep_value_is_refused_without_recursion() {
         let message = Message::user("").with_field("x", nested(1_000));
         let refused = Limits::default().check([&message]).unwrap_err();
         assert_eq!((refused.kind, refused.found, refused.most), (LimitKind::Nesting, 101, 100));
     }
 
     #[test]
-    fn a_batch_is_refused_at_the_message_that_is_too_much() {
+    fn batch_error_names_offending_message() {
         let messages: Vec<_> = ["aaaa", "bbbb", "cccc"].map(Message::user).to_vec();
         let check = |limits: Limits| limits.check(&messages).unwrap_err();
         let refused = check(Limits { batch_bytes: 20, ..Limits::default() });
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_content_type_has_a_name_of_bounded_length() {
+    fn content_type_name_length_is_bounded() {
         let add = |name: &str| {
             let mut batch = BatchSize::new(Limits::default());
             batch.add(&Message::user("first")).unwrap();
@@ -359,7 +359,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_message_is_as_large_as_its_texts(text in "\\PC{0,40}", name in "\\PC{0,9}") {
+        fn message_size_is_that_of_its_texts(text in "\\PC{0,40}", name in "\\PC{0,9}") {
             let message = Message::user(&*text).with_name(&*name);
             let most = (4 + text.len() + name.len()) as u64;
             let limits = Limits { message_bytes: most, ..Limits::default() };
@@ -377,7 +377,7 @@ mod tests {
         };
         assert_eq!(bytes(json!({"role": "user", "content": "12345", "name": "abc"})), 4 + 5 + 3);
         assert_eq!(bytes(json!({"role": "tool", "tool_call_id": "c1", "content": "r"})), 4 + 2 + 1);
-        // A value takes 4, a number 8, and texts and names come on top.
+        // A value takes 4 bytes, a number 8, plus the length of texts and names.
         let user = 4 + 4 + 4;
         assert_eq!(bytes(json!({"role": "user"})), user);
         assert_eq!(bytes(json!({"role": "user", "x": null, "y": true})), user + 5 + 5);
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_may_be_nested_exactly_as_deep_as_the_limit_says() {
+    fn nesting_limit_is_exact() {
         for (message, levels) in [
             (json!({"role": "user", "content": "x"}), 1),
             (json!({"role": "user", "content": ["x"]}), 2),
@@ -405,14 +405,14 @@ mod tests {
             let refused = check(levels - 1).unwrap_err();
             assert_eq!((refused.kind, refused.most), (LimitKind::Nesting, u64::from(levels) - 1));
         }
-        // Nothing that is deeper than this could be read again.
+        // A deeper value could not be read again.
         let deep = Message::from_value(json!({"role": "user", "x": nested(120)})).unwrap();
         let limits = Limits { nesting: u32::MAX, ..Limits::default() };
         assert_eq!(limits.check([&deep]).unwrap_err().most, 120);
     }
 
     #[test]
-    fn the_longest_message_fits_in_the_longest_line_however_its_json_is_written() {
+    fn longest_message_fits_into_line_bytes() {
         let message = Message::user("\u{1}".repeat(2_000));
         let limits = Limits { message_bytes: 4 + 2_000, ..Limits::default() };
         assert_eq!(limits.check([&message]), Ok(()));
@@ -424,14 +424,14 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_that_the_documentation_names() {
+    fn defaults_match_the_documentation() {
         let limits = Limits::default();
         assert_eq!((limits.message_bytes, limits.batch_bytes), (16_777_216, 67_108_864));
         assert_eq!((limits.nesting, limits.batch_messages), (100, 10_000));
     }
 
     #[test]
-    fn each_limit_says_what_to_do() {
+    fn each_limit_error_has_a_remedy() {
         let text = |kind| LimitError { kind, index: 3, found: 9, most: 8 }.to_string();
         assert_eq!(
             text(LimitKind::MessageBytes),

@@ -1,4 +1,4 @@
-//! What a resource means for its messages, worked out once: limits, priorities, recency.
+//! The rules of a memory, computed once from its resource: limits, priorities, recency.
 
 use std::time::Duration;
 
@@ -10,44 +10,44 @@ use crate::priority::{ContentType, Priority};
 use crate::stored::{MessageId, NewMessage};
 use crate::tokens::{TokenCounter, message_tokens};
 
-/// The rules of one kind of memory. [`MemoryResource::policy`](crate::MemoryResource::policy) makes
-/// it from a resource; by hand it is built from a budget alone.
+/// The rules of one kind of memory. [`MemoryResource::policy`](crate::MemoryResource::policy) computes it from a
+/// resource; [`with_max_tokens`](Self::with_max_tokens) needs a budget only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// The most tokens that the memory is meant to hold.
+    /// The budget of the memory in tokens.
     pub max_tokens: u64,
-    /// The most messages, if there is such a limit.
+    /// The most messages, if limited.
     pub message_limit: Option<u64>,
     /// The priority blocks, in ascending order of priority. Without any, eviction is by age alone.
     pub blocks: Vec<Block>,
-    /// How many tokens of the newest talk count as recent. At least the newest unit does.
+    /// The tokens of the newest conversation that count as recent. At least the newest unit does.
     pub recent_window: u64,
-    /// How long a tool call may stay open before it is abandoned. Default: 10 minutes.
+    /// The time that a tool call may stay open before it is abandoned. Default: 10 minutes.
     pub open_call_timeout: Duration,
-    /// How many of the newest [reminders](ContentType::Reminder) a window sends at most; at least 1.
-    /// Default: 3.
+    /// The maximum number of the newest [reminders](ContentType::Reminder) that a window sends; at least 1. Default:
+    /// 3.
     pub reminders_kept: u64,
 }
 
-/// The content types of one priority, and how many tokens they may hold together.
+/// The content types of one priority, and their common limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// Their priority.
     pub priority: Priority,
     /// Their types.
     pub content_types: Vec<ContentType>,
-    /// The effective limit: the lower of the block's own and its share of the allocation.
+    /// The effective limit in tokens: the lower of the block's explicit limit and its share of the allocation.
     pub limit: Option<u64>,
 }
 
 impl Policy {
-    /// How long a tool call may stay open unless told otherwise.
+    /// The default time that a tool call may stay open.
     pub const DEFAULT_OPEN_CALL_TIMEOUT: Duration = Duration::from_mins(10);
 
-    /// How many reminders a window sends by default.
+    /// The default number of reminders that a window sends.
     pub const DEFAULT_REMINDERS_KEPT: u64 = 3;
 
-    /// A budget without priority blocks: system prompts are critical, all else goes by age.
+    /// A budget without priority blocks: system prompts are critical, everything else is evicted by age.
     #[must_use]
     pub const fn with_max_tokens(max_tokens: u64) -> Self {
         Self {
@@ -60,9 +60,9 @@ impl Policy {
         }
     }
 
-    /// The priority of messages of this type that have none of their own: the block's that names
-    /// the type; without one, system prompts are critical, what was put there on purpose (profiles,
-    /// facts, summaries) and recent talk is important, and all else is optional.
+    /// The default priority of messages of this type: that of the block that names the type. Without such a block,
+    /// system prompts are critical; profiles, facts, summaries and recent conversation are important; everything else
+    /// is optional.
     #[must_use]
     pub fn priority_of(&self, content_type: &ContentType) -> Priority {
         let block = self.blocks.iter().find(|block| block.content_types.contains(content_type));
@@ -86,7 +86,7 @@ impl Policy {
         }
     }
 
-    /// Counts and classifies a message that enters a memory.
+    /// Counts and classifies a message that is appended to a memory.
     #[must_use]
     pub fn admit(
         &self,
@@ -112,7 +112,7 @@ impl Policy {
     }
 }
 
-/// A message with what its author says about it.
+/// A message with the author's settings for it.
 ///
 /// ```
 /// use memory_core::{ContentType, Entry, Message, Priority};
@@ -127,24 +127,24 @@ impl Policy {
 pub struct Entry {
     /// The message.
     pub message: Message,
-    /// Its priority; `None` to let the resource decide.
+    /// Its priority; `None` uses that of the resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
-    /// Its kind; `None` to go by its role.
+    /// Its content type; `None` derives it from the role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<ContentType>,
 }
 
 impl Entry {
-    /// A message about which its author says nothing.
+    /// A message with default priority and content type.
     #[must_use]
     pub const fn new(message: Message) -> Self {
         Self { message, priority: None, content_type: None }
     }
 
-    /// A message that the application injects again and again, such as the time or a rule, as a
-    /// [`Reminder`](ContentType::Reminder): optional (priority 2) whatever its role, unless a block of the
-    /// resource names the type. As plain system messages they would be critical and fill the budget.
+    /// A message that the application injects repeatedly, such as the time or a rule, as a
+    /// [`Reminder`](ContentType::Reminder). It is optional (priority 2) for any role, unless a block of the resource
+    /// names the type. As plain system messages, reminders would be critical and fill the budget.
     ///
     /// ```
     /// use memory_core::{ContentType, Entry, Message};
@@ -157,14 +157,14 @@ impl Entry {
         Self::new(message).with_content_type(ContentType::Reminder)
     }
 
-    /// The same message with a priority of its own.
+    /// Sets an explicit priority.
     #[must_use]
     pub const fn with_priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
         self
     }
 
-    /// The same message as something of this kind.
+    /// Sets the content type.
     #[must_use]
     pub fn with_content_type(mut self, content_type: ContentType) -> Self {
         self.content_type = Some(content_type);
@@ -184,7 +184,7 @@ mod tests {
     use crate::tokens::EstimateCounter;
 
     #[test]
-    fn without_blocks_a_type_has_its_usual_priority() {
+    fn types_without_blocks_have_default_priority() {
         let policy = Policy::with_max_tokens(101);
         assert_eq!((policy.max_tokens, policy.recent_window), (101, 50));
         assert_eq!(policy.open_call_timeout, Duration::from_secs(600));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_author_says_goes_before_what_the_role_says() {
+    fn entry_settings_override_role_defaults() {
         let policy = Policy::with_max_tokens(100);
         let admit = |entry: Entry| {
             let id = MessageId::new(uuid::Uuid::from_u128(5));

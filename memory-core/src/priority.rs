@@ -1,4 +1,4 @@
-//! How important a message is, and what kind of thing it is.
+//! The priority and the content type of a message.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// How important a message is: 0 is critical, 1 important, 2 and more optional.
+/// The priority of a message: 0 is critical, 1 important, 2 and more optional.
 ///
-/// Lower numbers stay longer. [`CRITICAL`](Self::CRITICAL) is never evicted and never summarised.
+/// Lower numbers are kept longer. [`CRITICAL`](Self::CRITICAL) is never evicted and never summarized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Priority(u8);
 
 impl Priority {
-    /// Never evicted, never summarised.
+    /// Never evicted, never summarized.
     pub const CRITICAL: Self = Self(0);
     /// Evicted last.
     pub const IMPORTANT: Self = Self(1);
-    /// Evicted first; among equals, the oldest first.
+    /// Evicted first; the oldest first within a priority.
     pub const OPTIONAL: Self = Self(2);
 
     /// The priority with this number.
@@ -47,42 +47,41 @@ impl fmt::Display for Priority {
     }
 }
 
-/// What kind of thing a message is; priority blocks and allocation shares go by it.
+/// The kind of content of a message. Priority blocks and allocation shares refer to it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ContentType {
-    /// Instructions; what system and developer messages are unless told otherwise.
+    /// Instructions; the default for system and developer messages.
     SystemPrompt,
-    /// Who the user is.
+    /// Facts about the user.
     UserProfile,
-    /// Findings that should outlive the talk around them.
+    /// Findings that should outlive the conversation around them.
     ImportantFacts,
-    /// What a flush put in the place of older messages.
+    /// A summary that a flush wrote in place of older messages.
     Summary,
-    /// Talk, before it is known whether it counts as recent: recency is a matter of position, so it
-    /// is decided when a plan or a report is made, and never stored.
+    /// Conversation, before its recency is known. Recency depends on the position, so it is computed for each plan or
+    /// report and never stored.
     Conversation,
-    /// The newest talk, within the recent window.
+    /// The newest conversation, within the recent window.
     RecentContext,
-    /// Older talk.
+    /// Older conversation.
     HistoricalMessages,
-    /// Text that an application injects again and again, such as the time or a rule, and of which only the newest
-    /// matter: a window sends the newest [`Policy::reminders_kept`](crate::Policy::reminders_kept).
+    /// Text that an application injects repeatedly, such as the time or a rule. Only the newest are relevant: a
+    /// window sends the newest [`Policy::reminders_kept`](crate::Policy::reminders_kept).
     Reminder,
-    /// A kind of the user's own, made from its name: `ContentType::from("notes")`.
+    /// A custom type with a name: `ContentType::from("notes")`.
     Custom(CustomType),
 }
 
-/// The name of a content type of the user's own. There is none with the name of a known type, so
-/// that a type and its name are one to one.
+/// The name of a custom content type. It cannot be the name of a built-in type, so each type has exactly one name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CustomType(Arc<str>);
 
 impl ContentType {
-    /// The longest name that an append takes, in bytes.
+    /// The longest name that an append accepts, in bytes.
     pub const MAX_BYTES: usize = 128;
 
-    /// Those that are not [`Custom`](Self::Custom).
+    /// The built-in types.
     pub(crate) const BUILT_IN: [Self; 8] = [
         Self::SystemPrompt,
         Self::UserProfile,
@@ -94,7 +93,7 @@ impl ContentType {
         Self::Reminder,
     ];
 
-    /// The name as it stands in resources and reports.
+    /// The name as written in resources and reports.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -157,12 +156,12 @@ impl<'de> Deserialize<'de> for ContentType {
     }
 }
 
-/// What is fixed about a message when it enters; stores keep a counter for each class.
+/// The part of a message's classification that is fixed on append; stores keep a counter for each class.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Class {
-    /// `None` for talk without a priority of its own: it follows from recency.
+    /// `None` for conversation without an explicit priority: it follows from recency.
     pub priority: Option<Priority>,
-    /// The kind, [`Conversation`](ContentType::Conversation) for plain talk.
+    /// The content type; [`Conversation`](ContentType::Conversation) for plain conversation.
     pub content_type: ContentType,
 }
 
@@ -213,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_class_reads_back_from_its_text(priority in any::<Option<u8>>(), name in "\\PC{1,12}") {
+        fn class_round_trips(priority in any::<Option<u8>>(), name in "\\PC{1,12}") {
             let class = Class {
                 priority: priority.map(Priority::new),
                 content_type: name.as_str().into(),
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_known_content_types_read_back_from_their_names() {
+    fn built_in_content_types_round_trip() {
         for name in [
             "system_prompt",
             "user_profile",
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_and_types_are_stored_under_their_names() {
+    fn classes_and_types_serialize_as_names() {
         let class = |priority: Option<u8>, name: &str| Class {
             priority: priority.map(Priority::new),
             content_type: name.into(),

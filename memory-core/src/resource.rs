@@ -1,4 +1,4 @@
-//! The description of one kind of memory, as people write it: YAML, TOML or JSON.
+//! The description of one kind of memory, written in YAML, TOML or JSON.
 
 mod duration;
 mod error;
@@ -30,7 +30,7 @@ use crate::window::SummaryRole;
 
 /// The description of one kind of memory.
 ///
-/// Reading one refuses unknown fields and contradictions, and names the field and the mend:
+/// Reading a resource refuses unknown fields and contradictions; the error names the field and the remedy:
 ///
 /// ```
 /// use memory_core::MemoryResource;
@@ -46,33 +46,34 @@ use crate::window::SummaryRole;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryResource {
-    /// Names the resource; part of every storage key.
+    /// The name of the resource; part of every storage key.
     pub id: String,
-    /// What it is for, in people's words.
+    /// A description for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// How it is limited.
+    /// How the memory is limited.
     #[serde(rename = "type", default)]
     pub kind: ResourceKind,
-    /// The template of its keys, for callers that bring none.
+    /// The template of its keys, for callers that provide none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The model that reads it; picks the tokenizer, the context size and the API of windows. The tokenizers of
-    /// OpenAI's models need the feature `tiktoken`, or [`Tokenizer::Estimate`] in `tokenizer`.
+    /// The model that reads the memory. It determines the tokenizer, the context size and the API of windows. The
+    /// tokenizers of OpenAI's models need the feature `tiktoken`; otherwise set `tokenizer` to
+    /// [`Tokenizer::Estimate`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The API for which context windows are rendered, in place of the one that suits the model. Default without a
-    /// model: `openai_chat`.
+    /// The API for which context windows are rendered, in place of the model's. Default without a model:
+    /// `openai_chat`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileName>,
-    /// The role of the summaries that flushes write, in context windows. Default: `user`.
+    /// The role of flush summaries in context windows. Default: `user`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary_role: Option<SummaryRole>,
     /// The tokenizer, in place of the model's. Default without a model: `estimate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<Tokenizer>,
-    /// By how much the model counts more than the tokenizer, from 0.1 to 10. Default: the model's if its own tokenizer is not
-    /// public ([`ModelInfo::token_factor`]), else 1.
+    /// The factor by which the model counts more than the tokenizer, from 0.1 to 10. Default: the model's if its
+    /// tokenizer is not public ([`ModelInfo::token_factor`]), else 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_factor: Option<f64>,
     /// Prices of media, in place of those of the model's provider.
@@ -81,60 +82,59 @@ pub struct MemoryResource {
     /// The size of the context in tokens, in place of the model's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_size: Option<u64>,
-    /// The most tokens that it is meant to hold. Either this or `max_context_ratio`.
+    /// The budget in tokens. Set either this or `max_context_ratio`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u64>,
-    /// The same as a share of the context size, over 0 and at most 1.
+    /// The budget as a share of the context size, over 0 and at most 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_context_ratio: Option<f64>,
-    /// The most messages that it is meant to hold. Default: no such limit.
+    /// The message limit. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_limit: Option<u64>,
-    /// Which content types matter most. Without any, the oldest go first.
+    /// The priorities of content types. Without any, the oldest messages are evicted first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub priority_blocks: Vec<PriorityBlock>,
-    /// How the budget is shared out. Default: not at all.
+    /// The shares of the budget. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_allocation: Option<TokenAllocation>,
-    /// To which share a content type belongs, where that is not the usual one.
+    /// The share that a content type belongs to, if not the default one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub content_shares: BTreeMap<ContentType, Share>,
-    /// How many tokens of the newest talk count as recent. Default: the effective limit of the block
-    /// that names `recent_context`, else its share, else half of the budget.
+    /// The tokens of the newest conversation that count as recent. Default: the effective limit of the block that
+    /// names `recent_context`, else its share, else half of the budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recent_window: Option<u64>,
-    /// How long a tool call may stay open before it is abandoned. Default: 10 minutes.
+    /// The time that a tool call may stay open before it is abandoned. Default: 10 minutes.
     #[serde(default, with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub open_call_timeout: Option<Duration>,
-    /// How many of an application's repeated reminders a window sends. Default: the newest 3.
+    /// The number of repeated reminders that a window sends. Default: the newest 3.
     #[serde(default, skip_serializing_if = "Reminders::is_default")]
     pub reminders: Reminders,
-    /// When and how it is brought back under its budget.
+    /// When and how the memory is reduced below its budget.
     #[serde(default)]
     pub flushing_strategy: FlushingStrategy,
-    /// The leases on it.
+    /// The settings of its leases.
     #[serde(default)]
     pub lock: LockSettings,
-    /// When its store is taken to be down, and calls to it are refused unsent. Default: never; each
-    /// call then takes the time that the store takes to fail, and writes are sent again for all of
-    /// `lock.failure_timeout`.
+    /// The circuit breaker of its store. Default: none; each call then takes as long as the store takes to fail, and
+    /// writes are retried for all of `lock.failure_timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circuit_breaker: Option<CircuitBreakerSettings>,
-    /// How it is kept.
+    /// How the memory is persisted.
     #[serde(default)]
     pub persistence: Persistence,
-    /// What must not be kept.
+    /// The content that must not be stored.
     #[serde(default)]
     pub privacy_policy: PrivacyPolicy,
-    /// How large messages and batches may be.
+    /// The size limits of messages and batches.
     #[serde(default)]
     pub limits: Limits,
 }
 
-/// The longest text of a resource. People write some kilobytes; parsers take a multiple.
+/// The longest text of a resource in bytes. Typical resources have some kilobytes; parsers use a multiple of that.
 const MAX_RESOURCE_BYTES: usize = 1 << 20;
 
-/// A few hundred bytes of aliases of aliases would take a gigabyte.
+/// Without this limit, a few hundred bytes of nested aliases would expand to a gigabyte.
 #[cfg(feature = "yaml")]
 fn yaml_options() -> serde_saphyr::Options {
     serde_saphyr::options! {
@@ -143,7 +143,7 @@ fn yaml_options() -> serde_saphyr::Options {
     }
 }
 
-/// The most patterns of a privacy policy: each is compiled, and runs over every message.
+/// The most patterns of a privacy policy: each is compiled, and runs on every message.
 pub(crate) const MAX_REDACT_PATTERNS: usize = 100;
 
 fn check_length(format: &'static str, text: &str) -> Result<(), ResourceError> {
@@ -161,7 +161,7 @@ impl MemoryResource {
     /// The longest text that is read as a resource, in bytes.
     pub const MAX_BYTES: usize = MAX_RESOURCE_BYTES;
 
-    /// A resource with a budget and defaults for all else.
+    /// A resource with a budget, and defaults for everything else.
     #[must_use]
     pub fn new(id: impl Into<String>, max_tokens: u64) -> Self {
         Self {
@@ -197,7 +197,7 @@ impl MemoryResource {
     /// Reads and validates a resource written in JSON.
     ///
     /// # Errors
-    /// [`ResourceError`] with the path of the field and the mend.
+    /// [`ResourceError`] with the path of the field and the remedy.
     pub fn from_json(text: &str) -> Result<Self, ResourceError> {
         check_length("JSON", text)?;
         Self::from_value(
@@ -249,7 +249,7 @@ impl MemoryResource {
     /// The rules that follow from this resource.
     ///
     /// # Errors
-    /// [`ResourceError`] where it contradicts itself; one that was read has been checked already.
+    /// [`ResourceError`] if it contradicts itself; resources that were read are already validated.
     pub fn policy(&self) -> Result<Policy, ResourceError> {
         self.validate()?;
         let max_tokens = self.budget_tokens()?;
@@ -308,15 +308,15 @@ impl MemoryResource {
         })
     }
 
-    /// The tokenizer: the one that is named, else the model's, else the estimate.
+    /// The tokenizer: the explicit one, else the model's, else the estimate.
     #[must_use]
     pub fn tokenizer(&self) -> Tokenizer {
         let of_model = || Some(ModelInfo::of(self.model.as_deref()?)?.tokenizer);
         self.tokenizer.or_else(of_model).unwrap_or(Tokenizer::Estimate)
     }
 
-    /// By how much the model counts more than [`tokenizer`](Self::tokenizer): as set, else as known of the model whose
-    /// counts are estimated, else 1.
+    /// The factor by which the model counts more than [`tokenizer`](Self::tokenizer): the explicit one, else that of
+    /// the model if its counts are estimated, else 1.
     #[must_use]
     pub fn token_factor(&self) -> f64 {
         let of_model = || match self.tokenizer() {
@@ -326,7 +326,7 @@ impl MemoryResource {
         self.token_factor.or_else(of_model).unwrap_or(1.0)
     }
 
-    /// The prices of media: as set, else those of the model's provider.
+    /// The prices of media: the explicit ones, else those of the model's provider.
     #[must_use]
     pub fn media_prices(&self) -> MediaPrices {
         let prices = self.model.as_deref().map(MediaPrices::for_model).unwrap_or_default();
@@ -340,14 +340,14 @@ impl MemoryResource {
         self.profile.map_or_else(|| Profile::for_model(model), |name| Profile::new(name, model))
     }
 
-    /// The name of the flush strategy: the one that is named, else `hybrid_summary`, with or without
-    /// priority blocks: the oldest messages become a summary in place of being dropped.
+    /// The name of the flush strategy: the explicit one, else `hybrid_summary`, with or without priority blocks: the
+    /// oldest messages are summarized instead of deleted.
     #[must_use]
     pub fn strategy(&self) -> &str {
         self.flushing_strategy.kind.as_deref().unwrap_or(FlushingStrategy::DEFAULT_KIND)
     }
 
-    /// What takes the secrets out of its messages, if it names any.
+    /// The redactor of its messages, if it has patterns or presets.
     ///
     /// # Errors
     /// [`ResourceError`] for a pattern that is not a regular expression.

@@ -1,4 +1,4 @@
-//! Durations as people write them: `30s`, `1h 30m`, `7d`.
+//! Durations in text form: `30s`, `1h 30m`, `7d`.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn without_unit(number: impl fmt::Display) -> String {
     )
 }
 
-/// Reads the text form. A number is refused with the unit that it lacks.
+/// Reads the text form. The error for a number states that the unit is missing.
 struct Text;
 
 impl de::Visitor<'_> for Text {
@@ -49,7 +49,7 @@ impl de::Visitor<'_> for Text {
     }
 }
 
-/// The duration in the same form, for messages.
+/// The duration in text form, for messages.
 pub(super) fn display(duration: Duration) -> String {
     SignedDuration::try_from(duration)
         .map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_and_written_as_people_write_them() {
+    fn durations_round_trip_in_text_form() {
         for (text, seconds, shown) in [
             ("30s", 30, "30s"),
             ("90s", 90, "1m 30s"),

@@ -1,17 +1,17 @@
-//! What is wrong with a resource, and how to mend it.
+//! Errors in a resource, with remedies.
 
 use std::fmt::Display;
 
-/// A resource that cannot work: which field, and how to mend it.
+/// An invalid resource: the field, the problem and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResourceError {
-    /// Not even in the format.
+    /// The text is not valid JSON, YAML or TOML.
     #[error("a resource in {format}: {problem}")]
     Syntax {
         /// JSON, YAML or TOML.
         format: &'static str,
-        /// Where, and what was expected.
+        /// The place, and what the parser expected.
         problem: String,
     },
     /// A field that is unknown, missing, out of range, or in contradiction to another.
@@ -21,20 +21,20 @@ pub enum ResourceError {
         resource: String,
         /// The path of the field, empty for the resource as a whole.
         path: String,
-        /// What is wrong, and the mend.
+        /// The problem and the remedy.
         problem: String,
     },
 }
 
 impl ResourceError {
     pub(super) fn syntax(format: &'static str, problem: &dyn Display) -> Self {
-        // Parsers draw the place over several lines; the first says what and where.
+        // Parsers print the place over several lines; the first states the problem.
         let problem = problem.to_string();
         let line = problem.lines().next().unwrap_or_default().trim().to_owned();
         Self::Syntax { format, problem: shortened(&line) }
     }
 
-    /// The parser's own text names options of its API as remedies; this one does not.
+    /// The parser's text suggests options of its API as remedies; this one does not.
     #[cfg(feature = "yaml")]
     pub(super) fn yaml(error: &serde_saphyr::Error) -> Self {
         use serde_saphyr::Error;
@@ -58,7 +58,7 @@ impl ResourceError {
         }
     }
 
-    /// The parser writes the reason below a drawing of the place.
+    /// The parser prints the reason below an excerpt of the text.
     #[cfg(feature = "toml")]
     pub(super) fn toml(text: &str, error: &toml::de::Error) -> Self {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
@@ -72,8 +72,7 @@ impl ResourceError {
     }
 }
 
-/// On one line, and of a length that can be read: parsers quote what they did not expect, which may be
-/// all of the text.
+/// On one line and of bounded length, because parsers quote unexpected text, which may be the whole input.
 fn shortened(text: &str) -> String {
     const MOST: usize = 900;
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -96,9 +95,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_one_line_of_a_length_that_can_be_read() {
-        let error = ResourceError::field("r", "a.b", "is odd;\nmend it");
-        assert_eq!(error.to_string(), "resource `r`: a.b: is odd; mend it");
+    fn error_is_one_short_line() {
+        let error = ResourceError::field("r", "a.b", "is odd;\nfix it");
+        assert_eq!(error.to_string(), "resource `r`: a.b: is odd; fix it");
         assert_eq!(ResourceError::field("r", "", "is odd").to_string(), "resource `r`: is odd");
         let error = ResourceError::syntax("YAML", &"  what\twhere  \n  drawn below");
         assert_eq!(error.to_string(), "a resource in YAML: what where");

@@ -1,7 +1,6 @@
-//! What a parser says about a field, in the words of those who write resources: no types of Rust, no API of a
-//! parser, and the remedy.
+//! Translates a parser's errors into terms of the resource format: no Rust types, no parser API, and with the remedy.
 
-/// The problem of a field at a path, from the text of a `serde` error.
+/// The problem of a field, from the text of a `serde` error.
 pub(super) fn explain(problem: &str) -> String {
     unknown_name(problem)
         .or_else(|| missing(problem))
@@ -9,13 +8,13 @@ pub(super) fn explain(problem: &str) -> String {
         .unwrap_or_else(|| problem.to_owned())
 }
 
-/// The name among the known ones that was probably meant.
+/// The known name that was probably meant.
 ///
-/// Up to two edits (inserted, deleted, replaced or exchanged characters), one in a name of up to four
-/// characters: enough for a slip of the keyboard, too few to suggest another word.
+/// Up to two edits (inserted, deleted, replaced or swapped characters), one in a name of up to four characters. This
+/// covers typing errors and avoids suggesting unrelated names.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = if name.chars().count() > 4 { 2 } else { 1 };
-    // `maxTokens` and `max-tokens` are the same words.
+    // `maxTokens` and `max-tokens` are treated as the same name.
     let plain = |text: &str| text.replace(['_', '-'], "").to_lowercase();
     let wanted = plain(name);
     known
@@ -26,7 +25,7 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, known)| known)
 }
 
-/// `unknown field` and `unknown variant`: with the name that was meant, if one is near.
+/// `unknown field` and `unknown variant`: suggests a similar known name.
 fn unknown_name(problem: &str) -> Option<String> {
     let kind = ["unknown field `", "unknown variant `"]
         .into_iter()

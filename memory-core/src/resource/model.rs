@@ -1,4 +1,4 @@
-//! What is known about models.
+//! Facts about models.
 
 use crate::model_name::{Family, ModelName};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Tokenizer {
-    /// A guess that needs no vocabulary.
+    /// An estimate that needs no vocabulary.
     Estimate,
     /// The vocabulary of GPT-4o and its successors.
     #[serde(rename = "o200k_base")]
@@ -18,21 +18,20 @@ pub enum Tokenizer {
     Cl100kBase,
 }
 
-/// What is known about a model.
+/// Facts about a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct ModelInfo {
-    /// The tokenizer that counts for it; the estimate where its own is not public.
+    /// The tokenizer used for it; the estimate if its own is not public.
     pub tokenizer: Tokenizer,
-    /// Its context in tokens. The smaller one where hosts differ.
+    /// Its context size in tokens; the smallest one if hosts differ.
     pub context_size: u64,
-    /// By how much its tokenizer counts more than this one; 1 where it is the same.
+    /// The factor by which its true tokenizer counts more than `tokenizer`; 1 if they are the same.
     ///
     /// - Claude before Opus 4.7: 1.15, on English 1.1 to 1.2 (not published).
     /// - Claude from Opus 4.7 and 5.0 on: 1.5, 30 % more than before (Anthropic, token counting).
     /// - Gemini: 1.15, from 4 characters to a token of English (Google, tokens).
-    /// - Other families with tokenizers of their own: 1.1; they are within 10 to 15 % on English and code (not
-    ///   published).
+    /// - Other families with private tokenizers: 1.1; they are within 10 to 15 % on English and code (not published).
     pub token_factor: f64,
 }
 
@@ -40,9 +39,9 @@ const O200K: Tokenizer = Tokenizer::O200kBase;
 const CL100K: Tokenizer = Tokenizer::Cl100kBase;
 const ESTIMATE: Tokenizer = Tokenizer::Estimate;
 
-/// By the beginning of the name, with `-` for every separator; of several that fit, the longest counts. Sizes are those on
-/// the providers' model pages, of others than OpenAI, Anthropic and Google also models.dev; the smallest where
-/// hosts differ.
+/// By the beginning of the name, with `-` for every separator; the longest match wins. Sizes are those on the
+/// providers' model pages; for providers other than OpenAI, Anthropic and Google also from models.dev; the smallest
+/// if hosts differ.
 const MODELS: &[(&str, Tokenizer, u64)] = &[
     ("gpt-6", O200K, 1_050_000),
     ("gpt-5-6", O200K, 1_050_000),
@@ -133,13 +132,13 @@ const MODELS: &[(&str, Tokenizer, u64)] = &[
     ("command-a", ESTIMATE, 256_000),
 ];
 
-/// The window that Ollama gives a model on a machine with less than 24 GiB of graphics memory, whatever the
-/// model has.
+/// The context window that Ollama configures on a machine with less than 24 GiB of graphics memory, whatever the
+/// model supports.
 const OLLAMA_WINDOW: u64 = 4_096;
 
 impl ModelInfo {
-    /// The facts about the model with this name, as APIs, gateways and libraries write it: case, routes such as
-    /// `openai/` and `us.anthropic.`, ARNs, dates and other tails do not matter. Models of Ollama have its
+    /// The facts about the model with this name, in the spelling of APIs, gateways and libraries: case, routes such
+    /// as `openai/` and `us.anthropic.`, ARNs, dates and other suffixes are ignored. Models of Ollama have its
     /// default window of 4,096 tokens, because their window is configured there.
     ///
     /// ```
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_of_ollama_are_its_own() {
+    fn ollama_models_have_ollama_window() {
         for model in ["ollama/llama3.1:8b", "ollama_chat/qwen3:32b"] {
             assert_eq!(ModelInfo::of(model).unwrap().context_size, 4_096, "{model}");
         }

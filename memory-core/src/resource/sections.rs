@@ -1,4 +1,4 @@
-//! The blocks of a resource, with their defaults.
+//! The sections of a resource, with their defaults.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::priority::{ContentType, Priority};
 use crate::redact::{RedactPreset, Redactor};
 use crate::store::Durability;
 
-/// How a memory is limited.
+/// The unit in which a memory is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResourceKind {
@@ -25,9 +25,9 @@ pub enum ResourceKind {
 pub struct PriorityBlock {
     /// 0 critical, 1 important, 2 and more optional.
     pub priority: Priority,
-    /// Which types; each in one block only.
+    /// The types; each in one block only.
     pub content_types: Vec<ContentType>,
-    /// The most tokens that they may hold together. Default: their share of the budget.
+    /// The limit of their total tokens. Default: their share of the budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u64>,
 }
@@ -56,17 +56,17 @@ pub enum Share {
     System,
 }
 
-/// How many messages of the content type `reminder` a window sends.
+/// The number of messages of the content type `reminder` that a window sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Reminders {
-    /// How many of the newest, at least 1. Default: 3.
+    /// The number of the newest reminders to send, at least 1. Default: 3.
     pub keep: u64,
 }
 
 impl Reminders {
-    /// Those of a window that sends this many of the newest.
+    /// Settings that send this many of the newest reminders.
     #[must_use]
     pub const fn keep(keep: u64) -> Self {
         Self { keep }
@@ -83,30 +83,29 @@ impl Default for Reminders {
     }
 }
 
-/// When a memory is flushed, and how.
+/// When and how a memory is flushed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FlushingStrategy {
-    /// `hybrid_summary` (the default), `fifo`, `priority`, or the name of a custom strategy.
-    /// `hybrid_summary` replaces the oldest messages by a summary, which needs no model. The other two
-    /// evict: what they remove is gone.
+    /// `hybrid_summary` (the default), `fifo`, `priority`, or the name of a custom strategy. `hybrid_summary`
+    /// replaces the oldest messages by a summary, which needs no model. The other two evict: the messages that they
+    /// remove are lost.
     #[serde(rename = "type")]
     pub kind: Option<String>,
     /// The share of the budget at which a flush begins. Default: 0.8.
     pub summarize_threshold: f64,
-    /// The share of the budget that a flush comes down to. Default: 0.5.
+    /// The share of the budget that a flush reduces the memory to. Default: 0.5.
     pub flush_target: f64,
-    /// The most tokens of a summary. Default: 500, or a quarter of what the target leaves if that is
-    /// less.
+    /// The most tokens of a summary. Default: 500, or a quarter of the target if that is less.
     pub summary_tokens: Option<u64>,
-    /// The least share of what may be summarised that one flush summarises, in percent. Default: 30.
+    /// The minimum share of the summarizable tokens that one flush summarizes, in percent. Default: 30.
     pub summarize_oldest_percent: u8,
-    /// Fewer messages than these are not flushed while they are within the budget. Default: 10.
+    /// A memory with fewer messages is not flushed while it is within the budget. Default: 10.
     pub min_messages: u64,
 }
 
 impl FlushingStrategy {
-    /// The strategy of a resource that names none: it summarizes and does not silently delete.
+    /// The default strategy: it summarizes and does not silently delete.
     pub const DEFAULT_KIND: &'static str = "hybrid_summary";
 }
 
@@ -123,25 +122,25 @@ impl Default for FlushingStrategy {
     }
 }
 
-/// The leases on a memory.
+/// The settings of the leases on a memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "WrittenLock")]
 pub struct LockSettings {
-    /// How long a lease lives without a refresh. Default: 30 s.
+    /// The time that a lease lives without a refresh. Default: 30 s.
     #[serde(with = "duration::required")]
     pub ttl: Duration,
-    /// When it is refreshed first; at most half of the TTL. Default: 15 s.
+    /// The time of the first refresh; at most half of the TTL. Default: 15 s.
     #[serde(with = "duration::required")]
     pub refresh_interval: Duration,
-    /// How long to wait in line for it, for turns of others. Default: [`max_turn`](Self::max_turn).
+    /// The maximum wait in line for the lease during other tasks' turns. Default: [`max_turn`](Self::max_turn).
     #[serde(with = "duration::required")]
     pub wait_timeout: Duration,
-    /// How long an exclusive turn may last; one that takes longer loses its lease. Leases outside of
-    /// turns have a longer limit. Default: 60 s.
+    /// The maximum duration of an exclusive turn; a longer one loses its lease. Leases outside of turns have a longer
+    /// limit. Default: 60 s.
     #[serde(with = "duration::required", skip_serializing_if = "is_default_turn")]
     pub max_turn: Duration,
-    /// How long a write, or a request for the lease, is tried again while the store fails or gives no
-    /// answer, counted from the first failure in a row; never longer than `wait_timeout`. Default: 10 s.
+    /// The time for which a write, or a request for the lease, is retried while the store fails or gives no answer,
+    /// counted from the first of consecutive failures; never longer than `wait_timeout`. Default: 10 s.
     #[serde(with = "duration::required", skip_serializing_if = "is_default_failure")]
     pub failure_timeout: Duration,
 }
@@ -158,8 +157,7 @@ fn is_default_failure(time: &Duration) -> bool {
 }
 
 impl LockSettings {
-    /// Changes how long a turn may last, and with it how long one is waited for, unless that was set
-    /// to something else.
+    /// Sets the maximum duration of a turn, and with it the wait timeout, unless that was set to another value.
     #[must_use]
     pub fn with_max_turn(mut self, max_turn: Duration) -> Self {
         if self.wait_timeout == self.max_turn {
@@ -176,7 +174,7 @@ impl Default for LockSettings {
     }
 }
 
-/// The settings as they are written: what follows from others may be left out.
+/// The settings in written form, without those that follow from others.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenLock {
@@ -213,22 +211,22 @@ impl From<WrittenLock> for LockSettings {
     }
 }
 
-/// When a store is taken to be down, and when it is tried again. Failures are calls that the store
-/// did not answer; a refusal, such as of a stale lease, is an answer.
+/// The settings of a circuit breaker. Failures are calls that the store did not answer; a refusal, such as of a stale
+/// lease, counts as an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CircuitBreakerSettings {
-    /// How long a call may take before it is given up, and counted as a failure; less than
-    /// `lock.failure_timeout` and `lock.wait_timeout`. Default: 2 s.
+    /// The time after which a call is abandoned and counted as a failure; less than `lock.failure_timeout` and
+    /// `lock.wait_timeout`. Default: 2 s.
     #[serde(with = "duration::required")]
     pub timeout: Duration,
-    /// How many failures in a row open the breaker; at least 1. Default: 5.
+    /// The number of consecutive failures that opens the breaker; at least 1. Default: 5.
     pub failure_threshold: u32,
-    /// How long an open breaker refuses all calls before it is half open, and lets one at a time
-    /// through as a probe. Default: 10 s.
+    /// The time for which an open breaker refuses all calls. After that it is half open and sends one call at a time
+    /// as a probe. Default: 10 s.
     #[serde(with = "duration::required")]
     pub reset_timeout: Duration,
-    /// How many probes in a row must succeed to close it; one that fails opens it again. At least 1.
+    /// The number of consecutive successful probes that closes it; a failed probe opens it again. At least 1.
     /// Default: 1.
     pub success_threshold: u32,
 }
@@ -244,31 +242,31 @@ impl Default for CircuitBreakerSettings {
     }
 }
 
-/// How a memory is kept.
+/// How a memory is persisted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Persistence {
-    /// How long the memory lives after its last write. After that it reads as empty, and its room is
-    /// freed by the next write to its key or by `MemoryManager::sweep`, on Redis by the server. It is counted
-    /// by the time of day, of the server on Redis and else of the process that looks, so a clock that is
-    /// ahead ends it early: a step forward cannot be told from time that passed. Default: for ever.
+    /// The TTL of the memory after its last write. After that it reads as empty. Its storage is freed by the next
+    /// write to its key or by `MemoryManager::sweep`, on Redis by the server. The TTL is measured by wall-clock time,
+    /// of the server on Redis and otherwise of the reading process. A clock that is ahead therefore ends it early,
+    /// because a step forward cannot be distinguished from elapsed time. Default: no TTL.
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Duration>,
-    /// What an acknowledged write must outlive; opening the memory in a store that gives less is an
-    /// error. Default: what the store gives.
+    /// The failures that an acknowledged write must survive; opening the memory in a store that provides less is an
+    /// error. Default: the store's durability.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
 }
 
-/// What must not be kept.
+/// The content that must not be stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrivacyPolicy {
-    /// Regular expressions of what is replaced before anything is counted or kept.
+    /// Regular expressions for text that is replaced before it is counted or stored.
     pub redact_patterns: Vec<String>,
-    /// Kinds of secrets, by name, that are replaced as well.
+    /// Named kinds of secrets that are replaced as well.
     pub redact_presets: Vec<RedactPreset>,
-    /// What stands in its place. Default: `[REDACTED]`.
+    /// The replacement text. Default: `[REDACTED]`.
     pub replacement: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a resource says, and what follows from what it does not say.
+//! Resources: explicit settings, defaults and validation.
 
 mod refusals;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// The resource that the design shows, in JSON.
+/// The resource from the design, in JSON.
 fn support() -> Value {
     json!({
         "id": "customer-support-context",
@@ -34,7 +34,7 @@ fn support() -> Value {
 }
 
 #[test]
-fn a_block_may_hold_the_lower_of_its_limit_and_its_share() {
+fn block_limit_is_lower_of_limit_and_share() {
     let policy = MemoryResource::from_value(support()).unwrap().policy().unwrap();
     let limits: Vec<_> = policy.blocks.iter().map(|block| block.limit).collect();
     assert_eq!(limits, [Some(500), Some(2000), Some(1600)]);
@@ -43,7 +43,7 @@ fn a_block_may_hold_the_lower_of_its_limit_and_its_share() {
 }
 
 #[test]
-fn a_ratio_counts_on_the_context_of_the_model() {
+fn ratio_uses_model_context() {
     let mut value = support();
     value.as_object_mut().unwrap().remove("max_tokens");
     value["max_context_ratio"] = json!(0.5);
@@ -53,14 +53,14 @@ fn a_ratio_counts_on_the_context_of_the_model() {
 }
 
 #[test]
-fn a_resource_reads_back_from_what_it_writes() {
+fn resource_round_trips() {
     let resource = MemoryResource::from_value(support()).unwrap();
     let again = MemoryResource::from_value(serde_json::to_value(&resource).unwrap()).unwrap();
     assert_eq!(again, resource);
 }
 
 #[test]
-fn a_breaker_is_there_only_where_a_resource_asks_for_one() {
+fn circuit_breaker_is_off_by_default() {
     let without = MemoryResource::from_json(r#"{"id": "r", "max_tokens": 100}"#).unwrap();
     assert_eq!(without.circuit_breaker, None);
     let text = r#"{"id": "r", "max_tokens": 100, "circuit_breaker": {"failure_threshold": 3}}"#;
@@ -78,7 +78,7 @@ fn a_breaker_is_there_only_where_a_resource_asks_for_one() {
 
 #[cfg(all(feature = "yaml", feature = "toml"))]
 #[test]
-fn yaml_toml_and_json_say_the_same() {
+fn yaml_toml_and_json_agree() {
     let resource = MemoryResource::from_value(support()).unwrap();
     let yaml = r"
 id: customer-support-context
@@ -137,7 +137,6 @@ min_messages = 10
     assert_eq!(MemoryResource::from_toml(toml).unwrap(), resource);
 }
 
-/// Each contradiction, and the text that a user sees.
 /// A resource with these fields beside an id.
 fn resource(fields: &Value) -> Result<MemoryResource, ResourceError> {
     let mut value = json!({"id": "r"});
@@ -146,14 +145,14 @@ fn resource(fields: &Value) -> Result<MemoryResource, ResourceError> {
 }
 
 #[test]
-fn factor_and_prices_are_those_set_else_the_models() {
+fn explicit_factor_and_prices_override_model() {
     let factor = |more: &Value| resource(more).unwrap().token_factor();
     for (more, expected) in [
         (json!({"max_tokens": 10}), 1.0),
         (json!({"max_tokens": 10, "model": "gpt-4o"}), 1.0),
         (json!({"max_tokens": 10, "model": "claude-opus-4-7"}), 1.5),
         (json!({"max_tokens": 10, "model": "claude-opus-4-7", "token_factor": 1.25}), 1.25),
-        // The tokenizer that is named counts for the model.
+        // The explicit tokenizer counts for the model.
         (json!({"max_tokens": 10, "model": "claude-opus-4-7", "tokenizer": "o200k_base"}), 1.0),
         (json!({"max_tokens": 10, "token_factor": 2}), 2.0),
     ] {
@@ -169,7 +168,7 @@ fn factor_and_prices_are_those_set_else_the_models() {
 }
 
 #[test]
-fn what_is_just_within_its_bounds_is_taken() {
+fn values_within_bounds_are_accepted() {
     for fields in [
         json!({"max_tokens": 1}),
         json!({"max_tokens": 128_000, "model": "gpt-4o"}),
@@ -193,7 +192,7 @@ fn what_is_just_within_its_bounds_is_taken() {
 }
 
 #[test]
-fn what_is_just_outside_its_bounds_is_refused() {
+fn values_outside_bounds_are_refused() {
     for (fields, expected) in [
         (json!({"max_tokens": 128_001, "model": "gpt-4o"}), "max_tokens: 128001 is more than the"),
         (
@@ -261,7 +260,7 @@ fn what_is_just_outside_its_bounds_is_refused() {
 }
 
 #[test]
-fn decimal_shares_that_add_up_to_one_are_taken_although_their_sum_is_inexact() {
+fn decimal_shares_may_sum_to_one_inexactly() {
     let shares = |system: f64| {
         let allocation = json!({"short_term": 0.7, "long_term": 0.2, "system": system});
         resource(&json!({"max_tokens": 10, "token_allocation": allocation})).is_ok()
@@ -273,7 +272,7 @@ fn decimal_shares_that_add_up_to_one_are_taken_although_their_sum_is_inexact() {
 }
 
 #[test]
-fn a_resource_is_read_up_to_a_mebibyte() {
+fn resource_size_limit_is_a_mebibyte() {
     assert_eq!(MemoryResource::MAX_BYTES, 1_048_576);
     let padded = |bytes: usize| {
         let text = r#"{"id": "r", "max_tokens": 10}"#;
@@ -288,7 +287,7 @@ fn a_resource_is_read_up_to_a_mebibyte() {
 }
 
 #[test]
-fn a_block_has_the_limits_of_all_the_shares_that_its_types_belong_to() {
+fn block_limit_sums_shares_of_its_types() {
     let limits = |blocks: Value, shares: Value| {
         let allocation = json!({"short_term": 0.5, "long_term": 0.3, "system": 0.2});
         let fields = json!({"max_tokens": 1_000, "priority_blocks": blocks,
@@ -328,7 +327,7 @@ fn a_block_has_the_limits_of_all_the_shares_that_its_types_belong_to() {
 }
 
 #[test]
-fn the_recent_window_is_the_nearest_that_is_told() {
+fn recent_window_uses_most_specific_setting() {
     let window = |fields: Value| resource(&fields).unwrap().policy().unwrap().recent_window;
     let mut fields = json!({"max_tokens": 1_001});
     assert_eq!(window(fields.clone()), 500, "half of the budget");
@@ -342,7 +341,7 @@ fn the_recent_window_is_the_nearest_that_is_told() {
 }
 
 #[test]
-fn what_a_resource_does_not_say_follows_from_its_model_or_is_the_default() {
+fn missing_fields_follow_model_or_default() {
     let plain = MemoryResource::new("r", 10);
     assert_eq!((plain.tokenizer(), plain.strategy()), (Tokenizer::Estimate, "hybrid_summary"));
     assert!(plain.redactor().unwrap().is_none());
@@ -387,7 +386,7 @@ fn what_a_resource_does_not_say_follows_from_its_model_or_is_the_default() {
 
 #[cfg(feature = "yaml")]
 #[test]
-fn aliases_of_yaml_are_replayed_only_so_often() {
+fn yaml_alias_expansion_is_limited() {
     let read = |aliases: usize| {
         let (items, names) = (vec!["1"; 200].join(", "), vec!["*a"; aliases].join(", "));
         let yaml = format!("id: r\nmax_tokens: 10\na: &a [{items}]\nb: [{names}]\n");
@@ -400,7 +399,7 @@ fn aliases_of_yaml_are_replayed_only_so_often() {
 }
 
 #[test]
-fn turns_are_waited_for_as_long_as_they_last() {
+fn wait_timeout_defaults_to_max_turn() {
     let lock = |lock: Value| -> LockSettings { serde_json::from_value(lock).unwrap() };
     let times = |lock: LockSettings| {
         let times = [lock.max_turn, lock.wait_timeout, lock.failure_timeout];
@@ -413,7 +412,7 @@ fn turns_are_waited_for_as_long_as_they_last() {
     let all = json!({"max_turn": "2m", "wait_timeout": "3s", "failure_timeout": "4s"});
     assert_eq!(times(lock(all.clone())), [120, 3, 4]);
     assert_eq!(lock(serde_json::to_value(lock(all.clone())).unwrap()), lock(all));
-    // What is usual is not written: older versions refuse fields that they do not know.
+    // Defaults are not written, because older versions refuse fields that they do not know.
     let written = serde_json::to_value(LockSettings::default()).unwrap();
     assert_eq!(written, json!({"ttl": "30s", "refresh_interval": "15s", "wait_timeout": "1m"}));
     let longer = LockSettings::default().with_max_turn(Duration::from_secs(90));

@@ -1,4 +1,4 @@
-//! The contradictions that a resource is refused for.
+//! Validation of a resource.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::flush_settings::FlushSettings;
 use crate::limits::Limits;
 
 impl MemoryResource {
-    /// Checks that this resource can work at run time.
+    /// Validates that this resource can work at run time.
     ///
     /// # Errors
-    /// The first contradiction, with the path of the field and the mend.
+    /// The first contradiction, with the path of the field and the remedy.
     pub fn validate(&self) -> Result<(), ResourceError> {
         if self.id.trim().is_empty() {
             return Err(self.refuse("id", "is empty; name the resource"));
@@ -66,7 +66,7 @@ impl MemoryResource {
                 "is empty; write a template such as {{ session.id }}, or remove it",
             ));
         }
-        // The whole template is checked where templates are rendered; this much is known without that.
+        // Templates are parsed completely where they are rendered; only this check needs no parser.
         if let Some(key) = &self.key
             && key.matches("{{").count() != key.matches("}}").count()
         {
@@ -81,10 +81,10 @@ impl MemoryResource {
         Ok(())
     }
 
-    /// The numbers of the flushing strategy, checked.
+    /// The validated settings of the flushing strategy.
     ///
     /// # Errors
-    /// The first one out of range or in contradiction to another.
+    /// The first setting that is out of range or contradicts another.
     pub fn flush_settings(&self) -> Result<FlushSettings, ResourceError> {
         let FlushingStrategy { kind, .. } = &self.flushing_strategy;
         if kind.as_deref().is_some_and(|kind| kind.trim().is_empty()) {
@@ -295,7 +295,7 @@ impl MemoryResource {
                 "is zero, so no call could end in time; set some time, such as 2s",
             ));
         }
-        // A write whose caller gives up first is no failure, so the breaker would never open.
+        // A write whose caller times out first does not count as a failure, so the breaker would never open.
         if breaker.timeout >= wait {
             return Err(self.refuse(
                 "circuit_breaker.timeout",

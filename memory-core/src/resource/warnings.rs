@@ -1,13 +1,13 @@
-//! What is allowed in a resource and rarely meant.
+//! Warnings about settings that are allowed but probably unintended.
 
 use super::explain::nearest;
 use super::{MemoryResource, ModelInfo};
 use crate::priority::ContentType;
 
 impl MemoryResource {
-    /// Settings that are allowed and rarely meant, each with the path of the field: a model that is not known, of which
-    /// tokenizer and context size are not given, and content types that are not built in. Such a type is a custom one, which only entries appended with it have; a misspelled name has
-    /// none at all.
+    /// Settings that are allowed but probably unintended, each with the path of the field: an unknown model without
+    /// tokenizer or context size, and content types that are not built in. Such a type is a custom one, which only
+    /// entries appended with it have; a misspelled name matches no entries.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let blocks = self.priority_blocks.iter().enumerate().flat_map(|(index, block)| {
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn warns_of_a_model_that_is_not_known() {
+    fn warns_of_unknown_model() {
         let warnings = |more: serde_json::Value| {
             let mut value = json!({"id": "r", "max_tokens": 10, "model": "llama-9"});
             for (key, field) in more.as_object().unwrap() {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn warns_of_content_types_that_are_not_built_in() {
+    fn warns_of_unknown_content_types() {
         let resource = MemoryResource::from_value(json!({
             "id": "r", "max_tokens": 10,
             "priority_blocks": [

@@ -212,7 +212,7 @@ async fn there_are_only_so_many_content_types_of_ones_own(on: On) {
     assert_eq!(
         refused.to_string(),
         format!(
-            "append to {}: message 2 brings content type number 3 of one's own into the memory, over the limit of 2: use those that there are, or raise limits.content_types of the resource",
+            "append to {}: message 2 would add custom content type number 3 to the memory, over the limit of 2: use an existing type, or raise limits.content_types of the resource",
             memory.key()
         )
     );

@@ -1,4 +1,4 @@
-//! Everything that a resource is refused for, with the words of the refusal.
+//! Every refusal of a resource, with its error text.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::super::*;
 use super::support;
 
 #[test]
-fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
+fn refusal_names_field_and_remedy() {
     // Each row sets one field, by its JSON pointer, to a value; null removes it.
     let rows: &[(&str, Value, &str)] = &[
         ("/id", json!(" "), "id: is empty; name the resource"),
