@@ -40,7 +40,7 @@ pub fn cut_error_source(
     error
 }
 
-/// What is left of an error with a long text.
+/// An error whose text was cut.
 #[derive(Debug)]
 struct CutError(String);
 

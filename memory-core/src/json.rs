@@ -1,4 +1,4 @@
-//! A JSON tree that loses nothing: members in their order, numbers as their original text.
+//! A lossless JSON tree: members in their order, numbers as their original text.
 
 mod convert;
 mod error;
@@ -70,8 +70,8 @@ impl Json {
         parse::whole(text, parse::Surrogates::Replace)
     }
 
-    /// Reads the first value of a text and returns the rest: for objects that a producer wrote behind each
-    /// other without a line break.
+    /// Reads the first value of a text and returns the rest, for objects that were written one after the other
+    /// without a line break.
     ///
     /// # Errors
     /// As [`parse`](Self::parse), without those that concern the rest.

@@ -1,4 +1,4 @@
-//! Where a memory is stored: parsed once, trusted after.
+//! Storage keys, validated when they are parsed.
 
 mod prefix;
 
@@ -15,19 +15,19 @@ pub use self::prefix::KeyPrefix;
 /// The longest key, in bytes of its encoded form; longer ones end in a hash.
 pub const MAX_KEY_BYTES: usize = 512;
 
-/// The longest project, memory id or rendered key, in bytes before encoding. Keys that people mean are
-/// far shorter; what is longer is a text that a template filled in by mistake.
+/// The longest project, memory id or rendered key, in bytes before encoding. Useful keys are far shorter; a longer
+/// one is usually a text that a template inserted by mistake.
 pub const MAX_KEY_PART_BYTES: usize = 64 << 10;
 
-/// What the name of a flusher's lease ends in, behind the key of its memory. A backend that spreads
-/// leases over several places keeps a name with it and the same name without it in one place.
+/// The suffix of a flusher's lease name, after the key of its memory. A backend that shards leases must keep a name
+/// with this suffix and the same name without it in one shard.
 pub const FLUSH_LEASE_SUFFIX: &str = "/flush";
 
 /// The storage key of one memory: `{project}:{memory id}:{rendered key}`.
 ///
-/// The encoding is injective: two different triples never share a key. Letters, digits and `-_.`
-/// stand for themselves (in the rendered part `:` too); every other byte is written `%XX`. A key
-/// over [`MAX_KEY_BYTES`] keeps a readable prefix and ends in `%~` and the SHA-256 of the whole.
+/// The encoding is injective: two different triples never share a key. Letters, digits and `-_.` are kept (in the
+/// rendered part `:` too); every other byte is written `%XX`. A key over [`MAX_KEY_BYTES`] keeps a readable prefix
+/// and ends in `%~` and the SHA-256 of the whole.
 ///
 /// ```
 /// use memory_core::MemoryKey;
@@ -43,8 +43,7 @@ impl MemoryKey {
     /// Encodes the triple.
     ///
     /// # Errors
-    /// [`KeyError::Empty`] where one of the three is empty, [`KeyError::TooLong`] where one is over
-    /// [`MAX_KEY_PART_BYTES`].
+    /// [`KeyError::Empty`] if one of the three is empty, [`KeyError::TooLong`] if one is over [`MAX_KEY_PART_BYTES`].
     pub fn new(project: &str, memory_id: &str, rendered: &str) -> Result<Self, KeyError> {
         for (part, text) in [("project", project), ("memory id", memory_id), ("key", rendered)] {
             if text.is_empty() {
@@ -73,15 +72,15 @@ impl MemoryKey {
         &self.0
     }
 
-    /// The three parts as they were before encoding, or `None` for a key that ends in a hash.
+    /// The three parts before encoding, or `None` for a key that ends in a hash.
     #[must_use]
     pub fn parts(&self) -> Option<(String, String, String)> {
         let mut parts = self.0.splitn(3, ':').map(decode);
         Some((parts.next()??, parts.next()??, parts.next()??))
     }
 
-    /// What all keys of a project begin with, and no key of another project. Of a project whose encoded name
-    /// is too long for a key no key begins so.
+    /// The prefix of all keys of a project, and of no key of another project. If the encoded project name is too long
+    /// for a key, no key has this prefix.
     #[must_use]
     pub fn project_prefix(project: &str) -> String {
         let mut prefix = String::with_capacity(project.len() + 1);
@@ -90,19 +89,19 @@ impl MemoryKey {
         prefix
     }
 
-    /// The name of the lease on the memory, which writers take.
+    /// The name of the writers' lease on the memory.
     #[must_use]
     pub fn lease_name(&self) -> &str {
         &self.0
     }
 
-    /// The name of the lease that flushers of the memory take. No memory's key contains a `/`.
+    /// The name of the flushers' lease on the memory. No memory's key contains a `/`.
     #[must_use]
     pub fn flush_lease_name(&self) -> String {
         format!("{}{FLUSH_LEASE_SUFFIX}", self.0)
     }
 
-    /// The memory id; of a key that ends in a hash, as much of it as is readable.
+    /// The memory id; for a key that ends in a hash, its readable part.
     #[must_use]
     pub fn memory_id(&self) -> String {
         let id = self.0.split(':').nth(1).unwrap_or_default();
@@ -150,8 +149,8 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// A prefix of the key that cuts no escape in two, `%~`, and the hash of the whole. No other key
-/// contains `%~`, for an escape goes on with a hexadecimal digit.
+/// A prefix of the key that splits no escape, `%~`, and the hash of the whole. No other key contains `%~`, because an
+/// escape continues with a hexadecimal digit.
 fn shorten(encoded: &str) -> String {
     let hash = Sha256::digest(encoded.as_bytes());
     let mut cut = MAX_KEY_BYTES - 2 - 2 * hash.len();
@@ -188,7 +187,7 @@ impl Borrow<str> for MemoryKey {
     }
 }
 
-/// Reads an encoded key, such as a store lists it.
+/// Reads an encoded key, such as one that a store lists.
 impl FromStr for MemoryKey {
     type Err = KeyError;
 
@@ -208,12 +207,12 @@ impl FromStr for MemoryKey {
         let whole = [parts.next(), parts.next(), parts.next()]
             .into_iter()
             .all(|part| part.is_some_and(|part| !part.is_empty() && is_encoded(part)));
-        // Only a key cut short may end before its third part.
+        // Only a shortened key may end before its third part.
         if !(hash_is_right && (whole || hash.is_some()) && is_encoded(body)) {
             return Err(malformed());
         }
         let key = Self(encoded.into());
-        // One triple has one key: what could stand for itself is not written as an escape.
+        // One triple has one key: bytes that need no escape are not escaped.
         let is_the_one = hash.is_some()
             || key.parts().is_some_and(|(project, id, text)| {
                 Self::new(&project, &id, &text).is_ok_and(|one| one == key)
@@ -249,7 +248,7 @@ impl<'de> Deserialize<'de> for MemoryKey {
     }
 }
 
-/// Why something is not a key.
+/// Why a text or a triple is not a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -261,12 +260,12 @@ pub enum KeyError {
         "the {part} of a memory key has {bytes} bytes, over the limit of {MAX_KEY_PART_BYTES}: name the memory by an id, not by a text"
     )]
     TooLong {
-        /// Which part.
+        /// The name of the part.
         part: &'static str,
-        /// How long it is.
+        /// Its length in bytes.
         bytes: usize,
     },
-    /// Not in the encoding of a key.
+    /// The text is not in the encoding of a key.
     #[error("`{0}` is not a memory key: expected project:memory-id:key as `memory keys` prints it")]
     Malformed(String),
 }
@@ -296,7 +295,7 @@ mod tests {
         }
 
         #[test]
-        fn a_key_reads_back_and_keeps_to_its_alphabet(triple in (part(), part(), part())) {
+        fn key_round_trips_within_alphabet(triple in (part(), part(), part())) {
             let key = MemoryKey::new(&triple.0, &triple.1, &triple.2).unwrap();
             prop_assert!(key.as_str().len() <= MAX_KEY_BYTES);
             prop_assert!(key.as_str().bytes().all(|b| is_plain(b, true) || b"%~".contains(&b)));
@@ -308,7 +307,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_parsing_panic(text in "\\PC{0,40}") {
+        fn parsing_never_panics(text in "\\PC{0,40}") {
             if let Ok(key) = text.parse::<MemoryKey>() {
                 prop_assert_eq!(key.as_str(), text);
             }
@@ -316,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_replacing_odd_characters_would_merge_stay_apart() {
+    fn similar_keys_stay_distinct() {
         let key = |rendered| MemoryKey::new("p", "m", rendered).unwrap();
         assert_ne!(key("a/b"), key("a_b"));
         assert_ne!(MemoryKey::new("p", "m:a", "b").unwrap(), key("a:b"));
@@ -324,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_key_has_a_longest_form() {
+    fn key_parts_have_a_length_limit() {
         let text = "k".repeat(MAX_KEY_PART_BYTES);
         assert!(MemoryKey::new("p", "m", &text).is_ok());
         let refused = MemoryKey::new("p", "m", &format!("{text}k")).unwrap_err();
@@ -332,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_written_and_shown_in_its_encoded_form() {
+    fn key_displays_encoded() {
         let key = MemoryKey::new("acme", "a b", "case:7/x_-.Z9").unwrap();
         let text = "acme:a%20b:case:7%2Fx_-.Z9";
         assert_eq!((key.as_str(), &*key.to_string(), key.lease_name()), (text, text, text));
@@ -346,16 +345,16 @@ mod tests {
     }
 
     #[test]
-    fn a_key_over_the_limit_ends_in_the_hash_of_the_whole() {
+    fn long_key_ends_in_hash() {
         let key = |rendered: &str| MemoryKey::new("p", "m", rendered).unwrap();
         let longest = "k".repeat(MAX_KEY_BYTES - "p:m:".len());
         assert_eq!(key(&longest).as_str(), format!("p:m:{longest}"));
 
-        // 64 digits, and two bytes that tell them from everything else.
+        // 64 digits and the two bytes of the marker.
         let cut = MAX_KEY_BYTES - 66;
         for (rendered, kept) in [
             (format!("{longest}k"), cut),
-            // An escape is kept or left out as a whole: `%20` over the end, and just before it.
+            // An escape is kept or left out as a whole: `%20` across the end, and just before it.
             (format!("{} {}", "k".repeat(cut - 5), "k".repeat(100)), cut - 1),
             (format!("{} {}", "k".repeat(cut - 6), "k".repeat(100)), cut - 2),
             (format!("{} {}", "k".repeat(cut - 7), "k".repeat(100)), cut),
@@ -374,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_in_another_form_than_we_write_is_no_key() {
+    fn noncanonical_text_is_no_key() {
         let hash = "0123456789abcdef".repeat(4);
         for text in [format!("a:b:c%~{hash}"), format!("a%~{hash}"), "a:b:c%20:%C3%A9".into()] {
             assert_eq!(text.parse::<MemoryKey>().unwrap().as_str(), text);
@@ -414,8 +413,8 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_of_keys_never_change() {
-        // What is stored under a shortened key would be lost.
+    fn key_limits_never_change() {
+        // Messages stored under a shortened key would otherwise be lost.
         assert_eq!((MAX_KEY_BYTES, MAX_KEY_PART_BYTES), (512, 65_536));
         assert_eq!(FLUSH_LEASE_SUFFIX, "/flush");
     }

@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-// The generators name the crate as its users do, for `memory-flush` includes them.
+// The generators refer to the crate by its external name, because `memory-flush` includes them.
 #[cfg(test)]
 extern crate self as memory_core;
 

@@ -1,4 +1,4 @@
-//! Which calls of tools a message makes and answers.
+//! The tool calls that a message makes and answers.
 
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
@@ -7,25 +7,25 @@ use crate::dialect::{CallKind, Dialect, Part};
 use crate::json::Json;
 use crate::message::{Message, Role};
 
-/// How a message takes part in the calling of tools: all that is needed to keep units whole.
+/// The tool calls and results of a message: all that is needed to keep units whole.
 ///
-/// Left out are calls that the provider runs itself, with their results, and a call whose result is in the same
-/// message: nothing can separate them.
+/// Excluded are calls that the provider runs itself, with their results, and calls whose result is in the same
+/// message, because nothing can separate them.
 ///
 /// # How results find their calls
 ///
-/// 1. A result with an id answers the nearest call before it that has this id and is unanswered.
-/// 2. A result with only a name answers a call of this name: in the nearest message before it that has one
-///    unanswered, the first one. Without any, it answers a call whose name is not known, in the same way.
-/// 3. A result with neither answers by position: in the nearest message before it that has an unanswered call,
-///    the first one.
+/// 1. A result with an id answers the nearest earlier call that has this id and is unanswered.
+/// 2. A result with only a name answers a call of this name: the first unanswered one in the nearest earlier message
+///    that has one. If there is none, it answers a call whose name is unknown, by the same rule.
+/// 3. A result with neither answers by position: the first unanswered call in the nearest earlier message that has
+///    one.
 ///
 /// A result with an id never answers a call without one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ToolLink {
-    /// The calls that it makes.
+    /// The calls that the message makes.
     pub calls: Box<[ToolRef]>,
-    /// The calls that it answers.
+    /// The calls that the message answers.
     pub results: Box<[ToolRef]>,
     /// Set if the message is one item of a model's answer, which the Responses API writes as several: `None` in every
     /// other dialect.
@@ -78,7 +78,7 @@ impl AnswerItem {
     }
 }
 
-/// The call that is made or answered.
+/// A reference to a tool call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ToolRef {
     /// The id; empty if there is none. The calls of OpenAI's first function API, which have no id, have

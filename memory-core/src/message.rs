@@ -1,4 +1,4 @@
-//! The message, in whatever dialect it came, without losing a field.
+//! Messages: one type for all dialects, lossless.
 
 mod call;
 mod error;
@@ -138,8 +138,8 @@ impl Message {
         Self::try_from(Json::from(value))
     }
 
-    /// Reads a message that a store has written, of this version or an earlier one: also one in which no dialect
-    /// finds anything.
+    /// Reads a message that a store has written, of this version or an earlier one. Also accepts messages that no
+    /// dialect recognizes.
     ///
     /// # Errors
     /// [`MessageError`] for text that is no JSON object.
@@ -157,7 +157,7 @@ impl Message {
         Ok(Self::from_any(json))
     }
 
-    /// The message of an object, whatever is in it.
+    /// A message from any JSON object.
     pub(crate) fn from_any(json: Json) -> Self {
         let json = match PlainMessage::from_json(json) {
             Ok(plain) => return Self(Repr::Plain(plain)),
@@ -168,7 +168,7 @@ impl Message {
         Self(Repr::Full(Box::new(Full { json, dialect, role })))
     }
 
-    /// The message as JSON, if it may enter a memory: a store's last chance to refuse it.
+    /// The message as JSON, validated: a store's last chance to refuse it.
     ///
     /// # Errors
     /// [`MessageError`] for a message that [`from_json`](Self::from_json) would refuse, such as one whose role
@@ -179,7 +179,7 @@ impl Message {
                 if plain.role.as_str().trim().is_empty() {
                     return Err(MessageError::field("`role`", "a non-empty string"));
                 }
-                // Room for the usual text and what is around it, so that it does not grow in steps.
+                // Reserve enough for typical text and framing, so that the buffer does not grow in steps.
                 let mut text = Vec::with_capacity(plain.text.len() + plain.text.len() / 16 + 64);
                 let broken = || MessageError::field("the message", "writable as JSON");
                 serde_json::to_writer(&mut text, plain).map_err(|_| broken())?;
@@ -230,8 +230,8 @@ impl Message {
         }
     }
 
-    /// The role, as its dialect reads it: compared without white space around it and without case. A role that
-    /// is not known counts as the user's.
+    /// The role in its dialect, compared without surrounding white space and case. An unknown role counts as the
+    /// user's.
     #[must_use]
     pub fn role(&self) -> &Role {
         match &self.0 {
@@ -266,7 +266,7 @@ impl Message {
         }
     }
 
-    /// The parts, in order: texts, media, reasoning, calls and results, in whatever dialect the message is.
+    /// The parts, in order: texts, media, reasoning, calls and results. Works for every dialect.
     ///
     /// ```
     /// use memory_core::dialect::Part;
@@ -287,7 +287,7 @@ impl Message {
         parts
     }
 
-    /// The text: that of its text parts and of the results in it, joined by line breaks.
+    /// The text of its text parts and results, joined by line breaks.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
         let mut joined = None;
@@ -295,7 +295,7 @@ impl Message {
         joined.unwrap_or_default()
     }
 
-    /// Whether it carries nothing: no part, or only white space.
+    /// Whether it has no content: no part, or only white space.
     #[must_use]
     pub fn is_blank(&self) -> bool {
         let mut is_blank = true;
@@ -345,7 +345,7 @@ fn join_text<'a>(part: Part<'a>, joined: &mut Option<Cow<'a, str>>) {
     }
 }
 
-/// Whether the value has at most so many levels. It never goes deeper, whatever the value.
+/// Whether the value has at most this many levels, which also bounds the recursion.
 fn is_within(json: &Json, levels: usize) -> bool {
     let inner = |value: &Json| levels.checked_sub(1).is_some_and(|rest| is_within(value, rest));
     match json {
@@ -404,8 +404,8 @@ impl Serialize for Message {
 }
 
 impl<'de> Deserialize<'de> for Message {
-    /// Accepts what [`Message::from_stored_json`] accepts: what is serialized was a message before. Numbers keep
-    /// their text in JSON.
+    /// Accepts the same input as [`Message::from_stored_json`], because serialized values were messages before.
+    /// Numbers keep their text in JSON.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::lenient(Json::deserialize(deserializer)?).map_err(de::Error::custom)
     }

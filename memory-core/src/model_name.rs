@@ -133,8 +133,8 @@ impl ModelName {
         begins && rest.next().is_none_or(is_separator)
     }
 
-    /// Whether this Claude has the tokenizer that came with Opus 4.7 and counts a third more. An unknown version
-    /// is taken as new.
+    /// Whether this Claude has the tokenizer introduced with Opus 4.7, which counts a third more. An unknown version
+    /// is treated as new.
     pub(crate) fn has_new_claude_tokenizer(&self) -> bool {
         self.version().is_none_or(|it| it >= (5, 0) || it >= (4, 7) && self.has("opus"))
     }
@@ -148,7 +148,7 @@ impl ModelName {
     pub(crate) fn version(&self) -> Option<(u32, u32)> {
         let mut words = self.words().map(|word| {
             let digits = word.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
-            // `v3.2` and `k2.5` are versions, `v1:0` at the end of a Bedrock id is found only after
+            // `v3.2` and `k2.5` are versions; `v1:0` at the end of a Bedrock id comes after them.
             // them.
             let prefix = word.len() - digits.len();
             if prefix <= 1 && (1..=2).contains(&digits.len()) { digits.parse().ok() } else { None }

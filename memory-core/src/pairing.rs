@@ -1,25 +1,25 @@
-//! Whether a sequence of messages is one that model APIs accept: every call with its results.
+//! Checks that a sequence of messages has a result for every call, as model APIs require.
 
 use crate::dialect::Dialect;
 use crate::link::{ToolLink, ToolRef};
 use crate::message::{Message, Role};
 
-/// Checks that tool calls and results are in the order that model APIs ask for.
+/// Checks that tool calls and results are in the order that model APIs require.
 ///
 /// The rules are those of OpenAI's chat API ("an assistant message with `tool_calls` must be
 /// followed by tool messages responding to each `tool_call_id`") and of Anthropic's messages API
 /// ("tool result blocks must immediately follow their corresponding tool use blocks", all results of
 /// one turn together), so that a sequence that passes can be sent to both:
 ///
-/// - the results of a call follow directly, with nothing but each other in between;
+/// - the results of a call follow it directly, with only results in between;
 /// - every call is answered exactly once before anything else follows, or, at the end of the
 ///   sequence, is still open;
 /// - no result is without its call, and no message uses an id for two calls.
 ///
 /// Every dialect is checked in this way, and so is OpenAI's first function API (`function_call`, role
 /// `function`). Results without an id are matched by name or position, as [`ToolLink`] describes. In OpenAI's
-/// Responses API calls are items of their own, so several of them, and texts of the model between, count as one
-/// message that calls.
+/// Responses API calls are separate items, so consecutive calls, and texts of the model in between, count as one
+/// message with calls.
 ///
 /// ```
 /// use memory_core::{Message, ToolCall, check_pairing};
@@ -127,8 +127,9 @@ impl Turn {
     }
 }
 
-/// Why a sequence of messages would be refused. Indices count from 0; a call is named by its id, or
-/// by its name where it has no id. Contents are never quoted.
+/// Why model APIs would refuse a sequence of messages. Indices count from 0. A call is named by its id, or by its
+/// name if it has no id. Contents are never quoted.
+/// Another message follows before all calls are answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PairingError {
@@ -164,7 +165,7 @@ pub enum PairingError {
         /// The call.
         call: Box<str>,
     },
-    /// Two calls of one message with one id.
+    /// Two calls of one message share an id.
     #[error(
         "message {index} makes two calls with the id {call:?}: give each an id of its own, in its \
          result too"
@@ -243,14 +244,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_check_agrees_with_the_rules_turn_by_turn(history in history(8)) {
+        fn check_agrees_with_literal_rules(history in history(8)) {
             let messages: Vec<_> = history.into_iter().map(|stored| stored.message).collect();
             let verdict = check_pairing(&messages);
             prop_assert_eq!(verdict.is_ok(), is_valid(&messages), "{:?}", verdict);
         }
 
         #[test]
-        fn the_error_names_the_first_message_that_is_wrong(history in history(20)) {
+        fn error_names_first_wrong_message(history in history(20)) {
             let messages: Vec<_> = history.into_iter().map(|stored| stored.message).collect();
             if let Err(error) = check_pairing(&messages) {
                 prop_assert_eq!(check_pairing(&messages[..error.index()]), Ok(()));
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_rule_has_its_own_error_with_a_mend() {
+    fn each_broken_rule_has_error_and_remedy() {
         let cases: [(&[Message], &str); 4] = [
             (
                 &[call(&["a", "b"]), result("a"), Message::user("u")],
@@ -276,12 +277,12 @@ mod tests {
         for (messages, start) in cases {
             let text = check_pairing(messages).unwrap_err().to_string();
             assert!(text.starts_with(start), "{text}");
-            assert!(text.contains(": "), "no mend: {text}");
+            assert!(text.contains(": "), "no remedy: {text}");
         }
     }
 
     #[test]
-    fn parallel_calls_are_answered_together_in_any_order_or_open_at_the_end() {
+    fn parallel_results_may_have_any_order() {
         assert_eq!(
             check_pairing(&[call(&["a", "b"]), result("b"), result("a"), Message::user("u")]),
             Ok(())
@@ -296,13 +297,13 @@ mod tests {
     }
 
     #[test]
-    fn ids_may_come_again_in_a_later_turn() {
+    fn ids_may_repeat_in_later_turns() {
         let turn = [call(&["a"]), result("a")];
         assert_eq!(check_pairing(turn.iter().chain(&turn)), Ok(()));
     }
 
     #[test]
-    fn the_older_function_api_is_checked_by_name() {
+    fn first_function_api_is_checked_by_name() {
         let calls = Message::assistant("")
             .with_field("function_call", json!({"name": "f", "arguments": "{}"}));
         let answer = |name: &str| Message::new(Role::Function, "r").with_name(name);
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn results_without_id_are_matched_by_name_and_position() {
+    fn results_without_id_match_name_or_position() {
         let call = |name: &str| json!({"function": {"name": name, "arguments": {}}});
         let calls =
             json!({"role": "assistant", "content": "", "tool_calls": [call("f"), call("g")]});

@@ -15,8 +15,8 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
 
-/// A history with talk, facts, parallel calls, interleaved and missing results, repeated and empty
-/// ids, orphans, calls closed by hand, old and new calls, the older function API, and summaries.
+/// A history with conversation, facts, parallel calls, interleaved and missing results, repeated and empty ids,
+/// orphans, explicitly closed calls, old and new calls, the older function API, and summaries.
 pub(crate) fn history(longest: usize) -> impl Strategy<Value = Vec<StoredMessage>> {
     let few = (longest / 3).max(1);
     prop::collection::vec(any_turn(), 0..=few).prop_map(move |turns| {
@@ -76,7 +76,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                 block(0, &[SystemPrompt, RecentContext], a),
                 block(1, &[Summary, HistoricalMessages, ContentType::from("note")], b),
             ],
-            // Old talk matters more than new, and system prompts may go.
+            // Old conversation is more important than new, and system prompts may be evicted.
             3 => vec![
                 block(1, &[HistoricalMessages], a),
                 block(2, &[RecentContext, Summary], b),
@@ -125,7 +125,7 @@ fn drawn(message: Message, (tokens, age, closed, priority): Draw) -> Drawn {
 
 type Draw = (u32, i64, bool, Option<u8>);
 
-/// Tokens, age in minutes, closed by hand, and a priority of its own.
+/// Tokens, age in minutes, explicitly closed, and an explicit priority.
 fn draw() -> impl Strategy<Value = Draw> {
     (
         prop_oneof![8 => 1..60_u32, 1 => 60..400_u32],
@@ -179,7 +179,7 @@ fn any_fact() -> impl Strategy<Value = Drawn> {
     })
 }
 
-/// Calls under different ids, their results in any order, some missing, and talk in between.
+/// Calls with different ids, their results in any order, some missing, and conversation in between.
 fn any_calls() -> impl Strategy<Value = Vec<Drawn>> {
     let ids = prop::collection::hash_set("[a-h]", 1..4).prop_map(|ids| ids.into_iter().collect());
     ids.prop_flat_map(|ids: Vec<String>| {

@@ -20,17 +20,17 @@ use crate::message::{Message, Role};
 /// Counts the tokens of a text.
 ///
 /// # Correctness
-/// Pure: the same text always has the same count, and an empty text has none. Counting is done once
-/// for each message, outside of any lock, on the task that appends; it must not block.
+/// Pure: the same text always has the same count, and an empty text has none. Counting is done once for each message,
+/// outside of any lock, on the appending task; it must not block.
 pub trait TokenCounter: Debug + Send + Sync + 'static {
     /// The name of the tokenizer, such as `o200k_base`.
     fn name(&self) -> &str;
 
-    /// The number of tokens in this text. Text that looks like a special token is text.
+    /// The number of tokens in this text. Special tokens are counted as ordinary text.
     fn count(&self, text: &str) -> usize;
 
-    /// The prices of media in a message that is counted with it. By default as for an unknown model;
-    /// [`ConfiguredCounter`] has others. A counter that wraps another returns the prices of that one.
+    /// The prices of media in a message that is counted with this counter. Default: those of an unknown model.
+    /// [`ConfiguredCounter`] has others. A counter that wraps another must return that one's prices.
     fn media_prices(&self) -> MediaPrices {
         MediaPrices::default()
     }
@@ -45,11 +45,10 @@ const PER_CALL: usize = 8;
 
 /// The number of tokens that a message takes in a request.
 ///
-/// Text is counted by the counter; framing follows OpenAI's published rules where there are
-/// any. Reasoning, arguments, results and citations count as text; encrypted reasoning, of which no text is there,
-/// counts as a text of as many bytes. Media cost their [price](MediaPrices), whatever their data, beside
-/// their titles; a document whose text is in the message counts by its text. Fields that are not sent do not count.
-/// Never 0.
+/// Text is counted by the counter; framing follows OpenAI's published rules if there are any. Reasoning, arguments,
+/// results and citations count as text; encrypted reasoning, whose text is not available, counts as a text of the
+/// same number of bytes. Media cost their [price](MediaPrices), whatever their data, plus their titles; a document
+/// whose text is in the message counts by its text. Fields that are not sent do not count. Never 0.
 #[must_use]
 pub fn message_tokens(counter: &dyn TokenCounter, message: &Message) -> u32 {
     let mut tokens = PER_MESSAGE + counter.count(message.role().as_str());
@@ -91,7 +90,7 @@ fn part_tokens(counter: &dyn TokenCounter, part: &Part<'_>) -> usize {
             beside + inner
         }
         Part::Reasoning(ReasoningPart { text, opaque, .. }) => match opaque {
-            // It is there in place of a text that only the provider can read.
+            // It replaces a text that only the provider can read.
             Some(opaque) if text.is_empty() => counter.media_prices().opaque(opaque),
             _ => counter.count(text),
         },
@@ -108,7 +107,7 @@ fn part_tokens(counter: &dyn TokenCounter, part: &Part<'_>) -> usize {
 
 fn call_tokens(counter: &dyn TokenCounter, call: &CallPart<'_>) -> usize {
     match (&call.arguments, call.native) {
-        // Of a kind that is not known.
+        // A call of an unknown kind.
         (Arguments::Missing, Some(native)) if call.name.is_empty() => {
             json_tokens(counter, native.json)
         }
@@ -116,7 +115,7 @@ fn call_tokens(counter: &dyn TokenCounter, call: &CallPart<'_>) -> usize {
     }
 }
 
-/// JSON of a kind that is not known, as text but for base64 in it: only the provider knows what that is.
+/// JSON of an unknown kind, counted as text except for base64, which only the provider can interpret.
 fn json_tokens(counter: &dyn TokenCounter, json: &Json) -> usize {
     let mut opaque = 0;
     match without_base64(counter, json, &mut opaque) {
@@ -128,7 +127,7 @@ fn json_tokens(counter: &dyn TokenCounter, json: &Json) -> usize {
 /// Shorter strings are ids and names.
 const SHORTEST_BASE64: usize = 256;
 
-/// A copy without base64, whose price is added; `None` if there is none.
+/// A copy without base64, whose price is added to `opaque`; `None` if there is none.
 fn without_base64(counter: &dyn TokenCounter, json: &Json, opaque: &mut usize) -> Option<Json> {
     match json {
         Json::String(text) => {

@@ -1,4 +1,4 @@
-//! Grouping messages into the units that stay whole: a call of tools and the results that answer it.
+//! Groups messages into units that are kept whole: a tool call with the results that answer it.
 
 mod group;
 mod open;
@@ -17,22 +17,23 @@ use crate::stored::MessageMeta;
 
 /// The messages of a memory, grouped into units in the order of each unit's first message.
 ///
-/// A message with tool calls and the messages with the results that answer them are one unit; every other
-/// message is one by itself. [`ToolLink`](crate::ToolLink) says which call a result answers: ids may repeat from turn to turn,
-/// and messages of other agents may be between. The items of one answer in OpenAI's Responses API (reasoning, text,
-/// calls) are one unit if they follow each other directly, as in Chat, where they are one message. A message that answers calls of several units joins them into
-/// one, and one that calls and answers belongs to the unit that it answers.
+/// A message with tool calls and the messages with the results that answer them form one unit; every other message is
+/// a unit by itself. [`ToolLink`](crate::ToolLink) defines which call a result answers: ids may repeat from turn to
+/// turn, and messages of other agents may be in between. The items of one answer in OpenAI's Responses API (reasoning,
+/// text, calls) form one unit if they directly follow each other, like the single message that Chat uses for them. A
+/// message that answers calls of several units joins them into one. A message that both calls and answers belongs to
+/// the unit that it answers.
 ///
 /// One pass over the messages, which must be in ascending order of their places.
 #[derive(Debug, Clone)]
 pub struct Units<'a> {
     metas: &'a [MessageMeta],
     units: Vec<Unit>,
-    /// For each message the position of the next one of its unit; [`NONE`] for the last.
+    /// For each message the position of the next message of its unit; [`NONE`] for the last.
     next: Vec<usize>,
 }
 
-/// No position: no memory holds as many messages.
+/// No position: no memory holds this many messages.
 const NONE: usize = usize::MAX;
 
 impl<'a> Units<'a> {
@@ -50,7 +51,7 @@ impl<'a> Units<'a> {
         for (position, meta) in metas.iter().enumerate() {
             group.add(position, meta, &mut open);
         }
-        // A timeout beyond what a clock can show never passes.
+        // A timeout beyond the range of the clock never expires.
         let timeout = SignedDuration::try_from(open_call_timeout).unwrap_or(SignedDuration::MAX);
         open.visit_unanswered(&mut |unit, position| {
             let given_up = metas
@@ -77,13 +78,13 @@ impl<'a> Units<'a> {
         self.units.iter()
     }
 
-    /// How many units there are.
+    /// The number of units.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.units.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no units.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.units.is_empty()
@@ -95,18 +96,17 @@ impl<'a> Units<'a> {
         Members { units: self, at: unit.first }
     }
 
-    /// What each unit counts as under a policy, in the order of [`iter`](Self::iter).
+    /// The class of each unit under a policy, in the order of [`iter`](Self::iter).
     ///
-    /// A unit's content type is that of its first message. Talk is split by recency: from the newest
-    /// unit back, talk is recent while its tokens together are within
-    /// [`Policy::recent_window`]; the newest unit of talk always is. A unit's priority is the most
-    /// critical one of its messages, where a message without one has that of its content type, or
-    /// of its unit's if it is talk.
+    /// A unit's content type is that of its first message. Conversation is split by recency: counted from the newest
+    /// unit back, it is recent while its total tokens are within [`Policy::recent_window`]; the newest conversation
+    /// unit is always recent. A unit's priority is the most critical one of its messages. A message without a
+    /// priority has that of its content type or, if it is conversation, that of its unit's.
     #[must_use]
     pub fn classify(&self, policy: &Policy) -> Vec<UnitClass<'a>> {
         let recent = Standing::new(policy, &RECENT);
         let historical = Standing::new(policy, &HISTORICAL);
-        // The tokens of the talk so far, from the newest unit back; nothing before the first.
+        // The total tokens of conversation from the newest unit back; `None` before the first.
         let mut talk: Option<u64> = None;
         let mut classes: Vec<_> = self
             .units
@@ -151,7 +151,7 @@ impl<'u> IntoIterator for &'u Units<'_> {
     }
 }
 
-/// One unit: a message, or a call of tools with its results.
+/// One unit: a message, or a tool call with its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unit {
     first: usize,
@@ -176,19 +176,19 @@ impl Unit {
         }
     }
 
-    /// The position of its first message among those that were grouped.
+    /// The index of its first message among the grouped messages.
     #[must_use]
     pub const fn first(&self) -> usize {
         self.first
     }
 
-    /// How many messages it has.
+    /// The number of its messages.
     #[must_use]
     pub const fn messages(&self) -> u64 {
         self.messages as u64
     }
 
-    /// Their tokens.
+    /// The total tokens of its messages.
     #[must_use]
     pub const fn tokens(&self) -> u64 {
         self.tokens
@@ -200,57 +200,57 @@ impl Unit {
         self.state
     }
 
-    /// How many of its calls have no result.
+    /// The number of its calls without a result.
     #[must_use]
     pub const fn unanswered(&self) -> usize {
         self.unanswered
     }
 
-    /// Whether it stays, whatever the pressure: it is critical or still open.
+    /// Whether it must be kept under any pressure: it is critical or still open.
     #[must_use]
     pub const fn is_pinned(&self, class: &UnitClass<'_>) -> bool {
         class.priority.is_critical() || matches!(self.state, UnitState::Open)
     }
 
-    /// Whether a message of it makes two calls with one id, or has beside other things the result of a call that
-    /// is gone: no model API takes that.
+    /// Whether a message of it makes two calls with one id, or has the result of a removed call beside other content.
+    /// No model API accepts that.
     #[must_use]
     pub const fn is_malformed(&self) -> bool {
         self.malformed
     }
 }
 
-/// Whether a unit is complete.
+/// The completeness of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UnitState {
     /// A message by itself, or a call with all its results.
     Whole,
-    /// A result is still awaited: the unit is neither evicted nor summarised.
+    /// The unit still waits for a result and is neither evicted nor summarized.
     Open,
-    /// A result is missing, and the call was closed by hand or has been open for too long.
+    /// A result is missing, and the call was closed explicitly or exceeded the timeout.
     Abandoned,
-    /// A result whose call is gone, never was, or is answered already.
+    /// A result whose call was removed, never existed, or is answered already.
     Orphan,
 }
 
-/// What a unit counts as under a policy.
+/// The class of a unit under a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnitClass<'a> {
     /// The most critical priority among its messages.
     pub priority: Priority,
-    /// The content type of its first message, talk split into recent and historical.
+    /// The content type of its first message; conversation is split into recent and historical.
     pub content_type: &'a ContentType,
-    /// Which of [`Policy::blocks`] names the content type.
+    /// The index of the block in [`Policy::blocks`] that names the content type.
     pub block: Option<usize>,
-    /// Whether it is plain talk, whose standing follows from recency.
+    /// Whether it is plain conversation, whose class follows from recency.
     pub conversation: bool,
 }
 
 static RECENT: ContentType = ContentType::RecentContext;
 static HISTORICAL: ContentType = ContentType::HistoricalMessages;
 
-/// What a content type counts as under a policy.
+/// The class of a content type under a policy.
 #[derive(Clone, Copy)]
 struct Standing<'a> {
     priority: Priority,
@@ -279,7 +279,7 @@ pub struct Members<'u, 'a> {
 }
 
 impl Members<'_, '_> {
-    /// The position of the next message among those that were grouped.
+    /// The index of the next message among the grouped messages.
     pub(crate) fn next_position(&mut self) -> Option<usize> {
         let position = self.at;
         self.at = *self.units.next.get(position)?;

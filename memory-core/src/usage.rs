@@ -1,4 +1,4 @@
-//! The tokens that a provider reports, beside those that were counted.
+//! The tokens that a provider reports, compared with those that were counted.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ impl Usage {
         Self { input }
     }
 
-    /// The usage in an answer, or in its field `usage` or `usageMetadata`; `None` if it is of no known form.
+    /// The usage in an answer, or in its field `usage` or `usageMetadata`; `None` if it has no known form.
     ///
     /// | API | tokens of the request |
     /// | --- | --- |
@@ -89,7 +89,7 @@ pub struct Anchor {
     pub counted: u64,
 }
 
-/// How many tokens more than counted a provider reported for requests of one model.
+/// The number of tokens by which a provider's report exceeded the count, for requests of one model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Calibration {
@@ -97,7 +97,7 @@ pub struct Calibration {
     pub profile: ProfileName,
     /// The model.
     pub model: Option<String>,
-    /// The tokens by which budgets are smaller; 0 if the count was not too low.
+    /// The tokens by which budgets are reduced; 0 if the count was not too low.
     pub excess: u64,
     /// The tokens that were counted for the window that was reported.
     #[serde(default)]
@@ -107,8 +107,8 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// The difference between the tokens reported and those counted. Budgets may only become smaller by it: a count
-    /// that was too high has no effect.
+    /// The difference between the reported and the counted tokens. It can only reduce budgets: a count that was too
+    /// high has no effect.
     #[must_use]
     pub fn new(anchor: &Anchor, usage: Usage) -> Self {
         Self {
@@ -120,8 +120,8 @@ impl Calibration {
         }
     }
 
-    /// The tokens by which a window of this budget is smaller: the excess, in proportion where the budget is smaller
-    /// than the window that was reported, and at most half of the budget, so that a wrong report cannot block a memory.
+    /// The tokens by which a window of this budget is reduced: the excess, in proportion if the budget is smaller
+    /// than the reported window, and at most half of the budget, so that a wrong report cannot block a memory.
     #[must_use]
     pub fn excess_for(&self, budget: u64) -> u64 {
         let counted = self.counted.max(1);
@@ -135,7 +135,7 @@ impl Calibration {
         self.profile == profile && self.model.as_deref() == model
     }
 
-    /// Whether a window at this cursor is newer than the one of this calibration, or the same.
+    /// Whether a window at this cursor is at least as new as that of this calibration.
     #[must_use]
     pub fn is_superseded_by(&self, cursor: Cursor) -> bool {
         (cursor.generation, cursor.sequence) >= (self.cursor.generation, self.cursor.sequence)

@@ -1,4 +1,4 @@
-//! Which messages to send to a model, and in what form: a window that fits a budget.
+//! Context windows: the messages to send to a model, within a budget.
 
 mod choose;
 mod options;
@@ -14,7 +14,7 @@ use crate::counters::Tally;
 use crate::render::{Repair, Request};
 use crate::stored::Sequence;
 
-/// A context window: what to send to a model.
+/// A context window: the request to send to a model.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ContextPlan {
@@ -38,14 +38,14 @@ pub struct LeftOut {
     pub budget: Tally,
     /// Messages without content, and those of which the API accepts nothing.
     pub empty: Tally,
-    /// Results whose call is gone, never was, or is answered already.
+    /// Results whose call was removed, never existed, or is answered already.
     pub orphans: Tally,
     /// Reminders before the newest ones.
     pub reminders: Tally,
 }
 
 impl LeftOut {
-    /// All of it together.
+    /// The total of all reasons.
     #[must_use]
     pub fn total(&self) -> Tally {
         let Self { budget, empty, orphans, reminders } = self;

@@ -1,8 +1,8 @@
-//! Why a text is not JSON that can be kept.
+//! Why a text was refused as JSON.
 
 use std::fmt;
 
-/// Why a text was refused. It names the place, never a value.
+/// Why a text was refused. The error names the place, never a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonError {
     kind: JsonErrorKind,
@@ -11,11 +11,11 @@ pub struct JsonError {
     path: String,
 }
 
-/// What is wrong with a text.
+/// The kind of a JSON error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JsonErrorKind {
-    /// The text holds nothing.
+    /// The text is empty.
     Empty,
     /// The text ends within a value.
     Truncated,
@@ -33,7 +33,7 @@ pub enum JsonErrorKind {
     LoneSurrogate,
     /// A control character within a string.
     ControlCharacter,
-    /// NUL bytes in place of a value, as a crash of the file system leaves them.
+    /// NUL bytes in place of a value, as a file system leaves them after a crash.
     NulBytes,
     /// `NaN` or `Infinity`.
     NotFinite,
@@ -73,7 +73,7 @@ impl JsonErrorKind {
 }
 
 impl JsonError {
-    /// What is wrong.
+    /// The kind of the error.
     #[must_use]
     pub const fn kind(&self) -> JsonErrorKind {
         self.kind
@@ -91,8 +91,8 @@ impl JsonError {
         self.column
     }
 
-    /// The place within the value, such as `tool_calls[0].id`; empty at its top. A key that does not look
-    /// like a field's name could be data and is given as `{3}`, its number within the object.
+    /// The place within the value, such as `tool_calls[0].id`; empty at its top. A key that does not look like a
+    /// field's name could be data and is shown as `{3}`, its number within the object.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
@@ -137,7 +137,7 @@ fn is_field_name(key: &str) -> bool {
         && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
-/// How many characters of a path an error shows: values may be nested deep.
+/// The most characters of a path that an error shows, because values may be nested deep.
 const LONGEST_PATH: usize = 60;
 
 impl fmt::Display for JsonError {

@@ -20,7 +20,7 @@ impl JsonObject {
         Self(members)
     }
 
-    /// The same object with this member, in place of one with this key, else behind the others.
+    /// Adds this member, or replaces the one with this key.
     #[must_use]
     pub fn with(mut self, key: impl Into<String>, value: impl Into<Json>) -> Self {
         self.insert(key, value);
@@ -45,7 +45,7 @@ impl JsonObject {
         self.get(key).is_some()
     }
 
-    /// Sets a member, in place of one with this key, whose value it returns, else behind the others.
+    /// Sets a member: replaces the one with this key and returns its value, or appends it.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Json>) -> Option<Json> {
         let (key, value) = (key.into(), value.into());
         if let Some(slot) = self.get_mut(&key) {
@@ -71,8 +71,8 @@ impl JsonObject {
         self.0.iter_mut().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// Gives the members these keys, in their order, where there is one. The caller has seen to it that all keys
-    /// differ then.
+    /// Renames the members in their order; `None` keeps the key. The caller must ensure that the resulting keys are
+    /// distinct.
     pub(crate) fn rename(&mut self, keys: impl IntoIterator<Item = Option<String>>) {
         for ((key, _), new) in self.0.iter_mut().zip(keys) {
             if let Some(new) = new {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::number::{self, JsonNumber};
 use super::{Json, JsonError, JsonErrorKind, JsonObject, MAX_JSON_DEPTH};
 
-/// From this many members on, an object's keys are compared by hash.
+/// From this number of members on, an object's keys are compared by hash.
 const HASHED_MEMBERS: usize = 24;
 
 /// How lone surrogate escapes are read.

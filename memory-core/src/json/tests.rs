@@ -213,7 +213,7 @@ proptest! {
 
     #[test]
     fn agrees_with_serde_json(text in "[\\[\\]{}\",:0-9eE.+\\-a-fnrtu\\\\ ]{0,24}") {
-        // It accepts repeated keys and refuses numbers beyond a float.
+        // `serde_json` accepts repeated keys and refuses numbers beyond a float.
         match (Json::parse(&text), serde_json::from_str::<Value>(&text)) {
             (Ok(json), Ok(value)) => prop_assert_eq!(json.to_value(), value),
             (Err(error), Ok(_)) => prop_assert_eq!(error.kind(), JsonErrorKind::DuplicateKey),

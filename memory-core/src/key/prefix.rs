@@ -1,11 +1,11 @@
-//! Memories whose keys begin alike.
+//! Memories whose keys share a prefix.
 
 use super::{KeyError, MAX_KEY_BYTES, MemoryKey, encode};
 
-/// The memories of one resource whose rendered keys begin with a text.
+/// The memories of one resource whose rendered keys begin with a prefix.
 ///
-/// In the order of keys they are neighbors, so a listing can begin at [`first`](Self::first) and end at the
-/// first key that does not [match](Self::matches).
+/// They are adjacent in the order of keys, so a listing can begin at [`first`](Self::first) and end at the first key
+/// that does not [match](Self::matches).
 ///
 /// ```
 /// use memory_core::{KeyPrefix, MemoryKey};
@@ -22,17 +22,16 @@ pub struct KeyPrefix {
 }
 
 impl KeyPrefix {
-    /// The memories of this project and resource whose rendered key begins with `rendered`; all of the
-    /// resource where that is empty.
+    /// The memories of this project and resource whose rendered key begins with `rendered`; all of the resource if
+    /// that is empty.
     ///
-    /// A key of which only a hash is stored ([`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES)) is found by what is
-    /// readable of it.
+    /// A key that is stored as a hash ([`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES)) is found by its readable part.
     ///
     /// # Errors
-    /// As [`MemoryKey::new`], but an empty prefix is allowed; [`KeyError::TooLong`] for one of a project and
-    /// memory id that leave no room for a readable key.
+    /// As [`MemoryKey::new`], but an empty prefix is allowed; [`KeyError::TooLong`] if project and memory id leave no
+    /// room for a readable key.
     pub fn new(project: &str, memory_id: &str, rendered: &str) -> Result<Self, KeyError> {
-        // The least key there is: no other byte is encoded as a text that is less.
+        // The smallest possible key: no other byte has a smaller encoding.
         let least = if rendered.is_empty() { "\0" } else { rendered };
         let first = MemoryKey::new(project, memory_id, least)?;
         let mut encoded = String::new();
@@ -47,13 +46,13 @@ impl KeyPrefix {
         Ok(Self { first, encoded })
     }
 
-    /// The least key that can match. It need not be that of a memory.
+    /// The smallest key that can match. There need not be a memory with this key.
     #[must_use]
     pub const fn first(&self) -> &MemoryKey {
         &self.first
     }
 
-    /// Whether this is one of the keys.
+    /// Whether this key has the prefix.
     #[must_use]
     pub fn matches(&self, key: &MemoryKey) -> bool {
         key.as_str().starts_with(&self.encoded) || *key == self.first
@@ -72,7 +71,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn matches_exactly_the_keys_that_begin_so(
+        fn matches_exactly_keys_with_prefix(
             triple in (part(), part(), part()),
             of in (part(), part(), prop_oneof![Just(String::new()), part()]),
         ) {

@@ -1,12 +1,12 @@
-//! Calls as constructors take them.
+//! Tool calls as constructor arguments.
 
-/// One call of a tool, as [`Message::calls`](crate::Message::calls) takes it.
+/// One tool call, an argument of [`Message::calls`](crate::Message::calls).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ToolCall {
-    /// What the result refers to.
+    /// The id that the result refers to.
     pub id: String,
-    /// The function.
+    /// The name of the function.
     pub name: String,
     /// JSON text, as the model wrote it.
     pub arguments: String,

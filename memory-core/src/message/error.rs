@@ -1,34 +1,34 @@
-//! Why something is not a message.
+//! Why a text or value is not a message.
 
 use crate::json::{JsonError, JsonErrorKind};
 
-/// Why something is not a message. The text never quotes the message's content.
+/// Why a text or value is not a message. The error text never quotes the message's content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageError {
-    /// Not JSON, or with a key twice in an object.
+    /// The text is not JSON, or an object has a key twice.
     #[error(transparent)]
     Json(#[from] JsonError),
-    /// The one field that nearly every message has.
+    /// `role` is missing, which nearly every message has.
     #[error("`role` is missing: add who speaks, such as \"user\"")]
     MissingRole,
     /// A field in another form than expected.
     #[error("{field} must be {expected}")]
     Field {
-        /// Which field, with its path.
+        /// The path of the field.
         field: String,
-        /// The form to give it.
+        /// The expected form.
         expected: &'static str,
     },
-    /// The role is not known, and there is nothing to read.
+    /// The role is unknown, and the message has no readable content.
     #[error(
         "`role` is not known and the message has nothing to read: give it a known role such as \"user\", or content"
     )]
     UnknownRole,
-    /// The object is of a format that is no message of a dialect.
+    /// The object is in a format that is not a message of a dialect.
     #[error("this looks like {format}: convert it to one message of a supported dialect")]
     Unsupported {
-        /// The format.
+        /// The name of the format.
         format: &'static str,
     },
 }
@@ -38,7 +38,7 @@ impl MessageError {
         Self::Field { field: field.into(), expected }
     }
 
-    /// What is wrong with the JSON, if that is what is wrong.
+    /// The kind of the JSON error, if the JSON is invalid.
     #[must_use]
     pub fn json_kind(&self) -> Option<JsonErrorKind> {
         if let Self::Json(error) = self { Some(error.kind()) } else { None }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Who speaks.
+/// The author of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Role {
@@ -10,7 +10,7 @@ pub enum Role {
     System,
     /// Instructions of the application, in the newer spelling.
     Developer,
-    /// The person, or what stands for one.
+    /// The user.
     User,
     /// The model.
     Assistant,

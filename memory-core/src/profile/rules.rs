@@ -31,14 +31,13 @@ pub enum FirstMessage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Alternation {
-    /// Any order. Tool results have their own rule, [`ResultPlacement`].
+    /// Any order. Tool results are checked by [`ResultPlacement`].
     Free,
     /// Only an assistant message may follow tool results.
     AssistantAfterTool,
     /// A turn with calls follows a user turn or a turn with results.
     CallAfterUser,
-    /// User and assistant take turns. Where results have a role of their own, they count as the
-    /// user's.
+    /// User and assistant take turns. Results with a separate role count as the user's.
     Strict,
 }
 
@@ -60,7 +59,7 @@ pub enum LastMessage {
 pub enum ResultPlacement {
     /// Anywhere after the call.
     AfterCall,
-    /// In messages of their own, directly after the message with the calls, in any order.
+    /// In separate messages, directly after the message with the calls, in any order.
     DirectlyAfter,
     /// All in the next user message, before its other content.
     NextMessageFirst,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{MediaPrices, TokenCounter};
 
-/// A counter whose counts are multiplied by a factor, and that has other prices of media.
+/// A counter whose counts are multiplied by a factor, and with custom prices of media.
 ///
 /// The factor is for models without a public tokenizer: their counts are estimated from another vocabulary.
 ///
@@ -25,19 +25,19 @@ pub struct ConfiguredCounter {
 }
 
 impl ConfiguredCounter {
-    /// A counter that counts as this one does.
+    /// A counter with the counts and prices of this one.
     #[must_use]
     pub fn new(counter: Arc<dyn TokenCounter>) -> Self {
         let (name, prices) = (counter.name().to_owned(), counter.media_prices());
         Self { counter, name, thousandths: 1_000, prices }
     }
 
-    /// The same counter with counts of text multiplied, to a thousandth: from 0.001 to 1,000, else the nearest of
-    /// these. Counts are rounded; a text that is not empty has at least one token. The name gets the
-    /// factor, so that stored counts can be compared.
+    /// Multiplies counts of text by a factor, rounded to a thousandth and clamped to 0.001 to 1,000. Counts are
+    /// rounded; a non-empty text has at least one token. The factor becomes part of the name, so that stored counts
+    /// can be compared.
     #[must_use]
     pub fn with_factor(mut self, factor: f64) -> Self {
-        // Within the range, so the cast loses nothing but the fraction.
+        // Clamped, so the cast loses only the fraction.
         let thousandths = (factor * 1_000.0).round().clamp(1.0, 1e6) as u64;
         // NaN becomes zero.
         self.thousandths = thousandths.max(1);
@@ -49,7 +49,7 @@ impl ConfiguredCounter {
         self
     }
 
-    /// The same counter with these prices of media. The factor does not apply to them.
+    /// Sets these prices of media. The factor does not apply to them.
     #[must_use]
     pub fn with_media_prices(mut self, prices: MediaPrices) -> Self {
         self.prices = prices;

@@ -1,4 +1,4 @@
-//! A guess that needs no vocabulary.
+//! An estimate that needs no vocabulary.
 
 mod blocks;
 mod walk;
@@ -6,21 +6,21 @@ mod walk;
 use self::walk::{FEATURES, Sink, UNIT, walk};
 use super::TokenCounter;
 
-/// Guesses the count of `o200k_base` without its vocabulary.
+/// Estimates the count of `o200k_base` without its vocabulary.
 ///
-/// The text is cut into the pieces within which that tokenizer merges (words, signs, digits, white space), and each
-/// piece is counted by weights of its pairs and triples of characters. The weights were fitted to exact
-/// counts of texts in 120 languages, of source code, JSON, tables, logs, base64 and emoji. On texts that were not used for
-/// that, in 78 languages and 15 kinds of data, half of the guesses are within 6 % and nine of ten within 16 %;
-/// `BENCHMARKS.md` has the figures. Counts are the same on every machine, and the time is linear in the text.
+/// The text is split into the pieces within which that tokenizer merges (words, signs, digits, white space), and each
+/// piece is counted by weights of its pairs and triples of characters. The weights were fitted to exact counts of
+/// texts in 120 languages, of source code, JSON, tables, logs, base64 and emoji. On held-out texts in 78 languages
+/// and 15 kinds of data, half of the estimates are within 6 % and nine of ten within 16 %; `BENCHMARKS.md` has the
+/// figures. Counts are the same on every machine, and the time is linear in the text.
 ///
 /// For exact counts use `TiktokenCounter` (feature `tiktoken`) or a custom [`TokenCounter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EstimateCounter;
 
-/// By feature, signed, in parts of a token ([`UNIT`]). They were fitted piece by piece: least squares against the
-/// count of the piece in `o200k_base`, a piece counting at least one token, with a ridge on the pairs and triples, each language
-/// with the same weight.
+/// The weights by feature, signed, in fractions of a token ([`UNIT`]). They were fitted piece by piece: least squares
+/// against the count of the piece in `o200k_base`, at least one token per piece, with ridge regularization on the
+/// pairs and triples, and the same weight for each language.
 static WEIGHTS: &[u8; FEATURES] = include_bytes!("estimate/weights.bin");
 
 /// Adds up the weights of pieces.
@@ -40,7 +40,7 @@ impl Sink for Sum {
 
     #[inline]
     fn end(&mut self) {
-        // A piece is a token or more.
+        // A piece has at least one token.
         self.total += usize::try_from(self.piece).unwrap_or_default().max(UNIT);
         self.piece = 0;
     }
@@ -79,7 +79,7 @@ mod tests {
         fn cutting_a_text_changes_its_count_little(a in "\\PC{0,60}", b in "[a-z0-9 .,\\n\u{e9}\u{4e2d}😀]{0,60}") {
             let whole = count(&[a.as_str(), b.as_str()].concat());
             let parts = count(&a) + count(&b);
-            // The piece at the cut is one token more or less, and its weights differ.
+            // The piece at the cut may have one token more or less, and different weights.
             prop_assert!(whole.abs_diff(parts) <= 12, "{whole} {parts}");
             prop_assert_eq!(whole == 0, a.is_empty() && b.is_empty());
         }

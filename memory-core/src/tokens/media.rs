@@ -9,7 +9,7 @@ use super::TokenCounter;
 use crate::dialect::{MediaKind, MediaPart, MediaSource};
 use crate::model_name::{Family, ModelName};
 
-/// `media_tokens` of a resource: prices in tokens, in place of those of the model's provider.
+/// `media_tokens` of a resource: prices in tokens that replace those of the model's provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MediaTokens {
@@ -39,9 +39,9 @@ impl MediaTokens {
 /// Prices of media in tokens.
 ///
 /// # Images
-/// By the formula of the model's provider, from the size that the message states or that the data begin with
-/// (PNG, JPEG, GIF, WebP). An image of unknown size, such as one at an address, counts as 1024 x 1024 pixels;
-/// without a known model as 1,300 tokens. Without a `detail` it is taken as high.
+/// By the formula of the model's provider, from the size that the message states or the header of the data contains
+/// (PNG, JPEG, GIF, WebP). An image of unknown size, such as one at a URL, counts as 1024 x 1024 pixels; without a
+/// known model as 1,300 tokens. Without a `detail` it counts as high.
 ///
 /// | models | formula | 1024 x 1024 |
 /// | --- | --- | --- |
@@ -63,8 +63,9 @@ impl MediaTokens {
 /// Llama and DeepSeek.
 ///
 /// # Audio and video
-/// By the duration that the message states, or the header of WAV data, or from the size of the data: 16,000 bytes
-/// a second of compressed audio, 48,000 of `pcm16`, 250,000 of video. At an address audio counts as 30 seconds and video as 10.
+/// By the duration that the message states, by the header of WAV data, or by the size of the data: 16,000 bytes a
+/// second of compressed audio, 48,000 of `pcm16`, 250,000 of video. At a URL, audio counts as 30 seconds and video as
+/// 10.
 ///
 /// # Documents
 /// By pages: one for each 50,000 bytes of data, at least one. A document whose content is text, also in base64,
@@ -79,7 +80,7 @@ pub struct MediaPrices {
     pdf_page: u32,
 }
 
-/// How the price of an image follows from its size.
+/// The formula that computes the price of an image from its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Formula {
     Unknown,
@@ -112,7 +113,7 @@ const ASSUMED_SIZE: (u64, u64) = (1024, 1024);
 /// Google's documentation of tokens.
 const AUDIO_PER_SECOND: u32 = 32;
 const VIDEO_PER_SECOND: u32 = 263;
-/// Measured of Claude, whose documentation says 1,500 to 3,000 for the text alone.
+/// Measured with Claude, whose documentation states 1,500 to 3,000 for the text alone.
 const PDF_PAGE: u32 = 2_300;
 const BYTES_PER_PAGE: u64 = 50_000;
 /// 128 kbit/s and 2 Mbit/s.
@@ -122,7 +123,7 @@ const AUDIO_SECONDS: u64 = 30;
 const VIDEO_SECONDS: u64 = 10;
 
 impl Default for MediaPrices {
-    /// Those of an unknown model.
+    /// The prices of an unknown model.
     fn default() -> Self {
         Self {
             formula: Formula::Unknown,
@@ -153,7 +154,7 @@ impl MediaPrices {
         }
     }
 
-    /// The same prices with those that are set in place of the provider's.
+    /// The same prices with these settings in place of the provider's.
     #[must_use]
     pub fn with_settings(mut self, set: &MediaTokens) -> Self {
         self.image = set.image.or(self.image);
@@ -164,9 +165,9 @@ impl MediaPrices {
         self
     }
 
-    /// The price of an image; no size if it is not known.
+    /// The price of an image; `size` is `None` if unknown.
     fn image(&self, size: Option<(u64, u64)>, detail: Option<&str>) -> usize {
-        // Of Claude, Qwen and others the size decides, and a message has no detail.
+        // For Claude, Qwen and others the price depends on the size, and a message has no detail.
         if detail == Some("low") && !matches!(self.formula, Formula::Claude { .. }) {
             return self.image_low as usize;
         }
@@ -220,8 +221,8 @@ impl MediaPrices {
         self.image(image_size(data).map(|(width, height)| (width.into(), height.into())), None)
     }
 
-    /// The price of base64 in a place where only the provider knows what it is: that of an image if it is one,
-    /// else of a text of as many bytes, four to a token.
+    /// The price of base64 that only the provider can interpret: that of an image if it is one, else that of a text
+    /// with the same number of bytes, four to a token.
     pub(super) fn opaque(&self, data: &str) -> usize {
         match image_size(data) {
             Some(_) => self.image_in(data),

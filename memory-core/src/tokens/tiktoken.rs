@@ -23,7 +23,7 @@ pub struct TiktokenCounter {
     estimate_above: usize,
 }
 
-/// A vocabulary of OpenAI's.
+/// A vocabulary of OpenAI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Vocabulary {
     /// GPT-4o and its successors.
@@ -42,32 +42,30 @@ impl Vocabulary {
 }
 
 impl TiktokenCounter {
-    /// The bytes of the longest text that is counted exactly, unless it is set: 256 KiB.
+    /// The longest text in bytes that is counted exactly by default: 256 KiB.
     pub const ESTIMATE_ABOVE: usize = 256 * 1024;
 
-    /// A counter for this vocabulary; loads it if nobody did before.
+    /// A counter for this vocabulary; loads it on first use in the process.
     ///
-    /// `None` where the `tiktoken` crate was built without it, which this crate's features prevent.
+    /// `None` if the `tiktoken` crate was built without it, which this crate's features prevent.
     #[must_use]
     pub fn new(vocabulary: Vocabulary) -> Option<Self> {
         let encoding = tiktoken::get_encoding(vocabulary.name())?;
         Some(Self { vocabulary, encoding, estimate_above: Self::ESTIMATE_ABOVE })
     }
 
-    /// The same counter with another bound: a text of more bytes is counted by
-    /// [`EstimateCounter`]. Counters of one memory must have the same
-    /// bound in every process, or their counts of such texts differ.
+    /// Sets the bound: a text of more bytes is counted by [`EstimateCounter`]. All processes must use the same bound
+    /// for a memory, or their counts of such texts differ.
     #[must_use]
     pub const fn with_estimate_above(mut self, bytes: usize) -> Self {
         self.estimate_above = bytes;
         self
     }
 
-    /// A counter for a model by its name, such as `gpt-4o-2024-08-06`; loads its vocabulary if it is not
-    /// loaded yet.
+    /// A counter for a model by its name, such as `gpt-4o-2024-08-06`; loads its vocabulary on first use.
     ///
-    /// `None` for a model that is not known ([`ModelInfo::of`]) or whose tokenizer is not public, such as
-    /// Claude's: [`EstimateCounter`](crate::EstimateCounter) counts for those.
+    /// `None` for an unknown model ([`ModelInfo::of`]) or a model without a public tokenizer, such as Claude's: use
+    /// [`EstimateCounter`](crate::EstimateCounter) for those.
     #[must_use]
     pub fn for_model(model: &str) -> Option<Self> {
         match ModelInfo::of(model)?.tokenizer {
@@ -106,12 +104,12 @@ impl fmt::Debug for TiktokenCounter {
 /// Longer texts are counted in pieces of at least this many bytes.
 const PIECE: usize = 1024;
 
-/// Cuts a long text where its count is the sum of its parts' counts: before white space that is no
-/// line break and that follows something else, for there both vocabularies begin a new pre-token.
+/// Cuts a long text where its count is the sum of its parts' counts: before white space that is not a line break and
+/// that follows another character, because both vocabularies begin a new pre-token there.
 ///
-/// The crate looks at all of the remaining text for each run of non-ASCII white space (4.1.2, in
-/// `adjust_whitespace_end`), so that 120 kB of no-break spaces and digits take over a second whole,
-/// and 15 ms in pieces.
+/// The crate scans all of the remaining text for each run of non-ASCII white space (4.1.2, in
+/// `adjust_whitespace_end`), so that 120 kB of no-break spaces and digits take over a second in one piece, and 15 ms
+/// in small pieces.
 fn cut(text: &str) -> Option<(&str, &str)> {
     if text.len() <= PIECE {
         return None;
@@ -168,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_quadratic_for_the_crate_is_not_for_us() {
+    fn quadratic_text_is_counted_in_linear_time() {
         // 1 MB; whole, this takes minutes.
         let text = "\u{a0}1".repeat(350_000);
         let counter = counter(Vocabulary::O200kBase).with_estimate_above(usize::MAX);
@@ -176,10 +174,7 @@ mod tests {
     }
 
     #[test]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the work is computation, without a clock of its own"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the test measures pure computation")]
     fn text_above_the_bound_is_estimated() {
         let counter = counter(Vocabulary::O200kBase);
         let text = "\n".repeat(15_000_000);
@@ -214,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_is_known_by_its_vocabulary() {
+    fn counter_is_named_after_vocabulary() {
         for (vocabulary, name, shown) in [
             (Vocabulary::O200kBase, "o200k_base", "TiktokenCounter(O200kBase)"),
             (Vocabulary::Cl100kBase, "cl100k_base", "TiktokenCounter(Cl100kBase)"),
@@ -225,12 +220,12 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_cut_before_the_first_white_space_behind_a_piece() {
+    fn cut_is_before_first_space_after_piece() {
         let at = |text: &str| cut(text).map(|(head, _)| head.len());
         let text = |rest: &str| format!("{}{rest}", "a".repeat(PIECE));
         assert_eq!(at(&text("")), None, "not longer than a piece");
         assert_eq!(at(&text("b c")), Some(PIECE + 1));
-        // What stands before the piece's end is not known there, so its first character is passed over.
+        // The character before the cut is unknown there, so the first character after it is skipped.
         assert_eq!(at(&text(" b c")), Some(PIECE + 2));
         assert_eq!(at(&text("b\nc\r d")), None, "not at a line break, nor behind one");
         assert_eq!(at(&text("b\n c d")), Some(PIECE + 4), "not behind white space");

@@ -10,9 +10,9 @@ use crate::stored::{MessageMeta, Sequence};
 /// Units under construction.
 pub(super) struct Group {
     pub(super) units: Vec<Unit>,
-    /// For each message the position of the next one of its unit; [`NONE`] for the last.
+    /// For each message the position of the next message of its unit; [`NONE`] for the last.
     pub(super) next: Vec<usize>,
-    /// The unit that took in another one, which has no messages any more.
+    /// Maps a unit that was joined into another one to that unit. It has no messages any more.
     pub(super) joined: HashMap<usize, usize>,
     /// The item of an answer that was added last.
     pub(super) item: Option<Item>,
@@ -76,7 +76,7 @@ impl Group {
         (is_next && kind.continues(before.kind)).then(|| self.root(before.unit))
     }
 
-    /// The unit that this one is part of now.
+    /// The unit that this one is now part of.
     pub(super) fn root(&mut self, unit: usize) -> usize {
         let mut root = unit;
         while let Some(into) = self.joined.get(&root) {
@@ -88,7 +88,7 @@ impl Group {
         root
     }
 
-    /// Adds a message behind those of a unit.
+    /// Appends a message to a unit.
     fn extend(&mut self, unit: usize, position: usize, meta: &MessageMeta) {
         let Some(unit) = self.units.get_mut(unit) else { return };
         if let Some(link) = self.next.get_mut(unit.last) {
@@ -99,7 +99,7 @@ impl Group {
         unit.tokens = unit.tokens.saturating_add(meta.tokens.into());
     }
 
-    /// Makes one unit of two and returns which of the two it is.
+    /// Joins two units and returns the remaining one.
     fn join(&mut self, one: usize, other: usize) -> usize {
         if one == other {
             return one;

@@ -1,4 +1,4 @@
-//! The calls that are not answered yet.
+//! Unanswered calls.
 
 use std::collections::HashMap;
 
@@ -7,15 +7,16 @@ use crate::link::ToolRef;
 /// No call.
 const NONE: usize = usize::MAX;
 
-/// The calls that are not answered yet.
+/// The unanswered calls.
 ///
-/// Most results follow their call at once, so the newest message that calls is looked at first, and
-/// its calls are hashed only when another message calls before they are answered. Hashing all of
-/// them took six times as long (bench `plan_10k/group`).
+/// Most results follow their call at once, so the newest calling message is checked first, and its calls are hashed
+/// only when another message calls before they are answered. Hashing all calls took six times as long (bench
+/// `plan_10k/group`).
 #[derive(Debug)]
 pub(super) struct OpenCalls<'a> {
     newest: Option<Newest<'a>>,
-    /// The calls of the messages before, of each message in reverse, so that of equal ones the first is found first.
+    /// The calls of earlier messages; each message's calls are in reverse, so that the first of equal calls is found
+    /// first.
     calls: Vec<Hashed>,
     /// The newest call with an id.
     by_id: HashMap<&'a str, usize>,
@@ -25,13 +26,13 @@ pub(super) struct OpenCalls<'a> {
     top: usize,
 }
 
-/// The newest message that calls.
+/// The newest message with calls.
 #[derive(Debug)]
 struct Newest<'a> {
     unit: usize,
     position: usize,
     calls: &'a [ToolRef],
-    /// Which of the calls are answered, a bit each.
+    /// The answered calls, one bit each.
     answered: u16,
 }
 
@@ -40,7 +41,7 @@ struct Hashed {
     unit: usize,
     position: usize,
     is_answered: bool,
-    /// The call before with the same id, with the same name, and of any kind.
+    /// The previous call with the same id, with the same name, and of any kind.
     below_by_id: usize,
     below_by_name: usize,
     below: usize,
@@ -54,7 +55,7 @@ impl Default for OpenCalls<'_> {
 }
 
 impl<'a> OpenCalls<'a> {
-    /// Adds the calls of a message. Whether one has the id of another one of them.
+    /// Adds the calls of a message. Returns whether two of them share an id.
     pub(super) fn push(&mut self, unit: usize, position: usize, calls: &'a [ToolRef]) -> bool {
         if let Some(Newest { unit, position, calls, answered }) = self.newest.take() {
             for (index, call) in calls.iter().enumerate().rev() {
@@ -63,7 +64,7 @@ impl<'a> OpenCalls<'a> {
                 }
             }
         }
-        // More calls than there are bits, and more than it pays to compare one by one.
+        // More calls than bits, and too many for a linear search.
         if calls.len() > u16::BITS as usize {
             let mut is_repeated = false;
             for call in calls.iter().rev() {
@@ -77,7 +78,7 @@ impl<'a> OpenCalls<'a> {
         })
     }
 
-    /// Adds one call. Whether it has the id of another call of its message.
+    /// Adds one call. Returns whether another call of its message has the same id.
     fn hash(&mut self, unit: usize, position: usize, call: &'a ToolRef) -> bool {
         let at = self.calls.len();
         let mut below_by_id = NONE;
@@ -91,8 +92,8 @@ impl<'a> OpenCalls<'a> {
         self.calls.get(below_by_id).is_some_and(|other| other.position == position)
     }
 
-    /// Takes away the call that this result answers, by the rules of [`ToolLink`](crate::ToolLink), and returns
-    /// its unit.
+    /// Removes the call that this result answers, by the rules of [`ToolLink`](crate::ToolLink), and returns its
+    /// unit.
     pub(super) fn answer(&mut self, result: &ToolRef) -> Option<usize> {
         if !result.id.is_empty() {
             return self
@@ -143,7 +144,7 @@ impl<'a> OpenCalls<'a> {
     }
 }
 
-/// Takes the first unanswered call of a chain, whose answered ones are cut off.
+/// Takes the first unanswered call of a chain, and removes the answered calls before it.
 fn take(calls: &mut [Hashed], top: &mut usize, below: fn(&Hashed) -> usize) -> Option<usize> {
     while let Some(call) = calls.get_mut(*top) {
         *top = below(call);

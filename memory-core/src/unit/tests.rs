@@ -7,8 +7,8 @@ use crate::message::Message;
 use crate::stored::StoredMessage;
 use crate::testkit::{history, metas, now, policy};
 
-/// The rules of [`ToolLink`], word for word: each result looks back for its call. Returns the unit of each
-/// message, named by its first message, and the unanswered calls of each message.
+/// A literal implementation of the rules of [`ToolLink`]: each result looks back for its call. Returns the unit of
+/// each message, identified by its first message, and the unanswered calls of each message.
 fn by_looking_back(metas: &[MessageMeta]) -> (Vec<usize>, Vec<Vec<ToolRef>>) {
     let mut open: Vec<Vec<ToolRef>> = metas.iter().map(|meta| meta.link.calls.to_vec()).collect();
     let mut unit_of: Vec<usize> = (0..metas.len()).collect();
@@ -53,7 +53,7 @@ fn grouped(metas: &[MessageMeta]) -> Units<'_> {
 
 proptest! {
     #[test]
-    fn a_result_belongs_to_the_nearest_unanswered_call_with_its_id(history in history(40)) {
+    fn result_answers_nearest_open_call(history in history(40)) {
         let metas = metas(&history);
         let units = grouped(&metas);
         let mut unit_of = vec![usize::MAX; metas.len()];
@@ -81,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn the_state_says_what_is_missing(history in history(40)) {
+    fn state_matches_missing_results(history in history(40)) {
         let metas = metas(&history);
         let units = grouped(&metas);
         let (_, open) = by_looking_back(&metas);
@@ -110,7 +110,7 @@ proptest! {
     }
 
     #[test]
-    fn talk_is_recent_from_the_newest_unit_back_while_it_fits_the_window(
+    fn newest_conversation_within_window_is_recent(
         history in history(40), policy in policy(),
     ) {
         let metas = metas(&history);
@@ -128,7 +128,7 @@ proptest! {
     }
 
     #[test]
-    fn a_unit_is_as_critical_as_its_most_critical_message(
+    fn unit_takes_most_critical_priority(
         history in history(40), policy in policy(),
     ) {
         let metas = metas(&history);
@@ -169,7 +169,7 @@ fn call(ids: &[&str]) -> Message {
 }
 
 #[test]
-fn a_call_is_abandoned_only_once_it_is_older_than_the_timeout() {
+fn call_is_abandoned_after_timeout() {
     let metas = stored([call(&["a", "b"]), Message::tool_result("a", "r")]);
     let at = |offset: SignedDuration| states(&metas, now() + offset);
     assert_eq!(at(SignedDuration::from_mins(10)), [UnitState::Open]);
@@ -179,7 +179,7 @@ fn a_call_is_abandoned_only_once_it_is_older_than_the_timeout() {
 }
 
 #[test]
-fn a_result_that_comes_late_makes_an_abandoned_call_whole() {
+fn late_result_completes_abandoned_call() {
     let mut metas = stored([call(&["a"]), Message::user("never mind")]);
     metas[0].closed = true;
     assert_eq!(states(&metas, now()), [UnitState::Abandoned, UnitState::Whole]);
@@ -190,14 +190,14 @@ fn a_result_that_comes_late_makes_an_abandoned_call_whole() {
 }
 
 #[test]
-fn a_second_result_of_a_call_is_an_orphan() {
+fn second_result_is_an_orphan() {
     let metas =
         stored([call(&["a"]), Message::tool_result("a", "r"), Message::tool_result("a", "r")]);
     assert_eq!(states(&metas, now()), [UnitState::Whole, UnitState::Orphan]);
 }
 
 #[test]
-fn a_message_with_very_many_calls_is_grouped_like_any_other() {
+fn message_with_many_calls_is_grouped() {
     let ids: Vec<String> = (0..40).map(|n| format!("c{n}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let results = || ids.iter().map(|id| Message::tool_result(*id, "r"));
@@ -214,14 +214,14 @@ fn a_message_with_very_many_calls_is_grouped_like_any_other() {
 }
 
 #[test]
-fn a_timeout_longer_than_time_never_passes() {
+fn timeout_beyond_clock_range_never_expires() {
     let metas = stored([call(&["a"])]);
     let units = Units::group(&metas, Timestamp::MAX, Duration::MAX);
     assert_eq!(units.iter().next().unwrap().state(), UnitState::Open);
 }
 
 #[test]
-fn as_many_calls_as_there_are_bits_are_answered_one_by_one() {
+fn more_calls_than_bits_are_answered() {
     for count in [15, 16, 17] {
         let ids: Vec<String> = (0..count).map(|n| format!("c{n}")).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -332,7 +332,7 @@ fn message_that_answers_two_units_joins_them() {
 }
 
 #[test]
-fn message_that_answers_and_calls_belongs_to_what_it_answers() {
+fn answering_and_calling_message_joins_answered_unit() {
     let metas = stored(read(&[
         json!({"role": "assistant", "content": [tool_use("a")]}),
         json!({"role": "user", "content": [tool_result("a"), tool_use("b")]}),
@@ -386,7 +386,7 @@ fn result_before_its_call_is_an_orphan() {
 }
 
 #[test]
-fn an_id_that_comes_again_answers_the_newest_call_first() {
+fn repeated_id_answers_newest_call_first() {
     let result = || Message::tool_result("a", "r");
     let metas = stored([call(&["a"]), call(&["a", "b"]), call(&["c"]), result(), result()]);
     let units = grouped(&metas);
@@ -404,7 +404,7 @@ fn an_id_that_comes_again_answers_the_newest_call_first() {
 }
 
 #[test]
-fn there_may_be_no_units() {
+fn empty_history_has_no_units() {
     assert!(grouped(&[]).is_empty());
     assert!(!grouped(&stored([Message::user("u")])).is_empty());
 }

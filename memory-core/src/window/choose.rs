@@ -6,12 +6,12 @@ use crate::render::fault::{Fault, is_planted};
 use crate::stored::Sequence;
 use crate::unit::UnitClass;
 
-/// One unit, as far as the choice is concerned.
+/// One unit, as input of the choice.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate<'a> {
     pub(super) class: UnitClass<'a>,
     pub(super) first: Sequence,
-    /// The tokens it takes, or is thought to take.
+    /// Its tokens, known or estimated.
     pub(super) cost: u64,
     /// Whether it is known that nothing of it can be sent.
     pub(super) is_void: bool,
@@ -21,7 +21,7 @@ pub(super) struct Candidate<'a> {
 #[derive(Debug)]
 pub(super) struct Choice {
     pub(super) included: Vec<bool>,
-    /// For each unit whether it is an older reminder, which has no place in a window.
+    /// For each unit whether it is an older reminder, which no window includes.
     pub(super) is_old_reminder: Vec<bool>,
     pub(super) tokens: u64,
     /// The newest unit, if it has to be cut to fit.
@@ -37,7 +37,7 @@ pub(super) struct Room {
     pub(super) tokens: u64,
     /// The tokens of the system prompt and of the reserve.
     pub(super) used: u64,
-    /// For errors.
+    /// For error messages.
     pub(super) budget: u64,
     pub(super) may_cut: bool,
     /// Whether to choose the critical units and the newest one only, however large they are.
@@ -46,7 +46,7 @@ pub(super) struct Room {
 }
 
 /// Chooses greedily: critical units and the newest one, then those with the lowest priority number, the newest first
-/// within a priority. Once a unit of talk does not fit, the talk before it stays out as well.
+/// within a priority. Once a conversation unit does not fit, all conversation before it is left out.
 pub(super) fn choose(units: &[Candidate<'_>], room: Room) -> Result<Choice, ContextError> {
     let is_old_reminder = old_reminders(units, room.reminders);
     let sendable = |index: usize, unit: &Candidate<'_>| {
@@ -102,10 +102,10 @@ pub(super) fn choose(units: &[Candidate<'_>], room: Room) -> Result<Choice, Cont
     if room.is_minimal {
         return Ok(Choice { included, is_old_reminder, tokens, cut, newest });
     }
-    // Stable: the newest first within a priority.
+    // A stable sort: the newest first within a priority.
     optional.reverse();
     optional.sort_by_key(|index| units.get(*index).map(|unit| unit.class.priority));
-    // Talk before this unit stays out.
+    // Conversation before this unit is left out.
     let mut talk_from = 0;
     for index in optional {
         let Some((unit, included)) = units.get(index).zip(included.get_mut(index)) else {
@@ -126,7 +126,7 @@ pub(super) fn choose(units: &[Candidate<'_>], room: Room) -> Result<Choice, Cont
     Ok(Choice { included, is_old_reminder, tokens, cut, newest })
 }
 
-/// The reminders before the newest ones. Only the latest of what an application repeats has a meaning.
+/// The reminders before the newest ones. Only the most recent of repeated reminders are relevant.
 fn old_reminders(units: &[Candidate<'_>], kept: usize) -> Vec<bool> {
     let mut seen = 0;
     let mut old: Vec<bool> = units

@@ -25,20 +25,20 @@ pub struct WindowOptions {
     pub budget: u64,
     /// The API. Default: that of the resource, or OpenAI Chat Completions.
     pub profile: Option<Profile>,
-    /// A system prompt that is not stored, such as that of one of several agents. It is counted, and is before all
-    /// others. Thinking that is bound to the exact text before it (Claude from 5.5) is left out beside it, because
-    /// another agent may have had another prompt. Default: none.
+    /// A system prompt that is not stored, such as that of one of several agents. It is counted, and comes before all
+    /// others. Thinking that is bound to its exact prefix (Claude from 5.5) is then left out, because another agent
+    /// may have had another prompt. Default: none.
     pub system: Option<String>,
     /// The action if the newest unit does not fit. Default: an error.
     pub newest: NewestUnit,
-    /// Where the talk of the window may start. Default: at a message of the user.
+    /// Where the conversation of the window may start. Default: at a user message.
     pub start: StartPolicy,
-    /// Tokens of the budget that are left for the definitions of tools. Default: 0.
+    /// Tokens of the budget reserved for tool definitions. Default: 0.
     pub tools: u64,
-    /// Tokens of the budget that are left for the answer, where the window of the model holds both. Default: 0.
+    /// Tokens of the budget reserved for the answer, if the window of the model holds both. Default: 0.
     pub answer: u64,
-    /// The role of the summaries that flushes write. Default: that of the resource, or user, because a system message
-    /// in the middle is refused by most APIs.
+    /// The role of the summaries that flushes write. Default: that of the resource, or user, because most APIs refuse
+    /// a system message in the middle.
     pub summary_role: Option<SummaryRole>,
 }
 
@@ -58,49 +58,49 @@ impl WindowOptions {
         }
     }
 
-    /// For this API.
+    /// Sets the API.
     #[must_use]
     pub fn with_profile(self, profile: Profile) -> Self {
         Self { profile: Some(profile), ..self }
     }
 
-    /// With a system prompt that is not stored.
+    /// Sets a system prompt that is not stored.
     #[must_use]
     pub fn with_system(self, prompt: impl Into<String>) -> Self {
         Self { system: Some(prompt.into()), ..self }
     }
 
-    /// The action if the newest unit does not fit.
+    /// Sets the action if the newest unit does not fit.
     #[must_use]
     pub fn with_newest(self, newest: NewestUnit) -> Self {
         Self { newest, ..self }
     }
 
-    /// Where the talk of the window may start.
+    /// Sets where the conversation of the window may start.
     #[must_use]
     pub fn with_start(self, start: StartPolicy) -> Self {
         Self { start, ..self }
     }
 
-    /// Tokens that are left for the definitions of tools.
+    /// Sets the tokens reserved for tool definitions.
     #[must_use]
     pub fn with_tools(self, tokens: u64) -> Self {
         Self { tools: tokens, ..self }
     }
 
-    /// Tokens that are left for the answer.
+    /// Sets the tokens reserved for the answer.
     #[must_use]
     pub fn with_answer(self, tokens: u64) -> Self {
         Self { answer: tokens, ..self }
     }
 
-    /// The tokens that are left for tools and the answer together.
+    /// The tokens reserved for tools and the answer together.
     #[must_use]
     pub const fn reserved(&self) -> u64 {
         self.tools.saturating_add(self.answer)
     }
 
-    /// The role of the summaries that flushes write.
+    /// Sets the role of the summaries that flushes write.
     #[must_use]
     pub fn with_summary_role(self, role: SummaryRole) -> Self {
         Self { summary_role: Some(role), ..self }
@@ -113,7 +113,7 @@ impl From<u64> for WindowOptions {
     }
 }
 
-/// The role of the summaries that flushes write, in a window.
+/// The role of summaries in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -134,20 +134,20 @@ pub enum NewestUnit {
     /// [`ContextError::NewestOverBudget`](crate::ContextError::NewestOverBudget).
     #[default]
     Error,
-    /// Its longest texts and results are cut, with the marker `[truncated]`, until it fits. Where there are so many
-    /// that even short ones do not fit, the last ones are left out. Arguments of calls are not cut; where that is not
-    /// enough there is the error after all.
+    /// Its longest texts and results are cut, with the marker `[truncated]`, until it fits. If even short texts do
+    /// not fit because there are too many, the last ones are left out. Arguments of calls are not cut; if that is not
+    /// enough, the error is returned after all.
     Truncate,
 }
 
-/// Where the talk of a window may start.
+/// Where the conversation of a window may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StartPolicy {
-    /// At a message of the user. If the oldest unit that fits is none, the latest message of the user before it is in
-    /// the window as well, so that a long run of tools keeps its task.
+    /// At a user message. If the oldest unit that fits is none, the latest user message before it is added to the
+    /// window, so that a long run of tools keeps its task.
     #[default]
     User,
-    /// At any unit. APIs that require a message of the user first get a line in its place.
+    /// At any unit. APIs that require a user message first get an inserted line.
     Any,
 }

@@ -20,19 +20,19 @@ use crate::stored::{MessageMeta, Sequence};
 use crate::tokens::{TokenCounter, message_tokens};
 use crate::unit::Units;
 
-/// The tokens of the name of a tool, about.
+/// Estimated tokens of a tool name.
 const NAME: u64 = 5;
-/// The tokens of the lines at the start and the end, about.
+/// Estimated tokens of the lines inserted at the start and the end.
 const INSERTED: u64 = 20;
 /// Smaller budgets are used to the last token.
 const SMALL: u64 = 1_000;
-/// The tokens of the result that an open call gets, about.
+/// Estimated tokens of the synthetic result of an open call.
 const SYNTHETIC: u64 = 24;
 
-/// Plans a context window without a store: it asks for the messages that it needs.
+/// Plans a context window without a store: it requests the messages that it needs.
 ///
-/// The window is planned by stored token counts, rendered, and planned again where the true size differs, so that it
-/// is never over its budget. A history in the dialect of its API is rendered once.
+/// The window is planned by stored token counts, rendered, and planned again if the true size differs, so that it
+/// never exceeds its budget. A history in the dialect of its API is rendered once.
 ///
 /// ```
 /// # use memory_core::{ContextPlanner, EstimateCounter, Message, MessageId, NewMessage, Policy, Step, WindowOptions};
@@ -67,38 +67,38 @@ pub struct ContextPlanner<'a> {
     counter: &'a dyn TokenCounter,
     units: Units<'a>,
     candidates: Vec<Candidate<'a>>,
-    /// For each meta its message, once it is known.
+    /// The message of each meta, once known.
     messages: Vec<Option<Cow<'a, Message>>>,
     reminders: usize,
     /// The tokens of the system prompt of the options.
     system: u64,
-    /// Room for the lines that the API may need at the start and the end.
+    /// Tokens for the lines that the API may need at the start and the end.
     margin: u64,
-    /// The tokens for units, once a rendered window was larger than planned.
+    /// The tokens for units, after a rendered window was larger than planned.
     room: Option<u64>,
-    /// Whether only what must be in the window is tried.
+    /// Whether only the required units are tried.
     is_minimal: bool,
-    /// Whether the newest unit has its true cost.
+    /// Whether the cost of the newest unit is exact.
     is_corrected: bool,
-    /// How much smaller a rendered window was than planned.
+    /// The tokens by which a rendered window was smaller than planned.
     slack: u64,
     refills: usize,
     best: Option<Arc<ContextPlan>>,
-    /// Why nothing of a unit can be sent, once that is known: it is not rendered again.
+    /// Why nothing of a unit can be sent, once known, so that it is not rendered again.
     dropped: Vec<Repair>,
 }
 
 /// The next step of a planner.
 #[derive(Debug)]
 pub enum Step {
-    /// The messages at these places, in ascending order, by [`ContextPlanner::add`].
+    /// Fetch the messages at these places, in ascending order, and pass each to [`ContextPlanner::add`].
     Fetch(Vec<Sequence>),
-    /// Nothing: this is the window.
+    /// The window is complete.
     Ready(ContextPlan),
 }
 
 impl<'a> ContextPlanner<'a> {
-    /// Plans a window over messages of which only the metadata are known, in ascending order of places. The counter
+    /// Plans a window over messages of which only the metadata is known, in ascending order of places. The counter
     /// must be the one of their stored counts.
     #[must_use]
     pub fn new(
@@ -140,7 +140,7 @@ impl<'a> ContextPlanner<'a> {
             messages: vec![None; metas.len()],
             reminders: usize::try_from(policy.reminders_kept).unwrap_or(usize::MAX),
             system: system.into(),
-            // In a small window each token counts, so that it is rather rendered twice.
+            // Small windows use every token, so they may be rendered twice.
             margin: if options.budget < SMALL { 0 } else { INSERTED },
             room: None,
             is_minimal: false,
@@ -160,7 +160,7 @@ impl<'a> ContextPlanner<'a> {
         }
     }
 
-    /// Plans without the messages at these places, which cannot be read.
+    /// Continues without the messages at these places, which cannot be read.
     pub fn give_up(&mut self, places: &[Sequence]) {
         let units = self.units.iter().zip(&mut self.candidates);
         for (unit, candidate) in units {
@@ -169,7 +169,7 @@ impl<'a> ContextPlanner<'a> {
         }
     }
 
-    /// Goes on: to the window, or to the messages that are needed for it.
+    /// Continues until the window is complete or messages are needed.
     ///
     /// # Errors
     /// [`ContextError`].
@@ -181,7 +181,7 @@ impl<'a> ContextPlanner<'a> {
                 Err(error) => match self.take_best() {
                     Some(best) => return Ok(Step::Ready(best)),
                     None if self.is_minimal => return Err(error),
-                    // Stored counts are not those of this API: the true size decides.
+                    // Stored counts may differ from those of this API: the true size decides.
                     None => {
                         self.is_minimal = true;
                         continue;
@@ -248,7 +248,7 @@ impl<'a> ContextPlanner<'a> {
         choose(&self.candidates, room)
     }
 
-    /// The places of chosen messages that are not known.
+    /// The places of chosen messages that are not loaded yet.
     fn missing(&self, included: &[bool]) -> Vec<Sequence> {
         let mut missing = Vec::new();
         for (unit, _) in self.units.iter().zip(included).filter(|(_, included)| **included) {

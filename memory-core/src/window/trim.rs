@@ -12,13 +12,13 @@ use crate::tokens::TokenCounter;
 
 /// Plans a context window over stored messages, in ascending order of places (promises P9 and P15).
 ///
-/// - Critical units come in first, then the newest unit; then those with the lowest priority number, the newest first
-///   within a priority, each if it still fits (greedy, not the best packing).
-/// - Once a unit of plain talk does not fit, the talk before it stays out as well, so that the talk has no holes;
-///   facts, profiles and summaries may still fit.
-/// - Units are whole, in the order of their first messages, results directly behind their calls even where other
-///   agents' messages were between. A call without a result gets a synthetic one.
-/// - The talk starts at a message of the user, see [`StartPolicy`](crate::StartPolicy).
+/// - Critical units are included first, then the newest unit; then those with the lowest priority number, the newest
+///   first within a priority, each if it still fits (greedy, not the best packing).
+/// - Once a conversation unit does not fit, all conversation before it is left out too, so that the conversation has
+///   no holes. Facts, profiles and summaries may still fit.
+/// - Units are whole, in the order of their first messages. Results directly follow their calls, even if other
+///   agents' messages were in between. A call without a result gets a synthetic one.
+/// - The conversation starts at a user message, see [`StartPolicy`](crate::StartPolicy).
 /// - The request obeys the rules of the profile, and the changes that it needed are listed. Its tokens are counted as
 ///   they are sent, and are at most the budget.
 ///
@@ -41,19 +41,19 @@ pub fn plan_context(
     loop {
         match planner.step()? {
             Step::Ready(plan) => return Ok(plan),
-            // All are there, unless the list was out of order.
+            // All messages are present, unless the list was out of order.
             Step::Fetch(places) => planner.give_up(&places),
         }
     }
 }
 
-/// A list of messages that was cut down to a budget.
+/// A list of messages that was trimmed to a budget.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Trimmed {
     /// The history in the form of the API.
     pub request: Request,
-    /// The messages that are in it, as they came, in the order of their units.
+    /// The included messages, unchanged, in the order of their units.
     pub messages: Vec<Message>,
     /// The tokens of the request, at most the budget.
     pub tokens: u64,
@@ -63,11 +63,11 @@ pub struct Trimmed {
     pub left_out: LeftOut,
 }
 
-/// Cuts a list of messages down to a budget, by the rules of [`plan_context`], with no store at all.
+/// Trims a list of messages to a budget by the rules of [`plan_context`], without a store.
 ///
-/// System prompts are critical, all else goes by age; for other priorities use [`plan_context`]. The messages may be
-/// of any dialect. A sequence number in a repair counts them from 1. No call is too old here,
-/// because a plain message does not say when it was made.
+/// System prompts are critical, everything else is kept by age; for other priorities use [`plan_context`]. The
+/// messages may be of any dialect. A sequence number in a repair is the position of the message, from 1. No call
+/// times out here, because a plain message has no creation time.
 ///
 /// ```
 /// use memory_core::{EstimateCounter, Message, ToolCall, trim_messages};

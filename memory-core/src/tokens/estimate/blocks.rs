@@ -1,6 +1,6 @@
 //! The kinds of characters outside of ASCII, by blocks of the Basic Multilingual Plane.
 
-/// A block of characters that are counted alike.
+/// A block of characters that are counted in the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Block {
     /// The features of the block.
@@ -13,7 +13,7 @@ pub(super) struct Block {
 pub(super) enum Kind {
     /// Letters and the marks on them, in words.
     Letters,
-    /// Letters that are words or syllables of their own.
+    /// Letters that are words or syllables by themselves.
     Syllables,
     /// Neither letters nor digits.
     Signs,
@@ -21,8 +21,7 @@ pub(super) enum Kind {
 
 use Kind::{Letters, Signs, Syllables};
 
-/// The first character of each block and what it has; a block ends where the next begins. All begin at
-/// a multiple of 64.
+/// The first character of each block and its kind; a block ends where the next begins. All begin at a multiple of 64.
 const BLOCKS: [(u32, Kind); BLOCK_COUNT] = [
     (0x0080, Signs),     // Latin-1 punctuation
     (0x00c0, Letters),   // Latin-1, Extended A
@@ -80,10 +79,10 @@ const BLOCKS: [(u32, Kind); BLOCK_COUNT] = [
 ];
 /// Rows of 64 characters within the plane.
 const ROWS: usize = 1024;
-/// Blocks within the plane; two more are for the characters beyond.
+/// Blocks within the plane; two more cover the characters beyond.
 const BLOCK_COUNT: usize = 53;
 
-/// The block of each row, and whether the row has characters of another kind.
+/// The block of each row. Some rows also have characters of another kind.
 static OF_ROW: [u8; ROWS] = blocks_of_rows();
 const IS_MIXED: u8 = 0x80;
 /// The rows of the characters that [`Block::of_mixed`] names.
@@ -168,8 +167,8 @@ impl Block {
     }
 }
 
-/// The small letter of a capital in the scripts that have both, by the arrangement of their blocks; any
-/// other character as it is.
+/// The lower-case letter of a capital in the scripts that have both, computed from the arrangement of their blocks;
+/// any other character unchanged.
 pub(super) const fn small(code: u32) -> u32 {
     match code {
         0xc0..=0xde | 0x391..=0x3ab | 0x410..=0x42f => code + 0x20,

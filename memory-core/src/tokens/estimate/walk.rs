@@ -1,10 +1,10 @@
-//! Cutting a text into the pieces within which byte-pair tokenizers merge.
+//! Splits a text into the pieces within which byte-pair tokenizers merge.
 
 use super::blocks::{Block, Kind, small};
 
-/// The pieces that the walk over a text reports.
+/// Receives the pieces of a text.
 pub(super) trait Sink {
-    /// The piece has this feature, which has a weight.
+    /// The piece has this feature.
     fn add(&mut self, feature: usize);
     /// The piece ends.
     fn end(&mut self);
@@ -15,16 +15,17 @@ pub(super) trait Sink {
 /// Units in a token.
 pub(super) const UNIT: usize = 32;
 
-// The features, by the first of each kind.
-/// Three letters in a row of the Latin alphabet; the code of the letter before the word is one of [`AFTER_SPACE`] and the two behind it.
+// The first index of each kind of feature.
+/// Three consecutive Latin letters; the letter before the word has code [`AFTER_SPACE`] or one of the two codes after
+/// it.
 const LATIN: usize = 0;
-/// Two characters in a row of which the last is not ASCII, hashed.
+/// Two consecutive characters of which the last is not ASCII, hashed.
 const PAIRS: usize = LATIN + (1 << 15);
 const PAIR_BITS: u32 = 13;
-/// Three of them.
+/// Three consecutive characters, hashed.
 const TRIPLES: usize = PAIRS + (1 << PAIR_BITS);
 const TRIPLE_BITS: u32 = 14;
-/// Two signs of ASCII in a row.
+/// Two consecutive ASCII signs.
 const SIGNS: usize = TRIPLES + (1 << TRIPLE_BITS);
 /// The first sign of several, without and with a space before it.
 const FIRST_SIGNS: usize = SIGNS + (1 << 10);
@@ -37,10 +38,10 @@ const BLOCK_STARTS: usize = BLOCKS + 64;
 const CAPITAL: usize = BLOCK_STARTS + 64;
 /// A line break behind signs.
 const BREAK: usize = CAPITAL + 4;
-/// How many features there are.
+/// The number of features.
 pub(super) const FEATURES: usize = BREAK + 4;
 
-/// Which character is before a word.
+/// The character before a word.
 const AFTER_SPACE: u32 = 27;
 const AFTER_OTHER: u32 = 28;
 const AFTER_SIGN: u32 = 29;
@@ -74,7 +75,7 @@ impl<S: Sink> Walk<'_, S> {
         self.text.get(at..)?.chars().next()
     }
 
-    /// Whether a letter is at this place.
+    /// Whether there is a letter at this index.
     fn is_letter(&self, at: usize) -> bool {
         match self.bytes.get(at) {
             Some(byte) if byte.is_ascii() => byte.is_ascii_alphabetic(),
@@ -88,16 +89,16 @@ impl<S: Sink> Walk<'_, S> {
         from + rest.iter().position(|byte| !is_part(*byte)).unwrap_or(rest.len())
     }
 
-    /// Three digits are a token.
+    /// Three digits are one token.
     fn digits(&mut self) {
         let end = self.end_of(self.at, |byte| byte.is_ascii_digit());
         self.sink.known((end - self.at).div_ceil(3) * UNIT);
         self.at = end;
     }
 
-    /// White space: up to its last line break one piece, and the rest but for its last character another.
+    /// White space: one piece up to its last line break, another for the rest except its last character.
     fn spaces(&mut self) {
-        // A single space before a word is most white space.
+        // A single space before a word is the most frequent white space.
         if self.peek(0) == Some(b' ') && self.peek(1).is_some_and(|it| it.is_ascii_alphabetic()) {
             self.at += 1;
             return self.word(AFTER_SPACE);
@@ -204,7 +205,7 @@ impl<S: Sink> Walk<'_, S> {
         let mut latin = before as usize;
         let mut wide = before;
         let (mut is_small, mut capitals, mut is_first) = (false, 0, true);
-        // In locals, because this is the loop in which most of the time goes.
+        // Local copies, because most of the time is spent in this loop.
         let (bytes, mut at) = (self.bytes, self.at);
         while let Some(&byte) = bytes.get(at) {
             let letter = (byte | 0x20).wrapping_sub(b'a');
@@ -263,7 +264,7 @@ impl<S: Sink> Walk<'_, S> {
     }
 }
 
-/// Which of the 32 signs of ASCII this is; control characters are counted as the last.
+/// The index of this ASCII sign among the 32; control characters count as the last.
 const fn sign(byte: u8) -> usize {
     (match byte {
         b'!'..=b'/' => byte - b'!',

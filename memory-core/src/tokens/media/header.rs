@@ -1,6 +1,6 @@
-//! The size of a medium, by its first bytes.
+//! The size of a medium, from its header.
 
-/// The bytes of base64, at most so many: of either alphabet, with or without padding. Other characters are passed over.
+/// Decodes at most `most` bytes of base64: either alphabet, with or without padding. Other characters are skipped.
 pub(super) fn decode(data: &str, most: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(most.min(data.len() / 4 * 3 + 3));
     let (mut bits, mut count) = (0_u32, 0);
@@ -21,7 +21,7 @@ pub(super) fn decode(data: &str, most: usize) -> Vec<u8> {
             if bytes.len() >= most {
                 break;
             }
-            // The lowest eight of the bits that are left.
+            // The lowest eight of the remaining bits.
             bytes.push((bits >> count & 0xff) as u8);
         }
     }
@@ -30,7 +30,7 @@ pub(super) fn decode(data: &str, most: usize) -> Vec<u8> {
 
 /// Enough for the headers of all formats but JPEG.
 const HEADER: usize = 64;
-/// JPEG has its size behind metadata and thumbnails.
+/// JPEG stores its size after metadata and thumbnails.
 const JPEG_HEADER: usize = 256 * 1024;
 
 /// Width and height of an image in base64, in pixels.

@@ -1,4 +1,4 @@
-//! One attempt: the chosen units are rendered, and compared with the budget.
+//! One attempt: renders the chosen units and compares them with the budget.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ struct Position {
 }
 
 impl ContextPlanner<'_> {
-    /// Renders the chosen units; `None` if the choice has to be made again.
+    /// Renders the chosen units; `None` if the units must be chosen again.
     pub(super) fn try_render(
         &mut self,
         choice: &Choice,
@@ -93,7 +93,7 @@ impl ContextPlanner<'_> {
         let is_cut = cut.as_ref().is_some_and(Cut::has_cut);
         let is_needed_only = self.is_minimal || choice.cut.is_some();
         if is_needed_only && !is_cut && !self.is_corrected {
-            // The required units are smaller than their stored counts say: there is room for more.
+            // The required units are smaller than their stored counts: there is room for more.
             self.correct(choice, included, plan.tokens);
             self.best = Some(Arc::new(plan));
             return Ok(None);
@@ -118,8 +118,8 @@ impl ContextPlanner<'_> {
         }
     }
 
-    /// Whether a window is the whole history as it was said: nothing before or between its messages was left out,
-    /// removed or summarized, and no system prompt of one agent is before it.
+    /// Whether a window is the complete history: nothing before or between its messages was left out, removed or
+    /// summarized, and no agent-specific system prompt precedes it.
     fn is_all(&self, positions: &[Position]) -> bool {
         let is_there = self
             .metas
@@ -129,7 +129,7 @@ impl ContextPlanner<'_> {
         is_there && positions.len() == self.metas.len() && self.options.system.is_none()
     }
 
-    /// Gives the newest unit the tokens that it really takes.
+    /// Sets the newest unit's cost to its true tokens.
     fn correct(&mut self, choice: &Choice, included: &[bool], tokens: u64) {
         let units = self.candidates.iter().zip(included).filter(|(_, included)| **included);
         let planned: u64 = units.map(|(unit, _)| unit.cost).sum();
@@ -140,7 +140,7 @@ impl ContextPlanner<'_> {
         (self.is_minimal, self.is_corrected, self.room) = (false, true, None);
     }
 
-    /// The error for what must be in the window and takes this many tokens.
+    /// The error for required units that take this many tokens.
     fn over_budget(&self, choice: &Choice, tokens: u64) -> ContextError {
         let budget = self.options.budget;
         let needed = tokens.saturating_add(self.options.reserved());
@@ -177,7 +177,7 @@ impl ContextPlanner<'_> {
         positions
     }
 
-    /// The messages that are before others of the window which they came behind: results behind their calls. With each
+    /// The messages that the window moves before messages that they followed: results behind their calls. Each with
     /// its number in the window.
     fn moved(&self, positions: &[Position]) -> Vec<(usize, Sequence)> {
         let mut least = usize::MAX;
@@ -215,7 +215,7 @@ impl ContextPlanner<'_> {
         render(&inputs, system, &self.profile, self.counter, extent, cut)
     }
 
-    /// Marks the units of which nothing was sent; whether there are any new ones.
+    /// Marks the units of which nothing was sent; returns whether there are new ones.
     fn find_void(
         &mut self,
         positions: &[Position],

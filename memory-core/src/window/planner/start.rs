@@ -1,4 +1,4 @@
-//! The start of a window: a message of the user.
+//! The start of a window: a user message.
 
 use super::ContextPlanner;
 use crate::message::Role;
@@ -7,7 +7,7 @@ use crate::stored::Sequence;
 use crate::window::choose::Choice;
 use crate::window::options::StartPolicy;
 
-/// How many messages are asked for at once in the search for one of the user.
+/// The number of messages to request at once in the search for a user message.
 const SEARCHED: usize = 64;
 
 pub(super) enum Pinned {
@@ -17,7 +17,7 @@ pub(super) enum Pinned {
 }
 
 impl ContextPlanner<'_> {
-    /// Makes the window start at a message of the user, as far as it fits.
+    /// Makes the window start at a user message, as far as it fits.
     pub(super) fn pin(&self, choice: &Choice) -> Pinned {
         let as_is = || Pinned::Included(choice.included.clone(), None);
         if self.options.start == StartPolicy::Any || self.is_minimal {
@@ -39,7 +39,7 @@ impl ContextPlanner<'_> {
         if starts_with_user(first) == Some(true) {
             return as_is();
         }
-        // The latest message of the user before it: one that neither calls nor answers.
+        // The latest user message before it that neither calls nor answers.
         let mut unknown = Vec::new();
         let mut found = None;
         for index in (0..first).rev().filter(|index| is_talk(*index)) {
@@ -74,14 +74,14 @@ impl ContextPlanner<'_> {
         included.map_or_else(as_is, |included| Pinned::Included(included, place))
     }
 
-    /// The choice with this unit, without the oldest talk that it takes the place of.
+    /// The choice with this unit, without the oldest conversation that it replaces.
     fn make_room(&self, choice: &Choice, pinned: usize) -> Option<Vec<bool>> {
         let room = self.room();
         let mut included = choice.included.clone();
         let mut tokens = choice.tokens.saturating_add(self.candidates.get(pinned)?.cost);
         *included.get_mut(pinned)? = true;
         if choice.cut.is_some() {
-            // The newest unit is cut to what is left.
+            // The newest unit is cut to the remaining room.
             return (self.candidates.get(pinned)?.cost <= room / 2).then_some(included);
         }
         let units = self.candidates.iter().zip(&mut included).enumerate();

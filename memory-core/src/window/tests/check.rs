@@ -1,4 +1,4 @@
-//! The rules of a window, checked without the planner and the renderer.
+//! The rules of a window, checked independently of the planner and the renderer.
 
 use proptest::prelude::*;
 
@@ -37,7 +37,7 @@ pub(super) fn case() -> impl Strategy<Value = Case> {
     )
 }
 
-/// The messages as a memory stores them; some have a priority of their own, and some are reminders.
+/// The messages as a memory stores them; some have an explicit priority, and some are reminders.
 pub(super) fn stored(messages: Vec<Message>, policy: &Policy, dice: u64) -> Vec<StoredMessage> {
     let all = messages.into_iter().zip(1_u64..);
     all.map(|(message, number)| {
@@ -142,7 +142,7 @@ impl Window<'_> {
         is_sendable
     }
 
-    /// Units are whole; critical ones and the newest are there; talk has no holes.
+    /// Units are whole; critical units and the newest are included; conversation has no holes.
     fn check_units(&self) -> Result<(), TestCaseError> {
         let metas: Vec<_> = self.stored.iter().map(|stored| stored.meta.clone()).collect();
         let units = Units::group(&metas, now(), self.policy.open_call_timeout);
@@ -151,7 +151,7 @@ impl Window<'_> {
         let pinned = kind(RepairKind::StartPinned).and_then(|repair| repair.sequence);
         let mut newest_is_seen = false;
         let mut reminders = 0;
-        // The priority of the newest talk that is not there.
+        // The priority of the newest conversation that is left out.
         let mut hole: Option<Priority> = None;
         for (unit, class) in units.iter().zip(classes).rev() {
             let places: Vec<_> = units.members(unit).map(|meta| meta.sequence).collect();
@@ -190,7 +190,7 @@ impl Window<'_> {
         Ok(())
     }
 
-    /// The texts of the messages that are said to be there are sent, in order, and no others.
+    /// The texts of the listed messages are sent, in order, and no others.
     fn check_texts(&self, request: &str, profile: &Profile) -> Result<(), TestCaseError> {
         let mark = |place: Sequence| format!("~{}~", place.number());
         for stored in self.stored {
@@ -220,7 +220,7 @@ impl Window<'_> {
             };
             let last = match stored.message.role() {
                 Role::User | Role::Assistant if stored.meta.link.results.is_empty() => &mut talk,
-                // Some stay in the middle, while others behind them are moved to the front.
+                // Some remain in the middle, while later ones are moved to the front.
                 Role::System | Role::Developer
                     if profile.system != SystemPlacement::TopLevelOrAfterUser =>
                 {

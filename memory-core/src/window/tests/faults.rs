@@ -1,4 +1,4 @@
-//! The check finds every planted fault.
+//! The check detects every planted fault.
 
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, TestRunner};
@@ -6,7 +6,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::check::{case, check};
 use crate::render::fault::{Fault, with_fault};
 
-/// The histories after which a fault has to be found.
+/// The number of histories within which a fault must be detected.
 const HISTORIES: usize = 3_000;
 
 const FAULTS: &[Fault] = &[
