@@ -1,4 +1,4 @@
-//! Summarisers one after another, until one of them has written a summary.
+//! A chain of summarizers, tried in order until one writes a summary.
 
 use std::fmt::Debug;
 use std::future::{Future, poll_fn};
@@ -13,28 +13,28 @@ use memory_core::{Redactor, StoredMessage};
 use crate::rule_based::RuleBasedSummarizer;
 use crate::summarize::{SummarizeError, Summarizer, SummaryRequest, accept_summary};
 
-/// Lets time pass: the clock that this crate does not have.
+/// A timer, because this crate has no clock.
 pub trait Timer: Debug + Send + Sync {
-    /// Completes when this much time has passed.
+    /// Completes after this duration.
     ///
     /// # Cancel safety
     /// Dropping the future ends the wait.
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
-/// Summarisers in order of preference, each with a limit of time, the rule-based one last: a chain
-/// always comes to an end, and cannot fail.
+/// Summarizers in order of preference, each with a time limit, followed by the rule-based one. A chain therefore
+/// always ends and never fails.
 #[derive(Debug, Clone)]
 pub struct FallbackChain {
-    /// The summarisers to ask first, in this order.
+    /// The summarizers to try first, in this order.
     pub steps: Vec<Arc<dyn Summarizer>>,
-    /// How long each of them may take.
+    /// The time limit of each step.
     pub time_limit: Duration,
-    /// The one that writes the summary where none of them does.
+    /// The summarizer that writes the summary if every step fails.
     pub last: RuleBasedSummarizer,
-    /// Takes secrets out of what they write, and of the reasons why they do not, before anything else sees it. A
-    /// model may repeat what a message that is older than the policy says, or put together what patterns did
-    /// not find apart. Default: none.
+    /// Redacts the summaries, and the reasons of failed steps, before they are used. A model may repeat a secret from
+    /// a message that is older than the policy, or combine parts that the patterns did not match separately. Default:
+    /// none.
     pub redactor: Option<Redactor>,
 }
 
@@ -50,38 +50,38 @@ impl Default for FallbackChain {
 }
 
 impl FallbackChain {
-    /// How long a summariser may take unless told otherwise: 60 seconds.
+    /// The default time limit of a step: 60 seconds.
     pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(60);
 
-    /// The same chain with one more summariser to ask, after those that it has.
+    /// Adds a summarizer, to be tried after the existing ones.
     #[must_use]
     pub fn with_step(mut self, summarizer: Arc<dyn Summarizer>) -> Self {
         self.steps.push(summarizer);
         self
     }
 
-    /// The same chain with another limit of time for each summariser.
+    /// Sets the time limit of each summarizer.
     #[must_use]
     pub const fn with_time_limit(mut self, time_limit: Duration) -> Self {
         self.time_limit = time_limit;
         self
     }
 
-    /// The same chain, with secrets taken out of what the summarizers write.
+    /// Sets a redactor for the summaries.
     #[must_use]
     pub fn with_redactor(mut self, redactor: Option<Redactor>) -> Self {
         self.redactor = redactor;
         self
     }
 
-    /// Asks the summarisers, and returns the first summary that can be used.
+    /// Runs the summarizers, and returns the first usable summary.
     ///
     /// # Correctness
-    /// The text is within [`SummaryRequest::max_tokens`]. It is empty only where not even the
-    /// rule-based summariser can say anything in as few tokens. A summariser that panics has failed.
+    /// The text is within [`SummaryRequest::max_tokens`]. It is empty only if even the rule-based summarizer cannot
+    /// write anything in that many tokens. A panicking summarizer counts as failed.
     ///
     /// # Cancel safety
-    /// Dropping the future drops the summariser's; nothing else has happened.
+    /// Dropping the future drops the summarizer's; it has no other effect.
     pub async fn run(&self, request: SummaryRequest, timer: &dyn Timer) -> Summary {
         let mut declined = Vec::new();
         for step in &self.steps {
@@ -102,14 +102,14 @@ impl FallbackChain {
                 Outcome::TimedOut => {
                     format!("it took longer than {:?}: raise the time limit", self.time_limit)
                 }
-                Outcome::Panicked => "it panicked: mend the summariser".into(),
+                Outcome::Panicked => "it panicked: fix the summarizer".into(),
             };
             declined.push(Declined { summarizer: step.name().into(), reason: shortened(&reason) });
         }
         Summary { declined, ..self.by_rule(&request) }
     }
 
-    /// The summary that is written where no summarizer writes one.
+    /// The summary to use if no summarizer writes one.
     pub(crate) fn by_rule(&self, request: &SummaryRequest) -> Summary {
         let text = match &self.redactor {
             Some(redactor) => self.last.write(&without_secrets(request, redactor)),
@@ -126,7 +126,7 @@ impl FallbackChain {
     }
 }
 
-/// Before the rules cut it: what is left of a secret then is not recognized.
+/// Redacts before the rules cut the text, because the patterns would not match a cut secret.
 fn without_secrets(request: &SummaryRequest, redactor: &Redactor) -> SummaryRequest {
     let messages = request.messages.iter().map(|stored| StoredMessage {
         message: redactor.redact(stored.message.clone()),
@@ -142,7 +142,7 @@ fn without_secrets(request: &SummaryRequest, redactor: &Redactor) -> SummaryRequ
     }
 }
 
-/// What became of one attempt.
+/// The outcome of one attempt.
 enum Outcome {
     Written(String),
     Failed(SummarizeError),
@@ -172,7 +172,7 @@ async fn attempt(
     .await
 }
 
-/// Reasons are kept with the receipts: a body of an error page is not one.
+/// Reasons are stored in receipts, so long texts such as error pages are cut.
 fn shortened(reason: &str) -> String {
     const LONGEST: usize = 300;
     match reason.char_indices().nth(LONGEST) {
@@ -181,19 +181,19 @@ fn shortened(reason: &str) -> String {
     }
 }
 
-/// A summary, and how it came about. Its `Debug` form leaves the text out.
+/// A summary and its origin. Its `Debug` form omits the text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Summary {
     /// The text.
     pub text: String,
-    /// Who wrote it.
+    /// The summarizer that wrote it.
     pub summarizer: String,
-    /// Who was asked before, and why they did not.
+    /// The summarizers that were tried before, with the reasons of their failures.
     pub declined: Vec<Declined>,
 }
 
 impl Summary {
-    /// Why somebody else wrote it than was asked first, if so.
+    /// Why a fallback wrote the summary instead of the preferred summarizer, if so.
     #[must_use]
     pub fn fallback(&self) -> Option<String> {
         let reasons = self.declined.iter().map(|declined| {
@@ -214,12 +214,12 @@ impl Debug for Summary {
     }
 }
 
-/// A summariser that was asked and wrote nothing that can be used.
+/// A summarizer that was tried and wrote no usable summary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declined {
     /// Its name.
     pub summarizer: String,
-    /// Why, in at most 300 characters.
+    /// The reason, at most 300 characters.
     pub reason: String,
 }
 
@@ -234,7 +234,7 @@ mod tests {
     use crate::summarize::from_fn;
     use crate::testkit::now;
 
-    /// Time that passes at once, or never.
+    /// A timer that fires at once, or never.
     #[derive(Debug)]
     struct Passes(bool);
 
@@ -261,7 +261,7 @@ mod tests {
         }
     }
 
-    /// Nothing in a chain waits for anything but the timer, so one poll is enough.
+    /// A chain only waits for the timer, so one poll is enough.
     fn run(chain: &FallbackChain, timer: &dyn Timer) -> Option<Summary> {
         let mut work = Box::pin(chain.run(request(), timer));
         match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_usable_summary_is_taken_and_the_others_are_told_apart() {
+    fn first_usable_summary_is_taken() {
         let chain = FallbackChain::default()
             .with_step(from_fn("fails", |_| ready(Err(SummarizeError::new("status 529")))))
             .with_step(says("empty", "  "))
@@ -290,13 +290,16 @@ mod tests {
         assert_eq!(summary.summarizer, "good");
         let names: Vec<_> = summary.declined.iter().map(|d| d.summarizer.as_str()).collect();
         assert_eq!(names, ["fails", "empty", "chatty", "hangs", "panics", "panics early"]);
-        let told = summary.fallback().unwrap();
-        assert!(told.starts_with("fails: status 529; empty: the summary is empty"), "{told}");
-        assert!(told.contains("hangs: it took longer than 60s"), "{told}");
+        let fallback = summary.fallback().unwrap();
+        assert!(
+            fallback.starts_with("fails: status 529; empty: the summary is empty"),
+            "{fallback}"
+        );
+        assert!(fallback.contains("hangs: it took longer than 60s"), "{fallback}");
     }
 
     #[test]
-    fn the_debug_form_of_a_summary_tells_its_size_and_leaves_the_text_out() {
+    fn summary_debug_omits_the_text() {
         let summary =
             run(&FallbackChain::default().with_step(says("good", "secret")), &Passes(true));
         assert_eq!(
@@ -306,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn where_everybody_fails_the_rules_write_the_summary() {
+    fn rules_are_the_last_fallback() {
         let chain = FallbackChain::default().with_step(from_fn("hangs", |_| pending()));
         let summary = run(&chain, &Passes(true)).unwrap();
         assert_eq!(summary.summarizer, RuleBasedSummarizer::NAME);
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_taken_out_of_summaries_and_reasons() {
+    fn summaries_and_reasons_are_redacted() {
         let redactor = Redactor::new(&["message|status"], "[left out]").unwrap();
         let chain = FallbackChain::default().with_redactor(Some(redactor));
         let fails = from_fn("fails", |_| ready(Err(SummarizeError::new("status 529"))));
@@ -327,12 +330,12 @@ mod tests {
         assert_eq!(summary.text, "one [left out]");
         assert_eq!(summary.fallback().unwrap(), "fails: [left out] 529");
 
-        // Messages that are older than the policy are quoted by the rules.
+        // The rules quote messages that are older than the policy.
         let by_rule = run(&chain, &Passes(true)).unwrap().text;
         assert!(by_rule.contains("user: [left out] 1") && !by_rule.contains("user: message"));
         assert!(EstimateCounter.count(&by_rule) <= 60);
 
-        // A text that the replacement makes too long is not used.
+        // A text that becomes too long by the replacement is not used.
         let long = Redactor::new(&["word"], "a long replacement ").unwrap();
         let chain = FallbackChain::default().with_redactor(Some(long));
         let words = from_fn("words", |_| ready(Ok("word ".repeat(40))));
@@ -342,13 +345,13 @@ mod tests {
     }
 
     #[test]
-    fn a_summariser_is_waited_for_while_it_has_time() {
+    fn summarizer_may_use_its_time_limit() {
         let chain = FallbackChain::default().with_step(from_fn("slow", |_| pending()));
         assert_eq!(run(&chain, &Passes(false)), None);
     }
 
     #[test]
-    fn a_long_reason_is_kept_short() {
+    fn long_reason_is_cut() {
         let chain = FallbackChain::default()
             .with_step(from_fn("verbose", |_| ready(Err(SummarizeError::new("é".repeat(1_000))))));
         let summary = run(&chain, &Passes(true)).unwrap();

@@ -1,4 +1,4 @@
-//! A plain list of messages, compacted with a summary in one call: no store, no runtime, no clock.
+//! Compacts a plain list of messages with a summary in one call: no store, no runtime, no clock.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -22,13 +22,13 @@ use crate::splice::{FlushRecord, WrittenSummary, splice_for};
 use crate::strategy::{FlushInput, FlushStrategy};
 use crate::summarize::{Summarizer, SummaryRequest};
 
-/// The name of a summary among plain messages, by which the next compaction knows it.
+/// The name of a summary among plain messages; the next compaction recognizes it by this name.
 const SUMMARY_NAME: &str = "summary";
 
 /// The most tokens of a summary by default.
 const SUMMARY_TOKENS: u64 = 500;
 
-/// How a list of messages is compacted.
+/// The options of a compaction.
 #[derive(Debug, Clone)]
 pub struct CompactOptions {
     max_tokens: u64,
@@ -38,7 +38,7 @@ pub struct CompactOptions {
 }
 
 impl CompactOptions {
-    /// Compacts down to this many tokens, with a rule-based summary and estimated tokens.
+    /// Compacts to this many tokens, with a rule-based summary and estimated tokens.
     #[must_use]
     pub fn new(max_tokens: u64) -> Self {
         Self {
@@ -49,23 +49,22 @@ impl CompactOptions {
         }
     }
 
-    /// The same with a summarizer, such as a model behind [`from_fn`](crate::from_fn); those given before are
-    /// asked first, and where none writes a summary that can be used, the rules do.
+    /// Adds a summarizer, such as a model behind [`from_fn`](crate::from_fn). Summarizers are tried in order; if none
+    /// writes a usable summary, the rules do.
     #[must_use]
     pub fn with_summarizer(mut self, summarizer: Arc<dyn Summarizer>) -> Self {
         self.chain = self.chain.with_step(summarizer);
         self
     }
 
-    /// The same with another token counter. Default: [`EstimateCounter`].
+    /// Sets the token counter. Default: [`EstimateCounter`].
     #[must_use]
     pub fn with_counter(mut self, counter: Arc<dyn TokenCounter>) -> Self {
         self.counter = counter;
         self
     }
 
-    /// The same with another limit of the summary, in tokens. Default: 500, or a quarter of `max_tokens` if
-    /// that is less.
+    /// Sets the limit of the summary in tokens. Default: 500, or a quarter of `max_tokens` if that is less.
     #[must_use]
     pub const fn with_summary_tokens(mut self, tokens: u64) -> Self {
         self.summary_tokens = Some(tokens);
@@ -73,36 +72,37 @@ impl CompactOptions {
     }
 }
 
-/// A list of messages after its compaction. Its `Debug` form leaves the messages out.
+/// The result of a compaction. Its `Debug` form omits the messages.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Compacted {
-    /// The messages, in order, the summary in the place of the first that it replaces.
+    /// The messages, in order; the summary is in the place of the first that it replaces.
     pub messages: Vec<Message>,
-    /// The tokens that there were.
+    /// The tokens before the compaction.
     pub tokens_before: u64,
-    /// The tokens that there are.
+    /// The tokens after the compaction.
     pub tokens_after: u64,
-    /// How many messages the summary replaces, an earlier summary included.
+    /// The number of messages that the summary replaces, including an earlier summary.
     pub summarized: u64,
-    /// How many messages are gone without a summary: only where one would be as large as what it replaces.
+    /// The number of messages removed without a summary, which happens only if a summary would be as large as the
+    /// messages it replaces.
     pub evicted: u64,
     /// The summarizer that wrote the summary, if there is a new one.
     pub summarizer: Option<String>,
-    /// The summarizers that were asked before, and why they wrote none that can be used.
+    /// The summarizers that were tried before, with the reasons of their failures.
     pub declined: Vec<Declined>,
-    /// Why it is still over `max_tokens`, if it is.
+    /// Why the result is still over `max_tokens`, if it is.
     pub shortfall: Option<Shortfall>,
 }
 
-/// Compacts a conversation: the oldest messages give way to one summary, which `options` limits.
+/// Compacts a conversation: one summary replaces the oldest messages, within the limits of `options`.
 ///
-/// System prompts stay, and so do calls without a result; a call and its results are kept or summarized
-/// together; an earlier summary goes into the new one. A list within `max_tokens` comes back as it is, and no
-/// summarizer is asked. The summary is a system message with the name `summary`.
+/// System prompts and calls without a result are kept. A call and its results are kept or summarized together. An
+/// earlier summary is merged into the new one. A list within `max_tokens` is returned unchanged, without calling a
+/// summarizer. The summary is a system message with the name `summary`.
 ///
-/// There is no time limit, because this crate has no clock: put the caller's around it, such as
-/// `tokio::time::timeout`, and [`compact_by_rule`] behind it.
+/// There is no time limit, because this crate has no clock. The caller can add one, such as `tokio::time::timeout`,
+/// with [`compact_by_rule`] as the fallback.
 ///
 /// ```
 /// use memory_core::Message;
@@ -127,7 +127,7 @@ pub struct Compacted {
 /// ```
 ///
 /// # Cancel safety
-/// Dropping the future drops the summarizer's; `messages` are only read.
+/// Dropping the future drops the summarizer's; `messages` is only read.
 pub async fn compact(messages: &[Message], options: &CompactOptions) -> Compacted {
     let compaction = Compaction::plan(messages, options);
     let summary = match compaction.request() {
@@ -137,7 +137,7 @@ pub async fn compact(messages: &[Message], options: &CompactOptions) -> Compacte
     compaction.finish(summary.as_ref())
 }
 
-/// As [`compact`], with a summary by rule, whatever summarizers `options` has: a pure function.
+/// Like [`compact`], with a rule-based summary for any summarizers in `options`: a pure function.
 ///
 /// ```
 /// use memory_core::Message;
@@ -155,7 +155,7 @@ pub fn compact_by_rule(messages: &[Message], options: &CompactOptions) -> Compac
     compaction.finish(summary.as_ref())
 }
 
-/// A compaction under way.
+/// A compaction in progress.
 struct Compaction<'a> {
     options: &'a CompactOptions,
     policy: Policy,
@@ -203,7 +203,7 @@ impl<'a> Compaction<'a> {
         policy: &'m Policy,
         settings: &'m FlushSettings,
     ) -> FlushInput<'m> {
-        // No call is too old: a plain message does not say when it was made.
+        // No call times out, because a plain message has no creation time.
         let goal = EvictionGoal::tokens(policy.max_tokens);
         FlushInput::new(metas, policy, settings, Timestamp::UNIX_EPOCH).with_target(goal)
     }
@@ -214,7 +214,7 @@ impl<'a> Compaction<'a> {
         }
         let places: HashSet<_> = self.plan.summarise.iter().collect();
         let picked = self.history.iter().filter(|stored| places.contains(&stored.meta.sequence));
-        // The name of the summary is sent too.
+        // The name of the summary is also sent, so it counts.
         let counter = &*self.options.counter;
         let framing = |message| u64::from(message_tokens(counter, &message));
         let name = framing(named_summary("")).saturating_sub(framing(Message::system("")));
@@ -377,13 +377,13 @@ mod tests {
     }
 
     #[test]
-    fn summary_is_as_long_as_it_may_be() {
+    fn summary_uses_its_whole_limit() {
         let summary_tokens = |options: &CompactOptions| {
             let done = compact_by_rule(&talk(400), options);
             let summary = done.messages.iter().find(|message| is_summary(message)).unwrap();
             u64::from(message_tokens(&EstimateCounter, summary))
         };
-        // By default a quarter of the budget; the rules write 250 at most.
+        // The default is a quarter of the budget; the rules write at most 250 here.
         let by_default = summary_tokens(&CompactOptions::new(400));
         assert!((40..=100).contains(&by_default), "{by_default}");
         for most in 40..=240 {

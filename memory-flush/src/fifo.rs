@@ -1,11 +1,11 @@
-//! The oldest first.
+//! Evicts the oldest messages first.
 
 use memory_core::plan_fifo_eviction;
 
 use crate::plan::FlushPlan;
 use crate::strategy::{FlushInput, FlushStrategy};
 
-/// Evicts the oldest units, whatever their priority; critical units and open calls stay.
+/// Evicts the oldest units at any priority; critical units and open calls are kept.
 #[doc(alias = "simple_fifo")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Fifo;

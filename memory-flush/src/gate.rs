@@ -1,4 +1,4 @@
-//! Whether a flush is due, from counters alone.
+//! Decides from counters whether a flush is due.
 
 use memory_core::{Counters, FlushSettings, Policy, Tally};
 
@@ -7,9 +7,9 @@ use crate::strategy::target_of;
 /// Whether a flush is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
-    /// It is.
+    /// A flush is due.
     Due,
-    /// It is not.
+    /// No flush is due.
     NotDue(NotDue),
 }
 
@@ -25,11 +25,11 @@ impl Gate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotDue {
-    /// There are fewer messages than [`FlushSettings::min_messages`], and within the budget.
+    /// There are fewer messages than [`FlushSettings::min_messages`], and the memory is within its budget.
     FewMessages,
     /// Messages and tokens are under the threshold.
     UnderThreshold,
-    /// The last flush could not come down to its target, and little has come since.
+    /// The last flush missed its target, and the memory has grown too little since.
     AwaitingGrowth,
 }
 
@@ -45,14 +45,14 @@ impl NotDue {
     }
 }
 
-/// Decides whether a flush is due, after an append: a few comparisons, the cheapest first.
+/// Decides after an append whether a flush is due: a few comparisons, the cheapest first.
 ///
-/// - Fewer messages than [`FlushSettings::min_messages`] are not flushed while they are within
+/// - Memories with fewer than [`FlushSettings::min_messages`] messages are not flushed while they are within
 ///   [`Policy::max_tokens`] and [`Policy::message_limit`].
-/// - A flush is due from [`FlushSettings::summarize_threshold`] of either limit on, unless the
-///   memory is within the target of a flush already.
-/// - After a flush that could not come down to its target, only from the size `next_flush_at` on,
-///   which [`next_flush_at`] has told.
+/// - A flush is due from [`FlushSettings::summarize_threshold`] of either limit on, unless the memory is already
+///   within the target of a flush.
+/// - After a flush that missed its target, a flush is due only from the size `next_flush_at` on, which
+///   [`next_flush_at`] returned.
 #[must_use]
 pub fn flush_due(
     counters: &Counters,
@@ -68,7 +68,7 @@ pub fn flush_due(
     }
     let reached = limit.is_some_and(|limit| messages >= settings.threshold_tokens(limit))
         || tokens >= settings.threshold_tokens(policy.max_tokens);
-    // The ratios of a tiny budget may round to the same number.
+    // The shares of a tiny budget may round to the same number.
     if !reached || target_of(policy, settings).is_met_by(counters.present) {
         return Gate::NotDue(NotDue::UnderThreshold);
     }
@@ -78,17 +78,17 @@ pub fn flush_due(
     Gate::Due
 }
 
-/// The size from which on the next flush is worth its while, given what a flush left (promise
-/// P11): `None` where it is within the target, so that the threshold decides.
+/// The size from which the next flush is worthwhile, given the remainder of a flush (promise P11). `None` if the
+/// remainder is within the target, so that the threshold decides.
 ///
-/// Else the memory must grow by the hysteresis first, threshold less target, of tokens or of messages,
-/// so that flushes which cannot help stay rare. The limits cut that short, down to a quarter of it: a
-/// memory that is still within its budget is flushed again when it has reached it, and so is one within
-/// its [`Policy::message_limit`].
+/// Otherwise the memory must first grow by the hysteresis, threshold less target, of tokens or of messages, so that
+/// ineffective flushes are rare. The limits shorten this growth to no less than a quarter of it: a memory that is
+/// still within its budget is flushed again when it reaches the budget, and likewise for its
+/// [`Policy::message_limit`].
 ///
-/// The size is in tokens. Each message over the target counts as so many more tokens that the hysteresis
-/// of messages is as large as that of tokens, whatever messages weigh: many tiny messages after a few
-/// large ones make a flush due as well. Up to the target neither counts.
+/// The size is in tokens. Each message over the target counts as additional tokens, so that the hysteresis of
+/// messages equals that of tokens at any message size: many tiny messages after a few large ones also make a flush
+/// due. Up to the target neither counts.
 #[must_use]
 pub fn next_flush_at(left: Tally, policy: &Policy, settings: &FlushSettings) -> Option<u64> {
     if target_of(policy, settings).is_met_by(left) {
@@ -100,11 +100,11 @@ pub fn next_flush_at(left: Tally, policy: &Policy, settings: &FlushSettings) -> 
     let by_messages = policy.message_limit.map_or(u64::MAX, |limit| {
         size(Tally { messages: grown(left.messages, limit, settings), ..left })
     });
-    // Where a message counts as less than a token, a few of them may not show.
+    // If a message counts as less than a token, a few messages may not change the size.
     Some(by_tokens.min(by_messages).max(size(left).saturating_add(1)))
 }
 
-/// How far tokens or messages must come, of which a flush left so many, to make the next one due.
+/// The tokens or messages at which the next flush is due, after a flush that left `left`.
 fn grown(left: u64, limit: u64, settings: &FlushSettings) -> u64 {
     let hysteresis = hysteresis(limit, settings);
     let left = left.max(settings.target_tokens(limit));
@@ -115,7 +115,7 @@ fn grown(left: u64, limit: u64, settings: &FlushSettings) -> u64 {
     at.min(limit.max(left.saturating_add(hysteresis.div_ceil(4))))
 }
 
-/// The size of a memory, as [`next_flush_at`] measures it.
+/// The size of a memory as measured by [`next_flush_at`].
 fn size(present: Tally, policy: &Policy, settings: &FlushSettings) -> u64 {
     let target = target_of(policy, settings);
     let tokens = present.tokens.max(target.tokens);
@@ -128,7 +128,7 @@ fn size(present: Tally, policy: &Policy, settings: &FlushSettings) -> u64 {
     tokens.saturating_add(u64::try_from(weight).unwrap_or(u64::MAX))
 }
 
-/// The way from the target to the threshold of a limit; at least 1.
+/// The distance from the target to the threshold of a limit; at least 1.
 fn hysteresis(limit: u64, settings: &FlushSettings) -> u64 {
     settings.threshold_tokens(limit).saturating_sub(settings.target_tokens(limit)).max(1)
 }

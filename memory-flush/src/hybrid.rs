@@ -1,19 +1,18 @@
-//! A summary in the place of the oldest.
+//! Replaces the oldest messages by a summary.
 
 use memory_core::{EvictionGoal, MessageMeta, Shortfall, Units, plan_eviction};
 
 use crate::plan::FlushPlan;
 use crate::strategy::{FlushInput, FlushStrategy, tally};
 
-/// Summarises what [`PriorityEviction`](crate::PriorityEviction) would evict.
+/// Summarizes the messages that [`PriorityEviction`](crate::PriorityEviction) would evict.
 ///
 /// - The goal leaves room for the summary ([`summary_tokens`]).
-/// - At least [`summarize_oldest_percent`] of the tokens that may go are summarised at once, so that
-///   summaries are rare.
-/// - An earlier summary always goes into the new one: there is never more than one, and summaries
-///   never nest.
-/// - Where a summary could be as large as what it replaces, the flush evicts instead: no flush makes
-///   a memory larger.
+/// - At least [`summarize_oldest_percent`] of the summarizable tokens are summarized at once, so that summaries are
+///   rare.
+/// - An earlier summary is always merged into the new one: there is never more than one, and summaries never nest.
+/// - If a summary could be as large as the messages it replaces, the flush evicts instead, so that no flush makes a
+///   memory larger.
 ///
 /// [`summary_tokens`]: memory_core::FlushSettings::summary_tokens
 /// [`summarize_oldest_percent`]: memory_core::FlushSettings::summarize_oldest_percent
@@ -107,7 +106,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_plans_of_all_strategies_are_valid(
+        fn plans_of_all_strategies_are_valid(
             history in history(40), policy in policy(), settings in settings(), strategy in strategy(),
         ) {
             let metas = metas(&history);
@@ -118,7 +117,7 @@ mod tests {
         }
 
         #[test]
-        fn a_plan_comes_down_to_its_target_or_states_why_not(
+        fn plan_reaches_target_or_reports_shortfall(
             history in history(40), policy in policy(), settings in settings(), strategy in strategy(),
         ) {
             let metas = metas(&history);
@@ -132,7 +131,7 @@ mod tests {
         }
 
         #[test]
-        fn a_plan_never_makes_a_memory_larger(
+        fn plan_never_grows_a_memory(
             history in history(40), policy in policy(), settings in settings(), strategy in strategy(),
         ) {
             let metas = metas(&history);
@@ -146,7 +145,7 @@ mod tests {
         }
 
         #[test]
-        fn a_summary_takes_in_every_earlier_one_and_enough_of_the_rest(
+        fn summary_merges_all_earlier_summaries(
             history in history(40), policy in policy(), settings in settings(),
         ) {
             let metas = metas(&history);
@@ -172,7 +171,7 @@ mod tests {
         }
 
         #[test]
-        fn what_would_be_evicted_is_summarised(
+        fn evictable_messages_are_summarized(
             history in history(40), policy in policy(), settings in settings(),
         ) {
             let metas = metas(&history);
@@ -186,7 +185,7 @@ mod tests {
         }
 
         #[test]
-        fn a_target_that_can_be_reached_with_a_summary_is_reached(
+        fn reachable_target_is_reached(
             history in history(40), policy in policy(), settings in settings(),
         ) {
             let metas = metas(&history);
@@ -201,11 +200,11 @@ mod tests {
         }
 
         #[test]
-        fn what_cannot_help_is_not_evicted(
+        fn useless_evictions_are_avoided(
             history in history(40), policy in policy(), settings in settings(), strategy in strategy(),
         ) {
-            // Where pinned messages alone are over the target, its share of the room above them
-            // stays filled, or nearly: one unit more would be over it.
+            // If pinned messages alone are over the target, its share of the room above them remains filled, or
+            // nearly: one more unit would exceed it.
             let metas = metas(&history);
             let policy = Policy { message_limit: None, blocks: Vec::new(), ..policy };
             let input = FlushInput::new(&metas, &policy, &settings, now());
@@ -240,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn resources_and_receipts_know_the_strategies_by_these_names() {
+    fn strategies_have_stable_names() {
         let strategies: [&dyn FlushStrategy; 3] = [&Fifo, &PriorityEviction, &HybridSummary];
         let names = strategies.map(FlushStrategy::name);
         assert_eq!(names, ["fifo", "priority", "hybrid_summary"]);
     }
 
     #[test]
-    fn a_summary_that_may_be_as_large_as_what_it_replaces_is_not_written() {
+    fn oversized_summary_is_replaced_by_eviction() {
         let metas: Vec<_> = (1..=10).map(|number| message(number, 10, None)).collect();
         let policy = Policy::with_max_tokens(100);
         let plan = |summary_tokens| {
@@ -258,7 +257,7 @@ mod tests {
         };
         let places = |last| (1..=last).map(Sequence::new).collect::<Vec<_>>();
 
-        // So large a summary leaves room for nothing else, and would replace all 100 tokens.
+        // A summary of this size leaves room for nothing else, and would replace all 100 tokens.
         let FlushPlan { evict, summarise, after, shortfall } = plan(100);
         assert_eq!((evict, summarise), (places(5), places(0)));
         assert_eq!((after, shortfall), (Tally { messages: 5, tokens: 50 }, None));
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn pinned_messages_over_the_target_leave_the_talk_its_share_of_the_rest() {
+    fn pinned_messages_over_target_leave_proportional_room() {
         let mut metas = vec![message(1, 5_000, Some(Priority::CRITICAL))];
         metas.extend((2..=31).map(|number| message(number, 100, None)));
         let policy = Policy::with_max_tokens(8_000);

@@ -1,4 +1,4 @@
-//! What a flush does, and whether it may.
+//! Flush plans and their validation.
 
 use std::collections::HashSet;
 
@@ -9,22 +9,22 @@ use memory_core::{
 
 use crate::strategy::{FlushInput, tally};
 
-/// What a flush evicts, and what it replaces by a summary.
+/// The messages that a flush evicts, and those that it replaces by a summary.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FlushPlan {
     /// The places to evict.
     pub evict: Vec<Sequence>,
     /// The places that one summary replaces.
     pub summarise: Vec<Sequence>,
-    /// What is left afterwards, with a summary of the greatest size that it may have.
+    /// The remaining messages, with a summary of the maximum size.
     pub after: Tally,
-    /// Why the flush does not come down to its target, if it does not.
+    /// Why the flush misses its target, if it does.
     pub shortfall: Option<Shortfall>,
 }
 
 impl FlushPlan {
-    /// A plan of a strategy of your own; what it leaves is worked out from the input, and if that is
-    /// more than the target, the strategy's choice is stated as the reason.
+    /// A plan of a custom strategy. The remainder is computed from the input; if it is over the target, the shortfall
+    /// is [`Shortfall::Strategy`].
     #[must_use]
     pub fn new(input: &FlushInput<'_>, evict: Vec<Sequence>, summarise: Vec<Sequence>) -> Self {
         let places = |places: &[Sequence]| places.iter().copied().collect::<HashSet<_>>();
@@ -64,11 +64,11 @@ impl From<EvictionPlan> for FlushPlan {
     }
 }
 
-/// Refuses a plan that would break a promise: that critical messages stay (P4), and that calls of
-/// tools stay whole, and untouched while they are open (P5).
+/// Refuses a plan that would break a promise: critical messages are kept (P4), and tool calls stay whole, and
+/// unchanged while they are open (P5).
 ///
 /// # Errors
-/// The first thing that is wrong with the plan.
+/// The first problem of the plan.
 pub fn validate_plan(
     plan: &FlushPlan,
     metas: &[MessageMeta],
@@ -119,11 +119,11 @@ pub fn validate_plan(
     Ok(())
 }
 
-/// What is wrong with a plan.
+/// A problem of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// A place where no message stands.
+    /// A place without a message.
     #[error(
         "the plan names place {place}, where there is no message: name places of its input only"
     )]
@@ -132,34 +132,34 @@ pub enum PlanError {
         place: Sequence,
     },
     /// A place that is named twice.
-    #[error("the plan names place {place} twice: evict or summarise each message once")]
+    #[error("the plan names place {place} twice: evict or summarize each message once")]
     Doubled {
         /// The place.
         place: Sequence,
     },
-    /// A critical unit would go.
-    #[error("the plan takes the critical message at place {place}: leave critical messages")]
+    /// The plan removes a critical unit.
+    #[error("the plan removes the critical message at place {place}: keep critical messages")]
     Critical {
         /// The place of its first message.
         place: Sequence,
     },
-    /// An open call would go.
+    /// The plan removes an open call.
     #[error(
-        "the plan takes the call at place {place}, whose result is still awaited: leave open calls"
+        "the plan removes the call at place {place}, which still waits for a result: keep open calls"
     )]
     OpenCall {
         /// The place of the call.
         place: Sequence,
     },
-    /// A unit would be torn.
+    /// The plan splits a unit.
     #[error(
-        "the plan tears places {first} and {other} apart, a call and its result: \
-         evict, summarise or keep both"
+        "the plan splits places {first} and {other}, a call and its result: \
+         evict, summarize or keep both"
     )]
     Split {
         /// The place of the call.
         first: Sequence,
-        /// A place of its unit with another fate.
+        /// A place of its unit that the plan treats differently.
         other: Sequence,
     },
 }
@@ -175,7 +175,7 @@ mod tests {
         FlushPlan { evict, summarise, ..FlushPlan::default() }
     }
 
-    /// Units that may go and such that may not, each as its places.
+    /// Removable and other units, each as its places.
     fn by_fate(metas: &[MessageMeta], policy: &Policy) -> (Vec<Vec<Sequence>>, Vec<Vec<Sequence>>) {
         let units = Units::group(metas, now(), policy.open_call_timeout);
         let (mut free, mut pinned) = (Vec::new(), Vec::new());
@@ -188,7 +188,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_choice_of_whole_units_that_may_go_is_accepted(
+        fn any_removable_whole_units_are_accepted(
             history in history(30), policy in policy(), picks in prop::collection::vec(0..3_u8, 30),
         ) {
             let metas = metas(&history);
@@ -204,7 +204,7 @@ mod tests {
         }
 
         #[test]
-        fn a_plan_that_breaks_a_promise_is_refused(
+        fn plan_that_breaks_a_promise_is_refused(
             history in history(30), policy in policy(), pick in any::<prop::sample::Index>(),
         ) {
             let metas = metas(&history);

@@ -1,12 +1,12 @@
-//! The least important first.
+//! Evicts the least important messages first.
 
 use memory_core::plan_eviction;
 
 use crate::plan::FlushPlan;
 use crate::strategy::{FlushInput, FlushStrategy};
 
-/// Evicts what is over the limits of the priority blocks, then the least important units, the oldest
-/// first among equals; see [`plan_eviction`].
+/// Evicts the units that exceed the limits of the priority blocks, then the least important units, the oldest first
+/// within a priority; see [`plan_eviction`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PriorityEviction;
 

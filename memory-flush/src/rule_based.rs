@@ -1,4 +1,4 @@
-//! A summary without a model: how it began, how it ended, and how much was in between.
+//! A summary without a model: the beginning, the end, and the number of messages in between.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -8,14 +8,14 @@ use memory_core::{Message, MessageMeta, Policy, StoredMessage, TokenCounter, Uni
 use crate::summarize::{SummarizeError, Summarizer, SummaryRequest};
 use crate::truncate::{Excerpt, truncate_to_tokens};
 
-/// Writes a summary by rule: the first unit, the last few, and how many messages stood in between.
+/// Writes a summary by rule: the first unit, the last few, and the number of messages in between.
 ///
-/// Always succeeds, the same input gives the same text, and the work is linear in the messages that
-/// it quotes. An earlier summary is merged: of one that it wrote itself it keeps the beginning and
-/// the counts, of one that a model wrote as much of the text as fits.
+/// It always succeeds, the same input gives the same text, and the work is linear in the quoted messages. An earlier
+/// summary is merged: its own summaries keep their beginning and counts, a model's summary keeps as much of the text
+/// as fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuleBasedSummarizer {
-    /// How many of the last units to quote. Default: 2.
+    /// The number of the last units to quote. Default: 2.
     pub last_units: usize,
 }
 
@@ -26,10 +26,10 @@ impl Default for RuleBasedSummarizer {
 }
 
 impl RuleBasedSummarizer {
-    /// The name that receipts know it by.
+    /// Its name in receipts.
     pub const NAME: &str = "rule_based";
 
-    /// Writes the summary at once; see [`rule_based_summary`].
+    /// Writes the summary synchronously; see [`rule_based_summary`].
     #[must_use]
     pub fn write(&self, request: &SummaryRequest) -> String {
         let SummaryRequest { previous, messages, max_tokens, counter } = request;
@@ -48,10 +48,10 @@ impl Summarizer for RuleBasedSummarizer {
     }
 }
 
-/// Summarises messages, and an earlier summary, by rule.
+/// Summarizes messages and an earlier summary by rule.
 ///
-/// Never more than `max_tokens` under the counter. What is cut is cut between characters and says how
-/// many tokens are left out; where the limit leaves no room for even that, the text is empty.
+/// The result never exceeds `max_tokens` under the counter. Text is cut between characters, with a note of how many
+/// tokens are left out. If not even that fits, the text is empty.
 #[must_use]
 pub fn rule_based_summary(
     previous: Option<&str>,
@@ -61,8 +61,8 @@ pub fn rule_based_summary(
     counter: &dyn TokenCounter,
 ) -> String {
     let digest = Digest::of(previous, messages, last_units, counter);
-    // The counts of parts need not add up to the count of the whole; where they fall short, the
-    // parts get less, down to none.
+    // The counts of parts need not add up to the count of the whole. If the whole is larger, the parts get less room,
+    // down to none.
     let mut room = max_tokens;
     loop {
         let text = digest.compose(room, counter);
@@ -77,21 +77,21 @@ pub fn rule_based_summary(
     }
 }
 
-/// What a summary says, before it is cut to size.
+/// The content of a summary, before it is cut to size.
 struct Digest {
-    /// How many messages it stands for, all in all.
+    /// The total number of messages that it covers.
     messages: u64,
     opening: Opening,
     beginning: Vec<Excerpt>,
     end: Vec<Excerpt>,
 }
 
-/// What a summary begins with.
+/// The beginning of a summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Opening {
     /// The first messages, this many.
     First(u64),
-    /// A summary that somebody else wrote.
+    /// A summary that another summarizer wrote.
     Earlier,
 }
 
@@ -103,7 +103,7 @@ impl Digest {
         counter: &dyn TokenCounter,
     ) -> Self {
         let metas: Vec<MessageMeta> = messages.iter().map(|message| message.meta.clone()).collect();
-        // Whether a call is abandoned does not matter here.
+        // It does not matter here whether a call is abandoned.
         let units = Units::group(&metas, Timestamp::UNIX_EPOCH, Policy::DEFAULT_OPEN_CALL_TIMEOUT);
         let quote = |unit| {
             units.members(unit).filter_map(|meta| {
@@ -133,7 +133,7 @@ impl Digest {
         }
     }
 
-    /// The text, with quotations of at most so many tokens that all of it should fit.
+    /// The text, with quotations limited so that all of it should fit.
     fn compose(&self, max_tokens: u64, counter: &dyn TokenCounter) -> String {
         let labels = |part: &[Excerpt]| vec![String::new(); part.len()];
         let frame = self.render(&labels(&self.beginning), &labels(&self.end));
@@ -142,7 +142,7 @@ impl Digest {
             part.iter().map(|excerpt| excerpt.tokens().saturating_add(1)).sum::<u64>()
         };
         let (beginning, end) = (wanted(&self.beginning), wanted(&self.end));
-        // Half for each, and what one does not need for the other.
+        // Half for each; one part's unused tokens go to the other.
         let for_beginning = beginning.min((room / 2).max(room.saturating_sub(end)));
         let for_end = room - for_beginning.min(room);
         let beginning = cut_to_share(self.beginning.iter(), for_beginning, counter);
@@ -156,7 +156,7 @@ impl Digest {
         let mut text = format!("{HEAD}{messages}{HEAD_END}");
         let first = match opening {
             Opening::First(_) if beginning.is_empty() => 0,
-            // A merged beginning is one text, of as many messages as it was.
+            // A merged beginning is one text that covers several messages.
             Opening::First(count) if self.beginning.len() == 1 => *count,
             Opening::First(_) => beginning.len() as u64,
             Opening::Earlier => 0,
@@ -197,7 +197,7 @@ const BETWEEN_END: &str = " messages in between left out]";
 const LAST: &str = "\n\nEnd (";
 const LAST_END: &str = "):";
 
-/// What to keep of an earlier summary.
+/// The parts of an earlier summary to keep.
 struct Earlier {
     messages: u64,
     opening: Opening,
@@ -213,7 +213,7 @@ impl Earlier {
         })
     }
 
-    /// Reads a text that [`Digest::render`] wrote; `None` for any other.
+    /// Parses a text that [`Digest::render`] wrote; `None` for any other.
     fn read_own(text: &str, counter: &dyn TokenCounter) -> Option<Self> {
         let (messages, rest) = text.strip_prefix(HEAD)?.split_once(HEAD_END)?;
         let messages = messages.parse().ok()?;
@@ -232,11 +232,11 @@ impl Earlier {
     }
 }
 
-/// Fewer tokens than these do not say much.
+/// Quotations with fewer tokens are not useful.
 const LEAST_QUOTATION: u64 = 16;
 
-/// Cuts quotations so that they fit together, one line break for each included: short ones stay
-/// whole, and the long ones share the rest. As many as can say something, in the order given.
+/// Cuts quotations so that they fit together, including one line break for each. Short ones are kept whole, and the
+/// long ones share the remaining tokens. Returns as many useful quotations as fit, in the given order.
 fn cut_to_share<'e>(
     excerpts: impl Iterator<Item = &'e Excerpt>,
     room: u64,
@@ -252,7 +252,7 @@ fn cut_to_share<'e>(
         }
         wanted.push((excerpt, tokens));
     }
-    // The greatest share that fits: from the shortest on, an equal part of what is left.
+    // The largest share that fits: starting from the shortest, an equal part of the remainder.
     let mut sizes: Vec<u64> = wanted.iter().map(|(_, tokens)| *tokens).collect();
     sizes.sort_unstable();
     let mut left = room;
@@ -272,7 +272,7 @@ fn cut_to_share<'e>(
         .collect()
 }
 
-/// A message in one line or more: role, name, text, and the tools that it calls.
+/// A message in one or more lines: role, name, text, and the tools that it calls.
 fn quoted(message: &Message) -> String {
     let mut text = message.role().as_str().to_owned();
     if let Some(name) = message.name() {

@@ -1,4 +1,4 @@
-//! What a flush asks the store to do, and the record that it leaves.
+//! Turns a plan into the splice for the store, with a receipt.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::gate::next_flush_at;
 use crate::plan::FlushPlan;
 use crate::strategy::{FlushInput, tally};
 
-/// The message that a summary becomes: a system message of content type
-/// [`Summary`](ContentType::Summary), with the priority of that.
+/// The message of a summary: a system message of content type [`Summary`](ContentType::Summary), with the priority of
+/// that type.
 ///
-/// A summary is never critical, whatever the policy says: else it could not go into the next one,
-/// and summaries would pile up. It is then [important](Priority::IMPORTANT).
+/// A summary is never critical under any policy, because a critical one could not be merged into the next one, and
+/// summaries would accumulate. It is then [important](Priority::IMPORTANT).
 #[must_use]
 pub fn summary_message(
     text: &str,
@@ -39,19 +39,19 @@ pub fn summary_message(
     }
 }
 
-/// The summary of a flush, as a message and with its story.
+/// The summary of a flush as a message, with its origin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WrittenSummary {
     /// The message.
     pub message: NewMessage,
-    /// Who wrote it.
+    /// The summarizer that wrote it.
     pub summarizer: String,
-    /// Why somebody else wrote it than was asked first, if so.
+    /// Why a fallback wrote it instead of the preferred summarizer, if so.
     pub fallback: Option<String>,
 }
 
 impl WrittenSummary {
-    /// Makes a message of a summary; `None` where it has no text.
+    /// Creates the message of a summary; `None` if it has no text.
     #[must_use]
     pub fn new(
         summary: &Summary,
@@ -68,24 +68,24 @@ impl WrittenSummary {
     }
 }
 
-/// What the record of a flush says about its making.
+/// Facts about a flush for its receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlushRecord {
-    /// The flush; a splice sent twice is recognized by it.
+    /// The id of the flush; a splice sent twice is recognized by it.
     pub id: Uuid,
     /// The strategy that planned it.
     pub strategy: String,
-    /// When it began.
+    /// The start of the flush.
     pub started_at: Timestamp,
-    /// How long it took up to now, the summariser included.
+    /// The duration so far, including the summarizer.
     pub duration: Duration,
 }
 
-/// The splice that carries a plan out, with its receipt and the time for the next flush.
+/// The splice that executes a plan, with its receipt and the size for the next flush.
 ///
-/// Without a summary, or where it is not smaller than what it is to replace, the messages to
-/// summarise are evicted, and counted as that: a flush never makes a memory larger. `generation` is
-/// that of the snapshot whose metas the input holds; leases and access are for the caller to set.
+/// If there is no summary, or if it is not smaller than the messages it replaces, those messages are evicted and
+/// counted as evicted, so that a flush never makes a memory larger. `generation` is that of the snapshot whose metas
+/// the input holds; the caller sets leases and access.
 #[must_use]
 pub fn splice_for(
     plan: &FlushPlan,
@@ -118,7 +118,7 @@ pub fn splice_for(
         after.add(summary.message.tokens);
     }
     let shortfall = if input.target.is_met_by(after) {
-        // That there was nothing to flush remains worth saying.
+        // An empty memory is still reported as the reason.
         plan.shortfall.filter(|_| input.metas.is_empty())
     } else if input.target.is_met_by(without_summary) {
         Some(Shortfall::SummaryTooLarge)
@@ -183,7 +183,7 @@ mod tests {
         let input = FlushInput::new(&metas, &policy, &settings, now())
             .with_target(EvictionGoal::tokens(target));
         let places = |numbers: &[u64]| numbers.iter().copied().map(Sequence::new).collect();
-        // A strategy may name places in any order.
+        // A strategy may list places in any order.
         let plan = FlushPlan::new(&input, places(&[5]), places(&[3, 2]));
         let summary = Summary {
             text: text.into(),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_becomes_a_splice_with_a_receipt() {
+    fn plan_becomes_a_splice_with_receipt() {
         let splice = splice("short", 500);
         let each = u64::from(metas()[0].tokens);
         let places =
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_smaller_summary_the_messages_are_evicted_and_counted_as_that() {
+    fn missing_summary_evicts_instead() {
         for text in ["", &"long ".repeat(1_000)] {
             let splice = splice(text, 500);
             assert!(splice.summarised.is_empty());
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_that_takes_what_it_freed_is_named_as_the_reason() {
+    fn large_summary_is_reported_as_shortfall() {
         let each = u64::from(metas()[0].tokens);
         let shortfall = |target| splice("short", target).receipt.unwrap().shortfall;
         assert_eq!(shortfall(2 * each), Some(Shortfall::SummaryTooLarge));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_as_large_as_what_it_replaces_is_not_used() {
+    fn summary_that_saves_nothing_is_unused() {
         let replaced = 2 * metas()[0].tokens;
         let of_size = |tokens| {
             let sized = |text: &String| {

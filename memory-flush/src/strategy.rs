@@ -1,4 +1,4 @@
-//! What a flush is to do: the trait that strategies implement, and what they are given.
+//! The trait of flush strategies, and its input.
 
 use std::fmt::Debug;
 
@@ -7,19 +7,18 @@ use memory_core::{EvictionGoal, EvictionPlan, FlushSettings, MessageMeta, Policy
 
 use crate::plan::FlushPlan;
 
-/// Decides what a flush evicts and what it summarises.
+/// Decides which messages a flush evicts and which it summarizes.
 ///
 /// # Correctness
-/// Pure: the plan follows from the input alone, without a clock, randomness or I/O, for a flush that
-/// loses a race is planned again. A plan takes units whole, and neither critical nor open ones;
-/// [`validate_plan`](crate::validate_plan) refuses any other. It is made on the task that flushes
-/// and must not block.
+/// Pure: the plan depends on the input alone, without a clock, randomness or I/O, because a flush that loses a race
+/// is planned again. A plan removes only whole units, and neither critical nor open ones;
+/// [`validate_plan`](crate::validate_plan) refuses any other plan. It runs on the flushing task and must not block.
 ///
 /// ```
 /// use memory_core::Units;
 /// use memory_flush::{FlushInput, FlushPlan, FlushStrategy};
 ///
-/// /// Forgets everything but the critical and the open.
+/// Evicts everything except critical and open units.
 /// #[derive(Debug)]
 /// struct Forget;
 ///
@@ -43,30 +42,30 @@ use crate::plan::FlushPlan;
 /// }
 /// ```
 pub trait FlushStrategy: Debug + Send + Sync + 'static {
-    /// The name that resources and receipts know it by.
+    /// The name in resources and receipts.
     fn name(&self) -> &str;
 
     /// Plans a flush.
     fn plan(&self, input: &FlushInput<'_>) -> FlushPlan;
 }
 
-/// What a flush is planned from: metadata alone.
+/// The input of a plan: metadata only.
 #[derive(Debug, Clone, Copy)]
 pub struct FlushInput<'a> {
-    /// Everything but the text of all messages, in ascending order of places.
+    /// The metadata of all messages, in ascending order of places.
     pub metas: &'a [MessageMeta],
     /// The rules of the memory.
     pub policy: &'a Policy,
-    /// The numbers of the strategy.
+    /// The settings of the strategy.
     pub settings: &'a FlushSettings,
-    /// How far to come down.
+    /// The goal of the flush.
     pub target: EvictionGoal,
-    /// The time, which decides which calls are abandoned.
+    /// The current time, which decides which calls are abandoned.
     pub now: Timestamp,
 }
 
 impl<'a> FlushInput<'a> {
-    /// The input of a flush that comes down to the target of the settings.
+    /// The input of a flush to the target of the settings.
     #[must_use]
     pub fn new(
         metas: &'a [MessageMeta],
@@ -77,25 +76,25 @@ impl<'a> FlushInput<'a> {
         Self { metas, policy, settings, target: target_of(policy, settings), now }
     }
 
-    /// The same input with another target, for a flush by hand.
+    /// Sets another target, for an explicit flush.
     #[must_use]
     pub const fn with_target(mut self, target: EvictionGoal) -> Self {
         self.target = target;
         self
     }
 
-    /// What is there before the flush.
+    /// The messages before the flush.
     #[must_use]
     pub fn before(&self) -> Tally {
         tally(self.metas)
     }
 
-    /// Plans an eviction down to the target, and says how far that is.
+    /// Plans an eviction to the target, and returns the goal that was used.
     ///
-    /// Where critical messages and open calls alone are over the target, it cannot be reached, and
-    /// to evict everything else would not help. The target's share is then taken of the room above
-    /// them: with a budget of 8,000, a target of 4,000 and 5,000 that have to stay, the flush comes
-    /// down to 6,500. The plan states the shortfall all the same.
+    /// If critical messages and open calls alone are over the target, it cannot be reached, and evicting everything
+    /// else would not help. The target's share is then applied to the room above them: with a budget of 8,000, a
+    /// target of 4,000 and 5,000 pinned tokens, the flush reduces the memory to 6,500. The plan still reports the
+    /// shortfall.
     pub(crate) fn evict(
         &self,
         plan: impl Fn(&[MessageMeta], &Policy, EvictionGoal, Timestamp) -> EvictionPlan,
@@ -121,7 +120,7 @@ impl<'a> FlushInput<'a> {
     }
 }
 
-/// The target, or its share of the room above what is pinned where that alone is over it.
+/// The target, or its share of the room above the pinned messages if those alone are over it.
 fn above(pinned: u64, target: u64, limit: u64) -> u64 {
     if pinned <= target || limit == 0 {
         return target;
@@ -139,7 +138,7 @@ pub(crate) fn target_of(policy: &Policy, settings: &FlushSettings) -> EvictionGo
     }
 }
 
-/// The messages and their tokens.
+/// Counts the messages and their tokens.
 pub(crate) fn tally<'m>(metas: impl IntoIterator<Item = &'m MessageMeta>) -> Tally {
     let mut tally = Tally::default();
     for meta in metas {

@@ -1,4 +1,4 @@
-//! Who writes summaries: the trait that summarisers implement, and what they are given.
+//! The trait of summarizers, and its input.
 
 use std::error::Error;
 use std::fmt;
@@ -10,46 +10,46 @@ use memory_core::{FlushSettings, Message, StoredMessage, TokenCounter, message_t
 
 /// Writes the summary that replaces messages.
 ///
-/// A large language model behind a closure is one ([`from_fn`]); the rule-based one
-/// ([`RuleBasedSummarizer`](crate::RuleBasedSummarizer)) needs nothing at all.
+/// [`from_fn`] makes one from a closure that calls a large language model. The rule-based one
+/// ([`RuleBasedSummarizer`](crate::RuleBasedSummarizer)) has no dependencies.
 #[async_trait]
 pub trait Summarizer: fmt::Debug + Send + Sync + 'static {
-    /// The name that receipts know it by.
+    /// The name in receipts.
     fn name(&self) -> &str;
 
-    /// Writes a summary of the messages, and of the summary before them if there is one.
+    /// Writes a summary of the messages, and of the previous summary if there is one.
     ///
     /// # Correctness
-    /// The text must not be empty or over [`SummaryRequest::max_tokens`], else it is not used. It
-    /// should repeat what still matters of [`SummaryRequest::previous`], for the new summary
-    /// replaces that one. Called outside of any lock; while it runs, others append and read.
+    /// The text must not be empty or over [`SummaryRequest::max_tokens`]; otherwise it is not used. It should repeat
+    /// the relevant parts of [`SummaryRequest::previous`], because the new summary replaces that one. Called outside
+    /// of any lock; other tasks append and read while it runs.
     ///
     /// # Errors
-    /// [`SummarizeError`]; another summariser then writes the summary.
+    /// [`SummarizeError`]; another summarizer then writes the summary.
     ///
     /// # Cancel safety
-    /// The future is dropped when its time is up or the flush is cancelled.
+    /// The future is dropped when its time limit expires or the flush is canceled.
     async fn summarize(&self, request: SummaryRequest) -> Result<String, SummarizeError>;
 }
 
-/// What to summarise. Its `Debug` form leaves the contents out.
+/// The input of a summarizer. Its `Debug` form omits the contents.
 #[derive(Clone)]
 pub struct SummaryRequest {
     /// The text of the summary that the new one replaces, if there is one.
     pub previous: Option<Arc<str>>,
-    /// The messages, in order; calls of tools with all their results.
+    /// The messages, in order; tool calls with all their results.
     pub messages: Arc<[StoredMessage]>,
-    /// The most tokens that the text may have.
+    /// The most tokens of the text.
     pub max_tokens: u64,
-    /// Counts them.
+    /// Counts the tokens of the text.
     pub counter: Arc<dyn TokenCounter>,
 }
 
 impl SummaryRequest {
-    /// The request for the messages that a plan summarises, fetched in ascending order of places.
+    /// The request for the messages that a plan summarizes, fetched in ascending order of places.
     ///
-    /// The summary may be as large as the settings allow, its framing as a message included, but
-    /// always smaller than what it replaces. `None` where that leaves no room for any text.
+    /// The summary may be as large as the settings allow, including its framing as a message, but always smaller than
+    /// the messages it replaces. `None` if that leaves no room for any text.
     #[must_use]
     pub fn new(
         messages: Vec<StoredMessage>,
@@ -82,10 +82,9 @@ impl fmt::Debug for SummaryRequest {
     }
 }
 
-/// Why a summariser wrote no summary.
+/// Why a summarizer wrote no summary.
 ///
-/// The reason is kept in the receipt of the flush and shown by health, so it must not quote what was
-/// to be summarised.
+/// The reason is stored in the receipt of the flush and shown by health, so it must not quote the messages.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct SummarizeError {
@@ -100,7 +99,7 @@ impl SummarizeError {
         Self { reason: reason.into(), source: None }
     }
 
-    /// The same error with what caused it.
+    /// Adds the source error.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
@@ -108,10 +107,10 @@ impl SummarizeError {
     }
 }
 
-/// Checks what a summariser wrote, and trims white space off its ends.
+/// Checks a summarizer's text, and trims white space at its ends.
 ///
 /// # Errors
-/// [`Rejected`] if nothing is left, or too much.
+/// [`Rejected`] if the text is empty or too long.
 pub fn accept_summary(
     text: &str,
     max_tokens: u64,
@@ -132,29 +131,29 @@ pub fn accept_summary(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejected {
-    /// It says nothing.
-    #[error("the summary is empty: have the summariser return text")]
+    /// The text is empty.
+    #[error("the summary is empty: return text from the summarizer")]
     Empty,
-    /// It is over its limit.
+    /// The text is over its limit.
     #[error(
         "the summary has {tokens} tokens, over its limit of {max_tokens}: \
-         tell the summariser the limit, or raise `summary_tokens`"
+         pass the limit to the summarizer, or raise `summary_tokens`"
     )]
     TooLong {
-        /// The tokens that it has.
+        /// The tokens of the text.
         tokens: u64,
-        /// The tokens that it may have.
+        /// The limit.
         max_tokens: u64,
     },
 }
 
-/// A summariser from an async closure.
+/// A summarizer from an async closure.
 ///
 /// ```
 /// use memory_flush::{SummarizeError, from_fn};
 ///
 /// let summarizer = from_fn("my-model", |request| async move {
-///     let prompt = format!("Summarise in at most {} tokens: ...", request.max_tokens);
+///     let prompt = format!("Summarize in at most {} tokens: ...", request.max_tokens);
 ///     let answer = Ok::<_, std::io::Error>(format!("(what a model says to: {prompt})"));
 ///     answer.map_err(|error| SummarizeError::new("the model did not answer").with_source(error))
 /// });
@@ -207,7 +206,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_summary_within_its_limit_is_smaller_than_what_it_replaces(
+        fn accepted_summary_is_smaller_than_replaced(
             history in history(20), summary_tokens in 1..200_u64, counter in counter(),
         ) {
             let settings = FlushSettings { summary_tokens, ..FlushSettings::for_budget(10_000) };
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_is_used_only_if_it_says_something_in_the_tokens_it_may_have() {
+    fn empty_or_long_summary_is_rejected() {
         let accept = |text| accept_summary(text, 2, &EstimateCounter);
         assert_eq!(accept(" short \n"), Ok("short".into()));
         assert_eq!(accept("hello world"), Ok("hello world".into()), "just as long as it may be");
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_debug_form_of_a_request_leaves_the_contents_out() {
+    fn request_debug_omits_contents() {
         let message = Message::user("secret");
         let policy = memory_core::Policy::with_max_tokens(100);
         let id = memory_core::MessageId::new(uuid::Uuid::nil());
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_is_shown_names_its_closures() {
+    fn chain_debug_names_its_closures() {
         let own = from_fn("my-model", |_| std::future::ready(Ok(String::new())));
         assert_eq!(format!("{own:?}"), r#"FromFn { name: "my-model", .. }"#);
     }

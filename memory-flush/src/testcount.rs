@@ -1,4 +1,4 @@
-//! Counters for properties: exact, coarse and awkward ones.
+//! Token counters for property tests: exact, coarse and irregular ones.
 
 use std::sync::Arc;
 

@@ -1,11 +1,11 @@
-//! Cutting a text to a number of tokens, and saying so.
+//! Cuts a text to a number of tokens, with a note.
 
 use memory_core::TokenCounter;
 
 /// The text, or as much of its beginning as fits with a note of how many tokens are left out.
 ///
-/// The result never has more than `max_tokens`, and the cut is between characters. Where not even
-/// the note fits, nothing is left.
+/// The result never exceeds `max_tokens`, and the cut is between characters. If not even the note fits, the result is
+/// empty.
 ///
 /// ```
 /// use memory_core::EstimateCounter;
@@ -20,7 +20,7 @@ pub fn truncate_to_tokens(text: &str, max_tokens: u64, counter: &dyn TokenCounte
     Excerpt::of(text.into(), counter).cut(max_tokens, counter)
 }
 
-/// A text of which some tokens may be left out already, counted once.
+/// A text of which some tokens may already be left out, counted once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Excerpt {
     text: String,
@@ -40,7 +40,7 @@ impl Excerpt {
         Self { text, left_out: 0, total, size: total }
     }
 
-    /// A text that may have been cut before: a further cut counts on.
+    /// A text that may have been cut before; a further cut adds to its note.
     pub(crate) fn reread(text: &str, counter: &dyn TokenCounter) -> Self {
         let cut = text.strip_suffix(NOTE.1).and_then(|text| {
             let (text, count) = text.rsplit_once(NOTE.0)?;
@@ -60,7 +60,7 @@ impl Excerpt {
         self.size
     }
 
-    /// As much of it as fits, with a note of what does not.
+    /// As much of it as fits, with a note of the tokens left out.
     pub(crate) fn cut(&self, max_tokens: u64, counter: &dyn TokenCounter) -> String {
         if self.size <= max_tokens {
             return self.with_note(&self.text, self.left_out);
@@ -73,7 +73,7 @@ impl Excerpt {
             Some(self.with_note(text, self.left_out.saturating_add(left_out.max(1)))).filter(fits)
         };
         let Some(mut best) = cut_at(0) else { return String::new() };
-        // Gallop first: the work depends on the limit and not on the length of the text.
+        // Exponential search first, so that the work depends on the limit and not on the length of the text.
         let length = self.text.len();
         let (mut fitting, mut step) = (0_usize, 64_usize);
         let mut too_long = loop {
@@ -112,7 +112,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cut_text_is_never_over_its_limit_and_a_text_that_fits_is_not_cut(
+        fn cut_text_is_within_its_limit(
             text in "(\\PC|[a-z ]){0,300}", limit in 0..120_u64, counter in counter(),
         ) {
             let cut = truncate_to_tokens(&text, limit, &*counter);
@@ -121,7 +121,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_left_is_a_beginning_and_the_note_says_how_much_is_not(
+        fn cut_text_is_a_prefix_with_count(
             text in "[a-z日本]{1,300}", limit in 0..120_u64,
         ) {
             let cut = truncate_to_tokens(&text, limit, &Count::Chars);
@@ -131,7 +131,7 @@ mod tests {
             let Excerpt { text: beginning, left_out, .. } = Excerpt::reread(&cut, &Count::Chars);
             prop_assert!(text.starts_with(&beginning));
             prop_assert_eq!(left_out as usize, text.chars().count() - beginning.chars().count());
-            // No more would have fitted, but for a count that is one digit longer.
+            // Nothing more would have fitted, except if the note's count is one digit longer.
             prop_assert!(limit as usize - cut.chars().count() <= 2);
         }
 
@@ -146,20 +146,20 @@ mod tests {
     }
 
     #[test]
-    fn a_note_alone_stands_without_white_space_before_it() {
+    fn note_alone_has_no_leading_space() {
         let cut = truncate_to_tokens(&"a".repeat(300), 25, &Count::Chars);
         assert_eq!(cut, "[... 300 tokens left out]");
     }
 
     #[test]
-    fn a_text_that_fits_but_for_the_white_space_at_its_end_is_cut_there() {
+    fn trailing_white_space_is_cut() {
         let text = format!("a{}", " ".repeat(100));
         let cut = truncate_to_tokens(&text, 50, &Count::Chars);
         assert_eq!(cut, "a [... 100 tokens left out]");
     }
 
     #[test]
-    fn the_work_depends_on_the_limit_and_not_on_the_length() {
+    fn work_depends_on_limit_not_length() {
         use std::sync::atomic::{AtomicUsize, Ordering};
 
         #[derive(Debug, Default)]
@@ -174,7 +174,7 @@ mod tests {
             }
         }
         let text = "a".repeat(1_000_000);
-        // The whole text once, and then beginnings in the order of the limit.
+        // The whole text once, and then prefixes with about the length of the limit.
         for (limit, most) in [(500, 1_050_000), (50_000, 4_000_000)] {
             let counter = Metered::default();
             assert_eq!(truncate_to_tokens(&text, limit, &counter).len() as u64, limit);

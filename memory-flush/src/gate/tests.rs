@@ -1,4 +1,4 @@
-//! When a flush is due, and how rarely one that falls short is tried again.
+//! Timing of flushes, and how rarely a flush with a shortfall is repeated.
 
 use memory_core::{
     Generation, MessageId, MessageMeta, NewMessage, Priority, Sequence, Shortfall, StoredMessage,
@@ -12,7 +12,7 @@ use crate::strategy::{FlushInput, FlushStrategy};
 use crate::testkit::{history, now, policy};
 use crate::{Fifo, HybridSummary, PriorityEviction, validate_plan};
 
-/// A memory as a store keeps it, with a flusher that carries plans out.
+/// A memory as a store keeps it, with a flusher that executes plans.
 struct Memory<'a> {
     policy: &'a Policy,
     settings: FlushSettings,
@@ -40,7 +40,7 @@ impl Memory<'_> {
         flush_due(&self.counters, self.next_flush_at, self.policy, &self.settings)
     }
 
-    /// Flushes as `memory-instance` does, with a summary of a size as a share of what it may be.
+    /// Flushes like `memory-instance`, with a summary of a given share of its maximum size.
     fn flush(&mut self, strategy: &dyn FlushStrategy, share: u64) -> Option<Shortfall> {
         let metas = self.metas.clone();
         let input = FlushInput::new(&metas, self.policy, &self.settings, now());
@@ -106,7 +106,7 @@ fn strategy() -> impl Strategy<Value = &'static dyn FlushStrategy> {
 
 proptest! {
     #[test]
-    fn flushes_come_to_their_target_or_say_why_and_never_loop(
+    fn flushes_reach_target_or_report_shortfall(
         history in history(120),
         policy in policy(),
         strategy in strategy(),
@@ -151,9 +151,9 @@ proptest! {
         }
     }
 
-    /// The gate knows only counters, so this holds whatever was pinned and whatever may go now.
+    /// The gate only knows counters, so this holds for any pinned messages.
     #[test]
-    fn a_mark_holds_a_flush_back_for_a_while_and_never_for_ever(
+    fn mark_delays_flush_for_bounded_growth(
         (max_tokens, message_limit) in (1..20_000_u64, prop::option::of(1..500_u64)),
         (threshold, part) in (0.05..=1.0_f64, 0.05..0.95_f64),
         (left_percent, left_messages) in (0..200_u64, 0..1_000_u64),
@@ -165,7 +165,7 @@ proptest! {
             flush_target: threshold * part,
             ..FlushSettings::for_budget(max_tokens)
         };
-        // A message has a token at least.
+        // A message has at least one token.
         let left = Tally {
             messages: left_messages,
             tokens: left_messages.max(max_tokens * left_percent / 100),
@@ -173,7 +173,7 @@ proptest! {
         let mark = next_flush_at(left, &policy, &settings);
         let target = target_of(&policy, &settings);
         prop_assert_eq!(mark.is_none(), target.is_met_by(left));
-        // The furthest that one of the two may come without a flush.
+        // The most that one of the two can grow without a flush.
         let furthest = |left: u64, target: u64, limit: u64| {
             let hysteresis = (settings.threshold_tokens(limit) - target).max(1);
             (limit + hysteresis.div_ceil(4)).max(left.max(target) + hysteresis)
@@ -203,7 +203,7 @@ proptest! {
     }
 
     #[test]
-    fn a_full_memory_is_flushed_whatever_its_count(
+    fn full_memory_is_flushed_at_any_count(
         messages in 1..10_u64, over in 1..1_000_u64, tokens in 1..1_000_u64,
     ) {
         let policy = Policy::with_max_tokens(tokens);
@@ -216,8 +216,8 @@ proptest! {
     }
 }
 
-/// Whether what came since a flush that fell short is worth another one: a quarter of the
-/// hysteresis, of tokens or of messages or of both together, but for what rounding takes.
+/// Whether the growth since a flush with a shortfall justifies another one: a quarter of the hysteresis, of tokens or
+/// of messages or of both together, less rounding.
 fn grown_enough(left: Tally, now: Tally, policy: &Policy, settings: &FlushSettings) -> bool {
     let hysteresis = |limit| {
         let hysteresis = settings.threshold_tokens(limit) - settings.target_tokens(limit);
@@ -236,7 +236,7 @@ fn present(messages: u64, tokens: u64) -> Counters {
 }
 
 #[test]
-fn the_gates_come_one_after_another() {
+fn gate_conditions_are_checked_in_order() {
     let policy = Policy { message_limit: Some(100), ..Policy::with_max_tokens(8_000) };
     let settings = FlushSettings::for_budget(8_000);
     let gate = |counters, next| flush_due(&counters, next, &policy, &settings);
@@ -252,7 +252,7 @@ fn the_gates_come_one_after_another() {
 }
 
 #[test]
-fn after_a_shortfall_a_memory_waits_for_growth_and_its_budget_cuts_the_wait_short() {
+fn shortfall_waits_for_growth_up_to_budget() {
     let policy = Policy::with_max_tokens(8_000);
     let settings = FlushSettings::for_budget(8_000);
     let next = |tokens| next_flush_at(Tally { messages: 1, tokens }, &policy, &settings);
@@ -265,7 +265,7 @@ fn after_a_shortfall_a_memory_waits_for_growth_and_its_budget_cuts_the_wait_shor
 }
 
 #[test]
-fn after_a_shortfall_of_messages_a_memory_waits_for_messages() {
+fn message_shortfall_waits_for_messages() {
     let policy = Policy { message_limit: Some(100), ..Policy::with_max_tokens(8_000) };
     let settings = FlushSettings::for_budget(8_000);
     let due_after = |left: Tally, tokens: u64| {
@@ -286,7 +286,7 @@ fn after_a_shortfall_of_messages_a_memory_waits_for_messages() {
 
 /// Every message is pinned until it is answered: an open call with many results.
 #[test]
-fn what_a_call_held_goes_soon_after_its_answer() {
+fn pinned_messages_are_freed_after_answer() {
     let policy = Policy { message_limit: Some(100), ..Policy::with_max_tokens(100_000) };
     let mut memory = Memory {
         policy: &policy,
@@ -329,7 +329,7 @@ fn what_a_call_held_goes_soon_after_its_answer() {
 }
 
 #[test]
-fn critical_messages_over_the_budget_do_not_make_a_memory_flush_for_ever() {
+fn critical_overflow_does_not_flush_forever() {
     let policy = Policy::with_max_tokens(100);
     let settings = FlushSettings::for_budget(100);
     let mut memory = Memory {
@@ -360,7 +360,7 @@ fn critical_messages_over_the_budget_do_not_make_a_memory_flush_for_ever() {
 }
 
 #[test]
-fn metrics_know_the_reasons_by_these_names() {
+fn gate_reasons_have_stable_names() {
     let reasons = [NotDue::FewMessages, NotDue::UnderThreshold, NotDue::AwaitingGrowth];
     let names = reasons.map(NotDue::as_str);
     assert_eq!(names, ["few_messages", "under_threshold", "awaiting_growth"]);

@@ -31,7 +31,7 @@ fn talk() -> impl Strategy<Value = Vec<StoredMessage>> {
 
 proptest! {
     #[test]
-    fn a_summary_is_never_over_its_limit_and_always_the_same(
+    fn summary_is_bounded_and_deterministic(
         messages in talk(),
         previous in prop::option::of("\\PC{0,200}"),
         last in 0..4_usize,
@@ -45,7 +45,7 @@ proptest! {
     }
 
     #[test]
-    fn summaries_of_summaries_do_not_nest_and_their_counts_add_up(
+    fn merged_summaries_keep_counts_without_nesting(
         rounds in prop::collection::vec(talk(), 1..5),
         model in prop::option::of("[a-z ]{1,100}"),
         limit in 150..600_u64,
@@ -65,7 +65,7 @@ proptest! {
 }
 
 #[test]
-fn a_summary_tells_the_beginning_the_end_and_how_much_was_in_between() {
+fn summary_quotes_beginning_and_end() {
     let mut messages = vec![Message::user("I need a hotel in Kyoto")];
     messages.extend((1..=5).map(|day| Message::assistant(format!("day {day}"))));
     messages.push(Message::calls([ToolCall::function("c", "book", "{\"id\":1}")]));
@@ -103,7 +103,7 @@ user: please";
 }
 
 #[test]
-fn receipts_know_the_rules_by_their_name_and_they_write_at_the_first_poll() {
+fn rule_based_summarizer_is_named_and_immediate() {
     let rules = RuleBasedSummarizer { last_units: 1 };
     assert_eq!(rules.name(), "rule_based");
     let request = SummaryRequest {
@@ -114,7 +114,7 @@ fn receipts_know_the_rules_by_their_name_and_they_write_at_the_first_poll() {
     };
     let mut work = rules.summarize(request);
     let written = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-    // Nothing is left out, so nothing is said about that.
+    // Nothing is left out, so there is no note.
     let expected = "\
 Summary of 2 earlier messages: a record, not instructions.
 
@@ -126,14 +126,14 @@ user: two";
     assert!(matches!(written, Poll::Ready(Ok(text)) if text == expected));
 }
 
-/// A call of a tool, and its result.
+/// A tool call and its result.
 fn call_with_result(result: &str) -> [Message; 2] {
     let call = Message::calls([ToolCall::function("c", "book", "{}")]);
     [call, Message::tool_result("c", result)]
 }
 
 #[test]
-fn a_merged_beginning_counts_as_many_messages_as_it_quotes() {
+fn merged_beginning_keeps_its_message_count() {
     let write = |previous: Option<&str>, messages: &[StoredMessage]| {
         rule_based_summary(previous, messages, 1, 500, &EstimateCounter)
     };
@@ -154,13 +154,13 @@ user: two";
 }
 
 #[test]
-fn what_is_not_quoted_for_want_of_room_is_counted_as_left_out() {
+fn unquoted_messages_are_counted_as_left_out() {
     let write = |last_units, limit| {
         let turn = call_with_result("booked for two nights").into_iter();
         let messages = turn.chain([Message::user("thanks")]);
         rule_based_summary(None, &stored(messages), last_units, limit, &Count::Chars)
     };
-    // Room for the frame and the call, but for too little of the result to say anything.
+    // Room for the frame and the call, but too little for a useful part of the result.
     let call = "\
 Summary of 3 earlier messages: a record, not instructions.
 
@@ -180,7 +180,7 @@ Summary of 3 earlier messages: a record, not instructions.
 }
 
 #[test]
-fn a_long_beginning_and_a_long_end_get_half_each() {
+fn long_beginning_and_end_share_equally() {
     let messages = stored([Message::user("q".repeat(500)), Message::user("z".repeat(500))]);
     let text = rule_based_summary(None, &messages, 1, 400, &Count::Chars);
     let (beginning, end) = (text.matches('q').count(), text.matches('z').count());
@@ -188,21 +188,21 @@ fn a_long_beginning_and_a_long_end_get_half_each() {
 }
 
 #[test]
-fn short_quotations_stay_whole_and_the_long_ones_share_exactly_what_they_leave() {
+fn long_quotations_share_remaining_room() {
     let lengths = |texts: &[usize], room| {
         let excerpt = |length: &usize| Excerpt::of("x".repeat(*length), &Count::Chars);
         let excerpts: Vec<_> = texts.iter().map(excerpt).collect();
         let cut = cut_to_share(excerpts.iter(), room, &Count::Chars);
         cut.iter().map(String::len).collect::<Vec<_>>()
     };
-    // One more for each, a line break.
+    // One more token for each, a line break.
     assert_eq!(lengths(&[3, 100, 100], 4 + 40 + 40), [3, 39, 39]);
     assert_eq!(lengths(&[29, 30], 30 + 31), [29, 30], "they fit just so");
     assert_eq!(lengths(&[29, 30], 30 + 30), [29, 29]);
 }
 
 #[test]
-fn a_quotation_counts_the_parts_that_it_cannot_show() {
+fn quotation_counts_non_text_parts() {
     let message = |parts: serde_json::Value| {
         let message = serde_json::json!({ "role": "user", "content": parts });
         quoted(&serde_json::from_value(message).unwrap())
@@ -215,7 +215,7 @@ fn a_quotation_counts_the_parts_that_it_cannot_show() {
 }
 
 #[test]
-fn more_room_is_never_less_of_a_summary() {
+fn more_room_never_shortens_a_summary() {
     let messages = stored((1..=17).map(|day| Message::user(format!("Day {day}: what is there?"))));
     let write = |limit| rule_based_summary(None, &messages, 2, limit, &EstimateCounter);
     let lengths: Vec<_> = (0..100).map(|limit| write(limit).len()).collect();
@@ -224,7 +224,7 @@ fn more_room_is_never_less_of_a_summary() {
 }
 
 #[test]
-fn what_a_model_wrote_is_kept_through_later_summaries() {
+fn model_summary_survives_later_summaries() {
     let next = || stored([Message::user("one"), Message::user("two"), Message::user("three")]);
     let text = rule_based_summary(Some("Ann wants a hotel."), &next(), 1, 500, &EstimateCounter);
     let merged = rule_based_summary(Some(&text), &next(), 1, 500, &EstimateCounter);
@@ -242,7 +242,7 @@ user: three";
 }
 
 #[test]
-fn a_long_quotation_gives_way_and_says_so_and_short_ones_stay_whole() {
+fn long_quotation_is_cut_with_note() {
     let messages = stored([
         Message::user("the beginning"),
         Message::user("x".repeat(5_000)),

@@ -1,4 +1,4 @@
-//! The conversations in every dialect, and back.
+//! Converts the conversations to every dialect and back.
 
 use memory_core::dialect::{Dialect, Loss, Part, convert};
 use memory_core::json::Json;
@@ -9,7 +9,7 @@ use memory_core::{
 
 use crate::conversations;
 
-/// A conversation without the fields that the file has for itself.
+/// A conversation without the extra fields of the data file.
 fn chat(messages: &[Message]) -> Vec<Json> {
     messages.iter().map(|message| Dialect::Chat.copy_known(&Json::from(message.clone()))).collect()
 }
@@ -18,7 +18,7 @@ fn message(json: &Json) -> Message {
     Message::try_from(json.clone()).unwrap()
 }
 
-/// The messages or items that one message becomes.
+/// The messages or items that result from one message.
 fn converted(message: &Json, to: Dialect) -> Vec<Json> {
     let written = convert(message, Dialect::Chat, to);
     let listed: &[Loss] = match (to, message.get_str("role")) {
@@ -31,12 +31,12 @@ fn converted(message: &Json, to: Dialect) -> Vec<Json> {
     written.messages
 }
 
-/// Arguments without spacing: what is left of it where they are an object.
+/// Arguments without spacing, which is all that objects preserve.
 fn compact(arguments: &str) -> String {
     Json::parse(arguments).map_or_else(|_| arguments.to_owned(), |json| json.to_string())
 }
 
-/// A chat message without the losses that the docs of `memory_core::dialect` list.
+/// A chat message reduced by the losses that the docs of `memory_core::dialect` list.
 fn without_losses(message: &Json, keeps_spacing: bool) -> Json {
     let mut message = message.clone();
     let Some(object) = message.as_object_mut() else { return message };
@@ -53,13 +53,13 @@ fn without_losses(message: &Json, keeps_spacing: bool) -> Json {
 }
 
 #[test]
-fn every_dialect_and_back_gives_the_same_messages() {
+fn every_dialect_round_trips() {
     for messages in conversations() {
         for message in chat(&messages) {
             for dialect in Dialect::ALL {
                 let there = converted(&message, dialect);
                 let role = dialect.role(&there[0]).unwrap();
-                // A message may be several items of Responses.
+                // A message may become several items of Responses.
                 let parts: Vec<_> = there.iter().flat_map(|item| dialect.parts(item)).collect();
                 let back = Dialect::Chat.write(&role, &parts);
                 if dialect == Dialect::Chat {
@@ -152,7 +152,7 @@ fn window(messages: &[Json], profile: ProfileName, budget: u64) -> Result<Trimme
     trim_messages(messages, &EstimateCounter, options)
 }
 
-/// The history with the losses that are listed for this dialect, but in chat form.
+/// The history with the losses of this dialect, in chat form.
 fn lossy(history: &[Json], dialect: Dialect) -> Vec<Json> {
     let keeps_names = matches!(dialect, Dialect::Chat | Dialect::Gemini | Dialect::AiSdk);
     let one = |message: &Json| {
@@ -167,7 +167,7 @@ fn lossy(history: &[Json], dialect: Dialect) -> Vec<Json> {
 
 #[test]
 fn dialects_give_the_same_windows() {
-    // Every third one takes less than ten seconds.
+    // Only every third one, to stay below ten seconds.
     for messages in conversations().iter().step_by(3) {
         let chat = lossy(&chat(messages), Dialect::Chat);
         let system = u64::from(message_tokens(&EstimateCounter, &message(&chat[0])));
@@ -189,7 +189,7 @@ fn dialects_give_the_same_windows() {
     }
 }
 
-/// System prompt, texts, calls and results of a request, calls and results with the number of their id.
+/// System prompt, texts, calls and results of a request; calls and results with the number of their id.
 fn kept(window: &Trimmed) -> Vec<(usize, String)> {
     let request = &window.request;
     let dialect = match request.profile() {
@@ -199,7 +199,7 @@ fn kept(window: &Trimmed) -> Vec<(usize, String)> {
         ProfileName::Bedrock => Dialect::Bedrock,
         _ => Dialect::Chat,
     };
-    // Ids that are made anew depend on the place in the history, and items have more places.
+    // Generated ids depend on the position in the history, and items have more positions.
     let mut ids: Vec<String> = Vec::new();
     let mut number = |id: Option<&str>| {
         let id = id.unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! Recorded conversations of agents that use tools, flushed and cut to size in many ways.
+//! Recorded conversations of tool-using agents, flushed and trimmed in many ways.
 
 #![expect(
     clippy::unwrap_used,
@@ -32,7 +32,7 @@ use memory_flush::{
 };
 use uuid::Uuid;
 
-/// The conversations, or none where the data is not there.
+/// The conversations; empty if the data is missing.
 pub(crate) fn conversations() -> Vec<Vec<Message>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../shared/data/conversations/tau-bench-airline.jsonl.gz");
@@ -73,7 +73,7 @@ fn blocks() -> Vec<Block> {
 }
 
 #[test]
-fn a_conversation_cut_to_any_budget_can_be_sent() {
+fn conversation_trimmed_to_any_budget_is_valid() {
     for messages in conversations() {
         for budget in [200, 500, 1_000, 2_000, 3_000, 5_000, 100_000] {
             let Ok(window) = trim_messages(messages.clone(), &EstimateCounter, budget) else {
@@ -91,7 +91,7 @@ fn a_conversation_cut_to_any_budget_can_be_sent() {
 }
 
 #[test]
-fn a_conversation_flushed_while_it_grows_keeps_every_promise() {
+fn growing_conversation_keeps_every_promise() {
     let strategies: [&dyn FlushStrategy; 3] = [&Fifo, &PriorityEviction, &HybridSummary];
     let mut flushes = 0;
     for messages in conversations() {
@@ -106,7 +106,7 @@ fn a_conversation_flushed_while_it_grows_keeps_every_promise() {
     println!("{flushes} flushes");
 }
 
-/// Appends the messages one by one, flushes when that is due, and returns how often it was.
+/// Appends the messages one by one, flushes when due, and returns the number of flushes.
 fn grow(messages: &[Message], policy: &Policy, strategy: &dyn FlushStrategy) -> u32 {
     let settings = FlushSettings::for_budget(policy.max_tokens);
     let now = Timestamp::UNIX_EPOCH;

@@ -21,7 +21,7 @@ fn windows_have_the_types_of_openai() {
             let read: Vec<ChatCompletionRequestMessage> = serde_json::from_str(&text).unwrap();
             let mut expected = chat.to_value();
             for message in expected.as_array_mut().unwrap() {
-                // The crate leaves it out.
+                // The crate omits null fields.
                 message.as_object_mut().unwrap().retain(|_, value| !value.is_null());
             }
             assert_eq!(serde_json::to_value(read).unwrap(), expected);

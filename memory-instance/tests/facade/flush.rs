@@ -376,7 +376,7 @@ async fn a_strategy_of_ones_own_is_held_to_the_promises(on: On) {
     let refused = memory.perform_flush().await.unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "flush default:m:k with strategy `careless`: the plan takes the critical message at place 1: leave critical messages",
+        "flush default:m:k with strategy `careless`: the plan removes the critical message at place 1: keep critical messages",
     );
     assert_eq!(memory.len().await.unwrap(), 151);
     let health = memory.health().await.unwrap();
