@@ -1,4 +1,4 @@
-//! Checking a request of 1,000 messages. The bar is 1 ms for each profile, parsing included.
+//! Checking a request of 1,000 messages. The limit is 1 ms for each profile, including parsing.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 const MESSAGES: u64 = 10_000;
 
-/// A number that looks random and is the same in every run (SplitMix64).
+/// A deterministic pseudo-random number (SplitMix64).
 fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,9 +26,9 @@ fn now() -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_hours(480_000)
 }
 
-/// What agents write: turns of a question, one to three parallel calls with ids as OpenAI makes
-/// them, their results, sometimes another agent's word in between, and an answer; a fact now and
-/// then; one result in a hundred missing.
+/// A typical agent history: turns of a question, one to three parallel calls with ids in OpenAI's form, their
+/// results, sometimes a message of another agent in between, and an answer; occasionally a fact; one result in a
+/// hundred is missing.
 fn history() -> Vec<MessageMeta> {
     let mut metas: Vec<MessageMeta> = Vec::new();
     let mut push = |link: ToolLink, content_type: ContentType, priority: Option<Priority>| {
@@ -121,7 +121,7 @@ fn plan(c: &mut Criterion) {
     group.finish();
 }
 
-/// A window of about 200 messages out of 1,000 that are in memory: user, call, result, answer, of about 60 tokens.
+/// A window of about 200 messages out of 1,000 in memory: user, call, result, answer, of about 60 tokens each.
 fn window(c: &mut Criterion) {
     let policy = Policy::with_max_tokens(1_000_000);
     let text =
@@ -183,7 +183,7 @@ fn window(c: &mut Criterion) {
     group.finish();
 }
 
-/// With no store: counting, planning and moving the messages, down to 4,000 tokens.
+/// Trimming without a store: counting, planning and moving the messages, down to 4,000 tokens.
 fn trim(c: &mut Criterion) {
     let messages: Vec<Message> = (0..MESSAGES / 4)
         .flat_map(|turn| {

@@ -1,4 +1,4 @@
-//! Counting the tokens of texts. The bar is 200 MB/s of English for the estimate.
+//! Counting the tokens of texts. The estimate must reach 200 MB/s on English.
 
 use std::hint::black_box;
 

@@ -31,7 +31,7 @@ fn run() -> Result<Trimmed, Box<dyn Error>> {
         .with_profile(Profile::for_model(Some(MODEL)))
         .with_system("You are a travel agent.")
         .with_tools(100) // for the definitions of tools
-        .with_newest(NewestUnit::Truncate); // where one result is longer than the budget
+        .with_newest(NewestUnit::Truncate); // if one result is longer than the budget
     Ok(trim_messages(history()?, &EstimateCounter, options)?)
 }
 
@@ -45,7 +45,7 @@ fn print(trimmed: &Trimmed) {
     println!("{} tokens, {left_out} messages left out", trimmed.tokens);
 }
 
-/// A question, and a long run of tools that the model called for it.
+/// A question, followed by a long run of tool calls.
 fn history() -> Result<Vec<Message>, Box<dyn Error>> {
     let mut messages = vec![Message::from_value(json!({
         "role": "user",

@@ -1,4 +1,4 @@
-//! Histories on which an earlier version was wrong or silent.
+//! Regression tests: histories that an earlier version handled incorrectly or silently.
 
 #![allow(
     clippy::unwrap_used,
@@ -41,7 +41,7 @@ fn states(messages: &[Message]) -> Vec<UnitState> {
 
 const BLOCKS: &str = r#"{"role":"user","content":"What is the weather in Oslo and in Bergen?"}
     {"role":"assistant","content":[{"type":"thinking","thinking":"I need two calls.","signature":"EqQBCgIYAhIM"},{"type":"tool_use","id":"toolu_01A","name":"weather","input":{"city":"Oslo"}},{"type":"tool_use","id":"toolu_01B","name":"weather","input":{"city":"Bergen"}}]}
-    {"role":"user","content":[{"type":"tool_result","tool_use_id":"toolu_01A","content":"Rain, 7 degrees, wind from the west at 6 metres a second."},{"type":"tool_result","tool_use_id":"toolu_01B","content":"Sun, 9 degrees, hardly any wind, clear sky until late in the evening."}]}
+    {"role":"user","content":[{"type":"tool_result","tool_use_id":"toolu_01A","content":"Rain, 7 degrees, wind from the west at 6 meters a second."},{"type":"tool_result","tool_use_id":"toolu_01B","content":"Sun, 9 degrees, hardly any wind, clear sky until late in the evening."}]}
     {"role":"assistant","content":[{"type":"text","text":"Rain in Oslo, sun in Bergen."}]}"#;
 
 #[test]

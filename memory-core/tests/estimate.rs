@@ -9,7 +9,7 @@
 use memory_core::{EstimateCounter, TokenCounter};
 use serde::Deserialize;
 
-/// A text and what `o200k_base` counts.
+/// A text and its count in `o200k_base`.
 #[derive(Deserialize)]
 struct Sample {
     language: String,
@@ -18,7 +18,7 @@ struct Sample {
 }
 
 impl Sample {
-    /// How far the estimate is from the exact count, as its share.
+    /// The relative error of the estimate.
     fn error(&self) -> f64 {
         let estimate = EstimateCounter.count(&self.text);
         estimate as f64 / self.o200k_base as f64 - 1.0
@@ -33,7 +33,7 @@ fn given() -> Vec<Sample> {
     read(include_str!("data/languages.jsonl"))
 }
 
-/// None of these were used for fitting.
+/// Held-out texts, not used for fitting.
 fn held_back() -> Vec<Sample> {
     read(include_str!("data/more_languages.jsonl"))
 }
@@ -63,7 +63,7 @@ fn estimate_is_within_30_percent_of_other_texts() {
     assert!(at(50) < 0.07 && at(90) < 0.17, "{} {}", at(50), at(90));
 }
 
-/// Long texts are the languages one after another, so that errors cancel.
+/// The texts of many languages are concatenated, so that errors cancel.
 #[test]
 fn estimate_of_a_long_text_is_within_5_percent() {
     let samples: Vec<_> = given().into_iter().chain(held_back()).collect();

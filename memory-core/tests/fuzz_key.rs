@@ -1,4 +1,4 @@
-//! Fuzzing: storage keys, from their parts and from what a store lists.
+//! Fuzzing: storage keys, from their parts and from stored text.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ use fuzz::{fuzz, peak_of};
 use memory_core::{MAX_KEY_BYTES, MemoryKey};
 
 #[test]
-fn a_key_that_is_read_is_the_only_one_of_its_parts() {
+fn parsed_key_is_canonical() {
     fuzz("key", 4_000, |input| {
         let text = String::from_utf8_lossy(input);
         let (read, peak) = peak_of(|| text.parse::<MemoryKey>());

@@ -14,12 +14,12 @@ use fuzz::{SECRET, fuzz, peak_of};
 use memory_core::json::Json;
 use memory_core::{EstimateCounter, Limits, Message, Redactor, message_tokens};
 
-/// How many times its length a message may take while it is read. An object of one short field takes
-/// a node of some 640 bytes for 7 bytes of JSON.
+/// The limit of the memory that reading a message may take, as a multiple of its length. An object of one short
+/// field takes a node of some 640 bytes for 7 bytes of JSON.
 const MULTIPLE: usize = 200;
 
 #[test]
-fn no_json_makes_a_message_panic_lose_anything_or_take_much_memory() {
+fn message_never_panics_loses_or_exceeds_memory() {
     let redactor = Redactor::new(&[r"\d{3}"], "").unwrap();
     fuzz("message", 3_000, |input| {
         let text = String::from_utf8_lossy(input);
@@ -29,7 +29,7 @@ fn no_json_makes_a_message_panic_lose_anything_or_take_much_memory() {
             Ok(message) => message,
             Err(error) => {
                 let told = error.to_string();
-                // Only what looks like the name of a field is quoted, as a place.
+                // Only text that looks like a field name is quoted, as a place.
                 let unquoted: String = told.split('`').step_by(2).collect();
                 assert!(!unquoted.contains(SECRET) && told.len() < 200, "{told}");
                 return;
@@ -44,7 +44,7 @@ fn no_json_makes_a_message_panic_lose_anything_or_take_much_memory() {
         if let Err(error) = Limits::default().check([&message]) {
             assert!(!error.to_string().contains(SECRET), "{error}");
         } else {
-            // What a message is written into may wrap it.
+            // The container of a message may add levels of nesting.
             let wrapped = format!("[[[{json}]]]");
             assert!(serde_json::from_str::<Json>(&wrapped).is_ok());
         }

@@ -14,13 +14,13 @@ mod fuzz;
 use fuzz::{fuzz, peak_of};
 use memory_core::{MemoryResource, ResourceError};
 
-/// Each pattern may take 4 MiB when compiled, and twice as much while it is.
+/// Each pattern may take 4 MiB when compiled, and twice as much during compilation.
 const MOST: usize = 24 << 20;
 
 type Format = fn(&str) -> Result<MemoryResource, ResourceError>;
 
 #[test]
-fn no_text_makes_a_resource_panic_contradict_itself_or_take_much_memory() {
+fn resource_never_panics_or_exceeds_memory() {
     let formats: [Format; 3] =
         [MemoryResource::from_json, MemoryResource::from_yaml, MemoryResource::from_toml];
     fuzz("resource", 700, |input| {
@@ -47,7 +47,7 @@ fn no_text_makes_a_resource_panic_contradict_itself_or_take_much_memory() {
 }
 
 #[test]
-fn a_text_over_the_limit_is_refused_unread() {
+fn oversized_text_is_refused_unread() {
     let text = "#".repeat(MemoryResource::MAX_BYTES + 1);
     let (refused, peak) = peak_of(|| MemoryResource::from_yaml(&text).unwrap_err());
     assert_eq!(

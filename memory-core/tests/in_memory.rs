@@ -1,4 +1,4 @@
-//! The reference store passes the suite that it is the reference of.
+//! The in-memory reference store passes the conformance suite.
 
 #![cfg(feature = "conformance")]
 
@@ -44,6 +44,6 @@ impl Rollback for Saved {
 }
 
 #[tokio::test]
-async fn the_in_memory_store_conforms() {
+async fn in_memory_store_conforms() {
     run_all(&InMemory).await;
 }

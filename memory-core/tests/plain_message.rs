@@ -10,7 +10,7 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// The bytes that this allocates at its peak.
+/// The peak number of bytes that `run` allocates.
 fn peak_of(mut run: impl FnMut()) -> usize {
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
@@ -18,7 +18,7 @@ fn peak_of(mut run: impl FnMut()) -> usize {
     ALLOCATOR.peak_usage().saturating_sub(before)
 }
 
-// One test in this file: what other threads allocate counts as well.
+// Only one test in this file, because allocations of other threads are counted too.
 #[test]
 fn plain_messages_are_read_without_allocation() {
     let messages = [

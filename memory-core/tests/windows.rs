@@ -1,4 +1,4 @@
-//! Given histories, rendered: each was sent wrongly by an earlier version.
+//! Regression tests: histories that an earlier version rendered incorrectly.
 
 #![allow(
     clippy::unwrap_used,
@@ -70,7 +70,7 @@ fn storage_fields_and_empty_fields_are_not_sent() {
 
 #[test]
 fn newest_unit_over_budget_is_named_or_cut() {
-    let text = "the harbour of the old town is full of boats today. ".repeat(60);
+    let text = "the harbor of the old town is full of boats today. ".repeat(60);
     let history = format!(
         "{{\"role\":\"system\",\"content\":\"You help.\"}}\n{{\"role\":\"user\",\"content\":\"Hello\"}}\n{}",
         json!({"role": "user", "content": text})
@@ -138,8 +138,8 @@ fn history_without_content_is_sendable() {
 #[test]
 fn first_message_is_the_users_where_needed() {
     let history = r#"{"role":"system","content":"You help."}
-        {"role":"user","content":"Tell me of the harbour, the old town and the fish market, with all their dates, please."}
-        {"role":"assistant","content":"The harbour is from 1070."}
+        {"role":"user","content":"Tell me of the harbor, the old town and the fish market, with all their dates, please."}
+        {"role":"assistant","content":"The harbor is from 1070."}
         {"role":"user","content":"And the hill?"}
         {"role":"assistant","content":"The hill is 320 m high."}"#;
     for budget in 40..70 {
@@ -222,7 +222,7 @@ fn reasoning_that_is_not_sent_takes_no_room() {
             {"role": "user", "content": "What is 17*23?"}, {"role": "assistant", "content": "391"},
         ]);
         assert_eq!(sent.request.to_value(), expected);
-        // Where it is sent, it is counted.
+        // Reasoning that is sent is counted.
         let deepseek = Profile::for_model(Some("deepseek-v3.2"));
         if reasoning.get("reasoning_content").is_some() {
             assert!(window(&history, &deepseek, 100).is_err());

@@ -1,9 +1,9 @@
-//! The file: records, one after another, each of which is there as a whole or not at all.
+//! The log file: a sequence of records, each of which is stored completely or not at all.
 //!
-//! A record is a line: its length in bytes, a checksum, and the record itself, which has no line
-//! break. A crash may leave the last one cut off, or full of zeros where the file had grown already;
-//! then its checksum is wrong or its end is not there, and nothing follows. A bad record that is
-//! followed by others is no trace of a crash but damage, and an error.
+//! A record is a line: its length in bytes, a checksum, and the record itself, which has no line break. A crash may
+//! leave the last record truncated, or filled with zeros if the file had grown already. Then its checksum is wrong or
+//! its end is missing, and nothing follows. A bad record that other records follow is not the result of a crash but
+//! damage, and an error.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -17,8 +17,8 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the file, or makes it, and returns its records. What a crash left of the last one is cut
-    /// away, before anything is written behind it.
+    /// Opens or creates the file and returns its records. The remains of a torn last record are truncated before
+    /// anything is written after it.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<Vec<u8>>)> {
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
@@ -30,14 +30,14 @@ impl Log {
             file.sync_all()?;
         }
         file.seek(SeekFrom::Start(end as u64))?;
-        // The name of a new file is in its folder, which has to be synced as well.
+        // The directory entry of a new file must be synced as well.
         if let Some(folder) = path.parent().filter(|_| bytes.is_empty()) {
             File::open(folder)?.sync_all()?;
         }
         Ok((Self { file }, records))
     }
 
-    /// Appends a record; when this returns it is on the disk.
+    /// Appends a record and syncs it to the disk.
     pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         self.file.write_all(&line(record))?;
         self.file.sync_data()
@@ -55,7 +55,7 @@ fn checksum(record: &[u8]) -> String {
     Sha256::digest(record).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The records of a file, and where the last whole one ends.
+/// The records of a file, and the end of the last whole one.
 fn records(bytes: &[u8]) -> io::Result<(Vec<Vec<u8>>, usize)> {
     let (mut records, mut rest) = (Vec::new(), bytes);
     while let Some((record, behind)) = whole(rest) {
@@ -63,8 +63,8 @@ fn records(bytes: &[u8]) -> io::Result<(Vec<Vec<u8>>, usize)> {
         rest = behind;
     }
     let end = bytes.len() - rest.len();
-    // Behind a torn record nothing was ever written. A record has no line break in it, so what is
-    // whole within what is left is a record of its own.
+    // Nothing was ever written after a torn record. Records contain no line break, so a whole record in the rest is a
+    // separate one.
     if (1..rest.len()).any(|start| whole(rest.get(start..).unwrap_or_default()).is_some()) {
         let number = records.len() + 1;
         return Err(io::Error::new(
@@ -75,7 +75,7 @@ fn records(bytes: &[u8]) -> io::Result<(Vec<Vec<u8>>, usize)> {
     Ok((records, end))
 }
 
-/// The record that these bytes begin with, if all of it is there, and what follows it.
+/// The record at the start of these bytes, if it is whole, and the bytes after it.
 fn whole(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parts = bytes.splitn(3, |byte| *byte == b' ');
     let length: usize = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;

@@ -1,7 +1,7 @@
-//! A store over a plain file, as a third party would write it, and how it is proven: by the suite that
-//! `memory-core` ships, and by what only a file can suffer.
+//! A store on a plain file, as a third party would write it, and its tests: the conformance suite of `memory-core`,
+//! and failures that only files have.
 //!
-//! The random programs run on it as well: `memory-store-sqlite/tests/third_party_programs.rs`.
+//! `memory-store-sqlite/tests/third_party_programs.rs` also runs random programs on it.
 
 #![cfg(feature = "conformance")]
 #![allow(
@@ -27,7 +27,7 @@ use memory_core::{
 use store::{FileStore, shared};
 use tempfile::TempDir;
 
-/// Makes a store for each case of the suite, and keeps their folders until the test is over.
+/// Creates a store for each case of the suite, and keeps their folders until the test ends.
 #[derive(Debug, Default)]
 struct Files(Mutex<Vec<TempDir>>);
 
@@ -52,7 +52,7 @@ impl StoreFixture for Files {
     }
 }
 
-/// Puts the file back to a copy of it.
+/// Restores the file from a copy.
 #[derive(Debug)]
 struct Copied {
     store: Arc<FileStore>,
@@ -77,7 +77,7 @@ fn open(path: &Path, clock: &ManualClock) -> FileStore {
 }
 
 #[tokio::test]
-async fn a_store_over_a_plain_file_conforms() {
+async fn file_store_conforms() {
     run_all(&Files::default()).await;
 }
 
@@ -108,10 +108,10 @@ async fn outline(store: &FileStore) -> Outline {
     outline
 }
 
-/// A write that was cut off at any byte was never acknowledged: it is gone as a whole, all before it
-/// is there, and the next one, such as its retry, is written as if it had never been.
+/// A write that was cut off at any byte was never acknowledged. It is dropped completely, all earlier writes are
+/// kept, and the next write, such as its retry, succeeds.
 #[tokio::test]
-async fn a_crash_at_any_byte_of_a_write_leaves_all_or_nothing() {
+async fn crash_at_any_byte_is_atomic() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
     let path = folder.path().join("memories");
     let store = open(&path, &clock);
@@ -125,7 +125,7 @@ async fn a_crash_at_any_byte_of_a_write_leaves_all_or_nothing() {
     drop(store);
 
     for cut in before.0..=whole.len() {
-        // Sometimes with zeros behind: a file may grow before its content arrives.
+        // Sometimes followed by zeros, because a file may grow before its content is written.
         for zeros in [0, whole.len() - cut].into_iter().take(1 + usize::from(cut % 8 == 0)) {
             let mut torn = whole[..cut].to_vec();
             torn.resize(cut + zeros, 0);
@@ -143,7 +143,7 @@ async fn a_crash_at_any_byte_of_a_write_leaves_all_or_nothing() {
 }
 
 #[tokio::test]
-async fn damage_before_the_end_is_an_error_and_changes_nothing() {
+async fn damage_before_the_end_is_an_error() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
     let path = folder.path().join("memories");
     let store = open(&path, &clock);
@@ -164,7 +164,7 @@ async fn damage_before_the_end_is_an_error_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_read_back_is_refused_before_it_is_written() {
+async fn unreadable_record_is_refused_before_writing() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
     let path = folder.path().join("memories");
     let store = open(&path, &clock);

@@ -1,12 +1,11 @@
-//! A store over a plain file, as a third party would write it: nothing but public items of
-//! `memory-core`. Copy it, and put your own medium in the place of [`Log`].
+//! A store on a plain file, as a third party would write it: it uses only public items of `memory-core`. Copy it and
+//! replace [`Log`] by a custom medium.
 //!
-//! The file is a log of the writes that were accepted, each with the time at which it was made. What
-//! a write means is [`MemoryState`]'s affair, in which nothing but its arguments counts: so the memories
-//! of a log are those of its writes, made again in order when it is opened.
+//! The file is a log of the accepted writes, each with its time. [`MemoryState`] executes the writes and depends only
+//! on its arguments, so opening the log restores the memories by replaying its writes in order.
 //!
-//! What this store is not: it blocks the calling thread while it syncs, never compacts its file, and
-//! takes the file for its own, so one process at a time opens it.
+//! Limits of this store: it blocks the calling thread while it syncs, never compacts its file, and needs exclusive
+//! use of the file, so only one process at a time may open it.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -27,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::log::Log;
 
-/// A write that was accepted, as it stands in the log.
+/// An accepted write, as stored in the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Record {
     at: Timestamp,
@@ -46,7 +45,7 @@ enum Write {
     Remove(RemoveUnused),
 }
 
-/// What came of a write.
+/// The outcome of a write.
 enum Written {
     Appended(Appended),
     Counters(Counters),
@@ -63,10 +62,9 @@ pub(crate) struct FileStore {
 struct Open {
     log: Log,
     memories: BTreeMap<MemoryKey, MemoryState>,
-    /// Why the memories are no longer those of the file. After a write or a sync that failed nobody
-    /// knows what is on the disk, and a second sync may say that all is well though it is not
-    /// (P. Hillaker et al. tell of `fsync` on Linux in "Can Applications Recover from fsync
-    /// Failures?", 2020): only opening the file anew tells.
+    /// Why the memories may differ from the file. After a failed write or sync the content of the disk is unknown,
+    /// and a second sync may succeed although data was lost (P. Hillaker et al., "Can Applications Recover from fsync
+    /// Failures?", 2020). Only reopening the file resolves this.
     broken: Option<String>,
 }
 
@@ -82,7 +80,7 @@ impl Open {
                     "{place} {problem}; restore a backup, or cut the file before it"
                 )))
             };
-            // The reason is left out: `serde_json` quotes what it did not expect.
+            // The reason is left out, because `serde_json` quotes unexpected content.
             let record: Record =
                 serde_json::from_slice(record).map_err(|_| corrupt(&"is of an unknown form"))?;
             let Record { at, key, write } = record;
@@ -94,8 +92,8 @@ impl Open {
 }
 
 impl FileStore {
-    /// Opens the log, or begins one, and makes its writes again. A last record that was cut off by a
-    /// crash was never acknowledged, and is cut away.
+    /// Opens or creates the log and replays its writes. A last record that was cut off by a crash was never
+    /// acknowledged, and is truncated.
     pub(crate) fn open(
         path: &Path,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
@@ -103,8 +101,7 @@ impl FileStore {
         Ok(Self { open: Mutex::new(Open::read(path)?), now: Box::new(now) })
     }
 
-    /// Takes up what is in the file by now: the error of a write that failed is over, and so is all that a
-    /// restored copy does not have.
+    /// Reloads the file. This clears the error of a failed write, and drops the writes that a restored copy lacks.
     #[allow(dead_code, reason = "random programs use the store without it")]
     pub(crate) fn open_anew(&self, path: &Path) -> Result<(), StoreError> {
         let mut open = self.lock();
@@ -115,8 +112,9 @@ impl FileStore {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a write: in the memory first, where it may be refused, and then in the file. Nobody reads
-    /// in between, because the mutex is held; and there is no await, so no caller can be canceled half way.
+    /// Applies a write to the memory first, where it may be refused, and then appends it to the file. No reader sees
+    /// the state in between, because the mutex is held; no caller can be canceled in between, because there is no
+    /// await.
     fn write(
         &self,
         operation: &'static str,
@@ -130,15 +128,15 @@ impl FileStore {
         let mut open = self.lock();
         let Open { log, memories, broken } = &mut *open;
         intact(broken).map_err(failed)?;
-        // A memory that was never written is put in the map only by a write that was accepted.
+        // Only an accepted write inserts a new memory into the map.
         let mut unwritten = MemoryState::default();
         let memory = memories.get_mut(key).unwrap_or(&mut unwritten);
         let before = memory.head(at);
         let written = make(memory, write, at).map_err(failed)?;
-        // The head of an expired memory does not show what was removed of it.
+        // The head of an expired memory does not change when parts of it are removed.
         let removes = matches!(written, Written::Removed(_)) && memory != &MemoryState::default();
         if memory.head(at) == before && !removes {
-            // A retry: it is in the file already.
+            // A retry, which is in the file already.
             return Ok(written);
         }
         if unwritten != MemoryState::default() {
@@ -163,7 +161,7 @@ impl FileStore {
     }
 }
 
-/// Makes a write in a memory; the same when it is new and when the log is replayed.
+/// Applies a write to a memory, both for new writes and for replay.
 fn make(memory: &mut MemoryState, write: Write, at: Timestamp) -> Result<Written, StoreErrorKind> {
     match write {
         Write::Append(append) => memory.append(append, at).map(Written::Appended),
@@ -175,8 +173,8 @@ fn make(memory: &mut MemoryState, write: Write, at: Timestamp) -> Result<Written
     }
 }
 
-/// Refuses what could not be read back, such as a message whose role is empty: here its writer can
-/// still be told, later it would make the file unreadable.
+/// Refuses records that could not be read back, such as a message with an empty role. The writer gets the error now;
+/// a stored record would make the file unreadable.
 fn encode(record: &Record) -> Result<Vec<u8>, StoreErrorKind> {
     let unreadable = || StoreErrorKind::Invalid("a message of the batch is malformed".into());
     let messages = match &record.write {
@@ -323,7 +321,7 @@ impl MemoryStore for FileStore {
         Ok(None)
     }
 
-    /// Leases are kept elsewhere: callers take them before they write, and show their tokens.
+    /// Leases are kept elsewhere: callers take them before they write, and present their tokens.
     fn lease_domain(&self) -> Option<&LeaseDomain> {
         None
     }
@@ -344,7 +342,7 @@ impl fmt::Debug for FileStore {
     }
 }
 
-/// For those who share it.
+/// As a shared trait object.
 pub(crate) fn shared(store: FileStore) -> Arc<dyn MemoryStore> {
     Arc::new(store)
 }

@@ -1,8 +1,8 @@
-//! What fuzz targets share; those of other crates include this file by its path.
+//! Shared code of fuzz targets; those of other crates include this file by its path.
 //!
-//! A target is a test binary `fuzz_*`. It runs its corpus, the files of a folder `corpus/NAME` beside
-//! it, and some hundred mutations of it; `PROPTEST_CASES=100000 cargo test --test fuzz_message` runs
-//! more. An input that made trouble is put into the corpus, where it stays.
+//! A target is a test binary `fuzz_*`. It runs its corpus, the files of the folder `corpus/NAME` beside it, and
+//! several hundred mutations; `PROPTEST_CASES=100000 cargo test --test fuzz_message` runs more. Add every input that
+//! found a bug to the corpus.
 
 #![allow(dead_code, reason = "no target needs all of it")]
 
@@ -16,11 +16,11 @@ use proptest::test_runner::{Config, TestRunner};
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Stands in every text that must not come back in an error.
+/// Part of every text that an error must not quote.
 pub(crate) const SECRET: &str = "5ecr3t";
 
-/// Runs this, and says how many bytes it had allocated at its peak. Other tests of the same process
-/// count as well; `cargo nextest`, which `cargo xtask test` uses, gives each a process of its own.
+/// Returns the result of `run` and its peak allocation in bytes. Other tests of the same process are counted too;
+/// `cargo nextest`, which `cargo xtask test` uses, runs each test in a separate process.
 pub(crate) fn peak_of<T>(run: impl FnOnce() -> T) -> (T, usize) {
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
@@ -44,8 +44,7 @@ pub(crate) fn corpus(folder: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Runs a target on each file of its corpus and on mutations of them: as many as `PROPTEST_CASES` says,
-/// else so many.
+/// Runs a target on each file of its corpus and on mutations of them: `PROPTEST_CASES` of them if set, else `cases`.
 pub(crate) fn fuzz(folder: &str, cases: u32, target: impl Fn(&[u8])) {
     let corpus = corpus(folder);
     for (name, input) in &corpus {
@@ -77,7 +76,7 @@ impl Drop for NameOnPanic<'_> {
     }
 }
 
-/// What parsers of text have stumbled over.
+/// Inputs that have broken text parsers before.
 const NASTY: &[&str] = &[
     "\"\\ud800\"",
     "\\ud83d",
@@ -182,7 +181,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     ]
 }
 
-/// One of these inputs, changed in some places.
+/// One of these inputs with some changes.
 pub(crate) fn mutated(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let mutations = prop::collection::vec(mutation(), 1..6);
     (any::<prop::sample::Index>(), mutations).prop_map(move |(seed, mutations)| {

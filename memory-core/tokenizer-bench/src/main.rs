@@ -1,5 +1,5 @@
-//! Which exact tokenizer? Agreement of ids, speed, start-up and memory of three crates for
-//! `o200k_base`, on real messages and on texts made to hurt.
+//! Compares three exact tokenizer crates for `o200k_base`: agreement of ids, speed, start-up and memory, on real
+//! messages and on worst-case texts.
 //!
 //! ```sh
 //! cargo run --release --manifest-path memory-core/tokenizer-bench/Cargo.toml -- FILE.jsonl.gz
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 type Encode = fn(&str) -> Vec<u32>;
 
-/// `tiktoken-rs` first: the others are held to it.
+/// `tiktoken-rs` is first, because the others are compared with it.
 const CRATES: [(&str, Encode); 3] = [
     ("tiktoken-rs", |text| tiktoken_rs::o200k_base_singleton().encode_ordinary(text)),
     ("tiktoken", |text| tiktoken::get_encoding("o200k_base").unwrap().encode(text)),
