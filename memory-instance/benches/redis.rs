@@ -25,7 +25,7 @@ const TEXT: &str = "The customer asks to move the flight from New York to Seattl
                     the fare difference may be charged to the card on file.";
 
 /// The pushes and counters of an append, and nothing that an append checks; the same that `memory bench` runs.
-#[path = "../src/bin/memory/bench/bare/append.rs"]
+#[path = "../cli/src/bench/bare/append.rs"]
 mod bare_append;
 
 struct World {

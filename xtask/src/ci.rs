@@ -41,10 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     steps.step("demo", || {
         // The first command that the README names, with the features of `cargo demo`; not with its
         // profile, for which everything would be compiled once more.
-        let features = ["--no-default-features", "--features", "cli-base"];
-        run::cargo(["run", "--package", "memory-instance", "--bin", "memory"])
-            .args(features)
-            .args(["--", "demo"])
+        run::cargo(["run", "--package", "memory-cli", "--no-default-features", "--", "demo"])
             .run()?;
         Ok(Outcome::Passed)
     });

@@ -16,7 +16,7 @@ use crate::workspace::{Kind, Workspace};
 type Row<'a> = (&'a str, &'a [&'a str]);
 
 /// Each published crate with the crates below it that it may use. `ARCHITECTURE.md` draws which of them it does use.
-const BELOW: [Row<'_>; 7] = [
+const BELOW: [Row<'_>; 8] = [
     ("memory-core", &[]),
     ("memory-flush", &["memory-core"]),
     ("memory-redis-link", &["memory-core"]),
@@ -33,6 +33,7 @@ const BELOW: [Row<'_>; 7] = [
             "memory-store-redis",
         ],
     ),
+    ("memory-cli", &["memory-core", "memory-flush", "memory-lock", "memory-instance"]),
 ];
 
 /// Further crates that the tests of a crate may use: leases and stores do not know each other, but are tested together.
@@ -46,7 +47,7 @@ struct Ban {
     why: &'static str,
 }
 
-const BANS: [Ban; 4] = [
+const BANS: [Ban; 6] = [
     Ban { package: "memory-core", features: "--all-features", banned: IMPURE, why: PURE },
     Ban { package: "memory-flush", features: "--all-features", banned: IMPURE, why: PURE },
     Ban {
@@ -58,8 +59,28 @@ const BANS: [Ban; 4] = [
     Ban {
         package: "memory-instance",
         features: "--no-default-features",
-        banned: &["clap", "libsqlite3-sys", "redis", "rusqlite", "tiktoken"],
+        banned: &["libsqlite3-sys", "redis", "rusqlite", "tiktoken"],
         why: "what is heavy belongs behind its feature",
+    },
+    Ban {
+        package: "memory-instance",
+        features: "--all-features",
+        banned: &[
+            "anyhow",
+            "clap",
+            "comfy-table",
+            "flate2",
+            "hdrhistogram",
+            "indicatif",
+            "tracing-subscriber",
+        ],
+        why: "the command is a crate, memory-cli",
+    },
+    Ban {
+        package: "memory-cli",
+        features: "--no-default-features",
+        banned: &["hdrhistogram", "redis", "rustls", "serde-saphyr", "tiktoken", "toml"],
+        why: "`cargo demo` compiles as little as possible",
     },
 ];
 

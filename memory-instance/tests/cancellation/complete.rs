@@ -42,10 +42,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in entries {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            // Commands are ended, not dropped.
-            if !path.ends_with("src/bin") {
-                sources(&path, found);
-            }
+            sources(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }

@@ -1,6 +1,5 @@
 //! Fuzzing: `memory import`, as a process whose memory is limited by the system.
 
-#![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -9,7 +8,7 @@
     reason = "a test that fails panics, and its output is where people look"
 )]
 
-#[path = "../../memory-core/tests/fuzz/mod.rs"]
+#[path = "../../../memory-core/tests/fuzz/mod.rs"]
 mod fuzz;
 
 use std::fs;

@@ -1,5 +1,4 @@
 //! The command `memory` on a Cluster and behind Sentinels: the same tests as on a SQLite file.
-#![cfg(feature = "cli")]
 #![allow(dead_code, reason = "what other stores need is not needed here")]
 
 /// Runs the tests one after another on servers that are started once, each under a prefix of its own.

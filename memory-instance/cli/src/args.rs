@@ -134,7 +134,7 @@ impl Common {
 
 /// How tokens are counted without `--resource`: exactly where the vocabulary is built in.
 pub(crate) const DEFAULT_TOKENIZER: Option<Tokenizer> =
-    if cfg!(feature = "tiktoken") { Some(Tokenizer::O200kBase) } else { None };
+    if cfg!(feature = "full") { Some(Tokenizer::O200kBase) } else { None };
 
 /// What memories are like without `--resource`.
 pub(crate) fn built_in_resource() -> MemoryResource {
@@ -145,14 +145,14 @@ pub(crate) fn built_in_resource() -> MemoryResource {
 
 fn read_resource(path: &Path) -> anyhow::Result<MemoryResource> {
     let read = match path.extension().and_then(|extension| extension.to_str()) {
-        #[cfg(feature = "yaml")]
+        #[cfg(feature = "full")]
         Some("yaml" | "yml") => MemoryResource::from_yaml,
-        #[cfg(feature = "toml")]
+        #[cfg(feature = "full")]
         Some("toml") => MemoryResource::from_toml,
-        #[cfg(not(all(feature = "yaml", feature = "toml")))]
+        #[cfg(not(feature = "full"))]
         Some("yaml" | "yml" | "toml") => {
             return Err(usage(format!(
-                "--resource {}: this build reads .json only; build it with the feature `cli`",
+                "--resource {}: this build reads .json only; build it with the feature `full`",
                 path.display()
             )));
         }

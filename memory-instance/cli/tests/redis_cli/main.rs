@@ -1,5 +1,4 @@
 //! The command `memory` on a Redis server: the same tests as on a SQLite file, and a few of its own.
-#![cfg(feature = "cli")]
 #![allow(dead_code, reason = "what other stores need is not needed here")]
 
 /// Runs a test on a server, under a prefix of its own.

@@ -2,7 +2,7 @@
 //!
 //! Data goes to stdout, progress and logs to stderr. It ends with 0 when all went well, with 1 after
 //! a failure and with 2 after a mistake in the command line; in both cases one line on stderr names
-//! the place and the mend.
+//! the place and the remedy.
 
 mod args;
 mod encoding;
@@ -22,7 +22,7 @@ mod lease;
 mod sweep;
 mod tail;
 
-#[cfg(feature = "cli")]
+#[cfg(feature = "full")]
 mod bench;
 mod demo;
 
@@ -78,9 +78,9 @@ enum Command {
     Clear(clear::Args),
     Sweep(sweep::Args),
     Tail(tail::Args),
-    #[cfg(feature = "cli")]
+    #[cfg(feature = "full")]
     Bench(bench::Args),
-    #[cfg(feature = "cli")]
+    #[cfg(feature = "full")]
     #[command(hide = true)]
     BenchWorker(bench::flush::WorkerArgs),
 }
@@ -128,9 +128,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let mut out = Out::new(common.json);
     match command {
         Command::Demo => demo::run(&common, &mut out).await?,
-        #[cfg(feature = "cli")]
+        #[cfg(feature = "full")]
         Command::Bench(args) => bench::run(&common, &args, &mut out).await?,
-        #[cfg(feature = "cli")]
+        #[cfg(feature = "full")]
         Command::BenchWorker(args) => bench::flush::run_worker(&common, &args, &mut out).await?,
         command => {
             let (begins, mode) = match &command {
@@ -156,7 +156,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     Command::Sweep(args) => sweep::run(&memories, args, &mut out).await,
                     Command::Tail(args) => tail::run(&memories, args, &mut out).await,
                     Command::Demo => Ok(()),
-                    #[cfg(feature = "cli")]
+                    #[cfg(feature = "full")]
                     Command::Bench(_) | Command::BenchWorker(_) => Ok(()),
                 }
             };

@@ -14,7 +14,7 @@ use crate::support::{Folder, lines};
 
 const REAL: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
-    "/../../shared/data/conversations/tau-bench-airline.jsonl.gz"
+    "/../../../shared/data/conversations/tau-bench-airline.jsonl.gz"
 );
 
 /// How many there are, of either kind.
