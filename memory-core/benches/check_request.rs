@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use memory_core::{Profile, ProfileName, check_request, check_request_value};
+use memory_core::{Profile, ProfileName, check_request};
 use serde_json::{Value, json};
 
 /// The messages of a request, without the system prompt.
@@ -104,7 +104,7 @@ fn check(c: &mut Criterion) {
             b.iter(|| check_request(black_box(&text), &profile).is_ok());
         });
         group.bench_function(BenchmarkId::new("value", name), |b| {
-            b.iter(|| check_request_value(black_box(&value), &profile).is_ok());
+            b.iter(|| check_request(black_box(&value), &profile).is_ok());
         });
     }
     // The baseline: parsing alone.

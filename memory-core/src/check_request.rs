@@ -11,6 +11,7 @@ mod chat;
 mod check;
 mod error;
 mod gemini;
+mod input;
 mod json;
 mod mistral;
 mod openai_chat;
@@ -18,17 +19,16 @@ mod responses;
 mod rule;
 mod strict_template;
 
-use serde_json::Value;
-
 use self::check::Check;
 pub use self::error::{RequestError, RequestProblem};
-use self::json::Tape;
+pub use self::input::RequestInput;
 pub use self::rule::RequestRule;
 use crate::profile::{Profile, ProfileName};
 
 /// Checks a request against the published rules of an API, and reports every rule that it breaks.
 ///
-/// The text is the request as it would be posted, or its part with the history:
+/// The input is the request as it would be posted, or its part with the history, as a JSON text or as a
+/// [`Value`](serde_json::Value); see [`RequestInput`]:
 ///
 /// | profile | form |
 /// | --- | --- |
@@ -64,23 +64,11 @@ use crate::profile::{Profile, ProfileName};
 ///
 /// # Errors
 /// The broken rules with their places. Content is never quoted.
-pub fn check_request(request: &str, profile: &Profile) -> Result<(), RequestError> {
-    check_tape(Tape::from_text(request), profile)
-}
-
-/// As [`check_request`], for a request that is already parsed.
-///
-/// A `Value` keeps one of several fields with one name, so that [`RequestRule::DuplicateField`] is
-/// found in texts only.
-///
-/// # Errors
-/// The broken rules with their places. Content is never quoted.
-pub fn check_request_value(request: &Value, profile: &Profile) -> Result<(), RequestError> {
-    check_tape(Tape::from_value(request), profile)
-}
-
-fn check_tape(tape: Option<Tape<'_>>, profile: &Profile) -> Result<(), RequestError> {
-    let Some(tape) = tape else {
+pub fn check_request<'r>(
+    request: impl Into<RequestInput<'r>>,
+    profile: &Profile,
+) -> Result<(), RequestError> {
+    let Some(tape) = request.into().tape() else {
         let problem = RequestProblem { rule: RequestRule::Json, place: String::new() };
         return Err(RequestError { profile: profile.name, problems: vec![problem], total: 1 });
     };

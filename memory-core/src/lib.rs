@@ -40,9 +40,7 @@ mod window;
 mod write;
 
 pub use applied::Applied;
-pub use check_request::{
-    RequestError, RequestProblem, RequestRule, check_request, check_request_value,
-};
+pub use check_request::{RequestError, RequestInput, RequestProblem, RequestRule, check_request};
 pub use counters::{Counters, Tally};
 pub use error_text::{MAX_ERROR_TEXT, cut_error_source, cut_error_text};
 pub use eviction::{EvictionGoal, EvictionPlan, plan_eviction, plan_fifo_eviction};

@@ -10,8 +10,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-/// The deepest nesting that is read. It is the bound of `serde_json` for texts, so that both entry
-/// points give the same answer.
+/// The deepest nesting that is read. It is the bound of `serde_json` for texts, so that both forms
+/// of a request give the same answer.
 const MAX_DEPTH: usize = 127;
 /// The most nodes that are reserved before reading. One large string needs one node only.
 const MAX_RESERVED: usize = 1 << 16;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{RequestError, RequestRule, check_request, check_request_value};
+use super::{RequestError, RequestRule, check_request};
 use crate::profile::{Profile, ProfileName};
 
 mod anthropic;
@@ -103,12 +103,12 @@ pub(crate) fn stored_histories() -> Vec<Vec<crate::json::Json>> {
     histories.collect()
 }
 
-/// The answers of both entry points, which must agree.
+/// The answers for both forms of a request, which must agree.
 fn check(request: &Request, profile: &Profile) -> Result<(), RequestError> {
     match request {
         Request::Text(text) => check_request(text, profile),
         Request::Value(value) => {
-            let of_value = check_request_value(value, profile);
+            let of_value = check_request(value, profile);
             assert_eq!(check_request(&value.to_string(), profile), of_value);
             of_value
         }
@@ -236,7 +236,7 @@ fn same_exchange_is_valid_in_every_form() {
         (Profile::strict_template(), strict),
     ];
     for (profile, request) in &forms {
-        assert_eq!(check_request_value(request, profile), Ok(()), "{profile}");
+        assert_eq!(check_request(request, profile), Ok(()), "{profile}");
         // No form is valid for an API with another one.
         for (other, _) in forms.iter().filter(|(other, _)| other != profile) {
             let is_chat = |profile: &Profile| {
@@ -245,7 +245,7 @@ fn same_exchange_is_valid_in_every_form() {
                     ProfileName::OpenaiChat | ProfileName::Mistral | ProfileName::StrictTemplate
                 )
             };
-            let is_valid = check_request_value(request, other).is_ok();
+            let is_valid = check_request(request, other).is_ok();
             assert!(!is_valid || (is_chat(profile) && is_chat(other)), "{profile} as {other}");
         }
     }

@@ -40,7 +40,7 @@ pub(crate) fn profiles() -> Vec<Profile> {
     .collect()
 }
 
-fn render_all(messages: &[Message], profile: &Profile, extent: Extent) -> Rendered {
+pub(crate) fn render_all(messages: &[Message], profile: &Profile, extent: Extent) -> Rendered {
     let inputs: Vec<_> = messages
         .iter()
         .zip(1..)

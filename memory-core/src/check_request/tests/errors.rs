@@ -29,7 +29,7 @@ fn errors_never_quote_content() {
     for (profile, request) in all_valid().into_iter().chain(broken) {
         for request in [poison(&request), keep_structure(&request)] {
             for profile in ProfileName::ALL.map(Profile::from).iter().chain([&profile]) {
-                let Err(error) = check_request_value(&request, profile) else { continue };
+                let Err(error) = check_request(&request, profile) else { continue };
                 count += 1;
                 for text in [error.to_string(), format!("{error:?}"), format!("{error:#?}")] {
                     assert!(!text.contains(SECRET), "{text}");
@@ -59,9 +59,7 @@ fn keep_structure(value: &Value) -> Value {
 fn unknown_keys_are_shown_only_if_they_look_like_names() {
     let place = |key: &str| {
         let request = json!([{"role": "user", "content": "x", key: 1}]);
-        check_request_value(&request, &Profile::openai_chat()).unwrap_err().problems[0]
-            .place
-            .clone()
+        check_request(&request, &Profile::openai_chat()).unwrap_err().problems[0].place.clone()
     };
     assert_eq!(place("conversation_id"), "/0/conversation_id");
     let long = "x".repeat(41);
@@ -73,7 +71,7 @@ fn unknown_keys_are_shown_only_if_they_look_like_names() {
 #[test]
 fn many_problems_are_counted_but_bounded() {
     let request: Value = (0..1_000).map(|_| json!({"role": "bot"})).collect();
-    let error = check_request_value(&request, &Profile::openai_chat()).unwrap_err();
+    let error = check_request(&request, &Profile::openai_chat()).unwrap_err();
     assert_eq!((error.total, error.problems.len()), (1_000, 256));
     let text = error.to_string();
     assert!(text.ends_with("; and 992 more"), "{text}");
@@ -83,7 +81,7 @@ fn many_problems_are_counted_but_bounded() {
 #[test]
 fn text_of_an_error_names_rule_place_and_remedy() {
     let request = json!([{"role": "user", "content": "x", "name": null}]);
-    let error = check_request_value(&request, &Profile::openai_chat()).unwrap_err();
+    let error = check_request(&request, &Profile::openai_chat()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "request for openai_chat: /0/name is null; leave the field out (null_field)"
@@ -108,7 +106,7 @@ fn nesting_has_one_bound_for_texts_and_values() {
     let mut refused = 0;
     for depth in 100..140 {
         let value = request(depth);
-        let of_value = check_request_value(&value, &profile);
+        let of_value = check_request(&value, &profile);
         assert_eq!(check_request(&value.to_string(), &profile), of_value, "{depth}");
         refused += usize::from(of_value.is_err());
     }

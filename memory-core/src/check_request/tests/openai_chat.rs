@@ -352,7 +352,7 @@ pub(super) fn broken() -> Vec<Broken> {
 
 #[test]
 fn many_problems_are_found_at_once() {
-    let error = check_request_value(
+    let error = check_request(
         &json!([{"role": "user", "content": "", "name": null}, calls(&["a"]), {"role": "bot"}]),
         &openai(),
     )

@@ -142,11 +142,11 @@ fn apply(value: &mut Value, path: &[usize], edit: &Edit) {
 static VALID: LazyLock<Vec<Value>> =
     LazyLock::new(|| all_valid().into_iter().map(|(_, request)| request).collect());
 
-/// Checks a request under every profile: no panic, both entry points agree, and each place exists.
+/// Checks a request under every profile: no panic, both forms agree, and each place exists.
 fn check_everywhere(request: &Value) -> Result<(), TestCaseError> {
     let text = request.to_string();
     for profile in ProfileName::ALL.map(Profile::from) {
-        let of_value = check_request_value(request, &profile);
+        let of_value = check_request(request, &profile);
         prop_assert_eq!(&check_request(&text, &profile), &of_value);
         if let Err(error) = of_value {
             prop_assert!(error.total >= error.problems.len() && !error.problems.is_empty());
