@@ -34,6 +34,7 @@ pub struct EnsuredSystem {
 /// The change that was necessary so that a system prompt is stored as wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum EnsureOutcome {
     /// Nothing: it is stored with this text. Nothing was written.
     Unchanged,

@@ -89,6 +89,7 @@ pub struct MediaPart<'a> {
 
 /// What a medium is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum MediaKind {
     /// A picture.
     Image,

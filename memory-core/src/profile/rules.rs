@@ -143,6 +143,7 @@ pub enum Alphabet {
 
 /// The form of a name or an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NameForm {
     /// The characters.
     pub alphabet: Alphabet,

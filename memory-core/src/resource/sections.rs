@@ -13,6 +13,7 @@ use crate::store::Durability;
 /// The unit in which a memory is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ResourceKind {
     /// By its tokens.
     #[default]

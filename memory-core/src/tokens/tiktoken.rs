@@ -25,6 +25,7 @@ pub struct TiktokenCounter {
 
 /// A vocabulary of OpenAI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Vocabulary {
     /// GPT-4o and its successors.
     O200kBase,

@@ -237,6 +237,11 @@ impl Run<'_> {
                     EnsureOutcome::Unchanged => Ensured::Unchanged,
                     EnsureOutcome::Appended => Ensured::Appended,
                     EnsureOutcome::Replaced => Ensured::Replaced,
+                    // Without an answer the call counts as one that may have happened.
+                    unknown => {
+                        debug_assert!(false, "the history has no {unknown:?}");
+                        return;
+                    }
                 };
                 self.recorder.answer(op, Answer::Ensured(necessary, ensured.sequence.number()));
             }
