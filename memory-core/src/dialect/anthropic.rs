@@ -245,7 +245,7 @@ fn read_result<'a>(block: &'a Json, kind: CallKind<'a>) -> ResultPart<'a> {
         Some(value) => read_server_content(value, &mut content),
     }
     let error_type = block.get("content").and_then(|content| content.get_str("type"));
-    let is_error = block.get("is_error").and_then(Json::as_bool) == Some(true)
+    let is_error = block.get("is_error").is_some_and(is_set)
         || error_type.is_some_and(|kind| kind.ends_with("_error"));
     // A block that the dialect does not know would be refused within the result.
     if content.iter().any(is_foreign) {
@@ -256,6 +256,16 @@ fn read_result<'a>(block: &'a Json, kind: CallKind<'a>) -> ResultPart<'a> {
         kind,
         native,
         ..ResultPart::new(block.get_str("tool_use_id"), None, content)
+    }
+}
+
+/// Whether a flag is set, which stored messages may hold as a string or number.
+fn is_set(flag: &Json) -> bool {
+    match flag {
+        Json::Bool(flag) => *flag,
+        Json::String(text) => text.trim().eq_ignore_ascii_case("true"),
+        Json::Number(number) => number.as_f64().is_some_and(|number| number != 0.0),
+        Json::Null | Json::Array(_) | Json::Object(_) => false,
     }
 }
 

@@ -133,7 +133,9 @@ impl Fit<'_> {
             }
             Part::Result(result) => {
                 let stays = self.is_native(result.native) && self.dialect != Dialect::Chat;
-                if !stays {
+                if stays {
+                    self.error_flag(result.native, sequence);
+                } else {
                     self.repairs.add(RepairKind::ProviderRunLeftOut, sequence);
                 }
                 stays
@@ -156,6 +158,15 @@ impl Fit<'_> {
                 }
                 is_known
             }
+        }
+    }
+
+    /// Lists an error flag that is no boolean: the writer sends one, or leaves the flag out.
+    fn error_flag(&mut self, native: Option<Native<'_>>, sequence: Option<Sequence>) {
+        let flag = native.and_then(|native| native.json.get("is_error"));
+        let is_odd = flag.is_some_and(|flag| flag.as_bool().is_none());
+        if is_odd && self.dialect == Dialect::Anthropic && self.is_native(native) {
+            self.repairs.add(RepairKind::ErrorFlagType, sequence);
         }
     }
 

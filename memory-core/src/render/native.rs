@@ -23,7 +23,7 @@ fn members(dialect: Dialect, object: &JsonObject) -> bool {
             "source" if dialect == Dialect::Anthropic && value.get_str("type") == Some("url") => {
                 value.get_str("url").is_some_and(|url| url.starts_with("http"))
             }
-            "is_error" | "thought" => value.as_bool().is_some(),
+            "thought" => value.as_bool().is_some(),
             "cache_control" => mark(value),
             "status" if dialect == Dialect::Bedrock => {
                 matches!(value.as_str(), Some("success" | "error"))

@@ -84,6 +84,8 @@ pub enum RepairKind {
     ItemId,
     /// A cache mark above the allowed number was left out.
     CacheMark,
+    /// The error flag of a result was no boolean: it was written as one, or left out where it is not set.
+    ErrorFlagType,
     /// A conversion between dialects lost something else.
     Lost(Loss),
 }
@@ -121,6 +123,7 @@ impl RepairKind {
             Self::ProviderRunLeftOut => "provider_run_left_out",
             Self::ItemId => "item_id",
             Self::CacheMark => "cache_mark",
+            Self::ErrorFlagType => "error_flag_type",
             Self::Lost(loss) => loss.as_str(),
         }
     }
@@ -159,6 +162,7 @@ impl RepairKind {
             Self::ProviderRunLeftOut => "left out a tool that another provider ran",
             Self::ItemId => "left out the id of an item",
             Self::CacheMark => "left out a cache mark",
+            Self::ErrorFlagType => "corrected the type of an error flag",
             Self::Lost(loss) => loss.text(),
         }
     }

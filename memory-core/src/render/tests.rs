@@ -108,3 +108,38 @@ fn data_that_are_no_base64_become_a_note() {
         assert!(rendered.repairs.iter().any(|repair| repair.kind == RepairKind::MediaReplaced));
     }
 }
+
+#[test]
+fn error_flag_is_sent_as_boolean() {
+    use serde_json::json;
+
+    for (flag, sent) in [
+        (json!("true"), Some(true)),
+        (json!(" TRUE "), Some(true)),
+        (json!(1), Some(true)),
+        (json!("false"), None),
+        (json!(0), None),
+        (json!(null), None),
+        (json!([]), None),
+        (json!(true), Some(true)),
+        (json!(false), Some(false)),
+    ] {
+        let call = json!({"type": "tool_use", "id": "a", "name": "f", "input": {}});
+        let result = json!({"type": "tool_result", "tool_use_id": "a", "content": "r",
+            "is_error": flag, "cache_control": {"type": "ephemeral"}});
+        let messages = [
+            json!({"role": "user", "content": "go"}),
+            json!({"role": "assistant", "content": [call]}),
+            json!({"role": "user", "content": [result]}),
+        ]
+        .map(|message| Message::from_value(message).unwrap());
+        let rendered = render_all(&messages, &Profile::anthropic(), Extent::Whole);
+        let request = rendered.request.to_value();
+        let result = &request["messages"][2]["content"][0];
+        assert_eq!(result.get("is_error").map(|flag| flag.as_bool().unwrap()), sent, "{flag}");
+        assert!(result.get("cache_control").is_some(), "{flag}");
+        let kinds: Vec<_> = rendered.repairs.iter().map(|repair| repair.kind).collect();
+        let expected: &[_] = if flag.is_boolean() { &[] } else { &[RepairKind::ErrorFlagType] };
+        assert_eq!(kinds, expected, "{flag}");
+    }
+}

@@ -130,6 +130,13 @@ fn result(written: &mut Written, part: &ResultPart<'_>) -> Option<JsonObject> {
     }
     if let Some(mut block) = native_part(DIALECT, part.native) {
         set_id(&mut block, "tool_use_id", part.link);
+        let is_odd = block.get("is_error").is_some_and(|flag| flag.as_bool().is_none());
+        if is_odd {
+            block.remove("is_error");
+            if part.is_error {
+                block.insert("is_error", true);
+            }
+        }
         return Some(block);
     }
     if part.name.is_some() {

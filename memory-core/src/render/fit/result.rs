@@ -23,6 +23,7 @@ impl Fit<'_> {
         for part in &mut turn.parts {
             self.drop_unsound(part, false, &mut changed);
             if let Part::Result(result) = part {
+                self.error_flag(result.native, sequence);
                 self.result(result, sequence, &mut moved, &mut changed);
             }
         }

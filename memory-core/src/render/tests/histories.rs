@@ -116,6 +116,7 @@ const RESULTS: &[&str] = &[
     r#"{"type":"local_shell_call_output","id":"$1","output":"ok"}"#,
     r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"$1","content":"$t"},{"type":"tool_result","tool_use_id":"$2","is_error":true,"content":[{"type":"text","text":"bad"}]},{"type":"text","text":"and now?"}]}"#,
     r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"$1"}]}"#,
+    r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"$1","is_error":"true","content":"$t"},{"type":"tool_result","tool_use_id":"$2","is_error":null}]}"#,
     r#"{"role":"user","content":[{"type":"text","text":"first"},{"type":"tool_result","tool_use_id":"$1","content":[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"iVBORw0KGgo="}},{"type":"text","text":" "}]}]}"#,
     r#"{"role":"user","parts":[{"functionResponse":{"name":"$n","response":{"result":"$t"}}}]}"#,
     r#"{"role":"user","parts":[{"functionResponse":{"id":"$1","name":"$n","response":{"a":1}}},{"functionResponse":{"id":"$2","name":"g","response":{"error":"bad"}}},{"text":"and now?"}]}"#,

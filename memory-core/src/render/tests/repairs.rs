@@ -69,10 +69,10 @@ fn cases() -> Vec<Case> {
     };
     use RepairKind::{
         ArgumentsWrapped, AssistantInserted, AuthorLeftOut, AuthorName, CacheMark, CallId,
-        CallsSpread, DuplicateResult, EmptyResult, EmptyText, EndInserted, FunctionName, ItemId,
-        Lost, MediaMoved, MediaReplaced, Merged, OrphanResult, ProviderRunLeftOut,
-        ReasoningLeftOut, ResultMoved, SignaturePlaceholder, StartInserted, StartPinned,
-        SyntheticResult, SystemMoved, TextAdded, TextParted, Truncated,
+        CallsSpread, DuplicateResult, EmptyResult, EmptyText, EndInserted, ErrorFlagType,
+        FunctionName, ItemId, Lost, MediaMoved, MediaReplaced, Merged, OrphanResult,
+        ProviderRunLeftOut, ReasoningLeftOut, ResultMoved, SignaturePlaceholder, StartInserted,
+        StartPinned, SyntheticResult, SystemMoved, TextAdded, TextParted, Truncated,
     };
     let calls = |numbers: Range<u32>| {
         let call = |n| {
@@ -231,6 +231,17 @@ fn cases() -> Vec<Case> {
             r#"{"messages":[{"role":"user","content":[{"type":"text","text":"1"},{"type":"text","text":"2","cache_control":{"type":"ephemeral"}},{"type":"text","text":"3","cache_control":{"type":"ephemeral"}},{"type":"text","text":"4","cache_control":{"type":"ephemeral"}},{"type":"text","text":"5","cache_control":{"type":"ephemeral"}}]}]}"#,
         ),
         Case::new(
+            ErrorFlagType,
+            3,
+            Anthropic,
+            &[
+                USER,
+                CALL,
+                r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","is_error":"true","content":"bad"}]}"#,
+            ],
+            r#"{"messages":[{"role":"user","content":"go"},{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"bad","is_error":true}]}]}"#,
+        ),
+        Case::new(
             Lost(Loss::ErrorFlag),
             2,
             OpenaiChat,
@@ -292,7 +303,8 @@ const fn number(kind: RepairKind) -> usize {
         RepairKind::ProviderRunLeftOut => 25,
         RepairKind::ItemId => 26,
         RepairKind::CacheMark => 27,
-        RepairKind::Lost(_) => 28,
+        RepairKind::ErrorFlagType => 28,
+        RepairKind::Lost(_) => 29,
     }
 }
 
@@ -301,7 +313,7 @@ fn each_repair_has_its_smallest_history() {
     let mut wrong = Vec::new();
     let mut kinds: Vec<_> = cases().iter().map(|case| number(case.kind)).collect();
     kinds.dedup();
-    assert_eq!(kinds, (0..=28).collect::<Vec<_>>());
+    assert_eq!(kinds, (0..=29).collect::<Vec<_>>());
     for case in cases() {
         let profile = Profile::new(case.profile, None);
         let window = case.trim(&profile).unwrap();
