@@ -28,7 +28,8 @@ pub enum Part<'a> {
 /// The JSON that a part was read from, and its dialect.
 ///
 /// Writing in the same dialect copies its known fields in place of building new ones. Ids, names and the text of
-/// text parts are taken from the part, so they may be changed; for any other change set `native` to `None`.
+/// text parts are taken from the part, so they may be changed, and Anthropic's citations may be left out; for any
+/// other change set `native` to `None`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Native<'a> {
     /// The dialect of the JSON.

@@ -261,7 +261,29 @@ impl Fit<'_> {
             && (self.dialect != Dialect::Chat || self.is_cached(text.native));
         if !keeps_native {
             text.native = None;
-            *changed |= text.citations.take().is_some();
+        }
+        *changed |= self.drops_citations(text, keeps_native, sequence);
+        true
+    }
+
+    /// Leaves out citations that the API does not know, and says whether there were any.
+    fn drops_citations(
+        &mut self,
+        text: &mut TextPart<'_>,
+        keeps_native: bool,
+        sequence: Option<Sequence>,
+    ) -> bool {
+        let is_sent = |citations: &Json| match self.dialect {
+            Dialect::Anthropic => is_own_citations(citations),
+            Dialect::Responses | Dialect::Bedrock => true,
+            Dialect::Chat | Dialect::Gemini | Dialect::AiSdk => false,
+        };
+        let Some(citations) = text.citations.filter(|it| !(keeps_native && is_sent(it))) else {
+            return false;
+        };
+        text.citations = None;
+        if citations.as_array() != Some(&[]) {
+            self.repairs.add(RepairKind::Lost(Loss::Citations), sequence);
         }
         true
     }
@@ -385,6 +407,19 @@ impl Fit<'_> {
             self.repairs.add(RepairKind::FunctionName, sequence);
         }
     }
+}
+
+/// Whether citations have the form of Anthropic: other providers put their own under the same key.
+fn is_own_citations(citations: &Json) -> bool {
+    const TYPES: [&str; 5] = [
+        "char_location",
+        "page_location",
+        "content_block_location",
+        "web_search_result_location",
+        "search_result_location",
+    ];
+    let is_own = |citation: &Json| citation.get_str("type").is_some_and(|it| TYPES.contains(&it));
+    citations.as_array().is_some_and(|list| list.iter().all(is_own))
 }
 
 /// For each tool that the provider ran, how many results are behind its call. Each part is looked at once.

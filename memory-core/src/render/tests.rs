@@ -143,3 +143,42 @@ fn error_flag_is_sent_as_boolean() {
         assert_eq!(kinds, expected, "{flag}");
     }
 }
+
+#[test]
+fn citations_stay_with_their_provider() {
+    use serde_json::json;
+
+    let own = json!([{"type": "web_search_result_location", "url": "https://example.com",
+        "title": "x", "cited_text": "x", "encrypted_index": "abc"}]);
+    let foreign = json!([{"start": 0, "end": 2, "document_ids": ["doc_1"]}]);
+    let annotation = json!([{"type": "url_citation", "url": "https://example.com"}]);
+    let claude = |citations| json!({"type": "text", "text": "ok", "citations": citations});
+    let openai = json!({"type": "message", "role": "assistant", "content": [
+        {"type": "output_text", "text": "ok", "annotations": annotation}]});
+    let said = |block| json!({"role": "assistant", "content": [block]});
+    let bedrock = said(json!({"citationsContent": {"content": [{"text": "ok"}],
+        "citations": [{"title": "x"}]}}));
+    let in_result = json!({"role": "user", "content": [{"type": "tool_result",
+        "tool_use_id": "a", "content": [claude(foreign.clone())]}]});
+    for (message, keeps) in [
+        (said(claude(own)), Some(ProfileName::Anthropic)),
+        (said(claude(foreign)), None),
+        (said(claude(json!({"enabled": true}))), None),
+        (openai, Some(ProfileName::OpenaiResponses)),
+        (bedrock, Some(ProfileName::Bedrock)),
+        (in_result, None),
+    ] {
+        let call = json!({"type": "tool_use", "id": "a", "name": "f", "input": {}});
+        let messages = [json!({"role": "user", "content": "go"}), said(call), message]
+            .map(|message| Message::from_value(message).unwrap());
+        for name in ProfileName::ALL {
+            let rendered = render_all(&messages, &Profile::from(name), Extent::Whole);
+            let text = rendered.request.to_string();
+            let words = ["citation", "example.com", "doc_1", "enabled", r#""title""#];
+            let is_sent = words.iter().any(|word| text.contains(word));
+            let lost = RepairKind::Lost(crate::dialect::Loss::Citations);
+            let is_listed = rendered.repairs.iter().any(|repair| repair.kind == lost);
+            assert_eq!((is_sent, is_listed), (keeps == Some(name), keeps != Some(name)), "{text}");
+        }
+    }
+}

@@ -70,7 +70,10 @@ fn block(written: &mut Written, part: &Part<'_>) -> Option<JsonObject> {
 }
 
 fn text(written: &mut Written, part: &TextPart<'_>) -> JsonObject {
-    if let Some(block) = native_part(DIALECT, part.native) {
+    if let Some(mut block) = native_part(DIALECT, part.native) {
+        if part.citations.is_none() {
+            block.remove("citations");
+        }
         let key = if part.kind == TextKind::Compaction { "content" } else { "text" };
         return block.with(key, part.text.as_ref());
     }

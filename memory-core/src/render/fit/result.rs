@@ -51,10 +51,12 @@ impl Fit<'_> {
                         continue;
                     }
                     text.kind = TextKind::Plain;
-                    if !self.is_native(text.native) || self.dialect == Dialect::Chat {
+                    let keeps_native = self.is_native(text.native) && self.dialect != Dialect::Chat;
+                    if !keeps_native {
                         text.native = None;
-                        *changed |= text.citations.take().is_some();
                     }
+                    // The result as it was stored has them.
+                    is_rebuilt |= self.drops_citations(text, keeps_native, sequence);
                 }
                 Part::Media(medium)
                     if !self.profile.media_in_results && !is_planted(Fault::MediaInResultKept) =>

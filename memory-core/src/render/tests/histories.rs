@@ -57,6 +57,7 @@ const SAID: &[&str] = &[
     r#"{"role":"assistant","content":[{"type":"thinking","thinking":"x","signature":"sig"},{"type":"text","text":"$t"}]}"#,
     r#"{"role":"assistant","content":[{"type":"redacted_thinking","data":"abc"}]}"#,
     r#"{"role":"assistant","content":[{"type":"thinking","thinking":"x","signature":""},{"type":"text","text":"$t","citations":[{"type":"char_location","cited_text":"x"}]}]}"#,
+    r#"{"role":"assistant","content":[{"type":"text","text":"$t","citations":[{"url":"https://example.com"}]}]}"#,
     r#"{"role":"assistant","content":[{"type":"server_tool_use","id":"srvtoolu_1","name":"web_search","input":{"query":"x"}},{"type":"web_search_tool_result","tool_use_id":"srvtoolu_1","content":[]},{"type":"text","text":"$t"}]}"#,
     r#"{"role":"assistant","content":[{"type":"text","text":"$t"},{"type":"server_tool_use","id":"srvtoolu_1","name":"web_search","input":{"query":"x"}}]}"#,
     // Gemini

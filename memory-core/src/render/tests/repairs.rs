@@ -252,6 +252,15 @@ fn cases() -> Vec<Case> {
             r#"[{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"a","content":"Error: bad"}]"#,
         ),
         Case::new(
+            Lost(Loss::Citations),
+            1,
+            OpenaiChat,
+            &[
+                r#"{"role":"assistant","content":[{"type":"text","text":"ok","citations":[{"type":"char_location","cited_text":"x"}]}]}"#,
+            ],
+            r#"[{"role":"assistant","content":"ok"}]"#,
+        ),
+        Case::new(
             Lost(Loss::DocumentAsText),
             1,
             OpenaiChat,
