@@ -158,7 +158,8 @@ pub struct Profile {
 
     /// Which reasoning may be sent back.
     /// - OpenAI Chat: none; a compatible host by its models: DeepSeek from V3.2 and Kimi from K2.5
-    ///   or K2-thinking need it with calls, DeepSeek R1 refuses it. (D api-docs.deepseek.com
+    ///   or K2-thinking need it with calls, DeepSeek R1 refuses it; `deepseek-reasoner`, which was R1, gets it
+    ///   with calls only. (D api-docs.deepseek.com
     ///   guides/thinking_mode, guides/reasoning_model; E continue#11711, new-api#3121, pi#3636,
     ///   LibreChat#13366). Groq refuses it. (E jan#8136)
     /// - Responses: items. (E coder/mux#59, openai-agents-js#929)

@@ -137,8 +137,14 @@ fn once<'a>(
     }
     let mut is_left_out = vec![true; inputs.len()];
     let provider_ids = HashSet::new();
-    let keeps_bound = extent == Extent::Whole;
-    let mut fit = Fit { profile, dialect, keeps_bound, repairs: &mut repairs, provider_ids };
+    let mut fit = Fit {
+        profile,
+        dialect,
+        keeps_bound: extent == Extent::Whole,
+        repairs: &mut repairs,
+        has_calls: false,
+        provider_ids,
+    };
     let turns = fit_turns(turns, inputs, &mut fit, &mut is_left_out);
     // The names are borrowed by the turns behind them.
     let names = Names::choose(&turns, profile);

@@ -134,8 +134,12 @@ fn fields<'t>(check: &mut Check<'t>, message: Json<'t>, role: Role, form: &ChatF
     if role != Role::Assistant {
         return;
     }
-    let takes_reasoning =
-        matches!(check.profile.reasoning, ReasoningForm::Fields | ReasoningForm::FieldsWithCalls);
+    let has_calls = message.field("tool_calls").is_some_and(|calls| !calls.is_empty());
+    let takes_reasoning = match check.profile.reasoning {
+        ReasoningForm::Fields | ReasoningForm::FieldsWithCalls => true,
+        ReasoningForm::FieldsBesideCalls => has_calls,
+        _ => false,
+    };
     for (key, value) in message.fields() {
         if (!takes_reasoning && REASONING.contains(&key) && known.iter().any(|field| field.is(key)))
             || (!check.profile.function_role && key == "function_call" && !value.is_null())
@@ -146,10 +150,11 @@ fn fields<'t>(check: &mut Check<'t>, message: Json<'t>, role: Role, form: &ChatF
     if let Some(audio) = message.field("audio").filter(|audio| audio.is_object()) {
         check.object(audio, AUDIO);
     }
-    if check.profile.reasoning == ReasoningForm::FieldsWithCalls
-        && message.field("tool_calls").is_some_and(|calls| !calls.is_empty())
-        && message.text("reasoning_content").is_none()
-    {
+    let needs_reasoning = matches!(
+        check.profile.reasoning,
+        ReasoningForm::FieldsWithCalls | ReasoningForm::FieldsBesideCalls
+    );
+    if needs_reasoning && has_calls && message.text("reasoning_content").is_none() {
         check.report(RequestRule::ReasoningMissing, message);
     }
 }

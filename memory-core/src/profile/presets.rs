@@ -76,8 +76,8 @@ fn reasoning_fields(model: &ModelName) -> ReasoningForm {
     match (model.family(), model.version()) {
         _ if model.groq => ReasoningForm::Refused,
         (Family::DeepSeek, _) if model.has("r1") => ReasoningForm::Refused,
-        // The alias has pointed at V3.2 or later since that was released.
-        (Family::DeepSeek, _) if model.has("reasoner") => ReasoningForm::FieldsWithCalls,
+        // The alias of R1, which refuses the field, and of V3.2, which wants it beside calls only.
+        (Family::DeepSeek, _) if model.has("reasoner") => ReasoningForm::FieldsBesideCalls,
         (Family::DeepSeek, Some(version)) if version >= (3, 2) => ReasoningForm::FieldsWithCalls,
         (Family::Kimi, _) if model.has("thinking") => ReasoningForm::FieldsWithCalls,
         (Family::Kimi, Some(version)) if version >= (2, 5) => ReasoningForm::FieldsWithCalls,

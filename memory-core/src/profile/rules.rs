@@ -106,11 +106,15 @@ pub enum ContentKey {
 pub enum ReasoningForm {
     /// None: a field for it is unknown to the API.
     Refused,
-    /// The fields `reasoning_content`, `reasoning` and `reasoning_details` are accepted.
+    /// The fields `reasoning_content`, `reasoning` and `reasoning_details` are accepted. A window has only the first
+    /// two: the third is for OpenRouter, which has no profile.
     Fields,
     /// As [`Fields`](Self::Fields), and each assistant message with calls has `reasoning_content`,
     /// which may be empty.
     FieldsWithCalls,
+    /// Each assistant message with calls has `reasoning_content`, which may be empty; a message without calls
+    /// has no field of reasoning.
+    FieldsBesideCalls,
     /// `reasoning` items, each directly before the item that it produced.
     Items,
     /// Signed blocks, unmodified.

@@ -73,11 +73,16 @@ fn claude_generations_differ() {
 
 #[test]
 fn reasoning_follows_the_model() {
-    use ReasoningForm::{Fields, FieldsWithCalls, Refused, Signatures, SignedCalls};
+    use ReasoningForm::{
+        Fields, FieldsBesideCalls, FieldsWithCalls, Refused, Signatures, SignedCalls,
+    };
     for (model, reasoning) in [
         ("gpt-5.2", Refused),
         ("deepseek-r1", Refused),
-        ("deepseek-reasoner", FieldsWithCalls),
+        ("deepseek-ai/DeepSeek-R1-0528", Refused),
+        ("deepseek-r1:14b", Refused),
+        ("deepseek-reasoner", FieldsBesideCalls),
+        ("deepseek/deepseek-reasoner", FieldsBesideCalls),
         ("deepseek-chat", Fields),
         ("deepseek-v3.1", Fields),
         ("deepseek/deepseek-v3.2-exp", FieldsWithCalls),

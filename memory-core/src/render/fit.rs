@@ -8,7 +8,7 @@ use super::fault::{Fault, is_planted};
 use super::media::{self, Place};
 use super::native::is_sound;
 use super::repair::{RepairKind, Repairs};
-use super::turn::{Speaker, Turn};
+use super::turn::{Speaker, Turn, is_call};
 use crate::dialect::{
     CallKind, CallPart, Dialect, Loss, MediaPart, MediaSource, Native, Part, ReasoningPart,
     TextKind, TextPart,
@@ -24,6 +24,8 @@ pub(super) struct Fit<'p> {
     /// Whether reasoning that is bound to the text before it is still valid.
     pub(super) keeps_bound: bool,
     pub(super) repairs: &'p mut Repairs,
+    /// Whether the turn has calls that are not run by the provider.
+    pub(super) has_calls: bool,
     /// The ids of tools that the provider ran: its results cannot be renamed.
     pub(super) provider_ids: HashSet<String>,
 }
@@ -32,6 +34,7 @@ impl Fit<'_> {
     /// Fits a turn that holds no results. Nothing may be left of it.
     pub(super) fn turn(&mut self, turn: &mut Turn<'_>) {
         let (speaker, sequence) = (turn.speaker, turn.sequence);
+        self.has_calls = turn.parts.iter().any(is_call);
         let before = turn.parts.len();
         let mut changed = false;
         turn.parts.retain_mut(|part| self.part(part, speaker, sequence, &mut changed));
@@ -110,7 +113,9 @@ impl Fit<'_> {
                 true
             }
             Part::Reasoning(reasoning) => {
+                let was_native = reasoning.native.is_some();
                 let stays = speaker == Speaker::Assistant && self.reasoning(reasoning);
+                *changed |= was_native && reasoning.native.is_none();
                 if !stays {
                     self.repairs.add(RepairKind::ReasoningLeftOut, sequence);
                 }
@@ -322,16 +327,24 @@ impl Fit<'_> {
             || is_planted(Fault::UnsignedReasoningKept);
         match self.profile.reasoning {
             ReasoningForm::Refused => is_planted(Fault::ForeignReasoningKept),
-            ReasoningForm::Fields | ReasoningForm::FieldsWithCalls => {
-                // The fields of a message stay as they are on servers of OpenAI's form.
-                let is_field = block.is_some_and(|json| json.get("role").is_some());
+            ReasoningForm::FieldsBesideCalls if !self.has_calls => false,
+            ReasoningForm::Fields
+            | ReasoningForm::FieldsWithCalls
+            | ReasoningForm::FieldsBesideCalls => {
+                let text = reasoning.text.as_ref();
+                let fields = ["reasoning_content", "reasoning"]
+                    .map(|key| block.and_then(|json| json.get_str(key)).unwrap_or_default());
+                let is_field =
+                    block.is_some_and(|json| json.get("role").is_some()) && fields.contains(&text);
+                // Details repeat what is in a field of text.
+                let is_repeated = !is_field && fields.iter().any(|field| !field.is_empty());
+                // The fields of text stay as they are on servers of OpenAI's form.
                 if !is_field || self.profile.name != ProfileName::OpenaiChat {
                     reasoning.native = None;
-                    reasoning.opaque = None;
                 }
-                is_native
-                    && (!reasoning.text.is_empty() || is_signed)
-                    && (reasoning.native.is_some() || !reasoning.text.is_empty())
+                let has_text = !text.is_empty();
+                reasoning.opaque = None;
+                is_native && has_text && !is_repeated
             }
             ReasoningForm::Items => {
                 let is_item = block.and_then(|json| json.get_str("type")) == Some("reasoning");

@@ -22,6 +22,7 @@ pub(crate) fn profiles() -> Vec<Profile> {
     [
         (OpenaiChat, None),
         (OpenaiChat, Some("deepseek-v3.2")),
+        (OpenaiChat, Some("deepseek-reasoner")),
         (OpenaiChat, Some("qwen3")),
         (OpenaiResponses, None),
         (Anthropic, None),
@@ -180,5 +181,49 @@ fn citations_stay_with_their_provider() {
             let is_listed = rendered.repairs.iter().any(|repair| repair.kind == lost);
             assert_eq!((is_sent, is_listed), (keeps == Some(name), keeps != Some(name)), "{text}");
         }
+    }
+}
+
+#[test]
+fn reasoning_fields_follow_the_model() {
+    use serde_json::{Value, json};
+
+    let details = json!([{"type": "reasoning.text", "text": "hm", "signature": "sig"},
+        {"type": "reasoning.encrypted", "data": "c2VjcmV0"}]);
+    let call =
+        json!([{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
+    let said = json!({"role": "assistant", "content": "ok", "reasoning_content": "hm"});
+    let called = json!({"role": "assistant", "content": "", "tool_calls": call, "reasoning": "hm",
+        "reasoning_details": details});
+    let detailed = json!({"role": "assistant", "content": "ok", "reasoning_details": details});
+    let result = json!({"role": "tool", "tool_call_id": "a", "content": "r"});
+    let user = json!({"role": "user", "content": "go"});
+    let messages = [&user, &said, &user, &called, &result, &detailed, &user]
+        .map(|message| Message::from_value(message.clone()).unwrap());
+    let fields = |message: &Value| {
+        let keys = ["reasoning_content", "reasoning", "reasoning_details"];
+        let found = keys.iter().filter_map(|key| Some(format!("{key}={}", message.get(key)?)));
+        found.collect::<Vec<_>>().join(" ")
+    };
+    let text = r#"reasoning_content="hm""#;
+    let both = r#"reasoning_content="" reasoning="hm""#;
+    for (model, expected) in [
+        ("gpt-5", ["", "", ""]),
+        ("deepseek-r1", ["", "", ""]),
+        ("deepseek-reasoner", ["", both, ""]),
+        ("deepseek-v3.2", [text, both, text]),
+        ("kimi-k3", [text, both, text]),
+        ("qwen3", [text, r#"reasoning="hm""#, text]),
+        ("openrouter/qwen/qwen3", [text, r#"reasoning="hm""#, text]),
+    ] {
+        let rendered = render_all(&messages, &Profile::for_model(Some(model)), Extent::Whole);
+        let request = rendered.request.to_value();
+        assert_eq!([1, 3, 5].map(|at| fields(&request[at])), expected, "{model}");
+        assert_eq!(rendered.tokens, rendered.request.count_tokens(&EstimateCounter), "{model}");
+        let left_out = rendered.repairs.iter().filter(|it| it.kind == RepairKind::ReasoningLeftOut);
+        let places: Vec<_> = left_out.filter_map(|it| it.sequence).collect();
+        let all = [2, 4, 6].map(Sequence::new);
+        let is_sent = expected[0] == text;
+        assert_eq!(places, if is_sent { &all[1..] } else { &all[..] }, "{model}");
     }
 }

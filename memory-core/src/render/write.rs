@@ -112,9 +112,13 @@ fn join_texts(turn: &mut Turn<'_>) {
 fn chat_message(message: &mut JsonObject, author: Option<&str>, profile: &Profile) {
     let role = message.get("role").and_then(Json::as_str).unwrap_or_default().to_owned();
     let is_assistant = role == "assistant";
-    let takes_reasoning =
-        matches!(profile.reasoning, ReasoningForm::Fields | ReasoningForm::FieldsWithCalls)
-            || is_planted(Fault::ForeignReasoningKept);
+    let needs_reasoning = matches!(
+        profile.reasoning,
+        ReasoningForm::FieldsWithCalls | ReasoningForm::FieldsBesideCalls
+    );
+    let takes_reasoning = needs_reasoning
+        || profile.reasoning == ReasoningForm::Fields
+        || is_planted(Fault::ForeignReasoningKept);
     let is_openai = profile.name == ProfileName::OpenaiChat;
     let is_known = |key: &str, value: &Json| match key {
         "role" | "content" => true,
@@ -127,9 +131,7 @@ fn chat_message(message: &mut JsonObject, author: Option<&str>, profile: &Profil
         "reasoning_content" | "reasoning" => {
             is_assistant && takes_reasoning && value.as_str().is_some()
         }
-        "reasoning_details" => {
-            is_assistant && takes_reasoning && is_openai && value.as_array().is_some()
-        }
+        // `reasoning_details` too: OpenRouter reads it, and has no profile.
         _ => false,
     };
     let unknown: Vec<String> = message
@@ -157,11 +159,7 @@ fn chat_message(message: &mut JsonObject, author: Option<&str>, profile: &Profil
             _ => {}
         }
     }
-    if is_assistant
-        && has_calls
-        && profile.reasoning == ReasoningForm::FieldsWithCalls
-        && !message.contains_key("reasoning_content")
-    {
+    if is_assistant && has_calls && needs_reasoning && !message.contains_key("reasoning_content") {
         message.insert("reasoning_content", "");
     }
     if profile.name == ProfileName::Mistral {

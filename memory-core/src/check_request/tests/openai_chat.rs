@@ -128,6 +128,18 @@ pub(super) fn broken() -> Vec<Broken> {
             "/1/reasoning_content",
             json!([user(), with(answer(), "reasoning_content", json!("x"))]),
         ),
+        breaks(
+            Profile::for_model(Some("deepseek-reasoner")),
+            UnknownField,
+            "/1/reasoning_content",
+            json!([user(), with(answer(), "reasoning_content", json!("x"))]),
+        ),
+        breaks(
+            Profile::for_model(Some("deepseek-reasoner")),
+            ReasoningMissing,
+            "/1",
+            json!([user(), with(calls(&["a"]), "content", json!("")), result("a")]),
+        ),
         rows(
             UnknownField,
             "/2/name",
