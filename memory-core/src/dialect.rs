@@ -46,7 +46,7 @@
 //! | [`Reasoning`](Loss::Reasoning) | between dialects; without a signature to Anthropic and Bedrock | dropped |
 //! | [`ProviderRun`](Loss::ProviderRun) | between dialects | call and result dropped |
 //! | [`MediaMoved`](Loss::MediaMoved) | Chat | a user message behind the results |
-//! | [`MediaReplaced`](Loss::MediaReplaced) | media that the table above has as note; ids of files | a text in brackets |
+//! | [`MediaReplaced`](Loss::MediaReplaced) | media that the table above has as note; ids of files; to Chat and Responses base64 of an unknown media type | a text in brackets |
 //! | [`DocumentAsText`](Loss::DocumentAsText) | text documents to Chat, Responses, Gemini, AI SDK | title and text |
 //! | [`ErrorFlag`](Loss::ErrorFlag) | Chat, Responses; beside media AI SDK | the text `Error: ` before the result |
 //! | [`ArgumentsWrapped`](Loss::ArgumentsWrapped) | all that want an object | `{"_raw": ".."}`, which reading unwraps |
@@ -91,6 +91,7 @@ use std::str::FromStr;
 pub(crate) use self::chat::{PlainMessage, calls_message};
 pub(crate) use self::entry::{NAME, check_entry};
 pub use self::fields::{Field, Holds, Position};
+pub(crate) use self::media::derived_media_type;
 pub use self::part::{
     Arguments, CallKind, CallPart, MediaKind, MediaPart, MediaSize, MediaSource, Native, Part,
     ReasoningPart, ResultPart, TextKind, TextPart,

@@ -109,6 +109,12 @@ pub(super) fn media<'t>(check: &mut Check<'t>, part: Json<'t>, image_part: &[Fie
             if file.field("file_id").is_some() == file.field("file_data").is_some() {
                 check.report(RequestRule::Media, file);
             }
+            // `file_data` is a data URL. (T)
+            if let Some(data) = file.field("file_data")
+                && data.as_str().is_some_and(|data| !data.is_empty() && !data.starts_with("data:"))
+            {
+                check.report(RequestRule::Media, data);
+            }
         }
     }
 }

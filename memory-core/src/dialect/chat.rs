@@ -16,7 +16,9 @@ pub(super) use self::write::write;
 use super::fields::{
     Field, Position, Table, content, extension, find, media, members, opaque, parts, protocol,
 };
-use super::media::{at_url, from_url, read_block as read_shared_block, read_mcp_text, size_of};
+use super::media::{
+    at_url, from_file_data, from_url, read_block as read_shared_block, read_mcp_text, size_of,
+};
 use super::part::{
     Arguments, CallKind, CallPart, MediaKind, MediaPart, MediaSource, Native, Part, ReasoningPart,
     ResultPart, TextKind, TextPart,
@@ -272,13 +274,12 @@ fn read_block<'a>(block: &'a Json, calls: Option<&'a Json>, visit: Visit<'_, 'a>
             Some(MediaPart { media_type, native, ..MediaPart::new(MediaKind::Audio, source) })
         }),
         "file" if block.get("file").is_some() => block.get("file").and_then(|file| {
+            let title = file.get_str("filename");
             let (source, media_type) = match (file.get_str("file_data"), file.get_str("file_id")) {
-                (Some(data), _) if data.starts_with("data:") => from_url(data),
-                (Some(data), _) => (MediaSource::Data(data), None),
+                (Some(data), _) => from_file_data(data, title),
                 (None, id) => (MediaSource::FileId(id?), None),
             };
             let kind = super::media::kind_of(media_type, MediaKind::Document);
-            let title = file.get_str("filename");
             Some(MediaPart { media_type, title, native, ..MediaPart::new(kind, source) })
         }),
         "document" if block.get("document").is_some() => {

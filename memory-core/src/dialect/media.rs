@@ -33,6 +33,55 @@ pub(super) fn from_url(url: &str) -> (MediaSource<'_>, Option<&str>) {
     }
 }
 
+/// The media type of base64 without one, by the bytes that it begins with or by the extension of the file's name.
+pub(crate) fn derived_media_type(title: Option<&str>, data: &str) -> Option<&'static str> {
+    const STARTS: [(&str, &str); 4] = [
+        ("JVBERi0", "application/pdf"),
+        ("iVBORw0KGgo", "image/png"),
+        ("/9j/", "image/jpeg"),
+        ("R0lGOD", "image/gif"),
+    ];
+    const EXTENSIONS: [(&str, &str); 15] = [
+        ("pdf", "application/pdf"),
+        ("txt", "text/plain"),
+        ("md", "text/markdown"),
+        ("csv", "text/csv"),
+        ("html", "text/html"),
+        ("json", "application/json"),
+        ("docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+        ("xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+        ("pptx", "application/vnd.openxmlformats-officedocument.presentationml.presentation"),
+        ("png", "image/png"),
+        ("jpg", "image/jpeg"),
+        ("jpeg", "image/jpeg"),
+        ("gif", "image/gif"),
+        ("webp", "image/webp"),
+        ("wav", "audio/wav"),
+    ];
+    let by_start = STARTS.iter().find(|(start, _)| data.starts_with(start));
+    let by_name = || {
+        let (_, extension) = title?.rsplit_once('.')?;
+        EXTENSIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(extension))
+    };
+    by_start.or_else(by_name).map(|(_, media_type)| *media_type)
+}
+
+/// The file that a string of base64 or a data URL holds, with its media type if that is known.
+pub(super) fn from_file_data<'a>(
+    data: &'a str,
+    title: Option<&str>,
+) -> (MediaSource<'a>, Option<&'a str>) {
+    let (source, media_type) = match data.get(..5) {
+        Some(start) if start.eq_ignore_ascii_case("data:") => from_url(data),
+        _ => (MediaSource::Data(data), None),
+    };
+    let derived = match source {
+        MediaSource::Data(data) => derived_media_type(title, data),
+        _ => None,
+    };
+    (source, media_type.or(derived))
+}
+
 /// A medium at an address.
 pub(super) fn at_url(kind: MediaKind, url: &str) -> MediaPart<'_> {
     let (source, media_type) = from_url(url);

@@ -6,7 +6,7 @@ mod write;
 
 pub(super) use self::fields::{fields, item_fields};
 pub(super) use self::write::write;
-use super::media::{at_url, from_url, kind_of, read_block as read_shared_block, size_of};
+use super::media::{at_url, from_file_data, kind_of, read_block as read_shared_block, size_of};
 use super::part::{MediaKind, MediaPart, MediaSource, Native, Part, TextKind, TextPart};
 use super::{Dialect, Visit};
 use crate::json::Json;
@@ -82,8 +82,7 @@ pub(super) fn read_block<'a>(block: &'a Json, visit: Visit<'_, 'a>) {
         "input_file" => {
             let members = ["file_data", "file_url", "file_id"].map(|key| block.get_str(key));
             let found = match members {
-                [Some(data), ..] if data.starts_with("data:") => Some(from_url(data)),
-                [Some(data), ..] => Some((MediaSource::Data(data), None)),
+                [Some(data), ..] => Some(from_file_data(data, block.get_str("filename"))),
                 [None, Some(url), _] => Some((MediaSource::Url(url), None)),
                 [None, None, Some(id)] => Some((MediaSource::FileId(id), None)),
                 [None, None, None] => None,

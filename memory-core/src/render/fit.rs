@@ -10,8 +10,8 @@ use super::native::is_sound;
 use super::repair::{RepairKind, Repairs};
 use super::turn::{Speaker, Turn, is_call};
 use crate::dialect::{
-    CallKind, CallPart, Dialect, Loss, MediaPart, MediaSource, Native, Part, ReasoningPart,
-    TextKind, TextPart,
+    CallKind, CallPart, Dialect, Loss, MediaKind, MediaPart, MediaSource, Native, Part,
+    ReasoningPart, TextKind, TextPart,
 };
 use crate::json::Json;
 use crate::profile::{ContentKey, Profile, ProfileName, ReasoningForm, TextForm};
@@ -106,10 +106,15 @@ impl Fit<'_> {
                     Speaker::Assistant => Place::Assistant,
                     Speaker::System | Speaker::Developer | Speaker::Tool => Place::System,
                 };
+                let was_native = medium.native.is_some();
                 if let Some(note) = self.medium(medium, place, sequence) {
                     *changed = true;
                     *part = Part::text(note);
+                    return true;
                 }
+                // A document that is built anew may get a name; other media of a chat message stay as they were.
+                let stays = self.dialect == Dialect::Chat && medium.kind != MediaKind::Document;
+                *changed |= was_native && medium.native.is_none() && !stays;
                 true
             }
             Part::Reasoning(reasoning) => {

@@ -1,6 +1,6 @@
 //! Which media an API accepts, and where.
 
-use crate::dialect::{Dialect, MediaKind, MediaPart, MediaSource, Written};
+use crate::dialect::{Dialect, MediaKind, MediaPart, MediaSource, Written, derived_media_type};
 use crate::json::Json;
 use crate::profile::{ContentKey, Profile, ProfileName};
 
@@ -40,6 +40,16 @@ pub(super) fn fit(
     };
     if !may_be_here || !has_content(medium) {
         return false;
+    }
+    let mut is_odd = is_raw_file(medium);
+    if let (MediaKind::Document, MediaSource::Data(data), None) =
+        (medium.kind, &medium.source, medium.media_type)
+    {
+        medium.media_type = derived_media_type(medium.title, data);
+        if medium.media_type.is_none() {
+            return false;
+        }
+        is_odd = true;
     }
     let fits = match profile.name {
         ProfileName::OpenaiChat => openai_chat(medium, is_native),
@@ -86,11 +96,17 @@ pub(super) fn fit(
         return false;
     }
     // Chat messages are built anew: many forms of one medium are in use.
-    let keeps_native = is_native && dialect != Dialect::Chat;
+    let keeps_native = is_native && dialect != Dialect::Chat && !is_odd;
     if !keeps_native {
         medium.native = None;
     }
     true
+}
+
+/// Whether a file of OpenAI is base64 in place of a data URL, which the API wants.
+fn is_raw_file(medium: &MediaPart<'_>) -> bool {
+    let data = medium.native.and_then(|native| native.json.get_str("file_data"));
+    data.is_some_and(|data| !data.starts_with("data:"))
 }
 
 fn has_content(medium: &MediaPart<'_>) -> bool {

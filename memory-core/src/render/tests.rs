@@ -227,3 +227,47 @@ fn reasoning_fields_follow_the_model() {
         assert_eq!(places, if is_sent { &all[1..] } else { &all[..] }, "{model}");
     }
 }
+
+#[test]
+fn raw_file_data_become_a_data_url() {
+    use serde_json::json;
+
+    let chat = |file| json!({"role": "user", "content": [{"type": "file", "file": file}]});
+    let responses = |file: serde_json::Value| {
+        let mut file = file;
+        file["type"] = json!("input_file");
+        json!({"type": "message", "role": "user", "content": [file]})
+    };
+    let sdk = json!({"role": "user", "content": [{"type": "file", "data": "aGk=",
+        "filename": "a.csv", "mediaType": "text/csv"}]});
+    let claude = json!({"role": "user", "content": [{"type": "document",
+        "source": {"type": "base64", "data": "JVBERi0x"}}]});
+    let pdf = json!({"file_data": "JVBERi0x"});
+    let text = json!({"filename": "Notes.TXT", "file_data": "aGk="});
+    let unknown = json!({"filename": "notes", "file_data": "aGk="});
+    for (message, url) in [
+        (chat(pdf.clone()), Some("data:application/pdf;base64,JVBERi0x")),
+        (chat(text.clone()), Some("data:text/plain;base64,aGk=")),
+        (chat(unknown.clone()), None),
+        (chat(json!({"file_data": "data:;base64,aGk="})), None),
+        (responses(pdf), Some("data:application/pdf;base64,JVBERi0x")),
+        (responses(text), Some("data:text/plain;base64,aGk=")),
+        (responses(unknown), None),
+        (sdk, Some("data:text/csv;base64,aGk=")),
+        (claude, Some("data:application/pdf;base64,JVBERi0x")),
+    ] {
+        let messages = [Message::from_value(message.clone()).unwrap()];
+        for name in [ProfileName::OpenaiChat, ProfileName::OpenaiResponses, ProfileName::Mistral] {
+            let profile = Profile::from(name);
+            let rendered = render_all(&messages, &profile, Extent::Whole);
+            let request = rendered.request.to_string();
+            check_request(&request, &profile).unwrap();
+            let is_listed = |it: &super::Repair| it.kind == RepairKind::MediaReplaced;
+            let is_replaced = rendered.repairs.iter().any(is_listed);
+            assert_eq!(is_replaced, url.is_none(), "{name}: {message}");
+            let sent = url.map_or_else(|| "[document left out".into(), |url| format!("\"{url}\""));
+            assert!(request.contains(&sent), "{name}: {request}");
+            assert_eq!(rendered.tokens, rendered.request.count_tokens(&EstimateCounter));
+        }
+    }
+}

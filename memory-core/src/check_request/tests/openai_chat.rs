@@ -128,6 +128,11 @@ pub(super) fn broken() -> Vec<Broken> {
             "/1/reasoning_content",
             json!([user(), with(answer(), "reasoning_content", json!("x"))]),
         ),
+        rows(
+            Media,
+            "/0/content/1/file/file_data",
+            part(json!({"type": "file", "file": {"filename": "a.pdf", "file_data": "aGk="}})),
+        ),
         breaks(
             Profile::for_model(Some("deepseek-reasoner")),
             UnknownField,

@@ -76,7 +76,7 @@ pub(super) fn media_block(written: &mut Written, part: &MediaPart<'_>) -> JsonOb
             let format = format_of(part.media_type, part.kind);
             typed("input_audio", JsonObject::new().with("data", *data).with("format", format))
         }
-        (MediaKind::Document, MediaSource::Data(data)) => {
+        (MediaKind::Document, MediaSource::Data(data)) if part.media_type.is_some() => {
             let url = format!("data:{};base64,{data}", media_type_of(part));
             let name = part.title.unwrap_or("document");
             typed("file", JsonObject::new().with("filename", name).with("file_data", url))

@@ -302,7 +302,7 @@ fn media(written: &mut Written, part: &MediaPart<'_>, role: &str) -> JsonObject 
             let audio = JsonObject::new().with("data", *data).with("format", format);
             typed("input_audio").with("input_audio", audio)
         }
-        (MediaKind::Document, MediaSource::Data(data)) => {
+        (MediaKind::Document, MediaSource::Data(data)) if part.media_type.is_some() => {
             let url = format!("data:{};base64,{data}", media_type_of(part));
             let name = part.title.unwrap_or("document");
             typed("input_file").with("filename", name).with("file_data", url)

@@ -72,11 +72,13 @@ impl Fit<'_> {
                     continue;
                 }
                 Part::Media(medium) => {
+                    let was_native = self.is_native(medium.native);
                     if let Some(note) = self.medium(medium, place, sequence) {
                         is_rebuilt = true;
                         content.push(Part::text(note));
                         continue;
                     }
+                    is_rebuilt |= was_native && medium.native.is_none();
                 }
                 Part::Data(json) => {
                     if self.dialect == Dialect::Bedrock && json.as_object().is_none() {

@@ -30,6 +30,8 @@ const SAID: &[&str] = &[
     r#"{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"UklGRg==","format":"ogg"}},{"type":"file","file":{"filename":"a.pdf","file_data":"data:application/pdf;base64,JVBERi0="}}]}"#,
     r#"{"role":"user","content":[{"type":"video_url","video_url":{"url":"https://example.com/a.mp4"}}]}"#,
     r#"{"role":"user","content":[{"type":"file","file":{"file_id":"file-1"}}]}"#,
+    r#"{"role":"user","content":[{"type":"file","file":{"filename":"a.txt","file_data":"aGk="}},{"type":"file","file":{"file_data":"aGk="}}]}"#,
+    r#"{"type":"message","role":"user","content":[{"type":"input_file","filename":"a.pdf","file_data":"JVBERi0="}]}"#,
     r#"{"role":"user","content":[$i,$i,$i,$i,$i,$i,$i,$i,$i,$i,$i]}"#,
     r#"{"role":"user","content":""}"#,
     r#"{"role":"user","content":"  "}"#,
