@@ -159,19 +159,7 @@ pub(super) fn read<'a>(message: &'a Json, visit: Visit<'_, 'a>) {
     if let Some(content) = message.get("content") {
         read_content(content, message.get("tool_calls"), visit);
     }
-    for image in message.get("images").and_then(Json::as_array).unwrap_or_default() {
-        if let Some(data) = image.as_str() {
-            let (source, media_type) = if data.starts_with("http") || data.starts_with("data:") {
-                from_url(data)
-            } else {
-                (MediaSource::Data(data), None)
-            };
-            visit(Part::Media(MediaPart {
-                media_type,
-                ..MediaPart::new(MediaKind::Image, source)
-            }));
-        }
-    }
+    read_images(message, visit);
     if let Some(refusal) = message.get_str("refusal").filter(|text| !text.is_empty()) {
         let kind = TextKind::Refusal;
         visit(Part::Text(TextPart { kind, native, ..TextPart::new(refusal) }));
@@ -206,6 +194,26 @@ fn read_reasoning<'a>(message: &'a Json, native: Option<Native<'a>>, visit: Visi
                     visit(Part::Reasoning(ReasoningPart { text, opaque, native }));
                 }
             }
+            _ => {}
+        }
+    }
+}
+
+/// Images beside the content: base64 or addresses (Ollama), or parts (OpenRouter).
+fn read_images<'a>(message: &'a Json, visit: Visit<'_, 'a>) {
+    for image in message.get("images").and_then(Json::as_array).unwrap_or_default() {
+        match image {
+            Json::String(data) => {
+                let (source, media_type) = if data.starts_with("http") || data.starts_with("data:")
+                {
+                    from_url(data)
+                } else {
+                    (MediaSource::Data(data.as_str()), None)
+                };
+                let image = MediaPart::new(MediaKind::Image, source);
+                visit(Part::Media(MediaPart { media_type, ..image }));
+            }
+            Json::Object(_) => read_block(image, None, visit),
             _ => {}
         }
     }
@@ -351,7 +359,11 @@ fn read_result(message: &Json, is_legacy: bool) -> ResultPart<'_> {
         Some(value) => read_content(value, None, &mut |part| content.push(part)),
         None => {}
     }
-    if link.is_none() && message.get("tool_name").is_some() || content.iter().any(is_foreign) {
+    let texts = content.len();
+    read_images(message, &mut |part| content.push(part));
+    let has_images = content.len() > texts;
+    let is_named = link.is_none() && message.get("tool_name").is_some();
+    if is_named || has_images || content.iter().any(is_foreign) {
         native = None;
     }
     // The status is LangChain's.

@@ -271,3 +271,36 @@ fn raw_file_data_become_a_data_url() {
         }
     }
 }
+
+#[test]
+fn images_beside_the_content_are_sent_or_reported() {
+    use serde_json::json;
+
+    let data = "iVBORw0KGgo=";
+    let url = format!("data:image/png;base64,{data}");
+    let part = json!({"type": "image_url", "image_url": {"url": url}});
+    let call =
+        json!([{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
+    let called = json!({"role": "assistant", "content": null, "tool_calls": call});
+    for images in [json!([data]), json!([url]), json!([part])] {
+        let said = json!({"role": "assistant", "content": "", "images": images});
+        let result = json!({"role": "tool", "tool_call_id": "a", "content": "r", "images": images});
+        for last in [said, result] {
+            let user = json!({"role": "user", "content": "go"});
+            let messages = [&user, &called, &last, &user]
+                .map(|message| Message::from_value(message.clone()).unwrap());
+            let price = message_tokens(&EstimateCounter, &messages[2]);
+            assert!(price > 100, "{price} tokens of {last}");
+            for profile in profiles() {
+                let rendered = render_all(&messages, &profile, Extent::Whole);
+                let request = rendered.request.to_string();
+                check_request(&request, &profile).unwrap();
+                assert_eq!(rendered.tokens, rendered.request.count_tokens(&EstimateCounter));
+                let is = |kind| rendered.repairs.iter().any(|repair| repair.kind == kind);
+                let is_replaced = request.contains("[image left out]");
+                assert_eq!(is(RepairKind::MediaReplaced), is_replaced, "{request}");
+                assert!(is_replaced || request.contains(data), "{request}");
+            }
+        }
+    }
+}

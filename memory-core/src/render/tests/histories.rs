@@ -40,6 +40,8 @@ const SAID: &[&str] = &[
     r#"{"role":"user","content":[]}"#,
     r#"{"role":"user","content":[{"type":"text","text":""},{"type":"text","text":"$t"}]}"#,
     r#"{"role":"user","content":"$t","images":["iVBORw0KGgo="]}"#,
+    r#"{"role":"assistant","content":"$t","images":["iVBORw0KGgo="]}"#,
+    r#"{"role":"assistant","content":"","images":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo="}}]}"#,
     // Responses
     r#"{"type":"message","role":"user","content":[{"type":"input_text","text":"$t"}]}"#,
     r#"{"type":"message","role":"user","content":[{"type":"input_image","image_url":"https://example.com/a.png","detail":"low"}]}"#,
@@ -109,6 +111,7 @@ const RESULTS: &[&str] = &[
     r#"{"role":"tool","tool_call_id":"$2","content":"","name":"$n"}"#,
     r#"{"role":"tool","name":"$n","content":"$t"}"#,
     r#"{"role":"tool","content":"$t"}"#,
+    r#"{"role":"tool","tool_name":"$n","content":"$t","images":["iVBORw0KGgo="]}"#,
     r#"{"role":"tool","tool_call_id":"$1","content":[{"type":"text","text":"$t"},{"type":"text","text":"x"}]}"#,
     r#"{"role":"tool","tool_call_id":"$1","content":"[{\"type\":\"image\",\"data\":\"iVBORw0KGgo=\",\"mimeType\":\"image/png\"}]"}"#,
     r#"{"role":"function","name":"$n","content":"$t"}"#,
