@@ -251,3 +251,64 @@ fn unknown_role_is_a_text() {
     let user = serde_json::json!({"role": "user", "content": "q"});
     assert_eq!(redacted(&["user"], user.clone()), user);
 }
+
+#[test]
+fn keys_of_the_protocol_are_exempt_in_their_places_only() {
+    const SECRET: &str = "123-45-6789";
+    let keys = ["detail", "type", "file_id", "id", "name", "role", "status", "format", "signature"];
+    let data = || {
+        let members = keys.map(|key| (key.to_owned(), json!(SECRET)));
+        let object = serde_json::Value::Object(members.into_iter().collect());
+        json!({"file": object, "list": [object], "image_url": object, "x": 1})
+    };
+    let text = || data().to_string();
+    let function = |arguments: serde_json::Value| {
+        json!({"role": "assistant", "content": null, "tool_calls": [
+            {"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}]})
+    };
+    let claude = |block| json!({"role": "user", "content": [block]});
+    for message in [
+        function(data()),
+        function(json!(text())),
+        json!({"role": "assistant", "content": "", "tool_calls": [{"name": "f", "args": data()}]}),
+        json!({"role": "assistant", "function_call": {"name": "f", "arguments": text()}}),
+        json!({"role": "tool", "tool_call_id": "a", "content": text()}),
+        json!({"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": text()}]}),
+        json!({"role": "tool", "tool_call_id": "a", "content": "", "artifact": data()}),
+        json!({"type": "function_call", "call_id": "a", "name": "f", "arguments": text()}),
+        json!({"type": "function_call_output", "call_id": "a", "output": text()}),
+        json!({"type": "function_call_output", "call_id": "a", "output": data()}),
+        json!({"type": "computer_call", "call_id": "a", "action": data()}),
+        json!({"type": "mcp_call", "id": "m", "name": "f", "arguments": text(), "output": text()}),
+        claude(json!({"type": "tool_use", "id": "a", "name": "f", "input": data()})),
+        claude(json!({"type": "tool_result", "tool_use_id": "a", "content": text()})),
+        claude(json!({"type": "tool_result", "tool_use_id": "a", "content": data()})),
+        claude(
+            json!({"type": "code_execution_tool_result", "tool_use_id": "a", "content": data()}),
+        ),
+        json!({"role": "model", "parts": [{"functionCall": {"name": "f", "args": data()}}]}),
+        json!({"role": "user", "parts": [{"functionResponse": {"name": "f", "response": data()}}]}),
+        claude(json!({"toolUse": {"toolUseId": "a", "name": "f", "input": data()}})),
+        claude(json!({"toolResult": {"toolUseId": "a", "content": [{"json": data()}]}})),
+        json!({"role": "assistant", "content": [
+            {"type": "tool-call", "toolCallId": "a", "toolName": "f", "input": data()}]}),
+        json!({"role": "tool", "content": [{"type": "tool-result", "toolCallId": "a",
+            "toolName": "f", "output": {"type": "json", "value": data()}}]}),
+        json!({"id": "m", "role": "assistant", "parts": [{"type": "tool-f", "toolCallId": "a",
+            "state": "output-available", "input": data(), "output": data()}]}),
+        json!({"role": "user", "content": "hi", "metadata": data()}),
+    ] {
+        let redacted = redacted(&[r"\d{3}-\d{2}-\d{4}"], message.clone()).to_string();
+        assert!(!redacted.contains(SECRET), "{redacted}");
+    }
+    for message in [
+        json!({"role": "user", "content": [{"type": "image_url",
+            "image_url": {"url": "https://example.com/a.png", "detail": SECRET}}]}),
+        json!({"role": "user", "content": [{"type": "file", "file": {"file_id": SECRET}}]}),
+        json!({"type": "message", "role": "user", "content": [
+            {"type": "input_image", "file_id": SECRET, "detail": SECRET}]}),
+        claude(json!({"type": "image", "source": {"type": SECRET, "file_id": SECRET}})),
+    ] {
+        assert_eq!(redacted(&[r"\d{3}-\d{2}-\d{4}"], message.clone()), message);
+    }
+}
