@@ -88,6 +88,7 @@ mod write;
 use std::fmt;
 use std::str::FromStr;
 
+pub(crate) use self::bedrock::{MAX_DOCUMENT_NAME, document_name};
 pub(crate) use self::chat::{PlainMessage, calls_message};
 pub(crate) use self::entry::{NAME, check_entry};
 pub use self::fields::{Field, Holds, Position};

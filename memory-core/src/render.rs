@@ -1,6 +1,7 @@
 //! Writing a history as the request of one API, with the repairs that its rules need.
 
 mod arrange;
+mod documents;
 pub(crate) mod fault;
 mod fit;
 mod limits;
@@ -16,6 +17,7 @@ mod write;
 
 use std::collections::HashSet;
 
+use self::documents::DocumentNames;
 use self::fault::{Fault, is_planted};
 use self::fit::Fit;
 use self::names::Names;
@@ -155,6 +157,8 @@ fn once<'a>(
         arrange::insert_only(&mut turns, &mut repairs);
     }
     limits::apply(&mut turns, profile, &mut repairs);
+    let documents = DocumentNames::choose(&turns, profile);
+    documents.set(&mut turns, &mut repairs);
     let has_left = cut.is_some_and(|cut| truncate::apply(&mut turns, cut, counter, &mut repairs));
     let mut lines = Vec::with_capacity(turns.len() + turns.len() / 4);
     for turn in &mut turns {

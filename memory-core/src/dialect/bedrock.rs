@@ -5,6 +5,7 @@ mod write;
 use std::borrow::Cow;
 
 pub(super) use self::write::write;
+pub(crate) use self::write::{MAX_DOCUMENT_NAME, document_name};
 use super::fields::{
     Field, Position, Table, content, find, media, members, opaque, parts, protocol,
 };

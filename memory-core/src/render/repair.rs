@@ -84,6 +84,8 @@ pub enum RepairKind {
     ItemId,
     /// A cache mark above the allowed number was left out.
     CacheMark,
+    /// The name of a document was of a refused form or repeated.
+    DocumentName,
     /// The error flag of a result was no boolean: it was written as one, or left out where it is not set.
     ErrorFlagType,
     /// A conversion between dialects lost something else.
@@ -123,6 +125,7 @@ impl RepairKind {
             Self::ProviderRunLeftOut => "provider_run_left_out",
             Self::ItemId => "item_id",
             Self::CacheMark => "cache_mark",
+            Self::DocumentName => "document_name",
             Self::ErrorFlagType => "error_flag_type",
             Self::Lost(loss) => loss.as_str(),
         }
@@ -162,6 +165,7 @@ impl RepairKind {
             Self::ProviderRunLeftOut => "left out a tool that another provider ran",
             Self::ItemId => "left out the id of an item",
             Self::CacheMark => "left out a cache mark",
+            Self::DocumentName => "changed the name of a document",
             Self::ErrorFlagType => "corrected the type of an error flag",
             Self::Lost(loss) => loss.text(),
         }

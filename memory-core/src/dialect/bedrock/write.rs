@@ -142,7 +142,12 @@ fn result(written: &mut Written, part: &ResultPart<'_>) -> Option<JsonObject> {
 }
 
 fn media(written: &mut Written, part: &MediaPart<'_>) -> JsonObject {
-    if let Some(block) = native_part(DIALECT, part.native) {
+    if let Some(mut block) = native_part(DIALECT, part.native) {
+        if let (Some(document), Some(name)) = (block.get_mut("document"), part.title)
+            && let Some(document) = document.as_object_mut()
+        {
+            document.insert("name", name);
+        }
         return block;
     }
     written.lose_cache_mark(part.native, DIALECT);
@@ -183,8 +188,12 @@ fn media(written: &mut Written, part: &MediaPart<'_>) -> JsonObject {
     keyed(key, inner.with("source", source))
 }
 
+/// The most characters of a name. (D API_runtime_DocumentBlock)
+pub(crate) const MAX_DOCUMENT_NAME: usize = 200;
+
 /// A name of the characters that Bedrock allows: letters, digits, single spaces, hyphens, brackets.
-fn document_name(title: Option<&str>) -> String {
+/// (D API_runtime_DocumentBlock)
+pub(crate) fn document_name(title: Option<&str>) -> String {
     let allowed = |character: char| {
         if character.is_ascii_alphanumeric() || matches!(character, '-' | '(' | ')' | '[' | ']') {
             character
@@ -194,5 +203,9 @@ fn document_name(title: Option<&str>) -> String {
     };
     let name: String = title.unwrap_or_default().chars().map(allowed).collect();
     let words: Vec<_> = name.split_whitespace().collect();
-    if words.is_empty() { "document".into() } else { words.join(" ") }
+    if words.is_empty() {
+        return "document".into();
+    }
+    let name: String = words.join(" ").chars().take(MAX_DOCUMENT_NAME).collect();
+    name.trim_end().into()
 }

@@ -69,8 +69,8 @@ fn cases() -> Vec<Case> {
     };
     use RepairKind::{
         ArgumentsWrapped, AssistantInserted, AuthorLeftOut, AuthorName, CacheMark, CallId,
-        CallsSpread, DuplicateResult, EmptyResult, EmptyText, EndInserted, ErrorFlagType,
-        FunctionName, ItemId, Lost, MediaMoved, MediaReplaced, Merged, OrphanResult,
+        CallsSpread, DocumentName, DuplicateResult, EmptyResult, EmptyText, EndInserted,
+        ErrorFlagType, FunctionName, ItemId, Lost, MediaMoved, MediaReplaced, Merged, OrphanResult,
         ProviderRunLeftOut, ReasoningLeftOut, ResultMoved, SignaturePlaceholder, StartInserted,
         StartPinned, SyntheticResult, SystemMoved, TextAdded, TextParted, Truncated,
     };
@@ -231,6 +231,15 @@ fn cases() -> Vec<Case> {
             r#"{"messages":[{"role":"user","content":[{"type":"text","text":"1"},{"type":"text","text":"2","cache_control":{"type":"ephemeral"}},{"type":"text","text":"3","cache_control":{"type":"ephemeral"}},{"type":"text","text":"4","cache_control":{"type":"ephemeral"}},{"type":"text","text":"5","cache_control":{"type":"ephemeral"}}]}]}"#,
         ),
         Case::new(
+            DocumentName,
+            1,
+            Bedrock,
+            &[
+                r#"{"role":"user","content":[{"text":"go"},{"document":{"format":"pdf","name":"a","source":{"bytes":"JVBERi0="}}},{"document":{"format":"pdf","name":"a","source":{"bytes":"JVBERi0="}}}]}"#,
+            ],
+            r#"{"messages":[{"role":"user","content":[{"text":"go"},{"document":{"format":"pdf","name":"a","source":{"bytes":"JVBERi0="}}},{"document":{"format":"pdf","name":"a (2)","source":{"bytes":"JVBERi0="}}}]}]}"#,
+        ),
+        Case::new(
             ErrorFlagType,
             3,
             Anthropic,
@@ -312,8 +321,9 @@ const fn number(kind: RepairKind) -> usize {
         RepairKind::ProviderRunLeftOut => 25,
         RepairKind::ItemId => 26,
         RepairKind::CacheMark => 27,
-        RepairKind::ErrorFlagType => 28,
-        RepairKind::Lost(_) => 29,
+        RepairKind::DocumentName => 28,
+        RepairKind::ErrorFlagType => 29,
+        RepairKind::Lost(_) => 30,
     }
 }
 
@@ -322,7 +332,7 @@ fn each_repair_has_its_smallest_history() {
     let mut wrong = Vec::new();
     let mut kinds: Vec<_> = cases().iter().map(|case| number(case.kind)).collect();
     kinds.dedup();
-    assert_eq!(kinds, (0..=29).collect::<Vec<_>>());
+    assert_eq!(kinds, (0..=30).collect::<Vec<_>>());
     for case in cases() {
         let profile = Profile::new(case.profile, None);
         let window = case.trim(&profile).unwrap();
