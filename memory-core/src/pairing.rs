@@ -210,7 +210,20 @@ mod tests {
 
     /// The rules as OpenAI and Anthropic write them, by splitting into turns.
     fn is_valid(messages: &[Message]) -> bool {
-        let links: Vec<_> = messages.iter().map(Message::tool_link).collect();
+        let mut links: Vec<ToolLink> = Vec::new();
+        let mut was_item = false;
+        for message in messages {
+            let link = message.tool_link();
+            let is_item = link.item.is_some();
+            match links.last_mut().filter(|_| is_item && was_item) {
+                // Items of the model that follow each other are one message.
+                Some(answer) => {
+                    answer.calls = [&*answer.calls, &*link.calls].concat().into();
+                }
+                None => links.push(link),
+            }
+            was_item = is_item;
+        }
         let mut at = 0;
         while at < links.len() {
             let ToolLink { calls, results, .. } = &links[at];
