@@ -1,4 +1,4 @@
-//! Taking secrets out of messages before anything else sees them.
+//! Redacts secrets in messages before any other code sees them.
 
 mod digits;
 mod email;
@@ -18,19 +18,19 @@ use crate::dialect::{Dialect, Field, Holds};
 use crate::json::{Json, JsonObject};
 use crate::message::{Message, Role};
 
-/// Replaces all that matches a pattern or a [preset](RedactPreset), at any depth of a message: texts, names of
-/// authors, arguments and results, fields that no dialect knows, keys, and numbers, which become a string. A
-/// string that holds JSON is redacted as JSON, so that escapes hide nothing and it stays JSON. In a text with
-/// escapes that is not JSON, such as arguments that were cut off, the escaped characters are matched too.
+/// Replaces every match of a pattern or a [preset](RedactPreset), at any depth of a message: texts, author names,
+/// arguments and results, fields that no dialect knows, keys, and numbers, which become strings. A string that
+/// contains JSON is redacted as JSON, so that escapes cannot hide a secret and it remains JSON. In a text with
+/// escapes that is not JSON, such as truncated arguments, the unescaped characters are matched too.
 ///
-/// Exempt are the fields of the dialect that hold no text, in the places that the dialect has them, because
-/// providers compare them: roles, types, ids and names of tools, signatures, base64.
+/// Exempt are the dialect's fields without text, in their places in the dialect, because providers compare them:
+/// roles, types, tool ids and names, signatures, base64.
 ///
-/// Patterns and presets all see the original text. Where their matches overlap, one replacement takes the place of
-/// them; an empty match is passed over.
+/// All patterns and presets are matched against the original text. Overlapping matches are replaced once; empty
+/// matches are skipped.
 ///
-/// Patterns run in time linear to the text (the `regex` crate), so none needs to be refused for that;
-/// one that takes more than 4 MiB when compiled, such as `(\w{100}){100}`, is.
+/// Patterns run in time linear in the text (the `regex` crate), so none is refused for slow matching. A pattern that
+/// takes more than 4 MiB when compiled, such as `(\w{100}){100}`, is refused.
 #[derive(Debug, Clone)]
 pub struct Redactor {
     presets: Vec<RedactPreset>,
@@ -38,11 +38,11 @@ pub struct Redactor {
     replacement: String,
 }
 
-/// The most that one compiled pattern may take.
+/// The most bytes of one compiled pattern.
 const COMPILED_BYTES: usize = 4 << 20;
 
 impl Redactor {
-    /// What stands in for a secret unless told otherwise.
+    /// The default replacement of a secret.
     pub const DEFAULT_REPLACEMENT: &str = "[REDACTED]";
 
     /// Compiles the patterns.
@@ -66,7 +66,7 @@ impl Redactor {
         Ok(Self { presets: Vec::new(), patterns, replacement: replacement.into() })
     }
 
-    /// The same redactor, which also replaces these kinds of secrets.
+    /// Also replaces these kinds of secrets.
     ///
     /// ```
     /// use memory_core::{Message, RedactPreset, Redactor};
@@ -99,7 +99,7 @@ impl Redactor {
             return message;
         }
         let dialect = message.dialect();
-        // An unknown role is a text that anyone may have written.
+        // An unknown role may be any text.
         let has_free_role = matches!(message.role(), Role::Other(_));
         let mut json = Json::from(message);
         if let Some(role) = json.as_object_mut().and_then(|object| object.get_mut("role"))
@@ -124,14 +124,14 @@ impl Redactor {
         Message::from_any(json)
     }
 
-    /// A text that is no message, such as one that a model returned, without the secrets.
+    /// Redacts a text that is not a message, such as a model's answer.
     #[must_use]
     pub fn redact_string(&self, mut text: String) -> String {
         self.redact_text(&mut text, 0);
         text
     }
 
-    /// The text without the secrets; `None` if it has none.
+    /// The redacted text; `None` if it has no secrets.
     fn replaced(&self, text: &str) -> Option<String> {
         self.replace(text, self.matches(text))
     }
@@ -149,7 +149,7 @@ impl Redactor {
         found
     }
 
-    /// As [`replaced`](Self::replaced), for a text that may have escapes without being JSON.
+    /// Like [`replaced`](Self::replaced); the text may have escapes without being JSON.
     fn replaced_unescaped(&self, text: &str) -> Option<String> {
         let mut found = self.matches(text);
         let mut level = Decoded::of(text);
@@ -171,7 +171,7 @@ impl Redactor {
         let mut replaced = String::with_capacity(text.len());
         let mut kept_from = 0;
         for place in places {
-            // One that overlaps the place before only makes that longer.
+            // A match that overlaps the previous one only extends it.
             if place.start >= kept_from {
                 replaced.push_str(text.get(kept_from..place.start)?);
                 replaced.push_str(&self.replacement);
@@ -182,7 +182,7 @@ impl Redactor {
         Some(replaced)
     }
 
-    /// Redacts a string that a person, model or tool wrote, which is in so many other strings. Whether it has
+    /// Redacts a string that a person, model or tool wrote, nested in `strings` other strings. Returns whether it
     /// changed.
     fn redact_text(&self, text: &mut String, strings: usize) -> bool {
         if is_data_url(text) {
@@ -197,7 +197,7 @@ impl Redactor {
         if has_changed {
             *text = json.to_string();
         }
-        // A pattern may match over the punctuation. The string must stay JSON even then.
+        // A pattern may match across punctuation. The string must remain JSON even then.
         if let Some(replaced) = self.replaced(text) {
             let is_valid = Json::parse(&replaced).is_ok();
             *text = if is_valid { replaced } else { Json::String(replaced).to_string() };
@@ -206,7 +206,7 @@ impl Redactor {
         has_changed
     }
 
-    /// Redacts a value that no dialect describes. Whether anything has changed.
+    /// Redacts a value that no dialect describes. Returns whether it changed.
     fn redact_any(&self, value: &mut Json, strings: usize) -> bool {
         match value {
             Json::Null | Json::Bool(_) => false,
@@ -230,7 +230,7 @@ impl Redactor {
         }
     }
 
-    /// Redacts keys that are not of these fields. Of several that become equal, all but the first get a number.
+    /// Redacts keys that are not among these fields. If keys become equal, all but the first get a number.
     fn redact_keys(&self, object: &mut JsonObject, fields: &[Field]) -> bool {
         let redacted = |key: &str| {
             let mut text = key.to_owned();
@@ -275,8 +275,8 @@ impl Redactor {
         self.redact_keys(object, fields);
     }
 
-    /// Redacts what is in a field that holds no text, where it is an object: settings may hold anything. `key` is
-    /// the one above the value within that object.
+    /// Redacts objects in a field without text, because settings may contain anything. `key` is the key above the
+    /// value within that object.
     fn redact_settings(&self, value: &mut Json, key: Option<&str>) {
         match value {
             Json::Array(items) => {
@@ -293,7 +293,7 @@ impl Redactor {
         }
     }
 
-    /// Redacts addresses of media. In base64 and in arrays of bytes digits mean nothing.
+    /// Redacts URLs of media, but not base64 and arrays of bytes, whose digits are meaningless.
     fn redact_media(&self, value: &mut Json) {
         match value {
             Json::String(text) if !is_base64_of_media(text) => {
@@ -341,13 +341,13 @@ impl Redactor {
     }
 }
 
-/// Whether the text is the data of a medium, in which digits mean nothing.
+/// Whether the text is the data of a medium, whose digits are meaningless.
 fn is_data_url(text: &str) -> bool {
     let data = text.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
     data.is_some_and(|(kind, data)| kind.len() < 100 && is_base64(data))
 }
 
-/// Whether the text is base64, in lines or not. The form for addresses is recognized where it is long.
+/// Whether the text is base64, with or without line breaks. The URL-safe alphabet is recognized only in long texts.
 fn is_base64_of_media(text: &str) -> bool {
     const LONG: usize = 64;
     let is_part = |byte: u8| {
@@ -357,14 +357,14 @@ fn is_base64_of_media(text: &str) -> bool {
     is_base64(text) || text.len() >= LONG && text.bytes().all(is_part)
 }
 
-/// Whether the text is base64 as it is written in one line, without the hyphen of its form for addresses.
+/// Whether the text is base64 in one line, without the hyphen of the URL-safe alphabet.
 fn is_base64(text: &str) -> bool {
     let data = text.trim_end_matches('=');
     text.len() - data.len() <= 2
         && data.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
 }
 
-/// Whether the key is that of a value which providers compare, among the settings of a part.
+/// Whether providers compare the value with this key among the settings of a part.
 fn is_compared(key: &str) -> bool {
     matches!(key, "id" | "type")
         || ["Id", "_id", "ignature", "ncryptedContent", "ncrypted_content", "edactedData"]

@@ -7,10 +7,10 @@ use std::ops::Range;
 const PHONE_DIGITS: usize = 15;
 /// The fewest: shorter ones look like a number with a sign.
 const FEWEST_PHONE_DIGITS: usize = 8;
-/// The digits of a telephone number in the USA and the other countries of the code 1, with that code.
+/// The digits of a telephone number in the USA and other countries with code 1, including that code.
 const NANP_DIGITS: usize = 11;
 
-/// A text by its groups of digits.
+/// The groups of digits in a text.
 pub(super) struct Digits<'t> {
     text: &'t str,
     groups: Vec<Range<usize>>,
@@ -57,7 +57,7 @@ impl<'t> Digits<'t> {
             if self.separator(first) == "." {
                 continue;
             }
-            // More than one form may fit, where another number follows.
+            // Several forms may fit if another number follows.
             for last in first..(first + 5).min(self.groups.len()) {
                 let separator = self.separator(first + 1);
                 let has_form = (first + 1..=last).all(|group| {
@@ -78,7 +78,7 @@ impl<'t> Digits<'t> {
         matches!(lengths, [13..=19, 0, 0, 0, 0] | [4, 4, 4, 4, 0..=3] | [4, 6, 4 | 5, 0, 0])
     }
 
-    /// Whether the digits begin as those of cards do and their check digit is right.
+    /// Whether the digits have a card's prefix and a valid check digit.
     fn is_card_number(&self, first: usize, last: usize) -> bool {
         let digits = || (first..=last).flat_map(|group| self.digits(group).bytes());
         let sum: u32 = digits()
@@ -100,7 +100,7 @@ impl<'t> Digits<'t> {
         for first in 0..self.groups.len() {
             let last = first + 3;
             let has_points = (first + 1..=last).all(|group| self.separator(group) == ".");
-            // Five numbers are a version or an object identifier; a hyphen behind it joins a range.
+            // Five numbers are a version or an object identifier; a hyphen after it joins a range.
             if !has_points || self.separator(first) == "." || self.separator(last + 1) == "." {
                 continue;
             }
@@ -117,7 +117,7 @@ impl<'t> Digits<'t> {
         }
     }
 
-    /// The telephone number behind the `+` in front of this group.
+    /// The telephone number after the `+` before this group.
     fn international(&self, first: usize) -> Option<Range<usize>> {
         let plus = self.groups.get(first)?.start.checked_sub(1)?;
         let before = self.text.get(..plus)?;
@@ -166,7 +166,7 @@ impl<'t> Digits<'t> {
                 (start, has_form && has_points.0 == has_points.1)
             }
         };
-        // A `1` in front is the code of the country.
+        // A preceding `1` is the country code.
         let code = area.checked_sub(1).filter(|code| {
             let separator = self.separator(area);
             self.digits(*code) == "1"
@@ -191,7 +191,7 @@ impl<'t> Digits<'t> {
         (begins_word && self.ends_word(last)).then(|| start..self.end(last))
     }
 
-    /// The digits of a group; none behind the last one.
+    /// The digits of a group; empty after the last one.
     fn digits(&self, group: usize) -> &'t str {
         self.groups.get(group).and_then(|range| self.text.get(range.clone())).unwrap_or_default()
     }
@@ -200,7 +200,7 @@ impl<'t> Digits<'t> {
         self.groups.get(group).map_or(self.text.len(), |range| range.end)
     }
 
-    /// The text between a group and the one before it; nothing before the first and behind the last.
+    /// The text between a group and the previous one; empty before the first and after the last.
     fn separator(&self, group: usize) -> &'t str {
         let between = || {
             let before = self.groups.get(group.checked_sub(1)?)?;
@@ -229,7 +229,7 @@ impl<'t> Digits<'t> {
         !before.is_some_and(|text| text.ends_with(|c: char| c.is_ascii_alphabetic()))
     }
 
-    /// Whether no letter follows, but the `x` of an extension.
+    /// Whether no letter follows, except the `x` of an extension.
     fn ends_word(&self, group: usize) -> bool {
         let mut after = self.text.get(self.end(group)..).unwrap_or_default().chars();
         match after.next() {
@@ -245,7 +245,7 @@ fn is_one(text: &str, is_kind: impl Fn(char) -> bool) -> bool {
     characters.next().is_some_and(is_kind) && characters.next().is_none()
 }
 
-/// The hyphen, and those that typography and models put in its place.
+/// A hyphen or one of its typographic variants.
 const fn is_hyphen(character: char) -> bool {
     matches!(character, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}')
 }
@@ -258,17 +258,17 @@ fn is_hyphen_or_space(separator: &str) -> bool {
     is_one(separator, |character| is_hyphen(character) || is_space(character))
 }
 
-/// Whether it makes one longer number of two.
+/// Whether this separator joins two numbers into one.
 fn is_joint(separator: &str) -> bool {
     is_one(separator, |character| is_hyphen(character) || character == '.')
 }
 
-/// Whether it stands between the groups of a telephone number.
+/// Whether this separator can be between the groups of a telephone number.
 fn is_mark(separator: &str) -> bool {
     is_hyphen_or_space(separator) || separator == "."
 }
 
-/// Whether it stands between the groups of an international telephone number, such as `) ` or ` (`.
+/// Whether this separator can be between the groups of an international telephone number, such as `) ` or ` (`.
 fn is_within_phone_number(separator: &str) -> bool {
     let is_allowed = |character| {
         is_hyphen(character) || is_space(character) || matches!(character, '.' | '/' | '(' | ')')

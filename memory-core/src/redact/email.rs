@@ -12,8 +12,8 @@ pub(super) fn find(text: &str, found: &mut Vec<Range<usize>>) {
     found.extend(addresses);
 }
 
-/// The length of the local part that this text ends with. Characters that are allowed and never seen, such as
-/// `=` and `/`, are not taken for a part of it: more often they are what the address is embedded in.
+/// The length of the local part at the end of this text. Characters that are allowed but never used, such as `=` and
+/// `/`, do not count, because usually the address is embedded in them.
 fn local_part(before: &str) -> Option<usize> {
     let mut length = 0;
     let mut rest = before.chars().rev().peekable();
@@ -31,7 +31,7 @@ fn local_part(before: &str) -> Option<usize> {
     (!local.is_empty()).then_some(local.len())
 }
 
-/// The length of the domain that this text begins with: at least two labels, the last of letters.
+/// The length of the domain at the start of this text: at least two labels, the last of letters.
 fn domain(after: &str) -> Option<usize> {
     let is_part = |character| is_letter_or_digit(character) || matches!(character, '-' | '.');
     let end = after.find(|character| !is_part(character)).unwrap_or(after.len());
@@ -70,8 +70,8 @@ fn is_letter_or_digit(character: char) -> bool {
             && !is_written_without_spaces(character)
 }
 
-/// Whether the character is of a script in which words are not separated by spaces, or take endings that are
-/// written right behind a word in another script.
+/// Whether the character is of a script that does not separate words by spaces, or that appends endings directly to
+/// words in another script.
 const fn is_written_without_spaces(character: char) -> bool {
     matches!(character,
         '\u{e00}'..='\u{eff}'       // Thai, Lao

@@ -1,22 +1,22 @@
-//! Texts whose JSON escapes are decoded, and the way back to where each character was written.
+//! Decodes JSON escapes in texts, with a map back to the original positions.
 
 use std::ops::Range;
 
-/// How many times a text is decoded: a string in a string in a string, and so on. Each level costs another
-/// search, and a text can be made to have as many as a fifth of its length.
+/// The maximum number of decodings: a string in a string, and so on. Each level costs another search, and a hostile
+/// text can have as many levels as a fifth of its length.
 pub(super) const MAX_LEVELS: usize = 16;
 
 /// A text with its escapes decoded.
 pub(super) struct Decoded {
     pub(super) text: String,
-    /// Where the character at each byte of the text begins in the original; at the end, its length.
+    /// The original position of the character at each byte of the text; at the end, the original length.
     starts: Vec<usize>,
 }
 
 impl Decoded {
-    /// Decodes the escapes of a text that need not be JSON as a whole; `None` if it has none.
+    /// Decodes the escapes of a text that need not be JSON; `None` if it has none.
     pub(super) fn of(original: &str) -> Option<Self> {
-        // Most texts have none, and the table of starts is eight times as large as the text.
+        // Most texts have no escapes, and the table of positions is eight times as large as the text.
         if !original.contains('\\') {
             return None;
         }
@@ -52,13 +52,13 @@ impl Decoded {
         Some(inner)
     }
 
-    /// Where a part of the decoded text is in the original.
+    /// The original position of a part of the decoded text.
     pub(super) fn original(&self, range: &Range<usize>) -> Option<Range<usize>> {
         Some(*self.starts.get(range.start)?..*self.starts.get(range.end)?)
     }
 }
 
-/// The character that the text begins with, which is escaped, and the length of the escape.
+/// The escaped character at the start of the text, and the length of the escape.
 fn escape(text: &str) -> Option<(char, usize)> {
     let character = match text.as_bytes().get(1)? {
         b'u' => return unicode_escape(text),
@@ -84,7 +84,7 @@ fn unicode_escape(text: &str) -> Option<(char, usize)> {
     let pair = char::decode_utf16([Some(first), second].into_iter().flatten()).next()?;
     Some(match pair {
         Ok(character) => (character, 6 * character.len_utf16()),
-        // Half of a pair is no character.
+        // Half of a surrogate pair is not a character.
         Err(_) => (char::REPLACEMENT_CHARACTER, 6),
     })
 }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_found_where_it_was_written() {
+    fn part_maps_to_its_original_position() {
         let written = r"a\u0040b \ud83d\ude00 \ud83d \x \";
         let decoded = Decoded::of(written).unwrap();
         assert_eq!(decoded.text, "a@b 😀 \u{fffd} \\x \\");

@@ -1,10 +1,10 @@
-//! Ids and names by which calls and results find each other, in forms that the tables of fields do not list.
+//! Ids and names that link calls and results, in forms that the tables of fields do not list.
 
 use crate::dialect::Dialect;
 use crate::json::Json;
 
-/// The ids and names of tools in a message of the chat form as other libraries than OpenAI's write it: the tool's
-/// name on a result, the name of a flat call (LangChain), and the calls and results of goose.
+/// The tool ids and names in a message of the chat form as other libraries than OpenAI's write it: the tool's name on
+/// a result, the name of a flat call (LangChain), and the calls and results of goose.
 pub(super) fn unlisted(message: &mut Json, dialect: Dialect) -> Vec<&mut Json> {
     let mut links = Vec::new();
     if dialect != Dialect::Chat {
@@ -56,7 +56,7 @@ fn member<'m>(json: &'m mut Json, key: &str) -> Option<&'m mut Json> {
     json.as_object_mut()?.get_mut(key)
 }
 
-/// Whether providers would accept the text as the name of a tool. Anything else in such a place is a text.
+/// Whether providers would accept the text as a tool name. Anything else in such a place is text.
 pub(super) fn is_name(text: &str) -> bool {
     let is_part =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');

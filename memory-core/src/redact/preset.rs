@@ -1,4 +1,4 @@
-//! Kinds of secrets that are recognized by name.
+//! Named kinds of secrets.
 
 use std::ops::Range;
 
@@ -9,15 +9,15 @@ use super::email;
 
 /// A kind of secret that [`Redactor`](super::Redactor) recognizes without a pattern.
 ///
-/// A secret may follow or precede a character of a script that is written without spaces. ASCII letters that
-/// touch a number make it part of a word, such as a hash, which is left alone.
+/// A secret may be adjacent to a character of a script that is written without spaces. ASCII letters adjacent to a
+/// number make it part of a word, such as a hash, which is not redacted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RedactPreset {
-    /// A social security number of the USA: 3, 2 and 4 digits with hyphens or spaces between them. Left alone
-    /// are numbers that are never given out (000, 666 and 900 to 999 in front, 00 in the middle, 0000 at the
-    /// end; Social Security Administration, POMS RM 10201.035), and nine digits without separators.
+    /// A social security number of the USA: 3, 2 and 4 digits with hyphens or spaces between them. Not redacted are
+    /// numbers that are never issued (000, 666 and 900 to 999 in front, 00 in the middle, 0000 at the end; Social
+    /// Security Administration, POMS RM 10201.035), and nine digits without separators.
     UsSsn,
     /// A number of a payment card: 13 to 19 digits that begin with 2 to 6 and pass the check of Luhn (ISO/IEC
     /// 7812-1), as one number or in groups of 4-4-4-4, 4-4-4-4-3, 4-6-5 or 4-6-4 with hyphens or spaces
@@ -26,21 +26,21 @@ pub enum RedactPreset {
     /// An e-mail address. Letters of scripts that are written without spaces do not count as part of it,
     /// because they may be the words around it.
     Email,
-    /// A telephone number: in international form, that is `+` and 8 to 15 digits (ITU-T E.164), with spaces,
-    /// hyphens, points, slashes or parentheses between them; or in that of the USA, 3, 3 and 4 digits with
-    /// hyphens, points, spaces or parentheses between them and perhaps a `1` in front. Digits without any
-    /// such mark are left alone.
+    /// A telephone number in international form, that is `+` and 8 to 15 digits (ITU-T E.164), with spaces, hyphens,
+    /// points, slashes or parentheses between them; or in that of the USA, 3, 3 and 4 digits with hyphens, points,
+    /// spaces or parentheses between them and optionally a leading `1`. Digits without any such mark are not
+    /// redacted.
     Phone,
-    /// An IPv4 address: four numbers from 0 to 255 without leading zeros. Longer dotted numbers are left alone.
+    /// An IPv4 address: four numbers from 0 to 255 without leading zeros. Longer dotted numbers are not redacted.
     Ipv4,
 }
 
 impl RedactPreset {
-    /// All of them.
+    /// All presets.
     pub const ALL: [Self; 5] =
         [Self::UsSsn, Self::CardNumber, Self::Email, Self::Phone, Self::Ipv4];
 
-    /// Its name in a resource.
+    /// The name in a resource.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ impl RedactPreset {
         }
     }
 
-    /// Adds the places of what it recognizes.
+    /// Adds the positions of its matches.
     pub(super) fn find(self, text: &str, found: &mut Vec<Range<usize>>) {
         match self {
             Self::UsSsn => Digits::of(text).social_security_numbers(found),

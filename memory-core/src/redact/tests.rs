@@ -44,7 +44,7 @@ fn call(arguments: &str) -> serde_json::Value {
 }
 
 #[test]
-fn escapes_in_arguments_hide_nothing() {
+fn escaped_secrets_are_redacted() {
     let mail = [r"[a-z.]+@example\.com"];
     for (arguments, expected) in [
         (r#"{"mail":"ann\u0040example.com"}"#, r#"{"mail":"[REDACTED]"}"#),
@@ -125,7 +125,7 @@ fn only_protocol_fields_in_their_places_are_exempt() {
 }
 
 #[test]
-fn cut_off_and_repeated_json_hides_nothing() {
+fn truncated_and_repeated_json_is_redacted() {
     let mail = [r"[a-z.]+@example\.com"];
     for (arguments, expected) in [
         // Cut off.
@@ -145,7 +145,7 @@ fn cut_off_and_repeated_json_hides_nothing() {
     }
 }
 
-/// The deepest that a text of 100 KiB can be nested if each level doubles the backslashes, and more.
+/// The deepest nesting that fits into 100 KiB if each level doubles the backslashes, and more.
 #[test]
 fn strings_in_strings_are_redacted_at_any_depth() {
     let mut inner = "ann@example.com 123-45-6789 ☎".to_owned();
@@ -222,7 +222,7 @@ fn ids_and_names_of_tools_link_after_redaction() {
 }
 
 #[test]
-fn texts_in_places_of_names_and_settings_are_redacted() {
+fn text_in_name_and_setting_fields_is_redacted() {
     for message in [
         json!({"role": "tool", "tool_call_id": "a", "name": "ann@example.com", "content": ""}),
         json!({"role": "tool", "tool_call_id": "a", "content": "", "tool_name": {"x": "ann@example.com"}}),

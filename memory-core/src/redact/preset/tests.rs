@@ -11,7 +11,7 @@ fn hidden(preset: RedactPreset, text: &str) -> String {
 fn check(preset: RedactPreset, hits: &[(&str, &str)], misses: &[&str]) {
     for (text, expected) in hits {
         assert_eq!(hidden(preset, text), *expected, "{text}");
-        // In any company, and in any script.
+        // With adjacent punctuation, and in any script.
         assert_eq!(hidden(preset, &format!("({text}),")), format!("({expected}),"));
         assert_eq!(hidden(preset, &format!("号码{text}。")), format!("号码{expected}。"));
     }
@@ -35,7 +35,7 @@ fn social_security_numbers() {
             ("665-12-3456 and 667-12-3456", "* and *"),
         ],
         &[
-            // Never given out.
+            // Never issued.
             "000-45-6789",
             "666-45-6789",
             "900-45-6789",
@@ -265,7 +265,7 @@ fn ipv4_addresses() {
 }
 
 #[test]
-fn a_number_of_json_is_recognized() {
+fn json_number_is_recognized() {
     let presets = [RedactPreset::CardNumber];
     let redactor = Redactor::new::<&str>(&[], "*").unwrap().with_presets(&presets);
     let message = serde_json::json!({"role": "user", "content": "", "card": 4_111_111_111_111_111_u64,
