@@ -1,8 +1,7 @@
-//! Whether a provider would accept a request.
+//! Checks whether a provider would accept a request.
 //!
-//! The check knows the rules of the APIs, and nothing of how requests are made: it shares no code
-//! with the rest of the crate but the [`Profile`], so that it can judge any request, wherever it
-//! comes from.
+//! The check knows only the rules of the APIs, not how requests are made. It shares no code with the rest of the
+//! crate except the [`Profile`], so that it can check a request of any origin.
 
 mod anthropic;
 mod bedrock;
@@ -25,7 +24,7 @@ pub use self::input::RequestInput;
 pub use self::rule::RequestRule;
 use crate::profile::{Profile, ProfileName};
 
-/// Checks a request against the published rules of an API, and reports every rule that it breaks.
+/// Checks a request against the published rules of an API, and reports every broken rule.
 ///
 /// The input is the request as it would be posted, or its part with the history, as a JSON text or as a
 /// [`Value`](serde_json::Value); see [`RequestInput`]:
@@ -37,13 +36,13 @@ use crate::profile::{Profile, ProfileName};
 /// | `gemini` | an object with `contents`, and `systemInstruction` where needed |
 /// | `openai_responses` | an object with `input`, and `instructions` where needed |
 ///
-/// Other fields of a request body, such as `model` and `tools`, are allowed and not checked. Some
-/// widen or narrow a rule: `previous_response_id` and `conversation` of Responses allow outputs of
-/// stored calls, `store: false` wants encrypted reasoning, and Anthropic's `thinking` of the type
-/// `enabled` wants the thinking of a running tool loop.
+/// Other fields of a request body, such as `model` and `tools`, are allowed and not checked. Some fields change a
+/// rule: `previous_response_id` and `conversation` of Responses allow outputs of stored calls, `store: false`
+/// requires encrypted reasoning, and Anthropic's `thinking` of the type `enabled` requires the thinking of a running
+/// tool loop.
 ///
-/// It does not know what was sent before. It therefore cannot find a thinking block whose prefix
-/// was edited ([`ReasoningForm::BoundBlocks`](crate::profile::ReasoningForm::BoundBlocks)).
+/// The check does not know earlier requests. It therefore cannot find a thinking block whose prefix was edited
+/// ([`ReasoningForm::BoundBlocks`](crate::profile::ReasoningForm::BoundBlocks)).
 ///
 /// The time is linear in the size of the request. Nothing is allocated per message.
 ///

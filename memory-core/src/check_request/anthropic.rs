@@ -182,8 +182,8 @@ fn content<'t>(
     seen
 }
 
-/// A final assistant message that the model continues may not end with white space ("final
-/// assistant content cannot end with trailing whitespace" M).
+/// A final assistant message that the model continues may not end with white space ("final assistant content cannot
+/// end with trailing whitespace" M).
 fn prefill(check: &mut Check<'_>, content: Json<'_>) {
     let last = content.items().last().and_then(|part| part.field("text"));
     let Some(text) = content.as_str().or_else(|| last?.as_str()) else { return };
@@ -193,7 +193,7 @@ fn prefill(check: &mut Check<'_>, content: Json<'_>) {
 }
 
 fn end(check: &mut Check<'_>, last: Seen<'_>) {
-    // Open calls are reported as such.
+    // Open calls are reported separately.
     if check.profile.last != LastMessage::Any
         && last.role == Role::Assistant
         && !last.has_calls

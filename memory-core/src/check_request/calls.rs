@@ -1,4 +1,4 @@
-//! Which result answers which call.
+//! Links results to calls.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,7 @@ use super::rule::RequestRule;
 
 /// The calls of a request and their results, linked by id.
 ///
-/// One map for the whole request: each call and each result costs one look-up, however many there
-/// are.
+/// One map for the whole request: each call and each result costs one lookup.
 #[derive(Debug)]
 pub(super) struct Calls<'t> {
     by_id: HashMap<&'t str, usize>,
@@ -27,7 +26,7 @@ struct Call {
     is_answered: bool,
 }
 
-/// Which results answer a call.
+/// The kind of a call, which its results must match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallKind {
     Function,
@@ -36,7 +35,7 @@ pub(super) enum CallKind {
     LocalShell,
     Shell,
     ApplyPatch,
-    /// Carried out by the provider: call and result are in one message.
+    /// Executed by the provider: call and result are in one message.
     Server,
 }
 
@@ -60,7 +59,7 @@ impl<'t> Calls<'t> {
         let call = Call { node: id.at(), step, kind, is_answered: false };
         if let Some(known) = self.by_id.get(text).and_then(|index| self.calls.get(*index)) {
             check.report(RequestRule::DuplicateCallId, id);
-            // One result is enough to answer both, so that one fault is reported once.
+            // One result then answers both calls, so that only the repeated id is reported.
             if known.step == step {
                 return;
             }
@@ -78,8 +77,7 @@ impl<'t> Calls<'t> {
 
     /// A result. `step` is the step whose calls it may answer; `None` allows any earlier one.
     ///
-    /// A result whose id has a wrong form is reported only if its call was not, since both change
-    /// together.
+    /// A result whose id has a wrong form is reported only if its call was not, because both have the same id.
     pub(super) fn result(
         &mut self,
         check: &mut Check<'t>,
@@ -108,8 +106,8 @@ impl<'t> Calls<'t> {
         }
     }
 
-    /// Reports the calls without results, except those that the provider carries out in `paused`:
-    /// it continues them.
+    /// Reports the calls without results, except those in `paused` that the provider executes, because it continues
+    /// them.
     pub(super) fn finish(&self, check: &mut Check<'t>, paused: Option<usize>) {
         for call in self.calls.iter().filter(|call| !call.is_answered) {
             if call.kind != CallKind::Server || paused != Some(call.step) {

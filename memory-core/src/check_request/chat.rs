@@ -23,7 +23,7 @@ pub(super) enum Role {
     Function,
 }
 
-/// In what the APIs of this shape differ, beside the fields of the profile.
+/// The differences between APIs of this shape that are not fields of the profile.
 #[derive(Debug)]
 pub(super) struct ChatForm {
     pub(super) system: &'static [Field],

@@ -1,11 +1,11 @@
-//! Shared by the checks of all profiles: collecting problems, and fields as data.
+//! Shared by the checks of all profiles: collects problems, and defines fields as data.
 
 use super::error::{MAX_PROBLEMS, RequestError, RequestProblem};
 use super::json::{Json, Tape};
 use super::rule::RequestRule;
 use crate::profile::{NameForm, Profile, TextForm};
 
-/// The problems found so far, and what is counted over the whole request.
+/// The problems found so far, and counts over the whole request.
 #[derive(Debug)]
 pub(super) struct Check<'t> {
     pub(super) profile: &'t Profile,
@@ -20,7 +20,7 @@ pub(super) struct Check<'t> {
 /// The value of a field. `null` is refused except by [`Kind::Any`].
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
-    /// Anything; the caller looks at it.
+    /// Any value; the caller checks it.
     Any,
     Text,
     /// A string with at least one character.
@@ -104,8 +104,8 @@ impl<'t> Check<'t> {
         Err(RequestError { profile: self.profile.name, problems, total: self.total })
     }
 
-    /// Checks the fields of an object: known, each once, of the right type, none missing. Returns
-    /// `false` if it is no object.
+    /// Checks the fields of an object: known, not repeated, of the right type, none missing. Returns `false` if the
+    /// value is not an object.
     pub(super) fn object(&mut self, object: Json<'t>, fields: &[Field]) -> bool {
         self.object_with(object, fields, Spelling::Exact)
     }

@@ -5,14 +5,14 @@ use std::fmt;
 use super::rule::RequestRule;
 use crate::profile::ProfileName;
 
-/// The most problems that an error keeps.
+/// The most problems that an error stores.
 pub(super) const MAX_PROBLEMS: usize = 256;
 /// The most problems that the text of an error lists.
 const SHOWN: usize = 8;
 
 /// A request that a provider would refuse.
 ///
-/// It never quotes content: texts, names, ids and arguments stay out of it.
+/// It never quotes content: texts, names, ids and arguments are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequestError {
@@ -20,7 +20,7 @@ pub struct RequestError {
     pub profile: ProfileName,
     /// The broken rules in the order of the request: the first 256.
     pub problems: Vec<RequestProblem>,
-    /// How many problems there are in all.
+    /// The total number of problems.
     pub total: usize,
 }
 

@@ -1,9 +1,8 @@
 //! A flat, borrowed view of a JSON value.
 //!
-//! `serde_json::Value` allocates for every string and object. A check reads a request once, so the
-//! value is laid out in one vector instead: each array and object is followed by its children and
-//! knows where they end. Strings without escapes are borrowed from the input; the others share one
-//! buffer.
+//! `serde_json::Value` allocates for every string and object. A check reads a request once, so the value is stored in
+//! one vector instead: each array and object is followed by its children and knows where they end. Strings without
+//! escapes are borrowed from the input; the others share one buffer.
 
 use std::fmt;
 
@@ -115,7 +114,7 @@ impl<'a> Tape<'a> {
     }
 
     fn node(&self, at: usize) -> Node<'a> {
-        // Cursors are made by the tape only, so that the index is always there.
+        // Only the tape creates cursors, so the index always exists.
         self.nodes.get(at).copied().unwrap_or(Node::Null)
     }
 
@@ -134,8 +133,8 @@ impl<'a> Tape<'a> {
         }
     }
 
-    /// The JSON pointer (RFC 6901) of a node. A key is part of it if it looks like the name of a
-    /// field ([`is_field_name`]); where it does not, the pointer ends at the object that holds it.
+    /// The JSON pointer (RFC 6901) of a node. It includes keys that look like field names ([`is_field_name`]);
+    /// otherwise it ends at the object with the key.
     pub(super) fn pointer(&self, target: usize) -> String {
         let mut pointer = String::new();
         let mut at = 0;
@@ -172,8 +171,8 @@ impl<'a> Tape<'a> {
     }
 }
 
-/// Whether a key may be shown in an error. Keys can hold what users wrote, so only short names of
-/// ASCII letters and underscores are shown.
+/// Whether an error may show a key. Keys can contain user text, so only short names of ASCII letters and underscores
+/// are shown.
 fn is_field_name(key: &str) -> bool {
     (1..=40).contains(&key.len())
         && key.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_')

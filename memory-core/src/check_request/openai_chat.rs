@@ -1,4 +1,4 @@
-//! OpenAI Chat Completions, and the parts of content that compatible servers took over.
+//! OpenAI Chat Completions, and the content parts that compatible servers adopted.
 
 use super::chat::{self, ChatForm, Role};
 use super::check::{Check, Field, Kind, optional, required};

@@ -13,7 +13,7 @@ use super::json::Json;
 use super::rule::RequestRule;
 use crate::profile::{Alphabet, NameForm};
 
-/// An item's own id. (E continue#11494, codex#33176) The limit is that of `call_id`.
+/// The id of an item. (E continue#11494, codex#33176) The limit is that of `call_id`.
 const ID: NameForm = NameForm::new(Alphabet::Word, 64);
 
 pub(super) fn check<'t>(check: &mut Check<'t>, request: Json<'t>) {
@@ -28,7 +28,7 @@ pub(super) fn check<'t>(check: &mut Check<'t>, request: Json<'t>) {
     top_level(check, request);
     let is_stored = request.field("store").and_then(Json::as_bool) != Some(false);
     let mut links = Links { calls: Calls::new(), ids: HashSet::new(), reasoning: None, is_stored };
-    // Calls of the stored history can be answered here.
+    // The request may answer calls of the stored history.
     links.calls.has_stored_calls = ["previous_response_id", "conversation"]
         .iter()
         .any(|key| request.field(key).is_some_and(|value| !value.is_null()))
@@ -97,8 +97,7 @@ impl<'t> Links<'t> {
         if !text.starts_with(prefix) || !ID.accepts(text) {
             check.report(RequestRule::ItemId, id);
         }
-        // A reference repeats the id of a stored item, and the output of a local shell that of its
-        // call.
+        // A reference repeats the id of a stored item, and the output of a local shell repeats that of its call.
         let names_another =
             matches!(item.text("type"), Some("item_reference" | "local_shell_call_output"));
         if !names_another && !self.ids.insert(text) {
@@ -153,7 +152,7 @@ impl<'t> Links<'t> {
             |key| item.field(key).is_some_and(|list| list.is_array() && !list.is_empty());
         let is_encrypted = item.text("encrypted_content").is_some_and(|text| !text.is_empty());
         let is_empty = !is_encrypted && !is_filled("summary") && !is_filled("content");
-        // Without storage the id alone is not found.
+        // Without storage, the provider does not find the item by its id.
         if is_empty || (!self.is_stored && !is_encrypted) {
             check.report(RequestRule::ReasoningForm, item);
         }

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-/// Declares the rules with their documentation, their names and the texts of their errors in one
-/// place.
+/// Declares the rules with their documentation, names and error texts in one place.
 macro_rules! rules {
     ($($(#[doc = $doc:literal])* $rule:ident, $name:literal, $text:literal;)*) => {
         /// A rule that a request can break.

@@ -1,4 +1,4 @@
-//! Chat templates that allow one system message, first, and alternate roles.
+//! Chat templates that allow one system message, first, and require alternate roles.
 
 use super::chat::{self, ChatForm, Role};
 use super::check::{Check, Field, Kind, optional, required};

@@ -17,7 +17,7 @@ mod properties;
 mod responses;
 mod strict_template;
 
-/// A request, as a value or, where a value cannot have the fault, as a text.
+/// A request, as a value, or as a text if a value cannot have the fault.
 #[derive(Debug)]
 enum Request {
     Value(Value),
@@ -36,7 +36,7 @@ impl From<&str> for Request {
     }
 }
 
-/// A request that breaks one rule. The place is where it is reported first.
+/// A request that breaks one rule, and the first reported place.
 #[derive(Debug)]
 struct Broken {
     profile: Profile,
@@ -84,7 +84,7 @@ fn all_valid() -> Vec<(Profile, Value)> {
     .collect()
 }
 
-/// The messages of every request here, broken ones included, as they could be stored.
+/// The messages of every request of these tests, including broken ones, as stored histories.
 pub(crate) fn stored_histories() -> Vec<Vec<crate::json::Json>> {
     use crate::json::Json;
     let broken = all_broken().into_iter().map(|broken| match broken.request {
@@ -93,7 +93,7 @@ pub(crate) fn stored_histories() -> Vec<Vec<crate::json::Json>> {
     });
     let valid = all_valid().into_iter().map(|(_, request)| request.to_string());
     let histories = broken.chain(valid).filter_map(|text| {
-        // Those that are only too large take too long.
+        // Requests that are only too large are skipped, because they take too long.
         let json = (text.len() < 1 << 20).then(|| Json::parse(&text).ok())??;
         let keys = ["messages", "contents", "input"];
         let list = keys.iter().find_map(|key| json.get(key)).unwrap_or(&json);
@@ -187,14 +187,14 @@ fn table_lists_the_tested_rules() {
 
 #[test]
 fn same_exchange_is_valid_in_every_form() {
-    // One call and its result, as each API writes them.
+    // One call and its result in the form of each API.
     let call = json!({"id": "call_7", "type": "function",
                       "function": {"name": "get_tide", "arguments": "{\"port\":\"Brest\"}"}});
     let chat = json!([
         {"role": "user", "content": "How high is the tide?"},
         {"role": "assistant", "content": null, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_7", "content": "4.1 m"}]);
-    // Templates and Mistral want `content`, and Mistral ids of its own form.
+    // Templates and Mistral require `content`, and Mistral requires its id form.
     let mut strict = chat.clone();
     strict[1]["content"] = json!("");
     let mut mistral = strict.clone();

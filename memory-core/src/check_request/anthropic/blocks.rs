@@ -94,7 +94,7 @@ const TOOL_REFERENCE: &[Field] = &[
 const CACHE_CONTROL: &[Field] =
     &[required("type", Kind::OneOf(&["ephemeral"])), optional("ttl", Kind::OneOf(&["5m", "1h"]))];
 
-/// Checks a block and says what it is; `None` for one that may not be in this message.
+/// Checks a block and returns its meaning; `None` if it may not be in this message.
 pub(super) fn block<'t>(check: &mut Check<'t>, part: Json<'t>, role: Role) -> Option<Block> {
     if !part.is_object() {
         check.report(RequestRule::Form, part);

@@ -1,4 +1,4 @@
-//! Which response answers which call: by id where both have one, else by name.
+//! Links responses to calls: by id if both have one, else by name.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ pub(super) struct Steps<'t> {
     content: Option<(Json<'t>, usize)>,
     /// Whether each id is answered. Empty if a call has no id.
     by_id: HashMap<&'t str, bool>,
-    /// How many calls with each name are open.
+    /// The number of open calls with each name.
     by_name: HashMap<&'t str, usize>,
     open: usize,
 }
@@ -23,7 +23,7 @@ impl<'t> Steps<'t> {
         Self { content: None, by_id: HashMap::new(), by_name: HashMap::new(), open: 0 }
     }
 
-    /// Begins a step: the calls of this content.
+    /// Begins a step with the calls of this content.
     pub(super) fn calls(&mut self, check: &mut Check<'t>, content: Json<'t>, index: usize) {
         self.finish(check);
         self.by_id.clear();

@@ -1,4 +1,4 @@
-//! The items that are no messages. (T openai-python `response_input_item_param.py`)
+//! Items other than messages. (T openai-python `response_input_item_param.py`)
 
 use crate::check_request::calls::CallKind;
 use crate::check_request::check::{Field, Kind, optional, required};
@@ -18,7 +18,7 @@ pub(super) enum Effect {
 #[derive(Debug)]
 pub(super) struct ItemForm {
     pub(super) fields: &'static [Field],
-    /// The enforced beginning of the item's own id.
+    /// The required prefix of the item's id.
     pub(super) prefix: &'static str,
     pub(super) effect: Effect,
 }
@@ -292,7 +292,7 @@ static FORMS: &[(&str, ItemForm)] = &[
             ],
         ),
     ),
-    // Its call and output can be the provider's own, so that they are not paired.
+    // Call and output can be the provider's, so they are not paired.
     (
         "tool_search_call",
         form(

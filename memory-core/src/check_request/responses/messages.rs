@@ -44,7 +44,7 @@ const FILE: &[Field] = &[
 ];
 const AUDIO: &[Field] = &[required("type", Kind::Text), required("input_audio", Kind::Object)];
 
-/// Checks a message, and says whether the model produced it.
+/// Checks a message, and returns whether the model produced it.
 pub(super) fn message<'t>(check: &mut Check<'t>, item: Json<'t>) -> Effect {
     check.object(item, MESSAGE);
     let mut is_assistant = false;

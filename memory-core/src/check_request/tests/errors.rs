@@ -1,9 +1,9 @@
 use super::*;
 
-/// A word that must never come out.
+/// A word that errors must not contain.
 const SECRET: &str = "S3cret-word";
 
-/// Puts the secret in the place of every string and into every key that is not a name of the format.
+/// Replaces every string, and every key that is not a name of the format, by the secret.
 fn poison(value: &Value) -> Value {
     match value {
         Value::String(_) => json!(SECRET),
@@ -40,7 +40,7 @@ fn errors_never_quote_content() {
     assert!(count > 1_000, "{count}");
 }
 
-/// As [`poison`], but roles and types stay, so that the check goes deeper.
+/// Like [`poison`], but keeps roles and types, so that the check gets further.
 fn keep_structure(value: &Value) -> Value {
     match value {
         Value::Object(fields) => fields
@@ -56,7 +56,7 @@ fn keep_structure(value: &Value) -> Value {
 }
 
 #[test]
-fn unknown_keys_are_shown_only_if_they_look_like_names() {
+fn unknown_keys_are_shown_only_if_name_like() {
     let place = |key: &str| {
         let request = json!([{"role": "user", "content": "x", key: 1}]);
         check_request(&request, &Profile::openai_chat()).unwrap_err().problems[0].place.clone()
@@ -79,7 +79,7 @@ fn many_problems_are_counted_but_bounded() {
 }
 
 #[test]
-fn text_of_an_error_names_rule_place_and_remedy() {
+fn error_names_rule_place_and_remedy() {
     let request = json!([{"role": "user", "content": "x", "name": null}]);
     let error = check_request(&request, &Profile::openai_chat()).unwrap_err();
     assert_eq!(

@@ -68,7 +68,7 @@ pub(super) fn valid() -> Vec<(Profile, Value)> {
         part(json!({"type": "file", "file": {"file_id": "file-1"}})),
         part(json!({"type": "file",
                     "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,aGk="}})),
-        // Models write arguments that are not JSON, and the API takes them back.
+        // Models write arguments that are not JSON, and the API accepts them when they are sent back.
         json!([user(), {"role": "assistant", "tool_calls": [{"id": "a", "type": "function",
                "function": {"name": "f", "arguments": "{\"port\": "}}]}, result("a")]),
     ];

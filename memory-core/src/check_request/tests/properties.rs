@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Words of the formats, so that arbitrary JSON comes near to requests.
+/// Field names and values of the formats, so that arbitrary JSON resembles requests.
 const KEYS: [&str; 28] = [
     "role",
     "content",
@@ -77,7 +77,7 @@ fn arbitrary_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A fault to put at a random place of a valid request.
+/// A fault at a random place of a valid request.
 #[derive(Debug, Clone)]
 enum Edit {
     Replace(Value),
