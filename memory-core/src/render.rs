@@ -1,4 +1,4 @@
-//! Writing a history as the request of one API, with the repairs that its rules need.
+//! Renders a history as the request of one API, with the repairs that its rules need.
 
 mod arrange;
 mod documents;
@@ -39,9 +39,9 @@ use crate::window::SummaryRole;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Input<'a> {
     pub(crate) message: &'a Message,
-    /// Where it is stored. Ids of calls without one are made of it.
+    /// Its place in the store. Call ids are generated from it if they are missing.
     pub(crate) sequence: Option<Sequence>,
-    /// Its tokens, if they were counted by the counter of this request.
+    /// Its tokens, if the counter of this request counted them.
     pub(crate) tokens: Option<u64>,
     /// Whether a flush wrote it.
     pub(crate) is_summary: bool,
@@ -62,7 +62,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// As the summary of a flush, in the name of this role.
+    /// Marks it as a flush summary with this role.
     pub(crate) const fn as_summary(self, role: SummaryRole) -> Self {
         let summary_speaker = match role {
             SummaryRole::User => Speaker::User,
@@ -73,14 +73,14 @@ impl<'a> Input<'a> {
     }
 }
 
-/// How much of a history the inputs are.
+/// The extent of the inputs within the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// There is no history: an empty request is right.
+    /// There is no history: an empty request is correct.
     Nothing,
-    /// Something before or between the messages was left out, or all of it.
+    /// Messages before or between the inputs, or all of them, were left out.
     Part,
-    /// Nothing before or between the messages was left out.
+    /// No messages before or between the inputs were left out.
     Whole,
 }
 
@@ -92,11 +92,11 @@ pub(crate) struct Rendered {
     pub(crate) repairs: Vec<Repair>,
     /// For each message whether nothing of it is in the request.
     pub(crate) is_left_out: Vec<bool>,
-    /// Whether more can be cut of the newest unit.
+    /// Whether the newest unit can be cut further.
     pub(crate) has_left: bool,
 }
 
-/// Renders a history, whose calls are before their results. `cut` is the text to remove from the newest unit.
+/// Renders a history in which calls precede their results. `cut` is the text to remove from the newest unit.
 pub(crate) fn render(
     inputs: &[Input<'_>],
     system: Option<&str>,
@@ -108,7 +108,7 @@ pub(crate) fn render(
     let is_bound = profile.reasoning == ReasoningForm::BoundBlocks;
     let rendered = once(inputs, system, profile, counter, extent, cut);
     if is_bound && extent == Extent::Whole && !rendered.repairs.is_empty() {
-        // A change of the prefix invalidates the blocks behind it.
+        // A change of the prefix invalidates the later bound blocks.
         return once(inputs, system, profile, counter, Extent::Part, cut);
     }
     rendered
@@ -148,7 +148,7 @@ fn once<'a>(
         provider_ids,
     };
     let turns = fit_turns(turns, inputs, &mut fit, &mut is_left_out);
-    // The names are borrowed by the turns behind them.
+    // The names are borrowed by the following turns.
     let names = Names::choose(&turns, profile);
     let mut turns = turns;
     names.set(&mut turns, profile, &mut repairs);
@@ -179,7 +179,7 @@ fn once<'a>(
     Rendered { request, tokens, repairs: repairs.into_sorted(), is_left_out, has_left }
 }
 
-/// Links results to calls, fits all parts, and marks the messages of which something is left.
+/// Links results to calls, fits all parts, and marks the messages of which a part remains.
 fn fit_turns<'a>(
     turns: Vec<Turn<'a>>,
     inputs: &[Input<'a>],
@@ -188,7 +188,7 @@ fn fit_turns<'a>(
 ) -> Vec<Turn<'a>> {
     let mut turns = turns;
     turns.retain_mut(|turn| {
-        // Items are fitted before they are joined, so that it is known of which something is left.
+        // Items are fitted before they are joined, to know which of them remain.
         !turn::is_item(turn) || fit_turn(turn, fit, is_left_out)
     });
     if fit.profile.reasoning == ReasoningForm::Items {
@@ -224,7 +224,7 @@ fn fit_turns<'a>(
     fitted
 }
 
-/// Leaves out reasoning items that no item of the same answer follows.
+/// Removes reasoning items that no item of the same answer follows.
 fn drop_last_thoughts(turns: &mut Vec<Turn<'_>>, repairs: &mut Repairs, is_left_out: &mut [bool]) {
     let mut is_followed = false;
     let mut stays: Vec<bool> = (turns.iter().rev())
@@ -252,7 +252,7 @@ fn drop_last_thoughts(turns: &mut Vec<Turn<'_>>, repairs: &mut Repairs, is_left_
     });
 }
 
-/// Fits a turn; `false` if nothing is left of it.
+/// Fits a turn; returns `false` if nothing of it remains.
 fn fit_turn(turn: &mut Turn<'_>, fit: &mut Fit<'_>, is_left_out: &mut [bool]) -> bool {
     fit.turn(turn);
     let is_there = !turn.parts.is_empty();

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-/// The deepest nesting that is read. It is the bound of `serde_json` for texts, so that both forms
+/// The deepest nesting that is read. It equals the limit of `serde_json` for texts, so that both forms
 /// of a request give the same answer.
 const MAX_DEPTH: usize = 127;
 /// The most nodes that are reserved before reading. One large string needs one node only.

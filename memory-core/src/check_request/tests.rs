@@ -103,7 +103,7 @@ pub(crate) fn stored_histories() -> Vec<Vec<crate::json::Json>> {
     histories.collect()
 }
 
-/// The answers for both forms of a request, which must agree.
+/// The result of both forms of a request, which must agree.
 fn check(request: &Request, profile: &Profile) -> Result<(), RequestError> {
     match request {
         Request::Text(text) => check_request(text, profile),
@@ -237,7 +237,7 @@ fn same_exchange_is_valid_in_every_form() {
     ];
     for (profile, request) in &forms {
         assert_eq!(check_request(request, profile), Ok(()), "{profile}");
-        // No form is valid for an API with another one.
+        // No form is valid for an API that requires another one.
         for (other, _) in forms.iter().filter(|(other, _)| other != profile) {
             let is_chat = |profile: &Profile| {
                 matches!(

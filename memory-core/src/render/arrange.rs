@@ -1,4 +1,4 @@
-//! The order of turns that an API wants: system prompts, alternate roles, the first and the last message.
+//! Arranges turns in the order that an API requires: system prompts, alternate roles, the first and the last message.
 
 use super::fault::{Fault, is_planted};
 use super::repair::{RepairKind, Repairs};
@@ -8,14 +8,14 @@ use crate::profile::{
     Alternation, FirstMessage, LastMessage, Profile, ProfileName, SystemPlacement,
 };
 
-/// The first line, where nothing of the user's is there.
+/// The inserted first line, if the user's first message is missing.
 const START: &str = "[earlier messages left out]";
-/// The line between results and the user, where the assistant must follow results.
+/// The inserted line between results and the user, if the assistant must follow results.
 const BETWEEN: &str = "[interrupted]";
-/// The last line, where an assistant's message may not be the last.
+/// The inserted last line, if an assistant's message may not be last.
 const END: &str = "[continue]";
 
-/// Arranges the turns, and returns those of the system prompt that go into a field beside the messages.
+/// Arranges the turns, and returns the system prompt's turns for the separate field.
 pub(super) fn arrange<'a>(
     turns: Vec<Turn<'a>>,
     profile: &Profile,
@@ -29,7 +29,7 @@ pub(super) fn arrange<'a>(
     ends(&mut turns, !system.is_empty(), profile, repairs);
     if profile.system == SystemPlacement::TopLevelOrAfterUser {
         move_misplaced(&mut turns, &mut system, repairs);
-        // Those around a moved prompt are neighbors now.
+        // The turns around a moved prompt are neighbors now.
         turns = join(turns, profile, dialect, repairs);
     }
     if matches!(profile.system, SystemPlacement::FirstOnly) {
@@ -47,7 +47,7 @@ pub(super) fn arrange<'a>(
     (system, turns)
 }
 
-/// Parts the system prompts from the other turns, where they are not among them.
+/// Separates the system prompts from the other turns, unless they may be among them.
 fn place_system<'a>(
     turns: Vec<Turn<'a>>,
     profile: &Profile,
@@ -81,7 +81,7 @@ fn place_system<'a>(
     (system, rest)
 }
 
-/// Splits turns that hold more than one message may.
+/// Splits turns with more content than one message may have.
 fn split<'a>(turns: Vec<Turn<'a>>, profile: &Profile, repairs: &mut Repairs) -> Vec<Turn<'a>> {
     if profile.text_beside_calls && profile.max_calls.is_none() {
         return turns;
@@ -123,7 +123,7 @@ fn split<'a>(turns: Vec<Turn<'a>>, profile: &Profile, repairs: &mut Repairs) -> 
     split
 }
 
-/// Joins neighbors of one role where the API wants that.
+/// Joins neighbors of one role if the API requires that.
 fn join<'a>(
     turns: Vec<Turn<'a>>,
     profile: &Profile,
@@ -147,7 +147,7 @@ fn join<'a>(
                 is_answer || is_strict || profile.alternation == Alternation::CallAfterUser
             }
             (Speaker::User, Speaker::User) => is_strict,
-            // The results are in a message of the user.
+            // Results are part of a user message.
             (Speaker::Tool, Speaker::User) => {
                 matches!(profile.name, ProfileName::Anthropic | ProfileName::Bedrock)
             }
@@ -181,7 +181,7 @@ fn merge<'a>(last: &mut Turn<'a>, turn: Turn<'a>, repairs: &mut Repairs) {
     }
 }
 
-/// Inserts the lines of the assistant that must be between others.
+/// Inserts the assistant's lines that must be between other turns.
 fn fill<'a>(turns: Vec<Turn<'a>>, profile: &Profile, repairs: &mut Repairs) -> Vec<Turn<'a>> {
     let is_needed = match profile.alternation {
         Alternation::AssistantAfterTool => true,
@@ -204,7 +204,7 @@ fn fill<'a>(turns: Vec<Turn<'a>>, profile: &Profile, repairs: &mut Repairs) -> V
     filled
 }
 
-/// Makes the first and the last message those that the API wants.
+/// Makes the first and the last message valid for the API.
 fn ends(turns: &mut Vec<Turn<'_>>, has_system: bool, profile: &Profile, repairs: &mut Repairs) {
     let first = turns.iter().position(|turn| !turn.speaker.is_system());
     if let Some(first) = first
@@ -216,7 +216,7 @@ fn ends(turns: &mut Vec<Turn<'_>>, has_system: bool, profile: &Profile, repairs:
         turns.insert(first, Turn::inserted(Speaker::User, START));
     }
     let Some(last) = turns.iter().rev().find(|turn| !turn.speaker.is_system()) else {
-        // A system prompt alone is no request.
+        // A system prompt alone is not a request.
         if profile.first == FirstMessage::User && (has_system || !turns.is_empty()) {
             repairs.add(RepairKind::EndInserted, None);
             turns.push(Turn::inserted(Speaker::User, END));
@@ -230,7 +230,7 @@ fn ends(turns: &mut Vec<Turn<'_>>, has_system: bool, profile: &Profile, repairs:
         trim_prefill(turns);
         return;
     }
-    // The provider goes on with an answer that ends in a tool that it runs.
+    // The provider continues an answer that ends in a tool that it runs.
     let is_paused = profile.name == ProfileName::Anthropic
         && last.parts.last().is_some_and(|part| match part {
             Part::Call(call) => call.provider_run,
@@ -249,13 +249,13 @@ fn ends(turns: &mut Vec<Turn<'_>>, has_system: bool, profile: &Profile, repairs:
     }
 }
 
-/// Inserts the only message of a request whose history has nothing that can be sent: no API accepts none.
+/// Inserts the only message if nothing of the history can be sent, because no API accepts an empty request.
 pub(super) fn insert_only(turns: &mut Vec<Turn<'_>>, repairs: &mut Repairs) {
     repairs.add(RepairKind::EndInserted, None);
     turns.push(Turn::inserted(Speaker::User, END));
 }
 
-/// An answer that the model goes on with does not end in white space.
+/// An answer that the model continues may not end in white space.
 fn trim_prefill(turns: &mut [Turn<'_>]) {
     let Some(last) = turns.iter_mut().rev().find(|turn| !turn.speaker.is_system()) else { return };
     if let Some(Part::Text(text)) = last.parts.last_mut()
@@ -266,7 +266,7 @@ fn trim_prefill(turns: &mut [Turn<'_>]) {
     }
 }
 
-/// Moves system prompts that are not between a message of the user and one of the assistant.
+/// Moves system prompts that are not between a user and an assistant message.
 fn move_misplaced<'a>(
     turns: &mut Vec<Turn<'a>>,
     system: &mut Vec<Turn<'a>>,

@@ -1,77 +1,77 @@
-//! Planted faults, which show that the tests of windows find mistakes. They exist in the tests of this crate only.
+//! Planted faults, which prove that the tests of windows find bugs. They exist only in the tests of this crate.
 
-/// A mistake that a renderer or a planner could make.
+/// A bug that a renderer or a planner could have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A call without a result gets no synthetic one.
+    /// A call without a result gets no synthetic result.
     NoSyntheticResult,
     /// A synthetic result is not listed.
     RepairNotListed,
-    /// A result without a call stays.
+    /// An orphan result is kept.
     OrphanKept,
-    /// A second result of one call stays.
+    /// A second result of one call is kept.
     SecondResultKept,
-    /// A result that was apart from its call stays apart.
+    /// A result is not moved behind its call.
     ResultNotMoved,
-    /// A repeated id of a call stays.
+    /// A repeated call id is kept.
     IdRepeated,
     /// A new id is in the call, but not in its result.
     IdInCallOnly,
-    /// A name that is refused stays.
+    /// A refused name is kept.
     NameKept,
-    /// Arguments that are no object stay.
+    /// Arguments that are no object are kept.
     ArgumentsKept,
     /// No line of the user is inserted at the start.
     StartNotInserted,
     /// No line of the user is inserted at the end.
     EndNotInserted,
-    /// No line of the assistant is inserted behind results.
+    /// No assistant line is inserted behind results.
     BetweenNotInserted,
-    /// Neighbors of one role stay apart.
+    /// Neighbors of one role are not merged.
     NotMerged,
     /// Merging loses the parts of the second turn.
     MergedAway,
-    /// A system prompt stays in the middle.
+    /// A system prompt remains in the middle.
     SystemNotMoved,
     /// The system prompts of the middle are before those of the start.
     SystemsSwapped,
-    /// Reasoning without a signature stays.
+    /// Reasoning without a signature is kept.
     UnsignedReasoningKept,
     /// The first call of a content gets no placeholder for its signature.
     NoPlaceholder,
-    /// A reasoning item stays although nothing follows.
+    /// A reasoning item is kept although nothing follows.
     LoneReasoningKept,
-    /// The id of an item stays although it is repeated.
+    /// A repeated item id is kept.
     ItemIdKept,
-    /// Fields of reasoning stay where the API does not know them.
+    /// Reasoning fields are kept although the API does not know them.
     ForeignReasoningKept,
-    /// The name of an author stays where the API does not know it.
+    /// An author name is kept although the API does not know it.
     AuthorKept,
-    /// An empty text stays.
+    /// An empty text is kept.
     EmptyTextKept,
-    /// Media stay in a result where they are refused.
+    /// Media are kept in a result although they are refused there.
     MediaInResultKept,
     /// One image more than allowed is sent.
     OneImageMore,
-    /// The tokens of a changed message are taken to be those of the stored one.
+    /// The stored token count is used for a changed message.
     OldTokens,
     /// The system prompt of the options is not sent.
     SystemForgotten,
     /// A window over its budget is returned.
     OverBudget,
-    /// The tokens for tools and the answer are not kept free.
+    /// The tokens for tools and the answer are not reserved.
     ReserveForgotten,
     /// The newest unit is chosen like any other.
     NewestOptional,
     /// Critical units are chosen like any other.
     CriticalOptional,
-    /// Older talk is taken behind talk that did not fit.
+    /// Older conversation is included after conversation that did not fit.
     TalkWithHoles,
-    /// Reminders before the newest ones stay.
+    /// Reminders before the newest ones are kept.
     OldRemindersKept,
     /// The last message of a unit is not rendered.
     UnitTorn,
-    /// Room for the pinned start is made at the expense of the newest unit.
+    /// The pinned start displaces the newest unit.
     PinDropsNewest,
     /// Messages that do not fit are not counted as left out.
     LeftOutNotCounted,
@@ -103,7 +103,7 @@ mod planted {
         PLANTED.get() == Some(fault)
     }
 
-    /// Runs something with a fault in this thread.
+    /// Runs a closure with a fault in this thread.
     pub(crate) fn with_fault<T>(fault: Fault, run: impl FnOnce() -> T) -> T {
         PLANTED.set(Some(fault));
         let result = run();

@@ -1,4 +1,4 @@
-//! Changing the parts of each turn into those that the API accepts there.
+//! Changes the parts of each turn into parts that the API accepts there.
 
 mod result;
 
@@ -21,17 +21,17 @@ use crate::stored::Sequence;
 pub(super) struct Fit<'p> {
     pub(super) profile: &'p Profile,
     pub(super) dialect: Dialect,
-    /// Whether reasoning that is bound to the text before it is still valid.
+    /// Whether reasoning that is bound to its prefix is still valid.
     pub(super) keeps_bound: bool,
     pub(super) repairs: &'p mut Repairs,
     /// Whether the turn has calls that are not run by the provider.
     pub(super) has_calls: bool,
-    /// The ids of tools that the provider ran: its results cannot be renamed.
+    /// The call ids of tools that the provider ran; their results cannot be renamed.
     pub(super) provider_ids: HashSet<String>,
 }
 
 impl Fit<'_> {
-    /// Fits a turn that holds no results. Nothing may be left of it.
+    /// Fits a turn without results. Nothing of it may remain.
     pub(super) fn turn(&mut self, turn: &mut Turn<'_>) {
         let (speaker, sequence) = (turn.speaker, turn.sequence);
         self.has_calls = turn.parts.iter().any(is_call);
@@ -46,14 +46,14 @@ impl Fit<'_> {
         }
     }
 
-    /// Leaves out reasoning that nothing follows, and tools of the provider without their results.
+    /// Removes reasoning without following content, and provider tools without results.
     fn drop_unfinished(&mut self, turn: &mut Turn<'_>) {
         if self.dialect == Dialect::Anthropic {
             self.drop_unanswered(turn);
         }
         let is_thought = |part: &Part<'_>| matches!(part, Part::Reasoning(_));
         if self.dialect == Dialect::Chat && turn.parts.iter().all(is_thought) {
-            // A message needs content beside it.
+            // A message needs other content beside it.
             turn.parts.clear();
             self.repairs.add(RepairKind::ReasoningLeftOut, turn.sequence);
         }
@@ -89,7 +89,7 @@ impl Fit<'_> {
         native.is_some_and(|native| native.dialect == self.dialect)
     }
 
-    /// Whether a part stays.
+    /// Returns whether a part is kept.
     fn part(
         &mut self,
         part: &mut Part<'_>,
@@ -171,7 +171,7 @@ impl Fit<'_> {
         }
     }
 
-    /// Lists an error flag that is no boolean: the writer sends one, or leaves the flag out.
+    /// Lists an error flag that is not a boolean; the writer sends a boolean or leaves the flag out.
     fn error_flag(&mut self, native: Option<Native<'_>>, sequence: Option<Sequence>) {
         let flag = native.and_then(|native| native.json.get("is_error"));
         let is_odd = flag.is_some_and(|flag| flag.as_bool().is_none());
@@ -180,7 +180,7 @@ impl Fit<'_> {
         }
     }
 
-    /// Forgets the JSON of a part that cannot be sent as it is.
+    /// Drops the native JSON of a part that cannot be sent unchanged.
     fn drop_unsound(&self, part: &mut Part<'_>, is_assistant: bool, changed: &mut bool) {
         if self.dialect == Dialect::Chat {
             return;
@@ -229,7 +229,7 @@ impl Fit<'_> {
                 .native
                 .is_some_and(|native| native.json.get_str("id").is_some_and(|id| !id.is_empty()));
         if is_sound_sent {
-            // The writer leaves it out: the sound says the same.
+            // The writer omits it, because the sound has the same content.
             *changed = true;
             return true;
         }
@@ -246,7 +246,7 @@ impl Fit<'_> {
         let keeps_kind = match text.kind {
             TextKind::Plain => true,
             TextKind::Refusal => {
-                // Servers that want a content in each message do not know the field beside it.
+                // Servers that require content in each message do not know the separate field.
                 let has_field = match self.profile.name {
                     ProfileName::OpenaiChat => self.profile.content == ContentKey::Optional,
                     name => name == ProfileName::OpenaiResponses,
@@ -307,7 +307,7 @@ impl Fit<'_> {
             })
     }
 
-    /// Fits a medium, or returns the note to write in its place.
+    /// Fits a medium, or returns the note that replaces it.
     fn medium(
         &mut self,
         medium: &mut MediaPart<'_>,
@@ -343,7 +343,7 @@ impl Fit<'_> {
                     block.is_some_and(|json| json.get("role").is_some()) && fields.contains(&text);
                 // Details repeat what is in a field of text.
                 let is_repeated = !is_field && fields.iter().any(|field| !field.is_empty());
-                // The fields of text stay as they are on servers of OpenAI's form.
+                // On servers of the OpenAI form, text fields are kept unchanged.
                 if !is_field || self.profile.name != ProfileName::OpenaiChat {
                     reasoning.native = None;
                 }
@@ -415,7 +415,7 @@ impl Fit<'_> {
             };
         if !keeps_native {
             let was_chat = call.native.is_some_and(|native| native.dialect == Dialect::Chat);
-            // A call of a chat message is built anew with the same name and arguments.
+            // A chat call is rebuilt with the same name and arguments.
             *changed |= !(was_chat && self.dialect == Dialect::Chat);
             call.native = None;
         }

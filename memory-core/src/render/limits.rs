@@ -1,4 +1,4 @@
-//! The numbers and sizes of media that an API accepts in one request.
+//! Limits on the number and size of media in one request.
 
 use super::fault::{Fault, is_planted};
 use super::media::{data_len, note};
@@ -7,10 +7,10 @@ use super::turn::{Speaker, Turn};
 use crate::dialect::{MediaKind, MediaPart, Part};
 use crate::profile::{Profile, ProfileName};
 
-/// The text beside a document that has none.
+/// The text added beside a document without one.
 const DOCUMENT: &str = "[document]";
 
-/// The media that may still be sent, from the newest message on.
+/// The media that may still be sent, counted from the newest message.
 struct Left {
     images: usize,
     documents: usize,
@@ -18,7 +18,7 @@ struct Left {
 }
 
 impl Left {
-    /// Whether a medium may be sent as well.
+    /// Whether one more medium may be sent.
     fn take(&mut self, medium: &MediaPart<'_>) -> bool {
         let size = data_len(medium);
         let count = match medium.kind {
@@ -35,14 +35,14 @@ impl Left {
     }
 }
 
-/// Replaces the oldest media above the limits with notes, and gives documents the text that they need.
+/// Replaces the oldest media above the limits with notes, and adds required texts to documents.
 pub(super) fn apply(turns: &mut [Turn<'_>], profile: &Profile, repairs: &mut Repairs) {
     let mut left = Left {
         images: profile
             .max_images
             .map_or(usize::MAX, |most| most + usize::from(is_planted(Fault::OneImageMore))),
         documents: profile.max_documents.unwrap_or(usize::MAX),
-        // A part of the size is left for texts.
+        // A part of the size is reserved for texts.
         bytes: profile.max_bytes.map_or(usize::MAX, |most| most / 8 * 7),
     };
     for turn in turns.iter_mut().rev() {

@@ -1,4 +1,4 @@
-//! Putting each result directly behind its call, and answering the calls that have none.
+//! Moves each result directly behind its call, and adds results to calls that have none.
 
 use std::collections::HashMap;
 
@@ -27,22 +27,23 @@ struct Open<'a> {
 
 struct Answer<'a> {
     result: ResultPart<'a>,
-    /// The turn that it was read from.
+    /// The turn of the call.
     turn: usize,
     sequence: Option<crate::stored::Sequence>,
     known: Option<u64>,
 }
 
-/// Turns with at most this many calls are searched without an index: most results are directly behind a few calls.
+/// Turns with at most this many calls are searched without an index, because most results directly follow a few
+/// calls.
 const FEW: usize = 16;
 
-/// How a result names its call.
+/// The key by which a result refers to its call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Key<'a> {
     Id(&'a str),
     Function(&'a str),
     Legacy(&'a str),
-    /// A legacy call or one without a name.
+    /// A legacy call or a call without a name.
     Loose,
     Any,
 }
@@ -59,17 +60,17 @@ impl Key<'_> {
     }
 }
 
-/// The calls with each key: those of the nearest turn last, of one turn the first one last. Answered calls at the end
-/// are removed when they are seen.
+/// The calls of each key: those of the nearest turn last; within a turn, the first one last. Answered calls at the
+/// end are removed lazily.
 #[derive(Default)]
 struct Index<'a> {
     calls: HashMap<Key<'a>, Vec<usize>>,
-    /// How many calls are in the index, those of whole turns.
+    /// The number of indexed calls, of whole turns.
     indexed: usize,
 }
 
 impl<'a> Index<'a> {
-    /// Adds the calls that are new, by their keys.
+    /// Indexes the new calls.
     fn update(&mut self, all: &[Open<'a>], keys: impl Fn(&Open<'a>) -> [Option<Key<'a>>; 3]) {
         let mut start = self.indexed;
         for turn in all.get(start..).unwrap_or_default().chunk_by(|a, b| a.turn == b.turn) {
@@ -83,7 +84,7 @@ impl<'a> Index<'a> {
         self.indexed = all.len();
     }
 
-    /// In the nearest turn with an open call of this key, the first one.
+    /// The first open call with this key in the nearest turn that has one.
     fn first(&mut self, key: Key<'a>, all: &[Open<'a>]) -> Option<usize> {
         let calls = self.calls.get_mut(&key)?;
         while let Some(index) = calls.last() {
@@ -100,7 +101,7 @@ impl<'a> Index<'a> {
 #[derive(Default)]
 struct Calls<'a> {
     all: Vec<Open<'a>>,
-    /// The first call of the latest turn that may be open.
+    /// The first call of the latest turn with open calls.
     latest: usize,
     by_id: Index<'a>,
     by_name: Index<'a>,
@@ -123,7 +124,7 @@ impl<'a> Calls<'a> {
         if result.kind == CallKind::LegacyFunction {
             return self.nearest(Key::Legacy(name));
         }
-        // A call of the first function API is known by its id only, which is made of its name.
+        // A call of the first function API is identified by its id, which is derived from its name.
         self.nearest(Key::Function(name)).or_else(|| self.nearest(Key::Loose))
     }
 
@@ -145,13 +146,13 @@ impl<'a> Calls<'a> {
         self.by_id.calls.contains_key(&Key::Id(id))
     }
 
-    /// In the nearest turn with such an open call, the first one.
+    /// The first such open call in the nearest turn that has one.
     fn nearest(&mut self, key: Key<'a>) -> Option<usize> {
         while self.all.get(self.latest).is_some_and(|call| call.answer.is_some()) {
             self.latest += 1;
         }
         let latest = self.all.get(self.latest..).unwrap_or_default();
-        // Results mostly come in the order of their calls.
+        // Results are mostly in the order of their calls.
         let searched = if latest.len() > FEW { 1 } else { FEW };
         let mut open = latest.iter().take(searched);
         if let Some(at) = open.position(|call| call.answer.is_none() && key.matches(call)) {
@@ -174,8 +175,8 @@ impl<'a> Calls<'a> {
     }
 }
 
-/// Puts the results of each turn's calls into a turn behind it. `is_awaited` says of a message whether its calls may
-/// still be answered; `is_left_out` becomes `false` for the messages whose results are there.
+/// Moves the results of each turn's calls into a turn behind it. `is_awaited` returns whether the calls of a message
+/// may still be answered; `is_left_out` becomes `false` for the messages whose results are included.
 pub(super) fn link<'a>(
     turns: Vec<Turn<'a>>,
     is_awaited: impl Fn(usize) -> bool,
@@ -233,12 +234,12 @@ pub(super) fn link<'a>(
             }
         }
     }
-    // The next turn that is not a tool's, to see which results were elsewhere.
+    // The next turn that is not a tool's, to detect results that were moved.
     let mut all = calls.all.into_iter();
     let mut linked = Vec::with_capacity(turns.len() + 4);
     let mut late = Vec::new();
     let speakers: Vec<_> = turns.iter().map(|turn| turn.speaker).collect();
-    // For each turn, how many before it are not of tools.
+    // The number of earlier turns that are not tools', for each turn.
     let mut others = Vec::with_capacity(speakers.len());
     let mut count = 0_usize;
     for speaker in &speakers {
@@ -296,7 +297,7 @@ fn results<'a>(
             }
             let text = if awaited { NO_RESULT_YET } else { NO_RESULT };
             if matches!(call.kind, CallKind::Native(_)) {
-                // Its result has a form that only the tool can fill.
+                // Its result has a form that only the tool can produce.
                 call.kind = CallKind::Function;
                 call.native = None;
                 turn.known = None;
@@ -320,7 +321,7 @@ fn results<'a>(
             known = None;
         }
         if result.kind != call.kind {
-            // One of them was read from another dialect.
+            // Call and result were read from different dialects.
             for kind in [&mut result.kind, &mut call.kind] {
                 if *kind != CallKind::LegacyFunction || call.id.is_some() {
                     *kind = CallKind::Function;
@@ -334,7 +335,7 @@ fn results<'a>(
             result.native = None;
             turn.known = None;
         }
-        // A name in a result is counted, but not sent.
+        // A name in a result is counted but not sent.
         let is_linked = result.link == call.id && result.name.is_none();
         known = known.zip(tokens.filter(|_| is_linked)).map(|(sum, tokens)| sum + tokens);
         result.link = call.id;

@@ -1,10 +1,10 @@
-//! Which media an API accepts, and where.
+//! The media that an API accepts, and their places.
 
 use crate::dialect::{Dialect, MediaKind, MediaPart, MediaSource, Written, derived_media_type};
 use crate::json::Json;
 use crate::profile::{ContentKey, Profile, ProfileName};
 
-/// Where a medium is.
+/// The place of a medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     User,
@@ -13,12 +13,12 @@ pub(super) enum Place {
     Result,
 }
 
-/// The note in place of a medium; the text of a document that is text.
+/// The note that replaces a medium; for a text document, its text.
 pub(super) fn note(medium: &MediaPart<'_>) -> String {
     Written::default().media_note(medium)
 }
 
-/// Fits a medium to its place; `false` if a note must replace it.
+/// Fits a medium to its place; returns `false` if a note must replace it.
 pub(super) fn fit(
     medium: &mut MediaPart<'_>,
     profile: &Profile,
@@ -95,7 +95,7 @@ pub(super) fn fit(
     if !fits {
         return false;
     }
-    // Chat messages are built anew: many forms of one medium are in use.
+    // Chat messages are rebuilt, because many forms of one medium are in use.
     let keeps_native = is_native && dialect != Dialect::Chat && !is_odd;
     if !keeps_native {
         medium.native = None;
@@ -125,7 +125,7 @@ fn has_content(medium: &MediaPart<'_>) -> bool {
     }
 }
 
-/// Whether the data begin and end as base64 does. Megabytes are not read whole for each window.
+/// Whether the data begin and end like base64. Large data are not read completely for each window.
 fn is_base64(data: &str) -> bool {
     const SAMPLE: usize = 256;
     let bytes = data.as_bytes();

@@ -1,4 +1,4 @@
-//! Ids of calls, names of functions and of authors, in the forms that the API accepts.
+//! Call ids, function names and author names in the forms that the API accepts.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -13,7 +13,7 @@ use crate::dialect::{Arguments, CallKind, Part};
 use crate::json::{Json, JsonObject};
 use crate::profile::{Alphabet, ArgumentForm, NameForm, Profile, ProfileName};
 
-/// New names for the calls, in their order, and for the authors of turns. Nothing where the old one stays.
+/// New names for the calls, in order, and for the authors of turns; `None` keeps the old name.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     calls: Vec<CallNames>,
@@ -32,7 +32,8 @@ impl Names {
     pub(super) fn choose(turns: &[Turn<'_>], profile: &Profile) -> Self {
         let mut names = Self::default();
         let mut used: HashSet<Cow<'_, str>> = HashSet::new();
-        // The ids of all calls, once a new one is needed: a call keeps its id before another gets it.
+        // The ids of all calls, collected when the first new id is needed: existing ids are kept before new ones are
+        // assigned.
         let mut taken: Option<HashSet<&str>> = None;
         used.extend(turns.iter().flat_map(|turn| &turn.parts).filter_map(|part| match part {
             Part::Call(call) if call.provider_run => call.id.map(Cow::Borrowed),
@@ -58,7 +59,7 @@ impl Names {
                         None
                     }
                     old => {
-                        // A refused id is mapped by itself, a missing or repeated one by its place.
+                        // A refused id is mapped by its text, a missing or repeated one by its place.
                         let is_refused = old.is_some_and(|id| !profile.call_id.accepts(id));
                         let place = turn.sequence.map_or(0, crate::stored::Sequence::number);
                         let place = Some((place, index)).filter(|_| !is_refused);
@@ -87,7 +88,7 @@ impl Names {
         names
     }
 
-    /// Sets the chosen names, in calls and results alike. The results of a turn are in the next one.
+    /// Sets the chosen names in calls and results. The results of a turn are in the next one.
     pub(super) fn set<'a>(
         &'a self,
         turns: &mut [Turn<'a>],
@@ -168,7 +169,7 @@ fn all_ids<'t>(turns: &'t [Turn<'_>]) -> HashSet<&'t str> {
     ids.collect()
 }
 
-/// Whether messages have the name of their author.
+/// Whether messages have an author name.
 const fn has_author(profile: &Profile) -> bool {
     matches!(profile.name, ProfileName::OpenaiChat | ProfileName::StrictTemplate)
         && profile.message_name.is_some()
@@ -185,7 +186,7 @@ fn wrapped(arguments: Arguments<'_>) -> Option<String> {
     Some(JsonObject::new().with("_raw", text).to_string())
 }
 
-/// A name of the allowed characters, as near to the old one as they are.
+/// A name of allowed characters that resembles the old one.
 fn new_name(name: &str, form: NameForm, otherwise: &str) -> String {
     let is_known = |letter: char| {
         form.alphabet == Alphabet::Any
@@ -201,13 +202,13 @@ fn new_name(name: &str, form: NameForm, otherwise: &str) -> String {
     }
     let is_empty = new.chars().all(|letter| letter == fill);
     if is_empty {
-        // Names without any allowed letter stay apart.
+        // Names without any allowed letter must remain distinct.
         new = format!("{otherwise}{fill}{}", digest(name, 8));
     }
     new.chars().take(form.max_length).collect()
 }
 
-/// An id that is the same each time for the same call, and accepted by `is_free`.
+/// A deterministic id for the same call that `is_free` accepts.
 fn new_id(
     old: Option<&str>,
     place: Option<(u64, usize)>,
@@ -233,7 +234,7 @@ fn new_id(
     seed
 }
 
-/// Letters and digits that stand for a text, at most 40.
+/// A digest of a text in letters and digits, at most 40.
 fn digest(text: &str, length: usize) -> String {
     let mut hex = String::new();
     for byte in Sha256::digest(text.as_bytes()).iter().take(20) {

@@ -1,10 +1,10 @@
-//! Whether the JSON that a part was read from can be sent as it is: stored messages may be malformed.
+//! Checks whether the JSON of a part can be sent unchanged, because stored messages may be malformed.
 
 use crate::dialect::Dialect;
 use crate::json::{Json, JsonObject};
 
-/// Whether the known fields of a block, and of the objects in it, have the types that the API wants. A block that has
-/// not is built anew from what was read of it.
+/// Whether the known fields of a block, and of the objects in it, have the types that the API requires. Other blocks
+/// are rebuilt from their parsed parts.
 pub(super) fn is_sound(dialect: Dialect, block: &Json, is_assistant: bool) -> bool {
     let Some(object) = block.as_object() else { return false };
     let is_shaped = match dialect {
@@ -18,7 +18,7 @@ pub(super) fn is_sound(dialect: Dialect, block: &Json, is_assistant: bool) -> bo
 fn members(dialect: Dialect, object: &JsonObject) -> bool {
     object.iter().all(|(key, value)| {
         let is_sound = match key {
-            // It is not copied.
+            // `null` fields are not copied.
             _ if value.is_null() => true,
             "source" if dialect == Dialect::Anthropic && value.get_str("type") == Some("url") => {
                 value.get_str("url").is_some_and(|url| url.starts_with("http"))
@@ -76,7 +76,7 @@ fn is_base64(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte))
 }
 
-/// A part has one kind of data.
+/// A part must have exactly one kind of data.
 fn gemini(part: &JsonObject) -> bool {
     const DATA: [(&str, &str); 7] = [
         ("text", "text"),

@@ -8,16 +8,16 @@ use serde::{Serialize, Serializer};
 use crate::dialect::Loss;
 use crate::stored::Sequence;
 
-/// A change that a request needed, so that its provider accepts it.
+/// A change that was needed for the provider to accept a request.
 ///
-/// In JSON an object with `repair`, `sequence` where a stored message is concerned, and `text`, which says what was
-/// done. No text of a message is in it.
+/// Serialized as an object with `repair`, `sequence` if it concerns a stored message, and `text`, which describes the
+/// change. It contains no text of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Repair {
     /// The kind of change.
     pub kind: RepairKind,
-    /// The stored message; `None` for what concerns no single one.
+    /// The stored message; `None` if it concerns no single message.
     pub sequence: Option<Sequence>,
 }
 
@@ -35,8 +35,9 @@ pub enum RepairKind {
     ResultMoved,
     /// The id of a call was missing, repeated, or of a refused form; it was changed in the call and its result.
     ///
-    /// The new id follows from the place of its message, so it stays as it is while messages are appended. Of calls with
-    /// one id the first in the window keeps it: once that has left, the next one has its stored id.
+    /// The new id is derived from the place of its message, so it does not change while messages are appended. If
+    /// calls share an id, the first one in the window keeps it; after that one has left the window, the next one
+    /// keeps its stored id.
     CallId,
     /// The name of a function was of a refused form.
     FunctionName,
@@ -50,21 +51,21 @@ pub enum RepairKind {
     ReasoningLeftOut,
     /// A call got the placeholder that Gemini documents for calls without a thought signature.
     SignaturePlaceholder,
-    /// A system prompt was moved to where the API wants it.
+    /// A system prompt was moved to the place that the API requires.
     SystemMoved,
     /// Neighbors of one role were merged.
     Merged,
-    /// A text was parted from the calls of its message.
+    /// A text was separated from the calls of its message.
     TextParted,
     /// The calls of a message were spread over several messages.
     CallsSpread,
-    /// A line of the user was inserted at the start.
+    /// A user line was inserted at the start.
     StartInserted,
-    /// A line of the assistant was inserted between tool results and the user.
+    /// An assistant line was inserted between tool results and the user.
     AssistantInserted,
-    /// A line of the user was inserted at the end.
+    /// A user line was inserted at the end.
     EndInserted,
-    /// A message of the user before the window was kept, so that it does not start in the middle.
+    /// A user message before the window was kept, so that the window does not start in the middle.
     StartPinned,
     /// A text of the newest unit was cut.
     Truncated,
@@ -72,11 +73,11 @@ pub enum RepairKind {
     EmptyText,
     /// An empty result got the text `[no output]`.
     EmptyResult,
-    /// Media of a result were moved into a message of the user behind the results.
+    /// Media of a result were moved into a user message behind the results.
     MediaMoved,
-    /// A medium was replaced by a note: the API does not accept it there, or not as many.
+    /// A medium was replaced by a note, because the API does not accept it there, or not as many.
     MediaReplaced,
-    /// A document got a text beside it, which the API requires.
+    /// A text that the API requires was added beside a document.
     TextAdded,
     /// A call or result of a tool that a provider runs was left out.
     ProviderRunLeftOut,
@@ -200,14 +201,14 @@ pub(super) struct Repairs(Vec<Repair>);
 
 impl Repairs {
     pub(super) fn add(&mut self, kind: RepairKind, sequence: Option<Sequence>) {
-        // Several of one kind in one message are one.
+        // Repairs of one kind in one message are listed once.
         let repair = Repair { kind, sequence };
         if self.0.iter().rev().take(8).all(|before| *before != repair) {
             self.0.push(repair);
         }
     }
 
-    /// In the order of the messages.
+    /// Sorts by message.
     pub(super) fn into_sorted(mut self) -> Vec<Repair> {
         self.0.sort_by_key(|repair| repair.sequence);
         self.0.dedup();

@@ -21,11 +21,11 @@ use crate::tokens::{TokenCounter, message_tokens};
 /// | `gemini` | an object with `systemInstruction`, if there is any, and `contents` |
 /// | `openai_responses` | an object with `input` |
 ///
-/// `Serialize` and `Display` write stored numbers as they were written. An object can be flattened into a request
-/// body with `#[serde(flatten)]`, which keeps them as well where the body is written as text.
+/// `Serialize` and `Display` write stored numbers unchanged. An object can be flattened into a request body with
+/// `#[serde(flatten)]`, which also preserves them if the body is written as text.
 ///
-/// It is empty only where the history and the system prompt are: no API accepts a request without messages, and there is
-/// nothing to send. A history of which nothing can be sent gives the line `[continue]` of the user.
+/// It is empty only if the history and the system prompt are empty: no API accepts a request without messages. A
+/// history without any sendable content results in the user line `[continue]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     pub(super) profile: ProfileName,
@@ -42,13 +42,13 @@ impl Request {
         Self { profile, system, messages }
     }
 
-    /// The API that it is for.
+    /// The API of the request.
     #[must_use]
     pub const fn profile(&self) -> ProfileName {
         self.profile
     }
 
-    /// The system prompt, where the API has it in a field beside the messages.
+    /// The system prompt, if the API has a separate field for it.
     #[must_use]
     pub const fn system(&self) -> Option<&Json> {
         self.system.as_ref()
@@ -72,13 +72,13 @@ impl Request {
     }
 
     /// The request as a [`Value`], which keeps integers of up to 64 bits and rounds all other numbers to the nearest
-    /// double. Use `Serialize` where that matters.
+    /// double. Use `Serialize` to preserve numbers.
     #[must_use]
     pub fn to_value(&self) -> Value {
         self.to_json().to_value()
     }
 
-    /// Counts the request anew: each message with its framing, and the system prompt as a message.
+    /// Recounts the request: each message with its framing, and the system prompt as a message.
     #[must_use]
     pub fn count_tokens(&self, counter: &dyn TokenCounter) -> u64 {
         let dialect = dialect_of(self.profile);
@@ -98,7 +98,7 @@ pub(super) fn system_framing(counter: &dyn TokenCounter) -> u64 {
     message_tokens(counter, &Message::new(Role::System, "")).into()
 }
 
-/// The tokens of the system prompt beside the messages: those of one system message with these texts.
+/// The tokens of the separate system prompt: those of one system message with these texts.
 pub(super) fn system_tokens(counter: &dyn TokenCounter, system: &Json) -> u64 {
     let mut tokens = system_framing(counter);
     visit_texts(system, &mut |text| tokens += counter.count(text) as u64);
@@ -139,7 +139,7 @@ struct Keys {
 }
 
 impl Keys {
-    /// `None` where the request is an array.
+    /// `None` if the request is an array.
     const fn of(profile: ProfileName) -> Option<Self> {
         match profile {
             ProfileName::OpenaiChat | ProfileName::Mistral | ProfileName::StrictTemplate => None,

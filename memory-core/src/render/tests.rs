@@ -1,4 +1,4 @@
-//! Every rendered request is accepted, whatever the history.
+//! Rendered requests are accepted for any history.
 
 mod fixed_point;
 mod forms;
@@ -54,7 +54,7 @@ pub(crate) fn render_all(messages: &[Message], profile: &Profile, extent: Extent
     render(&inputs, None, profile, &EstimateCounter, extent, None)
 }
 
-/// Requests that break a rule, or that are fine, are stored histories like any other.
+/// Requests that break a rule, and valid ones, are used as stored histories.
 #[test]
 fn broken_requests_are_repaired() {
     let mut wrong = std::collections::BTreeMap::new();
@@ -99,7 +99,7 @@ fn sound_is_sent_without_its_transcript() {
 }
 
 #[test]
-fn data_that_are_no_base64_become_a_note() {
+fn invalid_base64_becomes_a_note() {
     let line = r#"{"role":"user","content":[{"type":"text","text":"see"},{"type":"image_url","image_url":{"url":"data:image/png;base64,@@@@"}}]}"#;
     let messages = [Message::from_json(line).unwrap()];
     for profile in profiles() {

@@ -1,4 +1,4 @@
-//! Cutting the texts of the newest unit.
+//! Truncates the texts of the newest unit.
 
 use super::fault::{Fault, is_planted};
 use super::link::is_synthetic;
@@ -10,10 +10,10 @@ use crate::tokens::TokenCounter;
 
 /// The marker in place of the rest of a text.
 const MARKER: &str = "\n[truncated]";
-/// How many markers a text has room for at least, if others are dropped.
+/// The minimum length of a kept text, in markers, if others are dropped.
 const READABLE: u64 = 4;
 
-/// How much to cut, and where.
+/// The amount to cut, and the messages to cut.
 #[derive(Debug, Clone)]
 pub(crate) struct Cut {
     /// The messages whose texts may be cut, in ascending order.
@@ -22,22 +22,22 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
-    /// Nothing yet, of these messages, in ascending order.
+    /// No cut yet, for these messages in ascending order.
     pub(crate) const fn new(places: Vec<Sequence>) -> Self {
         Self { places, tokens: 0 }
     }
 
-    /// Whether anything was to be cut.
+    /// Whether anything was cut.
     pub(crate) const fn has_cut(&self) -> bool {
         self.tokens > 0
     }
 
-    /// Cuts that many tokens more; `false` if there is nothing left to cut.
+    /// Cuts this many tokens more; returns `false` if nothing is left to cut.
     pub(crate) fn cut_more(&mut self, tokens: u64, has_left: bool) -> bool {
         if !has_left {
             return false;
         }
-        // Less was removed than planned: tokens at the end of a text differ from those of its parts.
+        // Less was removed than planned, because tokens at the end of a text differ from those of its parts.
         let more = if self.tokens > 0 { tokens / 8 } else { 0 };
         self.tokens = self.tokens.saturating_add(tokens).saturating_add(more + 1);
         true
@@ -47,13 +47,13 @@ impl Cut {
 /// A text that may be cut.
 #[derive(Debug)]
 struct Slot {
-    /// Texts that directly follow each other in one list of parts have the same number.
+    /// Texts that directly follow each other in one list of parts share a run number.
     run: usize,
     length: usize,
     tokens: u64,
-    /// Whether it may be written with a line break behind the text before it.
+    /// Whether it may be joined with a line break to the previous text.
     is_joined: bool,
-    /// The JSON of data, which is cut as a text.
+    /// The JSON of data, which is cut like text.
     data: Option<String>,
     fate: Fate,
 }
@@ -64,7 +64,7 @@ impl Slot {
         self.length > MARKER.len() * 2
     }
 
-    /// The tokens of it if it is cut to this many.
+    /// Its tokens if it is cut to this many.
     fn cut_to(&self, level: u64) -> u64 {
         if self.may_shorten() { self.tokens.min(level) } else { self.tokens }
     }
@@ -73,14 +73,15 @@ impl Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Whole,
-    /// Cut to about that many tokens.
+    /// Cut to about this many tokens.
     Cut(u64),
-    /// Replaced with the marker.
+    /// Replaced by the marker.
     Marker,
     Dropped,
 }
 
-/// Cuts the longest texts first, and drops the last ones where that is not enough; `false` if nothing is left to cut.
+/// Cuts the longest texts first, and drops the last ones if that is not enough; returns `false` if nothing is left to
+/// cut.
 pub(super) fn apply(
     turns: &mut [Turn<'_>],
     cut: &Cut,
@@ -101,7 +102,7 @@ pub(super) fn apply(
         return slots.iter().any(Slot::may_shorten)
             || pairs.any(|(one, other)| one.run == other.run);
     }
-    // Texts are counted where they are, so that only data are copied.
+    // Texts are counted in place; only data are copied.
     let mut counted = slots.iter_mut();
     for turn in turns.iter().filter(|turn| is_newest(turn)) {
         each_text(&turn.parts, &mut |text| {
@@ -124,10 +125,10 @@ pub(super) fn apply(
     has_left
 }
 
-/// Decides what becomes of each text, to remove that many tokens; `false` if nothing is left behind it.
+/// Decides how to cut each text to remove this many tokens; returns `false` if nothing more can be cut.
 fn plan(slots: &mut [Slot], tokens: u64, marker: u64) -> bool {
     let total: u64 = slots.iter().map(|slot| slot.tokens).sum();
-    // Of each run at least the marker stays: no message, result or reasoning is left with nothing behind it.
+    // At least the marker remains of each run, so that no message, result or reasoning becomes empty.
     let runs: Vec<u64> = slots
         .chunk_by(|one, other| one.run == other.run)
         .map(|run| run.iter().map(|slot| slot.tokens).sum::<u64>().min(marker))
@@ -164,7 +165,7 @@ fn plan(slots: &mut [Slot], tokens: u64, marker: u64) -> bool {
     has_left
 }
 
-/// Keeps the first texts that fit, each of them with more than its marker, and drops those behind them.
+/// Keeps the first texts that fit, each with more than its marker, and drops the later ones.
 fn drop_last(slots: &mut [Slot], runs: &[u64], room: &mut u64, marker: u64) {
     let mut left = *room;
     let mut is_full = false;
@@ -233,7 +234,7 @@ impl Slots {
     }
 }
 
-/// Calls `visit` with the texts that [`Slots`] has, in their order; `None` is that of data.
+/// Calls `visit` with the texts of [`Slots`], in order; `None` for data.
 fn each_text(parts: &[Part<'_>], visit: &mut dyn FnMut(Option<&str>)) {
     for part in parts {
         match part {
@@ -248,7 +249,7 @@ fn each_text(parts: &[Part<'_>], visit: &mut dyn FnMut(Option<&str>)) {
     }
 }
 
-/// Replaces the texts with what was planned for them, in the order of [`Slots`].
+/// Replaces the texts as planned, in the order of [`Slots`].
 struct Writer<'c> {
     slots: std::vec::IntoIter<Slot>,
     counter: &'c dyn TokenCounter,
@@ -258,7 +259,7 @@ struct Writer<'c> {
 impl Writer<'_> {
     fn parts(&mut self, parts: &mut Vec<Part<'_>>, is_result: bool) {
         parts.retain_mut(|part| match part {
-            // Nothing of the history.
+            // A synthetic text, not part of the history.
             Part::Text(text) if is_result && is_synthetic(&text.text) => true,
             Part::Text(text) => match self.next(Some(&text.text)) {
                 Next::Same => true,
@@ -314,7 +315,7 @@ enum Next {
     Gone,
 }
 
-/// A beginning of the text with the marker, of about that many tokens at most.
+/// A prefix of the text with the marker, of at most about this many tokens.
 fn shortened(text: &str, count: u64, wanted: u64, counter: &dyn TokenCounter) -> String {
     let share = |length: usize, part: u64, whole: u64| {
         let scaled = (length as u128) * u128::from(part) / u128::from(whole.max(1));

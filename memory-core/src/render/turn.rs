@@ -1,4 +1,4 @@
-//! Turns: one speaker after the other, read from stored messages of any dialect.
+//! Turns of one speaker each, read from stored messages of any dialect.
 
 use super::Input;
 use super::fault::{Fault, is_planted};
@@ -7,11 +7,11 @@ use crate::message::Role;
 use crate::profile::Profile;
 use crate::stored::Sequence;
 
-/// The speaker. Results are a separate turn, wherever their dialect puts them.
+/// The speaker. Results are a separate turn in every dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Speaker {
     System,
-    /// A system message that keeps OpenAI's name for it.
+    /// A system message that keeps OpenAI's role `developer`.
     Developer,
     User,
     Assistant,
@@ -43,14 +43,14 @@ pub(super) struct Turn<'a> {
     /// The message it was read from; `None` for inserted lines.
     pub(super) input: Option<usize>,
     pub(super) sequence: Option<Sequence>,
-    /// The tokens that will be written, while that is the message as it was counted.
+    /// The tokens of the written message, while it equals the counted one.
     pub(super) known: Option<u64>,
     /// The dialect of that message.
     pub(super) dialect: Option<Dialect>,
 }
 
 impl<'a> Turn<'a> {
-    /// A line that is in no message.
+    /// An inserted line, not part of any message.
     pub(super) fn inserted(speaker: Speaker, text: &'static str) -> Self {
         let parts = vec![Part::text(text)];
         Self {
@@ -64,7 +64,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Gives the results the kinds of their calls.
+    /// Copies the kinds of the calls to their results.
     pub(super) fn set_kinds(&mut self, kinds: &[CallKind<'a>]) {
         let mut changed = false;
         for (part, kind) in self.parts.iter_mut().zip(kinds) {
@@ -81,7 +81,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Forgets the tokens, because the turn was changed.
+    /// Clears the known tokens, because the turn changed.
     pub(super) fn touch(&mut self) {
         self.known = self.known.filter(|_| is_planted(Fault::OldTokens));
     }
@@ -95,7 +95,7 @@ pub(super) const fn is_result(part: &Part<'_>) -> bool {
     matches!(part, Part::Result(result) if !result.provider_run)
 }
 
-/// Reads a message: one turn, several where it holds more than one speaker's parts, none of a blank one.
+/// Reads a message: one turn, several if it has parts of several speakers, none if it is blank.
 pub(super) fn read<'a>(
     index: usize,
     input: &Input<'a>,
@@ -166,7 +166,7 @@ pub(super) fn join_items(turns: Vec<Turn<'_>>, target: Dialect) -> Vec<Turn<'_>>
     };
     let mut joined: Vec<Turn<'_>> = Vec::with_capacity(turns.len());
     for turn in turns {
-        // Two messages stay two, and one behind calls is behind their results.
+        // Two messages remain separate, and a message after calls follows their results.
         let is_message = has_content(&turn);
         match joined.last_mut() {
             Some(last)

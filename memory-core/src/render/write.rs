@@ -1,4 +1,4 @@
-//! Writing turns in the form of the API.
+//! Writes turns in the form of the API.
 
 use std::collections::HashSet;
 
@@ -9,11 +9,11 @@ use crate::dialect::{Dialect, Loss, Part, TextKind, TextPart};
 use crate::json::{Json, JsonObject};
 use crate::profile::{Alphabet, ContentKey, NameForm, Profile, ProfileName, ReasoningForm};
 
-/// The placeholder for the signature of a call that another model made.
+/// The placeholder for the signature of another model's call.
 /// (D ai.google.dev/gemini-api/docs/thought-signatures)
 const SIGNATURE: &str = "skip_thought_signature_validator";
 
-/// A written message, and the tokens of it if they are known.
+/// A written message, and its tokens if known.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) json: Json,
@@ -47,7 +47,7 @@ pub(super) fn turn(
     }
     for loss in written.losses {
         match loss {
-            // The name of its call is sent with the call; data are what results consist of.
+            // The name is sent with the call; results consist of data.
             Loss::ResultName | Loss::ResultsSplit | Loss::DataAsText => {}
             Loss::Reasoning => repairs.add(RepairKind::ReasoningLeftOut, turn.sequence),
             Loss::ArgumentsWrapped => repairs.add(RepairKind::ArgumentsWrapped, turn.sequence),
@@ -68,7 +68,7 @@ pub(super) fn turn(
     }
 }
 
-/// Templates concatenate the content of all roles but the user's as strings.
+/// Templates concatenate the content of all roles except the user's as strings.
 fn join_texts(turn: &mut Turn<'_>) {
     if turn.speaker == Speaker::Tool {
         for part in &mut turn.parts {
@@ -108,7 +108,7 @@ fn join_texts(turn: &mut Turn<'_>) {
     }
 }
 
-/// Leaves the fields that the API knows, in its form.
+/// Keeps the fields that the API knows, in its form.
 fn chat_message(message: &mut JsonObject, author: Option<&str>, profile: &Profile) {
     let role = message.get("role").and_then(Json::as_str).unwrap_or_default().to_owned();
     let is_assistant = role == "assistant";
@@ -207,7 +207,7 @@ fn mistral_parts(message: &mut JsonObject) {
     }
 }
 
-/// Sets what follows from the messages around a message.
+/// Sets the fields that depend on the neighboring messages.
 pub(super) fn finish(lines: &mut Vec<Line>, profile: &Profile, repairs: &mut Repairs) {
     match profile.name {
         ProfileName::OpenaiResponses => responses(lines, repairs),
@@ -228,7 +228,7 @@ pub(super) fn finish(lines: &mut Vec<Line>, profile: &Profile, repairs: &mut Rep
     }
 }
 
-/// Signs the first call of a content, if it has no signature.
+/// Adds a signature to the first call of a content, if it has none.
 fn sign(content: &mut Json) -> bool {
     let Json::Object(content) = content else { return false };
     let Some(Json::Array(parts)) = content.get_mut("parts") else { return false };
@@ -250,7 +250,7 @@ fn sign(content: &mut Json) -> bool {
     true
 }
 
-/// Leaves the latest marks, which cover the longest prefix.
+/// Keeps the latest marks, which cover the longest prefix.
 fn cache_marks(lines: &mut [Line], most: usize, repairs: &mut Repairs) {
     let mut left = most;
     for line in lines.iter_mut().rev() {
@@ -284,7 +284,7 @@ fn strip_marks(json: &mut Json, left: &mut usize, repairs: &mut Repairs) {
 /// The items' own ids. (E continue#11494, codex#33176)
 const ITEM_ID: NameForm = NameForm::new(Alphabet::Word, 64);
 
-/// The enforced beginning of the ids of items; `None` for an item that needs its id as it is.
+/// The required prefix of item ids; `None` for an item whose id must not change.
 fn id_prefix(kind: &str) -> Option<&'static str> {
     match kind {
         "message" => Some("msg_"),

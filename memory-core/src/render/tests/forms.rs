@@ -1,4 +1,4 @@
-//! A request says the same in every form.
+//! All forms of a request have the same content.
 
 use proptest::prelude::*;
 use serde::Serialize;
@@ -35,7 +35,7 @@ proptest! {
     }
 }
 
-/// Integers and decimals that no type of Rust holds.
+/// Integers and decimals that no Rust type can represent.
 const INPUT: &str = r#"{"id":1234567890123456789012345,"rate":0.10,"large":1e400}"#;
 
 fn history() -> Vec<Message> {
@@ -84,7 +84,7 @@ fn flattened_request_keeps_large_numbers() {
     let request = render_all(&history(), &Profile::openai_responses(), Extent::Whole).request;
     let body = Body { model: "m", history: &request, stream: true };
     assert!(serde_json::to_string(&body).unwrap().contains("1234567890123456789012345"));
-    // A list is no part of an object.
+    // A list cannot be flattened into an object.
     let request = render_all(&history(), &Profile::openai_chat(), Extent::Whole).request;
     let body = Body { model: "m", history: &request, stream: true };
     assert!(serde_json::to_string(&body).is_err());

@@ -1,4 +1,4 @@
-//! Random histories: all dialects, mixed, whole and torn.
+//! Random histories: all dialects, mixed, complete and incomplete.
 
 use proptest::prelude::*;
 
@@ -136,7 +136,7 @@ const LONG: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
 const IMAGE: &str =
     r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo="}}"#;
 const NAMES: &[&str] = &["get_tide", "get tide.now", "мой", LONG];
-/// `#` becomes the number of the line, so that each text is found again.
+/// `#` becomes the number of the line, so that each text can be identified.
 const TEXTS: &[&str] = &[
     "Hello ~#~",
     "~#~ The tide in Brest is high at noon, and low at six.",
@@ -186,7 +186,7 @@ pub(crate) fn lines(most: usize) -> impl Strategy<Value = Vec<String>> {
     })
 }
 
-/// A history as stored messages: those that entry refuses are read as if stored earlier.
+/// A history as stored messages; messages that an append would refuse are read as if stored earlier.
 pub(crate) fn messages(lines: &[String]) -> Vec<Message> {
     let parse = |line: &String| Message::from_any(Json::parse(line).unwrap());
     lines.iter().map(parse).collect()

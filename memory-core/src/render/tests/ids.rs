@@ -1,4 +1,4 @@
-//! Ids of calls are unique, and the same each time.
+//! Call ids are unique and deterministic.
 
 use std::collections::HashSet;
 
@@ -39,7 +39,7 @@ proptest! {
             prop_assert!(calls.iter().flatten().all(|id| seen.insert(id)), "{calls:?}");
             prop_assert_eq!(&results, &calls, "{}", rendered.request);
             prop_assert_eq!(&rendered.request, &render_all(&messages, &profile, Extent::Whole).request);
-            // More messages, and a window that is not the whole history any more.
+            // With more messages, and as part of a window.
             let (earlier, _) = ids(&render_all(before, &profile, if is_whole { Extent::Whole } else { Extent::Part }));
             for (earlier, now) in earlier.iter().zip(&calls) {
                 // A call without an id gets one if its result comes in another form.

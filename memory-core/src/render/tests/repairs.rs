@@ -1,4 +1,4 @@
-//! Each repair in the smallest history that needs it, and the table of the README.
+//! Each repair in its minimal history, and the table of the README.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use crate::window::{NewestUnit, Trimmed, WindowOptions, trim_messages};
 
 struct Case {
     kind: RepairKind,
-    /// The message that it is about; 0 for none.
+    /// The message that it concerns; 0 for none.
     sequence: u64,
     profile: ProfileName,
     budget: u64,
@@ -290,7 +290,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// A number for each kind but the losses, so that none is forgotten.
+/// A number for each kind except losses, so that none is missing.
 const fn number(kind: RepairKind) -> usize {
     match kind {
         RepairKind::SyntheticResult => 0,
