@@ -1,7 +1,7 @@
-//! Messages of every provider, read into neutral parts and written from them.
+//! Reads messages of every provider into neutral parts, and writes messages from parts.
 //!
-//! A [`Dialect`] is the form in which an API or a library writes messages. [`Dialect::read`] gives the [`Part`]s of a
-//! native message, [`Dialect::write`] makes native messages of parts, [`convert`] does both.
+//! A [`Dialect`] is the message format of an API or a library. [`Dialect::read`] returns the [`Part`]s of a native
+//! message, [`Dialect::write`] makes native messages from parts, and [`convert`] does both.
 //!
 //! ```
 //! use memory_core::dialect::{Dialect, convert};
@@ -33,13 +33,12 @@
 //! | result | `tool` message | `function_call_output` | `tool_result` in a user message | `functionResponse` in a user message | `toolResult` in a user message | `tool-result` in a `tool` message |
 //! | arguments | text | text | object | object | object | object |
 //!
-//! Several results in one call of `write` are grouped into one message where the dialect has them in one, and split
-//! where it has not.
+//! Several results in one call of `write` are grouped into one message if the dialect groups them, and split
+//! otherwise.
 //!
 //! # What a conversion loses
 //!
-//! Each loss is reported as a [`Loss`]. Within one dialect, parts with their native JSON lose nothing but unknown
-//! fields.
+//! Each loss is reported as a [`Loss`]. Within one dialect, parts with their native JSON lose only unknown fields.
 //!
 //! | loss | where | instead |
 //! | --- | --- | --- |
@@ -64,12 +63,12 @@
 //! | [`Author`](Loss::Author) | `name` from Chat | dropped |
 //! | [`Unknown`](Loss::Unknown) | parts of a type that is not known | dropped |
 //!
-//! Not reported: fields that no dialect knows, such as those of an application, and the spacing of arguments that are
-//! written as an object. An answer of text and calls becomes several items of Responses; reading them all and
-//! writing the parts at once makes one message of them again.
+//! Not reported are fields that no dialect knows, such as those of an application, and the spacing of arguments that
+//! are written as an object. An answer of text and calls becomes several items of Responses; reading them all and
+//! writing their parts at once restores one message.
 //!
-//! Gemini and Bedrock have no message of role `system`, Anthropic has one only in places: `write` gives it this role
-//! in their form, and the caller puts its text where the request wants it.
+//! Gemini and Bedrock have no message with role `system`, and Anthropic allows one only in some places. `write`
+//! nevertheless writes this role in their form, and the caller moves its text to the place that the request requires.
 
 mod ai_sdk;
 mod anthropic;
@@ -105,11 +104,11 @@ use crate::message::Role;
 /// Called with each part of a message.
 type Visit<'v, 'a> = &'v mut dyn FnMut(Part<'a>);
 
-/// The form in which an API or a library writes messages.
+/// The message format of an API or a library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Dialect {
-    /// OpenAI Chat Completions; read as well in the forms of Ollama, Mistral, Cohere v2, LangChain and goose.
+    /// OpenAI Chat Completions; also reads the forms of Ollama, Mistral, Cohere v2, LangChain and goose.
     Chat,
     /// OpenAI Responses items.
     Responses,
@@ -119,7 +118,7 @@ pub enum Dialect {
     Gemini,
     /// AWS Bedrock Converse.
     Bedrock,
-    /// Vercel AI SDK, model messages and messages of the user interface.
+    /// Vercel AI SDK, model messages and user-interface messages.
     AiSdk,
 }
 
@@ -128,7 +127,7 @@ impl Dialect {
     pub const ALL: [Self; 6] =
         [Self::Chat, Self::Responses, Self::Anthropic, Self::Gemini, Self::Bedrock, Self::AiSdk];
 
-    /// The dialect of a message, by the first of these steps that decides:
+    /// Detects the dialect of a message, by the first of these steps that decides:
     ///
     /// 1. Not an object, or an envelope around messages (a line of a Claude Code or Codex session, LangChain's
     ///    `data` and `kwargs`, `messages`, `contents`): none. Between steps 4 and 5, a turn of Cohere's first API
@@ -143,11 +142,11 @@ impl Dialect {
     /// 7. A key that only chat messages have, such as `function_call`, `refusal` and `reasoning_content`: Chat.
     /// 8. `type` `message`: Anthropic beside `stop_reason`, else Responses.
     /// 9. `cache_control` or `citations` in the content: Anthropic.
-    /// 10. A role with `content`, or without any text elsewhere (`message`, `text`, `value`): Chat. It is what
-    ///     nearly all dialects have in common.
+    /// 10. A role with `content`, or without any text elsewhere (`message`, `text`, `value`): Chat, because nearly
+    ///     all dialects have these in common.
     /// 11. No role, but `content` and a `type` of LangChain's flat messages (`human`, `ai`, `tool`): Chat.
     ///
-    /// A history may change its dialect from one message to the next, so each is detected by itself.
+    /// A history may change its dialect from one message to the next, so each message is detected separately.
     #[must_use]
     pub fn detect(message: &Json) -> Option<Self> {
         detect::detect(message)
@@ -168,9 +167,9 @@ impl Dialect {
 
     /// The role of a message of this dialect.
     ///
-    /// Roles are compared without white space around them and without case. `human` and `ai` are known in Chat,
-    /// `model` in Chat and Gemini. In Gemini a message without a role is the user's; in Responses an item without
-    /// one is a tool's if its type ends in `_output`, else the assistant's.
+    /// Roles are compared without surrounding white space and case. `human` and `ai` are known in Chat, `model` in
+    /// Chat and Gemini. In Gemini a message without a role is the user's; in Responses an item without one is a
+    /// tool's if its type ends in `_output`, else the assistant's.
     #[must_use]
     pub fn role(self, message: &Json) -> Option<Role> {
         match self {
@@ -183,8 +182,8 @@ impl Dialect {
         }
     }
 
-    /// Calls `visit` with each part of a message of this dialect, in order. Empty texts are left out where
-    /// they are all the content. Reading a message whose content is a text allocates nothing.
+    /// Calls `visit` with each part of a message of this dialect, in order. Empty texts are left out unless there is
+    /// other content. Reading a message whose content is a text does not allocate.
     pub fn read<'a>(self, message: &'a Json, visit: &mut dyn FnMut(Part<'a>)) {
         match self {
             Self::Chat => chat::read(message, visit),
@@ -204,8 +203,8 @@ impl Dialect {
         parts
     }
 
-    /// Writes parts of one speaker as messages of this dialect: none without parts, several where the dialect
-    /// has results, calls or items in messages of their own. A role that is not known is written as `user`.
+    /// Writes parts of one speaker as messages of this dialect: none without parts, several if the dialect has
+    /// separate messages for results, calls or items. An unknown role is written as `user`.
     ///
     /// Parts may come from several messages: this is how results are grouped.
     #[must_use]
@@ -249,14 +248,14 @@ impl FromStr for Dialect {
 #[error("unknown dialect: use chat, responses, anthropic, gemini, bedrock or ai_sdk")]
 pub struct UnknownDialectError;
 
-/// The role of a message in the dialect that is detected.
+/// The role of a message in its detected dialect.
 #[must_use]
 pub fn role(message: &Json) -> Option<Role> {
     Dialect::detect(message)?.role(message)
 }
 
-/// Converts one message from one dialect to another, or to the same: then its known fields are kept and the
-/// others left out. A message without a role that is known, such as `narrator`, is converted as the user's.
+/// Converts one message from one dialect to another. If both are the same, known fields are kept and others left out.
+/// A message with an unknown role, such as `narrator`, is converted as the user's.
 #[must_use]
 pub fn convert(message: &Json, from: Dialect, to: Dialect) -> Written {
     let role = from.role(message).unwrap_or(Role::User);
@@ -276,7 +275,7 @@ pub fn convert(message: &Json, from: Dialect, to: Dialect) -> Written {
     written
 }
 
-/// Keeps the options that the AI SDK has beside the content of a message.
+/// Keeps the AI SDK's options beside the content of a message.
 fn keep_options(message: &Json, written: &mut Written) {
     let options = message.get("providerOptions").filter(|options| options.as_object().is_some());
     if let (Some(options), [Json::Object(only)]) = (options, written.messages.as_mut_slice()) {
@@ -284,7 +283,7 @@ fn keep_options(message: &Json, written: &mut Written) {
     }
 }
 
-/// The role with this name. `more` are names that only some dialects have.
+/// The role with this name. `more` lists names that only some dialects have.
 fn role_from(name: &str, more: &[(&str, Role)]) -> Option<Role> {
     const KNOWN: [(&str, Role); 6] = [
         ("user", Role::User),

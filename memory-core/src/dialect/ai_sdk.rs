@@ -1,5 +1,4 @@
-//! Vercel AI SDK: model messages, and messages of its user interface (`parts`), in versions 4 to 6. Written
-//! are model messages.
+//! Vercel AI SDK: model messages and user-interface messages (`parts`), in versions 4 to 6. Writes model messages.
 
 mod ui;
 mod write;
@@ -86,7 +85,7 @@ pub(super) fn role(message: &Json) -> Option<Role> {
     super::role_from(message.get_str("role")?, &[])
 }
 
-/// Whether an element of `content` is of this dialect alone.
+/// Whether an element of `content` belongs to this dialect only.
 pub(super) fn is_decisive(part: &Json) -> bool {
     match part.get_str("type") {
         Some("tool-call" | "tool-result" | "reasoning-file" | "redacted-reasoning") => true,
@@ -117,7 +116,7 @@ pub(super) fn read<'a>(message: &'a Json, visit: Visit<'_, 'a>) {
     }
 }
 
-/// `by_provider`: whether a result here is of a tool that the provider ran.
+/// `by_provider`: whether a result here is that of a provider's tool.
 fn read_part<'a>(part: &'a Json, by_provider: bool, visit: Visit<'_, 'a>) {
     let native = Some(Native { dialect: DIALECT, json: part });
     let id = part.get_str("toolCallId");
@@ -169,7 +168,7 @@ fn read_part<'a>(part: &'a Json, by_provider: bool, visit: Visit<'_, 'a>) {
     }
 }
 
-/// The content of an `output`, whether it can be sent as it is, and whether the tool failed.
+/// The content of an `output`, whether it can be sent unchanged, and whether the tool failed.
 fn read_output(output: &Json) -> (Vec<Part<'_>>, bool, bool) {
     let value = output.get("value");
     match output.get_str("type") {
@@ -182,7 +181,7 @@ fn read_output(output: &Json) -> (Vec<Part<'_>>, bool, bool) {
             (content, is_verbatim, kind == "error-text")
         }
         Some("json") => match value {
-            // A string in JSON stays data, so that its quotes are kept.
+            // A string in JSON remains data, so that its quotes are kept.
             Some(value @ Json::String(_)) => (vec![Part::Data(value)], true, false),
             Some(value) => {
                 let (content, is_verbatim) = read_tool_value(value, DIALECT);
@@ -206,7 +205,7 @@ fn read_output(output: &Json) -> (Vec<Part<'_>>, bool, bool) {
             }
             (content, true, false)
         }
-        // The first form of version 5 had the value itself here.
+        // The first form of version 5 has the value directly here.
         _ => {
             let (content, is_verbatim) = read_tool_value(output, DIALECT);
             (content, is_verbatim, false)
@@ -243,11 +242,11 @@ fn read_media<'a>(part: &'a Json, data: Option<&'a Json>, otherwise: MediaKind) 
     let (source, inner_type) = match data.and_then(Json::as_str) {
         Some(url) if url.starts_with("data:") || url.contains("://") => from_url(url),
         Some(data) => (MediaSource::Data(data), None),
-        // Bytes in some form of their own.
+        // Bytes in an unknown form.
         None => (MediaSource::Native, None),
     };
     let media_type = part.get_str("mediaType").or_else(|| part.get_str("mimeType")).or(inner_type);
-    // `image/*` stands for an image of unknown type.
+    // `image/*` means an image of unknown type.
     let kind = kind_of(media_type, otherwise);
     MediaPart {
         media_type: media_type.filter(|name| !name.ends_with("/*")),
@@ -273,5 +272,5 @@ fn read_reasoning(part: &Json) -> ReasoningPart<'_> {
     }
 }
 
-/// Calls of this dialect are all of functions.
+/// This dialect has function calls only.
 const KIND: CallKind<'static> = CallKind::Function;

@@ -108,7 +108,7 @@ pub(super) fn role(message: &Json) -> Option<Role> {
     super::role_from(message.get_str("role")?, &[])
 }
 
-/// Whether a block of this type is Anthropic's alone.
+/// Whether only Anthropic has blocks of this type.
 pub(super) fn is_decisive(block: &Json) -> bool {
     match block.get_str("type") {
         Some("text") => block.get("source").is_some_and(|source| source.as_object().is_some()),
@@ -241,13 +241,13 @@ fn read_result<'a>(block: &'a Json, kind: CallKind<'a>) -> ResultPart<'a> {
             blocks.iter().for_each(|block| read_block(block, &mut |part| content.push(part)));
         }
         Some(Json::Null) | None => {}
-        // Search hits, output of programs: each server tool has a form of its own.
+        // Search hits, output of programs: each server tool has a different form.
         Some(value) => read_server_content(value, &mut content),
     }
     let error_type = block.get("content").and_then(|content| content.get_str("type"));
     let is_error = block.get("is_error").is_some_and(is_set)
         || error_type.is_some_and(|kind| kind.ends_with("_error"));
-    // A block that the dialect does not know would be refused within the result.
+    // An unknown block would be refused within the result.
     if content.iter().any(is_foreign) {
         native = None;
     }
@@ -284,7 +284,7 @@ fn is_foreign(part: &Part<'_>) -> bool {
     })
 }
 
-/// The texts that a server tool's result shows to the model. Encrypted content is not among them.
+/// The texts that a server tool's result shows to the model, without encrypted content.
 fn read_server_content<'a>(value: &'a Json, content: &mut Vec<Part<'a>>) {
     match value {
         Json::Array(items) => items.iter().for_each(|item| read_server_content(item, content)),

@@ -80,7 +80,7 @@ pub(super) fn fields(position: Position<'_>) -> Option<&'static [Field]> {
     }
 }
 
-/// The key that says what a block is.
+/// The key that determines the kind of a block.
 pub(super) fn tag(block: &JsonObject) -> Option<&'static str> {
     if block.contains_key("type") {
         return None;

@@ -1,9 +1,8 @@
 //! OpenAI Chat Completions, and the forms close to it.
 //!
-//! Read as well: Ollama and Hugging Face templates (arguments as objects, no ids, `images`, `tool_name`),
-//! Mistral (`thinking` chunks, `document_url`), Cohere v2 (`tool_plan`, `document`), LangChain's flat messages
-//! (`type` in place of `role`, calls with `args`) and goose (`toolRequest`, `toolResponse`). Written is the form of
-//! OpenAI.
+//! Also reads Ollama and Hugging Face templates (arguments as objects, no ids, `images`, `tool_name`), Mistral
+//! (`thinking` chunks, `document_url`), Cohere v2 (`tool_plan`, `document`), LangChain's flat messages (`type` in
+//! place of `role`, calls with `args`) and goose (`toolRequest`, `toolResponse`). Writes OpenAI's form.
 
 mod blocks;
 mod plain;
@@ -127,7 +126,7 @@ pub(super) fn fields(position: Position<'_>) -> Option<&'static [Field]> {
     }
 }
 
-/// The role, in LangChain's flat messages their type.
+/// The role; in LangChain's flat messages, the type.
 pub(super) fn role(message: &Json) -> Option<Role> {
     let role = message.get_str("role").or_else(|| message.get_str("type"))?;
     let more = [
@@ -276,7 +275,7 @@ fn read_block<'a>(block: &'a Json, calls: Option<&'a Json>, visit: Visit<'_, 'a>
             let (source, media_type) = match audio.get_str("data") {
                 Some(data) if data.starts_with("data:") => from_url(data),
                 Some(data) => (MediaSource::Data(data), audio.get_str("format")),
-                // Mistral gives base64 without an object around it.
+                // Mistral sends base64 without a surrounding object.
                 None => (MediaSource::Data(audio.as_str()?), None),
             };
             Some(MediaPart { media_type, native, ..MediaPart::new(MediaKind::Audio, source) })
@@ -337,7 +336,7 @@ fn read_call(call: &Json) -> CallPart<'_> {
     let function = call.get("function").unwrap_or(call);
     let name = function.get_str("name").unwrap_or_default();
     let arguments = ["arguments", "args", "parameters"].iter().find_map(|key| function.get(key));
-    // Arguments as an object are not OpenAI's form.
+    // OpenAI does not have arguments as an object.
     let is_native =
         call.get("function").is_some() && arguments.is_some_and(|a| a.as_str().is_some());
     let native = native.filter(|_| is_native);
@@ -351,7 +350,7 @@ fn read_result(message: &Json, is_legacy: bool) -> ResultPart<'_> {
     let mut native = Some(Native { dialect: Dialect::Chat, json: message });
     match message.get("content") {
         Some(Json::String(text)) => match read_mcp_text(text) {
-            // Sent as it is, the base64 would be text.
+            // Sent unchanged, the base64 would count as text.
             Some(parts) => (content, native) = (parts, None),
             None if text.is_empty() => {}
             None => content.push(Part::text(text.as_str())),
@@ -366,14 +365,14 @@ fn read_result(message: &Json, is_legacy: bool) -> ResultPart<'_> {
     if is_named || has_images || content.iter().any(is_foreign) {
         native = None;
     }
-    // The status is LangChain's.
+    // LangChain has this status.
     let is_error = message.get_str("status") == Some("error");
     let kind = if is_legacy { CallKind::LegacyFunction } else { CallKind::Function };
     let native = native.filter(|_| !is_error);
     ResultPart { is_error, kind, native, ..ResultPart::new(link, name, content) }
 }
 
-/// Whether a part of a result is of a type that OpenAI does not know.
+/// Whether a part of a result has a type that OpenAI does not know.
 fn is_foreign(part: &Part<'_>) -> bool {
     let native = match part {
         Part::Text(part) => part.native,

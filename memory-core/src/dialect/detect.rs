@@ -1,4 +1,4 @@
-//! Which dialect a message is in.
+//! Detects the dialect of a message.
 
 use super::{Dialect, ai_sdk, anthropic, bedrock, gemini, responses};
 use crate::json::{Json, JsonObject};
@@ -32,8 +32,8 @@ pub(super) fn detect(message: &Json) -> Option<Dialect> {
     let links = calls(object).next().is_some()
         || object.get("tool_call_id").and_then(Json::as_str).is_some_and(|id| !id.is_empty());
     if links {
-        // Even if content beside it has the form of another dialect: gateways pass it on, and LangChain repeats
-        // calls there.
+        // Even if the content has the form of another dialect: gateways pass it on, and LangChain repeats calls
+        // there.
         return Some(Dialect::Chat);
     }
     if let Some(dialect) = blocks.iter().find_map(by_block) {
@@ -68,7 +68,7 @@ pub(super) fn detect(message: &Json) -> Option<Dialect> {
     (is_flat && object.contains_key("content")).then_some(Dialect::Chat)
 }
 
-/// Whether the object holds a message rather than being one: a line of a session, a conversation.
+/// Whether the object contains a message rather than being one: a line of a session, a conversation.
 fn is_envelope(object: &JsonObject) -> bool {
     let has = |key| object.contains_key(key);
     has("payload") && has("type")
@@ -128,7 +128,7 @@ fn by_block(block: &Json) -> Option<Dialect> {
     }
 }
 
-/// By marks that other dialects may have as well, and so only where nothing else decides.
+/// By marks that other dialects may also have, so only if no other step decides.
 fn by_marks(blocks: &[Json]) -> Option<Dialect> {
     let marked = |key| blocks.iter().any(|block| block.get(key).is_some());
     (marked("cache_control") || marked("citations")).then_some(Dialect::Anthropic)

@@ -1,17 +1,17 @@
-//! What may enter a memory.
+//! Validation of messages on append.
 
 use super::{Dialect, Part, resembles};
 use crate::json::Json;
 use crate::message::{MessageError, Role};
 
-/// The key under which messages of several dialects have a name.
+/// The key of names in messages of several dialects.
 pub(crate) const NAME: &str = "name";
 
-/// Whether this may enter a memory as a message.
+/// Validates a message on append.
 ///
 /// # Errors
-/// [`MessageError`] for an object in which no dialect finds a role or type, one with a field in a form that cannot
-/// be read, and an unknown role without anything to read.
+/// [`MessageError`] for an object in which no dialect finds a role or type, one with a field of an unreadable form,
+/// and an unknown role without readable content.
 pub(crate) fn check_entry(json: &Json) -> Result<(), MessageError> {
     if json.as_object().is_none() {
         return Err(MessageError::field("the message", "a JSON object"));

@@ -1,13 +1,13 @@
-//! Which fields each dialect knows, as data.
+//! The known fields of each dialect, as data.
 
 use super::Dialect;
 use crate::json::{Json, JsonObject};
 
-/// A place in a message that has fields of its own.
+/// A place in a message with a separate set of fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Position<'k> {
-    /// A message, that is an object with a role; in Responses also an item of type `message`.
+    /// A message, an object with a role; in Responses also an item of type `message`.
     Message,
     /// An item without a role (Responses), by its `type`.
     Item(&'k str),
@@ -15,29 +15,29 @@ pub enum Position<'k> {
     Part(&'k str),
 }
 
-/// A field that requests of a dialect may contain.
+/// A field that a dialect's requests may contain.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Field {
-    /// Its key.
+    /// The key.
     pub name: &'static str,
-    /// What is in it.
+    /// The kind of its content.
     pub holds: Holds,
     /// Whether only some providers of the dialect accept it.
     pub is_extension: bool,
 }
 
-/// What a field holds.
+/// The kind of content of a field.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Holds {
-    /// A role, type, id, name of a tool, or setting: nothing that a person wrote.
+    /// A role, type, id, tool name, or setting: not written by a person.
     Protocol,
-    /// What a person, model or tool wrote, as text or any JSON.
+    /// Content that a person, model or tool wrote, as text or any JSON.
     Content,
-    /// A signature or encrypted content: it must not change.
+    /// A signature or encrypted content, which must not change.
     Opaque,
-    /// Base64 or an address of a medium.
+    /// Base64 or the URL of a medium.
     Media,
     /// Text if the `type` beside it is `text`, else base64.
     DataByType,
@@ -97,7 +97,7 @@ pub(super) fn find(table: Table, tag: &str) -> Option<&'static [Field]> {
 impl Dialect {
     /// The fields that are known at this position; `None` for a type of part or item that is not known.
     ///
-    /// Every other field is of storage or of another dialect, and is not sent.
+    /// All other fields are storage fields or belong to another dialect, and are not sent.
     #[must_use]
     pub fn known_fields(self, position: Position<'_>) -> Option<&'static [Field]> {
         match self {
@@ -110,8 +110,9 @@ impl Dialect {
         }
     }
 
-    /// A copy of a message of this dialect with its known fields only, in their order and otherwise unchanged,
-    /// without those that are `null` (but `content` in Chat) or an empty array of calls. Parts of an unknown type are left out.
+    /// A copy of a message of this dialect with its known fields only, otherwise unchanged and in order, without
+    /// fields that are `null` (except `content` in Chat) or an empty array of calls. Parts of an unknown type are
+    /// left out.
     #[must_use]
     pub fn copy_known(self, message: &Json) -> Json {
         Json::Object(self.copy_fields(message, self.message_fields(message)))
@@ -153,7 +154,7 @@ impl Dialect {
         let Some(object) = json.as_object() else { return JsonObject::new() };
         let known = object.iter().filter_map(|(key, value)| {
             let field = fields.iter().find(|field| field.name == key)?;
-            // Many servers want the key `content` even if there is none.
+            // Many servers require the key `content` even without content.
             let is_content = self == Self::Chat && matches!(field.holds, Holds::Parts);
             let is_nothing = value.is_null() && !is_content
                 || matches!(field.holds, Holds::Members(_)) && value.as_array() == Some(&[]);

@@ -73,7 +73,7 @@ pub(super) fn fields(position: Position<'_>) -> Option<&'static [Field]> {
     }
 }
 
-/// The role; `user` where there is none, as the API has it.
+/// The role; `user` if it is missing, as in the API.
 pub(super) fn role(message: &Json) -> Option<Role> {
     match message.get_str("role") {
         Some(role) => super::role_from(role, &[("model", Role::Assistant)]),
@@ -148,7 +148,7 @@ fn read_part<'a>(part: &'a Json, visit: Visit<'_, 'a>) {
         }));
     } else if let Some(text) = part.get_str("text") {
         let is_thought = part.get("thought").and_then(Json::as_bool) == Some(true);
-        // A signature alone comes with an empty text.
+        // A signature without other content has an empty text.
         if is_thought || text.is_empty() && signature.is_some() {
             let text = Cow::Borrowed(text);
             visit(Part::Reasoning(ReasoningPart { text, opaque: signature, native }));
@@ -170,7 +170,7 @@ pub(super) fn read_media<'a>(part: &'a Json, native: Native<'a>) -> Option<Part<
         None => {
             let inner = either(part, "fileData", "file_data")?;
             let uri = either(inner, "fileUri", "file_uri")?.as_str()?;
-            // Files of the account are addresses of the API itself.
+            // Files of the account have URLs of the API itself.
             let is_own = uri.contains("generativelanguage.googleapis.com");
             (inner, if is_own { MediaSource::FileId(uri) } else { MediaSource::Url(uri) })
         }

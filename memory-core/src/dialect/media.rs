@@ -1,4 +1,4 @@
-//! Media in the forms that several dialects share.
+//! Media forms that several dialects share.
 
 use std::borrow::Cow;
 
@@ -20,11 +20,11 @@ pub(super) fn kind_of(media_type: Option<&str>, otherwise: MediaKind) -> MediaKi
     }
 }
 
-/// What an address refers to: base64 of a media type for a data URL, else itself.
+/// The content of a URL: base64 with a media type for a data URL, else the URL itself.
 pub(super) fn from_url(url: &str) -> (MediaSource<'_>, Option<&str>) {
     let is_data = url.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("data:"));
     match url.get(5..).and_then(|rest| rest.split_once(',')) {
-        // Without base64 the data are escaped characters.
+        // Without base64 the data are percent-encoded characters.
         Some((head, data)) if is_data && head.ends_with(";base64") => {
             let media_type = head.split(';').next().filter(|name| !name.is_empty());
             (MediaSource::Data(data), media_type)
@@ -33,7 +33,7 @@ pub(super) fn from_url(url: &str) -> (MediaSource<'_>, Option<&str>) {
     }
 }
 
-/// The media type of base64 without one, by the bytes that it begins with or by the extension of the file's name.
+/// The media type of base64 data, derived from its first bytes or from the extension of the file name.
 pub(crate) fn derived_media_type(title: Option<&str>, data: &str) -> Option<&'static str> {
     const STARTS: [(&str, &str); 4] = [
         ("JVBERi0", "application/pdf"),
@@ -66,7 +66,7 @@ pub(crate) fn derived_media_type(title: Option<&str>, data: &str) -> Option<&'st
     by_start.or_else(by_name).map(|(_, media_type)| *media_type)
 }
 
-/// The file that a string of base64 or a data URL holds, with its media type if that is known.
+/// The file in a base64 string or a data URL, with its media type if known.
 pub(super) fn from_file_data<'a>(
     data: &'a str,
     title: Option<&str>,
@@ -82,7 +82,7 @@ pub(super) fn from_file_data<'a>(
     (source, media_type.or(derived))
 }
 
-/// A medium at an address.
+/// A medium at a URL.
 pub(super) fn at_url(kind: MediaKind, url: &str) -> MediaPart<'_> {
     let (source, media_type) = from_url(url);
     MediaPart { media_type, ..MediaPart::new(kind, source) }
@@ -138,8 +138,8 @@ pub(super) fn size_of(block: &Json) -> MediaSize {
     }
 }
 
-/// A block that the dialect itself does not know: text, data, media in the forms that occur in several
-/// dialects, or a block of Anthropic's. Anything else is [`Part::Other`].
+/// A block that the dialect does not know: text, data, media in the forms that occur in several dialects, or a block
+/// of Anthropic's. Anything else is [`Part::Other`].
 pub(super) fn read_block<'a>(block: &'a Json, dialect: Dialect, visit: Visit<'_, 'a>) {
     if let Some(text) = block.as_str() {
         return visit(Part::text(text));
@@ -169,8 +169,8 @@ pub(super) fn read_block<'a>(block: &'a Json, dialect: Dialect, visit: Visit<'_,
     visit(part.unwrap_or(Part::Other(native)));
 }
 
-/// What a tool returned as a value: text, or the content blocks of the Model Context Protocol with their media,
-/// or data. The flag says whether it can be sent as it is: base64 within data would be sent as text.
+/// The value that a tool returned: text, the content blocks of the Model Context Protocol with their media, or data.
+/// The flag is whether it can be sent unchanged; base64 within data would be sent as text.
 pub(super) fn read_tool_value(value: &Json, dialect: Dialect) -> (Vec<Part<'_>>, bool) {
     if let Some(text) = value.as_str() {
         return match read_mcp_text(text) {
@@ -273,8 +273,8 @@ struct McpBlock<'a> {
     media_type: Option<&'a str>,
 }
 
-/// The parts of a tool's result that is a string of MCP content with at least one medium, as servers of
-/// that protocol return it when a client does not unpack it. `None` for any other text.
+/// The parts of a tool's result that is a string of MCP content with at least one medium. Servers of that protocol
+/// return it if a client does not unpack it. `None` for any other text.
 pub(super) fn read_mcp_text(text: &str) -> Option<Vec<Part<'_>>> {
     let trimmed = text.trim();
     let looks_so = trimmed.starts_with(['[', '{'])

@@ -13,23 +13,23 @@ pub enum Part<'a> {
     Text(TextPart<'a>),
     /// An image, audio, video or document.
     Media(MediaPart<'a>),
-    /// What the model thought before it spoke.
+    /// The model's reasoning.
     Reasoning(ReasoningPart<'a>),
-    /// The model calls a tool.
+    /// A tool call of the model.
     Call(CallPart<'a>),
-    /// A tool answers.
+    /// The result of a tool.
     Result(ResultPart<'a>),
     /// Data in a tool's result that the model reads as JSON.
     Data(&'a Json),
-    /// Something else, known to the dialect or not, such as a cache mark of its own or an item reference.
+    /// Any other part, known to the dialect or not, such as its cache mark or an item reference.
     Other(Native<'a>),
 }
 
 /// The JSON that a part was read from, and its dialect.
 ///
-/// Writing in the same dialect copies its known fields in place of building new ones. Ids, names and the text of
-/// text parts are taken from the part, so they may be changed, and Anthropic's citations may be left out; for any
-/// other change set `native` to `None`.
+/// Writing in the same dialect copies its known fields instead of building new ones. Ids, names and the text of text
+/// parts are taken from the part, so they may be changed, and Anthropic's citations may be left out. After any other
+/// change set `native` to `None`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Native<'a> {
     /// The dialect of the JSON.
@@ -43,44 +43,44 @@ pub struct Native<'a> {
 pub struct TextPart<'a> {
     /// The text.
     pub text: Cow<'a, str>,
-    /// What the text is.
+    /// The kind of the text.
     pub kind: TextKind,
-    /// `citations` or `annotations` beside the text, as they came.
+    /// `citations` or `annotations` beside the text, unchanged.
     pub citations: Option<&'a Json>,
-    /// The block, if the text is in one of its own.
+    /// The block, if the text is in a separate one.
     pub native: Option<Native<'a>>,
 }
 
-/// What a text is.
+/// The kind of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TextKind {
-    /// Said, asked or answered.
+    /// Ordinary text.
     Plain,
-    /// The model declines.
+    /// A refusal of the model.
     Refusal,
-    /// What the model said as audio.
+    /// The transcript of the model's audio.
     Transcript,
     /// A plan that the model states before its calls (Cohere).
     Plan,
-    /// A summary that a provider put in place of earlier messages (Anthropic `compaction`).
+    /// A summary with which a provider replaced earlier messages (Anthropic `compaction`).
     Compaction,
 }
 
 /// An image, audio, video or document.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MediaPart<'a> {
-    /// What it is.
+    /// The kind of the medium.
     pub kind: MediaKind,
-    /// Where its content is.
+    /// The source of its content.
     pub source: MediaSource<'a>,
-    /// Its media type, or its format where the dialect has only that, such as `image/png` or `wav`.
+    /// Its media type, or its format if the dialect has only that, such as `image/png` or `wav`.
     pub media_type: Option<&'a str>,
-    /// How closely the model looks, such as `low` or `high`.
+    /// The level of detail for the model, such as `low` or `high`.
     pub detail: Option<&'a str>,
     /// Its title or file name.
     pub title: Option<&'a str>,
-    /// What the caller says about a document beside it.
+    /// The caller's context for a document.
     pub context: Option<&'a str>,
     /// Its size, if the message states it.
     pub size: MediaSize,
@@ -88,7 +88,7 @@ pub struct MediaPart<'a> {
     pub native: Option<Native<'a>>,
 }
 
-/// What a medium is.
+/// The kind of a medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MediaKind {
@@ -96,21 +96,21 @@ pub enum MediaKind {
     Image,
     /// Sound.
     Audio,
-    /// Moving pictures.
+    /// Video.
     Video,
-    /// A file that is none of the others: PDF, text, search result.
+    /// Any other file: PDF, text, search result.
     Document,
 }
 
-/// Where the content of a medium is.
+/// The source of the content of a medium.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum MediaSource<'a> {
     /// In the message, as base64.
     Data(&'a str),
-    /// At this address.
+    /// At this URL.
     Url(&'a str),
-    /// At the provider, under this id.
+    /// At the provider, with this id.
     FileId(&'a str),
     /// In the message, as text that the model reads.
     Text(&'a str),
@@ -131,10 +131,10 @@ pub struct MediaSize {
     pub seconds: Option<u32>,
 }
 
-/// What the model thought before it spoke.
+/// The model's reasoning.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReasoningPart<'a> {
-    /// What can be read of it; empty if nothing.
+    /// The readable text; empty if there is none.
     pub text: Cow<'a, str>,
     /// A signature or encrypted content, which the provider verifies and which must not change.
     pub opaque: Option<&'a str>,
@@ -142,10 +142,10 @@ pub struct ReasoningPart<'a> {
     pub native: Option<Native<'a>>,
 }
 
-/// A call of a tool.
+/// A tool call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallPart<'a> {
-    /// What the result refers to; `None` if there is no id or an empty one.
+    /// The id that the result refers to; `None` if it is missing or empty.
     pub id: Option<&'a str>,
     /// The tool; empty if the call does not name it.
     pub name: &'a str,
@@ -163,7 +163,7 @@ pub struct CallPart<'a> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Arguments<'a> {
-    /// None were given.
+    /// No arguments.
     Missing,
     /// A text, usually of JSON, as the model wrote it.
     Text(&'a str),
@@ -172,7 +172,7 @@ pub enum Arguments<'a> {
 }
 
 impl Arguments<'_> {
-    /// The arguments as text: as the model wrote them, or as JSON. Empty if there are none.
+    /// The arguments as text: as the model wrote them, or serialized as JSON. Empty if there are none.
     #[must_use]
     pub fn to_text(&self) -> Cow<'_, str> {
         match self {
@@ -200,7 +200,7 @@ pub enum CallKind<'a> {
 /// The result of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResultPart<'a> {
-    /// The id of the call; `None` if there is no id or an empty one.
+    /// The id of the call; `None` if it is missing or empty.
     pub link: Option<&'a str>,
     /// The tool, if the result names it.
     pub name: Option<&'a str>,
@@ -212,7 +212,7 @@ pub struct ResultPart<'a> {
     pub kind: CallKind<'a>,
     /// Whether the provider ran the tool.
     pub provider_run: bool,
-    /// The block, item or message, if it can be sent as it is.
+    /// The block, item or message, if it can be sent unchanged.
     pub native: Option<Native<'a>>,
 }
 
@@ -224,8 +224,8 @@ impl<'a> Part<'a> {
     }
 
     /// Calls `visit` with each text that the model reads as text: of text and reasoning, names and arguments of
-    /// calls, contents of results, titles, contexts and inline text of documents, quoted text of citations,
-    /// data as JSON. Signatures, base64, ids and what is in [`Other`](Self::Other) are left out.
+    /// calls, contents of results, titles, contexts and inline text of documents, quoted text of citations, data as
+    /// JSON. Signatures, base64, ids and the content of [`Other`](Self::Other) are left out.
     pub fn visit_text(&self, visit: &mut dyn FnMut(&str)) {
         match self {
             Self::Text(part) => {
@@ -260,7 +260,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Forgets the JSON that the part and the parts in it were read from, so that writing builds all anew.
+    /// Removes the native JSON of the part and of its inner parts, so that writing rebuilds everything.
     pub fn forget_native(&mut self) {
         match self {
             Self::Text(part) => part.native = None,
@@ -280,7 +280,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Whether the part carries nothing: white space, or reasoning with neither text nor signature.
+    /// Whether the part has no content: white space, or reasoning with neither text nor signature.
     #[must_use]
     pub fn is_blank(&self) -> bool {
         match self {
@@ -294,7 +294,7 @@ impl<'a> Part<'a> {
 }
 
 impl<'a> TextPart<'a> {
-    /// A plain text that was read from no block.
+    /// A plain text without native JSON.
     #[must_use]
     pub fn new(text: impl Into<Cow<'a, str>>) -> Self {
         Self { text: text.into(), kind: TextKind::Plain, citations: None, native: None }
@@ -302,7 +302,7 @@ impl<'a> TextPart<'a> {
 }
 
 impl<'a> MediaPart<'a> {
-    /// A medium of which only kind and source are known.
+    /// A medium with only kind and source.
     #[must_use]
     pub fn new(kind: MediaKind, source: MediaSource<'a>) -> Self {
         Self {

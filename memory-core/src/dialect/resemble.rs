@@ -1,8 +1,8 @@
-//! Formats that are no dialect, known by their keys, so that an error can name them.
+//! Formats that are not dialects, recognized by their keys, so that an error can name them.
 
 use crate::json::{Json, JsonObject};
 
-/// A format, and whether an object is of it.
+/// A format, and a function that recognizes it.
 type Format = (&'static str, fn(&JsonObject) -> bool);
 
 const FORMATS: &[Format] = &[
@@ -40,7 +40,7 @@ const FORMATS: &[Format] = &[
     }),
 ];
 
-/// The format that an object resembles which is no message of a dialect.
+/// The format that an object resembles and that is no message of a dialect.
 pub(crate) fn resembles(json: &Json) -> Option<&'static str> {
     let object = json.as_object()?;
     FORMATS.iter().find(|(_, is_it)| is_it(object)).map(|(name, _)| *name)

@@ -14,7 +14,7 @@ use crate::message::Role;
 
 const DIALECT: Dialect = Dialect::Responses;
 
-/// The role; of an item without one `tool` for an output, else `assistant`.
+/// The role; for an item without one, `tool` for an output, else `assistant`.
 pub(super) fn role(item: &Json) -> Option<Role> {
     if let Some(role) = item.get_str("role") {
         return super::role_from(role, &[]);
@@ -24,7 +24,7 @@ pub(super) fn role(item: &Json) -> Option<Role> {
     Some(if answers { Role::Tool } else { Role::Assistant })
 }
 
-/// Whether an item of this type is of this dialect; `message` is not enough to tell.
+/// Whether only this dialect has items of this type; `message` is ambiguous.
 pub(super) fn is_item(kind: &str) -> bool {
     kind != "message" && fields::is_known_item(kind)
 }

@@ -14,7 +14,7 @@ fn json(text: &str) -> Json {
     Json::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// The parts of a message in the dialect that is detected, one line each.
+/// The parts of a message in its detected dialect, one line each.
 fn lines(text: &str) -> Vec<String> {
     let message = json(text);
     let dialect = Dialect::detect(&message).unwrap_or_else(|| panic!("no dialect: {text}"));

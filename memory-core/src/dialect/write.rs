@@ -1,4 +1,4 @@
-//! What writing yields, and what several dialects write in the same way.
+//! The output of writing, and code that several dialects share.
 
 use super::Dialect;
 use super::media::full_media_type;
@@ -9,16 +9,16 @@ use super::part::{
 use crate::json::{Json, JsonObject};
 use crate::message::Role;
 
-/// The messages that were written, and what the dialect could not express.
+/// The written messages, and the content that the dialect could not express.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Written {
-    /// One message or item after the other; none if there was nothing to write.
+    /// The messages or items in order; empty if there was nothing to write.
     pub messages: Vec<Json>,
-    /// One for each occurrence.
+    /// One loss for each occurrence.
     pub losses: Vec<Loss>,
 }
 
-/// What a conversion loses or changes. The table is in the docs of the [`dialect`](super) module.
+/// A loss or change of a conversion. The table is in the docs of the [`dialect`](super) module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Loss {
@@ -28,8 +28,8 @@ pub enum Loss {
     ProviderRun,
     /// Media in a tool's result were moved into a user message behind the results.
     MediaMoved,
-    /// A medium was replaced by a note, because the dialect has no such medium, or because its id is valid for
-    /// one account only.
+    /// A medium was replaced by a note, because the dialect has no such medium, or because its id is valid for one
+    /// account only.
     MediaReplaced,
     /// A text document was written as text.
     DocumentAsText,
@@ -124,7 +124,7 @@ impl Loss {
 /// The key under which arguments that are no JSON object are wrapped.
 const RAW: &str = "_raw";
 
-/// The text before a failed result, where there is no flag.
+/// The text before a failed result, if there is no flag.
 const ERROR_PREFIX: &str = "Error: ";
 
 impl Written {
@@ -136,7 +136,7 @@ impl Written {
         self.messages.push(Json::Object(message));
     }
 
-    /// The arguments as the object that a dialect wants.
+    /// The arguments as an object.
     pub(super) fn argument_object(&mut self, arguments: Arguments<'_>) -> Json {
         let raw = match arguments {
             Arguments::Missing => return JsonObject::new().into(),
@@ -152,7 +152,7 @@ impl Written {
         JsonObject::new().with(RAW, raw).into()
     }
 
-    /// Whether a provider-run call or result, or reasoning, can be written: only in its own dialect. Reports
+    /// Whether a provider-run call or result, or reasoning, can be written, which only its dialect can do. Reports
     /// the loss if not.
     pub(super) fn may_write(
         &mut self,
@@ -167,7 +167,7 @@ impl Written {
         may
     }
 
-    /// Reports what a text loses in a dialect that writes no citations and no kinds of text.
+    /// Reports the losses of a text in a dialect that writes no citations and no kinds of text.
     pub(super) fn lose_text_extras(&mut self, part: &super::part::TextPart<'_>, target: Dialect) {
         if part.citations.is_some_and(|citations| citations.as_array() != Some(&[])) {
             self.lose(Loss::Citations);
@@ -183,7 +183,7 @@ impl Written {
         self.lose_cache_mark(part.native, target);
     }
 
-    /// Reports a cache mark or provider options beside a block of another dialect.
+    /// Reports the loss of a cache mark or provider options of another dialect.
     pub(super) fn lose_cache_mark(&mut self, native: Option<Native<'_>>, target: Dialect) {
         const MARKS: [&str; 3] = ["cache_control", "providerOptions", "prompt_cache_breakpoint"];
         let lost = native.is_some_and(|native| {
@@ -194,7 +194,7 @@ impl Written {
         }
     }
 
-    /// Marks the content of a failed result by a prefix, where there is no flag. `block` makes a block of a text.
+    /// Marks the content of a failed result by a prefix, if there is no flag. `block` makes a block from a text.
     pub(super) fn prefix_error(&mut self, blocks: &mut Vec<Json>, block: fn(&str) -> JsonObject) {
         self.lose(Loss::ErrorFlag);
         let first = blocks.first_mut().and_then(Json::as_object_mut);
@@ -205,7 +205,7 @@ impl Written {
         }
     }
 
-    /// A document that is text, as text; `None` for any other medium.
+    /// A text document as text; `None` for any other medium.
     pub(super) fn document_text(&mut self, part: &MediaPart<'_>) -> Option<String> {
         let body = match &part.source {
             MediaSource::Text(text) => (*text).to_owned(),
@@ -222,7 +222,7 @@ impl Written {
         Some(text)
     }
 
-    /// The text in place of a medium that cannot be written.
+    /// The text that replaces a medium that cannot be written.
     pub(crate) fn media_note(&mut self, part: &MediaPart<'_>) -> String {
         if let Some(text) = self.document_text(part) {
             return text;
@@ -242,7 +242,7 @@ impl Written {
     }
 }
 
-/// Arguments from a value, those that [`Written::argument_object`] wrapped as the text that they were.
+/// Arguments from a value. Arguments wrapped by [`Written::argument_object`] become the original text.
 pub(super) fn read_arguments(value: Option<&Json>) -> Arguments<'_> {
     match value {
         None | Some(Json::Null) => Arguments::Missing,
@@ -257,7 +257,7 @@ pub(super) fn read_arguments(value: Option<&Json>) -> Arguments<'_> {
     }
 }
 
-/// The arguments as the text that a dialect wants.
+/// The arguments as text.
 pub(super) fn argument_text(arguments: Arguments<'_>) -> String {
     match arguments {
         Arguments::Missing => "{}".into(),
@@ -265,13 +265,13 @@ pub(super) fn argument_text(arguments: Arguments<'_>) -> String {
     }
 }
 
-/// The known fields of the JSON of a part, if it is of this dialect.
+/// The known fields of the native JSON of a part, if it is of this dialect.
 pub(super) fn native_part(dialect: Dialect, native: Option<Native<'_>>) -> Option<JsonObject> {
     let native = native.filter(|native| native.dialect == dialect)?;
     dialect.copy_part(native.json)
 }
 
-/// The media type of a medium with both halves.
+/// The media type of a medium, complete with both halves.
 pub(super) fn media_type_of(part: &MediaPart<'_>) -> String {
     full_media_type(part.media_type, part.kind).into_owned()
 }
@@ -288,13 +288,13 @@ pub(super) fn set_id(object: &mut JsonObject, key: &str, id: Option<&str>) {
     }
 }
 
-/// Whether reasoning says or signs anything.
+/// Whether reasoning has text or a signature.
 pub(super) fn carries_reasoning(part: &ReasoningPart<'_>) -> bool {
     !part.text.is_empty() || part.opaque.is_some()
 }
 
-/// The parts of a message, cut where the speaker changes: in dialects that have calls in the model's
-/// messages and results in the user's, a message that holds both becomes several.
+/// Splits the parts of a message where the speaker changes. In dialects with calls in the model's messages and
+/// results in the user's, a message with both becomes several.
 pub(super) struct Sides<'p, 'a> {
     parts: &'p [Part<'a>],
     own: &'static str,
@@ -303,8 +303,7 @@ pub(super) struct Sides<'p, 'a> {
 }
 
 impl<'p, 'a> Sides<'p, 'a> {
-    /// `assistant` and `answers` are the dialect's names of the model's role and of the role that holds
-    /// results.
+    /// `assistant` and `answers` are the dialect's names for the model's role and the role of results.
     pub(super) fn new(
         written: &mut Written,
         role: &Role,
@@ -330,9 +329,9 @@ impl<'p, 'a> Sides<'p, 'a> {
             Part::Result(result) if result.provider_run => self.assistant,
             Part::Result(_) => self.answers,
             Part::Call(_) => self.assistant,
-            // What only the dialect knows stays where it was.
+            // Parts that only the dialect knows keep their place.
             Part::Other(_) => self.own,
-            // Only results belong into a message of the role that holds results alone.
+            // A message with the results' role may only contain results.
             _ if self.own == "tool" => "user",
             _ => self.own,
         }

@@ -1,4 +1,4 @@
-//! Reading messages of the user interface, in which a call and its result are one part.
+//! Reads user-interface messages, in which a call and its result are one part.
 
 use super::super::Visit;
 use super::super::media::{at_url, kind_of, read_tool_value};
@@ -46,7 +46,7 @@ fn read_ui_part<'a>(part: &'a Json, visit: Visit<'_, 'a>) {
             let title = part.get_str("filename");
             visit(Part::Media(MediaPart { media_type, title, native: Some(native), ..medium }));
         }
-        // Only a mark between steps.
+        // Only a marker between steps.
         "step-start" => {}
         "tool-invocation" => {
             if let Some(call) = part.get("toolInvocation") {
@@ -65,7 +65,7 @@ fn read_ui_part<'a>(part: &'a Json, visit: Visit<'_, 'a>) {
     }
 }
 
-/// A call, and its result if its state says that there is one.
+/// A call, and its result if the state says that there is one.
 fn read_invocation<'a>(part: &'a Json, name: Option<&'a str>, visit: Visit<'_, 'a>) {
     let native = Some(Native { dialect: DIALECT, json: part });
     let id = part.get_str("toolCallId");

@@ -1,4 +1,4 @@
-//! Writing model messages of the AI SDK.
+//! Writes model messages of the AI SDK.
 
 use super::super::media::full_media_type;
 use super::super::part::{
@@ -37,7 +37,7 @@ pub(in super::super) fn write(role: &Role, parts: &[Part<'_>]) -> Written {
     written
 }
 
-/// A string for a lone text without options, else the array.
+/// A string for a single text without options, else the array.
 fn content_of(mut blocks: Vec<Json>, role: &str) -> Json {
     if role != "tool"
         && let [Json::Object(block)] = blocks.as_mut_slice()
@@ -57,7 +57,7 @@ fn text_part(text: &str) -> JsonObject {
     typed("text").with("text", text)
 }
 
-/// The options that a part of the user interface keeps under another name.
+/// The options that a user-interface part has under another name.
 fn with_options(mut block: JsonObject, native: Option<Native<'_>>) -> JsonObject {
     let native = native.filter(|native| native.dialect == DIALECT);
     let options = native.and_then(|native| {
@@ -112,7 +112,7 @@ fn reasoning(written: &mut Written, part: &ReasoningPart<'_>) -> Option<JsonObje
         };
         return Some(with_options(block, part.native));
     }
-    // Which provider's option a signature belongs to is not known.
+    // It is unknown which provider's option a signature belongs to.
     if part.opaque.is_some() {
         written.lose(Loss::Reasoning);
     }
@@ -206,7 +206,7 @@ fn output(written: &mut Written, part: &ResultPart<'_>) -> JsonObject {
         blocks.push(block.into());
     }
     if part.is_error {
-        // The form that holds media has no flag.
+        // The form with media has no error flag.
         written.prefix_error(&mut blocks, text_part);
     }
     typed("content").with("value", blocks)

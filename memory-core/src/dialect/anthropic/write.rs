@@ -1,4 +1,4 @@
-//! Writing messages of Anthropic.
+//! Writes messages of Anthropic.
 
 use super::super::part::{
     CallKind, CallPart, MediaKind, MediaPart, MediaSource, Part, ReasoningPart, ResultPart,
@@ -29,7 +29,7 @@ pub(in super::super) fn write(role: &Role, parts: &[Part<'_>]) -> Written {
     written
 }
 
-/// A string for a lone text without marks, else the array.
+/// A string for a single text without marks, else the array.
 fn content_of(mut blocks: Vec<Json>) -> Json {
     if let [Json::Object(block)] = blocks.as_mut_slice()
         && block.len() == 2

@@ -1,4 +1,4 @@
-//! Writing messages of Bedrock Converse.
+//! Writes messages of Bedrock Converse.
 
 use super::super::media::format_of;
 use super::super::part::{
@@ -72,7 +72,7 @@ fn reasoning(written: &mut Written, part: &ReasoningPart<'_>) -> Option<JsonObje
         Some(signature) => {
             keyed("reasoningText", keyed("text", part.text.as_ref()).with("signature", signature))
         }
-        // Without a signature the models that verify it would refuse it.
+        // Models that verify signatures would refuse it without one.
         None => {
             written.lose(Loss::Reasoning);
             return None;
@@ -191,7 +191,7 @@ fn media(written: &mut Written, part: &MediaPart<'_>) -> JsonObject {
 /// The most characters of a name. (D API_runtime_DocumentBlock)
 pub(crate) const MAX_DOCUMENT_NAME: usize = 200;
 
-/// A name of the characters that Bedrock allows: letters, digits, single spaces, hyphens, brackets.
+/// Converts a title to the characters that Bedrock allows in names: letters, digits, single spaces, hyphens, brackets.
 /// (D API_runtime_DocumentBlock)
 pub(crate) fn document_name(title: Option<&str>) -> String {
     let allowed = |character: char| {

@@ -1,4 +1,4 @@
-//! Calls, parts of the content and reasoning, as JSON.
+//! Calls, content parts and reasoning, as JSON.
 
 use super::super::media::{data_url, format_of};
 use super::super::part::{MediaKind, MediaPart, MediaSource, ReasoningPart};
@@ -43,7 +43,7 @@ pub(super) fn text_block(text: impl Into<String>) -> JsonObject {
     JsonObject::new().with("type", "text").with("text", text.into())
 }
 
-/// `null` for no block, a string for a lone text, else the array.
+/// `null` without blocks, a string for a single text, else the array.
 pub(super) fn content_of(mut blocks: Vec<Json>) -> Json {
     let only_text = match blocks.as_mut_slice() {
         [] => return Json::Null,
@@ -61,7 +61,7 @@ pub(super) fn content_of(mut blocks: Vec<Json>) -> Json {
 pub(super) fn media_block(written: &mut Written, part: &MediaPart<'_>) -> JsonObject {
     let typed =
         |kind: &str, inner: JsonObject| JsonObject::new().with("type", kind).with(kind, inner);
-    // An id of another provider means nothing here.
+    // An id of another provider has no meaning here.
     let is_own = part
         .native
         .is_none_or(|native| native.dialect == DIALECT || native.dialect == Dialect::Responses);

@@ -1,4 +1,4 @@
-//! The plain chat message in a form that costs no tree of JSON.
+//! The plain chat message, stored without a JSON tree.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use super::super::{Dialect, Visit};
 use crate::json::{Json, JsonObject};
 use crate::message::{Role, ToolCall};
 
-/// A message with a role, a text, and at most a name and the id of a call: most messages are like this.
+/// A message with a role, a text, and optionally a name and a call id: the most frequent form.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PlainMessage {
     pub(crate) role: Role,
@@ -20,7 +20,7 @@ pub(crate) struct PlainMessage {
     pub(crate) call_id: Option<String>,
 }
 
-/// The same in JSON. Anything else, such as a `null` or an unknown field, is an error.
+/// The same in JSON. Anything else, such as `null` or an unknown field, is an error.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlainJson<'a> {
@@ -42,13 +42,13 @@ impl PlainMessage {
         Self { role, text, name: None, call_id: None }
     }
 
-    /// Reads the message from a text; `None` if it is not plain, or not JSON.
+    /// Reads the message from a text; `None` if it is not plain or not JSON.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let json: PlainJson<'_> = serde_json::from_str(text).ok()?;
         Self::of(&json.role, json.content, json.name, json.tool_call_id)
     }
 
-    /// Takes the message from a tree, which it returns if it is not plain.
+    /// Converts the message from a tree; returns the tree if it is not plain.
     pub(crate) fn from_json(json: Json) -> Result<Self, Json> {
         let Json::Object(object) = json else { return Err(json) };
         let is_plain = object.get("role").and_then(Json::as_str).and_then(plain_role).is_some()
@@ -100,12 +100,12 @@ impl PlainMessage {
         matches!(self.role, Role::Tool | Role::Function)
     }
 
-    /// The name of the author, which a result does not have.
+    /// The name of the author; `None` for results.
     pub(crate) fn author(&self) -> Option<&str> {
         self.name.as_deref().filter(|name| !name.is_empty() && !self.answers())
     }
 
-    /// As reading the same message from JSON.
+    /// Equivalent to reading the same message from JSON.
     pub(crate) fn read<'a>(&'a self, visit: Visit<'_, 'a>) {
         if !self.answers() {
             if !self.text.is_empty() {
@@ -134,7 +134,7 @@ fn plain_role(name: &str) -> Option<Role> {
 }
 
 impl Serialize for PlainMessage {
-    /// The fields in the order of their names, without a copy of the text.
+    /// Writes the fields in the order of their names, without copying the text.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("content", &self.text)?;
@@ -149,7 +149,7 @@ impl Serialize for PlainMessage {
     }
 }
 
-/// The message in which an assistant makes these calls, without a text.
+/// An assistant message with these calls and no text.
 pub(crate) fn calls_message(calls: impl IntoIterator<Item = ToolCall>) -> Json {
     let calls: Vec<Json> = calls
         .into_iter()
@@ -163,9 +163,9 @@ pub(crate) fn calls_message(calls: impl IntoIterator<Item = ToolCall>) -> Json {
     message.with("tool_calls", calls).into()
 }
 
-/// The field in which a chat message is not in a form that can be read, and the form to give it.
+/// The field of a chat message that has an unreadable form, and the expected form.
 ///
-/// A call or id in another form would be kept and never found, so it is refused on entry.
+/// A call or id in another form would be stored but never found, so it is refused on append.
 pub(crate) fn misfit(message: &Json) -> Option<(String, &'static str)> {
     let is_string_or_null = |value: &Json| matches!(value, Json::String(_) | Json::Null);
     for key in ["name", "tool_call_id"] {
@@ -191,7 +191,7 @@ pub(crate) fn misfit(message: &Json) -> Option<(String, &'static str)> {
 }
 
 impl Dialect {
-    /// As [`misfit`], which only chat messages can have: the other dialects have their calls in parts.
+    /// Like [`misfit`]. Only chat messages can have such a field, because other dialects have their calls in parts.
     pub(crate) fn misfit(self, message: &Json) -> Option<(String, &'static str)> {
         if self == Self::Chat { misfit(message) } else { None }
     }

@@ -1,4 +1,4 @@
-//! Writing messages of OpenAI Chat Completions.
+//! Writes messages of OpenAI Chat Completions.
 
 use super::super::part::{
     CallKind, CallPart, MediaKind, MediaPart, MediaSource, Native, Part, ReasoningPart, ResultPart,
@@ -38,7 +38,7 @@ pub(in super::super) fn write(role: &Role, parts: &[Part<'_>]) -> Written {
     writer.written
 }
 
-/// A message that is not a result, while its parts arrive.
+/// A message that is not a result, under construction.
 #[derive(Default)]
 struct Draft<'a> {
     blocks: Vec<Json>,
@@ -51,7 +51,7 @@ struct Writer<'r, 'a> {
     written: Written,
     role: &'r Role,
     draft: Draft<'a>,
-    /// Media of results, for a user message behind them.
+    /// Media of results, collected into a user message behind them.
     moved: Vec<Json>,
 }
 
@@ -96,7 +96,7 @@ impl<'a> Writer<'_, 'a> {
             TextKind::Plan if self.is_assistant() => {
                 self.draft.fields.insert("tool_plan", part.text.as_ref());
             }
-            // The sound is sent by its id, and says the same.
+            // The sound is sent by its id, and has the same content.
             TextKind::Transcript
                 if part.native.is_some_and(|native| {
                     native.dialect == DIALECT && native.json.get_str("id").is_some()
@@ -151,7 +151,7 @@ impl<'a> Writer<'_, 'a> {
         }
     }
 
-    /// A block of the content, or the fields of the message, once for all parts that were read from them.
+    /// A block of the content, or the fields of the message, written once for all parts that were read from them.
     fn native_reasoning(&mut self, native: Native<'a>) {
         if let Some(block) = native_part(DIALECT, Some(native)) {
             return self.block(block);
@@ -223,7 +223,7 @@ impl<'a> Writer<'_, 'a> {
                 self.written.lose(Loss::Role);
                 "user"
             }
-            // What is no result cannot be a tool's.
+            // Only results may have the role `tool`.
             Role::Tool | Role::Function => "user",
             role => role.as_str(),
         };

@@ -1,4 +1,4 @@
-//! Writing contents of Gemini.
+//! Writes contents of Gemini.
 
 use super::super::part::{
     CallKind, CallPart, MediaPart, MediaSource, Part, ReasoningPart, ResultPart, TextPart,
@@ -71,7 +71,7 @@ fn reasoning(written: &mut Written, part: &ReasoningPart<'_>) -> Option<JsonObje
     })
 }
 
-/// The member in either spelling, to set ids and names in it.
+/// The member in either spelling, to set its ids and names.
 fn inner<'o>(block: &'o mut JsonObject, camel: &str, snake: &str) -> Option<&'o mut JsonObject> {
     let key = if block.contains_key(camel) { camel } else { snake };
     block.get_mut(key)?.as_object_mut()
@@ -155,7 +155,7 @@ fn response(written: &mut Written, part: &ResultPart<'_>) -> (JsonObject, Vec<Js
     let response = match (texts.is_empty(), data.as_slice()) {
         (true, []) if !part.is_error => JsonObject::new(),
         (true, [data]) => match data.as_object() {
-            // As it is, where reading would take the same value out of it.
+            // Unchanged, if reading returns the same value.
             Some(object)
                 if unwrap_response(object) == (None, part.is_error) && !object.is_empty() =>
             {

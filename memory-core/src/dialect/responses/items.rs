@@ -1,4 +1,4 @@
-//! Reading items other than messages.
+//! Reads items other than messages.
 
 use std::borrow::Cow;
 
@@ -43,9 +43,9 @@ pub(super) fn read<'a>(kind: &'a str, item: &'a Json, native: Native<'a>, visit:
         "function_call_output" | "custom_tool_call_output" => {
             visit(Part::Result(read_output(item, result(id, Vec::new()))));
         }
-        // The client runs these and answers them.
+        // The client runs these tools and answers their calls.
         "local_shell_call" => {
-            // The output refers to the item's id, where the two differ.
+            // The output refers to the item's id, if the two differ.
             let arguments = read_arguments(item.get("action"));
             visit(Part::Call(call(own_id().or(id), "local_shell", arguments)));
         }
@@ -164,7 +164,7 @@ fn read_output<'a>(item: &'a Json, mut result: ResultPart<'a>) -> ResultPart<'a>
     result
 }
 
-/// What the provider's tool returned, inside the item of the call.
+/// The result of the provider's tool, inside the item of the call.
 fn read_inner_output(item: &Json) -> Vec<Part<'_>> {
     let mut content = Vec::new();
     if let Some(data) = item.get_str("result").filter(|data| !data.is_empty()) {

@@ -1,4 +1,4 @@
-//! Writing items of OpenAI Responses.
+//! Writes items of OpenAI Responses.
 
 use super::super::Dialect;
 use super::super::media::{data_url, format_of};
@@ -36,9 +36,9 @@ pub(in super::super) fn write(role: &Role, parts: &[Part<'_>]) -> Written {
 struct Writer<'r, 'a> {
     written: Written,
     role: &'r str,
-    /// The content of a message, while its parts arrive.
+    /// The content of a message under construction.
     blocks: Vec<Json>,
-    /// The item that was copied last: one item may have been read into two parts.
+    /// The last copied item, because one item may have been read into two parts.
     last: Option<&'a Json>,
 }
 
@@ -140,7 +140,7 @@ impl<'a> Writer<'_, 'a> {
             return;
         }
         if let Some(item) = self.copy(part.native) {
-            // An item that says and signs nothing is refused, unless its id refers to a stored one.
+            // An item without text and signature is refused, unless its id refers to a stored one.
             if carries_reasoning(part) || item.contains_key("id") {
                 self.item(item, part.native);
             }
@@ -228,7 +228,7 @@ impl<'a> Writer<'_, 'a> {
         self.item(item, None);
     }
 
-    /// A string if there is nothing but text, else the array.
+    /// A string if there is only text, else the array.
     fn output(&mut self, part: &ResultPart<'_>) -> Json {
         let written = &mut self.written;
         let mut blocks: Vec<Json> = Vec::new();
@@ -285,7 +285,7 @@ fn media(written: &mut Written, part: &MediaPart<'_>, role: &str) -> JsonObject 
         _ => object,
     };
     match (part.kind, &part.source) {
-        // The model's own messages hold no media.
+        // The model's messages contain no media.
         _ if role == "assistant" => text_block(role, &written.media_note(part)),
         (MediaKind::Image, MediaSource::Data(data)) => {
             let url = data_url(part.media_type, part.kind, data);

@@ -1,4 +1,4 @@
-//! Objects of protocol keys in any arrangement: no reader and no writer may panic or send what it does not know.
+//! Objects with protocol keys in any arrangement: readers and writers must not panic or send unknown content.
 
 use proptest::prelude::*;
 
@@ -120,7 +120,7 @@ proptest! {
             }
             for to in Dialect::ALL {
                 for written in convert(&message, from, to).messages {
-                    // Only what the dialect knows is sent, with a role or type that it knows.
+                    // Only content that the dialect knows is sent, with a known role or type.
                     prop_assert_eq!(&to.copy_known(&written), &written, "{} to {}: {}", from, to, message);
                     let role = to.role(&written);
                     prop_assert!(!matches!(role, None | Some(Role::Other(_))), "{}: {}", to, written);

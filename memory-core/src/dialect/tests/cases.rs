@@ -1,8 +1,8 @@
-//! Small histories on which readers of messages go wrong.
+//! Small histories that message readers often get wrong.
 
 use super::*;
 
-/// Base64 that no line may show as text.
+/// Base64 that must not appear as text.
 const DATA: &str = "iVBORw0KGgoAAAANSUhEUgAA";
 
 /// All texts of a message that the model reads as text.
@@ -148,7 +148,7 @@ fn media_are_media_at_any_depth() {
         let message = message.replace("DATA", DATA);
         assert_eq!(lines(&message).join("|"), expected.replace("DATA", DATA), "{message}");
         assert!(!texts(&message).contains(DATA), "{message}");
-        // However it is written, base64 is never part of a text.
+        // Base64 is never part of a text, in any form.
         let native = json(&message);
         let from = Dialect::detect(&native).unwrap();
         for to in Dialect::ALL {

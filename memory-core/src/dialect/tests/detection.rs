@@ -1,4 +1,4 @@
-//! Which dialect is found.
+//! Dialect detection.
 
 use super::*;
 
@@ -62,7 +62,7 @@ fn decisive_keys_are_found() {
             Some(Dialect::AiSdk),
         ),
         (r#"{"type":"ai","content":""}"#, Some(Dialect::Chat)),
-        // Not a message, or one of a format whose text is elsewhere.
+        // Not a message, or a format with its text elsewhere.
         (r#"{"timestamp":"t","type":"response_item","payload":{"type":"message"}}"#, None),
         (
             r#"{"type":"user","message":{"role":"user","content":"hi"},"uuid":"u","parentUuid":null}"#,

@@ -1,8 +1,8 @@
-//! What conversions lose, as the table in the module's docs says.
+//! Losses of conversions, as listed in the table of the module's docs.
 
 use super::*;
 
-/// Converts, and gives the messages as text.
+/// Converts a message, and returns the results as text.
 fn converted(text: &str, to: Dialect) -> (Vec<String>, Vec<Loss>) {
     let message = json(text);
     let from = Dialect::detect(&message).unwrap();
@@ -58,7 +58,7 @@ fn media_of_results_move_behind_all_results() {
     assert_eq!(losses, [Loss::MediaMoved, Loss::ResultsSplit]);
 }
 
-/// Sent as it came, the base64 would be text.
+/// Sent unchanged, the base64 would count as text.
 #[test]
 fn base64_within_data_is_sent_as_media() {
     let image = r#"{"type":"image","data":"QUJD","mimeType":"image/png"}"#;
@@ -99,7 +99,7 @@ fn base64_within_data_is_sent_as_media() {
 }
 
 #[test]
-fn results_are_grouped_where_the_dialect_groups_them() {
+fn results_are_grouped_by_dialect() {
     let result = |id| Part::Result(ResultPart::new(Some(id), Some("f"), vec![Part::text("r")]));
     let parts = [result("a"), result("b")];
     for dialect in Dialect::ALL {
@@ -190,7 +190,7 @@ fn error_flag_becomes_a_prefix_or_a_form() {
 }
 
 #[test]
-fn arguments_that_are_no_object_are_wrapped_and_unwrapped() {
+fn non_object_arguments_are_wrapped_and_unwrapped() {
     for arguments in ["not json", "[1, 2]", r#""text""#, r#"{"torn":"#, r#"{"a":1,"a":2}"#] {
         let call = CallPart::new(Some("c"), "f", Arguments::Text(arguments));
         for to in [Dialect::Anthropic, Dialect::Gemini, Dialect::Bedrock, Dialect::AiSdk] {
@@ -202,7 +202,7 @@ fn arguments_that_are_no_object_are_wrapped_and_unwrapped() {
             assert_eq!(lines, [format!("call c f {arguments}")], "{to}");
         }
     }
-    // No arguments are an empty object, and no loss.
+    // Missing arguments become an empty object, without a loss.
     let call = CallPart::new(Some("c"), "f", Arguments::Text(""));
     let written = Dialect::Anthropic.write(&Role::Assistant, &[Part::Call(call)]);
     assert_eq!(all_lines(Dialect::Anthropic, &written.messages), ["call c f {}"]);
@@ -223,7 +223,7 @@ fn numbers_in_arguments_survive_every_conversion() {
 }
 
 #[test]
-fn ids_and_names_may_be_changed_beside_native_json() {
+fn ids_and_names_override_native_json() {
     let cases = [
         r#"{"role":"assistant","content":null,"tool_calls":[{"id":"old","type":"function","function":{"name":"f","arguments":"{ }"}}]}"#,
         r#"{"type":"function_call","call_id":"old","name":"f","arguments":"{ }"}"#,
@@ -303,7 +303,7 @@ fn text_behind_a_call_is_reported_in_chat() {
 }
 
 #[test]
-fn parts_that_are_not_known_are_reported() {
+fn unknown_parts_are_reported() {
     let message = r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":"r"},{"type":"hologram","data":{}}]}"#;
     let (messages, losses) = converted(message, Dialect::Anthropic);
     assert_eq!(losses, [Loss::Unknown]);

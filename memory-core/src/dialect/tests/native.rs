@@ -1,9 +1,9 @@
-//! Messages that hold what only their dialect has.
+//! Messages with content that only their dialect has.
 
 use super::round_trip::{check_identity, read_all};
 use super::*;
 
-/// Native messages that the generator does not make: what only their dialect has.
+/// Native messages that the generator does not make.
 const NATIVE: &[(Dialect, &str)] = &[
     (Dialect::Chat, r#"{"role":"assistant","content":"391","reasoning_content":"step"}"#),
     (
@@ -83,7 +83,7 @@ const NATIVE: &[(Dialect, &str)] = &[
     ),
 ];
 
-/// Of these, parts that cannot be built without their native JSON.
+/// The subset of these whose parts cannot be built without their native JSON.
 const ONLY_NATIVE: &[(Dialect, &str)] = &[
     (
         Dialect::Responses,
@@ -126,7 +126,7 @@ const ONLY_NATIVE: &[(Dialect, &str)] = &[
 ];
 
 #[test]
-fn native_messages_come_back() {
+fn native_messages_round_trip() {
     for (dialect, text) in NATIVE {
         let message = json(text);
         assert_eq!(Dialect::detect(&message), Some(*dialect), "{text}");
@@ -136,7 +136,7 @@ fn native_messages_come_back() {
         let message = json(text);
         assert_eq!(Dialect::detect(&message), Some(*dialect), "{text}");
         let same = convert(&message, *dialect, *dialect);
-        // A result that is linked by name alone lacks an id here as there.
+        // A result that is linked by name only lacks an id in both dialects.
         let lost = same.losses.iter().find(|loss| **loss != Loss::IdMissing);
         assert_eq!(lost, None, "{text}");
         if message.get("parts").is_none() || *dialect == Dialect::Gemini {
@@ -146,7 +146,7 @@ fn native_messages_come_back() {
 }
 
 #[test]
-fn conversions_of_native_messages_keep_calls_and_results() {
+fn native_conversions_keep_calls_and_results() {
     for (from, text) in NATIVE {
         let message = json(text);
         let own = from.parts(&message);

@@ -1,4 +1,4 @@
-//! The same exchange in every dialect, and what is special in each.
+//! The same exchange in every dialect, and special forms of each.
 
 use super::*;
 
@@ -71,7 +71,7 @@ fn exchange_reads_alike_in_every_dialect() {
         assert_eq!(lines(result)[0], format!("result {id}{name}: text 4.1 m"), "{result}");
         assert_eq!(role(&json(call)), Some(Role::Assistant), "{call}");
     }
-    // Of a message of the user interface, call and result are one part.
+    // In a user-interface message, call and result are one part.
     let message = r#"{"id":"m1","role":"assistant","parts":[{"type":"step-start"},{"type":"tool-get_tide","toolCallId":"c7","state":"output-available","input":{"port":"Brest"},"output":"4.1 m"}]}"#;
     assert_eq!(
         lines(message),
@@ -239,7 +239,7 @@ fn empty_ids_are_none() {
 }
 
 #[test]
-fn roles_are_written_in_the_form_of_the_api() {
+fn roles_are_written_in_api_form() {
     let item = json(r#"{"type":"message","role":" User","content":"hi"}"#);
     let written = convert(&item, Dialect::Responses, Dialect::Responses);
     assert_eq!(written.messages, [json(r#"{"type":"message","role":"user","content":"hi"}"#)]);
@@ -267,7 +267,7 @@ fn arguments_as_object_become_text_in_chat() {
 }
 
 #[test]
-fn states_of_the_user_interface_are_read() {
+fn user_interface_states_are_read() {
     let part = |fields: &str| {
         lines(&format!(
             r#"{{"id":"m","role":"assistant","parts":[{{"type":"dynamic-tool","toolName":"f","toolCallId":"c",{fields}}}]}}"#

@@ -1,10 +1,10 @@
-//! Reading what was written, in one dialect and through another.
+//! Reads written messages back, in one dialect and through another.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// A part that owns what it holds.
+/// A part with owned content.
 #[derive(Debug, Clone)]
 enum Spec {
     Text(String),
@@ -92,7 +92,7 @@ fn value() -> impl Strategy<Value = Json> {
     })
 }
 
-/// With keys that dialects use themselves.
+/// With keys that dialects also use.
 fn object_of(inner: impl Strategy<Value = Json>) -> impl Strategy<Value = JsonObject> {
     let key = prop_oneof![
         Just("result"),
@@ -156,7 +156,7 @@ fn message() -> impl Strategy<Value = (Role, Vec<Spec>)> {
     ]
 }
 
-/// What every conversion keeps, in the form in which it can be compared.
+/// The content that every conversion keeps, in a comparable form.
 #[derive(Debug, PartialEq, Default)]
 struct Kept {
     text: String,
@@ -165,7 +165,7 @@ struct Kept {
     media: Vec<String>,
 }
 
-/// `has_flags`: whether the dialect says that a result failed other than in text.
+/// `has_flags`: whether the dialect flags a failed result other than by text.
 fn kept(parts: &[Part<'_>]) -> Kept {
     let mut kept = Kept::default();
     for part in parts {
@@ -260,8 +260,7 @@ fn role_of(dialect: Dialect, message: &Json) -> Option<Role> {
     dialect.role(message)
 }
 
-/// Reading, writing and reading again gives the same parts and the same known fields, with native JSON and
-/// without it.
+/// Reading, writing and reading again returns the same parts and the same known fields, with and without native JSON.
 pub(super) fn check_identity(dialect: Dialect, message: &Json) {
     let lines = all_lines(dialect, std::slice::from_ref(message));
     let same = convert(message, dialect, dialect);
