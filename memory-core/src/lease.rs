@@ -7,6 +7,7 @@
 use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -141,6 +142,27 @@ impl LeaseDomain {
     }
 }
 
+/// What a backend knows about a live lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseInfo {
+    /// Who holds it.
+    pub owner: OwnerId,
+    /// The token of its grant.
+    pub token: FencingToken,
+    /// How long it lasts unless it is refreshed, by the backend's clock; its TTL at the most.
+    pub remaining: Duration,
+    /// How long ago it was granted, where the backend keeps that.
+    pub held_for: Option<Duration>,
+}
+
+impl LeaseInfo {
+    /// What the holder shows to a store.
+    #[must_use]
+    pub const fn proof(&self) -> LeaseProof {
+        LeaseProof { owner: self.owner, token: self.token }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -193,5 +215,12 @@ mod tests {
         let next = |now| FencingToken::new(10).next(now).number();
         assert_eq!([0, 10, 11, 12].map(next), [11, 11, 11, 12]);
         assert_eq!(FencingToken::new(u64::MAX).next(0).number(), u64::MAX);
+    }
+
+    #[test]
+    fn lease_info_proves_its_grant() {
+        let (owner, token) = (OwnerId::new(7), FencingToken::new(9));
+        let info = LeaseInfo { owner, token, remaining: Duration::ZERO, held_for: None };
+        assert_eq!(info.proof(), LeaseProof { owner, token });
     }
 }

@@ -6,6 +6,7 @@ extern crate self as memory_core;
 
 mod applied;
 mod check_request;
+mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod counters;
@@ -41,6 +42,7 @@ mod write;
 
 pub use applied::Applied;
 pub use check_request::{RequestError, RequestInput, RequestProblem, RequestRule, check_request};
+pub use clock::{Ticks, TimeSource};
 pub use counters::{Counters, Tally};
 pub use error_text::{MAX_ERROR_TEXT, cut_error_source, cut_error_text};
 pub use eviction::{EvictionGoal, EvictionPlan, plan_eviction, plan_fifo_eviction};
@@ -49,7 +51,7 @@ pub use health::{LeaseHealth, Lifetime, MemoryHealth, ServerHealth, ServerWarnin
 pub use key::{
     FLUSH_LEASE_SUFFIX, KeyError, KeyPrefix, MAX_KEY_BYTES, MAX_KEY_PART_BYTES, MemoryKey,
 };
-pub use lease::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
+pub use lease::{FencingToken, LeaseDomain, LeaseInfo, LeaseProof, OwnerId};
 pub use limits::{BatchSize, LimitError, LimitKind, Limits};
 pub use link::{AnswerItem, ToolLink, ToolRef};
 pub use message::{Message, MessageError, Role, ToolCall};

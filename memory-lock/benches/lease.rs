@@ -124,8 +124,8 @@ fn hand_over(c: &mut Criterion) {
 
 #[cfg(feature = "sqlite")]
 fn sqlite(c: &mut Criterion) {
-    use memory_lock::sqlite::{OpenOptions, Synchronous, open_connection};
     use memory_lock::{Clock, SqliteLock};
+    use memory_sqlite_file::{OpenOptions, Synchronous, open_connection};
     use rusqlite::params;
 
     let runtime = runtime();

@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use memory_core::{LeaseDomain, OwnerId};
 
+use crate::LeaseInfo;
 use crate::answer::{Acquired, HandOver, Release, Renewal};
 use crate::error::LockError;
 use crate::key::LockKey;
-use crate::lease::{Lease, LeaseInfo};
+use crate::lease::Lease;
 
 /// Ends after a release was seen; see [`LockBackend::watch`].
 pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;

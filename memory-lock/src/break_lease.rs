@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::LeaseInfo;
 use crate::answer::HandOver;
 use crate::error::{LockError, LockErrorKind, LockOperation};
 use crate::give_up::release_in_background;
 use crate::key::LockKey;
-use crate::lease::LeaseInfo;
 use crate::shared::Shared;
 
 /// How long the lease lasts for the one who breaks it, should it not be released.

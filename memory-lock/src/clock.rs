@@ -1,13 +1,15 @@
 //! The source of the time of day.
 
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use memory_core::{Ticks, TimeSource};
 use tokio::time::Instant;
 
-use crate::ticks::{Ticks, random_source};
+use crate::time::micros;
 
 /// The one place where the time of day is read, so that tests can control it.
 ///
@@ -82,7 +84,7 @@ impl Clock {
     /// Lets time pass on a [`manual`](Self::manual) clock, for all its clones; no effect on the others.
     pub fn advance(&self, by: Duration) {
         if let Kind::Manual(manual) = &self.0 {
-            manual.passed_micros.fetch_add(as_micros(by), Ordering::SeqCst);
+            manual.passed_micros.fetch_add(micros(by), Ordering::SeqCst);
         }
     }
 
@@ -115,7 +117,7 @@ impl Clock {
         match &self.0 {
             Kind::System => wall_micros(),
             Kind::Since { origin_micros, start, stepped } => origin_micros
-                .saturating_add(as_micros(start.elapsed()))
+                .saturating_add(micros(start.elapsed()))
                 .saturating_add_signed(stepped.load(Ordering::SeqCst)),
             Kind::Manual(manual) => ORIGIN_MICROS
                 .saturating_add(manual.passed_micros.load(Ordering::SeqCst))
@@ -126,8 +128,8 @@ impl Clock {
     /// The monotonic count.
     pub(crate) fn ticks(&self) -> Ticks {
         match &self.0 {
-            Kind::System => Ticks::of_machine(),
-            Kind::Since { .. } => Ticks::of_tokio(),
+            Kind::System => machine_ticks(),
+            Kind::Since { .. } => tokio_ticks(),
             Kind::Manual(manual) => {
                 Ticks { source: manual.source, micros: manual.passed_micros.load(Ordering::SeqCst) }
             }
@@ -138,6 +140,16 @@ impl Clock {
     #[must_use]
     pub fn now_millis(&self) -> u64 {
         self.now_micros() / 1_000
+    }
+}
+
+impl TimeSource for Clock {
+    fn now_micros(&self) -> u64 {
+        Self::now_micros(self)
+    }
+
+    fn ticks(&self) -> Ticks {
+        Self::ticks(self)
     }
 }
 
@@ -162,11 +174,50 @@ impl fmt::Debug for Clock {
 
 #[expect(clippy::disallowed_methods, reason = "the clock that every other place reads instead")]
 fn wall_micros() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, as_micros)
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, micros)
 }
 
-fn as_micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+/// The ticks of `tokio::time`, paused or not; of this process alone.
+fn tokio_ticks() -> Ticks {
+    Ticks { source: process_source(), micros: instant_micros(Instant::now()) }
+}
+
+/// The ticks of all processes of the machine, where they can be had.
+#[cfg(feature = "sqlite")]
+fn machine_ticks() -> Ticks {
+    memory_sqlite_file::SystemClock.ticks()
+}
+
+/// The ticks of the machine's clock for this process alone: only files are shared by several.
+#[cfg(not(feature = "sqlite"))]
+#[expect(clippy::disallowed_methods, reason = "goes with the system's time of day")]
+fn machine_ticks() -> Ticks {
+    // Not the source of `tokio::time`, which a test may pause.
+    let now = Instant::from_std(std::time::Instant::now());
+    Ticks { source: !process_source(), micros: instant_micros(now) }
+}
+
+/// A number that no other process draws.
+fn random_source() -> u128 {
+    let half = || u128::from(RandomState::new().hash_one(std::process::id()));
+    half() << 64 | half()
+}
+
+/// The source of the ticks of `tokio::time` in this process, paused or not.
+fn process_source() -> u128 {
+    static SOURCE: OnceLock<u128> = OnceLock::new();
+    *SOURCE.get_or_init(random_source)
+}
+
+/// An instant as a number. Those of a paused runtime may be before the first that was ever asked for.
+fn instant_micros(now: Instant) -> u64 {
+    const MIDDLE: u64 = 1 << 60;
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let first = *FIRST.get_or_init(|| now);
+    match now.checked_duration_since(first) {
+        Some(after) => MIDDLE.saturating_add(micros(after)),
+        None => MIDDLE.saturating_sub(micros(first.saturating_duration_since(now))),
+    }
 }
 
 #[cfg(test)]

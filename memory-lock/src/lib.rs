@@ -36,7 +36,6 @@ mod refresh;
 mod revocable;
 mod shared;
 mod strangers;
-mod ticks;
 mod time;
 
 #[cfg(feature = "conformance")]
@@ -51,12 +50,12 @@ pub use error::{LockError, LockErrorKind, LockOperation};
 pub use give_up::ReleaseOutcome;
 pub use guard::LockGuard;
 pub use key::LockKey;
-pub use lease::{Lease, LeaseInfo};
+pub use lease::Lease;
 pub use local::InProcessLock;
 pub use lost::{Lost, LostReason};
 pub use manager::LockManager;
 pub use manager_options::ManagerOptions;
-pub use memory_core::{Applied, FencingToken, LeaseDomain, LeaseProof, OwnerId};
+pub use memory_core::{Applied, FencingToken, LeaseDomain, LeaseInfo, LeaseProof, OwnerId};
 pub use options::LockOptions;
 #[cfg(feature = "redlock")]
 pub use redlock::RedlockLock;

@@ -9,12 +9,13 @@ use async_trait::async_trait;
 use memory_core::{FencingToken, LeaseDomain, OwnerId};
 use tokio::sync::Notify;
 
+use crate::LeaseInfo;
 use crate::answer::{Acquired, HandOver, Release, Renewal};
 use crate::backend::{LockBackend, Watch};
 use crate::clock::Clock;
 use crate::error::LockError;
 use crate::key::LockKey;
-use crate::lease::{Lease, LeaseInfo};
+use crate::lease::Lease;
 use crate::time::micros;
 
 /// Leases in the memory of this process: the reference backend.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use memory_core::LeaseDomain;
 use tokio::time::{Instant, timeout_at};
 
+use crate::LeaseInfo;
 use crate::acquire;
 use crate::backend::LockBackend;
 use crate::break_lease::break_lease;
@@ -15,7 +16,6 @@ use crate::finish::Finish;
 use crate::give_up::{ReleaseOutcome, give_up};
 use crate::guard::LockGuard;
 use crate::key::LockKey;
-use crate::lease::LeaseInfo;
 use crate::lost::LostReason;
 use crate::manager_options::ManagerOptions;
 use crate::options::LockOptions;

@@ -17,13 +17,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use common::{key, ms, secs};
-use memory_lock::sqlite::{
-    self, LeaseObserver, LeaseTable, OpenOptions, SqliteFailure, Synchronous,
-};
 use memory_lock::{
     Acquired, Applied, Clock, FencingToken, Lease, LockBackend, LockErrorKind, LockManager,
     LockOptions, LostReason, OwnerId, Release, ReleaseOutcome, Renewal, SqliteLock,
 };
+use memory_sqlite_file::{LeaseObserver, LeaseTable, OpenOptions, SqliteErrorKind, Synchronous};
 use rusqlite::Connection;
 
 fn open(path: &Path) -> Arc<SqliteLock> {
@@ -60,7 +58,8 @@ fn many_open_a_new_file_at_once() {
                             drop(open(path));
                         } else {
                             let options = OpenOptions::new();
-                            let connection = sqlite::open_connection(path, &options).unwrap();
+                            let connection =
+                                memory_sqlite_file::open_connection(path, &options).unwrap();
                             LeaseTable::create(&connection).unwrap();
                         }
                     })
@@ -77,12 +76,12 @@ fn many_open_a_new_file_at_once() {
 async fn a_store_on_the_same_file_sees_the_leases_and_keeps_its_own_settings() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
-    let store = sqlite::open_connection(&path, &OpenOptions::new()).unwrap();
+    let store = memory_sqlite_file::open_connection(&path, &OpenOptions::new()).unwrap();
     store.execute_batch("PRAGMA user_version = 42; PRAGMA application_id = 7;").unwrap();
     let locks = manager(&path);
     let guard = locks.lock(&key("k"), &patient()).await.unwrap();
 
-    let leases = LeaseObserver::new(Clock::system());
+    let leases = LeaseObserver::new(Arc::new(Clock::system()));
     let lease = leases.live_lease(&store, "k").unwrap().unwrap();
     assert_eq!(lease.proof(), guard.proof());
     assert!(lease.remaining <= secs(30) && lease.remaining > secs(25));
@@ -96,12 +95,12 @@ async fn a_store_on_the_same_file_sees_the_leases_and_keeps_its_own_settings() {
     assert_eq!((pragma("user_version"), pragma("application_id")), (42, 7));
     assert_eq!(pragma("synchronous"), 2);
     let normal = OpenOptions::new().with_synchronous(Synchronous::Normal);
-    let normal = sqlite::open_connection(&path, &normal).unwrap();
+    let normal = memory_sqlite_file::open_connection(&path, &normal).unwrap();
     assert_eq!(normal.query_row("PRAGMA synchronous", (), |r| r.get::<_, i64>(0)).unwrap(), 1);
 
     let link = dir.path().join("link.db");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    assert_eq!(&sqlite::sqlite_domain(&link).unwrap(), locks.domain());
+    assert_eq!(&memory_sqlite_file::sqlite_domain(&link).unwrap(), locks.domain());
 }
 
 #[tokio::test]
@@ -265,7 +264,10 @@ async fn what_is_no_database_is_refused_with_a_kind() {
     assert_eq!(error.kind(), &LockErrorKind::Unavailable);
     let error = SqliteLock::open(":memory:", Clock::system()).unwrap_err();
     assert_eq!(error.kind(), &LockErrorKind::Refused, "{error}");
-    assert_eq!(sqlite::classify(&rusqlite::Error::QueryReturnedNoRows), SqliteFailure::Other);
+    assert_eq!(
+        memory_sqlite_file::classify(&rusqlite::Error::QueryReturnedNoRows),
+        SqliteErrorKind::Other
+    );
 }
 
 #[tokio::test]
@@ -300,7 +302,7 @@ async fn process_that_counts() {
     let mut tasks = Vec::new();
     for _ in 0..2 {
         let locks = locks.clone();
-        let data = sqlite::open_connection(path, &OpenOptions::new()).unwrap();
+        let data = memory_sqlite_file::open_connection(path, &OpenOptions::new()).unwrap();
         tasks.push(tokio::spawn(async move {
             for _ in 0..ROUNDS / 2 {
                 let guard = locks.lock(&key("counter"), &patient()).await.unwrap();
@@ -327,7 +329,7 @@ async fn process_that_counts() {
 fn processes_that_share_a_file_never_overlap() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("shared.db");
-    let data = sqlite::open_connection(&path, &OpenOptions::new()).unwrap();
+    let data = memory_sqlite_file::open_connection(&path, &OpenOptions::new()).unwrap();
     data.execute_batch(
         "CREATE TABLE counter (count INTEGER, fence INTEGER); INSERT INTO counter VALUES (0, 0);",
     )

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::Durability;
-use memory_lock::Clock;
-use memory_lock::sqlite::{Links, Synchronous};
+use memory_core::{Durability, TimeSource};
+use memory_sqlite_file::{Links, Synchronous, SystemClock};
 
 /// Where the file is, and how it is used.
 #[derive(Debug, Clone)]
@@ -18,8 +17,8 @@ pub struct SqliteConfig {
     inline_commits: bool,
     readers: usize,
     links: Links,
-    time: TimeSource,
-    clock: Clock,
+    time: Option<TimeOfDay>,
+    clock: Arc<dyn TimeSource>,
 }
 
 impl SqliteConfig {
@@ -33,8 +32,8 @@ impl SqliteConfig {
             inline_commits: true,
             readers: 4,
             links: Links::Refuse,
-            time: TimeSource::from(Clock::system()),
-            clock: Clock::system(),
+            time: None,
+            clock: Arc::new(SystemClock),
         }
     }
 
@@ -80,11 +79,11 @@ impl SqliteConfig {
     }
 
     /// The clock that TTLs and leases are measured by: TTLs by its time of day, leases by its monotonic
-    /// count. Default: [`Clock::system`].
+    /// count. Default: [`SystemClock`](memory_sqlite_file::SystemClock).
     #[must_use]
-    pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.time = TimeSource::from(clock.clone());
-        self.clock = clock;
+    pub fn with_clock(mut self, clock: impl TimeSource) -> Self {
+        self.time = None;
+        self.clock = Arc::new(clock);
         self
     }
 
@@ -95,7 +94,7 @@ impl SqliteConfig {
         mut self,
         now_micros: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Self {
-        self.time = TimeSource(Arc::new(now_micros));
+        self.time = Some(TimeOfDay(Arc::new(now_micros)));
         self
     }
 
@@ -135,7 +134,7 @@ impl SqliteConfig {
     }
 
     /// The clock of leases.
-    pub(crate) const fn clock(&self) -> &Clock {
+    pub(crate) const fn clock(&self) -> &Arc<dyn TimeSource> {
         &self.clock
     }
 
@@ -144,7 +143,7 @@ impl SqliteConfig {
     }
 
     pub(crate) fn now_micros(&self) -> u64 {
-        (self.time.0)()
+        self.time.as_ref().map_or_else(|| self.clock.now_micros(), |time| (time.0)())
     }
 }
 
@@ -166,17 +165,12 @@ impl From<&str> for SqliteConfig {
     }
 }
 
+/// A custom time of day.
 #[derive(Clone)]
-struct TimeSource(Arc<dyn Fn() -> u64 + Send + Sync>);
+struct TimeOfDay(Arc<dyn Fn() -> u64 + Send + Sync>);
 
-impl From<Clock> for TimeSource {
-    fn from(clock: Clock) -> Self {
-        Self(Arc::new(move || clock.now_micros()))
-    }
-}
-
-impl fmt::Debug for TimeSource {
+impl fmt::Debug for TimeOfDay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TimeSource")
+        f.write_str("TimeOfDay")
     }
 }

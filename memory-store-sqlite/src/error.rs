@@ -1,12 +1,10 @@
 //! What went wrong in SQLite, in the terms of the store's contract.
 
-use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use memory_core::{StoreError, StoreErrorKind};
-use memory_lock::sqlite::{SqliteFailure, classify};
-use memory_lock::{LockError, LockErrorKind};
+use memory_core::{Applied, StoreError, StoreErrorKind};
+use memory_sqlite_file::{SqliteError, SqliteErrorKind, classify};
 use rusqlite::ErrorCode;
 
 /// Why a job was not carried out.
@@ -21,14 +19,13 @@ pub(crate) enum Fault {
 impl Fault {
     /// Whether other connections held the lock for too long.
     pub(crate) fn is_busy(&self) -> bool {
-        matches!(self, Self::Sqlite(error) if classify(error) == SqliteFailure::Busy)
+        matches!(self, Self::Sqlite(error) if classify(error) == SqliteErrorKind::Busy)
     }
 
     /// Whether a commit that failed so may have taken effect. A commit that could not write its last
     /// frame did not; after an I/O error nobody knows which frames are in the log.
     pub(crate) fn leaves_commit_unknown(&self) -> bool {
-        use SqliteFailure::{Busy, Full, ReadOnly};
-        matches!(self, Self::Sqlite(error) if !matches!(classify(error), Busy | Full | ReadOnly))
+        matches!(self, Self::Sqlite(error) if classify(error).applied() == Applied::Unknown)
     }
 
     /// The error for the caller of an operation on the file at `path`.
@@ -54,23 +51,17 @@ impl From<StoreErrorKind> for Fault {
     }
 }
 
-impl From<LockError> for Fault {
-    /// The lock crate opens connections; what SQLite told it is in the source.
-    fn from(error: LockError) -> Self {
-        match error.source().and_then(|source| source.downcast_ref()) {
-            Some(rusqlite::Error::SqliteFailure(error, text)) => {
-                rusqlite::Error::SqliteFailure(*error, text.clone()).into()
-            }
-            _ => Self::Refused(match (error.kind(), error.detail()) {
-                (LockErrorKind::Refused, Some(detail)) => {
-                    StoreErrorKind::Invalid(detail.to_owned())
-                }
-                (LockErrorKind::Corrupt, Some(detail)) => {
-                    StoreErrorKind::Corrupt(detail.to_owned())
-                }
-                _ => StoreErrorKind::Other(error.to_string()),
-            }),
+impl From<SqliteError> for Fault {
+    fn from(error: SqliteError) -> Self {
+        if let Some(rusqlite::Error::SqliteFailure(code, text)) = error.sqlite_error() {
+            return rusqlite::Error::SqliteFailure(*code, text.clone()).into();
         }
+        let detail = error.detail().to_owned();
+        Self::Refused(match error.kind() {
+            SqliteErrorKind::Refused => StoreErrorKind::Invalid(detail),
+            SqliteErrorKind::Corrupt => StoreErrorKind::Corrupt(detail),
+            _ => StoreErrorKind::Other(detail),
+        })
     }
 }
 
@@ -93,22 +84,22 @@ pub(crate) fn kind_of(error: &rusqlite::Error, path: &Path) -> StoreErrorKind {
         );
     }
     match classify(error) {
-        SqliteFailure::Busy => StoreErrorKind::Unavailable(format!(
+        SqliteErrorKind::Busy => StoreErrorKind::Unavailable(format!(
             "another process kept {path} locked; end long transactions on it or raise the operation timeout"
         )),
-        SqliteFailure::Unavailable => StoreErrorKind::Unavailable(format!(
+        SqliteErrorKind::Unavailable => StoreErrorKind::Unavailable(format!(
             "{path} cannot be opened, read or written; check its folder, permissions, disk and quota"
         )),
-        SqliteFailure::ReadOnly => StoreErrorKind::ReadOnly(format!(
+        SqliteErrorKind::ReadOnly => StoreErrorKind::ReadOnly(format!(
             "{path} may not be written; check the permissions of the file and its folder"
         )),
-        SqliteFailure::Full => {
+        SqliteErrorKind::Full => {
             StoreErrorKind::Full(format!("the disk of {path} is full; make room and try again"))
         }
-        SqliteFailure::Corrupt => StoreErrorKind::Corrupt(format!(
+        SqliteErrorKind::Corrupt => StoreErrorKind::Corrupt(format!(
             "{path} is not a SQLite database or is damaged; check the path or restore a backup"
         )),
-        SqliteFailure::Replaced => StoreErrorKind::Replaced(format!(
+        SqliteErrorKind::Replaced => StoreErrorKind::Replaced(format!(
             "{}; this handle neither reads nor writes any more, and a write that was under way may be in the \
              old file, so put {path}, its -wal and its -shm in order and open the store again",
             replaced_file(error).unwrap_or("the file or its log was replaced")
@@ -134,7 +125,7 @@ mod tests {
     use super::*;
 
     /// What the leases in the same file make of the same errors is in the same table.
-    const DRIVER_ERRORS: &str = include_str!("../../memory-lock/src/sqlite/driver_errors.txt");
+    const DRIVER_ERRORS: &str = include_str!("../../memory-lock/sqlite-file/src/driver_errors.txt");
 
     /// The table of what errors of SQLite become, with the lines of one user replaced.
     fn table_with(user: &str, describe: impl Fn(rusqlite::Error) -> String) -> String {

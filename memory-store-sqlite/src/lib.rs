@@ -16,5 +16,5 @@ mod schema;
 
 pub use config::SqliteConfig;
 /// Whether a file may have more than one name; see [`SqliteConfig::with_links`].
-pub use memory_lock::sqlite::Links;
+pub use memory_sqlite_file::Links;
 pub use store::SqliteStore;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use memory_core::{Durability, StoreErrorKind};
-use memory_lock::sqlite::{
+use memory_sqlite_file::{
     FileIdentity, OpenOptions, PathRefused, Synchronous, literal_path, open_database, reconnect,
     refuse_by_neighbors,
 };

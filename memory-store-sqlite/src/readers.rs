@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use memory_core::{StoreError, StoreErrorKind};
-use memory_lock::sqlite::{LeaseObserver, PausedRuntime, WorkerThreads, answer};
+use memory_sqlite_file::{LeaseObserver, PausedRuntime, WorkerThreads, answer};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -68,7 +68,7 @@ impl Readers {
     pub(crate) fn new(config: SqliteConfig, file: Arc<OpenFile>) -> Self {
         let most = NonZeroUsize::new(config.readers()).unwrap_or(NonZeroUsize::MIN);
         let threads = WorkerThreads::new("sqlite-reader", most);
-        let leases = LeaseObserver::new(config.clock().clone());
+        let leases = LeaseObserver::new(Arc::clone(config.clock()));
         let (idle, active) = (Mutex::default(), AtomicUsize::new(0));
         Self { config, leases, idle, active, threads, file }
     }

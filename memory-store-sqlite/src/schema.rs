@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use memory_core::{Message, StoreErrorKind};
-use memory_lock::sqlite::{LeaseTable, SqliteFailure, classify};
+use memory_sqlite_file::{LeaseTable, SqliteErrorKind, classify};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::error::{Fault, kind_of};
@@ -170,7 +170,7 @@ pub(crate) fn inspect(literal: &Path, path: &Path) -> Result<(), Fault> {
     };
     let look = match look(OpenFlags::SQLITE_OPEN_READ_ONLY) {
         // A process was killed in the middle of a write, which must be undone before anybody reads.
-        Err(error) if classify(&error) == SqliteFailure::ReadOnly => {
+        Err(error) if classify(&error) == SqliteErrorKind::ReadOnly => {
             look(OpenFlags::SQLITE_OPEN_READ_WRITE)
         }
         look => look,

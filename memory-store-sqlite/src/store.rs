@@ -10,7 +10,7 @@ use memory_core::{
     Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage, UnusedMemory,
     UnusedPage, UnusedQuery,
 };
-use memory_lock::sqlite::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
+use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
 use tokio::sync::oneshot;
 
 use crate::codec::Encoded;
@@ -36,7 +36,7 @@ const REMOVED_AT_ONCE: NonZeroUsize = match NonZeroUsize::new(256) {
 
 /// Memories in a SQLite file, shared by all processes of one machine that open it.
 ///
-/// Leases of [`SqliteLock`](memory_lock::SqliteLock) on the same file are checked within each write.
+/// Leases of `SqliteLock` of `memory-lock` on the same file are checked within each write.
 pub struct SqliteStore {
     config: SqliteConfig,
     readers: Arc<Readers>,

@@ -18,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use memory_core::{MemoryKey, StoreError, StoreErrorKind};
-use memory_lock::sqlite::{LeaseObserver, PausedRuntime, WorkerThreads, answer};
+use memory_sqlite_file::{LeaseObserver, PausedRuntime, WorkerThreads, answer};
 use rusqlite::Connection;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
@@ -127,7 +127,7 @@ impl Writer {
             slow: 0,
             checkpoints: Checkpoints::new(),
         };
-        let leases = LeaseObserver::new(config.clock().clone());
+        let leases = LeaseObserver::new(Arc::clone(config.clock()));
         Self { config, leases, state: Mutex::new(state), changed: Condvar::new(), thread, file }
     }
 

@@ -16,12 +16,13 @@ use crate::workspace::{Kind, Workspace};
 type Row<'a> = (&'a str, &'a [&'a str]);
 
 /// Each published crate with the crates below it that it may use. `ARCHITECTURE.md` draws which of them it does use.
-const BELOW: [Row<'_>; 8] = [
+const BELOW: [Row<'_>; 9] = [
     ("memory-core", &[]),
     ("memory-flush", &["memory-core"]),
     ("memory-redis-link", &["memory-core"]),
-    ("memory-lock", &["memory-core", "memory-redis-link"]),
-    ("memory-store-sqlite", &["memory-core", "memory-lock"]),
+    ("memory-sqlite-file", &["memory-core"]),
+    ("memory-lock", &["memory-core", "memory-redis-link", "memory-sqlite-file"]),
+    ("memory-store-sqlite", &["memory-core", "memory-sqlite-file"]),
     ("memory-store-redis", &["memory-core", "memory-redis-link"]),
     (
         "memory-instance",
@@ -37,7 +38,8 @@ const BELOW: [Row<'_>; 8] = [
 ];
 
 /// Further crates that the tests of a crate may use: leases and stores do not know each other, but are tested together.
-const FOR_TESTS: [Row<'_>; 1] = [("memory-store-redis", &["memory-lock"])];
+const FOR_TESTS: [Row<'_>; 2] =
+    [("memory-store-sqlite", &["memory-lock"]), ("memory-store-redis", &["memory-lock"])];
 
 /// What must be nowhere in the dependency tree of a crate built in a certain way.
 struct Ban {
@@ -234,7 +236,8 @@ mod tests {
                 upward(&workspace, &BELOW, &FOR_TESTS),
                 [
                     "memory-flush depends on memory-lock, but may use memory-core",
-                    "memory-lock depends on memory-instance, but may use memory-core, memory-redis-link",
+                    "memory-lock depends on memory-instance, but may use memory-core, \
+                     memory-redis-link, memory-sqlite-file",
                 ]
             );
         }

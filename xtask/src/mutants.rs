@@ -20,11 +20,12 @@ const VERSION: &str = "27.1.0";
 const ACCEPTED: &str = ".config/mutants.toml";
 
 /// The crates, and their tests that are quick enough to run once for every mutant.
-const CRATES: [(&str, &[&str]); 4] = [
+const CRATES: [(&str, &[&str]); 5] = [
     ("memory-core", &["--lib", "--test", "in_memory"]),
     ("memory-flush", &["--lib"]),
     ("memory-lock", &["--lib", "--test", "line", "--test", "redlock_model"]),
     ("memory-redis-link", &["--lib"]),
+    ("memory-sqlite-file", &["--lib"]),
 ];
 
 /// How many random inputs each property tries per mutant: fewer than the usual 256, for every mutant

@@ -59,7 +59,7 @@ mod tests {
         let broken = redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
         let error = lock_error(broken.into(), LockOperation::Release);
         assert_eq!(error.operation(), LockOperation::Release);
-        assert!(error.source().is_some_and(|source| source.is::<redis::RedisError>()));
+        assert!(error.source().unwrap().is::<redis::RedisError>());
         let error = lock_error(LinkError::odd_answer(), LockOperation::Release);
         assert!(error.source().is_none());
     }

@@ -11,11 +11,12 @@ use redis::Value;
 
 use super::error::lock_error;
 use super::waiters::{KEPT, Waiters};
+use crate::LeaseInfo;
 use crate::answer::{Acquired, HandOver, Release, Renewal};
 use crate::backend::{LockBackend, Watch};
 use crate::error::{LockError, LockOperation};
 use crate::key::LockKey;
-use crate::lease::{Lease, LeaseInfo};
+use crate::lease::Lease;
 
 /// Leases in Redis or Valkey, for any number of machines.
 ///

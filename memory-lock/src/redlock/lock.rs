@@ -15,12 +15,13 @@ use super::quorum::{Quorum, in_background};
 use super::renew::Renewals;
 use super::tally::{Outcome, Sight, Tally, sight};
 use super::vote::majority;
+use crate::LeaseInfo;
 use crate::answer::{Acquired, HandOver, Release, Renewal};
 use crate::backend::{LockBackend, Watch};
 use crate::clock::Clock;
 use crate::error::{LockError, LockOperation};
 use crate::key::LockKey;
-use crate::lease::{Lease, LeaseInfo};
+use crate::lease::Lease;
 
 /// Leases that a majority of independent Redis or Valkey servers keeps (the Redlock algorithm, with
 /// fencing tokens added).

@@ -3,7 +3,7 @@
 use memory_core::FencingToken;
 
 use super::vote::majority;
-use crate::lease::LeaseInfo;
+use crate::LeaseInfo;
 
 /// How the servers answered a question that each answers with yes, no, or not at all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

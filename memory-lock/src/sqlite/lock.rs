@@ -9,23 +9,23 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use memory_core::{LeaseDomain, OwnerId};
+use memory_sqlite_file::{
+    FileIdentity, LeaseObserver, Links, NoThread, OpenOptions, PausedRuntime, SqliteError,
+    SqliteErrorKind, Synchronous, WorkerThreads, answer, classify, make_lease_table, open_database,
+    sqlite_domain, with_busy_timeout,
+};
 use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
 
-use super::answer::{PausedRuntime, answer};
-use super::busy::{real_now, with_busy_timeout};
-use super::connection::{OpenOptions, Synchronous, make_lease_table, open_database, sqlite_domain};
-use super::failure::{SqliteFailure, classify, lock_error};
-use super::file_identity::FileIdentity;
-use super::file_path::Links;
-use super::observer::LeaseObserver;
-use super::threads::{NoThread, WorkerThreads};
+use super::error::lock_error;
+use super::table;
+use crate::LeaseInfo;
 use crate::answer::{Acquired, HandOver, Release, Renewal};
 use crate::backend::{LockBackend, Watch};
 use crate::clock::Clock;
 use crate::error::{LockError, LockErrorKind, LockOperation};
 use crate::key::LockKey;
-use crate::lease::{Lease, LeaseInfo};
+use crate::lease::Lease;
 
 /// Leases in a SQLite file, shared by all processes of one machine that open it.
 ///
@@ -88,16 +88,18 @@ impl SqliteLock {
     ) -> Result<Self, LockError> {
         let path = path.as_ref();
         let options = OpenOptions::new().with_synchronous(Synchronous::Normal).with_links(links);
-        let (connection, identity) = open_database(path, &options, make_lease_table)?;
+        let refused = |error: SqliteError| lock_error(error, LockOperation::Open);
+        let (connection, identity) =
+            open_database(path, &options, make_lease_table).map_err(refused)?;
         Ok(Self {
-            domain: sqlite_domain(path)?,
+            domain: sqlite_domain(path).map_err(refused)?,
             operation_timeout: Duration::from_secs(5),
             core: Arc::new(Core {
                 connection: Mutex::new(connection),
                 identity,
                 queued: AtomicUsize::new(0),
                 thread: WorkerThreads::new("sqlite-leases", NonZeroUsize::MIN),
-                leases: LeaseObserver::new(clock),
+                leases: LeaseObserver::new(Arc::new(clock)),
                 released: Notify::new(),
             }),
         })
@@ -119,7 +121,7 @@ impl SqliteLock {
         work: impl Fn(&Connection, &LeaseObserver) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, LockError> {
         match self.core.try_run(INLINE, &work) {
-            Some(Err(error)) if classify(&error) == SqliteFailure::Busy => {}
+            Some(Err(error)) if classify(&error) == SqliteErrorKind::Busy => {}
             Some(done) => return done.map_err(|error| lock_error(error, operation)),
             None => {}
         }
@@ -129,7 +131,7 @@ impl SqliteLock {
         let paused = PausedRuntime::current();
         let call = Queued {
             place: Place::take(&self.core),
-            since: real_now(),
+            since: now(),
             timeout: self.operation_timeout,
             fate,
             undo,
@@ -206,6 +208,15 @@ impl Core {
     }
 }
 
+/// The monotonic clock of the machine.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another process is waited for in real time, which a paused test clock does not show"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
 /// A place in the line of calls, left when it is dropped.
 struct Place(Arc<Core>);
 
@@ -250,7 +261,7 @@ impl Queued {
             let left = self.timeout.saturating_sub(self.since.elapsed());
             match core.run(&connection, ROUND.min(left), work) {
                 Err(error)
-                    if classify(&error) == SqliteFailure::Busy
+                    if classify(&error) == SqliteErrorKind::Busy
                         && !left.is_zero()
                         && !self.fate.is_abandoned() => {}
                 Ok(answer) => {
@@ -260,7 +271,7 @@ impl Queued {
                         // The caller has gone, and may have sent a release that waits behind this
                         // call; a second one does no harm.
                         let release = |connection: &Connection, leases: &LeaseObserver| {
-                            leases.release(connection, key.as_str(), *owner)
+                            table::release(leases, connection, key.as_str(), *owner)
                         };
                         let _ = core.run(&connection, self.timeout, &release);
                     }
@@ -330,7 +341,7 @@ impl LockBackend for SqliteLock {
     ) -> Result<Acquired, LockError> {
         let (name, undo) = (key.clone(), Some((key.clone(), owner)));
         self.call(LockOperation::Acquire, undo, move |connection, leases| {
-            leases.acquire(connection, name.as_str(), owner, ttl)
+            table::acquire(leases, connection, name.as_str(), owner, ttl)
         })
         .await
         .map_err(|error| error.with_key(key))
@@ -341,7 +352,7 @@ impl LockBackend for SqliteLock {
         let leases = leases.to_vec();
         let renewed = self
             .call(LockOperation::Renew, None, move |connection, observer| {
-                observer.renew(connection, &leases)
+                table::renew(observer, connection, &leases)
             })
             .await;
         unless_replaced(renewed, vanished)
@@ -351,7 +362,7 @@ impl LockBackend for SqliteLock {
         let name = key.clone();
         let release = self
             .call(LockOperation::Release, None, move |connection, leases| {
-                leases.release(connection, name.as_str(), owner)
+                table::release(leases, connection, name.as_str(), owner)
             })
             .await;
         let release =
@@ -370,7 +381,7 @@ impl LockBackend for SqliteLock {
         // Not undone: the new owner asks under the same id, and must not lose what it was given.
         let name = key.clone();
         self.call(LockOperation::HandOver, None, move |connection, leases| {
-            leases.hand_over(connection, name.as_str(), (from, to), ttl)
+            table::hand_over(leases, connection, name.as_str(), (from, to), ttl)
         })
         .await
         .map_err(|error| error.with_key(key))
@@ -418,8 +429,9 @@ impl LockBackend for SqliteLock {
     }
 
     fn release_now(&self, key: &LockKey, owner: OwnerId) -> bool {
-        let release =
-            self.core.run_now(|connection, leases| leases.release(connection, key.as_str(), owner));
+        let release = self
+            .core
+            .run_now(|connection, leases| table::release(leases, connection, key.as_str(), owner));
         if release.is_some() {
             self.core.released.notify_waiters();
         }

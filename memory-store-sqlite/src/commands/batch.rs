@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use memory_core::{MemoryKey, StoreErrorKind};
-use memory_lock::sqlite::LeaseObserver;
+use memory_sqlite_file::LeaseObserver;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 

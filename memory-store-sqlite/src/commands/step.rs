@@ -7,7 +7,7 @@ use memory_core::{
     Append, AppendOutcome, Appended, Clear, Counters, FencingToken, KEPT_SESSIONS, LeaseProof,
     MemoryKey, SESSION_RETENTION, Sequence, StoreErrorKind, WriteId, WriterId,
 };
-use memory_lock::sqlite::LeaseObserver;
+use memory_sqlite_file::LeaseObserver;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batch::Loaded;

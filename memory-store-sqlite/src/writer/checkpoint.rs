@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use memory_lock::sqlite::with_busy_timeout;
+use memory_sqlite_file::with_busy_timeout;
 use rusqlite::Connection;
 
 /// A log of this many pages is copied into the file; SQLite's default.

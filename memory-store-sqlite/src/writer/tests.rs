@@ -7,7 +7,7 @@ use memory_core::{
     Access, Append, Applied, ContentType, MemoryKey, Message, MessageId, NewMessage, StoreError,
     StoreErrorKind, WriterId,
 };
-use memory_lock::sqlite::WorkerThreads;
+use memory_sqlite_file::WorkerThreads;
 use tempfile::TempDir;
 use uuid::Uuid;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memory_core::{Durability, StoreError, StoreErrorKind};
-use memory_lock::sqlite::{LeaseObserver, NoThread, PausedRuntime, SqliteFailure, classify};
+use memory_sqlite_file::{LeaseObserver, NoThread, PausedRuntime, SqliteErrorKind, classify};
 use rusqlite::Connection;
 
 use super::{FAST_COMMIT, Job, Slot, State, Writer, checkpoint, real_now};
@@ -282,7 +282,7 @@ impl Turn {
             let sound = match &failure.fault {
                 Fault::Refused(_) => true,
                 Fault::Sqlite(error) => {
-                    matches!(classify(error), SqliteFailure::Busy | SqliteFailure::Full)
+                    matches!(classify(error), SqliteErrorKind::Busy | SqliteErrorKind::Full)
                 }
             };
             if !(rolled_back && sound) {

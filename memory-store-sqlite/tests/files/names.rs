@@ -131,8 +131,8 @@ fn another_programs_journal_mode_is_left_alone() {
         let error = SqliteLock::open(&file, Clock::system()).unwrap_err();
         assert_eq!(error.kind(), &LockErrorKind::Corrupt, "{error}");
         assert!(error.to_string().contains("another program"), "{error}");
-        let options = memory_lock::sqlite::OpenOptions::new();
-        memory_lock::sqlite::open_connection(&file, &options).unwrap_err();
+        let options = memory_sqlite_file::OpenOptions::new();
+        memory_sqlite_file::open_connection(&file, &options).unwrap_err();
         assert_eq!(fs::read(&file).unwrap(), before);
     }
     // Leases of ours, and a journal mode that somebody changed.

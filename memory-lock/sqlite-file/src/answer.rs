@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::runtime::{EnterGuard, Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
-use super::busy::{nap, real_now};
+use crate::busy::{nap, real_now};
 
 /// A runtime whose clock is paused, as in tests.
 ///

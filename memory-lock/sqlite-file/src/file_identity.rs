@@ -29,10 +29,10 @@ use std::sync::OnceLock;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::failure::{cannot_open, replaced};
-use super::file_path::DatabasePath;
-use super::folder::{self, Folder};
-use super::pinned::Pinned;
+use crate::error::{cannot_open, replaced};
+use crate::file_path::DatabasePath;
+use crate::folder::{self, Folder};
+use crate::pinned::Pinned;
 
 /// The files of an open database, and the paths that must go on naming them.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl FileIdentity {
     /// The files that the path names now. `database` was pinned before SQLite opened the file; `None`
     /// if the path names another one now, or if there is no log. SQLite must have read from the file,
     /// for until then it has not opened the log.
-    pub(super) fn capture(
+    pub(crate) fn capture(
         path: DatabasePath,
         database: &PinnedDatabase,
     ) -> io::Result<Option<Self>> {
@@ -93,9 +93,9 @@ impl FileIdentity {
     ///
     /// # Errors
     ///
-    /// [`SqliteFailure::Replaced`](super::SqliteFailure::Replaced) if one of them was removed,
+    /// [`SqliteErrorKind::Replaced`](crate::SqliteErrorKind::Replaced) if one of them was removed,
     /// replaced or renamed. The answer is then the same for ever, even if the file comes back: other
-    /// processes may have used another one meanwhile. [`SqliteFailure::Unavailable`](super::SqliteFailure::Unavailable)
+    /// processes may have used another one meanwhile. [`SqliteErrorKind::Unavailable`](crate::SqliteErrorKind::Unavailable)
     /// if the names cannot be looked at, as after a loss of permissions.
     pub fn check(&self) -> rusqlite::Result<()> {
         self.check_found()?;
@@ -127,7 +127,7 @@ impl FileIdentity {
     ///
     /// # Errors
     ///
-    /// [`SqliteFailure::Replaced`](super::SqliteFailure::Replaced).
+    /// [`SqliteErrorKind::Replaced`](crate::SqliteErrorKind::Replaced).
     pub fn check_found(&self) -> rusqlite::Result<()> {
         self.replaced.get().map_or(Ok(()), |text| Err(replaced(text)))
     }
@@ -151,15 +151,15 @@ impl FileIdentity {
 
 /// A database that cannot give its inode to another file.
 #[derive(Debug)]
-pub(super) struct PinnedDatabase(Pinned);
+pub(crate) struct PinnedDatabase(Pinned);
 
 impl PinnedDatabase {
-    pub(super) fn new(path: &DatabasePath) -> io::Result<Self> {
+    pub(crate) fn new(path: &DatabasePath) -> io::Result<Self> {
         Pinned::new(&path.real).map(Self)
     }
 }
 
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()

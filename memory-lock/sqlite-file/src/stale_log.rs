@@ -8,10 +8,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::busy::nap;
-use super::failure::{lock_error, replaced};
-use super::file_identity::with_suffix;
-use crate::error::{LockError, LockErrorKind, LockOperation};
+use crate::busy::nap;
+use crate::error::{SqliteError, SqliteErrorKind, replaced};
+use crate::file_identity::with_suffix;
 
 /// Refuses a file for what is beside it. To be asked before SQLite looks at the file, which may change it.
 ///
@@ -23,8 +22,8 @@ use crate::error::{LockError, LockErrorKind, LockOperation};
 ///
 /// # Errors
 ///
-/// [`LockErrorKind::Corrupt`], with what to do.
-pub fn refuse_by_neighbors(path: &Path) -> Result<(), LockError> {
+/// [`SqliteErrorKind::Corrupt`], with what to do.
+pub fn refuse_by_neighbors(path: &Path) -> Result<(), SqliteError> {
     let Ok(real) = path.canonicalize() else { return Ok(()) };
     let log = with_suffix(&real, "-wal");
     if with_suffix(&real, "-journal").exists()
@@ -36,11 +35,14 @@ pub fn refuse_by_neighbors(path: &Path) -> Result<(), LockError> {
         return Ok(());
     }
     let (shown, log) = (real.display(), log.display());
-    Err(LockError::new(LockErrorKind::Corrupt, LockOperation::Open).not_applied().with_detail(format!(
-        "{shown} was put beside {log}, which is the log of the file before it; to use {shown} as it \
+    Err(SqliteError::refused(
+        SqliteErrorKind::Corrupt,
+        format!(
+            "{shown} was put beside {log}, which is the log of the file before it; to use {shown} as it \
          is, end all processes that have it open and remove {log} and {shown}-shm; to go on with what \
          was there before, put the old file back"
-    )))
+        ),
+    ))
 }
 
 /// Looks at the file alone, as it is on the disk: without locks, and without its log or journal.
@@ -55,7 +57,7 @@ fn peek<T>(
 }
 
 /// Whether there is a lease table in the file, or nothing at all.
-pub(super) fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
+pub(crate) fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'memory_leases') OR
              (NOT EXISTS (SELECT 1 FROM sqlite_schema) AND
@@ -66,33 +68,32 @@ pub(super) fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
     )
 }
 
-pub(super) fn foreign() -> LockError {
-    LockError::new(LockErrorKind::Corrupt, LockOperation::Open).not_applied().with_detail(
+pub(crate) fn foreign() -> SqliteError {
+    SqliteError::refused(
+        SqliteErrorKind::Corrupt,
         "the SQLite file is a database of another program; choose another path, or let that program \
          set `PRAGMA journal_mode = WAL`",
     )
 }
 
 /// Marks the log as the one of this file.
-pub(super) fn mark_log(real: &Path) {
+pub(crate) fn mark_log(real: &Path) {
     platform::mark(real, &with_suffix(real, "-wal"));
 }
 
 /// Refuses a log that is shorter than its index says: somebody has removed the log while other
 /// connections, which keep its index, go on writing to the old one. What is written to the new log is
 /// lost when they end.
-pub(super) fn refuse_replaced_log(connection: &Connection, real: &Path) -> Result<(), LockError> {
+pub(crate) fn refuse_replaced_log(connection: &Connection, real: &Path) -> Result<(), SqliteError> {
     const LOG_HEADER: u64 = 32;
     const FRAME_HEADER: u64 = 24;
     const LOOKS: u32 = 5;
-    let failed = |error| lock_error(error, LockOperation::Open);
     let page = connection.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0));
-    let page = u64::try_from(page.map_err(failed)?).unwrap_or_default();
+    let page = u64::try_from(page?).unwrap_or_default();
     let log = with_suffix(real, "-wal");
     for looks in 0..LOOKS {
-        let frames = connection
-            .query_row("PRAGMA wal_checkpoint(NOOP)", (), |row| row.get::<_, i64>(1))
-            .map_err(failed)?;
+        let frames =
+            connection.query_row("PRAGMA wal_checkpoint(NOOP)", (), |row| row.get::<_, i64>(1))?;
         let frames = u64::try_from(frames).unwrap_or_default();
         let length = log.metadata().map_or(0, |log| log.len());
         if frames == 0
@@ -105,7 +106,7 @@ pub(super) fn refuse_replaced_log(connection: &Connection, real: &Path) -> Resul
     }
     let text =
         format!("{} was removed or replaced while another process has it open", log.display());
-    Err(failed(replaced(&text)).not_applied())
+    Err(SqliteError::from(replaced(&text)).not_applied())
 }
 
 #[cfg(target_os = "linux")]
@@ -130,7 +131,7 @@ mod platform {
     }
 
     /// The file as a URI that keeps SQLite from using a journal.
-    pub(super) fn uri(path: &Path) -> Option<String> {
+    pub(crate) fn uri(path: &Path) -> Option<String> {
         use std::fmt::Write as _;
         use std::os::unix::ffi::OsStrExt;
         let mut uri = "file:".to_owned();
@@ -145,14 +146,14 @@ mod platform {
         Some(uri)
     }
 
-    pub(super) fn belongs_to_another(database: &Path, log: &Path) -> bool {
+    pub(crate) fn belongs_to_another(database: &Path, log: &Path) -> bool {
         let Some(mark) = read_mark(log) else { return false };
         let (Ok(database), Ok(log)) = (database.metadata(), log.metadata()) else { return false };
         let same_log = mark.split_once(' ').is_some_and(|(_, ino)| ino == log.ino().to_string());
         log.len() > 0 && same_log && mark != mark_of(&database, &log)
     }
 
-    pub(super) fn mark(database: &Path, log: &Path) {
+    pub(crate) fn mark(database: &Path, log: &Path) {
         let (Ok(database), Ok(found)) = (database.metadata(), log.metadata()) else { return };
         let mark = mark_of(&database, &found);
         if read_mark(log).as_ref() != Some(&mark) {
@@ -166,13 +167,13 @@ mod platform {
 mod platform {
     use std::path::Path;
 
-    pub(super) const fn uri(_: &Path) -> Option<String> {
+    pub(crate) const fn uri(_: &Path) -> Option<String> {
         None
     }
 
-    pub(super) const fn belongs_to_another(_: &Path, _: &Path) -> bool {
+    pub(crate) const fn belongs_to_another(_: &Path, _: &Path) -> bool {
         false
     }
 
-    pub(super) const fn mark(_: &Path, _: &Path) {}
+    pub(crate) const fn mark(_: &Path, _: &Path) {}
 }

@@ -2,23 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use memory_core::OwnerId;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use memory_core::{LeaseInfo, Ticks, TimeSource};
+use rusqlite::Connection;
 use tokio::time::Instant;
 
-use super::table::{
-    ACQUIRE, Grant, HAND_OVER, Held, Now, RELEASE, RENEW, TAKE_OVER, blob, int, token,
-};
-use crate::answer::{Acquired, HandOver, Release, Renewal};
-use crate::clock::Clock;
-use crate::lease::{Lease, LeaseInfo};
-use crate::ticks::Ticks;
-use crate::time::micros;
+use crate::table::{Grant, Held, Now, micros};
 
-/// Tells which lease of a [`LeaseTable`](super::LeaseTable) is live, whatever the time of day shows. Each
+/// Tells which lease of a [`LeaseTable`](crate::LeaseTable) is live, whatever the time of day shows. Each
 /// process that looks at leases keeps one for as long as it has the file open.
 ///
 /// A lease lasts for its TTL after its grant or its last renewal:
@@ -34,7 +26,7 @@ use crate::time::micros;
 /// time passes, as none passes for the lease's owner.
 #[derive(Debug)]
 pub struct LeaseObserver {
-    clock: Clock,
+    clock: Arc<dyn TimeSource>,
     seen: Mutex<HashMap<String, Seen>>,
     /// Whether there is anything in `seen`; every free lease looks.
     watching: AtomicBool,
@@ -60,6 +52,17 @@ enum Judgement {
     Abandoned,
 }
 
+/// The state of a lease for a caller that was not granted it.
+#[derive(Debug, Clone, Copy)]
+pub enum LeaseState {
+    /// It has no owner, or its TTL is over by a clock that its owner shares.
+    Free,
+    /// Another owner holds it.
+    Live(LeaseInfo),
+    /// It was seen unrenewed for its TTL. Its owner may not know, so a caller that takes it over raises the token.
+    Abandoned(Grant),
+}
+
 /// How many leases are remembered. If more are in use by owners with other clocks, the observers begin anew.
 const MOST_SEEN: usize = 10_000;
 /// How much more must have been seen than is written down before it is written down.
@@ -68,8 +71,14 @@ const SAVE_EVERY: u64 = 1_000_000;
 impl LeaseObserver {
     /// One that has not seen anything yet.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
+    pub fn new(clock: Arc<dyn TimeSource>) -> Self {
         Self { clock, seen: Mutex::default(), watching: AtomicBool::new(false) }
+    }
+
+    /// One reading of the clock.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        Now::of(&*self.clock)
     }
 
     /// Who holds the lease of `key`, if it is live. To be called in the transaction of a write, it says
@@ -78,7 +87,7 @@ impl LeaseObserver {
     ///
     /// # Errors
     ///
-    /// Those of SQLite; see [`classify`](super::classify).
+    /// Those of SQLite; see [`classify`](crate::classify).
     pub fn live_lease(
         &self,
         connection: &Connection,
@@ -100,11 +109,46 @@ impl LeaseObserver {
         }
     }
 
+    /// The state of the lease of `key` at `now`, for a caller that was not granted it.
+    ///
+    /// # Errors
+    ///
+    /// Those of SQLite; see [`classify`](crate::classify).
+    pub fn state(
+        &self,
+        connection: &Connection,
+        key: &str,
+        now: Now,
+    ) -> rusqlite::Result<LeaseState> {
+        let Some(held) = Held::of(connection, key)? else { return Ok(LeaseState::Free) };
+        Ok(match self.judge(key, &held, now) {
+            Judgement::Live { age, seen } => {
+                if seen {
+                    Self::save(connection, key, &held, age)?;
+                }
+                LeaseState::Live(held.info(now, age))
+            }
+            Judgement::Over => LeaseState::Free,
+            Judgement::Abandoned => LeaseState::Abandoned(held.grant),
+        })
+    }
+
+    /// Whether a live lease has lost its end: by the time of day it is over, or ends later than it can.
+    ///
+    /// # Errors
+    ///
+    /// Those of SQLite; see [`classify`](crate::classify).
+    pub fn is_overdue(&self, connection: &Connection, key: &str) -> rusqlite::Result<bool> {
+        let Some((held, now)) = self.held(connection, key)? else { return Ok(false) };
+        let live = matches!(self.judge(key, &held, now), Judgement::Live { .. });
+        Ok(live && held.is_overdue(now))
+    }
+
     /// As [`live_lease`](Self::live_lease), and changes nothing in the file.
     ///
     /// # Errors
     ///
-    /// Those of SQLite; see [`classify`](super::classify).
+    /// Those of SQLite; see [`classify`](crate::classify).
     pub fn look(&self, connection: &Connection, key: &str) -> rusqlite::Result<Option<LeaseInfo>> {
         let Some((held, now)) = self.held(connection, key)? else { return Ok(None) };
         Ok(match self.judge(key, &held, now) {
@@ -113,153 +157,13 @@ impl LeaseObserver {
         })
     }
 
-    pub(super) fn is_overdue(&self, connection: &Connection, key: &str) -> rusqlite::Result<bool> {
-        let Some((held, now)) = self.held(connection, key)? else { return Ok(false) };
-        let live = matches!(self.judge(key, &held, now), Judgement::Live { .. });
-        Ok(live && held.is_overdue(now))
-    }
-
-    pub(super) fn acquire(
-        &self,
-        connection: &Connection,
-        key: &str,
-        owner: OwnerId,
-        ttl: Duration,
-    ) -> rusqlite::Result<Acquired> {
-        let now = Now::of(&self.clock);
-        let (ends, lasts) = (now.expiry(ttl), int(micros(ttl)));
-        let (source, ticks, day) = (now.source(), now.micros(), int(now.day));
-        let granted = connection
-            .prepare_cached(ACQUIRE)?
-            .query_row(params![key, source, ticks, blob(owner), day, ends, lasts], token)
-            .optional()?;
-        if let Some(token) = granted {
-            self.forget(key);
-            return Ok(Acquired::Granted { token });
-        }
-        let none = Ok(Acquired::Held { remaining: None });
-        let Some(held) = Held::of(connection, key)? else { return none };
-        match self.judge(key, &held, now) {
-            Judgement::Live { age, seen } => {
-                if seen {
-                    Self::save(connection, key, &held, age)?;
-                }
-                Ok(Acquired::Held { remaining: Some(held.info(now, age).remaining) })
-            }
-            Judgement::Over => none,
-            Judgement::Abandoned => {
-                let Grant { owner: from, token: old, renewals, expires } = held.grant;
-                let (from, old) = (blob(from), int(old.number()));
-                let (renewals, expires) = (int(renewals), int(expires));
-                let taken = connection
-                    .prepare_cached(TAKE_OVER)?
-                    .query_row(
-                        params![
-                            key,
-                            source,
-                            ticks,
-                            blob(owner),
-                            day,
-                            ends,
-                            lasts,
-                            from,
-                            old,
-                            renewals,
-                            expires
-                        ],
-                        token,
-                    )
-                    .optional()?;
-                Ok(taken.map_or(Acquired::Held { remaining: None }, |token| {
-                    self.forget(key);
-                    Acquired::Granted { token }
-                }))
-            }
-        }
-    }
-
-    pub(super) fn release(
-        &self,
-        connection: &Connection,
-        key: &str,
-        owner: OwnerId,
-    ) -> rusqlite::Result<Release> {
-        let now = Now::of(&self.clock);
-        let freed = connection.prepare_cached(RELEASE)?.execute(params![
-            key,
-            now.source(),
-            now.micros(),
-            blob(owner)
-        ])?;
-        Ok(if freed == 0 { Release::NotOwner } else { Release::Released })
-    }
-
-    pub(super) fn renew(
-        &self,
-        connection: &Connection,
-        leases: &[Lease],
-    ) -> rusqlite::Result<Vec<Renewal>> {
-        let now = Now::of(&self.clock);
-        let immediate = TransactionBehavior::Immediate;
-        let transaction = Transaction::new_unchecked(connection, immediate)?;
-        let mut answers = Vec::with_capacity(leases.len());
-        for lease in leases {
-            let key = lease.key.as_str();
-            let renewed = transaction.prepare_cached(RENEW)?.execute(params![
-                key,
-                now.source(),
-                now.micros(),
-                blob(lease.owner),
-                int(now.day),
-                now.expiry(lease.ttl),
-                int(micros(lease.ttl)),
-            ])?;
-            answers.push(if renewed > 0 {
-                Renewal::Renewed
-            } else if self.look(&transaction, key)?.is_some() {
-                Renewal::NotOwner
-            } else {
-                Renewal::Vanished
-            });
-        }
-        transaction.commit()?;
-        Ok(answers)
-    }
-
-    pub(super) fn hand_over(
-        &self,
-        connection: &Connection,
-        key: &str,
-        (from, to): (OwnerId, OwnerId),
-        ttl: Duration,
-    ) -> rusqlite::Result<HandOver> {
-        let now = Now::of(&self.clock);
-        let token = connection
-            .prepare_cached(HAND_OVER)?
-            .query_row(
-                params![
-                    key,
-                    now.source(),
-                    now.micros(),
-                    blob(to),
-                    int(now.day),
-                    now.expiry(ttl),
-                    int(micros(ttl)),
-                    blob(from),
-                ],
-                token,
-            )
-            .optional()?;
-        Ok(token.map_or(HandOver::NotOwner, |token| HandOver::HandedOver { token }))
-    }
-
     /// The row, if it has an owner, and a reading of the clock from after it was read.
     fn held(&self, connection: &Connection, key: &str) -> rusqlite::Result<Option<(Held, Now)>> {
         let held = Held::of(connection, key)?;
         if held.is_none() {
             self.forget(key);
         }
-        Ok(held.map(|held| (held, Now::of(&self.clock))))
+        Ok(held.map(|held| (held, self.now())))
     }
 
     fn judge(&self, key: &str, held: &Held, now: Now) -> Judgement {
@@ -300,7 +204,8 @@ impl LeaseObserver {
         held.keep_watched(connection, key, age)
     }
 
-    fn forget(&self, key: &str) {
+    /// Forgets that the lease of `key` was seen: it was granted by this process.
+    pub fn forget(&self, key: &str) {
         if self.watching.load(Ordering::Acquire) {
             let mut seen = self.seen();
             seen.remove(key);

@@ -1,6 +1,6 @@
 //! Which SQLite libraries may write.
 
-use crate::error::{LockError, LockErrorKind, LockOperation};
+use crate::error::{SqliteError, SqliteErrorKind};
 
 /// 3.51.3, the first release in which a checkpoint cannot take a write-ahead log that was reset for one
 /// that it has copied already, which damaged files that several connections wrote
@@ -13,12 +13,13 @@ const OLDEST: i32 = 3_051_003;
 /// # Errors
 ///
 /// If the version, as `sqlite3_libversion_number` returns it, is below 3.51.3.
-pub(super) fn check(version: i32) -> Result<(), LockError> {
+pub(crate) fn check(version: i32) -> Result<(), SqliteError> {
     if version >= OLDEST {
         return Ok(());
     }
     let (major, minor, patch) = (version / 1_000_000, version / 1_000 % 1_000, version % 1_000);
-    Err(LockError::new(LockErrorKind::Refused, LockOperation::Open).not_applied().with_detail(
+    Err(SqliteError::refused(
+        SqliteErrorKind::Refused,
         format!(
             "this program is linked to SQLite {major}.{minor}.{patch}, which may damage files that \
          several connections write; build it with the bundled SQLite (unset \
@@ -40,7 +41,7 @@ mod tests {
             [(3_051_002, "3.51.2"), (3_046_001, "3.46.1"), (3_050_099, "3.50.99")]
         {
             let error = check(version).unwrap_err();
-            assert_eq!(error.kind(), &LockErrorKind::Refused);
+            assert_eq!(error.kind(), SqliteErrorKind::Refused);
             assert!(!error.is_retryable());
             let text = error.to_string();
             assert!(text.contains(name) && text.contains("bundled"), "{text}");

@@ -7,14 +7,13 @@ use memory_core::LeaseDomain;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::busy::{self, nap, real_now};
-use super::failure::{SqliteFailure, cannot_open, classify, lock_error, replaced};
-use super::file_identity::{FileIdentity, PinnedDatabase};
-use super::file_path::{DatabasePath, Links, PathError};
-use super::library;
-use super::stale_log::{foreign, is_ours, mark_log, refuse_by_neighbors, refuse_replaced_log};
-use super::table::LeaseTable;
-use crate::error::{LockError, LockErrorKind, LockOperation};
+use crate::busy::{self, nap, real_now};
+use crate::error::{SqliteError, SqliteErrorKind, cannot_open, classify, replaced};
+use crate::file_identity::{FileIdentity, PinnedDatabase};
+use crate::file_path::{DatabasePath, Links, PathError};
+use crate::library;
+use crate::stale_log::{foreign, is_ours, mark_log, refuse_by_neighbors, refuse_replaced_log};
+use crate::table::LeaseTable;
 
 /// How a connection is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,10 +89,10 @@ impl Default for OpenOptions {
 /// If the file cannot be opened, is no database, or does not allow WAL (as on a network file system); if
 /// another program has stored something in it without WAL, whose setting this is; if the file has
 /// [more than one name](Links); if the SQLite library is older than 3.51.3.
-pub fn open_connection(path: &Path, options: &OpenOptions) -> Result<Connection, LockError> {
+pub fn open_connection(path: &Path, options: &OpenOptions) -> Result<Connection, SqliteError> {
     let (connection, _) = open_database(path, options, leave_others_alone)?;
     let folds = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
-    folds.map_err(open_error)?;
+    folds?;
     Ok(connection)
 }
 
@@ -109,7 +108,7 @@ pub fn open_connection(path: &Path, options: &OpenOptions) -> Result<Connection,
 /// # Errors
 ///
 /// Those of [`open_connection`] and those of `prepare`.
-pub fn open_database<E: From<LockError>>(
+pub fn open_database<E: From<SqliteError>>(
     path: &Path,
     options: &OpenOptions,
     mut prepare: impl FnMut(&mut Connection) -> Result<(), E>,
@@ -127,27 +126,30 @@ pub fn open_database<E: From<LockError>>(
          that it had",
         path.display()
     );
-    Err(open_error(replaced(&text)).not_applied().into())
+    Err(SqliteError::from(replaced(&text)).not_applied().into())
 }
 
 /// Another connection to a file that is open, under the same path.
 ///
 /// # Errors
 ///
-/// Those of [`open_connection`], and [`LockErrorKind::Replaced`] if the path names another file by now.
-pub fn reconnect(identity: &FileIdentity, options: &OpenOptions) -> Result<Connection, LockError> {
+/// Those of [`open_connection`], and [`SqliteErrorKind::Replaced`] if the path names another file by now.
+pub fn reconnect(
+    identity: &FileIdentity,
+    options: &OpenOptions,
+) -> Result<Connection, SqliteError> {
     // Before, so that no statement runs on another file; after, for one that came meanwhile, whose errors
     // would say something else.
-    identity.check().map_err(open_error)?;
+    identity.check()?;
     let opened = connect(identity.path(), options.busy_timeout)
-        .map_err(open_error)
+        .map_err(SqliteError::from)
         .and_then(|connection| finish(&connection, options).map(|()| connection));
-    identity.check().map_err(open_error)?;
+    identity.check()?;
     opened
 }
 
 /// `None` if another file took the place of the one that was opened.
-fn attempt<E: From<LockError>>(
+fn attempt<E: From<SqliteError>>(
     path: &Path,
     options: &OpenOptions,
     prepare: &mut impl FnMut(&mut Connection) -> Result<(), E>,
@@ -155,7 +157,7 @@ fn attempt<E: From<LockError>>(
     let path = DatabasePath::resolve(path, options.create).map_err(path_error)?;
     refuse_by_neighbors(&path.real)?;
     let pinned = PinnedDatabase::new(&path).map_err(|error| path_error(error.into()))?;
-    let mut connection = connect(&path.real, options.busy_timeout).map_err(open_error)?;
+    let mut connection = connect(&path.real, options.busy_timeout).map_err(SqliteError::from)?;
     if options.links == Links::Refuse {
         path.refuse_other_names().map_err(path_error)?;
     }
@@ -182,45 +184,48 @@ fn connect(path: &Path, timeout: Duration) -> rusqlite::Result<Connection> {
 }
 
 /// Makes the settings of a connection to a file that may be used, and opens the log.
-fn finish(connection: &Connection, options: &OpenOptions) -> Result<(), LockError> {
-    if !switch_to_wal(connection, options.busy_timeout).map_err(open_error)? {
-        return Err(LockError::new(LockErrorKind::Refused, LockOperation::Open)
-            .not_applied()
-            .with_detail("SQLite refuses its write-ahead log; use a file on a local disk"));
+fn finish(connection: &Connection, options: &OpenOptions) -> Result<(), SqliteError> {
+    if !switch_to_wal(connection, options.busy_timeout)? {
+        let detail = "SQLite refuses its write-ahead log; use a file on a local disk";
+        return Err(SqliteError::refused(SqliteErrorKind::Refused, detail));
     }
     let synchronous = match options.synchronous {
         Synchronous::Normal => "NORMAL",
         Synchronous::Full => "FULL",
     };
-    connection.pragma_update(None, "synchronous", synchronous).map_err(open_error)?;
+    connection.pragma_update(None, "synchronous", synchronous)?;
     connection.set_prepared_statement_cache_capacity(64);
     // SQLite opens the log when it first reads from the file.
     let read = connection.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0));
-    read.map(drop).map_err(open_error)
+    read.map(drop).map_err(SqliteError::from)
 }
 
 /// Refuses a file that does not use WAL and in which another program has stored something: the journal
 /// mode is that program's setting.
-fn leave_others_alone(connection: &mut Connection) -> Result<(), LockError> {
-    if uses_wal(connection).map_err(open_error)? || is_ours(connection).map_err(open_error)? {
+fn leave_others_alone(connection: &mut Connection) -> Result<(), SqliteError> {
+    if uses_wal(connection)? || is_ours(connection)? {
         return Ok(());
     }
     Err(foreign())
 }
 
 /// Makes the lease table, and refuses what [`leave_others_alone`] refuses.
-pub(super) fn make_lease_table(connection: &mut Connection) -> Result<(), LockError> {
-    if uses_wal(connection).map_err(open_error)? {
-        return LeaseTable::create(connection).map_err(open_error);
+///
+/// # Errors
+///
+/// Those of SQLite, and [`SqliteErrorKind::Corrupt`] for a file of another program.
+pub fn make_lease_table(connection: &mut Connection) -> Result<(), SqliteError> {
+    if uses_wal(connection)? {
+        return Ok(LeaseTable::create(connection)?);
     }
     // Of several programs that find an empty file, one is the first to write to it.
     let immediate = TransactionBehavior::Immediate;
-    let transaction = Transaction::new(connection, immediate).map_err(open_error)?;
-    if !is_ours(&transaction).map_err(open_error)? {
+    let transaction = Transaction::new(connection, immediate)?;
+    if !is_ours(&transaction)? {
         return Err(foreign());
     }
-    LeaseTable::create(&transaction).map_err(open_error)?;
-    transaction.commit().map_err(open_error)
+    LeaseTable::create(&transaction)?;
+    transaction.commit().map_err(SqliteError::from)
 }
 
 fn uses_wal(connection: &Connection) -> rusqlite::Result<bool> {
@@ -229,16 +234,12 @@ fn uses_wal(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(mode.eq_ignore_ascii_case("wal"))
 }
 
-fn open_error(error: rusqlite::Error) -> LockError {
-    lock_error(error, LockOperation::Open)
-}
-
-fn path_error(error: PathError) -> LockError {
+fn path_error(error: PathError) -> SqliteError {
     match error {
-        PathError::Io(error) => open_error(cannot_open(error.to_string())),
-        PathError::Refused(refused) => LockError::new(LockErrorKind::Refused, LockOperation::Open)
-            .not_applied()
-            .with_detail(refused.to_string()),
+        PathError::Io(error) => cannot_open(error.to_string()).into(),
+        PathError::Refused(refused) => {
+            SqliteError::refused(SqliteErrorKind::Refused, refused.to_string())
+        }
     }
 }
 
@@ -251,7 +252,7 @@ fn switch_to_wal(connection: &Connection, timeout: Duration) -> rusqlite::Result
             connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get::<_, String>(0));
         match mode {
             Ok(mode) => return Ok(mode.eq_ignore_ascii_case("wal")),
-            Err(error) if classify(&error) == SqliteFailure::Busy => {
+            Err(error) if classify(&error) == SqliteErrorKind::Busy => {
                 let left = timeout.saturating_sub(since.elapsed());
                 if left.is_zero() {
                     return Err(error);
@@ -270,12 +271,13 @@ fn switch_to_wal(connection: &Connection, timeout: Duration) -> rusqlite::Result
 /// # Errors
 ///
 /// If the path cannot be resolved.
-pub fn sqlite_domain(path: &Path) -> Result<LeaseDomain, LockError> {
+pub fn sqlite_domain(path: &Path) -> Result<LeaseDomain, SqliteError> {
     match path.canonicalize() {
         Ok(path) => Ok(LeaseDomain::new(format!("sqlite:{}", path.display()))),
-        Err(error) => Err(LockError::new(LockErrorKind::Unavailable, LockOperation::Open)
-            .not_applied()
-            .with_detail("the path of the SQLite file cannot be resolved; check that it exists")
-            .with_source(error)),
+        Err(error) => {
+            let detail = "the path of the SQLite file cannot be resolved; check that it exists";
+            let refused = SqliteError::refused(SqliteErrorKind::Unavailable, detail);
+            Err(refused.caused_by(error))
+        }
     }
 }

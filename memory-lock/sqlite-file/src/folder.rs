@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::busy::real_now;
-use super::pinned::{FolderState, folder_state};
+use crate::busy::real_now;
+use crate::pinned::{FolderState, folder_state};
 
 /// How long a check of all names counts at most.
 const NAMES_COUNT_FOR: Duration = Duration::from_millis(10);
@@ -23,7 +23,7 @@ const NAMES_COUNT_FOR: Duration = Duration::from_millis(10);
 const CHECKS_WITHOUT_FOLDER: u32 = 32;
 
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     count_for: Duration,
     seen: Mutex<Seen>,
@@ -43,7 +43,7 @@ impl Folder {
     }
 
     /// Checks the names with `check` if the folder may have changed since they were last found in order.
-    pub(super) fn check<E>(&self, check: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn check<E>(&self, check: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
         let seen = self.seen();
         if let Seen::Changing(checks @ 1..) = seen {
             self.set(Seen::Changing(checks - 1));
@@ -76,7 +76,7 @@ impl Folder {
 
 /// The folder of a file, if its names can be known by looking at the folder: not where symbolic links on the
 /// way to the file may be in other folders.
-pub(super) fn of_file(real: &Path, named: &Path) -> Option<Folder> {
+pub(crate) fn of_file(real: &Path, named: &Path) -> Option<Folder> {
     let folder = real.parent().filter(|_| real == named)?;
     Some(Folder::new(folder.to_owned(), NAMES_COUNT_FOR))
 }

@@ -1,14 +1,14 @@
 //! A file that is kept from giving its inode to another one.
 
 #[cfg(not(target_os = "linux"))]
-pub(super) use self::folder::{FolderState, folder_state};
+pub(crate) use self::folder::{FolderState, folder_state};
 #[cfg(target_os = "linux")]
-pub(super) use self::id::{FolderState, folder_state};
+pub(crate) use self::id::{FolderState, folder_state};
 #[cfg(unix)]
-pub(super) use self::unix::Pinned;
+pub(crate) use self::unix::Pinned;
 
 #[cfg(not(unix))]
-pub(super) use self::other::Pinned;
+pub(crate) use self::other::Pinned;
 
 #[cfg(unix)]
 mod unix {
@@ -20,7 +20,7 @@ mod unix {
 
     /// A file by its device and inode.
     #[derive(Debug)]
-    pub(in super::super) struct Pinned {
+    pub(crate) struct Pinned {
         id: FileId,
         /// With `O_PATH`. Elsewhere than on Linux SQLite's own descriptors keep the inode.
         handle: Option<File>,
@@ -28,20 +28,20 @@ mod unix {
 
     impl Pinned {
         /// The file that the path names, through symbolic links.
-        pub(in super::super) fn new(path: &Path) -> io::Result<Self> {
+        pub(crate) fn new(path: &Path) -> io::Result<Self> {
             let handle = open(path)?;
             let id = handle.as_ref().map_or_else(|| id_of_path(path), id_of_file)?;
             Ok(Self { id, handle })
         }
 
         /// Whether the path names this file now.
-        pub(in super::super) fn is_named_by(&self, path: &Path) -> io::Result<bool> {
+        pub(crate) fn is_named_by(&self, path: &Path) -> io::Result<bool> {
             let found = id_of_path(path)?;
             Ok(found == self.id || found == self.current_id()?)
         }
 
         /// Whether the other one was made of the same file, at a later time.
-        pub(in super::super) fn is_same_as(&self, later: &Self) -> io::Result<bool> {
+        pub(crate) fn is_same_as(&self, later: &Self) -> io::Result<bool> {
             Ok(later.id == self.current_id()?)
         }
 
@@ -85,16 +85,16 @@ mod id {
     use rustix::time::{ClockId, clock_gettime};
 
     /// The two parts of the device, and the inode.
-    pub(super) type FileId = (u32, u32, u64);
+    pub(crate) type FileId = (u32, u32, u64);
 
-    pub(super) fn id_of_path(path: &Path) -> io::Result<FileId> {
+    pub(crate) fn id_of_path(path: &Path) -> io::Result<FileId> {
         match id_at(CWD, path, AtFlags::empty()) {
             Err(Errno::NOSYS) => Ok(id(&stat(path)?)),
             found => Ok(found?),
         }
     }
 
-    pub(super) fn id_of_file(file: &File) -> io::Result<FileId> {
+    pub(crate) fn id_of_file(file: &File) -> io::Result<FileId> {
         match id_at(file, Path::new(""), AtFlags::EMPTY_PATH) {
             Err(Errno::NOSYS) => Ok(id(&fstat(file)?)),
             found => Ok(found?),
@@ -108,7 +108,7 @@ mod id {
 
     /// A folder at a time: which it is, and when its names last changed.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(in super::super) struct FolderState {
+    pub(crate) struct FolderState {
         id: FileId,
         changed: Duration,
     }
@@ -121,7 +121,7 @@ mod id {
 
     impl FolderState {
         /// Whether a later change will have another time. Not if the last one is in the future.
-        pub(in super::super) fn is_settled(&self) -> bool {
+        pub(crate) fn is_settled(&self) -> bool {
             // The clock that the kernel takes the times of files from.
             let now = clock_gettime(ClockId::RealtimeCoarse);
             let Some(now) = time(now.tv_sec, now.tv_nsec) else { return false };
@@ -138,7 +138,7 @@ mod id {
     }
 
     /// None where it cannot be had.
-    pub(in super::super) fn folder_state(path: &Path) -> Option<FolderState> {
+    pub(crate) fn folder_state(path: &Path) -> Option<FolderState> {
         let wanted = StatxFlags::INO | StatxFlags::CTIME;
         let found = statx(CWD, path, AtFlags::empty(), wanted).ok()?;
         if !StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::CTIME) {
@@ -164,13 +164,13 @@ mod id {
     use std::path::Path;
 
     /// The device and the inode.
-    pub(super) type FileId = (u64, u64);
+    pub(crate) type FileId = (u64, u64);
 
-    pub(super) fn id_of_path(path: &Path) -> io::Result<FileId> {
+    pub(crate) fn id_of_path(path: &Path) -> io::Result<FileId> {
         Ok(id(&path.metadata()?))
     }
 
-    pub(super) fn id_of_file(file: &File) -> io::Result<FileId> {
+    pub(crate) fn id_of_file(file: &File) -> io::Result<FileId> {
         Ok(id(&file.metadata()?))
     }
 
@@ -185,15 +185,15 @@ mod folder {
 
     /// Nothing: the names themselves are looked at.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(in super::super) struct FolderState;
+    pub(crate) struct FolderState;
 
     impl FolderState {
-        pub(in super::super) const fn is_settled(&self) -> bool {
+        pub(crate) const fn is_settled(&self) -> bool {
             false
         }
     }
 
-    pub(in super::super) const fn folder_state(_: &Path) -> Option<FolderState> {
+    pub(crate) const fn folder_state(_: &Path) -> Option<FolderState> {
         None
     }
 }
@@ -205,18 +205,18 @@ mod other {
 
     /// Nothing: SQLite opens files so that they can be neither removed nor renamed.
     #[derive(Debug)]
-    pub(in super::super) struct Pinned;
+    pub(crate) struct Pinned;
 
     impl Pinned {
-        pub(in super::super) fn new(_: &Path) -> io::Result<Self> {
+        pub(crate) fn new(_: &Path) -> io::Result<Self> {
             Ok(Self)
         }
 
-        pub(in super::super) const fn is_named_by(&self, _: &Path) -> io::Result<bool> {
+        pub(crate) const fn is_named_by(&self, _: &Path) -> io::Result<bool> {
             Ok(true)
         }
 
-        pub(in super::super) const fn is_same_as(&self, _: &Self) -> io::Result<bool> {
+        pub(crate) const fn is_same_as(&self, _: &Self) -> io::Result<bool> {
             Ok(true)
         }
     }

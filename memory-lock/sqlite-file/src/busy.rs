@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::time::micros;
+use crate::table::micros;
 
 /// The first sleep; they double up to the longest.
 const SHORTEST: Duration = Duration::from_micros(20);
@@ -36,7 +36,7 @@ thread_local! {
 /// Makes each statement of this connection wait for up to `budget` for the locks of other connections.
 /// SQLite's own waiting begins with a millisecond; a commit of another connection takes a fraction of
 /// that.
-pub(super) fn install(connection: &mut Connection, budget: Duration) -> rusqlite::Result<()> {
+pub(crate) fn install(connection: &mut Connection, budget: Duration) -> rusqlite::Result<()> {
     match slot(&BUDGETS, budget).and_then(|slot| HANDLERS.get(slot)) {
         Some(handler) => connection.busy_handler(Some(*handler)),
         // SQLite's own handler waits as long, in longer sleeps.
@@ -88,7 +88,7 @@ fn wait<const SLOT: usize>(count: i32) -> bool {
     clippy::disallowed_methods,
     reason = "there is nothing to wait for: another process gives no signal when it unlocks"
 )]
-pub(super) fn nap(looks: u32, most: Duration) {
+pub(crate) fn nap(looks: u32, most: Duration) {
     let pause = SHORTEST.saturating_mul(1 << looks.min(6)).min(LONGEST);
     std::thread::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0).min(most));
 }
@@ -98,7 +98,7 @@ pub(super) fn nap(looks: u32, most: Duration) {
     clippy::disallowed_methods,
     reason = "another process is waited for in real time, which a paused test clock does not show"
 )]
-pub(super) fn real_now() -> Instant {
+pub(crate) fn real_now() -> Instant {
     Instant::now()
 }
 

@@ -27,16 +27,16 @@ pub struct PathRefused(String);
 
 /// A path to a database, as it was given and as SQLite resolves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct DatabasePath {
+pub(crate) struct DatabasePath {
     /// Absolute, with its symbolic links: another file may be put in their place.
-    pub(super) named: PathBuf,
+    pub(crate) named: PathBuf,
     /// Without symbolic links. SQLite puts `-wal` and `-shm` beside this one.
-    pub(super) real: PathBuf,
+    pub(crate) real: PathBuf,
 }
 
 /// Why a path cannot be used.
 #[derive(Debug)]
-pub(super) enum PathError {
+pub(crate) enum PathError {
     Refused(PathRefused),
     Io(io::Error),
 }
@@ -57,7 +57,7 @@ impl DatabasePath {
     /// only for its owner (mode 0600). SQLite gives `-wal` and `-shm` the mode of the file.
     ///
     /// Refuses a file that is missing while its log is there.
-    pub(super) fn resolve(path: &Path, create: bool) -> Result<Self, PathError> {
+    pub(crate) fn resolve(path: &Path, create: bool) -> Result<Self, PathError> {
         let named = literal_path(path).map_err(PathError::Refused)?;
         let _one_at_a_time = RESOLVING.lock().unwrap_or_else(PoisonError::into_inner);
         let real = match named.canonicalize() {
@@ -75,7 +75,7 @@ impl DatabasePath {
     /// Refuses a file that another path may name too. To be asked when SQLite has opened the file for
     /// writing: on an overlay file system that is when the file becomes the container's own, and
     /// until then the links of the image's layers are counted.
-    pub(super) fn refuse_other_names(&self) -> Result<(), PathError> {
+    pub(crate) fn refuse_other_names(&self) -> Result<(), PathError> {
         let shown = self.named.display();
         let links = platform::links(&self.real)?;
         let reason = if links > 1 {
@@ -170,25 +170,25 @@ mod platform {
 
     const MODE: u32 = 0o600;
 
-    pub(super) fn private(options: &mut OpenOptions) {
+    pub(crate) fn private(options: &mut OpenOptions) {
         options.mode(MODE);
     }
 
-    pub(super) fn make_private(file: &File) -> io::Result<()> {
+    pub(crate) fn make_private(file: &File) -> io::Result<()> {
         file.set_permissions(Permissions::from_mode(MODE))
     }
 
-    pub(super) fn links(path: &Path) -> io::Result<u64> {
+    pub(crate) fn links(path: &Path) -> io::Result<u64> {
         path.metadata().map(|metadata| metadata.nlink())
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn is_mount_root(_: &Path) -> io::Result<bool> {
+    pub(crate) fn is_mount_root(_: &Path) -> io::Result<bool> {
         Ok(false)
     }
 
     #[cfg(target_os = "linux")]
-    pub(super) fn is_mount_root(path: &Path) -> io::Result<bool> {
+    pub(crate) fn is_mount_root(path: &Path) -> io::Result<bool> {
         use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
         let answer = statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS);
         if let Ok(answer) = answer
@@ -208,17 +208,17 @@ mod platform {
     use std::io;
     use std::path::Path;
 
-    pub(super) const fn private(_: &mut OpenOptions) {}
+    pub(crate) const fn private(_: &mut OpenOptions) {}
 
-    pub(super) const fn make_private(_: &File) -> io::Result<()> {
+    pub(crate) const fn make_private(_: &File) -> io::Result<()> {
         Ok(())
     }
 
-    pub(super) const fn links(_: &Path) -> io::Result<u64> {
+    pub(crate) const fn links(_: &Path) -> io::Result<u64> {
         Ok(1)
     }
 
-    pub(super) const fn is_mount_root(_: &Path) -> io::Result<bool> {
+    pub(crate) const fn is_mount_root(_: &Path) -> io::Result<bool> {
         Ok(false)
     }
 }

@@ -1,0 +1,257 @@
+//! The errors of SQLite and of the files it keeps, by what a caller can do about them.
+
+use std::error::Error;
+use std::fmt;
+
+use memory_core::{Applied, cut_error_text};
+use rusqlite::types::FromSqlError;
+use rusqlite::{ErrorCode, ffi};
+
+/// The kind of a [`SqliteError`]: what a caller can do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SqliteErrorKind {
+    /// Another connection held its lock for too long.
+    Busy,
+    /// The file cannot be opened, read or written.
+    Unavailable,
+    /// The file is read-only, or rights are missing.
+    ReadOnly,
+    /// The disk is full.
+    Full,
+    /// It is not a database, is damaged, or belongs to another program.
+    Corrupt,
+    /// The file, its log or the index of its log was removed, replaced or renamed while it was open.
+    Replaced,
+    /// The file, the path or the library is not one to be used for this.
+    Refused,
+    /// Anything else.
+    Other,
+}
+
+/// Each code of SQLite that is told apart. Any other is [`SqliteErrorKind::Other`]: do not retry.
+const BY_CODE: [(ErrorCode, SqliteErrorKind); 9] = [
+    (ErrorCode::DatabaseBusy, SqliteErrorKind::Busy),
+    (ErrorCode::DatabaseLocked, SqliteErrorKind::Busy),
+    (ErrorCode::CannotOpen, SqliteErrorKind::Unavailable),
+    (ErrorCode::SystemIoFailure, SqliteErrorKind::Unavailable),
+    (ErrorCode::ReadOnly, SqliteErrorKind::ReadOnly),
+    (ErrorCode::PermissionDenied, SqliteErrorKind::ReadOnly),
+    (ErrorCode::DiskFull, SqliteErrorKind::Full),
+    (ErrorCode::DatabaseCorrupt, SqliteErrorKind::Corrupt),
+    (ErrorCode::NotADatabase, SqliteErrorKind::Corrupt),
+];
+
+/// Whether a statement that failed so may have taken effect, whether the same call may succeed when it is made again,
+/// and the text. A statement that could not write was rolled back; one that met an I/O error may be in the log.
+#[rustfmt::skip] // a row for each kind
+const KINDS: [(SqliteErrorKind, Applied, bool, &str); 8] = [
+    (SqliteErrorKind::Busy, Applied::No, true, "other connections kept the SQLite file locked; try again"),
+    (SqliteErrorKind::Unavailable, Applied::Unknown, true, "the SQLite file cannot be opened, read or written; check it"),
+    (SqliteErrorKind::ReadOnly, Applied::No, false, "the SQLite file may not be written; check its permissions"),
+    (SqliteErrorKind::Full, Applied::No, false, "the disk of the SQLite file is full; make room"),
+    (SqliteErrorKind::Corrupt, Applied::Unknown, false, "the SQLite file holds no lease table of ours; check its path"),
+    (SqliteErrorKind::Replaced, Applied::Unknown, false, REPLACED),
+    (SqliteErrorKind::Refused, Applied::No, false, "the SQLite file cannot be used; choose another"),
+    (SqliteErrorKind::Other, Applied::Unknown, false, "SQLite failed; see the source of this error"),
+];
+
+const REPLACED: &str = "the SQLite file, its -wal or its -shm was removed, replaced or renamed while it was \
+                        open; put all three in order, then open it again";
+
+impl SqliteErrorKind {
+    fn row(self) -> (Applied, bool, &'static str) {
+        let row = KINDS.iter().find(|row| row.0 == self);
+        row.map_or((Applied::Unknown, false, ""), |(_, applied, retryable, text)| {
+            (*applied, *retryable, *text)
+        })
+    }
+
+    /// Whether the same call may succeed when it is made again.
+    #[must_use]
+    pub fn is_retryable(self) -> bool {
+        self.row().1
+    }
+
+    /// Whether the statement may have taken effect.
+    #[must_use]
+    pub fn applied(self) -> Applied {
+        self.row().0
+    }
+}
+
+/// The kind of an error of SQLite.
+#[must_use]
+pub fn classify(error: &rusqlite::Error) -> SqliteErrorKind {
+    use rusqlite::Error;
+    match error {
+        Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. } => {
+            if error.extended_code == ffi::SQLITE_READONLY_DBMOVED {
+                return SqliteErrorKind::Replaced;
+            }
+            let row = BY_CODE.iter().find(|row| row.0 == error.code);
+            row.map_or(SqliteErrorKind::Other, |row| row.1)
+        }
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::InvalidColumnType(..) => SqliteErrorKind::Corrupt,
+        _ => SqliteErrorKind::Other,
+    }
+}
+
+/// An operation on a file that failed: its kind, whether it may have been applied, a text that names the remedy, and the
+/// error of SQLite or of the system as the source.
+#[derive(Debug)]
+pub struct SqliteError {
+    kind: SqliteErrorKind,
+    applied: Applied,
+    detail: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl SqliteError {
+    /// Nothing was done, for a reason that SQLite does not know.
+    pub(crate) fn refused(kind: SqliteErrorKind, detail: impl Into<String>) -> Self {
+        Self { kind, applied: Applied::No, detail: cut_error_text(detail), source: None }
+    }
+
+    /// The same error, which had no effect.
+    pub(crate) fn not_applied(mut self) -> Self {
+        self.applied = Applied::No;
+        self
+    }
+
+    pub(crate) fn caused_by(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Box::new(source));
+        self
+    }
+
+    /// What a caller can do about it.
+    #[must_use]
+    pub const fn kind(&self) -> SqliteErrorKind {
+        self.kind
+    }
+
+    /// Whether the operation may have taken effect nevertheless.
+    #[must_use]
+    pub const fn applied(&self) -> Applied {
+        self.applied
+    }
+
+    /// Whether the same call may succeed when it is made again.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.kind.is_retryable()
+    }
+
+    /// What is wrong and what to do about it.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The error of SQLite, if it was SQLite's.
+    #[must_use]
+    pub fn sqlite_error(&self) -> Option<&rusqlite::Error> {
+        self.source.as_ref()?.downcast_ref()
+    }
+
+    /// The error of SQLite or of the system.
+    #[must_use]
+    pub fn into_source(self) -> Option<Box<dyn Error + Send + Sync>> {
+        self.source
+    }
+}
+
+impl From<rusqlite::Error> for SqliteError {
+    fn from(error: rusqlite::Error) -> Self {
+        let kind = classify(&error);
+        let (applied, _, text) = kind.row();
+        Self { kind, applied, detail: text.to_owned(), source: Some(Box::new(error)) }
+    }
+}
+
+impl fmt::Display for SqliteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl Error for SqliteError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| &**source as &(dyn Error + 'static))
+    }
+}
+
+/// The error for a file that its path no longer names; the code is SQLite's own for this case.
+pub(crate) fn replaced(text: &str) -> rusqlite::Error {
+    let code = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
+    rusqlite::Error::SqliteFailure(code, Some(text.to_owned()))
+}
+
+/// The error for a path that cannot be opened or looked at.
+pub(crate) fn cannot_open(text: String) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(text))
+}
+
+/// The error for a value in the table that this crate did not write.
+pub(crate) fn out_of_range(column: usize) -> rusqlite::Error {
+    let error = Box::new(FromSqlError::InvalidType);
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Integer, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_a_row() {
+        for kind in [
+            SqliteErrorKind::Busy,
+            SqliteErrorKind::Unavailable,
+            SqliteErrorKind::ReadOnly,
+            SqliteErrorKind::Full,
+            SqliteErrorKind::Corrupt,
+            SqliteErrorKind::Replaced,
+            SqliteErrorKind::Refused,
+            SqliteErrorKind::Other,
+        ] {
+            assert!(!kind.row().2.is_empty(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn each_code_has_its_kind() {
+        for (code, expected) in [
+            (ffi::SQLITE_BUSY, SqliteErrorKind::Busy),
+            (ffi::SQLITE_BUSY_SNAPSHOT, SqliteErrorKind::Busy),
+            (ffi::SQLITE_LOCKED, SqliteErrorKind::Busy),
+            (ffi::SQLITE_CANTOPEN, SqliteErrorKind::Unavailable),
+            (ffi::SQLITE_IOERR, SqliteErrorKind::Unavailable),
+            (ffi::SQLITE_READONLY, SqliteErrorKind::ReadOnly),
+            (ffi::SQLITE_READONLY_DBMOVED, SqliteErrorKind::Replaced),
+            (ffi::SQLITE_PERM, SqliteErrorKind::ReadOnly),
+            (ffi::SQLITE_FULL, SqliteErrorKind::Full),
+            (ffi::SQLITE_CORRUPT, SqliteErrorKind::Corrupt),
+            (ffi::SQLITE_NOTADB, SqliteErrorKind::Corrupt),
+            (ffi::SQLITE_CONSTRAINT, SqliteErrorKind::Other),
+            (ffi::SQLITE_MISUSE, SqliteErrorKind::Other),
+        ] {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            assert_eq!(classify(&error), expected, "code {code}");
+        }
+        assert_eq!(classify(&rusqlite::Error::QueryReturnedNoRows), SqliteErrorKind::Other);
+        assert_eq!(classify(&out_of_range(0)), SqliteErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn foreign_value_is_corrupt_in_each_form() {
+        use rusqlite::types::Type;
+        for error in [
+            rusqlite::Error::IntegralValueOutOfRange(1, -1),
+            rusqlite::Error::InvalidColumnType(1, "owner".into(), Type::Null),
+        ] {
+            assert_eq!(classify(&error), SqliteErrorKind::Corrupt, "{error}");
+        }
+    }
+}
