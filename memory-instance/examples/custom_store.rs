@@ -1,0 +1,360 @@
+//! A store of the application: a journal file, to which each accepted write is appended as a line of JSON. The facade
+//! works on it as on any other store.
+//!
+//! `cargo run -p memory-instance --example custom_store`, any number of times. The test runs the conformance suite,
+//! which proves that a store keeps the whole contract; run it on yours.
+//!
+//! Put another medium in the place of [`Journal`]: the rules of a memory (retries, fencing, counters, TTL) are
+//! `MemoryState`. This store is short rather than quick: it copies a memory for each write, blocks its thread while
+//! it syncs, never compacts its file, and one process opens it at a time. `memory-core/tests/file_store` has checksums.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::num::NonZeroUsize;
+use std::ops::Bound;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use memory_core::{
+    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
+    LeaseProof, MemoryKey, MemoryState, MemoryStore, Outline, Page, Read, RemoveUnused,
+    RemovedUnused, Replace, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind,
+    StoredMessage, UnusedPage, UnusedQuery,
+};
+use memory_instance::{Clock, LockManager, MemoryManager, MemoryResource, Message};
+use memory_lock::InProcessLock;
+use serde::{Deserialize, Serialize};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run(Path::new("custom_store.jsonl")).await {
+        Ok(report) => println!("{report}"),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+async fn run(path: &Path) -> Result<String, Box<dyn Error>> {
+    let clock = Clock::system();
+    let now = move || {
+        let micros = i64::try_from(clock.now_micros()).unwrap_or(i64::MAX);
+        Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
+    };
+    let store = JournalStore::open(path, now)?;
+    // This store does not look up leases, so any lock backend may keep them.
+    let locks = LockManager::new(Arc::new(InProcessLock::default()));
+    let manager = MemoryManager::builder()
+        .resource(MemoryResource::new("support", 8_000))
+        .build(Arc::new(store), locks)?;
+    let memory = manager.memory("support", "case-4711")?;
+    memory.ensure_system("agent", "You are a travel agent.").await?;
+    memory.append(Message::user("My flight was canceled.")).await?;
+    let counters = memory.counters().await?;
+    let window = memory.context(4_000).await?;
+    Ok(format!("{} messages appended so far; {}", counters.appended, window.request()))
+}
+
+/// Keeps memories in a journal.
+struct JournalStore {
+    journal: Mutex<Journal>,
+    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+struct Journal {
+    file: File,
+    memories: BTreeMap<MemoryKey, MemoryState>,
+    /// After an error of the file nobody knows which bytes are on the disk, until it is opened again.
+    is_broken: bool,
+}
+
+/// A line of the journal.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    at: Timestamp,
+    key: MemoryKey,
+    write: Write,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Write {
+    Append(Append),
+    Replace(Box<Replace>),
+    Splice(Box<Splice>),
+    Clear(Clear),
+    Claim(LeaseProof),
+    Remove(RemoveUnused),
+}
+
+impl Journal {
+    /// Opens the file, or makes it, and repeats its writes: the same writes at the same times make the same memories.
+    fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).append(true).create(true).open(path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        // A crash may leave a last line without its end. It was never acknowledged.
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        file.set_len(end as u64)?;
+        file.sync_all()?;
+        bytes.truncate(end);
+        let mut memories: BTreeMap<MemoryKey, MemoryState> = BTreeMap::new();
+        for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            // The reason is left out, because it may quote a message.
+            let damaged = || {
+                let text = format!("line {} is damaged; restore a backup", index + 1);
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            };
+            let Record { at, key, write } = serde_json::from_slice(line).map_err(|_| damaged())?;
+            let memory = memories.entry(key).or_default();
+            let done = match write {
+                Write::Append(append) => memory.append(append, at).map(drop),
+                Write::Replace(replace) => memory.replace(*replace, at).map(drop),
+                Write::Splice(splice) => memory.splice(*splice, at).map(drop),
+                Write::Clear(clear) => memory.clear(clear, at).map(drop),
+                Write::Claim(lease) => memory.claim(lease, at),
+                Write::Remove(remove) => memory.remove(remove).map(drop),
+            };
+            done.map_err(|_| damaged())?;
+        }
+        Ok(Self { file, memories, is_broken: false })
+    }
+
+    fn check(&self) -> Result<(), StoreErrorKind> {
+        if self.is_broken {
+            let text = "its file failed before; check the disk, and open the store again";
+            return Err(StoreErrorKind::Unavailable(text.into()));
+        }
+        Ok(())
+    }
+}
+
+impl JournalStore {
+    fn open(
+        path: &Path,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let journal = Journal::open(path)
+            .map_err(|error| StoreError::new("open", kind_of(&error)).caused_by(error))?;
+        Ok(Self { journal: Mutex::new(journal), now: Box::new(now) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies a write, which may be refused, and then stores it. Under the mutex, so no read sees a write that is
+    /// not stored; and without an await, so that no caller is canceled half way.
+    fn write<T>(
+        &self,
+        operation: &'static str,
+        key: &MemoryKey,
+        write: Write,
+        apply: impl FnOnce(&mut MemoryState, Timestamp) -> Result<T, StoreErrorKind>,
+    ) -> Result<T, StoreError> {
+        let failed = |kind| StoreError::new(operation, kind).at(key);
+        let record = Record { at: (self.now)(), key: key.clone(), write };
+        let line = encode(&record).map_err(failed)?;
+        let mut journal = self.lock();
+        journal.check().map_err(failed)?;
+        // A refused write changes nothing, and must not make an entry of a memory that was never written.
+        let mut memory = journal.memories.get(key).cloned().unwrap_or_default();
+        let done = apply(&mut memory, record.at).map_err(failed)?;
+        let stored = journal.file.write_all(&line).and_then(|()| journal.file.sync_data());
+        if let Err(error) = stored {
+            journal.is_broken = true;
+            // The caller may send the write again: it is recognized if it is in the file.
+            return Err(failed(kind_of(&error)).caused_by(error).possibly_applied());
+        }
+        journal.memories.insert(key.clone(), memory);
+        Ok(done)
+    }
+
+    fn read<T>(
+        &self,
+        key: &MemoryKey,
+        read: impl FnOnce(&MemoryState, Timestamp) -> T,
+    ) -> Result<T, StoreError> {
+        let journal = self.lock();
+        journal.check().map_err(|kind| StoreError::new("read", kind).at(key))?;
+        let unwritten = MemoryState::default();
+        Ok(read(journal.memories.get(key).unwrap_or(&unwritten), (self.now)()))
+    }
+}
+
+/// A line that can be read back. Refuses what cannot, such as a message with an empty role.
+fn encode(record: &Record) -> Result<Vec<u8>, StoreErrorKind> {
+    let malformed = || StoreErrorKind::Invalid("a message of the batch is malformed".into());
+    let mut line = serde_json::to_vec(record).map_err(|_| malformed())?;
+    serde_json::from_slice::<Record>(&line).map_err(|_| malformed())?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+fn kind_of(error: &io::Error) -> StoreErrorKind {
+    match error.kind() {
+        io::ErrorKind::StorageFull => StoreErrorKind::Full(error.to_string()),
+        io::ErrorKind::InvalidData => StoreErrorKind::Corrupt(error.to_string()),
+        _ => StoreErrorKind::Unavailable(format!("its file failed ({error}); check the disk")),
+    }
+}
+
+#[async_trait]
+impl MemoryStore for JournalStore {
+    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
+        let record = Write::Append(append.clone());
+        self.write("append to", key, record, |memory, now| memory.append(append, now))
+    }
+
+    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
+        let record = Write::Replace(Box::new(replace.clone()));
+        self.write("replace a message of", key, record, |memory, now| memory.replace(replace, now))
+    }
+
+    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
+        let record = Write::Splice(Box::new(splice.clone()));
+        self.write("flush", key, record, |memory, now| memory.splice(splice, now))
+    }
+
+    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
+        self.write("clear", key, Write::Clear(clear), |memory, now| memory.clear(clear, now))
+    }
+
+    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
+        self.write("claim", key, Write::Claim(lease), |memory, now| memory.claim(lease, now))
+    }
+
+    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
+        self.read(key, MemoryState::head)
+    }
+
+    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
+        self.read(key, |memory, now| memory.read(read, now))
+    }
+
+    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
+        self.read(key, MemoryState::outline)
+    }
+
+    async fn fetch(
+        &self,
+        key: &MemoryKey,
+        snapshot: Cursor,
+        places: &[Sequence],
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        self.read(key, |memory, now| memory.fetch(snapshot, places, now))?
+            .map_err(|kind| StoreError::new("read", kind).at(key))
+    }
+
+    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
+        self.read(key, MemoryState::receipts)
+    }
+
+    async fn keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, StoreError> {
+        let (now, journal) = ((self.now)(), self.lock());
+        journal.check().map_err(|kind| StoreError::new("list", kind))?;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let memories = journal.memories.range::<MemoryKey, _>((from, Bound::Unbounded));
+        let listed = memories.filter(|(_, memory)| memory.has_messages(now));
+        Ok(listed.take(limit.get()).map(|(key, _)| key.clone()).collect())
+    }
+
+    async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
+        let (now, journal) = ((self.now)(), self.lock());
+        journal.check().map_err(|kind| StoreError::new("list", kind))?;
+        let mut rest = journal
+            .memories
+            .iter()
+            .filter(|(key, _)| key.as_str().starts_with(&query.prefix))
+            .filter(|(key, _)| query.after.as_ref().is_none_or(|after| *key > after));
+        let mut page = UnusedPage::default();
+        let mut last = None;
+        for (key, memory) in rest.by_ref().take(query.limit.get()) {
+            last = Some(key);
+            page.memories.extend(memory.unused(key, query, now));
+        }
+        page.next = last.cloned().filter(|_| rest.next().is_some());
+        Ok(page)
+    }
+
+    async fn remove(
+        &self,
+        key: &MemoryKey,
+        remove: RemoveUnused,
+    ) -> Result<RemovedUnused, StoreError> {
+        let record = Write::Remove(remove);
+        self.write("remove", key, record, |memory, _| memory.remove(remove))
+    }
+
+    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
+        Ok(None)
+    }
+
+    /// Leases are kept elsewhere: callers take them before they write, and show their tokens.
+    fn lease_domain(&self) -> Option<&LeaseDomain> {
+        None
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Disk
+    }
+}
+
+impl fmt::Debug for JournalStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JournalStore").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memory_core::conformance::{ManualClock, StoreFixture, run_all};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Makes a store for each case of the suite, and keeps their folders until the test is over.
+    #[derive(Debug, Default)]
+    struct Journals(Mutex<Vec<TempDir>>);
+
+    #[async_trait]
+    impl StoreFixture for Journals {
+        async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("journal");
+            self.0.lock().unwrap().push(folder);
+            Arc::new(JournalStore::open(&path, move || clock.now()).unwrap())
+        }
+    }
+
+    #[tokio::test]
+    async fn journal_store_conforms() {
+        run_all(&Journals::default()).await;
+    }
+
+    #[tokio::test]
+    async fn runs_twice_and_survives_a_torn_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let first = run(&path).await.unwrap();
+        assert!(first.starts_with("2 messages appended so far"), "{first}");
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"at\":").unwrap();
+        let second = run(&path).await.unwrap();
+        assert!(second.starts_with("3 messages appended so far"), "{second}");
+    }
+}
