@@ -209,7 +209,7 @@ fn leave_others_alone(connection: &mut Connection) -> Result<(), SqliteError> {
     Err(foreign())
 }
 
-/// Makes the lease table, and refuses what [`leave_others_alone`] refuses.
+/// Makes the lease table, and refuses a file of another program, as [`open_connection`] does.
 ///
 /// # Errors
 ///
