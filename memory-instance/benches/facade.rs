@@ -1,4 +1,4 @@
-//! What the facade adds to its store, and what a long history adds to an append and a read.
+//! The overhead of the facade over its store, and of a long history on an append and a read.
 //!
 //! `cargo bench -p memory-instance --bench facade`
 

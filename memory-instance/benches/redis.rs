@@ -1,5 +1,5 @@
-//! Appends on Redis beside the bare script, beside a lock-append-count-release protocol of separate
-//! commands, and into a long history.
+//! Appends on Redis compared with a bare script and with a protocol of separate commands (lock, append, count,
+//! release); and appends to a long history.
 //!
 //! `cargo bench -p memory-instance --features redis --bench redis`, with a `redis-server` on the PATH or
 //! `MEMORY_TEST_REDIS_URL`.
@@ -24,7 +24,7 @@ const TEXT: &str = "The customer asks to move the flight from New York to Seattl
                     May 20th, keeping both seats together and the checked bags as they are booked; \
                     the fare difference may be charged to the card on file.";
 
-/// The pushes and counters of an append, and nothing that an append checks; the same that `memory bench` runs.
+/// The pushes and counters of an append, without its checks; `memory bench` runs the same script.
 #[path = "../cli/src/bench/bare/append.rs"]
 mod bare_append;
 
@@ -69,7 +69,7 @@ impl World {
         ["messages", "counters"].map(|what| format!("{}:bare:{name}:{what}", self.prefix))
     }
 
-    /// This many appends by the facade, in all, by so many tasks.
+    /// This number of appends in total, through the facade, by this number of tasks.
     fn facade(&self, memory: &MemoryInstance, tasks: u64, count: u64) -> Duration {
         let left = Arc::new(AtomicU64::new(count));
         self.runtime.block_on(async {
@@ -91,7 +91,7 @@ impl World {
         })
     }
 
-    /// The same by the bare script.
+    /// The same with the bare script.
     fn bare(&self, keys: &[String; 2], tasks: u64, count: u64) -> Duration {
         let left = Arc::new(AtomicU64::new(count));
         self.runtime.block_on(async {
@@ -118,7 +118,7 @@ impl World {
         })
     }
 
-    /// Lock, push, count twice, release: five commands, as libraries without scripts do it.
+    /// Lock, push, count twice, release: five commands, like libraries without scripts.
     fn separate(&self, keys: &[String; 2], count: u64) -> Duration {
         let lock = format!("{}:bare:lock", self.prefix);
         self.runtime.block_on(async {

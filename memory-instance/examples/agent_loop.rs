@@ -1,8 +1,8 @@
-//! An agent with tools on OpenAI Chat Completions, whose history is in a SQLite file. The model is a function here;
-//! put the HTTP request in its place.
+//! An agent with tools on OpenAI Chat Completions, whose history is in a SQLite file. A function stands in for the
+//! model; replace it with the HTTP request.
 //!
-//! `cargo run -p memory-instance --example agent_loop`, any number of times: each run goes on with the history of
-//! the run before. After a kill between a call and its result the next window has a synthetic result for the call.
+//! `cargo run -p memory-instance --example agent_loop`, any number of times: each run continues the history of the
+//! previous run. After a kill between a call and its result, the next window has a synthetic result for the call.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
@@ -20,7 +20,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 async fn main() -> ExitCode {
     match run("sqlite://agent_loop.db").await {
         Ok(answer) => println!("{answer}"),
-        // `Display` says what was done, on which memory, and the remedy.
+        // `Display` contains the operation, the memory and the remedy.
         Err(error) => {
             eprintln!("error: {error}");
             return ExitCode::FAILURE;
@@ -29,20 +29,20 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// One turn: from a question of the user to the answer of the model.
+/// One turn: from the user's question to the model's answer.
 async fn run(store: &str) -> Result<String> {
     let resource = MemoryResource::new("travel", 50_000); // a flush keeps the history below this
     let manager = MemoryManager::builder().resource(resource).open(store).await?;
     let memory = manager.memory("travel", "case-4711")?;
 
     memory.ensure_system("agent", "You are a travel agent.").await?; // stored once
-    // Of the role `user`, because many APIs have no system message in the middle.
+    // With the role `user`, because many APIs have no system message within the conversation.
     let clock = Entry::reminder(Message::user("[reminder] Today is Monday."));
     memory
         .append_all([clock, Message::user("Can I fly to Oslo, and is it raining?").into()])
         .await?;
 
-    // The definitions of tools and the answer take a part of the model's window, too.
+    // Tool definitions and the answer also take a part of the model's window.
     let options = WindowOptions::new(8_000).with_tools(150).with_answer(1_000);
     loop {
         let window = memory.window(&options).await?;
@@ -52,7 +52,7 @@ async fn run(store: &str) -> Result<String> {
         let body = json!({"model": "gpt-4o", "messages": window.request(), "tools": tools()});
         let answer = model(&body);
 
-        // If the provider counted more tokens than we did, later windows are smaller by the difference.
+        // If the provider counted more tokens, later windows are smaller by the difference.
         if let Some(usage) = Usage::from_json(&answer.clone().into())
             && let Calibrated::Applied { excess } = memory.calibrate(window.anchor(), usage).await?
         {
@@ -92,7 +92,7 @@ fn tools() -> Value {
         .collect()
 }
 
-/// Asks for two tools at once, and answers when it has their results.
+/// Requests two tool calls at once, and answers when it has their results.
 fn model(body: &Value) -> Value {
     let messages = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
     let has_results = messages.last().is_some_and(|last| last["role"] == "tool");

@@ -1,4 +1,4 @@
-//! The example of the project's README, whole. A test compares the two.
+//! The complete example of the project's README. A test compares the two.
 //!
 //! `cargo run -p memory-instance --example first`
 

@@ -1,4 +1,4 @@
-//! One history for two providers: an agent on OpenAI Chat Completions wrote it, and an agent on Anthropic goes on.
+//! One history for two providers: an agent on OpenAI Chat Completions writes it, and an agent on Anthropic continues.
 //!
 //! `cargo run -p memory-instance --example two_providers`
 
@@ -51,7 +51,7 @@ async fn run(store: &str) -> Result<String> {
     Ok(text)
 }
 
-/// The body of the request, in the form of the API that the window is for.
+/// The body of the request, in the format of the window's API.
 fn body(window: &ContextWindow) -> serde_json::Result<String> {
     #[derive(Serialize)]
     struct Chat<'a> {
@@ -76,7 +76,7 @@ fn body(window: &ContextWindow) -> serde_json::Result<String> {
     }
 }
 
-/// A history with two calls in one message. The second result is not there yet.
+/// A history with two calls in one message. The second result is still missing.
 async fn fill(memory: &MemoryInstance) -> Result<()> {
     let calls = [
         ToolCall::function("call_1", "flights", r#"{"city":"Oslo"}"#),

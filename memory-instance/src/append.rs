@@ -1,4 +1,4 @@
-//! Appending: the path that every message takes.
+//! Appends: the path of every message into the store.
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,21 +20,21 @@ use crate::telemetry::Operation;
 use crate::write::{Write, Written};
 use crate::writers::Writer;
 
-/// A batch that is ready to be sent: redacted, classified, counted, and under an id by which the
-/// store recognizes it, so that it can be sent any number of times and is appended once.
+/// A batch that is ready to be sent: redacted, classified and counted. The store recognizes it by its id, so it
+/// can be sent any number of times and is appended once.
 ///
-/// Clones are the same batch: of all that are sent, one is appended, and the others get its receipt as
-/// duplicates. No two requests have the same message ids, whichever clone each was made from.
+/// Clones are the same batch: the first one that is sent is appended, and the others return its receipt as
+/// duplicates. Every request gets new message ids, also requests from clones.
 ///
-/// Its `Debug` form leaves the messages out, for it travels in errors.
+/// `Debug` omits the messages, because the batch is part of errors.
 #[derive(Clone)]
 pub struct PreparedAppend {
     append: Append,
-    /// It, or a clone of it, was sent before.
+    /// This batch or a clone of it was sent before.
     sent: Arc<AtomicBool>,
 }
 
-/// Whether it was sent makes no difference.
+/// Ignores whether a batch was sent.
 impl PartialEq for PreparedAppend {
     fn eq(&self, other: &Self) -> bool {
         self.append == other.append
@@ -46,14 +46,14 @@ impl PreparedAppend {
         Self { append, sent: Arc::default() }
     }
 
-    /// The id by which the store recognizes it.
+    /// The id by which the store recognizes the batch.
     #[must_use]
     pub const fn write(&self) -> WriteId {
         self.append.write
     }
 
-    /// The messages. Their ids are those of the first request: a batch that is sent again gets new ones,
-    /// unless the store recognizes it.
+    /// The messages. They carry the ids of the first request. When the batch is sent again, its messages get new
+    /// ids, unless the store recognizes the batch.
     #[must_use]
     pub fn messages(&self) -> &[NewMessage] {
         &self.append.messages
@@ -69,37 +69,35 @@ impl fmt::Debug for PreparedAppend {
     }
 }
 
-/// A future that is seldom made. It is boxed where it is made, so that those that wait for it do not carry its
-/// room.
+/// A boxed future for a rare path. Boxing keeps the futures of its callers small.
 type OnHeap<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl MemoryInstance {
     /// Appends a message.
     ///
-    /// The message is redacted, classified and counted first; then one atomic step of the store
-    /// appends it. Where the critical messages alone are over the budget after it, the result
-    /// [says so](Appended::critical_over_budget). When this returns it is as durable as the store's configuration says, and is in
-    /// the history exactly once. It never waits for a summariser, but for the one that it asks itself
-    /// under [`FlushMode::Inline`](crate::FlushMode::Inline).
+    /// The message is redacted, classified and counted first; then the store appends it in one atomic step.
+    /// If the critical messages alone exceed the budget after that,
+    /// [`critical_over_budget`](Appended::critical_over_budget) reports it. When this returns, the message is in
+    /// the history exactly once, and is as durable as the store's configuration says. An append never waits for
+    /// a summarizer, except under [`FlushMode::Inline`](crate::FlushMode::Inline) for the flush that it starts
+    /// itself.
     ///
     /// # Errors
-    /// [`MemoryError::TooLarge`] for a message over the whole budget, unless it is the result of a
-    /// tool: its call is in the memory already and must not stay open. [`MemoryError::Limit`] for what is
-    /// over one of the resource's [limits](memory_core::Limits).
-    /// [`MemoryError::Append`] for what went wrong at the store or in line for the lease, within the
-    /// resource's `lock.wait_timeout`; [`MemoryError::into_prepared`] gives back what can be
-    /// [sent](Self::send) again.
+    /// [`MemoryError::TooLarge`] for a message over the whole budget, except the result of a tool: its call is
+    /// in the memory already and must not stay open. [`MemoryError::Limit`] for a message or batch over one of
+    /// the resource's [limits](memory_core::Limits). [`MemoryError::Append`] if the store failed, or if the lease
+    /// was not free within the resource's `lock.wait_timeout`; [`MemoryError::into_prepared`] returns the batch,
+    /// to be [sent](Self::send) again.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the message appended or not, never half. Appending the same
-    /// message again after that may double it; [`prepare`](Self::prepare) and [`send`](Self::send)
-    /// cannot.
+    /// Dropping the future leaves the message appended or not, never half. Appending the same message again
+    /// after that may duplicate it. To retry safely, use [`prepare`](Self::prepare) and [`send`](Self::send).
     #[doc(alias = "AppendAsync")]
     pub async fn append(&self, entry: impl Into<Entry>) -> Result<Appended, MemoryError> {
         self.append_all([entry.into()]).await
     }
 
-    /// Appends a batch: contiguous, in order, all or nothing.
+    /// Appends a batch contiguously, in order, all or nothing.
     ///
     /// # Errors
     /// As [`append`](Self::append); [`MemoryError::EmptyBatch`].
@@ -117,7 +115,7 @@ impl MemoryInstance {
         Ok(appended)
     }
 
-    /// Appends under a lease that the caller holds, or under none, by a writer that is free.
+    /// Appends under a lease that the caller holds or under none, with a free writer.
     pub(crate) async fn append_under<E: Into<Entry>>(
         &self,
         entries: impl IntoIterator<Item = E>,
@@ -127,7 +125,7 @@ impl MemoryInstance {
         self.append_admitted(messages, lease).await
     }
 
-    /// Appends what is redacted, classified and counted.
+    /// Appends messages that are already redacted, classified and counted.
     pub(crate) async fn append_admitted(
         &self,
         messages: Arc<[NewMessage]>,
@@ -147,7 +145,7 @@ impl MemoryInstance {
         Ok(appended)
     }
 
-    /// Appends what was refused because the store has forgotten newer writers.
+    /// Repeats an append that was refused because the store has forgotten newer writers.
     fn append_as_newer(
         &self,
         append: Append,
@@ -162,17 +160,17 @@ impl MemoryInstance {
         })
     }
 
-    /// Readies a batch that can be sent more than once, under an id of its own.
+    /// Prepares a batch that can be sent more than once, under a new id.
     ///
-    /// The store recognizes the id for at least [`SESSION_RETENTION`](memory_core::SESSION_RETENTION) after
-    /// the batch was first sent, and for as long as fewer than
-    /// [`KEPT_SESSIONS`](memory_core::KEPT_SESSIONS) other writers came after it. Later the batch may be refused
-    /// with [`StoreErrorKind::WriterForgotten`](memory_core::StoreErrorKind::WriterForgotten), even if it
-    /// was never sent; it is never appended twice. For a batch that may be sent at any time use
+    /// The store recognizes the id for at least [`SESSION_RETENTION`](memory_core::SESSION_RETENTION) after the
+    /// batch was first sent, and as long as fewer than [`KEPT_SESSIONS`](memory_core::KEPT_SESSIONS) other
+    /// writers came after it. Later the store may refuse the batch with
+    /// [`StoreErrorKind::WriterForgotten`](memory_core::StoreErrorKind::WriterForgotten), even if it was never
+    /// sent; it never appends the batch twice. For a batch that may be sent at any time use
     /// [`prepare_as`](Self::prepare_as) with a named writer.
     ///
     /// # Errors
-    /// As [`append`](Self::append), of what is known without the store.
+    /// The errors of [`append`](Self::append) that need no store.
     pub fn prepare<E: Into<Entry>>(
         &self,
         entries: impl IntoIterator<Item = E>,
@@ -182,9 +180,9 @@ impl MemoryInstance {
         self.prepare_as(backend.ids.writer(born).write(1), entries)
     }
 
-    /// Readies a batch under an id of the caller's, such as
-    /// [`WriterId::named`](memory_core::WriterId::named) and the offset in a log: after a crash of
-    /// the caller the store still recognizes what it has.
+    /// Prepares a batch under an id that the caller chooses, such as
+    /// [`WriterId::named`](memory_core::WriterId::named) with the offset in a log. The store then recognizes the
+    /// batch also after the caller has crashed and restarted.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
@@ -198,22 +196,21 @@ impl MemoryInstance {
         Ok(PreparedAppend::new(append_of(&self.inner, write, messages)))
     }
 
-    /// Sends a batch. Sending it again is safe, from any handle and any process: it is appended
-    /// once.
+    /// Sends a batch. Sending it again is safe, from any handle and any process: it is appended once.
     ///
     /// # Errors
     /// As [`append`](Self::append).
-    /// [`StoreErrorKind::WriterForgotten`](memory_core::StoreErrorKind::WriterForgotten) where it is too long ago
-    /// that it was readied: nobody knows any more whether it was appended.
+    /// [`StoreErrorKind::WriterForgotten`](memory_core::StoreErrorKind::WriterForgotten) if the batch was prepared
+    /// too long ago: whether it was appended is then unknown.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the batch appended or not; sending it again tells.
+    /// Dropping the future leaves the batch appended or not. Send it again to find out.
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn send(&self, prepared: &PreparedAppend) -> Result<Appended, MemoryError> {
         self.writable("append to")?;
         let sent = self.send_as_is(prepared, None).await;
         if let Err(error) = &sent {
-            // The batch that is readied next is newer than what the store forgot.
+            // The next batch that is prepared is newer than the writers that the store forgot.
             self.inner.needs_newer_writer(error);
         }
         let appended = sent.map_err(MemoryError::with_earlier_sends)?;
@@ -221,7 +218,7 @@ impl MemoryInstance {
         Ok(appended)
     }
 
-    /// Removes all messages and receipts. What was appended is counted as cleared.
+    /// Removes all messages and receipts. The counters report the removed messages as cleared.
     ///
     /// # Errors
     /// [`MemoryError`].
@@ -272,7 +269,7 @@ fn append_of(inner: &Inner, write: WriteId, messages: Arc<[NewMessage]>) -> Appe
 }
 
 impl Inner {
-    /// By how many tokens the critical messages alone are over the budget. No flush removes them.
+    /// The number of tokens by which the critical messages alone exceed the budget. No flush removes them.
     pub(crate) fn critical_over_budget(&self, counters: &Counters) -> Option<u64> {
         counters
             .critical_tokens()
@@ -280,7 +277,7 @@ impl Inner {
             .filter(|over| *over > 0)
     }
 
-    /// Decides from the counters that came back, without another read, whether a flush is due.
+    /// Decides from the returned counters, without another read, whether a flush is due.
     pub(crate) fn finds_due(&self, appended: &Appended) -> bool {
         self.are_due(&appended.counters, appended.next_flush_at)
     }
@@ -307,7 +304,7 @@ impl Inner {
             .into_iter()
             .map(|entry| {
                 let mut entry: Entry = entry.into();
-                // First of all: what follows takes time and room by the size of the message.
+                // Check the size first: the following steps take time and memory in proportion to it.
                 size.add_entry(&entry).map_err(|reason| self.over_limit(reason))?;
                 if let Some(redactor) = &rules.redactor {
                     entry.message = redactor.redact(entry.message);
@@ -334,7 +331,8 @@ impl Inner {
         self.kinds.check(messages, self.rules.resource.limits.content_types)
     }
 
-    /// Others may have taken messages out since this instance saw which kinds there are.
+    /// Checks the kinds against the store's counters: other writers may have removed messages since this
+    /// instance read them.
     async fn check_kinds_again(
         &self,
         messages: &[NewMessage],
@@ -378,9 +376,9 @@ impl Inner {
         self.writers.take(&self.backend.ids, self.backend.now_millis())
     }
 
-    /// Whether the store refused the write only because it has forgotten newer writers than this one: so it
-    /// is for a process whose clock is behind, and for a writer that was idle. The write was never sent
-    /// under this id before, so it may be sent under another.
+    /// Whether the store refused the write only because it has forgotten newer writers than this one. This
+    /// happens to a process whose clock is behind, and to a writer that was idle. The write was never sent under
+    /// this id before, so it may be sent under another one.
     pub(crate) fn needs_newer_writer(&self, error: &MemoryError) -> bool {
         let Some(&StoreErrorKind::WriterForgotten { newest_millis }) = error.store_kind() else {
             return false;

@@ -1,4 +1,4 @@
-//! A breaker between callers and a store that may be down.
+//! A circuit breaker between callers and a store.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,23 +14,23 @@ use memory_core::{
 use reliakit_circuit::State;
 use tokio::time::{Instant, timeout};
 
-/// A store behind a circuit breaker: while the store is taken to be down, calls are refused at once,
-/// without being sent, so that a dead server costs its callers little.
+/// A store behind a circuit breaker. While the circuit is open, calls are refused at once and are not sent, so
+/// a server that is down costs its callers little.
 ///
-/// A resource with a `circuit_breaker` block gets one by itself; this is for a store that is used
-/// without a manager, or for one breaker that several resources share.
+/// A resource with a `circuit_breaker` block gets a breaker automatically. Use this type for a store without a
+/// manager, or for one breaker that several resources share.
 ///
-/// - **Closed**: calls go through. A call fails that ends with [`StoreErrorKind::Unavailable`], or
-///   not within `timeout`; its future is dropped then, and a write may have been applied. Any other
-///   error is an answer, and shows that the store is there. A call whose caller drops it counts for
-///   nothing. `failure_threshold` failures in a row open the breaker.
-/// - **Open**: calls are [`StoreErrorKind::CircuitOpen`] for `reset_timeout`.
-/// - **Half open**: one call at a time goes through as a probe, the others are refused.
-///   `success_threshold` probes that are answered close the breaker, one that fails opens it again. A
-///   probe that is dropped makes room for the next one.
+/// - **Closed**: calls go through. A call fails if it ends with [`StoreErrorKind::Unavailable`], or does not
+///   end within `timeout`; then its future is dropped, and a write may have been applied. Any other error is an
+///   answer and shows that the store is reachable. A call that its caller drops is not counted.
+///   `failure_threshold` failures in a row open the circuit.
+/// - **Open**: calls return [`StoreErrorKind::CircuitOpen`] for `reset_timeout`.
+/// - **Half open**: one call at a time goes through as a probe, the others are refused. `success_threshold`
+///   answered probes close the circuit; one failed probe opens it again. A dropped probe makes room for the
+///   next one.
 ///
-/// A call counts only in the state that let it through: one that ends late, from before the store
-/// went down, says nothing of how it is now.
+/// A call counts only in the state in which it was admitted: a late result from an earlier state does not show
+/// the present state of the store.
 #[derive(Debug)]
 pub struct CircuitBreaker {
     store: Arc<dyn MemoryStore>,
@@ -39,21 +39,21 @@ pub struct CircuitBreaker {
     circuit: Mutex<Circuit>,
 }
 
-/// Times are nanoseconds since the breaker began.
+/// Times are nanoseconds since the breaker was created.
 #[derive(Debug)]
 struct Circuit {
     machine: reliakit_circuit::CircuitBreaker,
-    /// Goes up with each change of the machine's state.
+    /// Increases with each state change of the machine.
     period: u64,
-    /// The number of the probe that is under way. The machine itself would let any number through.
+    /// The number of the probe in flight. The machine itself would admit any number of probes.
     probing: Option<u64>,
     probes: u64,
-    /// Until when calls are refused: to the end of an open period, or of a probe at its latest.
+    /// Calls are refused until then: the end of an open period, or the deadline of a probe.
     until: u64,
 }
 
 impl Circuit {
-    /// Lets the machine take a step.
+    /// Runs one step of the machine, and starts a new period if its state changed.
     fn step<T>(&mut self, step: impl FnOnce(&mut reliakit_circuit::CircuitBreaker) -> T) -> T {
         let before = self.machine.state();
         let done = step(&mut self.machine);
@@ -65,7 +65,7 @@ impl Circuit {
     }
 }
 
-/// What a call is, for its errors.
+/// The operation and the key of a call, for its errors.
 #[derive(Debug, Clone, Copy)]
 struct Call<'a> {
     operation: &'static str,
@@ -97,7 +97,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The right to make one call. Dropped without a verdict, it leaves the breaker as it was.
+/// Permission for one call. If it is dropped without a result, the breaker is unchanged.
 #[derive(Debug)]
 struct Permit<'a> {
     breaker: &'a CircuitBreaker,
@@ -106,7 +106,7 @@ struct Permit<'a> {
 }
 
 impl Permit<'_> {
-    /// The store has answered, whatever it said.
+    /// Records an answer of the store, whether success or error.
     fn succeeded(self) {
         let mut circuit = self.breaker.circuit();
         if circuit.period == self.period {
@@ -117,7 +117,7 @@ impl Permit<'_> {
         }
     }
 
-    /// The store has not answered.
+    /// Records that the store did not answer.
     fn failed(self) {
         let now = self.breaker.now();
         let mut circuit = self.breaker.circuit();
@@ -143,9 +143,9 @@ impl Drop for Permit<'_> {
 }
 
 impl CircuitBreaker {
-    /// Puts a breaker before a store.
+    /// Puts a circuit breaker before a store.
     ///
-    /// The settings are taken as they are; those of a resource that was read have been checked.
+    /// The settings are not validated; those of a parsed resource are already valid.
     #[must_use]
     pub fn new(store: Arc<dyn MemoryStore>, settings: CircuitBreakerSettings) -> Self {
         let CircuitBreakerSettings { failure_threshold, reset_timeout, success_threshold, .. } =
@@ -165,12 +165,12 @@ impl CircuitBreaker {
         nanos(self.began.elapsed())
     }
 
-    /// Lets a call through, or says when to try again.
+    /// Admits a call, or returns the time after which to retry.
     fn admit(&self) -> Result<Permit<'_>, Duration> {
         let now = self.now();
         let mut circuit = self.circuit();
         let allowed = circuit.step(|machine| machine.allow(now));
-        // A probe whose caller has stopped polling it would else refuse all calls for ever.
+        // The caller of a probe may have stopped polling it. Without this bound it would block all calls.
         let probing = circuit.probing.is_some() && now < circuit.until;
         if !allowed || probing {
             return Err(Duration::from_nanos(circuit.until.saturating_sub(now)));
@@ -201,7 +201,7 @@ impl CircuitBreaker {
         };
         match answer.as_ref().map_err(StoreError::kind) {
             Err(StoreErrorKind::Unavailable(_)) => permit.failed(),
-            // Another breaker further in: the store has not been asked.
+            // Another breaker inside this one refused the call, so the store was not asked.
             Err(StoreErrorKind::CircuitOpen { .. }) => drop(permit),
             _ => permit.succeeded(),
         }

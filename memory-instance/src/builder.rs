@@ -1,4 +1,4 @@
-//! Putting a manager together.
+//! The builder of a manager.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -17,7 +17,7 @@ use crate::manager::MemoryManager;
 use crate::open;
 use crate::rules::{Extensions, FlushMode, Rules};
 
-/// Puts a [`MemoryManager`] together.
+/// Builds a [`MemoryManager`].
 #[derive(Debug)]
 #[must_use]
 pub struct ManagerBuilder {
@@ -29,7 +29,7 @@ pub struct ManagerBuilder {
     ids: Ids,
 }
 
-/// How many instances a manager keeps unless told otherwise.
+/// The default number of instances that a manager caches.
 const CACHED_INSTANCES: usize = 10_000;
 
 impl ManagerBuilder {
@@ -50,72 +50,72 @@ impl ManagerBuilder {
         self
     }
 
-    /// Adds a kind of memory. Of two with the same id, the later one counts.
+    /// Adds a resource. If two have the same id, the later one is used.
     pub fn resource(mut self, resource: MemoryResource) -> Self {
         self.resources.push(resource);
         self
     }
 
-    /// Counts tokens in place of the resources' tokenizers.
+    /// Counts tokens with this counter instead of the resources' tokenizers.
     pub fn token_counter(mut self, counter: Arc<dyn TokenCounter>) -> Self {
         self.extensions.counter = Some(counter);
         self
     }
 
-    /// Adds a flush strategy, which resources name by its [`name`](FlushStrategy::name).
+    /// Adds a flush strategy. Resources refer to it by its [`name`](FlushStrategy::name).
     pub fn strategy(mut self, strategy: Arc<dyn FlushStrategy>) -> Self {
         self.extensions.strategies.insert(strategy.name().to_owned(), strategy);
         self
     }
 
-    /// Adds a summarizer; they are asked in this order, and the rule-based one last. The strategies
-    /// `fifo` and `priority` write no summaries and ask none.
+    /// Adds a summarizer. Summarizers are called in this order, and the rule-based one last. The strategies
+    /// `fifo` and `priority` write no summaries and call none.
     pub fn summarizer(mut self, summarizer: Arc<dyn Summarizer>) -> Self {
         self.extensions.summarizers.push(summarizer);
         self
     }
 
-    /// How long each summariser may take before the next one is asked. Default: 60 s.
+    /// The time limit for each summarizer before the next one is called. Default: 60 s.
     pub fn summarizer_time_limit(mut self, limit: Duration) -> Self {
         self.extensions.summarizer_time_limit = Some(limit);
         self
     }
 
-    /// When memories flush themselves. Default: [`FlushMode::Background`].
+    /// When memories are flushed. Default: [`FlushMode::Background`].
     pub fn flush_mode(mut self, mode: FlushMode) -> Self {
         self.extensions.flush_mode = mode;
         self
     }
 
-    /// How many instances the manager keeps for the next caller; handles that are in use live on
-    /// outside of it. Default: 10,000.
+    /// The number of instances that the manager caches. Handles in use stay valid when their instance leaves
+    /// the cache. Default: 10,000.
     pub fn cached_instances(mut self, instances: NonZeroUsize) -> Self {
         self.cached_instances = instances;
         self
     }
 
-    /// The clock of `created_at`, of TTLs and of leases. Default: [`Clock::system`] for a file that
-    /// several processes share, [`Clock::anchored`], which never steps, for `memory://`.
+    /// The clock for `created_at`, TTLs and leases. Default: [`Clock::system`] for a store that several
+    /// processes share; [`Clock::anchored`], which never steps, for `memory://`.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// Makes ids from a seed, so that a test can be replayed. Never in production: two processes
-    /// with one seed take each other's writes for retries.
+    /// Generates ids from a seed, so that a test can be replayed. Never use it in production: two processes
+    /// with the same seed treat each other's writes as retries.
     pub fn seed(mut self, seed: u64) -> Self {
         self.ids = Ids::seeded(seed);
         self
     }
 
-    /// Opens the store and the lease backend that a URL names: `memory://`; `sqlite://` and a path,
-    /// such as `sqlite://memory.db` or `sqlite:///var/lib/app/memory.db?synchronous=normal` (with
-    /// `links=allow` for a file that has other names too, none of which is ever opened); or, with the feature `redis`, `redis://host`, `rediss://`, `redis+cluster://a,b,c`,
-    /// `redis+sentinel://a,b,c/?master=name` or `redis+unix:///path`, with settings such as
-    /// `?prefix=agents&replicas=1`.
+    /// Opens the store and the lease backend that a URL names: `memory://`; or `sqlite://` and a path, such as
+    /// `sqlite://memory.db` or `sqlite:///var/lib/app/memory.db?synchronous=normal` (with `links=allow` for a
+    /// file that has other hard links, if none of them is ever opened); or, with the feature `redis`,
+    /// `redis://host`, `rediss://`, `redis+cluster://a,b,c`, `redis+sentinel://a,b,c/?master=name` or
+    /// `redis+unix:///path`, with settings such as `?prefix=agents&replicas=1`.
     ///
     /// # Errors
-    /// [`MemoryError::Url`]; [`MemoryError::Store`] for a file or a server that cannot be used; and as
+    /// [`MemoryError::Url`]; [`MemoryError::Store`] if the file or server cannot be used; the errors of
     /// [`build`](Self::build).
     ///
     /// # Cancel safety
@@ -128,17 +128,17 @@ impl ManagerBuilder {
             .map(|resource| resource.lock.failure_timeout.min(resource.lock.wait_timeout));
         let patience = patience.min().unwrap_or(Duration::MAX);
         let (store, locks) = open::open(url, &clock, patience).await?;
-        // Without an answer there is nothing to warn of: the store reports its failures by itself.
+        // Without an answer there is nothing to warn about: the store reports its failures itself.
         let server = store.server().await.ok().flatten();
         let manager = self.clock(clock).build(store, locks)?;
         Ok(manager.warned_by(server.as_ref()))
     }
 
-    /// Uses a store and a lease manager of the caller's.
+    /// Uses the given store and lease manager.
     ///
     /// # Errors
-    /// [`MemoryError::LeasesElsewhere`]; and [`MemoryError`] for a resource that contradicts itself, or
-    /// asks for what the store, this build or the registered strategies do not give.
+    /// [`MemoryError::LeasesElsewhere`]; and [`MemoryError`] for a resource that is inconsistent, or that needs
+    /// something which the store, this build or the registered strategies do not provide.
     pub fn build(
         self,
         store: Arc<dyn MemoryStore>,

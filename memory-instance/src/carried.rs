@@ -1,9 +1,9 @@
-//! Work of a caller that a task carries on while the caller does not poll it.
+//! Work that a task continues when its caller stops polling it.
 //!
-//! A future is free to be polled once and then kept: in a `select!` loop with `&mut future`, or in a collection
-//! that is not driven. A flush that is kept would hold the flushers' lease for as long, because the lease is
-//! refreshed meanwhile. So a task looks after the work: if the work was woken and is not polled, the task polls
-//! it. The caller polls it otherwise, and dropping the future drops the work at once.
+//! A caller may poll a future once and then keep it: in a `select!` loop with `&mut future`, or in a collection
+//! that is not driven. A flush that is kept this way would hold the flushers' lease for as long, because the
+//! lease is refreshed meanwhile. So a task watches the work: if the work was woken and the caller does not poll
+//! it, the task polls it. Otherwise the caller polls it. Dropping the future drops the work at once.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -18,15 +18,15 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
-/// Between two looks at the work. Work that was woken and not polled is carried on after two of them at most.
+/// The interval of the watching task. It takes over woken work that was not polled after at most two intervals.
 const TICK: Duration = Duration::from_millis(250);
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Work that goes on although its caller keeps the future without polling it.
+/// Work that continues even if its caller keeps the future without polling it.
 pub(crate) struct Carried<T: Send + 'static> {
     slot: Arc<Slot<T>>,
-    /// The task that looks after the work, once the work has had to wait.
+    /// The task that watches the work. It starts when the work first returns `Pending`.
     task: Option<AbortHandle>,
 }
 
@@ -51,7 +51,7 @@ impl<T: Send + 'static> Future for Carried<T> {
         let slot = Arc::clone(&self.slot);
         register(&slot.caller, cx.waker());
         slot.polls.fetch_add(1, Ordering::SeqCst);
-        // If the task is polling it now, the task wakes the caller after that.
+        // If the task is polling the work now, it wakes the caller afterwards.
         if slot.advance() == Advance::Done
             && let Some(done) = slot.take_output()
         {
@@ -62,7 +62,8 @@ impl<T: Send + 'static> Future for Carried<T> {
         {
             let task = runtime.spawn(carry_on(slot).in_current_span());
             self.task = Some(task.abort_handle());
-            // A worker thread keeps the task that it spawned last to itself; this one takes that place.
+            // A worker thread does not share the task that it spawned last. This empty task takes that slot,
+            // so that other workers can steal the watching task.
             runtime.spawn(std::future::ready(()));
         }
         Poll::Pending
@@ -81,13 +82,13 @@ impl<T: Send + 'static> Drop for Carried<T> {
 
 struct Slot<T> {
     progress: Mutex<Progress<T>>,
-    /// Woken since it was polled last.
+    /// Set when the work is woken, cleared when it is polled.
     woken: AtomicBool,
-    /// How often the caller polled it.
+    /// The number of polls by the caller.
     polls: AtomicU64,
     is_dropped: AtomicBool,
     caller: Mutex<Option<Waker>>,
-    /// The task, once it carries the work on.
+    /// The waker of the task, once the task has taken over.
     task: Mutex<Option<Waker>>,
 }
 
@@ -95,20 +96,20 @@ enum Progress<T> {
     Working(Work<T>),
     /// The output, or the payload of a panic.
     Done(Result<T, Box<dyn Any + Send>>),
-    /// The caller has the output, or is gone.
+    /// The caller has taken the output or was dropped.
     Over,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Advance {
     Pending,
-    /// Another thread is polling it.
+    /// Another thread is polling the work.
     Busy,
     Done,
 }
 
 impl<T: Send + 'static> Slot<T> {
-    /// Polls the work, unless it is being polled.
+    /// Polls the work, unless another thread is polling it.
     fn advance(self: &Arc<Self>) -> Advance {
         let mut progress = match self.progress.try_lock() {
             Ok(progress) => progress,
@@ -122,7 +123,7 @@ impl<T: Send + 'static> Slot<T> {
         let polled = match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut context))) {
             Ok(Poll::Pending) => {
                 drop(progress);
-                // Woken during this poll: the task may have found the work busy, and nobody may poll again.
+                // Woken during this poll: the task may have found the work busy, so it would not poll again.
                 if self.woken.load(Ordering::SeqCst) {
                     wake(&self.task);
                 }
@@ -148,7 +149,7 @@ impl<T: Send + 'static> Slot<T> {
         }
     }
 
-    /// Drops the work of a caller that is gone. If it is being polled, the task does so after the poll.
+    /// Drops the work after its caller was dropped. If the work is being polled, the task drops it after the poll.
     fn end_if_dropped(&self) {
         if !self.is_dropped.load(Ordering::SeqCst) {
             return;
@@ -160,7 +161,7 @@ impl<T: Send + 'static> Slot<T> {
             }
             Err(TryLockError::WouldBlock) => return,
         };
-        // Gives its lease up, which must not happen with the slot locked.
+        // Dropping it releases its lease, which must not happen with the slot locked.
         drop(ended);
     }
 }
@@ -189,7 +190,7 @@ fn wake(place: &Mutex<Option<Waker>>) {
     }
 }
 
-/// The task: waits until the work is woken and not polled by its caller, and polls it from then on.
+/// The watching task: waits until the work is woken and its caller does not poll it, and then polls it.
 async fn carry_on<T: Send + 'static>(slot: Arc<Slot<T>>) {
     let mut seen = None;
     loop {
@@ -283,12 +284,12 @@ mod tests {
         let counted = Arc::clone(&polls);
         let mut kept = polled_once(poll_fn(move |cx| {
             match counted.fetch_add(1, Ordering::SeqCst) + 1 {
-                // Makes the task carry it on, which polls it next.
+                // Makes the task take over, so that it does the next poll.
                 1 => cx.waker().wake_by_ref(),
                 2 => {}
                 3 => {
                     cx.waker().wake_by_ref();
-                    // Time for the task to find it busy.
+                    // Gives the task time to find the work busy.
                     std::thread::sleep(Duration::from_millis(50));
                 }
                 _ => {
@@ -301,7 +302,7 @@ mod tests {
         while polls.load(Ordering::SeqCst) < 2 {
             tokio::task::yield_now().await;
         }
-        // The third poll is the caller's, who does not poll again.
+        // The caller does the third poll and does not poll again.
         while polls.load(Ordering::SeqCst) < 3 {
             assert!(kept.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }

@@ -1,4 +1,4 @@
-//! Giving up an open call of a tool.
+//! Closing an open tool call without a result.
 
 use memory_core::{Counters, MessageMeta, Splice, StoreErrorKind, UnitState, Units};
 use memory_flush::flush_due;
@@ -10,19 +10,19 @@ use crate::rules::Rules;
 use crate::write::{Write, Written};
 
 impl MemoryInstance {
-    /// Gives up an open call of a tool, by its id or, if it has none, by the name of the tool: it may then be evicted, and is left out of
-    /// context windows together with the results that it has.
+    /// Closes an open tool call, by its id or, if it has none, by the name of the tool. The call can then be
+    /// evicted, and context windows omit it together with its results.
     ///
     /// # Errors
-    /// [`MemoryError::NoOpenCall`] where no open call has this id.
+    /// [`MemoryError::NoOpenCall`] if no open call has this id.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the call given up or not.
+    /// Dropping the future leaves the call closed or not.
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn close_call(&self, call: &str) -> Result<(), MemoryError> {
         self.writable("close a call of")?;
         let counters = self.inner.close_call(call).await?;
-        // What waited for the call may go now, so the mark of the last flush no longer counts.
+        // Messages that waited for the call can be evicted now, so the mark of the last flush is outdated.
         let Rules { policy, settings, .. } = &*self.inner.rules;
         if flush_due(&counters, None, policy, settings).is_due() {
             when_due(&self.inner).await;
@@ -32,13 +32,13 @@ impl MemoryInstance {
 }
 
 impl Inner {
-    /// Marks the call as given up; the memory's counters after that.
+    /// Marks the call as closed, and returns the counters after that.
     async fn close_call(&self, call: &str) -> Result<Counters, MemoryError> {
         let mut tried = false;
         for _ in 0..ATTEMPTS {
             let outline = self.outline().await?;
             let Some(meta) = self.open_call(&outline.metas, call) else {
-                // An earlier attempt had its effect, and only its answer was lost.
+                // An earlier attempt was applied, and only its answer was lost.
                 if tried && outline.metas.iter().any(|meta| meta.closed && makes(meta, call)) {
                     return Ok(outline.head.counters);
                 }
@@ -73,7 +73,7 @@ impl Inner {
     }
 }
 
-/// Whether the message makes the call with this id or, where calls have none, of the tool with this name.
+/// Whether the message makes the call with this id or, if its calls have no ids, calls the tool with this name.
 fn makes(meta: &MessageMeta, call: &str) -> bool {
     meta.link.calls.iter().any(|made| made.label() == call)
 }

@@ -1,4 +1,4 @@
-//! A system prompt that is stored once, however many agents make sure of it.
+//! A system prompt that is stored once, even if many agents set it.
 
 use std::sync::Arc;
 
@@ -21,43 +21,43 @@ const OPERATION: &str = "ensure the system prompt of";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct EnsuredSystem {
-    /// The necessary change.
+    /// The change that was made.
     pub outcome: EnsureOutcome,
-    /// The place of the prompt.
+    /// The sequence number of the prompt.
     pub sequence: Sequence,
-    /// By how many tokens the critical messages are over the budget, if they are; see
+    /// The number of tokens by which the critical messages exceed the budget, if they do; see
     /// [`Appended::critical_over_budget`](memory_core::Appended::critical_over_budget).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub critical_over_budget: Option<u64>,
 }
 
-/// The change that was necessary so that a system prompt is stored as wanted.
+/// The change that [`MemoryInstance::ensure_system`] made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EnsureOutcome {
-    /// Nothing: it is stored with this text. Nothing was written.
+    /// None: the prompt was already stored with this text.
     Unchanged,
-    /// There was none of this name, and it was appended.
+    /// No prompt had this name, and it was appended.
     Appended,
-    /// Another text was stored under this name, and was replaced at its place.
+    /// The prompt with this name had another text, and was replaced in its place.
     Replaced,
 }
 
 impl MemoryInstance {
-    /// Makes sure that one system prompt with this text is stored under this name: appended if there is none,
-    /// replaced at its place if its text is another, and nothing is written if it is the same. To be called at each start
-    /// of a program, in place of [`append`](Self::append), which would add a prompt each time. The prompt is
-    /// critical, whatever the resource says of system prompts, so no flush removes it; a
-    /// [`clear`](Self::clear) does, and the next call appends it again.
+    /// Ensures that exactly one system prompt is stored under this name, with this text. It is appended if there
+    /// is none and replaced in its place if its text differs; if the text is the same, nothing is written. Call
+    /// it at each start of a program, instead of [`append`](Self::append), which would add a prompt each time.
+    /// The prompt is critical, whatever the resource configures for system prompts, so no flush removes it. A
+    /// [`clear`](Self::clear) removes it, and the next call appends it again.
     ///
-    /// However many tasks and processes call this at once, one prompt of each name is stored; where they differ
-    /// in the text, it is that of the last one. Where nothing has to be written, this takes two reads, of the descriptions of
-    /// all messages and of the prompt, and does not wait. Otherwise it takes an
-    /// [exclusive turn](Self::exclusive); within a turn of yours use [`Session::ensure_system`].
+    /// Any number of tasks and processes may call this at once: one prompt of each name is stored, with the text
+    /// of the last call. If nothing has to be written, the call makes two reads, of all messages' metadata and of
+    /// the prompt, and does not wait. Otherwise it takes an [exclusive turn](Self::exclusive). Within a turn use
+    /// [`Session::ensure_system`].
     ///
-    /// The name is not stored: a part of the message's id follows from it. A copy of the message that is appended or
-    /// imported has another id, and is a message like any other.
+    /// The name is not stored: it determines a part of the message's id. A copy of the message that is appended
+    /// or imported has another id, and is treated like any other message.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -77,11 +77,11 @@ impl MemoryInstance {
     /// ```
     ///
     /// # Errors
-    /// As [`append`](Self::append) and [`exclusive`](Self::exclusive); [`MemoryError::LeaseLost`] where the turn lost its lease,
-    /// [`MemoryError::OwnTurn`] within a turn of this memory. Calling it again is always safe.
+    /// As [`append`](Self::append) and [`exclusive`](Self::exclusive); [`MemoryError::LeaseLost`] if the turn lost
+    /// its lease, [`MemoryError::OwnTurn`] within a turn of this memory. Calling it again is always safe.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the prompt as it was or as wanted, and stored once.
+    /// Dropping the future leaves the prompt unchanged or as wanted, and stored once.
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn ensure_system(
         &self,
@@ -98,7 +98,7 @@ impl MemoryInstance {
         match self.exclusive(turn).await {
             Ok(done) => done,
             Err(ExclusiveError::Begin(error)) => Err(*error),
-            // Each write showed its token, so what the turn reports is true.
+            // The store checked the token of each write, so the turn's result is valid.
             Err(ExclusiveError::Lost { output: Some(done), .. }) => done,
             Err(ExclusiveError::Lost { reason, .. }) => {
                 Err(MemoryError::LeaseLost { key: self.inner.key.clone(), reason })
@@ -108,7 +108,7 @@ impl MemoryInstance {
 }
 
 impl Session {
-    /// [`MemoryInstance::ensure_system`] within the turn.
+    /// As [`MemoryInstance::ensure_system`], within the turn.
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -125,7 +125,7 @@ impl Session {
         self.ensure(&wanted).await
     }
 
-    /// No other task writes meanwhile, so a prompt that is missing is appended once.
+    /// The lease excludes other writers, so a missing prompt is appended once.
     async fn ensure(&self, wanted: &NewMessage) -> Result<EnsuredSystem, MemoryError> {
         let inner = &self.memory.inner;
         let lease = self.scope.proof();
@@ -149,7 +149,7 @@ impl Session {
                     self.note_counters(&counters);
                     return Ok(inner.ensured(EnsureOutcome::Replaced, old.sequence, &counters));
                 }
-                // A store whose leases live elsewhere may have gone back meanwhile.
+                // A store whose leases are elsewhere may have returned to an earlier state meanwhile.
                 Err(error) if error.store_kind() == Some(&StoreErrorKind::Conflict) => {}
                 Err(error) => return Err(error),
             }
@@ -166,7 +166,7 @@ enum Found {
 }
 
 impl Inner {
-    /// The prompt as it would be appended, under an id that has its name.
+    /// The prompt as a message whose id contains the hash of its name.
     fn system_prompt(&self, name: &str, prompt: String) -> Result<NewMessage, MemoryError> {
         let entry = Entry::new(Message::system(prompt)).with_priority(Priority::CRITICAL);
         let admitted = self.admit([entry])?;
@@ -190,7 +190,7 @@ impl Inner {
                 Err(error) if error.kind() == &StoreErrorKind::Conflict => continue,
                 Err(error) => return Err(error.into()),
             };
-            // One that cannot be read is replaced.
+            // A prompt that cannot be read is replaced.
             let is_same = found.first().is_some_and(|found| found.message == wanted.message)
                 && meta.class() == wanted.class();
             return Ok(if is_same {
@@ -213,7 +213,7 @@ impl Inner {
         EnsuredSystem { outcome, sequence, critical_over_budget }
     }
 
-    /// Puts a message in the place of another, by a writer that is free.
+    /// Replaces a message, with a free writer.
     async fn replace(
         &self,
         old: &MessageMeta,

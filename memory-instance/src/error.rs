@@ -1,4 +1,4 @@
-//! What can go wrong with a memory, in terms that a caller can act on.
+//! Errors of a memory's operations.
 
 #[cfg(test)]
 mod tests;
@@ -18,99 +18,99 @@ use crate::template::TemplateError;
 
 /// Why an operation on a memory failed.
 ///
-/// The text names what was attempted, the memory and the mend; message contents never appear.
+/// The text names the operation, the memory and the remedy; it never contains message contents.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MemoryError {
-    /// The store refused or failed.
+    /// The store refused the operation or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The lease on the memory could not be had.
+    /// The lease on the memory could not be acquired.
     #[error(transparent)]
     Lock(Box<LeaseFailure>),
-    /// The lease ran out or was taken under the operation. What it had in flight was fenced off.
+    /// The lease expired or was taken during the operation. The store refused the operation's later writes.
     #[error("the lease on {key} was lost ({reason}); read again and start over")]
     LeaseLost {
         /// The memory.
         key: MemoryKey,
-        /// How.
+        /// How the lease was lost.
         reason: LostReason,
     },
-    /// A session was kept beyond the turn that it belongs to.
+    /// A session was used after its turn had ended.
     #[error("{operation} {key}: the turn has ended; begin another with `exclusive`")]
     TurnEnded {
-        /// What was attempted.
+        /// The attempted operation.
         operation: &'static str,
         /// The memory.
         key: MemoryKey,
     },
-    /// A call within a turn that would have waited for that turn to end.
+    /// A call within a turn that would have waited for the same turn to end.
     #[error(
         "{operation} {key}: this is called within a turn on the same memory and would wait for its own end; go through the session of the turn, or call it when the turn has ended"
     )]
     OwnTurn {
-        /// What was attempted.
+        /// The attempted operation.
         operation: &'static str,
         /// The memory.
         key: MemoryKey,
     },
-    /// The place of the leases cannot be opened.
+    /// The lease backend could not be opened.
     #[error(transparent)]
     OpenLeases(Box<OpenLeasesFailure>),
-    /// The store gave no answer in time; it goes by the resource's `lock.failure_timeout`.
+    /// The store did not answer within the resource's `lock.failure_timeout`.
     #[error(
         "{operation} {key}: no definite answer within {waited:?}; the store may be down or overloaded, and the same write may be sent again"
     )]
     TimedOut {
-        /// What was attempted.
+        /// The attempted operation.
         operation: &'static str,
         /// The memory.
         key: MemoryKey,
-        /// How long.
+        /// How long the operation waited.
         waited: Duration,
     },
-    /// A batch or message that cannot be kept.
+    /// A message that is larger than the whole budget.
     #[error(
         "append to {key}: message {index} has {tokens} tokens, more than the whole budget ({budget}); shorten it, or raise max_tokens"
     )]
     TooLarge {
         /// The memory.
         key: MemoryKey,
-        /// Which message of the batch, from 0.
+        /// The index of the message in its batch, from 0.
         index: usize,
-        /// Its size.
+        /// The size of the message.
         tokens: u32,
         /// The resource's budget.
         budget: u64,
     },
-    /// A batch or message that is over one of the resource's limits, whatever its tokens.
+    /// A batch or message that exceeds one of the resource's limits, independent of its tokens.
     #[error("append to {key}: {reason}")]
     Limit {
         /// The memory.
         key: MemoryKey,
-        /// Which limit, and how much there was.
+        /// The limit, and the actual amount.
         reason: LimitError,
     },
-    /// A batch without a message.
+    /// An empty batch.
     #[error("append to {key}: the batch is empty; give it at least one message")]
     EmptyBatch {
         /// The memory.
         key: MemoryKey,
     },
-    /// A write through a handle that may only read.
+    /// A write through a read-only handle.
     #[error("{operation} {key}: this handle is read-only; open the memory read-write")]
     ReadOnly {
-        /// What was attempted.
+        /// The attempted operation.
         operation: &'static str,
         /// The memory.
         key: MemoryKey,
     },
-    /// No window fits the budget.
+    /// No context window fits the budget.
     #[error("context of {key}: {reason}")]
     Context {
         /// The memory.
         key: MemoryKey,
-        /// Why.
+        /// The cause.
         reason: ContextError,
     },
     /// No open call has this id.
@@ -123,61 +123,61 @@ pub enum MemoryError {
         /// The id.
         call: String,
     },
-    /// A flush plan of the user's own that would break a promise.
+    /// A plan of a custom flush strategy that violates an invariant.
     #[error("flush {key} with strategy `{strategy}`: {problem}")]
     Plan {
         /// The memory.
         key: MemoryKey,
         /// The strategy.
         strategy: String,
-        /// Which promise, and where.
+        /// The invariant, and where it is violated.
         problem: String,
     },
-    /// Code that a flush called panicked: a strategy, a summarizer's name, a token counter, a store. Flushes
-    /// are tried again after growing pauses; appends are not affected. The panic's text is not kept, because it
+    /// Code that a flush called panicked: a strategy, a summarizer, a token counter or a store. Automatic flushes
+    /// are retried after growing pauses; appends are not affected. The panic's message is discarded because it
     /// may quote a message.
     #[error("{operation} {key}: {culprit} panicked; fix it, or take another")]
     Panicked {
-        /// What was attempted.
+        /// The attempted operation.
         operation: &'static str,
         /// The memory.
         key: MemoryKey,
-        /// What panicked.
+        /// The code that panicked.
         culprit: String,
     },
-    /// The manager was shut down by [`MemoryManager::shutdown`](crate::MemoryManager::shutdown): it begins no
-    /// flush and no turn, and what had not ended within the grace was given up.
+    /// The manager was shut down by [`MemoryManager::shutdown`](crate::MemoryManager::shutdown): it starts no
+    /// flush and no turn, and the work that had not ended within the grace period was abandoned.
     #[error("{operation} {key}: the manager is shut down; do it through another manager")]
     ShutDown {
-        /// What was attempted.
+        /// The attempted operation.
         operation: &'static str,
         /// The memory.
         key: MemoryKey,
-        /// Whether it may have had its effect.
+        /// Whether the operation may have been applied.
         applied: Applied,
     },
-    /// Others changed the memory each time before the operation could end.
+    /// Other writers changed the memory during every attempt.
     #[error(
         "{operation} {key}: others changed the memory {attempts} times in a row; try again later"
     )]
     Contended {
-        /// What was attempted.
+        /// The attempted operation.
         operation: &'static str,
         /// The memory.
         key: MemoryKey,
-        /// How often.
+        /// The number of attempts.
         attempts: u32,
     },
-    /// The resource contradicts itself.
+    /// The resource is inconsistent.
     #[error(transparent)]
     Resource(#[from] ResourceError),
-    /// The key template gives no key.
+    /// The key template yields no key.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// The rendered key is not one.
+    /// The rendered key is not a valid key.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// Not a message.
+    /// Not a valid message.
     #[error(transparent)]
     Message(#[from] MessageError),
     /// No resource has this id.
@@ -185,10 +185,10 @@ pub enum MemoryError {
     UnknownResource {
         /// The id.
         id: String,
-        /// The ids that there are.
+        /// The ids of all resources.
         known: String,
     },
-    /// The resource names a strategy that nobody registered.
+    /// The resource names a strategy that is not registered.
     #[error(
         "resource `{resource}`: flushing_strategy.type: `{strategy}` is not known; choose fifo, priority or hybrid_summary, or register your own"
     )]
@@ -198,27 +198,27 @@ pub enum MemoryError {
         /// The strategy.
         strategy: String,
     },
-    /// The resource asks for more than the store gives.
+    /// The resource needs more durability than the store provides.
     #[error(
         "resource `{resource}`: persistence.durability: the store gives `{given}`, not `{wanted}`; open it with a durable setting, or lower this"
     )]
     NotDurable {
         /// The resource.
         resource: String,
-        /// What it asks for.
+        /// The durability that the resource needs.
         wanted: String,
-        /// What the store gives.
+        /// The durability that the store provides.
         given: String,
     },
-    /// The store looks leases up at one place, and those it was given are kept at another: it would
-    /// refuse every write under one of them.
+    /// The store checks leases in one place and the given leases are kept in another: the store would refuse
+    /// every write under one of them.
     #[error(
         "the store looks leases up at `{store}`, but they are kept at `{leases}`; give it the lease backend of its own place, or open it with checks of tokens alone"
     )]
     LeasesElsewhere {
-        /// Where the store looks.
+        /// Where the store checks leases.
         store: String,
-        /// Where they are.
+        /// Where the leases are kept.
         leases: String,
     },
     /// The tokenizer is not part of this build.
@@ -231,48 +231,48 @@ pub enum MemoryError {
         /// The tokenizer.
         tokenizer: &'static str,
     },
-    /// The URL names no store that this build knows.
+    /// The URL is not valid, or names no store that this build supports.
     #[error("store URL `{url}`: {problem}")]
     Url {
         /// The URL, without a password.
         url: String,
-        /// What is wrong with it, and the mend.
+        /// The problem and the remedy.
         problem: String,
     },
-    /// An append that failed, with what is needed to send it again.
+    /// A failed append, with the batch to send again.
     #[error(transparent)]
     Append(Box<AppendFailure>),
 }
 
-/// A lease that could not be had.
+/// A lease that could not be acquired.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LeaseFailure {
     /// The memory.
     pub key: MemoryKey,
-    /// Why.
+    /// The cause.
     pub reason: LockError,
-    /// Whether what was to be done under it may be there nevertheless, from an earlier attempt.
+    /// Whether the operation may have been applied by an earlier attempt.
     pub applied: Applied,
-    /// How long the turn of another may last, if turns were waited for.
+    /// The maximum duration of another holder's turn, if the operation waited for turns.
     pub max_turn: Option<Duration>,
 }
 
-/// A place of leases that could not be opened.
+/// A lease backend that could not be opened.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OpenLeasesFailure {
     /// The store's URL, without a password.
     pub url: String,
-    /// Why.
+    /// The cause.
     pub reason: LockError,
 }
 
-/// An append that failed. It reads as its reason.
+/// A failed append. Its text is that of its reason.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct AppendFailure {
-    /// Why.
+    /// The cause.
     pub reason: MemoryError,
     /// The batch, under the id by which the store recognizes it.
     pub prepared: PreparedAppend,
@@ -302,7 +302,7 @@ impl fmt::Display for LeaseFailure {
     }
 }
 
-/// The source is the driver's error: the words of the reason are in the text already.
+/// The source is the driver's error, because the text already contains the reason's text.
 impl Error for LeaseFailure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.reason.source()
@@ -334,7 +334,7 @@ impl Error for AppendFailure {
 }
 
 impl MemoryError {
-    /// Whether the write may be there nevertheless.
+    /// Whether the write may have been applied.
     #[must_use]
     pub fn applied(&self) -> Applied {
         match self {
@@ -349,8 +349,7 @@ impl MemoryError {
         }
     }
 
-    /// The batch of a failed append. [`send`](crate::MemoryInstance::send) it again: it is never
-    /// appended twice.
+    /// The batch of a failed append. [`send`](crate::MemoryInstance::send) it again: it is never appended twice.
     #[must_use]
     pub fn into_prepared(self) -> Option<PreparedAppend> {
         match self {
@@ -359,7 +358,7 @@ impl MemoryError {
         }
     }
 
-    /// Whether a stale lease was the reason.
+    /// Whether the operation was refused because its lease is stale.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         match self {
@@ -370,8 +369,8 @@ impl MemoryError {
         }
     }
 
-    /// Whether the server does not accept the user or the password, or gives the user too few rights: at the
-    /// store or at the leases.
+    /// Whether the server of the store or of the leases rejects the user or the password, or the user lacks
+    /// permissions.
     #[must_use]
     pub fn is_authentication(&self) -> bool {
         match self {
@@ -382,7 +381,7 @@ impl MemoryError {
         }
     }
 
-    /// What the store said, if it was the store.
+    /// The kind of the store's error, if the store was the cause.
     #[must_use]
     pub fn store_kind(&self) -> Option<&StoreErrorKind> {
         match self {
@@ -392,8 +391,8 @@ impl MemoryError {
         }
     }
 
-    /// Whether the same call may succeed when it is made again, as it stands. An append that is
-    /// [`Unknown`](Applied::Unknown) is repeated by [`send`](crate::MemoryInstance::send).
+    /// Whether the same call may succeed when it is repeated unchanged. Repeat an append that is
+    /// [`Unknown`](Applied::Unknown) with [`send`](crate::MemoryInstance::send).
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -406,7 +405,7 @@ impl MemoryError {
         }
     }
 
-    /// Whether a shutdown ended it, of the manager or of its leases.
+    /// Whether a shutdown of the manager or of its leases ended the operation.
     pub(crate) fn is_shut_down(&self) -> bool {
         match self {
             Self::ShutDown { .. } => true,
@@ -416,7 +415,7 @@ impl MemoryError {
         }
     }
 
-    /// The same, where an earlier attempt may have been applied and its answer was lost.
+    /// The same error, if an earlier attempt may have been applied and its answer was lost.
     pub(crate) fn possibly_applied(self) -> Self {
         match self {
             Self::Store(error) => Self::Store(error.possibly_applied()),
@@ -431,8 +430,8 @@ impl MemoryError {
         }
     }
 
-    /// The same, of a batch that its caller may have sent before. A writer that was forgotten is all that
-    /// leaves open what became of it then.
+    /// The same error for a batch that its caller may have sent before. Only a forgotten writer leaves open
+    /// whether such an earlier attempt was applied.
     pub(crate) fn with_earlier_sends(self) -> Self {
         match self.store_kind() {
             Some(StoreErrorKind::WriterForgotten { .. }) => self.possibly_applied(),
@@ -440,7 +439,7 @@ impl MemoryError {
         }
     }
 
-    /// This error and what caused it, down to the driver's own words, in one line for a log; 4 KiB at the most.
+    /// This error and its causes, including the driver's text, in one line for a log; at most 4 KiB.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
@@ -454,7 +453,7 @@ impl MemoryError {
     }
 }
 
-/// The name of a durability as resources write it.
+/// The name of a durability in resources.
 pub(crate) fn durability_name(durability: Durability) -> String {
     serde_json::to_value(durability)
         .ok()

@@ -1,4 +1,4 @@
-//! A turn of one's own: read, decide, write, with nobody writing in between.
+//! Exclusive turns: read, decide and write without writes of others in between.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -20,10 +20,10 @@ use crate::telemetry::Telemetry;
 use crate::window::ContextWindow;
 use crate::write::Write;
 
-/// A memory under its lease. Others read, and wait in line to write.
+/// A memory under its lease. Other handles can read it; their writes wait in line.
 ///
-/// Every write shows the lease's fencing token to the store. If the lease ran out meanwhile, because
-/// the process was stopped or the turn took too long, the write is refused and changes nothing.
+/// The store checks the lease's fencing token at every write. If the lease expired meanwhile, because the process
+/// was suspended or the turn took too long, the write is refused and changes nothing.
 #[derive(Clone)]
 pub struct Session {
     pub(crate) memory: MemoryInstance,
@@ -31,17 +31,17 @@ pub struct Session {
     turn: Arc<Turn>,
 }
 
-/// What a turn and its session tell each other.
+/// State that a turn and its session share.
 #[derive(Debug, Default)]
 struct Turn {
-    /// An append of the turn found a flush due.
+    /// An append of the turn made a flush due.
     due: AtomicBool,
-    /// The turn has come to its end; its lease is no longer the session's.
+    /// The turn has ended, so the session no longer has its lease.
     ended: AtomicBool,
 }
 
-/// Ends the turn, also where it panics or its caller goes away. A turn that lost its lease has not
-/// ended by itself: what is left of it is the store's to refuse.
+/// Ends the turn, also if it panics or its caller drops it. A turn that lost its lease is not ended here: the
+/// store refuses its remaining writes.
 struct EndOnDrop {
     turn: Arc<Turn>,
     scope: LeaseScope,
@@ -55,7 +55,7 @@ impl Drop for EndOnDrop {
     }
 }
 
-/// Measures how long a lease is held, however its turn ends.
+/// Measures how long a lease is held, on every exit path of the turn.
 struct HeldSince<'a> {
     telemetry: &'a Telemetry,
     since: Instant,
@@ -68,14 +68,15 @@ impl Drop for HeldSince<'_> {
 }
 
 impl MemoryInstance {
-    /// Runs a read-modify-write turn under the lease on the memory, which is refreshed until the
-    /// turn ends. Appends of others wait in line meanwhile. Not reentrant: within the turn write
-    /// through the session; a write through another handle to the same memory would wait for the turn to
-    /// end, and is refused with [`MemoryError::OwnTurn`]. A task that the turn has spawned may wait for
-    /// its end, and a turn on another memory may be nested in it.
+    /// Runs a read-modify-write turn under the lease on the memory. The lease is refreshed until the turn ends.
+    /// Appends of others wait in line meanwhile.
     ///
-    /// A turn that lasts longer than the resource's `lock.max_turn` (60 s unless it says otherwise) loses
-    /// its lease, with [`LostReason::MaxHold`]: it is dropped at its next await point, and others go on.
+    /// Turns are not reentrant: within the turn write through the session. A write through another handle to the
+    /// same memory would wait for the turn to end, and is refused with [`MemoryError::OwnTurn`]. A task that the
+    /// turn has spawned may wait for the turn's end, and a turn on another memory may be nested in it.
+    ///
+    /// A turn that lasts longer than the resource's `lock.max_turn` (default: 60 s) loses its lease with
+    /// [`LostReason::MaxHold`]. The turn is dropped at its next await point, and waiting writers continue.
     ///
     /// ```no_run
     /// # async fn example(memory: memory_instance::MemoryInstance) -> Result<(), Box<dyn std::error::Error>> {
@@ -95,13 +96,13 @@ impl MemoryInstance {
     /// ```
     ///
     /// # Errors
-    /// [`ExclusiveError::Begin`] if the turn was not begun, also because the manager
-    /// [shut down](crate::MemoryManager::shutdown); [`ExclusiveError::Lost`] if the lease was lost before it
-    /// ended.
+    /// [`ExclusiveError::Begin`] if the turn did not start, for example because the manager
+    /// [shut down](crate::MemoryManager::shutdown); [`ExclusiveError::Lost`] if the lease was lost before the
+    /// turn ended.
     ///
     /// # Cancel safety
-    /// Dropping the future drops the turn at its current await point and gives the lease up at once.
-    /// What the turn had appended stays.
+    /// Dropping the future drops the turn at its current await point and releases the lease at once. The turn's
+    /// completed appends remain.
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn exclusive<T, F, Fut>(&self, turn: F) -> Result<T, ExclusiveError<T>>
     where
@@ -121,8 +122,8 @@ impl MemoryInstance {
             if !underway.holds(&scope) {
                 return Err(inner.abandoned("work on"));
             }
-            // Raises the store's newest token before anything is read: a late write of the holder
-            // before this one could otherwise land between the read and the write.
+            // Raises the store's newest token before the turn reads. Otherwise a late write of the previous
+            // holder could be applied between the turn's read and its write.
             inner.write(Write::Claim, Some(scope.proof())).await?;
             let end = EndOnDrop { turn: Arc::clone(&state), scope: scope.clone() };
             let session = Session { memory: self.clone(), scope, turn: Arc::clone(&state) };
@@ -130,7 +131,7 @@ impl MemoryInstance {
             drop((end, held));
             Ok::<_, MemoryError>(output)
         };
-        // On the heap: a turn is rare, and its caller's future should not grow by all of it.
+        // Boxed: turns are rare, and the future of the caller should not grow by the size of this one.
         let locks = &inner.backend.locks;
         let done = Box::pin(locks.with_lock_refresh(&inner.lease, &inner.rules.turn, begin));
         let done = tokio::select! {
@@ -146,7 +147,7 @@ impl MemoryInstance {
         inner.backend.publish_refreshes();
         match done {
             Ok(Ok(output)) => {
-                // A flush commits while nobody holds the lease, so it waited for the turn to end.
+                // A flush commits only while no other process holds the lease, so it waits for the turn's end.
                 if state.due.load(Ordering::Relaxed) {
                     Box::pin(flush::when_due(inner)).await;
                 }
@@ -170,8 +171,8 @@ impl Session {
     /// Appends a message under the lease.
     ///
     /// # Errors
-    /// As [`MemoryInstance::append`]; [`MemoryError::is_fenced`] where the lease is over. What can be sent
-    /// again is sent by [`send`](Self::send).
+    /// As [`MemoryInstance::append`]; [`MemoryError::is_fenced`] if the lease is lost. Use [`send`](Self::send) to
+    /// send a batch again.
     ///
     /// # Cancel safety
     /// As [`MemoryInstance::append`].
@@ -196,8 +197,8 @@ impl Session {
         Ok(appended)
     }
 
-    /// Sends a batch under the lease, or sends it again: [`MemoryInstance::send`] would wait for the turn to
-    /// end.
+    /// Sends a batch under the lease, or sends it again. Within a turn [`MemoryInstance::send`] would wait for the
+    /// turn to end.
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -212,14 +213,14 @@ impl Session {
         Ok(appended)
     }
 
-    /// A flush that an append finds due begins when the turn has ended.
+    /// Notes a flush that an append made due. It starts when the turn has ended.
     pub(crate) fn note(&self, appended: &Appended) {
         if self.memory.inner.finds_due(appended) {
             self.turn.due.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The same of a message that was replaced, which removes the mark of the last flush.
+    /// Notes a due flush after a message was replaced, which removes the mark of the last flush.
     pub(crate) fn note_counters(&self, counters: &Counters) {
         if self.memory.inner.are_due(counters, None) {
             self.turn.due.store(true, Ordering::Relaxed);
@@ -229,7 +230,7 @@ impl Session {
     /// Clears the memory under the lease.
     ///
     /// # Errors
-    /// As [`MemoryInstance::clear`]; [`MemoryError::is_fenced`] where the lease is over.
+    /// As [`MemoryInstance::clear`]; [`MemoryError::is_fenced`] if the lease is lost.
     ///
     /// # Cancel safety
     /// As [`MemoryInstance::clear`].
@@ -238,7 +239,7 @@ impl Session {
         self.memory.inner.clear(Some(self.scope.proof())).await
     }
 
-    /// All messages, as [`MemoryInstance::messages`].
+    /// As [`MemoryInstance::messages`].
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -249,7 +250,7 @@ impl Session {
         self.memory.messages().await
     }
 
-    /// A page of messages, as [`MemoryInstance::page`].
+    /// As [`MemoryInstance::page`].
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -286,13 +287,13 @@ impl Session {
         self.memory.window(options).await
     }
 
-    /// The fencing token of the lease; show it to other systems that check tokens.
+    /// The fencing token of the lease. Pass it to other systems that check fencing tokens.
     #[must_use]
     pub fn fence(&self) -> FencingToken {
         self.scope.fence()
     }
 
-    /// Whether the lease is still held, decided here and now without asking anyone.
+    /// Checks locally, without a request, whether the lease is still held.
     ///
     /// # Errors
     /// [`MemoryError::LeaseLost`]; [`MemoryError::TurnEnded`].
@@ -304,20 +305,20 @@ impl Session {
         })
     }
 
-    /// Ends with the reason once the lease is lost.
+    /// Completes with the reason once the lease is lost.
     ///
     /// # Cancel safety
-    /// It only looks.
+    /// Dropping the future has no effect.
     pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> {
         self.scope.lost()
     }
 
-    /// A session that is kept beyond its turn is of no use.
+    /// Refuses a session that is used after its turn.
     pub(crate) fn still_on(&self, operation: &'static str) -> Result<(), MemoryError> {
         if self.turn.ended.load(Ordering::Acquire) {
             return Err(MemoryError::TurnEnded { operation, key: self.memory.key().clone() });
         }
-        // A store whose leases live elsewhere does not know that the lease was revoked.
+        // A store whose leases are elsewhere does not know that the shutdown revoked the lease.
         if self.memory.inner.backend.lifecycle.is_abandoning() {
             let (key, reason) = (self.memory.key().clone(), LostReason::ShutDown);
             return Err(MemoryError::LeaseLost { key, reason });
@@ -335,32 +336,32 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Why a turn cannot be vouched for. It is an error whatever the turn yields; `Debug` shows whether there
-/// is an output, not the output.
+/// A turn that did not start, or that lost its lease. It is an error whatever the turn returned. `Debug` shows
+/// only whether there is an output.
 ///
-/// `?` into `anyhow::Error` or `Box<dyn Error + Send + Sync>` wants `T: Send + Sync + 'static`, as those
-/// do; [`without_output`](Self::without_output) helps where `T` is not.
+/// `?` into `anyhow::Error` or `Box<dyn Error + Send + Sync>` needs `T: Send + Sync + 'static`; otherwise use
+/// [`without_output`](Self::without_output).
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ExclusiveError<T> {
-    /// It was not begun.
+    /// The turn did not start.
     #[error(transparent)]
     Begin(Box<MemoryError>),
     /// The lease was lost before it ended: others may have written meanwhile, and what the turn
     /// wrote after that was refused.
     #[error("the lease was lost in the middle of the turn ({reason}); read again and start over")]
     Lost {
-        /// How.
+        /// How the lease was lost.
         reason: LostReason,
-        /// The token under which it worked.
+        /// The fencing token of the lease.
         fence: FencingToken,
-        /// What it yielded, if it came to its end; its side effects did happen.
+        /// The output of the turn, if it completed. Its side effects did happen.
         output: Option<T>,
     },
 }
 
 impl<T> ExclusiveError<T> {
-    /// The same error without what the turn yielded.
+    /// The same error without the output of the turn.
     #[must_use]
     pub fn without_output(self) -> ExclusiveError<()> {
         match self {
@@ -387,8 +388,8 @@ impl<T> fmt::Debug for ExclusiveError<T> {
 }
 
 impl<T> ExclusiveError<T> {
-    /// Whether the same turn may succeed when it is taken again, as it stands. That is not so once its
-    /// lease was lost: what it did must be looked at first.
+    /// Whether the same turn may succeed when it is repeated unchanged. This is false once the lease was lost:
+    /// check first which of the turn's effects were applied.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! Bringing a memory back under its budget while others append.
+//! Flushes: bringing a memory back under its budget while others append.
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -26,22 +26,22 @@ use crate::telemetry::Operation;
 use crate::write::Write;
 
 impl MemoryInstance {
-    /// Flushes now, down to the target, whatever the threshold says, and returns when it is done.
+    /// Flushes now, down to the target, whatever the threshold is, and returns when the flush is done.
     ///
-    /// One flush of a memory runs at a time, in all processes; a second one waits in line for as
-    /// long as the resource's `lock.wait_timeout`. Appends go on meanwhile, and survive.
+    /// One flush of a memory runs at a time, in all processes. A second one waits in line for at most the
+    /// resource's `lock.wait_timeout`. Appends continue meanwhile, and their messages are kept.
     ///
-    /// Returns the receipt: what was evicted, summarised and kept, and why the flush did not come
-    /// down to its target, if it did not. `None` where there was nothing to do.
+    /// Returns the receipt: which messages were evicted, summarized and kept, and the reason if the flush missed
+    /// its target. Returns `None` if there was nothing to do.
     ///
     /// # Errors
-    /// [`MemoryError`]. A summariser that fails is no error: the rule-based one takes its place, and
-    /// the receipt says so. [`MemoryError::Panicked`] for a strategy, token counter or store that panics;
+    /// [`MemoryError`]. A failing summarizer is no error: the rule-based one takes its place, and the receipt
+    /// reports that. [`MemoryError::Panicked`] if a strategy, token counter or store panics;
     /// [`MemoryError::ShutDown`] after [`shutdown`](crate::MemoryManager::shutdown).
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the memory flushed or not; the lease is given up at once. A future that is
-    /// kept and not polled holds up no other flush: after half a second a task carries its flush on.
+    /// Dropping the future leaves the memory flushed or not, and releases the lease at once. A future that is kept
+    /// without being polled blocks no other flush: after half a second a task continues its flush.
     #[doc(alias = "performFlushAsync")]
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn perform_flush(&self) -> Result<Option<FlushReceipt>, MemoryError> {
@@ -51,17 +51,17 @@ impl MemoryInstance {
         carried(&self.inner, Trigger::ByHand, underway).await
     }
 
-    /// Begins a flush in a task of its own if one is due and none runs in this instance; what became
-    /// of it is in [`receipts`](Self::receipts) and [`health`](Self::health).
+    /// Starts a flush in a separate task if one is due and none runs in this instance. See
+    /// [`receipts`](Self::receipts) and [`health`](Self::health) for its result.
     ///
     /// # Errors
     /// [`MemoryError::ReadOnly`]; [`MemoryError::Store`]; [`MemoryError::ShutDown`].
     ///
     /// # Cancel safety
-    /// Dropping the future before its end begins no flush.
+    /// Dropping the future before it completes starts no flush.
     pub async fn flush_in_background(&self) -> Result<(), MemoryError> {
         self.writable("flush")?;
-        // Before the store is asked: what was called before a shutdown counts as under way.
+        // Before the request to the store: a call that came before a shutdown counts as under way.
         let underway = self.inner.begin(Activity::Flush, "flush")?;
         if self.inner.is_due(&self.inner.head().await?) {
             spawn(&self.inner, underway);
@@ -72,7 +72,7 @@ impl MemoryInstance {
     }
 }
 
-/// Why a flush runs.
+/// The trigger of a flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trigger {
     /// Somebody asked for it.
@@ -81,50 +81,50 @@ pub(crate) enum Trigger {
     Due,
 }
 
-/// What went wrong with the newest flushes of an instance.
+/// The failure state of an instance's newest flushes.
 #[derive(Debug)]
 pub(crate) struct Trouble {
     error: String,
-    /// How many failed in a row.
+    /// The number of failures in a row.
     failures: u32,
-    /// When the newest of them failed.
+    /// The time of the newest failure.
     at: Instant,
-    /// The token of its lease, if it got so far.
+    /// The token of the failed flush's lease, if it had one.
     token: Option<FencingToken>,
-    /// Appends begin no flush before this, so that one that cannot work does not run at each append.
+    /// Appends start no flush before this time, so that a flush that always fails does not run at each append.
     not_before: Instant,
 }
 
-/// The pause after the first failed flush; it doubles with each further one.
+/// The pause after the first failed flush. It doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// For how many whole turns of others the commit of a flush waits.
+/// The number of other holders' maximum turns that the commit of a flush waits.
 const COMMIT_WAITS: u32 = 2;
 /// The longest pause between failed flushes.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Flushes after an append that found it due.
+/// Flushes after an append, if a flush is due.
 pub(crate) async fn after(inner: &Arc<Inner>, appended: &Appended) {
     if inner.finds_due(appended) {
         Box::pin(when_due(inner)).await;
     }
 }
 
-/// Flushes in the way that the memory is set to.
+/// Flushes according to the memory's flush mode.
 pub(crate) async fn when_due(inner: &Arc<Inner>) {
     if inner.rules.flush_mode == FlushMode::Manual || inner.is_in_trouble() {
         return;
     }
-    // A manager that shuts down begins none.
+    // A manager that is shutting down starts no flush.
     let Ok(underway) = inner.begin(Activity::Flush, "flush") else { return };
     match inner.rules.flush_mode {
         FlushMode::Manual => {}
         FlushMode::Background => spawn(inner, underway),
-        // The append has happened; `health` reports why the flush failed.
+        // The append was applied; `health` reports a failed flush.
         FlushMode::Inline => drop(carried(inner, Trigger::Due, underway).await),
     }
 }
 
-/// Begins a flush in a task of its own, unless one of this instance is under way.
+/// Starts a flush in a separate task, unless a flush of this instance is under way.
 fn spawn(inner: &Arc<Inner>, underway: Underway) {
     if inner.flushing.swap(true, Ordering::AcqRel) {
         underway.ended();
@@ -135,7 +135,7 @@ fn spawn(inner: &Arc<Inner>, underway: Underway) {
         let inner = &flag.0;
         let mut next = Some(underway);
         for _ in 0..ATTEMPTS {
-            // What was appended meanwhile may make another one due. An error is kept for `health`;
+            // Appends during the flush may make another one due. An error is stored for `health`, because
             // there is no caller to return it to.
             let Some(underway) = next.take() else { break };
             if matches!(run(inner, Trigger::Due, underway).await, Ok(Some(_))) {
@@ -150,7 +150,7 @@ fn spawn(inner: &Arc<Inner>, underway: Underway) {
     tokio::spawn(tracing::Instrument::in_current_span(task));
 }
 
-/// Says that no flush is under way, even where the task panicked, was ended, or never began.
+/// Clears the flag of a running flush, also if the task panicked, was aborted, or never started.
 struct ClearOnDrop(Arc<Inner>);
 
 impl Drop for ClearOnDrop {
@@ -159,7 +159,7 @@ impl Drop for ClearOnDrop {
     }
 }
 
-/// A flush that its caller waits for, and that goes on where the caller keeps the future without polling it.
+/// A flush that its caller waits for. It continues if the caller keeps the future without polling it.
 fn carried(
     inner: &Arc<Inner>,
     trigger: Trigger,
@@ -195,7 +195,7 @@ async fn run(
                 inner.log_removed(receipt);
             }
         }
-        // No failure: the flush was given up, and the next one starts over.
+        // Not a failure: the shutdown abandoned this flush, and the next one starts over.
         Err(error) if underway.is_abandoned() || error.is_shut_down() => {
             tracing::info!(key = %inner.key, "flush abandoned by a shutdown; no message is lost");
             return Err(inner.abandoned("flush"));
@@ -217,7 +217,7 @@ impl Inner {
         self.flush_trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends begin the next flush after a pause that grows with each failure.
+    /// Delays the next automatic flush by a pause that grows with each failure.
     fn note_failure(&self, error: &MemoryError, token: Option<FencingToken>) {
         let mut trouble = self.trouble();
         let failures = trouble.as_ref().map_or(0, |trouble| trouble.failures);
@@ -231,12 +231,11 @@ impl Inner {
         self.trouble().as_ref().is_some_and(|trouble| Instant::now() < trouble.not_before)
     }
 
-    /// Why the newest flush of this instance failed, if it did and that still matters by this head,
-    /// which was asked for at `asked_at`.
+    /// The error of this instance's newest flush, if it failed and the failure is still relevant for this head,
+    /// which was requested at `asked_at`.
     ///
-    /// Another process may have flushed since, and its clock says nothing here: the tokens of flushers'
-    /// leases tell which flush is the newer one. One that failed before it had a lease matters for as
-    /// long as a flush is due.
+    /// Another process may have flushed since. Its clock may differ, so the tokens of the flushers' leases decide
+    /// which flush is newer. A failure before the flush had a lease is relevant as long as a flush is due.
     pub(crate) fn flush_error(&self, head: &Head, asked_at: Instant) -> Option<String> {
         let mut trouble = self.trouble();
         let _settled = trouble.take_if(|trouble| {
@@ -247,7 +246,7 @@ impl Inner {
         trouble.as_ref().map(|trouble| trouble.error.clone())
     }
 
-    /// One line for each flush that removes messages: counts only.
+    /// Logs one line for each flush that removes messages: only counts.
     fn log_removed(&self, receipt: &FlushReceipt) {
         let (evicted, summarized) = (receipt.evicted.len(), receipt.summarised.len());
         if evicted + summarized == 0 {
@@ -274,7 +273,7 @@ impl Inner {
         flush_due(&head.counters, head.next_flush_at, policy, settings).is_due()
     }
 
-    /// Notes the token of the flush's lease when it has it.
+    /// Records the token of the flush's lease.
     async fn run_locked(
         &self,
         trigger: Trigger,
@@ -291,7 +290,7 @@ impl Inner {
             if !underway.holds(&scope) {
                 return Err(self.abandoned("flush"));
             }
-            // Caught here, a panic ends the flush as any other error does: its lease is released first.
+            // Caught here, a panic ends the flush like any other error: its lease is released first.
             let work = caught_in(self.flush_under_lease(scope.proof(), trigger));
             work.await.unwrap_or_else(|| Err(self.panicked("the store".into())))
         };
@@ -301,7 +300,7 @@ impl Inner {
                 LockErrorKind::WaitTimeout { .. } if trigger == Trigger::Due => Ok(None),
                 _ => Err(self.lock_error(error)),
             },
-            // It came to its end, and the store decided whether it still counted.
+            // The flush completed, and the store decided whether its token was still valid.
             Err(WithLockError::Lost { output: Some(done), .. }) => done,
             Err(WithLockError::Lost { reason, .. }) => {
                 Err(MemoryError::LeaseLost { key: self.key.clone(), reason })
@@ -318,7 +317,7 @@ impl Inner {
         let (started, started_at) = (Instant::now(), self.backend.now());
         for _ in 0..ATTEMPTS {
             let outline = self.outline().await?;
-            // A flush that ended just now may have been enough.
+            // A flush that ended just now may have freed enough.
             if trigger == Trigger::Due && !self.is_due(&outline.head) {
                 return Ok(None);
             }
@@ -344,10 +343,10 @@ impl Inner {
         Err(self.contended("flush"))
     }
 
-    /// How long a commit waits for turns of others. It has its place in line after a second, behind the
-    /// one that is under way and those that were there before, each of which may take longer than anybody
-    /// waits for an append; given up, all that the flush had done were for nothing, and the next would
-    /// fare the same. A store that fails is not waited for any longer than by an append.
+    /// How long a commit waits for other holders' turns. The commit takes its place in line after a second, behind
+    /// the current turn and earlier waiters. Each of these may last longer than an append's wait timeout. A commit
+    /// that gives up wastes the whole flush, and the next flush would meet the same wait. A failing store is waited
+    /// for only as long as in an append.
     fn commit_patience(&self, trigger: Trigger) -> Duration {
         let waits = self.rules.lock.wait_timeout();
         match (trigger, self.rules.flush_mode) {
@@ -356,7 +355,7 @@ impl Inner {
         }
     }
 
-    /// Plans a flush of this snapshot and has the summary written.
+    /// Plans a flush of this snapshot and has its summary written.
     async fn plan(
         &self,
         outline: &Outline,
@@ -389,7 +388,7 @@ impl Inner {
         Ok(Planned::Splice(Box::new(splice_for(&plan, &input, generation, summary, record))))
     }
 
-    /// The messages that a plan summarises, or `None` if the snapshot is no longer there.
+    /// The messages that a plan summarizes, or `None` if the snapshot is outdated.
     async fn fetch_planned(
         &self,
         outline: &Outline,
@@ -428,17 +427,17 @@ impl Inner {
     }
 }
 
-/// What came of planning a flush.
+/// The result of planning a flush.
 enum Planned {
-    /// This is to be committed.
+    /// Commit this change.
     Splice(Box<Splice>),
     /// There is nothing to do.
     Nothing,
-    /// The snapshot is no longer there; start over.
+    /// The snapshot is outdated; start over.
     Outdated,
 }
 
-/// Lets tokio's time pass for the fallback chain.
+/// Sleeps with tokio's timer in the fallback chain.
 #[derive(Debug)]
 struct TokioTimer;
 

@@ -1,4 +1,4 @@
-//! The report on a memory.
+//! The health report of a memory.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -13,11 +13,11 @@ use crate::error::MemoryError;
 use crate::instance::{Inner, MemoryInstance};
 
 impl MemoryInstance {
-    /// How the memory is doing. For operators and tests: it looks at everything but the texts.
+    /// The health of the memory, for operators and tests. It reads everything except the texts of messages.
     ///
     /// # Errors
-    /// [`MemoryError::Store`]; while the resource's circuit breaker is open it says until when. A
-    /// lease backend that does not answer shows in the verdict.
+    /// [`MemoryError::Store`]; while the resource's circuit breaker is open, the error reports until when. If the
+    /// lease backend does not answer, the verdict reports it.
     ///
     /// # Cancel safety
     /// Reads have no effect.
@@ -27,7 +27,7 @@ impl MemoryInstance {
     }
 }
 
-/// What an outline says about units: by priority, by type, and what waits or is left over.
+/// Statistics of an outline: units by priority and by type, open calls, and orphaned results.
 #[derive(Debug, Default)]
 struct Census {
     priorities: BTreeMap<Priority, Tally>,
@@ -37,7 +37,7 @@ struct Census {
     orphans: u64,
 }
 
-/// A limit of a memory, and what it is called.
+/// A limit of a memory, with its unit and the setting that raises it.
 struct Limit {
     most: u64,
     unit: &'static str,
@@ -116,7 +116,7 @@ impl Inner {
         })
     }
 
-    /// The warning of the server that threatens this memory, if any does.
+    /// The first server warning that concerns this memory.
     fn server_warning(&self, outline: &Outline, server: Option<&ServerHealth>) -> Option<String> {
         let has_ttl =
             self.rules.resource.persistence.ttl.is_some() || outline.head.expires_at.is_some();
@@ -124,7 +124,7 @@ impl Inner {
         warnings.next().map(ToString::to_string)
     }
 
-    /// A lease of the memory that should have ended by itself, and whose it is.
+    /// The name of a lease of the memory that should have expired.
     async fn overdue_leases(&self) -> Option<&'static str> {
         let locks = &self.backend.locks;
         for (lease, name) in [(&self.lease, "memory"), (&self.flush_lease, "flush")] {
@@ -210,7 +210,7 @@ impl Inner {
         Verdict::Healthy
     }
 
-    /// What of this is limited, and how.
+    /// The limited quantities, with their limits.
     fn limits(&self, held: Tally) -> impl Iterator<Item = (u64, Limit)> {
         let policy = &self.rules.policy;
         let tokens = Limit { most: policy.max_tokens, unit: "tokens", setting: "max_tokens" };

@@ -1,15 +1,15 @@
-//! Ids of messages, flushes and writers, from the system's randomness or from a seed.
+//! Ids of messages, flushes and writers, from the system's random numbers or from a seed.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memory_core::{MessageId, WriterId};
 use uuid::{Builder, Uuid};
 
-/// Where ids come from.
+/// The source of ids.
 #[derive(Debug)]
 pub(crate) enum Ids {
-    /// The operating system's randomness. That of messages is asked for in bulk, for a call of the system
-    /// takes longer than all else about an id.
+    /// The operating system's random numbers. Those for messages are requested in bulk, because the system call
+    /// takes longer than the rest of making an id.
     System(Mutex<Pool>),
     /// A seed, so that a test can be replayed.
     Seeded(Mutex<fastrand::Rng>),
@@ -18,7 +18,7 @@ pub(crate) enum Ids {
 /// The random bytes of a UUID, version 7.
 type Random = [u8; 10];
 
-/// Random bytes that are left over.
+/// Random bytes that were requested in bulk and are not used yet.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     bytes: Box<[Random; 32]>,
@@ -36,11 +36,11 @@ impl Pool {
     }
 }
 
-/// The part of the id of a named message that is random, but for the two bits that all UUIDs have in common.
+/// The random part of a named message's id, except for the two bits that all UUIDs have in common.
 const RANDOM_HALF: u128 = (1 << 64) - 1;
 
-/// The part of an id that follows from the name of its message: 60 bits of a digest. `None` for a message without
-/// a name. No other id that this crate makes is a UUID of version 8.
+/// The part of an id that is derived from the name of its message: 60 bits of a digest. `None` for a message without
+/// a name. This crate makes no other ids that are UUIDs of version 8.
 pub(crate) fn name_of(id: MessageId) -> Option<u64> {
     let (name, _) = id.uuid().as_u64_pair();
     (id.uuid().get_version_num() == 8).then_some(name)
@@ -62,7 +62,7 @@ impl Ids {
         }
     }
 
-    /// A UUID, version 7, of this time, that no other process makes: the store knows a flush by it.
+    /// A UUID, version 7, of this time, unique across processes. The store identifies a flush by it.
     pub(crate) fn uuid(&self, now_millis: u64) -> Uuid {
         let [_, _, _, _, _, _, random @ ..] = self.bits().to_be_bytes();
         Builder::from_unix_timestamp_millis(now_millis, &random).into_uuid()
@@ -80,17 +80,16 @@ impl Ids {
         MessageId::new(id)
     }
 
-    /// An id of the message that is known by this name, such as one of the system prompts. Its first half follows
-    /// from the name and the second is random: no two requests have the same id, and a message that is replaced
-    /// keeps its name.
+    /// An id for a message with a name, such as a system prompt. Its first half is derived from the name and the
+    /// second is random, so no two requests have the same id and a replaced message keeps its name.
     pub(crate) fn named(&self, kind: &str, name: &str) -> MessageId {
-        // The digest by which writers are named.
+        // The same digest as for named writers.
         let digest = WriterId::named(&format!("{kind}: {name}")).bits();
         let bits = digest & !RANDOM_HALF | self.bits() & RANDOM_HALF;
         MessageId::new(Builder::from_custom_bytes(bits.to_be_bytes()).into_uuid())
     }
 
-    /// Another id for the same message; it keeps its name, if it has one.
+    /// A new id for the same message; it keeps its name, if it has one.
     pub(crate) fn renewed(&self, id: MessageId, now_millis: u64) -> MessageId {
         let new = self.message(now_millis);
         if name_of(id).is_none() {
@@ -100,8 +99,8 @@ impl Ids {
         MessageId::new(Uuid::from_u128(bits))
     }
 
-    /// Never from a pool: after a fork two processes would write under one id, and the store would take the
-    /// writes of one for retries of the other's.
+    /// Never from a pool: after a fork two processes would use one id, and the store would treat the writes of one
+    /// as retries of the other's.
     pub(crate) fn writer(&self, born_millis: u64) -> WriterId {
         let [_, _, _, _, _, _, _, _, random @ ..] = self.bits().to_be_bytes();
         WriterId::session(born_millis, u64::from_be_bytes(random))

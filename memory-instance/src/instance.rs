@@ -1,4 +1,4 @@
-//! One memory, shared by all who hold a handle to it.
+//! One memory, shared by all its handles.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -23,11 +23,11 @@ use crate::telemetry::Operation;
 use crate::window::{Calibrations, ContextWindow};
 use crate::writers::Writers;
 
-/// A handle to one memory. Clones are cheap and share everything; any number of tasks may use them
-/// at once, and any number of processes may have handles to the same memory.
+/// A handle to one memory. Clones are cheap and share all state. Any number of tasks may use them at once, and any
+/// number of processes may have handles to the same memory.
 ///
-/// An instance has no task, timer or connection of its own while nothing is called. Its methods must
-/// be called within a tokio runtime with time enabled; outside of one, tokio panics.
+/// An idle instance has no task, timer or connection of its own. Call its methods within a tokio runtime with time
+/// enabled; outside of one, tokio panics.
 #[derive(Clone)]
 #[doc(alias = "AsyncSafeMemoryInstance")]
 pub struct MemoryInstance {
@@ -35,13 +35,13 @@ pub struct MemoryInstance {
     pub(crate) mode: Mode,
 }
 
-/// What a handle may do.
+/// The access mode of a handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Mode {
     /// Read and write.
     #[default]
     ReadWrite,
-    /// Read only; a write is [`MemoryError::ReadOnly`].
+    /// Read only; a write returns [`MemoryError::ReadOnly`].
     ReadOnly,
 }
 
@@ -53,9 +53,9 @@ pub(crate) struct Inner {
     pub(crate) backend: Arc<Backend>,
     pub(crate) writers: Writers,
     pub(crate) kinds: Kinds,
-    /// Writes that wait for the lease to be free, without a place in line.
+    /// The number of writes that wait for the lease without a place in line.
     pub(crate) waiting: AtomicU64,
-    /// A flush of this instance is under way.
+    /// Whether a flush of this instance is under way.
     pub(crate) flushing: AtomicBool,
     /// What went wrong with the newest flushes of this instance, if anything.
     pub(crate) flush_trouble: Mutex<Option<Trouble>>,
@@ -63,26 +63,26 @@ pub(crate) struct Inner {
     pub(crate) calibrations: Calibrations,
 }
 
-/// What all instances of one store share.
+/// State that all instances of one store share.
 pub(crate) struct Backend {
     pub(crate) store: Arc<dyn MemoryStore>,
     pub(crate) locks: LockManager,
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
     pub(crate) lifecycle: Arc<Lifecycle>,
-    /// How many refreshes of leases have been published as a metric.
+    /// The number of lease refreshes that were published as a metric.
     pub(crate) refreshes: AtomicU64,
 }
 
 impl Backend {
-    /// Publishes how often leases have been refreshed since the last time.
+    /// Publishes the number of lease refreshes since the last call.
     pub(crate) fn publish_refreshes(&self) {
         let total = self.locks.stats().refreshed;
         let seen = self.refreshes.fetch_max(total, Ordering::Relaxed);
         metrics::counter!("memory_lock_refresh_total").increment(total.saturating_sub(seen));
     }
 
-    /// Whether the store looks at leases within its own atomic step, so that a write needs no lease.
+    /// Whether the store checks leases within its atomic step, so that a write needs no lease.
     pub(crate) fn is_fused(&self) -> bool {
         self.store.lease_domain() == Some(self.locks.domain())
     }
@@ -98,7 +98,7 @@ impl Backend {
     }
 }
 
-/// How often an operation starts over because others changed the memory under it.
+/// The number of attempts of an operation when other writers change the memory meanwhile.
 pub(crate) const ATTEMPTS: u32 = 8;
 
 impl MemoryInstance {
@@ -114,19 +114,19 @@ impl MemoryInstance {
         &self.inner.rules.resource
     }
 
-    /// What this handle may do.
+    /// The access mode of this handle.
     #[must_use]
     pub const fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// A handle to the same memory that may only read.
+    /// A read-only handle to the same memory.
     #[must_use]
     pub fn read_only(&self) -> Self {
         Self { inner: Arc::clone(&self.inner), mode: Mode::ReadOnly }
     }
 
-    /// All messages, in order: one snapshot.
+    /// All messages, in order, from one snapshot.
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -137,12 +137,11 @@ impl MemoryInstance {
         Ok(self.page(None, None).await?.messages)
     }
 
-    /// Messages after a place, at most `limit` of them: one snapshot, at the cost of the page.
+    /// At most `limit` messages after a cursor, from one snapshot. The cost depends on the page, not on the memory.
     ///
-    /// A reader that keeps the page's cursor reads only what came since. After a flush or a clear, and
-    /// where the store went back to a state in which something else or nothing is at the cursor's place,
-    /// the page begins at the start again, and [`Page::restarted`] says so: what was read before is then
-    /// to be dropped.
+    /// A reader that passes the page's cursor to the next call reads only newer messages. After a flush or a clear,
+    /// and if the store returned to a state in which the cursor's message is missing or is another one, the page
+    /// begins at the start again and [`Page::restarted`] is true. Discard the pages that were read before then.
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -161,7 +160,7 @@ impl MemoryInstance {
         Ok(page)
     }
 
-    /// The request to send to a model, within a budget of tokens: [`window`](Self::window) with no other options.
+    /// The request to send to a model, within a budget of tokens: [`window`](Self::window) with default options.
     ///
     /// # Errors
     /// As [`window`](Self::window).
@@ -174,11 +173,12 @@ impl MemoryInstance {
         self.inner.window(&WindowOptions::new(budget)).await
     }
 
-    /// The request to send to a model: what fits of the memory, in the form of its API.
+    /// The request to send to a model: the part of the memory that fits, in the format of the model's API.
     ///
-    /// Critical messages come first, then the newest unit, then the others by priority and age; calls of tools are
-    /// whole and answered; the order is that of the memory. See [`plan_context`](memory_core::plan_context) for the
-    /// rules. Without a profile in the options, that of the resource is used.
+    /// Critical messages come first, then the newest unit, then the others by priority and age. Tool calls are
+    /// complete and answered. The messages keep the order of the memory. See
+    /// [`plan_context`](memory_core::plan_context) for the rules. Without a profile in the options, the resource's
+    /// profile is used.
     ///
     /// ```
     /// # use memory_instance::{MemoryManager, Message, MemoryResource, WindowOptions};
@@ -197,8 +197,8 @@ impl MemoryInstance {
     /// ```
     ///
     /// # Errors
-    /// [`MemoryError::Context`] where the critical messages alone, or with the newest unit, are over the budget;
-    /// [`MemoryError::Contended`] where flushes came between again and again.
+    /// [`MemoryError::Context`] if the critical messages alone, or together with the newest unit, exceed the budget;
+    /// [`MemoryError::Contended`] if other writers changed the memory during every attempt.
     ///
     /// # Cancel safety
     /// Reads have no effect.
@@ -207,13 +207,13 @@ impl MemoryInstance {
         self.inner.window(options).await
     }
 
-    /// The tokens that a message takes, by the counter of the resource. Nothing is stored.
+    /// The number of tokens of a message, by the resource's counter. Nothing is stored.
     #[must_use]
     pub fn count(&self, message: &Message) -> u64 {
         self.inner.rules.count(message)
     }
 
-    /// How many messages there are.
+    /// The number of messages.
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -224,7 +224,7 @@ impl MemoryInstance {
         Ok(self.counters().await?.present.messages)
     }
 
-    /// Whether there are none.
+    /// Whether the memory has no messages.
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -235,7 +235,7 @@ impl MemoryInstance {
         Ok(self.len().await? == 0)
     }
 
-    /// How many tokens the messages have.
+    /// The number of tokens of all messages.
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -247,7 +247,7 @@ impl MemoryInstance {
         Ok(self.counters().await?.present.tokens)
     }
 
-    /// What is there, and what became of everything that ever was.
+    /// Counts of the present messages, and of all that were ever appended by outcome.
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -269,7 +269,7 @@ impl MemoryInstance {
         Ok(self.inner.store().receipts(&self.inner.key).await?)
     }
 
-    /// Refuses a write through a handle that may only read.
+    /// Refuses a write through a read-only handle.
     pub(crate) fn writable(&self, operation: &'static str) -> Result<(), MemoryError> {
         match self.mode {
             Mode::ReadWrite => Ok(()),
@@ -291,7 +291,7 @@ impl Inner {
         self.store().outline(&self.key).await
     }
 
-    /// Refuses what would wait for the very turn that it is called in.
+    /// Refuses an operation that would wait for the turn in which it is called.
     pub(crate) fn not_in_own_turn(&self, operation: &'static str) -> Result<(), MemoryError> {
         if self.backend.locks.runs_under(&self.lease) {
             return Err(MemoryError::OwnTurn { operation, key: self.key.clone() });
@@ -303,7 +303,7 @@ impl Inner {
         MemoryError::Contended { operation, key: self.key.clone(), attempts: ATTEMPTS }
     }
 
-    /// Registers a flush or a turn, which a shutdown waits for.
+    /// Registers a flush or a turn; a shutdown waits for it.
     pub(crate) fn begin(
         &self,
         activity: Activity,
@@ -314,12 +314,12 @@ impl Inner {
         self.backend.lifecycle.begin(activity, &self.key).ok_or_else(shut_down)
     }
 
-    /// The error of work that a shutdown gave up.
+    /// The error of work that a shutdown abandoned.
     pub(crate) fn abandoned(&self, operation: &'static str) -> MemoryError {
         MemoryError::ShutDown { operation, key: self.key.clone(), applied: Applied::Unknown }
     }
 
-    /// By what right a write is made under this lease, if under any.
+    /// The access of a write under this lease, if there is one.
     pub(crate) const fn access(lease: Option<memory_core::LeaseProof>) -> Access {
         Access { lease }
     }

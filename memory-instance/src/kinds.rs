@@ -1,14 +1,14 @@
-//! The content types of one's own in a memory, and how many there may be.
+//! The custom content types in a memory, and the limit on their number.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use memory_core::{ContentType, Counters, LimitError, LimitKind, NewMessage};
 
-/// The content types of one's own that the memory has, as far as this instance has seen.
+/// The custom content types in the memory, as far as this instance knows.
 ///
-/// A store keeps a counter for each, within the row that every append reads and writes, so their number is
-/// limited. Most memories have none: then nothing is locked or looked up.
+/// A store keeps a counter for each, in the row that every append reads and writes, so their number is limited. Most
+/// memories have none; then nothing is locked or looked up.
 #[derive(Debug, Default)]
 pub(crate) struct Kinds {
     known: Mutex<BTreeSet<ContentType>>,
@@ -23,7 +23,7 @@ fn own(batch: &[NewMessage]) -> impl Iterator<Item = (usize, &ContentType)> {
 }
 
 impl Kinds {
-    /// Checks that there are not more than `most` with those of this batch.
+    /// Checks that the known types and those of this batch are at most `most`.
     pub(crate) fn check(&self, batch: &[NewMessage], most: u64) -> Result<(), LimitError> {
         if own(batch).next().is_none() {
             return Ok(());
@@ -40,14 +40,14 @@ impl Kinds {
         Ok(())
     }
 
-    /// Learns which ones there are after this batch, if it had any.
+    /// Updates the known types after this batch, if it contained custom ones.
     pub(crate) fn learn_from(&self, batch: &[NewMessage], counters: &Counters) {
         if own(batch).next().is_some() {
             self.learn(counters);
         }
     }
 
-    /// Learns which ones there are.
+    /// Replaces the known types by those in the counters.
     pub(crate) fn learn(&self, counters: &Counters) {
         let there = counters.classes.keys().map(|class| &class.content_type);
         let there = there.filter(|kind| is_own(kind)).cloned().collect();

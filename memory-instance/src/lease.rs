@@ -1,4 +1,4 @@
-//! Who holds the leases of a memory, and taking them away.
+//! Listing and breaking the leases of a memory.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use crate::error::MemoryError;
 use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
 use crate::write::Write;
 
-/// How long a lease is held at least while the store is shown its token.
+/// The lower bound for the maximum hold of a lease that is taken to raise the store's newest token.
 const LEAST_HOLD: Duration = Duration::from_secs(2);
 
 /// The leases of a memory that are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Leases {
-    /// That of its writers: held during an exclusive turn, and by writes that wait in line.
+    /// The writers' lease, held during an exclusive turn and by writes that wait in line.
     pub memory: Option<LeaseInfo>,
-    /// That of its flushers: held while a flush runs.
+    /// The flushers' lease, held while a flush runs.
     pub flush: Option<LeaseInfo>,
 }
 
 impl MemoryInstance {
-    /// Who holds the leases of the memory, in any process.
+    /// The holders of the memory's leases, in any process.
     ///
     /// # Errors
     /// [`MemoryError::Lock`].
@@ -41,19 +41,17 @@ impl MemoryInstance {
         })
     }
 
-    /// Takes the leases of the memory away from their holders, in any process, and frees them; returns
-    /// the leases that were held. For operators, when a turn or a flush is stuck: a holder that is alive is
-    /// fenced off, its later writes are refused, and it learns of the loss with its next refresh. Where leases
-    /// live elsewhere than the messages and another process takes the lease at the same moment, the old holder
-    /// is fenced off by the first write of that process.
+    /// Breaks the leases of the memory, whichever process holds them, and returns the broken leases. This is for
+    /// operators, when a turn or a flush is stuck. A holder that is alive is fenced off: its later writes are
+    /// refused, and its next refresh reports the loss. If leases are kept elsewhere than the messages and another
+    /// process takes the lease at the same moment, the old holder is fenced off by the first write of that process.
     ///
     /// # Errors
-    /// The first error, after both leases were tried: [`MemoryError::Lock`] for one that could not be broken;
-    /// where leases live elsewhere than the messages, also [`MemoryError::Lock`] or [`MemoryError::Store`] if
-    /// a holder's token could not be outdated. Call it again then: it does what is left.
-    ///
+    /// The first error, after both leases were tried: [`MemoryError::Lock`] for a lease that could not be broken;
+    /// if leases are kept elsewhere than the messages, also [`MemoryError::Lock`] or [`MemoryError::Store`] if a
+    /// holder's token could not be outdated. Call it again then: it completes the remaining steps.
     /// # Cancel safety
-    /// Dropped before its end, each lease is broken or not.
+    /// Dropping the future leaves each lease broken or not.
     pub async fn break_leases(&self) -> Result<Leases, MemoryError> {
         let inner = &self.inner;
         let locks = &inner.backend.locks;
@@ -62,8 +60,8 @@ impl MemoryInstance {
         };
         let memory = break_one(&inner.lease).await;
         let flush = break_one(&inner.flush_lease).await;
-        // An attempt without an answer may have broken the lease; and a call before this one may have come
-        // no further than that.
+        // An attempt without an answer may have broken the lease, and an earlier call may have ended right after
+        // breaking it. So the tokens are outdated even if no lease was found.
         let outdated = if inner.backend.is_fused() {
             [Ok(()), Ok(())]
         } else {
@@ -76,11 +74,11 @@ impl MemoryInstance {
     }
 }
 
-/// Shows the store a token that is newer than that of a broken lease, where the store cannot look at leases.
-/// Another holder that has the lease by now does so with its first write.
+/// Shows the store a newer token than that of a broken lease, if the store cannot check leases itself. A new
+/// holder that has the lease already does this with its first write.
 impl Inner {
     async fn outdate_writers(&self, was_held: bool) -> Result<(), MemoryError> {
-        // A memory that was never written need not begin for this.
+        // A memory that was never written does not have to be created for this.
         if !was_held && self.head().await?.version == 0 {
             return Ok(());
         }
@@ -95,11 +93,11 @@ impl Inner {
         let Some(guard) = self.take_broken(&self.flush_lease).await? else { return Ok(()) };
         for _ in 0..ATTEMPTS {
             let head = self.head().await?;
-            // A flush of a memory that is not there commits nothing.
+            // A flush of a memory that does not exist commits nothing.
             if head.version == 0 {
                 return Ok(());
             }
-            // It changes nothing but the newest token of flushers.
+            // This splice only raises the newest token of flushers.
             let mut splice = Splice::new(head.generation);
             splice.flusher = Some(guard.proof());
             match self.write(Write::Splice(&splice), None).await {
@@ -114,9 +112,9 @@ impl Inner {
         Err(self.contended("break the leases of"))
     }
 
-    /// The lease, unless another holder has taken it by now.
+    /// Takes the lease, unless another holder has it already.
     async fn take_broken(&self, lease: &LockKey) -> Result<Option<LockGuard>, MemoryError> {
-        // Others need not wait for longer if the caller keeps the call and does not go on with it.
+        // Bounds the wait of others if the caller keeps this call without polling it.
         let held = self.rules.lock.wait_timeout().saturating_add(self.rules.lock.failure_timeout());
         let options = self.rules.lock.with_max_hold(Some(held.max(LEAST_HOLD)));
         let taken = self.backend.locks.try_lock(lease, &options).await;

@@ -46,7 +46,7 @@ pub use sweep::{SweepOptions, SweepReport};
 pub use template::{KeyContext, KeyTemplate, TemplateError};
 pub use window::{Calibrated, ContextWindow};
 
-// What most programs need of the crates below, so that one dependency is enough.
+// The items of the lower crates that most programs need, so that one dependency is enough.
 pub use memory_core::dialect::Part;
 pub use memory_core::{
     Anchor, Appended, Calibration, ContentType, ContextError, Counters, Cursor, Entry,
@@ -60,5 +60,5 @@ pub use memory_flush::{
     SummaryRequest, compact, compact_by_rule, from_fn,
 };
 pub use memory_lock::{Clock, LockManager, LostReason};
-// Everything else of them.
+// The lower crates as a whole.
 pub use {memory_core, memory_flush, memory_lock};

@@ -1,4 +1,4 @@
-//! Memories by resource and key.
+//! The manager: memories by resource and key.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::template::{KeyContext, KeyTemplate};
 use crate::window::Calibrations;
 use crate::writers::Writers;
 
-/// Hands out memories by resource and key. Clones are cheap and share everything.
+/// Opens memories by resource and key. Clones are cheap and share all state.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
@@ -46,14 +46,14 @@ pub struct MemoryManager {
     warnings: Arc<[OpenWarning]>,
 }
 
-/// A setting of the server, found when the store was opened, that puts memories of these resources at risk.
-/// Opening goes on; [`health`](MemoryInstance::health) looks again each time.
+/// A server setting, found when the store was opened, that puts memories of these resources at risk. Opening
+/// continues; each call of [`health`](MemoryInstance::health) checks the setting again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct OpenWarning {
-    /// The ids of the resources whose memories are at risk, ascending.
+    /// The ids of the affected resources, ascending.
     pub resources: Vec<String>,
-    /// What is at risk, and the remedy.
+    /// The risk and the remedy.
     pub warning: ServerWarning,
 }
 
@@ -71,7 +71,7 @@ struct Shared {
 }
 
 impl MemoryManager {
-    /// Begins to put a manager together.
+    /// Returns a builder with the defaults.
     pub fn builder() -> ManagerBuilder {
         ManagerBuilder::new()
     }
@@ -87,7 +87,7 @@ impl MemoryManager {
         Self { shared: Arc::new(shared), warnings: Arc::new([]) }
     }
 
-    /// Notes, and logs, what a server's settings put at risk.
+    /// Stores and logs the warnings about a server's settings.
     pub(crate) fn warned_by(self, server: Option<&ServerHealth>) -> Self {
         let warnings = server.into_iter().flat_map(|server| &server.warnings);
         let warnings = warnings.filter_map(|warning| {
@@ -106,17 +106,17 @@ impl MemoryManager {
         Self { warnings, ..self }
     }
 
-    /// What [`open`](ManagerBuilder::open) found to put acknowledged messages at risk, such as a Redis server
-    /// that may drop memories which have a TTL when it is out of memory. Empty for a manager that was
-    /// [built](ManagerBuilder::build) around a store. An application may refuse to start with any.
+    /// The risks to acknowledged messages that [`open`](ManagerBuilder::open) found, such as a Redis server that may
+    /// evict memories with a TTL when it is out of memory. Empty for a manager that was
+    /// [built](ManagerBuilder::build) around a store. An application may refuse to start if there are any.
     #[must_use]
     pub fn warnings(&self) -> &[OpenWarning] {
         &self.warnings
     }
 
-    /// The memory of this resource with this key, which is text and no template.
+    /// The memory of this resource with this key. The key is plain text, not a template.
     ///
-    /// No request is made: a memory begins with its first message.
+    /// No request is made: the store creates a memory with its first message.
     ///
     /// # Errors
     /// [`MemoryError::UnknownResource`]; [`MemoryError::Key`] for an empty key.
@@ -126,10 +126,10 @@ impl MemoryManager {
         self.instance(&key, rules)
     }
 
-    /// The memory of this resource whose key a template gives.
+    /// The memory of this resource whose key a template renders.
     ///
     /// # Errors
-    /// As [`memory`](Self::memory); [`MemoryError::Template`] naming a missing variable.
+    /// As [`memory`](Self::memory); [`MemoryError::Template`], which names a missing variable.
     pub fn memory_for(
         &self,
         resource: &str,
@@ -139,16 +139,16 @@ impl MemoryManager {
         self.memory(resource, &KeyTemplate::parse(template)?.render(context)?)
     }
 
-    /// The memory at this storage key, such as [`keys`](Self::keys) lists it.
+    /// The memory with this storage key, as listed by [`keys`](Self::keys).
     ///
     /// # Errors
-    /// [`MemoryError::UnknownResource`] where none of this manager's resources has its memory id.
+    /// [`MemoryError::UnknownResource`] if no resource of this manager has the key's memory id.
     pub fn memory_at(&self, key: &MemoryKey) -> Result<MemoryInstance, MemoryError> {
         self.instance(key, self.rules(&key.memory_id())?)
     }
 
-    /// The storage keys of all memories with messages, of every project and resource, ascending,
-    /// after a key and at most `limit` of them.
+    /// The storage keys of all memories with messages, of every project and resource: at most `limit` keys,
+    /// ascending, after a given key.
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -163,9 +163,9 @@ impl MemoryManager {
         Ok(self.shared.backend.store.keys(after, limit).await?)
     }
 
-    /// The storage keys of the memories with messages of one resource of this project whose rendered key
-    /// begins with `prefix`, or of all where that is empty: ascending, after a key and at most `limit` of
-    /// them. The resource need not be one of this manager's.
+    /// The storage keys of the memories with messages of one resource of this project whose rendered key begins
+    /// with `prefix`: at most `limit` keys, ascending, after a given key. An empty prefix lists all. The resource
+    /// need not be registered with this manager.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
@@ -197,7 +197,7 @@ impl MemoryManager {
         let after = match after {
             Some(after) if after >= prefix.first() => after,
             _ => {
-                // A listing begins behind a key, so the first one is looked at by itself.
+                // A listing starts after a key, so the first possible key is checked separately.
                 if store.head(prefix.first()).await?.counters.present.messages > 0 {
                     found.push(prefix.first().clone());
                     rest -= 1;

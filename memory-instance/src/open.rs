@@ -11,13 +11,13 @@ use memory_lock::{Clock, InProcessLock, LockManager};
 
 use crate::error::MemoryError;
 
-/// The clock that the processes which share a store must agree on; one that nobody shares need not
-/// follow the steps of the wall clock.
+/// The default clock. Processes that share a store need the wall clock; a store of one process can use a clock that
+/// does not follow the wall clock's steps.
 pub(crate) fn default_clock(url: &str) -> Clock {
     if url.starts_with("memory://") { Clock::anchored() } else { Clock::system() }
 }
 
-/// Opens the store and the leases that a URL names, for callers that wait for so long while it fails.
+/// Opens the store and the leases that a URL names. `patience` is the time that callers wait for a failing store.
 #[cfg_attr(
     not(any(feature = "redis", feature = "sqlite")),
     expect(clippy::unused_async, reason = "only a store that is elsewhere has to be waited for")
@@ -82,12 +82,11 @@ fn now(clock: &Clock) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
 }
 
-/// Whether a store's URL says what it should: its scheme, its place and its settings. Nothing is opened, made or
-/// connected to.
+/// Checks the scheme, the place and the settings of a store's URL. Nothing is opened, created or connected to.
 ///
 /// # Errors
-/// [`MemoryError::Url`] with what is wrong and the remedy, as [`ManagerBuilder::open`](crate::ManagerBuilder::open)
-/// returns it.
+/// [`MemoryError::Url`] with the problem and the remedy, as returned by
+/// [`ManagerBuilder::open`](crate::ManagerBuilder::open).
 ///
 /// ```
 /// use memory_instance::check_url;
@@ -100,15 +99,14 @@ pub fn check_url(url: &str) -> Result<(), MemoryError> {
     place(url).map(|_| ())
 }
 
-/// Redis and Valkey, with TLS or without, one server, Cluster or Sentinel.
+/// Redis and Valkey, with or without TLS; a single server, Cluster or Sentinel.
 fn is_redis(scheme: &str) -> bool {
     let (server, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
     matches!(server, "redis" | "rediss" | "valkey" | "valkeys")
         && matches!(kind, "" | "unix" | "cluster" | "sentinel")
 }
 
-/// A store's URL as it may be printed and logged: without user and password, and without a query that
-/// holds a password.
+/// A store's URL for printing and logging: without user and password, and without a query that contains a password.
 ///
 /// ```
 /// use memory_instance::without_password;
@@ -119,7 +117,7 @@ fn is_redis(scheme: &str) -> bool {
 #[must_use]
 pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
-        // A URL that was mistyped has its password all the same.
+        // A mistyped URL may still contain a password.
         return match url.rsplit_once('@') {
             _ if url.contains("pass") => "***".to_owned(),
             Some((_, host)) => format!("***@{host}"),
@@ -130,7 +128,7 @@ pub fn without_password(url: &str) -> String {
         Some((place, query)) if query.contains("pass") => (place, query),
         _ => (rest, ""),
     };
-    // A question mark in a password that was not escaped: where that ends cannot be told.
+    // A question mark in an unescaped password: the end of the password is unknown.
     if query.contains('@') {
         return format!("{scheme}://***");
     }
@@ -158,7 +156,7 @@ mod redis {
         })
     }
 
-    /// The store and its leases share one link.
+    /// Opens the store and its leases, which share one connection.
     pub(super) async fn open(
         config: RedisConfig,
     ) -> Result<(Arc<dyn MemoryStore>, LockManager), MemoryError> {
@@ -180,14 +178,14 @@ mod sqlite {
     use super::without_password;
     use crate::error::{MemoryError, OpenLeasesFailure};
 
-    /// How long a call waits for other processes that keep the file locked: less than its caller waits
-    /// for it, so that the caller learns that nothing was written. A call that is cut short proves nothing.
+    /// How long a call waits while other processes keep the file locked. This is less than the caller's timeout, so
+    /// the caller learns that nothing was written. A call that is cut short leaves that unknown.
     fn busy_for(patience: Duration) -> Duration {
         let least = Duration::from_millis(900);
         (patience.saturating_mul(9) / 10).clamp(least, Duration::from_millis(4_900))
     }
 
-    /// A file, and how it is to be opened.
+    /// A file, with the options for opening it.
     pub(super) struct File {
         path: String,
         durability: Durability,
@@ -195,7 +193,7 @@ mod sqlite {
     }
 
     impl File {
-        /// What a URL, and its part behind the scheme, names.
+        /// Parses a URL and its part after the scheme.
         pub(super) fn named(url: &str, rest: &str) -> Result<Self, MemoryError> {
             let refuse = |problem: String| MemoryError::Url { url: without_password(url), problem };
             let (path, query) = rest.split_once('?').unwrap_or((rest, ""));

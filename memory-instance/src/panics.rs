@@ -1,17 +1,17 @@
-//! Panics of code that a flush calls, as values.
+//! Turns panics of code that a flush calls into values.
 
 use std::any::Any;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
 
-/// What the code yields, or `None` where it panicked.
+/// The result of the code, or `None` if it panicked.
 pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(code)).map_err(discard).ok()
 }
 
-/// What the future yields, or `None` where it panicked; it is not polled again after that. On the heap,
-/// so that what calls a flush does not carry the room for it.
+/// The output of the future, or `None` if it panicked; it is not polled again after that. It is boxed so that the
+/// futures of its callers stay small.
 pub(crate) fn caught_in<T>(work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
     let mut work = Box::pin(work);
     poll_fn(move |cx| match caught(|| work.as_mut().poll(cx)) {
@@ -20,7 +20,7 @@ pub(crate) fn caught_in<T>(work: impl Future<Output = T>) -> impl Future<Output 
     })
 }
 
-/// A payload may quote a message, so it is shown nowhere. It may also panic when it is dropped.
+/// Discards a panic's payload without showing it, because it may quote a message. Dropping a payload may panic too.
 fn discard(payload: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
         std::mem::forget(again);

@@ -1,4 +1,4 @@
-//! What a resource means at run time, worked out once and shared by its instances.
+//! The runtime form of a resource, computed once and shared by its instances.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,41 +18,41 @@ use crate::error::{MemoryError, durability_name};
 use crate::telemetry::Telemetry;
 use crate::template::KeyTemplate;
 
-/// When a memory flushes itself.
+/// When a memory is flushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum FlushMode {
-    /// In a task of its own, begun by the append that made a flush due; the append does not wait.
+    /// In a separate task, started by the append that made a flush due. The append does not wait.
     #[default]
     Background,
-    /// Within the append that made it due, before it returns: that append waits for the summariser.
+    /// Within the append that made it due, before that append returns. The append waits for the summarizer.
     Inline,
-    /// Never; only when [`perform_flush`](crate::MemoryInstance::perform_flush) is called.
+    /// Only when [`perform_flush`](crate::MemoryInstance::perform_flush) is called.
     Manual,
 }
 
-/// What instances of one resource share.
+/// State that the instances of one resource share.
 pub(crate) struct Rules {
     pub(crate) resource: MemoryResource,
-    /// The store, behind a breaker where the resource asks for one.
+    /// The store, behind a circuit breaker if the resource configures one.
     pub(crate) store: Arc<dyn MemoryStore>,
     pub(crate) policy: Policy,
     pub(crate) settings: FlushSettings,
     pub(crate) strategy: Arc<dyn FlushStrategy>,
     pub(crate) redactor: Option<Redactor>,
     pub(crate) counter: Arc<dyn TokenCounter>,
-    /// The API for which windows are rendered.
+    /// The provider profile for which windows are rendered.
     pub(crate) profile: Profile,
     pub(crate) chain: FallbackChain,
-    /// For leases outside of turns.
+    /// Lock options for leases outside of turns.
     pub(crate) lock: LockOptions,
-    /// For exclusive turns.
+    /// Lock options for exclusive turns.
     pub(crate) turn: LockOptions,
     pub(crate) flush_mode: FlushMode,
     pub(crate) telemetry: Telemetry,
 }
 
-/// What a caller adds to a resource: code, where the resource is data.
+/// Code that a caller adds to a resource, which itself is data.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Extensions {
     pub(crate) counter: Option<Arc<dyn TokenCounter>>,
@@ -87,7 +87,7 @@ impl Rules {
         }
         let strategy = strategy(&resource, extensions)?;
         let counter = match &extensions.counter {
-            // A custom counter counts for the model, unless the resource says that it does not.
+            // A custom counter is assumed to count for the model, unless the resource says otherwise.
             Some(counter) => {
                 configured(&resource, Arc::clone(counter), resource.token_factor.unwrap_or(1.0))
             }
@@ -175,13 +175,13 @@ fn counter(resource: &MemoryResource) -> Result<Arc<dyn TokenCounter>, MemoryErr
     }
 }
 
-/// The counter with the factor and the prices of media.
+/// The counter, with the resource's factor and media prices applied.
 fn configured(
     resource: &MemoryResource,
     counter: Arc<dyn TokenCounter>,
     factor: f64,
 ) -> Arc<dyn TokenCounter> {
-    // A custom counter has its prices, which a resource without prices does not change.
+    // A custom counter has its own prices; a resource without prices does not change them.
     let prices = if resource.model.is_none() {
         counter.media_prices().with_settings(&resource.media_tokens)
     } else {

@@ -1,4 +1,4 @@
-//! The orderly end of a manager: flushes and turns get time to end, then their leases are released.
+//! Graceful shutdown of a manager: flushes and turns get time to end, then their leases are released.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,23 +15,23 @@ use tokio::time::{Instant, timeout_at};
 use crate::manager::MemoryManager;
 use crate::write::after;
 
-/// How long the answers to releases are waited for.
+/// How long a shutdown waits for the answers to its lease releases.
 const RELEASES_WITHIN: Duration = Duration::from_secs(2);
 
 impl MemoryManager {
-    /// Shuts the manager and all its handles down: no flush and no turn
-    /// ([`exclusive`](crate::MemoryInstance::exclusive)) begins any more, those under way have `grace` to
-    /// end, what is left then is dropped at its await point, and its leases are released. Zero waits for
-    /// nothing.
+    /// Shuts down the manager and all its handles. No new flush or turn
+    /// ([`exclusive`](crate::MemoryInstance::exclusive)) starts, and those under way have `grace` to end. Remaining
+    /// work is then dropped at its await point, and its leases are released. With a grace of zero nothing is waited
+    /// for.
     ///
-    /// A flush that a finished append made due counts as under way. Reads and appends work as before, also
-    /// after it; they begin no flush. Call it when the application has stopped serving, before the runtime
-    /// ends: without it a running summary is discarded, and leases on a server last for their TTL. No
-    /// message is lost either way: an abandoned flush has changed nothing, unless it was dropped within its
-    /// commit, and the next one starts over.
+    /// A flush that a completed append made due counts as under way. Reads and appends work as before, also after
+    /// the shutdown; they start no flush. Call this when the application has stopped serving, before the runtime
+    /// ends. Without it a running summary is discarded, and leases on a server last for their TTL. No message is
+    /// lost either way: an abandoned flush has changed nothing, unless it was dropped within its commit, and the
+    /// next one starts over.
     ///
-    /// It takes `grace`, and where the lease backend does not answer up to 6 s more. Calling it twice or
-    /// at once is safe: the shortest grace counts, and each call reports all since the first.
+    /// The call takes `grace`, and up to 6 s more if the lease backend does not answer. Repeated and concurrent
+    /// calls are safe: the shortest grace applies, and each call reports all work since the first call.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -50,8 +50,8 @@ impl MemoryManager {
     /// ```
     ///
     /// # Cancel safety
-    /// Dropped before its end, the manager begins no flush and no turn, and those under way go on. Call it
-    /// again to wait for them.
+    /// Dropping the future leaves the manager shutting down: it starts no flush and no turn, and those under way
+    /// continue. Call it again to wait for them.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn shutdown(&self, grace: Duration) -> ShutdownReport {
         let (lifecycle, locks) = (self.lifecycle(), self.locks());
@@ -68,7 +68,7 @@ impl MemoryManager {
                 lifecycle.revoked(id, outcome);
             }
         }
-        // Those whose lease was not there to be revoked are releasing it themselves.
+        // Work whose lease was already gone when it should be revoked is releasing the lease itself.
         lifecycle.until_ended(after(Instant::now(), RELEASES_WITHIN)).await;
         locks.until_released(RELEASES_WITHIN).await;
         let report = lifecycle.report(began.elapsed());
@@ -84,28 +84,28 @@ impl MemoryManager {
     }
 }
 
-/// What [`MemoryManager::shutdown`] did, counted from its first call.
+/// The result of [`MemoryManager::shutdown`], counted from its first call.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Flushes that ended within the grace; receipts and health say what each did.
+    /// Flushes that ended within the grace; receipts and health report their results.
     pub finished_flushes: u64,
-    /// Memories whose flush was given up: their messages are as they were before it, unless it was within
-    /// its commit; then a receipt shows that it was committed. The next flush starts over.
+    /// Memories whose flush was abandoned. Their messages are as they were before the flush, unless it was dropped
+    /// within its commit; then a receipt shows that it was committed. The next flush starts over.
     pub abandoned_flushes: Vec<MemoryKey>,
     /// Turns that ended within the grace.
     pub finished_turns: u64,
-    /// Memories whose turn was dropped at an await point, or was still in line. What it had appended stays.
+    /// Memories whose turn was dropped at an await point or in line. The turn's completed appends remain.
     pub abandoned_turns: Vec<MemoryKey>,
-    /// Memories whose lease, or whose flush's lease, was not certainly released: other processes wait for
-    /// its TTL.
+    /// Memories with a writers' or flushers' lease whose release was not confirmed: other processes may wait for
+    /// the lease's TTL.
     pub unreleased_leases: Vec<MemoryKey>,
-    /// How long the call took, in milliseconds.
+    /// The duration of the call, in milliseconds.
     pub waited_ms: u64,
 }
 
 impl ShutdownReport {
-    /// Whether all work had ended and all leases were released.
+    /// Whether all work ended and all leases were released.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.abandoned_flushes.is_empty()
@@ -114,7 +114,7 @@ impl ShutdownReport {
     }
 }
 
-/// What a shutdown waits for.
+/// An activity that a shutdown waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activity {
     Flush,
@@ -124,13 +124,13 @@ pub(crate) enum Activity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Open,
-    /// Nothing begins any more.
+    /// No new activity starts.
     Closing,
-    /// The grace is over.
+    /// The grace has ended.
     Abandoning,
 }
 
-/// The flushes and turns of a manager that are under way, and whether it shuts down.
+/// The flushes and turns of a manager that are under way, and the phase of its shutdown.
 pub(crate) struct Lifecycle {
     phase: watch::Sender<Phase>,
     state: Mutex<State>,
@@ -148,7 +148,7 @@ struct Entry {
     activity: Activity,
     key: MemoryKey,
     lease: Option<LeaseScope>,
-    /// It is reported as abandoned, and holds no lease any more: it may block its thread for ever.
+    /// The activity is reported as abandoned and holds no lease; it may block its thread forever.
     given_up: bool,
 }
 
@@ -160,7 +160,7 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// Registers a flush or a turn, unless the manager shuts down.
+    /// Registers a flush or a turn, unless the manager is shutting down.
     pub(crate) fn begin(self: &Arc<Self>, activity: Activity, key: &MemoryKey) -> Option<Underway> {
         let mut state = self.state();
         if self.phase() != Phase::Open {
@@ -181,7 +181,7 @@ impl Lifecycle {
         *self.phase.borrow()
     }
 
-    /// Whether the grace is over: no turn of this manager goes on.
+    /// Whether the grace has ended, so that no turn of this manager may continue.
     pub(crate) fn is_abandoning(&self) -> bool {
         self.phase() == Phase::Abandoning
     }
@@ -191,7 +191,7 @@ impl Lifecycle {
         self.raise(Phase::Closing);
     }
 
-    /// Ends the grace; the leases of what is left. Nothing takes one after this.
+    /// Ends the grace, and returns the leases of the remaining work. No lease is taken after this.
     fn abandon(&self) -> Vec<(u64, LeaseScope)> {
         let mut state = self.state();
         self.raise(Phase::Abandoning);
@@ -214,7 +214,7 @@ impl Lifecycle {
         });
     }
 
-    /// Waits until nothing is under way that still has something to give up.
+    /// Waits until no activity is under way that may still release a lease.
     async fn until_ended(&self, deadline: Instant) {
         loop {
             let ended = self.ended.notified();
@@ -232,7 +232,7 @@ impl Lifecycle {
         let State { underway, report, .. } = &mut *state;
         let Some(entry) = underway.get_mut(&id) else { return };
         match outcome {
-            // It gave the lease up itself, and is waiting for the answer.
+            // The activity released the lease itself and waits for the answer.
             ReleaseOutcome::NotOwner => return,
             ReleaseOutcome::Released => {}
             ReleaseOutcome::Unknown => report.unreleased_leases.push(entry.key.clone()),
@@ -240,7 +240,7 @@ impl Lifecycle {
         report.give_up(entry);
     }
 
-    /// The report, in which what is still left is abandoned.
+    /// The report; remaining activities count as abandoned.
     fn report(&self, waited: Duration) -> ShutdownReport {
         let mut state = self.state();
         let State { underway, report, .. } = &mut *state;
@@ -272,7 +272,7 @@ impl fmt::Debug for Lifecycle {
     }
 }
 
-/// A flush or a turn that is under way. Dropped before [`ended`](Self::ended), it was given up.
+/// A flush or a turn that is under way. Dropping it before [`ended`](Self::ended) marks it as abandoned.
 pub(crate) struct Underway {
     lifecycle: Arc<Lifecycle>,
     id: u64,
@@ -280,8 +280,8 @@ pub(crate) struct Underway {
 }
 
 impl Underway {
-    /// Notes the lease under which it works, which a shutdown revokes at the end of its grace; whether it
-    /// may go on.
+    /// Records the lease of the activity, which a shutdown revokes at the end of its grace. Returns whether the
+    /// activity may continue.
     pub(crate) fn holds(&self, lease: &LeaseScope) -> bool {
         let mut state = self.lifecycle.state();
         if let Some(entry) = state.underway.get_mut(&self.id) {
@@ -290,10 +290,10 @@ impl Underway {
         !self.is_abandoned()
     }
 
-    /// Completes when the grace is over and it has no lease yet.
+    /// Completes when the grace has ended while the activity has no lease yet.
     pub(crate) async fn abandoned_in_line(&self) {
         let mut phase = self.lifecycle.phase.subscribe();
-        // The sender lives as long as this.
+        // The sender lives as long as `self`.
         let _ = phase.wait_for(|phase| *phase == Phase::Abandoning).await;
         let entry =
             |state: &State| state.underway.get(&self.id).is_some_and(|it| it.lease.is_some());
@@ -306,7 +306,7 @@ impl Underway {
         self.lifecycle.is_abandoning()
     }
 
-    /// It came to its end, whatever came of it.
+    /// Marks the activity as ended, successful or not.
     pub(crate) fn ended(mut self) {
         self.ended = true;
     }

@@ -1,4 +1,4 @@
-//! The removal of memories that nobody uses.
+//! Removal of expired and unused memories.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -14,24 +14,23 @@ use crate::error::{LeaseFailure, MemoryError};
 use crate::instance::Backend;
 use crate::manager::MemoryManager;
 
-/// What [`MemoryManager::sweep`] removes. The default removes what has expired, at most 1,000 memories.
+/// Which memories [`MemoryManager::sweep`] removes. The default is: expired memories, at most 1,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SweepOptions {
-    /// Memories whose TTL has run out and that still take up room. No process whose clock is right sees them
-    /// any more; on SQLite, a sweep by a process whose clock is ahead removes memories that others still
-    /// read. Redis removes them by itself. Default: true.
+    /// Memories whose TTL has expired and that still take up space. No process with a correct clock reads them any
+    /// more. On SQLite, a sweep by a process whose clock is ahead removes memories that others still read. Redis
+    /// removes expired memories by itself. Default: true.
     pub expired: bool,
-    /// Memories that were not written for this long, with all they hold, critical messages too. Reads do
-    /// not count. Default: none.
+    /// Memories that were not written for this long, with all their messages, also critical ones. Reads do not
+    /// count. Default: none.
     ///
-    /// The last write is known by the `created_at` of the newest message, which the writing process's clock
-    /// gave, and by the store's clock for all writes but appends: choose a time well above the difference
-    /// between the clocks.
+    /// The time of the last write is the `created_at` of the newest message, by the writing process's clock, and
+    /// the store's clock for all other writes. Choose a duration well above the difference between the clocks.
     pub unused_for: Option<Duration>,
-    /// Report only what would be removed. Default: false.
+    /// Only report which memories would be removed. Default: false.
     pub dry_run: bool,
-    /// The most memories to remove, or to report, in this call. Default: 1,000.
+    /// The maximum number of memories to remove or report in this call. Default: 1,000.
     pub max: NonZeroUsize,
 }
 
@@ -42,7 +41,7 @@ impl SweepOptions {
         Self { expired: true, unused_for: None, dry_run: false, max: MOST }
     }
 
-    /// Whether to remove memories whose TTL has run out.
+    /// Whether to remove memories whose TTL has expired.
     #[must_use]
     pub const fn with_expired(self, expired: bool) -> Self {
         Self { expired, ..self }
@@ -54,13 +53,13 @@ impl SweepOptions {
         Self { unused_for: Some(time), ..self }
     }
 
-    /// Whether only to report what would be removed.
+    /// Whether to only report which memories would be removed.
     #[must_use]
     pub const fn with_dry_run(self, dry_run: bool) -> Self {
         Self { dry_run, ..self }
     }
 
-    /// Removes at most so many memories.
+    /// Removes at most this number of memories.
     #[must_use]
     pub const fn with_max(self, max: NonZeroUsize) -> Self {
         Self { max, ..self }
@@ -73,19 +72,19 @@ impl Default for SweepOptions {
     }
 }
 
-/// What a sweep removed, or would remove.
+/// The result of a sweep, or of a dry run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SweepReport {
-    /// Whether nothing was removed, for that was asked for.
+    /// Whether this was a dry run, which removes nothing.
     pub dry_run: bool,
-    /// How many memories.
+    /// The number of memories.
     pub memories: u64,
-    /// How many messages they held.
+    /// The number of messages in them.
     pub messages: u64,
-    /// How many were left alone because they were written meanwhile, or are under a lease.
+    /// The number of memories that were kept because they were written meanwhile or are under a lease.
     pub skipped: u64,
-    /// The limit was reached: there may be more, which the next call removes.
+    /// Whether the limit was reached: there may be more memories for the next call.
     pub more: bool,
 }
 
@@ -96,31 +95,30 @@ const fn non_zero(number: usize) -> NonZeroUsize {
     }
 }
 
-/// How many memories one call removes unless it is told otherwise.
+/// The default for the number of memories that one call removes.
 const MOST: NonZeroUsize = non_zero(1_000);
 
-/// How many memories are looked at together.
+/// The number of memories per request.
 const PAGE: NonZeroUsize = non_zero(1_000);
 
-/// How many messages one step of a store removes: writers wait for it.
+/// The number of messages that one step of a store removes. Writers wait for a step.
 const PART: NonZeroUsize = non_zero(256);
 
 impl MemoryManager {
-    /// Removes memories of this project that nobody uses: those whose TTL has run out, which a SQLite file
-    /// otherwise keeps until their key is written again, and on demand those that were not written for
-    /// a time.
+    /// Removes unused memories of this project: those whose TTL has expired, which a SQLite file otherwise keeps
+    /// until their key is written again, and optionally those that were not written for a given time.
     ///
-    /// A memory under a live lease stays, and so does one that is written meanwhile. It is removed in steps
-    /// of 256 messages, between which others write, so a call may be ended at any time: the next one
-    /// goes on. A memory that was removed reads as one that was never written; the same key may be
-    /// used again. SQLite uses the freed pages for later writes, and the file does not shrink.
+    /// A memory under a live lease is kept, and so is one that is written meanwhile. A memory is removed in steps of
+    /// 256 messages, between which other writers run, so a call may be aborted at any time and the next one
+    /// continues. A removed memory reads like one that was never written, and its key may be used again. SQLite
+    /// reuses the freed pages for later writes; the file does not shrink.
     ///
     /// # Errors
-    /// [`MemoryError::Store`], [`MemoryError::Lock`]. What was removed until then stays removed.
+    /// [`MemoryError::Store`], [`MemoryError::Lock`]. Memories that were removed before the error stay removed.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves each memory as it was, or ended. What is left of the room of one that was
-    /// ended is freed by the next sweep that removes expired memories.
+    /// Dropping the future leaves each memory unchanged or removed. The next sweep that removes expired memories
+    /// frees the remaining space of a removed one.
     pub async fn sweep(&self, options: SweepOptions) -> Result<SweepReport, MemoryError> {
         let SweepOptions { expired, unused_for, dry_run, max } = options;
         let most = u64::try_from(max.get()).unwrap_or(u64::MAX);
@@ -164,17 +162,17 @@ impl MemoryManager {
     }
 }
 
-/// How long a sweep holds the leases of one memory at most.
+/// The maximum time for which a sweep holds the leases of one memory.
 const LONGEST_HOLD: Duration = Duration::from_secs(30);
 
-/// The leases that keep writers and flushers out where the store does not look at leases itself.
+/// Leases that exclude writers and flushers if the store does not check leases itself.
 struct Leases {
     memory: LockGuard,
     flusher: LockGuard,
 }
 
 impl Backend {
-    /// Removes a memory; none if somebody uses it after all.
+    /// Removes a memory, unless it is in use.
     async fn remove(&self, memory: &UnusedMemory) -> Result<Option<u64>, MemoryError> {
         if self.is_fused() {
             return self.remove_parts(memory, RemoveUnused::new(memory, PART)).await;
@@ -206,7 +204,7 @@ impl Backend {
                     }
                 }
                 Err(error) => match error.kind() {
-                    // Written since it was listed, or between two parts.
+                    // The memory was written after it was listed, or between two steps.
                     StoreErrorKind::Conflict
                     | StoreErrorKind::Locked { .. }
                     | StoreErrorKind::Fenced { .. } => {
@@ -242,13 +240,13 @@ impl Backend {
             max_turn: None,
         };
         let name = LockKey::new(name).map_err(failed)?;
-        // Others need not wait for longer if the caller keeps the sweep and does not go on with it.
+        // Bounds the wait of others if the caller keeps the sweep without polling it.
         let options = LockOptions::default().with_max_hold(Some(LONGEST_HOLD));
         let taken = self.locks.try_lock(&name, &options).await;
         Ok(taken.map_err(failed)?)
     }
 
-    /// Whether nobody holds a lease on it. A store that looks at leases itself has left out the others.
+    /// Whether no process holds a lease on it. A store that checks leases itself lists only such memories.
     async fn is_idle(&self, memory: &UnusedMemory) -> Result<bool, MemoryError> {
         if self.is_fused() {
             return Ok(true);

@@ -1,7 +1,7 @@
 //! Metrics of one resource, through the `metrics` facade.
 //!
-//! Labels are memory ids and small enumerations, never rendered keys. Handles are made when an
-//! instance is built, so install the recorder before; an append then costs a few atomic additions.
+//! Labels are memory ids and small enumerations, never rendered keys. The handles are created with an instance, so
+//! install the recorder before that. The metrics of an append then cost a few atomic additions.
 
 use std::fmt;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(crate) struct Telemetry {
     id: String,
 }
 
-/// What took the time.
+/// The operation whose duration is measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Operation {
     Append,
@@ -78,7 +78,7 @@ impl Telemetry {
         histogram.record(time.as_secs_f64());
     }
 
-    /// An append that the cheap gate spared a look at the history.
+    /// Counts an append whose counters showed that no flush is due, so that the history was not read.
     pub(crate) fn gate_stopped(&self) {
         self.gate_stopped.increment(1);
     }

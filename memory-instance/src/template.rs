@@ -1,4 +1,4 @@
-//! Keys from templates: `tera` over the context of a workflow.
+//! Keys from `tera` templates, rendered with the variables of a workflow.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use self::form::{MAX_TEMPLATE_BYTES, read_form};
 
 mod form;
 
-/// The variables that key templates see: those of the workflow, and whatever the caller adds.
+/// The variables of key templates: those of the workflow, and any that the caller adds.
 ///
 /// ```
 /// use memory_instance::{KeyContext, KeyTemplate};
@@ -34,8 +34,8 @@ impl KeyContext {
         Self::default()
     }
 
-    /// The same context with one more variable. Dots lead into objects: `workflow.id` sets `id`
-    /// within `workflow`. What cannot be written as JSON is left out.
+    /// Adds a variable. Dots separate nested objects: `workflow.id` sets `id` within `workflow`. A value that cannot
+    /// be serialized as JSON is omitted.
     #[must_use]
     pub fn with(mut self, path: &str, value: impl Serialize) -> Self {
         if let Ok(value) = serde_json::to_value(value) {
@@ -44,7 +44,7 @@ impl KeyContext {
         self
     }
 
-    /// The paths of all variables that hold a text, a number or a truth value.
+    /// The paths of all variables that hold a string, a number or a boolean.
     fn paths(&self) -> Vec<String> {
         fn walk(prefix: &str, map: &Map<String, Value>, paths: &mut Vec<String>) {
             for (name, value) in map {
@@ -82,41 +82,40 @@ fn insert(map: &mut Map<String, Value>, path: &str, value: Value) {
 
 /// A template of keys.
 ///
-/// `{{ workflow.id }}`, and what else [`tera`] knows of expressions, filters and conditions; the Go-style
-/// `{{ .workflow.id }}` of migrating users means the same. What is filled in is data, and never a
-/// template again.
+/// The syntax is that of [`tera`], with expressions, filters and conditions: `{{ workflow.id }}`. For users who
+/// migrate, the Go style `{{ .workflow.id }}` means the same. Values are inserted as data and never parsed as
+/// templates.
 ///
-/// A key needs no loops, so that no template runs for long or makes much of little: `for`, `set`,
-/// `raw` and all that is for pages (`block`, `include`, `range`, `indent`, `escape`, ...) is refused.
-/// A template has at most [`MAX_BYTES`](Self::MAX_BYTES), a key
-/// [`MAX_KEY_PART_BYTES`](memory_core::MAX_KEY_PART_BYTES).
+/// Templates have no loops, so rendering takes little time and memory. `for`, `set`, `raw` and all features for
+/// pages (`block`, `include`, `range`, `indent`, `escape`, ...) are refused. A template has at most
+/// [`MAX_BYTES`](Self::MAX_BYTES), a key [`MAX_KEY_PART_BYTES`](memory_core::MAX_KEY_PART_BYTES).
 #[derive(Debug, Clone)]
 pub struct KeyTemplate {
     tera: Tera,
     text: String,
 }
 
-/// The name of the one template that each [`Tera`] here holds.
+/// The name of the only template in each [`Tera`] here.
 const NAME: &str = "key";
 
-/// How many of the variables an error lists.
+/// The maximum number of variables that an error lists.
 const LISTED: usize = 20;
 
 impl KeyTemplate {
-    /// The longest template, in bytes.
+    /// The maximum length of a template, in bytes.
     pub const MAX_BYTES: usize = MAX_TEMPLATE_BYTES;
 
-    /// Reads a template.
+    /// Parses a template.
     ///
     /// # Errors
-    /// [`TemplateError::Syntax`] with the place.
+    /// [`TemplateError::Syntax`] with the position.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let refuse = |problem| TemplateError::Syntax { template: shown(text), problem };
         let form = read_form(text).map_err(refuse)?;
         let mut tera = Tera::default();
         bound(&mut tera);
         tera.add_raw_template(NAME, &form).map_err(|error| refuse(first_line(&error)))?;
-        // Keys are no HTML: nothing in them is to be escaped.
+        // Keys are not HTML, so nothing in them is escaped.
         tera.autoescape_on(Vec::<&str>::new());
         Ok(Self { tera, text: text.to_owned() })
     }
@@ -127,12 +126,11 @@ impl KeyTemplate {
         &self.text
     }
 
-    /// Fills the template in.
+    /// Renders the key.
     ///
     /// # Errors
-    /// [`TemplateError::Render`] for a missing variable, which it names along with those there are, and
-    /// for a key that is too long;
-    /// [`TemplateError::Empty`] where nothing but white space comes out.
+    /// [`TemplateError::Render`] for a missing variable, with the names of the existing ones, and for a key that is
+    /// too long; [`TemplateError::Empty`] if the key is empty or only white space.
     pub fn render(&self, context: &KeyContext) -> Result<String, TemplateError> {
         let mut variables = Context::new();
         for (name, value) in &context.0 {
@@ -175,7 +173,7 @@ impl KeyTemplate {
 const TOO_LONG: &str =
     "the key is over the limit of 65536 bytes; name the memory by an id, not by a text";
 
-/// What is rendered, up to the longest key.
+/// The output of a template, limited to the longest key.
 #[derive(Debug, Default)]
 struct Rendered {
     text: Vec<u8>,
@@ -197,7 +195,7 @@ impl io::Write for Rendered {
     }
 }
 
-/// Takes the place of what could make much of little: a filter in a row of filters multiplies.
+/// Replaces filters and functions that could produce long output: a chain of filters multiplies their effect.
 fn bound(tera: &mut Tera) {
     const NO_KEY: &str = "is for pages, not for keys; leave it out";
     fn refused(_: tera::Value, _: Kwargs, _: &State<'_>) -> TeraResult<tera::Value> {
@@ -254,7 +252,7 @@ fn told(problem: &str) -> String {
     problem.to_owned()
 }
 
-/// The beginning of a template, for an error.
+/// The beginning of a template, for errors.
 fn shown(text: &str) -> String {
     const SHOWN: usize = 200;
     match text.char_indices().nth(SHOWN) {
@@ -263,36 +261,36 @@ fn shown(text: &str) -> String {
     }
 }
 
-/// The first line of an error of `tera`, without the picture of the template below it.
+/// The first line of an error of `tera`, without the excerpt of the template below it.
 fn first_line(error: &tera::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
-/// Why a template gives no key.
+/// An error of a key template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
-    /// Not a template.
+    /// The text is not a valid template.
     #[error("key template `{template}`: {problem}; write variables as {{{{ workflow.id }}}}")]
     Syntax {
         /// The template.
         template: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// A variable is missing, or cannot be used in that way.
+    /// A variable is missing, or has the wrong type for its use.
     #[error("key template `{template}`: {problem}; the variables there are: {available}")]
     Render {
         /// The template.
         template: String,
-        /// What went wrong, naming the variable.
+        /// The problem, naming the variable.
         problem: String,
-        /// The variables that there are.
+        /// The existing variables.
         available: String,
     },
-    /// Nothing comes out.
+    /// The rendered key is empty.
     #[error("key template `{template}` gives an empty key: fill in its variables")]
     Empty {
         /// The template.

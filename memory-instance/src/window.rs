@@ -17,18 +17,18 @@ use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
 use crate::rules::Rules;
 use crate::telemetry::Operation;
 
-/// The request to send to a model, with the messages in it.
+/// The request to send to a model, with its messages.
 ///
 /// In JSON: `request`, `tokens`, `repairs` and `left_out`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ContextWindow {
     /// The stored messages in the request, as they were appended, in the order of their units: results directly
-    /// behind their calls.
+    /// after their calls.
     pub messages: Vec<Message>,
     /// The tokens of the request, at most the budget.
     pub tokens: u64,
-    /// The changes that the request needed, so that its provider accepts it.
+    /// The changes without which the provider would reject the request.
     pub repairs: Vec<Repair>,
     /// The messages that were left out, by reason.
     pub left_out: LeftOut,
@@ -37,19 +37,19 @@ pub struct ContextWindow {
 }
 
 impl ContextWindow {
-    /// The history in the form of the API: `Serialize` it into the body of a request.
+    /// The history in the format of the API: `Serialize` it into the body of a request.
     #[must_use]
     pub const fn request(&self) -> &Request {
         &self.request
     }
 
-    /// The history in the form of the API.
+    /// The history in the format of the API.
     #[must_use]
     pub fn into_request(self) -> Request {
         self.request
     }
 
-    /// For which window a usage is reported, see [`MemoryInstance::calibrate`].
+    /// Identifies this window when its usage is reported, see [`MemoryInstance::calibrate`].
     #[must_use]
     pub const fn anchor(&self) -> &Anchor {
         &self.anchor
@@ -73,14 +73,14 @@ impl Serialize for ContextWindow {
 pub enum Calibrated {
     /// Later windows of this model are smaller by `excess` tokens; 0 if the count was not too low.
     Applied {
-        /// The tokens that were reported above those counted.
+        /// The difference between the reported and the counted tokens.
         excess: u64,
     },
-    /// The memory was cleared, flushed or calibrated for a newer window since; the report was ignored.
+    /// The memory was cleared, flushed or calibrated for a newer window meanwhile; the report was ignored.
     Stale,
 }
 
-/// The calibrations of a memory in this process, one for each API and model.
+/// The calibrations of a memory in this process, one per API and model.
 #[derive(Debug, Default)]
 pub(crate) struct Calibrations(Mutex<Vec<Calibration>>);
 
@@ -111,11 +111,12 @@ impl Calibrations {
 }
 
 impl MemoryInstance {
-    /// Makes later windows of this process smaller by the tokens that a provider reported above those counted for a
-    /// window. The count of another tokenizer, of tools, or of media is not exact; a budget near the limit of the model
-    /// is safe with it. Reports that are lower than the count have no effect. [`health`](Self::health) shows it.
+    /// Makes later windows of this process smaller by the difference between the tokens that a provider reported for
+    /// a window and those counted. Counts by another model's tokenizer, of tools, or of media are not exact; this
+    /// makes a budget near the model's limit safe. Reports below the count have no effect. [`health`](Self::health)
+    /// shows the calibration.
     ///
-    /// State the tokens of tool definitions by [`WindowOptions::with_tools`]: providers report them too.
+    /// State the tokens of tool definitions with [`WindowOptions::with_tools`]: providers report them too.
     ///
     /// ```
     /// # use memory_instance::{Calibrated, MemoryManager, Message, MemoryResource, Usage};
@@ -132,10 +133,10 @@ impl MemoryInstance {
     /// ```
     ///
     /// # Errors
-    /// [`MemoryError::Store`]: the state of the memory is read, to see whether the window is still of it.
+    /// [`MemoryError::Store`]: the state of the memory is read to check that the window is not outdated.
     ///
     /// # Cancel safety
-    /// Either calibrated or not.
+    /// Dropping the future leaves the memory calibrated or not.
     pub async fn calibrate(
         &self,
         anchor: &Anchor,
@@ -154,7 +155,7 @@ impl Rules {
         message_tokens(&*self.counter, message).into()
     }
 
-    /// The options with what the resource says.
+    /// The options, completed from the resource.
     fn complete<'o>(&self, options: &'o WindowOptions) -> Cow<'o, WindowOptions> {
         if options.profile.is_some() && options.summary_role.is_some() {
             return Cow::Borrowed(options);
@@ -167,7 +168,7 @@ impl Rules {
 }
 
 impl Inner {
-    /// Plans a window from metadata, and fetches only what is in it.
+    /// Plans a window from metadata, and fetches only the messages in it.
     pub(crate) async fn window(
         &self,
         options: &WindowOptions,
@@ -177,7 +178,7 @@ impl Inner {
         let profile = options.profile.clone().unwrap_or_default();
         let model = self.rules.resource.model.as_deref();
         let excess = self.calibrations.excess(&profile, model, options.budget);
-        // The tokens that the provider counts beside ours are taken from the budget, as those of tools are.
+        // The provider's excess tokens are subtracted from the budget, like those of tools.
         let effective = if excess == 0 {
             Cow::Borrowed(&*options)
         } else {
@@ -211,7 +212,7 @@ impl Inner {
         Err(self.contended("read the context of"))
     }
 
-    /// The plan and the messages that were read for it; `None` if the memory was changed meanwhile.
+    /// The plan and its messages; `None` if the memory was changed meanwhile.
     async fn plan_window(
         &self,
         metas: &[memory_core::MessageMeta],
@@ -236,7 +237,7 @@ impl Inner {
                 Err(error) => return Err(error.into()),
             };
             if messages.len() < places.len() {
-                // Some cannot be decoded: a window without their units.
+                // Some messages cannot be decoded: plan a window without their units.
                 let there: HashSet<_> = messages.iter().map(|found| found.meta.sequence).collect();
                 let missing: Vec<_> =
                     places.into_iter().filter(|place| !there.contains(place)).collect();

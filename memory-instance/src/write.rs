@@ -1,4 +1,4 @@
-//! Carrying a write out: who is waited for, what is sent again, and what is told at the end.
+//! Execution of a write: waiting for leases, retries, and the final error.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,18 +13,18 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use crate::error::MemoryError;
 use crate::instance::Inner;
 
-/// A write, on its way to the store.
+/// A write to the store.
 #[derive(Clone, Copy)]
 pub(crate) enum Write<'a> {
     Append(&'a Append),
     Replace(&'a Replace),
     Splice(&'a Splice),
     Clear(Clear),
-    /// Raises the newest token to that of the lease that the write is made under.
+    /// Raises the newest token to that of the lease under which the write is made.
     Claim,
 }
 
-/// What came of it.
+/// The answer to a write.
 pub(crate) enum Written {
     Appended(Box<Appended>),
     Changed(Counters),
@@ -44,9 +44,9 @@ impl Write<'_> {
 }
 
 impl Inner {
-    /// Carries a write out: at the store alone where that looks at leases itself, else under the
-    /// lease. Turns of others are waited for until the resource's `lock.wait_timeout` is over; what may
-    /// pass is tried again, with the same id, until its `lock.failure_timeout` is.
+    /// Executes a write: with the store alone if the store checks leases itself, else under the lease. It waits for
+    /// the turns of others for at most the resource's `lock.wait_timeout`. Retryable errors are retried with the
+    /// same id for at most its `lock.failure_timeout`.
     pub(crate) async fn write(
         &self,
         write: Write<'_>,
@@ -55,8 +55,8 @@ impl Inner {
         self.write_within(self.rules.lock.wait_timeout(), write, lease).await
     }
 
-    /// As [`write`](Self::write), but turns are waited for until this time is over. Whoever will not wait
-    /// for others still waits for the first answer.
+    /// As [`write`](Self::write), with another wait timeout for turns. With a timeout of zero it still waits for the
+    /// first answer.
     pub(crate) async fn write_within(
         &self,
         waits: Duration,
@@ -72,7 +72,7 @@ impl Inner {
         let mut pauses = None;
         let mut unknown = false;
         let mut asked = Asked { at: began, failing: None };
-        // On the heap whatever is rare, for every write would carry the room that it takes.
+        // Rare paths are boxed, because otherwise the future of every write would have their size.
         let direct = lease.is_some() || self.backend.is_fused();
         let mut renewed: Option<Box<Append>> = None;
         loop {
@@ -101,8 +101,8 @@ impl Inner {
                 let end = if limit.waits { limit.answer_by(since, None) } else { limit.end };
                 let pause = pauses.get_or_insert_with(growing_pauses).next().unwrap_or(ANSWER);
                 let next = Instant::now() + pause;
-                // An answer that took its time takes as long again: one that is cut short leaves open
-                // what a definite refusal does not.
+                // A retry after a slow answer needs as much time again: if it is cut short, the outcome is
+                // unknown, while after a definite refusal it is known.
                 let took = if definite { asked.at.elapsed() } else { Duration::ZERO };
                 let last = after(end, OVERRUN);
                 sleep_until(next.min(end)).await;
@@ -115,13 +115,14 @@ impl Inner {
                     continue;
                 }
             }
-            // A later attempt that was refused does not undo an earlier one whose answer was lost.
+            // A refused later attempt does not change that an earlier one, whose answer was lost, may be applied.
             return Err(if unknown { error.possibly_applied() } else { error });
         }
     }
 
-    /// The batch with other ids. The request before may have been applied, seen, and lost by a store that
-    /// went back: at its place behind other messages, readers must not take it for the one that they saw.
+    /// The batch with new message ids. The store may have applied the earlier request, shown it to readers, and then
+    /// lost it by returning to an earlier state. If the batch is then appended at another place with the same ids,
+    /// readers could mistake it for the one that they saw.
     pub(crate) fn renewed(&self, append: &Append) -> Append {
         append.with_new_ids(|message| {
             let millis = u64::try_from(message.created_at.as_millisecond()).unwrap_or_default();
@@ -134,11 +135,11 @@ impl Inner {
         MemoryError::TimedOut { operation, key: self.key.clone(), waited }
     }
 
-    /// Writes at the store alone as soon as the lease is free that somebody was found to hold.
+    /// Writes with the store alone as soon as the current holder has released the lease.
     ///
-    /// Only after [`PATIENCE`] does the write take a place in line for the lease and go under it. If
-    /// it did so at once, the writes that come meanwhile would find the lease held by this one and
-    /// line up too: after a single turn a busy memory would be written one commit at a time for ever.
+    /// Only after [`PATIENCE`] does the write take a place in line for the lease and write under it. If it did so at
+    /// once, concurrent writes would find the lease held by this write and line up too. After a single turn a busy
+    /// memory would then commit one write at a time for as long as the load lasts.
     async fn write_when_free(
         &self,
         write: Write<'_>,
@@ -159,7 +160,7 @@ impl Inner {
                 drop(contended);
                 return self.write_in_line(write, limit, asked).await;
             }
-            // The first time only begins to watch: the lease may have been freed before that.
+            // The first call only starts to watch: the lease may have been released before.
             if let Some(released) =
                 watch.replace(self.backend.locks.backend().watch(&self.lease, None))
             {
@@ -183,7 +184,7 @@ impl Inner {
         asked: &mut Asked,
     ) -> Result<Written, MemoryError> {
         let answer = self.answer_under_lease();
-        // Others need not wait for longer if the caller keeps the call and does not go on with it.
+        // Bounds the wait of others if the caller keeps this call without polling it.
         let options = self
             .rules
             .lock
@@ -199,7 +200,7 @@ impl Inner {
         let started = Instant::now();
         asked.at = started;
         let attempt = self.attempt(write, Some(guard.proof()));
-        // The time may have come to an end in line: the answer is then waited for once more.
+        // The time may have run out in line; still wait for one answer.
         let last = match until(limit.answer_by(started, asked.failing)) {
             Duration::ZERO => until(limit.answer_by(started, None)),
             left => left,
@@ -213,15 +214,15 @@ impl Inner {
                 Err(error.possibly_applied().into())
             }
         };
-        // The answer does not depend on how the release ends, so nobody waits for it.
+        // The answer does not depend on the release, so the release is not awaited.
         drop(guard);
         self.rules.telemetry.lock_held(started.elapsed());
         done
     }
 
-    /// How long the answer to a write under a lease is waited for before it is sent again, under another.
-    /// The lease is refreshed meanwhile, so a request that is never answered would keep all others out for
-    /// as long as they are willing to wait. Longer than a breaker waits, which else would never count it.
+    /// How long a write under a lease waits for its answer before it is sent again under another lease. The lease is
+    /// refreshed meanwhile, so a request that is never answered would block all other writers until their timeouts.
+    /// It is longer than the timeout of a circuit breaker, which otherwise would never count the failure.
     fn answer_under_lease(&self) -> Duration {
         let waits = (self.rules.lock.failure_timeout() / 4).max(ANSWER);
         match self.rules.resource.circuit_breaker {
@@ -264,33 +265,33 @@ impl Inner {
     }
 }
 
-/// How long a write waits for the lease to be free before it takes a place in line for it.
+/// How long a write waits for the lease to be free before it takes a place in line.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The least time that the answer to a write is waited for.
+/// The minimum time to wait for the answer to a write.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// How much longer than its time a write is waited for that is expected to be answered by then.
+/// The additional time to wait for an answer that is expected before the timeout.
 const OVERRUN: Duration = Duration::from_secs(1);
 
-/// How much longer than a breaker a write under a lease waits for its answer.
+/// The additional time, beyond a circuit breaker's timeout, for the answer to a write under a lease.
 const BREAKER_MARGIN: Duration = Duration::from_millis(50);
 
-/// When the store was asked last.
+/// Times of the requests of a write.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     at: Instant,
-    /// When it was asked for the first time since it gave a definite answer, if it fails now.
+    /// The first request since the last definite answer, while the store is failing.
     failing: Option<Instant>,
 }
 
-/// Until when a write goes on.
+/// The time limits of a write.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     began: Instant,
-    /// Until when others are waited for.
+    /// The end of the wait for other holders.
     end: Instant,
-    /// How long the store may fail or give no answer; one that waits for nobody still waits for that.
+    /// How long the store may fail or not answer. It applies also if the write does not wait for other holders.
     failures: Duration,
     waits: bool,
 }
@@ -301,24 +302,24 @@ impl Limit {
         Self { began, end, failures, waits: !waits.is_zero() }
     }
 
-    /// How long one answer is waited for.
+    /// How long to wait for one answer.
     fn answers_in(self) -> Duration {
         if self.failures.is_zero() { ANSWER } else { self.failures }
     }
 
-    /// Until when the answer is waited for to what is sent now, while the store has failed since then.
+    /// The deadline of the answer to a request sent now, if the store has failed since `failing`.
     fn answer_by(self, now: Instant, failing: Option<Instant>) -> Instant {
         let answer = after(failing.unwrap_or(now), self.answers_in());
         if self.waits { answer.min(self.end) } else { answer }
     }
 }
 
-/// As far ahead as a year where it is longer than a clock can tell.
+/// The sum of both, or a year from now if it exceeds the clock's range.
 pub(crate) fn after(moment: Instant, time: Duration) -> Instant {
     moment.checked_add(time).unwrap_or_else(|| moment + Duration::from_secs(86_400 * 365))
 }
 
-/// How long it is until then; zero afterwards.
+/// The time until then; zero if it is past.
 fn until(moment: Instant) -> Duration {
     moment.saturating_duration_since(Instant::now())
 }
@@ -349,7 +350,7 @@ fn may_pass(error: &MemoryError, callers_lease: bool) -> bool {
     match error {
         MemoryError::Store(error) => match error.kind() {
             StoreErrorKind::Fenced { .. } => !callers_lease,
-            // Whoever writes under a lease of its own does not wait for others.
+            // A write under its own lease does not wait for others.
             StoreErrorKind::Locked { .. } => false,
             _ => error.is_retryable(),
         },
@@ -357,7 +358,7 @@ fn may_pass(error: &MemoryError, callers_lease: bool) -> bool {
     }
 }
 
-/// Growing, jittered pauses, without an end: the time-out ends them.
+/// Growing, jittered pauses without an end; the timeout ends the loop.
 fn growing_pauses() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(5))

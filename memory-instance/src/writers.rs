@@ -1,4 +1,4 @@
-//! The identities under which an instance writes, so that the store recognizes its retries.
+//! Writer identities of an instance, by which the store recognizes retries.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,19 +10,18 @@ use crate::ids::Ids;
 
 /// Writers that are free to make the next write.
 ///
-/// A store accepts the numbers of one writer in increasing order, so a writer makes one write at a
-/// time; as many writers are made as writes are under way at once. A writer whose write failed, or
-/// whose caller went away, is given up: its last number may still be sent again, and would be taken
-/// for a duplicate if the writer had gone on. One that is older than [`SESSION_LIFETIME`] is given up
-/// too, because stores forget old writers.
+/// A store accepts the numbers of one writer in increasing order, so a writer makes one write at a time. There are as
+/// many writers as concurrent writes. A writer is discarded if its write failed or its caller dropped the write: its
+/// last number may still be sent again, and would be treated as a duplicate if the writer had continued. A writer
+/// older than [`SESSION_LIFETIME`] is discarded too, because stores forget old writers.
 #[derive(Debug, Default)]
 pub(crate) struct Writers {
     free: Mutex<Vec<Writer>>,
-    /// The newest time of origin of a writer that the store is known to have forgotten, in milliseconds.
+    /// The newest creation time of a writer that the store is known to have forgotten, in milliseconds.
     forgotten: AtomicU64,
 }
 
-/// A writer, with the id of its next write.
+/// A writer and the id of its next write.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Writer {
     pub(crate) write: WriteId,
@@ -42,20 +41,20 @@ impl Writers {
         Writer { write: ids.writer(self.born(now_millis)).write(1), made: Instant::now() }
     }
 
-    /// The time of origin of a new writer, in milliseconds: now, or later if the clock is behind those of
-    /// others, because the store would take the writer for one that it forgot.
+    /// The creation time of a new writer, in milliseconds: now, or later if this clock is behind those of other
+    /// processes, because the store would treat an older writer as forgotten.
     pub(crate) fn born(&self, now_millis: u64) -> u64 {
         now_millis.max(self.forgotten.load(Ordering::Relaxed).saturating_add(1))
     }
 
-    /// Takes back the writer of a write that was acknowledged.
+    /// Takes back the writer of an acknowledged write.
     pub(crate) fn put_back(&self, done: Writer) {
         let WriteId { writer, number } = done.write;
         let write = WriteId { writer, number: number.saturating_add(1) };
         self.free().push(Writer { write, ..done });
     }
 
-    /// From now on makes writers that are newer than those that the store forgot.
+    /// Makes later writers newer than those that the store forgot.
     pub(crate) fn forgot(&self, newest_millis: u64) {
         self.forgotten.fetch_max(newest_millis, Ordering::Relaxed);
     }

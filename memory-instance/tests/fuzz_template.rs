@@ -1,4 +1,4 @@
-//! Fuzzing: key templates, and what is filled in.
+//! Fuzzing of key templates and their values.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +19,7 @@ use memory_instance::{KeyContext, KeyTemplate};
 use serde_json::json;
 use tokio::time::Instant;
 
-/// A template is at most 2 KiB, and each of its filters and operators makes at most 64 KiB more.
+/// A template has at most 2 KiB, and each of its filters and operators produces at most 64 KiB more.
 const MOST: usize = 16 << 20;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Fuzzing: the URLs of stores. No server is asked, and no file is made outside of the test's folder.
+//! Fuzzing of store URLs. The test connects to no server, and creates no file outside of its folder.
 
 #![cfg(all(feature = "redis", feature = "sqlite"))]
 #![allow(
@@ -25,7 +25,7 @@ fn no_url_panics_or_is_told_with_its_password() {
             Err(fault) => format!("{} {fault} {fault:?}", fault.detail()),
         });
         assert!(peak <= 64 * url.len() + (64 << 10), "{peak} for {}", url.len());
-        // In the place of a password, in a URL that is one; behind `?` are settings, which have none.
+        // In the place of a password, in a valid URL; the settings behind `?` contain no password.
         let secret = url.split_once("://").is_some_and(|(scheme, rest)| {
             let before_settings = rest.split('?').next().unwrap_or_default();
             !scheme.contains([':', '@']) && before_settings.contains(":5ecr3t@")

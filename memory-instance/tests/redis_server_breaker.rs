@@ -1,4 +1,4 @@
-//! A real server that dies and comes back, behind a circuit breaker, and one that may drop memories.
+//! A real server that dies and recovers behind a circuit breaker, and one that may evict memories.
 
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
@@ -54,7 +54,7 @@ async fn a_dead_server_costs_its_callers_little_and_is_used_again_when_it_is_bac
     assert!(took < RESET / 2, "101 answers took {took:?}");
     assert_eq!(proxy.connections(), asked, "nobody was asked");
 
-    // The probe that finds the server still gone opens the breaker again.
+    // The probe finds the server still down and opens the circuit again.
     sleep(retry_after).await;
     assert_eq!(open_until(&memory.len().await.unwrap_err()), None, "a probe");
     let retry_after = open_until(&memory.len().await.unwrap_err()).unwrap();

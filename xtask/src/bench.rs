@@ -9,7 +9,7 @@ use crate::workspace::Workspace;
 pub(crate) struct Args {
     /// A crate, a bench file, or a part of a benchmark's name; all benches when left out
     what: Option<String>,
-    /// What follows `--` goes to criterion, such as `--save-baseline before`
+    /// Arguments after `--` are passed to criterion, such as `--save-baseline before`
     #[arg(last = true, value_name = "ARGS")]
     rest: Vec<String>,
 }
@@ -45,7 +45,7 @@ fn benches(workspace: &Workspace) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// The benches to run, and what criterion is to look for in the names of their benchmarks.
+/// The benches to run, and criterion's filter for the names of their benchmarks.
 fn choose<'a>(
     all: &[(&'a str, &'a str)],
     what: Option<&'a str>,

@@ -1,5 +1,5 @@
-//! `cargo xtask ci`: what `.ci/run` runs. All steps run although one fails; the last lines tell
-//! which tests and steps took how long and how many tests passed.
+//! `cargo xtask ci`: the command of `.ci/run`. All steps run even if one fails; the last lines show the durations of
+//! tests and steps and the number of passed tests.
 
 use anyhow::Result;
 
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let everything = test::Args::requiring(vec![Way::Redis], args.deep);
     lint::run_steps(&mut steps, &[], args.deep);
     let tests = test::Tests::plan(&everything)?;
-    // By itself, so that the time of the tests is that of the tests.
+    // A separate step, so that the time of the tests does not include compilation.
     steps.step("compile tests", || {
         tests.compile()?;
         Ok(Outcome::Passed)
@@ -39,8 +39,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Ok(Outcome::Passed)
     });
     steps.step("demo", || {
-        // The first command that the README names, with the features of `cargo demo`; not with its
-        // profile, for which everything would be compiled once more.
+        // The first command in the README. It uses the features of `cargo demo` but not its profile, because that
+        // would compile everything again.
         run::cargo(["run", "--package", "memory-cli", "--no-default-features", "--", "demo"])
             .run()?;
         Ok(Outcome::Passed)

@@ -1,8 +1,8 @@
 //! `cargo xtask coverage`: which share of the lines the tests reach, by crate and in all.
 //!
-//! The tests are those of `cargo xtask test` without the doc examples. Processes that they start count as
-//! well; one that is killed hands nothing in. Lines of `tests/` and `benches/` are not counted, those of
-//! unit tests in `src/` are. xtask is told but not counted: what it does is start other programs.
+//! The tests are those of `cargo xtask test` without the doc examples. Processes that they start count as well, except
+//! killed ones, which write no data. Lines of unit tests in `src/` are counted, lines of `tests/` and `benches/` are
+//! not. xtask is printed but not counted, because it mainly starts other programs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     report_only: bool,
 }
 
-/// What `cargo llvm-cov report --json` writes, as far as it is used.
+/// The used parts of the output of `cargo llvm-cov report --json`.
 #[derive(Debug, Deserialize)]
 struct Report {
     data: Vec<Data>,
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Runs the tests with counters in every line.
 fn measure() -> Result<()> {
     if std::env::var_os("LLVM_COV").is_none() {
-        // A machine without rustup may have them all the same: cargo-llvm-cov complains if not.
+        // A machine without rustup may have the tools; cargo-llvm-cov reports it if not.
         if let Err(error) = command("rustup", ["component", "add", "llvm-tools"]).run() {
             eprintln!("{error:#}");
         }
@@ -82,7 +82,7 @@ fn measure() -> Result<()> {
         has_subcommand("nextest"),
         "cargo-nextest is not installed (cargo install --locked cargo-nextest)"
     );
-    // Counts of an earlier run would be added to.
+    // Otherwise the counts of an earlier run would be added.
     cargo(["llvm-cov", "clean", "--workspace"]).run()?;
     let args = test::Args::default();
     let tests = Tests::plan(&args)?;

@@ -24,7 +24,7 @@ pub(crate) fn check() -> Result<Outcome> {
         let is_named = named_in(&package.dir().join("src"))?;
         let alone = alone(package, &members, is_named);
         forms += alone.len();
-        // One broken form a crate is enough to begin with: mostly the others say the same.
+        // One failing form per crate is enough: usually the others fail for the same reason.
         let first_broken = alone.into_iter().find(|&feature| {
             let build = cargo(["clippy", "--quiet", "--no-deps", "--no-default-features"])
                 .args(["--package", &package.name])
@@ -43,10 +43,9 @@ pub(crate) fn check() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// No feature, then each by itself, but none whose code was looked at already: that of a feature that
-/// differs from another only in what it forwards to members (which are tried by themselves), and that of
-/// all features, which the step `clippy` looks at. `is_named` tells whether the crate's code asks for a
-/// feature.
+/// No feature, then each one separately, without those whose code was already checked: a feature that differs from
+/// another only in the features of members that it enables (those are checked for the members), and one that is equal
+/// to all features (checked by the step `clippy`). `is_named` returns whether the crate's code mentions a feature.
 fn alone<'a>(
     package: &'a Package,
     members: &BTreeSet<&str>,
@@ -67,7 +66,7 @@ fn alone<'a>(
         .collect()
 }
 
-/// What these features change of a crate: its own code and its optional dependencies.
+/// The effect of these features on a crate: its own code and its optional dependencies.
 fn effect<'a>(
     package: &'a Package,
     members: &BTreeSet<&str>,
@@ -146,7 +145,7 @@ mod tests {
         let features = r#"{"default": ["x"], "x": ["dep:d"], "y": []}"#;
         assert_eq!(forms(features, &["x", "y"]), ["none", "default", "y"]);
         assert_eq!(forms(r#"{"default": [], "x": [], "y": []}"#, &["x", "y"]), ["none", "x", "y"]);
-        // What is all there is was looked at with the whole workspace.
+        // The step for the whole workspace covers all features.
         assert_eq!(forms(r#"{"x": []}"#, &["x"]), ["none"]);
         assert!(forms("{}", &[]).is_empty());
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask fix`: writes what a machine can mend.
+//! `cargo xtask fix`: applies automatic fixes.
 
 use anyhow::Result;
 

@@ -41,7 +41,7 @@ const BELOW: [Row<'_>; 9] = [
 const FOR_TESTS: [Row<'_>; 2] =
     [("memory-store-sqlite", &["memory-lock"]), ("memory-store-redis", &["memory-lock"])];
 
-/// What must be nowhere in the dependency tree of a crate built in a certain way.
+/// Crates that must not be in the dependency tree of a crate, for certain features.
 struct Ban {
     package: &'static str,
     features: &'static str,
@@ -101,7 +101,7 @@ const IMPURE: &[&str] = &[
     "fastrand", "futures-timer", "getrandom", "rand",
 ];
 
-/// Checks the layers and tells what was looked at.
+/// Checks the layers and prints a summary.
 pub(crate) fn check() -> Result<Outcome> {
     let workspace = Workspace::load()?;
     let mut wrong = upward(&workspace, &BELOW, &FOR_TESTS);
@@ -135,8 +135,8 @@ pub(crate) fn check() -> Result<Outcome> {
 
 /// Every dependency between members that the table does not allow.
 ///
-/// A published crate may use an unpublished one (a testkit) in its tests only; unpublished crates
-/// stand outside the layers and may use what they prove.
+/// A published crate may use an unpublished one (a testkit) in its tests only. Unpublished crates are outside the
+/// layers and may use the crates that they test.
 fn upward(workspace: &Workspace, below: &[Row<'_>], for_tests: &[Row<'_>]) -> Vec<String> {
     let mut wrong = Vec::new();
     for package in workspace.packages.iter().filter(|package| package.is_published()) {

@@ -1,7 +1,7 @@
 //! Licenses, sources, wildcards and duplicates of all dependencies, by the rules of `deny.toml`.
 //!
-//! The rules are those of cargo-deny, which can be run on the same file. Its installation compiles some
-//! 300 crates, and of it this project needs what `cargo metadata` answers in a second.
+//! The rules are those of cargo-deny, which can be run on the same file. Installing it compiles some 300 crates, while
+//! `cargo metadata` provides all that this project needs in a second.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -85,7 +85,7 @@ struct Dependency {
     path: Option<String>,
 }
 
-/// What was found, by how grave it is.
+/// The findings, by severity.
 #[derive(Debug, Default)]
 struct Findings {
     denied: Vec<String>,
@@ -268,7 +268,7 @@ mod tests {
         Expression::parse(license).is_ok_and(|it| it.is_met_by(&rules.licenses.allow))
     }
 
-    /// What is denied and what is warned of, of packages written as JSON.
+    /// The numbers of denied and warned findings for packages in JSON.
     fn found(packages: serde_json::Value) -> (usize, usize) {
         let rules: Rules = toml::from_str(RULES).expect("rules");
         let packages: Vec<Package> = serde_json::from_value(packages).expect("packages");

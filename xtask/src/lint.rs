@@ -20,7 +20,7 @@ pub(crate) struct Args {
 
 type Step = (&'static str, fn() -> Result<Outcome>);
 
-/// The quick ones first, so that what is easily mended is seen early.
+/// The quick steps first, so that easy fixes are reported early.
 const STEPS: [Step; 10] = [
     ("fmt", fmt),
     ("prose", prose::check),
@@ -68,7 +68,7 @@ fn fmt() -> Result<Outcome> {
 }
 
 fn clippy() -> Result<Outcome> {
-    // Those that stand in `default-members`: all but the tests on containers.
+    // The `default-members`: all but the tests on containers.
     cargo(["clippy", "--all-targets", "--all-features", "--", "-D", "warnings"]).run()?;
     Ok(Outcome::Passed)
 }

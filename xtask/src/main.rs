@@ -1,8 +1,8 @@
 //! The project's commands: `cargo xtask lint`, `fix`, `test`, `bench`, `ci`, `layers`, `mutants`, `coverage`.
 //!
-//! People and `.ci/run` run the same commands. `main.rs` holds the command line; each command has
-//! a file of its own; `run.rs` starts processes, `steps.rs` times steps and tells how they went,
-//! `workspace.rs` asks cargo what the workspace consists of.
+//! People and `.ci/run` run the same commands. `main.rs` contains the command line, and each command has a separate
+//! file. `run.rs` starts processes, `steps.rs` times steps and prints their results, `workspace.rs` asks cargo for the
+//! members of the workspace.
 
 #![expect(clippy::print_stderr, reason = "a command line tool talks to its terminal")]
 
@@ -83,14 +83,14 @@ enum Command {
     Bench(bench::Args),
     /// Run lint and test as CI does, and print what took how long
     Ci(ci::Args),
-    /// Change the pure crates, and what is pure of memory-lock, in one place after another and tell
-    /// which changes no test has noticed
+    /// Change the pure crates, and the pure files of memory-lock, in one place after another and print the changes
+    /// that no test detected
     ///
-    /// No part of `ci`: every change is built and tested by itself. Installs cargo-mutants if it is missing.
+    /// Not part of `ci`: every change is built and tested separately. Installs cargo-mutants if it is missing.
     Mutants(mutants::Args),
     /// Run all tests and print which share of the lines they reach, by crate
     ///
-    /// No part of `ci`, whose tests it would run a second time. Installs cargo-llvm-cov if it is missing.
+    /// Not part of `ci`, whose tests it would run a second time. Installs cargo-llvm-cov if it is missing.
     Coverage(coverage::Args),
     /// Check that crates depend downwards only and that the pure crates stay pure
     Layers,

@@ -1,8 +1,8 @@
-//! `cargo xtask mutants`: changes the code of the pure crates, and of those files of memory-lock and its links that are
-//! pure, in one place after another, and tells which changes no test has noticed.
+//! `cargo xtask mutants`: changes the code of the pure crates, and of the pure files of memory-lock and its links, in
+//! one place after another, and reports the changes that no test detected.
 //!
-//! What is changed stands in `.cargo/mutants.toml`. A survivor is a failure unless `.config/mutants.toml`
-//! accepts it and says why; an entry there that survives no longer is a failure too.
+//! `.cargo/mutants.toml` selects the code to change. A survivor is a failure unless `.config/mutants.toml` accepts it
+//! with a reason; an accepted entry that no longer survives is a failure too.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::run::{cargo, has_subcommand, install};
 
 const VERSION: &str = "27.1.0";
 
-/// Where the accepted survivors stand.
+/// The file of accepted survivors.
 const ACCEPTED: &str = ".config/mutants.toml";
 
 /// The crates, and their tests that are quick enough to run once for every mutant.
@@ -28,8 +28,8 @@ const CRATES: [(&str, &[&str]); 5] = [
     ("memory-sqlite-file", &["--lib"]),
 ];
 
-/// How many random inputs each property tries per mutant: fewer than the usual 256, for every mutant
-/// runs them all.
+/// The number of random inputs per property and mutant: fewer than the usual 256, because every mutant runs all
+/// properties.
 const CASES: &str = "64";
 
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Only the k-th of n parts of each crate's mutants, counted from 0
     #[arg(long, value_name = "K/N")]
     shard: Option<String>,
-    /// How many mutants to try at once, each in a copy of its own
+    /// How many mutants to try at once, each in a separate copy
     #[arg(short, long, value_name = "N", default_value_t = 1)]
     jobs: usize,
     /// Keep results in this folder
@@ -48,11 +48,11 @@ pub(crate) struct Args {
     output: PathBuf,
 }
 
-/// The mutants of one run by what became of them, each name with its count.
+/// The mutants of one run by outcome; survivors by name, with their count.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcomes {
     caught: usize,
-    /// A test that hangs has noticed.
+    /// A test that hangs has detected the mutant.
     timed_out: usize,
     unviable: usize,
     survived: BTreeMap<String, usize>,
@@ -187,8 +187,7 @@ fn belongs(mutant: &str, name: &str) -> bool {
     mutant.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// Where the survivors of a crate differ from the list. A part of the mutants cannot tell that an entry
-/// survives no longer.
+/// The differences between a crate's survivors and the list. A shard cannot show that an entry no longer survives.
 fn judge(name: &str, outcomes: &Outcomes, accepted: &[Accepted], is_whole: bool) -> Vec<String> {
     let mut complaints = Vec::new();
     for (mutant, &count) in &outcomes.survived {

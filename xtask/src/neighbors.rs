@@ -18,7 +18,7 @@ const NEIGHBORS: [(&str, &str); 3] = [
     ("diesel", r#"{ version = "2.3", default-features = false, features = ["sqlite"] }"#),
 ];
 
-/// What cargo writes when it has all it needs to know, and no version fits.
+/// Cargo's error if it has all indexes and no version fits.
 const CONFLICT: &str = "failed to select a version";
 
 pub(crate) fn check() -> Result<Outcome> {

@@ -1,5 +1,5 @@
-//! Each published crate can be packed as a registry wants it: metadata, files, versions of the
-//! crates beside it. Nothing is built and nothing is sent.
+//! Checks that each published crate can be packaged for a registry: metadata, files, and versions of its sibling
+//! crates. Nothing is built or uploaded.
 
 use anyhow::Result;
 

@@ -1,12 +1,12 @@
-//! What tests need beyond this workspace: a Redis server, the program to start servers with, Docker.
+//! External needs of tests: a Redis server, the program to start servers, Docker.
 //!
-//! A test's needs are told by where it stands, so that tests need no excuses in their code:
+//! The location of a test determines its needs, so that tests contain no skip logic:
 //!
-//! - a test binary `redis_server_*` starts servers of its own: it needs the program;
+//! - a test binary `redis_server_*` starts servers itself: it needs the program;
 //! - any other test binary `redis_*` needs some server, by `MEMORY_TEST_REDIS_URL` or by the program;
 //! - the tests of the package `memory-redis-container-tests` need Docker, whatever their names.
 //!
-//! What cannot run is left out by these names, counted, and told.
+//! Tests that cannot run are skipped by these names, counted, and reported.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -20,15 +20,15 @@ use crate::workspace::{Package, Target, Workspace};
 
 pub(crate) const CONTAINER_TESTS: &str = "memory-redis-container-tests";
 
-/// The tests that need a server, as nextest selects them. By patterns, for it refuses the exact name
-/// of what is not there.
+/// The tests that need a server, as a nextest filter. It uses patterns, because nextest refuses an exact name that does
+/// not exist.
 const ANY_SERVER: &str = "binary(/^redis_/) - package(/^memory-redis-container-tests$/)";
 const OWN_SERVERS: &str = "binary(/^redis_server_/) - package(/^memory-redis-container-tests$/)";
 
 const HOW_TO_GET_ONE: &str = "install one (apt-get install redis-server; brew install redis), or set \
      MEMORY_TEST_REDIS_URL to one that tests may write to";
 
-/// What `--require` may ask for.
+/// The possible values of `--require`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Way {
     /// Tests on Redis servers
@@ -44,7 +44,7 @@ enum Need {
     Docker,
 }
 
-/// What is there.
+/// The available means to run tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Found {
     url: bool,
@@ -57,21 +57,21 @@ struct Found {
 pub(crate) struct Missing {
     pub(crate) way: Way,
     pub(crate) why: String,
-    /// Whether the run fails for it, whatever was required.
+    /// Whether the run fails because of it, whatever was required.
     is_fatal: bool,
 }
 
-/// What of the tests can run.
+/// The tests that can run.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// Whether container tests run. Else they are not even built.
     pub(crate) containers: bool,
-    /// The tests to leave out, as nextest selects them.
+    /// The tests to skip, as a nextest filter.
     pub(crate) hidden: Option<&'static str>,
     pub(crate) missing: Vec<Missing>,
     /// Whether there are tests on containers that were not asked for.
     pub(crate) unasked: bool,
-    /// What the tests run with, in words.
+    /// A description of the servers that the tests use.
     pub(crate) ways: Vec<String>,
 }
 
@@ -115,7 +115,7 @@ impl Plan {
         plan
     }
 
-    /// Whether this test target is left out, for runners that know no filter.
+    /// Whether this test target is skipped, for runners without filters.
     pub(crate) fn hides(&self, package: &Package, target: &Target) -> bool {
         let hidden = match self.hidden {
             Some(ANY_SERVER) => "redis_",
@@ -126,7 +126,7 @@ impl Plan {
     }
 }
 
-/// Whether to fail for what did not run.
+/// Fails if required tests did not run.
 pub(crate) fn judge(missing: &[&Missing], required: &[Way]) -> Result<()> {
     let wanted = missing.iter().filter(|it| it.is_fatal || required.contains(&it.way));
     let whys: Vec<_> = wanted.map(|it| it.why.as_str()).collect();

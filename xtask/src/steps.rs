@@ -1,25 +1,25 @@
-//! A run of named steps: each is timed, all are run, the table at the end tells how they went.
+//! A run of named steps: each is timed, all are run, and a table at the end shows the results.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How a step ended that did not fail.
+/// The result of a step that did not fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Everything was looked at, and all is well.
+    /// Everything was checked and is correct.
     Passed,
     /// A tool is missing: what was not checked, and how to get the tool.
     NotChecked(String),
 }
 
-/// What may be left open at the end.
+/// How to treat steps that could not be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Strictness {
-    /// What could not be checked is only printed.
+    /// They are only printed.
     Lenient,
-    /// What could not be checked is a failure.
+    /// They are failures.
     Strict,
 }
 
@@ -43,8 +43,7 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// Runs a step. A failure is told at once, but does not keep the later steps from running: one
-    /// run shows all there is to mend.
+    /// Runs a step. A failure is printed at once, and the later steps still run, so that one run shows all failures.
     pub(crate) fn step(&mut self, name: &'static str, body: impl FnOnce() -> Result<Outcome>) {
         eprintln!("\n== {name}");
         let start = now();
@@ -58,7 +57,7 @@ impl Steps {
         self.rows.push(Row { name, result, time });
     }
 
-    /// Prints the table; an error when a step failed, or was not checked although it had to be.
+    /// Prints the table; an error if a step failed, or could not be checked in strict mode.
     pub(crate) fn finish(self, strictness: Strictness) -> Result<()> {
         eprint!("\n{}", self.table());
         let names = |wanted: fn(&Result<Outcome>) -> bool| {

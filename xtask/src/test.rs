@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test and every doc example of the workspace, all features on.
 //!
-//! What needs a Redis server or Docker runs where there is one (see `servers.rs`); what could not run
-//! is counted and told at the end.
+//! Tests that need a Redis server or Docker run if there is one (see `servers.rs`). The end of the output counts the
+//! tests that could not run.
 
 use std::fmt;
 use std::fs;
@@ -36,14 +36,14 @@ pub(crate) struct Args {
     /// Do not install a Redis server if there is none
     #[arg(long)]
     no_install: bool,
-    /// What follows `--` goes to the test runner, such as a part of a test's name; doc examples are
-    /// left out then
+    /// Arguments after `--` are passed to the test runner, such as a part of a test's name; doc examples are skipped
+    /// then
     #[arg(last = true, value_name = "ARGS")]
     rest: Vec<String>,
 }
 
 impl Args {
-    /// Everything, of which these ways must not be missing.
+    /// All tests; those that need one of these ways must run.
     pub(crate) fn requiring(ways: Vec<Way>, deep: bool) -> Self {
         Self { require: ways, deep, ..Self::default() }
     }
@@ -53,13 +53,13 @@ impl Args {
     }
 }
 
-/// How many programs of the concurrency models a deep run tries; any other, a tenth of it.
+/// The number of concurrency-model programs in a deep run; other runs try a tenth of it.
 const DEEP: &str = "100000";
 
-/// The same of those whose server goes back.
+/// The same for programs whose server rolls back.
 const DEEP_ROLLBACKS: &str = "10000";
 
-/// Where the real conversations lie that some tests read.
+/// The folder of the real conversations that some tests read.
 const CONVERSATIONS: &str = "../shared/data/conversations";
 
 /// How many tests ran.
@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut tally = Tally::default();
     let tests = Tests::plan(args)?;
     let result = tests.run(&mut tally);
-    // Doc examples are run although a test failed: one run shows all there is to mend.
+    // Doc examples run even if a test failed, so that one run shows all failures.
     let docs = if args.rest.is_empty() { tests.run_docs(&mut tally) } else { Ok(()) };
     let missing = tests.tell_what_is_missing();
     eprintln!("\n{tally}");
@@ -174,7 +174,7 @@ impl<'a> Tests<'a> {
         }
     }
 
-    /// Tells what could not be tried on this machine; an error if it had to be.
+    /// Prints the tests that could not run on this machine; an error if one of them had to run.
     pub(crate) fn tell_what_is_missing(&self) -> Result<()> {
         if !Path::new(CONVERSATIONS).is_dir() {
             eprintln!("not run: tests on real conversations ({CONVERSATIONS} is not there)");
@@ -197,7 +197,7 @@ impl<'a> Tests<'a> {
             let count = count.map_or("an unknown number".to_owned(), |count| count.to_string());
             let kind = match missing.way {
                 Way::Redis => format!("{count} of the tests on Redis servers"),
-                // Counted in the sources, for they are not built.
+                // Counted in the sources, because they are not built.
                 Way::Docker => format!("at least {count} of the tests on containers"),
             };
             eprintln!("NOT RUN: {kind}: {}", missing.why);
@@ -249,7 +249,7 @@ impl<'a> Tests<'a> {
         let cmd = cmd.args(["--all-features"]);
         let cmd = if self.args.release { cmd.args(["--release"]) } else { cmd };
         if self.args.deep {
-            // Seeds of their own each time; the test prints those that it took.
+            // New seeds each time; the test prints them.
             let seed = RandomState::new().hash_one(0) >> 16;
             cmd.env("MEMORY_MODEL_PROGRAMS", DEEP)
                 .env("MEMORY_MODEL_FIRST_SEED", &seed.to_string())
@@ -265,7 +265,7 @@ impl<'a> Tests<'a> {
     /// The targets for `cargo test`, which cannot leave some out but by naming all others.
     fn targets(&self) -> Vec<String> {
         if self.plan.hidden.is_none() {
-            // It stands for libraries and binaries too.
+            // `--tests` includes libraries and binaries.
             return vec!["--tests".into()];
         }
         let mut targets = self.test_targets(|package, target| !self.plan.hides(package, target));
@@ -380,10 +380,10 @@ fn count_junit(report: &str) -> Option<Tally> {
     Some(Tally { passed, failed, ..Tally::default() })
 }
 
-/// How many tests are told to be slow.
+/// The number of slow tests to print.
 const SLOWEST: usize = 10;
 
-/// The tests of nextest's JUnit report that took longest, and the time of all.
+/// The slowest tests in nextest's JUnit report, and the total time.
 fn slowest(report: &str) -> String {
     let mut tests: Vec<(f64, String)> = report
         .split("<testcase ")

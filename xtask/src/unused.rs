@@ -1,8 +1,7 @@
 //! Every declared dependency is used.
 //!
-//! A dependency counts as used where its name stands as a word in the code it is declared for. That
-//! misses some unused ones and accuses none wrongly, save those that are there only to switch a
-//! feature on; they are listed, as for cargo-machete, under
+//! A dependency counts as used if its name is a word in the code for which it is declared. This misses some unused ones
+//! and reports no used one, except those that only enable a feature. These are listed, as for cargo-machete, under
 //! `[package.metadata.cargo-machete] ignored = [...]`.
 
 use std::path::{Path, PathBuf};
@@ -49,8 +48,8 @@ fn is_used(dir: &Path, files: &[(PathBuf, String)], dependency: &Dependency) -> 
     })
 }
 
-/// Whether `word` stands by itself in the code. Comments do not count, except for tests, because
-/// examples in documentation are tests.
+/// Whether `word` is a separate word in the code. Comments count only for tests, because examples in documentation are
+/// tests.
 fn mentions(text: &str, word: &str, kind: Kind) -> bool {
     text.lines()
         .filter(|line| kind == Kind::Dev || !line.trim_start().starts_with("//"))

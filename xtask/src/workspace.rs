@@ -1,4 +1,4 @@
-//! What cargo knows about the workspace: `cargo metadata`, as far as the commands need it.
+//! The parts of `cargo metadata` that the commands use.
 
 use std::collections::BTreeMap;
 use std::fs;

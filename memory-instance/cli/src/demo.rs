@@ -25,7 +25,7 @@ const MAX_TOKENS: u64 = 4_000;
 /// The budget of the context window at the end.
 const WINDOW: u64 = 1_000;
 
-/// What the acts of the story share.
+/// State that the acts of the story share.
 pub(crate) struct Stage<'a> {
     out: &'a mut Out,
     manager: MemoryManager,

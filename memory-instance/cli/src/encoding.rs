@@ -13,7 +13,7 @@ pub(crate) fn text(bytes: &[u8]) -> Result<&str, String> {
     })
 }
 
-/// What the beginning of a file shows that is no text, if it shows something.
+/// The binary format that the beginning of a file shows, if any.
 ///
 /// UTF-16 by its byte order mark, or by the zero in one half of its first character, which JSON and YAML
 /// begin with an ASCII one; others by the bytes that their formats begin with.

@@ -62,7 +62,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         one(memories, memory.key(), converter.as_mut(), out).await?;
     }
     if let (Some(converter), Some(dialect)) = (converter, args.format) {
-        // Data first, so that notes do not stand in the middle of it on a terminal.
+        // Data first, so that notes do not interrupt it on a terminal.
         out.flush()?;
         for (loss, count) in converter.losses() {
             note(format_args!("converted to {dialect}: {loss} ({count} x)"));

@@ -1,4 +1,4 @@
-//! One line for whatever went wrong, and the exit code that goes with it.
+//! One line per failure, and its exit code.
 
 use std::error::Error;
 use std::fmt;
@@ -21,7 +21,7 @@ pub(crate) fn usage(problem: impl Into<String>) -> anyhow::Error {
     Usage(problem.into()).into()
 }
 
-/// Says what went wrong.
+/// Prints the failure.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     // Whoever reads us has seen enough, such as `memory export | head`.
     if error.is::<Closed>() {
@@ -37,7 +37,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 pub(crate) fn of_clap(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // It fails only where nobody reads it.
+            // It fails only if stderr has no reader.
             let _ = error.print();
             return ExitCode::SUCCESS;
         }

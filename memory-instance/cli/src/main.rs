@@ -63,7 +63,7 @@ those of a Redis or Valkey server: memory keys --store redis://localhost. Set ME
 a password: arguments are visible to other users.
 Each command has a help of its own: memory import --help. For logs set RUST_LOG=info.";
 
-/// What a command does stands at its arguments.
+/// The arguments of each command describe it.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// See it work: agents share a conversation under pressure, one crashes, one comes too late
@@ -134,7 +134,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::BenchWorker(args) => bench::flush::run_worker(&common, &args, &mut out).await?,
         command => {
             let (begins, mode) = match &command {
-                // Whoever runs an import wants it done when it ends, flushes included.
+                // When an import ends, its flushes must be complete too.
                 Command::Import(args) => (args.check().map(|()| true)?, FlushMode::Inline),
                 Command::Clear(args) => (args.check().map(|()| false)?, FlushMode::Manual),
                 Command::Sweep(args) => (args.check().map(|()| false)?, FlushMode::Manual),

@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use crate::escape;
 
-/// Nobody reads our output any more.
+/// The output has no reader any more.
 #[derive(Debug, thiserror::Error)]
 #[error("the output was closed")]
 pub(crate) struct Closed;
 
-/// Where data goes.
+/// The destination of data.
 #[derive(Debug)]
 pub(crate) struct Out {
     to: BufWriter<Stdout>,

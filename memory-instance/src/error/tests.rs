@@ -1,11 +1,11 @@
-//! What an event reports, in each of the crates through which it comes.
+//! Consistency of the errors of all crates for one event.
 
 use memory_lock::{LockOperation, WithLockError};
 
 use super::*;
 use crate::exclusive::ExclusiveError;
 
-/// One event, as each crate reports it.
+/// One event, as reported by each crate.
 #[test]
 fn each_event_is_retryable_everywhere_or_nowhere() {
     let after = Duration::from_secs(1);

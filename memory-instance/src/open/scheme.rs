@@ -1,10 +1,10 @@
-//! What is wrong with a URL whose scheme is missing or unknown, and how it is written right.
+//! Errors for URLs with a missing or unknown scheme, with the correct form.
 
-/// The schemes, as they are suggested.
+/// The schemes that errors suggest.
 const SCHEMES: [&str; 7] =
     ["memory", "sqlite", "redis", "rediss", "valkey", "redis+cluster", "redis+sentinel"];
 
-/// SQLite's name of a database in memory, which people write after every kind of scheme.
+/// SQLite's name of an in-memory database, which users write after any scheme.
 pub(super) const IN_MEMORY: &str = "asks for SQLite's database in memory, of which each connection would have another; write memory:// \
      for memories of this process";
 
@@ -21,7 +21,7 @@ pub(super) fn without(url: &str) -> String {
         |scheme: &str| format!("has no `//` behind `{scheme}:`; write {scheme}://{after}");
     match before.to_ascii_lowercase().as_str() {
         "file" => "is a file URL; write sqlite:// and the path, such as sqlite://memory.db".to_owned(),
-        // What follows may hold a password, and is not repeated.
+        // The rest may contain a password, so it is not repeated.
         scheme if SCHEMES.contains(&scheme) && after.contains('@') => {
             format!("has no `//` behind `{scheme}:`; write {scheme}:// and the rest")
         }

@@ -1,24 +1,24 @@
-//! What a key template may look like, before `tera` sees it.
+//! Checks the form of a key template before `tera` parses it.
 //!
-//! `tera` calls itself for what is nested, so its stack would be the limit; and a loop of loops never
-//! ends. So the size and the number of tags and operators are bounded, and there are no loops.
+//! `tera` recurses into nested expressions, so deep nesting could overflow the stack, and nested loops could run
+//! forever. So the size and the number of tags and operators are limited, and loops are refused.
 
-/// The longest template, in bytes.
+/// The maximum length of a template, in bytes.
 pub(super) const MAX_TEMPLATE_BYTES: usize = 2_048;
 
-/// The most `{{ }}` and `{% %}`.
+/// The maximum number of `{{ }}` and `{% %}` tags.
 const MAX_TAGS: usize = 64;
 
-/// The most operators, brackets and filters of one of them.
+/// The maximum number of operators, brackets and filters in one tag.
 const MAX_OPERATORS: usize = 64;
 
-/// What a tag may begin with.
+/// The permitted first words of a tag.
 const TAGS: [&str; 4] = ["if", "elif", "else", "endif"];
 
 /// Words that count as operators.
 const OPERATORS: [&str; 6] = ["not", "and", "or", "in", "is", "if"];
 
-/// Checks the form of a template, and takes the dot off names that begin with one.
+/// Checks the form of a template, and removes the leading dot of Go-style names.
 pub(super) fn read_form(text: &str) -> Result<String, String> {
     if text.len() > MAX_TEMPLATE_BYTES {
         return Err(format!(
@@ -54,7 +54,7 @@ impl Form<'_> {
         self.rest = rest;
     }
 
-    /// Takes what is before the next tag or comment, and what that opens with.
+    /// Takes the text before the next tag or comment, and returns the opening delimiter.
     fn take_text(&mut self) -> Option<&'static str> {
         let found = ["{{", "{%", "{#"]
             .into_iter()
@@ -77,7 +77,7 @@ impl Form<'_> {
         self.take(end);
     }
 
-    /// Takes a tag to its end; one that has none is for `tera` to tell.
+    /// Takes a tag up to its end. `tera` reports a tag without an end.
     fn take_tag(&mut self, end: &str) -> Result<(), String> {
         let (mut operators, mut before, mut first) = (0, ' ', true);
         while let Some(character) = self.rest.chars().next() {
@@ -123,7 +123,7 @@ impl Form<'_> {
         Ok(())
     }
 
-    /// Whether the dot that comes next stands where a name would begin.
+    /// Whether the next dot is at a position where a name can begin.
     fn begins_name(&self, before: char) -> bool {
         let next = self.rest.chars().nth(1);
         let starts_name = next.is_some_and(|next| next.is_alphabetic() || next == '_');
@@ -132,7 +132,7 @@ impl Form<'_> {
     }
 }
 
-/// The length of the text in quotes that comes next, whose characters `\` may escape.
+/// The length of the quoted text that comes next; `\` escapes a character.
 fn quoted(text: &str, quote: char) -> usize {
     let mut escaped = false;
     let mut characters = text.char_indices().skip(1);

@@ -1,4 +1,4 @@
-//! An agent: does its operations one after another, and has everything taken down.
+//! An agent: runs its operations one after another, and records them.
 
 use std::collections::{HashSet, VecDeque};
 use std::pin::Pin;
@@ -25,10 +25,10 @@ use crate::violation::Check;
 
 mod turn;
 
-/// What no error may quote.
+/// Text that no error may contain.
 const SECRET: &str = "secret";
 
-/// Numbers that no two operations of a program share.
+/// Numbers that are unique within a program.
 #[derive(Debug, Default)]
 pub(crate) struct Tags {
     messages: AtomicU32,
@@ -45,7 +45,7 @@ impl Tags {
     }
 }
 
-/// An agent on its way through its operations.
+/// An agent while it runs its operations.
 struct Run<'a> {
     number: usize,
     key: usize,
@@ -53,20 +53,20 @@ struct Run<'a> {
     memory: MemoryInstance,
     recorder: &'a Arc<Recorder>,
     tags: &'a Arc<Tags>,
-    /// Appends must not wait for anything but each other.
+    /// Appends must wait only for each other.
     unhindered: bool,
-    /// Nothing is made to fail.
+    /// No faults are injected.
     calm: bool,
-    /// A turn that ends well had the lease to its end. Where the server may forget leases, only an
-    /// answered release proves that, and a turn does not tell about its own.
+    /// A completed turn had the lease to its end. If the server may forget leases, only an answered release proves
+    /// that, and a turn does not report its own release.
     turns_are_certain: bool,
-    /// The server may go back to an earlier state.
+    /// The server may roll back to an earlier state.
     goes_back: bool,
-    /// Calls that are there and were not answered.
+    /// Stored calls that were not answered.
     open_calls: VecDeque<Tag>,
-    /// Those of the batch that is being sent.
+    /// The calls of the batch that is being sent.
     unsent_calls: VecDeque<Tag>,
-    /// The prompt that this agent made sure of last.
+    /// The prompt that this agent ensured last.
     prompt: Option<(String, Piece)>,
     cursor: Option<Cursor>,
     view: Vec<(u64, Item)>,
@@ -74,7 +74,7 @@ struct Run<'a> {
     first_window: Option<Vec<Message>>,
 }
 
-/// Does the operations of an agent, until its process dies.
+/// Runs the operations of an agent until its process dies.
 pub(crate) async fn run_agent(
     number: usize,
     agent: &Agent,
@@ -114,7 +114,7 @@ pub(crate) async fn run_agent(
     let ops = async {
         for op in &agent.ops {
             run.op(op).await;
-            // A process that stands still does nothing.
+            // A suspended process does nothing.
             sleep_until(run.process.link.stalled_until()).await;
         }
     };

@@ -1,13 +1,13 @@
-//! Defects to be planted in the simulated server, so that the checks are seen to fail.
+//! Bugs to plant in the simulated server, which the checks must find.
 
 use crate::violation::Check;
 
-/// A defect.
+/// A bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bug {
-    /// The store does not look at fencing tokens, nor whether a lease is live.
+    /// The store checks neither fencing tokens nor whether a lease is live.
     NoFencing,
-    /// A write without a lease goes through although another agent holds it.
+    /// A write without a lease succeeds although another agent holds it.
     NoLeaseCheck,
     /// A flush commits although the memory was changed under it.
     NoGenerationCheck,
@@ -15,13 +15,13 @@ pub enum Bug {
     RetryNotRecognized,
     /// Retries are forgotten by each flush.
     RetryForgottenByFlush,
-    /// The record of a writer is pruned as soon as another wrote, and its next write is taken for new.
+    /// The record of a writer is pruned as soon as another writer writes, and its retry is treated as new.
     WriterPrunedEarly,
     /// A batch is appended in two steps.
     TornBatch,
-    /// Some appends are acknowledged and never happen.
+    /// Some appends are acknowledged and never applied.
     AppendLost,
-    /// A flush takes along what was appended while it computed.
+    /// A flush removes messages that were appended while it computed.
     FlushTakesNewAppends,
     /// The counters are updated after the messages.
     CountersApart,
@@ -35,29 +35,29 @@ pub enum Bug {
     SourcesKept,
     /// A clear starts the numbering anew.
     ClearRestartsNumbers,
-    /// A read is put together from two looks.
+    /// A read combines two snapshots.
     TornRead,
     /// Some reads are answered from an old copy.
     StaleRead,
-    /// Two messages appended at once change places.
+    /// Two concurrently appended messages are swapped.
     OrderLost,
-    /// An append that took effect is reported as certain not to have.
+    /// An append that was applied is reported as not applied.
     ErrorLies,
     /// Errors quote the message.
     ErrorQuotesMessage,
-    /// Anybody's release frees the lease.
+    /// A release by any process frees the lease.
     ReleaseWithoutOwner,
     /// A refresh of a lease that was lost is reported as a success.
     RefreshIgnoresLoss,
-    /// A lease that is still live is granted to the next.
+    /// A live lease is granted to another holder.
     GrantedTwice,
-    /// Leases run out after a fortieth of their time.
+    /// Leases expire after a fortieth of their TTL.
     LeaseTooShort,
-    /// Tokens of new grants do not rise.
+    /// Tokens of new grants do not increase.
     TokensStandStill,
-    /// A hand-over keeps the token of the holder before.
+    /// A hand-over keeps the token of the previous holder.
     HandOverKeepsToken,
-    /// A release is acknowledged and does not happen.
+    /// A release is acknowledged and not applied.
     LeaseLeaked,
     /// Odd characters of keys are replaced.
     KeysCollide,
@@ -67,58 +67,58 @@ pub enum Bug {
     FlushMarkLost,
     /// The summariser runs under the writers' lease.
     SummariserUnderLease,
-    /// A lease that its holder does not give up never runs out.
+    /// A lease that its holder does not release never expires.
     LeaseNeverExpires,
-    /// A read whose answer is lost is waited for as long as it takes.
+    /// A read whose answer is lost never times out.
     ReadsHang,
-    /// A receipt does not say that its flush missed the target.
+    /// A receipt does not report that its flush missed the target.
     ShortfallHidden,
     /// A window holds the result of a call without the call.
     WindowSplitsUnit,
-    /// A turn that begins does not raise the store's newest token.
+    /// A new turn does not raise the store's newest token.
     ClaimIgnored,
     /// A holder counts the end of its lease from the answer that granted it.
     DeadlineFromAnswer,
-    /// The lease on a flush is granted to the next although it is live.
+    /// The lease on a flush is granted to another holder although it is live.
     FlushLeaseTwice,
-    /// Who drops a lease keeps it.
+    /// Dropping a lease guard does not release it.
     GuardForgets,
-    /// A process that once had no answer never reaches the store again.
+    /// After one request without an answer, a process never reaches the store again.
     LinkStaysBroken,
-    /// A window is in reverse.
+    /// A window is in reverse order.
     WindowReversed,
-    /// A window shows its first message again at its end.
+    /// A window repeats its first message at its end.
     WindowDoubled,
     /// A window lacks its first critical message.
     WindowWithoutCritical,
     /// A window is empty.
     WindowEmpty,
-    /// A window is what it was the first time.
+    /// A window is the same as the first one.
     WindowOfOld,
     /// Evicted messages are not counted.
     EvictedNotCounted,
-    /// Now and then an append is refused for no reason, and says so rightly.
+    /// Some appends are refused without reason, and correctly reported as not applied.
     AppendRefused,
-    /// A step of the time of day forward ends live leases.
+    /// A forward step of the wall clock ends live leases.
     LeaseEndedByStep,
-    /// Leases that are granted after a step back last until the time of day has caught up.
+    /// Leases that are granted after a backward step last until the wall clock has caught up.
     LeaseFrozenByStep,
-    /// A read goes on behind its cursor's place, whichever message is there.
+    /// A read continues after its cursor's place, whichever message is there.
     ReaderGoesOn,
-    /// A splice takes the messages at its places, whichever these are.
+    /// A splice removes the messages at its places, whichever these are.
     SpliceTakesOthers,
     /// A fetch returns the messages at its places, whichever these are.
     FetchFindsOthers,
-    /// The tokens of a message that is replaced stay in the count, and those of the new one are not counted.
+    /// The tokens of a replaced message stay in the count, and those of the new message are not counted.
     ReplaceNotCounted,
-    /// A reader goes on in the generation in which a message was replaced.
+    /// A reader continues in the generation in which a message was replaced.
     ReplaceKeepsGeneration,
-    /// A replacement that is sent again is counted again.
+    /// A replacement that is sent again is counted twice.
     ReplaceCountedTwice,
 }
 
 impl Bug {
-    /// All of them.
+    /// All bugs.
     pub const ALL: [Self; 55] = [
         Self::NoFencing,
         Self::NoLeaseCheck,
@@ -177,13 +177,13 @@ impl Bug {
         Self::ReplaceCountedTwice,
     ];
 
-    /// Whether it shows only where the server goes back to an earlier state.
+    /// Whether the bug is visible only if the server rolls back.
     #[must_use]
     pub const fn needs_rollback(self) -> bool {
         matches!(self, Self::ReaderGoesOn | Self::SpliceTakesOthers | Self::FetchFindsOthers)
     }
 
-    /// Whether it shows only where agents make sure of a system prompt.
+    /// Whether the bug is visible only if agents ensure a system prompt.
     #[must_use]
     pub const fn needs_prompts(self) -> bool {
         matches!(
@@ -192,13 +192,13 @@ impl Bug {
         )
     }
 
-    /// The checks that are there for it: one of them has to find it, whatever others see of it.
+    /// The checks for this bug: one of them must find it, whatever other checks report.
     #[must_use]
     pub const fn checks(self) -> &'static [Check] {
         match self {
             Self::NoFencing => &[Check::StaleWrite],
             Self::NoLeaseCheck => &[Check::TurnInterrupted],
-            // What a memory is after a flush of another generation is no order's.
+            // No order explains a memory after a flush that was planned for another generation.
             Self::NoGenerationCheck | Self::StaleRead | Self::ReplaceKeepsGeneration => {
                 &[Check::Unexplained]
             }

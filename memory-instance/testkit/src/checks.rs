@@ -1,4 +1,4 @@
-//! The promises, as checks of what the agents saw.
+//! The invariants, as checks of the agents' observations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,11 @@ use crate::rollback::Rollbacks;
 use crate::seen::check_seen;
 use crate::violation::Check;
 
-/// The most steps of the model for one memory; what takes more is no pass.
+/// The maximum number of model steps for one memory. A search that needs more does not pass.
 const BUDGET: u64 = 50_000;
 
-/// The same where the server goes back: what was under way then may have had an effect before, after, both
-/// times, or never.
+/// The same if the server rolls back: an operation in flight may then have been applied before, after, both times, or
+/// never.
 const ROLLBACK_BUDGET: u64 = 1_000_000;
 
 /// All checks of a whole history, of `keys` memories.
@@ -26,7 +26,7 @@ pub(crate) fn check_history(history: &mut History, program: &Program, keys: usiz
         let rollbacks = Rollbacks::of(&operations);
         check_linearizable(history, key, &operations, &rollbacks);
         check_seen(history, key, &operations, program);
-        // The mark that keeps idle flushes from being begun goes back with the state.
+        // The mark that prevents futile flushes rolls back with the state.
         if rollbacks.is_empty() {
             check_flushes(history, key, &operations, program);
         }
@@ -34,8 +34,8 @@ pub(crate) fn check_history(history: &mut History, program: &Program, keys: usiz
     check_holds(history);
 }
 
-/// P1, P2, P3, P8, P10: what every agent saw is explained by one order of all operations. If it is not,
-/// and is once a part of the answers is left out of account, that part is what is wrong.
+/// P1, P2, P3, P8, P10: one order of all operations explains all answers. If it does not, and does so without one part
+/// of the answers, that part is wrong.
 fn check_linearizable(
     history: &mut History,
     key: usize,
@@ -45,8 +45,8 @@ fn check_linearizable(
     let mut operations = operations.to_vec();
     operations.extend(history.effects.repeated(key, &operations, rollbacks));
     let operations = &operations[..];
-    // The newest fencing token goes back with the state, and until the next holder has written, a stale one
-    // may write between that holder's first look and its last write.
+    // The newest fencing token rolls back with the state. Until the next holder has written, a stale holder may write
+    // between that holder's first read and its last write.
     let no_turns = BTreeMap::new();
     let (turns, budget) =
         if rollbacks.is_empty() { (&history.turns, BUDGET) } else { (&no_turns, ROLLBACK_BUDGET) };
@@ -72,7 +72,7 @@ fn check_linearizable(
     }
 }
 
-/// P11: a flush that can do nothing is not begun again and again.
+/// P11: a futile flush is not started again and again.
 fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], program: &Program) {
     let done = operations
         .iter()
@@ -101,7 +101,7 @@ fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], pro
     }
 }
 
-/// P6, P7: holds that are certain do not overlap, and tokens rise.
+/// P6, P7: certain holds do not overlap, and tokens increase.
 fn check_holds(history: &mut History) {
     for (check, what) in history.grants.check() {
         history.broken(check, what);

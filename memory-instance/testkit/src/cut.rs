@@ -1,10 +1,10 @@
-//! Dropping a future half-way.
+//! Dropping a future before it completes.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Polls a future at most so many times, then ends without it. It ends at once when its turn to be
-/// polled again would come, so what it waits for has happened: the worst moment to go.
+/// Polls a future at most a given number of times, then ends without it. It ends when the future is woken for the
+/// next poll, so the awaited event has happened: the worst moment for a drop.
 pub(crate) struct Cut<F> {
     pub(crate) future: Pin<Box<F>>,
     pub(crate) polls: u8,

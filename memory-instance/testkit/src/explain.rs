@@ -1,4 +1,4 @@
-//! What to say of a program that fails.
+//! The explanation of a failing program.
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{TestCaseError, TestError};
@@ -7,16 +7,16 @@ use crate::bug::Bug;
 use crate::program::{Family, Program, program, prompts, rollbacks, runner};
 use crate::run::run;
 
-/// A program that fails, made as small as it goes.
+/// A failing program, shrunk.
 #[derive(Debug)]
 pub struct Explained {
     /// The smaller program.
     pub shrunk: Program,
-    /// What it does, what is wrong with it, and how to run it again.
+    /// Its operations, the violation, and the command to repeat it.
     pub text: String,
 }
 
-/// Shrinks the program with this number, and says how to run it again; `None` if it does not fail.
+/// Shrinks the program with this number, and explains how to repeat it; `None` if it does not fail.
 #[must_use]
 pub fn explain(family: Family, number: u64, bug: Option<Bug>) -> Option<Explained> {
     match family {

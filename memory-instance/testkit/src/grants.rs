@@ -1,4 +1,4 @@
-//! Every grant of every lease, as the processes heard of it: those of memories and those of flushes.
+//! All grants of leases that processes received: of memories and of flushes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use memory_lock::LockKey;
 
 use crate::violation::Check;
 
-/// A request about a lease: when it was sent.
+/// The time at which a request about a lease was sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
     /// As a count of events.
@@ -17,17 +17,16 @@ pub(crate) struct Sent {
     pub(crate) micros: u64,
 }
 
-/// A lease that was granted, for as long as it is certain that the server must know of it.
+/// A granted lease, for the time in which the server certainly knows it.
 #[derive(Debug)]
 struct Grant {
     owner: OwnerId,
     token: u64,
     called: u64,
     answered: u64,
-    /// From the answer ...
+    /// The time of the answer.
     from: u64,
-    /// ... to the end of its time, counted from before it was asked for, or to the first request that
-    /// may end it.
+    /// The end of its TTL, counted from before the request, or the first request that may end it.
     until: u64,
     given_up: bool,
 }
@@ -36,12 +35,12 @@ struct Grant {
 #[derive(Debug, Default)]
 pub(crate) struct Grants {
     by_key: BTreeMap<LockKey, Vec<Grant>>,
-    /// When the server forgot its leases for the last time, as a count of events.
+    /// The time, as a count of events, when the server last forgot its leases.
     forgotten: u64,
 }
 
 impl Grants {
-    /// The lease was granted, now.
+    /// Records a grant.
     pub(crate) fn granted(
         &mut self,
         key: &LockKey,
@@ -51,7 +50,7 @@ impl Grants {
         ttl: Duration,
     ) {
         let grants = self.by_key.entry(key.clone()).or_default();
-        // Asked for again, as after an answer that was late: it may have been given up since.
+        // Requested again after a late answer: the lease may have been released since.
         let given_up = grants.iter().any(|grant| grant.owner == owner && grant.given_up);
         let is_certain = !given_up && self.forgotten < sent.event;
         let until = if is_certain { end(sent, ttl) } else { now.micros };
@@ -59,19 +58,19 @@ impl Grants {
         grants.push(Grant { owner, token, called, answered, from: now.micros, until, given_up });
     }
 
-    /// The lease goes on, by a request that was sent then.
+    /// Records a renewal by a request that was sent at that time.
     pub(crate) fn renewed(&mut self, key: &LockKey, owner: OwnerId, sent: Sent, ttl: Duration) {
         if self.forgotten > sent.event {
             return;
         }
         let grants = self.by_key.get_mut(key).into_iter().flatten();
-        // Where it had run out in between, it was not the same lease.
+        // If it had expired in between, it was not the same lease.
         let live = grants
             .filter(|grant| grant.owner == owner && !grant.given_up && grant.until > sent.micros);
         live.for_each(|grant| grant.until = grant.until.max(end(sent, ttl)));
     }
 
-    /// Whatever the owner has of it may end from now on.
+    /// Records that the owner's leases may end from now on.
     pub(crate) fn given_up(&mut self, key: &LockKey, owner: OwnerId, now: u64) {
         let grants = self.by_key.get_mut(key).into_iter().flatten();
         for grant in grants.filter(|grant| grant.owner == owner) {
@@ -80,7 +79,7 @@ impl Grants {
         }
     }
 
-    /// The server forgets all leases.
+    /// Records that the server forgot all leases.
     pub(crate) fn forgotten(&mut self, now: Sent) {
         self.forgotten = now.event;
         for grant in self.by_key.values_mut().flatten() {
@@ -88,7 +87,7 @@ impl Grants {
         }
     }
 
-    /// P6, P7: no two are live at once, and the later one has the greater token.
+    /// P6, P7: live grants do not overlap, and later ones have greater tokens.
     pub(crate) fn check(&self) -> Vec<(Check, String)> {
         let mut broken = Vec::new();
         for (key, grants) in &self.by_key {

@@ -1,4 +1,4 @@
-//! The second phase: once the faults have ended, everything works again.
+//! The second phase: when the faults have ended, everything works again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::program::Kind;
 use crate::run::{BUDGET, Bytes, Process};
 use crate::violation::Check;
 
-/// The longest time that a write may take: the lease of a process that died runs out after two
-/// seconds, and requests that were late may still take it.
+/// The maximum time of a write: the lease of a dead process expires after two seconds, and late requests may still
+/// take it.
 const WRITE: Duration = Duration::from_secs(9);
-/// The longest time that a flush may take, which others may hold up.
+/// The maximum time of a flush, which other flushes may delay.
 const FLUSH: Duration = Duration::from_secs(25);
-/// The longest time that a read may take.
+/// The maximum time of a read.
 const READ: Duration = Duration::from_secs(1);
 
 /// One process after the faults.
@@ -30,7 +30,7 @@ struct Patient<'p> {
     tags: &'p Arc<Tags>,
 }
 
-/// After the faults: a process appends, flushes, reads and takes a turn, soon and without an error.
+/// After the faults, a process appends, flushes, reads and takes a turn, in bounded time and without an error.
 pub(crate) async fn verify_healed(
     key: usize,
     process: &Arc<Process>,

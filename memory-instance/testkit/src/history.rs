@@ -1,4 +1,4 @@
-//! What the agents of a program asked, and what they were answered.
+//! The operations of a program's agents, and the answers that they received.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,21 +13,21 @@ use crate::program::Kind;
 use crate::rollback::Effects;
 use crate::violation::{Check, Violation};
 
-/// A message of a program; no two have the same.
+/// A message of a program; unique.
 pub type Tag = u32;
 
-/// What is told about a message when it is sent.
+/// Properties of a message that are known when it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// Which message.
+    /// The message.
     pub tag: Tag,
     /// Its size.
     pub tokens: u32,
-    /// What it is: a result only if it answers a call.
+    /// Its kind: a result only if it answers a call.
     pub kind: Kind,
 }
 
-/// What stands at a place.
+/// The content of a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Item {
     /// A message of an agent.
@@ -39,57 +39,57 @@ pub enum Item {
 /// An operation on one memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
-    /// Sends a batch; the same number means the same batch, sent again.
+    /// Sends a batch; the same number means a retry of the same batch.
     Append {
-        /// Which batch.
+        /// The number of the batch.
         batch: u32,
         /// Its messages.
         pieces: Vec<Piece>,
     },
-    /// One request of a flush, as it was sent.
+    /// One request of a flush.
     Splice {
-        /// The generation that it was planned for.
+        /// The generation for which it was planned.
         generation: u64,
         /// The places that the summary replaces.
         summarised: Vec<u64>,
-        /// The places that are dropped.
+        /// The places that are evicted.
         evicted: Vec<u64>,
         /// The summary and its size.
         summary: Option<(u128, u32)>,
         /// The flush.
         receipt: Option<u128>,
     },
-    /// Makes sure of the system prompt.
+    /// Ensures the system prompt.
     Ensure {
-        /// Which call.
+        /// The number of the call.
         id: u32,
         /// The prompt.
         piece: Piece,
     },
     /// Removes everything; the same number means the same request.
     Clear(u32),
-    /// Reads everything; if it is the first look of a turn, of which.
+    /// Reads everything; with the turn, if this is its first read.
     Read(Option<u32>),
-    /// Reads a context window of at most so many tokens; if it is the first look of a turn, of which.
+    /// Reads a context window with this budget; with the turn, if this is its first read.
     Window(u64, Option<u32>),
     /// Reads the counters.
     Count,
-    /// The server keeps its state.
+    /// The server saves its state.
     Keep,
-    /// The server goes back to the state that it kept last.
+    /// The server rolls back to the last saved state.
     GoBack,
-    /// What certainly had no effect.
+    /// An operation that certainly was not applied.
     Nothing,
 }
 
-/// What was answered.
+/// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The batch is there.
+    /// The batch is stored.
     Appended {
-        /// From which place on, where told.
+        /// The place of its first message, if reported.
         first: Option<u64>,
-        /// It had been there before.
+        /// Whether it had been stored before.
         duplicate: bool,
         /// The counters after it.
         totals: Totals,
@@ -98,21 +98,21 @@ pub enum Answer {
     Spliced(Totals),
     /// The memory was changed under the flush.
     Conflict,
-    /// The prompt is there: what was necessary, and its place.
+    /// The prompt is stored: the change, and its place.
     Ensured(Ensured, u64),
-    /// Everything is gone.
+    /// All messages were removed.
     Cleared,
-    /// What stood where, and in which generation, where that was told.
+    /// The content of places, and the generation if it was reported.
     Page(Vec<(u64, Item)>, Option<u64>),
     /// The messages of a window in their order; `None` for a summary.
     Window(Vec<Option<Tag>>),
     /// The counters.
     Counted(Totals),
-    /// That it had no effect.
+    /// The operation was not applied.
     Nothing,
 }
 
-/// The change that was necessary so that a prompt is there.
+/// The change that stored a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ensured {
     /// Nothing.
@@ -126,11 +126,11 @@ pub enum Ensured {
 /// The counters of a memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Totals {
-    /// Messages that are there, summaries included.
+    /// Stored messages, summaries included.
     pub present: u64,
     /// Their tokens.
     pub tokens: u64,
-    /// Summaries that are there.
+    /// Stored summaries.
     pub summaries: u64,
     /// Messages ever appended.
     pub appended: u64,
@@ -156,22 +156,22 @@ impl From<&Counters> for Totals {
     }
 }
 
-/// A time during which somebody was sure to hold the lease on a memory.
+/// A time during which an agent certainly held the lease on a memory.
 #[derive(Debug, Clone, Copy)]
 pub struct Held {
-    /// Of which memory.
+    /// The memory.
     pub key: usize,
-    /// By which agent.
+    /// The agent.
     pub agent: usize,
     /// The token.
     pub token: u64,
-    /// From when.
+    /// The start.
     pub from: u64,
-    /// To when.
+    /// The end.
     pub to: u64,
 }
 
-/// An operation of a memory, as the checker takes it.
+/// An operation of a memory in the checker's form.
 pub type Recorded = Operation<Call, Answer>;
 
 /// Everything that was recorded. Times are counts of events, so no two are the same.
@@ -181,25 +181,25 @@ pub struct History {
     operations: Vec<(usize, Recorded)>,
     /// Messages written under a lease, and its token.
     pub(crate) tokens: BTreeMap<Tag, u64>,
-    /// Batches and clears that were sent in a turn, and in which.
+    /// Batches and clears that were sent in a turn, with that turn.
     pub(crate) turns: BTreeMap<u32, u32>,
     /// Certain holds.
     pub(crate) held: Vec<Held>,
-    /// Messages whose sender was told for certain that they are not there.
+    /// Messages that were reported as not applied.
     pub(crate) refused: Vec<Tag>,
-    /// What leases were granted to whom.
+    /// All grants of leases.
     pub(crate) grants: Grants,
-    /// Which result answers which call.
+    /// The call that each result answers.
     pub(crate) answers: BTreeMap<Tag, Tag>,
-    /// Writes that took effect, where the server may go back.
+    /// Applied writes, if the server may roll back.
     pub(crate) effects: Effects,
-    /// What was read up to each cursor, where the server may go back.
+    /// The messages read up to each cursor, if the server may roll back.
     pub(crate) views: Views,
-    /// Broken promises that were seen at once.
+    /// Violations that were found immediately.
     pub(crate) violations: Vec<Violation>,
-    /// A line for everything that happened, with its virtual time.
+    /// One line per event, with its virtual time.
     pub(crate) trace: Vec<String>,
-    /// How many faults were injected.
+    /// The number of injected faults.
     pub(crate) faults: u64,
 }
 
@@ -210,7 +210,7 @@ impl History {
         self.events
     }
 
-    /// The next point in time, and what the clock says there.
+    /// The next point in time, with the clock's reading.
     pub(crate) fn now(&mut self) -> Sent {
         Sent { event: self.tick(), micros: virtual_time() }
     }
@@ -221,7 +221,7 @@ impl History {
         of_key.map(|(_, operation)| operation.clone()).collect()
     }
 
-    /// How many operations there are.
+    /// The number of operations.
     pub(crate) fn len(&self) -> usize {
         self.operations.len()
     }
@@ -231,7 +231,7 @@ impl History {
     }
 }
 
-/// Takes down what happens.
+/// Records events.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder(Mutex<History>);
 
@@ -240,7 +240,7 @@ impl Recorder {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An operation begins. Until it is answered nobody knows what became of it.
+    /// Records the start of an operation. Its outcome is unknown until it is answered.
     pub(crate) fn call(&self, key: usize, call: Call) -> usize {
         let mut history = self.history();
         let called = history.tick();
@@ -249,7 +249,7 @@ impl Recorder {
         history.operations.len() - 1
     }
 
-    /// It is answered.
+    /// Records its answer.
     pub(crate) fn answer(&self, index: usize, answer: Answer) {
         let mut history = self.history();
         let at = history.tick();
@@ -259,14 +259,14 @@ impl Recorder {
         }
     }
 
-    /// It certainly had no effect, and must not be seen anywhere.
+    /// Records that it was not applied, so that its messages must not be seen.
     pub(crate) fn refused(&self, index: usize) {
         if let Some(Call::Append { pieces, .. }) = self.strike_out(index) {
             self.history().refused.extend(pieces.iter().map(|piece| piece.tag));
         }
     }
 
-    /// It certainly had no effect, but may have one when it is sent again.
+    /// Records that it was not applied, but may be applied when it is sent again.
     pub(crate) fn strike_out(&self, index: usize) -> Option<Call> {
         let mut history = self.history();
         let at = history.tick();
@@ -286,7 +286,7 @@ fn virtual_time() -> u64 {
     crate::run::elapsed_micros()
 }
 
-/// Which message this is, by its text or by the id of its call.
+/// The tag of a message, from its text or from the id of its call.
 pub(crate) fn tag_of(message: &Message) -> Option<Tag> {
     let digits = |text: &str| {
         let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
@@ -301,7 +301,7 @@ pub(crate) fn tag_of(message: &Message) -> Option<Tag> {
     message.text().strip_prefix('#').and_then(digits)
 }
 
-/// What stands at this place.
+/// The content of this place.
 pub(crate) fn item_of(stored: &StoredMessage) -> (u64, Item) {
     let place = stored.meta.sequence.number();
     let item = match tag_of(&stored.message) {

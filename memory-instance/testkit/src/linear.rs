@@ -1,26 +1,25 @@
-//! Whether a recorded history could have happened one operation at a time.
+//! Linearizability of a recorded history.
 //!
-//! The search of J. Wing and C. Gong ("Testing and verifying concurrent objects", 1993) with the memo of
-//! G. Lowe ("Testing for linearizability", 2017): depth first over the operations that were called
-//! before the earliest answer that is still to be explained, never twice from the same set of
-//! explained operations and the same state. What changes nothing is not put off: an operation without
-//! an answer may as well have had no effect, and one with an answer that holds here needs no other place.
+//! The search of J. Wing and C. Gong ("Testing and verifying concurrent objects", 1993) with the memo of G. Lowe
+//! ("Testing for linearizability", 2017): depth first over the operations that were called before the earliest answer
+//! that is not explained yet, never twice from the same set of explained operations and the same state. An operation
+//! that changes nothing is explained at once: without an answer it may have had no effect, and with an answer that is
+//! valid here it needs no other place.
 
 use std::collections::HashSet;
 
-/// What the object would do if it were used by one caller at a time.
+/// A sequential model of the object.
 pub trait Model: Clone {
-    /// An operation, with what it was asked.
+    /// An operation with its arguments.
     type Call;
-    /// What it answered.
+    /// The answer.
     type Answer;
 
-    /// The state after the operation, if it can give this answer here; `None` for an answer that was
-    /// never heard.
+    /// The state after the operation, if it can give this answer here; `None` for an answer that was never received.
     ///
-    /// An operation that can give its answer in a state, and leaves it as it is, must not be needed later
-    /// for what it does to another one: the search then explains it at once, and looks no further. A model
-    /// that breaks this makes the search reject what is possible, and never accept what is not.
+    /// An operation that can give its answer in a state and does not change it must not be needed later for its effect
+    /// on another one, because the search explains it at once and tries no other place. A model that violates this
+    /// makes the search reject possible histories, but never accept impossible ones.
     fn step(&self, call: &Self::Call, answer: Option<&Self::Answer>) -> Option<Self>;
 
     /// Equal for equal states, and hardly ever equal for others.
@@ -30,16 +29,16 @@ pub trait Model: Clone {
 /// One operation of a history. Times come from one counter, so no two are equal.
 #[derive(Debug, Clone)]
 pub struct Operation<C, A> {
-    /// What was asked.
+    /// The operation.
     pub call: C,
-    /// When.
+    /// The time of the call.
     pub called: u64,
-    /// When it was answered, and what. `None` where no answer was heard: it may have had its effect at
-    /// any time since, or may have it later, or never.
+    /// The time of the answer, and the answer. `None` if no answer was received: the operation may have been applied at
+    /// any time since, or may be applied later, or never.
     pub returned: Option<(u64, A)>,
 }
 
-/// What is known about a history.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It could have happened one operation at a time.
@@ -51,11 +50,11 @@ pub enum Verdict {
         /// The operation whose answer could then not be explained in time.
         stuck: usize,
     },
-    /// The search was given up. This is no pass.
+    /// The search exceeded its budget. This does not pass.
     OutOfBudget,
 }
 
-/// Checks a history. `budget` is the most steps of the model that are tried.
+/// Checks a history. `budget` is the maximum number of model steps.
 pub fn check<M: Model>(
     initial: &M,
     history: &[Operation<M::Call, M::Answer>],
@@ -105,15 +104,15 @@ pub fn check<M: Model>(
     }
 }
 
-/// A part of a history that is explained.
+/// An explained part of a history.
 struct Level<M> {
     state: M,
     fingerprint: u64,
     done: Vec<u64>,
     chosen: Option<usize>,
-    /// What may come next, best last.
+    /// The candidates for the next operation, best last.
     candidates: Vec<usize>,
-    /// The operation whose answer came first of those still to be explained; `None` once all are.
+    /// The operation with the earliest answer that is not explained yet; `None` if all are explained.
     deadline: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! The way from one process to the server: it takes time, and requests and answers get lost on it.
+//! The connection of one process to the server: it adds latency, and loses requests and answers.
 
 mod leases;
 mod witness;
@@ -30,31 +30,31 @@ use crate::server::Server;
 pub(crate) use self::witness::Views;
 use self::witness::Witness;
 
-/// What happens to a request.
+/// The fate of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// It arrives, and its answer too.
+    /// It arrives, and so does its answer.
     Fine,
-    /// It is not sent, and the caller knows.
+    /// It is not sent, and the caller receives an error.
     NotSent,
-    /// It is lost, and the caller does not know.
+    /// It is lost, and the caller receives an error that does not say so.
     RequestLost,
-    /// It takes effect, and its answer is lost.
+    /// It is applied, and its answer is lost.
     AnswerLost,
-    /// It takes effect long after its caller was told that the link is broken.
+    /// It is applied long after its caller received a connection error.
     Late(Duration),
-    /// It takes effect, and its answer takes so much longer.
+    /// It is applied, and its answer is delayed by this time.
     AnswerLate(Duration),
-    /// It takes effect, and no answer comes.
+    /// It is applied, and no answer comes.
     Silence,
     /// It is lost, and no answer comes.
     Lost,
 }
 
-/// How long the store's part of a link waits for the answer to a read.
+/// The timeout of the store's half for a read.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The link of one process.
+/// The connection of one process.
 #[derive(Debug)]
 pub(crate) struct Link {
     server: Arc<Server>,
@@ -64,7 +64,7 @@ pub(crate) struct Link {
     faults: Faults,
     state: Mutex<State>,
     dead: AtomicBool,
-    /// A request was not answered; for a planted bug.
+    /// A request was not answered; used by a planted bug.
     has_had_silence: AtomicBool,
     store_domain: Option<LeaseDomain>,
     lock_domain: LeaseDomain,
@@ -73,9 +73,9 @@ pub(crate) struct Link {
 #[derive(Debug)]
 struct State {
     random: fastrand::Rng,
-    /// The process stands still until then.
+    /// The process is suspended until then.
     stalled_until: Instant,
-    /// When the newest request about a lease arrives: they do not overtake each other.
+    /// When the newest request about a lease arrives: they keep their order.
     lock_arrives: Instant,
 }
 
@@ -108,7 +108,7 @@ impl Link {
         }
     }
 
-    /// The process is dead: nothing more is sent or heard.
+    /// Kills the process: nothing more is sent or received.
     pub(crate) fn die(&self) {
         self.dead.store(true, Ordering::SeqCst);
     }
@@ -117,13 +117,13 @@ impl Link {
         self.dead.load(Ordering::SeqCst)
     }
 
-    /// What is sent from now on arrives only after this time.
+    /// Delays later requests by this time.
     pub(crate) fn stall(&self, time: Duration) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.stalled_until = state.stalled_until.max(Instant::now() + time);
     }
 
-    /// The bug that is planted.
+    /// The planted bug.
     pub(crate) fn bug(&self) -> Option<Bug> {
         self.server.bug
     }
@@ -136,17 +136,17 @@ impl Link {
         self.server.forget_leases();
     }
 
-    /// The server keeps its state.
+    /// The server saves its state.
     pub(crate) fn keep(&self) {
         self.moved(&Call::Keep, Server::keep);
     }
 
-    /// The server goes back to the state that it kept last.
+    /// The server rolls back to the last saved state.
     pub(crate) fn go_back(&self) {
         self.moved(&Call::GoBack, Server::go_back);
     }
 
-    /// Is written down for each memory, and happens at once.
+    /// Records the call for each memory, and applies it at once.
     fn moved(&self, call: &Call, act: impl FnOnce(&Server)) {
         let ops: Vec<_> =
             (0..KEYS.len()).map(|key| self.recorder.call(key, call.clone())).collect();
@@ -160,7 +160,7 @@ impl Link {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).stalled_until
     }
 
-    /// When a request arrives, how long its answer takes, and what becomes of it.
+    /// Draws the arrival time of a request, the delay of its answer, and its fate.
     fn draw(&self, about_lease: bool) -> (Instant, Duration, Fate) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let latency = u64::from(self.faults.latency);
@@ -183,7 +183,7 @@ impl Link {
                 8..10 => Fate::AnswerLost,
                 10 => Fate::Silence,
                 11 => Fate::Lost,
-                // What is asked of leases is given up after a second.
+                // Requests about leases time out after a second.
                 12 => Fate::AnswerLate(Duration::from_millis(state.random.u64(0..4_000))),
                 _ => Fate::AnswerLate(Duration::from_millis(state.random.u64(0..1_000))),
             }
@@ -204,14 +204,14 @@ impl Link {
         }
     }
 
-    /// Whether a planted bug keeps the store from being reached: a request without an answer, once,
-    /// and nothing is ever sent again.
+    /// Whether a planted bug cuts the connection to the store: after one request without an answer, nothing is ever
+    /// sent again.
     fn is_broken_for_good(&self) -> bool {
         self.bug() == Some(Bug::LinkStaysBroken) && self.has_had_silence.load(Ordering::SeqCst)
     }
 
-    /// Asks the store something. A store ends each read in bounded time (a write's time is the
-    /// facade's to bound), so one that is not answered fails after a while.
+    /// Sends a read to the store. A store must bound the time of each read (the facade bounds writes), so an
+    /// unanswered one fails after a timeout.
     async fn ask<T: Send + 'static>(
         &self,
         name: &'static str,
@@ -232,7 +232,7 @@ impl Link {
         }
     }
 
-    /// Sends a request. Once it is on its way it arrives, whether its caller stays or not.
+    /// Sends a request. Once sent it arrives, even if its caller drops the call.
     async fn send<T: Send + 'static, E: Send + 'static>(
         &self,
         name: &'static str,
@@ -240,7 +240,7 @@ impl Link {
         effect: impl FnOnce(&Arc<Server>, Duration) -> Result<T, E> + Send + 'static,
         broken: impl Fn(Applied) -> E + Send,
     ) -> Result<T, E> {
-        // Not only the times of requests say which of them comes first.
+        // Yields, so that the order of requests depends on more than their times.
         self.let_others_go_first().await;
         if self.is_dead() {
             return std::future::pending().await;
@@ -273,14 +273,14 @@ impl Link {
         let (tell, told) = oneshot::channel();
         let server = Arc::clone(&self.server);
         let took = arrives.saturating_duration_since(Instant::now()) + back;
-        // Requests about leases do not overtake each other.
+        // Requests about leases keep their order.
         let yields = if about_lease { 0 } else { self.yields() };
         tokio::spawn(async move {
             sleep_until(arrives).await;
             for _ in 0..yields {
                 yield_now().await;
             }
-            // Who is not there any more cannot be told.
+            // The caller may have been dropped.
             let _ = tell.send(effect(&server, took));
         });
         match fate {
@@ -354,7 +354,7 @@ impl MemoryStore for Link {
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        // Closing calls by hand has no place in the model.
+        // The model does not include explicit closing of calls.
         let op = self.recorder.call(key_number(key), call_of(&splice));
         let (at, witness) = (key.clone(), self.witness.clone());
         let splice = move |server: &Arc<Server>| {

@@ -1,4 +1,4 @@
-//! A memory as it would be if one agent at a time used it.
+//! The sequential model of a memory.
 
 mod known;
 
@@ -16,7 +16,7 @@ use crate::violation::Check;
 #[derive(Debug, Clone, Default)]
 pub struct SequentialMemory {
     known: Arc<Known>,
-    /// What is left out of account.
+    /// The part of the answers that is ignored.
     without: Option<Part>,
     state: State,
 }
@@ -24,11 +24,11 @@ pub struct SequentialMemory {
 /// A part of the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// That nobody else writes between the first look of a turn and its last write.
+    /// No other writes between the first read of a turn and its last write.
     Turns,
-    /// That windows hold what is critical.
+    /// Windows contain critical messages.
     Critical,
-    /// That windows hold something where something fits.
+    /// Windows are not empty if a message fits.
     Room,
     /// Windows.
     Windows,
@@ -37,7 +37,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// All of them.
+    /// All parts.
     pub(crate) const ALL: [Self; 5] =
         [Self::Turns, Self::Critical, Self::Room, Self::Windows, Self::Totals];
 
@@ -55,34 +55,34 @@ impl Part {
 
 #[derive(Debug, Clone, Default, Hash)]
 struct State {
-    /// What stands where, its size, and its kind; a summary counts as a fact.
+    /// The content of each place, its size, and its kind; a summary counts as a fact.
     items: BTreeMap<u64, (Item, u32, Kind)>,
     last: u64,
     totals: Totals,
     generation: Generation,
-    /// Batches that were appended, and where.
+    /// Appended batches, with their places.
     batches: BTreeMap<u32, u64>,
     clears: BTreeSet<u32>,
-    /// The place of the system prompt that the agents make sure of.
+    /// The place of the ensured system prompt.
     prompt: Option<u64>,
     newest_receipt: Option<u128>,
-    /// The turn that has looked and has still to write: nobody else may write.
+    /// The turn that has read and will still write: no other write is allowed.
     turn: Option<u32>,
     /// Counters are not compared.
     any_totals: bool,
-    /// How often the server kept its state or went back. So each of these changes something, and the search
-    /// does not put them before what was under way.
+    /// The number of saves and rollbacks. It makes each of them change the state, so that the search does not move
+    /// them before operations in flight.
     moves: usize,
-    /// How often it went back.
+    /// The number of rollbacks.
     rollbacks: usize,
-    /// What it kept last.
+    /// The last saved state.
     kept: Option<Arc<Self>>,
 }
 
-/// What is known of a number that the store chooses.
+/// Knowledge about a number that the store chooses.
 #[derive(Debug, Clone, Copy, Default, Hash)]
 enum Generation {
-    /// Nothing was written yet, so it is zero, unless a turn has begun.
+    /// Nothing was written yet, so it is zero, unless a turn has started.
     #[default]
     Fresh,
     /// It was read since it changed.
@@ -101,7 +101,7 @@ impl Generation {
         }
     }
 
-    /// What is known once this number was read.
+    /// The knowledge after this number was read.
     const fn read(self, number: u64) -> Self {
         if number == 0 { self } else { Self::Known(number) }
     }
@@ -111,13 +111,13 @@ impl SequentialMemory {
     /// A memory that was never written, for the check of this history.
     #[must_use]
     ///
-    /// `turns` says of batches and clears that were sent in a turn in which.
+    /// `turns` contains the turn of each batch and clear that was sent in one.
     pub fn for_history(history: &[Recorded], turns: &BTreeMap<u32, u32>) -> Self {
         let known = Known::of(history, turns);
         Self { known: Arc::new(known), without: None, state: State::default() }
     }
 
-    /// The same, with this part of the answers left out of account.
+    /// The same model, ignoring this part of the answers.
     #[must_use]
     pub fn without(&self, part: Part) -> Self {
         Self { without: Some(part), ..self.clone() }
@@ -154,8 +154,8 @@ impl State {
         }
         match answer {
             None => true,
-            // An append sends again by itself what it heard no answer to, so its own batch may
-            // have been there before; the counters are then those of a later time.
+            // An append itself resends an unanswered request, so its own batch may already be stored; the counters are
+            // then those of a later time.
             Some(Answer::Appended { first: told, duplicate: true, .. }) => {
                 told.is_none_or(|told| told == first)
             }
@@ -166,7 +166,7 @@ impl State {
         }
     }
 
-    /// One step, though it is a turn: nobody sees the prompt missing or twice.
+    /// One step, although it is a turn: no reader sees the prompt missing or twice.
     fn ensure(&mut self, known: &Known, id: u32, piece: &Piece, answer: Option<&Answer>) -> bool {
         let there = self.prompt.and_then(|place| Some((place, *self.items.get(&place)?)));
         let (necessary, place) = match there {
@@ -263,13 +263,13 @@ impl State {
         matches!(answer, Answer::Spliced(totals) if self.may_count(totals))
     }
 
-    /// A turn has its first look, unless another has looked and has still to write.
+    /// Starts a turn with its first read, unless another turn has read and will still write.
     fn begin(&mut self, known: &Known, turn: Option<u32>) -> bool {
         let Some(turn) = turn.filter(|turn| known.last_of.contains_key(turn)) else { return true };
         self.turn.replace(turn).is_none()
     }
 
-    /// Whether this write may have its effect now; if it is the last of a turn, that ends.
+    /// Whether this write may be applied now. The last write of a turn ends it.
     fn may_write(&mut self, known: &Known, write: u32) -> bool {
         let Some(going) = self.turn else { return true };
         if known.turn_of.get(&write) != Some(&going) {
@@ -308,7 +308,7 @@ impl State {
         self.kept = Some(Arc::new(Self { kept: None, ..self.clone() }));
     }
 
-    /// The server goes back to what it kept, or to nothing.
+    /// The server rolls back to the saved state, or to the empty one.
     fn go_back(&mut self) {
         let (moves, rollbacks) = (self.moves + 1, self.rollbacks + 1);
         let state = self.kept.as_deref().cloned().unwrap_or_default();
@@ -324,8 +324,8 @@ impl State {
         same && may_be
     }
 
-    /// Whether a window may show this. In which order is a matter of places, which windows do not
-    /// tell; `check_windows` looks at it.
+    /// Whether a window may contain this. The order depends on places, which windows do not report; `check_windows`
+    /// checks it.
     fn is_window(&self, budget: u64, shown: &[Option<Tag>], without: Option<Part>) -> bool {
         let any = |part| without == Some(part) || without == Some(Part::Windows);
         let shows = |tag| shown.contains(&Some(tag));
@@ -349,9 +349,8 @@ impl State {
         })
     }
 
-    /// Whether a window of this budget has something to show for certain. Calls that are open or were
-    /// torn apart are not shown, and what is said before talk that does not fit is not either, important
-    /// or not.
+    /// Whether a window of this budget certainly contains a message. Open and incomplete calls are omitted, and so are
+    /// messages before talk that does not fit, even important ones.
     fn has_what_fits(&self, budget: u64) -> bool {
         let fits = |tokens: &u32| u64::from(*tokens) <= budget;
         let newest = self.items.values().next_back();

@@ -1,5 +1,5 @@
-//! Whole programs: who does what, where, and what goes wrong. Those whose server goes back to an earlier state
-//! are in `program/rollbacks.rs`, those with system prompts in `program/prompts.rs`.
+//! Whole programs: agents, their operations, and faults. Programs whose server rolls back are in
+//! `program/rollbacks.rs`, those with system prompts in `program/prompts.rs`.
 
 mod prompts;
 mod rollbacks;
@@ -15,21 +15,21 @@ pub use self::rollbacks::rollbacks;
 /// A program. The same one always runs in the same way.
 #[derive(Clone)]
 pub struct Program {
-    /// From which delays and faults follow.
+    /// The seed of delays and faults.
     pub seed: u64,
-    /// The store looks at leases itself, as one file or server of both does.
+    /// The store checks leases itself, like one file or server for both.
     pub shared_domain: bool,
-    /// How often what goes wrong.
+    /// The rate of faults.
     pub faults: Faults,
-    /// Who writes the summaries.
+    /// The summarizer.
     pub summarizer: SummarizerKind,
-    /// Flushes run within the append that finds them due.
+    /// Flushes run within the append that makes them due.
     pub inline_flush: bool,
-    /// Who does what.
+    /// The agents.
     pub agents: Vec<Agent>,
 }
 
-/// How often requests meet with faults.
+/// The rate of faults of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Faults {
     /// Of a hundred requests.
@@ -38,7 +38,7 @@ pub struct Faults {
     pub latency: u8,
 }
 
-/// What the model's summariser is like.
+/// The behavior of the model's summarizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SummarizerKind {
     /// It answers at once.
@@ -51,18 +51,18 @@ pub enum SummarizerKind {
     Hanging,
     /// It writes nothing.
     Empty,
-    /// It writes more than it may.
+    /// It exceeds its limit.
     Wordy,
 }
 
 /// One agent: its operations come one after another.
 #[derive(Debug, Clone)]
 pub struct Agent {
-    /// In which process, from 0.
+    /// Its process, from 0.
     pub process: u8,
-    /// On which of the two memories.
+    /// Its memory, one of two.
     pub key: u8,
-    /// What it does.
+    /// Its operations.
     pub ops: Vec<Op>,
 }
 
@@ -71,7 +71,7 @@ pub struct Agent {
 pub enum Kind {
     /// Plain talk.
     Talk,
-    /// What must never go.
+    /// A message that must never be removed.
     Critical,
     /// An important fact.
     Fact,
@@ -81,20 +81,20 @@ pub enum Kind {
     Result,
 }
 
-/// A turn of an agent's own: it looks at the memory, and then does something about it.
+/// An exclusive turn of an agent: it reads the memory, and then acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
-    /// How it looks.
+    /// The kind of read.
     pub look: Look,
-    /// What it does.
+    /// Its steps.
     pub steps: Vec<TurnStep>,
     /// How many milliseconds it thinks before each step.
     pub think: u16,
-    /// For how many milliseconds its process stands still before the second, or the only one.
+    /// The milliseconds for which its process is suspended before the second or only step.
     pub stall: u16,
 }
 
-/// How a turn looks at the memory.
+/// How a turn reads the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     /// A page of everything.
@@ -121,11 +121,11 @@ pub enum TurnStep {
 pub enum Op {
     /// Appends one message or a batch.
     Append(Vec<Kind>),
-    /// Appends, and sends the same batch again until it is answered, and then this often.
+    /// Appends, and sends the same batch again until it is answered, and then this number of times.
     Retried(Vec<Kind>, u8),
-    /// A turn of its own.
+    /// An exclusive turn.
     Turn(Turn),
-    /// Takes the lease on the memory by itself, for this many milliseconds.
+    /// Takes the lease on the memory directly, for this many milliseconds.
     Hold(u16),
     /// The same, if it is free.
     TryHold(u16),
@@ -133,36 +133,36 @@ pub enum Op {
     Flush,
     /// Reads all.
     Read,
-    /// Reads what came since.
+    /// Reads the messages since the last read.
     Delta,
     /// Reads a window of this many tokens.
     Context(u16),
     /// Reads the counters.
     Count,
-    /// Asks for the report.
+    /// Reads the health report.
     Health,
-    /// Makes sure of the memory's system prompt: with a new text, or again with the agent's last one.
+    /// Ensures the memory's system prompt: with a new text, or again with the agent's last one.
     Ensure(bool),
     /// Removes all.
     Clear,
     /// Waits for this many milliseconds.
     Pause(u16),
-    /// The process stands still for this many milliseconds: nothing it sent arrives before that.
+    /// Suspends the process for this many milliseconds: none of its requests arrives before that.
     Stall(u16),
-    /// The server forgets all leases, as one that comes back without its data does.
+    /// The server forgets all leases, like a server that restarts without its data.
     ForgetLeases,
-    /// The server keeps a copy of its memories.
+    /// The server saves a copy of its memories.
     Keep,
-    /// The server goes back to the copy that it kept last, or to the empty state: a fail-over that lost the
-    /// newest writes, or a restored snapshot. Leases stay.
+    /// The server rolls back to the last saved copy, or to the empty state: a fail-over that lost the newest writes, or
+    /// a restored snapshot. Leases stay.
     GoBack,
-    /// Begins an operation and drops it after so many polls.
+    /// Starts an operation and drops it after this number of polls.
     Cancel(u8, Box<Self>),
     /// The process dies.
     Crash,
 }
 
-/// What an agent talks about: mostly plain talk, mostly what must not go, or mostly calls.
+/// The mix of message kinds: mostly plain talk, mostly critical messages, or mostly calls.
 fn kind(critical: u32, call: u32) -> impl Strategy<Value = Kind> {
     prop_oneof![
         10 => Just(Kind::Talk),
@@ -178,7 +178,7 @@ fn batch(critical: u32, call: u32) -> impl Strategy<Value = Vec<Kind>> {
     prop_oneof![3 => vec(kind(), 1..=1), 2 => vec(kind(), 2..=4)]
 }
 
-/// What can be done without harm.
+/// Operations without faults.
 fn calm_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
     let batch = move || batch(critical, call);
     prop_oneof![
@@ -230,7 +230,7 @@ fn plain_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Turns that take long and stand still, and not much else: those who want the same lease.
+/// Mostly long turns with suspended processes, which compete for the same lease.
 fn rival_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
     let think = (0..2_000_u16, prop_oneof![1 => Just(0_u16), 2 => 1_500..4_500_u16]);
     let turn = (turn(critical, call), think)
@@ -271,7 +271,7 @@ fn agent<S: Strategy<Value = Op>>(
     })
 }
 
-/// All programs: 2 to 8 agents in 1 to 3 processes. In some of them nothing goes wrong.
+/// All programs: 2 to 8 agents in 1 to 3 processes. Some of them have no faults.
 pub fn program() -> impl Strategy<Value = Program> {
     let agents = prop_oneof![
         6 => vec(agent(wild_op, 1), 2..=8),
@@ -304,14 +304,14 @@ pub fn program() -> impl Strategy<Value = Program> {
     )
 }
 
-/// Families of programs, each with numbers of its own.
+/// Families of programs, each with separate numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// The server never goes back.
+    /// The server never rolls back.
     Plain,
-    /// The server goes back to an earlier state, once or several times.
+    /// The server rolls back to an earlier state, once or several times.
     Rollbacks,
-    /// The agents make sure of a system prompt.
+    /// The agents ensure a system prompt.
     Prompts,
 }
 
@@ -328,19 +328,19 @@ impl Family {
 }
 
 impl Program {
-    /// The program with this number whose server does not go back.
+    /// The program with this number whose server does not roll back.
     #[must_use]
     pub fn numbered(number: u64) -> Self {
         Self::drawn(&program(), number)
     }
 
-    /// The program with this number whose server goes back.
+    /// The program with this number whose server rolls back.
     #[must_use]
     pub fn with_rollbacks(number: u64) -> Self {
         Self::drawn(&rollbacks(), number)
     }
 
-    /// The program with this number whose agents make sure of a system prompt.
+    /// The program with this number whose agents ensure a system prompt.
     #[must_use]
     pub fn with_prompts(number: u64) -> Self {
         Self::drawn(&prompts(), number)
@@ -360,14 +360,14 @@ impl Program {
         })
     }
 
-    /// Whether its server goes back to an earlier state.
+    /// Whether its server rolls back.
     #[must_use]
     pub fn goes_back(&self) -> bool {
         self.has(|op| *op == Op::GoBack)
     }
 
-    /// Whether nothing is made to fail in it, no process dies or stands still, nothing is dropped, and the
-    /// server does not go back.
+    /// Whether it has no faults: no process dies or is suspended, no operation is dropped, and the server does not roll
+    /// back.
     #[must_use]
     pub fn is_calm(&self) -> bool {
         let calm = |op: &Op| {
@@ -377,7 +377,7 @@ impl Program {
         self.faults.percent == 0 && self.agents.iter().all(|agent| agent.ops.iter().all(calm))
     }
 
-    /// How often a memory may be cleared in it.
+    /// The maximum number of clears of a memory.
     #[must_use]
     pub fn clears(&self) -> usize {
         self.count(|op| match op {
@@ -387,7 +387,7 @@ impl Program {
         })
     }
 
-    /// How often it makes sure of a system prompt.
+    /// The number of operations that ensure a system prompt.
     #[must_use]
     pub fn ensures(&self) -> usize {
         self.count(|op| usize::from(matches!(op, Op::Ensure(_))))
@@ -404,7 +404,7 @@ impl Program {
         .sum()
     }
 
-    /// Whether an operation like this is in it.
+    /// Whether it contains an operation like this.
     #[must_use]
     pub fn has(&self, wanted: impl Fn(&Op) -> bool) -> bool {
         self.count(|op| usize::from(wanted(op))) > 0

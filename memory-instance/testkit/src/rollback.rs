@@ -1,10 +1,10 @@
-//! What a history with rollbacks needs to be explained: when the server went back, and which requests may
-//! have had an effect more than once.
+//! Data for explaining histories with rollbacks: the times of rollbacks, and the requests that may have been applied
+//! more than once.
 //!
-//! A request whose effect was lost may have it again: the facade sends a batch again until it is
-//! answered, and what the server has lost it does not recognize. One recorded operation then stands for several
-//! effects. The search for an order has one step for each operation, so the others are added to the history as
-//! operations without an answer, which may have an effect or none.
+//! A request whose effect was lost may be applied again: the facade resends a batch until it is answered, and the
+//! server does not recognize a batch that it lost. One recorded operation then represents several effects. The search
+//! for an order has one step per operation, so the other effects are added to the history as operations without an
+//! answer, which may have been applied or not.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use memory_core::{WriteId, WriterId};
 
 use crate::history::{Answer, Call, Recorded, Tag};
 
-/// When the server went back.
+/// The times of rollbacks.
 #[derive(Debug, Default)]
 pub(crate) struct Rollbacks(Vec<u64>);
 
@@ -26,19 +26,19 @@ impl Rollbacks {
         self.0.is_empty()
     }
 
-    /// Whether there was one in this time.
+    /// Whether there was a rollback in this time.
     pub(crate) fn any_in(&self, from: u64, to: u64) -> bool {
         self.0.iter().any(|at| (from..=to).contains(at))
     }
 
-    /// How many there were before this time; `None` if one was in it.
+    /// The number of rollbacks before this time; `None` if one was in it.
     pub(crate) fn before(&self, from: u64, to: u64) -> Option<usize> {
         let before = self.0.iter().filter(|at| **at < from).count();
         (!self.any_in(from, to)).then_some(before)
     }
 }
 
-/// Writes that took effect, as the links carried their answers, heard or not.
+/// Applied writes, from the answers that passed the connections, received or not.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     /// Batches that were appended, not recognized, by their first messages.
@@ -56,7 +56,7 @@ impl Effects {
         self.clears.entry((key, write.writer, write.number)).or_default().push(now);
     }
 
-    /// Operations that stand for the effects that the recorded ones had besides their own.
+    /// Operations that represent the additional effects of the recorded ones.
     pub(crate) fn repeated(
         &self,
         key: usize,
@@ -69,9 +69,9 @@ impl Effects {
         }
         self.repeat_appends(operations, &mut repeated);
         self.repeat_clears(key, operations, rollbacks, &mut repeated);
-        // A splice is recorded request by request, and each has one effect at most. But the search explains an
-        // answer that changes nothing at once: so one that was recognized, by the state before the server went
-        // back, may be needed after it.
+        // A splice is recorded per request, and each is applied at most once. But the search explains an answer that
+        // changes nothing at once. So a splice that was recognized by the state before a rollback may be needed after
+        // it.
         let spliced = operations.iter().filter(|operation| match &operation.returned {
             Some((at, Answer::Spliced(_))) => rollbacks.any_in(operation.called, *at),
             _ => false,
@@ -80,8 +80,8 @@ impl Effects {
         repeated
     }
 
-    /// For each batch that had several effects, those that no answer told of. An answer by which the batch was
-    /// recognized tells of none.
+    /// For each batch with several effects, those that no answer reported. An answer that recognized the batch reports
+    /// none.
     fn repeat_appends(&self, operations: &[Recorded], repeated: &mut Vec<Recorded>) {
         for times in self.appends.iter().filter(|(_, times)| times.len() > 1) {
             let (tag, times) = times;
@@ -100,8 +100,8 @@ impl Effects {
         }
     }
 
-    /// As many as there were requests for each clear that was sent again with a rollback in between. Links do
-    /// not know which of the agents' operations a request belongs to, so all have them.
+    /// One per request of each clear that was sent again with a rollback in between. Connections do not know the
+    /// agent's operation of a request, so all of them are used.
     fn repeat_clears(
         &self,
         key: usize,

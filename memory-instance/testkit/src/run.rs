@@ -1,4 +1,4 @@
-//! Running a program: first with faults, then without, until everything has healed.
+//! Runs a program: first with faults, then without, until everything works again.
 
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hasher};
@@ -28,20 +28,20 @@ use crate::server::Server;
 use crate::summarizer::ModelSummarizer;
 use crate::violation::{Check, Violation};
 
-/// The two memories of a program. Their keys differ only in a character that some would replace.
+/// The two memories of a program. Their keys differ only in a character that some encodings would replace.
 pub(crate) const KEYS: [&str; 2] = ["k/1", "k_1"];
 
 /// The budget of each memory, in tokens.
 pub(crate) const BUDGET: u64 = 600;
 
-/// The longest time that a program may take, faults and healing together, on its own clock.
+/// The maximum time of a program, faults and recovery together, by its own clock.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// Sets the steps of the clock apart from what else follows from a program's seed.
+/// Separates the randomness of clock steps from other randomness of a program's seed.
 const STEPS: u64 = 0x5354_4550;
 
 thread_local! {
-    /// When the program of this thread began.
+    /// The start of this thread's program.
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
@@ -50,22 +50,22 @@ pub(crate) fn elapsed_micros() -> u64 {
     began.map_or(0, |began| u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX))
 }
 
-/// What came of a program.
+/// The result of a program.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Broken promises; none if all is well.
+    /// Violations; none if the program passed.
     pub violations: Vec<Violation>,
-    /// Histories of memories that were checked.
+    /// The number of checked histories.
     pub histories: usize,
-    /// Operations that were recorded.
+    /// The number of recorded operations.
     pub operations: usize,
-    /// Faults that were injected.
+    /// The number of injected faults.
     pub faults: u64,
-    /// Equal for runs in which the same happened at the same times.
+    /// Equal for runs with the same events at the same times.
     pub trace_hash: u64,
-    /// What happened, one line each.
+    /// The events, one line each.
     pub trace: Vec<String>,
-    /// How long it took on its own clock.
+    /// Its duration by its own clock.
     pub virtual_time: Duration,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// It is gone at once, and gives nothing up.
+    /// Kills the process, which releases nothing.
     pub(crate) fn die(&self) {
         self.link.die();
         self.died.notify_waiters();
@@ -90,13 +90,13 @@ impl Process {
     }
 }
 
-/// Which of the program's memories this is.
+/// The index of this memory in the program.
 pub(crate) fn key_number(key: &MemoryKey) -> usize {
     let rendered = key.parts().map(|(_, _, rendered)| rendered).unwrap_or_default();
     KEYS.iter().position(|known| *known == rendered).unwrap_or(0)
 }
 
-/// Runs a program from its beginning, on a clock of its own. The same one has the same outcome.
+/// Runs a program from its start, on a separate clock. The same program has the same outcome.
 #[must_use]
 pub fn run(program: &Program, bug: Option<Bug>) -> Outcome {
     // The pauses between retries are jittered by the thread's generator.
@@ -202,7 +202,7 @@ impl<'p> World<'p> {
         Arc::new(Process { link, manager, died: Notify::new() })
     }
 
-    /// Both phases.
+    /// Runs both phases.
     async fn play(&self) {
         let tags = Arc::<Tags>::default();
         let agents = self.program.agents.iter().enumerate().filter_map(|(number, agent)| {
@@ -219,7 +219,7 @@ impl<'p> World<'p> {
         self.recorder.note("faults end");
         let fresh = self.process(99, Faults { percent: 0, latency: self.program.faults.latency });
         self.nothing_forgotten(&fresh).await;
-        // Those who went through all of it, and one who comes anew.
+        // The surviving processes, and a new one.
         for (number, process) in self.survivors() {
             let used = |key: &usize| {
                 let mut agents = self.program.agents.iter();
@@ -238,15 +238,15 @@ impl<'p> World<'p> {
         }
     }
 
-    /// Steps the time of day now and then, by more than a lease lasts, as an operator or NTP may. Leases go on
-    /// as if nothing had happened.
+    /// Steps the wall clock now and then by more than a lease's TTL, as an operator or NTP may. Leases must not be
+    /// affected.
     async fn step_clock(&self) {
         let mut random = fastrand::Rng::with_seed(self.program.seed ^ STEPS);
         loop {
             sleep(Duration::from_millis(random.u64(100..2_000))).await;
             let by = Duration::from_secs(random.u64(3..60));
             let forward = random.bool();
-            // There and back, so that it stays within the time for which a call may stay open.
+            // Forward and back, so that the total stays within the time for which a call may stay open.
             for forward in [forward, !forward] {
                 if forward {
                     self.clock.step_forward(by);
@@ -260,8 +260,8 @@ impl<'p> World<'p> {
         }
     }
 
-    /// P7: what was under way in the background comes to its end: a request that is late, a flush
-    /// with a summariser that hangs, a release without an answer, the lease of a dead process.
+    /// P7: background work ends: a late request, a flush with a hanging summarizer, a release without an answer, the
+    /// lease of a dead process.
     async fn until_quiet(&self, fresh: &Process) {
         let leases = self.leases(fresh);
         let mut quiet = 0;
@@ -269,7 +269,7 @@ impl<'p> World<'p> {
             sleep(Duration::from_millis(500)).await;
             let is_quiet = self.busy(fresh) == 0 && !self.any_held(&leases);
             quiet = if is_quiet { quiet + 1 } else { 0 };
-            // Twice, for a task may have been between two things.
+            // Twice, because a task may have been between two steps.
             if quiet == 2 {
                 return;
             }
@@ -284,7 +284,7 @@ impl<'p> World<'p> {
         all.filter(|(_, process)| !process.link.is_dead())
     }
 
-    /// How much is under way about leases, or waits for them, in all processes.
+    /// The number of lease requests and waiters in all processes.
     fn busy(&self, fresh: &Process) -> usize {
         let survivors = self.survivors().map(|(_, process)| &**process);
         let stats = survivors.chain([fresh]).map(|process| process.manager.locks().stats());
@@ -295,8 +295,8 @@ impl<'p> World<'p> {
         leases.iter().any(|lease| matches!(self.server.inspect(lease), Ok(Some(_))))
     }
 
-    /// P7: where nobody died and no request was lost, a lease that no process knows of is not held,
-    /// long before its time is over.
+    /// P7: if no process died and no request was lost, a lease that no process knows is not held, long before its TTL
+    /// ends.
     async fn nothing_forgotten(&self, fresh: &Process) {
         let someone_died = self.processes.iter().any(|process| process.link.is_dead());
         if self.program.faults.percent > 0 || someone_died {
@@ -329,7 +329,7 @@ impl<'p> World<'p> {
             .collect()
     }
 
-    /// P7: a new agent gets the lease at once, and gives it up.
+    /// P7: a new agent gets the lease at once, and releases it.
     async fn nothing_left(&self, key: usize, fresh: &Process) {
         let lease = lease_key(fresh.memory(key).key());
         let taken = fresh.manager.locks().try_lock(&lease, &LockOptions::new()).await;

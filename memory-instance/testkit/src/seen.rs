@@ -1,9 +1,9 @@
-//! The promises that one look at a memory shows to be broken, whatever else happened.
+//! Invariants that a single read of a memory can show to be violated.
 //!
-//! Where the server went back, it gave places again, lost what was acknowledged, and let in what an older fencing
-//! token admits. Checks that compare the places or tokens of different times are left out there, and so is the one
-//! of units, because an agent may answer a call that was lost meanwhile. What was acknowledged since the server
-//! went back for the last time must be there as ever.
+//! A rollback assigns places again, loses acknowledged writes, and admits writes under an older fencing token. So
+//! checks that compare places or tokens of different times are skipped after one, and so is the check of units,
+//! because an agent may answer a call that was lost meanwhile. Writes acknowledged since the last rollback must be
+//! stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::program::{Kind, Program};
 use crate::rollback::Rollbacks;
 use crate::violation::Check;
 
-/// What must hold for each look at a memory by itself, and for what was told of places.
+/// The invariants of each single read of a memory, and of the reported places.
 pub(crate) fn check_seen(
     history: &mut History,
     key: usize,
@@ -65,8 +65,8 @@ pub(crate) fn check_seen(
         if program.clears() > 0 {
             continue;
         }
-        // A unit goes as a whole, so a result that is there has its call, and a call that was
-        // answered before this look has its results.
+        // A unit is removed as a whole: a stored result has its call, and a call that was answered before
+        // this read has its results.
         for (result, call) in history.answers.iter().filter(|_| !goes_back) {
             let answered = appended_before(operations, *result, operation.called);
             let whole = !there.contains(result) || there.contains(call);
@@ -87,12 +87,12 @@ pub(crate) fn check_seen(
     }
 }
 
-/// An append that was made, answered or not.
+/// An append, answered or not.
 struct Batch<'h> {
     number: u32,
     pieces: &'h [Piece],
     called: u64,
-    /// When it was acknowledged, and from which place on.
+    /// When it was acknowledged, and its first place.
     acknowledged: Option<(u64, Option<u64>)>,
 }
 
@@ -106,7 +106,7 @@ impl<'h> Batch<'h> {
         Some(Self { number: *batch, pieces, called: operation.called, acknowledged })
     }
 
-    /// Where its messages were told to be.
+    /// The reported places of its messages.
     fn places(&self) -> impl Iterator<Item = (u64, Tag)> {
         let first = self.acknowledged.and_then(|(_, first)| first);
         let tags = self.pieces.iter().map(|piece| piece.tag);
@@ -114,7 +114,7 @@ impl<'h> Batch<'h> {
     }
 }
 
-/// P3: what was sent after something else had been acknowledged stands behind it.
+/// P3: a batch that was sent after another one was acknowledged is stored after it.
 fn check_order(batches: &[Batch<'_>], broken: &mut Vec<(Check, String)>) {
     // A batch that was sent more than once may have arrived the first time.
     let mut sent_at: BTreeMap<u32, u64> = BTreeMap::new();
@@ -136,7 +136,7 @@ fn check_order(batches: &[Batch<'_>], broken: &mut Vec<(Check, String)>) {
     }
 }
 
-/// P9: a window is in the order of the memory, with each unit where it begins, and nothing twice.
+/// P9: a window has the order of the memory, with each unit at its first message, and no message twice.
 fn check_windows(
     operations: &[Recorded],
     answers: &BTreeMap<Tag, Tag>,
@@ -173,7 +173,7 @@ fn check_windows(
     }
 }
 
-/// What was seen of a memory, and when.
+/// A read of a memory, and its time.
 struct Page<'h> {
     called: u64,
     seen: u64,
@@ -189,7 +189,7 @@ impl Page<'_> {
         let place_of: BTreeMap<Tag, u64> =
             places.filter_map(|(place, item)| Some((message(*item)?, *place))).collect();
         for batch in batches {
-            // The place of its first message, by each that is there.
+            // The place of its first message, computed from each stored one.
             let firsts: Vec<Option<u64>> = (0_u64..)
                 .zip(batch.pieces)
                 .filter_map(|(index, piece)| Some(place_of.get(&piece.tag)?.checked_sub(index)))
@@ -219,7 +219,7 @@ impl Page<'_> {
         }
     }
 
-    /// Whether a flush or a clear that had begun by then may have taken what was at this place.
+    /// Whether a flush or a clear that had started by then may have removed this place.
     fn may_be_gone(&self, place: u64) -> bool {
         let begun = self.operations.iter().filter(|operation| operation.called < self.seen);
         begun.into_iter().any(|operation| match &operation.call {
@@ -232,7 +232,7 @@ impl Page<'_> {
         })
     }
 
-    /// Critical messages that were acknowledged before, and not lost with a state since.
+    /// Critical messages that were acknowledged before and not lost by a rollback.
     fn critical_before(&self) -> impl Iterator<Item = Tag> {
         let acknowledged = self.operations.iter().filter(|operation| {
             let is_kept = !self.rollbacks.any_in(operation.called, self.seen);
@@ -247,7 +247,7 @@ impl Page<'_> {
         pieces.filter(|piece| piece.kind == Kind::Critical).map(|piece| piece.tag)
     }
 
-    /// The places whose messages were removed for certain before.
+    /// The places whose messages were certainly removed before.
     fn removed_before(&self) -> impl Iterator<Item = u64> {
         let done = self.operations.iter().filter(|operation| {
             matches!(&operation.returned, Some((at, Answer::Spliced(_))) if *at < self.called)

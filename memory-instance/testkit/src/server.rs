@@ -1,5 +1,5 @@
-//! The simulated server: the reference store and the reference lock, with a planted bug or none. Its leases
-//! are in [`leases`], and how it goes back to an earlier state is in [`rollback`].
+//! The simulated server: the reference store and the reference lock, with at most one planted bug. Its leases are in
+//! [`leases`], and its rollbacks in [`rollback`].
 
 mod leases;
 mod rollback;
@@ -22,12 +22,12 @@ use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
 use self::rollback::Kept;
 use crate::bug::Bug;
 
-/// All state of a program. Each call takes effect at once, in one step.
+/// All state of a program. Each call is applied at once, in one step.
 #[derive(Debug)]
 pub(crate) struct Server {
     store: InMemoryStore,
     lock: InProcessLock,
-    /// The store looks at leases itself.
+    /// The store checks leases itself.
     shared_domain: bool,
     pub(crate) bug: Option<Bug>,
     state: Mutex<State>,
@@ -35,11 +35,11 @@ pub(crate) struct Server {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The newest number of each writer, to tell a retry before the lease is looked at.
+    /// The newest number of each writer, to recognize a retry before the lease is checked.
     writers: HashMap<(MemoryKey, WriterId), u64>,
-    /// Which writer wrote last.
+    /// The newest writer of each memory.
     newest_writer: HashMap<MemoryKey, WriterId>,
-    /// How often each call was made, for bugs that show now and then.
+    /// The number of calls, for bugs that occur now and then.
     appends: u64,
     reads: u64,
     fresh: u128,
@@ -47,14 +47,14 @@ struct State {
     old_head: HashMap<MemoryKey, Head>,
     numbering: HashMap<MemoryKey, u32>,
     leaked_tokens: HashMap<MemoryKey, u64>,
-    /// By how many tokens the counters are off after replacements.
+    /// The error of the token counters after replacements.
     skewed_tokens: HashMap<MemoryKey, i64>,
-    /// By how many tokens each replacement changed them.
+    /// The change of the token counters by each replacement.
     replaced_tokens: HashMap<(MemoryKey, WriteId), i64>,
-    /// Which generation a replacement made of which.
+    /// The new generation of each replacement, and the old one.
     replaced_in: HashMap<(MemoryKey, Generation), Generation>,
     granted: HashMap<LockKey, FencingToken>,
-    /// Leases that were ever asked for, in their order, so that runs are alike.
+    /// All leases that were ever requested, in a stable order, so that runs are reproducible.
     leased: BTreeSet<LockKey>,
     /// The clock was stepped back.
     is_behind: bool,
@@ -91,7 +91,7 @@ impl Server {
         self.bug == Some(bug)
     }
 
-    /// Where a memory is kept.
+    /// The storage key of a memory.
     fn place(&self, key: &MemoryKey) -> MemoryKey {
         let rename = |key: &MemoryKey, to: &dyn Fn(String) -> String| {
             let (project, id, rendered) = key.parts().unwrap_or_default();
@@ -108,7 +108,7 @@ impl Server {
         }
     }
 
-    /// What a store that shares the leases' domain checks within its step.
+    /// The check of a store that shares the leases' domain, within its atomic step.
     fn admit(&self, key: &MemoryKey, access: Access, is_retry: bool) -> Result<(), StoreError> {
         if !self.shared_domain || is_retry {
             return Ok(());
@@ -250,7 +250,7 @@ impl Server {
         state.newest_writer.insert(at.clone(), write.writer);
     }
 
-    /// The counters as the planted bug has them.
+    /// The counters as falsified by the planted bug.
     fn repair(&self, at: &MemoryKey, counters: &mut Counters) {
         if self.has(Bug::TokensNotReturned) {
             counters.present.tokens += self.state().leaked_tokens.get(at).copied().unwrap_or(0);
@@ -263,7 +263,7 @@ impl Server {
         }
     }
 
-    /// What a planted bug makes of a replacement.
+    /// The effect of a planted bug on a replacement.
     fn replaced(
         &self,
         at: &MemoryKey,
@@ -324,8 +324,8 @@ impl Server {
             splice.flusher = None;
         }
         if self.bug.is_some() {
-            // The store below compares it with what goes, and would refuse what a planted bug takes: the
-            // checks of the history are to find that by themselves.
+            // The store below would compare it with the removed messages, and refuse the effect of a planted bug. The
+            // checks of the history must find the bug themselves.
             splice.removed = None;
         }
         let outline = now(self.store.outline(&at))?;
@@ -464,7 +464,7 @@ impl Server {
         if self.has(Bug::StaleRead) {
             return Ok(old);
         }
-        // The beginning as it was, the end as it is.
+        // The first half as it was, the second as it is.
         let half = old.messages.len().div_ceil(2);
         let from = old.messages.get(half.saturating_sub(1)).map(|message| message.meta.sequence);
         let mut messages: Vec<_> = old.messages.into_iter().take(half).collect();

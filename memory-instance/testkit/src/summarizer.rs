@@ -1,4 +1,4 @@
-//! The summarisers of programs.
+//! The summarizers of programs.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use memory_lock::{LockKey, LockManager, LockOptions};
 
 use crate::program::SummarizerKind;
 
-/// A summariser that behaves as the program says.
+/// A summarizer with the program's behavior.
 #[derive(Debug)]
 pub(crate) struct ModelSummarizer {
     pub(crate) kind: SummarizerKind,

@@ -1,19 +1,19 @@
-//! What can be found wrong with a program, check by check.
+//! All kinds of violations, by check.
 
-/// Every kind of check, with the promise that it is about.
+/// Every kind of check, with its invariant.
 macro_rules! checks {
     ($($(#[$doc:meta])* $name:ident $promise:literal,)*) => {
-        /// A kind of check. Each has to be seen to fail: `tests/planted_bugs.rs` asks for it.
+        /// A kind of check. `tests/planted_bugs.rs` requires that each one finds a bug.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Check {
             $($(#[$doc])* $name,)*
         }
 
         impl Check {
-            /// All of them.
+            /// All checks.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// The promise that is broken where it fails, as the design numbers them.
+            /// The number of the violated invariant.
             #[must_use]
             pub const fn promise(self) -> &'static str {
                 match self {
@@ -25,7 +25,7 @@ macro_rules! checks {
 }
 
 checks! {
-    /// A message was acknowledged and is gone, and no flush or clear accounts for it.
+    /// An acknowledged message is missing, and no flush or clear accounts for it.
     Lost "P1",
     /// The counters of an outline do not add up.
     NotConserved "P1",
@@ -35,43 +35,43 @@ checks! {
     Twice "P2",
     /// A message is there after a flush that removed it.
     CameBack "P2",
-    /// The messages of a batch do not stand side by side in their order.
+    /// The messages of a batch are not contiguous or not in order.
     BatchTorn "P3",
-    /// What was appended later has an earlier place.
+    /// A later append has an earlier place.
     OutOfOrder "P3",
-    /// A critical message is gone.
+    /// A critical message is missing.
     CriticalGone "P4",
-    /// A call and its result are apart.
+    /// A call and its result are separated.
     UnitApart "P5",
-    /// A window that no model takes.
+    /// A window that no model accepts.
     WindowUnpaired "P5",
-    /// A write under an old token came after one under a newer.
+    /// A write under an older token came after one under a newer token.
     StaleWrite "P6",
-    /// Others wrote between the first look of a turn and its last write.
+    /// Other writes between the first read of a turn and its last write.
     TurnNotAtomic "P6",
     /// A later grant has no greater token.
     TokenFalls "P6",
-    /// Of two leases that were granted the later one has no greater token.
+    /// A later grant of two has no greater token.
     GrantTokenFalls "P6",
     /// A lease was granted while another was live.
     GrantsOverlap "P7",
-    /// A lease is held although nobody in any process knows of it.
+    /// A lease is held although no process knows it.
     LeaseForgotten "P7",
-    /// Two held the lease at once.
+    /// Two agents held the lease at once.
     HoldsOverlap "P7",
-    /// Others wrote in the middle of a turn.
+    /// Other writes during a turn.
     TurnInterrupted "P7",
     /// Leases are left long after the end.
     LeaseLeft "P7",
-    /// A lease is not to be had at the end, or not given back.
+    /// A lease cannot be acquired at the end, or not released.
     LeaseNotFree "P7",
     /// A read saw a part of a batch.
     HalfSeen "P8",
-    /// A reader that was to go on has not what is there.
+    /// A continued read lacks stored messages.
     ReaderMisses "P8",
-    /// A fetch returned other messages than the outline that it was made by.
+    /// A fetch returned other messages than those of its outline.
     FetchedOther "P8",
-    /// No order of the operations explains what was answered.
+    /// No order of the operations explains the answers.
     Unexplained "P8",
     /// A window is over its budget.
     WindowTooLarge "P9",
@@ -79,7 +79,7 @@ checks! {
     WindowOrder "P9",
     /// A window shows a message twice.
     WindowTwice "P9",
-    /// A window shows what was not there at any one time.
+    /// A window contains messages that were not stored at any one time.
     WindowOfNothing "P9",
     /// A window lacks critical messages.
     WindowWithoutCritical "P9",
@@ -87,37 +87,37 @@ checks! {
     WindowEmpty "P9",
     /// Only the counters cannot be explained by any order of the operations.
     Counted "P10",
-    /// The counters of an outline are not those of a recount.
+    /// The counters of an outline differ from a recount.
     Recount "P10",
-    /// The program does not come to its end.
+    /// The program does not end.
     NeverEnds "P11",
-    /// Something failed although the faults had ended.
+    /// An operation failed although the faults had ended.
     NotHealed "P11",
-    /// Something took long although the faults had ended.
+    /// An operation took long although the faults had ended.
     HealedLate "P11",
-    /// An append failed although nothing was made to fail.
+    /// An append failed although no faults were injected.
     FailedInCalm "P11",
-    /// A flush missed its target and does not say why.
+    /// A flush missed its target and does not report why.
     ShortfallHidden "P11",
-    /// Flushes that can do nothing are begun again and again.
+    /// Futile flushes are started again and again.
     IdleFlushes "P11",
-    /// An append waited with nothing in its way.
+    /// An append waited without a reason.
     Hindered "P12",
     /// An error quotes a message.
     ErrorQuotes "P13",
-    /// What was told for certain not to be there is there.
+    /// A message that was reported as not applied is stored.
     ErrorLied "P13",
     /// A message of another memory.
     Foreign "P14",
-    /// No fault of the memory: the search for an order was given up.
+    /// Not a violation: the search for an order exceeded its budget.
     NoVerdict "none",
 }
 
-/// A promise that was broken.
+/// A violated invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Which check found it.
+    /// The check that found it.
     pub check: Check,
-    /// How.
+    /// The details.
     pub what: String,
 }

@@ -1,4 +1,4 @@
-//! The checker itself: against trying all orders, on histories that are right and wrong.
+//! Tests of the checker: compared with brute force, on valid and invalid histories.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +17,7 @@ use memory_testkit::{
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-/// A register that counts: `Add` answers the sum before, `Get` the sum.
+/// A counting register: `Add` returns the sum before, `Get` the sum.
 #[derive(Clone, Default)]
 struct Register(u8);
 
@@ -113,7 +113,7 @@ fn the_checker_agrees_with_trying_all_orders() {
     assert!(right > 4_000 && wrong > 4_000, "one verdict hardly ever came up: {right}, {wrong}");
 }
 
-/// One adds, the other looks.
+/// One operation adds, the other reads.
 fn pair(answer: u8, looked_from: u64) -> Vec<Op> {
     vec![
         Operation { call: Call::Add(1), called: 1, returned: Some((4, 0)) },
@@ -165,7 +165,7 @@ fn a_search_that_takes_too_long_is_no_pass() {
     assert_eq!(check(&Register::default(), &history, 100), Verdict::OutOfBudget);
 }
 
-/// An append of one message with this number; with a place it was answered.
+/// An append of one message with this number; it was answered if it has a place.
 fn append(batch: u32, place: Option<u64>) -> (MemoryCall, Option<Answer>) {
     let pieces = vec![Piece { tag: batch, tokens: 1, kind: Kind::Talk }];
     // The answer of a retry, whose counters are not compared.
@@ -190,7 +190,7 @@ fn go_back() -> (MemoryCall, Option<Answer>) {
     (MemoryCall::GoBack, Some(Answer::Nothing))
 }
 
-/// Whether one after another they can be explained.
+/// Whether these calls are explained in this order.
 fn is_explained(calls: impl IntoIterator<Item = (MemoryCall, Option<Answer>)>) -> bool {
     let recorded = |(at, (call, answer)): (u64, (_, Option<_>))| Recorded {
         call,

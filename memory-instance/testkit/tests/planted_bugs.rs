@@ -1,5 +1,5 @@
-//! The checks can fail: each bug that is planted is found within a stated number of programs, by a check
-//! that is meant for it, and each check finds one.
+//! The checks can fail: each planted bug is found within a stated number of programs by a check for it, and each check
+//! finds a bug.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,16 +18,16 @@ use std::time::Duration;
 use memory_testkit::{Bug, Check, Family, run};
 use tokio::time::Instant;
 
-/// Every bug is found within so many programs.
+/// The number of programs within which every bug is found.
 const LIMIT: u64 = 3_000;
 
-/// What came of the search for a bug.
+/// The result of the search for a bug.
 struct Hunt {
     bug: Bug,
-    /// The first program that shows it to a check that is meant for it, and what that saw.
+    /// The first program in which a check for this bug found it, and the details.
     found: Option<(u64, Check, String)>,
     took: Duration,
-    /// All checks that failed on the way there.
+    /// All checks that failed up to then.
     fired: BTreeSet<Check>,
 }
 
@@ -64,7 +64,7 @@ fn every_planted_bug_is_found_and_every_check_finds_one() {
     let fired: BTreeSet<Check> = hunts.iter().flat_map(|hunt| hunt.fired.iter().copied()).collect();
     let silent: Vec<_> = Check::ALL
         .iter()
-        // This one is about the checker; its own tests show that it gives up.
+        // This check is about the checker; its own tests show that it gives up.
         .filter(|check| **check != Check::NoVerdict && !fired.contains(check))
         .collect();
     writeln!(

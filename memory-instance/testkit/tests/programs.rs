@@ -1,4 +1,4 @@
-//! Random programs keep all promises, and the same program always runs in the same way.
+//! Random programs violate no invariant, and the same program always runs in the same way.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,10 +18,10 @@ use memory_testkit::{Bug, Explained, Family, Op, Program, explain, run};
 /// Seeds of programs that once failed, one a line.
 const KEPT: &str = include_str!("kept-seeds.txt");
 
-/// Those of programs whose server goes back.
+/// Seeds of programs whose server rolls back.
 const KEPT_ROLLBACKS: &str = include_str!("kept-rollback-seeds.txt");
 
-/// Those of programs with system prompts.
+/// Seeds of programs with system prompts.
 const KEPT_PROMPTS: &str = include_str!("kept-prompt-seeds.txt");
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -35,7 +35,7 @@ fn kept(seeds: &str) -> impl Iterator<Item = u64> {
     seeds.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok())
 }
 
-/// Runs the programs with these numbers on all cores, and prints what they did; explains one that fails.
+/// Runs the programs with these numbers on all cores, and prints a summary; explains a failing one.
 fn run_all(family: Family, seeds: &[u64]) {
     let next = AtomicU64::new(0);
     let failed = Mutex::new(None);

@@ -1,11 +1,11 @@
-//! That nothing is missing in the sweeps: the public async operations of all crates are looked up in
-//! their sources, and compared with the tables that the sweeps go by.
+//! Completeness of the sweeps: finds the public async operations of all crates in their sources, and compares them
+//! with the tables of the sweeps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What is not swept, and why.
+/// Operations that are not swept, and the reason.
 const LEFT_OUT: &[(&str, &str)] = &[
     ("Case::run", "a conformance case: it panics where it does not hold, and nobody drops it"),
     ("run_all", "the conformance suite of stores"),
@@ -49,7 +49,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The type or trait that a line at the margin begins, as rustfmt writes it.
+/// The type or trait that starts on an unindented line, as formatted by rustfmt.
 fn owner_of(line: &str) -> Option<(String, bool)> {
     let name = |text: &str| {
         let text = text.trim_start();
@@ -64,7 +64,7 @@ fn owner_of(line: &str) -> Option<(String, bool)> {
         Some(generic) => generic.split_once("> ").map_or("", |(_, rest)| rest),
         None => rest,
     };
-    // What a trait asks for is swept as the trait's.
+    // Methods of a trait's implementation are swept through the trait.
     (!rest.contains(" for ")).then(|| (name(rest), false))
 }
 
@@ -109,7 +109,7 @@ fn operations(source: &str) -> BTreeSet<String> {
     found
 }
 
-/// The names in the tables that sweeps go by; what follows a comma says what the operation meets.
+/// The names in the tables of the sweeps. A part after a comma describes a condition.
 fn swept(source: &str) -> BTreeSet<String> {
     let tables = source.split("OPERATIONS: ").skip(1);
     let rows = tables.filter_map(|table| table.split_once("];")).flat_map(|(rows, _)| {
@@ -154,7 +154,7 @@ fn every_public_async_operation_is_swept() {
         .filter(|(name, _)| !covered.contains(*name) && !left_out.contains(*name))
         .collect();
     assert!(missing.is_empty(), "not swept: {missing:#?}");
-    // A row about some property of a type names no operation.
+    // A row about a property of a type names no operation.
     let gone: Vec<_> = covered
         .iter()
         .chain(&left_out)

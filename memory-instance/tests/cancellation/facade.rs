@@ -1,4 +1,4 @@
-//! The operations of memories, of turns and of the manager.
+//! Operations of memories, of turns and of the manager.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use crate::sweep::Cut;
 use crate::worlds::{Case, HISTORY, TTL, World};
 
-/// All public async operations of memories; behind a comma what they meet.
+/// All public async operations of memories; a part after a comma describes a condition.
 pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance, writes of a handle that may only read",
     "MemoryInstance::append",
@@ -68,7 +68,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "Session::window",
 ];
 
-/// Those that need no backend.
+/// Operations that need no backend.
 pub(crate) const SUMMARY_OPERATIONS: &[&str] =
     &["FallbackChain::run", "Summarizer::summarize", "compact"];
 
@@ -82,7 +82,7 @@ fn batch() -> [Message; 2] {
     [one(), Message::user("two")]
 }
 
-/// Sets the operation up, cuts it off, and tells whether it came to its end.
+/// Sets up the operation and drops it at the cut. Returns whether it had completed.
 pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
     let Case { memory, what, .. } = case;
     match operation {
@@ -135,7 +135,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
         "MemoryInstance::ensure_system" => {
             let done = cut.off(memory.ensure_system("name", "one")).await.map(Result::unwrap);
             case.assert_all_or_nothing(done.is_some(), &["one"]).await;
-            // Whatever became of it, the next call makes it there once.
+            // In either case, the next call ensures that the prompt is stored once.
             memory.ensure_system("name", "one").await.unwrap();
             case.assert_all_or_nothing(true, &["one"]).await;
             done.is_some()
@@ -155,7 +155,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
         "MemoryInstance::send" => {
             let prepared = memory.prepare(batch()).unwrap();
             let done = cut.off(memory.send(&prepared)).await.map(Result::unwrap);
-            // Whatever became of it, sending it again makes it there once.
+            // In either case, sending it again ensures that it is stored once.
             let again = memory.send(&prepared).await.unwrap();
             assert!(done.is_none() || again.outcome.is_duplicate(), "{what}");
             case.assert_all_or_nothing(true, &["one", "two"]).await;
@@ -174,7 +174,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             case.settle().await;
             let closed = case.outline().await.metas.iter().filter(|meta| meta.closed).count();
             assert!(closed == 1 || (closed == 0 && done.is_none()), "{what}: {closed}");
-            // What can still be closed is closed by the next.
+            // If the call is still open, the next attempt closes it.
             assert_eq!(memory.close_call("open").await.is_ok(), closed == 0, "{what}");
             done.is_some()
         }
@@ -228,7 +228,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             refused
         }
         "MemoryManager::keys" => {
-            // A few, for each case adds a memory.
+            // A small page, because each case adds a memory.
             let most = NonZeroUsize::new(3).unwrap();
             let done = cut.off(case.world.manager.keys(None, most)).await.map(Result::unwrap);
             done.map(|keys| assert!((1..=3).contains(&keys.len()), "{what}: {keys:?}")).is_some()
@@ -247,13 +247,13 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let flush = tokio::spawn(async move { flusher.perform_flush().await });
             tokio::task::yield_now().await;
             let done = cut.off(closing.shutdown(TTL)).await;
-            // Dropped or not, the flush had its time, unless it came after the shutdown.
+            // Dropped or not, the flush had time to complete, unless it came after the shutdown.
             let flushed = flush.await.unwrap();
             assert_flushed_or_not(case, flushed.is_ok()).await;
             done.map(|report| assert!(report.is_complete(), "{what}: {report:?}")).is_some()
         }
         "MemoryManager::sweep" => {
-            // Nothing is so old, so all that was written stays.
+            // No memory is that old, so all memories are kept.
             let unused = SweepOptions::new().with_unused_for(Duration::from_secs(1 << 30));
             let done = cut.off(case.world.manager.sweep(unused)).await.map(Result::unwrap);
             done.map(|report| assert_eq!(report.memories, 0, "{what}")).is_some()
@@ -270,7 +270,7 @@ async fn turn(session: Session) {
     tokio::task::yield_now().await;
 }
 
-/// A lease that another process holds for a moment.
+/// A lease that another process holds for a short time.
 async fn hold(case: &Case<'_>, lease: &memory_lock::LockKey) -> tokio::task::JoinHandle<()> {
     let options = LockOptions::new().with_ttl(TTL);
     let held = case.world.others.lock(lease, &options).await.unwrap();
@@ -281,7 +281,7 @@ async fn hold(case: &Case<'_>, lease: &memory_lock::LockKey) -> tokio::task::Joi
     })
 }
 
-/// The memory is flushed or as it was, and the next flush finds the one or the other.
+/// Asserts that the memory is flushed or unchanged, and that a later flush works in both cases.
 async fn assert_flushed_or_not(case: &Case<'_>, ended: bool) {
     let Case { memory, what, .. } = case;
     case.settle().await;
@@ -294,7 +294,7 @@ async fn assert_flushed_or_not(case: &Case<'_>, ended: bool) {
     assert_eq!(next.is_some(), !flushed, "{what}");
 }
 
-/// Reads leave the memory as it was, through handles of both kinds.
+/// Reads leave the memory unchanged, through handles of both modes.
 async fn read(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
     let Case { memory, what, .. } = case;
     let before = case.outline().await;
@@ -362,7 +362,7 @@ async fn read(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
     ended
 }
 
-/// All that a handle refuses that may only read; whether each came to its end.
+/// Every operation that a read-only handle refuses; returns whether each completed.
 async fn refused_writes(memory: &MemoryInstance, cut: Cut) -> bool {
     let prepared = memory.prepare(batch()).unwrap();
     let exclusive = async {
@@ -388,7 +388,7 @@ async fn refused_writes(memory: &MemoryInstance, cut: Cut) -> bool {
     refusals.iter().all(Option::is_some)
 }
 
-/// A call within a turn is dropped, and the turn goes on.
+/// Drops a call within a turn, and continues the turn.
 async fn in_a_turn(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
     let Case { memory, what, .. } = case;
     let turn = |session: Session| async move {
@@ -453,7 +453,7 @@ async fn in_a_turn(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
     ended
 }
 
-/// A turn whose lease was taken away.
+/// A turn whose lease was broken.
 async fn lost(case: &Case<'_>, cut: Cut) -> bool {
     let short = Case::new(case.world, "short", case.what.clone()).await;
     let (hand_out, handed_out) = oneshot::channel();
@@ -475,7 +475,7 @@ async fn lost(case: &Case<'_>, cut: Cut) -> bool {
     done.is_some()
 }
 
-/// The summarisers: they have no effect, and what they ran is dropped with them.
+/// Summarizers have no side effects, and their inner futures are dropped with them.
 pub(crate) async fn cut_off_summary(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
     #[derive(Debug)]
     struct Tokio;

@@ -1,5 +1,5 @@
-//! A store and leases that are always a step away: each call waits before it has its effect, and again
-//! before its answer comes, so that a call can be dropped on either side of it.
+//! A store and a lease backend with simulated distance: each call yields before its effect and again before its
+//! answer, so that a call can be dropped on either side of its effect.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use memory_lock::{
 };
 use tokio::task::yield_now;
 
-/// Goes there and back.
+/// Yields before and after the call.
 async fn far<T>(call: impl Future<Output = T>) -> T {
     yield_now().await;
     let answer = call.await;
@@ -160,7 +160,7 @@ impl LockBackend for FarLock {
         self.0.keeps_places()
     }
 
-    /// Never: it is a step away.
+    /// Never, because of the simulated distance.
     fn release_now(&self, _key: &LockKey, _owner: OwnerId) -> bool {
         false
     }

@@ -1,8 +1,7 @@
-//! Every public async operation of stores, memories, turns, managers and summarisers, dropped after each
-//! of its polls: all or nothing of it is there, the counters are those of a recount, what is sent again is
-//! there once, and no lease, task or connection is left over. Here without a server; `redis_cancellation`
-//! is the same on Redis, and `memory-lock` has its own sweeps. `complete` sees to it that no operation is
-//! missing.
+//! Drops every public async operation of stores, memories, turns, managers and summarizers after each of its polls.
+//! After each drop: the operation is applied completely or not at all, the counters match a recount, a resent write
+//! is stored once, and no lease, task or connection remains. These sweeps need no server; `redis_cancellation` runs
+//! the same on Redis, and `memory-lock` has its own sweeps. `complete` checks that no operation is missing.
 
 #![allow(
     clippy::unwrap_used,

@@ -85,7 +85,7 @@ pub(crate) async fn sweep_while_another_process_writes(table: &mut Table) {
     assert_closed("busy SQLite", &async || connections(dir.path())).await;
 }
 
-/// No row of the file says that somebody holds a lease.
+/// Asserts that no row of the file contains a held lease.
 fn assert_no_leases(dir: &Path) {
     let file = Connection::open(dir.join("memory.db")).unwrap();
     let count = "SELECT count(*) FROM memory_leases WHERE owner IS NOT NULL";
@@ -97,7 +97,7 @@ async fn sweep_remove_expired(dir: &Path, table: &mut Table) {
     let clock = Clock::manual();
     let config = SqliteConfig::new(dir.join("expiring.db")).with_clock(clock.clone());
     let store = SqliteStore::open(config).await.unwrap();
-    // Only a memory can ready a message.
+    // Only a memory can prepare a message.
     let manager = MemoryManager::builder().resource(memory_core::MemoryResource::new("m", 1_000));
     let manager = manager.open("memory://").await.unwrap();
     let batch = manager.memory("m", "k").unwrap().prepare([Message::user("hello")]).unwrap();

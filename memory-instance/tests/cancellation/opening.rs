@@ -1,4 +1,4 @@
-//! Opening managers and stores, and what is left of one that was opened half-way.
+//! Opening of managers and stores, and the remains of an opening that was dropped.
 
 use memory_core::{MemoryResource, Message};
 use memory_instance::MemoryManager;
@@ -7,8 +7,8 @@ use crate::sweep::{Cut, Table, sweep, tasks, until, until_tasks};
 
 pub(crate) const OPERATIONS: [&str; 1] = ["ManagerBuilder::open"];
 
-/// Sweeps the opening of a manager at this URL. Afterwards no connection and no task is left, and it can
-/// be opened.
+/// Sweeps the opening of a manager at this URL. After each drop no connection and no task remains, and the manager
+/// can be opened.
 pub(crate) async fn sweep_managers(
     backend: &'static str,
     url: &str,

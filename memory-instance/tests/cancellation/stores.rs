@@ -1,4 +1,4 @@
-//! The calls of a store, without a facade before them.
+//! The calls of a store without a facade.
 
 use std::num::NonZeroUsize;
 
@@ -32,8 +32,8 @@ fn write() -> WriteId {
     WriterId::new(fastrand::u128(..)).write(1)
 }
 
-/// Sets the call up, cuts it off, and tells whether it came to its end. A write that is sent again after
-/// that, under its own id, has its effect once.
+/// Sets up the call and drops it at the cut. Returns whether it had completed. A write that is then sent again under
+/// its own id is applied once.
 pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
     let Case { memory, what, world } = case;
     let (store, key) = (&world.store, memory.key());
@@ -78,7 +78,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let mut splice = Splice::of(&outline);
             splice.evicted = outline.metas[..2].iter().map(|meta| meta.sequence).collect();
             let done = cut.off(store.splice(key, splice.clone())).await.map(Result::unwrap);
-            // Without a receipt a second one is told by its generation, which is over.
+            // Without a receipt, a repeated splice is recognized by its outdated generation.
             let again = store.splice(key, splice).await;
             let refused = again.as_ref().is_err_and(|it| it.kind() == &StoreErrorKind::Conflict);
             assert!(refused || (again.is_ok() && done.is_none()), "{what}: {again:?}");
@@ -112,7 +112,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
         _ => {
             let before = store.outline(key).await.unwrap();
             let places: Vec<Sequence> = before.metas.iter().map(|meta| meta.sequence).collect();
-            // A few, for each case adds a memory.
+            // A small page, because each case adds a memory.
             let most = NonZeroUsize::new(3).unwrap();
             let all = HISTORY + 1;
             let ended = match operation {

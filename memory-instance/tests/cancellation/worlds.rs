@@ -1,4 +1,4 @@
-//! Where operations are swept: a backend, and memories on it with a history.
+//! The worlds of the sweeps: a backend, and memories on it with a history.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,25 +13,25 @@ use memory_lock::{LockKey, LockManager, LockOptions, ReleaseOutcome};
 
 use crate::sweep::{Cut, Table, sweep, tasks, until, until_tasks};
 
-/// Far longer than a test waits, so that no lease that was left over hides by running out.
+/// Much longer than a test waits, so that a leaked lease cannot expire unnoticed.
 pub(crate) const TTL: Duration = Duration::from_secs(60);
-/// More than what SQLite reads on the calling thread.
+/// More messages than SQLite reads on the calling thread.
 pub(crate) const HISTORY: usize = 150;
 
 pub(crate) struct World {
     pub(crate) name: &'static str,
     pub(crate) manager: MemoryManager,
-    /// Memories of the same store that flush within the append that finds it due.
+    /// Memories of the same store that flush within the append that makes a flush due.
     pub(crate) flushing: MemoryManager,
-    /// The store as memories see it.
+    /// The store as used by memories.
     pub(crate) store: Arc<dyn MemoryStore>,
-    /// The leases as another process sees them.
+    /// The lease manager of another process.
     pub(crate) others: LockManager,
-    /// How many times over: a real backend does not answer after the same polls each time.
+    /// The number of repetitions, because a real backend does not answer after the same polls each time.
     pub(crate) rounds: usize,
 }
 
-/// Memories under pressure, which flush when they are asked to.
+/// Memories under pressure that flush only on an explicit call.
 pub(crate) fn builder() -> ManagerBuilder {
     let slow = from_fn("slow", |_| async {
         tokio::task::yield_now().await;
@@ -47,7 +47,7 @@ fn resources(breaker: Option<CircuitBreakerSettings>) -> [MemoryResource; 2] {
     usual.lock.ttl = TTL;
     usual.lock.refresh_interval = TTL / 2;
     usual.circuit_breaker = breaker;
-    // Notices soon that its lease was taken away.
+    // Notices soon that its lease was broken.
     let mut short = MemoryResource { id: "short".into(), ..usual.clone() };
     short.lock.ttl = Duration::from_secs(1);
     short.lock.refresh_interval = Duration::from_millis(5);
@@ -91,7 +91,7 @@ impl World {
         Self { rounds: self.rounds, ..world }
     }
 
-    /// Sweeps these operations. `case` sets one up, cuts it off, and tells whether it came to its end.
+    /// Sweeps these operations. `case` sets one up, drops it at the cut, and returns whether it had completed.
     pub(crate) async fn sweep(
         &self,
         operations: &[&'static str],
@@ -109,10 +109,10 @@ impl World {
             })
             .await;
             table.add(operation, self.name, points);
-            // The refresh tasks may still look for a second whether there is anything to refresh.
+            // The refresh tasks may run for up to a second more before they see that no lease is left.
             until_tasks(before + 2, &format!("{operation} on {}", self.name)).await;
         }
-        // Everything is still open, and idle.
+        // Everything is still open and idle.
         until_tasks(before, self.name).await;
     }
 }
@@ -134,8 +134,8 @@ impl<'a> Case<'a> {
         Self { world, memory, what }
     }
 
-    /// Ends when what was dropped has had its effect or never will: a later write has gone through
-    /// the same line, and a turn has been had.
+    /// Completes when a dropped operation can have no more effect: a later write has passed the same queue, and a
+    /// turn has completed.
     pub(crate) async fn settle(&self) {
         let Self { memory, what, .. } = self;
         let probe = memory.append(Message::user("probe")).await;
@@ -150,20 +150,20 @@ impl<'a> Case<'a> {
         messages.iter().map(|message| message.message.text().into_owned()).collect()
     }
 
-    /// How many of these texts are there, after it settled.
+    /// The number of these texts in the memory, after it settled.
     pub(crate) async fn count(&self, texts: &[&str]) -> usize {
         self.settle().await;
         self.texts().await.iter().filter(|text| texts.contains(&text.as_str())).count()
     }
 
-    /// Asserts that these are there, all or (if the call did not come to its end) none of them.
+    /// Asserts that all of these texts are stored or, if the call did not complete, all or none.
     pub(crate) async fn assert_all_or_nothing(&self, ended: bool, texts: &[&str]) {
         let there = self.count(texts).await;
         let all = there == texts.len();
         assert!(all || (there == 0 && !ended), "{}: {there} of {texts:?}", self.what);
     }
 
-    /// The same memory, with flushes that calls wait for.
+    /// The same memory with inline flushes.
     pub(crate) fn flushing(&self) -> MemoryInstance {
         let (_, resource, key) = self.memory.key().parts().unwrap();
         self.world.flushing.memory(&resource, &key).unwrap()
@@ -181,7 +181,7 @@ impl<'a> Case<'a> {
         LockKey::new(self.memory.key().flush_lease_name()).unwrap()
     }
 
-    /// What must hold whatever was dropped.
+    /// Checks the invariants after any drop.
     async fn check(&self) {
         let Self { world, what, .. } = self;
         self.settle().await;

@@ -1,4 +1,4 @@
-//! What the children do until they are killed.
+//! The work of the children until they are killed.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use crate::ledger::{Batch, PARTS};
 use crate::marks::{MarkedLocks, MarkedStore, Marks};
 use crate::parent::{Errand, Orders};
 
-/// How many tasks of a child append.
+/// The number of tasks per child that append.
 pub(crate) const TASKS: u32 = 2;
 
 #[test]
 fn child() {
     let Some(orders) = Orders::given() else { return };
-    // What the test harness says so far has no end of line.
+    // The output of the test harness has no line end so far.
     say("");
     if let Some(kibibytes) = orders.file_limit {
         let limit = |maximum| Rlimit { current: Some(maximum), maximum: Some(maximum) };
-        // A core would be one more file.
+        // Prevents a core dump.
         setrlimit(Resource::Core, limit(0)).unwrap();
         setrlimit(Resource::Fsize, limit(kibibytes << 10)).unwrap();
     }
@@ -36,7 +36,7 @@ fn child() {
     }
 }
 
-/// Says something to the parent, at once and in one piece. Nobody outlives the one who listens.
+/// Writes a line to the parent, at once and in one piece. The child exits when the parent is gone.
 pub(crate) fn say(line: &str) {
     let mut stdout = std::io::stdout().lock();
     if stdout.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdout.flush()).is_err() {
@@ -44,10 +44,10 @@ pub(crate) fn say(line: &str) {
     }
 }
 
-/// How long the leases of children last: not long, for their holders die.
+/// The TTL of the children's leases: short, because their holders die.
 const DOOMED: Duration = Duration::from_millis(240);
 
-/// What parent and children agree on: messages of 20 tokens, and flushes every dozen batches.
+/// Settings that parent and children share: messages of 20 tokens, and a flush every dozen batches.
 pub(crate) fn builder(padding: usize, lease: Duration) -> ManagerBuilder {
     let max_tokens = if padding == 0 { 1_000 } else { 200_000 };
     let mut resource = MemoryResource::new("m", max_tokens);
@@ -58,7 +58,7 @@ pub(crate) fn builder(padding: usize, lease: Duration) -> ManagerBuilder {
     MemoryManager::builder().resource(resource).flush_mode(FlushMode::Manual)
 }
 
-/// The id of a batch: the store recognizes it whoever sends it.
+/// The id of a batch, independent of the process that sends it.
 pub(crate) fn write_of(batch: Batch) -> WriteId {
     WriterId::named(&format!("{} {}", batch.process, batch.task)).write(batch.number)
 }
@@ -103,13 +103,13 @@ async fn work(orders: &Orders) {
     }
 }
 
-/// Appends one batch after another and says what was acknowledged. The first task also flushes, and the
-/// second works under the lease of the memory.
+/// Appends one batch after another and reports the acknowledged ones. The first task also flushes, and the second
+/// one works under the lease of the memory.
 async fn append(memory: MemoryInstance, orders: Orders, task: u32) {
     for number in 1.. {
         let batch = Batch { process: orders.process, task, number };
         let prepared = memory.prepare_as(write_of(batch), batch.messages(orders.padding)).unwrap();
-        // Where a server is killed, the batch is sent until one is there again.
+        // If the server was killed, the batch is resent until a new server is up.
         let first = loop {
             match memory.send(&prepared).await {
                 Ok(appended) => break appended.outcome.first().unwrap(),
@@ -142,7 +142,7 @@ async fn append(memory: MemoryInstance, orders: Orders, task: u32) {
 }
 
 impl Batch {
-    /// Its messages. The padding makes a log fill up quickly.
+    /// Its messages. The padding makes the log file grow quickly.
     pub(crate) fn messages(self, padding: usize) -> Vec<memory_core::Message> {
         let Self { process, task, number } = self;
         let padding = "x".repeat(padding);

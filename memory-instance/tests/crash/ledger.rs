@@ -1,4 +1,4 @@
-//! What was acknowledged, and whether the store still knows.
+//! Acknowledged batches, and checks that the store still has them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
@@ -9,7 +9,7 @@ use memory_instance::MemoryManager;
 
 use crate::child::{TASKS, write_of};
 
-/// How many messages a batch has.
+/// The number of messages per batch.
 pub(crate) const PARTS: u64 = 3;
 
 /// A batch of a child.
@@ -20,15 +20,15 @@ pub(crate) struct Batch {
     pub(crate) number: u64,
 }
 
-/// What became of the kills of one scenario.
+/// The outcomes of the kills of one scenario.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
     pub(crate) kills: u64,
-    /// Batches that the dead had been told of.
+    /// Batches that were acknowledged to the killed children.
     pub(crate) acknowledged: u64,
-    /// Batches under way whose answer nobody saw, and that were there.
+    /// Batches in flight, without an observed answer, that were applied.
     pub(crate) landed: u64,
-    /// ... and that were not.
+    /// Batches in flight that were not applied.
     pub(crate) absent: u64,
     pub(crate) flushes: u64,
     pub(crate) lost: u64,
@@ -49,18 +49,18 @@ impl AddAssign for Tally {
     }
 }
 
-/// All that a memory was ever told, and what it said.
+/// All batches and receipts of a memory that children reported.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// The place of the first message of each batch that was acknowledged.
+    /// The sequence number of the first message of each acknowledged batch.
     first: BTreeMap<Batch, u64>,
-    /// In the order in which they were made: one flush runs at a time, on one machine's clock.
+    /// In the order in which they were made: one flush runs at a time, with the clock of one machine.
     receipts: BTreeMap<(jiff::Timestamp, uuid::Uuid), FlushReceipt>,
     pub(crate) tally: Tally,
 }
 
 impl Ledger {
-    /// Takes down what a child said.
+    /// Records the lines of a child.
     pub(crate) fn hear(&mut self, process: u32, lines: &[String]) {
         for line in lines {
             if let Some(receipt) = line.strip_prefix("flushed ") {
@@ -80,7 +80,7 @@ impl Ledger {
         self.receipts.insert((receipt.started_at, receipt.id), receipt);
     }
 
-    /// The batch of each task that was not acknowledged, if the task lived to send it.
+    /// The unacknowledged batch of each task, if the task lived to send it.
     fn pending(&self, process: u32) -> Vec<Batch> {
         let last = |task| {
             let ours =
@@ -90,9 +90,9 @@ impl Ledger {
         (0..TASKS).map(|task| Batch { process, task, number: last(task) + 1 }).collect()
     }
 
-    /// Checks a memory after a child was killed: all that it acknowledged is accounted for, what it did
-    /// not is wholly there or not at all, and the memory works: the batches are sent again, under the
-    /// same ids, and it is flushed, whatever leases the dead has left.
+    /// Checks a memory after a child was killed. All acknowledged batches are accounted for; each unacknowledged
+    /// batch is stored completely or not at all; and the memory works: the batches are sent again under the same
+    /// ids, and the memory is flushed, whatever leases the killed child has left.
     pub(crate) async fn check(&mut self, manager: &MemoryManager, process: u32, padding: usize) {
         self.tally.kills += 1;
         let memory = manager.memory("m", "k").unwrap();
@@ -129,7 +129,7 @@ impl Ledger {
         self.examine(manager, None).await;
     }
 
-    /// Accounts for every place of the memory. With a process, its unacknowledged batches may be there.
+    /// Accounts for every place of the memory. With a process, its unacknowledged batches may be stored.
     async fn examine(&mut self, manager: &MemoryManager, killed: Option<u32>) {
         let memory = manager.memory("m", "k").unwrap();
         for receipt in memory.receipts().await.unwrap() {
@@ -148,7 +148,7 @@ impl Ledger {
         assert_eq!(removed.len() as u64, gone, "receipts and counters differ: {counters:?}");
         self.tally.flushes = self.receipts.len() as u64;
 
-        // Whose each place is.
+        // The owner of each place.
         let mut owners: BTreeMap<u64, (Batch, u64)> = BTreeMap::new();
         for (&batch, &first) in &self.first {
             for part in 0..PARTS {
@@ -161,8 +161,8 @@ impl Ledger {
         for (place, batch, part) in present(&memory.messages().await.unwrap()) {
             found.insert(place, (batch, part));
         }
-        // An answer that nobody saw: the batch is there as a whole, in a row, and at its end a flush
-        // may have taken some of it.
+        // A batch without an observed answer is stored completely and contiguously. A flush may have removed some
+        // of its messages at the end.
         if let Some(process) = killed {
             for batch in self.pending(process) {
                 let parts: Vec<_> =
@@ -193,7 +193,7 @@ impl Ledger {
         let Tally { lost, doubled, summarised_twice, .. } = self.tally;
         assert_eq!((lost, doubled, summarised_twice), (0, 0, 0), "lost, doubled, summarised twice");
 
-        // No gap: each number up to the last was given to one message, which is there or gone.
+        // No gap: each number up to the last one belongs to one message, which is stored or accounted for.
         assert_eq!(head.last.number(), counters.appended);
         assert_eq!(found.len() as u64 + gone, counters.appended);
         if killed.is_none() {
@@ -202,8 +202,8 @@ impl Ledger {
         }
     }
 
-    /// The places that receipts account for; none twice. A summary stands at the place of the first
-    /// message it replaces, and may go into the next one.
+    /// The places that receipts account for, each at most once. A summary is stored at the place of the first message
+    /// that it replaces, and the next summary may include it.
     fn removed(&mut self) -> BTreeSet<u64> {
         let (mut removed, mut summaries) = (BTreeSet::new(), BTreeSet::new());
         for receipt in self.receipts.values() {

@@ -1,6 +1,6 @@
-//! Marked points: a store, a lease backend and a summariser at which a child stops to be killed.
+//! Marked points: wrappers of a store, a lease backend and a summarizer, in which a child stops to be killed.
 //!
-//! They wrap what they mark, so that the product has no part in it.
+//! They are wrappers, so that the product contains no test code.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,7 +19,7 @@ use memory_lock::{
 
 use crate::child::say;
 
-/// The points on every backend.
+/// The marked points on every backend.
 pub(crate) const EVERYWHERE: [&str; 15] = [
     "before an append",
     "after an append, untold",
@@ -38,7 +38,7 @@ pub(crate) const EVERYWHERE: [&str; 15] = [
     "after a lease is released, untold",
 ];
 
-/// Where a child stops, and how often it passes by before.
+/// The point at which a child stops, and the number of passes before it stops.
 #[derive(Debug)]
 pub(crate) struct Marks {
     wanted: String,
@@ -54,7 +54,7 @@ impl Marks {
         self.wanted == point
     }
 
-    /// Stops for good at the point that is wanted: the process is killed here.
+    /// Stops forever at the requested point: the process is killed here.
     async fn pass(&self, point: &str) {
         if self.is_wanted(point) && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             say("here");
@@ -62,7 +62,7 @@ impl Marks {
         }
     }
 
-    /// A summariser of a few milliseconds; longer than a refresh where that is what it takes.
+    /// A summarizer that takes a few milliseconds, or longer than a refresh if the point needs it.
     pub(crate) fn summarizer(self: &Arc<Self>) -> Arc<dyn Summarizer> {
         let marks = Arc::clone(self);
         from_fn("marked", move |request| {

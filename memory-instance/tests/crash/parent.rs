@@ -1,4 +1,4 @@
-//! Starting children, killing them, and telling what came of it.
+//! Starts children, kills them, and reports the outcomes.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
@@ -18,18 +18,18 @@ use crate::ledger::{Ledger, Tally};
 const ORDERS: &str = "MEMORY_CRASH_ORDERS";
 const SEED: &str = "MEMORY_CRASH_SEED";
 
-/// How long a child has for what takes it some milliseconds.
+/// The timeout for a child's step, which normally takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long the leases of the parent last, which only a machine at its limit makes late.
+/// The TTL of the parent's leases. Only an overloaded machine exceeds it.
 const LASTING: Duration = Duration::from_secs(30);
 
-/// What a child is to do.
+/// The work of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Errand {
     /// Append and flush until it is killed.
     Write,
-    /// Make a file that has nothing but leases yet.
+    /// Create a file that contains only leases.
     Lease,
 }
 
@@ -38,16 +38,16 @@ pub(crate) struct Orders {
     pub(crate) errand: Errand,
     pub(crate) url: String,
     pub(crate) process: u32,
-    /// The marked point at which it stops, if any.
+    /// The marked point at which the child stops, if any.
     pub(crate) point: String,
-    /// How often it passes there before.
+    /// The number of passes at the point before it stops.
     pub(crate) passes: u32,
-    /// The trigger that it sets after so many batches; see [`crate::sqlite`].
+    /// The trigger that the child sets after this number of batches; see [`crate::sqlite`].
     pub(crate) arm: Option<String>,
-    /// Bytes that make each message longer.
+    /// Bytes of padding per message.
     pub(crate) padding: usize,
-    /// The length, in KiB, beyond which the system lets no file grow: it kills the child in the middle
-    /// of the write, of which what fits is written and nothing of the rest.
+    /// The maximum length of a file, in KiB. The system kills the child in the middle of a write that exceeds it: the
+    /// part that fits is written, and the rest is not.
     pub(crate) file_limit: Option<u64>,
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Looks every so often until it is so.
+/// Polls at this interval until the condition is true.
 pub(crate) fn wait_until(what: &str, every: Duration, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
@@ -95,7 +95,7 @@ pub(crate) fn wait_until(what: &str, every: Duration, mut is_so: impl FnMut() ->
     }
 }
 
-/// A child; killed when it is dropped.
+/// A child process; dropping it kills it.
 pub(crate) struct Child {
     process: std::process::Child,
     said: Receiver<String>,
@@ -104,7 +104,7 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts this binary again.
+    /// Starts this binary as a child.
     pub(crate) fn start(orders: &Orders) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child::child", "--nocapture", "--test-threads=1"])
@@ -125,7 +125,7 @@ impl Child {
         Self { process, said, heard: Vec::new(), dies_of: Signal::KILL }
     }
 
-    /// Waits for a line that begins so; false if the child ended before.
+    /// Waits for a line with this beginning; false if the child ended before.
     pub(crate) fn wait_for(&mut self, beginning: &str) -> bool {
         loop {
             match self.said.recv_timeout(PATIENCE) {
@@ -144,8 +144,8 @@ impl Child {
         }
     }
 
-    /// Waits until the system has killed it for a file that would be too long. Where that signal is
-    /// ignored, as some programs leave it to their children, it lives on and only its writes fail.
+    /// Waits until the system has killed the child because of a file that would be too long. If the signal is
+    /// ignored, which children inherit from some programs, the child survives and only its writes fail.
     pub(crate) fn wait_for_the_limit(&mut self) {
         wait_until("the end of the child", Duration::from_millis(1), || {
             self.process.try_wait().unwrap().is_some()
@@ -153,12 +153,12 @@ impl Child {
         self.dies_of = Signal::XFSZ;
     }
 
-    /// Takes in what it has said up to now.
+    /// Reads the lines that it has written so far.
     pub(crate) fn listen(&mut self) {
         self.heard.extend(self.said.try_iter());
     }
 
-    /// SIGKILL; it is gone when this returns, and all that it said has been heard.
+    /// Sends SIGKILL. When this returns, the child has ended and all its lines were read.
     pub(crate) fn kill(mut self) -> Vec<String> {
         self.process.kill().unwrap();
         let status = self.process.wait().unwrap();
@@ -177,22 +177,22 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // It may be gone already.
+        // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// How a child is killed.
+/// The moment at which a child is killed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum When<'a> {
     /// At this marked point.
     At(&'a str),
-    /// At any moment: while it starts, or after so many acknowledgements.
+    /// At a random moment: while it starts, or after some acknowledgments.
     AnyMoment,
 }
 
-/// One memory and the children that die over it.
+/// One memory and the children that are killed while they use it.
 pub(crate) struct Scene<'a> {
     pub(crate) url: &'a str,
     pub(crate) ledger: Ledger,
@@ -234,13 +234,13 @@ impl<'a> Scene<'a> {
         pause(Duration::from_micros(self.rng.u64(0..20_000)));
     }
 
-    /// Kills it, and checks what it leaves behind.
+    /// Kills the child, and checks the state after it.
     pub(crate) async fn bury(&mut self, orders: &Orders, child: Child) {
         let heard = child.kill();
         self.examine(orders, &heard).await;
     }
 
-    /// Checks what a child left behind that said this.
+    /// Checks the state after a child that wrote these lines.
     pub(crate) async fn examine(&mut self, orders: &Orders, heard: &[String]) {
         self.ledger.hear(orders.process, heard);
         let (store, locks) = open(self.url).await;
@@ -251,7 +251,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Takes a lease of another name, and leaves with it.
+/// Takes another lease, and keeps it until the child is killed.
 pub(crate) async fn hold_a_lease(orders: &Orders) {
     let path = orders.url.strip_prefix("sqlite://").unwrap();
     let locks =
@@ -261,7 +261,7 @@ pub(crate) async fn hold_a_lease(orders: &Orders) {
     std::mem::forget(guard);
 }
 
-/// Prints what came of all kills, and checks that there were as many as there should be.
+/// Prints the outcomes of all kills, and checks their minimum number.
 pub(crate) fn tell(backend: &str, seed: u64, rows: &[(String, Tally)], at_least: u64) {
     println!("seed {seed} ({SEED} repeats it)");
     println!(

@@ -1,10 +1,9 @@
 //! Kills over a SQLite file.
 //!
-//! Inside of a transaction a child is stopped by the file itself: a trigger that never ends, set by the
-//! child just before. Inside of a commit the system kills it, by a limit on the length of files: as a
-//! rule the log ends in the middle of a frame. The log is folded into the file where a child writes a lot. The schema
-//! has one version, so what there is of migration is the making of the tables, in a new file and beside
-//! the leases that are in it already.
+//! Inside a transaction, the file itself stops the child: the child sets a trigger that never ends just before.
+//! Inside a commit, the system kills the child by a limit on the length of files, so that the log usually ends in
+//! the middle of a frame. Children that write a lot cover checkpoints of the log. The schema has one version, so
+//! migration is limited to creating the tables, in a new file and in one that already contains leases.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +17,7 @@ use crate::ledger::Tally;
 use crate::marks::EVERYWHERE;
 use crate::parent::{Child, Errand, Orders, Scene, When, pause, seed, tell, wait_until};
 
-/// Statements that a trigger stops: where in a transaction, and what sets it off.
+/// Statements that a trigger stops: the point in a transaction, and the trigger's event.
 const INSIDE: [(&str, &str); 5] = [
     (
         "inside an append, between two of a batch",
@@ -40,7 +39,7 @@ pub(crate) fn arm(url: &str, event: &str) {
     file.execute_batch(&format!("CREATE TRIGGER stop {event} BEGIN {ENDLESS}; END")).unwrap();
 }
 
-/// Waits until a transaction has been open for longer than one takes.
+/// Waits until a transaction has been open for longer than usual.
 fn wait_until_stuck(path: &Path) {
     let file = Connection::open(path).unwrap();
     file.busy_timeout(Duration::ZERO).unwrap();
@@ -64,7 +63,7 @@ fn log_of(path: &Path) -> PathBuf {
     path.with_extension("db-wal")
 }
 
-/// By another process: closing a file of one's own gives up all locks that this process holds on it.
+/// Copies with another process: if this process closed the file, it would lose all its locks on it.
 fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").args([from, to]).status().unwrap().success());
 }
@@ -111,13 +110,13 @@ async fn inside_transactions(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
     }
 }
 
-/// Every commit goes to the log, which ends in the middle of one.
+/// Kills inside commits: every commit is written to the log, which ends in the middle of one.
 async fn inside_commits(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("memory.db");
     let url = url(&path);
     let mut scene = Scene::new(&url, rng);
-    // The tables are made before.
+    // Create the tables before.
     drop(open(&url).await);
     for _ in 0..12 {
         let mut orders = scene.orders();
@@ -134,9 +133,8 @@ async fn inside_commits(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
     rows.push(("inside a commit, the log torn".to_owned(), scene.ledger.tally));
 }
 
-/// The migration is one commit of some 30 KiB: it is killed after each of them. What it leaves is opened
-/// beside a process that has had the file open all the time, and, in a copy, by one that must find out
-/// from the log.
+/// The migration is one commit of some 30 KiB, and a child is killed after each KiB of it. The remaining file is
+/// opened beside a process that had it open all the time and, as a copy, by one that must recover from the log.
 async fn inside_the_migration(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
     let mut all = Tally::default();
     for kibibytes in 1.. {
@@ -144,7 +142,7 @@ async fn inside_the_migration(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
         let path = folder.path().join("memory.db");
         let file = Connection::open(&path).unwrap();
         file.pragma_update(None, "journal_mode", "wal").unwrap();
-        // The index of the log is made now, and not by the child.
+        // Creates the index of the log now, instead of in the child.
         file.execute_batch("BEGIN IMMEDIATE; ROLLBACK").unwrap();
         let live = url(&path);
         let mut scene = Scene::new(&live, rng);
@@ -173,7 +171,7 @@ async fn inside_the_migration(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
     rows.push(("inside the migration, after each KiB of its log".to_owned(), all));
 }
 
-/// In WAL mode nothing but a checkpoint writes to the file itself.
+/// In WAL mode only a checkpoint writes to the file itself.
 async fn during_checkpoints(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("memory.db");
@@ -206,7 +204,7 @@ async fn while_the_file_is_made(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) 
             if leases_first {
                 Child::start(&Orders { errand: Errand::Lease, ..orders.clone() }).wait();
             }
-            // The log is made by the first connection that writes, and goes with the last one.
+            // The first writing connection creates the log, and the last one to close removes it.
             let child = Child::start(&orders);
             wait_until("the log", Duration::from_micros(20), || log_of(&path).exists());
             pause(Duration::from_micros(scene.rng.u64(0..4_000)));
@@ -221,7 +219,7 @@ async fn while_the_file_is_made(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) 
         };
         rows.push((name.to_owned(), all));
     }
-    // And while another process keeps it from being made.
+    // The same while another process blocks the creation.
     let mut all = Tally::default();
     for _ in 0..2 {
         let folder = tempfile::tempdir().unwrap();

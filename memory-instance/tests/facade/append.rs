@@ -1,4 +1,4 @@
-//! P1, P2, P3, P13: what is acknowledged is there once, in order.
+//! P1, P2, P3, P13: an acknowledged message is stored once, in order.
 
 use memory_core::{
     AppendOutcome, ContentType, Entry, MemoryResource, Message, Priority, Sequence, WriterId,
@@ -38,7 +38,7 @@ async fn a_batch_stays_together_among_many_writers(on: On) {
     const WRITERS: usize = 16;
     let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
     let tasks = (0..WRITERS).map(|writer| {
-        // One handle for all: its clones must not stand in each other's way.
+        // One handle for all: its clones must not block each other.
         let memory = world.memory();
         tokio::spawn(async move {
             for round in 0..10 {
@@ -88,7 +88,7 @@ async fn clones_of_a_batch_are_one_append(on: On) {
     let first = memory.send(&prepared).await.unwrap();
     let again = memory.send(&clones[0]).await.unwrap();
     assert_eq!(again.outcome, AppendOutcome::Duplicate { first: first.outcome.first() });
-    // A memory that does not know the batch appends it, and its messages are others.
+    // A memory that does not know the batch appends it, under other message ids.
     let other = world.manager.memory("m", "other").unwrap();
     assert!(!other.send(&clones[1]).await.unwrap().outcome.is_duplicate());
     assert_eq!(texts(&other).await, ["one", "two"]);
@@ -219,7 +219,7 @@ async fn there_are_only_so_many_content_types_of_ones_own(on: On) {
     memory.append(of("two")).await.unwrap();
     let empty = memory.append(of("")).await.unwrap_err();
     assert!(matches!(empty, MemoryError::Limit { .. }), "{empty}");
-    // Those that are gone make room.
+    // Removed types make room for new ones.
     memory.clear().await.unwrap();
     memory.append_all(["three", "four"].map(of)).await.unwrap();
     assert_eq!(memory.len().await.unwrap(), 2);

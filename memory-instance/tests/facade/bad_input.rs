@@ -1,7 +1,7 @@
-//! P13: each malformed thing, and the text that a user sees.
+//! P13: malformed input, and the error text for each case.
 //!
-//! Malformed resources, messages and templates have tables of their own beside the code that reads
-//! them (`memory-core`: `resource/tests/refusals.rs`, `message/tests.rs`; here: `template.rs`).
+//! The tables for malformed resources, messages and templates are beside the code that parses them
+//! (`memory-core`: `resource/tests/refusals.rs`, `message/tests.rs`; here: `template.rs`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ async fn resources_that_ask_for_what_is_not_there_are_refused() {
     }
 }
 
-/// Each write under a lease would be fenced off, as if somebody else had taken it.
+/// The store would refuse each write under such a lease as fenced.
 #[tokio::test]
 async fn leases_that_are_not_where_the_store_looks_for_them_are_refused() {
     let folder = tempfile::tempdir().unwrap();

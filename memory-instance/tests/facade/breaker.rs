@@ -1,4 +1,4 @@
-//! A store that is down costs its callers little, and is found again when it is back.
+//! The circuit breaker refuses calls to a dead store cheaply, and closes when the store is back.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,23 +21,23 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::{checked, texts};
 
-/// How the store is.
+/// The behavior of the store.
 #[derive(Debug, Clone)]
 enum Mood {
     Up,
-    /// Nothing has an effect, and the link breaks.
+    /// Writes have no effect, and the connection breaks.
     Down,
-    /// Everything has its effect, and the answer is lost.
+    /// Writes are applied, and the answer is lost.
     Mute,
-    /// Nothing has an effect, and no answer comes.
+    /// Writes have no effect, and no answer comes.
     Hanging,
     /// It answers after this many milliseconds.
     Slow(u64),
-    /// Everything is refused in this way.
+    /// Every call is refused with this error.
     Refusing(StoreErrorKind),
 }
 
-/// A store with moods, which counts the calls that reach it.
+/// A store with a settable behavior, which counts its calls.
 #[derive(Debug)]
 struct Moody {
     store: InMemoryStore,
@@ -183,14 +183,14 @@ fn key() -> MemoryKey {
     MemoryKey::new("p", "m", "k").unwrap()
 }
 
-/// A store and a breaker before it.
+/// A store and a breaker around it.
 fn pair() -> (Arc<Moody>, Arc<CircuitBreaker>) {
     let store = Moody::new();
     let breaker = CircuitBreaker::new(store.clone(), settings());
     (store, Arc::new(breaker))
 }
 
-/// How long the breaker goes on refusing, by the error that it answers with.
+/// The remaining time of the open state, from the breaker's error.
 fn refused<T>(answer: Result<T, StoreError>) -> Duration {
     match answer.err().expect("the breaker is open").kind() {
         StoreErrorKind::CircuitOpen { failures: FAILURES, retry_after } => *retry_after,
@@ -249,7 +249,7 @@ async fn a_probe_that_is_answered_closes_it() {
     store.becomes(Mood::Up);
     sleep(RESET).await;
     breaker.head(&key()).await.unwrap();
-    // It takes as many failures as ever to open it again.
+    // Opening it again takes the full number of failures.
     open(&store, &breaker).await;
     assert_eq!(refused(breaker.head(&key()).await), RESET);
 }
@@ -303,7 +303,7 @@ async fn one_probe_at_a_time_gets_through() {
     let probe = tokio::spawn(async move { probing.head(&key()).await });
     sleep(Duration::from_millis(500)).await;
     for _ in 0..10 {
-        // The probe has an answer then, or is taken to have failed.
+        // The probe has an answer by then, or counts as failed.
         assert_eq!(refused(breaker.head(&key()).await), Duration::from_millis(1_500));
     }
     assert_eq!(store.calls(), calls + 1, "only the probe");
@@ -324,7 +324,7 @@ async fn kept_probes_block_no_other_call() {
     store.becomes(Mood::Up);
     sleep(TIMEOUT).await;
     breaker.head(&key).await.unwrap();
-    // It closed the breaker; the end of the old one changes nothing of that.
+    // The new probe closed the breaker; the end of the old one does not change that.
     drop(kept);
     breaker.head(&key).await.unwrap();
 }
@@ -340,7 +340,7 @@ async fn a_probe_that_is_dropped_makes_room_for_the_next_one() {
         let probe = breaker.head(&key);
         tokio::time::timeout(Duration::from_millis(100), probe).await.unwrap_err();
     }
-    // One that was never begun takes no room at all.
+    // A probe that was never polled takes no place.
     drop(breaker.head(&key()));
     store.becomes(Mood::Up);
     breaker.head(&key()).await.unwrap();
@@ -364,7 +364,7 @@ async fn a_store_that_hangs_is_given_up_in_time_and_counted() {
         assert!(error.to_string().contains("p:m:k: the store did not answer: no answer within 2s"));
     }
     refused(breaker.head(&key()).await);
-    // So is a probe.
+    // A probe times out too.
     sleep(RESET).await;
     breaker.head(&key()).await.unwrap_err();
     assert_eq!(refused(breaker.head(&key()).await), RESET);
@@ -406,7 +406,7 @@ async fn a_breaker_further_in_that_is_open_says_nothing_of_the_store() {
     }
     sleep(RESET).await;
     outer.head(&key()).await.unwrap_err();
-    // The fourth failure in a row: the refusals between have not broken it.
+    // The fourth failure in a row: the refusals in between have not interrupted the row.
     match outer.head(&key()).await.unwrap_err().kind() {
         StoreErrorKind::CircuitOpen { failures, .. } => assert_eq!(*failures, FAILURES + 1),
         other => panic!("{other}"),
@@ -448,7 +448,7 @@ async fn a_late_answer_does_not_stand_for_the_probe() {
     refused(breaker.head(&key()).await);
 }
 
-/// In-memory stores behind breakers.
+/// In-memory stores with breakers around them.
 #[derive(Debug)]
 struct Guarded;
 
@@ -552,7 +552,7 @@ async fn a_store_that_hangs_costs_the_first_callers_one_time_out_and_the_others_
     assert_eq!(append("later".into()).await, (Duration::ZERO, Applied::No));
 }
 
-/// Under a lease a write is sent again sooner than others wait; not before the breaker has counted it.
+/// A write under a lease is sent again before other writers time out, but not before the breaker has counted it.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_is_noticed_though_its_writes_need_leases() {
     let locks = LockManager::new(Arc::new(InProcessLock::new(Clock::tokio())));

@@ -1,5 +1,5 @@
-//! An append that is dropped in line for the lease, in which it takes a place only after a second. All
-//! operations are dropped after each of their polls in `cancellation`.
+//! Appends that are dropped while they wait in line for the lease. A write takes its place in line only after a
+//! second. `cancellation` drops all operations after each of their polls.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn appends_dropped_while_they_wait_for_a_turn_leave_all_or_nothing(on: On)
         let turn = tokio::spawn(async move {
             let turn = |_session: Session| async move {
                 begun.send(()).unwrap();
-                // Longer than a write waits for the lease before it takes a place in line.
+                // Longer than a write waits before it takes a place in line.
                 tokio::time::sleep(Duration::from_millis(1_020)).await;
             };
             holder.exclusive(turn).await.unwrap();

@@ -1,4 +1,4 @@
-//! Holders whose clock is wrong, and holders that are stuck.
+//! Lease holders with a wrong clock, and stuck holders.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const TTL: Duration = Duration::from_secs(30);
 
 on_every_backend!(broken_leases_free_the_memory);
 
-/// A process three hours ahead that took both leases of the memory and was killed.
+/// Simulates a process, three hours ahead, that took both leases of the memory and was killed.
 async fn killed_ahead(world: &World, memory: &MemoryInstance) {
     let clock = Clock::manual();
     clock.step_forward(Duration::from_secs(3 * 3_600));
@@ -41,7 +41,7 @@ async fn memory_of_a_dead_holder_ahead_thaws_after_one_ttl() {
         matches!(&health.verdict, Verdict::Degraded { why } if why.contains("memory lease break"))
     );
     assert!(health.lease.is_some_and(|lease| lease.remaining_ms <= 30_000));
-    // Each gives up long before the TTL is over; what they saw adds up.
+    // Each operation times out long before the TTL ends; their observations add up.
     let (mut appends, mut flushes) = (0, 0);
     let append = async {
         while memory.append(Message::user("late")).await.is_err() {

@@ -1,4 +1,4 @@
-//! The default strategy summarizes, and what a flush removes is visible.
+//! The default strategy summarizes, and each removal is logged.
 
 use memory_core::{ContentType, MemoryResource, Message, Priority, PriorityBlock};
 use memory_flush::from_fn;
@@ -8,7 +8,7 @@ use crate::flush::fill;
 use crate::logs::Logs;
 use crate::support::{On, checked, hybrid, with};
 
-/// A resource that names no strategy summarizes: by rule, or by the model that the builder was given.
+/// Without a strategy in the resource, a flush summarizes: by rule, or with the builder's model.
 #[tokio::test(start_paused = true)]
 async fn the_default_strategy_summarizes_and_evicts_nothing() {
     let flushed = async |named: Option<&str>, blocks: bool, model: bool| {
@@ -71,7 +71,7 @@ async fn each_flush_that_removes_logs_one_line_of_counts() {
     assert!(logs.containing("secret").is_empty() && logs.containing("message number").is_empty());
 }
 
-/// The figures beside the README's program are those of its own resource.
+/// The README's figures are those of its example's resource.
 #[tokio::test(start_paused = true)]
 async fn the_readme_says_what_its_budget_removes() {
     let resource = MemoryResource::new("m", 8_000);

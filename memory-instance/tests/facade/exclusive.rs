@@ -1,4 +1,4 @@
-//! P6, P7: one holder at a time, and a stale one cannot write.
+//! P6, P7: one holder at a time, and a stale holder cannot write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -92,7 +92,7 @@ async fn a_stale_writer_is_fenced_off_and_says_so(on: On) {
     let world = on.world(with(resource())).await;
     let memory = world.memory();
     memory.append(Message::user("before")).await.unwrap();
-    // The turn hands its session to code that does not notice that time passes.
+    // The turn passes its session to code that does not notice the elapsed time.
     let (hand_out, handed_out) = oneshot::channel();
     let holder = world.memory();
     let turn = tokio::spawn(async move {
@@ -104,7 +104,7 @@ async fn a_stale_writer_is_fenced_off_and_says_so(on: On) {
     });
     let stale = handed_out.await.unwrap();
     stale.append(Message::user("in time")).await.unwrap();
-    // The whole process stands still for longer than the lease: nothing refreshes it.
+    // The whole process is suspended for longer than the lease, so nothing refreshes it.
     tokio::time::advance(Duration::from_secs(31)).await;
 
     let lost = turn.await.unwrap().unwrap_err();
@@ -129,7 +129,7 @@ async fn a_stale_writer_is_fenced_off_and_says_so(on: On) {
     assert_eq!(texts(&memory).await, ["before", "in time", "newer"]);
 }
 
-/// Hands the session of a turn out to code that does not notice that time passes.
+/// Passes the session of a turn to code that does not notice the elapsed time.
 async fn stale_session(memory: &MemoryInstance) -> Session {
     let (hand_out, handed_out) = oneshot::channel();
     let holder = memory.clone();
@@ -141,7 +141,7 @@ async fn stale_session(memory: &MemoryInstance) -> Session {
         holder.exclusive(turn).await
     });
     let stale = handed_out.await.unwrap();
-    // The whole process stands still for longer than the lease: nothing refreshes it.
+    // The whole process is suspended for longer than the lease, so nothing refreshes it.
     tokio::time::advance(Duration::from_secs(31)).await;
     stale
 }
@@ -153,7 +153,7 @@ async fn a_stale_writer_is_fenced_off_before_the_next_holder_has_written(on: On)
     let stale = stale_session(&memory).await;
     let turn = |session: Session| async move {
         let read = session.messages().await.unwrap().len();
-        // A late write that landed here would not be in what this turn has read.
+        // If a late write were applied here, this turn would not have read it.
         let refused = stale.append(Message::user("late")).await.unwrap_err();
         assert!(refused.is_fenced(), "{refused}");
         session.append(Message::user(format!("I read {read}"))).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_long_turn_keeps_its_lease(on: On) {
     resource.lock = resource.lock.with_max_turn(Duration::from_secs(120));
     let world = on.world(with(resource)).await;
     let turn = |session: Session| async move {
-        // Three lifetimes of the lease.
+        // Three times the TTL of the lease.
         tokio::time::sleep(Duration::from_secs(90)).await;
         session.append(Message::user("done")).await.map(drop)
     };
@@ -254,7 +254,7 @@ async fn a_busy_memory_is_not_slow_for_ever_after_a_turn(on: On) {
         task.await.unwrap();
     }
     if on == On::Sqlite {
-        // Leases live beside the data: appends need none, also after a turn.
+        // Leases are kept beside the data: appends need none, also after a turn.
         let leased = acquired.handed_over - handed_over;
         assert!(leased < TASKS as u64, "{leased} of {} appends took the lease", 20 * TASKS);
     }

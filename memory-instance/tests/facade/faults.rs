@@ -1,4 +1,4 @@
-//! P2, P13: a store that fails before or after the effect, or does not answer.
+//! P2, P13: a store that fails before or after it applies a write, or does not answer.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -21,20 +21,20 @@ use memory_lock::{Clock, InProcessLock, LockGuard, LockKey, LockManager, LockOpt
 
 use crate::support::{checked, hybrid, texts};
 
-/// What goes wrong with the next write.
+/// The fault of the next write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// It fails, and has no effect.
+    /// It fails and is not applied.
     Before,
-    /// It has its effect, and the answer is lost.
+    /// It is applied, and the answer is lost.
     After,
-    /// It has its effect, and no answer comes.
+    /// It is applied, and no answer comes.
     Silence,
-    /// It fails in a way that no repetition mends.
+    /// It fails with an error that is not retryable.
     Broken,
 }
 
-/// A store whose writes fail as a script says.
+/// A store whose writes fail according to a script.
 #[derive(Debug)]
 struct Faulty {
     store: InMemoryStore,
@@ -201,7 +201,7 @@ async fn what_may_pass_is_sent_again_and_appended_once() {
     }
 }
 
-/// The store lost what it had carried out, and gave its place to another message before the batch came again.
+/// The store lost an applied batch and gave its place to another message before the batch was sent again.
 #[tokio::test(start_paused = true)]
 async fn retry_after_a_rollback_is_not_taken_for_the_first_request() {
     let world = plain();
@@ -228,7 +228,7 @@ async fn retry_after_a_rollback_is_not_taken_for_the_first_request() {
     checked(&memory, &world.manager).await;
 }
 
-/// A prompt whose append or replacement is sent again keeps its name, and is there once.
+/// A prompt whose append or replacement is sent again keeps its name and is stored once.
 #[tokio::test(start_paused = true)]
 async fn ensured_prompt_is_sent_again_under_its_name() {
     use Fault::{After, Before};
@@ -237,14 +237,14 @@ async fn ensured_prompt_is_sent_again_under_its_name() {
         let memory = world.memory();
         for text in ["first", "second", "second"] {
             if text == "first" || texts(&memory).await != ["second"] {
-                // The claim of the turn goes first.
+                // The turn's claim is the first write.
                 world.script(faults);
             }
             memory.ensure_system("agent", text).await.unwrap();
             assert_eq!(texts(&memory).await, [text], "{faults:?}");
         }
         world.store.script.lock().unwrap().clear();
-        // The write itself, behind a claim that goes well.
+        // The prompt's write, after a successful claim.
         let turn = |session: Session| async move {
             session.ensure_held().unwrap();
             session
@@ -267,7 +267,7 @@ async fn ensured_prompt_is_sent_again_under_its_name() {
     }
 }
 
-/// Whoever is told that it was not applied may append the message anew, and then it is there twice.
+/// If the error reported that the append was not applied, the caller might append the message again and duplicate it.
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_not_forgotten_where_the_lease_cannot_be_had_for_the_retry() {
     let world = plain();
@@ -277,7 +277,7 @@ async fn a_lost_answer_is_not_forgotten_where_the_lease_cannot_be_had_for_the_re
         let memory = memory.clone();
         async move { memory.append(Message::user("once")).await }
     });
-    // The answer is lost at once; before the retry nobody gets a lease any more.
+    // The answer is lost at once; before the retry, a shutdown prevents new leases.
     while !world.store.script.lock().unwrap().is_empty() {
         tokio::task::yield_now().await;
     }
@@ -301,7 +301,7 @@ async fn a_batch_whose_answer_never_comes_can_be_sent_again() {
     assert_eq!(error.applied(), Applied::Unknown);
     assert!(error.to_string().contains("no definite answer within 10s"), "{error}");
     let prepared = error.into_prepared().expect("what failed can be sent again");
-    // Others go on meanwhile; the writer of the lost write must not be used by them.
+    // Other writes continue meanwhile; they must not use the writer of the lost write.
     for _ in 0..3 {
         let appended = memory.append(Message::user("others")).await.unwrap();
         assert!(!appended.outcome.is_duplicate());
@@ -384,7 +384,7 @@ async fn no_lease_is_left_after_a_fault() {
     }
 }
 
-/// The leases of the memory, held by one that is stuck: those of its writers and of its flushers.
+/// The writers' and flushers' leases of the memory, held by a stuck holder.
 async fn stuck_holder(memory: &MemoryInstance, world: &World) -> [LockGuard; 2] {
     let key = memory.key();
     let names = [key.lease_name().to_owned(), key.flush_lease_name()];
@@ -396,7 +396,7 @@ async fn stuck_holder(memory: &MemoryInstance, world: &World) -> [LockGuard; 2] 
     [writer.await, flusher.await]
 }
 
-/// What the holder of the lease would commit: a splice of the newest snapshot.
+/// A late commit of the lease's holder: a splice of the newest snapshot.
 async fn late_commit(
     world: &World,
     memory: &MemoryInstance,
@@ -436,7 +436,7 @@ async fn both_leases_are_broken_whatever_fails() {
         let error = memory.break_leases().await.unwrap_err();
         assert!(matches!(error.store_kind(), Some(StoreErrorKind::ReadOnly(_))), "{error}");
         assert_eq!(memory.leases().await.unwrap(), Leases::default(), "{faults:?}");
-        // Called again, it does what is left.
+        // A second call completes the remaining steps.
         memory.break_leases().await.unwrap();
         let refused = late_commit(&world, &memory, &flusher).await.unwrap_err();
         assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");

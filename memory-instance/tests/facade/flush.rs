@@ -1,4 +1,4 @@
-//! P4, P5, P11, P12: a flush makes room, keeps what matters, and stops nobody.
+//! P4, P5, P11, P12: a flush frees space, keeps protected messages, and blocks no append.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,7 +41,7 @@ on_every_backend![
     what_comes_during_a_flush_is_flushed_after_it,
 ];
 
-/// The bridge from code without a runtime: one append on a runtime that ends at once.
+/// A bridge from synchronous code: one append on a runtime that ends right after it.
 #[test]
 fn a_flush_that_was_begun_on_a_runtime_that_ended_does_not_stop_the_next() {
     let runtime = || {
@@ -74,7 +74,7 @@ pub(crate) async fn fill(memory: &MemoryInstance, count: usize) {
     }
 }
 
-/// Waits until the memory has this many receipts.
+/// Waits until the memory has this number of receipts.
 async fn receipts(memory: &MemoryInstance, count: usize) -> Vec<FlushReceipt> {
     let wait = async {
         loop {
@@ -149,7 +149,7 @@ async fn a_summariser_of_three_lease_lifetimes_stops_nobody(on: On) {
     assert_eq!(texts[1], "they talked about numbers");
 }
 
-/// Flushes a memory of 600 messages with this summariser and a time limit of 20 s.
+/// Flushes a memory of 600 messages with this summarizer and a time limit of 20 s.
 async fn flushed_with(on: On, summarizer: Arc<dyn Summarizer>) -> (FlushReceipt, Vec<String>) {
     let builder = with(hybrid(4_000))
         .flush_mode(FlushMode::Manual)
@@ -173,7 +173,7 @@ async fn a_failing_summariser_is_replaced_and_health_says_so(on: On) {
     assert!(texts[0].contains("message number 0000"), "{}", texts[0]);
 }
 
-/// A model may repeat a secret that is older than the policy, or that patterns did not find in its parts.
+/// A model may repeat a secret that is older than the policy, or that the patterns did not find in split parts.
 async fn secrets_in_a_summary_never_reach_the_store(on: On) {
     let mut resource = hybrid(4_000);
     resource.privacy_policy.redact_presets = vec![RedactPreset::Email, RedactPreset::UsSsn];
@@ -349,7 +349,7 @@ async fn summaries_do_not_pile_up(on: On) {
     assert!(text.contains("message number 0000"), "the beginning is still told: {text}");
 }
 
-/// Evicts the first message, whatever it is, and counts how often it is asked.
+/// Evicts the first message unconditionally, and counts its calls.
 #[derive(Debug, Default)]
 struct Careless(AtomicU64);
 
@@ -387,7 +387,7 @@ async fn a_strategy_of_ones_own_is_held_to_the_promises(on: On) {
     assert_eq!(memory.len().await.unwrap(), 149);
 }
 
-/// A second process: a manager of its own on the same store and leases.
+/// A second process: another manager on the same store and leases.
 fn beside(world: &World, builder: ManagerBuilder) -> MemoryInstance {
     let (store, locks) = (Arc::clone(world.manager.store()), world.manager.locks().clone());
     builder.build(store, locks).unwrap().memory("m", "k").unwrap()
@@ -402,7 +402,7 @@ async fn a_flush_that_failed_no_longer_matters_when_another_process_has_flushed(
     let other = beside(&world, with(MemoryResource::new("m", 1_000)).flush_mode(FlushMode::Manual));
     memory.append(Message::system("keep me")).await.unwrap();
     for _ in 0..2 {
-        // That others have flushed before says nothing of what fails now.
+        // An earlier flush by another process does not supersede a later failure.
         fill(&memory, 150).await;
         memory.perform_flush().await.unwrap_err();
         for _ in 0..2 {
@@ -422,7 +422,7 @@ async fn a_flush_that_got_no_turn_no_longer_matters_when_none_is_due(on: On) {
     let slow = from_fn("slow", move |_| {
         begun.send(()).unwrap();
         async {
-            // Longer than the other one waits in line, which is 60 s.
+            // Longer than the wait timeout of the flush, which is 60 s.
             tokio::time::sleep(Duration::from_secs(65)).await;
             Ok("a summary".to_owned())
         }
@@ -568,7 +568,7 @@ async fn what_comes_during_a_flush_is_flushed_after_it(on: On) {
     fill(&memory, 500).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     fill(&memory, 600).await;
-    // Everybody falls silent.
+    // No more appends.
     receipts(&memory, 2).await;
     assert!(memory.token_count().await.unwrap() <= 3_200);
 }

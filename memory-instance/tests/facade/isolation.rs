@@ -1,4 +1,4 @@
-//! P14, and what an instance costs.
+//! P14, and the cost of an instance.
 
 use std::num::NonZeroUsize;
 
@@ -150,7 +150,7 @@ async fn an_idle_instance_takes_at_most_ten_kilobytes() {
     let mut open = Vec::new();
     for number in 1..=INSTANCES {
         let memory = memory(number);
-        // It has been used: its writer and its place in the cache count as well.
+        // It has been used, so its writer and its place in the cache count as well.
         if number % 10 == 0 {
             memory.append(Message::user("hello")).await.unwrap();
         }

@@ -1,4 +1,4 @@
-//! Log lines of one test, as text.
+//! Captures the log lines of one test as text.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// The lines of this thread, from `INFO` on: `LEVEL name=value ...`, the message among the fields.
+/// The lines of this thread from `INFO` on: `LEVEL name=value ...`, with the message among the fields.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Logs {
     lines: Arc<Mutex<Vec<String>>>,

@@ -1,9 +1,9 @@
-//! The facade through its public face, on every backend.
+//! Tests of the facade's public API, on every backend.
 //!
-//! The modules are marked as tests so that clippy takes them for what they are.
+//! The modules are marked as tests so that clippy applies its rules for test code.
 
-/// Runs a test on every backend, with tokio's clock paused: nothing waits in real time, and what
-/// waits for time shows. Those that let the clock jump are named behind `paused_clock`.
+/// Runs a test on every backend with tokio's clock paused, so nothing waits in real time and timeouts are exact.
+/// Tests that let the clock jump are listed after `paused_clock`.
 macro_rules! on_every_backend {
     ($($name:ident),* $(,)? $(; paused_clock: $($late:ident),* $(,)?)?) => {
         mod on_memory {

@@ -1,4 +1,4 @@
-//! P11, P13: code of the user that panics in a flush is a failed flush, not a loop and not a panic.
+//! P11, P13: user code that panics in a flush causes a failed flush, not a loop and not a panic.
 #![expect(clippy::future_not_send, reason = "a local recorder of metrics belongs to its thread")]
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ on_every_backend![
     panicking_name_of_a_summarizer_fails_the_flush,
 ];
 
-/// Panics with a message's text while it is set to, and counts how often it is asked.
+/// Panics with a message's text while enabled, and counts its calls.
 #[derive(Debug, Default)]
 struct Panics {
     asked: AtomicU64,
@@ -57,7 +57,7 @@ impl FlushStrategy for Strategy {
     }
 }
 
-/// Panics at its name, which the chain of summarizers does not expect.
+/// Panics in its `name`, which the chain of summarizers does not expect.
 #[derive(Debug, Default)]
 struct Nameless(Panics);
 
@@ -73,7 +73,7 @@ impl Summarizer for Nameless {
     }
 }
 
-/// Panics at the text of a summary; messages are counted.
+/// Panics on the text of a summary; counts messages normally.
 #[derive(Debug, Default)]
 struct Miscounts(Panics);
 
@@ -122,7 +122,7 @@ impl Recorder for Counters {
     }
 }
 
-/// 400 appends beside code that panics, in both modes; then it works again.
+/// Appends 400 messages with panicking code, in both modes; then the code works again.
 async fn fails_and_recovers(
     on: On,
     culprit: &str,
@@ -130,7 +130,7 @@ async fn fails_and_recovers(
     resource: MemoryResource,
     build: impl Fn(ManagerBuilder) -> ManagerBuilder,
 ) {
-    // The panics of this test are wanted, and stderr is full enough.
+    // The panics of this test are intended; do not print them.
     std::panic::set_hook(Box::new(|_| {}));
     for mode in [FlushMode::Inline, FlushMode::Background] {
         let metrics = Counters::default();
@@ -156,7 +156,7 @@ async fn fails_and_recovers(
         );
         assert!(matches!(health.verdict, Verdict::Degraded { why } if why.contains(culprit)));
 
-        // Pauses of 1, 2, 4, ... s: within a minute of appends it is asked six times more at most.
+        // Pauses of 1, 2, 4, ... s: within a minute of appends it is called at most six more times.
         for _ in 0..60 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             fill(&memory, 5).await;
@@ -208,7 +208,6 @@ async fn panicking_name_of_a_summarizer_fails_the_flush(on: On) {
     fails_and_recovers(on, culprit, &summarizer.0, hybrid(1_000), build).await;
 }
 
-/// What is lent to the message that makes a flush due is the append's, not the flush's.
 #[tokio::test(start_paused = true)]
 async fn panicking_summarizer_is_replaced_by_the_rules() {
     std::panic::set_hook(Box::new(|_| {}));

@@ -1,4 +1,4 @@
-//! How long a write waits for others, and what it says when it gives up.
+//! Wait timeouts of writes, and the errors when they expire.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ fn resource(wait: Duration) -> MemoryResource {
     resource
 }
 
-/// A turn that lasts until it is told to end.
+/// A turn that lasts until the sender signals its end.
 async fn turn(memory: MemoryInstance) -> (oneshot::Sender<()>, JoinHandle<()>) {
     let (begun, begins) = oneshot::channel();
     let (end, ends) = oneshot::channel::<()>();
@@ -44,7 +44,7 @@ async fn turn(memory: MemoryInstance) -> (oneshot::Sender<()>, JoinHandle<()>) {
     (end, turn)
 }
 
-/// That the lease is held by somebody, and nothing was written.
+/// Asserts that another holder has the lease, and that nothing was written.
 fn assert_in_line(error: &MemoryError) {
     let MemoryError::Append(failure) = error else { panic!("{error:?}") };
     let MemoryError::Lock(lease) = &failure.reason else { panic!("{error:?}") };
@@ -130,7 +130,7 @@ async fn a_flush_commits_between_turns_that_take_longer_than_anybody_waits(on: O
     assert_eq!(memory.health().await.unwrap().last_flush_error, None);
 }
 
-/// The text names what was attempted; what the driver said is behind it, for whoever logs causes.
+/// The text names the operation; the driver's text is in the chain of sources, for callers that log causes.
 #[tokio::test]
 async fn an_error_leads_to_its_cause_without_saying_it_twice() {
     let folder = tempfile::tempdir().unwrap();

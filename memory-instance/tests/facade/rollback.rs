@@ -1,4 +1,4 @@
-//! P1, P2, P8: a store that goes back to an earlier state under agents that read, flush and send again.
+//! P1, P2, P8: a store that returns to an earlier state while agents read, flush and resend.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ async fn say(memory: &MemoryInstance, texts: impl IntoIterator<Item = String>) {
     }
 }
 
-/// Five critical messages got the places of messages that the flush had read and the store then lost.
+/// Five critical messages were stored at the places of messages that the flush had read and the store then lost.
 #[tokio::test(start_paused = true)]
 async fn flush_takes_no_message_that_it_did_not_read() {
     let (asked, go_on) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
@@ -106,7 +106,7 @@ async fn reader_is_told_to_start_over() {
     }
 }
 
-/// A batch that is sent again may get the place at which a reader saw it, behind another message than then.
+/// A resent batch may be stored at the place where a reader saw it, after another message than before.
 #[tokio::test(start_paused = true)]
 async fn batch_sent_again_is_not_taken_for_the_first() {
     let world = World::new(MemoryResource::new("m", 1 << 20), None);

@@ -1,4 +1,4 @@
-//! The orderly end of a manager.
+//! Graceful shutdown of a manager.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +30,7 @@ on_every_backend![
 
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A summarizer that takes this long, and how often it was asked.
+/// A summarizer that takes this long, and the number of its calls.
 fn slow(takes: Duration) -> (Arc<dyn Summarizer>, Arc<AtomicU64>) {
     let asked = Arc::<AtomicU64>::default();
     let counting = Arc::clone(&asked);
@@ -49,7 +49,7 @@ fn summarizing(summarizer: Arc<dyn Summarizer>) -> ManagerBuilder {
     builder.summarizer_time_limit(Duration::from_secs(1_000_000))
 }
 
-/// Appends until the summarizer is at work.
+/// Appends until the summarizer is called.
 async fn until_asked(memory: &MemoryInstance, asked: &AtomicU64) -> u64 {
     let mut appended = 0;
     while asked.load(Ordering::SeqCst) == 0 {
@@ -60,7 +60,7 @@ async fn until_asked(memory: &MemoryInstance, asked: &AtomicU64) -> u64 {
     appended
 }
 
-/// Another process finds both leases free.
+/// Asserts that another process can take both leases.
 async fn assert_leases_are_free(world: &World) {
     let key = world.memory().key().clone();
     for name in [key.lease_name().to_owned(), key.flush_lease_name()] {
@@ -196,7 +196,7 @@ async fn shutdowns_at_once_agree(on: On) {
     let world = on.world(summarizing(summarizer)).await;
     let memory = world.memory();
     until_asked(&memory, &asked).await;
-    // One that is dropped changes nothing about the running flush.
+    // A dropped shutdown does not affect the running flush.
     let dropped = tokio::time::timeout(Duration::from_secs(1), world.manager.shutdown(GRACE));
     dropped.await.unwrap_err();
     assert!(memory.perform_flush().await.is_err(), "it has begun");
@@ -250,13 +250,13 @@ async fn dropping_the_manager_loses_nothing(on: On) {
     drop(folder);
 }
 
-/// A summarizer that blocks its thread cannot be dropped; its lease is taken from it, and the store refuses
-/// what it writes. The runtime of the flush is another one than that of the shutdown.
+/// A summarizer that blocks its thread cannot be dropped. The shutdown revokes its lease, and the store refuses its
+/// write. The flush and the shutdown run on different runtimes.
 #[test]
 fn blocked_flush_is_fenced_off() {
     const BOUND: Duration = Duration::from_secs(60);
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    // Dropped after `release`, so that a test that fails does not wait for the thread that is blocked.
+    // Dropped after `release`, so that a failing test does not wait for the blocked thread.
     let (working, closing) = (runtime(), runtime());
     let folder = tempfile::tempdir().unwrap();
     let (begun, begins) = std::sync::mpsc::channel();
@@ -264,7 +264,7 @@ fn blocked_flush_is_fenced_off() {
     let released = std::sync::Mutex::new(released);
     let blocks = from_fn("blocks", move |_| {
         begun.send(()).unwrap();
-        // Ends with an error where the test has failed.
+        // Returns an error if the test has failed.
         let _ = released.lock().unwrap().recv();
         async { Ok("a summary".to_owned()) }
     });
@@ -297,7 +297,7 @@ fn blocked_flush_is_fenced_off() {
     assert_distinct(&texts);
 }
 
-/// The runtime of a flush is dropped during the grace: the shutdown on another one notices.
+/// The runtime of a flush is dropped during the grace; a shutdown on another runtime notices.
 #[test]
 fn flush_whose_runtime_is_dropped_is_abandoned() {
     let runtime = || {
@@ -313,7 +313,7 @@ fn flush_whose_runtime_is_dropped_is_abandoned() {
         tokio::spawn(async move { until_asked(&writer, &asked).await }).await.unwrap()
     });
     let shutdown = closing.spawn(async move { manager.shutdown(Duration::from_secs(600)).await });
-    // The report counts from the beginning of the shutdown.
+    // The report counts from the start of the shutdown.
     closing.block_on(async {
         while memory.flush_in_background().await.is_ok() {
             tokio::task::yield_now().await;

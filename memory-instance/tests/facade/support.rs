@@ -1,4 +1,4 @@
-//! What the tests share: backends, resources, and checks of the promises.
+//! Shared helpers: backends, resources, and checks of the invariants.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use memory_instance::{ManagerBuilder, MemoryInstance, MemoryManager};
 use memory_lock::Clock;
 use tempfile::TempDir;
 
-/// A manager, and what it lives in.
+/// A manager with its backend.
 pub(crate) struct World {
     pub(crate) manager: MemoryManager,
     pub(crate) folder: Option<TempDir>,
@@ -19,7 +19,7 @@ pub(crate) struct World {
     _server: Option<memory_redis_testkit::AnyServer>,
 }
 
-/// The backends that every test runs on.
+/// The backends for every test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum On {
     Memory,
@@ -58,7 +58,7 @@ pub(crate) fn with(resource: MemoryResource) -> ManagerBuilder {
     MemoryManager::builder().clock(Clock::tokio()).resource(resource)
 }
 
-/// A resource under pressure: small, with summaries.
+/// A small resource with summaries.
 pub(crate) fn hybrid(max_tokens: u64) -> MemoryResource {
     let mut resource = MemoryResource::new("m", max_tokens);
     resource.flushing_strategy.kind = Some("hybrid_summary".into());
@@ -71,14 +71,14 @@ impl World {
     }
 }
 
-/// The outline, after checking P1, P3, P10 on it.
+/// The outline, after P1, P3 and P10 were checked on it.
 pub(crate) async fn checked(memory: &MemoryInstance, manager: &MemoryManager) -> Outline {
     let outline = manager.store().outline(memory.key()).await.unwrap();
     assert_counters(&outline);
     outline
 }
 
-/// Checks that a window is within its budget, valid for a model, and begins with its system prompt.
+/// Asserts that a window is within its budget, valid for a model, and begins with its system prompt.
 pub(crate) async fn assert_window_fits(memory: &MemoryInstance, budget: u64) -> Vec<Message> {
     let window = memory.context(budget).await.unwrap();
     let counted = window.request().count_tokens(&EstimateCounter);
@@ -99,7 +99,7 @@ pub(crate) fn assert_distinct(texts: &[String]) {
     assert_eq!(distinct.len(), texts.len(), "something is doubled: {texts:?}");
 }
 
-/// A counter by which every message has as many tokens as its text has bytes, and its framing.
+/// Counts one token per byte of text, plus framing.
 #[derive(Debug)]
 pub(crate) struct Bytes;
 

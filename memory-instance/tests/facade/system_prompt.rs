@@ -1,4 +1,4 @@
-//! System prompts that are stored once, and critical content that is over the budget.
+//! System prompts that are stored once, and critical content over the budget.
 
 use memory_core::{ContentType, Entry, MemoryResource, Message, Priority, PriorityBlock, Sequence};
 use memory_instance::{EnsureOutcome, FlushMode, MemoryError, MemoryInstance, Session};
@@ -22,7 +22,7 @@ fn resource() -> MemoryResource {
     MemoryResource::new("m", 1 << 20)
 }
 
-/// Handles of two managers, of which the second is another process to the store where the backend has a file.
+/// Handles of two managers. If the backend has a file, the second manager opens it like another process.
 async fn two_handles(world: &World) -> [MemoryInstance; 2] {
     let first = world.memory();
     let second = match &world.folder {
@@ -81,7 +81,7 @@ async fn prompts_of_other_names_are_apart(on: On) {
     assert_eq!(texts(&memory).await, expected);
 }
 
-/// Each task calls this 20 times; what each prompt says is the text of its task and round.
+/// Each task makes 20 calls; the prompt's text depends on the task and the round.
 async fn call_from_all(handles: &[MemoryInstance; 2], text: fn(usize, usize) -> String) {
     let tasks: Vec<_> = (0..16)
         .map(|task| {
@@ -163,7 +163,7 @@ async fn cleared_prompt_is_appended_again(on: On) {
     }
 }
 
-/// Even where a block of the resource lets system prompts go.
+/// Also if the resource permits the eviction of system prompts.
 async fn flush_keeps_the_prompt(on: On) {
     let mut resource = hybrid(600);
     resource.priority_blocks = vec![PriorityBlock {
@@ -219,7 +219,7 @@ async fn prompt_is_redacted_before_it_is_compared(on: On) {
     assert_eq!(texts(&memory).await, ["The key is [REDACTED]."]);
 }
 
-/// P4: the append that takes critical content over the budget says so, and no other does.
+/// P4: only an append that takes critical content over the budget reports it.
 async fn append_reports_critical_content_over_the_budget(on: On) {
     let resource = MemoryResource::new("m", 100);
     let world = on.world(with(resource).flush_mode(FlushMode::Manual)).await;
@@ -255,7 +255,7 @@ async fn append_reports_critical_content_over_the_budget(on: On) {
     assert_eq!(appended.critical_over_budget, ensured.critical_over_budget);
 }
 
-/// The program of the README: without `ensure_system` it adds a critical prompt at each start, until no window fits.
+/// The README's program. Without `ensure_system` each start adds a critical prompt, until no window fits.
 #[tokio::test(start_paused = true)]
 async fn program_started_many_times_keeps_one_prompt() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The factor and the prices of a resource reach every place that counts.
+//! A resource's factor and prices apply wherever tokens are counted.
 
 use memory_core::{MediaTokens, MemoryResource, Message, ProfileName};
 use serde_json::json;
@@ -10,7 +10,7 @@ fn image() -> Message {
     Message::from_value(json!({"role": "user", "content": [image]})).unwrap()
 }
 
-/// The tokens of the stored messages, and those of a window that has all of them.
+/// The tokens of the stored messages, and those of a window with all of them.
 async fn counted(resource: MemoryResource, message: Message) -> (u64, u64) {
     let world = On::Memory.world(with(resource)).await;
     let memory = world.memory();
@@ -28,9 +28,9 @@ async fn prices_of_media_reach_store_and_window() {
     set.media_tokens = MediaTokens { image: Some(7), ..MediaTokens::default() };
     let mut of_model = plain.clone();
     of_model.model = Some("us.anthropic.claude-opus-4-7".into());
-    // Bedrock itself takes no image at an address.
+    // Bedrock itself accepts no image by URL.
     of_model.profile = Some(ProfileName::Anthropic);
-    // Framing and role take four.
+    // Framing and role take four tokens.
     assert_eq!(counted(plain, image()).await, (1_304, 1_304));
     assert_eq!(counted(set, image()).await, (11, 11));
     let (stored, window) = counted(of_model, image()).await;

@@ -1,4 +1,4 @@
-//! The removal of memories that nobody uses.
+//! Removal of unused memories.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -17,7 +17,7 @@ on_every_backend![
     paused_clock: a_sweep_goes_by_the_last_write, a_sweep_frees_expired_memories
 ];
 
-/// Everything that is not being written.
+/// Removes every memory that is not in use.
 fn all() -> SweepOptions {
     SweepOptions::new().with_unused_for(Duration::ZERO)
 }
@@ -42,7 +42,7 @@ async fn a_sweep_removes_what_nobody_uses(on: On) {
     assert_eq!(world.manager.sweep(all()).await.unwrap().memories, 0);
     assert!(world.manager.keys(None, two).await.unwrap().is_empty());
 
-    // The same handle goes on with a memory that begins anew.
+    // The same handle continues with a new memory.
     let memory = world.manager.memory("m", "a").unwrap();
     memory.append(Message::user("three")).await.unwrap();
     assert_eq!(texts(&memory).await, ["three"]);
@@ -62,7 +62,7 @@ async fn a_sweep_spares_leased_memories(on: On) {
         }
         assert_eq!(texts(&memory).await, ["kept"]);
         guard.release().await;
-        // A generation may be a little ahead of a clock that stands still.
+        // A generation may be slightly ahead of a paused clock.
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(world.manager.sweep(all()).await.unwrap().memories, 1, "{name}");
     }
@@ -132,7 +132,7 @@ async fn a_sweep_frees_expired_memories(on: On) {
     let mut short = MemoryResource::new("m", 1_000_000);
     short.persistence.ttl = Some(TTL);
     let world = on.world(with(short).resource(MemoryResource::new("n", 1_000))).await;
-    // More than one step removes.
+    // More messages than one step removes.
     let many = (0..600).map(|number| Message::user(number.to_string()));
     world.memory().append_all(many).await.unwrap();
     let kept = world.manager.memory("n", "k").unwrap();

@@ -1,4 +1,4 @@
-//! Who waits for whom: turns and their limit, calls that are kept, and what waiting in vain reports.
+//! Waiting for turns: their limit, unpolled calls, and the errors of wait timeouts.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ async fn writes_in_their_own_turn_are_refused(on: On) {
             assert!(!error.is_retryable() && error.applied() == Applied::No, "{error}");
             assert!(error.to_string().contains("session"), "{error}");
         }
-        // Another memory has turns of its own.
+        // Turns of another memory are independent.
         let nested = async |inner: Session| {
             inner.append(Message::user("nested")).await.unwrap();
             same.append(Message::user("lost")).await.unwrap_err();
@@ -65,7 +65,7 @@ async fn writes_in_their_own_turn_are_refused(on: On) {
         other.exclusive(nested).await.unwrap();
         other.append(Message::user("other")).await.unwrap();
         session.append(Message::user("ours")).await.unwrap();
-        // A task of its own waits for the end of the turn; so does a call that is awaited after it.
+        // A separate task waits for the end of the turn; so does a call that is awaited after the turn.
         let later = same.clone();
         let task = tokio::spawn(async move { same.append(Message::user("task")).await.unwrap() });
         (task, async move { later.append(Message::user("after")).await.unwrap() })
@@ -89,7 +89,7 @@ async fn a_turn_ends_with_max_turn(on: On) {
     });
     sleep(Duration::from_secs(1)).await;
     memory.append(Message::user("waits")).await.unwrap();
-    // Not for the rest of the lease's 30 s.
+    // Earlier than the rest of the lease's 30 s.
     assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
     let error = turn.await.unwrap();
     assert!(!error.is_retryable(), "{error}");
@@ -169,7 +169,7 @@ async fn kept_turns_in_line_block_no_append(on: On) {
 async fn kept_reads_block_no_read(on: On) {
     let world = on.world(with(MemoryResource::new("m", 100_000))).await;
     let memory = world.memory();
-    // More than are read at once on the calling thread.
+    // More messages than are read at once on the calling thread.
     memory.append_all((0..300).map(|number| Message::user(format!("{number}")))).await.unwrap();
     let mut kept = Vec::new();
     for _ in 0..32 {
@@ -205,7 +205,7 @@ async fn kept_flushes_block_no_flush(on: On) {
                 memory.perform_flush().await.unwrap();
             }
         });
-        // It is not polled any more once it holds the lease.
+        // The flush is not polled any more once it holds the lease.
         let begins = async {
             while !begun.load(Ordering::SeqCst) {
                 assert!(kept.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -215,7 +215,7 @@ async fn kept_flushes_block_no_flush(on: On) {
         timeout(Duration::from_secs(60), begins).await.expect("no flush begins");
         let began = Instant::now();
         world.memory().perform_flush().await.unwrap();
-        // Not the hour for which a lease may be held.
+        // Far less than the hour for which a lease may be held.
         assert!(began.elapsed() <= Duration::from_secs(30), "{mode:?}: {:?}", began.elapsed());
         let receipts = world.memory().receipts().await.unwrap();
         assert_eq!(receipts.len(), 1, "{mode:?}: the kept flush came to its end");
@@ -223,8 +223,8 @@ async fn kept_flushes_block_no_flush(on: On) {
     }
 }
 
-/// Other programs may keep the file locked for as long as they like: nothing was written then, and the
-/// error says so, however long the caller waits.
+/// Other programs may lock the file for any time. Then nothing was written, and the error reports it, whatever the
+/// caller's timeout is.
 #[tokio::test]
 async fn foreign_transactions_are_named_and_nothing_is_unknown() {
     for wait in [Duration::ZERO, Duration::from_millis(1_500)] {

@@ -1,4 +1,4 @@
-//! Windows with options, their calibration, and what they leave out.
+//! Windows with options, their calibration, and the messages that they leave out.
 
 use memory_core::{ContextError, Entry, MemoryResource, Message, RepairKind, Sequence, Usage};
 use memory_core::{Profile, ProfileName, check_request};
@@ -104,10 +104,10 @@ async fn calibration_shrinks_later_windows(on: On) {
     let calibrations: Vec<_> = health.calibrations.iter().map(|one| one.excess).collect();
     assert_eq!(calibrations, [200]);
 
-    // An answer that comes late says nothing new.
+    // A late report for an older window is ignored.
     let late = memory.calibrate(older.anchor(), Usage::new(5_000)).await.unwrap();
     assert_eq!(late, Calibrated::Stale);
-    // What the calibrated window took is compared with its own count.
+    // The usage of the calibrated window is compared with that window's own count.
     let fits = memory.calibrate(next.anchor(), Usage::new(next.tokens + 50)).await.unwrap();
     assert_eq!(fits, Calibrated::Applied { excess: 0 });
     assert_eq!(memory.window(&options).await.unwrap().tokens, first.tokens);

@@ -15,7 +15,7 @@ on_every_backend![
     a_long_lived_handle_is_never_refused
 ];
 
-/// As many short processes write as no store remembers.
+/// Simulates more short-lived processes than a store remembers.
 async fn others_write(memory: &MemoryInstance) {
     tokio::time::advance(2 * SESSION_RETENTION).await;
     for _ in 0..4 * KEPT_SESSIONS {

@@ -34,7 +34,7 @@ const OPERATIONS: [&str; 1] = ["RedisStore::open"];
 
 const ROUNDS: usize = 2;
 
-/// A server, as a user of one's own, by whose name one's connections are told from those of others.
+/// A server with a custom user, whose name identifies the connections of this test.
 struct Redis {
     server: AnyServer,
     user: String,
@@ -68,7 +68,7 @@ impl Redis {
         list.lines().filter(|client| client.contains(&user)).map(ToOwned::to_owned).collect()
     }
 
-    /// The leases and the places in line that are left, and every other key of a kind that is not kept.
+    /// The remaining leases and places in line, and other keys that a memory does not keep.
     async fn leftovers(&self) -> Vec<String> {
         let (mut left, mut cursor) = (Vec::new(), 0_u64);
         loop {

@@ -1,4 +1,4 @@
-//! What needs leases that run out, with leases of some tenths of a second.
+//! Tests with expiring leases, with TTLs of some tenths of a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +53,7 @@ async fn a_summariser_of_three_lease_lifetimes_stops_nobody() {
         if let Some(receipt) = memory.receipts().await.unwrap().pop() {
             break receipt;
         }
-        // On a machine so busy that the flush lost its lease, another is begun.
+        // On an overloaded machine the flush may have lost its lease; then start another one.
         memory.flush_in_background().await.unwrap();
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
@@ -65,7 +65,7 @@ async fn a_summariser_of_three_lease_lifetimes_stops_nobody() {
     checked(&memory, &world.manager).await;
 }
 
-/// The whole process stands still for longer than the lease, as under SIGSTOP: its thread is blocked.
+/// The thread is blocked for longer than the lease, as if the process were stopped by SIGSTOP.
 #[tokio::test]
 async fn a_stale_writer_is_fenced_off_and_says_so() {
     let world = On::Redis.world(with(short(MemoryResource::new("m", 1 << 20)))).await;

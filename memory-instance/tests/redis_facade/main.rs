@@ -1,10 +1,10 @@
-//! The same tests of the facade on a real Redis server, in real time.
+//! The tests of `facade` on a real Redis server, in real time.
 
 #![cfg(feature = "redis")]
 #![allow(dead_code, reason = "what other backends need is not needed here")]
 
-/// Runs a test on Redis. The clock is not paused, for it would run ahead while the server answers; so
-/// those that let it jump are left out, and `leases` has what they show with short leases.
+/// Runs a test on Redis. The clock is not paused, because it would advance while the server answers. So tests that
+/// let the clock jump are skipped, and `leases` covers them with short leases.
 macro_rules! on_every_backend {
     ($($name:ident),* $(,)? $(; paused_clock: $($late:ident),* $(,)?)?) => {
         mod on_redis {

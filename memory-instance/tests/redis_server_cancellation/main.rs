@@ -1,6 +1,6 @@
-//! The sweep of `cancellation` where a call takes other ways than on one server: on a Cluster, behind
-//! Sentinels with a write that waits for a replica, with one that waits for the disk, and with leases of
-//! a quorum, which are of another place than the messages.
+//! The sweep of `cancellation` in setups where calls take other paths than on one server: on a Cluster, with
+//! Sentinels and a write that waits for a replica, with one that waits for the disk, and with leases of a quorum,
+//! which are kept elsewhere than the messages.
 
 #![cfg(feature = "redis")]
 #![allow(
@@ -37,7 +37,7 @@ use worlds::{Case, World};
 
 const ROUNDS: usize = 2;
 
-/// The connections of clients to these servers.
+/// The client connections to these servers.
 async fn connections(servers: &[&Server]) -> Vec<String> {
     let mut all = Vec::new();
     for server in servers {
@@ -46,7 +46,7 @@ async fn connections(servers: &[&Server]) -> Vec<String> {
     all
 }
 
-/// Waits until each server has no more connections than this.
+/// Waits until each server has at most this number of connections.
 async fn until_few_connections(most: usize, servers: &[&Server], what: &str) {
     until(what, async || {
         for server in servers {
@@ -60,7 +60,7 @@ async fn until_few_connections(most: usize, servers: &[&Server], what: &str) {
     .await;
 }
 
-/// Waits until no lease, place in line or other key is left but what a memory keeps.
+/// Waits until only keys that a memory keeps are left.
 async fn until_nothing_is_left(servers: &[&Server], what: &str) {
     until(what, async || {
         let mut left: Vec<String> = Vec::new();
@@ -73,8 +73,8 @@ async fn until_nothing_is_left(servers: &[&Server], what: &str) {
     .await;
 }
 
-/// Sweeps the operations of memories and stores, and the opening of managers at this URL. These are all
-/// servers that a client may connect to, and those that have its keys.
+/// Sweeps the operations of memories and stores, and the opening of managers at this URL. A client may
+/// connect to all of `servers`; those in `keep` have its keys.
 async fn sweep_at(
     name: &'static str,
     url: &str,
@@ -94,7 +94,7 @@ async fn sweep_at(
     table.print();
 }
 
-/// All handles together have no more than so many connections to a server.
+/// All handles together have at most `most` connections to a server.
 async fn sweep_world(world: &World, most: usize, keep: &[&Server], table: &mut Table) {
     // The first write opens the connection on which writes wait.
     Case::new(world, "m", world.name.to_owned()).await.settle().await;
@@ -116,7 +116,7 @@ async fn a_call_dropped_half_way_leaves_nothing_behind_while_writes_wait_for_a_r
     let group = Sentinels::start_with(1, 3).await;
     let keep: Vec<_> = group.servers().iter().collect();
     let all: Vec<_> = keep.iter().copied().chain(group.sentinels()).collect();
-    // One for requests, and one on which a write and its confirmation wait.
+    // One connection for requests, and one on which a write and its confirmation wait.
     sweep_at("Sentinels, WAIT", &format!("{}&replicas=1", group.url()), 2, &all, &keep).await;
 }
 
@@ -135,14 +135,14 @@ async fn a_call_dropped_half_way_leaves_nothing_behind_with_leases_of_a_quorum()
     let mut table = Table::default();
     let configs = servers.iter().map(|server| RedisConfig::from_url(server.url()).unwrap());
     let quorum = RedlockLock::open(configs, Clock::system()).await.unwrap();
-    // The messages are on one of the servers, which knows nothing of who holds a lease.
+    // One of the servers has the messages, and does not check leases.
     let config = RedisConfig::from_url(servers[0].url()).unwrap();
     let link = RedisLink::open(config).await.unwrap();
     let tokens_alone = RedisStoreConfig::new().with_token_checks(TokenChecks::TokensAlone);
     let store: Arc<dyn MemoryStore> = Arc::new(RedisStore::with_config(link, tokens_alone));
     let world = World::new("Redlock", &store, &LockManager::new(Arc::new(quorum)), None);
     drop(store);
-    // One of the quorum, and to one of them that of the store.
+    // One connection of the quorum, plus one of the store to its server.
     sweep_world(&world, 2, &servers, &mut table).await;
     drop(world);
     assert_closed("Redlock", &async || connections(&servers).await).await;

@@ -1,5 +1,5 @@
-//! Processes that are killed with SIGKILL while they append to Redis and flush, and servers that are
-//! killed under them (`appendfsync always`). See `crash` for what is checked, and how.
+//! Kills processes with SIGKILL while they append to Redis and flush, and the servers they use
+//! (`appendfsync always`). See `crash` for the checks.
 
 #![cfg(all(unix, feature = "redis", feature = "sqlite"))]
 #![allow(dead_code, reason = "each binary of the two uses its part")]
@@ -19,7 +19,7 @@ mod parent;
 #[cfg(test)]
 mod redis;
 
-/// What the children on SQLite need.
+/// Needed by children on SQLite.
 #[cfg(test)]
 mod sqlite {
     pub(crate) fn arm(url: &str, event: &str) {

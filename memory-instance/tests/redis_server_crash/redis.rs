@@ -11,12 +11,12 @@ use crate::parent::{Child, Scene, When, pause, seed, tell};
 
 const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
-/// A memory of its own on the server.
+/// The URL of a new memory on the server.
 fn url(server: &Server) -> String {
     format!("{}/?prefix={}&fsync=always", server.url(), unique_prefix())
 }
 
-/// Kills the server under a child. Every third child lives to see another, and goes on.
+/// Kills the server under a child. Every third child survives until the next server and continues.
 async fn servers(server: &Server, rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
     let url = url(server);
     let mut scene = Scene::new(&url, rng);
@@ -35,7 +35,7 @@ async fn servers(server: &Server, rows: &mut Vec<(String, Tally)>, rng: &mut Rng
             assert!(child.wait_for("ack"), "it did not go on: {:?}", child.heard);
             heard.extend(child.kill());
         } else {
-            // Both are gone, and nobody there to send again what was under way.
+            // Both have ended, so no process resends the batches in flight.
             heard.extend(child.kill());
             server.restart().await;
         }

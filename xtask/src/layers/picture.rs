@@ -1,7 +1,7 @@
 //! The picture in `ARCHITECTURE.md`, compared with the real dependencies.
 //!
 //! It is the fenced block that begins with ```` ```layers ````: a line for each crate, its name first, and an indented
-//! line `-> a, b` with the members that it uses outside its tests. A crate stands above all that it uses.
+//! line `-> a, b` with the members that it uses outside its tests. A crate is above all crates that it uses.
 
 use std::collections::BTreeSet;
 

@@ -36,7 +36,7 @@ impl Bare {
         Ok(None)
     }
 
-    /// What its appends are called.
+    /// The label of its appends.
     pub(crate) const fn append_name(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "bare insert",
@@ -44,7 +44,7 @@ impl Bare {
         }
     }
 
-    /// What its reads are called.
+    /// The label of its reads.
     pub(crate) const fn read_name(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "bare select of 10 of 10,000",
@@ -52,7 +52,7 @@ impl Bare {
         }
     }
 
-    /// Appends by this many tasks; SQLite has one writer at a time, so more than one tell nothing.
+    /// Appends by this many tasks; SQLite has one writer at a time, so more than one measure nothing more.
     pub(crate) async fn appends(
         &self,
         tasks: usize,
@@ -89,7 +89,7 @@ impl Bare {
     }
 }
 
-/// Where a file of the bare database lies on the same disk.
+/// A path for a file of the bare database on the same disk.
 fn folder_of(file: &Path, temporary: &Path) -> std::path::PathBuf {
     match file.parent() {
         Some(parent) if parent.starts_with(temporary) => temporary.to_owned(),

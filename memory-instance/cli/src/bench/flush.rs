@@ -30,13 +30,13 @@ use crate::out::{Out, number, table};
 const SUMMARY_TAKES: Duration = Duration::from_millis(500);
 /// How many tasks append in each process; twice as many where there is but one.
 const TASKS: u32 = 4;
-/// What the 99th percentile of appends during a flush may be, as a multiple of that without one.
+/// The limit for the 99th percentile of appends during a flush, as a multiple of that without one.
 const MOST: f64 = 1.5;
 /// The budget: a flush comes down to some 200 messages.
 const MAX_TOKENS: u64 = 40_000;
 const RESOURCE: &str = "flush-under-fire";
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Debug, Serialize)]
 struct Figures {
     store: String,

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 /// How long a measurement takes at the most.
 pub(crate) const LIMIT: Duration = Duration::from_secs(1);
 
-/// The longest latency that is told apart: a minute.
+/// The longest latency that is distinguished: a minute.
 const MOST_NANOS: u64 = 60_000_000_000;
 
-/// What a measurement found.
+/// The result of a measurement.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Measured {
     /// How many operations were measured.

@@ -38,7 +38,7 @@ impl Ours {
         self.manager.store().durability()
     }
 
-    /// A memory that nobody used before.
+    /// A new memory.
     fn new_memory(&self, name: &str) -> anyhow::Result<MemoryInstance> {
         let number = self.measurements.fetch_add(1, Ordering::Relaxed);
         let memory =
@@ -124,7 +124,7 @@ pub(crate) fn message(number: usize) -> Message {
     ))
 }
 
-/// What came since the last look: ten messages.
+/// The messages since the last read: ten.
 pub(crate) async fn read_news(memory: &MemoryInstance, count: usize) -> anyhow::Result<Measured> {
     let whole = memory.page(None, None).await?;
     let seen = whole.messages.iter().rev().nth(10).context("a memory with messages")?;

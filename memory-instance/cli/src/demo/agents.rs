@@ -1,4 +1,4 @@
-//! The agents, when all goes well.
+//! The agents without faults.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -92,7 +92,7 @@ impl Stage<'_> {
     }
 }
 
-/// What one agent saw while summaries were written.
+/// The observations of one agent while summaries were written.
 struct Written {
     meanwhile: u64,
     slowest: Duration,

@@ -1,4 +1,4 @@
-//! What goes wrong in real life.
+//! Faults that occur in practice.
 
 use std::fs::File;
 use std::future::pending;
@@ -23,7 +23,7 @@ use crate::failure::one_line;
 /// The lease of the agent that comes too late.
 const SHORT_TTL: Duration = Duration::from_millis(600);
 
-/// What the process that is killed is to import.
+/// The import of the process that is killed.
 const LINES: u64 = 400;
 
 /// After how many messages it is killed.

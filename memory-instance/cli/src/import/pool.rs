@@ -38,7 +38,7 @@ struct Shared {
     failure: Mutex<Option<anyhow::Error>>,
 }
 
-/// What became of the lines.
+/// The outcomes of the lines.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(super) read: AtomicU64,
@@ -79,7 +79,7 @@ impl Pool {
         }))
     }
 
-    /// Reads a source and hands its lines to the agents. Blocks; for a thread of its own.
+    /// Reads a source and hands its lines to the agents. Blocks; run it on a separate thread.
     pub(crate) fn feed(&self, source: &Source, router: &Router) -> anyhow::Result<()> {
         let mut ordinals: HashMap<MemoryKey, u64> = HashMap::new();
         let mut records = source.read()?;

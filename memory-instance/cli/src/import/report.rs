@@ -1,4 +1,4 @@
-//! What an import did: a stable interface, see the README.
+//! The report of an import: a stable interface, see the README.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::pool::Pool;
 use super::survey::Findings;
 
-/// What an import did.
+/// The result of an import.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// Messages read.

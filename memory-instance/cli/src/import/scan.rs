@@ -5,7 +5,7 @@ use memory_core::json::MAX_JSON_DEPTH;
 /// The state after a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The value goes on.
+    /// The value continues.
     More,
     /// This byte ends an array, object or string.
     Done,

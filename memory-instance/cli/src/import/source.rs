@@ -19,18 +19,18 @@ pub(crate) struct Source {
     /// The most bytes of a record.
     line_bytes: u64,
     identity: Option<String>,
-    /// What the first reading found.
+    /// The result of the first reading.
     survey: Option<Survey>,
 }
 
 #[derive(Debug)]
 enum Input {
     File(PathBuf),
-    /// What came in, in a file of our own: it is read twice, and may be larger than the memory.
+    /// The input in a temporary file: it is read twice, and may be larger than the memory.
     Stdin(NamedTempFile),
 }
 
-/// What the first reading found.
+/// The result of the first reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Survey {
     hash: String,
@@ -59,7 +59,7 @@ impl Source {
         Ok(Self { name, input, line_bytes, identity, survey: None })
     }
 
-    /// What people know it by.
+    /// Its name in messages.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -95,7 +95,7 @@ impl Source {
         WriterId::named(&format!("import\n{identity}\n{key}"))
     }
 
-    /// What to say when reading fails on the way.
+    /// The error if reading fails after the start.
     pub(crate) fn unreadable(&self, error: &Unreadable) -> anyhow::Error {
         match error {
             Unreadable::Failed(error) => {

@@ -1,4 +1,4 @@
-//! A turn of an agent's own: it looks, thinks, and writes what it has thought of.
+//! An exclusive turn of an agent: it reads, thinks, and writes.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::program::{Look, Turn, TurnStep};
 use crate::run::Process;
 use crate::violation::Check;
 
-/// A step, with all that it needs.
+/// A step with its data.
 enum Step {
     Append(Batch),
     Clear(u32),
@@ -23,22 +23,22 @@ struct Batch {
     number: u32,
     entries: Vec<Entry>,
     pieces: Vec<Piece>,
-    /// Those of its calls that it does not answer itself.
+    /// The calls of the batch that the batch itself does not answer.
     calls: Vec<Tag>,
 }
 
-/// A turn on its way.
+/// A turn while it runs.
 struct Going {
     number: u32,
     key: usize,
     recorder: Arc<Recorder>,
     process: Arc<Process>,
     session: Session,
-    /// Behind the newest message that it appended; not known where the server may go back, for it then gives
-    /// earlier places.
+    /// The place after the newest message that the turn appended. `None` if the server may roll back, because it then
+    /// assigns earlier places again.
     next: Option<u64>,
     goes_back: bool,
-    /// Calls that it left open.
+    /// Calls that the turn left open.
     calls: Vec<Tag>,
 }
 
@@ -103,7 +103,7 @@ impl Run<'_> {
 }
 
 impl Going {
-    /// One step; whether to go on.
+    /// Runs one step; returns whether to continue.
     async fn step(&mut self, step: Step, fence: u64) -> bool {
         match step {
             Step::Append(batch) => self.append(batch, fence).await,
@@ -159,7 +159,7 @@ impl Going {
         }
     }
 
-    /// Looks at the memory. What it writes after its first look rests on what it saw there.
+    /// Reads the memory. The turn's later writes depend on what its first read returned.
     async fn look(&self, look: Look, first: bool) {
         let turn = first.then_some(self.number);
         let seen = match look {

@@ -1,4 +1,4 @@
-//! The lease backend's half of a link, and what is written down about leases.
+//! The lease backend's half of a connection, and the records about leases.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::bug::Bug;
 use crate::grants::Sent;
 use crate::server::Server;
 
-/// What is written down about leases.
+/// Records about leases.
 impl Link {
     fn now(&self) -> Sent {
         self.recorder.history().now()
@@ -34,9 +34,9 @@ impl Link {
         history.grants.given_up(key, owner, now);
     }
 
-    /// How long the server lets a lease live that was asked for so long, on a way that takes so long
-    /// in all. It is as long, but for the planted bug of a holder that counts its deadline from the
-    /// answer: whether it counts too much or the server too little is all the same.
+    /// The TTL on the server for a requested TTL and a round-trip time. They are equal, except for the planted bug of a
+    /// holder that counts its deadline from the answer. Shortening the server's TTL has the same effect as extending
+    /// the holder's.
     fn shift(&self) -> impl Fn(Duration, Duration) -> Duration + Send + 'static {
         let is_shifted = self.bug() == Some(Bug::DeadlineFromAnswer);
         move |ttl, took| {
@@ -113,7 +113,7 @@ impl LockBackend for Link {
         self.lock(LockOperation::Inspect, move |server, _| server.inspect(&key)).await
     }
 
-    /// The server's clock does not step.
+    /// Never: the server's clock does not step.
     async fn is_overdue(&self, _key: &LockKey) -> Result<bool, LockError> {
         Ok(false)
     }
@@ -121,7 +121,7 @@ impl LockBackend for Link {
     fn watch(&self, key: &LockKey, _waiter: Option<OwnerId>) -> Watch {
         let (_, back, fate) = self.draw(false);
         if self.is_dead() || fate != Fate::Fine {
-            // A wake-up that is lost costs time.
+            // A lost wake-up costs only time.
             return Box::pin(std::future::pending());
         }
         let released = self.server.watch(key);
@@ -135,7 +135,7 @@ impl LockBackend for Link {
         false
     }
 
-    /// Like every lease backend that is reached over a network.
+    /// As in every lease backend over a network.
     fn release_now(&self, _key: &LockKey, _owner: OwnerId) -> bool {
         // A dead process releases nothing.
         self.is_dead() || self.bug() == Some(Bug::GuardForgets)

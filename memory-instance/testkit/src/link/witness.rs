@@ -1,8 +1,7 @@
-//! Checks of what the store answers, against what was answered before, where the server may go back.
+//! Checks of the store's answers against earlier answers, if the server may roll back.
 //!
-//! A place identifies nothing there, so a view is told by the ids of its messages. Reads, outlines,
-//! fetches and splices are compared in the very instant in which the server answers, with what a second reader
-//! sees that reads everything.
+//! A place identifies no message after a rollback, so a view is identified by the ids of its messages. When the server
+//! answers a read, outline, fetch or splice, it is compared at once with a complete read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,15 +16,15 @@ use crate::run::key_number;
 use crate::server::Server;
 use crate::violation::Check;
 
-/// Which message stands where.
+/// The message at each place.
 type View = BTreeMap<Sequence, MessageId>;
 
-/// What was read of each memory up to each cursor, by whichever process.
+/// The messages that any process read up to each cursor, per memory.
 #[derive(Debug, Default)]
 pub(crate) struct Views(HashMap<(usize, Cursor), View>);
 
 impl Views {
-    /// What a reader or a planner with this cursor has.
+    /// The view of a reader or a planner with this cursor.
     fn of(&self, key: usize, cursor: Cursor) -> View {
         self.0.get(&(key, cursor)).cloned().unwrap_or_default()
     }
@@ -35,7 +34,7 @@ impl Views {
     }
 }
 
-/// Looks at what passes over a link; at nothing where the server does not go back.
+/// Observes the requests of a connection, only if the server may roll back.
 #[derive(Debug, Clone)]
 pub(super) struct Witness(Option<Arc<Recorder>>);
 
@@ -65,7 +64,7 @@ impl Witness {
         history.effects.cleared(key_number(key), clear.write, now);
     }
 
-    /// P8: a reader that goes on, together with what it had, has what a reader has that begins anew.
+    /// P8: a continued read, together with the earlier pages, equals a complete read.
     pub(super) fn read(&self, server: &Server, key: &MemoryKey, read: Read, page: &Page) {
         let Some(recorder) = &self.0 else { return };
         let Ok(whole) = server.read(key, Read::default()) else { return };
@@ -94,7 +93,7 @@ impl Witness {
         recorder.history().views.learn(key_number(key), outline.cursor(), view);
     }
 
-    /// P8: what is fetched by an outline are messages of that outline.
+    /// P8: a fetch by an outline returns messages of that outline.
     pub(super) fn fetched(
         &self,
         key: &MemoryKey,
@@ -114,7 +113,7 @@ impl Witness {
         }
     }
 
-    /// P1: what a splice takes away is what its flush saw, not what stands in its place.
+    /// P1: a splice removes only messages that its flush read.
     pub(super) fn spliced<T, E>(
         &self,
         server: &Arc<Server>,

@@ -3,19 +3,19 @@ use std::collections::{BTreeMap, HashMap};
 use crate::history::{Answer, Call, Item, Recorded, Tag};
 use crate::rollback::Rollbacks;
 
-/// What a whole history says, to keep the search from orders that it would refuse later.
+/// Facts from the whole history, which prune orders that the search would reject later.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// Before the server went back for the first time, and since each time that it did.
+    /// Before the first rollback, and after each one.
     places: Vec<Places>,
-    /// Batches and clears that were sent in a turn, and in which.
+    /// Batches and clears that were sent in a turn, with that turn.
     pub(super) turn_of: BTreeMap<u32, u32>,
-    /// The newest write of each turn that is certain to have had its effect.
+    /// The newest write of each turn that was certainly applied.
     pub(super) last_of: BTreeMap<u32, u32>,
 }
 
-/// Places that some answer told. Until the server goes back a place is given once, so that an append whose
-/// own answer was lost can only be where it was seen, and where nothing else was seen.
+/// Places that some answer reported. Until a rollback a place is assigned once. So an append whose own answer was lost
+/// can only be where it was seen, and where no other message was seen.
 #[derive(Debug, Default)]
 struct Places {
     place_of: HashMap<Tag, u64>,
@@ -54,7 +54,7 @@ impl Known {
         for operation in history {
             let write = match (&operation.call, &operation.returned) {
                 (Call::Clear(id), Some(_)) => Some(id),
-                // One without an answer that was seen is as good as one with.
+                // An unanswered append whose messages were seen counts as answered.
                 (Call::Append { batch, pieces }, returned) => {
                     let seen = || pieces.iter().any(|one| self.was_seen(one.tag));
                     (returned.is_some() || seen()).then_some(batch)
@@ -83,7 +83,7 @@ impl Known {
         self.places.iter().any(|places| places.place_of.contains_key(&tag))
     }
 
-    /// Whether a message may get this place when the server has gone back so often.
+    /// Whether a message may get this place after this number of rollbacks.
     pub(super) fn allows(&self, epoch: usize, place: u64, tag: Tag) -> bool {
         let Some(places) = self.places.get(epoch) else { return true };
         places.place_of.get(&tag).is_none_or(|known| *known == place)

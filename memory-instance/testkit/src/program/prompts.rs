@@ -1,4 +1,4 @@
-//! Programs whose agents make sure of a system prompt, all under one name and most of them with another text.
+//! Programs whose agents ensure a system prompt, all under one name and most of them with different texts.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

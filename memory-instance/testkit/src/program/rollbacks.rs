@@ -1,16 +1,16 @@
-//! Programs whose server goes back to an earlier state.
+//! Programs whose server rolls back to an earlier state.
 //!
-//! A cursor, an outline or a plan is wrong after that only if it was made between the copy and the rollback, and if as
-//! many messages as were lost were then appended in the same generation. So the programs keep their state and
-//! go back at a high rate, agents append and read without long pauses, and readers stand still between two requests.
+//! After a rollback a cursor, an outline or a plan is wrong only if it was made between the copy and the rollback, and
+//! if as many messages as were lost were then appended in the same generation. So the programs save and roll back at a
+//! high rate, agents append and read without long pauses, and readers are suspended between two requests.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{Agent, Faults, Op, Program, SummarizerKind, batch, kind, turn};
 
-/// Operations whose effect or answer rests on what was seen before: delta reads, flushes, windows, and
-/// batches that are sent again.
+/// Operations whose effect or answer depends on earlier reads: delta reads, flushes, windows, and batches that are sent
+/// again.
 fn op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
     let batch = move || batch(critical, call);
     let calm = prop_oneof![
@@ -33,7 +33,7 @@ fn op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
     (0..120_u8, calm).prop_map(cancel)
 }
 
-/// One that writes and reads.
+/// An agent that writes and reads.
 fn agent() -> impl Strategy<Value = Agent> {
     let key = prop_oneof![7 => Just(0_u8), 1 => Just(1)];
     let ops = prop_oneof![
@@ -49,7 +49,7 @@ fn agent() -> impl Strategy<Value = Agent> {
     })
 }
 
-/// A process that looks again and again and sometimes stands still, also between the two requests of a look.
+/// A process that reads repeatedly and is sometimes suspended, also between the two requests of a read.
 fn readers() -> impl Strategy<Value = Vec<Agent>> {
     let look = prop_oneof![
         2 => Just(Op::Delta),
@@ -64,8 +64,8 @@ fn readers() -> impl Strategy<Value = Vec<Agent>> {
     })
 }
 
-/// Keeps the state of the server, and goes back to it: once or several times, also twice to the same state, and
-/// to the empty one.
+/// Saves the state of the server and rolls back to it: once or several times, also twice to the same state, and to the
+/// empty one.
 fn operator() -> impl Strategy<Value = Agent> {
     let pause = |most: u16| (0..most).prop_map(Op::Pause);
     let keep = prop_oneof![1 => Just(None), 9 => Just(Some(Op::Keep))];
@@ -82,7 +82,7 @@ fn operator() -> impl Strategy<Value = Agent> {
     })
 }
 
-/// All programs whose server goes back: 2 to 5 agents in 1 to 3 processes, a process of readers, and an operator.
+/// All programs with rollbacks: 2 to 5 agents in 1 to 3 processes, a process of readers, and an operator.
 pub fn rollbacks() -> impl Strategy<Value = Program> {
     let faults = (
         prop_oneof![2 => Just(0_u8), 2 => 1..10_u8, 1 => 10..30_u8],

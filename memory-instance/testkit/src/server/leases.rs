@@ -1,4 +1,4 @@
-//! Its leases.
+//! Leases of the simulated server.
 
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ impl Server {
         Ok(handed)
     }
 
-    /// The time of day was stepped, by which no lease is measured.
+    /// The wall clock was stepped; no lease is measured by it.
     pub(crate) fn clock_stepped(&self, forward: bool) {
         if forward && self.has(Bug::LeaseEndedByStep) {
             self.forget_leases();
@@ -98,7 +98,7 @@ impl Server {
         self.state().is_behind |= !forward;
     }
 
-    /// Every lease is gone, and nobody is told.
+    /// Drops every lease without notifying the holders.
     pub(crate) fn forget_leases(&self) {
         let keys: Vec<_> = self.state().leased.iter().cloned().collect();
         for key in keys {

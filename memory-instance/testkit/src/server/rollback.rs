@@ -1,4 +1,4 @@
-//! Going back to an earlier state.
+//! Rollbacks of the simulated server.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use memory_core::{Cursor, MemoryKey, SavedMemories, WriterId};
 use super::Server;
 use crate::bug::Bug;
 
-/// What goes back: what a server keeps on its disk. Leases do not, which are no part of the store.
+/// The state that rolls back: the data on a server's disk. Leases are not part of the store and do not roll back.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     memories: SavedMemories,
@@ -15,7 +15,7 @@ pub(super) struct Kept {
 }
 
 impl Server {
-    /// Keeps a copy of the state in the place of the one before.
+    /// Saves a copy of the state, and replaces the previous copy.
     pub(crate) fn keep(&self) {
         let memories = self.store.saved();
         let mut state = self.state();
@@ -23,14 +23,14 @@ impl Server {
         state.kept = Kept { memories, writers };
     }
 
-    /// Goes back to the copy that was kept last, or to the empty state.
+    /// Rolls back to the last saved copy, or to the empty state.
     pub(crate) fn go_back(&self) {
         let mut state = self.state();
         state.writers = state.kept.writers.clone();
         self.store.go_back(&state.kept.memories);
     }
 
-    /// The cursor as the store compares it: without the message's identity where that bug is planted.
+    /// The cursor as the store compares it: without the message's identity if that bug is planted.
     pub(super) fn compared(&self, cursor: Cursor, bug: Bug) -> Cursor {
         if self.has(bug) { Cursor { id: None, ..cursor } } else { cursor }
     }

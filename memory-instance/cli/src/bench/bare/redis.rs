@@ -13,7 +13,7 @@ use crate::bench::Keys;
 use crate::bench::measure::{Latencies, Measured};
 use crate::bench::ours::message;
 
-/// One multiplexed connection, and keys of its own.
+/// One multiplexed connection, and separate keys.
 pub(crate) struct BareRedis {
     connection: MultiplexedConnection,
     script: Arc<redis::Script>,
@@ -35,7 +35,7 @@ impl BareRedis {
         })
     }
 
-    /// A list that nobody used before, and its counters.
+    /// A new list, and its counters.
     fn new_keys(&self) -> [String; 2] {
         let number = self.names.fetch_add(1, Ordering::Relaxed);
         let prefix = &self.prefix;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::bench::measure::{Latencies, Measured};
 use crate::bench::ours::message;
 
-/// A SQLite file of its own, used without anything around it.
+/// A separate SQLite file, used directly.
 pub(crate) struct BareSqlite {
     connection: Arc<Mutex<Connection>>,
     _folder: TempDir,

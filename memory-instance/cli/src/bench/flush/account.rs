@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::load::{Part, id, id_in};
 use super::summarizers::Given;
 
-/// What became of the messages of a memory.
+/// The outcomes of a memory's messages.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Account {
     pub(super) appended: u64,
@@ -38,10 +38,10 @@ impl Account {
     }
 }
 
-/// What appenders and flushers were told.
+/// The results that appenders and flushers received.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// Whose message stands at which place.
+    /// The owner of the message at each place.
     owners: HashMap<u64, String>,
     /// In the order in which they were made: a memory has one flush at a time.
     receipts: BTreeMap<(jiff::Timestamp, Uuid), FlushReceipt>,
@@ -118,7 +118,7 @@ impl Ledger {
                             continue;
                         }
                         let again = !removed.insert(place);
-                        // What the summariser read there is what was acknowledged there, once.
+                        // The summarizer read each acknowledged message at its place, once.
                         let text = given.at(place).filter(|_| is_summary);
                         let other = text.as_ref().is_some_and(|text| {
                             self.owners.get(&place) != Some(text) || !summed_up.insert(text.clone())

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use crate::bench::ours;
 
-/// What one task was told.
+/// The results that one task received.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Part {
-    /// Who appended: the process and the task.
+    /// The appender: its process and its task.
     pub(super) name: String,
     /// The number of its first message; the others follow.
     pub(super) first: usize,
@@ -79,7 +79,7 @@ async fn append(
     Ok(part)
 }
 
-/// A message whose first word nobody else's has.
+/// A message with a unique first word.
 pub(super) fn message(name: &str, number: usize) -> Message {
     Message::assistant(format!("{} {}", id(name, number), ours::message(number).text()))
 }

@@ -1,4 +1,4 @@
-//! What comes of a flush whose summariser does not do its work, while all append.
+//! The outcome of a flush whose summarizer fails, during appends.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use super::load::Load;
 use super::summarizers::{Does, Given};
 use super::worker::Worker;
 
-/// What came of one flush.
+/// The outcome of one flush.
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
     pub(super) case: &'static str,
     /// For people.
     pub(super) told: String,
-    /// Who wrote the summary that was committed in the end.
+    /// The summarizer of the committed summary.
     pub(super) summarizer: String,
     pub(super) took_ms: u64,
     pub(super) as_expected: bool,

@@ -28,7 +28,7 @@ impl Given {
         }
     }
 
-    /// Whose message stood at this place, if it was ever given.
+    /// The owner of the message at this place, if it was ever assigned.
     pub(super) fn at(&self, place: u64) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).at.get(&place).cloned()
     }
@@ -67,7 +67,7 @@ impl Given {
     }
 }
 
-/// What a broken model does.
+/// The behavior of a broken model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Does {
     Fail,

@@ -21,7 +21,7 @@ use crate::out::Out;
 #[derive(Debug, clap::Args)]
 pub(crate) struct WorkerArgs {}
 
-/// What the other process is asked to do, one on a line.
+/// The commands for the other process, one per line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Order {
@@ -114,7 +114,7 @@ impl Drop for Worker {
 pub(crate) async fn run(common: &Common, _: &WorkerArgs, out: &mut Out) -> anyhow::Result<()> {
     let url = common.store.as_deref().context("the other process needs --store")?;
     let manager = builder().open(url).await?;
-    // One memory after another: their messages are told apart by their keys.
+    // One memory after another: their keys identify their messages.
     let mut loads = std::collections::HashMap::new();
     while let Some(order) = tokio::task::spawn_blocking(next_order).await?? {
         match order {
@@ -170,7 +170,7 @@ impl TokenCounter for StopsAfterTheSummary {
         if self.stop.swap(false, Ordering::Relaxed) {
             let mut out = std::io::stdout().lock();
             let told = writeln!(out, "{WRITTEN}").and_then(|()| out.flush());
-            // Nobody is there to kill this process: then it goes on.
+            // No other process kills this one: then it continues.
             while told.is_ok() {
                 std::thread::park();
             }
