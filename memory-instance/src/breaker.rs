@@ -112,7 +112,7 @@ impl Permit<'_> {
         if circuit.period == self.period {
             circuit.step(reliakit_circuit::CircuitBreaker::on_success);
             if circuit.period != self.period {
-                tracing::info!("the store answers again");
+                tracing::info!("circuit breaker closed: the store answers again");
             }
         }
     }
@@ -127,7 +127,11 @@ impl Permit<'_> {
                 let CircuitBreakerSettings { failure_threshold, reset_timeout, .. } =
                     self.breaker.settings;
                 circuit.until = now.saturating_add(nanos(reset_timeout));
-                tracing::warn!(failure_threshold, ?reset_timeout, "the store is taken to be down");
+                tracing::warn!(
+                    failure_threshold,
+                    ?reset_timeout,
+                    "circuit breaker open: the store does not answer"
+                );
             }
         }
     }

@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 /// The interval of the watching task. It takes over woken work that was not polled after at most two intervals.
-const TICK: Duration = Duration::from_millis(250);
+const CARRY_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -194,7 +194,7 @@ fn wake(place: &Mutex<Option<Waker>>) {
 async fn carry_on<T: Send + 'static>(slot: Arc<Slot<T>>) {
     let mut seen = None;
     loop {
-        tokio::time::sleep(TICK).await;
+        tokio::time::sleep(CARRY_CHECK_INTERVAL).await;
         let polls = slot.polls.load(Ordering::SeqCst);
         let is_due = slot.woken.load(Ordering::SeqCst);
         if is_due && seen == Some(polls) {
@@ -202,7 +202,7 @@ async fn carry_on<T: Send + 'static>(slot: Arc<Slot<T>>) {
         }
         seen = is_due.then_some(polls);
     }
-    tracing::debug!("carrying on work that its caller keeps and does not poll");
+    tracing::debug!("continuing work that its caller keeps without polling");
     let done = poll_fn(|cx| {
         register(&slot.task, cx.waker());
         let advance = slot.advance();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn kept_work_comes_to_its_end() {
+    async fn unpolled_work_completes() {
         let (say, heard) = oneshot::channel();
         let kept = polled_once(async move {
             for _ in 0..20 {
@@ -253,14 +253,14 @@ mod tests {
             7
         });
         let begun = Instant::now();
-        timeout(Duration::from_secs(10), heard).await.expect("it is not carried on").unwrap();
+        timeout(Duration::from_secs(10), heard).await.expect("the work was not continued").unwrap();
         assert!(begun.elapsed() <= Duration::from_secs(1), "{:?}", begun.elapsed());
         assert_eq!(kept.await, 7);
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn caller_hears_the_end_of_carried_work() {
+    async fn caller_receives_output_of_continued_work() {
         let (go, gone) = oneshot::channel::<()>();
         let mut kept = polled_once(async move {
             sleep(Duration::from_millis(10)).await;
@@ -276,8 +276,8 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[expect(clippy::disallowed_methods, reason = "a poll that takes its time")]
-    async fn work_that_is_woken_during_a_poll_is_carried_on() {
+    #[expect(clippy::disallowed_methods, reason = "the poll must block its thread")]
+    async fn work_woken_during_a_poll_is_continued() {
         let (say, heard) = oneshot::channel();
         let mut say = Some(say);
         let polls = Arc::<AtomicU32>::default();
@@ -306,12 +306,12 @@ mod tests {
         while polls.load(Ordering::SeqCst) < 3 {
             assert!(kept.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
-        timeout(Duration::from_secs(10), heard).await.expect("it is not carried on").unwrap();
+        timeout(Duration::from_secs(10), heard).await.expect("the work was not continued").unwrap();
         kept.await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn dropping_drops_the_work_at_once() {
+    async fn dropping_the_future_drops_the_work() {
         for wait in [Duration::ZERO, Duration::from_secs(2)] {
             let drops = Arc::<AtomicU32>::default();
             let counted = Counted(Arc::clone(&drops));
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn panics_of_carried_work_reach_the_caller() {
+    async fn panics_of_continued_work_reach_the_caller() {
         let kept = polled_once(async {
             sleep(Duration::from_millis(10)).await;
             std::panic::panic_any(7_u8);

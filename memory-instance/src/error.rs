@@ -158,7 +158,7 @@ pub enum MemoryError {
     },
     /// Other writers changed the memory during every attempt.
     #[error(
-        "{operation} {key}: others changed the memory {attempts} times in a row; try again later"
+        "{operation} {key}: other writers changed the memory {attempts} times in a row; try again later"
     )]
     Contended {
         /// The attempted operation.
@@ -181,7 +181,7 @@ pub enum MemoryError {
     #[error(transparent)]
     Message(#[from] MessageError),
     /// No resource has this id.
-    #[error("no resource has the id `{id}`; there are: {known}")]
+    #[error("no resource has the id `{id}`; known resources: {known}")]
     UnknownResource {
         /// The id.
         id: String,
@@ -190,7 +190,7 @@ pub enum MemoryError {
     },
     /// The resource names a strategy that is not registered.
     #[error(
-        "resource `{resource}`: flushing_strategy.type: `{strategy}` is not known; choose fifo, priority or hybrid_summary, or register your own"
+        "resource `{resource}`: flushing_strategy.type: `{strategy}` is not known; choose fifo, priority or hybrid_summary, or register a custom strategy"
     )]
     UnknownStrategy {
         /// The resource.
@@ -200,7 +200,7 @@ pub enum MemoryError {
     },
     /// The resource needs more durability than the store provides.
     #[error(
-        "resource `{resource}`: persistence.durability: the store gives `{given}`, not `{wanted}`; open it with a durable setting, or lower this"
+        "resource `{resource}`: persistence.durability: the store provides `{given}`, not `{wanted}`; open it with a durable setting, or lower this"
     )]
     NotDurable {
         /// The resource.
@@ -213,7 +213,7 @@ pub enum MemoryError {
     /// The store checks leases in one place and the given leases are kept in another: the store would refuse
     /// every write under one of them.
     #[error(
-        "the store looks leases up at `{store}`, but they are kept at `{leases}`; give it the lease backend of its own place, or open it with checks of tokens alone"
+        "the store checks leases at `{store}`, but they are kept at `{leases}`; give it the lease backend of its own place, or open it with checks of tokens alone"
     )]
     LeasesElsewhere {
         /// Where the store checks leases.

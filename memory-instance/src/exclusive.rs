@@ -347,9 +347,9 @@ pub enum ExclusiveError<T> {
     /// The turn did not start.
     #[error(transparent)]
     Begin(Box<MemoryError>),
-    /// The lease was lost before it ended: others may have written meanwhile, and what the turn
-    /// wrote after that was refused.
-    #[error("the lease was lost in the middle of the turn ({reason}); read again and start over")]
+    /// The lease was lost before the turn ended. Other writers may have written meanwhile, and the store refused
+    /// the turn's later writes.
+    #[error("the lease was lost during the turn ({reason}); read again and start over")]
     Lost {
         /// How the lease was lost.
         reason: LostReason,

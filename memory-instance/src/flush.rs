@@ -48,7 +48,7 @@ impl MemoryInstance {
         self.writable("flush")?;
         self.inner.not_in_own_turn("flush")?;
         let underway = self.inner.begin(Activity::Flush, "flush")?;
-        carried(&self.inner, Trigger::ByHand, underway).await
+        carried(&self.inner, Trigger::Explicit, underway).await
     }
 
     /// Starts a flush in a separate task if one is due and none runs in this instance. See
@@ -75,15 +75,15 @@ impl MemoryInstance {
 /// The trigger of a flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trigger {
-    /// Somebody asked for it.
-    ByHand,
-    /// An append found it due.
+    /// An explicit call.
+    Explicit,
+    /// An append after which a flush was due.
     Due,
 }
 
 /// The failure state of an instance's newest flushes.
 #[derive(Debug)]
-pub(crate) struct Trouble {
+pub(crate) struct FlushFailures {
     error: String,
     /// The number of failures in a row.
     failures: u32,
@@ -96,11 +96,11 @@ pub(crate) struct Trouble {
 }
 
 /// The pause after the first failed flush. It doubles with each further failure.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_FLUSH_PAUSE: Duration = Duration::from_secs(1);
 /// The number of other holders' maximum turns that the commit of a flush waits.
 const COMMIT_WAITS: u32 = 2;
 /// The longest pause between failed flushes.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_FLUSH_PAUSE: Duration = Duration::from_secs(60);
 
 /// Flushes after an append, if a flush is due.
 pub(crate) async fn after(inner: &Arc<Inner>, appended: &Appended) {
@@ -111,7 +111,7 @@ pub(crate) async fn after(inner: &Arc<Inner>, appended: &Appended) {
 
 /// Flushes according to the memory's flush mode.
 pub(crate) async fn when_due(inner: &Arc<Inner>) {
-    if inner.rules.flush_mode == FlushMode::Manual || inner.is_in_trouble() {
+    if inner.rules.flush_mode == FlushMode::Manual || inner.is_paused() {
         return;
     }
     // A manager that is shutting down starts no flush.
@@ -186,9 +186,9 @@ async fn run(
     let telemetry = &inner.rules.telemetry;
     match &done {
         Ok(receipt) => {
-            // Without a receipt another flusher may have been at work, which says nothing of us.
-            if receipt.is_some() || trigger == Trigger::ByHand {
-                *inner.trouble() = None;
+            // Without a receipt another flusher may hold the lease, so the past failure still counts.
+            if receipt.is_some() || trigger == Trigger::Explicit {
+                *inner.flush_failures() = None;
             }
             if let Some(receipt) = receipt {
                 telemetry.flushed(receipt);
@@ -213,22 +213,22 @@ async fn run(
 }
 
 impl Inner {
-    fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
-        self.flush_trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn flush_failures(&self) -> MutexGuard<'_, Option<FlushFailures>> {
+        self.flush_failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Delays the next automatic flush by a pause that grows with each failure.
     fn note_failure(&self, error: &MemoryError, token: Option<FencingToken>) {
-        let mut trouble = self.trouble();
-        let failures = trouble.as_ref().map_or(0, |trouble| trouble.failures);
-        let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(6)).min(LONGEST_PAUSE);
+        let mut newest = self.flush_failures();
+        let failures = newest.as_ref().map_or(0, |newest| newest.failures);
+        let pause = FIRST_FLUSH_PAUSE.saturating_mul(1 << failures.min(6)).min(MAX_FLUSH_PAUSE);
         let (at, failures) = (Instant::now(), failures.saturating_add(1));
         let (error, not_before) = (error.chain(), at + pause);
-        *trouble = Some(Trouble { error, failures, at, token, not_before });
+        *newest = Some(FlushFailures { error, failures, at, token, not_before });
     }
 
-    fn is_in_trouble(&self) -> bool {
-        self.trouble().as_ref().is_some_and(|trouble| Instant::now() < trouble.not_before)
+    fn is_paused(&self) -> bool {
+        self.flush_failures().as_ref().is_some_and(|newest| Instant::now() < newest.not_before)
     }
 
     /// The error of this instance's newest flush, if it failed and the failure is still relevant for this head,
@@ -237,13 +237,13 @@ impl Inner {
     /// Another process may have flushed since. Its clock may differ, so the tokens of the flushers' leases decide
     /// which flush is newer. A failure before the flush had a lease is relevant as long as a flush is due.
     pub(crate) fn flush_error(&self, head: &Head, asked_at: Instant) -> Option<String> {
-        let mut trouble = self.trouble();
-        let _settled = trouble.take_if(|trouble| {
+        let mut newest = self.flush_failures();
+        let _settled = newest.take_if(|newest| {
             let settled =
-                trouble.token.map_or_else(|| !self.is_due(head), |token| token <= head.flush_fence);
-            trouble.at <= asked_at && settled
+                newest.token.map_or_else(|| !self.is_due(head), |token| token <= head.flush_fence);
+            newest.at <= asked_at && settled
         });
-        trouble.as_ref().map(|trouble| trouble.error.clone())
+        newest.as_ref().map(|newest| newest.error.clone())
     }
 
     /// Logs one line for each flush that removes messages: only counts.
@@ -281,8 +281,8 @@ impl Inner {
         underway: &Underway,
     ) -> Result<Option<FlushReceipt>, MemoryError> {
         let options = match trigger {
-            Trigger::ByHand => self.rules.lock,
-            // If another flushes this memory already, that is as good.
+            Trigger::Explicit => self.rules.lock,
+            // If another process flushes this memory already, this flush is not needed.
             Trigger::Due => self.rules.lock.with_wait_timeout(Duration::ZERO),
         };
         let flush = |scope: LeaseScope| async move {
@@ -380,7 +380,7 @@ impl Inner {
         let Some(messages) = self.fetch_planned(outline, &plan).await? else {
             return Ok(Planned::Outdated);
         };
-        let summary = caught_in(self.summarise(messages))
+        let summary = caught_in(self.summarize(messages))
             .await
             .ok_or_else(|| self.panicked("a summarizer or the token counter".into()))?;
         record.duration = started.elapsed();
@@ -406,8 +406,8 @@ impl Inner {
         }
     }
 
-    /// Has the summary of these messages written, while others append.
-    async fn summarise(&self, messages: Vec<StoredMessage>) -> Option<WrittenSummary> {
+    /// Has the summary of these messages written. Appends continue meanwhile.
+    async fn summarize(&self, messages: Vec<StoredMessage>) -> Option<WrittenSummary> {
         let rules = &self.rules;
         let request = SummaryRequest::new(messages, &rules.settings, Arc::clone(&rules.counter))?;
         let summary = rules.chain.run(request, &TokioTimer).await;

@@ -78,15 +78,15 @@ impl Inner {
             verdict = Verdict::Degraded { why };
         }
         if let (Verdict::Healthy, Some(error)) = (&verdict, lock_error) {
-            verdict = Verdict::Degraded { why: format!("leases cannot be looked at ({error})") };
+            verdict = Verdict::Degraded { why: format!("leases cannot be read ({error})") };
         }
         if let (Verdict::Healthy, Some(name)) = (&verdict, overdue) {
             let why = format!(
-                "the lease of the {name} outlasts its TTL: its holder is gone, or its clock differs from this one; it is freed once it was seen unrenewed for its TTL, or with `memory lease break`"
+                "the lease of the {name} outlasts its TTL: its holder is gone, or its clock differs from this one; it is freed after it was observed unrenewed for its TTL, or with `memory lease break`"
             );
             verdict = Verdict::Degraded { why };
         }
-        #[expect(clippy::cast_precision_loss, reason = "a share for people to read")]
+        #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
         let budget_used = counters.present.tokens as f64 / policy.max_tokens.max(1) as f64;
         Ok(MemoryHealth {
             key: self.key.clone(),

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_differ_and_tell_their_time_across_pools() {
+    fn ids_are_unique_and_contain_their_time() {
         let ids = Ids::system();
         let made: HashSet<Uuid> =
             (0..1_000).map(|_| ids.message(1_764_050_000_000).uuid()).collect();

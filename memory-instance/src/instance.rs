@@ -14,7 +14,7 @@ use memory_lock::{Clock, LockKey, LockManager};
 use tokio::time::Instant;
 
 use crate::error::MemoryError;
-use crate::flush::Trouble;
+use crate::flush::FlushFailures;
 use crate::ids::Ids;
 use crate::kinds::Kinds;
 use crate::rules::Rules;
@@ -57,9 +57,9 @@ pub(crate) struct Inner {
     pub(crate) waiting: AtomicU64,
     /// Whether a flush of this instance is under way.
     pub(crate) flushing: AtomicBool,
-    /// What went wrong with the newest flushes of this instance, if anything.
-    pub(crate) flush_trouble: Mutex<Option<Trouble>>,
-    /// The tokens that providers reported above the counts of windows.
+    /// The failure state of the newest flushes of this instance.
+    pub(crate) flush_failures: Mutex<Option<FlushFailures>>,
+    /// The tokens by which providers' reports exceeded the counts of windows.
     pub(crate) calibrations: Calibrations,
 }
 

@@ -10,7 +10,7 @@ use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
 use crate::write::Write;
 
 /// The lower bound for the maximum hold of a lease that is taken to raise the store's newest token.
-const LEAST_HOLD: Duration = Duration::from_secs(2);
+const MIN_HOLD: Duration = Duration::from_secs(2);
 
 /// The leases of a memory that are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -116,7 +116,7 @@ impl Inner {
     async fn take_broken(&self, lease: &LockKey) -> Result<Option<LockGuard>, MemoryError> {
         // Bounds the wait of others if the caller keeps this call without polling it.
         let held = self.rules.lock.wait_timeout().saturating_add(self.rules.lock.failure_timeout());
-        let options = self.rules.lock.with_max_hold(Some(held.max(LEAST_HOLD)));
+        let options = self.rules.lock.with_max_hold(Some(held.max(MIN_HOLD)));
         let taken = self.backend.locks.try_lock(lease, &options).await;
         taken.map_err(|reason| self.lock_error(reason))
     }

@@ -267,7 +267,7 @@ impl MemoryManager {
                 kinds: Kinds::default(),
                 waiting: AtomicU64::new(0),
                 flushing: AtomicBool::new(false),
-                flush_trouble: Mutex::new(None),
+                flush_failures: Mutex::new(None),
                 calibrations: Calibrations::default(),
             }))
         })?;

@@ -20,7 +20,7 @@ pub(crate) fn default_clock(url: &str) -> Clock {
 /// Opens the store and the leases that a URL names. `patience` is the time that callers wait for a failing store.
 #[cfg_attr(
     not(any(feature = "redis", feature = "sqlite")),
-    expect(clippy::unused_async, reason = "only a store that is elsewhere has to be waited for")
+    expect(clippy::unused_async, reason = "only opening a store outside of this process awaits")
 )]
 pub(crate) async fn open(
     url: &str,
@@ -249,8 +249,8 @@ mod tests {
     use super::without_password;
 
     #[test]
-    fn a_url_is_told_without_its_password() {
-        for (url, told) in [
+    fn printed_urls_contain_no_password() {
+        for (url, printed) in [
             ("redis://host/2?prefix=a", "redis://host/2?prefix=a"),
             ("redis://me:secret@host?prefix=a", "redis://***@host?prefix=a"),
             ("redis://:sec@ret@host", "redis://***@host"),
@@ -264,7 +264,7 @@ mod tests {
             ("redis:/u:secret@host", "***@host"),
             ("redis:/host?password=secret", "***"),
         ] {
-            assert_eq!(without_password(url), told, "{url}");
+            assert_eq!(without_password(url), printed, "{url}");
         }
     }
 }

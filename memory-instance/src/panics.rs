@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn panics_become_none_whatever_they_carry() {
+    async fn panics_with_any_payload_become_none() {
         assert_eq!((caught(|| 1), caught_in(async { 2 }).await), (Some(1), Some(2)));
         assert_eq!(caught(|| -> u32 { panic!("secret") }), None);
         assert_eq!(caught(|| -> u32 { std::panic::panic_any(PanicsOnDrop) }), None);

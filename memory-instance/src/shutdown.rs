@@ -16,7 +16,7 @@ use crate::manager::MemoryManager;
 use crate::write::after;
 
 /// How long a shutdown waits for the answers to its lease releases.
-const RELEASES_WITHIN: Duration = Duration::from_secs(2);
+const SHUTDOWN_RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl MemoryManager {
     /// Shuts down the manager and all its handles. No new flush or turn
@@ -69,8 +69,8 @@ impl MemoryManager {
             }
         }
         // Work whose lease was already gone when it should be revoked is releasing the lease itself.
-        lifecycle.until_ended(after(Instant::now(), RELEASES_WITHIN)).await;
-        locks.until_released(RELEASES_WITHIN).await;
+        lifecycle.until_ended(after(Instant::now(), SHUTDOWN_RELEASE_TIMEOUT)).await;
+        locks.until_released(SHUTDOWN_RELEASE_TIMEOUT).await;
         let report = lifecycle.report(began.elapsed());
         if !report.is_complete() {
             tracing::warn!(

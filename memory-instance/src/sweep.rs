@@ -163,7 +163,7 @@ impl MemoryManager {
 }
 
 /// The maximum time for which a sweep holds the leases of one memory.
-const LONGEST_HOLD: Duration = Duration::from_secs(30);
+const MAX_SWEEP_HOLD: Duration = Duration::from_secs(30);
 
 /// Leases that exclude writers and flushers if the store does not check leases itself.
 struct Leases {
@@ -241,7 +241,7 @@ impl Backend {
         };
         let name = LockKey::new(name).map_err(failed)?;
         // Bounds the wait of others if the caller keeps the sweep without polling it.
-        let options = LockOptions::default().with_max_hold(Some(LONGEST_HOLD));
+        let options = LockOptions::default().with_max_hold(Some(MAX_SWEEP_HOLD));
         let taken = self.locks.try_lock(&name, &options).await;
         Ok(taken.map_err(failed)?)
     }

@@ -141,7 +141,7 @@ impl KeyTemplate {
         if rendered.is_full {
             return Err(self.too_long(context));
         }
-        done.map_err(|error| self.refusal(told(&first_line(&error)), context))?;
+        done.map_err(|error| self.refusal(describe(&first_line(&error)), context))?;
         let Ok(rendered) = String::from_utf8(rendered.text) else {
             return Err(self.refusal("gives no text".into(), context));
         };
@@ -234,9 +234,9 @@ fn short_enough(bytes: usize) -> TeraResult<()> {
     if bytes > MAX_KEY_PART_BYTES { Err(tera::Error::message(TOO_LONG)) } else { Ok(()) }
 }
 
-/// What a message of `tera` says, without the values that some of them quote: in a key template these
-/// may be parts of a message.
-fn told(problem: &str) -> String {
+/// The message of an error of `tera`, without the values that some messages quote: in a key template these may be
+/// parts of a message.
+fn describe(problem: &str) -> String {
     const NUMBERS: [&str; 6] =
         ["Unable to perform", "Operand ", "Number ", "The float", "Cannot negate", "Exponent "];
     if problem.starts_with("The string `") {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_fill_in_data_as_it_is() {
+    fn values_are_inserted_unchanged() {
         for (template, key) in [
             ("support:{{ workflow.id }}", "support:wf"),
             ("{{ workflow.input.userId }}", "<a&b>"),
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gives_no_key_says_why_and_what_there_is() {
+    fn errors_name_the_problem_and_the_variables() {
         for (template, error) in [
             (
                 "{{ session.id }}",
@@ -367,12 +367,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_template_makes_it_panic(template in "[{}%. a-z'\"|()\\[\\]0-9]{0,24}") {
+        fn no_template_panics(template in "[{}%. a-z'\"|()\\[\\]0-9]{0,24}") {
             let _ = render(&template);
         }
 
         #[test]
-        fn a_value_comes_out_as_it_went_in(value in "\\PC{1,20}") {
+        fn values_render_unchanged(value in "\\PC{1,20}") {
             prop_assume!(!value.trim().is_empty());
             let context = KeyContext::new().with("user.id", &value);
             let template = KeyTemplate::parse("{{ .user.id }}").unwrap();

@@ -90,8 +90,8 @@ impl Inner {
                 Box::pin(self.write_in_line(write, limit, &mut asked)).await
             };
             let Err(error) = done else { return done };
-            let may_pass = may_pass(&error, lease.is_some());
-            if may_pass {
+            let retryable = is_retryable(&error, lease.is_some());
+            if retryable {
                 let definite = error.applied() == Applied::No;
                 unknown |= !definite;
                 if let (Write::Append(append), false) = (write, definite) {
@@ -99,18 +99,19 @@ impl Inner {
                 }
                 let since = *asked.failing.get_or_insert(asked.at);
                 let end = if limit.waits { limit.answer_by(since, None) } else { limit.end };
-                let pause = pauses.get_or_insert_with(growing_pauses).next().unwrap_or(ANSWER);
+                let pause =
+                    pauses.get_or_insert_with(growing_pauses).next().unwrap_or(MIN_ANSWER_WAIT);
                 let next = Instant::now() + pause;
                 // A retry after a slow answer needs as much time again: if it is cut short, the outcome is
                 // unknown, while after a definite refusal it is known.
                 let took = if definite { asked.at.elapsed() } else { Duration::ZERO };
-                let last = after(end, OVERRUN);
+                let last = after(end, ANSWER_OVERRUN);
                 sleep_until(next.min(end)).await;
                 if next < end && after(next, took) <= last {
                     asked.at = next;
                     answer = limit.answer_by(next, Some(since));
                     if !took.is_zero() {
-                        answer = after(next, took + OVERRUN / 2).min(last).max(answer);
+                        answer = after(next, took + ANSWER_OVERRUN / 2).min(last).max(answer);
                     }
                     continue;
                 }
@@ -137,7 +138,7 @@ impl Inner {
 
     /// Writes with the store alone as soon as the current holder has released the lease.
     ///
-    /// Only after [`PATIENCE`] does the write take a place in line for the lease and write under it. If it did so at
+    /// Only after [`QUEUE_AFTER`] does the write take a place in line for the lease and write under it. If it did so at
     /// once, concurrent writes would find the lease held by this write and line up too. After a single turn a busy
     /// memory would then commit one write at a time for as long as the load lasts.
     async fn write_when_free(
@@ -149,7 +150,7 @@ impl Inner {
     ) -> Result<Written, MemoryError> {
         self.rules.telemetry.lock_contended();
         let contended = Waiting::new(&self.waiting);
-        let patience_ends = (Instant::now() + PATIENCE).min(limit.end);
+        let patience_ends = (Instant::now() + QUEUE_AFTER).min(limit.end);
         let mut watch = None;
         loop {
             let StoreErrorKind::Locked { remaining } = *refused.kind() else {
@@ -189,7 +190,7 @@ impl Inner {
             .rules
             .lock
             .with_wait_timeout(until(limit.end))
-            .with_max_hold(Some(answer.saturating_add(ANSWER)));
+            .with_max_hold(Some(answer.saturating_add(MIN_ANSWER_WAIT)));
         let guard = self
             .backend
             .locks
@@ -224,7 +225,7 @@ impl Inner {
     /// refreshed meanwhile, so a request that is never answered would block all other writers until their timeouts.
     /// It is longer than the timeout of a circuit breaker, which otherwise would never count the failure.
     fn answer_under_lease(&self) -> Duration {
-        let waits = (self.rules.lock.failure_timeout() / 4).max(ANSWER);
+        let waits = (self.rules.lock.failure_timeout() / 4).max(MIN_ANSWER_WAIT);
         match self.rules.resource.circuit_breaker {
             Some(breaker) => waits.max(breaker.timeout.saturating_add(BREAKER_MARGIN)),
             None => waits,
@@ -266,13 +267,13 @@ impl Inner {
 }
 
 /// How long a write waits for the lease to be free before it takes a place in line.
-const PATIENCE: Duration = Duration::from_secs(1);
+const QUEUE_AFTER: Duration = Duration::from_secs(1);
 
 /// The minimum time to wait for the answer to a write.
-const ANSWER: Duration = Duration::from_secs(1);
+const MIN_ANSWER_WAIT: Duration = Duration::from_secs(1);
 
 /// The additional time to wait for an answer that is expected before the timeout.
-const OVERRUN: Duration = Duration::from_secs(1);
+const ANSWER_OVERRUN: Duration = Duration::from_secs(1);
 
 /// The additional time, beyond a circuit breaker's timeout, for the answer to a write under a lease.
 const BREAKER_MARGIN: Duration = Duration::from_millis(50);
@@ -304,7 +305,7 @@ impl Limit {
 
     /// How long to wait for one answer.
     fn answers_in(self) -> Duration {
-        if self.failures.is_zero() { ANSWER } else { self.failures }
+        if self.failures.is_zero() { MIN_ANSWER_WAIT } else { self.failures }
     }
 
     /// The deadline of the answer to a request sent now, if the store has failed since `failing`.
@@ -344,9 +345,9 @@ fn is_locked(error: &StoreError) -> bool {
     matches!(error.kind(), StoreErrorKind::Locked { .. })
 }
 
-/// Whether the same write may succeed when it is sent again. A lease that this write took for itself
-/// and lost on the way is taken anew; one that the caller holds is the caller's affair.
-fn may_pass(error: &MemoryError, callers_lease: bool) -> bool {
+/// Whether the same write may succeed when it is sent again. A lease that this write acquired itself and lost is
+/// acquired again; a lease of the caller is not.
+fn is_retryable(error: &MemoryError, callers_lease: bool) -> bool {
     match error {
         MemoryError::Store(error) => match error.kind() {
             StoreErrorKind::Fenced { .. } => !callers_lease,

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_writer_is_used_again_only_after_its_write_was_acknowledged() {
+    async fn writer_is_reused_after_acknowledged_write() {
         let (ids, writers) = (Ids::seeded(1), Writers::default());
         let first = writers.take(&ids, 5);
         let second = writers.take(&ids, 5);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn old_writers_are_given_up() {
+    async fn old_writers_are_discarded() {
         let (ids, writers) = (Ids::seeded(1), Writers::default());
         let first = writers.take(&ids, 5);
         tokio::time::advance(SESSION_LIFETIME - Duration::from_millis(1)).await;
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn free_writers_that_were_forgotten_are_given_up() {
+    async fn forgotten_free_writers_are_discarded() {
         let (ids, writers) = (Ids::seeded(1), Writers::default());
         let taken = [5, 6].map(|now| writers.take(&ids, now));
         taken.into_iter().for_each(|writer| writers.put_back(writer));

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 const MOST: usize = 16 << 20;
 
 #[test]
-fn no_template_panics_runs_for_long_or_tells_what_it_was_filled_with() {
+fn templates_never_panic_hang_or_leak_values() {
     let context = KeyContext::new()
         .with("workflow.id", "wf")
         .with(

@@ -17,7 +17,7 @@ use memory_instance::{MemoryManager, without_password};
 use memory_store_redis::RedisConfig;
 
 #[test]
-fn no_url_panics_or_is_told_with_its_password() {
+fn urls_never_panic_or_leak_passwords() {
     fuzz("url", 3_000, |input| {
         let url = String::from_utf8_lossy(input);
         let (told, peak) = peak_of(|| match RedisConfig::from_url(&url) {
@@ -38,7 +38,7 @@ fn no_url_panics_or_is_told_with_its_password() {
 }
 
 #[test]
-fn no_setting_of_a_file_panics() {
+fn file_settings_never_panic() {
     let folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let place = format!("sqlite://{}/memory.db?", folder.path().display());

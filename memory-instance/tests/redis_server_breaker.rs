@@ -24,7 +24,7 @@ fn open_until(error: &MemoryError) -> Option<Duration> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_server_costs_its_callers_little_and_is_used_again_when_it_is_back() {
+async fn dead_server_is_refused_and_used_after_recovery() {
     let server = Server::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let proxy = Proxy::in_front_of(server.url()).await;
     let mut resource = MemoryResource::new("m", 10_000);
@@ -67,7 +67,7 @@ async fn a_dead_server_costs_its_callers_little_and_is_used_again_when_it_is_bac
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn memories_that_the_server_may_drop_are_degraded() {
+async fn memories_at_risk_of_eviction_are_degraded() {
     let server = Server::start_with(&["--maxmemory-policy", "volatile-lru"]).await;
     let mut kept = MemoryResource::new("kept", 1_000);
     kept.persistence.ttl = None;

@@ -23,15 +23,17 @@ use crate::time::after;
 use crate::with_lock;
 
 /// The longest time between two looks at a lease that others hold: the net below a lost wake-up.
-const NET: Duration = Duration::from_secs(1);
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The least time between two looks, and the jitter on top of a holder's remaining time.
-const GRAIN: Duration = Duration::from_millis(20);
-/// The pauses after calls that failed and may be sent again: doubling, jittered.
-const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The first pause after a call that failed and is retryable. Pauses double and are jittered.
+const FIRST_ACQUIRE_PAUSE: Duration = Duration::from_millis(20);
+/// The longest of these pauses.
+const MAX_ACQUIRE_PAUSE: Duration = Duration::from_millis(500);
 /// How long the holder of the lease is asked for, for the error of one who has waited in vain.
-const WHO: Duration = Duration::from_millis(500);
+const HOLDER_LOOKUP_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long an answer is waited for before silence counts, not the last answer.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE_AFTER: Duration = Duration::from_secs(1);
 /// How long the next of this process holds back after a row of hand-overs, if other processes use
 /// the same keys: some polls of a backend without notifications fall into it.
 const HOLD_BACK: Duration = Duration::from_millis(50);
@@ -303,7 +305,7 @@ impl<'a> Waiting<'a> {
         let (failing, until) = self.outlook();
         let sent_at = Instant::now();
         // However long it was down for others, one answer is waited for.
-        let until = if failing.is_some() { until.max(sent_at + SILENCE) } else { self.until };
+        let until = if failing.is_some() { until.max(sent_at + SILENCE_AFTER) } else { self.until };
         let attempt = Finish::new(self.shared, attempt(claim));
         if let Ok(outcome) = timeout_at(until, attempt).await {
             return Ok(outcome);
@@ -313,7 +315,7 @@ impl<'a> Waiting<'a> {
         }
         let after = sent_at.elapsed();
         match held {
-            Some(remaining) if after < SILENCE => Err(self.gave_up(remaining).await),
+            Some(remaining) if after < SILENCE_AFTER => Err(self.gave_up(remaining).await),
             _ => {
                 let kind = LockErrorKind::NoAnswer { after };
                 Err(LockError::new(kind, LockOperation::Acquire).with_key(self.key))
@@ -373,7 +375,8 @@ impl<'a> Waiting<'a> {
     /// it only begins to watch, for the release may have come before that.
     async fn wait(&mut self, claim: &Claim, remaining: Option<Duration>) {
         if let Some(watch) = self.watch.take() {
-            let net = remaining.unwrap_or(NET).min(NET) + self.shared.random.jittered(GRAIN);
+            let net = remaining.unwrap_or(MAX_POLL_INTERVAL).min(MAX_POLL_INTERVAL)
+                + self.shared.random.jittered(MIN_POLL_INTERVAL);
             let closing = self.shared.closing.notified();
             tokio::select! {
                 biased;
@@ -388,7 +391,7 @@ impl<'a> Waiting<'a> {
     }
 
     async fn pause(&mut self) {
-        let (first, most) = RETRY;
+        let (first, most) = (FIRST_ACQUIRE_PAUSE, MAX_ACQUIRE_PAUSE);
         let pause = first.saturating_mul(1 << self.failures.min(8)).min(most);
         self.failures += 1;
         let until = self.outlook().1.min(after(Instant::now(), self.shared.random.jittered(pause)));
@@ -408,7 +411,7 @@ impl<'a> Waiting<'a> {
             Ok(None)
         } else {
             let call = self.shared.backend.inspect(self.key);
-            self.shared.answer(LockOperation::Inspect, WHO, call).await
+            self.shared.answer(LockOperation::Inspect, HOLDER_LOOKUP_TIMEOUT, call).await
         };
         let timed_out = |holder_remaining| {
             let kind = LockErrorKind::WaitTimeout { waited, holder_remaining };

@@ -11,7 +11,7 @@ use crate::key::LockKey;
 use crate::shared::Shared;
 
 /// How long the lease lasts for the one who breaks it, should it not be released.
-const TTL: Duration = Duration::from_secs(2);
+const BREAK_TTL: Duration = Duration::from_secs(2);
 /// How many holders in a row are tried.
 const ATTEMPTS: u32 = 16;
 
@@ -26,19 +26,19 @@ pub(crate) async fn break_lease(
         let inspect = shared.backend.inspect(&key);
         let found = shared.answer(LockOperation::Inspect, limit, inspect).await;
         let Some(holder) = found.map_err(|error| error.with_key(&key))? else { return Ok(None) };
-        let hand_over = shared.backend.hand_over(&key, holder.owner, owner, TTL);
+        let hand_over = shared.backend.hand_over(&key, holder.owner, owner, BREAK_TTL);
         match shared.answer(LockOperation::HandOver, limit, hand_over).await {
             Ok(HandOver::NotOwner) => {}
             Ok(HandOver::HandedOver { .. }) => {
                 shared.refresher.lose_stolen(holder.owner);
                 let release = shared.backend.release(&key, owner);
                 if shared.answer(LockOperation::Release, limit, release).await.is_err() {
-                    release_in_background(&shared, &key, owner, TTL);
+                    release_in_background(&shared, &key, owner, BREAK_TTL);
                 }
                 return Ok(Some(holder));
             }
             Err(error) => {
-                release_in_background(&shared, &key, owner, TTL);
+                release_in_background(&shared, &key, owner, BREAK_TTL);
                 return Err(error.with_key(&key));
             }
         }

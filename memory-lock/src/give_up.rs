@@ -39,9 +39,9 @@ pub(crate) struct GiveUp {
 }
 
 /// How long one release or hand-over may take while somebody waits for it.
-const PATIENCE: Duration = Duration::from_secs(2);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause between two tries in the background.
-const PAUSE: Duration = Duration::from_millis(250);
+const RELEASE_RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// Gives up a lease without waiting, from a `Drop`: at once if the backend can, else by a task.
 pub(crate) fn give_up_detached(lease: GiveUp) {
@@ -75,7 +75,7 @@ pub(crate) fn give_up(mut lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseO
             let sent_at = Instant::now();
             let handing_over = HandingOver::new(next, turn);
             let call = shared.backend.hand_over(&key, owner, to, ttl);
-            let answer = shared.answer(LockOperation::HandOver, PATIENCE, call).await;
+            let answer = shared.answer(LockOperation::HandOver, RELEASE_TIMEOUT, call).await;
             let Some((next, had)) = handing_over.done() else { return ReleaseOutcome::Unknown };
             turn = had;
             match answer {
@@ -137,7 +137,7 @@ fn row(shared: &Shared, key: &LockKey) -> u32 {
 /// Frees a lease that could not be given up when its runtime ended; false without a definite answer.
 pub(crate) async fn free_left_behind(shared: &Shared, key: &LockKey, left: LeftBehind) -> bool {
     let call = shared.backend.release(key, left.owner);
-    match shared.answer(LockOperation::Release, PATIENCE, call).await {
+    match shared.answer(LockOperation::Release, RELEASE_TIMEOUT, call).await {
         Ok(_) => true,
         Err(error) => {
             tracing::debug!(%key, %error, "cannot free the lease of one whose runtime ended");
@@ -154,7 +154,7 @@ async fn release(
     ttl: Duration,
 ) -> ReleaseOutcome {
     let call = shared.backend.release(key, owner);
-    match shared.answer(LockOperation::Release, PATIENCE, call).await {
+    match shared.answer(LockOperation::Release, RELEASE_TIMEOUT, call).await {
         Ok(Release::Released) => ReleaseOutcome::Released,
         Ok(Release::NotOwner) => ReleaseOutcome::NotOwner,
         Err(error) => {
@@ -179,9 +179,9 @@ pub(crate) fn release_in_background(
     runtime.spawn(async move {
         let _releasing = releasing;
         while !until(deadline).is_zero() {
-            tokio::time::sleep(shared.random.jittered(PAUSE)).await;
+            tokio::time::sleep(shared.random.jittered(RELEASE_RETRY_PAUSE)).await;
             let call = shared.backend.release(&key, owner);
-            match shared.answer(LockOperation::Release, PATIENCE, call).await {
+            match shared.answer(LockOperation::Release, RELEASE_TIMEOUT, call).await {
                 Err(error) if error.is_retryable() => {}
                 _ => return,
             }

@@ -79,24 +79,26 @@ impl Held {
             (None, Some(own)) if own == runtime => Some(at),
             (None, Some(_)) => {
                 let left = self.hold.deadline().saturating_duration_since(at);
-                Some(after(at, STANDBY.min(left / 2)))
+                Some(after(at, STANDBY_DELAY.min(left / 2)))
             }
         }
     }
 }
 
 /// The longest time between two looks.
-const TICK: Duration = Duration::from_secs(1);
+const MAX_REFRESH_SLEEP: Duration = Duration::from_secs(1);
 /// Leases due within this time of another are refreshed with it.
-const TOGETHER: Duration = Duration::from_millis(50);
+const REFRESHED_TOGETHER: Duration = Duration::from_millis(50);
 /// How many leases one call renews: a backend must not be kept from others for long.
 const MAX_BATCH: usize = 128;
 /// The longest that the answer to a refresh is waited for.
-const ATTEMPT: Duration = Duration::from_secs(2);
-/// The pauses after refreshes that failed: from the first to the second, doubling, jittered.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
+/// The first pause after a failed refresh. Pauses double and are jittered.
+const FIRST_REFRESH_PAUSE: Duration = Duration::from_millis(100);
+/// The longest of these pauses.
+const MAX_REFRESH_PAUSE: Duration = Duration::from_secs(1);
 /// How late a task may be before that of another runtime refreshes its leases.
-const STANDBY: Duration = Duration::from_millis(500);
+const STANDBY_DELAY: Duration = Duration::from_millis(500);
 
 impl Refresher {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -187,7 +189,7 @@ impl Refresher {
     /// What is to be done now, and when to look again; `None` ends the task.
     fn look(&self, task: &Task, refreshing: bool) -> Option<Look> {
         let now = Instant::now();
-        let mut next = after(now, TICK);
+        let mut next = after(now, MAX_REFRESH_SLEEP);
         let mut lost = Vec::new();
         let mut due = Vec::new();
         let mut soon = Vec::new();
@@ -208,7 +210,7 @@ impl Refresher {
             match held.due_for(task.runtime) {
                 Some(at) if at <= now => due.push(*owner),
                 Some(at) => {
-                    if at.duration_since(now) <= TOGETHER {
+                    if at.duration_since(now) <= REFRESHED_TOGETHER {
                         soon.push((*owner, at));
                     } else {
                         next = next.min(at);
@@ -229,8 +231,9 @@ impl Refresher {
             if let Some(held) = state.held.get_mut(&owner) {
                 let left = until(held.hold.deadline()) / 4;
                 held.under_way = Some(task.runtime);
-                held.attempt_at = Some(after(now, ATTEMPT.min(left) + STANDBY.min(left)));
-                let batch = if left >= ATTEMPT { &mut well } else { &mut late };
+                held.attempt_at =
+                    Some(after(now, REFRESH_TIMEOUT.min(left) + STANDBY_DELAY.min(left)));
+                let batch = if left >= REFRESH_TIMEOUT { &mut well } else { &mut late };
                 batch.push(Arc::clone(&held.hold));
             }
         }
@@ -275,7 +278,7 @@ impl Refresher {
                 Ok(Some(Renewal::Vanished)) => lost.push((hold, LostReason::Vanished)),
                 Ok(None) | Err(_) => {
                     shared.counters.refresh_failed.one();
-                    let (first, most) = RETRY;
+                    let (first, most) = (FIRST_REFRESH_PAUSE, MAX_REFRESH_PAUSE);
                     let pause = first.saturating_mul(1 << held.failures.min(8)).min(most);
                     held.failures += 1;
                     held.attempt_at = Some(after(now, shared.random.jittered(pause)));
@@ -393,10 +396,11 @@ fn refresh(shared: &Arc<Shared>, batch: Vec<Arc<Hold>>) -> BoxFuture<'static, Se
     let shared = Arc::clone(shared);
     let sent_at = Instant::now();
     let leases: Vec<Lease> = batch.iter().map(|hold| hold.lease().clone()).collect();
-    let left = batch.iter().map(|hold| until(hold.deadline())).min().unwrap_or(ATTEMPT);
+    let left = batch.iter().map(|hold| until(hold.deadline())).min().unwrap_or(REFRESH_TIMEOUT);
     Box::pin(async move {
         let call = shared.backend.renew(&leases);
-        let answers = shared.answer(LockOperation::Renew, ATTEMPT.min(left / 4), call).await;
+        let answers =
+            shared.answer(LockOperation::Renew, REFRESH_TIMEOUT.min(left / 4), call).await;
         Settled { batch, sent_at, answers }
     })
 }

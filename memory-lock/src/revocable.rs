@@ -3,7 +3,7 @@
 //! A future is free to be polled once and then kept: in a `select!` loop with `&mut future`, behind a
 //! long handler of another branch, in a collection that nobody drives. Whatever it holds while it waits
 //! (the turn of its key, a lease that was handed to it) would be held for as long as it is kept. So the
-//! work of a caller is dropped when it was woken and is not polled for [`GRACE`]; a drop is safe at every
+//! work of a caller is dropped when it was woken and is not polled for [`MAX_UNPOLLED`]; a drop is safe at every
 //! await point and passes on what was held. A caller that polls later starts over.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -22,9 +22,9 @@ use crate::shared::Shared;
 
 /// How long work may be woken and not polled. A runtime whose threads are all busy for longer costs its
 /// waiters their places in line, and nothing else.
-const GRACE: Duration = Duration::from_millis(500);
+const MAX_UNPOLLED: Duration = Duration::from_millis(500);
 /// Between two looks at the work of those who wait.
-const TICK: Duration = Duration::from_millis(250);
+const UNPOLLED_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -244,7 +244,7 @@ impl Attendance {
         }
         // The task of another runtime has just looked at all of them.
         let since = state.looked.and_then(|at| now.checked_duration_since(at));
-        if since.is_some_and(|since| since < TICK / 2) {
+        if since.is_some_and(|since| since < UNPOLLED_CHECK_INTERVAL / 2) {
             return true;
         }
         state.looked = Some(now);
@@ -258,7 +258,7 @@ impl Attendance {
             }
             match entry.due {
                 Some(due) if due.polls == polls => {
-                    if now.duration_since(due.since) >= GRACE {
+                    if now.duration_since(due.since) >= MAX_UNPOLLED {
                         overdue.push(work);
                     }
                 }
@@ -317,7 +317,7 @@ struct Task {
 impl Task {
     async fn run(self) {
         loop {
-            tokio::time::sleep(TICK).await;
+            tokio::time::sleep(UNPOLLED_CHECK_INTERVAL).await;
             let Some(shared) = self.shared.upgrade() else { return };
             if !shared.attendance.look(self.runtime, self.number) {
                 return;

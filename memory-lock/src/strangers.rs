@@ -16,7 +16,7 @@ pub(crate) struct Strangers {
 }
 
 /// How long the memory lasts.
-const MEMORY: Duration = Duration::from_secs(10);
+const CONTENTION_MEMORY: Duration = Duration::from_secs(10);
 
 impl Strangers {
     pub(crate) fn seen(&self) {
@@ -25,6 +25,6 @@ impl Strangers {
 
     pub(crate) fn are_about(&self) -> bool {
         let last_seen = *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner);
-        last_seen.is_some_and(|seen| seen.elapsed() < MEMORY)
+        last_seen.is_some_and(|seen| seen.elapsed() < CONTENTION_MEMORY)
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Stands for "never": thirty years, which every platform's clock can add.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
 
 /// `instant + duration`, or some thirty years on where that cannot be told.
 pub(crate) fn after(instant: Instant, duration: Duration) -> Instant {
-    instant.checked_add(duration.min(FAR)).unwrap_or(instant)
+    instant.checked_add(duration.min(NEVER)).unwrap_or(instant)
 }
 
 /// When the holder must take a lease for lost, if it was asked for at `sent_at`: its TTL less what

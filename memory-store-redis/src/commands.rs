@@ -289,7 +289,7 @@ impl RedisStore {
     async fn sweep(&self, key: &MemoryKey) {
         let mut parts = Parts::of(PART);
         let begun = Instant::now();
-        while begun.elapsed() < SWEEPING {
+        while begun.elapsed() < MAX_DELETING {
             let most = [parts.size().to_string()];
             match parts.timed(self.look(key, &SWEEP, &most)).await {
                 Ok(Value::Int(1)) => {}
@@ -400,7 +400,7 @@ fn summary(call: &mut Cmd, new: &NewMessage) -> Result<(), StoreErrorKind> {
 }
 
 /// For how long a flush deletes what it has taken away.
-const SWEEPING: Duration = Duration::from_millis(500);
+const MAX_DELETING: Duration = Duration::from_millis(500);
 
 /// From here on Lua cannot tell a number from the next.
 const MOST_PLACES: u64 = 1 << 53;

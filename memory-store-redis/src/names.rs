@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// How many names a sweep keeps: it scans all keys once for each of as many memories. About 5 MB.
 pub(crate) const KEPT_NAMES: usize = 50_000;
 /// How long names are kept for the next page of a sweep.
-const KEPT_FOR: Duration = Duration::from_secs(600);
+const SWEEP_NAMES_LIFETIME: Duration = Duration::from_secs(600);
 
 /// The first names of all that are added, without repetition.
 pub(crate) struct Names {
@@ -83,8 +83,8 @@ impl FoundNames {
             query.after.as_ref() == Some(&rest.after) && query.prefix == rest.prefix
         });
         // No sweep waits that long: it has ended.
-        rest.take_if(|rest| rest.at.elapsed() > KEPT_FOR);
-        next.filter(|rest| rest.at.elapsed() <= KEPT_FOR).map(|rest| rest.found)
+        rest.take_if(|rest| rest.at.elapsed() > SWEEP_NAMES_LIFETIME);
+        next.filter(|rest| rest.at.elapsed() <= SWEEP_NAMES_LIFETIME).map(|rest| rest.found)
     }
 
     /// Keeps what is to be looked at after this key. If there is nothing, the next page scans.
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(kept.take(&query("p:", Some("a"))), Some(found(9, &["b", "c"])));
         assert_eq!(kept.take(&query("p:", Some("a"))), None, "it was taken");
         kept.keep("p:", &key("a"), found(9, &["b"]));
-        tokio::time::advance(2 * KEPT_FOR).await;
+        tokio::time::advance(2 * SWEEP_NAMES_LIFETIME).await;
         assert_eq!(kept.take(&query("p:", Some("a"))), None, "the sweep has ended");
     }
 }

@@ -18,8 +18,8 @@ pub(crate) struct Parts {
 
 impl Parts {
     const MOST: usize = 1_024;
-    const LONG: Duration = Duration::from_millis(1);
-    const SHORT: Duration = Duration::from_micros(500);
+    const LONG_PART: Duration = Duration::from_millis(1);
+    const SHORT_PART: Duration = Duration::from_micros(500);
 
     /// Parts of at least so many.
     pub(crate) const fn of(least: usize) -> Self {
@@ -42,16 +42,16 @@ impl Parts {
 
     /// For how long to pause, if that is due.
     fn took(&mut self, time: Duration) -> Option<Duration> {
-        if time > Self::LONG {
+        if time > Self::LONG_PART {
             // Most of it went by on the way, where nobody is held up.
             self.size = (self.size * 2).min(Self::MOST);
             return None;
         }
-        if time < Self::SHORT {
+        if time < Self::SHORT_PART {
             self.size = (self.size / 2).max(self.least);
         }
         self.busy += time;
-        (self.busy >= Self::LONG).then(|| std::mem::take(&mut self.busy))
+        (self.busy >= Self::LONG_PART).then(|| std::mem::take(&mut self.busy))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::writer::real_now;
 
 /// How long a statement blocks its thread while another process holds the lock. Longer waits are
 /// made of such rounds, on a thread that may block, and end with the operation timeout.
-const ROUND: Duration = Duration::from_millis(1);
+const BUSY_ROUND: Duration = Duration::from_millis(1);
 
 /// The file of the log is cut back to this size when the log starts over, in bytes. Checkpoints come every
 /// 1,000 pages, SQLite's default: a longer log would need fewer, but a log that grows is slower to sync
@@ -40,7 +40,7 @@ pub(crate) struct OpenFile {
 /// A file that has not been written for this long is looked at before a write too: it is more likely that
 /// it was replaced in this time than during the write, and a log that is not written to is not folded
 /// into what may be another process's file by now.
-const IDLE: Duration = Duration::from_millis(10);
+const IDLE_BEFORE_CHECK: Duration = Duration::from_millis(10);
 
 impl OpenFile {
     fn new(identity: FileIdentity, anchor: Connection) -> Self {
@@ -60,7 +60,7 @@ impl OpenFile {
     pub(crate) fn check_before_write(&self) -> Result<(), Fault> {
         self.check_found()?;
         let idle = self.age().saturating_sub(self.checked.load(Ordering::Relaxed));
-        if Duration::from_micros(idle) > IDLE { self.check() } else { Ok(()) }
+        if Duration::from_micros(idle) > IDLE_BEFORE_CHECK { self.check() } else { Ok(()) }
     }
 
     fn age(&self) -> u64 {
@@ -150,6 +150,6 @@ pub(crate) fn open_reader(file: &OpenFile) -> Result<Connection, Fault> {
 }
 
 fn open(file: &OpenFile, synchronous: Synchronous) -> Result<Connection, Fault> {
-    let options = OpenOptions::new().with_synchronous(synchronous).with_busy_timeout(ROUND);
+    let options = OpenOptions::new().with_synchronous(synchronous).with_busy_timeout(BUSY_ROUND);
     Ok(reconnect(&file.identity, &options)?)
 }

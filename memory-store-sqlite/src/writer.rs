@@ -34,7 +34,7 @@ const FAST_COMMIT: Duration = Duration::from_millis(1);
 
 /// How long dropping a store waits for a transaction under way: long enough for most, short enough for an
 /// async thread.
-const LONGEST_CLOSE: Duration = Duration::from_millis(20);
+const MAX_CLOSE_WAIT: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -168,7 +168,7 @@ impl Writer {
         self.changed.notify_all();
         let (mut state, _) = self
             .changed
-            .wait_timeout_while(state, LONGEST_CLOSE, |state| state.parked.is_none())
+            .wait_timeout_while(state, MAX_CLOSE_WAIT, |state| state.parked.is_none())
             .unwrap_or_else(PoisonError::into_inner);
         let slot = state.parked.take();
         drop(state);

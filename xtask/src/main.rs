@@ -23,6 +23,7 @@ mod servers;
 mod steps;
 mod test;
 mod unused;
+mod waits;
 mod workspace;
 
 use std::path::Path;

@@ -146,7 +146,7 @@ pub(crate) async fn run(common: &Common, args: &Args, out: &mut Out) -> anyhow::
     }
     bench.ours.clean_up().await?;
     let durability = manager.store().durability();
-    manager.locks().shutdown(crate::GRACE).await;
+    manager.locks().shutdown(crate::EXIT_GRACE).await;
     let store = without_password(&url);
     let figures = Figures { store, durability, rounds: args.rounds.get(), rows };
     if out.json() { out.compact(&figures) } else { show(&figures, out) }

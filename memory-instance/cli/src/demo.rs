@@ -57,8 +57,8 @@ pub(crate) async fn run(common: &Common, out: &mut Out) -> anyhow::Result<()> {
     let memory = manager.memory("support", &format!("case-4711{run}"))?;
     let mut stage = Stage { out, manager, memory, url, model, run };
     let done = stage.play().await;
-    stage.manager.shutdown(crate::GRACE).await;
-    stage.manager.locks().shutdown(crate::GRACE).await;
+    stage.manager.shutdown(crate::EXIT_GRACE).await;
+    stage.manager.locks().shutdown(crate::EXIT_GRACE).await;
     done?;
     if !stage.out.json() {
         let end = if folder.is_some() {

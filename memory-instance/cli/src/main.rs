@@ -86,7 +86,7 @@ enum Command {
 }
 
 /// How long leases under way have to be given up when a command has ended.
-const GRACE: Duration = Duration::from_millis(500);
+const EXIT_GRACE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -99,7 +99,7 @@ fn main() -> ExitCode {
         Ok(runtime) => {
             let done = runtime.block_on(Box::pin(run(cli)));
             // A thread may still wait for its standard input.
-            runtime.shutdown_timeout(GRACE);
+            runtime.shutdown_timeout(EXIT_GRACE);
             done
         }
         Err(error) => Err(error.into()),
@@ -164,8 +164,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 done = work => done,
                 () = stop => stopped(&command),
             };
-            memories.manager.shutdown(GRACE).await;
-            memories.manager.locks().shutdown(GRACE).await;
+            memories.manager.shutdown(EXIT_GRACE).await;
+            memories.manager.locks().shutdown(EXIT_GRACE).await;
             done?;
         }
     }

@@ -30,7 +30,7 @@ pub(crate) struct Args {
 }
 
 /// How often new messages are looked for; a look that finds none costs one small read.
-const INTERVAL: Duration = Duration::from_millis(200);
+const TAIL_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
     let memory = memories.the_one().await?;
@@ -70,7 +70,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         }
         out.flush()?;
         out.check_reader()?;
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(TAIL_INTERVAL).await;
     }
 }
 

@@ -7,7 +7,7 @@ use crate::exclusive::ExclusiveError;
 
 /// One event, as reported by each crate.
 #[test]
-fn each_event_is_retryable_everywhere_or_nowhere() {
+fn retryability_is_the_same_in_all_crates() {
     let after = Duration::from_secs(1);
     let text = || "a reason".to_owned();
     let lock = |kind: &LockErrorKind| LockError::new(kind.clone(), LockOperation::Acquire);
@@ -55,7 +55,7 @@ fn lease_failure(reason: LockError) -> LeaseFailure {
 }
 
 #[test]
-fn leases_that_cannot_be_opened_are_no_url_error() {
+fn lease_open_failure_is_not_a_url_error() {
     let source = std::io::Error::other("permission denied");
     let reason =
         LockError::new(LockErrorKind::Unavailable, LockOperation::Open).with_source(source);

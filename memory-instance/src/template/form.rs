@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_run_for_long_or_too_deep_is_refused() {
+    fn long_running_or_deep_templates_are_refused() {
         for (template, problem) in [
             ("{% for x in y %}{% endfor %}", "`for` is not for keys"),
             ("{%- for x in y %}", "`for` is not for keys"),

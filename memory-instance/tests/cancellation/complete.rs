@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 /// Operations that are not swept, and the reason.
 const LEFT_OUT: &[(&str, &str)] = &[
-    ("Case::run", "a conformance case: it panics where it does not hold, and nobody drops it"),
+    ("Case::run", "a conformance case: it panics if a check fails, and no caller drops it"),
     ("run_all", "the conformance suite of stores"),
     ("run", "the conformance suite of leases"),
-    ("StoreFixture::fresh", "what the conformance suite asks of whoever runs it"),
+    ("StoreFixture::fresh", "a callback of the conformance suite, implemented by its caller"),
     ("StoreFixture::fresh_with_rollback", "as `StoreFixture::fresh`"),
     ("Rollback::keep", "as `StoreFixture::fresh`"),
     ("Rollback::go_back", "as `StoreFixture::fresh`"),
@@ -20,7 +20,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ),
     (
         "Timer::sleep",
-        "what callers of a chain bring along; it is dropped with `FallbackChain::run`",
+        "an implementation by the chain's caller; it is dropped with `FallbackChain::run`",
     ),
 ];
 
@@ -165,7 +165,7 @@ fn every_public_async_operation_is_swept() {
 }
 
 #[test]
-fn an_operation_is_found_in_a_source_however_it_is_written() {
+fn operations_are_found_in_any_source_style() {
     let source = "
 impl<T> Fish<T> {
     pub async fn swims(&self) {}

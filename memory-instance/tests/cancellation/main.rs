@@ -9,7 +9,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
-    reason = "a test fails by panicking, in its helpers too"
+    reason = "a test fails by panicking, also in its helpers"
 )]
 #![allow(clippy::future_not_send, reason = "the sweeps run on the thread of their test")]
 #![allow(dead_code, reason = "modules are shared with other sweeps")]
@@ -46,7 +46,7 @@ fn far_away() -> World {
 }
 
 #[tokio::test]
-async fn a_call_dropped_half_way_leaves_nothing_behind_in_memory() {
+async fn dropped_call_leaves_nothing_behind_in_memory() {
     let before = tasks();
     let mut table = Table::default();
     let (store, locks) = in_memory();
@@ -65,14 +65,14 @@ async fn a_call_dropped_half_way_leaves_nothing_behind_in_memory() {
 }
 
 #[tokio::test]
-async fn a_call_dropped_half_way_leaves_nothing_behind_on_sqlite() {
+async fn dropped_call_leaves_nothing_behind_on_sqlite() {
     let mut table = Table::default();
     on_sqlite::sweep_all(&mut table).await;
     table.print();
 }
 
 #[tokio::test]
-async fn a_call_dropped_half_way_leaves_nothing_behind_while_another_process_writes_the_file() {
+async fn dropped_call_leaves_nothing_behind_on_shared_file() {
     let mut table = Table::default();
     on_sqlite::sweep_while_another_process_writes(&mut table).await;
     table.print();

@@ -11,7 +11,7 @@
 //! data on a power failure.
 
 #![cfg(all(unix, feature = "sqlite"))]
-#![allow(dead_code, reason = "each binary of the two uses its part")]
+#![allow(dead_code, reason = "each of the two binaries uses its part")]
 
 #[cfg(test)]
 mod child;

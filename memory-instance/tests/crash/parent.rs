@@ -79,9 +79,9 @@ pub(crate) fn seed() -> u64 {
     }
 }
 
-/// Lets real time pass: the moment of a kill is a matter of chance, and what another process does to a
-/// file can only be asked for again and again. Tokio's timers are too coarse.
-#[expect(clippy::disallowed_methods, reason = "no clock that tests control is in other processes")]
+/// Lets real time pass. The moment of a kill is random, and changes that another process makes to a file can only be
+/// polled. Tokio's timers are too coarse.
+#[expect(clippy::disallowed_methods, reason = "other processes have no clock that tests control")]
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }

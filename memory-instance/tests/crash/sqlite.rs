@@ -243,7 +243,7 @@ async fn while_the_file_is_made(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_whose_processes_are_killed_anywhere_loses_and_doubles_nothing() {
+async fn killed_processes_lose_and_duplicate_nothing() {
     let seed = seed();
     let (mut rng, mut rows) = (Rng::with_seed(seed), Vec::new());
     let folder = tempfile::tempdir().unwrap();

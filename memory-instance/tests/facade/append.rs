@@ -8,21 +8,21 @@ use memory_instance::MemoryError;
 use crate::support::{On, assert_distinct, checked, texts, with};
 
 on_every_backend![
-    messages_come_back_in_program_order,
-    a_batch_stays_together_among_many_writers,
-    sending_a_batch_again_appends_nothing,
-    clones_of_a_batch_are_one_append,
-    a_named_writer_is_recognized_by_another_manager,
+    messages_keep_program_order,
+    batches_of_concurrent_writers_stay_contiguous,
+    resent_batch_appends_nothing,
+    clones_of_a_batch_are_appended_once,
+    named_writer_is_recognized_by_another_manager,
     secrets_never_reach_the_store,
-    what_the_author_says_of_a_message_is_kept,
-    a_read_only_handle_refuses_to_write,
-    clear_accounts_for_everything,
-    an_empty_batch_is_refused,
-    the_result_of_a_tool_is_taken_whatever_its_size,
-    there_are_only_so_many_content_types_of_ones_own,
+    entry_metadata_is_stored,
+    read_only_handle_refuses_writes,
+    clear_counts_all_messages_as_cleared,
+    empty_batch_is_refused,
+    tool_result_over_budget_is_accepted,
+    number_of_custom_content_types_is_limited,
 ];
 
-async fn messages_come_back_in_program_order(on: On) {
+async fn messages_keep_program_order(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
     let memory = world.memory();
     for number in 0..50 {
@@ -34,7 +34,7 @@ async fn messages_come_back_in_program_order(on: On) {
     checked(&memory, &world.manager).await;
 }
 
-async fn a_batch_stays_together_among_many_writers(on: On) {
+async fn batches_of_concurrent_writers_stay_contiguous(on: On) {
     const WRITERS: usize = 16;
     let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
     let tasks = (0..WRITERS).map(|writer| {
@@ -65,7 +65,7 @@ async fn a_batch_stays_together_among_many_writers(on: On) {
     checked(&world.memory(), &world.manager).await;
 }
 
-async fn sending_a_batch_again_appends_nothing(on: On) {
+async fn resent_batch_appends_nothing(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
     let memory = world.memory();
     let prepared = memory.prepare([Message::user("a"), Message::user("b")]).unwrap();
@@ -80,7 +80,7 @@ async fn sending_a_batch_again_appends_nothing(on: On) {
     checked(&memory, &world.manager).await;
 }
 
-async fn clones_of_a_batch_are_one_append(on: On) {
+async fn clones_of_a_batch_are_appended_once(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
     let memory = world.memory();
     let prepared = memory.prepare([Message::user("one"), Message::user("two")]).unwrap();
@@ -98,7 +98,7 @@ async fn clones_of_a_batch_are_one_append(on: On) {
     );
 }
 
-async fn a_named_writer_is_recognized_by_another_manager(on: On) {
+async fn named_writer_is_recognized_by_another_manager(on: On) {
     let resource = || with(MemoryResource::new("m", 1 << 20));
     let world = on.world(resource()).await;
     let write = |number| WriterId::named("queue/7").write(number);
@@ -128,7 +128,7 @@ async fn secrets_never_reach_the_store(on: On) {
     }
 }
 
-async fn what_the_author_says_of_a_message_is_kept(on: On) {
+async fn entry_metadata_is_stored(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
     let memory = world.memory();
     let entry = Entry::new(Message::assistant("the case is 4711"))
@@ -143,7 +143,7 @@ async fn what_the_author_says_of_a_message_is_kept(on: On) {
     assert_eq!(metas[2].class().to_string(), "-/conversation");
 }
 
-async fn a_read_only_handle_refuses_to_write(on: On) {
+async fn read_only_handle_refuses_writes(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
     world.memory().append(Message::user("a")).await.unwrap();
     let reader = world.memory().read_only();
@@ -168,7 +168,7 @@ async fn a_read_only_handle_refuses_to_write(on: On) {
     assert_eq!(texts(&reader).await, ["a"]);
 }
 
-async fn clear_accounts_for_everything(on: On) {
+async fn clear_counts_all_messages_as_cleared(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
     let memory = world.memory();
     memory.append_all([Message::system("s"), Message::user("u")]).await.unwrap();
@@ -179,7 +179,7 @@ async fn clear_accounts_for_everything(on: On) {
     assert_eq!(checked(&memory, &world.manager).await.head.counters.appended, 3);
 }
 
-async fn an_empty_batch_is_refused(on: On) {
+async fn empty_batch_is_refused(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
     let refused = world.memory().append_all(Vec::<Message>::new()).await.unwrap_err();
     assert_eq!(
@@ -188,7 +188,7 @@ async fn an_empty_batch_is_refused(on: On) {
     );
 }
 
-async fn the_result_of_a_tool_is_taken_whatever_its_size(on: On) {
+async fn tool_result_over_budget_is_accepted(on: On) {
     let world = on.world(with(MemoryResource::new("m", 60))).await;
     let memory = world.memory();
     let call = memory_core::ToolCall::function("c", "f", "{}");
@@ -200,8 +200,8 @@ async fn the_result_of_a_tool_is_taken_whatever_its_size(on: On) {
     checked(&memory, &world.manager).await;
 }
 
-/// Each has a counter in the row that every append writes: an id taken for a type would make it grow.
-async fn there_are_only_so_many_content_types_of_ones_own(on: On) {
+/// Each type has a counter in the row that every append writes. A caller that uses ids as types would grow that row.
+async fn number_of_custom_content_types_is_limited(on: On) {
     let mut resource = MemoryResource::new("m", 1 << 20);
     resource.limits.content_types = 2;
     let world = on.world(with(resource)).await;

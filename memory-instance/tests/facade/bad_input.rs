@@ -18,7 +18,7 @@ async fn open(url: &str) -> Result<MemoryManager, String> {
 }
 
 #[tokio::test]
-async fn urls_that_name_no_store_say_what_to_write() {
+async fn invalid_urls_report_the_valid_form() {
     for (url, error) in [
         (
             "memory.db",
@@ -53,7 +53,7 @@ async fn urls_that_name_no_store_say_what_to_write() {
 }
 
 #[tokio::test]
-async fn resources_that_ask_for_what_is_not_there_are_refused() {
+async fn resources_with_unmet_needs_are_refused() {
     let mut unknown = MemoryResource::new("m", 1_000);
     unknown.flushing_strategy.kind = Some("lru".into());
     let mut durable = MemoryResource::new("m", 1_000);
@@ -63,11 +63,11 @@ async fn resources_that_ask_for_what_is_not_there_are_refused() {
     for (resource, error) in [
         (
             unknown,
-            "resource `m`: flushing_strategy.type: `lru` is not known; choose fifo, priority or hybrid_summary, or register your own",
+            "resource `m`: flushing_strategy.type: `lru` is not known; choose fifo, priority or hybrid_summary, or register a custom strategy",
         ),
         (
             durable,
-            "resource `m`: persistence.durability: the store gives `memory`, not `disk`; open it with a durable setting, or lower this",
+            "resource `m`: persistence.durability: the store provides `memory`, not `disk`; open it with a durable setting, or lower this",
         ),
         (pattern, "resource `m`: privacy_policy.redact_patterns[0]: is not a regular expression"),
     ] {
@@ -79,7 +79,7 @@ async fn resources_that_ask_for_what_is_not_there_are_refused() {
 
 /// The store would refuse each write under such a lease as fenced.
 #[tokio::test]
-async fn leases_that_are_not_where_the_store_looks_for_them_are_refused() {
+async fn leases_of_another_place_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let opened = MemoryManager::builder().open(&support::url(&folder)).await.unwrap();
     let elsewhere = LockManager::new(Arc::new(InProcessLock::default()));
@@ -90,7 +90,7 @@ async fn leases_that_are_not_where_the_store_looks_for_them_are_refused() {
     assert_eq!(
         refused.to_string(),
         format!(
-            "the store looks leases up at `{looks}`, but they are kept at `{are}`; give it the lease backend of its own place, or open it with checks of tokens alone"
+            "the store checks leases at `{looks}`, but they are kept at `{are}`; give it the lease backend of its own place, or open it with checks of tokens alone"
         )
     );
     let (store, own) = (Arc::clone(opened.store()), opened.locks().clone());
@@ -98,7 +98,7 @@ async fn leases_that_are_not_where_the_store_looks_for_them_are_refused() {
 }
 
 #[tokio::test]
-async fn keys_that_are_none_say_so() {
+async fn invalid_keys_are_refused() {
     let manager = MemoryManager::builder()
         .resource(MemoryResource::new("m", 1_000))
         .open("memory://")
@@ -110,6 +110,6 @@ async fn keys_that_are_none_say_so() {
     );
     assert_eq!(
         manager.memory("nope", "k").unwrap_err().to_string(),
-        "no resource has the id `nope`; there are: m"
+        "no resource has the id `nope`; known resources: m"
     );
 }

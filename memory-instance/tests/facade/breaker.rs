@@ -207,7 +207,7 @@ async fn open(store: &Moody, breaker: &CircuitBreaker) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_store_is_asked_no_more_and_the_answer_says_until_when() {
+async fn open_breaker_refuses_and_reports_retry_after() {
     let (store, breaker) = pair();
     open(&store, &breaker).await;
     let calls = store.calls();
@@ -230,7 +230,7 @@ async fn a_dead_store_is_asked_no_more_and_the_answer_says_until_when() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fewer_failures_or_failures_between_answers_do_not_open_it() {
+async fn only_consecutive_failures_open_the_breaker() {
     let (store, breaker) = pair();
     for _ in 0..5 {
         store.becomes(Mood::Down);
@@ -243,7 +243,7 @@ async fn fewer_failures_or_failures_between_answers_do_not_open_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_is_answered_closes_it() {
+async fn answered_probe_closes_the_breaker() {
     let (store, breaker) = pair();
     open(&store, &breaker).await;
     store.becomes(Mood::Up);
@@ -255,7 +255,7 @@ async fn a_probe_that_is_answered_closes_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_fails_opens_it_again_for_the_whole_time() {
+async fn failed_probe_reopens_for_the_whole_reset_timeout() {
     let (store, breaker) = pair();
     open(&store, &breaker).await;
     for _ in 0..3 {
@@ -269,7 +269,7 @@ async fn a_probe_that_fails_opens_it_again_for_the_whole_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_probes_as_asked_for_close_it() {
+async fn success_threshold_probes_close_the_breaker() {
     let store = Moody::new();
     let mut settings = settings();
     settings.success_threshold = 2;
@@ -293,7 +293,7 @@ async fn as_many_probes_as_asked_for_close_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_probe_at_a_time_gets_through() {
+async fn one_probe_at_a_time_is_admitted() {
     let (store, breaker) = pair();
     open(&store, &breaker).await;
     sleep(RESET).await;
@@ -313,7 +313,7 @@ async fn one_probe_at_a_time_gets_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kept_probes_block_no_other_call() {
+async fn unpolled_probe_blocks_no_other_call() {
     let (store, breaker) = pair();
     open(&store, &breaker).await;
     sleep(RESET).await;
@@ -330,7 +330,7 @@ async fn kept_probes_block_no_other_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_is_dropped_makes_room_for_the_next_one() {
+async fn dropped_probe_makes_room_for_the_next() {
     let (store, breaker) = pair();
     open(&store, &breaker).await;
     sleep(RESET).await;
@@ -348,7 +348,7 @@ async fn a_probe_that_is_dropped_makes_room_for_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_is_given_up_in_time_and_counted() {
+async fn hanging_store_times_out_and_counts_as_failure() {
     let (store, breaker) = pair();
     store.becomes(Mood::Hanging);
     for failure in 1..=FAILURES {
@@ -371,7 +371,7 @@ async fn a_store_that_hangs_is_given_up_in_time_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_an_answer() {
+async fn refusal_counts_as_answer() {
     let (store, breaker) = pair();
     let kinds = [
         StoreErrorKind::Locked { remaining: None },
@@ -395,7 +395,7 @@ async fn a_refusal_is_an_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_further_in_that_is_open_says_nothing_of_the_store() {
+async fn open_inner_breaker_is_not_counted() {
     let (store, inner) = pair();
     let mut patient = settings();
     patient.failure_threshold = FAILURES + 1;
@@ -414,7 +414,7 @@ async fn a_breaker_further_in_that_is_open_says_nothing_of_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_from_before_it_opened_does_not_close_it() {
+async fn answer_from_before_opening_does_not_close() {
     let (store, breaker) = pair();
     store.becomes(Mood::Slow(1_999));
     let late = Arc::clone(&breaker);
@@ -426,7 +426,7 @@ async fn a_call_from_before_it_opened_does_not_close_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_answer_does_not_stand_for_the_probe() {
+async fn late_answer_does_not_count_as_probe() {
     let store = Moody::new();
     let mut quick = settings();
     quick.reset_timeout = Duration::from_millis(500);
@@ -461,7 +461,7 @@ impl StoreFixture for Guarded {
 }
 
 #[tokio::test]
-async fn a_store_behind_a_breaker_keeps_the_contract() {
+async fn store_behind_a_breaker_keeps_the_contract() {
     run_all(&Guarded).await;
 }
 
@@ -492,7 +492,7 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_append_to_a_dead_store_fails_soon_and_can_be_sent_when_it_is_back() {
+async fn failed_append_can_be_sent_after_recovery() {
     for (mood, applied) in [(Mood::Down, Applied::No), (Mood::Mute, Applied::Unknown)] {
         let lands = matches!(mood, Mood::Mute);
         let world = World::new();
@@ -526,7 +526,7 @@ async fn an_append_to_a_dead_store_fails_soon_and_can_be_sent_when_it_is_back() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_costs_the_first_callers_one_time_out_and_the_others_nothing() {
+async fn hanging_store_costs_only_first_callers_a_timeout() {
     let world = World::new();
     world.store.becomes(Mood::Hanging);
     let append = |name: String| {
@@ -554,7 +554,7 @@ async fn a_store_that_hangs_costs_the_first_callers_one_time_out_and_the_others_
 
 /// A write under a lease is sent again before other writers time out, but not before the breaker has counted it.
 #[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_is_noticed_though_its_writes_need_leases() {
+async fn hanging_store_opens_breaker_despite_leases() {
     let locks = LockManager::new(Arc::new(InProcessLock::new(Clock::tokio())));
     let store = Moody::new();
     let mut resource = MemoryResource::new("m", 1 << 20);
@@ -572,7 +572,7 @@ async fn a_store_that_hangs_is_noticed_though_its_writes_need_leases() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn everything_that_is_done_with_a_memory_is_refused_at_once() {
+async fn open_breaker_refuses_every_operation() {
     let world = World::new();
     let memory = world.memory();
     world.store.becomes(Mood::Down);
@@ -599,7 +599,7 @@ async fn everything_that_is_done_with_a_memory_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_belongs_to_its_resource() {
+async fn each_resource_has_its_own_breaker() {
     let world = World::new();
     let (memory, other) = (world.memory(), world.manager.memory("m", "other").unwrap());
     world.store.becomes(Mood::Down);

@@ -11,10 +11,10 @@ use crate::sweep::{Cut, Points, sweep_whole, until};
 
 on_every_backend![
     ; paused_clock:
-    appends_dropped_while_they_wait_for_a_turn_leave_all_or_nothing,
+    dropped_waiting_appends_are_all_or_nothing,
 ];
 
-async fn appends_dropped_while_they_wait_for_a_turn_leave_all_or_nothing(on: On) {
+async fn dropped_waiting_appends_are_all_or_nothing(on: On) {
     let mut points = Points::default();
     let case = async |cut: Cut| {
         let world = on.world(with(hybrid(3_000))).await;

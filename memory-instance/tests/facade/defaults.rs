@@ -10,7 +10,7 @@ use crate::support::{On, checked, hybrid, with};
 
 /// Without a strategy in the resource, a flush summarizes: by rule, or with the builder's model.
 #[tokio::test(start_paused = true)]
-async fn the_default_strategy_summarizes_and_evicts_nothing() {
+async fn default_strategy_summarizes_without_evicting() {
     let flushed = async |named: Option<&str>, blocks: bool, model: bool| {
         let mut resource = MemoryResource::new("m", 1_000);
         resource.flushing_strategy.kind = named.map(str::to_owned);
@@ -44,7 +44,7 @@ async fn the_default_strategy_summarizes_and_evicts_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_flush_that_removes_logs_one_line_of_counts() {
+async fn removing_flush_logs_one_line_of_counts() {
     let (logs, _guard) = Logs::capture();
     let world = On::Memory.world(with(hybrid(1_000)).flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
@@ -73,7 +73,7 @@ async fn each_flush_that_removes_logs_one_line_of_counts() {
 
 /// The README's figures are those of its example's resource.
 #[tokio::test(start_paused = true)]
-async fn the_readme_says_what_its_budget_removes() {
+async fn readme_states_what_its_budget_removes() {
     let resource = MemoryResource::new("m", 8_000);
     let world = On::Memory.world(with(resource).flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();

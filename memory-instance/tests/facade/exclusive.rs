@@ -12,25 +12,25 @@ use tokio::sync::oneshot;
 use crate::support::{On, checked, texts, with};
 
 on_every_backend![
-    turns_do_not_overlap_and_lose_no_update,
-    an_append_waits_in_line_for_a_turn,
-    a_turn_that_is_dropped_frees_the_lease_at_once,
-    a_turn_that_panics_frees_the_lease_at_once,
-    reads_go_on_during_a_turn,
-    a_busy_memory_is_not_slow_for_ever_after_a_turn,
-    a_session_ends_with_its_turn,
-    a_session_keeps_to_few_writers,
+    turns_never_overlap_or_lose_updates,
+    append_waits_for_a_turn,
+    dropped_turn_releases_the_lease,
+    panicking_turn_releases_the_lease,
+    reads_continue_during_a_turn,
+    busy_memory_recovers_after_a_turn,
+    session_ends_with_its_turn,
+    session_reuses_few_writers,
     ; paused_clock:
-    a_stale_writer_is_fenced_off_and_says_so,
-    a_stale_writer_is_fenced_off_before_the_next_holder_has_written,
-    a_long_turn_keeps_its_lease,
+    stale_writer_is_fenced_off,
+    stale_writer_is_fenced_before_next_holder_writes,
+    long_turn_keeps_its_lease,
 ];
 
 fn resource() -> MemoryResource {
     MemoryResource::new("m", 1 << 20)
 }
 
-async fn turns_do_not_overlap_and_lose_no_update(on: On) {
+async fn turns_never_overlap_or_lose_updates(on: On) {
     let world = on.world(with(resource())).await;
     world.memory().append(Message::user("0")).await.unwrap();
     let inside = Arc::new(AtomicU64::new(0));
@@ -59,7 +59,7 @@ async fn turns_do_not_overlap_and_lose_no_update(on: On) {
     checked(&world.memory(), &world.manager).await;
 }
 
-async fn an_append_waits_in_line_for_a_turn(on: On) {
+async fn append_waits_for_a_turn(on: On) {
     let world = on.world(with(resource())).await;
     let (begun, begins) = oneshot::channel();
     let (go_on, goes_on) = oneshot::channel::<()>();
@@ -88,7 +88,7 @@ async fn an_append_waits_in_line_for_a_turn(on: On) {
     assert_eq!(texts(&world.memory()).await, ["first of the turn", "last of the turn", "after"]);
 }
 
-async fn a_stale_writer_is_fenced_off_and_says_so(on: On) {
+async fn stale_writer_is_fenced_off(on: On) {
     let world = on.world(with(resource())).await;
     let memory = world.memory();
     memory.append(Message::user("before")).await.unwrap();
@@ -146,7 +146,7 @@ async fn stale_session(memory: &MemoryInstance) -> Session {
     stale
 }
 
-async fn a_stale_writer_is_fenced_off_before_the_next_holder_has_written(on: On) {
+async fn stale_writer_is_fenced_before_next_holder_writes(on: On) {
     let world = on.world(with(resource())).await;
     let memory = world.memory();
     memory.append(Message::user("before")).await.unwrap();
@@ -162,7 +162,7 @@ async fn a_stale_writer_is_fenced_off_before_the_next_holder_has_written(on: On)
     assert_eq!(texts(&memory).await, ["before", "I read 1"]);
 }
 
-async fn a_turn_that_is_dropped_frees_the_lease_at_once(on: On) {
+async fn dropped_turn_releases_the_lease(on: On) {
     let world = on.world(with(resource())).await;
     let memory = world.memory();
     let (begun, begins) = oneshot::channel();
@@ -183,7 +183,7 @@ async fn a_turn_that_is_dropped_frees_the_lease_at_once(on: On) {
     assert!(before.elapsed() < Duration::from_secs(1), "it took {:?}", before.elapsed());
 }
 
-async fn a_turn_that_panics_frees_the_lease_at_once(on: On) {
+async fn panicking_turn_releases_the_lease(on: On) {
     let world = on.world(with(resource())).await;
     let holder = world.memory();
     let turn = |_: Session| async { panic!("a bug in the turn") };
@@ -194,7 +194,7 @@ async fn a_turn_that_panics_frees_the_lease_at_once(on: On) {
     assert!(before.elapsed() < Duration::from_secs(1), "it took {:?}", before.elapsed());
 }
 
-async fn a_long_turn_keeps_its_lease(on: On) {
+async fn long_turn_keeps_its_lease(on: On) {
     let mut resource = resource();
     resource.lock = resource.lock.with_max_turn(Duration::from_secs(120));
     let world = on.world(with(resource)).await;
@@ -208,7 +208,7 @@ async fn a_long_turn_keeps_its_lease(on: On) {
     assert!(world.manager.locks().stats().refreshed >= 3);
 }
 
-async fn reads_go_on_during_a_turn(on: On) {
+async fn reads_continue_during_a_turn(on: On) {
     let world = on.world(with(resource())).await;
     let memory = world.memory();
     let reader = world.memory();
@@ -223,7 +223,7 @@ async fn reads_go_on_during_a_turn(on: On) {
     assert_eq!(memory.health().await.unwrap().lease, None);
 }
 
-async fn a_busy_memory_is_not_slow_for_ever_after_a_turn(on: On) {
+async fn busy_memory_recovers_after_a_turn(on: On) {
     const TASKS: usize = 32;
     let world = on.world(with(resource())).await;
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -261,7 +261,7 @@ async fn a_busy_memory_is_not_slow_for_ever_after_a_turn(on: On) {
     checked(&world.memory(), &world.manager).await;
 }
 
-async fn a_session_ends_with_its_turn(on: On) {
+async fn session_ends_with_its_turn(on: On) {
     let world = on.world(with(resource())).await;
     let memory = world.memory();
     let kept = memory.exclusive(|session| async { session }).await.unwrap();
@@ -274,7 +274,7 @@ async fn a_session_ends_with_its_turn(on: On) {
     assert!(memory.is_empty().await.unwrap());
 }
 
-async fn a_session_keeps_to_few_writers(on: On) {
+async fn session_reuses_few_writers(on: On) {
     let world = on.world(with(resource())).await;
     let turn = |session: Session| async move {
         for _ in 0..100 {

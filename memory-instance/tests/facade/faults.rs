@@ -189,7 +189,7 @@ fn plain() -> World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_pass_is_sent_again_and_appended_once() {
+async fn retryable_failures_are_resent_and_appended_once() {
     use Fault::{After, Before};
     for faults in [&[Before][..], &[After], &[Before, After, Before], &[After, After, After]] {
         let world = plain();
@@ -203,7 +203,7 @@ async fn what_may_pass_is_sent_again_and_appended_once() {
 
 /// The store lost an applied batch and gave its place to another message before the batch was sent again.
 #[tokio::test(start_paused = true)]
-async fn retry_after_a_rollback_is_not_taken_for_the_first_request() {
+async fn retry_after_rollback_gets_new_message_ids() {
     let world = plain();
     let memory = world.memory();
     memory.append(Message::user("kept")).await.unwrap();
@@ -230,7 +230,7 @@ async fn retry_after_a_rollback_is_not_taken_for_the_first_request() {
 
 /// A prompt whose append or replacement is sent again keeps its name and is stored once.
 #[tokio::test(start_paused = true)]
-async fn ensured_prompt_is_sent_again_under_its_name() {
+async fn resent_prompt_keeps_its_name() {
     use Fault::{After, Before};
     for faults in [&[Before][..], &[After], &[Before, After, Before], &[After, After]] {
         let world = plain();
@@ -269,7 +269,7 @@ async fn ensured_prompt_is_sent_again_under_its_name() {
 
 /// If the error reported that the append was not applied, the caller might append the message again and duplicate it.
 #[tokio::test(start_paused = true)]
-async fn a_lost_answer_is_not_forgotten_where_the_lease_cannot_be_had_for_the_retry() {
+async fn lost_answer_without_lease_for_retry_is_unknown() {
     let world = plain();
     let memory = world.memory();
     world.script(&[Fault::After]);
@@ -290,7 +290,7 @@ async fn a_lost_answer_is_not_forgotten_where_the_lease_cannot_be_had_for_the_re
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_whose_answer_never_comes_can_be_sent_again() {
+async fn timed_out_batch_can_be_sent_again() {
     let world = plain();
     let memory = world.memory();
     memory.append(Message::user("before")).await.unwrap();
@@ -312,7 +312,7 @@ async fn a_batch_whose_answer_never_comes_can_be_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kept_writes_give_up_their_leases() {
+async fn unpolled_writes_lose_their_leases() {
     let world = plain();
     let memory = world.memory();
     world.script(&[Fault::Silence]);
@@ -326,7 +326,7 @@ async fn kept_writes_give_up_their_leases() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kept_sweeps_give_up_their_leases() {
+async fn unpolled_sweeps_lose_their_leases() {
     let world = plain();
     let memory = world.memory();
     memory.append(Message::user("removed")).await.unwrap();
@@ -342,7 +342,7 @@ async fn kept_sweeps_give_up_their_leases() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_without_an_answer_keeps_the_others_out_for_a_moment_only() {
+async fn unanswered_write_blocks_others_only_briefly() {
     let world = plain();
     let memory = world.memory();
     world.script(&[Fault::Silence]);
@@ -356,7 +356,7 @@ async fn a_write_without_an_answer_keeps_the_others_out_for_a_moment_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_was_not_applied_is_appended_when_it_is_sent_again() {
+async fn unapplied_batch_is_appended_on_resend() {
     let world = plain();
     let memory = world.memory();
     memory.append(Message::user("before")).await.unwrap();
@@ -372,7 +372,7 @@ async fn a_batch_that_was_not_applied_is_appended_when_it_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_lease_is_left_after_a_fault() {
+async fn no_lease_remains_after_a_fault() {
     let world = plain();
     for fault in [Fault::Before, Fault::After, Fault::Silence, Fault::Broken] {
         world.script(&[fault]);
@@ -426,7 +426,7 @@ async fn broken_leases_fence_writers_and_flushers_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_leases_are_broken_whatever_fails() {
+async fn both_leases_are_broken_despite_failures() {
     for faults in [&[Fault::Broken][..], &[Fault::Broken, Fault::Broken]] {
         let world = plain();
         let memory = world.memory();
@@ -444,7 +444,7 @@ async fn both_leases_are_broken_whatever_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_whose_answer_is_lost_lands_once() {
+async fn flush_with_lost_answer_commits_once() {
     for fault in [Fault::Before, Fault::After] {
         let world = World::new(hybrid(2_000));
         let memory = world.memory();
@@ -460,7 +460,7 @@ async fn a_flush_whose_answer_is_lost_lands_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clear_whose_answer_is_lost_clears_once() {
+async fn clear_with_lost_answer_applies_once() {
     let world = plain();
     let memory = world.memory();
     memory.append(Message::user("old")).await.unwrap();
@@ -476,7 +476,7 @@ async fn a_clear_whose_answer_is_lost_clears_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_begins_although_its_claim_fails_at_first() {
+async fn turn_begins_after_failed_claim_is_retried() {
     for fault in [Fault::Before, Fault::After] {
         let world = plain();
         world.script(&[fault]);
@@ -487,7 +487,7 @@ async fn a_turn_begins_although_its_claim_fails_at_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_closed_although_the_answer_is_lost() {
+async fn close_call_survives_a_lost_answer() {
     let world = plain();
     let memory = world.memory();
     let call = memory_core::ToolCall::function("c", "f", "{}");
@@ -498,7 +498,7 @@ async fn a_call_is_closed_although_the_answer_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_form_of_an_error_shows_what_was_said() {
+async fn errors_never_contain_message_text() {
     const SECRET: &str = "the launch code is 0000";
     let world = plain();
     for faults in [[Fault::Broken; 1].as_slice(), &[Fault::Silence; 4]] {
@@ -516,7 +516,7 @@ async fn no_form_of_an_error_shows_what_was_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_limit_without_end_is_no_overflow() {
+async fn huge_timeout_does_not_overflow() {
     let mut resource = MemoryResource::new("m", 1_000);
     resource.lock.wait_timeout = Duration::MAX;
     let world = World::new(resource);

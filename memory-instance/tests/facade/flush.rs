@@ -15,35 +15,35 @@ use tokio::time::Instant;
 use crate::support::{On, World, assert_window_fits, bytes, checked, hybrid, texts, with};
 
 on_every_backend![
-    a_failing_summariser_is_replaced_and_health_says_so,
+    failing_summarizer_is_replaced_and_reported,
     secrets_in_a_summary_never_reach_the_store,
-    a_summariser_that_returns_nothing_or_too_much_is_replaced,
+    summarizer_with_bad_output_is_replaced,
     critical_messages_survive_any_pressure,
-    over_budget_by_critical_messages_appends_go_on_and_health_says_so,
-    over_the_message_limit_health_says_so,
-    a_flush_that_cannot_help_is_not_repeated_at_every_append,
-    an_open_call_survives_and_a_closed_one_may_go,
-    calls_and_results_go_together,
-    summaries_do_not_pile_up,
-    a_strategy_of_ones_own_is_held_to_the_promises,
-    a_flush_that_failed_no_longer_matters_when_another_process_has_flushed,
-    an_inline_flush_is_done_when_the_append_returns,
-    two_flushes_at_once_do_the_work_once,
-    a_flush_by_hand_of_a_small_memory_has_nothing_to_do,
-    what_is_appended_during_a_flush_survives_it,
-    a_turn_that_makes_a_flush_due_does_not_wait_for_it,
+    appends_continue_over_budget_and_health_reports,
+    health_reports_the_message_limit,
+    futile_flush_is_not_repeated_per_append,
+    only_closed_calls_are_evicted,
+    calls_and_results_are_evicted_together,
+    summaries_do_not_accumulate,
+    custom_strategy_must_keep_the_invariants,
+    failed_flush_is_superseded_by_another_process,
+    inline_flush_completes_before_append_returns,
+    concurrent_flushes_do_the_work_once,
+    explicit_flush_of_small_memory_does_nothing,
+    appends_during_a_flush_survive,
+    turn_does_not_wait_for_due_flush,
     closing_a_call_lets_the_next_flush_begin,
     ; paused_clock:
-    a_flush_that_fails_is_not_tried_again_at_every_append,
-    a_flush_that_got_no_turn_no_longer_matters_when_none_is_due,
-    a_hanging_summariser_is_replaced_when_its_time_is_up,
-    a_summariser_of_three_lease_lifetimes_stops_nobody,
-    what_comes_during_a_flush_is_flushed_after_it,
+    failed_flush_is_not_retried_per_append,
+    flush_without_lease_is_forgotten_when_none_due,
+    hanging_summarizer_is_replaced_after_its_limit,
+    slow_summarizer_blocks_no_append,
+    appends_during_a_flush_are_flushed_next,
 ];
 
 /// A bridge from synchronous code: one append on a runtime that ends right after it.
 #[test]
-fn a_flush_that_was_begun_on_a_runtime_that_ended_does_not_stop_the_next() {
+fn flush_of_ended_runtime_does_not_block_next() {
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -88,7 +88,7 @@ async fn receipts(memory: &MemoryInstance, count: usize) -> Vec<FlushReceipt> {
     tokio::time::timeout(Duration::from_secs(600), wait).await.expect("a flush comes to its end")
 }
 
-async fn a_summariser_of_three_lease_lifetimes_stops_nobody(on: On) {
+async fn slow_summarizer_blocks_no_append(on: On) {
     let asked = Arc::new(AtomicU64::new(0));
     let counting = Arc::clone(&asked);
     let slow = from_fn("slow", move |_| {
@@ -164,7 +164,7 @@ async fn flushed_with(on: On, summarizer: Arc<dyn Summarizer>) -> (FlushReceipt,
     (receipt, texts(&memory).await)
 }
 
-async fn a_failing_summariser_is_replaced_and_health_says_so(on: On) {
+async fn failing_summarizer_is_replaced_and_reported(on: On) {
     let fails = from_fn("slow", |_| async { Err(SummarizeError::new("status 529")) });
     let (receipt, texts) = flushed_with(on, fails).await;
     let summary = receipt.summary.expect("the rule-based one wrote it");
@@ -197,14 +197,14 @@ async fn secrets_in_a_summary_never_reach_the_store(on: On) {
     }
 }
 
-async fn a_hanging_summariser_is_replaced_when_its_time_is_up(on: On) {
+async fn hanging_summarizer_is_replaced_after_its_limit(on: On) {
     let hangs = from_fn("slow", |_| std::future::pending());
     let (receipt, _) = flushed_with(on, hangs).await;
     let fallback = receipt.summary.unwrap().fallback.unwrap();
     assert!(fallback.contains("took longer than 20s"), "{fallback}");
 }
 
-async fn a_summariser_that_returns_nothing_or_too_much_is_replaced(on: On) {
+async fn summarizer_with_bad_output_is_replaced(on: On) {
     let empty = from_fn("slow", |_| async { Ok("  ".to_owned()) });
     let (receipt, _) = flushed_with(on, empty).await;
     assert!(receipt.summary.unwrap().fallback.unwrap().contains("empty"));
@@ -229,7 +229,7 @@ async fn critical_messages_survive_any_pressure(on: On) {
     assert_eq!(window[1].text(), "allergic to nuts");
 }
 
-async fn over_budget_by_critical_messages_appends_go_on_and_health_says_so(on: On) {
+async fn appends_continue_over_budget_and_health_reports(on: On) {
     let world = on.world(with(MemoryResource::new("m", 300)).flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     for number in 0..100 {
@@ -245,7 +245,7 @@ async fn over_budget_by_critical_messages_appends_go_on_and_health_says_so(on: O
     checked(&memory, &world.manager).await;
 }
 
-async fn over_the_message_limit_health_says_so(on: On) {
+async fn health_reports_the_message_limit(on: On) {
     let mut resource = MemoryResource::new("m", 100_000);
     resource.message_limit = Some(100);
     let world = on.world(with(resource).flush_mode(FlushMode::Manual)).await;
@@ -278,7 +278,7 @@ async fn over_the_message_limit_health_says_so(on: On) {
     assert_eq!(verdict().await, Verdict::OverBudget { why });
 }
 
-async fn a_flush_that_cannot_help_is_not_repeated_at_every_append(on: On) {
+async fn futile_flush_is_not_repeated_per_append(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1_000)).flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     for _ in 0..120 {
@@ -291,7 +291,7 @@ async fn a_flush_that_cannot_help_is_not_repeated_at_every_append(on: On) {
     assert!(flushes.iter().all(|receipt| receipt.shortfall.is_some()));
 }
 
-async fn an_open_call_survives_and_a_closed_one_may_go(on: On) {
+async fn only_closed_calls_are_evicted(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1_000)).flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     memory.append(Message::calls([ToolCall::function("c", "search", "{}")])).await.unwrap();
@@ -316,7 +316,7 @@ async fn an_open_call_survives_and_a_closed_one_may_go(on: On) {
     checked(&memory, &world.manager).await;
 }
 
-async fn calls_and_results_go_together(on: On) {
+async fn calls_and_results_are_evicted_together(on: On) {
     let world = on.world(with(hybrid(1_500)).flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     for number in 0..150 {
@@ -335,7 +335,7 @@ async fn calls_and_results_go_together(on: On) {
     checked(&memory, &world.manager).await;
 }
 
-async fn summaries_do_not_pile_up(on: On) {
+async fn summaries_do_not_accumulate(on: On) {
     let world = on.world(with(hybrid(2_000)).flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     fill(&memory, 1_500).await;
@@ -365,7 +365,7 @@ impl FlushStrategy for Careless {
     }
 }
 
-async fn a_strategy_of_ones_own_is_held_to_the_promises(on: On) {
+async fn custom_strategy_must_keep_the_invariants(on: On) {
     let mut resource = MemoryResource::new("m", 1_000);
     resource.flushing_strategy.kind = Some("careless".into());
     let builder = with(resource).strategy(Arc::<Careless>::default()).flush_mode(FlushMode::Manual);
@@ -393,7 +393,7 @@ fn beside(world: &World, builder: ManagerBuilder) -> MemoryInstance {
     builder.build(store, locks).unwrap().memory("m", "k").unwrap()
 }
 
-async fn a_flush_that_failed_no_longer_matters_when_another_process_has_flushed(on: On) {
+async fn failed_flush_is_superseded_by_another_process(on: On) {
     let mut resource = MemoryResource::new("m", 1_000);
     resource.flushing_strategy.kind = Some("careless".into());
     let builder = with(resource).strategy(Arc::<Careless>::default()).flush_mode(FlushMode::Manual);
@@ -417,7 +417,7 @@ async fn a_flush_that_failed_no_longer_matters_when_another_process_has_flushed(
     }
 }
 
-async fn a_flush_that_got_no_turn_no_longer_matters_when_none_is_due(on: On) {
+async fn flush_without_lease_is_forgotten_when_none_due(on: On) {
     let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
     let slow = from_fn("slow", move |_| {
         begun.send(()).unwrap();
@@ -444,7 +444,7 @@ async fn a_flush_that_got_no_turn_no_longer_matters_when_none_is_due(on: On) {
     assert_eq!((health.verdict, health.last_flush_error), (Verdict::Healthy, None));
 }
 
-async fn an_inline_flush_is_done_when_the_append_returns(on: On) {
+async fn inline_flush_completes_before_append_returns(on: On) {
     let world = on.world(with(hybrid(1_000)).flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     for number in 0..300 {
@@ -454,7 +454,7 @@ async fn an_inline_flush_is_done_when_the_append_returns(on: On) {
     assert!(memory.receipts().await.unwrap().len() > 1);
 }
 
-async fn two_flushes_at_once_do_the_work_once(on: On) {
+async fn concurrent_flushes_do_the_work_once(on: On) {
     let asked = Arc::new(AtomicU64::new(0));
     let counting = Arc::clone(&asked);
     let slow = from_fn("slow", move |_| {
@@ -475,7 +475,7 @@ async fn two_flushes_at_once_do_the_work_once(on: On) {
     checked(&memory, &world.manager).await;
 }
 
-async fn a_flush_by_hand_of_a_small_memory_has_nothing_to_do(on: On) {
+async fn explicit_flush_of_small_memory_does_nothing(on: On) {
     let world = on.world(with(hybrid(4_000))).await;
     let memory = world.memory();
     assert_eq!(memory.perform_flush().await.unwrap(), None);
@@ -484,7 +484,7 @@ async fn a_flush_by_hand_of_a_small_memory_has_nothing_to_do(on: On) {
     assert_eq!(memory.len().await.unwrap(), 3);
 }
 
-async fn what_is_appended_during_a_flush_survives_it(on: On) {
+async fn appends_during_a_flush_survive(on: On) {
     let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
     let slow = from_fn("slow", move |_| {
         begun.send(()).unwrap();
@@ -512,7 +512,7 @@ async fn what_is_appended_during_a_flush_survives_it(on: On) {
     checked(&memory, &world.manager).await;
 }
 
-async fn a_flush_that_fails_is_not_tried_again_at_every_append(on: On) {
+async fn failed_flush_is_not_retried_per_append(on: On) {
     let mut resource = MemoryResource::new("m", 1_000);
     resource.flushing_strategy.kind = Some("careless".into());
     let careless = Arc::<Careless>::default();
@@ -530,7 +530,7 @@ async fn a_flush_that_fails_is_not_tried_again_at_every_append(on: On) {
     assert!(matches!(verdict, Verdict::Degraded { .. }), "{verdict:?}");
 }
 
-async fn a_turn_that_makes_a_flush_due_does_not_wait_for_it(on: On) {
+async fn turn_does_not_wait_for_due_flush(on: On) {
     let world = on.world(with(hybrid(1_000)).flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     let begun = Instant::now();
@@ -558,7 +558,7 @@ async fn closing_a_call_lets_the_next_flush_begin(on: On) {
     assert!(after <= 500, "{after} tokens, although the call may go now");
 }
 
-async fn what_comes_during_a_flush_is_flushed_after_it(on: On) {
+async fn appends_during_a_flush_are_flushed_next(on: On) {
     let slow = from_fn("slow", |_| async {
         tokio::time::sleep(Duration::from_secs(30)).await;
         Ok("a summary".to_owned())

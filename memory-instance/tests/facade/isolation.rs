@@ -9,16 +9,16 @@ use memory_lock::Clock;
 use crate::support::{On, texts, with};
 
 on_every_backend![
-    keys_projects_and_resources_are_apart,
+    keys_projects_and_resources_are_isolated,
     keys_are_listed_by_prefix,
     ten_thousand_instances_work_at_once,
-    a_template_picks_the_memory,
-    the_cache_of_instances_is_bounded,
-    a_key_of_any_length_works,
-    callers_that_fill_the_blocking_pool_are_served,
+    template_selects_the_memory,
+    instance_cache_is_bounded,
+    long_keys_work,
+    callers_filling_the_blocking_pool_are_served,
 ];
 
-async fn callers_that_fill_the_blocking_pool_are_served(on: On) {
+async fn callers_filling_the_blocking_pool_are_served(on: On) {
     let world = on.world(with(MemoryResource::new("m", 100_000))).await;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -46,7 +46,7 @@ async fn callers_that_fill_the_blocking_pool_are_served(on: On) {
     assert_eq!(texts(&world.memory()).await.len(), 160);
 }
 
-async fn keys_projects_and_resources_are_apart(on: On) {
+async fn keys_projects_and_resources_are_isolated(on: On) {
     let builder = with(MemoryResource::new("m", 1_000)).resource(MemoryResource::new("n", 1_000));
     let world = on.world(builder).await;
     let (store, locks) = (world.manager.store().clone(), world.manager.locks().clone());
@@ -141,7 +141,7 @@ fn resident() -> u64 {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn an_idle_instance_takes_at_most_ten_kilobytes() {
+async fn idle_instance_takes_at_most_ten_kilobytes() {
     const INSTANCES: u64 = 10_000;
     let world = On::Sqlite.world(with(MemoryResource::new("m", 1_000))).await;
     let memory = |n: u64| world.manager.memory("m", &format!("conversation-{n}")).unwrap();
@@ -161,7 +161,7 @@ async fn an_idle_instance_takes_at_most_ten_kilobytes() {
     assert!(each <= 10 * 1024, "{each} bytes");
 }
 
-async fn a_template_picks_the_memory(on: On) {
+async fn template_selects_the_memory(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1_000))).await;
     let context = KeyContext::new().with("workflow.input", serde_json::json!({"userId": "u1"}));
     let template = "user-{{ .workflow.input.userId }}";
@@ -170,10 +170,10 @@ async fn a_template_picks_the_memory(on: On) {
     let missing = world.manager.memory_for("m", "{{ session.id }}", &context).unwrap_err();
     assert!(matches!(missing, MemoryError::Template(_)));
     let unknown = world.manager.memory("x", "k").unwrap_err();
-    assert_eq!(unknown.to_string(), "no resource has the id `x`; there are: m");
+    assert_eq!(unknown.to_string(), "no resource has the id `x`; known resources: m");
 }
 
-async fn the_cache_of_instances_is_bounded(on: On) {
+async fn instance_cache_is_bounded(on: On) {
     let bound = NonZeroUsize::new(16).unwrap();
     let world = on.world(with(MemoryResource::new("m", 1_000)).cached_instances(bound)).await;
     let held = world.manager.memory("m", "0").unwrap();
@@ -190,7 +190,7 @@ async fn the_cache_of_instances_is_bounded(on: On) {
     assert_eq!(texts(&world.manager.memory("m", "0").unwrap()).await, ["x", "still works"]);
 }
 
-async fn a_key_of_any_length_works(on: On) {
+async fn long_keys_work(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1_000))).await;
     for rendered in ["é".repeat(3_000), format!("{}/", "é".repeat(3_000))] {
         let memory = world.manager.memory("m", &rendered).unwrap();
@@ -203,7 +203,7 @@ async fn a_key_of_any_length_works(on: On) {
 }
 
 #[test]
-fn the_example_of_the_readme_is_the_one_that_compiles() {
+fn readme_example_matches_the_compiled_one() {
     let readme = include_str!("../../../README.md");
     let example = include_str!("../../examples/first.rs");
     let shown = readme.split("```rust\n").nth(1).unwrap().split("```").next().unwrap();

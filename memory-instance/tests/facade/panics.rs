@@ -20,7 +20,7 @@ use crate::support::{On, checked, hybrid, with};
 
 on_every_backend![
     ; paused_clock:
-    panicking_strategy_is_tried_again_after_growing_pauses,
+    panicking_strategy_is_retried_after_growing_pauses,
     panicking_counter_fails_the_flush_and_not_the_append,
     panicking_name_of_a_summarizer_fails_the_flush,
 ];
@@ -186,7 +186,7 @@ async fn fails_and_recovers(
     }
 }
 
-async fn panicking_strategy_is_tried_again_after_growing_pauses(on: On) {
+async fn panicking_strategy_is_retried_after_growing_pauses(on: On) {
     let strategy = Arc::<Strategy>::default();
     let mut resource = MemoryResource::new("m", 1_000);
     resource.flushing_strategy.kind = Some("own".into());

@@ -15,12 +15,12 @@ use tokio::time::{Instant, sleep};
 use crate::support::{On, hybrid, texts, with};
 
 on_every_backend![
-    who_waits_for_nobody_still_writes,
-    who_waits_for_nobody_is_refused_at_once_during_a_turn,
-    a_batch_of_unknown_fate_is_sent_again_within_the_turn,
+    zero_wait_timeout_still_writes,
+    zero_wait_timeout_is_refused_during_a_turn,
+    unknown_batch_is_resent_within_the_turn,
     ; paused_clock:
-    who_gave_up_waiting_for_a_turn_knows_that_nothing_was_written,
-    a_flush_commits_between_turns_that_take_longer_than_anybody_waits,
+    wait_timeout_reports_that_nothing_was_written,
+    flush_commits_between_long_turns,
 ];
 
 fn resource(wait: Duration) -> MemoryResource {
@@ -53,7 +53,7 @@ fn assert_in_line(error: &MemoryError) {
     assert!(error.is_retryable(), "{error}");
 }
 
-async fn who_waits_for_nobody_still_writes(on: On) {
+async fn zero_wait_timeout_still_writes(on: On) {
     let world = on.world(with(resource(Duration::ZERO))).await;
     let memory = world.memory();
     memory.append(Message::user("one")).await.unwrap();
@@ -64,7 +64,7 @@ async fn who_waits_for_nobody_still_writes(on: On) {
     assert!(memory.is_empty().await.unwrap());
 }
 
-async fn who_waits_for_nobody_is_refused_at_once_during_a_turn(on: On) {
+async fn zero_wait_timeout_is_refused_during_a_turn(on: On) {
     let world = on.world(with(resource(Duration::ZERO))).await;
     let memory = world.memory();
     let (end, turn) = turn(world.memory()).await;
@@ -76,7 +76,7 @@ async fn who_waits_for_nobody_is_refused_at_once_during_a_turn(on: On) {
     assert!(memory.is_empty().await.unwrap());
 }
 
-async fn who_gave_up_waiting_for_a_turn_knows_that_nothing_was_written(on: On) {
+async fn wait_timeout_reports_that_nothing_was_written(on: On) {
     let world = on.world(with(resource(Duration::from_secs(4)))).await;
     let memory = world.memory();
     let (end, turn) = turn(world.memory()).await;
@@ -91,7 +91,7 @@ async fn who_gave_up_waiting_for_a_turn_knows_that_nothing_was_written(on: On) {
     assert_eq!(texts(&memory).await, ["one"]);
 }
 
-async fn a_batch_of_unknown_fate_is_sent_again_within_the_turn(on: On) {
+async fn unknown_batch_is_resent_within_the_turn(on: On) {
     let world = on.world(with(resource(Duration::from_secs(10)))).await;
     let memory = world.memory();
     let prepared = memory.prepare([Message::user("once")]).unwrap();
@@ -107,7 +107,7 @@ async fn a_batch_of_unknown_fate_is_sent_again_within_the_turn(on: On) {
 }
 
 /// One agent takes turn after turn, each with a long call of a model in it.
-async fn a_flush_commits_between_turns_that_take_longer_than_anybody_waits(on: On) {
+async fn flush_commits_between_long_turns(on: On) {
     let mut resource = hybrid(2_000);
     resource.lock.wait_timeout = Duration::from_secs(2);
     let summarizer = from_fn("a model", |_| async {
@@ -132,7 +132,7 @@ async fn a_flush_commits_between_turns_that_take_longer_than_anybody_waits(on: O
 
 /// The text names the operation; the driver's text is in the chain of sources, for callers that log causes.
 #[tokio::test]
-async fn an_error_leads_to_its_cause_without_saying_it_twice() {
+async fn error_chain_repeats_no_text() {
     let folder = tempfile::tempdir().unwrap();
     let url = crate::support::url(&folder);
     let manager = with(resource(Duration::ZERO)).open(&url).await.unwrap();

@@ -8,14 +8,14 @@ use memory_instance::FlushMode;
 use crate::support::{On, assert_window_fits, hybrid, with};
 
 on_every_backend![
-    a_reader_pays_for_what_is_new_only,
-    a_reader_begins_again_after_a_flush,
-    a_window_keeps_to_every_budget,
-    the_results_of_interleaved_agents_stand_behind_their_calls,
-    an_empty_memory_reads_as_empty,
+    reader_receives_only_new_messages,
+    reader_restarts_after_a_flush,
+    window_fits_every_budget,
+    results_follow_calls_of_interleaved_agents,
+    empty_memory_reads_as_empty,
 ];
 
-async fn a_reader_pays_for_what_is_new_only(on: On) {
+async fn reader_receives_only_new_messages(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
     let memory = world.memory();
     memory.append_all((0..25).map(|n| Message::user(n.to_string()))).await.unwrap();
@@ -37,7 +37,7 @@ async fn a_reader_pays_for_what_is_new_only(on: On) {
     assert_eq!(page.messages.len(), 1);
 }
 
-async fn a_reader_begins_again_after_a_flush(on: On) {
+async fn reader_restarts_after_a_flush(on: On) {
     let world = on.world(with(hybrid(1_000)).flush_mode(FlushMode::Manual)).await;
     let memory = world.memory();
     memory.append_all((0..90).map(|n| Message::user(format!("message {n}")))).await.unwrap();
@@ -48,7 +48,7 @@ async fn a_reader_begins_again_after_a_flush(on: On) {
     assert_eq!(second.messages.len() as u64, memory.len().await.unwrap());
 }
 
-async fn a_window_keeps_to_every_budget(on: On) {
+async fn window_fits_every_budget(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
     let memory = world.memory();
     memory.append(Message::system("you are kind")).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_window_keeps_to_every_budget(on: On) {
     assert!(memory.context(3).await.is_err(), "the system prompt does not fit");
 }
 
-async fn the_results_of_interleaved_agents_stand_behind_their_calls(on: On) {
+async fn results_follow_calls_of_interleaved_agents(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
     let memory = world.memory();
     let call = |id: &str| Message::calls([ToolCall::function(id, "f", "{}")]);
@@ -81,7 +81,7 @@ async fn the_results_of_interleaved_agents_stand_behind_their_calls(on: On) {
     assert_eq!(memory.health().await.unwrap().orphaned_results, 1);
 }
 
-async fn an_empty_memory_reads_as_empty(on: On) {
+async fn empty_memory_reads_as_empty(on: On) {
     let world = on.world(with(MemoryResource::new("m", 100))).await;
     let memory = world.memory();
     assert!(memory.is_empty().await.unwrap());

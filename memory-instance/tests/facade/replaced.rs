@@ -18,7 +18,7 @@ fn assert_replaced(error: &MemoryError) {
 }
 
 #[tokio::test]
-async fn replaced_file_fails_until_it_is_opened_again() {
+async fn replaced_file_fails_until_reopened() {
     let world = On::Sqlite.world(with(MemoryResource::new("m", 1_000))).await;
     let memory = world.memory();
     memory.append(Message::user("before")).await.unwrap();

@@ -49,7 +49,7 @@ async fn say(memory: &MemoryInstance, texts: impl IntoIterator<Item = String>) {
 
 /// Five critical messages were stored at the places of messages that the flush had read and the store then lost.
 #[tokio::test(start_paused = true)]
-async fn flush_takes_no_message_that_it_did_not_read() {
+async fn flush_removes_only_messages_it_read() {
     let (asked, go_on) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (asks, waits) = (Arc::clone(&asked), Arc::clone(&go_on));
     let summarizer = from_fn("slow", move |request| {
@@ -89,7 +89,7 @@ async fn flush_takes_no_message_that_it_did_not_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reader_is_told_to_start_over() {
+async fn reader_restarts_after_rollback() {
     let world = World::new(MemoryResource::new("m", 1 << 20), None);
     let memory = world.memory();
     say(&memory, ["kept".to_owned()]).await;
@@ -108,7 +108,7 @@ async fn reader_is_told_to_start_over() {
 
 /// A resent batch may be stored at the place where a reader saw it, after another message than before.
 #[tokio::test(start_paused = true)]
-async fn batch_sent_again_is_not_taken_for_the_first() {
+async fn resent_batch_gets_new_ids_after_rollback() {
     let world = World::new(MemoryResource::new("m", 1 << 20), None);
     let memory = world.memory();
     say(&memory, ["kept".to_owned()]).await;
@@ -128,7 +128,7 @@ async fn batch_sent_again_is_not_taken_for_the_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn agents_go_on_after_a_rollback() {
+async fn agents_continue_after_a_rollback() {
     let world = World::new(hybrid(4_000), None);
     let memory = world.memory();
     say(&memory, (0..10).map(|number| format!("kept {number}"))).await;

@@ -21,11 +21,11 @@ on_every_backend![
     ; paused_clock:
     running_flush_commits_within_the_grace,
     hung_flush_is_abandoned_and_reported,
-    hung_turn_is_ended_and_its_lease_released,
-    nothing_begins_after_a_shutdown_but_appends_work,
-    shutdowns_at_once_agree,
-    turn_that_nobody_polls_loses_its_lease,
-    dropping_the_manager_loses_nothing,
+    hung_turn_is_dropped_and_its_lease_released,
+    appends_work_after_shutdown_but_nothing_starts,
+    concurrent_shutdowns_agree,
+    unpolled_turn_loses_its_lease,
+    dropped_manager_loses_no_message,
 ];
 
 const GRACE: Duration = Duration::from_secs(10);
@@ -130,7 +130,7 @@ async fn hung_flush_is_abandoned_and_reported(on: On) {
     }
 }
 
-async fn hung_turn_is_ended_and_its_lease_released(on: On) {
+async fn hung_turn_is_dropped_and_its_lease_released(on: On) {
     let world = on.world(with(hybrid(4_000))).await;
     let memory = world.memory();
     let begun = Arc::<Notify>::default();
@@ -163,7 +163,7 @@ async fn hung_turn_is_ended_and_its_lease_released(on: On) {
     assert_eq!(texts(&memory).await, ["within the turn"]);
 }
 
-async fn nothing_begins_after_a_shutdown_but_appends_work(on: On) {
+async fn appends_work_after_shutdown_but_nothing_starts(on: On) {
     let (summarizer, asked) = slow(Duration::ZERO);
     let world = on.world(summarizing(summarizer)).await;
     let memory = world.memory();
@@ -191,7 +191,7 @@ async fn nothing_begins_after_a_shutdown_but_appends_work(on: On) {
     assert!(matches!(health.verdict, Verdict::Degraded { .. }), "a flush is due");
 }
 
-async fn shutdowns_at_once_agree(on: On) {
+async fn concurrent_shutdowns_agree(on: On) {
     let (summarizer, asked) = slow(Duration::from_secs(100_000));
     let world = on.world(summarizing(summarizer)).await;
     let memory = world.memory();
@@ -212,7 +212,7 @@ async fn shutdowns_at_once_agree(on: On) {
     assert_leases_are_free(&world).await;
 }
 
-async fn turn_that_nobody_polls_loses_its_lease(on: On) {
+async fn unpolled_turn_loses_its_lease(on: On) {
     let world = on.world(with(hybrid(4_000))).await;
     let memory = world.memory();
     let (tell, told) = tokio::sync::oneshot::channel();
@@ -234,7 +234,7 @@ async fn turn_that_nobody_polls_loses_its_lease(on: On) {
     assert!(matches!(kept.await, Err(ExclusiveError::Lost { .. })));
 }
 
-async fn dropping_the_manager_loses_nothing(on: On) {
+async fn dropped_manager_loses_no_message(on: On) {
     let (summarizer, asked) = slow(Duration::from_secs(5));
     let world = on.world(summarizing(summarizer)).await;
     let (memory, store) = (world.memory(), Arc::clone(world.manager.store()));
@@ -328,7 +328,7 @@ fn flush_whose_runtime_is_dropped_is_abandoned() {
 struct Answer(u32);
 
 #[tokio::test(start_paused = true)]
-async fn errors_of_turns_pass_through_the_question_mark() {
+async fn turn_errors_convert_with_question_mark() {
     async fn with_anyhow(memory: &MemoryInstance) -> anyhow::Result<u32> {
         Ok(memory.exclusive(|_| async { Answer(7) }).await?.0)
     }

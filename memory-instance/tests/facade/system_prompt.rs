@@ -6,8 +6,8 @@ use memory_instance::{EnsureOutcome, FlushMode, MemoryError, MemoryInstance, Ses
 use crate::support::{On, World, checked, hybrid, texts, url, with};
 
 on_every_backend![
-    prompt_is_appended_replaced_and_left_alone,
-    prompts_of_other_names_are_apart,
+    prompt_is_appended_replaced_or_unchanged,
+    prompts_of_other_names_are_independent,
     concurrent_calls_leave_one_prompt,
     concurrent_calls_with_other_texts_leave_one_prompt,
     one_prompt_is_left_among_writers_and_clears,
@@ -41,7 +41,7 @@ async fn prompts(memory: &MemoryInstance) -> Vec<String> {
     prompts.map(|prompt| prompt.message.text().into_owned()).collect()
 }
 
-async fn prompt_is_appended_replaced_and_left_alone(on: On) {
+async fn prompt_is_appended_replaced_or_unchanged(on: On) {
     let world = on.world(with(resource())).await;
     let memory = world.memory();
     memory.append(Message::user("before")).await.unwrap();
@@ -68,7 +68,7 @@ async fn prompt_is_appended_replaced_and_left_alone(on: On) {
     assert_eq!(first.critical_over_budget, None);
 }
 
-async fn prompts_of_other_names_are_apart(on: On) {
+async fn prompts_of_other_names_are_independent(on: On) {
     let world = on.world(with(resource())).await;
     let memory = world.memory();
     for name in ["a", "b", ""] {

@@ -10,11 +10,11 @@ use memory_lock::{Clock, LockKey, LockOptions};
 use crate::support::{On, checked, texts, with};
 
 on_every_backend![
-    a_sweep_removes_what_nobody_uses,
-    a_sweep_spares_leased_memories,
-    a_sweep_spares_other_projects,
-    a_sweep_races_with_appends;
-    paused_clock: a_sweep_goes_by_the_last_write, a_sweep_frees_expired_memories
+    sweep_removes_unused_memories,
+    sweep_spares_leased_memories,
+    sweep_spares_other_projects,
+    sweep_racing_with_appends_loses_nothing;
+    paused_clock: sweep_uses_the_time_of_last_write, sweep_frees_expired_memories
 ];
 
 /// Removes every memory that is not in use.
@@ -22,7 +22,7 @@ fn all() -> SweepOptions {
     SweepOptions::new().with_unused_for(Duration::ZERO)
 }
 
-async fn a_sweep_removes_what_nobody_uses(on: On) {
+async fn sweep_removes_unused_memories(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1_000))).await;
     for name in ["a", "b", "c"] {
         let memory = world.manager.memory("m", name).unwrap();
@@ -49,7 +49,7 @@ async fn a_sweep_removes_what_nobody_uses(on: On) {
     checked(&memory, &world.manager).await;
 }
 
-async fn a_sweep_spares_leased_memories(on: On) {
+async fn sweep_spares_leased_memories(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1_000))).await;
     for (name, suffix) in [("turn", ""), ("flush", "/flush")] {
         let memory = world.manager.memory("m", name).unwrap();
@@ -68,7 +68,7 @@ async fn a_sweep_spares_leased_memories(on: On) {
     }
 }
 
-async fn a_sweep_spares_other_projects(on: On) {
+async fn sweep_spares_other_projects(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1_000)).project("acme")).await;
     let (store, locks) = (world.manager.store().clone(), world.manager.locks().clone());
     let mut others = Vec::new();
@@ -86,8 +86,8 @@ async fn a_sweep_spares_other_projects(on: On) {
     }
 }
 
-/// Every acknowledged append is either removed by a sweep, or there.
-async fn a_sweep_races_with_appends(on: On) {
+/// Every acknowledged append is either removed by a sweep or stored.
+async fn sweep_racing_with_appends_loses_nothing(on: On) {
     const APPENDS: u64 = 40;
     let world = on.world(with(MemoryResource::new("m", 100_000))).await;
     let memory = world.memory();
@@ -109,7 +109,7 @@ async fn a_sweep_races_with_appends(on: On) {
     assert_eq!(removed + outline.metas.len() as u64, APPENDS);
 }
 
-async fn a_sweep_goes_by_the_last_write(on: On) {
+async fn sweep_uses_the_time_of_last_write(on: On) {
     const DAY: Duration = Duration::from_secs(86_400);
     let world = on.world(with(MemoryResource::new("m", 1_000))).await;
     let (old, renewed) = (world.manager.memory("m", "old"), world.manager.memory("m", "renewed"));
@@ -127,7 +127,7 @@ async fn a_sweep_goes_by_the_last_write(on: On) {
     assert_eq!(texts(&renewed).await, ["one", "two"]);
 }
 
-async fn a_sweep_frees_expired_memories(on: On) {
+async fn sweep_frees_expired_memories(on: On) {
     const TTL: Duration = Duration::from_secs(60);
     let mut short = MemoryResource::new("m", 1_000_000);
     short.persistence.ttl = Some(TTL);

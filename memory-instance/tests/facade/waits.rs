@@ -18,12 +18,12 @@ use crate::support::{On, hybrid, texts, with};
 on_every_backend![
     writes_in_their_own_turn_are_refused,
     ; paused_clock:
-    a_turn_ends_with_max_turn,
+    turn_ends_at_max_turn,
     appends_outlast_long_turns,
     waiters_report_holder_wait_and_max_turn,
-    kept_turns_in_line_block_no_append,
-    kept_flushes_block_no_flush,
-    kept_reads_block_no_read,
+    unpolled_waiting_turns_block_no_append,
+    unpolled_flushes_block_no_flush,
+    unpolled_reads_block_no_read,
 ];
 
 fn resource() -> MemoryResource {
@@ -77,7 +77,7 @@ async fn writes_in_their_own_turn_are_refused(on: On) {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
-async fn a_turn_ends_with_max_turn(on: On) {
+async fn turn_ends_at_max_turn(on: On) {
     let mut resource = resource();
     resource.lock = resource.lock.with_max_turn(Duration::from_secs(5));
     let world = on.world(with(resource)).await;
@@ -140,7 +140,7 @@ async fn waiters_report_holder_wait_and_max_turn(on: On) {
     turn.abort();
 }
 
-async fn kept_turns_in_line_block_no_append(on: On) {
+async fn unpolled_waiting_turns_block_no_append(on: On) {
     let world = on.world(with(resource())).await;
     let memory = world.memory();
     let (end, ends) = oneshot::channel::<()>();
@@ -166,7 +166,7 @@ async fn kept_turns_in_line_block_no_append(on: On) {
     }
 }
 
-async fn kept_reads_block_no_read(on: On) {
+async fn unpolled_reads_block_no_read(on: On) {
     let world = on.world(with(MemoryResource::new("m", 100_000))).await;
     let memory = world.memory();
     // More messages than are read at once on the calling thread.
@@ -185,7 +185,7 @@ async fn kept_reads_block_no_read(on: On) {
     }
 }
 
-async fn kept_flushes_block_no_flush(on: On) {
+async fn unpolled_flushes_block_no_flush(on: On) {
     for mode in [FlushMode::Manual, FlushMode::Inline] {
         let begun = Arc::<AtomicBool>::default();
         let begins = Arc::clone(&begun);
@@ -226,7 +226,7 @@ async fn kept_flushes_block_no_flush(on: On) {
 /// Other programs may lock the file for any time. Then nothing was written, and the error reports it, whatever the
 /// caller's timeout is.
 #[tokio::test]
-async fn foreign_transactions_are_named_and_nothing_is_unknown() {
+async fn foreign_transaction_timeout_is_named_and_definite() {
     for wait in [Duration::ZERO, Duration::from_millis(1_500)] {
         let folder = tempfile::tempdir().unwrap();
         let mut resource = resource();

@@ -11,7 +11,7 @@ use crate::support::{On, World, hybrid, with};
 
 on_every_backend![
     options_reach_the_request,
-    count_is_what_an_append_stores,
+    count_matches_stored_tokens,
     calibration_shrinks_later_windows,
     calibration_is_stale_after_flush_or_clear,
     calibration_of_one_profile_leaves_others,
@@ -69,7 +69,7 @@ async fn options_reach_the_request(on: On) {
     );
 }
 
-async fn count_is_what_an_append_stores(on: On) {
+async fn count_matches_stored_tokens(on: On) {
     let world = world(on).await;
     let memory = world.memory();
     let image = json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}});

@@ -11,8 +11,8 @@ use memory_lock::Clock;
 use crate::support::{On, checked, texts, with};
 
 on_every_backend![
-    ; paused_clock: an_old_batch_is_refused_not_doubled, a_clock_that_is_behind_can_still_write,
-    a_long_lived_handle_is_never_refused
+    ; paused_clock: old_batch_is_refused_not_duplicated, process_with_clock_behind_can_write,
+    long_lived_handle_is_never_refused
 ];
 
 /// Simulates more short-lived processes than a store remembers.
@@ -28,7 +28,7 @@ fn is_forgotten(error: &MemoryError) -> bool {
     matches!(error.store_kind(), Some(StoreErrorKind::WriterForgotten { .. }))
 }
 
-async fn an_old_batch_is_refused_not_doubled(on: On) {
+async fn old_batch_is_refused_not_duplicated(on: On) {
     let world = on.world(with(MemoryResource::new("m", 100_000))).await;
     let memory = world.memory();
     let sent = memory.prepare([Message::user("sent")]).unwrap();
@@ -53,7 +53,7 @@ async fn an_old_batch_is_refused_not_doubled(on: On) {
     checked(&memory, &world.manager).await;
 }
 
-async fn a_clock_that_is_behind_can_still_write(on: On) {
+async fn process_with_clock_behind_can_write(on: On) {
     let world = on.world(with(MemoryResource::new("m", 100_000))).await;
     let memory = world.memory();
     others_write(&memory).await;
@@ -73,7 +73,7 @@ async fn a_clock_that_is_behind_can_still_write(on: On) {
     checked(&memory, &world.manager).await;
 }
 
-async fn a_long_lived_handle_is_never_refused(on: On) {
+async fn long_lived_handle_is_never_refused(on: On) {
     let world = on.world(with(MemoryResource::new("m", 100_000))).await;
     let memory = world.memory();
     memory.append(Message::user("first")).await.unwrap();

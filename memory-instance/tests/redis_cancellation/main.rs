@@ -7,7 +7,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
-    reason = "a test fails by panicking, in its helpers too"
+    reason = "a test fails by panicking, also in its helpers"
 )]
 #![allow(clippy::future_not_send, reason = "the sweeps run on the thread of their test")]
 #![allow(dead_code, reason = "modules are shared with other sweeps")]
@@ -100,7 +100,7 @@ impl Redis {
 }
 
 #[tokio::test]
-async fn a_call_dropped_half_way_leaves_nothing_behind_on_redis() {
+async fn dropped_call_leaves_nothing_behind_on_redis() {
     let redis = Redis::new().await;
     let before = tasks();
     let mut table = Table::default();

@@ -22,7 +22,7 @@ fn short(mut resource: MemoryResource) -> MemoryResource {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_summariser_of_three_lease_lifetimes_stops_nobody() {
+async fn slow_summarizer_blocks_no_append() {
     let asked = Arc::new(AtomicU64::new(0));
     let counting = Arc::clone(&asked);
     let slow = from_fn("slow", move |_| {
@@ -67,7 +67,7 @@ async fn a_summariser_of_three_lease_lifetimes_stops_nobody() {
 
 /// The thread is blocked for longer than the lease, as if the process were stopped by SIGSTOP.
 #[tokio::test]
-async fn a_stale_writer_is_fenced_off_and_says_so() {
+async fn stale_writer_is_fenced_off() {
     let world = On::Redis.world(with(short(MemoryResource::new("m", 1 << 20)))).await;
     let memory = world.memory();
     let (hand_out, handed_out) = oneshot::channel();
@@ -102,7 +102,7 @@ async fn a_stale_writer_is_fenced_off_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_long_turn_keeps_its_lease() {
+async fn long_turn_keeps_its_lease() {
     let world = On::Redis.world(with(short(MemoryResource::new("m", 1 << 20)))).await;
     let memory = world.memory();
     let turn = memory.exclusive(|session| async move {
@@ -115,7 +115,7 @@ async fn a_long_turn_keeps_its_lease() {
 }
 
 #[tokio::test]
-async fn health_tells_what_the_server_is() {
+async fn health_reports_the_server() {
     let world = On::Redis.world(with(MemoryResource::new("m", 1_000))).await;
     let server = world.memory().health().await.unwrap().server.unwrap();
     assert_eq!(server.role, "master");
@@ -123,7 +123,7 @@ async fn health_tells_what_the_server_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_256_writers_of_one_memory_none_fails() {
+async fn all_256_writers_of_one_memory_succeed() {
     let world = On::Redis.world(with(MemoryResource::new("m", 1 << 30))).await;
     let writers: Vec<_> = (0..256)
         .map(|writer| {

@@ -1,7 +1,7 @@
 //! The tests of `facade` on a real Redis server, in real time.
 
 #![cfg(feature = "redis")]
-#![allow(dead_code, reason = "what other backends need is not needed here")]
+#![allow(dead_code, reason = "this binary does not use what other backends need")]
 
 /// Runs a test on Redis. The clock is not paused, because it would advance while the server answers. So tests that
 /// let the clock jump are skipped, and `leases` covers them with short leases.

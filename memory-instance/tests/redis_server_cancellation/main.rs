@@ -9,7 +9,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
-    reason = "a test fails by panicking, in its helpers too"
+    reason = "a test fails by panicking, also in its helpers"
 )]
 #![allow(clippy::future_not_send, reason = "the sweeps run on the thread of their test")]
 #![allow(dead_code, reason = "modules are shared with other sweeps")]
@@ -105,14 +105,14 @@ async fn sweep_world(world: &World, most: usize, keep: &[&Server], table: &mut T
 }
 
 #[tokio::test]
-async fn a_call_dropped_half_way_leaves_nothing_behind_on_a_cluster() {
+async fn dropped_call_leaves_nothing_behind_on_a_cluster() {
     let cluster = Cluster::start().await;
     let nodes: Vec<_> = cluster.nodes().iter().collect();
     sweep_at("Cluster", &cluster.url(), 1, &nodes, &nodes).await;
 }
 
 #[tokio::test]
-async fn a_call_dropped_half_way_leaves_nothing_behind_while_writes_wait_for_a_replica() {
+async fn dropped_call_leaves_nothing_behind_with_replica_wait() {
     let group = Sentinels::start_with(1, 3).await;
     let keep: Vec<_> = group.servers().iter().collect();
     let all: Vec<_> = keep.iter().copied().chain(group.sentinels()).collect();
@@ -121,14 +121,14 @@ async fn a_call_dropped_half_way_leaves_nothing_behind_while_writes_wait_for_a_r
 }
 
 #[tokio::test]
-async fn a_call_dropped_half_way_leaves_nothing_behind_while_writes_wait_for_the_disk() {
+async fn dropped_call_leaves_nothing_behind_with_disk_wait() {
     let server = Server::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let url = format!("{}?fsync=always", server.url());
     sweep_at("Redis, fsync", &url, 2, &[&server], &[&server]).await;
 }
 
 #[tokio::test]
-async fn a_call_dropped_half_way_leaves_nothing_behind_with_leases_of_a_quorum() {
+async fn dropped_call_leaves_nothing_behind_with_quorum_leases() {
     let servers = [Server::start().await, Server::start().await, Server::start().await];
     let servers: Vec<_> = servers.iter().collect();
     let before = tasks();

@@ -2,7 +2,7 @@
 //! (`appendfsync always`). See `crash` for the checks.
 
 #![cfg(all(unix, feature = "redis", feature = "sqlite"))]
-#![allow(dead_code, reason = "each binary of the two uses its part")]
+#![allow(dead_code, reason = "each of the two binaries uses its part")]
 
 #[cfg(test)]
 #[path = "../crash/child.rs"]

@@ -45,7 +45,7 @@ async fn servers(server: &Server, rows: &mut Vec<(String, Tally)>, rng: &mut Rng
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_memory_whose_processes_and_server_are_killed_anywhere_loses_and_doubles_nothing() {
+async fn killed_processes_and_servers_lose_nothing() {
     let seed = seed();
     let (mut rng, mut rows) = (Rng::with_seed(seed), Vec::new());
     let server = Server::start_with(&ON_DISK).await;

@@ -42,8 +42,8 @@ struct Silence {
 
 /// The moment at which a limit that begins now is over; a configured limit may be longer than the clock can add.
 fn after(limit: Duration) -> Instant {
-    const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
-    Instant::now() + limit.min(YEAR)
+    const MAX_LIMIT: Duration = Duration::from_secs(365 * 24 * 3_600);
+    Instant::now() + limit.min(MAX_LIMIT)
 }
 
 /// A connection and its number.

@@ -9,8 +9,8 @@ use rusqlite::Connection;
 use crate::table::micros;
 
 /// The first sleep; they double up to the longest.
-const SHORTEST: Duration = Duration::from_micros(20);
-const LONGEST: Duration = Duration::from_millis(1);
+const MIN_BUSY_SLEEP: Duration = Duration::from_micros(20);
+const MAX_BUSY_SLEEP: Duration = Duration::from_millis(1);
 
 /// A busy handler of rusqlite before 0.41 is a plain function, which can hold no budget. So there is one
 /// function for each budget, and a program has few different ones: those of its configuration.
@@ -89,7 +89,7 @@ fn wait<const SLOT: usize>(count: i32) -> bool {
     reason = "there is nothing to wait for: another process gives no signal when it unlocks"
 )]
 pub(crate) fn nap(looks: u32, most: Duration) {
-    let pause = SHORTEST.saturating_mul(1 << looks.min(6)).min(LONGEST);
+    let pause = MIN_BUSY_SLEEP.saturating_mul(1 << looks.min(6)).min(MAX_BUSY_SLEEP);
     std::thread::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0).min(most));
 }
 

@@ -16,7 +16,7 @@ use crate::busy::real_now;
 use crate::pinned::{FolderState, folder_state};
 
 /// How long a check of all names counts at most.
-const NAMES_COUNT_FOR: Duration = Duration::from_millis(10);
+const FOLDER_CHECK_LIFETIME: Duration = Duration::from_millis(10);
 
 /// So many checks look at the names alone after the folder was found changed too recently: in a folder where
 /// other files come and go, looking at it too would cost and help in vain.
@@ -78,7 +78,7 @@ impl Folder {
 /// way to the file may be in other folders.
 pub(crate) fn of_file(real: &Path, named: &Path) -> Option<Folder> {
     let folder = real.parent().filter(|_| real == named)?;
-    Some(Folder::new(folder.to_owned(), NAMES_COUNT_FOR))
+    Some(Folder::new(folder.to_owned(), FOLDER_CHECK_LIFETIME))
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn failed_check_does_not_count() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::new(dir.path().to_owned(), NAMES_COUNT_FOR);
+        let folder = Folder::new(dir.path().to_owned(), FOLDER_CHECK_LIFETIME);
         for _ in 0..3 {
             assert_eq!(folder.check(|| Err("removed")), Err("removed"));
         }

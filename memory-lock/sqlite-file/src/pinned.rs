@@ -117,7 +117,7 @@ mod id {
     const SETTLED: Duration = Duration::from_millis(50);
 
     /// The same where the file system keeps whole seconds, or even pairs of them.
-    const SETTLED_IN_SECONDS: Duration = Duration::from_secs(3);
+    const SETTLED_COARSE: Duration = Duration::from_secs(3);
 
     impl FolderState {
         /// Whether a later change will have another time. Not if the last one is in the future.
@@ -130,7 +130,7 @@ mod id {
     }
 
     fn settled_after(changed: Duration) -> Duration {
-        if changed.subsec_nanos() == 0 { SETTLED_IN_SECONDS } else { SETTLED }
+        if changed.subsec_nanos() == 0 { SETTLED_COARSE } else { SETTLED }
     }
 
     fn time(seconds: i64, nanos: impl TryInto<u32>) -> Option<Duration> {

@@ -15,7 +15,7 @@ use std::thread::Builder;
 use std::time::Duration;
 
 /// A thread without work ends after this time.
-const LINGER: Duration = Duration::from_millis(500);
+const THREAD_LINGER: Duration = Duration::from_millis(500);
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -141,7 +141,7 @@ impl Shared {
                 break;
             } else {
                 state.idle += 1;
-                let waited = self.changed.wait_timeout(state, LINGER);
+                let waited = self.changed.wait_timeout(state, THREAD_LINGER);
                 let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
                 state = woken;
                 state.idle -= 1;

@@ -10,7 +10,7 @@ use memory_redis_link::{Keyspace, LEASE_LUA, LinkError, RedisLink, Reply, Script
 use redis::Value;
 
 use super::error::lock_error;
-use super::waiters::{KEPT, Waiters};
+use super::waiters::{RESERVED_FOR_WAITER, Waiters};
 use crate::LeaseInfo;
 use crate::answer::{Acquired, HandOver, Release, Renewal};
 use crate::backend::{LockBackend, Watch};
@@ -116,7 +116,7 @@ impl Drop for Place {
         let waiters = Arc::clone(&self.waiters);
         runtime.spawn(async move {
             // Who goes on waiting does so under the same owner id, at once.
-            tokio::time::sleep(KEPT).await;
+            tokio::time::sleep(RESERVED_FOR_WAITER).await;
             if waiters.takes_back_place(&key, owner) {
                 let mut leave = redis::cmd("ZREM");
                 leave.arg(link.keys().line(key.as_str())).arg(Shown(owner));
@@ -185,7 +185,7 @@ impl LockBackend for RedisLock {
         let (lease, line) = (keys.lease(name), keys.line(name));
         let mut call = RELEASE.on([lease.as_str(), &line]);
         call.arg(Shown(owner)).arg(name).arg(keys.channel(name));
-        call.arg(self.link.publish_command()).arg(millis(KEPT));
+        call.arg(self.link.publish_command()).arg(millis(RESERVED_FOR_WAITER));
         let answer = self.link.run(&RELEASE, &call).await.map_err(&failed)?;
         match number::<u8>(answer).map_err(failed)? {
             1 => Ok(Release::Released),

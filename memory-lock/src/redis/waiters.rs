@@ -34,7 +34,7 @@ struct Waiter {
 
 /// For how long a released lease is kept for the next in line. One that is alive takes it within a
 /// round trip; one that has gone costs the others this much.
-pub(super) const KEPT: Duration = Duration::from_millis(50);
+pub(super) const RESERVED_FOR_WAITER: Duration = Duration::from_millis(50);
 
 impl Waiters {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -130,7 +130,8 @@ impl Waiting {
         if self.waiter.kept_for_another.load(Ordering::Relaxed) {
             // The one it is kept for announces its own release; should it have gone, the lease is
             // free when it is kept no longer.
-            let _ = tokio::time::timeout(KEPT, self.waiter.released.notified()).await;
+            let _ =
+                tokio::time::timeout(RESERVED_FOR_WAITER, self.waiter.released.notified()).await;
         }
     }
 }
@@ -167,7 +168,7 @@ mod tests {
         anyone.released().await;
         assert_eq!(begun.elapsed(), Duration::ZERO);
         two.released().await;
-        assert_eq!(begun.elapsed(), KEPT);
+        assert_eq!(begun.elapsed(), RESERVED_FOR_WAITER);
     }
 
     #[tokio::test(start_paused = true)]

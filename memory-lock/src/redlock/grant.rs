@@ -29,7 +29,7 @@ pub(super) struct Grant {
 }
 
 /// How long slow servers are waited for after a majority has answered and left it to them.
-const PATIENCE: Duration = Duration::from_millis(50);
+const SLOW_SERVER_WAIT: Duration = Duration::from_millis(50);
 
 /// A server's answer, and its place for what is to follow.
 type Heard = (usize, Place, Result<Answer, LockError>);
@@ -99,7 +99,7 @@ impl Grant {
                 }
             }
             if vote.hinges_on_the_slow() {
-                give_up_at.get_or_insert_with(|| after(Instant::now(), PATIENCE));
+                give_up_at.get_or_insert_with(|| after(Instant::now(), SLOW_SERVER_WAIT));
             }
             let heard = tokio::select! {
                 biased;

@@ -28,7 +28,7 @@ pub(super) struct Quorum {
 /// How far ahead of its clock a client proposes a token. Servers whose clocks are not further ahead
 /// than this all grant what was proposed, so that one round is enough; it is below the time for which a
 /// server that lost its data has to stay out anyway.
-const LEAD: Duration = Duration::from_millis(50);
+const TOKEN_LEAD: Duration = Duration::from_millis(50);
 
 /// Greater tokens could not be told apart by the servers' scripts, which count in doubles.
 const GREATEST: u64 = 1 << 52;
@@ -80,7 +80,7 @@ impl Quorum {
 
     /// The least token that the next grant shall have.
     pub(super) fn proposal(&self) -> FencingToken {
-        let lead = u64::try_from(LEAD.as_micros()).unwrap_or_default();
+        let lead = u64::try_from(TOKEN_LEAD.as_micros()).unwrap_or_default();
         let now = self.clock.now_micros().saturating_add(lead);
         let next = |newest| FencingToken::new(newest).next(now).number().min(GREATEST);
         // Each is proposed once: equal ones would be granted in another order at each server.

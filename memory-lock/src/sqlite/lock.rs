@@ -58,9 +58,9 @@ struct Core {
 }
 
 /// How long a call may block the thread of its caller while the file is locked.
-const INLINE: Duration = Duration::from_micros(250);
+const MAX_BLOCKING: Duration = Duration::from_micros(250);
 /// How long the thread waits with one reading of the clock.
-const ROUND: Duration = Duration::from_millis(20);
+const CLOCK_READING_LIFETIME: Duration = Duration::from_millis(20);
 /// Between two looks of one who watches, in milliseconds, jittered.
 const POLL: std::ops::RangeInclusive<u64> = 10..=50;
 
@@ -120,7 +120,7 @@ impl SqliteLock {
         undo: Option<(LockKey, OwnerId)>,
         work: impl Fn(&Connection, &LeaseObserver) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, LockError> {
-        match self.core.try_run(INLINE, &work) {
+        match self.core.try_run(MAX_BLOCKING, &work) {
             Some(Err(error)) if classify(&error) == SqliteErrorKind::Busy => {}
             Some(done) => return done.map_err(|error| lock_error(error, operation)),
             None => {}
@@ -259,7 +259,7 @@ impl Queued {
         loop {
             // In rounds, because a lease counts from the reading of the clock.
             let left = self.timeout.saturating_sub(self.since.elapsed());
-            match core.run(&connection, ROUND.min(left), work) {
+            match core.run(&connection, CLOCK_READING_LIFETIME.min(left), work) {
                 Err(error)
                     if classify(&error) == SqliteErrorKind::Busy
                         && !left.is_zero()

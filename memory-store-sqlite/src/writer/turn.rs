@@ -18,8 +18,8 @@ const MOST_JOBS: usize = 512;
 const MOST_BYTES: usize = 4 << 20;
 
 /// How long the runner waits for those that it has just served, who are about to come again.
-const SHORTEST_WAIT: Duration = Duration::from_micros(100);
-const LONGEST_WAIT: Duration = Duration::from_micros(400);
+const MIN_GROUP_WAIT: Duration = Duration::from_micros(100);
+const MAX_GROUP_WAIT: Duration = Duration::from_micros(400);
 
 /// Parks the connection when it is dropped, whatever happened.
 #[derive(Debug)]
@@ -149,7 +149,7 @@ impl Turn {
         let callers = if syncs { served + waiting } else { 1 };
         if served > 0 && waiting < callers.min(MOST_JOBS) && served + waiting > 1 {
             state.wake_at = callers.min(MOST_JOBS);
-            let limit = (state.commit / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT);
+            let limit = (state.commit / 2).clamp(MIN_GROUP_WAIT, MAX_GROUP_WAIT);
             let waited = self.writer.changed.wait_timeout_while(state, limit, |state| {
                 state.waiting.len() < state.wake_at && !state.closing
             });

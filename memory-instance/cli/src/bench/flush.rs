@@ -110,7 +110,7 @@ pub(crate) async fn run(
     if let Some(worker) = place.worker.take() {
         worker.end()?;
     }
-    place.manager.locks().shutdown(crate::GRACE).await;
+    place.manager.locks().shutdown(crate::EXIT_GRACE).await;
     if out.json() {
         out.compact(&figures)?;
     } else {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 /// How long a measurement takes at the most.
-pub(crate) const LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const BENCH_LIMIT: Duration = Duration::from_secs(1);
 
 /// The longest latency that is distinguished: a minute.
 const MOST_NANOS: u64 = 60_000_000_000;
@@ -38,7 +38,7 @@ impl Latencies {
 
     /// Whether there is time for more.
     pub(crate) fn goes_on(&self) -> bool {
-        self.begun.elapsed() < LIMIT
+        self.begun.elapsed() < BENCH_LIMIT
     }
 
     pub(crate) fn add(&mut self, took: Duration) {

@@ -9,7 +9,7 @@ use memory_instance::{MemoryError, MemoryInstance};
 use tokio::time::Instant;
 
 use super::Stage;
-use super::slow::{PAUSE, SlowModel};
+use super::slow::{DEMO_PAUSE, SlowModel};
 use crate::out::number;
 
 const AGENTS: [&str; 3] = ["intake", "resolver", "planner"];
@@ -18,7 +18,7 @@ const AGENTS: [&str; 3] = ["intake", "resolver", "planner"];
 const TURNS: u64 = 8;
 
 /// How long an agent thinks between two turns.
-const THOUGHT: Duration = Duration::from_millis(10);
+const DEMO_THINKING: Duration = Duration::from_millis(10);
 
 /// How many summaries the agents write on through.
 const SUMMARIES: usize = 2;
@@ -74,7 +74,7 @@ impl Stage<'_> {
         }
         let receipts = self.memory.receipts().await?;
         let receipt = receipts.last().context("the receipt of the first flush")?;
-        let waited = if slowest < PAUSE {
+        let waited = if slowest < DEMO_PAUSE {
             format!("and none of\nthem waited for it: the slowest append took {slowest:.1?}.")
         } else {
             format!(
@@ -82,7 +82,7 @@ impl Stage<'_> {
             )
         };
         self.say(format_args!(
-            "Each summary takes {PAUSE:?}. The agents wrote {meanwhile} messages in the meantime, {waited}\n\
+            "Each summary takes {DEMO_PAUSE:?}. The agents wrote {meanwhile} messages in the meantime, {waited}\n\
              The first flush put {} messages into a summary and came from {} down to {} tokens; what was\n\
              appended meanwhile is still there.",
             receipt.summarised.len(),
@@ -113,7 +113,7 @@ async fn write_through(
             written.slowest = written.slowest.max(slowest);
         }
         turn += 1;
-        tokio::time::sleep(THOUGHT).await;
+        tokio::time::sleep(DEMO_THINKING).await;
     }
     Ok(written)
 }

@@ -21,7 +21,7 @@ use crate::args::{STORE_VARIABLE, is_shared};
 use crate::failure::one_line;
 
 /// The lease of the agent that comes too late.
-const SHORT_TTL: Duration = Duration::from_millis(600);
+const DEMO_TTL: Duration = Duration::from_millis(600);
 
 /// The import of the process that is killed.
 const LINES: u64 = 400;
@@ -30,7 +30,7 @@ const LINES: u64 = 400;
 const KILLED_AFTER: u64 = 60;
 
 /// Longer than any of this takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const DEMO_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Stage<'_> {
     /// A task ends in the middle of its turn; its lease is free at once.
@@ -71,11 +71,12 @@ impl Stage<'_> {
             self.manager.clone()
         };
         let sleeper = elsewhere.memory_at(self.memory.key())?;
-        let options = LockOptions::new().with_ttl(SHORT_TTL).without_refresh();
+        let options = LockOptions::new().with_ttl(DEMO_TTL).without_refresh();
         let lease = LockKey::new(sleeper.key().lease_name())?;
         let guard = elsewhere.locks().lock(&lease, &options).await?;
         let (old, proof) = (guard.fence(), guard.proof());
-        let reason = timeout(PATIENCE, guard.lost()).await.context("wait for the lease to end")?;
+        let reason =
+            timeout(DEMO_TIMEOUT, guard.lost()).await.context("wait for the lease to end")?;
 
         let turn = self.memory.exclusive(|session| async move {
             session
@@ -102,7 +103,7 @@ impl Stage<'_> {
         ensure!(self.memory.counters().await?.appended == before, "the stale write left traces");
         drop(guard);
         self.say(format_args!(
-            "Its lease, with token {old}, ended after {SHORT_TTL:?}: {reason}.\n\
+            "Its lease, with token {old}, ended after {DEMO_TTL:?}: {reason}.\n\
              Another agent took over with token {new} and decided. Then the sleeper wrote,\n\
              and the store itself refused, without changing anything:\n\n    {refused}"
         ))
@@ -127,11 +128,11 @@ impl Stage<'_> {
             }
             Ok::<_, MemoryError>(())
         };
-        timeout(PATIENCE, watch).await.context("wait for the import to begin")??;
+        timeout(DEMO_TIMEOUT, watch).await.context("wait for the import to begin")??;
         child.kill().await.context("kill the import")?;
         let left = log.len().await?;
 
-        let status = timeout(PATIENCE, self.import(&file, &key)?.wait()).await;
+        let status = timeout(DEMO_TIMEOUT, self.import(&file, &key)?.wait()).await;
         let status = status.context("wait for the second import")??;
         ensure!(status.success(), "the second import ended with {status}");
         let steps: Vec<_> = log

@@ -7,7 +7,7 @@ use std::time::Duration;
 use memory_flush::{RuleBasedSummarizer, Summarizer, from_fn};
 
 /// How long a summary takes.
-pub(crate) const PAUSE: Duration = Duration::from_millis(300);
+pub(crate) const DEMO_PAUSE: Duration = Duration::from_millis(300);
 
 /// Counts the summaries that were begun and ended.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +26,7 @@ impl SlowModel {
             let counts = Arc::clone(&counts);
             async move {
                 counts.begun.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(DEMO_PAUSE).await;
                 let summary = RuleBasedSummarizer::default().write(&request);
                 counts.ended.fetch_add(1, Ordering::Relaxed);
                 Ok(summary)

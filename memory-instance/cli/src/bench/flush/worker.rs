@@ -144,7 +144,7 @@ pub(crate) async fn run(common: &Common, _: &WorkerArgs, out: &mut Out) -> anyho
         }
         out.flush()?;
     }
-    manager.locks().shutdown(crate::GRACE).await;
+    manager.locks().shutdown(crate::EXIT_GRACE).await;
     Ok(())
 }
 
