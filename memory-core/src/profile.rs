@@ -53,6 +53,9 @@ pub struct Profile {
     /// The API.
     pub name: ProfileName,
 
+    /// The model that the rules were made for, as it was named. Calibrations are kept per model.
+    pub model: Option<String>,
+
     /// Whether the role `developer` is known. OpenAI's own models take it in place of `system`;
     /// compatible servers often know only `system`. (T openai-python `types/chat`)
     pub developer_role: bool,

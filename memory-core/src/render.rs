@@ -152,6 +152,8 @@ fn once<'a>(
     let names = Names::choose(&turns, profile);
     let mut turns = turns;
     names.set(&mut turns, profile, &mut repairs);
+    // Before messages are merged, because a merged one is not the newest unit alone.
+    let has_left = cut.is_some_and(|cut| truncate::apply(&mut turns, cut, counter, &mut repairs));
     let (system, mut turns) = arrange::arrange(turns, profile, dialect, &mut repairs);
     if turns.is_empty() && system.is_empty() && extent != Extent::Nothing {
         arrange::insert_only(&mut turns, &mut repairs);
@@ -159,7 +161,6 @@ fn once<'a>(
     limits::apply(&mut turns, profile, &mut repairs);
     let documents = DocumentNames::choose(&turns, profile);
     documents.set(&mut turns, &mut repairs);
-    let has_left = cut.is_some_and(|cut| truncate::apply(&mut turns, cut, counter, &mut repairs));
     let mut lines = Vec::with_capacity(turns.len() + turns.len() / 4);
     for turn in &mut turns {
         write::turn(turn, profile, dialect, &mut repairs, &mut lines);

@@ -212,7 +212,7 @@ impl Unit {
         class.priority.is_critical() || matches!(self.state, UnitState::Open)
     }
 
-    /// Whether a message of it makes two calls with one id, or has the result of a removed call beside other content.
+    /// Whether a message or an answer in it makes two calls with one id, or has the result of a removed call beside other content.
     /// No model API accepts that.
     #[must_use]
     pub const fn is_malformed(&self) -> bool {

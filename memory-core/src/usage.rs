@@ -83,7 +83,7 @@ pub struct Anchor {
     pub cursor: Cursor,
     /// The API.
     pub profile: ProfileName,
-    /// The model of the resource.
+    /// The model of the window's profile, else that of the resource.
     pub model: Option<String>,
     /// The tokens of the window and of the tool definitions, as counted.
     pub counted: u64,

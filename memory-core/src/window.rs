@@ -76,7 +76,7 @@ pub enum ContextError {
     /// The system prompt of the options, and the tokens for tools and the answer, do not fit.
     #[error(
         "the system prompt of the options and the tokens for tools and the answer take {needed} tokens, over the \
-         budget of {budget}: raise the budget, or leave fewer tokens for tools and the answer"
+         budget of {budget}: raise the budget above {needed}, or leave fewer tokens for tools and the answer"
     )]
     ReserveOverBudget {
         /// The tokens of the system prompt, of the tools with what calibration added, and of the answer.
@@ -103,6 +103,17 @@ pub enum ContextError {
         /// The tokens that were allowed.
         budget: u64,
     },
+}
+
+impl ContextError {
+    /// Raises the number of tokens that the window needs.
+    pub fn raise_needed(&mut self, tokens: u64) {
+        match self {
+            Self::CriticalOverBudget { needed, .. }
+            | Self::ReserveOverBudget { needed, .. }
+            | Self::NewestOverBudget { needed, .. } => *needed = needed.saturating_add(tokens),
+        }
+    }
 }
 
 #[cfg(test)]

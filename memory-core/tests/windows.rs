@@ -7,8 +7,9 @@
 )]
 
 use memory_core::{
-    ContextError, EstimateCounter, Message, NewestUnit, Profile, Sequence, Trimmed, WindowOptions,
-    check_request, trim_messages,
+    ContextError, Entry, EstimateCounter, Message, MessageId, NewestUnit, Policy, Priority,
+    Profile, ProfileName, Sequence, Trimmed, WindowOptions, check_request, plan_context,
+    trim_messages,
 };
 use serde_json::{Value, json};
 
@@ -228,5 +229,65 @@ fn reasoning_that_is_not_sent_takes_no_room() {
             assert!(window(&history, &deepseek, 100).is_err());
             assert!(window(&history, &deepseek, 10_000).unwrap().tokens > 2_000);
         }
+    }
+}
+
+#[test]
+fn start_is_pinned_only_where_needed() {
+    let mut history = String::new();
+    for turn in 0..10 {
+        history.push_str(&format!("{{\"role\":\"user\",\"content\":\"question {turn}\"}}\n"));
+        history.push_str(&format!("{{\"role\":\"assistant\",\"content\":\"answer {turn}\"}}\n"));
+    }
+    history.push_str(r#"{"role":"user","content":"last"}"#);
+    for profile in [Profile::openai_chat(), Profile::anthropic(), Profile::gemini()] {
+        for budget in 12..60 {
+            let Ok(found) = window(&history, &profile, budget) else { continue };
+            let messages = trimmed_texts(&found);
+            // A question without its answer is not the start of a window that has a later question.
+            let questions = messages.iter().filter(|text| text.starts_with("question")).count();
+            let answers = messages.iter().filter(|text| text.starts_with("answer")).count();
+            assert!(questions <= answers.max(1), "{} {budget}: {messages:?}", profile.name);
+        }
+    }
+}
+
+fn trimmed_texts(window: &Trimmed) -> Vec<String> {
+    window.messages.iter().map(|message| message.text().into_owned()).collect()
+}
+
+#[test]
+fn newest_unit_behind_a_critical_one_is_cut_for_every_api() {
+    let words = "word ".repeat(400);
+    let entry = |text: &str, sequence: u64, priority: Priority| {
+        Policy::with_max_tokens(10_000)
+            .admit(
+                Entry::from(Message::user(text)).with_priority(priority),
+                MessageId::new(uuid::Uuid::from_u128(sequence.into())),
+                jiff::Timestamp::UNIX_EPOCH,
+                &EstimateCounter,
+            )
+            .stored_at(Sequence::new(sequence))
+    };
+    let policy = Policy::with_max_tokens(10_000);
+    let history =
+        [entry(&"rule ".repeat(60), 1, Priority::CRITICAL), entry(&words, 2, Priority::OPTIONAL)];
+    for name in [
+        ProfileName::OpenaiChat,
+        ProfileName::OpenaiResponses,
+        ProfileName::Anthropic,
+        ProfileName::Gemini,
+        ProfileName::Bedrock,
+        ProfileName::Mistral,
+        ProfileName::StrictTemplate,
+    ] {
+        let options = WindowOptions::new(200)
+            .with_profile(Profile::new(name, None))
+            .with_newest(NewestUnit::Truncate);
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let plan = plan_context(&history, &policy, &options, &EstimateCounter, now).unwrap();
+        let text = plan.request.to_string();
+        assert!(plan.tokens <= 200 && text.contains("[truncated]"), "{name}: {text}");
+        assert!(text.contains(&"rule ".repeat(59)), "{name}: critical messages are not cut");
     }
 }

@@ -106,12 +106,22 @@ pub enum MemoryError {
         key: MemoryKey,
     },
     /// No context window fits the budget.
-    #[error("context of {key}: {reason}")]
+    #[error(
+        "context of {key}: {reason}{}",
+        if *.calibrated == 0 {
+            String::new()
+        } else {
+            format!(" ({calibrated} tokens of it are what the provider reported above the count, see `calibrate`)")
+        }
+    )]
     Context {
         /// The memory.
         key: MemoryKey,
         /// The cause.
         reason: ContextError,
+        /// The tokens by which [`calibrate`](crate::MemoryInstance::calibrate) makes windows smaller; 0 without a
+        /// calibration.
+        calibrated: u64,
     },
     /// No open call has this id.
     #[error(

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use memory_core::{
-    Anchor, Calibration, ContextPlan, ContextPlanner, Cursor, LeftOut, Message, Profile, Repair,
-    Request, Sequence, Step, StoreErrorKind, StoredMessage, Usage, WindowOptions, message_tokens,
+    Anchor, Calibration, ContextPlan, ContextPlanner, Cursor, LeftOut, Message, ProfileName,
+    Repair, Request, Sequence, Step, StoreErrorKind, StoredMessage, Usage, WindowOptions,
+    message_tokens,
 };
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
@@ -89,11 +90,12 @@ impl Calibrations {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn excess(&self, profile: &Profile, model: Option<&str>, budget: u64) -> u64 {
+    /// The excess for a window of this budget, and for one of any budget.
+    fn excess(&self, profile: ProfileName, model: Option<&str>, budget: u64) -> (u64, u64) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter()
-            .find(|one| one.is_for(profile.name, model))
-            .map_or(0, |one| one.excess_for(budget))
+            .find(|one| one.is_for(profile, model))
+            .map_or((0, 0), |one| (one.excess_for(budget), one.excess))
     }
 
     fn set(&self, anchor: &Anchor, usage: Usage) -> Calibrated {
@@ -167,6 +169,17 @@ impl Rules {
     }
 }
 
+/// The error with the tokens of a calibration apart, and a budget that is enough: the excess grows with the budget.
+fn uncalibrated(error: MemoryError, excess: u64, whole: u64) -> MemoryError {
+    match error {
+        MemoryError::Context { key, mut reason, .. } if whole > 0 => {
+            reason.raise_needed(whole.saturating_sub(excess));
+            MemoryError::Context { key, reason, calibrated: whole }
+        }
+        error => error,
+    }
+}
+
 impl Inner {
     /// Plans a window from metadata, and fetches only the messages in it.
     pub(crate) async fn window(
@@ -176,8 +189,8 @@ impl Inner {
         let started = Instant::now();
         let options = self.rules.complete(options);
         let profile = options.profile.clone().unwrap_or_default();
-        let model = self.rules.resource.model.as_deref();
-        let excess = self.calibrations.excess(&profile, model, options.budget);
+        let model = profile.model.as_deref().or(self.rules.resource.model.as_deref());
+        let (excess, whole) = self.calibrations.excess(profile.name, model, options.budget);
         // The provider's excess tokens are subtracted from the budget, like those of tools.
         let effective = if excess == 0 {
             Cow::Borrowed(&*options)
@@ -188,11 +201,9 @@ impl Inner {
         for _ in 0..ATTEMPTS {
             let outline = self.outline().await?;
             let snapshot = outline.cursor();
-            let Some((plan, mut found)) =
-                self.plan_window(&outline.metas, snapshot, &effective).await?
-            else {
-                continue;
-            };
+            let planned = self.plan_window(&outline.metas, snapshot, &effective).await;
+            let planned = planned.map_err(|error| uncalibrated(error, excess, whole))?;
+            let Some((plan, mut found)) = planned else { continue };
             found.sort_unstable_by_key(|stored| stored.meta.sequence);
             let message = |place: &Sequence| {
                 let at = found.binary_search_by_key(place, |stored| stored.meta.sequence).ok()?;
@@ -228,7 +239,8 @@ impl Inner {
                 Ok(Step::Ready(plan)) => return Ok(Some((plan, found))),
                 Ok(Step::Fetch(places)) => places,
                 Err(reason) => {
-                    return Err(MemoryError::Context { key: self.key.clone(), reason });
+                    let (key, calibrated) = (self.key.clone(), 0);
+                    return Err(MemoryError::Context { key, reason, calibrated });
                 }
             };
             let messages = match self.store().fetch(&self.key, snapshot, &places).await {

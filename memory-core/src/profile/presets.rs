@@ -24,11 +24,12 @@ pub(super) fn for_model(model: Option<&str>) -> Profile {
         },
         None => ProfileName::OpenaiChat,
     };
-    build(profile, name.as_ref())
+    Profile { model: model.map(str::to_owned), ..build(profile, name.as_ref()) }
 }
 
 pub(super) fn new(profile: ProfileName, model: Option<&str>) -> Profile {
-    build(profile, model.map(ModelName::new).as_ref())
+    let rules = build(profile, model.map(ModelName::new).as_ref());
+    Profile { model: model.map(str::to_owned), ..rules }
 }
 
 fn build(profile: ProfileName, model: Option<&ModelName>) -> Profile {
@@ -47,6 +48,7 @@ fn openai_chat(model: Option<&ModelName>) -> Profile {
     let is_openai = model.is_none_or(|model| model.family() == Family::OpenAi);
     Profile {
         name: ProfileName::OpenaiChat,
+        model: None,
         developer_role: is_openai,
         function_role: is_openai,
         system: SystemPlacement::Anywhere,
@@ -91,6 +93,7 @@ fn reasoning_fields(model: &ModelName) -> ReasoningForm {
 fn openai_responses() -> Profile {
     Profile {
         name: ProfileName::OpenaiResponses,
+        model: None,
         developer_role: true,
         function_role: false,
         system: SystemPlacement::Anywhere,
@@ -155,6 +158,7 @@ fn anthropic(model: Option<&ModelName>) -> Profile {
     let claude = Claude::of(model);
     Profile {
         name: ProfileName::Anthropic,
+        model: None,
         developer_role: false,
         function_role: false,
         system: if claude.system_in_middle {
@@ -187,6 +191,7 @@ fn gemini(model: Option<&ModelName>) -> Profile {
     let is_old = model.and_then(ModelName::version).is_some_and(|(major, _)| major < 3);
     Profile {
         name: ProfileName::Gemini,
+        model: None,
         developer_role: false,
         function_role: false,
         system: SystemPlacement::TopLevel,
@@ -217,6 +222,7 @@ fn gemini(model: Option<&ModelName>) -> Profile {
 fn bedrock(model: Option<&ModelName>) -> Profile {
     Profile {
         name: ProfileName::Bedrock,
+        model: None,
         developer_role: false,
         function_role: false,
         system: SystemPlacement::TopLevel,
@@ -249,6 +255,7 @@ fn mistral(model: Option<&ModelName>) -> Profile {
     let takes_both = model.is_some_and(|model| model.has("medium") || model.has("large"));
     Profile {
         name: ProfileName::Mistral,
+        model: None,
         developer_role: false,
         function_role: false,
         system: SystemPlacement::Leading,
@@ -276,6 +283,7 @@ fn mistral(model: Option<&ModelName>) -> Profile {
 fn strict_template() -> Profile {
     Profile {
         name: ProfileName::StrictTemplate,
+        model: None,
         developer_role: false,
         function_role: false,
         system: SystemPlacement::FirstOnly,

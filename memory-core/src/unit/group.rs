@@ -1,6 +1,6 @@
 //! Units under construction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::open::OpenCalls;
 use super::{NONE, Unit, UnitState};
@@ -8,31 +8,28 @@ use crate::link::{AnswerItem, ToolLink};
 use crate::stored::{MessageMeta, Sequence};
 
 /// Units under construction.
-pub(super) struct Group {
+pub(super) struct Group<'a> {
     pub(super) units: Vec<Unit>,
     /// For each message the position of the next message of its unit; [`NONE`] for the last.
     pub(super) next: Vec<usize>,
     /// Maps a unit that was joined into another one to that unit. It has no messages any more.
     pub(super) joined: HashMap<usize, usize>,
     /// The item of an answer that was added last.
-    pub(super) item: Option<Item>,
+    pub(super) item: Option<Item<'a>>,
 }
 
 /// An item of a model's answer, and the unit that it is in.
-pub(super) struct Item {
+pub(super) struct Item<'a> {
     kind: AnswerItem,
     sequence: Sequence,
     unit: usize,
+    /// The ids of the calls in the answer so far.
+    ids: HashSet<&'a str>,
 }
 
-impl Group {
+impl<'a> Group<'a> {
     /// Adds the next message.
-    pub(super) fn add<'a>(
-        &mut self,
-        position: usize,
-        meta: &'a MessageMeta,
-        open: &mut OpenCalls<'a>,
-    ) {
+    pub(super) fn add(&mut self, position: usize, meta: &'a MessageMeta, open: &mut OpenCalls<'a>) {
         let ToolLink { calls, results, item } = &meta.link;
         let mut unit = Unit::of(position, meta);
         let mut home = self.continued(meta);
@@ -59,21 +56,30 @@ impl Group {
             self.units.push(unit);
             self.units.len() - 1
         };
-        let is_malformed = !calls.is_empty() && open.push(at, position, calls);
+        let mut is_malformed = !calls.is_empty() && open.push(at, position, calls);
+        let before = self.item.take();
+        self.item = item.map(|kind| {
+            let mut ids = before.map(|item| item.ids).unwrap_or_default();
+            for call in calls.iter().filter(|call| !call.id.is_empty()) {
+                is_malformed |= !ids.insert(&call.id);
+            }
+            Item { kind, sequence: meta.sequence, unit: at, ids }
+        });
         if let Some(unit) = self.units.get_mut(at) {
             unit.unanswered += calls.len();
             unit.malformed |= is_malformed || has_stray;
         }
-        self.item = item.map(|kind| Item { kind, sequence: meta.sequence, unit: at });
     }
 
     /// The unit of the answer that this message is a further item of. Nothing may have been between the two, even if
     /// it was removed since: groups must not change when their surroundings do.
     fn continued(&mut self, meta: &MessageMeta) -> Option<usize> {
-        let kind = meta.link.item?;
-        let before = self.item.take()?;
-        let is_next = before.sequence.plus(1) == meta.sequence;
-        (is_next && kind.continues(before.kind)).then(|| self.root(before.unit))
+        self.item = self.item.take().filter(|before| {
+            let is_next = before.sequence.plus(1) == meta.sequence;
+            is_next && meta.link.item.is_some_and(|kind| kind.continues(before.kind))
+        });
+        let unit = self.item.as_ref()?.unit;
+        Some(self.root(unit))
     }
 
     /// The unit that this one is now part of.

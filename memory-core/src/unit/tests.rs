@@ -296,6 +296,14 @@ fn items_of_one_answer_are_one_unit() {
     let mut metas = stored(history);
     let expected = [vec![1], vec![2, 3, 4, 5, 6, 7], vec![8, 9], vec![10, 11]];
     assert_eq!(members(&metas), expected);
+    let twice = stored(read(&[
+        item("function_call", "a"),
+        item("reasoning", "r"),
+        item("function_call", "a"),
+    ]));
+    assert_eq!(members(&twice), [vec![1], vec![2, 3]]);
+    let twice = stored(read(&[item("function_call", "a"), item("function_call", "a")]));
+    assert!(grouped(&twice).iter().all(Unit::is_malformed));
     // A removed neighbor does not make one answer of two.
     metas.remove(8);
     assert_eq!(members(&metas), [vec![1], vec![2, 3, 4, 5, 6, 7], vec![8], vec![10, 11]]);

@@ -15,6 +15,7 @@ on_every_backend![
     calibration_shrinks_later_windows,
     calibration_is_stale_after_flush_or_clear,
     calibration_of_one_profile_leaves_others,
+    calibration_is_kept_per_model,
     window_has_the_newest_reminders,
     blank_messages_are_left_out,
     newest_unit_over_budget_is_an_error_or_cut,
@@ -143,6 +144,34 @@ async fn calibration_of_one_profile_leaves_others(on: On) {
     memory.calibrate(gemini.anchor(), Usage::new(gemini.tokens + 300)).await.unwrap();
     assert_eq!(memory.context(800).await.unwrap().tokens, chat.tokens);
     assert!(memory.window(&options).await.unwrap().tokens <= 500);
+}
+
+async fn calibration_is_kept_per_model(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    talk(&memory, 100).await;
+    let of = |model| WindowOptions::new(800).with_profile(Profile::for_model(Some(model)));
+    let (sonnet, opus) = (of("claude-sonnet-4-5"), of("claude-opus-4-6"));
+    let before = memory.window(&opus).await.unwrap().tokens;
+    let window = memory.window(&sonnet).await.unwrap();
+    memory.calibrate(window.anchor(), Usage::new(window.tokens + 300)).await.unwrap();
+    assert_eq!(memory.window(&opus).await.unwrap().tokens, before);
+    assert!(memory.window(&sonnet).await.unwrap().tokens <= 500);
+    let health = memory.health().await.unwrap();
+    assert_eq!(health.calibrations[0].model.as_deref(), Some("claude-sonnet-4-5"));
+    // The error separates the excess, and its remedy works.
+    let over = sonnet.clone().with_tools(700);
+    let error = memory.window(&over).await.unwrap_err();
+    assert!(error.to_string().contains("300 tokens of it"), "{error}");
+    let MemoryError::Context { reason, calibrated: 300, .. } = error else { panic!("{error}") };
+    let needed = match reason {
+        ContextError::ReserveOverBudget { needed, .. }
+        | ContextError::CriticalOverBudget { needed, .. }
+        | ContextError::NewestOverBudget { needed, .. } => needed,
+        other => panic!("{other}"),
+    };
+    let enough = WindowOptions { budget: needed + 20, ..over };
+    memory.window(&enough).await.unwrap();
 }
 
 async fn window_has_the_newest_reminders(on: On) {

@@ -70,8 +70,17 @@ impl ContextPlanner<'_> {
         }
         let Some(found) = found else { return as_is() };
         let place = self.candidates.get(found).map(|unit| unit.first);
-        let included = self.make_room(choice, found);
-        included.map_or_else(as_is, |included| Pinned::Included(included, place))
+        let Some(mut included) = self.make_room(choice, found) else { return as_is() };
+        let after =
+            (found + 1..count).find(|index| included.get(*index) == Some(&true) && is_talk(*index));
+        if after.and_then(starts_with_user) == Some(true) {
+            // What was before this user message made room for the pinned one, so no pin is needed.
+            if let Some(pinned) = included.get_mut(found) {
+                *pinned = false;
+            }
+            return Pinned::Included(included, None);
+        }
+        Pinned::Included(included, place)
     }
 
     /// The choice with this unit, without the oldest conversation that it replaces.
