@@ -63,8 +63,8 @@
 //! | [`Author`](Loss::Author) | `name` from Chat | dropped |
 //! | [`Unknown`](Loss::Unknown) | parts of a type that is not known | dropped |
 //!
-//! Not reported are fields that no dialect knows, such as those of an application, and the spacing of arguments that
-//! are written as an object. An answer of text and calls becomes several items of Responses; reading them all and
+//! Not reported are fields that no dialect knows, such as those of an application, the `annotations` beside the content of
+//! a Chat message, which requests do not have, and the spacing of arguments that are written as an object. An answer of text and calls becomes several items of Responses; reading them all and
 //! writing their parts at once restores one message.
 //!
 //! Gemini and Bedrock have no message with role `system`, and Anthropic allows one only in some places. `write`
@@ -91,7 +91,7 @@ pub(crate) use self::bedrock::{MAX_DOCUMENT_NAME, document_name};
 pub(crate) use self::chat::{PlainMessage, calls_message};
 pub(crate) use self::entry::{NAME, check_entry};
 pub use self::fields::{Field, Holds, Position};
-pub(crate) use self::media::derived_media_type;
+pub(crate) use self::media::{derived_media_type, document_format};
 pub use self::part::{
     Arguments, CallKind, CallPart, MediaKind, MediaPart, MediaSize, MediaSource, Native, Part,
     ReasoningPart, ResultPart, TextKind, TextPart,

@@ -65,11 +65,15 @@ impl AnswerItem {
 
     fn of(message: &Message, has_text: bool, has_calls: bool) -> Option<Self> {
         let is_item = message.dialect() == Dialect::Responses && *message.role() == Role::Assistant;
-        is_item.then_some(match (has_calls, has_text) {
+        is_item.then(|| Self::from_parts(has_text, has_calls))
+    }
+
+    pub(crate) const fn from_parts(has_text: bool, has_calls: bool) -> Self {
+        match (has_calls, has_text) {
             (true, _) => Self::Call,
             (false, true) => Self::Text,
             (false, false) => Self::Work,
-        })
+        }
     }
 
     fn from_json(json: &Json) -> Option<Self> {
@@ -171,7 +175,7 @@ impl ToolLink {
                     None => results.push(result),
                 }
             }
-            Part::Text(_) => has_text = true,
+            Part::Text(_) | Part::Media(_) => has_text = true,
             _ => {}
         });
         let item = AnswerItem::of(message, has_text, !calls.is_empty());

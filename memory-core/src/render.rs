@@ -143,6 +143,7 @@ fn once<'a>(
         profile,
         dialect,
         keeps_bound: extent == Extent::Whole,
+        has_reasoning: false,
         repairs: &mut repairs,
         has_calls: false,
         provider_ids,

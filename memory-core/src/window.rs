@@ -68,7 +68,8 @@ pub enum ContextError {
          budget to {needed} or more, or give some of them a lower priority"
     )]
     CriticalOverBudget {
-        /// The tokens of the critical units, of the system prompt of the options and of the reserve.
+        /// The tokens of the critical units, of lines that the API needs, of the system prompt of the options and of the
+        /// reserve.
         needed: u64,
         /// The tokens that were allowed.
         budget: u64,

@@ -26,8 +26,11 @@ const IMAGE: &[Field] = &[
     required("source", Kind::Object),
 ];
 const CLIP: &[Field] = &[required("format", Kind::Filled), required("source", Kind::Object)];
+/// (D API_runtime_DocumentBlock)
+const DOCUMENT_FORMAT: Kind =
+    Kind::OneOf(&["pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"]);
 const DOCUMENT: &[Field] = &[
-    required("format", Kind::Filled),
+    required("format", DOCUMENT_FORMAT),
     required("name", Kind::Filled),
     required("source", Kind::Object),
     optional("context", Kind::Text),

@@ -101,16 +101,43 @@ pub(super) fn full_media_type(media_type: Option<&str>, kind: MediaKind) -> Cow<
         (Some("mp3"), MediaKind::Audio) => Cow::Borrowed("audio/mpeg"),
         (Some(format), MediaKind::Audio) => Cow::Owned(format!("audio/{format}")),
         (Some(format), MediaKind::Video) => Cow::Owned(format!("video/{format}")),
-        (Some("txt"), MediaKind::Document) => Cow::Borrowed("text/plain"),
-        (Some(format @ ("csv" | "html")), MediaKind::Document) => {
-            Cow::Owned(format!("text/{format}"))
+        (Some(format), MediaKind::Document) => {
+            let known = DOCUMENT_FORMATS.iter().find(|(known, _)| *known == format);
+            known.map_or_else(
+                || Cow::Owned(format!("application/{format}")),
+                |(_, media_type)| Cow::Borrowed(*media_type),
+            )
         }
-        (Some(format), MediaKind::Document) => Cow::Owned(format!("application/{format}")),
         (None, MediaKind::Image) => Cow::Borrowed("image/png"),
         (None, MediaKind::Audio) => Cow::Borrowed("audio/wav"),
         (None, MediaKind::Video) => Cow::Borrowed("video/mp4"),
         (None, MediaKind::Document) => Cow::Borrowed("application/pdf"),
     }
+}
+
+/// The formats of documents in Bedrock, with their media types. (D API_runtime_DocumentBlock)
+const DOCUMENT_FORMATS: [(&str, &str); 9] = [
+    ("pdf", "application/pdf"),
+    ("csv", "text/csv"),
+    ("doc", "application/msword"),
+    ("docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+    ("xls", "application/vnd.ms-excel"),
+    ("xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+    ("html", "text/html"),
+    ("txt", "text/plain"),
+    ("md", "text/markdown"),
+];
+
+/// The format of a document in Bedrock; `None` if Bedrock does not read it. Without a media type it is a PDF.
+pub(crate) fn document_format(media_type: Option<&str>) -> Option<&'static str> {
+    let media_type = media_type.unwrap_or("pdf").trim();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim_end();
+    let known = DOCUMENT_FORMATS.iter().find(|(format, full)| {
+        media_type.eq_ignore_ascii_case(format) || media_type.eq_ignore_ascii_case(full)
+    });
+    let markdown = media_type.eq_ignore_ascii_case("text/x-markdown")
+        || media_type.eq_ignore_ascii_case("markdown");
+    known.map(|(format, _)| *format).or_else(|| markdown.then_some("md"))
 }
 
 /// The format in a media type, such as `png` of `image/png`.

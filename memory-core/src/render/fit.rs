@@ -26,6 +26,8 @@ pub(super) struct Fit<'p> {
     pub(super) repairs: &'p mut Repairs,
     /// Whether the turn has calls that are not run by the provider.
     pub(super) has_calls: bool,
+    /// Whether a text of reasoning of the turn is kept.
+    pub(super) has_reasoning: bool,
     /// The call ids of tools that the provider ran; their results cannot be renamed.
     pub(super) provider_ids: HashSet<String>,
 }
@@ -35,6 +37,7 @@ impl Fit<'_> {
     pub(super) fn turn(&mut self, turn: &mut Turn<'_>) {
         let (speaker, sequence) = (turn.speaker, turn.sequence);
         self.has_calls = turn.parts.iter().any(is_call);
+        self.has_reasoning = false;
         let before = turn.parts.len();
         let mut changed = false;
         turn.parts.retain_mut(|part| self.part(part, speaker, sequence, &mut changed));
@@ -52,7 +55,8 @@ impl Fit<'_> {
             self.drop_unanswered(turn);
         }
         let is_thought = |part: &Part<'_>| matches!(part, Part::Reasoning(_));
-        if self.dialect == Dialect::Chat && turn.parts.iter().all(is_thought) {
+        let is_only_thought = !turn.parts.is_empty() && turn.parts.iter().all(is_thought);
+        if self.dialect == Dialect::Chat && is_only_thought {
             // A message needs other content beside it.
             turn.parts.clear();
             self.repairs.add(RepairKind::ReasoningLeftOut, turn.sequence);
@@ -341,15 +345,19 @@ impl Fit<'_> {
                     .map(|key| block.and_then(|json| json.get_str(key)).unwrap_or_default());
                 let is_field =
                     block.is_some_and(|json| json.get("role").is_some()) && fields.contains(&text);
-                // Details repeat what is in a field of text.
-                let is_repeated = !is_field && fields.iter().any(|field| !field.is_empty());
+                // Details repeat what is in a field of text, and so may a second field.
+                let has_field = fields.iter().any(|field| !field.is_empty());
+                let is_second = self.has_reasoning && self.profile.name != ProfileName::OpenaiChat;
+                let is_repeated = has_field && (!is_field || is_second);
                 // On servers of the OpenAI form, text fields are kept unchanged.
                 if !is_field || self.profile.name != ProfileName::OpenaiChat {
                     reasoning.native = None;
                 }
                 let has_text = !text.is_empty();
                 reasoning.opaque = None;
-                is_native && has_text && !is_repeated
+                let stays = is_native && has_text && !is_repeated;
+                self.has_reasoning |= stays;
+                stays
             }
             ReasoningForm::Items => {
                 let is_item = block.and_then(|json| json.get_str("type")) == Some("reasoning");

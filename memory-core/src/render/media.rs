@@ -1,6 +1,8 @@
 //! The media that an API accepts, and their places.
 
-use crate::dialect::{Dialect, MediaKind, MediaPart, MediaSource, Written, derived_media_type};
+use crate::dialect::{
+    Dialect, MediaKind, MediaPart, MediaSource, Written, derived_media_type, document_format,
+};
 use crate::json::Json;
 use crate::profile::{ContentKey, Profile, ProfileName};
 
@@ -197,6 +199,12 @@ fn bedrock(medium: &MediaPart<'_>, is_native: bool, place: Place) -> bool {
             let media_type = medium.media_type.unwrap_or("png");
             matches!(media_type.rsplit('/').next(), Some("png" | "jpeg" | "jpg" | "gif" | "webp"))
         }
+        (MediaKind::Document, Some(native)) if is_native => {
+            let format = native.json.get("document").map(|document| document.get_str("format"));
+            format
+                .is_none_or(|format| format.is_some_and(|it| document_format(Some(it)) == Some(it)))
+        }
+        (MediaKind::Document, _) => document_format(medium.media_type).is_some(),
         _ => true,
     };
     let has_source = match &medium.source {

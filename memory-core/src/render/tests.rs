@@ -229,6 +229,64 @@ fn reasoning_fields_follow_the_model() {
 }
 
 #[test]
+fn reasoning_is_sent_once() {
+    use serde_json::json;
+
+    let profile = Profile::strict_template();
+    for message in [
+        json!({"role": "assistant", "content": "ok", "reasoning": "hm",
+            "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}),
+        json!({"role": "assistant", "content": "ok", "reasoning": "hm", "reasoning_content": "hm"}),
+    ] {
+        let messages = [Message::user("go"), Message::from_value(message).unwrap()];
+        let rendered = render_all(&messages, &profile, Extent::Whole);
+        assert!(rendered.request.to_string().matches("hm").count() <= 1, "{}", rendered.request);
+    }
+}
+
+#[test]
+fn provider_run_tools_are_not_reported_as_reasoning() {
+    let search = r#"{"role":"assistant","content":[
+        {"type":"server_tool_use","id":"srvtoolu_1","name":"web_search","input":{"query":"x"}},
+        {"type":"web_search_tool_result","tool_use_id":"srvtoolu_1","content":[]}]}"#;
+    let messages = [Message::user("go"), Message::from_json(search).unwrap()];
+    let rendered = render_all(&messages, &Profile::openai_chat(), Extent::Whole);
+    let kinds: Vec<_> = rendered.repairs.iter().map(|repair| repair.kind).collect();
+    assert_eq!(kinds, [RepairKind::ProviderRunLeftOut]);
+}
+
+#[test]
+fn documents_have_formats_that_bedrock_reads() {
+    use serde_json::json;
+
+    let file = |name: &str, data: &str| json!({"type": "file", "file": {"filename": name, "file_data": data}});
+    let content = [
+        json!({"type": "text", "text": "see"}),
+        file("r.docx", "UEsDBA=="),
+        file("r.xlsx", "UEsDBA=="),
+        file("r.md", "aGk="),
+        file("r.json", "e30="),
+    ];
+    let message = Message::from_value(json!({"role": "user", "content": content})).unwrap();
+    let rendered = render_all(&[message], &Profile::bedrock(), Extent::Whole);
+    let request = rendered.request.to_value();
+    let formats: Vec<_> = (1..5)
+        .map(|at| request["messages"][0]["content"][at]["document"]["format"].as_str())
+        .collect();
+    assert_eq!(formats, [Some("docx"), Some("xlsx"), Some("md"), None], "{request}");
+    assert_eq!(check_request(&request, &Profile::bedrock()), Ok(()));
+
+    let word = json!({"role": "user", "content": [{"text": "see"},
+        {"document": {"format": "docx", "name": "r", "source": {"bytes": "UEsDBA=="}}}]});
+    let rendered =
+        render_all(&[Message::from_value(word).unwrap()], &Profile::openai_chat(), Extent::Whole);
+    let request = rendered.request.to_string();
+    assert!(
+        request.contains("data:application/vnd.openxmlformats-officedocument.wordprocessingml")
+    );
+}
+
+#[test]
 fn raw_file_data_become_a_data_url() {
     use serde_json::json;
 

@@ -3,6 +3,7 @@
 use super::Input;
 use super::fault::{Fault, is_planted};
 use crate::dialect::{CallKind, Dialect, Part};
+use crate::link::AnswerItem;
 use crate::message::Role;
 use crate::profile::Profile;
 use crate::stored::Sequence;
@@ -159,21 +160,21 @@ pub(super) fn is_item(turn: &Turn<'_>) -> bool {
     turn.speaker == Speaker::Assistant && turn.dialect == Some(Dialect::Responses)
 }
 
-/// Joins the items of one answer.
+/// Joins the items of one answer, by the rule of [`AnswerItem`].
 pub(super) fn join_items(turns: Vec<Turn<'_>>, target: Dialect) -> Vec<Turn<'_>> {
-    let has_content = |turn: &Turn<'_>| {
-        turn.parts.iter().any(|part| matches!(part, Part::Text(_) | Part::Media(_)))
-    };
     let mut joined: Vec<Turn<'_>> = Vec::with_capacity(turns.len());
+    // The kind of the item that was added last.
+    let mut last_kind: Option<AnswerItem> = None;
     for turn in turns {
-        // Two messages remain separate, and a message after calls follows their results.
-        let is_message = has_content(&turn);
-        match joined.last_mut() {
-            Some(last)
-                if is_item(last)
-                    && is_item(&turn)
-                    && !(is_message && (has_content(last) || last.parts.iter().any(is_call))) =>
-            {
+        let kind = is_item(&turn).then(|| {
+            let has_text =
+                turn.parts.iter().any(|part| matches!(part, Part::Text(_) | Part::Media(_)));
+            AnswerItem::from_parts(has_text, turn.parts.iter().any(is_call))
+        });
+        let continues = kind.zip(last_kind).is_some_and(|(kind, last)| kind.continues(last));
+        last_kind = kind;
+        match joined.last_mut().filter(|_| continues) {
+            Some(last) => {
                 last.known = last
                     .known
                     .zip(turn.known)
@@ -181,7 +182,7 @@ pub(super) fn join_items(turns: Vec<Turn<'_>>, target: Dialect) -> Vec<Turn<'_>>
                     .map(|(one, other)| one + other);
                 last.parts.extend(turn.parts);
             }
-            _ => joined.push(turn),
+            None => joined.push(turn),
         }
     }
     joined

@@ -170,7 +170,8 @@ async fn calibration_is_kept_per_model(on: On) {
         | ContextError::NewestOverBudget { needed, .. } => needed,
         other => panic!("{other}"),
     };
-    let enough = WindowOptions { budget: needed + 20, ..over };
+    let mut enough = over;
+    enough.budget = needed + 20;
     memory.window(&enough).await.unwrap();
 }
 

@@ -136,6 +136,13 @@ pub(super) fn broken() -> Vec<Broken> {
             "/messages/0/content/1/document/name",
             block(json!({"document": {"format": "pdf", "source": {"bytes": "aGk="}}})),
         ),
+        rows(
+            FieldValue,
+            "/messages/0/content/1/document/format",
+            block(
+                json!({"document": {"format": "json", "name": "r", "source": {"bytes": "aGk="}}}),
+            ),
+        ),
         rows(FieldType, "/messages/0/content", messages(json!([{"role": "user", "content": "x"}]))),
         rows(
             FieldType,

@@ -1,6 +1,6 @@
 //! Writes messages of Bedrock Converse.
 
-use super::super::media::format_of;
+use super::super::media::{document_format, format_of};
 use super::super::part::{
     CallKind, CallPart, MediaKind, MediaPart, MediaSource, Part, ReasoningPart, ResultPart,
     TextPart,
@@ -172,9 +172,12 @@ fn media(written: &mut Written, part: &MediaPart<'_>) -> JsonObject {
     };
     let format = match (&part.source, part.media_type) {
         (MediaSource::Text(_) | MediaSource::Parts(_), None) => "txt".into(),
+        (_, media_type) if part.kind == MediaKind::Document => match document_format(media_type) {
+            Some(format) => format.into(),
+            None => return keyed("text", written.media_note(part)),
+        },
         (_, media_type) => match format_of(media_type, part.kind).as_str() {
             "jpg" => "jpeg".into(),
-            "markdown" => "md".into(),
             format => format.to_owned(),
         },
     };

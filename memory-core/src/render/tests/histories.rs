@@ -31,6 +31,7 @@ const SAID: &[&str] = &[
     r#"{"role":"user","content":[{"type":"video_url","video_url":{"url":"https://example.com/a.mp4"}}]}"#,
     r#"{"role":"user","content":[{"type":"file","file":{"file_id":"file-1"}}]}"#,
     r#"{"role":"user","content":[{"type":"file","file":{"filename":"a.txt","file_data":"aGk="}},{"type":"file","file":{"file_data":"aGk="}}]}"#,
+    r#"{"role":"user","content":[{"type":"file","file":{"filename":"r.docx","file_data":"UEsDBA=="}},{"type":"file","file":{"filename":"r.json","file_data":"e30="}},{"type":"file","file":{"filename":"r.png","file_data":"iVBORw0KGgo="}}]}"#,
     r#"{"type":"message","role":"user","content":[{"type":"input_file","filename":"a.pdf","file_data":"JVBERi0="}]}"#,
     r#"{"role":"user","content":[$i,$i,$i,$i,$i,$i,$i,$i,$i,$i,$i]}"#,
     r#"{"role":"user","content":""}"#,
