@@ -20,7 +20,7 @@ use crate::scope::LeaseScope;
 /// left does the lease run out by its TTL. Not reentrant: a second acquisition of the same key waits
 /// for this one.
 ///
-/// A lease is an optimisation: a process that is stopped past its deadline does not know it. Show
+/// A lease is an optimization: a process that is stopped past its deadline does not know it. Show
 /// [`proof`](Self::proof) to the store with each write.
 #[derive(Debug)]
 #[must_use = "the lease is given up when its guard is dropped"]

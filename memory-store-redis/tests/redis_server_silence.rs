@@ -97,14 +97,14 @@ async fn calls_that_are_cancelled_at_once_never_replace_a_link() {
     let k = key("k");
     append(&store, &k, write(1, 1), &["x"]).await.unwrap();
     let begun = Instant::now();
-    let mut cancelled = 0;
+    let mut canceled = 0;
     // Nobody has an answer for ten times as long as one is waited for.
     while begun.elapsed() < RESPONSE {
         let call = append(&store, &k, write(2, 1), &["y"]);
-        cancelled += u32::from(futures::poll!(std::pin::pin!(call)).is_pending());
+        canceled += u32::from(futures::poll!(std::pin::pin!(call)).is_pending());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(cancelled > 20, "{cancelled}");
+    assert!(canceled > 20, "{canceled}");
     append(&store, &k, write(1, 2), &["z"]).await.unwrap();
     assert_eq!(proxy.connections(), 1);
     assert_eq!(texts(&store, &k).await, ["x", "y", "z"]);

@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// Test only this crate; may be given several times
     #[arg(short, long, value_name = "CRATE")]
     package: Vec<String>,
-    /// Build with optimisation
+    /// Build with optimization
     #[arg(long)]
     release: bool,
     /// Fail if tests of this kind could not be run: redis, docker, or both

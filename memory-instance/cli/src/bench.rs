@@ -30,8 +30,8 @@ use crate::out::{Out, number, table};
 /// Needs a release build to tell anything.
 ///
 /// `memory bench flush` is another matter: 8 tasks in two processes append to one memory, by turns
-/// without a flush and while flushes run without a pause, by a summariser that takes half a second. It
-/// then shows what comes of summarisers that fail, hang, return nothing or too much, or whose process is
+/// without a flush and while flushes run without a pause, by a summarizer that takes half a second. It
+/// then shows what comes of summarizers that fail, hang, return nothing or too much, or whose process is
 /// killed before the commit. It fails if a message was lost, duplicated or summarised twice, or if the
 /// 99th percentile of appends during a flush is over 1.5 x that without.
 #[derive(Debug, clap::Args)]
@@ -75,7 +75,7 @@ enum What {
     Read,
     /// Appends and reads
     All,
-    /// Appends while a slow summariser works
+    /// Appends while a slow summarizer works
     Flush,
 }
 

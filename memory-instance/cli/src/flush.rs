@@ -7,7 +7,7 @@ use crate::out::{Out, number, table};
 
 /// Bring a memory down to its flush target now, and show the receipt
 ///
-/// It does so whatever the threshold says. The strategy is the resource's; summaries are written by the rule-based summariser.
+/// It does so whatever the threshold says. The strategy is the resource's; summaries are written by the rule-based summarizer.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

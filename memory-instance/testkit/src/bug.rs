@@ -65,7 +65,7 @@ pub enum Bug {
     TokensUnderstated,
     /// The mark that a flush leaves for the next one is lost.
     FlushMarkLost,
-    /// The summariser runs under the writers' lease.
+    /// The summarizer runs under the writers' lease.
     SummariserUnderLease,
     /// A lease that its holder does not release never expires.
     LeaseNeverExpires,

@@ -430,7 +430,7 @@ impl fmt::Debug for Program {
         let Self { seed, shared_domain, faults, summarizer, inline_flush, agents } = self;
         writeln!(
             f,
-            "seed {seed}, {} domain, {}% faults, up to {} ms each way, {summarizer:?} summariser, {} flushes",
+            "seed {seed}, {} domain, {}% faults, up to {} ms each way, {summarizer:?} summarizer, {} flushes",
             if *shared_domain { "shared" } else { "separate" },
             faults.percent,
             faults.latency,

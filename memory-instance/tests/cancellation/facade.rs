@@ -524,6 +524,6 @@ pub(crate) async fn cut_off_summary(case: &Case<'_>, operation: &str, cut: Cut) 
         other => panic!("the sweep has no case for {other}"),
     };
     drop(slow);
-    assert_eq!(Arc::strong_count(&running), 1, "{}: a summariser goes on", case.what);
+    assert_eq!(Arc::strong_count(&running), 1, "{}: a summarizer goes on", case.what);
     ended
 }

@@ -1,4 +1,4 @@
-//! `memory bench flush`: appends while a slow summariser works.
+//! `memory bench flush`: appends while a slow summarizer works.
 
 mod account;
 mod load;
@@ -26,7 +26,7 @@ use crate::args::{Common, is_shared};
 use crate::failure::{note, usage};
 use crate::out::{Out, number, table};
 
-/// How long the summariser takes.
+/// How long the summarizer takes.
 const SUMMARY_TAKES: Duration = Duration::from_millis(500);
 /// How many tasks append in each process; twice as many where there is but one.
 const TASKS: u32 = 4;
@@ -140,7 +140,7 @@ fn counter() -> Arc<dyn TokenCounter> {
 }
 
 impl Place {
-    /// The memory of this name, flushed by this summariser.
+    /// The memory of this name, flushed by this summarizer.
     fn memory(
         &self,
         name: &str,
@@ -329,7 +329,7 @@ fn show(figures: &Figures, out: &mut Out) -> anyhow::Result<()> {
         figures.p99_ratio,
         figures.rounds.len()
     ))?;
-    let mut rows = table(&["a summariser that", "what came of it", "summary by", "#flush took"]);
+    let mut rows = table(&["a summarizer that", "what came of it", "summary by", "#flush took"]);
     for outcome in &figures.outcomes {
         rows.add_row([
             outcome.case.to_owned(),
@@ -372,7 +372,7 @@ fn verdict(figures: &Figures) -> anyhow::Result<()> {
         account.summarised_twice
     );
     if let Some(outcome) = figures.outcomes.iter().find(|outcome| !outcome.as_expected) {
-        anyhow::bail!("a summariser that {}: {}", outcome.case, outcome.told);
+        anyhow::bail!("a summarizer that {}: {}", outcome.case, outcome.told);
     }
     anyhow::ensure!(
         figures.holds,

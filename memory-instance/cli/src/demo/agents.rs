@@ -61,7 +61,7 @@ impl Stage<'_> {
 
     /// Appends go on while a summary is written.
     pub(super) async fn write_under_pressure(&mut self) -> anyhow::Result<()> {
-        self.title("The memory fills up, and the summariser is slow")?;
+        self.title("The memory fills up, and the summarizer is slow")?;
         let tasks = AGENTS.map(|agent| {
             let (memory, model) = (self.memory.clone(), self.model.clone());
             tokio::spawn(write_through(memory, model, agent))

@@ -82,7 +82,7 @@ fn made() -> Vec<Value> {
                     "content": "{\"flight\": \"HAT136\", \"price\": 152} ".repeat(1 + index * 3),
                 }),
                 _ => {
-                    json!({"role": "assistant", "content": "It is cancelled. Shall I rebook it?", "refusal": null})
+                    json!({"role": "assistant", "content": "It is canceled. Shall I rebook it?", "refusal": null})
                 }
             };
             message["conversation_id"] = id.clone().into();

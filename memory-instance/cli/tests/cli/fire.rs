@@ -1,4 +1,4 @@
-//! Flushes under fire: `memory bench flush` accounts for every message, whatever its summarisers do.
+//! Flushes under fire: `memory bench flush` accounts for every message, whatever its summarizers do.
 //!
 //! Its 99th percentile is for a release build on a machine at rest, so the exit code is not looked at.
 

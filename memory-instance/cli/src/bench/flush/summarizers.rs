@@ -8,7 +8,7 @@ use memory_flush::{SummarizeError, Summarizer, SummaryRequest, from_fn};
 use super::SUMMARY_TAKES;
 use super::load::id_in;
 
-/// The texts that summarisers were given, by their places; and places at which they saw two.
+/// The texts that summarizers were given, by their places; and places at which they saw two.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Given(Arc<Mutex<Texts>>);
 
