@@ -299,9 +299,9 @@ fn bench_measures_ours_and_the_bare_database() {
     assert_eq!(names[..4], ["bare insert", "append", "append", "append"]);
     assert!(names.contains(&"read 10 new of 10,000"), "{names:?}");
     for row in rows {
-        assert!(
-            row["per_second"].as_f64().unwrap() > 0.0 && row["operations"].as_u64().unwrap() > 0
-        );
+        // A rate below one in two seconds is rounded to 0, on a busy machine.
+        let has_latency = row["p50_us"].as_f64().unwrap() > 0.0;
+        assert!(has_latency && row["operations"].as_u64().unwrap() > 0, "{row}");
     }
     // A store that is given is left as it was.
     let said = folder.run(&format!("{quick} append --store sqlite://b.db"));
