@@ -1,4 +1,4 @@
-//! What a flush changes, as ranges of places, and what of it weighs how much.
+//! The changes of a flush, as ranges of places, and the weights of the messages that it removes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use memory_redis_link::{LinkError, Reply};
 
 use crate::scripts::PART;
 
-/// What becomes of a range of places: `s` summarised, `e` evicted, `c` closed.
+/// The change to a range of places: `s` summarised, `e` evicted, `c` closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) kind: char,
@@ -15,7 +15,7 @@ pub(crate) struct Change {
     pub(crate) last: u64,
 }
 
-/// What the messages weigh that go: summaries, summarised and evicted, and by class.
+/// The weights of the removed messages: summaries, summarised and evicted, and by class.
 #[derive(Debug, Default)]
 pub(crate) struct Weighed {
     pub(crate) counts: [u64; 3],
@@ -64,7 +64,7 @@ pub(crate) fn in_parts<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<Vec
     parts
 }
 
-/// What becomes of which places, ascending; nothing if a place is removed twice.
+/// The change at each place, in ascending order; nothing if a place is removed twice.
 pub(crate) fn changes(splice: &Splice) -> Option<Vec<Change>> {
     let mut kinds: BTreeMap<u64, char> = BTreeMap::new();
     for (places, kind) in [(&splice.summarised, 's'), (&splice.evicted, 'e')] {
@@ -76,7 +76,7 @@ pub(crate) fn changes(splice: &Splice) -> Option<Vec<Change>> {
     }
     let closed: BTreeSet<u64> = splice.closed.iter().map(|place| place.number()).collect();
     for place in closed {
-        // What is removed is not there to be closed.
+        // A removed message cannot be closed.
         kinds.entry(place).or_insert('c');
     }
     let mut ranges: Vec<Change> = Vec::new();
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn what_changes_travels_as_ranges() {
         let splice = Splice {
-            // A place that stays stands between them.
+            // A place between them is kept.
             summarised: places(&[2, 3, 5]),
             evicted: places(&[6, 7]),
             closed: places(&[3, 9]),

@@ -1,4 +1,4 @@
-//! How messages, counters and heads travel.
+//! The encoding of messages, counters and heads.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ use rmp::decode;
 use uuid::Uuid;
 use uuid::fmt::Simple;
 
-/// A number of 64 bits, as scripts compare it.
+/// A 64-bit number in the form that scripts compare.
 pub(crate) fn digits(number: u64) -> String {
     format!("{number:020}")
 }
 
-/// A message as it is displayed: its stored form, described in `scripts/memory.lua`.
+/// A message as readers see it: its stored form, described in `scripts/memory.lua`.
 #[derive(Debug)]
 pub(crate) struct Encoded<'a> {
     new: &'a NewMessage,
@@ -28,8 +28,8 @@ const CLOSED: u8 = 1;
 const SUMMARY: u8 = 2;
 
 impl<'a> Encoded<'a> {
-    /// Refuses a message that could not be read back, such as one whose role is empty: a batch is
-    /// the last place where its writer can still be told.
+    /// Refuses a message that could not be read back, such as one whose role is empty. The batch is the last
+    /// place where the writer can still receive an error.
     pub(crate) fn new(new: &'a NewMessage, summary: bool) -> Result<Self, StoreErrorKind> {
         let body = new.message.to_json().map_err(|reason| {
             StoreErrorKind::Invalid(format!("a message of the batch is malformed: {reason}"))
@@ -86,11 +86,11 @@ fn meta(sequence: Sequence, text: &str) -> Option<(MessageMeta, &str)> {
     Some((meta, body))
 }
 
-/// The id of a message in its stored form, which tells the message from others at its place even if the rest
-/// cannot be decoded.
+/// The id of a message in its stored form. It distinguishes the message from others at its place even if the
+/// rest cannot be decoded.
 ///
-/// `None` wherever the pattern in `is_there` of `memory.lua` finds none, or another text than
-/// [`optional_id`] writes: a reader that named an id which the script does not find would start over for ever.
+/// `None` wherever the pattern in `is_there` of `memory.lua` finds none, or a text that [`optional_id`] does
+/// not write: a reader that named an id which the script does not find would restart forever.
 pub(crate) fn id(text: &str) -> Option<MessageId> {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let mut parts = text.split(' ');
@@ -114,15 +114,15 @@ pub(crate) fn snapshot(Cursor { generation, sequence, id }: Cursor) -> String {
     format!("{} {sequence} {}", generation.number(), optional_id(id))
 }
 
-/// A message from its stored form. The reason of a failure quotes nothing of it.
+/// Decodes a message from its stored form. The reason of a failure quotes none of the content.
 pub(crate) fn stored(sequence: Sequence, text: &str) -> Result<StoredMessage, String> {
     let (meta, body) = described(sequence, text)?;
     let message = Message::from_stored_json(body).map_err(|error| error.to_string())?;
     Ok(StoredMessage { meta, message })
 }
 
-/// The head from its packed form: what `unpacked` in `scripts/memory.lua` lists; `None` for anything
-/// else.
+/// Decodes the head from its packed form: the fields that `unpacked` in `scripts/memory.lua` lists; `None`
+/// for anything else.
 pub(crate) fn head(packed: &[u8]) -> Option<Head> {
     let mut rest = packed;
     let parts = decode::read_array_len(&mut rest).ok()?;
@@ -181,17 +181,17 @@ pub(crate) fn head(packed: &[u8]) -> Option<Head> {
     })
 }
 
-/// In which form a head is, whether this version can read it or not.
+/// The format of a head, whether this version can read it or not.
 pub(crate) fn form(packed: &[u8]) -> Option<u32> {
     let mut rest = packed;
     decode::read_array_len(&mut rest).ok()?;
     decode::read_int(&mut rest).ok()
 }
 
-/// The newest form of a head that this version reads and writes; that of the scripts.
+/// The newest head format that this version reads and writes; the scripts use the same.
 pub(crate) const FORM: u32 = 2;
 
-/// A text of a packed array. Read by hand, for the library wants a buffer to copy it to.
+/// Reads a text of a packed array. The code is manual because the library requires a buffer to copy into.
 fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     let length = decode::read_str_len(rest).ok()?;
     let (text, behind) = rest.split_at_checked(usize::try_from(length).ok()?)?;
@@ -263,7 +263,7 @@ mod tests {
         }
     }
 
-    /// As the version before wrote them, with the ids of calls in an array and of a result as a string.
+    /// The format of the previous version, with the ids of calls in an array and of a result as a string.
     #[test]
     fn messages_of_the_version_before_are_read() {
         let id = "000000000000000000000000000000ff";

@@ -1,4 +1,4 @@
-//! Each write as a call of its script, and its answer.
+//! Each write as a call of its script, and the decoding of its reply.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,11 +19,11 @@ use crate::parts::Parts;
 use crate::scripts::{APPEND, CLAIM, CLEAR, PART, REPLACE, SPLICE, SWEEP, WEIGH};
 use crate::store::RedisStore;
 
-/// What a script answered to a write that was not refused.
+/// The reply of a script to a write that was not refused.
 pub(crate) enum Answer {
     /// The head after an append.
     Head(Vec<u8>),
-    /// What follows the status.
+    /// The values after the status.
     Applied(Reply),
     Duplicate(Reply),
 }
@@ -43,7 +43,7 @@ impl RedisStore {
         call
     }
 
-    /// A call of the script that appends, as far as its settings: no argument more than it needs.
+    /// A call of the script that appends, as far as its settings. It sends only the arguments that it needs.
     fn append_call(&self, key: &MemoryKey, access: Access) -> (Cmd, FencingToken) {
         let keys = self.link().keys();
         let name = key.as_str();
@@ -84,7 +84,7 @@ impl RedisStore {
         let Written { answer, unconfirmed, .. } =
             self.link().write(script, call).await.map_err(failed)?;
         let mut reply = match answer {
-            // The shortest answer for the commonest case.
+            // The shortest reply is for the most common case.
             Value::BulkString(packed) => {
                 return match unconfirmed {
                     None => Ok(Answer::Head(packed)),
@@ -180,7 +180,7 @@ impl RedisStore {
         let token = right(&mut call, replace.access);
         named(&mut call, replace.write);
         call.arg(replace.spread());
-        // A place that Lua's numbers do not tell from others is not there.
+        // A place that Lua's numbers cannot represent exactly does not exist.
         call.arg(replace.sequence.number().min(MOST_PLACES));
         call.arg(codec::optional_id(Some(replace.replaced)));
         call.arg(Shown(Encoded::new(&replace.message, false).map_err(refuse)?));
@@ -211,7 +211,7 @@ impl RedisStore {
         let flush_lease = self.link().keys().lease(&key.flush_lease_name());
         let mut call = self.call(&SPLICE, key, &[flush_lease]);
         let token = right(&mut call, splice.access);
-        // A refusal names the token that was refused, and that is the flusher's as a rule.
+        // A refusal names the token that was refused, which is usually the flusher's.
         let token = match splice.flusher {
             Some(flusher) => {
                 right(&mut call, Access::with_lease(flusher));
@@ -252,10 +252,10 @@ impl RedisStore {
         self.counted(OPERATION, key, &SPLICE, &call, token).await
     }
 
-    /// Adds up what goes where one script would hold up everybody else for long, some at a time unless the
-    /// planner has done it. It holds for the whole generation, whose messages do not change. Nothing if
-    /// the script that commits has to look itself: at few, and where this one cannot, such as in another
-    /// generation.
+    /// Adds up the removed weights in several parts, unless the planner has done it, where a single script
+    /// would block other clients for long. The result is valid for the whole generation, because its messages
+    /// do not change. Returns nothing if the committing script must compute it: for few messages, and where
+    /// this script cannot, such as in another generation.
     async fn weigh(
         &self,
         key: &MemoryKey,
@@ -284,8 +284,8 @@ impl RedisStore {
         Ok(Some(all))
     }
 
-    /// Deletes what is left of messages that are gone, some at a time. Nobody sees them any more, so if it
-    /// fails, or takes long, it is no matter: the next flush goes on.
+    /// Deletes the remains of removed messages in several parts. Readers no longer see them, so a failure or
+    /// a delay is harmless: the next flush continues.
     async fn sweep(&self, key: &MemoryKey) {
         let mut parts = Parts::of(PART);
         let begun = Instant::now();
@@ -355,7 +355,7 @@ fn appended(outcome: AppendOutcome, head: Head) -> Appended {
     Appended { outcome, counters, next_flush_at, critical_over_budget: None }
 }
 
-/// By what right: the owner and its token, or two empty texts.
+/// The claimed right to write: the owner and its token, or two empty texts.
 pub(crate) fn right(call: &mut Cmd, access: Access) -> FencingToken {
     match access.lease {
         Some(LeaseProof { owner, token }) => {
@@ -373,7 +373,7 @@ fn named(call: &mut Cmd, WriteId { writer, number }: WriteId) {
     call.arg(Shown(format_args!("{:032x}", writer.bits()))).arg(digits(number));
 }
 
-/// Of each class how many messages and tokens.
+/// The number of messages and tokens of each class.
 fn classes(call: &mut Cmd, messages: &[NewMessage]) {
     if let [one] = messages {
         call.arg(Shown(one.class())).arg(1).arg(one.tokens);
@@ -388,7 +388,7 @@ fn classes(call: &mut Cmd, messages: &[NewMessage]) {
     }
 }
 
-/// A TTL in microseconds; one past the end of time is none.
+/// A TTL in microseconds. A TTL past the end of time is no TTL.
 fn micros(ttl: Option<Duration>) -> String {
     let micros = ttl.and_then(|ttl| u64::try_from(ttl.as_micros()).ok());
     micros.filter(|micros| *micros < 1 << 52).map(|micros| micros.to_string()).unwrap_or_default()
@@ -399,10 +399,10 @@ fn summary(call: &mut Cmd, new: &NewMessage) -> Result<(), StoreErrorKind> {
     Ok(())
 }
 
-/// For how long a flush deletes what it has taken away.
+/// The time limit for a flush to delete the messages that it removed.
 const MAX_DELETING: Duration = Duration::from_millis(500);
 
-/// From here on Lua cannot tell a number from the next.
+/// From here on Lua cannot distinguish consecutive integers.
 const MOST_PLACES: u64 = 1 << 53;
 
 #[cfg(test)]

@@ -1,23 +1,23 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// How a store uses its link.
+/// How a store uses its connection.
 #[derive(Clone, Default)]
 pub struct RedisStoreConfig {
     pub(crate) checks: TokenChecks,
     pub(crate) time: Option<TimeSource>,
 }
 
-/// Where the leases live whose tokens writers show.
+/// The location of the leases whose tokens writers present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum TokenChecks {
-    /// Beside the data, at `RedisLock` of `memory-lock` on the same link: each write looks
-    /// whether the lease is still live. Default.
+    /// Beside the data, at `RedisLock` of `memory-lock` on the same link: each write checks whether the lease
+    /// is still live. Default.
     #[default]
     LiveLeases,
-    /// Elsewhere, such as at a quorum of other servers: a write is refused if its token is lower than
-    /// the newest that the memory has seen. That token is kept for ever, some 60 bytes a memory.
+    /// Elsewhere, such as at a quorum of other servers: a write is refused if its token is lower than the
+    /// newest that the memory has seen. That token is kept forever, about 60 bytes per memory.
     TokensAlone,
 }
 
@@ -30,15 +30,15 @@ impl RedisStoreConfig {
         Self::default()
     }
 
-    /// Where the leases live. Default: [`TokenChecks::LiveLeases`].
+    /// The location of the leases. Default: [`TokenChecks::LiveLeases`].
     #[must_use]
     pub const fn with_token_checks(mut self, checks: TokenChecks) -> Self {
         self.checks = checks;
         self
     }
 
-    /// A clock of one's own for TTLs and generations, as microseconds since the Unix epoch, instead of
-    /// the server's; for tests.
+    /// A custom clock for TTLs and generations, as microseconds since the Unix epoch, instead of the
+    /// server's; for tests.
     #[must_use]
     pub fn with_time_source(
         mut self,

@@ -1,11 +1,11 @@
-//! What the errors of the link mean to a caller of the store.
+//! Maps the errors of the link to the errors of the store.
 
 use memory_core::{Applied, MemoryKey, StoreError, StoreErrorKind};
 use memory_redis_link::{LinkError, LinkErrorKind};
 
 use crate::codec::FORM;
 
-/// The error of the store for this error of the link.
+/// The store error for this link error.
 pub(crate) fn store_error(
     operation: &'static str,
     key: Option<&MemoryKey>,

@@ -7,16 +7,16 @@ use std::time::Duration;
 use memory_core::{MemoryKey, UnusedQuery};
 use tokio::time::Instant;
 
-/// How many names a sweep keeps: it scans all keys once for each of as many memories. About 5 MB.
+/// The number of names that a sweep keeps: it scans all keys once per this many memories. About 5 MB.
 pub(crate) const KEPT_NAMES: usize = 50_000;
 /// How long names are kept for the next page of a sweep.
 const SWEEP_NAMES_LIFETIME: Duration = Duration::from_secs(600);
 
-/// The first names of all that are added, without repetition.
+/// The first names of all that are added, without duplicates.
 pub(crate) struct Names {
     names: BTreeSet<MemoryKey>,
     most: usize,
-    /// There are more.
+    /// Whether more exist.
     is_cut: bool,
 }
 
@@ -42,12 +42,12 @@ impl Names {
     }
 }
 
-/// What a sweep has found and not looked at yet.
+/// The names that a sweep has found but not yet checked.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     /// Ascending.
     pub(crate) names: Vec<MemoryKey>,
-    /// There are more behind these.
+    /// Whether more names follow these.
     pub(crate) is_cut: bool,
 }
 
@@ -58,8 +58,8 @@ impl From<Names> for Found {
     }
 }
 
-/// What the newest sweep found beyond its last page. The next page of the same sweep takes it instead of scanning
-/// all keys again; a call that asks for anything else scans.
+/// The names that the newest sweep found beyond its last page. The next page of the same sweep takes them
+/// instead of scanning all keys again; a call that asks for anything else scans.
 #[derive(Debug, Default)]
 pub(crate) struct FoundNames(Mutex<Option<Rest>>);
 
@@ -76,18 +76,19 @@ impl FoundNames {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was kept for this page. Each page gets it once, so that a listing that starts over is a new one.
+    /// Takes the names kept for this page. Each page gets them once, so that a listing that starts over is a
+    /// new one.
     pub(crate) fn take(&self, query: &UnusedQuery) -> Option<Found> {
         let mut rest = self.rest();
         let next = rest.take_if(|rest| {
             query.after.as_ref() == Some(&rest.after) && query.prefix == rest.prefix
         });
-        // No sweep waits that long: it has ended.
+        // No sweep waits that long, so it has ended.
         rest.take_if(|rest| rest.at.elapsed() > SWEEP_NAMES_LIFETIME);
         next.filter(|rest| rest.at.elapsed() <= SWEEP_NAMES_LIFETIME).map(|rest| rest.found)
     }
 
-    /// Keeps what is to be looked at after this key. If there is nothing, the next page scans.
+    /// Keeps the names to check after this key. If there are none, the next page scans.
     pub(crate) fn keep(&self, prefix: &str, after: &MemoryKey, found: Found) {
         if !found.names.is_empty() {
             let (prefix, after) = (prefix.to_owned(), after.clone());

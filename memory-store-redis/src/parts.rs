@@ -2,17 +2,18 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// How many messages the next of several scripts takes care of.
+/// The number of messages that the next of several scripts processes.
 ///
-/// A script holds up everybody else, so it takes few; but where a request takes long anyway, by the way
-/// or by what it has to look at, few would take for ever. It may hold the others up for about as long as a
-/// request takes. And where one request follows another without a gap, there is a pause for as long as they
-/// took, or whoever appends meanwhile would find one of them before him each time.
+/// A script blocks all other clients, so it processes few messages. Where a request takes long anyway,
+/// because of the network or of the amount of data to check, few messages per script would make the whole
+/// take too long. A script may block the others for about as long as a request takes. Where requests follow
+/// each other without a gap, a pause of the same total length is inserted; otherwise each concurrent append
+/// would wait behind one of them.
 #[derive(Debug)]
 pub(crate) struct Parts {
     least: usize,
     size: usize,
-    /// How long the server was kept busy since the last pause.
+    /// How long the server was busy since the last pause.
     busy: Duration,
 }
 
@@ -21,7 +22,7 @@ impl Parts {
     const LONG_PART: Duration = Duration::from_millis(1);
     const SHORT_PART: Duration = Duration::from_micros(500);
 
-    /// Parts of at least so many.
+    /// Parts of at least this many messages.
     pub(crate) const fn of(least: usize) -> Self {
         Self { least, size: least, busy: Duration::ZERO }
     }
@@ -30,7 +31,7 @@ impl Parts {
         self.size
     }
 
-    /// Learns from how long this one takes.
+    /// Adjusts the size to the duration of this part.
     pub(crate) async fn timed<T>(&mut self, part: impl Future<Output = T>) -> T {
         let begun = Instant::now();
         let answer = part.await;
@@ -40,10 +41,10 @@ impl Parts {
         answer
     }
 
-    /// For how long to pause, if that is due.
+    /// The length of the pause, if one is due.
     fn took(&mut self, time: Duration) -> Option<Duration> {
         if time > Self::LONG_PART {
-            // Most of it went by on the way, where nobody is held up.
+            // Most of the time was spent on the network, where no other client is blocked.
             self.size = (self.size * 2).min(Self::MOST);
             return None;
         }

@@ -1,4 +1,4 @@
-//! Each read as a call of its script, and its answer.
+//! Each read as a call of its script, and the decoding of its reply.
 
 use std::num::NonZeroUsize;
 
@@ -18,7 +18,7 @@ use crate::store::RedisStore;
 
 const OPERATION: &str = "read";
 
-/// What is read of each message.
+/// The fields to read of each message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
     Messages,
@@ -26,9 +26,9 @@ enum What {
 }
 
 impl What {
-    /// How many messages one script returns at first, for it holds up everybody else. What is longer is
-    /// read in parts, all of one generation and up to one place, so that it is one snapshot all the same.
-    /// Pages, which are read most often, are worth more than what a flush reads.
+    /// The number of messages that one script returns at first, because a script blocks all other clients. A
+    /// longer result is read in parts, all of one generation and up to one place, so that it is still one
+    /// snapshot. Pages, which are read most often, get a larger limit than the reads of a flush.
     const fn part(self) -> usize {
         match self {
             Self::Messages => 8 * PART,
@@ -37,35 +37,35 @@ impl What {
     }
 }
 
-/// After how many flushes in the middle of one read it is made in one part, however long that is.
+/// After this many flushes during one read, the read is made in one part, regardless of its length.
 const RESTARTS: u32 = 4;
 
-/// How many memories are looked at together when keys are listed.
+/// The number of memories that are checked together when keys are listed.
 pub(crate) const LOOKED_AT: usize = 64;
 
-/// One part of what is read, or several put together.
+/// One part of a read, or several put together.
 #[derive(Default)]
 struct Part {
     generation: Generation,
     restarted: bool,
     last: u64,
     more: bool,
-    /// As it is stored, of the first part.
+    /// As stored, from the first part.
     head: Option<Vec<u8>>,
     messages: Vec<StoredMessage>,
     metas: Vec<MessageMeta>,
     unreadable: Vec<Sequence>,
-    /// The last message that was looked at.
+    /// The last message that was checked.
     reached: Option<(Sequence, Option<MessageId>)>,
 }
 
 impl Part {
-    /// How many messages were read.
+    /// The number of messages that were read.
     const fn len(&self) -> usize {
         self.messages.len() + self.metas.len()
     }
 
-    /// Adds what follows in the same snapshot.
+    /// Adds the next part of the same snapshot.
     fn goes_on(&mut self, next: Self) {
         self.more = next.more;
         self.reached = next.reached.or(self.reached);
@@ -76,7 +76,7 @@ impl Part {
 }
 
 impl RedisStore {
-    /// Calls a script that needs no right.
+    /// Calls a script that needs no lease.
     pub(crate) async fn look(
         &self,
         key: &MemoryKey,
@@ -90,7 +90,7 @@ impl RedisStore {
         self.link().run(script, &call).await
     }
 
-    /// By a plain command: the server drops a memory when its TTL has run out.
+    /// Uses a plain command: the server drops a memory when its TTL has run out.
     pub(crate) async fn whole_head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
         let failed = |fault| store_error(OPERATION, Some(key), fault);
         let memory = self.link().keys().memory(key.as_str());
@@ -105,7 +105,7 @@ impl RedisStore {
         }
     }
 
-    /// By a clock of one's own; the server's own has dropped what is over.
+    /// Checks the TTL against a custom clock. The server has already dropped what expired by its clock.
     fn has_expired(&self, head: &Head) -> bool {
         let now = self.now().and_then(|now| i64::try_from(now).ok());
         now.zip(head.expires_at).is_some_and(|(now, end)| end.as_microsecond() <= now)
@@ -133,7 +133,7 @@ impl RedisStore {
         Ok(Outline { head, metas: all.metas, unreadable: all.unreadable })
     }
 
-    /// All of one generation up to one place, in as many parts as it takes.
+    /// Reads all of one generation up to one place, in as many parts as needed.
     async fn snapshot(
         &self,
         key: &MemoryKey,
@@ -166,11 +166,11 @@ impl RedisStore {
             if whole {
                 return Ok(Part { restarted, ..all });
             }
-            // A flush came between two parts: from the start, as its reader would have to anyway.
+            // A flush happened between two parts: the read restarts, as its reader would have to anyway.
             restarted |= after != Cursor::default();
             after = Cursor::default();
             restarts += 1;
-            // Beyond that no flush comes between, because there is one part.
+            // After that no flush can interfere, because there is one part.
             if restarts > 2 * RESTARTS {
                 let reason = "it changed during each of many attempts to read it, or a message in it is damaged; \
                               read it again, and restore a backup if that does not help";
@@ -235,7 +235,7 @@ impl RedisStore {
         let mut messages = Vec::with_capacity(places.len());
         let mut parts = Parts::of(PART);
         let mut rest = places;
-        // Of no places, too, the snapshot is asked for.
+        // The snapshot is also requested for zero places.
         loop {
             let (part, left) = rest.split_at(parts.size().min(rest.len()));
             rest = left;
@@ -272,14 +272,15 @@ impl RedisStore {
             let text = reply.text().map_err(failed)?;
             match serde_json::from_str(&text) {
                 Ok(receipt) => receipts.push(receipt),
-                // A record of the past; it is not in the way of anything.
+                // A record of the past, which does not interfere with anything.
                 Err(error) => tracing::warn!(%key, %error, "a receipt cannot be read"),
             }
         }
         Ok(receipts)
     }
 
-    /// The keys of memories that begin with this, behind a key: of all the first, as many as are asked for.
+    /// The keys of memories that begin with this prefix, after a key: the first of all, up to the requested
+    /// number.
     pub(crate) async fn names(
         &self,
         operation: &'static str,
@@ -297,7 +298,7 @@ impl RedisStore {
             match name.parse::<MemoryKey>() {
                 Ok(key) if after.is_none_or(|after| key > *after) => names.add(key),
                 Ok(_) => {}
-                // Not ours; the others can be listed all the same.
+                // The key belongs to another program; the others can still be listed.
                 Err(error) => tracing::warn!(%error, "a key on the server cannot be read"),
             }
         };
@@ -319,7 +320,7 @@ impl RedisStore {
                 match head {
                     Ok(head) if head.counters.present.messages > 0 => keys.push(key.clone()),
                     Ok(_) => {}
-                    // It is there; who wants to look inside is told to upgrade.
+                    // The memory exists. A read of its content returns the error that asks for an upgrade.
                     Err(error) if matches!(error.kind(), StoreErrorKind::Newer { .. }) => {
                         keys.push(key.clone());
                     }
@@ -337,7 +338,7 @@ impl RedisStore {
     }
 }
 
-/// What is wrong with a head that could not be decoded.
+/// The error for a head that could not be decoded.
 fn damaged(memory: &str, packed: &[u8]) -> LinkError {
     match codec::form(packed) {
         Some(found) if found > codec::FORM => LinkError::newer(found),
@@ -348,7 +349,7 @@ fn damaged(memory: &str, packed: &[u8]) -> LinkError {
     }
 }
 
-/// How far a reader has come with this part.
+/// How far a reader has progressed with this part.
 fn reached(part: &Part, after: Cursor) -> Cursor {
     match part.reached {
         Some((sequence, id)) => Cursor { generation: part.generation, sequence, id },

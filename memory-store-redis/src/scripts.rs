@@ -1,4 +1,4 @@
-//! The scripts, put together from their parts once.
+//! The scripts, each assembled from its parts once.
 
 use std::sync::LazyLock;
 
@@ -10,17 +10,17 @@ macro_rules! part {
     };
 }
 
-/// How many messages one script takes care of for a flush: it holds up everybody else meanwhile.
+/// The number of messages that one script processes for a flush: it blocks all other clients meanwhile.
 pub(crate) const PART: usize = part!();
 
-/// What the name of a session writer begins with.
+/// The prefix of the name of a session writer.
 macro_rules! session {
     () => {
         "local SESSION = '5e551096'\n"
     };
 }
 
-/// The functions of all scripts but an append.
+/// The functions of all scripts except the append script.
 const MEMORY: &str = concat!(
     "local PART = ",
     part!(),
@@ -39,7 +39,7 @@ macro_rules! script {
     };
 }
 
-/// What an append seldom needs stands in a block of its own, where it costs the others nothing.
+/// The code that an append seldom needs is in a separate block, where it costs other appends nothing.
 pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&[
         session!(),
@@ -98,7 +98,8 @@ mod tests {
 
     use super::*;
 
-    /// Processes of several versions share a server. A hash changes on purpose only, with the reason in the commit.
+    /// Processes of several versions share a server. A hash changes only on purpose, with the reason in the
+    /// commit.
     #[test]
     fn scripts_keep_their_hashes() {
         let scripts: [(&str, &LazyLock<Script>); 12] = [

@@ -22,12 +22,12 @@ use crate::names::FoundNames;
 pub struct RedisStore {
     link: RedisLink,
     config: RedisStoreConfig,
-    /// What sweeps that are under way have found.
+    /// The names that sweeps in progress have found.
     pub(crate) found: Arc<FoundNames>,
 }
 
 impl RedisStore {
-    /// Connects, and looks whether the server can do what is asked of it.
+    /// Connects, and checks whether the server supports the required features.
     ///
     /// # Errors
     /// As [`RedisLink::open`].
@@ -39,13 +39,13 @@ impl RedisStore {
         link.map(Self::new).map_err(|fault| store_error("open", None, fault))
     }
 
-    /// The memories that lie where this link leads.
+    /// Opens the store on the server of this link.
     #[must_use]
     pub fn new(link: RedisLink) -> Self {
         Self::with_config(link, RedisStoreConfig::default())
     }
 
-    /// The same with settings of its own.
+    /// The same with custom settings.
     #[must_use]
     pub fn with_config(link: RedisLink, config: RedisStoreConfig) -> Self {
         Self { link, config, found: Arc::default() }
@@ -57,17 +57,17 @@ impl RedisStore {
         &self.link
     }
 
-    /// The time by a clock of one's own, if there is one.
+    /// The time by the custom clock, if there is one.
     pub(crate) fn now(&self) -> Option<u64> {
         self.config.time.as_ref().map(|now| now())
     }
 
-    /// Whether leases live elsewhere.
+    /// Whether leases are stored elsewhere.
     pub(crate) fn tokens_alone(&self) -> bool {
         self.config.checks == TokenChecks::TokensAlone
     }
 
-    /// The arguments that every script but an append begins with.
+    /// The arguments that all scripts except the append script begin with.
     pub(crate) fn begin(&self, call: &mut Cmd) {
         match self.now() {
             Some(now) => call.arg(now),
@@ -148,7 +148,7 @@ impl MemoryStore for RedisStore {
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
         let status = match self.link.status().await {
             Ok(status) => status,
-            // The user may not ask, and works without.
+            // The user has no permission to ask, and the store works without it.
             Err(fault) if *fault.kind() == LinkErrorKind::NotPermitted => return Ok(None),
             Err(fault) => return Err(store_error("ask the server of", None, fault)),
         };

@@ -1,4 +1,4 @@
-//! Memories that nobody uses, and their removal.
+//! Unused memories, and their removal.
 
 use memory_core::{
     Access, Generation, LeaseProof, MemoryKey, MessageId, Newest, RemoveUnused, RemovedUnused,
@@ -37,7 +37,7 @@ impl RedisStore {
                 match found {
                     Ok(found) => page.memories.extend(found),
                     Err(error) => match error.kind() {
-                        // Of another version, or no memory: not to be removed unseen.
+                        // A head of another version, or no memory: it must not be removed unseen.
                         StoreErrorKind::Newer { .. } | StoreErrorKind::Corrupt(_) => {
                             tracing::warn!(%error, "passed over a memory");
                         }
