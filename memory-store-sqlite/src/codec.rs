@@ -1,4 +1,4 @@
-//! How heads and messages lie in rows.
+//! The encoding of heads and messages as rows.
 
 mod head;
 
@@ -15,8 +15,8 @@ pub(crate) use self::head::{HeadRow, LastWrite, SELECT_HEAD};
 use crate::error::Fault;
 use crate::schema::SEQUENCE_BITS;
 
-/// Numbers that may use all 64 bits are kept as SQLite's signed integers, bit for bit. They are
-/// compared here only, never in SQL.
+/// Numbers that may use all 64 bits are stored as SQLite's signed integers, bit for bit. They are compared
+/// only in this crate, never in SQL.
 pub(crate) const fn int(number: u64) -> i64 {
     number.cast_signed()
 }
@@ -25,7 +25,7 @@ fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(i64::cast_unsigned)
 }
 
-/// What a message's row holds of its text; made on the caller's thread, before any lock.
+/// The text fields of a message's row; built on the caller's thread, before any lock.
 #[derive(Debug)]
 pub(crate) struct Encoded {
     pub(crate) body: String,
@@ -33,8 +33,8 @@ pub(crate) struct Encoded {
 }
 
 impl Encoded {
-    /// Refuses a message that could not be read back, such as one whose role is empty: a batch is
-    /// the last place where its writer can still be told.
+    /// Refuses a message that could not be read back, such as one whose role is empty. The batch is the last
+    /// place where the writer can still receive an error.
     pub(crate) fn new(message: &Message) -> Result<Self, StoreErrorKind> {
         let body = message.to_json().map_err(|reason| {
             StoreErrorKind::Invalid(format!("a message of the batch is malformed: {reason}"))
@@ -87,13 +87,13 @@ pub(crate) fn named_meta(row: &Row<'_>) -> Result<MessageMeta, Fault> {
     meta(row).map_err(|error| unreadable(place, &error.to_string()).into())
 }
 
-/// The id of a row's message, which tells the message from others at its place even if the rest cannot be
-/// decoded.
+/// The id of a row's message. It distinguishes the message from others at its place even if the rest cannot
+/// be decoded.
 pub(crate) fn id(row: &Row<'_>) -> Option<MessageId> {
     row.get(1).ok().map(|bytes| MessageId::new(Uuid::from_bytes(bytes)))
 }
 
-/// Whether what was read up to this cursor is there as it was read: one message is looked up by its key.
+/// Whether the messages read up to this cursor are still the same: one message is looked up by its key.
 pub(crate) fn holds(
     connection: &Connection,
     row: &HeadRow,
@@ -114,8 +114,8 @@ pub(crate) fn holds(
     })
 }
 
-/// The message at the place that a memory gave last, from that place and the id at it, which are these two
-/// columns; none if it is gone or its id cannot be read.
+/// The message at the last place that a memory assigned, from these two columns: the place and the id at it.
+/// None if the message was removed or its id cannot be read.
 pub(crate) fn newest(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Newest>> {
     let sequence = Sequence::new(unsigned(row, column)?);
     let id = row.get_ref(column + 1)?.as_bytes_or_null().ok().flatten();

@@ -24,7 +24,7 @@ pub(crate) enum Command {
     Remove(RemoveUnused),
 }
 
-/// What a write that was not refused answers.
+/// The result of a write that was not refused.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Appended(Appended),
@@ -45,7 +45,7 @@ impl Command {
         }
     }
 
-    /// The bytes that it adds, roughly.
+    /// The approximate number of bytes that it adds.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Append { encoded, .. } => encoded.iter().map(|m| m.body.len() + 64).sum(),
@@ -55,7 +55,8 @@ impl Command {
         }
     }
 
-    /// The pages that it changes, roughly; at least as many for a removal, whose messages may be anywhere.
+    /// The approximate number of pages that it changes; a lower bound for a removal, whose messages may be
+    /// anywhere.
     pub(crate) fn pages(&self) -> usize {
         match self {
             Self::Append { .. } | Self::Replace { .. } => self.bytes() / 4_096,
@@ -65,7 +66,7 @@ impl Command {
         }
     }
 
-    /// Whether it takes no longer than a commit takes anyway.
+    /// Whether it takes no longer than a commit.
     pub(crate) fn is_light(&self) -> bool {
         match self {
             Self::Append { .. } | Self::Replace { .. } => self.bytes() <= 256 << 10,

@@ -1,4 +1,4 @@
-//! How a store is opened.
+//! The options for opening a store.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use memory_core::{Durability, TimeSource};
 use memory_sqlite_file::{Links, Synchronous, SystemClock};
 
-/// Where the file is, and how it is used.
+/// The location of the file, and how it is used.
 #[derive(Debug, Clone)]
 pub struct SqliteConfig {
     path: PathBuf,
@@ -37,8 +37,8 @@ impl SqliteConfig {
         }
     }
 
-    /// What an acknowledged write must outlive. [`Durability::Disk`] is `synchronous = FULL`, every
-    /// lower level `synchronous = NORMAL`. Default: [`Durability::Disk`].
+    /// The failure that an acknowledged write must survive. [`Durability::Disk`] is `synchronous = FULL`,
+    /// every lower level `synchronous = NORMAL`. Default: [`Durability::Disk`].
     #[must_use]
     pub const fn with_durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
@@ -53,9 +53,9 @@ impl SqliteConfig {
         self
     }
 
-    /// Whether a write that nobody else waits behind is committed on the calling thread, which
-    /// blocks that thread for one commit (some 0.2 ms on an SSD) and saves two hand-offs between
-    /// threads. It is not done while most commits take longer than 1 ms. Default: yes.
+    /// Whether a write is committed on the calling thread if no other write waits behind it. This blocks the
+    /// thread for one commit (about 0.2 ms on an SSD) and saves two hand-offs between threads. It is not done
+    /// while most commits take longer than 1 ms. Default: yes.
     #[must_use]
     pub const fn with_inline_commits(mut self, inline: bool) -> Self {
         self.inline_commits = inline;
@@ -87,8 +87,8 @@ impl SqliteConfig {
         self
     }
 
-    /// A custom time of day, as microseconds since the Unix epoch; for tests. Leases go by the
-    /// [clock](Self::with_clock) all the same.
+    /// A custom time of day, as microseconds since the Unix epoch; for tests. Leases still use the
+    /// [clock](Self::with_clock).
     #[must_use]
     pub fn with_time_source(
         mut self,
@@ -104,7 +104,7 @@ impl SqliteConfig {
         &self.path
     }
 
-    /// What an acknowledged write outlives.
+    /// The failure that an acknowledged write survives.
     #[must_use]
     pub const fn durability(&self) -> Durability {
         match self.durability {

@@ -1,4 +1,4 @@
-//! What went wrong in SQLite, in the terms of the store's contract.
+//! Maps the errors of SQLite to the errors of the store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use memory_core::{Applied, StoreError, StoreErrorKind};
 use memory_sqlite_file::{SqliteError, SqliteErrorKind, classify};
 use rusqlite::ErrorCode;
 
-/// Why a job was not carried out.
+/// The reason that a job was not applied.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
-    /// It was refused before it changed anything; the transaction goes on without it.
+    /// The job was refused before it changed anything; the transaction continues without it.
     Refused(StoreErrorKind),
-    /// SQLite failed; nothing in the transaction can be trusted. Shared, for it may concern many.
+    /// SQLite failed; nothing in the transaction can be trusted. Shared, because it may concern many jobs.
     Sqlite(Arc<rusqlite::Error>),
 }
 
@@ -22,8 +22,8 @@ impl Fault {
         matches!(self, Self::Sqlite(error) if classify(error) == SqliteErrorKind::Busy)
     }
 
-    /// Whether a commit that failed so may have taken effect. A commit that could not write its last
-    /// frame did not; after an I/O error nobody knows which frames are in the log.
+    /// Whether a commit that failed with this error may have taken effect. A commit that could not write its
+    /// last frame did not take effect; after an I/O error it is unknown which frames are in the log.
     pub(crate) fn leaves_commit_unknown(&self) -> bool {
         matches!(self, Self::Sqlite(error) if classify(error).applied() == Applied::Unknown)
     }
@@ -73,7 +73,7 @@ pub(crate) fn no_thread(operation: &'static str, error: &Arc<std::io::Error>) ->
         .caused_by(Arc::clone(error))
 }
 
-/// What an error of SQLite means for the file at `path`, and the mend. What is not known is
+/// Maps an error of SQLite to an error for the file at `path`, with its remedy. An unknown error is
 /// [`StoreErrorKind::Other`]: do not retry.
 pub(crate) fn kind_of(error: &rusqlite::Error, path: &Path) -> StoreErrorKind {
     let path = path.display();
@@ -110,7 +110,7 @@ pub(crate) fn kind_of(error: &rusqlite::Error, path: &Path) -> StoreErrorKind {
     }
 }
 
-/// What the check of the file has found.
+/// The error for the result of the check of the file.
 fn replaced_file(error: &rusqlite::Error) -> Option<&str> {
     match error {
         rusqlite::Error::SqliteFailure(_, text) => text.as_deref(),
@@ -124,10 +124,10 @@ mod tests {
 
     use super::*;
 
-    /// What the leases in the same file make of the same errors is in the same table.
+    /// The same table lists how the leases in the same file map these errors.
     const DRIVER_ERRORS: &str = include_str!("../../memory-lock/sqlite-file/src/driver_errors.txt");
 
-    /// The table of what errors of SQLite become, with the lines of one user replaced.
+    /// The table of error mappings, with the lines of one user replaced.
     fn table_with(user: &str, describe: impl Fn(rusqlite::Error) -> String) -> String {
         let mut table = String::new();
         let mut error = "";

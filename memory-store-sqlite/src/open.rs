@@ -1,4 +1,4 @@
-//! Connections, and what each is for.
+//! Connections, and the purpose of each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +16,8 @@ use crate::error::Fault;
 use crate::schema;
 use crate::writer::real_now;
 
-/// How long a statement blocks its thread while another process holds the lock. Longer waits are
-/// made of such rounds, on a thread that may block, and end with the operation timeout.
+/// How long a statement blocks its thread while another process holds the lock. Longer waits consist of
+/// several such rounds, on a thread that may block, and end with the operation timeout.
 const BUSY_ROUND: Duration = Duration::from_millis(1);
 
 /// The file of the log is cut back to this size when the log starts over, in bytes. Checkpoints come every
@@ -29,17 +29,17 @@ const LOG_LIMIT: i64 = 16 << 20;
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     identity: FileIdentity,
-    /// Open for as long as the store is: SQLite keeps the log while any connection is open, so that a log
-    /// that is gone was removed by somebody else. Checkpoints need it too.
+    /// Open as long as the store is open: SQLite keeps the log while any connection is open, so a missing log
+    /// was removed by another program. Checkpoints need this connection too.
     anchor: Mutex<Option<Connection>>,
     opened: Instant,
-    /// When the names were last looked at, in microseconds after `opened`.
+    /// The time of the last check of the names, in microseconds after `opened`.
     checked: AtomicU64,
 }
 
-/// A file that has not been written for this long is looked at before a write too: it is more likely that
-/// it was replaced in this time than during the write, and a log that is not written to is not folded
-/// into what may be another process's file by now.
+/// If the file has not been written for this long, it is also checked before a write. It is more likely that
+/// it was replaced in this time than during the write, and a log without new writes is not folded into a file
+/// that may by now belong to another process.
 const IDLE_BEFORE_CHECK: Duration = Duration::from_millis(10);
 
 impl OpenFile {
@@ -48,15 +48,15 @@ impl OpenFile {
         Self { identity, anchor, opened: real_now(), checked: AtomicU64::new(0) }
     }
 
-    /// Whether the path still names the file and its log. Nothing may be acknowledged, and nothing that
-    /// was read may be used, before this has been asked.
+    /// Whether the path still names the file and its log. Check this before acknowledging a write or using
+    /// the result of a read.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         self.identity.check()?;
         self.checked.store(self.age(), Ordering::Relaxed);
         Ok(())
     }
 
-    /// To be asked before a write.
+    /// The check before a write.
     pub(crate) fn check_before_write(&self) -> Result<(), Fault> {
         self.check_found()?;
         let idle = self.age().saturating_sub(self.checked.load(Ordering::Relaxed));
@@ -80,8 +80,8 @@ impl OpenFile {
         }
     }
 
-    /// Closes the connection of this file's own. For when the others are closed: the last one folds the
-    /// log into the file.
+    /// Closes the connection that this struct holds. Call it after the others are closed: the last one folds
+    /// the log into the file.
     pub(crate) fn close(&self) {
         let anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(connection) = anchor {

@@ -22,13 +22,13 @@ use crate::readers::{Readers, View};
 use crate::reads;
 use crate::writer::Writer;
 
-/// How many memories are looked at together for such as have expired.
+/// The number of memories that are checked for expiry together.
 const LOOKED_AT: NonZeroUsize = match NonZeroUsize::new(1_000) {
     Some(number) => number,
     None => NonZeroUsize::MIN,
 };
 
-/// How many rows one transaction removes: other writers wait for it.
+/// The number of rows that one transaction removes: other writers wait for it.
 const REMOVED_AT_ONCE: NonZeroUsize = match NonZeroUsize::new(256) {
     Some(number) => number,
     None => NonZeroUsize::MIN,
@@ -45,8 +45,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, and makes it and its tables where they are missing. Any number of processes
-    /// may do so at once.
+    /// Opens the file, and creates it and its tables where they are missing. Any number of processes may do
+    /// so at once.
     ///
     /// # Errors
     /// A file that is not ours, damaged, read-only or written by a newer version is refused and left
@@ -54,8 +54,8 @@ impl SqliteStore {
     /// [`Newer`](StoreErrorKind::Newer)); so is a path that cannot be a file, and a file that has more
     /// than one name ([`Invalid`](StoreErrorKind::Invalid), see [`SqliteConfig::with_links`]).
     ///
-    /// When the file is removed, replaced or renamed while it is open, everything that is called later
-    /// fails with [`StoreErrorKind::Replaced`], for good.
+    /// When the file is removed, replaced or renamed while it is open, every later call fails permanently
+    /// with [`StoreErrorKind::Replaced`].
     ///
     /// # Cancel safety
     /// Dropping the future leaves the file opened and closed again, or untouched.
@@ -65,7 +65,7 @@ impl SqliteStore {
         let (reply, mut receiver) = oneshot::channel();
         let paused = PausedRuntime::current();
         let queued = thread.run(config.clone(), move |config| {
-            // Closed again if the caller has gone.
+            // Closed again if the caller dropped its future.
             let _ = reply.send(open_file(&config));
         });
         if let Err(refused) = queued {
@@ -91,10 +91,10 @@ impl SqliteStore {
         self.config.path()
     }
 
-    /// The bytes that the file and its log take up on the disk.
+    /// The bytes that the file and its log use on the disk.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`] if the file is gone.
+    /// [`StoreErrorKind::Unavailable`] if the file was removed.
     pub fn size_bytes(&self) -> Result<u64, StoreError> {
         let file = self.path().metadata().map_err(|error| {
             let reason = format!("{} cannot be looked at; check the path", self.path().display());
@@ -102,20 +102,20 @@ impl SqliteStore {
         })?;
         let mut log = self.path().as_os_str().to_owned();
         log.push("-wal");
-        // There is none after the last process has closed the file.
+        // The log does not exist after the last process has closed the file.
         let log = Path::new(&log).metadata().map_or(0, |log| log.len());
         Ok(file.len() + log)
     }
 
-    /// Frees the room of memories whose TTL has run out, of all projects, at most so many; returns how many
-    /// it were. A memory that is written again does not need it, so this is for those that are never
-    /// written again. The pages are used again by later writes; the file does not shrink.
+    /// Frees the space of memories whose TTL has run out, of all projects, at most this many. Returns how
+    /// many were freed. A memory that is written again does not need it, so this is for those that are never
+    /// written again. Later writes reuse the pages; the file does not shrink.
     ///
     /// # Errors
     /// As an append.
     ///
     /// # Cancel safety
-    /// What is left of a memory is removed by the next call.
+    /// The next call removes the rest of a partly removed memory.
     pub async fn remove_expired(&self, most: NonZeroUsize) -> Result<usize, StoreError> {
         let mut query = UnusedQuery {
             prefix: String::new(),
@@ -140,7 +140,7 @@ impl SqliteStore {
         }
     }
 
-    /// Whether it was removed, and not written or leased meanwhile.
+    /// Whether it was removed. False if it was written or leased meanwhile.
     async fn remove_whole(&self, memory: &UnusedMemory) -> Result<bool, StoreError> {
         let remove = RemoveUnused::new(memory, REMOVED_AT_ONCE);
         loop {
@@ -167,8 +167,9 @@ impl SqliteStore {
 }
 
 impl Drop for SqliteStore {
-    /// Closes the file; the last process to do so folds the log into it. A write of a caller that has gone
-    /// is waited for for up to 20 ms; if it takes longer, a thread of the store closes the file after it.
+    /// Closes the file; the last process to do so folds the log into it. If a caller dropped its future
+    /// during a write, waits up to 20 ms for that write; if it takes longer, a thread of the store closes the
+    /// file after it.
     fn drop(&mut self) {
         let reads_ended = self.readers.close();
         self.writer.close(reads_ended);

@@ -1,12 +1,12 @@
 //! One connection that writes, and how all waiting writes share its commits.
 //!
-//! Whoever holds the [`Turn`] has the connection. A write that finds it free, with nobody else
-//! waiting, is committed on the calling thread: a hand-off to another thread and back would cost a
-//! quarter of its throughput. As soon as two writes wait, a *runner* takes the turn on a thread of the
-//! store and commits everything that waits, of all keys, in one transaction after another, until nothing
-//! waits any more. That thread is none of tokio's blocking threads: the callers may fill their pool, and
-//! their runtime may end before the writes of another. It is started when it is needed and ends soon after
-//! its work, so a store that writes nothing costs nothing.
+//! The holder of the [`Turn`] has the connection. If a write finds the connection free and no other write
+//! waits, it is committed on the calling thread: a hand-off to another thread and back would cost a quarter
+//! of its throughput. As soon as two writes wait, a *runner* takes the turn on a thread of the store and
+//! commits all waiting writes, of all keys, in one transaction after another, until none is left. That thread
+//! is not one of tokio's blocking threads, because the callers may fill their pool, and the runtime of one
+//! caller may end before the writes of another. The thread is started on demand and ends soon after its work,
+//! so an idle store costs nothing.
 
 mod checkpoint;
 #[cfg(test)]
@@ -29,10 +29,10 @@ use crate::commands::{Answer, Command};
 use crate::config::SqliteConfig;
 use crate::open::OpenFile;
 
-/// A commit that takes longer blocks the calling thread for too long.
+/// A commit that takes longer than this blocks the calling thread for too long.
 const FAST_COMMIT: Duration = Duration::from_millis(1);
 
-/// How long dropping a store waits for a transaction under way: long enough for most, short enough for an
+/// How long dropping a store waits for a transaction in progress: long enough for most, short enough for an
 /// async thread.
 const MAX_CLOSE_WAIT: Duration = Duration::from_millis(20);
 
@@ -41,7 +41,7 @@ pub(crate) struct Writer {
     config: SqliteConfig,
     leases: LeaseObserver,
     state: Mutex<State>,
-    /// Enough writes have arrived, or the connection is back, or the store closes.
+    /// Signals that enough writes have arrived, that the connection is back, or that the store closes.
     changed: Condvar,
     /// The thread of the runner.
     thread: WorkerThreads,
@@ -51,39 +51,39 @@ pub(crate) struct Writer {
 
 #[derive(Debug)]
 struct State {
-    /// The connection, while nobody has the turn.
+    /// The connection, while the turn is free.
     parked: Option<Slot>,
     waiting: VecDeque<Job>,
     tickets: u64,
-    /// How many more writes are expected to meet others.
+    /// The number of further writes that are expected to meet others.
     crowd: u32,
-    /// The store is being dropped: whoever has the turn gives it back as soon as nothing waits.
+    /// The store is being dropped: the holder of the turn gives it back as soon as nothing waits.
     closing: bool,
-    /// So many waiting writes wake the runner, if it waits for writes.
+    /// This many waiting writes wake the runner, if it waits for writes.
     wake_at: usize,
-    /// How many transactions were committed.
+    /// The number of committed transactions.
     commits: u64,
-    /// A moving average of what a transaction takes.
+    /// A moving average of the duration of a transaction.
     commit: Duration,
     /// Which of the last eight were slow, one bit each.
     slow: u8,
     checkpoints: Checkpoints,
 }
 
-/// For how many writes after one that met others the next are expected to meet others too.
+/// After a write that met others, this many writes are expected to meet others too.
 const CROWD: u32 = 64;
 
-/// How often a write that seems to be the only one looks whether it is.
+/// How often a write that seems to be the only one checks that it is.
 const POLITE_EVERY: u64 = 8;
 
-/// What a write found when it came.
+/// The state of the queue when a write arrived.
 enum Entrance {
-    /// Nobody else: it goes on with [`Writer::go_alone`]. If it is `polite`, it first lets the other
-    /// tasks of its thread submit theirs: they then share one commit, and none of them starves behind
-    /// a task that never has to wait. A runtime with several threads has others for them, and there
+    /// No other write: it continues with [`Writer::go_alone`]. If it is `polite`, it first lets the other
+    /// tasks of its thread submit theirs. They then share one commit, and none of them starves behind a task
+    /// that never has to wait. A runtime with several threads runs those tasks on other threads, and there
     /// being polite costs a lone task a tenth of its speed; so it is polite only now and then.
     Alone { polite: bool },
-    /// Others: somebody will take it along.
+    /// Other writes exist: a runner takes this one along.
     Queued,
 }
 
@@ -93,7 +93,7 @@ fn shares_its_thread() -> bool {
         .map_or(true, |runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread)
 }
 
-/// The connection; none before the first use, and after an error that casts doubt on it.
+/// The connection; none before the first use, and after an error that makes its state uncertain.
 #[derive(Debug, Default)]
 struct Slot(Option<Connection>);
 
@@ -103,7 +103,7 @@ struct Job {
     key: MemoryKey,
     command: Command,
     since: Instant,
-    /// Whose clock to go by.
+    /// The clock to use.
     paused: Option<PausedRuntime>,
     reply: oneshot::Sender<Result<Answer, StoreError>>,
 }
@@ -131,7 +131,7 @@ impl Writer {
         Self { config, leases, state: Mutex::new(state), changed: Condvar::new(), thread, file }
     }
 
-    /// Has the command applied, after all commands that were submitted before.
+    /// Applies the command after all commands that were submitted before.
     ///
     /// # Cancel safety
     /// The command is applied as a whole, or, if the future is dropped while it still waits, not at
@@ -158,10 +158,10 @@ impl Writer {
         })
     }
 
-    /// Closes the connection. Waits for the end of a transaction under way (of a caller that has gone), so
-    /// that nothing touches the file after the store was dropped. One that takes too long is left to its
-    /// thread, which closes the connection after it. If `reads_ended` too, the file itself is closed, and
-    /// the last process to do so folds the log into it; otherwise the last one to use it does that.
+    /// Closes the connection. Waits for the end of a transaction in progress (of a caller that dropped its
+    /// future), so that nothing touches the file after the store was dropped. If the transaction takes too
+    /// long, its thread closes the connection after it. If `reads_ended` too, the file itself is closed, and
+    /// the last process to do so folds the log into it; otherwise the last user of the file closes it.
     pub(crate) fn close(&self, reads_ended: bool) {
         let mut state = self.lock();
         state.closing = true;
@@ -180,12 +180,13 @@ impl Writer {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is whole between any two of its statements.
+        // The state is consistent between any two of its statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the job in line. It is alone if nobody has the turn and nobody waits before it; the
-    /// caller then goes on with [`go_alone`](Self::go_alone). Otherwise somebody will take it.
+    /// Puts the job in line. It is alone if the turn is free and no job waits before it; the caller then
+    /// continues with [`go_alone`](Self::go_alone). Otherwise the holder of the turn or a runner takes the
+    /// job.
     fn enqueue(
         self: &Arc<Self>,
         key: &MemoryKey,
@@ -220,8 +221,8 @@ impl Writer {
         Some(Turn::new(Arc::clone(self), slot))
     }
 
-    /// Commits the job of this ticket on this thread if it is still the only one, else has it done
-    /// by a runner.
+    /// Commits the job of this ticket on this thread if it is still the only one; otherwise a runner commits
+    /// it.
     fn go_alone(self: &Arc<Self>, ticket: u64) {
         let mut state = self.lock();
         let Some(turn) = self.take_turn(&mut state) else { return };
@@ -240,7 +241,7 @@ struct Waiting<'a> {
 }
 
 impl Drop for Waiting<'_> {
-    /// Takes the job out of the line if nobody has taken it yet.
+    /// Removes the job from the line if it has not been taken yet.
     fn drop(&mut self) {
         if self.reply.is_terminated() {
             return;

@@ -28,7 +28,7 @@ pub(crate) struct Batch<'c> {
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     pub(super) row: HeadRow,
-    /// The memory's TTL has run out, and its old rows are still there.
+    /// The memory's TTL has run out, and its old rows still exist.
     pub(super) leftovers: bool,
     pub(super) changed: bool,
 }
@@ -91,11 +91,11 @@ impl<'c> Batch<'c> {
         if row.id != 0 && row.is_alive(self.now) {
             return Ok(Loaded { row, leftovers: false, changed: false });
         }
-        // What fences stale writers off outlives the data; generations never repeat.
+        // The fencing state outlives the data; generations never repeat.
         let mut new = HeadRow { id: row.id, receipts: row.receipts, ..HeadRow::default() };
         new.head.fence = row.head.fence;
         new.head.flush_fence = row.head.flush_fence;
-        // Nor does that of a memory whose row was removed.
+        // The fencing state of a memory whose row was removed does not repeat either.
         let newest =
             if row.id == 0 { swept_generation(self.connection)? } else { row.head.generation };
         new.head.generation = newest.next(self.now);

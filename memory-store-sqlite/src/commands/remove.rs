@@ -1,4 +1,4 @@
-//! The removal of a memory that nobody uses, a part at a time.
+//! The removal of an unused memory, one part at a time.
 
 use memory_core::{
     Generation, LeaseProof, MemoryKey, Newest, RemoveUnused, RemovedUnused, StoreErrorKind,
@@ -10,8 +10,8 @@ use crate::codec::{HeadRow, int, newest};
 use crate::error::Fault;
 use crate::schema::SEQUENCE_BITS;
 
-/// What is compared and changed of a memory's row. The rest of a damaged row is not looked at, so that it
-/// can be removed too.
+/// The columns of a memory's row that are compared and changed. The rest of a damaged row is not read, so
+/// that it can be removed too.
 struct Listed {
     id: i64,
     generation: i64,
@@ -22,11 +22,11 @@ struct Listed {
 }
 
 impl Batch<'_> {
-    /// Removes the memory if it is still as it was listed: its end in the first part, with as many rows
-    /// as the limit says in each.
+    /// Removes the memory if it has not changed since it was listed. The first part ends the memory, and each
+    /// part removes at most as many rows as the limit.
     ///
-    /// The row itself goes last. Fencing tokens need not be kept: a write under a lease that is not live
-    /// in this file is refused whatever its token.
+    /// The row itself is removed last. Fencing tokens need not be kept: a write under a lease that is not
+    /// live in this file is refused regardless of its token.
     pub(super) fn remove(
         &mut self,
         key: &MemoryKey,
@@ -34,7 +34,7 @@ impl Batch<'_> {
     ) -> Result<RemovedUnused, Fault> {
         let conflict = || Fault::Refused(StoreErrorKind::Conflict);
         if self.heads.get(key).is_some_and(|loaded| loaded.changed) {
-            // A write of this very transaction.
+            // A write of this same transaction.
             return Err(conflict());
         }
         let listed = self
@@ -56,7 +56,7 @@ impl Batch<'_> {
         if (generation, version) != (int(remove.generation.number()), int(remove.version)) {
             return Err(conflict());
         }
-        // The parts before may have removed the newest message.
+        // The previous parts may have removed the newest message.
         if newest != remove.newest && !is_ended {
             return Err(conflict());
         }
@@ -83,7 +83,7 @@ impl Batch<'_> {
         }
         let more = rows >= limit;
         if more {
-            // As if its TTL had run out: what is left is no longer seen.
+            // As if its TTL had run out: readers no longer see the rest.
             self.connection.prepare_cached(END)?.execute(params![id, messages, ENDED])?;
         } else {
             self.connection
@@ -97,7 +97,7 @@ impl Batch<'_> {
         Ok(RemovedUnused { messages: messages.unsigned_abs(), more })
     }
 
-    /// Whoever shows a lease must hold it, and nobody else may hold one.
+    /// A caller that presents a lease must hold it. Without one, the memory must not be leased.
     fn check_lease(&self, name: &str, shown: Option<LeaseProof>) -> Result<(), Fault> {
         let live = self.leases.live_lease(self.connection, name)?;
         Err(Fault::Refused(match (shown, live) {

@@ -1,4 +1,4 @@
-//! What a replacement commits.
+//! The commit of a replacement.
 
 use memory_core::{Counters, MessageMeta, Priority, Replace, Sequence};
 use rusqlite::{OptionalExtension, params};
@@ -7,7 +7,7 @@ use super::step::Step;
 use crate::codec::{self, Encoded, META_COLUMNS};
 use crate::error::Fault;
 
-/// `closed` and `summary` are those of the message that was there.
+/// `closed` and `summary` are those of the message that is replaced.
 const UPDATE_MESSAGE: &str = "
 UPDATE message SET
     id = ?2, tokens = ?3, priority = ?4, content_type = ?5, created_at = ?6, link = ?7, body = ?8
@@ -51,7 +51,7 @@ impl Step<'_> {
         Ok(self.head().counters.clone())
     }
 
-    /// The message at a place, and where its row is; nothing if there is none.
+    /// The message at a place, and the key of its row; nothing if there is none.
     pub(super) fn meta(&self, sequence: Sequence) -> Result<Option<(i64, MessageMeta)>, Fault> {
         let Some(place) = self.loaded.row.place(sequence).filter(|_| self.has_rows()) else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! What a flush commits.
+//! The commit of a flush.
 
 use memory_core::{Counters, KEPT_RECEIPTS, MessageMeta, Sequence, Splice, StoreErrorKind};
 use rusqlite::params;
@@ -23,7 +23,7 @@ impl Step<'_> {
             None => head.flush_fence,
         };
         let fence = self.admit_writer(splice.access.lease)?;
-        // Of leftovers there is no generation to splice: the one that begins is another.
+        // Leftovers have no generation to splice: the next generation is a different one.
         if !holds(self.connection, &self.loaded.row, splice.cursor())? {
             return Err(Fault::Refused(StoreErrorKind::Conflict));
         }
@@ -78,7 +78,7 @@ impl Step<'_> {
         Ok(self.head().counters.clone())
     }
 
-    /// Every place must be there, and be removed once.
+    /// Every place must exist, and must be removed only once.
     fn check_places(&self, splice: &Splice) -> Result<Planned, Fault> {
         if splice.summary.is_some() && splice.summarised.is_empty() {
             return Err(invalid("a summary needs the places that it replaces"));

@@ -1,4 +1,4 @@
-//! One command at work on its memory: its checks first, its changes after.
+//! One command applied to its memory: first its checks, then its changes.
 
 use std::time::Duration;
 
@@ -21,14 +21,14 @@ INSERT INTO memory
      summarised, evicted, cleared, classes, receipts, writers)
 VALUES (?1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '{}', 0, x'')";
 
-/// How many writers a memory's row keeps.
+/// The number of writers that a memory's row keeps.
 const RECENT_WRITERS: usize = 16;
 
 const UPSERT_WRITER: &str = "
 INSERT INTO writer (memory, writer, number, first) VALUES (?1, ?2, ?3, ?4)
 ON CONFLICT DO UPDATE SET number = ?3, first = ?4";
 
-/// One command at work on its memory.
+/// One command applied to its memory.
 pub(super) struct Step<'a> {
     pub(super) connection: &'a Connection,
     pub(super) leases: &'a LeaseObserver,
@@ -137,7 +137,7 @@ impl Step<'_> {
         Ok(last)
     }
 
-    /// The newest token after a write by this right, or why it is refused.
+    /// The newest token after a write with this lease, or the reason for a refusal.
     pub(super) fn admit_writer(&self, lease: Option<LeaseProof>) -> Result<FencingToken, Fault> {
         let newest = self.head().fence;
         if let Some(lease) = lease {
@@ -175,8 +175,8 @@ impl Step<'_> {
         self.loaded.row.place(last).map(drop).ok_or_else(no_room)
     }
 
-    /// To be called once nothing can refuse the command any more: makes the memory's row if it has
-    /// none, and removes what an expired memory left.
+    /// Call this once nothing can refuse the command any more. It creates the memory's row if there is none,
+    /// and removes the remains of an expired memory.
     pub(super) fn begin(&mut self) -> Result<(), Fault> {
         if self.loaded.row.id == 0 {
             self.connection.prepare_cached(INSERT_HEAD)?.execute([self.key.as_str()])?;
@@ -215,8 +215,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Forgets the oldest session writers, at most so many, and none of the newest or of the young. By the
-    /// time at which they were made, for all processes that share a file share a clock.
+    /// Forgets at most this many of the oldest session writers, but neither the newest nor recent ones. The
+    /// age is the creation time, because all processes that share a file share a clock.
     fn forget_old_sessions(&mut self, most: i64) -> Result<(), Fault> {
         let row = &mut self.loaded.row;
         let kept = i64::try_from(KEPT_SESSIONS).unwrap_or(i64::MAX);
@@ -253,8 +253,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Keeps the newest write of a writer in the memory's row, which is written anyway: a row of its
-    /// own would be one more page in each commit. Where many write, the oldest make room.
+    /// Keeps the newest write of a writer in the memory's row, which is written anyway: a separate row would
+    /// add one more page to each commit. With many writers, the oldest are dropped.
     pub(super) fn remember(
         &mut self,
         write: WriteId,
@@ -281,7 +281,7 @@ impl Step<'_> {
     }
 }
 
-/// How many old writers are forgotten with one append.
+/// The number of old writers that one append forgets.
 const PRUNED_AT_ONCE: i64 = 32;
 
 /// Session writers are ordered by their time, so the oldest are found at once.
@@ -301,7 +301,7 @@ fn no_room() -> Fault {
     ))
 }
 
-/// When a TTL that begins now runs out; one past the end of time never does.
+/// The expiry of a TTL that starts now. A TTL past the end of time never expires.
 fn expiry(now_micros: u64, ttl: Duration) -> Option<Timestamp> {
     let ttl = i64::try_from(ttl.as_micros()).ok()?;
     Timestamp::from_microsecond(i64::try_from(now_micros).ok()?.checked_add(ttl)?).ok()

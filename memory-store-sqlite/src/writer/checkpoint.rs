@@ -18,8 +18,8 @@ use rusqlite::Connection;
 /// A log of this many pages is copied into the file; SQLite's default.
 const LONG_LOG: i64 = 1_000;
 
-/// The writer asks for the length of the log after this many pages of its own, because other processes write
-/// to it too.
+/// The writer asks for the length of the log after it has written this many pages, because other processes
+/// write to the log too.
 const LOOK_EVERY: usize = 64;
 
 /// Pages that a commit writes at least: a message, its memory, two indexes.

@@ -1,4 +1,4 @@
-//! What only somebody with the connection in hand can bring about.
+//! Tests of cases that need direct access to the connection.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

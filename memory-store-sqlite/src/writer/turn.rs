@@ -1,4 +1,4 @@
-//! The right to write, and what its holder does with it.
+//! The right to write, and the work of its holder.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::open::open_writer;
 const MOST_JOBS: usize = 512;
 const MOST_BYTES: usize = 4 << 20;
 
-/// How long the runner waits for those that it has just served, who are about to come again.
+/// How long the runner waits for the callers that it has just served, because they may submit again soon.
 const MIN_GROUP_WAIT: Duration = Duration::from_micros(100);
 const MAX_GROUP_WAIT: Duration = Duration::from_micros(400);
 
@@ -28,14 +28,14 @@ pub(super) struct Turn {
     slot: Option<Slot>,
 }
 
-/// What a runner does before it commits.
+/// The work of a runner before it commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Before {
     Nothing,
     CopyRestOfLog,
 }
 
-/// What came of the jobs of a transaction.
+/// The results of the jobs of a transaction.
 struct Answers(Vec<(Job, Result<Answer, StoreError>)>);
 
 impl Answers {
@@ -46,7 +46,7 @@ impl Answers {
     }
 }
 
-/// Why a transaction as a whole came to nothing.
+/// The reason that a whole transaction failed.
 struct Failure {
     fault: Fault,
     /// Its commit may have taken effect.
@@ -58,8 +58,8 @@ impl Turn {
         Self { writer, slot: Some(slot) }
     }
 
-    /// Commits the one job that waits, on this thread. If another process holds the file's lock, a
-    /// runner waits for that.
+    /// Commits the one waiting job on this thread. If another process holds the file's lock, a runner waits
+    /// for it.
     pub(super) fn run_once(mut self) {
         let started = real_now();
         let served = match self.begin() {
@@ -85,7 +85,7 @@ impl Turn {
         }
     }
 
-    /// `served` callers have just got their answers.
+    /// `served` callers have just received their results.
     pub(super) fn hand_to_runner(self, served: usize, before: Before) {
         let writer = Arc::clone(&self.writer);
         let refused = writer.thread.run((self, served), move |(turn, served)| {
@@ -100,7 +100,7 @@ impl Turn {
         }
     }
 
-    /// Commits everything that waits, and what comes meanwhile.
+    /// Commits all waiting jobs, and those that arrive meanwhile.
     fn run(mut self, mut served: usize) {
         while self.gather(served) {
             let started = match self.begin_patiently() {
@@ -129,7 +129,7 @@ impl Turn {
         }
     }
 
-    /// Parks the connection, unless there is more to do: then it has to go on.
+    /// Parks the connection, unless more jobs wait: then the runner continues.
     fn give_back(&mut self) -> bool {
         let mut state = self.writer.lock();
         if state.waiting.is_empty() {
@@ -138,9 +138,9 @@ impl Turn {
         self.slot.is_none()
     }
 
-    /// Waits a little for the callers that were just served to come again, so that those who write one
-    /// thing after another share all their commits: without it every second commit would serve the
-    /// few who came first, and the others would wait for two. Parks the connection if nobody comes.
+    /// Waits briefly for the callers that were just served to submit again, so that callers that write
+    /// sequentially share all their commits. Without it every second commit would serve the few callers that
+    /// were first, and the others would wait for two commits. Parks the connection if no caller submits.
     fn gather(&mut self, served: usize) -> bool {
         let mut state = self.writer.lock();
         let waiting = state.waiting.len();
@@ -175,8 +175,8 @@ impl Turn {
         }
     }
 
-    /// Begins a transaction, with a fresh connection if there is none. Waits for other processes for
-    /// no more than the busy timeout of the connection.
+    /// Begins a transaction, with a fresh connection if there is none. Waits for other processes at most for
+    /// the busy timeout of the connection.
     fn begin(&mut self) -> Result<(), Fault> {
         self.writer.file.check_before_write()?;
         let slot = self.slot.get_or_insert_default();
@@ -192,7 +192,7 @@ impl Turn {
         })
     }
 
-    /// Takes jobs from the front of the line, without those whose callers have gone.
+    /// Takes jobs from the front of the line and skips those whose callers dropped their futures.
     fn take_jobs(&self) -> Vec<Job> {
         let mut state = self.writer.lock();
         let mut jobs = Vec::with_capacity(state.waiting.len().min(MOST_JOBS));
@@ -214,7 +214,7 @@ impl Turn {
         jobs
     }
 
-    /// Applies the jobs in the transaction that has begun, and commits.
+    /// Applies the jobs in the open transaction, and commits.
     fn execute(&mut self, jobs: Vec<Job>, started: Instant) -> Answers {
         let answers = match self.transact(&jobs) {
             Ok(answers) => {
@@ -230,7 +230,7 @@ impl Turn {
         Answers(jobs.into_iter().zip(answers).collect())
     }
 
-    /// One job has spoilt the transaction of all; each gets one of its own.
+    /// One job has failed the shared transaction, so each job gets a separate one.
     fn execute_singly(&mut self, job: &Job) -> Result<Answer, StoreError> {
         let deadline = job.since + self.writer.config.operation_timeout();
         let begun = loop {
@@ -250,7 +250,8 @@ impl Turn {
             })
     }
 
-    /// Applies the jobs and commits; as many answers as jobs. After an error nothing of it is left.
+    /// Applies the jobs and commits. Returns as many results as jobs. After an error none of the changes
+    /// remain.
     fn transact(&mut self, jobs: &[Job]) -> Result<Vec<Result<Answer, StoreError>>, Failure> {
         let Some(Slot(Some(connection))) = &self.slot else {
             let kind = StoreErrorKind::Other("a transaction without a connection".into());
@@ -262,7 +263,7 @@ impl Turn {
         drop(clock);
         let done = applied.and_then(|answers| {
             match connection.prepare_cached("COMMIT").and_then(|mut s| s.execute(())) {
-                // A commit in a file that no path leads to acknowledges nothing.
+                // A commit to a file that no path names must not be acknowledged.
                 Ok(_) => self
                     .writer
                     .file
@@ -276,7 +277,7 @@ impl Turn {
             }
         });
         if let Err(failure) = &done {
-            // Rolled back already, or gone with the connection.
+            // Already rolled back, or closed with the connection.
             let rolled_back =
                 connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
             let sound = match &failure.fault {
@@ -321,7 +322,8 @@ impl Turn {
         if failure.unknown { error.possibly_applied() } else { error }
     }
 
-    /// Tells the jobs that have waited for too long. True if none is left, the turn being given back.
+    /// Returns a timeout to the jobs that have waited for too long. True if none is left; the turn is then
+    /// given back.
     fn give_up_late(&mut self, fault: &Fault) -> bool {
         let (now, timeout) = (real_now(), self.writer.config.operation_timeout());
         let mut late = Vec::new();
@@ -343,13 +345,13 @@ impl Turn {
         self.slot.is_none()
     }
 
-    /// Tells all jobs in line that the file cannot be written at all.
+    /// Returns to all jobs in line the error that the file cannot be written.
     fn fail_waiting(&self, fault: &Fault) {
         let path = self.writer.config.path();
         self.answer_waiting(|job| fault.to_error(job.command.operation(), path));
     }
 
-    /// Answers all jobs in line with an error; nothing of them was done.
+    /// Returns an error to all jobs in line; none of them was applied.
     fn answer_waiting(&self, error: impl Fn(&Job) -> StoreError) {
         let jobs = std::mem::take(&mut self.writer.lock().waiting);
         for job in jobs {
@@ -403,11 +405,11 @@ impl State {
 
 impl Job {
     fn tell(self, answer: Result<Answer, StoreError>) {
-        // A caller that has gone does not care.
+        // The caller may have dropped its future; then the result is not needed.
         let _ = self.reply.send(answer);
     }
 
-    /// Tells the caller that nothing was done.
+    /// Returns to the caller that nothing was done.
     fn refuse(self, fault: &Fault, path: &Path) {
         let error = fault.to_error(self.command.operation(), path).at(&self.key);
         self.tell(Err(error));
