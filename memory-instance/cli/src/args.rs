@@ -1,4 +1,4 @@
-//! What all commands take: where the memories are, how they work, and which one is meant.
+//! The arguments that all commands share: the store, the resource, and the key of the memory.
 
 use std::env::VarError;
 use std::fs;
@@ -24,11 +24,11 @@ const DEFAULT_STORE: &str = "sqlite://memory.db";
 /// other users can read the arguments of a process.
 pub(crate) const STORE_VARIABLE: &str = "MEMORY_STORE";
 
-/// The budget of the resource that is used without `--resource`: nobody asked for anything to be
-/// evicted, so nothing is.
+/// The budget of the resource that is used without `--resource`. It is unlimited in practice, because the
+/// user did not request eviction.
 const DEFAULT_MAX_TOKENS: u64 = 1_000_000_000;
 
-/// How many messages or keys are read at once.
+/// The number of messages or keys that are read at once.
 pub(crate) const PAGE: NonZeroUsize = match NonZeroUsize::new(500) {
     Some(page) => page,
     None => NonZeroUsize::MIN,
@@ -104,7 +104,7 @@ impl Common {
     pub(crate) async fn open(&self, begins: bool, mode: FlushMode) -> anyhow::Result<Memories> {
         let resource = self.resource()?;
         let url = self.store.as_deref().unwrap_or(DEFAULT_STORE);
-        // Before the file is looked for: a wrong setting is no missing file.
+        // Checked before the file is looked for: a wrong setting must not be reported as a missing file.
         check_url(url)?;
         if !begins
             && let Some(path) = sqlite_path(url)
@@ -136,7 +136,7 @@ impl Common {
 pub(crate) const DEFAULT_TOKENIZER: Option<Tokenizer> =
     if cfg!(feature = "full") { Some(Tokenizer::O200kBase) } else { None };
 
-/// What memories are like without `--resource`.
+/// The resource that is used without `--resource`.
 pub(crate) fn built_in_resource() -> MemoryResource {
     let mut resource = MemoryResource::new("default", DEFAULT_MAX_TOKENS);
     resource.tokenizer = DEFAULT_TOKENIZER;
@@ -247,7 +247,8 @@ impl Memories {
         }
     }
 
-    /// The memory at a storage key, such as `keys --json` and `health` print it: people copy those.
+    /// The memory at a storage key in the form that `keys --json` and `health` print, because people copy
+    /// those.
     async fn at_storage_key(&self, text: &str) -> anyhow::Result<Option<MemoryInstance>> {
         let Ok(key) = text.parse::<MemoryKey>() else { return Ok(None) };
         let memory = match self.manager.memory_at(&key) {

@@ -109,7 +109,7 @@ struct Row {
     of_bare: Option<f64>,
 }
 
-/// A budget that no bench fills: flushes are not what is measured.
+/// A budget that no bench fills: these benches do not measure flushes.
 const NO_LIMIT: u64 = 1 << 40;
 
 pub(crate) async fn run(common: &Common, args: &Args, out: &mut Out) -> anyhow::Result<()> {
@@ -188,7 +188,7 @@ impl Bench<'_> {
             if let Some(bare) = &bare {
                 push(rows, bare.append_name(), tasks, keys, of_its_own, of_its_own);
             }
-            // Where the bare database has no figure for as many tasks, that of one stands for it.
+            // If the bare database has no figure for this many tasks, its figure for one task is used.
             baseline = of_its_own.or(baseline);
             push(rows, "append", tasks, keys, median(taken), baseline);
         }

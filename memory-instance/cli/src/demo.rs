@@ -1,4 +1,4 @@
-//! `memory demo`: a short story of what the promises mean, told by really doing it.
+//! `memory demo`: a short demonstration of the guarantees on a real store.
 
 mod agents;
 mod mishaps;
@@ -159,7 +159,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// A line of the story, which whoever asked for JSON is spared.
+    /// Prints a line of the story, unless the user asked for JSON.
     fn say(&mut self, text: impl std::fmt::Display) -> anyhow::Result<()> {
         if self.out.json() {
             return Ok(());

@@ -23,17 +23,17 @@ pub(crate) fn usage(problem: impl Into<String>) -> anyhow::Error {
 
 /// Prints the failure.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    // Whoever reads us has seen enough, such as `memory export | head`.
+    // The reader of the output has closed it, such as `memory export | head`.
     if error.is::<Closed>() {
         return ExitCode::SUCCESS;
     }
     say(&one_line(error.as_ref()));
-    // A URL is an argument, or given in place of one.
+    // A URL is an argument, or replaces one.
     let is_url = matches!(error.downcast_ref(), Some(MemoryError::Url { .. }));
     if error.is::<Usage>() || is_url { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
-/// Says what is wrong with the command line, or gives the help that was asked for.
+/// Prints the error in the command line, or the requested help.
 pub(crate) fn of_clap(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -54,7 +54,7 @@ fn say(problem: &str) {
     let _ = writeln!(std::io::stderr().lock(), "error: {}", escape::inline(problem));
 }
 
-/// The error in one line, and its causes behind it; what the text names already is not repeated.
+/// The error in one line, followed by its causes; text that is already included is not repeated.
 pub(crate) fn one_line(error: &(dyn Error + 'static)) -> String {
     let text = error.to_string();
     let mut causes: Vec<String> = Vec::new();
@@ -76,7 +76,7 @@ fn one_line_of(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What clap says in several paragraphs, without the usage that `--help` gives.
+/// The message of clap, which has several paragraphs, without the usage that `--help` prints.
 fn clap_line(text: &str) -> String {
     let told = text.split("\nUsage:").next().unwrap_or(text);
     let told = told.split("\nFor more information").next().unwrap_or(told);

@@ -84,7 +84,7 @@ pub(crate) struct Args {
     replace_surrogates: bool,
 }
 
-/// The key of a line where nobody says otherwise.
+/// The key of a line unless the user specifies another.
 const DEFAULT_KEY: &str = "{{ line.conversation_id }}";
 
 impl Args {

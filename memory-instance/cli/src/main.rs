@@ -1,8 +1,8 @@
-//! The command `memory`: see shared memories work, and look inside them.
+//! The command `memory`: try shared memories and inspect them.
 //!
-//! Data goes to stdout, progress and logs to stderr. It ends with 0 when all went well, with 1 after
-//! a failure and with 2 after a mistake in the command line; in both cases one line on stderr names
-//! the place and the remedy.
+//! Data is written to stdout, progress and logs to stderr. The exit code is 0 on success, 1 after a failure
+//! and 2 after a mistake in the command line; in both error cases one line on stderr names the place and the
+//! remedy.
 
 mod args;
 mod encoding;
@@ -85,7 +85,7 @@ enum Command {
     BenchWorker(bench::flush::WorkerArgs),
 }
 
-/// How long leases under way have to be given up when a command has ended.
+/// The time limit for releasing the active leases when a command has ended.
 const EXIT_GRACE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
@@ -110,7 +110,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// How a command ends that a signal stops.
+/// The result of a command that a signal stopped.
 fn stopped(command: &Command) -> anyhow::Result<()> {
     match command {
         // The usual way to end it.

@@ -55,7 +55,8 @@ impl Out {
         self.json_line(&json)
     }
 
-    /// On a terminal, what JSON leaves as it is and a terminal obeys is escaped; the value stays equal.
+    /// On a terminal, escapes the characters that JSON permits and a terminal interprets; the value stays
+    /// equal.
     fn json_line(&mut self, json: &str) -> anyhow::Result<()> {
         if self.terminal {
             written(writeln!(self.to, "{}", escape::json(json)))
@@ -72,13 +73,13 @@ impl Out {
 
 #[cfg(unix)]
 impl Out {
-    /// Fails with [`Closed`] once the reader of the output is gone, such as `head` that has seen enough. Without
-    /// it, a command that waits for something to write would wait for ever.
+    /// Fails with [`Closed`] once the reader of the output has closed it, such as `head` after its last line.
+    /// Without it, a command that waits for new output would wait forever.
     #[expect(clippy::unused_self, reason = "it asks about where this writes to")]
     pub(crate) fn check_reader(&self) -> anyhow::Result<()> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let stdout = io::stdout();
-        // No event is asked for: errors are reported always.
+        // No event is requested, because errors are always reported.
         let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         let is_closed = poll(&mut asked, Some(&at_once)).is_ok_and(|ready| ready > 0)
@@ -107,7 +108,7 @@ fn written(done: io::Result<()>) -> anyhow::Result<()> {
     })
 }
 
-/// A table with these headings; what is below a heading that begins with `#` is aligned right.
+/// A table with these headings; a column whose heading begins with `#` is aligned right.
 pub(crate) fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);

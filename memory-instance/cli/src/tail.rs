@@ -29,7 +29,7 @@ pub(crate) struct Args {
     lines: usize,
 }
 
-/// How often new messages are looked for; a look that finds none costs one small read.
+/// The polling interval for new messages; a poll that finds none costs one small read.
 const TAIL_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
@@ -37,7 +37,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
     let outline = memories.manager.store().outline(memory.key()).await?;
     let skipped = outline.metas.len().saturating_sub(args.lines);
     let skipped = outline.metas.get(..skipped).unwrap_or_default();
-    // By their ids: a store that went back gives places to other messages.
+    // Compares ids, because a store that was rolled back assigns the places to other messages.
     let mut shown: HashSet<MessageId> = skipped.iter().map(|meta| meta.id).collect();
     let mut newest = skipped.last().map_or(Sequence::ZERO, |meta| meta.sequence);
     let start = Cursor::from(outline.head.generation);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::Keys;
 use super::measure::{Latencies, Measured};
 
-/// How many messages the memory has that is read.
+/// The number of messages in the memory that is read.
 pub(crate) const FILLED: usize = 10_000;
 
 /// The window that is asked for.
@@ -47,7 +47,7 @@ impl Ours {
         Ok(memory)
     }
 
-    /// Leaves nothing behind in a store that is somebody's.
+    /// Removes all its data, because the store may belong to a user.
     pub(crate) async fn clean_up(&self) -> anyhow::Result<()> {
         let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
         for memory in used {

@@ -20,16 +20,16 @@ use super::{Stage, resource};
 use crate::args::{STORE_VARIABLE, is_shared};
 use crate::failure::one_line;
 
-/// The lease of the agent that comes too late.
+/// The lease of the agent that is too late.
 const DEMO_TTL: Duration = Duration::from_millis(600);
 
 /// The import of the process that is killed.
 const LINES: u64 = 400;
 
-/// After how many messages it is killed.
+/// The number of messages after which it is killed.
 const KILLED_AFTER: u64 = 60;
 
-/// Longer than any of this takes.
+/// Longer than any step here takes.
 const DEMO_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Stage<'_> {
@@ -41,7 +41,7 @@ impl Stage<'_> {
         let crashing = tokio::spawn(async move {
             let turn = memory.exclusive(|session| async move {
                 session.append(Message::assistant("I am looking into the refund.")).await?;
-                // The other end waits for as long as the story goes on.
+                // The other end waits until the demonstration ends.
                 let _ = begun.send(session.fence());
                 pending::<()>().await;
                 Ok::<_, MemoryError>(())
@@ -60,10 +60,10 @@ impl Stage<'_> {
         ))
     }
 
-    /// A lease runs out unnoticed, another agent takes over, and the first one writes all the same.
+    /// A lease expires unnoticed, another agent takes over, and the first one still writes.
     pub(super) async fn come_too_late(&mut self) -> anyhow::Result<()> {
         self.title("An agent sleeps past its lease, wakes up and writes")?;
-        // A process of its own, as far as the store can tell; memory:// lives in this one alone.
+        // The store sees a separate process; memory:// exists only in this one.
         let elsewhere = if is_shared(&self.url) {
             let builder = MemoryManager::builder().project("demo").resource(resource());
             builder.flush_mode(FlushMode::Manual).open(&self.url).await?
@@ -86,7 +86,7 @@ impl Stage<'_> {
         });
         let new =
             turn.await.map_err(|error| anyhow::anyhow!("the second agent's turn: {error}"))??;
-        // A flush may come meanwhile, which moves all counters but this one.
+        // A flush may run meanwhile, which changes all counters but this one.
         let before = self.memory.counters().await?.appended;
 
         let prepared = sleeper.prepare([Message::assistant("I decide: no refund.")])?;
@@ -149,7 +149,7 @@ impl Stage<'_> {
         ))
     }
 
-    /// This very program, as another process.
+    /// The same program as another process.
     fn import(&self, file: &Path, key: &str) -> anyhow::Result<Child> {
         let program = std::env::current_exe().context("find this program")?;
         Command::new(program)

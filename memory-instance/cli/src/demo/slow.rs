@@ -1,4 +1,4 @@
-//! A stand-in for a language model that takes its time.
+//! A slow substitute for a language model.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -22,13 +22,13 @@ pub(crate) struct Record<'a> {
     pub(crate) problem: Option<&'static str>,
 }
 
-/// Why the next record cannot be had.
+/// The reason that the next record cannot be read.
 #[derive(Debug)]
 pub(crate) enum Unreadable {
     Failed(io::Error),
     /// The whole file is in another encoding or packed.
     Encoding(String),
-    /// It is longer than a message may be; it was not read to its end, which may never come.
+    /// The record is longer than a message may be. It was not read to its end, which may not exist.
     LongLine {
         number: u64,
     },
@@ -55,7 +55,7 @@ enum Place {
     Begin,
     /// Between lines.
     Top,
-    /// Within an array on the top level, behind so many elements.
+    /// Within an array on the top level, after this many elements.
     Array {
         elements: u64,
     },
@@ -134,7 +134,7 @@ impl Records {
             self.push(byte, line)?;
         };
         if let (true, Some(end)) = (is_cut, first_end) {
-            // The lines behind the first are records of their own.
+            // The lines after the first are separate records.
             let rest = self.buffer.split_off(end);
             self.bytes.give_back(rest.get(1..).unwrap_or_default());
             self.line = line + 1;
@@ -144,7 +144,7 @@ impl Records {
         Ok(Record { line, element: None, bytes, problem: None })
     }
 
-    /// The next element of an array, its line and what is wrong with it; none at the end of the array.
+    /// The next element of an array, its line and its error; none at the end of the array.
     fn element(
         &mut self,
         elements: u64,
@@ -194,7 +194,7 @@ impl Records {
                 Step::More => {}
                 Step::Done => break,
                 Step::Bad => {
-                    // Nothing says where the array goes on, so the next line is taken for a new value.
+                    // The end of the damaged element is unknown, so the next line is parsed as a new value.
                     self.place = Place::Top;
                     if byte != b'\n' {
                         self.skip_line(line)?;
@@ -255,7 +255,7 @@ impl Records {
     }
 }
 
-/// The bytes of a source, of which some may be given back.
+/// The bytes of a source, some of which may be given back.
 struct Bytes {
     reader: Box<dyn Read + Send>,
     chunk: Vec<u8>,
@@ -274,13 +274,13 @@ impl Bytes {
         Ok(self.chunk.get(self.at).copied())
     }
 
-    /// The next bytes, at least so many if there are.
+    /// The next bytes, at least this many if available.
     fn lookahead(&mut self, count: usize) -> io::Result<&[u8]> {
         while self.chunk.len().saturating_sub(self.at) < count && self.read_more()? {}
         Ok(self.chunk.get(self.at..).unwrap_or_default())
     }
 
-    /// Whether there was more.
+    /// Whether more bytes were available.
     fn read_more(&mut self) -> io::Result<bool> {
         let before = self.chunk.len();
         let read = self.reader.by_ref().take(CHUNK as u64).read_to_end(&mut self.chunk)?;

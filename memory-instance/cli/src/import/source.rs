@@ -1,4 +1,4 @@
-//! A file of messages, or what came in on stdin.
+//! A file of messages, or the input on stdin.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -64,12 +64,12 @@ impl Source {
         &self.name
     }
 
-    /// How many messages it has, once it was surveyed.
+    /// The number of messages, once it was surveyed.
     pub(crate) fn messages(&self) -> u64 {
         self.survey.as_ref().map_or(0, |survey| survey.messages)
     }
 
-    /// Keeps what a reading to the end found. `changes` names the records that were passed over or changed.
+    /// Keeps the result of a complete reading. `changes` names the records that were skipped or changed.
     pub(crate) fn surveyed(&mut self, records: Records, messages: u64, changes: String) {
         let (hash, bytes) = records.into_hash();
         self.survey = Some(Survey { hash, bytes, messages, changes });
@@ -84,8 +84,8 @@ impl Source {
     /// The writer of this source's messages in this memory, the same in every process that imports
     /// it, however often.
     pub(crate) fn writer(&self, key: &MemoryKey) -> WriterId {
-        // A record that was passed over moves the places of those after it, so that another choice of records is
-        // another source.
+        // A skipped record changes the places of those after it, so another choice of records is another
+        // source.
         let content = || match &self.survey {
             None => String::new(),
             Some(found) => format!("sha256:{}{}", found.hash, found.changes),
@@ -112,8 +112,8 @@ impl Source {
         }
     }
 
-    /// Reads it from the start, after the survey only as far as the survey went: a file may grow meanwhile, and
-    /// what is new belongs to the next import.
+    /// Reads the source from the start. After the survey it reads only as far as the survey did: a file may
+    /// grow meanwhile, and new messages belong to the next import.
     pub(crate) fn read(&self) -> anyhow::Result<Records> {
         let path = match &self.input {
             Input::File(path) => path,
@@ -128,7 +128,7 @@ impl Source {
     }
 }
 
-/// Unpacks what begins as gzip does (RFC 1952), whatever its name.
+/// Decompresses input with a gzip header (RFC 1952), regardless of its name.
 fn unpacked(mut raw: Box<dyn BufRead + Send>) -> io::Result<Box<dyn BufRead + Send>> {
     if raw.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
         return Ok(Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw))));

@@ -1,4 +1,4 @@
-//! Where every message is that was acknowledged.
+//! The location of every acknowledged message.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -66,7 +66,8 @@ impl Ledger {
         }
     }
 
-    /// Compares all that was told with what the memory holds now. Everybody must have come to an end.
+    /// Compares all results with the current content of the memory. All appenders and flushers must have
+    /// ended.
     pub(super) async fn close(
         mut self,
         memory: &MemoryInstance,
@@ -87,7 +88,8 @@ impl Ledger {
         let mut ids: BTreeSet<String> = BTreeSet::new();
         for message in messages.iter().filter(|message| !message.meta.summary) {
             let (place, id) = (message.meta.sequence.number(), id_in(&message.message.text()));
-            // There though a receipt says it is gone, or never acknowledged at this place.
+            // It exists although a receipt says that it was removed, or it was never acknowledged at this
+            // place.
             let stray = removed.contains(&place) || self.owners.get(&place) != Some(&id);
             account.duplicated += u64::from(stray || !ids.insert(id));
             seen.insert(place);
@@ -105,8 +107,8 @@ impl Ledger {
         Ok(account)
     }
 
-    /// The places that receipts account for. A summary stands at the place of the first message that
-    /// it replaces, and goes into the next one; nothing else goes twice.
+    /// The places that receipts account for. A summary is at the place of the first message that it replaces,
+    /// and the next summary includes it; no other message is included twice.
     fn removed(&self, given: &Given, account: &mut Account) -> BTreeSet<u64> {
         let (mut removed, mut summaries) = (BTreeSet::new(), BTreeSet::new());
         let mut summed_up: BTreeSet<String> = BTreeSet::new();

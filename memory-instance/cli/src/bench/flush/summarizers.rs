@@ -1,4 +1,4 @@
-//! Stand-ins for a model: slow, broken, and one that says what it was given.
+//! Test models: slow, broken, and one that reports its input.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,8 @@ use memory_flush::{SummarizeError, Summarizer, SummaryRequest, from_fn};
 use super::SUMMARY_TAKES;
 use super::load::id_in;
 
-/// The texts that summarizers were given, by their places; and places at which they saw two.
+/// The texts that summarizers received, by their places; and the places at which they saw two different
+/// texts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Given(Arc<Mutex<Texts>>);
 
@@ -38,7 +39,7 @@ impl Given {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).changed
     }
 
-    /// Takes its time, and no processor, as a model elsewhere does.
+    /// Waits without using the processor, like a remote model.
     pub(super) fn slow(&self) -> Arc<dyn Summarizer> {
         let given = self.clone();
         from_fn("slow model", move |request| {
