@@ -1,4 +1,4 @@
-//! Connections that read, and where a read runs.
+//! Connections that read, and the thread on which a read runs.
 //!
 //! A read of a few rows takes some microseconds and never waits for the writer, so it runs on the
 //! calling thread: a hand-off would cost several times as much. A read that would take longer than a
@@ -24,9 +24,9 @@ pub(crate) struct Readers {
     config: SqliteConfig,
     leases: LeaseObserver,
     idle: Mutex<Vec<Connection>>,
-    /// How many reads have a connection.
+    /// The number of reads that have a connection.
     active: AtomicUsize,
-    /// For long reads, of which so many run at once.
+    /// For long reads, of which this many run at once.
     threads: WorkerThreads,
     /// Dropped after the connections.
     file: Arc<OpenFile>,
@@ -37,7 +37,7 @@ pub(crate) struct View<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) leases: &'a LeaseObserver,
     pub(crate) now: u64,
-    /// A read that turns out to be long must say so instead of being done.
+    /// A read that turns out to be long must report so instead of running.
     pub(crate) brief: bool,
 }
 
@@ -58,7 +58,7 @@ impl Drop for Active<'_> {
 }
 
 impl View<'_> {
-    /// Whether so many rows with so many tokens are too much for the calling thread.
+    /// Whether this many rows with this many tokens are too much for the calling thread.
     pub(crate) const fn is_too_long(&self, rows: u64, tokens: u64) -> bool {
         self.brief && (rows > 128 || tokens > 1 << 15)
     }
@@ -91,13 +91,13 @@ impl Readers {
         let queued = self.threads.run((this, read), move |(this, read)| {
             let _clock = runtime.as_ref().map(PausedRuntime::enter);
             if !reply.is_closed() {
-                // A caller that has gone does not need it.
+                // The caller may have dropped its future; then the result is not needed.
                 let _ = reply.send(this.attempt_patiently(&read));
             }
         });
         let done = match queued {
             Ok(()) => answer(&mut receiver, paused.as_ref()).await.unwrap_or_else(|_| {
-                // Only a panic drops the reply of a caller that waits.
+                // Only a panic drops the reply of a waiting caller.
                 Err(Fault::Refused(StoreErrorKind::Other("the read broke off; read again".into())))
             }),
             Err(refused) => return Err(no_thread(operation, &Arc::new(refused.source))),
@@ -105,15 +105,15 @@ impl Readers {
         done.map_err(|fault| fault.to_error(operation, self.config.path()))
     }
 
-    /// Closes the connections that are not in use; whether none is.
+    /// Closes the idle connections; returns whether none is in use.
     pub(crate) fn close(&self) -> bool {
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         drop(idle);
         self.active.load(Ordering::SeqCst) == 0
     }
 
-    /// Tries again while another process keeps the file from being read at all, as it does while it
-    /// recovers the log of one that was killed.
+    /// Retries while another process prevents any read of the file, such as while it recovers the log of a
+    /// killed process.
     fn attempt_patiently<T>(
         &self,
         read: &impl Fn(&View<'_>) -> Result<Option<T>, Fault>,
@@ -147,7 +147,7 @@ impl Readers {
         connection.prepare_cached("BEGIN")?.execute(())?;
         let now = self.config.now_micros();
         let done = read(&View { connection: &connection, leases: &self.leases, now, brief });
-        // A connection that does not come back is closed; the next read opens another.
+        // A connection that is not returned is closed; the next read opens another.
         let sound = !matches!(done, Err(Fault::Sqlite(_)));
         if sound && connection.prepare_cached("COMMIT")?.execute(()).is_ok() {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,7 +155,8 @@ impl Readers {
                 idle.push(connection);
             }
         }
-        // After the snapshot was taken: if the path names the file still, it is not a snapshot of the past.
+        // Checked after the snapshot was taken: if the path still names the file, it is not a snapshot of the
+        // past.
         self.file.check()?;
         done
     }

@@ -14,7 +14,7 @@ use crate::error::Fault;
 use crate::readers::View;
 use crate::schema::SEQUENCE_BITS;
 
-/// The row of a memory that is there and alive.
+/// The row of a memory that exists and has not expired.
 fn live(view: &View<'_>, key: &MemoryKey) -> Result<Option<HeadRow>, Fault> {
     let row = view
         .connection
@@ -80,8 +80,8 @@ pub(crate) fn read(view: &View<'_>, key: &MemoryKey, read: Read) -> Result<Optio
     Ok(Some(page))
 }
 
-/// How many places to make room for at once. Counters that are damaged may be any number, and a wrong
-/// one must cost no more than some growing.
+/// The number of places to allocate at once. Damaged counters may have any value, and a wrong one must cost
+/// no more than some reallocation.
 fn room_for(expected: u64) -> usize {
     const MOST: u64 = 10_000;
     usize::try_from(expected.min(MOST)).unwrap_or_default()
@@ -109,8 +109,7 @@ pub(crate) fn outline(view: &View<'_>, key: &MemoryKey) -> Result<Option<Outline
     Ok(Some(Outline { head: row.head, metas, unreadable }))
 }
 
-/// Passes over what cannot be decoded, and says so in the log: it must not keep the others from being
-/// read.
+/// Skips a message that cannot be decoded, and logs it: it must not keep the others from being read.
 fn readable<T>(key: &MemoryKey, decoded: Result<T, Fault>) -> Result<Option<T>, Fault> {
     match decoded {
         Ok(value) => Ok(Some(value)),
@@ -170,7 +169,7 @@ pub(crate) fn receipts(
 }
 
 pub(crate) fn unused(view: &View<'_>, query: &UnusedQuery) -> Result<Option<UnusedPage>, Fault> {
-    // A page is long: it looks at each memory, and at its newest message.
+    // A page takes long: it reads each memory and its newest message.
     if view.brief {
         return Ok(None);
     }
@@ -230,7 +229,7 @@ pub(crate) fn keys(
     after: Option<&MemoryKey>,
     limit: NonZeroUsize,
 ) -> Result<Option<Vec<MemoryKey>>, Fault> {
-    // Empty and expired memories have to be passed over, and nobody knows how many there are.
+    // Empty and expired memories have to be skipped, and their number is unknown.
     if view.brief {
         return Ok(None);
     }
@@ -246,7 +245,7 @@ pub(crate) fn keys(
         let key = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
         match key.parse() {
             Ok(key) => keys.push(key),
-            // Not ours; the others can be listed all the same.
+            // The row belongs to another program; the others can still be listed.
             Err(error) => tracing::warn!(%error, "a key in the file cannot be read"),
         }
         if keys.len() == limit.get() {

@@ -1,4 +1,4 @@
-//! The tables, and how a file comes to have them.
+//! The tables, and their creation and migration.
 
 use std::path::Path;
 
@@ -19,18 +19,18 @@ const STEPS: &[Step] = &[
         change: Change::Sql(VERSION_2),
         tables: &["memory", "message", "receipt", "swept", "writer"],
     },
-    // The tables stay; `link` has another form.
+    // The tables do not change; `link` has another format.
     Step {
         change: Change::Rows(relink),
         tables: &["memory", "message", "receipt", "swept", "writer"],
     },
 ];
 
-/// What makes a file of the version before into one of the next.
+/// The migration of a file from the previous version to the next.
 #[derive(Debug)]
 struct Step {
     change: Change,
-    /// The tables that a file has after it, apart from the leases.
+    /// The tables of a file after this step, apart from the leases.
     tables: &'static [&'static str],
 }
 
@@ -40,7 +40,7 @@ enum Change {
     Rows(fn(&Connection) -> rusqlite::Result<()>),
 }
 
-/// Writes the links of all messages anew, from their bodies: version 2 had only the calls and results of chat
+/// Rewrites the links of all messages from their bodies: version 2 had only the calls and results of chat
 /// messages, without the names of tools. A body that cannot be read keeps its link.
 fn relink(connection: &Connection) -> rusqlite::Result<()> {
     let mut select = connection.prepare("SELECT place, link, body FROM message")?;
@@ -61,9 +61,10 @@ fn relink(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// How many bits of a place are the message's sequence; those above are the memory's id. One integer
-/// key instead of a pair makes the table a plain rowid table: a memory's messages lie together, long
-/// texts do not spill out of their page at a quarter of its size, and an append touches one tree.
+/// The number of bits of a place that hold the message's sequence; the higher bits are the memory's id. One
+/// integer key instead of a pair makes the table a plain rowid table: a memory's messages are stored
+/// together, long texts do not spill out of their page at a quarter of its size, and an append touches one
+/// tree.
 pub(crate) const SEQUENCE_BITS: u32 = 36;
 
 const VERSION_1: &str = "
@@ -126,7 +127,7 @@ INSERT INTO swept VALUES (0);
 
 const LEASES: &str = "memory_leases";
 
-/// What a file is, as far as its header and its list of tables tell.
+/// The kind of a file, as far as its header and its list of tables show.
 #[derive(Debug)]
 struct Look {
     application_id: u32,
@@ -138,8 +139,8 @@ fn version_after(steps: &[Step]) -> u32 {
     u32::try_from(steps.len()).unwrap_or(u32::MAX)
 }
 
-/// Refuses a path that cannot hold a store, without writing to what is there. `literal` is the same
-/// path in the form in which SQLite does not interpret it.
+/// Refuses a path that cannot hold a store, without writing to the existing file. `literal` is the same path
+/// in the form in which SQLite does not interpret it.
 pub(crate) fn inspect(literal: &Path, path: &Path) -> Result<(), Fault> {
     let shown = path.display();
     let Ok(metadata) = path.metadata() else {
@@ -162,14 +163,14 @@ pub(crate) fn inspect(literal: &Path, path: &Path) -> Result<(), Fault> {
     if metadata.len() == 0 {
         return Ok(());
     }
-    // By SQLite, not by reading the file: closing a file of one's own gives up all locks that this
-    // process holds on it, those of other connections included (POSIX advisory locks).
+    // Uses SQLite instead of reading the file: closing a separately opened file releases all locks that this
+    // process holds on it, including those of other connections (POSIX advisory locks).
     let look = |flags| {
         Connection::open_with_flags(literal, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .and_then(|connection| Look::at(&connection))
     };
     let look = match look(OpenFlags::SQLITE_OPEN_READ_ONLY) {
-        // A process was killed in the middle of a write, which must be undone before anybody reads.
+        // A process was killed in the middle of a write, which must be undone before any read.
         Err(error) if classify(&error) == SqliteErrorKind::ReadOnly => {
             look(OpenFlags::SQLITE_OPEN_READ_WRITE)
         }
@@ -177,7 +178,7 @@ pub(crate) fn inspect(literal: &Path, path: &Path) -> Result<(), Fault> {
     };
     match look {
         Ok(look) => Ok(look.verdict(path, STEPS)?),
-        // A log that cannot be made beside the file shows as a file that cannot be opened.
+        // If the log cannot be created beside the file, SQLite reports that the file cannot be opened.
         Err(error) => Err(match kind_of(&error, path) {
             StoreErrorKind::Unavailable(_) if is_read_only(path) => read_only(path),
             _ => error.into(),
@@ -192,14 +193,14 @@ fn is_read_only(path: &Path) -> bool {
         .any(|path| path.metadata().is_ok_and(|metadata| metadata.permissions().readonly()))
 }
 
-/// The error of a file that may not be written.
+/// The error for a read-only file.
 pub(crate) fn read_only(path: &Path) -> Fault {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
     kind_of(&rusqlite::Error::SqliteFailure(code, None), path).into()
 }
 
-/// Brings the file to the newest version, in one transaction: of several processes that open a new
-/// file at once, one makes the tables and the others find them.
+/// Migrates the file to the newest version, in one transaction: of several processes that open a new file at
+/// once, one creates the tables and the others find them.
 pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
     take_steps(connection, path, STEPS)
 }
@@ -208,7 +209,7 @@ fn take_steps(connection: &mut Connection, path: &Path, steps: &[Step]) -> Resul
     let look = Look::at(connection)?;
     look.verdict(path, steps)?;
     if look.is_current(steps) {
-        // An earlier version may have made it.
+        // An earlier version may have created it.
         LeaseTable::create(connection)?;
         return Ok(());
     }
@@ -288,7 +289,7 @@ impl Look {
                     None => Ok(()),
                 }
             }
-            // A lock backend that came first has made its table and set no mark.
+            // A lock backend that was first has created its table and set no mark.
             0 if self.user_version == 0 && has_no_other => Ok(()),
             0 if steps.iter().any(|step| self.has_all_of(step)) => Err(StoreErrorKind::Corrupt(
                 format!("{path} has lost its application id; restore a backup"),
@@ -314,7 +315,7 @@ impl Look {
 mod tests {
     use super::*;
 
-    /// A version that knows one step more.
+    /// A version with one more migration step.
     const NEWER: [Step; 2] = [
         Step {
             change: Change::Sql(VERSION_1),

@@ -95,7 +95,7 @@ impl<'c> Batch<'c> {
         let mut new = HeadRow { id: row.id, receipts: row.receipts, ..HeadRow::default() };
         new.head.fence = row.head.fence;
         new.head.flush_fence = row.head.flush_fence;
-        // The fencing state of a memory whose row was removed does not repeat either.
+        // The generation of a memory whose row was removed does not repeat either.
         let newest =
             if row.id == 0 { swept_generation(self.connection)? } else { row.head.generation };
         new.head.generation = newest.next(self.now);

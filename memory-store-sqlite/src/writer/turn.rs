@@ -322,8 +322,7 @@ impl Turn {
         if failure.unknown { error.possibly_applied() } else { error }
     }
 
-    /// Returns a timeout to the jobs that have waited for too long. True if none is left; the turn is then
-    /// given back.
+    /// Refuses the jobs that have waited for too long. True if none is left; the turn is then given back.
     fn give_up_late(&mut self, fault: &Fault) -> bool {
         let (now, timeout) = (real_now(), self.writer.config.operation_timeout());
         let mut late = Vec::new();
