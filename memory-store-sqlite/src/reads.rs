@@ -245,7 +245,7 @@ pub(crate) fn keys(
         let key = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
         match key.parse() {
             Ok(key) => keys.push(key),
-            // The row belongs to another program; the others can still be listed.
+            // This store did not write the key; the others can still be listed.
             Err(error) => tracing::warn!(%error, "a key in the file cannot be read"),
         }
         if keys.len() == limit.get() {

@@ -68,7 +68,7 @@ impl RedisContainer {
         self.container.pause().await.expect("Docker pauses it");
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     ///
     /// # Panics
     ///
@@ -96,7 +96,7 @@ impl RedisContainer {
         self.wait_until_it_answers().await;
     }
 
-    /// One command over a connection of its own, within a second.
+    /// Sends one command over a separate connection, within a second.
     ///
     /// # Errors
     ///

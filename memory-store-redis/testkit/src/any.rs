@@ -14,9 +14,9 @@ enum Inner {
     Own(Box<Server>),
 }
 
-/// What most tests use: the server of `MEMORY_TEST_REDIS_URL` if that is set, else a [`Server`].
+/// The server that most tests use: the one of `MEMORY_TEST_REDIS_URL` if that is set, else a [`Server`].
 ///
-/// The former is somebody's: keep to keys that begin with a [`unique_prefix`].
+/// The former may belong to a user: use only keys that begin with a [`unique_prefix`].
 ///
 /// # Panics
 ///
@@ -30,7 +30,7 @@ pub async fn any_server() -> AnyServer {
 }
 
 impl AnyServer {
-    /// Where it is.
+    /// The URL of the server.
     #[must_use]
     pub fn url(&self) -> &str {
         match &self.0 {
@@ -39,7 +39,7 @@ impl AnyServer {
         }
     }
 
-    /// The server, if it was started for this test and may be treated as one's own.
+    /// The server, if it was started for this test and the test may do anything with it.
     #[must_use]
     pub fn own(&self) -> Option<&Server> {
         match &self.0 {
@@ -49,7 +49,7 @@ impl AnyServer {
     }
 }
 
-/// A beginning for keys that no other test uses, here or elsewhere.
+/// A key prefix that no other test uses, here or elsewhere.
 #[must_use]
 pub fn unique_prefix() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);

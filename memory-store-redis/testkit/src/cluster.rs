@@ -12,12 +12,12 @@ use crate::wait::until;
 
 const SLOTS: usize = 16_384;
 
-/// What a [`Cluster`] consists of. Default: three masters, each with one replica.
+/// The shape of a [`Cluster`]. Default: three masters, each with one replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterShape {
-    /// How many nodes share the slots. A fail-over needs three.
+    /// The number of nodes that share the slots. A fail-over needs three.
     pub masters: usize,
-    /// How many replicas each of them has.
+    /// The number of replicas of each of them.
     pub replicas: usize,
     /// Whether clients reach each node through a [`Proxy`] only. Default: no.
     pub proxied: bool,
@@ -144,7 +144,7 @@ impl Cluster {
     }
 
     /// Waits until all running nodes see the same Cluster, all slots are served, and the running
-    /// replicas are in sync. Nodes that were killed may stay away.
+    /// replicas are in sync. Nodes that were killed may stay stopped.
     ///
     /// # Panics
     ///
@@ -160,8 +160,8 @@ impl Cluster {
     /// If the master has no running replica, or the change takes more than 30 s.
     pub async fn fail_over(&self, slot: u16) -> &Server {
         let old = self.master_of(slot).await;
-        // Asking again begins anew, so there must be time in between; but a replica that was not yet
-        // in sync when it was asked has to be asked again.
+        // A repeated request starts over, so there must be time in between; but a replica that was not yet in
+        // sync when it was asked has to be asked again.
         let asked = Mutex::new(None::<Instant>);
         until("fail-over", async || {
             let view = self.common_view().await?;
@@ -212,7 +212,7 @@ impl Cluster {
                 from.command(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]).await;
             }
         }
-        // The new owner first, or a crash in between would leave the slot to nobody.
+        // The new owner is set first; otherwise a crash in between would leave the slot without an owner.
         for node in [to, from] {
             node.command(&["CLUSTER", "SETSLOT", &name, "NODE", to_id]).await;
         }
@@ -223,7 +223,7 @@ impl Cluster {
         .await;
     }
 
-    /// Every node learns of every other at once, instead of one by one from their gossip.
+    /// Every node learns of every other at once, instead of gradually by gossip.
     async fn introduce(&self) {
         // A node that already knows another refuses its epoch.
         for (epoch, node) in self.nodes.iter().enumerate() {
@@ -300,7 +300,7 @@ impl Cluster {
         }
     }
 
-    /// How all running nodes see the Cluster, if they see it alike.
+    /// The view that all running nodes share of the Cluster, if they agree.
     async fn common_view(&self) -> Result<Vec<Seen>, String> {
         let views = join_all(self.running().map(view)).await;
         let mut views = views.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter();
@@ -326,7 +326,7 @@ impl Cluster {
 }
 
 async fn start_node(proxied: bool) -> (Server, Option<Proxy>) {
-    // The node tells clients and other nodes where to find it, so its link comes first.
+    // The node announces its address to clients and other nodes, so its link must exist first.
     let proxy = if proxied { Some(Proxy::to_nowhere().await) } else { None };
     let announced = proxy.as_ref().map(Proxy::port);
     let node = Server::start_by(|port, dir| {
@@ -354,7 +354,7 @@ async fn start_node(proxied: bool) -> (Server, Option<Proxy>) {
     (node, proxy)
 }
 
-/// How a node sees the Cluster, itself included.
+/// The view of a node on the Cluster, including itself.
 async fn view(node: &Server) -> Result<Vec<Seen>, String> {
     let text: String =
         node.try_query(&["CLUSTER", "NODES"]).await.map_err(|error| error.to_string())?;
@@ -371,7 +371,7 @@ fn seen(line: &str) -> Option<Seen> {
     let master = words.next().filter(|master| *master != "-").map(ToOwned::to_owned);
     let ill = ["fail", "fail?", "handshake", "noaddr"];
     let is_well = !flags.iter().any(|flag| ill.contains(flag));
-    // A slot that is on its way stands in brackets.
+    // A slot that is being moved is in brackets.
     let slots = words.skip(4).filter(|slots| !slots.starts_with('['));
     let range = |slots: &str| {
         let (first, last) = slots.split_once('-').unwrap_or((slots, slots));

@@ -1,13 +1,13 @@
-//! The errors of the driver that the link tells apart, and what its users make of them.
+//! The errors of the driver that the link distinguishes, and how its users map them.
 
 use std::io;
 
 use redis::{ErrorKind, RedisError};
 
-/// One block for each error: the error, and below it what each user makes of it.
+/// One block for each error: the error, and below it the result of each user.
 const TABLE: &str = include_str!("driver_errors.txt");
 
-/// Compares what `user` makes of each error of the driver with its line in the committed table.
+/// Compares the mapping of `user` for each error of the driver with its line in the committed table.
 ///
 /// # Panics
 ///

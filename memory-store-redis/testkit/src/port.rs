@@ -1,18 +1,18 @@
-//! Ports that are free, as far as one can know.
+//! Ports that are free at the time of the check.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 
-/// Where the ports lie. Below what systems hand out to outgoing connections (from 32768 on Linux, from
-/// 49152 elsewhere), so that a server that was killed finds its port free when it comes back.
+/// The range of the ports. It is below the ports that systems assign to outgoing connections (from 32768 on
+/// Linux, from 49152 elsewhere), so that a killed server finds its port free when it is started again.
 const FIRST: u16 = 10_000;
 const COUNT: u16 = 10_000;
 
-/// The port on which a Cluster's nodes talk to each other lies this far above the clients' one.
+/// The port on which a Cluster's nodes communicate is this far above the clients' port.
 pub(crate) const BUS: u16 = 10_000;
 
-/// A port that nobody listens on, nor on the one 10,000 above it. Another process may take it before its
-/// user does, who must be ready to ask again.
+/// A port without a listener, and without one on the port 10,000 above it. Another process may take it first,
+/// so the caller must be ready to ask again.
 ///
 /// # Panics
 ///

@@ -51,13 +51,14 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended, if it did.
+    /// The exit status, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<String> {
         let status = self.child.try_wait().expect("one's own child can be asked for");
         status.map(|status| status.to_string())
     }
 
-    /// Sends it a signal by name. The id is still its own: nobody has waited for it yet.
+    /// Sends it a signal by name. The id cannot have been reused, because the process has not been waited for
+    /// yet.
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.id());
         let status = Command::new("sh").args(["-c", &kill]).status().expect("`sh` starts");
@@ -65,12 +66,12 @@ impl Process {
     }
 }
 
-/// Kills it and waits, whatever state it is in.
+/// Kills it and waits, regardless of its state.
 impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
-        // The watcher goes before the id is free for others.
+        // The watcher is stopped before the id can be reused.
         let _ = self.leash.write_all(b"\n");
         let _ = self.child.wait();
     }

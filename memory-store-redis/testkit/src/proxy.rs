@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::resp::{Framer, command, is_answer};
 
-/// What the link does to requests.
+/// The effect of the link on requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing: requests and answers pass.
@@ -49,10 +49,10 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Shared {
-    /// `host:port`. Without it nobody gets through.
+    /// `host:port`. Without it no connection gets through.
     to: OnceLock<String>,
     plan: watch::Sender<Plan>,
-    /// Every link ends when this changes, or when the proxy is gone.
+    /// Every link ends when this changes, or when the proxy is dropped.
     cut: watch::Sender<u64>,
     /// Links that were made before this changed pass nothing any more.
     stuck: AtomicU64,
@@ -70,7 +70,7 @@ struct Plan {
     only: Vec<String>,
 }
 
-/// What is to become of an answer.
+/// The handling of an answer.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Pass,
@@ -160,8 +160,8 @@ impl Proxy {
         self.shared.cut.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Nothing passes any more on the connections that stand now, until they end; later ones work. So
-    /// it is when a router between has forgotten them.
+    /// Nothing passes any more on the current connections, until they end; later ones work. This simulates a
+    /// router that has forgotten them.
     pub fn hold_links(&self) {
         self.shared.stuck.fetch_add(1, Ordering::SeqCst);
     }
@@ -172,7 +172,7 @@ impl Proxy {
         self.shared.requests().values().sum()
     }
 
-    /// The same by the commands' names, in capitals. Subcommands are not told apart.
+    /// The same by the commands' names, in capitals. Subcommands are not distinguished.
     #[must_use]
     pub fn request_counts(&self) -> BTreeMap<String, u64> {
         self.shared.requests().clone()
@@ -196,7 +196,7 @@ impl Proxy {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Whether the fault that was set is still to come, or lasts.
+    /// Whether the fault that was set is still pending or active.
     #[must_use]
     pub fn is_armed(&self) -> bool {
         self.shared.plan.borrow().fault != Fault::Forward
@@ -239,7 +239,7 @@ impl Shared {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What this request meets, after all holding is over.
+    /// The fault of this request, after all holding is over.
     async fn meet(&self, name: &str) -> Fault {
         let mut plan = self.plan.subscribe();
         loop {
@@ -264,7 +264,7 @@ impl Shared {
 
     async fn holding_is_over(&self) {
         let mut plan = self.plan.subscribe();
-        // It fails only when the sender is gone, which `self` holds.
+        // It fails only when the sender is dropped, which `self` holds.
         let _ = plan.wait_for(|plan| plan.fault != Fault::Hold).await;
     }
 }
@@ -282,7 +282,7 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>) {
 async fn link(client: TcpStream, shared: Arc<Shared>, mut cut: watch::Receiver<u64>, made: u64) {
     let Some(to) = shared.to.get() else { return };
     let Ok(server) = TcpStream::connect(to).await else { return };
-    // A proxy must not be what makes small requests wait.
+    // The proxy must not delay small requests.
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     let (from_client, to_client) = client.into_split();
@@ -290,7 +290,7 @@ async fn link(client: TcpStream, shared: Arc<Shared>, mut cut: watch::Receiver<u
     let fates = Mutex::default();
     let (requests_in, requests) = mpsc::channel(1024);
     let (answers_in, answers) = mpsc::channel(1024);
-    // What one side sent last is delivered although it has ended.
+    // Data that one side sent last is delivered although that side has ended.
     tokio::select! {
         _ = cut.changed() => {}
         _ = async {
@@ -308,7 +308,7 @@ async fn link(client: TcpStream, shared: Arc<Shared>, mut cut: watch::Receiver<u
     }
 }
 
-/// What has been read: a whole value, or a piece of a stream that is not made of them.
+/// The data that was read: a whole value, or a piece of a stream that does not consist of values.
 struct Piece {
     bytes: Vec<u8>,
     at: Instant,
@@ -412,7 +412,7 @@ async fn pass_answers(
     Ok(())
 }
 
-/// A URL as what stands before `host:port`, this itself, and what stands behind it.
+/// Splits a URL into the part before `host:port`, `host:port`, and the part after it.
 fn split(url: &str) -> (&str, &str, &str) {
     let scheme = url.find("://").map_or(0, |at| at + 3);
     let (scheme, rest) = url.split_at(scheme);

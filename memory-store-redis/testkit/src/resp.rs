@@ -1,20 +1,20 @@
-//! Where one value of the Redis protocol (RESP2 and RESP3) ends and the next begins.
+//! Finds the boundaries of values in the Redis protocol (RESP2 and RESP3).
 
 /// Cuts a stream into whole values.
 #[derive(Debug)]
 pub(crate) struct Framer {
     bytes: Vec<u8>,
-    /// What has been looked at, from the start of the value that is under way.
+    /// The number of bytes that were parsed, from the start of the current value.
     seen: usize,
     /// Values that must still end before it does: one, more within arrays.
     open: u64,
 }
 
-/// The stream is not made of such values, as that of a replica is not.
+/// The stream does not consist of such values, such as that of a replica.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// No line of the protocol itself is longer; what is, is something else.
+/// No line of the protocol itself is longer; a longer one is something else.
 const LONGEST_LINE: usize = 1 << 20;
 
 impl Framer {
@@ -39,7 +39,7 @@ impl Framer {
         Ok(Some(std::mem::replace(&mut self.bytes, rest)))
     }
 
-    /// What has arrived of the next value.
+    /// The part of the next value that has arrived.
     pub(crate) fn rest(self) -> Vec<u8> {
         self.bytes
     }
@@ -73,7 +73,7 @@ impl Framer {
             }
             Some(b'*' | b'~' | b'>') => self.open = self.open - 1 + items()?,
             Some(b'%') => self.open = self.open - 1 + 2 * items()?,
-            // Attributes stand before the value that they belong to.
+            // Attributes precede the value that they belong to.
             Some(b'|') => self.open += 2 * items()?,
             // A request may be a plain line, which people type.
             Some(letter) if self.seen == 0 && letter.is_ascii_alphabetic() => self.open -= 1,
@@ -89,7 +89,7 @@ pub(crate) fn command(request: &[u8]) -> String {
     word(request, b"*").map_or_else(|| "INLINE".to_owned(), str::to_ascii_uppercase)
 }
 
-/// Whether this answers a request, unlike what a server sends of its own accord.
+/// Whether this answers a request, unlike a push message of the server.
 pub(crate) fn is_answer(value: &[u8]) -> bool {
     let kind = word(value, b"*>");
     !matches!(kind, Some("message" | "pmessage" | "smessage" | "invalidate"))

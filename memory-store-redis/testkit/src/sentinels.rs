@@ -8,7 +8,7 @@ use crate::wait::until;
 
 const NAME: &str = "mymaster";
 
-/// A master, its replicas, and the sentinels that make a replica the master when it is gone.
+/// A master, its replicas, and the sentinels that promote a replica when the master fails.
 ///
 /// A master that does not answer for 500 ms is given up; a fail-over takes about two seconds.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Sentinels {
         until("master", async || self.master().await).await
     }
 
-    /// Kills the master, and returns it. The next one stands when
+    /// Kills the master, and returns it. The next one is elected when
     /// [`current_master`](Self::current_master) returns.
     ///
     /// # Panics
@@ -151,7 +151,7 @@ impl Sentinels {
                 let found: RedisResult<Value> = sentinel.try_query(&["SENTINEL", kind, NAME]).await;
                 found.and_then(|found| Ok(flags(found)?)).map_err(|error| error.to_string())
             };
-            // Any other flag tells of a disturbance, or of a fail-over that has not ended yet.
+            // Any other flag indicates a fault, or a fail-over that has not ended yet.
             let expected = [
                 ("MASTER", "master", 1),
                 ("REPLICAS", "slave", replicas),
@@ -204,7 +204,7 @@ async fn start_sentinel(master: u16, quorum: usize) -> Server {
             format!("dir {}", dir.display()),
             format!("sentinel monitor {NAME} 127.0.0.1 {master} {quorum}"),
             format!("sentinel down-after-milliseconds {NAME} 500"),
-            // An election that nobody wins is repeated after twice this time.
+            // An election without a winner is repeated after twice this time.
             format!("sentinel failover-timeout {NAME} 2000"),
             format!("sentinel parallel-syncs {NAME} 5"),
         ];
@@ -230,7 +230,7 @@ async fn hurry(sentinel: &Server) {
         ["ask-period", "100"],
     ];
     let hurried: RedisResult<Value> = sentinel.try_query(command.as_flattened()).await;
-    // An older one takes its time.
+    // An older one is slower.
     if let Err(error) = hurried {
         assert!(error.to_string().contains("subcommand"), "{error}");
     }

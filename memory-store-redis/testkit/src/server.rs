@@ -14,25 +14,25 @@ use crate::port::free_port;
 use crate::process::Process;
 use crate::wait::until;
 
-/// How to get what is missing; a test that cannot run says it.
+/// How to install the missing program; a test that cannot run prints it.
 pub(crate) const HOW_TO_GET_ONE: &str = "install one (apt-get install redis-server; brew install \
      redis), set MEMORY_TEST_REDIS_URL, or run `cargo xtask test`, which sees to it";
 
-/// A Redis or Valkey server on a free loopback port, with a folder of its own and no persistence
-/// unless its arguments ask for it.
+/// A Redis or Valkey server on a free loopback port, with a separate folder and no persistence unless its
+/// arguments ask for it.
 ///
 /// It can be killed, paused and started again through a shared reference, while others use it.
-/// Dropping it kills it; so does the end of the test process, however that comes about.
+/// Dropping it kills it; so does the end of the test process, in any way.
 #[derive(Debug)]
 pub struct Server {
     program: PathBuf,
-    /// Kept for its end: the folder goes with it.
+    /// Held for its `Drop`, which removes the folder.
     dir: TempDir,
     port: u16,
     args: Vec<String>,
     url: String,
     process: Mutex<Option<Process>>,
-    /// `INFO`s of its own that the server has counted since the last reset of its statistics.
+    /// `INFO` calls by the testkit that the server has counted since the last reset of its statistics.
     own_infos: AtomicU64,
     own_resets: AtomicU64,
 }
@@ -82,7 +82,7 @@ impl Server {
             };
             match server.launch(&[]).await {
                 Ok(()) => return server,
-                // Somebody took the port in between.
+                // Another process took the port in between.
                 Err(log) if log.contains("in use") => {}
                 Err(log) => panic!("{server:?} did not start:\n{log}"),
             }
@@ -119,7 +119,7 @@ impl Server {
         self.process().as_mut().is_some_and(|process| process.ended().is_none())
     }
 
-    /// SIGKILL; the process is gone when this returns.
+    /// Sends SIGKILL; the process has ended when this returns.
     pub fn kill(&self) {
         drop(self.process().take());
     }
@@ -133,7 +133,7 @@ impl Server {
         self.signal("STOP");
     }
 
-    /// SIGCONT: what has arrived in the meantime is carried out now.
+    /// SIGCONT: the server now executes the requests that arrived in the meantime.
     ///
     /// # Panics
     ///
@@ -142,7 +142,7 @@ impl Server {
         self.signal("CONT");
     }
 
-    /// SIGTERM, upon which a server ends in good order; it is gone when this returns.
+    /// Sends SIGTERM, which shuts a server down cleanly; it has ended when this returns.
     ///
     /// # Panics
     ///
@@ -176,8 +176,8 @@ impl Server {
         until("restart of the server", async || self.launch(more).await).await;
     }
 
-    /// Sends a command over a connection of its own: what belongs to a connection, such as that which
-    /// `WAIT` waits for, begins anew each time.
+    /// Sends a command over a separate connection: the state of a connection, such as the writes that `WAIT`
+    /// waits for, starts over each time.
     ///
     /// # Panics
     ///
@@ -196,7 +196,7 @@ impl Server {
         answer.unwrap_or_else(|error| panic!("{args:?} on {}: {error}", self.url))
     }
 
-    /// The same, for a command that may fail.
+    /// The same for a command that may fail.
     ///
     /// # Errors
     ///
@@ -222,8 +222,8 @@ impl Server {
         answers
     }
 
-    /// The connections of clients, as lines of `CLIENT LIST`: not those of replicas and masters, of
-    /// Sentinels, and of who asks.
+    /// The connections of clients, as lines of `CLIENT LIST`, except those of replicas and masters, of
+    /// Sentinels, and of the request itself.
     ///
     /// # Panics
     ///
@@ -238,7 +238,7 @@ impl Server {
     /// How often each command was called since the last [`reset_stats`](Self::reset_stats), by the
     /// names that Redis prints in `INFO commandstats`, such as `evalsha` or, since 7.0, `client|setinfo`.
     ///
-    /// Commands that scripts call are in it; what the testkit asked itself is not.
+    /// Commands that scripts call are included; the testkit's own requests are not.
     ///
     /// # Panics
     ///
@@ -351,7 +351,8 @@ fn command(args: &[&str]) -> redis::Cmd {
     command
 }
 
-/// The arguments as this server knows them: before 7.0 everybody may debug, and nobody must be told so.
+/// The arguments that this server supports: before 7.0 every client may use `DEBUG`, and the option does not
+/// exist.
 fn spelled_for(program: &Path, mut args: Vec<String>) -> Vec<String> {
     let old = ["v=6.", "v=5."].iter().any(|version| version_of(program).contains(version));
     if let Some(at) = args.iter().position(|arg| arg == "--enable-debug-command").filter(|_| old) {
@@ -360,7 +361,7 @@ fn spelled_for(program: &Path, mut args: Vec<String>) -> Vec<String> {
     args
 }
 
-/// What it says of itself, such as `Redis server v=7.0.15 sha=...`.
+/// The version line that the server prints, such as `Redis server v=7.0.15 sha=...`.
 fn version_of(program: &Path) -> &'static str {
     static VERSION: OnceLock<String> = OnceLock::new();
     VERSION.get_or_init(|| {

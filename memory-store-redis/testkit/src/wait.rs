@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Far more than anything here takes on a busy machine; it only ends what would hang.
+/// Far more than any wait here takes on a busy machine; it only ends a wait that would hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks until the answer is there.
+/// Polls until the answer is available.
 ///
 /// # Panics
 ///
-/// After 30 s, with what the last question found instead.
+/// After 30 s, with the result of the last poll.
 pub(crate) async fn until<T, A>(what: &str, mut ask: impl FnMut() -> A + Send) -> T
 where
     A: Future<Output = Result<T, String>> + Send,
