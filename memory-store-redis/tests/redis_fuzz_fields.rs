@@ -1,4 +1,4 @@
-//! Fuzzing: fields of a memory that were damaged, or written by somebody else.
+//! Fuzzing: fields of a memory that were damaged, or written by another program.
 
 #![allow(
     clippy::unwrap_used,
@@ -166,7 +166,7 @@ async fn a_damaged_index_is_told_and_can_be_cleared() {
             assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{error:?}");
             assert!(error.to_string().contains(&place), "{error}");
         }
-        // The append path does not look at it, and a clear mends it.
+        // The append path does not read it, and a clear repairs it.
         append(&store, &k, write(7, 1), &["new"]).await.unwrap();
         let clear = Clear { write: write(8, 1), access: Access::OPEN };
         let counters = store.clear(&k, clear).await.unwrap();
@@ -180,8 +180,7 @@ async fn a_damaged_index_is_told_and_can_be_cleared() {
     }
 }
 
-/// Nothing that a list of what is gone says takes away a message that is there, nor is worked through for
-/// ever.
+/// No list of removed messages may remove an existing message, or be processed forever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_list_of_what_is_gone_takes_nothing_away() {
     let server = any_server().await;
@@ -203,7 +202,7 @@ async fn a_damaged_list_of_what_is_gone_takes_nothing_away() {
             redis::cmd("HEXISTS").arg(&place).arg("g").query_async(&mut connection).await.unwrap();
         assert!(!left, "{gone}");
     }
-    // What such a list kept from being deleted goes with a clear.
+    // A clear also removes the messages that such a list kept from being deleted.
     let k = key("cleared");
     whole(&store, &k).await;
     let place = store.link().keys().memory(k.as_str());

@@ -53,7 +53,7 @@ async fn hold(lock: &RedisLock, key: &MemoryKey, owner: u128) -> LeaseProof {
 async fn each_operation_is_one_request_and_never_a_script_in_full() {
     let (_server, proxy, store) = behind_a_proxy().await;
     let lock = RedisLock::new(store.link().clone());
-    // Whoever comes first to a server brings the scripts along; from then on it knows them.
+    // The first client of a server sends the scripts; from then on the server has them.
     for round in 1..=3_u64 {
         let k = key(&format!("k{round}"));
         let look = |operation: &str| {
@@ -154,7 +154,8 @@ async fn a_flush_sends_what_changed_and_not_the_history() {
     let range = places((1_000..4_000).filter(|n| n % 900 != 0));
     store.splice(&k, splice(generation, range)).await.unwrap();
     let bytes = proxy.request_bytes();
-    // Looked at 32 at a time, for a script holds up everybody else, and swept so or quicker; committed by one.
+    // Checked 32 at a time, because a script blocks all other clients, and swept in parts of this size or
+    // larger; committed by one.
     let requests = seen(&proxy);
     assert_eq!(requests.keys().collect::<Vec<_>>(), ["EVALSHA"]);
     assert!((94 + 1 + 3..=94 + 1 + 94).contains(&requests["EVALSHA"]), "{requests:?}");
@@ -172,7 +173,7 @@ async fn reading_again_costs_what_came_since() {
     proxy.reset_requests();
     let all = store.read(&k, Read::default()).await.unwrap();
     assert_eq!(all.messages.len(), 2_500);
-    // 256 messages at a time, for a script holds up everybody else, or more where requests take long.
+    // 256 messages at a time, because a script blocks all other clients, or more where requests take long.
     let requests = seen(&proxy);
     assert_eq!(requests.keys().collect::<Vec<_>>(), ["EVALSHA"]);
     assert!((3..=10).contains(&requests["EVALSHA"]), "{requests:?}");

@@ -28,7 +28,7 @@ use memory_store_redis::{RedisConfig, RedisLink, TokenChecks};
 use support::load::{Load, examine, examine_intact};
 use support::{Fixture, append, checked_outline, key, link, store, until, with_settings, write};
 
-/// The slot in which a memory lies.
+/// The slot of a memory.
 async fn slot_of(node: &Server, link: &RedisLink, name: &str) -> u16 {
     let place = link.keys().memory(key(name).as_str());
     node.query(&["CLUSTER", "KEYSLOT", &place]).await
@@ -208,7 +208,7 @@ async fn keys_are_listed_over_all_masters() {
     assert_eq!(listed, expected);
 }
 
-/// The timer below is set to ten seconds, so whoever is quicker was woken.
+/// The timer below is set to ten seconds, so a faster waiter was woken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiters_of_another_link_are_woken_on_every_node() {
     let cluster = Cluster::start().await;
@@ -225,7 +225,7 @@ async fn waiters_of_another_link_are_woken_on_every_node() {
             async move { theirs.lock(&name, &options).await.unwrap() }
         });
         until("waiter", async || (theirs.waiting(&name) == 1).then_some(())).await;
-        // It stands in the line at the server.
+        // It waits in the line at the server.
         let place = link(&settings).await.keys().line(name.as_str());
         let slot: u16 = cluster.nodes()[0].query(&["CLUSTER", "KEYSLOT", &place]).await;
         let node = cluster.master_of(slot).await;

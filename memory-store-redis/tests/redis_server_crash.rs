@@ -216,7 +216,7 @@ async fn a_server_that_comes_back_empty_begins_anew_and_says_nothing_wrong() {
     })
     .await;
     assert_eq!(outcome, AppendOutcome::Appended { first: Sequence::new(1) });
-    // A reader that goes on from before begins at the start: generations never repeat.
+    // A reader that continues from before the crash starts over: generations never repeat.
     let read = memory_core::Read { after: Some(page.cursor), limit: None };
     let next = store.read(&k, read).await.unwrap();
     assert!(next.restarted);

@@ -1,4 +1,4 @@
-//! What a failing link does to requests, and that sending them again is safe.
+//! The effects of a failing link on requests, and that sending them again is safe.
 
 #![allow(
     clippy::unwrap_used,
@@ -48,7 +48,7 @@ fn strike(proxy: &Proxy, fault: Fault) {
     proxy.times_on(1, fault, &["EVALSHA"]);
 }
 
-/// What is late is carried out only when it has arrived, and holds up what is sent behind it.
+/// A late request is executed only when it has arrived, and delays the requests sent after it.
 async fn settle(fault: Fault) {
     if let Fault::Delay(time) = fault {
         tokio::time::sleep(time).await;

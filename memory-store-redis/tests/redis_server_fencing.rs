@@ -49,7 +49,7 @@ fn spawn(role: &str, url: &str) -> (Process, Lines) {
     (Process(child), Lines(from))
 }
 
-/// Gone when the test is, whatever state it is in.
+/// Killed when the test ends, regardless of its state.
 struct Process(Child);
 
 impl Process {
@@ -66,11 +66,11 @@ impl Drop for Process {
     }
 }
 
-/// What a child says.
+/// The output of a child.
 struct Lines(tokio::sync::mpsc::UnboundedReceiver<String>);
 
 impl Lines {
-    /// What follows this word, in the next line that has it.
+    /// The text after this word, in the next line that contains it.
     async fn after(&mut self, word: &str) -> String {
         let find = async {
             loop {
@@ -142,8 +142,8 @@ async fn append_under(
     store.append(&key("k"), append).await.map(drop)
 }
 
-/// Writes as fast as it can until the store refuses, and says by which error. It asks nobody whether
-/// the lease is still its own: that is what the store is for.
+/// Writes as fast as it can until the store refuses, and prints the error. It does not check whether it still
+/// holds the lease: that is the store's task.
 async fn write_under_a_lease(store: &RedisStore, manager: &LockManager) {
     let guard = lock(manager, TTL).await;
     store.claim(&key("k"), guard.proof()).await.unwrap();
@@ -155,7 +155,7 @@ async fn write_under_a_lease(store: &RedisStore, manager: &LockManager) {
                     say("writes");
                 }
             }
-            // It may have been stopped in the middle of a request; a retry tells.
+            // It may have been stopped in the middle of a request; a retry shows the result.
             Err(error) if error.is_retryable() => {
                 let again = append_under(store, &guard, 1, number, &format!("old {number}")).await;
                 if let Err(error) = again {
@@ -204,7 +204,7 @@ async fn a_writer_process_that_was_stopped_past_its_lease_is_refused_and_the_his
         let told: usize = refusal.split(' ').next().unwrap().parse().unwrap();
 
         assert_eq!(texts(&store, &key("k")).await, written, "the stopped one has written");
-        // All that it was told, and nothing torn.
+        // Everything that was acknowledged exists, and nothing is torn.
         let expected: Vec<_> = (1..told)
             .map(|number| format!("old {number}"))
             .chain((1..=5).map(|number| format!("new {number}")))
@@ -294,7 +294,7 @@ async fn waiters_in_other_processes_are_woken_by_a_release() {
     assert_eq!(tokens.len(), 3, "a token twice");
 }
 
-/// By the short form of the script, which the suite with a clock of its own does not take.
+/// Uses the short form of the script, which the suite with a custom clock does not use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_append_without_a_lease_waits_for_whoever_holds_it() {
     let server = Server::start().await;

@@ -57,7 +57,7 @@ fn splice(metas: &[MessageMeta], rng: &mut fastrand::Rng) -> Splice {
     }
     splice.summary = (!splice.summarised.is_empty() && rng.bool()).then(|| message("a summary"));
     splice.receipt = rng.bool().then(|| receipt(rng.u128(..)));
-    // What the planner knows is taken at its word, else the store looks; the reference checks it.
+    // The store trusts the values that the planner knows and computes the others; the reference checks them.
     if rng.bool() { splice.weighed(metas) } else { splice }
 }
 
@@ -179,7 +179,7 @@ async fn a_long_flush_or_clear_that_is_dropped_is_whole_or_nothing_and_the_next_
         };
         // At any request of it: weighing, committing or sweeping.
         let _ = tokio::time::timeout(Duration::from_micros(round * 25), change).await;
-        // What was sent may be carried out until this is answered.
+        // Requests that were sent may be executed until this is answered.
         let present = store.head(&k).await.unwrap().counters.present.messages;
         let whole = if clears { 0 } else { 100 };
         assert!(present == 600 || present == whole, "round {round}: {present} messages");
@@ -229,7 +229,7 @@ async fn tallies_that_the_head_does_not_hold_are_a_conflict_and_change_nothing()
     checked_outline(&store, &k).await;
 }
 
-/// Every second message is gone, so that the index is as long as it can be.
+/// Every second message is removed, so that the index is as long as it can be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_index_of_many_ranges_is_read_and_flushed_in_bounded_time() {
     let server = Server::start().await;

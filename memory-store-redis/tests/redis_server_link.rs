@@ -27,7 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 const CONNECT: Duration = Duration::from_millis(300);
-/// What a busy machine may add.
+/// The additional time on a busy machine.
 const MARGIN: Duration = Duration::from_millis(700);
 
 async fn open(url: &str) -> Result<RedisLink, LinkError> {
@@ -190,7 +190,7 @@ async fn users_and_passwords_are_checked_and_told() {
     let unknown = format!("redis://nobody:secret@127.0.0.1:{port}");
     assert_says(&refused(&unknown).await, refusal, &check);
 
-    // A user with no more rights than are needed, for keys and channels of its own.
+    // A user with only the required permissions, for separate keys and channels.
     let prefix = "tenant";
     let rights = [
         "ACL",
@@ -355,7 +355,7 @@ async fn tls_works_and_a_certificate_of_nobody_is_refused_unless_that_is_asked_f
     assert_says(&fault, &LinkErrorKind::Unreachable, &[&place]);
     let source = format!("{:?}", std::error::Error::source(&fault).unwrap());
     assert!(source.to_lowercase().contains("certificate"), "{source}");
-    // Who speaks plainly to a port of TLS gets nowhere, in time.
+    // A plaintext client on a TLS port fails in time.
     refused(&format!("redis://{place}")).await;
 }
 
@@ -438,7 +438,7 @@ async fn a_server_that_stands_still_costs_its_callers_no_more_than_the_time_they
     assert_eq!(checked_outline(&store, &k).await.head.counters.appended, 2);
 }
 
-/// A link of which the other end has gone without a word, as after the restart of a router.
+/// A link whose other end disappeared without closing, as after the restart of a router.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_on_which_several_calls_got_no_answer_is_replaced() {
     let server = Server::start().await;
@@ -480,7 +480,7 @@ async fn slow_to_connect(port: u16, after: &Arc<AtomicU64>) -> (u16, Arc<AtomicU
     (front, accepted)
 }
 
-/// The attempt to connect is nobody's: it goes on while those who wait for it come and go.
+/// No single caller owns the connection attempt: it continues while its waiters come and go.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_with_less_patience_than_the_server_takes_connect_all_the_same() {
     let server = Server::start().await;

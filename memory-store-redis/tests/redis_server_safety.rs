@@ -1,5 +1,5 @@
-//! What a server holds that is not ours, is damaged, or does not fit: it is told, and nothing is
-//! overwritten.
+//! Data on a server that is not ours, is damaged, or does not fit: the store reports it, and overwrites
+//! nothing.
 
 #![allow(
     clippy::unwrap_used,
@@ -163,7 +163,7 @@ async fn what_is_no_lease_under_the_key_of_one_is_named_and_not_overwritten() {
             assert!(error.to_string().contains(&place), "{error}");
             assert!(!error.is_retryable());
         }
-        // Nobody can know whether the memory is held.
+        // It is unknown whether the memory is held.
         let error = append(&store, &k, write(1, 1), &["x"]).await.unwrap_err();
         assert!(error.to_string().contains(&place), "{error}");
         assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{error:?}");
@@ -189,7 +189,7 @@ async fn a_damaged_text_blocks_nothing_and_can_be_evicted() {
     assert_eq!(page.unreadable, places([2, 3]));
     assert_eq!(page.cursor.sequence, Sequence::new(4));
     assert_eq!(texts(&store, &k).await, ["one", "four"]);
-    // A reader who goes step by step gets past them.
+    // A reader that reads step by step gets past them.
     let step = Read { after: None, limit: NonZeroUsize::new(1) };
     let mut seen = Vec::new();
     let mut read = step;
@@ -243,7 +243,7 @@ async fn a_damaged_description_blocks_neither_reads_nor_flushes_of_the_others() 
     assert_eq!(store.read(&k, Read::default()).await.unwrap().unreadable, places([2]));
     server.command(&["HSET", &place, "m2", "not ours"]).await;
 
-    // Whoever names the damaged one is told, and nothing is done by halves.
+    // A call that names the damaged one gets an error, and nothing is applied partly.
     let generation = store.head(&k).await.unwrap().generation;
     let both = Splice { evicted: places([1, 2]), ..Splice::new(generation) };
     let error = store.splice(&k, both).await.unwrap_err();
@@ -333,7 +333,7 @@ async fn on_a_full_server(checks: TokenChecks) {
     assert_eq!(digest(&server).await, before, "something was written");
     assert_eq!(texts(&store, &k).await, long[..8]);
 
-    // What makes room goes through, as a whole.
+    // Operations that free memory succeed as a whole.
     let generation = store.head(&k).await.unwrap().generation;
     let splice = Splice {
         summarised: places([1, 2]),
@@ -437,7 +437,7 @@ async fn each_refusal_of_a_server_is_told_as_what_it_is() {
     tokio::join!(running, scripts);
     assert_retryable_refusal(&error.unwrap(), "long script");
 
-    // READONLY: a replica. Somebody must say where the master is, unless Sentinel does.
+    // READONLY: a replica. The user must configure the master's address, unless Sentinel reports it.
     let master = Server::start_with(&["--repl-diskless-sync-delay", "0"]).await;
     let port = master.port().to_string();
     server.command(&["REPLICAOF", "127.0.0.1", &port]).await;
@@ -544,7 +544,7 @@ async fn what_was_never_written_is_forgotten_in_the_end_and_what_is_written_is_n
     }
 }
 
-/// Where tokens are kept apart from the memories, what lies there is looked at before anything changes.
+/// If tokens are kept apart from the memories, the stored value is checked before anything changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_type_under_the_key_of_the_tokens_is_found_before_a_write_changes_anything() {
     let server = server().await;

@@ -44,15 +44,15 @@ fn fail_overs() -> usize {
     asked.map_or(2, |count| count.parse().expect("MEMORY_TEST_FAILOVERS is a number"))
 }
 
-/// Kills the master this often under the load of eight writers; after each, the writers have to go on,
-/// and all that they were told is looked for.
+/// Kills the master this often under the load of eight writers; after each, the writers have to continue, and
+/// all acknowledged writes are looked up.
 async fn measure(level: &str, settings: &str) -> Found {
     let group = Sentinels::start().await;
     let store = store(&with_settings(&group.url(), settings)).await;
     let mut sum = Found::default();
     let mut outages = Vec::new();
     for round in 0..fail_overs() {
-        // Memories of its own for each round: what one round lost would be counted again.
+        // Separate memories for each round: otherwise losses of one round would be counted again.
         let prefix = format!("{level}-{round}");
         let load = Load::start_named(&store, 8, 3, &prefix);
         load.go_on(200).await;
@@ -107,9 +107,9 @@ async fn a_fail_over_after_confirmation_by_all_replicas_loses_nothing() {
     assert_eq!(found.lost, 0, "every replica had it");
 }
 
-/// A process that is killed has handed to the kernel what it answered for, so that is not where the
-/// levels differ: replicas that lag are. Both stand still here while the master takes 48 MB, more than
-/// all buffers between them hold, and dies.
+/// A killed process has handed its acknowledged writes to the kernel, so the levels do not differ there. They
+/// differ for replicas that lag. Both replicas are paused here while the master takes 48 MB, more than all
+/// buffers between them hold, and dies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_lost_when_replicas_lag_is_what_they_did_not_confirm() {
     const APPENDS: u64 = 16;
@@ -151,7 +151,7 @@ async fn what_is_lost_when_replicas_lag_is_what_they_did_not_confirm() {
         } else {
             assert_eq!((acknowledged, lost), (0, 0), "nothing was confirmed, so nothing counts");
         }
-        // Whoever sends the newest again is told the truth about it, and all is well.
+        // A writer that sends the newest batch again gets a correct result.
         let text = format!("{} {large}", APPENDS - 1);
         until("append", async || append(&store, &k, write(2, APPENDS), &[&text]).await.ok()).await;
         let last = support::texts(&store, &k).await;

@@ -1,5 +1,5 @@
-//! Connections whose other end has gone without a word, under callers who do not wait for the driver's
-//! time-out; and healthy ones, whose callers come and go.
+//! Connections whose other end disappeared without closing, under callers that do not wait for the driver's
+//! timeout; and healthy ones, whose callers come and go.
 
 #![allow(
     clippy::unwrap_used,
@@ -79,7 +79,7 @@ async fn many_who_give_up_together_are_as_patient_with_a_link_as_one() {
     assert_eq!(texts(&store, &k).await.len(), 33);
 }
 
-/// Who looks only how the server does is a caller too.
+/// A health check is a caller too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn looks_at_the_server_that_are_given_up_count_too() {
     let (_server, proxy, store) = behind_a_proxy("1s").await;
@@ -98,7 +98,7 @@ async fn calls_that_are_cancelled_at_once_never_replace_a_link() {
     append(&store, &k, write(1, 1), &["x"]).await.unwrap();
     let begun = Instant::now();
     let mut canceled = 0;
-    // Nobody has an answer for ten times as long as one is waited for.
+    // No caller gets an answer for ten times the timeout.
     while begun.elapsed() < RESPONSE {
         let call = append(&store, &k, write(2, 1), &["y"]);
         canceled += u32::from(futures::poll!(std::pin::pin!(call)).is_pending());

@@ -1,4 +1,4 @@
-//! Fuzzing: rows and files that were damaged, or written by somebody else.
+//! Fuzzing: rows and files that were damaged, or written by another program.
 
 #![allow(
     clippy::unwrap_used,
@@ -167,7 +167,7 @@ fn no_value_in_a_row_makes_a_store_panic_or_tell_a_text() {
         fs::write(&path, &good).unwrap();
         let file = Connection::open(&path).unwrap();
         for ((table, column), value) in &damages {
-            // What the table's own rules refuse cannot happen.
+            // Values that the table's constraints refuse cannot occur.
             let row = "(SELECT min(rowid) + 1 FROM message)";
             let which =
                 if *table == "message" { format!("WHERE place = {row}") } else { String::new() };
@@ -199,7 +199,7 @@ fn no_byte_of_a_file_makes_a_store_panic_or_tell_a_text() {
             let _ = fs::remove_file(folder.path().join(name));
         }
         let mut bytes = good.clone();
-        // Where the damage lies follows from the input, so that a failure is shown by it alone.
+        // The position of the damage follows from the input, so that the input alone reproduces a failure.
         let place =
             input.iter().fold(7_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(*byte));
         let start = place % bytes.len();

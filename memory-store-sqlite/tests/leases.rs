@@ -115,12 +115,12 @@ async fn a_lease_that_runs_out_under_its_writer_fences_it_off() {
     );
     shared.store.claim(&k, fresh).await.unwrap();
     shared.release(k.lease_name(), fresh).await;
-    // And when nobody holds it any more, the claim is still in the memory.
+    // After the lease is released, the claim is still in the memory.
     assert_eq!(shared.store.append(&k, late).await.unwrap_err().kind(), &fenced(fresh.token));
     assert_eq!(shared.store.claim(&k, stale).await.unwrap_err().kind(), &fenced(fresh.token));
     assert_eq!(checked_outline(&shared.store, &k).await.metas, before.metas);
 
-    // What had been written is recognized, lease or no lease.
+    // An earlier write is recognized with or without a lease.
     let retry = under(stale, batch(write(1, 1), &["in time"]));
     let outcome = shared.store.append(&k, retry).await.unwrap().outcome;
     assert_eq!(outcome, AppendOutcome::Duplicate { first: Some(Sequence::new(1)) });
@@ -177,7 +177,7 @@ async fn flushers_have_a_lease_and_a_fence_of_their_own() {
     let wrong = Splice { access: Access::with_lease(writer), ..evict(head.generation, 2, writer) };
     let error = shared.store.splice(&k, wrong).await.unwrap_err();
     assert!(matches!(error.kind(), StoreErrorKind::Fenced { .. }), "{error}");
-    // A flusher without the writers' lease is locked out as anybody is.
+    // A flusher without the writers' lease is locked out like any other caller.
     let locked = shared.store.splice(&k, evict(head.generation, 2, flusher)).await.unwrap_err();
     assert!(matches!(locked.kind(), StoreErrorKind::Locked { .. }), "{locked}");
     shared.release(k.lease_name(), writer).await;

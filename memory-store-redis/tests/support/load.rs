@@ -1,4 +1,4 @@
-//! Writers that go on through faults, and the look at what became of what they were told.
+//! Writers that continue through faults, and the check of their acknowledged writes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -28,12 +28,12 @@ pub(crate) struct Load {
     acknowledged: Arc<AtomicU64>,
 }
 
-/// What one writer was told.
+/// The results that one writer received.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) writer: u128,
     pub(crate) key: MemoryKey,
-    /// The number of each acknowledged batch, and its place where that was told.
+    /// The number of each acknowledged batch, and its place if the result included it.
     pub(crate) acknowledged: Vec<(u64, Option<u64>)>,
     /// Answers that were errors, by their text.
     pub(crate) errors: BTreeMap<String, u64>,
@@ -42,7 +42,7 @@ pub(crate) struct Told {
     pub(crate) longest: Duration,
 }
 
-/// What was found of it.
+/// The result of the check.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) acknowledged: u64,
@@ -164,8 +164,8 @@ impl Told {
     }
 }
 
-/// Looks for all that was acknowledged. Counters must equal a recount and no batch may be torn,
-/// whatever happened; the rest is told.
+/// Looks up all acknowledged writes. Counters must equal a recount and no batch may be torn, regardless of
+/// the fault; other findings are returned.
 pub(crate) async fn examine(store: &RedisStore, told: &[Told]) -> Found {
     let mut found = Found::default();
     let keys: BTreeSet<_> = told.iter().map(|told| told.key.clone()).collect();
@@ -237,7 +237,7 @@ pub(crate) fn assert_not_applied(error: &StoreError) {
     assert_eq!(error.applied(), Applied::No, "{error:?}");
 }
 
-/// That a batch sent again is the one that stands at this place.
+/// Checks that a batch sent again is the one at this place.
 pub(crate) fn assert_recognized(outcome: AppendOutcome, place: u64) {
     let first = Some(memory_core::Sequence::new(place));
     assert_eq!(outcome, AppendOutcome::Duplicate { first });

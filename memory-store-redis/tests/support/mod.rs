@@ -1,4 +1,4 @@
-//! What the tests of the store have in common.
+//! Helpers for the tests of the store.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(
@@ -23,7 +23,7 @@ use memory_redis_testkit::unique_prefix;
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore, RedisStoreConfig, TokenChecks};
 use tokio::time::{Instant, sleep};
 
-/// A link under a prefix of its own.
+/// A link under a separate prefix.
 pub(crate) async fn link(url: &str) -> RedisLink {
     let config = RedisConfig::from_url(url).unwrap();
     let config = if config.prefix() == "memory" {
@@ -146,7 +146,7 @@ pub(crate) async fn texts(store: &dyn MemoryStore, key: &MemoryKey) -> Vec<Strin
     page.messages.iter().map(|message| message.message.text().into_owned()).collect()
 }
 
-/// A URL with these settings, such as `replicas=1`, and a prefix of its own.
+/// A URL with these settings, such as `replicas=1`, and a separate prefix.
 pub(crate) fn with_settings(url: &str, settings: &str) -> String {
     let join = match url {
         _ if url.contains('?') => "&",

@@ -1,4 +1,4 @@
-//! What the benches share: a store in a folder, a message, and SQLite used by hand.
+//! Shared by the benches: a store in a folder, a message, and direct use of SQLite.
 
 #![allow(dead_code, reason = "each bench uses its own part")]
 
@@ -110,7 +110,7 @@ pub(crate) async fn send(
     store.append(key, append).await.unwrap();
 }
 
-/// SQLite by hand: a prepared insert of the same message, a transaction each, on the calling thread.
+/// Direct use of SQLite: a prepared insert of the same message, a transaction each, on the calling thread.
 pub(crate) struct Bare {
     connection: Connection,
     _folder: TempDir,

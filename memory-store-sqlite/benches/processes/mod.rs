@@ -1,4 +1,4 @@
-//! What several processes on one file reach together, and one alone, by turns. The children are this very
+//! The throughput of several processes on one file and of one alone, by turns. The children run this same
 //! binary.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,7 +18,7 @@ const EACH: Duration = Duration::from_secs(2);
 /// The latencies of one process in microseconds.
 type Latencies = Vec<u64>;
 
-/// What the processes of a turn did.
+/// The results of the processes of a turn.
 struct Outcome {
     appends_per_second: f64,
     p50: u64,
@@ -73,7 +73,7 @@ fn spawn(file: &Path) -> Child {
         .unwrap()
 }
 
-/// What else uses the file.
+/// The other users of the file.
 #[derive(Clone, Copy, PartialEq)]
 enum Beside {
     Nothing,

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use crate::support::{append, key, texts, write};
 use crate::{folder, ours, refusal};
 
-/// What is done to the files of an open store, by paths in a folder of its own.
+/// A change to the files of an open store, by paths in a separate folder.
 type Attack = fn(&Path);
 
 fn beside(file: &Path, suffix: &str) -> PathBuf {

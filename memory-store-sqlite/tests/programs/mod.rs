@@ -25,15 +25,15 @@ pub(crate) trait Place: Debug {
     async fn open(&self, clock: &Clock) -> Opened;
 }
 
-/// What the programs need of an open place.
+/// The requirements of the programs on an open place.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn MemoryStore>,
-    /// The leases that the store looks at with each write; none if it goes by tokens alone.
+    /// The leases that the store checks with each write; none if it uses tokens alone.
     pub(crate) leases: Option<Arc<dyn LockBackend>>,
 }
 
-/// Runs this many programs, each in a place of its own, and shows the shortest that goes wrong.
+/// Runs this many programs, each in a separate place, and shows the shortest that fails.
 pub(crate) fn run<P: Place>(runtime: &Runtime, cases: u32, fresh: impl Fn() -> P) {
     let config =
         Config { cases, max_shrink_iters: 4_000, failure_persistence: None, ..Config::default() };
