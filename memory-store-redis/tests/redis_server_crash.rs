@@ -44,7 +44,7 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed_and_started_agai
     let found = examine_intact(&store, &told).await;
     assert!(found.errors >= u64::from(ROUNDS), "{found:?}");
     println!("{ROUNDS} crashes: {found:?}");
-    // And once more, with nobody there to write.
+    // And once more, without any writer.
     server.kill();
     server.restart().await;
     let after = until("link to the server", async || store.head(&told[0].key).await.ok()).await;
@@ -125,7 +125,7 @@ async fn a_write_that_no_replica_confirms_is_unknown_and_its_retry_is_confirmed(
     assert!(error.to_string().contains("0 of 1 replicas confirmed"), "{error}");
     // It is at the master, and reads do not wait.
     assert_eq!(texts(&store, &k).await.len(), 4);
-    // To be told again is not enough.
+    // A repeated acknowledgment is not enough.
     assert_unknown(&append(&store, &k, write(1, 2), &["four"]).await.unwrap_err());
     let generation = store.head(&k).await.unwrap().generation;
     let splice = Splice {

@@ -1,4 +1,4 @@
-//! Appends and reads, beside SQLite used by hand with the same `synchronous`.
+//! Appends and reads, beside direct use of SQLite with the same `synchronous`.
 //!
 //! On a machine that does other things too, the bench `ratios` compares better: it takes turns.
 

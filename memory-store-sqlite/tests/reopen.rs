@@ -1,4 +1,4 @@
-//! What a closed file holds, and how large it grows.
+//! The content of a closed file, and the growth of a file.
 
 #![allow(
     clippy::unwrap_used,

@@ -21,7 +21,7 @@ use flate2::write::GzEncoder;
 use fuzz::{SECRET, fuzz};
 use tempfile::TempDir;
 
-/// What the process may take in all, in KiB; a message of its resource has at most 256 KiB.
+/// The memory limit of the process, in KiB; a message of its resource has at most 256 KiB.
 const MOST_KIB: u32 = 400_000;
 
 const RESOURCE: &str =

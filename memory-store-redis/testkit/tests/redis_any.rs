@@ -1,4 +1,4 @@
-//! What most tests use, by URL or started for them.
+//! The server that most tests use, by URL or started for them.
 
 use memory_redis_testkit::{any_server, unique_prefix};
 

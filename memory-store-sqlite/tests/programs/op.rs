@@ -1,4 +1,4 @@
-//! What programs consist of.
+//! The operations of programs.
 
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;

@@ -1,4 +1,4 @@
-//! What the tests of this folder share.
+//! Helpers for the tests in this folder.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 

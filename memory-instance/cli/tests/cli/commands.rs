@@ -68,7 +68,7 @@ fn lease_shows_and_breaks(folder: &Folder) {
         (&Value::Null, &Value::Null, &json!(false))
     );
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    // A holder that is stuck: nobody refreshes its lease, or gives it up.
+    // A stuck holder: its lease is neither refreshed nor released.
     let key = free["key"].as_str().unwrap().parse::<memory_core::MemoryKey>().unwrap();
     let lease = memory_lock::LockKey::new(key.lease_name()).unwrap();
     let manager =

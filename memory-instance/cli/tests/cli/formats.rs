@@ -366,7 +366,7 @@ fn metadata_is_counted_as_left_out() {
     assert_eq!((counts(report), &report["left_out"]), ([1, 1, 0, 0], &json!(2)));
 }
 
-/// What a conversion keeps: texts, calls with their arguments, and results of these calls.
+/// The content that a conversion keeps: texts, calls with their arguments, and results of these calls.
 fn kept(history: &str) -> Vec<String> {
     let (mut kept, mut names) = (Vec::new(), HashMap::new());
     for line in history.lines() {

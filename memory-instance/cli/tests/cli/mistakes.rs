@@ -1,4 +1,4 @@
-//! Bad input: one line that names the place and the mend, and the exit code.
+//! Bad input: one line that names the place and the remedy, and the exit code.
 
 use crate::support::Folder;
 
@@ -336,7 +336,7 @@ fn misspelled_content_type_is_a_warning() {
     assert_eq!((said.code, said.err.as_str()), (Some(0), warning));
 }
 
-/// Whoever runs as root may write everywhere, so the folder's place is taken by a file.
+/// The root user may write everywhere, so a file takes the folder's place.
 #[test]
 fn a_folder_that_cannot_be_used_is_named() {
     let folder = Folder::new();

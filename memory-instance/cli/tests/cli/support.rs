@@ -1,4 +1,4 @@
-//! Running the command in a folder and a store of its own.
+//! Runs the command in a separate folder and store.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,7 +17,7 @@ pub(crate) struct Folder {
     store: Option<String>,
 }
 
-/// What a command said.
+/// The output of a command.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,
@@ -114,7 +114,7 @@ pub(crate) fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// What an import reported: read, appended, skipped, failed.
+/// The counts that an import reported: read, appended, skipped, failed.
 pub(crate) fn counts(report: &Value) -> [u64; 4] {
     ["read", "appended", "skipped", "failed"].map(|field| report[field].as_u64().unwrap())
 }
