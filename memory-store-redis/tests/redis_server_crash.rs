@@ -125,7 +125,7 @@ async fn a_write_that_no_replica_confirms_is_unknown_and_its_retry_is_confirmed(
     assert!(error.to_string().contains("0 of 1 replicas confirmed"), "{error}");
     // It is at the master, and reads do not wait.
     assert_eq!(texts(&store, &k).await.len(), 4);
-    // A repeated acknowledgment is not enough.
+    // A retry that the master recognizes still lacks the replica.
     assert_unknown(&append(&store, &k, write(1, 2), &["four"]).await.unwrap_err());
     let generation = store.head(&k).await.unwrap().generation;
     let splice = Splice {
