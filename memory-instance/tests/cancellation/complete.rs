@@ -18,6 +18,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "answer",
         "waits for a thread in every operation of the SQLite store and leases, which are swept",
     ),
+    ("RedisLink::subscribe", "called by the waits for leases on Redis, which are swept"),
     (
         "Timer::sleep",
         "an implementation by the chain's caller; it is dropped with `FallbackChain::run`",
@@ -34,7 +35,9 @@ fn crates() -> Vec<PathBuf> {
         let name = path.file_name().unwrap().to_string_lossy();
         name.starts_with("memory-") && path.join("Cargo.toml").is_file()
     };
-    folders.filter(is_ours).collect()
+    // The crates of the media are nested members.
+    let media = ["redis-link", "sqlite-file"].map(|name| root().join("memory-lock").join(name));
+    folders.filter(is_ours).chain(media).collect()
 }
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
