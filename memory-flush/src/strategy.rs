@@ -18,7 +18,7 @@ use crate::plan::FlushPlan;
 /// use memory_core::Units;
 /// use memory_flush::{FlushInput, FlushPlan, FlushStrategy};
 ///
-/// Evicts everything except critical and open units.
+/// /// Evicts everything except critical and open units.
 /// #[derive(Debug)]
 /// struct Forget;
 ///

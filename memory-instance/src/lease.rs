@@ -51,7 +51,7 @@ impl MemoryInstance {
     /// if leases are kept elsewhere than the messages, also [`MemoryError::Lock`] or [`MemoryError::Store`] if a
     /// holder's token could not be outdated. Call it again then: it completes the remaining steps.
     /// # Cancel safety
-    /// Dropping the future leaves each lease broken or not.
+    /// Dropping the future leaves each lease broken or not. A holder that takes a lease later keeps it.
     pub async fn break_leases(&self) -> Result<Leases, MemoryError> {
         let inner = &self.inner;
         let locks = &inner.backend.locks;

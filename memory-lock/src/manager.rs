@@ -190,10 +190,10 @@ impl LockManager {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, it is carried to its end in the background.
+    /// Dropped before its end, it either has done nothing or breaks the lease of the holder that it found,
+    /// in the background; a holder that comes later keeps its lease.
     pub async fn break_lease(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
-        let work = break_lease(Arc::clone(&self.shared), key.clone());
-        Finish::new(&self.shared, work).await
+        break_lease(&self.shared, key).await
     }
 
     /// Whether the caller runs in an operation of [`with_lock_refresh`](Self::with_lock_refresh) under the

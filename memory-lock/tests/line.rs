@@ -425,3 +425,20 @@ async fn broken_lease_is_free_and_its_holder_learns_of_it() {
     assert_eq!(guard.lost().await, LostReason::Stolen);
     assert!(next.ensure_held().is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn dropped_break_leaves_the_next_holder_alone() {
+    for dropped_during in [LockOperation::Inspect, LockOperation::HandOver] {
+        let backend = FaultyBackend::new();
+        let (manager, operator) = (backend.manager(), backend.manager());
+        let guard = manager.lock(&key("k"), &patient()).await.unwrap();
+        backend.next(dropped_during, Fault::Late(secs(1)));
+        let (found, stuck) = (key("k"), Duration::from_millis(500));
+        assert!(tokio::time::timeout(stuck, operator.break_lease(&found)).await.is_err());
+        assert_eq!(guard.release().await, ReleaseOutcome::Released);
+        let next = manager.lock(&key("k"), &patient()).await.unwrap();
+        tokio::time::sleep(secs(10)).await;
+        assert!(next.ensure_held().is_ok(), "{dropped_during:?}");
+        assert_eq!(next.release().await, ReleaseOutcome::Released, "{dropped_during:?}");
+    }
+}

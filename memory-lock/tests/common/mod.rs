@@ -177,7 +177,8 @@ impl LockBackend for FaultyBackend {
     }
 
     async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
-        self.inner.inspect(key).await
+        let (inner, key) = (Arc::clone(&self.inner), key.clone());
+        self.go(LockOperation::Inspect, 1, async move { inner.inspect(&key).await }).await
     }
 
     fn watch(&self, key: &LockKey, waiter: Option<OwnerId>) -> Watch {
