@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_is_cut_into_parts_that_hold_up_nobody_for_long() {
+    fn removals_are_split_into_short_parts() {
         let change = |kind, first, last| Change { kind, first, last };
         let part = PART as u64;
         let changes = [change('s', 1, 3), change('e', 5, 2 * part + 9), change('s', 999, 999)];

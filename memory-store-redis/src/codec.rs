@@ -257,7 +257,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_that_is_not_ours_is_read_and_nothing_panics(text in "\\PC{0,40}") {
+        fn foreign_values_are_refused_without_panic(text in "\\PC{0,40}") {
             let _ = meta(Sequence::new(1), &text);
             let _ = stored(Sequence::new(1), &text);
         }

@@ -410,7 +410,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ttl_past_the_end_of_time_is_none() {
+    fn ttl_past_the_end_of_time_is_none() {
         assert_eq!(micros(Some(Duration::MAX)), "");
         assert_eq!(micros(Some(Duration::from_millis(3))), "3000");
     }

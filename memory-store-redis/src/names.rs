@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_the_next_page_takes_what_was_found() {
+    async fn only_the_next_page_takes_found_keys() {
         let query = |prefix: &str, after: Option<&str>| UnusedQuery {
             prefix: prefix.into(),
             after: after.map(key),

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_grow_where_requests_take_long_and_shrink_again() {
+    fn parts_grow_with_latency_and_shrink_again() {
         let mut parts = Parts::of(32);
         parts.took(Duration::from_micros(100));
         assert_eq!(parts.size(), 32);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_time_is_left_to_the_others() {
+    fn half_of_the_time_remains_for_others() {
         let mut parts = Parts::of(32);
         let part = Duration::from_micros(300);
         for _ in 0..5 {

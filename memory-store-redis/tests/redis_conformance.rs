@@ -18,7 +18,7 @@ async fn the_store_conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_store_conforms_with_leases_that_live_elsewhere() {
+async fn store_conforms_with_external_leases() {
     let server = any_server().await;
     let url = server.url().to_owned();
     run_all(&Fixture { url, checks: TokenChecks::TokensAlone }).await;

@@ -79,7 +79,7 @@ async fn damage(connection: &mut MultiplexedConnection, place: &str, field: &str
 }
 
 #[test]
-fn no_value_of_a_field_makes_a_store_panic_hang_or_tell_a_text() {
+fn no_field_value_panics_hangs_or_leaks_text() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (server, store, mut connection) = runtime.block_on(async {
         let server = any_server().await;
@@ -149,7 +149,7 @@ fn no_value_of_a_field_makes_a_store_panic_hang_or_tell_a_text() {
 
 /// An index that says that there is more than can be, or something else than the counters.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_index_is_told_and_can_be_cleared() {
+async fn damaged_index_is_reported_and_can_be_cleared() {
     let server = any_server().await;
     let store = store(server.url()).await;
     let client = redis::Client::open(server.url()).unwrap();
@@ -182,7 +182,7 @@ async fn a_damaged_index_is_told_and_can_be_cleared() {
 
 /// No list of removed messages may remove an existing message, or be processed forever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_list_of_what_is_gone_takes_nothing_away() {
+async fn damaged_list_of_removed_places_removes_nothing() {
     let server = any_server().await;
     let store = store(server.url()).await;
     let client = redis::Client::open(server.url()).unwrap();

@@ -24,7 +24,7 @@ fn a_server_answers_as_the_reference_does() {
 }
 
 #[test]
-fn a_server_answers_as_the_reference_does_with_leases_that_live_elsewhere() {
+fn server_with_external_leases_matches_the_reference() {
     let runtime = runtime();
     let server = runtime.block_on(any_server());
     run(&runtime, 48, || Prefixed::new(server.url(), TokenChecks::TokensAlone));

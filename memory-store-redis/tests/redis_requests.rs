@@ -50,7 +50,7 @@ async fn hold(lock: &RedisLock, key: &MemoryKey, owner: u128) -> LeaseProof {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_operation_is_one_request_and_never_a_script_in_full() {
+async fn each_operation_is_one_request_without_script_text() {
     let (_server, proxy, store) = behind_a_proxy().await;
     let lock = RedisLock::new(store.link().clone());
     // The first client of a server sends the scripts; from then on the server has them.
@@ -109,7 +109,7 @@ async fn each_operation_is_one_request_and_never_a_script_in_full() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_append_to_a_long_history_is_as_small_as_one_to_a_short_one() {
+async fn append_size_is_independent_of_history_length() {
     let (_server, proxy, store) = behind_a_proxy().await;
     let (short, long) = (key("kk"), key("kl"));
     fill(&store, &short, 10).await;
@@ -126,7 +126,7 @@ async fn an_append_to_a_long_history_is_as_small_as_one_to_a_short_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flush_sends_what_changed_and_not_the_history() {
+async fn flush_sends_only_changes() {
     let (_server, proxy, store) = behind_a_proxy().await;
     let k = key("k");
     fill(&store, &k, 10_000).await;
@@ -185,7 +185,7 @@ async fn reading_again_costs_what_came_since() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_are_listed_by_scan_and_a_look_at_each() {
+async fn keys_are_listed_by_scan_and_checked() {
     let (_server, proxy, store) = behind_a_proxy().await;
     for n in 0..20 {
         append(&store, &key(&format!("k{n:02}")), write(1, 1), &["x"]).await.unwrap();

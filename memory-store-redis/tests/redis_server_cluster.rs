@@ -35,7 +35,7 @@ async fn slot_of(node: &Server, link: &RedisLink, name: &str) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_store_and_the_leases_conform_on_a_cluster() {
+async fn store_and_leases_conform_on_a_cluster() {
     let cluster = Cluster::start().await;
     for checks in [TokenChecks::LiveLeases, TokenChecks::TokensAlone] {
         run_all(&Fixture { url: cluster.url(), checks }).await;
@@ -63,7 +63,7 @@ async fn the_store_and_the_leases_conform_on_a_cluster() {
 /// Replication is asynchronous, so what was acknowledged last may be lost with a master; how much, is
 /// printed. Nothing else may happen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writers_go_on_after_a_master_was_killed_and_nothing_is_doubled_or_torn() {
+async fn writers_continue_intact_after_a_master_is_killed() {
     let cluster = Cluster::start().await;
     for (level, settings) in
         [("default", "response_timeout=1s"), ("replicas=1", "replicas=1&response_timeout=1s")]
@@ -101,7 +101,7 @@ async fn writers_go_on_after_a_master_was_killed_and_nothing_is_doubled_or_torn(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fail_over_in_agreement_loses_nothing_and_reaches_no_caller_who_tries_again() {
+async fn coordinated_fail_over_is_invisible_to_retrying_callers() {
     let cluster = Cluster::start().await;
     let store = store(&with_settings(&cluster.url(), "")).await;
     let load = Load::start(&store, 16, 30);
@@ -120,7 +120,7 @@ async fn a_fail_over_in_agreement_loses_nothing_and_reaches_no_caller_who_tries_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slots_move_under_load_and_nothing_is_lost_or_doubled() {
+async fn moving_slots_under_load_loses_nothing() {
     let cluster = Cluster::start().await;
     for settings in ["", "replicas=1"] {
         let store = store(&with_settings(&cluster.url(), settings)).await;
@@ -210,7 +210,7 @@ async fn keys_are_listed_over_all_masters() {
 
 /// The timer below is set to ten seconds, so a faster waiter was woken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn waiters_of_another_link_are_woken_on_every_node() {
+async fn release_on_any_node_wakes_other_connections() {
     let cluster = Cluster::start().await;
     let settings = with_settings(&cluster.url(), "");
     let manager = async || LockManager::new(Arc::new(RedisLock::new(link(&settings).await)));
@@ -245,7 +245,7 @@ async fn waiters_of_another_link_are_woken_on_every_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leases_of_many_slots_are_renewed_with_one_request_for_each_slot() {
+async fn leases_are_renewed_once_per_slot() {
     let cluster = Cluster::start().await;
     let lock = RedisLock::new(link(&with_settings(&cluster.url(), "")).await);
     let mut leases = Vec::new();
@@ -281,7 +281,7 @@ async fn leases_of_many_slots_are_renewed_with_one_request_for_each_slot() {
 
 /// A node that is powered off refuses nothing: it says nothing at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_master_stops_neither_the_others_nor_for_long_its_own_slots() {
+async fn silent_master_delays_only_its_slots_briefly() {
     let cluster = Cluster::start().await;
     let url = with_settings(&cluster.url(), "connect_timeout=2s&response_timeout=300ms");
     let before = store(&url).await;

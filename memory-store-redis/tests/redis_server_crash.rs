@@ -28,7 +28,7 @@ async fn refused(url: &str) -> LinkError {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_when_the_server_is_killed_and_started_again() {
+async fn acknowledged_writes_survive_a_killed_server() {
     const ROUNDS: u32 = 6;
     let server = Server::start_with(&ON_DISK).await;
     let store = store(&with_settings(server.url(), "fsync=always")).await;
@@ -53,7 +53,7 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed_and_started_agai
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_level_that_the_server_cannot_give_is_refused_at_open_with_the_mend() {
+async fn unsupported_durability_is_refused_at_open_with_remedy() {
     let plain = Server::start().await;
     let fault = refused(&with_settings(plain.url(), "fsync=always")).await;
     assert_eq!(fault.kind(), &LinkErrorKind::Config);
@@ -104,7 +104,7 @@ async fn messages_at(server: &Server, store: &RedisStore, name: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replicated_write_is_on_the_replica_when_it_is_acknowledged() {
+async fn acknowledged_replicated_write_is_on_the_replica() {
     let (_master, replica, store) = with_a_replica().await;
     for number in 1..=50_u64 {
         append(&store, &key("k"), write(1, number), &["x"]).await.unwrap();
@@ -113,7 +113,7 @@ async fn a_replicated_write_is_on_the_replica_when_it_is_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_that_no_replica_confirms_is_unknown_and_its_retry_is_confirmed() {
+async fn unconfirmed_write_is_unknown_until_its_retry() {
     let (_master, replica, store) = with_a_replica().await;
     let k = key("k");
     append(&store, &k, write(1, 1), &["one", "two", "three"]).await.unwrap();
@@ -152,7 +152,7 @@ async fn a_write_that_no_replica_confirms_is_unknown_and_its_retry_is_confirmed(
 
 /// On a new connection there is no write before it to wait for, so a retry writes something too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_over_a_new_connection_is_not_confirmed_by_nothing() {
+async fn retry_on_a_new_connection_needs_real_confirmation() {
     let (master, replica, store) = with_a_replica().await;
     let k = key("k");
     append(&store, &k, write(1, 1), &["one"]).await.unwrap();
@@ -173,7 +173,7 @@ async fn a_retry_over_a_new_connection_is_not_confirmed_by_nothing() {
 
 /// As a fail-over does to whoever waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_confirmation_that_is_cut_short_leaves_the_write_unknown() {
+async fn interrupted_confirmation_leaves_the_write_unknown() {
     let (master, replica, store) = with_a_replica().await;
     let k = key("k");
     append(&store, &k, write(1, 1), &["one"]).await.unwrap();
@@ -203,7 +203,7 @@ async fn a_confirmation_that_is_cut_short_leaves_the_write_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_comes_back_empty_begins_anew_and_says_nothing_wrong() {
+async fn emptied_server_starts_over_without_wrong_answers() {
     let server = Server::start().await;
     let store = store(server.url()).await;
     let k = key("k");

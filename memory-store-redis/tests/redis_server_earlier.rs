@@ -18,7 +18,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn memory_of_an_earlier_version_is_read_and_written() {
+async fn earlier_version_is_read_and_written() {
     let server = Server::start().await;
     let store = store(server.url()).await;
     let k = key("old");

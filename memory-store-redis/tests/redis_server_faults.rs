@@ -56,7 +56,7 @@ async fn settle(fault: Fault) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_append_whose_answer_was_lost_is_recognized_when_it_is_sent_again() {
+async fn repeated_append_is_recognized_after_a_lost_answer() {
     let (_server, proxy, store) = behind_a_proxy().await;
     let k = key("k");
     let mut expected = Vec::new();
@@ -105,7 +105,7 @@ async fn with_prefix_of(store: &RedisStore, url: &str) -> RedisStore {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_append_that_never_arrived_is_applied_once_when_it_is_sent_again() {
+async fn repeated_append_that_never_arrived_is_applied_once() {
     let (_server, proxy, store) = behind_a_proxy().await;
     let k = key("k");
     append(&store, &k, write(1, 1), &["first"]).await.unwrap();
@@ -134,7 +134,7 @@ async fn half_an_answer_proves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flush_whose_answer_was_lost_is_recognized_when_it_is_sent_again() {
+async fn repeated_flush_is_recognized_after_a_lost_answer() {
     let (_server, proxy, store) = behind_a_proxy().await;
     for (number, fault) in ANSWERLESS.into_iter().enumerate() {
         let k = key(&format!("k{number}"));
@@ -164,7 +164,7 @@ async fn a_flush_whose_answer_was_lost_is_recognized_when_it_is_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clear_whose_answer_was_lost_does_not_clear_what_came_after_it() {
+async fn repeated_clear_keeps_later_messages() {
     let (_server, proxy, store) = behind_a_proxy().await;
     for (number, fault) in ANSWERLESS.into_iter().enumerate() {
         let k = key(&format!("k{number}"));
@@ -184,7 +184,7 @@ async fn a_clear_whose_answer_was_lost_does_not_clear_what_came_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_whose_answer_was_lost_has_raised_the_token() {
+async fn claim_with_a_lost_answer_raised_the_token() {
     let (_server, proxy, store) = behind_a_proxy().await;
     let lock = RedisLock::new(store.link().clone());
     for (number, fault) in ANSWERLESS.into_iter().enumerate() {
@@ -224,7 +224,7 @@ fn assert_unknown_to_the_lock(error: &LockError) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_whose_answers_were_lost_is_granted_renewed_passed_on_and_released_once() {
+async fn lease_with_lost_answers_changes_once_per_request() {
     let (_server, proxy, store) = behind_a_proxy().await;
     let lock = RedisLock::new(store.link().clone());
     // Makes the server know the scripts.
@@ -268,7 +268,7 @@ async fn a_lease_whose_answers_were_lost_is_granted_renewed_passed_on_and_releas
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_forgot_the_scripts_is_told_them_once() {
+async fn forgotten_scripts_are_sent_once() {
     let (server, proxy, store) = behind_a_proxy().await;
     let k = key("k");
     let steady = BTreeMap::from([("EVALSHA".to_owned(), 1)]);
@@ -295,7 +295,7 @@ async fn a_server_that_forgot_the_scripts_is_told_them_once() {
 
 /// A storm: eight writers, and a fault of some kind every few milliseconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writers_go_on_through_faults_of_all_kinds_and_nothing_is_lost_or_doubled() {
+async fn writers_survive_all_faults_without_loss_or_duplicates() {
     let (server, proxy, store) = behind_a_proxy().await;
     let load = Load::start(&store, 8, 3);
     load.go_on(100).await;
@@ -327,7 +327,7 @@ async fn writers_go_on_through_faults_of_all_kinds_and_nothing_is_lost_or_double
 /// The reason for which retries are ours: the driver's send again what was carried out, and answer
 /// `Ok`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn through_a_cluster_the_bare_driver_applies_a_command_twice_and_we_apply_it_once() {
+async fn cluster_command_is_applied_once_unlike_bare_driver() {
     let shape = ClusterShape { masters: 1, replicas: 0, proxied: true };
     let cluster = Cluster::start_with(shape).await;
     let proxy = &cluster.proxies()[0];

@@ -173,7 +173,7 @@ async fn write_under_a_lease(store: &RedisStore, manager: &LockManager) {
 
 /// With leases beside the data, and with leases that the store cannot look up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_writer_process_that_was_stopped_past_its_lease_is_refused_and_the_history_is_intact() {
+async fn writer_stopped_past_its_lease_is_refused() {
     for elsewhere in ["", " elsewhere"] {
         let server = Server::start().await;
         let url = with_settings(server.url(), "");
@@ -219,7 +219,7 @@ async fn a_writer_process_that_was_stopped_past_its_lease_is_refused_and_the_his
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_lease_of_a_process_that_was_killed_is_free_after_its_ttl_and_waiters_go_on() {
+async fn lease_of_a_killed_process_expires_for_waiters() {
     let server = Server::start().await;
     let url = with_settings(server.url(), "");
     let (store, manager) = open(&url, false).await;
@@ -266,7 +266,7 @@ async fn the_lease_of_a_process_that_was_killed_is_free_after_its_ttl_and_waiter
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn waiters_in_other_processes_are_woken_by_a_release() {
+async fn release_wakes_waiters_in_other_processes() {
     let server = Server::start().await;
     let url = with_settings(server.url(), "");
     let (store, manager) = open(&url, false).await;
@@ -296,7 +296,7 @@ async fn waiters_in_other_processes_are_woken_by_a_release() {
 
 /// Uses the short form of the script, which the suite with a custom clock does not use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_append_without_a_lease_waits_for_whoever_holds_it() {
+async fn append_without_a_lease_waits_for_its_holder() {
     let server = Server::start().await;
     let link = link(server.url()).await;
     let store = RedisStore::new(link.clone());

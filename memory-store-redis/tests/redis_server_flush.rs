@@ -62,7 +62,7 @@ fn splice(metas: &[MessageMeta], rng: &mut fastrand::Rng) -> Splice {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_flushes_answer_as_the_reference_does_and_leave_nothing_behind() {
+async fn long_flushes_match_the_reference_without_leftovers() {
     let server = Server::start().await;
     let store = store(server.url()).await;
     for seed in 0..30 {
@@ -110,7 +110,7 @@ async fn long_flushes_answer_as_the_reference_does_and_leave_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_place_that_is_gone_is_found_neither_by_a_long_flush_nor_by_a_fetch() {
+async fn long_flush_and_fetch_skip_removed_places() {
     let server = Server::start().await;
     let store = store(server.url()).await;
     let k = key("k");
@@ -150,7 +150,7 @@ async fn a_place_that_is_gone_is_found_neither_by_a_long_flush_nor_by_a_fetch() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_flush_or_clear_that_is_dropped_is_whole_or_nothing_and_the_next_one_sweeps() {
+async fn dropped_long_flush_or_clear_is_atomic() {
     let server = Server::start().await;
     let store = store(server.url()).await;
     let mut committed = 0;
@@ -205,7 +205,7 @@ async fn a_long_flush_or_clear_that_is_dropped_is_whole_or_nothing_and_the_next_
 
 /// Another history in the same generation, as after a fail-over that lost the last appends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tallies_that_the_head_does_not_hold_are_a_conflict_and_change_nothing() {
+async fn tallies_that_do_not_fit_the_head_conflict() {
     let server = Server::start().await;
     let store = store(server.url()).await;
     let k = key("k");
@@ -231,7 +231,7 @@ async fn tallies_that_the_head_does_not_hold_are_a_conflict_and_change_nothing()
 
 /// Every second message is removed, so that the index is as long as it can be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_index_of_many_ranges_is_read_and_flushed_in_bounded_time() {
+async fn fragmented_index_is_flushed_in_bounded_time() {
     let server = Server::start().await;
     let store = store(server.url()).await;
     let k = key("k");

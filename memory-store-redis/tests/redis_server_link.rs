@@ -128,7 +128,7 @@ async fn hostile_answers_fill_neither_memory_nor_errors() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_accepts_and_says_nothing_is_given_up_in_time() {
+async fn mute_server_times_out() {
     let place = format!("127.0.0.1:{}", listener(None).await);
     for url in [
         format!("redis://{place}"),
@@ -150,7 +150,7 @@ async fn what_is_no_redis_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_of_another_kind_than_the_url_says_is_refused_with_the_right_one() {
+async fn wrong_kind_of_server_names_the_right_url() {
     let config = &LinkErrorKind::Config;
     let master = Server::start_with(&["--repl-diskless-sync-delay", "0"]).await;
     let port = master.port().to_string();
@@ -301,7 +301,7 @@ async fn databases_of_one_server_are_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_unix_socket_leads_to_the_server_too() {
+async fn unix_socket_reaches_the_server() {
     let server = Server::start_with(&["--unixsocket", "redis.sock"]).await;
     let socket = server.dir().join("redis.sock");
     let url = with_settings(&format!("redis+unix://{}?db=3", socket.display()), "");
@@ -318,7 +318,7 @@ async fn a_unix_socket_leads_to_the_server_too() {
 
 #[cfg(feature = "tls")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tls_works_and_a_certificate_of_nobody_is_refused_unless_that_is_asked_for() {
+async fn untrusted_tls_certificate_is_refused_unless_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let (cert, key_file) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
     let made = std::process::Command::new("openssl")
@@ -360,7 +360,7 @@ async fn tls_works_and_a_certificate_of_nobody_is_refused_unless_that_is_asked_f
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_went_away_and_came_back_is_used_again_by_the_same_objects() {
+async fn same_objects_use_a_restarted_server() {
     let server = Server::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let store = store(server.url()).await;
     let lock = RedisLock::new(store.link().clone());
@@ -388,7 +388,7 @@ async fn a_server_that_went_away_and_came_back_is_used_again_by_the_same_objects
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_who_find_the_server_gone_connect_again_together() {
+async fn callers_of_a_lost_server_reconnect_together() {
     let server = Server::start().await;
     let proxy = Proxy::in_front_of(server.url()).await;
     let store = store(proxy.url()).await;
@@ -415,7 +415,7 @@ async fn many_who_find_the_server_gone_connect_again_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_stands_still_costs_its_callers_no_more_than_the_time_they_set() {
+async fn stalled_server_delays_callers_within_their_timeout() {
     let server = Server::start().await;
     let store =
         store(&with_settings(server.url(), "response_timeout=200ms&connect_timeout=200ms")).await;
@@ -440,7 +440,7 @@ async fn a_server_that_stands_still_costs_its_callers_no_more_than_the_time_they
 
 /// A link whose other end disappeared without closing, as after the restart of a router.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_on_which_several_calls_got_no_answer_is_replaced() {
+async fn connection_with_several_unanswered_calls_is_replaced() {
     let server = Server::start().await;
     let proxy = Proxy::in_front_of(&with_settings(server.url(), "response_timeout=200ms")).await;
     let store = store(proxy.url()).await;
@@ -482,7 +482,7 @@ async fn slow_to_connect(port: u16, after: &Arc<AtomicU64>) -> (u16, Arc<AtomicU
 
 /// No single caller owns the connection attempt: it continues while its waiters come and go.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_with_less_patience_than_the_server_takes_connect_all_the_same() {
+async fn impatient_callers_still_connect_to_a_slow_server() {
     let server = Server::start().await;
     let after = Arc::new(AtomicU64::new(0));
     let (front, accepted) = slow_to_connect(server.port(), &after).await;
@@ -511,7 +511,7 @@ async fn callers_with_less_patience_than_the_server_takes_connect_all_the_same()
 
 /// An attempt that is under way ends with the link.
 #[tokio::test]
-async fn a_link_that_goes_while_it_connects_leaves_no_task_behind() {
+async fn connection_dropped_while_connecting_leaves_no_task() {
     let server = Server::start().await;
     let after = Arc::new(AtomicU64::new(0));
     let (front, _) = slow_to_connect(server.port(), &after).await;
@@ -535,7 +535,7 @@ async fn a_link_that_goes_while_it_connects_leaves_no_task_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_that_is_asked_for_is_looked_at_again_after_a_reconnect() {
+async fn disk_durability_is_checked_again_after_reconnect() {
     for (name, value, back) in [("appendfsync", "everysec", "always"), ("appendonly", "no", "yes")]
     {
         let server = Server::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
@@ -567,7 +567,7 @@ async fn a_disk_that_is_asked_for_is_looked_at_again_after_a_reconnect() {
 /// Two groups of Sentinels know a master by one name, as after a split. The one that is named first has one
 /// that accepts and says nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sentinel_that_names_a_dead_master_holds_up_nobody() {
+async fn sentinel_naming_a_dead_master_blocks_no_caller() {
     let (dead, alive) = (Sentinels::start_with(0, 1).await, Sentinels::start_with(0, 1).await);
     let silent = dead.current_master().await;
     silent.pause();

@@ -24,7 +24,7 @@ fn a_cluster_answers_as_the_reference_does() {
 }
 
 #[test]
-fn the_master_that_sentinels_name_answers_as_the_reference_does() {
+fn master_named_by_sentinels_matches_the_reference() {
     let runtime = runtime();
     let sentinels = runtime.block_on(Sentinels::start());
     run(&runtime, 32, || Prefixed::new(&sentinels.url(), TokenChecks::LiveLeases));

@@ -46,7 +46,7 @@ async fn server() -> Server {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_may_drop_memories_is_refused_with_the_mend() {
+async fn evicting_server_is_refused_with_remedy() {
     for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random"] {
         let server = Server::start_with(&["--maxmemory-policy", policy]).await;
         let fault = refused(server.url()).await;
@@ -88,7 +88,7 @@ async fn all_operations(store: &RedisStore, k: &MemoryKey) -> Vec<StoreError> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_foreign_type_under_a_key_of_ours_is_named_and_not_overwritten() {
+async fn foreign_type_at_our_key_is_not_overwritten() {
     let server = server().await;
     let store = store(server.url()).await;
     let (k, other) = (key("k"), key("other"));
@@ -120,7 +120,7 @@ async fn a_foreign_type_under_a_key_of_ours_is_named_and_not_overwritten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hash_that_is_not_ours_is_named_and_not_overwritten() {
+async fn foreign_hash_is_not_overwritten() {
     let server = server().await;
     let store = store(server.url()).await;
     let k = key("k");
@@ -142,7 +142,7 @@ async fn a_hash_that_is_not_ours_is_named_and_not_overwritten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_lease_under_the_key_of_one_is_named_and_not_overwritten() {
+async fn foreign_value_at_lease_key_is_not_overwritten() {
     let server = server().await;
     let store = store(server.url()).await;
     let lock = RedisLock::new(store.link().clone());
@@ -174,7 +174,7 @@ async fn what_is_no_lease_under_the_key_of_one_is_named_and_not_overwritten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_text_blocks_nothing_and_can_be_evicted() {
+async fn damaged_text_can_be_evicted() {
     let server = Server::start().await;
     let store = store(server.url()).await;
     let k = key("k");
@@ -223,7 +223,7 @@ async fn a_damaged_text_blocks_nothing_and_can_be_evicted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_description_blocks_neither_reads_nor_flushes_of_the_others() {
+async fn damaged_description_does_not_block_other_messages() {
     let server = Server::start().await;
     let store = store(server.url()).await;
     let k = key("k");
@@ -266,7 +266,7 @@ async fn a_damaged_description_blocks_neither_reads_nor_flushes_of_the_others() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_row_of_a_writer_is_told_and_not_overwritten() {
+async fn damaged_writer_row_is_not_overwritten() {
     let server = Server::start().await;
     let store = store(server.url()).await;
     let k = key("k");
@@ -281,7 +281,7 @@ async fn a_damaged_row_of_a_writer_is_told_and_not_overwritten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_newer_version_wrote_is_left_alone() {
+async fn data_of_a_newer_version_is_kept() {
     let server = server().await;
     let store = store(server.url()).await;
     let (k, other) = (key("k"), key("other"));
@@ -301,7 +301,7 @@ async fn what_a_newer_version_wrote_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_server_takes_nothing_by_halves_and_can_still_be_flushed_and_cleared() {
+async fn full_server_rejects_writes_atomically_but_can_be_flushed() {
     for checks in [TokenChecks::LiveLeases, TokenChecks::TokensAlone] {
         on_a_full_server(checks).await;
     }
@@ -355,7 +355,7 @@ async fn on_a_full_server(checks: TokenChecks) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn listing_uses_scan_and_finds_all_memories_of_the_prefix_and_no_others() {
+async fn listing_scans_exactly_the_memories_of_its_prefix() {
     let server = Server::start().await;
     let prefix = unique_prefix();
     let open = async |prefix: &str| {
@@ -396,7 +396,7 @@ async fn listing_uses_scan_and_finds_all_memories_of_the_prefix_and_no_others() 
 
 /// The errors that a real server answers, as they reach a caller.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_refusal_of_a_server_is_told_as_what_it_is() {
+async fn each_server_refusal_has_its_error() {
     let server = Server::start_with(&[
         "--enable-debug-command",
         "yes",
@@ -467,7 +467,7 @@ fn assert_retryable_refusal(error: &StoreError, words: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_loads_its_data_is_waited_for_by_whoever_tries_again() {
+async fn retries_wait_for_a_loading_server() {
     let server = Server::start_with(&[
         "--enable-debug-command",
         "yes",
@@ -509,7 +509,7 @@ async fn a_server_that_loads_its_data_is_waited_for_by_whoever_tries_again() {
 
 /// A turn or a clear on a memory in which nothing is ever written must not be kept for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_never_written_is_forgotten_in_the_end_and_what_is_written_is_not() {
+async fn only_never_written_memories_are_forgotten() {
     let server = server().await;
     for checks in [TokenChecks::LiveLeases, TokenChecks::TokensAlone] {
         let config = RedisStoreConfig::new().with_token_checks(checks);
@@ -546,7 +546,7 @@ async fn what_was_never_written_is_forgotten_in_the_end_and_what_is_written_is_n
 
 /// If tokens are kept apart from the memories, the stored value is checked before anything changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_foreign_type_under_the_key_of_the_tokens_is_found_before_a_write_changes_anything() {
+async fn foreign_type_at_token_key_is_refused_before_writing() {
     let server = server().await;
     let config = RedisStoreConfig::new().with_token_checks(TokenChecks::TokensAlone);
     let store = RedisStore::with_config(link(server.url()).await, config);

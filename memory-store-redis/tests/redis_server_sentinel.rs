@@ -26,7 +26,7 @@ use support::{Fixture, append, checked_outline, key, link, store, until, with_se
 use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_store_and_the_leases_conform_behind_sentinel() {
+async fn store_and_leases_conform_behind_sentinel() {
     let group = Sentinels::start().await;
     for checks in [TokenChecks::LiveLeases, TokenChecks::TokensAlone] {
         run_all(&Fixture { url: group.url(), checks }).await;
@@ -91,18 +91,18 @@ async fn measure(level: &str, settings: &str) -> Found {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fail_over_doubles_nothing_and_loses_at_most_what_no_replica_had() {
+async fn fail_over_loses_at_most_unreplicated_writes() {
     measure("default", "response_timeout=1s").await;
 }
 
 /// Sentinel prefers the replica that has most, but the one that confirmed may be the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fail_over_after_confirmation_by_one_of_two_replicas_doubles_nothing() {
+async fn fail_over_after_one_of_two_confirmations_duplicates_nothing() {
     measure("replicas=1", "replicas=1&response_timeout=1s").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fail_over_after_confirmation_by_all_replicas_loses_nothing() {
+async fn fail_over_after_all_confirmations_loses_nothing() {
     let found = measure("replicas=2", "replicas=2&response_timeout=1s").await;
     assert_eq!(found.lost, 0, "every replica had it");
 }
@@ -111,7 +111,7 @@ async fn a_fail_over_after_confirmation_by_all_replicas_loses_nothing() {
 /// differ for replicas that lag. Both replicas are paused here while the master takes 48 MB, more than all
 /// buffers between them hold, and dies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_lost_when_replicas_lag_is_what_they_did_not_confirm() {
+async fn lagging_replicas_lose_only_unconfirmed_writes() {
     const APPENDS: u64 = 16;
     for (level, replicas, response) in
         [("default", 0, "2s"), ("replicas=1", 1, "200ms"), ("replicas=2", 2, "200ms")]
@@ -161,7 +161,7 @@ async fn what_is_lost_when_replicas_lag_is_what_they_did_not_confirm() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_that_stood_still_and_was_replaced_is_left_for_the_new_one() {
+async fn stalled_master_is_abandoned_for_its_replacement() {
     let group = Sentinels::start().await;
     let store = store(&with_settings(&group.url(), "response_timeout=300ms")).await;
     let k = key("k");

@@ -38,7 +38,7 @@ async fn impatient(store: &RedisStore, key: &MemoryKey, write: WriteId) -> Optio
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_link_is_replaced_although_nobody_waits_for_the_driver_to_give_up() {
+async fn silent_connection_is_replaced_without_waiting_for_the_driver() {
     let (_server, proxy, store) = behind_a_proxy("1s").await;
     let k = key("k");
     append(&store, &k, write(1, 1), &["x"]).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_silent_link_is_replaced_although_nobody_waits_for_the_driver_to_give_
 
 /// However many wait, time passes once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_who_give_up_together_are_as_patient_with_a_link_as_one() {
+async fn silence_counts_once_for_all_waiters() {
     let (_server, proxy, store) = behind_a_proxy("1s").await;
     let k = key("k");
     append(&store, &k, write(0, 1), &["x"]).await.unwrap();
@@ -81,7 +81,7 @@ async fn many_who_give_up_together_are_as_patient_with_a_link_as_one() {
 
 /// A health check is a caller too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn looks_at_the_server_that_are_given_up_count_too() {
+async fn abandoned_server_checks_count_as_unanswered() {
     let (_server, proxy, store) = behind_a_proxy("1s").await;
     proxy.hold_links();
     let begun = Instant::now();
@@ -92,7 +92,7 @@ async fn looks_at_the_server_that_are_given_up_count_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_that_are_cancelled_at_once_never_replace_a_link() {
+async fn calls_canceled_at_once_keep_the_connection() {
     let (_server, proxy, store) = behind_a_proxy("100ms").await;
     let k = key("k");
     append(&store, &k, write(1, 1), &["x"]).await.unwrap();
@@ -111,7 +111,7 @@ async fn calls_that_are_cancelled_at_once_never_replace_a_link() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_that_are_given_up_never_replace_a_link_on_which_others_are_answered() {
+async fn abandoned_calls_keep_a_connection_that_answers() {
     let (_server, proxy, store) = behind_a_proxy("1s").await;
     let k = key("k");
     append(&store, &k, write(1, 1), &["x"]).await.unwrap();
@@ -133,7 +133,7 @@ async fn calls_that_are_given_up_never_replace_a_link_on_which_others_are_answer
 
 /// The other nodes' answers say nothing about the silent one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_link_to_one_node_of_a_cluster_is_replaced_while_the_others_answer() {
+async fn silent_connection_to_one_cluster_node_is_replaced() {
     for patience in [PATIENCE, RESPONSE * 3] {
         let shape = ClusterShape { masters: 2, replicas: 0, proxied: true };
         let cluster = Cluster::start_with(shape).await;

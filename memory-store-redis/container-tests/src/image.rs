@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_chosen_by_name_or_by_what_is_there() {
+    fn image_is_chosen_by_name_or_availability() {
         let chosen = |named, has_local| {
             let (name, tag) = choose(named, || has_local);
             format!("{name} {tag}")

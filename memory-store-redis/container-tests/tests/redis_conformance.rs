@@ -76,7 +76,7 @@ async fn until_answered(store: &RedisStore, key: &MemoryKey, number: u64) -> App
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_a_stop_and_a_restart_lose_and_double_nothing() {
+async fn pause_stop_and_restart_lose_nothing() {
     let server =
         RedisContainer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let store = RedisStore::new(link(&server.url()).await);

@@ -3,7 +3,7 @@
 use memory_redis_container_tests::RedisContainer;
 
 #[tokio::test]
-async fn a_container_can_be_paused_and_stopped_and_comes_back_on_its_port() {
+async fn container_pauses_stops_and_restarts_on_its_port() {
     let server = RedisContainer::start_with(&["--appendonly", "yes"]).await;
     let url = server.url();
     let pong: String = server.command(&["PING"]).await.expect("it has started");

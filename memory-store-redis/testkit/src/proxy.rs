@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_spent_on_what_it_is_meant_for() {
+    fn fault_affects_only_its_target() {
         let mut plan =
             Plan { fault: Fault::HalfReply, left: Some(2), only: vec!["EVALSHA".to_owned()] };
         let met: Vec<Fault> =

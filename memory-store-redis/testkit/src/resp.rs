@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_and_messages_are_known_by_their_first_word() {
+    fn first_word_distinguishes_requests_from_messages() {
         assert_eq!(command(b"*2\r\n$3\r\nget\r\n$1\r\nk\r\n"), "GET");
         assert_eq!(command(b"PING\r\n"), "INLINE");
         assert!(is_answer(b"+OK\r\n"));

@@ -3,7 +3,7 @@
 use memory_redis_testkit::{any_server, unique_prefix};
 
 #[tokio::test]
-async fn a_test_gets_a_server_and_keys_of_its_own() {
+async fn each_test_gets_a_server_and_prefix() {
     let server = any_server().await;
     let client = redis::Client::open(server.url()).expect("a URL that the client understands");
     let mut link = client.get_multiplexed_async_connection().await.expect("the server answers");

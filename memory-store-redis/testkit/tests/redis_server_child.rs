@@ -11,7 +11,7 @@ use memory_redis_testkit::Server;
 use redis::Value;
 
 #[tokio::test]
-async fn a_server_answers_when_it_has_started_and_is_gone_when_dropped() {
+async fn server_answers_until_it_is_dropped() {
     let server = Server::start().await;
     let pid = server.pid().expect("it runs");
     let dir = server.dir().to_owned();
@@ -22,7 +22,7 @@ async fn a_server_answers_when_it_has_started_and_is_gone_when_dropped() {
 }
 
 #[tokio::test]
-async fn a_killed_server_comes_back_on_its_port_empty_unless_it_keeps_a_log() {
+async fn killed_server_restarts_empty_without_a_log() {
     for (args, kept) in
         [(vec![], None), (vec!["--appendonly", "yes", "--appendfsync", "always"], Some(1))]
     {
@@ -40,7 +40,7 @@ async fn a_killed_server_comes_back_on_its_port_empty_unless_it_keeps_a_log() {
 }
 
 #[tokio::test]
-async fn a_paused_server_is_silent_and_does_later_what_it_was_asked() {
+async fn paused_server_answers_after_it_resumes() {
     let server = Server::start().await;
     server.pause();
     let late = server.command(&["INCR", "n"]);
@@ -53,7 +53,7 @@ async fn a_paused_server_is_silent_and_does_later_what_it_was_asked() {
 }
 
 #[tokio::test]
-async fn a_paused_server_can_be_killed_and_a_running_one_stopped() {
+async fn paused_server_is_killed_and_running_one_stopped() {
     let server = Server::start().await;
     server.pause();
     server.kill();
@@ -72,7 +72,7 @@ async fn the_password_is_in_the_url() {
 }
 
 #[tokio::test]
-async fn calls_are_counted_without_those_of_the_testkit() {
+async fn calls_of_the_testkit_are_not_counted() {
     let server = Server::start().await;
     assert!(server.command_counts().await.is_empty());
     server.command(&["SET", "key", "1"]).await;
@@ -96,7 +96,7 @@ async fn calls_are_counted_without_those_of_the_testkit() {
 
 /// A process that is killed has no chance to clean up after itself.
 #[tokio::test]
-async fn a_server_dies_with_its_test_even_if_that_is_killed() {
+async fn server_ends_when_its_test_is_killed() {
     let mut test = Command::new(std::env::current_exe().expect("this very test"))
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env(CHILD, "1")

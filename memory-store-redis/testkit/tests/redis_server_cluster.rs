@@ -32,7 +32,7 @@ async fn increment(client: &mut ClusterConnection, key: &str) -> redis::RedisRes
 const FOO: u16 = 12_182;
 
 #[tokio::test]
-async fn a_replica_takes_over_from_a_master_that_is_killed_and_the_master_comes_back() {
+async fn replica_replaces_killed_master_until_it_returns() {
     let cluster = Cluster::start().await;
     assert_eq!(cluster.nodes().len(), 6);
     let mut link = client(&cluster, 3).await;
@@ -88,7 +88,7 @@ async fn a_slot_moves_with_its_keys_under_load() {
 
 /// The reason for which retries are ours: the client repeats what was carried out.
 #[tokio::test]
-async fn behind_proxies_a_request_is_seen_to_be_sent_twice_by_the_redis_crate() {
+async fn proxies_show_the_redis_crate_sending_twice() {
     let shape = ClusterShape { masters: 1, replicas: 0, proxied: true };
     let cluster = Cluster::start_with(shape).await;
     let node = cluster.nodes().first().expect("one node");

@@ -67,7 +67,7 @@ async fn what_passes_is_counted_request_by_request() {
 }
 
 #[tokio::test]
-async fn a_client_works_through_the_url_of_the_proxy() {
+async fn client_works_through_the_proxy_url() {
     let server = Server::start_with(&["--requirepass", "secret"]).await;
     let proxy = Proxy::in_front_of(&format!("{}/1", server.url())).await;
     let client = redis::Client::open(proxy.url()).expect("a URL");
@@ -81,7 +81,7 @@ async fn a_client_works_through_the_url_of_the_proxy() {
 }
 
 #[tokio::test]
-async fn a_cut_before_the_request_keeps_it_from_the_server() {
+async fn cut_before_a_request_never_reaches_the_server() {
     let (server, proxy) = pair().await;
     let mut link = connect(&proxy).await;
     proxy.once(Fault::CutBeforeRequest);
@@ -95,7 +95,7 @@ async fn a_cut_before_the_request_keeps_it_from_the_server() {
 }
 
 #[tokio::test]
-async fn a_cut_after_the_request_swallows_its_answer_and_no_earlier_one() {
+async fn cut_after_a_request_drops_only_its_answer() {
     let (server, proxy) = pair().await;
     let mut link = connect(&proxy).await;
     proxy.times_on(1, Fault::CutAfterRequest, &["incr"]);
@@ -148,7 +148,7 @@ async fn answers_are_held_too() {
 }
 
 #[tokio::test]
-async fn what_is_held_is_lost_if_the_link_is_cut() {
+async fn held_data_is_lost_when_connection_is_cut() {
     let (server, proxy) = pair().await;
     let mut link = connect(&proxy).await;
     proxy.set(Fault::Hold);
@@ -162,7 +162,7 @@ async fn what_is_held_is_lost_if_the_link_is_cut() {
 }
 
 #[tokio::test]
-async fn links_that_are_held_for_good_leave_new_ones_alone() {
+async fn held_connections_do_not_affect_new_ones() {
     let (server, proxy) = pair().await;
     let mut old = connect(&proxy).await;
     send(&mut old, ECHO).await;
@@ -180,7 +180,7 @@ async fn links_that_are_held_for_good_leave_new_ones_alone() {
 }
 
 #[tokio::test]
-async fn a_delay_is_not_added_up_over_requests_that_came_together() {
+async fn pipelined_requests_share_one_delay() {
     let (_server, proxy) = pair().await;
     let mut link = connect(&proxy).await;
     proxy.set(Fault::Delay(Duration::from_millis(100)));
@@ -206,7 +206,7 @@ async fn messages_of_a_subscription_are_no_answers() {
 }
 
 #[tokio::test]
-async fn nobody_answers_behind_a_server_that_is_gone() {
+async fn proxy_of_a_stopped_server_does_not_answer() {
     let (server, proxy) = pair().await;
     server.kill();
     let mut link = connect(&proxy).await;
