@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn each_code_of_sqlite_has_its_meaning_and_its_mend() {
+    fn each_sqlite_code_has_meaning_and_remedy() {
         let unavailable = "the store did not answer: /m.db cannot be opened, read or written; \
                            check its folder, permissions, disk and quota";
         let busy = "the store did not answer: another process kept /m.db locked; end long \

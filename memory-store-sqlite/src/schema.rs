@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_an_older_version_takes_the_steps_it_lacks_and_keeps_what_it_holds() {
+    fn older_file_is_migrated_and_keeps_its_data() {
         let (_folder, path, mut file) = file_after(OLDER);
         take_steps(&mut file, &path, &NEWER).unwrap();
         let colour = "SELECT colour FROM memory WHERE id = 7";
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_fails_leaves_the_file_as_it_was() {
+    fn failed_migration_leaves_the_file_unchanged() {
         const FAILS: Step = Step {
             change: Change::Sql("CREATE TABLE other (x); INSERT INTO nowhere VALUES (1)"),
             tables: &[],
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_lacks_what_its_version_has_is_damaged() {
+    fn incomplete_schema_is_reported_as_damaged() {
         for (damage, told) in [
             ("DROP TABLE shade", "lacks the table `shade`"),
             ("PRAGMA user_version = 0", "lost the version"),

@@ -123,7 +123,7 @@ async fn a_file_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
-async fn a_file_of_ours_that_lost_what_marks_it_is_refused() {
+async fn file_without_table_version_or_id_is_refused() {
     for (loss, told) in [
         ("DROP TABLE writer", "FILE lacks the table `writer`"),
         ("PRAGMA user_version = 0", "FILE has lost the version of its tables"),
@@ -139,7 +139,7 @@ async fn a_file_of_ours_that_lost_what_marks_it_is_refused() {
 }
 
 #[tokio::test]
-async fn a_path_that_cannot_be_a_file_is_refused() {
+async fn impossible_file_path_is_refused() {
     let (folder, _) = folder();
     let (_, text) = refusal(folder.path()).await;
     assert_eq!(
@@ -161,7 +161,7 @@ async fn a_path_that_cannot_be_a_file_is_refused() {
 }
 
 #[tokio::test]
-async fn an_empty_file_and_the_file_of_a_lock_are_taken() {
+async fn empty_file_and_lock_file_are_accepted() {
     let (_folder, file) = folder();
     fs::write(&file, "").unwrap();
     ours(&file).await;
@@ -178,7 +178,7 @@ async fn an_empty_file_and_the_file_of_a_lock_are_taken() {
 }
 
 #[tokio::test]
-async fn a_damaged_message_stops_neither_those_before_it_nor_those_after_it() {
+async fn damaged_message_does_not_hide_its_neighbors() {
     let (_folder, file) = folder();
     {
         let store = SqliteStore::open(file.as_path()).await.unwrap();
@@ -234,7 +234,7 @@ const AS_CHILD: [&str; 3] = ["--exact", "child", "--nocapture"];
 /// to be filled. The kernel calls it `EFBIG`, and SQLite an I/O error.
 #[cfg(unix)]
 #[tokio::test]
-async fn what_was_acknowledged_survives_a_file_that_cannot_grow() {
+async fn acknowledged_writes_survive_a_file_size_limit() {
     let (_folder, file) = folder();
     let exe = std::env::current_exe().unwrap();
     let script = format!("trap '' XFSZ; ulimit -f 600; exec '{}' \"$@\"", exe.display());
@@ -264,7 +264,7 @@ async fn what_was_acknowledged_survives_a_file_that_cannot_grow() {
 /// Root may write anywhere, so the child is somebody else then.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_that_may_not_be_written_is_refused() {
+async fn read_only_file_is_refused() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::process::CommandExt;
 

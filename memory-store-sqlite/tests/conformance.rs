@@ -98,12 +98,12 @@ async fn the_store_conforms_on_several_threads() {
 }
 
 #[tokio::test]
-async fn the_store_conforms_when_every_write_goes_through_a_runner() {
+async fn store_conforms_when_a_runner_does_every_write() {
     run_all(&Files::new(false)).await;
 }
 
 #[test]
-fn the_store_conforms_under_another_executor_than_tokio() {
+fn store_conforms_outside_of_tokio() {
     futures_block_on(run_all(&Files::new(true)));
     futures_block_on(run_all(&Files::new(false)));
 }

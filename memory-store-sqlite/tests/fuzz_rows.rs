@@ -149,7 +149,7 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 #[test]
-fn no_value_in_a_row_makes_a_store_panic_or_tell_a_text() {
+fn no_row_value_panics_or_leaks_text() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (good, path) = (folder.path().join("good.db"), folder.path().join("memory.db"));
@@ -188,7 +188,7 @@ fn no_value_in_a_row_makes_a_store_panic_or_tell_a_text() {
 }
 
 #[test]
-fn no_byte_of_a_file_makes_a_store_panic_or_tell_a_text() {
+fn no_file_byte_panics_or_leaks_text() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (good, path) = (folder.path().join("good.db"), folder.path().join("memory.db"));

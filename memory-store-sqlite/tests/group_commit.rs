@@ -70,17 +70,17 @@ async fn batches_of_64_writers_are_contiguous_and_in_order(inline: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn batches_of_64_writers_on_4_threads_are_contiguous_and_in_order() {
+async fn four_thread_batches_of_64_writers_stay_in_order() {
     batches_of_64_writers_are_contiguous_and_in_order(true).await;
 }
 
 #[tokio::test]
-async fn batches_of_64_writers_on_one_thread_are_contiguous_and_in_order() {
+async fn one_thread_batches_of_64_writers_stay_in_order() {
     batches_of_64_writers_are_contiguous_and_in_order(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn batches_of_64_writers_through_a_runner_are_contiguous_and_in_order() {
+async fn runner_batches_of_64_writers_stay_in_order() {
     batches_of_64_writers_are_contiguous_and_in_order(false).await;
 }
 
@@ -116,7 +116,7 @@ async fn futures_join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Out
 }
 
 #[tokio::test]
-async fn a_refused_write_does_not_fail_those_it_shares_a_commit_with() {
+async fn refused_write_spares_others_in_its_commit() {
     for inline in [true, false] {
         let (_folder, store) = fresh(inline).await;
         append(&*store, &key("a"), write(9, 1), &["before"]).await.unwrap();
@@ -162,7 +162,7 @@ async fn a_refused_write_does_not_fail_those_it_shares_a_commit_with() {
 }
 
 #[tokio::test]
-async fn a_message_that_would_not_read_back_is_refused_at_the_door() {
+async fn unreadable_message_is_refused_before_writing() {
     let (_folder, store) = fresh(true).await;
     let mut bad = message("secret");
     bad.message = memory_core::Message::new(memory_core::Role::from(""), "secret");
@@ -178,7 +178,7 @@ async fn a_message_that_would_not_read_back_is_refused_at_the_door() {
 
 /// Drops each append after 0, 1, 2, ... polls, until one completes; then looks what became of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dropped_append_is_there_as_a_whole_or_not_at_all() {
+async fn dropped_append_is_atomic() {
     for inline in [true, false] {
         let (_folder, store) = fresh(inline).await;
         let k = key("k");
@@ -233,7 +233,7 @@ async fn poll_times<F: Future>(future: F, times: u64) -> Option<F::Output> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_clock_does_not_run_ahead_while_the_store_works() {
+async fn paused_clock_does_not_advance_during_store_calls() {
     for inline in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::tokio();
@@ -255,7 +255,7 @@ async fn a_paused_clock_does_not_run_ahead_while_the_store_works() {
 }
 
 #[tokio::test]
-async fn one_task_does_not_starve_the_others_of_its_thread() {
+async fn one_task_does_not_starve_its_thread() {
     let (_folder, store) = fresh(true).await;
     let others = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let counting = {
@@ -353,7 +353,7 @@ fn many_runtimes_share_a_store() {
 
 /// Its context is all that is left of it: nothing can be spawned there.
 #[test]
-fn a_runtime_that_has_ended_fails_no_call() {
+fn ended_runtime_fails_no_call() {
     let ended = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let handle = ended.handle().clone();
     ended.shutdown_background();

@@ -61,7 +61,7 @@ fn under(lease: LeaseProof, append: Append) -> Append {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_owners_live_lease_locks_out_those_without_one() {
+async fn live_lease_locks_out_writers_without_one() {
     let shared = Shared::new().await;
     let k = key("k");
     let lease = shared.acquire(k.lease_name(), 1).await;
@@ -90,7 +90,7 @@ async fn another_owners_live_lease_locks_out_those_without_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_runs_out_under_its_writer_fences_it_off() {
+async fn expired_lease_fences_its_writer() {
     let shared = Shared::new().await;
     let k = key("k");
     let stale = shared.acquire(k.lease_name(), 1).await;
@@ -127,7 +127,7 @@ async fn a_lease_that_runs_out_under_its_writer_fences_it_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_right_token_of_the_wrong_owner_is_fenced_off() {
+async fn right_token_of_the_wrong_owner_is_fenced() {
     let shared = Shared::new().await;
     let k = key("k");
     let lease = shared.acquire(k.lease_name(), 1).await;
@@ -140,7 +140,7 @@ async fn the_right_token_of_the_wrong_owner_is_fenced_off() {
 /// Leases are not synced to the disk, so a loss of power may take the newest of them back. The token
 /// that a write of theirs left in the memory stays.
 #[tokio::test(start_paused = true)]
-async fn a_live_lease_with_an_older_token_than_the_memory_has_seen_is_fenced_off() {
+async fn live_lease_with_an_older_token_is_fenced() {
     let shared = Shared::new().await;
     let k = key("k");
     let lease = shared.acquire(k.lease_name(), 1).await;
@@ -155,7 +155,7 @@ async fn a_live_lease_with_an_older_token_than_the_memory_has_seen_is_fenced_off
 }
 
 #[tokio::test(start_paused = true)]
-async fn flushers_have_a_lease_and_a_fence_of_their_own() {
+async fn flushers_have_separate_lease_and_fence() {
     let shared = Shared::new().await;
     let k = key("k");
     append(&shared.store, &k, write(1, 1), &["a", "b", "c"]).await.unwrap();

@@ -129,7 +129,7 @@ fn hold(file: &str) {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
+async fn acknowledged_writes_survive_kill_9_at_any_moment() {
     const KILLS: u32 = 36;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory.db");
@@ -192,7 +192,7 @@ async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
 }
 
 #[tokio::test]
-async fn several_processes_open_a_new_file_at_once_and_share_it() {
+async fn processes_open_a_new_file_together() {
     for _ in 0..5 {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("memory.db");
@@ -211,7 +211,7 @@ async fn several_processes_open_a_new_file_at_once_and_share_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writes_wait_for_another_process_that_holds_the_lock_and_reads_do_not() {
+async fn only_writes_wait_for_a_foreign_lock() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory.db");
     let store = Arc::new(SqliteStore::open(file.as_path()).await.unwrap());
@@ -243,7 +243,7 @@ async fn writes_wait_for_another_process_that_holds_the_lock_and_reads_do_not() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_held_for_longer_than_the_operation_timeout_is_an_error_that_changed_nothing() {
+async fn lock_held_past_the_timeout_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory.db");
     let config = SqliteConfig::new(&file).with_operation_timeout(Duration::from_millis(100));

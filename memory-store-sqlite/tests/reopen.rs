@@ -23,7 +23,7 @@ use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use support::{append, batch, checked_outline, key, texts, write};
 
 #[tokio::test]
-async fn everything_is_there_after_a_restart_and_the_log_is_gone() {
+async fn restart_keeps_messages_and_removes_the_log() {
     for durability in [Durability::Disk, Durability::Process] {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("memory.db");
@@ -53,7 +53,7 @@ async fn everything_is_there_after_a_restart_and_the_log_is_gone() {
 }
 
 #[tokio::test]
-async fn two_ways_to_name_one_file_are_one_lease_domain() {
+async fn two_names_of_one_file_share_leases() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(folder.path().join("memory.db")).await.unwrap();
     let other = folder.path().join("..").join(folder.path().file_name().unwrap()).join("memory.db");
@@ -138,7 +138,7 @@ async fn log_starts_over_after_a_long_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_rows_of_an_expired_memory_are_removed_by_its_next_write() {
+async fn next_write_removes_rows_of_an_expired_memory() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory.db");
     let config = SqliteConfig::new(&file).with_clock(Clock::tokio());
@@ -163,7 +163,7 @@ async fn the_rows_of_an_expired_memory_are_removed_by_its_next_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_room_of_expired_memories_can_be_freed() {
+async fn expired_memories_can_be_removed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory.db");
     let config = SqliteConfig::new(&file).with_clock(Clock::tokio());

@@ -37,7 +37,7 @@ impl Place for File {
 }
 
 #[test]
-fn a_store_over_a_plain_file_answers_as_the_reference_does() {
+fn plain_file_store_matches_the_reference() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     run(&runtime, 24, || File(tempfile::tempdir().unwrap()));
 }

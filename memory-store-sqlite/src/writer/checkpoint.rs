@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_is_copied_again_after_as_many_pages() {
+    fn checkpoint_runs_again_after_as_many_pages() {
         let mut checkpoints = Checkpoints::new();
         let mut due = |pages| checkpoints.is_due(Log { pages, copied: 0 });
         assert_eq!([due(999), due(1_000), due(1_999), due(2_000)], [false, true, false, true]);

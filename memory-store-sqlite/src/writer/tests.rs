@@ -56,7 +56,7 @@ fn with_connection<T>(writer: &Writer, run: impl FnOnce(&mut rusqlite::Connectio
 }
 
 #[tokio::test]
-async fn a_write_without_room_fails_alone_and_changes_nothing() {
+async fn write_without_room_fails_alone() {
     for inline in [true, false] {
         let (_folder, writer) = writer(inline);
         send(&writer, 1, "first").await.unwrap();
@@ -109,7 +109,7 @@ async fn a_replacement_during_a_commit_is_not_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_commit_whose_outcome_is_not_known_says_so_and_the_next_write_goes_on() {
+async fn unknown_commit_outcome_is_reported_and_writing_continues() {
     for inline in [true, false] {
         let (_folder, writer) = writer(inline);
         send(&writer, 1, "first").await.unwrap();
@@ -126,7 +126,7 @@ async fn a_commit_whose_outcome_is_not_known_says_so_and_the_next_write_goes_on(
 }
 
 #[tokio::test]
-async fn a_lone_write_is_committed_on_the_calling_thread_and_the_connection_is_back_at_once() {
+async fn lone_write_commits_on_the_calling_thread() {
     let (_folder, writer) = writer(true);
     for number in 1..=20 {
         send(&writer, number, "x").await.unwrap();
@@ -135,7 +135,7 @@ async fn a_lone_write_is_committed_on_the_calling_thread_and_the_connection_is_b
 }
 
 #[tokio::test]
-async fn a_job_whose_caller_has_gone_before_it_ran_is_taken_out_of_the_line() {
+async fn job_of_a_dropped_caller_leaves_the_queue() {
     let (_folder, writer) = writer(true);
     let mut dropped = Box::pin(send(&writer, 1, "never"));
     // It has yielded to others once, and is first in line.
@@ -164,7 +164,7 @@ async fn closing_waits_for_the_runner() {
 }
 
 #[tokio::test]
-async fn a_write_without_a_thread_is_a_retryable_error() {
+async fn write_without_a_thread_is_retryable() {
     let thread = WorkerThreads::with_stack_size("test", NonZeroUsize::MIN, 1 << 48);
     let (_folder, writer) = writer_with(false, thread);
     for number in 1..=3 {

@@ -40,7 +40,7 @@ async fn a_file_with_two_hard_links_is_refused() {
 
 /// As snapshot tools make them. The other name is refused, so nothing can go wrong by it.
 #[tokio::test]
-async fn a_link_made_while_the_store_is_open_stops_nothing() {
+async fn hard_link_to_an_open_store_is_harmless() {
     let (folder, file) = folder();
     let store = SqliteStore::open(file.as_path()).await.unwrap();
     append(&store, &key("k"), write(1, 1), &["one"]).await.unwrap();
@@ -92,7 +92,7 @@ async fn the_umask_changes_no_mode() {
 
 /// The bundled SQLite reads `file:` as a URI whatever it is told.
 #[tokio::test]
-async fn a_path_that_looks_like_a_uri_is_a_path() {
+async fn path_that_looks_like_a_uri_is_a_path() {
     let (folder, _) = folder();
     let foreign = folder.path().join("x.db");
     sql(&foreign, "CREATE TABLE users (id INTEGER)");
@@ -114,7 +114,7 @@ async fn a_path_that_looks_like_a_uri_is_a_path() {
 }
 
 #[tokio::test]
-async fn a_new_file_is_made_where_a_dangling_link_leads() {
+async fn new_file_is_created_at_a_dangling_link() {
     let (folder, file) = folder();
     let link = folder.path().join("link.db");
     std::os::unix::fs::symlink("memory.db", &link).unwrap();
@@ -208,7 +208,7 @@ async fn a_file_that_is_mounted_alone_is_refused() {
 
 /// The file of an image's layer, which may have other links there, becomes the container's own.
 #[tokio::test]
-async fn a_copy_up_of_an_overlay_is_no_replacement() {
+async fn overlay_copy_up_is_no_replacement() {
     let (folder, _) = folder();
     for name in ["lower", "upper", "merged", "scratch"] {
         fs::create_dir(folder.path().join(name)).unwrap();

@@ -145,7 +145,7 @@ async fn the_first_write_notices_without_a_read() {
 }
 
 #[tokio::test]
-async fn files_that_come_back_do_not_revive_the_handle() {
+async fn returning_files_do_not_revive_the_handle() {
     let (_folder, file) = folder();
     let store = store(&file, true).await;
     let k = key("k");
@@ -190,7 +190,7 @@ async fn names_that_cannot_be_looked_at_are_retryable() {
 }
 
 #[tokio::test]
-async fn symbolic_links_may_lead_to_the_file_but_not_elsewhere_later() {
+async fn symbolic_link_must_keep_its_target() {
     let (outer, file) = folder();
     let link = outer.path().join("link.db");
     symlink("memory.db", &link).unwrap();
@@ -211,7 +211,7 @@ async fn symbolic_links_may_lead_to_the_file_but_not_elsewhere_later() {
 }
 
 #[tokio::test]
-async fn closing_a_replaced_store_leaves_the_new_log_alone() {
+async fn closing_a_replaced_store_keeps_the_new_log() {
     let (_folder, file) = folder();
     let k = key("k");
     let old = store(&file, true).await;
@@ -229,7 +229,7 @@ async fn closing_a_replaced_store_leaves_the_new_log_alone() {
 
 /// The log's index, which the old handle keeps, would lead the new one to frames that are not there.
 #[tokio::test]
-async fn a_store_whose_log_was_removed_is_not_opened_beside_the_old_handle() {
+async fn store_without_its_log_needs_the_old_handle_closed() {
     let (_folder, file) = folder();
     let old = store(&file, true).await;
     append(&old, &key("k"), write(1, 1), &["old"]).await.unwrap();
@@ -243,7 +243,7 @@ async fn a_store_whose_log_was_removed_is_not_opened_beside_the_old_handle() {
 }
 
 #[tokio::test]
-async fn a_backup_beside_the_log_of_the_old_file_is_refused() {
+async fn backup_beside_an_old_log_is_refused() {
     let (_folder, file) = folder();
     let k = key("k");
     let store = store(&file, true).await;
@@ -270,7 +270,7 @@ async fn a_backup_beside_the_log_of_the_old_file_is_refused() {
 
 /// A copy of file and log, as of a machine that lost power, is a whole store.
 #[tokio::test]
-async fn a_copy_of_file_and_log_is_opened() {
+async fn copy_of_file_and_log_is_opened() {
     let (folder, file) = folder();
     let store = store(&file, true).await;
     append(&store, &key("k"), write(1, 1), &["in the log"]).await.unwrap();
