@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_told_once_and_on_one_line() {
+    fn cause_is_printed_once_on_one_line() {
         let error = anyhow::anyhow!("disk\n  full").context("write: disk\n  full").context("stop");
         assert_eq!(one_line(error.as_ref()), "stop (write: disk full)");
     }

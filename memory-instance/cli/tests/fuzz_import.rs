@@ -48,7 +48,7 @@ fn run(folder: &Path, line: &str) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn an_import_appends_all_lines_or_tells_one_fault_without_their_content() {
+fn import_appends_all_or_reports_without_content() {
     fuzz("import", 40, |input| {
         let folder = folder();
         fs::write(folder.path().join("in.jsonl"), input).unwrap();
@@ -84,7 +84,7 @@ fn an_import_appends_all_lines_or_tells_one_fault_without_their_content() {
 
 /// A gigabyte of one line, in a megabyte of gzip; and the same as it comes in on stdin.
 #[test]
-fn a_line_without_an_end_is_not_read_to_its_end() {
+fn endless_line_is_not_read_to_its_end() {
     let folder = folder();
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
     packed.write_all(br#"{"role":"user","content":""#).unwrap();
@@ -115,7 +115,7 @@ fn a_line_without_an_end_is_not_read_to_its_end() {
 }
 
 #[test]
-fn what_is_over_a_limit_is_told_with_its_place_and_the_limit() {
+fn exceeded_limit_is_reported_with_its_place() {
     let folder = folder();
     let line = |text: &str| format!("{{\"role\":\"user\",\"content\":\"{text}\"}}\n");
     let long = line(&"a".repeat(262_141));

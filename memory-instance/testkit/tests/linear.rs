@@ -122,7 +122,7 @@ fn pair(answer: u8, looked_from: u64) -> Vec<Op> {
 }
 
 #[test]
-fn what_overlaps_may_go_either_way_and_what_does_not_may_not() {
+fn only_overlapping_operations_may_be_reordered() {
     let verdict = |history: &[Op]| check(&Register::default(), history, 1_000);
     assert_eq!(verdict(&pair(0, 2)), Verdict::Linearizable);
     assert_eq!(verdict(&pair(1, 2)), Verdict::Linearizable);
@@ -131,7 +131,7 @@ fn what_overlaps_may_go_either_way_and_what_does_not_may_not() {
 }
 
 #[test]
-fn an_operation_under_way_may_have_happened_or_not() {
+fn unfinished_operation_may_have_happened() {
     for answer in [0, 1] {
         let mut history = pair(answer, 5);
         history[0].returned = None;
@@ -143,7 +143,7 @@ fn an_operation_under_way_may_have_happened_or_not() {
 }
 
 #[test]
-fn what_changes_nothing_is_not_tried_at_every_place() {
+fn pending_reads_are_not_tried_at_every_place() {
     let looked = |called| Operation { call: Call::Get, called, returned: None };
     let mut history: Vec<Op> = (0..24).map(looked).collect();
     for (index, answer) in [(24, 0), (25, 0), (26, 0), (27, 99)] {
@@ -158,7 +158,7 @@ fn what_changes_nothing_is_not_tried_at_every_place() {
 }
 
 #[test]
-fn a_search_that_takes_too_long_is_no_pass() {
+fn search_over_its_limit_does_not_pass() {
     let under_way = |called| Operation { call: Call::Add(1), called, returned: None };
     let mut history: Vec<Op> = (0..24).map(under_way).collect();
     history.push(Operation { call: Call::Get, called: 24, returned: Some((25, 99)) });

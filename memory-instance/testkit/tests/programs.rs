@@ -123,7 +123,7 @@ fn the_same_program_runs_in_the_same_way() {
 }
 
 #[test]
-fn a_program_that_fails_is_shrunk_and_told_with_its_seed() {
+fn failing_program_is_shrunk_and_reported_with_seed() {
     let bug = Some(Bug::CriticalEvicted);
     let number = (0..).find(|number| !run(&Program::numbered(*number), bug).violations.is_empty());
     let number = number.unwrap();

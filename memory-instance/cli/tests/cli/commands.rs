@@ -242,7 +242,7 @@ fn clear_counts_what_it_removed_and_imports_are_still_known(folder: &Folder) {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_ends_an_export_without_a_word() {
+fn closed_pipe_ends_an_export_silently() {
     let folder = Folder::new();
     let line = json!({"role": "user", "content": "x".repeat(1_000)}).to_string();
     folder.write("talk.jsonl", vec![line; 500].join("\n"));
@@ -257,7 +257,7 @@ fn a_reader_that_has_seen_enough_ends_an_export_without_a_word() {
 
 #[cfg(unix)]
 #[test]
-fn reader_that_has_seen_enough_ends_a_tail() {
+fn closed_pipe_ends_a_tail() {
     let folder = Folder::new();
     with_talk(&folder);
     let mut tail = folder.command(one(&["tail", "-f", "-n", "1"])).spawn().unwrap();
@@ -272,7 +272,7 @@ fn reader_that_has_seen_enough_ends_a_tail() {
 }
 
 #[test]
-fn the_demo_tells_its_story_and_the_books_balance() {
+fn demo_prints_its_acts_and_balanced_counters() {
     let folder = Folder::new();
     let story = folder.ok("demo");
     for told in [

@@ -263,7 +263,7 @@ const MISTAKES: &[(&str, i32, &str)] = &[
 ];
 
 #[test]
-fn every_mistake_is_told_in_one_line_with_its_place_and_mend() {
+fn each_mistake_prints_place_and_remedy_on_one_line() {
     let folder = Folder::new();
     let good = "{\"role\":\"user\",\"content\":\"hi\",\"conversation_id\":\"k\"}\n";
     folder.write("good.jsonl", good);
@@ -311,7 +311,7 @@ fn every_mistake_is_told_in_one_line_with_its_place_and_mend() {
 }
 
 #[test]
-fn an_unknown_field_of_a_resource_is_named_with_those_there_are() {
+fn unknown_resource_field_lists_the_known_ones() {
     let folder = Folder::new();
     folder.write("r.yaml", "id: r\nmax_tokens: 5\nmax_tokenz: 3\n");
     let said = folder.run("import x --resource r.yaml");

@@ -12,7 +12,7 @@ pub(crate) fn on_a_server(test: fn(&Folder)) {
 }
 
 #[test]
-fn the_demo_tells_all_of_its_story_and_how_to_look() {
+fn demo_prints_all_acts_and_how_to_look() {
     on_a_server(|folder| {
         let story = folder.ok("demo");
         for told in [

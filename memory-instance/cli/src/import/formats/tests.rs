@@ -199,7 +199,7 @@ fn pydantic_ai_parts_become_chat_messages() {
 }
 
 #[test]
-fn goose_leaves_out_what_the_agent_does_not_see() {
+fn goose_omits_messages_hidden_from_the_agent() {
     let seen = r#"{"role":"user","created":1,"content":[{"type":"text","text":"hi"}]}"#;
     let records = [
         r#"{"working_dir":"/","description":"a talk","message_count":2}"#,
