@@ -4,7 +4,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use memory_core::{Profile, ProfileName, check_request};
+use memory_core::profile::ProfileName;
+use memory_core::{Profile, check_request};
 use serde_json::{Value, json};
 
 /// The messages of a request, without the system prompt.

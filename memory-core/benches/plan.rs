@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::{SignedDuration, Timestamp};
-use memory_core::{
-    Block, ContentType, ContextPlanner, EvictionGoal, MessageId, MessageMeta, Policy, Priority,
-    Sequence, ToolLink, ToolRef, Units, check_pairing, plan_eviction, trim_messages,
+use memory_core::dialect::ToolCall;
+use memory_core::plan::Step;
+use memory_core::plan::{
+    Block, ContextPlanner, EvictionGoal, Policy, ToolLink, ToolRef, Units, check_pairing,
+    plan_eviction,
 };
-use memory_core::{Entry, EstimateCounter, Message, Step, StoredMessage, ToolCall, WindowOptions};
+use memory_core::store::{MessageId, MessageMeta};
+use memory_core::{ContentType, Priority, Sequence, trim_messages};
+use memory_core::{Entry, EstimateCounter, Message, StoredMessage, WindowOptions};
 use uuid::Uuid;
 
 const MESSAGES: u64 = 10_000;

@@ -7,9 +7,8 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use memory_core::{
-    EstimateCounter, Message, NewestUnit, Profile, Trimmed, WindowOptions, trim_messages,
-};
+use memory_core::plan::{NewestUnit, Trimmed};
+use memory_core::{EstimateCounter, Message, Profile, WindowOptions, trim_messages};
 use serde_json::json;
 
 const MODEL: &str = "claude-sonnet-4-5";

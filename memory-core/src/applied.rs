@@ -6,7 +6,7 @@ pub enum Applied {
     /// It had no effect.
     No,
     /// It may have taken effect: its answer was lost, or is not definite. For a write to a store, sending the same request
-    /// again shows it, unless its [writer was forgotten](crate::StoreErrorKind::WriterForgotten). Default.
+    /// again shows it, unless its [writer was forgotten](crate::store::StoreErrorKind::WriterForgotten). Default.
     #[default]
     Unknown,
 }

@@ -47,7 +47,8 @@ use crate::profile::{Profile, ProfileName};
 /// The time is linear in the size of the request. Nothing is allocated per message.
 ///
 /// ```
-/// use memory_core::{RequestRule, check_request};
+/// use memory_core::check_request;
+/// use memory_core::request::RequestRule;
 /// use memory_core::profile::Profile;
 ///
 /// let request = r#"[

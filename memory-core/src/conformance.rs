@@ -21,17 +21,15 @@
 //! use std::sync::{Arc, Mutex, PoisonError};
 //!
 //! use memory_core::conformance::{ManualClock, StoreFixture, run_all};
-//! use memory_core::{
-//!     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
-//!     LeaseProof, MemoryKey, MemoryState, MemoryStore, Outline, Page, Read, RemoveUnused,
-//!     RemovedUnused, Replace, Sequence, ServerHealth, Splice, StoreError, StoredMessage, UnusedPage,
-//!     UnusedQuery,
-//! };
+//! use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
+//! use memory_core::health::ServerHealth;
+//! use memory_core::lease::{LeaseDomain, LeaseProof};
+//! use memory_core::store::{Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery};
 //! # use std::collections::BTreeMap;
 //! # use std::num::NonZeroUsize;
 //! # use std::ops::Bound;
 //! # use jiff::Timestamp;
-//! # use memory_core::StoreErrorKind;
+//! # use memory_core::store::StoreErrorKind;
 //!
 //! /// The store under test: here the simplest possible one.
 //! #[derive(Debug)]
@@ -183,10 +181,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::{
-    Access, Append, ContentType, Counters, FencingToken, LeaseProof, MemoryKey, MemoryStore,
-    Message, MessageId, NewMessage, Outline, OwnerId, Priority, WriteId, WriterId,
-};
+use crate::lease::{FencingToken, LeaseProof, OwnerId};
+use crate::store::{Access, Append, Counters, MessageId, NewMessage, Outline, WriteId, WriterId};
+use crate::{ContentType, MemoryKey, MemoryStore, Message, Priority};
 
 /// Creates stores to test.
 #[async_trait]
@@ -350,13 +347,18 @@ impl Subject {
         self.rollback.as_ref().unwrap().go_back().await;
     }
 
-    async fn append(&self, key: &MemoryKey, write: WriteId, texts: &[&str]) -> crate::Appended {
+    async fn append(
+        &self,
+        key: &MemoryKey,
+        write: WriteId,
+        texts: &[&str],
+    ) -> crate::store::Appended {
         self.store.append(key, batch(write, texts)).await.unwrap()
     }
 
     /// The texts of the present messages, in order.
     async fn texts(&self, key: &MemoryKey) -> Vec<String> {
-        let page = self.store.read(key, crate::Read::default()).await.unwrap();
+        let page = self.store.read(key, crate::store::Read::default()).await.unwrap();
         page.messages.iter().map(|message| message.message.text().into_owned()).collect()
     }
 

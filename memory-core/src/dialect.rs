@@ -98,6 +98,7 @@ pub use self::part::{
 };
 use self::resemble::resembles;
 pub use self::write::{Loss, Written};
+pub use crate::message::ToolCall;
 use crate::json::{Json, JsonObject};
 use crate::message::Role;
 

@@ -65,7 +65,7 @@ pub struct EvictionPlan {
 /// Nothing more is evicted once limits and goal are met. Total and pure: the same arguments give the same plan.
 /// Linear in the number of messages. `metas` is in ascending order of places.
 ///
-/// [`limit`]: crate::Block::limit
+/// [`limit`]: crate::plan::Block::limit
 #[must_use]
 pub fn plan_eviction(
     metas: &[MessageMeta],
@@ -411,9 +411,9 @@ mod tests {
     fn open_critical_call_counts_as_critical() {
         let policy = Policy::with_max_tokens(100);
         let open = |priority| {
-            let call = crate::Message::calls([crate::ToolCall::function("a", "f", "{}")]);
+            let call = crate::Message::calls([crate::dialect::ToolCall::function("a", "f", "{}")]);
             let entry = crate::Entry::new(call).with_priority(Priority::new(priority));
-            let id = crate::MessageId::new(uuid::Uuid::nil());
+            let id = crate::store::MessageId::new(uuid::Uuid::nil());
             policy.admit(entry, id, now(), &crate::EstimateCounter)
         };
         let shortfall = |calls: &[u8]| {
@@ -434,9 +434,9 @@ mod tests {
     fn fifo_evicts_oldest_except_critical() {
         let message = |number: u64, priority| {
             let entry = crate::Entry::new(crate::Message::user("u")).with_priority(priority);
-            let id = crate::MessageId::new(uuid::Uuid::from_u128(number.into()));
+            let id = crate::store::MessageId::new(uuid::Uuid::from_u128(number.into()));
             let new = Policy::with_max_tokens(100).admit(entry, id, now(), &crate::EstimateCounter);
-            crate::NewMessage { tokens: 10, ..new }.stored_at(Sequence::new(number)).meta
+            crate::store::NewMessage { tokens: 10, ..new }.stored_at(Sequence::new(number)).meta
         };
         let priorities =
             [Priority::IMPORTANT, Priority::CRITICAL, Priority::new(9), Priority::OPTIONAL];

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+pub use crate::key::FLUSH_LEASE_SUFFIX;
+
 /// The number of a grant. A later grant of the same key has a greater token.
 ///
 /// Lease backends issue `max(last + 1, server clock in microseconds)`, so tokens do not decrease when a backend loses

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+pub use crate::error_text::MAX_ERROR_TEXT;
 use crate::json::{Json, JsonNumber, JsonObject};
+pub use crate::key::{MAX_KEY_BYTES, MAX_KEY_PART_BYTES};
 use crate::message::Message;
 use crate::policy::Entry;
 use crate::priority::ContentType;
@@ -88,12 +90,13 @@ impl Limits {
 /// Measures a batch message by message.
 ///
 /// ```
-/// use memory_core::{BatchSize, Limits, Message};
+/// use memory_core::Message;
+/// use memory_core::limits::{BatchSize, Limits};
 ///
 /// let mut batch = BatchSize::new(Limits { batch_messages: 1, ..Limits::default() });
 /// batch.add(&Message::user("a"))?;
 /// assert!(batch.add(&Message::user("b")).is_err());
-/// # Ok::<(), memory_core::LimitError>(())
+/// # Ok::<(), memory_core::limits::LimitError>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct BatchSize {

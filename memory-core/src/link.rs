@@ -35,7 +35,7 @@ pub struct ToolLink {
 /// An item of a model's answer in the Responses API, in the order in which they follow each other.
 ///
 /// Chat has one message for the whole answer. Items of one answer therefore stay together:
-/// see [`Units`](crate::Units).
+/// see [`Units`](crate::plan::Units).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum AnswerItem {

@@ -270,7 +270,8 @@ impl Message {
     ///
     /// ```
     /// use memory_core::dialect::Part;
-    /// use memory_core::{Message, ToolCall};
+    /// use memory_core::Message;
+    /// use memory_core::dialect::ToolCall;
     ///
     /// let answer = Message::calls([ToolCall::function("call_1", "weather", r#"{"city":"Oslo"}"#)]);
     /// for part in answer.parts() {

@@ -22,7 +22,9 @@ use crate::message::{Message, Role};
 /// message with calls.
 ///
 /// ```
-/// use memory_core::{Message, ToolCall, check_pairing};
+/// use memory_core::Message;
+/// use memory_core::dialect::ToolCall;
+/// use memory_core::plan::check_pairing;
 ///
 /// let call = Message::calls([ToolCall::function("c1", "weather", r#"{"city":"Kyoto"}"#)]);
 /// let result = Message::tool_result("c1", "sunny");

@@ -67,7 +67,7 @@ pub enum ContentType {
     /// Older conversation.
     HistoricalMessages,
     /// Text that an application injects repeatedly, such as the time or a rule. Only the newest are relevant: a
-    /// window sends the newest [`Policy::reminders_kept`](crate::Policy::reminders_kept).
+    /// window sends the newest [`Policy::reminders_kept`](crate::plan::Policy::reminders_kept).
     Reminder,
     /// A custom type with a name: `ContentType::from("notes")`.
     Custom(CustomType),

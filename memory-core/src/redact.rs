@@ -69,7 +69,8 @@ impl Redactor {
     /// Also replaces these kinds of secrets.
     ///
     /// ```
-    /// use memory_core::{Message, RedactPreset, Redactor};
+    /// use memory_core::Message;
+    /// use memory_core::resource::{RedactPreset, Redactor};
     ///
     /// let redactor = Redactor::new::<&str>(&[], Redactor::DEFAULT_REPLACEMENT)
     ///     .map_err(|(_, error)| error)?

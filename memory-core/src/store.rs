@@ -27,13 +27,17 @@ pub use self::replace::Replace;
 pub use self::splice::{Removed, Splice};
 pub use self::state::MemoryState;
 pub use self::unused::{RemoveUnused, RemovedUnused, UnusedMemory, UnusedPage, UnusedQuery};
-use crate::counters::Counters;
+pub use crate::applied::Applied;
+pub use crate::clock::{Ticks, TimeSource};
+pub use crate::counters::{Counters, Tally};
 use crate::health::ServerHealth;
+pub use crate::key::KeyPrefix;
 use crate::key::MemoryKey;
 use crate::lease::{FencingToken, LeaseDomain, LeaseProof};
-use crate::receipt::FlushReceipt;
-use crate::stored::{MessageMeta, Sequence, StoredMessage};
-use crate::write::WriteId;
+pub use crate::receipt::{FlushReceipt, KEPT_RECEIPTS, SequenceSet, Shortfall, SummaryRecord};
+pub use crate::stored::{MessageId, MessageMeta, NewMessage};
+use crate::stored::{Sequence, StoredMessage};
+pub use crate::write::{KEPT_SESSIONS, SESSION_LIFETIME, SESSION_RETENTION, WriteId, WriterId};
 
 /// Stores memories: their messages, counters, receipts, and the fencing tokens that reject stale writers.
 ///
@@ -42,7 +46,7 @@ use crate::write::WriteId;
 /// **Writes** ([`append`](Self::append), [`replace`](Self::replace), [`splice`](Self::splice),
 /// [`clear`](Self::clear)) are atomic, and take these steps in this order within their one atomic step:
 /// 1. A retry is recognized by its id and answered without being applied again. A write by a writer whose record was
-///    pruned ([`WriterId`](crate::WriterId)) is refused with [`StoreErrorKind::WriterForgotten`].
+///    pruned ([`WriterId`](crate::store::WriterId)) is refused with [`StoreErrorKind::WriterForgotten`].
 /// 2. A write with a lease ([`Access::lease`]) whose token is lower than the newest that the memory has seen is
 ///    refused with [`StoreErrorKind::Fenced`]. Otherwise the newest token is raised to the lease's. A store that
 ///    shares the lease's [domain](Self::lease_domain) also refuses the write if the lease is no longer live or
@@ -211,7 +215,7 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError>;
 
-    /// The receipts of the most recent flushes, newest first; at most [`KEPT_RECEIPTS`](crate::KEPT_RECEIPTS).
+    /// The receipts of the most recent flushes, newest first; at most [`KEPT_RECEIPTS`](crate::store::KEPT_RECEIPTS).
     ///
     /// # Correctness
     /// One snapshot.
@@ -433,7 +437,8 @@ mod tests {
 
     #[test]
     fn access_is_open_or_leased() {
-        let lease = LeaseProof { owner: crate::OwnerId::new(1), token: FencingToken::new(2) };
+        let lease =
+            LeaseProof { owner: crate::lease::OwnerId::new(1), token: FencingToken::new(2) };
         assert_eq!(Access::with_lease(lease), Access { lease: Some(lease) });
         assert_eq!(Access::OPEN, Access::default());
         let splice = Splice::new(Generation::new(5));

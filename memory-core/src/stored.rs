@@ -220,7 +220,7 @@ mod tests {
             priority: new.priority,
             content_type: new.content_type,
             created_at: new.created_at,
-            link: ToolLink::of_results([crate::ToolRef::by_id("c")]),
+            link: ToolLink::of_results([crate::plan::ToolRef::by_id("c")]),
             closed: false,
             summary: false,
         };

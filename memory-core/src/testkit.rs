@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use memory_core::{
-    Block, ContentType, Message, MessageId, MessageMeta, NewMessage, Policy, Priority, Role,
-    Sequence, StoredMessage, ToolCall,
-};
+use memory_core::dialect::ToolCall;
+use memory_core::plan::{Block, Policy};
+use memory_core::store::{MessageId, MessageMeta, NewMessage};
+use memory_core::{ContentType, Message, Priority, Role, Sequence, StoredMessage};
 use proptest::prelude::*;
 
 /// The time of every plan.

@@ -18,7 +18,7 @@ use crate::stored::MessageMeta;
 /// The messages of a memory, grouped into units in the order of each unit's first message.
 ///
 /// A message with tool calls and the messages with the results that answer them form one unit; every other message is
-/// a unit by itself. [`ToolLink`](crate::ToolLink) defines which call a result answers: ids may repeat from turn to
+/// a unit by itself. [`ToolLink`](crate::plan::ToolLink) defines which call a result answers: ids may repeat from turn to
 /// turn, and messages of other agents may be in between. The items of one answer in OpenAI's Responses API (reasoning,
 /// text, calls) form one unit if they directly follow each other, like the single message that Chat uses for them. A
 /// message that answers calls of several units joins them into one. A message that both calls and answers belongs to

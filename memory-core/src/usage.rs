@@ -45,7 +45,7 @@ impl Usage {
     /// | Bedrock | `inputTokens` and `cacheReadInputTokens` and `cacheWriteInputTokens` |
     ///
     /// ```
-    /// use memory_core::Usage;
+    /// use memory_core::plan::Usage;
     /// use memory_core::json::Json;
     ///
     /// let answer = Json::parse(r#"{"usage": {"input_tokens": 12, "cache_read_input_tokens": 900,

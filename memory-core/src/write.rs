@@ -36,7 +36,7 @@ const RANDOM_MASK: u64 = (1 << 52) - 1;
 /// - The record of a [session](Self::session) writer, which lives at most as long as its process, may be pruned once
 ///   it is older than [`SESSION_RETENTION`] and at least [`KEPT_SESSIONS`] session writers came after it. The store
 ///   remembers the newest creation time that it pruned. It refuses a writer without a record from that time or before
-///   with [`StoreErrorKind::WriterForgotten`](crate::StoreErrorKind::WriterForgotten), and never accepts it as new.
+///   with [`StoreErrorKind::WriterForgotten`](crate::store::StoreErrorKind::WriterForgotten), and never accepts it as new.
 ///   SQLite counts the age from the creation time, other stores from the first write.
 /// - Any other writer ([`new`](Self::new)) is kept like a named one. So are the writers of processes of earlier
 ///   versions, which cannot be distinguished from named ones: `clear` does not free their records.

@@ -8,11 +8,13 @@
 
 use jiff::Timestamp;
 use memory_core::json::JsonErrorKind;
-use memory_core::{
-    Entry, EstimateCounter, EvictionGoal, Message, MessageError, MessageId, MessageMeta, Policy,
-    Redactor, Role, Sequence, Unit, UnitState, Units, check_pairing, message_tokens,
-    plan_fifo_eviction, trim_messages,
+use memory_core::plan::{
+    EvictionGoal, Policy, Unit, UnitState, Units, check_pairing, plan_fifo_eviction,
 };
+use memory_core::resource::Redactor;
+use memory_core::store::{MessageId, MessageMeta};
+use memory_core::tokens::message_tokens;
+use memory_core::{Entry, EstimateCounter, Message, MessageError, Role, Sequence, trim_messages};
 use uuid::Uuid;
 
 fn read(lines: &str) -> Vec<Message> {

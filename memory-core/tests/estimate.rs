@@ -76,7 +76,8 @@ fn estimate_of_a_long_text_is_within_5_percent() {
 #[cfg(feature = "tiktoken")]
 #[test]
 fn exact_counts_are_those_of_the_tokenizer() {
-    use memory_core::{TiktokenCounter, Vocabulary};
+    use memory_core::TiktokenCounter;
+    use memory_core::tokens::Vocabulary;
 
     let exact = TiktokenCounter::new(Vocabulary::O200kBase).unwrap();
     for sample in given().iter().chain(&held_back()) {

@@ -11,7 +11,8 @@
 mod fuzz;
 
 use fuzz::{fuzz, peak_of};
-use memory_core::{MAX_KEY_BYTES, MemoryKey};
+use memory_core::MemoryKey;
+use memory_core::limits::MAX_KEY_BYTES;
 
 #[test]
 fn parsed_key_is_canonical() {

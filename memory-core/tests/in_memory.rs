@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use memory_core::conformance::{ManualClock, Rollback, StoreFixture, run_all};
-use memory_core::{InMemoryStore, MemoryStore, SavedMemories};
+use memory_core::store::SavedMemories;
+use memory_core::{InMemoryStore, MemoryStore};
 
 #[derive(Debug)]
 struct InMemory;

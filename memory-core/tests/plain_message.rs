@@ -4,7 +4,8 @@
 
 use memory_core::dialect::{Dialect, Part};
 use memory_core::json::Json;
-use memory_core::{EstimateCounter, Message, message_tokens};
+use memory_core::tokens::message_tokens;
+use memory_core::{EstimateCounter, Message};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]

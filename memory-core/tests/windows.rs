@@ -6,9 +6,11 @@
     reason = "a test that fails panics, in its helpers too"
 )]
 
+use memory_core::plan::{ContextError, NewestUnit, Policy, Trimmed, plan_context};
+use memory_core::profile::ProfileName;
+use memory_core::store::MessageId;
 use memory_core::{
-    ContextError, Entry, EstimateCounter, Message, MessageId, NewestUnit, Policy, Priority,
-    Profile, ProfileName, Sequence, Trimmed, WindowOptions, check_request, plan_context,
+    Entry, EstimateCounter, Message, Priority, Profile, Sequence, WindowOptions, check_request,
     trim_messages,
 };
 use serde_json::{Value, json};

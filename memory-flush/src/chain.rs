@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use memory_core::{Redactor, StoredMessage};
+use memory_core::StoredMessage;
+use memory_core::resource::Redactor;
 
 use crate::rule_based::RuleBasedSummarizer;
 use crate::summarize::{SummarizeError, Summarizer, SummaryRequest, accept_summary};
@@ -228,7 +229,9 @@ mod tests {
     use std::future::{pending, ready};
     use std::task::{Context, Waker};
 
-    use memory_core::{EstimateCounter, Message, MessageId, Policy, Sequence};
+    use memory_core::plan::Policy;
+    use memory_core::store::MessageId;
+    use memory_core::{EstimateCounter, Message, Sequence};
 
     use super::*;
     use crate::summarize::from_fn;

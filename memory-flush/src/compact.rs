@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use memory_core::plan::{EvictionGoal, Policy};
+use memory_core::resource::FlushSettings;
+use memory_core::store::{Generation, MessageId, MessageMeta, Shortfall};
+use memory_core::tokens::message_tokens;
 use memory_core::{
-    ContentType, Entry, EstimateCounter, EvictionGoal, FlushSettings, Generation, Message,
-    MessageId, MessageMeta, Policy, Role, Sequence, Shortfall, StoredMessage, TokenCounter,
-    message_tokens,
+    ContentType, Entry, EstimateCounter, Message, Role, Sequence, StoredMessage, TokenCounter,
 };
 use uuid::Uuid;
 
@@ -308,7 +310,8 @@ impl fmt::Debug for Compacted {
 
 #[cfg(test)]
 mod tests {
-    use memory_core::{ToolCall, check_pairing};
+    use memory_core::dialect::ToolCall;
+    use memory_core::plan::check_pairing;
     use proptest::prelude::*;
 
     use super::*;

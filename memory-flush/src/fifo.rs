@@ -1,6 +1,6 @@
 //! Evicts the oldest messages first.
 
-use memory_core::plan_fifo_eviction;
+use memory_core::plan::plan_fifo_eviction;
 
 use crate::plan::FlushPlan;
 use crate::strategy::{FlushInput, FlushStrategy};

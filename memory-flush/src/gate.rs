@@ -1,6 +1,8 @@
 //! Decides from counters whether a flush is due.
 
-use memory_core::{Counters, FlushSettings, Policy, Tally};
+use memory_core::plan::Policy;
+use memory_core::resource::FlushSettings;
+use memory_core::store::{Counters, Tally};
 
 use crate::strategy::target_of;
 

@@ -1,6 +1,7 @@
 //! Replaces the oldest messages by a summary.
 
-use memory_core::{EvictionGoal, MessageMeta, Shortfall, Units, plan_eviction};
+use memory_core::plan::{EvictionGoal, Units, plan_eviction};
+use memory_core::store::{MessageMeta, Shortfall};
 
 use crate::plan::FlushPlan;
 use crate::strategy::{FlushInput, FlushStrategy, tally};
@@ -14,8 +15,8 @@ use crate::strategy::{FlushInput, FlushStrategy, tally};
 /// - If a summary could be as large as the messages it replaces, the flush evicts instead, so that no flush makes a
 ///   memory larger.
 ///
-/// [`summary_tokens`]: memory_core::FlushSettings::summary_tokens
-/// [`summarize_oldest_percent`]: memory_core::FlushSettings::summarize_oldest_percent
+/// [`summary_tokens`]: memory_core::resource::FlushSettings::summary_tokens
+/// [`summarize_oldest_percent`]: memory_core::resource::FlushSettings::summarize_oldest_percent
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HybridSummary;
 
@@ -71,10 +72,10 @@ fn percent_of(tokens: u64, percent: u8) -> u64 {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use memory_core::{
-        EvictionPlan, FlushSettings, Message, MessageId, NewMessage, Policy, Priority, Sequence,
-        Tally,
-    };
+    use memory_core::plan::{EvictionPlan, Policy};
+    use memory_core::resource::FlushSettings;
+    use memory_core::store::{MessageId, NewMessage, Tally};
+    use memory_core::{Message, Priority, Sequence};
     use proptest::prelude::*;
 
     use super::*;
@@ -218,7 +219,7 @@ mod tests {
             let room = policy.max_tokens.saturating_sub(pinned.tokens);
             let goal = pinned.tokens + room * target / policy.max_tokens;
             let largest = Units::group(&metas, now(), policy.open_call_timeout)
-                .iter().map(memory_core::Unit::tokens).max().unwrap_or(0);
+                .iter().map(memory_core::plan::Unit::tokens).max().unwrap_or(0);
             prop_assert!(plan.after.tokens <= goal.max(pinned.tokens) || plan.evict.is_empty());
             prop_assert!(plan.evict.is_empty() || plan.after.tokens + largest > goal);
             prop_assert!(plan.shortfall.is_some());

@@ -23,7 +23,7 @@ pub use compact::{CompactOptions, Compacted, compact, compact_by_rule};
 pub use fifo::Fifo;
 pub use gate::{Gate, NotDue, flush_due, next_flush_at};
 pub use hybrid::HybridSummary;
-pub use memory_core::{FlushSettings, SettingsError};
+pub use memory_core::resource::{FlushSettings, SettingsError};
 pub use plan::{FlushPlan, PlanError, validate_plan};
 pub use priority::PriorityEviction;
 pub use rule_based::{RuleBasedSummarizer, rule_based_summary};

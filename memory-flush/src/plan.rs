@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use memory_core::{
-    EvictionPlan, MessageMeta, Policy, Sequence, Shortfall, Tally, UnitState, Units,
-};
+use memory_core::Sequence;
+use memory_core::plan::{EvictionPlan, Policy, UnitState, Units};
+use memory_core::store::{MessageMeta, Shortfall, Tally};
 
 use crate::strategy::{FlushInput, tally};
 

@@ -1,6 +1,6 @@
 //! Evicts the least important messages first.
 
-use memory_core::plan_eviction;
+use memory_core::plan::plan_eviction;
 
 use crate::plan::FlushPlan;
 use crate::strategy::{FlushInput, FlushStrategy};

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use memory_core::dialect::Part;
-use memory_core::{Message, MessageMeta, Policy, StoredMessage, TokenCounter, Units};
+use memory_core::plan::{Policy, Units};
+use memory_core::store::MessageMeta;
+use memory_core::{Message, StoredMessage, TokenCounter};
 
 use crate::summarize::{SummarizeError, Summarizer, SummaryRequest};
 use crate::truncate::{Excerpt, truncate_to_tokens};

@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use memory_core::{
-    ContentType, FlushReceipt, Generation, Message, MessageId, NewMessage, Policy, Priority,
-    Sequence, SequenceSet, Shortfall, Splice, SummaryRecord, TokenCounter, message_tokens,
+use memory_core::plan::Policy;
+use memory_core::store::{
+    FlushReceipt, Generation, MessageId, NewMessage, SequenceSet, Shortfall, Splice, SummaryRecord,
 };
+use memory_core::tokens::message_tokens;
+use memory_core::{ContentType, Message, Priority, Sequence, TokenCounter};
 use uuid::Uuid;
 
 use crate::chain::Summary;
@@ -159,7 +161,10 @@ pub fn splice_for(
 
 #[cfg(test)]
 mod tests {
-    use memory_core::{EstimateCounter, EvictionGoal, FlushSettings, MessageMeta};
+    use memory_core::EstimateCounter;
+    use memory_core::plan::EvictionGoal;
+    use memory_core::resource::FlushSettings;
+    use memory_core::store::MessageMeta;
 
     use super::*;
     use crate::chain::Declined;

@@ -3,7 +3,9 @@
 use std::fmt::Debug;
 
 use jiff::Timestamp;
-use memory_core::{EvictionGoal, EvictionPlan, FlushSettings, MessageMeta, Policy, Tally};
+use memory_core::plan::{EvictionGoal, EvictionPlan, Policy};
+use memory_core::resource::FlushSettings;
+use memory_core::store::{MessageMeta, Tally};
 
 use crate::plan::FlushPlan;
 
@@ -15,7 +17,7 @@ use crate::plan::FlushPlan;
 /// [`validate_plan`](crate::validate_plan) refuses any other plan. It runs on the flushing task and must not block.
 ///
 /// ```
-/// use memory_core::Units;
+/// use memory_core::plan::Units;
 /// use memory_flush::{FlushInput, FlushPlan, FlushStrategy};
 ///
 /// /// Evicts everything except critical and open units.

@@ -6,7 +6,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use memory_core::{FlushSettings, Message, StoredMessage, TokenCounter, message_tokens};
+use memory_core::resource::FlushSettings;
+use memory_core::tokens::message_tokens;
+use memory_core::{Message, StoredMessage, TokenCounter};
 
 /// Writes the summary that replaces messages.
 ///
@@ -219,8 +221,8 @@ mod tests {
             prop_assert_eq!(request.previous.is_some(), summaries > 0);
             prop_assert_eq!(request.messages.len(), count - summaries);
             let text = RuleBasedSummarizer::default().write(&request);
-            let policy = memory_core::Policy::with_max_tokens(10_000);
-            let id = memory_core::MessageId::new(uuid::Uuid::nil());
+            let policy = memory_core::plan::Policy::with_max_tokens(10_000);
+            let id = memory_core::store::MessageId::new(uuid::Uuid::nil());
             let message = summary_message(&text, id, now(), &policy, &*counter);
             prop_assert!(u64::from(message.tokens) < replaced);
             prop_assert!(u64::from(message.tokens) <= summary_tokens);
@@ -239,8 +241,8 @@ mod tests {
     #[test]
     fn request_debug_omits_contents() {
         let message = Message::user("secret");
-        let policy = memory_core::Policy::with_max_tokens(100);
-        let id = memory_core::MessageId::new(uuid::Uuid::nil());
+        let policy = memory_core::plan::Policy::with_max_tokens(100);
+        let id = memory_core::store::MessageId::new(uuid::Uuid::nil());
         let stored = policy
             .admit(message.into(), id, now(), &EstimateCounter)
             .stored_at(memory_core::Sequence::new(1));

@@ -5,9 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use memory_core::{
-    Access, Append, Appended, Applied, BatchSize, Clear, Counters, Entry, LeaseProof, LimitError,
-    LimitKind, NewMessage, StoreErrorKind, WriteId,
+use memory_core::Entry;
+use memory_core::lease::LeaseProof;
+use memory_core::limits::{BatchSize, LimitError, LimitKind};
+use memory_core::store::{
+    Access, Append, Appended, Applied, Clear, Counters, NewMessage, StoreErrorKind, WriteId,
 };
 use memory_flush::flush_due;
 use tokio::time::Instant;
@@ -85,7 +87,7 @@ impl MemoryInstance {
     /// # Errors
     /// [`MemoryError::TooLarge`] for a message over the whole budget, except the result of a tool: its call is
     /// in the memory already and must not stay open. [`MemoryError::Limit`] for a message or batch over one of
-    /// the resource's [limits](memory_core::Limits). [`MemoryError::Append`] if the store failed, or if the lease
+    /// the resource's [limits](memory_core::limits::Limits). [`MemoryError::Append`] if the store failed, or if the lease
     /// was not free within the resource's `lock.wait_timeout`; [`MemoryError::into_prepared`] returns the batch,
     /// to be [sent](Self::send) again.
     ///
@@ -162,10 +164,10 @@ impl MemoryInstance {
 
     /// Prepares a batch that can be sent more than once, under a new id.
     ///
-    /// The store recognizes the id for at least [`SESSION_RETENTION`](memory_core::SESSION_RETENTION) after the
-    /// batch was first sent, and as long as fewer than [`KEPT_SESSIONS`](memory_core::KEPT_SESSIONS) other
+    /// The store recognizes the id for at least [`SESSION_RETENTION`](memory_core::store::SESSION_RETENTION) after the
+    /// batch was first sent, and as long as fewer than [`KEPT_SESSIONS`](memory_core::store::KEPT_SESSIONS) other
     /// writers came after it. Later the store may refuse the batch with
-    /// [`StoreErrorKind::WriterForgotten`](memory_core::StoreErrorKind::WriterForgotten), even if it was never
+    /// [`StoreErrorKind::WriterForgotten`](memory_core::store::StoreErrorKind::WriterForgotten), even if it was never
     /// sent; it never appends the batch twice. For a batch that may be sent at any time use
     /// [`prepare_as`](Self::prepare_as) with a named writer.
     ///
@@ -181,7 +183,7 @@ impl MemoryInstance {
     }
 
     /// Prepares a batch under an id that the caller chooses, such as
-    /// [`WriterId::named`](memory_core::WriterId::named) with the offset in a log. The store then recognizes the
+    /// [`WriterId::named`](memory_core::store::WriterId::named) with the offset in a log. The store then recognizes the
     /// batch also after the caller has crashed and restarted.
     ///
     /// # Errors
@@ -200,7 +202,7 @@ impl MemoryInstance {
     ///
     /// # Errors
     /// As [`append`](Self::append).
-    /// [`StoreErrorKind::WriterForgotten`](memory_core::StoreErrorKind::WriterForgotten) if the batch was prepared
+    /// [`StoreErrorKind::WriterForgotten`](memory_core::store::StoreErrorKind::WriterForgotten) if the batch was prepared
     /// too long ago: whether it was appended is then unknown.
     ///
     /// # Cancel safety

@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use memory_core::{
-    Append, Appended, CircuitBreakerSettings, Clear, Counters, Cursor, Durability, FlushReceipt,
-    Head, LeaseDomain, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused,
-    RemovedUnused, Replace, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind,
-    StoredMessage, UnusedPage, UnusedQuery,
+use memory_core::health::ServerHealth;
+use memory_core::lease::{LeaseDomain, LeaseProof};
+use memory_core::resource::CircuitBreakerSettings;
+use memory_core::store::{
+    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
+    RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind, UnusedPage,
+    UnusedQuery,
 };
+use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use reliakit_circuit::State;
 use tokio::time::{Instant, timeout};
 

@@ -1,6 +1,7 @@
 //! Closing an open tool call without a result.
 
-use memory_core::{Counters, MessageMeta, Splice, StoreErrorKind, UnitState, Units};
+use memory_core::plan::{UnitState, Units};
+use memory_core::store::{Counters, MessageMeta, Splice, StoreErrorKind};
 use memory_flush::flush_due;
 
 use crate::error::MemoryError;

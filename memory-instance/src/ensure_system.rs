@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use memory_core::{
-    Access, Counters, Entry, LeaseProof, Message, MessageMeta, NewMessage, Priority, Replace,
-    Sequence, StoreErrorKind,
-};
+use memory_core::lease::LeaseProof;
+use memory_core::store::{Access, Counters, MessageMeta, NewMessage, Replace, StoreErrorKind};
+use memory_core::{Entry, Message, Priority, Sequence};
 use serde::Serialize;
 
 use crate::error::MemoryError;
@@ -26,7 +25,7 @@ pub struct EnsuredSystem {
     /// The sequence number of the prompt.
     pub sequence: Sequence,
     /// The number of tokens by which the critical messages exceed the budget, if they do; see
-    /// [`Appended::critical_over_budget`](memory_core::Appended::critical_over_budget).
+    /// [`Appended::critical_over_budget`](memory_core::store::Appended::critical_over_budget).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub critical_over_budget: Option<u64>,
 }

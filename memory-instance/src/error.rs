@@ -7,10 +7,11 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use memory_core::{
-    Applied, ContextError, Durability, KeyError, LimitError, MemoryKey, MessageError,
-    ResourceError, StoreError, StoreErrorKind, cut_error_text,
-};
+use memory_core::limits::LimitError;
+use memory_core::plan::ContextError;
+use memory_core::sibling::cut_error_text;
+use memory_core::store::{Applied, Durability, StoreError, StoreErrorKind};
+use memory_core::{KeyError, MemoryKey, MessageError, ResourceError};
 use memory_lock::{LockError, LockErrorKind, LostReason};
 
 use crate::append::PreparedAppend;

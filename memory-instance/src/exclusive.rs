@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use memory_core::{
-    Appended, Counters, Cursor, Entry, FencingToken, Page, StoredMessage, WindowOptions,
-};
+use memory_core::lease::FencingToken;
+use memory_core::store::{Appended, Counters, Cursor, Page};
+use memory_core::{Entry, StoredMessage, WindowOptions};
 use memory_lock::{LeaseScope, LostReason, WithLockError};
 use tokio::time::Instant;
 

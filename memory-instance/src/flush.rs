@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use memory_core::{
-    Appended, Applied, FencingToken, FlushReceipt, Head, LeaseProof, Outline, Splice,
-    StoreErrorKind, StoredMessage,
-};
+use memory_core::StoredMessage;
+use memory_core::lease::{FencingToken, LeaseProof};
+use memory_core::store::{Appended, Applied, FlushReceipt, Head, Outline, Splice, StoreErrorKind};
 use memory_flush::{
     FlushInput, FlushPlan, FlushRecord, SummaryRequest, Timer, WrittenSummary, flush_due,
     splice_for, validate_plan,

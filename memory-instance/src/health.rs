@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use memory_core::{
-    ContentType, LeaseHealth, Lifetime, MemoryHealth, Outline, Priority, ServerHealth, Tally,
-    UnitState, Units, Verdict,
-};
+use memory_core::health::{LeaseHealth, Lifetime, ServerHealth, Verdict};
+use memory_core::plan::{UnitState, Units};
+use memory_core::store::{Outline, Tally};
+use memory_core::{ContentType, MemoryHealth, Priority};
 use tokio::time::Instant;
 
 use crate::error::MemoryError;

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use memory_core::{MessageId, WriterId};
+use memory_core::store::{MessageId, WriterId};
 use uuid::{Builder, Uuid};
 
 /// The source of ids.

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use memory_core::{
-    Access, Applied, Counters, Cursor, FlushReceipt, Head, MemoryKey, MemoryResource, MemoryStore,
-    Message, Outline, Page, Read, StoreError, StoredMessage, WindowOptions,
+use memory_core::store::{
+    Access, Applied, Counters, Cursor, FlushReceipt, Head, Outline, Page, Read, StoreError,
 };
+use memory_core::{MemoryKey, MemoryResource, MemoryStore, Message, StoredMessage, WindowOptions};
 use memory_lock::{Clock, LockKey, LockManager};
 use tokio::time::Instant;
 
@@ -177,7 +177,7 @@ impl MemoryInstance {
     ///
     /// Critical messages come first, then the newest unit, then the others by priority and age. Tool calls are
     /// complete and answered. The messages keep the order of the memory. See
-    /// [`plan_context`](memory_core::plan_context) for the rules. Without a profile in the options, the resource's
+    /// [`plan_context`](memory_core::plan::plan_context) for the rules. Without a profile in the options, the resource's
     /// profile is used.
     ///
     /// ```
@@ -320,7 +320,7 @@ impl Inner {
     }
 
     /// The access of a write under this lease, if there is one.
-    pub(crate) const fn access(lease: Option<memory_core::LeaseProof>) -> Access {
+    pub(crate) const fn access(lease: Option<memory_core::lease::LeaseProof>) -> Access {
         Access { lease }
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use memory_core::{ContentType, Counters, LimitError, LimitKind, NewMessage};
+use memory_core::ContentType;
+use memory_core::limits::{LimitError, LimitKind};
+use memory_core::store::{Counters, NewMessage};
 
 /// The custom content types in the memory, as far as this instance knows.
 ///

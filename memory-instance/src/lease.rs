@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use memory_core::{Splice, StoreErrorKind};
+use memory_core::store::{Splice, StoreErrorKind};
 use memory_lock::{LeaseInfo, LockGuard, LockKey};
 
 use crate::error::MemoryError;

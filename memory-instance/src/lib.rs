@@ -48,12 +48,19 @@ pub use window::{Calibrated, ContextWindow};
 
 // The items of the lower crates that most programs need, so that one dependency is enough.
 pub use memory_core::dialect::Part;
+pub use memory_core::dialect::ToolCall;
+pub use memory_core::health::Verdict;
+pub use memory_core::lease::FencingToken;
+pub use memory_core::plan::{
+    Anchor, Calibration, ContextError, LeftOut, NewestUnit, StartPolicy, SummaryRole, Usage,
+};
+pub use memory_core::profile::ProfileName;
+pub use memory_core::request::{Repair, RepairKind};
+pub use memory_core::resource::{PriorityBlock, Tokenizer};
+pub use memory_core::store::{Appended, Counters, Cursor, FlushReceipt, Page, WriteId, WriterId};
 pub use memory_core::{
-    Anchor, Appended, Calibration, ContentType, ContextError, Counters, Cursor, Entry,
-    FencingToken, FlushReceipt, LeftOut, MemoryHealth, MemoryKey, MemoryResource, MemoryStore,
-    Message, NewestUnit, Page, Priority, PriorityBlock, Profile, ProfileName, Repair, RepairKind,
-    Request, Role, StartPolicy, StoredMessage, SummaryRole, TokenCounter, Tokenizer, ToolCall,
-    Usage, Verdict, WindowOptions, WriteId, WriterId,
+    ContentType, Entry, MemoryHealth, MemoryKey, MemoryResource, MemoryStore, Message, Priority,
+    Profile, Request, Role, StoredMessage, TokenCounter, WindowOptions,
 };
 pub use memory_flush::{
     CompactOptions, Compacted, FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer,

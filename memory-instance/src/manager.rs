@@ -6,7 +6,9 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
-use memory_core::{Applied, KeyPrefix, MemoryKey, MemoryStore, ServerHealth, ServerWarning};
+use memory_core::health::{ServerHealth, ServerWarning};
+use memory_core::store::{Applied, KeyPrefix};
+use memory_core::{MemoryKey, MemoryStore};
 use memory_lock::{LockKey, LockManager};
 use quick_cache::sync::Cache;
 use serde::Serialize;

@@ -171,7 +171,8 @@ mod sqlite {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use memory_core::{Durability, MemoryStore};
+    use memory_core::MemoryStore;
+    use memory_core::store::Durability;
     use memory_lock::{Clock, LockManager, SqliteLock};
     use memory_store_sqlite::{Links, SqliteConfig, SqliteStore};
 

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use memory_core::{
-    ConfiguredCounter, EstimateCounter, FlushSettings, MemoryResource, MemoryStore, Policy,
-    Profile, Redactor, TokenCounter, Tokenizer,
-};
+use memory_core::plan::Policy;
+use memory_core::resource::{FlushSettings, Redactor, Tokenizer};
+use memory_core::tokens::ConfiguredCounter;
+use memory_core::{EstimateCounter, MemoryResource, MemoryStore, Profile, TokenCounter};
 use memory_flush::{
     FallbackChain, Fifo, FlushStrategy, HybridSummary, PriorityEviction, Summarizer,
 };
@@ -155,7 +155,8 @@ fn counter(resource: &MemoryResource) -> Result<Arc<dyn TokenCounter>, MemoryErr
     let tokenizer = resource.tokenizer();
     #[cfg(feature = "tiktoken")]
     {
-        use memory_core::{TiktokenCounter, Vocabulary};
+        use memory_core::TiktokenCounter;
+        use memory_core::tokens::Vocabulary;
         let vocabulary = match tokenizer {
             Tokenizer::O200kBase => Some(Vocabulary::O200kBase),
             Tokenizer::Cl100kBase => Some(Vocabulary::Cl100kBase),

@@ -3,9 +3,10 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use memory_core::{
-    Access, Applied, MemoryKey, RemoveUnused, RemovedUnused, StoreErrorKind, UnusedMemory,
-    UnusedPage, UnusedQuery,
+use memory_core::MemoryKey;
+use memory_core::store::{
+    Access, Applied, RemoveUnused, RemovedUnused, StoreErrorKind, UnusedMemory, UnusedPage,
+    UnusedQuery,
 };
 use memory_lock::{LockGuard, LockKey, LockOptions};
 use serde::Serialize;

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use memory_core::{FlushReceipt, Tally};
+use memory_core::store::{FlushReceipt, Tally};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 /// The handles of one resource's metrics.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use memory_core::MAX_KEY_PART_BYTES;
+use memory_core::limits::MAX_KEY_PART_BYTES;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tera::{Context, Kwargs, State, Tera, TeraResult};
@@ -88,7 +88,7 @@ fn insert(map: &mut Map<String, Value>, path: &str, value: Value) {
 ///
 /// Templates have no loops, so rendering takes little time and memory. `for`, `set`, `raw` and all features for
 /// pages (`block`, `include`, `range`, `indent`, `escape`, ...) are refused. A template has at most
-/// [`MAX_BYTES`](Self::MAX_BYTES), a key [`MAX_KEY_PART_BYTES`](memory_core::MAX_KEY_PART_BYTES).
+/// [`MAX_BYTES`](Self::MAX_BYTES), a key [`MAX_KEY_PART_BYTES`](memory_core::limits::MAX_KEY_PART_BYTES).
 #[derive(Debug, Clone)]
 pub struct KeyTemplate {
     tera: Tera,

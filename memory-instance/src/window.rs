@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use memory_core::{
-    Anchor, Calibration, ContextPlan, ContextPlanner, Cursor, LeftOut, Message, ProfileName,
-    Repair, Request, Sequence, Step, StoreErrorKind, StoredMessage, Usage, WindowOptions,
-    message_tokens,
-};
+use memory_core::plan::{Anchor, Calibration, ContextPlan, ContextPlanner, LeftOut, Step, Usage};
+use memory_core::profile::ProfileName;
+use memory_core::request::Repair;
+use memory_core::store::{Cursor, StoreErrorKind};
+use memory_core::tokens::message_tokens;
+use memory_core::{Message, Request, Sequence, StoredMessage, WindowOptions};
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
@@ -226,7 +227,7 @@ impl Inner {
     /// The plan and its messages; `None` if the memory was changed meanwhile.
     async fn plan_window(
         &self,
-        metas: &[memory_core::MessageMeta],
+        metas: &[memory_core::store::MessageMeta],
         snapshot: Cursor,
         options: &WindowOptions,
     ) -> Result<Option<(ContextPlan, Vec<StoredMessage>)>, MemoryError> {

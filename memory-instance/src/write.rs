@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use memory_core::{
-    Append, Appended, Applied, Clear, Counters, LeaseProof, Replace, Splice, StoreError,
-    StoreErrorKind,
+use memory_core::lease::LeaseProof;
+use memory_core::store::{
+    Append, Appended, Applied, Clear, Counters, Replace, Splice, StoreError, StoreErrorKind,
 };
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 

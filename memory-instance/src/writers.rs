@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use memory_core::{SESSION_LIFETIME, WriteId};
+use memory_core::store::{SESSION_LIFETIME, WriteId};
 use tokio::time::Instant;
 
 use crate::ids::Ids;

@@ -14,7 +14,8 @@ mod fuzz;
 use std::time::Duration;
 
 use fuzz::{SECRET, fuzz, peak_of};
-use memory_core::{MAX_KEY_PART_BYTES, MemoryKey};
+use memory_core::MemoryKey;
+use memory_core::limits::MAX_KEY_PART_BYTES;
 use memory_instance::{KeyContext, KeyTemplate};
 use serde_json::json;
 use tokio::time::Instant;

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use memory_core::{
-    CircuitBreakerSettings, MemoryResource, Message, ServerWarning, StoreErrorKind, Verdict,
-};
+use memory_core::health::{ServerWarning, Verdict};
+use memory_core::resource::CircuitBreakerSettings;
+use memory_core::store::StoreErrorKind;
+use memory_core::{MemoryResource, Message};
 use memory_instance::{FlushMode, MemoryError, MemoryManager};
 use memory_redis_testkit::{Proxy, Server};
 use tokio::time::{Instant, sleep};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{Applied, OwnerId};
+use memory_core::lease::OwnerId;
+use memory_core::store::Applied;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::Acquired;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use memory_core::FencingToken;
+use memory_core::lease::FencingToken;
 
 /// The answer to [`LockBackend::try_acquire`](crate::LockBackend::try_acquire).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

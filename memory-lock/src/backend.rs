@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use memory_core::{LeaseDomain, OwnerId};
+use memory_core::lease::{LeaseDomain, OwnerId};
 
 use crate::LeaseInfo;
 use crate::answer::{Acquired, HandOver, Release, Renewal};
@@ -27,7 +27,7 @@ pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
 ///   lease that is not live is nobody's, even if nobody took it since: its old owner is told
 ///   [`Vanished`](Renewal::Vanished) and [`NotOwner`](Release::NotOwner).
 /// - Of two grants of one key the later one has the greater token, over releases, expiries,
-///   hand-overs and restarts: use [`FencingToken::next`](memory_core::FencingToken::next).
+///   hand-overs and restarts: use [`FencingToken::next`](memory_core::lease::FencingToken::next).
 /// - Every call is idempotent per (key, owner), so that a call whose answer was lost is sent again.
 /// - Owner ids are fresh for each acquisition; the backend need not remember old ones.
 /// - An `Ok` answer is definite. Whatever is in doubt is an error, whose

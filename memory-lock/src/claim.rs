@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{FencingToken, OwnerId};
+use memory_core::lease::{FencingToken, OwnerId};
 use tokio::time::Instant;
 
 use crate::give_up::{GiveUp, give_up_detached};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use memory_core::{Ticks, TimeSource};
+use memory_core::store::{Ticks, TimeSource};
 use tokio::time::Instant;
 
 use crate::time::micros;

@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{Applied, OwnerId, cut_error_source, cut_error_text};
+use memory_core::lease::OwnerId;
+use memory_core::sibling::{cut_error_source, cut_error_text};
+use memory_core::store::Applied;
 
 use crate::key::LockKey;
 
@@ -139,7 +141,7 @@ impl LockError {
     }
 
     /// Replaces the text that explains the kind: what is wrong and what to do about it, lower case. A text over
-    /// [`MAX_ERROR_TEXT`](memory_core::MAX_ERROR_TEXT) is cut.
+    /// [`MAX_ERROR_TEXT`](memory_core::limits::MAX_ERROR_TEXT) is cut.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.context.detail = Some(cut_error_text(detail));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use memory_core::{FencingToken, LeaseProof};
+use memory_core::lease::{FencingToken, LeaseProof};
 use tokio::time::Instant;
 
 use crate::finish::Finish;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use memory_core::{LeaseProof, OwnerId};
+use memory_core::lease::{LeaseProof, OwnerId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

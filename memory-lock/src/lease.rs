@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use memory_core::{FencingToken, OwnerId};
+use memory_core::lease::{FencingToken, OwnerId};
 
 use crate::key::LockKey;
 

@@ -55,7 +55,8 @@ pub use local::InProcessLock;
 pub use lost::{Lost, LostReason};
 pub use manager::LockManager;
 pub use manager_options::ManagerOptions;
-pub use memory_core::{Applied, FencingToken, LeaseDomain, LeaseInfo, LeaseProof, OwnerId};
+pub use memory_core::lease::{FencingToken, LeaseDomain, LeaseInfo, LeaseProof, OwnerId};
+pub use memory_core::store::Applied;
 pub use options::LockOptions;
 #[cfg(feature = "redlock")]
 pub use redlock::RedlockLock;

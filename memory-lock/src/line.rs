@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use memory_core::OwnerId;
+use memory_core::lease::OwnerId;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 

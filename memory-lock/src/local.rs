@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use memory_core::{FencingToken, LeaseDomain, OwnerId};
+use memory_core::lease::{FencingToken, LeaseDomain, OwnerId};
 use tokio::sync::Notify;
 
 use crate::LeaseInfo;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::LeaseDomain;
+use memory_core::lease::LeaseDomain;
 use tokio::time::{Instant, timeout_at};
 
 use crate::LeaseInfo;

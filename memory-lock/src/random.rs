@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use memory_core::OwnerId;
+use memory_core::lease::OwnerId;
 
 /// Owner ids and jitter, from the operating system's randomness or from a test's seed.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{FencingToken, LeaseProof};
+use memory_core::lease::{FencingToken, LeaseProof};
 use tokio::time::Instant;
 
 use crate::hold::Hold;

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::FencingToken;
+use memory_core::lease::FencingToken;
 use thiserror::Error;
 
 use crate::error::LockError;

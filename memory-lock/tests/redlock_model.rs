@@ -17,7 +17,7 @@ mod vote;
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use memory_core::FencingToken;
+use memory_core::lease::FencingToken;
 use vote::{Answer, Motion, Order, Verdict, Vote, majority};
 
 const SERVERS: usize = 3;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use memory_core::{Removed, Splice, Tally};
+use memory_core::store::{Removed, Splice, Tally};
 use memory_redis_link::{LinkError, Reply};
 
 use crate::scripts::PART;
@@ -91,7 +91,8 @@ pub(crate) fn changes(splice: &Splice) -> Option<Vec<Change>> {
 
 #[cfg(test)]
 mod tests {
-    use memory_core::{Generation, Sequence};
+    use memory_core::Sequence;
+    use memory_core::store::Generation;
 
     use super::*;
 

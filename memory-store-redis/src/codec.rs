@@ -3,10 +3,12 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use memory_core::{
-    Class, Counters, Cursor, FencingToken, Generation, Head, Message, MessageId, MessageMeta,
-    NewMessage, Sequence, StoreErrorKind, StoredMessage, Tally, ToolLink,
+use memory_core::lease::FencingToken;
+use memory_core::plan::{Class, ToolLink};
+use memory_core::store::{
+    Counters, Cursor, Generation, Head, MessageId, MessageMeta, NewMessage, StoreErrorKind, Tally,
 };
+use memory_core::{Message, Sequence, StoredMessage};
 use rmp::decode;
 use uuid::Uuid;
 use uuid::fmt::Simple;
@@ -201,7 +203,8 @@ fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use memory_core::{ContentType, Priority, ToolRef};
+    use memory_core::plan::ToolRef;
+    use memory_core::{ContentType, Priority};
     use proptest::prelude::*;
 
     use super::*;
@@ -237,7 +240,7 @@ mod tests {
         ) {
             let message = match form {
                 0 => Message::user("a text"),
-                1 => Message::calls(ids.iter().map(|id| memory_core::ToolCall::function(id, "f", "{}"))),
+                1 => Message::calls(ids.iter().map(|id| memory_core::dialect::ToolCall::function(id, "f", "{}"))),
                 _ => Message::tool_result(ids.concat(), "r"),
             };
             let new = NewMessage {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use memory_core::{
-    Access, Append, AppendOutcome, Appended, Clear, Counters, FencingToken, Generation, Head,
-    LeaseProof, MemoryKey, NewMessage, Removed, Replace, Sequence, Splice, StoreError,
-    StoreErrorKind, Tally, WriteId,
+use memory_core::lease::{FencingToken, LeaseProof};
+use memory_core::store::{
+    Access, Append, AppendOutcome, Appended, Clear, Counters, Generation, Head, NewMessage,
+    Removed, Replace, Splice, StoreError, StoreErrorKind, Tally, WriteId,
 };
+use memory_core::{MemoryKey, Sequence};
 use memory_redis_link::{LinkError, Reply, Script, Shown, Written};
 use redis::{Cmd, Value};
 use tokio::time::Instant;

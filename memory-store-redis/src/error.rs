@@ -1,6 +1,7 @@
 //! Maps the errors of the link to the errors of the store.
 
-use memory_core::{Applied, MemoryKey, StoreError, StoreErrorKind};
+use memory_core::MemoryKey;
+use memory_core::store::{Applied, StoreError, StoreErrorKind};
 use memory_redis_link::{LinkError, LinkErrorKind};
 
 use crate::codec::FORM;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use memory_core::{MemoryKey, UnusedQuery};
+use memory_core::MemoryKey;
+use memory_core::store::UnusedQuery;
 use tokio::time::Instant;
 
 /// The number of names that a sweep keeps: it scans all keys once per this many memories. About 5 MB.

@@ -2,10 +2,11 @@
 
 use std::num::NonZeroUsize;
 
-use memory_core::{
-    Cursor, FlushReceipt, Generation, Head, MemoryKey, MessageId, MessageMeta, Outline, Page, Read,
-    Sequence, StoreError, StoreErrorKind, StoredMessage,
+use memory_core::store::{
+    Cursor, FlushReceipt, Generation, Head, MessageId, MessageMeta, Outline, Page, Read,
+    StoreError, StoreErrorKind,
 };
+use memory_core::{MemoryKey, Sequence, StoredMessage};
 use memory_redis_link::{LinkError, Reply, Script};
 use redis::Value;
 

@@ -94,7 +94,7 @@ script!(REMOVE, "remove.lua");
 
 #[cfg(test)]
 mod tests {
-    use memory_core::{KEPT_SESSIONS, SESSION_RETENTION, WriterId};
+    use memory_core::store::{KEPT_SESSIONS, SESSION_RETENTION, WriterId};
 
     use super::*;
 

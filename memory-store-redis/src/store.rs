@@ -2,12 +2,13 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use memory_core::{
-    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
-    Sequence, ServerHealth, ServerWarning, Splice, StoreError, StoredMessage, UnusedPage,
-    UnusedQuery,
+use memory_core::health::{ServerHealth, ServerWarning};
+use memory_core::lease::{LeaseDomain, LeaseProof};
+use memory_core::store::{
+    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
+    RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery,
 };
+use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
 use redis::Cmd;
 

@@ -1,9 +1,11 @@
 //! Unused memories, and their removal.
 
-use memory_core::{
-    Access, Generation, LeaseProof, MemoryKey, MessageId, Newest, RemoveUnused, RemovedUnused,
-    Sequence, StoreError, StoreErrorKind, UnusedMemory, UnusedPage, UnusedQuery,
+use memory_core::lease::LeaseProof;
+use memory_core::store::{
+    Access, Generation, MessageId, Newest, RemoveUnused, RemovedUnused, StoreError, StoreErrorKind,
+    UnusedMemory, UnusedPage, UnusedQuery,
 };
+use memory_core::{MemoryKey, Sequence};
 use memory_redis_link::{LinkError, Reply};
 use uuid::Uuid;
 

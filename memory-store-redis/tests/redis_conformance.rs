@@ -4,8 +4,9 @@ mod support;
 
 use std::time::Duration;
 
+use memory_core::MemoryStore as _;
 use memory_core::conformance::{ManualClock, run_all};
-use memory_core::{Access, Clear, MemoryStore as _, SESSION_RETENTION, WriterId};
+use memory_core::store::{Access, Clear, SESSION_RETENTION, WriterId};
 use memory_redis_testkit::any_server;
 use memory_store_redis::{RedisStore, RedisStoreConfig, TokenChecks};
 use support::{Fixture, append, key};

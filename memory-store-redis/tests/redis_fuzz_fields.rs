@@ -16,9 +16,8 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use fuzz::{SECRET, corpus, mutated, peak_of};
-use memory_core::{
-    Access, Clear, MemoryKey, MemoryStore, Read, Sequence, Splice, StoreError, StoreErrorKind,
-};
+use memory_core::store::{Access, Clear, Read, Splice, StoreError, StoreErrorKind};
+use memory_core::{MemoryKey, MemoryStore, Sequence};
 use memory_redis_testkit::any_server;
 use memory_store_redis::RedisStore;
 use proptest::prelude::*;

@@ -13,10 +13,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use memory_core::{
-    Access, Clear, FencingToken, LeaseProof, MemoryKey, MemoryStore, OwnerId, Read, Splice,
-    UnusedQuery,
-};
+use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
+use memory_core::store::{Access, Clear, Read, Splice, UnusedQuery};
+use memory_core::{MemoryKey, MemoryStore};
 use memory_lock::{Acquired, LockBackend, LockKey, RedisLock};
 use memory_redis_testkit::{AnyServer, Proxy, any_server};
 use memory_store_redis::RedisStore;

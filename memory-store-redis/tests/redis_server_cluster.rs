@@ -16,8 +16,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use memory_core::MemoryStore;
 use memory_core::conformance::run_all;
-use memory_core::{MemoryStore, OwnerId};
+use memory_core::lease::OwnerId;
 use memory_lock::conformance::{self, Subject};
 use memory_lock::{
     Acquired, Lease, LockBackend, LockKey, LockManager, LockOptions, RedisLock, Release, Renewal,

@@ -11,7 +11,8 @@ mod support;
 
 use std::time::Duration;
 
-use memory_core::{Access, AppendOutcome, Clear, Durability, MemoryStore, Sequence, Splice};
+use memory_core::store::{Access, AppendOutcome, Clear, Durability, Splice};
+use memory_core::{MemoryStore, Sequence};
 use memory_redis_link::{LinkError, LinkErrorKind};
 use memory_redis_testkit::Server;
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore};
@@ -208,7 +209,7 @@ async fn emptied_server_starts_over_without_wrong_answers() {
     let store = store(server.url()).await;
     let k = key("k");
     append(&store, &k, write(1, 1), &["gone"]).await.unwrap();
-    let page = store.read(&k, memory_core::Read::default()).await.unwrap();
+    let page = store.read(&k, memory_core::store::Read::default()).await.unwrap();
     server.kill();
     server.restart().await;
     let outcome = until("link to the server", async || {
@@ -217,7 +218,7 @@ async fn emptied_server_starts_over_without_wrong_answers() {
     .await;
     assert_eq!(outcome, AppendOutcome::Appended { first: Sequence::new(1) });
     // A reader that continues from before the crash starts over: generations never repeat.
-    let read = memory_core::Read { after: Some(page.cursor), limit: None };
+    let read = memory_core::store::Read { after: Some(page.cursor), limit: None };
     let next = store.read(&k, read).await.unwrap();
     assert!(next.restarted);
     assert_eq!(next.messages.len(), 1);

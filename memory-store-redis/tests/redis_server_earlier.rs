@@ -4,7 +4,9 @@
 
 mod support;
 
-use memory_core::{MemoryStore as _, Read, Sequence, Splice, ToolLink, ToolRef};
+use memory_core::plan::{ToolLink, ToolRef};
+use memory_core::store::{Read, Splice};
+use memory_core::{MemoryStore as _, Sequence};
 use memory_redis_testkit::Server;
 use support::{append, checked_outline, key, store, write};
 

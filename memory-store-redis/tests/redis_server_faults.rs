@@ -13,10 +13,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use memory_core::{
-    Access, AppendOutcome, Clear, LeaseProof, MemoryStore, OwnerId, Sequence, Splice,
-    StoreErrorKind,
-};
+use memory_core::lease::{LeaseProof, OwnerId};
+use memory_core::store::{Access, AppendOutcome, Clear, Splice, StoreErrorKind};
+use memory_core::{MemoryStore, Sequence};
 use memory_lock::{
     Acquired, Applied, HandOver, Lease, LockBackend, LockError, LockErrorKind, LockKey, RedisLock,
     Release, Renewal,

@@ -18,7 +18,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{Access, MemoryStore, StoreError, StoreErrorKind};
+use memory_core::MemoryStore;
+use memory_core::store::{Access, StoreError, StoreErrorKind};
 use memory_lock::{LockGuard, LockKey, LockManager, LockOptions, RedisLock};
 use memory_redis_testkit::Server;
 use memory_store_redis::{RedisStore, RedisStoreConfig, TokenChecks};

@@ -11,10 +11,10 @@ mod support;
 
 use std::time::Duration;
 
-use memory_core::{
-    Access, Append, Clear, ContentType, InMemoryStore, MemoryKey, MemoryStore, MessageMeta,
-    NewMessage, Priority, Read, Sequence, Splice, StoreErrorKind,
+use memory_core::store::{
+    Access, Append, Clear, MessageMeta, NewMessage, Read, Splice, StoreErrorKind,
 };
+use memory_core::{ContentType, InMemoryStore, MemoryKey, MemoryStore, Priority, Sequence};
 use memory_redis_testkit::Server;
 use memory_store_redis::RedisStore;
 use support::{append, checked_outline, key, message, receipt, store, texts, write};
@@ -41,7 +41,7 @@ fn messages(count: u64, rng: &mut fastrand::Rng) -> Vec<NewMessage> {
 
 /// Ranges of all lengths that stay, go or are closed.
 fn splice(metas: &[MessageMeta], rng: &mut fastrand::Rng) -> Splice {
-    let mut splice = Splice::new(memory_core::Generation::default());
+    let mut splice = Splice::new(memory_core::store::Generation::default());
     let (mut fate, mut left) = (0, 0);
     for meta in metas {
         if left == 0 {

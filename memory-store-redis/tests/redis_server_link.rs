@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use memory_core::{Applied, MemoryStore, OwnerId, StoreErrorKind};
+use memory_core::MemoryStore;
+use memory_core::lease::OwnerId;
+use memory_core::store::{Applied, StoreErrorKind};
 use memory_lock::{Acquired, LockBackend, LockKey, RedisLock, Release};
 use memory_redis_link::{LinkError, LinkErrorKind};
 use memory_redis_testkit::{Cluster, ClusterShape, Fault, Proxy, Sentinels, Server, free_port};

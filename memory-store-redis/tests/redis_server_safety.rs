@@ -14,10 +14,10 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use memory_core::{
-    Access, Applied, Clear, FencingToken, LeaseProof, MemoryKey, MemoryStore, OwnerId, Read,
-    Sequence, ServerWarning, Splice, StoreError, StoreErrorKind,
-};
+use memory_core::health::ServerWarning;
+use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
+use memory_core::store::{Access, Applied, Clear, Read, Splice, StoreError, StoreErrorKind};
+use memory_core::{MemoryKey, MemoryStore, Sequence};
 use memory_lock::{Acquired, LockBackend, LockErrorKind, LockKey, RedisLock};
 use memory_redis_link::{LinkError, LinkErrorKind};
 use memory_redis_testkit::{Server, unique_prefix};
@@ -72,7 +72,7 @@ async fn evicting_server_is_refused_with_remedy() {
 
 /// Every operation on a memory.
 async fn all_operations(store: &RedisStore, k: &MemoryKey) -> Vec<StoreError> {
-    let generation = memory_core::Generation::new(1);
+    let generation = memory_core::store::Generation::new(1);
     let splice = Splice { evicted: places([1]), ..Splice::new(generation) };
     let clear = Clear { write: write(8, 1), access: Access::OPEN };
     vec![

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::MemoryStore;
-use memory_core::OwnerId;
 use memory_core::conformance::run_all;
+use memory_core::lease::OwnerId;
 use memory_lock::conformance::{self, Subject};
 use memory_lock::{Acquired, LockBackend, LockKey, RedisLock};
 use memory_redis_testkit::{Sentinels, Server};

@@ -12,7 +12,8 @@ mod support;
 
 use std::time::Duration;
 
-use memory_core::{Appended, MemoryKey, WriteId};
+use memory_core::MemoryKey;
+use memory_core::store::{Appended, WriteId};
 use memory_redis_testkit::{Cluster, ClusterShape, Fault, Proxy, Server};
 use memory_store_redis::RedisStore;
 use support::{append, key, store, texts, until, with_settings, write};

@@ -17,7 +17,8 @@ use std::time::Duration;
 use common::{Bare, Subject, key, now};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use memory_core::{Cursor, Durability, MemoryStore, Read, Sequence};
+use memory_core::store::{Cursor, Durability, Read};
+use memory_core::{MemoryStore, Sequence};
 
 fn one_task(c: &mut Criterion) {
     for (durability, synchronous) in [(Durability::Disk, "FULL"), (Durability::Process, "NORMAL")] {

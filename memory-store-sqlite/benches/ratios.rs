@@ -16,7 +16,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use common::{Bare, Subject, key, now};
-use memory_core::{Cursor, Durability, MemoryStore, Read, Sequence};
+use memory_core::store::{Cursor, Durability, Read};
+use memory_core::{MemoryStore, Sequence};
 
 const ROUNDS: usize = 30;
 

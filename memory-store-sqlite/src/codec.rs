@@ -3,10 +3,9 @@
 mod head;
 
 use jiff::Timestamp;
-use memory_core::{
-    ContentType, Cursor, Message, MessageId, MessageMeta, NewMessage, Newest, Priority, Sequence,
-    StoreErrorKind, StoredMessage, ToolLink,
-};
+use memory_core::plan::ToolLink;
+use memory_core::store::{Cursor, MessageId, MessageMeta, NewMessage, Newest, StoreErrorKind};
+use memory_core::{ContentType, Message, Priority, Sequence, StoredMessage};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, ToSql};
 use uuid::Uuid;

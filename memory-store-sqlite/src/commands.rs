@@ -6,8 +6,9 @@ mod replace;
 mod splice;
 mod step;
 
-use memory_core::{
-    Append, Appended, Clear, Counters, LeaseProof, RemoveUnused, RemovedUnused, Replace, Splice,
+use memory_core::lease::LeaseProof;
+use memory_core::store::{
+    Append, Appended, Clear, Counters, RemoveUnused, RemovedUnused, Replace, Splice,
 };
 
 pub(crate) use self::batch::{Batch, bad_head};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{Durability, TimeSource};
+use memory_core::store::{Durability, TimeSource};
 use memory_sqlite_file::{Links, Synchronous, SystemClock};
 
 /// The location of the file, and how it is used.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use memory_core::{Applied, StoreError, StoreErrorKind};
+use memory_core::store::{Applied, StoreError, StoreErrorKind};
 use memory_sqlite_file::{SqliteError, SqliteErrorKind, classify};
 use rusqlite::ErrorCode;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use memory_core::{Durability, StoreErrorKind};
+use memory_core::store::{Durability, StoreErrorKind};
 use memory_sqlite_file::{
     FileIdentity, OpenOptions, PathRefused, Synchronous, literal_path, open_database, reconnect,
     refuse_by_neighbors,

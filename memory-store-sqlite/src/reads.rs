@@ -2,10 +2,11 @@
 
 use std::num::NonZeroUsize;
 
-use memory_core::{
-    Cursor, FlushReceipt, Generation, Head, MemoryKey, MessageMeta, Outline, Page, Read, Sequence,
-    StoreErrorKind, StoredMessage, UnusedMemory, UnusedPage, UnusedQuery,
+use memory_core::store::{
+    Cursor, FlushReceipt, Generation, Head, MessageMeta, Outline, Page, Read, StoreErrorKind,
+    UnusedMemory, UnusedPage, UnusedQuery,
 };
+use memory_core::{MemoryKey, Sequence, StoredMessage};
 use rusqlite::{OptionalExtension, params};
 
 use crate::codec::{self, HeadRow, META_COLUMNS, SELECT_HEAD, holds, int, newest};

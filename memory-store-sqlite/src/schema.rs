@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use memory_core::{Message, StoreErrorKind};
+use memory_core::Message;
+use memory_core::store::StoreErrorKind;
 use memory_sqlite_file::{LeaseTable, SqliteErrorKind, classify};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 

@@ -4,12 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use memory_core::{
-    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
-    Sequence, ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage, UnusedMemory,
+use memory_core::health::ServerHealth;
+use memory_core::lease::{LeaseDomain, LeaseProof};
+use memory_core::store::{
+    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
+    RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind, UnusedMemory,
     UnusedPage, UnusedQuery,
 };
+use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
 use tokio::sync::oneshot;
 

@@ -17,7 +17,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use memory_core::{MemoryKey, StoreError, StoreErrorKind};
+use memory_core::MemoryKey;
+use memory_core::store::{StoreError, StoreErrorKind};
 use memory_sqlite_file::{LeaseObserver, PausedRuntime, WorkerThreads, answer};
 use rusqlite::Connection;
 use tokio::runtime::{Handle, RuntimeFlavor};

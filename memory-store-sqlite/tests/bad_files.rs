@@ -17,7 +17,8 @@ use std::fs::{self, Permissions};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use memory_core::{Applied, MemoryStore, StoreErrorKind};
+use memory_core::MemoryStore;
+use memory_core::store::{Applied, StoreErrorKind};
 use memory_lock::{Clock, SqliteLock};
 use memory_store_sqlite::SqliteStore;
 use rusqlite::Connection;
@@ -187,14 +188,14 @@ async fn damaged_message_does_not_hide_its_neighbors() {
     sql(&file, "UPDATE message SET body = '{\"secret\":' WHERE (place & 0xFFFFFFFFF) = 2");
     let store = SqliteStore::open(file.as_path()).await.unwrap();
     let k = key("k");
-    let page = store.read(&k, memory_core::Read::default()).await.unwrap();
+    let page = store.read(&k, memory_core::store::Read::default()).await.unwrap();
     assert_eq!(texts(&store, &k).await, ["one", "three"]);
     assert_eq!((page.unreadable, page.more), (vec![memory_core::Sequence::new(2)], false));
     // Plans and evictions do not need the text.
     let outline = checked_outline(&store, &k).await;
-    let splice = memory_core::Splice {
+    let splice = memory_core::store::Splice {
         evicted: vec![outline.metas[1].sequence],
-        ..memory_core::Splice::new(outline.head.generation)
+        ..memory_core::store::Splice::new(outline.head.generation)
     };
     store.splice(&k, splice).await.unwrap();
     assert_eq!(texts(&store, &k).await, ["one", "three"]);

@@ -17,10 +17,10 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use fuzz::{SECRET, corpus, fuzz, mutated, peak_of};
-use memory_core::{
-    Access, Clear, FlushReceipt, MemoryStore, Read, Sequence, SequenceSet, Splice, StoreError,
-    StoreErrorKind,
+use memory_core::store::{
+    Access, Clear, FlushReceipt, Read, SequenceSet, Splice, StoreError, StoreErrorKind,
 };
+use memory_core::{MemoryStore, Sequence};
 use memory_store_sqlite::SqliteStore;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

@@ -15,7 +15,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{Append, MemoryStore, StoreErrorKind};
+use memory_core::MemoryStore;
+use memory_core::store::{Append, StoreErrorKind};
 use memory_lock::Clock;
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use support::{append, batch, checked_outline, key, message, texts, write};
@@ -88,7 +89,7 @@ async fn runner_batches_of_64_writers_stay_in_order() {
 async fn all_at_once(
     store: &SqliteStore,
     appends: Vec<(&str, Append)>,
-) -> Vec<Result<memory_core::Appended, memory_core::StoreError>> {
+) -> Vec<Result<memory_core::store::Appended, memory_core::store::StoreError>> {
     let calls = appends.into_iter().map(|(name, append)| {
         let key = key(name);
         async move { store.append(&key, append).await }
@@ -120,12 +121,12 @@ async fn refused_write_spares_others_in_its_commit() {
     for inline in [true, false] {
         let (_folder, store) = fresh(inline).await;
         append(&*store, &key("a"), write(9, 1), &["before"]).await.unwrap();
-        let forged = memory_core::LeaseProof {
-            owner: memory_core::OwnerId::new(1),
-            token: memory_core::FencingToken::new(1),
+        let forged = memory_core::lease::LeaseProof {
+            owner: memory_core::lease::OwnerId::new(1),
+            token: memory_core::lease::FencingToken::new(1),
         };
         let stale = |number| Append {
-            access: memory_core::Access::with_lease(forged),
+            access: memory_core::store::Access::with_lease(forged),
             ..batch(write(2, number), &["stale"])
         };
         let outcomes = all_at_once(
@@ -154,7 +155,10 @@ async fn refused_write_spares_others_in_its_commit() {
         }
         assert_eq!(texts(&*store, &key("a")).await, ["before", "one", "four"]);
         assert_eq!(texts(&*store, &key("b")).await, ["two", "three"]);
-        assert_eq!(store.outline(&key("new")).await.unwrap(), memory_core::Outline::default());
+        assert_eq!(
+            store.outline(&key("new")).await.unwrap(),
+            memory_core::store::Outline::default()
+        );
         for name in ["a", "b"] {
             checked_outline(&*store, &key(name)).await;
         }

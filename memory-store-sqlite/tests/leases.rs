@@ -13,10 +13,11 @@ mod support;
 
 use std::time::Duration;
 
-use memory_core::{
-    Access, Append, AppendOutcome, Applied, Clear, LeaseProof, MemoryStore, Outline, Sequence,
-    Splice, StoreErrorKind,
+use memory_core::lease::LeaseProof;
+use memory_core::store::{
+    Access, Append, AppendOutcome, Applied, Clear, Outline, Splice, StoreErrorKind,
 };
+use memory_core::{MemoryStore, Sequence};
 use memory_lock::{Acquired, Clock, LockBackend, LockKey, OwnerId, Release, SqliteLock};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use support::{append, batch, checked_outline, key, texts, write};
@@ -149,7 +150,7 @@ async fn live_lease_with_an_older_token_is_fenced() {
     file.execute("UPDATE memory SET fence = fence + 5", ()).unwrap();
     let write = under(lease, batch(write(1, 1), &["x"]));
     let error = shared.store.append(&k, write).await.unwrap_err();
-    let newest = memory_core::FencingToken::new(lease.token.number() + 5);
+    let newest = memory_core::lease::FencingToken::new(lease.token.number() + 5);
     assert_eq!(error.kind(), &StoreErrorKind::Fenced { token: lease.token, newest });
     assert_eq!(shared.store.head(&k).await.unwrap().fence, newest);
 }

@@ -9,7 +9,9 @@
 mod support;
 
 use jiff::Timestamp;
-use memory_core::{MemoryKey, MemoryStore as _, Policy, Read, ToolLink, ToolRef, UnitState, Units};
+use memory_core::plan::{Policy, ToolLink, ToolRef, UnitState, Units};
+use memory_core::store::Read;
+use memory_core::{MemoryKey, MemoryStore as _};
 use memory_store_sqlite::SqliteStore;
 use support::{append, checked_outline, write};
 

@@ -20,7 +20,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{Applied, Clear, MemoryStore, Splice, StoreErrorKind};
+use memory_core::MemoryStore;
+use memory_core::store::{Applied, Clear, Splice, StoreErrorKind};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use rusqlite::Connection;
 use support::{append, batch, checked_outline, key, texts, write};
@@ -95,7 +96,7 @@ async fn write_until_killed(file: &str, name: u32) {
         if number % 7 == 0 {
             let clear = Clear {
                 write: write(u128::from(name) | 1 << 64, number),
-                access: memory_core::Access::OPEN,
+                access: memory_core::store::Access::OPEN,
             };
             store.clear(&k, clear).await.unwrap();
         } else if places.len() > 4 {

@@ -14,10 +14,11 @@ mod support;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use memory_core::{
-    Access, Append, Clear, Durability, LeaseDomain, MemoryStore, Outline, Read, SESSION_RETENTION,
-    Sequence, Splice, WriterId,
+use memory_core::lease::LeaseDomain;
+use memory_core::store::{
+    Access, Append, Clear, Durability, Outline, Read, SESSION_RETENTION, Splice, WriterId,
 };
+use memory_core::{MemoryStore, Sequence};
 use memory_lock::Clock;
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use support::{append, batch, checked_outline, key, texts, write};

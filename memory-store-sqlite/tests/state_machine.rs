@@ -13,7 +13,7 @@ mod programs;
 
 use std::sync::Arc;
 
-use memory_core::Durability;
+use memory_core::store::Durability;
 use memory_lock::{Clock, SqliteLock};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use programs::{Opened, Place, run};

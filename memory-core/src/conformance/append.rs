@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Case, Subject, batch, boxed, cases_of, join_all, key, lease, message, writer};
-use crate::{
-    Access, Append, AppendOutcome, Appended, Clear, ContentType, Message, Priority, Sequence,
-    StoreErrorKind, ToolCall,
-};
+use crate::dialect::ToolCall;
+use crate::store::{Access, Append, AppendOutcome, Appended, Clear, StoreErrorKind};
+use crate::{ContentType, Message, Priority, Sequence};
 
 pub(super) const CASES: &[Case] = cases_of![
     unwritten_memory_reads_empty,
@@ -38,7 +37,7 @@ pub(super) const CASES: &[Case] = cases_of![
 
 async fn unwritten_memory_reads_empty(subject: Subject) {
     let outline = subject.checked_outline(&key("none")).await;
-    assert_eq!(outline, crate::Outline::default());
+    assert_eq!(outline, crate::store::Outline::default());
     assert!(subject.texts(&key("none")).await.is_empty());
     assert!(subject.store.receipts(&key("none")).await.unwrap().is_empty());
 }
@@ -79,7 +78,7 @@ async fn batch_is_contiguous_and_ordered(subject: Subject) {
 async fn empty_batch_is_refused(subject: Subject) {
     let refused = subject.store.append(&key("k"), batch(writer(1).write(1), &[])).await;
     assert!(matches!(refused.unwrap_err().kind(), StoreErrorKind::Invalid(_)));
-    assert_eq!(subject.checked_outline(&key("k")).await, crate::Outline::default());
+    assert_eq!(subject.checked_outline(&key("k")).await, crate::store::Outline::default());
 }
 
 async fn messages_round_trip_unchanged(subject: Subject) {
@@ -105,7 +104,7 @@ async fn messages_round_trip_unchanged(subject: Subject) {
     let sent = vec![call, result, parts, blocks, message("#")];
     let append = Append { messages: sent.clone().into(), ..batch(writer(1).write(1), &["x"]) };
     subject.store.append(&k, append).await.unwrap();
-    let page = subject.store.read(&k, crate::Read::default()).await.unwrap();
+    let page = subject.store.read(&k, crate::store::Read::default()).await.unwrap();
     for (index, (sent, stored)) in sent.into_iter().zip(&page.messages).enumerate() {
         assert_eq!(&sent.stored_at(Sequence::new(index as u64 + 1)), stored);
     }
@@ -129,7 +128,7 @@ async fn counters_equal_a_recount(subject: Subject) {
         subject.append(&k, writer(1).write(number as u64 + 1), &[text]).await;
     }
     let counters = subject.checked_outline(&k).await.head.counters;
-    let own = crate::Class {
+    let own = crate::plan::Class {
         priority: Some(Priority::new(7)),
         content_type: ContentType::from("my notes/1"),
     };
@@ -199,7 +198,7 @@ async fn stale_token_is_fenced_without_change(subject: Subject) {
         let forged = Append { access, ..batch(writer(1).write(1), &["forged"]) };
         let refused = subject.store.append(&k, forged).await.unwrap_err();
         assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
-        assert_eq!(subject.checked_outline(&k).await, crate::Outline::default());
+        assert_eq!(subject.checked_outline(&k).await, crate::store::Outline::default());
         return;
     }
     let new =
@@ -276,7 +275,7 @@ async fn memory_expires_ttl_after_last_write(subject: Subject) {
     let expires = subject.checked_outline(&key("k")).await.head.expires_at.unwrap();
     assert_eq!(expires.duration_since(subject.clock.now()).as_secs(), 1);
     subject.clock.advance(Duration::from_secs(1));
-    assert_eq!(subject.checked_outline(&key("k")).await, crate::Outline::default());
+    assert_eq!(subject.checked_outline(&key("k")).await, crate::store::Outline::default());
     assert!(subject.store.keys(None, std::num::NonZeroUsize::MIN).await.unwrap().is_empty());
 }
 

@@ -3,7 +3,8 @@
 use std::num::NonZeroUsize;
 
 use super::{Case, Subject, assert_counters, boxed, cases_of, join_all, key, writer};
-use crate::{Cursor, Generation, Read, Sequence, Splice, StoreErrorKind};
+use crate::Sequence;
+use crate::store::{Cursor, Generation, Read, Splice, StoreErrorKind};
 
 pub(super) const CASES: &[Case] = cases_of![
     pages_have_no_gap_or_overlap,

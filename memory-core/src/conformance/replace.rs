@@ -7,10 +7,12 @@ use uuid::Uuid;
 
 use super::splice::receipt;
 use super::{Case, Subject, batch, boxed, cases_of, join_all, key, lease, message, writer};
-use crate::{
-    Access, Append, Clear, Message, MessageId, NewMessage, Outline, Read, Replace, Sequence,
-    Splice, StoreErrorKind, ToolCall, WriteId,
+use crate::dialect::ToolCall;
+use crate::store::{
+    Access, Append, Clear, MessageId, NewMessage, Outline, Read, Replace, Splice, StoreErrorKind,
+    WriteId,
 };
+use crate::{Message, Sequence};
 
 pub(super) const CASES: &[Case] = cases_of![
     replaced_message_keeps_its_place,

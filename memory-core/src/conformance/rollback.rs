@@ -7,10 +7,11 @@ use uuid::Uuid;
 
 use super::unused::DAY;
 use super::{Case, Subject, batch, cases_of, key, message, writer};
-use crate::{
-    Access, Clear, Cursor, FlushReceipt, MemoryKey, Page, Read, RemoveUnused, Replace, Sequence,
-    SequenceSet, Splice, StoreErrorKind,
+use crate::store::{
+    Access, Clear, Cursor, FlushReceipt, Page, Read, RemoveUnused, Replace, SequenceSet, Splice,
+    StoreErrorKind,
 };
+use crate::{MemoryKey, Sequence};
 
 pub(super) const CASES: &[Case] = cases_of![
     needs_rollback: true,
@@ -353,7 +354,7 @@ async fn fetch_of_lost_messages_is_refused(subject: Subject) {
     subject.append(&k, writer(2).write(1), &["lost 1", "lost 2"]).await;
     let snapshot = subject.checked_outline(&k).await.cursor();
     subject.go_back().await;
-    let refused = |answer: Result<Vec<_>, crate::StoreError>| {
+    let refused = |answer: Result<Vec<_>, crate::store::StoreError>| {
         assert_eq!(answer.unwrap_err().kind(), &StoreErrorKind::Conflict);
     };
     refused(subject.store.fetch(&k, snapshot, &places(&[2, 4])).await);
@@ -432,8 +433,9 @@ async fn lost_append_is_applied_again(subject: Subject) {
     assert!(again.outcome.is_duplicate());
     assert_eq!(again.outcome.first(), Some(Sequence::new(1)));
     let lost = batch(writer(1).write(2), &["lost"]);
-    let ids =
-        lost.with_new_ids(|old| crate::MessageId::new(Uuid::from_u128(!old.id.uuid().as_u128())));
+    let ids = lost.with_new_ids(|old| {
+        crate::store::MessageId::new(Uuid::from_u128(!old.id.uuid().as_u128()))
+    });
     let again = subject.store.append(&k, ids.clone()).await.unwrap();
     assert!(!again.outcome.is_duplicate());
     assert!(subject.store.append(&k, ids).await.unwrap().outcome.is_duplicate());

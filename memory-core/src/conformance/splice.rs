@@ -1,10 +1,11 @@
 //! Splices: the commit of a flush.
 
 use super::{Case, Subject, cases_of, key, lease, message, writer};
-use crate::{
-    Access, Clear, FlushReceipt, Generation, KEPT_RECEIPTS, MemoryKey, Sequence, SequenceSet,
-    Splice, StoreErrorKind, ToolLink,
+use crate::plan::ToolLink;
+use crate::store::{
+    Access, Clear, FlushReceipt, Generation, KEPT_RECEIPTS, SequenceSet, Splice, StoreErrorKind,
 };
+use crate::{MemoryKey, Sequence};
 use uuid::Uuid;
 
 pub(super) const CASES: &[Case] = cases_of![
@@ -205,9 +206,11 @@ async fn summary_without_places_is_refused(subject: Subject) {
 async fn closed_calls_are_marked(subject: Subject) {
     let k = key("k");
     let mut call = message("call");
-    call.message = crate::Message::calls([crate::ToolCall::function("c", "f", "{}")]);
-    let append =
-        crate::Append { messages: [call].into(), ..super::batch(writer(1).write(1), &["x"]) };
+    call.message = crate::Message::calls([crate::dialect::ToolCall::function("c", "f", "{}")]);
+    let append = crate::store::Append {
+        messages: [call].into(),
+        ..super::batch(writer(1).write(1), &["x"])
+    };
     subject.store.append(&k, append).await.unwrap();
     let generation = subject.checked_outline(&k).await.head.generation;
     let mark =
@@ -223,7 +226,7 @@ async fn closed_calls_are_marked(subject: Subject) {
     assert!(outline.metas[0].closed);
     assert_eq!(
         outline.metas[0].link,
-        ToolLink::of_calls([crate::ToolRef { id: "c".into(), name: "f".into() }])
+        ToolLink::of_calls([crate::plan::ToolRef { id: "c".into(), name: "f".into() }])
     );
     assert!(outline.head.generation > generation, "plans made before must not be applied");
 }
@@ -272,7 +275,7 @@ async fn stale_flusher_is_fenced(subject: Subject) {
     assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
     let head = subject.checked_outline(&k).await.head;
     assert_eq!(head.flush_fence, lease(8).token);
-    assert_eq!(head.fence, crate::FencingToken::ZERO, "flushers do not fence writers");
+    assert_eq!(head.fence, crate::lease::FencingToken::ZERO, "flushers do not fence writers");
     subject.store.splice(&k, by(9, 2)).await.unwrap();
 }
 

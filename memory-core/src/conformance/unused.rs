@@ -4,10 +4,11 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::{Case, Subject, batch, cases_of, key, lease, writer};
-use crate::{
-    Access, Cursor, Head, MemoryKey, Read, RemoveUnused, RemovedUnused, Sequence, StoreErrorKind,
-    UnusedMemory, UnusedPage, UnusedQuery,
+use crate::store::{
+    Access, Cursor, Head, Read, RemoveUnused, RemovedUnused, StoreErrorKind, UnusedMemory,
+    UnusedPage, UnusedQuery,
 };
+use crate::{MemoryKey, Sequence};
 
 pub(super) const CASES: &[Case] = cases_of![
     unused_memories_are_listed_by_age,
@@ -74,7 +75,7 @@ async fn unused_memories_are_listed_by_age(subject: Subject) {
     let renewed = std::sync::Arc::make_mut(&mut renewal.messages);
     renewed[0].created_at = subject.clock.now();
     subject.store.append(&key("renewed"), renewal).await.unwrap();
-    let clear = crate::Clear { write: writer(6).write(1), access: Access::OPEN };
+    let clear = crate::store::Clear { write: writer(6).write(1), access: Access::OPEN };
     subject.store.clear(&key("cleared"), clear).await.unwrap();
 
     let expired = subject.unused(query()).await.memories;

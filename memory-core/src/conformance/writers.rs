@@ -1,7 +1,7 @@
 //! Retention of writer records.
 
 use super::{Case, Subject, batch, cases_of, key, writer};
-use crate::{
+use crate::store::{
     Access, Append, AppendOutcome, Clear, KEPT_SESSIONS, SESSION_RETENTION, StoreError,
     StoreErrorKind, WriteId, WriterId,
 };

@@ -8,7 +8,8 @@ use super::{KeyError, MAX_KEY_BYTES, MemoryKey, encode};
 /// that does not [match](Self::matches).
 ///
 /// ```
-/// use memory_core::{KeyPrefix, MemoryKey};
+/// use memory_core::MemoryKey;
+/// use memory_core::store::KeyPrefix;
 ///
 /// let prefix = KeyPrefix::new("acme", "support", "case-")?;
 /// assert!(prefix.matches(&MemoryKey::new("acme", "support", "case-4711")?));
@@ -25,7 +26,7 @@ impl KeyPrefix {
     /// The memories of this project and resource whose rendered key begins with `rendered`; all of the resource if
     /// that is empty.
     ///
-    /// A key that is stored as a hash ([`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES)) is found by its readable part.
+    /// A key that is stored as a hash ([`MAX_KEY_BYTES`](crate::limits::MAX_KEY_BYTES)) is found by its readable part.
     ///
     /// # Errors
     /// As [`MemoryKey::new`], but an empty prefix is allowed; [`KeyError::TooLong`] if project and memory id leave no

@@ -115,7 +115,7 @@ impl<'a> Calls<'a> {
         self.all.push(call);
     }
 
-    /// The call that a result answers, by the rules of [`ToolLink`](crate::ToolLink).
+    /// The call that a result answers, by the rules of [`ToolLink`](crate::plan::ToolLink).
     fn find(&mut self, result: &ResultPart<'a>) -> Option<usize> {
         if let Some(id) = result.link {
             return self.nearest(Key::Id(id));

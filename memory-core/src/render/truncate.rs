@@ -405,7 +405,7 @@ mod tests {
 
     #[test]
     fn results_of_many_texts_remain() {
-        let calls = ["a", "b"].map(|id| crate::ToolCall::function(id, "read", "{}"));
+        let calls = ["a", "b"].map(|id| crate::dialect::ToolCall::function(id, "read", "{}"));
         let parts: Vec<_> =
             (0..2_000).map(|n| json!({"type": "text", "text": format!("{n:040}")})).collect();
         let result = |id: &str| {

@@ -142,7 +142,7 @@ impl ModelInfo {
     /// default window of 4,096 tokens, because their window is configured there.
     ///
     /// ```
-    /// use memory_core::ModelInfo;
+    /// use memory_core::resource::ModelInfo;
     ///
     /// let size = |name| ModelInfo::of(name).map(|info| info.context_size);
     /// assert_eq!(size("openai/GPT-4o-2024-08-06"), Some(128_000));

@@ -44,7 +44,7 @@ pub enum StoreErrorKind {
     },
     /// The record by which a retry of this write would be recognized was pruned. The write may have been applied
     /// before, so it is refused. Only session writers, which a process creates for itself, are forgotten, long after
-    /// their first write; see [`WriterId`](crate::WriterId).
+    /// their first write; see [`WriterId`](crate::store::WriterId).
     #[error(
         "this write is too old to be sent again safely: it may have been applied already; read the memory, and append what is missing as a new batch"
     )]
@@ -130,7 +130,7 @@ impl StoreErrorKind {
 }
 
 impl StoreError {
-    /// An error of this operation that changed nothing. A text over [`MAX_ERROR_TEXT`](crate::MAX_ERROR_TEXT) is cut.
+    /// An error of this operation that changed nothing. A text over [`MAX_ERROR_TEXT`](crate::limits::MAX_ERROR_TEXT) is cut.
     #[must_use]
     pub fn new(operation: &'static str, kind: StoreErrorKind) -> Self {
         let kind = kind.cut();

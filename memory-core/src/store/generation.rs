@@ -37,7 +37,7 @@ impl Generation {
     }
 
     /// The generation after a splice or a clear: [`next`](Self::next). If the clock is behind the memory, the result
-    /// is further ahead by the [`Splice::spread`](crate::Splice::spread) or [`Clear::spread`](crate::Clear::spread)
+    /// is further ahead by the [`Splice::spread`](crate::store::Splice::spread) or [`Clear::spread`](crate::store::Clear::spread)
     /// of the change. Otherwise, after a rollback, the next change would get the number of the one that was lost.
     #[must_use]
     pub const fn after(self, now_micros: u64, spread: u16) -> Self {

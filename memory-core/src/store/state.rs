@@ -34,9 +34,8 @@ use crate::write::{KEPT_SESSIONS, SESSION_RETENTION, WriteId, WriterId};
 ///   [`recognizes`](Self::recognizes) and [`recognizes_splice`](Self::recognizes_splice) first.
 ///
 /// ```
-/// use memory_core::{
-///     Access, Append, ContentType, MemoryState, Message, MessageId, NewMessage, WriteId,
-/// };
+/// use memory_core::{ContentType, Message};
+/// use memory_core::store::{Access, Append, MemoryState, MessageId, NewMessage, WriteId};
 ///
 /// let message = NewMessage {
 ///     id: MessageId::new(uuid::Uuid::nil()),
@@ -57,7 +56,7 @@ use crate::write::{KEPT_SESSIONS, SESSION_RETENTION, WriteId, WriterId};
 /// assert!(!memory.append(append.clone(), now)?.outcome.is_duplicate());
 /// assert!(memory.append(append, now)?.outcome.is_duplicate());
 /// assert_eq!(memory.head(now).counters.present.messages, 1);
-/// # Ok::<(), memory_core::StoreErrorKind>(())
+/// # Ok::<(), memory_core::store::StoreErrorKind>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MemoryState {

@@ -10,7 +10,8 @@ use super::{MediaPrices, TokenCounter};
 ///
 /// ```
 /// use std::sync::Arc;
-/// use memory_core::{ConfiguredCounter, EstimateCounter, TokenCounter};
+/// use memory_core::{EstimateCounter, TokenCounter};
+/// use memory_core::tokens::ConfiguredCounter;
 ///
 /// let counter = ConfiguredCounter::new(Arc::new(EstimateCounter)).with_factor(1.35);
 /// assert_eq!(counter.name(), "estimate*1.35");

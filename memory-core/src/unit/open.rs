@@ -92,7 +92,7 @@ impl<'a> OpenCalls<'a> {
         self.calls.get(below_by_id).is_some_and(|other| other.position == position)
     }
 
-    /// Removes the call that this result answers, by the rules of [`ToolLink`](crate::ToolLink), and returns its
+    /// Removes the call that this result answers, by the rules of [`ToolLink`](crate::plan::ToolLink), and returns its
     /// unit.
     pub(super) fn answer(&mut self, result: &ToolRef) -> Option<usize> {
         if !result.id.is_empty() {

@@ -150,7 +150,7 @@ fn stored(messages: impl IntoIterator<Item = Message>) -> Vec<MessageMeta> {
         policy
             .admit(
                 message.into(),
-                crate::MessageId::new(uuid::Uuid::from_u128(number.into())),
+                crate::store::MessageId::new(uuid::Uuid::from_u128(number.into())),
                 now(),
                 &crate::EstimateCounter,
             )
@@ -165,7 +165,7 @@ fn states(metas: &[MessageMeta], now: Timestamp) -> Vec<UnitState> {
 }
 
 fn call(ids: &[&str]) -> Message {
-    Message::calls(ids.iter().map(|id| crate::ToolCall::function(*id, "f", "{}")))
+    Message::calls(ids.iter().map(|id| crate::dialect::ToolCall::function(*id, "f", "{}")))
 }
 
 #[test]

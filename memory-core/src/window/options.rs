@@ -8,7 +8,8 @@ use crate::profile::Profile;
 ///
 /// ```
 /// use memory_core::profile::Profile;
-/// use memory_core::{NewestUnit, WindowOptions};
+/// use memory_core::WindowOptions;
+/// use memory_core::plan::NewestUnit;
 ///
 /// let options = WindowOptions::new(100_000)
 ///     .with_profile(Profile::for_model(Some("claude-sonnet-4-5")))
@@ -131,7 +132,7 @@ pub enum SummaryRole {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum NewestUnit {
-    /// [`ContextError::NewestOverBudget`](crate::ContextError::NewestOverBudget).
+    /// [`ContextError::NewestOverBudget`](crate::plan::ContextError::NewestOverBudget).
     #[default]
     Error,
     /// Its longest texts and results are cut, with the marker `[truncated]`, until it fits. If even short texts do

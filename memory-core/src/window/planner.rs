@@ -35,7 +35,9 @@ const SYNTHETIC: u64 = 24;
 /// never exceeds its budget. A history in the dialect of its API is rendered once.
 ///
 /// ```
-/// # use memory_core::{ContextPlanner, EstimateCounter, Message, MessageId, NewMessage, Policy, Step, WindowOptions};
+/// # use memory_core::{EstimateCounter, Message, WindowOptions};
+/// # use memory_core::plan::{ContextPlanner, Policy, Step};
+/// # use memory_core::store::{MessageId, NewMessage};
 /// # use memory_core::{Entry, Sequence};
 /// # use jiff::Timestamp;
 /// # let (policy, now) = (Policy::with_max_tokens(100), Timestamp::UNIX_EPOCH);
@@ -57,7 +59,7 @@ const SYNTHETIC: u64 = 24;
 ///     }
 /// };
 /// assert_eq!(plan.request.to_string(), r#"[{"role":"user","content":"hello"}]"#);
-/// # Ok::<(), memory_core::ContextError>(())
+/// # Ok::<(), memory_core::plan::ContextError>(())
 /// ```
 #[derive(Debug)]
 pub struct ContextPlanner<'a> {

@@ -13,10 +13,11 @@ use crate::message::Message;
 use crate::policy::Policy;
 use crate::profile::Profile;
 use crate::render::tests::profiles;
+use crate::request::RepairKind;
 use crate::stored::Sequence;
 use crate::testkit::now;
 use crate::tokens::EstimateCounter;
-use crate::{RepairKind, trim_messages};
+use crate::trim_messages;
 
 /// How many histories are tried.
 fn histories() -> u32 {
@@ -37,7 +38,11 @@ fn task_of_a_long_tool_run_is_kept() {
     let mut history = vec![Message::user("Find the cheapest ferry of the year.")];
     for number in 0..200 {
         let id = format!("call_{number}");
-        history.push(Message::calls([crate::ToolCall::function(&id, "ferries", "{\"day\":1}")]));
+        history.push(Message::calls([crate::dialect::ToolCall::function(
+            &id,
+            "ferries",
+            "{\"day\":1}",
+        )]));
         history.push(Message::tool_result(&id, "three ferries, the cheapest for 40 euros"));
     }
     let all = trim_messages(history.clone(), &EstimateCounter, 1_000_000).unwrap();
@@ -82,7 +87,7 @@ fn newest_unit_is_an_error_or_cut() {
 
 #[test]
 fn longest_result_of_the_newest_unit_is_cut_first() {
-    let calls = ["a", "b"].map(|id| crate::ToolCall::function(id, "read", "{}"));
+    let calls = ["a", "b"].map(|id| crate::dialect::ToolCall::function(id, "read", "{}"));
     let history = vec![
         Message::user("Compare both files, please."),
         Message::calls(calls),
@@ -148,7 +153,7 @@ fn cut_unit_leaves_room_for_the_task() {
     let history = vec![
         Message::user("Summarize the log."),
         Message::assistant("I read it."),
-        Message::calls([crate::ToolCall::function("a", "read", "{}")]),
+        Message::calls([crate::dialect::ToolCall::function("a", "read", "{}")]),
         Message::tool_result("a", "a line of the log. ".repeat(2_000)),
     ];
     for profile in profiles() {
@@ -203,8 +208,9 @@ fn unsendable_reasoning_items_are_not_listed() {
 #[test]
 fn error_names_what_does_not_fit() {
     let long = "x y ".repeat(500);
-    let call =
-        |arguments: &str| Message::calls([crate::ToolCall::function("a", "write", arguments)]);
+    let call = |arguments: &str| {
+        Message::calls([crate::dialect::ToolCall::function("a", "write", arguments)])
+    };
     let history = vec![Message::user("go"), call(&format!("{{\"text\":\"{long}\"}}"))];
     let error = trim_messages(history.clone(), &EstimateCounter, 200).unwrap_err();
     assert!(error.to_string().ends_with("or choose to truncate it"), "{error}");
@@ -223,7 +229,7 @@ fn refused_id_is_mapped_alike_in_every_window() {
     for number in 0..6 {
         let id = format!("{id}{number}");
         history.push(Message::user(format!("question {number}")));
-        history.push(Message::calls([crate::ToolCall::function(&id, "f", "{}")]));
+        history.push(Message::calls([crate::dialect::ToolCall::function(&id, "f", "{}")]));
         history.push(Message::tool_result(&id, "r"));
     }
     let last_id = |budget: u64| {

@@ -18,7 +18,7 @@ use crate::tokens::TokenCounter;
 ///   no holes. Facts, profiles and summaries may still fit.
 /// - Units are whole, in the order of their first messages. Results directly follow their calls, even if other
 ///   agents' messages were in between. A call without a result gets a synthetic one.
-/// - The conversation starts at a user message, see [`StartPolicy`](crate::StartPolicy).
+/// - The conversation starts at a user message, see [`StartPolicy`](crate::plan::StartPolicy).
 /// - The request obeys the rules of the profile, and the changes that it needed are listed. Its tokens are counted as
 ///   they are sent, and are at most the budget.
 ///
@@ -70,7 +70,8 @@ pub struct Trimmed {
 /// times out here, because a plain message has no creation time.
 ///
 /// ```
-/// use memory_core::{EstimateCounter, Message, ToolCall, trim_messages};
+/// use memory_core::{EstimateCounter, Message, trim_messages};
+/// use memory_core::dialect::ToolCall;
 ///
 /// let mut messages = vec![Message::system("You are a travel agent.")];
 /// messages.push(Message::user("Find flights for each day of the year."));
@@ -86,7 +87,7 @@ pub struct Trimmed {
 /// assert_eq!(window.messages[1].text(), "Find flights for each day of the year.");
 /// assert_eq!(window.messages.last().unwrap().text(), "three flights");
 /// assert!(window.left_out.budget.messages > 100);
-/// # Ok::<(), memory_core::ContextError>(())
+/// # Ok::<(), memory_core::plan::ContextError>(())
 /// ```
 ///
 /// # Errors

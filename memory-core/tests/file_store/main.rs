@@ -20,10 +20,10 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use memory_core::conformance::{ManualClock, Rollback, StoreFixture, assert_counters, run_all};
-use memory_core::{
-    Access, Append, ContentType, MemoryKey, MemoryStore, Message, MessageId, NewMessage, Outline,
-    Sequence, Splice, StoreErrorKind, WriterId,
+use memory_core::store::{
+    Access, Append, MessageId, NewMessage, Outline, Splice, StoreErrorKind, WriterId,
 };
+use memory_core::{ContentType, MemoryKey, MemoryStore, Message, Sequence};
 use store::{FileStore, shared};
 use tempfile::TempDir;
 

@@ -16,12 +16,14 @@ use std::{fmt, io};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use memory_core::{
-    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryState, MemoryStore, Outline, Page, Read, RemoveUnused,
-    RemovedUnused, Replace, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind,
-    StoredMessage, UnusedPage, UnusedQuery,
+use memory_core::health::ServerHealth;
+use memory_core::lease::{LeaseDomain, LeaseProof};
+use memory_core::store::{
+    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState,
+    Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
+    UnusedPage, UnusedQuery,
 };
+use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use serde::{Deserialize, Serialize};
 
 use super::log::Log;

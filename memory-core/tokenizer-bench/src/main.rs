@@ -12,7 +12,8 @@ use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
-use memory_core::{EstimateCounter, TiktokenCounter, TokenCounter, Vocabulary};
+use memory_core::{EstimateCounter, TiktokenCounter, TokenCounter};
+use memory_core::tokens::Vocabulary;
 use serde_json::Value;
 
 type Encode = fn(&str) -> Vec<u32>;

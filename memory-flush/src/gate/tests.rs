@@ -1,8 +1,7 @@
 //! Timing of flushes, and how rarely a flush with a shortfall is repeated.
 
-use memory_core::{
-    Generation, MessageId, MessageMeta, NewMessage, Priority, Sequence, Shortfall, StoredMessage,
-};
+use memory_core::store::{Generation, MessageId, MessageMeta, NewMessage, Shortfall};
+use memory_core::{Priority, Sequence, StoredMessage};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -310,7 +309,7 @@ fn pinned_messages_are_freed_after_answer() {
         memory.gate().is_due().then(|| memory.flush(&Fifo, 100))
     };
     let ids: Vec<_> = (0..80).map(|id| format!("c{id}")).collect();
-    let calls = ids.iter().map(|id| memory_core::ToolCall::function(id, "f", "{}"));
+    let calls = ids.iter().map(|id| memory_core::dialect::ToolCall::function(id, "f", "{}"));
     append(&mut memory, memory_core::Message::calls(calls), 400);
     let results = ids.iter().map(|id| memory_core::Message::tool_result(id, "r"));
     let mut flushes: Vec<_> =

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use memory_core::{EstimateCounter, MessageId, Sequence, ToolCall};
+use memory_core::dialect::ToolCall;
+use memory_core::store::MessageId;
+use memory_core::{EstimateCounter, Sequence};
 use proptest::prelude::*;
 
 use super::*;

@@ -2,10 +2,10 @@
 
 use memory_core::dialect::{Dialect, Loss, Part, convert};
 use memory_core::json::Json;
-use memory_core::{
-    ContextError, EstimateCounter, Message, Policy, Profile, ProfileName, TokenCounter, Trimmed,
-    UnitState, Units, WindowOptions, message_tokens, trim_messages,
-};
+use memory_core::plan::{ContextError, Policy, Trimmed, UnitState, Units};
+use memory_core::profile::ProfileName;
+use memory_core::tokens::message_tokens;
+use memory_core::{EstimateCounter, Message, Profile, TokenCounter, WindowOptions, trim_messages};
 
 use crate::conversations;
 

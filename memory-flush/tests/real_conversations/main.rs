@@ -20,10 +20,12 @@ use std::time::Duration;
 
 use flate2::read::GzDecoder;
 use jiff::Timestamp;
+use memory_core::plan::{Block, Policy, check_pairing, plan_context};
+use memory_core::resource::FlushSettings;
+use memory_core::store::{Counters, Generation, MessageId};
 use memory_core::{
-    Block, ContentType, Counters, EstimateCounter, FlushSettings, Generation, Message, MessageId,
-    Policy, Priority, Profile, Sequence, StoredMessage, WindowOptions, check_pairing,
-    check_request, plan_context, trim_messages,
+    ContentType, EstimateCounter, Message, Priority, Profile, Sequence, StoredMessage,
+    WindowOptions, check_request, trim_messages,
 };
 use memory_flush::{
     Fifo, FlushInput, FlushRecord, FlushStrategy, HybridSummary, PriorityEviction,

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use memory_core::{MemoryKey, MemoryResource, Tokenizer};
+use memory_core::resource::Tokenizer;
+use memory_core::{MemoryKey, MemoryResource};
 use memory_instance::{
     FlushMode, KeyContext, KeyTemplate, MemoryInstance, MemoryManager, TemplateError, check_url,
 };

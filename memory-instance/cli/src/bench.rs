@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use memory_core::Durability;
+use memory_core::store::Durability;
 use memory_instance::{FlushMode, MemoryManager, without_password};
 use serde::Serialize;
 

@@ -5,10 +5,8 @@ mod mishaps;
 mod slow;
 
 use anyhow::{Context as _, ensure};
-use memory_core::{
-    ContentType, FlushingStrategy, MemoryResource, Message, Priority, PriorityBlock, Profile,
-    check_request,
-};
+use memory_core::resource::{FlushingStrategy, PriorityBlock};
+use memory_core::{ContentType, MemoryResource, Message, Priority, Profile, check_request};
 use memory_instance::{MemoryInstance, MemoryManager, without_password};
 use memory_lock::Clock;
 use serde_json::json;

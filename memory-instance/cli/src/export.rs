@@ -4,7 +4,8 @@ mod converter;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use memory_core::dialect::Dialect;
-use memory_core::{MemoryKey, Read, Sequence};
+use memory_core::store::Read;
+use memory_core::{MemoryKey, Sequence};
 
 use self::converter::Converter;
 use crate::args::{Memories, PAGE};

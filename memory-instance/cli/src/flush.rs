@@ -1,6 +1,6 @@
 //! `memory flush`.
 
-use memory_core::{FlushReceipt, SequenceSet};
+use memory_core::store::{FlushReceipt, SequenceSet};
 
 use crate::args::Memories;
 use crate::out::{Out, number, table};

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use comfy_table::Table;
-use memory_core::{MemoryHealth, MemoryKey, ServerHealth, Tally, Verdict};
+use memory_core::health::{ServerHealth, Verdict};
+use memory_core::store::Tally;
+use memory_core::{MemoryHealth, MemoryKey};
 
 use crate::args::Memories;
 use crate::escape;

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use memory_core::dialect::Part;
-use memory_core::{Cursor, Message, MessageId, Sequence, StoredMessage};
+use memory_core::store::{Cursor, MessageId};
+use memory_core::{Message, Sequence, StoredMessage};
 use serde_json::json;
 
 use crate::args::Memories;

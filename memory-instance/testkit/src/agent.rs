@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use memory_core::{
-    Appended, Applied, Cursor, Entry, Lifetime, MemoryHealth, Message, Priority, Profile, Role,
-    ToolCall, ToolRef, check_request, message_tokens,
-};
+use memory_core::dialect::ToolCall;
+use memory_core::health::Lifetime;
+use memory_core::plan::ToolRef;
+use memory_core::store::{Appended, Applied, Cursor};
+use memory_core::tokens::message_tokens;
+use memory_core::{Entry, MemoryHealth, Message, Priority, Profile, Role, check_request};
 use memory_instance::{ContextWindow, EnsureOutcome, MemoryError, MemoryInstance};
 use memory_lock::{LockGuard, LockOptions, ReleaseOutcome};
 use tokio::time::{Instant, sleep, sleep_until};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use memory_core::{Counters, Outline};
+use memory_core::store::{Counters, Outline};
 
 use crate::history::{Answer, Call, History, Recorded};
 use crate::linear::{Verdict, check};

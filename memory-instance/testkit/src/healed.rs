@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{Message, message_tokens};
+use memory_core::Message;
+use memory_core::tokens::message_tokens;
 use memory_instance::Session;
 use tokio::time::{Instant, sleep_until};
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use memory_core::{Counters, Message, Role, Splice, StoredMessage};
+use memory_core::store::{Counters, Splice};
+use memory_core::{Message, Role, StoredMessage};
 
 use crate::grants::{Grants, Sent};
 use crate::linear::Operation;

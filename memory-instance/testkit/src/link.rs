@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use memory_core::{
-    Append, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
-    LeaseDomain, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused,
-    RemovedUnused, Replace, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind,
-    StoredMessage, UnusedPage, UnusedQuery,
+use memory_core::health::ServerHealth;
+use memory_core::lease::{LeaseDomain, LeaseProof};
+use memory_core::store::{
+    Append, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
+    Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
+    UnusedPage, UnusedQuery,
 };
+use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_lock::{LockError, LockErrorKind, LockOperation};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use memory_core::{WriteId, WriterId};
+use memory_core::store::{WriteId, WriterId};
 
 use crate::history::{Answer, Call, Recorded, Tag};
 

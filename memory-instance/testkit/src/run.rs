@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
-use memory_core::{
-    LockSettings, MemoryKey, MemoryResource, MemoryStore, PriorityBlock, TokenCounter,
-};
+use memory_core::resource::{LockSettings, PriorityBlock};
+use memory_core::{MemoryKey, MemoryResource, MemoryStore, TokenCounter};
 use memory_instance::{FlushMode, MemoryInstance, MemoryManager};
 use memory_lock::{
     Clock, LockBackend, LockKey, LockManager, LockOptions, ManagerOptions, ReleaseOutcome,

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use jiff::Timestamp;
-use memory_core::{
-    Access, Append, Appended, Clear, Counters, Cursor, FencingToken, FlushReceipt, Generation,
-    Head, InMemoryStore, LeaseProof, MemoryKey, MemoryStore, Outline, Page, Read, RemoveUnused,
-    RemovedUnused, Replace, Sequence, Splice, StoreError, StoreErrorKind, StoredMessage,
+use memory_core::lease::{FencingToken, LeaseProof};
+use memory_core::store::{
+    Access, Append, Appended, Clear, Counters, Cursor, FlushReceipt, Generation, Head, Outline,
+    Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
     UnusedPage, UnusedQuery, WriteId, WriterId,
 };
+use memory_core::{InMemoryStore, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
 
 use self::rollback::Kept;
@@ -198,7 +199,7 @@ impl Server {
             Some(Bug::AppendLost) if count.is_multiple_of(7) && !is_retry => {
                 let head = now(self.store.head(&at))?;
                 let first = head.last.plus(1);
-                let outcome = memory_core::AppendOutcome::Appended { first };
+                let outcome = memory_core::store::AppendOutcome::Appended { first };
                 let next_flush_at = head.next_flush_at;
                 let counters = head.counters;
                 let critical_over_budget = None;
@@ -363,7 +364,7 @@ impl Server {
             }
             Some(Bug::UnitSplit) if is_current && removes => {
                 let call = outline.metas.iter().find(|meta| {
-                    let is_answered = |call: &memory_core::ToolRef| {
+                    let is_answered = |call: &memory_core::plan::ToolRef| {
                         let results = outline.metas.iter().flat_map(|other| &other.link.results);
                         results.into_iter().any(|result| result.id == call.id)
                     };

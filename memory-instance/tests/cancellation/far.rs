@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use memory_core::{
-    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, OwnerId, Page, Read, Replace, Sequence,
-    ServerHealth, Splice, StoreError, StoredMessage,
+use memory_core::health::ServerHealth;
+use memory_core::lease::{LeaseDomain, LeaseProof, OwnerId};
+use memory_core::store::{
+    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
+    Replace, Splice, StoreError,
 };
+use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_lock::{
     Acquired, HandOver, Lease, LeaseInfo, LockBackend, LockError, LockKey, Release, Renewal, Watch,
 };
@@ -85,16 +87,16 @@ impl MemoryStore for FarStore {
 
     async fn unused(
         &self,
-        query: &memory_core::UnusedQuery,
-    ) -> Result<memory_core::UnusedPage, StoreError> {
+        query: &memory_core::store::UnusedQuery,
+    ) -> Result<memory_core::store::UnusedPage, StoreError> {
         far(self.0.unused(query)).await
     }
 
     async fn remove(
         &self,
         key: &MemoryKey,
-        remove: memory_core::RemoveUnused,
-    ) -> Result<memory_core::RemovedUnused, StoreError> {
+        remove: memory_core::store::RemoveUnused,
+    ) -> Result<memory_core::store::RemovedUnused, StoreError> {
         far(self.0.remove(key, remove)).await
     }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use memory_core::{Access, Append, MemoryKey, MemoryStore, Message, WriterId};
+use memory_core::store::{Access, Append, WriterId};
+use memory_core::{MemoryKey, MemoryStore, Message};
 use memory_instance::MemoryManager;
 use memory_lock::Clock;
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
@@ -124,7 +125,7 @@ async fn sweep_remove_expired(dir: &Path, table: &mut Table) {
         assert_eq!(store.remove_expired(most).await.unwrap(), 0, "{cut:?}");
         let mut there = Vec::new();
         for key in &keys {
-            let page = store.read(key, memory_core::Read::default()).await.unwrap();
+            let page = store.read(key, memory_core::store::Read::default()).await.unwrap();
             there.push(page.messages.len());
         }
         assert_eq!(there, [0, 0, 1], "{cut:?}: what has no TTL stays");

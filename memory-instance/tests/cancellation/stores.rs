@@ -2,10 +2,12 @@
 
 use std::num::NonZeroUsize;
 
-use memory_core::{
-    Access, Append, Clear, Head, LeaseProof, Message, Read, RemoveUnused, Replace, Sequence,
-    Splice, StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
+use memory_core::lease::LeaseProof;
+use memory_core::store::{
+    Access, Append, Clear, Head, Read, RemoveUnused, Replace, Splice, StoreErrorKind, UnusedMemory,
+    UnusedQuery, WriteId, WriterId,
 };
+use memory_core::{Message, Sequence};
 use memory_lock::LockOptions;
 
 use crate::sweep::Cut;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::conformance::assert_counters;
-use memory_core::{
-    CircuitBreakerSettings, MemoryResource, MemoryStore, Message, Outline, ToolCall,
-};
+use memory_core::dialect::ToolCall;
+use memory_core::resource::CircuitBreakerSettings;
+use memory_core::store::Outline;
+use memory_core::{MemoryResource, MemoryStore, Message};
 use memory_flush::from_fn;
 use memory_instance::{CircuitBreaker, FlushMode, ManagerBuilder, MemoryInstance, MemoryManager};
 use memory_lock::{LockKey, LockManager, LockOptions, ReleaseOutcome};

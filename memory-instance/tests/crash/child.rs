@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{MemoryResource, MemoryStore, WriteId, WriterId};
+use memory_core::store::{WriteId, WriterId};
+use memory_core::{MemoryResource, MemoryStore};
 use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance, MemoryManager};
 use memory_lock::{Clock, LockBackend, LockManager, SqliteLock};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
 
+use memory_core::StoredMessage;
 use memory_core::conformance::assert_counters;
-use memory_core::{AppendOutcome, FlushReceipt, StoredMessage};
+use memory_core::store::{AppendOutcome, FlushReceipt};
 use memory_instance::MemoryManager;
 
 use crate::child::{TASKS, write_of};

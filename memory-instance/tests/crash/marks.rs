@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use memory_core::{
-    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, LeaseDomain,
-    LeaseProof, MemoryKey, MemoryStore, Outline, OwnerId, Page, Read, Replace, Sequence,
-    ServerHealth, Splice, StoreError, StoredMessage,
+use memory_core::health::ServerHealth;
+use memory_core::lease::{LeaseDomain, LeaseProof, OwnerId};
+use memory_core::store::{
+    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
+    Replace, Splice, StoreError,
 };
+use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_flush::{RuleBasedSummarizer, Summarizer, from_fn};
 use memory_lock::{
     Acquired, HandOver, Lease, LeaseInfo, LockBackend, LockError, LockKey, Release, Renewal, Watch,
@@ -156,16 +158,16 @@ impl MemoryStore for MarkedStore {
 
     async fn unused(
         &self,
-        query: &memory_core::UnusedQuery,
-    ) -> Result<memory_core::UnusedPage, StoreError> {
+        query: &memory_core::store::UnusedQuery,
+    ) -> Result<memory_core::store::UnusedPage, StoreError> {
         self.store.unused(query).await
     }
 
     async fn remove(
         &self,
         key: &MemoryKey,
-        remove: memory_core::RemoveUnused,
-    ) -> Result<memory_core::RemovedUnused, StoreError> {
+        remove: memory_core::store::RemoveUnused,
+    ) -> Result<memory_core::store::RemovedUnused, StoreError> {
         self.store.remove(key, remove).await
     }
 

@@ -1,8 +1,7 @@
 //! P1, P2, P3, P13: an acknowledged message is stored once, in order.
 
-use memory_core::{
-    AppendOutcome, ContentType, Entry, MemoryResource, Message, Priority, Sequence, WriterId,
-};
+use memory_core::store::{AppendOutcome, WriterId};
+use memory_core::{ContentType, Entry, MemoryResource, Message, Priority, Sequence};
 use memory_instance::MemoryError;
 
 use crate::support::{On, assert_distinct, checked, texts, with};
@@ -191,7 +190,7 @@ async fn empty_batch_is_refused(on: On) {
 async fn tool_result_over_budget_is_accepted(on: On) {
     let world = on.world(with(MemoryResource::new("m", 60))).await;
     let memory = world.memory();
-    let call = memory_core::ToolCall::function("c", "f", "{}");
+    let call = memory_core::dialect::ToolCall::function("c", "f", "{}");
     memory.append(Message::calls([call])).await.unwrap();
     let long = "word ".repeat(400);
     memory.append(Message::tool_result("c", &long)).await.unwrap();

@@ -57,7 +57,7 @@ async fn resources_with_unmet_needs_are_refused() {
     let mut unknown = MemoryResource::new("m", 1_000);
     unknown.flushing_strategy.kind = Some("lru".into());
     let mut durable = MemoryResource::new("m", 1_000);
-    durable.persistence.durability = Some(memory_core::Durability::Disk);
+    durable.persistence.durability = Some(memory_core::store::Durability::Disk);
     let mut pattern = MemoryResource::new("m", 1_000);
     pattern.privacy_policy.redact_patterns = vec!["(".into()];
     for (resource, error) in [

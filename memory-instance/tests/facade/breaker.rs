@@ -9,11 +9,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use memory_core::conformance::{ManualClock, StoreFixture, run_all};
+use memory_core::health::ServerHealth;
+use memory_core::lease::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
+use memory_core::resource::CircuitBreakerSettings;
+use memory_core::store::{
+    Append, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
+    Page, Read, Replace, Splice, StoreError, StoreErrorKind,
+};
 use memory_core::{
-    Append, Appended, Applied, CircuitBreakerSettings, Clear, Counters, Cursor, Durability,
-    FencingToken, FlushReceipt, Head, InMemoryStore, LeaseDomain, LeaseProof, MemoryKey,
-    MemoryResource, MemoryStore, Message, Outline, OwnerId, Page, Read, Replace, Sequence,
-    ServerHealth, Splice, StoreError, StoreErrorKind, StoredMessage,
+    InMemoryStore, MemoryKey, MemoryResource, MemoryStore, Message, Sequence, StoredMessage,
 };
 use memory_instance::{CircuitBreaker, FlushMode, MemoryInstance, MemoryManager};
 use memory_lock::{Clock, InProcessLock, LockManager};
@@ -142,16 +146,16 @@ impl MemoryStore for Moody {
 
     async fn unused(
         &self,
-        query: &memory_core::UnusedQuery,
-    ) -> Result<memory_core::UnusedPage, StoreError> {
+        query: &memory_core::store::UnusedQuery,
+    ) -> Result<memory_core::store::UnusedPage, StoreError> {
         self.call(self.store.unused(query)).await
     }
 
     async fn remove(
         &self,
         key: &MemoryKey,
-        remove: memory_core::RemoveUnused,
-    ) -> Result<memory_core::RemovedUnused, StoreError> {
+        remove: memory_core::store::RemoveUnused,
+    ) -> Result<memory_core::store::RemovedUnused, StoreError> {
         self.call(self.store.remove(key, remove)).await
     }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use memory_core::{Message, Verdict};
+use memory_core::Message;
+use memory_core::health::Verdict;
 use memory_instance::{ExclusiveError, MemoryInstance};
 use memory_lock::{Acquired, Clock, LockBackend, LockKey, LostReason, OwnerId, SqliteLock};
 use tokio::time::Instant;

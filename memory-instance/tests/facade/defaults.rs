@@ -1,6 +1,7 @@
 //! The default strategy summarizes, and each removal is logged.
 
-use memory_core::{ContentType, MemoryResource, Message, Priority, PriorityBlock};
+use memory_core::resource::PriorityBlock;
+use memory_core::{ContentType, MemoryResource, Message, Priority};
 use memory_flush::from_fn;
 use memory_instance::FlushMode;
 

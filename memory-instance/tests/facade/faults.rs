@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use memory_core::{
+use memory_core::health::ServerHealth;
+use memory_core::lease::{LeaseDomain, LeaseProof};
+use memory_core::store::{
     Append, AppendOutcome, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt,
-    Head, InMemoryStore, LeaseDomain, LeaseProof, MemoryKey, MemoryResource, MemoryStore, Message,
-    Outline, Page, Read, Replace, Sequence, ServerHealth, Splice, StoreError, StoreErrorKind,
-    StoredMessage,
+    Head, Outline, Page, Read, Replace, Splice, StoreError, StoreErrorKind,
+};
+use memory_core::{
+    InMemoryStore, MemoryKey, MemoryResource, MemoryStore, Message, Sequence, StoredMessage,
 };
 use memory_instance::{
     FlushMode, Leases, MemoryError, MemoryInstance, MemoryManager, Session, SweepOptions,
@@ -127,16 +130,16 @@ impl MemoryStore for Faulty {
 
     async fn unused(
         &self,
-        query: &memory_core::UnusedQuery,
-    ) -> Result<memory_core::UnusedPage, StoreError> {
+        query: &memory_core::store::UnusedQuery,
+    ) -> Result<memory_core::store::UnusedPage, StoreError> {
         self.store.unused(query).await
     }
 
     async fn remove(
         &self,
         key: &MemoryKey,
-        remove: memory_core::RemoveUnused,
-    ) -> Result<memory_core::RemovedUnused, StoreError> {
+        remove: memory_core::store::RemoveUnused,
+    ) -> Result<memory_core::store::RemovedUnused, StoreError> {
         self.write(self.store.remove(key, remove)).await
     }
 
@@ -490,7 +493,7 @@ async fn turn_begins_after_failed_claim_is_retried() {
 async fn close_call_survives_a_lost_answer() {
     let world = plain();
     let memory = world.memory();
-    let call = memory_core::ToolCall::function("c", "f", "{}");
+    let call = memory_core::dialect::ToolCall::function("c", "f", "{}");
     memory.append(Message::calls([call])).await.unwrap();
     world.script(&[Fault::After]);
     memory.close_call("c").await.unwrap();

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use memory_core::{
-    ContentType, Entry, FlushReceipt, MemoryResource, Message, Priority, RedactPreset, ToolCall,
-    Verdict,
-};
+use memory_core::dialect::ToolCall;
+use memory_core::health::Verdict;
+use memory_core::resource::RedactPreset;
+use memory_core::store::FlushReceipt;
+use memory_core::{ContentType, Entry, MemoryResource, Message, Priority};
 use memory_flush::{FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer, from_fn};
 use memory_instance::{FlushMode, ManagerBuilder, MemoryError, MemoryInstance};
 use tokio::time::Instant;

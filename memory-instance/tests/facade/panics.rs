@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use memory_core::{EstimateCounter, MemoryResource, Message, TokenCounter, Verdict};
+use memory_core::health::Verdict;
+use memory_core::{EstimateCounter, MemoryResource, Message, TokenCounter};
 use memory_flush::{
     FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer, SummaryRequest,
 };

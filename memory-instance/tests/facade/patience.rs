@@ -4,7 +4,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{Applied, MemoryResource, Message};
+use memory_core::store::Applied;
+use memory_core::{MemoryResource, Message};
 use memory_flush::from_fn;
 use memory_instance::{MemoryError, MemoryInstance, Session};
 use memory_lock::LockErrorKind;

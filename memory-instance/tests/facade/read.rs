@@ -2,7 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use memory_core::{MemoryResource, Message, ToolCall};
+use memory_core::dialect::ToolCall;
+use memory_core::{MemoryResource, Message};
 use memory_instance::FlushMode;
 
 use crate::support::{On, assert_window_fits, hybrid, with};

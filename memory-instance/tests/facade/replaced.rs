@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use memory_core::{MemoryResource, Message, StoreErrorKind};
+use memory_core::store::StoreErrorKind;
+use memory_core::{MemoryResource, Message};
 use memory_instance::MemoryError;
 
 use crate::support::{On, texts, url, with};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use memory_core::{Message, Verdict};
+use memory_core::Message;
+use memory_core::health::Verdict;
 use memory_flush::{Summarizer, from_fn};
 use memory_instance::{
     ExclusiveError, FlushMode, ManagerBuilder, MemoryError, MemoryInstance, MemoryManager, Session,

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use memory_core::store::Outline;
 use memory_core::{
-    EstimateCounter, MemoryResource, Message, Outline, Profile, TokenCounter, check_request,
+    EstimateCounter, MemoryResource, Message, Profile, TokenCounter, check_request,
     conformance::assert_counters,
 };
 use memory_instance::{ManagerBuilder, MemoryInstance, MemoryManager};

@@ -1,6 +1,7 @@
 //! System prompts that are stored once, and critical content over the budget.
 
-use memory_core::{ContentType, Entry, MemoryResource, Message, Priority, PriorityBlock, Sequence};
+use memory_core::resource::PriorityBlock;
+use memory_core::{ContentType, Entry, MemoryResource, Message, Priority, Sequence};
 use memory_instance::{EnsureOutcome, FlushMode, MemoryError, MemoryInstance, Session};
 
 use crate::support::{On, World, checked, hybrid, texts, url, with};

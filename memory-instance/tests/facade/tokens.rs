@@ -1,6 +1,8 @@
 //! A resource's factor and prices apply wherever tokens are counted.
 
-use memory_core::{MediaTokens, MemoryResource, Message, ProfileName};
+use memory_core::profile::ProfileName;
+use memory_core::tokens::MediaTokens;
+use memory_core::{MemoryResource, Message};
 use serde_json::json;
 
 use crate::support::{On, checked, with};

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use memory_core::{Applied, MemoryResource, Message};
+use memory_core::store::Applied;
+use memory_core::{MemoryResource, Message};
 use memory_flush::from_fn;
 use memory_instance::{ExclusiveError, FlushMode, MemoryError, Session};
 use memory_lock::{LockErrorKind, LostReason};

@@ -1,7 +1,10 @@
 //! Windows with options, their calibration, and the messages that they leave out.
 
-use memory_core::{ContextError, Entry, MemoryResource, Message, RepairKind, Sequence, Usage};
-use memory_core::{Profile, ProfileName, check_request};
+use memory_core::plan::{ContextError, Usage};
+use memory_core::profile::ProfileName;
+use memory_core::request::RepairKind;
+use memory_core::{Entry, MemoryResource, Message, Sequence};
+use memory_core::{Profile, check_request};
 use memory_instance::{
     Calibrated, FlushMode, MemoryError, MemoryInstance, NewestUnit, WindowOptions,
 };

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use memory_core::{
-    Applied, KEPT_SESSIONS, MemoryResource, Message, SESSION_RETENTION, StoreErrorKind, WriterId,
-};
+use memory_core::store::{Applied, KEPT_SESSIONS, SESSION_RETENTION, StoreErrorKind, WriterId};
+use memory_core::{MemoryResource, Message};
 use memory_instance::{MemoryError, MemoryInstance, MemoryManager};
 use memory_lock::Clock;
 

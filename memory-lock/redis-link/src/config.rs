@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use memory_core::LeaseDomain;
+use memory_core::lease::LeaseDomain;
 
 use crate::acknowledge::Acknowledge;
 use crate::error::LinkError;

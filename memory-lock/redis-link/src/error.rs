@@ -6,7 +6,9 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use memory_core::{Applied, MAX_ERROR_TEXT, cut_error_text};
+use memory_core::limits::MAX_ERROR_TEXT;
+use memory_core::sibling::cut_error_text;
+use memory_core::store::Applied;
 use redis::{ErrorKind, RedisError as DriverError};
 
 use crate::error::classify::classify;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use memory_core::FLUSH_LEASE_SUFFIX;
+use memory_core::lease::FLUSH_LEASE_SUFFIX;
 
 /// Where things lie on the server.
 ///

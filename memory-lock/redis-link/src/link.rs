@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use memory_core::LeaseDomain;
+use memory_core::lease::LeaseDomain;
 use redis::{Cmd, Value};
 
 use crate::acknowledge::Acknowledge;

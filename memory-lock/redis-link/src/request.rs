@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::Applied;
+use memory_core::store::Applied;
 use redis::{Cmd, ErrorKind, RedisError as DriverError, ServerErrorKind, Value};
 use tokio::time::Instant;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use memory_core::LeaseDomain;
+use memory_core::lease::LeaseDomain;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 

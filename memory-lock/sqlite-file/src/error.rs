@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
-use memory_core::{Applied, cut_error_text};
+use memory_core::sibling::cut_error_text;
+use memory_core::store::Applied;
 use rusqlite::types::FromSqlError;
 use rusqlite::{ErrorCode, ffi};
 

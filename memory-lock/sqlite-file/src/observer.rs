@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use memory_core::{LeaseInfo, Ticks, TimeSource};
+use memory_core::lease::LeaseInfo;
+use memory_core::store::{Ticks, TimeSource};
 use rusqlite::Connection;
 use tokio::time::Instant;
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::OwnerId;
+use memory_core::lease::OwnerId;
 
 use crate::backend::LockBackend;
 use crate::clock::Clock;

@@ -1,6 +1,6 @@
 //! The errors of the link as errors of a lock.
 
-use memory_core::Applied;
+use memory_core::store::Applied;
 use memory_redis_link::{LinkError, LinkErrorKind};
 
 use crate::error::{LockError, LockErrorKind, LockOperation};

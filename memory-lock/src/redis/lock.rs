@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use memory_core::{FencingToken, LeaseDomain, OwnerId};
+use memory_core::lease::{FencingToken, LeaseDomain, OwnerId};
 use memory_redis_link::{Keyspace, LEASE_LUA, LinkError, RedisLink, Reply, Script, Shown, number};
 use redis::Value;
 

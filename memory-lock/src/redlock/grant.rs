@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use memory_core::{FencingToken, OwnerId};
+use memory_core::lease::{FencingToken, OwnerId};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use memory_core::{LeaseDomain, OwnerId};
+use memory_core::lease::{LeaseDomain, OwnerId};
 use memory_redis_link::RedisConfig;
 use tokio::sync::oneshot;
 

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use memory_core::{Applied, FencingToken, OwnerId};
+use memory_core::lease::{FencingToken, OwnerId};
+use memory_core::store::Applied;
 use memory_redis_link::{LEASE_LUA, LinkError, RedisConfig, RedisLink, Reply, Script, number};
 use redis::Value;
 

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
-use memory_core::{Applied, FencingToken, LeaseDomain, OwnerId};
+use memory_core::lease::{FencingToken, LeaseDomain, OwnerId};
+use memory_core::store::Applied;
 use memory_redis_link::RedisConfig;
 use tokio::sync::oneshot;
 

@@ -1,6 +1,6 @@
 //! Counting answers of yes and no, and what a majority sees of a lease.
 
-use memory_core::FencingToken;
+use memory_core::lease::FencingToken;
 
 use super::vote::majority;
 use crate::LeaseInfo;
@@ -101,7 +101,7 @@ pub(super) fn sight(seen: &[Option<LeaseInfo>], failed: usize, servers: usize) -
 mod tests {
     use std::time::Duration;
 
-    use memory_core::OwnerId;
+    use memory_core::lease::OwnerId;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use memory_core::OwnerId;
+use memory_core::lease::OwnerId;
 use tokio::sync::Notify;
 
 /// What one server is asked on behalf of one owner, one thing after the other.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use memory_core::{FencingToken, OwnerId};
+use memory_core::lease::{FencingToken, OwnerId};
 
 /// How many of these servers are a majority.
 pub(super) const fn majority(servers: usize) -> usize {

@@ -1,6 +1,6 @@
 //! The errors of the file as errors of a lock.
 
-use memory_core::Applied;
+use memory_core::store::Applied;
 use memory_sqlite_file::{SqliteError, SqliteErrorKind};
 
 use crate::error::{LockError, LockErrorKind, LockOperation};

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use memory_core::{LeaseDomain, OwnerId};
+use memory_core::lease::{LeaseDomain, OwnerId};
 use memory_sqlite_file::{
     FileIdentity, LeaseObserver, Links, NoThread, OpenOptions, PausedRuntime, SqliteError,
     SqliteErrorKind, Synchronous, WorkerThreads, answer, classify, make_lease_table, open_database,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use memory_core::OwnerId;
+use memory_core::lease::OwnerId;
 use memory_sqlite_file::{Grant, LeaseObserver, LeaseState, blob, int, token};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use memory_core::conformance::{ManualClock, StoreFixture, assert_counters};
-use memory_core::{
-    Access, Append, AppendOutcome, ContentType, MemoryKey, MemoryStore, Message, MessageId,
-    NewMessage, StoreError, WriterId,
+use memory_core::store::{
+    Access, Append, AppendOutcome, MessageId, NewMessage, StoreError, WriterId,
 };
+use memory_core::{ContentType, MemoryKey, MemoryStore, Message};
 use memory_lock::RedisLock;
 use memory_lock::conformance::Subject;
 use memory_redis_container_tests::RedisContainer;

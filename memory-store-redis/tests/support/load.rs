@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use memory_core::{
-    AppendOutcome, Applied, MemoryKey, MemoryStore, Read, StoreError, StoreErrorKind,
-};
+use memory_core::store::{AppendOutcome, Applied, Read, StoreError, StoreErrorKind};
+use memory_core::{MemoryKey, MemoryStore};
 use memory_store_redis::RedisStore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};

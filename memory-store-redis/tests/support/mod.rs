@@ -15,10 +15,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use memory_core::conformance::{ManualClock, Rollback, StoreFixture, assert_counters};
-use memory_core::{
-    Access, Append, Appended, ContentType, FlushReceipt, MemoryKey, MemoryStore, Message,
-    MessageId, NewMessage, Outline, Read, Sequence, SequenceSet, StoreError, WriteId, WriterId,
+use memory_core::store::{
+    Access, Append, Appended, FlushReceipt, MessageId, NewMessage, Outline, Read, SequenceSet,
+    StoreError, WriteId, WriterId,
 };
+use memory_core::{ContentType, MemoryKey, MemoryStore, Message, Sequence};
 use memory_redis_testkit::unique_prefix;
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore, RedisStoreConfig, TokenChecks};
 use tokio::time::{Instant, sleep};

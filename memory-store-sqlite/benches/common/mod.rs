@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use memory_core::{
-    Access, Append, ContentType, Durability, MemoryKey, MemoryStore, Message, MessageId,
-    NewMessage, WriterId,
-};
+use memory_core::store::{Access, Append, Durability, MessageId, NewMessage, WriterId};
+use memory_core::{ContentType, MemoryKey, MemoryStore, Message};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use rusqlite::Connection;
 use tempfile::TempDir;

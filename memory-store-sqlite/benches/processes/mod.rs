@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use memory_core::{Durability, MemoryStore};
+use memory_core::MemoryStore;
+use memory_core::store::Durability;
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 
 use crate::common::{self, key, now};

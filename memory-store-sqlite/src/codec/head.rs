@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use memory_core::{
-    Class, Counters, FencingToken, Generation, Head, Sequence, StoreErrorKind, Tally, WriterId,
-};
+use memory_core::Sequence;
+use memory_core::lease::FencingToken;
+use memory_core::plan::Class;
+use memory_core::store::{Counters, Generation, Head, StoreErrorKind, Tally, WriterId};
 use rusqlite::Row;
 use rusqlite::types::Type;
 use uuid::Uuid;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use memory_core::{MemoryKey, StoreErrorKind};
+use memory_core::MemoryKey;
+use memory_core::store::StoreErrorKind;
 use memory_sqlite_file::LeaseObserver;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;

@@ -1,8 +1,8 @@
 //! The removal of an unused memory, one part at a time.
 
-use memory_core::{
-    Generation, LeaseProof, MemoryKey, Newest, RemoveUnused, RemovedUnused, StoreErrorKind,
-};
+use memory_core::MemoryKey;
+use memory_core::lease::LeaseProof;
+use memory_core::store::{Generation, Newest, RemoveUnused, RemovedUnused, StoreErrorKind};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batch::Batch;

@@ -1,6 +1,7 @@
 //! The commit of a replacement.
 
-use memory_core::{Counters, MessageMeta, Priority, Replace, Sequence};
+use memory_core::store::{Counters, MessageMeta, Replace};
+use memory_core::{Priority, Sequence};
 use rusqlite::{OptionalExtension, params};
 
 use super::step::Step;
@@ -26,7 +27,7 @@ impl Step<'_> {
         let found = self.meta(replace.sequence)?;
         replace.check_against(found.as_ref().map(|(_, old)| old)).map_err(Fault::Refused)?;
         let Some((place, old)) = found else {
-            return Err(Fault::Refused(memory_core::StoreErrorKind::Conflict));
+            return Err(Fault::Refused(memory_core::store::StoreErrorKind::Conflict));
         };
 
         self.begin()?;

@@ -1,6 +1,7 @@
 //! The commit of a flush.
 
-use memory_core::{Counters, KEPT_RECEIPTS, MessageMeta, Sequence, Splice, StoreErrorKind};
+use memory_core::Sequence;
+use memory_core::store::{Counters, KEPT_RECEIPTS, MessageMeta, Splice, StoreErrorKind};
 use rusqlite::params;
 
 use super::step::Step;

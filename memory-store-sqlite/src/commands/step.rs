@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use memory_core::{
-    Append, AppendOutcome, Appended, Clear, Counters, FencingToken, KEPT_SESSIONS, LeaseProof,
-    MemoryKey, SESSION_RETENTION, Sequence, StoreErrorKind, WriteId, WriterId,
+use memory_core::lease::{FencingToken, LeaseProof};
+use memory_core::store::{
+    Append, AppendOutcome, Appended, Clear, Counters, KEPT_SESSIONS, SESSION_RETENTION,
+    StoreErrorKind, WriteId, WriterId,
 };
+use memory_core::{MemoryKey, Sequence};
 use memory_sqlite_file::LeaseObserver;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -95,7 +97,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    pub(super) const fn head(&self) -> &memory_core::Head {
+    pub(super) const fn head(&self) -> &memory_core::store::Head {
         &self.loaded.row.head
     }
 

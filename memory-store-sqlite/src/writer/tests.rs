@@ -3,10 +3,10 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use memory_core::{
-    Access, Append, Applied, ContentType, MemoryKey, Message, MessageId, NewMessage, StoreError,
-    StoreErrorKind, WriterId,
+use memory_core::store::{
+    Access, Append, Applied, MessageId, NewMessage, StoreError, StoreErrorKind, WriterId,
 };
+use memory_core::{ContentType, MemoryKey, Message};
 use memory_sqlite_file::WorkerThreads;
 use tempfile::TempDir;
 use uuid::Uuid;

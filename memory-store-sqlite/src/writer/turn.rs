@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use memory_core::{Durability, StoreError, StoreErrorKind};
+use memory_core::store::{Durability, StoreError, StoreErrorKind};
 use memory_sqlite_file::{LeaseObserver, NoThread, PausedRuntime, SqliteErrorKind, classify};
 use rusqlite::Connection;
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
-use memory_core::StoreErrorKind;
+use memory_core::store::StoreErrorKind;
 use memory_lock::{Clock, LockErrorKind, SqliteLock};
 use memory_store_sqlite::{Links, SqliteConfig, SqliteStore};
 use rusqlite::Connection;

@@ -5,7 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memory_core::{Applied, MemoryStore, Read, StoreError, StoreErrorKind};
+use memory_core::MemoryStore;
+use memory_core::store::{Applied, Read, StoreError, StoreErrorKind};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use rusqlite::Connection;
 

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use memory_core::conformance::assert_counters;
+use memory_core::dialect::ToolCall;
+use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
+use memory_core::store::{
+    Access, Append, Clear, Cursor, FlushReceipt, Generation, Head, MessageId, NewMessage, Outline,
+    Read, Replace, SequenceSet, Splice, StoreError, StoreErrorKind, WriteId, WriterId,
+};
 use memory_core::{
-    Access, Append, Clear, ContentType, Cursor, FencingToken, FlushReceipt, Generation, Head,
-    InMemoryStore, LeaseProof, MemoryKey, MemoryStore, Message, MessageId, NewMessage, Outline,
-    OwnerId, Priority, Read, Replace, Sequence, SequenceSet, Splice, StoreError, StoreErrorKind,
-    ToolCall, WriteId, WriterId,
+    ContentType, InMemoryStore, MemoryKey, MemoryStore, Message, Priority, Sequence,
 };
 use memory_lock::{Acquired, Clock, LockKey, Release};
 use tokio::runtime::Runtime;

@@ -3,10 +3,10 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use memory_core::conformance::assert_counters;
-use memory_core::{
-    Access, Append, Appended, ContentType, MemoryKey, MemoryStore, Message, MessageId, NewMessage,
-    Outline, Read, StoreError, WriteId, WriterId,
+use memory_core::store::{
+    Access, Append, Appended, MessageId, NewMessage, Outline, Read, StoreError, WriteId, WriterId,
 };
+use memory_core::{ContentType, MemoryKey, MemoryStore, Message};
 use uuid::Uuid;
 
 pub(crate) fn key(name: &str) -> MemoryKey {

@@ -75,7 +75,7 @@ fn many_problems_are_counted_but_bounded() {
     assert_eq!((error.total, error.problems.len()), (1_000, 256));
     let text = error.to_string();
     assert!(text.ends_with("; and 992 more"), "{text}");
-    assert!(text.len() < crate::MAX_ERROR_TEXT, "{}", text.len());
+    assert!(text.len() < crate::limits::MAX_ERROR_TEXT, "{}", text.len());
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn version_counts_each_write_once() {
     memory.splice(splice, NOW).unwrap();
     assert_eq!(versions(&memory), 2);
     let token = FencingToken::new(5);
-    memory.claim(LeaseProof { owner: crate::OwnerId::new(1), token }, NOW).unwrap();
+    memory.claim(LeaseProof { owner: crate::lease::OwnerId::new(1), token }, NOW).unwrap();
     assert_eq!(versions(&memory), 3);
     let clear = Clear { write: WriterId::new(1).write(2), access: Access::OPEN };
     memory.clear(clear, NOW).unwrap();

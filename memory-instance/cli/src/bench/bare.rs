@@ -6,7 +6,7 @@ mod sqlite;
 
 use std::path::Path;
 
-use memory_core::Durability;
+use memory_core::store::Durability;
 
 use self::redis::BareRedis;
 use self::sqlite::BareSqlite;

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use memory_core::{EstimateCounter, FlushingStrategy, MemoryResource, TokenCounter};
+use memory_core::resource::FlushingStrategy;
+use memory_core::{EstimateCounter, MemoryResource, TokenCounter};
 use memory_flush::Summarizer;
 use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance, MemoryManager, without_password};
 use memory_lock::Clock;
@@ -237,7 +238,7 @@ impl Place {
 
 /// Flushes one after another, without a pause.
 struct Flusher {
-    task: tokio::task::JoinHandle<anyhow::Result<Vec<memory_core::FlushReceipt>>>,
+    task: tokio::task::JoinHandle<anyhow::Result<Vec<memory_core::store::FlushReceipt>>>,
     stop: Arc<std::sync::atomic::AtomicBool>,
 }
 
@@ -260,7 +261,7 @@ impl Flusher {
     }
 
     /// Lets the flush under way come to its end.
-    async fn stop(self) -> anyhow::Result<Vec<memory_core::FlushReceipt>> {
+    async fn stop(self) -> anyhow::Result<Vec<memory_core::store::FlushReceipt>> {
         self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         self.task.await?
     }

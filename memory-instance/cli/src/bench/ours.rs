@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use memory_core::{Cursor, Durability, Message};
+use memory_core::Message;
+use memory_core::store::{Cursor, Durability};
 use memory_instance::{MemoryInstance, MemoryManager};
 use memory_lock::Clock;
 use tokio::time::Instant;

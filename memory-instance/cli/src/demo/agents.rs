@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use memory_core::{Message, Role, ToolCall};
+use memory_core::dialect::ToolCall;
+use memory_core::{Message, Role};
 use memory_instance::{MemoryError, MemoryInstance};
 use tokio::time::Instant;
 

@@ -8,7 +8,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use memory_core::{Access, Append, Message};
+use memory_core::Message;
+use memory_core::store::{Access, Append};
 use memory_instance::{FlushMode, MemoryError, MemoryManager};
 use memory_lock::{LockKey, LockOptions};
 use serde_json::json;

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::ProgressBar;
-use memory_core::{MemoryKey, Message, WriteId};
+use memory_core::store::WriteId;
+use memory_core::{MemoryKey, Message};
 use memory_instance::{MemoryError, MemoryManager};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use flate2::bufread::MultiGzDecoder;
-use memory_core::{MemoryKey, WriterId};
+use memory_core::MemoryKey;
+use memory_core::store::WriterId;
 use tempfile::NamedTempFile;
 
 use super::records::{Records, Unreadable};

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use indicatif::ProgressBar;
 use memory_core::json::{Json, JsonError, JsonErrorKind, JsonObject};
-use memory_core::{MemoryKey, Message, WriteId};
+use memory_core::store::WriteId;
+use memory_core::{MemoryKey, Message};
 use memory_instance::{KeyContext, KeyTemplate, MemoryError, MemoryManager};
 use sha2::{Digest, Sha256};
 

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead as _, BufReader};
 
-use memory_core::{FlushReceipt, MemoryHealth};
+use memory_core::MemoryHealth;
+use memory_core::store::FlushReceipt;
 use serde_json::{Value, json};
 
 use crate::support::{Folder, Said, counts, lines};

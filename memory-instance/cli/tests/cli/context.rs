@@ -1,6 +1,7 @@
 //! `memory context` for each API, on one history of all dialects.
 
-use memory_core::{Profile, ProfileName, check_request};
+use memory_core::profile::ProfileName;
+use memory_core::{Profile, check_request};
 use serde_json::{Value, json};
 
 use crate::support::Folder;

@@ -2,9 +2,10 @@
 
 use memory_core::conformance::assert_counters;
 use memory_core::json::Json;
+use memory_core::plan::NewestUnit;
+use memory_core::tokens::{Vocabulary, message_tokens};
 use memory_core::{
-    MemoryResource, Message, NewestUnit, Profile, TiktokenCounter, TokenCounter, Vocabulary,
-    WindowOptions, check_request, message_tokens,
+    MemoryResource, Message, Profile, TiktokenCounter, TokenCounter, WindowOptions, check_request,
 };
 use serde_json::Value;
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use memory_core::{Applied, Entry, Sequence};
+use memory_core::store::Applied;
+use memory_core::{Entry, Sequence};
 use memory_instance::{MemoryError, Session};
 use tokio::time::sleep;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use memory_core::{LeaseDomain, OwnerId};
+use memory_core::lease::{LeaseDomain, OwnerId};
 use memory_lock::{
     Acquired, HandOver, Lease, LeaseInfo, LockBackend, LockError, LockKey, LockOperation, Release,
     Renewal, Watch,

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use memory_core::{
-    Append, Appended, Clear, Cursor, MemoryKey, MessageId, MessageMeta, Outline, Page, Read,
-    Sequence, Splice, StoredMessage,
+use memory_core::store::{
+    Append, Appended, Clear, Cursor, MessageId, MessageMeta, Outline, Page, Read, Splice,
 };
+use memory_core::{MemoryKey, Sequence, StoredMessage};
 
 use crate::history::{Recorder, Tag, tag_of};
 use crate::run::key_number;

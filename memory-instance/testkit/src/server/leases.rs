@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use memory_core::OwnerId;
+use memory_core::lease::OwnerId;
 use memory_lock::{
     Acquired, HandOver, Lease, LeaseInfo, LockBackend, LockError, LockKey, Release, Renewal, Watch,
 };

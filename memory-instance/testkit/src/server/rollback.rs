@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use memory_core::{Cursor, MemoryKey, SavedMemories, WriterId};
+use memory_core::MemoryKey;
+use memory_core::store::{Cursor, SavedMemories, WriterId};
 
 use super::Server;
 use crate::bug::Bug;

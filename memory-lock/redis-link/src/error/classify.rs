@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use memory_core::Applied;
+use memory_core::store::Applied;
 use redis::{ErrorKind, RedisError as DriverError};
 
 use crate::error::LinkErrorKind;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use memory_core::Durability;
+use memory_core::store::Durability;
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use memory_core::FlushReceipt;
+use memory_core::store::FlushReceipt;
 use memory_instance::MemoryInstance;
 use serde::Serialize;
 use uuid::Uuid;

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use memory_core::{MediaPrices, TokenCounter};
+use memory_core::TokenCounter;
+use memory_core::tokens::MediaPrices;
 use memory_flush::from_fn;
 use serde::{Deserialize, Serialize};
 
