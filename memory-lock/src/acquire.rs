@@ -178,7 +178,7 @@ async fn attempt(mut claim: Claim) -> Outcome {
         }
         Ok(Acquired::Held { remaining }) => {
             claim.disarm();
-            shared.strangers.seen();
+            shared.foreign_contention.record();
             Outcome::Held(claim, remaining)
         }
         Err(error) => {

@@ -113,7 +113,7 @@ pub(crate) fn give_up(mut lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseO
             }
         }
         turn.hold_back = turn.hand_overs >= most
-            && shared.strangers.are_about()
+            && shared.foreign_contention.is_recent()
             && !shared.backend.keeps_places();
         let outcome = release(&shared, &key, owner, last).await;
         if outcome != ReleaseOutcome::Unknown {
@@ -127,7 +127,7 @@ pub(crate) fn give_up(mut lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseO
 /// at the backend, those who wait here now get one turn each before it is the others' again.
 fn row(shared: &Shared, key: &LockKey) -> u32 {
     let most = shared.options.max_hand_overs();
-    if shared.backend.keeps_places() && shared.strangers.are_about() {
+    if shared.backend.keeps_places() && shared.foreign_contention.is_recent() {
         let waiting = u32::try_from(shared.lines.length(key)).unwrap_or(u32::MAX);
         return most.min(waiting);
     }

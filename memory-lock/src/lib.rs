@@ -28,6 +28,7 @@ mod acquire;
 mod break_lease;
 mod claim;
 mod finish;
+mod foreign_contention;
 mod give_up;
 mod hold;
 mod line;
@@ -35,7 +36,6 @@ mod random;
 mod refresh;
 mod revocable;
 mod shared;
-mod strangers;
 mod time;
 
 #[cfg(feature = "conformance")]

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::backend::LockBackend;
 use crate::error::{LockError, LockErrorKind, LockOperation};
+use crate::foreign_contention::ForeignContention;
 use crate::key::LockKey;
 use crate::line::Lines;
 use crate::manager_options::ManagerOptions;
@@ -16,7 +17,6 @@ use crate::random::Random;
 use crate::refresh::Refresher;
 use crate::revocable::Attendance;
 use crate::stats::Counters;
-use crate::strangers::Strangers;
 
 /// What the clones of one manager and its guards have in common.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     pub(crate) attendance: Attendance,
     pub(crate) counters: Counters,
     pub(crate) random: Random,
-    pub(crate) strangers: Strangers,
+    pub(crate) foreign_contention: ForeignContention,
     /// Wakes those who wait at the backend when the manager shuts down.
     pub(crate) closing: Notify,
     /// Wakes `shutdown` when the last guard or the last release is gone.
@@ -46,7 +46,7 @@ impl Shared {
             attendance: Attendance::default(),
             counters: Counters::default(),
             random: Random::new(options.seed()),
-            strangers: Strangers::default(),
+            foreign_contention: ForeignContention::default(),
             closing: Notify::new(),
             idle: Notify::new(),
             closed: AtomicBool::new(false),
