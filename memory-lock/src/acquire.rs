@@ -16,11 +16,11 @@ use crate::give_up::free_left_behind;
 use crate::guard::LockGuard;
 use crate::hold::Hold;
 use crate::key::LockKey;
-use crate::line::{Entered, Failing, Lines, Pass, Ticket};
+use crate::line::{Entered, Failing, Pass, Ticket};
 use crate::options::LockOptions;
 use crate::revocable::Revocable;
-use crate::shared::{Shared, until};
-use crate::time::after;
+use crate::shared::Shared;
+use crate::time::{after, until};
 use crate::with_lock;
 
 /// The longest time between two looks at a lease that others hold: the net below a lost wake-up.
@@ -47,17 +47,17 @@ pub(crate) async fn try_lock(
 ) -> Result<Option<LockGuard>, LockError> {
     check(shared, key, options)?;
     loop {
-        let Some(turn) = Lines::try_enter(shared, key) else {
-            shared.counters.contended.one();
+        let Some(turn) = shared.lines.try_enter(key) else {
+            shared.client.counters.contended.one();
             return Ok(None);
         };
-        let (owner, now) = (shared.random.owner(), Instant::now());
-        let claim = Claim::new(shared, key, owner, options.ttl(), turn, now);
-        let attempt = Finish::new(shared, attempt(claim));
-        match Revocable::new(shared, key, attempt).await {
-            Some(Outcome::Granted(claim)) => return Ok(Some(hold(claim, options)?)),
+        let (owner, now) = (shared.client.random.owner(), Instant::now());
+        let claim = Claim::new(&shared.client, key, owner, options.ttl(), turn, now);
+        let attempt = Finish::new(&shared.client, attempt(claim));
+        match Revocable::new(&shared.attendance, key, attempt).await {
+            Some(Outcome::Granted(claim)) => return Ok(Some(hold(shared, claim, options)?)),
             Some(Outcome::Held(..)) => {
-                shared.counters.contended.one();
+                shared.client.counters.contended.one();
                 return Ok(None);
             }
             Some(Outcome::Failed(_, error)) => return Err(error.with_key(key)),
@@ -83,8 +83,8 @@ pub(crate) async fn lock(
     loop {
         let work = acquire(Arc::clone(shared), key.clone(), *options, since);
         // A caller that did not poll its call has lost its place, and goes to the end of the line.
-        if let Some(claim) = Revocable::new(shared, key, work).await {
-            return hold(claim?, options);
+        if let Some(claim) = Revocable::new(&shared.attendance, key, work).await {
+            return hold(shared, claim?, options);
         }
     }
 }
@@ -97,11 +97,11 @@ async fn acquire(
     since: Instant,
 ) -> Result<Claim, LockError> {
     let (shared, key, options) = (&shared, &key, &options);
-    let (owner, ttl) = (shared.random.owner(), options.ttl());
-    match Lines::enter(shared, key, owner, ttl) {
+    let (owner, ttl) = (shared.client.random.owner(), options.ttl());
+    match shared.lines.enter(key, owner, ttl) {
         Entered::First(turn) => {
-            let claim = Claim::new(shared, key, owner, ttl, turn, Instant::now());
-            let attempt = Finish::new(shared, attempt(claim));
+            let claim = Claim::new(&shared.client, key, owner, ttl, turn, Instant::now());
+            let attempt = Finish::new(&shared.client, attempt(claim));
             let sent_at = Instant::now();
             match timeout(first_limit(shared, options), attempt).await {
                 Ok(Outcome::Granted(claim)) => Ok(claim),
@@ -121,7 +121,7 @@ async fn acquire(
 /// How long the first answer is waited for. Who will not wait for others still waits for that.
 fn first_limit(shared: &Shared, options: &LockOptions) -> Duration {
     let wait = options.wait_timeout();
-    if wait.is_zero() { shared.options.answer_timeout() } else { wait }
+    if wait.is_zero() { shared.client.options.answer_timeout() } else { wait }
 }
 
 /// What can be refused before anything is done.
@@ -139,8 +139,8 @@ fn check(shared: &Shared, key: &LockKey, options: &LockOptions) -> Result<(), Lo
     Ok(())
 }
 
-fn hold(claim: Claim, options: &LockOptions) -> Result<LockGuard, LockError> {
-    let hold = Hold::begin(claim, options)?;
+fn hold(shared: &Arc<Shared>, claim: Claim, options: &LockOptions) -> Result<LockGuard, LockError> {
+    let hold = Hold::begin(shared, claim, options)?;
     tracing::debug!(key = %hold.key(), token = %hold.proof().token, "lease acquired");
     Ok(LockGuard::new(hold))
 }
@@ -154,20 +154,20 @@ enum Outcome {
 
 /// Asks the backend once. Runs to its end even if the caller goes; see [`Finish`].
 async fn attempt(mut claim: Claim) -> Outcome {
-    let shared = Arc::clone(&claim.shared);
+    let client = Arc::clone(&claim.client);
     let was_armed = claim.is_armed();
     claim.arm();
     if let Some(left) = claim.left_behind().and_then(|left| *left)
-        && free_left_behind(&shared, &claim.key, left).await
+        && free_left_behind(&client, &claim.key, left).await
         && let Some(left) = claim.left_behind()
     {
         *left = None;
     }
     let sent_at = Instant::now();
     claim.asked_at = sent_at;
-    let call = shared.backend.try_acquire(&claim.key, claim.owner, claim.ttl);
-    let limit = shared.options.answer_timeout();
-    match shared.answer(LockOperation::Acquire, limit, call).await {
+    let call = client.backend.try_acquire(&claim.key, claim.owner, claim.ttl);
+    let limit = client.options.answer_timeout();
+    match client.answer(LockOperation::Acquire, limit, call).await {
         Ok(Acquired::Granted { token }) => {
             claim.grant(token, sent_at);
             if claim.deadline > Instant::now() {
@@ -178,7 +178,7 @@ async fn attempt(mut claim: Claim) -> Outcome {
         }
         Ok(Acquired::Held { remaining }) => {
             claim.disarm();
-            shared.foreign_contention.record();
+            client.foreign_contention.record();
             Outcome::Held(claim, remaining)
         }
         Err(error) => {
@@ -208,14 +208,17 @@ impl<'a> Waiting<'a> {
         options: &'a LockOptions,
         since: Instant,
     ) -> Self {
-        shared.counters.contended.one();
-        shared.counters.waiting.up();
+        shared.client.counters.contended.one();
+        shared.client.counters.waiting.up();
         let until = after(since, options.wait_timeout());
         Self { shared, key, options, since, until, failures: 0, watch: None }
     }
 
     /// Waits in line until it is called up; `None` if it was sent away for no reason of its own.
-    async fn called(&mut self, ticket: &mut Ticket) -> Result<Option<Pass>, LockError> {
+    async fn called(
+        &mut self,
+        ticket: &mut Ticket<Claim>,
+    ) -> Result<Option<Pass<Claim>>, LockError> {
         loop {
             let (failing, until) = self.outlook();
             match timeout_at(until, &mut ticket.called).await {
@@ -256,7 +259,7 @@ impl<'a> Waiting<'a> {
     /// Waits to be called up, and asks then.
     async fn in_line(
         mut self,
-        mut ticket: Ticket,
+        mut ticket: Ticket<Claim>,
         owner: OwnerId,
         ttl: Duration,
     ) -> Result<Claim, LockError> {
@@ -268,7 +271,7 @@ impl<'a> Waiting<'a> {
                 Some(Pass::Granted(claim)) => return self.ask(claim).await,
                 Some(Pass::Turn(turn)) => turn,
                 // Whoever took it out of the line came to no end with it: back into the line.
-                None => match Lines::enter(shared, key, owner, ttl) {
+                None => match shared.lines.enter(key, owner, ttl) {
                     Entered::First(turn) => turn,
                     Entered::Queued(again) => {
                         ticket = again;
@@ -277,9 +280,9 @@ impl<'a> Waiting<'a> {
                 },
             };
             let hold_back = turn.hold_back;
-            let claim = Claim::new(shared, key, owner, ttl, turn, since);
+            let claim = Claim::new(&shared.client, key, owner, ttl, turn, since);
             if hold_back {
-                tokio::time::sleep(shared.random.jittered(HOLD_BACK)).await;
+                tokio::time::sleep(shared.client.random.jittered(HOLD_BACK)).await;
             }
             return self.ask(claim).await;
         }
@@ -307,7 +310,7 @@ impl<'a> Waiting<'a> {
         let sent_at = Instant::now();
         // However long it was down for others, one answer is waited for.
         let until = if failing.is_some() { until.max(sent_at + SILENCE_AFTER) } else { self.until };
-        let attempt = Finish::new(self.shared, attempt(claim));
+        let attempt = Finish::new(&self.shared.client, attempt(claim));
         if let Ok(outcome) = timeout_at(until, attempt).await {
             return Ok(outcome);
         }
@@ -377,7 +380,7 @@ impl<'a> Waiting<'a> {
     async fn wait(&mut self, claim: &Claim, remaining: Option<Duration>) {
         if let Some(watch) = self.watch.take() {
             let net = remaining.unwrap_or(MAX_POLL_INTERVAL).min(MAX_POLL_INTERVAL)
-                + self.shared.random.jittered(MIN_POLL_INTERVAL);
+                + self.shared.client.random.jittered(MIN_POLL_INTERVAL);
             let closing = self.shared.closing.notified();
             tokio::select! {
                 biased;
@@ -388,14 +391,15 @@ impl<'a> Waiting<'a> {
         } else if let Some(turn) = claim.turn() {
             turn.contending(true);
         }
-        self.watch = Some(self.shared.backend.watch(self.key, Some(claim.owner)));
+        self.watch = Some(self.shared.client.backend.watch(self.key, Some(claim.owner)));
     }
 
     async fn pause(&mut self) {
         let (first, most) = (FIRST_ACQUIRE_PAUSE, MAX_ACQUIRE_PAUSE);
         let pause = first.saturating_mul(1 << self.failures.min(8)).min(most);
         self.failures += 1;
-        let until = self.outlook().1.min(after(Instant::now(), self.shared.random.jittered(pause)));
+        let until =
+            self.outlook().1.min(after(Instant::now(), self.shared.client.random.jittered(pause)));
         let closing = self.shared.closing.notified();
         tokio::select! {
             biased;
@@ -411,8 +415,8 @@ impl<'a> Waiting<'a> {
         let asked = if self.options.wait_timeout().is_zero() {
             Ok(None)
         } else {
-            let call = self.shared.backend.inspect(self.key);
-            self.shared.answer(LockOperation::Inspect, HOLDER_LOOKUP_TIMEOUT, call).await
+            let call = self.shared.client.backend.inspect(self.key);
+            self.shared.client.answer(LockOperation::Inspect, HOLDER_LOOKUP_TIMEOUT, call).await
         };
         let timed_out = |holder_remaining| {
             let kind = LockErrorKind::WaitTimeout { waited, holder_remaining };
@@ -430,7 +434,7 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.shared.counters.waiting.down();
-        self.shared.counters.waited_micros.add(self.since.elapsed());
+        self.shared.client.counters.waiting.down();
+        self.shared.client.counters.waited_micros.add(self.since.elapsed());
     }
 }

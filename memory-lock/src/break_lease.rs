@@ -23,12 +23,12 @@ pub(crate) async fn break_lease(
     key: &LockKey,
 ) -> Result<Option<LeaseInfo>, LockError> {
     for _ in 0..ATTEMPTS {
-        let inspect = shared.backend.inspect(key);
-        let limit = shared.options.answer_timeout();
-        let found = shared.answer(LockOperation::Inspect, limit, inspect).await;
+        let inspect = shared.client.backend.inspect(key);
+        let limit = shared.client.options.answer_timeout();
+        let found = shared.client.answer(LockOperation::Inspect, limit, inspect).await;
         let Some(holder) = found.map_err(|error| error.with_key(key))? else { return Ok(None) };
         let taken = take_from(Arc::clone(shared), key.clone(), holder.owner);
-        if Finish::new(shared, taken).await? {
+        if Finish::new(&shared.client, taken).await? {
             return Ok(Some(holder));
         }
     }
@@ -43,21 +43,21 @@ pub(crate) async fn break_lease(
 /// Passes the lease of `holder` to a new owner, which raises its token, and releases it. False if `holder`
 /// does not have it any more.
 async fn take_from(shared: Arc<Shared>, key: LockKey, holder: OwnerId) -> Result<bool, LockError> {
-    let owner = shared.random.owner();
-    let limit = shared.options.answer_timeout();
-    let hand_over = shared.backend.hand_over(&key, holder, owner, BREAK_TTL);
-    match shared.answer(LockOperation::HandOver, limit, hand_over).await {
+    let owner = shared.client.random.owner();
+    let limit = shared.client.options.answer_timeout();
+    let hand_over = shared.client.backend.hand_over(&key, holder, owner, BREAK_TTL);
+    match shared.client.answer(LockOperation::HandOver, limit, hand_over).await {
         Ok(HandOver::NotOwner) => Ok(false),
         Ok(HandOver::HandedOver { .. }) => {
             shared.refresher.lose_stolen(holder);
-            let release = shared.backend.release(&key, owner);
-            if shared.answer(LockOperation::Release, limit, release).await.is_err() {
-                release_in_background(&shared, &key, owner, BREAK_TTL);
+            let release = shared.client.backend.release(&key, owner);
+            if shared.client.answer(LockOperation::Release, limit, release).await.is_err() {
+                release_in_background(&shared.client, &key, owner, BREAK_TTL);
             }
             Ok(true)
         }
         Err(error) => {
-            release_in_background(&shared, &key, owner, BREAK_TTL);
+            release_in_background(&shared.client, &key, owner, BREAK_TTL);
             Err(error.with_key(&key))
         }
     }

@@ -7,16 +7,16 @@ use std::time::Duration;
 use memory_core::lease::{FencingToken, OwnerId};
 use tokio::time::Instant;
 
+use crate::backend_client::BackendClient;
 use crate::give_up::{GiveUp, give_up_detached};
 use crate::key::LockKey;
 use crate::line::{LeftBehind, Turn};
-use crate::shared::Shared;
 use crate::time::deadline;
 
 /// The possibility that the backend granted us a lease, from before the request was sent. Dropping
 /// it passes the lease on or releases it, so that no way out of an acquisition can forget it.
 pub(crate) struct Claim {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) client: Arc<BackendClient>,
     pub(crate) key: LockKey,
     pub(crate) owner: OwnerId,
     pub(crate) ttl: Duration,
@@ -27,7 +27,7 @@ pub(crate) struct Claim {
     /// When the backend was asked last.
     pub(crate) asked_at: Instant,
     /// Gone once the lease was lost: the next in line does not wait for a holder who has nothing.
-    turn: Option<Turn>,
+    turn: Option<Turn<Self>>,
     /// Whether the backend may hold a lease for us.
     armed: bool,
 }
@@ -35,15 +35,15 @@ pub(crate) struct Claim {
 impl Claim {
     /// A claim on nothing yet.
     pub(crate) fn new(
-        shared: &Arc<Shared>,
+        client: &Arc<BackendClient>,
         key: &LockKey,
         owner: OwnerId,
         ttl: Duration,
-        turn: Turn,
+        turn: Turn<Self>,
         now: Instant,
     ) -> Self {
         Self {
-            shared: Arc::clone(shared),
+            client: Arc::clone(client),
             key: key.clone(),
             owner,
             ttl,
@@ -77,7 +77,7 @@ impl Claim {
         self.deadline = deadline(sent_at, self.ttl);
     }
 
-    pub(crate) fn turn(&self) -> Option<&Turn> {
+    pub(crate) fn turn(&self) -> Option<&Turn<Self>> {
         self.turn.as_ref()
     }
 
@@ -86,7 +86,7 @@ impl Claim {
         self.turn.as_mut().map(|turn| &mut turn.left_behind).filter(|left| left.is_some())
     }
 
-    pub(crate) fn take_turn(&mut self) -> Option<Turn> {
+    pub(crate) fn take_turn(&mut self) -> Option<Turn<Self>> {
         self.turn.take()
     }
 
@@ -104,7 +104,7 @@ impl Claim {
 
     fn take_give_up(&mut self) -> GiveUp {
         GiveUp {
-            shared: Arc::clone(&self.shared),
+            client: Arc::clone(&self.client),
             key: self.key.clone(),
             owner: self.owner,
             ttl: self.ttl,
@@ -138,73 +138,74 @@ mod tests {
     use crate::{Acquired, Clock, InProcessLock, ManagerOptions};
 
     /// A claim on a lease that the backend has granted, for ten seconds from now.
-    async fn granted() -> Claim {
+    async fn granted() -> (Arc<Lines<Claim>>, Claim) {
         let backend = Arc::new(InProcessLock::new(Clock::tokio()));
-        let shared = Arc::new(Shared::new(backend, ManagerOptions::new()));
+        let client = Arc::new(BackendClient::new(backend, ManagerOptions::new()));
+        let lines = Arc::new(Lines::default());
         let (key, owner) = (LockKey::new("k").unwrap(), OwnerId::new(1));
         let ttl = Duration::from_secs(10);
-        let turn = Lines::try_enter(&shared, &key).unwrap();
-        let mut claim = Claim::new(&shared, &key, owner, ttl, turn, Instant::now());
+        let turn = lines.try_enter(&key).unwrap();
+        let mut claim = Claim::new(&client, &key, owner, ttl, turn, Instant::now());
         assert_eq!((claim.is_armed(), claim.token), (false, FencingToken::ZERO));
-        let answer = shared.backend.try_acquire(&key, owner, ttl).await.unwrap();
+        let answer = client.backend.try_acquire(&key, owner, ttl).await.unwrap();
         let Acquired::Granted { token } = answer else { panic!("{answer:?}") };
         claim.grant(token, Instant::now());
         assert_eq!((claim.is_armed(), claim.token), (true, token));
-        claim
+        (lines, claim)
     }
 
-    async fn is_held(shared: &Shared, key: &LockKey) -> bool {
-        shared.backend.inspect(key).await.unwrap().is_some()
+    async fn is_held(client: &BackendClient, key: &LockKey) -> bool {
+        client.backend.inspect(key).await.unwrap().is_some()
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_the_backend_may_have_granted_is_given_up_with_the_claim() {
-        let claim = granted().await;
-        let (shared, key) = (Arc::clone(&claim.shared), claim.key.clone());
-        assert!(is_held(&shared, &key).await);
+        let (lines, claim) = granted().await;
+        let (client, key) = (Arc::clone(&claim.client), claim.key.clone());
+        assert!(is_held(&client, &key).await);
         drop(claim);
-        assert!(!is_held(&shared, &key).await);
-        assert!(Lines::try_enter(&shared, &key).is_some(), "the turn has gone with it");
+        assert!(!is_held(&client, &key).await);
+        assert!(lines.try_enter(&key).is_some(), "the turn has gone with it");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_it_certainly_did_not_grant_is_left_alone() {
-        let mut claim = granted().await;
-        let (shared, key) = (Arc::clone(&claim.shared), claim.key.clone());
+        let (_lines, mut claim) = granted().await;
+        let (client, key) = (Arc::clone(&claim.client), claim.key.clone());
         claim.disarm();
         assert!(!claim.is_armed());
         claim.arm();
         assert!(claim.is_armed());
         claim.disarm();
         drop(claim);
-        assert!(is_held(&shared, &key).await, "nobody asked for its release");
+        assert!(is_held(&client, &key).await, "nobody asked for its release");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_claim_that_is_given_up_by_hand_is_not_given_up_twice() {
-        let claim = granted().await;
-        let (shared, key, owner) = (Arc::clone(&claim.shared), claim.key.clone(), claim.owner);
+        let (_lines, claim) = granted().await;
+        let (client, key, owner) = (Arc::clone(&claim.client), claim.key.clone(), claim.owner);
         let lease = claim.into_give_up();
         assert_eq!((&lease.key, lease.owner, lease.ttl), (&key, owner, Duration::from_secs(10)));
         assert!(lease.turn.is_some());
-        assert!(is_held(&shared, &key).await, "that is for whoever has the lease now");
+        assert!(is_held(&client, &key).await, "that is for whoever has the lease now");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_is_taken_out_of_a_claim_once() {
-        let mut claim = granted().await;
-        let (shared, key) = (Arc::clone(&claim.shared), claim.key.clone());
+        let (lines, mut claim) = granted().await;
+        let key = claim.key.clone();
         assert!(claim.turn().is_some());
         let turn = claim.take_turn();
         assert!(turn.is_some() && claim.turn().is_none() && claim.take_turn().is_none());
-        assert!(Lines::try_enter(&shared, &key).is_none(), "its line goes on");
+        assert!(lines.try_enter(&key).is_none(), "its line goes on");
         drop(turn);
-        assert!(Lines::try_enter(&shared, &key).is_some());
+        assert!(lines.try_enter(&key).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_claim_ends_before_the_lease_of_the_backend_can() {
-        let claim = granted().await;
+        let (_lines, claim) = granted().await;
         // A hundredth of the TTL and two milliseconds before.
         let end = Instant::now() + Duration::from_millis(10_000 - 100 - 2);
         assert_eq!(claim.deadline, end);

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::{EnterGuard, Handle};
 
-use crate::shared::Shared;
+use crate::backend_client::BackendClient;
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -18,15 +18,15 @@ type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(crate) struct Finish<T: Send + 'static> {
     work: Option<Work<T>>,
     begun: bool,
-    shared: Arc<Shared>,
+    client: Arc<BackendClient>,
 }
 
 impl<T: Send + 'static> Finish<T> {
     pub(crate) fn new(
-        shared: &Arc<Shared>,
+        client: &Arc<BackendClient>,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Self {
-        Self { work: Some(Box::pin(work)), begun: false, shared: Arc::clone(shared) }
+        Self { work: Some(Box::pin(work)), begun: false, client: Arc::clone(client) }
     }
 }
 
@@ -49,22 +49,22 @@ impl<T: Send + 'static> Drop for Finish<T> {
         if let Some(work) = self.work.take()
             && self.begun
         {
-            carry_on(&self.shared, work);
+            carry_on(&self.client, work);
         }
     }
 }
 
 /// Carries work to its end from a `Drop`, with the caller's runtime or the manager's. Without either
 /// the work is dropped. What can be done at once is done before this returns.
-pub(crate) fn carry_on<T: Send + 'static>(shared: &Arc<Shared>, mut work: Work<T>) {
-    let Some(runtime) = Runtime::find(shared) else { return };
+pub(crate) fn carry_on<T: Send + 'static>(client: &Arc<BackendClient>, mut work: Work<T>) {
+    let Some(runtime) = Runtime::find(client) else { return };
     let _context = runtime.enter();
     let mut context = Context::from_waker(Waker::noop());
     // A panic here would abort a process that is already unwinding.
     match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut context).is_ready())) {
         Ok(true) | Err(_) => {}
         Ok(false) => {
-            let pending = Releasing::begin(shared);
+            let pending = Releasing::begin(client);
             runtime.handle().spawn(async move {
                 let _pending = pending;
                 drop(work.await);
@@ -74,8 +74,8 @@ pub(crate) fn carry_on<T: Send + 'static>(shared: &Arc<Shared>, mut work: Work<T
 }
 
 /// Whether [`carry_on`] would find a runtime here.
-pub(crate) fn can_carry_on(shared: &Shared) -> bool {
-    Runtime::find(shared).is_some()
+pub(crate) fn can_carry_on(client: &BackendClient) -> bool {
+    Runtime::find(client).is_some()
 }
 
 /// A runtime that can be used from here: the one that this thread is in, or the manager's.
@@ -85,12 +85,12 @@ enum Runtime {
 }
 
 impl Runtime {
-    fn find(shared: &Shared) -> Option<Self> {
+    fn find(client: &BackendClient) -> Option<Self> {
         match Handle::try_current() {
             Ok(handle) => Some(Self::Current(handle)),
             // The thread is ending: entering a runtime would panic.
             Err(error) if error.is_thread_local_destroyed() => None,
-            Err(_) => shared.refresher.runtime().map(Self::Managers),
+            Err(_) => client.runtime().map(Self::Managers),
         }
     }
 
@@ -109,12 +109,12 @@ impl Runtime {
 }
 
 /// Counts work that is under way with no caller, until it is dropped.
-pub(crate) struct Releasing(Arc<Shared>);
+pub(crate) struct Releasing(Arc<BackendClient>);
 
 impl Releasing {
-    pub(crate) fn begin(shared: &Arc<Shared>) -> Self {
-        shared.counters.releasing.up();
-        Self(Arc::clone(shared))
+    pub(crate) fn begin(client: &Arc<BackendClient>) -> Self {
+        client.counters.releasing.up();
+        Self(Arc::clone(client))
     }
 }
 

@@ -8,13 +8,13 @@ use memory_core::lease::OwnerId;
 use tokio::time::Instant;
 
 use crate::answer::{HandOver, Release};
+use crate::backend_client::BackendClient;
 use crate::claim::Claim;
 use crate::error::LockOperation;
 use crate::finish::{Releasing, can_carry_on, carry_on};
 use crate::key::LockKey;
 use crate::line::{HandingOver, LeftBehind, Turn};
-use crate::shared::{Shared, until};
-use crate::time::after;
+use crate::time::{after, until};
 
 /// What became of a lease when its holder gave it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,12 +30,12 @@ pub enum ReleaseOutcome {
 
 /// A lease to be given up.
 pub(crate) struct GiveUp {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) client: Arc<BackendClient>,
     pub(crate) key: LockKey,
     pub(crate) owner: OwnerId,
     /// How long it may last from now, refreshed as it may have been.
     pub(crate) ttl: Duration,
-    pub(crate) turn: Option<Turn>,
+    pub(crate) turn: Option<Turn<Claim>>,
 }
 
 /// How long one release or hand-over may take while somebody waits for it.
@@ -45,15 +45,16 @@ const RELEASE_RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// Gives up a lease without waiting, from a `Drop`: at once if the backend can, else by a task.
 pub(crate) fn give_up_detached(lease: GiveUp) {
-    let (shared, key) = (Arc::clone(&lease.shared), lease.key.clone());
-    let owner = lease.owner;
-    let to_pass_on = lease.turn.is_some() && shared.lines.has_waiters(&key);
-    if (!to_pass_on || !can_carry_on(&shared)) && shared.backend.release_now(&key, owner) {
+    let client = Arc::clone(&lease.client);
+    let to_pass_on = lease.turn.as_ref().is_some_and(|turn| turn.waiters() > 0);
+    if (!to_pass_on || !can_carry_on(&client))
+        && client.backend.release_now(&lease.key, lease.owner)
+    {
         return;
     }
     // Without a runtime, or with one that ends, the work is dropped, and with it the turn, which calls up the
     // next to free the lease.
-    carry_on(&shared, Box::pin(give_up(lease)));
+    carry_on(&client, Box::pin(give_up(lease)));
 }
 
 /// Passes a lease to the next in line, or releases it. Dropped before its end, it leaves the rest to the
@@ -64,34 +65,39 @@ pub(crate) fn give_up(mut lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseO
         turn.left_behind = Some(LeftBehind { owner: lease.owner, until });
     }
     Box::pin(async move {
-        let GiveUp { shared, key, mut owner, ttl: last, turn } = lease;
+        let GiveUp { client, key, mut owner, ttl: last, turn } = lease;
         let Some(mut turn) = turn else {
-            return release(&shared, &key, owner, last).await;
+            return release(&client, &key, owner, last).await;
         };
-        let most = *turn.most_hand_overs.get_or_insert_with(|| row(&shared, &key));
-        while turn.hand_overs < most {
-            let Some(next) = shared.lines.next(&key) else { break };
+        let limit = turn.max_hand_overs.unwrap_or_else(|| max_hand_overs(&client, &turn));
+        turn.max_hand_overs = Some(limit);
+        while turn.hand_overs < limit {
+            let Some(next) = turn.next_waiter() else { break };
             let (to, ttl) = (next.owner, next.ttl);
             let sent_at = Instant::now();
             let handing_over = HandingOver::new(next, turn);
-            let call = shared.backend.hand_over(&key, owner, to, ttl);
-            let answer = shared.answer(LockOperation::HandOver, RELEASE_TIMEOUT, call).await;
+            let call = client.backend.hand_over(&key, owner, to, ttl);
+            let answer = client.answer(LockOperation::HandOver, RELEASE_TIMEOUT, call).await;
             let Some((next, had)) = handing_over.done() else { return ReleaseOutcome::Unknown };
             turn = had;
             match answer {
                 Ok(HandOver::HandedOver { token }) => {
                     tracing::debug!(%key, %token, "lease handed over in line");
-                    shared.counters.handed_over.one();
+                    client.counters.handed_over.one();
                     turn.hand_overs += 1;
                     turn.left_behind = None;
-                    let mut claim = Claim::new(&shared, &key, to, ttl, turn, sent_at);
+                    let mut claim = Claim::new(&client, &key, to, ttl, turn, sent_at);
                     claim.grant(token, sent_at);
                     match next.grant(claim) {
                         None => return ReleaseOutcome::Released,
                         // That one has left: the lease is its owner id's now, so pass that on.
-                        Some(back) => {
+                        Some(mut back) => {
+                            back.disarm();
+                            let Some(had) = back.take_turn() else {
+                                return release(&client, &key, to, ttl).await;
+                            };
                             owner = to;
-                            turn = back;
+                            turn = had;
                             let until = after(Instant::now(), ttl);
                             turn.left_behind = Some(LeftBehind { owner, until });
                         }
@@ -106,16 +112,16 @@ pub(crate) fn give_up(mut lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseO
                     // Whoever has the lease now, the next in line frees what it knows of and asks under the
                     // owner id to which the lease may have been passed.
                     tracing::debug!(%key, %error, "hand-over failed");
-                    release_in_background(&shared, &key, owner, last);
+                    release_in_background(&client, &key, owner, last);
                     next.call_up(turn);
                     return ReleaseOutcome::Unknown;
                 }
             }
         }
-        turn.hold_back = turn.hand_overs >= most
-            && shared.foreign_contention.is_recent()
-            && !shared.backend.keeps_places();
-        let outcome = release(&shared, &key, owner, last).await;
+        turn.hold_back = turn.hand_overs >= limit
+            && client.foreign_contention.is_recent()
+            && !client.backend.keeps_places();
+        let outcome = release(&client, &key, owner, last).await;
         if outcome != ReleaseOutcome::Unknown {
             turn.left_behind = None;
         }
@@ -125,19 +131,23 @@ pub(crate) fn give_up(mut lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseO
 
 /// How many hand-overs in a row there may be from here on. Where other processes have places in line
 /// at the backend, those who wait here now get one turn each before it is the others' again.
-fn row(shared: &Shared, key: &LockKey) -> u32 {
-    let most = shared.options.max_hand_overs();
-    if shared.backend.keeps_places() && shared.foreign_contention.is_recent() {
-        let waiting = u32::try_from(shared.lines.length(key)).unwrap_or(u32::MAX);
+fn max_hand_overs(client: &BackendClient, turn: &Turn<Claim>) -> u32 {
+    let most = client.options.max_hand_overs();
+    if client.backend.keeps_places() && client.foreign_contention.is_recent() {
+        let waiting = u32::try_from(turn.waiters()).unwrap_or(u32::MAX);
         return most.min(waiting);
     }
     most
 }
 
 /// Frees a lease that could not be given up when its runtime ended; false without a definite answer.
-pub(crate) async fn free_left_behind(shared: &Shared, key: &LockKey, left: LeftBehind) -> bool {
-    let call = shared.backend.release(key, left.owner);
-    match shared.answer(LockOperation::Release, RELEASE_TIMEOUT, call).await {
+pub(crate) async fn free_left_behind(
+    client: &BackendClient,
+    key: &LockKey,
+    left: LeftBehind,
+) -> bool {
+    let call = client.backend.release(key, left.owner);
+    match client.answer(LockOperation::Release, RELEASE_TIMEOUT, call).await {
         Ok(_) => true,
         Err(error) => {
             tracing::debug!(%key, %error, "cannot free the lease of one whose runtime ended");
@@ -148,18 +158,18 @@ pub(crate) async fn free_left_behind(shared: &Shared, key: &LockKey, left: LeftB
 
 /// One release; without a definite answer, more of them in the background.
 async fn release(
-    shared: &Arc<Shared>,
+    client: &Arc<BackendClient>,
     key: &LockKey,
     owner: OwnerId,
     ttl: Duration,
 ) -> ReleaseOutcome {
-    let call = shared.backend.release(key, owner);
-    match shared.answer(LockOperation::Release, RELEASE_TIMEOUT, call).await {
+    let call = client.backend.release(key, owner);
+    match client.answer(LockOperation::Release, RELEASE_TIMEOUT, call).await {
         Ok(Release::Released) => ReleaseOutcome::Released,
         Ok(Release::NotOwner) => ReleaseOutcome::NotOwner,
         Err(error) => {
             tracing::debug!(%key, %error, "release without a definite answer");
-            release_in_background(shared, key, owner, ttl);
+            release_in_background(client, key, owner, ttl);
             ReleaseOutcome::Unknown
         }
     }
@@ -167,21 +177,21 @@ async fn release(
 
 /// Goes on releasing until the backend answers or the lease has run out anyway.
 pub(crate) fn release_in_background(
-    shared: &Arc<Shared>,
+    client: &Arc<BackendClient>,
     key: &LockKey,
     owner: OwnerId,
     ttl: Duration,
 ) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    let releasing = Releasing::begin(shared);
+    let releasing = Releasing::begin(client);
     let deadline = after(Instant::now(), ttl);
-    let (shared, key) = (Arc::clone(shared), key.clone());
+    let (client, key) = (Arc::clone(client), key.clone());
     runtime.spawn(async move {
         let _releasing = releasing;
         while !until(deadline).is_zero() {
-            tokio::time::sleep(shared.random.jittered(RELEASE_RETRY_PAUSE)).await;
-            let call = shared.backend.release(&key, owner);
-            match shared.answer(LockOperation::Release, RELEASE_TIMEOUT, call).await {
+            tokio::time::sleep(client.random.jittered(RELEASE_RETRY_PAUSE)).await;
+            let call = client.backend.release(&key, owner);
+            match client.answer(LockOperation::Release, RELEASE_TIMEOUT, call).await {
                 Err(error) if error.is_retryable() => {}
                 _ => return,
             }

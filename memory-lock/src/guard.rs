@@ -94,8 +94,10 @@ impl LockGuard {
     pub async fn release(self) -> ReleaseOutcome {
         let Some(claim) = self.hold.end() else { return ReleaseOutcome::NotOwner };
         let shared = self.hold.shared();
-        let work = Finish::new(shared, give_up(claim.into_give_up()));
-        Revocable::new(shared, self.hold.key(), work).await.unwrap_or(ReleaseOutcome::Unknown)
+        let work = Finish::new(&shared.client, give_up(claim.into_give_up()));
+        Revocable::new(&shared.attendance, self.hold.key(), work)
+            .await
+            .unwrap_or(ReleaseOutcome::Unknown)
     }
 
     pub(crate) fn hold(&self) -> &Arc<Hold> {

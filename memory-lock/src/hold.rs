@@ -15,6 +15,7 @@ use crate::key::LockKey;
 use crate::lease::Lease;
 use crate::lost::{Lost, LostReason};
 use crate::options::LockOptions;
+use crate::refresh::Refreshable;
 use crate::shared::Shared;
 use crate::time::{after, deadline};
 
@@ -39,8 +40,11 @@ struct State {
 
 impl Hold {
     /// Holds a granted claim and has it refreshed.
-    pub(crate) fn begin(claim: Claim, options: &LockOptions) -> Result<Arc<Self>, LockError> {
-        let shared = Arc::clone(&claim.shared);
+    pub(crate) fn begin(
+        shared: &Arc<Shared>,
+        claim: Claim,
+        options: &LockOptions,
+    ) -> Result<Arc<Self>, LockError> {
         let lease = Lease {
             key: claim.key.clone(),
             owner: claim.owner,
@@ -55,16 +59,16 @@ impl Hold {
             state: Mutex::new(State { deadline: claim.deadline, lost: None, claim: Some(claim) }),
             lost: Notify::new(),
             lease,
-            shared,
+            shared: Arc::clone(shared),
         });
-        hold.shared.counters.held.up();
-        if !hold.shared.refresher.register(&hold) {
+        shared.client.counters.held.up();
+        if !shared.refresher.register(Arc::clone(&hold) as Arc<dyn Refreshable>) {
             drop(hold.end());
             return Err(LockError::new(LockErrorKind::NoRuntime, LockOperation::Acquire)
                 .with_key(hold.key())
                 .not_applied());
         }
-        hold.shared.counters.acquired.one();
+        shared.client.counters.acquired.one();
         Ok(hold)
     }
 
@@ -85,20 +89,8 @@ impl Hold {
         self.lease.owner
     }
 
-    pub(crate) fn lease(&self) -> &Lease {
-        &self.lease
-    }
-
     pub(crate) fn proof(&self) -> LeaseProof {
         LeaseProof { owner: self.lease.owner, token: self.lease.token }
-    }
-
-    pub(crate) fn refresh_interval(&self) -> Option<Duration> {
-        self.refresh_interval
-    }
-
-    pub(crate) fn acquired_at(&self) -> Instant {
-        self.acquired_at
     }
 
     pub(crate) fn held_for(&self) -> Duration {
@@ -109,14 +101,6 @@ impl Hold {
     pub(crate) fn deadline(&self) -> Instant {
         let deadline = self.state().deadline;
         self.ends_at.map_or(deadline, |ends_at| ends_at.min(deadline))
-    }
-
-    /// The backend renewed it, asked at `sent_at`. No effect once the lease was lost.
-    pub(crate) fn renewed(&self, sent_at: Instant) {
-        let mut state = self.state();
-        if state.lost.is_none() {
-            state.deadline = state.deadline.max(deadline(sent_at, self.lease.ttl));
-        }
     }
 
     /// Whether the lease is held, by what was heard so far and by the clock.
@@ -165,7 +149,7 @@ impl Hold {
             (turn, lease)
         };
         tracing::debug!(key = %self.key(), %reason, "lease lost");
-        self.shared.counters.lost.one();
+        self.shared.client.counters.lost.one();
         self.lost.notify_waiters();
         drop(turn);
         if let Some(lease) = lease {
@@ -204,13 +188,48 @@ impl Hold {
     pub(crate) fn end(&self) -> Option<Claim> {
         self.shared.refresher.unregister(self.owner());
         let claim = self.state().claim.take()?;
-        let counters = &self.shared.counters;
+        let counters = &self.shared.client.counters;
         counters.released.one();
         counters.held_micros.add(self.held_for());
         if counters.held.down() {
-            self.shared.idle.notify_waiters();
+            self.shared.client.idle.notify_waiters();
         }
         Some(claim)
+    }
+}
+
+impl Refreshable for Hold {
+    fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    fn acquired_at(&self) -> Instant {
+        self.acquired_at
+    }
+
+    fn refresh_interval(&self) -> Option<Duration> {
+        self.refresh_interval
+    }
+
+    fn deadline(&self) -> Instant {
+        Self::deadline(self)
+    }
+
+    /// No effect once the lease was lost.
+    fn renewed(&self, sent_at: Instant) {
+        let mut state = self.state();
+        if state.lost.is_none() {
+            state.deadline = state.deadline.max(deadline(sent_at, self.lease.ttl));
+        }
+    }
+
+    fn expire(&self) {
+        // It finds out by the clock, and knows whether the TTL or `max_hold` has ended.
+        self.lost_by_now();
+    }
+
+    fn lose(&self, reason: LostReason) {
+        Self::lose(self, reason);
     }
 }
 

@@ -25,6 +25,7 @@ mod stats;
 mod with_lock;
 
 mod acquire;
+mod backend_client;
 mod break_lease;
 mod claim;
 mod finish;

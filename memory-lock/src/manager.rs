@@ -153,9 +153,10 @@ impl LockManager {
     ///
     /// Safe: it only looks.
     pub async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
-        let call = self.shared.backend.inspect(key);
-        let limit = self.shared.options.answer_timeout();
+        let call = self.shared.client.backend.inspect(key);
+        let limit = self.shared.client.options.answer_timeout();
         self.shared
+            .client
             .answer(LockOperation::Inspect, limit, call)
             .await
             .map_err(|error| error.with_key(key))
@@ -172,9 +173,10 @@ impl LockManager {
     ///
     /// Safe: it only looks.
     pub async fn is_overdue(&self, key: &LockKey) -> Result<bool, LockError> {
-        let call = self.shared.backend.is_overdue(key);
-        let limit = self.shared.options.answer_timeout();
+        let call = self.shared.client.backend.is_overdue(key);
+        let limit = self.shared.client.options.answer_timeout();
         self.shared
+            .client
             .answer(LockOperation::Inspect, limit, call)
             .await
             .map_err(|error| error.with_key(key))
@@ -213,19 +215,19 @@ impl LockManager {
     /// What was done so far, and what is held now.
     #[must_use]
     pub fn stats(&self) -> LockStats {
-        self.shared.counters.snapshot()
+        self.shared.client.counters.snapshot()
     }
 
     /// The place where the leases live.
     #[must_use]
     pub fn domain(&self) -> &LeaseDomain {
-        self.shared.backend.domain()
+        self.shared.client.backend.domain()
     }
 
     /// The backend itself.
     #[must_use]
     pub fn backend(&self) -> &Arc<dyn LockBackend> {
-        &self.shared.backend
+        &self.shared.client.backend
     }
 
     /// Ends this manager and its clones: those who wait, and all later calls, get `ShutDown`; those
@@ -261,7 +263,7 @@ impl LockManager {
         self.shared.refresher.unregister(hold.owner());
         hold.lose(LostReason::ShutDown);
         let Some(claim) = hold.end() else { return ReleaseOutcome::NotOwner };
-        Finish::new(&self.shared, give_up(claim.into_give_up())).await
+        Finish::new(&self.shared.client, give_up(claim.into_give_up())).await
     }
 
     /// Waits until no release is under way for callers that did not wait for it, for this long at the most;
@@ -273,10 +275,10 @@ impl LockManager {
     pub async fn until_released(&self, within: Duration) -> bool {
         let deadline = after(Instant::now(), within);
         loop {
-            let idle = self.shared.idle.notified();
+            let idle = self.shared.client.idle.notified();
             tokio::pin!(idle);
             idle.as_mut().enable();
-            if self.shared.counters.releasing.read() == 0 {
+            if self.shared.client.counters.releasing.read() == 0 {
                 return true;
             }
             if timeout_at(deadline, idle).await.is_err() {
@@ -288,10 +290,10 @@ impl LockManager {
     /// Until nothing is held and no release is under way.
     async fn until_idle(&self, deadline: Instant) {
         loop {
-            let idle = self.shared.idle.notified();
+            let idle = self.shared.client.idle.notified();
             tokio::pin!(idle);
             idle.as_mut().enable();
-            let counters = &self.shared.counters;
+            let counters = &self.shared.client.counters;
             let busy = counters.held.read() + counters.releasing.read();
             if busy == 0 || timeout_at(deadline, idle).await.is_err() {
                 return;
@@ -303,7 +305,7 @@ impl LockManager {
 impl fmt::Debug for LockManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LockManager")
-            .field("backend", &self.shared.backend)
+            .field("backend", &self.shared.client.backend)
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }

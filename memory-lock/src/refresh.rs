@@ -1,6 +1,7 @@
 //! The tasks that refresh what a manager holds, in batches, and notice what it lost.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,12 +14,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::answer::Renewal;
+use crate::backend_client::BackendClient;
 use crate::error::{LockError, LockOperation};
-use crate::hold::Hold;
 use crate::lease::Lease;
 use crate::lost::LostReason;
-use crate::shared::{Shared, until};
-use crate::time::after;
+use crate::time::{after, until};
 
 /// The held leases of one manager, and the tasks that refresh them and notice their loss: one on each runtime
 /// on which leases were taken.
@@ -29,9 +29,32 @@ use crate::time::after;
 ///
 /// A lease is refreshed by the task of the runtime on which it was taken. If that task is late, because its
 /// runtime exists but is not driven or its threads are blocked, another one does it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Refresher {
+    client: Arc<BackendClient>,
     state: Mutex<State>,
+}
+
+/// A held lease, as the refresh tasks see it.
+pub(crate) trait Refreshable: fmt::Debug + Send + Sync {
+    fn lease(&self) -> &Lease;
+
+    fn acquired_at(&self) -> Instant;
+
+    /// How long after a refresh the next one is due; `None` for a lease that is not refreshed.
+    fn refresh_interval(&self) -> Option<Duration>;
+
+    /// When the lease counts as lost, unless it is refreshed before.
+    fn deadline(&self) -> Instant;
+
+    /// The backend renewed the lease, asked at `sent_at`.
+    fn renewed(&self, sent_at: Instant);
+
+    /// The deadline is over.
+    fn expire(&self);
+
+    /// The lease is lost for this reason.
+    fn lose(&self, reason: LostReason);
 }
 
 #[derive(Debug, Default)]
@@ -41,8 +64,6 @@ struct State {
     /// The tasks, by their runtimes.
     running: HashMap<Id, Running>,
     started: u64,
-    /// That of the task that looked last.
-    runtime: Option<Handle>,
 }
 
 #[derive(Debug)]
@@ -56,7 +77,7 @@ struct Running {
 
 #[derive(Debug)]
 struct Held {
-    hold: Arc<Hold>,
+    hold: Arc<dyn Refreshable>,
     /// Where it was taken. None if without a runtime, or if that has ended: each task may then refresh it.
     runtime: Option<Id>,
     /// When the next refresh is due; `None` if there is none to be. While one is under way, when another
@@ -106,28 +127,27 @@ impl Refresher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A runtime on which this manager's leases were taken, and which was driven last.
-    pub(crate) fn runtime(&self) -> Option<Handle> {
-        self.state().runtime.clone()
+    pub(crate) fn new(client: &Arc<BackendClient>) -> Self {
+        Self { client: Arc::clone(client), state: Mutex::default() }
     }
 
     /// Looks after the lease from now on. False if there is no runtime for it.
-    pub(crate) fn register(&self, hold: &Arc<Hold>) -> bool {
+    pub(crate) fn register(self: &Arc<Self>, hold: Arc<dyn Refreshable>) -> bool {
         let attempt_at =
             hold.refresh_interval().map(|interval| after(hold.acquired_at(), interval));
         let due = attempt_at.map_or(hold.deadline(), |at| at.min(hold.deadline()));
         let current = Handle::try_current().ok();
         let runtime = current.as_ref().map(Handle::id);
-        let held =
-            Held { hold: Arc::clone(hold), runtime, attempt_at, under_way: None, failures: 0 };
+        let owner = hold.lease().owner;
+        let held = Held { hold, runtime, attempt_at, under_way: None, failures: 0 };
         let mut state = self.state();
         if current.is_none() && state.running.is_empty() {
             return false;
         }
         let start = current
             .filter(|current| !state.running.contains_key(&current.id()))
-            .map(|current| state.begin(hold.shared(), current));
-        state.held.insert(hold.owner(), held);
+            .map(|current| state.begin(self, current));
+        state.held.insert(owner, held);
         for (id, task) in &state.running {
             if runtime.is_none_or(|own| own == *id) && task.planned.is_some_and(|at| due < at) {
                 task.wake.notify_one();
@@ -156,9 +176,8 @@ impl Refresher {
                 (held.under_way, held.attempt_at) = (None, Some(now));
             }
         }
-        let State { running, runtime, .. } = &mut *state;
-        for other in running.values() {
-            *runtime = Some(other.runtime.clone());
+        for other in state.running.values() {
+            self.client.note_runtime(&other.runtime);
             other.wake.notify_one();
         }
     }
@@ -237,17 +256,13 @@ impl Refresher {
                 batch.push(Arc::clone(&held.hold));
             }
         }
-        let State { running, runtime, .. } = &mut *state;
-        if let Some(running) = running.get_mut(&task.runtime) {
+        if let Some(running) = state.running.get_mut(&task.runtime) {
             running.planned = Some(next);
-            if runtime.as_ref().is_none_or(|last| last.id() != task.runtime) {
-                *runtime = Some(running.runtime.clone());
-            }
+            self.client.note_runtime(&running.runtime);
         }
         drop(state);
         for held in lost {
-            // By the clock, so it says itself why.
-            let _ = held.hold.ensure_held();
+            held.hold.expire();
         }
         let batches =
             [well, late].iter().flat_map(|b| b.chunks(MAX_BATCH)).map(<[_]>::to_vec).collect();
@@ -255,14 +270,15 @@ impl Refresher {
     }
 
     /// Takes in what the backend answered.
-    fn settle(&self, shared: &Shared, settled: Settled) {
+    fn settle(&self, settled: Settled) {
+        let client = &self.client;
         let Settled { batch, sent_at, answers } = settled;
         let mut lost = Vec::new();
         let mut state = self.state();
         let now = Instant::now();
         for (index, hold) in batch.iter().enumerate() {
             // Given up meanwhile, or found lost by the clock: the answer comes too late.
-            let Some(held) = state.held.get_mut(&hold.owner()) else { continue };
+            let Some(held) = state.held.get_mut(&hold.lease().owner) else { continue };
             if hold.deadline() <= now {
                 continue;
             }
@@ -270,27 +286,27 @@ impl Refresher {
             match answers.as_ref().map(|answers| answers.get(index)) {
                 Ok(Some(Renewal::Renewed)) => {
                     hold.renewed(sent_at);
-                    shared.counters.refreshed.one();
+                    client.counters.refreshed.one();
                     held.failures = 0;
                     held.attempt_at = hold.refresh_interval().map(|i| after(sent_at, i));
                 }
                 Ok(Some(Renewal::NotOwner)) => lost.push((hold, LostReason::Stolen)),
                 Ok(Some(Renewal::Vanished)) => lost.push((hold, LostReason::Vanished)),
                 Ok(None) | Err(_) => {
-                    shared.counters.refresh_failed.one();
+                    client.counters.refresh_failed.one();
                     let (first, most) = (FIRST_REFRESH_PAUSE, MAX_REFRESH_PAUSE);
                     let pause = first.saturating_mul(1 << held.failures.min(8)).min(most);
                     held.failures += 1;
-                    held.attempt_at = Some(after(now, shared.random.jittered(pause)));
+                    held.attempt_at = Some(after(now, client.random.jittered(pause)));
                     if let Err(error) = &answers {
                         let left = until(hold.deadline());
-                        tracing::debug!(key = %hold.key(), ?left, %error, "refresh failed");
+                        tracing::debug!(key = %hold.lease().key, ?left, %error, "refresh failed");
                     }
                 }
             }
         }
         for (hold, _) in &lost {
-            state.held.remove(&hold.owner());
+            state.held.remove(&hold.lease().owner);
         }
         drop(state);
         for (hold, reason) in lost {
@@ -301,14 +317,15 @@ impl Refresher {
 
 impl State {
     /// Makes a task, which is to be started once the table is not locked.
-    fn begin(&mut self, shared: &Arc<Shared>, runtime: Handle) -> Start {
+    fn begin(&mut self, refresher: &Arc<Refresher>, runtime: Handle) -> Start {
         self.started += 1;
         let (number, wake) = (self.started, Arc::<Notify>::default());
         let running =
             Running { number, runtime: runtime.clone(), wake: Arc::clone(&wake), planned: None };
         self.running.insert(runtime.id(), running);
-        self.runtime = Some(runtime.clone());
-        let task = Task { shared: Arc::downgrade(shared), wake, number, runtime: runtime.id() };
+        refresher.client.note_runtime(&runtime);
+        let task =
+            Task { refresher: Arc::downgrade(refresher), wake, number, runtime: runtime.id() };
         Start { runtime, task }
     }
 
@@ -324,18 +341,18 @@ impl State {
 
 struct Look {
     next: Instant,
-    batches: Vec<Vec<Arc<Hold>>>,
+    batches: Vec<Vec<Arc<dyn Refreshable>>>,
 }
 
 struct Settled {
-    batch: Vec<Arc<Hold>>,
+    batch: Vec<Arc<dyn Refreshable>>,
     sent_at: Instant,
     answers: Result<Vec<Renewal>, LockError>,
 }
 
 /// The task. It keeps neither the manager nor the backend alive.
 struct Task {
-    shared: Weak<Shared>,
+    refresher: Weak<Refresher>,
     wake: Arc<Notify>,
     number: u64,
     runtime: Id,
@@ -362,17 +379,18 @@ impl Task {
         let mut under_way = FuturesUnordered::new();
         loop {
             let next = {
-                let Some(shared) = self.shared.upgrade() else { return };
+                let Some(refresher) = self.refresher.upgrade() else { return };
                 let refreshing = !under_way.is_empty();
-                let Some(look) = shared.refresher.look(&self, refreshing) else { return };
-                under_way.extend(look.batches.into_iter().map(|batch| refresh(&shared, batch)));
+                let Some(look) = refresher.look(&self, refreshing) else { return };
+                let client = &refresher.client;
+                under_way.extend(look.batches.into_iter().map(|batch| refresh(client, batch)));
                 look.next
             };
             tokio::select! {
                 biased;
                 Some(settled) = under_way.next(), if !under_way.is_empty() => {
-                    let Some(shared) = self.shared.upgrade() else { return };
-                    shared.refresher.settle(&shared, settled);
+                    let Some(refresher) = self.refresher.upgrade() else { return };
+                    refresher.settle(settled);
                 }
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep_until(next) => {}
@@ -385,22 +403,25 @@ impl Drop for Task {
     /// A runtime that shuts down ends the task early: the tasks of others go on with its leases, or else that
     /// of the next runtime that takes one.
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.refresher.leave_to_others(self);
+        if let Some(refresher) = self.refresher.upgrade() {
+            refresher.leave_to_others(self);
         }
     }
 }
 
 /// Sends one refresh of these leases.
-fn refresh(shared: &Arc<Shared>, batch: Vec<Arc<Hold>>) -> BoxFuture<'static, Settled> {
-    let shared = Arc::clone(shared);
+fn refresh(
+    client: &Arc<BackendClient>,
+    batch: Vec<Arc<dyn Refreshable>>,
+) -> BoxFuture<'static, Settled> {
+    let client = Arc::clone(client);
     let sent_at = Instant::now();
     let leases: Vec<Lease> = batch.iter().map(|hold| hold.lease().clone()).collect();
     let left = batch.iter().map(|hold| until(hold.deadline())).min().unwrap_or(REFRESH_TIMEOUT);
     Box::pin(async move {
-        let call = shared.backend.renew(&leases);
+        let call = client.backend.renew(&leases);
         let answers =
-            shared.answer(LockOperation::Renew, REFRESH_TIMEOUT.min(left / 4), call).await;
+            client.answer(LockOperation::Renew, REFRESH_TIMEOUT.min(left / 4), call).await;
         Settled { batch, sent_at, answers }
     })
 }

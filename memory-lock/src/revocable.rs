@@ -18,7 +18,6 @@ use tokio::runtime::{Handle, Id};
 use tokio::time::Instant;
 
 use crate::key::LockKey;
-use crate::shared::Shared;
 
 /// How long work may be woken and not polled. A runtime whose threads are all busy for longer costs its
 /// waiters their places in line, and nothing else.
@@ -30,7 +29,7 @@ type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Work that is dropped if it was woken and is not polled; it then ends with `None`.
 pub(crate) struct Revocable<T: Send + 'static> {
-    shared: Arc<Shared>,
+    attendance: Arc<Attendance>,
     key: LockKey,
     slot: Arc<Slot<T>>,
     /// Its number among those who are looked at, once it has had to wait.
@@ -47,7 +46,7 @@ struct Slot<T> {
 
 impl<T: Send + 'static> Revocable<T> {
     pub(crate) fn new(
-        shared: &Arc<Shared>,
+        attendance: &Arc<Attendance>,
         key: &LockKey,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Self {
@@ -57,8 +56,8 @@ impl<T: Send + 'static> Revocable<T> {
             polls: AtomicU64::new(0),
             caller: Mutex::default(),
         };
-        let (shared, key) = (Arc::clone(shared), key.clone());
-        Self { shared, key, slot: Arc::new(slot), number: None }
+        let (attendance, key) = (Arc::clone(attendance), key.clone());
+        Self { attendance, key, slot: Arc::new(slot), number: None }
     }
 }
 
@@ -80,7 +79,7 @@ impl<T: Send + 'static> Future for Revocable<T> {
         if polled.is_pending() {
             let this = &mut *self;
             let seen = Arc::downgrade(&slot) as Weak<dyn Attended>;
-            this.number = this.shared.attendance.enter(&this.shared, &this.key, this.number, seen);
+            this.number = this.attendance.enter(&this.key, this.number, seen);
         }
         polled.map(Some)
     }
@@ -89,7 +88,7 @@ impl<T: Send + 'static> Future for Revocable<T> {
 impl<T: Send + 'static> Drop for Revocable<T> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            self.shared.attendance.leave(number);
+            self.attendance.leave(number);
         }
         // Also ends the circle of the work and the wakers that it has given out.
         drop(self.slot.take());
@@ -198,8 +197,7 @@ impl Attendance {
 
     /// Looks after this work from now on. Without a runtime it is only listed, for the tasks of other runtimes.
     fn enter(
-        &self,
-        shared: &Arc<Shared>,
+        self: &Arc<Self>,
         key: &LockKey,
         number: Option<u64>,
         work: Weak<dyn Attended>,
@@ -218,7 +216,8 @@ impl Attendance {
             state.started += 1;
             let task = state.started;
             state.running.insert(runtime.id(), task);
-            let task = Task { shared: Arc::downgrade(shared), runtime: runtime.id(), number: task };
+            let task =
+                Task { attendance: Arc::downgrade(self), runtime: runtime.id(), number: task };
             // Not with the table locked: a runtime that shuts down drops the task at once.
             drop(state);
             runtime.spawn(task.run());
@@ -309,7 +308,7 @@ impl fmt::Debug for Attendance {
 
 /// The task. It does not keep the manager alive.
 struct Task {
-    shared: Weak<Shared>,
+    attendance: Weak<Attendance>,
     runtime: Id,
     number: u64,
 }
@@ -318,8 +317,8 @@ impl Task {
     async fn run(self) {
         loop {
             tokio::time::sleep(UNPOLLED_CHECK_INTERVAL).await;
-            let Some(shared) = self.shared.upgrade() else { return };
-            if !shared.attendance.look(self.runtime, self.number) {
+            let Some(attendance) = self.attendance.upgrade() else { return };
+            if !attendance.look(self.runtime, self.number) {
                 return;
             }
         }
@@ -329,8 +328,8 @@ impl Task {
 impl Drop for Task {
     /// A runtime that shuts down ends the task early: the next caller that is polled starts another.
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.attendance.state().ended(self.runtime, self.number);
+        if let Some(attendance) = self.attendance.upgrade() {
+            attendance.state().ended(self.runtime, self.number);
         }
     }
 }

@@ -12,6 +12,11 @@ pub(crate) fn after(instant: Instant, duration: Duration) -> Instant {
     instant.checked_add(duration.min(NEVER)).unwrap_or(instant)
 }
 
+/// Time left until `deadline`.
+pub(crate) fn until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
 /// When the holder must take a lease for lost, if it was asked for at `sent_at`: its TTL less what
 /// two clocks may drift apart in that time (1 %) and the grain of their ticks (2 ms), as Redlock
 /// has it.

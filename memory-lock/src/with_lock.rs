@@ -90,11 +90,13 @@ struct Frame {
 /// Whether the caller runs in an operation under the lease of this key, which is still held: it would
 /// wait for itself. A task that the operation has spawned does not run in it.
 pub(crate) fn runs_under(shared: &Shared, key: &LockKey) -> bool {
-    let domain = shared.backend.domain();
+    let domain = shared.client.backend.domain();
     let innermost = RUNS_UNDER.try_with(Arc::clone).ok();
     let mut frames = std::iter::successors(innermost.as_deref(), |frame| frame.outer.as_deref());
     frames.any(|Frame { hold, .. }| {
-        hold.key() == key && hold.shared().backend.domain() == domain && hold.ensure_held().is_ok()
+        hold.key() == key
+            && hold.shared().client.backend.domain() == domain
+            && hold.ensure_held().is_ok()
     })
 }
 
@@ -146,7 +148,7 @@ where
     match (guard.release().await, late) {
         (ReleaseOutcome::Released, late) => {
             if late.is_some() {
-                shared.counters.late_but_held.one();
+                shared.client.counters.late_but_held.one();
             }
             Ok(output)
         }
