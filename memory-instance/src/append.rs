@@ -1,9 +1,7 @@
 //! Appends: the path of every message into the store.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use memory_core::Entry;
 use memory_core::lease::LeaseProof;
@@ -17,59 +15,11 @@ use tokio::time::Instant;
 use crate::error::{AppendFailure, MemoryError};
 use crate::flush;
 use crate::instance::{Inner, MemoryInstance};
+use crate::prepared::PreparedAppend;
 use crate::rules::Rules;
 use crate::telemetry::Operation;
 use crate::write::{Write, Written};
 use crate::writers::Writer;
-
-/// A batch that is ready to be sent: redacted, classified and counted. The store recognizes it by its id, so it
-/// can be sent any number of times and is appended once.
-///
-/// Clones are the same batch: the first one that is sent is appended, and the others return its receipt as
-/// duplicates. Every request gets new message ids, also requests from clones.
-///
-/// `Debug` omits the messages, because the batch is part of errors.
-#[derive(Clone)]
-pub struct PreparedAppend {
-    append: Append,
-    /// This batch or a clone of it was sent before.
-    sent: Arc<AtomicBool>,
-}
-
-/// Ignores whether a batch was sent.
-impl PartialEq for PreparedAppend {
-    fn eq(&self, other: &Self) -> bool {
-        self.append == other.append
-    }
-}
-
-impl PreparedAppend {
-    fn new(append: Append) -> Self {
-        Self { append, sent: Arc::default() }
-    }
-
-    /// The id by which the store recognizes the batch.
-    #[must_use]
-    pub const fn write(&self) -> WriteId {
-        self.append.write
-    }
-
-    /// The messages. They carry the ids of the first request. When the batch is sent again, its messages get new
-    /// ids, unless the store recognizes the batch.
-    #[must_use]
-    pub fn messages(&self) -> &[NewMessage] {
-        &self.append.messages
-    }
-}
-
-impl fmt::Debug for PreparedAppend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PreparedAppend")
-            .field("write", &self.write())
-            .field("messages", &self.messages().len())
-            .finish()
-    }
-}
 
 /// A boxed future for a rare path. Boxing keeps the futures of its callers small.
 type OnHeap<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -140,7 +90,7 @@ impl MemoryInstance {
         let prepared = PreparedAppend::new(append_of(&self.inner, writer.write, messages));
         let sent = self.send_as_is(&prepared, lease).await;
         if sent.as_ref().is_err_and(|error| self.inner.needs_newer_writer(error)) {
-            return self.append_as_newer(prepared.append, lease).await;
+            return self.append_as_newer(prepared.append().clone(), lease).await;
         }
         let appended = sent?;
         self.inner.writers.put_back(writer);
@@ -240,9 +190,9 @@ impl MemoryInstance {
         lease: Option<LeaseProof>,
     ) -> Result<Appended, MemoryError> {
         let started = Instant::now();
-        let again = prepared.sent.swap(true, Ordering::AcqRel);
-        let renewed = again.then(|| Box::new(self.inner.renewed(&prepared.append)));
-        let write = Write::Append(renewed.as_deref().unwrap_or(&prepared.append));
+        let again = prepared.mark_sent();
+        let renewed = again.then(|| Box::new(self.inner.renewed(prepared.append())));
+        let write = Write::Append(renewed.as_deref().unwrap_or(prepared.append()));
         let appended = match self.inner.write(write, lease).await {
             Ok(Written::Appended(appended)) => Appended {
                 critical_over_budget: self.inner.critical_over_budget(&appended.counters),
@@ -255,11 +205,11 @@ impl MemoryInstance {
                 return Err(AppendFailure { reason, prepared: prepared.clone() }.into());
             }
         };
-        self.inner.kinds.learn_from(&prepared.append.messages, &appended.counters);
+        self.inner.kinds.learn_from(prepared.messages(), &appended.counters);
         let telemetry = &self.inner.rules.telemetry;
         telemetry.took(Operation::Append, started.elapsed());
         if !appended.outcome.is_duplicate() {
-            telemetry.appended(prepared.append.messages.len());
+            telemetry.appended(prepared.messages().len());
         }
         Ok(appended)
     }

@@ -14,7 +14,7 @@ use memory_core::store::{Applied, Durability, StoreError, StoreErrorKind};
 use memory_core::{KeyError, MemoryKey, MessageError, ResourceError};
 use memory_lock::{LockError, LockErrorKind, LostReason};
 
-use crate::append::PreparedAppend;
+use crate::prepared::PreparedAppend;
 use crate::template::TemplateError;
 
 /// Why an operation on a memory failed.

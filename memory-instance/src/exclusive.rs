@@ -11,10 +11,10 @@ use memory_core::{Entry, StoredMessage, WindowOptions};
 use memory_lock::{LeaseScope, LostReason, WithLockError};
 use tokio::time::Instant;
 
-use crate::append::PreparedAppend;
 use crate::error::MemoryError;
 use crate::flush;
 use crate::instance::MemoryInstance;
+use crate::prepared::PreparedAppend;
 use crate::shutdown::Activity;
 use crate::telemetry::Telemetry;
 use crate::window::ContextWindow;

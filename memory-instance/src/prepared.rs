@@ -1,0 +1,65 @@
+//! A batch that can be sent more than once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use memory_core::{Append, NewMessage, WriteId};
+
+/// A batch that is ready to be sent: redacted, classified and counted. The store recognizes it by its id, so it
+/// can be sent any number of times and is appended once.
+///
+/// Clones are the same batch: the first one that is sent is appended, and the others return its receipt as
+/// duplicates. Every request gets new message ids, also requests from clones.
+///
+/// `Debug` omits the messages, because the batch is part of errors.
+#[derive(Clone)]
+pub struct PreparedAppend {
+    append: Append,
+    /// This batch or a clone of it was sent before.
+    sent: Arc<AtomicBool>,
+}
+
+/// Ignores whether a batch was sent.
+impl PartialEq for PreparedAppend {
+    fn eq(&self, other: &Self) -> bool {
+        self.append == other.append
+    }
+}
+
+impl PreparedAppend {
+    pub(crate) fn new(append: Append) -> Self {
+        Self { append, sent: Arc::default() }
+    }
+
+    pub(crate) const fn append(&self) -> &Append {
+        &self.append
+    }
+
+    /// Marks this batch and its clones as sent. Returns whether one of them was sent before.
+    pub(crate) fn mark_sent(&self) -> bool {
+        self.sent.swap(true, Ordering::AcqRel)
+    }
+
+    /// The id by which the store recognizes the batch.
+    #[must_use]
+    pub const fn write(&self) -> WriteId {
+        self.append.write
+    }
+
+    /// The messages. They carry the ids of the first request. When the batch is sent again, its messages get new
+    /// ids, unless the store recognizes the batch.
+    #[must_use]
+    pub fn messages(&self) -> &[NewMessage] {
+        &self.append.messages
+    }
+}
+
+impl fmt::Debug for PreparedAppend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreparedAppend")
+            .field("write", &self.write())
+            .field("messages", &self.messages().len())
+            .finish()
+    }
+}
