@@ -1,5 +1,5 @@
-//! An agent with tools on OpenAI Chat Completions, whose history is in a SQLite file. A function stands in for the
-//! model; replace it with the HTTP request.
+//! An agent with tools on OpenAI Chat Completions, whose history is in a SQLite file. A function replaces the
+//! model; put the HTTP request in its place.
 //!
 //! `cargo run -p memory-instance --example agent_loop`, any number of times: each run continues the history of the
 //! previous run. After a kill between a call and its result, the next window has a synthetic result for the call.

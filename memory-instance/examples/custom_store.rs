@@ -4,7 +4,7 @@
 //! `cargo run -p memory-instance --example custom_store`, any number of times. The test runs the conformance suite,
 //! which proves that a store keeps the whole contract; run it on yours.
 //!
-//! Put another medium in the place of [`Journal`]: the rules of a memory (retries, fencing, counters, TTL) are
+//! Replace [`Journal`] by another medium: the rules of a memory (retries, fencing, counters, TTL) are
 //! `MemoryState`. This store is short rather than quick: it copies a memory for each write, blocks its thread while
 //! it syncs, never compacts its file, and one process opens it at a time. `memory-core/tests/file_store` has checksums.
 
@@ -76,7 +76,7 @@ struct JournalStore {
 struct Journal {
     file: File,
     memories: BTreeMap<MemoryKey, MemoryState>,
-    /// After an error of the file nobody knows which bytes are on the disk, until it is opened again.
+    /// After an error of the file it is unknown which bytes are on the disk, until it is opened again.
     is_broken: bool,
 }
 

@@ -1,8 +1,8 @@
 //! Several agents on one conversation, each of which reads, decides and writes in a turn without interference by the
 //! others: they issue tickets, whose numbers must have no gap and no repetition.
 //!
-//! `cargo run -p memory-instance --example exclusive_turns`, any number of times: numbering goes on. Each agent has a
-//! manager and connections of its own, like a process; start the program in two terminals to see the same.
+//! `cargo run -p memory-instance --example exclusive_turns`, any number of times: the numbering continues. Each agent
+//! has a separate manager and connections, like a process; start the program in two terminals to see the same.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 

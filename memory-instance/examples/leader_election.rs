@@ -83,7 +83,7 @@ impl Node {
     }
 
     /// Writes one entry as the leader, unless a later leader has shown its token: the comparison and the write
-    /// are one transaction. No clock and no lease is asked, so a stalled leader can do no harm.
+    /// are one transaction. It consults no clock and no lease, so a stalled leader cannot do harm.
     fn lead(&self, token: FencingToken) -> Result<String> {
         let name = self.name;
         let number = token.as_i64();

@@ -133,7 +133,7 @@ impl Common {
     }
 }
 
-/// How tokens are counted without `--resource`: exactly where the vocabulary is built in.
+/// The tokenizer without `--resource`: exact if the vocabulary is built in.
 pub(crate) const DEFAULT_TOKENIZER: Option<Tokenizer> =
     if cfg!(feature = "full") { Some(Tokenizer::O200kBase) } else { None };
 
@@ -167,7 +167,7 @@ fn read_resource(path: &Path) -> anyhow::Result<MemoryResource> {
     };
     let name = path.display();
     let mut bytes = Vec::new();
-    // One byte more than may be read, so that a file that is too long shows.
+    // Reads one byte more than the limit, to detect a file that is too long.
     fs::File::open(path)
         .and_then(|file| file.take(MemoryResource::MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
         .map_err(|error| anyhow!("read the resource {name}: {error}; check the path"))?;
@@ -196,7 +196,7 @@ pub(crate) fn sqlite_path(url: &str) -> Option<&Path> {
 pub(crate) struct Memories {
     pub(crate) manager: MemoryManager,
     pub(crate) resource: MemoryResource,
-    /// The user gave it.
+    /// Whether the user gave `--resource`.
     pub(crate) resource_given: bool,
     key: Option<String>,
     pub(crate) variables: KeyContext,
@@ -274,8 +274,7 @@ impl Memories {
         Ok(found)
     }
 
-    /// A memory of a resource whose description is not given: it works by the defaults, which remove
-    /// nothing.
+    /// A memory of a resource whose file was not given. It uses the defaults, which remove nothing.
     fn with_defaults(&self, key: &MemoryKey) -> anyhow::Result<MemoryInstance> {
         let resource = MemoryResource { id: key.memory_id(), ..built_in_resource() };
         let manager = MemoryManager::builder()

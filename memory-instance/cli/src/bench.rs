@@ -23,16 +23,16 @@ use crate::out::{Out, number, table};
 
 /// Measure appends and reads, beside the bare database
 ///
-/// Beside a SQLite file, `bare insert` is a prepared insert for each transaction, at the same
-/// durability, into a new file in the same folder. At a Redis server, `bare script` is one `EVALSHA` that
-/// makes the same pushes and counters over one connection and checks nothing. Every measurement ends after --messages appends or reads, or after a
-/// second; they are taken in turns, and of --rounds the one with the median throughput is shown.
-/// Needs a release build to tell anything.
+/// For a SQLite file, `bare insert` is a prepared insert for each transaction, at the same durability, into a
+/// new file in the same folder. For a Redis server, `bare script` is one `EVALSHA` that makes the same pushes
+/// and counters over one connection and checks nothing. Every measurement ends after --messages appends or
+/// reads, or after a second. Measurements alternate, and the one with the median throughput of --rounds is
+/// shown. Only the figures of a release build are meaningful.
 ///
-/// `memory bench flush` is another matter: 8 tasks in two processes append to one memory, by turns
+/// `memory bench flush` measures something else: 8 tasks in two processes append to one memory, alternately
 /// without a flush and while flushes run without a pause, by a summarizer that takes half a second. It
-/// then shows what comes of summarizers that fail, hang, return nothing or too much, or whose process is
-/// killed before the commit. It fails if a message was lost, duplicated or summarised twice, or if the
+/// then shows the outcome of summarizers that fail, hang, return nothing or too much, or whose process is
+/// killed before the commit. It fails if a message was lost, duplicated or summarized twice, or if the
 /// 99th percentile of appends during a flush is over 1.5 x that without.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -44,7 +44,7 @@ Examples:
   memory bench --store redis://localhost
   memory bench flush --rounds 5")]
 pub(crate) struct Args {
-    /// What to measure
+    /// The measurement
     #[arg(value_enum, default_value = "all")]
     what: What,
 
@@ -84,11 +84,11 @@ enum What {
 pub(crate) enum Keys {
     /// All tasks append to one memory
     One,
-    /// Each task appends to a memory of its own
+    /// Each task appends to a separate memory
     Many,
 }
 
-/// The figures of a bench: what `--json` prints.
+/// The figures of a bench, as `--json` prints them.
 #[derive(Debug, Serialize)]
 struct Figures {
     store: String,

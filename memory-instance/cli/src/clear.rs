@@ -4,16 +4,16 @@ use crate::args::Memories;
 use crate::failure::usage;
 use crate::out::{Out, count};
 
-/// Remove all messages of a memory, for good
+/// Remove all messages of a memory permanently
 ///
-/// Its flush receipts go too. What was there is count as cleared. The memory still knows what was imported into it: importing
-/// the same file again appends nothing; give `memory import` another --source for that.
+/// Its flush receipts are removed too. The removed messages count as cleared. The memory still recognizes its
+/// imports: importing the same file again appends nothing; give `memory import` another --source for that.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   memory clear --key airline-00-0 --yes")]
 pub(crate) struct Args {
-    /// Yes, remove them
+    /// Confirm the removal
     #[arg(long)]
     yes: bool,
 }

@@ -11,8 +11,8 @@ const MODEL_CONTEXT: u64 = 128_000;
 
 /// The request to send to a model, in the form of its API
 ///
-/// It is never more than the budget, by the resource's tokenizer. Critical messages come first, then
-/// the newest unit, then the others by priority and age; calls of tools are whole and answered; the
+/// It never exceeds the budget, by the resource's tokenizer. Critical messages come first, then
+/// the newest unit, then the others by priority and age; tool calls are complete and answered; the
 /// order is that of the memory. An array of messages for openai_chat, mistral and strict_template; an
 /// object with `system` and `messages`, `systemInstruction` and `contents`, or `input` for the others.
 /// The changes that the API needed are reported on stderr.

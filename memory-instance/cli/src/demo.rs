@@ -23,14 +23,14 @@ const MAX_TOKENS: u64 = 4_000;
 /// The budget of the context window at the end.
 const WINDOW: u64 = 1_000;
 
-/// State that the acts of the story share.
+/// State that all acts of the demo share.
 pub(crate) struct Stage<'a> {
     out: &'a mut Out,
     manager: MemoryManager,
     memory: MemoryInstance,
     url: String,
     model: SlowModel,
-    /// Sets the keys of this run apart from those of others in the same store.
+    /// A suffix that separates the keys of this run from those of other runs in the same store.
     run: String,
 }
 
@@ -60,13 +60,12 @@ pub(crate) async fn run(common: &Common, out: &mut Out) -> anyhow::Result<()> {
     done?;
     if !stage.out.json() {
         let end = if folder.is_some() {
-            "The file was a temporary one and is gone. To work with one of your own: memory --help"
-                .to_owned()
+            "The temporary file is removed. To work with another file: memory --help".to_owned()
         } else if is_shared(&stage.url) {
             let url = without_password(&stage.url);
-            format!("What was written is still there: memory keys --store '{url}'")
+            format!("The messages are still in the store: memory keys --store '{url}'")
         } else {
-            "What was written is gone with this process.".to_owned()
+            "The messages are lost with this process.".to_owned()
         };
         let seconds = started.elapsed().as_secs_f64();
         stage.out.line(format_args!("\nThat took {seconds:.1} s. {end}"))?;
@@ -75,7 +74,7 @@ pub(crate) async fn run(common: &Common, out: &mut Out) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Under pressure: the agents write more than this holds within a second.
+/// A small budget: the agents write more than it within a second.
 fn resource() -> MemoryResource {
     let mut resource = MemoryResource::new("support", MAX_TOKENS);
     resource.tokenizer = DEFAULT_TOKENIZER;
@@ -101,7 +100,7 @@ impl Stage<'_> {
         self.say(format_args!(
             "Three agents (intake, resolver, planner) share one support conversation in\n\
              {place}.\n\
-             It may hold {} tokens. At 80 % old messages are summarised, down to 50 %.",
+             It may hold {} tokens. At 80 % old messages are summarized, down to 50 %.",
             number(MAX_TOKENS)
         ))?;
         let prompt =
@@ -118,7 +117,7 @@ impl Stage<'_> {
     }
 
     async fn ask_for_the_window(&mut self) -> anyhow::Result<()> {
-        self.title("What a model is sent")?;
+        self.title("The request to the model")?;
         let window = self.memory.context(WINDOW).await?;
         check_request(&window.request().to_string(), &Profile::openai_chat())
             .context("the context window")?;
@@ -126,16 +125,16 @@ impl Stage<'_> {
         ensure!(first == "system" && window.tokens <= WINDOW, "the context window is wrong");
         self.say(format_args!(
             "A window of {} tokens: {} messages, {} tokens. The system prompt is in it, and every\n\
-             tool call stands directly before its results, as model APIs demand.",
+             tool call is directly before its results, as model APIs demand.",
             number(WINDOW),
             window.messages.len(),
             number(window.tokens)
         ))
     }
 
-    /// Nothing was lost: the counters, and a recount.
+    /// Compares the counters with a recount, to show that nothing was lost.
     async fn account(&mut self) -> anyhow::Result<()> {
-        self.title("The books")?;
+        self.title("The counters")?;
         let health = self.memory.health().await?;
         let life = health.lifetime;
         let accounted = life.present + life.summarised + life.evicted + life.cleared;
@@ -145,7 +144,7 @@ impl Stage<'_> {
         }
         self.say(health::report(&health))?;
         self.say(format_args!(
-            "appended {} = present {} + summarised {} + evicted {} + cleared {}: {}",
+            "appended {} = present {} + summarized {} + evicted {} + cleared {}: {}",
             life.appended,
             life.present,
             life.summarised,
@@ -157,7 +156,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Prints a line of the story, unless the user asked for JSON.
+    /// Prints a line, unless the user asked for JSON.
     fn say(&mut self, text: impl std::fmt::Display) -> anyhow::Result<()> {
         if self.out.json() {
             return Ok(());

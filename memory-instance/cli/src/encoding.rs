@@ -1,6 +1,6 @@
-//! Bytes that are no UTF-8 text: what they are instead.
+//! Detects the encoding or format of bytes that are not UTF-8 text.
 
-/// The text, or why there is none, with the remedy.
+/// The text, or the reason why the bytes are not text, with the remedy.
 pub(crate) fn text(bytes: &[u8]) -> Result<&str, String> {
     if let Some(problem) = problem(bytes) {
         return Err(problem);

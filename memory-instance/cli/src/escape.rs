@@ -42,9 +42,9 @@ fn escape(text: &str, wants: impl Fn(char) -> bool, by: impl Fn(char) -> String)
     Cow::Owned(escaped)
 }
 
-/// C0 but tab and line feed, DEL and C1; the line and paragraph separators; and the embeddings, overrides,
-/// isolates and marks of the bidirectional algorithm (Unicode Standard Annex 9, section 2), with which text
-/// can be shown in another order than it has.
+/// C0 except tab and line feed, DEL and C1; the line and paragraph separators; and the embeddings, overrides,
+/// isolates and marks of the bidirectional algorithm (Unicode Standard Annex 9, section 2), which can
+/// change the order in which text is shown.
 fn is_unsafe(c: char) -> bool {
     match c {
         '\n' | '\t' => false,

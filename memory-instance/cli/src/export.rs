@@ -15,14 +15,14 @@ use crate::out::Out;
 
 /// Write the history as JSONL, messages exactly as they came in
 ///
-/// Summaries that flushes wrote are part of the history: they stand as system messages where the
-/// messages stood that they replaced. With --all, memories come one after another in the order of
-/// `memory keys`, of every project and resource.
+/// Summaries that flushes wrote are part of the history: each is a system message at the place of the
+/// messages that it replaced. With --all, the memories of every project and resource follow one another
+/// in the order of `memory keys`.
 ///
-/// With --format all messages are written in one dialect, whatever they came in, with the fields only that the
-/// dialect knows. Calls without an id get one, and their results the same. What the dialect cannot express is
-/// reported on stderr, once for each kind, with its count. It is the history, and not a request that a
-/// provider accepts.
+/// With --format all messages are converted to one dialect and keep only the fields that the dialect knows.
+/// Calls without an id get one, and their results get the same id. The losses of the conversion are reported
+/// on stderr, once for each kind, with a count. The output is the history, not a request that a provider
+/// accepts.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -72,7 +72,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
     Ok(())
 }
 
-/// Page by page, so that a long history takes little room.
+/// Reads page by page, so that a long history takes little memory.
 async fn one(
     memories: &Memories,
     key: &MemoryKey,

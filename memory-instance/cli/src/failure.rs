@@ -86,7 +86,7 @@ fn clap_line(text: &str) -> String {
     format!("{}; --help shows how", parts.join("; "))
 }
 
-/// Writes a note for people on stderr.
+/// Writes a note to stderr.
 pub(crate) fn note(text: impl fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "{}", escape::lines(&text.to_string()));
 }

@@ -5,9 +5,9 @@ use memory_core::store::{FlushReceipt, SequenceSet};
 use crate::args::Memories;
 use crate::out::{Out, number, table};
 
-/// Bring a memory down to its flush target now, and show the receipt
+/// Flush a memory down to its target now, and show the receipt
 ///
-/// It does so whatever the threshold says. The strategy is the resource's; summaries are written by the rule-based summarizer.
+/// The threshold is ignored. The strategy is the resource's; the rule-based summarizer writes summaries.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -40,7 +40,7 @@ fn receipt_table(receipt: &FlushReceipt) -> comfy_table::Table {
     rows.add_row(pair("tokens", receipt.tokens_before, receipt.tokens_after));
     rows.add_row(pair("messages", receipt.messages_before, receipt.messages_after));
     rows.add_row(["evicted", &places(&receipt.evicted), ""]);
-    rows.add_row(["summarised", &places(&receipt.summarised), ""]);
+    rows.add_row(["summarized", &places(&receipt.summarised), ""]);
     if let Some(summary) = &receipt.summary {
         let text = format!("#{} of {} tokens", summary.sequence, summary.tokens);
         rows.add_row(["summary", &text, &summary.summarizer]);
@@ -52,7 +52,7 @@ fn receipt_table(receipt: &FlushReceipt) -> comfy_table::Table {
     rows
 }
 
-/// How many, and from where to where.
+/// The number of places, the first and the last.
 pub(crate) fn places(set: &SequenceSet) -> String {
     match (set.ranges().first(), set.ranges().last()) {
         (Some((first, _)), Some((_, last))) => {

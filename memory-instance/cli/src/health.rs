@@ -14,10 +14,10 @@ use crate::flush::places;
 use crate::keys;
 use crate::out::{Out, count, number, table};
 
-/// How a memory is doing: size, budget, priorities, last flush, lease
+/// Show the state of a memory: size, budget, priorities, last flush, lease
 ///
-/// Begins with a verdict, and says what became of every message that was ever appended: it is
-/// present, or was summarised, evicted or cleared.
+/// Begins with a verdict, and accounts for every message that was ever appended: it is present, or was
+/// summarized, evicted or cleared.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -25,7 +25,7 @@ Examples:
   memory health --all --resource support.yaml
   memory health --key airline-00-0 --json | jq .verdict.status")]
 pub(crate) struct Args {
-    /// Every memory of this project and resource, one a row
+    /// Show every memory of this project and resource, one per row
     #[arg(long)]
     all: bool,
 }
@@ -43,7 +43,8 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
     Ok(())
 }
 
-/// Without a resource a memory that is full by its own budget would seem to be nearly empty.
+/// Prints the budget, because without `--resource` a memory that is full by its resource's budget would seem to be
+/// nearly empty.
 fn note_budget(memories: &Memories, max_tokens: u64) {
     if !memories.resource_given {
         note(format_args!(
@@ -84,7 +85,7 @@ async fn all(memories: &Memories, out: &mut Out) -> anyhow::Result<()> {
         "#tokens",
         "#budget",
         "#appended",
-        "#summarised",
+        "#summarized",
         "#evicted",
     ];
     let mut rows = table(&headings);
@@ -120,7 +121,7 @@ fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
-/// The report for people.
+/// The report in text form.
 pub(crate) fn report(health: &MemoryHealth) -> Table {
     let mut rows = table(&["memory", health.key.as_str()]);
     let mut row = |name: &str, value: String| {
@@ -153,7 +154,7 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
     let life = &health.lifetime;
     row("ever appended", number(life.appended));
     row("  still present", number(life.present));
-    row("  summarised", number(life.summarised));
+    row("  summarized", number(life.summarised));
     row("  evicted", number(life.evicted));
     row("  cleared", number(life.cleared));
     row("summaries", number(life.summaries));
@@ -190,7 +191,7 @@ fn tally_text(tally: Tally) -> String {
 fn last_flush(health: &MemoryHealth) -> String {
     let Some(receipt) = &health.last_flush else { return "never".to_owned() };
     let mut text = format!(
-        "{}, {:?}: {} to {} tokens\nsummarised {}, evicted {}",
+        "{}, {:?}: {} to {} tokens\nsummarized {}, evicted {}",
         receipt.started_at.strftime("%F %T UTC"),
         receipt.duration,
         number(receipt.tokens_before),

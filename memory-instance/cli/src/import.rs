@@ -30,25 +30,25 @@ use crate::out::{Out, count};
 
 /// Append messages from files of many formats; running it again appends nothing twice
 ///
-/// JSON Lines, values on several lines, or arrays; gzipped files too, and - is stdin. The format of each record is
-/// found out, or named by --format. Messages of the six dialects (chat, responses, anthropic, gemini, bedrock,
+/// Reads JSON Lines, values on several lines, or arrays; gzipped files too, and - is stdin. The format of each
+/// record is detected, or named by --format. Messages of the six dialects (chat, responses, anthropic, gemini, bedrock,
 /// ai_sdk) are stored as they are: fields that are not part of a message are kept and come back on export. Those of
 /// other formats are converted.
 ///
-/// Each record goes to the memory that the key template names. The template sees the record's fields as `line.*`,
-/// of a conversation those of the object around the messages, and its place in the file as `record.number`, counted
-/// from 1. Without --key and without a `key` in the resource it is '{{ line.conversation_id }}'.
+/// Each record is appended to the memory that the key template names. The template gets the record's fields as
+/// `line.*` (of a conversation, those of the object around the messages) and its place in the file as
+/// `record.number`, counted from 1. Without --key and without a `key` in the resource it is '{{ line.conversation_id }}'.
 ///
-/// All records are read and checked before the first is appended: a file with a bad one appends nothing, unless
-/// --skip-bad passes over it. Messages of one key are appended in the order of the file, those of different keys
-/// by several agents at once. It ends with a JSON report on stdout.
+/// All records are read and checked before the first is appended: a file with a bad record appends nothing, unless
+/// --skip-bad skips it. Messages of one key are appended in the order of the file, those of different keys by
+/// several agents at once. The command ends with a JSON report on stdout.
 ///
 /// Running it again, also after a crash or from several processes at once, appends nothing twice: a
-/// message is known by its source, its memory and its place among the source's messages for that
-/// memory. The source is known by its content (SHA-256 of the uncompressed bytes), not by its path,
-/// so that a file that was changed is never mistaken for the one before. Give --source a name to
-/// import a file again that has grown at its end: then only what is new is appended. Under one name
-/// a file must keep what it had, for the places that were seen before are skipped.
+/// message is identified by its source, its memory and its place among the source's messages for that
+/// memory. The source is identified by its content (SHA-256 of the uncompressed bytes), not by its path,
+/// so that a changed file is never mistaken for the previous one. Give --source a name to import a file
+/// again that has grown at its end: then only the new messages are appended. Under one name a file must
+/// keep its earlier records, because known places are skipped.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -67,19 +67,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "4")]
     agents: NonZeroUsize,
 
-    /// The name of the source, for one file that only ever grows at its end [default: its content]
+    /// The name of the source of one file that only grows at its end [default: its content]
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
 
-    /// The format of every record [default: found out for each record by itself]
+    /// The format of every record [default: detected for each record]
     #[arg(long, value_name = "NAME", value_parser = formats::parser())]
     format: Option<&'static Format>,
 
-    /// Pass over bad lines in place of appending nothing; stderr has their number and the first of them
+    /// Skip bad lines instead of appending nothing; stderr has their number and the first of them
     #[arg(long)]
     skip_bad: bool,
 
-    /// Write U+FFFD for surrogate escapes without their other half (`\ud83d`), in place of refusing them
+    /// Write U+FFFD for surrogate escapes without their other half (`\ud83d`), instead of refusing them
     #[arg(long)]
     replace_surrogates: bool,
 }
@@ -88,7 +88,7 @@ pub(crate) struct Args {
 const DEFAULT_KEY: &str = "{{ line.conversation_id }}";
 
 impl Args {
-    /// Checks what clap cannot.
+    /// Checks conditions that clap cannot express.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         if self.source.is_some() && self.files.len() > 1 {
             return Err(usage(
@@ -96,7 +96,7 @@ impl Args {
             ));
         }
         if self.files.iter().filter(|file| file.as_os_str() == "-").count() > 1 {
-            return Err(usage("- stands more than once among the files; stdin can be read once"));
+            return Err(usage("- is given more than once among the files; stdin can be read once"));
         }
         Ok(())
     }
@@ -186,7 +186,7 @@ fn passed_over(bad: u64) -> String {
 }
 
 fn progress_bar(json: bool) -> ProgressBar {
-    // Where stderr is no terminal it hides itself.
+    // It hides itself if stderr is not a terminal.
     let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let progress = ProgressBar::with_draw_target(None, target);
     let style = "{msg:10} {wide_bar} {human_pos}/{human_len} messages, {per_sec}, {eta} left";

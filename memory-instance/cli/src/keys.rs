@@ -56,7 +56,7 @@ struct Listed {
     key: MemoryKey,
     project: Option<String>,
     resource: String,
-    /// The rendered key: what `--key` takes.
+    /// The rendered key, which `--key` accepts.
     name: Option<String>,
     messages: u64,
     tokens: u64,

@@ -8,10 +8,10 @@ use crate::args::Memories;
 use crate::failure::usage;
 use crate::out::{Out, table};
 
-/// Who holds the leases of a memory; `break` frees them
+/// Show the holders of a memory's leases; `break` releases the leases
 ///
-/// A memory has two: one for exclusive turns and writes in line, one for the flush. A holder that was killed
-/// is replaced by itself when the lease's TTL is over.
+/// A memory has two leases: one for exclusive turns and queued writes, one for the flush. The lease of a killed
+/// holder expires by itself after its TTL.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -24,12 +24,12 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Take the leases away from whoever holds them, and free them
+    /// Take the leases away from their holders and release them
     ///
-    /// The fencing token rises, so that what a holder still writes is refused; a flush
-    /// under leases that are kept elsewhere than the data may still commit, which loses nothing.
+    /// The fencing token rises, so later writes of a former holder are refused. If leases are stored elsewhere
+    /// than the data, a flush may still commit, which loses nothing.
     Break {
-        /// Yes, take them away
+        /// Confirm that the leases are taken away
         #[arg(long)]
         yes: bool,
     },

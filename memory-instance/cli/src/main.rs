@@ -38,7 +38,7 @@ use crate::args::Common;
 use crate::out::Out;
 
 /// Shared, async-safe memory for LLM agents: many agents write one conversation, nothing is lost,
-/// doubled or torn, and what a model is sent always fits its window.
+/// duplicated or torn, and each request to a model fits its window.
 #[derive(Debug, Parser)]
 #[command(name = "memory", version, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
@@ -66,7 +66,7 @@ Each command has a help of its own: memory import --help. For logs set RUST_LOG=
 /// The arguments of each command describe it.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// See it work: agents share a conversation under pressure, one crashes, one comes too late
+    /// Run a demonstration: agents share a conversation under pressure, one crashes, one comes too late
     Demo,
     Import(import::Args),
     Export(export::Args),
@@ -113,10 +113,10 @@ fn main() -> ExitCode {
 /// The result of a command that a signal stopped.
 fn stopped(command: &Command) -> anyhow::Result<()> {
     match command {
-        // The usual way to end it.
+        // A signal is the usual end of this command.
         Command::Tail(_) => Ok(()),
         Command::Import(_) => Err(anyhow::anyhow!(
-            "import: stopped by a signal; what was appended is kept, run the import again to go on"
+            "import: stopped by a signal; appended messages are kept, run the import again to continue"
         )),
         _ => Err(anyhow::anyhow!("stopped by a signal; run the command again")),
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::escape;
 
-/// The output has no reader any more.
+/// The reader has closed the output.
 #[derive(Debug, thiserror::Error)]
 #[error("the output was closed")]
 pub(crate) struct Closed;
@@ -129,7 +129,7 @@ pub(crate) fn count(of: u64, one: &str, many: &str) -> String {
     format!("{} {}", number(of), if of == 1 { one } else { many })
 }
 
-/// A number with its thousands set apart.
+/// A number with thousands separators.
 pub(crate) fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);

@@ -1,4 +1,4 @@
-//! Being asked to stop, by a user or a service manager.
+//! Signals to stop, from a user or a service manager.
 
 /// Completes at ctrl-c, and on Unix at SIGTERM. It listens from the call on; where it cannot listen, the
 /// signal ends the process as if it did not.

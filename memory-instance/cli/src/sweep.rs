@@ -9,14 +9,15 @@ use crate::args::Memories;
 use crate::failure::usage;
 use crate::out::{Out, count};
 
-/// Remove memories of the project that nobody uses, for good
+/// Remove unused memories of the project permanently
 ///
-/// Without --unused-for these are memories whose TTL has run out: nobody sees them, but in a SQLite file they take
-/// up room until their key is written again. SQLite uses freed pages again; the file itself does not shrink.
-/// In a SQLite file this machine's clock decides what has expired: check it, or use --dry-run first.
+/// Without --unused-for it removes expired memories, whose TTL has run out. Readers no longer see them, but in a
+/// SQLite file they take up space until their key is written again. SQLite reuses freed pages; the file itself
+/// does not shrink. In a SQLite file this machine's clock decides which memories have expired: check it, or use
+/// --dry-run first.
 ///
-/// With --unused-for memories go too that nobody wrote to for that long, with all their messages. Reads do
-/// not count. Memories that are in use at the moment stay.
+/// With --unused-for it also removes memories without a write for that long, with all their messages. Reads do
+/// not count. Memories that are in use at the moment are kept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,11 +33,11 @@ pub(crate) struct Args {
     #[arg(long)]
     dry_run: bool,
 
-    /// How many memories to remove at the most
+    /// The maximum number of memories to remove
     #[arg(long, value_name = "N", default_value = "1000")]
     max: NonZeroUsize,
 
-    /// Yes, remove memories that somebody could still read; --unused-for needs it
+    /// Confirm the removal of memories that could still be read; --unused-for needs it
     #[arg(long)]
     yes: bool,
 }

@@ -13,7 +13,7 @@ use crate::escape;
 use crate::failure::note;
 use crate::out::Out;
 
-/// Show the last messages, and with -f those that come
+/// Show the last messages, and with -f new ones as they arrive
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -21,7 +21,7 @@ Examples:
   memory tail --key airline-00-0 -n 3 -f
   memory tail --key airline-00-0 -f --json | jq -r .message.content")]
 pub(crate) struct Args {
-    /// Go on with new messages until interrupted
+    /// Show new messages until interrupted
     #[arg(short, long)]
     follow: bool,
 
@@ -48,14 +48,14 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         let went_back = page.restarted && page.cursor.generation == cursor.generation;
         if page.restarted && args.follow {
             note(if went_back {
-                "(the store went back to an earlier state: some of the messages above are gone)"
+                "(the store returned to an earlier state: some of the messages above are lost)"
             } else {
-                "(flushed or cleared: older messages were summarised or removed)"
+                "(flushed or cleared: older messages were summarized or removed)"
             });
         }
         for stored in &page.messages {
             let meta = &stored.meta;
-            // Such a summary replaces what was shown.
+            // Such a summary replaces messages that were shown.
             let is_known = page.restarted && !went_back && meta.summary && meta.sequence <= newest;
             if shown.insert(meta.id) && !is_known {
                 show(stored, out)?;
@@ -91,7 +91,7 @@ fn readable(message: &Message) -> String {
         text.push_str(&format!(" ({})", escape::inline(name)));
     }
     text.push(':');
-    // Following lines are set in, so that messages stay apart.
+    // The lines after the first are indented, to separate the messages.
     for (index, line) in message.text().lines().enumerate() {
         text.push_str(if index == 0 { " " } else { "\n    " });
         text.push_str(line);

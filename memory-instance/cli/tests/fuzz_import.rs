@@ -82,7 +82,7 @@ fn import_appends_all_or_reports_without_content() {
     });
 }
 
-/// A gigabyte of one line, in a megabyte of gzip; and the same as it comes in on stdin.
+/// A gigabyte of one line, in a megabyte of gzip, from a file and from stdin.
 #[test]
 fn endless_line_is_not_read_to_its_end() {
     let folder = folder();

@@ -253,7 +253,7 @@ impl Run<'_> {
         }
     }
 
-    /// P13: no error quotes what was said. In a calm program there is none but for limits.
+    /// P13: no error quotes a message. In a calm program the only errors are about limits.
     fn told(&self, error: Option<&(impl std::error::Error + 'static)>) {
         let Some(error) = error else { return };
         let mut text = format!("{error} {error:?}");
@@ -270,7 +270,7 @@ impl Run<'_> {
         self.recorder.note(format!("agent {}: {error}", self.number));
     }
 
-    /// Messages of these kinds, and what the checker must know about them.
+    /// Messages of these kinds, and their properties for the checker.
     fn messages(&mut self, kinds: &[Kind]) -> (Vec<Entry>, Vec<Piece>) {
         let mut entries = Vec::new();
         let mut pieces = Vec::new();
@@ -323,7 +323,7 @@ impl Run<'_> {
         self.settle(op, appended.as_ref(), Refused::ForGood);
     }
 
-    /// Takes down what became of an append. The agent only answers calls that it knows to be there.
+    /// Records the outcome of an append. The agent only answers calls that it knows to be stored.
     fn settle(&mut self, op: usize, appended: Result<&Appended, &MemoryError>, refused: Refused) {
         match appended {
             Ok(appended) => {
@@ -381,7 +381,7 @@ impl Run<'_> {
         }
     }
 
-    /// Reads what came since the last time, and puts it together.
+    /// Reads the messages since the last read and adds them to those known.
     async fn delta(&mut self) {
         let op = self.recorder.call(self.key, Call::Read(None));
         let page = self.memory.page(self.cursor, None).await;

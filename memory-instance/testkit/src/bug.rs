@@ -31,9 +31,9 @@ pub enum Bug {
     CriticalEvicted,
     /// A flush drops a call and leaves its result.
     UnitSplit,
-    /// A flush inserts its summary and leaves what it replaces.
+    /// A flush inserts its summary and keeps the messages that it replaces.
     SourcesKept,
-    /// A clear starts the numbering anew.
+    /// A clear restarts the numbering.
     ClearRestartsNumbers,
     /// A read combines two snapshots.
     TornRead,

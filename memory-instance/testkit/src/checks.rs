@@ -87,9 +87,8 @@ fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], pro
         }
     }
     let by_hand = program.count(|op| usize::from(*op == Op::Flush));
-    // One for each explicit flush, for each mark that was taken away (a prompt that is replaced takes it too), for
-    // each process that flushes once
-    // the faults have ended, and for the last one of all.
+    // One for each explicit flush, for each mark that was removed (replacing a prompt removes it too), for each
+    // process that flushes once after the faults have ended, and for the very last flush.
     let processes: BTreeSet<u8> = program.agents.iter().map(|agent| agent.process).collect();
     let most = by_hand + program.clears() + program.ensures() + useful + processes.len() + 2;
     if idle.len() > most {

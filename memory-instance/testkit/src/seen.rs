@@ -38,7 +38,7 @@ pub(crate) fn check_seen(
             broken.push((Check::Twice, format!("a message is there twice: {tags:?}")));
         }
         if let Some(tag) = tags.iter().find(|tag| refused.contains(tag)) {
-            broken.push((Check::ErrorLied, format!("message {tag} was told to be refused")));
+            broken.push((Check::ErrorLied, format!("message {tag} was reported as refused")));
         }
         if let Some(tag) = tags.iter().find(|tag| !mine.contains(tag) && !refused.contains(tag)) {
             broken.push((Check::Foreign, format!("message {tag} is another memory's")));
@@ -78,7 +78,7 @@ pub(crate) fn check_seen(
         }
         for tag in page.critical_before() {
             if !there.contains(&tag) {
-                broken.push((Check::CriticalGone, format!("critical message {tag} is gone")));
+                broken.push((Check::CriticalGone, format!("critical message {tag} is missing")));
             }
         }
     }
@@ -195,7 +195,7 @@ impl Page<'_> {
                 .filter_map(|(index, piece)| Some(place_of.get(&piece.tag)?.checked_sub(index)))
                 .collect();
             if firsts.windows(2).any(|pair| pair.first() != pair.last()) {
-                let what = format!("batch {:?} stands at {place_of:?}", batch.pieces);
+                let what = format!("batch {:?} is at {place_of:?}", batch.pieces);
                 broken.push((Check::BatchTorn, what));
                 continue;
             }

@@ -1,4 +1,4 @@
-//! The bare database: what it allows without anything around it.
+//! The bare database, as the baseline of the measurements.
 
 mod append;
 mod redis;
@@ -14,7 +14,7 @@ use super::Keys;
 use super::measure::Measured;
 use crate::args::sqlite_path;
 
-/// The database behind a store, used without anything around it.
+/// The database behind a store, used directly.
 pub(crate) enum Bare {
     Sqlite(BareSqlite),
     Redis(BareRedis),
@@ -80,7 +80,7 @@ impl Bare {
         }
     }
 
-    /// Leaves nothing behind.
+    /// Removes all its data.
     pub(crate) async fn clean_up(&self) -> anyhow::Result<()> {
         match self {
             Self::Sqlite(_) => Ok(()),

@@ -29,11 +29,11 @@ use crate::out::{Out, number, table};
 
 /// How long the summarizer takes.
 const SUMMARY_TAKES: Duration = Duration::from_millis(500);
-/// How many tasks append in each process; twice as many where there is but one.
+/// How many tasks append in each process; twice as many if there is only one process.
 const TASKS: u32 = 4;
 /// The limit for the 99th percentile of appends during a flush, as a multiple of that without one.
 const MOST: f64 = 1.5;
-/// The budget: a flush comes down to some 200 messages.
+/// The budget: a flush leaves some 200 messages.
 const MAX_TOKENS: u64 = 40_000;
 const RESOURCE: &str = "flush-under-fire";
 
@@ -53,7 +53,7 @@ struct Figures {
     #[serde(flatten)]
     account: Account,
     outcomes: Vec<Outcome>,
-    /// Whether all is as it should be.
+    /// Whether all checks passed.
     holds: bool,
 }
 
@@ -75,7 +75,7 @@ struct Latency {
     max_us: f64,
 }
 
-/// Where the bench takes place.
+/// The store and the processes of the bench.
 struct Place {
     manager: MemoryManager,
     url: String,
@@ -91,7 +91,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     if common.resource.is_some() {
         return Err(usage(
-            "bench flush has a resource of its own, whose flushes it knows; leave --resource out",
+            "bench flush uses a built-in resource, whose flushes it knows; leave --resource out",
         ));
     }
     let folder = tempfile::tempdir().context("make a temporary folder")?;
@@ -121,7 +121,7 @@ pub(crate) async fn run(
     verdict(&figures)
 }
 
-/// Both processes know the memories by the same rules. The lease of one that dies is soon free.
+/// Both processes use the same rules for the memories. The lease of a killed process expires soon.
 fn builder() -> ManagerBuilder {
     let mut resource = MemoryResource::new(RESOURCE, MAX_TOKENS);
     resource.flushing_strategy =
@@ -135,7 +135,7 @@ fn builder() -> ManagerBuilder {
         .flush_mode(FlushMode::Manual)
 }
 
-/// Counting is not what is measured.
+/// Estimates tokens, because the bench does not measure counting.
 fn counter() -> Arc<dyn TokenCounter> {
     Arc::new(EstimateCounter)
 }
@@ -161,7 +161,7 @@ impl Place {
         if self.worker.is_some() { 2 } else { 1 }
     }
 
-    /// Appends by all, in both processes, for so long.
+    /// All tasks of both processes append for this long.
     async fn append(
         &mut self,
         memory: &MemoryInstance,
@@ -184,7 +184,7 @@ impl Place {
         let (given, mut ledger, mut load) = (Given::default(), Ledger::default(), Load::new("a"));
         let memory = self.memory("rounds", given.slow())?;
         let mut all = Vec::new();
-        // Everything is used once before it is measured.
+        // Warms up everything before it is measured.
         let warm = self.append(&memory, "rounds", &mut load, lasts / 4).await?;
         ledger.acknowledged(&warm)?;
         for _ in 0..rounds {
@@ -260,7 +260,7 @@ impl Flusher {
         Self { task, stop }
     }
 
-    /// Lets the flush under way come to its end.
+    /// Waits until the current flush has ended.
     async fn stop(self) -> anyhow::Result<Vec<memory_core::store::FlushReceipt>> {
         self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         self.task.await?
@@ -330,7 +330,7 @@ fn show(figures: &Figures, out: &mut Out) -> anyhow::Result<()> {
         figures.p99_ratio,
         figures.rounds.len()
     ))?;
-    let mut rows = table(&["a summarizer that", "what came of it", "summary by", "#flush took"]);
+    let mut rows = table(&["a summarizer that", "outcome", "summary by", "#flush took"]);
     for outcome in &figures.outcomes {
         rows.add_row([
             outcome.case.to_owned(),
@@ -342,7 +342,7 @@ fn show(figures: &Figures, out: &mut Out) -> anyhow::Result<()> {
     out.line(rows)?;
     let account = &figures.account;
     out.line(format_args!(
-        "appended {}, summarised {}, evicted {}, left {}; lost {}, duplicated {}, summarised twice {}",
+        "appended {}, summarized {}, evicted {}, left {}; lost {}, duplicated {}, summarized twice {}",
         number(account.appended),
         number(account.summarised),
         number(account.evicted),
@@ -352,7 +352,7 @@ fn show(figures: &Figures, out: &mut Out) -> anyhow::Result<()> {
         account.summarised_twice,
     ))?;
     let where_from = if figures.processes == 1 {
-        "one process (memory:// is nobody else's)"
+        "one process (memory:// cannot be shared)"
     } else {
         "two processes"
     };
@@ -362,12 +362,12 @@ fn show(figures: &Figures, out: &mut Out) -> anyhow::Result<()> {
     ))
 }
 
-/// A bench that does not hold is a failure.
+/// A bench whose checks do not pass is a failure.
 fn verdict(figures: &Figures) -> anyhow::Result<()> {
     let account = &figures.account;
     anyhow::ensure!(
         account.is_clean(),
-        "{} messages lost, {} duplicated, {} summarised twice",
+        "{} messages lost, {} duplicated, {} summarized twice",
         account.lost,
         account.duplicated,
         account.summarised_twice

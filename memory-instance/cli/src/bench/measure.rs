@@ -23,7 +23,7 @@ pub(crate) struct Measured {
     pub(crate) p99_us: f64,
 }
 
-/// Latencies as they come in.
+/// The latencies measured so far.
 #[derive(Debug)]
 pub(crate) struct Latencies {
     nanos: Histogram<u64>,

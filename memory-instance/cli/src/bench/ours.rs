@@ -16,7 +16,7 @@ use super::measure::{Latencies, Measured};
 /// The number of messages in the memory that is read.
 pub(crate) const FILLED: usize = 10_000;
 
-/// The window that is asked for.
+/// The budget of the requested window.
 const WINDOW: u64 = 4_000;
 
 /// The store given.
@@ -57,7 +57,7 @@ impl Ours {
         Ok(())
     }
 
-    /// Tasks that append one message after another, until there were enough.
+    /// Tasks that append one message after another, up to the requested number.
     pub(crate) async fn appends(
         &self,
         tasks: usize,

@@ -21,7 +21,7 @@ const TURNS: u64 = 8;
 /// How long an agent thinks between two turns.
 const DEMO_THINKING: Duration = Duration::from_millis(10);
 
-/// How many summaries the agents write on through.
+/// The number of summaries during which the agents write.
 const SUMMARIES: usize = 2;
 
 impl Stage<'_> {
@@ -53,14 +53,14 @@ impl Stage<'_> {
             }
         }
         self.say(format_args!(
-            "{} messages are there, each once; every agent's own stand in the order in which it\n\
-             wrote them. Other agents' messages may stand between a tool call and its result; the two still\n\
+            "{} messages are there, each once; those of each agent are in the order in which it\n\
+             wrote them. Other agents' messages may be between a tool call and its result; the two still\n\
              belong together.",
             messages.len()
         ))
     }
 
-    /// Appends go on while a summary is written.
+    /// Appends continue while a summary is written.
     pub(super) async fn write_under_pressure(&mut self) -> anyhow::Result<()> {
         self.title("The memory fills up, and the summarizer is slow")?;
         let tasks = AGENTS.map(|agent| {
@@ -79,13 +79,13 @@ impl Stage<'_> {
             format!("and none of\nthem waited for it: the slowest append took {slowest:.1?}.")
         } else {
             format!(
-                "and the\nslowest append took {slowest:.1?}: the disk is slow, for appends never wait for a summary."
+                "and the\nslowest append took {slowest:.1?}: the disk is slow, because appends never wait for a summary."
             )
         };
         self.say(format_args!(
             "Each summary takes {DEMO_PAUSE:?}. The agents wrote {meanwhile} messages in the meantime, {waited}\n\
-             The first flush put {} messages into a summary and came from {} down to {} tokens; what was\n\
-             appended meanwhile is still there.",
+             The first flush put {} messages into a summary and came from {} down to {} tokens; the\n\
+             messages appended meanwhile are kept.",
             receipt.summarised.len(),
             number(receipt.tokens_before),
             number(receipt.tokens_after)
@@ -119,7 +119,7 @@ async fn write_through(
     Ok(written)
 }
 
-/// Appends what this agent says in this turn; how much that was, and the slowest append.
+/// Appends the messages of this agent's turn. Returns their number and the slowest append.
 async fn take_turn(
     memory: &MemoryInstance,
     agent: &'static str,

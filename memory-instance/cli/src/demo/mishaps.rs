@@ -34,7 +34,7 @@ const KILLED_AFTER: u64 = 60;
 const DEMO_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Stage<'_> {
-    /// A task ends in the middle of its turn; its lease is free at once.
+    /// A task ends in the middle of its turn; its lease is released at once.
     pub(super) async fn crash(&mut self) -> anyhow::Result<()> {
         self.title("An agent crashes while it holds the lease")?;
         let (begun, in_the_middle) = oneshot::channel();

@@ -1,4 +1,4 @@
-//! Histories in one dialect, whatever dialects their messages came in.
+//! Converts histories of any dialects to one dialect.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -8,8 +8,8 @@ use memory_core::{Message, Role};
 
 /// Converts the messages of one memory after another, in order.
 ///
-/// Calls without an id get one, and their results the same; results without a name take it from their call, where the
-/// dialect wants one. Results in a row become one message where the dialect has them in one, and so do the
+/// Calls without an id get one, and their results get the same id. Results without a name get that of their call if the
+/// dialect needs one. Results in a row become one message where the dialect has them in one, and so do the
 /// items of one turn of OpenAI Responses.
 #[derive(Debug)]
 pub(super) struct Converter {
@@ -34,7 +34,7 @@ enum Group {
     Alone,
 }
 
-/// A message with what its parts lack, in their order: ids of calls, ids and names of results.
+/// A message with the missing fields of its parts, in their order: ids of calls, ids and names of results.
 #[derive(Debug)]
 struct Prepared {
     message: Message,
@@ -70,7 +70,7 @@ impl Converter {
         before
     }
 
-    /// The messages left at the end of a memory. The next memory begins anew.
+    /// The messages left at the end of a memory. The next memory starts with an empty state.
     pub(super) fn finish(&mut self) -> Vec<Json> {
         let rest = self.flush();
         self.names.clear();
@@ -216,7 +216,7 @@ impl Converter {
     }
 }
 
-/// The loss, for people.
+/// The description of the loss.
 fn text_of(loss: Loss) -> &'static str {
     match loss {
         Loss::Reasoning => "reasoning of another provider was left out",
@@ -247,7 +247,7 @@ fn text_of(loss: Loss) -> &'static str {
 mod tests {
     use super::*;
 
-    /// The messages of a history in a dialect, and what was lost.
+    /// The messages of a history in a dialect, and the losses.
     fn converted(history: &[&str], to: Dialect) -> (Vec<String>, Vec<(&'static str, u64)>) {
         let mut converter = Converter::new(to);
         let mut all = Vec::new();

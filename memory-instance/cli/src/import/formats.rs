@@ -39,12 +39,12 @@ enum Kind {
     Converted(fn(&Json) -> bool, Convert),
     /// As [`Converted`](Self::Converted), or a message of this dialect.
     Both(fn(&Json) -> bool, Convert, Dialect),
-    /// It holds messages, or turns that other formats know.
+    /// It contains messages or turns of other formats.
     Conversation,
 }
 
-/// The messages of a record; none if it holds no message of the conversation. The error says what is wrong with it,
-/// without quoting it.
+/// The messages of a record; none if it holds no message of the conversation. The error describes the fault without
+/// quoting the record.
 type Convert = fn(&Json) -> Result<Vec<Json>, String>;
 
 /// All formats. A record is of the first one that knows it, envelopes first.
@@ -102,7 +102,7 @@ static FORMATS: &[Format] = &[
         name: "chat",
         aliases: &["openai", "openai-chat", "array", "json-array", "context"],
         record: "an OpenAI chat message",
-        about: "OpenAI chat messages, and what `memory context` prints",
+        about: "OpenAI chat messages, and the output of `memory context`",
         kind: Kind::Message(Dialect::Chat),
     },
     Format {

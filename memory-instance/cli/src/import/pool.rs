@@ -51,7 +51,7 @@ pub(crate) struct Tally {
 #[derive(Debug, Default)]
 struct Lane {
     lines: VecDeque<Line>,
-    /// An agent has it, or will.
+    /// An agent has the key, or will get it.
     busy: bool,
     /// One of its messages could not be appended; those after it would be out of order.
     failed: bool,
@@ -84,7 +84,7 @@ impl Pool {
     pub(crate) fn feed(&self, source: &Source, router: &Router) -> anyhow::Result<()> {
         let mut ordinals: HashMap<MemoryKey, u64> = HashMap::new();
         let mut records = source.read()?;
-        // Only bad records that are passed over must be found again; else all are good.
+        // Only skipped bad records must be found again; otherwise all are good.
         let mut routing = router.routing(router.skip_bad);
         loop {
             let record = records.next().map_err(|error| source.unreadable(&error))?;
@@ -97,7 +97,7 @@ impl Pool {
                 match routed {
                     Ok(routed) => self.push_all(source, routed, &mut ordinals),
                     Err(_) if router.skip_bad => {}
-                    // Checked before; it was changed under us.
+                    // The survey accepted it, so the file has changed since.
                     Err(problem) => {
                         anyhow::bail!("{}:{}: {}", source.name(), problem.line, problem.text)
                     }
@@ -130,7 +130,7 @@ impl Pool {
         }
     }
 
-    /// No more lines will come.
+    /// Ends the input.
     pub(crate) fn close(&self) {
         *locked(&self.0.ready) = None;
     }

@@ -50,9 +50,9 @@ impl Source {
     ) -> anyhow::Result<Self> {
         let identity = identity.map(|name| format!("name:{name}"));
         let (name, input) = if path.as_os_str() == "-" {
-            let mut file =
-                NamedTempFile::new().context("make a file for what comes in on stdin")?;
-            io::copy(&mut io::stdin().lock(), &mut file).context("keep what comes in on stdin")?;
+            let mut file = NamedTempFile::new().context("make a temporary file for stdin")?;
+            io::copy(&mut io::stdin().lock(), &mut file)
+                .context("copy stdin to a temporary file")?;
             ("stdin".into(), Input::Stdin(file))
         } else {
             (path.display().to_string(), Input::File(path.to_owned()))

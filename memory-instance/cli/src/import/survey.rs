@@ -36,7 +36,7 @@ pub(crate) struct Routed {
     pub(crate) line: u64,
     /// The bytes of all records.
     pub(crate) bytes: usize,
-    /// Whether the next record may go on with the message.
+    /// Whether the next record may continue the message.
     is_turn: bool,
     /// The memory; none if there is no message.
     pub(crate) key: Option<MemoryKey>,
@@ -67,7 +67,7 @@ pub(crate) struct Routing<'r> {
     router: &'r Router,
     session: Session,
     number: u64,
-    /// A message that the next record may go on with.
+    /// A message that the next record may continue.
     held: Option<Routed>,
     /// Whether messages are checked against the limits.
     checks: bool,
@@ -104,7 +104,7 @@ impl Router {
                 "the message has {tokens} tokens, more than the whole budget of resource `{}` ({budget}); shorten it, or raise max_tokens",
                 self.resource
             ),
-            // One message is all there is, so its number in the batch would only confuse.
+            // The batch has one message, so its number would only confuse.
             MemoryError::Limit { reason, .. } => {
                 reason.to_string().replacen("message 0", "the message", 1)
             }
@@ -140,7 +140,7 @@ impl Routing<'_> {
         let routed = match self.route(record) {
             Ok(routed) if !routed.messages.is_empty() => routed,
             Ok(routed) => return vec![Ok(routed)],
-            // The line says too little if a whole array is on it.
+            // The line is not enough if a whole array is on it.
             Err(problem) => return vec![Err(problem.in_element(record))],
         };
         if self.held.as_mut().is_some_and(|held| held.merge(&routed)) {
@@ -192,7 +192,7 @@ impl Routing<'_> {
     }
 
     fn check(&self, routed: Routed) -> Result<Routed, Problem> {
-        // Any id does: nothing is sent.
+        // Any id is valid, because nothing is sent.
         let write = WriteId::once("survey");
         let only = routed.messages.len() == 1;
         for (message, number) in routed.messages.iter().zip(1..).filter(|_| self.checks) {
@@ -254,7 +254,7 @@ impl Findings {
     }
 }
 
-/// Reads a source to its end, and notes what is wrong in it.
+/// Reads a source to its end and collects its faults.
 pub(crate) fn survey(
     source: &mut Source,
     router: &Router,

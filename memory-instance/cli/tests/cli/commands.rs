@@ -1,4 +1,4 @@
-//! The other commands: what they print.
+//! The output of the other commands.
 
 use std::io::{BufRead as _, BufReader};
 
@@ -43,7 +43,7 @@ fn sweep_removes_unused_memories_on_demand(folder: &Folder) {
     assert_eq!(refused.code, Some(2));
     assert!(refused.err.contains("add --yes"), "{refused:?}");
     assert_eq!(folder.run("sweep --unused-for 90").code, Some(2));
-    // Those that have expired nobody can miss. On Redis the server removes them, at some time.
+    // Expired memories need no confirmation. On Redis the server removes them at some time.
     folder.write("short.yaml", "id: default\nmax_tokens: 1000\npersistence: {ttl: 1ms}\n");
     let import = ["import", "talk.jsonl", "--resource", "short.yaml", "--key", "short"];
     assert_eq!(folder.run_words(import).code, Some(0));
@@ -146,7 +146,7 @@ fn tail_shows_the_last_messages_and_follows(folder: &Folder) {
         next(),
         json!({"sequence": 5, "tokens": 5, "summary": false, "message": {"role": "user", "content": "more"}})
     );
-    // Neither ctrl-c nor SIGTERM is lost on it.
+    // Both ctrl-c and SIGTERM end it.
     #[cfg(unix)]
     let signal = rustix::process::Signal::TERM;
     #[cfg(unix)]
@@ -208,7 +208,7 @@ fn control_characters_are_escaped_for_people(folder: &Folder) {
     }
     assert!(shown[0].out.contains(r"a\u{1b}]0;owned\u{7}"), "{shown:?}");
     assert!(shown[1].out.contains(r"k\u{1b}]0;owned"), "{shown:?}");
-    // JSON that is read by programs stays as it is.
+    // JSON for programs is unchanged.
     assert_eq!(lines(&with_key(&["export"]).out), [message]);
 }
 
@@ -304,7 +304,7 @@ fn bench_measures_ours_and_the_bare_database() {
         let has_latency = row["p50_us"].as_f64().unwrap() > 0.0;
         assert!(has_latency && row["operations"].as_u64().unwrap() > 0, "{row}");
     }
-    // A store that is given is left as it was.
+    // A given store is left unchanged.
     let said = folder.run(&format!("{quick} append --store sqlite://b.db"));
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(folder.ok("keys --json --store sqlite://b.db"), "[]\n");

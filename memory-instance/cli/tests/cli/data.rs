@@ -1,4 +1,4 @@
-//! Conversations: the real ones where they are, else made ones of the same shape.
+//! Conversations: real ones if they are available, else generated ones of the same shape.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,7 +17,7 @@ const REAL: &str = concat!(
     "/../../../shared/data/conversations/tau-bench-airline.jsonl.gz"
 );
 
-/// How many there are, of either kind.
+/// The number of conversations and messages of either kind.
 pub(crate) const MESSAGES: u64 = 3_636;
 pub(crate) const CONVERSATIONS: u64 = 120;
 
@@ -48,7 +48,7 @@ pub(crate) fn conversations(folder: &Folder) -> Conversations {
     Conversations { file, by_id }
 }
 
-/// Messages by their `conversation_id`, each in the order in which they came.
+/// Messages by their `conversation_id`, in their original order.
 pub(crate) fn by_conversation(messages: Vec<Value>) -> BTreeMap<String, Vec<Value>> {
     let mut by_id: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for message in messages {

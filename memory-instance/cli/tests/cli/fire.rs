@@ -1,6 +1,6 @@
-//! Flushes under fire: `memory bench flush` accounts for every message, whatever its summarizers do.
+//! Flushes with faulty summarizers: `memory bench flush` accounts for every message.
 //!
-//! Its 99th percentile is for a release build on a machine at rest, so the exit code is not looked at.
+//! Its limit for the 99th percentile is for a release build on an idle machine, so the exit code is not checked.
 
 use serde_json::Value;
 

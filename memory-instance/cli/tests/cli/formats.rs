@@ -1,4 +1,4 @@
-//! Imports of the formats that people have on disk.
+//! Imports of all supported formats.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,7 +19,7 @@ fn text(name: &str) -> String {
     fs::read_to_string(data(name)).unwrap()
 }
 
-/// Tokens are estimated: a vocabulary takes longer to load than everything else.
+/// Estimates tokens, because a vocabulary takes longer to load than the rest of a test.
 const RESOURCE: &str = r#"{"id":"default","max_tokens":1000000}"#;
 
 /// Imports under a key, and the history that this makes.
@@ -35,7 +35,7 @@ fn chat(role: &str, content: &str) -> Value {
     json!({"role": role, "content": content})
 }
 
-/// The files whose messages are converted, and the result. Of all others the lines themselves are the result.
+/// The files whose messages are converted, and the result. The result of all other files is their lines.
 fn converted() -> Vec<(&'static str, Vec<Value>)> {
     let greeting = vec![chat("user", "hi"), chat("assistant", "hello")];
     vec![
@@ -256,7 +256,7 @@ fn other_choice_of_lines_is_another_source() {
     let lone = "{\"role\":\"user\",\"content\":\"cut \\ud83d\"}\n";
     folder.write("l.jsonl", format!("{lone}{}\n", chat("user", "whole")));
     assert_eq!(folder.run("import l.jsonl --key k --skip-bad").code, Some(0));
-    // The line that was passed over is a message now, and must not be taken for the one that was imported.
+    // The skipped line is a message now, and must not be mistaken for the imported one.
     let report = folder.json("import l.jsonl --key k --skip-bad --replace-surrogates --json");
     assert_eq!(counts(&report), [2, 2, 0, 0]);
     assert_eq!(report["replaced_surrogates"], 1);

@@ -1,6 +1,6 @@
 //! The command `memory`, run as its users run it.
 //!
-//! The modules are marked as tests so that clippy takes them for what they are.
+//! The modules are marked as tests, so that clippy applies its rules for tests.
 
 /// Runs a test on a SQLite file; `redis_cli` and `redis_server_cli` run it on servers.
 macro_rules! on_every_store {

@@ -115,7 +115,7 @@ fn check_windows_and_books(folder: &Folder, data: &Conversations) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let manager = folder.open(MemoryResource::from_yaml(PRESSURE).unwrap()).await;
-        let mut summarised = 0;
+        let mut summarized = 0;
         for (id, input) in &data.by_id {
             let memory = manager.memory("support", id).unwrap();
             // The system prompt leaves little for the newest unit.
@@ -137,9 +137,9 @@ fn check_windows_and_books(folder: &Folder, data: &Conversations) {
             let accounted = life.present + life.summarised + life.evicted + life.cleared;
             assert_eq!(life.appended, accounted, "{id}");
             assert_eq!(life.present + life.summaries, health.messages, "{id}");
-            summarised += life.summarised;
+            summarized += life.summarised;
         }
-        assert!(summarised > MESSAGES / 4, "{summarised} summarised: this was no pressure");
+        assert!(summarized > MESSAGES / 4, "{summarized} summarized: this was no pressure");
     });
 }
 

@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-/// The command line, the exit code and what is said; `|` sets words apart.
+/// The command line, the exit code and the error; `|` separates arguments.
 const MISTAKES: &[(&str, i32, &str)] = &[
     // Files.
     (
@@ -248,7 +248,7 @@ const MISTAKES: &[(&str, i32, &str)] = &[
         2,
         "--source names one file, and there are several; import them one by one, each with its own name",
     ),
-    ("import|-|-", 2, "- stands more than once among the files; stdin can be read once"),
+    ("import|-|-", 2, "- is given more than once among the files; stdin can be read once"),
     (
         "import|good.jsonl|--var|x",
         2,

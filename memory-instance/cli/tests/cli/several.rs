@@ -156,6 +156,6 @@ fn stopped_import_ends_in_order() {
     assert_eq!(said.code, Some(1), "{said:?}");
     assert_eq!(
         said.err,
-        "error: import: stopped by a signal; what was appended is kept, run the import again to go on\n"
+        "error: import: stopped by a signal; appended messages are kept, run the import again to continue\n"
     );
 }

@@ -52,7 +52,7 @@ impl Folder {
         self.store.clone().unwrap_or_else(file)
     }
 
-    /// Whether the store is there: a file is made by the first command.
+    /// Whether the store exists: the first command creates the file.
     pub(crate) fn has_store(&self) -> bool {
         self.store.is_some() || self.path("memory.db").exists()
     }
@@ -69,7 +69,7 @@ impl Folder {
         command
     }
 
-    /// Runs the command line, whose words are set apart by spaces.
+    /// Runs the command line, whose arguments are separated by spaces.
     pub(crate) fn run(&self, line: &str) -> Said {
         self.run_words(line.split_whitespace())
     }
@@ -78,14 +78,14 @@ impl Folder {
         Said::from(self.command(args).output().unwrap())
     }
 
-    /// Runs what must go well, and reads the JSON that it prints.
+    /// Runs a command that must succeed, and reads the JSON that it prints.
     pub(crate) fn json(&self, line: &str) -> Value {
         let said = self.run(line);
         assert_eq!(said.code, Some(0), "{line}: {said:?}");
         serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{line}: {error}: {said:?}"))
     }
 
-    /// Runs what must go well.
+    /// Runs a command that must succeed.
     pub(crate) fn ok(&self, line: &str) -> String {
         let said = self.run(line);
         assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{line}: {said:?}");

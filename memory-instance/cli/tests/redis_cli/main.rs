@@ -1,7 +1,7 @@
-//! The command `memory` on a Redis server: the same tests as on a SQLite file, and a few of its own.
+//! The command `memory` on a Redis server: the same tests as on a SQLite file, and a few more.
 #![allow(dead_code, reason = "what other stores need is not needed here")]
 
-/// Runs a test on a server, under a prefix of its own.
+/// Runs a test on a server, under a separate prefix.
 macro_rules! on_every_store {
     ($($name:ident),* $(,)?) => {
         mod on_redis {

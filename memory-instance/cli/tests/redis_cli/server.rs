@@ -5,7 +5,7 @@ use tokio::runtime::Runtime;
 
 use crate::support::Folder;
 
-/// Runs a test on the server that there is, under a prefix of its own.
+/// Runs a test on the available server, under a separate prefix.
 pub(crate) fn on_a_server(test: fn(&Folder)) {
     let server = Runtime::new().unwrap().block_on(any_server());
     test(&Folder::at(format!("{}?prefix={}", server.url(), unique_prefix())));

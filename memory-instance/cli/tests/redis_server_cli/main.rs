@@ -1,7 +1,7 @@
 //! The command `memory` on a Cluster and behind Sentinels: the same tests as on a SQLite file.
 #![allow(dead_code, reason = "what other stores need is not needed here")]
 
-/// Runs the tests one after another on servers that are started once, each under a prefix of its own.
+/// Runs the tests one after another on servers that are started once, each under a separate prefix.
 macro_rules! on_every_store {
     ($($name:ident),* $(,)?) => {
         #[test]

@@ -1,4 +1,4 @@
-//! Servers for a row of tests.
+//! Servers for a sequence of tests.
 
 use memory_redis_testkit::{Cluster, Sentinels, unique_prefix};
 use tokio::runtime::Runtime;

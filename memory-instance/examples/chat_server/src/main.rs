@@ -9,7 +9,7 @@
 //! curl localhost:3000/chats/7/health
 //! ```
 //!
-//! Ctrl-C or SIGTERM ends it. Started again, it goes on with the chats of before.
+//! Ctrl-C or SIGTERM ends it. After a restart it continues the earlier chats.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
@@ -55,7 +55,7 @@ async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let mut resource = MemoryResource::new("chat", 8_000); // a flush keeps each chat below this
-    // A request that finds another one at work on its chat waits as long as that one may take.
+    // A request waits for another one on the same chat as long as that one may take.
     resource.lock = resource.lock.with_max_turn(Duration::from_secs(30));
     let manager = MemoryManager::builder().resource(resource).open(store).await?;
     for warning in manager.warnings() {
@@ -102,7 +102,7 @@ async fn say(
     let memory = manager.memory("chat", &id)?;
     memory.ensure_system("agent", "You are a travel agent.").await?; // stored once
     // A turn, so that question and answer are neighbors although several requests come for one chat. If the client
-    // goes away, the turn ends at its next await point and its lease is released.
+    // disconnects, the turn ends at its next await point and its lease is released.
     let turn = |session| take_turn(session, question.text);
     let answer = memory.exclusive(turn).await.map_err(|error| Failure::from_turn(&error))??;
     Ok(Json(answer))

@@ -80,7 +80,7 @@ impl Witness {
         if view != there {
             let (lacks, has) = (without(&there, &view), without(&view, &there));
             let what = format!(
-                "memory {number}: a reader went on from {after:?}, lacks {lacks:?} and has {has:?}"
+                "memory {number}: a reader continued from {after:?}, lacks {lacks:?} and has {has:?}"
             );
             history.broken(Check::ReaderMisses, what);
         }

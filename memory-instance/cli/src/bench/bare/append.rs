@@ -1,4 +1,4 @@
-//! The bare append: what its script is called with. The bench of criterion includes this file too.
+//! The arguments of the script of the bare append. The bench of criterion includes this file too.
 
 use redis::{Script, ScriptInvocation};
 
@@ -10,7 +10,7 @@ pub(crate) fn script() -> Script {
 /// The class of plain talk.
 const CLASS: &str = "-/conversation";
 
-/// As long as the description that ours stores of a message: length, flags, tokens, id, time, length of the
+/// As long as the description that our store keeps of a message: length, flags, tokens, id, time, length of the
 /// class, and class.
 const DESCRIPTION: &str =
     "73 0 100 019ab5e3c4d57f10a2b3c4d5e6f70819 1764050000000000 14 -/conversation";

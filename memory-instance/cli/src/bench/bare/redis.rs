@@ -23,7 +23,7 @@ pub(crate) struct BareRedis {
 
 impl BareRedis {
     pub(crate) async fn open(url: &str) -> anyhow::Result<Self> {
-        // The settings in the query are ours.
+        // The driver does not know the settings in the query.
         let url = url.split_once('?').map_or(url, |(server, _)| server);
         let client = redis::Client::open(url).context("open the bare server")?;
         let connection = client.get_multiplexed_async_connection().await;
@@ -64,7 +64,7 @@ impl BareRedis {
         Ok(all.end())
     }
 
-    /// Makes a list this long, the first that is read.
+    /// Makes a list of this length, which is read first.
     pub(crate) async fn fill(&self, count: usize) -> anyhow::Result<()> {
         let texts: Vec<_> = (0..count).map(|n| message(n).to_value().to_string()).collect();
         let key = format!("{}:filled", self.prefix);

@@ -1,4 +1,4 @@
-//! Bare SQLite: what the disk and the database allow.
+//! Bare SQLite: the limits of the disk and the database.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

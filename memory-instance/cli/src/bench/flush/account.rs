@@ -102,7 +102,7 @@ impl Ledger {
                 && counters.appended == account.appended
                 && counters.summarised + counters.evicted == removed.len() as u64
                 && counters.summaries <= 1,
-            "the counters do not agree with what was told: {counters:?}, {account:?}"
+            "the counters do not agree with the receipts: {counters:?}, {account:?}"
         );
         Ok(account)
     }

@@ -1,4 +1,4 @@
-//! Tasks that append as fast as they are answered.
+//! Tasks that append without a pause.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl Load {
         Self { process, next: HashMap::new() }
     }
 
-    /// Appends by so many tasks, for so long.
+    /// This many tasks append for this long.
     pub(super) async fn run(
         &mut self,
         memory: &MemoryInstance,

@@ -16,7 +16,7 @@ use super::worker::Worker;
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
     pub(super) case: &'static str,
-    /// For people.
+    /// A description in words.
     pub(super) told: String,
     /// The summarizer of the committed summary.
     pub(super) summarizer: String,
@@ -59,7 +59,7 @@ impl Place {
         ledger.acknowledged(&parts?)?;
         let summary = receipt.as_ref().and_then(|receipt| receipt.summary.clone());
         ledger.receipts(receipt);
-        // And a second one, by a model that works: it takes the summary of the first with it.
+        // A second flush, by a working model, includes the summary of the first.
         let mended = self.memory(case, given.slow())?;
         ledger.receipts(mended.perform_flush().await?);
         let account = ledger.close(&mended, &given).await?;
@@ -80,7 +80,7 @@ impl Place {
         })
     }
 
-    /// The process, or the task where there is but one process, ends between summary and commit.
+    /// The process, or the task if there is only one process, ends between summary and commit.
     async fn death(&mut self, lasts: Duration) -> anyhow::Result<Outcome> {
         let case = "dies before its commit";
         let (given, mut ledger, mut load) = (Given::default(), Ledger::default(), Load::new("a"));
@@ -124,7 +124,7 @@ impl Place {
         })
     }
 
-    /// Enough to flush.
+    /// Appends enough messages for a flush.
     async fn fill(
         &mut self,
         memory: &MemoryInstance,

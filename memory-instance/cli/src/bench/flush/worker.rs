@@ -39,7 +39,7 @@ enum Order {
 /// The line that says that the summary is written, and not committed.
 const WRITTEN: &str = "\"written\"";
 
-/// The other process, as this one sees it; killed when it is dropped.
+/// A handle to the other process, which is killed when the handle is dropped.
 pub(super) struct Worker {
     process: Child,
     orders: Option<ChildStdin>,
@@ -61,7 +61,7 @@ impl Worker {
         Ok(Self { process, orders, answers: Arc::new(Mutex::new(BufReader::new(answers))) })
     }
 
-    /// Gives an order, and hears the answer.
+    /// Sends a command and reads the answer.
     async fn ask(&mut self, order: &Order) -> anyhow::Result<String> {
         let line = format!("{}\n", serde_json::to_string(order)?);
         let orders = self.orders.as_mut().context("the other process has no input")?;
@@ -73,7 +73,7 @@ impl Worker {
             answers.read_line(&mut line).map(|_| line)
         });
         let heard = heard.await?.context("hear the other process")?;
-        anyhow::ensure!(!heard.is_empty(), "the other process has ended; what it said is above");
+        anyhow::ensure!(!heard.is_empty(), "the other process has ended; its output is above");
         Ok(heard)
     }
 
@@ -83,7 +83,7 @@ impl Worker {
         Ok(serde_json::from_str(&parts)?)
     }
 
-    /// Has it flush, and kills it when the summary is written and nothing is committed.
+    /// Starts a flush in it, and kills it after the summary and before the commit.
     pub(super) async fn die_before_commit(mut self, key: &str) -> anyhow::Result<()> {
         let heard = self.ask(&Order::FlushAndStop { key: key.to_owned() }).await?;
         anyhow::ensure!(
@@ -111,7 +111,7 @@ impl Drop for Worker {
     }
 }
 
-/// The other process, as it sees itself. It ends with its input.
+/// The main loop of the other process. It ends when its input ends.
 pub(crate) async fn run(common: &Common, _: &WorkerArgs, out: &mut Out) -> anyhow::Result<()> {
     let url = common.store.as_deref().context("the other process needs --store")?;
     let manager = builder().open(url).await?;

@@ -1,10 +1,10 @@
 //! Sessions of Claude Code: a line for each message, and lines of other kinds between them.
 //!
-//! The `message` of a line is one of Anthropic's, kept as it is; what is around it is dropped. Left out are the
+//! The `message` of a line is one of Anthropic's, kept as it is; the fields around it are dropped. Left out are the
 //! messages of subagents (`isSidechain`), errors of the API that the session shows as messages, lines that repeat
 //! one with the same `uuid`, and all that is no message: titles, system lines, snapshots, queues. A message of the model
 //! is written as one line for each block of its content; lines in a row with one `message.id` become one message again. A
-//! summary that a compaction wrote is kept as the user message that the model was sent. Branches that were abandoned
+//! summary that a compaction wrote is kept as the user message that was sent to the model. Branches that were abandoned
 //! are kept too.
 
 use std::collections::HashSet;
@@ -51,7 +51,7 @@ pub(super) fn is_line(json: &Json) -> bool {
     match json.get_str("type") {
         Some("user" | "assistant") => object.contains_key("message"),
         Some(kind) if OTHERS.contains(&kind) => is_marked,
-        // A kind that is not known: it has no message either.
+        // An unknown kind has no message either.
         Some(_) => is_marked && Dialect::detect(json).is_none(),
         None => is_marked && object.contains_key("message"),
     }
@@ -80,7 +80,7 @@ pub(super) fn convert(json: &Json) -> Result<Vec<Json>, String> {
     Ok(vec![message.into()])
 }
 
-/// Whether the record is a line of a message of the model, which the next line may go on with.
+/// Whether the record is a line of a message of the model, which the next line may continue.
 pub(crate) fn is_turn(json: &Json) -> bool {
     let message = json.get("message");
     let has_id = message.is_some_and(|message| message.get_str("id").is_some());

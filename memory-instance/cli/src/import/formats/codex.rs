@@ -1,7 +1,7 @@
 //! Rollouts of the Codex CLI: `{"timestamp", "type", "payload"}` a line.
 //!
 //! The payload of a `response_item` is an item of OpenAI Responses, kept as it is. Left out are `event_msg`, which
-//! repeats items for display, `session_meta`, `turn_context`, and `compacted`, whose summary repeats what is there.
+//! repeats items for display, `session_meta`, `turn_context`, and `compacted`, whose summary repeats items.
 //! Early versions wrote items without an envelope, and metadata and states between them.
 
 use memory_core::dialect::Dialect;
@@ -31,7 +31,7 @@ pub(super) fn convert(json: &Json) -> Result<Vec<Json>, String> {
         return Err("the `payload` of a response item must be an object".to_owned());
     };
     let item = Json::Object(payload.clone());
-    // States of the work tree and kinds that are not known hold nothing that a model is sent.
+    // States of the work tree and unknown kinds contain nothing that is sent to a model.
     let is_item = has(payload, "role") || Dialect::detect(&item) == Some(Dialect::Responses);
     Ok(if is_item { vec![item] } else { Vec::new() })
 }

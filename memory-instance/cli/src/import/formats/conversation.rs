@@ -1,4 +1,4 @@
-//! A conversation a record: an array of messages, or an object that has them under one of several keys.
+//! One conversation per record: an array of messages, or an object that has them under one of several keys.
 //!
 //! Fine-tuning and preference examples, bodies of requests, and exported sessions and states have this form. The
 //! messages may be of any format. A system prompt beside them comes first. Tools, settings and other fields are left

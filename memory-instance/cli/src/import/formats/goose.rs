@@ -4,7 +4,7 @@
 
 use memory_core::json::Json;
 
-/// Whether it is a record of a session that the model is not sent.
+/// Whether the record is never sent to the model.
 pub(super) fn is_unsent(json: &Json) -> bool {
     let Some(object) = json.as_object() else { return false };
     let has = |key| object.contains_key(key);
