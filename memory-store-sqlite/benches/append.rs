@@ -1,6 +1,6 @@
 //! Appends and reads, beside direct use of SQLite with the same `synchronous`.
 //!
-//! On a machine that does other things too, the bench `ratios` compares better: it takes turns.
+//! On a busy machine the bench `ratios` compares better, because it alternates.
 
 #![allow(
     clippy::unwrap_used,
@@ -51,7 +51,7 @@ fn many_tasks(c: &mut Criterion) {
                 let each = iterations.div_ceil(TASKS);
                 let start = now();
                 subject.append_by_tasks(TASKS, keys, each);
-                // For as many as criterion believes were made.
+                // Scaled to the number of iterations that criterion requested.
                 start.elapsed().mul_f64(iterations as f64 / (each * TASKS) as f64)
             });
         });

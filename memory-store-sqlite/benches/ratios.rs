@@ -1,5 +1,5 @@
-//! The ratios that were promised, measured by turns, so that a machine that does other things too
-//! slows all sides alike. Prints medians; takes some 30 seconds. With the argument `processes` it compares
+//! The documented ratios. The sides alternate, so that other load on the machine slows all of them
+//! equally. Prints medians; takes some 30 seconds. With the argument `processes` it compares
 //! several processes on one file with one, which takes a minute.
 
 #![allow(
@@ -35,10 +35,10 @@ fn main() {
     reading_the_delta();
 }
 
-/// One side of a comparison: does its work some times and tells how long each took.
+/// One side of a comparison: repeats its work and returns how long each run took.
 type Side<'a> = (&'a str, Box<dyn FnMut() -> Vec<Duration> + 'a>);
 
-/// Lets all sides take turns and prints the median of each and its speed as a multiple of the
+/// Alternates between all sides and prints the median of each and its speed as a multiple of the
 /// first one's.
 fn compare(title: &str, mut sides: Vec<Side<'_>>) {
     let mut taken: Vec<Vec<Duration>> = sides.iter().map(|_| Vec::new()).collect();

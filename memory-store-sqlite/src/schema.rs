@@ -378,8 +378,8 @@ mod tests {
         let (_folder, path, mut file) = file_after(OLDER);
         take_steps(&mut file, &path, &[first, second, FAILS]).unwrap_err();
         assert_eq!(version(&file), 1);
-        take_steps(&mut file, &path, OLDER).expect("those who know no more go on");
-        take_steps(&mut file, &path, &NEWER).expect("and so do those who know what is right");
+        take_steps(&mut file, &path, OLDER).expect("connections with the old schema still work");
+        take_steps(&mut file, &path, &NEWER).expect("and so do connections with the new schema");
     }
 
     #[test]

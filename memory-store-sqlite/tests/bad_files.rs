@@ -1,4 +1,4 @@
-//! Files that cannot be used are refused with a text that says why, and stay as they are.
+//! Unusable files are refused with the reason, and are not changed.
 
 #![allow(
     clippy::unwrap_used,
@@ -201,7 +201,7 @@ async fn damaged_message_does_not_hide_its_neighbors() {
     assert_eq!(texts(&store, &k).await, ["one", "three"]);
 }
 
-/// Says what became of it on its standard output; does nothing unless it is asked to.
+/// Prints the outcome on its standard output; does nothing unless the parent requests it.
 #[test]
 fn child() {
     let Ok(file) = std::env::var("MEMORY_TEST_FILE") else { return };
@@ -231,8 +231,8 @@ fn run_child(command: &mut Command, file: &Path) -> Vec<String> {
 
 const AS_CHILD: [&str; 3] = ["--exact", "child", "--nocapture"];
 
-/// The files of this process may not grow beyond a limit: the way of a full disk that needs no disk
-/// to be filled. The kernel calls it `EFBIG`, and SQLite an I/O error.
+/// The files of this process may not grow beyond a limit, which simulates a full disk without
+/// filling one. The kernel calls it `EFBIG`, and SQLite an I/O error.
 #[cfg(unix)]
 #[tokio::test]
 async fn acknowledged_writes_survive_a_file_size_limit() {
@@ -253,7 +253,7 @@ async fn acknowledged_writes_survive_a_file_size_limit() {
     );
     let store = SqliteStore::open(file.as_path()).await.unwrap();
     let present = checked_outline(&store, &key("k")).await.metas.len();
-    // The one that failed may be there where its outcome was unknown.
+    // The failed write may be stored if its outcome was unknown.
     let most = acks.len() + usize::from(last.contains("Unknown"));
     assert!((acks.len()..=most).contains(&present), "{present} of {}", acks.len());
     for number in acks.len() as u64 + 1..=acks.len() as u64 + 5 {
@@ -262,7 +262,7 @@ async fn acknowledged_writes_survive_a_file_size_limit() {
     assert_eq!(texts(&store, &key("k")).await.len(), acks.len() + 5);
 }
 
-/// Root may write anywhere, so the child is somebody else then.
+/// Root may write anywhere, so the child then runs as another user.
 #[cfg(unix)]
 #[tokio::test]
 async fn read_only_file_is_refused() {
@@ -278,7 +278,7 @@ async fn read_only_file_is_refused() {
             // The owner of both may write to the file.
             continue;
         }
-        // A copy that others than root may run.
+        // A copy that other users may run.
         let exe = folder.path().join("exe");
         fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
         fs::set_permissions(&exe, Permissions::from_mode(0o755)).unwrap();

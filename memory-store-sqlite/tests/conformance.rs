@@ -1,4 +1,4 @@
-//! The store passes the suite that every store must pass.
+//! The conformance suite of stores.
 
 #![allow(
     clippy::unwrap_used,
@@ -108,7 +108,7 @@ fn store_conforms_outside_of_tokio() {
     futures_block_on(run_all(&Files::new(false)));
 }
 
-/// The smallest executor there is.
+/// A minimal executor.
 fn futures_block_on<T>(future: impl Future<Output = T>) -> T {
     use std::task::{Context, Poll, Wake, Waker};
     struct Unpark(std::thread::Thread);

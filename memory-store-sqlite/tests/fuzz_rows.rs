@@ -28,7 +28,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 use support::{append, key, write};
 
-/// A file of a few memories with all that rows can hold.
+/// A file of a few memories with all kinds of rows.
 async fn whole(path: &Path) {
     let store = SqliteStore::open(path).await.unwrap();
     for number in 1..=6 {
@@ -55,8 +55,7 @@ async fn whole(path: &Path) {
     store.splice(&key("k"), splice).await.unwrap();
 }
 
-/// Everything that can be asked, and then everything that can be written. The answer is some answer,
-/// and an error that says nothing of the texts.
+/// All reads and then all writes. Each returns, and no error contains the texts.
 async fn use_all(path: &Path) -> Result<(), StoreError> {
     let store = SqliteStore::open(path).await?;
     let one = NonZeroUsize::MIN;
@@ -93,7 +92,7 @@ fn check(error: &StoreError) {
     let told = error.to_string();
     assert!(!told.contains(SECRET), "{told}");
     assert!(told.len() < 1_000, "{told}");
-    // A fault of the data, and not one that passes.
+    // A permanent fault of the data.
     assert!(!matches!(error.kind(), StoreErrorKind::Unavailable(_)), "{told}");
 }
 

@@ -1,4 +1,4 @@
-//! Many writers at once: they share commits, and none of them notices.
+//! Many writers at once share commits without affecting each other.
 
 #![allow(
     clippy::unwrap_used,
@@ -180,7 +180,7 @@ async fn unreadable_message_is_refused_before_writing() {
     assert!(texts(&*store, &key("k")).await.is_empty());
 }
 
-/// Drops each append after 0, 1, 2, ... polls, until one completes; then looks what became of them.
+/// Drops each append after 0, 1, 2, ... polls, until one completes; then checks their outcomes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropped_append_is_atomic() {
     for inline in [true, false] {
@@ -190,7 +190,7 @@ async fn dropped_append_is_atomic() {
         for number in 1..=200_u64 {
             let texts = [format!("{number} a"), format!("{number} b")];
             let call = store.append(&k, batch(write(1, number), &texts));
-            // Others write meanwhile, so that the dropped one is met in every stage.
+            // Others write meanwhile, so that the append is dropped at every stage.
             let other = {
                 let (store, k) = (Arc::clone(&store), k.clone());
                 tokio::spawn(async move {
@@ -245,7 +245,7 @@ async fn paused_clock_does_not_advance_during_store_calls() {
             .with_clock(clock.clone())
             .with_inline_commits(inline);
         let store = SqliteStore::open(config).await.unwrap();
-        // Something that the runtime could jump to.
+        // A timer to which the runtime could advance.
         let timer = tokio::spawn(tokio::time::sleep(Duration::from_secs(3_600)));
         let before = clock.now_micros();
         for number in 1..=50 {
@@ -278,7 +278,7 @@ async fn one_task_does_not_starve_its_thread() {
     counting.abort();
 }
 
-/// Calls `call` with each number below `count`, each on a thread of its own, and waits for all.
+/// Calls `call` with each number below `count`, each on a separate thread, and waits for all.
 fn each_on_a_thread(count: u32, spawn: impl Fn(Box<dyn FnOnce() + Send>), call: fn(&Caller)) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("memory.db");
@@ -355,7 +355,7 @@ fn many_runtimes_share_a_store() {
     });
 }
 
-/// Its context is all that is left of it: nothing can be spawned there.
+/// Only the context of the runtime is left, so nothing can be spawned there.
 #[test]
 fn ended_runtime_fails_no_call() {
     let ended = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();

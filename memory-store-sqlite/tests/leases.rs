@@ -107,7 +107,7 @@ async fn expired_lease_fences_its_writer() {
     assert_eq!(error.kind(), &fenced(stale.token));
     assert_eq!(error.applied(), Applied::No);
 
-    // Another holds it now, and has not written yet: its token is known all the same.
+    // Another holder has it now and has not written yet: its token is known nevertheless.
     let fresh = shared.acquire(k.lease_name(), 2).await;
     assert!(fresh.token > stale.token);
     assert_eq!(
@@ -138,8 +138,8 @@ async fn right_token_of_the_wrong_owner_is_fenced() {
     assert!(matches!(error.kind(), StoreErrorKind::Fenced { .. }), "{error}");
 }
 
-/// Leases are not synced to the disk, so a loss of power may take the newest of them back. The token
-/// that a write of theirs left in the memory stays.
+/// Leases are not synced to the disk, so a power loss may undo the newest of them. The token
+/// that a write under them left in the memory is kept.
 #[tokio::test(start_paused = true)]
 async fn live_lease_with_an_older_token_is_fenced() {
     let shared = Shared::new().await;
@@ -161,7 +161,7 @@ async fn flushers_have_separate_lease_and_fence() {
     let k = key("k");
     append(&shared.store, &k, write(1, 1), &["a", "b", "c"]).await.unwrap();
     let flusher = shared.acquire(&k.flush_lease_name(), 1).await;
-    // Appends go on meanwhile.
+    // Appends continue meanwhile.
     append(&shared.store, &k, write(1, 2), &["d"]).await.unwrap();
     let evict = |generation, place, flusher| Splice {
         evicted: vec![Sequence::new(place)],
@@ -173,7 +173,7 @@ async fn flushers_have_separate_lease_and_fence() {
     let head = checked_outline(&shared.store, &k).await.head;
     assert_eq!((head.flush_fence, head.fence.number()), (flusher.token, 0));
 
-    // A writer's lease is no flusher's.
+    // A writer's lease does not allow a flush.
     let writer = shared.acquire(k.lease_name(), 2).await;
     let wrong = Splice { access: Access::with_lease(writer), ..evict(head.generation, 2, writer) };
     let error = shared.store.splice(&k, wrong).await.unwrap_err();
@@ -205,7 +205,7 @@ async fn fences_outlive_the_ttl_of_the_data() {
     let late = under(old, batch(write(1, 2), &["late"]));
     let error = shared.store.append(&k, late).await.unwrap_err();
     assert_eq!(error.kind(), &StoreErrorKind::Fenced { token: old.token, newest: old.token });
-    // The same write begins the memory anew: its writers are forgotten.
+    // The same write starts a new memory, because its writers are forgotten.
     let first = support::append(&shared.store, &k, write(1, 1), &["new"]).await.unwrap().outcome;
     assert_eq!(first, AppendOutcome::Appended { first: Sequence::new(1) });
     let outline = checked_outline(&shared.store, &k).await;

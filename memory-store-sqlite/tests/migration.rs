@@ -1,4 +1,4 @@
-//! Files that earlier versions wrote.
+//! Files of earlier versions.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,6 +1,6 @@
 //! Several processes on one file, and processes that are killed.
 //!
-//! The children are this very test binary: [`child`] does nothing unless it is asked to.
+//! The children run this same test binary: [`child`] does nothing unless the parent requests it.
 
 #![allow(
     clippy::unwrap_used,
@@ -63,14 +63,14 @@ fn child() {
     }
 }
 
-/// Says something to the parent, at once and in one piece.
+/// Sends a line to the parent, immediately and whole.
 fn say(line: &str) {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(format!("{line}\n").as_bytes()).unwrap();
     stdout.flush().unwrap();
 }
 
-/// Three tasks append to one memory and say what was acknowledged; another fills, flushes and
+/// Three tasks append to one memory and report acknowledged writes; another fills, flushes and
 /// clears a second memory.
 async fn write_until_killed(file: &str, name: u32) {
     let store = Arc::new(SqliteStore::open(file).await.unwrap());
@@ -120,7 +120,7 @@ async fn write_some(file: &str, name: u32) {
     say("done");
 }
 
-/// Holds SQLite's write lock until the parent says otherwise.
+/// Holds SQLite's write lock until the parent ends it.
 fn hold(file: &str) {
     let connection = Connection::open(file).unwrap();
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -145,7 +145,7 @@ async fn acknowledged_writes_survive_kill_9_at_any_moment() {
         child.kill().unwrap();
         child.wait().unwrap();
         for line in reader.join().unwrap() {
-            // The test harness says things too, and the last line may be cut short.
+            // The test harness prints too, and the last line may be incomplete.
             let words: Vec<_> = line.split(' ').collect();
             if let ["ack", name, task, number] = words[..] {
                 let writer = (name.parse().unwrap(), task.parse().unwrap());
@@ -156,7 +156,7 @@ async fn acknowledged_writes_survive_kill_9_at_any_moment() {
             }
         }
         if name % 6 != 5 && name + 1 != KILLS {
-            // The next child finds the file as the dead one left it.
+            // The next child finds the file as the killed one left it.
             continue;
         }
         let store = SqliteStore::open(file.as_path()).await.unwrap();

@@ -75,7 +75,7 @@ async fn the_log_does_not_grow_for_ever() {
     for number in 1..=2_000 {
         append(&store, &key("k"), write(1, number), &[&text]).await.unwrap();
         if number % 100 == 0 {
-            // Readers come and go.
+            // Readers start and end.
             let read = Read { after: None, limit: NonZeroUsize::new(3) };
             store.read(&key("k"), read).await.unwrap();
         }
@@ -91,7 +91,7 @@ async fn append_many(store: &SqliteStore, writer: u128, numbers: std::ops::Range
     }
 }
 
-/// Several writers, each like a process of its own: automatic checkpoints run beside the commits of others
+/// Several writers, each like a separate process: automatic checkpoints run beside the commits of others
 /// and never reach the end of the log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn log_starts_over_beside_other_writers() {
@@ -183,7 +183,7 @@ async fn expired_memories_can_be_removed() {
     assert_eq!(store.remove_expired(most(2)).await.unwrap(), 0);
     assert_eq!(store.outline(&key("a")).await.unwrap(), Outline::default());
     assert_eq!(texts(&store, &key("d")).await, ["for ever"]);
-    // Removed or not, it begins anew in the same way.
+    // Whether removed or not, it starts over in the same way.
     let first = append(&store, &key("a"), write(1, 1), &["new"]).await.unwrap();
     assert_eq!(first.outcome.first(), Some(Sequence::new(1)));
     assert!(!first.outcome.is_duplicate());

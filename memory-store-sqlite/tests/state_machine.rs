@@ -1,4 +1,4 @@
-//! Random programs do the same to a file as to the reference store.
+//! Random programs compare a file with the reference store.
 
 #![allow(
     clippy::unwrap_used,

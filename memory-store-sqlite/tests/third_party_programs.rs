@@ -1,5 +1,5 @@
-//! The store over a plain file of `memory-core/tests/file_store` answers random programs as the
-//! reference does, opened anew again and again: the example is no toy.
+//! The store over a plain file of `memory-core/tests/file_store` matches the reference in random
+//! programs that reopen it repeatedly, which shows that the example is complete.
 
 #![allow(
     clippy::unwrap_used,

@@ -33,8 +33,8 @@ pub(crate) fn key(name: &str) -> MemoryKey {
     MemoryKey::new("bench", "store", name).unwrap()
 }
 
-/// In the folder of the build, which is on a disk (the folder for temporary files need not be), or in the
-/// one that the environment names.
+/// In the build folder, which is on a disk (the folder for temporary files may not be), or in the one that the
+/// environment names.
 pub(crate) fn folder() -> TempDir {
     let folder = std::env::var_os("MEMORY_BENCH_FOLDER");
     tempfile::tempdir_in(folder.unwrap_or(env!("CARGO_TARGET_TMPDIR").into())).unwrap()
@@ -72,7 +72,7 @@ impl Subject {
         send(&self.store, key, writer, number, messages).await;
     }
 
-    /// So many appends by each of so many tasks, to so many keys.
+    /// This many appends by each of this many tasks, to this many keys.
     pub(crate) fn append_by_tasks(&self, tasks: u64, keys: u64, each: u64) {
         self.runtime.block_on(async {
             let tasks = (0..tasks).map(|task| {
@@ -108,7 +108,7 @@ pub(crate) async fn send(
     store.append(key, append).await.unwrap();
 }
 
-/// Direct use of SQLite: a prepared insert of the same message, a transaction each, on the calling thread.
+/// Direct use of SQLite: a prepared insert of the same message, in one transaction each, on the calling thread.
 pub(crate) struct Bare {
     connection: Connection,
     _folder: TempDir,

@@ -1,4 +1,4 @@
-//! The throughput of several processes on one file and of one alone, by turns. The children run this same
+//! The throughput of several processes on one file and of one alone, alternately. The children run this same
 //! binary.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -78,7 +78,7 @@ fn spawn(file: &Path) -> Child {
 #[derive(Clone, Copy, PartialEq)]
 enum Beside {
     Nothing,
-    /// Reads of 300 ms, one after the other, as of a backup or an export.
+    /// Consecutive reads of 300 ms, as of a backup or an export.
     LongReads,
 }
 
@@ -93,7 +93,7 @@ fn read_beside(file: &Path, child: &mut Child) {
     }
 }
 
-/// So many processes on a new file, which begin at once.
+/// This many processes on a new file, which start together.
 fn turn(processes: usize, beside: Beside) -> Outcome {
     let folder = common::folder();
     let file = folder.path().join("memory.db");

@@ -23,7 +23,7 @@ pub(crate) struct HeadRow {
     pub(crate) receipts: u64,
     /// The id of the newest receipt.
     pub(crate) receipt: Option<Uuid>,
-    /// The writers that wrote last, the latest last.
+    /// The most recent writers, the latest last.
     pub(crate) writers: Vec<LastWrite>,
     /// The newest time of origin of a session writer whose record was pruned, in milliseconds.
     pub(crate) forgotten: u64,
@@ -124,7 +124,7 @@ impl HeadRow {
             .map_err(|error| StoreErrorKind::Other(format!("cannot encode counters: {error}")))
     }
 
-    /// The key of the message at this place, and none for a place beyond what a file can hold.
+    /// The key of the message at this place; none for a place that a file cannot represent.
     pub(crate) const fn place(&self, sequence: Sequence) -> Option<i64> {
         let number = sequence.number();
         if number >> SEQUENCE_BITS == 0 { Some(self.first_place() | int(number)) } else { None }

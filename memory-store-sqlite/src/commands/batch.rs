@@ -55,7 +55,7 @@ impl<'c> Batch<'c> {
             self.heads.insert(key.clone(), loaded);
         }
         let Some(loaded) = self.heads.get_mut(key) else {
-            return Err(Fault::Refused(StoreErrorKind::Other("a head went missing".into())));
+            return Err(Fault::Refused(StoreErrorKind::Other("a head is missing".into())));
         };
         let Self { connection, leases, now, .. } = *self;
         let mut step = Step { connection, leases, now, key, loaded };

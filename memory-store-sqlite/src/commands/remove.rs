@@ -113,7 +113,7 @@ impl Batch<'_> {
     }
 }
 
-/// When a memory has expired that a sweep has ended.
+/// The expiry time of a memory that a sweep has ended.
 const ENDED: i64 = 0;
 
 const LISTED: &str = "

@@ -101,7 +101,7 @@ impl Step<'_> {
         &self.loaded.row.head
     }
 
-    /// Whether there are rows of this memory that count.
+    /// Whether this memory has valid rows.
     pub(super) const fn has_rows(&self) -> bool {
         self.loaded.row.id != 0 && !self.loaded.leftovers
     }

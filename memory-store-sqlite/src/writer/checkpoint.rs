@@ -28,8 +28,8 @@ const PAGES_OF_COMMIT: usize = 4;
 /// More pages than this are not copied under the write lock. If so many are left, a long read needs them.
 const FEW: i64 = 200;
 
-/// How long a checkpoint waits for the write lock. Other processes go on meanwhile; the writer's own callers
-/// wait.
+/// How long a checkpoint waits for the write lock. Other processes continue meanwhile; the callers of this
+/// writer wait.
 const CHECKPOINT_WAIT: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(super) struct Log {
 
 impl Checkpoints {
     pub(super) const fn new() -> Self {
-        // The first commit looks: a process may end after a few, and many such would never look.
+        // The first commit checks, because many processes that end after a few commits would never check.
         Self { written: LOOK_EVERY, last: 0 }
     }
 
@@ -105,7 +105,7 @@ pub(super) fn copy_rest(connection: &Connection, second: &Connection) {
     }
 }
 
-/// Copies what no read needs to stay in the log. Waits for nothing.
+/// Copies the pages that no read needs in the log. It does not wait.
 fn copy(connection: &Connection) -> Option<Log> {
     pragma(connection, "PRAGMA wal_checkpoint(PASSIVE)")
 }

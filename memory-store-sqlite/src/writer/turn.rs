@@ -408,7 +408,7 @@ impl Job {
         let _ = self.reply.send(answer);
     }
 
-    /// Returns to the caller that nothing was done.
+    /// Returns an error to the caller: nothing was done.
     fn refuse(self, fault: &Fault, path: &Path) {
         let error = fault.to_error(self.command.operation(), path).at(&self.key);
         self.tell(Err(error));

@@ -1,4 +1,4 @@
-//! Which file a path names: links, mounts, modes, and paths that look like something else.
+//! The file that a path names: links, mounts, modes, and paths that look like something else.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -38,7 +38,7 @@ async fn a_file_with_two_hard_links_is_refused() {
     append(&store, &key("k"), write(2, 1), &["allowed"]).await.unwrap();
 }
 
-/// As snapshot tools make them. The other name is refused, so nothing can go wrong by it.
+/// As snapshot tools create them. The other name is refused, so the link is harmless.
 #[tokio::test]
 async fn hard_link_to_an_open_store_is_harmless() {
     let (folder, file) = folder();
@@ -90,7 +90,7 @@ async fn the_umask_changes_no_mode() {
     }
 }
 
-/// The bundled SQLite reads `file:` as a URI whatever it is told.
+/// The bundled SQLite reads `file:` as a URI regardless of its flags.
 #[tokio::test]
 async fn path_that_looks_like_a_uri_is_a_path() {
     let (folder, _) = folder();
@@ -135,7 +135,7 @@ fn another_programs_journal_mode_is_left_alone() {
         memory_sqlite_file::open_connection(&file, &options).unwrap_err();
         assert_eq!(fs::read(&file).unwrap(), before);
     }
-    // Leases of ours, and a journal mode that somebody changed.
+    // Leases of this crate, and a journal mode that another program changed.
     let (_folder, file) = folder();
     drop(SqliteLock::open(&file, Clock::system()).unwrap());
     sql(&file, "PRAGMA journal_mode = DELETE");
@@ -166,7 +166,7 @@ async fn another_programs_unfinished_transaction_is_left_alone() {
     assert!(Path::new(&format!("{}-journal", file.display())).exists());
 }
 
-/// Runs a script where it may mount; `None` where the system does not allow it.
+/// Runs a script that may mount; `None` if the system does not allow it.
 fn in_mount_namespace(script: &str, file: &Path, folder: &Path) -> Option<Vec<String>> {
     let exe = std::env::current_exe().unwrap();
     let script = format!("cd '{}'; {script}; exec '{}' \"$@\"", folder.display(), exe.display());
@@ -206,7 +206,7 @@ async fn a_file_that_is_mounted_alone_is_refused() {
     assert_eq!(said.last().unwrap(), "ack 200", "a mounted folder is as good as another");
 }
 
-/// The file of an image's layer, which may have other links there, becomes the container's own.
+/// The file of an image's layer, which may have other links there, becomes a file of the container.
 #[tokio::test]
 async fn overlay_copy_up_is_no_replacement() {
     let (folder, _) = folder();

@@ -26,7 +26,7 @@ fn remove(file: &Path, suffixes: &[&str]) {
     }
 }
 
-/// A folder away and back leaves the path as it was; a copy in its place does not.
+/// Moving a folder away and back leaves the path unchanged; a copy in its place does not.
 fn replace_folder(file: &Path) {
     let folder = file.parent().unwrap();
     let old = folder.with_extension("old");
@@ -161,7 +161,7 @@ async fn returning_files_do_not_revive_the_handle() {
     assert_replaced(&store.head(&k).await.unwrap_err(), "back");
     drop(store);
 
-    // Away and back while nothing was written: the path names the open file at each look.
+    // Away and back without a write in between: the path names the open file at each check.
     let store = self::store(&file, true).await;
     assert_eq!(texts(&store, &k).await.first().unwrap(), "one");
     fs::rename(&file, &away).unwrap();
@@ -179,7 +179,7 @@ async fn names_that_cannot_be_looked_at_are_retryable() {
     let k = key("k");
     append(&store, &k, write(1, 1), &["one"]).await.unwrap();
     fs::rename(&inner, &away).unwrap();
-    // A loop: the system does not say whether there is a file.
+    // A loop: the system does not report whether the file exists.
     symlink(&inner, &inner).unwrap();
     let error = append(&store, &k, write(1, 2), &["two"]).await.unwrap_err();
     assert!(matches!(error.kind(), StoreErrorKind::Unavailable(_)), "{error}");
@@ -228,7 +228,7 @@ async fn closing_a_replaced_store_keeps_the_new_log() {
     assert_eq!(texts(&store(&file, true).await, &k).await, ["new", "newer"]);
 }
 
-/// The log's index, which the old handle keeps, would lead the new one to frames that are not there.
+/// The log's index, which the old handle keeps, would refer the new one to frames that do not exist.
 #[tokio::test]
 async fn store_without_its_log_needs_the_old_handle_closed() {
     let (_folder, file) = folder();
@@ -269,7 +269,7 @@ async fn backup_beside_an_old_log_is_refused() {
     assert_eq!(texts(&self::store(&file, true).await, &k).await, ["kept", "again"]);
 }
 
-/// A copy of file and log, as of a machine that lost power, is a whole store.
+/// A copy of file and log, as after a power loss, is a complete store.
 #[tokio::test]
 async fn copy_of_file_and_log_is_opened() {
     let (folder, file) = folder();
@@ -311,7 +311,7 @@ async fn log_without_its_file_is_refused_and_kept() {
     for suffix in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(beside(&file, suffix));
     }
-    // One that holds nothing is no reason.
+    // An empty log is accepted.
     fs::write(beside(&file, "-wal"), "").unwrap();
     assert!(texts(&self::store(&file, true).await, &key("k")).await.is_empty());
 }

@@ -1,6 +1,6 @@
-//! Random programs, which do the same to a store as to the reference.
+//! Random programs that compare a store with the reference.
 //!
-//! They know nothing of a backend: the tests of other stores include this folder by its path.
+//! They are independent of the backend: the tests of other stores include this folder by its path.
 
 mod op;
 mod pair;
@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use self::op::Programs;
 use self::pair::Pair;
 
-/// Where one program runs: nothing is there at first.
+/// The place where one program runs, empty at first.
 #[allow(async_fn_in_trait, reason = "only this runs it")]
 pub(crate) trait Place: Debug {
     /// Opens it; a program does so again and again.
@@ -41,7 +41,7 @@ pub(crate) fn run<P: Place>(runtime: &Runtime, cases: u32, fresh: impl Fn() -> P
     let done = TestRunner::new(config).run(&programs, |((), ops, seen)| {
         let mut pair = Pair::open(runtime, fresh());
         for op in ops {
-            // Shrinking first leaves out what was not reached.
+            // Shrinking first removes the operations that were not reached.
             if let Some(seen) = &seen {
                 seen.fetch_add(1, Ordering::SeqCst);
             }

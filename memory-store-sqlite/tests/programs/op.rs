@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
 
-/// Chosen by position among what is there when the program runs.
+/// Chosen by position among the existing ones when the program runs.
 pub(super) type Picks = Vec<u8>;
 
 #[derive(Debug, Clone)]
@@ -33,13 +33,13 @@ pub(super) struct How {
     pub(super) flusher: Right,
 }
 
-/// By which lease something is written.
+/// The lease of a write.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Right {
     None,
-    /// That which is held, if one is.
+    /// The current lease, if there is one.
     Held,
-    /// Any that was ever held, here or elsewhere.
+    /// Any current or earlier lease, of this or another memory.
     Earlier(u8),
 }
 

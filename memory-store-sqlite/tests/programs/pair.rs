@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::op::{Op, Right};
 use super::{Opened, Place};
 
-/// No program lasts so long: leases end by being released.
+/// Longer than any program, so leases end only by a release.
 const TTL: Duration = Duration::from_secs(3_600_000);
 
 pub(super) struct Pair<'a, P> {
@@ -92,7 +92,7 @@ impl<'a, P: Place> Pair<'a, P> {
                 let outline = self.outline(&key);
                 let found = outline.metas.get(usize::from(pick) % outline.metas.len().max(1));
                 let lease = self.proof(key.lease_name(), by);
-                // Most often the message that is there, else its neighbor's id, another place, or none.
+                // Usually the existing message, else its neighbor's id, another place, or none.
                 let sequence = found.map_or(Sequence::new(u64::from(pick)), |meta| meta.sequence);
                 let newest = outline.metas.last().filter(|_| other == 1).or(found);
                 let replace = Replace {
@@ -102,7 +102,7 @@ impl<'a, P: Place> Pair<'a, P> {
                     message: drawn(serial, message),
                     access: Access { lease },
                 };
-                // Ids of these programs follow from texts, and may be the same; that is refused first of all.
+                // Ids of these programs follow from texts and may be equal, which is refused first.
                 let is_sound = replace.check().is_ok();
                 let is_new = is_sound && self.is_new(k, writer, number);
                 let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
@@ -136,7 +136,7 @@ impl<'a, P: Place> Pair<'a, P> {
                 if how.removed_twice && !splice.summarised.is_empty() {
                     splice.evicted.clone_from(&splice.summarised);
                     splice.receipt = None;
-                    // Which of several reasons is told is left open.
+                    // If there are several reasons, any may be reported.
                     self.both_refuse(&async |store| store.splice(&key, splice.clone()).await);
                     return;
                 }
@@ -207,7 +207,7 @@ impl<'a, P: Place> Pair<'a, P> {
         }
     }
 
-    /// Both hold the same, and their counters are those of a recount.
+    /// Both have the same content, and their counters equal a recount.
     pub(super) fn check(&self) {
         for name in 0..3 {
             let key = key(name);
@@ -223,9 +223,9 @@ impl<'a, P: Place> Pair<'a, P> {
         self.both(None, &async |store| store.keys(None, NonZeroUsize::new(2).unwrap()).await);
     }
 
-    /// Runs the same on both and compares the answers; says whether it was done.
+    /// Runs the same on both and compares the answers; returns whether it was done.
     ///
-    /// The reference knows no leases: where one forbids the write, only the store is asked.
+    /// The reference has no leases: if one forbids the write, only the store runs it.
     fn both<T: PartialEq + std::fmt::Debug>(
         &self,
         refusal: Option<StoreErrorKind>,
@@ -264,7 +264,7 @@ impl<'a, P: Place> Pair<'a, P> {
         }
     }
 
-    /// Whether this is no write that the memory knows.
+    /// Whether the memory does not recognize this write.
     fn is_new(&self, k: u8, writer: u8, number: u8) -> bool {
         self.writes.get(&(k, writer)).is_none_or(|newest| number > *newest)
     }
@@ -280,7 +280,7 @@ impl<'a, P: Place> Pair<'a, P> {
         }
     }
 
-    /// Why a live lease forbids a write by this one.
+    /// The reason why a live lease forbids a write by this one.
     fn refusal(&self, lease: &str, shown: Option<LeaseProof>) -> Option<StoreErrorKind> {
         self.opened.leases.as_ref()?;
         match (shown, self.held.get(&LockKey::new(lease).unwrap())) {
@@ -299,7 +299,7 @@ impl<'a, P: Place> Pair<'a, P> {
                 Acquired::Held { remaining: None }
             }
             None => {
-                // Of leases that live elsewhere the store learns the tokens.
+                // If leases are stored elsewhere, the store learns their tokens from writes.
                 let token = FencingToken::new(self.granted.len() as u64 + 1);
                 Acquired::Granted { token: held.map_or(token, |held| held.token) }
             }
@@ -328,8 +328,8 @@ impl<'a, P: Place> Pair<'a, P> {
     }
 }
 
-/// Which token a refusal names is not compared: an expired memory no longer shows its newest, and of
-/// two leases that were shown either may be named.
+/// The token that a refusal names is not compared: an expired memory no longer has its newest, and if a
+/// caller presents two leases, either may be named.
 const FENCED: StoreErrorKind =
     StoreErrorKind::Fenced { token: FencingToken::ZERO, newest: FencingToken::ZERO };
 
@@ -357,7 +357,7 @@ fn write(writer: u8, number: u8) -> WriteId {
     WriterId::new(writer.into()).write(number.into())
 }
 
-/// A store may forget a memory in which no message ever was.
+/// A store may forget a memory that never had a message.
 fn without_oblivion(mut head: Head) -> Head {
     if head.last == Sequence::ZERO {
         head.expires_at = None;
