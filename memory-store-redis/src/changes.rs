@@ -7,7 +7,7 @@ use memory_redis_link::{LinkError, Reply};
 
 use crate::scripts::PART;
 
-/// The change to a range of places: `s` summarised, `e` evicted, `c` closed.
+/// The change to a range of places: `s` summarized, `e` evicted, `c` closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) kind: char,
@@ -15,7 +15,7 @@ pub(crate) struct Change {
     pub(crate) last: u64,
 }
 
-/// The weights of the removed messages: summaries, summarised and evicted, and by class.
+/// The weights of the removed messages: summaries, summarized and evicted, and by class.
 #[derive(Debug, Default)]
 pub(crate) struct Weighed {
     pub(crate) counts: [u64; 3],

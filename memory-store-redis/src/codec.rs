@@ -54,7 +54,7 @@ impl fmt::Display for Encoded<'_> {
     }
 }
 
-/// Everything but the text, from the stored form, and the text.
+/// The stored form without the text, and the text.
 pub(crate) fn described(sequence: Sequence, text: &str) -> Result<(MessageMeta, &str), String> {
     meta(sequence, text).ok_or_else(|| "its description has an unknown form".to_owned())
 }

@@ -296,7 +296,7 @@ impl RedisStore {
                 Ok(Value::Int(1)) => {}
                 Ok(_) => return,
                 Err(fault) => {
-                    tracing::debug!(%key, %fault, "messages that are gone were not deleted");
+                    tracing::debug!(%key, %fault, "removed messages were not deleted");
                     return;
                 }
             }

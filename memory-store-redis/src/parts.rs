@@ -4,9 +4,9 @@ use tokio::time::{Instant, sleep};
 
 /// The number of messages that the next of several scripts processes.
 ///
-/// A script blocks all other clients, so it processes few messages. Where a request takes long anyway,
-/// because of the network or of the amount of data to check, few messages per script would make the whole
-/// take too long. A script may block the others for about as long as a request takes. Where requests follow
+/// A script blocks all other clients, so it processes few messages. If a request takes long anyway,
+/// because of the network or the amount of data to check, few messages per script would make the whole
+/// flush too slow. A script may block the others for about as long as a request takes. Where requests follow
 /// each other without a gap, a pause of the same total length is inserted; otherwise each concurrent append
 /// would wait behind one of them.
 #[derive(Debug)]

@@ -273,7 +273,7 @@ impl RedisStore {
             let text = reply.text().map_err(failed)?;
             match serde_json::from_str(&text) {
                 Ok(receipt) => receipts.push(receipt),
-                // A record of the past, which does not interfere with anything.
+                // An old record, which affects no operation.
                 Err(error) => tracing::warn!(%key, %error, "a receipt cannot be read"),
             }
         }

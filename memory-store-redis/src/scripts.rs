@@ -127,7 +127,7 @@ mod tests {
         assert!(session!().contains(&mark), "{mark}");
         let script = include_str!("scripts/session.lua");
         assert!(script.contains(&format!("+ {} > time", SESSION_RETENTION.as_micros())));
-        // One block of them is kept beside the one that is being filled.
+        // One full block of them is kept besides the current one.
         assert_eq!(KEPT_SESSIONS, 64);
         assert!(script.contains("following % 64 == 0") && script.contains("- first >= 128 do"));
     }

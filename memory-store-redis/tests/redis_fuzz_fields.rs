@@ -26,7 +26,7 @@ use redis::aio::MultiplexedConnection;
 use support::{append, key, message, places, receipt, store, write};
 use tokio::time::Instant;
 
-/// A memory with all that fields can hold.
+/// A memory with all kinds of fields.
 async fn whole(store: &RedisStore, key: &MemoryKey) {
     for number in 1..=6 {
         append(store, key, write(1, number), &[SECRET, "five"]).await.unwrap();
@@ -42,8 +42,7 @@ async fn whole(store: &RedisStore, key: &MemoryKey) {
     store.splice(key, splice).await.unwrap();
 }
 
-/// Everything that can be asked, and then everything that can be written. The answer is some answer, and
-/// an error that says nothing of the texts.
+/// All reads and then all writes. Each returns, and no error contains the texts.
 async fn use_all(store: &RedisStore, k: &MemoryKey) {
     let one = NonZeroUsize::MIN;
     let mut told: Vec<StoreError> = Vec::new();
@@ -65,7 +64,7 @@ async fn use_all(store: &RedisStore, k: &MemoryKey) {
         let text = error.to_string();
         assert!(!text.contains(SECRET), "{text}");
         assert!(text.len() < 1_000, "{text}");
-        // A fault of the data, and not one that passes.
+        // A permanent fault of the data.
         assert!(!matches!(error.kind(), StoreErrorKind::Unavailable(_)), "{error:?}");
         assert!(!error.is_retryable(), "{error:?}");
     }
@@ -146,7 +145,7 @@ fn no_field_value_panics_hangs_or_leaks_text() {
     }
 }
 
-/// An index that says that there is more than can be, or something else than the counters.
+/// An index with impossibly many places, or one that disagrees with the counters.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damaged_index_is_reported_and_can_be_cleared() {
     let server = any_server().await;

@@ -1,4 +1,4 @@
-//! Random programs do the same to a server as to the reference store.
+//! Random programs compare a server with the reference store.
 
 #![allow(
     clippy::unwrap_used,

@@ -28,7 +28,7 @@ async fn behind_a_proxy() -> (AnyServer, Proxy, RedisStore) {
     (server, proxy, store)
 }
 
-/// The requests since the last look.
+/// The requests since the last check.
 fn seen(proxy: &Proxy) -> BTreeMap<String, u64> {
     let counts = proxy.request_counts();
     proxy.reset_requests();
@@ -120,7 +120,7 @@ async fn append_size_is_independent_of_history_length() {
         sizes.push(proxy.request_bytes());
         assert_one_script(&proxy, "append");
     }
-    // But for the digits of their buckets.
+    // Except for the digits of their buckets.
     assert!(sizes[0].abs_diff(sizes[1]) < 10 && sizes[0] < 800, "{sizes:?} bytes");
 }
 
@@ -136,7 +136,7 @@ async fn flush_sends_only_changes() {
         ..Splice::new(generation)
     };
     let generation = store.head(&k).await.unwrap().generation;
-    // Long enough for each of the scripts to be brought along.
+    // Long enough to send each of the scripts.
     let first = splice(generation, places(10_000 - 150..=10_000));
     store.splice(&k, first).await.unwrap();
     let generation = store.head(&k).await.unwrap().generation;
@@ -236,7 +236,7 @@ async fn a_sweep_scans_once_for_all_its_pages() {
     let (found, pages, scans) = sweep(100).await;
     assert_eq!((found, pages), (7, 1));
     assert_eq!(sweep(2).await, (7, 4, scans));
-    // The next one sees what came meanwhile.
+    // The next sweep sees memories that were added meanwhile.
     append(&store, &key("k9"), write(1, 1), &["one"]).await.unwrap();
     assert_eq!(sweep(3).await, (8, 3, scans));
 }

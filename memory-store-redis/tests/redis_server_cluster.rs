@@ -1,5 +1,5 @@
-//! On a real Cluster: the contract, fail-over and moving slots under load, and what goes on over all of
-//! its nodes.
+//! On a real Cluster: the contract, fail-over and moving slots under load, and operations on all of its
+//! nodes.
 
 #![allow(
     clippy::unwrap_used,
@@ -61,8 +61,8 @@ async fn store_and_leases_conform_on_a_cluster() {
     assert_eq!(fault.kind(), &LinkErrorKind::Config, "{fault}");
 }
 
-/// Replication is asynchronous, so what was acknowledged last may be lost with a master; how much, is
-/// printed. Nothing else may happen.
+/// Replication is asynchronous, so the last acknowledged writes may be lost with a master; their number is
+/// printed. No other loss is allowed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_continue_intact_after_a_master_is_killed() {
     let cluster = Cluster::start().await;
@@ -94,7 +94,7 @@ async fn writers_continue_intact_after_a_master_is_killed() {
             old.restart().await;
             cluster.wait_until_healthy().await;
         }
-        // All is well again, for all of them.
+        // All nodes have recovered.
         let after = Load::start(&store, 1, 1);
         after.go_on(1).await;
         after.stop().await;
@@ -226,7 +226,7 @@ async fn release_on_any_node_wakes_other_connections() {
             async move { theirs.lock(&name, &options).await.unwrap() }
         });
         until("waiter", async || (theirs.waiting(&name) == 1).then_some(())).await;
-        // It waits in the line at the server.
+        // It waits in the queue at the server.
         let place = link(&settings).await.keys().line(name.as_str());
         let slot: u16 = cluster.nodes()[0].query(&["CLUSTER", "KEYSLOT", &place]).await;
         let node = cluster.master_of(slot).await;
@@ -280,7 +280,7 @@ async fn leases_are_renewed_once_per_slot() {
     assert_eq!(answer, Release::Released);
 }
 
-/// A node that is powered off refuses nothing: it says nothing at all.
+/// A node that is powered off does not refuse connections: it does not answer at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_master_delays_only_its_slots_briefly() {
     let cluster = Cluster::start().await;
@@ -293,7 +293,7 @@ async fn silent_master_delays_only_its_slots_briefly() {
     let slot = slot_of(&cluster.nodes()[0], before.link(), "k0").await;
     let silent = cluster.master_of(slot).await;
     silent.pause();
-    // Those who were there write to all slots, so answers of the others come in between.
+    // The connected clients write to all slots, so answers of the other nodes arrive in between.
     let begun = tokio::time::Instant::now();
     let mut left = names.clone();
     while !left.is_empty() {
@@ -309,7 +309,7 @@ async fn silent_master_delays_only_its_slots_briefly() {
         }
         left = failed;
     }
-    // And who comes now can connect although that node is still silent.
+    // New clients can connect although that node is still silent.
     let after = store(&url).await;
     for name in &names {
         assert_eq!(checked_outline(&after, name).await.metas.len(), 2);

@@ -1,4 +1,4 @@
-//! Servers that are killed, and what an acknowledgement then was worth.
+//! Killed servers, and the durability of acknowledged writes.
 
 #![allow(
     clippy::unwrap_used,
@@ -45,7 +45,7 @@ async fn acknowledged_writes_survive_a_killed_server() {
     let found = examine_intact(&store, &told).await;
     assert!(found.errors >= u64::from(ROUNDS), "{found:?}");
     println!("{ROUNDS} crashes: {found:?}");
-    // And once more, without any writer.
+    // Once more, without any writer.
     server.kill();
     server.restart().await;
     let after = until("link to the server", async || store.head(&told[0].key).await.ok()).await;
@@ -70,7 +70,7 @@ async fn unsupported_durability_is_refused_at_open_with_remedy() {
         assert_eq!(fault.kind(), &LinkErrorKind::Config);
         assert!(fault.to_string().contains("set `appendfsync always`"), "{fault}");
     } else {
-        // The server waits for its disk when it is asked to.
+        // The server waits for its disk on request.
         let store = store(&url).await;
         append(&store, &key("k"), write(1, 1), &["x"]).await.unwrap();
     }
@@ -92,7 +92,7 @@ async fn with_a_replica() -> (Server, Server, RedisStore) {
     })
     .await;
     let store = store(&with_settings(master.url(), "replicas=1&response_timeout=800ms")).await;
-    // A replica that has just fetched all there is may be slow to confirm what comes next.
+    // A replica after a full synchronization may be slow to confirm the next writes.
     until("confirmation", async || append(&store, &key("warm"), write(1, 1), &["x"]).await.ok())
         .await;
     (master, replica, store)
@@ -124,7 +124,7 @@ async fn unconfirmed_write_is_unknown_until_its_retry() {
     assert!(begun.elapsed() < Duration::from_millis(1_600), "{:?}", begun.elapsed());
     assert_unknown(&error);
     assert!(error.to_string().contains("0 of 1 replicas confirmed"), "{error}");
-    // It is at the master, and reads do not wait.
+    // The master has the write, and reads do not wait.
     assert_eq!(texts(&store, &k).await.len(), 4);
     // A retry that the master recognizes still lacks the replica.
     assert_unknown(&append(&store, &k, write(1, 2), &["four"]).await.unwrap_err());
@@ -172,7 +172,7 @@ async fn retry_on_a_new_connection_needs_real_confirmation() {
     assert_eq!(messages_at(&replica, &store, "k").await, 2);
 }
 
-/// As a fail-over does to whoever waits.
+/// As a fail-over does to waiting callers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn interrupted_confirmation_leaves_the_write_unknown() {
     let (master, replica, store) = with_a_replica().await;
@@ -183,7 +183,7 @@ async fn interrupted_confirmation_leaves_the_write_unknown() {
     let unblock = async {
         until("client that waits", async || {
             let clients = master.clients().await;
-            // An idle client may have waited last, too; only one that still does is let go.
+            // An idle client may also be one that waited last; only one that still waits is unblocked.
             for client in clients.iter().filter(|line| line.contains(" cmd=wait")) {
                 let id = client.split(' ').find_map(|word| word.strip_prefix("id="))?;
                 let done: u8 = master.query(&["CLIENT", "UNBLOCK", id, "ERROR"]).await;

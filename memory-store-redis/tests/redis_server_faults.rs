@@ -1,4 +1,4 @@
-//! The effects of a failing link on requests, and that sending them again is safe.
+//! The effects of a failing link on requests, which can be sent again safely.
 
 #![allow(
     clippy::unwrap_used,
@@ -40,7 +40,7 @@ async fn behind_a_proxy() -> (Server, Proxy, RedisStore) {
     (server, proxy, store)
 }
 
-/// The faults after which a request was carried out, or will be, although no answer came.
+/// The faults after which a request was applied, or will be, although no answer arrived.
 const ANSWERLESS: [Fault; 3] = [Fault::CutAfterRequest, Fault::HalfReply, Fault::Delay(LATE)];
 
 fn strike(proxy: &Proxy, fault: Fault) {
@@ -97,7 +97,7 @@ async fn an_append_that_was_applied_late_is_recognized() {
     assert_eq!(checked_outline(&store, &k).await.head.counters.appended, 2);
 }
 
-/// The same memories by another way.
+/// The same memories over another link.
 async fn with_prefix_of(store: &RedisStore, url: &str) -> RedisStore {
     let prefix = store.link().config().prefix();
     RedisStore::new(link(&format!("{url}/?prefix={prefix}")).await)
@@ -117,7 +117,7 @@ async fn repeated_append_that_never_arrived_is_applied_once() {
     assert_eq!(checked_outline(&store, &k).await.head.counters.appended, 2);
 }
 
-/// The driver calls half an answer a parse error, and does not say that the connection broke.
+/// The driver reports half an answer as a parse error, not as a broken connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_an_answer_proves_nothing() {
     let (_server, proxy, store) = behind_a_proxy().await;
@@ -292,7 +292,7 @@ async fn forgotten_scripts_are_sent_once() {
     assert_eq!(checked_outline(&store, &k).await.head.counters.appended, 8);
 }
 
-/// A storm: eight writers, and a fault of some kind every few milliseconds.
+/// Eight writers, and a fault of some kind every few milliseconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_survive_all_faults_without_loss_or_duplicates() {
     let (server, proxy, store) = behind_a_proxy().await;
@@ -323,7 +323,7 @@ async fn writers_survive_all_faults_without_loss_or_duplicates() {
     println!("{found:?}");
 }
 
-/// The reason for which retries are ours: the driver's send again what was carried out, and answer
+/// The reason why the link makes its own retries: those of the driver repeat an applied request and return
 /// `Ok`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cluster_command_is_applied_once_unlike_bare_driver() {

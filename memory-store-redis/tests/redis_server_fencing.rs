@@ -1,6 +1,6 @@
 //! Processes that hold a lease and are stopped or killed.
 //!
-//! The children are this very test binary: [`child`] does nothing unless it is asked to.
+//! The children run this same test binary: [`child`] does nothing unless the parent requests it.
 
 #![allow(
     clippy::unwrap_used,
@@ -143,7 +143,7 @@ async fn append_under(
     store.append(&key("k"), append).await.map(drop)
 }
 
-/// Writes as fast as it can until the store refuses, and prints the error. It does not check whether it still
+/// Writes without a pause until the store refuses, and prints the error. It does not check whether it still
 /// holds the lease: that is the store's task.
 async fn write_under_a_lease(store: &RedisStore, manager: &LockManager) {
     let guard = lock(manager, TTL).await;
@@ -288,7 +288,7 @@ async fn release_wakes_waiters_in_other_processes() {
     }
     let took = begun.elapsed();
     println!("three processes, one after the other, in {took:?}");
-    // Far less than the TTL, which is what the timer would wait for.
+    // Far less than the TTL, which a waiter without a notification would wait for.
     assert!(took < Duration::from_secs(1), "{took:?}");
     tokens.sort_unstable();
     tokens.dedup();

@@ -1,4 +1,4 @@
-//! Flushes of more messages than one script takes care of: weighed and swept in parts, committed at once.
+//! Flushes of more messages than one script processes: weighed and swept in parts, committed at once.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ use memory_store_redis::RedisStore;
 use support::{append, checked_outline, key, message, receipt, store, texts, write};
 use tokio::time::Instant;
 
-/// How many messages the hash holds, seen or not.
+/// The number of messages in the hash, whether visible or not.
 async fn fields(server: &Server, store: &RedisStore, key: &MemoryKey) -> usize {
     let place = store.link().keys().memory(key.as_str());
     let names: Vec<String> = server.query(&["HKEYS", &place]).await;
@@ -39,7 +39,7 @@ fn messages(count: u64, rng: &mut fastrand::Rng) -> Vec<NewMessage> {
         .collect()
 }
 
-/// Ranges of all lengths that stay, go or are closed.
+/// Ranges of all lengths that are kept, removed or closed.
 fn splice(metas: &[MessageMeta], rng: &mut fastrand::Rng) -> Splice {
     let mut splice = Splice::new(memory_core::store::Generation::default());
     let (mut fate, mut left) = (0, 0);
@@ -129,7 +129,7 @@ async fn long_flush_and_fetch_skip_removed_places() {
     store.splice(&k, first).await.unwrap();
     let outline = checked_outline(&store, &k).await;
     let generation = outline.head.generation;
-    // As if its sweep had not come to its end.
+    // As if its sweep had not ended.
     let place = store.link().keys().memory(k.as_str());
     let stale: String = server.query(&["HGET", &place, "m99"]).await;
     server.command(&["HSET", &place, "m105", &stale, "g", "105 105"]).await;
@@ -141,7 +141,7 @@ async fn long_flush_and_fetch_skip_removed_places() {
         let error = store.splice(&k, splice).await.unwrap_err();
         assert!(matches!(error.kind(), StoreErrorKind::Invalid(_)), "{error:?}");
     }
-    // The next flush that commits takes it along.
+    // The next flush that commits also removes it.
     let next = Splice { evicted: range(111..=300), ..Splice::new(generation) };
     let counters = store.splice(&k, next).await.unwrap();
     assert_eq!(counters.present.messages, 500 - 11 - 190);
@@ -198,7 +198,7 @@ async fn dropped_long_flush_or_clear_is_atomic() {
         append(&store, &k, write(3, 1), &["later"]).await.unwrap();
         assert_eq!(texts(&store, &k).await.last().unwrap(), "later");
     }
-    // Both have happened, or this showed nothing.
+    // Both must have happened, or the test has shown nothing.
     assert!(committed > 0 && committed < 60, "{committed} of 60 committed before the drop");
     assert!(left_fields > 0, "no sweep was cut off");
 }
@@ -247,7 +247,7 @@ async fn fragmented_index_is_flushed_in_bounded_time() {
     assert_eq!(fetched.len(), 5_000);
     let rest = Splice { evicted: every_second(2), ..Splice::new(outline.head.generation) };
     assert_eq!(store.splice(&k, rest).await.unwrap().present.messages, 0);
-    // By parts of 32 alone, each of which works through the whole index, it takes several seconds.
+    // With parts of 32 only, each of which scans the whole index, it takes several seconds.
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     checked_outline(&store, &k).await;
 }

@@ -1,4 +1,4 @@
-//! Ways to a server, right and wrong: it works, or the error says what is wrong, in time.
+//! Correct and wrong ways to reach a server: it works, or the error names the reason in time.
 
 #![allow(
     clippy::unwrap_used,
@@ -37,8 +37,7 @@ async fn open(url: &str) -> Result<RedisLink, LinkError> {
     RedisLink::open(RedisConfig::from_url(&url).unwrap()).await
 }
 
-/// The error of opening this, which must come in time, be about nothing that was written, and show
-/// no password.
+/// The error of opening this URL. It must arrive in time, concern no write, and show no password.
 async fn refused(url: &str) -> LinkError {
     let begun = Instant::now();
     let fault = open(url).await.unwrap_err();
@@ -242,7 +241,7 @@ async fn users_and_passwords_are_checked_and_told() {
     );
     checked_outline(&store, &k).await;
 
-    // Waiters of other processes have a timer; nothing hinges on the announcement.
+    // Waiters of other processes have a timer, so they do not depend on the notification.
     server.command(&["ACL", "SETUSER", "agent", "-publish"]).await;
     let acquired = lock.try_acquire(&name, owner, ttl).await.unwrap();
     assert!(matches!(acquired, Acquired::Granted { .. }));
@@ -257,7 +256,7 @@ async fn users_and_passwords_are_checked_and_told() {
     assert_eq!(error.applied(), Applied::No);
     assert!(!error.is_retryable());
 
-    // The password changes while the link is open: later connections are refused, and say so.
+    // The password changes while the link is open: later connections are refused with the reason.
     let open = RedisLink::open(RedisConfig::from_url(&url(prefix)).unwrap()).await.unwrap();
     let (store, lock) = (RedisStore::new(open.clone()), RedisLock::new(open));
     server.command(&["ACL", "SETUSER", "agent", "resetpass", ">changed"]).await;
@@ -275,7 +274,7 @@ async fn users_and_passwords_are_checked_and_told() {
     server.command(&["ACL", "SETUSER", "agent", "resetpass", ">pa/ss"]).await;
     store.head(&k).await.unwrap();
 
-    // A user who may not look at INFO is let in all the same.
+    // A user without permission for INFO can still connect.
     server.command(&["ACL", "SETUSER", "agent", "-info"]).await;
     let link = RedisLink::open(RedisConfig::from_url(&url(prefix)).unwrap()).await.unwrap();
     append(&RedisStore::new(link), &k, write(1, 2), &["two"]).await.unwrap();
@@ -374,7 +373,7 @@ async fn same_objects_use_a_restarted_server() {
         let begun = Instant::now();
         let error = append(&store, &k, write(2, round), &["y"]).await.unwrap_err();
         assert!(error.is_retryable(), "{error:?}");
-        // From the second on it is certain that there was nobody.
+        // From the second attempt on it is certain that no server answered.
         let error = append(&store, &k, write(2, round), &["y"]).await.unwrap_err();
         assert_eq!(error.applied(), Applied::No, "{error:?}");
         assert!(begun.elapsed() < MARGIN, "{:?}", begun.elapsed());
@@ -461,7 +460,7 @@ async fn connection_with_several_unanswered_calls_is_replaced() {
     proxy.set(Fault::Forward);
 }
 
-/// A way to a server on which every new connection is passed on only after a while.
+/// A proxy that forwards every new connection after a delay.
 async fn slow_to_connect(port: u16, after: &Arc<AtomicU64>) -> (u16, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let front = listener.local_addr().unwrap().port();
@@ -482,7 +481,7 @@ async fn slow_to_connect(port: u16, after: &Arc<AtomicU64>) -> (u16, Arc<AtomicU
     (front, accepted)
 }
 
-/// No single caller owns the connection attempt: it continues while its waiters come and go.
+/// No single caller owns the connection attempt: it continues while waiters join and leave.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn impatient_callers_still_connect_to_a_slow_server() {
     let server = Server::start().await;
@@ -558,7 +557,7 @@ async fn disk_durability_is_checked_again_after_reconnect() {
         .await;
         assert!(refusals <= 2, "the first may find the broken connection, no other one");
         assert_eq!(told.applied(), Applied::No, "{told:?}");
-        // Not once but as long as it is so.
+        // Not once, but as long as the setting is wrong.
         append(&store, &k, write(1, 2), &["not"]).await.unwrap_err();
         server.command(&["CONFIG", "SET", name, back]).await;
         append(&store, &k, write(1, 2), &["on disk too"]).await.unwrap();
@@ -566,8 +565,8 @@ async fn disk_durability_is_checked_again_after_reconnect() {
     }
 }
 
-/// Two groups of Sentinels know a master by one name, as after a split. The one that is named first has one
-/// that accepts and says nothing.
+/// Two groups of Sentinels know a master by one name, as after a split. The group that is named first has a
+/// master that accepts connections and does not answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinel_naming_a_dead_master_blocks_no_caller() {
     let (dead, alive) = (Sentinels::start_with(0, 1).await, Sentinels::start_with(0, 1).await);

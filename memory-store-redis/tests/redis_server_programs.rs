@@ -1,4 +1,4 @@
-//! Random programs do the same to a Cluster, and to what Sentinels watch, as to the reference store.
+//! Random programs compare a Cluster, and a master behind Sentinels, with the reference store.
 
 #![allow(
     clippy::unwrap_used,

@@ -37,7 +37,7 @@ fn place_of(store: &RedisStore, key: &MemoryKey) -> String {
 }
 
 async fn digest(server: &Server) -> String {
-    // Needs no right but that to read; equal data has an equal digest.
+    // Needs only the permission to read; equal data has an equal digest.
     server.query(&["DEBUG", "DIGEST"]).await
 }
 
@@ -56,7 +56,7 @@ async fn evicting_server_is_refused_with_remedy() {
         server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
         store(server.url()).await;
     }
-    // These drop what has a TTL only: a warning.
+    // These policies drop only keys with a TTL: a warning.
     let server = Server::start_with(&["--maxmemory-policy", "volatile-lru"]).await;
     let store = store(server.url()).await;
     let warnings = async || store.server().await.unwrap().unwrap().warnings;
@@ -109,7 +109,7 @@ async fn foreign_type_at_our_key_is_not_overwritten() {
             assert_eq!(error.applied(), Applied::No);
         }
         assert_eq!(digest(&server).await, before, "something was written");
-        // The others are not in the way.
+        // The other memories are not affected.
         assert_eq!(
             store.keys(None, NonZeroUsize::MAX).await.unwrap(),
             std::slice::from_ref(&other)
@@ -189,7 +189,7 @@ async fn damaged_text_can_be_evicted() {
     assert_eq!(page.unreadable, places([2, 3]));
     assert_eq!(page.cursor.sequence, Sequence::new(4));
     assert_eq!(texts(&store, &k).await, ["one", "four"]);
-    // A reader that reads step by step gets past them.
+    // A reader that reads in steps skips them.
     let step = Read { after: None, limit: NonZeroUsize::new(1) };
     let mut seen = Vec::new();
     let mut read = step;
@@ -296,7 +296,7 @@ async fn data_of_a_newer_version_is_kept() {
         assert!(error.to_string().contains("upgrade"), "{error}");
     }
     assert_eq!(digest(&server).await, before, "something was written");
-    // It is there, although this version cannot look inside.
+    // It exists, although this version cannot decode it.
     assert_eq!(store.keys(None, NonZeroUsize::MAX).await.unwrap(), [k, other]);
 }
 
@@ -446,7 +446,7 @@ async fn each_server_refusal_has_its_error() {
     assert!(text.contains("master") && !error.is_retryable());
     assert_eq!(error.applied(), Applied::No);
 
-    // LOADING, or MASTERDOWN: a replica without its data. These pass by themselves.
+    // LOADING, or MASTERDOWN: a replica without its data. Both are temporary.
     server.command(&["CONFIG", "SET", "replica-serve-stale-data", "no"]).await;
     master.kill();
     let error = support::until("replica without its master", async || {
@@ -507,7 +507,7 @@ async fn retries_wait_for_a_loading_server() {
     assert_eq!(checked_outline(&store, &key("k")).await.head.counters.appended, 1);
 }
 
-/// A turn or a clear on a memory in which nothing is ever written must not be kept for ever.
+/// A turn or a clear on a memory that is never written must not be kept forever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_never_written_memories_are_forgotten() {
     let server = server().await;
@@ -532,8 +532,8 @@ async fn only_never_written_memories_are_forgotten() {
             let first = left().await;
             assert!((day - 60_000..=day).contains(&first), "{checks:?}: {k} lasts {first} ms");
             append(&store, k, write(1, 1), &["a message"]).await.unwrap();
-            assert_eq!(left().await, -1, "{checks:?}: {k} has no TTL of its own");
-            // A clear of a memory that was written keeps to that one's.
+            assert_eq!(left().await, -1, "{checks:?}: {k} has a TTL");
+            // A clear of a written memory keeps its TTL.
             store.clear(k, Clear { write: write(9, 1), access: Access::OPEN }).await.unwrap();
             assert_eq!(left().await, -1, "{checks:?}: {k}");
             append(&store, k, write(1, 2), &["another"]).await.unwrap();

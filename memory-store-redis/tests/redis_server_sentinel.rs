@@ -1,4 +1,4 @@
-//! Behind Sentinel: the contract, and what a fail-over costs at each level of acknowledgement.
+//! Behind Sentinel: the contract, and the losses of a fail-over at each level of acknowledgement.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,7 +38,7 @@ async fn store_and_leases_conform_behind_sentinel() {
     assert!(passed >= 25);
 }
 
-/// How many fail-overs there are at each level.
+/// The number of fail-overs at each level.
 fn fail_overs() -> usize {
     let asked = std::env::var("MEMORY_TEST_FAILOVERS").ok();
     asked.map_or(2, |count| count.parse().expect("MEMORY_TEST_FAILOVERS is a number"))
@@ -69,7 +69,7 @@ async fn measure(level: &str, settings: &str) -> Found {
         let found = examine(&store, &load.stop().await).await;
         assert_eq!(found.doubled, 0, "{level}, round {round}: {found:?}");
         sum += found;
-        // A server that comes back fetches all there is; it need not be all rounds'.
+        // A server that returns fetches all data, so the data of earlier rounds is removed.
         group.current_master().await.command(&["FLUSHALL"]).await;
     }
     outages.sort_unstable();

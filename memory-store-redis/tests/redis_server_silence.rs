@@ -1,5 +1,5 @@
 //! Connections whose other end disappeared without closing, under callers that do not wait for the driver's
-//! timeout; and healthy ones, whose callers come and go.
+//! timeout; and healthy ones, whose callers change.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,9 +20,9 @@ use support::{append, key, store, texts, until, with_settings, write};
 use tokio::time::{Instant, timeout};
 
 const RESPONSE: Duration = Duration::from_secs(1);
-/// Of a caller who gives up long before an answer is overdue.
+/// The timeout of a caller that gives up long before an answer is overdue.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// Some times what has to be waited for in all, on a busy machine.
+/// Several times the total of the waits, for a busy machine.
 const SOON: Duration = Duration::from_secs(8);
 
 async fn behind_a_proxy(response_timeout: &str) -> (Server, Proxy, RedisStore) {
@@ -55,7 +55,7 @@ async fn silent_connection_is_replaced_without_waiting_for_the_driver() {
     assert_eq!(proxy.connections(), 2);
 }
 
-/// However many wait, time passes once.
+/// Elapsed time counts once, however many callers wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_counts_once_for_all_waiters() {
     let (_server, proxy, store) = behind_a_proxy("1s").await;
@@ -132,7 +132,7 @@ async fn abandoned_calls_keep_a_connection_that_answers() {
     assert_eq!(proxy.connections(), 1);
 }
 
-/// The other nodes' answers say nothing about the silent one.
+/// The answers of other nodes do not count for the silent one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_connection_to_one_cluster_node_is_replaced() {
     for patience in [PATIENCE, RESPONSE * 3] {

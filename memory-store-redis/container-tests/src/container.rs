@@ -18,12 +18,11 @@ pub struct RedisContainer {
 }
 
 impl RedisContainer {
-    /// Starts one on a port of the host that stays the same for all its life. It answers when this
-    /// returns.
+    /// Starts one on a port of the host that never changes. It answers when this returns.
     ///
     /// # Panics
     ///
-    /// If Docker does not answer, the image cannot be had, or the server does not answer in time.
+    /// If Docker does not answer, the image is not available, or the server does not answer in time.
     pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
@@ -100,7 +99,7 @@ impl RedisContainer {
     ///
     /// # Errors
     ///
-    /// The server's, or that it does not answer.
+    /// The error of the server, or a timeout if it does not answer.
     pub async fn command<T: redis::FromRedisValue>(&self, args: &[&str]) -> RedisResult<T> {
         let limit = Some(Duration::from_secs(1));
         let config = AsyncConnectionConfig::new();

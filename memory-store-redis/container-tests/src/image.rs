@@ -1,7 +1,7 @@
 use std::env;
 use std::process::{Command, Stdio};
 
-/// Made by `.ci/redis-image` where no registry can be reached.
+/// Built by `.ci/redis-image` if no registry is reachable.
 const LOCAL: (&str, &str) = ("redis", "7-local");
 const PUBLIC: (&str, &str) = ("redis", "7-alpine");
 

@@ -1,4 +1,4 @@
-//! Store and leases on a server in a container: both suites, and what a pause, a stop and a restart do.
+//! Store and leases on a server in a container: both suites, and the effects of a pause, a stop and a restart.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 

@@ -20,7 +20,7 @@ enum Inner {
 ///
 /// # Panics
 ///
-/// If there is neither, with what to do about it.
+/// If neither is available, with the remedy.
 pub async fn any_server() -> AnyServer {
     if let Some(url) = env::var("MEMORY_TEST_REDIS_URL").ok().filter(|url| !url.is_empty()) {
         return AnyServer(Inner::Named(url));

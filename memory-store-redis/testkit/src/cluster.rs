@@ -65,7 +65,7 @@ impl Cluster {
     ///
     /// # Panics
     ///
-    /// Like [`start`](Self::start), and if there is to be no master.
+    /// Like [`start`](Self::start), and if the shape has no master.
     pub async fn start_with(shape: ClusterShape) -> Self {
         assert!(shape.masters > 0, "a Cluster needs a master");
         let count = shape.masters * (1 + shape.replicas);
@@ -99,7 +99,7 @@ impl Cluster {
         &self.nodes
     }
 
-    /// The links to the nodes, in the same order; none unless they were asked for.
+    /// The links to the nodes, in the same order; none unless they were requested.
     #[must_use]
     pub fn proxies(&self) -> &[Proxy] {
         &self.proxies
@@ -120,7 +120,7 @@ impl Cluster {
         sum
     }
 
-    /// Begins to count anew on all running nodes.
+    /// Resets the counts on all running nodes.
     ///
     /// # Panics
     ///
@@ -385,7 +385,7 @@ fn owner(view: &[Seen], slot: u16) -> Result<String, String> {
         seen.slots.iter().any(|&(first, last)| (first..=last).contains(&usize::from(slot)))
     };
     let owner = view.iter().find(owns).map(|seen| seen.id.clone());
-    owner.ok_or_else(|| format!("nobody owns slot {slot}"))
+    owner.ok_or_else(|| format!("slot {slot} has no owner"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot have its server fails here, with what was seen last"
+    reason = "a test without its server fails here, with the last observation"
 )]
 
 mod any;

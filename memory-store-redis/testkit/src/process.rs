@@ -8,8 +8,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// Starts a watcher and becomes the server, which thereby has the id of the child that was started.
 ///
-/// The watcher waits for the end of the pipe that this process holds. A line says that all is well;
-/// an end without one, that the process died without a chance to clean up: then so does the server.
+/// The watcher waits for the end of the pipe that this process holds. A line means a clean end. An end
+/// without a line means that the process died before it could clean up; the watcher then kills the server.
 const WATCHED: &str = r#"
 exec 3<&0 </dev/null
 { read -r _ <&3 || kill -KILL $$; } >/dev/null 2>&1 &
@@ -24,7 +24,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it in `dir`; what it writes is appended to `log`.
+    /// Starts it in `dir`; its output is appended to `log`.
     pub(crate) fn start<A: AsRef<OsStr>>(
         program: &Path,
         args: impl IntoIterator<Item = A>,

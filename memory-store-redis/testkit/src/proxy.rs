@@ -1,7 +1,7 @@
 //! A link that fails on demand.
 //!
-//! A real network never swallows bytes of a connection that lives on, and neither does this one:
-//! bytes are late, or their connection ends.
+//! A real network never drops bytes of a live connection, and neither does this one: bytes are late, or their
+//! connection ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,7 +54,7 @@ struct Shared {
     plan: watch::Sender<Plan>,
     /// Every link ends when this changes, or when the proxy is dropped.
     cut: watch::Sender<u64>,
-    /// Links that were made before this changed pass nothing any more.
+    /// Links that were made before this changed pass no more data.
     stuck: AtomicU64,
     requests: Mutex<BTreeMap<String, u64>>,
     request_bytes: AtomicU64,
@@ -87,7 +87,7 @@ impl Proxy {
     ///
     /// # Panics
     ///
-    /// If no port can be had.
+    /// If no port is free.
     pub async fn in_front_of(url: &str) -> Self {
         let (before, authority, after) = split(url);
         let to =
@@ -115,7 +115,7 @@ impl Proxy {
         Self { port, url: format!("redis://127.0.0.1:{port}"), shared, listener }
     }
 
-    /// Gives the link its other end, `host:port`. It leads there for good.
+    /// Sets the other end of the link, `host:port`, permanently.
     pub(crate) fn lead_to(&self, to: String) {
         self.shared.to.get_or_init(|| to);
     }
@@ -148,8 +148,8 @@ impl Proxy {
         self.times_on(count, fault, &[]);
     }
 
-    /// The same for requests by these commands' names only, so that what a client sends when it
-    /// connects again is spared.
+    /// The same for requests with these command names only, so that the requests of a client that
+    /// reconnects are not affected.
     pub fn times_on(&self, count: u64, fault: Fault, commands: &[&str]) {
         let only = commands.iter().map(|name| name.to_ascii_uppercase()).collect();
         self.shared.plan.send_replace(Plan { fault, left: Some(count), only });
@@ -184,7 +184,7 @@ impl Proxy {
         self.shared.request_bytes.load(Ordering::SeqCst)
     }
 
-    /// Begins to count requests and their bytes anew.
+    /// Resets the counts of requests and their bytes.
     pub fn reset_requests(&self) {
         self.shared.requests().clear();
         self.shared.request_bytes.store(0, Ordering::SeqCst);
@@ -404,7 +404,7 @@ async fn pass_answers(
         };
         to.write_all(bytes.get(..shown).unwrap_or_default()).await.map_err(|_| Ended)?;
         if !matches!(fate, Fate::Pass) {
-            // An orderly end, or what was just written might not arrive.
+            // An orderly shutdown, because the last bytes might not arrive otherwise.
             let _ = to.shutdown().await;
             return Err(Ended);
         }

@@ -14,7 +14,7 @@ pub(crate) struct Framer {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// No line of the protocol itself is longer; a longer one is something else.
+/// No line of the protocol itself is longer.
 const LONGEST_LINE: usize = 1 << 20;
 
 impl Framer {
@@ -75,7 +75,7 @@ impl Framer {
             Some(b'%') => self.open = self.open - 1 + 2 * items()?,
             // Attributes precede the value that they belong to.
             Some(b'|') => self.open += 2 * items()?,
-            // A request may be a plain line, which people type.
+            // A request may be a plain line, as in a terminal.
             Some(letter) if self.seen == 0 && letter.is_ascii_alphabetic() => self.open -= 1,
             _ => return Err(Malformed),
         }

@@ -10,7 +10,7 @@ const NAME: &str = "mymaster";
 
 /// A master, its replicas, and the sentinels that promote a replica when the master fails.
 ///
-/// A master that does not answer for 500 ms is given up; a fail-over takes about two seconds.
+/// A master that does not answer for 500 ms is abandoned; a fail-over takes about two seconds.
 #[derive(Debug)]
 pub struct Sentinels {
     servers: Vec<Server>,
@@ -52,7 +52,7 @@ impl Sentinels {
         format!("redis+sentinel://{}/?master={NAME}", hosts.join(","))
     }
 
-    /// The master and the replicas, whichever is which at the moment.
+    /// All servers, whether master or replica at the moment.
     #[must_use]
     pub fn servers(&self) -> &[Server] {
         &self.servers
@@ -85,7 +85,7 @@ impl Sentinels {
         master
     }
 
-    /// Starts a server again, as a replica of the current master, or a sentinel with what it knew.
+    /// Starts a server again, as a replica of the current master, or a sentinel with its previous state.
     ///
     /// # Panics
     ///
@@ -216,11 +216,11 @@ async fn start_sentinel(master: u16, quorum: usize) -> Server {
     sentinel
 }
 
-/// Makes a sentinel ask around more often than it does by itself, since Redis 7.0.
+/// Makes a sentinel poll more often than by default, since Redis 7.0.
 ///
-/// By default it sends its first ping only 500 ms after it has connected, the very time after which
-/// it would give the new master up: each fail-over could set off another. It takes a replica to be
-/// lost of which it has heard nothing for 5 pings, and asks them each second.
+/// By default it sends its first ping only 500 ms after it has connected, the same time after which
+/// it would abandon the new master, so each fail-over could cause another. It considers a replica lost
+/// that has not answered 5 pings, and polls them each second.
 async fn hurry(sentinel: &Server) {
     let command = [
         ["SENTINEL", "DEBUG"],

@@ -186,7 +186,7 @@ impl Server {
         self.query(args).await
     }
 
-    /// The same, with the answer as a type of Rust's.
+    /// The same, with the answer as a Rust type.
     ///
     /// # Panics
     ///
@@ -200,7 +200,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The server's, or that there is no answer within 5 s.
+    /// The error of the server, or a timeout if there is no answer within 5 s.
     pub async fn try_query<T: FromRedisValue>(&self, args: &[&str]) -> RedisResult<T> {
         command(args).query_async(&mut self.connection().await?).await
     }
@@ -263,7 +263,7 @@ impl Server {
         counts
     }
 
-    /// Begins to count anew.
+    /// Resets the counts.
     ///
     /// # Panics
     ///
@@ -297,7 +297,7 @@ impl Server {
             }
             let info = self.info("everything").await?;
             let says = |name: &str, value: &str| info.get(name).is_none_or(|it| it == value);
-            // Another server may have been quicker to take the port.
+            // Another server may have taken the port first.
             if says("process_id", &pid) && says("loading", "0") {
                 Ok(Ok(()))
             } else {
@@ -313,7 +313,7 @@ impl Server {
 
     async fn connection(&self) -> RedisResult<MultiplexedConnection> {
         let info = self.url.as_str().into_connection_info()?;
-        // Nothing but the command that was asked for, because tests count.
+        // Only the requested command, because tests count commands.
         let quiet = info.redis_settings().clone().set_skip_set_lib_name();
         let client = redis::Client::open(info.set_redis_settings(quiet))?;
         let limit = Some(Duration::from_secs(5));
@@ -335,7 +335,7 @@ impl Server {
         self.dir.path().join("log")
     }
 
-    /// The last lines that it wrote.
+    /// The last lines of its log.
     fn log_tail(&self) -> String {
         let log = fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();

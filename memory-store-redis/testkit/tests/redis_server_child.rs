@@ -1,4 +1,4 @@
-//! Servers as children: start, kill, pause, restart, and what they say about themselves.
+//! Servers as children: start, kill, pause, restart, and their statistics.
 
 #![expect(clippy::expect_used, reason = "a test that fails panics")]
 
@@ -122,7 +122,7 @@ async fn server_ends_when_its_test_is_killed() {
 
 const CHILD: &str = "MEMORY_TEST_CHILD";
 
-/// Not a test of its own: the process that is killed above.
+/// The process that the test above kills; not a separate test.
 #[tokio::test]
 async fn child() {
     if std::env::var_os(CHILD).is_some() {

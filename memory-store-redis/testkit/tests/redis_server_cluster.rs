@@ -9,8 +9,8 @@ use redis::Value;
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 
-/// A client that gives up sooner than the `redis` crate's default, and sends nothing twice unless
-/// asked to.
+/// A client with shorter timeouts than the `redis` crate's defaults, and without retries unless
+/// requested.
 async fn client(cluster: &Cluster, retries: u32) -> ClusterConnection {
     let url = cluster.url();
     let hosts = url.strip_prefix("redis+cluster://").expect("its scheme").split(',');
@@ -86,7 +86,7 @@ async fn a_slot_moves_with_its_keys_under_load() {
     }
 }
 
-/// The reason for which retries are ours: the client repeats what was carried out.
+/// The reason why the link makes its own retries: the client repeats applied requests.
 #[tokio::test]
 async fn proxies_show_the_redis_crate_sending_twice() {
     let shape = ClusterShape { masters: 1, replicas: 0, proxied: true };

@@ -27,14 +27,14 @@ async fn send(link: &mut TcpStream, bytes: &[u8]) {
     link.write_all(bytes).await.expect("the link stands");
 }
 
-/// Exactly this much of what comes.
+/// Reads exactly this many bytes.
 async fn receive(link: &mut TcpStream, length: usize) -> String {
     let mut bytes = vec![0; length];
     link.read_exact(&mut bytes).await.expect("so much comes");
     String::from_utf8(bytes).expect("text")
 }
 
-/// Everything until the link ends.
+/// Reads everything until the link ends.
 async fn remainder(link: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     // A reset is an end too.
@@ -88,7 +88,7 @@ async fn cut_before_a_request_never_reaches_the_server() {
     send(&mut link, INCR).await;
     assert_eq!(remainder(&mut link).await, "");
     assert_eq!((counter(&server).await, proxy.requests()), (None, 0));
-    // Once is once.
+    // The fault affects one request only.
     let mut link = connect(&proxy).await;
     send(&mut link, INCR).await;
     assert_eq!(receive(&mut link, 4).await, ":1\r\n");

@@ -1,4 +1,4 @@
-//! Where random programs run on Redis.
+//! The place where random programs run on Redis.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::programs::{Opened, Place};
 
-/// A prefix of its own, with its leases below it.
+/// A separate prefix, which includes the leases.
 #[derive(Debug)]
 pub(crate) struct Prefixed {
     config: RedisConfig,

@@ -13,13 +13,13 @@ use tokio::time::{Instant, sleep};
 
 use super::{batch, checked_outline, key, until, write};
 
-/// Far more than any fail-over takes; it only ends what would hang.
+/// Far more than any fail-over takes; it only ends a test that would hang.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Messages of one batch.
 const PARTS: usize = 2;
 
-/// Writers that append batch after batch, each to its memory, and send again what got no answer.
+/// Writers that append batch after batch, each to its memory, and send a batch again that got no answer.
 #[derive(Debug)]
 pub(crate) struct Load {
     writers: Vec<JoinHandle<Told>>,
@@ -65,7 +65,7 @@ impl std::ops::AddAssign for Found {
 }
 
 impl Load {
-    /// Starts this many writers, spread over so many memories.
+    /// Starts this many writers, spread over this many memories.
     pub(crate) fn start(store: &RedisStore, writers: u128, memories: u128) -> Self {
         Self::start_named(store, writers, memories, "load")
     }
@@ -103,7 +103,7 @@ impl Load {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more batches were acknowledged.
+    /// Waits until this many more batches were acknowledged.
     pub(crate) async fn go_on(&self, more: u64) {
         let goal = self.acknowledged() + more;
         until("progress of the writers", async || {
@@ -136,7 +136,7 @@ impl Told {
         }
     }
 
-    /// Appends a batch, however often it takes.
+    /// Appends a batch, with as many retries as needed.
     pub(crate) async fn append(&mut self, store: &RedisStore, number: u64) {
         let texts: Vec<_> =
             (0..PARTS).map(|part| format!("{} {number} {part}", self.writer)).collect();
@@ -217,21 +217,21 @@ pub(crate) async fn examine(store: &RedisStore, told: &[Told]) -> Found {
     found
 }
 
-/// The same, where nothing at all may be missing.
+/// The same, if nothing may be missing.
 pub(crate) async fn examine_intact(store: &RedisStore, told: &[Told]) -> Found {
     let found = examine(store, told).await;
     assert_eq!((found.lost, found.doubled), (0, 0), "{found:?}");
     found
 }
 
-/// That this error leaves open whether the write is there, and that it may be sent again.
+/// Asserts that this error leaves the outcome of the write unknown, and is retryable.
 pub(crate) fn assert_unknown(error: &StoreError) {
     assert_eq!(error.applied(), Applied::Unknown, "{error:?}");
     assert!(matches!(error.kind(), StoreErrorKind::Unavailable(_)), "{error:?}");
     assert!(error.is_retryable());
 }
 
-/// That this error is one that left everything as it was.
+/// Asserts that this error changed nothing.
 pub(crate) fn assert_not_applied(error: &StoreError) {
     assert_eq!(error.applied(), Applied::No, "{error:?}");
 }

@@ -182,7 +182,7 @@ pub(crate) fn receipt(id: u128) -> FlushReceipt {
     }
 }
 
-/// Asks until the answer is there, for 30 s at the most.
+/// Polls until the answer is available, for at most 30 s.
 pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -201,7 +201,7 @@ pub(crate) async fn checked_outline(store: &dyn MemoryStore, key: &MemoryKey) ->
     outline
 }
 
-/// Writes `count` messages, in batches that are as long as this.
+/// Writes `count` messages, in batches of this length.
 pub(crate) async fn fill(store: &RedisStore, key: &MemoryKey, count: usize) {
     let texts: Vec<_> = (1..=count).map(|n| format!("message {n} of a long history")).collect();
     let texts: Vec<_> = texts.iter().map(String::as_str).collect();
