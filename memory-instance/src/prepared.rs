@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use memory_core::{Append, NewMessage, WriteId};
+use memory_core::store::{Append, NewMessage, WriteId};
 
 /// A batch that is ready to be sent: redacted, classified and counted. The store recognizes it by its id, so it
 /// can be sent any number of times and is appended once.
