@@ -1,7 +1,7 @@
 //! Leases kept by a majority of independent Redis servers.
 //!
-//! [`vote`] and [`tally`] decide, without servers, what answers amount to. [`grant`] and [`renew`] ask
-//! the servers, carry out what was decided, and see to those that answer late. A [`member`] is one of
+//! [`vote`], [`renewal_vote`] and [`tally`] decide: they are pure functions of the servers' answers. [`grant`]
+//! and [`renew`] send the requests, carry out the decisions, and handle late answers. A [`member`] is one of
 //! the servers, whose [`turns`] keep the calls of one owner in order.
 
 mod grant;
@@ -9,6 +9,7 @@ mod lock;
 mod member;
 mod quorum;
 mod renew;
+mod renewal_vote;
 mod tally;
 mod turns;
 mod vote;

@@ -1,4 +1,4 @@
-//! Leases that are to be renewed: asking all servers, and giving leases back to those that lack them.
+//! Renewing a batch of leases at all servers, and restoring leases to the servers that lack them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::member::{Member, Place};
 use super::quorum::Quorum;
-use super::tally::{Outcome, Tally};
+use super::renewal_vote::{RenewalOrder, RenewalVerdict, RenewalVote};
 use crate::answer::Renewal;
 use crate::backend::LockBackend as _;
 use crate::error::{LockError, LockErrorKind, LockOperation};
@@ -23,110 +23,77 @@ pub(super) struct Renewals {
     pub(super) leases: Vec<Lease>,
 }
 
+/// A server's answers, and its place for the next request. `None` if it was not asked, or has its leases back.
 type Heard = (usize, Place, Option<Result<Vec<Renewal>, LockError>>);
 
 impl Renewals {
-    /// Asks all servers, says what came of it as soon as that is certain for each lease, and ends when
-    /// each server that lacks a renewed lease has it again.
-    ///
-    /// A server is given a lease back only after a majority has renewed it: then no other can hold it.
+    /// Asks all servers and carries out what [`RenewalVote`] decides. Answers as soon as each lease is certain,
+    /// and ends when each server that lacked a renewed lease has been given it again.
     pub(super) async fn decide(
         self,
         quorum: Arc<Quorum>,
         places: Vec<Result<Place, LockError>>,
         say: oneshot::Sender<Result<Vec<Renewal>, LockError>>,
     ) {
-        let servers = quorum.members.len();
-        let mut tallies = vec![Tally::default(); self.leases.len()];
-        let mut failures = Vec::new();
+        let mut vote = RenewalVote::new(self.leases.len(), quorum.members.len());
         let mut say = Some(say);
         let (decide, decided) = watch::channel(false);
-        // Of the servers that lack leases, which these are.
-        let mut lacking: HashMap<usize, (Place, Vec<usize>)> = HashMap::new();
-        // Of which it was said that they are lost.
-        let mut given_up = Vec::new();
+        let mut failures = Vec::new();
+        let mut idle = HashMap::new();
         let mut under_way = FuturesUnordered::new();
-        let count_failure = |tallies: &mut Vec<Tally>| {
-            tallies.iter_mut().for_each(|tally| tally.failed += 1);
-        };
         for ((at, place), member) in places.into_iter().enumerate().zip(&quorum.members) {
             match place {
                 Ok(place) => under_way.push(self.ask(member, at, place, decided.clone())),
                 Err(error) => {
-                    count_failure(&mut tallies);
+                    vote.fail(at);
                     failures.push((at, error));
                 }
             }
         }
-        // Leases in doubt must not keep the others of their batch from being answered in time.
-        let patience = after(Instant::now(), quorum.response_timeout() / 4 * 3);
+        // One slow server must not delay the leases that are certain until the caller's own timeout.
+        let give_up_at = after(Instant::now(), quorum.response_timeout() / 4 * 3);
         loop {
-            let outcomes: Vec<_> = tallies.iter().map(|tally| tally.outcome(servers)).collect();
-            let answer = answer(&outcomes, Instant::now() >= patience);
-            if let Some(answer) = answer
+            if let Some(verdict) = vote.verdict()
                 && let Some(say) = say.take()
             {
-                let answer =
-                    answer.ok_or_else(|| quorum.failure(LockOperation::Renew, &failures, true));
-                given_up = (0..outcomes.len())
-                    .filter(|index| outcomes.get(*index) != Some(&Outcome::Yes))
-                    .collect();
+                let answer = match verdict {
+                    RenewalVerdict::Decided(answers) => Ok(answers.clone()),
+                    RenewalVerdict::InDoubt => {
+                        Err(quorum.failure(LockOperation::Renew, &failures, true))
+                    }
+                };
                 decide.send_replace(true);
+                // The caller may have gone.
                 let _ = say.send(answer);
             }
-            let is = |index: &usize, outcome| outcomes.get(*index) == Some(&outcome);
-            let settled: Vec<_> = lacking
-                .iter()
-                .filter(|(_, (_, leases))| !leases.iter().any(|index| is(index, Outcome::Open)))
-                .map(|(at, _)| *at)
-                .collect();
-            for at in settled {
-                let (Some((place, leases)), Some(member)) =
-                    (lacking.remove(&at), quorum.members.get(at))
-                else {
+            for (at, order) in vote.orders() {
+                let (Some(place), Some(member)) = (idle.remove(&at), quorum.members.get(at)) else {
                     continue;
                 };
-                let held = leases.into_iter().filter(|index| is(index, Outcome::Yes));
-                let held = held.filter(|index| !given_up.contains(index));
-                let leases: Vec<_> = held.filter_map(|index| self.leases.get(index)).collect();
-                // Without a token it was not granted by this backend.
-                let leases: Vec<_> =
-                    leases.into_iter().filter(|it| it.token.number() > 0).cloned().collect();
-                if !leases.is_empty() {
-                    under_way.push(restore(member, at, place, leases));
+                match order {
+                    RenewalOrder::Restore(leases) => {
+                        under_way.push(self.restore(member, at, place, &leases));
+                    }
+                    RenewalOrder::Rest => drop(place),
                 }
             }
-            let waits = say.is_some() && outcomes.iter().any(|it| *it != Outcome::Open);
-            let (at, place, answers) = tokio::select! {
+            let heard = tokio::select! {
                 biased;
-                heard = under_way.next() => match heard {
-                    Some(heard) => heard,
-                    None => break,
-                },
-                () = tokio::time::sleep_until(patience), if waits && Instant::now() < patience => {
+                heard = under_way.next() => heard,
+                () = tokio::time::sleep_until(give_up_at), if vote.hinges_on_the_slow() => {
+                    vote.give_up();
                     continue;
                 }
             };
+            let Some((at, place, answers)) = heard else { break };
             match answers {
                 None => {}
                 Some(Ok(answers)) => {
-                    let mut lacks = Vec::new();
-                    for (index, (tally, renewal)) in tallies.iter_mut().zip(answers).enumerate() {
-                        match renewal {
-                            Renewal::Renewed => tally.yes += 1,
-                            Renewal::NotOwner => tally.another += 1,
-                            Renewal::Vanished => {
-                                tally.nobody += 1;
-                                lacks.push(index);
-                            }
-                        }
-                    }
-                    if !lacks.is_empty() {
-                        lacking.insert(at, (place, lacks));
-                    }
+                    idle.insert(at, place);
+                    vote.hear(at, &answers);
                 }
                 Some(Err(error)) => {
-                    count_failure(&mut tallies);
+                    vote.fail(at);
                     failures.push((at, error));
                 }
             }
@@ -145,6 +112,8 @@ impl Renewals {
             tokio::select! {
                 biased;
                 () = place.come() => {}
+                // An earlier call of one of the owners is still in flight there. Once the batch is decided
+                // without this server, the next renewal asks it.
                 _ = decided.wait_for(|decided| *decided) => return (at, place, None),
             }
             let answers = async {
@@ -158,66 +127,36 @@ impl Renewals {
             (at, place, Some(answers.await))
         })
     }
-}
 
-fn restore(member: &Member, at: usize, place: Place, leases: Vec<Lease>) -> BoxFuture<'_, Heard> {
-    Box::pin(async move {
-        match member.restore(&leases).await {
-            Ok(restored) => {
-                tracing::debug!(server = member.name(), restored, "gave leases back to a server");
+    /// Grants a server the leases with these indexes again.
+    fn restore<'a>(
+        &self,
+        member: &'a Member,
+        at: usize,
+        place: Place,
+        indexes: &[usize],
+    ) -> BoxFuture<'a, Heard> {
+        let leases = indexes.iter().filter_map(|index| self.leases.get(*index));
+        // A lease without a token was not granted by this backend.
+        let leases: Vec<_> = leases.filter(|lease| lease.token.number() > 0).cloned().collect();
+        Box::pin(async move {
+            if leases.is_empty() {
+                return (at, place, None);
             }
-            // The next renewal tries again.
-            Err(error) => {
-                tracing::debug!(server = member.name(), %error, "a server still lacks leases");
+            match member.restore(&leases).await {
+                Ok(restored) => {
+                    tracing::debug!(
+                        server = member.name(),
+                        restored,
+                        "restored leases to a server"
+                    );
+                }
+                // The next renewal tries again.
+                Err(error) => {
+                    tracing::debug!(server = member.name(), %error, "a server still lacks leases");
+                }
             }
-        }
-        (at, place, None)
-    })
-}
-
-/// What to say by now: nothing yet, the answers, or that all is in doubt.
-///
-/// Where some leases are certain and others in doubt (which takes two faults at once: a server that lost
-/// a lease, and another that does not answer), there is no answer that does justice to all. An error
-/// would go on until the certain ones are lost too; so those in doubt are given up, once there was time
-/// for a late answer.
-#[expect(clippy::option_option, reason = "nothing yet, or nothing at all, or the answers")]
-fn answer(outcomes: &[Outcome], is_late: bool) -> Option<Option<Vec<Renewal>>> {
-    let is_certain = |outcome: &Outcome| !matches!(outcome, Outcome::Open | Outcome::InDoubt);
-    let is_open = outcomes.contains(&Outcome::Open);
-    let certain = outcomes.iter().filter(|outcome| is_certain(outcome)).count();
-    if certain == 0 {
-        return (!is_open).then_some(None);
-    }
-    if certain < outcomes.len() && is_open && !is_late {
-        return None;
-    }
-    let answers = outcomes.iter().map(|outcome| match outcome {
-        Outcome::Yes => Renewal::Renewed,
-        Outcome::Another => Renewal::NotOwner,
-        Outcome::Nobody | Outcome::Open | Outcome::InDoubt => Renewal::Vanished,
-    });
-    Some(Some(answers.collect()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn leases_in_doubt_do_not_take_the_certain_ones_with_them() {
-        use Outcome::{Another, InDoubt, Nobody, Open, Yes};
-        use Renewal::{NotOwner, Renewed, Vanished};
-        for (outcomes, is_late, expected) in [
-            (vec![Yes, Nobody, Another], false, Some(Some(vec![Renewed, Vanished, NotOwner]))),
-            (vec![Yes, Open], false, None),
-            (vec![Yes, Open], true, Some(Some(vec![Renewed, Vanished]))),
-            (vec![Yes, InDoubt], false, Some(Some(vec![Renewed, Vanished]))),
-            (vec![Open, Open], true, None),
-            (vec![InDoubt, Open], true, None),
-            (vec![InDoubt, InDoubt], false, Some(None)),
-        ] {
-            assert_eq!(answer(&outcomes, is_late), expected, "{outcomes:?}, {is_late}");
-        }
+            (at, place, None)
+        })
     }
 }
