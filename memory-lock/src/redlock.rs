@@ -7,6 +7,8 @@
 mod grant;
 mod lock;
 mod member;
+#[cfg(test)]
+mod model;
 mod quorum;
 mod renew;
 mod renewal_vote;

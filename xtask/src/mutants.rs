@@ -23,7 +23,7 @@ const ACCEPTED: &str = ".config/mutants.toml";
 const CRATES: [(&str, &[&str]); 5] = [
     ("memory-core", &["--lib", "--test", "in_memory"]),
     ("memory-flush", &["--lib"]),
-    ("memory-lock", &["--lib", "--test", "line", "--test", "redlock_model"]),
+    ("memory-lock", &["--lib", "--test", "line"]),
     ("memory-redis-link", &["--lib"]),
     ("memory-sqlite-file", &["--lib"]),
 ];

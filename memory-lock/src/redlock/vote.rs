@@ -1,95 +1,94 @@
-//! What the answers of the servers amount to, without servers: the same code decides in the backend
-//! and in the model that is checked exhaustively. It uses nothing of this crate, so that the model can
-//! take it in as it is.
+//! The majority decision on a grant, as a pure function of the servers' answers. The backend and the exhaustively
+//! checked model run the same code.
 
 use std::time::Duration;
 
 use memory_core::lease::{FencingToken, OwnerId};
 
-/// How many of these servers are a majority.
+/// The size of a majority of so many servers.
 pub(super) const fn majority(servers: usize) -> usize {
     servers / 2 + 1
 }
 
-/// What is being voted on.
+/// The subject of a vote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Motion {
-    /// A free lease is to become the owner's.
+    /// Grant a free lease to the owner.
     Acquire,
-    /// Its lease is to become another owner's.
+    /// Pass the owner's lease to another owner.
     HandOver,
 }
 
-/// What is known of one server.
+/// The newest answer of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Answer {
-    /// The lease is the owner's there, under this token.
+    /// The server has the lease as the owner's, under this token.
     Holds(FencingToken),
-    /// It is not: another holds it, or what was granted is gone.
+    /// It does not: another owner holds it, or the grant has vanished.
     NotOurs {
-        /// Whose it is, where this is known.
+        /// The holder, if it is known.
         holder: Option<OwnerId>,
-        /// For how long.
+        /// The rest of the holder's TTL, if it is known.
         remaining: Option<Duration>,
     },
-    /// There was no answer, and it may be the owner's there.
+    /// There was no answer, and the request may have been carried out.
     Unknown,
-    /// There was no answer, and nothing was done.
+    /// There was no answer, and the request was certainly not carried out.
     Failed,
 }
 
-/// What is to be done next at a server that has answered; nothing more is on its way to it.
+/// The next step at a server that has answered. No other request is on its way to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Order {
-    /// Give the lease this token if it is still the owner's, and hear the answer.
+    /// Write this token to the lease if it is still the owner's, and pass the answer to [`Vote::hear`].
     Settle(FencingToken),
-    /// Free it if it is the owner's.
+    /// Release the lease if it is the owner's.
     Withdraw,
     /// Nothing more.
     Rest,
 }
 
-/// What is certain.
+/// The decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Verdict {
-    /// A majority has had the lease as the owner's under exactly this token.
+    /// Each server of a majority has had the lease as the owner's under exactly this token.
     Granted(FencingToken),
-    /// No majority can be reached, for others hold the lease.
+    /// No majority can be reached, because other owners hold the lease.
     Refused,
-    /// No majority can be reached, and what the servers that failed would have said matters.
+    /// No majority can be reached, and the answers of the servers that failed would have mattered.
     InDoubt,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Seat {
     Asked,
-    /// It has answered, and waits for an order.
+    /// It has answered, and has no order yet.
     Said(Answer),
     /// A token is on its way to it.
     Settling,
-    /// Its part is over; what it said last.
+    /// It gets no more orders. Its last answer.
     Resting(Answer),
     Withdrawn,
 }
 
 /// The majority decision on one grant and its fencing token.
 ///
-/// # To ensure correctness
+/// # Correctness
 ///
 /// A grant under token `t` is decided only when each server of a majority has had the lease as
 /// `(owner, t)`, where `t` is not lower than what that server had granted. Two majorities share a
-/// server; there the lease was one owner's before it was the other's, and the later one was granted
-/// a token above a counter that stood at `t` or higher. So no two grants have one token, and one that
-/// began after another was decided has the greater one: as long as no server's counter goes back.
+/// server. There the lease was one owner's before it was the other's, and the later grant got a token above
+/// a counter of at least `t`. So no two grants have the same token, and a grant that began after another was
+/// decided has the greater token, as long as no server's counter goes back.
 ///
-/// That is why the greatest of a majority's tokens alone is not enough: it must have reached a
-/// majority before it counts. This is the second phase, [`Order::Settle`]. A server whose own token is
-/// above the one aimed at never counts for it.
+/// So the greatest of a majority's tokens is not enough: the token must have reached a majority before it
+/// counts. This is the second phase, [`Order::Settle`]. A server whose own token is above the target never
+/// counts for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Vote {
     motion: Motion,
     seats: Vec<Seat>,
-    /// The token that is written back, once a majority granted different ones.
+    /// The token of the second phase, once a majority has granted different tokens.
     target: Option<FencingToken>,
     verdict: Option<Verdict>,
 }
@@ -100,7 +99,7 @@ impl Vote {
         Self { motion, seats: vec![Seat::Asked; servers], target: None, verdict: None }
     }
 
-    /// Takes in what a server answered to being asked, or to an order to settle.
+    /// Takes in a server's answer to the first request, or to an order to settle.
     pub(super) fn hear(&mut self, server: usize, answer: Answer) {
         if let Some(seat) = self.seats.get_mut(server) {
             *seat = Seat::Said(answer);
@@ -108,8 +107,8 @@ impl Vote {
         self.decide();
     }
 
-    /// Whether a majority has answered, and it is for servers that have not to say whose the lease is.
-    /// One that hangs must not be waited for: the others may be on the point of freeing it.
+    /// Whether a majority has answered, and the decision still depends on the other servers.
+    /// The vote must not wait for a server that hangs: the lease may be free at the others in the meantime.
     pub(super) fn hinges_on_the_slow(&self) -> bool {
         let answered =
             |seat: &&Seat| matches!(seat.answer(), Some(Answer::Holds(_) | Answer::NotOurs { .. }));
@@ -119,19 +118,19 @@ impl Vote {
             && self.seats.iter().any(|it| matches!(it.answer(), Some(Answer::NotOurs { .. })))
     }
 
-    /// Takes an acquisition that hinges on slow servers for refused.
+    /// Refuses an acquisition that hinges on slow servers.
     pub(super) fn give_up(&mut self) {
         if self.hinges_on_the_slow() {
             self.verdict = Some(Verdict::Refused);
         }
     }
 
-    /// What is certain by now; it does not change any more.
+    /// The decision, once there is one. It does not change any more.
     pub(super) fn verdict(&self) -> Option<Verdict> {
         self.verdict
     }
 
-    /// What is to be done at the servers that have answered. Each order is given once.
+    /// The next steps at the servers that have answered. Each order is given once.
     pub(super) fn orders(&mut self) -> Vec<(usize, Order)> {
         let (motion, verdict, target) = (self.motion, self.verdict, self.target);
         let mut orders = Vec::new();
@@ -140,17 +139,17 @@ impl Vote {
             let order = match (verdict, answer) {
                 (None, Answer::Holds(token)) => match target {
                     Some(target) if token < target => Order::Settle(target),
-                    // It may yet be needed, or have to be withdrawn.
+                    // It may still count, or have to be withdrawn.
                     _ => continue,
                 },
-                // For the tokens at all servers to be alike, so that every later answer is; it no
-                // longer counts, and may lower a token, though never a counter.
+                // All servers should have the same token, because every later answer contains it. This
+                // write does not count as a vote. It may lower a token, but never a counter.
                 (Some(Verdict::Granted(granted)), Answer::Holds(token)) if token != granted => {
                     Order::Settle(granted)
                 }
                 (None, Answer::Unknown) => continue,
                 (Some(Verdict::Refused), Answer::Holds(_) | Answer::Unknown) => Order::Withdraw,
-                // What was handed over may be the receiver's lease; only it may give it up.
+                // After a hand-over the lease may be the receiver's, and only the receiver may release it.
                 (Some(Verdict::InDoubt), Answer::Holds(_) | Answer::Unknown)
                     if motion == Motion::Acquire =>
                 {
@@ -168,21 +167,19 @@ impl Vote {
         orders
     }
 
-    /// What is known of one server, for a model to which servers are alike.
+    /// The part of the state about one server. The model treats servers as interchangeable.
     #[cfg(test)]
-    #[allow(dead_code, reason = "only the model asks")]
     pub(super) fn seat(&self, server: usize) -> impl std::hash::Hash + '_ {
         self.seats.get(server)
     }
 
-    /// What is known beside the servers.
+    /// The part of the state that is about no server.
     #[cfg(test)]
-    #[allow(dead_code, reason = "only the model asks")]
     pub(super) fn rest(&self) -> impl std::hash::Hash + '_ {
         (self.motion, self.target, self.verdict)
     }
 
-    /// Whether some server may have changed something.
+    /// Whether the request may have changed the state of a server.
     pub(super) fn may_have_changed(&self) -> bool {
         self.seats.iter().any(|seat| match seat {
             Seat::Said(answer) | Seat::Resting(answer) => {
@@ -192,8 +189,8 @@ impl Vote {
         })
     }
 
-    /// After a refusal, how long it is until a majority may be had: zero where the servers are split
-    /// between several that asked at once and none of whom can have won.
+    /// After a refusal: the time until a majority may be free. Zero if the servers are split between several owners
+    /// that asked at the same time, and none of them can have won.
     pub(super) fn remaining(&self) -> Option<Duration> {
         let needed = majority(self.seats.len());
         let mut held: Vec<Option<Duration>> = Vec::new();
@@ -211,7 +208,7 @@ impl Vote {
                     Answer::Holds(_) => free += 1,
                     Answer::Unknown | Answer::Failed => hidden += 1,
                 },
-                // Two holders that were seen are a sign of a split, whatever the others will say.
+                // Not hidden: two different holders are the sign of a split, whatever these servers answer.
                 Seat::Asked => {}
                 Seat::Settling | Seat::Withdrawn => free += 1,
             }
@@ -252,7 +249,7 @@ impl Vote {
         self.verdict = match self.motion {
             Motion::Acquire if self.seats.len() - failed >= needed => Some(Verdict::Refused),
             Motion::Acquire => Some(Verdict::InDoubt),
-            // Its holder is told that it has lost the lease: errors must not make that certain.
+            // A refusal makes the holder give up its lease, so errors alone must not cause one.
             Motion::HandOver if not_ours >= needed => Some(Verdict::Refused),
             Motion::HandOver if not_ours + open < needed => Some(Verdict::InDoubt),
             Motion::HandOver => None,
@@ -261,7 +258,7 @@ impl Vote {
 }
 
 impl Seat {
-    /// What it said last, unless it was asked for more.
+    /// Its last answer, unless it has another order since.
     fn answer(&self) -> Option<Answer> {
         match self {
             Self::Said(answer) | Self::Resting(answer) => Some(*answer),
@@ -289,13 +286,13 @@ mod tests {
         Answer::Holds(token(number))
     }
 
-    /// Another holds it, for so many seconds.
+    /// Another owner holds it, for so many seconds.
     fn held(holder: u128, seconds: u64) -> Answer {
         let remaining = Some(Duration::from_secs(seconds));
         Answer::NotOurs { holder: Some(OwnerId::new(holder)), remaining }
     }
 
-    /// A vote of three servers, of which the first have given these answers.
+    /// A vote of three servers. The first ones have given these answers.
     fn vote(motion: Motion, answers: &[Answer]) -> Vote {
         let mut vote = Vote::new(motion, 3);
         for (server, answer) in answers.iter().enumerate() {
@@ -305,12 +302,12 @@ mod tests {
     }
 
     #[test]
-    fn a_majority_is_more_than_half() {
+    fn majority_is_more_than_half() {
         assert_eq!([1, 2, 3, 4, 5, 7].map(majority), [1, 2, 2, 3, 3, 4]);
     }
 
     #[test]
-    fn a_verdict_stands_as_soon_as_no_answer_can_change_it() {
+    fn decides_once_no_answer_can_change_it() {
         use Answer::{Failed, Unknown};
         use Motion::{Acquire, HandOver};
         let no = held(9, 10);
@@ -329,7 +326,7 @@ mod tests {
             (Acquire, vec![Failed], None),
             (Acquire, vec![Failed, Unknown], Some(Verdict::InDoubt)),
             (Acquire, vec![holds(5), Failed, Failed], Some(Verdict::InDoubt)),
-            // Errors alone must not tell a holder that its lease is lost.
+            // Errors alone must not take the lease from its holder.
             (HandOver, vec![no, no], Some(Verdict::Refused)),
             (HandOver, vec![no, Failed], None),
             (HandOver, vec![no, Failed, no], Some(Verdict::Refused)),
@@ -347,25 +344,25 @@ mod tests {
     }
 
     #[test]
-    fn a_majority_with_several_tokens_settles_on_the_greatest() {
+    fn different_tokens_settle_on_the_greatest() {
         let mut vote = vote(Motion::Acquire, &[holds(5), holds(6)]);
         assert_eq!(vote.orders(), [(0, Order::Settle(token(6)))]);
         assert_eq!(vote.orders(), [], "each order is given once");
         assert_eq!(vote.verdict(), None);
-        // One that is above the target never counts for it.
+        // A token above the target never counts for it.
         vote.hear(2, holds(7));
         assert_eq!((vote.orders(), vote.verdict()), (vec![], None));
         let mut other = vote.clone();
         vote.hear(0, holds(6));
         assert_eq!(vote.verdict(), Some(Verdict::Granted(token(6))));
         let rest = [(0, Order::Rest), (1, Order::Rest), (2, Order::Settle(token(6)))];
-        assert_eq!(vote.orders(), rest, "so that all tokens are alike");
+        assert_eq!(vote.orders(), rest, "all servers get the same token");
         other.hear(0, Answer::Unknown);
         assert_eq!(other.verdict(), Some(Verdict::Refused));
     }
 
     #[test]
-    fn what_may_have_been_granted_is_withdrawn_once_it_is_of_no_use() {
+    fn useless_grants_are_withdrawn() {
         use Answer::{Failed, Unknown};
         use Order::{Rest, Withdraw};
         let no = held(9, 10);
@@ -373,7 +370,7 @@ mod tests {
             let orders = vote(motion, answers).orders();
             orders.into_iter().map(|(_, order)| order).collect::<Vec<_>>()
         };
-        assert_eq!(orders(Motion::Acquire, &[holds(5), Unknown]), [], "they may yet be needed");
+        assert_eq!(orders(Motion::Acquire, &[holds(5), Unknown]), [], "they may still count");
         assert_eq!(orders(Motion::Acquire, &[no]), [Rest]);
         assert_eq!(orders(Motion::Acquire, &[holds(5), no, no]), [Withdraw, Rest, Rest]);
         assert_eq!(orders(Motion::Acquire, &[Unknown, no, no]), [Withdraw, Rest, Rest]);
@@ -382,13 +379,13 @@ mod tests {
             [Withdraw, Rest, Withdraw]
         );
         assert_eq!(orders(Motion::HandOver, &[holds(5), no, no]), [Withdraw, Rest, Rest]);
-        // It may be the receiver's.
+        // The lease may be the receiver's.
         assert_eq!(orders(Motion::HandOver, &[holds(5), Failed, Unknown]), [Rest, Rest, Rest]);
         assert_eq!(orders(Motion::Acquire, &[holds(5), holds(5), Unknown]), [Rest, Rest, Rest]);
     }
 
     #[test]
-    fn an_acquisition_that_hinges_on_slow_servers_can_be_given_up() {
+    fn acquisition_does_not_wait_for_slow_servers() {
         let no = held(9, 10);
         let mut hinges = vote(Motion::Acquire, &[holds(5), no]);
         assert!(hinges.hinges_on_the_slow());
@@ -410,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_changed_only_if_every_server_says_so() {
+    fn unchanged_only_if_every_server_says_so() {
         let no = held(9, 10);
         assert!(vote(Motion::Acquire, &[no, no]).may_have_changed(), "one has not answered");
         assert!(vote(Motion::Acquire, &[no, no, Answer::Unknown]).may_have_changed());
@@ -425,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_refusal_a_majority_may_be_had_when_enough_servers_are_free() {
+    fn refusal_estimates_when_a_majority_is_free() {
         let unknown = Answer::NotOurs { holder: Some(OwnerId::new(9)), remaining: None };
         let nameless = |seconds| {
             let remaining = Some(Duration::from_secs(seconds));
@@ -438,10 +435,10 @@ mod tests {
             (vec![holds(5), held(9, 20), held(9, 10)], Some(10)),
             (vec![held(9, 10), Answer::Failed], Some(10)),
             (vec![unknown, held(9, 10)], None),
-            // Several asked at once, and none of them can have won.
+            // Several owners asked at the same time, and none of them can have won.
             (vec![held(8, 10), held(9, 20)], Some(0)),
             (vec![held(7, 10), held(8, 20), held(9, 30)], Some(0)),
-            // One of them may have, at the server that does not tell.
+            // One of them may have won, at the server that does not show its holder.
             (vec![held(8, 10), held(9, 20), Answer::Failed], Some(20)),
             (vec![held(8, 10), held(9, 20), Answer::Unknown], Some(20)),
             (vec![held(8, 10), nameless(20)], Some(20)),
