@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_travels_as_ranges() {
+    fn changes_are_sent_as_ranges() {
         let splice = Splice {
             // A place between them is kept.
             summarised: places(&[2, 3, 5]),

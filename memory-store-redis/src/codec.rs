@@ -230,7 +230,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_message_reads_back(
+        fn message_reads_back(
             name in "\\PC{1,12}",
             priority in any::<Option<u8>>(),
             tokens in any::<u32>(),

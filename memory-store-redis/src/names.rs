@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_names_are_kept() {
+    fn first_names_are_kept() {
         let scanned = ["d", "a", "e", "b", "a", "c", "e"];
         for (most, expected, is_cut) in
             [(2, "ab", true), (4, "abcd", true), (5, "abcde", false), (9, "abcde", false)]

@@ -17,7 +17,7 @@ use prefixed::{Prefixed, runtime};
 use programs::run;
 
 #[test]
-fn a_server_answers_as_the_reference_does() {
+fn server_matches_the_reference() {
     let runtime = runtime();
     let server = runtime.block_on(any_server());
     run(&runtime, 96, || Prefixed::new(server.url(), TokenChecks::LiveLeases));

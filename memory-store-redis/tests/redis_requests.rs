@@ -163,7 +163,7 @@ async fn flush_sends_only_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reading_again_costs_what_came_since() {
+async fn repeated_reads_cost_only_new_messages() {
     let (_server, proxy, store) = behind_a_proxy().await;
     let k = key("k");
     fill(&store, &k, 2_500).await;
@@ -199,7 +199,7 @@ async fn keys_are_listed_by_scan_and_checked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idle_link_sends_nothing() {
+async fn idle_connection_sends_nothing() {
     let (_server, proxy, store) = behind_a_proxy().await;
     append(&store, &key("k"), write(1, 1), &["x"]).await.unwrap();
     proxy.reset_requests();
@@ -209,7 +209,7 @@ async fn an_idle_link_sends_nothing() {
 
 /// A sweep in pages scans all keys once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sweep_scans_once_for_all_its_pages() {
+async fn sweep_scans_once_for_all_pages() {
     let (_server, proxy, store) = behind_a_proxy().await;
     for number in 0..7 {
         append(&store, &key(&format!("k{number}")), write(1, 1), &["one"]).await.unwrap();

@@ -78,7 +78,7 @@ async fn repeated_append_is_recognized_after_a_lost_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_append_that_was_applied_late_is_recognized() {
+async fn late_append_is_recognized() {
     let (server, proxy, store) = behind_a_proxy().await;
     let k = key("k");
     append(&store, &k, write(1, 1), &["first"]).await.unwrap();

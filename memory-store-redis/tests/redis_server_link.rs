@@ -57,7 +57,7 @@ fn assert_says(fault: &LinkError, failure: &LinkErrorKind, words: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_nobody_listens_nobody_can_be_reached() {
+async fn closed_port_is_unreachable() {
     let port = free_port();
     let place = format!("127.0.0.1:{port}");
     for scheme in ["redis", "redis+cluster"] {
@@ -141,7 +141,7 @@ async fn mute_server_times_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_redis_is_told() {
+async fn other_servers_are_reported() {
     let http = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     for answer in [http, "SSH-2.0-OpenSSH_9.2\r\n", "+PONG\r\n+PONG\r\n+PONG\r\n"] {
         let place = format!("127.0.0.1:{}", listener(Some(answer)).await);
@@ -181,7 +181,7 @@ async fn wrong_kind_of_server_names_the_right_url() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn users_and_passwords_are_checked_and_told() {
+async fn users_and_passwords_are_checked_and_reported() {
     let server = Server::start_with(&["--requirepass", "right"]).await;
     let port = server.port();
     let refusal = &LinkErrorKind::Authentication;

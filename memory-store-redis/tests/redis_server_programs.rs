@@ -17,7 +17,7 @@ use prefixed::{Prefixed, runtime};
 use programs::run;
 
 #[test]
-fn a_cluster_answers_as_the_reference_does() {
+fn cluster_matches_the_reference() {
     let runtime = runtime();
     let cluster = runtime.block_on(Cluster::start());
     run(&runtime, 32, || Prefixed::new(&cluster.url(), TokenChecks::LiveLeases));

@@ -73,7 +73,7 @@ impl RedisContainer {
     ///
     /// If Docker refuses.
     pub async fn unpause(&self) {
-        self.container.unpause().await.expect("Docker lets it go on");
+        self.container.unpause().await.expect("Docker resumes it");
     }
 
     /// Kills it, without time to finish anything.

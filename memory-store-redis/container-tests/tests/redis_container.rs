@@ -14,7 +14,7 @@ async fn container_pauses_stops_and_restarts_on_its_port() {
     let silence = server.command::<String>(&["PING"]).await.expect_err("it is paused");
     assert!(silence.is_timeout(), "{silence}");
     server.unpause().await;
-    server.command::<String>(&["PING"]).await.expect("it goes on");
+    server.command::<String>(&["PING"]).await.expect("it continues");
 
     server.stop().await;
     server.command::<String>(&["PING"]).await.expect_err("it is stopped");

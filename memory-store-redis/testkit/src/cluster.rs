@@ -25,8 +25,8 @@ pub struct ClusterShape {
 
 /// A Redis Cluster on loopback, healthy when its start returns.
 ///
-/// A node is a [`Server`]: kill it, pause it and start it again there. A master that comes back before
-/// its replica took over comes back empty, and the replica follows it.
+/// A node is a [`Server`]: kill it, pause it and start it again there. A master that restarts before
+/// its replica took over is empty, and the replica follows it.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Server>,
@@ -393,7 +393,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_cluster_nodes_is_understood() {
+    fn line_of_cluster_nodes_is_parsed() {
         let master =
             "07c3 127.0.0.1:30004@31004,host master,fail? - 0 14 4 connected 5461 0-9 [93-<-292f]";
         let expected = Seen {

@@ -43,7 +43,7 @@ impl Process {
             .stderr(errors)
             .spawn()
             .expect("`sh` starts");
-        let leash = child.stdin.take().expect("it was asked for");
+        let leash = child.stdin.take().expect("stdin is piped");
         Self { child, leash }
     }
 
@@ -53,7 +53,7 @@ impl Process {
 
     /// The exit status, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<String> {
-        let status = self.child.try_wait().expect("one's own child can be asked for");
+        let status = self.child.try_wait().expect("the process is our child");
         status.map(|status| status.to_string())
     }
 

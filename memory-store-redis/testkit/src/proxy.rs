@@ -428,7 +428,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_keeps_everything_but_its_address() {
+    fn url_keeps_everything_but_its_address() {
         assert_eq!(split("redis://127.0.0.1:1"), ("redis://", "127.0.0.1:1", ""));
         assert_eq!(split("redis://me:p@ss@host:1/2?x=y"), ("redis://me:p@ss@", "host:1", "/2?x=y"));
         assert_eq!(split("host"), ("", "host", ""));

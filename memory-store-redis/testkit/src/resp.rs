@@ -123,7 +123,7 @@ mod tests {
     ];
 
     #[test]
-    fn values_are_told_apart_however_they_arrive() {
+    fn values_are_separated_however_they_arrive() {
         let stream = VALUES.concat();
         for chunk in 1..=stream.len() {
             let mut framer = Framer::new();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_protocol_is_noticed() {
+    fn other_protocols_are_detected() {
         for stream in ["$3\r\nabcdef\r\n", "$EOF:40\r\n", "*x\r\n", "\r\n", "*1\r\nPING\r\n"] {
             let mut framer = Framer::new();
             framer.push(stream.as_bytes());

@@ -102,7 +102,7 @@ impl Sentinels {
     }
 
     /// Waits until all running sentinels agree on the master, know each other, and see all servers, the
-    /// replicas of which are in sync. Servers and sentinels that were killed must have come back.
+    /// replicas of which are in sync. Killed servers and sentinels must have been restarted.
     ///
     /// # Panics
     ///

@@ -161,7 +161,7 @@ impl Server {
     }
 
     /// Starts it again, on the same port, in the same folder, with the same arguments; a server that
-    /// still runs is killed first. Without persistence it comes back empty.
+    /// still runs is killed first. Without persistence it is empty afterwards.
     ///
     /// # Panics
     ///

@@ -65,7 +65,7 @@ async fn paused_server_is_killed_and_running_one_stopped() {
 }
 
 #[tokio::test]
-async fn the_password_is_in_the_url() {
+async fn password_is_in_the_url() {
     let server = Server::start_with(&["--requirepass", "secret"]).await;
     assert!(server.url().contains(":secret@"));
     assert_eq!(server.command(&["PING"]).await, Value::SimpleString("PONG".to_owned()));
@@ -104,7 +104,7 @@ async fn server_ends_when_its_test_is_killed() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("it starts again");
-    let output = BufReader::new(test.stdout.take().expect("it was asked for"));
+    let output = BufReader::new(test.stdout.take().expect("stdout is piped"));
     let pid = output
         .lines()
         .find_map(|line| line.expect("text").strip_prefix("pid ")?.parse().ok())

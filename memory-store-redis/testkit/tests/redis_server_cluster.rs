@@ -52,7 +52,7 @@ async fn replica_replaces_killed_master_until_it_returns() {
 }
 
 #[tokio::test]
-async fn a_replica_takes_over_when_asked_to() {
+async fn replica_takes_over_on_request() {
     let cluster = Cluster::start().await;
     let mut link = client(&cluster, 3).await;
     increment(&mut link, "foo").await.expect("a healthy Cluster");
@@ -63,7 +63,7 @@ async fn a_replica_takes_over_when_asked_to() {
 }
 
 #[tokio::test]
-async fn a_slot_moves_with_its_keys_under_load() {
+async fn slot_moves_with_its_keys_under_load() {
     let cluster =
         Cluster::start_with(ClusterShape { replicas: 0, ..ClusterShape::default() }).await;
     let mut link = client(&cluster, 16).await;

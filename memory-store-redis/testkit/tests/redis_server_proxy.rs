@@ -47,7 +47,7 @@ async fn counter(server: &Server) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn what_passes_is_counted_request_by_request() {
+async fn requests_are_counted_one_by_one() {
     let (server, proxy) = pair().await;
     let mut link = connect(&proxy).await;
     let both = [INCR, ECHO].concat();
@@ -116,7 +116,7 @@ async fn half_an_answer_arrives_then_the_end() {
 }
 
 #[tokio::test]
-async fn what_is_held_arrives_late_and_whole() {
+async fn held_data_arrives_late_and_whole() {
     let (server, proxy) = pair().await;
     let mut link = connect(&proxy).await;
     proxy.set(Fault::Hold);

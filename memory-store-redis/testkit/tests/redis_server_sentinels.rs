@@ -5,7 +5,7 @@ use redis::Value;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 
 #[tokio::test]
-async fn a_replica_becomes_the_master_again_and_again() {
+async fn replicas_become_master_repeatedly() {
     let group = Sentinels::start().await;
     for n in 1..=3 {
         let old = group.current_master().await;
@@ -22,7 +22,7 @@ async fn a_replica_becomes_the_master_again_and_again() {
 }
 
 #[tokio::test]
-async fn a_client_finds_the_master_by_the_sentinels() {
+async fn client_finds_the_master_through_sentinels() {
     let group = Sentinels::start_with(1, 1).await;
     let url = group.url();
     let hosts = url.strip_prefix("redis+sentinel://").and_then(|it| it.split_once("/?master="));
