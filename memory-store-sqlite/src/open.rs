@@ -141,7 +141,7 @@ fn sync_to_the_disk(connection: &Connection, config: &SqliteConfig) -> Result<()
     Ok(())
 }
 
-/// A connection that only reads. Opened for writing all the same: a reader that may not write to the
+/// A connection that only reads. It is opened for writing nevertheless: a reader that may not write to the
 /// log's index could not recover the log of a process that was killed.
 pub(crate) fn open_reader(file: &OpenFile) -> Result<Connection, Fault> {
     let connection = open(file, Synchronous::Normal)?;

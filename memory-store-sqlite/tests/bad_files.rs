@@ -52,7 +52,7 @@ fn sql(path: &Path, statements: &str) {
 }
 
 #[tokio::test]
-async fn what_is_no_database_is_refused() {
+async fn file_that_is_no_database_is_refused() {
     let text = "open: damaged or foreign data: FILE is not a SQLite database or is damaged; check \
                 the path or restore a backup";
     for content in
@@ -67,7 +67,7 @@ async fn what_is_no_database_is_refused() {
 }
 
 #[tokio::test]
-async fn a_truncated_file_of_ours_is_refused() {
+async fn truncated_store_file_is_refused() {
     let (_folder, file) = folder();
     ours(&file).await;
     let bytes = fs::read(&file).unwrap();
@@ -79,7 +79,7 @@ async fn a_truncated_file_of_ours_is_refused() {
 }
 
 #[tokio::test]
-async fn a_database_of_another_program_is_refused() {
+async fn database_of_another_program_is_refused() {
     for (statements, text) in [
         (
             "CREATE TABLE users (id INTEGER PRIMARY KEY); INSERT INTO users VALUES (1)",
@@ -111,7 +111,7 @@ async fn a_database_of_another_program_is_refused() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_newer_version_is_refused() {
+async fn file_of_a_newer_version_is_refused() {
     let (_folder, file) = folder();
     ours(&file).await;
     sql(&file, "PRAGMA user_version = 7");

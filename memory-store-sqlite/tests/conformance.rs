@@ -93,7 +93,7 @@ async fn the_store_conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_store_conforms_on_several_threads() {
+async fn store_conforms_on_several_threads() {
     run_all(&Files::new(true)).await;
 }
 

@@ -332,7 +332,7 @@ fn callers_that_fill_the_blocking_pool_are_served() {
 }
 
 #[test]
-fn a_runtime_that_nobody_drives_is_enough() {
+fn undriven_runtime_is_enough() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let spawn = |call: Box<dyn FnOnce() + Send>| {
         let handle = runtime.handle().clone();

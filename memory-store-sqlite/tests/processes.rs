@@ -179,7 +179,10 @@ async fn acknowledged_writes_survive_kill_9_at_any_moment() {
             assert_eq!(parts[0][2], last + 1, "lost or doubled within {writer:?}");
         }
         for (writer, number) in &acknowledged {
-            assert!(found.get(writer) >= Some(number), "{writer:?} was told {number}: {found:?}");
+            assert!(
+                found.get(writer) >= Some(number),
+                "{writer:?} got an acknowledgement of {number}: {found:?}"
+            );
         }
         drop(store);
         let check =

@@ -66,7 +66,7 @@ async fn two_names_of_one_file_share_leases() {
 }
 
 #[tokio::test]
-async fn the_log_does_not_grow_for_ever() {
+async fn log_has_bounded_size() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory.db");
     let config = SqliteConfig::new(&file).with_durability(Durability::Process);

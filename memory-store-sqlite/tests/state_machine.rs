@@ -35,7 +35,7 @@ impl Place for File {
 }
 
 #[test]
-fn a_file_answers_as_the_reference_does() {
+fn file_store_matches_the_reference() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     run(&runtime, 64, || File(tempfile::tempdir().unwrap()));
 }

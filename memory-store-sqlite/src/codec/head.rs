@@ -165,7 +165,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_last_write_of_a_writer_reads_back(
+        fn last_write_of_a_writer_reads_back(
             writer in any::<u128>(),
             number in any::<u64>(),
             first in prop::option::of(1..u64::MAX),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_beyond_the_last_is_none() {
+    fn place_beyond_the_last_is_none() {
         let row = HeadRow { id: 7, ..HeadRow::default() };
         assert_eq!(row.place(Sequence::new(1 << SEQUENCE_BITS)), None);
     }

@@ -82,7 +82,7 @@ async fn write_without_room_fails_alone() {
 }
 
 #[tokio::test]
-async fn a_replacement_during_a_commit_is_not_acknowledged() {
+async fn replacement_during_a_commit_is_not_acknowledged() {
     for inline in [true, false] {
         let (folder, writer) = writer(inline);
         send(&writer, 1, "first").await.unwrap();

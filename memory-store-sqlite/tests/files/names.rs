@@ -18,7 +18,7 @@ fn mode(path: impl AsRef<Path>) -> u32 {
 }
 
 #[tokio::test]
-async fn a_file_with_two_hard_links_is_refused() {
+async fn file_with_two_hard_links_is_refused() {
     let (folder, file) = folder();
     ours(&file).await;
     let link = folder.path().join("link.db");
@@ -77,7 +77,7 @@ async fn new_files_are_for_their_owner_alone() {
 }
 
 #[tokio::test]
-async fn the_umask_changes_no_mode() {
+async fn umask_does_not_change_modes() {
     let exe = std::env::current_exe().unwrap();
     for umask in ["000", "777"] {
         let (_folder, file) = folder();
@@ -184,7 +184,7 @@ fn in_mount_namespace(script: &str, file: &Path, folder: &Path) -> Option<Vec<St
 }
 
 #[tokio::test]
-async fn a_file_that_is_mounted_alone_is_refused() {
+async fn separately_mounted_file_is_refused() {
     let (folder, file) = folder();
     ours(&file).await;
     fs::create_dir(folder.path().join("box")).unwrap();

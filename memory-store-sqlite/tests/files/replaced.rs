@@ -120,7 +120,7 @@ async fn nothing_is_acknowledged_after_the_files_changed() {
 }
 
 #[tokio::test]
-async fn the_first_write_notices_without_a_read() {
+async fn first_write_notices_without_a_read() {
     for inline in [true, false] {
         for (attack, change) in ATTACKS {
             let (outer, _) = folder();
