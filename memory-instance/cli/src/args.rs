@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_names_its_file() {
+    fn url_names_its_file() {
         let path = |url| sqlite_path(url).map(|path| path.display().to_string());
         assert_eq!(path("sqlite://a/b.db?synchronous=full").as_deref(), Some("a/b.db"));
         assert_eq!(path("sqlite:///x").as_deref(), Some("/x"));

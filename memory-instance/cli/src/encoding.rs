@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_what_is_no_utf8() {
+    fn other_encodings_and_formats_are_named() {
         let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
         for (bytes, named) in [
             (utf16("\u{feff}{}"), "UTF-16 text"),

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_what_terminals_obey() {
+    fn terminal_control_characters_are_escaped() {
         let hostile = "a\u{1b}]0;x\u{7}b\u{9b}2J\u{202e}c\r\u{7f}\u{2066}";
         let shown = r"a\u{1b}]0;x\u{7}b\u{9b}2J\u{202e}c\r\u{7f}\u{2066}";
         assert_eq!(lines(hostile), shown);

@@ -78,11 +78,11 @@ fn one_line_of(text: &str) -> String {
 
 /// The message of clap, which has several paragraphs, without the usage that `--help` prints.
 fn clap_line(text: &str) -> String {
-    let told = text.split("\nUsage:").next().unwrap_or(text);
-    let told = told.split("\nFor more information").next().unwrap_or(told);
-    let told = told.strip_prefix("error: ").unwrap_or(told);
+    let text = text.split("\nUsage:").next().unwrap_or(text);
+    let text = text.split("\nFor more information").next().unwrap_or(text);
+    let text = text.strip_prefix("error: ").unwrap_or(text);
     let parts: Vec<_> =
-        told.split("\n\n").map(one_line_of).filter(|part| !part.is_empty()).collect();
+        text.split("\n\n").map(one_line_of).filter(|part| !part.is_empty()).collect();
     format!("{}; --help shows how", parts.join("; "))
 }
 
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clap_says_fits_on_one_line() {
+    fn clap_errors_fit_on_one_line() {
         let text = "error: unexpected argument '--storr' found\n\n  tip: a similar argument exists: '--store'\n\nUsage: memory\n\nFor more information, try '--help'.\n";
         assert_eq!(
             clap_line(text),

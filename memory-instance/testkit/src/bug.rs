@@ -103,11 +103,11 @@ pub enum Bug {
     LeaseEndedByStep,
     /// Leases that are granted after a backward step last until the wall clock has caught up.
     LeaseFrozenByStep,
-    /// A read continues after its cursor's place, whichever message is there.
+    /// A read continues after its cursor's place, regardless of the message there.
     ReaderGoesOn,
-    /// A splice removes the messages at its places, whichever these are.
+    /// A splice removes the messages at its places, regardless of their ids.
     SpliceTakesOthers,
-    /// A fetch returns the messages at its places, whichever these are.
+    /// A fetch returns the messages at its places, regardless of their ids.
     FetchFindsOthers,
     /// The tokens of a replaced message stay in the count, and those of the new message are not counted.
     ReplaceNotCounted,

@@ -87,8 +87,8 @@ fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], pro
         }
     }
     let by_hand = program.count(|op| usize::from(*op == Op::Flush));
-    // One for each explicit flush, for each mark that was removed (replacing a prompt removes it too), for each
-    // process that flushes once after the faults have ended, and for the very last flush.
+    // One per explicit flush, per removed mark (replacing a prompt removes it too), per process that flushes once
+    // after the faults have ended, and one more: the very last flush.
     let processes: BTreeSet<u8> = program.agents.iter().map(|agent| agent.process).collect();
     let most = by_hand + program.clears() + program.ensures() + useful + processes.len() + 2;
     if idle.len() > most {

@@ -17,7 +17,7 @@ pub(crate) struct Sent {
     pub(crate) micros: u64,
 }
 
-/// A granted lease, for the time in which the server certainly knows it.
+/// A granted lease and the time in which the server certainly has it.
 #[derive(Debug)]
 struct Grant {
     owner: OwnerId,

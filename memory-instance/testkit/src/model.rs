@@ -108,7 +108,7 @@ impl Generation {
 }
 
 impl SequentialMemory {
-    /// A memory that was never written, for the check of this history.
+    /// A memory that was never written, to check this history.
     #[must_use]
     ///
     /// `turns` contains the turn of each batch and clear that was sent in one.

@@ -125,7 +125,7 @@ pub enum Op {
     Retried(Vec<Kind>, u8),
     /// An exclusive turn.
     Turn(Turn),
-    /// Takes the lease on the memory directly, for this many milliseconds.
+    /// Takes the lease on the memory directly and keeps it this many milliseconds.
     Hold(u16),
     /// The same, if it is free.
     TryHold(u16),

@@ -94,7 +94,7 @@ fn history() -> impl Strategy<Value = Vec<Op>> {
 }
 
 #[test]
-fn the_checker_agrees_with_trying_all_orders() {
+fn checker_agrees_with_exhaustive_search() {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(20_000) };
     let (mut right, mut wrong) = (0_u32, 0_u32);
     let counts = std::cell::RefCell::new((&mut right, &mut wrong));
@@ -203,7 +203,7 @@ fn is_explained(calls: impl IntoIterator<Item = (MemoryCall, Option<Answer>)>) -
 }
 
 #[test]
-fn rollback_loses_what_was_not_kept() {
+fn rollback_loses_only_later_writes() {
     let before = || [append(1, Some(1)), keep(), append(2, Some(2)), read(&[1, 2])];
     let after = |calls: Vec<_>| is_explained(before().into_iter().chain(calls));
     assert!(after(vec![go_back(), read(&[1])]));

@@ -109,7 +109,7 @@ fn programs_with_prompts_keep_all_promises() {
 }
 
 #[test]
-fn the_same_program_runs_in_the_same_way() {
+fn same_program_gives_the_same_trace() {
     // In the last one two leases of a process are lost at once; their order was once that of a hash map.
     let plain = (0..setting("MEMORY_MODEL_TWICE", 300)).chain([1191]).map(Program::numbered);
     let others = (0..30).map(Program::with_rollbacks).chain((0..30).map(Program::with_prompts));

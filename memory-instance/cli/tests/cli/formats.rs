@@ -235,7 +235,7 @@ fn numbers_and_roles_are_kept() {
 }
 
 #[test]
-fn other_encoding_is_named_whatever_the_options() {
+fn other_encoding_is_named_with_any_options() {
     let folder = Folder::new();
     let utf16: Vec<u8> =
         "\u{feff}[{\"role\":\"user\"}]".encode_utf16().flat_map(u16::to_le_bytes).collect();

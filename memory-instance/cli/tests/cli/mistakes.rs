@@ -338,7 +338,7 @@ fn misspelled_content_type_is_a_warning() {
 
 /// The root user may write everywhere, so a file takes the folder's place.
 #[test]
-fn a_folder_that_cannot_be_used_is_named() {
+fn unusable_folder_is_named() {
     let folder = Folder::new();
     folder.write("good.jsonl", r#"{"role":"user"}"#);
     let said = folder.run("import good.jsonl --key k --store sqlite://good.jsonl/memory.db");

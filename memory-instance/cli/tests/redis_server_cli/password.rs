@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 use crate::support::Folder;
 
 #[test]
-fn no_command_tells_the_password() {
+fn no_command_prints_the_password() {
     const PASSWORD: &str = "very-secret";
     let started = Server::start_with(&["--requirepass", PASSWORD]);
     let server = Runtime::new().unwrap().block_on(started);

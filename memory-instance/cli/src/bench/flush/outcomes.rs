@@ -60,10 +60,10 @@ impl Place {
         let summary = receipt.as_ref().and_then(|receipt| receipt.summary.clone());
         ledger.receipts(receipt);
         // A second flush, by a working model, includes the summary of the first.
-        let mended = self.memory(case, given.slow())?;
-        ledger.receipts(mended.perform_flush().await?);
-        let account = ledger.close(&mended, &given).await?;
-        mended.clear().await?;
+        let working = self.memory(case, given.slow())?;
+        ledger.receipts(working.perform_flush().await?);
+        let account = ledger.close(&working, &given).await?;
+        working.clear().await?;
         let fallback = summary.as_ref().and_then(|summary| summary.fallback.clone());
         let as_expected = fallback.as_ref().is_some_and(|why| why.contains(reason))
             && summary.as_ref().is_some_and(|summary| summary.summarizer != "broken model");

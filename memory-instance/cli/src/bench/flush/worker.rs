@@ -170,9 +170,9 @@ impl TokenCounter for StopsAfterTheSummary {
     fn count(&self, text: &str) -> usize {
         if self.stop.swap(false, Ordering::Relaxed) {
             let mut out = std::io::stdout().lock();
-            let told = writeln!(out, "{WRITTEN}").and_then(|()| out.flush());
+            let written = writeln!(out, "{WRITTEN}").and_then(|()| out.flush());
             // No other process kills this one: then it continues.
-            while told.is_ok() {
+            while written.is_ok() {
                 std::thread::park();
             }
         }

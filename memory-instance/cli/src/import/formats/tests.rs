@@ -284,7 +284,7 @@ fn wrong_format_names_the_likely_one() {
 }
 
 #[test]
-fn named_format_accepts_what_it_shares() {
+fn named_format_accepts_shared_records() {
     let hi = r#"{"role":"user","content":"hi"}"#;
     for only in
         ["chat", "ollama", "huggingface", "langchain", "goose", "anthropic", "responses", "ai_sdk"]
