@@ -1,28 +1,19 @@
 //! Appends: the path of every message into the store.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use memory_core::Entry;
 use memory_core::lease::LeaseProof;
-use memory_core::limits::{BatchSize, LimitError, LimitKind};
-use memory_core::store::{
-    Access, Append, Appended, Applied, Clear, Counters, NewMessage, StoreErrorKind, WriteId,
-};
-use memory_flush::flush_due;
+use memory_core::store::{Access, Append, Appended, NewMessage, WriteId};
 use tokio::time::Instant;
 
 use crate::error::{AppendFailure, MemoryError};
 use crate::flush;
-use crate::instance::{Inner, MemoryInstance};
+use crate::inner::{Inner, OnHeap};
+use crate::instance::MemoryInstance;
 use crate::prepared::PreparedAppend;
-use crate::rules::Rules;
 use crate::telemetry::Operation;
 use crate::write::{Write, Written};
-use crate::writers::Writer;
-
-/// A boxed future for a rare path. Boxing keeps the futures of its callers small.
-type OnHeap<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl MemoryInstance {
     /// Appends a message.
@@ -170,19 +161,6 @@ impl MemoryInstance {
         Ok(appended)
     }
 
-    /// Removes all messages and receipts. The counters report the removed messages as cleared.
-    ///
-    /// # Errors
-    /// [`MemoryError`].
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves the memory cleared or not.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
-    pub async fn clear(&self) -> Result<Counters, MemoryError> {
-        self.writable("clear")?;
-        self.inner.clear(None).await
-    }
-
     /// Sends a batch under a lease that the caller holds, or under none.
     pub(crate) async fn send_as_is(
         &self,
@@ -218,124 +196,4 @@ impl MemoryInstance {
 fn append_of(inner: &Inner, write: WriteId, messages: Arc<[NewMessage]>) -> Append {
     let ttl = inner.rules.resource.persistence.ttl;
     Append { write, messages, access: Access::OPEN, ttl }
-}
-
-impl Inner {
-    /// The number of tokens by which the critical messages alone exceed the budget. No flush removes them.
-    pub(crate) fn critical_over_budget(&self, counters: &Counters) -> Option<u64> {
-        counters
-            .critical_tokens()
-            .checked_sub(self.rules.policy.max_tokens)
-            .filter(|over| *over > 0)
-    }
-
-    /// Decides from the returned counters, without another read, whether a flush is due.
-    pub(crate) fn finds_due(&self, appended: &Appended) -> bool {
-        self.are_due(&appended.counters, appended.next_flush_at)
-    }
-
-    pub(crate) fn are_due(&self, counters: &Counters, next_flush_at: Option<u64>) -> bool {
-        let Rules { policy, settings, telemetry, .. } = &*self.rules;
-        let due = flush_due(counters, next_flush_at, policy, settings).is_due();
-        if !due {
-            telemetry.gate_stopped();
-        }
-        due
-    }
-
-    /// Redacts, classifies and counts, outside of any lock.
-    pub(crate) fn admit<E: Into<Entry>>(
-        &self,
-        entries: impl IntoIterator<Item = E>,
-    ) -> Result<Arc<[NewMessage]>, MemoryError> {
-        let rules = &self.rules;
-        let now = self.backend.now();
-        let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();
-        let mut size = BatchSize::new(rules.resource.limits);
-        let messages: Arc<[NewMessage]> = entries
-            .into_iter()
-            .map(|entry| {
-                let mut entry: Entry = entry.into();
-                // Check the size first: the following steps take time and memory in proportion to it.
-                size.add_entry(&entry).map_err(|reason| self.over_limit(reason))?;
-                if let Some(redactor) = &rules.redactor {
-                    entry.message = redactor.redact(entry.message);
-                }
-                let id = self.backend.ids.message(millis);
-                Ok(rules.policy.admit(entry, id, now, &*rules.counter))
-            })
-            .collect::<Result<_, MemoryError>>()?;
-        if messages.is_empty() {
-            return Err(MemoryError::EmptyBatch { key: self.key.clone() });
-        }
-        let budget = rules.policy.max_tokens;
-        for (index, message) in messages.iter().enumerate() {
-            let answers = || !message.message.tool_link().results.is_empty();
-            if u64::from(message.tokens) > budget && !answers() {
-                let (key, tokens) = (self.key.clone(), message.tokens);
-                return Err(MemoryError::TooLarge { key, index, tokens, budget });
-            }
-        }
-        Ok(messages)
-    }
-
-    fn check_kinds(&self, messages: &[NewMessage]) -> Result<(), LimitError> {
-        self.kinds.check(messages, self.rules.resource.limits.content_types)
-    }
-
-    /// Checks the kinds against the store's counters: other writers may have removed messages since this
-    /// instance read them.
-    async fn check_kinds_again(
-        &self,
-        messages: &[NewMessage],
-        refused: LimitError,
-    ) -> Result<(), MemoryError> {
-        if refused.kind == LimitKind::ContentTypes {
-            self.kinds.learn(&self.store().head(&self.key).await?.counters);
-        }
-        self.check_kinds(messages).map_err(|reason| self.over_limit(reason))
-    }
-
-    fn over_limit(&self, reason: LimitError) -> MemoryError {
-        MemoryError::Limit { key: self.key.clone(), reason }
-    }
-
-    pub(crate) async fn clear(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
-        let cleared = self.clear_once(lease).await;
-        if cleared.as_ref().is_err_and(|error| self.needs_newer_writer(error)) {
-            return self.clear_again(lease).await;
-        }
-        cleared
-    }
-
-    fn clear_again(&self, lease: Option<LeaseProof>) -> OnHeap<'_, Result<Counters, MemoryError>> {
-        Box::pin(self.clear_once(lease))
-    }
-
-    async fn clear_once(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
-        let writer = self.take_writer();
-        let write = Write::Clear(Clear { write: writer.write, access: Access::OPEN });
-        match self.write(write, lease).await? {
-            Written::Changed(counters) => {
-                self.writers.put_back(writer);
-                Ok(counters)
-            }
-            Written::Appended(_) | Written::Claimed => Err(self.contended("clear")),
-        }
-    }
-
-    pub(crate) fn take_writer(&self) -> Writer {
-        self.writers.take(&self.backend.ids, self.backend.now_millis())
-    }
-
-    /// Whether the store refused the write only because it has forgotten newer writers than this one. This
-    /// happens to a process whose clock is behind, and to a writer that was idle. The write was never sent under
-    /// this id before, so it may be sent under another one.
-    pub(crate) fn needs_newer_writer(&self, error: &MemoryError) -> bool {
-        let Some(&StoreErrorKind::WriterForgotten { newest_millis }) = error.store_kind() else {
-            return false;
-        };
-        self.writers.forgot(newest_millis);
-        error.applied() == Applied::No
-    }
 }

@@ -12,7 +12,7 @@ use memory_lock::{Clock, LockManager};
 
 use crate::error::MemoryError;
 use crate::ids::Ids;
-use crate::instance::Backend;
+use crate::inner::Backend;
 use crate::manager::MemoryManager;
 use crate::open;
 use crate::rules::{Extensions, FlushMode, Rules};
@@ -27,6 +27,13 @@ pub struct ManagerBuilder {
     cached_instances: NonZeroUsize,
     clock: Option<Clock>,
     ids: Ids,
+}
+
+impl MemoryManager {
+    /// Returns a builder with the defaults.
+    pub fn builder() -> ManagerBuilder {
+        ManagerBuilder::new()
+    }
 }
 
 /// The default number of instances that a manager caches.

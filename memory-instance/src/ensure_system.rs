@@ -10,7 +10,8 @@ use serde::Serialize;
 use crate::error::MemoryError;
 use crate::exclusive::{ExclusiveError, Session};
 use crate::ids::name_of;
-use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
+use crate::inner::{ATTEMPTS, Inner};
+use crate::instance::MemoryInstance;
 use crate::write::{Write, Written};
 
 const OPERATION: &str = "ensure the system prompt of";

@@ -10,7 +10,8 @@ use memory_core::{ContentType, MemoryHealth, Priority};
 use tokio::time::Instant;
 
 use crate::error::MemoryError;
-use crate::instance::{Inner, MemoryInstance};
+use crate::inner::Inner;
+use crate::instance::MemoryInstance;
 
 impl MemoryInstance {
     /// The health of the memory, for operators and tests. It reads everything except the texts of messages.
@@ -69,7 +70,8 @@ impl Inner {
             telemetry.priority(*priority, *tally);
         }
         self.backend.publish_refreshes();
-        let flush_error = self.flush_error(&outline.head, started);
+        let flush_error =
+            self.flush_failures.error(&outline.head, started, || self.is_due(&outline.head));
         let (policy, counters) = (&self.rules.policy, &outline.head.counters);
         let mut verdict = self.verdict(&outline, &census, flush_error.as_deref());
         if let (Verdict::Healthy, Some(why)) =

@@ -6,7 +6,8 @@ use memory_core::store::{Splice, StoreErrorKind};
 use memory_lock::{LeaseInfo, LockGuard, LockKey};
 
 use crate::error::MemoryError;
-use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
+use crate::inner::{ATTEMPTS, Inner};
+use crate::instance::MemoryInstance;
 use crate::write::Write;
 
 /// The lower bound for the maximum hold of a lease that is taken to raise the store's newest token.

@@ -5,7 +5,7 @@ mod manager;
 mod instance;
 
 mod append;
-mod close_call;
+mod clear;
 mod ensure_system;
 mod exclusive;
 mod flush;
@@ -14,6 +14,9 @@ mod lease;
 mod shutdown;
 mod sweep;
 mod window;
+
+mod admit;
+mod inner;
 mod write;
 
 mod breaker;
@@ -22,10 +25,12 @@ mod open;
 mod rules;
 mod template;
 
+mod calibrations;
 mod carried;
 mod error;
 mod ids;
 mod kinds;
+mod lifecycle;
 mod panics;
 mod prepared;
 mod telemetry;
@@ -33,19 +38,20 @@ mod writers;
 
 pub use breaker::CircuitBreaker;
 pub use builder::ManagerBuilder;
+pub use calibrations::Calibrated;
 pub use ensure_system::{EnsureOutcome, EnsuredSystem};
 pub use error::{AppendFailure, LeaseFailure, MemoryError, OpenLeasesFailure};
 pub use exclusive::{ExclusiveError, Session};
 pub use instance::{MemoryInstance, Mode};
 pub use lease::Leases;
+pub use lifecycle::ShutdownReport;
 pub use manager::{MemoryManager, OpenWarning};
 pub use open::{check_url, without_password};
 pub use prepared::PreparedAppend;
 pub use rules::FlushMode;
-pub use shutdown::ShutdownReport;
 pub use sweep::{SweepOptions, SweepReport};
 pub use template::{KeyContext, KeyTemplate, TemplateError};
-pub use window::{Calibrated, ContextWindow};
+pub use window::ContextWindow;
 
 // The items of the lower crates that most programs need, so that one dependency is enough.
 pub use memory_core::dialect::Part;

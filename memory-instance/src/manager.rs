@@ -3,25 +3,21 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use memory_core::health::{ServerHealth, ServerWarning};
-use memory_core::store::{Applied, KeyPrefix};
+use memory_core::store::KeyPrefix;
 use memory_core::{MemoryKey, MemoryStore};
-use memory_lock::{LockKey, LockManager};
+use memory_lock::LockManager;
 use quick_cache::sync::Cache;
 use serde::Serialize;
 
-use crate::builder::ManagerBuilder;
-use crate::error::{LeaseFailure, MemoryError};
-use crate::instance::{Backend, Inner, MemoryInstance, Mode};
-use crate::kinds::Kinds;
+use crate::error::MemoryError;
+use crate::inner::{Backend, Inner};
+use crate::instance::{MemoryInstance, Mode};
+use crate::lifecycle::Lifecycle;
 use crate::rules::Rules;
-use crate::shutdown::Lifecycle;
 use crate::template::{KeyContext, KeyTemplate};
-use crate::window::Calibrations;
-use crate::writers::Writers;
 
 /// Opens memories by resource and key. Clones are cheap and share all state.
 ///
@@ -73,11 +69,6 @@ struct Shared {
 }
 
 impl MemoryManager {
-    /// Returns a builder with the defaults.
-    pub fn builder() -> ManagerBuilder {
-        ManagerBuilder::new()
-    }
-
     pub(crate) fn new(
         project: String,
         rules: HashMap<String, Arc<Rules>>,
@@ -108,9 +99,9 @@ impl MemoryManager {
         Self { warnings, ..self }
     }
 
-    /// The risks to acknowledged messages that [`open`](ManagerBuilder::open) found, such as a Redis server that may
-    /// evict memories with a TTL when it is out of memory. Empty for a manager that was
-    /// [built](ManagerBuilder::build) around a store. An application may refuse to start if there are any.
+    /// The risks to acknowledged messages that [`open`](crate::ManagerBuilder::open) found, such as a Redis server
+    /// that may evict memories with a TTL when it is out of memory. Empty for a manager that was
+    /// [built](crate::ManagerBuilder::build) around a store. An application may refuse to start if there are any.
     #[must_use]
     pub fn warnings(&self) -> &[OpenWarning] {
         &self.warnings
@@ -250,29 +241,8 @@ impl MemoryManager {
     }
 
     fn instance(&self, key: &MemoryKey, rules: &Arc<Rules>) -> Result<MemoryInstance, MemoryError> {
-        let inner = self.shared.instances.get_or_insert_with(key, || {
-            let lock_key = |name: &str| {
-                LockKey::new(name).map_err(|reason| LeaseFailure {
-                    key: key.clone(),
-                    reason,
-                    applied: Applied::No,
-                    max_turn: None,
-                })
-            };
-            Ok::<_, MemoryError>(Arc::new(Inner {
-                lease: lock_key(key.lease_name())?,
-                flush_lease: lock_key(&key.flush_lease_name())?,
-                key: key.clone(),
-                rules: Arc::clone(rules),
-                backend: Arc::clone(&self.shared.backend),
-                writers: Writers::default(),
-                kinds: Kinds::default(),
-                waiting: AtomicU64::new(0),
-                flushing: AtomicBool::new(false),
-                flush_failures: Mutex::new(None),
-                calibrations: Calibrations::default(),
-            }))
-        })?;
+        let new = || Inner::new(key, rules, &self.shared.backend).map(Arc::new);
+        let inner = self.shared.instances.get_or_insert_with(key, new)?;
         Ok(MemoryInstance { inner, mode: Mode::ReadWrite })
     }
 }

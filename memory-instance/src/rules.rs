@@ -1,13 +1,16 @@
 //! The runtime form of a resource, computed once and shared by its instances.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use memory_core::plan::Policy;
 use memory_core::resource::{FlushSettings, Redactor, Tokenizer};
-use memory_core::tokens::ConfiguredCounter;
-use memory_core::{EstimateCounter, MemoryResource, MemoryStore, Profile, TokenCounter};
+use memory_core::tokens::{ConfiguredCounter, message_tokens};
+use memory_core::{
+    EstimateCounter, MemoryResource, MemoryStore, Message, Profile, TokenCounter, WindowOptions,
+};
 use memory_flush::{
     FallbackChain, Fifo, FlushStrategy, HybridSummary, PriorityEviction, Summarizer,
 };
@@ -129,6 +132,22 @@ impl Rules {
             flush_mode,
             telemetry,
         })
+    }
+
+    /// The number of tokens of a message.
+    pub(crate) fn count(&self, message: &Message) -> u64 {
+        message_tokens(&*self.counter, message).into()
+    }
+
+    /// The options, completed from the resource.
+    pub(crate) fn complete<'o>(&self, options: &'o WindowOptions) -> Cow<'o, WindowOptions> {
+        if options.profile.is_some() && options.summary_role.is_some() {
+            return Cow::Borrowed(options);
+        }
+        let mut options = options.clone();
+        options.profile.get_or_insert_with(|| self.profile.clone());
+        options.summary_role = options.summary_role.or(self.resource.summary_role);
+        Cow::Owned(options)
     }
 }
 

@@ -12,7 +12,7 @@ use memory_lock::{LockGuard, LockKey, LockOptions};
 use serde::Serialize;
 
 use crate::error::{LeaseFailure, MemoryError};
-use crate::instance::Backend;
+use crate::inner::Backend;
 use crate::manager::MemoryManager;
 
 /// Which memories [`MemoryManager::sweep`] removes. The default is: expired memories, at most 1,000.

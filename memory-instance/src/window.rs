@@ -2,21 +2,19 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
-use memory_core::plan::{Anchor, Calibration, ContextPlan, ContextPlanner, LeftOut, Step, Usage};
-use memory_core::profile::ProfileName;
+use memory_core::plan::{Anchor, ContextPlan, ContextPlanner, LeftOut, Step, Usage};
 use memory_core::request::Repair;
 use memory_core::store::{Cursor, StoreErrorKind};
-use memory_core::tokens::message_tokens;
 use memory_core::{Message, Request, Sequence, StoredMessage, WindowOptions};
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
+use crate::calibrations::Calibrated;
 use crate::error::MemoryError;
-use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
-use crate::rules::Rules;
+use crate::inner::{ATTEMPTS, Inner};
+use crate::instance::MemoryInstance;
 use crate::telemetry::Operation;
 
 /// The request to send to a model, with its messages.
@@ -69,51 +67,54 @@ impl Serialize for ContextWindow {
     }
 }
 
-/// The effect of a reported usage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Calibrated {
-    /// Later windows of this model are smaller by `excess` tokens; 0 if the count was not too low.
-    Applied {
-        /// The difference between the reported and the counted tokens.
-        excess: u64,
-    },
-    /// The memory was cleared, flushed or calibrated for a newer window meanwhile; the report was ignored.
-    Stale,
-}
-
-/// The calibrations of a memory in this process, one per API and model.
-#[derive(Debug, Default)]
-pub(crate) struct Calibrations(Mutex<Vec<Calibration>>);
-
-impl Calibrations {
-    pub(crate) fn all(&self) -> Vec<Calibration> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The excess for a window of this budget, and for one of any budget.
-    fn excess(&self, profile: ProfileName, model: Option<&str>, budget: u64) -> (u64, u64) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter()
-            .find(|one| one.is_for(profile, model))
-            .map_or((0, 0), |one| (one.excess_for(budget), one.excess))
-    }
-
-    fn set(&self, anchor: &Anchor, usage: Usage) -> Calibrated {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = Calibration::new(anchor, usage);
-        let excess = new.excess;
-        let model = anchor.model.as_deref();
-        match all.iter_mut().find(|one| one.is_for(anchor.profile, model)) {
-            Some(old) if !old.is_superseded_by(anchor.cursor) => return Calibrated::Stale,
-            Some(old) => *old = new,
-            None => all.push(new),
-        }
-        Calibrated::Applied { excess }
-    }
-}
-
 impl MemoryInstance {
+    /// The request to send to a model, within a budget of tokens: [`window`](Self::window) with default options.
+    ///
+    /// # Errors
+    /// As [`window`](Self::window).
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    #[doc(alias = "build_context")]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn context(&self, budget: u64) -> Result<ContextWindow, MemoryError> {
+        self.inner.window(&WindowOptions::new(budget)).await
+    }
+
+    /// The request to send to a model: the part of the memory that fits, in the format of the model's API.
+    ///
+    /// Critical messages come first, then the newest unit, then the others by priority and age. Tool calls are
+    /// complete and answered. The messages keep the order of the memory. See
+    /// [`plan_context`](memory_core::plan::plan_context) for the rules. Without a profile in the options, the resource's
+    /// profile is used.
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, Message, MemoryResource, WindowOptions};
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let manager = MemoryManager::builder().resource(MemoryResource::new("support", 8_000)).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append(Message::user("Where is my parcel?")).await?;
+    /// let options = WindowOptions::new(8_000).with_system("You help customers.").with_answer(1_000);
+    /// let window = memory.window(&options).await?;
+    /// assert_eq!(
+    ///     serde_json::to_string(window.request())?,
+    ///     r#"[{"role":"system","content":"You help customers."},{"role":"user","content":"Where is my parcel?"}]"#,
+    /// );
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`MemoryError::Context`] if the critical messages alone, or together with the newest unit, exceed the budget;
+    /// [`MemoryError::Contended`] if other writers changed the memory during every attempt.
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn window(&self, options: &WindowOptions) -> Result<ContextWindow, MemoryError> {
+        self.inner.window(options).await
+    }
+
     /// Makes later windows of this process smaller by the difference between the tokens that a provider reported for
     /// a window and those counted. Counts by another model's tokenizer, of tools, or of media are not exact; this
     /// makes a budget near the model's limit safe. Reports below the count have no effect. [`health`](Self::health)
@@ -150,23 +151,6 @@ impl MemoryInstance {
             return Ok(Calibrated::Stale);
         }
         Ok(self.inner.calibrations.set(anchor, usage))
-    }
-}
-
-impl Rules {
-    pub(crate) fn count(&self, message: &Message) -> u64 {
-        message_tokens(&*self.counter, message).into()
-    }
-
-    /// The options, completed from the resource.
-    fn complete<'o>(&self, options: &'o WindowOptions) -> Cow<'o, WindowOptions> {
-        if options.profile.is_some() && options.summary_role.is_some() {
-            return Cow::Borrowed(options);
-        }
-        let mut options = options.clone();
-        options.profile.get_or_insert_with(|| self.profile.clone());
-        options.summary_role = options.summary_role.or(self.resource.summary_role);
-        Cow::Owned(options)
     }
 }
 

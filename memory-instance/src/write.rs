@@ -11,7 +11,7 @@ use memory_core::store::{
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::error::MemoryError;
-use crate::instance::Inner;
+use crate::inner::Inner;
 
 /// A write to the store.
 #[derive(Clone, Copy)]

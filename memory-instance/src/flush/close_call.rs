@@ -4,9 +4,10 @@ use memory_core::plan::{UnitState, Units};
 use memory_core::store::{Counters, MessageMeta, Splice, StoreErrorKind};
 use memory_flush::flush_due;
 
+use super::background::when_due;
 use crate::error::MemoryError;
-use crate::flush::when_due;
-use crate::instance::{ATTEMPTS, Inner, MemoryInstance};
+use crate::inner::{ATTEMPTS, Inner};
+use crate::instance::MemoryInstance;
 use crate::rules::Rules;
 use crate::write::{Write, Written};
 

@@ -1,0 +1,50 @@
+//! Removal of all messages of a memory.
+
+use memory_core::lease::LeaseProof;
+use memory_core::store::{Access, Clear, Counters};
+
+use crate::error::MemoryError;
+use crate::inner::{Inner, OnHeap};
+use crate::instance::MemoryInstance;
+use crate::write::{Write, Written};
+
+impl MemoryInstance {
+    /// Removes all messages and receipts. The counters report the removed messages as cleared.
+    ///
+    /// # Errors
+    /// [`MemoryError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the memory cleared or not.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn clear(&self) -> Result<Counters, MemoryError> {
+        self.writable("clear")?;
+        self.inner.clear(None).await
+    }
+}
+
+impl Inner {
+    pub(crate) async fn clear(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
+        let cleared = self.clear_once(lease).await;
+        if cleared.as_ref().is_err_and(|error| self.needs_newer_writer(error)) {
+            return self.clear_again(lease).await;
+        }
+        cleared
+    }
+
+    fn clear_again(&self, lease: Option<LeaseProof>) -> OnHeap<'_, Result<Counters, MemoryError>> {
+        Box::pin(self.clear_once(lease))
+    }
+
+    async fn clear_once(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
+        let writer = self.take_writer();
+        let write = Write::Clear(Clear { write: writer.write, access: Access::OPEN });
+        match self.write(write, lease).await? {
+            Written::Changed(counters) => {
+                self.writers.put_back(writer);
+                Ok(counters)
+            }
+            Written::Appended(_) | Written::Claimed => Err(self.contended("clear")),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The steps of a flush: outline, plan, fetch, summarize, splice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use memory_core::StoredMessage;
+use memory_core::lease::LeaseProof;
+use memory_core::store::{FlushReceipt, Outline, Splice, StoreErrorKind};
+use memory_flush::{
+    FlushInput, FlushPlan, FlushRecord, SummaryRequest, WrittenSummary, splice_for, validate_plan,
+};
+use tokio::time::Instant;
+
+use super::timer::TokioTimer;
+use crate::error::MemoryError;
+use crate::inner::{ATTEMPTS, Inner};
+use crate::panics::{caught, caught_in};
+use crate::rules::FlushMode;
+use crate::write::Write;
+
+/// The number of other holders' maximum turns that the commit of a flush waits.
+const COMMIT_WAITS: u32 = 2;
+/// The trigger of a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trigger {
+    /// An explicit call.
+    Explicit,
+    /// An append after which a flush was due.
+    Due,
+}
+
+/// The result of planning a flush.
+enum Planned {
+    /// Commit this change.
+    Splice(Box<Splice>),
+    /// There is nothing to do.
+    Nothing,
+    /// The snapshot is outdated; start over.
+    Outdated,
+}
+
+impl Inner {
+    /// Flushes until a splice is committed or there is nothing to do.
+    pub(super) async fn flush_under_lease(
+        &self,
+        flusher: LeaseProof,
+        trigger: Trigger,
+    ) -> Result<Option<FlushReceipt>, MemoryError> {
+        let (started, started_at) = (Instant::now(), self.backend.now());
+        for _ in 0..ATTEMPTS {
+            let outline = self.outline().await?;
+            // A flush that ended just now may have freed enough.
+            if trigger == Trigger::Due && !self.is_due(&outline.head) {
+                return Ok(None);
+            }
+            let record = FlushRecord {
+                id: self.backend.ids.uuid(self.backend.clock.now_millis()),
+                strategy: self.rules.strategy.name().to_owned(),
+                started_at,
+                duration: Duration::ZERO,
+            };
+            let mut splice = match self.plan(&outline, record, started).await? {
+                Planned::Splice(splice) => splice,
+                Planned::Nothing => return Ok(None),
+                Planned::Outdated => continue,
+            };
+            splice.flusher = Some(flusher);
+            let waits = self.commit_patience(trigger);
+            match self.write_within(waits, Write::Splice(&splice), None).await {
+                Ok(_) => return Ok(splice.receipt),
+                Err(MemoryError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(self.contended("flush"))
+    }
+
+    /// How long a commit waits for other holders' turns. The commit takes its place in line after a second, behind
+    /// the current turn and earlier waiters. Each of these may last longer than an append's wait timeout. A commit
+    /// that gives up wastes the whole flush, and the next flush would meet the same wait. A failing store is waited
+    /// for only as long as in an append.
+    fn commit_patience(&self, trigger: Trigger) -> Duration {
+        let waits = self.rules.lock.wait_timeout();
+        match (trigger, self.rules.flush_mode) {
+            (Trigger::Due, FlushMode::Inline) => waits,
+            _ => waits.max(self.rules.resource.lock.max_turn.saturating_mul(COMMIT_WAITS)),
+        }
+    }
+
+    /// Plans a flush of this snapshot and has its summary written.
+    async fn plan(
+        &self,
+        outline: &Outline,
+        mut record: FlushRecord,
+        started: Instant,
+    ) -> Result<Planned, MemoryError> {
+        let rules = &self.rules;
+        let now = self.backend.now();
+        let input = FlushInput::new(&outline.metas, &rules.policy, &rules.settings, now);
+        let plan = caught(|| rules.strategy.plan(&input))
+            .ok_or_else(|| self.panicked(format!("the strategy `{}`", record.strategy)))?;
+        validate_plan(&plan, &outline.metas, &rules.policy, now).map_err(|problem| {
+            MemoryError::Plan {
+                key: self.key.clone(),
+                strategy: rules.strategy.name().to_owned(),
+                problem: problem.to_string(),
+            }
+        })?;
+        if plan.is_empty() && input.target.is_met_by(input.before()) {
+            return Ok(Planned::Nothing);
+        }
+        let Some(messages) = self.fetch_planned(outline, &plan).await? else {
+            return Ok(Planned::Outdated);
+        };
+        let summary = caught_in(self.summarize(messages))
+            .await
+            .ok_or_else(|| self.panicked("a summarizer or the token counter".into()))?;
+        record.duration = started.elapsed();
+        let generation = outline.head.generation;
+        Ok(Planned::Splice(Box::new(splice_for(&plan, &input, generation, summary, record))))
+    }
+
+    /// The messages that a plan summarizes, or `None` if the snapshot is outdated.
+    async fn fetch_planned(
+        &self,
+        outline: &Outline,
+        plan: &FlushPlan,
+    ) -> Result<Option<Vec<StoredMessage>>, MemoryError> {
+        if plan.summarise.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let mut places = plan.summarise.clone();
+        places.sort_unstable();
+        match self.store().fetch(&self.key, outline.cursor(), &places).await {
+            Ok(messages) => Ok(Some(messages)),
+            Err(error) if error.kind() == &StoreErrorKind::Conflict => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Has the summary of these messages written. Appends continue meanwhile.
+    async fn summarize(&self, messages: Vec<StoredMessage>) -> Option<WrittenSummary> {
+        let rules = &self.rules;
+        let request = SummaryRequest::new(messages, &rules.settings, Arc::clone(&rules.counter))?;
+        let summary = rules.chain.run(request, &TokioTimer).await;
+        let (id, now) =
+            (self.backend.ids.message(self.backend.clock.now_millis()), self.backend.now());
+        WrittenSummary::new(&summary, id, now, &rules.policy, &*rules.counter)
+    }
+}

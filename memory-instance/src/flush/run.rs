@@ -1,0 +1,130 @@
+//! Runs one flush under the flushers' lease, and reports its result.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use memory_core::lease::FencingToken;
+use memory_core::store::FlushReceipt;
+use memory_lock::{LeaseScope, LockErrorKind, WithLockError};
+use tokio::time::Instant;
+
+use super::algorithm::Trigger;
+use crate::carried::Carried;
+use crate::error::MemoryError;
+use crate::inner::Inner;
+use crate::lifecycle::Underway;
+use crate::panics::caught_in;
+use crate::telemetry::Operation;
+
+/// A flush that its caller waits for. It continues if the caller keeps the future without polling it.
+pub(super) fn carried(
+    inner: &Arc<Inner>,
+    trigger: Trigger,
+    underway: Underway,
+) -> Carried<Result<Option<FlushReceipt>, MemoryError>> {
+    let inner = Arc::clone(inner);
+    Carried::new(async move { run(&inner, trigger, underway).await })
+}
+
+/// Flushes under the flushers' lease, which is refreshed meanwhile.
+pub(super) async fn run(
+    inner: &Arc<Inner>,
+    trigger: Trigger,
+    underway: Underway,
+) -> Result<Option<FlushReceipt>, MemoryError> {
+    let started = Instant::now();
+    let token = OnceLock::new();
+    let work = caught_in(inner.run_locked(trigger, &token, &underway));
+    let done = tokio::select! {
+        biased;
+        done = work => done.unwrap_or_else(|| Err(inner.panicked("the lease backend".into()))),
+        () = underway.abandoned_in_line() => Err(inner.abandoned("flush")),
+    };
+    let telemetry = &inner.rules.telemetry;
+    match &done {
+        Ok(receipt) => {
+            // Without a receipt another flusher may hold the lease, so the past failure still counts.
+            if receipt.is_some() || trigger == Trigger::Explicit {
+                inner.flush_failures.clear();
+            }
+            if let Some(receipt) = receipt {
+                telemetry.flushed(receipt);
+                inner.log_removed(receipt);
+            }
+        }
+        // Not a failure: the shutdown abandoned this flush, and the next one starts over.
+        Err(error) if underway.is_abandoned() || error.is_shut_down() => {
+            tracing::info!(key = %inner.key, "flush abandoned by a shutdown; no message is lost");
+            return Err(inner.abandoned("flush"));
+        }
+        Err(error) => {
+            inner.flush_failures.record(error.chain(), token.get().copied());
+            telemetry.flush_failed();
+            tracing::warn!(key = %inner.key, error = %error, "flush failed");
+        }
+    }
+    telemetry.took(Operation::Flush, started.elapsed());
+    inner.backend.publish_refreshes();
+    underway.ended();
+    done
+}
+
+impl Inner {
+    /// Records the token of the flush's lease.
+    async fn run_locked(
+        &self,
+        trigger: Trigger,
+        token: &OnceLock<FencingToken>,
+        underway: &Underway,
+    ) -> Result<Option<FlushReceipt>, MemoryError> {
+        let options = match trigger {
+            Trigger::Explicit => self.rules.lock,
+            // If another process flushes this memory already, this flush is not needed.
+            Trigger::Due => self.rules.lock.with_wait_timeout(Duration::ZERO),
+        };
+        let flush = |scope: LeaseScope| async move {
+            token.get_or_init(|| scope.fence());
+            if !underway.holds(&scope) {
+                return Err(self.abandoned("flush"));
+            }
+            // Caught here, a panic ends the flush like any other error: its lease is released first.
+            let work = caught_in(self.flush_under_lease(scope.proof(), trigger));
+            work.await.unwrap_or_else(|| Err(self.panicked("the store".into())))
+        };
+        match self.backend.locks.with_lock_refresh(&self.flush_lease, &options, flush).await {
+            Ok(done) => done,
+            Err(WithLockError::Acquire(error)) => match error.kind() {
+                LockErrorKind::WaitTimeout { .. } if trigger == Trigger::Due => Ok(None),
+                _ => Err(self.lock_error(error)),
+            },
+            // The flush completed, and the store decided whether its token was still valid.
+            Err(WithLockError::Lost { output: Some(done), .. }) => done,
+            Err(WithLockError::Lost { reason, .. }) => {
+                Err(MemoryError::LeaseLost { key: self.key.clone(), reason })
+            }
+            Err(_) => Err(self.contended("flush")),
+        }
+    }
+
+    /// Logs one line for each flush that removes messages: only counts.
+    fn log_removed(&self, receipt: &FlushReceipt) {
+        let (evicted, summarized) = (receipt.evicted.len(), receipt.summarised.len());
+        if evicted + summarized == 0 {
+            return;
+        }
+        tracing::info!(
+            memory_id = %self.rules.resource.id,
+            key = %self.key,
+            strategy = %receipt.strategy,
+            removed = evicted + summarized,
+            evicted,
+            summarized,
+            messages_before = receipt.messages_before,
+            messages_after = receipt.messages_after,
+            tokens_before = receipt.tokens_before,
+            tokens_after = receipt.tokens_after,
+            duration_ms = u64::try_from(receipt.duration.as_millis()).unwrap_or(u64::MAX),
+            "flush removed messages"
+        );
+    }
+}

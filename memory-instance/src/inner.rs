@@ -1,0 +1,181 @@
+//! The state of one memory, below all operations on it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use memory_core::lease::LeaseProof;
+use memory_core::store::{Access, Applied, Head, Outline, StoreError, StoreErrorKind};
+use memory_core::{MemoryKey, MemoryStore};
+use memory_lock::{Clock, LockError, LockKey, LockManager};
+
+use crate::calibrations::Calibrations;
+use crate::error::{LeaseFailure, MemoryError};
+use crate::flush::failures::FlushFailures;
+use crate::ids::Ids;
+use crate::kinds::Kinds;
+use crate::lifecycle::{Activity, Lifecycle, Underway};
+use crate::rules::Rules;
+use crate::writers::{Writer, Writers};
+
+/// The number of attempts of an operation when other writers change the memory meanwhile.
+pub(crate) const ATTEMPTS: u32 = 8;
+
+/// A boxed future for a rare path. Boxing keeps the futures of its callers small.
+pub(crate) type OnHeap<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The state of one memory in this process, shared by all its handles.
+pub(crate) struct Inner {
+    pub(crate) key: MemoryKey,
+    pub(crate) lease: LockKey,
+    pub(crate) flush_lease: LockKey,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) backend: Arc<Backend>,
+    pub(crate) writers: Writers,
+    pub(crate) kinds: Kinds,
+    /// The number of writes that wait for the lease without a place in line.
+    pub(crate) waiting: AtomicU64,
+    /// Whether a flush of this instance is under way.
+    pub(crate) flushing: AtomicBool,
+    /// The failure state of the newest flushes of this instance.
+    pub(crate) flush_failures: FlushFailures,
+    /// The tokens by which providers' reports exceeded the counts of windows.
+    pub(crate) calibrations: Calibrations,
+}
+
+/// State that all instances of one store share.
+pub(crate) struct Backend {
+    pub(crate) store: Arc<dyn MemoryStore>,
+    pub(crate) locks: LockManager,
+    pub(crate) clock: Clock,
+    pub(crate) ids: Ids,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    /// The number of lease refreshes that were published as a metric.
+    pub(crate) refreshes: AtomicU64,
+}
+
+impl Backend {
+    /// Publishes the number of lease refreshes since the last call.
+    pub(crate) fn publish_refreshes(&self) {
+        let total = self.locks.stats().refreshed;
+        let seen = self.refreshes.fetch_max(total, Ordering::Relaxed);
+        metrics::counter!("memory_lock_refresh_total").increment(total.saturating_sub(seen));
+    }
+
+    /// Whether the store checks leases within its atomic step, so that a write needs no lease.
+    pub(crate) fn is_fused(&self) -> bool {
+        self.store.lease_domain() == Some(self.locks.domain())
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn now_millis(&self) -> u64 {
+        self.clock.now_micros() / 1_000
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        let micros = i64::try_from(self.clock.now_micros()).unwrap_or(i64::MAX);
+        Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
+    }
+}
+
+impl Inner {
+    pub(crate) fn new(
+        key: &MemoryKey,
+        rules: &Arc<Rules>,
+        backend: &Arc<Backend>,
+    ) -> Result<Self, MemoryError> {
+        let lock_key = |name: &str| {
+            LockKey::new(name).map_err(|reason| LeaseFailure {
+                key: key.clone(),
+                reason,
+                applied: Applied::No,
+                max_turn: None,
+            })
+        };
+        Ok(Self {
+            lease: lock_key(key.lease_name())?,
+            flush_lease: lock_key(&key.flush_lease_name())?,
+            key: key.clone(),
+            rules: Arc::clone(rules),
+            backend: Arc::clone(backend),
+            writers: Writers::default(),
+            kinds: Kinds::default(),
+            waiting: AtomicU64::new(0),
+            flushing: AtomicBool::new(false),
+            flush_failures: FlushFailures::default(),
+            calibrations: Calibrations::default(),
+        })
+    }
+
+    pub(crate) fn store(&self) -> &dyn MemoryStore {
+        &*self.rules.store
+    }
+
+    pub(crate) async fn head(&self) -> Result<Head, StoreError> {
+        self.store().head(&self.key).await
+    }
+
+    pub(crate) async fn outline(&self) -> Result<Outline, StoreError> {
+        self.store().outline(&self.key).await
+    }
+
+    /// Refuses an operation that would wait for the turn in which it is called.
+    pub(crate) fn not_in_own_turn(&self, operation: &'static str) -> Result<(), MemoryError> {
+        if self.backend.locks.runs_under(&self.lease) {
+            return Err(MemoryError::OwnTurn { operation, key: self.key.clone() });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn contended(&self, operation: &'static str) -> MemoryError {
+        MemoryError::Contended { operation, key: self.key.clone(), attempts: ATTEMPTS }
+    }
+
+    /// Registers a flush or a turn; a shutdown waits for it.
+    pub(crate) fn begin(
+        &self,
+        activity: Activity,
+        operation: &'static str,
+    ) -> Result<Underway, MemoryError> {
+        let shut_down =
+            || MemoryError::ShutDown { operation, key: self.key.clone(), applied: Applied::No };
+        self.backend.lifecycle.begin(activity, &self.key).ok_or_else(shut_down)
+    }
+
+    /// The error of work that a shutdown abandoned.
+    pub(crate) fn abandoned(&self, operation: &'static str) -> MemoryError {
+        MemoryError::ShutDown { operation, key: self.key.clone(), applied: Applied::Unknown }
+    }
+
+    /// The access of a write under this lease, if there is one.
+    pub(crate) const fn access(lease: Option<LeaseProof>) -> Access {
+        Access { lease }
+    }
+
+    /// The error of a flush in which this code panicked.
+    pub(crate) fn panicked(&self, culprit: String) -> MemoryError {
+        MemoryError::Panicked { operation: "flush", key: self.key.clone(), culprit }
+    }
+
+    pub(crate) fn lock_error(&self, reason: LockError) -> MemoryError {
+        let max_turn = self.rules.resource.lock.max_turn;
+        let key = self.key.clone();
+        LeaseFailure { key, reason, applied: Applied::No, max_turn: Some(max_turn) }.into()
+    }
+
+    pub(crate) fn take_writer(&self) -> Writer {
+        self.writers.take(&self.backend.ids, self.backend.now_millis())
+    }
+
+    /// Whether the store refused the write only because it has forgotten newer writers than this one. This
+    /// happens to a process whose clock is behind, and to a writer that was idle. The write was never sent under
+    /// this id before, so it may be sent under another one.
+    pub(crate) fn needs_newer_writer(&self, error: &MemoryError) -> bool {
+        let Some(&StoreErrorKind::WriterForgotten { newest_millis }) = error.store_kind() else {
+            return false;
+        };
+        self.writers.forgot(newest_millis);
+        error.applied() == Applied::No
+    }
+}
