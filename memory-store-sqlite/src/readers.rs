@@ -98,7 +98,9 @@ impl Readers {
         let done = match queued {
             Ok(()) => answer(&mut receiver, paused.as_ref()).await.unwrap_or_else(|_| {
                 // Only a panic drops the reply of a waiting caller.
-                Err(Fault::Refused(StoreErrorKind::Other("the read broke off; read again".into())))
+                Err(Fault::Refused(StoreErrorKind::Other(
+                    "the read ended early; read again".into(),
+                )))
             }),
             Err(refused) => return Err(no_thread(operation, &Arc::new(refused.source))),
         };
@@ -124,7 +126,7 @@ impl Readers {
                 Err(fault)
                     if fault.is_busy() && since.elapsed() < self.config.operation_timeout() => {}
                 Ok(None) => {
-                    return Err(Fault::Refused(StoreErrorKind::Other("read cut short".into())));
+                    return Err(Fault::Refused(StoreErrorKind::Other("read ended early".into())));
                 }
                 Ok(Some(done)) => return Ok(done),
                 Err(fault) => return Err(fault),

@@ -74,7 +74,7 @@ impl SqliteStore {
             return Err(no_thread("open", &Arc::new(refused.source)));
         }
         let opened = answer(&mut receiver, paused.as_ref()).await.unwrap_or_else(|_| {
-            Err(Fault::Refused(StoreErrorKind::Other("opening broke off; try again".into())))
+            Err(Fault::Refused(StoreErrorKind::Other("opening was interrupted; try again".into())))
         });
         let (connection, file) = opened.map_err(|fault| fault.to_error("open", config.path()))?;
         let domain = sqlite_domain(config.path())
@@ -99,7 +99,7 @@ impl SqliteStore {
     /// [`StoreErrorKind::Unavailable`] if the file was removed.
     pub fn size_bytes(&self) -> Result<u64, StoreError> {
         let file = self.path().metadata().map_err(|error| {
-            let reason = format!("{} cannot be looked at; check the path", self.path().display());
+            let reason = format!("{} cannot be accessed; check the path", self.path().display());
             StoreError::new("measure", StoreErrorKind::Unavailable(reason)).caused_by(error)
         })?;
         let mut log = self.path().as_os_str().to_owned();

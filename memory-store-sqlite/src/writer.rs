@@ -154,7 +154,8 @@ impl Writer {
         let answer = answer(&mut waiting.reply, paused.as_ref()).await;
         // Only a panic in the runner drops a job that was taken.
         answer.unwrap_or_else(|_| {
-            let kind = StoreErrorKind::Other("the writer broke off; send the request again".into());
+            let kind =
+                StoreErrorKind::Other("the writer ended early; send the request again".into());
             Err(StoreError::new(operation, kind).at(key).possibly_applied())
         })
     }

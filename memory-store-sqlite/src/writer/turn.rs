@@ -370,7 +370,7 @@ impl Drop for Turn {
         // Jobs are left only where the runner panicked.
         let stranded = std::mem::take(&mut state.waiting);
         drop(state);
-        let reason = "the thread that should have written broke off; try again";
+        let reason = "the writing thread stopped early; try again";
         let fault = Fault::Refused(StoreErrorKind::Unavailable(reason.into()));
         for job in stranded {
             job.refuse(&fault, self.writer.config.path());
