@@ -263,12 +263,12 @@ fn show(figures: &Figures, out: &mut Out) -> anyhow::Result<()> {
     }
     out.line(rows)?;
     let durability = match figures.durability {
-        Durability::Memory => "nothing but this process",
+        Durability::Memory => "only while this process runs",
         Durability::Process => "the end of this process",
-        _ => "the loss of power",
+        _ => "a power loss",
     };
     out.line(format_args!(
-        "store {}; an acknowledged append outlives {durability}; medians of {} rounds",
+        "store {}; an acknowledged append survives {durability}; medians of {} rounds",
         figures.store, figures.rounds
     ))
 }

@@ -202,7 +202,7 @@ fn last_flush(health: &MemoryHealth) -> String {
     if let Some(summary) = &receipt.summary {
         text.push_str(&format!("\nsummary by {}", summary.summarizer));
         if let Some(fallback) = &summary.fallback {
-            text.push_str(&format!(", for {fallback}"));
+            text.push_str(&format!(" as fallback: {fallback}"));
         }
     }
     text

@@ -87,7 +87,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         count(report.messages, "message", "messages"),
     ))?;
     if report.skipped > 0 {
-        out.line(format!("{} in use, left alone", count(report.skipped, "memory", "memories")))?;
+        out.line(format!("{} in use, not removed", count(report.skipped, "memory", "memories")))?;
     }
     if report.more {
         out.line("there may be more: run it again, or raise --max")?;

@@ -330,7 +330,7 @@ fn show(figures: &Figures, out: &mut Out) -> anyhow::Result<()> {
         figures.p99_ratio,
         figures.rounds.len()
     ))?;
-    let mut rows = table(&["a summarizer that", "outcome", "summary by", "#flush took"]);
+    let mut rows = table(&["a summarizer that", "outcome", "summary by", "#flush time"]);
     for outcome in &figures.outcomes {
         rows.add_row([
             outcome.case.to_owned(),
