@@ -10,9 +10,9 @@ use memory_core::{MemoryResource, MemoryStore, TokenCounter};
 use memory_flush::{FlushStrategy, Summarizer};
 use memory_lock::{Clock, LockManager};
 
+use crate::backend::Backend;
 use crate::error::MemoryError;
 use crate::ids::Ids;
-use crate::inner::Backend;
 use crate::manager::MemoryManager;
 use crate::open;
 use crate::rules::{Extensions, FlushMode, Rules};

@@ -2,20 +2,19 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use jiff::Timestamp;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{Access, Applied, Head, Outline, StoreError, StoreErrorKind};
 use memory_core::{MemoryKey, MemoryStore};
-use memory_lock::{Clock, LockError, LockKey, LockManager};
+use memory_lock::{LockError, LockKey};
 
+use crate::backend::Backend;
 use crate::calibrations::Calibrations;
 use crate::error::{LeaseFailure, MemoryError};
 use crate::flush::failures::FlushFailures;
-use crate::ids::Ids;
 use crate::kinds::Kinds;
-use crate::lifecycle::{Activity, Lifecycle, Underway};
+use crate::lifecycle::{Activity, Underway};
 use crate::rules::Rules;
 use crate::writers::{Writer, Writers};
 
@@ -42,41 +41,6 @@ pub(crate) struct Inner {
     pub(crate) flush_failures: FlushFailures,
     /// The tokens by which providers' reports exceeded the counts of windows.
     pub(crate) calibrations: Calibrations,
-}
-
-/// State that all instances of one store share.
-pub(crate) struct Backend {
-    pub(crate) store: Arc<dyn MemoryStore>,
-    pub(crate) locks: LockManager,
-    pub(crate) clock: Clock,
-    pub(crate) ids: Ids,
-    pub(crate) lifecycle: Arc<Lifecycle>,
-    /// The number of lease refreshes that were published as a metric.
-    pub(crate) refreshes: AtomicU64,
-}
-
-impl Backend {
-    /// Publishes the number of lease refreshes since the last call.
-    pub(crate) fn publish_refreshes(&self) {
-        let total = self.locks.stats().refreshed;
-        let seen = self.refreshes.fetch_max(total, Ordering::Relaxed);
-        metrics::counter!("memory_lock_refresh_total").increment(total.saturating_sub(seen));
-    }
-
-    /// Whether the store checks leases within its atomic step, so that a write needs no lease.
-    pub(crate) fn is_fused(&self) -> bool {
-        self.store.lease_domain() == Some(self.locks.domain())
-    }
-
-    /// Milliseconds since 1970.
-    pub(crate) fn now_millis(&self) -> u64 {
-        self.clock.now_micros() / 1_000
-    }
-
-    pub(crate) fn now(&self) -> Timestamp {
-        let micros = i64::try_from(self.clock.now_micros()).unwrap_or(i64::MAX);
-        Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
-    }
 }
 
 impl Inner {

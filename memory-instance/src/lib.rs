@@ -16,6 +16,7 @@ mod sweep;
 mod window;
 
 mod admit;
+mod backend;
 mod inner;
 mod write;
 

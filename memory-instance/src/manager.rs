@@ -12,8 +12,9 @@ use memory_lock::LockManager;
 use quick_cache::sync::Cache;
 use serde::Serialize;
 
+use crate::backend::Backend;
 use crate::error::MemoryError;
-use crate::inner::{Backend, Inner};
+use crate::inner::Inner;
 use crate::instance::{MemoryInstance, Mode};
 use crate::lifecycle::Lifecycle;
 use crate::rules::Rules;

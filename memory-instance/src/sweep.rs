@@ -11,8 +11,8 @@ use memory_core::store::{
 use memory_lock::{LockGuard, LockKey, LockOptions};
 use serde::Serialize;
 
+use crate::backend::Backend;
 use crate::error::{LeaseFailure, MemoryError};
-use crate::inner::Backend;
 use crate::manager::MemoryManager;
 
 /// Which memories [`MemoryManager::sweep`] removes. The default is: expired memories, at most 1,000.

@@ -1,0 +1,46 @@
+//! The store, the leases, the clock and the ids, which all instances of one store share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use memory_core::MemoryStore;
+use memory_lock::{Clock, LockManager};
+
+use crate::ids::Ids;
+use crate::lifecycle::Lifecycle;
+
+/// State that all instances of one store share.
+pub(crate) struct Backend {
+    pub(crate) store: Arc<dyn MemoryStore>,
+    pub(crate) locks: LockManager,
+    pub(crate) clock: Clock,
+    pub(crate) ids: Ids,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    /// The number of lease refreshes that were published as a metric.
+    pub(crate) refreshes: AtomicU64,
+}
+
+impl Backend {
+    /// Publishes the number of lease refreshes since the last call.
+    pub(crate) fn publish_refreshes(&self) {
+        let total = self.locks.stats().refreshed;
+        let seen = self.refreshes.fetch_max(total, Ordering::Relaxed);
+        metrics::counter!("memory_lock_refresh_total").increment(total.saturating_sub(seen));
+    }
+
+    /// Whether the store checks leases within its atomic step, so that a write needs no lease.
+    pub(crate) fn is_fused(&self) -> bool {
+        self.store.lease_domain() == Some(self.locks.domain())
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn now_millis(&self) -> u64 {
+        self.clock.now_micros() / 1_000
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        let micros = i64::try_from(self.clock.now_micros()).unwrap_or(i64::MAX);
+        Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
+    }
+}
