@@ -1,0 +1,101 @@
+//! Appends to the simulated server, with the bugs that are planted in them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use memory_core::store::{Append, Appended, StoreError, StoreErrorKind};
+use memory_core::{MemoryKey, MemoryStore};
+
+use super::{Server, now};
+use crate::bug::Bug;
+
+impl Server {
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        key: &MemoryKey,
+        append: Append,
+    ) -> Result<Appended, StoreError> {
+        let at = self.place(key);
+        let (write, access) = (append.write, append.access);
+        let is_retry = self.is_retry(&at, write);
+        self.admit(key, access, is_retry)?;
+        let mut append = Append { access: self.access(append.access), ..append };
+        let mut rest = None;
+        let count = {
+            let mut state = self.state();
+            state.appends += 1;
+            state.appends
+        };
+        match self.bug {
+            Some(Bug::AppendRefused) if count.is_multiple_of(11) => {
+                let kind = StoreErrorKind::Full("no room".into());
+                return Err(StoreError::new("append to", kind).at(key));
+            }
+            Some(Bug::RetryNotRecognized) => append.write = self.fresh_write(),
+            Some(Bug::WriterPrunedEarly) if is_retry => {
+                let newest = self.state().newest_writer.get(&at).copied();
+                if newest != Some(write.writer) {
+                    append.write = self.fresh_write();
+                }
+            }
+            Some(Bug::RetryForgottenByFlush) if is_retry => {
+                let flushed = !now(self.store.receipts(&at))?.is_empty();
+                if flushed {
+                    append.write = self.fresh_write();
+                }
+            }
+            Some(Bug::TornBatch) if append.messages.len() > 1 && !is_retry => {
+                let messages: Vec<_> = append.messages.iter().skip(1).cloned().collect();
+                rest = Some(Append {
+                    write: self.fresh_write(),
+                    messages: messages.into(),
+                    ..append.clone()
+                });
+                append.messages = append.messages.iter().take(1).cloned().collect();
+            }
+            Some(Bug::OrderLost) if append.messages.len() > 1 && !is_retry => {
+                append.messages = append.messages.iter().rev().cloned().collect();
+            }
+            Some(Bug::AppendLost) if count.is_multiple_of(7) && !is_retry => {
+                let head = now(self.store.head(&at))?;
+                let first = head.last.plus(1);
+                let outcome = memory_core::store::AppendOutcome::Appended { first };
+                let next_flush_at = head.next_flush_at;
+                let counters = head.counters;
+                let critical_over_budget = None;
+                return Ok(Appended { outcome, counters, next_flush_at, critical_over_budget });
+            }
+            _ => {}
+        }
+        let before = now(self.store.head(&at))?;
+        self.state().old_head.insert(at.clone(), before.clone());
+        let quoted = append.messages.first().map(|m| m.message.text().into_owned());
+        let mut appended = now(self.store.append(&at, append))?;
+        self.wrote(&at, write);
+        if let Some(rest) = rest {
+            let (server, at) = (Arc::clone(self), at.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(3)).await;
+                let _ = now(server.store.append(&at, rest));
+            });
+        }
+        match self.bug {
+            Some(Bug::CountersApart) => appended.counters = before.counters,
+            Some(Bug::FlushMarkLost) => appended.next_flush_at = None,
+            Some(Bug::ErrorLies) if count.is_multiple_of(5) => {
+                return Err(
+                    StoreError::new("append to", StoreErrorKind::Full("no room".into())).at(key)
+                );
+            }
+            Some(Bug::ErrorQuotesMessage) if count.is_multiple_of(9) => {
+                let text = quoted.unwrap_or_default();
+                return Err(
+                    StoreError::new("append to", StoreErrorKind::Other(text)).possibly_applied()
+                );
+            }
+            _ => {}
+        }
+        self.repair(&at, &mut appended.counters);
+        Ok(appended)
+    }
+}

@@ -1,0 +1,104 @@
+//! Reads from the simulated server, with the bugs that are planted in them.
+
+use std::num::NonZeroUsize;
+
+use memory_core::store::{
+    Cursor, FlushReceipt, Head, Outline, Page, Read, StoreError, UnusedPage, UnusedQuery,
+};
+use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
+
+use super::{Server, now};
+use crate::bug::Bug;
+
+impl Server {
+    pub(crate) fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
+        let at = self.place(key);
+        let mut head = now(self.store.head(&at))?;
+        match self.bug {
+            Some(Bug::CountersApart) => {
+                if let Some(old) = self.state().old_head.get(&at) {
+                    head.counters = old.counters.clone();
+                }
+            }
+            Some(Bug::FlushMarkLost) => head.next_flush_at = None,
+            _ => {}
+        }
+        self.repair(&at, &mut head.counters);
+        Ok(head)
+    }
+
+    pub(crate) fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
+        let at = self.place(key);
+        let after = read.after.map(|cursor| self.compared(cursor, Bug::ReaderGoesOn));
+        let after = after.map(|cursor| self.replaced_under(&at, cursor));
+        let page = now(self.store.read(&at, Read { after, ..read }))?;
+        if !matches!(self.bug, Some(Bug::StaleRead | Bug::TornRead)) || read.after.is_some() {
+            return Ok(page);
+        }
+        let mut state = self.state();
+        state.reads += 1;
+        let count = state.reads;
+        let old = state.old_pages.insert(at, page.clone());
+        let Some(old) = old.filter(|_| count.is_multiple_of(2)) else { return Ok(page) };
+        if self.has(Bug::StaleRead) {
+            return Ok(old);
+        }
+        // The first half as it was, the second as it is.
+        let half = old.messages.len().div_ceil(2);
+        let from = old.messages.get(half.saturating_sub(1)).map(|message| message.meta.sequence);
+        let mut messages: Vec<_> = old.messages.into_iter().take(half).collect();
+        messages.extend(page.messages.into_iter().filter(|m| Some(m.meta.sequence) > from));
+        Ok(Page { messages, ..page })
+    }
+
+    pub(crate) fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
+        let at = self.place(key);
+        let mut outline = now(self.store.outline(&at))?;
+        match self.bug {
+            Some(Bug::TokensUnderstated) => {
+                for meta in &mut outline.metas {
+                    meta.tokens = meta.tokens.div_ceil(2);
+                }
+            }
+            Some(Bug::FlushMarkLost) => outline.head.next_flush_at = None,
+            _ => {}
+        }
+        self.repair(&at, &mut outline.head.counters);
+        Ok(outline)
+    }
+
+    pub(crate) fn fetch(
+        &self,
+        key: &MemoryKey,
+        snapshot: Cursor,
+        places: &[Sequence],
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let snapshot = self.compared(snapshot, Bug::FetchFindsOthers);
+        now(self.store.fetch(&self.place(key), snapshot, places))
+    }
+
+    pub(crate) fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
+        now(self.store.receipts(&self.place(key)))
+    }
+
+    pub(crate) fn keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, StoreError> {
+        now(self.store.keys(after, limit))
+    }
+
+    pub(crate) fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
+        now(self.store.unused(query))
+    }
+
+    /// The cursor in the generation that the store has, where replacements do not seem to change it.
+    fn replaced_under(&self, at: &MemoryKey, mut cursor: Cursor) -> Cursor {
+        let state = self.state();
+        while let Some(next) = state.replaced_in.get(&(at.clone(), cursor.generation)) {
+            cursor.generation = *next;
+        }
+        cursor
+    }
+}
