@@ -13,7 +13,6 @@ use crate::inner::{Inner, OnHeap};
 use crate::instance::MemoryInstance;
 use crate::prepared::PreparedAppend;
 use crate::telemetry::Operation;
-use crate::write::{Write, Written};
 
 impl MemoryInstance {
     /// Appends a message.
@@ -170,19 +169,14 @@ impl MemoryInstance {
         let started = Instant::now();
         let again = prepared.mark_sent();
         let renewed = again.then(|| Box::new(self.inner.renewed(prepared.append())));
-        let write = Write::Append(renewed.as_deref().unwrap_or(prepared.append()));
-        let appended = match self.inner.write(write, lease).await {
-            Ok(Written::Appended(appended)) => Appended {
-                critical_over_budget: self.inner.critical_over_budget(&appended.counters),
-                ..*appended
-            },
-            Ok(Written::Changed(_) | Written::Claimed) => {
-                return Err(self.inner.contended("append to"));
-            }
+        let append = renewed.as_deref().unwrap_or(prepared.append());
+        let mut appended = match self.inner.write(append, lease).await {
+            Ok(appended) => appended,
             Err(reason) => {
                 return Err(AppendFailure { reason, prepared: prepared.clone() }.into());
             }
         };
+        appended.critical_over_budget = self.inner.critical_over_budget(&appended.counters);
         self.inner.kinds.learn_from(prepared.messages(), &appended.counters);
         let telemetry = &self.inner.rules.telemetry;
         telemetry.took(Operation::Append, started.elapsed());

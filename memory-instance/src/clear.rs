@@ -6,7 +6,6 @@ use memory_core::store::{Access, Clear, Counters};
 use crate::error::MemoryError;
 use crate::inner::{Inner, OnHeap};
 use crate::instance::MemoryInstance;
-use crate::write::{Write, Written};
 
 impl MemoryInstance {
     /// Removes all messages and receipts. The counters report the removed messages as cleared.
@@ -38,13 +37,9 @@ impl Inner {
 
     async fn clear_once(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
         let writer = self.take_writer();
-        let write = Write::Clear(Clear { write: writer.write, access: Access::OPEN });
-        match self.write(write, lease).await? {
-            Written::Changed(counters) => {
-                self.writers.put_back(writer);
-                Ok(counters)
-            }
-            Written::Appended(_) | Written::Claimed => Err(self.contended("clear")),
-        }
+        let clear = Clear { write: writer.write, access: Access::OPEN };
+        let counters = self.write(&clear, lease).await?;
+        self.writers.put_back(writer);
+        Ok(counters)
     }
 }

@@ -12,7 +12,6 @@ use crate::exclusive::{ExclusiveError, Session};
 use crate::ids::name_of;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
-use crate::write::{Write, Written};
 
 const OPERATION: &str = "ensure the system prompt of";
 
@@ -241,12 +240,8 @@ impl Inner {
             message: new.clone(),
             access: Access::OPEN,
         };
-        match self.write(Write::Replace(&replace), Some(lease)).await? {
-            Written::Changed(counters) => {
-                self.writers.put_back(writer);
-                Ok(counters)
-            }
-            Written::Appended(_) | Written::Claimed => Err(self.contended(OPERATION)),
-        }
+        let counters = self.write(&replace, Some(lease)).await?;
+        self.writers.put_back(writer);
+        Ok(counters)
     }
 }

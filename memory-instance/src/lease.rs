@@ -8,7 +8,7 @@ use memory_lock::{LeaseInfo, LockGuard, LockKey};
 use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
-use crate::write::Write;
+use crate::write::Claim;
 
 /// The lower bound for the maximum hold of a lease that is taken to raise the store's newest token.
 const MIN_HOLD: Duration = Duration::from_secs(2);
@@ -84,7 +84,7 @@ impl Inner {
             return Ok(());
         }
         if let Some(guard) = self.take_broken(&self.lease).await? {
-            self.write(Write::Claim, Some(guard.proof())).await?;
+            self.write(&Claim(guard.proof()), Some(guard.proof())).await?;
             guard.release().await;
         }
         Ok(())
@@ -101,7 +101,7 @@ impl Inner {
             // This splice only raises the newest token of flushers.
             let mut splice = Splice::new(head.generation);
             splice.flusher = Some(guard.proof());
-            match self.write(Write::Splice(&splice), None).await {
+            match self.write(&splice, None).await {
                 Ok(_) => {
                     guard.release().await;
                     return Ok(());

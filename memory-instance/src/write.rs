@@ -1,71 +1,43 @@
 //! Execution of a write: waiting for leases, retries, and the final error.
 
+mod request;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use memory_core::lease::LeaseProof;
-use memory_core::store::{
-    Append, Appended, Applied, Clear, Counters, Replace, Splice, StoreError, StoreErrorKind,
-};
+use memory_core::store::{Append, Applied, StoreError, StoreErrorKind};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use self::request::Answering;
+pub(crate) use self::request::{Claim, WriteRequest};
 use crate::error::MemoryError;
 use crate::inner::Inner;
-
-/// A write to the store.
-#[derive(Clone, Copy)]
-pub(crate) enum Write<'a> {
-    Append(&'a Append),
-    Replace(&'a Replace),
-    Splice(&'a Splice),
-    Clear(Clear),
-    /// Raises the newest token to that of the lease under which the write is made.
-    Claim,
-}
-
-/// The answer to a write.
-pub(crate) enum Written {
-    Appended(Box<Appended>),
-    Changed(Counters),
-    Claimed,
-}
-
-impl Write<'_> {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Append(_) => "append to",
-            Self::Replace(_) => "replace a message of",
-            Self::Splice(_) => "flush",
-            Self::Clear(_) => "clear",
-            Self::Claim => "claim",
-        }
-    }
-}
 
 impl Inner {
     /// Executes a write: with the store alone if the store checks leases itself, else under the lease. It waits for
     /// the turns of others for at most the resource's `lock.wait_timeout`. Retryable errors are retried with the
     /// same id for at most its `lock.failure_timeout`.
-    pub(crate) async fn write(
+    pub(crate) async fn write<W: WriteRequest>(
         &self,
-        write: Write<'_>,
+        write: &W,
         lease: Option<LeaseProof>,
-    ) -> Result<Written, MemoryError> {
+    ) -> Result<W::Answer, MemoryError> {
         self.write_within(self.rules.lock.wait_timeout(), write, lease).await
     }
 
     /// As [`write`](Self::write), with another wait timeout for turns. With a timeout of zero it still waits for the
     /// first answer.
-    pub(crate) async fn write_within(
+    pub(crate) async fn write_within<W: WriteRequest>(
         &self,
         waits: Duration,
-        write: Write<'_>,
+        write: &W,
         lease: Option<LeaseProof>,
-    ) -> Result<Written, MemoryError> {
+    ) -> Result<W::Answer, MemoryError> {
         let began = Instant::now();
         if lease.is_none() {
-            self.not_in_own_turn(write.name())?;
+            self.not_in_own_turn(W::OPERATION)?;
         }
         let limit = Limit::new(began, waits, self.rules.lock.failure_timeout());
         let mut answer = limit.answer_by(began, None);
@@ -74,9 +46,9 @@ impl Inner {
         let mut asked = Asked { at: began, failing: None };
         // Rare paths are boxed, because otherwise the future of every write would have their size.
         let direct = lease.is_some() || self.backend.is_fused();
-        let mut renewed: Option<Box<Append>> = None;
+        let mut renewed: Option<Box<W>> = None;
         loop {
-            let write = renewed.as_deref().map_or(write, Write::Append);
+            let write = renewed.as_deref().unwrap_or(write);
             let done = if direct {
                 match timeout_at(answer, self.attempt(write, lease)).await {
                     Ok(Err(error)) if lease.is_none() && is_locked(&error) => {
@@ -84,7 +56,7 @@ impl Inner {
                         Box::pin(self.write_when_free(write, error, limit, &mut asked)).await
                     }
                     Ok(done) => done.map_err(MemoryError::from),
-                    Err(_) => Err(self.timed_out(write, limit)),
+                    Err(_) => Err(self.timed_out(W::OPERATION, limit)),
                 }
             } else {
                 Box::pin(self.write_in_line(write, limit, &mut asked)).await
@@ -94,8 +66,8 @@ impl Inner {
             if retryable {
                 let definite = error.applied() == Applied::No;
                 unknown |= !definite;
-                if let (Write::Append(append), false) = (write, definite) {
-                    renewed = Some(Box::new(self.renewed(append)));
+                if !definite && let Some(next) = write.renewed(self) {
+                    renewed = Some(Box::new(next));
                 }
                 let since = *asked.failing.get_or_insert(asked.at);
                 let end = if limit.waits { limit.answer_by(since, None) } else { limit.end };
@@ -131,8 +103,8 @@ impl Inner {
         })
     }
 
-    fn timed_out(&self, write: Write<'_>, limit: Limit) -> MemoryError {
-        let (operation, waited) = (write.name(), limit.answers_in());
+    fn timed_out(&self, operation: &'static str, limit: Limit) -> MemoryError {
+        let waited = limit.answers_in();
         MemoryError::TimedOut { operation, key: self.key.clone(), waited }
     }
 
@@ -141,13 +113,13 @@ impl Inner {
     /// Only after [`QUEUE_AFTER`] does the write take a place in line for the lease and write under it. If it did so at
     /// once, concurrent writes would find the lease held by this write and line up too. After a single turn a busy
     /// memory would then commit one write at a time for as long as the load lasts.
-    async fn write_when_free(
+    async fn write_when_free<W: WriteRequest>(
         &self,
-        write: Write<'_>,
+        write: &W,
         mut refused: StoreError,
         limit: Limit,
         asked: &mut Asked,
-    ) -> Result<Written, MemoryError> {
+    ) -> Result<W::Answer, MemoryError> {
         self.rules.telemetry.lock_contended();
         let contended = Waiting::new(&self.waiting);
         let patience_ends = (Instant::now() + QUEUE_AFTER).min(limit.end);
@@ -172,18 +144,18 @@ impl Inner {
             refused = match timeout_at(answer, self.attempt(write, None)).await {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(error)) => error,
-                Err(_) => return Err(self.timed_out(write, limit)),
+                Err(_) => return Err(self.timed_out(W::OPERATION, limit)),
             };
         }
     }
 
     /// Waits in line for the lease on the memory, and writes under it.
-    async fn write_in_line(
+    async fn write_in_line<W: WriteRequest>(
         &self,
-        write: Write<'_>,
+        write: &W,
         limit: Limit,
         asked: &mut Asked,
-    ) -> Result<Written, MemoryError> {
+    ) -> Result<W::Answer, MemoryError> {
         let answer = self.answer_under_lease();
         // Bounds the wait of others if the caller keeps this call without polling it.
         let options = self
@@ -208,10 +180,10 @@ impl Inner {
         };
         let done = match timeout(answer.min(last), attempt).await {
             Ok(done) => done.map_err(MemoryError::from),
-            Err(_) if last <= answer => Err(self.timed_out(write, limit)),
+            Err(_) if last <= answer => Err(self.timed_out(W::OPERATION, limit)),
             Err(_) => {
                 let kind = StoreErrorKind::Unavailable(format!("no answer within {answer:?}"));
-                let error = StoreError::new(write.name(), kind).at(&self.key);
+                let error = StoreError::new(W::OPERATION, kind).at(&self.key);
                 Err(error.possibly_applied().into())
             }
         };
@@ -232,37 +204,12 @@ impl Inner {
         }
     }
 
-    async fn attempt(
-        &self,
-        write: Write<'_>,
+    fn attempt<'a, W: WriteRequest>(
+        &'a self,
+        write: &'a W,
         lease: Option<LeaseProof>,
-    ) -> Result<Written, StoreError> {
-        let access = Self::access(lease);
-        match write {
-            Write::Append(append) => {
-                let append = Append { access, ..append.clone() };
-                let appended = self.store().append(&self.key, append).await?;
-                Ok(Written::Appended(Box::new(appended)))
-            }
-            Write::Replace(replace) => {
-                let replace = Replace { access, ..replace.clone() };
-                Ok(Written::Changed(self.store().replace(&self.key, replace).await?))
-            }
-            Write::Splice(splice) => {
-                let splice = Splice { access, ..splice.clone() };
-                Ok(Written::Changed(self.store().splice(&self.key, splice).await?))
-            }
-            Write::Clear(clear) => {
-                let clear = Clear { access, ..clear };
-                Ok(Written::Changed(self.store().clear(&self.key, clear).await?))
-            }
-            Write::Claim => {
-                if let Some(lease) = lease {
-                    self.store().claim(&self.key, lease).await?;
-                }
-                Ok(Written::Claimed)
-            }
-        }
+    ) -> Answering<'a, W::Answer> {
+        write.send(self.store(), &self.key, Self::access(lease))
     }
 }
 

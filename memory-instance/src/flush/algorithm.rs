@@ -16,7 +16,6 @@ use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::panics::{caught, caught_in};
 use crate::rules::FlushMode;
-use crate::write::Write;
 
 /// The number of other holders' maximum turns that the commit of a flush waits.
 const COMMIT_WAITS: u32 = 2;
@@ -66,7 +65,7 @@ impl Inner {
             };
             splice.flusher = Some(flusher);
             let waits = self.commit_patience(trigger);
-            match self.write_within(waits, Write::Splice(&splice), None).await {
+            match self.write_within(waits, &*splice, None).await {
                 Ok(_) => return Ok(splice.receipt),
                 Err(MemoryError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
                 Err(error) => return Err(error),

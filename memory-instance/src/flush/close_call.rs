@@ -9,7 +9,6 @@ use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::rules::Rules;
-use crate::write::{Write, Written};
 
 impl MemoryInstance {
     /// Closes an open tool call, by its id or, if it has none, by the name of the tool. The call can then be
@@ -52,9 +51,8 @@ impl Inner {
             let mut splice = Splice::of(&outline);
             splice.closed = vec![meta.sequence];
             tried = true;
-            match self.write(Write::Splice(&splice), None).await {
-                Ok(Written::Changed(counters)) => return Ok(counters),
-                Ok(Written::Appended(_) | Written::Claimed) => {}
+            match self.write(&splice, None).await {
+                Ok(counters) => return Ok(counters),
                 Err(MemoryError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
                 Err(error) => return Err(error),
             }
