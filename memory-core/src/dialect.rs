@@ -98,9 +98,9 @@ pub use self::part::{
 };
 use self::resemble::resembles;
 pub use self::write::{Loss, Written};
-pub use crate::message::ToolCall;
 use crate::json::{Json, JsonObject};
 use crate::message::Role;
+pub use crate::message::ToolCall;
 
 /// Called with each part of a message.
 type Visit<'v, 'a> = &'v mut dyn FnMut(Part<'a>);

@@ -19,12 +19,12 @@ pub use self::sections::{
     CircuitBreakerSettings, FlushingStrategy, LockSettings, Persistence, PriorityBlock,
     PrivacyPolicy, Reminders, ResourceKind, Share, TokenAllocation,
 };
-pub use crate::flush_settings::{FlushSettings, SettingsError};
 use crate::flush_settings::share_of;
+pub use crate::flush_settings::{FlushSettings, SettingsError};
 use crate::limits::Limits;
 use crate::policy::{Block, Policy};
-pub use crate::priority::CustomType;
 use crate::priority::ContentType;
+pub use crate::priority::CustomType;
 use crate::profile::{Profile, ProfileName};
 pub use crate::redact::{RedactPreset, Redactor};
 use crate::tokens::{MediaPrices, MediaTokens};

@@ -25,8 +25,9 @@ fn runtime() -> Runtime {
 
 fn open(runtime: &Runtime, folder: &TempDir, mode: FlushMode, budget: u64) -> MemoryManager {
     let url = format!("sqlite://{}", folder.path().join("memory.db").display());
-    let builder =
-        MemoryManager::builder().resource(MemoryResource::new("bench", budget)).flush_mode(mode);
+    let builder = MemoryManager::builder()
+        .with_resource(MemoryResource::new("bench", budget))
+        .with_flush_mode(mode);
     runtime.block_on(builder.open(&url)).unwrap()
 }
 

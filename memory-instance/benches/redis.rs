@@ -48,8 +48,8 @@ impl World {
             let server = any_server().await;
             let prefix = unique_prefix();
             let manager = MemoryManager::builder()
-                .resource(MemoryResource::new("bench", 1 << 40))
-                .flush_mode(FlushMode::Manual)
+                .with_resource(MemoryResource::new("bench", 1 << 40))
+                .with_flush_mode(FlushMode::Manual)
                 .open(&format!("{}?prefix={prefix}", server.url()))
                 .await
                 .unwrap();

@@ -32,7 +32,7 @@ async fn main() -> ExitCode {
 /// One turn: from the user's question to the model's answer.
 async fn run(store: &str) -> Result<String> {
     let resource = MemoryResource::new("travel", 50_000); // a flush keeps the history below this
-    let manager = MemoryManager::builder().resource(resource).open(store).await?;
+    let manager = MemoryManager::builder().with_resource(resource).open(store).await?;
     let memory = manager.memory("travel", "case-4711")?;
 
     memory.ensure_system("agent", "You are a travel agent.").await?; // stored once

@@ -57,7 +57,7 @@ async fn run(path: &Path) -> Result<String, Box<dyn Error>> {
     // This store does not look up leases, so any lock backend may keep them.
     let locks = LockManager::new(Arc::new(InProcessLock::default()));
     let manager = MemoryManager::builder()
-        .resource(MemoryResource::new("support", 8_000))
+        .with_resource(MemoryResource::new("support", 8_000))
         .build(Arc::new(store), locks)?;
     let memory = manager.memory("support", "case-4711")?;
     memory.ensure_system("agent", "You are a travel agent.").await?;

@@ -44,7 +44,7 @@ async fn open(store: &str) -> Result<MemoryManager> {
     let mut resource = MemoryResource::new("desk", 50_000);
     // A turn that takes longer loses its lease, and its later writes are refused. Others wait as long by default.
     resource.lock = resource.lock.with_max_turn(Duration::from_secs(20));
-    Ok(MemoryManager::builder().resource(resource).open(store).await?)
+    Ok(MemoryManager::builder().with_resource(resource).open(store).await?)
 }
 
 async fn agent(name: &'static str, store: String) -> Result<()> {

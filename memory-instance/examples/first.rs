@@ -10,7 +10,7 @@ use serde_json::json;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), MemoryError> {
     let manager = MemoryManager::builder()
-        .resource(MemoryResource::new("support", 8_000)) // a budget of 8,000 tokens
+        .with_resource(MemoryResource::new("support", 8_000)) // a budget of 8,000 tokens
         .open("sqlite://memory.db")
         .await?;
     let memory = manager.memory("support", "case-4711")?; // any number of agents may hold this

@@ -32,10 +32,10 @@ async fn main() -> ExitCode {
 /// Fills a memory to its budget, has it summarized, and reports on it.
 async fn run(store: &str, model: Arc<dyn Model>) -> Result<String> {
     let manager = MemoryManager::builder()
-        .resource(MemoryResource::new("support", 2_000))
-        .summarizer(Arc::new(LlmSummarizer { model }))
-        .summarizer_time_limit(Duration::from_secs(30)) // then the rule-based summarizer writes the summary
-        .flush_mode(FlushMode::Manual) // a service leaves this out: it flushes in the background
+        .with_resource(MemoryResource::new("support", 2_000))
+        .with_summarizer(Arc::new(LlmSummarizer { model }))
+        .with_summarizer_time_limit(Duration::from_secs(30)) // then the rule-based summarizer writes the summary
+        .with_flush_mode(FlushMode::Manual) // a service leaves this out: it flushes in the background
         .open(store)
         .await?;
     let memory = manager.memory("support", "case-4711")?;

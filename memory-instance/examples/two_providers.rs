@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
 
 async fn run(store: &str) -> Result<String> {
     let resource = MemoryResource::new("travel", 50_000);
-    let manager = MemoryManager::builder().resource(resource).open(store).await?;
+    let manager = MemoryManager::builder().with_resource(resource).open(store).await?;
     let memory = manager.memory("travel", "case-4711")?;
     memory.ensure_system("agent", "You are a travel agent.").await?;
     if memory.len().await? == 1 {

@@ -52,65 +52,65 @@ impl ManagerBuilder {
     }
 
     /// The project, the first part of every key. Default: `default`.
-    pub fn project(mut self, project: impl Into<String>) -> Self {
+    pub fn with_project(mut self, project: impl Into<String>) -> Self {
         self.project = project.into();
         self
     }
 
     /// Adds a resource. If two have the same id, the later one is used.
-    pub fn resource(mut self, resource: MemoryResource) -> Self {
+    pub fn with_resource(mut self, resource: MemoryResource) -> Self {
         self.resources.push(resource);
         self
     }
 
     /// Counts tokens with this counter instead of the resources' tokenizers.
-    pub fn token_counter(mut self, counter: Arc<dyn TokenCounter>) -> Self {
+    pub fn with_token_counter(mut self, counter: Arc<dyn TokenCounter>) -> Self {
         self.extensions.counter = Some(counter);
         self
     }
 
     /// Adds a flush strategy. Resources refer to it by its [`name`](FlushStrategy::name).
-    pub fn strategy(mut self, strategy: Arc<dyn FlushStrategy>) -> Self {
+    pub fn with_strategy(mut self, strategy: Arc<dyn FlushStrategy>) -> Self {
         self.extensions.strategies.insert(strategy.name().to_owned(), strategy);
         self
     }
 
     /// Adds a summarizer. Summarizers are called in this order, and the rule-based one last. The strategies
     /// `fifo` and `priority` write no summaries and call none.
-    pub fn summarizer(mut self, summarizer: Arc<dyn Summarizer>) -> Self {
+    pub fn with_summarizer(mut self, summarizer: Arc<dyn Summarizer>) -> Self {
         self.extensions.summarizers.push(summarizer);
         self
     }
 
     /// The time limit for each summarizer before the next one is called. Default: 60 s.
-    pub fn summarizer_time_limit(mut self, limit: Duration) -> Self {
+    pub fn with_summarizer_time_limit(mut self, limit: Duration) -> Self {
         self.extensions.summarizer_time_limit = Some(limit);
         self
     }
 
     /// When memories are flushed. Default: [`FlushMode::Background`].
-    pub fn flush_mode(mut self, mode: FlushMode) -> Self {
+    pub fn with_flush_mode(mut self, mode: FlushMode) -> Self {
         self.extensions.flush_mode = mode;
         self
     }
 
     /// The number of instances that the manager caches. Handles in use stay valid when their instance leaves
     /// the cache. Default: 10,000.
-    pub fn cached_instances(mut self, instances: NonZeroUsize) -> Self {
+    pub fn with_cached_instances(mut self, instances: NonZeroUsize) -> Self {
         self.cached_instances = instances;
         self
     }
 
     /// The clock for `created_at`, TTLs and leases. Default: [`Clock::system`] for a store that several
     /// processes share; [`Clock::anchored`], which never steps, for `memory://`.
-    pub fn clock(mut self, clock: Clock) -> Self {
+    pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
         self
     }
 
     /// Generates ids from a seed, so that a test can be replayed. Never use it in production: two processes
     /// with the same seed treat each other's writes as retries.
-    pub fn seed(mut self, seed: u64) -> Self {
+    pub fn with_seed(mut self, seed: u64) -> Self {
         self.ids = Ids::seeded(seed);
         self
     }
@@ -137,7 +137,7 @@ impl ManagerBuilder {
         let (store, locks) = open::open(url, &clock, patience).await?;
         // Without an answer there is nothing to warn about: the store reports its failures itself.
         let server = store.server().await.ok().flatten();
-        let manager = self.clock(clock).build(store, locks)?;
+        let manager = self.with_clock(clock).build(store, locks)?;
         Ok(manager.warned_by(server.as_ref()))
     }
 

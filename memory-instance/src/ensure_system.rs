@@ -64,7 +64,7 @@ impl MemoryInstance {
     /// use memory_instance::{EnsureOutcome, MemoryManager, MemoryResource};
     ///
     /// let resource = MemoryResource::new("support", 8_000);
-    /// let manager = MemoryManager::builder().resource(resource).open("memory://").await?;
+    /// let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
     /// let memory = manager.memory("support", "case-4711")?;
     /// for expected in [EnsureOutcome::Appended, EnsureOutcome::Unchanged] {
     ///     let ensured = memory.ensure_system("agent", "You are a travel agent.").await?;

@@ -28,8 +28,8 @@ use crate::template::{KeyContext, KeyTemplate};
 /// use memory_instance::{KeyContext, MemoryManager};
 ///
 /// let manager = MemoryManager::builder()
-///     .project("acme")
-///     .resource(MemoryResource::new("support", 8_000))
+///     .with_project("acme")
+///     .with_resource(MemoryResource::new("support", 8_000))
 ///     .open("memory://")
 ///     .await?;
 /// let context = KeyContext::new().with("workflow.input.case", 4711);

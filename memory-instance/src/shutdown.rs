@@ -34,7 +34,7 @@ impl MemoryManager {
     /// use memory_instance::{MemoryManager, MemoryResource};
     ///
     /// let manager = MemoryManager::builder()
-    ///     .resource(MemoryResource::new("support", 8_000))
+    ///     .with_resource(MemoryResource::new("support", 8_000))
     ///     .open("memory://")
     ///     .await?;
     /// let report = manager.shutdown(Duration::from_secs(20)).await;

@@ -91,7 +91,7 @@ impl MemoryInstance {
     /// ```
     /// # use memory_instance::{MemoryManager, Message, MemoryResource, WindowOptions};
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-    /// # let manager = MemoryManager::builder().resource(MemoryResource::new("support", 8_000)).open("memory://").await?;
+    /// # let manager = MemoryManager::builder().with_resource(MemoryResource::new("support", 8_000)).open("memory://").await?;
     /// # let memory = manager.memory("support", "case-4711")?;
     /// memory.append(Message::user("Where is my parcel?")).await?;
     /// let options = WindowOptions::new(8_000).with_system("You help customers.").with_answer(1_000);
@@ -125,7 +125,7 @@ impl MemoryInstance {
     /// ```
     /// # use memory_instance::{Calibrated, MemoryManager, Message, MemoryResource, Usage};
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-    /// # let manager = MemoryManager::builder().resource(MemoryResource::new("support", 8_000)).open("memory://").await?;
+    /// # let manager = MemoryManager::builder().with_resource(MemoryResource::new("support", 8_000)).open("memory://").await?;
     /// # let memory = manager.memory("support", "case-4711")?;
     /// memory.append(Message::user("Where is my parcel?")).await?;
     /// let window = memory.context(8_000).await?;

@@ -35,7 +35,8 @@ async fn dead_server_is_refused_and_used_after_recovery() {
         reset_timeout: RESET,
         success_threshold: 1,
     });
-    let builder = MemoryManager::builder().resource(resource).flush_mode(FlushMode::Manual);
+    let builder =
+        MemoryManager::builder().with_resource(resource).with_flush_mode(FlushMode::Manual);
     let manager = builder.open(proxy.url()).await.unwrap();
     let memory = manager.memory("m", "k").unwrap();
     memory.append(Message::user("before")).await.unwrap();
@@ -75,7 +76,8 @@ async fn memories_at_risk_of_eviction_are_degraded() {
     let mut expires = MemoryResource::new("expires", 1_000);
     expires.persistence.ttl = Some(Duration::from_secs(3_600));
     let open = async || {
-        let builder = MemoryManager::builder().resource(kept.clone()).resource(expires.clone());
+        let builder =
+            MemoryManager::builder().with_resource(kept.clone()).with_resource(expires.clone());
         builder.open(server.url()).await.unwrap()
     };
     let manager = open().await;

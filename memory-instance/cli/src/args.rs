@@ -116,9 +116,9 @@ impl Common {
             );
         }
         let manager = MemoryManager::builder()
-            .project(&self.project)
-            .resource(resource.clone())
-            .flush_mode(mode)
+            .with_project(&self.project)
+            .with_resource(resource.clone())
+            .with_flush_mode(mode)
             .open(url)
             .await?;
         for warning in manager.warnings() {
@@ -278,9 +278,9 @@ impl Memories {
     fn with_defaults(&self, key: &MemoryKey) -> anyhow::Result<MemoryInstance> {
         let resource = MemoryResource { id: key.memory_id(), ..built_in_resource() };
         let manager = MemoryManager::builder()
-            .project(self.manager.project())
-            .resource(resource)
-            .flush_mode(FlushMode::Manual)
+            .with_project(self.manager.project())
+            .with_resource(resource)
+            .with_flush_mode(FlushMode::Manual)
             .build(Arc::clone(self.manager.store()), self.manager.locks().clone())?;
         Ok(manager.memory_at(key)?)
     }

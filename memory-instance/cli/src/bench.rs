@@ -127,9 +127,9 @@ pub(crate) async fn run(common: &Common, args: &Args, out: &mut Out) -> anyhow::
     }
     let id = resource.id.clone();
     let manager = MemoryManager::builder()
-        .project("bench")
-        .resource(resource)
-        .flush_mode(FlushMode::Manual)
+        .with_project("bench")
+        .with_resource(resource)
+        .with_flush_mode(FlushMode::Manual)
         .open(&url)
         .await?;
     if cfg!(debug_assertions) {

@@ -46,10 +46,10 @@ pub(crate) async fn run(common: &Common, out: &mut Out) -> anyhow::Result<()> {
     };
     let model = SlowModel::default();
     let manager = MemoryManager::builder()
-        .project("demo")
-        .resource(resource())
-        .resource(built_in_resource())
-        .summarizer(model.summarizer())
+        .with_project("demo")
+        .with_resource(resource())
+        .with_resource(built_in_resource())
+        .with_summarizer(model.summarizer())
         .open(&url)
         .await?;
     let memory = manager.memory("support", &format!("case-4711{run}"))?;

@@ -187,14 +187,14 @@ impl<'p> World<'p> {
         let mode =
             if self.program.inline_flush { FlushMode::Inline } else { FlushMode::Background };
         let builder = MemoryManager::builder()
-            .project("model")
-            .clock(self.clock.clone())
-            .seed(seed)
-            .resource(resource())
-            .token_counter(Arc::new(Bytes))
-            .summarizer(summarizer)
-            .summarizer_time_limit(Duration::from_secs(3))
-            .flush_mode(mode);
+            .with_project("model")
+            .with_clock(self.clock.clone())
+            .with_seed(seed)
+            .with_resource(resource())
+            .with_token_counter(Arc::new(Bytes))
+            .with_summarizer(summarizer)
+            .with_summarizer_time_limit(Duration::from_secs(3))
+            .with_flush_mode(mode);
         let store: Arc<dyn MemoryStore> = Arc::clone(&link) as _;
         #[expect(clippy::expect_used, reason = "the model's own options and resource are good")]
         let manager = builder.build(store, locks).expect("the resource is good");

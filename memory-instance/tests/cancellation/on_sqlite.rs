@@ -99,7 +99,8 @@ async fn sweep_remove_expired(dir: &Path, table: &mut Table) {
     let config = SqliteConfig::new(dir.join("expiring.db")).with_clock(clock.clone());
     let store = SqliteStore::open(config).await.unwrap();
     // Only a memory can prepare a message.
-    let manager = MemoryManager::builder().resource(memory_core::MemoryResource::new("m", 1_000));
+    let manager =
+        MemoryManager::builder().with_resource(memory_core::MemoryResource::new("m", 1_000));
     let manager = manager.open("memory://").await.unwrap();
     let batch = manager.memory("m", "k").unwrap().prepare([Message::user("hello")]).unwrap();
     let most = NonZeroUsize::new(100).unwrap();

@@ -17,7 +17,7 @@ pub(crate) async fn sweep_managers(
     table: &mut Table,
 ) {
     let open = async |cut: Cut| {
-        let builder = || MemoryManager::builder().resource(MemoryResource::new("m", 1_000));
+        let builder = || MemoryManager::builder().with_resource(MemoryResource::new("m", 1_000));
         let done = cut.off(builder().open(url)).await.map(Result::unwrap);
         let ended = done.is_some();
         drop(done);

@@ -39,7 +39,7 @@ pub(crate) fn builder() -> ManagerBuilder {
         tokio::time::sleep(Duration::from_millis(1)).await;
         Ok("a summary".to_owned())
     });
-    MemoryManager::builder().flush_mode(FlushMode::Manual).summarizer(slow)
+    MemoryManager::builder().with_flush_mode(FlushMode::Manual).with_summarizer(slow)
 }
 
 fn resources(breaker: Option<CircuitBreakerSettings>) -> [MemoryResource; 2] {
@@ -64,7 +64,7 @@ impl World {
     ) -> Self {
         let [usual, short] = resources(breaker);
         let build = |builder: ManagerBuilder| {
-            let builder = builder.resource(usual.clone()).resource(short.clone());
+            let builder = builder.with_resource(usual.clone()).with_resource(short.clone());
             builder.build(Arc::clone(store), locks.clone()).unwrap()
         };
         let seen: Arc<dyn MemoryStore> = match breaker {
@@ -74,7 +74,7 @@ impl World {
         Self {
             name,
             manager: build(builder()),
-            flushing: build(builder().flush_mode(FlushMode::Inline)),
+            flushing: build(builder().with_flush_mode(FlushMode::Inline)),
             store: seen,
             others: LockManager::new(Arc::clone(locks.backend())),
             rounds: 2,

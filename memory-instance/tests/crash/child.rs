@@ -56,7 +56,7 @@ pub(crate) fn builder(padding: usize, lease: Duration) -> ManagerBuilder {
     resource.flushing_strategy.summary_tokens = Some(100);
     resource.lock.ttl = lease;
     resource.lock.refresh_interval = lease / 3;
-    MemoryManager::builder().resource(resource).flush_mode(FlushMode::Manual)
+    MemoryManager::builder().with_resource(resource).with_flush_mode(FlushMode::Manual)
 }
 
 /// The id of a batch, independent of the process that sends it.
@@ -93,8 +93,10 @@ async fn work(orders: &Orders) {
     let (store, locks) = open(&orders.url).await;
     let store = Arc::new(MarkedStore { store, marks: Arc::clone(&marks) });
     let locks = LockManager::new(Arc::new(MarkedLocks { locks, marks: Arc::clone(&marks) }));
-    let manager =
-        builder(orders.padding, DOOMED).summarizer(marks.summarizer()).build(store, locks).unwrap();
+    let manager = builder(orders.padding, DOOMED)
+        .with_summarizer(marks.summarizer())
+        .build(store, locks)
+        .unwrap();
     let memory = manager.memory("m", "k").unwrap();
     say("up");
     let tasks: Vec<_> =

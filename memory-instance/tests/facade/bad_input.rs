@@ -71,7 +71,7 @@ async fn resources_with_unmet_needs_are_refused() {
         ),
         (pattern, "resource `m`: privacy_policy.redact_patterns[0]: is not a regular expression"),
     ] {
-        let refused = MemoryManager::builder().resource(resource).open("memory://").await;
+        let refused = MemoryManager::builder().with_resource(resource).open("memory://").await;
         let text = refused.map(drop).unwrap_err().to_string();
         assert!(text.starts_with(error), "{text}");
     }
@@ -100,7 +100,7 @@ async fn leases_of_another_place_are_refused() {
 #[tokio::test]
 async fn invalid_keys_are_refused() {
     let manager = MemoryManager::builder()
-        .resource(MemoryResource::new("m", 1_000))
+        .with_resource(MemoryResource::new("m", 1_000))
         .open("memory://")
         .await
         .unwrap();

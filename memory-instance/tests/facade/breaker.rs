@@ -481,10 +481,10 @@ impl World {
         let mut guarded = MemoryResource::new("m", 1 << 20);
         guarded.circuit_breaker = Some(settings());
         let manager = MemoryManager::builder()
-            .clock(Clock::tokio())
-            .resource(guarded)
-            .resource(MemoryResource::new("plain", 1 << 20))
-            .flush_mode(FlushMode::Manual)
+            .with_clock(Clock::tokio())
+            .with_resource(guarded)
+            .with_resource(MemoryResource::new("plain", 1 << 20))
+            .with_flush_mode(FlushMode::Manual)
             .build(store.clone(), locks)
             .unwrap();
         Self { store, manager }
@@ -564,7 +564,7 @@ async fn hanging_store_opens_breaker_despite_leases() {
     let mut resource = MemoryResource::new("m", 1 << 20);
     resource.lock.wait_timeout = Duration::from_secs(6);
     resource.circuit_breaker = Some(settings());
-    let manager = MemoryManager::builder().clock(Clock::tokio()).resource(resource);
+    let manager = MemoryManager::builder().with_clock(Clock::tokio()).with_resource(resource);
     let manager = manager.build(store.clone(), locks).unwrap();
     let memory = manager.memory("m", "k").unwrap();
     store.becomes(Mood::Hanging);

@@ -23,10 +23,10 @@ async fn default_strategy_summarizes_without_evicting() {
             };
             resource.priority_blocks = vec![block];
         }
-        let mut builder = with(resource).flush_mode(FlushMode::Inline);
+        let mut builder = with(resource).with_flush_mode(FlushMode::Inline);
         if model {
             builder = builder
-                .summarizer(from_fn("a model", |_| async { Ok("what was said".to_owned()) }));
+                .with_summarizer(from_fn("a model", |_| async { Ok("what was said".to_owned()) }));
         }
         let world = On::Memory.world(builder).await;
         let memory = world.memory();
@@ -47,7 +47,7 @@ async fn default_strategy_summarizes_without_evicting() {
 #[tokio::test(start_paused = true)]
 async fn removing_flush_logs_one_line_of_counts() {
     let (logs, _guard) = Logs::capture();
-    let world = On::Memory.world(with(hybrid(1_000)).flush_mode(FlushMode::Inline)).await;
+    let world = On::Memory.world(with(hybrid(1_000)).with_flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     memory.append(Message::user("the secret word")).await.unwrap();
     fill(&memory, 200).await;
@@ -76,7 +76,7 @@ async fn removing_flush_logs_one_line_of_counts() {
 #[tokio::test(start_paused = true)]
 async fn readme_states_what_its_budget_removes() {
     let resource = MemoryResource::new("m", 8_000);
-    let world = On::Memory.world(with(resource).flush_mode(FlushMode::Inline)).await;
+    let world = On::Memory.world(with(resource).with_flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     memory.append(Message::system("You are a travel agent.")).await.unwrap();
     for number in 1..=2_000 {

@@ -170,9 +170,9 @@ impl World {
             move || Timestamp::from_microsecond(i64::try_from(now.now_micros()).unwrap()).unwrap();
         let store = Arc::new(Faulty { store: InMemoryStore::new(now), script: Mutex::default() });
         let manager = MemoryManager::builder()
-            .clock(clock)
-            .resource(resource)
-            .flush_mode(FlushMode::Manual)
+            .with_clock(clock)
+            .with_resource(resource)
+            .with_flush_mode(FlushMode::Manual)
             .build(store.clone(), locks)
             .unwrap();
         Self { store, manager }

@@ -99,8 +99,9 @@ async fn slow_summarizer_blocks_no_append(on: On) {
             Ok("they talked about numbers".to_owned())
         }
     });
-    let builder =
-        with(hybrid(4_000)).summarizer(slow).summarizer_time_limit(Duration::from_secs(300));
+    let builder = with(hybrid(4_000))
+        .with_summarizer(slow)
+        .with_summarizer_time_limit(Duration::from_secs(300));
     let world = on.world(builder).await;
     let memory = world.memory();
     memory.append(Message::system("be kind")).await.unwrap();
@@ -153,9 +154,9 @@ async fn slow_summarizer_blocks_no_append(on: On) {
 /// Flushes a memory of 600 messages with this summarizer and a time limit of 20 s.
 async fn flushed_with(on: On, summarizer: Arc<dyn Summarizer>) -> (FlushReceipt, Vec<String>) {
     let builder = with(hybrid(4_000))
-        .flush_mode(FlushMode::Manual)
-        .summarizer(summarizer)
-        .summarizer_time_limit(Duration::from_secs(20));
+        .with_flush_mode(FlushMode::Manual)
+        .with_summarizer(summarizer)
+        .with_summarizer_time_limit(Duration::from_secs(20));
     let world = on.world(builder).await;
     let memory = world.memory();
     fill(&memory, 600).await;
@@ -180,7 +181,10 @@ async fn secrets_in_a_summary_never_reach_the_store(on: On) {
     resource.privacy_policy.redact_presets = vec![RedactPreset::Email, RedactPreset::UsSsn];
     let fails = from_fn("fails", |_| async { Err(SummarizeError::new("no: eve@example.com")) });
     let tells = from_fn("tells", |_| async { Ok("ann@example.com has 123-45-6789".to_owned()) });
-    let builder = with(resource).flush_mode(FlushMode::Manual).summarizer(fails).summarizer(tells);
+    let builder = with(resource)
+        .with_flush_mode(FlushMode::Manual)
+        .with_summarizer(fails)
+        .with_summarizer(tells);
     let world = on.world(builder).await;
     let memory = world.memory();
     fill(&memory, 600).await;
@@ -215,7 +219,7 @@ async fn summarizer_with_bad_output_is_replaced(on: On) {
 }
 
 async fn critical_messages_survive_any_pressure(on: On) {
-    let world = on.world(with(hybrid(2_000)).flush_mode(FlushMode::Inline)).await;
+    let world = on.world(with(hybrid(2_000)).with_flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     memory.append(Message::system("the system prompt")).await.unwrap();
     let fact = Entry::new(Message::user("allergic to nuts")).with_priority(Priority::CRITICAL);
@@ -231,7 +235,8 @@ async fn critical_messages_survive_any_pressure(on: On) {
 }
 
 async fn appends_continue_over_budget_and_health_reports(on: On) {
-    let world = on.world(with(MemoryResource::new("m", 300)).flush_mode(FlushMode::Inline)).await;
+    let world =
+        on.world(with(MemoryResource::new("m", 300)).with_flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     for number in 0..100 {
         let entry = Entry::new(Message::user(format!("never forget {number}")));
@@ -249,7 +254,7 @@ async fn appends_continue_over_budget_and_health_reports(on: On) {
 async fn health_reports_the_message_limit(on: On) {
     let mut resource = MemoryResource::new("m", 100_000);
     resource.message_limit = Some(100);
-    let world = on.world(with(resource).flush_mode(FlushMode::Manual)).await;
+    let world = on.world(with(resource).with_flush_mode(FlushMode::Manual)).await;
     let memory = world.memory();
     let verdict = async || memory.health().await.unwrap().verdict;
     let ids: Vec<_> = (0..120).map(|id| format!("c{id}")).collect();
@@ -280,7 +285,8 @@ async fn health_reports_the_message_limit(on: On) {
 }
 
 async fn futile_flush_is_not_repeated_per_append(on: On) {
-    let world = on.world(with(MemoryResource::new("m", 1_000)).flush_mode(FlushMode::Inline)).await;
+    let world =
+        on.world(with(MemoryResource::new("m", 1_000)).with_flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     for _ in 0..120 {
         let entry = Entry::new(Message::user("critical and long enough to matter here"));
@@ -293,7 +299,8 @@ async fn futile_flush_is_not_repeated_per_append(on: On) {
 }
 
 async fn only_closed_calls_are_evicted(on: On) {
-    let world = on.world(with(MemoryResource::new("m", 1_000)).flush_mode(FlushMode::Inline)).await;
+    let world =
+        on.world(with(MemoryResource::new("m", 1_000)).with_flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     memory.append(Message::calls([ToolCall::function("c", "search", "{}")])).await.unwrap();
     fill(&memory, 400).await;
@@ -318,7 +325,7 @@ async fn only_closed_calls_are_evicted(on: On) {
 }
 
 async fn calls_and_results_are_evicted_together(on: On) {
-    let world = on.world(with(hybrid(1_500)).flush_mode(FlushMode::Inline)).await;
+    let world = on.world(with(hybrid(1_500)).with_flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     for number in 0..150 {
         let ids = [format!("a{number}"), format!("b{number}")];
@@ -337,7 +344,7 @@ async fn calls_and_results_are_evicted_together(on: On) {
 }
 
 async fn summaries_do_not_accumulate(on: On) {
-    let world = on.world(with(hybrid(2_000)).flush_mode(FlushMode::Inline)).await;
+    let world = on.world(with(hybrid(2_000)).with_flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     fill(&memory, 1_500).await;
     let outline = checked(&memory, &world.manager).await;
@@ -369,7 +376,8 @@ impl FlushStrategy for Careless {
 async fn custom_strategy_must_keep_the_invariants(on: On) {
     let mut resource = MemoryResource::new("m", 1_000);
     resource.flushing_strategy.kind = Some("careless".into());
-    let builder = with(resource).strategy(Arc::<Careless>::default()).flush_mode(FlushMode::Manual);
+    let builder =
+        with(resource).with_strategy(Arc::<Careless>::default()).with_flush_mode(FlushMode::Manual);
     let world = on.world(builder).await;
     let memory = world.memory();
     memory.append(Message::system("keep me")).await.unwrap();
@@ -397,10 +405,12 @@ fn beside(world: &World, builder: ManagerBuilder) -> MemoryInstance {
 async fn failed_flush_is_superseded_by_another_process(on: On) {
     let mut resource = MemoryResource::new("m", 1_000);
     resource.flushing_strategy.kind = Some("careless".into());
-    let builder = with(resource).strategy(Arc::<Careless>::default()).flush_mode(FlushMode::Manual);
+    let builder =
+        with(resource).with_strategy(Arc::<Careless>::default()).with_flush_mode(FlushMode::Manual);
     let world = on.world(builder).await;
     let memory = world.memory();
-    let other = beside(&world, with(MemoryResource::new("m", 1_000)).flush_mode(FlushMode::Manual));
+    let other =
+        beside(&world, with(MemoryResource::new("m", 1_000)).with_flush_mode(FlushMode::Manual));
     memory.append(Message::system("keep me")).await.unwrap();
     for _ in 0..2 {
         // An earlier flush by another process does not supersede a later failure.
@@ -428,10 +438,10 @@ async fn flush_without_lease_is_forgotten_when_none_due(on: On) {
             Ok("a summary".to_owned())
         }
     });
-    let world = on.world(with(hybrid(4_000)).flush_mode(FlushMode::Manual)).await;
+    let world = on.world(with(hybrid(4_000)).with_flush_mode(FlushMode::Manual)).await;
     let memory = world.memory();
-    let builder = with(hybrid(4_000)).flush_mode(FlushMode::Manual).summarizer(slow);
-    let other = beside(&world, builder.summarizer_time_limit(Duration::from_secs(120)));
+    let builder = with(hybrid(4_000)).with_flush_mode(FlushMode::Manual).with_summarizer(slow);
+    let other = beside(&world, builder.with_summarizer_time_limit(Duration::from_secs(120)));
     fill(&memory, 600).await;
     let flush = tokio::spawn(async move { other.perform_flush().await });
     begins.recv().await.unwrap();
@@ -446,7 +456,7 @@ async fn flush_without_lease_is_forgotten_when_none_due(on: On) {
 }
 
 async fn inline_flush_completes_before_append_returns(on: On) {
-    let world = on.world(with(hybrid(1_000)).flush_mode(FlushMode::Inline)).await;
+    let world = on.world(with(hybrid(1_000)).with_flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     for number in 0..300 {
         memory.append(Message::user(format!("message number {number}"))).await.unwrap();
@@ -465,7 +475,7 @@ async fn concurrent_flushes_do_the_work_once(on: On) {
             Ok("a summary".to_owned())
         }
     });
-    let builder = with(hybrid(4_000)).flush_mode(FlushMode::Manual).summarizer(slow);
+    let builder = with(hybrid(4_000)).with_flush_mode(FlushMode::Manual).with_summarizer(slow);
     let world = on.world(builder).await;
     let memory = world.memory();
     fill(&memory, 600).await;
@@ -494,8 +504,10 @@ async fn appends_during_a_flush_survive(on: On) {
             Ok("a summary".to_owned())
         }
     });
-    let builder =
-        with(hybrid(20_000)).token_counter(bytes()).flush_mode(FlushMode::Manual).summarizer(slow);
+    let builder = with(hybrid(20_000))
+        .with_token_counter(bytes())
+        .with_flush_mode(FlushMode::Manual)
+        .with_summarizer(slow);
     let world = on.world(builder).await;
     let memory = world.memory();
     fill(&memory, 600).await;
@@ -517,7 +529,7 @@ async fn failed_flush_is_not_retried_per_append(on: On) {
     let mut resource = MemoryResource::new("m", 1_000);
     resource.flushing_strategy.kind = Some("careless".into());
     let careless = Arc::<Careless>::default();
-    let builder = with(resource).strategy(careless.clone()).flush_mode(FlushMode::Inline);
+    let builder = with(resource).with_strategy(careless.clone()).with_flush_mode(FlushMode::Inline);
     let world = on.world(builder).await;
     let memory = world.memory();
     memory.append(Message::system("keep me")).await.unwrap();
@@ -532,7 +544,7 @@ async fn failed_flush_is_not_retried_per_append(on: On) {
 }
 
 async fn turn_does_not_wait_for_due_flush(on: On) {
-    let world = on.world(with(hybrid(1_000)).flush_mode(FlushMode::Inline)).await;
+    let world = on.world(with(hybrid(1_000)).with_flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     let begun = Instant::now();
     let turn = |session: memory_instance::Session| async move {
@@ -547,7 +559,8 @@ async fn turn_does_not_wait_for_due_flush(on: On) {
 }
 
 async fn closing_a_call_lets_the_next_flush_begin(on: On) {
-    let world = on.world(with(MemoryResource::new("m", 1_000)).flush_mode(FlushMode::Inline)).await;
+    let world =
+        on.world(with(MemoryResource::new("m", 1_000)).with_flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     let large = ToolCall::function("c", "f", "argument ".repeat(500));
     memory.append(Message::calls([large])).await.unwrap();
@@ -564,7 +577,7 @@ async fn appends_during_a_flush_are_flushed_next(on: On) {
         tokio::time::sleep(Duration::from_secs(30)).await;
         Ok("a summary".to_owned())
     });
-    let world = on.world(with(hybrid(4_000)).summarizer(slow)).await;
+    let world = on.world(with(hybrid(4_000)).with_summarizer(slow)).await;
     let memory = world.memory();
     fill(&memory, 500).await;
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -47,13 +47,14 @@ async fn callers_filling_the_blocking_pool_are_served(on: On) {
 }
 
 async fn keys_projects_and_resources_are_isolated(on: On) {
-    let builder = with(MemoryResource::new("m", 1_000)).resource(MemoryResource::new("n", 1_000));
+    let builder =
+        with(MemoryResource::new("m", 1_000)).with_resource(MemoryResource::new("n", 1_000));
     let world = on.world(builder).await;
     let (store, locks) = (world.manager.store().clone(), world.manager.locks().clone());
     let other = MemoryManager::builder()
-        .project("other")
-        .clock(Clock::tokio())
-        .resource(MemoryResource::new("m", 1_000))
+        .with_project("other")
+        .with_clock(Clock::tokio())
+        .with_resource(MemoryResource::new("m", 1_000))
         .build(store, locks)
         .unwrap();
     let memories = [
@@ -76,7 +77,8 @@ async fn keys_projects_and_resources_are_isolated(on: On) {
 }
 
 async fn keys_are_listed_by_prefix(on: On) {
-    let builder = with(MemoryResource::new("m", 1_000)).resource(MemoryResource::new("n", 1_000));
+    let builder =
+        with(MemoryResource::new("m", 1_000)).with_resource(MemoryResource::new("n", 1_000));
     let world = on.world(builder).await;
     let manager = &world.manager;
     for (resource, key) in
@@ -175,7 +177,7 @@ async fn template_selects_the_memory(on: On) {
 
 async fn instance_cache_is_bounded(on: On) {
     let bound = NonZeroUsize::new(16).unwrap();
-    let world = on.world(with(MemoryResource::new("m", 1_000)).cached_instances(bound)).await;
+    let world = on.world(with(MemoryResource::new("m", 1_000)).with_cached_instances(bound)).await;
     let held = world.manager.memory("m", "0").unwrap();
     for number in 0..200 {
         let memory = world.manager.memory("m", &number.to_string()).unwrap();

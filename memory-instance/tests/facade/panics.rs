@@ -138,7 +138,7 @@ async fn fails_and_recovers(
         let (logs, _guard) = Logs::capture();
         let world = {
             let _local = metrics::set_default_local_recorder(&metrics);
-            on.world(build(with(resource.clone())).flush_mode(mode)).await
+            on.world(build(with(resource.clone())).with_flush_mode(mode)).await
         };
         let (memory, before) = (world.memory(), code.asked());
         fill(&memory, 400).await;
@@ -191,20 +191,20 @@ async fn panicking_strategy_is_retried_after_growing_pauses(on: On) {
     let strategy = Arc::<Strategy>::default();
     let mut resource = MemoryResource::new("m", 1_000);
     resource.flushing_strategy.kind = Some("own".into());
-    let build = |builder: ManagerBuilder| builder.strategy(strategy.clone());
+    let build = |builder: ManagerBuilder| builder.with_strategy(strategy.clone());
     fails_and_recovers(on, "the strategy `own`", &strategy.0, resource, build).await;
 }
 
 async fn panicking_counter_fails_the_flush_and_not_the_append(on: On) {
     let counter = Arc::<Miscounts>::default();
-    let build = |builder: ManagerBuilder| builder.token_counter(counter.clone());
+    let build = |builder: ManagerBuilder| builder.with_token_counter(counter.clone());
     let culprit = "a summarizer or the token counter";
     fails_and_recovers(on, culprit, &counter.0, hybrid(1_000), build).await;
 }
 
 async fn panicking_name_of_a_summarizer_fails_the_flush(on: On) {
     let summarizer = Arc::<Nameless>::default();
-    let build = |builder: ManagerBuilder| builder.summarizer(summarizer.clone());
+    let build = |builder: ManagerBuilder| builder.with_summarizer(summarizer.clone());
     let culprit = "a summarizer or the token counter";
     fails_and_recovers(on, culprit, &summarizer.0, hybrid(1_000), build).await;
 }
@@ -213,7 +213,7 @@ async fn panicking_name_of_a_summarizer_fails_the_flush(on: On) {
 async fn panicking_summarizer_is_replaced_by_the_rules() {
     std::panic::set_hook(Box::new(|_| {}));
     let panics = memory_flush::from_fn("model", |_| async { panic!("secret") });
-    let builder = with(hybrid(1_000)).summarizer(panics).flush_mode(FlushMode::Inline);
+    let builder = with(hybrid(1_000)).with_summarizer(panics).with_flush_mode(FlushMode::Inline);
     let world = On::Memory.world(builder).await;
     let memory = world.memory();
     fill(&memory, 100).await;

@@ -115,7 +115,7 @@ async fn flush_commits_between_long_turns(on: On) {
         sleep(Duration::from_secs(3)).await;
         Ok("what was said".to_owned())
     });
-    let world = on.world(with(resource).summarizer(summarizer)).await;
+    let world = on.world(with(resource).with_summarizer(summarizer)).await;
     let memory = world.memory();
     for number in 0..40 {
         let turn = |session: Session| async move {

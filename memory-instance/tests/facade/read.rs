@@ -39,7 +39,7 @@ async fn reader_receives_only_new_messages(on: On) {
 }
 
 async fn reader_restarts_after_a_flush(on: On) {
-    let world = on.world(with(hybrid(1_000)).flush_mode(FlushMode::Manual)).await;
+    let world = on.world(with(hybrid(1_000)).with_flush_mode(FlushMode::Manual)).await;
     let memory = world.memory();
     memory.append_all((0..90).map(|n| Message::user(format!("message {n}")))).await.unwrap();
     let first = memory.page(None, None).await.unwrap();

@@ -25,12 +25,12 @@ impl World {
             move || Timestamp::from_microsecond(i64::try_from(now.now_micros()).unwrap()).unwrap();
         let store = InMemoryStore::new(now);
         let mut builder = MemoryManager::builder()
-            .clock(clock)
-            .resource(resource)
-            .token_counter(bytes())
-            .flush_mode(FlushMode::Manual);
+            .with_clock(clock)
+            .with_resource(resource)
+            .with_token_counter(bytes())
+            .with_flush_mode(FlushMode::Manual);
         if let Some(summarizer) = summarizer {
-            builder = builder.summarizer(summarizer);
+            builder = builder.with_summarizer(summarizer);
         }
         let manager = builder.build(Arc::new(store.clone()), locks).unwrap();
         Self { store, manager }

@@ -46,8 +46,8 @@ fn slow(takes: Duration) -> (Arc<dyn Summarizer>, Arc<AtomicU64>) {
 }
 
 fn summarizing(summarizer: Arc<dyn Summarizer>) -> ManagerBuilder {
-    let builder = with(hybrid(4_000)).summarizer(summarizer);
-    builder.summarizer_time_limit(Duration::from_secs(1_000_000))
+    let builder = with(hybrid(4_000)).with_summarizer(summarizer);
+    builder.with_summarizer_time_limit(Duration::from_secs(1_000_000))
 }
 
 /// Appends until the summarizer is called.
@@ -94,7 +94,7 @@ async fn hung_flush_is_abandoned_and_reported(on: On) {
         let (logs, _guard) = Logs::capture();
         let (summarizer, asked) = slow(Duration::from_secs(100_000));
         let mode = if by_hand { FlushMode::Manual } else { FlushMode::Background };
-        let world = on.world(summarizing(summarizer).flush_mode(mode)).await;
+        let world = on.world(summarizing(summarizer).with_flush_mode(mode)).await;
         let memory = world.memory();
         let flush = by_hand.then(|| {
             let memory = memory.clone();
@@ -270,9 +270,10 @@ fn blocked_flush_is_fenced_off() {
         async { Ok("a summary".to_owned()) }
     });
     let open = || async {
-        let builder =
-            MemoryManager::builder().resource(hybrid(1_000)).flush_mode(FlushMode::Manual);
-        builder.summarizer(Arc::clone(&blocks)).open(&url(&folder)).await.unwrap()
+        let builder = MemoryManager::builder()
+            .with_resource(hybrid(1_000))
+            .with_flush_mode(FlushMode::Manual);
+        builder.with_summarizer(Arc::clone(&blocks)).open(&url(&folder)).await.unwrap()
     };
     let manager = working.block_on(open());
     let memory = manager.memory("m", "k").unwrap();
@@ -306,7 +307,7 @@ fn flush_whose_runtime_is_dropped_is_abandoned() {
     };
     let (working, closing) = (runtime(), runtime());
     let (summarizer, asked) = slow(Duration::from_secs(100_000));
-    let builder = MemoryManager::builder().resource(hybrid(4_000)).summarizer(summarizer);
+    let builder = MemoryManager::builder().with_resource(hybrid(4_000)).with_summarizer(summarizer);
     let manager = closing.block_on(builder.open("memory://")).unwrap();
     let memory = manager.memory("m", "k").unwrap();
     let writer = memory.clone();

@@ -56,7 +56,7 @@ pub(crate) fn url(folder: &TempDir) -> String {
 
 /// A builder with one resource, on tokio's clock.
 pub(crate) fn with(resource: MemoryResource) -> ManagerBuilder {
-    MemoryManager::builder().clock(Clock::tokio()).resource(resource)
+    MemoryManager::builder().with_clock(Clock::tokio()).with_resource(resource)
 }
 
 /// A small resource with summaries.

@@ -172,7 +172,7 @@ async fn flush_keeps_the_prompt(on: On) {
         content_types: vec![ContentType::SystemPrompt],
         max_tokens: None,
     }];
-    let world = on.world(with(resource).flush_mode(FlushMode::Inline)).await;
+    let world = on.world(with(resource).with_flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     memory.ensure_system("agent", "Be brief.").await.unwrap();
     memory.append(Message::system("may go")).await.unwrap();
@@ -223,7 +223,7 @@ async fn prompt_is_redacted_before_it_is_compared(on: On) {
 /// P4: only an append that takes critical content over the budget reports it.
 async fn append_reports_critical_content_over_the_budget(on: On) {
     let resource = MemoryResource::new("m", 100);
-    let world = on.world(with(resource).flush_mode(FlushMode::Manual)).await;
+    let world = on.world(with(resource).with_flush_mode(FlushMode::Manual)).await;
     let memory = world.memory();
     let talk = || Message::user("word ".repeat(40));
     let prompt = || Message::system("rule ".repeat(60));

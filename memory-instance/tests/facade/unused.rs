@@ -69,12 +69,12 @@ async fn sweep_spares_leased_memories(on: On) {
 }
 
 async fn sweep_spares_other_projects(on: On) {
-    let world = on.world(with(MemoryResource::new("m", 1_000)).project("acme")).await;
+    let world = on.world(with(MemoryResource::new("m", 1_000)).with_project("acme")).await;
     let (store, locks) = (world.manager.store().clone(), world.manager.locks().clone());
     let mut others = Vec::new();
     for project in ["acm", "acme2", "acme:m", "acme%"] {
-        let builder = MemoryManager::builder().project(project).clock(Clock::tokio());
-        let builder = builder.resource(MemoryResource::new("m", 1_000));
+        let builder = MemoryManager::builder().with_project(project).with_clock(Clock::tokio());
+        let builder = builder.with_resource(MemoryResource::new("m", 1_000));
         let other = builder.build(store.clone(), locks.clone()).unwrap();
         other.memory("m", "k").unwrap().append(Message::user("theirs")).await.unwrap();
         others.push(other);
@@ -131,7 +131,7 @@ async fn sweep_frees_expired_memories(on: On) {
     const TTL: Duration = Duration::from_secs(60);
     let mut short = MemoryResource::new("m", 1_000_000);
     short.persistence.ttl = Some(TTL);
-    let world = on.world(with(short).resource(MemoryResource::new("n", 1_000))).await;
+    let world = on.world(with(short).with_resource(MemoryResource::new("n", 1_000))).await;
     // More messages than one step removes.
     let many = (0..600).map(|number| Message::user(number.to_string()));
     world.memory().append_all(many).await.unwrap();

@@ -197,7 +197,7 @@ async fn unpolled_flushes_block_no_flush(on: On) {
                 Ok("a summary".to_owned())
             }
         });
-        let world = on.world(with(hybrid(4_000)).flush_mode(mode).summarizer(slow)).await;
+        let world = on.world(with(hybrid(4_000)).with_flush_mode(mode).with_summarizer(slow)).await;
         let memory = world.memory();
         let mut kept = Box::pin(async {
             let many = (0..800).map(|number| Message::user(format!("message number {number}")));

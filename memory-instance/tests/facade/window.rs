@@ -25,7 +25,7 @@ on_every_backend![
 ];
 
 async fn world(on: On) -> World {
-    on.world(with(MemoryResource::new("m", 90_000)).flush_mode(FlushMode::Manual)).await
+    on.world(with(MemoryResource::new("m", 90_000)).with_flush_mode(FlushMode::Manual)).await
 }
 
 async fn talk(memory: &MemoryInstance, count: usize) {
@@ -118,7 +118,7 @@ async fn calibration_shrinks_later_windows(on: On) {
 }
 
 async fn calibration_is_stale_after_flush_or_clear(on: On) {
-    let world = on.world(with(hybrid(2_000)).flush_mode(FlushMode::Manual)).await;
+    let world = on.world(with(hybrid(2_000)).with_flush_mode(FlushMode::Manual)).await;
     let memory = world.memory();
     talk(&memory, 100).await;
     let before = memory.context(800).await.unwrap();

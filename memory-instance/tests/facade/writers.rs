@@ -58,8 +58,8 @@ async fn process_with_clock_behind_can_write(on: On) {
     others_write(&memory).await;
     others_write(&memory).await;
     let behind = MemoryManager::builder()
-        .clock(Clock::manual())
-        .resource(MemoryResource::new("m", 100_000))
+        .with_clock(Clock::manual())
+        .with_resource(MemoryResource::new("m", 100_000))
         .build(world.manager.store().clone(), world.manager.locks().clone())
         .unwrap();
     let behind = behind.memory("m", "k").unwrap();

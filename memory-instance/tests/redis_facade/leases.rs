@@ -32,7 +32,7 @@ async fn slow_summarizer_blocks_no_append() {
             Ok("they talked about numbers".to_owned())
         }
     });
-    let world = On::Redis.world(with(short(hybrid(1_000))).summarizer(slow)).await;
+    let world = On::Redis.world(with(short(hybrid(1_000))).with_summarizer(slow)).await;
     let memory = world.memory();
     memory.append(Message::system("be kind")).await.unwrap();
     while asked.load(Ordering::SeqCst) == 0 {

@@ -129,10 +129,10 @@ fn builder() -> ManagerBuilder {
     resource.lock.ttl = Duration::from_secs(2);
     resource.lock.refresh_interval = Duration::from_secs(1);
     MemoryManager::builder()
-        .project("bench")
-        .resource(resource)
-        .token_counter(counter())
-        .flush_mode(FlushMode::Manual)
+        .with_project("bench")
+        .with_resource(resource)
+        .with_token_counter(counter())
+        .with_flush_mode(FlushMode::Manual)
 }
 
 /// Estimates tokens, because the bench does not measure counting.
@@ -147,7 +147,8 @@ impl Place {
         name: &str,
         summarizer: Arc<dyn Summarizer>,
     ) -> anyhow::Result<MemoryInstance> {
-        let builder = builder().summarizer(summarizer).summarizer_time_limit(2 * SUMMARY_TAKES);
+        let builder =
+            builder().with_summarizer(summarizer).with_summarizer_time_limit(2 * SUMMARY_TAKES);
         let (store, locks) = (Arc::clone(self.manager.store()), self.manager.locks().clone());
         let manager = builder.build(store, locks)?;
         Ok(manager.memory(RESOURCE, &self.key(name))?)

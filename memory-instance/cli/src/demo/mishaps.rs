@@ -66,8 +66,8 @@ impl Stage<'_> {
         self.title("An agent sleeps past its lease, wakes up and writes")?;
         // The store sees a separate process; memory:// exists only in this one.
         let elsewhere = if is_shared(&self.url) {
-            let builder = MemoryManager::builder().project("demo").resource(resource());
-            builder.flush_mode(FlushMode::Manual).open(&self.url).await?
+            let builder = MemoryManager::builder().with_project("demo").with_resource(resource());
+            builder.with_flush_mode(FlushMode::Manual).open(&self.url).await?
         } else {
             self.manager.clone()
         };

@@ -94,7 +94,8 @@ impl Folder {
 
     /// Opens the store in this process.
     pub(crate) async fn open(&self, resource: MemoryResource) -> MemoryManager {
-        let builder = MemoryManager::builder().resource(resource).flush_mode(FlushMode::Manual);
+        let builder =
+            MemoryManager::builder().with_resource(resource).with_flush_mode(FlushMode::Manual);
         builder.open(&self.store()).await.unwrap()
     }
 }

@@ -57,7 +57,7 @@ async fn run(
     let mut resource = MemoryResource::new("chat", 8_000); // a flush keeps each chat below this
     // A request waits for another one on the same chat as long as that one may take.
     resource.lock = resource.lock.with_max_turn(Duration::from_secs(30));
-    let manager = MemoryManager::builder().resource(resource).open(store).await?;
+    let manager = MemoryManager::builder().with_resource(resource).open(store).await?;
     for warning in manager.warnings() {
         eprintln!("warning: {warning}");
     }

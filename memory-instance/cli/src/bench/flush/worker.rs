@@ -136,7 +136,7 @@ pub(crate) async fn run(common: &Common, _: &WorkerArgs, out: &mut Out) -> anyho
                         Ok(summary(&request))
                     }
                 });
-                let builder = builder().summarizer(model).token_counter(Arc::new(stops));
+                let builder = builder().with_summarizer(model).with_token_counter(Arc::new(stops));
                 let store = Arc::clone(manager.store());
                 let doomed = builder.build(store, manager.locks().clone())?;
                 let receipt = doomed.memory(RESOURCE, &key)?.perform_flush().await?;
