@@ -40,7 +40,25 @@ impl Fit<'_> {
         moved: &mut Vec<Part<'a>>,
         changed: &mut bool,
     ) {
-        let place = Place::Result;
+        let is_rebuilt = self.content(result, sequence, moved);
+        let keeps_native = !is_rebuilt
+            && result.native.is_some_and(|native| {
+                native.dialect == self.dialect && is_whole(native, result.kind)
+            });
+        if !keeps_native {
+            let was_chat = result.native.is_some_and(|native| native.dialect == Dialect::Chat);
+            *changed |= is_rebuilt || !(was_chat && self.dialect == Dialect::Chat);
+            result.native = None;
+        }
+    }
+
+    /// Fits the content of a result. Returns whether the result must be built anew.
+    fn content<'a>(
+        &mut self,
+        result: &mut ResultPart<'a>,
+        sequence: Option<Sequence>,
+        moved: &mut Vec<Part<'a>>,
+    ) -> bool {
         let mut is_rebuilt = false;
         let mut content = Vec::with_capacity(result.content.len());
         for mut part in std::mem::take(&mut result.content) {
@@ -73,7 +91,7 @@ impl Fit<'_> {
                 }
                 Part::Media(medium) => {
                     let was_native = self.is_native(medium.native);
-                    if let Some(note) = self.medium(medium, place, sequence) {
+                    if let Some(note) = self.medium(medium, Place::Result, sequence) {
                         is_rebuilt = true;
                         content.push(Part::text(note));
                         continue;
@@ -107,33 +125,29 @@ impl Fit<'_> {
             is_rebuilt = true;
         }
         result.content = content;
-        let is_whole = |native: Native<'_>| match self.dialect {
-            Dialect::Chat | Dialect::AiSdk => false,
-            Dialect::Anthropic => native.json.get("content").is_none_or(|content| {
-                content.as_str().is_some() || content.as_array().is_some_and(|c| !c.is_empty())
-            }),
-            Dialect::Bedrock => true,
-            Dialect::Gemini => ["functionResponse", "function_response"]
-                .iter()
-                .find_map(|key| native.json.get(key))
-                .and_then(|inner| inner.get("response"))
-                .is_some_and(|response| response.as_object().is_some()),
-            Dialect::Responses => {
-                matches!(result.kind, CallKind::Native(_))
-                    || native.json.get("output").is_some_and(|output| {
-                        output.as_str().is_some()
-                            || output.as_array().is_some_and(|list| !list.is_empty())
-                    })
-            }
-        };
-        let keeps_native = !is_rebuilt
-            && result
-                .native
-                .is_some_and(|native| native.dialect == self.dialect && is_whole(native));
-        if !keeps_native {
-            let was_chat = result.native.is_some_and(|native| native.dialect == Dialect::Chat);
-            *changed |= is_rebuilt || !(was_chat && self.dialect == Dialect::Chat);
-            result.native = None;
+        is_rebuilt
+    }
+}
+
+/// Whether the native JSON of a result can be sent to its own API.
+fn is_whole(native: Native<'_>, kind: CallKind<'_>) -> bool {
+    match native.dialect {
+        Dialect::Chat | Dialect::AiSdk => false,
+        Dialect::Anthropic => native.json.get("content").is_none_or(|content| {
+            content.as_str().is_some() || content.as_array().is_some_and(|c| !c.is_empty())
+        }),
+        Dialect::Bedrock => true,
+        Dialect::Gemini => ["functionResponse", "function_response"]
+            .iter()
+            .find_map(|key| native.json.get(key))
+            .and_then(|inner| inner.get("response"))
+            .is_some_and(|response| response.as_object().is_some()),
+        Dialect::Responses => {
+            matches!(kind, CallKind::Native(_))
+                || native.json.get("output").is_some_and(|output| {
+                    output.as_str().is_some()
+                        || output.as_array().is_some_and(|list| !list.is_empty())
+                })
         }
     }
 }
