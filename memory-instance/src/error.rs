@@ -1,5 +1,7 @@
 //! Errors of a memory's operations.
 
+mod classify;
+mod lease;
 #[cfg(test)]
 mod tests;
 
@@ -9,11 +11,11 @@ use std::time::Duration;
 
 use memory_core::limits::LimitError;
 use memory_core::plan::ContextError;
-use memory_core::sibling::cut_error_text;
-use memory_core::store::{Applied, Durability, StoreError, StoreErrorKind};
+use memory_core::store::{Applied, StoreError};
 use memory_core::{KeyError, MemoryKey, MessageError, ResourceError};
-use memory_lock::{LockError, LockErrorKind, LostReason};
+use memory_lock::LostReason;
 
+pub use self::lease::{LeaseFailure, OpenLeasesFailure};
 use crate::prepared::PreparedAppend;
 use crate::template::TemplateError;
 
@@ -255,30 +257,6 @@ pub enum MemoryError {
     Append(Box<AppendFailure>),
 }
 
-/// A lease that could not be acquired.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct LeaseFailure {
-    /// The memory.
-    pub key: MemoryKey,
-    /// The cause.
-    pub reason: LockError,
-    /// Whether the operation may have been applied by an earlier attempt.
-    pub applied: Applied,
-    /// The maximum duration of another holder's turn, if the operation waited for turns.
-    pub max_turn: Option<Duration>,
-}
-
-/// A lease backend that could not be opened.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct OpenLeasesFailure {
-    /// The store's URL, without a password.
-    pub url: String,
-    /// The cause.
-    pub reason: LockError,
-}
-
 /// A failed append. Its text is that of its reason.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -301,37 +279,6 @@ impl From<AppendFailure> for MemoryError {
     }
 }
 
-impl fmt::Display for LeaseFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "take the lease on {}: {}", self.key, self.reason)?;
-        match (self.reason.kind(), self.max_turn) {
-            (LockErrorKind::WaitTimeout { .. }, Some(max_turn)) => {
-                write!(f, "; a turn may last {max_turn:?} (`lock.max_turn`)")
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The source is the driver's error, because the text already contains the reason's text.
-impl Error for LeaseFailure {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.reason.source()
-    }
-}
-
-impl fmt::Display for OpenLeasesFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "open the leases of {}: {}", self.url, self.reason)
-    }
-}
-
-impl Error for OpenLeasesFailure {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.reason.source()
-    }
-}
-
 impl fmt::Display for AppendFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.reason.fmt(f)
@@ -342,132 +289,4 @@ impl Error for AppendFailure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.reason.source()
     }
-}
-
-impl MemoryError {
-    /// Whether the write may have been applied.
-    #[must_use]
-    pub fn applied(&self) -> Applied {
-        match self {
-            Self::Store(error) => error.applied(),
-            Self::TimedOut { .. } | Self::LeaseLost { .. } | Self::Panicked { .. } => {
-                Applied::Unknown
-            }
-            Self::ShutDown { applied, .. } => *applied,
-            Self::Lock(failure) => failure.applied,
-            Self::Append(failure) => failure.reason.applied(),
-            _ => Applied::No,
-        }
-    }
-
-    /// The batch of a failed append. [`send`](crate::MemoryInstance::send) it again: it is never appended twice.
-    #[must_use]
-    pub fn into_prepared(self) -> Option<PreparedAppend> {
-        match self {
-            Self::Append(failure) => Some(failure.prepared),
-            _ => None,
-        }
-    }
-
-    /// Whether the operation was refused because its lease is stale.
-    #[must_use]
-    pub fn is_fenced(&self) -> bool {
-        match self {
-            Self::Store(error) => matches!(error.kind(), StoreErrorKind::Fenced { .. }),
-            Self::Append(failure) => failure.reason.is_fenced(),
-            Self::LeaseLost { .. } | Self::TurnEnded { .. } => true,
-            _ => false,
-        }
-    }
-
-    /// Whether the server of the store or of the leases rejects the user or the password, or the user lacks
-    /// permissions.
-    #[must_use]
-    pub fn is_authentication(&self) -> bool {
-        match self {
-            Self::Store(error) => matches!(error.kind(), StoreErrorKind::Authentication(_)),
-            Self::Lock(failure) => *failure.reason.kind() == LockErrorKind::Authentication,
-            Self::Append(failure) => failure.reason.is_authentication(),
-            _ => false,
-        }
-    }
-
-    /// The kind of the store's error, if the store was the cause.
-    #[must_use]
-    pub fn store_kind(&self) -> Option<&StoreErrorKind> {
-        match self {
-            Self::Store(error) => Some(error.kind()),
-            Self::Append(failure) => failure.reason.store_kind(),
-            _ => None,
-        }
-    }
-
-    /// Whether the same call may succeed when it is repeated unchanged. Repeat an append that is
-    /// [`Unknown`](Applied::Unknown) with [`send`](crate::MemoryInstance::send).
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Store(error) => error.is_retryable(),
-            Self::Lock(failure) => failure.reason.is_retryable(),
-            Self::OpenLeases(failure) => failure.reason.is_retryable(),
-            Self::Append(failure) => failure.reason.is_retryable(),
-            Self::TimedOut { .. } | Self::Contended { .. } => true,
-            _ => false,
-        }
-    }
-
-    /// Whether a shutdown of the manager or of its leases ended the operation.
-    pub(crate) fn is_shut_down(&self) -> bool {
-        match self {
-            Self::ShutDown { .. } => true,
-            Self::LeaseLost { reason, .. } => *reason == LostReason::ShutDown,
-            Self::Lock(failure) => matches!(failure.reason.kind(), LockErrorKind::ShutDown),
-            _ => false,
-        }
-    }
-
-    /// The same error, if an earlier attempt may have been applied and its answer was lost.
-    pub(crate) fn possibly_applied(self) -> Self {
-        match self {
-            Self::Store(error) => Self::Store(error.possibly_applied()),
-            Self::Lock(failure) => {
-                Self::Lock(Box::new(LeaseFailure { applied: Applied::Unknown, ..*failure }))
-            }
-            Self::Append(failure) => {
-                let AppendFailure { reason, prepared } = *failure;
-                AppendFailure { reason: reason.possibly_applied(), prepared }.into()
-            }
-            other => other,
-        }
-    }
-
-    /// The same error for a batch that its caller may have sent before. Only a forgotten writer leaves open
-    /// whether such an earlier attempt was applied.
-    pub(crate) fn with_earlier_sends(self) -> Self {
-        match self.store_kind() {
-            Some(StoreErrorKind::WriterForgotten { .. }) => self.possibly_applied(),
-            _ => self,
-        }
-    }
-
-    /// This error and its causes, including the driver's text, in one line for a log; at most 4 KiB.
-    #[must_use]
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        cut_error_text(text)
-    }
-}
-
-/// The name of a durability in resources.
-pub(crate) fn durability_name(durability: Durability) -> String {
-    serde_json::to_value(durability)
-        .ok()
-        .and_then(|value| value.as_str().map(str::to_owned))
-        .unwrap_or_default()
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use memory_core::plan::Policy;
 use memory_core::resource::{FlushSettings, Redactor, Tokenizer};
+use memory_core::store::Durability;
 use memory_core::tokens::{ConfiguredCounter, message_tokens};
 use memory_core::{
     EstimateCounter, MemoryResource, MemoryStore, Message, Profile, TokenCounter, WindowOptions,
@@ -17,7 +18,7 @@ use memory_flush::{
 use memory_lock::LockOptions;
 
 use crate::breaker::CircuitBreaker;
-use crate::error::{MemoryError, durability_name};
+use crate::error::MemoryError;
 use crate::telemetry::Telemetry;
 use crate::template::KeyTemplate;
 
@@ -208,6 +209,14 @@ fn configured(
         resource.media_prices()
     };
     Arc::new(ConfiguredCounter::new(counter).with_factor(factor).with_media_prices(prices))
+}
+
+/// The name of a durability in resources.
+fn durability_name(durability: Durability) -> String {
+    serde_json::to_value(durability)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 impl fmt::Debug for Rules {

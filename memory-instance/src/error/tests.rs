@@ -1,6 +1,7 @@
 //! Consistency of the errors of all crates for one event.
 
-use memory_lock::{LockOperation, WithLockError};
+use memory_core::store::StoreErrorKind;
+use memory_lock::{LockError, LockErrorKind, LockOperation, WithLockError};
 
 use super::*;
 use crate::exclusive::ExclusiveError;
