@@ -9,7 +9,7 @@
 //!    memory-core = { version = "0.1", features = ["conformance"] }
 //!    tokio = { version = "1", features = ["macros", "rt"] }
 //!    ```
-//! 2. Implement [`StoreFixture`]. Each case asks it for an empty store whose TTLs use the case's [`ManualClock`] and
+//! 2. Implement [`StoreFixture`]. Each case asks it for an empty store whose TTLs use the case's [`Clock`] and
 //!    in which no task holds a lease. The fixture owns the resources that a store needs (a folder, a server). Give
 //!    each store a separate place, because cases use the same keys.
 //! 3. If the store's state can be restored (a file from its copy, a key from its dump), also implement
@@ -20,8 +20,8 @@
 //! ```
 //! use std::sync::{Arc, Mutex, PoisonError};
 //!
-//! use memory_core::conformance::{ManualClock, StoreFixture, run_all};
-//! use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
+//! use memory_core::conformance::{StoreFixture, run_all};
+//! use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 //! use memory_core::health::ServerHealth;
 //! use memory_core::lease::{LeaseDomain, LeaseProof};
 //! use memory_core::store::{Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery};
@@ -35,7 +35,7 @@
 //! #[derive(Debug)]
 //! struct MyStore {
 //!     memories: Mutex<BTreeMap<MemoryKey, MemoryState>>,
-//!     clock: ManualClock,
+//!     clock: Clock,
 //! }
 //!
 //! # impl MyStore {
@@ -132,7 +132,7 @@
 //!
 //! #[async_trait::async_trait]
 //! impl StoreFixture for Fixture {
-//!     async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
+//!     async fn fresh(&self, clock: Clock) -> Arc<dyn MemoryStore> {
 //!         Arc::new(MyStore { memories: Mutex::default(), clock })
 //!     }
 //! }
@@ -173,28 +173,25 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::lease::{FencingToken, LeaseProof, OwnerId};
 use crate::store::{Access, Append, Counters, MessageId, NewMessage, Outline, WriteId, WriterId};
-use crate::{ContentType, MemoryKey, MemoryStore, Message, Priority};
+use crate::{Clock, ContentType, MemoryKey, MemoryStore, Message, Priority};
 
 /// Creates stores to test.
 #[async_trait]
 pub trait StoreFixture: Debug + Send + Sync {
-    /// An empty store whose TTLs use this clock and in which no task holds a lease.
-    async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore>;
+    /// An empty store whose TTLs use this clock, a [`Clock::manual`], and in which no task holds a lease.
+    async fn fresh(&self, clock: Clock) -> Arc<dyn MemoryStore>;
 
     /// The same with a way to restore its state; `None` (the default) if there is none.
     async fn fresh_with_rollback(
         &self,
-        clock: ManualClock,
+        clock: Clock,
     ) -> Option<(Arc<dyn MemoryStore>, Arc<dyn Rollback>)> {
         drop(clock);
         None
@@ -210,42 +207,6 @@ pub trait Rollback: Debug + Send + Sync {
 
     /// Restores the saved state.
     async fn go_back(&self);
-}
-
-/// A clock that only advances when a case moves it.
-#[derive(Debug, Clone)]
-pub struct ManualClock(Arc<AtomicI64>);
-
-impl ManualClock {
-    /// A clock at a fixed time in 2026.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Arc::new(AtomicI64::new(1_780_000_000_000_000)))
-    }
-
-    /// The current time.
-    #[must_use]
-    pub fn now(&self) -> Timestamp {
-        Timestamp::from_microsecond(self.0.load(Ordering::SeqCst)).unwrap_or_default()
-    }
-
-    /// The current time, in microseconds since 1970.
-    #[must_use]
-    pub fn micros(&self) -> u64 {
-        u64::try_from(self.0.load(Ordering::SeqCst)).unwrap_or_default()
-    }
-
-    /// Advances the clock.
-    pub fn advance(&self, by: Duration) {
-        let by = i64::try_from(by.as_micros()).unwrap_or_default();
-        self.0.fetch_add(by, Ordering::SeqCst);
-    }
-}
-
-impl Default for ManualClock {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 /// The future of a case.
@@ -269,7 +230,7 @@ impl Debug for Case {
 impl Case {
     /// Runs the case on a fresh store; panics if it fails.
     pub async fn run(self, fixture: &dyn StoreFixture) {
-        let clock = ManualClock::new();
+        let clock = Clock::manual();
         if !self.needs_rollback {
             let store = fixture.fresh(clock.clone()).await;
             return (self.run)(Subject { store, clock, rollback: None }).await;
@@ -332,7 +293,7 @@ use cases_of;
 #[derive(Clone)]
 struct Subject {
     store: Arc<dyn MemoryStore>,
-    clock: ManualClock,
+    clock: Clock,
     rollback: Option<Arc<dyn Rollback>>,
 }
 
@@ -419,7 +380,7 @@ fn message(text: &str) -> NewMessage {
         tokens: u32::try_from(text.len()).unwrap_or(u32::MAX),
         priority,
         content_type,
-        created_at: ManualClock::new().now(),
+        created_at: Clock::manual().now(),
     }
 }
 

@@ -6,7 +6,7 @@ extern crate self as memory_core;
 
 mod applied;
 mod check_request;
-mod clock;
+pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod counters;
@@ -45,6 +45,8 @@ mod window;
 mod write;
 
 pub use check_request::check_request;
+#[doc(inline)]
+pub use clock::Clock;
 #[doc(inline)]
 pub use health::MemoryHealth;
 pub use key::{KeyError, MemoryKey};

@@ -28,7 +28,6 @@ pub use self::splice::{Removed, Splice};
 pub use self::state::MemoryState;
 pub use self::unused::{RemoveUnused, RemovedUnused, UnusedMemory, UnusedPage, UnusedQuery};
 pub use crate::applied::Applied;
-pub use crate::clock::{Ticks, TimeSource};
 pub use crate::counters::{Counters, Tally};
 use crate::health::ServerHealth;
 pub use crate::key::KeyPrefix;

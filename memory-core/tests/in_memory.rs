@@ -5,7 +5,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use memory_core::conformance::{ManualClock, Rollback, StoreFixture, run_all};
+use memory_core::Clock;
+use memory_core::conformance::{Rollback, StoreFixture, run_all};
 use memory_core::store::SavedMemories;
 use memory_core::{InMemoryStore, MemoryStore};
 
@@ -14,15 +15,15 @@ struct InMemory;
 
 #[async_trait]
 impl StoreFixture for InMemory {
-    async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
-        Arc::new(InMemoryStore::new(move || clock.now()))
+    async fn fresh(&self, clock: Clock) -> Arc<dyn MemoryStore> {
+        Arc::new(InMemoryStore::new(clock))
     }
 
     async fn fresh_with_rollback(
         &self,
-        clock: ManualClock,
+        clock: Clock,
     ) -> Option<(Arc<dyn MemoryStore>, Arc<dyn Rollback>)> {
-        let store = InMemoryStore::new(move || clock.now());
+        let store = InMemoryStore::new(clock);
         Some((Arc::new(store.clone()), Arc::new(Saved { store, kept: Mutex::default() })))
     }
 }

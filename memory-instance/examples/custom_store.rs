@@ -31,7 +31,7 @@ use memory_core::store::{
     UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
-use memory_instance::{Clock, LockManager, MemoryManager, MemoryResource, Message};
+use memory_instance::{Clock, ClockExt as _, LockManager, MemoryManager, MemoryResource, Message};
 use memory_lock::InProcessLock;
 use serde::{Deserialize, Serialize};
 
@@ -48,12 +48,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(path: &Path) -> Result<String, Box<dyn Error>> {
-    let clock = Clock::system();
-    let now = move || {
-        let micros = i64::try_from(clock.now_micros()).unwrap_or(i64::MAX);
-        Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
-    };
-    let store = JournalStore::open(path, now)?;
+    let store = JournalStore::open(path, Clock::system())?;
     // This store does not look up leases, so any lock backend may keep them.
     let locks = LockManager::new(Arc::new(InProcessLock::default()));
     let manager = MemoryManager::builder()
@@ -70,7 +65,7 @@ async fn run(path: &Path) -> Result<String, Box<dyn Error>> {
 /// Keeps memories in a journal.
 struct JournalStore {
     journal: Mutex<Journal>,
-    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    clock: Clock,
 }
 
 struct Journal {
@@ -142,13 +137,10 @@ impl Journal {
 }
 
 impl JournalStore {
-    fn open(
-        path: &Path,
-        now: impl Fn() -> Timestamp + Send + Sync + 'static,
-    ) -> Result<Self, StoreError> {
+    fn open(path: &Path, clock: Clock) -> Result<Self, StoreError> {
         let journal = Journal::open(path)
             .map_err(|error| StoreError::new("open", kind_of(&error)).caused_by(error))?;
-        Ok(Self { journal: Mutex::new(journal), now: Box::new(now) })
+        Ok(Self { journal: Mutex::new(journal), clock })
     }
 
     fn lock(&self) -> MutexGuard<'_, Journal> {
@@ -165,7 +157,7 @@ impl JournalStore {
         apply: impl FnOnce(&mut MemoryState, Timestamp) -> Result<T, StoreErrorKind>,
     ) -> Result<T, StoreError> {
         let failed = |kind| StoreError::new(operation, kind).at(key);
-        let record = Record { at: (self.now)(), key: key.clone(), write };
+        let record = Record { at: self.clock.now(), key: key.clone(), write };
         let line = encode(&record).map_err(failed)?;
         let mut journal = self.lock();
         journal.check().map_err(failed)?;
@@ -190,7 +182,7 @@ impl JournalStore {
         let journal = self.lock();
         journal.check().map_err(|kind| StoreError::new("read", kind).at(key))?;
         let unwritten = MemoryState::default();
-        Ok(read(journal.memories.get(key).unwrap_or(&unwritten), (self.now)()))
+        Ok(read(journal.memories.get(key).unwrap_or(&unwritten), self.clock.now()))
     }
 }
 
@@ -267,7 +259,7 @@ impl MemoryStore for JournalStore {
         after: Option<&MemoryKey>,
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
-        let (now, journal) = ((self.now)(), self.lock());
+        let (now, journal) = (self.clock.now(), self.lock());
         journal.check().map_err(|kind| StoreError::new("list", kind))?;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let memories = journal.memories.range::<MemoryKey, _>((from, Bound::Unbounded));
@@ -276,7 +268,7 @@ impl MemoryStore for JournalStore {
     }
 
     async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
-        let (now, journal) = ((self.now)(), self.lock());
+        let (now, journal) = (self.clock.now(), self.lock());
         journal.check().map_err(|kind| StoreError::new("list", kind))?;
         let mut rest = journal
             .memories
@@ -324,7 +316,8 @@ impl fmt::Debug for JournalStore {
 
 #[cfg(test)]
 mod tests {
-    use memory_core::conformance::{ManualClock, StoreFixture, run_all};
+    use memory_core::Clock;
+    use memory_core::conformance::{StoreFixture, run_all};
     use tempfile::TempDir;
 
     use super::*;
@@ -335,11 +328,11 @@ mod tests {
 
     #[async_trait]
     impl StoreFixture for Journals {
-        async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
+        async fn fresh(&self, clock: Clock) -> Arc<dyn MemoryStore> {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("journal");
             self.0.lock().unwrap().push(folder);
-            Arc::new(JournalStore::open(&path, move || clock.now()).unwrap())
+            Arc::new(JournalStore::open(&path, clock).unwrap())
         }
     }
 

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use memory_instance::{Clock, FencingToken, LockManager};
+use memory_instance::{Clock, ClockExt as _, FencingToken, LockManager};
 use memory_lock::{LockKey, LockOptions, SqliteLock};
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 

@@ -36,11 +36,10 @@ impl Backend {
 
     /// Milliseconds since 1970.
     pub(crate) fn now_millis(&self) -> u64 {
-        self.clock.now_micros() / 1_000
+        self.clock.now_millis()
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        let micros = i64::try_from(self.clock.now_micros()).unwrap_or(i64::MAX);
-        Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
+        self.clock.now()
     }
 }

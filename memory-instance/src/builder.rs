@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use memory_core::{MemoryResource, MemoryStore, TokenCounter};
 use memory_flush::{FlushStrategy, Summarizer};
-use memory_lock::{Clock, LockManager};
+use memory_lock::{Clock, ClockExt as _, LockManager};
 
 use crate::backend::Backend;
 use crate::error::MemoryError;
@@ -101,8 +101,8 @@ impl ManagerBuilder {
         self
     }
 
-    /// The clock for `created_at`, TTLs and leases. Default: [`Clock::system`] for a store that several
-    /// processes share; [`Clock::anchored`], which never steps, for `memory://`.
+    /// The clock for `created_at`, TTLs and leases. Default: [`Clock::system`](ClockExt::system) for a store that several
+    /// processes share; [`Clock::anchored`](ClockExt::anchored), which never steps, for `memory://`.
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
         self
@@ -163,7 +163,7 @@ impl ManagerBuilder {
             let compiled = Rules::new(resource, &self.extensions, &store)?;
             rules.insert(id, Arc::new(compiled));
         }
-        let clock = self.clock.unwrap_or_default();
+        let clock = self.clock.unwrap_or_else(Clock::system);
         let backend = Backend {
             store,
             locks,

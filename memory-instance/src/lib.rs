@@ -74,6 +74,6 @@ pub use memory_flush::{
     CompactOptions, Compacted, FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer,
     SummaryRequest, compact, compact_by_rule, from_fn,
 };
-pub use memory_lock::{Clock, LockManager, LostReason};
+pub use memory_lock::{Clock, ClockExt, LockManager, LostReason};
 // The lower crates as a whole.
 pub use {memory_core, memory_flush, memory_lock};

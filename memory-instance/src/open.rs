@@ -5,9 +5,8 @@ mod scheme;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use memory_core::{InMemoryStore, MemoryStore};
-use memory_lock::{Clock, InProcessLock, LockManager};
+use memory_lock::{Clock, ClockExt as _, InProcessLock, LockManager};
 
 use crate::error::MemoryError;
 
@@ -31,9 +30,8 @@ pub(crate) async fn open(
     let _ = patience;
     match place(url)? {
         Place::Memory => {
-            let (store_clock, lock_clock) = (clock.clone(), clock.clone());
-            let store = InMemoryStore::new(move || now(&store_clock));
-            let locks = LockManager::new(Arc::new(InProcessLock::new(lock_clock)));
+            let store = InMemoryStore::new(clock.clone());
+            let locks = LockManager::new(Arc::new(InProcessLock::new(clock.clone())));
             Ok((Arc::new(store), locks))
         }
         #[cfg(feature = "sqlite")]
@@ -75,11 +73,6 @@ fn place(url: &str) -> Result<Place, MemoryError> {
         scheme if is_redis(scheme) => refuse("needs the feature `redis`; enable it"),
         unknown => refuse(&scheme::unknown(unknown)),
     }
-}
-
-fn now(clock: &Clock) -> Timestamp {
-    let micros = i64::try_from(clock.now_micros()).unwrap_or(i64::MAX);
-    Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
 }
 
 /// Checks the scheme, the place and the settings of a store's URL. Nothing is opened, created or connected to.

@@ -124,7 +124,7 @@ fn hand_over(c: &mut Criterion) {
 
 #[cfg(feature = "sqlite")]
 fn sqlite(c: &mut Criterion) {
-    use memory_lock::{Clock, SqliteLock};
+    use memory_lock::{Clock, ClockExt as _, SqliteLock};
     use memory_sqlite_file::{OpenOptions, Synchronous, open_connection};
     use rusqlite::params;
 

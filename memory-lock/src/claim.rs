@@ -135,7 +135,7 @@ impl fmt::Debug for Claim {
 mod tests {
     use super::*;
     use crate::line::Lines;
-    use crate::{Acquired, Clock, InProcessLock, ManagerOptions};
+    use crate::{Acquired, Clock, ClockExt as _, InProcessLock, ManagerOptions};
 
     /// A claim on a lease that the backend has granted, for ten seconds from now.
     async fn granted() -> (Arc<Lines<Claim>>, Claim) {

@@ -12,11 +12,11 @@ use tokio::sync::Notify;
 use crate::LeaseInfo;
 use crate::answer::{Acquired, HandOver, Release, Renewal};
 use crate::backend::{LockBackend, Watch};
-use crate::clock::Clock;
 use crate::error::LockError;
 use crate::key::LockKey;
 use crate::lease::Lease;
 use crate::time::micros;
+use crate::{Clock, ClockExt as _};
 
 /// Leases in the memory of this process: the reference backend.
 ///
@@ -82,7 +82,7 @@ impl InProcessLock {
 }
 
 impl Default for InProcessLock {
-    /// On [`Clock::anchored`].
+    /// On [`Clock::anchored`](crate::ClockExt::anchored).
     fn default() -> Self {
         Self::new(Clock::anchored())
     }

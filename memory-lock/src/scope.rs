@@ -79,7 +79,7 @@ impl LeaseScope {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Clock, InProcessLock, LockManager, LockOptions};
+    use crate::{Clock, ClockExt as _, InProcessLock, LockManager, LockOptions};
 
     #[tokio::test(start_paused = true)]
     async fn a_scope_tells_what_its_guard_tells() {

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use common::{Fault, FaultyBackend, Polls, key, ms, secs, until_tasks};
 use memory_lock::{
-    Clock, InProcessLock, LockBackend, LockManager, LockOperation, LockOptions, ReleaseOutcome,
+    Clock, ClockExt as _, InProcessLock, LockBackend, LockManager, LockOperation, LockOptions,
+    ReleaseOutcome,
 };
 
 const PLANS: [Option<Fault>; 6] = [

@@ -20,8 +20,8 @@ use std::time::Duration;
 use common::{Fault, FaultyBackend, key, ms, secs, until_tasks};
 use futures::FutureExt;
 use memory_lock::{
-    Applied, Clock, InProcessLock, LockBackend, LockErrorKind, LockManager, LockOperation,
-    LockOptions, LostReason, ManagerOptions, ReleaseOutcome, WithLockError,
+    Applied, Clock, ClockExt as _, InProcessLock, LockBackend, LockErrorKind, LockManager,
+    LockOperation, LockOptions, LostReason, ManagerOptions, ReleaseOutcome, WithLockError,
 };
 use tokio::time::Instant;
 

@@ -16,8 +16,8 @@ use std::time::Duration;
 use memory_lock::conformance::{self, Subject};
 use memory_lock::redis::RedisConfig;
 use memory_lock::{
-    Acquired, Clock, FencingToken, HandOver, Lease, LockBackend, LockErrorKind, LockKey,
-    LockManager, LockOptions, OwnerId, RedlockLock, Release, ReleaseOutcome, Renewal,
+    Acquired, Clock, ClockExt as _, FencingToken, HandOver, Lease, LockBackend, LockErrorKind,
+    LockKey, LockManager, LockOptions, OwnerId, RedlockLock, Release, ReleaseOutcome, Renewal,
 };
 use memory_redis_testkit::{Fault, Proxy, Server, unique_prefix};
 use tokio::time::{Instant, sleep, timeout};

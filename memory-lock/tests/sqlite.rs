@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use common::{key, ms, secs};
 use memory_lock::{
-    Acquired, Applied, Clock, FencingToken, Lease, LockBackend, LockErrorKind, LockManager,
-    LockOptions, LostReason, OwnerId, Release, ReleaseOutcome, Renewal, SqliteLock,
+    Acquired, Applied, Clock, ClockExt as _, FencingToken, Lease, LockBackend, LockErrorKind,
+    LockManager, LockOptions, LostReason, OwnerId, Release, ReleaseOutcome, Renewal, SqliteLock,
 };
 use memory_sqlite_file::{LeaseObserver, LeaseTable, OpenOptions, SqliteErrorKind, Synchronous};
 use rusqlite::Connection;
@@ -81,7 +81,7 @@ async fn a_store_on_the_same_file_sees_the_leases_and_keeps_its_own_settings() {
     let locks = manager(&path);
     let guard = locks.lock(&key("k"), &patient()).await.unwrap();
 
-    let leases = LeaseObserver::new(Arc::new(Clock::system()));
+    let leases = LeaseObserver::new(Clock::system());
     let lease = leases.live_lease(&store, "k").unwrap().unwrap();
     assert_eq!(lease.proof(), guard.proof());
     assert!(lease.remaining <= secs(30) && lease.remaining > secs(25));

@@ -16,8 +16,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use memory_lock::conformance::{self, Subject};
 use memory_lock::{
-    Acquired, Clock, FencingToken, HandOver, Lease, LeaseDomain, LeaseInfo, LockBackend, LockError,
-    LockKey, LockManager, LockOptions, OwnerId, Release, Renewal, Watch,
+    Acquired, Clock, ClockExt as _, FencingToken, HandOver, Lease, LeaseDomain, LeaseInfo,
+    LockBackend, LockError, LockKey, LockManager, LockOptions, OwnerId, Release, Renewal, Watch,
 };
 use tokio::sync::Notify;
 

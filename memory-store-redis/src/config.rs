@@ -1,11 +1,10 @@
-use std::fmt;
-use std::sync::Arc;
+use memory_core::Clock;
 
 /// How a store uses its connection.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RedisStoreConfig {
     pub(crate) checks: TokenChecks,
-    pub(crate) time: Option<TimeSource>,
+    pub(crate) clock: Option<Clock>,
 }
 
 /// The location of the leases whose tokens writers present.
@@ -21,8 +20,6 @@ pub enum TokenChecks {
     TokensAlone,
 }
 
-pub(crate) type TimeSource = Arc<dyn Fn() -> u64 + Send + Sync>;
-
 impl RedisStoreConfig {
     /// The defaults.
     #[must_use]
@@ -37,20 +34,10 @@ impl RedisStoreConfig {
         self
     }
 
-    /// A custom clock for TTLs and generations, as microseconds since the Unix epoch, instead of the
-    /// server's; for tests.
+    /// A custom clock for TTLs and generations instead of the server's; for tests.
     #[must_use]
-    pub fn with_time_source(
-        mut self,
-        now_micros: impl Fn() -> u64 + Send + Sync + 'static,
-    ) -> Self {
-        self.time = Some(Arc::new(now_micros));
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
         self
-    }
-}
-
-impl fmt::Debug for RedisStoreConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStoreConfig").field("checks", &self.checks).finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use memory_core::store::{
     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
     RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery,
 };
-use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
+use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
 use redis::Cmd;
 
@@ -60,7 +60,7 @@ impl RedisStore {
 
     /// The time by the custom clock, if there is one.
     pub(crate) fn now(&self) -> Option<u64> {
-        self.config.time.as_ref().map(|now| now())
+        self.config.clock.as_ref().map(Clock::now_micros)
     }
 
     /// Whether leases are stored elsewhere.

@@ -4,8 +4,9 @@ mod support;
 
 use std::time::Duration;
 
+use memory_core::Clock;
 use memory_core::MemoryStore as _;
-use memory_core::conformance::{ManualClock, run_all};
+use memory_core::conformance::run_all;
 use memory_core::store::{Access, Clear, SESSION_RETENTION, WriterId};
 use memory_redis_testkit::any_server;
 use memory_store_redis::{RedisStore, RedisStoreConfig, TokenChecks};
@@ -28,15 +29,12 @@ async fn store_conforms_with_external_leases() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_of_short_processes_are_bounded() {
     let server = any_server().await;
-    let clock = ManualClock::new();
-    let config = RedisStoreConfig::new().with_time_source({
-        let clock = clock.clone();
-        move || clock.micros()
-    });
+    let clock = Clock::manual();
+    let config = RedisStoreConfig::new().with_clock(clock.clone());
     let store = RedisStore::with_config(support::link(server.url()).await, config);
     let k = key("k");
     for number in 0..2_000 {
-        let write = WriterId::session(clock.micros() / 1_000, number).write(1);
+        let write = WriterId::session(clock.now_millis(), number).write(1);
         append(&store, &k, write, &["x"]).await.unwrap();
         clock.advance(Duration::from_secs(1));
     }
@@ -50,7 +48,7 @@ async fn records_of_short_processes_are_bounded() {
     let count = fields().await - messages;
     assert!(count <= 2 * (600 + 192) + 2, "{count} fields");
     clock.advance(SESSION_RETENTION);
-    let write = WriterId::session(clock.micros() / 1_000, 1 << 40).write(1);
+    let write = WriterId::session(clock.now_millis(), 1 << 40).write(1);
     store.clear(&k, Clear { write, access: Access::OPEN }).await.unwrap();
     support::until("sweep", async || (fields().await <= 2 * 192 + 3).then_some(())).await;
 }

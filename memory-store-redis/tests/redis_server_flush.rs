@@ -14,7 +14,7 @@ use std::time::Duration;
 use memory_core::store::{
     Access, Append, Clear, MessageMeta, NewMessage, Read, Splice, StoreErrorKind,
 };
-use memory_core::{ContentType, InMemoryStore, MemoryKey, MemoryStore, Priority, Sequence};
+use memory_core::{Clock, ContentType, InMemoryStore, MemoryKey, MemoryStore, Priority, Sequence};
 use memory_redis_testkit::Server;
 use memory_store_redis::RedisStore;
 use support::{append, checked_outline, key, message, receipt, store, texts, write};
@@ -67,8 +67,7 @@ async fn long_flushes_match_the_reference_without_leftovers() {
     let store = store(server.url()).await;
     for seed in 0..30 {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let (k, reference) =
-            (key(&format!("k{seed}")), InMemoryStore::new(|| jiff::Timestamp::UNIX_EPOCH));
+        let (k, reference) = (key(&format!("k{seed}")), InMemoryStore::new(Clock::manual()));
         for round in 1..=4 {
             let count = rng.u64(1..600);
             let batch = Append {

@@ -1,11 +1,10 @@
 //! The options for opening a store.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::store::{Durability, TimeSource};
+use memory_core::Clock;
+use memory_core::store::Durability;
 use memory_sqlite_file::{Links, Synchronous, SystemClock};
 
 /// The location of the file, and how it is used.
@@ -17,8 +16,7 @@ pub struct SqliteConfig {
     inline_commits: bool,
     readers: usize,
     links: Links,
-    time: Option<TimeOfDay>,
-    clock: Arc<dyn TimeSource>,
+    clock: Clock,
 }
 
 impl SqliteConfig {
@@ -32,8 +30,7 @@ impl SqliteConfig {
             inline_commits: true,
             readers: 4,
             links: Links::Refuse,
-            time: None,
-            clock: Arc::new(SystemClock),
+            clock: Clock::new(SystemClock),
         }
     }
 
@@ -81,20 +78,8 @@ impl SqliteConfig {
     /// The clock that TTLs and leases are measured by: TTLs by its time of day, leases by its monotonic
     /// count. Default: [`SystemClock`](memory_sqlite_file::SystemClock).
     #[must_use]
-    pub fn with_clock(mut self, clock: impl TimeSource) -> Self {
-        self.time = None;
-        self.clock = Arc::new(clock);
-        self
-    }
-
-    /// A custom time of day, as microseconds since the Unix epoch; for tests. Leases still use the
-    /// [clock](Self::with_clock).
-    #[must_use]
-    pub fn with_time_source(
-        mut self,
-        now_micros: impl Fn() -> u64 + Send + Sync + 'static,
-    ) -> Self {
-        self.time = Some(TimeOfDay(Arc::new(now_micros)));
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -133,8 +118,7 @@ impl SqliteConfig {
         self.readers
     }
 
-    /// The clock of leases.
-    pub(crate) const fn clock(&self) -> &Arc<dyn TimeSource> {
+    pub(crate) const fn clock(&self) -> &Clock {
         &self.clock
     }
 
@@ -143,7 +127,7 @@ impl SqliteConfig {
     }
 
     pub(crate) fn now_micros(&self) -> u64 {
-        self.time.as_ref().map_or_else(|| self.clock.now_micros(), |time| (time.0)())
+        self.clock.now_micros()
     }
 }
 
@@ -162,15 +146,5 @@ impl From<&Path> for SqliteConfig {
 impl From<&str> for SqliteConfig {
     fn from(path: &str) -> Self {
         Self::new(path)
-    }
-}
-
-/// A custom time of day.
-#[derive(Clone)]
-struct TimeOfDay(Arc<dyn Fn() -> u64 + Send + Sync>);
-
-impl fmt::Debug for TimeOfDay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TimeOfDay")
     }
 }

@@ -68,7 +68,7 @@ impl Readers {
     pub(crate) fn new(config: SqliteConfig, file: Arc<OpenFile>) -> Self {
         let most = NonZeroUsize::new(config.readers()).unwrap_or(NonZeroUsize::MIN);
         let threads = WorkerThreads::new("sqlite-reader", most);
-        let leases = LeaseObserver::new(Arc::clone(config.clock()));
+        let leases = LeaseObserver::new(config.clock().clone());
         let (idle, active) = (Mutex::default(), AtomicUsize::new(0));
         Self { config, leases, idle, active, threads, file }
     }

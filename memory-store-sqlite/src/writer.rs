@@ -128,7 +128,7 @@ impl Writer {
             slow: 0,
             checkpoints: Checkpoints::new(),
         };
-        let leases = LeaseObserver::new(Arc::clone(config.clock()));
+        let leases = LeaseObserver::new(config.clock().clone());
         Self { config, leases, state: Mutex::new(state), changed: Condvar::new(), thread, file }
     }
 

@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 
 use memory_core::MemoryStore;
 use memory_core::store::{Applied, StoreErrorKind};
-use memory_lock::{Clock, SqliteLock};
+use memory_lock::{Clock, ClockExt as _, SqliteLock};
 use memory_store_sqlite::SqliteStore;
 use rusqlite::Connection;
 use support::{append, checked_outline, key, texts, write};

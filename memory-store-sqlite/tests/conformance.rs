@@ -13,8 +13,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use memory_core::Clock;
 use memory_core::MemoryStore;
-use memory_core::conformance::{ManualClock, Rollback, StoreFixture, run_all};
+use memory_core::conformance::{Rollback, StoreFixture, run_all};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -33,13 +34,13 @@ impl Files {
 
 #[async_trait]
 impl StoreFixture for Files {
-    async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
+    async fn fresh(&self, clock: Clock) -> Arc<dyn MemoryStore> {
         self.open(clock).await.0
     }
 
     async fn fresh_with_rollback(
         &self,
-        clock: ManualClock,
+        clock: Clock,
     ) -> Option<(Arc<dyn MemoryStore>, Arc<dyn Rollback>)> {
         let (store, path) = self.open(clock).await;
         Some((store, Arc::new(Copied(path))))
@@ -47,12 +48,10 @@ impl StoreFixture for Files {
 }
 
 impl Files {
-    async fn open(&self, clock: ManualClock) -> (Arc<dyn MemoryStore>, PathBuf) {
+    async fn open(&self, clock: Clock) -> (Arc<dyn MemoryStore>, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("memory.db");
-        let config = SqliteConfig::new(&path)
-            .with_time_source(move || clock.micros())
-            .with_inline_commits(self.inline);
+        let config = SqliteConfig::new(&path).with_clock(clock).with_inline_commits(self.inline);
         self.folders.lock().unwrap().push(folder);
         (Arc::new(SqliteStore::open(config).await.unwrap()), path)
     }

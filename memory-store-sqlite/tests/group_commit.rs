@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use memory_core::MemoryStore;
 use memory_core::store::{Append, StoreErrorKind};
-use memory_lock::Clock;
+use memory_lock::{Clock, ClockExt as _};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use support::{append, batch, checked_outline, key, message, texts, write};
 use tempfile::TempDir;

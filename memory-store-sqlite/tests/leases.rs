@@ -18,7 +18,9 @@ use memory_core::store::{
     Access, Append, AppendOutcome, Applied, Clear, Outline, Splice, StoreErrorKind,
 };
 use memory_core::{MemoryStore, Sequence};
-use memory_lock::{Acquired, Clock, LockBackend, LockKey, OwnerId, Release, SqliteLock};
+use memory_lock::{
+    Acquired, Clock, ClockExt as _, LockBackend, LockKey, OwnerId, Release, SqliteLock,
+};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use support::{append, batch, checked_outline, key, texts, write};
 use tempfile::TempDir;

@@ -19,7 +19,7 @@ use memory_core::store::{
     Access, Append, Clear, Durability, Outline, Read, SESSION_RETENTION, Splice, WriterId,
 };
 use memory_core::{MemoryStore, Sequence};
-use memory_lock::Clock;
+use memory_lock::{Clock, ClockExt as _};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use support::{append, batch, checked_outline, key, texts, write};
 

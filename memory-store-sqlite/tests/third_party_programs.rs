@@ -15,7 +15,6 @@ mod programs;
 #[path = "../../memory-core/tests/file_store/store.rs"]
 mod store;
 
-use jiff::Timestamp;
 use memory_lock::Clock;
 use programs::{Opened, Place, run};
 use store::{FileStore, shared};
@@ -26,12 +25,7 @@ struct File(TempDir);
 
 impl Place for File {
     async fn open(&self, clock: &Clock) -> Opened {
-        let clock = clock.clone();
-        let now = move || {
-            let micros = i64::try_from(clock.now_micros()).unwrap();
-            Timestamp::from_microsecond(micros).unwrap()
-        };
-        let store = FileStore::open(&self.0.path().join("memories"), now).unwrap();
+        let store = FileStore::open(&self.0.path().join("memories"), clock.clone()).unwrap();
         Opened { store: shared(store), leases: None }
     }
 }

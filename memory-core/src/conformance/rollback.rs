@@ -59,7 +59,7 @@ fn receipt(id: u128) -> FlushReceipt {
     FlushReceipt {
         id: Uuid::from_u128(id),
         strategy: "fifo".into(),
-        started_at: super::ManualClock::new().now(),
+        started_at: crate::Clock::manual().now(),
         duration: Duration::ZERO,
         tokens_before: 20,
         tokens_after: 10,

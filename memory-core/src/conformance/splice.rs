@@ -42,7 +42,7 @@ pub(super) fn receipt(id: u128) -> FlushReceipt {
     FlushReceipt {
         id: Uuid::from_u128(id),
         strategy: "hybrid_summary".into(),
-        started_at: super::ManualClock::new().now(),
+        started_at: crate::Clock::manual().now(),
         duration: std::time::Duration::from_millis(12),
         tokens_before: 20,
         tokens_after: 10,

@@ -18,7 +18,7 @@ const MANY: u64 = 200;
 
 impl Subject {
     fn millis(&self) -> u64 {
-        self.clock.micros() / 1_000
+        self.clock.now_micros() / 1_000
     }
 
     /// One append by each of this many new processes.

@@ -14,6 +14,7 @@ use super::{
     Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind, UnusedPage,
     UnusedQuery,
 };
+use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::health::ServerHealth;
 use crate::key::MemoryKey;
@@ -27,7 +28,7 @@ use crate::stored::{Sequence, StoredMessage};
 #[derive(Clone)]
 pub struct InMemoryStore {
     memories: Arc<Mutex<BTreeMap<MemoryKey, MemoryState>>>,
-    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    clock: Clock,
 }
 
 /// A snapshot of the memories of an [`InMemoryStore`].
@@ -35,10 +36,10 @@ pub struct InMemoryStore {
 pub struct SavedMemories(BTreeMap<MemoryKey, MemoryState>);
 
 impl InMemoryStore {
-    /// An empty store; `now` is the clock for TTLs.
+    /// An empty store. TTLs run on this clock's time of day.
     #[must_use]
-    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self { memories: Arc::default(), now: Arc::new(now) }
+    pub fn new(clock: Clock) -> Self {
+        Self { memories: Arc::default(), clock }
     }
 
     /// A snapshot of the current memories for [`go_back`](Self::go_back).
@@ -64,7 +65,7 @@ impl InMemoryStore {
         key: &MemoryKey,
         read: impl FnOnce(&MemoryState, Timestamp) -> T,
     ) -> T {
-        let now = (self.now)();
+        let now = self.clock.now();
         match self.lock().get(key) {
             Some(memory) => read(memory, now),
             None => read(&MemoryState::default(), now),
@@ -78,7 +79,7 @@ impl InMemoryStore {
         key: &MemoryKey,
         write: impl FnOnce(&mut MemoryState, Timestamp) -> Result<T, StoreErrorKind>,
     ) -> Result<T, StoreError> {
-        let now = (self.now)();
+        let now = self.clock.now();
         let mut memories = self.lock();
         let done = if let Some(memory) = memories.get_mut(key) {
             write(memory, now)
@@ -147,7 +148,7 @@ impl MemoryStore for InMemoryStore {
         after: Option<&MemoryKey>,
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
-        let now = (self.now)();
+        let now = self.clock.now();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let memories = self.lock();
         let live = memories
@@ -157,7 +158,7 @@ impl MemoryStore for InMemoryStore {
     }
 
     async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
-        let now = (self.now)();
+        let now = self.clock.now();
         let from = match &query.after {
             Some(after) => Bound::Excluded(after.as_str()),
             None => Bound::Included(query.prefix.as_str()),
@@ -211,7 +212,7 @@ mod tests {
 
     #[test]
     fn durability_is_memory_and_debug_hides_contents() {
-        let store = InMemoryStore::new(|| Timestamp::UNIX_EPOCH);
+        let store = InMemoryStore::new(Clock::manual());
         assert_eq!((store.durability(), store.lease_domain()), (Durability::Memory, None));
         store.lock().insert(MemoryKey::new("p", "m", "k").unwrap(), MemoryState::default());
         assert_eq!(format!("{store:?}"), "InMemoryStore { memories: 1 }");

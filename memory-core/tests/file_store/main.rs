@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use memory_core::conformance::{ManualClock, Rollback, StoreFixture, assert_counters, run_all};
+use memory_core::Clock;
+use memory_core::conformance::{Rollback, StoreFixture, assert_counters, run_all};
 use memory_core::store::{
     Access, Append, MessageId, NewMessage, Outline, Splice, StoreErrorKind, WriterId,
 };
@@ -33,7 +34,7 @@ struct Files(Mutex<Vec<TempDir>>);
 
 #[async_trait]
 impl StoreFixture for Files {
-    async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
+    async fn fresh(&self, clock: Clock) -> Arc<dyn MemoryStore> {
         let folder = tempfile::tempdir().unwrap();
         let store = open(&folder.path().join("memories"), &clock);
         self.0.lock().unwrap().push(folder);
@@ -42,7 +43,7 @@ impl StoreFixture for Files {
 
     async fn fresh_with_rollback(
         &self,
-        clock: ManualClock,
+        clock: Clock,
     ) -> Option<(Arc<dyn MemoryStore>, Arc<dyn Rollback>)> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("memories");
@@ -71,9 +72,8 @@ impl Rollback for Copied {
     }
 }
 
-fn open(path: &Path, clock: &ManualClock) -> FileStore {
-    let clock = clock.clone();
-    FileStore::open(path, move || clock.now()).unwrap()
+fn open(path: &Path, clock: &Clock) -> FileStore {
+    FileStore::open(path, clock.clone()).unwrap()
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ fn append(number: u64, texts: &[&str]) -> Append {
         tokens: 5,
         priority: None,
         content_type: ContentType::Conversation,
-        created_at: ManualClock::new().now(),
+        created_at: Clock::manual().now(),
     };
     Append {
         write: WriterId::new(7).write(number),
@@ -112,7 +112,7 @@ async fn outline(store: &FileStore) -> Outline {
 /// kept, and the next write, such as its retry, succeeds.
 #[tokio::test]
 async fn crash_at_any_byte_is_atomic() {
-    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::manual());
     let path = folder.path().join("memories");
     let store = open(&path, &clock);
     store.append(&key(), append(1, &["one", "two\nlines"])).await.unwrap();
@@ -144,7 +144,7 @@ async fn crash_at_any_byte_is_atomic() {
 
 #[tokio::test]
 async fn damage_before_the_end_is_an_error() {
-    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::manual());
     let path = folder.path().join("memories");
     let store = open(&path, &clock);
     store.append(&key(), append(1, &["a secret"])).await.unwrap();
@@ -155,8 +155,7 @@ async fn damage_before_the_end_is_an_error() {
         let mut damaged = whole.clone();
         damaged[place] ^= 1;
         fs::write(&path, &damaged).unwrap();
-        let now = clock.clone();
-        let error = FileStore::open(&path, move || now.now()).unwrap_err();
+        let error = FileStore::open(&path, clock.clone()).unwrap_err();
         assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{place}: {error}");
         assert!(!error.to_string().contains("secret"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), damaged);
@@ -165,7 +164,7 @@ async fn damage_before_the_end_is_an_error() {
 
 #[tokio::test]
 async fn unreadable_record_is_refused_before_writing() {
-    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::manual());
     let path = folder.path().join("memories");
     let store = open(&path, &clock);
     let mut batch = append(1, &["a"]);

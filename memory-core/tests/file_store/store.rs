@@ -23,7 +23,7 @@ use memory_core::store::{
     Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
     UnusedPage, UnusedQuery,
 };
-use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
+use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use serde::{Deserialize, Serialize};
 
 use super::log::Log;
@@ -58,7 +58,7 @@ enum Written {
 /// The memories of one file.
 pub(crate) struct FileStore {
     open: Mutex<Open>,
-    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    clock: Clock,
 }
 
 struct Open {
@@ -96,11 +96,8 @@ impl Open {
 impl FileStore {
     /// Opens or creates the log and replays its writes. A last record that was cut off by a crash was never
     /// acknowledged, and is truncated.
-    pub(crate) fn open(
-        path: &Path,
-        now: impl Fn() -> Timestamp + Send + Sync + 'static,
-    ) -> Result<Self, StoreError> {
-        Ok(Self { open: Mutex::new(Open::read(path)?), now: Box::new(now) })
+    pub(crate) fn open(path: &Path, clock: Clock) -> Result<Self, StoreError> {
+        Ok(Self { open: Mutex::new(Open::read(path)?), clock })
     }
 
     /// Reloads the file. This clears the error of a failed write, and drops the writes that a restored copy lacks.
@@ -124,7 +121,7 @@ impl FileStore {
         write: Write,
     ) -> Result<Written, StoreError> {
         let failed = |kind| StoreError::new(operation, kind).at(key);
-        let record = Record { at: (self.now)(), key: key.clone(), write };
+        let record = Record { at: self.clock.now(), key: key.clone(), write };
         let line = encode(&record).map_err(failed)?;
         let Record { at, write, .. } = record;
         let mut open = self.lock();
@@ -159,7 +156,7 @@ impl FileStore {
         let open = self.lock();
         intact(&open.broken).map_err(|kind| StoreError::new("read", kind).at(key))?;
         let unwritten = MemoryState::default();
-        Ok(read(open.memories.get(key).unwrap_or(&unwritten), (self.now)()))
+        Ok(read(open.memories.get(key).unwrap_or(&unwritten), self.clock.now()))
     }
 }
 
@@ -282,7 +279,7 @@ impl MemoryStore for FileStore {
         after: Option<&MemoryKey>,
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
-        let (now, open) = ((self.now)(), self.lock());
+        let (now, open) = (self.clock.now(), self.lock());
         intact(&open.broken).map_err(|kind| StoreError::new("list", kind))?;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let memories = open.memories.range::<MemoryKey, _>((from, Bound::Unbounded));
@@ -291,7 +288,7 @@ impl MemoryStore for FileStore {
     }
 
     async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
-        let (now, open) = ((self.now)(), self.lock());
+        let (now, open) = (self.clock.now(), self.lock());
         intact(&open.broken).map_err(|kind| StoreError::new("list", kind))?;
         let mut rest = open
             .memories

@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use memory_core::resource::{FlushingStrategy, PriorityBlock};
 use memory_core::{ContentType, MemoryResource, Message, Priority, Profile, check_request};
 use memory_instance::{MemoryInstance, MemoryManager, without_password};
-use memory_lock::Clock;
+use memory_lock::{Clock, ClockExt as _};
 use serde_json::json;
 use tokio::time::Instant;
 

@@ -11,7 +11,8 @@ use memory_core::resource::{LockSettings, PriorityBlock};
 use memory_core::{MemoryKey, MemoryResource, MemoryStore, TokenCounter};
 use memory_instance::{FlushMode, MemoryInstance, MemoryManager};
 use memory_lock::{
-    Clock, LockBackend, LockKey, LockManager, LockOptions, ManagerOptions, ReleaseOutcome,
+    Clock, ClockExt as _, LockBackend, LockKey, LockManager, LockOptions, ManagerOptions,
+    ReleaseOutcome,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};

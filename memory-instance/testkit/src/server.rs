@@ -11,7 +11,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
-use jiff::Timestamp;
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
     Access, Clear, Counters, Generation, Head, Page, RemoveUnused, RemovedUnused, StoreError,
@@ -70,13 +69,8 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 
 impl Server {
     pub(crate) fn new(clock: &Clock, shared_domain: bool, bug: Option<Bug>) -> Self {
-        let time = clock.clone();
-        let time = move || {
-            let micros = i64::try_from(time.now_micros()).unwrap_or(i64::MAX);
-            Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
-        };
         Self {
-            store: InMemoryStore::new(time),
+            store: InMemoryStore::new(clock.clone()),
             lock: InProcessLock::new(clock.clone()),
             shared_domain,
             bug,

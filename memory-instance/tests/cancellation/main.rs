@@ -27,16 +27,13 @@ mod worlds;
 use std::sync::Arc;
 
 use far::{FarLock, FarStore};
-use jiff::Timestamp;
 use memory_core::{InMemoryStore, MemoryStore};
-use memory_lock::{Clock, InProcessLock, LockBackend, LockManager};
+use memory_lock::{Clock, ClockExt as _, InProcessLock, LockBackend, LockManager};
 use sweep::{Table, tasks, until_tasks};
 use worlds::World;
 
 fn in_memory() -> (Arc<dyn MemoryStore>, Arc<dyn LockBackend>) {
-    let clock = Clock::anchored();
-    let now = move || Timestamp::from_microsecond(clock.now_micros().try_into().unwrap()).unwrap();
-    (Arc::new(InMemoryStore::new(now)), Arc::new(InProcessLock::default()))
+    (Arc::new(InMemoryStore::new(Clock::anchored())), Arc::new(InProcessLock::default()))
 }
 
 fn far_away() -> World {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use memory_core::store::{WriteId, WriterId};
 use memory_core::{MemoryResource, MemoryStore};
 use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance, MemoryManager};
-use memory_lock::{Clock, LockBackend, LockManager, SqliteLock};
+use memory_lock::{Clock, ClockExt as _, LockBackend, LockManager, SqliteLock};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use rustix::process::{Resource, Rlimit, setrlimit};
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use fastrand::Rng;
-use memory_lock::{Clock, LockKey, LockManager, LockOptions, SqliteLock};
+use memory_lock::{Clock, ClockExt as _, LockKey, LockManager, LockOptions, SqliteLock};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;

@@ -7,8 +7,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
-use memory_core::conformance::{ManualClock, StoreFixture, run_all};
+use memory_core::conformance::{StoreFixture, run_all};
 use memory_core::health::ServerHealth;
 use memory_core::lease::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
 use memory_core::resource::CircuitBreakerSettings;
@@ -20,7 +19,7 @@ use memory_core::{
     InMemoryStore, MemoryKey, MemoryResource, MemoryStore, Message, Sequence, StoredMessage,
 };
 use memory_instance::{CircuitBreaker, FlushMode, MemoryInstance, MemoryManager};
-use memory_lock::{Clock, InProcessLock, LockManager};
+use memory_lock::{Clock, ClockExt as _, InProcessLock, LockManager};
 use tokio::time::{Instant, sleep};
 
 use crate::support::{checked, texts};
@@ -51,12 +50,8 @@ struct Moody {
 
 impl Moody {
     fn new() -> Arc<Self> {
-        let clock = Clock::tokio();
-        let now = move || {
-            Timestamp::from_microsecond(i64::try_from(clock.now_micros()).unwrap()).unwrap()
-        };
         let mood = Mutex::new(Mood::Up);
-        Arc::new(Self { store: InMemoryStore::new(now), mood, calls: AtomicU64::new(0) })
+        Arc::new(Self { store: InMemoryStore::new(Clock::tokio()), mood, calls: AtomicU64::new(0) })
     }
 
     fn becomes(&self, mood: Mood) {
@@ -458,8 +453,8 @@ struct Guarded;
 
 #[async_trait]
 impl StoreFixture for Guarded {
-    async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
-        let store = Arc::new(InMemoryStore::new(move || clock.now()));
+    async fn fresh(&self, clock: Clock) -> Arc<dyn MemoryStore> {
+        let store = Arc::new(InMemoryStore::new(clock));
         Arc::new(CircuitBreaker::new(store, settings()))
     }
 }

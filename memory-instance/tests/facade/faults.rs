@@ -7,7 +7,6 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
@@ -20,7 +19,9 @@ use memory_core::{
 use memory_instance::{
     FlushMode, Leases, MemoryError, MemoryInstance, MemoryManager, Session, SweepOptions,
 };
-use memory_lock::{Clock, InProcessLock, LockGuard, LockKey, LockManager, LockOptions};
+use memory_lock::{
+    Clock, ClockExt as _, InProcessLock, LockGuard, LockKey, LockManager, LockOptions,
+};
 
 use crate::support::{checked, hybrid, texts};
 
@@ -165,10 +166,8 @@ impl World {
     fn new(resource: MemoryResource) -> Self {
         let clock = Clock::tokio();
         let locks = LockManager::new(Arc::new(InProcessLock::new(clock.clone())));
-        let now = clock.clone();
-        let now =
-            move || Timestamp::from_microsecond(i64::try_from(now.now_micros()).unwrap()).unwrap();
-        let store = Arc::new(Faulty { store: InMemoryStore::new(now), script: Mutex::default() });
+        let store =
+            Arc::new(Faulty { store: InMemoryStore::new(clock.clone()), script: Mutex::default() });
         let manager = MemoryManager::builder()
             .with_clock(clock)
             .with_resource(resource)

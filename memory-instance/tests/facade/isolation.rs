@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use memory_core::{MemoryKey, MemoryResource, Message};
 use memory_instance::{KeyContext, MemoryError, MemoryManager};
-use memory_lock::Clock;
+use memory_lock::{Clock, ClockExt as _};
 
 use crate::support::{On, texts, with};
 

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use memory_core::{InMemoryStore, MemoryResource, Message};
 use memory_flush::{Summarizer, from_fn};
 use memory_instance::{FlushMode, MemoryInstance, MemoryManager};
-use memory_lock::{Clock, InProcessLock, LockManager};
+use memory_lock::{Clock, ClockExt as _, InProcessLock, LockManager};
 use tokio::sync::Semaphore;
 
 use crate::support::{bytes, checked, hybrid, texts};
@@ -20,10 +19,7 @@ impl World {
     fn new(resource: MemoryResource, summarizer: Option<Arc<dyn Summarizer>>) -> Self {
         let clock = Clock::tokio();
         let locks = LockManager::new(Arc::new(InProcessLock::new(clock.clone())));
-        let now = clock.clone();
-        let now =
-            move || Timestamp::from_microsecond(i64::try_from(now.now_micros()).unwrap()).unwrap();
-        let store = InMemoryStore::new(now);
+        let store = InMemoryStore::new(clock.clone());
         let mut builder = MemoryManager::builder()
             .with_clock(clock)
             .with_resource(resource)

@@ -9,7 +9,7 @@ use memory_core::{
     conformance::assert_counters,
 };
 use memory_instance::{ManagerBuilder, MemoryInstance, MemoryManager};
-use memory_lock::Clock;
+use memory_lock::{Clock, ClockExt as _};
 use tempfile::TempDir;
 
 /// A manager with its backend.

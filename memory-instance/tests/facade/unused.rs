@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use memory_core::{MemoryResource, Message};
 use memory_instance::{MemoryManager, SweepOptions};
-use memory_lock::{Clock, LockKey, LockOptions};
+use memory_lock::{Clock, ClockExt as _, LockKey, LockOptions};
 
 use crate::support::{On, checked, texts, with};
 

@@ -28,7 +28,7 @@ mod worlds;
 use std::sync::Arc;
 
 use memory_core::MemoryStore;
-use memory_lock::{Clock, LockManager, RedlockLock};
+use memory_lock::{Clock, ClockExt as _, LockManager, RedlockLock};
 use memory_redis_testkit::{Cluster, Sentinels, Server};
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore, RedisStoreConfig, TokenChecks};
 use opening::{assert_closed, sweep_managers};

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use memory_core::Clock;
+use memory_core::clock::Ticks;
 use memory_core::lease::LeaseInfo;
-use memory_core::store::{Ticks, TimeSource};
 use rusqlite::Connection;
 use tokio::time::Instant;
 
@@ -27,7 +28,7 @@ use crate::table::{Grant, Held, Now, micros};
 /// time passes, as none passes for the lease's owner.
 #[derive(Debug)]
 pub struct LeaseObserver {
-    clock: Arc<dyn TimeSource>,
+    clock: Clock,
     seen: Mutex<HashMap<String, Seen>>,
     /// Whether there is anything in `seen`; every free lease looks.
     watching: AtomicBool,
@@ -72,14 +73,14 @@ const SAVE_EVERY: u64 = 1_000_000;
 impl LeaseObserver {
     /// One that has not seen anything yet.
     #[must_use]
-    pub fn new(clock: Arc<dyn TimeSource>) -> Self {
+    pub fn new(clock: Clock) -> Self {
         Self { clock, seen: Mutex::default(), watching: AtomicBool::new(false) }
     }
 
     /// One reading of the clock.
     #[must_use]
     pub fn now(&self) -> Now {
-        Now::of(&*self.clock)
+        Now::of(&self.clock)
     }
 
     /// Who holds the lease of `key`, if it is live. To be called in the transaction of a write, it says

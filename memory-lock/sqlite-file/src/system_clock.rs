@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use memory_core::store::{Ticks, TimeSource};
+use memory_core::clock::{Ticks, TimeSource};
 
 use crate::busy::real_now;
 use crate::table::micros;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use memory_core::Clock;
+use memory_core::clock::Ticks;
 use memory_core::lease::{FencingToken, LeaseInfo, OwnerId};
-use memory_core::store::{Ticks, TimeSource};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use crate::error::out_of_range;
@@ -11,7 +12,7 @@ use crate::error::out_of_range;
 /// The table of leases in a SQLite file, for whoever has a connection to it.
 ///
 /// One row a key. A row is never deleted, for it keeps the last token; a released lease has no owner.
-/// How long a lease lasts is told by its TTL and by the monotonic [clock](memory_core::store::TimeSource) of its owner,
+/// How long a lease lasts is told by its TTL and by the monotonic [clock](memory_core::Clock) of its owner,
 /// where others can read that too; see [`LeaseObserver`](crate::LeaseObserver). `granted` and `expires` are
 /// times of day, by which earlier versions of this crate went.
 #[derive(Debug)]
@@ -104,7 +105,7 @@ pub struct Now {
 }
 
 impl Now {
-    pub(crate) fn of(clock: &dyn TimeSource) -> Self {
+    pub(crate) fn of(clock: &Clock) -> Self {
         Self { day: clock.now_micros(), ticks: clock.ticks() }
     }
 

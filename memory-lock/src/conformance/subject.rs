@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use memory_core::lease::OwnerId;
 
+use crate::Clock;
 use crate::backend::LockBackend;
-use crate::clock::Clock;
 
 /// A fresh backend to be examined, and how time is passed for it.
 pub struct Subject {

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::member::{Identities, Member, Place};
 use super::vote::majority;
-use crate::clock::Clock;
+use crate::Clock;
 use crate::error::{LockError, LockErrorKind, LockOperation};
 
 /// The servers.

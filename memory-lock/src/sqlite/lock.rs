@@ -19,10 +19,10 @@ use tokio::sync::{Notify, oneshot};
 
 use super::error::lock_error;
 use super::table;
+use crate::Clock;
 use crate::LeaseInfo;
 use crate::answer::{Acquired, HandOver, Release, Renewal};
 use crate::backend::{LockBackend, Watch};
-use crate::clock::Clock;
 use crate::error::{LockError, LockErrorKind, LockOperation};
 use crate::key::LockKey;
 use crate::lease::Lease;
@@ -66,7 +66,7 @@ const POLL: std::ops::RangeInclusive<u64> = 10..=50;
 
 impl SqliteLock {
     /// Opens the file, and makes it and its lease table where they are missing. Outside tests the clock is
-    /// [`Clock::system`]; [`LeaseObserver`] says what it decides. Blocks for some milliseconds.
+    /// [`Clock::system`](crate::ClockExt::system); [`LeaseObserver`] says what it decides. Blocks for some milliseconds.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl SqliteLock {
                 identity,
                 queued: AtomicUsize::new(0),
                 thread: WorkerThreads::new("sqlite-leases", NonZeroUsize::MIN),
-                leases: LeaseObserver::new(Arc::new(clock)),
+                leases: LeaseObserver::new(clock),
                 released: Notify::new(),
             }),
         })

@@ -39,7 +39,7 @@ mod sqlite {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use memory_lock::{Clock, SqliteLock};
+    use memory_lock::{Clock, ClockExt as _, SqliteLock};
     use rusqlite::Connection;
 
     use crate::leases::Ground;

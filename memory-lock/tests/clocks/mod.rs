@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use memory_lock::{
-    Acquired, Clock, FencingToken, Lease, LockBackend, LockManager, LockOptions, OwnerId, Release,
-    Renewal, SqliteLock,
+    Acquired, Clock, ClockExt as _, FencingToken, Lease, LockBackend, LockManager, LockOptions,
+    OwnerId, Release, Renewal, SqliteLock,
 };
 use memory_sqlite_file::{LeaseObserver, OpenOptions, open_connection};
 use rusqlite::Connection;
@@ -225,7 +225,7 @@ async fn store_frees_what_it_saw_unrenewed() {
     let file = File::new();
     let old = killed_ahead(&file).await;
     let clock = Clock::manual();
-    let leases = LeaseObserver::new(std::sync::Arc::new(clock.clone()));
+    let leases = LeaseObserver::new(clock.clone());
     let connection = file.connection();
     assert_eq!(leases.live_lease(&connection, "k").unwrap().unwrap().remaining, TTL);
     clock.advance(TTL - secs(1));

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use memory_lock::{
-    Acquired, Clock, HandOver, InProcessLock, Lease, LeaseDomain, LeaseInfo, LockBackend,
-    LockError, LockErrorKind, LockKey, LockManager, LockOperation, OwnerId, Release, Renewal,
-    Watch,
+    Acquired, Clock, ClockExt as _, HandOver, InProcessLock, Lease, LeaseDomain, LeaseInfo,
+    LockBackend, LockError, LockErrorKind, LockKey, LockManager, LockOperation, OwnerId, Release,
+    Renewal, Watch,
 };
 use tokio::time::Instant;
 

@@ -1,6 +1,6 @@
 //! The operations of links, and opening them.
 
-use memory_lock::{Clock, RedlockLock};
+use memory_lock::{Clock, ClockExt as _, RedlockLock};
 use memory_redis_link::{RedisLink, Script};
 use redis::Value;
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use leases::Ground;
 use memory_lock::redis::{RedisConfig, RedisLink};
-use memory_lock::{Clock, RedisLock, RedlockLock};
+use memory_lock::{Clock, ClockExt as _, RedisLock, RedlockLock};
 use memory_redis_testkit::{Cluster, Server, unique_prefix};
 use sweep::{Table, tasks, until, until_tasks};
 

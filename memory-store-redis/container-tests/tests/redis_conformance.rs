@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use memory_core::conformance::{ManualClock, StoreFixture, assert_counters};
+use memory_core::Clock;
+use memory_core::conformance::{StoreFixture, assert_counters};
 use memory_core::store::{
     Access, Append, AppendOutcome, MessageId, NewMessage, StoreError, WriterId,
 };
@@ -28,8 +29,8 @@ struct Fixture(String);
 
 #[async_trait]
 impl StoreFixture for Fixture {
-    async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
-        let config = RedisStoreConfig::new().with_time_source(move || clock.micros());
+    async fn fresh(&self, clock: Clock) -> Arc<dyn MemoryStore> {
+        let config = RedisStoreConfig::new().with_clock(clock);
         Arc::new(RedisStore::with_config(link(&self.0).await, config))
     }
 }

@@ -30,10 +30,8 @@ impl Place for Prefixed {
             TokenChecks::LiveLeases => Some(Arc::new(RedisLock::new(link.clone()))),
             _ => None,
         };
-        let clock = clock.clone();
-        let config = RedisStoreConfig::new()
-            .with_token_checks(self.checks)
-            .with_time_source(move || clock.now_micros());
+        let config =
+            RedisStoreConfig::new().with_token_checks(self.checks).with_clock(clock.clone());
         Opened { store: Arc::new(RedisStore::with_config(link, config)), leases }
     }
 }

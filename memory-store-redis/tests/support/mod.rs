@@ -14,7 +14,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use memory_core::conformance::{ManualClock, Rollback, StoreFixture, assert_counters};
+use memory_core::Clock;
+use memory_core::conformance::{Rollback, StoreFixture, assert_counters};
 use memory_core::store::{
     Access, Append, Appended, FlushReceipt, MessageId, NewMessage, Outline, Read, SequenceSet,
     StoreError, WriteId, WriterId,
@@ -48,13 +49,13 @@ pub(crate) struct Fixture {
 
 #[async_trait::async_trait]
 impl StoreFixture for Fixture {
-    async fn fresh(&self, clock: ManualClock) -> Arc<dyn MemoryStore> {
+    async fn fresh(&self, clock: Clock) -> Arc<dyn MemoryStore> {
         Arc::new(self.open(clock).await)
     }
 
     async fn fresh_with_rollback(
         &self,
-        clock: ManualClock,
+        clock: Clock,
     ) -> Option<(Arc<dyn MemoryStore>, Arc<dyn Rollback>)> {
         let store = self.open(clock).await;
         Some((Arc::new(store.clone()), Arc::new(Dumped { store, kept: Mutex::default() })))
@@ -62,10 +63,8 @@ impl StoreFixture for Fixture {
 }
 
 impl Fixture {
-    async fn open(&self, clock: ManualClock) -> RedisStore {
-        let config = RedisStoreConfig::new()
-            .with_token_checks(self.checks)
-            .with_time_source(move || clock.micros());
+    async fn open(&self, clock: Clock) -> RedisStore {
+        let config = RedisStoreConfig::new().with_token_checks(self.checks).with_clock(clock);
         RedisStore::with_config(link(&self.url).await, config)
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use memory_core::store::StoreErrorKind;
-use memory_lock::{Clock, LockErrorKind, SqliteLock};
+use memory_lock::{Clock, ClockExt as _, LockErrorKind, SqliteLock};
 use memory_store_sqlite::{Links, SqliteConfig, SqliteStore};
 use rusqlite::Connection;
 

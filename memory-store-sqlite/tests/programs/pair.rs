@@ -43,10 +43,7 @@ impl<'a, P: Place> Pair<'a, P> {
     pub(super) fn open(runtime: &'a Runtime, place: P) -> Self {
         let clock = Clock::manual();
         let opened = runtime.block_on(place.open(&clock));
-        let now = clock.clone();
-        let reference = InMemoryStore::new(move || {
-            Timestamp::from_microsecond(now.now_micros().try_into().unwrap()).unwrap()
-        });
+        let reference = InMemoryStore::new(clock.clone());
         Self {
             runtime,
             place,

@@ -14,7 +14,7 @@ use memory_core::resource::FlushingStrategy;
 use memory_core::{EstimateCounter, MemoryResource, TokenCounter};
 use memory_flush::Summarizer;
 use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance, MemoryManager, without_password};
-use memory_lock::Clock;
+use memory_lock::{Clock, ClockExt as _};
 use serde::Serialize;
 
 use self::account::{Account, Ledger};

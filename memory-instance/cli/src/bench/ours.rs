@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use memory_core::Message;
 use memory_core::store::{Cursor, Durability};
 use memory_instance::{MemoryInstance, MemoryManager};
-use memory_lock::Clock;
+use memory_lock::{Clock, ClockExt as _};
 use tokio::time::Instant;
 
 use super::Keys;

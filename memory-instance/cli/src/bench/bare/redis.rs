@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use anyhow::Context as _;
-use memory_lock::Clock;
+use memory_lock::{Clock, ClockExt as _};
 use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
 
