@@ -37,18 +37,13 @@ fn history() -> Vec<MessageMeta> {
     let mut metas: Vec<MessageMeta> = Vec::new();
     let mut push = |link: ToolLink, content_type: ContentType, priority: Option<Priority>| {
         let number = metas.len() as u64 + 1;
-        metas.push(MessageMeta {
-            sequence: Sequence::new(number),
-            id: MessageId::new(Uuid::from_u128(number.into())),
-            tokens: u32::try_from(mix(number) % 120 + 5).unwrap_or(5),
-            priority,
-            content_type,
-            created_at: now()
-                - SignedDuration::from_secs(i64::try_from(MESSAGES - number).unwrap_or(0)),
-            link,
-            closed: false,
-            summary: false,
-        });
+        let id = MessageId::new(Uuid::from_u128(number.into()));
+        let age = SignedDuration::from_secs(i64::try_from(MESSAGES - number).unwrap_or(0));
+        let mut meta = MessageMeta::new(Sequence::new(number), id, content_type, now() - age);
+        meta.tokens = u32::try_from(mix(number) % 120 + 5).unwrap_or(5);
+        meta.priority = priority;
+        meta.link = link;
+        metas.push(meta);
         number
     };
     push(ToolLink::default(), ContentType::SystemPrompt, Some(Priority::CRITICAL));

@@ -35,6 +35,7 @@ impl Tally {
 /// Promise P1: `appended = present.messages - summaries + summarised + evicted + cleared` at all times. Summaries are
 /// written by the memory itself and were never appended, so they are counted separately.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Counters {
     /// Present messages, including summaries.
     pub present: Tally,

@@ -37,6 +37,7 @@ impl EvictionGoal {
 
 /// The messages to evict, and the effect.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct EvictionPlan {
     /// The places to evict, ascending.
     pub evict: Vec<Sequence>,

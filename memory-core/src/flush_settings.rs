@@ -22,6 +22,7 @@ pub struct FlushSettings {
 /// An invalid setting of a flushing strategy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {mend}")]
+#[non_exhaustive]
 pub struct SettingsError {
     /// The name of the setting.
     pub field: &'static str,

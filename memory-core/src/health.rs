@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::counters::{Counters, Tally};
 use crate::key::MemoryKey;
-use crate::lease::FencingToken;
+use crate::lease::{FencingToken, LeaseInfo};
 use crate::priority::{ContentType, Priority};
 use crate::receipt::FlushReceipt;
 use crate::usage::Calibration;
@@ -16,6 +17,7 @@ use crate::usage::Calibration;
 /// The health report of a memory, for operators.
 #[doc(alias = "GetMemoryHealth")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct MemoryHealth {
     /// The memory.
     pub key: MemoryKey,
@@ -70,8 +72,42 @@ pub struct MemoryHealth {
     pub calibrations: Vec<Calibration>,
 }
 
+impl MemoryHealth {
+    /// The health of an empty memory. The caller sets the other fields.
+    #[must_use]
+    pub fn new(key: MemoryKey, verdict: Verdict) -> Self {
+        Self {
+            key,
+            verdict,
+            messages: 0,
+            tokens: 0,
+            max_tokens: 0,
+            budget_used: 0.0,
+            message_limit: None,
+            priorities: BTreeMap::new(),
+            content_types: BTreeMap::new(),
+            open_calls: 0,
+            abandoned_calls: 0,
+            orphaned_results: 0,
+            lifetime: Lifetime::default(),
+            strategy: String::new(),
+            last_flush: None,
+            last_flush_error: None,
+            lease: None,
+            waiting_tasks: 0,
+            fence: FencingToken::ZERO,
+            expires_at: None,
+            store_latency_us: 0,
+            unreadable: 0,
+            server: None,
+            calibrations: Vec::new(),
+        }
+    }
+}
+
 /// The state of a server, as it reports it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ServerHealth {
     /// The software and its version.
     pub software: String,
@@ -131,7 +167,8 @@ impl fmt::Display for ServerWarning {
 }
 
 /// The fate of all messages ever appended (promise P1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Lifetime {
     /// Messages ever appended.
     pub appended: u64,
@@ -162,6 +199,7 @@ impl From<&Counters> for Lifetime {
 
 /// The holder of the lease on a memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LeaseHealth {
     /// The holder, as 32 hexadecimal digits.
     pub owner: String,
@@ -171,6 +209,18 @@ pub struct LeaseHealth {
     pub held_ms: Option<u64>,
     /// The time until it expires without a refresh, in milliseconds.
     pub remaining_ms: u64,
+}
+
+impl From<LeaseInfo> for LeaseHealth {
+    fn from(lease: LeaseInfo) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            owner: lease.owner.to_string(),
+            token: lease.token,
+            held_ms: lease.held_for.map(millis),
+            remaining_ms: millis(lease.remaining),
+        }
+    }
 }
 
 /// The state of a memory.

@@ -146,6 +146,7 @@ impl LeaseDomain {
 
 /// What a backend knows about a live lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LeaseInfo {
     /// Who holds it.
     pub owner: OwnerId,
@@ -158,6 +159,12 @@ pub struct LeaseInfo {
 }
 
 impl LeaseInfo {
+    /// A lease granted at an unknown time.
+    #[must_use]
+    pub const fn new(owner: OwnerId, token: FencingToken, remaining: Duration) -> Self {
+        Self { owner, token, remaining, held_for: None }
+    }
+
     /// What the holder shows to a store.
     #[must_use]
     pub const fn proof(&self) -> LeaseProof {

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Limits {
     /// The most bytes of one message: its texts, field names and numbers, without the punctuation of JSON. Default:
     /// 16 MiB, which is more than any context window holds; such a message is usually a file that was pasted by
@@ -223,6 +224,7 @@ pub enum LimitKind {
 
 /// A batch exceeds a limit. Nothing of it was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LimitError {
     /// The exceeded limit.
     pub kind: LimitKind,
@@ -233,6 +235,14 @@ pub struct LimitError {
     pub found: u64,
     /// The allowed maximum.
     pub most: u64,
+}
+
+impl LimitError {
+    /// Message `index` has `found` of a kind of which at most `most` are allowed.
+    #[must_use]
+    pub const fn new(kind: LimitKind, index: usize, found: u64, most: u64) -> Self {
+        Self { kind, index, found, most }
+    }
 }
 
 impl std::error::Error for LimitError {}

@@ -13,6 +13,7 @@ pub const KEPT_RECEIPTS: usize = 16;
 
 /// The record of one flush.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FlushReceipt {
     /// The id of the flush; a splice sent twice is recognized by it.
     pub id: Uuid,
@@ -41,8 +42,30 @@ pub struct FlushReceipt {
     pub shortfall: Option<Shortfall>,
 }
 
+impl FlushReceipt {
+    /// The receipt of a flush that removed nothing. The caller sets the other fields.
+    #[must_use]
+    pub fn new(id: Uuid, strategy: impl Into<String>, started_at: Timestamp) -> Self {
+        Self {
+            id,
+            strategy: strategy.into(),
+            started_at,
+            duration: Duration::ZERO,
+            tokens_before: 0,
+            tokens_after: 0,
+            messages_before: 0,
+            messages_after: 0,
+            evicted: SequenceSet::default(),
+            summarised: SequenceSet::default(),
+            summary: None,
+            shortfall: None,
+        }
+    }
+}
+
 /// The summary of a flush.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SummaryRecord {
     /// The id of its message.
     pub id: MessageId,
@@ -54,6 +77,19 @@ pub struct SummaryRecord {
     pub summarizer: String,
     /// Why the preferred summarizer did not write it, if a fallback did.
     pub fallback: Option<String>,
+}
+
+impl SummaryRecord {
+    /// A summary at this place, written by the first summarizer.
+    #[must_use]
+    pub fn new(
+        id: MessageId,
+        sequence: Sequence,
+        tokens: u32,
+        summarizer: impl Into<String>,
+    ) -> Self {
+        Self { id, sequence, tokens, summarizer: summarizer.into(), fallback: None }
+    }
 }
 
 /// Why a flush could not reach its target.

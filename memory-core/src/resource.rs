@@ -47,6 +47,7 @@ use crate::window::SummaryRole;
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct MemoryResource {
     /// The name of the resource; part of every storage key.
     pub id: String,

@@ -347,6 +347,7 @@ impl Clear {
 
 /// The state of a memory without its messages.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Head {
     /// Present messages, and what happened to all others.
     pub counters: Counters,
@@ -378,6 +379,7 @@ pub struct Read {
 
 /// A page of messages.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Page {
     /// The messages, in order.
     pub messages: Vec<StoredMessage>,
@@ -392,8 +394,17 @@ pub struct Page {
     pub unreadable: Vec<Sequence>,
 }
 
+impl Page {
+    /// A page without messages that ends at this cursor.
+    #[must_use]
+    pub const fn new(cursor: Cursor) -> Self {
+        Self { messages: Vec::new(), cursor, restarted: false, more: false, unreadable: Vec::new() }
+    }
+}
+
 /// A memory without the text of its messages.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Outline {
     /// The counters and state.
     pub head: Head,
@@ -404,6 +415,12 @@ pub struct Outline {
 }
 
 impl Outline {
+    /// The outline of these messages, in the order of their places.
+    #[must_use]
+    pub const fn new(head: Head, metas: Vec<MessageMeta>, unreadable: Vec<Sequence>) -> Self {
+        Self { head, metas, unreadable }
+    }
+
     /// The identity of this snapshot: its generation and its newest message.
     #[must_use]
     pub fn cursor(&self) -> Cursor {

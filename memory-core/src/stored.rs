@@ -115,6 +115,7 @@ impl NewMessage {
 
 /// The metadata of a stored message, without its text: the input of plans.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct MessageMeta {
     /// Its place. A summary has the place of the first message that it replaced.
     pub sequence: Sequence,
@@ -138,6 +139,27 @@ pub struct MessageMeta {
 }
 
 impl MessageMeta {
+    /// A message without tokens, priority, calls and results. The caller sets the other fields.
+    #[must_use]
+    pub fn new(
+        sequence: Sequence,
+        id: MessageId,
+        content_type: ContentType,
+        created_at: Timestamp,
+    ) -> Self {
+        Self {
+            sequence,
+            id,
+            tokens: 0,
+            priority: None,
+            content_type,
+            created_at,
+            link: ToolLink::default(),
+            closed: false,
+            summary: false,
+        }
+    }
+
     /// The counter class of the message.
     #[must_use]
     pub fn class(&self) -> Class {
@@ -153,12 +175,21 @@ impl MessageMeta {
 
 /// A message in a store. In JSON the fields of its metadata are beside `message`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct StoredMessage {
     /// The metadata.
     #[serde(flatten)]
     pub meta: MessageMeta,
     /// The message as it was appended.
     pub message: Message,
+}
+
+impl StoredMessage {
+    /// A message and its metadata.
+    #[must_use]
+    pub const fn new(meta: MessageMeta, message: Message) -> Self {
+        Self { meta, message }
+    }
 }
 
 #[cfg(test)]

@@ -129,9 +129,8 @@ impl FallbackChain {
 
 /// Redacts before the rules cut the text, because the patterns would not match a cut secret.
 fn without_secrets(request: &SummaryRequest, redactor: &Redactor) -> SummaryRequest {
-    let messages = request.messages.iter().map(|stored| StoredMessage {
-        message: redactor.redact(stored.message.clone()),
-        ..stored.clone()
+    let messages = request.messages.iter().map(|stored| {
+        StoredMessage::new(stored.meta.clone(), redactor.redact(stored.message.clone()))
     });
     SummaryRequest {
         previous: request

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use memory_core::plan::Policy;
 use memory_core::store::{
-    FlushReceipt, Generation, MessageId, NewMessage, SequenceSet, Shortfall, Splice, SummaryRecord,
+    FlushReceipt, Generation, MessageId, NewMessage, Shortfall, Splice, SummaryRecord,
 };
 use memory_core::tokens::message_tokens;
 use memory_core::{ContentType, Message, Priority, Sequence, TokenCounter};
@@ -128,26 +128,19 @@ pub fn splice_for(
         plan.shortfall.or(Some(Shortfall::Strategy))
     };
     let place: Option<Sequence> = summarised.first().copied();
-    let receipt = FlushReceipt {
-        id: record.id,
-        strategy: record.strategy,
-        started_at: record.started_at,
-        duration: record.duration,
-        tokens_before: before.tokens,
-        tokens_after: after.tokens,
-        messages_before: before.messages,
-        messages_after: after.messages,
-        evicted: evicted.iter().copied().collect::<SequenceSet>(),
-        summarised: summarised.iter().copied().collect(),
-        summary: summary.as_ref().zip(place).map(|(summary, sequence)| SummaryRecord {
-            id: summary.message.id,
-            sequence,
-            tokens: summary.message.tokens,
-            summarizer: summary.summarizer.clone(),
-            fallback: summary.fallback.clone(),
-        }),
-        shortfall,
-    };
+    let mut receipt = FlushReceipt::new(record.id, record.strategy, record.started_at);
+    receipt.duration = record.duration;
+    (receipt.tokens_before, receipt.tokens_after) = (before.tokens, after.tokens);
+    (receipt.messages_before, receipt.messages_after) = (before.messages, after.messages);
+    receipt.evicted = evicted.iter().copied().collect();
+    receipt.summarised = summarised.iter().copied().collect();
+    receipt.summary = summary.as_ref().zip(place).map(|(summary, sequence)| {
+        let WrittenSummary { message, summarizer, fallback, .. } = summary;
+        let mut record = SummaryRecord::new(message.id, sequence, message.tokens, summarizer);
+        record.fallback.clone_from(fallback);
+        record
+    });
+    receipt.shortfall = shortfall;
     Splice {
         summarised,
         evicted,

@@ -56,14 +56,7 @@ impl Inner {
         let inspected = locks.inspect(&self.lease).await;
         let lock_error = inspected.as_ref().err().map(ToString::to_string);
         let overdue = self.overdue_leases().await;
-        let millis =
-            |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let lease = inspected.ok().flatten().map(|info| LeaseHealth {
-            owner: info.owner.to_string(),
-            token: info.token,
-            held_ms: info.held_for.map(millis),
-            remaining_ms: millis(info.remaining),
-        });
+        let lease = inspected.ok().flatten().map(LeaseHealth::from);
         let census = self.census(&outline);
         let telemetry = &self.rules.telemetry;
         for (priority, tally) in &census.priorities {
@@ -90,32 +83,31 @@ impl Inner {
         }
         #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
         let budget_used = counters.present.tokens as f64 / policy.max_tokens.max(1) as f64;
-        Ok(MemoryHealth {
-            key: self.key.clone(),
-            verdict,
-            messages: counters.present.messages,
-            tokens: counters.present.tokens,
-            max_tokens: policy.max_tokens,
-            budget_used,
-            message_limit: policy.message_limit,
-            priorities: census.priorities,
-            content_types: census.content_types,
-            open_calls: census.open,
-            abandoned_calls: census.abandoned,
-            orphaned_results: census.orphans,
-            lifetime: Lifetime::from(counters),
-            strategy: self.rules.strategy.name().to_owned(),
-            last_flush,
-            last_flush_error: flush_error,
-            lease,
-            waiting_tasks: locks.waiting(&self.lease) as u64 + self.waiting.load(Ordering::Relaxed),
-            fence: outline.head.fence,
-            expires_at: outline.head.expires_at,
-            store_latency_us: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
-            unreadable: outline.unreadable.len() as u64,
-            server,
-            calibrations: self.calibrations.all(),
-        })
+        let mut health = MemoryHealth::new(self.key.clone(), verdict);
+        health.messages = counters.present.messages;
+        health.tokens = counters.present.tokens;
+        health.max_tokens = policy.max_tokens;
+        health.budget_used = budget_used;
+        health.message_limit = policy.message_limit;
+        health.priorities = census.priorities;
+        health.content_types = census.content_types;
+        health.open_calls = census.open;
+        health.abandoned_calls = census.abandoned;
+        health.orphaned_results = census.orphans;
+        health.lifetime = Lifetime::from(counters);
+        health.strategy = self.rules.strategy.name().to_owned();
+        health.last_flush = last_flush;
+        health.last_flush_error = flush_error;
+        health.lease = lease;
+        health.waiting_tasks =
+            locks.waiting(&self.lease) as u64 + self.waiting.load(Ordering::Relaxed);
+        health.fence = outline.head.fence;
+        health.expires_at = outline.head.expires_at;
+        health.store_latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        health.unreadable = outline.unreadable.len() as u64;
+        health.server = server;
+        health.calibrations = self.calibrations.all();
+        Ok(health)
     }
 
     /// The first server warning that concerns this memory.

@@ -36,7 +36,7 @@ impl Kinds {
             new.insert(kind);
             let found = (known.len() + new.len()) as u64;
             if found > most {
-                return Err(LimitError { kind: LimitKind::ContentTypes, index, found, most });
+                return Err(LimitError::new(LimitKind::ContentTypes, index, found, most));
             }
         }
         Ok(())

@@ -133,7 +133,7 @@ impl MemoryManager {
         };
         let backend = self.backend();
         loop {
-            let UnusedPage { memories, next } = self.store().unused(&query).await?;
+            let UnusedPage { memories, next, .. } = self.store().unused(&query).await?;
             for memory in &memories {
                 if report.memories == most {
                     report.more = true;
@@ -198,7 +198,7 @@ impl Backend {
         let mut messages = 0;
         loop {
             match self.store.remove(&memory.key, remove).await {
-                Ok(RemovedUnused { messages: some, more }) => {
+                Ok(RemovedUnused { messages: some, more, .. }) => {
                     messages += some;
                     if !more {
                         return Ok(Some(messages));

@@ -29,12 +29,12 @@ async fn dead_server_is_refused_and_used_after_recovery() {
     let server = Server::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let proxy = Proxy::in_front_of(server.url()).await;
     let mut resource = MemoryResource::new("m", 10_000);
-    resource.circuit_breaker = Some(CircuitBreakerSettings {
-        timeout: Duration::from_millis(500),
-        failure_threshold: FAILURES,
-        reset_timeout: RESET,
-        success_threshold: 1,
-    });
+    let mut breaker = CircuitBreakerSettings::default();
+    breaker.timeout = Duration::from_millis(500);
+    breaker.failure_threshold = FAILURES;
+    breaker.reset_timeout = RESET;
+    breaker.success_threshold = 1;
+    resource.circuit_breaker = Some(breaker);
     let builder =
         MemoryManager::builder().with_resource(resource).with_flush_mode(FlushMode::Manual);
     let manager = builder.open(proxy.url()).await.unwrap();

@@ -178,11 +178,11 @@ impl LockBackend for InProcessLock {
     async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
         let now = self.ticks();
         let table = self.table();
-        Ok(table.rows.get(key).filter(|row| row.is_live(now)).map(|row| LeaseInfo {
-            owner: row.owner,
-            token: row.token,
-            remaining: Duration::from_micros(row.expires - now),
-            held_for: Some(Duration::from_micros(now.saturating_sub(row.granted))),
+        Ok(table.rows.get(key).filter(|row| row.is_live(now)).map(|row| {
+            let remaining = Duration::from_micros(row.expires - now);
+            let mut info = LeaseInfo::new(row.owner, row.token, remaining);
+            info.held_for = Some(Duration::from_micros(now.saturating_sub(row.granted)));
+            info
         }))
     }
 

@@ -143,11 +143,11 @@ impl LockBackend for MapLock {
 
     async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
         let now = self.clock.now_micros();
-        Ok(self.rows().get(key).filter(|row| row.expires > now).map(|row| LeaseInfo {
-            owner: row.owner,
-            token: row.token,
-            remaining: Duration::from_micros(row.expires - now),
-            held_for: Some(Duration::from_micros(now.saturating_sub(row.granted))),
+        Ok(self.rows().get(key).filter(|row| row.expires > now).map(|row| {
+            let remaining = Duration::from_micros(row.expires - now);
+            let mut info = LeaseInfo::new(row.owner, row.token, remaining);
+            info.held_for = Some(Duration::from_micros(now.saturating_sub(row.granted)));
+            info
         }))
     }
 

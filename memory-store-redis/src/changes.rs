@@ -23,7 +23,7 @@ pub(crate) struct Weighed {
 }
 
 impl From<Removed> for Weighed {
-    fn from(Removed { classes, summaries, summarised, evicted }: Removed) -> Self {
+    fn from(Removed { classes, summaries, summarised, evicted, .. }: Removed) -> Self {
         let classes = classes.into_iter().map(|(class, tally)| (class.to_string(), tally));
         Self { counts: [summaries, summarised, evicted], classes: classes.collect() }
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use memory_core::lease::FencingToken;
 use memory_core::plan::{Class, ToolLink};
 use memory_core::store::{
-    Counters, Cursor, Generation, Head, MessageId, MessageMeta, NewMessage, StoreErrorKind, Tally,
+    Cursor, Generation, Head, MessageId, MessageMeta, NewMessage, StoreErrorKind, Tally,
 };
 use memory_core::{Message, Sequence, StoredMessage};
 use rmp::decode;
@@ -74,17 +74,12 @@ fn meta(sequence: Sequence, text: &str) -> Option<(MessageMeta, &str)> {
         "" => ToolLink::default(),
         link => ToolLink::decode(link)?,
     };
-    let meta = MessageMeta {
-        sequence,
-        id,
-        tokens,
-        priority,
-        content_type,
-        created_at,
-        link,
-        closed: flags & CLOSED != 0,
-        summary: flags & SUMMARY != 0,
-    };
+    let mut meta = MessageMeta::new(sequence, id, content_type, created_at);
+    meta.tokens = tokens;
+    meta.priority = priority;
+    meta.link = link;
+    meta.closed = flags & CLOSED != 0;
+    meta.summary = flags & SUMMARY != 0;
     Some((meta, body))
 }
 
@@ -120,7 +115,7 @@ pub(crate) fn snapshot(Cursor { generation, sequence, id }: Cursor) -> String {
 pub(crate) fn stored(sequence: Sequence, text: &str) -> Result<StoredMessage, String> {
     let (meta, body) = described(sequence, text)?;
     let message = Message::from_stored_json(body).map_err(|error| error.to_string())?;
-    Ok(StoredMessage { meta, message })
+    Ok(StoredMessage::new(meta, message))
 }
 
 /// Decodes the head from its packed form: the fields that `unpacked` in `scripts/memory.lua` lists; `None`
@@ -154,15 +149,11 @@ pub(crate) fn head(packed: &[u8]) -> Option<Head> {
         mark => Some(mark.parse().ok()?),
     };
     let mut next = || seldom.next()?.parse().ok();
-    let mut counters = Counters {
-        present,
-        appended,
-        summaries: next()?,
-        summarised: next()?,
-        evicted: next()?,
-        cleared: next()?,
-        ..Counters::default()
-    };
+    let mut head = Head::default();
+    let counters = &mut head.counters;
+    (counters.present, counters.appended) = (present, appended);
+    (counters.summaries, counters.summarised) = (next()?, next()?);
+    (counters.evicted, counters.cleared) = (next()?, next()?);
     for _ in 0..(parts - 9) / 3 {
         let class = text(&mut rest)?.parse().ok()?;
         let tally = Tally {
@@ -171,16 +162,10 @@ pub(crate) fn head(packed: &[u8]) -> Option<Head> {
         };
         counters.classes.insert(class, tally);
     }
-    Some(Head {
-        counters,
-        generation,
-        version,
-        last,
-        fence,
-        flush_fence,
-        next_flush_at,
-        expires_at,
-    })
+    (head.generation, head.version, head.last) = (generation, version, last);
+    (head.fence, head.flush_fence) = (fence, flush_fence);
+    (head.next_flush_at, head.expires_at) = (next_flush_at, expires_at);
+    Some(head)
 }
 
 /// The format of a head, whether this version can read it or not.

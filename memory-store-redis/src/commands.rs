@@ -352,8 +352,7 @@ fn decoded(packed: &[u8]) -> Result<Head, LinkError> {
 }
 
 fn appended(outcome: AppendOutcome, head: Head) -> Appended {
-    let Head { counters, next_flush_at, .. } = head;
-    Appended { outcome, counters, next_flush_at, critical_over_budget: None }
+    Appended::new(outcome, head.counters, head.next_flush_at)
 }
 
 /// The claimed right to write: the owner and its token, or two empty texts.

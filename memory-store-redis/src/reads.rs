@@ -116,13 +116,12 @@ impl RedisStore {
         let limit = read.limit.map_or(usize::MAX, NonZeroUsize::get);
         let after = read.after.unwrap_or_default();
         let part = self.snapshot(key, after, limit, What::Messages).await?;
-        Ok(Page {
-            cursor: reached(&part, after),
-            more: part.more,
-            messages: part.messages,
-            unreadable: part.unreadable,
-            restarted: part.restarted,
-        })
+        let mut page = Page::new(reached(&part, after));
+        page.more = part.more;
+        page.messages = part.messages;
+        page.unreadable = part.unreadable;
+        page.restarted = part.restarted;
+        Ok(page)
     }
 
     pub(crate) async fn whole_outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
@@ -131,7 +130,7 @@ impl RedisStore {
         let memory = || self.link().keys().memory(key.as_str());
         let head = codec::head(&packed).ok_or_else(|| damaged(&memory(), &packed));
         let head = head.map_err(|fault| store_error(OPERATION, Some(key), fault))?;
-        Ok(Outline { head, metas: all.metas, unreadable: all.unreadable })
+        Ok(Outline::new(head, all.metas, all.unreadable))
     }
 
     /// Reads all of one generation up to one place, in as many parts as needed.

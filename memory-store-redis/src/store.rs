@@ -153,13 +153,13 @@ impl MemoryStore for RedisStore {
             Err(fault) if *fault.kind() == LinkErrorKind::NotPermitted => return Ok(None),
             Err(fault) => return Err(store_error("ask the server of", None, fault)),
         };
-        Ok(Some(ServerHealth {
-            software: status.version,
-            role: status.role.to_string(),
-            replicas: status.replicas,
-            persistence: status.persistence,
-            warnings: ServerWarning::of_policy(&status.eviction_policy).into_iter().collect(),
-        }))
+        let mut server = ServerHealth::default();
+        server.software = status.version;
+        server.role = status.role.to_string();
+        server.replicas = status.replicas;
+        server.persistence = status.persistence;
+        server.warnings = ServerWarning::of_policy(&status.eviction_policy).into_iter().collect();
+        Ok(Some(server))
     }
 
     fn lease_domain(&self) -> Option<&LeaseDomain> {

@@ -31,8 +31,8 @@ impl RedisStore {
         };
         let rest = names.split_off(limit.min(names.len()));
         let goes_on = is_cut || !rest.is_empty();
-        let mut page =
-            UnusedPage { memories: Vec::new(), next: names.last().filter(|_| goes_on).cloned() };
+        let next = names.last().filter(|_| goes_on).cloned();
+        let mut page = UnusedPage::new(Vec::new(), next);
         for some in names.chunks(LOOKED_AT) {
             let looks = some.iter().map(|key| self.look_at_unused(key, query));
             for found in futures::future::join_all(looks).await {
@@ -73,8 +73,8 @@ impl RedisStore {
             let (sequence, id) = (Sequence::new(reply.number()?), reply.text()?);
             let id = Uuid::try_parse(&id).ok().map(MessageId::new);
             let newest = id.map(|id| Newest { sequence, id });
-            let (key, generation) = (key.clone(), Generation::new(generation));
-            let listed = UnusedMemory { key, generation, version, newest, messages, expired };
+            let mut listed = UnusedMemory::new(key.clone(), Generation::new(generation), version);
+            (listed.newest, listed.messages, listed.expired) = (newest, messages, expired);
             Ok(is_unused.then_some(listed))
         };
         read().map_err(failed)
@@ -105,7 +105,7 @@ impl RedisStore {
         call.arg(codec::optional_id(newest.map(|newest| newest.id)));
         match self.write(REMOVING, key, &REMOVE, &call, token).await? {
             Answer::Applied(mut reply) => {
-                Ok(RemovedUnused { messages: reply.number().map_err(failed)?, more: false })
+                Ok(RemovedUnused::new(reply.number().map_err(failed)?, false))
             }
             _ => Err(failed(LinkError::odd_answer())),
         }

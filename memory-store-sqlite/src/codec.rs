@@ -52,17 +52,15 @@ pub(crate) fn meta(row: &Row<'_>) -> rusqlite::Result<MessageMeta> {
         None => ToolLink::default(),
         Some(text) => ToolLink::decode(text).ok_or_else(|| odd(6, Type::Text, UnknownForm))?,
     };
-    Ok(MessageMeta {
-        sequence,
-        id: MessageId::new(Uuid::from_bytes(row.get(1)?)),
-        tokens: row.get(2)?,
-        priority: row.get::<_, Option<u8>>(3)?.map(Priority::new),
-        content_type: ContentType::from(row.get_ref(4)?.as_str()?),
-        created_at: timestamp(5, row.get(5)?)?,
-        link,
-        closed: row.get(7)?,
-        summary: row.get(8)?,
-    })
+    let id = MessageId::new(Uuid::from_bytes(row.get(1)?));
+    let content_type = ContentType::from(row.get_ref(4)?.as_str()?);
+    let mut meta = MessageMeta::new(sequence, id, content_type, timestamp(5, row.get(5)?)?);
+    meta.tokens = row.get(2)?;
+    meta.priority = row.get::<_, Option<u8>>(3)?.map(Priority::new);
+    meta.link = link;
+    meta.closed = row.get(7)?;
+    meta.summary = row.get(8)?;
+    Ok(meta)
 }
 
 /// The message of a row with the columns of [`META_COLUMNS`] and the body. An error names its place;
@@ -75,7 +73,7 @@ pub(crate) fn stored(row: &Row<'_>) -> Result<StoredMessage, Fault> {
         .map_err(|error| error.to_string())
         .and_then(|text| Message::from_stored_json(text).map_err(|error| error.to_string()));
     match message {
-        Ok(message) => Ok(StoredMessage { meta, message }),
+        Ok(message) => Ok(StoredMessage::new(meta, message)),
         Err(reason) => Err(Fault::Refused(unreadable(meta.sequence, &reason))),
     }
 }

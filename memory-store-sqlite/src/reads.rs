@@ -41,13 +41,8 @@ pub(crate) fn read(view: &View<'_>, key: &MemoryKey, read: Read) -> Result<Optio
         Some(cursor) => (start, cursor != Cursor::default()),
         None => (start, false),
     };
-    let mut page = Page {
-        messages: Vec::new(),
-        cursor: after,
-        restarted,
-        more: false,
-        unreadable: Vec::new(),
-    };
+    let mut page = Page::new(after);
+    page.restarted = restarted;
     let Some(from) = row.place(after.sequence).filter(|_| row.id != 0) else {
         return Ok(Some(page));
     };
@@ -107,7 +102,7 @@ pub(crate) fn outline(view: &View<'_>, key: &MemoryKey) -> Result<Option<Outline
             None => unreadable.push(codec::sequence(found)?),
         }
     }
-    Ok(Some(Outline { head: row.head, metas, unreadable }))
+    Ok(Some(Outline::new(row.head, metas, unreadable)))
 }
 
 /// Skips a message that cannot be decoded, and logs it: it must not keep the others from being read.
@@ -202,14 +197,12 @@ pub(crate) fn unused(view: &View<'_>, query: &UnusedQuery) -> Result<Option<Unus
         let created = found.get::<_, Option<i64>>(5)?.unwrap_or_default();
         let written = generation.max(u64::try_from(created).unwrap_or_default());
         if query.matches(expired, written, view.now) && !is_leased(view, &key)? {
-            page.memories.push(UnusedMemory {
-                key: key.clone(),
-                generation: Generation::new(generation),
-                version,
-                newest: newest(found, 6)?,
-                messages: number(4)?,
-                expired,
-            });
+            let generation = Generation::new(generation);
+            let mut memory = UnusedMemory::new(key.clone(), generation, version);
+            memory.newest = newest(found, 6)?;
+            memory.messages = number(4)?;
+            memory.expired = expired;
+            page.memories.push(memory);
         }
         last = Some(key);
     }

@@ -17,9 +17,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use fuzz::{SECRET, corpus, fuzz, mutated, peak_of};
-use memory_core::store::{
-    Access, Clear, FlushReceipt, Read, SequenceSet, Splice, StoreError, StoreErrorKind,
-};
+use memory_core::store::{Access, Clear, FlushReceipt, Read, Splice, StoreError, StoreErrorKind};
 use memory_core::{MemoryStore, Sequence};
 use memory_store_sqlite::SqliteStore;
 use proptest::prelude::*;
@@ -36,20 +34,11 @@ async fn whole(path: &Path) {
     }
     append(&store, &key("other"), write(2, 1), &["x"]).await.unwrap();
     let generation = store.head(&key("k")).await.unwrap().generation;
-    let receipt = FlushReceipt {
-        id: uuid::Uuid::from_u128(9),
-        strategy: "fifo".into(),
-        started_at: jiff::Timestamp::UNIX_EPOCH,
-        duration: std::time::Duration::from_millis(3),
-        tokens_before: 9,
-        tokens_after: 5,
-        messages_before: 3,
-        messages_after: 2,
-        evicted: SequenceSet::default(),
-        summarised: SequenceSet::default(),
-        summary: None,
-        shortfall: None,
-    };
+    let mut receipt =
+        FlushReceipt::new(uuid::Uuid::from_u128(9), "fifo", jiff::Timestamp::UNIX_EPOCH);
+    receipt.duration = std::time::Duration::from_millis(3);
+    (receipt.tokens_before, receipt.tokens_after) = (9, 5);
+    (receipt.messages_before, receipt.messages_after) = (3, 2);
     let evicted = vec![Sequence::new(2)];
     let splice = Splice { evicted, receipt: Some(receipt), ..Splice::new(generation) };
     store.splice(&key("k"), splice).await.unwrap();

@@ -87,6 +87,7 @@ impl Default for Reminders {
 /// When and how a memory is flushed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct FlushingStrategy {
     /// `hybrid_summary` (the default), `fifo`, `priority`, or the name of a custom strategy. `hybrid_summary`
     /// replaces the oldest messages by a summary, which needs no model. The other two evict: the messages that they
@@ -126,6 +127,7 @@ impl Default for FlushingStrategy {
 /// The settings of the leases on a memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "WrittenLock")]
+#[non_exhaustive]
 pub struct LockSettings {
     /// The time that a lease lives without a refresh. Default: 30 s.
     #[serde(with = "duration::required")]
@@ -216,6 +218,7 @@ impl From<WrittenLock> for LockSettings {
 /// lease, counts as an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct CircuitBreakerSettings {
     /// The time after which a call is abandoned and counted as a failure; less than `lock.failure_timeout` and
     /// `lock.wait_timeout`. Default: 2 s.
@@ -246,6 +249,7 @@ impl Default for CircuitBreakerSettings {
 /// How a memory is persisted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Persistence {
     /// The TTL of the memory after its last write. After that it reads as empty. Its storage is freed by the next
     /// write to its key or by `MemoryManager::sweep`, on Redis by the server. The TTL is measured by wall-clock time,
@@ -262,6 +266,7 @@ pub struct Persistence {
 /// The content that must not be stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct PrivacyPolicy {
     /// Regular expressions for text that is replaced before it is counted or stored.
     pub redact_patterns: Vec<String>,

@@ -35,6 +35,7 @@ impl Append {
 
 /// The outcome of an append.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Appended {
     /// New or recognized as a duplicate; `outcome` and `first` in JSON.
     #[serde(flatten)]
@@ -49,6 +50,18 @@ pub struct Appended {
     /// if `None`. A store does not know the budget and returns `None`; the instance of `memory-instance` sets it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub critical_over_budget: Option<u64>,
+}
+
+impl Appended {
+    /// The answer of a store, which does not know the budget.
+    #[must_use]
+    pub const fn new(
+        outcome: AppendOutcome,
+        counters: Counters,
+        next_flush_at: Option<u64>,
+    ) -> Self {
+        Self { outcome, counters, next_flush_at, critical_over_budget: None }
+    }
 }
 
 /// Whether a batch was new.

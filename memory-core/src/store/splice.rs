@@ -47,6 +47,7 @@ pub struct Splice {
 
 /// The tallies of the messages that a [`Splice`] removes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Removed {
     /// All removed messages by class, including the one whose place the summary takes.
     pub classes: BTreeMap<Class, Tally>,

@@ -38,6 +38,7 @@ impl UnusedQuery {
 
 /// An unused memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnusedMemory {
     /// Its key.
     pub key: MemoryKey,
@@ -53,13 +54,30 @@ pub struct UnusedMemory {
     pub expired: bool,
 }
 
+impl UnusedMemory {
+    /// A memory without messages that has not expired. The caller sets the other fields.
+    #[must_use]
+    pub const fn new(key: MemoryKey, generation: Generation, version: u64) -> Self {
+        Self { key, generation, version, newest: None, messages: 0, expired: false }
+    }
+}
+
 /// A page of unused memories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnusedPage {
     /// In ascending order of their keys.
     pub memories: Vec<UnusedMemory>,
     /// The last key that was examined, if there are more.
     pub next: Option<MemoryKey>,
+}
+
+impl UnusedPage {
+    /// A page that goes on behind `next`, if there is one.
+    #[must_use]
+    pub const fn new(memories: Vec<UnusedMemory>, next: Option<MemoryKey>) -> Self {
+        Self { memories, next }
+    }
 }
 
 /// A request to remove a memory, or a part of it.
@@ -92,11 +110,20 @@ impl RemoveUnused {
 
 /// The result of one removal step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RemovedUnused {
     /// The number of removed messages.
     pub messages: u64,
     /// Something is left: send the same request again.
     pub more: bool,
+}
+
+impl RemovedUnused {
+    /// This many messages were removed, and `more` says whether some are left.
+    #[must_use]
+    pub const fn new(messages: u64, more: bool) -> Self {
+        Self { messages, more }
+    }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ struct Memory<'a> {
 
 impl Memory<'_> {
     fn append(&mut self, message: StoredMessage) {
-        let StoredMessage { meta, message } = message;
+        let StoredMessage { meta, message, .. } = message;
         self.counters.append(&NewMessage {
             id: meta.id,
             message,
@@ -32,7 +32,10 @@ impl Memory<'_> {
             created_at: meta.created_at,
         });
         // Only flushes write summaries.
-        self.metas.push(MessageMeta { summary: false, ..meta });
+        self.metas.push(meta);
+        if let Some(meta) = self.metas.last_mut() {
+            meta.summary = false;
+        }
     }
 
     fn gate(&self) -> Gate {
@@ -231,7 +234,9 @@ fn grown_enough(left: Tally, now: Tally, policy: &Policy, settings: &FlushSettin
 }
 
 fn present(messages: u64, tokens: u64) -> Counters {
-    Counters { present: Tally { messages, tokens }, ..Counters::default() }
+    let mut counters = Counters::default();
+    counters.present = Tally { messages, tokens };
+    counters
 }
 
 #[test]

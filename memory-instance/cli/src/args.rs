@@ -276,7 +276,8 @@ impl Memories {
 
     /// A memory of a resource whose file was not given. It uses the defaults, which remove nothing.
     fn with_defaults(&self, key: &MemoryKey) -> anyhow::Result<MemoryInstance> {
-        let resource = MemoryResource { id: key.memory_id(), ..built_in_resource() };
+        let mut resource = built_in_resource();
+        resource.id = key.memory_id();
         let manager = MemoryManager::builder()
             .with_project(self.manager.project())
             .with_resource(resource)

@@ -5,7 +5,7 @@ mod mishaps;
 mod slow;
 
 use anyhow::{Context as _, ensure};
-use memory_core::resource::{FlushingStrategy, PriorityBlock};
+use memory_core::resource::PriorityBlock;
 use memory_core::{ContentType, MemoryResource, Message, Priority, Profile, check_request};
 use memory_instance::{MemoryInstance, MemoryManager, without_password};
 use memory_lock::{Clock, ClockExt as _};
@@ -86,8 +86,7 @@ fn resource() -> MemoryResource {
         block(Priority::OPTIONAL, vec![ContentType::HistoricalMessages]),
     ];
     resource.recent_window = Some(1_000);
-    resource.flushing_strategy =
-        FlushingStrategy { kind: Some("hybrid_summary".into()), ..FlushingStrategy::default() };
+    resource.flushing_strategy.kind = Some("hybrid_summary".into());
     resource
 }
 

@@ -170,7 +170,7 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
     row("expires", health.expires_at.map_or_else(|| "never".to_owned(), |at| at.to_string()));
     row("store answered in", format!("{:?}", Duration::from_micros(health.store_latency_us)));
     if let Some(server) = &health.server {
-        let ServerHealth { software, role, replicas, persistence, warnings } = server;
+        let ServerHealth { software, role, replicas, persistence, warnings, .. } = server;
         let replicas = count(u64::from(*replicas), "replica", "replicas");
         row("server", format!("{software}, {role}, {replicas}, {persistence}"));
         for warning in warnings {

@@ -76,7 +76,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
 }
 
 fn show(stored: &StoredMessage, out: &mut Out) -> anyhow::Result<()> {
-    let StoredMessage { meta, message } = stored;
+    let StoredMessage { meta, message, .. } = stored;
     if out.json() {
         return out.compact(&json!({
             "sequence": meta.sequence, "tokens": meta.tokens, "summary": meta.summary, "message": message,

@@ -479,7 +479,8 @@ pub(crate) fn answer(appended: &Appended) -> Answer {
 
 /// The counters of a report.
 fn totals(health: &MemoryHealth) -> Totals {
-    let Lifetime { appended, present, summarised, evicted, cleared, summaries } = health.lifetime;
+    let Lifetime { appended, present, summarised, evicted, cleared, summaries, .. } =
+        health.lifetime;
     Totals {
         present: present + summaries,
         tokens: health.tokens,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
-use memory_core::resource::{LockSettings, PriorityBlock};
+use memory_core::resource::PriorityBlock;
 use memory_core::{MemoryKey, MemoryResource, MemoryStore, TokenCounter};
 use memory_instance::{FlushMode, MemoryInstance, MemoryManager};
 use memory_lock::{
@@ -371,12 +371,9 @@ fn resource() -> MemoryResource {
             max_tokens: Some(200),
         },
     ];
-    resource.lock = LockSettings {
-        ttl: Duration::from_secs(2),
-        refresh_interval: Duration::from_millis(700),
-        wait_timeout: Duration::from_secs(10),
-        ..LockSettings::default()
-    };
+    resource.lock.ttl = Duration::from_secs(2);
+    resource.lock.refresh_interval = Duration::from_millis(700);
+    resource.lock.wait_timeout = Duration::from_secs(10);
     resource
 }
 

@@ -91,8 +91,8 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let Head { generation, version, counters, .. } = store.head(key).await.unwrap();
             let newest = Splice::of(&store.outline(key).await.unwrap()).newest;
             let (key, messages) = (key.clone(), counters.present.messages);
-            let memory =
-                UnusedMemory { key, generation, version, newest, messages, expired: false };
+            let mut memory = UnusedMemory::new(key, generation, version);
+            (memory.newest, memory.messages) = (newest, messages);
             let remove = RemoveUnused::new(&memory, NonZeroUsize::MAX);
             let done = cut.off(store.remove(&memory.key, remove)).await.map(Result::unwrap);
             let again = store.remove(&memory.key, remove).await.unwrap();

@@ -49,7 +49,8 @@ fn resources(breaker: Option<CircuitBreakerSettings>) -> [MemoryResource; 2] {
     usual.lock.refresh_interval = TTL / 2;
     usual.circuit_breaker = breaker;
     // Notices soon that its lease was broken.
-    let mut short = MemoryResource { id: "short".into(), ..usual.clone() };
+    let mut short = usual.clone();
+    short.id = "short".into();
     short.lock.ttl = Duration::from_secs(1);
     short.lock.refresh_interval = Duration::from_millis(5);
     [usual, short]

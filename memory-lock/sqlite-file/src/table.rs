@@ -221,12 +221,10 @@ impl Held {
 
     /// What is known of it if it counts as live, its TTL having begun that long ago.
     pub(crate) fn info(&self, now: Now, age: u64) -> LeaseInfo {
-        LeaseInfo {
-            owner: self.grant.owner,
-            token: self.grant.token,
-            remaining: Duration::from_micros(self.ttl().saturating_sub(age)),
-            held_for: Some(Duration::from_micros(now.day.saturating_sub(self.granted))),
-        }
+        let remaining = Duration::from_micros(self.ttl().saturating_sub(age));
+        let mut info = LeaseInfo::new(self.grant.owner, self.grant.token, remaining);
+        info.held_for = Some(Duration::from_micros(now.day.saturating_sub(self.granted)));
+        info
     }
 
     /// Whether, by the time of day, it is over or ends later than it can, where no clock is shared that

@@ -224,12 +224,9 @@ impl LockBackend for RedisLock {
             let token = FencingToken::new(reply.number()?);
             let (granted, now): (u64, u64) = (reply.number()?, reply.number()?);
             let left = u64::try_from(reply.number::<i64>()?).unwrap_or_default();
-            Ok(Some(LeaseInfo {
-                owner,
-                token,
-                remaining: Duration::from_millis(left),
-                held_for: Some(Duration::from_micros(now.saturating_sub(granted))),
-            }))
+            let mut info = LeaseInfo::new(owner, token, Duration::from_millis(left));
+            info.held_for = Some(Duration::from_micros(now.saturating_sub(granted)));
+            Ok(Some(info))
         };
         decode().map_err(failed)
     }

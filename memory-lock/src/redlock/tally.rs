@@ -86,7 +86,9 @@ pub(super) fn sight(seen: &[Option<LeaseInfo>], failed: usize, servers: usize) -
         }
         let token = decided.or(of_owner().map(|info| info.token).max()).unwrap_or(info.token);
         let held_for = of_owner().filter_map(|info| info.held_for).max();
-        return Sight::Held(LeaseInfo { owner: info.owner, token, remaining, held_for });
+        let mut held = LeaseInfo::new(info.owner, token, remaining);
+        held.held_for = held_for;
+        return Sight::Held(held);
     }
     if most + hidden < needed {
         Sight::Free
@@ -182,21 +184,18 @@ mod tests {
     }
 
     fn info(owner: u128, token: u64, millis: u64) -> Option<LeaseInfo> {
-        Some(LeaseInfo {
-            owner: OwnerId::new(owner),
-            token: FencingToken::new(token),
-            remaining: Duration::from_millis(millis),
-            held_for: Some(Duration::from_millis(100 - millis)),
-        })
+        let (owner, token) = (OwnerId::new(owner), FencingToken::new(token));
+        let mut info = LeaseInfo::new(owner, token, Duration::from_millis(millis));
+        info.held_for = Some(Duration::from_millis(100 - millis));
+        Some(info)
     }
 
     #[test]
     fn a_lease_is_what_a_majority_says() {
         let held = |token, millis, held_for| {
-            Sight::Held(LeaseInfo {
-                held_for: Some(Duration::from_millis(held_for)),
-                ..info(1, token, millis).unwrap()
-            })
+            let mut info = info(1, token, millis).unwrap();
+            info.held_for = Some(Duration::from_millis(held_for));
+            Sight::Held(info)
         };
         for (seen, failed, expected) in [
             (vec![], 0, Sight::Open),

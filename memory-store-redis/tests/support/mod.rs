@@ -17,8 +17,8 @@ use std::time::Duration;
 use memory_core::Clock;
 use memory_core::conformance::{Rollback, StoreFixture, assert_counters};
 use memory_core::store::{
-    Access, Append, Appended, FlushReceipt, MessageId, NewMessage, Outline, Read, SequenceSet,
-    StoreError, WriteId, WriterId,
+    Access, Append, Appended, FlushReceipt, MessageId, NewMessage, Outline, Read, StoreError,
+    WriteId, WriterId,
 };
 use memory_core::{ContentType, MemoryKey, MemoryStore, Message, Sequence};
 use memory_redis_testkit::unique_prefix;
@@ -165,20 +165,12 @@ pub(crate) fn places(numbers: impl IntoIterator<Item = u64>) -> Vec<Sequence> {
 }
 
 pub(crate) fn receipt(id: u128) -> FlushReceipt {
-    FlushReceipt {
-        id: uuid::Uuid::from_u128(id),
-        strategy: "hybrid_summary".into(),
-        started_at: jiff::Timestamp::UNIX_EPOCH,
-        duration: Duration::from_millis(12),
-        tokens_before: 20,
-        tokens_after: 10,
-        messages_before: 5,
-        messages_after: 3,
-        evicted: SequenceSet::default(),
-        summarised: SequenceSet::default(),
-        summary: None,
-        shortfall: None,
-    }
+    let mut receipt =
+        FlushReceipt::new(uuid::Uuid::from_u128(id), "hybrid_summary", jiff::Timestamp::UNIX_EPOCH);
+    receipt.duration = Duration::from_millis(12);
+    (receipt.tokens_before, receipt.tokens_after) = (20, 10);
+    (receipt.messages_before, receipt.messages_after) = (5, 3);
+    receipt
 }
 
 /// Polls until the answer is available, for at most 30 s.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use memory_core::Sequence;
 use memory_core::lease::FencingToken;
 use memory_core::plan::Class;
-use memory_core::store::{Counters, Generation, Head, StoreErrorKind, Tally, WriterId};
+use memory_core::store::{Generation, Head, StoreErrorKind, Tally, WriterId};
 use rusqlite::Row;
 use rusqlite::types::Type;
 use uuid::Uuid;
@@ -82,24 +82,22 @@ impl HeadRow {
             serde_json::from_str(classes).map_err(|error| odd(15, Type::Text, error))?;
         let expires_at =
             row.get::<_, Option<i64>>(7)?.map(|micros| timestamp(7, micros)).transpose()?;
-        let head = Head {
-            counters: Counters {
-                present: Tally { messages: unsigned(row, 8)?, tokens: unsigned(row, 9)? },
-                classes,
-                summaries: unsigned(row, 10)?,
-                appended: unsigned(row, 11)?,
-                summarised: unsigned(row, 12)?,
-                evicted: unsigned(row, 13)?,
-                cleared: unsigned(row, 14)?,
-            },
-            generation: Generation::new(unsigned(row, 1)?),
-            version: unsigned(row, 2)?,
-            last: Sequence::new(unsigned(row, 3)?),
-            fence: FencingToken::new(unsigned(row, 4)?),
-            flush_fence: FencingToken::new(unsigned(row, 5)?),
-            next_flush_at: row.get::<_, Option<i64>>(6)?.map(i64::cast_unsigned),
-            expires_at,
-        };
+        let mut head = Head::default();
+        head.generation = Generation::new(unsigned(row, 1)?);
+        head.version = unsigned(row, 2)?;
+        head.last = Sequence::new(unsigned(row, 3)?);
+        head.fence = FencingToken::new(unsigned(row, 4)?);
+        head.flush_fence = FencingToken::new(unsigned(row, 5)?);
+        head.next_flush_at = row.get::<_, Option<i64>>(6)?.map(i64::cast_unsigned);
+        head.expires_at = expires_at;
+        let counters = &mut head.counters;
+        counters.present = Tally { messages: unsigned(row, 8)?, tokens: unsigned(row, 9)? };
+        counters.classes = classes;
+        counters.summaries = unsigned(row, 10)?;
+        counters.appended = unsigned(row, 11)?;
+        counters.summarised = unsigned(row, 12)?;
+        counters.evicted = unsigned(row, 13)?;
+        counters.cleared = unsigned(row, 14)?;
         let receipt = row.get::<_, Option<[u8; 16]>>(17)?.map(Uuid::from_bytes);
         let (writers, rest) = row.get_ref(18)?.as_blob()?.as_chunks();
         if !rest.is_empty() {

@@ -94,7 +94,7 @@ impl Batch<'_> {
                 .prepare_cached("UPDATE swept SET generation = max(generation, ?1)")?
                 .execute([generation])?;
         }
-        Ok(RemovedUnused { messages: messages.unsigned_abs(), more })
+        Ok(RemovedUnused::new(messages.unsigned_abs(), more))
     }
 
     /// A caller that presents a lease must hold it. Without one, the memory must not be leased.

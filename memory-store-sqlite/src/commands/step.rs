@@ -69,7 +69,7 @@ impl Step<'_> {
         };
         let head = &self.loaded.row.head;
         let (counters, next_flush_at) = (head.counters.clone(), head.next_flush_at);
-        Ok(Appended { outcome, counters, next_flush_at, critical_over_budget: None })
+        Ok(Appended::new(outcome, counters, next_flush_at))
     }
 
     pub(super) fn clear(&mut self, clear: &Clear) -> Result<Counters, Fault> {

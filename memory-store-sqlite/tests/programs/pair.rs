@@ -10,7 +10,7 @@ use memory_core::dialect::ToolCall;
 use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
 use memory_core::store::{
     Access, Append, Clear, Cursor, FlushReceipt, Generation, Head, MessageId, NewMessage, Outline,
-    Read, Replace, SequenceSet, Splice, StoreError, StoreErrorKind, WriteId, WriterId,
+    Read, Replace, Splice, StoreError, StoreErrorKind, WriteId, WriterId,
 };
 use memory_core::{
     ContentType, InMemoryStore, MemoryKey, MemoryStore, Message, Priority, Sequence,
@@ -211,8 +211,8 @@ impl<'a, P: Place> Pair<'a, P> {
             assert_counters(&self.runtime.block_on(self.opened.store.outline(&key)).unwrap());
             self.both(None, &async |store| store.head(&key).await.map(without_oblivion));
             self.both(None, &async |store| {
-                let Outline { head, metas, unreadable } = store.outline(&key).await?;
-                Ok(Outline { head: without_oblivion(head), metas, unreadable })
+                let Outline { head, metas, unreadable, .. } = store.outline(&key).await?;
+                Ok(Outline::new(without_oblivion(head), metas, unreadable))
             });
             self.both(None, &async |store| store.read(&key, Read::default()).await);
             self.both(None, &async |store| store.receipts(&key).await);
@@ -410,18 +410,9 @@ fn drawn(serial: u64, (size, kind): (u8, u8)) -> NewMessage {
 }
 
 fn receipt(id: u128) -> FlushReceipt {
-    FlushReceipt {
-        id: Uuid::from_u128(id),
-        strategy: "fifo".into(),
-        started_at: Timestamp::UNIX_EPOCH,
-        duration: Duration::from_millis(3),
-        tokens_before: 9,
-        tokens_after: 5,
-        messages_before: 3,
-        messages_after: 2,
-        evicted: SequenceSet::default(),
-        summarised: SequenceSet::default(),
-        summary: None,
-        shortfall: None,
-    }
+    let mut receipt = FlushReceipt::new(Uuid::from_u128(id), "fifo", Timestamp::UNIX_EPOCH);
+    receipt.duration = Duration::from_millis(3);
+    (receipt.tokens_before, receipt.tokens_after) = (9, 5);
+    (receipt.messages_before, receipt.messages_after) = (3, 2);
+    receipt
 }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use memory_core::resource::FlushingStrategy;
 use memory_core::{EstimateCounter, MemoryResource, TokenCounter};
 use memory_flush::Summarizer;
 use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance, MemoryManager, without_password};
@@ -124,8 +123,7 @@ pub(crate) async fn run(
 /// Both processes use the same rules for the memories. The lease of a killed process expires soon.
 fn builder() -> ManagerBuilder {
     let mut resource = MemoryResource::new(RESOURCE, MAX_TOKENS);
-    resource.flushing_strategy =
-        FlushingStrategy { kind: Some("hybrid_summary".into()), ..FlushingStrategy::default() };
+    resource.flushing_strategy.kind = Some("hybrid_summary".into());
     resource.lock.ttl = Duration::from_secs(2);
     resource.lock.refresh_interval = Duration::from_secs(1);
     MemoryManager::builder()

@@ -62,8 +62,7 @@ impl Server {
                 let outcome = memory_core::store::AppendOutcome::Appended { first };
                 let next_flush_at = head.next_flush_at;
                 let counters = head.counters;
-                let critical_over_budget = None;
-                return Ok(Appended { outcome, counters, next_flush_at, critical_over_budget });
+                return Ok(Appended::new(outcome, counters, next_flush_at));
             }
             _ => {}
         }

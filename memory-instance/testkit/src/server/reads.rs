@@ -31,7 +31,7 @@ impl Server {
         let at = self.place(key);
         let after = read.after.map(|cursor| self.compared(cursor, Bug::ReaderGoesOn));
         let after = after.map(|cursor| self.replaced_under(&at, cursor));
-        let page = now(self.store.read(&at, Read { after, ..read }))?;
+        let mut page = now(self.store.read(&at, Read { after, ..read }))?;
         if !matches!(self.bug, Some(Bug::StaleRead | Bug::TornRead)) || read.after.is_some() {
             return Ok(page);
         }
@@ -47,8 +47,9 @@ impl Server {
         let half = old.messages.len().div_ceil(2);
         let from = old.messages.get(half.saturating_sub(1)).map(|message| message.meta.sequence);
         let mut messages: Vec<_> = old.messages.into_iter().take(half).collect();
-        messages.extend(page.messages.into_iter().filter(|m| Some(m.meta.sequence) > from));
-        Ok(Page { messages, ..page })
+        messages.extend(page.messages.drain(..).filter(|m| Some(m.meta.sequence) > from));
+        page.messages = messages;
+        Ok(page)
     }
 
     pub(crate) fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
