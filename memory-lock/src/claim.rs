@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_backend_may_have_granted_is_given_up_with_the_claim() {
+    async fn dropped_claim_gives_up_a_possible_grant() {
         let (lines, claim) = granted().await;
         let (client, key) = (Arc::clone(&claim.client), claim.key.clone());
         assert!(is_held(&client, &key).await);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_it_certainly_did_not_grant_is_left_alone() {
+    async fn dropped_claim_without_a_grant_sends_nothing() {
         let (_lines, mut claim) = granted().await;
         let (client, key) = (Arc::clone(&claim.client), claim.key.clone());
         claim.disarm();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_claim_that_is_given_up_by_hand_is_not_given_up_twice() {
+    async fn explicit_give_up_happens_once() {
         let (_lines, claim) = granted().await;
         let (client, key, owner) = (Arc::clone(&claim.client), claim.key.clone(), claim.owner);
         let lease = claim.into_give_up();
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_is_taken_out_of_a_claim_once() {
+    async fn turn_is_taken_from_a_claim_once() {
         let (lines, mut claim) = granted().await;
         let key = claim.key.clone();
         assert!(claim.turn().is_some());
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_claim_ends_before_the_lease_of_the_backend_can() {
+    async fn claim_ends_before_the_backend_lease() {
         let (_lines, claim) = granted().await;
         // A hundredth of the TTL and two milliseconds before.
         let end = Instant::now() + Duration::from_millis(10_000 - 100 - 2);

@@ -315,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_says_what_was_done_to_which_key_and_what_to_do() {
+    fn text_names_operation_key_and_remedy() {
         let key = LockKey::new("a/b").unwrap();
         let kind = LockErrorKind::WaitTimeout {
             waited: Duration::from_secs(10),
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_of_the_source_is_not_repeated() {
+    fn source_text_is_not_repeated() {
         let source = std::io::Error::other("disk on fire");
         let error =
             LockError::new(LockErrorKind::Backend, LockOperation::Renew).with_source(source);
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_by_itself_may_be_tried_again_unless_the_backend_knows_better() {
+    fn transient_kinds_are_retryable_unless_overridden() {
         let after = Duration::from_secs(1);
         for (kind, retryable) in [
             (LockErrorKind::InvalidKey, false),
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_what_was_done_to_which_key() {
+    fn error_reports_operation_and_key() {
         let key = LockKey::new("a/b").unwrap();
         for (operation, text) in [
             (LockOperation::Configure, "cannot use these settings"),
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_says_what_to_do() {
+    fn each_kind_names_a_remedy() {
         let after = Duration::from_millis(1_500);
         for (kind, text) in [
             (LockErrorKind::InvalidKey, "this cannot be a lock key: use 1 to 1,024 bytes"),

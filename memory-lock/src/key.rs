@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_neither_empty_nor_too_long() {
+    fn key_length_is_bounded() {
         assert!(LockKey::new("k").is_ok());
         assert!(LockKey::new("é".repeat(512)).is_ok());
         for refused in [String::new(), "k".repeat(LockKey::MAX_BYTES + 1)] {
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_its_text_wherever_a_text_is_asked_for() {
+    fn key_converts_to_its_text() {
         let key = LockKey::try_from("a/b").unwrap();
         assert_eq!(key, LockKey::try_from("a/b".to_owned()).unwrap());
         assert_eq!((key.as_str(), &*key.to_string()), ("a/b", "a/b"));

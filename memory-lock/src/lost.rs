@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loss_says_of_what_and_why_and_has_a_stable_name() {
+    fn loss_has_text_and_stable_name() {
         for (reason, name, words) in [
             (LostReason::Stolen, "stolen", "another owner holds it"),
             (LostReason::Expired, "expired", "it could not be refreshed before its deadline"),

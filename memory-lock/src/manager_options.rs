@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_those_that_the_documentation_names_and_each_can_be_changed() {
+    fn defaults_are_documented_and_changeable() {
         let options = ManagerOptions::default();
         assert_eq!(options, ManagerOptions::new());
         assert_eq!(options.answer_timeout(), Duration::from_secs(5));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_must_have_some_time() {
+    fn answer_timeout_is_above_zero() {
         let options = ManagerOptions::new().with_answer_timeout(Duration::from_nanos(1));
         assert!(options.validate().is_ok());
         let error = options.with_answer_timeout(Duration::ZERO).validate().unwrap_err();

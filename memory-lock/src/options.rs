@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_that_the_documentation_names() {
+    fn defaults_match_the_documentation() {
         let options = LockOptions::new();
         assert!(options.validate().is_ok());
         assert_eq!(options.ttl(), seconds(30));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_with_the_field_and_the_mend() {
+    fn invalid_options_are_refused_with_field_and_remedy() {
         let good = LockOptions::new();
         assert!(good.with_refresh_interval(seconds(15)).validate().is_ok());
         assert!(good.with_ttl(LockOptions::MIN_TTL).validate().is_ok());
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_interval_between_refreshes_is_named() {
+    fn error_names_the_longest_refresh_interval() {
         let error = LockOptions::new().with_refresh_interval(seconds(16)).validate().unwrap_err();
         assert_eq!(
             error.to_string(),

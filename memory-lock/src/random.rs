@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_stays_between_the_half_and_the_whole() {
+    fn jitter_is_between_half_and_whole() {
         let random = Random::new(Some(1));
         for _ in 0..1_000 {
             let wait = random.jittered(Duration::from_millis(100));
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owners_of_a_manager_are_counted_behind_64_bits_of_its_own() {
+    fn owner_ids_are_random_prefix_and_counter() {
         let random = Random::new(Some(7));
         let (one, two) = (random.owner().bits(), random.owner().bits());
         assert_eq!(one >> 64, u128::from(random.high));

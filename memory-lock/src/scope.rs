@@ -82,7 +82,7 @@ mod tests {
     use crate::{Clock, ClockExt as _, InProcessLock, LockManager, LockOptions};
 
     #[tokio::test(start_paused = true)]
-    async fn a_scope_tells_what_its_guard_tells() {
+    async fn scope_reports_the_same_as_its_guard() {
         let locks = LockManager::new(Arc::new(InProcessLock::new(Clock::tokio())));
         let key = LockKey::new("k").unwrap();
         let options = LockOptions::new().with_ttl(Duration::from_secs(10)).without_refresh();

@@ -35,14 +35,14 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_deadline_counts_from_the_request_less_one_percent_and_two_milliseconds() {
+    async fn deadline_counts_from_the_request_with_a_margin() {
         let now = Instant::now();
         assert_eq!(deadline(now, Duration::from_secs(30)) - now, Duration::from_millis(29_698));
         assert_eq!(deadline(now, Duration::from_millis(1)), now);
     }
 
     #[tokio::test]
-    async fn an_endless_duration_does_not_overflow() {
+    async fn maximum_duration_does_not_overflow() {
         let now = Instant::now();
         let years = (after(now, Duration::MAX) - now).as_secs() / (365 * 86_400);
         assert_eq!(years, 30);

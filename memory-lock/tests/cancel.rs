@@ -48,7 +48,7 @@ async fn assert_clean(backend: &FaultyBackend, manager: &LockManager, what: &str
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acquisition_that_meets_nobody() {
+async fn uncontended_acquisition_leaves_nothing() {
     for plan in PLANS {
         for polls in 0..40 {
             let backend = FaultyBackend::new();
@@ -68,7 +68,7 @@ async fn an_acquisition_that_meets_nobody() {
 
 /// The call in question waits behind a holder and before another waiter.
 #[tokio::test(start_paused = true)]
-async fn an_acquisition_in_the_middle_of_a_line() {
+async fn queued_acquisition_leaves_nothing() {
     for plan in PLANS {
         for polls in 0..40 {
             let backend = FaultyBackend::new();
@@ -101,7 +101,7 @@ async fn an_acquisition_in_the_middle_of_a_line() {
 
 /// The lease is another process's.
 #[tokio::test(start_paused = true)]
-async fn an_acquisition_against_another_process() {
+async fn contended_acquisition_leaves_nothing() {
     for plan in PLANS {
         for polls in 0..60 {
             let backend = FaultyBackend::new();
@@ -127,7 +127,7 @@ async fn an_acquisition_against_another_process() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_with_somebody_in_line_or_not() {
+async fn release_with_and_without_waiters_leaves_nothing() {
     for plan in PLANS {
         for in_line in [false, true] {
             for polls in 0..40 {
@@ -161,7 +161,7 @@ async fn a_release_with_somebody_in_line_or_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_under_a_lease() {
+async fn work_under_a_lease_leaves_nothing() {
     for plan in PLANS {
         for polls in 0..80 {
             let backend = FaultyBackend::new();
@@ -189,7 +189,7 @@ async fn work_under_a_lease() {
 
 /// In process nothing is left to a task: the lease is free when the drop returns.
 #[tokio::test(start_paused = true)]
-async fn in_process_the_lease_is_free_as_soon_as_the_call_is_dropped() {
+async fn dropped_call_frees_an_in_process_lease() {
     for polls in 0..5 {
         let backend = Arc::new(InProcessLock::new(Clock::tokio()));
         let manager = LockManager::new(Arc::clone(&backend) as Arc<dyn LockBackend>);

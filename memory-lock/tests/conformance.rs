@@ -25,13 +25,13 @@ async fn in_process() -> Subject {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_in_process_backend_conforms() {
+async fn in_process_backend_conforms() {
     let passed = conformance::run(in_process).await.unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(passed, 25);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_in_process_backend_conforms_in_real_time() {
+async fn in_process_backend_conforms_in_real_time() {
     conformance::run(async || Subject::new(Arc::new(InProcessLock::default())))
         .await
         .unwrap_or_else(|e| panic!("{e}"));
@@ -39,7 +39,7 @@ async fn the_in_process_backend_conforms_in_real_time() {
 
 #[cfg(feature = "sqlite")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_sqlite_backend_conforms() {
+async fn sqlite_backend_conforms() {
     conformance::run(async || {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual());
         let path = dir.path().join("leases.db");
@@ -156,16 +156,16 @@ impl LockBackend for Broken {
 }
 
 #[tokio::test]
-async fn the_suite_finds_each_broken_rule() {
+async fn suite_finds_each_broken_rule() {
     for (how, found_by) in [
-        (How::ReleasesForAnyone, "a_foreign_release_frees_nothing"),
-        (How::GrantsAgainWithANewToken, "the_same_owner_gets_the_same_grant_again"),
-        (How::RevivesWhatVanished, "an_expired_lease_is_nobodys"),
-        (How::AnswersInReverse, "a_batch_of_renewals_is_answered_in_order"),
-        (How::HandsOverForAnyone, "a_hand_over_by_a_stale_owner_is_refused"),
-        (How::NeverWakes, "a_watch_ends_when_the_lease_is_released"),
-        (How::ForgetsToExtend, "a_renewed_lease_lasts_its_ttl_again"),
-        (How::ReleaseNowLies, "release_now_frees_or_says_that_it_did_not"),
+        (How::ReleasesForAnyone, "foreign_release_frees_nothing"),
+        (How::GrantsAgainWithANewToken, "same_owner_gets_the_same_grant_again"),
+        (How::RevivesWhatVanished, "expired_lease_has_no_owner"),
+        (How::AnswersInReverse, "batch_of_renewals_is_answered_in_order"),
+        (How::HandsOverForAnyone, "hand_over_by_a_stale_owner_is_refused"),
+        (How::NeverWakes, "watch_ends_when_the_lease_is_released"),
+        (How::ForgetsToExtend, "renewed_lease_lasts_its_ttl_again"),
+        (How::ReleaseNowLies, "release_now_reports_whether_it_freed"),
     ] {
         let failures = conformance::run(async || {
             let clock = Clock::manual();

@@ -43,7 +43,7 @@ async fn until_waiting(manager: &LockManager, count: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_in_line_are_served_first_come_first_served_under_rising_tokens() {
+async fn waiters_are_served_in_order_with_rising_tokens() {
     let (_, manager) = in_process();
     let first = manager.lock(&key("k"), &patient()).await.unwrap();
     let served = Arc::new(Mutex::new(Vec::new()));
@@ -75,7 +75,7 @@ async fn those_in_line_are_served_first_come_first_served_under_rising_tokens() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_process_gets_a_turn_after_a_row_of_hand_overs() {
+async fn max_hand_overs_let_another_process_in() {
     let backend = FaultyBackend::new();
     let options = ManagerOptions::new().with_max_hand_overs(4);
     let ours = Arc::clone(&backend) as Arc<dyn LockBackend>;
@@ -115,7 +115,7 @@ async fn another_process_gets_a_turn_after_a_row_of_hand_overs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_too_long_is_told_for_how_long_and_how_long_the_holder_has() {
+async fn wait_timeout_reports_wait_and_remaining_ttl() {
     let (backend, manager) = in_process();
     let other = LockManager::new(backend);
     let _held = other.lock(&key("k"), &LockOptions::new()).await.unwrap();
@@ -136,7 +136,7 @@ async fn who_waits_too_long_is_told_for_how_long_and_how_long_the_holder_has() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_gives_up_in_line_is_skipped() {
+async fn waiter_that_gives_up_is_skipped() {
     let (_, manager) = in_process();
     let first = manager.lock(&key("k"), &patient()).await.unwrap();
     let hasty = LockOptions::new().with_wait_timeout(ms(5));
@@ -155,7 +155,7 @@ async fn who_gives_up_in_line_is_skipped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_elsewhere_wakes_who_waits_at_once() {
+async fn foreign_release_wakes_a_waiter_at_once() {
     let (backend, manager) = in_process();
     let other = LockManager::new(backend);
     let held = other.lock(&key("k"), &patient()).await.unwrap();
@@ -174,7 +174,7 @@ async fn a_release_elsewhere_wakes_who_waits_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_wake_up_costs_time_and_not_progress() {
+async fn lost_wake_up_only_delays() {
     let (backend, manager) = in_process();
     let owner = memory_lock::OwnerId::new(9);
     // Nobody refreshes or releases it: it ends without a word.
@@ -186,7 +186,7 @@ async fn a_lost_wake_up_costs_time_and_not_progress() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_that_may_pass_are_met_by_asking_again() {
+async fn retryable_errors_are_retried() {
     for fault in [Fault::DropRequest, Fault::DropReply, Fault::Late(secs(7)), Fault::Hang] {
         let backend = FaultyBackend::new();
         let manager = backend.manager();
@@ -200,7 +200,7 @@ async fn errors_that_may_pass_are_met_by_asking_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_granted_without_an_answer_is_released() {
+async fn grant_without_an_answer_is_released() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
     backend.next(LockOperation::Acquire, Fault::DropReply);
@@ -212,7 +212,7 @@ async fn what_was_granted_without_an_answer_is_released() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hand_over_without_an_answer_stops_nobody() {
+async fn hand_over_without_an_answer_blocks_no_waiter() {
     for fault in [Fault::DropRequest, Fault::DropReply, Fault::Hang, Fault::Refuse] {
         let backend = FaultyBackend::new();
         let manager = backend.manager();
@@ -231,7 +231,7 @@ async fn a_hand_over_without_an_answer_stops_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hung_backend_does_not_hold_a_caller_past_its_time() {
+async fn hung_backend_does_not_exceed_the_wait_timeout() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
     backend.always(LockOperation::Acquire, Fault::Hang);
@@ -244,7 +244,7 @@ async fn a_hung_backend_does_not_hold_a_caller_past_its_time() {
 }
 
 #[tokio::test]
-async fn a_guard_dropped_without_a_runtime_frees_the_lease_at_once() {
+async fn guard_dropped_without_a_runtime_frees_at_once() {
     let (backend, manager) = in_process();
     let guard = manager.lock(&key("k"), &patient()).await.unwrap();
     std::thread::spawn(move || drop(guard)).join().unwrap();
@@ -253,7 +253,7 @@ async fn a_guard_dropped_without_a_runtime_frees_the_lease_at_once() {
 }
 
 #[test]
-fn a_guard_outlives_its_runtime_and_drops_quietly() {
+fn guard_outlives_its_runtime() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (backend, manager) = in_process();
     let faulty = FaultyBackend::new();
@@ -276,7 +276,7 @@ fn a_guard_outlives_its_runtime_and_drops_quietly() {
 }
 
 #[test]
-fn a_refresh_cut_off_by_the_end_of_its_runtime_is_sent_again_by_the_next() {
+fn next_runtime_resends_an_interrupted_refresh() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let backend = FaultyBackend::new();
     let manager = backend.manager();
@@ -300,7 +300,7 @@ fn a_refresh_cut_off_by_the_end_of_its_runtime_is_sent_again_by_the_next() {
 
 /// Workers of a runtime that shuts down may still be inside a poll, in which a lease is taken.
 #[test]
-fn a_lease_taken_while_its_runtime_shuts_down_blocks_nobody() {
+fn lease_taken_during_runtime_shutdown_blocks_no_caller() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (_, manager) = in_process();
     let (tell, told) = std::sync::mpsc::channel();
@@ -320,7 +320,7 @@ fn a_lease_taken_while_its_runtime_shuts_down_blocks_nobody() {
 }
 
 #[test]
-fn without_a_runtime_acquiring_is_an_error_and_leaves_nothing() {
+fn acquiring_without_a_runtime_fails_cleanly() {
     let (backend, manager) = in_process();
     let options = LockOptions::new();
     let name = key("k");
@@ -334,7 +334,7 @@ fn without_a_runtime_acquiring_is_an_error_and_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_under_the_lease_gives_it_up() {
+async fn panic_under_the_lease_releases_it() {
     let (backend, manager) = in_process();
     let task = tokio::spawn({
         let manager = manager.clone();
@@ -350,7 +350,7 @@ async fn a_panic_under_the_lease_gives_it_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_sends_away_who_waits_and_ends_who_does_not_stop() {
+async fn shutdown_refuses_waiters_and_ends_late_holders() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
     let stuck = tokio::spawn({

@@ -34,7 +34,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
     #[test]
-    fn the_in_process_backend_answers_like_the_model(steps in steps()) {
+    fn in_process_backend_answers_like_the_model(steps in steps()) {
         let clock = Clock::manual();
         block_on(run(&InProcessLock::new(clock.clone()), &Manual(clock), steps));
     }
@@ -45,7 +45,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     #[test]
-    fn the_sqlite_backend_answers_like_the_model(steps in steps()) {
+    fn sqlite_backend_answers_like_the_model(steps in steps()) {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual());
         let path = dir.path().join("leases.db");
         let backend = memory_lock::SqliteLock::open(path, clock.clone()).unwrap();

@@ -18,7 +18,7 @@ async fn link(url: &str) -> RedisLink {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_redis_backend_conforms() {
+async fn redis_backend_conforms() {
     let server = any_server().await;
     let passed =
         conformance::run(async || Subject::new(Arc::new(RedisLock::new(link(server.url()).await))))
@@ -28,7 +28,7 @@ async fn the_redis_backend_conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_gives_up_waiting_leaves_the_line() {
+async fn waiter_that_gives_up_leaves_the_queue() {
     let server = any_server().await;
     let link = link(server.url()).await;
     let (locks, others) = {

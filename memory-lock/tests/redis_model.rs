@@ -43,7 +43,7 @@ impl Time for Shortened {
 }
 
 #[test]
-fn the_redis_backend_answers_like_the_model() {
+fn redis_backend_answers_like_the_model() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let server = runtime.block_on(any_server());
     let config = Config { cases: 256, failure_persistence: None, ..Config::default() };

@@ -85,7 +85,7 @@ async fn many_leases_are_renewed_in_one_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_manager_takes_one_request_for_a_lease_and_one_for_its_end() {
+async fn manager_sends_one_request_per_acquire_and_release() {
     let (_server, proxy, lock) = behind_a_proxy().await;
     warm_up(&lock).await;
     let manager = LockManager::new(Arc::new(lock));
@@ -98,7 +98,7 @@ async fn a_manager_takes_one_request_for_a_lease_and_one_for_its_end() {
 
 /// 64 leases that fall due at about the same time: far fewer requests than leases.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_manager_renews_what_is_due_together() {
+async fn manager_renews_due_leases_together() {
     let (_server, proxy, lock) = behind_a_proxy().await;
     warm_up(&lock).await;
     let manager = LockManager::new(Arc::new(lock));

@@ -114,7 +114,7 @@ async fn granted(lock: &RedlockLock, owner: OwnerId) -> FencingToken {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_quorum_conforms() {
+async fn quorum_conforms() {
     let servers = Servers::start(3).await;
     let passed = conformance::run(async || {
         let fresh = unique_prefix();
@@ -129,7 +129,7 @@ async fn the_quorum_conforms() {
 }
 
 #[tokio::test]
-async fn the_quorum_conforms_with_one_server_down() {
+async fn quorum_conforms_with_one_server_down() {
     let servers = Servers::start(3).await;
     servers.servers[1].kill();
     conformance::run(async || {
@@ -144,7 +144,7 @@ async fn the_quorum_conforms_with_one_server_down() {
 }
 
 #[tokio::test]
-async fn a_quorum_that_is_none_is_refused_with_the_mend() {
+async fn invalid_quorum_is_refused_with_the_remedy() {
     let servers = Servers::start(3).await;
     let configs = servers.configs();
     let cluster = RedisConfig::from_url("redis+cluster://127.0.0.1:1").unwrap();
@@ -171,7 +171,7 @@ async fn a_quorum_that_is_none_is_refused_with_the_mend() {
 }
 
 #[tokio::test]
-async fn one_round_is_enough_where_clocks_agree() {
+async fn one_round_is_enough_when_clocks_agree() {
     let servers = Servers::start(3).await;
     let lock = servers.open().await;
     let first = owner();
@@ -194,7 +194,7 @@ async fn one_round_is_enough_where_clocks_agree() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_delays_nothing() {
+async fn hung_server_delays_nothing() {
     let servers = Servers::start(3).await;
     let lock = servers.open().await;
     for hung in 0..3 {
@@ -226,7 +226,7 @@ async fn a_server_that_hangs_delays_nothing() {
 }
 
 #[tokio::test]
-async fn a_grant_that_comes_too_late_is_taken_back() {
+async fn late_grant_is_withdrawn() {
     let servers = Servers::start(3).await;
     let (lock, other) = (servers.open().await, servers.open().await);
     let holder = owner();
@@ -249,7 +249,7 @@ async fn a_grant_that_comes_too_late_is_taken_back() {
 }
 
 #[tokio::test]
-async fn without_a_majority_there_is_an_error_and_nothing_left_behind() {
+async fn missing_majority_fails_and_leaves_nothing() {
     let servers = Servers::start(3).await;
     let lock = servers.open().await;
     let token = granted(&lock, owner()).await;
@@ -287,7 +287,7 @@ async fn without_a_majority_there_is_an_error_and_nothing_left_behind() {
 }
 
 #[tokio::test]
-async fn a_server_that_came_back_empty_gets_its_leases_back_with_the_next_renewal() {
+async fn renewal_restores_leases_on_an_emptied_server() {
     let servers = Servers::start(3).await;
     let lock = servers.open().await;
     let holder = owner();
@@ -316,7 +316,7 @@ async fn a_server_that_came_back_empty_gets_its_leases_back_with_the_next_renewa
 }
 
 #[tokio::test]
-async fn a_lease_that_a_majority_lost_is_lost_and_not_brought_back() {
+async fn lease_lost_by_a_majority_is_not_restored() {
     let servers = Servers::start(3).await;
     let lock = servers.open().await;
     let (holder, another) = (owner(), owner());
@@ -337,7 +337,7 @@ async fn a_lease_that_a_majority_lost_is_lost_and_not_brought_back() {
 }
 
 #[tokio::test]
-async fn tokens_rise_whichever_minority_is_lost() {
+async fn tokens_rise_when_any_minority_is_lost() {
     let servers = Servers::start(3).await;
     let locks = [servers.open().await, servers.open().await];
     let mut last = FencingToken::ZERO;
@@ -373,7 +373,7 @@ async fn tokens_rise_whichever_minority_is_lost() {
 }
 
 #[tokio::test]
-async fn a_stall_while_it_is_renewed_loses_no_lease() {
+async fn stall_during_renewal_loses_no_lease() {
     let servers = Servers::start(3).await;
     let stall = async |which: &[usize]| {
         which.iter().for_each(|server| servers.servers[*server].pause());
@@ -407,7 +407,7 @@ async fn a_stall_while_it_is_renewed_loses_no_lease() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_leaves_nothing_that_the_next_one_trips_over() {
+async fn dropped_call_does_not_disturb_the_next() {
     let servers = Servers::start(3).await;
     let lock = servers.open().await;
     for round in 0..60 {
@@ -434,7 +434,7 @@ async fn a_call_that_is_dropped_leaves_nothing_that_the_next_one_trips_over() {
 /// Both calls reach the third server before it answers the first; what is then taken back for the first
 /// must not be what the second was granted.
 #[tokio::test]
-async fn what_is_taken_back_for_one_call_is_not_what_the_next_one_was_granted() {
+async fn withdrawal_spares_the_grant_of_the_next_call() {
     let servers = Servers::start(3).await;
     let lock = servers.open().await;
     let (stranger, owner) = (owner(), owner());
@@ -462,7 +462,7 @@ async fn what_is_taken_back_for_one_call_is_not_what_the_next_one_was_granted() 
 
 /// One server free, one held, and the one that would decide between them hangs.
 #[tokio::test]
-async fn a_server_that_hangs_is_not_waited_for_to_decide_between_the_others() {
+async fn decision_does_not_wait_for_a_hung_server() {
     let servers = Servers::start(3).await;
     let lock = servers.open().await;
     servers.put(1, &key(), owner()).await;
@@ -477,7 +477,7 @@ async fn a_server_that_hangs_is_not_waited_for_to_decide_between_the_others() {
 
 /// Between a server's answer that it lacks the lease and the attempt to give it back, another takes it.
 #[tokio::test]
-async fn a_lease_is_not_given_back_over_what_is_there() {
+async fn lease_is_not_restored_over_another() {
     let servers = Servers::start(3).await;
     let link = Proxy::in_front_of(servers.servers[0].url()).await;
     let mut configs = servers.configs();
@@ -512,7 +512,7 @@ async fn a_lease_is_not_given_back_over_what_is_there() {
 /// The servers grant different tokens, and before the greater one is written back to the other server,
 /// the lease there has become another's.
 #[tokio::test]
-async fn a_token_is_written_back_only_where_the_lease_is_still_the_owners() {
+async fn token_is_settled_only_on_the_owners_lease() {
     let servers = Servers::start(3).await;
     let link = Proxy::in_front_of(servers.servers[0].url()).await;
     let mut configs = servers.configs();

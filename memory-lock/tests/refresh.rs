@@ -39,7 +39,7 @@ async fn sleeping(manager: &LockManager, time: Duration) -> Result<(), WithLockE
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_outlives_its_ttl_as_long_as_it_is_refreshed() {
+async fn refreshed_lease_outlives_its_ttl() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
     let begun = Instant::now();
@@ -52,7 +52,7 @@ async fn a_lease_outlives_its_ttl_as_long_as_it_is_refreshed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_counts_from_before_the_request() {
+async fn deadline_counts_from_before_the_request() {
     let backend = FaultyBackend::new();
     let begun = Instant::now();
     backend.next(LockOperation::Acquire, Fault::LateReply(secs(4)));
@@ -80,7 +80,7 @@ async fn one_failed_refresh_disturbs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_cannot_be_refreshed_is_lost_at_its_deadline_and_not_before() {
+async fn unrefreshed_lease_is_lost_exactly_at_its_deadline() {
     for fault in [Fault::DropRequest, Fault::Hang, Fault::Refuse] {
         let backend = FaultyBackend::new();
         let manager = backend.manager();
@@ -97,7 +97,7 @@ async fn a_lease_that_cannot_be_refreshed_is_lost_at_its_deadline_and_not_before
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_comes_after_the_deadline_changes_nothing() {
+async fn answer_after_the_deadline_changes_nothing() {
     let backend = FaultyBackend::new();
     let guard = backend.manager().lock(&key("k"), &LockOptions::new()).await.unwrap();
     backend.always(LockOperation::Renew, Fault::LateReply(secs(60)));
@@ -107,7 +107,7 @@ async fn an_answer_that_comes_after_the_deadline_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_owner_or_none_is_noticed_at_the_next_refresh() {
+async fn refresh_notices_another_owner_or_none() {
     for (stolen, expected) in [(true, LostReason::Stolen), (false, LostReason::Vanished)] {
         let backend = FaultyBackend::new();
         let manager = backend.manager();
@@ -129,7 +129,7 @@ async fn another_owner_or_none_is_noticed_at_the_next_refresh() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_theft_that_only_the_release_shows_is_not_ok() {
+async fn theft_found_at_release_is_an_error() {
     let backend = FaultyBackend::new();
     let thief = Arc::clone(&backend);
     let work = |lease: memory_lock::LeaseScope| async move {
@@ -141,7 +141,7 @@ async fn a_theft_that_only_the_release_shows_is_not_ok() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_without_an_answer_is_ok_in_time_and_sent_again() {
+async fn unanswered_release_before_the_deadline_is_resent() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
     backend.next(LockOperation::Release, Fault::DropRequest);
@@ -168,7 +168,7 @@ async fn max_hold_ends_a_stuck_holder() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_lease_lets_the_next_in_line_go_on() {
+async fn lost_lease_passes_to_the_next_waiter() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
     let options = LockOptions::new().with_wait_timeout(secs(120));
@@ -195,7 +195,7 @@ async fn without_refresh_a_guard_ends_with_its_ttl() {
 
 /// Whoever waits for the loss may come to look only after the guard is gone.
 #[tokio::test(start_paused = true)]
-async fn a_loss_is_told_although_its_guard_has_gone_since() {
+async fn loss_is_reported_after_its_guard_is_dropped() {
     let manager = FaultyBackend::new().manager();
     let options = LockOptions::new().without_refresh();
     let guard = manager.lock(&key("k"), &options).await.unwrap();
@@ -208,7 +208,7 @@ async fn a_loss_is_told_although_its_guard_has_gone_since() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_refreshed_after_the_release_and_no_task_is_left() {
+async fn release_ends_refreshes_and_their_task() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
     for _ in 0..3 {
@@ -243,7 +243,7 @@ async fn many_leases_are_refreshed_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_in_need_does_not_shorten_the_time_of_those_that_are_well() {
+async fn urgent_lease_does_not_shorten_timeouts_of_others() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
     let begun = Instant::now();
@@ -267,7 +267,7 @@ async fn a_lease_in_need_does_not_shorten_the_time_of_those_that_are_well() {
 }
 
 #[tokio::test]
-async fn a_refresh_answered_behind_the_deadline_does_not_revive_the_lease() {
+async fn refresh_answered_late_does_not_revive_the_lease() {
     let backend = FaultyBackend::new();
     let options = LockOptions::new().with_ttl(ms(400)).with_refresh_interval(ms(200));
     let guard = backend.manager().lock(&key("k"), &options).await.unwrap();
@@ -333,7 +333,7 @@ async fn work_that_ends_late_is_ok_only_if_its_release_proves_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn work_that_blocks_its_thread_is_refreshed_all_the_same() {
+async fn lease_of_blocking_work_is_refreshed() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
     let options = LockOptions::new().with_ttl(ms(800)).with_refresh_interval(ms(100));
@@ -349,7 +349,7 @@ async fn work_that_blocks_its_thread_is_refreshed_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_work_is_not_begun_without_the_lease() {
+async fn work_does_not_start_without_the_lease() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
     backend.always(LockOperation::Acquire, Fault::Refuse);
@@ -364,7 +364,7 @@ async fn the_work_is_not_begun_without_the_lease() {
 struct Output(u32);
 
 #[tokio::test(start_paused = true)]
-async fn errors_pass_through_the_question_mark() {
+async fn errors_convert_with_the_question_mark() {
     async fn boxed_send(
         manager: &LockManager,
     ) -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {

@@ -73,7 +73,7 @@ fn many_open_a_new_file_at_once() {
 }
 
 #[tokio::test]
-async fn a_store_on_the_same_file_sees_the_leases_and_keeps_its_own_settings() {
+async fn store_on_the_same_file_sees_leases() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
     let store = memory_sqlite_file::open_connection(&path, &OpenOptions::new()).unwrap();
@@ -104,7 +104,7 @@ async fn a_store_on_the_same_file_sees_the_leases_and_keeps_its_own_settings() {
 }
 
 #[tokio::test]
-async fn tokens_rise_over_reopening_and_over_a_clock_that_goes_back() {
+async fn tokens_rise_after_reopening_and_clock_steps_back() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("leases.db");
     let mut last = FencingToken::ZERO;
@@ -125,7 +125,7 @@ async fn tokens_rise_over_reopening_and_over_a_clock_that_goes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_locked_for_a_while_delays_and_does_not_fail() {
+async fn briefly_locked_file_only_delays() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("leases.db");
     let locks = manager(&path);
@@ -150,7 +150,7 @@ async fn a_file_that_is_locked_for_a_while_delays_and_does_not_fail() {
 }
 
 #[tokio::test]
-async fn a_file_that_stays_locked_is_busy_and_nothing_was_done() {
+async fn locked_file_is_busy_and_not_applied() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("leases.db");
     let backend = SqliteLock::open(&path, Clock::system()).unwrap().with_operation_timeout(ms(100));
@@ -164,7 +164,7 @@ async fn a_file_that_stays_locked_is_busy_and_nothing_was_done() {
 }
 
 #[tokio::test]
-async fn an_acquisition_dropped_while_the_file_is_locked_leaves_nothing() {
+async fn acquisition_dropped_on_a_locked_file_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("leases.db");
     let backend = open(&path);
@@ -209,7 +209,7 @@ fn callers_that_fill_the_blocking_pool_get_leases() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_not_polled_delays_no_other() {
+async fn unpolled_call_delays_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("leases.db");
     let backend = open(&path);
@@ -229,7 +229,7 @@ async fn a_call_that_is_not_polled_delays_no_other() {
 }
 
 #[tokio::test]
-async fn a_guard_dropped_without_a_runtime_frees_the_lease() {
+async fn guard_dropped_without_a_runtime_frees_the_lease() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("leases.db");
     let locks = manager(&path);
@@ -239,7 +239,7 @@ async fn a_guard_dropped_without_a_runtime_frees_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_guard_dropped_while_the_file_is_locked_is_released_later() {
+async fn guard_dropped_on_a_locked_file_releases_later() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("leases.db");
     let locks = manager(&path);
@@ -253,7 +253,7 @@ async fn a_guard_dropped_while_the_file_is_locked_is_released_later() {
 }
 
 #[tokio::test]
-async fn what_is_no_database_is_refused_with_a_kind() {
+async fn file_that_is_no_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let garbage = dir.path().join("garbage");
     std::fs::write(&garbage, vec![b'x'; 8_192]).unwrap();
@@ -271,7 +271,7 @@ async fn what_is_no_database_is_refused_with_a_kind() {
 }
 
 #[tokio::test]
-async fn a_release_by_another_connection_wakes_who_waits() {
+async fn release_by_another_connection_wakes_waiters() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("leases.db");
     let (ours, theirs) = (manager(&path), manager(&path));

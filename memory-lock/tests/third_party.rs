@@ -174,7 +174,7 @@ impl LockBackend for MapLock {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backend_over_a_map_conforms() {
+async fn map_backend_conforms() {
     let passed = conformance::run(async || {
         let clock = Clock::manual();
         Subject::new(Arc::new(MapLock::new(clock.clone()))).with_manual_clock(clock)
@@ -186,7 +186,7 @@ async fn a_backend_over_a_map_conforms() {
 
 /// All else, such as waiting in line and refreshing, comes with the manager.
 #[tokio::test]
-async fn a_manager_locks_by_a_backend_of_ones_own() {
+async fn manager_locks_with_a_custom_backend() {
     let locks = LockManager::new(Arc::new(MapLock::new(Clock::anchored())));
     let key = LockKey::new("k").unwrap();
     let first = locks.lock(&key, &LockOptions::new()).await.unwrap();

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_a_memory_shares_a_hash_tag() {
+    fn keys_of_a_memory_share_a_hash_tag() {
         let keys = Keyspace::new("agents");
         let name = "acme:support:case-4711";
         let flush = format!("{name}{FLUSH_LEASE_SUFFIX}");
@@ -129,13 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_never_changes() {
+    fn bucket_of_a_key_never_changes() {
         // CRC16 XMODEM of "123456789" is 0x31C3, the check value of the Cluster specification.
         assert_eq!(Keyspace::bucket("123456789"), 0x31C3 % 1_024);
     }
 
     #[test]
-    fn what_lies_on_a_server_keeps_its_place() {
+    fn stored_keys_keep_their_names() {
         // Another process, or another version, looks in the same places.
         let keys = Keyspace::new("agents");
         let name = "123456789";
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_memory_is_told_from_other_keys() {
+    fn memory_keys_are_recognized() {
         let keys = Keyspace::new("agents");
         assert_eq!(keys.memory_name(&keys.memory("a:b:c")), Some("a:b:c"));
         assert_eq!(keys.memory_name(&keys.lease("a:b:c")), None);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_no_pattern() {
+    fn prefix_is_not_a_pattern() {
         assert_eq!(Keyspace::new("a*[b]").memories(), r"a\*\[b\]:{*}:memory:*");
         assert_eq!(Keyspace::new(r"a?\^").memories(), r"a\?\\\^:{*}:memory:*");
     }

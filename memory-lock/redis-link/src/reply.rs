@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_taken_apart_from_front_to_back() {
+    fn answer_is_decoded_front_to_back() {
         let parts = vec![
             Value::Int(7),
             bulk(b"8"),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn nil_is_no_array_and_nothing_else_passes_for_one() {
+    fn only_an_array_decodes_as_array() {
         assert!(Reply::array(Value::Nil).unwrap().is_none());
         assert_eq!(Reply::array(Value::Array(vec![Value::Nil])).unwrap().unwrap().len(), 1);
         assert!(Reply::parts(Value::Nil).is_err());
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_in_another_form_is_an_error() {
+    fn part_of_another_type_is_an_error() {
         let reply = |part: Value| Reply::parts(Value::Array(vec![part])).unwrap();
         for odd in [Value::Int(-1), bulk(b"x"), bulk(b"-1"), bulk(b""), Value::Nil] {
             assert!(reply(odd.clone()).number::<u64>().is_err(), "{odd:?}");

@@ -420,7 +420,7 @@ mod tests {
 
     /// Redis 8.0.2 says `loading:1` and `aof_enabled:0` after a restart, and `aof_enabled:1` once it is done.
     #[test]
-    fn a_server_that_loads_its_data_is_busy_and_not_without_a_disk() {
+    fn loading_server_is_busy_and_has_a_disk() {
         let error = check_loaded(&info(&[("loading", "1"), ("aof_enabled", "0")])).unwrap_err();
         assert_eq!(error.kind(), &LinkErrorKind::Busy);
         assert!(error.is_retryable());
@@ -443,7 +443,7 @@ mod tests {
 
     /// Valkey 8.0.1 says `server_mode` where Redis says `redis_mode`.
     #[test]
-    fn a_server_of_another_kind_is_known_by_either_name_of_its_mode() {
+    fn server_mode_is_known_by_either_name() {
         for name in ["redis_mode", "server_mode"] {
             let told = |mode, is_cluster| {
                 let info = info(&[(name, mode), ("redis_version", "7.2.4"), ("role", "master")]);
@@ -461,7 +461,7 @@ mod tests {
 
     /// `WAITAOF` answers with how many local disks and how many replicas have it; `WAIT` with one number.
     #[test]
-    fn what_a_server_confirms_is_counted_and_what_is_no_count_counts_as_nothing() {
+    fn only_numeric_confirmations_are_counted() {
         let (disk, replicas) = (
             Confirmation::Disk { within: WITHIN },
             Confirmation::Replicas { count: 2, within: WITHIN },
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_confirmation_is_waited_for_at_this_server_and_not_for_ever() {
+    fn confirmation_wait_is_local_and_bounded() {
         let packed = |confirmation: Confirmation| {
             let packed = confirmation.command().get_packed_command();
             String::from_utf8(packed).unwrap().replace("\r\n", " ")

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn each_scheme_leads_to_its_kind_of_servers_with_tls_where_it_says_so() {
+    fn scheme_selects_server_kind_and_tls() {
         let tls = |address: &ConnectionAddr| matches!(address, ConnectionAddr::TcpTls { .. });
         for (scheme, secured) in
             [("redis", false), ("valkey", false), ("rediss", true), ("valkeys", true)]
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_users_of_servers_and_sentinels_are_told_apart() {
+    fn server_and_sentinel_users_are_distinct() {
         let url =
             "redis+sentinel://u:p@a:1,b/4?sentinel_user=s&master=m&sentinel_password=t&prefix=x";
         let (Target::Sentinel(sentinel), settings) = parse(url).unwrap() else { panic!() };
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_takes_user_and_database_from_the_query_and_a_host_does_not() {
+    fn only_sockets_take_credentials_from_the_query() {
         let url = "redis+unix:///run/r.sock?db=2&user=u&pass=p&prefix=x";
         let (Target::Server(info), settings) = parse(url).unwrap() else { panic!() };
         let server = info.redis_settings();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_a_number_above_zero_with_its_unit() {
+    fn duration_is_positive_with_a_unit() {
         assert_eq!(duration("n", "1ms").unwrap(), Duration::from_millis(1));
         assert_eq!(duration("n", "2s").unwrap(), Duration::from_secs(2));
         for text in ["", "5", "s", "0ms", "0s", "-1s", "1.5s", "2m", "2 s", "2sec"] {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_stand_in_the_query() {
+    fn settings_are_read_from_the_query() {
         let config = RedisConfig::from_url(
             "redis://h/1?prefix=a&connect_timeout=250ms&response_timeout=3s&replicas=2",
         )
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_cannot_be_used_is_refused_with_the_mend() {
+    fn unusable_url_is_refused_with_the_remedy() {
         for (url, mend) in [
             ("localhost:6379", "redis://HOST"),
             ("http://h", "redis://HOST"),
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn no_error_and_no_debug_text_shows_a_password() {
+    fn errors_and_debug_hide_passwords() {
         let error = RedisConfig::from_url("redis://u:secret@h?prefix=%7B").unwrap_err();
         assert!(!format!("{error} {error:?}").contains("secret"));
         let config = RedisConfig::from_url("redis://u:secret@h").unwrap();

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_waits_as_long_as_its_connection_or_thread_says() {
+    fn statement_waits_for_its_connection_or_thread_budget() {
         let dir = tempfile::tempdir().unwrap();
         let open = |millis| {
             let mut connection = Connection::open(dir.path().join("m.db")).unwrap();

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_library_is_refused_with_the_remedy() {
+    fn old_library_is_refused_with_the_remedy() {
         for version in [3_051_003, 3_052_000, 4_000_000] {
             assert!(check(version).is_ok(), "{version}");
         }
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn the_library_of_this_build_may_write() {
+    fn library_of_this_build_may_write() {
         check(rusqlite::version_number()).unwrap();
     }
 }

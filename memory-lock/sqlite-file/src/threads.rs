@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_leaves_the_thread() {
+    fn panic_leaves_the_thread_running() {
         let threads = threads(1);
         threads.run((), |()| panic!("as it should")).unwrap();
         let (sender, receiver) = mpsc::channel();

@@ -25,9 +25,7 @@ async fn is_held(subject: &Subject, key: &LockKey) -> Result<bool, Violation> {
     Ok(subject.backend().inspect(key).await?.is_some())
 }
 
-pub(super) async fn an_expired_lease_is_taken_over_with_a_greater_token(
-    subject: Subject,
-) -> Verdict {
+pub(super) async fn expired_lease_is_taken_over_with_greater_token(subject: Subject) -> Verdict {
     let (key, first, second) = (key("k")?, subject.owner(), subject.owner());
     let old = granted(&subject, &key, first).await?;
     subject.pass(11).await;
@@ -39,7 +37,7 @@ pub(super) async fn an_expired_lease_is_taken_over_with_a_greater_token(
     Ok(())
 }
 
-pub(super) async fn an_expired_lease_is_nobodys(subject: Subject) -> Verdict {
+pub(super) async fn expired_lease_has_no_owner(subject: Subject) -> Verdict {
     let (key, owner) = (key("k")?, subject.owner());
     let token = granted(&subject, &key, owner).await?;
     subject.pass(11).await;
@@ -53,7 +51,7 @@ pub(super) async fn an_expired_lease_is_nobodys(subject: Subject) -> Verdict {
     Ok(())
 }
 
-pub(super) async fn a_renewed_lease_lasts_its_ttl_again(subject: Subject) -> Verdict {
+pub(super) async fn renewed_lease_lasts_its_ttl_again(subject: Subject) -> Verdict {
     let (key, owner) = (key("k")?, subject.owner());
     let token = granted(&subject, &key, owner).await?;
     for _ in 0..3 {
@@ -68,7 +66,7 @@ pub(super) async fn a_renewed_lease_lasts_its_ttl_again(subject: Subject) -> Ver
     Ok(())
 }
 
-pub(super) async fn an_acquisition_sent_again_counts_the_ttl_anew(subject: Subject) -> Verdict {
+pub(super) async fn resent_acquisition_restarts_the_ttl(subject: Subject) -> Verdict {
     let (key, owner) = (key("k")?, subject.owner());
     granted(&subject, &key, owner).await?;
     subject.pass(6).await;
@@ -78,7 +76,7 @@ pub(super) async fn an_acquisition_sent_again_counts_the_ttl_anew(subject: Subje
     Ok(())
 }
 
-pub(super) async fn a_handed_over_lease_has_a_ttl_of_its_own(subject: Subject) -> Verdict {
+pub(super) async fn handed_over_lease_has_a_separate_ttl(subject: Subject) -> Verdict {
     let (key, from, to) = (key("k")?, subject.owner(), subject.owner());
     granted(&subject, &key, from).await?;
     subject.pass(6).await;
@@ -91,9 +89,7 @@ pub(super) async fn a_handed_over_lease_has_a_ttl_of_its_own(subject: Subject) -
     Ok(())
 }
 
-pub(super) async fn a_stale_renewal_does_not_revive_a_lease_that_another_took(
-    subject: Subject,
-) -> Verdict {
+pub(super) async fn stale_renewal_does_not_revive_a_taken_lease(subject: Subject) -> Verdict {
     let (key, stale, holder) = (key("k")?, subject.owner(), subject.owner());
     let token = granted(&subject, &key, stale).await?;
     subject.pass(11).await;
@@ -108,7 +104,7 @@ pub(super) async fn a_stale_renewal_does_not_revive_a_lease_that_another_took(
     Ok(())
 }
 
-pub(super) async fn a_batch_of_renewals_is_answered_in_order(subject: Subject) -> Verdict {
+pub(super) async fn batch_of_renewals_is_answered_in_order(subject: Subject) -> Verdict {
     let owner = subject.owner();
     let (stolen, gone, mine, never) = (key("stolen")?, key("gone")?, key("mine")?, key("never")?);
     let mut batch = Vec::new();
@@ -127,7 +123,7 @@ pub(super) async fn a_batch_of_renewals_is_answered_in_order(subject: Subject) -
     Ok(())
 }
 
-pub(super) async fn an_empty_batch_is_answered_with_nothing(subject: Subject) -> Verdict {
+pub(super) async fn empty_batch_is_answered_with_nothing(subject: Subject) -> Verdict {
     let answers = subject.backend().renew(&[]).await?;
     ensure!(answers.is_empty(), "no renewals got {} answers", answers.len());
     Ok(())

@@ -37,7 +37,7 @@ pub(super) async fn handed_over(
     }
 }
 
-pub(super) async fn a_free_lease_is_granted_and_a_held_one_refused(subject: Subject) -> Verdict {
+pub(super) async fn free_lease_is_granted_and_held_lease_refused(subject: Subject) -> Verdict {
     let (key, holder, other) = (key("k")?, subject.owner(), subject.owner());
     let token = granted(&subject, &key, holder).await?;
     ensure!(token > FencingToken::ZERO, "the token is zero");
@@ -52,7 +52,7 @@ pub(super) async fn a_free_lease_is_granted_and_a_held_one_refused(subject: Subj
     Ok(())
 }
 
-pub(super) async fn a_released_lease_is_granted_again(subject: Subject) -> Verdict {
+pub(super) async fn released_lease_is_granted_again(subject: Subject) -> Verdict {
     let (key, first, second) = (key("k")?, subject.owner(), subject.owner());
     granted(&subject, &key, first).await?;
     let released = subject.backend().release(&key, first).await?;
@@ -61,7 +61,7 @@ pub(super) async fn a_released_lease_is_granted_again(subject: Subject) -> Verdi
     Ok(())
 }
 
-pub(super) async fn the_same_owner_gets_the_same_grant_again(subject: Subject) -> Verdict {
+pub(super) async fn same_owner_gets_the_same_grant_again(subject: Subject) -> Verdict {
     let (key, owner) = (key("k")?, subject.owner());
     let first = granted(&subject, &key, owner).await?;
     let second = granted(&subject, &key, owner).await?;
@@ -93,7 +93,7 @@ pub(super) async fn tokens_rise_over_releases_expiries_and_hand_overs(subject: S
     Ok(())
 }
 
-pub(super) async fn a_foreign_release_frees_nothing(subject: Subject) -> Verdict {
+pub(super) async fn foreign_release_frees_nothing(subject: Subject) -> Verdict {
     let (key, holder, other) = (key("k")?, subject.owner(), subject.owner());
     granted(&subject, &key, holder).await?;
     let released = subject.backend().release(&key, other).await?;
@@ -103,7 +103,7 @@ pub(super) async fn a_foreign_release_frees_nothing(subject: Subject) -> Verdict
     Ok(())
 }
 
-pub(super) async fn a_second_release_is_not_owner(subject: Subject) -> Verdict {
+pub(super) async fn second_release_is_not_owner(subject: Subject) -> Verdict {
     let (key, owner) = (key("k")?, subject.owner());
     granted(&subject, &key, owner).await?;
     subject.backend().release(&key, owner).await?;
@@ -123,7 +123,7 @@ pub(super) async fn keys_are_independent(subject: Subject) -> Verdict {
     Ok(())
 }
 
-pub(super) async fn keys_of_all_characters_are_told_apart(subject: Subject) -> Verdict {
+pub(super) async fn keys_of_all_characters_are_distinct(subject: Subject) -> Verdict {
     let long = "k".repeat(LockKey::MAX_BYTES);
     let names = ["a/b", "a_b", "a:b", "A/B", "a/b ", "{a}", "ä", "a%2Fb", "a\0b", "*", "'", &long];
     for name in names {
@@ -132,7 +132,7 @@ pub(super) async fn keys_of_all_characters_are_told_apart(subject: Subject) -> V
     Ok(())
 }
 
-pub(super) async fn inspect_tells_owner_token_and_time(subject: Subject) -> Verdict {
+pub(super) async fn inspect_reports_owner_token_and_ttl(subject: Subject) -> Verdict {
     let (key, owner) = (key("k")?, subject.owner());
     let before = subject.backend().inspect(&key).await?;
     ensure!(before.is_none(), "a lease that was never granted is held: {before:?}");
@@ -162,7 +162,7 @@ pub(super) async fn inspect_tells_owner_token_and_time(subject: Subject) -> Verd
     Ok(())
 }
 
-pub(super) async fn a_hand_over_leaves_no_gap(subject: Subject) -> Verdict {
+pub(super) async fn hand_over_leaves_no_gap(subject: Subject) -> Verdict {
     let (key, from, to) = (key("k")?, subject.owner(), subject.owner());
     granted(&subject, &key, from).await?;
     let token = handed_over(&subject, &key, from, to).await?;
@@ -176,7 +176,7 @@ pub(super) async fn a_hand_over_leaves_no_gap(subject: Subject) -> Verdict {
     Ok(())
 }
 
-pub(super) async fn a_repeated_hand_over_answers_the_same_token(subject: Subject) -> Verdict {
+pub(super) async fn repeated_hand_over_returns_the_same_token(subject: Subject) -> Verdict {
     let (key, from, to) = (key("k")?, subject.owner(), subject.owner());
     granted(&subject, &key, from).await?;
     let first = handed_over(&subject, &key, from, to).await?;
@@ -187,7 +187,7 @@ pub(super) async fn a_repeated_hand_over_answers_the_same_token(subject: Subject
     Ok(())
 }
 
-pub(super) async fn a_hand_over_by_a_stale_owner_is_refused(subject: Subject) -> Verdict {
+pub(super) async fn hand_over_by_a_stale_owner_is_refused(subject: Subject) -> Verdict {
     let (key, stale, holder, to) = (key("k")?, subject.owner(), subject.owner(), subject.owner());
     let free = subject.backend().hand_over(&key, stale, to, subject.ttl()).await?;
     ensure!(free == HandOver::NotOwner, "a lease of nobody was handed over: {free:?}");
@@ -203,7 +203,7 @@ pub(super) async fn a_hand_over_by_a_stale_owner_is_refused(subject: Subject) ->
     Ok(())
 }
 
-pub(super) async fn release_now_frees_or_says_that_it_did_not(subject: Subject) -> Verdict {
+pub(super) async fn release_now_reports_whether_it_freed(subject: Subject) -> Verdict {
     let (key, holder, other) = (key("k")?, subject.owner(), subject.owner());
     granted(&subject, &key, holder).await?;
     subject.backend().release_now(&key, other);

@@ -15,7 +15,7 @@ use crate::key::LockKey;
 /// Far more than any backend should take to notice a release.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) async fn a_watch_ends_when_the_lease_is_released(subject: Subject) -> Verdict {
+pub(super) async fn watch_ends_when_the_lease_is_released(subject: Subject) -> Verdict {
     let (key, owner) = (key("k")?, subject.owner());
     granted(&subject, &key, owner).await?;
     let watch = subject.backend().watch(&key, None);
@@ -27,7 +27,7 @@ pub(super) async fn a_watch_ends_when_the_lease_is_released(subject: Subject) ->
     Ok(())
 }
 
-pub(super) async fn a_watch_begun_after_the_release_does_not_hang(subject: Subject) -> Verdict {
+pub(super) async fn watch_begun_after_the_release_does_not_hang(subject: Subject) -> Verdict {
     let (key, owner) = (key("k")?, subject.owner());
     granted(&subject, &key, owner).await?;
     subject.backend().release(&key, owner).await?;

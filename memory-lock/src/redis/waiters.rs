@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_broken_connection_waiters_everybody_and_is_known() {
+    async fn broken_connection_wakes_all_waiters() {
         let waiters = Arc::new(Waiters::default());
         let one = waiters.wait(&key(), Some(OwnerId::new(1)));
         waiters.disconnected();

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_stands_whatever_the_others_say_and_is_known_as_early_as_can_be() {
+    fn outcome_is_final_and_decided_early() {
         let is_no = |outcome| matches!(outcome, Outcome::Another | Outcome::Nobody);
         let mut checked = 0;
         for servers in [3, 5, 7] {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_no_is_for_another_unless_more_say_that_nobody_holds_it() {
+    fn refusal_names_another_holder_unless_more_are_free() {
         let no = |another, nobody| Tally { another, nobody, ..Tally::default() }.outcome(3);
         for (another, nobody) in [(2, 0), (1, 1), (2, 1), (3, 0)] {
             assert_eq!(no(another, nobody), Outcome::Another, "{another} and {nobody}");
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_alone_are_never_a_no() {
+    fn errors_alone_are_never_a_refusal() {
         for servers in [3, 5] {
             for tally in tallies(servers).filter(|tally| tally.another + tally.nobody == 0) {
                 let outcome = tally.outcome(servers);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_what_a_majority_says() {
+    fn majority_decides_the_observed_lease() {
         let held = |token, millis, held_for| {
             let mut info = info(1, token, millis).unwrap();
             info.held_for = Some(Duration::from_millis(held_for));

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_served_in_order_and_others_are_not_held_up() {
+    fn calls_of_one_owner_run_in_order() {
         let turns = Arc::new(Turns::default());
         let (first, second) = (turns.enter(&[owner(1)]), turns.enter(&[owner(1)]));
         let other = turns.enter(&[owner(2)]);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_the_line_lets_nobody_overtake() {
+    fn canceled_turn_keeps_the_order() {
         let turns = Arc::new(Turns::default());
         let first = turns.enter(&[owner(1)]);
         let (left, last) = (turns.enter(&[owner(1)]), turns.enter(&[owner(1)]));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_turn_for_several_owners_waits_for_all_of_them() {
+    async fn turn_for_several_owners_waits_for_all() {
         let turns = Arc::new(Turns::default());
         let (one, two) = (turns.enter(&[owner(1)]), turns.enter(&[owner(2)]));
         let both = turns.enter(&[owner(2), owner(1), owner(1)]);

@@ -22,7 +22,7 @@ use memory_lock::InProcessLock;
 use sweep::Table;
 
 #[tokio::test]
-async fn no_call_that_is_dropped_half_way_leaves_anything_behind() {
+async fn dropped_calls_leave_nothing_behind() {
     let mut table = Table::default();
     Ground::new("in process", Arc::new(InProcessLock::default()), 2).sweep(&mut table).await;
     #[cfg(feature = "sqlite")]

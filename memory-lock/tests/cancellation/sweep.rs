@@ -162,7 +162,7 @@ fn sample(name: &str, taken: usize) -> impl Iterator<Item = usize> {
 }
 
 #[test]
-fn a_sample_has_both_ends_and_a_part_of_the_rest() {
+fn sample_has_both_ends_and_some_between() {
     assert_eq!(sample("any", 6).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
     let of_many: Vec<_> = sample("any", 30).collect();
     assert!(of_many.starts_with(&[0, 1, 2]) && of_many.ends_with(&[27, 28, 29]));

@@ -130,7 +130,7 @@ async fn clock_ahead_takes_no_renewed_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn short_processes_add_up_what_they_watched() {
+async fn short_processes_add_up_observed_time() {
     let file = File::new();
     killed_ahead(&file).await;
     for watched in 1..=6 {
@@ -221,7 +221,7 @@ async fn leases_of_earlier_versions_are_watched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn store_frees_what_it_saw_unrenewed() {
+async fn store_frees_a_lease_seen_unrenewed() {
     let file = File::new();
     let old = killed_ahead(&file).await;
     let clock = Clock::manual();

@@ -141,17 +141,17 @@ async fn sweep_quorum(
 }
 
 #[tokio::test]
-async fn a_call_dropped_half_way_leaves_nothing_behind_on_redis() {
+async fn dropped_calls_leave_nothing_behind_on_redis() {
     sweep_at("Redis", &Servers::start(1).await).await;
 }
 
 #[tokio::test]
-async fn a_call_dropped_half_way_leaves_nothing_behind_on_a_cluster() {
+async fn dropped_calls_leave_nothing_behind_on_a_cluster() {
     sweep_at("Cluster", &Servers::start_cluster().await).await;
 }
 
 #[tokio::test]
-async fn a_call_dropped_half_way_leaves_nothing_behind_on_a_quorum() {
+async fn dropped_calls_leave_nothing_behind_on_a_quorum() {
     let three = Servers::start(3).await;
     let before = tasks();
     let mut table = Table::default();

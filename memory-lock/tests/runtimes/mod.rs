@@ -79,7 +79,7 @@ fn waiters_outlive_the_runtime_of_a_holder() {
 }
 
 #[test]
-fn waiters_outlive_the_runtime_of_one_who_asks() {
+fn waiters_outlive_the_runtime_of_a_requester() {
     for fault in [Fault::Hang, Fault::LateReply(secs(60))] {
         let backend = FaultyBackend::new();
         let manager = backend.manager();
@@ -114,7 +114,7 @@ fn waiters_outlive_the_runtime_of_a_contender() {
 }
 
 #[test]
-fn next_caller_frees_what_a_runtime_left_behind() {
+fn next_caller_frees_leases_of_an_ended_runtime() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
     let (ending, survivor) = (runtime(), runtime());
@@ -135,7 +135,7 @@ fn next_caller_frees_what_a_runtime_left_behind() {
 }
 
 #[test]
-fn leases_are_refreshed_by_a_runtime_that_is_left() {
+fn remaining_runtime_refreshes_leases() {
     let backend = FaultyBackend::new();
     let manager = backend.manager();
     let (ending, also_ending, survivor) = (runtime(), runtime(), runtime());
@@ -244,7 +244,7 @@ fn leases_held_before_a_runtime_stalls_are_refreshed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_a_shutdown_sends_waiters_away() {
+async fn only_a_shutdown_refuses_waiters() {
     let backend: Arc<FaultyBackend> = FaultyBackend::new();
     let manager = backend.manager();
     let guard = manager.lock(&key("k"), &patient()).await.unwrap();

@@ -157,7 +157,7 @@ fn errors_of_the_driver_are_classified() {
 }
 
 #[test]
-fn a_connection_that_fails_has_sent_nothing() {
+fn failed_connection_has_sent_nothing() {
     let io = || DriverError::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
     let late = || DriverError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
     let odd = || DriverError::from((ErrorKind::Parse, "text"));
@@ -238,7 +238,7 @@ fn foreign_type_gets_its_key_later() {
 }
 
 #[test]
-fn a_damaged_key_is_named() {
+fn damaged_key_is_named() {
     let line = "-ERR user_script:9: CORRUPT p:{1}:lease:x does not hold a lease of ours script: \
                 ab, on @user_script:9.\r\n";
     let value = redis::parse_redis_value(line.as_bytes()).unwrap();
