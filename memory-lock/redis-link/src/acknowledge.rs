@@ -1,12 +1,12 @@
 //! The levels at which a write counts.
 
-/// What a write must have reached before it counts as acknowledged.
+/// The level that a write must have reached before it counts as acknowledged.
 ///
 /// A server that cannot give the level refuses it when the link is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Acknowledge {
-    /// The server's memory. A fail-over to a replica may lose the last writes, for replication is
+    /// The server's memory. A fail-over to a replica may lose the last writes because replication is
     /// asynchronous. Default.
     #[default]
     Memory,

@@ -1,4 +1,4 @@
-//! Which server, and its settings: the URL, as a value.
+//! The server and its settings: the URL, as a value.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::error::LinkError;
 use crate::keyspace::Keyspace;
 use crate::url::{self, Target};
 
-/// Which server, and how it is used.
+/// The server to connect to, and the settings of the connection.
 ///
 /// | URL | |
 /// | --- | --- |
@@ -20,9 +20,8 @@ use crate::url::{self, Target};
 /// | `redis+cluster://[user:password@]a:6379,b:6379` | a Cluster; `rediss+cluster://` over TLS |
 /// | `redis+sentinel://[user:password@]a:26379,b:26379[/db]?master=name` | the master that the Sentinels name; `sentinel_user` and `sentinel_password` are for the Sentinels themselves |
 ///
-/// Settings may stand in the query of each: `prefix`, `connect_timeout`, `response_timeout` (such as
-/// `500ms` or `2s`), `replicas=1` ([`Acknowledge::Replicas`]) or `fsync=always`
-/// ([`Acknowledge::Disk`]).
+/// The query of each URL may contain settings: `prefix`, `connect_timeout`, `response_timeout` (such as
+/// `500ms` or `2s`), `replicas=1` ([`Acknowledge::Replicas`]) or `fsync=always` ([`Acknowledge::Disk`]).
 ///
 /// ```
 /// use memory_redis_link::RedisConfig;
@@ -41,10 +40,11 @@ pub struct RedisConfig {
 }
 
 impl RedisConfig {
-    /// Reads a URL. Of a Cluster or of Sentinels it names at most 64 hosts: a few of them lead to the others.
+    /// Reads a URL. A URL of a Cluster or of Sentinels names at most 64 hosts, because a few of them lead
+    /// to the others.
     ///
     /// # Errors
-    /// [`LinkError`] that says what is wrong with the URL, without its password, and the mend.
+    /// [`LinkError`] that names the problem of the URL and the remedy, without the password.
     pub fn from_url(url: &str) -> Result<Self, LinkError> {
         let (target, settings) = url::parse(url)?;
         let mut config = Self {
@@ -73,7 +73,7 @@ impl RedisConfig {
             },
             "fsync" if value == "always" => Ok(self.with_acknowledge(Acknowledge::Disk)),
             "fsync" => refuse("the only value is `always`"),
-            // It may be a part of a password, so it is not told.
+            // The name may be a part of a password, so the error does not show it.
             _ if name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_') => {
                 Err(LinkError::config(
                     "the query holds something else than settings; in a password write %3F for a \
@@ -87,8 +87,8 @@ impl RedisConfig {
         }
     }
 
-    /// What all keys begin with; others who use the same server under another prefix are not seen.
-    /// Default: `memory`.
+    /// The prefix of all keys. Users of the same server under another prefix are not seen. Default:
+    /// `memory`.
     ///
     /// # Errors
     /// [`LinkError`] for an empty prefix, or one with a brace, which would become the hash tag.
@@ -101,23 +101,23 @@ impl RedisConfig {
         Ok(self)
     }
 
-    /// How long connecting may take, name look-up and authentication included; of a Cluster, all of it,
-    /// and each node a quarter. Default: 2 s.
+    /// The limit of connecting, including name lookup and authentication. In a Cluster it is the limit of
+    /// the whole, and each node has a quarter of it. Default: 2 s.
     #[must_use]
     pub const fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How long an answer is waited for. A connection on which several requests in a row got none is
-    /// replaced, and one on which callers who gave up earlier have waited in all for this long. Default: 2 s.
+    /// The limit of waiting for an answer. A connection is replaced when several requests in a row got no
+    /// answer, or when callers that gave up earlier have waited this long in total. Default: 2 s.
     #[must_use]
     pub const fn with_response_timeout(mut self, timeout: Duration) -> Self {
         self.response_timeout = timeout;
         self
     }
 
-    /// What a write must have reached before it counts. Default: [`Acknowledge::Memory`].
+    /// The level that a write must have reached before it counts. Default: [`Acknowledge::Memory`].
     #[must_use]
     pub const fn with_acknowledge(mut self, acknowledge: Acknowledge) -> Self {
         self.acknowledge = acknowledge;
@@ -148,19 +148,19 @@ impl RedisConfig {
         self.acknowledge
     }
 
-    /// Where things lie.
+    /// The names of all keys and channels.
     #[must_use]
     pub fn keyspace(&self) -> Keyspace {
         Keyspace::new(&self.prefix)
     }
 
-    /// Whether it leads to a Cluster.
+    /// Returns whether the URL names a Cluster.
     #[must_use]
     pub const fn is_cluster(&self) -> bool {
         matches!(self.target, Target::Cluster(_))
     }
 
-    /// The place where leases of this configuration live.
+    /// The domain of the leases of this configuration.
     #[must_use]
     pub fn domain(&self) -> LeaseDomain {
         LeaseDomain::new(format!("redis:{}/{}", self.target, self.prefix))
@@ -170,7 +170,7 @@ impl RedisConfig {
 impl fmt::Debug for RedisConfig {
     /// Without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The path of a socket may hold what its author meant as a password.
+        // The path of a socket may contain text that the user meant as a password.
         let target = self.target.to_string();
         let target = match target.rsplit_once('@') {
             Some((_, rest)) => format!("***@{rest}"),

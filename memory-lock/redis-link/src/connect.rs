@@ -66,10 +66,10 @@ impl Connection {
     }
 }
 
-/// Connects to where a configuration leads.
+/// Connects to the server that a configuration names.
 ///
-/// The answers of the Sentinels are raced here: the driver's own client asks one after the other, so
-/// that one that hangs would hold up every fail-over.
+/// The Sentinels are asked concurrently: the driver's client asks one after the other, so a Sentinel that
+/// hangs would delay every fail-over.
 pub(crate) async fn connect(
     config: &RedisConfig,
     pushes: &Arc<Pushes>,
@@ -118,12 +118,12 @@ async fn to_cluster(
 ) -> Result<Connection, LinkError> {
     let place = config.target.to_string();
     let failed = |error| LinkError::connecting(&place, error);
-    // Retries are ours: the driver's would send a command again after a dropped connection, and
-    // answer `Ok` for what was then carried out twice.
+    // Retries are ours: the driver's would send a command again after a dropped connection, and return `Ok`
+    // for a command that was applied twice.
     let client = ClusterClientBuilder::new(nodes.iter().cloned())
         .retries(0)
-        // A node that says nothing must leave time for the others: the driver waits for all of them,
-        // for those of the URL first and then for those that they name.
+        // A node that does not answer must leave time for the others: the driver waits for all nodes of the
+        // URL first, and then for all nodes that they name.
         .connection_timeout(config.connect_timeout() / 4)
         .response_timeout(config.response_timeout())
         .use_protocol(ProtocolVersion::RESP3)
@@ -165,7 +165,7 @@ async fn is_master(connection: &Connection) -> bool {
         Ok(Value::Array(parts)) => {
             matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master")
         }
-        // A user without the right to ask; the server refuses writes if it is a replica.
+        // The user has no right to ask. The server refuses writes if it is a replica.
         _ => true,
     }
 }
@@ -211,11 +211,11 @@ async fn master_by(
     Ok(sentinel.server.clone().set_addr(addr))
 }
 
-/// With several cryptography providers in a build, rustls must be told which one to use.
+/// With several cryptography providers in a build, rustls needs an explicit choice.
 #[cfg(feature = "tls")]
 fn choose_cryptography() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Another thread may have chosen meanwhile, and its choice is as good.
+        // Another thread may have chosen a provider meanwhile, which is just as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }

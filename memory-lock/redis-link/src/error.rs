@@ -1,4 +1,4 @@
-//! The errors of a server and of the link to it, by what a caller can do about them.
+//! The errors of a server and of the link to it, by the action that a caller can take.
 
 mod classify;
 
@@ -13,7 +13,7 @@ use redis::{ErrorKind, RedisError as DriverError};
 
 use crate::error::classify::classify;
 
-/// The kind of a [`LinkError`]: what a caller can do about it.
+/// The kind of a [`LinkError`], by the action that a caller can take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkErrorKind {
@@ -35,18 +35,18 @@ pub enum LinkErrorKind {
     ReadOnly,
     /// The server is at `maxmemory`.
     Full,
-    /// The write is there, but fewer replicas or disks have confirmed it than were asked for.
+    /// The write was applied, but fewer replicas or disks have confirmed it than were requested.
     NotConfirmed {
-        /// How many were asked for.
+        /// The number that was requested.
         wanted: u32,
-        /// How many confirmed.
+        /// The number that confirmed.
         confirmed: u32,
     },
-    /// A key of ours holds something foreign or damaged.
+    /// A key of this software holds a foreign or damaged value.
     Corrupt,
-    /// Something was written by a newer version of this software.
+    /// A newer version of this software wrote the value.
     Newer {
-        /// The version of its form.
+        /// The version of the stored form.
         found: u32,
     },
     /// The URL or a setting cannot be used.
@@ -83,21 +83,21 @@ impl LinkError {
         Self::new(LinkErrorKind::NoAnswer(after), Applied::Unknown, detail)
     }
 
-    /// An answer in a form that no script of ours gives.
+    /// An answer in a form that none of our scripts returns.
     #[must_use]
     pub fn odd_answer() -> Self {
         let detail = "the answer has an unknown form; check that this is a Redis or Valkey server";
         Self::new(LinkErrorKind::Other, Applied::Unknown, detail)
     }
 
-    /// A key of ours holds something foreign or damaged; the text names the key.
+    /// A key of this software holds a foreign or damaged value. The text names the key.
     #[must_use]
     pub fn corrupt(what: impl fmt::Display) -> Self {
         let detail = format!("{what}; use another prefix, or remove the key");
         Self::new(LinkErrorKind::Corrupt, Applied::No, detail)
     }
 
-    /// A newer version of this software wrote it.
+    /// A newer version of this software wrote the value.
     #[must_use]
     pub fn newer(found: u32) -> Self {
         let kind = LinkErrorKind::Newer { found };
@@ -132,20 +132,20 @@ impl LinkError {
         error
     }
 
-    /// What a caller can do about it.
+    /// The kind, by the action that a caller can take.
     #[must_use]
     pub const fn kind(&self) -> &LinkErrorKind {
         &self.kind
     }
 
-    /// Whether the operation may have taken effect all the same. Only a decoded error of the server
-    /// and a connection that was never made are certain not to have.
+    /// Whether the operation may have been applied nevertheless. Only a decoded error of the server and a
+    /// connection that was never made are certain not to have been applied.
     #[must_use]
     pub const fn applied(&self) -> Applied {
         self.applied
     }
 
-    /// Whether the same request may succeed when it is sent again.
+    /// Returns whether the same request may succeed when it is sent again.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(
@@ -158,13 +158,13 @@ impl LinkError {
         )
     }
 
-    /// What happened and what to do about it.
+    /// The problem and its remedy.
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// The driver's error, if it was the driver's.
+    /// The driver's error, if the driver reported one.
     #[must_use]
     pub fn into_source(self) -> Option<DriverError> {
         self.source
@@ -179,7 +179,7 @@ impl LinkError {
         self.detail = cut_error_text(detail);
     }
 
-    /// Whether the text names a key already.
+    /// Returns whether the text already names a key.
     pub(crate) fn names_a_key(&self) -> bool {
         !self.detail.starts_with("a key of ours")
     }
@@ -196,9 +196,10 @@ impl From<DriverError> for LinkError {
     }
 }
 
-/// The same error with a text that is not over [`MAX_ERROR_TEXT`]: a server may say what it likes.
+/// The same error with a text of at most [`MAX_ERROR_TEXT`], because a server may send a text of any
+/// length.
 fn cut(error: DriverError) -> DriverError {
-    // The text is made of the detail, or quotes what could not be parsed.
+    // The text is made of the detail, or quotes the answer that could not be parsed.
     if error.detail().map_or(0, str::len) <= MAX_ERROR_TEXT
         && error.to_string().len() <= MAX_ERROR_TEXT
     {

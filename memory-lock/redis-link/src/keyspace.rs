@@ -1,21 +1,21 @@
-//! Which keys and channels of a server belong to which lease and memory.
+//! The keys and channels of a server, by lease and memory.
 
 use std::sync::Arc;
 
 use memory_core::lease::FLUSH_LEASE_SUFFIX;
 
-/// Where things lie on the server.
+/// The names of all keys and channels on the server.
 ///
-/// Every key begins with `{prefix}:{bucket}:`, where the bucket is one of 1,024 and, in braces, the
-/// hash tag of the key: all that belongs to one memory (its data, its leases, their counter of
-/// fencing tokens, the channel that announces releases) lies in one slot of a Cluster, so that one
-/// script can work on all of it. The buckets spread over the slots.
+/// Every key begins with `{prefix}:{bucket}:`. The bucket is one of 1,024 and, in braces, the hash tag of
+/// the key. The data of a memory, its leases, their counter of fencing tokens and the channel that
+/// announces releases are therefore in one slot of a Cluster, so that one script can access all of them.
+/// The buckets are spread over the slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyspace {
     prefix: Arc<str>,
 }
 
-/// How many buckets there are. Changing it would move everything.
+/// The number of buckets. A change would move all keys.
 const BUCKETS: u16 = 1_024;
 
 impl Keyspace {
@@ -24,7 +24,7 @@ impl Keyspace {
         Self { prefix: prefix.into() }
     }
 
-    /// What every key begins with.
+    /// The beginning of every key.
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.prefix
@@ -38,7 +38,7 @@ impl Keyspace {
         crc16::State::<crc16::XMODEM>::calculate(name.as_bytes()) % BUCKETS
     }
 
-    /// What all keys of one name begin with, for one who needs several of them.
+    /// The beginning of all keys of one name, for a caller that needs several of them.
     #[must_use]
     pub fn base(&self, name: &str) -> String {
         format!("{}:{{{}}}:", self.prefix, Self::bucket(name))
@@ -50,7 +50,7 @@ impl Keyspace {
         self.key(name, "lease", name)
     }
 
-    /// The owners that wait for the lease of this name, in order of their coming.
+    /// The owners that wait for the lease of this name, in order of arrival.
     #[must_use]
     pub fn line(&self, name: &str) -> String {
         self.key(name, "line", name)
@@ -74,13 +74,13 @@ impl Keyspace {
         self.key(key, "memory", key)
     }
 
-    /// The tokens of those memories of the bucket whose leases live elsewhere.
+    /// The fencing tokens of those memories of the bucket whose leases are in another backend.
     #[must_use]
     pub fn fences(&self, name: &str) -> String {
         self.base(name) + "fences"
     }
 
-    /// The key of the memory that lies here, if it is one.
+    /// The key of the memory that this server key stores, if it stores one.
     #[must_use]
     pub fn memory_name<'a>(&self, key: &'a str) -> Option<&'a str> {
         let rest = key.strip_prefix(&*self.prefix)?.strip_prefix(":{")?;
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn stored_keys_keep_their_names() {
-        // Another process, or another version, looks in the same places.
+        // Another process, or another version, uses the same names.
         let keys = Keyspace::new("agents");
         let name = "123456789";
         assert_eq!((keys.prefix(), &*keys.base(name)), ("agents", "agents:{451}:"));

@@ -1,4 +1,4 @@
-//! The way to the server that leases and store share: sending, sending again, confirmations.
+//! The connection to the server that leases and store share: sending, retries, confirmations.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,15 +19,14 @@ use crate::server::{self, Confirmation, ServerStatus};
 use crate::shared_connection::SharedConnection;
 use crate::url::Target;
 
-/// The way to a server, a Cluster or a master behind Sentinels, for a lease backend and a store
+/// The connection to a server, a Cluster or a master behind Sentinels, for a lease backend and a store
 /// together. Clones are cheap and share the connection.
 ///
-/// One multiplexed connection carries the requests of all tasks. It is made anew, for the next request and
-/// those that come meanwhile, when it broke, when the server turned out to be no master any more, when
-/// [`TIMEOUTS`](Self::TIMEOUTS) requests in a row got no answer, and when callers who gave up earlier have
-/// waited in all for longer than one is waited for, without an answer to anybody. Nothing is sent twice here
-/// unless the server itself said that it did not carry it out (a script that it does not know, a slot that
-/// moved).
+/// One multiplexed connection carries the requests of all tasks. The next request replaces it, for itself
+/// and for concurrent ones, in these cases: the connection broke; the server is no longer a master;
+/// [`TIMEOUTS`](Self::TIMEOUTS) requests in a row got no answer; callers that gave up earlier have waited
+/// in total for longer than the limit of one request, without an answer to any of them. A request is sent
+/// twice only if the server reported that it did not apply it (an unknown script, a slot that moved).
 #[derive(Clone)]
 pub struct RedisLink {
     inner: Arc<Inner>,
@@ -40,36 +39,36 @@ pub(crate) struct Inner {
     pushes: Arc<Pushes>,
     numbers: AtomicU64,
     pub(crate) requests: Arc<SharedConnection>,
-    /// Writes that wait for a confirmation have a connection of their own, for the server answers
-    /// nothing else on it meanwhile.
+    /// Writes that wait for a confirmation have a separate connection, because the server answers nothing
+    /// else on it meanwhile.
     confirmed: Arc<SharedConnection>,
     confirmation: Option<Confirmation>,
     sharded_channels: bool,
 }
 
-/// What came of a write.
+/// The result of a write.
 #[derive(Debug)]
 pub struct Written {
     /// The script's answer.
     pub answer: Value,
-    /// Why it does not count as acknowledged, if the link asks for more than the server's memory and
-    /// that was not reached.
+    /// The reason why the write does not count as acknowledged, if the link requires more than the server's
+    /// memory and that level was not reached.
     pub unconfirmed: Option<LinkError>,
 }
 
 impl RedisLink {
-    /// After how many requests in a row without an answer the connection is replaced.
+    /// The number of requests in a row without an answer after which the connection is replaced.
     pub const TIMEOUTS: u32 = SharedConnection::TIMEOUTS;
 
-    /// Connects, and looks whether the server can do what is asked of it.
+    /// Connects, and checks that the server supports the configuration.
     ///
     /// # Errors
-    /// [`LinkError`], within the configuration's connect timeout and one answer: nobody answers, what
-    /// answers is no Redis or not the kind that the URL names, is too old, is a replica, may evict
-    /// keys that have no TTL, or cannot give the level of acknowledgement.
+    /// [`LinkError`], within the configuration's connect timeout and one answer: no server answers; the
+    /// server is not Redis, or not of the kind that the URL names; it is too old; it is a replica; it may
+    /// evict keys that have no TTL; it cannot give the level of acknowledgement.
     ///
     /// # Cancel safety
-    /// Dropping the future closes what was opened.
+    /// Dropping the future closes the opened connections.
     pub async fn open(config: RedisConfig) -> Result<Self, LinkError> {
         let pushes = Arc::new(Pushes::default());
         let mut connection = connect(&config, &pushes, 1).await?;
@@ -88,31 +87,31 @@ impl RedisLink {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// How it was opened.
+    /// The configuration that the link was opened with.
     #[must_use]
     pub fn config(&self) -> &RedisConfig {
         &self.inner.config
     }
 
-    /// Where things lie.
+    /// The names of all keys and channels.
     #[must_use]
     pub fn keys(&self) -> &Keyspace {
         &self.inner.keys
     }
 
-    /// The place where leases live, for comparison.
+    /// The domain of the leases, for comparison.
     #[must_use]
     pub fn domain(&self) -> &LeaseDomain {
         &self.inner.domain
     }
 
-    /// What a write has reached when it is acknowledged.
+    /// The level that a write has reached when it is acknowledged.
     #[must_use]
     pub fn acknowledge(&self) -> Acknowledge {
         self.inner.config.acknowledge()
     }
 
-    /// Whether writes wait for a confirmation after they were carried out; a retry then has to write
+    /// Returns whether writes wait for a confirmation after they were applied. A retry must then write
     /// something too, or it would have nothing to wait for.
     #[must_use]
     pub fn confirms(&self) -> bool {
@@ -125,18 +124,18 @@ impl RedisLink {
     /// [`LinkError`].
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the script carried out or not.
+    /// After a drop of the future the script was either applied or not.
     pub async fn run(&self, script: &Script, call: &Cmd) -> Result<Value, LinkError> {
         self.inner.request(&self.inner.requests, Request::Script(script, call), None).await
     }
 
-    /// Calls a script that writes, in one request with the confirmation that the link asks for.
+    /// Calls a script that writes, in one request with the confirmation that the link requires.
     ///
     /// # Errors
     /// [`LinkError`].
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the script carried out or not.
+    /// After a drop of the future the script was either applied or not.
     pub async fn write(&self, script: &Script, call: &Cmd) -> Result<Written, LinkError> {
         let request = Request::Script(script, call);
         let Some(confirmation) = self.inner.confirmation else {
@@ -158,13 +157,13 @@ impl RedisLink {
     /// [`LinkError`].
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the command carried out or not.
+    /// After a drop of the future the command was either applied or not.
     pub async fn send(&self, cmd: &Cmd) -> Result<Value, LinkError> {
         self.inner.request(&self.inner.requests, Request::Command(cmd), None).await
     }
 
-    /// Passes on every key below the prefix that holds a memory, of all masters, by `SCAN`: in no order, and
-    /// some more than once. No more than what one request found is kept.
+    /// Passes on every key below the prefix that holds a memory, of all masters, by `SCAN`: in no order,
+    /// and some more than once. It keeps at most the result of one request in memory.
     ///
     /// # Errors
     /// [`LinkError`].
@@ -172,13 +171,14 @@ impl RedisLink {
     /// # Cancel safety
     /// Reads have no effect.
     pub async fn scan_memories(&self, each: impl FnMut(String)) -> Result<(), LinkError> {
-        // Many requests, so that to have waited for all of them says nothing.
+        // A scan is many requests, so the total waiting time of its caller says nothing about the
+        // connection.
         let (mut connection, number) = self.inner.connection(&self.inner.requests).await?;
         let found = server::scan(&mut connection, &self.inner.keys.memories(), each).await;
         self.inner.told(number, found.map_err(LinkError::from))
     }
 
-    /// What the server says about itself.
+    /// The server's report about itself.
     ///
     /// # Errors
     /// [`LinkError`].
@@ -198,20 +198,21 @@ impl RedisLink {
         if self.inner.sharded_channels { "SPUBLISH" } else { "PUBLISH" }
     }
 
-    /// Passes on to `listener` what the server pushes on any connection of the link, for as long as the listener
-    /// lives.
+    /// Passes all pushes of the server, on any connection of the link, to `listener` for as long as the
+    /// listener lives.
     pub fn add_listener(&self, listener: Weak<dyn PushListener>) {
         self.inner.pushes.add_listener(listener);
     }
 
-    /// Subscribes to a channel; false if the link was subscribed already. The subscription ends with the connection, which
-    /// the listeners hear of.
+    /// Subscribes to a channel; false if the link was subscribed already. The subscription ends with the
+    /// connection, and the listeners are notified of that.
     ///
     /// # Errors
     /// [`LinkError`].
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the link subscribed or not; a subscription that is not known here is made again.
+    /// After a drop of the future the link is either subscribed or not. A subscription that the link does
+    /// not know of is made again.
     pub async fn subscribe(&self, channel: String) -> Result<bool, LinkError> {
         let (mut connection, number) = self.inner.connection(&self.inner.requests).await?;
         if self.inner.pushes.is_subscribed(&channel, number) {
@@ -222,7 +223,7 @@ impl RedisLink {
         Ok(true)
     }
 
-    /// Whether all keys of a request must lie in one slot.
+    /// Returns whether all keys of a request must be in one slot.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         self.inner.is_cluster()
@@ -230,8 +231,8 @@ impl RedisLink {
 }
 
 impl Inner {
-    /// What was told by all masters together. If one of them is gone, a Cluster's connection does not
-    /// look by itself for who has taken over, as it does after a request to a key.
+    /// Handles an answer that all masters gave together. If one of them is missing, a Cluster's connection
+    /// does not look for its successor by itself, as it does after a request to a key.
     fn told<T>(&self, number: u64, answer: Result<T, LinkError>) -> Result<T, LinkError> {
         if answer.is_ok() {
             self.requests.answered(String::new);
@@ -260,7 +261,7 @@ impl Inner {
         matches!(self.config.target, Target::Cluster(_))
     }
 
-    /// The connection, made anew if there is none.
+    /// The current connection, or a new one if there is none.
     pub(crate) async fn connection(
         &self,
         shared: &Arc<SharedConnection>,
@@ -289,7 +290,7 @@ impl Inner {
                 Ok((connection, number))
             }
         };
-        // To connect, and to examine the server where its disk has to confirm writes.
+        // For connecting, and for examining the server where its disk must confirm writes.
         let answers = if self.confirmation.is_some() { 4 } else { 1 };
         let answers = self.config.response_timeout().saturating_mul(answers);
         let limit = self.config.connect_timeout().saturating_add(answers);
@@ -297,9 +298,9 @@ impl Inner {
     }
 }
 
-/// Another server may answer now than the one that was looked at when the link was opened. Where a write
-/// has to reach its disk, it must be able to give that too. Replicas are counted by each write: after a
-/// fail-over the new master has none for a while.
+/// The new connection may reach another server than the one that was examined when the link was opened.
+/// Where a write must reach the disk, the new server must support that too. Replicas are counted by each
+/// write: after a fail-over the new master has none for a while.
 async fn connect_again(
     config: &RedisConfig,
     pushes: &Arc<Pushes>,

@@ -8,21 +8,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use redis::aio::SendError;
 use redis::{PushInfo, PushKind, Value};
 
-/// A receiver of what the server pushes. Called on a task of the driver, so it must not block.
+/// A receiver of the server's pushes. It is called on a task of the driver, so it must not block.
 pub trait PushListener: fmt::Debug + Send + Sync + 'static {
     /// A message arrived on a channel to which the link is subscribed.
     fn message(&self, channel: &[u8], payload: &[u8]);
 
-    /// A connection broke. Messages may have been missed, and its channels are subscribed no longer.
+    /// A connection broke. Messages may have been missed, and the subscriptions of the connection have
+    /// ended.
     fn disconnected(&self);
 }
 
-/// The channels to which the connection is subscribed, kept for as long as it lives, and the listeners.
+/// The channels to which the connection is subscribed, kept for the connection's lifetime, and the
+/// listeners.
 #[derive(Debug, Default)]
 pub(crate) struct Pushes {
     channels: Mutex<Channels>,
     listeners: Mutex<Arc<[Weak<dyn PushListener>]>>,
-    /// The newest connection that broke; every request looks. The first has the number 1.
+    /// The newest connection that broke, read by every request. The first connection has the number 1.
     broken: AtomicU64,
 }
 
@@ -49,14 +51,14 @@ impl Pushes {
     }
 
     fn for_each_listener(&self, tell: impl Fn(&dyn PushListener)) {
-        // Without the lock, so that a listener may call the link.
+        // Called without the lock, so that a listener may call the link.
         let listeners = Arc::clone(&self.listeners());
         for listener in listeners.iter().filter_map(Weak::upgrade) {
             tell(&*listener);
         }
     }
 
-    /// The function that the driver calls with what the server pushes on this connection.
+    /// The function that the driver calls with the server's pushes on this connection.
     pub(crate) fn receiver(
         self: &Arc<Self>,
         number: u64,
@@ -78,7 +80,7 @@ impl Pushes {
         }
     }
 
-    /// Whether this connection is subscribed to the channel.
+    /// Returns whether this connection is subscribed to the channel.
     pub(crate) fn is_subscribed(&self, channel: &str, number: u64) -> bool {
         let channels = self.channels();
         channels.connection == number && channels.names.contains(channel)
@@ -93,7 +95,7 @@ impl Pushes {
         channels.names.insert(channel);
     }
 
-    /// Whether this connection is known to have broken.
+    /// Returns whether this connection is known to have broken.
     pub(crate) fn is_broken(&self, number: u64) -> bool {
         self.broken.load(Ordering::Acquire) >= number
     }
@@ -105,7 +107,8 @@ impl Pushes {
             channels.names.clear();
         }
         drop(channels);
-        // After the channels are forgotten: a listener that begins to wait now subscribes again.
+        // Called after the channels are removed, so that a listener that begins to wait now subscribes
+        // again.
         self.for_each_listener(PushListener::disconnected);
     }
 }

@@ -6,8 +6,8 @@ use redis::Value;
 
 use crate::error::LinkError;
 
-/// The answer of a script, taken apart from front to back. Whatever does not fit is an error, for it
-/// was no answer of ours.
+/// The answer of a script, decoded from front to back. A part that does not fit is an error, because none
+/// of our scripts gives such an answer.
 #[derive(Debug)]
 pub struct Reply {
     parts: std::vec::IntoIter<Value>,
@@ -26,7 +26,7 @@ impl Reply {
         }
     }
 
-    /// The parts of an array that must be there.
+    /// The parts of an array that must be present.
     ///
     /// # Errors
     /// [`LinkError`] for anything else.
@@ -81,13 +81,13 @@ impl Reply {
         }
     }
 
-    /// How many parts are left.
+    /// The number of parts that are left.
     #[must_use]
     pub fn len(&self) -> usize {
         self.parts.len()
     }
 
-    /// Whether all parts were taken.
+    /// Returns whether all parts were taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.parts.len() == 0

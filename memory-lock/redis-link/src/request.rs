@@ -1,4 +1,4 @@
-//! One request: how long it is waited for, what its error means, and whether it is sent again.
+//! One request: its timeout, the meaning of its error, and its retries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,18 +35,18 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A request under way. Dropped with it, it has the silence counted.
+/// A request in progress. If it is dropped, the caller's wait is counted as silence of the server.
 struct Waits<'a> {
     inner: &'a Inner,
     shared: &'a Arc<SharedConnection>,
     number: u64,
-    /// None for what has no key.
+    /// None for a request without a key.
     request: Option<Request<'a>>,
     begun: Instant,
 }
 
 impl Waits<'_> {
-    /// An answer has come, or the driver has given up.
+    /// An answer has arrived, or the driver has given up.
     const fn are_over(self) {
         std::mem::forget(self);
     }
@@ -60,7 +60,7 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// How long a slot that moves is waited for between two tries, at first and at most.
+/// The first and the longest pause between two tries while a slot moves.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
 impl Inner {
@@ -80,7 +80,7 @@ impl Inner {
                 shared.answered(|| self.tag(request));
                 Ok(value)
             }
-            // On the heap, like all that is rare: every request would carry the room for it.
+            // On the heap, because it is rare: otherwise every request would reserve the space.
             Err(error) => {
                 let failed = Failed { request, confirmation, begun, error };
                 Box::pin(self.resolve(shared, number, connection, failed)).await
@@ -88,7 +88,7 @@ impl Inner {
         }
     }
 
-    /// Goes on after an error: sends again what was not carried out, and else draws the conclusions.
+    /// Continues after an error: sends a request again that was not applied, else evaluates the error.
     async fn resolve(
         &self,
         shared: &Arc<SharedConnection>,
@@ -113,7 +113,7 @@ impl Inner {
                 }
                 Err(error) => error,
             };
-            // A slot on its way to another node; the driver looks up where it has gone.
+            // The slot is moving to another node. The driver looks up its new node.
             let moves = matches!(
                 error.kind(),
                 ErrorKind::Server(
@@ -133,7 +133,7 @@ impl Inner {
         }
     }
 
-    /// Has the request counted as unanswered if its caller gives it up.
+    /// Counts the request as unanswered if its caller gives it up.
     const fn waits<'a>(
         &'a self,
         shared: &'a Arc<SharedConnection>,
@@ -144,7 +144,7 @@ impl Inner {
         Waits { inner: self, shared, number, request, begun }
     }
 
-    /// Asks over the connection of requests, for something that has no key.
+    /// Sends a request without a key over the connection for requests.
     pub(crate) async fn ask_over<T>(
         &self,
         (connection, number): &mut (Connection, u64),
@@ -156,8 +156,8 @@ impl Inner {
         answer
     }
 
-    /// Sends again what the server said that it did not carry out: a script that it does not know, and what
-    /// has gone to the node that a slot is moving to.
+    /// Sends a request again that the server reported as not applied: a script that it does not know, or a
+    /// key that has moved to the node that is taking over its slot.
     async fn again(
         &self,
         connection: &mut Connection,
@@ -198,7 +198,7 @@ impl Inner {
         begun: Instant,
     ) -> Result<Value, DriverError> {
         match confirmation {
-            // One server's connection keeps to its limit itself.
+            // The connection of a single server enforces its limit itself.
             None if !self.is_cluster() => connection.send(cmd).await,
             None => Box::pin(self.in_time(begun, connection.send(cmd))).await,
             Some(confirmation) => {
@@ -207,8 +207,8 @@ impl Inner {
         }
     }
 
-    /// While a Cluster's connection looks for who has which slot, it looks after no request, and their
-    /// own limits do not hold.
+    /// While a Cluster's connection looks up the nodes of the slots, it processes no request, and the
+    /// limits of the requests do not apply.
     async fn in_time(
         &self,
         begun: Instant,
@@ -223,12 +223,12 @@ impl Inner {
         })
     }
 
-    /// What timeouts are counted by.
+    /// The key by which timeouts are counted.
     fn tag(&self, request: Request<'_>) -> String {
         if !self.is_cluster() {
             return String::new();
         }
-        // The first key: a command's first argument, and a script's third, behind its name and a number.
+        // The first key: a command's first argument, and a script's third, after its name and a number.
         let mut tags =
             request.cmd().args_iter().skip(1).take(3).filter_map(|argument| match argument {
                 redis::Arg::Simple(key) => {
@@ -250,11 +250,11 @@ impl Inner {
         both.add_command(cmd.clone()).add_command(confirmation.command());
         let mut answers = connection.send_all(&both).await?.into_iter();
         let mut next = || answers.next().unwrap_or(Value::Nil);
-        // An error of the confirmation says nothing about the script, which was carried out before.
+        // An error of the confirmation says nothing about the script, which was applied before.
         Ok(Value::Array(vec![next().extract_error()?, next()]))
     }
 
-    /// Draws the conclusions from a error: for the connection, and for the caller.
+    /// Evaluates an error: for the connection, and for the caller.
     async fn failed(
         &self,
         shared: &Arc<SharedConnection>,
@@ -270,7 +270,7 @@ impl Inner {
                 failed.waited(self.config.response_timeout());
             }
             LinkErrorKind::Broken => shared.drop_if(number, !self.is_cluster()),
-            // A fail-over made a replica of it; the next request asks who the master is.
+            // A fail-over made it a replica. The next request looks up the master.
             LinkErrorKind::ReadOnly => {
                 shared.drop_if(number, true);
                 if !self.is_server() {
@@ -302,7 +302,7 @@ fn first_key(cmd: &Cmd) -> String {
 }
 
 impl LinkError {
-    /// A command that the driver gave up waiting for.
+    /// The driver gave up waiting for a command.
     pub(crate) fn waited(&mut self, after: Duration) {
         let source = self.redis_error().cloned();
         *self = Self::no_answer(after);
@@ -311,7 +311,7 @@ impl LinkError {
         }
     }
 
-    /// The write was refused because of a fail-over, and goes through after it.
+    /// The write was refused because of a fail-over, and succeeds after it.
     fn becomes_busy(&mut self) {
         self.set_kind(
             LinkErrorKind::Busy,
@@ -328,7 +328,7 @@ impl LinkError {
 }
 
 impl Confirmation {
-    /// What is wrong if fewer confirmed than were asked for.
+    /// The error if fewer servers confirmed than were requested.
     pub(crate) fn check(self, answer: &Value) -> Option<LinkError> {
         let (wanted, confirmed) = self.counts(answer);
         (confirmed < wanted).then(|| {

@@ -6,7 +6,7 @@ use redis::{Cmd, RedisWrite, ToRedisArgs, ToSingleRedisArg};
 
 use crate::lease_value;
 
-/// An argument as it is displayed, written without a text of its own in between.
+/// An argument in its displayed form, written without an intermediate string.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<T>(pub T);
 
@@ -26,8 +26,9 @@ pub struct Script {
 }
 
 impl Script {
-    /// The script with these parts, in their order. `$KEPT` and `$KEPT_BYTE` in them stand for the first byte of
-    /// a lease that is kept for the next in line, as a text and as a number (see [`LEASE_LUA`](crate::LEASE_LUA)).
+    /// The script with these parts, in their order. In them `$KEPT` and `$KEPT_BYTE` represent the first
+    /// byte of a lease that is reserved for the next in line, as a text and as a number (see
+    /// [`LEASE_LUA`](crate::LEASE_LUA)).
     #[must_use]
     pub fn new(parts: &[&str]) -> Self {
         let text = lease_value::fill_in(&parts.concat());
@@ -35,7 +36,7 @@ impl Script {
         Self { text, hash }
     }
 
-    /// The SHA-1 of its text, by which a server knows it.
+    /// The SHA-1 of its text, by which a server identifies it.
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
@@ -48,7 +49,7 @@ impl Script {
         keys: impl IntoIterator<Item: ToSingleRedisArg, IntoIter: ExactSizeIterator>,
     ) -> Cmd {
         let keys = keys.into_iter();
-        // Room for a message, so that a call does not grow in steps.
+        // Reserves space for a message, so that a call does not grow in steps.
         let mut call = Cmd::with_capacity(keys.len() + 20, 1_024);
         call.arg("EVALSHA").arg(&self.hash).arg(keys.len());
         for key in keys {

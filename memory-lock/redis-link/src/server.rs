@@ -1,4 +1,4 @@
-//! What the server is, and whether it can do what is asked of it.
+//! The kind of the server, and the check that it supports the configuration.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,33 +14,33 @@ use crate::connect::Connection;
 use crate::error::{LinkError, LinkErrorKind};
 use crate::url::Target;
 
-/// What a server says about itself; of a Cluster, its masters together.
+/// The server's report about itself. The masters of a Cluster are reported together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerStatus {
-    /// Which software, such as `redis 7.0.15`.
+    /// The software and its version, such as `redis 7.0.15`.
     pub version: String,
-    /// What it is.
+    /// The role of the server.
     pub role: ServerRole,
-    /// How many replicas are connected.
+    /// The number of connected replicas.
     pub replicas: u32,
-    /// What outlives a restart: `append-only file`, or `snapshots at most`.
+    /// The data that survives a restart: `append-only file`, or `snapshots at most`.
     pub persistence: String,
-    /// What the server drops when it is out of memory.
+    /// The policy by which the server evicts keys when it is out of memory.
     pub eviction_policy: String,
 }
 
-/// What a server is.
+/// The role of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerRole {
-    /// It takes writes.
+    /// It accepts writes.
     Master,
     /// It follows a master.
     Replica,
     /// A Cluster with this many masters.
     Cluster {
-        /// How many.
+        /// The number of masters.
         masters: u32,
     },
 }
@@ -56,7 +56,7 @@ impl fmt::Display for ServerRole {
     }
 }
 
-/// How a write is confirmed after it was carried out.
+/// The way in which a write is confirmed after it was applied.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Confirmation {
     Replicas { count: u32, within: Duration },
@@ -74,7 +74,7 @@ impl Confirmation {
         }
     }
 
-    /// How many were asked for, and how many confirmed.
+    /// The number of confirmations that were requested, and the number that arrived.
     pub(crate) fn counts(self, answer: &Value) -> (u32, u32) {
         let int = |value: Option<&Value>| match value {
             Some(Value::Int(number)) => u32::try_from(*number).unwrap_or_default(),
@@ -95,13 +95,13 @@ impl Confirmation {
     }
 }
 
-/// What a link has to know.
+/// The facts that a link needs.
 pub(crate) struct Facts {
     pub(crate) confirmation: Option<Confirmation>,
     pub(crate) sharded_channels: bool,
 }
 
-/// Refuses a server that would break a promise.
+/// Refuses a server that would break a guarantee.
 pub(crate) async fn examine(
     connection: &mut Connection,
     config: &RedisConfig,
@@ -111,7 +111,7 @@ pub(crate) async fn examine(
         Ok(infos) => infos,
         Err(error) => {
             let error = LinkError::connecting(&config.target.to_string(), error);
-            // Some servers name it otherwise.
+            // Some servers use another name.
             if !matches!(error.kind(), LinkErrorKind::NotPermitted | LinkErrorKind::Refused) {
                 return Err(error);
             }
@@ -146,8 +146,8 @@ pub(crate) async fn examine(
         Acknowledge::Disk => on_disk(connection, &infos, version, within).await?,
     };
     if let Some(confirmation) = confirmation {
-        // Nothing was written yet, so it is answered at once: by a server that has it, to a user who
-        // may ask for it.
+        // Nothing was written yet, so it is answered at once, if the server has the command and the user
+        // has the right to use it.
         connection.send(&confirmation.command()).await.map_err(|error| {
             let error = LinkError::connecting(&config.target.to_string(), error);
             match error.kind() {
@@ -162,7 +162,7 @@ pub(crate) async fn examine(
     Ok(Facts { confirmation, sharded_channels })
 }
 
-/// How a write gets to the disk before it counts.
+/// The way in which a write reaches the disk before it counts.
 async fn on_disk(
     connection: &mut Connection,
     infos: &[Info],
@@ -213,7 +213,7 @@ fn check_kind(info: &Info, is_cluster: bool) -> Result<(), LinkError> {
     }
 }
 
-/// While it loads, a server says that it keeps no append-only file.
+/// While a server loads its data, it reports that it keeps no append-only file.
 fn check_loaded(info: &Info) -> Result<(), LinkError> {
     if info.get("loading") != "1" {
         return Ok(());
@@ -268,18 +268,18 @@ pub(crate) async fn status(connection: &mut Connection) -> Result<ServerStatus, 
     })
 }
 
-/// Of several masters, the policy that drops most.
+/// Of several masters, the policy that evicts most.
 fn riskiest_policy(infos: &[Info]) -> &str {
     let policies = || infos.iter().map(|info| info.get("maxmemory_policy"));
     let risky = |prefix| policies().find(|policy| policy.starts_with(prefix));
     risky("allkeys-").or_else(|| risky("volatile-")).or_else(|| policies().next()).unwrap_or("")
 }
 
-/// What `INFO` says, by name.
+/// The fields of `INFO`, by name.
 struct Info(HashMap<String, String>);
 
 impl Info {
-    /// Standalone, cluster or sentinel; Valkey 8 has another name for it.
+    /// Standalone, cluster or sentinel. Valkey 8 has another name for the field.
     fn mode(&self) -> &str {
         match self.get("redis_mode") {
             "" => self.get("server_mode"),
@@ -295,7 +295,7 @@ impl Info {
         self.get(name).parse().unwrap_or_default()
     }
 
-    /// Major and minor; Valkey tells the version of Redis that it is compatible with.
+    /// Major and minor. Valkey reports the version of Redis that it is compatible with.
     fn version(&self) -> (u32, u32) {
         let mut parts = self.get("redis_version").split('.').map(|part| part.parse().unwrap_or(0));
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
@@ -380,7 +380,7 @@ pub(crate) async fn scan(
                 (_, connection) => connection.send(&cmd).await?,
             };
             let (next, found): (String, Vec<Vec<u8>>) = redis::from_redis_value(answer)?;
-            // A key that is no text is not one of ours.
+            // A key that is not text is not one of ours.
             found.into_iter().filter_map(|key| String::from_utf8(key).ok()).for_each(&mut each);
             if next == "0" {
                 break;
@@ -391,7 +391,7 @@ pub(crate) async fn scan(
     Ok(())
 }
 
-/// The keys of a call and what they hold, for an error that must name the one in the way.
+/// The keys of a call and the types of their values, for an error that must name the conflicting key.
 pub(crate) async fn types_of(connection: &mut Connection, call: &Cmd) -> String {
     let mut arguments = call.args_iter().filter_map(|argument| match argument {
         redis::Arg::Simple(bytes) => Some(bytes.to_vec()),
@@ -418,7 +418,8 @@ mod tests {
         Info(lines.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
-    /// Redis 8.0.2 says `loading:1` and `aof_enabled:0` after a restart, and `aof_enabled:1` once it is done.
+    /// Redis 8.0.2 reports `loading:1` and `aof_enabled:0` after a restart, and `aof_enabled:1` once it is
+    /// done.
     #[test]
     fn loading_server_is_busy_and_has_a_disk() {
         let error = check_loaded(&info(&[("loading", "1"), ("aof_enabled", "0")])).unwrap_err();
@@ -441,7 +442,7 @@ mod tests {
         assert_eq!(policy(&["noeviction", "noeviction"]), "noeviction");
     }
 
-    /// Valkey 8.0.1 says `server_mode` where Redis says `redis_mode`.
+    /// Valkey 8.0.1 reports `server_mode` where Redis reports `redis_mode`.
     #[test]
     fn server_mode_is_known_by_either_name() {
         for name in ["redis_mode", "server_mode"] {
@@ -459,7 +460,8 @@ mod tests {
 
     const WITHIN: Duration = Duration::from_millis(1_500);
 
-    /// `WAITAOF` answers with how many local disks and how many replicas have it; `WAIT` with one number.
+    /// `WAITAOF` returns the numbers of local disks and of replicas that have the write; `WAIT` returns one
+    /// number.
     #[test]
     fn only_numeric_confirmations_are_counted() {
         let (disk, replicas) = (
@@ -493,7 +495,7 @@ mod tests {
         };
         let disk = packed(Confirmation::Disk { within: WITHIN });
         assert_eq!(disk, "*4 $7 WAITAOF $1 1 $1 0 $4 1500 ");
-        // Nought would be for ever.
+        // A timeout of zero would mean without limit.
         let replicas = packed(Confirmation::Replicas { count: 2, within: Duration::ZERO });
         assert_eq!(replicas, "*3 $4 WAIT $1 2 $1 1 ");
     }

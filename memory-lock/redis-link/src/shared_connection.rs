@@ -1,4 +1,4 @@
-//! A connection that many requests share: who makes it, and when it is replaced.
+//! A connection that many requests share, and the task that makes and replaces it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,32 +15,32 @@ use tokio::time::{Instant, timeout_at};
 use crate::connect::Connection;
 use crate::error::{LinkError, LinkErrorKind};
 
-/// A connection that many requests share, and what replaces it.
+/// A connection that many requests share, and its replacement.
 ///
-/// It is made by the first request that finds none, in a task of its own: who asks may give up long before
-/// the server answers, and the next ones wait for the same attempt instead of beginning another. The task
-/// ends with the attempt, or with this. An attempt without an outcome at its limit is replaced by another:
-/// its runtime may exist and not be driven.
+/// The first request that finds no connection starts a separate task to connect: the caller may give up
+/// long before the server answers, and later requests wait for the same attempt instead of starting
+/// another. The task ends with the attempt, or when this value is dropped. An attempt without an outcome at
+/// its limit is replaced by another because its runtime may exist and not be driven.
 #[derive(Default)]
 pub(crate) struct SharedConnection {
     state: Mutex<State>,
-    /// Whether requests are counted that got no answer; every answer looks.
+    /// Whether unanswered requests are being counted; read by every answer.
     silent: AtomicBool,
 }
 
 /// The requests in a row that got no answer.
 #[derive(Default)]
 struct Silence {
-    /// How many of them the driver gave up.
+    /// The number of them that the driver gave up.
     timeouts: u32,
-    /// How long the others were waited for until their callers gave up; what several waited for at once
-    /// counts once.
+    /// The time for which callers waited for the others before they gave up. Time during which several of
+    /// them waited counts once.
     waited: Duration,
-    /// Up to when that is counted.
+    /// The moment up to which that time is counted.
     until: Option<Instant>,
 }
 
-/// The moment at which a limit that begins now is over; a configured limit may be longer than the clock can add.
+/// The end of a limit that begins now. A configured limit may be longer than the clock can add.
 fn after(limit: Duration) -> Instant {
     const MAX_LIMIT: Duration = Duration::from_secs(365 * 24 * 3_600);
     Instant::now() + limit.min(MAX_LIMIT)
@@ -48,29 +48,29 @@ fn after(limit: Duration) -> Instant {
 
 /// A connection and its number.
 type Numbered = (Connection, u64);
-/// What comes of an attempt to connect; nothing if its runtime ended before.
+/// The outcome of an attempt to connect; nothing if its runtime ended before.
 type Attempt = Shared<BoxFuture<'static, Option<Result<Numbered, LinkError>>>>;
 
 #[derive(Default)]
 struct State {
     connection: Option<Numbered>,
-    /// What got no answer: in all, or of a Cluster by the hash tag of the key, for one node may be silent
-    /// while the others answer.
+    /// The unanswered requests: in total, or in a Cluster by the hash tag of the key, because one node may
+    /// be silent while the others answer.
     silences: HashMap<String, Silence>,
-    /// The attempt that is under way, if there is one.
+    /// The attempt in progress, if there is one.
     attempt: Option<Connecting>,
 }
 
-/// An attempt to connect that is under way.
+/// An attempt to connect that is in progress.
 struct Connecting {
     attempt: Attempt,
     task: AbortHandle,
-    /// By when its task has ended, if that is driven.
+    /// The moment by which its task has ended, if its runtime is driven.
     limit: Instant,
 }
 
 impl State {
-    /// The connection, which is dropped if it is of no use any more.
+    /// The connection. It is dropped if it is no longer usable.
     fn current(&mut self, is_of_use: impl Fn(&Numbered) -> bool) -> Option<Numbered> {
         self.connection = self.connection.take().filter(is_of_use);
         self.connection.clone()
@@ -78,7 +78,7 @@ impl State {
 }
 
 impl SharedConnection {
-    /// After how many requests in a row without an answer the connection is replaced.
+    /// The number of requests in a row without an answer after which the connection is replaced.
     pub(crate) const TIMEOUTS: u32 = 3;
 
     pub(crate) fn with(connection: Connection, number: u64) -> Self {
@@ -90,13 +90,13 @@ impl SharedConnection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection that is there and of use.
+    /// The present connection, if it is usable.
     pub(crate) fn current(&self, is_of_use: impl Fn(&Numbered) -> bool) -> Option<Numbered> {
         self.state().current(is_of_use)
     }
 
-    /// The connection that is there and of use, else one that `connect` makes for all who wait for it, within
-    /// `limit` if its runtime is driven.
+    /// The present connection if it is usable, else one that `connect` makes for all waiting requests,
+    /// within `limit` if its runtime is driven.
     pub(crate) async fn connection<F>(
         self: &Arc<Self>,
         is_of_use: impl Fn(&Numbered) -> bool,
@@ -131,7 +131,7 @@ impl SharedConnection {
             };
             match timeout_at(until, attempt).await {
                 Ok(Some(connected)) => return connected,
-                // Of all tasks begun now none would run.
+                // No task that is started now would run.
                 Ok(None) if ours => {
                     return Err(LinkError::new(
                         LinkErrorKind::Unreachable,
@@ -139,7 +139,8 @@ impl SharedConnection {
                         "the runtime that was to connect is ending",
                     ));
                 }
-                // The runtime of the caller that began it has ended or is not driven: this one begins another.
+                // The runtime of the caller that started it has ended or is not driven: this caller starts
+                // another.
                 Ok(None) | Err(_) => {}
             }
         }
@@ -164,7 +165,7 @@ impl SharedConnection {
 
     fn attempted(&self, connected: &Result<Numbered, LinkError>) {
         let mut state = self.state();
-        // One that was replaced meanwhile leaves what the other has made, or is about to make.
+        // An attempt that was replaced meanwhile keeps the result of its replacement, made or in progress.
         if state.attempt.as_ref().is_none_or(|it| tokio::task::try_id() != Some(it.task.id())) {
             return;
         }
@@ -182,7 +183,7 @@ impl SharedConnection {
         }
     }
 
-    /// The driver gave a request up.
+    /// The driver gave up a request.
     pub(crate) fn timed_out(&self, number: u64, tag: String) {
         self.unanswered(number, tag, |silence| {
             silence.timeouts += 1;
@@ -190,8 +191,9 @@ impl SharedConnection {
         });
     }
 
-    /// The caller of a request that was sent then gave it up. A dead connection would otherwise last for as
-    /// long as nobody waits for the driver to give up: until the system does, after a quarter of an hour.
+    /// The caller gave up a request that was sent at `begun`. Otherwise a dead connection would last for as
+    /// long as no caller waits until the driver gives up: until the system closes it, after a quarter of an
+    /// hour.
     pub(crate) fn given_up(&self, number: u64, tag: String, begun: Instant, limit: Duration) {
         let now = Instant::now();
         self.unanswered(number, tag, |silence| {
@@ -204,7 +206,7 @@ impl SharedConnection {
 
     fn unanswered(&self, number: u64, tag: String, is_too_much: impl FnOnce(&mut Silence) -> bool) {
         let mut state = self.state();
-        // One that was sent over a connection that is gone says nothing about this one.
+        // A request that was sent over an earlier connection says nothing about this one.
         if state.connection.as_ref().is_none_or(|(_, current)| *current != number) {
             return;
         }
@@ -216,7 +218,7 @@ impl SharedConnection {
         }
     }
 
-    /// Forgets the connection, if it is still this one. A Cluster's mends itself node by node.
+    /// Drops the connection, if it is still this one. A Cluster's connection replaces its nodes itself.
     pub(crate) fn drop_if(&self, number: u64, really: bool) {
         let mut state = self.state();
         if really && state.connection.as_ref().is_some_and(|(_, current)| *current == number) {
@@ -241,7 +243,7 @@ mod tests {
 
     use super::*;
 
-    /// Asks for a connection when it is dropped, as a guard that gives its lease up does.
+    /// Asks for a connection when it is dropped, as a guard does that releases its lease.
     struct AskOnDrop(Arc<SharedConnection>, Sender<bool>);
 
     impl Drop for AskOnDrop {
@@ -254,7 +256,7 @@ mod tests {
         }
     }
 
-    /// An attempt is ended there as soon as it is begun, so to begin another would go on for ever.
+    /// An attempt ends as soon as it starts there, so starting others would never end.
     #[test]
     fn request_while_the_runtime_ends_is_refused() {
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,4 +1,4 @@
-//! What a URL names.
+//! The servers and settings that a URL names.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::error::LinkError;
 
-/// One server, or what leads to several.
+/// One server, or the entry points to several.
 #[derive(Clone)]
 pub(crate) enum Target {
     Server(Box<ConnectionInfo>),
@@ -20,15 +20,15 @@ pub(crate) enum Target {
 pub(crate) struct Sentinel {
     pub(crate) master: String,
     pub(crate) nodes: Vec<ConnectionAddr>,
-    /// Of the user and database at the servers; its address is that of no server.
+    /// The user and database at the servers. The address belongs to no server.
     pub(crate) server: ConnectionInfo,
     pub(crate) tls: bool,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<String>,
 }
 
-/// The most hosts of one URL. Each becomes a whole description of a server, some two thousand times as large as
-/// the comma that adds it.
+/// The most hosts of one URL. Each is stored as a whole description of a server, about two thousand times
+/// as large as the comma that adds it.
 const MAX_HOSTS: usize = 64;
 
 type Settings = Vec<(String, String)>;
@@ -114,7 +114,7 @@ enum Kind {
     Sentinel,
 }
 
-/// Takes the query of a URL, but for what the driver reads there.
+/// Takes the query of a URL, except the parts that the driver reads there.
 fn take_settings(url: &mut Url, unix: bool) -> Settings {
     let all: Settings =
         url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
@@ -127,7 +127,7 @@ fn take_settings(url: &mut Url, unix: bool) -> Settings {
     ours
 }
 
-/// The mend for a URL that asks for TLS in a build without it.
+/// The remedy for a URL that requires TLS in a build without it.
 fn tls_or(error: &redis::RedisError) -> Option<&'static str> {
     let asks_for_tls = !cfg!(feature = "tls") && error.to_string().contains("TLS");
     asks_for_tls.then_some("asks for TLS, which needs the feature `redis-tls`; enable it")
@@ -147,7 +147,7 @@ pub(crate) fn duration(name: &str, text: &str) -> Result<Duration, LinkError> {
 }
 
 impl fmt::Display for Target {
-    /// Where it leads to, without users and passwords; the same for each order of the nodes.
+    /// The servers, without users and passwords; the same for each order of the nodes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |nodes: &mut dyn Iterator<Item = String>| {
             let mut nodes: Vec<_> = nodes.collect();

@@ -19,7 +19,7 @@ const FOREIGN_TYPE: &str =
 const LONG_SCRIPT: &str = "the server is running a long script; try again";
 const FEW_REPLICAS: &str =
     "the server has fewer good replicas than `min-replicas-to-write`; try again";
-const NO_DISK: &str = "the server cannot save to its disk and takes no writes; mend its disk";
+const NO_DISK: &str = "the server cannot save to its disk and takes no writes; repair its disk";
 const SLOTS: &str = "keys of one request lie in several slots";
 const URL: &str = "the URL cannot be used; see the source of this error";
 const NO_MASTER: &str =
@@ -50,8 +50,8 @@ const BY_CODE: [(&str, LinkErrorKind, &str); 16] = [
     ("CROSSSLOT", LinkErrorKind::Other, SLOTS),
 ];
 
-/// Errors of the server with any other code, by words of their text: Redis 6.2 wraps the error that a script met.
-/// The first row that fits counts.
+/// Errors of the server with any other code, by words of their text: Redis 6.2 wraps the error that a
+/// script met. The first row that matches counts.
 const BY_WORDS: [(&str, LinkErrorKind, &str); 7] = [
     ("WRONGTYPE", LinkErrorKind::Corrupt, FOREIGN_TYPE),
     ("READONLY", LinkErrorKind::ReadOnly, READ_ONLY),
@@ -62,7 +62,7 @@ const BY_WORDS: [(&str, LinkErrorKind, &str); 7] = [
     ("OOM command not allowed", LinkErrorKind::Full, FULL),
 ];
 
-/// Errors that the driver found itself.
+/// Errors that the driver detected.
 const BY_KIND: [(ErrorKind, LinkErrorKind, Applied, &str); 6] = [
     (ErrorKind::AuthenticationFailed, LinkErrorKind::Authentication, Applied::No, AUTHENTICATION),
     (ErrorKind::InvalidClientConfig, LinkErrorKind::Config, Applied::No, URL),
@@ -75,8 +75,8 @@ const BY_KIND: [(ErrorKind, LinkErrorKind, Applied, &str); 6] = [
 
 /// The kind of an error of the driver, whether the request may have been applied, and the text.
 ///
-/// By whitelist: only a decoded error of the server is certain not to have been applied. Half an answer, for
-/// instance, surfaces as a parse error although the command was carried out.
+/// By allow list: only a decoded error of the server is certain not to have been applied. A partial answer,
+/// for instance, appears as a parse error although the command was applied.
 pub(super) fn classify(error: &DriverError) -> (LinkErrorKind, Applied, String) {
     if let ErrorKind::Server(_) | ErrorKind::Extension = error.kind() {
         let (kind, text) = of_server(error);
@@ -99,7 +99,7 @@ fn of_server(error: &DriverError) -> (LinkErrorKind, String) {
     if let Some((_, kind, text)) = row {
         return (kind.clone(), (*text).to_owned());
     }
-    // Errors that our own scripts raise.
+    // Errors that our scripts raise.
     match words.split_once("CORRUPT ").or_else(|| words.split_once("NEWER ")) {
         Some((_, rest)) if words.contains("NEWER ") => {
             let found = rest.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_default();

@@ -1,6 +1,6 @@
 use super::*;
 
-/// One row for each error that is told apart.
+/// One row for each error that has a distinct kind or text.
 #[test]
 fn errors_of_the_server_are_classified() {
     use Applied::{No, Unknown};
@@ -66,7 +66,7 @@ fn errors_of_the_server_are_classified() {
     assert_eq!(LinkError::from(half).applied, Unknown, "half an answer proves nothing");
 }
 
-/// An error of the server in these words.
+/// An error of the server with this text.
 fn said(line: &str) -> DriverError {
     let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
     value.extract_error().unwrap_err()
@@ -80,7 +80,7 @@ fn refusals_name_their_remedy() {
             "the server's access rules do not permit this; give the user the commands and keys",
         ),
         ("NOAUTH x", "the server does not accept the user or password; check those of the URL"),
-        ("MISCONF x", "the server cannot save to its disk and takes no writes; mend its disk"),
+        ("MISCONF x", "the server cannot save to its disk and takes no writes; repair its disk"),
         ("CROSSSLOT x", "keys of one request lie in several slots"),
         ("ERR x", "the server answered with an error"),
         ("BUSY x", "the server is running a long script; try again"),
@@ -276,7 +276,7 @@ fn long_words_of_a_server_are_cut() {
         assert!(source.len() < 4 << 10, "{}", source.len());
         assert!(format!("{error:?}").len() < 16 << 10);
     }
-    // What could not be parsed is quoted.
+    // The error quotes the input that could not be parsed.
     let odd = redis::parse_redis_value("?".repeat(1 << 20).as_bytes()).unwrap_err();
     assert!(LinkError::from(odd).source().unwrap().to_string().len() < 4 << 10);
 }
