@@ -1,4 +1,4 @@
-//! Waiting, in a task, for what a thread of our own does.
+//! Waiting, in a task, for the answer of one of our threads.
 
 use std::pin::Pin;
 use std::task::Poll;
@@ -11,8 +11,8 @@ use crate::busy::{nap, real_now};
 
 /// A runtime whose clock is paused, as in tests.
 ///
-/// Such a clock jumps to the next timer as soon as no task is runnable; only tokio's own blocking
-/// threads hold it. So a task that waits for another thread stays runnable there, and the thread reads the
+/// Such a clock jumps to the next timer as soon as no task is runnable; only tokio's own blocking threads
+/// hold it. Therefore a task that waits for another thread stays runnable there, and the thread reads the
 /// clock of the task's runtime.
 #[derive(Debug, Clone)]
 pub struct PausedRuntime(Handle);
@@ -33,7 +33,7 @@ impl PausedRuntime {
     }
 }
 
-/// Whether tokio's clock stands still while the machine's moves.
+/// Returns whether tokio's clock is stopped while the machine's moves.
 fn is_paused() -> bool {
     let before = tokio::time::Instant::now();
     let since = real_now();
@@ -62,7 +62,7 @@ pub async fn answer<T>(
             if let Some(answer) = look(receiver, looks).await {
                 return answer;
             }
-            // The other tasks first: they may have work for the same thread.
+            // The other tasks run first: they may have work for the same thread.
             tokio::task::yield_now().await;
             looks = 20;
         }
@@ -70,8 +70,8 @@ pub async fn answer<T>(
     receiver.await
 }
 
-/// Looks for the answer so many times, with short sleeps between. A runtime that sleeps does not become
-/// idle; one that polled again instead would make the number of polls in a test depend on the speed of the
+/// Polls for the answer this many times, with short sleeps between. A runtime that sleeps does not become
+/// idle. If it polled again instead, the number of polls in a test would depend on the speed of the
 /// machine.
 async fn look<T>(
     receiver: &mut oneshot::Receiver<T>,

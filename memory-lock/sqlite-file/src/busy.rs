@@ -1,4 +1,4 @@
-//! Waiting for the locks of other connections: how long, and in which steps.
+//! Waiting for the locks of other connections: the limit and the steps.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,8 +12,8 @@ use crate::table::micros;
 const MIN_BUSY_SLEEP: Duration = Duration::from_micros(20);
 const MAX_BUSY_SLEEP: Duration = Duration::from_millis(1);
 
-/// A busy handler of rusqlite before 0.41 is a plain function, which can hold no budget. So there is one
-/// function for each budget, and a program has few different ones: those of its configuration.
+/// A busy handler of rusqlite before 0.41 is a plain function, which cannot capture a budget. So there is
+/// one function for each budget. A program has few different budgets: those of its configuration.
 static BUDGETS: [AtomicU64; HANDLERS.len()] = [const { AtomicU64::new(FREE) }; HANDLERS.len()];
 
 #[rustfmt::skip] // four in a line
@@ -27,15 +27,14 @@ const HANDLERS: [fn(i32) -> bool; 16] = [
 const FREE: u64 = u64::MAX;
 
 thread_local! {
-    /// What the statements that this thread runs may wait, if it is not what their connection says.
+    /// The budget of the statements that this thread runs, if it differs from their connection's.
     static OVERRIDE: Cell<Option<Duration>> = const { Cell::new(None) };
-    /// Since when the statement that this thread runs has waited.
+    /// The moment since which the statement that this thread runs has waited.
     static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Makes each statement of this connection wait for up to `budget` for the locks of other connections.
-/// SQLite's own waiting begins with a millisecond; a commit of another connection takes a fraction of
-/// that.
+/// SQLite's own waits begin with a millisecond; a commit of another connection takes a fraction of that.
 pub(crate) fn install(connection: &mut Connection, budget: Duration) -> rusqlite::Result<()> {
     match slot(&BUDGETS, budget).and_then(|slot| HANDLERS.get(slot)) {
         Some(handler) => connection.busy_handler(Some(*handler)),
@@ -45,7 +44,7 @@ pub(crate) fn install(connection: &mut Connection, budget: Duration) -> rusqlite
 }
 
 /// Runs `work`. Each of its statements waits for the locks of other connections for up to `timeout`,
-/// whatever the timeout of its connection is.
+/// regardless of the timeout of its connection.
 pub fn with_busy_timeout<T>(timeout: Duration, work: impl FnOnce() -> T) -> T {
     struct Restore(Option<Duration>);
     impl Drop for Restore {
@@ -57,7 +56,7 @@ pub fn with_busy_timeout<T>(timeout: Duration, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// The place of this budget in the table; none if the table is full of others.
+/// The index of this budget in the table; none if the table is full of others.
 fn slot(budgets: &[AtomicU64], budget: Duration) -> Option<usize> {
     let wanted = micros(budget).min(FREE - 1);
     budgets.iter().position(|slot| {
@@ -66,8 +65,8 @@ fn slot(budgets: &[AtomicU64], budget: Duration) -> Option<usize> {
     })
 }
 
-/// Called by SQLite on the thread of a statement that met a lock, `count` times before: sleeps, and
-/// returns whether to look again.
+/// Called by SQLite on the thread of a statement that met a lock, after `count` earlier calls: sleeps, and
+/// returns whether to try again.
 fn wait<const SLOT: usize>(count: i32) -> bool {
     let of_connection = || BUDGETS.get(SLOT).map_or(0, |it| it.load(Ordering::SeqCst));
     let budget = OVERRIDE.with(Cell::get);
@@ -82,8 +81,8 @@ fn wait<const SLOT: usize>(count: i32) -> bool {
     true
 }
 
-/// Sleeps before the next look at a lock that another connection holds: short, jittered, and longer
-/// with each look.
+/// Sleeps before the next try for a lock that another connection holds: short, jittered, and longer with
+/// each try.
 #[expect(
     clippy::disallowed_methods,
     reason = "there is nothing to wait for: another process gives no signal when it unlocks"

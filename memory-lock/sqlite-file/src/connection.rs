@@ -1,4 +1,4 @@
-//! Opening a file in WAL mode, and naming it so that a store and its leases know each other.
+//! Opening a file in WAL mode, and its domain, by which a store and its leases recognize each other.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::library;
 use crate::stale_log::{foreign, is_ours, mark_log, refuse_by_neighbors, refuse_replaced_log};
 use crate::table::LeaseTable;
 
-/// How a connection is opened.
+/// The options of opening a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenOptions {
     synchronous: Synchronous,
@@ -29,7 +29,7 @@ pub struct OpenOptions {
 pub enum Synchronous {
     /// At checkpoints only: a power failure may undo the last commits, but never damages the file.
     Normal,
-    /// At each commit: what was committed stays.
+    /// At each commit: committed data stays.
     Full,
 }
 
@@ -59,7 +59,7 @@ impl OpenOptions {
         self
     }
 
-    /// Whether a missing file is made, for its owner alone (mode 0600). Default: yes.
+    /// Whether a missing file is created, for its owner only (mode 0600). Default: yes.
     #[must_use]
     pub const fn with_create(mut self, create: bool) -> Self {
         self.create = create;
@@ -80,15 +80,15 @@ impl Default for OpenOptions {
     }
 }
 
-/// Opens a connection to the file with WAL, and with a busy handler whose sleeps are short and
-/// jittered (20 µs to 1 ms). Several processes may do so at once, also when the file is new. Blocks.
-/// The path is a path, even if it begins with `file:`.
+/// Opens a connection to the file with WAL, and with a busy handler whose sleeps are short and jittered (20
+/// µs to 1 ms). Several processes may do so at once, even when the file is new. Blocks. The path is always
+/// a path, even if it begins with `file:`.
 ///
 /// # Errors
 ///
-/// If the file cannot be opened, is no database, or does not allow WAL (as on a network file system); if
-/// another program has stored something in it without WAL, whose setting this is; if the file has
-/// [more than one name](Links); if the SQLite library is older than 3.51.3.
+/// If the file cannot be opened, is not a database, or does not allow WAL (as on a network file system); if
+/// another program has stored something in it without WAL, because the journal mode is that program's
+/// setting; if the file has [more than one name](Links); if the SQLite library is older than 3.51.3.
 pub fn open_connection(path: &Path, options: &OpenOptions) -> Result<Connection, SqliteError> {
     let (connection, _) = open_database(path, options, leave_others_alone)?;
     let folds = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
@@ -96,13 +96,13 @@ pub fn open_connection(path: &Path, options: &OpenOptions) -> Result<Connection,
     Ok(connection)
 }
 
-/// As [`open_connection`], with what it takes to notice that the file is removed or replaced.
+/// Like [`open_connection`], and also detects that the file is removed or replaced.
 ///
-/// `prepare` decides whether the file may be used, and makes what is missing in it: it gets the
-/// connection before anything in the file was changed, be it only its journal mode. It is called again
-/// if the file was replaced meanwhile.
+/// `prepare` decides whether the file may be used, and creates missing tables. It gets the connection
+/// before anything in the file is changed, including its journal mode. It is called again if the file was
+/// replaced meanwhile.
 ///
-/// The connection leaves the log where it is when it is closed; see
+/// The connection does not remove the log when it is closed; see
 /// [`fold_log_on_close`](FileIdentity::fold_log_on_close).
 ///
 /// # Errors
@@ -133,13 +133,13 @@ pub fn open_database<E: From<SqliteError>>(
 ///
 /// # Errors
 ///
-/// Those of [`open_connection`], and [`SqliteErrorKind::Replaced`] if the path names another file by now.
+/// Those of [`open_connection`], and [`SqliteErrorKind::Replaced`] if the path names another file now.
 pub fn reconnect(
     identity: &FileIdentity,
     options: &OpenOptions,
 ) -> Result<Connection, SqliteError> {
-    // Before, so that no statement runs on another file; after, for one that came meanwhile, whose errors
-    // would say something else.
+    // Checked before, so that no statement runs on another file, and after, because the errors of a file
+    // that was replaced meanwhile would be misleading.
     identity.check()?;
     let opened = connect(identity.path(), options.busy_timeout)
         .map_err(SqliteError::from)
@@ -148,7 +148,7 @@ pub fn reconnect(
     opened
 }
 
-/// `None` if another file took the place of the one that was opened.
+/// `None` if another file has replaced the one that was opened.
 fn attempt<E: From<SqliteError>>(
     path: &Path,
     options: &OpenOptions,
@@ -174,8 +174,8 @@ fn attempt<E: From<SqliteError>>(
 
 /// Opens the file without changing anything in it.
 fn connect(path: &Path, timeout: Duration) -> rusqlite::Result<Connection> {
-    // The path is absolute, which keeps SQLite from reading `file:` as a URI: the bundled SQLite is
-    // compiled so that it does, whatever the flags are.
+    // The path is absolute, which prevents SQLite from reading `file:` as a URI: the bundled SQLite is
+    // compiled to do that, regardless of the flags.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -183,7 +183,7 @@ fn connect(path: &Path, timeout: Duration) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Makes the settings of a connection to a file that may be used, and opens the log.
+/// Applies the settings of a connection to a file that may be used, and opens the log.
 fn finish(connection: &Connection, options: &OpenOptions) -> Result<(), SqliteError> {
     if !switch_to_wal(connection, options.busy_timeout)? {
         let detail = "SQLite refuses its write-ahead log; use a file on a local disk";
@@ -209,7 +209,7 @@ fn leave_others_alone(connection: &mut Connection) -> Result<(), SqliteError> {
     Err(foreign())
 }
 
-/// Makes the lease table, and refuses a file of another program, as [`open_connection`] does.
+/// Creates the lease table, and refuses a file of another program, as [`open_connection`] does.
 ///
 /// # Errors
 ///
@@ -218,7 +218,7 @@ pub fn make_lease_table(connection: &mut Connection) -> Result<(), SqliteError> 
     if uses_wal(connection)? {
         return Ok(LeaseTable::create(connection)?);
     }
-    // Of several programs that find an empty file, one is the first to write to it.
+    // If several programs find an empty file, one of them writes to it first.
     let immediate = TransactionBehavior::Immediate;
     let transaction = Transaction::new(connection, immediate)?;
     if !is_ours(&transaction)? {
@@ -243,8 +243,8 @@ fn path_error(error: PathError) -> SqliteError {
     }
 }
 
-/// Switching a new file to WAL needs it for oneself, and SQLite does not call the busy handler for
-/// that: two processes that both begin would wait for each other.
+/// Switching a new file to WAL needs an exclusive lock, for which SQLite does not call the busy handler:
+/// two processes that both begin would wait for each other.
 fn switch_to_wal(connection: &Connection, timeout: Duration) -> rusqlite::Result<bool> {
     let since = real_now();
     for looks in 0.. {
@@ -265,8 +265,8 @@ fn switch_to_wal(connection: &Connection, timeout: Duration) -> rusqlite::Result
     Ok(false)
 }
 
-/// The domain of the leases in this file: its canonical path, so that two ways to name one file are
-/// one domain. The file must exist.
+/// The domain of the leases in this file: its canonical path, so that two names of one file are one domain.
+/// The file must exist.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The errors of SQLite and of the files it keeps, by what a caller can do about them.
+//! The errors of SQLite and of its files, by the action that a caller can take.
 
 use std::error::Error;
 use std::fmt;
@@ -8,7 +8,7 @@ use memory_core::store::Applied;
 use rusqlite::types::FromSqlError;
 use rusqlite::{ErrorCode, ffi};
 
-/// The kind of a [`SqliteError`]: what a caller can do about it.
+/// The kind of a [`SqliteError`], by the action that a caller can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SqliteErrorKind {
@@ -16,7 +16,7 @@ pub enum SqliteErrorKind {
     Busy,
     /// The file cannot be opened, read or written.
     Unavailable,
-    /// The file is read-only, or rights are missing.
+    /// The file is read-only, or permissions are missing.
     ReadOnly,
     /// The disk is full.
     Full,
@@ -24,13 +24,13 @@ pub enum SqliteErrorKind {
     Corrupt,
     /// The file, its log or the index of its log was removed, replaced or renamed while it was open.
     Replaced,
-    /// The file, the path or the library is not one to be used for this.
+    /// The file, the path or the library is not suitable.
     Refused,
     /// Anything else.
     Other,
 }
 
-/// Each code of SQLite that is told apart. Any other is [`SqliteErrorKind::Other`]: do not retry.
+/// Each code of SQLite that has a separate kind. Any other is [`SqliteErrorKind::Other`]: do not retry.
 const BY_CODE: [(ErrorCode, SqliteErrorKind); 9] = [
     (ErrorCode::DatabaseBusy, SqliteErrorKind::Busy),
     (ErrorCode::DatabaseLocked, SqliteErrorKind::Busy),
@@ -43,8 +43,9 @@ const BY_CODE: [(ErrorCode, SqliteErrorKind); 9] = [
     (ErrorCode::NotADatabase, SqliteErrorKind::Corrupt),
 ];
 
-/// Whether a statement that failed so may have taken effect, whether the same call may succeed when it is made again,
-/// and the text. A statement that could not write was rolled back; one that met an I/O error may be in the log.
+/// For each kind: whether the failed statement may have been applied, whether the same call may succeed
+/// when it is made again, and the text. A statement that could not write was rolled back; one that met an
+/// I/O error may be in the log.
 #[rustfmt::skip] // a row for each kind
 const KINDS: [(SqliteErrorKind, Applied, bool, &str); 8] = [
     (SqliteErrorKind::Busy, Applied::No, true, "other connections kept the SQLite file locked; try again"),
@@ -68,13 +69,13 @@ impl SqliteErrorKind {
         })
     }
 
-    /// Whether the same call may succeed when it is made again.
+    /// Returns whether the same call may succeed when it is made again.
     #[must_use]
     pub fn is_retryable(self) -> bool {
         self.row().1
     }
 
-    /// Whether the statement may have taken effect.
+    /// Returns whether the statement may have been applied.
     #[must_use]
     pub fn applied(self) -> Applied {
         self.row().0
@@ -111,7 +112,7 @@ pub struct SqliteError {
 }
 
 impl SqliteError {
-    /// Nothing was done, for a reason that SQLite does not know.
+    /// Nothing was done, for a reason that SQLite does not report.
     pub(crate) fn refused(kind: SqliteErrorKind, detail: impl Into<String>) -> Self {
         Self { kind, applied: Applied::No, detail: cut_error_text(detail), source: None }
     }
@@ -127,31 +128,31 @@ impl SqliteError {
         self
     }
 
-    /// What a caller can do about it.
+    /// The kind, by the action that a caller can take.
     #[must_use]
     pub const fn kind(&self) -> SqliteErrorKind {
         self.kind
     }
 
-    /// Whether the operation may have taken effect nevertheless.
+    /// Whether the operation may have been applied nevertheless.
     #[must_use]
     pub const fn applied(&self) -> Applied {
         self.applied
     }
 
-    /// Whether the same call may succeed when it is made again.
+    /// Returns whether the same call may succeed when it is made again.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.kind.is_retryable()
     }
 
-    /// What is wrong and what to do about it.
+    /// The problem and its remedy.
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// The error of SQLite, if it was SQLite's.
+    /// The error of SQLite, if SQLite reported one.
     #[must_use]
     pub fn sqlite_error(&self) -> Option<&rusqlite::Error> {
         self.source.as_ref()?.downcast_ref()

@@ -1,4 +1,4 @@
-//! Which file a path names, and whether a database may be kept under that name.
+//! The file that a path names, and the check that a database may be kept under that name.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,31 +10,31 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Links {
-    /// A file with more than one hard link, and a file that is a mount of its own, is refused. The
+    /// A file with more than one hard link, and a file that is itself a mount point, is refused. The
     /// default.
     #[default]
     Refuse,
-    /// Such a file is opened. SQLite names the log after the path, so processes that use two names of
-    /// one file at the same time overwrite each other's data: only for files of which one name alone
-    /// is ever opened, such as those that a snapshot tool has linked to.
+    /// Such a file is opened. SQLite names the log after the path, so processes that use two names of one
+    /// file at the same time overwrite each other's data. Use it only for files of which a single name is
+    /// ever opened, such as those that a snapshot tool has linked to.
     Allow,
 }
 
-/// A path that is refused; the text says why and what to do instead.
+/// A path that is refused. The text names the reason and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct PathRefused(String);
 
-/// A path to a database, as it was given and as SQLite resolves it.
+/// A path to a database, in its given form and as SQLite resolves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DatabasePath {
-    /// Absolute, with its symbolic links: another file may be put in their place.
+    /// Absolute, with its symbolic links: they may be changed to point to another file.
     pub(crate) named: PathBuf,
     /// Without symbolic links. SQLite puts `-wal` and `-shm` beside this one.
     pub(crate) real: PathBuf,
 }
 
-/// Why a path cannot be used.
+/// The reason why a path cannot be used.
 #[derive(Debug)]
 pub(crate) enum PathError {
     Refused(PathRefused),
@@ -47,14 +47,14 @@ impl From<io::Error> for PathError {
     }
 }
 
-/// One thread of a process makes or finds a file at a time. Closing a file descriptor gives up all
-/// locks that the process holds on the file (POSIX), so the descriptor that makes a file must be
-/// closed before another thread of this process gives the file to SQLite.
+/// One thread of a process creates or finds a file at a time. Closing a file descriptor releases all locks
+/// that the process holds on the file (POSIX), so the descriptor that creates a file must be closed before
+/// another thread of this process gives the file to SQLite.
 static RESOLVING: Mutex<()> = Mutex::new(());
 
 impl DatabasePath {
-    /// Resolves the path. A missing file is made where `create` says so: empty, as SQLite does, but
-    /// only for its owner (mode 0600). SQLite gives `-wal` and `-shm` the mode of the file.
+    /// Resolves the path. If `create` is set, a missing file is created: empty, as SQLite does, but only
+    /// for its owner (mode 0600). SQLite gives `-wal` and `-shm` the mode of the file.
     ///
     /// Refuses a file that is missing while its log is there.
     pub(crate) fn resolve(path: &Path, create: bool) -> Result<Self, PathError> {
@@ -72,9 +72,9 @@ impl DatabasePath {
         Ok(Self { named, real })
     }
 
-    /// Refuses a file that another path may name too. To be asked when SQLite has opened the file for
-    /// writing: on an overlay file system that is when the file becomes the container's own, and
-    /// until then the links of the image's layers are counted.
+    /// Refuses a file that another path may name too. To be called when SQLite has opened the file for
+    /// writing: on an overlay file system that makes the container's copy of the file, and until then the
+    /// links of the image's layers are counted.
     pub(crate) fn refuse_other_names(&self) -> Result<(), PathError> {
         let shown = self.named.display();
         let links = platform::links(&self.real)?;
@@ -97,8 +97,8 @@ impl DatabasePath {
     }
 }
 
-/// The path in the only way in which SQLite takes it literally: absolute. The bundled SQLite reads
-/// `file:x.db` as a URI, and gives the empty path and `:memory:` a meaning of their own.
+/// The path in the only form in which SQLite takes it literally: absolute. The bundled SQLite reads
+/// `file:x.db` as a URI, and gives the empty path and `:memory:` a special meaning.
 ///
 /// # Errors
 ///
@@ -113,8 +113,8 @@ pub fn literal_path(path: &Path) -> Result<PathBuf, PathRefused> {
     })
 }
 
-/// Where a new file has to be made for `path` to name it: a symbolic link may point to a file that
-/// does not exist yet.
+/// The place where a new file must be created for `path` to name it: a symbolic link may point to a file
+/// that does not exist yet.
 fn link_target(path: &Path) -> io::Result<PathBuf> {
     const MOST_LINKS: usize = 40;
     let mut target = path.to_owned();
@@ -127,14 +127,14 @@ fn link_target(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many symbolic links"))
 }
 
-/// Refuses to make a file beside a log that is not empty. SQLite would delete the log, and with it whatever
-/// was acknowledged since the last checkpoint, while the file may only have been moved away.
+/// Refuses to create a file beside a log that is not empty. SQLite would delete the log, and with it all
+/// data acknowledged since the last checkpoint, while the file may only have been moved away.
 fn refuse_log_without_file(file: &Path) -> Result<(), PathError> {
     let mut log = file.as_os_str().to_owned();
     log.push("-wal");
     let log = Path::new(&log);
     let has_content = log.metadata().is_ok_and(|metadata| metadata.len() > 0);
-    // Looked at last: another process may have begun the file, and its log, meanwhile.
+    // Checked last: another process may have created the file and its log meanwhile.
     if !has_content || file.exists() {
         return Ok(());
     }
@@ -196,7 +196,7 @@ mod platform {
         {
             return Ok(answer.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
         }
-        // A kernel before 5.8, or a sandbox. Without /proc nothing can be known.
+        // The kernel is older than 5.8, or a sandbox forbids it. Without /proc nothing is known.
         let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
         Ok(super::is_mount_point(&mounts, path))
     }
@@ -223,7 +223,7 @@ mod platform {
     }
 }
 
-/// Whether the text of `/proc/self/mountinfo` lists the path: it is the fifth field of a line, with
+/// Returns whether the text of `/proc/self/mountinfo` lists the path: it is the fifth field of a line, with
 /// space, tab, newline and backslash as octal numbers.
 #[cfg(target_os = "linux")]
 fn is_mount_point(mounts: &[u8], path: &Path) -> bool {

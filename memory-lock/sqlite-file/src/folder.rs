@@ -1,12 +1,14 @@
-//! Whether any name in a folder has changed, by one look at the folder.
+//! Detects that a name in a folder has changed, by one `stat` of the folder.
 //!
-//! Removing, renaming or making a file changes the `ctime` of its folder, which no program can set. So a
-//! folder whose device, inode and `ctime` are what they were before its names were checked still holds the
-//! same names. One look costs a third of looking at the three names of a database.
+//! Removing, renaming or creating a file changes the `ctime` of its folder, which no program can set. So if
+//! the device, inode and `ctime` of a folder are the same as before its names were checked, the folder
+//! still holds the same names. One `stat` of the folder costs a third of that of the three names of a
+//! database.
 //!
-//! Two changes within one step of the clock of the file system may leave the same `ctime`. So a folder
-//! counts only if its last change is older than that step. A mount over one of the names does not change the
-//! folder; it is noticed when the names are looked at again, which is after 10 ms at the latest.
+//! Two changes within one step of the clock of the file system may leave the same `ctime`. So the result
+//! for a folder counts only if its last change is older than that step. A mount over one of the names does
+//! not change the folder; it is detected when the names are checked again, which is after 10 ms at the
+//! latest.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -15,11 +17,11 @@ use std::time::{Duration, Instant};
 use crate::busy::real_now;
 use crate::pinned::{FolderState, folder_state};
 
-/// How long a check of all names counts at most.
+/// The lifetime of a check of all names.
 const FOLDER_CHECK_LIFETIME: Duration = Duration::from_millis(10);
 
-/// So many checks look at the names alone after the folder was found changed too recently: in a folder where
-/// other files come and go, looking at it too would cost and help in vain.
+/// The number of checks that read the names alone after the folder was found changed too recently: in a
+/// folder where other files are created and removed, reading it too would cost time without benefit.
 const CHECKS_WITHOUT_FOLDER: u32 = 32;
 
 #[derive(Debug)]
@@ -31,9 +33,9 @@ pub(crate) struct Folder {
 
 #[derive(Debug, Clone, Copy)]
 enum Seen {
-    /// The folder before all names were found in order, and when that was.
+    /// The state of the folder before all names were found unchanged, and the time of that.
     InOrder(FolderState, Instant),
-    /// So many checks look at the names alone.
+    /// The number of checks that still read the names alone.
     Changing(u32),
 }
 
@@ -42,7 +44,7 @@ impl Folder {
         Self { path, count_for, seen: Mutex::new(Seen::Changing(0)) }
     }
 
-    /// Checks the names with `check` if the folder may have changed since they were last found in order.
+    /// Checks the names with `check` if the folder may have changed since they were last found unchanged.
     pub(crate) fn check<E>(&self, check: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
         let seen = self.seen();
         if let Seen::Changing(checks @ 1..) = seen {
@@ -57,7 +59,7 @@ impl Folder {
         {
             return Ok(());
         }
-        // Before the names are looked at.
+        // Read before the names.
         let settled = state.filter(FolderState::is_settled);
         check()?;
         let changing = Seen::Changing(CHECKS_WITHOUT_FOLDER);
@@ -74,8 +76,8 @@ impl Folder {
     }
 }
 
-/// The folder of a file, if its names can be known by looking at the folder: not where symbolic links on the
-/// way to the file may be in other folders.
+/// The folder of a file, if its names can be known from the folder: not where symbolic links on the way to
+/// the file may be in other folders.
 pub(crate) fn of_file(real: &Path, named: &Path) -> Option<Folder> {
     let folder = real.parent().filter(|_| real == named)?;
     Some(Folder::new(folder.to_owned(), FOLDER_CHECK_LIFETIME))
@@ -88,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    /// Waits until the folder's last change counts as settled: the clock of the file system has to pass.
+    /// Waits until the folder's last change counts as settled: the clock of the file system must advance.
     fn settle(path: &Path) {
         while folder_state(path).is_some_and(|state| !state.is_settled()) {
             std::thread::yield_now();
@@ -115,7 +117,7 @@ mod tests {
         };
         let settle = || {
             settle(&dir);
-            // Those that follow a look at a fresh change look at the names alone.
+            // The checks that follow a recent change read the names alone.
             assert!((0..=CHECKS_WITHOUT_FOLDER + 1).any(|_| !looks_again()));
         };
         settle();

@@ -1,14 +1,13 @@
-//! Which SQLite libraries may write.
+//! The SQLite libraries that may write.
 
 use crate::error::{SqliteError, SqliteErrorKind};
 
-/// 3.51.3, the first release in which a checkpoint cannot take a write-ahead log that was reset for one
-/// that it has copied already, which damaged files that several connections wrote
+/// 3.51.3 is the first release in which a checkpoint cannot mistake a write-ahead log that was reset for
+/// one that it has already copied. That mistake damaged files that several connections wrote
 /// (<https://sqlite.org/wal.html>).
 const OLDEST: i32 = 3_051_003;
 
-/// Refuses a library that is too old to be trusted with a file. The bundled one never is; one of the
-/// system may be.
+/// Refuses a library that is too old to write safely. The bundled one never is; one of the system may be.
 ///
 /// # Errors
 ///

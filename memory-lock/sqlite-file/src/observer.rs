@@ -1,4 +1,4 @@
-//! Which lease of the file is live, by clocks that never step.
+//! Decides which lease of the file is live, by clocks that never step.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,45 +12,47 @@ use tokio::time::Instant;
 
 use crate::table::{Grant, Held, Now, micros};
 
-/// Tells which lease of a [`LeaseTable`](crate::LeaseTable) is live, whatever the time of day shows. Each
-/// process that looks at leases keeps one for as long as it has the file open.
+/// Decides which lease of a [`LeaseTable`](crate::LeaseTable) is live, independently of the time of day.
+/// Each process that reads leases keeps one observer for as long as it has the file open.
 ///
 /// A lease lasts for its TTL after its grant or its last renewal:
 ///
-/// - by the monotonic clock of the machine where its owner and this process share it, as the processes of one
-///   machine do on Linux until it is booted again;
-/// - else until it was *seen unrenewed* for its TTL. What this process saw counts from the first look on, by
-///   its own monotonic clock, however long the pauses between two looks are, for every renewal shows in the
-///   row. What others saw counts too: it is kept in the row, so that processes that live for less than the
-///   TTL get on as well, as soon as they have watched it for a TTL together.
+/// - by the monotonic clock of the machine if its owner and this process share that clock, as the processes
+///   of one machine do on Linux until the next boot;
+/// - else until it was *seen unrenewed* for its TTL. The observations of this process count from the first
+///   one on, by its own monotonic clock, regardless of the pauses between two observations, because every
+///   renewal changes the row. The observations of other processes count too: they are kept in the row, so
+///   that processes that live for less than the TTL can take the lease as soon as they have observed it for
+///   a TTL together.
 ///
-/// No step of a time of day ends a live lease, or keeps one that is not. While the machine is suspended no
-/// time passes, as none passes for the lease's owner.
+/// No step of a time of day ends a live lease or extends an expired one. While the machine is suspended no
+/// time passes for an observer, and none passes for the lease's owner.
 #[derive(Debug)]
 pub struct LeaseObserver {
     clock: Clock,
     seen: Mutex<HashMap<String, Seen>>,
-    /// Whether there is anything in `seen`; every free lease looks.
+    /// Whether `seen` has entries; read for every free lease.
     watching: AtomicBool,
 }
 
-/// A lease as it was when it was seen first.
+/// The state of a lease when it was seen first.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     grant: Grant,
     since: (Ticks, Instant),
-    /// For how many microseconds others had seen it unrenewed by then.
+    /// The microseconds for which others had seen it unrenewed by then.
     before: u64,
 }
 
-/// What becomes of a lease that has an owner.
+/// The state of a lease that has an owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Judgement {
-    /// Its TTL began that many microseconds ago at the least, as this process saw, or by a shared clock.
+    /// Its TTL began at least that many microseconds ago, as this process saw or by a shared clock.
     Live { age: u64, seen: bool },
-    /// Its TTL is over by the clock that its owner goes by too.
+    /// Its TTL is over by a clock that its owner uses too.
     Over,
-    /// It was seen unrenewed for its TTL. Its owner may not know, so the one who takes it raises the token.
+    /// It was seen unrenewed for its TTL. Its owner may not know, so a caller that takes it raises the
+    /// token.
     Abandoned,
 }
 
@@ -65,13 +67,13 @@ pub enum LeaseState {
     Abandoned(Grant),
 }
 
-/// How many leases are remembered. If more are in use by owners with other clocks, the observers begin anew.
+/// The most leases that are remembered. If owners with other clocks use more, the observations begin again.
 const MOST_SEEN: usize = 10_000;
-/// How much more must have been seen than is written down before it is written down.
+/// The additional observed time in microseconds after which it is written to the row.
 const SAVE_EVERY: u64 = 1_000_000;
 
 impl LeaseObserver {
-    /// One that has not seen anything yet.
+    /// An observer without observations.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { clock, seen: Mutex::default(), watching: AtomicBool::new(false) }
@@ -83,9 +85,9 @@ impl LeaseObserver {
         Now::of(&self.clock)
     }
 
-    /// Who holds the lease of `key`, if it is live. To be called in the transaction of a write, it says
-    /// whether that write may go on: a lease that was seen unrenewed for its TTL is freed in the same
-    /// transaction, with a greater token, so that its owner can no longer show it.
+    /// The holder of the lease of `key`, if it is live. Called in the transaction of a write, it decides
+    /// whether that write may proceed: a lease that was seen unrenewed for its TTL is freed in the same
+    /// transaction, with a greater token, so that its owner can no longer present it.
     ///
     /// # Errors
     ///
@@ -135,7 +137,8 @@ impl LeaseObserver {
         })
     }
 
-    /// Whether a live lease has lost its end: by the time of day it is over, or ends later than it can.
+    /// Returns whether a live lease has lost its expiry: by the time of day it is over, or ends later than
+    /// is possible.
     ///
     /// # Errors
     ///
@@ -146,7 +149,7 @@ impl LeaseObserver {
         Ok(live && held.is_overdue(now))
     }
 
-    /// As [`live_lease`](Self::live_lease), and changes nothing in the file.
+    /// Like [`live_lease`](Self::live_lease), but changes nothing in the file.
     ///
     /// # Errors
     ///
@@ -159,7 +162,7 @@ impl LeaseObserver {
         })
     }
 
-    /// The row, if it has an owner, and a reading of the clock from after it was read.
+    /// The row, if it has an owner, and a reading of the clock that was taken after the row was read.
     fn held(&self, connection: &Connection, key: &str) -> rusqlite::Result<Option<(Held, Now)>> {
         let held = Held::of(connection, key)?;
         if held.is_none() {
@@ -178,7 +181,7 @@ impl LeaseObserver {
         if age < ttl { Judgement::Live { age, seen: true } } else { Judgement::Abandoned }
     }
 
-    /// For how long the lease was seen unrenewed, by this process and by others.
+    /// The time for which the lease was seen unrenewed, by this process and by others.
     fn watch(&self, key: &str, held: &Held, now: Now) -> u64 {
         let instant = Instant::now();
         let mut seen = self.seen();
@@ -206,7 +209,7 @@ impl LeaseObserver {
         held.keep_watched(connection, key, age)
     }
 
-    /// Forgets that the lease of `key` was seen: it was granted by this process.
+    /// Removes the observation of the lease of `key`, because this process was granted the lease.
     pub fn forget(&self, key: &str) {
         if self.watching.load(Ordering::Acquire) {
             let mut seen = self.seen();

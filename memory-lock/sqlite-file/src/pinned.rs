@@ -1,4 +1,4 @@
-//! A file that is kept from giving its inode to another one.
+//! A file whose inode cannot be given to another one.
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) use self::folder::{FolderState, folder_state};
@@ -22,7 +22,7 @@ mod unix {
     #[derive(Debug)]
     pub(crate) struct Pinned {
         id: FileId,
-        /// With `O_PATH`. Elsewhere than on Linux SQLite's own descriptors keep the inode.
+        /// Opened with `O_PATH`. On other systems than Linux SQLite's own descriptors keep the inode.
         handle: Option<File>,
     }
 
@@ -34,13 +34,13 @@ mod unix {
             Ok(Self { id, handle })
         }
 
-        /// Whether the path names this file now.
+        /// Returns whether the path names this file now.
         pub(crate) fn is_named_by(&self, path: &Path) -> io::Result<bool> {
             let found = id_of_path(path)?;
             Ok(found == self.id || found == self.current_id()?)
         }
 
-        /// Whether the other one was made of the same file, at a later time.
+        /// Returns whether the other one was made of the same file, at a later time.
         pub(crate) fn is_same_as(&self, later: &Self) -> io::Result<bool> {
             Ok(later.id == self.current_id()?)
         }
@@ -106,7 +106,7 @@ mod id {
         Ok((found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
     }
 
-    /// A folder at a time: which it is, and when its names last changed.
+    /// The state of a folder at one time: its identity, and the time of the last change of its names.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct FolderState {
         id: FileId,
@@ -116,13 +116,13 @@ mod id {
     /// A change is older than any step of the kernel's clock (at most 10 ms).
     const SETTLED: Duration = Duration::from_millis(50);
 
-    /// The same where the file system keeps whole seconds, or even pairs of them.
+    /// The same where the file system keeps whole seconds, or even steps of two seconds.
     const SETTLED_COARSE: Duration = Duration::from_secs(3);
 
     impl FolderState {
-        /// Whether a later change will have another time. Not if the last one is in the future.
+        /// Returns whether a later change will have another time. False if the last one is in the future.
         pub(crate) fn is_settled(&self) -> bool {
-            // The clock that the kernel takes the times of files from.
+            // The clock from which the kernel takes the times of files.
             let now = clock_gettime(ClockId::RealtimeCoarse);
             let Some(now) = time(now.tv_sec, now.tv_nsec) else { return false };
             now.saturating_sub(self.changed) > settled_after(self.changed)
@@ -137,7 +137,7 @@ mod id {
         Some(Duration::new(u64::try_from(seconds).ok()?, nanos.try_into().ok()?))
     }
 
-    /// None where it cannot be had.
+    /// None if it is not available.
     pub(crate) fn folder_state(path: &Path) -> Option<FolderState> {
         let wanted = StatxFlags::INO | StatxFlags::CTIME;
         let found = statx(CWD, path, AtFlags::empty(), wanted).ok()?;
@@ -183,7 +183,7 @@ mod id {
 mod folder {
     use std::path::Path;
 
-    /// Nothing: the names themselves are looked at.
+    /// Nothing: the names are always checked.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct FolderState;
 
@@ -203,7 +203,7 @@ mod other {
     use std::io;
     use std::path::Path;
 
-    /// Nothing: SQLite opens files so that they can be neither removed nor renamed.
+    /// Nothing: SQLite opens files in a mode that prevents their removal and renaming.
     #[derive(Debug)]
     pub(crate) struct Pinned;
 

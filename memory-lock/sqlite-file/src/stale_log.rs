@@ -1,8 +1,9 @@
-//! Logs that do not belong to the file beside them, and journals that are not ours to undo.
+//! Logs that do not belong to the file beside them, and journals of other programs, which must not be
+//! undone.
 //!
-//! Nothing in a log says which database it belongs to: SQLite recovers from any whole log that has the
-//! right name. A backup that is put beside the log of the file before it is therefore overwritten, page
-//! by page, by the newer pages of that log.
+//! A log does not record the database that it belongs to: SQLite recovers from any intact log with the
+//! right name. If a backup is put beside the log of the previous file, the newer pages of that log
+//! therefore overwrite it, page by page.
 
 use std::path::Path;
 
@@ -12,17 +13,18 @@ use crate::busy::nap;
 use crate::error::{SqliteError, SqliteErrorKind, replaced};
 use crate::file_identity::with_suffix;
 
-/// Refuses a file for what is beside it. To be asked before SQLite looks at the file, which may change it.
+/// Refuses a file because of a file beside it. To be called before SQLite opens the file, which may change
+/// it.
 ///
-/// - The log of another file, as far as that shows: where the file system keeps extended attributes, a
-///   log is marked with the inodes of the database and of itself when it is opened. If the log is still
-///   the marked one and the file is not, the file was put in the place of another. (If both are other
+/// - The log of another file, as far as that can be detected: where the file system keeps extended
+///   attributes, a log is marked with the inodes of the database and of itself when it is opened. If the
+///   log is still the marked one and the file is not, the file has replaced another. (If both are other
 ///   files, both were copied.)
 /// - The journal of an unfinished transaction of another program: SQLite would undo it.
 ///
 /// # Errors
 ///
-/// [`SqliteErrorKind::Corrupt`], with what to do.
+/// [`SqliteErrorKind::Corrupt`], with the remedy.
 pub fn refuse_by_neighbors(path: &Path) -> Result<(), SqliteError> {
     let Ok(real) = path.canonicalize() else { return Ok(()) };
     let log = with_suffix(&real, "-wal");
@@ -38,14 +40,14 @@ pub fn refuse_by_neighbors(path: &Path) -> Result<(), SqliteError> {
     Err(SqliteError::refused(
         SqliteErrorKind::Corrupt,
         format!(
-            "{shown} was put beside {log}, which is the log of the file before it; to use {shown} as it \
-         is, end all processes that have it open and remove {log} and {shown}-shm; to go on with what \
-         was there before, put the old file back"
+            "{shown} was put beside {log}, which is the log of an earlier file; to use {shown} as it is, \
+         end all processes that have it open and remove {log} and {shown}-shm; to continue with the \
+         earlier data, put the old file back"
         ),
     ))
 }
 
-/// Looks at the file alone, as it is on the disk: without locks, and without its log or journal.
+/// Reads the file alone, as it is on the disk: without locks, and without its log or journal.
 fn peek<T>(
     uri: &str,
     look: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -56,7 +58,7 @@ fn peek<T>(
     Connection::open_with_flags(uri, flags).and_then(|connection| look(&connection))
 }
 
-/// Whether there is a lease table in the file, or nothing at all.
+/// Returns whether the file has a lease table, or no table at all.
 pub(crate) fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'memory_leases') OR
@@ -81,9 +83,9 @@ pub(crate) fn mark_log(real: &Path) {
     platform::mark(real, &with_suffix(real, "-wal"));
 }
 
-/// Refuses a log that is shorter than its index says: somebody has removed the log while other
-/// connections, which keep its index, go on writing to the old one. What is written to the new log is
-/// lost when they end.
+/// Refuses a log that is shorter than its index says: another program has removed the log while other
+/// connections, which keep its index, continue to write to the old one. Writes to the new log are lost when
+/// those connections end.
 pub(crate) fn refuse_replaced_log(connection: &Connection, real: &Path) -> Result<(), SqliteError> {
     const LOG_HEADER: u64 = 32;
     const FRAME_HEADER: u64 = 24;
@@ -101,7 +103,7 @@ pub(crate) fn refuse_replaced_log(connection: &Connection, real: &Path) -> Resul
         {
             return Ok(());
         }
-        // Between the two looks the log may have been begun anew and cut to its limit.
+        // Between the two reads the log may have been restarted and cut to its limit.
         nap(looks, std::time::Duration::from_millis(1));
     }
     let text =
@@ -119,7 +121,7 @@ mod platform {
 
     const NAME: &str = "user.memory_database";
 
-    /// Without the device: its number changes when a file system is mounted again.
+    /// Without the device, because its number changes when a file system is mounted again.
     fn mark_of(database: &Metadata, log: &Metadata) -> String {
         format!("{} {}", database.ino(), log.ino())
     }
@@ -130,7 +132,7 @@ mod platform {
         String::from_utf8(buffer.get(..length)?.to_vec()).ok()
     }
 
-    /// The file as a URI that keeps SQLite from using a journal.
+    /// The file as a URI that prevents SQLite from using a journal.
     pub(crate) fn uri(path: &Path) -> Option<String> {
         use std::fmt::Write as _;
         use std::os::unix::ffi::OsStrExt;
@@ -157,7 +159,7 @@ mod platform {
         let (Ok(database), Ok(found)) = (database.metadata(), log.metadata()) else { return };
         let mark = mark_of(&database, &found);
         if read_mark(log).as_ref() != Some(&mark) {
-            // Not every file system keeps such attributes.
+            // Not every file system supports such attributes.
             let _ = setxattr(log, NAME, mark.as_bytes(), XattrFlags::empty());
         }
     }

@@ -9,9 +9,9 @@ use memory_core::clock::{Ticks, TimeSource};
 use crate::busy::real_now;
 use crate::table::micros;
 
-/// The clocks of the machine. The time of day can be stepped by an operator or NTP; the monotonic
-/// count is one for all processes of a machine on Linux (`CLOCK_MONOTONIC`, which stands still while
-/// the machine is suspended), and elsewhere one for each process.
+/// The clocks of the machine. An operator or NTP can step the time of day. On Linux all processes of a
+/// machine share the monotonic count (`CLOCK_MONOTONIC`, which stops while the machine is suspended);
+/// elsewhere each process has a separate one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SystemClock;
 
@@ -51,8 +51,8 @@ fn process_ticks() -> Ticks {
     Ticks { source, micros: micros(now.saturating_duration_since(first)) }
 }
 
-/// Where `CLOCK_MONOTONIC` of this process counts from: the boot of the machine, and the time namespace,
-/// which moves the count for a container. None if either cannot be told.
+/// The origin of this process's `CLOCK_MONOTONIC`: the boot of the machine, and the time namespace, which
+/// moves the count for a container. None if either is unknown.
 #[cfg(target_os = "linux")]
 fn machine_source() -> Option<u128> {
     static SOURCE: OnceLock<Option<u128>> = OnceLock::new();
@@ -64,7 +64,7 @@ fn machine_source() -> Option<u128> {
                 let link = link.to_string_lossy().into_owned();
                 link.trim_start_matches("time:[").trim_end_matches(']').parse::<u64>().ok()?
             }
-            // A kernel without time namespaces.
+            // The kernel has no time namespaces.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
             Err(_) => return None,
         };

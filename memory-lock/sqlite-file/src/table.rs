@@ -1,4 +1,4 @@
-//! The table of leases: how it is made, and a row of it. What grants and renews leases is in the lock.
+//! The table of leases: its schema, and a row of it. The lock grants and renews leases.
 
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehav
 
 use crate::error::out_of_range;
 
-/// The table of leases in a SQLite file, for whoever has a connection to it.
+/// The table of leases in a SQLite file, for any holder of a connection to the file.
 ///
-/// One row a key. A row is never deleted, for it keeps the last token; a released lease has no owner.
-/// How long a lease lasts is told by its TTL and by the monotonic [clock](memory_core::Clock) of its owner,
-/// where others can read that too; see [`LeaseObserver`](crate::LeaseObserver). `granted` and `expires` are
-/// times of day, by which earlier versions of this crate went.
+/// Each key has one row. A row is never deleted, because it keeps the last token; a released lease has no
+/// owner. The duration of a lease is measured by its TTL and by the monotonic
+/// [clock](memory_core::Clock) of its owner, where others can read that too; see
+/// [`LeaseObserver`](crate::LeaseObserver). `granted` and `expires` are times of day, which earlier
+/// versions of this crate used.
 #[derive(Debug)]
 pub struct LeaseTable;
 
@@ -27,11 +28,11 @@ CREATE TABLE IF NOT EXISTS memory_leases (
     expires INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID";
 
-/// What a table of an earlier version lacks.
+/// The columns that a table of an earlier version lacks.
 ///
-/// `ttl` in microseconds; `source` and `renewed`: the ticks at which the TTL began to count; `renewals`: how
-/// many times it did; `stamp`: `expires` as this version wrote it, so that a row that an earlier version
-/// wrote since is known; `watched`: for how many microseconds others saw the lease unrenewed.
+/// `ttl` in microseconds; `source` and `renewed`: the ticks at which the TTL began to count; `renewals`:
+/// the number of times it began; `stamp`: `expires` as this version wrote it, so that a later write of an
+/// earlier version is detected; `watched`: the microseconds for which others saw the lease unrenewed.
 const COLUMNS: [(&str, &str); 6] = [
     ("ttl", "INTEGER"),
     ("source", "BLOB"),
@@ -45,12 +46,12 @@ const HELD: &str = "
 SELECT owner, token, granted, expires, ttl, source, renewed, renewals, stamp, watched
 FROM memory_leases WHERE key = ?1 AND owner IS NOT NULL";
 
-/// Frees a lease as it was seen, with a greater token, which the one who held it cannot show.
+/// Frees a lease as it was seen, with a greater token, which the earlier holder cannot present.
 const FREE: &str = "
 UPDATE memory_leases SET owner = NULL, token = max(token + 1, ?2)
 WHERE key = ?1 AND owner = ?3 AND token = ?4 AND renewals = ?5 AND expires = ?6";
 
-/// Keeps for how long a lease was seen unrenewed, for observers that come later.
+/// Stores the time for which a lease was seen unrenewed, for later observers.
 const WATCHED: &str = "
 UPDATE memory_leases SET
     watched = ?2, ttl = ?7, source = CASE WHEN stamp IS expires THEN source END, stamp = expires
@@ -58,8 +59,8 @@ WHERE key = ?1 AND owner = ?3 AND token = ?4 AND renewals = ?5 AND expires = ?6
     AND (stamp IS NOT expires OR watched < ?2)";
 
 impl LeaseTable {
-    /// Makes the table if it is missing, and adds what one of an earlier version lacks. Safe to do by several
-    /// processes at once, and inside a transaction of the caller's.
+    /// Creates the table if it is missing, and adds the columns that one of an earlier version lacks.
+    /// Several processes may do so at once, also inside a transaction of the caller.
     ///
     /// # Errors
     ///
@@ -71,7 +72,7 @@ impl LeaseTable {
         if !connection.is_autocommit() {
             return Self::complete(connection);
         }
-        // Immediate, so that the busy handler is asked: an upgrade later on would fail at once.
+        // Immediate, so that the busy handler is called: a later upgrade of the lock would fail at once.
         let immediate = TransactionBehavior::Immediate;
         let transaction = Transaction::new_unchecked(connection, immediate)?;
         Self::complete(&transaction)?;
@@ -97,7 +98,7 @@ impl LeaseTable {
     }
 }
 
-/// One reading of both faces of a clock.
+/// One reading of both parts of a clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
     pub(crate) day: u64,
@@ -109,39 +110,39 @@ impl Now {
         Self { day: clock.now_micros(), ticks: clock.ticks() }
     }
 
-    /// The time of day as it is stored.
+    /// The time of day in its stored form.
     #[must_use]
     pub fn day(self) -> i64 {
         int(self.day)
     }
 
-    /// The source of the ticks as it is stored.
+    /// The source of the ticks in its stored form.
     #[must_use]
     pub const fn source(self) -> [u8; 16] {
         self.ticks.source.to_be_bytes()
     }
 
-    /// The ticks as they are stored.
+    /// The ticks in their stored form.
     #[must_use]
     pub fn micros(self) -> i64 {
         int(self.ticks.micros)
     }
 
-    /// The time of day at which a TTL that begins now is over, as it is stored.
+    /// The time of day at which a TTL that begins now is over, in its stored form.
     #[must_use]
     pub fn expiry(self, ttl: Duration) -> i64 {
         int(self.day.saturating_add(micros(ttl)))
     }
 }
 
-/// What changes whenever a lease is granted or renewed, by this version or an earlier one.
+/// The values that change whenever a lease is granted or renewed, by this version or an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
     /// The owner in the row.
     pub owner: OwnerId,
     /// The token of its grant.
     pub token: FencingToken,
-    /// How many times its TTL began to count.
+    /// The number of times its TTL began to count.
     pub renewals: u64,
     /// The time of day at which it expires.
     pub expires: u64,
@@ -155,7 +156,7 @@ pub(crate) struct Held {
     stamped: Option<Stamped>,
 }
 
-/// What this version wrote of a lease.
+/// The values of a lease that only this version writes.
 #[derive(Debug, Clone, Copy)]
 struct Stamped {
     ttl: u64,
@@ -163,9 +164,9 @@ struct Stamped {
     watched: u64,
 }
 
-/// The longest TTL that is assumed of a lease that an earlier version wrote.
+/// The longest TTL that is assumed for a lease that an earlier version wrote.
 const LONGEST_ASSUMED: u64 = 60_000_000;
-/// The shortest.
+/// The shortest one.
 const SHORTEST_ASSUMED: u64 = 1_000_000;
 
 impl Held {
@@ -195,8 +196,8 @@ impl Held {
         Ok(Self { grant, granted: unsigned(row, 2)?, stamped })
     }
 
-    /// In microseconds. Earlier versions did not write it down: of a lease that was not renewed it is the
-    /// time from its grant to its end, and of one that was renewed it is less.
+    /// In microseconds. Earlier versions did not store it: for a lease that was not renewed it is the time
+    /// from its grant to its end; for one that was renewed it is less.
     pub(crate) fn ttl(&self) -> u64 {
         match self.stamped {
             Some(stamped) => stamped.ttl,
@@ -207,19 +208,19 @@ impl Held {
         }
     }
 
-    /// How long ago its TTL began to count, where its owner and this process share a monotonic clock.
+    /// The time since its TTL began to count, where its owner and this process share a monotonic clock.
     pub(crate) fn age(&self, now: Now) -> Option<u64> {
         self.stamped
             .and_then(|stamped| stamped.renewed)
             .and_then(|renewed| now.ticks.since(renewed))
     }
 
-    /// For how long others saw it unrenewed.
+    /// The time for which others saw it unrenewed.
     pub(crate) fn watched(&self) -> u64 {
         self.stamped.map_or(0, |stamped| stamped.watched)
     }
 
-    /// What is known of it if it counts as live, its TTL having begun that long ago.
+    /// The information about it if it counts as live and its TTL began that long ago.
     pub(crate) fn info(&self, now: Now, age: u64) -> LeaseInfo {
         let remaining = Duration::from_micros(self.ttl().saturating_sub(age));
         let mut info = LeaseInfo::new(self.grant.owner, self.grant.token, remaining);
@@ -227,8 +228,8 @@ impl Held {
         info
     }
 
-    /// Whether, by the time of day, it is over or ends later than it can, where no clock is shared that
-    /// knows better.
+    /// Returns whether, by the time of day, it is over or ends later than is possible, where no shared
+    /// clock is available to decide.
     pub(crate) fn is_overdue(&self, now: Now) -> bool {
         let (ends, ttl) = (self.grant.expires, self.ttl());
         let odd = ends <= now.day || ends > now.day.saturating_add(ttl.saturating_mul(2));
@@ -254,7 +255,7 @@ impl Held {
         Ok(())
     }
 
-    /// Writes down for how long it was seen unrenewed, unless it was renewed since.
+    /// Stores the time for which it was seen unrenewed, unless it was renewed since.
     pub(crate) fn keep_watched(
         &self,
         connection: &Connection,
@@ -288,13 +289,13 @@ fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     u64::try_from(row.get::<_, i64>(column)?).map_err(|_| out_of_range(column))
 }
 
-/// An owner as it is stored.
+/// An owner in its stored form.
 #[must_use]
 pub const fn blob(owner: OwnerId) -> [u8; 16] {
     owner.bits().to_be_bytes()
 }
 
-/// A number as it is stored.
+/// A number in its stored form.
 #[must_use]
 pub fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)

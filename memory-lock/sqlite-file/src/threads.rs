@@ -1,9 +1,9 @@
 //! Threads for statements that may block for long: because another process holds the lock, or because
 //! they read many rows.
 //!
-//! They are not tokio's blocking threads. Callers may fill that pool (`spawn_blocking` around
-//! `block_on`), and each of them would then wait for a thread that is not free before they are served.
-//! A pool also ends with its runtime, while a file may be used from several runtimes.
+//! They are not tokio's blocking threads. Callers may fill that pool (`spawn_blocking` around `block_on`),
+//! and each of them would then wait for a thread that is not free before its request is served. A pool also
+//! ends with its runtime, while a file may be used from several runtimes.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,9 +21,8 @@ type Work = Box<dyn FnOnce() + Send>;
 
 /// A bounded number of threads for work that blocks.
 ///
-/// A thread is started when there is work for it. It ends when it has had no work for 500 ms, and at
-/// once when this is dropped; dropping does not wait for work that has begun. Work that panics ends
-/// neither its thread nor the others.
+/// A thread is started when there is work for it. It ends after 500 ms without work, and at once when this
+/// is dropped; dropping does not wait for work that has begun. A panic of the work ends no thread.
 #[derive(Debug)]
 pub struct WorkerThreads(Arc<Shared>);
 
@@ -32,7 +31,7 @@ struct Shared {
     most: usize,
     stack_size: Option<usize>,
     state: Mutex<State>,
-    /// There is work, or no more will come.
+    /// There is new work, or no more will come.
     changed: Condvar,
 }
 
@@ -44,7 +43,7 @@ struct State {
     closing: bool,
 }
 
-/// No thread could be started, and none is running that could do the work. Nothing was done.
+/// No thread could be started, and none is running that could do the work. The work was not started.
 #[derive(Debug)]
 pub struct NoThread<T> {
     /// The input of the work, given back.
@@ -60,7 +59,7 @@ impl WorkerThreads {
         Self::with_stack(name, most, None)
     }
 
-    /// As [`new`](Self::new), with the stack of each thread in bytes. Default: that of [`Builder`].
+    /// Like [`new`](Self::new), with the stack size of each thread in bytes. Default: that of [`Builder`].
     #[must_use]
     pub fn with_stack_size(name: &'static str, most: NonZeroUsize, bytes: usize) -> Self {
         Self::with_stack(name, most, Some(bytes))
@@ -71,13 +70,12 @@ impl WorkerThreads {
         Self(Arc::new(Shared { name, most: most.get(), stack_size, state, changed }))
     }
 
-    /// Calls `work` with `input` on one of the threads, after the work that was given before. Does not
-    /// wait for it.
+    /// Calls `work` with `input` on one of the threads, after the earlier work. Does not wait for it.
     ///
     /// # Errors
     ///
-    /// [`NoThread`] if there is no thread and none can be started. If only a further one cannot be
-    /// started, the work waits for those that run.
+    /// [`NoThread`] if there is no thread and none can be started. If only an additional one cannot be
+    /// started, the work waits for the running ones.
     pub fn run<T: Send + 'static>(
         &self,
         input: T,
@@ -85,7 +83,7 @@ impl WorkerThreads {
     ) -> Result<(), NoThread<T>> {
         let mut state = self.0.lock();
         if state.idle <= state.queue.len() && state.threads < self.0.most {
-            // Under the lock, so that other work cannot rely on a thread that does not come.
+            // Started under the lock, so that other work cannot rely on a thread that fails to start.
             match self.0.start() {
                 Ok(()) => state.threads += 1,
                 Err(source) if state.threads == 0 => return Err(NoThread { input, source }),
@@ -98,7 +96,7 @@ impl WorkerThreads {
         Ok(())
     }
 
-    /// How many threads there are.
+    /// The number of threads.
     #[must_use]
     pub fn running(&self) -> usize {
         self.0.lock().threads
@@ -114,7 +112,7 @@ impl Drop for WorkerThreads {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held, and the state is whole between any two statements.
+        // Nothing panics while the lock is held, and the state is consistent between any two statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -133,7 +131,7 @@ impl Shared {
         loop {
             if let Some(work) = state.queue.pop_front() {
                 drop(state);
-                // The work's own guards answer its callers; the panic itself was reported by its hook.
+                // The guards of the work answer its callers; the panic hook has reported the panic.
                 let _ = catch_unwind(AssertUnwindSafe(work));
                 state = self.lock();
                 lingered = false;
@@ -168,7 +166,7 @@ mod tests {
         WorkerThreads::new("test", NonZeroUsize::new(most).unwrap())
     }
 
-    /// Waits in steps, for the end of a thread wakes nobody.
+    /// Waits in steps, because the end of a thread sends no notification.
     fn until(condition: impl Fn() -> bool) {
         let (_sender, never) = mpsc::channel::<()>();
         for _ in 0..2_000 {
