@@ -1,4 +1,4 @@
-//! Taking a lease: first the turn in the line of this process, then the backend, until the time is up.
+//! Acquiring a lease: first the turn in the line of this process, then the backend, until the timeout.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,23 +23,24 @@ use crate::shared::Shared;
 use crate::time::{after, until};
 use crate::with_lock;
 
-/// The longest time between two looks at a lease that others hold: the net below a lost wake-up.
+/// The longest time between two polls of a lease that others hold: the fallback for a lost wake-up.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The least time between two looks, and the jitter on top of a holder's remaining time.
+/// The least time between two polls, and the jitter added to a holder's remaining time.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The first pause after a call that failed and is retryable. Pauses double and are jittered.
 const FIRST_ACQUIRE_PAUSE: Duration = Duration::from_millis(20);
 /// The longest of these pauses.
 const MAX_ACQUIRE_PAUSE: Duration = Duration::from_millis(500);
-/// How long the holder of the lease is asked for, for the error of one who has waited in vain.
+/// The limit for looking up the holder of the lease, for the error of a wait timeout.
 const HOLDER_LOOKUP_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long an answer is waited for before silence counts, not the last answer.
+/// The time without an answer after which the backend counts as silent, instead of its last answer.
 const SILENCE_AFTER: Duration = Duration::from_secs(1);
-/// How long the next of this process holds back after a row of hand-overs, if other processes use
-/// the same keys: some polls of a backend without notifications fall into it.
+/// The time for which the next waiter of this process holds back after the maximum of consecutive
+/// hand-overs, if other processes use the same keys: other processes poll several times within it if the
+/// backend has no notifications.
 const HOLD_BACK: Duration = Duration::from_millis(50);
 
-/// Takes the lease if that needs no waiting for others.
+/// Acquires the lease if that needs no waiting for others.
 pub(crate) async fn try_lock(
     shared: &Arc<Shared>,
     key: &LockKey,
@@ -61,13 +62,13 @@ pub(crate) async fn try_lock(
                 return Ok(None);
             }
             Some(Outcome::Failed(_, error)) => return Err(error.with_key(key)),
-            // The caller did not poll it, so that its answer is no longer of use.
+            // The caller did not poll it, so its answer is no longer of use.
             None => {}
         }
     }
 }
 
-/// Takes the lease, waiting in line for it.
+/// Acquires the lease, waiting in line for it.
 pub(crate) async fn lock(
     shared: &Arc<Shared>,
     key: &LockKey,
@@ -82,14 +83,14 @@ pub(crate) async fn lock(
     let since = Instant::now();
     loop {
         let work = acquire(Arc::clone(shared), key.clone(), *options, since);
-        // A caller that did not poll its call has lost its place, and goes to the end of the line.
+        // A caller that did not poll its call has lost its place, and continues at the end of the line.
         if let Some(claim) = Revocable::new(&shared.attendance, key, work).await {
             return hold(shared, claim?, options);
         }
     }
 }
 
-/// Waits for the lease, from the end of the line on.
+/// Waits for the lease, starting at the end of the line.
 async fn acquire(
     shared: Arc<Shared>,
     key: LockKey,
@@ -118,13 +119,13 @@ async fn acquire(
     }
 }
 
-/// How long the first answer is waited for. Who will not wait for others still waits for that.
+/// The limit for the first answer. A caller that does not wait for others still waits for that answer.
 fn first_limit(shared: &Shared, options: &LockOptions) -> Duration {
     let wait = options.wait_timeout();
     if wait.is_zero() { shared.client.options.answer_timeout() } else { wait }
 }
 
-/// What can be refused before anything is done.
+/// The checks that need no request.
 fn check(shared: &Shared, key: &LockKey, options: &LockOptions) -> Result<(), LockError> {
     options.validate()?;
     if shared.is_closed() {
@@ -145,14 +146,14 @@ fn hold(shared: &Arc<Shared>, claim: Claim, options: &LockOptions) -> Result<Loc
     Ok(LockGuard::new(hold))
 }
 
-/// How one request for a lease ended. Each of them tidies up when dropped.
+/// The result of one request for a lease. Each variant cleans up when it is dropped.
 enum Outcome {
     Granted(Claim),
     Held(Claim, Option<Duration>),
     Failed(Claim, LockError),
 }
 
-/// Asks the backend once. Runs to its end even if the caller goes; see [`Finish`].
+/// Asks the backend once. Runs to its end even if the caller is dropped; see [`Finish`].
 async fn attempt(mut claim: Claim) -> Outcome {
     let client = Arc::clone(&claim.client);
     let was_armed = claim.is_armed();
@@ -190,7 +191,7 @@ async fn attempt(mut claim: Claim) -> Outcome {
     }
 }
 
-/// A call that waits; it is counted among those that do.
+/// A call that waits, included in the count of waiting calls.
 struct Waiting<'a> {
     shared: &'a Arc<Shared>,
     key: &'a LockKey,
@@ -214,7 +215,7 @@ impl<'a> Waiting<'a> {
         Self { shared, key, options, since, until, failures: 0, watch: None }
     }
 
-    /// Waits in line until it is called up; `None` if it was sent away for no reason of its own.
+    /// Waits in line until it is called up; `None` if it lost its place without a shutdown or a timeout.
     async fn called(
         &mut self,
         ticket: &mut Ticket<Claim>,
@@ -229,7 +230,7 @@ impl<'a> Waiting<'a> {
                 Ok(Err(_)) if self.is_over() => return Err(self.gave_up(None).await),
                 Ok(Err(_)) => return Ok(None),
                 Err(_elapsed) if failing.is_some() || self.is_over() => {
-                    // Whoever asks for all in line may have been answered meanwhile.
+                    // A request for all waiters in line may have been answered meanwhile.
                     match self.outlook() {
                         (Some(failing), until) if until <= Instant::now() => {
                             return Err(failing.error.with_key(self.key));
@@ -247,8 +248,8 @@ impl<'a> Waiting<'a> {
         until(self.until).is_zero()
     }
 
-    /// Whether the backend fails now, and until when it is worth waiting. While it does not, it is
-    /// looked at again as soon as a failure that begins now would be too long.
+    /// Returns whether the backend is failing now, and the moment until which waiting is useful. While the
+    /// backend works, the check is repeated as soon as a failure that begins now would last too long.
     fn outlook(&self) -> (Option<Failing>, Instant) {
         let failing = self.shared.lines.failing(self.key);
         let from = failing.as_ref().map_or_else(Instant::now, |it| it.since.max(self.since));
@@ -256,7 +257,7 @@ impl<'a> Waiting<'a> {
         (failing, until)
     }
 
-    /// Waits to be called up, and asks then.
+    /// Waits to be called up, and then asks the backend.
     async fn in_line(
         mut self,
         mut ticket: Ticket<Claim>,
@@ -267,10 +268,10 @@ impl<'a> Waiting<'a> {
         loop {
             let turn = match self.called(&mut ticket).await? {
                 Some(Pass::Granted(claim)) if claim.deadline > Instant::now() => return Ok(claim),
-                // Called up long ago and not polled since: ask again, under the same owner id.
+                // Called up long ago and not polled since: asks again, under the same owner id.
                 Some(Pass::Granted(claim)) => return self.ask(claim).await,
                 Some(Pass::Turn(turn)) => turn,
-                // Whoever took it out of the line came to no end with it: back into the line.
+                // The caller that took it out of the line did not finish: it enters the line again.
                 None => match shared.lines.enter(key, owner, ttl) {
                     Entered::First(turn) => turn,
                     Entered::Queued(again) => {
@@ -288,7 +289,7 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// Asks for a lease with the turn in hand, and goes on asking.
+    /// Asks for a lease while holding the turn, and retries.
     async fn ask(&mut self, claim: Claim) -> Result<Claim, LockError> {
         match self.attempt(claim, None).await {
             Ok(outcome) => self.contend_on(outcome).await,
@@ -300,7 +301,7 @@ impl<'a> Waiting<'a> {
         self.contend_on(outcome).await
     }
 
-    /// Asks once. An attempt that is cut short is completed, and undone, in the background.
+    /// Asks once. An attempt that is cut off is completed, and undone, in the background.
     async fn attempt(
         &mut self,
         claim: Claim,
@@ -308,7 +309,7 @@ impl<'a> Waiting<'a> {
     ) -> Result<Outcome, LockError> {
         let (failing, until) = self.outlook();
         let sent_at = Instant::now();
-        // However long it was down for others, one answer is waited for.
+        // One answer is awaited, regardless of how long the backend has failed for others.
         let until = if failing.is_some() { until.max(sent_at + SILENCE_AFTER) } else { self.until };
         let attempt = Finish::new(&self.shared.client, attempt(claim));
         if let Ok(outcome) = timeout_at(until, attempt).await {
@@ -327,7 +328,7 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// Waits for its time and asks again, until the lease is granted or the time is up.
+    /// Waits and asks again, until the lease is granted or the timeout.
     async fn contend_on(&mut self, mut outcome: Outcome) -> Result<Claim, LockError> {
         loop {
             if self.shared.is_closed() && !matches!(outcome, Outcome::Granted(_)) {
@@ -366,7 +367,7 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// Lets those who wait in line behind this one know whether the backend answers.
+    /// Informs the waiters behind this one whether the backend answers.
     fn note(&self, outcome: &Outcome) {
         let failing = match outcome {
             Outcome::Failed(claim, error) if error.is_retryable() => Some((error, claim.asked_at)),
@@ -375,8 +376,8 @@ impl<'a> Waiting<'a> {
         self.shared.lines.note(self.key, failing);
     }
 
-    /// Until the lease may be free: a release was seen, or the holder's time is over. The first time
-    /// it only begins to watch, for the release may have come before that.
+    /// Waits until the lease may be free: a release was seen, or the holder's TTL is over. The first time
+    /// it only starts to watch, because the release may have come before that.
     async fn wait(&mut self, claim: &Claim, remaining: Option<Duration>) {
         if let Some(watch) = self.watch.take() {
             let net = remaining.unwrap_or(MAX_POLL_INTERVAL).min(MAX_POLL_INTERVAL)
@@ -408,8 +409,8 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// The error of one who has waited in vain, with what is known of the holder. One that did not
-    /// wish to wait does not wait for that either.
+    /// The wait timeout error, with the known facts about the holder. A caller that did not want to wait
+    /// does not wait for those facts either.
     async fn gave_up(&mut self, remaining: Option<Duration>) -> LockError {
         let waited = self.since.elapsed();
         let asked = if self.options.wait_timeout().is_zero() {
@@ -425,7 +426,7 @@ impl<'a> Waiting<'a> {
         match asked {
             Ok(Some(info)) => timed_out(Some(info.remaining)).with_holder(info.owner),
             Ok(None) => timed_out(remaining),
-            // It was held when it was last asked for.
+            // It was held when it was last requested.
             Err(error) if remaining.is_some() => timed_out(remaining).caused_by(&error),
             Err(error) => error.during(LockOperation::Acquire).with_key(self.key).not_applied(),
         }

@@ -1,4 +1,4 @@
-//! The contract of a place where leases live.
+//! The contract of a backend, which stores leases.
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -16,22 +16,22 @@ use crate::lease::Lease;
 /// Ends after a release was seen; see [`LockBackend::watch`].
 pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A place where leases live. This is the part to implement for a new one; waiting, refreshing and
-/// guards are the [`LockManager`](crate::LockManager)'s.
+/// A backend, which stores leases. Implement this trait for a new one; the
+/// [`LockManager`](crate::LockManager) provides waiting, refreshing and guards.
 ///
 /// # To ensure correctness
 ///
 /// - Each call takes effect in one atomic step, or not at all.
-/// - A lease is *live* from its grant until its TTL has passed on the backend's clock, counted from
-///   the step that granted or renewed it last. At most one lease of a key is live at any moment. A
-///   lease that is not live is nobody's, even if nobody took it since: its old owner is told
+/// - A lease is *live* from its grant until its TTL has passed on the backend's clock, counted from the
+///   step that granted or renewed it last. At most one lease of a key is live at any moment. A lease that
+///   is not live has no owner, even if no other owner has taken it since: its old owner gets
 ///   [`Vanished`](Renewal::Vanished) and [`NotOwner`](Release::NotOwner).
-/// - Of two grants of one key the later one has the greater token, over releases, expiries,
-///   hand-overs and restarts: use [`FencingToken::next`](memory_core::lease::FencingToken::next).
-/// - Every call is idempotent per (key, owner), so that a call whose answer was lost is sent again.
+/// - Of two grants of one key the later one has the greater token, over releases, expiries, hand-overs and
+///   restarts: use [`FencingToken::next`](memory_core::lease::FencingToken::next).
+/// - Every call is idempotent per (key, owner), so that a call whose answer was lost can be sent again.
 /// - Owner ids are fresh for each acquisition; the backend need not remember old ones.
-/// - An `Ok` answer is definite. Whatever is in doubt is an error, whose
-///   [`applied`](LockError::applied) says whether the call may have taken effect.
+/// - An `Ok` answer is definite. Any doubt is an error, whose [`applied`](LockError::applied) reports
+///   whether the call may have taken effect.
 ///
 /// Prove an implementation with the suite of the feature `conformance`.
 ///
@@ -43,7 +43,7 @@ pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub trait LockBackend: Debug + Send + Sync + 'static {
     /// Grants the lease of `key` to `owner` for `ttl` if no other owner holds it.
     ///
-    /// **Correctness.** An owner that already holds it gets the same token, and `ttl` counts anew.
+    /// **Correctness.** An owner that already holds it gets the same token, and `ttl` starts again.
     ///
     /// # Errors
     ///
@@ -55,20 +55,20 @@ pub trait LockBackend: Debug + Send + Sync + 'static {
         ttl: Duration,
     ) -> Result<Acquired, LockError>;
 
-    /// Makes each of these leases last its `ttl` from now on, if it is still live and its owner's.
+    /// Extends each of these leases to its `ttl` from now, if it is still live and held by its owner.
     ///
-    /// **Correctness.** One answer for each lease, in their order. Atomic for each lease, not for all
-    /// of them. Tokens do not change. A lease that ran out is not revived.
+    /// **Correctness.** One answer for each lease, in their order. Atomic for each lease, not for all of
+    /// them together. Tokens do not change. An expired lease is not revived.
     ///
     /// # Errors
     ///
-    /// An error leaves each of the leases renewed or not.
+    /// After an error each of the leases may have been renewed or not.
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>, LockError>;
 
     /// Frees the lease of `key` if `owner` holds it.
     ///
-    /// **Correctness.** [`Release::Released`] proves that the lease was live and the owner's until
-    /// this step. Sent again it answers [`Release::NotOwner`].
+    /// **Correctness.** [`Release::Released`] proves that the lease was live and held by the owner until
+    /// this step. If it is sent again, the answer is [`Release::NotOwner`].
     ///
     /// # Errors
     ///
@@ -78,12 +78,12 @@ pub trait LockBackend: Debug + Send + Sync + 'static {
     /// Passes the lease of `key` from one owner to another in one step, with a new, greater token
     /// and a new `ttl`.
     ///
-    /// **Correctness.** The key is free at no moment. Sent again, with the lease already the new
-    /// owner's, it answers the same token, and `ttl` counts anew.
+    /// **Correctness.** The key is free at no moment. If it is sent again, and the new owner already holds
+    /// the lease, the answer is the same token, and `ttl` starts again.
     ///
     /// # Errors
     ///
-    /// After an error with an unknown effect the lease is the old owner's or the new one's.
+    /// After an error with an unknown effect the old owner or the new one holds the lease.
     async fn hand_over(
         &self,
         key: &LockKey,
@@ -92,20 +92,20 @@ pub trait LockBackend: Debug + Send + Sync + 'static {
         ttl: Duration,
     ) -> Result<HandOver, LockError>;
 
-    /// Who holds the lease of `key`, if it is live.
+    /// The holder of the lease of `key`, if it is live.
     ///
     /// # Errors
     ///
-    /// If the backend cannot be asked.
+    /// If the backend cannot be reached.
     async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError>;
 
-    /// Whether the lease of `key` is live although, by what its holder wrote down, it should have ended or
-    /// ends later than its TTL allows: the holder's clock was wrong, or something took the end from the lease.
-    /// Such a lease is not renewed any more, or its holder should be looked at; health reports it.
+    /// Returns whether the lease of `key` is live although it should have ended by the times that its
+    /// holder stored, or ends later than its TTL allows: the holder's clock was wrong, or the lease lost
+    /// its expiry. Such a lease is no longer renewed, or its holder should be examined; health reports it.
     ///
     /// # Errors
     ///
-    /// If the backend cannot be asked.
+    /// If the backend cannot be reached.
     async fn is_overdue(&self, key: &LockKey) -> Result<bool, LockError> {
         let _ = key;
         Ok(false)
@@ -113,25 +113,25 @@ pub trait LockBackend: Debug + Send + Sync + 'static {
 
     /// A future that ends once a release of `key` was seen after this call.
     ///
-    /// It may end without one, and it may never end: callers keep a timer below it. It does not
-    /// borrow, and dropping it leaves nothing behind. The expiry of a lease need not end it.
+    /// It may end without a release, and it may never end, so callers use a timer as a fallback. It does
+    /// not borrow, and dropping it leaves nothing behind. The expiry of a lease need not end it.
     ///
-    /// `waiter` is the owner that will ask for the lease again, if the caller waits in line for it: a
-    /// backend may keep it a place while its watch lives.
+    /// `waiter` is the owner that will ask for the lease again, if the caller waits in line for it. A
+    /// backend may keep a place for it while its watch lives.
     fn watch(&self, key: &LockKey, waiter: Option<OwnerId>) -> Watch;
 
-    /// Whether a released lease goes to those of all processes in the order in which they began to
-    /// watch it as [waiters](Self::watch). Where it does not, whoever has just had a row of turns
+    /// Returns whether a released lease is granted to waiters of all processes in the order in which they
+    /// began to [watch](Self::watch) it. If it is not, a process that has had several consecutive turns
     /// holds back a little for the others.
     fn keeps_places(&self) -> bool;
 
-    /// Frees the lease of `key` if `owner` holds it, at once, without waiting and without a runtime;
-    /// for `Drop`.
+    /// Frees the lease of `key` if `owner` holds it, at once, without waiting and without a runtime; for
+    /// `Drop`.
     ///
-    /// True: done, or certain to be done by a thread of the backend's own. False: the caller
-    /// arranges for [`release`](Self::release). Must not block, wait for another process or panic.
+    /// True: it is done, or a thread of the backend will certainly do it. False: the caller arranges for
+    /// [`release`](Self::release). Must not block, wait for another process or panic.
     fn release_now(&self, key: &LockKey, owner: OwnerId) -> bool;
 
-    /// Names the place where the leases live, for comparison with that of a store.
+    /// Names the domain of the leases, for comparison with that of a store.
     fn domain(&self) -> &LeaseDomain;
 }

@@ -1,4 +1,4 @@
-//! The backend, and everything that a request to it needs.
+//! The backend, and the context of a request to it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::manager_options::ManagerOptions;
 use crate::random::Random;
 use crate::stats::Counters;
 
-/// The backend of one manager, and everything that a request to it needs. Work that outlives the caller, such as
-/// a release in the background, keeps this and not the manager.
+/// The backend of one manager, and the context of a request to it. Work that outlives the caller, such as a
+/// release in the background, keeps this and not the manager.
 #[derive(Debug)]
 pub(crate) struct BackendClient {
     pub(crate) backend: Arc<dyn LockBackend>,
@@ -22,7 +22,7 @@ pub(crate) struct BackendClient {
     pub(crate) counters: Counters,
     pub(crate) random: Random,
     pub(crate) foreign_contention: ForeignContention,
-    /// Wakes `shutdown` when the last guard or the last release is gone.
+    /// Wakes `shutdown` when no guard and no release is left.
     pub(crate) idle: Notify,
     runtime: Mutex<Option<Handle>>,
 }
@@ -40,7 +40,7 @@ impl BackendClient {
         }
     }
 
-    /// Waits for one answer of the backend, for `limit` at the most.
+    /// Waits for one answer of the backend, at most for `limit`.
     pub(crate) async fn answer<T>(
         &self,
         operation: LockOperation,
@@ -56,12 +56,12 @@ impl BackendClient {
         }
     }
 
-    /// A runtime on which this manager's leases were taken, and which was driven last.
+    /// A runtime on which this manager's leases were taken, and which was driven most recently.
     pub(crate) fn runtime(&self) -> Option<Handle> {
         self.runtime.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// This runtime is being driven now.
+    /// Records that this runtime is being driven now.
     pub(crate) fn note_runtime(&self, current: &Handle) {
         let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         if runtime.as_ref().is_none_or(|last| last.id() != current.id()) {

@@ -1,4 +1,4 @@
-//! Taking a lease away from whoever holds it.
+//! Taking a lease away from its holder.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,14 @@ use crate::key::LockKey;
 use crate::shared::Shared;
 use crate::{LeaseInfo, OwnerId};
 
-/// How long the lease lasts for the one who breaks it, should it not be released.
+/// The TTL of the lease for the caller that breaks it, in case it is not released.
 const BREAK_TTL: Duration = Duration::from_secs(2);
-/// How many holders in a row are tried.
+/// The most consecutive holders that are tried.
 const ATTEMPTS: u32 = 16;
 
-/// Takes the lease away from its holder. Dropped while it looks for the holder, it has done nothing; dropped
-/// later, the lease of that holder alone is broken in the background: the next one is not stuck.
+/// Takes the lease away from its holder. If it is dropped while it looks for the holder, nothing was done.
+/// If it is dropped later, only the lease of that holder is broken, in the background: later holders keep
+/// theirs.
 pub(crate) async fn break_lease(
     shared: &Arc<Shared>,
     key: &LockKey,
@@ -41,7 +42,7 @@ pub(crate) async fn break_lease(
 }
 
 /// Passes the lease of `holder` to a new owner, which raises its token, and releases it. False if `holder`
-/// does not have it any more.
+/// no longer has it.
 async fn take_from(shared: Arc<Shared>, key: LockKey, holder: OwnerId) -> Result<bool, LockError> {
     let owner = shared.client.random.owner();
     let limit = shared.client.options.answer_timeout();

@@ -1,4 +1,4 @@
-//! A lease that may be ours: from before it is asked for until it is held or given up.
+//! A lease that this process may hold: from before the request until it is held or released.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::key::LockKey;
 use crate::line::{LeftBehind, Turn};
 use crate::time::deadline;
 
-/// The possibility that the backend granted us a lease, from before the request was sent. Dropping
-/// it passes the lease on or releases it, so that no way out of an acquisition can forget it.
+/// The possibility that the backend granted a lease to this process, from before the request was sent.
+/// Dropping it passes the lease on or releases it, so that no exit from an acquisition can leak it.
 pub(crate) struct Claim {
     pub(crate) client: Arc<BackendClient>,
     pub(crate) key: LockKey,
@@ -22,18 +22,18 @@ pub(crate) struct Claim {
     pub(crate) ttl: Duration,
     /// The token of the grant; zero before it.
     pub(crate) token: FencingToken,
-    /// When the lease must be taken for lost.
+    /// The moment at which the lease must be considered lost.
     pub(crate) deadline: Instant,
-    /// When the backend was asked last.
+    /// The time of the last request.
     pub(crate) asked_at: Instant,
-    /// Gone once the lease was lost: the next in line does not wait for a holder who has nothing.
+    /// None once the lease was lost: the next in line does not wait for a holder without a lease.
     turn: Option<Turn<Self>>,
-    /// Whether the backend may hold a lease for us.
+    /// Whether the backend may hold a lease for this claim.
     armed: bool,
 }
 
 impl Claim {
-    /// A claim on nothing yet.
+    /// A claim without a request.
     pub(crate) fn new(
         client: &Arc<BackendClient>,
         key: &LockKey,
@@ -49,19 +49,19 @@ impl Claim {
             ttl,
             token: FencingToken::ZERO,
             deadline: now,
-            // A lease that was left behind may have been handed over to this owner.
+            // A lease of an ended runtime may have been handed over to this owner.
             armed: turn.left_behind.is_some(),
             asked_at: now,
             turn: Some(turn),
         }
     }
 
-    /// From here on the backend may hold a lease for us.
+    /// Records that the backend may hold a lease from now on.
     pub(crate) fn arm(&mut self) {
         self.armed = true;
     }
 
-    /// The backend certainly holds none.
+    /// Records that the backend certainly holds none.
     pub(crate) fn disarm(&mut self) {
         self.armed = false;
     }
@@ -70,7 +70,7 @@ impl Claim {
         self.armed
     }
 
-    /// The backend granted it, asked at `sent_at`.
+    /// Records that the backend granted the request of `sent_at`.
     pub(crate) fn grant(&mut self, token: FencingToken, sent_at: Instant) {
         self.armed = true;
         self.token = token;
@@ -81,7 +81,7 @@ impl Claim {
         self.turn.as_ref()
     }
 
-    /// What whoever had the turn before may have left behind, until it was freed.
+    /// The lease that the previous holder of the turn may have left behind, until it is freed.
     pub(crate) fn left_behind(&mut self) -> Option<&mut Option<LeftBehind>> {
         self.turn.as_mut().map(|turn| &mut turn.left_behind).filter(|left| left.is_some())
     }
@@ -90,13 +90,13 @@ impl Claim {
         self.turn.take()
     }
 
-    /// What it takes to give the lease up; the claim itself is spent.
+    /// The data for giving the lease up; the claim itself is used up.
     pub(crate) fn into_give_up(mut self) -> GiveUp {
         self.armed = false;
         self.take_give_up()
     }
 
-    /// As [`into_give_up`](Self::into_give_up), for a lease that its holder does not know to be over.
+    /// Like [`into_give_up`](Self::into_give_up), for a lease whose holder does not know that it is over.
     pub(crate) fn give_up_early(&mut self) -> GiveUp {
         self.armed = false;
         self.take_give_up()
@@ -165,7 +165,7 @@ mod tests {
         assert!(is_held(&client, &key).await);
         drop(claim);
         assert!(!is_held(&client, &key).await);
-        assert!(lines.try_enter(&key).is_some(), "the turn has gone with it");
+        assert!(lines.try_enter(&key).is_some(), "the turn was given up with it");
     }
 
     #[tokio::test(start_paused = true)]
@@ -178,7 +178,7 @@ mod tests {
         assert!(claim.is_armed());
         claim.disarm();
         drop(claim);
-        assert!(is_held(&client, &key).await, "nobody asked for its release");
+        assert!(is_held(&client, &key).await, "no release was requested");
     }
 
     #[tokio::test(start_paused = true)]
@@ -188,7 +188,7 @@ mod tests {
         let lease = claim.into_give_up();
         assert_eq!((&lease.key, lease.owner, lease.ttl), (&key, owner, Duration::from_secs(10)));
         assert!(lease.turn.is_some());
-        assert!(is_held(&client, &key).await, "that is for whoever has the lease now");
+        assert!(is_held(&client, &key).await, "the present holder releases it");
     }
 
     #[tokio::test(start_paused = true)]
@@ -198,7 +198,7 @@ mod tests {
         assert!(claim.turn().is_some());
         let turn = claim.take_turn();
         assert!(turn.is_some() && claim.turn().is_none() && claim.take_turn().is_none());
-        assert!(lines.try_enter(&key).is_none(), "its line goes on");
+        assert!(lines.try_enter(&key).is_none(), "its line continues");
         drop(turn);
         assert!(lines.try_enter(&key).is_some());
     }

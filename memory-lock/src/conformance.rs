@@ -1,6 +1,6 @@
 //! The suite that every [`LockBackend`] must pass.
 //!
-//! # Running it on a backend of your own
+//! # Running it on a custom backend
 //!
 //! 1. Take the suite into the tests of your crate:
 //!
@@ -9,14 +9,14 @@
 //!    memory-lock = { version = "0.1", features = ["conformance"] }
 //!    tokio = { version = "1", features = ["macros", "rt", "time"] }
 //!    ```
-//! 2. Let one test call [`run`] with a function that makes a [`Subject`]: a backend that nobody else uses,
-//!    on a [`Clock::manual`](crate::Clock::manual) if its leases go by a clock that can be moved. What it
-//!    needs to live, such as a folder, is given to [`Subject::keeping`].
-//! 3. [`Failures`] names each case that failed, and what it found.
+//! 2. Let one test call [`run`] with a function that makes a [`Subject`]: a separate backend,
+//!    on a [`Clock::manual`](crate::Clock::manual) if its leases go by a clock that can be moved. Things that
+//!    it needs, such as a folder, are passed to [`Subject::keeping`].
+//! 3. [`Failures`] names each case that failed, and its finding.
 //!
-//! `memory-lock/tests/third_party.rs` in the repository is a whole backend over a map that uses only
-//! public items, made to be copied from. The suite shows what one process can see; that leases are safe
-//! between processes, and when a server restarts, is for tests of your own.
+//! `memory-lock/tests/third_party.rs` in the repository is a whole backend over a map that uses only public
+//! items, made to be copied. The suite covers the behavior within one process. Test separately that leases
+//! are safe between processes, and when a server restarts.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -35,9 +35,9 @@
 //! # }
 //! ```
 //!
-//! Each case gets a backend of its own. Cases that need a lease to run out move the manual clock of
-//! the subject; a backend whose clock cannot be moved is given leases of half a second, and waited
-//! for.
+//! Each case gets a separate backend. Cases in which a lease must expire move the manual clock of the
+//! subject. If the clock of a backend cannot be moved, its leases last half a second, and the case waits
+//! for that.
 
 mod expiry;
 mod failures;
@@ -58,7 +58,7 @@ use crate::key::LockKey;
 type Verdict = Result<(), Violation>;
 type Case = fn(Subject) -> Pin<Box<dyn Future<Output = Verdict> + Send>>;
 
-/// What a case found wrong.
+/// The finding of a failed case.
 #[derive(Debug)]
 struct Violation(String);
 
@@ -83,12 +83,12 @@ macro_rules! cases {
     };
 }
 
-/// Runs every case against a fresh subject each, and returns how many there were. Call it inside a
-/// tokio runtime with time enabled, not paused.
+/// Runs every case, each against a fresh subject, and returns the number of cases. Call it inside a tokio
+/// runtime with time enabled, not paused.
 ///
 /// # Errors
 ///
-/// The cases that failed, and what each of them found.
+/// The cases that failed, and the finding of each.
 pub async fn run<M, F>(make: M) -> Result<usize, Failures>
 where
     M: Fn() -> F,

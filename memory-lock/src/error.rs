@@ -11,11 +11,11 @@ use memory_core::store::Applied;
 
 use crate::key::LockKey;
 
-/// Why a lease operation failed: what a caller can act on, the operation, the key, whether the
-/// operation may have taken effect, and the driver's error as [`source`](StdError::source).
+/// The reason why a lease operation failed: a kind that a caller can act on, the operation, the key,
+/// whether the operation may have been applied, and the driver's error as [`source`](StdError::source).
 ///
-/// A lease that another owner holds is not an error of the backend: [`LockManager::try_lock`] answers
-/// `None`, and [`LockManager::lock`] ends with [`LockErrorKind::WaitTimeout`].
+/// A lease that another owner holds is not an error of the backend: [`LockManager::try_lock`] returns
+/// `None`, and [`LockManager::lock`] returns [`LockErrorKind::WaitTimeout`].
 ///
 /// [`LockManager::try_lock`]: crate::LockManager::try_lock
 /// [`LockManager::lock`]: crate::LockManager::lock
@@ -37,40 +37,40 @@ struct Context {
     holder: Option<OwnerId>,
 }
 
-/// What went wrong, as far as a caller can act on it.
+/// The kind of a [`LockError`], by the action that a caller can take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LockErrorKind {
     /// The key is empty or longer than [`LockKey::MAX_BYTES`].
     InvalidKey,
-    /// An option cannot be used; the text names the field and the mend.
+    /// An option cannot be used; the text names the field and the remedy.
     InvalidOptions,
-    /// Someone else held the lease for as long as the caller was willing to wait.
+    /// Other owners held the lease for as long as the caller was willing to wait.
     WaitTimeout {
-        /// How long the caller waited.
+        /// The time that the caller waited.
         waited: Duration,
-        /// How long the holder's lease still lasts unless it is refreshed, where this is known.
+        /// The time for which the holder's lease still lasts unless it is refreshed, if known.
         holder_remaining: Option<Duration>,
     },
     /// The backend gave no answer in time.
     NoAnswer {
-        /// How long it was waited for.
+        /// The time that the caller waited for the answer.
         after: Duration,
     },
     /// The backend was busy with others for longer than its operation timeout.
     Busy,
     /// The backend cannot be reached, or its file cannot be opened or read.
     Unavailable,
-    /// The backend does not accept the user or the password, or gives the user too few rights.
+    /// The backend does not accept the user or the password, or the user lacks permissions.
     Authentication,
-    /// The backend refuses by its configuration: read-only, full.
+    /// The backend refuses because of its configuration or state: read-only, full.
     Refused,
-    /// What the backend stored is not what this crate writes.
+    /// The backend holds data that this crate did not write.
     Corrupt,
     /// The caller runs in an operation under this very lease, and would wait for itself.
     OwnLease,
-    /// The backend's file was removed, replaced or renamed while it was open. Its leases count no
-    /// more; open the backend again.
+    /// The backend's file was removed, replaced or renamed while it was open. Its leases no longer count;
+    /// open the backend again.
     Replaced,
     /// [`LockManager::shutdown`](crate::LockManager::shutdown) was called.
     ShutDown,
@@ -80,7 +80,7 @@ pub enum LockErrorKind {
     Backend,
 }
 
-/// What was being done when a [`LockError`] arose.
+/// The operation in which a [`LockError`] occurred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LockOperation {
@@ -96,7 +96,7 @@ pub enum LockOperation {
     Release,
     /// Passing a lease to the next waiter.
     HandOver,
-    /// Asking who holds a lease.
+    /// Looking up the holder of a lease.
     Inspect,
 }
 
@@ -119,28 +119,28 @@ impl LockError {
         Self { context: Box::new(context), source: None }
     }
 
-    /// Says which key it was about.
+    /// Sets the key that the operation concerned.
     #[must_use]
     pub fn with_key(mut self, key: &LockKey) -> Self {
         self.context.key = Some(key.clone());
         self
     }
 
-    /// Says that the operation had no effect.
+    /// Sets that the operation had no effect.
     #[must_use]
     pub fn not_applied(mut self) -> Self {
         self.context.applied = Applied::No;
         self
     }
 
-    /// Says whether the same call may succeed when it is sent again.
+    /// Sets whether the same call may succeed when it is sent again.
     #[must_use]
     pub fn retryable(mut self, retryable: bool) -> Self {
         self.context.retryable = retryable;
         self
     }
 
-    /// Replaces the text that explains the kind: what is wrong and what to do about it, lower case. A text over
+    /// Replaces the text that explains the kind: the problem and its remedy, lower case. A text over
     /// [`MAX_ERROR_TEXT`](memory_core::limits::MAX_ERROR_TEXT) is cut.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
@@ -148,7 +148,7 @@ impl LockError {
         self
     }
 
-    /// What is wrong and what to do about it, if the backend knew more than the kind says.
+    /// The problem and its remedy, if the backend knew more than the kind expresses.
     #[must_use]
     pub fn detail(&self) -> Option<&str> {
         self.context.detail.as_deref()
@@ -161,14 +161,14 @@ impl LockError {
         self
     }
 
-    /// Names the owner that held the lease.
+    /// Sets the owner that held the lease.
     #[must_use]
     pub fn with_holder(mut self, holder: OwnerId) -> Self {
         self.context.holder = Some(holder);
         self
     }
 
-    /// Says how long the caller has waited in all, where it had waited before it asked for the lease.
+    /// Sets the total waiting time of the caller, if it had waited before it asked for the lease.
     #[must_use]
     pub fn with_waited(mut self, time: Duration) -> Self {
         if let LockErrorKind::WaitTimeout { waited, .. } = &mut self.context.kind {
@@ -177,48 +177,48 @@ impl LockError {
         self
     }
 
-    /// The same error of another operation, which had to do this one.
+    /// The same error for another operation, which included this one.
     pub(crate) fn during(mut self, operation: LockOperation) -> Self {
         self.context.operation = operation;
         self
     }
 
-    /// Keeps another error of a lease as the source.
+    /// Keeps another error of a lease operation as the source.
     pub(crate) fn caused_by(self, error: &Self) -> Self {
         self.with_source(error.clone())
     }
 
-    /// What went wrong.
+    /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> &LockErrorKind {
         &self.context.kind
     }
 
-    /// What was being done.
+    /// The operation that failed.
     #[must_use]
     pub fn operation(&self) -> LockOperation {
         self.context.operation
     }
 
-    /// The key it was done to, if it was one key.
+    /// The key of the operation, if it concerned one key.
     #[must_use]
     pub fn key(&self) -> Option<&LockKey> {
         self.context.key.as_ref()
     }
 
-    /// The owner that held the lease when this one gave up waiting for it, where that is known.
+    /// The owner that held the lease when this caller gave up waiting for it, if known.
     #[must_use]
     pub fn holder(&self) -> Option<OwnerId> {
         self.context.holder
     }
 
-    /// Whether the operation may have taken effect all the same.
+    /// Whether the operation may have been applied nevertheless.
     #[must_use]
     pub fn applied(&self) -> Applied {
         self.context.applied
     }
 
-    /// Whether the same call may succeed when it is sent again, as it stands.
+    /// Returns whether the same call may succeed when it is sent again unchanged.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.context.retryable
@@ -285,8 +285,8 @@ impl fmt::Display for LockErrorKind {
             Self::Refused => "the backend refuses by its configuration; check rights and space",
             Self::Corrupt => "the backend holds data that is not ours; check where it points",
             Self::OwnLease => {
-                "the caller runs under this lease and would wait for itself; go on with what its \
-                 operation was given, for a memory the session"
+                "the caller runs under this lease and would wait for itself; use the scope that its \
+                 operation received (for a memory, the session)"
             }
             Self::Replaced => "the backend's file was replaced while it was open; open it again",
             Self::ShutDown => "the lock manager was shut down; make a new one",
@@ -432,8 +432,8 @@ mod tests {
             ),
             (
                 LockErrorKind::OwnLease,
-                "cannot renew leases: the caller runs under this lease and would wait for itself; go \
-                 on with what its operation was given, for a memory the session",
+                "cannot renew leases: the caller runs under this lease and would wait for itself; use \
+                 the scope that its operation received (for a memory, the session)",
             ),
             (
                 LockErrorKind::Replaced,

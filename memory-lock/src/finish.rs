@@ -1,4 +1,4 @@
-//! Carrying work that has begun to its end, also when its caller is gone.
+//! Completing work that has begun, even if its caller is dropped.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -11,8 +11,8 @@ use crate::backend_client::BackendClient;
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Work that, once begun, is carried to its end although its caller goes: by the caller while it is
-/// there, by a task after. What the work yields is then dropped, so it must tidy up on drop.
+/// Work that, once begun, is completed even if its caller is dropped: first by the caller, then by a task.
+/// In the second case the output is dropped, so it must clean up on drop.
 ///
 /// No task is spawned while the caller stays, so a backend that answers at once costs none.
 pub(crate) struct Finish<T: Send + 'static> {
@@ -54,8 +54,8 @@ impl<T: Send + 'static> Drop for Finish<T> {
     }
 }
 
-/// Carries work to its end from a `Drop`, with the caller's runtime or the manager's. Without either
-/// the work is dropped. What can be done at once is done before this returns.
+/// Completes work from a `Drop`, with the caller's runtime or the manager's. Without either the work is
+/// dropped. The part that needs no waiting is done before this returns.
 pub(crate) fn carry_on<T: Send + 'static>(client: &Arc<BackendClient>, mut work: Work<T>) {
     let Some(runtime) = Runtime::find(client) else { return };
     let _context = runtime.enter();
@@ -73,7 +73,7 @@ pub(crate) fn carry_on<T: Send + 'static>(client: &Arc<BackendClient>, mut work:
     }
 }
 
-/// Whether [`carry_on`] would find a runtime here.
+/// Returns whether [`carry_on`] would find a runtime here.
 pub(crate) fn can_carry_on(client: &BackendClient) -> bool {
     Runtime::find(client).is_some()
 }
@@ -108,7 +108,7 @@ impl Runtime {
     }
 }
 
-/// Counts work that is under way with no caller, until it is dropped.
+/// Counts work in progress without a caller, until it is dropped.
 pub(crate) struct Releasing(Arc<BackendClient>);
 
 impl Releasing {

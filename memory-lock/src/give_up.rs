@@ -1,4 +1,4 @@
-//! Giving a lease up: to the next in line or to all, waiting for the answer or not.
+//! Giving a lease up: to the next in line or to all, with or without waiting for the answer.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use crate::key::LockKey;
 use crate::line::{HandingOver, LeftBehind, Turn};
 use crate::time::{after, until};
 
-/// What became of a lease when its holder gave it up.
+/// The result of giving up a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReleaseOutcome {
-    /// It was ours until this moment, and is free or the next waiter's.
+    /// The holder had it until this moment. It is now free, or held by the next waiter.
     Released,
-    /// It was not ours any more: what it protected was not protected to the end.
+    /// The holder no longer had it, so the protected work was not protected to its end.
     NotOwner,
-    /// The backend gave no definite answer; the release is tried again in the background until the
-    /// lease has run out anyway.
+    /// The backend gave no definite answer. The release is retried in the background until the lease has
+    /// expired.
     Unknown,
 }
 
@@ -33,17 +33,17 @@ pub(crate) struct GiveUp {
     pub(crate) client: Arc<BackendClient>,
     pub(crate) key: LockKey,
     pub(crate) owner: OwnerId,
-    /// How long it may last from now, refreshed as it may have been.
+    /// The longest time that it may last from now, including refreshes that may have arrived.
     pub(crate) ttl: Duration,
     pub(crate) turn: Option<Turn<Claim>>,
 }
 
-/// How long one release or hand-over may take while somebody waits for it.
+/// The limit for one release or hand-over while a caller waits for it.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The pause between two tries in the background.
+/// The pause between two retries in the background.
 const RELEASE_RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// Gives up a lease without waiting, from a `Drop`: at once if the backend can, else by a task.
+/// Gives up a lease without waiting, from a `Drop`: at once if the backend can, else in a task.
 pub(crate) fn give_up_detached(lease: GiveUp) {
     let client = Arc::clone(&lease.client);
     let to_pass_on = lease.turn.as_ref().is_some_and(|turn| turn.waiters() > 0);
@@ -52,13 +52,13 @@ pub(crate) fn give_up_detached(lease: GiveUp) {
     {
         return;
     }
-    // Without a runtime, or with one that ends, the work is dropped, and with it the turn, which calls up the
-    // next to free the lease.
+    // Without a runtime, or with one that ends, the work is dropped, and with it the turn, which calls up
+    // the next waiter to free the lease.
     carry_on(&client, Box::pin(give_up(lease)));
 }
 
-/// Passes a lease to the next in line, or releases it. Dropped before its end, it leaves the rest to the
-/// next.
+/// Passes a lease to the next in line, or releases it. If it is dropped before its end, the next in line
+/// does the rest.
 pub(crate) fn give_up(mut lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseOutcome> + Send>> {
     let until = after(Instant::now(), lease.ttl);
     if let Some(turn) = &mut lease.turn {
@@ -90,7 +90,8 @@ pub(crate) fn give_up(mut lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseO
                     claim.grant(token, sent_at);
                     match next.grant(claim) {
                         None => return ReleaseOutcome::Released,
-                        // That one has left: the lease is its owner id's now, so pass that on.
+                        // That waiter has left. The lease belongs to its owner id now, so that grant is
+                        // passed on.
                         Some(mut back) => {
                             back.disarm();
                             let Some(had) = back.take_turn() else {
@@ -109,8 +110,8 @@ pub(crate) fn give_up(mut lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseO
                     return ReleaseOutcome::NotOwner;
                 }
                 Err(error) => {
-                    // Whoever has the lease now, the next in line frees what it knows of and asks under the
-                    // owner id to which the lease may have been passed.
+                    // Regardless of the current holder, the next in line frees the leases that it knows of,
+                    // and asks under the owner id to which the lease may have been passed.
                     tracing::debug!(%key, %error, "hand-over failed");
                     release_in_background(&client, &key, owner, last);
                     next.call_up(turn);
@@ -129,8 +130,8 @@ pub(crate) fn give_up(mut lease: GiveUp) -> Pin<Box<dyn Future<Output = ReleaseO
     })
 }
 
-/// How many hand-overs in a row there may be from here on. Where other processes have places in line
-/// at the backend, those who wait here now get one turn each before it is the others' again.
+/// The most consecutive hand-overs from here on. If other processes have places in line at the backend, the
+/// present waiters of this process get one turn each before the other processes do.
 fn max_hand_overs(client: &BackendClient, turn: &Turn<Claim>) -> u32 {
     let most = client.options.max_hand_overs();
     if client.backend.keeps_places() && client.foreign_contention.is_recent() {
@@ -140,7 +141,7 @@ fn max_hand_overs(client: &BackendClient, turn: &Turn<Claim>) -> u32 {
     most
 }
 
-/// Frees a lease that could not be given up when its runtime ended; false without a definite answer.
+/// Frees a lease that could not be released when its runtime ended; false without a definite answer.
 pub(crate) async fn free_left_behind(
     client: &BackendClient,
     key: &LockKey,
@@ -150,13 +151,13 @@ pub(crate) async fn free_left_behind(
     match client.answer(LockOperation::Release, RELEASE_TIMEOUT, call).await {
         Ok(_) => true,
         Err(error) => {
-            tracing::debug!(%key, %error, "cannot free the lease of one whose runtime ended");
+            tracing::debug!(%key, %error, "cannot free a lease whose runtime ended");
             false
         }
     }
 }
 
-/// One release; without a definite answer, more of them in the background.
+/// Sends one release; without a definite answer, more of them in the background.
 async fn release(
     client: &Arc<BackendClient>,
     key: &LockKey,
@@ -175,7 +176,7 @@ async fn release(
     }
 }
 
-/// Goes on releasing until the backend answers or the lease has run out anyway.
+/// Repeats the release until the backend answers or the lease has expired.
 pub(crate) fn release_in_background(
     client: &Arc<BackendClient>,
     key: &LockKey,

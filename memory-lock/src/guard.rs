@@ -15,12 +15,11 @@ use crate::scope::LeaseScope;
 
 /// A lease that is held. It is refreshed in the background until it is released, dropped or lost.
 ///
-/// Dropping it gives the lease up without blocking and without panicking, with a runtime or without:
-/// at once where the backend can (in process: always), else by a task; only if there is no runtime
-/// left does the lease run out by its TTL. Not reentrant: a second acquisition of the same key waits
-/// for this one.
+/// Dropping it releases the lease without blocking and without panicking, with a runtime or without: at
+/// once if the backend can (in process: always), else in a task. Only if no runtime is left does the lease
+/// expire by its TTL. Not reentrant: a second acquisition of the same key waits for this one.
 ///
-/// A lease is an optimization: a process that is stopped past its deadline does not know it. Show
+/// A lease is an optimization: a process that is stopped past its deadline does not know it. Pass
 /// [`proof`](Self::proof) to the store with each write.
 #[derive(Debug)]
 #[must_use = "the lease is given up when its guard is dropped"]
@@ -33,13 +32,13 @@ impl LockGuard {
         Self { hold }
     }
 
-    /// What the lease guards.
+    /// The key of the lease.
     #[must_use]
     pub fn key(&self) -> &LockKey {
         self.hold.key()
     }
 
-    /// What to show to a store with each write.
+    /// The proof to pass to a store with each write.
     #[must_use]
     pub fn proof(&self) -> LeaseProof {
         self.hold.proof()
@@ -51,14 +50,14 @@ impl LockGuard {
         self.hold.proof().token
     }
 
-    /// Until when the lease is certain, unless it is refreshed before: counted from the moment before
-    /// the request was sent, less 1 % of the TTL and 2 ms.
+    /// The moment until which the lease is certain, unless it is refreshed before: counted from the moment
+    /// before the request was sent, less 1 % of the TTL and 2 ms.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.hold.deadline()
     }
 
-    /// Whether the lease is still held, decided here and now without asking anyone.
+    /// Checks that the lease is still held, by the local clock and without a request.
     ///
     /// # Errors
     ///
@@ -72,7 +71,7 @@ impl LockGuard {
     ///
     /// # Cancel safety
     ///
-    /// Safe: it only looks.
+    /// Safe: it only reads.
     pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> {
         Arc::clone(&self.hold).lost()
     }
@@ -83,14 +82,13 @@ impl LockGuard {
         LeaseScope::new(Arc::clone(&self.hold))
     }
 
-    /// Gives the lease up, to the next waiter of this process or to all, and says whether it was
-    /// ours to the end. Refreshing stops before anything is sent. Waits for the backend's answer for
-    /// 2 s at the most.
+    /// Releases the lease, to the next waiter of this process or to all, and returns whether it was held to
+    /// the end. Refreshing stops before anything is sent. Waits for the backend's answer for at most 2 s.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, or kept without being polled, the release goes on in the background; one
-    /// that is polled again after that answers `Unknown`.
+    /// If the future is dropped before its end, or kept without being polled, the release continues in the
+    /// background. A future that is polled again after that returns `Unknown`.
     pub async fn release(self) -> ReleaseOutcome {
         let Some(claim) = self.hold.end() else { return ReleaseOutcome::NotOwner };
         let shared = self.hold.shared();

@@ -19,13 +19,13 @@ use crate::refresh::Refreshable;
 use crate::shared::Shared;
 use crate::time::{after, deadline};
 
-/// A lease that is held: what its guard, its scope and the refresh task have in common.
+/// A held lease: the state that its guard, its scope and the refresh task share.
 pub(crate) struct Hold {
     shared: Arc<Shared>,
     lease: Lease,
     refresh_interval: Option<Duration>,
     acquired_at: Instant,
-    /// When `max_hold` ends it.
+    /// The moment at which `max_hold` ends it.
     ends_at: Option<Instant>,
     state: Mutex<State>,
     lost: Notify,
@@ -34,12 +34,12 @@ pub(crate) struct Hold {
 struct State {
     deadline: Instant,
     lost: Option<LostReason>,
-    /// Until the guard gives it up.
+    /// Present until the guard gives it up.
     claim: Option<Claim>,
 }
 
 impl Hold {
-    /// Holds a granted claim and has it refreshed.
+    /// Holds a granted claim and registers it for refreshes.
     pub(crate) fn begin(
         shared: &Arc<Shared>,
         claim: Claim,
@@ -97,13 +97,13 @@ impl Hold {
         self.acquired_at.elapsed()
     }
 
-    /// When the lease must be taken for lost, unless it is refreshed before.
+    /// The moment at which the lease must be considered lost, unless it is refreshed before.
     pub(crate) fn deadline(&self) -> Instant {
         let deadline = self.state().deadline;
         self.ends_at.map_or(deadline, |ends_at| ends_at.min(deadline))
     }
 
-    /// Whether the lease is held, by what was heard so far and by the clock.
+    /// Checks that the lease is held, by the received answers and by the clock.
     pub(crate) fn ensure_held(&self) -> Result<(), Lost> {
         match self.lost_by_now() {
             None => Ok(()),
@@ -132,8 +132,8 @@ impl Hold {
         Some(reason)
     }
 
-    /// Marks the lease as lost: tells who waits for that, and calls up the next in line. The caller
-    /// has unregistered it.
+    /// Marks the lease as lost: notifies the tasks that wait for the loss, and calls up the next in line.
+    /// The caller has unregistered it.
     pub(crate) fn lose(&self, reason: LostReason) {
         let (turn, lease) = {
             let mut state = self.state();
@@ -141,7 +141,8 @@ impl Hold {
                 return;
             }
             let Some(claim) = state.claim.as_mut() else { return };
-            // One that was kept for too long is still ours: others need not wait for the rest of its TTL.
+            // A lease that was kept for too long is still held: others need not wait for the rest of its
+            // TTL.
             let kept_too_long = reason == LostReason::MaxHold;
             let lease = kept_too_long.then(|| claim.give_up_early());
             let turn = claim.take_turn();
@@ -157,14 +158,14 @@ impl Hold {
         }
     }
 
-    /// Ends with the reason once the lease is lost; never, if it is given up first.
+    /// Returns the reason once the lease is lost; never, if it is released first.
     pub(crate) async fn lost(self: Arc<Self>) -> LostReason {
         loop {
             let told = self.lost.notified();
             tokio::pin!(told);
-            // Before the look, or a loss in between would not be heard.
+            // Before the check, or a loss in between would be missed.
             told.as_mut().enable();
-            // What was lost first stays lost, although its guard may have gone since.
+            // The first loss counts, although its guard may have been dropped since.
             let told_before = self.state().lost;
             if told_before.is_none() && self.has_ended() {
                 std::future::pending::<()>().await;
@@ -224,7 +225,8 @@ impl Refreshable for Hold {
     }
 
     fn expire(&self) {
-        // It finds out by the clock, and knows whether the TTL or `max_hold` has ended.
+        // By the clock, which also distinguishes the end of the TTL from that of
+        // `max_hold`.
         self.lost_by_now();
     }
 

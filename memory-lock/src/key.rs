@@ -1,4 +1,4 @@
-//! The names of what leases guard.
+//! The names of guarded things.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crate::error::{LockError, LockErrorKind, LockOperation};
 
-/// The name of what a lease guards: 1 to 1,024 bytes of UTF-8, checked once and trusted after.
+/// The name of a guarded thing: 1 to 1,024 bytes of UTF-8, checked once and trusted after.
 ///
-/// Cloning is cheap (a counter goes up), so keys travel by value.
+/// Cloning is cheap (it increments a counter), so keys are passed by value.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LockKey(Arc<str>);
 

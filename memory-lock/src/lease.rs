@@ -1,4 +1,4 @@
-//! A lease as it is named to a backend, and as a backend describes it.
+//! A lease as a backend receives it, and as a backend describes it.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use memory_core::lease::{FencingToken, OwnerId};
 
 use crate::key::LockKey;
 
-/// A granted lease, as it is named to a [`LockBackend`](crate::LockBackend) that shall renew it.
+/// A granted lease, as it is passed to a [`LockBackend`](crate::LockBackend) for a renewal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lease {
-    /// What it guards.
+    /// The guarded key.
     pub key: LockKey,
-    /// Whose it is.
+    /// The owner that holds it.
     pub owner: OwnerId,
     /// The token of its grant.
     pub token: FencingToken,
-    /// How long it shall last from the moment the backend renews it.
+    /// The time for which it lasts from the moment the backend renews it.
     pub ttl: Duration,
 }

@@ -20,8 +20,8 @@ use crate::{Clock, ClockExt as _};
 
 /// Leases in the memory of this process: the reference backend.
 ///
-/// Its leases last by the monotonic [`Clock`]. Tokens are `max(last + 1, time of day in µs)` over all keys
-/// together, so that a released key costs no memory.
+/// The monotonic [`Clock`] decides when its leases end. Tokens are `max(last + 1, time of day in µs)` over
+/// all keys together, so that a released key costs no memory.
 #[derive(Debug)]
 pub struct InProcessLock {
     table: Mutex<Table>,
@@ -41,7 +41,7 @@ struct Row {
     token: FencingToken,
     granted: u64,
     expires: u64,
-    /// Made by the first who watches, and gone with the row.
+    /// Created by the first watcher, and removed with the row.
     released: Option<Arc<Notify>>,
 }
 
@@ -55,7 +55,7 @@ impl InProcessLock {
         Self { table: Mutex::default(), clock, domain }
     }
 
-    /// No step of the time of day ends a lease, or keeps it.
+    /// No step of the time of day ends a lease or extends it.
     fn ticks(&self) -> u64 {
         self.clock.ticks().micros
     }
@@ -193,7 +193,7 @@ impl LockBackend for InProcessLock {
             Some(row) if row.is_live(now) => {
                 Box::pin(Arc::clone(row.released.get_or_insert_default()).notified_owned())
             }
-            // Free already: a release between the caller's look and this call is not missed.
+            // Free already: a release between the caller's check and this call is not missed.
             _ => Box::pin(std::future::ready(())),
         }
     }
@@ -203,7 +203,7 @@ impl LockBackend for InProcessLock {
         true
     }
 
-    /// There is one process only, and it has a line of its own.
+    /// There is only one process, and the manager keeps its line.
     fn keeps_places(&self) -> bool {
         true
     }

@@ -6,13 +6,13 @@ use thiserror::Error;
 
 use crate::key::LockKey;
 
-/// Why a lease was lost. Decided by this process, from a definite answer or by its own clock.
+/// The reason why a lease was lost. Decided by this process, from a definite answer or by its clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LostReason {
     /// Another owner holds the key.
     Stolen,
-    /// Its deadline passed without a refresh that succeeded.
+    /// Its deadline passed without a successful refresh.
     Expired,
     /// The backend knows no lease of the key.
     Vanished,
@@ -49,14 +49,14 @@ impl fmt::Display for LostReason {
     }
 }
 
-/// The lease is no longer held: stop what it protected. Writes that carry its token are turned away
-/// by a store that checks tokens.
+/// The lease is no longer held: stop the protected work. A store that checks tokens refuses writes that
+/// carry its token.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the lease of `{key}` was lost: {reason}; start over with a new one")]
 pub struct Lost {
-    /// What it guarded.
+    /// The key of the lease.
     pub key: LockKey,
-    /// Why it was lost.
+    /// The reason of the loss.
     pub reason: LostReason,
 }
 

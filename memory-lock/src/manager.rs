@@ -1,4 +1,4 @@
-//! The face of the crate: a manager of the leases of one backend.
+//! The main type of the crate: a manager of the leases of one backend.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,18 +25,18 @@ use crate::stats::LockStats;
 use crate::time::after;
 use crate::with_lock::{self, WithLockError};
 
-/// Takes leases for the tasks of one process: lets them wait in line, refreshes what they hold, and
-/// notices what they lost. Clones are cheap and share everything.
+/// Acquires leases for the tasks of one process: queues the tasks, refreshes their leases, and detects lost
+/// leases. Clones are cheap and share everything.
 ///
-/// Make one for each backend: tasks wait in line, and hand leases over, within one manager only.
-/// Its methods that take leases must be called inside a tokio runtime with time enabled. Leases are
-/// refreshed on the runtime that took the first of those held; when it shuts down, another one that took a
-/// lease which is still held goes on with it.
+/// Create one for each backend: tasks wait in line, and hand leases over, within one manager only. Its
+/// methods that acquire leases must be called inside a tokio runtime with time enabled. Leases are
+/// refreshed on the runtime that acquired the first of the held leases. When it shuts down, another one
+/// that acquired a lease that is still held continues.
 ///
-/// A runtime that ends with leases held cannot send their releases any more, unless the backend needs no
-/// runtime for that (in process, SQLite). The next in this process who asks for such a lease, on any runtime,
-/// sends its release first; other processes wait until it has run out, for its TTL at the most. Call
-/// [`shutdown`](Self::shutdown) before the runtime ends to release them.
+/// A runtime that ends with leases held can no longer send their releases, unless the backend needs no
+/// runtime for that (in process, SQLite). The next caller in this process that asks for such a lease, on
+/// any runtime, sends its release first; other processes wait until it has expired, at most for its TTL.
+/// Call [`shutdown`](Self::shutdown) before the runtime ends to release them.
 #[derive(Clone)]
 #[doc(alias = "DistributedLock")]
 pub struct LockManager {
@@ -50,7 +50,7 @@ impl LockManager {
         Self { shared: Arc::new(Shared::new(backend, ManagerOptions::new())) }
     }
 
-    /// A manager with options of its own.
+    /// A manager with custom options.
     ///
     /// # Errors
     ///
@@ -63,18 +63,18 @@ impl LockManager {
         Ok(Self { shared: Arc::new(Shared::new(backend, options)) })
     }
 
-    /// Takes the lease of `key` if nobody holds it; `None` if somebody does. Asks the backend once,
-    /// and waits for its answer only.
+    /// Acquires the lease of `key` if it is free; `None` if another owner holds it. Sends one request to
+    /// the backend, and waits only for its answer.
     ///
     /// # Errors
     ///
-    /// Those of the backend and of the options; `ShutDown`; `NoRuntime`. Whatever the backend may
-    /// have granted is released in the background.
+    /// Those of the backend and of the options; `ShutDown`; `NoRuntime`. A lease that the backend may have
+    /// granted is released in the background.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, a request under way is completed in the background, and the lease
-    /// released.
+    /// If the future is dropped before its end, a request in progress is completed in the background, and
+    /// the lease is released.
     pub async fn try_lock(
         &self,
         key: &LockKey,
@@ -83,24 +83,24 @@ impl LockManager {
         acquire::try_lock(&self.shared, key, options).await
     }
 
-    /// Takes the lease of `key`, waiting in line for [`wait_timeout`](LockOptions::wait_timeout) at
-    /// the most. The tasks of this process are served first come, first served; other processes get
-    /// a turn after [`max_hand_overs`](ManagerOptions::max_hand_overs) of them.
+    /// Acquires the lease of `key`, waiting in line for at most
+    /// [`wait_timeout`](LockOptions::wait_timeout). The tasks of this process are served first come, first
+    /// served; other processes get a turn after [`max_hand_overs`](ManagerOptions::max_hand_overs) of them.
     ///
     /// # Errors
     ///
-    /// [`WaitTimeout`](crate::LockErrorKind::WaitTimeout) if others held it all the time, with
-    /// [who does](LockError::holder) where that can be had. Errors of the backend that are retryable are
-    /// met by trying again, for [`failure_timeout`](LockOptions::failure_timeout) at the most, then
-    /// returned; the others, those of the options, `ShutDown` and `NoRuntime` end the call at once, and
-    /// so does [`OwnLease`](crate::LockErrorKind::OwnLease). It never answers without the lease.
+    /// [`WaitTimeout`](crate::LockErrorKind::WaitTimeout) if others held it all the time, with [the
+    /// holder](LockError::holder) if it is known. Retryable errors of the backend are retried, at most for
+    /// [`failure_timeout`](LockOptions::failure_timeout), then returned. The other errors, those of the
+    /// options, `ShutDown`, `NoRuntime` and [`OwnLease`](crate::LockErrorKind::OwnLease) end the call at
+    /// once. It never returns without the lease or an error.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, the call leaves the line. A request under way is completed in the
-    /// background, and the lease passed on or released. The same happens to a call that is kept and not
-    /// polled for half a second after it was woken, so that others need not wait for it; polled again
-    /// after that, it goes to the end of the line.
+    /// If the future is dropped before its end, the call leaves the line. A request in progress is
+    /// completed in the background, and the lease is passed on or released. The same happens to a call that
+    /// is kept and not polled for half a second after it was woken, so that others need not wait for it. If
+    /// it is polled again after that, it continues at the end of the line.
     #[doc(alias = "acquire")]
     pub async fn lock(&self, key: &LockKey, options: &LockOptions) -> Result<LockGuard, LockError> {
         acquire::lock(&self.shared, key, options).await
@@ -118,8 +118,8 @@ impl LockManager {
     /// | ends late otherwise, or another owner holds the lease by then | `Lost`, with the output |
     /// | panics | the panic, with the lease given up |
     ///
-    /// Refreshing goes on in a task of its own: on a runtime with several threads an operation that
-    /// blocks its thread does not stop it.
+    /// Refreshing runs in a separate task: on a runtime with several threads an operation that blocks its
+    /// thread does not stop it.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl LockManager {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, `operation` is dropped and the lease given up.
+    /// If the future is dropped before its end, `operation` is dropped and the lease is released.
     #[doc(alias = "withLockRefresh")]
     pub async fn with_lock_refresh<T, F, Fut>(
         &self,
@@ -143,15 +143,15 @@ impl LockManager {
         with_lock::run(guard, operation).await
     }
 
-    /// Who holds the lease of `key`, in any process; `None` if nobody does.
+    /// The holder of the lease of `key`, in any process; `None` if it is free.
     ///
     /// # Errors
     ///
-    /// If the backend cannot be asked.
+    /// If the backend cannot be reached.
     ///
     /// # Cancel safety
     ///
-    /// Safe: it only looks.
+    /// Safe: it only reads.
     pub async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
         let call = self.shared.client.backend.inspect(key);
         let limit = self.shared.client.options.answer_timeout();
@@ -162,16 +162,16 @@ impl LockManager {
             .map_err(|error| error.with_key(key))
     }
 
-    /// Whether the lease of `key` is held although it should have ended by itself; see
+    /// Returns whether the lease of `key` is held although it should have ended; see
     /// [`LockBackend::is_overdue`].
     ///
     /// # Errors
     ///
-    /// If the backend cannot be asked.
+    /// If the backend cannot be reached.
     ///
     /// # Cancel safety
     ///
-    /// Safe: it only looks.
+    /// Safe: it only reads.
     pub async fn is_overdue(&self, key: &LockKey) -> Result<bool, LockError> {
         let call = self.shared.client.backend.is_overdue(key);
         let limit = self.shared.client.options.answer_timeout();
@@ -182,9 +182,10 @@ impl LockManager {
             .map_err(|error| error.with_key(key))
     }
 
-    /// Takes the lease of `key` away from whoever holds it, in any process, and frees it; returns who that
-    /// was. For operators, when a holder is stuck. The fencing token rises: a store that checks tokens or
-    /// leases refuses what the holder still writes, and its guard learns of the loss with its next refresh, in this manager at once.
+    /// Takes the lease of `key` away from its holder, in any process, and frees it; returns the former
+    /// holder. For operators, when a holder is stuck. The fencing token rises: a store that checks tokens
+    /// or leases refuses later writes of the holder, and the holder's guard notices the loss with its next
+    /// refresh, or at once in this manager.
     ///
     /// # Errors
     ///
@@ -192,33 +193,34 @@ impl LockManager {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, it either has done nothing or breaks the lease of the holder that it found,
-    /// in the background; a holder that comes later keeps its lease.
+    /// If the future is dropped before its end, either nothing was done, or the lease of the holder that
+    /// was found is broken in the background. A later holder keeps its lease.
     pub async fn break_lease(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
         break_lease(&self.shared, key).await
     }
 
-    /// Whether the caller runs in an operation of [`with_lock_refresh`](Self::with_lock_refresh) under the
-    /// lease of `key`, through any manager of the same place. It would wait for itself if it waited for
-    /// the lease. A task that the operation has spawned does not run in it, and may wait for its end.
+    /// Returns whether the caller runs in an operation of [`with_lock_refresh`](Self::with_lock_refresh)
+    /// under the lease of `key`, through any manager of the same domain. It would wait for itself if it
+    /// waited for the lease. A task that the operation has spawned does not run in it, and may wait for its
+    /// end.
     #[must_use]
     pub fn runs_under(&self, key: &LockKey) -> bool {
         with_lock::runs_under(&self.shared, key)
     }
 
-    /// How many tasks of this process wait for `key` now.
+    /// The number of tasks of this process that wait for `key` now.
     #[must_use]
     pub fn waiting(&self, key: &LockKey) -> usize {
         self.shared.lines.waiting(key)
     }
 
-    /// What was done so far, and what is held now.
+    /// The counters of this manager, and the number of leases held now.
     #[must_use]
     pub fn stats(&self) -> LockStats {
         self.shared.client.counters.snapshot()
     }
 
-    /// The place where the leases live.
+    /// The domain of the leases.
     #[must_use]
     pub fn domain(&self) -> &LeaseDomain {
         self.shared.client.backend.domain()
@@ -230,15 +232,15 @@ impl LockManager {
         &self.shared.client.backend
     }
 
-    /// Ends this manager and its clones: those who wait, and all later calls, get `ShutDown`; those
-    /// who hold a lease have `grace` to give it up. Then what is left is lost with
-    /// [`LostReason::ShutDown`](crate::LostReason::ShutDown). Returns how many leases that was, once
-    /// releases under way are answered or another `grace` is over. Call it before the runtime ends,
-    /// for without one a remote lease can only run out.
+    /// Ends this manager and its clones: waiters, and all later calls, get `ShutDown`; holders of a lease
+    /// have `grace` to release it. The leases that are left then are lost with
+    /// [`LostReason::ShutDown`](crate::LostReason::ShutDown). Returns their number, once releases in
+    /// progress are answered or another `grace` is over. Call it before the runtime ends, because without
+    /// one a remote lease can only expire.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, the manager is closed, and nothing more happens to leases held.
+    /// If the future is dropped before its end, the manager is closed, and held leases are left alone.
     pub async fn shutdown(&self, grace: Duration) -> usize {
         self.shared.close();
         self.until_idle(after(Instant::now(), grace)).await;
@@ -249,15 +251,15 @@ impl LockManager {
         lost
     }
 
-    /// Ends one lease of this manager from outside of the code that holds it, which may block its thread or
-    /// no longer be polled: that code finds the lease lost with
-    /// [`LostReason::ShutDown`](crate::LostReason::ShutDown), and a store that checks tokens refuses what it
-    /// still writes. Waits for the backend's answer for 2 s at the most; `NotOwner` where the lease was
-    /// given up before.
+    /// Ends one lease of this manager from outside the code that holds it, which may block its thread or no
+    /// longer be polled: that code finds the lease lost with
+    /// [`LostReason::ShutDown`](crate::LostReason::ShutDown), and a store that checks tokens refuses its
+    /// later writes. Waits for the backend's answer for at most 2 s; `NotOwner` if the lease was released
+    /// before.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, the release goes on in the background.
+    /// If the future is dropped before its end, the release continues in the background.
     pub async fn revoke(&self, scope: &LeaseScope) -> ReleaseOutcome {
         let hold = scope.hold();
         self.shared.refresher.unregister(hold.owner());
@@ -266,12 +268,12 @@ impl LockManager {
         Finish::new(&self.shared.client, give_up(claim.into_give_up())).await
     }
 
-    /// Waits until no release is under way for callers that did not wait for it, for this long at the most;
-    /// whether that is so. Before a runtime ends, so that no lease is left to run out.
+    /// Waits until no release is in progress for callers that did not wait for it, at most for this time;
+    /// returns whether none is left. Call it before a runtime ends, so that no lease has to expire.
     ///
     /// # Cancel safety
     ///
-    /// Safe: it only looks.
+    /// Safe: it only reads.
     pub async fn until_released(&self, within: Duration) -> bool {
         let deadline = after(Instant::now(), within);
         loop {
@@ -287,7 +289,7 @@ impl LockManager {
         }
     }
 
-    /// Until nothing is held and no release is under way.
+    /// Waits until nothing is held and no release is in progress.
     async fn until_idle(&self, deadline: Instant) {
         loop {
             let idle = self.shared.client.idle.notified();

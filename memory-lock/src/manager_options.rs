@@ -1,10 +1,10 @@
-//! How a manager works, for all its leases.
+//! The options of a manager, for all its leases.
 
 use std::time::Duration;
 
 use crate::error::{LockError, LockErrorKind, LockOperation};
 
-/// How a [`LockManager`](crate::LockManager) works, for all its leases.
+/// The options of a [`LockManager`](crate::LockManager), for all its leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ManagerOptions {
     answer_timeout: Duration,
@@ -19,24 +19,24 @@ impl ManagerOptions {
         Self { answer_timeout: Duration::from_secs(5), max_hand_overs: 16, seed: None }
     }
 
-    /// How long the answer to one call of the backend is waited for before it counts as unknown.
-    /// Refreshes have shorter limits of their own. Default: 5 s.
+    /// The time to wait for the answer to one call of the backend before its effect counts as unknown.
+    /// Refreshes have separate, shorter limits. Default: 5 s.
     #[must_use]
     pub const fn with_answer_timeout(mut self, timeout: Duration) -> Self {
         self.answer_timeout = timeout;
         self
     }
 
-    /// How many times in a row a lease is passed from task to task in this process before it is
-    /// truly released, so that other processes get a turn; 0 releases every time. Default: 16.
+    /// The most consecutive times that a lease is passed from task to task in this process before it is
+    /// really released, so that other processes get a turn; 0 releases every time. Default: 16.
     #[must_use]
     pub const fn with_max_hand_overs(mut self, most: u32) -> Self {
         self.max_hand_overs = most;
         self
     }
 
-    /// Owner ids and jitter follow from this number, so that a test replays. Never in production:
-    /// two managers with one seed give out the same owner ids. Default: fresh randomness.
+    /// The seed of owner ids and jitter, so that a test is reproducible. Never in production: two managers
+    /// with one seed create the same owner ids. Default: fresh randomness.
     #[must_use]
     pub const fn with_seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -65,7 +65,7 @@ impl ManagerOptions {
     ///
     /// # Errors
     ///
-    /// [`LockErrorKind::InvalidOptions`], naming the field and the mend.
+    /// [`LockErrorKind::InvalidOptions`], naming the field and the remedy.
     pub fn validate(&self) -> Result<(), LockError> {
         if self.answer_timeout.is_zero() {
             return Err(LockError::new(LockErrorKind::InvalidOptions, LockOperation::Configure)

@@ -1,10 +1,10 @@
-//! How one lease is taken and kept: its TTL, refreshing, waiting and the longest hold.
+//! The options of one lease: its TTL, refreshing, waiting and the longest hold.
 
 use std::time::Duration;
 
 use crate::error::{LockError, LockErrorKind, LockOperation};
 
-/// How one lease is taken, kept and given up.
+/// The options of acquiring, keeping and releasing one lease.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -29,7 +29,7 @@ enum Refresh {
 }
 
 impl LockOptions {
-    /// The shortest TTL. Below it, clock drift and the grain of timers leave no lease to speak of.
+    /// The shortest TTL. Below it, clock drift and the resolution of timers leave no useful time.
     pub const MIN_TTL: Duration = Duration::from_millis(10);
 
     /// The defaults.
@@ -44,7 +44,7 @@ impl LockOptions {
         }
     }
 
-    /// How long the lease lasts without a refresh: the longest time that others wait after this
+    /// The time for which the lease lasts without a refresh: the longest time that others wait after this
     /// process was killed. At least [`Self::MIN_TTL`]. Default: 30 s.
     #[must_use]
     pub const fn with_ttl(mut self, ttl: Duration) -> Self {
@@ -52,15 +52,15 @@ impl LockOptions {
         self
     }
 
-    /// When the first attempt to refresh is due, counted from the grant or the last refresh. At most
-    /// half the TTL, so that a failed attempt leaves time for others. Default: half the TTL (15 s).
+    /// The time of the first attempt to refresh, counted from the grant or the last refresh. At most half
+    /// the TTL, so that a failed attempt leaves time for others. Default: half the TTL (15 s).
     #[must_use]
     pub const fn with_refresh_interval(mut self, interval: Duration) -> Self {
         self.refresh = Refresh::Every(interval);
         self
     }
 
-    /// The lease ends with its TTL. No effect on
+    /// Lets the lease end with its TTL. No effect on
     /// [`with_lock_refresh`](crate::LockManager::with_lock_refresh), which always refreshes.
     #[must_use]
     pub const fn without_refresh(mut self) -> Self {
@@ -68,8 +68,8 @@ impl LockOptions {
         self
     }
 
-    /// How long [`lock`](crate::LockManager::lock) waits for others. Default: 10 s. `Duration::MAX` waits
-    /// without a limit: the place in line is kept, errors that may pass are met by trying again, and
+    /// The time for which [`lock`](crate::LockManager::lock) waits for others. Default: 10 s.
+    /// `Duration::MAX` waits without a limit: the place in line is kept, retryable errors are retried, and
     /// dropping the future leaves the line.
     #[must_use]
     pub const fn with_wait_timeout(mut self, wait: Duration) -> Self {
@@ -77,17 +77,17 @@ impl LockOptions {
         self
     }
 
-    /// How long [`lock`](crate::LockManager::lock) goes on while the backend fails or gives no answer,
-    /// counted from the first of the calls that failed in a row; never longer than it waits for others.
-    /// Default: as long as that.
+    /// The time for which [`lock`](crate::LockManager::lock) continues while the backend fails or gives no
+    /// answer, counted from the first of the consecutive failed calls; never longer than it waits for
+    /// others. Default: as long as that.
     #[must_use]
     pub const fn with_failure_timeout(mut self, timeout: Duration) -> Self {
         self.failure_timeout = Some(timeout);
         self
     }
 
-    /// How long a lease is kept at the most, however often it could be refreshed, so that a stuck
-    /// holder ends; `None` for ever. Default: 1 h.
+    /// The longest time for which a lease is kept, even if it could be refreshed, so that a stuck holder
+    /// ends; `None` for no limit. Default: 1 h.
     #[must_use]
     pub const fn with_max_hold(mut self, max_hold: Option<Duration>) -> Self {
         self.max_hold = max_hold;
@@ -139,7 +139,7 @@ impl LockOptions {
     ///
     /// # Errors
     ///
-    /// [`LockErrorKind::InvalidOptions`], naming the field and the mend.
+    /// [`LockErrorKind::InvalidOptions`], naming the field and the remedy.
     pub fn validate(&self) -> Result<(), LockError> {
         let (ttl, least) = (self.ttl, Self::MIN_TTL);
         let problem = if ttl < least {
@@ -226,7 +226,7 @@ mod tests {
             .with_max_hold(Some(seconds(60)));
         assert_eq!((options.ttl(), options.refresh_interval()), (seconds(20), Some(seconds(5))));
         assert_eq!((options.wait_timeout(), options.max_hold()), (seconds(1), Some(seconds(60))));
-        assert_eq!(options.refreshing(), options, "an interval of its own is kept");
+        assert_eq!(options.refreshing(), options, "an explicit interval is kept");
         assert_eq!(options.without_refresh().refresh_interval(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Where owner ids and jitter come from.
+//! The source of owner ids and jitter.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,9 +10,9 @@ use memory_core::lease::OwnerId;
 /// Owner ids and jitter, from the operating system's randomness or from a test's seed.
 #[derive(Debug)]
 pub(crate) struct Random {
-    /// Tells managers apart, in this process and others.
+    /// Distinguishes managers, in this process and others.
     high: u64,
-    /// Counts acquisitions; it begins anywhere.
+    /// Counts acquisitions; the first value is random.
     low: AtomicU64,
     jitter: Mutex<fastrand::Rng>,
 }
@@ -31,14 +31,13 @@ impl Random {
         Self { high, low: AtomicU64::new(source.u64(..)), jitter: Mutex::new(source) }
     }
 
-    /// An owner that was never given out before: within a manager by counting, among managers by 64
-    /// random bits.
+    /// A new, unique owner id: within a manager by counting, among managers by 64 random bits.
     pub(crate) fn owner(&self) -> OwnerId {
         let low = self.low.fetch_add(1, Ordering::Relaxed);
         OwnerId::new(u128::from(self.high) << 64 | u128::from(low))
     }
 
-    /// Between the half and the whole of `most`.
+    /// A duration between half of `most` and `most`.
     pub(crate) fn jittered(&self, most: Duration) -> Duration {
         let mut jitter = self.jitter.lock().unwrap_or_else(PoisonError::into_inner);
         most.mul_f64(0.5 + jitter.f64() / 2.0)

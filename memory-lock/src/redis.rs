@@ -1,7 +1,7 @@
 //! Leases in Redis or Valkey, for any number of machines.
 //!
-//! [`RedisLock`] keeps the leases at the end of a [`RedisLink`], which a store on the same server shares. The
-//! connection, its errors and its keys are the crate `memory-redis-link`.
+//! [`RedisLock`] stores the leases on the server of a [`RedisLink`], which a store on the same server
+//! shares. The crate `memory-redis-link` has the connection, its errors and its keys.
 
 mod error;
 mod lock;

@@ -1,4 +1,4 @@
-//! The tasks that refresh what a manager holds, in batches, and notice what it lost.
+//! The tasks that refresh the leases of a manager, in batches, and detect lost leases.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -23,12 +23,12 @@ use crate::time::{after, until};
 /// The held leases of one manager, and the tasks that refresh them and notice their loss: one on each runtime
 /// on which leases were taken.
 ///
-/// A task exists while something is registered, and a second longer: it looks once a second at
-/// the least, and ends when it finds nothing. So registering a lease costs no timer, and no wake-up
-/// of the task unless it must look sooner than it planned to.
+/// A task exists while a lease is registered, and a second longer: it runs at least once a second, and ends
+/// when it finds no lease. So registering a lease needs no timer, and wakes the task only if it must run
+/// sooner than it planned to.
 ///
 /// A lease is refreshed by the task of the runtime on which it was taken. If that task is late, because its
-/// runtime exists but is not driven or its threads are blocked, another one does it.
+/// runtime exists but is not driven or its threads are blocked, another task does it.
 #[derive(Debug)]
 pub(crate) struct Refresher {
     client: Arc<BackendClient>,
@@ -41,13 +41,13 @@ pub(crate) trait Refreshable: fmt::Debug + Send + Sync {
 
     fn acquired_at(&self) -> Instant;
 
-    /// How long after a refresh the next one is due; `None` for a lease that is not refreshed.
+    /// The time from a refresh to the next one; `None` for a lease that is not refreshed.
     fn refresh_interval(&self) -> Option<Duration>;
 
-    /// When the lease counts as lost, unless it is refreshed before.
+    /// The moment at which the lease counts as lost, unless it is refreshed before.
     fn deadline(&self) -> Instant;
 
-    /// The backend renewed the lease, asked at `sent_at`.
+    /// The backend renewed the lease; the request was sent at `sent_at`.
     fn renewed(&self, sent_at: Instant);
 
     /// The deadline is over.
@@ -59,7 +59,7 @@ pub(crate) trait Refreshable: fmt::Debug + Send + Sync {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By owner, so that the same leases are looked after in the same order in every run.
+    /// By owner, so that the leases are processed in the same order in every run.
     held: BTreeMap<OwnerId, Held>,
     /// The tasks, by their runtimes.
     running: HashMap<Id, Running>,
@@ -71,30 +71,32 @@ struct Running {
     number: u64,
     runtime: Handle,
     wake: Arc<Notify>,
-    /// When the task looks next.
+    /// The next planned run of the task.
     planned: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Held {
     hold: Arc<dyn Refreshable>,
-    /// Where it was taken. None if without a runtime, or if that has ended: each task may then refresh it.
+    /// The runtime on which it was taken. None if it was taken without a runtime, or if that has ended:
+    /// each task may then refresh it.
     runtime: Option<Id>,
-    /// When the next refresh is due; `None` if there is none to be. While one is under way, when another
-    /// task may take it that this one comes to no end.
+    /// The time of the next refresh; `None` if there is none. While one is in progress, the time at which
+    /// another task may take over a refresh that this one does not complete.
     attempt_at: Option<Instant>,
-    /// The runtime of the task with which a refresh is under way.
+    /// The runtime of the task that has a refresh in progress.
     under_way: Option<Id>,
-    /// Attempts without a definite answer since the last success.
+    /// Attempts without a definite answer since the last successful one.
     failures: u32,
 }
 
 impl Held {
-    /// When the task of this runtime is to refresh the lease; others than its own wait a little longer.
+    /// The time at which the task of this runtime refreshes the lease; tasks of other runtimes wait a
+    /// little longer.
     fn due_for(&self, runtime: Id) -> Option<Instant> {
         let at = self.attempt_at?;
         match (self.under_way, self.runtime) {
-            // Its answer is waited for.
+            // Its answer is pending.
             (Some(by), _) if by == runtime => None,
             (Some(_), _) | (None, None) => Some(at),
             (None, Some(own)) if own == runtime => Some(at),
@@ -106,19 +108,19 @@ impl Held {
     }
 }
 
-/// The longest time between two looks.
+/// The longest time between two runs.
 const MAX_REFRESH_SLEEP: Duration = Duration::from_secs(1);
 /// Leases due within this time of another are refreshed with it.
 const REFRESHED_TOGETHER: Duration = Duration::from_millis(50);
-/// How many leases one call renews: a backend must not be kept from others for long.
+/// The most leases of one call: a call must not occupy a backend for long.
 const MAX_BATCH: usize = 128;
-/// The longest that the answer to a refresh is waited for.
+/// The limit for the answer to a refresh.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
 /// The first pause after a failed refresh. Pauses double and are jittered.
 const FIRST_REFRESH_PAUSE: Duration = Duration::from_millis(100);
 /// The longest of these pauses.
 const MAX_REFRESH_PAUSE: Duration = Duration::from_secs(1);
-/// How late a task may be before that of another runtime refreshes its leases.
+/// The delay of a task after which that of another runtime refreshes its leases.
 const STANDBY_DELAY: Duration = Duration::from_millis(500);
 
 impl Refresher {
@@ -131,7 +133,7 @@ impl Refresher {
         Self { client: Arc::clone(client), state: Mutex::default() }
     }
 
-    /// Looks after the lease from now on. False if there is no runtime for it.
+    /// Refreshes the lease from now on. False if there is no runtime for it.
     pub(crate) fn register(self: &Arc<Self>, hold: Arc<dyn Refreshable>) -> bool {
         let attempt_at =
             hold.refresh_interval().map(|interval| after(hold.acquired_at(), interval));
@@ -160,7 +162,7 @@ impl Refresher {
         true
     }
 
-    /// Leaves the leases of a task whose runtime ended to the others, if there are any.
+    /// Passes the leases of a task whose runtime ended to the other tasks, if there are any.
     fn leave_to_others(&self, task: &Task) {
         let mut state = self.state();
         if !state.ended(task.runtime, task.number) {
@@ -171,7 +173,7 @@ impl Refresher {
             if held.runtime == Some(task.runtime) {
                 held.runtime = None;
             }
-            // What was under way ended with the task.
+            // Its requests in progress ended with the task.
             if held.under_way == Some(task.runtime) {
                 (held.under_way, held.attempt_at) = (None, Some(now));
             }
@@ -182,13 +184,13 @@ impl Refresher {
         }
     }
 
-    /// Looks after the lease no longer; answers that are still under way have no effect.
+    /// Stops refreshing the lease. Later answers to requests in progress have no effect.
     pub(crate) fn unregister(&self, owner: OwnerId) {
         let held = self.state().held.remove(&owner);
         drop(held);
     }
 
-    /// Ends the lease of this owner, if it is held here: another took it.
+    /// Ends the lease of this owner, if it is held here: another owner took it.
     pub(crate) fn lose_stolen(&self, owner: OwnerId) {
         let held = self.state().held.remove(&owner);
         if let Some(held) = held {
@@ -196,7 +198,7 @@ impl Refresher {
         }
     }
 
-    /// Ends all leases that are still held, for a shutdown; how many there were.
+    /// Ends all leases that are still held, for a shutdown; returns their number.
     pub(crate) fn lose_all(&self) -> usize {
         let held = std::mem::take(&mut self.state().held);
         for held in held.values() {
@@ -205,7 +207,7 @@ impl Refresher {
         held.len()
     }
 
-    /// What is to be done now, and when to look again; `None` ends the task.
+    /// The work that is due now, and the time of the next run; `None` ends the task.
     fn look(&self, task: &Task, refreshing: bool) -> Option<Look> {
         let now = Instant::now();
         let mut next = after(now, MAX_REFRESH_SLEEP);
@@ -244,7 +246,7 @@ impl Refresher {
             due.extend(soon.iter().map(|(owner, _)| *owner));
         }
         let lost: Vec<_> = lost.iter().filter_map(|owner| state.held.remove(owner)).collect();
-        // A lease near its deadline must not cut short the time of those that are well.
+        // A lease near its deadline must not shorten the timeout of the other leases.
         let (mut well, mut late) = (Vec::new(), Vec::new());
         for owner in due {
             if let Some(held) = state.held.get_mut(&owner) {
@@ -269,7 +271,7 @@ impl Refresher {
         Some(Look { next, batches })
     }
 
-    /// Takes in what the backend answered.
+    /// Processes the backend's answers.
     fn settle(&self, settled: Settled) {
         let client = &self.client;
         let Settled { batch, sent_at, answers } = settled;
@@ -277,7 +279,7 @@ impl Refresher {
         let mut state = self.state();
         let now = Instant::now();
         for (index, hold) in batch.iter().enumerate() {
-            // Given up meanwhile, or found lost by the clock: the answer comes too late.
+            // Released meanwhile, or found lost by the clock: the answer comes too late.
             let Some(held) = state.held.get_mut(&hold.lease().owner) else { continue };
             if hold.deadline() <= now {
                 continue;
@@ -316,7 +318,7 @@ impl Refresher {
 }
 
 impl State {
-    /// Makes a task, which is to be started once the table is not locked.
+    /// Creates a task, which must be started after the table is unlocked.
     fn begin(&mut self, refresher: &Arc<Refresher>, runtime: Handle) -> Start {
         self.started += 1;
         let (number, wake) = (self.started, Arc::<Notify>::default());
@@ -329,7 +331,7 @@ impl State {
         Start { runtime, task }
     }
 
-    /// Whether this task was a present one.
+    /// Returns whether this task was a current one.
     fn ended(&mut self, runtime: Id, number: u64) -> bool {
         let is_present = self.running.get(&runtime).is_some_and(|it| it.number == number);
         if is_present {
@@ -358,18 +360,19 @@ struct Task {
     runtime: Id,
 }
 
-/// A task and where it is to run.
+/// A task and its runtime.
 struct Start {
     runtime: Handle,
     task: Task,
 }
 
 impl Start {
-    /// Not with the table locked: a runtime that shuts down drops the task at once, which looks there.
+    /// Not while the table is locked: a runtime that shuts down drops the task at once, and the drop locks
+    /// the table.
     fn go(self) {
         self.runtime.spawn(self.task.run());
-        // A worker thread keeps the task it spawned last to itself: were that ours, work that now blocks the
-        // thread would keep it from ever starting. This one takes that place.
+        // A worker thread keeps the task that it spawned last for itself. If that were ours, work that now
+        // blocks the thread would prevent it from ever starting. This empty task takes that place.
         self.runtime.spawn(std::future::ready(()));
     }
 }
@@ -400,8 +403,8 @@ impl Task {
 }
 
 impl Drop for Task {
-    /// A runtime that shuts down ends the task early: the tasks of others go on with its leases, or else that
-    /// of the next runtime that takes one.
+    /// A runtime that shuts down ends the task early: the tasks of other runtimes take over its leases, or
+    /// else the task of the next runtime that takes one.
     fn drop(&mut self) {
         if let Some(refresher) = self.refresher.upgrade() {
             refresher.leave_to_others(self);

@@ -1,10 +1,10 @@
-//! Work of a caller that others wait behind, and that is taken back if the caller does not poll it.
+//! Work of a caller that others wait behind, and that is revoked if the caller does not poll it.
 //!
-//! A future is free to be polled once and then kept: in a `select!` loop with `&mut future`, behind a
-//! long handler of another branch, in a collection that nobody drives. Whatever it holds while it waits
-//! (the turn of its key, a lease that was handed to it) would be held for as long as it is kept. So the
-//! work of a caller is dropped when it was woken and is not polled for [`MAX_UNPOLLED`]; a drop is safe at every
-//! await point and passes on what was held. A caller that polls later starts over.
+//! A future may be polled once and then kept: in a `select!` loop with `&mut future`, behind a long handler
+//! of another branch, in a collection that is not driven. The resources that it holds while it waits (the
+//! turn of its key, a lease that was handed to it) would be held for as long as it is kept. Therefore the
+//! work of a caller is dropped when it was woken and is not polled for [`MAX_UNPOLLED`]. A drop is safe at
+//! every await point and passes on these resources. A caller that polls later starts over.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -19,26 +19,26 @@ use tokio::time::Instant;
 
 use crate::key::LockKey;
 
-/// How long work may be woken and not polled. A runtime whose threads are all busy for longer costs its
-/// waiters their places in line, and nothing else.
+/// The longest time for which woken work may stay unpolled. If all threads of a runtime are busy for
+/// longer, its waiters lose their places in line, and nothing else.
 const MAX_UNPOLLED: Duration = Duration::from_millis(500);
-/// Between two looks at the work of those who wait.
+/// The interval between two checks of the waiting work.
 const UNPOLLED_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Work that is dropped if it was woken and is not polled; it then ends with `None`.
+/// Work that is dropped if it was woken and is not polled; it then returns `None`.
 pub(crate) struct Revocable<T: Send + 'static> {
     attendance: Arc<Attendance>,
     key: LockKey,
     slot: Arc<Slot<T>>,
-    /// Its number among those who are looked at, once it has had to wait.
+    /// Its number in the list of checked work, once it has had to wait.
     number: Option<u64>,
 }
 
 struct Slot<T> {
     work: Mutex<Option<Work<T>>>,
-    /// Woken since it was polled last.
+    /// Woken since the last poll.
     woken: AtomicBool,
     polls: AtomicU64,
     caller: Mutex<Option<Waker>>,
@@ -90,7 +90,7 @@ impl<T: Send + 'static> Drop for Revocable<T> {
         if let Some(number) = self.number {
             self.attendance.leave(number);
         }
-        // Also ends the circle of the work and the wakers that it has given out.
+        // Also breaks the reference cycle of the work and the wakers that it has given out.
         drop(self.slot.take());
     }
 }
@@ -115,11 +115,11 @@ impl<T: Send + 'static> Wake for Slot<T> {
     }
 }
 
-/// Work as its attendance sees it.
+/// Work as its attendance uses it.
 trait Attended: Send + Sync {
     /// Woken, and not polled since.
     fn is_due(&self) -> bool;
-    /// How often it was polled.
+    /// The number of polls.
     fn polls(&self) -> u64;
     /// Wakes it, to see whether it is polled.
     fn ask(&self);
@@ -150,15 +150,15 @@ impl<T: Send + 'static> Attended for Slot<T> {
             Err(TryLockError::Poisoned(work)) => work.into_inner().take(),
             Err(TryLockError::WouldBlock) => return,
         };
-        // What it holds is passed on, which must not happen with the work locked.
+        // The drop passes on its resources, which must not happen while the work is locked.
         drop(work);
         self.ask();
     }
 }
 
-/// Looks after the work of all who wait at one manager. Each runtime on which callers wait has a task for it,
-/// which ends when no work is left: a runtime that exists and is not driven stalls its own task, and those of
-/// the others go on.
+/// Watches the work of all waiters of one manager. Each runtime on which callers wait has a task for it,
+/// which ends when no work is left: a runtime that exists and is not driven stalls its task, and the tasks
+/// of other runtimes continue.
 #[derive(Default)]
 pub(crate) struct Attendance {
     state: Mutex<State>,
@@ -166,13 +166,13 @@ pub(crate) struct Attendance {
 
 #[derive(Default)]
 struct State {
-    /// In the order in which they came, so that each run looks at them in the same order.
+    /// In order of arrival, so that each run checks them in the same order.
     waiting: BTreeMap<u64, Entry>,
     last: u64,
     /// The tasks: the number of each, by its runtime.
     running: HashMap<Id, u64>,
     started: u64,
-    /// When a task looked last.
+    /// The time of the last run of a task.
     looked: Option<Instant>,
 }
 
@@ -182,7 +182,7 @@ struct Entry {
     due: Option<Due>,
 }
 
-/// Since when work is due, and how often it had been polled by then.
+/// The time since which work is due, and its number of polls at that time.
 #[derive(Clone, Copy)]
 struct Due {
     since: Instant,
@@ -195,7 +195,7 @@ impl Attendance {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks after this work from now on. Without a runtime it is only listed, for the tasks of other runtimes.
+    /// Watches this work from now on. Without a runtime it is only listed, for the tasks of other runtimes.
     fn enter(
         self: &Arc<Self>,
         key: &LockKey,
@@ -218,10 +218,11 @@ impl Attendance {
             state.running.insert(runtime.id(), task);
             let task =
                 Task { attendance: Arc::downgrade(self), runtime: runtime.id(), number: task };
-            // Not with the table locked: a runtime that shuts down drops the task at once.
+            // Not while the table is locked: a runtime that shuts down drops the task at once.
             drop(state);
             runtime.spawn(task.run());
-            // A worker thread keeps the task that it spawned last to itself; this one takes that place.
+            // A worker thread keeps the task that it spawned last for itself; this empty one takes that
+            // place.
             runtime.spawn(std::future::ready(()));
         }
         Some(number)
@@ -232,7 +233,7 @@ impl Attendance {
         drop(entry);
     }
 
-    /// Takes back what was due for too long. False when nobody waits any more.
+    /// Revokes work that was due for too long. False when no work is left.
     fn look(&self, runtime: Id, task: u64) -> bool {
         let now = Instant::now();
         let (mut overdue, mut others) = (Vec::new(), Vec::new());
@@ -241,7 +242,7 @@ impl Attendance {
             state.ended(runtime, task);
             return false;
         }
-        // The task of another runtime has just looked at all of them.
+        // The task of another runtime has just checked all of them.
         let since = state.looked.and_then(|at| now.checked_duration_since(at));
         if since.is_some_and(|since| since < UNPOLLED_CHECK_INTERVAL / 2) {
             return true;
@@ -267,8 +268,8 @@ impl Attendance {
                 }
             }
         }
-        // Of those who wait behind it others may be kept too: all are asked at once, for one after
-        // another would take as many times as long.
+        // Waiters behind it may be kept too. All are woken at once, because one after the other would take
+        // as many times as long.
         if !suspects.is_empty() {
             for entry in state.waiting.values_mut() {
                 if entry.due.is_none()
@@ -284,7 +285,7 @@ impl Attendance {
         for work in others {
             work.ask();
         }
-        // The last first: what the first holds is then not passed to one that is about to go.
+        // The last one first: otherwise the resources of the first would pass to one that is dropped next.
         for work in overdue.into_iter().rev() {
             work.revoke();
         }

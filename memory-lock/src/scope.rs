@@ -1,4 +1,4 @@
-//! What the code under a lease sees of it.
+//! The view of a lease for the code under it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use crate::hold::Hold;
 use crate::key::LockKey;
 use crate::lost::{Lost, LostReason};
 
-/// What code under a lease knows of it: the proof for the store, and whether it is still held. It
-/// cannot give the lease up, and does not keep it.
+/// The view of a lease for the code under it: the proof for the store, and whether the lease is still held.
+/// It cannot release the lease, and does not keep it.
 #[derive(Debug, Clone)]
 pub struct LeaseScope {
     hold: Arc<Hold>,
@@ -26,13 +26,13 @@ impl LeaseScope {
         &self.hold
     }
 
-    /// What the lease guards.
+    /// The key of the lease.
     #[must_use]
     pub fn key(&self) -> &LockKey {
         self.hold.key()
     }
 
-    /// What to show to a store with each write.
+    /// The proof to pass to a store with each write.
     #[must_use]
     pub fn proof(&self) -> LeaseProof {
         self.hold.proof()
@@ -44,20 +44,20 @@ impl LeaseScope {
         self.hold.proof().token
     }
 
-    /// Until when the lease is certain, unless it is refreshed before.
+    /// The moment until which the lease is certain, unless it is refreshed before.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.hold.deadline()
     }
 
-    /// How long ago the lease was granted.
+    /// The time since the lease was granted.
     #[must_use]
     pub fn held_for(&self) -> Duration {
         self.hold.held_for()
     }
 
-    /// Whether the lease is still held, decided here and now without asking anyone. Meaningful while
-    /// the guard lives.
+    /// Checks that the lease is still held, by the local clock and without a request. Meaningful while the
+    /// guard lives.
     ///
     /// # Errors
     ///
@@ -66,11 +66,11 @@ impl LeaseScope {
         self.hold.ensure_held()
     }
 
-    /// Ends with the reason once the lease is lost; never, if it is given up first.
+    /// Returns the reason once the lease is lost; never, if it is released first.
     ///
     /// # Cancel safety
     ///
-    /// Safe: it only looks.
+    /// Safe: it only reads.
     pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> {
         Arc::clone(&self.hold).lost()
     }

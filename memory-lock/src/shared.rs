@@ -15,8 +15,8 @@ use crate::manager_options::ManagerOptions;
 use crate::refresh::Refresher;
 use crate::revocable::Attendance;
 
-/// The parts of one manager. No part refers to this struct, so that the modules have no import cycle: each takes the
-/// parts that it needs.
+/// The parts of one manager. No part refers to this struct, so that the modules have no import cycle: each
+/// takes the parts that it needs.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) client: Arc<BackendClient>,

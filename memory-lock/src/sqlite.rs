@@ -1,7 +1,8 @@
 //! Leases in a SQLite file, for the processes of one machine.
 //!
-//! [`SqliteLock`] creates what is missing in the file, and so does a store that opens it first. `application_id` and
-//! `user_version` are the store's. Opening files and the table of leases are the crate `memory-sqlite-file`.
+//! [`SqliteLock`] creates missing tables in the file, and so does a store that opens it first.
+//! `application_id` and `user_version` belong to the store. The crate `memory-sqlite-file` opens files and
+//! has the table of leases.
 
 mod error;
 mod lock;

@@ -1,13 +1,14 @@
-//! What a manager counts, and the figures that it shows of it.
+//! The counters of a manager, and the figures that it reports.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::time::micros;
 
-/// What a [`LockManager`](crate::LockManager) did since it was made, and what it holds now.
+/// The activity of a [`LockManager`](crate::LockManager) since its creation, and the leases that it holds
+/// now.
 ///
-/// Each figure is read by itself: under load they need not add up to the last one.
+/// Each figure is read separately: under load they need not be consistent with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct LockStats {
@@ -26,7 +27,7 @@ pub struct LockStats {
     /// Operations of `with_lock_refresh` that ended after their deadline while the lease was, as its
     /// release proved, still held. Many of these: raise the TTL.
     pub late_but_held: u64,
-    /// Leases given up by their holders: guards released or dropped.
+    /// Leases released by their holders: guards released or dropped.
     pub released: u64,
     /// Time that calls spent waiting for others, in total, whether they got the lease or not.
     pub waited: Duration,
@@ -34,9 +35,9 @@ pub struct LockStats {
     pub held_for: Duration,
     /// Tasks waiting for a lease now.
     pub waiting: usize,
-    /// Guards alive now, lost ones included.
+    /// Live guards, including those of lost leases.
     pub held: usize,
-    /// Releases under way now for callers that did not wait for them.
+    /// Releases in progress for callers that did not wait for them.
     pub releasing: usize,
 }
 
@@ -83,7 +84,7 @@ impl Gauge {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Whether this was the last one.
+    /// Returns whether this was the last one.
     pub(crate) fn down(&self) -> bool {
         self.0.fetch_sub(1, Ordering::SeqCst) == 1
     }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Stands for "never": thirty years, which every platform's clock can add.
+/// Represents "never": thirty years, which every platform's clock can add.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
 
-/// `instant + duration`, or some thirty years on where that cannot be told.
+/// `instant + duration`, or about thirty years later if that overflows.
 pub(crate) fn after(instant: Instant, duration: Duration) -> Instant {
     instant.checked_add(duration.min(NEVER)).unwrap_or(instant)
 }
@@ -17,9 +17,9 @@ pub(crate) fn until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// When the holder must take a lease for lost, if it was asked for at `sent_at`: its TTL less what
-/// two clocks may drift apart in that time (1 %) and the grain of their ticks (2 ms), as Redlock
-/// has it.
+/// The moment at which the holder must consider a lease lost that was requested at `sent_at`: its TTL less
+/// the possible drift of two clocks in that time (1 %) and the resolution of their ticks (2 ms), as in
+/// Redlock.
 pub(crate) fn deadline(sent_at: Instant, ttl: Duration) -> Instant {
     let drift = ttl / 100 + Duration::from_millis(2);
     after(sent_at, ttl.saturating_sub(drift))

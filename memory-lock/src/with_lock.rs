@@ -1,4 +1,4 @@
-//! Work that runs under a lease, and what is said of it when the lease was lost.
+//! Work that runs under a lease, and its error when the lease was lost.
 
 use std::fmt;
 use std::pin::pin;
@@ -17,38 +17,38 @@ use crate::lost::LostReason;
 use crate::scope::LeaseScope;
 use crate::shared::Shared;
 
-/// Why [`LockManager::with_lock_refresh`](crate::LockManager::with_lock_refresh) cannot vouch for
-/// its operation. It is an error whatever the operation yields; `Debug` shows whether there is an output,
-/// not the output.
+/// The reason why [`LockManager::with_lock_refresh`](crate::LockManager::with_lock_refresh) cannot
+/// guarantee that its operation was protected. It is an error regardless of the operation's output; `Debug`
+/// shows whether there is an output, not the output.
 ///
-/// `?` into `anyhow::Error` or `Box<dyn Error + Send + Sync>` wants `T: Send + Sync + 'static`, as those
-/// do; [`without_output`](Self::without_output) helps where `T` is not.
+/// `?` into `anyhow::Error` or `Box<dyn Error + Send + Sync>` requires `T: Send + Sync + 'static`, as those
+/// types do; [`without_output`](Self::without_output) helps if `T` is not.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum WithLockError<T> {
-    /// The lease was not acquired; the operation was never begun.
+    /// The lease was not acquired; the operation was never started.
     #[error("the protected operation was not begun")]
     Acquire(#[source] LockError),
-    /// The lease was lost before the operation ended: others may have worked at the same time. What
-    /// it had in flight is turned away by a store that checks tokens.
+    /// The lease was lost before the operation ended: others may have worked at the same time. A store that
+    /// checks tokens refuses its writes in flight.
     #[error("the lease of `{key}` was lost: {reason}; check what was done, then start over")]
     Lost {
-        /// What the lease guarded.
+        /// The key of the lease.
         key: LockKey,
-        /// Why it was lost.
+        /// The reason of the loss.
         reason: LostReason,
         /// The token under which the operation worked.
         fence: FencingToken,
-        /// For how long the lease was held, or thought to be.
+        /// The time for which the lease was held, or believed to be held.
         held_for: Duration,
-        /// What the operation yielded, if it came to its end: its side effects did happen. `None`:
-        /// it was dropped at an await point.
+        /// The operation's output, if it completed: its side effects did happen. `None`: it was dropped at
+        /// an await point.
         output: Option<T>,
     },
 }
 
 impl<T> WithLockError<T> {
-    /// The same error without what the operation yielded.
+    /// The same error without the operation's output.
     #[must_use]
     pub fn without_output(self) -> WithLockError<()> {
         match self {
@@ -87,8 +87,8 @@ struct Frame {
     outer: Option<Arc<Self>>,
 }
 
-/// Whether the caller runs in an operation under the lease of this key, which is still held: it would
-/// wait for itself. A task that the operation has spawned does not run in it.
+/// Returns whether the caller runs in an operation under the lease of this key, which is still held: it
+/// would wait for itself. A task that the operation has spawned does not run in it.
 pub(crate) fn runs_under(shared: &Shared, key: &LockKey) -> bool {
     let domain = shared.client.backend.domain();
     let innermost = RUNS_UNDER.try_with(Arc::clone).ok();
@@ -101,8 +101,8 @@ pub(crate) fn runs_under(shared: &Shared, key: &LockKey) -> bool {
 }
 
 impl<T> WithLockError<T> {
-    /// Whether the same call may succeed when it is made again, as it stands. That is not so once a lease
-    /// was lost: what the operation did must be looked at first.
+    /// Returns whether the same call may succeed when it is made again unchanged. It may not once a lease
+    /// was lost: first check the effects of the operation.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -121,7 +121,7 @@ where
     let ended = {
         let outer = RUNS_UNDER.try_with(Arc::clone).ok();
         let frame = Arc::new(Frame { hold: Arc::clone(guard.hold()), outer });
-        // What runs before the first await of the operation runs in it too.
+        // The code before the first await of the operation also runs under the lease.
         let operation = RUNS_UNDER.sync_scope(Arc::clone(&frame), || operation(guard.scope()));
         let mut operation = pin!(RUNS_UNDER.scope(frame, operation));
         let mut lost = pin!(guard.lost());
@@ -138,7 +138,7 @@ where
     let output = match ended {
         Ok(output) => output,
         Err(reason) => {
-            // The caller hears of it at once; the release is sent all the same.
+            // The caller gets the loss at once; the release is sent nevertheless.
             drop(guard);
             return Err(lost(reason, None));
         }
@@ -152,7 +152,7 @@ where
             }
             Ok(output)
         }
-        // It ended inside its own lease; whether the release arrived does not matter to that.
+        // It ended inside its lease, regardless of whether the release arrived.
         (ReleaseOutcome::Unknown, None) => Ok(output),
         (ReleaseOutcome::NotOwner, None) => Err(lost(LostReason::Stolen, Some(output))),
         (_, Some(reason)) => Err(lost(reason, Some(output))),

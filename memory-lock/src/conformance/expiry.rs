@@ -1,4 +1,4 @@
-//! What the passing of time does to a lease, and what a renewal does against it.
+//! The effect of time on a lease, and of a renewal.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
-//! What a run of the suite found.
+//! The findings of a run of the suite.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// The cases that a backend failed, and what each of them found.
+/// The cases that a backend failed, and the finding of each.
 #[derive(Debug, Default, Error)]
 pub struct Failures(Vec<(&'static str, String)>);
 

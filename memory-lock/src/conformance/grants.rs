@@ -1,4 +1,4 @@
-//! Who is granted what, with which token.
+//! The owners to which leases are granted, and the tokens of the grants.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) async fn granted(
     }
 }
 
-/// Hands over a lease that must be the giver's.
+/// Hands over a lease that the giver must hold.
 pub(super) async fn handed_over(
     subject: &Subject,
     key: &LockKey,
@@ -190,7 +190,7 @@ pub(super) async fn repeated_hand_over_returns_the_same_token(subject: Subject) 
 pub(super) async fn hand_over_by_a_stale_owner_is_refused(subject: Subject) -> Verdict {
     let (key, stale, holder, to) = (key("k")?, subject.owner(), subject.owner(), subject.owner());
     let free = subject.backend().hand_over(&key, stale, to, subject.ttl()).await?;
-    ensure!(free == HandOver::NotOwner, "a lease of nobody was handed over: {free:?}");
+    ensure!(free == HandOver::NotOwner, "a free lease was handed over: {free:?}");
     granted(&subject, &key, stale).await?;
     subject.pass(11).await;
     let expired = subject.backend().hand_over(&key, stale, to, subject.ttl()).await?;
@@ -212,7 +212,7 @@ pub(super) async fn release_now_reports_whether_it_freed(subject: Subject) -> Ve
     if !subject.backend().release_now(&key, holder) {
         subject.backend().release(&key, holder).await?;
     }
-    // It may be queued on a thread of the backend's own: the next acquisition is behind it, or waits.
+    // It may be queued on a thread of the backend: the next acquisition is behind it, or waits.
     for _ in 0..1_000 {
         if subject.backend().inspect(&key).await?.is_none() {
             return Ok(());

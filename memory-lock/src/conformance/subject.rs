@@ -1,4 +1,4 @@
-//! What a case of the suite examines: a backend, and its way to pass time.
+//! The subject of a case: a backend, and its way to advance time.
 
 use std::any::Any;
 use std::fmt;
@@ -10,7 +10,7 @@ use memory_core::lease::OwnerId;
 use crate::Clock;
 use crate::backend::LockBackend;
 
-/// A fresh backend to be examined, and how time is passed for it.
+/// A fresh backend to be examined, and its way to advance time.
 pub struct Subject {
     backend: Arc<dyn LockBackend>,
     clock: Option<Clock>,
@@ -24,7 +24,7 @@ impl Subject {
         Self { backend, clock: None, kept: Vec::new() }
     }
 
-    /// The backend goes by this [`Clock::manual`], so that time passes without waiting.
+    /// The backend uses this [`Clock::manual`], so that time passes without waiting.
     #[must_use]
     pub fn with_manual_clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);

@@ -1,4 +1,4 @@
-//! Waking those who wait, and many at once.
+//! Waking waiters, and many contenders at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::answer::{Acquired, Release};
 use crate::backend::LockBackend;
 use crate::key::LockKey;
 
-/// Far more than any backend should take to notice a release.
+/// Far more than any backend should need to notice a release.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn watch_ends_when_the_lease_is_released(subject: Subject) -> Verdict {
@@ -31,7 +31,7 @@ pub(super) async fn watch_begun_after_the_release_does_not_hang(subject: Subject
     let (key, owner) = (key("k")?, subject.owner());
     granted(&subject, &key, owner).await?;
     subject.backend().release(&key, owner).await?;
-    // It may wait for the next release; whoever uses it has a timer below.
+    // It may wait for the next release; its users have a timer as a fallback.
     let timer = Duration::from_millis(100);
     drop(tokio::time::timeout(timer, subject.backend().watch(&key, None)).await);
     granted(&subject, &key, subject.owner()).await?;

@@ -20,14 +20,14 @@ use crate::lease::Lease;
 
 /// Leases in Redis or Valkey, for any number of machines.
 ///
-/// Each call is one script in one request. Waiters of all processes are woken by one subscription,
-/// and a released lease is kept for a moment for the one who has waited longest, so that none
-/// starves. Fencing tokens are `max(last + 1, server clock in microseconds)`, from a counter that
-/// the leases of a bucket share: they do not go back, not even where a server comes back without its
-/// data, unless its clock went back too.
+/// Each call is one script in one request. One subscription wakes the waiters of all processes, and a
+/// released lease is reserved briefly for the process that has waited longest, so that none starves.
+/// Fencing tokens are `max(last + 1, server clock in microseconds)`, from a counter that the leases of a
+/// bucket share. They do not decrease, even if a server comes back without its data, unless its clock was
+/// also set back.
 ///
-/// Redis expires keys by its wall clock, and a fail-over may lose a lease that was just granted: then
-/// two may hold one lease for a while. The store that checks tokens is what keeps them apart.
+/// Redis expires keys by its wall clock, and a fail-over may lose a lease that was just granted: then two
+/// owners may hold one lease for a while. A store that checks tokens keeps them apart.
 #[derive(Debug, Clone)]
 pub struct RedisLock {
     link: RedisLink,
@@ -47,7 +47,7 @@ script!(HAND_OVER, "hand_over.lua");
 script!(INSPECT, "inspect.lua");
 
 impl RedisLock {
-    /// The leases that lie where this link leads.
+    /// The leases on the server of this link.
     #[must_use]
     pub fn new(link: RedisLink) -> Self {
         let waiters = Arc::new(Waiters::default());
@@ -66,7 +66,7 @@ impl RedisLock {
         self.link.keys()
     }
 
-    /// Renews leases whose keys may be named in one request.
+    /// Renews leases whose keys may be in one request.
     async fn renew_together(&self, leases: &[&Lease]) -> Result<Vec<Renewal>, LinkError> {
         let keys: Vec<_> =
             leases.iter().map(|lease| self.keys().lease(lease.key.as_str())).collect();
@@ -87,7 +87,7 @@ impl RedisLock {
     }
 }
 
-/// Redis counts in whole milliseconds; a lease of none would end before it began.
+/// Redis counts in whole milliseconds; a lease of zero would end before it began.
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 52)
 }
@@ -96,8 +96,8 @@ fn failed(operation: LockOperation, key: &LockKey) -> impl Fn(LinkError) -> Lock
     move |error| lock_error(error, operation).with_key(key)
 }
 
-/// A waiter's place in line at the server. Who goes without the lease gives it up, or a release would keep
-/// the lease for nobody for a while.
+/// A waiter's place in line at the server. A waiter that leaves without the lease gives the place up, or a
+/// release would reserve the lease for an absent waiter for a while.
 struct Place {
     link: RedisLink,
     waiters: Arc<Waiters>,
@@ -115,7 +115,7 @@ impl Drop for Place {
         let (link, key) = (self.link.clone(), self.key.clone());
         let waiters = Arc::clone(&self.waiters);
         runtime.spawn(async move {
-            // Who goes on waiting does so under the same owner id, at once.
+            // A caller that continues to wait does so under the same owner id, at once.
             tokio::time::sleep(RESERVED_FOR_WAITER).await;
             if waiters.takes_back_place(&key, owner) {
                 let mut leave = redis::cmd("ZREM");
@@ -231,7 +231,7 @@ impl LockBackend for RedisLock {
         decode().map_err(failed)
     }
 
-    /// Whether the key has lost its end. The next who asks for the lease gives it one.
+    /// Returns whether the key has lost its expiry. The next caller that asks for the lease sets one.
     async fn is_overdue(&self, key: &LockKey) -> Result<bool, LockError> {
         let failed = failed(LockOperation::Inspect, key);
         let mut ask = redis::cmd("PTTL");
@@ -240,8 +240,8 @@ impl LockBackend for RedisLock {
         Ok(left == -1)
     }
 
-    /// Ends at once after it has begun to listen to the bucket of the lease, for a release may have
-    /// come before that.
+    /// Ends at once after it has subscribed to the bucket of the lease, because a release may have come
+    /// before that.
     fn watch(&self, key: &LockKey, waiter: Option<OwnerId>) -> Watch {
         let (link, key) = (self.link.clone(), key.clone());
         let waiting = self.waiters.wait(&key, waiter);
@@ -252,7 +252,7 @@ impl LockBackend for RedisLock {
             match link.subscribe(link.keys().channel(key.as_str())).await {
                 Ok(true) => {}
                 Ok(false) => waiting.released().await,
-                // The caller's timer is the net.
+                // The caller's timer is the fallback.
                 Err(error) => {
                     tracing::debug!(%key, %error, "cannot listen for releases");
                     std::future::pending::<()>().await;

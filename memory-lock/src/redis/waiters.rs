@@ -1,4 +1,4 @@
-//! The waiters of this process, woken by what the server announces.
+//! The waiters of this process, which the server's messages wake.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,13 +27,13 @@ struct State {
 #[derive(Debug)]
 struct Waiter {
     owner: Option<OwnerId>,
-    /// The lease was released, and may be kept for another in line.
+    /// The lease was released, and may be reserved for another waiter.
     released: Notify,
     kept_for_another: AtomicBool,
 }
 
-/// For how long a released lease is kept for the next in line. One that is alive takes it within a
-/// round trip; one that has gone costs the others this much.
+/// The time for which a released lease is reserved for the next in line. A live waiter takes it within a
+/// round trip; one that has left delays the others by this time.
 pub(super) const RESERVED_FOR_WAITER: Duration = Duration::from_millis(50);
 
 impl Waiters {
@@ -64,7 +64,7 @@ impl Waiters {
         Waiting { waiters: Arc::clone(self), key: key.clone(), waiter }
     }
 
-    /// Whether this owner waits in line for the lease.
+    /// Returns whether this owner waits in line for the lease.
     pub(super) fn waits(&self, key: &LockKey, owner: OwnerId) -> bool {
         let state = self.state();
         state.waiting.get(key).is_some_and(|all| all.iter().any(|w| w.owner == Some(owner)))
@@ -72,7 +72,7 @@ impl Waiters {
 }
 
 impl Waiters {
-    /// The server keeps this owner a place in line, or no longer.
+    /// Records whether the server keeps a place in line for this owner.
     pub(super) fn has_place(&self, key: &LockKey, owner: OwnerId, has: bool) {
         let mut state = self.state();
         if has {
@@ -82,7 +82,7 @@ impl Waiters {
         }
     }
 
-    /// Whether this owner has gone without giving up its place; then it has given it up.
+    /// Returns whether this owner has left without giving up its place; the place is then given up.
     pub(super) fn takes_back_place(&self, key: &LockKey, owner: OwnerId) -> bool {
         let mut state = self.state();
         let waits =
@@ -128,8 +128,8 @@ impl Waiting {
     pub(super) async fn released(&self) {
         self.waiter.released.notified().await;
         if self.waiter.kept_for_another.load(Ordering::Relaxed) {
-            // The one it is kept for announces its own release; should it have gone, the lease is
-            // free when it is kept no longer.
+            // The waiter for which it is reserved announces its release. If that waiter has left, the lease
+            // is free when the reservation ends.
             let _ =
                 tokio::time::timeout(RESERVED_FOR_WAITER, self.waiter.released.notified()).await;
         }

@@ -1,4 +1,4 @@
-//! A lease that is to be granted or handed over: asking all servers, and tidying up after it.
+//! A lease that is to be granted or handed over: asking all servers, and cleaning up after it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use crate::time::after;
 #[derive(Debug, Clone)]
 pub(super) struct Grant {
     pub(super) key: LockKey,
-    /// Who holds it now, if it is to be handed over.
+    /// The present holder, if the lease is to be handed over.
     pub(super) from: Option<OwnerId>,
     pub(super) to: OwnerId,
     pub(super) ttl: Duration,
 }
 
-/// How long slow servers are waited for after a majority has answered and left it to them.
+/// The time to wait for slow servers after a majority has answered and the decision depends on them.
 const SLOW_SERVER_WAIT: Duration = Duration::from_millis(50);
 
-/// A server's answer, and its place for what is to follow.
+/// A server's answer, and its place for the requests that follow.
 type Heard = (usize, Place, Result<Answer, LockError>);
 
 impl Grant {
@@ -42,8 +42,8 @@ impl Grant {
         }
     }
 
-    /// Asks all servers, says what came of it as soon as that is certain, and ends when no server is
-    /// left with a token or a grant that came to nothing.
+    /// Asks all servers, sends the outcome as soon as it is certain, and ends when no server is left with a
+    /// token or a grant that has no effect.
     pub(super) async fn decide(
         self,
         quorum: Arc<Quorum>,
@@ -85,7 +85,7 @@ impl Grant {
                     }
                 };
                 decide.send_replace(true);
-                // Who asked has gone; what was granted is granted all the same.
+                // The caller has been dropped; the grant is valid nevertheless.
                 let _ = say.send(answer);
             }
             for (at, order) in vote.orders() {
@@ -137,8 +137,8 @@ impl Grant {
             tokio::select! {
                 biased;
                 () = place.come() => {}
-                // It was never asked: an earlier call of this owner is still without an answer there.
-                // A hand-over follows that one, or the giver would keep what it gets there.
+                // It was never asked: an earlier call of this owner is still without an answer there. A
+                // hand-over waits for that one, or the giver would keep a lease that it gets there.
                 _ = decided.wait_for(|decided| *decided), if is_acquisition => {
                     return (at, place, Ok(Answer::Failed));
                 }
@@ -166,7 +166,7 @@ impl Grant {
 
     fn withdraw<'a>(&'a self, member: &'a Member, at: usize, place: Place) -> BoxFuture<'a, Heard> {
         Box::pin(async move {
-            // It runs out by itself if this fails.
+            // It expires by itself if this fails.
             if let Err(error) = member.withdraw(&self.key, self.to).await {
                 tracing::debug!(key = %self.key, server = member.name(), %error, "grant left behind");
             }

@@ -23,56 +23,54 @@ use crate::error::{LockError, LockOperation};
 use crate::key::LockKey;
 use crate::lease::Lease;
 
-/// Leases that a majority of independent Redis or Valkey servers keeps (the Redlock algorithm, with
-/// fencing tokens added).
+/// Leases on a majority of independent Redis or Valkey servers (the Redlock algorithm, with fencing tokens
+/// added).
 ///
-/// Every call asks all servers at once and returns as soon as the outcome is certain: a server that is
-/// down or hangs delays nothing while a majority answers. What is then still under way goes on in the
-/// background, up to taking back what a slow server granted too late.
+/// Every call asks all servers at once and returns as soon as the outcome is certain: a server that is down
+/// or hangs delays nothing while a majority answers. The remaining requests continue in the background,
+/// including the withdrawal of late grants of slow servers.
 ///
-/// # What a quorum gives
+/// # Guarantees of a quorum
 ///
-/// - Leases outlive the loss of a minority of the servers (one of three, two of five), without a
-///   fail-over and what that may lose. A server that comes back is given its leases again when they are
-///   renewed.
+/// - Leases outlive the loss of a minority of the servers (one of three, two of five), without a fail-over
+///   and the writes that it may lose. A server that comes back gets its leases again when they are renewed.
 ///
-/// # What it does not give
+/// # Limits of a quorum
 ///
-/// - Protection of data: as with every lease, only the store that checks tokens keeps a holder that lost
-///   its lease without noticing from writing. A `RedisStore` used with it is opened with
-///   `TokenChecks::TokensAlone`, for the leases are not where the data is.
-/// - Tokens that rise whatever happens. They do if the servers keep their counters (`appendfsync
-///   always`), or if clocks (the servers' and the clients') neither step back nor differ by more than
-///   the time for which a server that lost its data stays out. While neither holds, two grants may get
-///   one token, or the later one the lower.
-/// - Exclusion when a server comes back empty at once: it may take part in a second majority. Keep it
+/// - No protection of data: as with every lease, only a store that checks tokens refuses the writes of a
+///   holder that lost its lease without noticing. Open a `RedisStore` beside it with
+///   `TokenChecks::TokensAlone`, because the leases are not stored with the data.
+/// - Tokens rise only under a condition: the servers keep their counters (`appendfsync always`), or clocks
+///   (the servers' and the clients') neither step back nor differ by more than the time for which a server
+///   that lost its data stays out. While neither holds, two grants may get one token, or the later one the
+///   lower.
+/// - No exclusion when a server comes back empty at once: it may take part in a second majority. Keep it
 ///   out for the longest TTL in use, or let it keep its data.
-/// - Speed: each call costs a request at every server. Where servers' clocks are more than 50 ms ahead
-///   of the client's, a grant takes a second round trip. Waiters are not served in order of their
-///   coming.
+/// - Lower speed: each call costs a request at every server. Where servers' clocks are more than 50 ms
+///   ahead of the client's, a grant takes a second round trip. Waiters are not served in order of arrival.
 ///
-/// Every process must be given the same servers.
+/// Every process must use the same servers.
 #[derive(Debug, Clone)]
 pub struct RedlockLock {
     quorum: Arc<Quorum>,
 }
 
 impl RedlockLock {
-    /// Connects to the servers; an odd number of them, 3 at least. The clock is what fencing tokens are
-    /// proposed from; the servers' own bound them too.
+    /// Connects to the servers: an odd number of them, at least 3. Fencing tokens are proposed from the
+    /// clock; the servers' clocks bound them too.
     ///
-    /// A minority may be down: it is connected to once it answers.
+    /// A minority may be down: the connection to such a server is made once it answers.
     ///
     /// # Errors
     ///
     /// [`LockErrorKind::InvalidOptions`](crate::LockErrorKind::InvalidOptions) for an even number or too
-    /// few, a Cluster, a server that is named twice or that breaks a promise, whichever it is;
-    /// otherwise what the servers said of which too many cannot be used. Within the longest connect
-    /// timeout and one answer.
+    /// few, a Cluster, a server that is named twice, or any server that breaks a guarantee; otherwise the
+    /// errors of the servers, if too many cannot be used. Returned within the longest connect timeout and
+    /// one answer.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes what was opened.
+    /// Dropping the future closes the opened connections.
     pub async fn open(
         servers: impl IntoIterator<Item = RedisConfig>,
         clock: Clock,
@@ -81,7 +79,7 @@ impl RedlockLock {
         Ok(Self { quorum: Arc::new(quorum) })
     }
 
-    /// How many servers there are.
+    /// The number of servers.
     #[must_use]
     pub fn servers(&self) -> usize {
         self.quorum.members.len()
@@ -89,7 +87,7 @@ impl RedlockLock {
 
     async fn grant(&self, operation: LockOperation, grant: Grant) -> Result<Acquired, LockError> {
         let owners: Vec<_> = grant.from.into_iter().chain([grant.to]).collect();
-        // Before anything is awaited, so that the next call comes behind this one.
+        // Before anything is awaited, so that the next call is ordered after this one.
         let places = self.quorum.enter(&owners, operation);
         let (key, quorum) = (grant.key.clone(), Arc::clone(&self.quorum));
         in_background(operation, |say| grant.decide(quorum, places, say))
@@ -110,8 +108,8 @@ impl LockBackend for RedlockLock {
         self.grant(LockOperation::Acquire, grant).await
     }
 
-    /// One request to each server for all leases. Where one lease of several stays in doubt while
-    /// others are certain, it is answered as [`Renewal::Vanished`].
+    /// One request to each server for all leases. If one lease of several remains in doubt while others are
+    /// certain, its answer is [`Renewal::Vanished`].
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Renewal>, LockError> {
         if leases.is_empty() {
             return Ok(Vec::new());
@@ -144,7 +142,7 @@ impl LockBackend for RedlockLock {
         })
     }
 
-    /// What a majority says.
+    /// The lease that a majority reports.
     async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
         let servers = self.servers();
         let mut asked: FuturesUnordered<_> = self
@@ -173,9 +171,9 @@ impl LockBackend for RedlockLock {
         Err(self.quorum.failure(LockOperation::Inspect, &failures, false).with_key(key))
     }
 
-    /// Ends when a majority of the servers has announced a release, or has begun to listen for it.
+    /// Ends when a majority of the servers has announced a release, or has subscribed to releases.
     fn watch(&self, key: &LockKey, _waiter: Option<OwnerId>) -> Watch {
-        // Without the waiter, or each server would keep the lease for another one.
+        // Without the waiter, or each server would reserve the lease for another one.
         let watches = self.quorum.members.iter().filter_map(|member| member.opened());
         let mut watches: FuturesUnordered<_> =
             watches.map(|server| server.watch(key, None)).collect();
@@ -183,7 +181,7 @@ impl LockBackend for RedlockLock {
         Box::pin(async move {
             for _ in 0..needed {
                 if watches.next().await.is_none() {
-                    // Too few were reached; the caller's timer is the net.
+                    // Too few servers were reached; the caller's timer is the fallback.
                     std::future::pending::<()>().await;
                 }
             }
@@ -204,7 +202,7 @@ impl LockBackend for RedlockLock {
     }
 }
 
-/// Frees the lease at every server, and says so once a majority has.
+/// Frees the lease at every server, and returns once a majority has done so.
 async fn release(
     quorum: Arc<Quorum>,
     key: LockKey,

@@ -26,27 +26,28 @@ static RESTORE: LazyLock<Script> =
 static WITHDRAW: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[LEASE_LUA, include_str!("scripts/withdraw.lua")]));
 
-/// How many calls may be under way to a server. One that hangs must not gather them without a limit.
+/// The most calls in progress at a server. A server that hangs must not accumulate them without a limit.
 const MOST_CALLS: usize = 1_024;
 
-/// One of the servers. It is connected to when it is first needed, for a quorum does without some.
+/// One of the servers. The connection is made when it is first needed, because a quorum works without some
+/// servers.
 #[derive(Debug)]
 pub(super) struct Member {
     config: RedisConfig,
     lock: OnceLock<RedisLock>,
     opening: tokio::sync::Mutex<Option<LockError>>,
-    /// How many attempts to open it have failed.
+    /// The number of failed attempts to open it.
     attempts: AtomicU64,
     turns: Arc<Turns>,
     calls: Arc<AtomicUsize>,
     identities: Arc<Identities>,
 }
 
-/// By its own word, which server stands behind which address: one that has two votes is no quorum.
+/// The server behind each address, as it identifies itself: a server with two votes would break the quorum.
 #[derive(Debug, Default)]
 pub(super) struct Identities(Mutex<HashMap<String, String>>);
 
-/// The right to ask a server something, in the order in which it was got.
+/// The right to send requests to a server, in the order in which the rights were given.
 #[derive(Debug)]
 pub(super) struct Place {
     turn: Turn,
@@ -54,7 +55,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Ends when what was asked before on behalf of the same owners is over.
+    /// Ends when the earlier requests for the same owners are over.
     pub(super) async fn come(&self) {
         self.turn.come().await;
     }
@@ -89,7 +90,7 @@ impl Member {
         &self.config
     }
 
-    /// A place behind what is under way for these owners.
+    /// A place behind the requests in progress for these owners.
     pub(super) fn enter(
         &self,
         owners: &[OwnerId],
@@ -108,7 +109,7 @@ impl Member {
         Ok(Place { turn: self.turns.enter(owners), calls })
     }
 
-    /// The server's leases, if it was reached before.
+    /// The server's leases, if it was connected before.
     pub(super) fn opened(&self) -> Option<&RedisLock> {
         self.lock.get()
     }
@@ -123,7 +124,7 @@ impl Member {
         if let Some(lock) = self.lock.get() {
             return Ok(lock);
         }
-        // Somebody has tried while this one waited: that holds for all who waited.
+        // Another caller has tried while this one waited: its result is valid for all of them.
         if self.attempts.load(Ordering::SeqCst) != seen
             && let Some(error) = &*failed
         {
@@ -150,7 +151,7 @@ impl Member {
         let text = match info {
             Ok(Value::BulkString(text)) => String::from_utf8_lossy(&text).into_owned(),
             Ok(Value::VerbatimString { text, .. }) => text,
-            // A user without the right to see it.
+            // The user has no permission to read it.
             _ => return Ok(()),
         };
         let Some(id) = text.lines().find_map(|line| line.strip_prefix("run_id:")) else {
@@ -167,7 +168,7 @@ impl Member {
         )))
     }
 
-    /// Asks for a grant under this token at least.
+    /// Asks for a grant with this token or a greater one.
     pub(super) async fn acquire(
         &self,
         key: &LockKey,
@@ -180,7 +181,7 @@ impl Member {
         let (lease, fence, line) =
             (link.keys().lease(name), link.keys().fence(name), link.keys().line(name));
         let mut call = ACQUIRE.on([lease.as_str(), &fence, &line]);
-        // A line of those who wait would be another one at each server.
+        // A line of waiters would be a different one at each server.
         call.arg(owner.to_string()).arg(millis(ttl)).arg(0).arg(least.number());
         let asked = async {
             let answer = link.run(&ACQUIRE, &call).await?;
@@ -195,7 +196,7 @@ impl Member {
         asked.await.map_err(failed(LockOperation::Acquire))
     }
 
-    /// Asks for a hand-over under this token at least.
+    /// Asks for a hand-over with this token or a greater one.
     pub(super) async fn hand_over(
         &self,
         key: &LockKey,
@@ -217,7 +218,7 @@ impl Member {
         asked.await.map_err(failed(LockOperation::HandOver))
     }
 
-    /// Gives the lease a token, if it is the owner's.
+    /// Sets the token of the lease, if the owner holds it.
     pub(super) async fn settle(
         &self,
         key: &LockKey,
@@ -238,7 +239,7 @@ impl Member {
         settled.await.map_err(failed(operation))
     }
 
-    /// Gives back leases that are missing on this server, and only where they are missing.
+    /// Restores leases on this server, only where they are missing.
     pub(super) async fn restore(&self, leases: &[Lease]) -> Result<usize, LockError> {
         let link = self.lock(LockOperation::Renew).await?.link();
         let mut keys = Vec::new();
@@ -254,7 +255,7 @@ impl Member {
         restored.await.map_err(failed(LockOperation::Renew))
     }
 
-    /// Takes back a grant that came to nothing.
+    /// Withdraws a grant that has no effect.
     pub(super) async fn withdraw(&self, key: &LockKey, owner: OwnerId) -> Result<(), LockError> {
         let link = self.lock(LockOperation::Release).await?.link();
         let lease = link.keys().lease(key.as_str());
@@ -269,7 +270,7 @@ fn failed(operation: LockOperation) -> impl FnOnce(LinkError) -> LockError {
     move |error| lock_error(error, operation)
 }
 
-/// What a failed call leaves open.
+/// The possible outcomes of a failed call.
 pub(super) fn answer_of(error: &LockError) -> Answer {
     match error.applied() {
         Applied::No => Answer::Failed,

@@ -21,7 +21,7 @@ type Marks = HashSet<u128, BuildHasherDefault<Mark>>;
 enum Until {
     /// Both attempts are decided, after which no token changes.
     Decided,
-    /// Nothing is under way any more.
+    /// No request is in progress any more.
     Quiet,
 }
 
@@ -61,7 +61,7 @@ fn counters() -> Vec<[u64; SERVERS]> {
     all
 }
 
-/// Without those that equal others up to a shift, which makes a difference for proposals only.
+/// Without those that equal others up to a shift, which makes a difference only for proposals.
 fn shapes() -> Vec<[u64; SERVERS]> {
     counters().into_iter().filter(|counters| counters[0] == 0).collect()
 }
@@ -168,7 +168,7 @@ fn errors_alone_never_refuse() {
             assert_ne!(vote.verdict(), Some(Verdict::Refused), "{vote:?}");
         });
     }
-    // A hand-over is refused only if a majority says that the lease is not the giver's.
+    // A hand-over is refused only if a majority reports that the giver does not hold the lease.
     for (first, second) in [(0, 1), (1, 2), (2, 0)] {
         let mut vote = Vote::new(Motion::HandOver, SERVERS);
         vote.hear(first, not_ours);

@@ -26,12 +26,12 @@ pub(super) struct Quorum {
     newest: AtomicU64,
 }
 
-/// How far ahead of its clock a client proposes a token. Servers whose clocks are not further ahead
-/// than this all grant what was proposed, so that one round is enough; it is below the time for which a
-/// server that lost its data has to stay out anyway.
+/// The lead of a proposed token over the client's clock. If no server's clock is further ahead than this,
+/// all of them grant the proposed token, so that one round is enough. It is below the time for which a
+/// server that lost its data must stay out anyway.
 const TOKEN_LEAD: Duration = Duration::from_millis(50);
 
-/// Greater tokens could not be told apart by the servers' scripts, which count in doubles.
+/// The servers' scripts count in doubles and could not distinguish greater tokens.
 const GREATEST: u64 = 1 << 52;
 
 impl Quorum {
@@ -64,7 +64,7 @@ impl Quorum {
         let mut failures = Vec::new();
         for (at, opened) in opened.into_iter().enumerate() {
             let Err(error) = opened else { continue };
-            // What can only be mended by hand would never be noticed while the others do the work.
+            // An error that needs manual repair would never be noticed while the other servers do the work.
             if !error.is_retryable() {
                 return Err(error);
             }
@@ -79,24 +79,24 @@ impl Quorum {
         Ok(quorum)
     }
 
-    /// The least token that the next grant shall have.
+    /// The least token for the next grant.
     pub(super) fn proposal(&self) -> FencingToken {
         let lead = u64::try_from(TOKEN_LEAD.as_micros()).unwrap_or_default();
         let now = self.clock.now_micros().saturating_add(lead);
         let next = |newest| FencingToken::new(newest).next(now).number().min(GREATEST);
-        // Each is proposed once: equal ones would be granted in another order at each server.
+        // Each is proposed once: equal ones would be granted in a different order at each server.
         let before = self
             .newest
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |newest| Some(next(newest)));
         FencingToken::new(next(before.unwrap_or_else(|newest| newest)))
     }
 
-    /// Later proposals of this process are above this token.
+    /// Makes later proposals of this process exceed this token.
     pub(super) fn saw(&self, token: FencingToken) {
         self.newest.fetch_max(token.number(), Ordering::Relaxed);
     }
 
-    /// A place at each server, behind what is under way for these owners.
+    /// A place at each server, behind the requests in progress for these owners.
     pub(super) fn enter(
         &self,
         owners: &[OwnerId],
@@ -105,7 +105,7 @@ impl Quorum {
         self.members.iter().map(|member| member.enter(owners, operation)).collect()
     }
 
-    /// How long a server that does not answer is waited for.
+    /// The time to wait for a server that does not answer.
     pub(super) fn response_timeout(&self) -> Duration {
         let timeouts = self.members.iter().map(|member| member.config().response_timeout());
         timeouts.max().unwrap_or_default()
@@ -115,7 +115,7 @@ impl Quorum {
         self.members.get(at).map(Member::name).unwrap_or_default()
     }
 
-    /// Says that too few servers could be asked.
+    /// The error if too few servers could be asked.
     pub(super) fn failure(
         &self,
         operation: LockOperation,
@@ -131,7 +131,7 @@ impl Quorum {
             majority(count),
         );
         let Some((_, first)) = failures.first() else {
-            // Servers that contradict each other: what was granted went away meanwhile.
+            // Servers that contradict each other: a granted lease was removed meanwhile.
             return LockError::new(LockErrorKind::Unavailable, operation)
                 .with_detail("the servers do not agree; try again");
         };
@@ -150,7 +150,7 @@ fn refused(problem: String) -> LockError {
         .not_applied()
 }
 
-/// Runs what must come to its end although the caller may go, and which answers before that.
+/// Runs work that must complete even if the caller is dropped, and that sends its answer before its end.
 pub(super) async fn in_background<T, F>(
     operation: LockOperation,
     work: impl FnOnce(oneshot::Sender<Result<T, LockError>>) -> F,
@@ -160,6 +160,6 @@ where
 {
     let (say, answer) = oneshot::channel();
     tokio::spawn(work(say));
-    // The runtime ends, and with it the work.
+    // The runtime ends, and the work with it.
     answer.await.unwrap_or_else(|_| Err(LockError::new(LockErrorKind::NoRuntime, operation)))
 }

@@ -1,38 +1,38 @@
-//! Counting answers of yes and no, and what a majority sees of a lease.
+//! Counting answers of yes and no, and the lease that a majority reports.
 
 use memory_core::lease::FencingToken;
 
 use super::vote::majority;
 use crate::LeaseInfo;
 
-/// How the servers answered a question that each answers with yes, no, or not at all.
+/// The servers' answers to a question that each answers with yes, no, or not at all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) yes: usize,
-    /// No, for another holds the lease.
+    /// No, because another owner holds the lease.
     pub(super) another: usize,
-    /// No, for nobody does.
+    /// No, because no owner holds it.
     pub(super) nobody: usize,
     pub(super) failed: usize,
 }
 
-/// What a tally amounts to.
+/// The outcome of a tally.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// It depends on the servers that have not answered yet.
     Open,
     /// A majority says yes.
     Yes,
-    /// A majority says no, most of it because another holds the lease.
+    /// A majority says no, most of it because another owner holds the lease.
     Another,
-    /// A majority says no, most of it because nobody holds it.
+    /// A majority says no, most of it because no owner holds it.
     Nobody,
     /// Too many failed for either.
     InDoubt,
 }
 
 impl Tally {
-    /// What it amounts to among this odd number of servers.
+    /// The outcome among this odd number of servers.
     pub(super) fn outcome(self, servers: usize) -> Outcome {
         let needed = majority(servers);
         let no = self.another + self.nobody;
@@ -49,12 +49,12 @@ impl Tally {
     }
 }
 
-/// What a majority sees of a lease.
+/// The lease that a majority reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sight {
     /// It depends on the servers that have not answered yet.
     Open,
-    /// A majority has it as one owner's.
+    /// A majority reports it as one owner's.
     Held(LeaseInfo),
     /// No owner can have a majority.
     Free,
@@ -62,7 +62,7 @@ pub(super) enum Sight {
     InDoubt,
 }
 
-/// What is seen of a lease by servers of which these have answered and so many failed.
+/// The lease as reported by the servers, of which these have answered and `failed` have failed.
 pub(super) fn sight(seen: &[Option<LeaseInfo>], failed: usize, servers: usize) -> Sight {
     let needed = majority(servers);
     let hidden = servers.saturating_sub(seen.len());
@@ -74,12 +74,12 @@ pub(super) fn sight(seen: &[Option<LeaseInfo>], failed: usize, servers: usize) -
         if count < needed {
             continue;
         }
-        // A majority lives on until the one after which too few are left.
+        // A majority lasts until the expiry after which too few are left.
         let mut remaining: Vec<_> = of_owner().map(|info| info.remaining).collect();
         remaining.sort_unstable_by(|one, other| other.cmp(one));
         let remaining = remaining.get(needed - 1).copied().unwrap_or_default();
         let exactly = |token: FencingToken| of_owner().filter(|i| i.token == token).count();
-        // A grant is decided under one token; what differs was never counted.
+        // A grant is decided under one token; another token was never counted.
         let decided = of_owner().map(|info| info.token).find(|token| exactly(*token) >= needed);
         if decided.is_none() && hidden > failed {
             return Sight::Open;

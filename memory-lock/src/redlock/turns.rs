@@ -1,4 +1,4 @@
-//! One call after the other, for each owner at each server.
+//! Sequential calls, for each owner at each server.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use memory_core::lease::OwnerId;
 use tokio::sync::Notify;
 
-/// What one server is asked on behalf of one owner, one thing after the other.
+/// The requests to one server for one owner, one after the other.
 ///
-/// A call returns as soon as its outcome is certain, and goes on in the background at the servers that
-/// are slow, up to taking back what came too late. The next call of the same owner must not be
-/// overtaken by that: it would lose what it was granted.
+/// A call returns as soon as its outcome is certain, and continues in the background at slow servers,
+/// including the withdrawal of late grants. That must not overtake the next call of the same owner, which
+/// would lose its grant.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     queues: Mutex<HashMap<OwnerId, VecDeque<Arc<Notify>>>>,
@@ -21,13 +21,13 @@ impl Turns {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place behind all that came before on behalf of any of these owners.
+    /// Takes a place behind all earlier requests for any of these owners.
     pub(super) fn enter(self: &Arc<Self>, owners: &[OwnerId]) -> Turn {
         let called = Arc::new(Notify::new());
         let mut owners = owners.to_vec();
         owners.sort_unstable();
         owners.dedup();
-        // All at once, so that two of them cannot wait for each other.
+        // All at once, so that two callers cannot wait for each other.
         let mut queues = self.queues();
         for owner in &owners {
             queues.entry(*owner).or_default().push_back(Arc::clone(&called));
@@ -37,7 +37,7 @@ impl Turns {
     }
 }
 
-/// A place in line; over when dropped.
+/// A place in line. The turn ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
     turns: Arc<Turns>,
@@ -46,7 +46,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Ends when nothing that came before is under way.
+    /// Ends when no earlier request is in progress.
     pub(super) async fn come(&self) {
         while !self.is_first() {
             self.called.notified().await;

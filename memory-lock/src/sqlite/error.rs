@@ -42,7 +42,7 @@ mod tests {
 
     const DRIVER_ERRORS: &str = include_str!("../../sqlite-file/src/driver_errors.txt");
 
-    /// The table of what errors of SQLite become, with the lines of one user replaced.
+    /// The table of lock errors by SQLite error, with the lines of one user replaced.
     fn table_with(user: &str, describe: impl Fn(rusqlite::Error) -> String) -> String {
         let mut table = String::new();
         let mut error = "";

@@ -1,4 +1,4 @@
-//! The backend: each call is a statement, on the calling thread while the file is not busy.
+//! The backend: each call is a statement, run on the calling thread while the file is not busy.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -29,15 +29,14 @@ use crate::lease::Lease;
 
 /// Leases in a SQLite file, shared by all processes of one machine that open it.
 ///
-/// Leases are written with `synchronous = NORMAL`: a power failure may undo the last of them, and
-/// with them the processes that held them; tokens do not go back all the same, for none is behind the
-/// clock. Waiting for the disk would make a lease ten times dearer and protect nothing.
+/// Leases are written with `synchronous = NORMAL`: a power failure may undo the last of them, and also ends
+/// the processes that held them. Tokens do not decrease nevertheless, because none is behind the clock.
+/// Waiting for the disk would make a lease ten times slower and protect nothing.
 ///
-/// A statement takes some 20 µs and runs on the calling thread, which is less than a hand-off to
-/// another would take. If the file is locked for longer (250 µs), or another call has the connection, the
-/// call moves to a thread of this backend, and those that come later wait in line behind it. That thread
-/// is started when it is needed and ends when it has had nothing to do for half a second; calls need no
-/// runtime.
+/// A statement takes about 20 µs and runs on the calling thread, which is less than passing it to another
+/// thread would take. If the file is locked for longer (250 µs), or another call has the connection, the
+/// call moves to a thread of this backend, and later calls wait in line behind it. That thread is started
+/// when it is needed and ends after half a second without work; calls need no runtime.
 #[derive(Debug)]
 pub struct SqliteLock {
     core: Arc<Core>,
@@ -49,34 +48,35 @@ pub struct SqliteLock {
 struct Core {
     connection: Mutex<Connection>,
     identity: FileIdentity,
-    /// Calls that wait for the thread or are on it. While there are any, no other call runs before them.
+    /// Calls that wait for the thread or run on it. While there are any, no other call overtakes them.
     queued: AtomicUsize,
     thread: WorkerThreads,
     leases: LeaseObserver,
-    /// Wakes those of this process who watch for a release.
+    /// Wakes the tasks of this process that watch for a release.
     released: Notify,
 }
 
-/// How long a call may block the thread of its caller while the file is locked.
+/// The limit for which a call may block the thread of its caller while the file is locked.
 const MAX_BLOCKING: Duration = Duration::from_micros(250);
-/// How long the thread waits with one reading of the clock.
+/// The time for which the thread uses one reading of the clock.
 const CLOCK_READING_LIFETIME: Duration = Duration::from_millis(20);
-/// Between two looks of one who watches, in milliseconds, jittered.
+/// The interval between two polls of a watch, in milliseconds, jittered.
 const POLL: std::ops::RangeInclusive<u64> = 10..=50;
 
 impl SqliteLock {
-    /// Opens the file, and makes it and its lease table where they are missing. Outside tests the clock is
-    /// [`Clock::system`](crate::ClockExt::system); [`LeaseObserver`] says what it decides. Blocks for some milliseconds.
+    /// Opens the file, and creates it and its lease table if they are missing. Outside tests the clock is
+    /// [`Clock::system`](crate::ClockExt::system); [`LeaseObserver`] documents its effect. Blocks for some
+    /// milliseconds.
     ///
     /// # Errors
     ///
-    /// If the file cannot be opened, is no database, or does not allow WAL; if it is a database of
+    /// If the file cannot be opened, is not a database, or does not allow WAL; if it is a database of
     /// another program that does not use WAL; if it has more than one name (see [`Links`]).
     pub fn open(path: impl AsRef<Path>, clock: Clock) -> Result<Self, LockError> {
         Self::open_with_links(path, clock, Links::Refuse)
     }
 
-    /// As [`open`](Self::open), and says whether the file may have more than one name.
+    /// Like [`open`](Self::open), with the choice whether the file may have more than one name.
     ///
     /// # Errors
     ///
@@ -105,15 +105,15 @@ impl SqliteLock {
         })
     }
 
-    /// How long a call waits while other connections keep the file locked. Default: 5 s.
+    /// The time for which a call waits while other connections keep the file locked. Default: 5 s.
     #[must_use]
     pub fn with_operation_timeout(mut self, timeout: Duration) -> Self {
         self.operation_timeout = timeout;
         self
     }
 
-    /// Runs `work` with the connection and the time. `undo` is what to release if `work` took effect
-    /// when nobody waited for it any more.
+    /// Runs `work` with the connection and the time. `undo` is the lease to release if `work` took effect
+    /// after its caller was dropped.
     async fn call<T: Send + 'static>(
         &self,
         operation: LockOperation,
@@ -139,10 +139,10 @@ impl SqliteLock {
         };
         let queued = self.core.thread.run((call, work), |(call, work)| {
             let done = call.run(&work);
-            // The next call may run on its own thread again.
+            // The next call may run on its calling thread again.
             drop(call);
             if let Some(done) = done {
-                // A caller that has gone does not need it.
+                // A caller that was dropped does not need it.
                 let _ = reply.send(done);
             }
         });
@@ -176,7 +176,7 @@ impl Core {
     ) -> rusqlite::Result<T> {
         self.identity.check_found()?;
         let done = with_busy_timeout(budget, || work(connection, &self.leases))?;
-        // A lease in a file that other processes do not find keeps nobody out.
+        // A lease in a file that other processes do not find excludes no other process.
         self.identity.check()?;
         Ok(done)
     }
@@ -217,7 +217,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// A place in the line of calls, left when it is dropped.
+/// A place in the line of calls, given up when it is dropped.
 struct Place(Arc<Core>);
 
 impl Place {
@@ -239,13 +239,13 @@ struct Queued {
     since: Instant,
     timeout: Duration,
     fate: Fate,
-    /// What to release if the call took effect when nobody waited for it any more.
+    /// The lease to release if the call took effect after its caller was dropped.
     undo: Option<(LockKey, OwnerId)>,
     paused: Option<PausedRuntime>,
 }
 
 impl Queued {
-    /// `None` if the caller has gone before the call began and needs none of its effects.
+    /// `None` if the caller was dropped before the call began and needs none of its effects.
     fn run<T>(
         &self,
         work: &impl Fn(&Connection, &LeaseObserver) -> rusqlite::Result<T>,
@@ -268,8 +268,8 @@ impl Queued {
                     if !self.fate.settle()
                         && let Some((key, owner)) = &self.undo
                     {
-                        // The caller has gone, and may have sent a release that waits behind this
-                        // call; a second one does no harm.
+                        // The caller was dropped, and may have sent a release that waits behind this call;
+                        // a second one is harmless.
                         let release = |connection: &Connection, leases: &LeaseObserver| {
                             table::release(leases, connection, key.as_str(), *owner)
                         };
@@ -290,7 +290,7 @@ impl Drop for Core {
     }
 }
 
-/// A file that was replaced holds no leases any more.
+/// A file that was replaced no longer holds leases.
 fn unless_replaced<T>(done: Result<T, LockError>, otherwise: T) -> Result<T, LockError> {
     match done {
         Err(error) if error.kind() == &LockErrorKind::Replaced => Ok(otherwise),
@@ -298,7 +298,7 @@ fn unless_replaced<T>(done: Result<T, LockError>, otherwise: T) -> Result<T, Loc
     }
 }
 
-/// Whether the caller was still there when its work took effect.
+/// Whether the caller was still present when its work took effect.
 #[derive(Debug, Clone, Default)]
 struct Fate(Arc<AtomicU8>);
 
@@ -312,7 +312,7 @@ impl Fate {
         self.0.compare_exchange(Self::OPEN, fate, success, failure).is_ok()
     }
 
-    /// False if the caller has gone.
+    /// False if the caller was dropped.
     fn settle(&self) -> bool {
         self.decide(Self::SETTLED)
     }
@@ -322,7 +322,7 @@ impl Fate {
     }
 }
 
-/// Lives in the caller's future.
+/// Owned by the caller's future.
 struct Abandon(Fate);
 
 impl Drop for Abandon {
@@ -378,7 +378,7 @@ impl LockBackend for SqliteLock {
         to: OwnerId,
         ttl: Duration,
     ) -> Result<HandOver, LockError> {
-        // Not undone: the new owner asks under the same id, and must not lose what it was given.
+        // Not undone: the new owner asks under the same id, and must not lose the lease that it was given.
         let name = key.clone();
         self.call(LockOperation::HandOver, None, move |connection, leases| {
             table::hand_over(leases, connection, name.as_str(), (from, to), ttl)
@@ -405,7 +405,7 @@ impl LockBackend for SqliteLock {
         .map_err(|error| error.with_key(key))
     }
 
-    /// Looks every 10 to 50 ms; at once after a release through this very backend.
+    /// Polls every 10 to 50 ms; at once after a release through this backend object.
     fn watch(&self, key: &LockKey, _waiter: Option<OwnerId>) -> Watch {
         let (core, key) = (Arc::clone(&self.core), key.clone());
         Box::pin(async move {

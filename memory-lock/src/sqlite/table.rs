@@ -18,14 +18,14 @@ macro_rules! over {
     };
 }
 
-/// What begins a TTL: `?6` expires, `?7` TTL.
+/// The columns that start a TTL: `?6` expires, `?7` TTL.
 macro_rules! begin_ttl {
     () => {
         "expires = ?6, stamp = ?6, ttl = ?7, source = ?2, renewed = ?3, renewals = renewals + 1, watched = 0"
     };
 }
 
-/// Expressions on the right see the row as it was. `?4` owner, `?5` time of day.
+/// Expressions on the right see the row before the update. `?4` owner, `?5` time of day.
 const ACQUIRE: &str = concat!(
     "INSERT INTO memory_leases (key, owner, token, granted, expires, stamp, ttl, source, renewed)
      VALUES (?1, ?4, ?5, ?5, ?6, ?6, ?7, ?2, ?3)
@@ -43,7 +43,7 @@ const ACQUIRE: &str = concat!(
     " RETURNING token"
 );
 
-/// As long as the row is as it was seen: `?8` to `?11`.
+/// If the row is unchanged since it was seen: `?8` to `?11`.
 const TAKE_OVER: &str = concat!(
     "UPDATE memory_leases SET token = max(token + 1, ?5), granted = ?5, owner = ?4, ",
     begin_ttl!(),

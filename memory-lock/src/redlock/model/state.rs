@@ -37,7 +37,7 @@ pub(super) struct Attempt<P> {
     began: bool,
     proposal: u64,
     mail: [Mail; SERVERS],
-    /// A request that timed out, and may still be carried out.
+    /// A request that timed out, and may still be applied.
     late: [Option<Request>; SERVERS],
     granted: Option<u64>,
     /// The tokens of attempts that were decided before this one began.
@@ -57,9 +57,9 @@ pub(super) struct State<P> {
 pub(super) struct Faults {
     /// A key vanishes: it expires, or its server restarts without it.
     pub(super) vanishing: bool,
-    /// How many requests time out. They may still be carried out later.
+    /// The number of requests that time out. They may still be applied later.
     pub(super) timeouts: u8,
-    /// How many times a server loses its counter with its keys.
+    /// The number of times a server loses its counter with its keys.
     pub(super) forgets: u8,
     /// An attempt proposes a token above all that were decided before it began, as clocks do.
     pub(super) proposals_rise: bool,
@@ -234,8 +234,8 @@ impl<P: Protocol> State<P> {
         }
     }
 
-    /// Equal for states that are a permutation of each other's servers. The same can follow them, so visiting one
-    /// is enough.
+    /// Equal for states that are permutations of each other's servers. The same states can follow them, so
+    /// visiting one is enough.
     pub(super) fn mark(&self) -> u128 {
         let mut servers: [u128; SERVERS] = std::array::from_fn(|server| {
             let mut mark = Mark(0);
