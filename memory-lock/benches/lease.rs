@@ -1,5 +1,4 @@
-//! What a lease costs, beside what it is made of: a mutex in process, two prepared statements in
-//! SQLite.
+//! The cost of a lease, compared with its parts: a mutex in process, two prepared statements in SQLite.
 //!
 //! `cargo bench -p memory-lock --features sqlite`
 
@@ -89,7 +88,7 @@ fn uncontended(c: &mut Criterion) {
     group.finish();
 }
 
-/// From the moment a holder drops its guard until a task that waits in line has the lease.
+/// The time from the moment a holder drops its guard until a waiting task has the lease.
 fn hand_over(c: &mut Criterion) {
     let runtime = runtime();
     let locks = in_process();

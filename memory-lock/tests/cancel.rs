@@ -1,5 +1,5 @@
-//! Every call is dropped after each of its polls in turn. Afterwards nothing is held, nobody waits,
-//! and no task is left.
+//! Every call is dropped after each of its polls in turn. Afterwards no lease is held, no caller waits, and
+//! no task is left.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,7 +34,7 @@ fn options() -> LockOptions {
     LockOptions::new().with_wait_timeout(secs(60))
 }
 
-/// Everything is as if nothing had happened.
+/// The state is the same as before the call.
 async fn assert_clean(backend: &FaultyBackend, manager: &LockManager, what: &str) {
     until_tasks(0).await;
     let stats = manager.stats();
@@ -99,7 +99,7 @@ async fn queued_acquisition_leaves_nothing() {
     }
 }
 
-/// The lease is another process's.
+/// Another process holds the lease.
 #[tokio::test(start_paused = true)]
 async fn contended_acquisition_leaves_nothing() {
     for plan in PLANS {
@@ -187,7 +187,7 @@ async fn work_under_a_lease_leaves_nothing() {
     }
 }
 
-/// In process nothing is left to a task: the lease is free when the drop returns.
+/// In process no task is needed: the lease is free when the drop returns.
 #[tokio::test(start_paused = true)]
 async fn dropped_call_frees_an_in_process_lease() {
     for polls in 0..5 {

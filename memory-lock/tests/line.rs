@@ -70,7 +70,7 @@ async fn waiters_are_served_in_order_with_rising_tokens() {
     assert!(served.is_sorted_by(|(_, a), (_, b)| a < b));
     let stats = manager.stats();
     assert_eq!((stats.waiting, stats.held, stats.acquired), (0, 0, 41));
-    // Two true releases among the 40.
+    // Two real releases among the 40.
     assert_eq!(stats.handed_over, 38);
 }
 
@@ -81,7 +81,7 @@ async fn max_hand_overs_let_another_process_in() {
     let ours = Arc::clone(&backend) as Arc<dyn LockBackend>;
     let ours = LockManager::with_options(ours, options).unwrap();
     let theirs = backend.manager();
-    // Our process is seen to have company once.
+    // The manager notices once that another process uses the key.
     let company = theirs.lock(&key("k"), &patient()).await.unwrap();
     assert!(ours.try_lock(&key("k"), &patient()).await.unwrap().is_none());
     drop(company);
@@ -177,7 +177,7 @@ async fn foreign_release_wakes_a_waiter_at_once() {
 async fn lost_wake_up_only_delays() {
     let (backend, manager) = in_process();
     let owner = memory_lock::OwnerId::new(9);
-    // Nobody refreshes or releases it: it ends without a word.
+    // It is neither refreshed nor released: it expires without a message.
     backend.try_acquire(&key("k"), owner, ms(2_500)).await.unwrap();
     let begun = Instant::now();
     let _guard = manager.lock(&key("k"), &patient()).await.unwrap();
@@ -298,7 +298,7 @@ fn next_runtime_resends_an_interrupted_refresh() {
     });
 }
 
-/// Workers of a runtime that shuts down may still be inside a poll, in which a lease is taken.
+/// Workers of a runtime that shuts down may still be inside a poll, in which a lease is acquired.
 #[test]
 fn lease_taken_during_runtime_shutdown_blocks_no_caller() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

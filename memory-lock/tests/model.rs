@@ -1,4 +1,5 @@
-//! Random programs run on each backend whose clock can be moved, and on a model; both must answer alike.
+//! Random programs run on each backend whose clock can be moved, and on a model; both must give the same
+//! answers.
 
 #![allow(
     clippy::unwrap_used,

@@ -45,13 +45,19 @@ async fn waiter_that_gives_up_leaves_the_queue() {
     waits.arg(link.keys().line("k"));
     let begun = Instant::now();
     while link.send(&waits).await.unwrap() != redis::Value::Int(0) {
-        assert!(begun.elapsed() < Duration::from_secs(5), "places of those who have gone are kept");
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "the server reserves for waiters that left"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     guard.release().await;
     let begun = Instant::now();
     let _guard = others.lock(&key, &LockOptions::new()).await.unwrap();
-    assert!(begun.elapsed() < Duration::from_millis(40), "the lease was kept for nobody");
+    assert!(
+        begun.elapsed() < Duration::from_millis(40),
+        "the lease was reserved for an absent waiter"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,7 +68,7 @@ async fn lease_that_lost_its_end_gets_one() {
     let locks = LockManager::new(backend.clone());
     let key = LockKey::new("k").unwrap();
     let short = LockOptions::new().with_ttl(Duration::from_millis(300)).without_refresh();
-    // Its owner is killed, so nobody releases it.
+    // Its owner is killed, so no process releases it.
     std::mem::forget(LockManager::new(backend.clone()).lock(&key, &short).await.unwrap());
     assert!(!backend.is_overdue(&key).await.unwrap());
     let mut persist = redis::cmd("PERSIST");

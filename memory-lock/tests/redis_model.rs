@@ -1,4 +1,4 @@
-//! Random programs run on leases of a real server and on a model; both must answer alike.
+//! Random programs run on leases of a real server and on a model; both must give the same answers.
 
 #![cfg(feature = "redis")]
 #![allow(
@@ -27,7 +27,7 @@ struct Shortened {
 }
 
 impl Time for Shortened {
-    /// No program lasts so long.
+    /// No program lasts that long.
     const UNIT: Duration = Duration::from_secs(3_600);
 
     async fn pass(&self, _: u32, left: &[(LockKey, Duration)]) {

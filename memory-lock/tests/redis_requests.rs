@@ -1,4 +1,4 @@
-//! How many requests the leases of a real server take, seen on the wire.
+//! The number of requests for leases of a real server, observed on the wire.
 
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
@@ -43,7 +43,7 @@ async fn acquire(lock: &RedisLock, key: &LockKey, owner: u128) -> Lease {
     }
 }
 
-/// Makes the server know the scripts.
+/// Loads the scripts into the server.
 async fn warm_up(lock: &RedisLock) {
     let lease = acquire(lock, &key("warm"), 1).await;
     lock.renew(std::slice::from_ref(&lease)).await.unwrap();
@@ -96,7 +96,7 @@ async fn manager_sends_one_request_per_acquire_and_release() {
     assert_one_script(&proxy, "release");
 }
 
-/// 64 leases that fall due at about the same time: far fewer requests than leases.
+/// 64 leases that are due at about the same time: far fewer requests than leases.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn manager_renews_due_leases_together() {
     let (_server, proxy, lock) = behind_a_proxy().await;
@@ -109,7 +109,7 @@ async fn manager_renews_due_leases_together() {
         guards.push(manager.lock(&key(&format!("lease {n}")), &options).await.unwrap());
     }
     proxy.reset_requests();
-    // Time itself is what is looked at: each is refreshed twice.
+    // The test is about time itself: each lease is refreshed twice.
     tokio::time::sleep(ttl + ttl / 4).await;
     let counts = proxy.request_counts();
     assert_eq!(counts.keys().collect::<Vec<_>>(), ["EVALSHA"]);

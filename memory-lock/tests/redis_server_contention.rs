@@ -1,6 +1,6 @@
-//! Many processes at one lease.
+//! Many processes that contend for one lease.
 //!
-//! The children are this very test binary: [`child`] does nothing unless it is asked to.
+//! The children run this same test binary: [`child`] does nothing unless it is asked to.
 
 #![cfg(feature = "redis")]
 #![allow(
@@ -33,7 +33,7 @@ async fn manager(url: &str) -> LockManager {
     LockManager::new(Arc::new(RedisLock::new(link)))
 }
 
-/// What one waiter saw: how long each wait was, in microseconds.
+/// The observations of one waiter: the length of each wait, in microseconds.
 async fn wait_again_and_again(locks: LockManager, end: Instant) -> Vec<u64> {
     let key = LockKey::new("contended").unwrap();
     let options = LockOptions::new().with_wait_timeout(Duration::from_secs(30));
@@ -79,7 +79,7 @@ fn spawn(url: &str) -> Child {
         .unwrap()
 }
 
-/// What came of a contest.
+/// The result of a contest.
 #[derive(Debug)]
 struct Contest {
     least: usize,

@@ -23,11 +23,10 @@ use memory_redis_testkit::{Fault, Proxy, Server, unique_prefix};
 use tokio::time::{Instant, sleep, timeout};
 
 const TTL: Duration = Duration::from_secs(30);
-/// Far below the 2 s for which a server that does not answer is waited for.
+/// Far below the 2 s timeout for a server that does not answer.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
-/// What must not happen has no event to wait for: requests that are under way reach their servers
-/// meanwhile.
+/// The absence of an effect has no event to wait for: requests in flight reach their servers meanwhile.
 async fn time_to_go_wrong() {
     sleep(Duration::from_millis(100)).await;
 }
@@ -56,7 +55,7 @@ impl Servers {
         RedlockLock::open(self.configs(), Clock::system()).await.unwrap()
     }
 
-    /// What a server has of a lease.
+    /// The lease as one server has it.
     async fn lease(&self, server: usize, key: &LockKey) -> Option<(OwnerId, u64)> {
         let name = self.configs()[server].keyspace().lease(key.as_str());
         let value: Option<String> = self.servers[server].query(&["GET", &name]).await;
@@ -65,7 +64,7 @@ impl Servers {
         Some((parts.next()?.parse().unwrap(), parts.next()?.parse().unwrap()))
     }
 
-    /// Makes the lease another's at one server, past the quorum.
+    /// Gives the lease to another owner at one server, bypassing the quorum.
     async fn put(&self, server: usize, key: &LockKey, owner: OwnerId) {
         let name = self.configs()[server].keyspace().lease(key.as_str());
         let value = format!("{owner} 1 1");
@@ -83,7 +82,7 @@ impl Servers {
         value.unwrap_or_default()
     }
 
-    /// Waits until a server has this of a lease, for what goes on in the background.
+    /// Waits until a server has this lease, because the change happens in the background.
     async fn until_lease(&self, server: usize, key: &LockKey, lease: Option<(OwnerId, u64)>) {
         let begun = Instant::now();
         while self.lease(server, key).await != lease {
@@ -217,7 +216,7 @@ async fn hung_server_delays_nothing() {
             timeout(AT_ONCE, steps).await.expect("no call waits for the server that hangs");
         }
         servers.servers[hung].resume();
-        // What it was asked in the meantime is carried out now, and taken back.
+        // Its pending requests are executed now, and their effects withdrawn.
         time_to_go_wrong().await;
         for server in 0..3 {
             servers.until_lease(server, &key(), None).await;
@@ -235,7 +234,7 @@ async fn late_grant_is_withdrawn() {
     let held = timeout(AT_ONCE, other.try_acquire(&key(), owner(), TTL)).await.unwrap().unwrap();
     assert!(matches!(held, Acquired::Held { .. }));
     servers.servers[2].resume();
-    // Whoever is served first there: the holder's grant is given its token, the other one goes.
+    // Either may be served first there: the holder's grant gets its token, the other one is withdrawn.
     let begun = Instant::now();
     loop {
         let token = lock.inspect(&key()).await.unwrap().unwrap().token;
@@ -267,7 +266,7 @@ async fn missing_majority_fails_and_leaves_nothing() {
     assert!(lock.release(&key(), owner()).await.is_err());
     assert!(lock.inspect(&key()).await.is_err());
     assert!(lock.renew(&[lease(owner(), token)]).await.is_err());
-    // Nor can one be opened.
+    // A quorum cannot be opened either.
     let error = RedlockLock::open(servers.configs(), Clock::system()).await.unwrap_err();
     assert_eq!(error.kind(), &LockErrorKind::Unavailable, "{error}");
 
@@ -297,7 +296,7 @@ async fn renewal_restores_leases_on_an_emptied_server() {
         servers.servers[lost].restart().await;
         assert_eq!(servers.lease(lost, &key()).await, None);
         let begun = Instant::now();
-        // The connection to the old process may take one renewal to be found broken.
+        // One renewal may be needed to find that the connection to the old process is broken.
         while servers.lease(lost, &key()).await.is_none() {
             let renewed = lock.renew(&[lease(holder, token)]).await.unwrap();
             assert_eq!(renewed, [Renewal::Renewed]);
@@ -310,7 +309,7 @@ async fn renewal_restores_leases_on_an_emptied_server() {
         let left: i64 = servers.servers[lost].query(&["PTTL", &name]).await;
         assert!(left > 20_000, "{left} ms");
     }
-    // By now every server has lost it once, and it was never lost.
+    // By now every server has lost the lease once, and the quorum never did.
     assert_eq!(granted(&lock, holder).await, token);
     assert_eq!(lock.release(&key(), holder).await.unwrap(), Release::Released);
 }
@@ -350,7 +349,7 @@ async fn tokens_rise_when_any_minority_is_lost() {
             2 => servers.servers[lost].restart().await,
             _ => {}
         }
-        // One process and the other in turn: neither knows what the other was granted.
+        // The two processes alternate: neither knows the other's grants.
         let lock = &locks[round % 2];
         let owner = owner();
         let begun = Instant::now();
@@ -421,7 +420,7 @@ async fn dropped_call_does_not_disturb_the_next() {
             tokio::task::yield_now().await;
         }
         drop(call);
-        // It comes behind what was dropped, which was carried out or not.
+        // It is ordered after the dropped call, which was executed or not.
         let token = granted(&lock, owner).await;
         assert_eq!(lock.renew(&[lease(owner, token)]).await.unwrap(), [Renewal::Renewed]);
         assert_eq!(lock.release(&key, owner).await.unwrap(), Release::Released);
@@ -431,8 +430,8 @@ async fn dropped_call_does_not_disturb_the_next() {
     }
 }
 
-/// Both calls reach the third server before it answers the first; what is then taken back for the first
-/// must not be what the second was granted.
+/// Both calls reach the third server before it answers the first. The withdrawal for the first call must
+/// not remove the grant of the second.
 #[tokio::test]
 async fn withdrawal_spares_the_grant_of_the_next_call() {
     let servers = Servers::start(3).await;
@@ -460,7 +459,7 @@ async fn withdrawal_spares_the_grant_of_the_next_call() {
     assert_eq!(lock.renew(&[lease(owner, token)]).await.unwrap(), [Renewal::Renewed]);
 }
 
-/// One server free, one held, and the one that would decide between them hangs.
+/// One server is free, one is held, and the one that would decide between them hangs.
 #[tokio::test]
 async fn decision_does_not_wait_for_a_hung_server() {
     let servers = Servers::start(3).await;
@@ -475,7 +474,7 @@ async fn decision_does_not_wait_for_a_hung_server() {
     servers.until_lease(2, &key(), None).await;
 }
 
-/// Between a server's answer that it lacks the lease and the attempt to give it back, another takes it.
+/// Between a server's answer that it lacks the lease and the attempt to restore it, another owner takes it.
 #[tokio::test]
 async fn lease_is_not_restored_over_another() {
     let servers = Servers::start(3).await;
@@ -487,7 +486,7 @@ async fn lease_is_not_restored_over_another() {
     let (holder, stranger) = (owner(), owner());
     let token = granted(&lock, holder).await;
     servers.until_lease(0, &key(), Some((holder, token.number()))).await;
-    // Both scripts are known there, so that each is one request.
+    // Both scripts are loaded there, so that each call is one request.
     servers.remove(0, &key()).await;
     lock.renew(&[lease(holder, token)]).await.unwrap();
     servers.until_lease(0, &key(), Some((holder, token.number()))).await;
@@ -509,8 +508,8 @@ async fn lease_is_not_restored_over_another() {
     assert_eq!(servers.lease(0, &key()).await, Some((stranger, 1)));
 }
 
-/// The servers grant different tokens, and before the greater one is written back to the other server,
-/// the lease there has become another's.
+/// The servers grant different tokens. Before the greater one is written back to the other server, another
+/// owner takes the lease there.
 #[tokio::test]
 async fn token_is_settled_only_on_the_owners_lease() {
     let servers = Servers::start(3).await;
@@ -531,7 +530,7 @@ async fn token_is_settled_only_on_the_owners_lease() {
     assert_eq!(lock.release(&key(), first).await.unwrap(), Release::Released);
 
     let (second, stranger) = (owner(), owner());
-    // Only the other server's token is far ahead, so that this one must be written to.
+    // Only the other server's token is far ahead, so that this one must be updated.
     servers.servers[0].command(&["DEL", &fence]).await;
     let lower = RedlockLock::open(configs, Clock::system()).await.unwrap();
     link.set(Fault::Delay(Duration::from_millis(200)));

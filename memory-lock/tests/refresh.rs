@@ -1,4 +1,4 @@
-//! Keeping a lease, and noticing that it is lost.
+//! Keeping a lease, and detecting its loss.
 
 #![allow(
     clippy::unwrap_used,
@@ -174,7 +174,7 @@ async fn lost_lease_passes_to_the_next_waiter() {
     let options = LockOptions::new().with_wait_timeout(secs(120));
     let stuck = manager.lock(&key("k"), &options).await.unwrap();
     backend.always(LockOperation::Renew, Fault::Hang);
-    // The guard lives on in a task that looks at nothing.
+    // The guard is still alive in a task that does not check it.
     let next = manager.lock(&key("k"), &options).await.unwrap();
     assert!(next.fence() > stuck.fence());
     assert_eq!(stuck.ensure_held().unwrap_err().reason, LostReason::Expired);
@@ -193,7 +193,7 @@ async fn without_refresh_a_guard_ends_with_its_ttl() {
     assert!(backend.calls(LockOperation::Renew).is_empty());
 }
 
-/// Whoever waits for the loss may come to look only after the guard is gone.
+/// A task that waits for the loss may only run after the guard is dropped.
 #[tokio::test(start_paused = true)]
 async fn loss_is_reported_after_its_guard_is_dropped() {
     let manager = FaultyBackend::new().manager();
@@ -260,7 +260,7 @@ async fn urgent_lease_does_not_shorten_timeouts_of_others() {
     assert_eq!(hurried.lost().await, LostReason::Expired);
     tokio::time::sleep_until(begun + secs(18)).await;
     for (n, guard) in (0..).zip(&well) {
-        // With their first attempt, which may be early to go together with another.
+        // At their first attempt, which may be early to be batched with another.
         let due = begun + ms(25 * n) + secs(15) + LEASE;
         assert!((due - ms(52)..=due + ms(2)).contains(&guard.deadline()), "lease {n}");
     }
@@ -275,7 +275,7 @@ async fn refresh_answered_late_does_not_revive_the_lease() {
     while backend.calls(LockOperation::Renew).is_empty() {
         tokio::time::sleep(ms(1)).await;
     }
-    // The answer comes meanwhile, and would move the deadline on to some 590 ms.
+    // The answer arrives meanwhile, and would move the deadline to about 590 ms.
     block(ms(260));
     tokio::time::sleep(ms(5)).await;
     assert_eq!(guard.ensure_held().unwrap_err().reason, LostReason::Expired);
@@ -296,7 +296,7 @@ async fn loss_drops_the_work_at_its_next_await_point() {
     let manager = backend.manager();
     let work = |_| async move {
         let _witness = witness;
-        // Ready often, so that only the bias towards the loss ends it in time.
+        // Often ready, so that only the bias towards the loss ends it in time.
         loop {
             tokio::time::sleep(ms(1)).await;
         }
@@ -307,12 +307,12 @@ async fn loss_drops_the_work_at_its_next_await_point() {
     assert!(dropped.load(Ordering::SeqCst));
 }
 
-#[expect(clippy::disallowed_methods, reason = "stands for work that blocks its thread")]
+#[expect(clippy::disallowed_methods, reason = "simulates work that blocks its thread")]
 fn block(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Two runs that differ in whether the backend still held the lease.
+/// Two runs, which differ in whether the backend still held the lease.
 #[tokio::test]
 async fn work_that_ends_late_is_ok_only_if_its_release_proves_it() {
     let options = LockOptions::new().with_ttl(ms(60));

@@ -138,7 +138,7 @@ async fn briefly_locked_file_only_delays() {
             assert_eq!(guard.release().await, ReleaseOutcome::Released);
         }));
     }
-    // The runtime goes on meanwhile.
+    // The runtime continues meanwhile.
     for _ in 0..20 {
         tokio::time::sleep(ms(5)).await;
     }
@@ -292,7 +292,7 @@ async fn release_by_another_connection_wakes_waiters() {
 const ROUNDS: i64 = 40;
 const FILE: &str = "MEMORY_LOCK_TEST_FILE";
 
-/// What each process of the next test does: increments a number, by a read and a write that are two
+/// The work of each process of the next test: increments a number, by a read and a write in two
 /// transactions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn process_that_counts() {

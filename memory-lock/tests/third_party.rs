@@ -1,6 +1,5 @@
-//! A lease backend as a third party would write it, with nothing but public items: leases in a map. Copy
-//! it, and put your own medium in the place of the map. One atomic step of your medium stands where the
-//! mutex is held here.
+//! A lease backend as a third party would write it, with only public items: leases in a map. Copy it, and
+//! replace the map by your medium. Where the mutex is held here, your medium needs one atomic step.
 
 #![cfg(feature = "conformance")]
 #![allow(
@@ -24,19 +23,19 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 struct MapLock {
     rows: Mutex<HashMap<LockKey, Row>>,
-    /// Wakes who watches any key; they look again, and find theirs held or free.
+    /// Wakes the watchers of any key; they check again, and find their lease held or free.
     released: Arc<Notify>,
     clock: Clock,
     domain: LeaseDomain,
 }
 
-/// A row stays when its lease is over, for its token must never be given out again.
+/// A row stays when its lease is over, because its token must never be given out again.
 #[derive(Debug, Clone, Copy)]
 struct Row {
     owner: OwnerId,
     token: FencingToken,
     granted: u64,
-    /// In microseconds of the clock; 0 for one that was released.
+    /// In microseconds of the clock; 0 for a released lease.
     expires: u64,
 }
 
@@ -46,7 +45,7 @@ impl MapLock {
             rows: Mutex::default(),
             released: Arc::default(),
             clock,
-            // Two maps must not have the same, or a store would take one for the other.
+            // Two maps must not have the same domain, or a store would confuse them.
             domain: LeaseDomain::new("the map of this test"),
         }
     }
@@ -85,7 +84,7 @@ impl LockBackend for MapLock {
         let (now, expires) = (self.clock.now_micros(), self.end(ttl));
         let mut rows = self.rows();
         let last = match rows.get_mut(key) {
-            // Sent again, for its answer was lost: the same grant.
+            // A resent request, whose answer was lost: the same grant.
             Some(row) if row.expires > now && row.owner == owner => {
                 row.expires = expires;
                 return Ok(Acquired::Granted { token: row.token });
@@ -152,7 +151,7 @@ impl LockBackend for MapLock {
     }
 
     fn watch(&self, key: &LockKey, _waiter: Option<OwnerId>) -> Watch {
-        // Before the look, so that no release falls between the two.
+        // Registered before the check, so that no release in between is missed.
         let released = Arc::clone(&self.released).notified_owned();
         let now = self.clock.now_micros();
         let is_free = self.rows().get(key).is_none_or(|row| row.expires <= now);
@@ -184,7 +183,7 @@ async fn map_backend_conforms() {
     assert!(passed >= 25);
 }
 
-/// All else, such as waiting in line and refreshing, comes with the manager.
+/// The manager provides the rest, such as waiting in line and refreshing.
 #[tokio::test]
 async fn manager_locks_with_a_custom_backend() {
     let locks = LockManager::new(Arc::new(MapLock::new(Clock::anchored())));

@@ -1,13 +1,15 @@
-//! Leases on Redis, beside what other crates and the bare commands take, all in one run by turns.
+//! Leases on Redis, compared with other crates and the bare commands, interleaved in one run.
 //!
 //! `cargo run --release --manifest-path memory-lock/lease-bench/Cargo.toml -- redis://127.0.0.1:6379`
 //!
-//! - a pair: acquire and release of a lease that nobody else wants;
-//! - a pair: beside the bare commands also what two scripts that do nothing take, and the two calls of our
+//! - a pair: acquire and release of an uncontended lease;
+//! - a pair: compared with the bare commands also two scripts that do nothing, and the two calls of our
 //!   backend without the manager;
 //! - a hand-over: from the moment a holder begins to release until a waiter in another process, a child of
 //!   this one, has the lease, by the wall clock that both read;
 //! - contention: 32 waiters with 4 connections on one lease, each holding it for 2 ms;
+//! - 10,000 leases held by a manager: the number of requests that the server counts while they are
+//!   refreshed.
 //! - 10,000 leases held by a manager: how many requests the server counts while they are refreshed.
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -22,12 +24,12 @@ use tokio::sync::Mutex;
 const TTL: Duration = Duration::from_secs(30);
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
-/// A client of one of the libraries, with a connection of its own.
+/// A client of one of the libraries, with a separate connection.
 #[derive(Clone)]
 enum Client {
-    /// `SET NX PX` and a compare-and-delete: the floor, and no way to wait.
+    /// `SET NX PX` and a compare-and-delete: the lower bound, without a way to wait.
     Bare(redis::aio::MultiplexedConnection, Arc<redis::Script>),
-    /// Two scripts that do nothing: what two of any kind take.
+    /// Two scripts that do nothing: the cost of any two scripts.
     Empty(redis::aio::MultiplexedConnection, Arc<redis::Script>),
     Ours(LockManager),
     /// The two calls of our backend, without the manager.
@@ -191,7 +193,7 @@ async fn hand_overs(name: &str, url: &str) {
             let (tell, key) = (Arc::clone(&tell), key.clone());
             async move {
                 writeln!(tell.lock().unwrap(), "{key}").unwrap();
-                // By then the waiter has found it held, and waits.
+                // By then the waiter has found the lease held, and waits.
                 tokio::time::sleep(Duration::from_millis(25 + round % 7 * 10)).await;
                 wall()
             }
@@ -215,7 +217,7 @@ async fn hand_overs(name: &str, url: &str) {
     println!("  {name:18} {:>10.2?} {:>10.2?}", percentile(&taken, 500), percentile(&taken, 990));
 }
 
-/// The other process of a hand-over: takes each lease that it is told of, and says when it had it.
+/// The other process of a hand-over: takes each lease that the parent names, and reports when it had it.
 async fn wait_for_each(name: &str, url: &str) {
     let client = Client::open(name, url).await;
     for key in std::io::stdin().lines() {
@@ -234,7 +236,7 @@ async fn contention(name: &str, url: &str) {
         let client = Client::open(name, url).await;
         for _ in 0..EACH {
             let (client, key) = (client.clone(), key.clone());
-            // Not every library's future can be sent to another thread.
+            // Some libraries' futures cannot be sent to another thread.
             waiters.push(tokio::task::spawn_local(async move {
                 let mut waits = Vec::new();
                 while Instant::now() < end {
@@ -270,7 +272,7 @@ async fn contention(name: &str, url: &str) {
     );
 }
 
-/// 10,000 leases held by one manager, and how many requests the server counts meanwhile.
+/// 10,000 leases held by one manager, and the number of requests that the server counts meanwhile.
 async fn renewals(url: &str) {
     const LEASES: usize = 10_000;
     const WATCHED: Duration = Duration::from_secs(45);
@@ -299,7 +301,7 @@ async fn renewals(url: &str) {
     }
 }
 
-/// How many scripts the server has run.
+/// The number of scripts that the server has run.
 async fn scripts_run(server: &mut redis::aio::MultiplexedConnection) -> u32 {
     let stats: String = redis::cmd("INFO").arg("commandstats").query_async(server).await.unwrap();
     let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).unwrap();

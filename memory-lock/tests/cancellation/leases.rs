@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::sweep::{Cut, Table, sweep, tasks, until, until_tasks};
 
-/// All public async operations of leases; behind a comma what they meet.
+/// All public async operations of leases; after a comma the situation that they meet.
 pub(crate) const OPERATIONS: &[&str] = &[
     "LeaseScope::lost",
     "LockBackend::hand_over",
@@ -25,7 +25,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "LockBackend::watch",
     "LockGuard::lost",
     "LockGuard::release",
-    "LockGuard::release, with somebody in line",
+    "LockGuard::release, with a waiter in line",
     "LockManager::break_lease",
     "LockManager::inspect",
     "LockManager::is_overdue",
@@ -40,16 +40,16 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "LockManager::with_lock_refresh",
 ];
 
-/// Far longer than a test waits, so that no lease that was left over hides by running out.
+/// Far longer than a test waits, so that a leaked lease does not disappear by expiring.
 const TTL: Duration = Duration::from_secs(60);
 
 /// A backend to sweep.
 pub(crate) struct Ground {
     pub(crate) name: &'static str,
     pub(crate) backend: Arc<dyn LockBackend>,
-    /// How many times over: a real backend does not answer after the same polls each time.
+    /// The number of rounds: a real backend does not answer after the same polls each time.
     pub(crate) rounds: usize,
-    /// What the backend still has of leases and waiters, as it lies there.
+    /// The leases and waiters that the backend still stores.
     pub(crate) left: Box<dyn Fn() -> BoxFuture<'static, Vec<String>>>,
 }
 
@@ -58,7 +58,7 @@ impl Ground {
         Self { name, backend, rounds, left: Box::new(|| Box::pin(async { Vec::new() })) }
     }
 
-    /// Sweeps all operations. In the end no task is left but those that were there.
+    /// Sweeps all operations. At the end no task is left except the earlier ones.
     pub(crate) async fn sweep(&self, table: &mut Table) {
         let before = tasks();
         let locks = LockManager::new(Arc::clone(&self.backend));
@@ -83,7 +83,7 @@ impl Ground {
             })
             .await;
             table.add(operation, self.name, points);
-            // Their refresh tasks may still look for a second whether there is anything to refresh.
+            // Their refresh tasks may check for another second whether there is a lease to refresh.
             until_tasks(before + 2, &format!("{operation} on {}", self.name)).await;
         }
         // The managers are alive, and idle.
@@ -119,7 +119,7 @@ struct Case {
 }
 
 impl Case {
-    /// Sets the operation up, cuts it off, and tells whether it came to its end.
+    /// Sets the operation up, cuts it off, and returns whether it completed.
     async fn cut_off(&self, operation: &str, cut: Cut) -> bool {
         let Self { backend, locks, others, key, what } = self;
         match operation {
@@ -146,7 +146,7 @@ impl Case {
                 let mut last = None;
                 let between = async {
                     let mut asked = Box::pin(async { locks.lock(key, &options()).await });
-                    // Behind this one as soon as this one is in line.
+                    // Enters the line after this one, as soon as this one is in line.
                     std::future::poll_fn(|context| {
                         let polled = asked.as_mut().poll(context);
                         last.get_or_insert_with(|| self.spawn_a_turn());
@@ -186,7 +186,7 @@ impl Case {
                 let done = cut.off(locks.break_lease(key)).await;
                 let broken = done.map(|broken| broken.unwrap().unwrap().owner);
                 assert!(broken.is_none_or(|owner| owner == held.proof().owner), "{what}");
-                // One that was dropped before its end goes on beside this.
+                // One that was dropped before its end continues concurrently.
                 while locks
                     .inspect(key)
                     .await
@@ -239,11 +239,11 @@ impl Case {
                 let done = cut.off(held.release()).await;
                 done.map(|done| assert_eq!(done, ReleaseOutcome::Released, "{what}")).is_some()
             }
-            "LockGuard::release, with somebody in line" => {
+            "LockGuard::release, with a waiter in line" => {
                 let held = locks.lock(key, &options()).await.unwrap();
                 let next = self.spawn_a_turn();
                 until(what, async || {
-                    if locks.waiting(key) == 1 { Ok(()) } else { Err("nobody waits".into()) }
+                    if locks.waiting(key) == 1 { Ok(()) } else { Err("no task waits".into()) }
                 })
                 .await;
                 let done = cut.off(held.release()).await;
@@ -262,8 +262,8 @@ impl Case {
         }
     }
 
-    /// The same for the calls of the backend. The next call of the same owner is ordered after the one
-    /// that was dropped, so what that did can be told.
+    /// The same for the calls of the backend. The next call of the same owner is ordered after the dropped
+    /// one, so the effect of the dropped one is known.
     async fn cut_off_backend(&self, operation: &str, cut: Cut) -> bool {
         let Self { backend, key, what, .. } = self;
         let (one, two) = (owner(), owner());
@@ -360,7 +360,7 @@ impl Case {
         Lease { key, owner, token, ttl: TTL }
     }
 
-    /// A guard whose lease somebody took away, which its next refresh will find.
+    /// A guard whose lease another owner took, which its next refresh will notice.
     async fn lose_a_lease(&self) -> memory_lock::LockGuard {
         let options = LockOptions::new()
             .with_ttl(Duration::from_secs(1))
@@ -371,7 +371,7 @@ impl Case {
         held
     }
 
-    /// Somebody of this process who wants the lease too, and must get it.
+    /// Another caller in this process that waits for the lease, and must get it.
     fn spawn_a_turn(&self) -> tokio::task::JoinHandle<()> {
         let (locks, key) = (self.locks.clone(), self.key.clone());
         tokio::spawn(async move {
@@ -381,7 +381,7 @@ impl Case {
         })
     }
 
-    /// Another process gets the lease at once, and nobody of this one holds or waits for anything.
+    /// Another process gets the lease at once, and no caller of this process holds or waits for anything.
     async fn assert_free(&self) {
         let Self { locks, others, key, what, .. } = self;
         until(what, async || match others.try_lock(key, &options()).await.unwrap() {

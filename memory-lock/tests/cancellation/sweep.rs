@@ -1,4 +1,4 @@
-//! Drops calls half-way, counts after which of their polls, and looks for what is left over.
+//! Drops calls half-way, after each of their polls, and checks for leftovers.
 //!
 //! An operation is cut off at its first and last polls and at every third or so between them, at other
 //! polls on each backend; with `MEMORY_SWEEP=whole` (`cargo xtask test --deep`) at every poll, and
@@ -17,32 +17,32 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long anything that happens by itself is waited for.
+/// The limit of waiting for anything that happens by itself.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// More polls than any call here takes.
+/// More polls than any call here needs.
 const MOST_POLLS: usize = 300;
-/// How many of the first and of the last polls are always sampled: at the first a call takes what has to
-/// be given back, and at the last its effect is there and its answer is not.
+/// The number of the first and of the last polls that are always sampled: at the first polls a call
+/// acquires things that must be given back, and at the last its effect is complete and its answer is not.
 const EDGE: usize = 3;
-/// Of the polls between, one in so many.
+/// Of the polls between, one of this many.
 const STRIDE: usize = 4;
 
 thread_local! {
-    /// The most polls that a call took since this was last set to zero.
+    /// The most polls that a call needed since this was last set to zero.
     static TAKEN: Cell<usize> = const { Cell::new(0) };
 }
 
-/// When a call is dropped.
+/// The moment at which a call is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Moment {
-    /// Right after its last poll: what that asked for is on its way.
+    /// Right after its last poll: the requests of that poll are in flight.
     Polled,
-    /// Once it was woken after that poll, and before it could look why: what it asked for has come,
-    /// and is for nobody.
+    /// After it was woken following that poll, and before it was polled again: the answer has arrived and
+    /// has no receiver.
     Woken,
 }
 
-/// Where a call is cut off.
+/// The point at which a call is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cut {
     pub(crate) polls: usize,
@@ -58,8 +58,8 @@ impl Wake for Bell {
 }
 
 impl Cut {
-    /// Polls the call, each time only after it was woken, then drops it; its output if it came to its
-    /// end before that.
+    /// Polls the call, each time only after it was woken, then drops it; returns its output if it completed
+    /// before that.
     #[track_caller]
     pub(crate) fn off<F: Future>(self, call: F) -> impl Future<Output = Option<F::Output>> {
         let at = Location::caller();
@@ -89,7 +89,7 @@ impl Cut {
     }
 }
 
-/// The places at which calls were dropped before their end.
+/// The points at which calls were dropped before their end.
 #[derive(Debug, Default)]
 pub(crate) struct Points {
     places: BTreeSet<Cut>,
@@ -97,12 +97,13 @@ pub(crate) struct Points {
 }
 
 impl Points {
-    /// How many calls were dropped before their end.
+    /// The number of calls that were dropped before their end.
     pub(crate) fn drops(&self) -> usize {
         self.drops
     }
 
-    /// Cuts calls off after so many polls, at either moment; how many of them did not complete before.
+    /// Cuts calls off after so many polls, at either moment; returns how many of them did not complete
+    /// before.
     async fn cut(&mut self, polls: usize, case: &impl AsyncFn(Cut) -> bool) -> usize {
         let mut dropped = 0;
         for moment in [Moment::Polled, Moment::Woken] {
@@ -121,8 +122,8 @@ impl Points {
 }
 
 /// Cuts calls of one operation off after so many of their polls. `case` sets one up, cuts it off, checks
-/// what is left of it, and returns whether it completed. `name` chooses which polls are sampled; only a
-/// whole sweep makes several `rounds`.
+/// for leftovers, and returns whether it completed. `name` selects which polls are sampled; only a whole
+/// sweep makes several `rounds`.
 pub(crate) async fn sweep(name: &str, rounds: usize, case: impl AsyncFn(Cut) -> bool) -> Points {
     let mut points = Points::default();
     if std::env::var("MEMORY_SWEEP").is_ok_and(|wanted| wanted == "whole") {
@@ -154,7 +155,7 @@ async fn sweep_sample(name: &str, case: &impl AsyncFn(Cut) -> bool, points: &mut
     }
 }
 
-/// After how many polls a call is cut off that takes so many.
+/// The numbers of polls after which a call that takes `taken` polls is cut off.
 fn sample(name: &str, taken: usize) -> impl Iterator<Item = usize> {
     let first = name.bytes().map(usize::from).sum::<usize>() % STRIDE;
     let is_edge = move |polls| polls < EDGE || polls + EDGE >= taken;
@@ -172,7 +173,7 @@ fn sample_has_both_ends_and_some_between() {
     assert_eq!(of_all.len(), 30, "what one backend leaves out another one has");
 }
 
-/// What was swept: for each operation and backend, after how many polls calls were dropped.
+/// The coverage: for each operation and backend, the numbers of polls after which calls were dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     backends: Vec<&'static str>,
@@ -188,7 +189,7 @@ impl Table {
         assert!(before.is_none(), "{operation} was swept twice on {backend}");
     }
 
-    /// Prints it: distinct cancellation points and, behind the cross, how often calls were dropped.
+    /// Prints it: distinct cancellation points and, after the cross, the number of dropped calls.
     #[allow(clippy::print_stdout, reason = "what was covered is for people to read")]
     pub(crate) fn print(&self) {
         let width = self.rows.keys().map(|name| name.len()).max().unwrap_or_default();
@@ -213,12 +214,12 @@ impl Table {
     }
 }
 
-/// How many tasks the runtime has.
+/// The number of tasks of the runtime.
 pub(crate) fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
-/// Waits until this is so, for it is to come about by itself.
+/// Waits until this is so, because it must happen by itself.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> Result<(), String>) {
     let begun = Instant::now();
     while let Err(seen) = is_so().await {
@@ -236,7 +237,7 @@ pub(crate) async fn until_tasks(most: usize, what: &str) {
     until(what, few).await;
 }
 
-/// The files below this folder that this process has open; none where the system does not say.
+/// The files below this folder that this process has open; none if the system does not report them.
 pub(crate) fn open_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
     let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());

@@ -17,7 +17,7 @@ use super::common::{key, secs};
 const TTL: Duration = secs(30);
 const HOURS: Duration = secs(3 * 3_600);
 
-/// The table as earlier versions made it.
+/// The table as earlier versions created it.
 const EARLIER: &str = "CREATE TABLE memory_leases (
     key TEXT NOT NULL PRIMARY KEY, owner BLOB, token INTEGER NOT NULL, granted INTEGER NOT NULL,
     expires INTEGER NOT NULL) STRICT, WITHOUT ROWID";
@@ -53,7 +53,7 @@ async fn killed_ahead(file: &File) -> FencingToken {
     acquire(&lock, 1).await.unwrap()
 }
 
-/// The token, or what is left of another's lease.
+/// The token, or the remaining time of another owner's lease.
 async fn acquire(lock: &SqliteLock, owner: u128) -> Result<FencingToken, Duration> {
     match lock.try_acquire(&key("k"), OwnerId::new(owner), TTL).await.unwrap() {
         Acquired::Granted { token } => Ok(token),
@@ -120,7 +120,7 @@ async fn clock_ahead_takes_no_renewed_lease() {
     let found = waiter.inspect(&key("k")).await.unwrap().unwrap();
     assert_eq!((found.token, found.remaining), (token, TTL));
 
-    // It stops, and comes back when another has the lease.
+    // It stops, and comes back when another process has the lease.
     waiters.advance(TTL);
     assert_eq!(waiter.inspect(&key("k")).await.unwrap(), None);
     let next = acquire(&waiter, 2).await.unwrap();
@@ -134,7 +134,7 @@ async fn short_processes_add_up_observed_time() {
     let file = File::new();
     killed_ahead(&file).await;
     for watched in 1..=6 {
-        // Two at once see the same five seconds, which count once.
+        // Two processes at once observe the same five seconds, which count once.
         let ((one, clock), (other, others)) = (file.process(), file.process());
         acquire(&one, 2).await.unwrap_err();
         acquire(&other, 3).await.unwrap_err();
@@ -168,7 +168,7 @@ fn earlier_file() -> File {
     file
 }
 
-/// As earlier versions grant it, over whatever is there.
+/// Grants as earlier versions did, over any present row.
 fn grant_as_before(file: &File, now: u64, ttl: Duration) {
     let connection = file.connection();
     let expires = now + u64::try_from(ttl.as_micros()).unwrap();
@@ -193,7 +193,7 @@ async fn leases_of_earlier_versions_are_watched() {
     for table_is_new in [false, true] {
         let file = earlier_file();
         let (waiter, clock) = if table_is_new {
-            // The row that is overwritten was this version's, and is over.
+            // This version wrote the overwritten row, whose lease is over.
             let (waiter, clock) = file.process();
             acquire(&waiter, 9).await.unwrap();
             clock.advance(TTL * 3);
@@ -207,7 +207,7 @@ async fn leases_of_earlier_versions_are_watched() {
         assert_eq!(acquire(&waiter, 2).await, Err(secs(20)));
         clock.advance(secs(15));
         assert_eq!(acquire(&waiter, 2).await, Err(secs(5)));
-        // A renewal begins anew; the TTL is unknown now, and a minute at the most.
+        // A renewal restarts the observation; the TTL is unknown now, and assumed to be at most a minute.
         renew_as_before(&file, secs(15));
         assert_eq!(acquire(&waiter, 2).await, Err(secs(35)));
         renew_as_before(&file, HOURS);
@@ -247,6 +247,6 @@ async fn processes_of_a_machine_share_its_clock() {
     let skew = "UPDATE memory_leases SET granted = granted + ?1, expires = expires + ?1, stamp = stamp + ?1";
     file.connection().execute(skew, [ahead]).unwrap();
     tokio::time::sleep(Duration::from_millis(21)).await;
-    // Nobody had to watch it.
+    // No process had to observe it.
     assert!(cfg!(not(target_os = "linux")) || acquire(&other, 2).await.is_ok());
 }

@@ -1,4 +1,4 @@
-//! What the tests share: a backend that fails by script, and a way to drop futures half-way.
+//! Shared parts of the tests: a backend that fails by script, and a way to drop futures half-way.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
@@ -28,10 +28,10 @@ pub fn key(text: &str) -> LockKey {
     LockKey::new(text).unwrap()
 }
 
-/// What happens to one call.
+/// The fault of one call.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
-    /// It never arrives, and the caller hears so.
+    /// It never arrives, and the caller gets an error.
     DropRequest,
     /// It takes effect, and the answer is lost.
     DropReply,
@@ -39,11 +39,11 @@ pub enum Fault {
     Late(Duration),
     /// Its answer comes this much later.
     LateReply(Duration),
-    /// It is on its way: it arrives this much later, whether the caller stays or not.
+    /// It is in flight: it arrives this much later, whether the caller stays or not.
     Sent(Duration),
-    /// It never arrives, and the caller hears nothing.
+    /// It never arrives, and the caller gets no answer.
     Hang,
-    /// It is refused for good.
+    /// It is refused permanently.
     Refuse,
 }
 
@@ -54,7 +54,7 @@ pub struct FaultyBackend {
     script: Mutex<HashMap<LockOperation, VecDeque<Fault>>>,
     always: Mutex<HashMap<LockOperation, Fault>>,
     log: Mutex<Vec<(LockOperation, Instant, usize)>>,
-    /// Leases last this many times longer here than their holders think.
+    /// Leases last this many times longer here than their holders assume.
     pub stretch: u32,
 }
 
@@ -77,12 +77,12 @@ impl FaultyBackend {
         LockManager::new(Arc::clone(self) as Arc<dyn LockBackend>)
     }
 
-    /// The next call of this kind that is not scripted yet goes like this.
+    /// The next call of this kind that is not scripted yet has this fault.
     pub fn next(&self, operation: LockOperation, fault: Fault) {
         self.script.lock().unwrap().entry(operation).or_default().push_back(fault);
     }
 
-    /// All calls of this kind that are not scripted go like this.
+    /// All calls of this kind that are not scripted have this fault.
     pub fn always(&self, operation: LockOperation, fault: Fault) {
         self.always.lock().unwrap().insert(operation, fault);
     }
@@ -93,7 +93,7 @@ impl FaultyBackend {
         self.always.lock().unwrap().clear();
     }
 
-    /// When calls of this kind arrived, and how many leases each was about.
+    /// The arrival times of calls of this kind, and the number of leases of each.
     pub fn calls(&self, operation: LockOperation) -> Vec<(Instant, usize)> {
         let log = self.log.lock().unwrap();
         log.iter().filter(|(op, ..)| *op == operation).map(|(_, at, n)| (*at, *n)).collect()
@@ -199,7 +199,7 @@ impl LockBackend for FaultyBackend {
     }
 }
 
-/// Polls a future this many times, then drops it. `None` if it had not come to its end by then.
+/// Polls a future this many times, then drops it. `None` if it had not completed by then.
 pub struct Polls<F> {
     future: Pin<Box<F>>,
     left: usize,
@@ -227,7 +227,7 @@ impl<F: Future> Future for Polls<F> {
     }
 }
 
-/// Lets everything that is ready run, and time pass, until this many tasks are left.
+/// Runs all ready tasks, and advances time, until this many tasks are left.
 pub async fn until_tasks(count: usize) {
     for _ in 0..10_000 {
         if tokio::runtime::Handle::current().metrics().num_alive_tasks() <= count {

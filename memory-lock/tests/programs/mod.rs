@@ -1,4 +1,4 @@
-//! Random programs, and a model of a few lines that answers them as each backend must.
+//! Random programs, and a model of a few lines that gives the answers that each backend must give.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..60)
 }
 
-/// Owner, token and expiry of what is held, and the last token, for each key.
+/// For each key, the owner, token and expiry of the lease, and the last token.
 #[derive(Default)]
 struct Model {
     now: u64,
@@ -49,7 +49,7 @@ impl Model {
         self.held.get(&key).copied().filter(|(.., expires)| *expires > self.now)
     }
 
-    /// Takes over the token that the backend chose, which may be any greater one.
+    /// Adopts the token that the backend chose, which may be any greater one.
     fn grant(&mut self, key: u8, owner: u8, token: FencingToken, ttl: u64) {
         let last = self.last.insert(key, token).unwrap_or(FencingToken::ZERO);
         assert!(token > last, "token {token} after {last}");
@@ -78,12 +78,12 @@ impl Model {
     }
 }
 
-/// The time that leases run by.
+/// The time that leases use.
 pub(crate) trait Time: Sync {
-    /// What TTLs are counted in.
+    /// The unit of TTLs.
     const UNIT: Duration;
 
-    /// Lets time pass; so much is left then of each lease that was live before.
+    /// Advances time; afterwards each lease in `left` has this much remaining.
     fn pass(&self, units: u32, left: &[(LockKey, Duration)]) -> impl Future<Output = ()> + Send;
 }
 
@@ -99,7 +99,7 @@ fn units<T: Time>(number: u64) -> Duration {
     T::UNIT * u32::try_from(number).unwrap()
 }
 
-/// What is left of a lease, up to a full unit: some time may pass while a program runs.
+/// The remaining time of a lease, rounded up to a full unit: some time may pass while a program runs.
 fn whole<T: Time>(left: Duration) -> u64 {
     u64::try_from(left.as_nanos().div_ceil(T::UNIT.as_nanos())).unwrap()
 }

@@ -65,7 +65,7 @@ async fn cut_off(servers: &Servers, link: &RedisLink, operation: &str, cut: Cut)
         }
         other => panic!("the sweep has no case for {other}"),
     };
-    // Over the same connection, so behind what was dropped.
+    // Over the same connection, so after the dropped request.
     let mut look = redis::cmd("GET");
     look.arg(&counter);
     let counted = link.send(&look).await.unwrap();

@@ -1,5 +1,5 @@
-//! Every public async operation on leases, dropped after each of its polls, on Redis, on a Cluster and on
-//! a quorum; and those of the link itself. Leaves no lease, place in line, task or connection behind.
+//! Every public async operation on leases, dropped after each of its polls, on Redis, on a Cluster and on a
+//! quorum; and those of the link itself. No lease, place in line, task or connection is left behind.
 
 #![cfg(feature = "redlock")]
 #![allow(
@@ -26,7 +26,7 @@ use memory_lock::{Clock, ClockExt as _, RedisLock, RedlockLock};
 use memory_redis_testkit::{Cluster, Server, unique_prefix};
 use sweep::{Table, tasks, until, until_tasks};
 
-/// Some servers of the test's own, whose connections can therefore be counted.
+/// Separate servers for the test, whose connections can therefore be counted.
 #[derive(Debug, Clone)]
 pub(crate) struct Servers {
     group: Arc<Group>,
@@ -120,8 +120,8 @@ async fn sweep_at(name: &'static str, servers: &Servers) {
     links::sweep_link(name, servers, &link, &mut table).await;
     servers.until_connections(1, "leases and link").await;
     drop(link);
-    servers.until_connections(0, "the link is gone").await;
-    until_tasks(before, "all is gone").await;
+    servers.until_connections(0, "the link was dropped").await;
+    until_tasks(before, "everything was dropped").await;
     table.print();
 }
 
@@ -160,6 +160,6 @@ async fn dropped_calls_leave_nothing_behind_on_a_quorum() {
     let quorum = open().await.unwrap();
     three.all()[1].kill();
     sweep_quorum("Redlock, one dead", quorum, &three, &mut table).await;
-    until_tasks(before, "all is gone").await;
+    until_tasks(before, "everything was dropped").await;
     table.print();
 }

@@ -1,5 +1,5 @@
-//! A runtime that ends while others wait, or that is no longer driven: what was under way there, the others
-//! take over.
+//! A runtime that ends while others wait, or that is no longer driven: the others take over its work in
+//! progress.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn patient() -> LockOptions {
     LockOptions::new().with_wait_timeout(secs(60))
 }
 
-/// Callers on this runtime who wait in line, each with the lease for a moment.
+/// Callers on this runtime that wait in line and each hold the lease for a moment.
 fn waiters(survivor: &Runtime, manager: &LockManager, count: usize) -> Vec<JoinHandle<()>> {
     let before = manager.waiting(&key("k"));
     let spawn = |_| {
@@ -64,10 +64,10 @@ fn waiters_outlive_the_runtime_of_a_holder() {
         let tasks = waiters(&survivor, &manager, 10);
         backend.next(LockOperation::HandOver, fault);
         if is_released {
-            // The hand-over is under way when the runtime ends.
+            // The hand-over is in progress when the runtime ends.
             ending.block_on(async { timeout(ms(20), guard.release()).await.unwrap_err() });
         } else {
-            // It begins when the runtime ends.
+            // It starts when the runtime ends.
             ending.spawn(async move {
                 let _guard = guard;
                 std::future::pending::<()>().await;
@@ -165,7 +165,7 @@ fn kept_waiters_on_an_undriven_runtime_do_not_block_others() {
         let manager = backend.manager();
         let (undriven, driven) = (runtime(), runtime());
         let guard = driven.block_on(manager.lock(&key("k"), &patient())).unwrap();
-        // Those on the other runtime come before or after this one is no longer driven.
+        // The calls on the other runtime start before or after this one is no longer driven.
         let mut tasks = Vec::new();
         let mut all_kept = vec![kept_on(&undriven, &manager)];
         if is_late {
@@ -177,7 +177,7 @@ fn kept_waiters_on_an_undriven_runtime_do_not_block_others() {
         }
         driven.block_on(guard.release());
         all_served(&driven, tasks);
-        // Their own runtime serves them once it is driven again.
+        // Their runtime serves them once it is driven again.
         for call in all_kept {
             drop(undriven.block_on(call).unwrap());
         }
@@ -219,7 +219,7 @@ fn leases_are_refreshed_beside_an_undriven_runtime() {
         });
         driven.block_on(async {
             let guard = manager.lock(&key("k"), &short).await.unwrap();
-            // Where one lease is held, the task there looks after those of the other runtime too.
+            // If a lease is held there, the task there also refreshes those of the other runtime.
             renewed_twice(&[&guard, &stalled]).await;
         });
     }

@@ -1,4 +1,4 @@
-//! Calls that are kept and not polled, and what a call that waited in vain reports.
+//! Calls that are kept and not polled, and the report of a call that timed out.
 
 use std::error::Error;
 use std::task::{Context, Waker};
@@ -41,7 +41,7 @@ async fn kept_waiters_do_not_block_others() {
     assert!(begun.elapsed() <= secs(1), "{:?}", begun.elapsed());
     assert_eq!(manager.waiting(&key("k")), 0, "they have left the line");
     drop(guard);
-    // Polled again they get their turns.
+    // When polled again they get their turns.
     for call in all_kept {
         assert_eq!(call.await.unwrap().release().await, ReleaseOutcome::Released);
     }
@@ -60,7 +60,7 @@ async fn live_waiters_keep_their_order_behind_kept_ones() {
         tokio::spawn(async move {
             let _guard = manager.lock(&key("k"), &patient()).await.unwrap();
             served.send(n).unwrap();
-            // Longer than a kept call is waited for: those behind are not taken for kept ones.
+            // Longer than the limit for a kept call: those behind are not mistaken for kept ones.
             tokio::time::sleep(secs(2)).await;
         });
         tokio::task::yield_now().await;
@@ -81,7 +81,7 @@ async fn kept_requests_do_not_block_others() {
         let call = kept(&manager);
         let begun = Instant::now();
         let guard = manager.lock(&key("k"), &patient()).await.unwrap();
-        // Whoever hangs is given up by the request's own limit of 5 s.
+        // A request that hangs ends by its limit of 5 s.
         assert!(begun.elapsed() <= secs(7), "{fault:?}: {:?}", begun.elapsed());
         drop(guard);
         assert!(call.await.is_ok(), "{fault:?}");
@@ -119,7 +119,7 @@ async fn kept_turns_end_with_max_hold() {
     assert!(matches!(lost, WithLockError::Lost { reason: LostReason::MaxHold, .. }), "{lost}");
 }
 
-/// How a call ends, and after how many milliseconds.
+/// The error of a call, and the milliseconds until it.
 async fn ends(manager: &LockManager, options: LockOptions) -> (LockError, u128) {
     let begun = Instant::now();
     let error = manager.lock(&key("k"), &options).await.unwrap_err();
@@ -156,7 +156,7 @@ async fn failures_end_sooner_than_waits() {
         for (error, took) in futures::future::join_all(waiting).await {
             assert!(error.is_retryable() && took <= 11_100, "{fault:?}: {error} after {took}");
         }
-        // Another holder is waited for in full, through a short failure.
+        // The wait for another holder takes its full time, despite a short failure.
         backend.heal();
         let other = backend.manager();
         let _held = other.lock(&key("k"), &LockOptions::new()).await.unwrap();
@@ -197,7 +197,7 @@ async fn operations_do_not_wait_for_their_own_lease() {
     let outcome = manager
         .with_lock_refresh(&key("k"), &options, async |_| {
             assert!(manager.runs_under(&key("k")) && !manager.runs_under(&other));
-            // Other keys are nested as one likes.
+            // Leases of other keys may be nested.
             let nested = manager.with_lock_refresh(&other, &options, async |_| {
                 (ends(&manager, options).await, ends(&again, options).await)
             });
@@ -206,7 +206,7 @@ async fn operations_do_not_wait_for_their_own_lease() {
                 assert_eq!((error.kind(), took), (&LockErrorKind::OwnLease, 0));
                 assert!(!error.is_retryable() && error.source().is_none());
             }
-            // A task of its own waits for the end of the operation.
+            // A separate task waits for the end of the operation.
             let manager = manager.clone();
             tokio::spawn(async move { manager.lock(&key("k"), &patient()).await.map(drop) })
         })
