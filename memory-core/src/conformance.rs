@@ -24,7 +24,7 @@
 //! use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 //! use memory_core::health::ServerHealth;
 //! use memory_core::lease::{LeaseDomain, LeaseProof};
-//! use memory_core::store::{Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery};
+//! use memory_core::store::{StoreOperation, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery};
 //! # use std::collections::BTreeMap;
 //! # use std::num::NonZeroUsize;
 //! # use std::ops::Bound;
@@ -45,7 +45,7 @@
 //! #     }
 //! # }
 //! # fn at(key: &MemoryKey) -> impl Fn(StoreErrorKind) -> StoreError {
-//! #     move |kind| StoreError::new("use", kind).at(key)
+//! #     move |kind| StoreError::new(StoreOperation::Append, kind).not_applied().at(key)
 //! # }
 //! #[async_trait::async_trait]
 //! impl MemoryStore for MyStore {

@@ -28,7 +28,7 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState,
     Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
-    UnusedPage, UnusedQuery,
+    StoreOperation, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_instance::{Clock, ClockExt as _, LockManager, MemoryManager, MemoryResource, Message};
@@ -138,8 +138,9 @@ impl Journal {
 
 impl JournalStore {
     fn open(path: &Path, clock: Clock) -> Result<Self, StoreError> {
-        let journal = Journal::open(path)
-            .map_err(|error| StoreError::new("open", kind_of(&error)).caused_by(error))?;
+        let journal = Journal::open(path).map_err(|error| {
+            StoreError::new(StoreOperation::Open, kind_of(&error)).not_applied().caused_by(error)
+        })?;
         Ok(Self { journal: Mutex::new(journal), clock })
     }
 
@@ -151,12 +152,12 @@ impl JournalStore {
     /// not stored; and without an await, so that no caller is canceled half way.
     fn write<T>(
         &self,
-        operation: &'static str,
+        operation: StoreOperation,
         key: &MemoryKey,
         write: Write,
         apply: impl FnOnce(&mut MemoryState, Timestamp) -> Result<T, StoreErrorKind>,
     ) -> Result<T, StoreError> {
-        let failed = |kind| StoreError::new(operation, kind).at(key);
+        let failed = |kind| StoreError::new(operation, kind).not_applied().at(key);
         let record = Record { at: self.clock.now(), key: key.clone(), write };
         let line = encode(&record).map_err(failed)?;
         let mut journal = self.lock();
@@ -180,7 +181,9 @@ impl JournalStore {
         read: impl FnOnce(&MemoryState, Timestamp) -> T,
     ) -> Result<T, StoreError> {
         let journal = self.lock();
-        journal.check().map_err(|kind| StoreError::new("read", kind).at(key))?;
+        journal
+            .check()
+            .map_err(|kind| StoreError::new(StoreOperation::Read, kind).not_applied().at(key))?;
         let unwritten = MemoryState::default();
         Ok(read(journal.memories.get(key).unwrap_or(&unwritten), self.clock.now()))
     }
@@ -207,25 +210,29 @@ fn kind_of(error: &io::Error) -> StoreErrorKind {
 impl MemoryStore for JournalStore {
     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
         let record = Write::Append(append.clone());
-        self.write("append to", key, record, |memory, now| memory.append(append, now))
+        self.write(StoreOperation::Append, key, record, |memory, now| memory.append(append, now))
     }
 
     async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
         let record = Write::Replace(Box::new(replace.clone()));
-        self.write("replace a message of", key, record, |memory, now| memory.replace(replace, now))
+        self.write(StoreOperation::Replace, key, record, |memory, now| memory.replace(replace, now))
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
         let record = Write::Splice(Box::new(splice.clone()));
-        self.write("flush", key, record, |memory, now| memory.splice(splice, now))
+        self.write(StoreOperation::Splice, key, record, |memory, now| memory.splice(splice, now))
     }
 
     async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        self.write("clear", key, Write::Clear(clear), |memory, now| memory.clear(clear, now))
+        self.write(StoreOperation::Clear, key, Write::Clear(clear), |memory, now| {
+            memory.clear(clear, now)
+        })
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
-        self.write("claim", key, Write::Claim(lease), |memory, now| memory.claim(lease, now))
+        self.write(StoreOperation::Claim, key, Write::Claim(lease), |memory, now| {
+            memory.claim(lease, now)
+        })
     }
 
     async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
@@ -247,7 +254,7 @@ impl MemoryStore for JournalStore {
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
         self.read(key, |memory, now| memory.fetch(snapshot, places, now))?
-            .map_err(|kind| StoreError::new("read", kind).at(key))
+            .map_err(|kind| StoreError::new(StoreOperation::Read, kind).not_applied().at(key))
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
@@ -260,7 +267,9 @@ impl MemoryStore for JournalStore {
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
         let (now, journal) = (self.clock.now(), self.lock());
-        journal.check().map_err(|kind| StoreError::new("list", kind))?;
+        journal
+            .check()
+            .map_err(|kind| StoreError::new(StoreOperation::ListKeys, kind).not_applied())?;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let memories = journal.memories.range::<MemoryKey, _>((from, Bound::Unbounded));
         let listed = memories.filter(|(_, memory)| memory.has_messages(now));
@@ -269,7 +278,9 @@ impl MemoryStore for JournalStore {
 
     async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
         let (now, journal) = (self.clock.now(), self.lock());
-        journal.check().map_err(|kind| StoreError::new("list", kind))?;
+        journal
+            .check()
+            .map_err(|kind| StoreError::new(StoreOperation::ListUnused, kind).not_applied())?;
         let mut rest = journal
             .memories
             .iter()
@@ -291,7 +302,7 @@ impl MemoryStore for JournalStore {
         remove: RemoveUnused,
     ) -> Result<RemovedUnused, StoreError> {
         let record = Write::Remove(remove);
-        self.write("remove", key, record, |memory, _| memory.remove(remove))
+        self.write(StoreOperation::Remove, key, record, |memory, _| memory.remove(remove))
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

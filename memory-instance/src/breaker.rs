@@ -10,8 +10,8 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::resource::CircuitBreakerSettings;
 use memory_core::store::{
     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
-    RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind, UnusedPage,
-    UnusedQuery,
+    RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind, StoreOperation,
+    UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use reliakit_circuit::State;
@@ -71,22 +71,22 @@ impl Circuit {
 /// The operation and the key of a call, for its errors.
 #[derive(Debug, Clone, Copy)]
 struct Call<'a> {
-    operation: &'static str,
+    operation: StoreOperation,
     key: Option<&'a MemoryKey>,
     writes: bool,
 }
 
 impl<'a> Call<'a> {
-    const fn read(operation: &'static str, key: &'a MemoryKey) -> Self {
+    const fn read(operation: StoreOperation, key: &'a MemoryKey) -> Self {
         Self { operation, key: Some(key), writes: false }
     }
 
-    const fn write(operation: &'static str, key: &'a MemoryKey) -> Self {
+    const fn write(operation: StoreOperation, key: &'a MemoryKey) -> Self {
         Self { operation, key: Some(key), writes: true }
     }
 
     fn error(self, kind: StoreErrorKind) -> StoreError {
-        let error = StoreError::new(self.operation, kind);
+        let error = StoreError::new(self.operation, kind).not_applied();
         match self.key {
             Some(key) => error.at(key),
             None => error,
@@ -224,35 +224,36 @@ fn nanos(time: Duration) -> u64 {
 #[async_trait]
 impl MemoryStore for CircuitBreaker {
     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        self.guard(Call::write("append to", key), self.store.append(key, append)).await
+        self.guard(Call::write(StoreOperation::Append, key), self.store.append(key, append)).await
     }
 
     async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-        self.guard(Call::write("replace a message of", key), self.store.replace(key, replace)).await
+        self.guard(Call::write(StoreOperation::Replace, key), self.store.replace(key, replace))
+            .await
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        self.guard(Call::write("flush", key), self.store.splice(key, splice)).await
+        self.guard(Call::write(StoreOperation::Splice, key), self.store.splice(key, splice)).await
     }
 
     async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        self.guard(Call::write("clear", key), self.store.clear(key, clear)).await
+        self.guard(Call::write(StoreOperation::Clear, key), self.store.clear(key, clear)).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
-        self.guard(Call::write("claim", key), self.store.claim(key, lease)).await
+        self.guard(Call::write(StoreOperation::Claim, key), self.store.claim(key, lease)).await
     }
 
     async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
-        self.guard(Call::read("read from", key), self.store.head(key)).await
+        self.guard(Call::read(StoreOperation::Read, key), self.store.head(key)).await
     }
 
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
-        self.guard(Call::read("read from", key), self.store.read(key, read)).await
+        self.guard(Call::read(StoreOperation::Read, key), self.store.read(key, read)).await
     }
 
     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
-        self.guard(Call::read("read from", key), self.store.outline(key)).await
+        self.guard(Call::read(StoreOperation::Read, key), self.store.outline(key)).await
     }
 
     async fn fetch(
@@ -261,11 +262,12 @@ impl MemoryStore for CircuitBreaker {
         snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        self.guard(Call::read("read from", key), self.store.fetch(key, snapshot, places)).await
+        self.guard(Call::read(StoreOperation::Read, key), self.store.fetch(key, snapshot, places))
+            .await
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
-        self.guard(Call::read("read from", key), self.store.receipts(key)).await
+        self.guard(Call::read(StoreOperation::Read, key), self.store.receipts(key)).await
     }
 
     async fn keys(
@@ -273,12 +275,12 @@ impl MemoryStore for CircuitBreaker {
         after: Option<&MemoryKey>,
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
-        let call = Call { operation: "list the keys", key: None, writes: false };
+        let call = Call { operation: StoreOperation::ListKeys, key: None, writes: false };
         self.guard(call, self.store.keys(after, limit)).await
     }
 
     async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
-        let call = Call { operation: "list unused memories", key: None, writes: false };
+        let call = Call { operation: StoreOperation::ListUnused, key: None, writes: false };
         self.guard(call, self.store.unused(query)).await
     }
 
@@ -287,11 +289,11 @@ impl MemoryStore for CircuitBreaker {
         key: &MemoryKey,
         remove: RemoveUnused,
     ) -> Result<RemovedUnused, StoreError> {
-        self.guard(Call::write("remove", key), self.store.remove(key, remove)).await
+        self.guard(Call::write(StoreOperation::Remove, key), self.store.remove(key, remove)).await
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
-        let call = Call { operation: "ask the server of", key: None, writes: false };
+        let call = Call { operation: StoreOperation::AskServer, key: None, writes: false };
         self.guard(call, self.store.server()).await
     }
 

@@ -37,7 +37,7 @@ impl Inner {
     ) -> Result<W::Answer, MemoryError> {
         let began = Instant::now();
         if lease.is_none() {
-            self.not_in_own_turn(W::OPERATION)?;
+            self.not_in_own_turn(W::OPERATION.as_str())?;
         }
         let limit = Limit::new(began, waits, self.rules.lock.failure_timeout());
         let mut answer = limit.answer_by(began, None);
@@ -56,7 +56,7 @@ impl Inner {
                         Box::pin(self.write_when_free(write, error, limit, &mut asked)).await
                     }
                     Ok(done) => done.map_err(MemoryError::from),
-                    Err(_) => Err(self.timed_out(W::OPERATION, limit)),
+                    Err(_) => Err(self.timed_out(W::OPERATION.as_str(), limit)),
                 }
             } else {
                 Box::pin(self.write_in_line(write, limit, &mut asked)).await
@@ -144,7 +144,7 @@ impl Inner {
             refused = match timeout_at(answer, self.attempt(write, None)).await {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(error)) => error,
-                Err(_) => return Err(self.timed_out(W::OPERATION, limit)),
+                Err(_) => return Err(self.timed_out(W::OPERATION.as_str(), limit)),
             };
         }
     }
@@ -180,7 +180,7 @@ impl Inner {
         };
         let done = match timeout(answer.min(last), attempt).await {
             Ok(done) => done.map_err(MemoryError::from),
-            Err(_) if last <= answer => Err(self.timed_out(W::OPERATION, limit)),
+            Err(_) if last <= answer => Err(self.timed_out(W::OPERATION.as_str(), limit)),
             Err(_) => {
                 let kind = StoreErrorKind::Unavailable(format!("no answer within {answer:?}"));
                 let error = StoreError::new(W::OPERATION, kind).at(&self.key);

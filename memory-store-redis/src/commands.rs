@@ -6,7 +6,7 @@ use std::time::Duration;
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
     Access, Append, AppendOutcome, Appended, Clear, Counters, Generation, Head, NewMessage,
-    Removed, Replace, Splice, StoreError, StoreErrorKind, Tally, WriteId,
+    Removed, Replace, Splice, StoreError, StoreErrorKind, StoreOperation, Tally, WriteId,
 };
 use memory_core::{MemoryKey, Sequence};
 use memory_redis_link::{LinkError, Reply, Script, Shown, Written};
@@ -74,14 +74,14 @@ impl RedisStore {
 
     pub(crate) async fn write(
         &self,
-        operation: &'static str,
+        operation: StoreOperation,
         key: &MemoryKey,
         script: &Script,
         call: &Cmd,
         token: FencingToken,
     ) -> Result<Answer, StoreError> {
         let failed = |fault| store_error(operation, Some(key), fault);
-        let refuse = |kind| Err(StoreError::new(operation, kind).at(key));
+        let refuse = |kind| Err(StoreError::new(operation, kind).not_applied().at(key));
         let Written { answer, unconfirmed, .. } =
             self.link().write(script, call).await.map_err(failed)?;
         let mut reply = match answer {
@@ -135,9 +135,9 @@ impl RedisStore {
         key: &MemoryKey,
         append: Append,
     ) -> Result<Appended, StoreError> {
-        const OPERATION: &str = "append to";
+        const OPERATION: StoreOperation = StoreOperation::Append;
         let Append { write, messages, access, ttl } = append;
-        let refuse = |kind| StoreError::new(OPERATION, kind).at(key);
+        let refuse = |kind| StoreError::new(OPERATION, kind).not_applied().at(key);
         if messages.is_empty() {
             let problem = "a batch must hold at least one message";
             return Err(refuse(StoreErrorKind::Invalid(problem.into())));
@@ -174,8 +174,8 @@ impl RedisStore {
         key: &MemoryKey,
         replace: Replace,
     ) -> Result<Counters, StoreError> {
-        const OPERATION: &str = "replace a message of";
-        let refuse = |kind| StoreError::new(OPERATION, kind).at(key);
+        const OPERATION: StoreOperation = StoreOperation::Replace;
+        let refuse = |kind| StoreError::new(OPERATION, kind).not_applied().at(key);
         replace.check().map_err(refuse)?;
         let mut call = self.call(&REPLACE, key, &[]);
         let token = right(&mut call, replace.access);
@@ -193,8 +193,8 @@ impl RedisStore {
         key: &MemoryKey,
         splice: Splice,
     ) -> Result<Counters, StoreError> {
-        const OPERATION: &str = "flush";
-        let refuse = |kind| StoreError::new(OPERATION, kind).at(key);
+        const OPERATION: StoreOperation = StoreOperation::Splice;
+        let refuse = |kind| StoreError::new(OPERATION, kind).not_applied().at(key);
         let invalid = |problem: &str| refuse(StoreErrorKind::Invalid(problem.into()));
         if splice.summary.is_some() && splice.summarised.is_empty() {
             return Err(invalid("a summary needs the places that it replaces"));
@@ -264,7 +264,7 @@ impl RedisStore {
         changes: &[Change],
         known: Option<Removed>,
     ) -> Result<Option<Weighed>, StoreError> {
-        let failed = |fault| store_error("flush", Some(key), fault);
+        let failed = |fault| store_error(StoreOperation::Splice, Some(key), fault);
         let parts = in_parts(changes.iter().filter(|change| change.kind != 'c'));
         if parts.len() < 2 {
             return Ok(None);
@@ -312,7 +312,7 @@ impl RedisStore {
         let token = right(&mut call, clear.access);
         named(&mut call, clear.write);
         call.arg(clear.spread());
-        self.counted("clear", key, &CLEAR, &call, token).await
+        self.counted(StoreOperation::Clear, key, &CLEAR, &call, token).await
     }
 
     pub(crate) async fn raise_token(
@@ -322,12 +322,12 @@ impl RedisStore {
     ) -> Result<(), StoreError> {
         let mut call = self.call(&CLAIM, key, &[]);
         let token = right(&mut call, Access::with_lease(lease));
-        self.write("claim", key, &CLAIM, &call, token).await.map(drop)
+        self.write(StoreOperation::Claim, key, &CLAIM, &call, token).await.map(drop)
     }
 
     async fn counted(
         &self,
-        operation: &'static str,
+        operation: StoreOperation,
         key: &MemoryKey,
         script: &Script,
         call: &Cmd,

@@ -1,14 +1,14 @@
 //! Maps the errors of the link to the errors of the store.
 
 use memory_core::MemoryKey;
-use memory_core::store::{Applied, StoreError, StoreErrorKind};
+use memory_core::store::{Applied, StoreError, StoreErrorKind, StoreOperation};
 use memory_redis_link::{LinkError, LinkErrorKind};
 
 use crate::codec::FORM;
 
 /// The store error for this link error.
 pub(crate) fn store_error(
-    operation: &'static str,
+    operation: StoreOperation,
     key: Option<&MemoryKey>,
     error: LinkError,
 ) -> StoreError {
@@ -36,8 +36,8 @@ pub(crate) fn store_error(
     if let Some(key) = key {
         answer = answer.at(key);
     }
-    if error.applied() == Applied::Unknown {
-        answer = answer.possibly_applied();
+    if error.applied() == Applied::No {
+        answer = answer.not_applied();
     }
     match error.into_source() {
         Some(source) => answer.caused_by(source),
@@ -53,7 +53,7 @@ mod tests {
     fn driver_errors_become_store_errors() {
         let key = MemoryKey::new("p", "m", "k").unwrap();
         memory_redis_testkit::assert_driver_errors("store", |error| {
-            let error = store_error("append to", Some(&key), LinkError::from(error));
+            let error = store_error(StoreOperation::Append, Some(&key), LinkError::from(error));
             let kind = format!("{:?}", error.kind());
             let kind = kind.split(['(', ' ']).next().unwrap_or_default();
             let applied = match error.applied() {

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use memory_core::store::{
     Cursor, FlushReceipt, Generation, Head, MessageId, MessageMeta, Outline, Page, Read,
-    StoreError, StoreErrorKind,
+    StoreError, StoreErrorKind, StoreOperation,
 };
 use memory_core::{MemoryKey, Sequence, StoredMessage};
 use memory_redis_link::{LinkError, Reply, Script};
@@ -17,7 +17,7 @@ use crate::parts::Parts;
 use crate::scripts::{FETCH, PART, READ, RECEIPTS};
 use crate::store::RedisStore;
 
-const OPERATION: &str = "read";
+const OPERATION: StoreOperation = StoreOperation::Read;
 
 /// The fields to read of each message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,9 +174,9 @@ impl RedisStore {
             if restarts > 2 * RESTARTS {
                 let reason = "it changed during each of many attempts to read it, or a message in it is damaged; \
                               read it again, and restore a backup if that does not help";
-                return Err(
-                    StoreError::new(OPERATION, StoreErrorKind::Corrupt(reason.into())).at(key)
-                );
+                return Err(StoreError::new(OPERATION, StoreErrorKind::Corrupt(reason.into()))
+                    .not_applied()
+                    .at(key));
             }
         }
     }
@@ -243,7 +243,9 @@ impl RedisStore {
             arguments.extend(part.iter().map(|place| place.number().to_string()));
             let answer = parts.timed(self.look(key, &FETCH, &arguments)).await.map_err(failed)?;
             let Some(mut reply) = Reply::array(answer).map_err(failed)? else {
-                return Err(StoreError::new(OPERATION, StoreErrorKind::Conflict).at(key));
+                return Err(StoreError::new(OPERATION, StoreErrorKind::Conflict)
+                    .not_applied()
+                    .at(key));
             };
             while !reply.is_empty() {
                 let place = Sequence::new(reply.number().map_err(failed)?);
@@ -283,7 +285,7 @@ impl RedisStore {
     /// number.
     pub(crate) async fn names(
         &self,
-        operation: &'static str,
+        operation: StoreOperation,
         prefix: &str,
         after: Option<&MemoryKey>,
         most: usize,
@@ -312,7 +314,8 @@ impl RedisStore {
         after: Option<&MemoryKey>,
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
-        let names = self.names("list keys", "", after, usize::MAX).await?.into_ascending();
+        let names =
+            self.names(StoreOperation::ListKeys, "", after, usize::MAX).await?.into_ascending();
         let mut keys = Vec::new();
         for some in names.chunks(LOOKED_AT) {
             let heads = some.iter().map(|key| self.whole_head(key));

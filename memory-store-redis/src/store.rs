@@ -6,7 +6,8 @@ use memory_core::health::{ServerHealth, ServerWarning};
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
-    RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery,
+    RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreOperation, UnusedPage,
+    UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
@@ -37,7 +38,7 @@ impl RedisStore {
     /// Dropping the future closes what was opened.
     pub async fn open(config: RedisConfig) -> Result<Self, StoreError> {
         let link = RedisLink::open(config).await;
-        link.map(Self::new).map_err(|fault| store_error("open", None, fault))
+        link.map(Self::new).map_err(|fault| store_error(StoreOperation::Open, None, fault))
     }
 
     /// Opens the store on the server of this link.
@@ -151,7 +152,7 @@ impl MemoryStore for RedisStore {
             Ok(status) => status,
             // The user has no permission to ask, and the store works without it.
             Err(fault) if *fault.kind() == LinkErrorKind::NotPermitted => return Ok(None),
-            Err(fault) => return Err(store_error("ask the server of", None, fault)),
+            Err(fault) => return Err(store_error(StoreOperation::AskServer, None, fault)),
         };
         let mut server = ServerHealth::default();
         server.software = status.version;

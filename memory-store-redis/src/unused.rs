@@ -3,7 +3,7 @@
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
     Access, Generation, MessageId, Newest, RemoveUnused, RemovedUnused, StoreError, StoreErrorKind,
-    UnusedMemory, UnusedPage, UnusedQuery,
+    StoreOperation, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, Sequence};
 use memory_redis_link::{LinkError, Reply};
@@ -17,7 +17,7 @@ use crate::reads::LOOKED_AT;
 use crate::scripts::{REMOVE, UNUSED};
 use crate::store::RedisStore;
 
-const OPERATION: &str = "list unused";
+const OPERATION: StoreOperation = StoreOperation::ListUnused;
 
 impl RedisStore {
     pub(crate) async fn list_unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
@@ -85,7 +85,7 @@ impl RedisStore {
         key: &MemoryKey,
         remove: RemoveUnused,
     ) -> Result<RemovedUnused, StoreError> {
-        const REMOVING: &str = "remove";
+        const REMOVING: StoreOperation = StoreOperation::Remove;
         let failed = |fault| store_error(REMOVING, Some(key), fault);
         let flush_lease = self.link().keys().lease(&key.flush_lease_name());
         let mut call = self.call(&REMOVE, key, &[flush_lease]);

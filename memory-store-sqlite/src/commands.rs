@@ -6,78 +6,196 @@ mod replace;
 mod splice;
 mod step;
 
+use std::fmt::Debug;
+
+use memory_core::MemoryKey;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Append, Appended, Clear, Counters, RemoveUnused, RemovedUnused, Replace, Splice,
+    Append, Appended, Clear, Counters, RemoveUnused, RemovedUnused, Replace, Splice, StoreOperation,
 };
 
 pub(crate) use self::batch::{Batch, bad_head};
 use crate::codec::Encoded;
+use crate::error::Fault;
 
 /// A write, ready to be applied.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Append { append: Append, encoded: Vec<Encoded> },
-    Replace { replace: Box<Replace>, encoded: Encoded },
-    Splice { splice: Box<Splice>, summary: Option<Encoded> },
-    Clear(Clear),
-    Claim(LeaseProof),
-    Remove(RemoveUnused),
-}
+pub(crate) trait Command: Debug + Send + 'static {
+    /// The result of a write that was not refused.
+    type Answer: Debug + Send;
 
-/// The result of a write that was not refused.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Appended(Appended),
-    Counters(Counters),
-    Removed(RemovedUnused),
-    Done,
-}
+    /// The operation, as named in errors.
+    const OPERATION: StoreOperation;
 
-impl Command {
-    pub(crate) const fn operation(&self) -> &'static str {
-        match self {
-            Self::Append { .. } => "append to",
-            Self::Replace { .. } => "replace a message of",
-            Self::Splice { .. } => "flush",
-            Self::Clear(_) => "clear",
-            Self::Claim(_) => "claim",
-            Self::Remove(_) => "remove",
-        }
-    }
+    /// Applies it, or refuses it before its first change.
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Self::Answer, Fault>;
 
     /// The approximate number of bytes that it adds.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::Append { encoded, .. } => encoded.iter().map(|m| m.body.len() + 64).sum(),
-            Self::Replace { encoded, .. } => encoded.body.len() + 64,
-            Self::Splice { splice, .. } => 64 * places(splice),
-            Self::Clear(_) | Self::Claim(_) | Self::Remove(_) => 0,
-        }
+    fn bytes(&self) -> usize {
+        0
     }
 
     /// The approximate number of pages that it changes; a lower bound for a removal, whose messages may be
     /// anywhere.
-    pub(crate) fn pages(&self) -> usize {
-        match self {
-            Self::Append { .. } | Self::Replace { .. } => self.bytes() / 4_096,
-            Self::Splice { splice, .. } => places(splice),
-            Self::Claim(_) => 0,
-            Self::Clear(_) | Self::Remove(_) => 64,
-        }
-    }
+    fn pages(&self) -> usize;
 
     /// Whether it takes no longer than a commit.
-    pub(crate) fn is_light(&self) -> bool {
-        match self {
-            Self::Append { .. } | Self::Replace { .. } => self.bytes() <= 256 << 10,
-            Self::Splice { splice, .. } => places(splice) <= 64,
-            Self::Claim(_) => true,
-            Self::Clear(_) | Self::Remove(_) => false,
-        }
+    fn is_light(&self) -> bool;
+}
+
+/// The bytes that a light command adds at most.
+const LIGHT_BYTES: usize = 256 << 10;
+
+/// The pages that a command changes that removes all messages of a memory.
+const PAGES_OF_REMOVAL: usize = 64;
+
+const fn bytes_of(encoded: &Encoded) -> usize {
+    encoded.body.len() + 64
+}
+
+#[derive(Debug)]
+pub(crate) struct AppendRows {
+    pub(crate) append: Append,
+    pub(crate) encoded: Vec<Encoded>,
+}
+
+impl Command for AppendRows {
+    type Answer = Appended;
+    const OPERATION: StoreOperation = StoreOperation::Append;
+
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Appended, Fault> {
+        batch.step(key)?.append(&self.append, &self.encoded)
+    }
+
+    fn bytes(&self) -> usize {
+        self.encoded.iter().map(bytes_of).sum()
+    }
+
+    fn pages(&self) -> usize {
+        self.bytes() / 4_096
+    }
+
+    fn is_light(&self) -> bool {
+        self.bytes() <= LIGHT_BYTES
     }
 }
 
-const fn places(splice: &Splice) -> usize {
-    splice.summarised.len() + splice.evicted.len() + splice.closed.len()
+#[derive(Debug)]
+pub(crate) struct ReplaceRow {
+    pub(crate) replace: Replace,
+    pub(crate) encoded: Encoded,
+}
+
+impl Command for ReplaceRow {
+    type Answer = Counters;
+    const OPERATION: StoreOperation = StoreOperation::Replace;
+
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, Fault> {
+        batch.step(key)?.replace(&self.replace, &self.encoded)
+    }
+
+    fn bytes(&self) -> usize {
+        bytes_of(&self.encoded)
+    }
+
+    fn pages(&self) -> usize {
+        self.bytes() / 4_096
+    }
+
+    fn is_light(&self) -> bool {
+        self.bytes() <= LIGHT_BYTES
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct SpliceRows {
+    pub(crate) splice: Splice,
+    pub(crate) summary: Option<Encoded>,
+}
+
+impl SpliceRows {
+    const fn places(&self) -> usize {
+        let Splice { summarised, evicted, closed, .. } = &self.splice;
+        summarised.len() + evicted.len() + closed.len()
+    }
+}
+
+impl Command for SpliceRows {
+    type Answer = Counters;
+    const OPERATION: StoreOperation = StoreOperation::Splice;
+
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, Fault> {
+        batch.step(key)?.splice(&self.splice, self.summary.as_ref())
+    }
+
+    fn bytes(&self) -> usize {
+        64 * self.places()
+    }
+
+    fn pages(&self) -> usize {
+        self.places()
+    }
+
+    fn is_light(&self) -> bool {
+        self.places() <= 64
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ClearRows(pub(crate) Clear);
+
+impl Command for ClearRows {
+    type Answer = Counters;
+    const OPERATION: StoreOperation = StoreOperation::Clear;
+
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, Fault> {
+        batch.step(key)?.clear(&self.0)
+    }
+
+    fn pages(&self) -> usize {
+        PAGES_OF_REMOVAL
+    }
+
+    fn is_light(&self) -> bool {
+        false
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ClaimToken(pub(crate) LeaseProof);
+
+impl Command for ClaimToken {
+    type Answer = ();
+    const OPERATION: StoreOperation = StoreOperation::Claim;
+
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<(), Fault> {
+        batch.step(key)?.claim(self.0)
+    }
+
+    fn pages(&self) -> usize {
+        0
+    }
+
+    fn is_light(&self) -> bool {
+        true
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct RemoveRows(pub(crate) RemoveUnused);
+
+impl Command for RemoveRows {
+    type Answer = RemovedUnused;
+    const OPERATION: StoreOperation = StoreOperation::Remove;
+
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<RemovedUnused, Fault> {
+        batch.remove(key, &self.0)
+    }
+
+    fn pages(&self) -> usize {
+        PAGES_OF_REMOVAL
+    }
+
+    fn is_light(&self) -> bool {
+        false
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use memory_core::store::{Applied, StoreError, StoreErrorKind};
+use memory_core::store::{Applied, StoreError, StoreErrorKind, StoreOperation};
 use memory_sqlite_file::{SqliteError, SqliteErrorKind, classify};
 use rusqlite::ErrorCode;
 
@@ -29,12 +29,12 @@ impl Fault {
     }
 
     /// The error for the caller of an operation on the file at `path`.
-    pub(crate) fn to_error(&self, operation: &'static str, path: &Path) -> StoreError {
+    pub(crate) fn to_error(&self, operation: StoreOperation, path: &Path) -> StoreError {
         match self {
-            Self::Refused(kind) => StoreError::new(operation, kind.clone()),
-            Self::Sqlite(error) => {
-                StoreError::new(operation, kind_of(error, path)).caused_by(Arc::clone(error))
-            }
+            Self::Refused(kind) => StoreError::new(operation, kind.clone()).not_applied(),
+            Self::Sqlite(error) => StoreError::new(operation, kind_of(error, path))
+                .not_applied()
+                .caused_by(Arc::clone(error)),
         }
     }
 }
@@ -66,10 +66,11 @@ impl From<SqliteError> for Fault {
 }
 
 /// The error of an operation for which no thread could be started. Nothing was done.
-pub(crate) fn no_thread(operation: &'static str, error: &Arc<std::io::Error>) -> StoreError {
+pub(crate) fn no_thread(operation: StoreOperation, error: &Arc<std::io::Error>) -> StoreError {
     let reason =
         "no thread can be started for the SQLite file; raise the process's limit on threads";
     StoreError::new(operation, StoreErrorKind::Unavailable(reason.into()))
+        .not_applied()
         .caused_by(Arc::clone(error))
 }
 
@@ -183,7 +184,7 @@ mod tests {
             let fault = Fault::from(error);
             let unknown =
                 if fault.leaves_commit_unknown() { "applied unknown" } else { "not applied" };
-            let error = fault.to_error("append to", Path::new("/m.db"));
+            let error = fault.to_error(StoreOperation::Append, Path::new("/m.db"));
             let kind = format!("{:?}", error.kind());
             let kind = kind.split(['(', ' ']).next().unwrap_or_default();
             let retryable = if error.is_retryable() { "retryable" } else { "final" };

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use memory_core::store::{StoreError, StoreErrorKind};
+use memory_core::store::{StoreError, StoreErrorKind, StoreOperation};
 use memory_sqlite_file::{LeaseObserver, PausedRuntime, WorkerThreads, answer};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -76,7 +76,7 @@ impl Readers {
     /// Runs a read on one snapshot; `None` from it means that it is too long for the calling thread.
     pub(crate) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
-        operation: &'static str,
+        operation: StoreOperation,
         read: impl Fn(&View<'_>) -> Result<Option<T>, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         match self.attempt(true, &read) {

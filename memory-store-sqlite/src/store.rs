@@ -8,15 +8,15 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
-    RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind, UnusedMemory,
-    UnusedPage, UnusedQuery,
+    RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind, StoreOperation,
+    UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
 use tokio::sync::oneshot;
 
 use crate::codec::Encoded;
-use crate::commands::{Answer, Command};
+use crate::commands::{AppendRows, ClaimToken, ClearRows, RemoveRows, ReplaceRow, SpliceRows};
 use crate::config::SqliteConfig;
 use crate::error::{Fault, no_thread};
 use crate::open::open_file;
@@ -71,14 +71,15 @@ impl SqliteStore {
             let _ = reply.send(open_file(&config));
         });
         if let Err(refused) = queued {
-            return Err(no_thread("open", &Arc::new(refused.source)));
+            return Err(no_thread(StoreOperation::Open, &Arc::new(refused.source)));
         }
         let opened = answer(&mut receiver, paused.as_ref()).await.unwrap_or_else(|_| {
             Err(Fault::Refused(StoreErrorKind::Other("opening was interrupted; try again".into())))
         });
-        let (connection, file) = opened.map_err(|fault| fault.to_error("open", config.path()))?;
+        let (connection, file) =
+            opened.map_err(|fault| fault.to_error(StoreOperation::Open, config.path()))?;
         let domain = sqlite_domain(config.path())
-            .map_err(|error| Fault::from(error).to_error("open", config.path()))?;
+            .map_err(|error| Fault::from(error).to_error(StoreOperation::Open, config.path()))?;
         Ok(Self {
             readers: Arc::new(Readers::new(config.clone(), Arc::clone(&file))),
             writer: Arc::new(Writer::new(config.clone(), file, connection, thread)),
@@ -100,7 +101,9 @@ impl SqliteStore {
     pub fn size_bytes(&self) -> Result<u64, StoreError> {
         let file = self.path().metadata().map_err(|error| {
             let reason = format!("{} cannot be accessed; check the path", self.path().display());
-            StoreError::new("measure", StoreErrorKind::Unavailable(reason)).caused_by(error)
+            StoreError::new(StoreOperation::Measure, StoreErrorKind::Unavailable(reason))
+                .not_applied()
+                .caused_by(error)
         })?;
         let mut log = self.path().as_os_str().to_owned();
         log.push("-wal");
@@ -156,16 +159,6 @@ impl SqliteStore {
             }
         }
     }
-
-    async fn count(&self, key: &MemoryKey, command: Command) -> Result<Counters, StoreError> {
-        let operation = command.operation();
-        match self.writer.submit(key, command).await? {
-            Answer::Counters(counters) => Ok(counters),
-            Answer::Appended(_) | Answer::Removed(_) | Answer::Done => {
-                Err(mismatch(operation, key))
-            }
-        }
-    }
 }
 
 impl Drop for SqliteStore {
@@ -184,15 +177,10 @@ impl fmt::Debug for SqliteStore {
     }
 }
 
-fn mismatch(operation: &'static str, key: &MemoryKey) -> StoreError {
-    let kind = StoreErrorKind::Other("the answer belongs to another operation".into());
-    StoreError::new(operation, kind).at(key).possibly_applied()
-}
-
 #[async_trait]
 impl MemoryStore for SqliteStore {
     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        let refuse = |kind| StoreError::new("append to", kind).at(key);
+        let refuse = |kind| StoreError::new(StoreOperation::Append, kind).not_applied().at(key);
         if append.messages.is_empty() {
             return Err(refuse(StoreErrorKind::Invalid(
                 "a batch must hold at least one message".into(),
@@ -204,54 +192,52 @@ impl MemoryStore for SqliteStore {
             .map(|new| Encoded::new(&new.message))
             .collect::<Result<_, _>>()
             .map_err(refuse)?;
-        match self.writer.submit(key, Command::Append { append, encoded }).await? {
-            Answer::Appended(appended) => Ok(appended),
-            Answer::Counters(_) | Answer::Removed(_) | Answer::Done => {
-                Err(mismatch("append to", key))
-            }
-        }
+        self.writer.submit(key, AppendRows { append, encoded }).await
     }
 
     async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
         let checked = replace.check().and_then(|()| Encoded::new(&replace.message.message));
-        let encoded =
-            checked.map_err(|kind| StoreError::new("replace a message of", kind).at(key))?;
-        self.count(key, Command::Replace { replace: Box::new(replace), encoded }).await
+        let encoded = checked
+            .map_err(|kind| StoreError::new(StoreOperation::Replace, kind).not_applied().at(key))?;
+        self.writer.submit(key, ReplaceRow { replace, encoded }).await
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        let summary = splice
-            .summary
-            .as_ref()
-            .map(|new| Encoded::new(&new.message))
-            .transpose()
-            .map_err(|kind| StoreError::new("flush", kind).at(key))?;
-        self.count(key, Command::Splice { splice: Box::new(splice), summary }).await
+        let summary =
+            splice.summary.as_ref().map(|new| Encoded::new(&new.message)).transpose().map_err(
+                |kind| StoreError::new(StoreOperation::Splice, kind).not_applied().at(key),
+            )?;
+        self.writer.submit(key, SpliceRows { splice, summary }).await
     }
 
     async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        self.count(key, Command::Clear(clear)).await
+        self.writer.submit(key, ClearRows(clear)).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
-        self.writer.submit(key, Command::Claim(lease)).await.map(drop)
+        self.writer.submit(key, ClaimToken(lease)).await
     }
 
     async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
         let name = key.clone();
-        let done = self.readers.run("read", move |view| reads::head(view, &name)).await;
+        let done =
+            self.readers.run(StoreOperation::Read, move |view| reads::head(view, &name)).await;
         done.map_err(|error| error.at(key))
     }
 
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
         let name = key.clone();
-        let done = self.readers.run("read", move |view| reads::read(view, &name, read)).await;
+        let done = self
+            .readers
+            .run(StoreOperation::Read, move |view| reads::read(view, &name, read))
+            .await;
         done.map_err(|error| error.at(key))
     }
 
     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
         let name = key.clone();
-        let done = self.readers.run("read", move |view| reads::outline(view, &name)).await;
+        let done =
+            self.readers.run(StoreOperation::Read, move |view| reads::outline(view, &name)).await;
         done.map_err(|error| error.at(key))
     }
 
@@ -263,12 +249,13 @@ impl MemoryStore for SqliteStore {
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let (name, places) = (key.clone(), places.to_vec());
         let fetch = move |view: &View<'_>| reads::fetch(view, &name, snapshot, &places);
-        self.readers.run("read", fetch).await.map_err(|error| error.at(key))
+        self.readers.run(StoreOperation::Read, fetch).await.map_err(|error| error.at(key))
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
         let name = key.clone();
-        let done = self.readers.run("read", move |view| reads::receipts(view, &name)).await;
+        let done =
+            self.readers.run(StoreOperation::Read, move |view| reads::receipts(view, &name)).await;
         done.map_err(|error| error.at(key))
     }
 
@@ -278,12 +265,14 @@ impl MemoryStore for SqliteStore {
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
         let after = after.cloned();
-        self.readers.run("list keys", move |view| reads::keys(view, after.as_ref(), limit)).await
+        self.readers
+            .run(StoreOperation::ListKeys, move |view| reads::keys(view, after.as_ref(), limit))
+            .await
     }
 
     async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
         let query = query.clone();
-        self.readers.run("list unused", move |view| reads::unused(view, &query)).await
+        self.readers.run(StoreOperation::ListUnused, move |view| reads::unused(view, &query)).await
     }
 
     async fn remove(
@@ -291,12 +280,7 @@ impl MemoryStore for SqliteStore {
         key: &MemoryKey,
         remove: RemoveUnused,
     ) -> Result<RemovedUnused, StoreError> {
-        match self.writer.submit(key, Command::Remove(remove)).await? {
-            Answer::Removed(removed) => Ok(removed),
-            Answer::Appended(_) | Answer::Counters(_) | Answer::Done => {
-                Err(mismatch("remove", key))
-            }
-        }
+        self.writer.submit(key, RemoveRows(remove)).await
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

@@ -9,6 +9,7 @@
 //! so an idle store costs nothing.
 
 mod checkpoint;
+mod request;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -22,11 +23,11 @@ use memory_core::store::{StoreError, StoreErrorKind};
 use memory_sqlite_file::{LeaseObserver, PausedRuntime, WorkerThreads, answer};
 use rusqlite::Connection;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::oneshot;
 
 use self::checkpoint::Checkpoints;
+use self::request::{Receiver, Request, request};
 use self::turn::{Before, Turn};
-use crate::commands::{Answer, Command};
+use crate::commands::Command;
 use crate::config::SqliteConfig;
 use crate::open::OpenFile;
 
@@ -102,11 +103,10 @@ struct Slot(Option<Connection>);
 struct Job {
     ticket: u64,
     key: MemoryKey,
-    command: Command,
+    request: Box<dyn Request>,
     since: Instant,
     /// The clock to use.
     paused: Option<PausedRuntime>,
-    reply: oneshot::Sender<Result<Answer, StoreError>>,
 }
 
 impl Writer {
@@ -137,14 +137,13 @@ impl Writer {
     /// # Cancel safety
     /// The command is applied as a whole, or, if the future is dropped while it still waits, not at
     /// all.
-    pub(crate) async fn submit(
+    pub(crate) async fn submit<C: Command>(
         self: &Arc<Self>,
         key: &MemoryKey,
-        command: Command,
-    ) -> Result<Answer, StoreError> {
-        let (operation, light) = (command.operation(), command.is_light());
+        command: C,
+    ) -> Result<C::Answer, StoreError> {
         let paused = PausedRuntime::current();
-        let (mut waiting, entrance) = self.enqueue(key, command, light, paused.clone());
+        let (mut waiting, entrance) = self.enqueue(key, command, paused.clone());
         if let Entrance::Alone { polite } = entrance {
             if polite {
                 tokio::task::yield_now().await;
@@ -156,7 +155,7 @@ impl Writer {
         answer.unwrap_or_else(|_| {
             let kind =
                 StoreErrorKind::Other("the writer ended early; send the request again".into());
-            Err(StoreError::new(operation, kind).at(key).possibly_applied())
+            Err(StoreError::new(C::OPERATION, kind).at(key).possibly_applied())
         })
     }
 
@@ -189,20 +188,20 @@ impl Writer {
     /// Puts the job in line. It is alone if the turn is free and no job waits before it; the caller then
     /// continues with [`go_alone`](Self::go_alone). Otherwise the holder of the turn or a runner takes the
     /// job.
-    fn enqueue(
+    fn enqueue<C: Command>(
         self: &Arc<Self>,
         key: &MemoryKey,
-        command: Command,
-        light: bool,
+        command: C,
         paused: Option<PausedRuntime>,
-    ) -> (Waiting<'_>, Entrance) {
-        let (reply, receiver) = oneshot::channel();
+    ) -> (Waiting<'_, C>, Entrance) {
+        let light = command.is_light();
+        let (request, reply) = request(command);
         let mut state = self.lock();
         state.tickets += 1;
         let ticket = state.tickets;
         let inline = self.config.inline_commits() && light && state.commits_fast();
         let alone = inline && state.waiting.is_empty() && state.parked.is_some();
-        let job = Job { ticket, key: key.clone(), command, since: real_now(), paused, reply };
+        let job = Job { ticket, key: key.clone(), request, since: real_now(), paused };
         state.waiting.push_back(job);
         state.crowd = if alone { state.crowd.saturating_sub(1) } else { CROWD };
         let polite = state.crowd > 0 || ticket % POLITE_EVERY == 1 || shares_its_thread();
@@ -215,7 +214,7 @@ impl Writer {
             self.changed.notify_one();
         }
         let entrance = if alone { Entrance::Alone { polite } } else { Entrance::Queued };
-        (Waiting { writer: self, ticket, reply: receiver }, entrance)
+        (Waiting { writer: self, ticket, reply }, entrance)
     }
 
     fn take_turn(self: &Arc<Self>, state: &mut State) -> Option<Turn> {
@@ -236,13 +235,13 @@ impl Writer {
 }
 
 /// A caller that waits for its job.
-struct Waiting<'a> {
+struct Waiting<'a, C: Command> {
     writer: &'a Writer,
     ticket: u64,
-    reply: oneshot::Receiver<Result<Answer, StoreError>>,
+    reply: Receiver<C>,
 }
 
-impl Drop for Waiting<'_> {
+impl<C: Command> Drop for Waiting<'_, C> {
     /// Removes the job from the line if it has not been taken yet.
     fn drop(&mut self) {
         if self.reply.is_terminated() {

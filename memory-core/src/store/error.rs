@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use super::StoreOperation;
 use crate::applied::Applied;
 use crate::error_text::{cut_error_source, cut_error_text};
 use crate::key::MemoryKey;
@@ -16,7 +17,7 @@ use crate::lease::FencingToken;
 #[derive(Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
-    operation: &'static str,
+    operation: StoreOperation,
     key: Option<MemoryKey>,
     applied: Applied,
     source: Option<Box<dyn Error + Send + Sync>>,
@@ -130,17 +131,25 @@ impl StoreErrorKind {
 }
 
 impl StoreError {
-    /// An error of this operation that changed nothing. A text over [`MAX_ERROR_TEXT`](crate::limits::MAX_ERROR_TEXT) is cut.
+    /// An error of this operation, with an unknown effect. A text over [`MAX_ERROR_TEXT`](crate::limits::MAX_ERROR_TEXT) is
+    /// cut.
     #[must_use]
-    pub fn new(operation: &'static str, kind: StoreErrorKind) -> Self {
+    pub fn new(operation: StoreOperation, kind: StoreErrorKind) -> Self {
         let kind = kind.cut();
-        Self { kind, operation, key: None, applied: Applied::No, source: None }
+        Self { kind, operation, key: None, applied: Applied::Unknown, source: None }
     }
 
     /// Adds the memory's key.
     #[must_use]
     pub fn at(mut self, key: &MemoryKey) -> Self {
         self.key = Some(key.clone());
+        self
+    }
+
+    /// Says that the operation had no effect, as for every error of a read.
+    #[must_use]
+    pub const fn not_applied(mut self) -> Self {
+        self.applied = Applied::No;
         self
     }
 
@@ -166,7 +175,7 @@ impl StoreError {
 
     /// The operation that failed.
     #[must_use]
-    pub const fn operation(&self) -> &'static str {
+    pub const fn operation(&self) -> StoreOperation {
         self.operation
     }
 
@@ -193,7 +202,7 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.operation)?;
+        self.operation.fmt(f)?;
         if let Some(key) = &self.key {
             write!(f, " {key}")?;
         }
@@ -214,18 +223,22 @@ mod tests {
     #[test]
     fn error_names_operation_key_and_remedy() {
         let key = MemoryKey::new("p", "m", "k").unwrap();
-        let error = StoreError::new("append to", StoreErrorKind::Conflict);
+        let error = StoreError::new(StoreOperation::Append, StoreErrorKind::Conflict);
         let remedy =
             "the memory was flushed, cleared or changed meanwhile; start from a fresh snapshot";
         assert_eq!(error.to_string(), format!("append to: {remedy}"));
         assert_eq!((error.kind(), error.key()), (&StoreErrorKind::Conflict, None));
-        assert_eq!((error.operation(), error.applied()), ("append to", Applied::No));
+        assert_eq!(
+            (error.operation(), error.applied()),
+            (StoreOperation::Append, Applied::Unknown)
+        );
         assert!(error.source().is_none());
 
-        let error = error.at(&key).possibly_applied().caused_by("disk on fire");
+        let error = error.at(&key).not_applied().caused_by("disk on fire");
         assert_eq!(error.to_string(), format!("append to p:m:k: {remedy}"));
-        assert_eq!((error.key(), error.applied()), (Some(&key), Applied::Unknown));
+        assert_eq!((error.key(), error.applied()), (Some(&key), Applied::No));
         assert_eq!(error.source().unwrap().to_string(), "disk on fire");
+        assert_eq!(error.possibly_applied().applied(), Applied::Unknown);
     }
 
     #[test]
@@ -242,7 +255,8 @@ mod tests {
             StoreErrorKind::Invalid(long.clone()),
             StoreErrorKind::Other(long.clone()),
         ] {
-            let error = StoreError::new("read from", kind).at(&key).caused_by(long.clone());
+            let error =
+                StoreError::new(StoreOperation::Read, kind).at(&key).caused_by(long.clone());
             assert!(error.to_string().len() < 4 << 10);
             assert!(error.source().unwrap().to_string().len() < 4 << 10);
         }
@@ -268,7 +282,7 @@ mod tests {
             (StoreErrorKind::Invalid(text()), false),
             (StoreErrorKind::Other(text()), false),
         ] {
-            let error = StoreError::new("read from", kind.clone());
+            let error = StoreError::new(StoreOperation::Read, kind.clone());
             assert_eq!(error.is_retryable(), retryable, "{kind:?}");
         }
     }

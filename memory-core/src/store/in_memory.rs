@@ -11,8 +11,8 @@ use jiff::Timestamp;
 
 use super::{
     Append, Appended, Clear, Cursor, Durability, Head, MemoryState, MemoryStore, Outline, Page,
-    Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind, UnusedPage,
-    UnusedQuery,
+    Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind, StoreOperation,
+    UnusedPage, UnusedQuery,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -75,7 +75,7 @@ impl InMemoryStore {
     /// Runs a write; a new memory is kept only if the write was not refused.
     fn write_memory<T>(
         &self,
-        operation: &'static str,
+        operation: StoreOperation,
         key: &MemoryKey,
         write: impl FnOnce(&mut MemoryState, Timestamp) -> Result<T, StoreErrorKind>,
     ) -> Result<T, StoreError> {
@@ -91,30 +91,30 @@ impl InMemoryStore {
             }
             done
         };
-        done.map_err(|kind| StoreError::new(operation, kind).at(key))
+        done.map_err(|kind| StoreError::new(operation, kind).not_applied().at(key))
     }
 }
 
 #[async_trait]
 impl MemoryStore for InMemoryStore {
     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        self.write_memory("append to", key, |memory, now| memory.append(append, now))
+        self.write_memory(StoreOperation::Append, key, |memory, now| memory.append(append, now))
     }
 
     async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-        self.write_memory("replace a message of", key, |memory, now| memory.replace(replace, now))
+        self.write_memory(StoreOperation::Replace, key, |memory, now| memory.replace(replace, now))
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        self.write_memory("flush", key, |memory, now| memory.splice(splice, now))
+        self.write_memory(StoreOperation::Splice, key, |memory, now| memory.splice(splice, now))
     }
 
     async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        self.write_memory("clear", key, |memory, now| memory.clear(clear, now))
+        self.write_memory(StoreOperation::Clear, key, |memory, now| memory.clear(clear, now))
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
-        self.write_memory("claim", key, |memory, now| memory.claim(lease, now))
+        self.write_memory(StoreOperation::Claim, key, |memory, now| memory.claim(lease, now))
     }
 
     async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
@@ -136,7 +136,7 @@ impl MemoryStore for InMemoryStore {
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
         self.read_memory(key, |memory, now| memory.fetch(snapshot, places, now))
-            .map_err(|kind| StoreError::new("read from", kind).at(key))
+            .map_err(|kind| StoreError::new(StoreOperation::Read, kind).not_applied().at(key))
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
@@ -184,7 +184,9 @@ impl MemoryStore for InMemoryStore {
     ) -> Result<RemovedUnused, StoreError> {
         let mut memories = self.lock();
         let Some(memory) = memories.get_mut(key) else { return Ok(RemovedUnused::default()) };
-        memory.remove(remove).map_err(|kind| StoreError::new("remove", kind).at(key))
+        memory
+            .remove(remove)
+            .map_err(|kind| StoreError::new(StoreOperation::Remove, kind).not_applied().at(key))
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

@@ -21,7 +21,7 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState,
     Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
-    UnusedPage, UnusedQuery,
+    StoreOperation, UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ struct Open {
 
 impl Open {
     fn read(path: &Path) -> Result<Self, StoreError> {
-        let failed = |kind| StoreError::new("open", kind);
+        let failed = |kind| StoreError::new(StoreOperation::Open, kind).not_applied();
         let (log, records) = Log::open(path).map_err(|error| failed(kind_of(&error)))?;
         let mut memories = BTreeMap::new();
         for (index, record) in records.iter().enumerate() {
@@ -116,11 +116,11 @@ impl FileStore {
     /// await.
     fn write(
         &self,
-        operation: &'static str,
+        operation: StoreOperation,
         key: &MemoryKey,
         write: Write,
     ) -> Result<Written, StoreError> {
-        let failed = |kind| StoreError::new(operation, kind).at(key);
+        let failed = |kind| StoreError::new(operation, kind).not_applied().at(key);
         let record = Record { at: self.clock.now(), key: key.clone(), write };
         let line = encode(&record).map_err(failed)?;
         let Record { at, write, .. } = record;
@@ -154,7 +154,8 @@ impl FileStore {
         read: impl FnOnce(&MemoryState, Timestamp) -> T,
     ) -> Result<T, StoreError> {
         let open = self.lock();
-        intact(&open.broken).map_err(|kind| StoreError::new("read", kind).at(key))?;
+        intact(&open.broken)
+            .map_err(|kind| StoreError::new(StoreOperation::Read, kind).not_applied().at(key))?;
         let unwritten = MemoryState::default();
         Ok(read(open.memories.get(key).unwrap_or(&unwritten), self.clock.now()))
     }
@@ -217,35 +218,35 @@ fn kind_of(error: &io::Error) -> StoreErrorKind {
 #[async_trait]
 impl MemoryStore for FileStore {
     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        match self.write("append to", key, Write::Append(append))? {
+        match self.write(StoreOperation::Append, key, Write::Append(append))? {
             Written::Appended(appended) => Ok(appended),
-            _ => Err(confused("append to", key)),
+            _ => Err(confused(StoreOperation::Append, key)),
         }
     }
 
     async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-        match self.write("replace a message of", key, Write::Replace(Box::new(replace)))? {
+        match self.write(StoreOperation::Replace, key, Write::Replace(Box::new(replace)))? {
             Written::Counters(counters) => Ok(counters),
-            _ => Err(confused("replace a message of", key)),
+            _ => Err(confused(StoreOperation::Replace, key)),
         }
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        match self.write("flush", key, Write::Splice(Box::new(splice)))? {
+        match self.write(StoreOperation::Splice, key, Write::Splice(Box::new(splice)))? {
             Written::Counters(counters) => Ok(counters),
-            _ => Err(confused("flush", key)),
+            _ => Err(confused(StoreOperation::Splice, key)),
         }
     }
 
     async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        match self.write("clear", key, Write::Clear(clear))? {
+        match self.write(StoreOperation::Clear, key, Write::Clear(clear))? {
             Written::Counters(counters) => Ok(counters),
-            _ => Err(confused("clear", key)),
+            _ => Err(confused(StoreOperation::Clear, key)),
         }
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
-        self.write("claim", key, Write::Claim(lease)).map(drop)
+        self.write(StoreOperation::Claim, key, Write::Claim(lease)).map(drop)
     }
 
     async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
@@ -267,7 +268,7 @@ impl MemoryStore for FileStore {
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
         self.read(key, |memory, now| memory.fetch(snapshot, places, now))?
-            .map_err(|kind| StoreError::new("read", kind).at(key))
+            .map_err(|kind| StoreError::new(StoreOperation::Read, kind).not_applied().at(key))
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
@@ -280,7 +281,8 @@ impl MemoryStore for FileStore {
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
         let (now, open) = (self.clock.now(), self.lock());
-        intact(&open.broken).map_err(|kind| StoreError::new("list", kind))?;
+        intact(&open.broken)
+            .map_err(|kind| StoreError::new(StoreOperation::ListKeys, kind).not_applied())?;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let memories = open.memories.range::<MemoryKey, _>((from, Bound::Unbounded));
         let listed = memories.filter(|(_, memory)| memory.has_messages(now));
@@ -289,7 +291,8 @@ impl MemoryStore for FileStore {
 
     async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
         let (now, open) = (self.clock.now(), self.lock());
-        intact(&open.broken).map_err(|kind| StoreError::new("list", kind))?;
+        intact(&open.broken)
+            .map_err(|kind| StoreError::new(StoreOperation::ListUnused, kind).not_applied())?;
         let mut rest = open
             .memories
             .iter()
@@ -310,9 +313,9 @@ impl MemoryStore for FileStore {
         key: &MemoryKey,
         remove: RemoveUnused,
     ) -> Result<RemovedUnused, StoreError> {
-        match self.write("remove", key, Write::Remove(remove))? {
+        match self.write(StoreOperation::Remove, key, Write::Remove(remove))? {
             Written::Removed(removed) => Ok(removed),
-            _ => Err(confused("remove", key)),
+            _ => Err(confused(StoreOperation::Remove, key)),
         }
     }
 
@@ -330,8 +333,9 @@ impl MemoryStore for FileStore {
     }
 }
 
-fn confused(operation: &'static str, key: &MemoryKey) -> StoreError {
+fn confused(operation: StoreOperation, key: &MemoryKey) -> StoreError {
     StoreError::new(operation, StoreErrorKind::Other("a write of another kind answered".into()))
+        .not_applied()
         .at(key)
 }
 

@@ -1,6 +1,6 @@
 //! Consistency of the errors of all crates for one event.
 
-use memory_core::store::StoreErrorKind;
+use memory_core::store::{StoreErrorKind, StoreOperation};
 use memory_lock::{LockError, LockErrorKind, LockOperation, WithLockError};
 
 use super::*;
@@ -39,9 +39,11 @@ fn retryability_is_the_same_in_all_crates() {
         let begin = ExclusiveError::<()>::Begin(Box::new(locked));
         answers.push(("ExclusiveError", begin.is_retryable()));
         if let Some(store) = store {
-            answers
-                .push(("StoreError", StoreError::new("append to", store.clone()).is_retryable()));
-            let error = MemoryError::Store(StoreError::new("append to", store));
+            answers.push((
+                "StoreError",
+                StoreError::new(StoreOperation::Append, store.clone()).is_retryable(),
+            ));
+            let error = MemoryError::Store(StoreError::new(StoreOperation::Append, store));
             answers.push(("MemoryError::Store", error.is_retryable()));
         }
         for (crate_error, answer) in answers {

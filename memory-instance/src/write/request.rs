@@ -6,6 +6,7 @@ use memory_core::MemoryKey;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
     Access, Append, Appended, Clear, Counters, MemoryStore, Replace, Splice, StoreError,
+    StoreOperation,
 };
 
 use crate::inner::Inner;
@@ -19,7 +20,7 @@ pub(crate) trait WriteRequest: Sized + Send + Sync {
     type Answer: Send;
 
     /// The operation, as named in errors.
-    const OPERATION: &'static str;
+    const OPERATION: StoreOperation;
 
     /// Sends the request once.
     fn send<'a>(
@@ -37,7 +38,7 @@ pub(crate) trait WriteRequest: Sized + Send + Sync {
 
 impl WriteRequest for Append {
     type Answer = Appended;
-    const OPERATION: &'static str = "append to";
+    const OPERATION: StoreOperation = StoreOperation::Append;
 
     fn send<'a>(
         &'a self,
@@ -55,7 +56,7 @@ impl WriteRequest for Append {
 
 impl WriteRequest for Replace {
     type Answer = Counters;
-    const OPERATION: &'static str = "replace a message of";
+    const OPERATION: StoreOperation = StoreOperation::Replace;
 
     fn send<'a>(
         &'a self,
@@ -69,7 +70,7 @@ impl WriteRequest for Replace {
 
 impl WriteRequest for Splice {
     type Answer = Counters;
-    const OPERATION: &'static str = "flush";
+    const OPERATION: StoreOperation = StoreOperation::Splice;
 
     fn send<'a>(
         &'a self,
@@ -83,7 +84,7 @@ impl WriteRequest for Splice {
 
 impl WriteRequest for Clear {
     type Answer = Counters;
-    const OPERATION: &'static str = "clear";
+    const OPERATION: StoreOperation = StoreOperation::Clear;
 
     fn send<'a>(
         &'a self,
@@ -100,7 +101,7 @@ pub(crate) struct Claim(pub(crate) LeaseProof);
 
 impl WriteRequest for Claim {
     type Answer = ();
-    const OPERATION: &'static str = "claim";
+    const OPERATION: StoreOperation = StoreOperation::Claim;
 
     fn send<'a>(
         &'a self,

@@ -14,7 +14,7 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Append, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
     Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
-    UnusedPage, UnusedQuery,
+    StoreOperation, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_lock::{LockError, LockErrorKind, LockOperation};
@@ -216,20 +216,20 @@ impl Link {
     /// unanswered one fails after a timeout.
     async fn ask<T: Send + 'static>(
         &self,
-        name: &'static str,
+        call: (&'static str, StoreOperation),
         effect: impl FnOnce(&Arc<Server>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         if self.is_dead() {
             return std::future::pending().await;
         }
         if self.server.has(Bug::ReadsHang) {
-            return self.store(name, effect).await;
+            return self.store(call, effect).await;
         }
-        match timeout(READ_TIMEOUT, self.store(name, effect)).await {
+        match timeout(READ_TIMEOUT, self.store(call, effect)).await {
             Ok(answer) => answer,
             Err(_) => {
                 let kind = StoreErrorKind::Unavailable("no answer in time".into());
-                Err(StoreError::new(name, kind))
+                Err(StoreError::new(call.1, kind).not_applied())
             }
         }
     }
@@ -310,17 +310,19 @@ impl Link {
 
     async fn store<T: Send + 'static>(
         &self,
-        name: &'static str,
+        call: (&'static str, StoreOperation),
         effect: impl FnOnce(&Arc<Server>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let broken = move |applied| {
-            let error = StoreError::new(name, StoreErrorKind::Unavailable("the link broke".into()));
+            let error =
+                StoreError::new(call.1, StoreErrorKind::Unavailable("the link broke".into()))
+                    .not_applied();
             if applied == Applied::No { error } else { error.possibly_applied() }
         };
         if self.is_broken_for_good() {
             return Err(broken(Applied::No));
         }
-        self.send(name, false, move |server, _| effect(server), broken).await
+        self.send(call.0, false, move |server, _| effect(server), broken).await
     }
 
     async fn lock<T: Send + 'static>(
@@ -347,12 +349,15 @@ impl MemoryStore for Link {
             witness.appended(batch, &appended);
             Ok(appended)
         };
-        self.store("append", append).await
+        self.store(("append", StoreOperation::Append), append).await
     }
 
     async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
         let key = key.clone();
-        self.store("replace", move |server| server.replace(&key, replace)).await
+        self.store(("replace", StoreOperation::Replace), move |server| {
+            server.replace(&key, replace)
+        })
+        .await
     }
 
     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
@@ -362,7 +367,7 @@ impl MemoryStore for Link {
         let splice = move |server: &Arc<Server>| {
             witness.spliced(server, &at, splice, |server, splice| server.splice(&at, splice))
         };
-        let answer = self.store("splice", splice).await;
+        let answer = self.store(("splice", StoreOperation::Splice), splice).await;
         if self.is_dead() {
             return std::future::pending().await;
         }
@@ -384,17 +389,17 @@ impl MemoryStore for Link {
             witness.cleared(&key, &clear);
             Ok(counters)
         };
-        self.store("clear", clear).await
+        self.store(("clear", StoreOperation::Clear), clear).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
         let key = key.clone();
-        self.store("claim", move |server| server.claim(&key, lease)).await
+        self.store(("claim", StoreOperation::Claim), move |server| server.claim(&key, lease)).await
     }
 
     async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
         let key = key.clone();
-        self.ask("head", move |server| server.head(&key)).await
+        self.ask(("head", StoreOperation::Read), move |server| server.head(&key)).await
     }
 
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
@@ -404,7 +409,7 @@ impl MemoryStore for Link {
             witness.read(server, &key, read, &page);
             Ok(page)
         };
-        self.ask("read", read).await
+        self.ask(("read", StoreOperation::Read), read).await
     }
 
     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
@@ -414,7 +419,7 @@ impl MemoryStore for Link {
             witness.outlined(&key, &outline);
             Ok(outline)
         };
-        let outline = self.ask("outline", outline).await?;
+        let outline = self.ask(("outline", StoreOperation::Read), outline).await?;
         check_outline(&outline, &mut self.recorder.history());
         Ok(outline)
     }
@@ -431,12 +436,12 @@ impl MemoryStore for Link {
             witness.fetched(&key, snapshot, &places, &messages);
             Ok(messages)
         };
-        self.ask("fetch", fetch).await
+        self.ask(("fetch", StoreOperation::Read), fetch).await
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
         let key = key.clone();
-        self.ask("receipts", move |server| server.receipts(&key)).await
+        self.ask(("receipts", StoreOperation::Read), move |server| server.receipts(&key)).await
     }
 
     async fn keys(
@@ -445,12 +450,15 @@ impl MemoryStore for Link {
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, StoreError> {
         let after = after.cloned();
-        self.ask("keys", move |server| server.keys(after.as_ref(), limit)).await
+        self.ask(("keys", StoreOperation::ListKeys), move |server| {
+            server.keys(after.as_ref(), limit)
+        })
+        .await
     }
 
     async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
         let query = query.clone();
-        self.ask("unused", move |server| server.unused(&query)).await
+        self.ask(("unused", StoreOperation::ListUnused), move |server| server.unused(&query)).await
     }
 
     async fn remove(
@@ -459,11 +467,12 @@ impl MemoryStore for Link {
         remove: RemoveUnused,
     ) -> Result<RemovedUnused, StoreError> {
         let key = key.clone();
-        self.store("remove", move |server| server.remove(&key, remove)).await
+        self.store(("remove", StoreOperation::Remove), move |server| server.remove(&key, remove))
+            .await
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
-        self.ask("server", |_| Ok(None)).await
+        self.ask(("server", StoreOperation::AskServer), |_| Ok(None)).await
     }
 
     fn lease_domain(&self) -> Option<&LeaseDomain> {

@@ -14,7 +14,7 @@ use futures::FutureExt;
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
     Access, Clear, Counters, Generation, Head, Page, RemoveUnused, RemovedUnused, StoreError,
-    StoreErrorKind, WriteId, WriterId,
+    StoreErrorKind, StoreOperation, WriteId, WriterId,
 };
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore};
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
@@ -112,7 +112,9 @@ impl Server {
         match (access.lease, held) {
             (None, Some(info)) if !self.has(Bug::NoLeaseCheck) => {
                 let remaining = Some(info.remaining);
-                Err(StoreError::new("write to", StoreErrorKind::Locked { remaining }).at(key))
+                Err(StoreError::new(StoreOperation::Append, StoreErrorKind::Locked { remaining })
+                    .not_applied()
+                    .at(key))
             }
             (Some(proof), held) => self.live(key, proof, held),
             (None, _) => Ok(()),
@@ -132,7 +134,7 @@ impl Server {
         }
         let newest = held.map_or(proof.token, |lease| lease.token);
         let kind = StoreErrorKind::Fenced { token: proof.token, newest };
-        Err(StoreError::new("write to", kind).at(key))
+        Err(StoreError::new(StoreOperation::Append, kind).not_applied().at(key))
     }
 
     fn held(&self, lease: &str) -> Option<LeaseInfo> {
@@ -206,7 +208,7 @@ impl Server {
         self.admit(key, remove.access, false)?;
         if self.shared_domain && self.held(&key.flush_lease_name()).is_some() {
             let kind = StoreErrorKind::Locked { remaining: None };
-            return Err(StoreError::new("remove", kind).at(key));
+            return Err(StoreError::new(StoreOperation::Remove, kind).not_applied().at(key));
         }
         now(self.store.remove(&self.place(key), remove))
     }

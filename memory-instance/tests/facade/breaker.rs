@@ -13,7 +13,7 @@ use memory_core::lease::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
 use memory_core::resource::CircuitBreakerSettings;
 use memory_core::store::{
     Append, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
-    Page, Read, Replace, Splice, StoreError, StoreErrorKind,
+    Page, Read, Replace, Splice, StoreError, StoreErrorKind, StoreOperation,
 };
 use memory_core::{
     InMemoryStore, MemoryKey, MemoryResource, MemoryStore, Message, Sequence, StoredMessage,
@@ -67,7 +67,11 @@ impl Moody {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let lost = StoreError::new("call", StoreErrorKind::Unavailable("the link broke".into()));
+        let lost = StoreError::new(
+            StoreOperation::Append,
+            StoreErrorKind::Unavailable("the link broke".into()),
+        )
+        .not_applied();
         let mood = self.mood.lock().unwrap().clone();
         match mood {
             Mood::Up => call.await,
@@ -78,7 +82,9 @@ impl Moody {
                 sleep(Duration::from_millis(millis)).await;
                 call.await
             }
-            Mood::Refusing(kind) => Err(StoreError::new("call", kind)),
+            Mood::Refusing(kind) => {
+                Err(StoreError::new(StoreOperation::Append, kind).not_applied())
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Append, AppendOutcome, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt,
-    Head, Outline, Page, Read, Replace, Splice, StoreError, StoreErrorKind,
+    Head, Outline, Page, Read, Replace, Splice, StoreError, StoreErrorKind, StoreOperation,
 };
 use memory_core::{
     InMemoryStore, MemoryKey, MemoryResource, MemoryStore, Message, Sequence, StoredMessage,
@@ -57,18 +57,22 @@ impl Faulty {
         let lost = || StoreErrorKind::Unavailable("the link broke".into());
         match self.next() {
             None => write.await,
-            Some(Fault::Before) => Err(StoreError::new("append to", lost())),
+            Some(Fault::Before) => {
+                Err(StoreError::new(StoreOperation::Append, lost()).not_applied())
+            }
             Some(Fault::After) => {
                 write.await?;
-                Err(StoreError::new("append to", lost()).possibly_applied())
+                Err(StoreError::new(StoreOperation::Append, lost()).possibly_applied())
             }
             Some(Fault::Silence) => {
                 write.await?;
                 std::future::pending().await
             }
-            Some(Fault::Broken) => {
-                Err(StoreError::new("append to", StoreErrorKind::ReadOnly("a test".into())))
-            }
+            Some(Fault::Broken) => Err(StoreError::new(
+                StoreOperation::Append,
+                StoreErrorKind::ReadOnly("a test".into()),
+            )
+            .not_applied()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The writes of one transaction.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use jiff::Timestamp;
 use memory_core::MemoryKey;
@@ -11,7 +12,6 @@ use uuid::Uuid;
 
 use super::remove::swept_generation;
 use super::step::Step;
-use super::{Answer, Command};
 use crate::codec::{HeadRow, SELECT_HEAD, int};
 use crate::error::Fault;
 
@@ -45,62 +45,14 @@ impl<'c> Batch<'c> {
         Self { connection, leases, now: now_micros, heads: HashMap::new() }
     }
 
-    /// Applies one command, or refuses it.
-    pub(crate) fn apply(&mut self, key: &MemoryKey, command: &Command) -> Result<Answer, Fault> {
-        if let Command::Remove(remove) = command {
-            return self.remove(key, remove).map(Answer::Removed);
-        }
-        if !self.heads.contains_key(key) {
-            let loaded = self.load(key)?;
-            self.heads.insert(key.clone(), loaded);
-        }
-        let Some(loaded) = self.heads.get_mut(key) else {
-            return Err(Fault::Refused(StoreErrorKind::Other("a head is missing".into())));
-        };
+    /// The memory of this key, to apply one command to it.
+    pub(super) fn step<'a>(&'a mut self, key: &'a MemoryKey) -> Result<Step<'a>, Fault> {
         let Self { connection, leases, now, .. } = *self;
-        let mut step = Step { connection, leases, now, key, loaded };
-        match command {
-            Command::Append { append, encoded } => {
-                step.append(append, encoded).map(Answer::Appended)
-            }
-            Command::Replace { replace, encoded } => {
-                step.replace(replace, encoded).map(Answer::Counters)
-            }
-            Command::Splice { splice, summary } => {
-                step.splice(splice, summary.as_ref()).map(Answer::Counters)
-            }
-            Command::Clear(clear) => step.clear(clear).map(Answer::Counters),
-            Command::Claim(lease) => step.claim(*lease).map(|()| Answer::Done),
-            Command::Remove(_) => {
-                Err(Fault::Refused(StoreErrorKind::Other("removed twice".into())))
-            }
-        }
-    }
-
-    fn load(&self, key: &MemoryKey) -> Result<Loaded, Fault> {
-        let row = self
-            .connection
-            .prepare_cached(SELECT_HEAD)?
-            .query_row([key.as_str()], HeadRow::from_row)
-            .optional();
-        let row = match row {
-            Ok(row) => row.unwrap_or_default(),
-            Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error.into()),
-            // A row that does not decode concerns this memory only.
-            Err(error) => return Err(Fault::Refused(bad_head(&error))),
+        let loaded = match self.heads.entry(key.clone()) {
+            Entry::Occupied(loaded) => loaded.into_mut(),
+            Entry::Vacant(place) => place.insert(load(connection, key, now)?),
         };
-        if row.id != 0 && row.is_alive(self.now) {
-            return Ok(Loaded { row, leftovers: false, changed: false });
-        }
-        // The fencing state outlives the data; generations never repeat.
-        let mut new = HeadRow { id: row.id, receipts: row.receipts, ..HeadRow::default() };
-        new.head.fence = row.head.fence;
-        new.head.flush_fence = row.head.flush_fence;
-        // The generation of a memory whose row was removed does not repeat either.
-        let newest =
-            if row.id == 0 { swept_generation(self.connection)? } else { row.head.generation };
-        new.head.generation = newest.next(self.now);
-        Ok(Loaded { leftovers: row.id != 0, row: new, changed: false })
+        Ok(Step { connection, leases, now, key, loaded })
     }
 
     /// Writes the heads that changed.
@@ -133,6 +85,30 @@ impl<'c> Batch<'c> {
         }
         Ok(())
     }
+}
+
+fn load(connection: &Connection, key: &MemoryKey, now: u64) -> Result<Loaded, Fault> {
+    let row = connection
+        .prepare_cached(SELECT_HEAD)?
+        .query_row([key.as_str()], HeadRow::from_row)
+        .optional();
+    let row = match row {
+        Ok(row) => row.unwrap_or_default(),
+        Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error.into()),
+        // A row that does not decode concerns this memory only.
+        Err(error) => return Err(Fault::Refused(bad_head(&error))),
+    };
+    if row.id != 0 && row.is_alive(now) {
+        return Ok(Loaded { row, leftovers: false, changed: false });
+    }
+    // The fencing state outlives the data; generations never repeat.
+    let mut new = HeadRow { id: row.id, receipts: row.receipts, ..HeadRow::default() };
+    new.head.fence = row.head.fence;
+    new.head.flush_fence = row.head.flush_fence;
+    // The generation of a memory whose row was removed does not repeat either.
+    let newest = if row.id == 0 { swept_generation(connection)? } else { row.head.generation };
+    new.head.generation = newest.next(now);
+    Ok(Loaded { leftovers: row.id != 0, row: new, changed: false })
 }
 
 const UPDATE_HEAD: &str = "

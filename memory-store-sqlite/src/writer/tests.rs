@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use memory_core::store::{
-    Access, Append, Applied, MessageId, NewMessage, StoreError, StoreErrorKind, WriterId,
+    Access, Append, Appended, Applied, MessageId, NewMessage, StoreError, StoreErrorKind, WriterId,
 };
 use memory_core::{ContentType, MemoryKey, Message};
 use memory_sqlite_file::WorkerThreads;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{Slot, Writer};
 use crate::codec::Encoded;
-use crate::commands::{Answer, Command};
+use crate::commands::AppendRows;
 use crate::config::SqliteConfig;
 use crate::open::open_file;
 
@@ -28,7 +28,7 @@ fn writer_with(inline: bool, thread: WorkerThreads) -> (TempDir, Arc<Writer>) {
     (folder, Arc::new(Writer::new(config, file, connection, thread)))
 }
 
-fn append(number: u64, text: &str) -> Command {
+fn append(number: u64, text: &str) -> AppendRows {
     let new = NewMessage {
         id: MessageId::new(Uuid::nil()),
         message: Message::user(text),
@@ -40,10 +40,10 @@ fn append(number: u64, text: &str) -> Command {
     let encoded = vec![Encoded::new(&new.message).unwrap()];
     let write = WriterId::new(u128::from(number)).write(1);
     let messages = [new].into();
-    Command::Append { append: Append { write, messages, access: Access::OPEN, ttl: None }, encoded }
+    AppendRows { append: Append { write, messages, access: Access::OPEN, ttl: None }, encoded }
 }
 
-async fn send(writer: &Arc<Writer>, number: u64, text: &str) -> Result<Answer, StoreError> {
+async fn send(writer: &Arc<Writer>, number: u64, text: &str) -> Result<Appended, StoreError> {
     writer.submit(&MemoryKey::new("p", "m", "k").unwrap(), append(number, text)).await
 }
 
@@ -75,7 +75,7 @@ async fn write_without_room_fails_alone() {
         let error = refused.unwrap_err();
         assert!(matches!(error.kind(), StoreErrorKind::Full(_)), "{error}");
         assert_eq!(error.applied(), Applied::No);
-        let Ok(Answer::Appended(last)) = send(&writer, 5, "c").await else { panic!("no room") };
+        let last = send(&writer, 5, "c").await.expect("no room");
         assert_eq!(last.counters.appended, 4);
         assert_eq!(last.outcome.first().unwrap().number(), 4);
     }
@@ -118,9 +118,7 @@ async fn unknown_commit_outcome_is_reported_and_writing_continues() {
         assert_eq!(error.applied(), Applied::Unknown);
         assert!(!error.is_retryable(), "{error}");
         // The connection is in doubt, so this is another one, without the hook.
-        let Ok(Answer::Appended(next)) = send(&writer, 2, "a").await else {
-            panic!("still broken")
-        };
+        let next = send(&writer, 2, "a").await.expect("still broken");
         assert_eq!(next.counters.appended, 2);
     }
 }
@@ -145,7 +143,7 @@ async fn job_of_a_dropped_caller_leaves_the_queue() {
     assert_eq!(writer.lock().waiting.len(), 1);
     drop(dropped);
     assert!(writer.lock().waiting.is_empty());
-    let Ok(Answer::Appended(next)) = send(&writer, 2, "a").await else { panic!("stuck") };
+    let next = send(&writer, 2, "a").await.expect("stuck");
     assert_eq!(next.counters.appended, 1);
 }
 

@@ -1,6 +1,5 @@
 //! The right to write, and the work of its holder.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use memory_sqlite_file::{LeaseObserver, NoThread, PausedRuntime, SqliteErrorKind
 use rusqlite::Connection;
 
 use super::{FAST_COMMIT, Job, Slot, State, Writer, checkpoint, real_now};
-use crate::commands::{Answer, Batch};
+use crate::commands::Batch;
 use crate::error::{Fault, no_thread};
 use crate::open::open_writer;
 
@@ -35,17 +34,6 @@ pub(super) enum Before {
     CopyRestOfLog,
 }
 
-/// The results of the jobs of a transaction.
-struct Answers(Vec<(Job, Result<Answer, StoreError>)>);
-
-impl Answers {
-    fn tell(self) {
-        for (job, answer) in self.0 {
-            job.tell(answer);
-        }
-    }
-}
-
 /// The reason that a whole transaction failed.
 struct Failure {
     fault: Fault,
@@ -65,9 +53,9 @@ impl Turn {
         let served = match self.begin() {
             Ok(()) => {
                 let jobs = self.take_jobs();
-                let answers = self.execute(jobs, started);
+                let jobs = self.execute(jobs, started);
                 let checkpoint = self.checkpoint_is_due();
-                answers.tell();
+                reply_to(jobs);
                 if checkpoint && self.copy_most_of_log() {
                     // Not on the caller's thread: it waits for the write lock.
                     return self.hand_to_runner(1, Before::CopyRestOfLog);
@@ -96,7 +84,7 @@ impl Turn {
         });
         if let Err(NoThread { input: (turn, _), source }) = refused {
             let source = Arc::new(source);
-            turn.answer_waiting(|job| no_thread(job.command.operation(), &source));
+            turn.answer_waiting(|job| no_thread(job.request.operation(), &source));
         }
     }
 
@@ -113,13 +101,13 @@ impl Turn {
                 }
             };
             let jobs = self.take_jobs();
-            let answers = self.execute(jobs, started);
+            let jobs = self.execute(jobs, started);
             // A caller that is served alone finds the connection free when it comes again, and does
             // not need a runner then.
-            served = answers.0.len();
+            served = jobs.len();
             let checkpoint = self.checkpoint_is_due();
             let done = served < 2 && !checkpoint && self.give_back();
-            answers.tell();
+            reply_to(jobs);
             if done {
                 return;
             }
@@ -198,10 +186,10 @@ impl Turn {
         let mut jobs = Vec::with_capacity(state.waiting.len().min(MOST_JOBS));
         let mut bytes = 0_usize;
         while let Some(job) = state.waiting.pop_front() {
-            if job.reply.is_closed() {
+            if job.request.is_abandoned() {
                 continue;
             }
-            bytes = bytes.saturating_add(job.command.bytes());
+            bytes = bytes.saturating_add(job.request.bytes());
             if !jobs.is_empty() && bytes > MOST_BYTES {
                 state.waiting.push_front(job);
                 break;
@@ -214,24 +202,29 @@ impl Turn {
         jobs
     }
 
-    /// Applies the jobs in the open transaction, and commits.
-    fn execute(&mut self, jobs: Vec<Job>, started: Instant) -> Answers {
-        let answers = match self.transact(&jobs) {
-            Ok(answers) => {
-                let pages = jobs.iter().map(|job| job.command.pages()).sum();
+    /// Applies the jobs in the open transaction, and commits. Each job then has its answer.
+    fn execute(&mut self, mut jobs: Vec<Job>, started: Instant) -> Vec<Job> {
+        match self.transact(&mut jobs) {
+            Ok(()) => {
+                let pages = jobs.iter().map(|job| job.request.pages()).sum();
                 self.writer.lock().committed(started.elapsed(), pages);
-                answers
             }
             Err(failure) if jobs.len() > 1 && !failure.unknown => {
-                jobs.iter().map(|job| self.execute_singly(job)).collect()
+                for job in &mut jobs {
+                    self.execute_singly(job);
+                }
             }
-            Err(failure) => jobs.iter().map(|job| Err(self.error(job, &failure))).collect(),
-        };
-        Answers(jobs.into_iter().zip(answers).collect())
+            Err(failure) => {
+                for job in &mut jobs {
+                    self.fail(job, &failure);
+                }
+            }
+        }
+        jobs
     }
 
     /// One job has failed the shared transaction, so each job gets a separate one.
-    fn execute_singly(&mut self, job: &Job) -> Result<Answer, StoreError> {
+    fn execute_singly(&mut self, job: &mut Job) {
         let deadline = job.since + self.writer.config.operation_timeout();
         let begun = loop {
             match self.begin() {
@@ -239,37 +232,31 @@ impl Turn {
                 begun => break begun,
             }
         };
-        begun
+        let done = begun
             .map_err(|fault| Failure { fault, unknown: false })
-            .and_then(|()| self.transact(std::slice::from_ref(job)))
-            .map_err(|failure| self.error(job, &failure))
-            .and_then(|mut answers| {
-                self.writer.lock().checkpoints.committed(job.command.pages());
-                let none = StoreErrorKind::Other("a write has no answer".into());
-                answers.pop().unwrap_or(Err(StoreError::new(job.command.operation(), none)))
-            })
+            .and_then(|()| self.transact(std::slice::from_mut(job)));
+        match done {
+            Ok(()) => self.writer.lock().checkpoints.committed(job.request.pages()),
+            Err(failure) => self.fail(job, &failure),
+        }
     }
 
-    /// Applies the jobs and commits. Returns as many results as jobs. After an error none of the changes
-    /// remain.
-    fn transact(&mut self, jobs: &[Job]) -> Result<Vec<Result<Answer, StoreError>>, Failure> {
+    /// Applies the jobs and commits. After an error none of the changes remain, and the answers that the jobs keep
+    /// are not valid.
+    fn transact(&mut self, jobs: &mut [Job]) -> Result<(), Failure> {
         let Some(Slot(Some(connection))) = &self.slot else {
             let kind = StoreErrorKind::Other("a transaction without a connection".into());
             return Err(Failure { fault: kind.into(), unknown: false });
         };
-        let clock = jobs.iter().find_map(|job| job.paused.as_ref()).map(PausedRuntime::enter);
+        let paused = jobs.iter().find_map(|job| job.paused.clone());
+        let clock = paused.as_ref().map(PausedRuntime::enter);
         let now = self.writer.config.now_micros();
         let applied = apply(connection, &self.writer.leases, jobs, now);
         drop(clock);
-        let done = applied.and_then(|answers| {
+        let done = applied.and_then(|()| {
             match connection.prepare_cached("COMMIT").and_then(|mut s| s.execute(())) {
                 // A commit to a file that no path names must not be acknowledged.
-                Ok(_) => self
-                    .writer
-                    .file
-                    .check()
-                    .map(|()| answers)
-                    .map_err(|fault| Failure { unknown: true, fault }),
+                Ok(_) => self.writer.file.check().map_err(|fault| Failure { unknown: true, fault }),
                 Err(error) => {
                     let fault = Fault::from(error);
                     Err(Failure { unknown: fault.leaves_commit_unknown(), fault })
@@ -316,10 +303,10 @@ impl Turn {
         }
     }
 
-    fn error(&self, job: &Job, failure: &Failure) -> StoreError {
-        let error = failure.fault.to_error(job.command.operation(), self.writer.config.path());
+    fn fail(&self, job: &mut Job, failure: &Failure) {
+        let error = failure.fault.to_error(job.request.operation(), self.writer.config.path());
         let error = error.at(&job.key);
-        if failure.unknown { error.possibly_applied() } else { error }
+        job.request.fail(if failure.unknown { error.possibly_applied() } else { error });
     }
 
     /// Refuses the jobs that have waited for too long. True if none is left; the turn is then given back.
@@ -327,11 +314,9 @@ impl Turn {
         let (now, timeout) = (real_now(), self.writer.config.operation_timeout());
         let mut late = Vec::new();
         let mut state = self.writer.lock();
-        while state
-            .waiting
-            .front()
-            .is_some_and(|job| job.reply.is_closed() || now.duration_since(job.since) >= timeout)
-        {
+        while state.waiting.front().is_some_and(|job| {
+            job.request.is_abandoned() || now.duration_since(job.since) >= timeout
+        }) {
             late.extend(state.waiting.pop_front());
         }
         if state.waiting.is_empty() {
@@ -339,7 +324,8 @@ impl Turn {
         }
         drop(state);
         for job in late {
-            job.refuse(fault, self.writer.config.path());
+            let error = fault.to_error(job.request.operation(), self.writer.config.path());
+            job.refuse(error);
         }
         self.slot.is_none()
     }
@@ -347,15 +333,15 @@ impl Turn {
     /// Returns to all jobs in line the error that the file cannot be written.
     fn fail_waiting(&self, fault: &Fault) {
         let path = self.writer.config.path();
-        self.answer_waiting(|job| fault.to_error(job.command.operation(), path));
+        self.answer_waiting(|job| fault.to_error(job.request.operation(), path));
     }
 
     /// Returns an error to all jobs in line; none of them was applied.
     fn answer_waiting(&self, error: impl Fn(&Job) -> StoreError) {
         let jobs = std::mem::take(&mut self.writer.lock().waiting);
         for job in jobs {
-            let error = error(&job).at(&job.key);
-            job.tell(Err(error));
+            let error = error(&job);
+            job.refuse(error);
         }
     }
 }
@@ -373,7 +359,8 @@ impl Drop for Turn {
         let reason = "the writing thread stopped early; try again";
         let fault = Fault::Refused(StoreErrorKind::Unavailable(reason.into()));
         for job in stranded {
-            job.refuse(&fault, self.writer.config.path());
+            let error = fault.to_error(job.request.operation(), self.writer.config.path());
+            job.refuse(error);
         }
     }
 }
@@ -403,36 +390,29 @@ impl State {
 }
 
 impl Job {
-    fn tell(self, answer: Result<Answer, StoreError>) {
-        // The caller may have dropped its future; then the result is not needed.
-        let _ = self.reply.send(answer);
+    /// Returns to the caller that nothing was done.
+    fn refuse(mut self, error: StoreError) {
+        self.request.fail(error.at(&self.key));
+        self.request.reply();
     }
+}
 
-    /// Returns an error to the caller: nothing was done.
-    fn refuse(self, fault: &Fault, path: &Path) {
-        let error = fault.to_error(self.command.operation(), path).at(&self.key);
-        self.tell(Err(error));
+fn reply_to(jobs: Vec<Job>) {
+    for job in jobs {
+        job.request.reply();
     }
 }
 
 fn apply(
     connection: &Connection,
     leases: &LeaseObserver,
-    jobs: &[Job],
+    jobs: &mut [Job],
     now: u64,
-) -> Result<Vec<Result<Answer, StoreError>>, Failure> {
+) -> Result<(), Failure> {
     let failed = |fault| Failure { fault, unknown: false };
     let mut batch = Batch::new(connection, leases, now);
-    let mut answers = Vec::with_capacity(jobs.len());
     for job in jobs {
-        answers.push(match batch.apply(&job.key, &job.command) {
-            Ok(answer) => Ok(answer),
-            Err(Fault::Refused(kind)) => {
-                Err(StoreError::new(job.command.operation(), kind).at(&job.key))
-            }
-            Err(fault @ Fault::Sqlite(_)) => return Err(failed(fault)),
-        });
+        job.request.apply(&mut batch, &job.key).map_err(failed)?;
     }
-    batch.finish().map_err(failed)?;
-    Ok(answers)
+    batch.finish().map_err(failed)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::store::{Append, Appended, StoreError, StoreErrorKind};
+use memory_core::store::{Append, Appended, StoreError, StoreErrorKind, StoreOperation};
 use memory_core::{MemoryKey, MemoryStore};
 
 use super::{Server, now};
@@ -29,7 +29,7 @@ impl Server {
         match self.bug {
             Some(Bug::AppendRefused) if count.is_multiple_of(11) => {
                 let kind = StoreErrorKind::Full("no room".into());
-                return Err(StoreError::new("append to", kind).at(key));
+                return Err(StoreError::new(StoreOperation::Append, kind).not_applied().at(key));
             }
             Some(Bug::RetryNotRecognized) => append.write = self.fresh_write(),
             Some(Bug::WriterPrunedEarly) if is_retry => {
@@ -82,15 +82,17 @@ impl Server {
             Some(Bug::CountersApart) => appended.counters = before.counters,
             Some(Bug::FlushMarkLost) => appended.next_flush_at = None,
             Some(Bug::ErrorLies) if count.is_multiple_of(5) => {
-                return Err(
-                    StoreError::new("append to", StoreErrorKind::Full("no room".into())).at(key)
-                );
+                return Err(StoreError::new(
+                    StoreOperation::Append,
+                    StoreErrorKind::Full("no room".into()),
+                )
+                .not_applied()
+                .at(key));
             }
             Some(Bug::ErrorQuotesMessage) if count.is_multiple_of(9) => {
                 let text = quoted.unwrap_or_default();
-                return Err(
-                    StoreError::new("append to", StoreErrorKind::Other(text)).possibly_applied()
-                );
+                return Err(StoreError::new(StoreOperation::Append, StoreErrorKind::Other(text))
+                    .possibly_applied());
             }
             _ => {}
         }

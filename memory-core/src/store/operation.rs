@@ -1,0 +1,60 @@
+//! The operations of a store, as named in its errors.
+
+use std::fmt;
+
+/// What a store was doing when a [`StoreError`](super::StoreError) arose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreOperation {
+    /// Opening the store.
+    Open,
+    /// Appending a batch.
+    Append,
+    /// Replacing a message.
+    Replace,
+    /// Committing a flush, or closing calls.
+    Splice,
+    /// Clearing a memory.
+    Clear,
+    /// Raising the newest fencing token.
+    Claim,
+    /// Removing an unused memory.
+    Remove,
+    /// Reading a memory: its head, messages, outline or receipts.
+    Read,
+    /// Listing the keys of memories.
+    ListKeys,
+    /// Listing unused memories.
+    ListUnused,
+    /// Measuring the storage that is used.
+    Measure,
+    /// Asking for the state of the server.
+    AskServer,
+}
+
+impl StoreOperation {
+    /// The operation in words that a key can follow, as in "append to".
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Append => "append to",
+            Self::Replace => "replace a message of",
+            Self::Splice => "flush",
+            Self::Clear => "clear",
+            Self::Claim => "claim",
+            Self::Remove => "remove",
+            Self::Read => "read from",
+            Self::ListKeys => "list the keys",
+            Self::ListUnused => "list unused memories",
+            Self::Measure => "measure",
+            Self::AskServer => "ask the server of",
+        }
+    }
+}
+
+impl fmt::Display for StoreOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
