@@ -20,6 +20,8 @@ use crate::message::{Message, Role};
 /// 3. A result with neither answers by position: the first unanswered call in the nearest earlier message that has
 ///    one.
 ///
+/// The [items](AnswerItem) of one answer count as one message.
+///
 /// A result with an id never answers a call without one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ToolLink {

@@ -163,16 +163,22 @@ pub(super) fn is_item(turn: &Turn<'_>) -> bool {
 /// Joins the items of one answer, by the rule of [`AnswerItem`].
 pub(super) fn join_items(turns: Vec<Turn<'_>>, target: Dialect) -> Vec<Turn<'_>> {
     let mut joined: Vec<Turn<'_>> = Vec::with_capacity(turns.len());
-    // The kind of the item that was added last.
-    let mut last_kind: Option<AnswerItem> = None;
+    // The kind and place of the item that was added last.
+    let mut last: Option<(AnswerItem, Option<Sequence>)> = None;
     for turn in turns {
         let kind = is_item(&turn).then(|| {
             let has_text =
                 turn.parts.iter().any(|part| matches!(part, Part::Text(_) | Part::Media(_)));
             AnswerItem::from_parts(has_text, turn.parts.iter().any(is_call))
         });
-        let continues = kind.zip(last_kind).is_some_and(|(kind, last)| kind.continues(last));
-        last_kind = kind;
+        let continues = kind.zip(last).is_some_and(|(kind, (before, place))| {
+            // Calls with another message between them, which the window leaves out, are of two answers.
+            let is_next = kind != AnswerItem::Call
+                || before != AnswerItem::Call
+                || place.map(|place| place.plus(1)) == turn.sequence;
+            is_next && kind.continues(before)
+        });
+        last = kind.map(|kind| (kind, turn.sequence));
         match joined.last_mut().filter(|_| continues) {
             Some(last) => {
                 last.known = last

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::open::OpenCalls;
+use super::open::{CallsOf, OpenCalls};
 use super::{NONE, Unit, UnitState};
 use crate::link::{AnswerItem, ToolLink};
 use crate::stored::{MessageMeta, Sequence};
@@ -56,8 +56,13 @@ impl<'a> Group<'a> {
             self.units.push(unit);
             self.units.len() - 1
         };
-        let mut is_malformed = !calls.is_empty() && open.push(at, position, calls);
         let before = self.item.take();
+        // Nothing is between two calls of one answer.
+        let of = match before {
+            Some(Item { kind: AnswerItem::Call, .. }) => CallsOf::SameAnswer,
+            _ => CallsOf::NextAnswer,
+        };
+        let mut is_malformed = !calls.is_empty() && open.push(at, position, calls, of);
         self.item = item.map(|kind| {
             let mut ids = before.map(|item| item.ids).unwrap_or_default();
             for call in calls.iter().filter(|call| !call.id.is_empty()) {

@@ -1,6 +1,6 @@
 //! Unanswered calls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::link::ToolRef;
 
@@ -9,13 +9,13 @@ const NONE: usize = usize::MAX;
 
 /// The unanswered calls.
 ///
-/// Most results follow their call at once, so the newest calling message is checked first, and its calls are hashed
-/// only when another message calls before they are answered. Hashing all calls took six times as long (bench
+/// Most results follow their call at once, so the calls of the newest answer are checked first, and they are hashed
+/// only when another answer calls before they are answered. Hashing all calls took six times as long (bench
 /// `plan_10k/group`).
 #[derive(Debug)]
 pub(super) struct OpenCalls<'a> {
-    newest: Option<Newest<'a>>,
-    /// The calls of earlier messages; each message's calls are in reverse, so that the first of equal calls is found
+    newest: Newest<'a>,
+    /// The calls of earlier answers; each answer's calls are in reverse, so that the first of equal calls is found
     /// first.
     calls: Vec<Hashed>,
     /// The newest call with an id.
@@ -26,14 +26,48 @@ pub(super) struct OpenCalls<'a> {
     top: usize,
 }
 
-/// The newest message with calls.
-#[derive(Debug)]
+/// Where the calls of a message belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CallsOf {
+    /// To the answer of the calls that were added last.
+    SameAnswer,
+    /// To another answer.
+    NextAnswer,
+}
+
+/// The calls of the newest answer.
+#[derive(Debug, Default)]
 struct Newest<'a> {
+    messages: Vec<Calling<'a>>,
+    count: usize,
+    /// The answered calls, one bit each. None is set if there are more calls than bits.
+    answered: u16,
+}
+
+/// A message with calls.
+#[derive(Debug, Clone, Copy)]
+struct Calling<'a> {
     unit: usize,
     position: usize,
     calls: &'a [ToolRef],
-    /// The answered calls, one bit each.
-    answered: u16,
+}
+
+impl<'a> Newest<'a> {
+    /// Whether a linear search is too slow, and there are more calls than bits.
+    const fn is_long(&self) -> bool {
+        self.count > u16::BITS as usize
+    }
+
+    const fn is_open(&self, index: usize) -> bool {
+        self.is_long() || self.answered & (1 << index) == 0
+    }
+
+    /// The open calls in order, with their index and message.
+    fn open(&self) -> impl Iterator<Item = (usize, Calling<'a>, &'a ToolRef)> {
+        let calls = self.messages.iter().flat_map(|at| at.calls.iter().map(|call| (*at, call)));
+        let calls = calls.enumerate().map(|(index, (at, call))| (index, at, call));
+        calls.filter(|(index, ..)| self.is_open(*index))
+    }
 }
 
 #[derive(Debug)]
@@ -50,36 +84,58 @@ struct Hashed {
 impl Default for OpenCalls<'_> {
     fn default() -> Self {
         let (by_id, by_name) = (HashMap::new(), HashMap::new());
-        Self { newest: None, calls: Vec::new(), by_id, by_name, top: NONE }
+        Self { newest: Newest::default(), calls: Vec::new(), by_id, by_name, top: NONE }
     }
 }
 
 impl<'a> OpenCalls<'a> {
     /// Adds the calls of a message. Returns whether two of them share an id.
-    pub(super) fn push(&mut self, unit: usize, position: usize, calls: &'a [ToolRef]) -> bool {
-        if let Some(Newest { unit, position, calls, answered }) = self.newest.take() {
-            for (index, call) in calls.iter().enumerate().rev() {
-                if answered & (1 << index) == 0 {
-                    self.hash(unit, position, call);
-                }
-            }
+    pub(super) fn push(
+        &mut self,
+        unit: usize,
+        position: usize,
+        calls: &'a [ToolRef],
+        of: CallsOf,
+    ) -> bool {
+        if of == CallsOf::NextAnswer {
+            self.hash_newest();
         }
-        // More calls than bits, and too many for a linear search.
+        self.newest.messages.push(Calling { unit, position, calls });
+        self.newest.count += calls.len();
         if calls.len() > u16::BITS as usize {
-            let mut is_repeated = false;
-            for call in calls.iter().rev() {
-                is_repeated |= self.hash(unit, position, call);
-            }
-            return is_repeated;
+            let mut ids = HashSet::with_capacity(calls.len());
+            return calls.iter().any(|call| !call.id.is_empty() && !ids.insert(&*call.id));
         }
-        self.newest = Some(Newest { unit, position, calls, answered: 0 });
         calls.iter().enumerate().any(|(index, call)| {
             !call.id.is_empty() && calls.iter().skip(index + 1).any(|other| other.id == call.id)
         })
     }
 
-    /// Adds one call. Returns whether another call of its message has the same id.
-    fn hash(&mut self, unit: usize, position: usize, call: &'a ToolRef) -> bool {
+    /// Hashes the open calls of the newest answer, the last one first.
+    fn hash_newest(&mut self) {
+        let mut newest = std::mem::take(&mut self.newest);
+        let mut index = newest.count;
+        for at in newest.messages.iter().rev() {
+            for call in at.calls.iter().rev() {
+                index -= 1;
+                if newest.is_open(index) {
+                    self.hash(at.unit, at.position, call);
+                }
+            }
+        }
+        // Keeps the allocation.
+        newest.messages.clear();
+        self.newest.messages = newest.messages;
+    }
+
+    /// Hashes the calls of an answer that has too many for a linear search.
+    fn hash_long(&mut self) {
+        if self.newest.is_long() {
+            self.hash_newest();
+        }
+    }
+
+    fn hash(&mut self, unit: usize, position: usize, call: &'a ToolRef) {
         let at = self.calls.len();
         let mut below_by_id = NONE;
         if !call.id.is_empty() {
@@ -89,12 +145,12 @@ impl<'a> OpenCalls<'a> {
         let below = std::mem::replace(&mut self.top, at);
         let is_answered = false;
         self.calls.push(Hashed { unit, position, is_answered, below_by_id, below_by_name, below });
-        self.calls.get(below_by_id).is_some_and(|other| other.position == position)
     }
 
     /// Removes the call that this result answers, by the rules of [`ToolLink`](crate::plan::ToolLink), and returns its
     /// unit.
     pub(super) fn answer(&mut self, result: &ToolRef) -> Option<usize> {
+        self.hash_long();
         if !result.id.is_empty() {
             return self
                 .take_newest(|call| call.id == result.id)
@@ -110,11 +166,9 @@ impl<'a> OpenCalls<'a> {
     }
 
     fn take_newest(&mut self, is_it: impl Fn(&ToolRef) -> bool) -> Option<usize> {
-        let Newest { unit, calls, answered, .. } = self.newest.as_mut()?;
-        let mut open = calls.iter().enumerate().filter(|(index, _)| *answered & (1 << index) == 0);
-        let (index, _) = open.find(|(_, call)| is_it(call))?;
-        *answered |= 1 << index;
-        Some(*unit)
+        let (index, at, _) = self.newest.open().find(|(.., call)| is_it(call))?;
+        self.newest.answered |= 1 << index;
+        Some(at.unit)
     }
 
     fn take_by_id(&mut self, id: &str) -> Option<usize> {
@@ -136,10 +190,8 @@ impl<'a> OpenCalls<'a> {
         for call in self.calls.iter().filter(|call| !call.is_answered) {
             visit(call.unit, call.position);
         }
-        if let Some(Newest { unit, position, calls, answered }) = self.newest
-            && (answered.count_ones() as usize) < calls.len()
-        {
-            visit(unit, position);
+        for (_, at, _) in self.newest.open() {
+            visit(at.unit, at.position);
         }
     }
 }

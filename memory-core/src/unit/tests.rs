@@ -18,6 +18,8 @@ fn by_looking_back(metas: &[MessageMeta]) -> (Vec<usize>, Vec<Vec<ToolRef>>) {
             *unit = one.min(other);
         });
     };
+    // The first item of the answer of each message; the message itself if it is not an item.
+    let mut answer_of: Vec<usize> = (0..metas.len()).collect();
     for (position, meta) in metas.iter().enumerate() {
         if let Some(before) = position.checked_sub(1)
             && let (Some(item), Some(last)) = (meta.link.item, metas[before].link.item)
@@ -25,10 +27,13 @@ fn by_looking_back(metas: &[MessageMeta]) -> (Vec<usize>, Vec<Vec<ToolRef>>) {
             && metas[before].sequence.plus(1) == meta.sequence
         {
             join(&mut unit_of, before, position);
+            answer_of[position] = answer_of[before];
         }
         for result in &meta.link.results {
             let mut take = |answers: &dyn Fn(&ToolRef) -> bool| {
-                let call = (0..position).rev().find(|call| open[*call].iter().any(answers))?;
+                let nearest = (0..position).rev().find(|call| open[*call].iter().any(answers))?;
+                let of_answer = answer_of[nearest]..=nearest;
+                let call = of_answer.into_iter().find(|call| open[*call].iter().any(answers))?;
                 let answered = open[call].iter().position(answers)?;
                 open[call].remove(answered);
                 Some(call)
@@ -304,6 +309,18 @@ fn items_of_one_answer_are_one_unit() {
     assert_eq!(members(&twice), [vec![1], vec![2, 3]]);
     let twice = stored(read(&[item("function_call", "a"), item("function_call", "a")]));
     assert!(grouped(&twice).iter().all(Unit::is_malformed));
+    // Calls of one answer are linked as those of one message.
+    let unnamed = json!({"type": "computer_call", "id": "c", "call_id": "",
+        "action": {"type": "screenshot"}, "pending_safety_checks": []});
+    let by_place = stored(read(&[
+        item("function_call", "a"),
+        unnamed,
+        item("function_call_output", ""),
+        json!({"role": "tool", "name": "f", "content": "r"}),
+        json!({"role": "tool", "name": "computer", "content": "r"}),
+    ]));
+    assert_eq!(members(&by_place), [vec![1, 2, 3, 5], vec![4]]);
+    assert_eq!(by_looking_back(&by_place).0, [0, 0, 0, 3, 0]);
     // A removed neighbor does not make one answer of two.
     metas.remove(8);
     assert_eq!(members(&metas), [vec![1], vec![2, 3, 4, 5, 6, 7], vec![8], vec![10, 11]]);
