@@ -47,7 +47,7 @@ pub use crate::write::{KEPT_SESSIONS, SESSION_LIFETIME, SESSION_RETENTION, Write
 /// **Writes** ([`append`](Self::append), [`replace`](Self::replace), [`splice`](Self::splice),
 /// [`clear`](Self::clear)) are atomic, and take these steps in this order within their one atomic step:
 /// 1. A retry is recognized by its id and answered without being applied again. A write by a writer whose record was
-///    pruned ([`WriterId`](crate::store::WriterId)) is refused with [`StoreErrorKind::WriterForgotten`].
+///    pruned ([`WriterId`]) is refused with [`StoreErrorKind::WriterForgotten`].
 /// 2. A write with a lease ([`Access::lease`]) whose token is lower than the newest that the memory has seen is
 ///    refused with [`StoreErrorKind::Fenced`]. Otherwise the newest token is raised to the lease's. A store that
 ///    shares the lease's [domain](Self::lease_domain) also refuses the write if the lease is no longer live or
@@ -216,7 +216,7 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError>;
 
-    /// The receipts of the most recent flushes, newest first; at most [`KEPT_RECEIPTS`](crate::store::KEPT_RECEIPTS).
+    /// The receipts of the most recent flushes, newest first; at most [`KEPT_RECEIPTS`].
     ///
     /// # Correctness
     /// One snapshot.

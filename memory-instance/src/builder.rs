@@ -101,8 +101,8 @@ impl ManagerBuilder {
         self
     }
 
-    /// The clock for `created_at`, TTLs and leases. Default: [`Clock::system`](ClockExt::system) for a store that several
-    /// processes share; [`Clock::anchored`](ClockExt::anchored), which never steps, for `memory://`.
+    /// The clock for `created_at`, TTLs and leases. Default: [`Clock::system`](crate::ClockExt::system) for a store that several
+    /// processes share; [`Clock::anchored`](crate::ClockExt::anchored), which never steps, for `memory://`.
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
         self
