@@ -42,6 +42,18 @@ pub struct MemoryKey(Arc<str>);
 impl MemoryKey {
     /// Encodes the triple.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use memory_core::{KeyError, MemoryKey};
+    ///
+    /// let key = MemoryKey::new("acme", "support", "case-4711")?;
+    /// assert_eq!(key.as_str(), "acme:support:case-4711");
+    /// assert_eq!(key.memory_id(), "support");
+    /// assert!(matches!(MemoryKey::new("acme", "support", ""), Err(KeyError::Empty("key"))));
+    /// # Ok::<(), memory_core::KeyError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`KeyError::Empty`] if one of the three is empty, [`KeyError::TooLong`] if one is over [`MAX_KEY_PART_BYTES`].
     pub fn new(project: &str, memory_id: &str, rendered: &str) -> Result<Self, KeyError> {

@@ -94,7 +94,9 @@ impl Limits {
 /// use memory_core::Message;
 /// use memory_core::limits::{BatchSize, Limits};
 ///
-/// let mut batch = BatchSize::new(Limits { batch_messages: 1, ..Limits::default() });
+/// let mut limits = Limits::default();
+/// limits.batch_messages = 1;
+/// let mut batch = BatchSize::new(limits);
 /// batch.add(&Message::user("a"))?;
 /// assert!(batch.add(&Message::user("b")).is_err());
 /// # Ok::<(), memory_core::limits::LimitError>(())

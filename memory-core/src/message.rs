@@ -69,12 +69,35 @@ impl Message {
     }
 
     /// A text of the model.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use memory_core::{Message, Role};
+    ///
+    /// let message = Message::assistant("Your parcel is in Oslo.");
+    /// assert_eq!(message.role(), &Role::Assistant);
+    /// let json = r#"{"role":"assistant","content":"Your parcel is in Oslo."}"#;
+    /// assert_eq!(message, Message::from_json(json)?);
+    /// # Ok::<(), memory_core::MessageError>(())
+    /// ```
     #[must_use]
     pub fn assistant(text: impl Into<String>) -> Self {
         Self::new(Role::Assistant, text)
     }
 
     /// The model's calls of tools, without text (`"content": null`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use memory_core::Message;
+    /// use memory_core::dialect::ToolCall;
+    ///
+    /// let call = ToolCall::function("call-1", "weather", r#"{"city":"Oslo"}"#);
+    /// let message = Message::calls([call]);
+    /// assert_eq!(message.tool_link().calls[0].label(), "call-1");
+    /// ```
     #[must_use]
     pub fn calls(calls: impl IntoIterator<Item = ToolCall>) -> Self {
         let json = calls_message(calls);
@@ -82,6 +105,17 @@ impl Message {
     }
 
     /// The result of the call with this id.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use memory_core::{Message, Role};
+    ///
+    /// let result = Message::tool_result("call-1", "rain").with_name("weather");
+    /// assert_eq!(result.role(), &Role::Tool);
+    /// assert_eq!(result.text(), "rain");
+    /// assert_eq!(result.tool_link().results[0].label(), "call-1");
+    /// ```
     #[must_use]
     pub fn tool_result(call_id: impl Into<String>, text: impl Into<String>) -> Self {
         let call_id = Some(call_id.into()).filter(|id| !id.is_empty());
@@ -118,6 +152,20 @@ impl Message {
     }
 
     /// Reads a message from JSON.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use memory_core::Message;
+    /// use memory_core::dialect::Dialect;
+    ///
+    /// // The format of Anthropic's Messages API.
+    /// let text = r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"t-1","content":"rain"}]}"#;
+    /// let message = Message::from_json(text)?;
+    /// assert_eq!(message.dialect(), Dialect::Anthropic);
+    /// assert!(Message::from_json(r#"{"content":"a message without a role"}"#).is_err());
+    /// # Ok::<(), memory_core::MessageError>(())
+    /// ```
     ///
     /// # Errors
     /// [`MessageError`] names the place and the expected form, and never quotes the content. Refused are a key

@@ -199,6 +199,21 @@ impl MemoryResource {
 
     /// Reads and validates a resource written in JSON.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use memory_core::MemoryResource;
+    ///
+    /// let text = r#"{"id": "support", "max_tokens": 8000, "persistence": {"ttl": "30d"}}"#;
+    /// let resource = MemoryResource::from_json(text)?;
+    /// assert_eq!(resource.persistence.ttl, Some(Duration::from_secs(30 * 24 * 3600)));
+    /// let error = MemoryResource::from_json(r#"{"id": "support", "max_token": 8000}"#).unwrap_err();
+    /// assert!(error.to_string().contains("max_tokens"), "{error}");
+    /// # Ok::<(), memory_core::ResourceError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ResourceError`] with the path of the field and the remedy.
     pub fn from_json(text: &str) -> Result<Self, ResourceError> {
@@ -209,6 +224,23 @@ impl MemoryResource {
     }
 
     /// Reads and validates a resource written in YAML.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use memory_core::MemoryResource;
+    ///
+    /// let resource = MemoryResource::from_yaml(
+    ///     "id: support
+    /// model: gpt-4o
+    /// max_tokens: 8000
+    /// flushing_strategy:
+    ///   type: hybrid_summary
+    /// ",
+    /// )?;
+    /// assert_eq!(resource.strategy(), "hybrid_summary");
+    /// # Ok::<(), memory_core::ResourceError>(())
+    /// ```
     ///
     /// # Errors
     /// As [`from_json`](Self::from_json).

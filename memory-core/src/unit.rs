@@ -39,6 +39,36 @@ const NONE: usize = usize::MAX;
 impl<'a> Units<'a> {
     /// Groups the messages; calls that have been open for longer than `open_call_timeout` at `now`
     /// are [abandoned](UnitState::Abandoned).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use jiff::Timestamp;
+    /// use memory_core::plan::{ToolLink, ToolRef, UnitState, Units};
+    /// use memory_core::store::MessageMeta;
+    /// use memory_core::{ContentType, Sequence};
+    /// # use memory_core::store::MessageId;
+    ///
+    /// let now = Timestamp::UNIX_EPOCH;
+    /// # let id = MessageId::new(uuid::Uuid::nil());
+    /// let meta = |place, link| {
+    ///     let mut meta = MessageMeta::new(Sequence::new(place), id, ContentType::Conversation, now);
+    ///     meta.link = link;
+    ///     meta
+    /// };
+    /// let metas = [
+    ///     meta(1, ToolLink::of_calls([ToolRef::by_id("call-1")])),
+    ///     meta(2, ToolLink::default()),
+    ///     meta(3, ToolLink::of_results([ToolRef::by_id("call-1")])),
+    /// ];
+    /// let units = Units::group(&metas, now, Duration::from_secs(600));
+    /// // The call and its result, and the message between them.
+    /// let sizes: Vec<_> = units.iter().map(|unit| unit.messages()).collect();
+    /// assert_eq!(sizes, [2, 1]);
+    /// assert!(units.iter().all(|unit| unit.state() != UnitState::Open));
+    /// ```
     #[must_use]
     pub fn group(metas: &'a [MessageMeta], now: Timestamp, open_call_timeout: Duration) -> Self {
         let mut group = Group {

@@ -24,6 +24,27 @@ impl MemoryInstance {
     /// a summarizer, except under [`FlushMode::Inline`](crate::FlushMode::Inline) for the flush that it starts
     /// itself.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::{ContentType, Entry, Message};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append(Message::user("My flight was canceled")).await?;
+    /// // An entry has a content type or a priority that differs from the message's default.
+    /// let fact = Entry::new(Message::assistant("The booking is 4711"))
+    ///     .with_content_type(ContentType::ImportantFacts);
+    /// let appended = memory.append(fact).await?;
+    /// assert_eq!(appended.counters.present.messages, 2);
+    /// assert!(!appended.outcome.is_duplicate());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`MemoryError::TooLarge`] for a message over the whole budget, except the result of a tool: its call is
     /// in the memory already and must not stay open. [`MemoryError::Limit`] for a message or batch over one of
@@ -40,6 +61,28 @@ impl MemoryInstance {
     }
 
     /// Appends a batch contiguously, in order, all or nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::{Message, ToolCall};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// let call = ToolCall::function("call-1", "weather", r#"{"city":"Oslo"}"#);
+    /// let turn = [
+    ///     Message::user("How is the weather in Oslo?"),
+    ///     Message::calls([call]),
+    ///     Message::tool_result("call-1", "rain"),
+    /// ];
+    /// let appended = memory.append_all(turn).await?;
+    /// assert_eq!(appended.counters.appended, 3);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`append`](Self::append); [`MemoryError::EmptyBatch`].
@@ -111,6 +154,26 @@ impl MemoryInstance {
     /// sent; it never appends the batch twice. For a batch that may be sent at any time use
     /// [`prepare_as`](Self::prepare_as) with a named writer.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::Message;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// let prepared = memory.prepare([Message::user("Where is my parcel?")])?;
+    /// memory.send(&prepared).await?;
+    /// // The caller did not see the answer, and sends the batch again.
+    /// let again = memory.send(&prepared).await?;
+    /// assert!(again.outcome.is_duplicate());
+    /// assert_eq!(memory.len().await?, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The errors of [`append`](Self::append) that need no store.
     pub fn prepare<E: Into<Entry>>(
@@ -125,6 +188,26 @@ impl MemoryInstance {
     /// Prepares a batch under an id that the caller chooses, such as
     /// [`WriterId::named`](memory_core::store::WriterId::named) with the offset in a log. The store then recognizes the
     /// batch also after the caller has crashed and restarted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::{Message, WriterId};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// let offset = 17; // of the record in a log that is read at least once
+    /// let write = WriterId::named("orders-log").write(offset);
+    /// for _ in 0..2 {
+    ///     memory.send(&memory.prepare_as(write, [Message::user("Order 4711 was paid")])?).await?;
+    /// }
+    /// assert_eq!(memory.len().await?, 1);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).

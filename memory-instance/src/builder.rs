@@ -31,6 +31,23 @@ pub struct ManagerBuilder {
 
 impl MemoryManager {
     /// Returns a builder with the defaults.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use memory_instance::{FlushMode, MemoryManager, MemoryResource};
+    ///
+    /// let manager = MemoryManager::builder()
+    ///     .with_project("acme")
+    ///     .with_resource(MemoryResource::new("support", 8_000))
+    ///     .with_flush_mode(FlushMode::Manual)
+    ///     .open("memory://")
+    ///     .await?;
+    /// assert_eq!(manager.project(), "acme");
+    /// # Ok(()) }
+    /// ```
     pub fn builder() -> ManagerBuilder {
         ManagerBuilder::new()
     }
@@ -120,6 +137,26 @@ impl ManagerBuilder {
     /// file that has other hard links, if none of them is ever opened); or, with the feature `redis`,
     /// `redis://host`, `rediss://`, `redis+cluster://a,b,c`, `redis+sentinel://a,b,c/?master=name` or
     /// `redis+unix:///path`, with settings such as `?prefix=agents&replicas=1`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use memory_instance::{MemoryManager, MemoryResource, Message};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let url = format!("sqlite://{}", folder.path().join("memory.db").display());
+    /// for expected in [1, 2] {
+    ///     // Each round is a program that starts, opens the same file, appends and ends.
+    ///     let resource = MemoryResource::new("support", 8_000);
+    ///     let manager = MemoryManager::builder().with_resource(resource).open(&url).await?;
+    ///     let memory = manager.memory("support", "case-4711")?;
+    ///     memory.append(Message::user("Where is my parcel?")).await?;
+    ///     assert_eq!(memory.len().await?, expected);
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`MemoryError::Url`]; [`MemoryError::Store`] if the file or server cannot be used; the errors of

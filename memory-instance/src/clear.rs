@@ -10,6 +10,24 @@ use crate::instance::MemoryInstance;
 impl MemoryInstance {
     /// Removes all messages and receipts. The counters report the removed messages as cleared.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::Message;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append(Message::user("Forget me")).await?;
+    /// let counters = memory.clear().await?;
+    /// assert_eq!(counters.cleared, 1);
+    /// assert!(memory.is_empty().await?);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`MemoryError`].
     ///

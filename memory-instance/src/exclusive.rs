@@ -30,12 +30,17 @@ impl MemoryInstance {
     /// A turn that lasts longer than the resource's `lock.max_turn` (default: 60 s) loses its lease with
     /// [`LostReason::MaxHold`]. The turn is dropped at its next await point, and waiting writers continue.
     ///
-    /// ```no_run
-    /// # async fn example(memory: memory_instance::MemoryInstance) -> Result<(), Box<dyn std::error::Error>> {
-    /// use memory_core::Message;
+    /// # Examples
     ///
-    /// let answered = memory
-    ///     .exclusive(|session| async move {
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource, Message};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// let grant_once = || {
+    ///     memory.exclusive(|session| async move {
     ///         let window = session.context(4_000).await?;
     ///         if window.messages.iter().any(|message| message.text().contains("refund granted")) {
     ///             return Ok(false);
@@ -43,8 +48,10 @@ impl MemoryInstance {
     ///         session.append(Message::assistant("refund granted")).await?;
     ///         Ok::<_, memory_instance::MemoryError>(true)
     ///     })
-    ///     .await??;
-    /// # let _ = answered; Ok(()) }
+    /// };
+    /// let (first, second) = tokio::join!(grant_once(), grant_once());
+    /// assert!(first?? != second??, "exactly one of them grants it");
+    /// # Ok(()) }
     /// ```
     ///
     /// # Errors

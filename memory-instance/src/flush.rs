@@ -27,6 +27,28 @@ impl MemoryInstance {
     /// Returns the receipt: which messages were evicted, summarized and kept, and the reason if the flush missed
     /// its target. Returns `None` if there was nothing to do.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use memory_instance::{FlushMode, MemoryManager, MemoryResource, Message};
+    ///
+    /// let manager = MemoryManager::builder()
+    ///     .with_resource(MemoryResource::new("support", 500))
+    ///     .with_flush_mode(FlushMode::Manual)
+    ///     .open("memory://")
+    ///     .await?;
+    /// let memory = manager.memory("support", "case-4711")?;
+    /// for number in 0..100 {
+    ///     memory.append(Message::user(format!("Question {number} about the parcel"))).await?;
+    /// }
+    /// let receipt = memory.perform_flush().await?.ok_or("nothing to flush")?;
+    /// assert!(receipt.tokens_after < receipt.tokens_before);
+    /// assert_eq!(memory.receipts().await?, [receipt]);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`MemoryError`]. A failing summarizer is no error: the rule-based one takes its place, and the receipt
     /// reports that. [`MemoryError::Panicked`] if a strategy, token counter or store panics;

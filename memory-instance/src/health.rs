@@ -16,6 +16,24 @@ use crate::instance::MemoryInstance;
 impl MemoryInstance {
     /// The health of the memory, for operators and tests. It reads everything except the texts of messages.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::{Message, Verdict};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append(Message::user("Where is my parcel?")).await?;
+    /// let health = memory.health().await?;
+    /// assert_eq!(health.verdict, Verdict::Healthy);
+    /// assert_eq!((health.messages, health.max_tokens), (1, 8_000));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`MemoryError::Store`]; while the resource's circuit breaker is open, the error reports until when. If the
     /// lease backend does not answer, the verdict reports it.

@@ -54,12 +54,49 @@ impl MemoryInstance {
     }
 
     /// A read-only handle to the same memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::{MemoryError, Message};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append(Message::user("Where is my parcel?")).await?;
+    /// let reader = memory.read_only();
+    /// assert_eq!(reader.len().await?, 1);
+    /// let refused = reader.append(Message::user("Hello?")).await;
+    /// assert!(matches!(refused, Err(MemoryError::ReadOnly { .. })));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn read_only(&self) -> Self {
         Self { inner: Arc::clone(&self.inner), mode: Mode::ReadOnly }
     }
 
     /// All messages, in order, from one snapshot.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::Message;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append_all([Message::user("Hello"), Message::assistant("Good morning")]).await?;
+    /// let messages = memory.messages().await?;
+    /// let texts: Vec<_> = messages.iter().map(|stored| stored.message.text()).collect();
+    /// assert_eq!(texts, ["Hello", "Good morning"]);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -75,6 +112,28 @@ impl MemoryInstance {
     /// A reader that passes the page's cursor to the next call reads only newer messages. After a flush or a clear,
     /// and if the store returned to a state in which the cursor's message is missing or is another one, the page
     /// begins at the start again and [`Page::restarted`] is true. Discard the pages that were read before then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::Message;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append(Message::user("Where is my parcel?")).await?;
+    /// let first = memory.page(None, None).await?;
+    /// assert_eq!(first.messages.len(), 1);
+    /// memory.append(Message::assistant("In Oslo")).await?;
+    /// // Only the messages that were appended since.
+    /// let next = memory.page(Some(first.cursor), None).await?;
+    /// assert!(!next.restarted && !next.more);
+    /// assert_eq!(next.messages[0].message.text(), "In Oslo");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -94,6 +153,24 @@ impl MemoryInstance {
     }
 
     /// The number of tokens of a message, by the resource's counter. Nothing is stored.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::Message;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// let message = Message::user("Where is my parcel?");
+    /// let tokens = memory.count(&message);
+    /// memory.append(message).await?;
+    /// assert_eq!(memory.token_count().await?, tokens);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn count(&self, message: &Message) -> u64 {
         self.inner.rules.count(message)
@@ -134,6 +211,25 @@ impl MemoryInstance {
     }
 
     /// Counts of the present messages, and of all that were ever appended by outcome.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::Message;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append_all([Message::user("Hello"), Message::assistant("Good morning")]).await?;
+    /// memory.clear().await?;
+    /// memory.append(Message::user("Where is my parcel?")).await?;
+    /// let counters = memory.counters().await?;
+    /// assert_eq!((counters.appended, counters.cleared, counters.present.messages), (3, 2, 1));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`MemoryError::Store`].

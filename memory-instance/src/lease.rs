@@ -26,6 +26,29 @@ pub struct Leases {
 impl MemoryInstance {
     /// The holders of the memory's leases, in any process.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory
+    ///     .exclusive(|session| {
+    ///         let memory = &memory;
+    ///         async move {
+    ///             let leases = memory.leases().await?;
+    ///             assert_eq!(leases.memory.map(|lease| lease.token), Some(session.fence()));
+    ///             Ok::<_, memory_instance::MemoryError>(())
+    ///         }
+    ///     })
+    ///     .await??;
+    /// assert_eq!(memory.leases().await?.memory, None);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`MemoryError::Lock`].
     ///
@@ -46,6 +69,30 @@ impl MemoryInstance {
     /// operators, when a turn or a flush is stuck. A holder that is alive is fenced off: its later writes are
     /// refused, and its next refresh reports the loss. If leases are kept elsewhere than the messages and another
     /// process takes the lease at the same moment, the old holder is fenced off by the first write of that process.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::{ExclusiveError, Message};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// let turn = memory.exclusive(|session| {
+    ///     let operator = memory.clone();
+    ///     async move {
+    ///         operator.break_leases().await?;
+    ///         session.append(Message::assistant("refund granted")).await
+    ///     }
+    /// });
+    /// // The turn is over, and its append was refused.
+    /// assert!(matches!(turn.await, Err(ExclusiveError::Lost { .. })));
+    /// assert!(memory.is_empty().await?);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// The first error, after both leases were tried: [`MemoryError::Lock`] for a lease that could not be broken;

@@ -112,6 +112,22 @@ impl MemoryManager {
     ///
     /// No request is made: the store creates a memory with its first message.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use memory_instance::{MemoryError, MemoryManager, MemoryResource};
+    ///
+    /// let resource = MemoryResource::new("support", 8_000);
+    /// let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// let memory = manager.memory("support", "case 4711")?;
+    /// assert_eq!(memory.key().as_str(), "default:support:case%204711");
+    /// let unknown = manager.memory("sales", "case 4711");
+    /// assert!(matches!(unknown, Err(MemoryError::UnknownResource { .. })));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`MemoryError::UnknownResource`]; [`MemoryError::Key`] for an empty key.
     pub fn memory(&self, resource: &str, key: &str) -> Result<MemoryInstance, MemoryError> {
@@ -121,6 +137,23 @@ impl MemoryManager {
     }
 
     /// The memory of this resource whose key a template renders.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use memory_instance::{KeyContext, MemoryManager, MemoryResource};
+    ///
+    /// let resource = MemoryResource::new("support", 8_000);
+    /// let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// let context = KeyContext::new().with("user.id", "u-7");
+    /// let memory = manager.memory_for("support", "user:{{ user.id }}", &context)?;
+    /// assert_eq!(memory.key().as_str(), "default:support:user:u-7");
+    /// let missing = manager.memory_for("support", "user:{{ user.name }}", &context);
+    /// assert!(missing.unwrap_err().to_string().contains("user.name"));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`memory`](Self::memory); [`MemoryError::Template`], which names a missing variable.
@@ -143,6 +176,28 @@ impl MemoryManager {
 
     /// The storage keys of all memories with messages, of every project and resource: at most `limit` keys,
     /// ascending, after a given key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use std::num::NonZeroUsize;
+    ///
+    /// use memory_instance::Message;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append(Message::user("Where is my parcel?")).await?;
+    /// let limit = NonZeroUsize::new(100).ok_or("zero")?;
+    /// let keys = manager.keys(None, limit).await?;
+    /// assert_eq!(keys, [memory.key().clone()]);
+    /// // The next page begins after the last key of this one.
+    /// assert!(manager.keys(keys.last(), limit).await?.is_empty());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`MemoryError::Store`].

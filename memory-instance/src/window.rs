@@ -70,6 +70,30 @@ impl Serialize for ContextWindow {
 impl MemoryInstance {
     /// The request to send to a model, within a budget of tokens: [`window`](Self::window) with default options.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::Message;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append(Message::system("You help customers.")).await?;
+    /// for number in 0..100 {
+    ///     memory.append(Message::user(format!("Question {number}"))).await?;
+    /// }
+    /// let window = memory.context(200).await?;
+    /// assert!(window.tokens <= 200);
+    /// // The system prompt and the newest messages.
+    /// assert_eq!(window.messages[0].text(), "You help customers.");
+    /// assert_eq!(window.messages.last().ok_or("empty")?.text(), "Question 99");
+    /// println!("{}", serde_json::to_string(window.request())?);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`window`](Self::window).
     ///

@@ -47,6 +47,21 @@ struct Row {
 
 impl InProcessLock {
     /// An empty backend on this clock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    ///
+    /// use memory_lock::{Clock, ClockExt, InProcessLock, LockKey, LockManager, LockOptions};
+    ///
+    /// let locks = LockManager::new(Arc::new(InProcessLock::new(Clock::anchored())));
+    /// let guard = locks.lock(&LockKey::new("case-17")?, &LockOptions::default()).await?;
+    /// assert!(guard.ensure_held().is_ok());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);

@@ -66,6 +66,23 @@ impl LockManager {
     /// Acquires the lease of `key` if it is free; `None` if another owner holds it. Sends one request to
     /// the backend, and waits only for its answer.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use memory_lock::{InProcessLock, LockManager};
+    /// use memory_lock::{LockKey, LockOptions};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let locks = LockManager::new(Arc::new(InProcessLock::default()));
+    /// let (key, options) = (LockKey::new("nightly-report")?, LockOptions::default());
+    /// let first = locks.try_lock(&key, &options).await?;
+    /// assert!(first.is_some());
+    /// assert!(locks.try_lock(&key, &options).await?.is_none(), "another task works on it");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of the backend and of the options; `ShutDown`; `NoRuntime`. A lease that the backend may have
@@ -86,6 +103,28 @@ impl LockManager {
     /// Acquires the lease of `key`, waiting in line for at most
     /// [`wait_timeout`](LockOptions::wait_timeout). The tasks of this process are served first come, first
     /// served; other processes get a turn after [`max_hand_overs`](ManagerOptions::max_hand_overs) of them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use memory_lock::{InProcessLock, LockManager};
+    /// use memory_lock::{LockKey, LockOptions};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let locks = LockManager::new(Arc::new(InProcessLock::default()));
+    /// let key = LockKey::new("case-17")?;
+    /// let guard = locks.lock(&key, &LockOptions::default()).await?;
+    /// // Pass `guard.proof()` with each write, and stop when the lease is lost.
+    /// guard.ensure_held()?;
+    /// let first = guard.fence();
+    /// guard.release().await;
+    ///
+    /// let guard = locks.lock(&key, &LockOptions::default()).await?;
+    /// assert!(guard.fence() > first);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -120,6 +159,28 @@ impl LockManager {
     ///
     /// Refreshing runs in a separate task: on a runtime with several threads an operation that blocks its
     /// thread does not stop it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use memory_lock::{InProcessLock, LockManager};
+    /// use memory_lock::{LockKey, LockOptions};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let locks = LockManager::new(Arc::new(InProcessLock::default()));
+    /// let key = LockKey::new("case-17")?;
+    /// let answer = locks
+    ///     .with_lock_refresh(&key, &LockOptions::default(), |lease| async move {
+    ///         // Long work: the lease is refreshed meanwhile.
+    ///         format!("written under token {}", lease.fence())
+    ///     })
+    ///     .await?;
+    /// assert!(answer.starts_with("written under token "));
+    /// assert!(locks.inspect(&key).await?.is_none(), "it was released");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -187,6 +248,24 @@ impl LockManager {
     /// or leases refuses later writes of the holder, and the holder's guard notices the loss with its next
     /// refresh, or at once in this manager.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use memory_lock::{InProcessLock, LockManager};
+    /// use memory_lock::{LockKey, LockOptions};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let locks = LockManager::new(Arc::new(InProcessLock::default()));
+    /// let key = LockKey::new("case-17")?;
+    /// let guard = locks.lock(&key, &LockOptions::default()).await?;
+    /// let former = locks.break_lease(&key).await?.ok_or("the lease is free")?;
+    /// assert_eq!(former.token, guard.fence());
+    /// assert!(guard.ensure_held().is_err());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of the backend. [`Busy`](crate::LockErrorKind::Busy) if the lease changes hands too quickly.
@@ -237,6 +316,26 @@ impl LockManager {
     /// [`LostReason::ShutDown`](crate::LostReason::ShutDown). Returns their number, once releases in
     /// progress are answered or another `grace` is over. Call it before the runtime ends, because without
     /// one a remote lease can only expire.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use memory_lock::{InProcessLock, LockManager};
+    /// use std::time::Duration;
+    ///
+    /// use memory_lock::{LockErrorKind, LockKey, LockOptions};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let locks = LockManager::new(Arc::new(InProcessLock::default()));
+    /// let (key, options) = (LockKey::new("case-17")?, LockOptions::default());
+    /// locks.lock(&key, &options).await?.release().await;
+    /// assert_eq!(locks.shutdown(Duration::from_secs(5)).await, 0, "leases were lost");
+    /// let refused = locks.lock(&key, &options).await.unwrap_err();
+    /// assert!(matches!(refused.kind(), LockErrorKind::ShutDown));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Cancel safety
     ///

@@ -50,6 +50,21 @@ impl SqliteStore {
     /// Opens the file, and creates it and its tables where they are missing. Any number of processes may do
     /// so at once.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use memory_core::{MemoryKey, MemoryStore};
+    /// use memory_store_sqlite::SqliteStore;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let store = SqliteStore::open(folder.path().join("memory.db")).await?;
+    /// let key = MemoryKey::new("acme", "support", "case-4711")?;
+    /// assert_eq!(store.head(&key).await?.counters.present.messages, 0);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// A file that is not ours, damaged, read-only or written by a newer version is refused and left
     /// as it is ([`StoreErrorKind::Corrupt`], [`ReadOnly`](StoreErrorKind::ReadOnly),

@@ -68,6 +68,28 @@ impl SqliteLock {
     /// [`Clock::system`](crate::ClockExt::system); [`LeaseObserver`] documents its effect. Blocks for some
     /// milliseconds.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    ///
+    /// use memory_lock::{Clock, ClockExt, LockKey, LockManager, LockOptions, SqliteLock};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("leases.db");
+    /// // As two processes: each has a manager on the same file.
+    /// let ours = LockManager::new(Arc::new(SqliteLock::open(&path, Clock::system())?));
+    /// let theirs = LockManager::new(Arc::new(SqliteLock::open(&path, Clock::system())?));
+    /// let (key, options) = (LockKey::new("case-17")?, LockOptions::default());
+    /// let guard = ours.lock(&key, &options).await?;
+    /// assert!(theirs.try_lock(&key, &options).await?.is_none());
+    /// guard.release().await;
+    /// assert!(theirs.try_lock(&key, &options).await?.is_some());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the file cannot be opened, is not a database, or does not allow WAL; if it is a database of
