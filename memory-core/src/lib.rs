@@ -44,6 +44,9 @@ mod usage;
 mod window;
 mod write;
 
+#[cfg(test)]
+mod auto_traits;
+
 pub use check_request::check_request;
 #[doc(inline)]
 pub use clock::Clock;

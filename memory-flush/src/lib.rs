@@ -18,6 +18,9 @@ mod testcount;
 mod testkit;
 mod truncate;
 
+#[cfg(test)]
+mod auto_traits;
+
 pub use chain::{Declined, FallbackChain, Summary, Timer};
 pub use compact::{CompactOptions, Compacted, compact, compact_by_rule};
 pub use fifo::Fifo;

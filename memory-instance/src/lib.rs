@@ -37,6 +37,9 @@ mod prepared;
 mod telemetry;
 mod writers;
 
+#[cfg(test)]
+mod auto_traits;
+
 pub use breaker::CircuitBreaker;
 pub use builder::ManagerBuilder;
 pub use calibrations::Calibrated;

@@ -42,6 +42,9 @@ mod time;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+#[cfg(test)]
+mod auto_traits;
+
 #[cfg(feature = "redis")]
 pub use self::redis::RedisLock;
 pub use answer::{Acquired, HandOver, Release, Renewal};

@@ -14,6 +14,9 @@ mod unused;
 mod codec;
 mod error;
 
+#[cfg(test)]
+mod auto_traits;
+
 pub use config::{RedisStoreConfig, TokenChecks};
 pub use memory_redis_link::{Acknowledge, RedisConfig, RedisLink};
 pub use store::RedisStore;

@@ -14,6 +14,9 @@ mod error;
 mod open;
 mod schema;
 
+#[cfg(test)]
+mod auto_traits;
+
 pub use config::SqliteConfig;
 /// Whether a file may have more than one name; see [`SqliteConfig::with_links`].
 pub use memory_sqlite_file::Links;
