@@ -142,11 +142,11 @@ impl ServerWarning {
         evicts.then(|| Self::Eviction { policy: policy.to_owned() })
     }
 
-    /// Whether it can drop a memory with or without a TTL.
+    /// Whether memories without a TTL are threatened too. Those with one always are.
     #[must_use]
-    pub fn threatens(&self, has_ttl: bool) -> bool {
+    pub fn threatens_all(&self) -> bool {
         match self {
-            Self::Eviction { policy } => has_ttl || !policy.starts_with("volatile-"),
+            Self::Eviction { policy } => !policy.starts_with("volatile-"),
         }
     }
 }
@@ -156,7 +156,7 @@ impl fmt::Display for ServerWarning {
         match self {
             Self::Eviction { policy } => {
                 let which =
-                    if self.threatens(false) { "memories" } else { "memories that have a TTL" };
+                    if self.threatens_all() { "memories" } else { "memories that have a TTL" };
                 write!(
                     f,
                     "out of memory, the server may drop {which} (maxmemory-policy {policy}); set maxmemory-policy to noeviction"
@@ -285,12 +285,12 @@ mod tests {
         for (policy, threatens) in [
             ("noeviction", None),
             ("", None),
-            ("volatile-lru", Some((true, false))),
-            ("volatile-ttl", Some((true, false))),
-            ("allkeys-random", Some((true, true))),
+            ("volatile-lru", Some(false)),
+            ("volatile-ttl", Some(false)),
+            ("allkeys-random", Some(true)),
         ] {
             let warning = ServerWarning::of_policy(policy);
-            let found = warning.as_ref().map(|it| (it.threatens(true), it.threatens(false)));
+            let found = warning.as_ref().map(ServerWarning::threatens_all);
             assert_eq!(found, threatens, "{policy}");
             let json = warning.as_ref().map(|warning| serde_json::to_value(warning).unwrap());
             let expected =

@@ -132,7 +132,8 @@ impl Inner {
     fn server_warning(&self, outline: &Outline, server: Option<&ServerHealth>) -> Option<String> {
         let has_ttl =
             self.rules.resource.persistence.ttl.is_some() || outline.head.expires_at.is_some();
-        let mut warnings = server?.warnings.iter().filter(|warning| warning.threatens(has_ttl));
+        let mut warnings =
+            server?.warnings.iter().filter(|warning| has_ttl || warning.threatens_all());
         warnings.next().map(ToString::to_string)
     }
 

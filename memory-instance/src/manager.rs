@@ -86,8 +86,8 @@ impl MemoryManager {
         let warnings = server.into_iter().flat_map(|server| &server.warnings);
         let warnings = warnings.filter_map(|warning| {
             let rules = self.shared.rules.iter();
-            let threatened = rules
-                .filter(|(_, rules)| warning.threatens(rules.resource.persistence.ttl.is_some()));
+            let has_ttl = |rules: &Rules| rules.resource.persistence.ttl.is_some();
+            let threatened = rules.filter(|(_, rules)| warning.threatens_all() || has_ttl(rules));
             let mut resources: Vec<_> = threatened.map(|(id, _)| id.clone()).collect();
             resources.sort_unstable();
             let warning = warning.clone();

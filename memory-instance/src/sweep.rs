@@ -42,10 +42,10 @@ impl SweepOptions {
         Self { expired: true, unused_for: None, dry_run: false, max: MOST }
     }
 
-    /// Whether to remove memories whose TTL has expired.
+    /// Leaves memories whose TTL has expired.
     #[must_use]
-    pub const fn with_expired(self, expired: bool) -> Self {
-        Self { expired, ..self }
+    pub const fn without_expired(self) -> Self {
+        Self { expired: false, ..self }
     }
 
     /// Removes memories that were not written for this long.
@@ -54,10 +54,10 @@ impl SweepOptions {
         Self { unused_for: Some(time), ..self }
     }
 
-    /// Whether to only report which memories would be removed.
+    /// Only reports which memories would be removed.
     #[must_use]
-    pub const fn with_dry_run(self, dry_run: bool) -> Self {
-        Self { dry_run, ..self }
+    pub const fn with_dry_run(self) -> Self {
+        Self { dry_run: true, ..self }
     }
 
     /// Removes at most this number of memories.

@@ -135,7 +135,7 @@ impl LockError {
 
     /// Sets whether the same call may succeed when it is sent again.
     #[must_use]
-    pub fn retryable(mut self, retryable: bool) -> Self {
+    pub fn with_retryable(mut self, retryable: bool) -> Self {
         self.context.retryable = retryable;
         self
     }
@@ -369,7 +369,7 @@ mod tests {
             assert_eq!(error.kind(), &kind);
             assert_eq!(error.is_retryable(), retryable, "{kind:?}");
             assert_eq!(error.applied(), Applied::Unknown, "{kind:?}");
-            assert_eq!(error.retryable(!retryable).is_retryable(), !retryable, "{kind:?}");
+            assert_eq!(error.with_retryable(!retryable).is_retryable(), !retryable, "{kind:?}");
         }
     }
 

@@ -30,7 +30,7 @@ async fn sweep_removes_unused_memories(on: On) {
     }
     let report = world.manager.sweep(SweepOptions::new()).await.unwrap();
     assert_eq!((report.memories, report.messages), (0, 0), "none has expired");
-    let report = world.manager.sweep(all().with_dry_run(true)).await.unwrap();
+    let report = world.manager.sweep(all().with_dry_run()).await.unwrap();
     assert_eq!((report.memories, report.messages, report.dry_run), (3, 6, true));
     assert_eq!(texts(&world.manager.memory("m", "a").unwrap()).await, ["one", "two"]);
 
@@ -57,7 +57,9 @@ async fn sweep_spares_leased_memories(on: On) {
         let lease = LockKey::new(format!("{}{suffix}", memory.key())).unwrap();
         let guard = world.manager.locks().lock(&lease, &LockOptions::default()).await.unwrap();
         for dry_run in [true, false] {
-            let report = world.manager.sweep(all().with_dry_run(dry_run)).await.unwrap();
+            let mut options = all();
+            options.dry_run = dry_run;
+            let report = world.manager.sweep(options).await.unwrap();
             assert_eq!(report.memories, 0, "{name}");
         }
         assert_eq!(texts(&memory).await, ["kept"]);

@@ -137,7 +137,7 @@ impl Quorum {
         };
         let unknown = failures.iter().any(|(_, error)| error.applied() == Applied::Unknown);
         let error = LockError::new(first.kind().clone(), operation)
-            .retryable(failures.iter().any(|(_, error)| error.is_retryable()))
+            .with_retryable(failures.iter().any(|(_, error)| error.is_retryable()))
             .with_detail(detail)
             .with_source(first.clone());
         if may_have_changed || unknown { error } else { error.not_applied() }

@@ -18,8 +18,9 @@ pub(super) fn lock_error(error: impl Into<SqliteError>, operation: LockOperation
         SqliteErrorKind::Replaced => LockErrorKind::Replaced,
         _ => LockErrorKind::Backend,
     };
-    let answer =
-        LockError::new(kind, operation).retryable(error.is_retryable()).with_detail(error.detail());
+    let answer = LockError::new(kind, operation)
+        .with_retryable(error.is_retryable())
+        .with_detail(error.detail());
     let answer = match error.applied() {
         Applied::No => answer.not_applied(),
         Applied::Unknown => answer,
