@@ -32,7 +32,7 @@ impl Tally {
 
 /// The messages of a memory, and what happened to all messages ever appended.
 ///
-/// Promise P1: `appended = present.messages - summaries + summarised + evicted + cleared` at all times. Summaries are
+/// Promise P1: `appended = present.messages - summaries + summarized + evicted + cleared` at all times. Summaries are
 /// written by the memory itself and were never appended, so they are counted separately.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -46,7 +46,8 @@ pub struct Counters {
     /// Messages ever appended.
     pub appended: u64,
     /// Messages replaced by summaries.
-    pub summarised: u64,
+    #[serde(rename = "summarised")]
+    pub summarized: u64,
     /// Messages evicted.
     pub evicted: u64,
     /// Messages cleared.
@@ -97,9 +98,9 @@ impl Counters {
     }
 
     /// Counts a message that a summary replaces.
-    pub fn summarise(&mut self, meta: &MessageMeta) {
+    pub fn summarize(&mut self, meta: &MessageMeta) {
         if self.leave(meta) {
-            self.summarised = self.summarised.saturating_add(1);
+            self.summarized = self.summarized.saturating_add(1);
         }
     }
 
@@ -125,7 +126,7 @@ impl Counters {
         // 128 bits, because the counters of a damaged store can have any value.
         self.appended as u128 + self.summaries as u128
             == self.present.messages as u128
-                + self.summarised as u128
+                + self.summarized as u128
                 + self.evicted as u128
                 + self.cleared as u128
     }
@@ -198,10 +199,10 @@ mod tests {
         assert_eq!(counters.classes[&talk.class()], tally(3, 30));
 
         counters.insert_summary(&summary);
-        counters.summarise(&meta(&talk, false));
+        counters.summarize(&meta(&talk, false));
         counters.evict(&meta(&fact, false));
         assert_eq!(counters.present, tally(3, 25));
-        assert_eq!((counters.summarised, counters.evicted, counters.summaries), (1, 1, 1));
+        assert_eq!((counters.summarized, counters.evicted, counters.summaries), (1, 1, 1));
         assert_eq!(counters.classes.get(&fact.class()), None, "empty classes are removed");
         assert!(counters.is_conserved());
         let mut metas = vec![meta(&talk, false), meta(&talk, false), meta(&summary, true)];
@@ -210,8 +211,8 @@ mod tests {
         assert_eq!((held.summaries, held.appended), (1, 2));
 
         // A removed summary was never appended, so it adds to no lifetime count.
-        counters.summarise(&metas.remove(2));
-        assert_eq!((counters.summarised, counters.summaries), (1, 0));
+        counters.summarize(&metas.remove(2));
+        assert_eq!((counters.summarized, counters.summaries), (1, 0));
         counters.insert_summary(&summary);
         counters.evict(&meta(&summary, true));
         assert_eq!((counters.evicted, counters.summaries), (1, 0));
@@ -231,7 +232,7 @@ mod tests {
 
         counters.clear();
         let expected =
-            Counters { appended: 4, summarised: 1, evicted: 1, cleared: 2, ..Counters::default() };
+            Counters { appended: 4, summarized: 1, evicted: 1, cleared: 2, ..Counters::default() };
         assert_eq!(counters, expected, "the summary is not among the cleared");
         assert!(counters.is_conserved());
     }
@@ -253,7 +254,7 @@ mod tests {
             present: tally(2, 20),
             summaries: 1,
             appended: 10,
-            summarised: 2,
+            summarized: 2,
             evicted: 3,
             cleared: 4,
             ..Counters::default()
@@ -263,10 +264,10 @@ mod tests {
             Counters { present: tally(3, 20), ..whole.clone() },
             Counters { summaries: 2, ..whole.clone() },
             Counters { appended: 11, ..whole.clone() },
-            Counters { summarised: 3, ..whole.clone() },
+            Counters { summarized: 3, ..whole.clone() },
             Counters { evicted: 4, ..whole.clone() },
             Counters { cleared: 5, ..whole.clone() },
-            Counters { summarised: u64::MAX, evicted: u64::MAX, ..whole.clone() },
+            Counters { summarized: u64::MAX, evicted: u64::MAX, ..whole.clone() },
         ] {
             assert!(!off.is_conserved(), "{off:?}");
         }

@@ -175,7 +175,8 @@ pub struct Lifetime {
     /// Appended messages that are still present.
     pub present: u64,
     /// Messages replaced by summaries.
-    pub summarised: u64,
+    #[serde(rename = "summarised")]
+    pub summarized: u64,
     /// Messages evicted.
     pub evicted: u64,
     /// Messages cleared.
@@ -189,7 +190,7 @@ impl From<&Counters> for Lifetime {
         Self {
             appended: counters.appended,
             present: counters.present.messages.saturating_sub(counters.summaries),
-            summarised: counters.summarised,
+            summarized: counters.summarized,
             evicted: counters.evicted,
             cleared: counters.cleared,
             summaries: counters.summaries,
@@ -262,7 +263,7 @@ mod tests {
             present: Tally { messages: 5, tokens: 50 },
             summaries: 1,
             appended: 10,
-            summarised: 1,
+            summarized: 1,
             evicted: 2,
             cleared: 3,
             ..Counters::default()
@@ -272,7 +273,7 @@ mod tests {
             Lifetime {
                 appended: 10,
                 present: 4,
-                summarised: 1,
+                summarized: 1,
                 evicted: 2,
                 cleared: 3,
                 summaries: 1

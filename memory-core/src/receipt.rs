@@ -35,7 +35,8 @@ pub struct FlushReceipt {
     /// The places of evicted messages.
     pub evicted: SequenceSet,
     /// The places of summarized messages.
-    pub summarised: SequenceSet,
+    #[serde(rename = "summarised")]
+    pub summarized: SequenceSet,
     /// The summary, if one was written.
     pub summary: Option<SummaryRecord>,
     /// Why the flush did not reach its target, if it did not.
@@ -56,7 +57,7 @@ impl FlushReceipt {
             messages_before: 0,
             messages_after: 0,
             evicted: SequenceSet::default(),
-            summarised: SequenceSet::default(),
+            summarized: SequenceSet::default(),
             summary: None,
             shortfall: None,
         }
@@ -223,7 +224,7 @@ mod tests {
             messages_before: 4,
             messages_after: 2,
             evicted: [Sequence::new(1), Sequence::new(2)].into_iter().collect(),
-            summarised: SequenceSet::default(),
+            summarized: SequenceSet::default(),
             summary: None,
             shortfall: Some(Shortfall::CriticalAndOpenCalls),
         };

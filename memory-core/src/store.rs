@@ -461,7 +461,7 @@ mod tests {
         assert_eq!(Access::OPEN, Access::default());
         let splice = Splice::new(Generation::new(5));
         assert_eq!((splice.generation, splice.access), (Generation::new(5), Access::OPEN));
-        assert!(splice.summarised.is_empty() && splice.evicted.is_empty());
+        assert!(splice.summarized.is_empty() && splice.evicted.is_empty());
         assert!(Durability::Memory < Durability::Process && Durability::Process < Durability::Disk);
     }
 }

@@ -211,10 +211,10 @@ impl<'a> Compaction<'a> {
     }
 
     fn request(&self) -> Option<SummaryRequest> {
-        if self.plan.summarise.is_empty() {
+        if self.plan.summarize.is_empty() {
             return None;
         }
-        let places: HashSet<_> = self.plan.summarise.iter().collect();
+        let places: HashSet<_> = self.plan.summarize.iter().collect();
         let picked = self.history.iter().filter(|stored| places.contains(&stored.meta.sequence));
         // The name of the summary is also sent, so it counts.
         let counter = &*self.options.counter;
@@ -245,8 +245,8 @@ impl<'a> Compaction<'a> {
         let input = Self::input(&metas, &policy, &settings);
         let before = input.before().tokens;
         let splice = splice_for(&plan, &input, Generation::new(1), written, record);
-        let gone: HashSet<_> = splice.summarised.iter().chain(&splice.evicted).copied().collect();
-        let mut place = splice.summarised.first().copied();
+        let gone: HashSet<_> = splice.summarized.iter().chain(&splice.evicted).copied().collect();
+        let mut place = splice.summarized.first().copied();
         let mut new = splice.summary.map(|summary| summary.message);
         let summarizer = summary.filter(|_| new.is_some()).map(|it| it.summarizer.clone());
         let mut messages = Vec::with_capacity(history.len() + 1 - gone.len().min(history.len()));
@@ -264,7 +264,7 @@ impl<'a> Compaction<'a> {
             messages,
             tokens_before: before,
             tokens_after,
-            summarized: splice.summarised.len() as u64,
+            summarized: splice.summarized.len() as u64,
             evicted: splice.evicted.len() as u64,
             summarizer,
             declined: summary.map(|summary| summary.declined.clone()).unwrap_or_default(),

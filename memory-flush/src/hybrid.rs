@@ -41,17 +41,17 @@ impl FlushStrategy for HybridSummary {
                 .min(before.tokens.saturating_sub(at_least)),
             messages: goal.messages.map(|messages| messages.saturating_sub(1)),
         };
-        let mut summarise = plan_eviction(metas, policy, goal, now).evict;
+        let mut summarize = plan_eviction(metas, policy, goal, now).evict;
         let units = Units::group(metas, now, policy.open_call_timeout);
         let classes = units.classify(policy);
         let may_go = units.iter().zip(&classes).filter(|(unit, class)| !unit.is_pinned(class));
         let earlier = may_go.flat_map(|(unit, _)| units.members(unit)).filter(|meta| meta.summary);
-        summarise.extend(earlier.map(|meta| meta.sequence));
-        summarise.sort_unstable();
-        summarise.dedup();
-        let plan = FlushPlan::new(input, Vec::new(), summarise);
-        let summarised = |meta: &&MessageMeta| plan.summarise.binary_search(&meta.sequence).is_ok();
-        if tally(metas.iter().filter(summarised)).tokens <= settings.summary_tokens {
+        summarize.extend(earlier.map(|meta| meta.sequence));
+        summarize.sort_unstable();
+        summarize.dedup();
+        let plan = FlushPlan::new(input, Vec::new(), summarize);
+        let summarized = |meta: &&MessageMeta| plan.summarize.binary_search(&meta.sequence).is_ok();
+        if tally(metas.iter().filter(summarized)).tokens <= settings.summary_tokens {
             return plain.into();
         }
         FlushPlan {
@@ -114,7 +114,7 @@ mod tests {
             let plan = strategy.plan(&FlushInput::new(&metas, &policy, &settings, now()));
             prop_assert_eq!(validate_plan(&plan, &metas, &policy, now()), Ok(()));
             prop_assert!(plan.evict.is_sorted_by(|a, b| a < b));
-            prop_assert!(plan.summarise.is_sorted_by(|a, b| a < b));
+            prop_assert!(plan.summarize.is_sorted_by(|a, b| a < b));
         }
 
         #[test]
@@ -152,7 +152,7 @@ mod tests {
             let metas = metas(&history);
             let input = FlushInput::new(&metas, &policy, &settings, now());
             let plan = HybridSummary.plan(&input);
-            if plan.summarise.is_empty() {
+            if plan.summarize.is_empty() {
                 return Ok(());
             }
             prop_assert!(plan.evict.is_empty());
@@ -162,7 +162,7 @@ mod tests {
             for (unit, _) in units.iter().zip(&classes).filter(|(unit, class)| !unit.is_pinned(class)) {
                 let first = units.members(unit).next().unwrap();
                 free += unit.tokens();
-                if plan.summarise.contains(&first.sequence) {
+                if plan.summarize.contains(&first.sequence) {
                     taken += unit.tokens();
                 } else {
                     prop_assert!(!first.summary, "an earlier summary is left beside the new one");
@@ -178,10 +178,10 @@ mod tests {
             let metas = metas(&history);
             let input = FlushInput::new(&metas, &policy, &settings, now());
             let (plain, hybrid) = (PriorityEviction.plan(&input), HybridSummary.plan(&input));
-            if hybrid.summarise.is_empty() {
+            if hybrid.summarize.is_empty() {
                 prop_assert_eq!(hybrid, plain);
             } else {
-                prop_assert!(plain.evict.iter().all(|place| hybrid.summarise.contains(place)));
+                prop_assert!(plain.evict.iter().all(|place| hybrid.summarize.contains(place)));
             }
         }
 
@@ -213,7 +213,7 @@ mod tests {
                 plan_eviction(&metas, &policy, EvictionGoal::tokens(0), now());
             let plan = strategy.plan(&input);
             let target = target_of(&policy, &settings).tokens;
-            if pinned.tokens <= target || !plan.summarise.is_empty() {
+            if pinned.tokens <= target || !plan.summarize.is_empty() {
                 return Ok(());
             }
             let room = policy.max_tokens.saturating_sub(pinned.tokens);
@@ -259,12 +259,12 @@ mod tests {
         let places = |last| (1..=last).map(Sequence::new).collect::<Vec<_>>();
 
         // A summary of this size leaves room for nothing else, and would replace all 100 tokens.
-        let FlushPlan { evict, summarise, after, shortfall } = plan(100);
-        assert_eq!((evict, summarise), (places(5), places(0)));
+        let FlushPlan { evict, summarize, after, shortfall } = plan(100);
+        assert_eq!((evict, summarize), (places(5), places(0)));
         assert_eq!((after, shortfall), (Tally { messages: 5, tokens: 50 }, None));
 
-        let FlushPlan { evict, summarise, after, shortfall } = plan(99);
-        assert_eq!((evict, summarise), (places(0), places(10)));
+        let FlushPlan { evict, summarize, after, shortfall } = plan(99);
+        assert_eq!((evict, summarize), (places(0), places(10)));
         assert_eq!(after, Tally { messages: 1, tokens: 99 });
         assert_eq!(shortfall, Some(Shortfall::SummaryTooLarge));
     }

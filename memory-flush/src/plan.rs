@@ -15,7 +15,7 @@ pub struct FlushPlan {
     /// The places to evict.
     pub evict: Vec<Sequence>,
     /// The places that one summary replaces.
-    pub summarise: Vec<Sequence>,
+    pub summarize: Vec<Sequence>,
     /// The remaining messages, with a summary of the maximum size.
     pub after: Tally,
     /// Why the flush misses its target, if it does.
@@ -26,14 +26,14 @@ impl FlushPlan {
     /// A plan of a custom strategy. The remainder is computed from the input; if it is over the target, the shortfall
     /// is [`Shortfall::Strategy`].
     #[must_use]
-    pub fn new(input: &FlushInput<'_>, evict: Vec<Sequence>, summarise: Vec<Sequence>) -> Self {
+    pub fn new(input: &FlushInput<'_>, evict: Vec<Sequence>, summarize: Vec<Sequence>) -> Self {
         let places = |places: &[Sequence]| places.iter().copied().collect::<HashSet<_>>();
-        let (evicted, replaced) = (places(&evict), places(&summarise));
+        let (evicted, replaced) = (places(&evict), places(&summarize));
         let kept = |meta: &&MessageMeta| {
             !evicted.contains(&meta.sequence) && !replaced.contains(&meta.sequence)
         };
         let mut after = tally(input.metas.iter().filter(kept));
-        if !summarise.is_empty() {
+        if !summarize.is_empty() {
             after.messages += 1;
             after.tokens = after.tokens.saturating_add(input.settings.summary_tokens);
         }
@@ -42,13 +42,13 @@ impl FlushPlan {
         } else {
             (!input.target.is_met_by(after)).then_some(Shortfall::Strategy)
         };
-        Self { evict, summarise, after, shortfall }
+        Self { evict, summarize, after, shortfall }
     }
 
     /// Whether it changes nothing.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.evict.is_empty() && self.summarise.is_empty()
+        self.evict.is_empty() && self.summarize.is_empty()
     }
 }
 
@@ -57,7 +57,7 @@ impl From<EvictionPlan> for FlushPlan {
         let empty = plan.left.messages == 0 && plan.evict.is_empty();
         Self {
             evict: plan.evict,
-            summarise: Vec::new(),
+            summarize: Vec::new(),
             after: plan.left,
             shortfall: if empty { Some(Shortfall::Empty) } else { plan.shortfall },
         }
@@ -79,12 +79,12 @@ pub fn validate_plan(
     enum Fate {
         Kept,
         Evicted,
-        Summarised,
+        Summarized,
     }
     let mut fates = vec![Fate::Kept; metas.len()];
     let evicted = plan.evict.iter().map(|place| (*place, Fate::Evicted));
-    let summarised = plan.summarise.iter().map(|place| (*place, Fate::Summarised));
-    for (place, fate) in evicted.chain(summarised) {
+    let summarized = plan.summarize.iter().map(|place| (*place, Fate::Summarized));
+    for (place, fate) in evicted.chain(summarized) {
         let at = metas.binary_search_by_key(&place, |meta| meta.sequence);
         let Some(old) = at.ok().and_then(|at| fates.get_mut(at)) else {
             return Err(PlanError::Unknown { place });
@@ -171,8 +171,8 @@ mod tests {
     use super::*;
     use crate::testkit::{history, metas, now, policy};
 
-    fn plan(evict: Vec<Sequence>, summarise: Vec<Sequence>) -> FlushPlan {
-        FlushPlan { evict, summarise, ..FlushPlan::default() }
+    fn plan(evict: Vec<Sequence>, summarize: Vec<Sequence>) -> FlushPlan {
+        FlushPlan { evict, summarize, ..FlushPlan::default() }
     }
 
     /// Removable and other units, each as its places.
@@ -196,7 +196,7 @@ mod tests {
             for (unit, pick) in by_fate(&metas, &policy).0.into_iter().zip(picks).rev() {
                 match pick {
                     0 => chosen.evict.extend(unit),
-                    1 => chosen.summarise.extend(unit),
+                    1 => chosen.summarize.extend(unit),
                     _ => {}
                 }
             }
@@ -209,8 +209,8 @@ mod tests {
         ) {
             let metas = metas(&history);
             let (free, pinned) = by_fate(&metas, &policy);
-            let verdict = |evict: &[Sequence], summarise: &[Sequence]| {
-                validate_plan(&plan(evict.to_vec(), summarise.to_vec()), &metas, &policy, now())
+            let verdict = |evict: &[Sequence], summarize: &[Sequence]| {
+                validate_plan(&plan(evict.to_vec(), summarize.to_vec()), &metas, &policy, now())
             };
             if !pinned.is_empty() {
                 let unit = pick.get(&pinned);

@@ -96,19 +96,19 @@ pub fn splice_for(
     summary: Option<WrittenSummary>,
     record: FlushRecord,
 ) -> Splice {
-    let to_summarise: HashSet<_> = plan.summarise.iter().collect();
+    let to_summarize: HashSet<_> = plan.summarize.iter().collect();
     let to_evict: HashSet<_> = plan.evict.iter().collect();
-    let replaced = tally(input.metas.iter().filter(|meta| to_summarise.contains(&meta.sequence)));
+    let replaced = tally(input.metas.iter().filter(|meta| to_summarize.contains(&meta.sequence)));
     let summary = summary.filter(|summary| u64::from(summary.message.tokens) < replaced.tokens);
 
-    let mut summarised = Vec::with_capacity(plan.summarise.len());
+    let mut summarized = Vec::with_capacity(plan.summarize.len());
     let mut evicted = Vec::with_capacity(plan.evict.len());
     let before = input.before();
     let mut after = before;
     for meta in input.metas {
-        if to_summarise.contains(&meta.sequence) && summary.is_some() {
-            summarised.push(meta.sequence);
-        } else if to_evict.contains(&meta.sequence) || to_summarise.contains(&meta.sequence) {
+        if to_summarize.contains(&meta.sequence) && summary.is_some() {
+            summarized.push(meta.sequence);
+        } else if to_evict.contains(&meta.sequence) || to_summarize.contains(&meta.sequence) {
             evicted.push(meta.sequence);
         } else {
             continue;
@@ -127,13 +127,13 @@ pub fn splice_for(
     } else {
         plan.shortfall.or(Some(Shortfall::Strategy))
     };
-    let place: Option<Sequence> = summarised.first().copied();
+    let place: Option<Sequence> = summarized.first().copied();
     let mut receipt = FlushReceipt::new(record.id, record.strategy, record.started_at);
     receipt.duration = record.duration;
     (receipt.tokens_before, receipt.tokens_after) = (before.tokens, after.tokens);
     (receipt.messages_before, receipt.messages_after) = (before.messages, after.messages);
     receipt.evicted = evicted.iter().copied().collect();
-    receipt.summarised = summarised.iter().copied().collect();
+    receipt.summarized = summarized.iter().copied().collect();
     receipt.summary = summary.as_ref().zip(place).map(|(summary, sequence)| {
         let WrittenSummary { message, summarizer, fallback, .. } = summary;
         let mut record = SummaryRecord::new(message.id, sequence, message.tokens, summarizer);
@@ -142,7 +142,7 @@ pub fn splice_for(
     });
     receipt.shortfall = shortfall;
     Splice {
-        summarised,
+        summarized,
         evicted,
         summary: summary.map(|summary| summary.message),
         receipt: Some(receipt),
@@ -206,7 +206,7 @@ mod tests {
         let places =
             |numbers: &[u64]| numbers.iter().copied().map(Sequence::new).collect::<Vec<_>>();
         assert_eq!(splice.generation, Generation::new(7));
-        assert_eq!((splice.summarised, splice.evicted), (places(&[2, 3]), places(&[5])));
+        assert_eq!((splice.summarized, splice.evicted), (places(&[2, 3]), places(&[5])));
         assert_eq!(splice.next_flush_at, None);
         let receipt = splice.receipt.unwrap();
         let summary = receipt.summary.unwrap();
@@ -223,11 +223,11 @@ mod tests {
     fn missing_summary_evicts_instead() {
         for text in ["", &"long ".repeat(1_000)] {
             let splice = splice(text, 500);
-            assert!(splice.summarised.is_empty());
+            assert!(splice.summarized.is_empty());
             assert_eq!(splice.summary, None);
             assert_eq!(splice.evicted, [2, 3, 5].map(Sequence::new));
             let receipt = splice.receipt.unwrap();
-            assert_eq!((receipt.evicted.len(), receipt.summarised.len()), (3, 0));
+            assert_eq!((receipt.evicted.len(), receipt.summarized.len()), (3, 0));
             assert_eq!(receipt.summary, None);
         }
     }

@@ -55,7 +55,7 @@ async fn run(store: &str, model: Arc<dyn Model>) -> Result<String> {
         .unwrap_or_default();
     let mut report = format!(
         "{} messages summarized by {}, {} -> {} tokens\n{text}",
-        receipt.summarised.len(),
+        receipt.summarized.len(),
         summary.summarizer,
         receipt.tokens_before,
         receipt.tokens_after,

@@ -85,7 +85,7 @@ impl Telemetry {
 
     pub(crate) fn flushed(&self, receipt: &FlushReceipt) {
         self.flushed.increment(1);
-        self.trimmed.increment(receipt.evicted.len() + receipt.summarised.len());
+        self.trimmed.increment(receipt.evicted.len() + receipt.summarized.len());
         self.tokens_saved.increment(receipt.tokens_before.saturating_sub(receipt.tokens_after));
     }
 

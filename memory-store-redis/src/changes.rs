@@ -23,9 +23,9 @@ pub(crate) struct Weighed {
 }
 
 impl From<Removed> for Weighed {
-    fn from(Removed { classes, summaries, summarised, evicted, .. }: Removed) -> Self {
+    fn from(Removed { classes, summaries, summarized, evicted, .. }: Removed) -> Self {
         let classes = classes.into_iter().map(|(class, tally)| (class.to_string(), tally));
-        Self { counts: [summaries, summarised, evicted], classes: classes.collect() }
+        Self { counts: [summaries, summarized, evicted], classes: classes.collect() }
     }
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn in_parts<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<Vec
 /// The change at each place, in ascending order; nothing if a place is removed twice.
 pub(crate) fn changes(splice: &Splice) -> Option<Vec<Change>> {
     let mut kinds: BTreeMap<u64, char> = BTreeMap::new();
-    for (places, kind) in [(&splice.summarised, 's'), (&splice.evicted, 'e')] {
+    for (places, kind) in [(&splice.summarized, 's'), (&splice.evicted, 'e')] {
         for place in places {
             if kinds.insert(place.number(), kind).is_some() {
                 return None;
@@ -104,7 +104,7 @@ mod tests {
     fn changes_are_sent_as_ranges() {
         let splice = Splice {
             // A place between them is kept.
-            summarised: places(&[2, 3, 5]),
+            summarized: places(&[2, 3, 5]),
             evicted: places(&[6, 7]),
             closed: places(&[3, 9]),
             ..Splice::new(Generation::new(1))

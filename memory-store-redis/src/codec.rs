@@ -152,7 +152,7 @@ pub(crate) fn head(packed: &[u8]) -> Option<Head> {
     let mut head = Head::default();
     let counters = &mut head.counters;
     (counters.present, counters.appended) = (present, appended);
-    (counters.summaries, counters.summarised) = (next()?, next()?);
+    (counters.summaries, counters.summarized) = (next()?, next()?);
     (counters.evicted, counters.cleared) = (next()?, next()?);
     for _ in 0..(parts - 9) / 3 {
         let class = text(&mut rest)?.parse().ok()?;

@@ -196,7 +196,7 @@ impl RedisStore {
         const OPERATION: StoreOperation = StoreOperation::Splice;
         let refuse = |kind| StoreError::new(OPERATION, kind).not_applied().at(key);
         let invalid = |problem: &str| refuse(StoreErrorKind::Invalid(problem.into()));
-        if splice.summary.is_some() && splice.summarised.is_empty() {
+        if splice.summary.is_some() && splice.summarized.is_empty() {
             return Err(invalid("a summary needs the places that it replaces"));
         }
         let changes = changes(&splice).ok_or_else(|| invalid("a place is removed twice"))?;

@@ -34,7 +34,7 @@ async fn whole(store: &RedisStore, key: &MemoryKey) {
     let generation = store.head(key).await.unwrap().generation;
     let splice = Splice {
         evicted: places([2]),
-        summarised: places([4, 5]),
+        summarized: places([4, 5]),
         summary: Some(message("a summary")),
         receipt: Some(receipt(9)),
         ..Splice::new(generation)

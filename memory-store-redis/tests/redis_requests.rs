@@ -89,7 +89,7 @@ async fn each_operation_is_one_request_without_script_text() {
         look("fetch");
         let access = Access::with_lease(lease);
         let splice = Splice {
-            summarised: places([1, 2]),
+            summarized: places([1, 2]),
             evicted: places([3]),
             summary: Some(message("a summary")),
             receipt: Some(receipt(round.into())),
@@ -129,8 +129,8 @@ async fn flush_sends_only_changes() {
     let (_server, proxy, store) = behind_a_proxy().await;
     let k = key("k");
     fill(&store, &k, 10_000).await;
-    let splice = |generation, summarised| Splice {
-        summarised,
+    let splice = |generation, summarized| Splice {
+        summarized,
         summary: Some(message("a summary")),
         receipt: Some(receipt(fastrand::u128(..))),
         ..Splice::new(generation)

@@ -130,7 +130,7 @@ async fn unconfirmed_write_is_unknown_until_its_retry() {
     assert_unknown(&append(&store, &k, write(1, 2), &["four"]).await.unwrap_err());
     let generation = store.head(&k).await.unwrap().generation;
     let splice = Splice {
-        summarised: places([1, 2]),
+        summarized: places([1, 2]),
         summary: Some(message("a summary")),
         receipt: Some(receipt(1)),
         ..Splice::new(generation)
@@ -139,7 +139,7 @@ async fn unconfirmed_write_is_unknown_until_its_retry() {
     replica.resume();
     let again = append(&store, &k, write(1, 2), &["four"]).await.unwrap();
     assert_recognized(again.outcome, 4);
-    assert_eq!(store.splice(&k, splice).await.unwrap().summarised, 2);
+    assert_eq!(store.splice(&k, splice).await.unwrap().summarized, 2);
     assert_eq!(messages_at(&replica, &store, "k").await, 3);
 
     replica.pause();

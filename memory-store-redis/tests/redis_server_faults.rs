@@ -142,7 +142,7 @@ async fn repeated_flush_is_recognized_after_a_lost_answer() {
         let generation = store.head(&k).await.unwrap().generation;
         store.splice(&k, Splice::new(generation)).await.unwrap();
         let splice = Splice {
-            summarised: places([1, 2]),
+            summarized: places([1, 2]),
             evicted: places([3]),
             summary: Some(message("a summary")),
             receipt: Some(receipt(77)),
@@ -153,7 +153,7 @@ async fn repeated_flush_is_recognized_after_a_lost_answer() {
         assert_unknown(&store.splice(&k, splice.clone()).await.unwrap_err());
         settle(fault).await;
         let counters = store.splice(&k, splice.clone()).await.unwrap();
-        assert_eq!((counters.summarised, counters.evicted, counters.summaries), (2, 1, 1));
+        assert_eq!((counters.summarized, counters.evicted, counters.summaries), (2, 1, 1));
         assert_eq!(store.splice(&k, splice).await.unwrap(), counters);
         assert_eq!(texts(&store, &k).await, ["a summary", "four"]);
         let head = checked_outline(&store, &k).await.head;

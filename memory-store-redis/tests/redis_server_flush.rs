@@ -51,11 +51,11 @@ fn splice(metas: &[MessageMeta], rng: &mut fastrand::Rng) -> Splice {
         match fate {
             0 => {}
             1 => splice.evicted.push(meta.sequence),
-            2 => splice.summarised.push(meta.sequence),
+            2 => splice.summarized.push(meta.sequence),
             _ => splice.closed.push(meta.sequence),
         }
     }
-    splice.summary = (!splice.summarised.is_empty() && rng.bool()).then(|| message("a summary"));
+    splice.summary = (!splice.summarized.is_empty() && rng.bool()).then(|| message("a summary"));
     splice.receipt = rng.bool().then(|| receipt(rng.u128(..)));
     // The store trusts the values that the planner knows and computes the others; the reference checks them.
     if rng.bool() { splice.weighed(metas) } else { splice }
@@ -97,7 +97,7 @@ async fn long_flushes_match_the_reference_without_leftovers() {
             assert_eq!(fields(&server, &store, &k).await, present, "seed {seed}");
 
             // Sent again, it is recognized by its receipt, or is of another generation.
-            let changed = !splice.summarised.is_empty()
+            let changed = !splice.summarized.is_empty()
                 || !splice.evicted.is_empty()
                 || !splice.closed.is_empty();
             match store.splice(&k, here).await {

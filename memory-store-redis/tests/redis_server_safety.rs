@@ -209,7 +209,7 @@ async fn damaged_text_can_be_evicted() {
     assert_eq!(fetched.len(), 2);
     append(&store, &k, write(1, 2), &["five"]).await.unwrap();
     let splice = Splice {
-        summarised: places([1, 2]),
+        summarized: places([1, 2]),
         evicted: places([3]),
         summary: Some(message("a summary")),
         receipt: Some(receipt(1)),
@@ -336,7 +336,7 @@ async fn on_a_full_server(checks: TokenChecks) {
     // Operations that free memory succeed as a whole.
     let generation = store.head(&k).await.unwrap().generation;
     let splice = Splice {
-        summarised: places([1, 2]),
+        summarized: places([1, 2]),
         evicted: places([3, 4]),
         summary: Some(message("a summary")),
         receipt: Some(receipt(1)),

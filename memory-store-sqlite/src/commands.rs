@@ -114,8 +114,8 @@ pub(crate) struct SpliceRows {
 
 impl SpliceRows {
     const fn places(&self) -> usize {
-        let Splice { summarised, evicted, closed, .. } = &self.splice;
-        summarised.len() + evicted.len() + closed.len()
+        let Splice { summarized, evicted, closed, .. } = &self.splice;
+        summarized.len() + evicted.len() + closed.len()
     }
 }
 

@@ -324,7 +324,7 @@ mod tests {
         },
         Step {
             change: Change::Sql(
-                "ALTER TABLE memory ADD COLUMN colour TEXT NOT NULL DEFAULT 'red';
+                "ALTER TABLE memory ADD COLUMN color TEXT NOT NULL DEFAULT 'red';
                  CREATE TABLE shade (name TEXT) STRICT;",
             ),
             tables: &["memory", "message", "receipt", "shade", "writer"],
@@ -356,8 +356,8 @@ mod tests {
     fn older_file_is_migrated_and_keeps_its_data() {
         let (_folder, path, mut file) = file_after(OLDER);
         take_steps(&mut file, &path, &NEWER).unwrap();
-        let colour = "SELECT colour FROM memory WHERE id = 7";
-        assert_eq!(file.query_row(colour, (), |row| row.get::<_, String>(0)).unwrap(), "red");
+        let color = "SELECT color FROM memory WHERE id = 7";
+        assert_eq!(file.query_row(color, (), |row| row.get::<_, String>(0)).unwrap(), "red");
         assert_eq!(version(&file), 2);
         take_steps(&mut file, &path, &NEWER).expect("nothing is left to do");
 

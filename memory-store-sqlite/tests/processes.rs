@@ -101,7 +101,7 @@ async fn write_until_killed(file: &str, name: u32) {
             store.clear(&k, clear).await.unwrap();
         } else if places.len() > 4 {
             let splice = Splice {
-                summarised: places[..2].to_vec(),
+                summarized: places[..2].to_vec(),
                 evicted: places[2..4].to_vec(),
                 summary: Some(support::message("a summary")),
                 ..Splice::new(outline.head.generation)

@@ -83,7 +83,7 @@ async fn replace_changes_nothing_but_what_is_present(subject: Subject) {
     assert!(!counters.classes.contains_key(&before.metas[0].class()));
     assert_eq!(counters.classes[&message("#mine").class()].tokens, 5);
     assert_eq!((counters.appended, counters.summaries), (old.appended, old.summaries));
-    assert_eq!((counters.summarised, counters.evicted, counters.cleared), (0, 0, 0));
+    assert_eq!((counters.summarized, counters.evicted, counters.cleared), (0, 0, 0));
     let head = subject.checked_outline(&k).await.head;
     assert_eq!(head.last, before.head.last);
     assert!(head.version > before.head.version && head.generation > before.head.generation);
@@ -214,7 +214,7 @@ async fn replace_with_the_same_calls_keeps_them_closed(subject: Subject) {
 async fn replaced_summary_is_a_summary(subject: Subject) {
     let (k, before) = (key("k"), filled(&subject).await);
     let splice = Splice {
-        summarised: vec![Sequence::new(2), Sequence::new(3)],
+        summarized: vec![Sequence::new(2), Sequence::new(3)],
         summary: Some(message("*sum")),
         ..Splice::of(&before)
     };
@@ -222,7 +222,7 @@ async fn replaced_summary_is_a_summary(subject: Subject) {
     let before = subject.checked_outline(&k).await;
     let done = replace(writer(2).write(1), &before, 2, message("*shorter"));
     let counters = subject.store.replace(&k, done).await.unwrap();
-    assert_eq!((counters.summaries, counters.summarised, counters.appended), (1, 2, 4));
+    assert_eq!((counters.summaries, counters.summarized, counters.appended), (1, 2, 4));
     let after = subject.checked_outline(&k).await;
     assert!(after.metas[1].summary);
     assert_eq!(subject.texts(&k).await, ["!sys", "*shorter", "*three"]);

@@ -66,7 +66,7 @@ fn receipt(id: u128) -> FlushReceipt {
         messages_before: 5,
         messages_after: 3,
         evicted: SequenceSet::default(),
-        summarised: SequenceSet::default(),
+        summarized: SequenceSet::default(),
         summary: None,
         shortfall: None,
     }
@@ -276,7 +276,7 @@ async fn splice_of_lost_messages_is_refused(subject: Subject) {
     subject.append(&k, writer(2).write(1), &["lost 1", "lost 2", "lost 3"]).await;
     let outline = subject.checked_outline(&k).await;
     let splice = Splice {
-        summarised: places(&[2, 3, 4, 5]),
+        summarized: places(&[2, 3, 4, 5]),
         summary: Some(message("*sum")),
         receipt: Some(receipt(1)),
         ..Splice::of(&outline)
@@ -314,7 +314,7 @@ async fn splice_of_what_was_kept_is_applied(subject: Subject) {
     subject.go_back().await;
     subject.append(&k, writer(2).write(2), &["new"]).await;
     let splice = Splice {
-        summarised: places(&[2, 3]),
+        summarized: places(&[2, 3]),
         summary: Some(message("*sum")),
         ..Splice::of(&outline)
     };
@@ -327,7 +327,7 @@ async fn splice_sent_again_after_rollback_is_applied_once(subject: Subject) {
     let k = kept(&subject).await;
     let outline = subject.checked_outline(&k).await;
     let splice = Splice {
-        summarised: places(&[2, 3]),
+        summarized: places(&[2, 3]),
         summary: Some(message("*sum")),
         receipt: Some(receipt(1)),
         ..Splice::of(&outline)

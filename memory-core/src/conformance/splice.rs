@@ -49,7 +49,7 @@ pub(super) fn receipt(id: u128) -> FlushReceipt {
         messages_before: 5,
         messages_after: 3,
         evicted: SequenceSet::default(),
-        summarised: places(&[2, 3]).into_iter().collect(),
+        summarized: places(&[2, 3]).into_iter().collect(),
         summary: None,
         shortfall: None,
     }
@@ -58,7 +58,7 @@ pub(super) fn receipt(id: u128) -> FlushReceipt {
 async fn summary_takes_first_replaced_place(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let splice = Splice {
-        summarised: places(&[2, 3, 4]),
+        summarized: places(&[2, 3, 4]),
         summary: Some(message("*sum")),
         receipt: Some(receipt(1)),
         ..Splice::new(generation)
@@ -67,7 +67,7 @@ async fn summary_takes_first_replaced_place(subject: Subject) {
     assert_eq!(subject.texts(&k).await, ["!sys", "*sum", "four"]);
     let outline = subject.checked_outline(&k).await;
     assert_eq!(outline.head.counters, counters);
-    assert_eq!((counters.summarised, counters.summaries, counters.appended), (3, 1, 5));
+    assert_eq!((counters.summarized, counters.summaries, counters.appended), (3, 1, 5));
     assert!(outline.head.generation > generation);
     let summary = &outline.metas[1];
     assert!(summary.summary && summary.sequence == Sequence::new(2));
@@ -88,7 +88,7 @@ async fn splice_keeps_later_appends(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     subject.append(&k, writer(2).write(1), &["late"]).await;
     let splice = Splice {
-        summarised: places(&[2, 3, 4, 5]),
+        summarized: places(&[2, 3, 4, 5]),
         summary: Some(message("*sum")),
         ..Splice::new(generation)
     };
@@ -115,7 +115,7 @@ async fn splice_after_clear_is_refused(subject: Subject) {
     subject.store.clear(&k, clear).await.unwrap();
     subject.append(&k, writer(1).write(2), &["new"]).await;
     let splice = Splice {
-        summarised: places(&[2]),
+        summarized: places(&[2]),
         summary: Some(message("*sum")),
         ..Splice::new(generation)
     };
@@ -127,7 +127,7 @@ async fn splice_after_clear_is_refused(subject: Subject) {
 async fn splice_sent_twice_is_applied_once(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let splice = Splice {
-        summarised: places(&[2, 3]),
+        summarized: places(&[2, 3]),
         summary: Some(message("*sum")),
         receipt: Some(receipt(1)),
         ..Splice::new(generation)
@@ -144,21 +144,21 @@ async fn splice_sent_twice_is_applied_once(subject: Subject) {
 async fn resummarizing_counts_no_message_twice(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let first = Splice {
-        summarised: places(&[2, 3]),
+        summarized: places(&[2, 3]),
         summary: Some(message("*sum1")),
         ..Splice::new(generation)
     };
     subject.store.splice(&k, first).await.unwrap();
     let generation = subject.checked_outline(&k).await.head.generation;
     let second = Splice {
-        summarised: places(&[2, 4]),
+        summarized: places(&[2, 4]),
         summary: Some(message("*sum2")),
         evicted: places(&[5]),
         ..Splice::new(generation)
     };
     let counters = subject.store.splice(&k, second).await.unwrap();
     assert_eq!(subject.texts(&k).await, ["!sys", "*sum2"]);
-    assert_eq!((counters.summarised, counters.evicted, counters.summaries), (3, 1, 1));
+    assert_eq!((counters.summarized, counters.evicted, counters.summaries), (3, 1, 1));
     subject.checked_outline(&k).await;
 }
 
@@ -188,7 +188,7 @@ async fn place_after_the_end_is_refused(subject: Subject) {
 async fn doubly_removed_place_is_refused(subject: Subject) {
     refused(&subject, |generation| Splice {
         evicted: places(&[2]),
-        summarised: places(&[2, 3]),
+        summarized: places(&[2, 3]),
         summary: Some(message("*sum")),
         ..Splice::new(generation)
     })

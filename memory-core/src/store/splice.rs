@@ -20,7 +20,8 @@ pub struct Splice {
     #[serde(default)]
     pub newest: Option<Newest>,
     /// The places that the summary replaces, ascending.
-    pub summarised: Vec<Sequence>,
+    #[serde(rename = "summarised")]
+    pub summarized: Vec<Sequence>,
     /// The places that are evicted, ascending.
     pub evicted: Vec<Sequence>,
     /// The summary, stored at the first of the summarized places.
@@ -54,32 +55,33 @@ pub struct Removed {
     /// The number of removed summaries.
     pub summaries: u64,
     /// The number of summarized messages that are not summaries.
-    pub summarised: u64,
+    #[serde(rename = "summarised")]
+    pub summarized: u64,
     /// The number of evicted messages that are not summaries.
     pub evicted: u64,
 }
 
 impl Removed {
     /// Computes the tallies from the metas of an outline, which are in ascending order.
-    fn of(metas: &[MessageMeta], summarised: &[Sequence], evicted: &[Sequence]) -> Self {
+    fn of(metas: &[MessageMeta], summarized: &[Sequence], evicted: &[Sequence]) -> Self {
         let mut removed = Self::default();
-        for (places, summarises) in [(summarised, true), (evicted, false)] {
+        for (places, summarizes) in [(summarized, true), (evicted, false)] {
             let mut places = places.iter().peekable();
             for meta in metas {
                 while places.next_if(|place| **place < meta.sequence).is_some() {}
                 if places.next_if(|place| **place == meta.sequence).is_some() {
-                    removed.add(meta, summarises);
+                    removed.add(meta, summarizes);
                 }
             }
         }
         removed
     }
 
-    fn add(&mut self, meta: &MessageMeta, summarises: bool) {
+    fn add(&mut self, meta: &MessageMeta, summarizes: bool) {
         self.classes.entry(meta.class()).or_default().add(meta.tokens);
-        let count = match (meta.is_summary(), summarises) {
+        let count = match (meta.is_summary(), summarizes) {
             (true, _) => &mut self.summaries,
-            (false, true) => &mut self.summarised,
+            (false, true) => &mut self.summarized,
             (false, false) => &mut self.evicted,
         };
         *count += 1;
@@ -93,7 +95,7 @@ impl Splice {
         Self {
             generation,
             newest: None,
-            summarised: Vec::new(),
+            summarized: Vec::new(),
             evicted: Vec::new(),
             summary: None,
             closed: Vec::new(),
@@ -115,7 +117,7 @@ impl Splice {
     /// was planned from.
     #[must_use]
     pub fn weighed(self, metas: &[MessageMeta]) -> Self {
-        let removed = Some(Removed::of(metas, &self.summarised, &self.evicted));
+        let removed = Some(Removed::of(metas, &self.summarized, &self.evicted));
         Self { removed, newest: newest(metas).or(self.newest), ..self }
     }
 
@@ -161,8 +163,8 @@ mod tests {
                 let count = match fate {
                     0 => continue,
                     1 => {
-                        splice.summarised.push(meta.sequence);
-                        &mut expected.summarised
+                        splice.summarized.push(meta.sequence);
+                        &mut expected.summarized
                     }
                     _ => {
                         splice.evicted.push(meta.sequence);

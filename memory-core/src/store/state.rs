@@ -175,14 +175,14 @@ impl MemoryState {
         }
 
         (self.head.fence, self.head.flush_fence) = (fence, flush_fence);
-        let place = splice.summarised.first().copied();
+        let place = splice.summarized.first().copied();
         let spread = splice.spread();
-        let changes = !(splice.summarised.is_empty()
+        let changes = !(splice.summarized.is_empty()
             && splice.evicted.is_empty()
             && splice.closed.is_empty());
-        for sequence in splice.summarised {
+        for sequence in splice.summarized {
             if let Some(message) = self.messages.remove(&sequence) {
-                self.head.counters.summarise(&message.meta);
+                self.head.counters.summarize(&message.meta);
             }
         }
         for sequence in splice.evicted {
@@ -377,13 +377,13 @@ impl MemoryState {
 
     /// Every place must exist and be named only once.
     fn check_places(&self, splice: &Splice) -> Result<(), StoreErrorKind> {
-        if splice.summary.is_some() && splice.summarised.is_empty() {
+        if splice.summary.is_some() && splice.summarized.is_empty() {
             return Err(StoreErrorKind::Invalid(
                 "a summary needs the places that it replaces".into(),
             ));
         }
         let mut removed: Vec<_> =
-            splice.summarised.iter().chain(&splice.evicted).copied().collect();
+            splice.summarized.iter().chain(&splice.evicted).copied().collect();
         removed.sort_unstable();
         let twice = removed.windows(2).any(|pair| pair.first() == pair.last());
         let unknown = removed

@@ -48,7 +48,7 @@ impl Memory<'_> {
         let input = FlushInput::new(&metas, self.policy, &self.settings, now());
         let plan = strategy.plan(&input);
         assert_eq!(validate_plan(&plan, &metas, self.policy, now()), Ok(()));
-        let summary = (!plan.summarise.is_empty()).then(|| {
+        let summary = (!plan.summarize.is_empty()).then(|| {
             let id = MessageId::new(Uuid::from_u128(7));
             let counter = memory_core::EstimateCounter;
             let mut message = summary_message("s", id, now(), self.policy, &counter);
@@ -65,19 +65,19 @@ impl Memory<'_> {
         let receipt = splice.receipt.clone().unwrap();
 
         for meta in &metas {
-            if splice.summarised.contains(&meta.sequence) {
-                self.counters.summarise(meta);
+            if splice.summarized.contains(&meta.sequence) {
+                self.counters.summarize(meta);
             }
             if splice.evicted.contains(&meta.sequence) {
                 self.counters.evict(meta);
             }
         }
         self.metas.retain(|meta| {
-            !splice.summarised.contains(&meta.sequence) && !splice.evicted.contains(&meta.sequence)
+            !splice.summarized.contains(&meta.sequence) && !splice.evicted.contains(&meta.sequence)
         });
         if let Some(summary) = splice.summary {
             self.counters.insert_summary(&summary);
-            let mut meta = summary.stored_at(splice.summarised[0]).meta;
+            let mut meta = summary.stored_at(splice.summarized[0]).meta;
             meta.summary = true;
             let at = self.metas.partition_point(|other| other.sequence < meta.sequence);
             self.metas.insert(at, meta);
@@ -87,10 +87,10 @@ impl Memory<'_> {
         assert_eq!(receipt.tokens_after, self.counters.present.tokens);
         assert_eq!(receipt.messages_after, self.counters.present.messages);
         assert_eq!(receipt.evicted.len(), splice.evicted.len() as u64);
-        assert_eq!(receipt.summarised.len(), splice.summarised.len() as u64);
+        assert_eq!(receipt.summarized.len(), splice.summarized.len() as u64);
         assert_eq!(
             receipt.summary.is_some(),
-            self.counters.summaries > 0 && !splice.summarised.is_empty()
+            self.counters.summaries > 0 && !splice.summarized.is_empty()
         );
         assert!(receipt.tokens_after <= receipt.tokens_before, "a flush made the memory larger");
         assert!(self.counters.is_conserved());

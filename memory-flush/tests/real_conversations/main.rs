@@ -128,7 +128,7 @@ fn grow(messages: &[Message], policy: &Policy, strategy: &dyn FlushStrategy) -> 
         let input = FlushInput::new(&metas, policy, &settings, now);
         let plan = strategy.plan(&input);
         assert_eq!(validate_plan(&plan, &metas, policy, now), Ok(()));
-        let old = history.iter().filter(|stored| plan.summarise.contains(&stored.meta.sequence));
+        let old = history.iter().filter(|stored| plan.summarize.contains(&stored.meta.sequence));
         let request = SummaryRequest::new(old.cloned().collect(), &settings, counter.clone());
         let written = request.and_then(|request| {
             let text = RuleBasedSummarizer::default().write(&request);
@@ -147,8 +147,8 @@ fn grow(messages: &[Message], policy: &Policy, strategy: &dyn FlushStrategy) -> 
         history.retain(|StoredMessage { meta, .. }| {
             if splice.evicted.contains(&meta.sequence) {
                 counters.evict(meta);
-            } else if splice.summarised.contains(&meta.sequence) {
-                counters.summarise(meta);
+            } else if splice.summarized.contains(&meta.sequence) {
+                counters.summarize(meta);
             } else {
                 return true;
             }
@@ -157,7 +157,7 @@ fn grow(messages: &[Message], policy: &Policy, strategy: &dyn FlushStrategy) -> 
         if let Some(summary) = splice.summary {
             assert!(u64::from(summary.tokens) <= settings.summary_tokens);
             counters.insert_summary(&summary);
-            let mut stored = summary.stored_at(splice.summarised[0]);
+            let mut stored = summary.stored_at(splice.summarized[0]);
             stored.meta.summary = true;
             history.push(stored);
             history.sort_by_key(|stored| stored.meta.sequence);

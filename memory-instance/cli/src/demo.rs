@@ -136,7 +136,7 @@ impl Stage<'_> {
         self.title("The counters")?;
         let health = self.memory.health().await?;
         let life = health.lifetime;
-        let accounted = life.present + life.summarised + life.evicted + life.cleared;
+        let accounted = life.present + life.summarized + life.evicted + life.cleared;
         let conserved = life.appended == accounted;
         if self.out.json() {
             self.out.compact(&json!({"conserved": conserved, "health": health}))?;
@@ -146,7 +146,7 @@ impl Stage<'_> {
             "appended {} = present {} + summarized {} + evicted {} + cleared {}: {}",
             life.appended,
             life.present,
-            life.summarised,
+            life.summarized,
             life.evicted,
             life.cleared,
             if conserved { "nothing was lost, nothing was doubled." } else { "DOES NOT ADD UP" },

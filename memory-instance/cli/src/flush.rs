@@ -40,7 +40,7 @@ fn receipt_table(receipt: &FlushReceipt) -> comfy_table::Table {
     rows.add_row(pair("tokens", receipt.tokens_before, receipt.tokens_after));
     rows.add_row(pair("messages", receipt.messages_before, receipt.messages_after));
     rows.add_row(["evicted", &places(&receipt.evicted), ""]);
-    rows.add_row(["summarized", &places(&receipt.summarised), ""]);
+    rows.add_row(["summarized", &places(&receipt.summarized), ""]);
     if let Some(summary) = &receipt.summary {
         let text = format!("#{} of {} tokens", summary.sequence, summary.tokens);
         rows.add_row(["summary", &text, &summary.summarizer]);

@@ -103,7 +103,7 @@ async fn all(memories: &Memories, out: &mut Out) -> anyhow::Result<()> {
             number(health.tokens),
             percent(health.budget_used),
             number(health.lifetime.appended),
-            number(health.lifetime.summarised),
+            number(health.lifetime.summarized),
             number(health.lifetime.evicted),
         ]);
     }
@@ -154,7 +154,7 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
     let life = &health.lifetime;
     row("ever appended", number(life.appended));
     row("  still present", number(life.present));
-    row("  summarized", number(life.summarised));
+    row("  summarized", number(life.summarized));
     row("  evicted", number(life.evicted));
     row("  cleared", number(life.cleared));
     row("summaries", number(life.summaries));
@@ -196,7 +196,7 @@ fn last_flush(health: &MemoryHealth) -> String {
         receipt.duration,
         number(receipt.tokens_before),
         number(receipt.tokens_after),
-        places(&receipt.summarised),
+        places(&receipt.summarized),
         places(&receipt.evicted),
     );
     if let Some(summary) = &receipt.summary {

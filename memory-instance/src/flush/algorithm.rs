@@ -125,10 +125,10 @@ impl Inner {
         outline: &Outline,
         plan: &FlushPlan,
     ) -> Result<Option<Vec<StoredMessage>>, MemoryError> {
-        if plan.summarise.is_empty() {
+        if plan.summarize.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        let mut places = plan.summarise.clone();
+        let mut places = plan.summarize.clone();
         places.sort_unstable();
         match self.store().fetch(&self.key, outline.cursor(), &places).await {
             Ok(messages) => Ok(Some(messages)),

@@ -108,7 +108,7 @@ impl Inner {
 
     /// Logs one line for each flush that removes messages: only counts.
     fn log_removed(&self, receipt: &FlushReceipt) {
-        let (evicted, summarized) = (receipt.evicted.len(), receipt.summarised.len());
+        let (evicted, summarized) = (receipt.evicted.len(), receipt.summarized.len());
         if evicted + summarized == 0 {
             return;
         }

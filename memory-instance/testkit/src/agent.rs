@@ -479,14 +479,14 @@ pub(crate) fn answer(appended: &Appended) -> Answer {
 
 /// The counters of a report.
 fn totals(health: &MemoryHealth) -> Totals {
-    let Lifetime { appended, present, summarised, evicted, cleared, summaries, .. } =
+    let Lifetime { appended, present, summarized, evicted, cleared, summaries, .. } =
         health.lifetime;
     Totals {
         present: present + summaries,
         tokens: health.tokens,
         summaries,
         appended,
-        summarised,
+        summarized,
         evicted,
         cleared,
     }

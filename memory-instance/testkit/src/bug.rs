@@ -66,7 +66,7 @@ pub enum Bug {
     /// The mark that a flush leaves for the next one is lost.
     FlushMarkLost,
     /// The summarizer runs under the writers' lease.
-    SummariserUnderLease,
+    SummarizerUnderLease,
     /// A lease that its holder does not release never expires.
     LeaseNeverExpires,
     /// A read whose answer is lost never times out.
@@ -150,7 +150,7 @@ impl Bug {
         Self::KeysCollide,
         Self::TokensUnderstated,
         Self::FlushMarkLost,
-        Self::SummariserUnderLease,
+        Self::SummarizerUnderLease,
         Self::LeaseNeverExpires,
         Self::ReadsHang,
         Self::ShortfallHidden,
@@ -243,7 +243,7 @@ impl Bug {
             Self::FlushMarkLost => &[Check::IdleFlushes],
             Self::ReadsHang => &[Check::NeverEnds],
             Self::ShortfallHidden => &[Check::ShortfallHidden],
-            Self::SummariserUnderLease => &[Check::Hindered],
+            Self::SummarizerUnderLease => &[Check::Hindered],
             Self::ReaderGoesOn => &[Check::ReaderMisses],
             Self::SpliceTakesOthers => &[Check::FlushTookUnseen],
             Self::FetchFindsOthers => &[Check::FetchedOther],

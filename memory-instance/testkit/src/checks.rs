@@ -79,8 +79,8 @@ fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], pro
         .filter(|operation| matches!(&operation.returned, Some((_, Answer::Spliced(_))) | None));
     let (mut idle, mut useful) = (BTreeSet::new(), 0);
     for operation in done {
-        let Call::Splice { summarised, evicted, receipt, .. } = &operation.call else { continue };
-        if summarised.is_empty() && evicted.is_empty() {
+        let Call::Splice { summarized, evicted, receipt, .. } = &operation.call else { continue };
+        if summarized.is_empty() && evicted.is_empty() {
             idle.insert(*receipt);
         } else {
             useful += 1;

@@ -52,7 +52,7 @@ pub enum Call {
         /// The generation for which it was planned.
         generation: u64,
         /// The places that the summary replaces.
-        summarised: Vec<u64>,
+        summarized: Vec<u64>,
         /// The places that are evicted.
         evicted: Vec<u64>,
         /// The summary and its size.
@@ -136,7 +136,7 @@ pub struct Totals {
     /// Messages ever appended.
     pub appended: u64,
     /// Messages replaced by summaries.
-    pub summarised: u64,
+    pub summarized: u64,
     /// Messages evicted.
     pub evicted: u64,
     /// Messages cleared.
@@ -150,7 +150,7 @@ impl From<&Counters> for Totals {
             tokens: counters.present.tokens,
             summaries: counters.summaries,
             appended: counters.appended,
-            summarised: counters.summarised,
+            summarized: counters.summarized,
             evicted: counters.evicted,
             cleared: counters.cleared,
         }
@@ -317,7 +317,7 @@ pub(crate) fn call_of(splice: &Splice) -> Call {
     let numbers = |places: &[memory_core::Sequence]| places.iter().map(|p| p.number()).collect();
     Call::Splice {
         generation: splice.generation.number(),
-        summarised: numbers(&splice.summarised),
+        summarized: numbers(&splice.summarized),
         evicted: numbers(&splice.evicted),
         summary: splice
             .summary

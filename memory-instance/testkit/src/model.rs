@@ -206,7 +206,7 @@ impl State {
     }
 
     fn splice(&mut self, splice: &Call, answer: Option<&Answer>) -> bool {
-        let Call::Splice { generation, summarised, evicted, summary, receipt } = splice else {
+        let Call::Splice { generation, summarized, evicted, summary, receipt } = splice else {
             return false;
         };
         if receipt.is_some() && *receipt == self.newest_receipt {
@@ -225,7 +225,7 @@ impl State {
         if self.turn.is_some() {
             return false;
         }
-        for (places, counter) in [(summarised, true), (evicted, false)] {
+        for (places, counter) in [(summarized, true), (evicted, false)] {
             for place in places {
                 let Some((item, tokens, kind)) = self.items.remove(place) else { return false };
                 if kind == Kind::Critical {
@@ -235,18 +235,18 @@ impl State {
                 self.totals.tokens -= u64::from(tokens);
                 match item {
                     Item::Summary(_) => self.totals.summaries -= 1,
-                    Item::Message(_) if counter => self.totals.summarised += 1,
+                    Item::Message(_) if counter => self.totals.summarized += 1,
                     Item::Message(_) => self.totals.evicted += 1,
                 }
             }
         }
-        if let (Some((id, tokens)), Some(place)) = (summary, summarised.first()) {
+        if let (Some((id, tokens)), Some(place)) = (summary, summarized.first()) {
             self.items.insert(*place, (Item::Summary(*id), *tokens, Kind::Fact));
             self.totals.present += 1;
             self.totals.summaries += 1;
             self.totals.tokens += u64::from(*tokens);
         }
-        let changes = !(summarised.is_empty() && evicted.is_empty());
+        let changes = !(summarized.is_empty() && evicted.is_empty());
         self.generation =
             if changes { Generation::After(*generation) } else { Generation::Known(*generation) };
         if receipt.is_some() {

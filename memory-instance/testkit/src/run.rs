@@ -179,7 +179,7 @@ impl<'p> World<'p> {
         let backend: Arc<dyn LockBackend> = Arc::clone(&link) as _;
         #[expect(clippy::expect_used, reason = "the model's own options and resource are good")]
         let locks = LockManager::with_options(backend, options).expect("the options are good");
-        let holds = (self.bug == Some(Bug::SummariserUnderLease)).then(|| {
+        let holds = (self.bug == Some(Bug::SummarizerUnderLease)).then(|| {
             #[expect(clippy::expect_used, reason = "the model's keys are good")]
             let key = MemoryKey::new("model", "m", KEYS[0]).expect("the key is good");
             (locks.clone(), lease_key(&key))

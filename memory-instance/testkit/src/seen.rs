@@ -224,9 +224,9 @@ impl Page<'_> {
         let begun = self.operations.iter().filter(|operation| operation.called < self.seen);
         begun.into_iter().any(|operation| match &operation.call {
             Call::Clear(_) => true,
-            Call::Splice { summarised, evicted, .. } => {
+            Call::Splice { summarized, evicted, .. } => {
                 !matches!(operation.returned, Some((_, Answer::Conflict)))
-                    && (summarised.contains(&place) || evicted.contains(&place))
+                    && (summarized.contains(&place) || evicted.contains(&place))
             }
             _ => false,
         })
@@ -253,7 +253,7 @@ impl Page<'_> {
             matches!(&operation.returned, Some((at, Answer::Spliced(_))) if *at < self.called)
         });
         let removed = done.filter_map(|operation| match &operation.call {
-            Call::Splice { summarised, evicted, .. } => Some(summarised.iter().chain(evicted)),
+            Call::Splice { summarized, evicted, .. } => Some(summarized.iter().chain(evicted)),
             _ => None,
         });
         removed.flatten().copied()

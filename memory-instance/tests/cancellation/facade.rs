@@ -286,7 +286,7 @@ async fn assert_flushed_or_not(case: &Case<'_>, ended: bool) {
     let Case { memory, what, .. } = case;
     case.settle().await;
     let counters = memory.counters().await.unwrap();
-    let flushed = counters.summarised > 0;
+    let flushed = counters.summarized > 0;
     assert_eq!(memory.receipts().await.unwrap().len(), usize::from(flushed), "{what}");
     assert_eq!(counters.summaries, u64::from(flushed), "{what}");
     assert!(flushed || !ended, "{what}");

@@ -34,7 +34,7 @@ pub(crate) struct Tally {
     pub(crate) flushes: u64,
     pub(crate) lost: u64,
     pub(crate) doubled: u64,
-    pub(crate) summarised_twice: u64,
+    pub(crate) summarized_twice: u64,
 }
 
 impl AddAssign for Tally {
@@ -46,7 +46,7 @@ impl AddAssign for Tally {
         self.flushes += other.flushes;
         self.lost += other.lost;
         self.doubled += other.doubled;
-        self.summarised_twice += other.summarised_twice;
+        self.summarized_twice += other.summarized_twice;
     }
 }
 
@@ -145,7 +145,7 @@ impl Ledger {
         assert!(counters.summaries <= 1, "summaries pile up: {counters:?}");
 
         let removed = self.removed();
-        let gone = counters.summarised + counters.evicted;
+        let gone = counters.summarized + counters.evicted;
         assert_eq!(removed.len() as u64, gone, "receipts and counters differ: {counters:?}");
         self.tally.flushes = self.receipts.len() as u64;
 
@@ -191,8 +191,8 @@ impl Ledger {
         for (place, there) in &found {
             assert!(owners.contains_key(place), "{there:?} at {place} was never acknowledged");
         }
-        let Tally { lost, doubled, summarised_twice, .. } = self.tally;
-        assert_eq!((lost, doubled, summarised_twice), (0, 0, 0), "lost, doubled, summarised twice");
+        let Tally { lost, doubled, summarized_twice, .. } = self.tally;
+        assert_eq!((lost, doubled, summarized_twice), (0, 0, 0), "lost, doubled, summarized twice");
 
         // No gap: each number up to the last one belongs to one message, which is stored or accounted for.
         assert_eq!(head.last.number(), counters.appended);
@@ -208,11 +208,11 @@ impl Ledger {
     fn removed(&mut self) -> BTreeSet<u64> {
         let (mut removed, mut summaries) = (BTreeSet::new(), BTreeSet::new());
         for receipt in self.receipts.values() {
-            let ranges = receipt.summarised.ranges().iter().chain(receipt.evicted.ranges());
+            let ranges = receipt.summarized.ranges().iter().chain(receipt.evicted.ranges());
             for (first, last) in ranges {
                 for place in first.number()..=last.number() {
                     if !summaries.remove(&place) && !removed.insert(place) {
-                        self.tally.summarised_twice += 1;
+                        self.tally.summarized_twice += 1;
                     }
                 }
             }

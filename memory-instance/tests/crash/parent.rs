@@ -275,7 +275,7 @@ pub(crate) fn tell(backend: &str, seed: u64, rows: &[(String, Tally)], at_least:
         "flushes",
         "lost",
         "doubled",
-        "summarised twice"
+        "summarized twice"
     );
     let mut total = Tally::default();
     for (point, tally) in rows {
@@ -286,14 +286,14 @@ pub(crate) fn tell(backend: &str, seed: u64, rows: &[(String, Tally)], at_least:
     assert!(total.kills >= at_least, "{} kills", total.kills);
     assert!(total.acknowledged > total.kills, "the children did not live to write");
     assert!(total.landed > 0 && total.absent > 0, "the kills all fell on one side of a write");
-    assert_eq!((total.lost, total.doubled, total.summarised_twice), (0, 0, 0));
+    assert_eq!((total.lost, total.doubled, total.summarized_twice), (0, 0, 0));
 }
 
 fn line(backend: &str, point: &str, tally: &Tally) {
-    let Tally { kills, acknowledged, landed, absent, flushes, lost, doubled, summarised_twice } =
+    let Tally { kills, acknowledged, landed, absent, flushes, lost, doubled, summarized_twice } =
         tally;
     println!(
         "{backend:<8} {point:<46} {kills:>5} {acknowledged:>6} {landed:>7} {absent:>7} \
-         {flushes:>7} {lost:>5} {doubled:>8} {summarised_twice:>17}"
+         {flushes:>7} {lost:>5} {doubled:>8} {summarized_twice:>17}"
     );
 }

@@ -33,7 +33,7 @@ async fn default_strategy_summarizes_without_evicting() {
         fill(&memory, 200).await;
         let health = memory.health().await.unwrap();
         let counters = checked(&memory, &world.manager).await.head.counters;
-        assert!(counters.evicted + counters.summarised > 100, "{counters:?}");
+        assert!(counters.evicted + counters.summarized > 100, "{counters:?}");
         let by = health.last_flush.unwrap().summary.map(|summary| summary.summarizer);
         (health.strategy, counters.evicted > 0, by.unwrap_or_default())
     };
@@ -59,7 +59,7 @@ async fn removing_flush_logs_one_line_of_counts() {
             line.starts_with("INFO") && line.contains(" memory_id=m key=default:m:k "),
             "{line}"
         );
-        let summarized = receipt.summarised.len();
+        let summarized = receipt.summarized.len();
         let counts = format!(
             "removed={summarized} evicted=0 summarized={summarized} messages_before={} messages_after={} tokens_before={} tokens_after={} ",
             receipt.messages_before,
@@ -89,8 +89,8 @@ async fn readme_states_what_its_budget_removes() {
     let figures = format!(
         "Of 2,001 messages with 2,000 like the second, {} are present and {},{:03} are in the one summary",
         counters.present.messages - counters.summaries,
-        counters.summarised / 1_000,
-        counters.summarised % 1_000,
+        counters.summarized / 1_000,
+        counters.summarized % 1_000,
     );
     let readme = include_str!("../../../README.md").replace('\n', " ");
     assert!(readme.contains(&figures), "not in the README: {figures}");

@@ -228,7 +228,7 @@ async fn critical_messages_survive_any_pressure(on: On) {
     let texts = texts(&memory).await;
     assert_eq!(texts[..2], ["the system prompt", "allergic to nuts"]);
     let counters = checked(&memory, &world.manager).await.head.counters;
-    assert!(counters.present.tokens <= 2_000 && counters.summarised > 500, "{counters:?}");
+    assert!(counters.present.tokens <= 2_000 && counters.summarized > 500, "{counters:?}");
     let window = assert_window_fits(&memory, 300).await;
     assert_eq!(window[0].text(), "the system prompt");
     assert_eq!(window[1].text(), "allergic to nuts");
@@ -348,7 +348,7 @@ async fn summaries_do_not_accumulate(on: On) {
     let memory = world.memory();
     fill(&memory, 1_500).await;
     let outline = checked(&memory, &world.manager).await;
-    assert!(outline.head.counters.summarised > 1_000);
+    assert!(outline.head.counters.summarized > 1_000);
     let summaries: Vec<_> = outline.metas.iter().filter(|meta| meta.summary).collect();
     assert_eq!(summaries.len(), 1, "an earlier summary goes into the next one");
     assert_eq!(summaries[0].content_type, ContentType::Summary);

@@ -126,7 +126,7 @@ async fn flush_commits_between_long_turns(on: On) {
         memory.exclusive(turn).await.unwrap();
     }
     let counters = memory.counters().await.unwrap();
-    assert!(counters.summarised > 0, "no flush came through: {counters:?}");
+    assert!(counters.summarized > 0, "no flush came through: {counters:?}");
     assert!(counters.present.tokens < 3_000, "{counters:?}");
     assert_eq!(memory.health().await.unwrap().last_flush_error, None);
 }

@@ -81,7 +81,7 @@ async fn flush_removes_only_messages_it_read() {
     assert!(receipt.summary.is_some());
     let counters = checked(&memory, &world.manager).await.head.counters;
     assert_eq!((counters.appended, counters.evicted), (45, 0), "{counters:?}");
-    assert_eq!(counters.summarised, receipt.summarised.len());
+    assert_eq!(counters.summarized, receipt.summarized.len());
 }
 
 #[tokio::test(start_paused = true)]

@@ -182,7 +182,7 @@ async fn flush_keeps_the_prompt(on: On) {
         let ensured = memory.ensure_system("agent", "Be brief.").await.unwrap();
         assert_eq!(ensured.outcome, EnsureOutcome::Unchanged);
     }
-    assert!(memory.counters().await.unwrap().summarised > 0);
+    assert!(memory.counters().await.unwrap().summarized > 0);
     assert_eq!(prompts(&memory).await, ["Be brief."]);
     let window = memory.context(500).await.unwrap();
     assert_eq!(window.messages[0].text(), "Be brief.");

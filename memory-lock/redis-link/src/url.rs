@@ -274,7 +274,7 @@ mod tests {
             ("redis://h/x", "the URL cannot be used"),
             ("redis://h?prefix=", "no brace"),
             ("redis://h?prefix=%7Bx%7D", "no brace"),
-            ("redis://h?colour=red", "there is no such setting"),
+            ("redis://h?color=red", "there is no such setting"),
             ("redis://h?connect_timeout=2", "such as 500ms or 2s"),
             ("redis://h?connect_timeout=0s", "above zero"),
             ("redis://h?replicas=many", "how many replicas"),

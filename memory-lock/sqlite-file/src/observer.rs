@@ -46,7 +46,7 @@ struct Seen {
 
 /// The state of a lease that has an owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Judgement {
+enum Judgment {
     /// Its TTL began at least that many microseconds ago, as this process saw or by a shared clock.
     Live { age: u64, seen: bool },
     /// Its TTL is over by a clock that its owner uses too.
@@ -99,14 +99,14 @@ impl LeaseObserver {
     ) -> rusqlite::Result<Option<LeaseInfo>> {
         let Some((held, now)) = self.held(connection, key)? else { return Ok(None) };
         match self.judge(key, &held, now) {
-            Judgement::Live { age, seen } => {
+            Judgment::Live { age, seen } => {
                 if seen {
                     Self::save(connection, key, &held, age)?;
                 }
                 Ok(Some(held.info(now, age)))
             }
-            Judgement::Over => Ok(None),
-            Judgement::Abandoned => {
+            Judgment::Over => Ok(None),
+            Judgment::Abandoned => {
                 held.free(connection, key, now)?;
                 Ok(None)
             }
@@ -126,14 +126,14 @@ impl LeaseObserver {
     ) -> rusqlite::Result<LeaseState> {
         let Some(held) = Held::of(connection, key)? else { return Ok(LeaseState::Free) };
         Ok(match self.judge(key, &held, now) {
-            Judgement::Live { age, seen } => {
+            Judgment::Live { age, seen } => {
                 if seen {
                     Self::save(connection, key, &held, age)?;
                 }
                 LeaseState::Live(held.info(now, age))
             }
-            Judgement::Over => LeaseState::Free,
-            Judgement::Abandoned => LeaseState::Abandoned(held.grant),
+            Judgment::Over => LeaseState::Free,
+            Judgment::Abandoned => LeaseState::Abandoned(held.grant),
         })
     }
 
@@ -145,7 +145,7 @@ impl LeaseObserver {
     /// Those of SQLite; see [`classify`](crate::classify).
     pub fn is_overdue(&self, connection: &Connection, key: &str) -> rusqlite::Result<bool> {
         let Some((held, now)) = self.held(connection, key)? else { return Ok(false) };
-        let live = matches!(self.judge(key, &held, now), Judgement::Live { .. });
+        let live = matches!(self.judge(key, &held, now), Judgment::Live { .. });
         Ok(live && held.is_overdue(now))
     }
 
@@ -157,8 +157,8 @@ impl LeaseObserver {
     pub fn look(&self, connection: &Connection, key: &str) -> rusqlite::Result<Option<LeaseInfo>> {
         let Some((held, now)) = self.held(connection, key)? else { return Ok(None) };
         Ok(match self.judge(key, &held, now) {
-            Judgement::Live { age, .. } => Some(held.info(now, age)),
-            Judgement::Over | Judgement::Abandoned => None,
+            Judgment::Live { age, .. } => Some(held.info(now, age)),
+            Judgment::Over | Judgment::Abandoned => None,
         })
     }
 
@@ -171,14 +171,14 @@ impl LeaseObserver {
         Ok(held.map(|held| (held, self.now())))
     }
 
-    fn judge(&self, key: &str, held: &Held, now: Now) -> Judgement {
+    fn judge(&self, key: &str, held: &Held, now: Now) -> Judgment {
         let ttl = held.ttl();
         if let Some(age) = held.age(now) {
             self.forget(key);
-            return if age < ttl { Judgement::Live { age, seen: false } } else { Judgement::Over };
+            return if age < ttl { Judgment::Live { age, seen: false } } else { Judgment::Over };
         }
         let age = self.watch(key, held, now);
-        if age < ttl { Judgement::Live { age, seen: true } } else { Judgement::Abandoned }
+        if age < ttl { Judgment::Live { age, seen: true } } else { Judgment::Abandoned }
     }
 
     /// The time for which the lease was seen unrenewed, by this process and by others.

@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 /// About 60 tokens, as in a chat.
 const TEXT: &str = "The shipment left the warehouse on Tuesday and was scanned in Leipzig this \
     morning at 06:12; the carrier expects to deliver it tomorrow between nine and noon. If nobody \
-    is at home, it will be handed to the neighbours at number 14, as agreed with the customer.";
+    is at home, it will be handed to the neighbors at number 14, as agreed with the customer.";
 
 pub(crate) fn message() -> NewMessage {
     NewMessage {

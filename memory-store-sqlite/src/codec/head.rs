@@ -95,7 +95,7 @@ impl HeadRow {
         counters.classes = classes;
         counters.summaries = unsigned(row, 10)?;
         counters.appended = unsigned(row, 11)?;
-        counters.summarised = unsigned(row, 12)?;
+        counters.summarized = unsigned(row, 12)?;
         counters.evicted = unsigned(row, 13)?;
         counters.cleared = unsigned(row, 14)?;
         let receipt = row.get::<_, Option<[u8; 16]>>(17)?.map(Uuid::from_bytes);

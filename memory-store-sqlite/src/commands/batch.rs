@@ -73,7 +73,7 @@ impl<'c> Batch<'c> {
                 int(counters.present.tokens),
                 int(counters.summaries),
                 int(counters.appended),
-                int(counters.summarised),
+                int(counters.summarized),
                 int(counters.evicted),
                 int(counters.cleared),
                 loaded.row.classes()?,

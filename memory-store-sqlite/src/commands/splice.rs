@@ -28,18 +28,18 @@ impl Step<'_> {
         if !holds(self.connection, &self.loaded.row, splice.cursor())? {
             return Err(Fault::Refused(StoreErrorKind::Conflict));
         }
-        let Planned { summarised, evicted, closed } = self.check_places(splice)?;
+        let Planned { summarized, evicted, closed } = self.check_places(splice)?;
         let body = receipt.map(serde_json::to_string).transpose().map_err(|error| {
             StoreErrorKind::Invalid(format!("the receipt cannot be written: {error}"))
         })?;
 
         self.begin()?;
-        let changes = !(summarised.is_empty() && evicted.is_empty() && closed.is_empty());
-        let first = summarised.first().map(|(place, _)| *place);
+        let changes = !(summarized.is_empty() && evicted.is_empty() && closed.is_empty());
+        let first = summarized.first().map(|(place, _)| *place);
         let counters = &mut self.loaded.row.head.counters;
         let mut delete = self.connection.prepare_cached("DELETE FROM message WHERE place = ?1")?;
-        for (place, meta) in summarised {
-            counters.summarise(&meta);
+        for (place, meta) in summarized {
+            counters.summarize(&meta);
             delete.execute([place])?;
         }
         for (place, meta) in evicted {
@@ -81,14 +81,14 @@ impl Step<'_> {
 
     /// Every place must exist, and must be removed only once.
     fn check_places(&self, splice: &Splice) -> Result<Planned, Fault> {
-        if splice.summary.is_some() && splice.summarised.is_empty() {
+        if splice.summary.is_some() && splice.summarized.is_empty() {
             return Err(invalid("a summary needs the places that it replaces"));
         }
         let mut removed: Vec<_> =
-            splice.summarised.iter().chain(&splice.evicted).copied().collect();
+            splice.summarized.iter().chain(&splice.evicted).copied().collect();
         removed.sort_unstable();
         let planned = Planned {
-            summarised: self.metas(&splice.summarised)?,
+            summarized: self.metas(&splice.summarized)?,
             evicted: self.metas(&splice.evicted)?,
             closed: self.metas(&splice.closed)?.into_iter().map(|(place, _)| place).collect(),
         };
@@ -111,7 +111,7 @@ impl Step<'_> {
 }
 
 struct Planned {
-    summarised: Vec<(i64, MessageMeta)>,
+    summarized: Vec<(i64, MessageMeta)>,
     evicted: Vec<(i64, MessageMeta)>,
     closed: Vec<i64>,
 }

@@ -10,7 +10,7 @@ pub(super) type Picks = Vec<u8>;
 pub(super) enum Op {
     Append { key: u8, writer: u8, number: u8, messages: Vec<(u8, u8)>, ttl: Option<u8>, by: Right },
     Replace { key: u8, pick: u8, other: u8, writer: u8, number: u8, message: (u8, u8), by: Right },
-    Splice { key: u8, summarised: Picks, evicted: Picks, closed: Picks, how: How },
+    Splice { key: u8, summarized: Picks, evicted: Picks, closed: Picks, how: How },
     Clear { key: u8, writer: u8, number: u8, by: Right },
     Claim { key: u8, by: Right },
     Read { key: u8, after: u8, stale: bool, limit: u8 },
@@ -71,8 +71,8 @@ impl ReferenceStateMachine for Programs {
                     key, pick, other, writer, number, message, by,
                 }),
             4 => (key(), picks(), picks(), picks(), how())
-                .prop_map(|(key, summarised, evicted, closed, how)| Op::Splice {
-                    key, summarised, evicted, closed, how,
+                .prop_map(|(key, summarized, evicted, closed, how)| Op::Splice {
+                    key, summarized, evicted, closed, how,
                 }),
             1 => (key(), writer(), 1..9_u8, right())
                 .prop_map(|(key, writer, number, by)| Op::Clear { key, writer, number, by }),

@@ -109,16 +109,16 @@ impl<'a, P: Place> Pair<'a, P> {
                     self.writes.insert((k, writer), number);
                 }
             }
-            Op::Splice { key: k, summarised, evicted, closed, how } => {
+            Op::Splice { key: k, summarized, evicted, closed, how } => {
                 let key = key(k);
                 let flush_lease = key.flush_lease_name();
                 let outline = self.outline(&key);
-                let summarised = picked(&outline, &summarised);
+                let summarized = picked(&outline, &summarized);
                 let mut evicted = picked(&outline, &evicted);
-                evicted.retain(|place| !summarised.contains(place));
+                evicted.retain(|place| !summarized.contains(place));
                 let mut splice = Splice {
-                    summary: (how.summary && !summarised.is_empty()).then(|| drawn(serial, (5, 9))),
-                    summarised,
+                    summary: (how.summary && !summarized.is_empty()).then(|| drawn(serial, (5, 9))),
+                    summarized,
                     evicted,
                     closed: picked(&outline, &closed),
                     receipt: how.receipt.map(|id| receipt(id.into())),
@@ -130,8 +130,8 @@ impl<'a, P: Place> Pair<'a, P> {
                 if how.summary {
                     splice = splice.weighed(&outline.metas);
                 }
-                if how.removed_twice && !splice.summarised.is_empty() {
-                    splice.evicted.clone_from(&splice.summarised);
+                if how.removed_twice && !splice.summarized.is_empty() {
+                    splice.evicted.clone_from(&splice.summarized);
                     splice.receipt = None;
                     // If there are several reasons, any may be reported.
                     self.both_refuse(&async |store| store.splice(&key, splice.clone()).await);

@@ -37,7 +37,7 @@ fn flush(memory: &MemoryState) -> Splice {
         messages_before: 1,
         messages_after: 0,
         evicted: SequenceSet::default(),
-        summarised: SequenceSet::default(),
+        summarized: SequenceSet::default(),
         summary: None,
         shortfall: None,
     };

@@ -42,7 +42,8 @@ struct Figures {
     store: String,
     processes: u32,
     appenders: u32,
-    summariser_ms: u64,
+    #[serde(rename = "summariser_ms")]
+    summarizer_ms: u64,
     rounds: Vec<Round>,
     without: Latency,
     during: Latency,
@@ -222,7 +223,7 @@ impl Place {
             store: without_password(&self.url),
             processes: self.processes(),
             appenders: 2 * TASKS,
-            summariser_ms: u64::try_from(SUMMARY_TAKES.as_millis()).unwrap_or(u64::MAX),
+            summarizer_ms: u64::try_from(SUMMARY_TAKES.as_millis()).unwrap_or(u64::MAX),
             without: middle_latency(&all, |round| round.without),
             during: middle_latency(&all, |round| round.during),
             p50_ratio: middle(&all, |round| round.p50_ratio),
@@ -343,12 +344,12 @@ fn show(figures: &Figures, out: &mut Out) -> anyhow::Result<()> {
     out.line(format_args!(
         "appended {}, summarized {}, evicted {}, left {}; lost {}, duplicated {}, summarized twice {}",
         number(account.appended),
-        number(account.summarised),
+        number(account.summarized),
         number(account.evicted),
         number(account.left),
         account.lost,
         account.duplicated,
-        account.summarised_twice,
+        account.summarized_twice,
     ))?;
     let where_from = if figures.processes == 1 {
         "one process (memory:// cannot be shared)"
@@ -357,7 +358,7 @@ fn show(figures: &Figures, out: &mut Out) -> anyhow::Result<()> {
     };
     out.line(format_args!(
         "store {}; {} appenders in {where_from}; a summary takes {} ms",
-        figures.store, figures.appenders, figures.summariser_ms
+        figures.store, figures.appenders, figures.summarizer_ms
     ))
 }
 
@@ -369,7 +370,7 @@ fn verdict(figures: &Figures) -> anyhow::Result<()> {
         "{} messages lost, {} duplicated, {} summarized twice",
         account.lost,
         account.duplicated,
-        account.summarised_twice
+        account.summarized_twice
     );
     if let Some(outcome) = figures.outcomes.iter().find(|outcome| !outcome.as_expected) {
         anyhow::bail!("a summarizer that {}: {}", outcome.case, outcome.told);

@@ -86,7 +86,7 @@ impl Stage<'_> {
             "Each summary takes {DEMO_PAUSE:?}. The agents wrote {meanwhile} messages in the meantime, {waited}\n\
              The first flush put {} messages into a summary and came from {} down to {} tokens; the\n\
              messages appended meanwhile are kept.",
-            receipt.summarised.len(),
+            receipt.summarized.len(),
             number(receipt.tokens_before),
             number(receipt.tokens_after)
         ))

@@ -224,7 +224,7 @@ fn flush_prints_its_receipt_or_that_there_is_nothing_to_do(folder: &Folder) {
     let receipt: FlushReceipt =
         serde_json::from_value(folder.json("flush --resource r.toml --json")).unwrap();
     assert!(receipt.tokens_after <= 300 && receipt.tokens_before == 420, "{receipt:?}");
-    assert!(!receipt.summarised.is_empty());
+    assert!(!receipt.summarized.is_empty());
     assert_eq!(folder.json("flush --resource r.toml --json"), Value::Null);
     assert!(folder.ok("flush --resource r.toml").contains("nothing to do"));
     let summary = &lines(&folder.ok("export --resource r.toml"))[0];

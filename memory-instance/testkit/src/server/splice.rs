@@ -31,17 +31,17 @@ impl Server {
         if self.has(Bug::SpliceTakesOthers) {
             splice.newest = None;
         }
-        let removes = !splice.summarised.is_empty() || !splice.evicted.is_empty();
+        let removes = !splice.summarized.is_empty() || !splice.evicted.is_empty();
         let is_planned = |place: Sequence, splice: &Splice| {
-            splice.summarised.contains(&place) || splice.evicted.contains(&place)
+            splice.summarized.contains(&place) || splice.evicted.contains(&place)
         };
         match self.bug {
             Some(Bug::NoGenerationCheck) if !is_retry => {
                 splice.generation = outline.head.generation;
                 let there: HashSet<_> = outline.metas.iter().map(|meta| meta.sequence).collect();
-                splice.summarised.retain(|place| there.contains(place));
+                splice.summarized.retain(|place| there.contains(place));
                 splice.evicted.retain(|place| there.contains(place));
-                if splice.summarised.is_empty() {
+                if splice.summarized.is_empty() {
                     splice.summary = None;
                 }
             }
@@ -70,7 +70,7 @@ impl Server {
                 splice.evicted.extend(call.map(|meta| meta.sequence));
             }
             Some(Bug::SourcesKept) if is_current => {
-                splice.summarised.truncate(1);
+                splice.summarized.truncate(1);
             }
             Some(Bug::TokensNotReturned) if is_current => {
                 let gone =

@@ -14,27 +14,29 @@ use super::summarizers::Given;
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Account {
     pub(super) appended: u64,
-    pub(super) summarised: u64,
+    #[serde(rename = "summarised")]
+    pub(super) summarized: u64,
     pub(super) evicted: u64,
     pub(super) left: u64,
     pub(super) lost: u64,
     pub(super) duplicated: u64,
-    pub(super) summarised_twice: u64,
+    #[serde(rename = "summarised_twice")]
+    pub(super) summarized_twice: u64,
 }
 
 impl Account {
     pub(super) const fn is_clean(&self) -> bool {
-        self.lost == 0 && self.duplicated == 0 && self.summarised_twice == 0
+        self.lost == 0 && self.duplicated == 0 && self.summarized_twice == 0
     }
 
     pub(super) const fn add(&mut self, other: &Self) {
         self.appended += other.appended;
-        self.summarised += other.summarised;
+        self.summarized += other.summarized;
         self.evicted += other.evicted;
         self.left += other.left;
         self.lost += other.lost;
         self.duplicated += other.duplicated;
-        self.summarised_twice += other.summarised_twice;
+        self.summarized_twice += other.summarized_twice;
     }
 }
 
@@ -78,7 +80,7 @@ impl Ledger {
         let messages = memory.messages().await?;
         let mut account = Account {
             appended: self.owners.len() as u64,
-            summarised: counters.summarised,
+            summarized: counters.summarized,
             evicted: counters.evicted,
             duplicated: self.duplicated + given.changed(),
             ..Account::default()
@@ -100,7 +102,7 @@ impl Ledger {
         anyhow::ensure!(
             counters.is_conserved()
                 && counters.appended == account.appended
-                && counters.summarised + counters.evicted == removed.len() as u64
+                && counters.summarized + counters.evicted == removed.len() as u64
                 && counters.summaries <= 1,
             "the counters do not agree with the receipts: {counters:?}, {account:?}"
         );
@@ -113,7 +115,7 @@ impl Ledger {
         let (mut removed, mut summaries) = (BTreeSet::new(), BTreeSet::new());
         let mut summed_up: BTreeSet<String> = BTreeSet::new();
         for receipt in self.receipts.values() {
-            for (set, is_summary) in [(&receipt.summarised, true), (&receipt.evicted, false)] {
+            for (set, is_summary) in [(&receipt.summarized, true), (&receipt.evicted, false)] {
                 for (first, last) in set.ranges() {
                     for place in first.number()..=last.number() {
                         if summaries.remove(&place) {
@@ -125,7 +127,7 @@ impl Ledger {
                         let other = text.as_ref().is_some_and(|text| {
                             self.owners.get(&place) != Some(text) || !summed_up.insert(text.clone())
                         });
-                        account.summarised_twice += u64::from(again || other);
+                        account.summarized_twice += u64::from(again || other);
                     }
                 }
             }

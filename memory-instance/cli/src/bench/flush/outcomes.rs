@@ -103,7 +103,7 @@ impl Place {
         died?;
         ledger.acknowledged(&parts?)?;
         let counters = memory.counters().await?;
-        let untouched = counters.summarised == 0
+        let untouched = counters.summarized == 0
             && counters.evicted == 0
             && counters.summaries == 0
             && memory.receipts().await?.is_empty();
