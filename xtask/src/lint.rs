@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: looks at everything and writes nothing (but build artefacts).
+//! `cargo xtask lint`: looks at everything and writes nothing (but build artifacts).
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use crate::run::cargo;
 use crate::servers::CONTAINER_TESTS;
 use crate::steps::{Outcome, Steps, Strictness};
-use crate::{features, layers, licenses, neighbors, package, prose, unused, waits};
+use crate::{features, layers, licenses, neighbors, package, prose, spelling, unused, waits};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -21,9 +21,10 @@ pub(crate) struct Args {
 type Step = (&'static str, fn() -> Result<Outcome>);
 
 /// The quick steps first, so that easy fixes are reported early.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("fmt", fmt),
     ("prose", prose::check),
+    ("typos", spelling::check),
     ("waits", waits::check),
     ("layers", layers::check),
     ("unused", unused::check),

@@ -1,4 +1,5 @@
-//! The project's commands: `cargo xtask lint`, `fix`, `test`, `bench`, `ci`, `layers`, `mutants`, `coverage`.
+//! The project's commands: `cargo xtask lint`, `fix`, `test`, `bench`, `ci`, `layers`, `mutants`, `coverage`,
+//! `semver`, `api`.
 //!
 //! People and `.ci/run` run the same commands. `main.rs` contains the command line, and each command has a separate
 //! file. `run.rs` starts processes, `steps.rs` times steps and prints their results, `workspace.rs` asks cargo for the
@@ -6,6 +7,7 @@
 
 #![expect(clippy::print_stderr, reason = "a command line tool talks to its terminal")]
 
+mod api;
 mod bench;
 mod ci;
 mod coverage;
@@ -19,7 +21,9 @@ mod neighbors;
 mod package;
 mod prose;
 mod run;
+mod semver;
 mod servers;
+mod spelling;
 mod steps;
 mod test;
 mod unused;
@@ -50,8 +54,11 @@ Examples:
   cargo xtask ci --deep                 the same with all that takes long
   cargo xtask coverage                  which share of the lines the tests reach
   cargo xtask mutants -p memory-flush   which changes of one crate's code no test notices
+  cargo xtask semver --baseline-rev v1  whether versions allow the changes of the public API since then
+  cargo xtask api --since v1            the changes of the public API since then
 
-Only mutants and coverage need an installed tool, and install it. cargo-nextest is used where it is there.
+Only mutants and coverage need an installed tool, and install it; semver and api say which one they need.
+cargo-nextest and typos are used where they are there.
 What could not be checked, because a registry does not answer, is printed.
 
 Tests on Redis take the server of MEMORY_TEST_REDIS_URL (under keys of their own), else redis-server
@@ -93,6 +100,14 @@ enum Command {
     ///
     /// Not part of `ci`, whose tests it would run a second time. Installs cargo-llvm-cov if it is missing.
     Coverage(coverage::Args),
+    /// Check whether the versions of the published crates allow their changes of the public API
+    ///
+    /// Not part of `ci`. Needs cargo-semver-checks. The baseline is the newest release or `--baseline-rev`.
+    Semver(semver::Args),
+    /// Print the public API of the published crates, or its changes since a commit or a release
+    ///
+    /// Not part of `ci`. Needs cargo-public-api and a nightly toolchain.
+    Api(api::Args),
     /// Check that crates depend downwards only and that the pure crates stay pure
     Layers,
 }
@@ -121,6 +136,8 @@ fn dispatch(cli: Cli) -> Result<()> {
         Command::Ci(args) => ci::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Coverage(args) => coverage::run(&args),
+        Command::Semver(args) => semver::run(&args),
+        Command::Api(args) => api::run(&args),
         Command::Layers => layers::check().map(drop),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::run::cargo;
@@ -90,6 +90,17 @@ impl Package {
     }
 }
 
+/// The names of the published libraries; if some are named, only those.
+pub(crate) fn published<'a>(workspace: &'a Workspace, only: &'a [String]) -> Result<Vec<&'a str>> {
+    let packages = workspace.packages.iter();
+    let is_library = |package: &&Package| package.is_published() && package.has_target("lib");
+    let all: Vec<_> = packages.filter(is_library).map(|package| package.name.as_str()).collect();
+    if let Some(other) = only.iter().find(|name| !all.contains(&name.as_str())) {
+        bail!("{other} is not a published library; these are: {}", all.join(", "));
+    }
+    Ok(if only.is_empty() { all } else { only.iter().map(String::as_str).collect() })
+}
+
 /// The Rust files and the README of the crate in `dir`.
 pub(crate) fn sources(dir: &Path) -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
@@ -125,5 +136,15 @@ mod tests {
         let kind_of = |name| xtask.dependencies.iter().find(|d| d.name == name).map(|d| d.kind);
         assert_eq!(kind_of("clap"), Some(Kind::Normal));
         assert_eq!(kind_of("tempfile"), Some(Kind::Dev));
+    }
+
+    #[test]
+    fn published_libraries_are_chosen_by_name() {
+        let workspace = Workspace::load().expect("cargo metadata works in the workspace");
+        let all = published(&workspace, &[]).expect("all");
+        assert!(all.contains(&"memory-core") && !all.contains(&"xtask"), "{all:?}");
+        let one = ["memory-lock".to_owned()];
+        assert_eq!(published(&workspace, &one).expect("one"), ["memory-lock"]);
+        assert!(published(&workspace, &["xtask".to_owned()]).is_err());
     }
 }
