@@ -152,7 +152,7 @@
 //!
 //! The suite cannot simulate a loss of power, or run a second process. Write custom tests for these:
 //! `memory-core/tests/file_store` in the repository cuts its file at every byte of a write, and
-//! `memory-store-sqlite/tests/programs` runs random programs on any store and compares it with the reference.
+//! `memory-core/testkit` runs random programs on any store and compares it with the reference.
 
 #![expect(
     clippy::missing_panics_doc,

@@ -1,9 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-// The generators refer to the crate by its external name, because `memory-flush` includes them.
-#[cfg(test)]
-extern crate self as memory_core;
-
 mod applied;
 mod check_request;
 pub mod clock;

@@ -8,11 +8,11 @@
     reason = "a test that fails panics, and its output is where people look"
 )]
 
-mod fuzz;
-
-use fuzz::{fuzz, peak_of};
 use memory_core::MemoryKey;
 use memory_core::limits::MAX_KEY_BYTES;
+use memory_core_testkit::fuzz::{fuzz, peak_of};
+
+memory_core_testkit::count_allocations!();
 
 #[test]
 fn parsed_key_is_canonical() {

@@ -8,14 +8,14 @@
     reason = "a test that fails panics, and its output is where people look"
 )]
 
-mod fuzz;
-
-use fuzz::{SECRET, fuzz, peak_of};
 use memory_core::json::Json;
 use memory_core::limits::Limits;
 use memory_core::resource::Redactor;
 use memory_core::tokens::message_tokens;
 use memory_core::{EstimateCounter, Message};
+use memory_core_testkit::fuzz::{SECRET, fuzz, peak_of};
+
+memory_core_testkit::count_allocations!();
 
 /// The limit of the memory that reading a message may take, as a multiple of its length. An object of one short
 /// field takes a node of some 640 bytes for 7 bytes of JSON.

@@ -9,10 +9,10 @@
     reason = "a test that fails panics, and its output is where people look"
 )]
 
-mod fuzz;
-
-use fuzz::{fuzz, peak_of};
 use memory_core::{MemoryResource, ResourceError};
+use memory_core_testkit::fuzz::{fuzz, peak_of};
+
+memory_core_testkit::count_allocations!();
 
 /// Each pattern may take 4 MiB when compiled, and twice as much during compilation.
 const MOST: usize = 24 << 20;

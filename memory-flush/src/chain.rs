@@ -234,7 +234,7 @@ mod tests {
 
     use super::*;
     use crate::summarize::from_fn;
-    use crate::testkit::now;
+    use memory_core_testkit::generators::now;
 
     /// A timer that fires at once, or never.
     #[derive(Debug)]

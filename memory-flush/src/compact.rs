@@ -315,7 +315,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testkit::history;
+    use memory_core_testkit::generators::history;
 
     fn tokens(messages: &[Message]) -> u64 {
         messages.iter().map(|it| u64::from(message_tokens(&EstimateCounter, it))).sum()

@@ -83,7 +83,7 @@ mod tests {
     use crate::plan::validate_plan;
     use crate::priority::PriorityEviction;
     use crate::strategy::target_of;
-    use crate::testkit::{history, metas, now, policy};
+    use memory_core_testkit::generators::{history, metas, now, policy};
 
     fn settings() -> impl Strategy<Value = FlushSettings> {
         (0.1..1.0_f64, 0.1..0.95_f64, 1..200_u64, 1..=100_u8).prop_map(

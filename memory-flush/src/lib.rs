@@ -13,9 +13,6 @@ mod strategy;
 mod summarize;
 #[cfg(test)]
 mod testcount;
-#[cfg(test)]
-#[path = "../../memory-core/src/testkit.rs"]
-mod testkit;
 mod truncate;
 
 #[cfg(test)]

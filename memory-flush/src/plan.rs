@@ -169,7 +169,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testkit::{history, metas, now, policy};
+    use memory_core_testkit::generators::{history, metas, now, policy};
 
     fn plan(evict: Vec<Sequence>, summarize: Vec<Sequence>) -> FlushPlan {
         FlushPlan { evict, summarize, ..FlushPlan::default() }

@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
     use crate::chain::Declined;
-    use crate::testkit::now;
+    use memory_core_testkit::generators::now;
 
     fn metas() -> Vec<MessageMeta> {
         let policy = Policy::with_max_tokens(1_000);

@@ -204,7 +204,7 @@ mod tests {
     use crate::rule_based::RuleBasedSummarizer;
     use crate::splice::summary_message;
     use crate::testcount::counter;
-    use crate::testkit::{history, now};
+    use memory_core_testkit::generators::{history, now};
 
     proptest! {
         #[test]

@@ -8,17 +8,16 @@
     reason = "a test that fails panics, and its output is where people look"
 )]
 
-#[path = "../../memory-core/tests/fuzz/mod.rs"]
-mod fuzz;
-
 use std::time::Duration;
 
-use fuzz::{SECRET, fuzz, peak_of};
 use memory_core::MemoryKey;
 use memory_core::limits::MAX_KEY_PART_BYTES;
+use memory_core_testkit::fuzz::{SECRET, fuzz, peak_of};
 use memory_instance::{KeyContext, KeyTemplate};
 use serde_json::json;
 use tokio::time::Instant;
+
+memory_core_testkit::count_allocations!();
 
 /// A template has at most 2 KiB, and each of its filters and operators produces at most 64 KiB more.
 const MOST: usize = 16 << 20;

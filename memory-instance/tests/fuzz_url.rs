@@ -9,12 +9,11 @@
     reason = "a test that fails panics, and its output is where people look"
 )]
 
-#[path = "../../memory-core/tests/fuzz/mod.rs"]
-mod fuzz;
-
-use fuzz::{SECRET, fuzz, peak_of};
+use memory_core_testkit::fuzz::{SECRET, fuzz, peak_of};
 use memory_instance::{MemoryManager, without_password};
 use memory_store_redis::RedisConfig;
+
+memory_core_testkit::count_allocations!();
 
 #[test]
 fn urls_never_panic_or_leak_passwords() {

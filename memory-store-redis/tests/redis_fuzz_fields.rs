@@ -8,16 +8,14 @@
     reason = "a test that fails panics, and its output is where people look"
 )]
 
-#[path = "../../memory-core/tests/fuzz/mod.rs"]
-mod fuzz;
 mod support;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use fuzz::{SECRET, corpus, mutated, peak_of};
 use memory_core::store::{Access, Clear, Read, Splice, StoreError, StoreErrorKind};
 use memory_core::{MemoryKey, MemoryStore, Sequence};
+use memory_core_testkit::fuzz::{SECRET, corpus, mutated, peak_of};
 use memory_redis_testkit::any_server;
 use memory_store_redis::RedisStore;
 use proptest::prelude::*;
@@ -25,6 +23,8 @@ use proptest::test_runner::{Config, TestRunner};
 use redis::aio::MultiplexedConnection;
 use support::{append, key, message, places, receipt, store, write};
 use tokio::time::Instant;
+
+memory_core_testkit::count_allocations!();
 
 /// A memory with all kinds of fields.
 async fn whole(store: &RedisStore, key: &MemoryKey) {

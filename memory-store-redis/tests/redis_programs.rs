@@ -8,13 +8,11 @@
 )]
 
 mod prefixed;
-#[path = "../../memory-store-sqlite/tests/programs/mod.rs"]
-mod programs;
 
+use memory_core_testkit::programs::run;
 use memory_redis_testkit::any_server;
 use memory_store_redis::TokenChecks;
 use prefixed::{Prefixed, runtime};
-use programs::run;
 
 #[test]
 fn server_matches_the_reference() {

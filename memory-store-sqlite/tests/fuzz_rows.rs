@@ -8,23 +8,23 @@
     reason = "a test that fails panics, and its output is where people look"
 )]
 
-#[path = "../../memory-core/tests/fuzz/mod.rs"]
-mod fuzz;
 mod support;
 
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use fuzz::{SECRET, corpus, fuzz, mutated, peak_of};
 use memory_core::store::{Access, Clear, FlushReceipt, Read, Splice, StoreError, StoreErrorKind};
 use memory_core::{MemoryStore, Sequence};
+use memory_core_testkit::fuzz::{SECRET, corpus, fuzz, mutated, peak_of};
 use memory_store_sqlite::SqliteStore;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use support::{append, key, write};
+
+memory_core_testkit::count_allocations!();
 
 /// A file of a few memories with all kinds of rows.
 async fn whole(path: &Path) {

@@ -9,14 +9,12 @@
     reason = "a test that fails panics, and its output is where people look"
 )]
 
-mod programs;
-
 use std::sync::Arc;
 
 use memory_core::store::Durability;
+use memory_core_testkit::programs::{Opened, Place, run};
 use memory_lock::{Clock, SqliteLock};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
-use programs::{Opened, Place, run};
 use tempfile::TempDir;
 
 /// A file, with its leases in it.

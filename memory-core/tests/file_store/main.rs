@@ -1,7 +1,5 @@
 //! A store on a plain file, as a third party would write it, and its tests: the conformance suite of `memory-core`,
-//! and failures that only files have.
-//!
-//! `memory-store-sqlite/tests/third_party_programs.rs` also runs random programs on it.
+//! random programs, and failures that only files have.
 
 #![cfg(feature = "conformance")]
 #![allow(
@@ -12,6 +10,7 @@
 )]
 
 mod log;
+mod programs;
 mod store;
 
 use std::fs;

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::*;
 use crate::splice::{FlushRecord, WrittenSummary, splice_for, summary_message};
 use crate::strategy::{FlushInput, FlushStrategy};
-use crate::testkit::{history, now, policy};
 use crate::{Fifo, HybridSummary, PriorityEviction, validate_plan};
+use memory_core_testkit::generators::{history, now, policy};
 
 /// A memory as a store keeps it, with a flusher that executes plans.
 struct Memory<'a> {

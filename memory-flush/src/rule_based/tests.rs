@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::testcount::{Count, counter};
-use crate::testkit::now;
+use memory_core_testkit::generators::now;
 
 fn stored(messages: impl IntoIterator<Item = Message>) -> Vec<StoredMessage> {
     let policy = Policy::with_max_tokens(1_000);

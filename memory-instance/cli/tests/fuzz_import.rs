@@ -8,9 +8,6 @@
     reason = "a test that fails panics, and its output is where people look"
 )]
 
-#[path = "../../../memory-core/tests/fuzz/mod.rs"]
-mod fuzz;
-
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -18,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use fuzz::{SECRET, fuzz};
+use memory_core_testkit::fuzz::{SECRET, fuzz};
 use tempfile::TempDir;
 
 /// The memory limit of the process, in KiB; a message of its resource has at most 256 KiB.

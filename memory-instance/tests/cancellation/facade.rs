@@ -13,10 +13,10 @@ use memory_instance::{
     ExclusiveError, MemoryError, MemoryInstance, Session, SweepOptions, Usage, WindowOptions,
 };
 use memory_lock::LockOptions;
+use memory_lock_testkit::{Cut, until};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::sweep::Cut;
 use crate::worlds::{Case, HISTORY, TTL, World};
 
 /// All public async operations of memories; a part after a comma describes a condition.
@@ -193,7 +193,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
         "MemoryInstance::flush_in_background" => {
             let done = cut.off(memory.flush_in_background()).await.map(Result::unwrap);
             if done.is_some() {
-                crate::sweep::until(what, async || {
+                until(what, async || {
                     let receipts = memory.receipts().await.unwrap().len();
                     if receipts == 1 { Ok(()) } else { Err("it began no flush".into()) }
                 })

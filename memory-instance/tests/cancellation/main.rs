@@ -20,8 +20,6 @@ mod far;
 mod on_sqlite;
 mod opening;
 mod stores;
-#[path = "../../../memory-lock/tests/cancellation/sweep.rs"]
-mod sweep;
 mod worlds;
 
 use std::sync::Arc;
@@ -29,7 +27,7 @@ use std::sync::Arc;
 use far::{FarLock, FarStore};
 use memory_core::{InMemoryStore, MemoryStore};
 use memory_lock::{Clock, ClockExt as _, InProcessLock, LockBackend, LockManager};
-use sweep::{Table, tasks, until_tasks};
+use memory_lock_testkit::{Table, tasks, until_tasks};
 use worlds::World;
 
 fn in_memory() -> (Arc<dyn MemoryStore>, Arc<dyn LockBackend>) {

@@ -9,11 +9,11 @@ use memory_core::store::{Access, Append, WriterId};
 use memory_core::{MemoryKey, MemoryStore, Message};
 use memory_instance::MemoryManager;
 use memory_lock::Clock;
+use memory_lock_testkit::{Cut, Table, open_files, sweep, tasks, until_tasks};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use rusqlite::Connection;
 
 use crate::opening::{assert_closed, sweep_managers, sweep_opening};
-use crate::sweep::{Cut, Table, open_files, sweep, until_tasks};
 use crate::worlds::World;
 use crate::{facade, stores};
 
@@ -30,7 +30,7 @@ fn connections(dir: &Path) -> Vec<String> {
 }
 
 pub(crate) async fn sweep_all(table: &mut Table) {
-    let before = crate::sweep::tasks();
+    let before = tasks();
     let dir = tempfile::tempdir().unwrap();
     let world = World::opened("SQLite", &url(dir.path()), ROUNDS).await;
     world.sweep(facade::OPERATIONS, table, facade::cut_off).await;

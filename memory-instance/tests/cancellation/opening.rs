@@ -2,8 +2,7 @@
 
 use memory_core::{MemoryResource, Message};
 use memory_instance::MemoryManager;
-
-use crate::sweep::{Cut, Table, sweep, tasks, until, until_tasks};
+use memory_lock_testkit::{Cut, Table, sweep, tasks, until, until_tasks};
 
 pub(crate) const OPERATIONS: [&str; 1] = ["ManagerBuilder::open"];
 

@@ -9,8 +9,8 @@ use memory_core::store::{
 };
 use memory_core::{Message, Sequence};
 use memory_lock::LockOptions;
+use memory_lock_testkit::Cut;
 
-use crate::sweep::Cut;
 use crate::worlds::{Case, HISTORY, TTL};
 
 pub(crate) const OPERATIONS: &[&str] = &[

@@ -11,8 +11,7 @@ use memory_core::{MemoryResource, MemoryStore, Message};
 use memory_flush::from_fn;
 use memory_instance::{CircuitBreaker, FlushMode, ManagerBuilder, MemoryInstance, MemoryManager};
 use memory_lock::{LockKey, LockManager, LockOptions, ReleaseOutcome};
-
-use crate::sweep::{Cut, Table, sweep, tasks, until, until_tasks};
+use memory_lock_testkit::{Cut, Table, sweep, tasks, until, until_tasks};
 
 /// Much longer than a test waits, so that a leaked lease cannot expire unnoticed.
 pub(crate) const TTL: Duration = Duration::from_secs(60);

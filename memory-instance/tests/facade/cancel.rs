@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use memory_core::Message;
 use memory_instance::Session;
+use memory_lock_testkit::{Cut, Points, sweep_whole, until};
 
 use crate::support::{On, assert_distinct, checked, hybrid, texts, with};
-use crate::sweep::{Cut, Points, sweep_whole, until};
 
 on_every_backend![
     ; paused_clock:

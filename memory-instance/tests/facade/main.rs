@@ -66,10 +66,6 @@ mod shutdown;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
-#[allow(dead_code, reason = "the sweeps of `cancellation` use the rest")]
-#[path = "../../../memory-lock/tests/cancellation/sweep.rs"]
-mod sweep;
-#[cfg(test)]
 mod system_prompt;
 #[cfg(test)]
 mod tokens;

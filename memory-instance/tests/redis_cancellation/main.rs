@@ -18,16 +18,14 @@ mod facade;
 mod opening;
 #[path = "../cancellation/stores.rs"]
 mod stores;
-#[path = "../../../memory-lock/tests/cancellation/sweep.rs"]
-mod sweep;
 #[path = "../cancellation/worlds.rs"]
 mod worlds;
 
+use memory_lock_testkit::{Cut, Table, tasks, until, until_tasks};
 use memory_redis_testkit::{AnyServer, any_server, unique_prefix};
 use memory_store_redis::{RedisConfig, RedisStore};
 use opening::{assert_closed, sweep_managers, sweep_opening};
 use redis::aio::MultiplexedConnection;
-use sweep::{Cut, Table, tasks, until_tasks};
 use worlds::World;
 
 const OPERATIONS: [&str; 1] = ["RedisStore::open"];
@@ -86,7 +84,7 @@ impl Redis {
     }
 
     async fn until_nothing_is_left(&self, what: &str) {
-        sweep::until(what, async || match self.leftovers().await {
+        until(what, async || match self.leftovers().await {
             left if left.is_empty() => Ok(()),
             left => Err(format!("left on the server: {left:?}")),
         })

@@ -20,8 +20,6 @@ mod facade;
 mod opening;
 #[path = "../cancellation/stores.rs"]
 mod stores;
-#[path = "../../../memory-lock/tests/cancellation/sweep.rs"]
-mod sweep;
 #[path = "../cancellation/worlds.rs"]
 mod worlds;
 
@@ -29,10 +27,10 @@ use std::sync::Arc;
 
 use memory_core::MemoryStore;
 use memory_lock::{Clock, ClockExt as _, LockManager, RedlockLock};
+use memory_lock_testkit::{Table, tasks, until, until_tasks};
 use memory_redis_testkit::{Cluster, Sentinels, Server};
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore, RedisStoreConfig, TokenChecks};
 use opening::{assert_closed, sweep_managers};
-use sweep::{Table, tasks, until, until_tasks};
 use worlds::{Case, World};
 
 const ROUNDS: usize = 2;

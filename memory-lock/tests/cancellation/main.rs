@@ -10,21 +10,16 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 #![allow(clippy::future_not_send, reason = "the sweeps run on the thread of their test")]
-#![allow(dead_code, reason = "shared with the sweeps on servers")]
-
-mod leases;
-mod sweep;
 
 use std::sync::Arc;
 
-use leases::Ground;
 use memory_lock::InProcessLock;
-use sweep::Table;
+use memory_lock_testkit::{LeaseSweep, Table};
 
 #[tokio::test]
 async fn dropped_calls_leave_nothing_behind() {
     let mut table = Table::default();
-    Ground::new("in process", Arc::new(InProcessLock::default()), 2).sweep(&mut table).await;
+    LeaseSweep::new("in process", Arc::new(InProcessLock::default()), 2).run(&mut table).await;
     #[cfg(feature = "sqlite")]
     {
         sqlite::sweep(&mut table).await;
@@ -40,21 +35,19 @@ mod sqlite {
     use std::time::Duration;
 
     use memory_lock::{Clock, ClockExt as _, SqliteLock};
+    use memory_lock_testkit::{LeaseSweep, Table, open_files, until};
     use rusqlite::Connection;
-
-    use crate::leases::Ground;
-    use crate::sweep::Table;
 
     pub(crate) async fn sweep(table: &mut Table) {
         let dir = tempfile::tempdir().unwrap();
-        ground("SQLite", dir.path()).sweep(table).await;
+        leases("SQLite", dir.path()).run(table).await;
         assert_closed(dir.path()).await;
     }
 
     /// Calls that find the file locked wait for it on other threads.
     pub(crate) async fn sweep_while_another_process_writes(table: &mut Table) {
         let dir = tempfile::tempdir().unwrap();
-        let ground = ground("busy SQLite", dir.path());
+        let leases = leases("busy SQLite", dir.path());
         let other = Connection::open(dir.path().join("leases.db")).unwrap();
         other.busy_timeout(Duration::from_secs(20)).unwrap();
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
@@ -68,10 +61,10 @@ mod sqlite {
                 }
             }
         });
-        ground.sweep(table).await;
+        leases.run(table).await;
         drop(stop);
         writes.join().unwrap();
-        drop(ground);
+        drop(leases);
         assert_closed(dir.path()).await;
     }
 
@@ -79,23 +72,21 @@ mod sqlite {
         error == std::sync::mpsc::RecvTimeoutError::Disconnected
     }
 
-    fn ground(name: &'static str, dir: &Path) -> Ground {
+    fn leases(name: &'static str, dir: &Path) -> LeaseSweep {
         let path = dir.join("leases.db");
         let lock = SqliteLock::open(&path, Clock::system()).unwrap();
-        let mut ground = Ground::new(name, Arc::new(lock), 3);
-        ground.left = Box::new(move || {
+        LeaseSweep::new(name, Arc::new(lock), 3).with_leftovers(move || {
             let file = Connection::open(&path).unwrap();
             let held = "SELECT key FROM memory_leases WHERE owner IS NOT NULL";
             let mut held = file.prepare(held).unwrap();
             let held = held.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
             Box::pin(std::future::ready(held))
-        });
-        ground
+        })
     }
 
     /// No connection to a file below this folder is left.
     async fn assert_closed(dir: &Path) {
-        crate::sweep::until("closing the file", async || match crate::sweep::open_files(dir) {
+        until("closing the file", async || match open_files(dir) {
             open if open.is_empty() => Ok(()),
             open => Err(format!("still open: {open:?}")),
         })

@@ -1,10 +1,10 @@
 //! The operations of links, and opening them.
 
 use memory_lock::{Clock, ClockExt as _, RedlockLock};
+use memory_lock_testkit::{Cut, Table, sweep, tasks, until_tasks};
 use memory_redis_link::{RedisLink, Script};
 use redis::Value;
 
-use crate::sweep::{Cut, Table, sweep, tasks, until_tasks};
 use crate::{ROUNDS, Servers};
 
 /// All public async operations of a link.

@@ -10,21 +10,15 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 #![allow(clippy::future_not_send, reason = "the sweeps run on the thread of their test")]
-#![allow(dead_code, reason = "shared with the sweep without servers")]
 
-#[path = "../cancellation/leases.rs"]
-mod leases;
 mod links;
-#[path = "../cancellation/sweep.rs"]
-mod sweep;
 
 use std::sync::Arc;
 
-use leases::Ground;
 use memory_lock::redis::{RedisConfig, RedisLink};
 use memory_lock::{Clock, ClockExt as _, RedisLock, RedlockLock};
+use memory_lock_testkit::{LeaseSweep, Table, tasks, until, until_tasks};
 use memory_redis_testkit::{Cluster, Server, unique_prefix};
-use sweep::{Table, tasks, until, until_tasks};
 
 /// Separate servers for the test, whose connections can therefore be counted.
 #[derive(Debug, Clone)]
@@ -99,11 +93,10 @@ impl Servers {
         .await;
     }
 
-    fn ground(&self, name: &'static str, backend: Arc<dyn memory_lock::LockBackend>) -> Ground {
-        let mut ground = Ground::new(name, backend, ROUNDS);
+    fn leases(&self, name: &'static str, backend: Arc<dyn memory_lock::LockBackend>) -> LeaseSweep {
         let servers = self.clone();
-        ground.left = Box::new(move || Box::pin(servers.clone().left()));
-        ground
+        LeaseSweep::new(name, backend, ROUNDS)
+            .with_leftovers(move || Box::pin(servers.clone().left()))
     }
 }
 
@@ -115,7 +108,7 @@ async fn sweep_at(name: &'static str, servers: &Servers) {
     let mut table = Table::default();
     let link = RedisLink::open(servers.configs().remove(0)).await.unwrap();
     let lock = Arc::new(RedisLock::new(link.clone()));
-    servers.ground(name, lock).sweep(&mut table).await;
+    servers.leases(name, lock).run(&mut table).await;
     servers.until_connections(1, "leases").await;
     links::sweep_link(name, servers, &link, &mut table).await;
     servers.until_connections(1, "leases and link").await;
@@ -132,10 +125,10 @@ async fn sweep_quorum(
     servers: &Servers,
     table: &mut Table,
 ) {
-    let ground = servers.ground(name, Arc::new(quorum));
-    ground.sweep(table).await;
+    let leases = servers.leases(name, Arc::new(quorum));
+    leases.run(table).await;
     servers.until_connections(1, name).await;
-    drop(ground);
+    drop(leases);
     links::sweep_quorum(name, servers, table).await;
     servers.until_connections(0, name).await;
 }

@@ -7,7 +7,7 @@ use memory_redis_testkit::unique_prefix;
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore, RedisStoreConfig, TokenChecks};
 use tokio::runtime::Runtime;
 
-use crate::programs::{Opened, Place};
+use memory_core_testkit::programs::{Opened, Place};
 
 /// A separate prefix, which includes the leases.
 #[derive(Debug)]

@@ -2,8 +2,7 @@
 //!
 //! An operation is cut off at its first and last polls and at every third or so between them, at other
 //! polls on each backend; with `MEMORY_SWEEP=whole` (`cargo xtask test --deep`) at every poll, and
-//! several times over. `memory-instance` includes this file by its path, for its own operations.
-#![allow(clippy::future_not_send, reason = "a sweep and its cases run on one thread")]
+//! several times over.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +33,7 @@ thread_local! {
 
 /// The moment at which a call is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Moment {
+pub enum Moment {
     /// Right after its last poll: the requests of that poll are in flight.
     Polled,
     /// After it was woken following that poll, and before it was polled again: the answer has arrived and
@@ -44,9 +43,9 @@ pub(crate) enum Moment {
 
 /// The point at which a call is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Cut {
-    pub(crate) polls: usize,
-    pub(crate) moment: Moment,
+pub struct Cut {
+    polls: usize,
+    moment: Moment,
 }
 
 struct Bell(Notify);
@@ -61,7 +60,7 @@ impl Cut {
     /// Polls the call, each time only after it was woken, then drops it; returns its output if it completed
     /// before that.
     #[track_caller]
-    pub(crate) fn off<F: Future>(self, call: F) -> impl Future<Output = Option<F::Output>> {
+    pub fn off<F: Future>(self, call: F) -> impl Future<Output = Option<F::Output>> {
         let at = Location::caller();
         async move {
             let bell = Arc::new(Bell(Notify::new()));
@@ -91,14 +90,14 @@ impl Cut {
 
 /// The points at which calls were dropped before their end.
 #[derive(Debug, Default)]
-pub(crate) struct Points {
+pub struct Points {
     places: BTreeSet<Cut>,
     drops: usize,
 }
 
 impl Points {
     /// The number of calls that were dropped before their end.
-    pub(crate) fn drops(&self) -> usize {
+    pub fn drops(&self) -> usize {
         self.drops
     }
 
@@ -124,7 +123,7 @@ impl Points {
 /// Cuts calls of one operation off after so many of their polls. `case` sets one up, cuts it off, checks
 /// for leftovers, and returns whether it completed. `name` selects which polls are sampled; only a whole
 /// sweep makes several `rounds`.
-pub(crate) async fn sweep(name: &str, rounds: usize, case: impl AsyncFn(Cut) -> bool) -> Points {
+pub async fn sweep(name: &str, rounds: usize, case: impl AsyncFn(Cut) -> bool) -> Points {
     let mut points = Points::default();
     if std::env::var("MEMORY_SWEEP").is_ok_and(|wanted| wanted == "whole") {
         for _ in 0..rounds {
@@ -137,7 +136,7 @@ pub(crate) async fn sweep(name: &str, rounds: usize, case: impl AsyncFn(Cut) -> 
 }
 
 /// After 0, 1, 2, ... polls, until the call completes.
-pub(crate) async fn sweep_whole(case: &impl AsyncFn(Cut) -> bool, points: &mut Points) {
+pub async fn sweep_whole(case: &impl AsyncFn(Cut) -> bool, points: &mut Points) {
     for polls in 0.. {
         assert!(polls < MOST_POLLS, "it never completes");
         if points.cut(polls, case).await == 0 {
@@ -175,13 +174,14 @@ fn sample_has_both_ends_and_some_between() {
 
 /// The coverage: for each operation and backend, the numbers of polls after which calls were dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
+pub struct Table {
     backends: Vec<&'static str>,
     rows: BTreeMap<&'static str, BTreeMap<&'static str, Points>>,
 }
 
 impl Table {
-    pub(crate) fn add(&mut self, operation: &'static str, backend: &'static str, points: Points) {
+    /// Adds the points of an operation on a backend; panics if they are there.
+    pub fn add(&mut self, operation: &'static str, backend: &'static str, points: Points) {
         if !self.backends.contains(&backend) {
             self.backends.push(backend);
         }
@@ -190,8 +190,8 @@ impl Table {
     }
 
     /// Prints it: distinct cancellation points and, after the cross, the number of dropped calls.
-    #[allow(clippy::print_stdout, reason = "what was covered is for people to read")]
-    pub(crate) fn print(&self) {
+    #[expect(clippy::print_stdout, reason = "people read the coverage")]
+    pub fn print(&self) {
         let width = self.rows.keys().map(|name| name.len()).max().unwrap_or_default();
         print!("{:width$}", "cancellation points (drops)");
         self.backends.iter().for_each(|backend| print!("  {backend:>16}"));
@@ -215,12 +215,12 @@ impl Table {
 }
 
 /// The number of tasks of the runtime.
-pub(crate) fn tasks() -> usize {
+pub fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
 /// Waits until this is so, because it must happen by itself.
-pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> Result<(), String>) {
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> Result<(), String>) {
     let begun = Instant::now();
     while let Err(seen) = is_so().await {
         assert!(begun.elapsed() < PATIENCE, "{what}: {seen}");
@@ -229,7 +229,7 @@ pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> Result<(),
 }
 
 /// Waits until there are no more tasks than this.
-pub(crate) async fn until_tasks(most: usize, what: &str) {
+pub async fn until_tasks(most: usize, what: &str) {
     let few = async || match tasks() {
         there if there > most => Err(format!("{there} tasks are left over, not {most}")),
         _ => Ok(()),
@@ -238,7 +238,7 @@ pub(crate) async fn until_tasks(most: usize, what: &str) {
 }
 
 /// The files below this folder that this process has open; none if the system does not report them.
-pub(crate) fn open_files(folder: &Path) -> Vec<PathBuf> {
+pub fn open_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
     let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
     targets.filter(|target| target.starts_with(folder)).collect()

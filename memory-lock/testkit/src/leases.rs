@@ -1,5 +1,6 @@
 //! Every operation on leases, on any backend.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::time::sleep;
 use crate::sweep::{Cut, Table, sweep, tasks, until, until_tasks};
 
 /// All public async operations of leases; after a comma the situation that they meet.
-pub(crate) const OPERATIONS: &[&str] = &[
+const OPERATIONS: &[&str] = &[
     "LeaseScope::lost",
     "LockBackend::hand_over",
     "LockBackend::inspect",
@@ -43,23 +44,41 @@ pub(crate) const OPERATIONS: &[&str] = &[
 /// Far longer than a test waits, so that a leaked lease does not disappear by expiring.
 const TTL: Duration = Duration::from_secs(60);
 
-/// A backend to sweep.
-pub(crate) struct Ground {
-    pub(crate) name: &'static str,
-    pub(crate) backend: Arc<dyn LockBackend>,
-    /// The number of rounds: a real backend does not answer after the same polls each time.
-    pub(crate) rounds: usize,
-    /// The leases and waiters that the backend still stores.
-    pub(crate) left: Box<dyn Fn() -> BoxFuture<'static, Vec<String>>>,
+/// Returns the leases and waiters that a backend still stores.
+type Leftovers = Box<dyn Fn() -> BoxFuture<'static, Vec<String>>>;
+
+/// The sweep of every operation on leases of one backend.
+pub struct LeaseSweep {
+    name: &'static str,
+    backend: Arc<dyn LockBackend>,
+    rounds: usize,
+    left: Leftovers,
 }
 
-impl Ground {
-    pub(crate) fn new(name: &'static str, backend: Arc<dyn LockBackend>, rounds: usize) -> Self {
+impl fmt::Debug for LeaseSweep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaseSweep").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl LeaseSweep {
+    /// A sweep in so many rounds: a real backend does not answer after the same polls each time.
+    pub fn new(name: &'static str, backend: Arc<dyn LockBackend>, rounds: usize) -> Self {
         Self { name, backend, rounds, left: Box::new(|| Box::pin(async { Vec::new() })) }
     }
 
+    /// Also checks that nothing of these leases and waiters remains in the backend.
+    #[must_use]
+    pub fn with_leftovers(
+        mut self,
+        left: impl Fn() -> BoxFuture<'static, Vec<String>> + 'static,
+    ) -> Self {
+        self.left = Box::new(left);
+        self
+    }
+
     /// Sweeps all operations. At the end no task is left except the earlier ones.
-    pub(crate) async fn sweep(&self, table: &mut Table) {
+    pub async fn run(&self, table: &mut Table) {
         let before = tasks();
         let locks = LockManager::new(Arc::clone(&self.backend));
         let others = LockManager::new(Arc::clone(&self.backend));

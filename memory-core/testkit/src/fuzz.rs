@@ -1,10 +1,8 @@
-//! Shared code of fuzz targets; those of other crates include this file by its path.
+//! Fuzz targets.
 //!
 //! A target is a test binary `fuzz_*`. It runs its corpus, the files of the folder `corpus/NAME` beside it, and
 //! several hundred mutations; `PROPTEST_CASES=100000 cargo test --test fuzz_message` runs more. Add every input that
 //! found a bug to the corpus.
-
-#![allow(dead_code, reason = "no target needs all of it")]
 
 use std::fs;
 use std::path::Path;
@@ -13,24 +11,34 @@ use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-#[global_allocator]
-static ALLOCATOR: PeakAlloc = PeakAlloc;
-
-/// Part of every text that an error must not quote.
-pub(crate) const SECRET: &str = "5ecr3t";
-
-/// Returns the result of `run` and its peak allocation in bytes. Other tests of the same process are counted too;
-/// `cargo nextest`, which `cargo xtask test` uses, runs each test in a separate process.
-pub(crate) fn peak_of<T>(run: impl FnOnce() -> T) -> (T, usize) {
-    let before = ALLOCATOR.current_usage();
-    ALLOCATOR.reset_peak_usage();
-    let done = run();
-    (done, ALLOCATOR.peak_usage().saturating_sub(before))
+/// Makes the allocator of a test binary count, as [`peak_of`] requires.
+#[macro_export]
+macro_rules! count_allocations {
+    () => {
+        #[global_allocator]
+        static ALLOCATOR: $crate::PeakAlloc = $crate::PeakAlloc;
+    };
 }
 
-/// The files of a folder, with their names.
-pub(crate) fn corpus(folder: &str) -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(folder);
+/// Part of every text that an error must not quote.
+pub const SECRET: &str = "5ecr3t";
+
+/// Returns the result of `run` and its peak allocation in bytes. Other tests of the same process are counted too;
+/// `cargo nextest`, which `cargo xtask test` uses, runs each test in a separate process. The binary must contain
+/// [`count_allocations!`](crate::count_allocations).
+pub fn peak_of<T>(run: impl FnOnce() -> T) -> (T, usize) {
+    let before = PeakAlloc.current_usage();
+    assert!(before > 0, "the binary lacks `count_allocations!`");
+    PeakAlloc.reset_peak_usage();
+    let done = run();
+    (done, PeakAlloc.peak_usage().saturating_sub(before))
+}
+
+/// The files of a folder below `tests/corpus` of the package under test, with their names.
+pub fn corpus(folder: &str) -> Vec<(String, Vec<u8>)> {
+    let package =
+        std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo names the package under test");
+    let folder = Path::new(&package).join("tests/corpus").join(folder);
     let mut files: Vec<_> = fs::read_dir(&folder)
         .unwrap()
         .map(|file| {
@@ -45,7 +53,7 @@ pub(crate) fn corpus(folder: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Runs a target on each file of its corpus and on mutations of them: `PROPTEST_CASES` of them if set, else `cases`.
-pub(crate) fn fuzz(folder: &str, cases: u32, target: impl Fn(&[u8])) {
+pub fn fuzz(folder: &str, cases: u32, target: impl Fn(&[u8])) {
     let corpus = corpus(folder);
     for (name, input) in &corpus {
         let told = NameOnPanic(name);
@@ -69,6 +77,7 @@ pub(crate) fn fuzz(folder: &str, cases: u32, target: impl Fn(&[u8])) {
 struct NameOnPanic<'a>(&'a str);
 
 impl Drop for NameOnPanic<'_> {
+    #[expect(clippy::print_stderr, reason = "people read the output of a failed test")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("in the corpus: {}", self.0);
@@ -182,7 +191,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
 }
 
 /// One of these inputs with some changes.
-pub(crate) fn mutated(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+pub fn mutated(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let mutations = prop::collection::vec(mutation(), 1..6);
     (any::<prop::sample::Index>(), mutations).prop_map(move |(seed, mutations)| {
         let mut input = seed.get(&seeds).clone();

@@ -1,6 +1,6 @@
 //! Random programs that compare a store with the reference.
 //!
-//! They are independent of the backend: the tests of other stores include this folder by its path.
+//! They are independent of the backend.
 
 mod op;
 mod pair;
@@ -19,22 +19,23 @@ use self::op::Programs;
 use self::pair::Pair;
 
 /// The place where one program runs, empty at first.
-#[allow(async_fn_in_trait, reason = "only this runs it")]
-pub(crate) trait Place: Debug {
+#[expect(async_fn_in_trait, reason = "only this crate calls it")]
+pub trait Place: Debug {
     /// Opens it; a program does so again and again.
     async fn open(&self, clock: &Clock) -> Opened;
 }
 
 /// The requirements of the programs on an open place.
 #[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) store: Arc<dyn MemoryStore>,
+pub struct Opened {
+    /// The store to compare.
+    pub store: Arc<dyn MemoryStore>,
     /// The leases that the store checks with each write; none if it uses tokens alone.
-    pub(crate) leases: Option<Arc<dyn LockBackend>>,
+    pub leases: Option<Arc<dyn LockBackend>>,
 }
 
 /// Runs this many programs, each in a separate place, and shows the shortest that fails.
-pub(crate) fn run<P: Place>(runtime: &Runtime, cases: u32, fresh: impl Fn() -> P) {
+pub fn run<P: Place>(runtime: &Runtime, cases: u32, fresh: impl Fn() -> P) {
     let config =
         Config { cases, max_shrink_iters: 4_000, failure_persistence: None, ..Config::default() };
     let programs = Programs::sequential_strategy(1..60);

@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+pub mod fuzz;
+pub mod generators;
+pub mod programs;
+
+#[doc(hidden)]
+pub use peak_alloc::PeakAlloc;
