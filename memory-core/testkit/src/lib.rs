@@ -9,6 +9,7 @@
 
 pub mod fuzz;
 pub mod generators;
+pub mod intercept;
 pub mod programs;
 
 #[doc(hidden)]

@@ -1,18 +1,13 @@
 //! A store and a lease backend with simulated distance: each call yields before its effect and again before its
 //! answer, so that a call can be dropped on either side of its effect.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use memory_core::health::ServerHealth;
-use memory_core::lease::{LeaseDomain, LeaseProof, OwnerId};
-use memory_core::store::{
-    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
-    Replace, Splice, StoreError,
-};
-use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
+use memory_core::lease::{LeaseDomain, OwnerId};
+use memory_core::store::StoreError;
+use memory_core_testkit::intercept::{Hook, Method};
 use memory_lock::{
     Acquired, HandOver, Lease, LeaseInfo, LockBackend, LockError, LockKey, Release, Renewal, Watch,
 };
@@ -27,89 +22,15 @@ async fn far<T>(call: impl Future<Output = T>) -> T {
 }
 
 #[derive(Debug)]
-pub(crate) struct FarStore(pub(crate) Arc<dyn MemoryStore>);
+pub(crate) struct Far;
 
-#[deny(clippy::missing_trait_methods)]
-#[async_trait]
-impl MemoryStore for FarStore {
-    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        far(self.0.append(key, append)).await
-    }
-
-    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-        far(self.0.replace(key, replace)).await
-    }
-
-    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        far(self.0.splice(key, splice)).await
-    }
-
-    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        far(self.0.clear(key, clear)).await
-    }
-
-    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
-        far(self.0.claim(key, lease)).await
-    }
-
-    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
-        far(self.0.head(key)).await
-    }
-
-    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
-        far(self.0.read(key, read)).await
-    }
-
-    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
-        far(self.0.outline(key)).await
-    }
-
-    async fn fetch(
+impl Hook for Far {
+    async fn around<T: Send>(
         &self,
-        key: &MemoryKey,
-        snapshot: Cursor,
-        places: &[Sequence],
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        far(self.0.fetch(key, snapshot, places)).await
-    }
-
-    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
-        far(self.0.receipts(key)).await
-    }
-
-    async fn keys(
-        &self,
-        after: Option<&MemoryKey>,
-        limit: NonZeroUsize,
-    ) -> Result<Vec<MemoryKey>, StoreError> {
-        far(self.0.keys(after, limit)).await
-    }
-
-    async fn unused(
-        &self,
-        query: &memory_core::store::UnusedQuery,
-    ) -> Result<memory_core::store::UnusedPage, StoreError> {
-        far(self.0.unused(query)).await
-    }
-
-    async fn remove(
-        &self,
-        key: &MemoryKey,
-        remove: memory_core::store::RemoveUnused,
-    ) -> Result<memory_core::store::RemovedUnused, StoreError> {
-        far(self.0.remove(key, remove)).await
-    }
-
-    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
-        far(self.0.server()).await
-    }
-
-    fn lease_domain(&self) -> Option<&LeaseDomain> {
-        self.0.lease_domain()
-    }
-
-    fn durability(&self) -> Durability {
-        self.0.durability()
+        _: Method,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        far(call).await
     }
 }
 

@@ -24,8 +24,9 @@ mod worlds;
 
 use std::sync::Arc;
 
-use far::{FarLock, FarStore};
+use far::{Far, FarLock};
 use memory_core::{InMemoryStore, MemoryStore};
+use memory_core_testkit::intercept::Intercept;
 use memory_lock::{Clock, ClockExt as _, InProcessLock, LockBackend, LockManager};
 use memory_lock_testkit::{Table, tasks, until_tasks};
 use worlds::World;
@@ -36,7 +37,7 @@ fn in_memory() -> (Arc<dyn MemoryStore>, Arc<dyn LockBackend>) {
 
 fn far_away() -> World {
     let (store, locks) = in_memory();
-    let store: Arc<dyn MemoryStore> = Arc::new(FarStore(store));
+    let store: Arc<dyn MemoryStore> = Arc::new(Intercept::new(store, Far));
     World::new("far memory", &store, &LockManager::new(Arc::new(FarLock(locks))), None)
 }
 

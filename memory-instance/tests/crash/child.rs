@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use memory_core::store::{WriteId, WriterId};
 use memory_core::{MemoryResource, MemoryStore};
+use memory_core_testkit::intercept::Intercept;
 use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance, MemoryManager};
 use memory_lock::{Clock, ClockExt as _, LockBackend, LockManager, SqliteLock};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::ledger::{Batch, PARTS};
-use crate::marks::{MarkedLocks, MarkedStore, Marks};
+use crate::marks::{MarkedCalls, MarkedLocks, Marks};
 use crate::parent::{Errand, Orders};
 
 /// The number of tasks per child that append.
@@ -91,7 +92,7 @@ async fn open_redis(url: &str) -> (Arc<dyn MemoryStore>, Arc<dyn LockBackend>) {
 async fn work(orders: &Orders) {
     let marks = Marks::new(&orders.point, orders.passes);
     let (store, locks) = open(&orders.url).await;
-    let store = Arc::new(MarkedStore { store, marks: Arc::clone(&marks) });
+    let store = Arc::new(Intercept::new(store, MarkedCalls(Arc::clone(&marks))));
     let locks = LockManager::new(Arc::new(MarkedLocks { locks, marks: Arc::clone(&marks) }));
     let manager = builder(orders.padding, DOOMED)
         .with_summarizer(marks.summarizer())

@@ -7,13 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use memory_core::health::ServerHealth;
-use memory_core::lease::{LeaseDomain, LeaseProof, OwnerId};
-use memory_core::store::{
-    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
-    Replace, Splice, StoreError,
-};
-use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
+use memory_core::lease::{LeaseDomain, OwnerId};
+use memory_core::store::StoreError;
+use memory_core_testkit::intercept::{Hook, Method};
 use memory_flush::{RuleBasedSummarizer, Summarizer, from_fn};
 use memory_lock::{
     Acquired, HandOver, Lease, LeaseInfo, LockBackend, LockError, LockKey, Release, Renewal, Watch,
@@ -82,105 +78,32 @@ impl Marks {
     }
 }
 
+/// The marked points around the calls of a store.
 #[derive(Debug)]
-pub(crate) struct MarkedStore {
-    pub(crate) store: Arc<dyn MemoryStore>,
-    pub(crate) marks: Arc<Marks>,
-}
+pub(crate) struct MarkedCalls(pub(crate) Arc<Marks>);
 
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl MemoryStore for MarkedStore {
-    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        self.marks.pass("before an append").await;
-        let done = self.store.append(key, append).await;
-        self.marks.pass("after an append, untold").await;
+impl Hook for MarkedCalls {
+    async fn around<T: Send>(
+        &self,
+        method: Method,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let (before, after) = match method {
+            Method::Append => (Some("before an append"), Some("after an append, untold")),
+            Method::Splice => (Some("before a splice"), Some("after a splice, untold")),
+            Method::Claim => (None, Some("after a claim, untold")),
+            Method::Outline => (None, Some("after the outline of a flush")),
+            Method::Fetch => (None, Some("after the fetch of a flush")),
+            _ => (None, None),
+        };
+        if let Some(point) = before {
+            self.0.pass(point).await;
+        }
+        let done = call.await;
+        if let Some(point) = after {
+            self.0.pass(point).await;
+        }
         done
-    }
-
-    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-        self.store.replace(key, replace).await
-    }
-
-    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        self.marks.pass("before a splice").await;
-        let done = self.store.splice(key, splice).await;
-        self.marks.pass("after a splice, untold").await;
-        done
-    }
-
-    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        self.store.clear(key, clear).await
-    }
-
-    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
-        let done = self.store.claim(key, lease).await;
-        self.marks.pass("after a claim, untold").await;
-        done
-    }
-
-    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
-        self.store.head(key).await
-    }
-
-    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
-        self.store.read(key, read).await
-    }
-
-    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
-        let outline = self.store.outline(key).await;
-        self.marks.pass("after the outline of a flush").await;
-        outline
-    }
-
-    async fn fetch(
-        &self,
-        key: &MemoryKey,
-        snapshot: Cursor,
-        places: &[Sequence],
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        let fetched = self.store.fetch(key, snapshot, places).await;
-        self.marks.pass("after the fetch of a flush").await;
-        fetched
-    }
-
-    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
-        self.store.receipts(key).await
-    }
-
-    async fn keys(
-        &self,
-        after: Option<&MemoryKey>,
-        limit: std::num::NonZeroUsize,
-    ) -> Result<Vec<MemoryKey>, StoreError> {
-        self.store.keys(after, limit).await
-    }
-
-    async fn unused(
-        &self,
-        query: &memory_core::store::UnusedQuery,
-    ) -> Result<memory_core::store::UnusedPage, StoreError> {
-        self.store.unused(query).await
-    }
-
-    async fn remove(
-        &self,
-        key: &MemoryKey,
-        remove: memory_core::store::RemoveUnused,
-    ) -> Result<memory_core::store::RemovedUnused, StoreError> {
-        self.store.remove(key, remove).await
-    }
-
-    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
-        self.store.server().await
-    }
-
-    fn lease_domain(&self) -> Option<&LeaseDomain> {
-        self.store.lease_domain()
-    }
-
-    fn durability(&self) -> Durability {
-        self.store.durability()
     }
 }
 

@@ -8,16 +8,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use memory_core::conformance::{StoreFixture, run_all};
-use memory_core::health::ServerHealth;
-use memory_core::lease::{FencingToken, LeaseDomain, LeaseProof, OwnerId};
+use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
 use memory_core::resource::CircuitBreakerSettings;
-use memory_core::store::{
-    Append, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
-    Page, Read, Replace, Splice, StoreError, StoreErrorKind, StoreOperation,
-};
-use memory_core::{
-    InMemoryStore, MemoryKey, MemoryResource, MemoryStore, Message, Sequence, StoredMessage,
-};
+use memory_core::store::{Applied, StoreError, StoreErrorKind, StoreOperation};
+use memory_core::{InMemoryStore, MemoryKey, MemoryResource, MemoryStore, Message};
+use memory_core_testkit::intercept::{Hook, Intercept, Method};
 use memory_instance::{CircuitBreaker, FlushMode, MemoryInstance, MemoryManager};
 use memory_lock::{Clock, ClockExt as _, InProcessLock, LockManager};
 use tokio::time::{Instant, sleep};
@@ -40,20 +35,21 @@ enum Mood {
     Refusing(StoreErrorKind),
 }
 
-/// A store with a settable behavior, which counts its calls.
+/// A settable behavior, and the number of calls.
 #[derive(Debug)]
-struct Moody {
-    store: InMemoryStore,
+struct Moods {
     mood: Mutex<Mood>,
     calls: AtomicU64,
 }
 
-impl Moody {
-    fn new() -> Arc<Self> {
-        let mood = Mutex::new(Mood::Up);
-        Arc::new(Self { store: InMemoryStore::new(Clock::tokio()), mood, calls: AtomicU64::new(0) })
-    }
+type Moody = Intercept<Moods>;
 
+fn moody() -> Arc<Moody> {
+    let moods = Moods { mood: Mutex::new(Mood::Up), calls: AtomicU64::new(0) };
+    Arc::new(Intercept::new(Arc::new(InMemoryStore::new(Clock::tokio())), moods))
+}
+
+impl Moods {
     fn becomes(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
     }
@@ -61,10 +57,13 @@ impl Moody {
     fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
+}
 
-    async fn call<T>(
+impl Hook for Moods {
+    async fn around<T: Send>(
         &self,
-        call: impl Future<Output = Result<T, StoreError>>,
+        _: Method,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let lost = StoreError::new(
@@ -89,90 +88,6 @@ impl Moody {
     }
 }
 
-#[deny(clippy::missing_trait_methods)]
-#[async_trait]
-impl MemoryStore for Moody {
-    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        self.call(self.store.append(key, append)).await
-    }
-
-    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-        self.call(self.store.replace(key, replace)).await
-    }
-
-    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        self.call(self.store.splice(key, splice)).await
-    }
-
-    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        self.call(self.store.clear(key, clear)).await
-    }
-
-    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
-        self.call(self.store.claim(key, lease)).await
-    }
-
-    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
-        self.call(self.store.head(key)).await
-    }
-
-    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
-        self.call(self.store.read(key, read)).await
-    }
-
-    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
-        self.call(self.store.outline(key)).await
-    }
-
-    async fn fetch(
-        &self,
-        key: &MemoryKey,
-        snapshot: Cursor,
-        places: &[Sequence],
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        self.call(self.store.fetch(key, snapshot, places)).await
-    }
-
-    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
-        self.call(self.store.receipts(key)).await
-    }
-
-    async fn keys(
-        &self,
-        after: Option<&MemoryKey>,
-        limit: NonZeroUsize,
-    ) -> Result<Vec<MemoryKey>, StoreError> {
-        self.call(self.store.keys(after, limit)).await
-    }
-
-    async fn unused(
-        &self,
-        query: &memory_core::store::UnusedQuery,
-    ) -> Result<memory_core::store::UnusedPage, StoreError> {
-        self.call(self.store.unused(query)).await
-    }
-
-    async fn remove(
-        &self,
-        key: &MemoryKey,
-        remove: memory_core::store::RemoveUnused,
-    ) -> Result<memory_core::store::RemovedUnused, StoreError> {
-        self.call(self.store.remove(key, remove)).await
-    }
-
-    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
-        self.call(self.store.server()).await
-    }
-
-    fn lease_domain(&self) -> Option<&LeaseDomain> {
-        self.store.lease_domain()
-    }
-
-    fn durability(&self) -> Durability {
-        self.store.durability()
-    }
-}
-
 const FAILURES: u32 = 3;
 const RESET: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -190,7 +105,7 @@ fn key() -> MemoryKey {
 
 /// A store and a breaker around it.
 fn pair() -> (Arc<Moody>, Arc<CircuitBreaker>) {
-    let store = Moody::new();
+    let store = moody();
     let breaker = CircuitBreaker::new(store.clone(), settings());
     (store, Arc::new(breaker))
 }
@@ -204,7 +119,7 @@ fn refused<T>(answer: Result<T, StoreError>) -> Duration {
 }
 
 async fn open(store: &Moody, breaker: &CircuitBreaker) {
-    store.becomes(Mood::Down);
+    store.hook().becomes(Mood::Down);
     for _ in 0..FAILURES {
         let error = breaker.head(&key()).await.unwrap_err();
         assert!(matches!(error.kind(), StoreErrorKind::Unavailable(_)), "{error}");
@@ -215,7 +130,7 @@ async fn open(store: &Moody, breaker: &CircuitBreaker) {
 async fn open_breaker_refuses_and_reports_retry_after() {
     let (store, breaker) = pair();
     open(&store, &breaker).await;
-    let calls = store.calls();
+    let calls = store.hook().calls();
     assert_eq!(calls, u64::from(FAILURES));
     let begun = Instant::now();
     assert_eq!(refused(breaker.head(&key()).await), RESET);
@@ -231,18 +146,18 @@ async fn open_breaker_refuses_and_reports_retry_after() {
     assert_eq!((error.applied(), error.is_retryable()), (Applied::No, false));
     sleep(refused(breaker.receipts(&key()).await) - Duration::from_millis(1)).await;
     refused(breaker.head(&key()).await);
-    assert_eq!(store.calls(), calls, "nothing reached the store");
+    assert_eq!(store.hook().calls(), calls, "nothing reached the store");
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_consecutive_failures_open_the_breaker() {
     let (store, breaker) = pair();
     for _ in 0..5 {
-        store.becomes(Mood::Down);
+        store.hook().becomes(Mood::Down);
         for _ in 1..FAILURES {
             breaker.head(&key()).await.unwrap_err();
         }
-        store.becomes(Mood::Up);
+        store.hook().becomes(Mood::Up);
         breaker.head(&key()).await.unwrap();
     }
 }
@@ -251,7 +166,7 @@ async fn only_consecutive_failures_open_the_breaker() {
 async fn answered_probe_closes_the_breaker() {
     let (store, breaker) = pair();
     open(&store, &breaker).await;
-    store.becomes(Mood::Up);
+    store.hook().becomes(Mood::Up);
     sleep(RESET).await;
     breaker.head(&key()).await.unwrap();
     // Opening it again takes the full number of failures.
@@ -265,35 +180,35 @@ async fn failed_probe_reopens_for_the_whole_reset_timeout() {
     open(&store, &breaker).await;
     for _ in 0..3 {
         sleep(RESET).await;
-        let calls = store.calls();
+        let calls = store.hook().calls();
         let error = breaker.head(&key()).await.unwrap_err();
         assert!(matches!(error.kind(), StoreErrorKind::Unavailable(_)), "{error}");
         assert_eq!(refused(breaker.head(&key()).await), RESET);
-        assert_eq!(store.calls(), calls + 1);
+        assert_eq!(store.hook().calls(), calls + 1);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn success_threshold_probes_close_the_breaker() {
-    let store = Moody::new();
+    let store = moody();
     let mut settings = settings();
     settings.success_threshold = 2;
     let breaker = CircuitBreaker::new(store.clone(), settings);
     open(&store, &breaker).await;
     sleep(RESET).await;
-    store.becomes(Mood::Up);
+    store.hook().becomes(Mood::Up);
     breaker.head(&key()).await.unwrap();
-    store.becomes(Mood::Down);
+    store.hook().becomes(Mood::Down);
     breaker.head(&key()).await.unwrap_err();
     assert_eq!(refused(breaker.head(&key()).await), RESET, "one probe was not enough");
     sleep(RESET).await;
-    store.becomes(Mood::Up);
+    store.hook().becomes(Mood::Up);
     breaker.head(&key()).await.unwrap();
     breaker.head(&key()).await.unwrap();
-    store.becomes(Mood::Down);
+    store.hook().becomes(Mood::Down);
     let error = breaker.head(&key()).await.unwrap_err();
     assert!(matches!(error.kind(), StoreErrorKind::Unavailable(_)));
-    store.becomes(Mood::Up);
+    store.hook().becomes(Mood::Up);
     breaker.head(&key()).await.unwrap();
 }
 
@@ -302,8 +217,8 @@ async fn one_probe_at_a_time_is_admitted() {
     let (store, breaker) = pair();
     open(&store, &breaker).await;
     sleep(RESET).await;
-    store.becomes(Mood::Slow(1_500));
-    let calls = store.calls();
+    store.hook().becomes(Mood::Slow(1_500));
+    let calls = store.hook().calls();
     let probing = Arc::clone(&breaker);
     let probe = tokio::spawn(async move { probing.head(&key()).await });
     sleep(Duration::from_millis(500)).await;
@@ -311,9 +226,9 @@ async fn one_probe_at_a_time_is_admitted() {
         // The probe has an answer by then, or counts as failed.
         assert_eq!(refused(breaker.head(&key()).await), Duration::from_millis(1_500));
     }
-    assert_eq!(store.calls(), calls + 1, "only the probe");
+    assert_eq!(store.hook().calls(), calls + 1, "only the probe");
     probe.await.unwrap().unwrap();
-    store.becomes(Mood::Up);
+    store.hook().becomes(Mood::Up);
     breaker.head(&key()).await.unwrap();
 }
 
@@ -322,11 +237,11 @@ async fn unpolled_probe_blocks_no_other_call() {
     let (store, breaker) = pair();
     open(&store, &breaker).await;
     sleep(RESET).await;
-    store.becomes(Mood::Hanging);
+    store.hook().becomes(Mood::Hanging);
     let key = key();
     let mut kept = breaker.head(&key);
     assert!(kept.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    store.becomes(Mood::Up);
+    store.hook().becomes(Mood::Up);
     sleep(TIMEOUT).await;
     breaker.head(&key).await.unwrap();
     // The new probe closed the breaker; the end of the old one does not change that.
@@ -339,7 +254,7 @@ async fn dropped_probe_makes_room_for_the_next() {
     let (store, breaker) = pair();
     open(&store, &breaker).await;
     sleep(RESET).await;
-    store.becomes(Mood::Hanging);
+    store.hook().becomes(Mood::Hanging);
     for _ in 0..3 {
         let key = key();
         let probe = breaker.head(&key);
@@ -347,7 +262,7 @@ async fn dropped_probe_makes_room_for_the_next() {
     }
     // A probe that was never polled takes no place.
     drop(breaker.head(&key()));
-    store.becomes(Mood::Up);
+    store.hook().becomes(Mood::Up);
     breaker.head(&key()).await.unwrap();
     breaker.head(&key()).await.unwrap();
 }
@@ -355,7 +270,7 @@ async fn dropped_probe_makes_room_for_the_next() {
 #[tokio::test(start_paused = true)]
 async fn hanging_store_times_out_and_counts_as_failure() {
     let (store, breaker) = pair();
-    store.becomes(Mood::Hanging);
+    store.hook().becomes(Mood::Hanging);
     for failure in 1..=FAILURES {
         let begun = Instant::now();
         let (error, applied) = if failure == 1 {
@@ -386,16 +301,16 @@ async fn refusal_counts_as_answer() {
         StoreErrorKind::Full("a test".into()),
     ];
     for kind in kinds {
-        store.becomes(Mood::Refusing(kind.clone()));
+        store.hook().becomes(Mood::Refusing(kind.clone()));
         for _ in 0..2 * FAILURES {
             assert_eq!(breaker.head(&key()).await.unwrap_err().kind(), &kind);
         }
     }
     open(&store, &breaker).await;
     sleep(RESET).await;
-    store.becomes(Mood::Refusing(StoreErrorKind::Conflict));
+    store.hook().becomes(Mood::Refusing(StoreErrorKind::Conflict));
     breaker.head(&key()).await.unwrap_err();
-    store.becomes(Mood::Up);
+    store.hook().becomes(Mood::Up);
     breaker.head(&key()).await.unwrap();
 }
 
@@ -421,7 +336,7 @@ async fn open_inner_breaker_is_not_counted() {
 #[tokio::test(start_paused = true)]
 async fn answer_from_before_opening_does_not_close() {
     let (store, breaker) = pair();
-    store.becomes(Mood::Slow(1_999));
+    store.hook().becomes(Mood::Slow(1_999));
     let late = Arc::clone(&breaker);
     let late = tokio::spawn(async move { late.head(&key()).await });
     sleep(Duration::from_millis(1)).await;
@@ -432,7 +347,7 @@ async fn answer_from_before_opening_does_not_close() {
 
 #[tokio::test(start_paused = true)]
 async fn late_answer_does_not_count_as_probe() {
-    let store = Moody::new();
+    let store = moody();
     let mut quick = settings();
     quick.reset_timeout = Duration::from_millis(500);
     let breaker = Arc::new(CircuitBreaker::new(store.clone(), quick));
@@ -440,12 +355,12 @@ async fn late_answer_does_not_count_as_probe() {
         let breaker = Arc::clone(breaker);
         tokio::spawn(async move { breaker.head(&key()).await })
     };
-    store.becomes(Mood::Slow(1_000));
+    store.hook().becomes(Mood::Slow(1_000));
     let late = spawn(&breaker);
     sleep(Duration::from_millis(1)).await;
     open(&store, &breaker).await;
     sleep(Duration::from_millis(600)).await;
-    store.becomes(Mood::Hanging);
+    store.hook().becomes(Mood::Hanging);
     let probe = spawn(&breaker);
     late.await.unwrap().unwrap();
     refused(breaker.head(&key()).await);
@@ -478,7 +393,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let locks = LockManager::new(Arc::new(InProcessLock::new(Clock::tokio())));
-        let store = Moody::new();
+        let store = moody();
         let mut guarded = MemoryResource::new("m", 1 << 20);
         guarded.circuit_breaker = Some(settings());
         let manager = MemoryManager::builder()
@@ -503,7 +418,7 @@ async fn failed_append_can_be_sent_after_recovery() {
         let world = World::new();
         let memory = world.memory();
         memory.append(Message::user("before")).await.unwrap();
-        world.store.becomes(mood);
+        world.store.hook().becomes(mood);
         let begun = Instant::now();
         let error = memory.append(Message::user("meanwhile")).await.unwrap_err();
         assert!(begun.elapsed() < Duration::from_millis(200), "{:?}", begun.elapsed());
@@ -514,14 +429,14 @@ async fn failed_append_can_be_sent_after_recovery() {
         let Some(&StoreErrorKind::CircuitOpen { retry_after, .. }) = error.store_kind() else {
             panic!("{error}");
         };
-        let calls = world.store.calls();
+        let calls = world.store.hook().calls();
         for _ in 0..100 {
             let refused = memory.append(Message::user("refused")).await.unwrap_err();
             assert_eq!(refused.applied(), Applied::No);
         }
-        assert_eq!(world.store.calls(), calls, "nothing reached the store");
+        assert_eq!(world.store.hook().calls(), calls, "nothing reached the store");
         sleep(retry_after).await;
-        world.store.becomes(Mood::Up);
+        world.store.hook().becomes(Mood::Up);
         let prepared = error.into_prepared().expect("it can be sent again");
         let sent = memory.send(&prepared).await.unwrap();
         assert_eq!(sent.outcome.is_duplicate(), lands);
@@ -533,7 +448,7 @@ async fn failed_append_can_be_sent_after_recovery() {
 #[tokio::test(start_paused = true)]
 async fn hanging_store_costs_only_first_callers_a_timeout() {
     let world = World::new();
-    world.store.becomes(Mood::Hanging);
+    world.store.hook().becomes(Mood::Hanging);
     let append = |name: String| {
         let memory = world.manager.memory("m", &name).unwrap();
         async move {
@@ -561,14 +476,14 @@ async fn hanging_store_costs_only_first_callers_a_timeout() {
 #[tokio::test(start_paused = true)]
 async fn hanging_store_opens_breaker_despite_leases() {
     let locks = LockManager::new(Arc::new(InProcessLock::new(Clock::tokio())));
-    let store = Moody::new();
+    let store = moody();
     let mut resource = MemoryResource::new("m", 1 << 20);
     resource.lock.wait_timeout = Duration::from_secs(6);
     resource.circuit_breaker = Some(settings());
     let manager = MemoryManager::builder().with_clock(Clock::tokio()).with_resource(resource);
     let manager = manager.build(store.clone(), locks).unwrap();
     let memory = manager.memory("m", "k").unwrap();
-    store.becomes(Mood::Hanging);
+    store.hook().becomes(Mood::Hanging);
     for _ in 0..settings().failure_threshold {
         memory.append(Message::user("lost")).await.unwrap_err();
     }
@@ -580,9 +495,9 @@ async fn hanging_store_opens_breaker_despite_leases() {
 async fn open_breaker_refuses_every_operation() {
     let world = World::new();
     let memory = world.memory();
-    world.store.becomes(Mood::Down);
+    world.store.hook().becomes(Mood::Down);
     memory.append(Message::user("opens it")).await.unwrap_err();
-    let calls = world.store.calls();
+    let calls = world.store.hook().calls();
     let begun = Instant::now();
     let errors = [
         memory.health().await.unwrap_err(),
@@ -600,16 +515,16 @@ async fn open_breaker_refuses_every_operation() {
     let turn = memory.exclusive(|_| async {}).await.unwrap_err();
     assert!(turn.to_string().contains("circuit breaker open"), "{turn}");
     assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
-    assert_eq!(world.store.calls(), calls);
+    assert_eq!(world.store.hook().calls(), calls);
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_resource_has_its_own_breaker() {
     let world = World::new();
     let (memory, other) = (world.memory(), world.manager.memory("m", "other").unwrap());
-    world.store.becomes(Mood::Down);
+    world.store.hook().becomes(Mood::Down);
     memory.append(Message::user("opens it")).await.unwrap_err();
-    world.store.becomes(Mood::Up);
+    world.store.hook().becomes(Mood::Up);
     let error = other.len().await.unwrap_err();
     assert!(matches!(error.store_kind(), Some(StoreErrorKind::CircuitOpen { .. })));
     let plain = world.manager.memory("plain", "k").unwrap();

@@ -1,21 +1,15 @@
 //! P2, P13: a store that fails before or after it applies a write, or does not answer.
 
 use std::collections::VecDeque;
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use memory_core::health::ServerHealth;
-use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Append, AppendOutcome, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt,
-    Head, Outline, Page, Read, Replace, Splice, StoreError, StoreErrorKind, StoreOperation,
+    AppendOutcome, Applied, Counters, Splice, StoreError, StoreErrorKind, StoreOperation,
 };
-use memory_core::{
-    InMemoryStore, MemoryKey, MemoryResource, MemoryStore, Message, Sequence, StoredMessage,
-};
+use memory_core::{InMemoryStore, MemoryResource, MemoryStore, Message, Sequence};
+use memory_core_testkit::intercept::{Hook, Intercept, Method};
 use memory_instance::{
     FlushMode, Leases, MemoryError, MemoryInstance, MemoryManager, Session, SweepOptions,
 };
@@ -38,24 +32,28 @@ enum Fault {
     Broken,
 }
 
-/// A store whose writes fail according to a script.
-#[derive(Debug)]
-struct Faulty {
-    store: InMemoryStore,
-    script: Mutex<VecDeque<Fault>>,
+/// The faults of the next writes.
+#[derive(Debug, Default)]
+struct Script(Mutex<VecDeque<Fault>>);
+
+impl Script {
+    fn rest(&self) -> MutexGuard<'_, VecDeque<Fault>> {
+        self.0.lock().unwrap()
+    }
 }
 
-impl Faulty {
-    fn next(&self) -> Option<Fault> {
-        self.script.lock().unwrap().pop_front()
-    }
-
-    async fn write<T>(
+impl Hook for Script {
+    async fn around<T: Send>(
         &self,
-        write: impl Future<Output = Result<T, StoreError>>,
+        method: Method,
+        write: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
+        if !method.is_write() {
+            return write.await;
+        }
+        let fault = self.rest().pop_front();
         let lost = || StoreErrorKind::Unavailable("the link broke".into());
-        match self.next() {
+        match fault {
             None => write.await,
             Some(Fault::Before) => {
                 Err(StoreError::new(StoreOperation::Append, lost()).not_applied())
@@ -77,92 +75,9 @@ impl Faulty {
     }
 }
 
-#[deny(clippy::missing_trait_methods)]
-#[async_trait]
-impl MemoryStore for Faulty {
-    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        self.write(self.store.append(key, append)).await
-    }
-
-    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-        self.write(self.store.replace(key, replace)).await
-    }
-
-    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        self.write(self.store.splice(key, splice)).await
-    }
-
-    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        self.write(self.store.clear(key, clear)).await
-    }
-
-    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
-        self.write(self.store.claim(key, lease)).await
-    }
-
-    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
-        self.store.head(key).await
-    }
-
-    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
-        self.store.read(key, read).await
-    }
-
-    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
-        self.store.outline(key).await
-    }
-
-    async fn fetch(
-        &self,
-        key: &MemoryKey,
-        snapshot: Cursor,
-        places: &[Sequence],
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        self.store.fetch(key, snapshot, places).await
-    }
-
-    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
-        self.store.receipts(key).await
-    }
-
-    async fn keys(
-        &self,
-        after: Option<&MemoryKey>,
-        limit: NonZeroUsize,
-    ) -> Result<Vec<MemoryKey>, StoreError> {
-        self.store.keys(after, limit).await
-    }
-
-    async fn unused(
-        &self,
-        query: &memory_core::store::UnusedQuery,
-    ) -> Result<memory_core::store::UnusedPage, StoreError> {
-        self.store.unused(query).await
-    }
-
-    async fn remove(
-        &self,
-        key: &MemoryKey,
-        remove: memory_core::store::RemoveUnused,
-    ) -> Result<memory_core::store::RemovedUnused, StoreError> {
-        self.write(self.store.remove(key, remove)).await
-    }
-
-    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
-        self.store.server().await
-    }
-
-    fn lease_domain(&self) -> Option<&LeaseDomain> {
-        self.store.lease_domain()
-    }
-
-    fn durability(&self) -> Durability {
-        self.store.durability()
-    }
-}
-
 struct World {
-    store: Arc<Faulty>,
+    inner: Arc<InMemoryStore>,
+    store: Arc<Intercept<Script>>,
     manager: MemoryManager,
 }
 
@@ -170,15 +85,15 @@ impl World {
     fn new(resource: MemoryResource) -> Self {
         let clock = Clock::tokio();
         let locks = LockManager::new(Arc::new(InProcessLock::new(clock.clone())));
-        let store =
-            Arc::new(Faulty { store: InMemoryStore::new(clock.clone()), script: Mutex::default() });
+        let inner = Arc::new(InMemoryStore::new(clock.clone()));
+        let store = Arc::new(Intercept::new(inner.clone(), Script::default()));
         let manager = MemoryManager::builder()
             .with_clock(clock)
             .with_resource(resource)
             .with_flush_mode(FlushMode::Manual)
             .build(store.clone(), locks)
             .unwrap();
-        Self { store, manager }
+        Self { inner, store, manager }
     }
 
     fn memory(&self) -> MemoryInstance {
@@ -186,7 +101,7 @@ impl World {
     }
 
     fn script(&self, faults: &[Fault]) {
-        self.store.script.lock().unwrap().extend(faults);
+        self.store.hook().rest().extend(faults);
     }
 }
 
@@ -213,19 +128,19 @@ async fn retry_after_rollback_gets_new_message_ids() {
     let world = plain();
     let memory = world.memory();
     memory.append(Message::user("kept")).await.unwrap();
-    let kept = world.store.store.saved();
+    let kept = world.inner.saved();
     memory.append(Message::user("lost")).await.unwrap();
     world.script(&[Fault::After]);
     let append = tokio::spawn({
         let memory = memory.clone();
         async move { memory.append(Message::user("once")).await }
     });
-    while !world.store.script.lock().unwrap().is_empty() {
+    while !world.store.hook().rest().is_empty() {
         tokio::task::yield_now().await;
     }
     let seen = memory.page(None, None).await.unwrap();
     assert_eq!(seen.messages.len(), 3);
-    world.store.store.go_back(&kept);
+    world.inner.go_back(&kept);
     memory.append(Message::user("new")).await.unwrap();
     assert!(!append.await.unwrap().unwrap().outcome.is_duplicate());
     assert_eq!(texts(&memory).await, ["kept", "new", "once"]);
@@ -249,7 +164,7 @@ async fn resent_prompt_keeps_its_name() {
             memory.ensure_system("agent", text).await.unwrap();
             assert_eq!(texts(&memory).await, [text], "{faults:?}");
         }
-        world.store.script.lock().unwrap().clear();
+        world.store.hook().rest().clear();
         // The prompt's write, after a successful claim.
         let turn = |session: Session| async move {
             session.ensure_held().unwrap();
@@ -258,11 +173,11 @@ async fn resent_prompt_keeps_its_name() {
         drop(memory.exclusive(turn).await.unwrap());
         let (store, faults) = (Arc::clone(&world.store), faults.to_vec());
         let turn = |session: Session| async move {
-            store.script.lock().unwrap().extend(faults.clone());
+            store.hook().rest().extend(faults.clone());
             session.clear().await.unwrap();
-            store.script.lock().unwrap().extend(faults.clone());
+            store.hook().rest().extend(faults.clone());
             session.ensure_system("agent", "third").await.unwrap();
-            store.script.lock().unwrap().extend(faults);
+            store.hook().rest().extend(faults);
             session.ensure_system("agent", "fourth").await.unwrap();
         };
         memory.exclusive(turn).await.unwrap();
@@ -284,7 +199,7 @@ async fn lost_answer_without_lease_for_retry_is_unknown() {
         async move { memory.append(Message::user("once")).await }
     });
     // The answer is lost at once; before the retry, a shutdown prevents new leases.
-    while !world.store.script.lock().unwrap().is_empty() {
+    while !world.store.hook().rest().is_empty() {
         tokio::task::yield_now().await;
     }
     world.manager.locks().shutdown(Duration::ZERO).await;

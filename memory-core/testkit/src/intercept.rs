@@ -1,0 +1,152 @@
+//! A store whose calls a test delays, breaks or counts.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use memory_core::health::ServerHealth;
+use memory_core::lease::{LeaseDomain, LeaseProof};
+use memory_core::store::{
+    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
+    RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery,
+};
+use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
+
+/// The methods of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the methods of the trait have docs")]
+pub enum Method {
+    Append,
+    Replace,
+    Splice,
+    Clear,
+    Claim,
+    Head,
+    Read,
+    Outline,
+    Fetch,
+    Receipts,
+    Keys,
+    Unused,
+    Remove,
+    Server,
+}
+
+impl Method {
+    /// Whether it changes a memory.
+    #[must_use]
+    pub fn is_write(self) -> bool {
+        use Method::{Append, Claim, Clear, Remove, Replace, Splice};
+        matches!(self, Append | Replace | Splice | Clear | Claim | Remove)
+    }
+}
+
+/// The code around each call of an [`Intercept`].
+pub trait Hook: std::fmt::Debug + Send + Sync + 'static {
+    /// Answers a call; `call` makes it. A hook that does not await `call` prevents it.
+    fn around<T: Send>(
+        &self,
+        method: Method,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send;
+}
+
+/// A store that forwards each call through a hook.
+#[derive(Debug)]
+pub struct Intercept<H> {
+    store: Arc<dyn MemoryStore>,
+    hook: H,
+}
+
+impl<H: Hook> Intercept<H> {
+    /// A store in front of this one.
+    pub fn new(store: Arc<dyn MemoryStore>, hook: H) -> Self {
+        Self { store, hook }
+    }
+
+    /// The hook.
+    pub fn hook(&self) -> &H {
+        &self.hook
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<H: Hook> MemoryStore for Intercept<H> {
+    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
+        self.hook.around(Method::Append, self.store.append(key, append)).await
+    }
+
+    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
+        self.hook.around(Method::Replace, self.store.replace(key, replace)).await
+    }
+
+    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
+        self.hook.around(Method::Splice, self.store.splice(key, splice)).await
+    }
+
+    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
+        self.hook.around(Method::Clear, self.store.clear(key, clear)).await
+    }
+
+    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
+        self.hook.around(Method::Claim, self.store.claim(key, lease)).await
+    }
+
+    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
+        self.hook.around(Method::Head, self.store.head(key)).await
+    }
+
+    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
+        self.hook.around(Method::Read, self.store.read(key, read)).await
+    }
+
+    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
+        self.hook.around(Method::Outline, self.store.outline(key)).await
+    }
+
+    async fn fetch(
+        &self,
+        key: &MemoryKey,
+        snapshot: Cursor,
+        places: &[Sequence],
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        self.hook.around(Method::Fetch, self.store.fetch(key, snapshot, places)).await
+    }
+
+    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
+        self.hook.around(Method::Receipts, self.store.receipts(key)).await
+    }
+
+    async fn keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, StoreError> {
+        self.hook.around(Method::Keys, self.store.keys(after, limit)).await
+    }
+
+    async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
+        self.hook.around(Method::Unused, self.store.unused(query)).await
+    }
+
+    async fn remove(
+        &self,
+        key: &MemoryKey,
+        remove: RemoveUnused,
+    ) -> Result<RemovedUnused, StoreError> {
+        self.hook.around(Method::Remove, self.store.remove(key, remove)).await
+    }
+
+    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
+        self.hook.around(Method::Server, self.store.server()).await
+    }
+
+    fn lease_domain(&self) -> Option<&LeaseDomain> {
+        self.store.lease_domain()
+    }
+
+    fn durability(&self) -> Durability {
+        self.store.durability()
+    }
+}
