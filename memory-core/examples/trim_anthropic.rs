@@ -2,8 +2,6 @@
 //!
 //! `cargo run -p memory-core --example trim_anthropic`
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
-
 use std::error::Error;
 use std::process::ExitCode;
 

@@ -1,11 +1,5 @@
 //! Regression tests: histories that an earlier version handled incorrectly or silently.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that fails panics, in its helpers too"
-)]
-
 use jiff::Timestamp;
 use memory_core::json::JsonErrorKind;
 use memory_core::plan::{

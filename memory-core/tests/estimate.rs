@@ -1,10 +1,6 @@
 //! The estimate against exact counts, in many languages and kinds of data.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::cast_precision_loss,
-    reason = "a test that fails panics, in its helpers too"
-)]
+#![allow(clippy::cast_precision_loss, reason = "a test that fails panics, in its helpers too")]
 
 use memory_core::{EstimateCounter, TokenCounter};
 use serde::Deserialize;

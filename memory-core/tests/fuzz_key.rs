@@ -1,13 +1,5 @@
 //! Fuzzing: storage keys, from their parts and from stored text.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and its output is where people look"
-)]
-
 use memory_core::MemoryKey;
 use memory_core::limits::MAX_KEY_BYTES;
 use memory_core_testkit::fuzz::{fuzz, peak_of};

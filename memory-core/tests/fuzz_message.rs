@@ -1,13 +1,5 @@
 //! Fuzzing: the JSON of a message.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and its output is where people look"
-)]
-
 use memory_core::json::Json;
 use memory_core::limits::Limits;
 use memory_core::resource::Redactor;

@@ -1,13 +1,6 @@
 //! Fuzzing: resources in JSON, YAML and TOML.
 
 #![cfg(all(feature = "yaml", feature = "toml"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and its output is where people look"
-)]
 
 use memory_core::{MemoryResource, ResourceError};
 use memory_core_testkit::fuzz::{fuzz, peak_of};

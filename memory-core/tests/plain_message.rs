@@ -1,7 +1,5 @@
 //! A plain chat message is read without an allocation.
 
-#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
-
 use memory_core::dialect::{Dialect, Part};
 use memory_core::json::Json;
 use memory_core::tokens::message_tokens;

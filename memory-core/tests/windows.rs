@@ -1,11 +1,5 @@
 //! Regression tests: histories that an earlier version rendered incorrectly.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that fails panics, in its helpers too"
-)]
-
 use memory_core::plan::{ContextError, NewestUnit, Policy, Trimmed, plan_context};
 use memory_core::profile::ProfileName;
 use memory_core::store::MessageId;

@@ -2,8 +2,6 @@
 //!
 //! `cargo bench -p memory-instance --bench facade`
 
-#![expect(clippy::unwrap_used, reason = "a bench may panic")]
-
 use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};

@@ -4,7 +4,6 @@
 //! `cargo bench -p memory-instance --features redis --bench redis`, with a `redis-server` on the PATH or
 //! `MEMORY_TEST_REDIS_URL`.
 
-#![expect(clippy::unwrap_used, reason = "a bench may panic")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
 use std::hint::black_box;

@@ -4,8 +4,6 @@
 //! `cargo run -p memory-instance --example agent_loop`, any number of times: each run continues the history of the
 //! previous run. After a kill between a call and its result, the next window has a synthetic result for the call.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
-
 use std::error::Error;
 use std::process::ExitCode;
 

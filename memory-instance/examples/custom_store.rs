@@ -8,8 +8,6 @@
 //! `MemoryState`. This store is short rather than quick: it copies a memory for each write, blocks its thread while
 //! it syncs, never compacts its file, and one process opens it at a time. `memory-core/tests/file_store` has checksums.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
-
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;

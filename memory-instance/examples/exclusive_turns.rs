@@ -4,8 +4,6 @@
 //! `cargo run -p memory-instance --example exclusive_turns`, any number of times: the numbering continues. Each agent
 //! has a separate manager and connections, like a process; start the program in two terminals to see the same.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
-
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;

@@ -4,8 +4,6 @@
 //! `cargo run -p memory-instance --example leader_election`, any number of times. The two nodes of this program share
 //! nothing but the files, like two processes.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
-
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;

@@ -2,8 +2,6 @@
 //!
 //! `cargo run -p memory-instance --example llm_summarizer`, any number of times: each summary takes up the one before.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
-
 use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;

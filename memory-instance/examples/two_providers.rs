@@ -2,8 +2,6 @@
 //!
 //! `cargo run -p memory-instance --example two_providers`
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
-
 use std::error::Error;
 use std::process::ExitCode;
 

@@ -1,13 +1,5 @@
 //! Fuzzing of key templates and their values.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and its output is where people look"
-)]
-
 use std::time::Duration;
 
 use memory_core::MemoryKey;

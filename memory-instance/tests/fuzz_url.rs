@@ -1,13 +1,6 @@
 //! Fuzzing of store URLs. The test connects to no server, and creates no file outside of its folder.
 
 #![cfg(all(feature = "redis", feature = "sqlite"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and its output is where people look"
-)]
 
 use memory_core_testkit::fuzz::{SECRET, fuzz, peak_of};
 use memory_instance::{MemoryManager, without_password};

@@ -1,7 +1,6 @@
 //! A real server that dies and recovers behind a circuit breaker, and one that may evict memories.
 
 #![cfg(feature = "redis")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 use std::time::Duration;
 

@@ -2,14 +2,6 @@
 //!
 //! `cargo bench -p memory-lock --features sqlite`
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a benchmark that fails has nothing to say"
-)]
-
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,14 +1,6 @@
 //! Every call is dropped after each of its polls in turn. Afterwards no lease is held, no caller waits, and
 //! no task is left.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking, in its helpers too"
-)]
-
 mod common;
 
 use std::sync::Arc;

@@ -1,13 +1,6 @@
 //! Every backend of this crate passes the suite, and the suite can fail.
 
 #![cfg(feature = "conformance")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking, in its helpers too"
-)]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,13 +1,5 @@
 //! Waiting in line, handing over, giving up, shutting down.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking, in its helpers too"
-)]
-
 mod common;
 mod runtimes;
 mod waits;

@@ -1,14 +1,6 @@
 //! Random programs run on each backend whose clock can be moved, and on a model; both must give the same
 //! answers.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking, in its helpers too"
-)]
-
 mod programs;
 
 use std::time::Duration;

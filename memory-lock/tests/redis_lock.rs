@@ -1,7 +1,6 @@
 //! Leases on a real server.
 
 #![cfg(all(feature = "redis", feature = "conformance"))]
-#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,13 +1,6 @@
 //! Random programs run on leases of a real server and on a model; both must give the same answers.
 
 #![cfg(feature = "redis")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking, in its helpers too"
-)]
 
 mod programs;
 

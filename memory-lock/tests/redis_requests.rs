@@ -1,7 +1,6 @@
 //! The number of requests for leases of a real server, observed on the wire.
 
 #![cfg(feature = "redis")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

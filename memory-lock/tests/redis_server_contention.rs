@@ -3,14 +3,6 @@
 //! The children run this same test binary: [`child`] does nothing unless it is asked to.
 
 #![cfg(feature = "redis")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that fails panics, and children speak by their output"
-)]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};

@@ -1,13 +1,6 @@
 //! A quorum of real servers, some of which are stopped, killed, or come back empty.
 
 #![cfg(all(feature = "redlock", feature = "conformance"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking, in its helpers too"
-)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,13 +1,5 @@
 //! Keeping a lease, and detecting its loss.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking, in its helpers too"
-)]
-
 mod common;
 
 use std::sync::Arc;

@@ -2,11 +2,6 @@
 //! replace the map by your medium. Where the mutex is held here, your medium needs one atomic step.
 
 #![cfg(feature = "conformance")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test that fails panics, in its helpers too"
-)]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,13 +1,5 @@
 //! Fuzzing: fields of a memory that were damaged, or written by another program.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and its output is where people look"
-)]
-
 mod support;
 
 use std::num::NonZeroUsize;

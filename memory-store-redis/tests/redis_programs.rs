@@ -1,12 +1,5 @@
 //! Random programs compare a server with the reference store.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that fails panics"
-)]
-
 mod prefixed;
 
 use memory_core_testkit::programs::run;

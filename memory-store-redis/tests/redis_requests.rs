@@ -1,12 +1,5 @@
 //! How many requests each operation takes, and how large they are, seen on the wire.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that fails panics"
-)]
-
 mod support;
 
 use std::collections::BTreeMap;

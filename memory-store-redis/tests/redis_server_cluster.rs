@@ -1,14 +1,6 @@
 //! On a real Cluster: the contract, fail-over and moving slots under load, and operations on all of its
 //! nodes.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test that fails panics"
-)]
-
 mod support;
 
 use std::collections::BTreeMap;

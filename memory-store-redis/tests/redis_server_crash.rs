@@ -1,12 +1,5 @@
 //! Killed servers, and the durability of acknowledged writes.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test that fails panics"
-)]
-
 mod support;
 
 use std::time::Duration;

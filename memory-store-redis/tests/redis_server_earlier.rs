@@ -1,7 +1,5 @@
 //! Memories that earlier versions wrote.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails panics")]
-
 mod support;
 
 use memory_core::plan::{ToolLink, ToolRef};

@@ -1,13 +1,5 @@
 //! The effects of a failing link on requests, which can be sent again safely.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test that fails panics"
-)]
-
 mod support;
 
 use std::collections::BTreeMap;

@@ -2,15 +2,6 @@
 //!
 //! The children run this same test binary: [`child`] does nothing unless the parent requests it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test that fails panics, and children speak by their output"
-)]
-
 mod support;
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,12 +1,5 @@
 //! Flushes of more messages than one script processes: weighed and swept in parts, committed at once.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that fails panics"
-)]
-
 mod support;
 
 use std::time::Duration;

@@ -1,14 +1,5 @@
 //! Correct and wrong ways to reach a server: it works, or the error names the reason in time.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test that fails panics"
-)]
-
 mod support;
 
 use std::sync::Arc;

@@ -1,13 +1,6 @@
 //! Data on a server that is not ours, is damaged, or does not fit: the store reports it, and overwrites
 //! nothing.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that fails panics"
-)]
-
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,14 +1,5 @@
 //! Behind Sentinel: the contract, and the losses of a fail-over at each level of acknowledgement.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test that fails panics"
-)]
-
 mod support;
 
 use std::sync::Arc;

@@ -1,13 +1,6 @@
 //! Connections whose other end disappeared without closing, under callers that do not wait for the driver's
 //! timeout; and healthy ones, whose callers change.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that fails panics"
-)]
-
 mod support;
 
 use std::time::Duration;

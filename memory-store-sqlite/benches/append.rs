@@ -2,13 +2,6 @@
 //!
 //! On a busy machine the bench `ratios` compares better, because it alternates.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a bench that fails panics, and its output is where people look"
-)]
-
 mod common;
 
 use std::num::NonZeroUsize;

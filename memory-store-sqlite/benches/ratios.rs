@@ -2,13 +2,6 @@
 //! equally. Prints medians; takes some 30 seconds. With the argument `processes` it compares
 //! several processes on one file with one, which takes a minute.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a bench that fails panics, and its output is where people look"
-)]
-
 mod common;
 mod processes;
 

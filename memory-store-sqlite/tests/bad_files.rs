@@ -1,14 +1,5 @@
 //! Unusable files are refused with the reason, and are not changed.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and its output is where people look"
-)]
-
 #[cfg(unix)]
 mod files;
 mod support;

@@ -1,14 +1,5 @@
 //! The conformance suite of stores.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and its output is where people look"
-)]
-
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 

@@ -1,14 +1,5 @@
 //! Many writers at once share commits without affecting each other.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and its output is where people look"
-)]
-
 mod support;
 
 use std::collections::HashMap;

@@ -1,14 +1,5 @@
 //! Leases of `SqliteLock` on the same file are checked in the same step as the write.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and its output is where people look"
-)]
-
 mod support;
 
 use std::time::Duration;

@@ -1,11 +1,5 @@
 //! Files of earlier versions.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that fails panics, in its helpers too"
-)]
-
 mod support;
 
 use jiff::Timestamp;

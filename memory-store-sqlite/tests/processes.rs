@@ -2,15 +2,6 @@
 //!
 //! The children run this same test binary: [`child`] does nothing unless the parent requests it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and its output is where people look"
-)]
-
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,14 +1,5 @@
 //! The content of a closed file, and the growth of a file.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and its output is where people look"
-)]
-
 mod support;
 
 use std::num::NonZeroUsize;

@@ -1,14 +1,5 @@
 //! Random programs compare a file with the reference store.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and its output is where people look"
-)]
-
 use std::sync::Arc;
 
 use memory_core::store::Durability;

@@ -2,12 +2,6 @@
 //! random programs, and failures that only files have.
 
 #![cfg(feature = "conformance")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that fails panics, in its helpers too"
-)]
 
 mod log;
 mod programs;

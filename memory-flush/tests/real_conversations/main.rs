@@ -1,13 +1,5 @@
 //! Recorded conversations of tool-using agents, flushed and trimmed in many ways.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "helpers of tests may panic, and say what they skipped"
-)]
-
 mod conversions;
 mod requests;
 

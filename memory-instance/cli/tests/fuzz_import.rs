@@ -1,13 +1,5 @@
 //! Fuzzing: `memory import`, as a process whose memory is limited by the system.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test that fails panics, and its output is where people look"
-)]
-
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;

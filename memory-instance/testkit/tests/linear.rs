@@ -1,13 +1,5 @@
 //! Tests of the checker: compared with brute force, on valid and invalid histories.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking, and tells what it did"
-)]
-
 use std::collections::BTreeMap;
 
 use memory_testkit::{

@@ -1,13 +1,6 @@
 //! The checks can fail: each planted bug is found within a stated number of programs by a check for it, and each check
 //! finds a bug.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking, in its helpers too, and tells what it did"
-)]
-
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Mutex;

@@ -13,13 +13,8 @@
 #![cfg(all(unix, feature = "sqlite"))]
 #![allow(dead_code, reason = "each of the two binaries uses its part")]
 
-#[cfg(test)]
 mod child;
-#[cfg(test)]
 mod ledger;
-#[cfg(test)]
 mod marks;
-#[cfg(test)]
 mod parent;
-#[cfg(test)]
 mod sqlite;

@@ -16,32 +16,22 @@ macro_rules! on_every_backend {
     };
 }
 
-#[cfg(test)]
 #[path = "../facade/append.rs"]
 mod append;
-#[cfg(test)]
 #[path = "../facade/exclusive.rs"]
 mod exclusive;
-#[cfg(test)]
 #[path = "../facade/flush.rs"]
 mod flush;
-#[cfg(test)]
 #[path = "../facade/isolation.rs"]
 mod isolation;
-#[cfg(test)]
 mod leases;
-#[cfg(test)]
 #[path = "../facade/read.rs"]
 mod read;
-#[cfg(test)]
 #[path = "../facade/support.rs"]
 mod support;
-#[cfg(test)]
 #[path = "../facade/system_prompt.rs"]
 mod system_prompt;
-#[cfg(test)]
 #[path = "../facade/unused.rs"]
 mod unused;
-#[cfg(test)]
 #[path = "../facade/window.rs"]
 mod window;

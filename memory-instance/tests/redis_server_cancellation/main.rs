@@ -3,14 +3,6 @@
 //! which are kept elsewhere than the messages.
 
 #![cfg(feature = "redis")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    reason = "a test fails by panicking, also in its helpers"
-)]
 #![allow(clippy::future_not_send, reason = "the sweeps run on the thread of their test")]
 #![allow(dead_code, reason = "modules are shared with other sweeps")]
 

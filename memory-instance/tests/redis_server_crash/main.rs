@@ -4,19 +4,14 @@
 #![cfg(all(unix, feature = "redis", feature = "sqlite"))]
 #![allow(dead_code, reason = "each of the two binaries uses its part")]
 
-#[cfg(test)]
 #[path = "../crash/child.rs"]
 mod child;
-#[cfg(test)]
 #[path = "../crash/ledger.rs"]
 mod ledger;
-#[cfg(test)]
 #[path = "../crash/marks.rs"]
 mod marks;
-#[cfg(test)]
 #[path = "../crash/parent.rs"]
 mod parent;
-#[cfg(test)]
 mod redis;
 
 /// Needed by children on SQLite.

@@ -2,13 +2,6 @@
 //! SQLite: no lease, waiter or task is left over. On servers: `redis_server_cancellation`. With
 //! backends that fail meanwhile: `cancel`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking, in its helpers too"
-)]
 #![allow(clippy::future_not_send, reason = "the sweeps run on the thread of their test")]
 
 use std::sync::Arc;

@@ -2,13 +2,6 @@
 //! quorum; and those of the link itself. No lease, place in line, task or connection is left behind.
 
 #![cfg(feature = "redlock")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking, in its helpers too"
-)]
 #![allow(clippy::future_not_send, reason = "the sweeps run on the thread of their test")]
 
 mod links;

@@ -1,7 +1,5 @@
 //! Store and leases on a server in a container: both suites, and the effects of a pause, a stop and a restart.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
-
 use std::sync::Arc;
 use std::time::Duration;
 

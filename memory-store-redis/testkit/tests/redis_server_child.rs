@@ -1,7 +1,5 @@
 //! Servers as children: start, kill, pause, restart, and their statistics.
 
-#![expect(clippy::expect_used, reason = "a test that fails panics")]
-
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};

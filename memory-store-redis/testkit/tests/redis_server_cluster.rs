@@ -1,7 +1,5 @@
 //! A real Cluster: its clients, its fail-overs, and slots that move.
 
-#![expect(clippy::expect_used, reason = "a test that fails panics")]
-
 use std::time::Duration;
 
 use memory_redis_testkit::{Cluster, ClusterShape, Fault};

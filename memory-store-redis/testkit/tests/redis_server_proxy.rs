@@ -1,7 +1,5 @@
 //! Each mode of the proxy, seen on the wire.
 
-#![expect(clippy::expect_used, reason = "a test that fails panics")]
-
 use std::time::Duration;
 
 use memory_redis_testkit::{Fault, Proxy, Server};

@@ -1,12 +1,6 @@
 //! Helpers for the tests of the store.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that fails panics"
-)]
 
 pub(crate) mod load;
 

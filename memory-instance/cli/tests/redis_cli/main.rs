@@ -13,23 +13,16 @@ macro_rules! on_every_store {
     };
 }
 
-#[cfg(test)]
 #[path = "../cli/commands.rs"]
 mod commands;
-#[cfg(test)]
 #[path = "../cli/data.rs"]
 mod data;
-#[cfg(test)]
 #[path = "../cli/fire.rs"]
 mod fire;
-#[cfg(test)]
 #[path = "../cli/main_job.rs"]
 mod main_job;
-#[cfg(test)]
 mod server;
-#[cfg(test)]
 #[path = "../cli/several.rs"]
 mod several;
-#[cfg(test)]
 #[path = "../cli/support.rs"]
 mod support;

@@ -16,19 +16,13 @@ macro_rules! on_every_store {
     };
 }
 
-#[cfg(test)]
 #[path = "../cli/data.rs"]
 mod data;
-#[cfg(test)]
 #[path = "../cli/main_job.rs"]
 mod main_job;
-#[cfg(test)]
 mod password;
-#[cfg(test)]
 mod servers;
-#[cfg(test)]
 #[path = "../cli/several.rs"]
 mod several;
-#[cfg(test)]
 #[path = "../cli/support.rs"]
 mod support;
