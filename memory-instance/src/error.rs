@@ -4,6 +4,7 @@ mod classify;
 mod lease;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::error::Error;
 use std::fmt;
@@ -16,6 +17,8 @@ use memory_core::{KeyError, MemoryKey, MessageError, ResourceError};
 use memory_lock::LostReason;
 
 pub use self::lease::{LeaseFailure, OpenLeasesFailure};
+pub use self::write::WriteError;
+use self::write::{own_turn_text, timed_out_text};
 use crate::prepared::PreparedAppend;
 use crate::template::TemplateError;
 
@@ -48,9 +51,7 @@ pub enum MemoryError {
         key: MemoryKey,
     },
     /// A call within a turn that would have waited for the same turn to end.
-    #[error(
-        "{operation} {key}: this is called within a turn on the same memory and would wait for its own end; go through the session of the turn, or call it when the turn has ended"
-    )]
+    #[error("{}", own_turn_text(operation, key))]
     OwnTurn {
         /// The attempted operation.
         operation: &'static str,
@@ -61,9 +62,7 @@ pub enum MemoryError {
     #[error(transparent)]
     OpenLeases(Box<OpenLeasesFailure>),
     /// The store did not answer within the resource's `lock.failure_timeout`.
-    #[error(
-        "{operation} {key}: no definite answer within {waited:?}; the store may be down or overloaded, and the same write may be sent again"
-    )]
+    #[error("{}", timed_out_text(operation, key, *waited))]
     TimedOut {
         /// The attempted operation.
         operation: &'static str,
@@ -262,7 +261,7 @@ pub enum MemoryError {
 #[non_exhaustive]
 pub struct AppendFailure {
     /// The cause.
-    pub reason: MemoryError,
+    pub reason: WriteError,
     /// The batch, under the id by which the store recognizes it.
     pub prepared: PreparedAppend,
 }

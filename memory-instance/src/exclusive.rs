@@ -70,7 +70,7 @@ impl MemoryInstance {
     {
         let inner = &self.inner;
         self.writable("work on")
-            .and_then(|()| inner.not_in_own_turn("work on"))
+            .and_then(|()| inner.not_in_own_turn("work on").map_err(MemoryError::from))
             .map_err(|error| ExclusiveError::Begin(Box::new(error)))?;
         let state = Arc::<Turn>::default();
         let begin_failed = |error: MemoryError| ExclusiveError::Begin(Box::new(error));
@@ -113,7 +113,9 @@ impl MemoryInstance {
                 Ok(output)
             }
             Ok(Err(error)) => Err(begin_failed(error)),
-            Err(WithLockError::Acquire(source)) => Err(begin_failed(inner.lock_error(source))),
+            Err(WithLockError::Acquire(source)) => {
+                Err(begin_failed(inner.lock_error(source).into()))
+            }
             Err(WithLockError::Lost { reason, fence, output, .. }) => match output {
                 Some(Err(error)) => Err(begin_failed(error)),
                 Some(Ok(output)) => {
@@ -121,7 +123,6 @@ impl MemoryInstance {
                 }
                 None => Err(ExclusiveError::Lost { reason, fence, output: None }),
             },
-            Err(_) => Err(begin_failed(inner.contended("work on"))),
         }
     }
 }

@@ -11,7 +11,7 @@ use memory_lock::{LockError, LockKey};
 
 use crate::backend::Backend;
 use crate::calibrations::Calibrations;
-use crate::error::{LeaseFailure, MemoryError};
+use crate::error::{LeaseFailure, MemoryError, WriteError};
 use crate::flush::failures::FlushFailures;
 use crate::kinds::Kinds;
 use crate::lifecycle::{Activity, Underway};
@@ -85,9 +85,9 @@ impl Inner {
     }
 
     /// Refuses an operation that would wait for the turn in which it is called.
-    pub(crate) fn not_in_own_turn(&self, operation: &'static str) -> Result<(), MemoryError> {
+    pub(crate) fn not_in_own_turn(&self, operation: &'static str) -> Result<(), WriteError> {
         if self.backend.locks.runs_under(&self.lease) {
-            return Err(MemoryError::OwnTurn { operation, key: self.key.clone() });
+            return Err(WriteError::OwnTurn { operation, key: self.key.clone() });
         }
         Ok(())
     }
@@ -122,10 +122,10 @@ impl Inner {
         MemoryError::Panicked { operation: "flush", key: self.key.clone(), culprit }
     }
 
-    pub(crate) fn lock_error(&self, reason: LockError) -> MemoryError {
+    pub(crate) fn lock_error(&self, reason: LockError) -> LeaseFailure {
         let max_turn = self.rules.resource.lock.max_turn;
         let key = self.key.clone();
-        LeaseFailure { key, reason, applied: Applied::No, max_turn: Some(max_turn) }.into()
+        LeaseFailure { key, reason, applied: Applied::No, max_turn: Some(max_turn) }
     }
 
     pub(crate) fn take_writer(&self) -> Writer {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use memory_core::store::{Splice, StoreErrorKind};
 use memory_lock::{LeaseInfo, LockGuard, LockKey};
 
-use crate::error::MemoryError;
+use crate::error::{MemoryError, WriteError};
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::write::Claim;
@@ -153,8 +153,8 @@ impl Inner {
                     guard.release().await;
                     return Ok(());
                 }
-                Err(MemoryError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
-                Err(error) => return Err(error),
+                Err(WriteError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Err(self.contended("break the leases of"))
@@ -166,6 +166,6 @@ impl Inner {
         let held = self.rules.lock.wait_timeout().saturating_add(self.rules.lock.failure_timeout());
         let options = self.rules.lock.with_max_hold(Some(held.max(MIN_HOLD)));
         let taken = self.backend.locks.try_lock(lease, &options).await;
-        taken.map_err(|reason| self.lock_error(reason))
+        taken.map_err(|reason| self.lock_error(reason).into())
     }
 }

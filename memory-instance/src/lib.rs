@@ -44,7 +44,7 @@ pub use breaker::CircuitBreaker;
 pub use builder::ManagerBuilder;
 pub use calibrations::Calibrated;
 pub use ensure_system::{EnsureOutcome, EnsuredSystem};
-pub use error::{AppendFailure, LeaseFailure, MemoryError, OpenLeasesFailure};
+pub use error::{AppendFailure, LeaseFailure, MemoryError, OpenLeasesFailure, WriteError};
 pub use exclusive::{ExclusiveError, Session};
 pub use instance::{MemoryInstance, Mode};
 pub use lease::Leases;

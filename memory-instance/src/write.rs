@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use self::request::Answering;
 pub(crate) use self::request::{Claim, WriteRequest};
-use crate::error::MemoryError;
+use crate::error::WriteError;
 use crate::inner::Inner;
 
 impl Inner {
@@ -23,7 +23,7 @@ impl Inner {
         &self,
         write: &W,
         lease: Option<LeaseProof>,
-    ) -> Result<W::Answer, MemoryError> {
+    ) -> Result<W::Answer, WriteError> {
         self.write_within(self.rules.lock.wait_timeout(), write, lease).await
     }
 
@@ -34,7 +34,7 @@ impl Inner {
         waits: Duration,
         write: &W,
         lease: Option<LeaseProof>,
-    ) -> Result<W::Answer, MemoryError> {
+    ) -> Result<W::Answer, WriteError> {
         let began = Instant::now();
         if lease.is_none() {
             self.not_in_own_turn(W::OPERATION.as_str())?;
@@ -55,7 +55,7 @@ impl Inner {
                         asked.failing = None;
                         Box::pin(self.write_when_free(write, error, limit, &mut asked)).await
                     }
-                    Ok(done) => done.map_err(MemoryError::from),
+                    Ok(done) => done.map_err(WriteError::from),
                     Err(_) => Err(self.timed_out(W::OPERATION.as_str(), limit)),
                 }
             } else {
@@ -103,9 +103,9 @@ impl Inner {
         })
     }
 
-    fn timed_out(&self, operation: &'static str, limit: Limit) -> MemoryError {
+    fn timed_out(&self, operation: &'static str, limit: Limit) -> WriteError {
         let waited = limit.answers_in();
-        MemoryError::TimedOut { operation, key: self.key.clone(), waited }
+        WriteError::TimedOut { operation, key: self.key.clone(), waited }
     }
 
     /// Writes with the store alone as soon as the current holder has released the lease.
@@ -119,7 +119,7 @@ impl Inner {
         mut refused: StoreError,
         limit: Limit,
         asked: &mut Asked,
-    ) -> Result<W::Answer, MemoryError> {
+    ) -> Result<W::Answer, WriteError> {
         self.rules.telemetry.lock_contended();
         let contended = Waiting::new(&self.waiting);
         let patience_ends = (Instant::now() + QUEUE_AFTER).min(limit.end);
@@ -155,7 +155,7 @@ impl Inner {
         write: &W,
         limit: Limit,
         asked: &mut Asked,
-    ) -> Result<W::Answer, MemoryError> {
+    ) -> Result<W::Answer, WriteError> {
         let answer = self.answer_under_lease();
         // Bounds the wait of others if the caller keeps this call without polling it.
         let options = self
@@ -179,7 +179,7 @@ impl Inner {
             left => left,
         };
         let done = match timeout(answer.min(last), attempt).await {
-            Ok(done) => done.map_err(MemoryError::from),
+            Ok(done) => done.map_err(WriteError::from),
             Err(_) if last <= answer => Err(self.timed_out(W::OPERATION.as_str(), limit)),
             Err(_) => {
                 let kind = StoreErrorKind::Unavailable(format!("no answer within {answer:?}"));
@@ -294,9 +294,9 @@ fn is_locked(error: &StoreError) -> bool {
 
 /// Whether the same write may succeed when it is sent again. A lease that this write acquired itself and lost is
 /// acquired again; a lease of the caller is not.
-fn is_retryable(error: &MemoryError, callers_lease: bool) -> bool {
+fn is_retryable(error: &WriteError, callers_lease: bool) -> bool {
     match error {
-        MemoryError::Store(error) => match error.kind() {
+        WriteError::Store(error) => match error.kind() {
             StoreErrorKind::Fenced { .. } => !callers_lease,
             // A write under its own lease does not wait for others.
             StoreErrorKind::Locked { .. } => false,

@@ -23,8 +23,10 @@ use crate::shared::Shared;
 ///
 /// `?` into `anyhow::Error` or `Box<dyn Error + Send + Sync>` requires `T: Send + Sync + 'static`, as those
 /// types do; [`without_output`](Self::without_output) helps if `T` is not.
+///
+/// The enum is exhaustive on purpose: a caller decides for each of the two outcomes, without a wildcard arm that
+/// would give a later one a wrong meaning.
 #[derive(Error)]
-#[non_exhaustive]
 pub enum WithLockError<T> {
     /// The lease was not acquired; the operation was never started.
     #[error("the protected operation was not begun")]

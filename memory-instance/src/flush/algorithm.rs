@@ -12,7 +12,7 @@ use memory_flush::{
 use tokio::time::Instant;
 
 use super::timer::TokioTimer;
-use crate::error::MemoryError;
+use crate::error::{MemoryError, WriteError};
 use crate::inner::{ATTEMPTS, Inner};
 use crate::panics::{caught, caught_in};
 use crate::rules::FlushMode;
@@ -67,8 +67,8 @@ impl Inner {
             let waits = self.commit_patience(trigger);
             match self.write_within(waits, &*splice, None).await {
                 Ok(_) => return Ok(splice.receipt),
-                Err(MemoryError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
-                Err(error) => return Err(error),
+                Err(WriteError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Err(self.contended("flush"))

@@ -5,7 +5,7 @@ use memory_core::store::{Counters, MessageMeta, Splice, StoreErrorKind};
 use memory_flush::flush_due;
 
 use super::background::when_due;
-use crate::error::MemoryError;
+use crate::error::{MemoryError, WriteError};
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::rules::Rules;
@@ -53,8 +53,8 @@ impl Inner {
             tried = true;
             match self.write(&splice, None).await {
                 Ok(counters) => return Ok(counters),
-                Err(MemoryError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
-                Err(error) => return Err(error),
+                Err(WriteError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Err(self.contended("close a call of"))

@@ -95,14 +95,13 @@ impl Inner {
             Ok(done) => done,
             Err(WithLockError::Acquire(error)) => match error.kind() {
                 LockErrorKind::WaitTimeout { .. } if trigger == Trigger::Due => Ok(None),
-                _ => Err(self.lock_error(error)),
+                _ => Err(self.lock_error(error).into()),
             },
             // The flush completed, and the store decided whether its token was still valid.
             Err(WithLockError::Lost { output: Some(done), .. }) => done,
             Err(WithLockError::Lost { reason, .. }) => {
                 Err(MemoryError::LeaseLost { key: self.key.clone(), reason })
             }
-            Err(_) => Err(self.contended("flush")),
         }
     }
 

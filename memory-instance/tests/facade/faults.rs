@@ -12,6 +12,7 @@ use memory_core::{InMemoryStore, MemoryResource, MemoryStore, Message, Sequence}
 use memory_core_testkit::intercept::{Hook, Intercept, Method};
 use memory_instance::{
     FlushMode, Leases, MemoryError, MemoryInstance, MemoryManager, Session, SweepOptions,
+    WriteError,
 };
 use memory_lock::{
     Clock, ClockExt as _, InProcessLock, LockGuard, LockKey, LockManager, LockOptions,
@@ -205,7 +206,7 @@ async fn lost_answer_without_lease_for_retry_is_unknown() {
     world.manager.locks().shutdown(Duration::ZERO).await;
     let error = append.await.unwrap().unwrap_err();
     let MemoryError::Append(failure) = &error else { panic!("{error:?}") };
-    assert!(matches!(failure.reason, MemoryError::Lock(_)), "{error:?}");
+    assert!(matches!(failure.reason, WriteError::Lock(_)), "{error:?}");
     assert_eq!(error.applied(), Applied::Unknown, "{error}");
     assert_eq!(texts(&memory).await, ["once"]);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use memory_core::store::Applied;
 use memory_core::{MemoryResource, Message};
 use memory_flush::from_fn;
-use memory_instance::{MemoryError, MemoryInstance, Session};
+use memory_instance::{MemoryError, MemoryInstance, Session, WriteError};
 use memory_lock::LockErrorKind;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -48,7 +48,7 @@ async fn turn(memory: MemoryInstance) -> (oneshot::Sender<()>, JoinHandle<()>) {
 /// Asserts that another holder has the lease, and that nothing was written.
 fn assert_in_line(error: &MemoryError) {
     let MemoryError::Append(failure) = error else { panic!("{error:?}") };
-    let MemoryError::Lock(lease) = &failure.reason else { panic!("{error:?}") };
+    let WriteError::Lock(lease) = &failure.reason else { panic!("{error:?}") };
     assert!(matches!(lease.reason.kind(), LockErrorKind::WaitTimeout { .. }), "{error}");
     assert_eq!(error.applied(), Applied::No, "{error}");
     assert!(error.is_retryable(), "{error}");

@@ -10,12 +10,7 @@ use crate::support::{On, texts, url, with};
 
 #[track_caller]
 fn assert_replaced(error: &MemoryError) {
-    let reason = match error {
-        MemoryError::Append(failure) => &failure.reason,
-        other => other,
-    };
-    let MemoryError::Store(failure) = reason else { panic!("{error}") };
-    assert!(matches!(failure.kind(), StoreErrorKind::Replaced(_)), "{error}");
+    assert!(matches!(error.store_kind(), Some(StoreErrorKind::Replaced(_))), "{error}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use memory_core::store::Applied;
 use memory_core::{MemoryResource, Message};
 use memory_flush::from_fn;
-use memory_instance::{ExclusiveError, FlushMode, MemoryError, Session};
+use memory_instance::{ExclusiveError, FlushMode, MemoryError, Session, WriteError};
 use memory_lock::{LockErrorKind, LostReason};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
@@ -50,11 +50,13 @@ async fn writes_in_their_own_turn_are_refused(on: On) {
             },
         ];
         for error in refused {
-            let reason = match &error {
-                MemoryError::Append(failure) => &failure.reason,
-                reason => reason,
+            let is_own_turn = match &error {
+                MemoryError::Append(failure) => {
+                    matches!(failure.reason, WriteError::OwnTurn { .. })
+                }
+                reason => matches!(reason, MemoryError::OwnTurn { .. }),
             };
-            assert!(matches!(reason, MemoryError::OwnTurn { .. }), "{error}");
+            assert!(is_own_turn, "{error}");
             assert!(!error.is_retryable() && error.applied() == Applied::No, "{error}");
             assert!(error.to_string().contains("session"), "{error}");
         }
@@ -127,7 +129,7 @@ async fn waiters_report_holder_wait_and_max_turn(on: On) {
     let error = memory.append(Message::user("lost")).await.unwrap_err();
     assert_eq!(begun.elapsed().as_secs(), 9);
     let MemoryError::Append(failure) = &error else { panic!("{error}") };
-    let MemoryError::Lock(lease) = &failure.reason else { panic!("{error}") };
+    let WriteError::Lock(lease) = &failure.reason else { panic!("{error}") };
     let LockErrorKind::WaitTimeout { waited, holder_remaining } = lease.reason.kind() else {
         panic!("{error}")
     };
