@@ -127,16 +127,16 @@ impl MemoryState {
             if memory.earlier(replace.write)?.is_none() {
                 let mut fence = memory.head.fence;
                 admit(&mut fence, replace.access.lease)?;
-                let found = memory.messages.get(&replace.sequence).map(|found| &found.meta);
-                replace.check_against(found)?;
+                let Some(found) = memory.messages.get_mut(&replace.sequence) else {
+                    return Err(StoreErrorKind::Conflict);
+                };
+                replace.check_against(Some(&found.meta))?;
                 let spread = replace.spread();
                 let Replace { write, sequence, message, .. } = replace;
-                if let Some(found) = memory.messages.get_mut(&sequence) {
-                    memory.head.counters.replace(&found.meta, &message);
-                    let MessageMeta { closed, summary, .. } = found.meta;
-                    *found = message.stored_at(sequence);
-                    (found.meta.closed, found.meta.summary) = (closed, summary);
-                }
+                memory.head.counters.replace(&found.meta, &message);
+                let MessageMeta { closed, summary, .. } = found.meta;
+                *found = message.stored_at(sequence);
+                (found.meta.closed, found.meta.summary) = (closed, summary);
                 memory.wrote(write, None, now, PRUNED_AT_ONCE);
                 memory.head.fence = fence;
                 memory.head.next_flush_at = None;
@@ -180,22 +180,29 @@ impl MemoryState {
         let changes = !(splice.summarized.is_empty()
             && splice.evicted.is_empty()
             && splice.closed.is_empty());
+        if !splice.closed.is_empty() {
+            self.head.next_flush_at = None;
+        }
+        // Before the removals: a message may be closed and removed at once.
+        for sequence in splice.closed {
+            if let Some(message) = self.messages.get_mut(&sequence) {
+                message.meta.closed = true;
+            } else {
+                debug_assert!(false, "the checked place {sequence} has no message to close");
+            }
+        }
         for sequence in splice.summarized {
             if let Some(message) = self.messages.remove(&sequence) {
                 self.head.counters.summarize(&message.meta);
+            } else {
+                debug_assert!(false, "the checked place {sequence} has no message to summarize");
             }
         }
         for sequence in splice.evicted {
             if let Some(message) = self.messages.remove(&sequence) {
                 self.head.counters.evict(&message.meta);
-            }
-        }
-        if !splice.closed.is_empty() {
-            self.head.next_flush_at = None;
-        }
-        for sequence in splice.closed {
-            if let Some(message) = self.messages.get_mut(&sequence) {
-                message.meta.closed = true;
+            } else {
+                debug_assert!(false, "the checked place {sequence} has no message to evict");
             }
         }
         if let (Some(summary), Some(place)) = (splice.summary, place) {

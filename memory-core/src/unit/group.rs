@@ -40,7 +40,7 @@ impl<'a> Group<'a> {
                 continue;
             };
             let answered = self.root(answered);
-            if let Some(unit) = self.units.get_mut(answered) {
+            if let Some(unit) = self.unit_mut(answered) {
                 unit.unanswered = unit.unanswered.saturating_sub(1);
             }
             home = Some(home.map_or(answered, |home| self.join(home, answered)));
@@ -70,7 +70,7 @@ impl<'a> Group<'a> {
             }
             Item { kind, sequence: meta.sequence, unit: at, ids }
         });
-        if let Some(unit) = self.units.get_mut(at) {
+        if let Some(unit) = self.unit_mut(at) {
             unit.unanswered += calls.len();
             unit.malformed |= is_malformed || has_stray;
         }
@@ -101,13 +101,11 @@ impl<'a> Group<'a> {
 
     /// Appends a message to a unit.
     fn extend(&mut self, unit: usize, position: usize, meta: &MessageMeta) {
-        let Some(unit) = self.units.get_mut(unit) else { return };
-        if let Some(link) = self.next.get_mut(unit.last) {
-            *link = position;
-        }
-        unit.last = position;
+        let Some(unit) = self.unit_mut(unit) else { return };
+        let last = std::mem::replace(&mut unit.last, position);
         unit.messages += 1;
         unit.tokens = unit.tokens.saturating_add(meta.tokens.into());
+        self.link(last, position);
     }
 
     /// Joins two units and returns the remaining one.
@@ -120,22 +118,18 @@ impl<'a> Group<'a> {
             |unit: usize| self.units.get(unit).map_or((NONE, NONE), |at| (at.first, at.last));
         let ((_, kept_last), (gone_first, gone_last)) = (ends(kept), ends(gone));
         let last = if kept_last < gone_first {
-            if let Some(link) = self.next.get_mut(kept_last) {
-                *link = gone_first;
-            }
+            self.link(kept_last, gone_first);
             gone_last
         } else {
             self.interleave(kept, gone);
             kept_last.max(gone_last)
         };
-        let Some(Unit { tokens, unanswered, malformed, messages, .. }) = self
-            .units
-            .get_mut(gone)
-            .map(|gone| std::mem::replace(gone, Unit { messages: 0, ..*gone }))
+        let Some(Unit { tokens, unanswered, malformed, messages, .. }) =
+            self.unit_mut(gone).map(|gone| std::mem::replace(gone, Unit { messages: 0, ..*gone }))
         else {
             return kept;
         };
-        if let Some(unit) = self.units.get_mut(kept) {
+        if let Some(unit) = self.unit_mut(kept) {
             unit.last = last;
             unit.messages += messages;
             unit.tokens = unit.tokens.saturating_add(tokens);
@@ -159,9 +153,22 @@ impl<'a> Group<'a> {
         positions.sort_unstable();
         let behind = positions.iter().skip(1).copied().chain([NONE]);
         for (position, following) in positions.iter().zip(behind) {
-            if let Some(link) = self.next.get_mut(*position) {
-                *link = following;
-            }
+            self.link(*position, following);
+        }
+    }
+
+    /// The unit with this index. Units are never removed while they are grouped, so every index that was given out
+    /// has a unit.
+    fn unit_mut(&mut self, unit: usize) -> Option<&mut Unit> {
+        debug_assert!(unit < self.units.len(), "there is no unit {unit}");
+        self.units.get_mut(unit)
+    }
+
+    /// Sets the message of the same unit that follows the one at this position.
+    fn link(&mut self, position: usize, following: usize) {
+        debug_assert!(position < self.next.len(), "there is no message at position {position}");
+        if let Some(link) = self.next.get_mut(position) {
+            *link = following;
         }
     }
 }

@@ -55,6 +55,7 @@ pub(super) fn choose(units: &[Candidate<'_>], room: Room) -> Result<Choice, Cont
     let newest = units.iter().enumerate().rev().find(|(index, unit)| sendable(*index, unit));
     let newest = newest.map(|(index, _)| index);
     let mut included = vec![false; units.len()];
+    debug_assert_eq!(is_old_reminder.len(), units.len(), "one entry for each unit");
     let mut optional = Vec::with_capacity(units.len());
     let mut critical = 0_u64;
     for (index, (unit, included)) in units.iter().zip(&mut included).enumerate() {
@@ -109,6 +110,7 @@ pub(super) fn choose(units: &[Candidate<'_>], room: Room) -> Result<Choice, Cont
     let mut talk_from = 0;
     for index in optional {
         let Some((unit, included)) = units.get(index).zip(included.get_mut(index)) else {
+            debug_assert!(false, "an optional unit has no index {index}");
             continue;
         };
         if *included {

@@ -154,7 +154,8 @@ impl<'a> ContextPlanner<'a> {
         }
     }
 
-    /// Adds the message at a place.
+    /// Adds the message at a place. A place that is not in the outline is ignored, because the message may have been
+    /// appended since the outline was read.
     pub fn add(&mut self, place: Sequence, message: impl Into<Cow<'a, Message>>) {
         let position = self.metas.binary_search_by_key(&place, |meta| meta.sequence);
         if let Some(slot) = position.ok().and_then(|position| self.messages.get_mut(position)) {

@@ -134,6 +134,10 @@ impl ContextPlanner<'_> {
         let units = self.candidates.iter().zip(included).filter(|(_, included)| **included);
         let planned: u64 = units.map(|(unit, _)| unit.cost).sum();
         let surplus = planned.saturating_sub(tokens.saturating_sub(self.system));
+        debug_assert!(
+            choice.newest.is_none_or(|index| index < self.candidates.len()),
+            "the newest unit is a candidate"
+        );
         if let Some(newest) = choice.newest.and_then(|index| self.candidates.get_mut(index)) {
             newest.cost = newest.cost.saturating_sub(surplus);
         }
@@ -274,7 +278,10 @@ impl ContextPlanner<'_> {
         let mut sequences = Vec::with_capacity(positions.len());
         let is_void: Vec<bool> = self.void_positions();
         for (position, is_out) in positions.iter().zip(&rendered.is_left_out) {
-            let Some(meta) = self.metas.get(position.at) else { continue };
+            let Some(meta) = self.metas.get(position.at) else {
+                debug_assert!(false, "position {} of a window has no metadata", position.at);
+                continue;
+            };
             if !is_out {
                 sequences.push(meta.sequence);
             } else if !is_void.get(position.at).copied().unwrap_or(false) {
@@ -305,6 +312,8 @@ impl ContextPlanner<'_> {
             while let Some(position) = members.next_position() {
                 if let Some(is_void) = is_void.get_mut(position) {
                     *is_void = true;
+                } else {
+                    debug_assert!(false, "a unit has a member {position} without metadata");
                 }
             }
         }

@@ -77,6 +77,8 @@ impl ContextPlanner<'_> {
             // What was before this user message made room for the pinned one, so no pin is needed.
             if let Some(pinned) = included.get_mut(found) {
                 *pinned = false;
+            } else {
+                debug_assert!(false, "the found unit {found} is not among the candidates");
             }
             return Pinned::Included(included, None);
         }
