@@ -21,13 +21,13 @@ pub struct FlushSettings {
 
 /// An invalid setting of a flushing strategy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {mend}")]
+#[error("{field}: {remedy}")]
 #[non_exhaustive]
 pub struct SettingsError {
     /// The name of the setting.
     pub field: &'static str,
     /// The problem and the remedy.
-    pub mend: String,
+    pub remedy: String,
 }
 
 impl FlushSettings {
@@ -64,7 +64,7 @@ impl FlushSettings {
         strategy: &FlushingStrategy,
         max_tokens: u64,
     ) -> Result<Self, SettingsError> {
-        let refuse = |field, mend| Err(SettingsError { field, mend });
+        let refuse = |field, remedy| Err(SettingsError { field, remedy });
         let FlushingStrategy {
             summarize_threshold: threshold,
             flush_target: target,
@@ -147,7 +147,7 @@ mod tests {
     fn settings(strategy: &FlushingStrategy) -> Result<FlushSettings, &'static str> {
         FlushSettings::from_strategy(strategy, 8_000).map_err(|error| {
             assert!(error.to_string().starts_with(&format!("{}: ", error.field)));
-            assert!(error.mend.contains("; set it "), "{error}");
+            assert!(error.remedy.contains("; set it "), "{error}");
             error.field
         })
     }

@@ -429,7 +429,7 @@ impl MemoryResource {
             (Some(_), Some(_), _) => Err(ResourceError::field(
                 &self.id,
                 "max_context_ratio",
-                "stands beside max_tokens; keep one of the two",
+                "is set beside max_tokens; keep one of the two",
             )),
             (None, None, _) => Err(ResourceError::field(
                 &self.id,

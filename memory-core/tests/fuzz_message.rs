@@ -23,10 +23,10 @@ fn message_never_panics_loses_or_exceeds_memory() {
         let message = match read {
             Ok(message) => message,
             Err(error) => {
-                let told = error.to_string();
+                let text = error.to_string();
                 // Only text that looks like a field name is quoted, as a place.
-                let unquoted: String = told.split('`').step_by(2).collect();
-                assert!(!unquoted.contains(SECRET) && told.len() < 200, "{told}");
+                let unquoted: String = text.split('`').step_by(2).collect();
+                assert!(!unquoted.contains(SECRET) && text.len() < 200, "{text}");
                 return;
             }
         };

@@ -30,9 +30,9 @@ fn resource_never_panics_or_exceeds_memory() {
                     assert_eq!(MemoryResource::from_json(&json), Ok(resource));
                 }
                 Err(error) => {
-                    let told = error.to_string();
-                    assert!(told.lines().count() <= 1, "{told}");
-                    assert!(told.len() < 3_000, "{} bytes: {told}", told.len());
+                    let text = error.to_string();
+                    assert!(text.lines().count() <= 1, "{text}");
+                    assert!(text.len() < 3_000, "{} bytes: {text}", text.len());
                 }
             }
         }

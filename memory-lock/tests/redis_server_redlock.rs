@@ -143,7 +143,7 @@ async fn invalid_quorum_is_refused_with_the_remedy() {
     let port = servers.servers[0].port();
     let alias = RedisConfig::from_url(&format!("redis://localhost:{port}/1")).unwrap();
     let with = |extra: RedisConfig| vec![configs[0].clone(), configs[1].clone(), extra];
-    for (configs, mend) in [
+    for (configs, remedy) in [
         (configs[..1].to_vec(), "3 at least"),
         (configs[..2].to_vec(), "3 at least"),
         ([configs.clone(), configs[..1].to_vec()].concat(), "odd number"),
@@ -153,7 +153,7 @@ async fn invalid_quorum_is_refused_with_the_remedy() {
     ] {
         let error = RedlockLock::open(configs, Clock::system()).await.unwrap_err();
         assert_eq!(error.kind(), &LockErrorKind::InvalidOptions, "{error}");
-        assert!(error.to_string().contains(mend), "{error}");
+        assert!(error.to_string().contains(remedy), "{error}");
     }
     let mut reversed = configs.clone();
     reversed.reverse();

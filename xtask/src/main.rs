@@ -40,7 +40,7 @@ const EXAMPLES: &str = "\
 Examples:
   cargo xtask lint                      everything that a review should not have to find
   cargo xtask lint fmt clippy           only these steps
-  cargo xtask fix                       format, and let clippy mend what it can
+  cargo xtask fix                       format, and apply the fixes of clippy
   cargo xtask test                      every test and doc example of the workspace
   cargo xtask test -p memory-core       one crate
   cargo xtask test -- a_stale_writer    tests whose name contains this text

@@ -94,8 +94,9 @@ impl MemoryResource {
             ));
         }
         let budget = self.budget_tokens()?;
-        FlushSettings::from_strategy(&self.flushing_strategy, budget)
-            .map_err(|error| self.refuse(&format!("flushing_strategy.{}", error.field), error.mend))
+        FlushSettings::from_strategy(&self.flushing_strategy, budget).map_err(|error| {
+            self.refuse(&format!("flushing_strategy.{}", error.field), error.remedy)
+        })
     }
 
     fn check_budget(&self) -> Result<(), ResourceError> {

@@ -82,9 +82,9 @@ fn endless_line_is_not_read_to_its_end() {
         packed.write_all(&chunk).unwrap();
     }
     fs::write(folder.path().join("bomb.gz"), packed.finish().unwrap()).unwrap();
-    let told = "the line has more than 1576960 bytes; write one message a line, or raise limits.message_bytes of the resource\n";
+    let error_text = "the line has more than 1576960 bytes; write one message a line, or raise limits.message_bytes of the resource\n";
     let (code, _, err) = run(folder.path(), "import bomb.gz --key k");
-    assert_eq!((code, err), (Some(1), format!("error: bomb.gz:1: {told}")));
+    assert_eq!((code, err), (Some(1), format!("error: bomb.gz:1: {error_text}")));
 
     let mut child = memory(folder.path(), "import - --key k")
         .stdin(Stdio::piped())
@@ -100,7 +100,7 @@ fn endless_line_is_not_read_to_its_end() {
     drop(input);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("error: stdin:1: {told}"));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("error: stdin:1: {error_text}"));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn exceeded_limit_is_reported_with_its_place() {
     fs::write(folder.path().join("long.jsonl"), line("hi") + &long).unwrap();
     let deep = format!("{{\"role\":\"user\",\"x\":{}{}}}\n", "[".repeat(110), "]".repeat(110));
     fs::write(folder.path().join("deep.jsonl"), deep).unwrap();
-    for (file, told) in [
+    for (file, error_text) in [
         (
             "long.jsonl",
             "long.jsonl:2: the message has 262145 bytes, over the limit of 262144: make it smaller, or raise limits.message_bytes of the resource; nothing was appended",
@@ -122,6 +122,6 @@ fn exceeded_limit_is_reported_with_its_place() {
         ),
     ] {
         let (code, _, err) = run(folder.path(), &format!("import {file} --key k"));
-        assert_eq!((code, err), (Some(1), format!("error: {told}\n")));
+        assert_eq!((code, err), (Some(1), format!("error: {error_text}\n")));
     }
 }

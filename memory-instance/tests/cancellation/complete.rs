@@ -137,6 +137,10 @@ fn every_public_async_operation_is_swept() {
             there.extend(operations(&source).into_iter().map(|name| (name, at.clone())));
         }
         let mut sweeps = Vec::new();
+        let kit = folder.join("testkit/src");
+        if kit.is_dir() {
+            sources(&kit, &mut sweeps);
+        }
         for tests in fs::read_dir(folder.join("tests")).into_iter().flatten() {
             let tests = tests.unwrap().path();
             if tests.ends_with("cancellation")

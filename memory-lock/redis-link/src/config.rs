@@ -61,7 +61,8 @@ impl RedisConfig {
     }
 
     fn with_setting(self, name: &str, value: &str) -> Result<Self, LinkError> {
-        let refuse = |mend: &str| Err(LinkError::config(format!("the setting `{name}`: {mend}")));
+        let refuse =
+            |remedy: &str| Err(LinkError::config(format!("the setting `{name}`: {remedy}")));
         match name {
             "prefix" => self.with_prefix(value),
             "connect_timeout" => Ok(self.with_connect_timeout(url::duration(name, value)?)),

@@ -74,7 +74,7 @@ pub(crate) fn parse(text: &str) -> Result<(Target, Settings), LinkError> {
         let unix = server_scheme == "redis+unix";
         settings = take_settings(&mut url, unix);
         let info = url.into_connection_info().map_err(|error| match tls_or(&error) {
-            Some(mend) => refuse(mend),
+            Some(remedy) => refuse(remedy),
             None => refuse(&format!("cannot be used ({error})")),
         })?;
         // RESP3 carries notifications on the same connection.
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn unusable_url_is_refused_with_the_remedy() {
-        for (url, mend) in [
+        for (url, remedy) in [
             ("localhost:6379", "redis://HOST"),
             ("http://h", "redis://HOST"),
             ("redis://a,b", "redis+cluster://"),
@@ -281,7 +281,7 @@ mod tests {
             ("redis://h?fsync=never", "always"),
         ] {
             let error = RedisConfig::from_url(url).unwrap_err();
-            assert!(error.to_string().contains(mend), "{url}: {error}");
+            assert!(error.to_string().contains(remedy), "{url}: {error}");
         }
     }
 

@@ -40,7 +40,7 @@ fn refusal_names_field_and_remedy() {
         (
             "/max_context_ratio",
             json!(0.5),
-            "max_context_ratio: stands beside max_tokens; keep one of the two",
+            "max_context_ratio: is set beside max_tokens; keep one of the two",
         ),
         (
             "/max_context_ratio",

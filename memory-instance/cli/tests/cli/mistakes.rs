@@ -112,7 +112,7 @@ const MISTAKES: &[(&str, i32, &str)] = &[
     (
         "keys|--resource|ratio.json",
         1,
-        "ratio.json: resource `r`: max_context_ratio: stands beside max_tokens; keep one of the two",
+        "ratio.json: resource `r`: max_context_ratio: is set beside max_tokens; keep one of the two",
     ),
     (
         "keys|--resource|noid.yaml",
