@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a store was doing when a [`StoreError`](super::StoreError) arose.
+/// The operation of a store in which a [`StoreError`](super::StoreError) arose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreOperation {

@@ -242,7 +242,7 @@ async fn release(
         let answer = match tally.outcome(quorum.members.len()) {
             Outcome::Open => continue,
             Outcome::Yes => Ok(Release::Released),
-            Outcome::Another | Outcome::Nobody => Ok(Release::NotOwner),
+            Outcome::Another | Outcome::Free => Ok(Release::NotOwner),
             Outcome::InDoubt => {
                 let heard = tally.yes + tally.another + tally.failed;
                 let may_have_changed = tally.yes > 0 || heard < quorum.members.len();

@@ -60,7 +60,7 @@ impl RenewalVote {
                 Renewal::Renewed => tally.yes += 1,
                 Renewal::NotOwner => tally.another += 1,
                 Renewal::Vanished => {
-                    tally.nobody += 1;
+                    tally.free += 1;
                     lacks.push(index);
                 }
             }
@@ -143,7 +143,7 @@ impl RenewalVote {
             let answers = self.outcomes().map(|outcome| match outcome {
                 Outcome::Yes => Renewal::Renewed,
                 Outcome::Another => Renewal::NotOwner,
-                Outcome::Nobody | Outcome::Open | Outcome::InDoubt => Renewal::Vanished,
+                Outcome::Free | Outcome::Open | Outcome::InDoubt => Renewal::Vanished,
             });
             self.verdict = Some(RenewalVerdict::Decided(answers.collect()));
         }

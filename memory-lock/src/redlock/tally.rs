@@ -12,7 +12,7 @@ pub(super) struct Tally {
     /// No, because another owner holds the lease.
     pub(super) another: usize,
     /// No, because no owner holds it.
-    pub(super) nobody: usize,
+    pub(super) free: usize,
     pub(super) failed: usize,
 }
 
@@ -26,7 +26,7 @@ pub(super) enum Outcome {
     /// A majority says no, most of it because another owner holds the lease.
     Another,
     /// A majority says no, most of it because no owner holds it.
-    Nobody,
+    Free,
     /// Too many failed for either.
     InDoubt,
 }
@@ -35,12 +35,12 @@ impl Tally {
     /// The outcome among this odd number of servers.
     pub(super) fn outcome(self, servers: usize) -> Outcome {
         let needed = majority(servers);
-        let no = self.another + self.nobody;
+        let no = self.another + self.free;
         let open = servers.saturating_sub(self.yes + no + self.failed);
         if self.yes >= needed {
             Outcome::Yes
         } else if no >= needed {
-            if self.another >= self.nobody { Outcome::Another } else { Outcome::Nobody }
+            if self.another >= self.free { Outcome::Another } else { Outcome::Free }
         } else if self.yes + open < needed && no + open < needed {
             Outcome::InDoubt
         } else {
@@ -112,23 +112,23 @@ mod tests {
         let up_to = move || 0..=servers;
         up_to()
             .flat_map(move |yes| up_to().map(move |another| (yes, another)))
-            .flat_map(move |(yes, another)| up_to().map(move |nobody| (yes, another, nobody)))
-            .flat_map(move |(yes, another, nobody)| {
-                up_to().map(move |failed| Tally { yes, another, nobody, failed })
+            .flat_map(move |(yes, another)| up_to().map(move |free| (yes, another, free)))
+            .flat_map(move |(yes, another, free)| {
+                up_to().map(move |failed| Tally { yes, another, free, failed })
             })
             .filter(move |tally| tally.heard() <= servers)
     }
 
     impl Tally {
         fn heard(self) -> usize {
-            self.yes + self.another + self.nobody + self.failed
+            self.yes + self.another + self.free + self.failed
         }
 
         fn after_one_more(self) -> [Self; 4] {
             [
                 Self { yes: self.yes + 1, ..self },
                 Self { another: self.another + 1, ..self },
-                Self { nobody: self.nobody + 1, ..self },
+                Self { free: self.free + 1, ..self },
                 Self { failed: self.failed + 1, ..self },
             ]
         }
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn outcome_is_final_and_decided_early() {
-        let is_no = |outcome| matches!(outcome, Outcome::Another | Outcome::Nobody);
+        let is_no = |outcome| matches!(outcome, Outcome::Another | Outcome::Free);
         let mut checked = 0;
         for servers in [3, 5, 7] {
             for tally in tallies(servers) {
@@ -151,7 +151,7 @@ mod tests {
                     Outcome::Open => {
                         let rest = servers - tally.heard();
                         let all_yes = Tally { yes: tally.yes + rest, ..tally };
-                        let all_no = Tally { nobody: tally.nobody + rest, ..tally };
+                        let all_no = Tally { free: tally.free + rest, ..tally };
                         assert_ne!(all_yes.outcome(servers), all_no.outcome(servers), "{tally:?}");
                     }
                     outcome if is_no(outcome) => assert!(later.iter().all(|it| is_no(*it))),
@@ -164,19 +164,19 @@ mod tests {
 
     #[test]
     fn refusal_names_another_holder_unless_more_are_free() {
-        let no = |another, nobody| Tally { another, nobody, ..Tally::default() }.outcome(3);
-        for (another, nobody) in [(2, 0), (1, 1), (2, 1), (3, 0)] {
-            assert_eq!(no(another, nobody), Outcome::Another, "{another} and {nobody}");
+        let no = |another, free| Tally { another, free, ..Tally::default() }.outcome(3);
+        for (another, free) in [(2, 0), (1, 1), (2, 1), (3, 0)] {
+            assert_eq!(no(another, free), Outcome::Another, "{another} and {free}");
         }
-        for (another, nobody) in [(0, 2), (1, 2), (0, 3)] {
-            assert_eq!(no(another, nobody), Outcome::Nobody, "{another} and {nobody}");
+        for (another, free) in [(0, 2), (1, 2), (0, 3)] {
+            assert_eq!(no(another, free), Outcome::Free, "{another} and {free}");
         }
     }
 
     #[test]
     fn errors_alone_are_never_a_refusal() {
         for servers in [3, 5] {
-            for tally in tallies(servers).filter(|tally| tally.another + tally.nobody == 0) {
+            for tally in tallies(servers).filter(|tally| tally.another + tally.free == 0) {
                 let outcome = tally.outcome(servers);
                 assert!(matches!(outcome, Outcome::Open | Outcome::Yes | Outcome::InDoubt));
             }
