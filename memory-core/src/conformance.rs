@@ -24,7 +24,7 @@
 //! use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 //! use memory_core::health::ServerHealth;
 //! use memory_core::lease::{LeaseDomain, LeaseProof};
-//! use memory_core::store::{StoreOperation, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery};
+//! use memory_core::store::{StoreOperation, Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery};
 //! # use std::collections::BTreeMap;
 //! # use std::num::NonZeroUsize;
 //! # use std::ops::Bound;
@@ -49,18 +49,38 @@
 //! # }
 //! #[async_trait::async_trait]
 //! impl MemoryStore for MyStore {
-//!     async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-//!         self.with(key, |memory, now| memory.append(append, now)).map_err(at(key))
+//!     async fn append(
+//!         &self,
+//!         key: &MemoryKey,
+//!         access: Access,
+//!         append: &Append,
+//!     ) -> Result<Appended, StoreError> {
+//!         self.with(key, |memory, now| memory.append(access, append, now)).map_err(at(key))
 //!     }
 //!     // ... and the others.
-//! #     async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-//! #         self.with(key, |memory, now| memory.replace(replace, now)).map_err(at(key))
+//! #     async fn replace(
+//! #         &self,
+//! #         key: &MemoryKey,
+//! #         access: Access,
+//! #         replace: &Replace,
+//! #     ) -> Result<Counters, StoreError> {
+//! #         self.with(key, |memory, now| memory.replace(access, replace, now)).map_err(at(key))
 //! #     }
-//! #     async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-//! #         self.with(key, |memory, now| memory.splice(splice, now)).map_err(at(key))
+//! #     async fn splice(
+//! #         &self,
+//! #         key: &MemoryKey,
+//! #         access: Access,
+//! #         splice: &Splice,
+//! #     ) -> Result<Counters, StoreError> {
+//! #         self.with(key, |memory, now| memory.splice(access, splice, now)).map_err(at(key))
 //! #     }
-//! #     async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-//! #         self.with(key, |memory, now| memory.clear(clear, now)).map_err(at(key))
+//! #     async fn clear(
+//! #         &self,
+//! #         key: &MemoryKey,
+//! #         access: Access,
+//! #         clear: &Clear,
+//! #     ) -> Result<Counters, StoreError> {
+//! #         self.with(key, |memory, now| memory.clear(access, clear, now)).map_err(at(key))
 //! #     }
 //! #     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
 //! #         self.with(key, |memory, now| memory.claim(lease, now)).map_err(at(key))
@@ -314,7 +334,7 @@ impl Subject {
         write: WriteId,
         texts: &[&str],
     ) -> crate::store::Appended {
-        self.store.append(key, batch(write, texts)).await.unwrap()
+        self.store.append(key, Access::OPEN, &batch(write, texts)).await.unwrap()
     }
 
     /// The texts of the present messages, in order.
@@ -358,12 +378,7 @@ fn writer(number: u128) -> WriterId {
 }
 
 fn batch(write: WriteId, texts: &[&str]) -> Append {
-    Append {
-        write,
-        messages: texts.iter().map(|text| message(text)).collect(),
-        access: Access::OPEN,
-        ttl: None,
-    }
+    Append { write, messages: texts.iter().map(|text| message(text)).collect(), ttl: None }
 }
 
 /// A message whose first character selects its class: `!` critical, `*` a fact, `#` a custom type.

@@ -45,7 +45,8 @@ pub use crate::write::{KEPT_SESSIONS, SESSION_LIFETIME, SESSION_RETENTION, Write
 /// A memory that was never written, or whose TTL has run out, reads as empty and is not an error.
 ///
 /// **Writes** ([`append`](Self::append), [`replace`](Self::replace), [`splice`](Self::splice),
-/// [`clear`](Self::clear)) are atomic, and take these steps in this order within their one atomic step:
+/// [`clear`](Self::clear)) are atomic. The [`Access`] is an argument beside the request, so that the same request can
+/// be sent again under another lease. Writes take these steps in this order within their one atomic step:
 /// 1. A retry is recognized by its id and answered without being applied again. A write by a writer whose record was
 ///    pruned ([`WriterId`]) is refused with [`StoreErrorKind::WriterForgotten`].
 /// 2. A write with a lease ([`Access::lease`]) whose token is lower than the newest that the memory has seen is
@@ -91,7 +92,12 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the batch either appended as a whole or not at all.
-    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError>;
+    async fn append(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        append: &Append,
+    ) -> Result<Appended, StoreError>;
 
     /// Replaces one message by another.
     ///
@@ -112,7 +118,12 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// As [`append`](Self::append).
-    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError>;
+    async fn replace(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &Replace,
+    ) -> Result<Counters, StoreError>;
 
     /// Replaces planned messages by a summary, or evicts them, if nothing but appends happened since the snapshot
     /// that the plan was made from.
@@ -129,7 +140,12 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// As [`append`](Self::append).
-    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError>;
+    async fn splice(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        splice: &Splice,
+    ) -> Result<Counters, StoreError>;
 
     /// Removes all messages and receipts, and counts the messages as cleared.
     ///
@@ -142,7 +158,12 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// As [`append`](Self::append).
-    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError>;
+    async fn clear(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        clear: &Clear,
+    ) -> Result<Counters, StoreError>;
 
     /// Raises the newest fencing token that the memory has seen to the token of this lease. A holder calls this
     /// before it reads; otherwise a late write of the previous holder could be applied between that read and a write.
@@ -335,8 +356,6 @@ impl Access {
 pub struct Clear {
     /// Recognizes a retry.
     pub write: WriteId,
-    /// The writer's permission.
-    pub access: Access,
 }
 
 impl Clear {
@@ -460,7 +479,7 @@ mod tests {
         assert_eq!(Access::with_lease(lease), Access { lease: Some(lease) });
         assert_eq!(Access::OPEN, Access::default());
         let splice = Splice::new(Generation::new(5));
-        assert_eq!((splice.generation, splice.access), (Generation::new(5), Access::OPEN));
+        assert_eq!(splice.generation, Generation::new(5));
         assert!(splice.summarized.is_empty() && splice.evicted.is_empty());
         assert!(Durability::Memory < Durability::Process && Durability::Process < Durability::Disk);
     }

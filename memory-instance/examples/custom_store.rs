@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState,
+    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState,
     Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
     StoreOperation, UnusedPage, UnusedQuery,
 };
@@ -83,10 +83,10 @@ struct Record {
 
 #[derive(Serialize, Deserialize)]
 enum Write {
-    Append(Append),
-    Replace(Box<Replace>),
-    Splice(Box<Splice>),
-    Clear(Clear),
+    Append(Access, Append),
+    Replace(Access, Box<Replace>),
+    Splice(Access, Box<Splice>),
+    Clear(Access, Clear),
     Claim(LeaseProof),
     Remove(RemoveUnused),
 }
@@ -113,10 +113,10 @@ impl Journal {
             let Record { at, key, write } = serde_json::from_slice(line).map_err(|_| damaged())?;
             let memory = memories.entry(key).or_default();
             let done = match write {
-                Write::Append(append) => memory.append(append, at).map(drop),
-                Write::Replace(replace) => memory.replace(*replace, at).map(drop),
-                Write::Splice(splice) => memory.splice(*splice, at).map(drop),
-                Write::Clear(clear) => memory.clear(clear, at).map(drop),
+                Write::Append(access, append) => memory.append(access, &append, at).map(drop),
+                Write::Replace(access, replace) => memory.replace(access, &replace, at).map(drop),
+                Write::Splice(access, splice) => memory.splice(access, &splice, at).map(drop),
+                Write::Clear(access, clear) => memory.clear(access, &clear, at).map(drop),
                 Write::Claim(lease) => memory.claim(lease, at),
                 Write::Remove(remove) => memory.remove(remove).map(drop),
             };
@@ -206,24 +206,50 @@ fn kind_of(error: &io::Error) -> StoreErrorKind {
 
 #[async_trait]
 impl MemoryStore for JournalStore {
-    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        let record = Write::Append(append.clone());
-        self.write(StoreOperation::Append, key, record, |memory, now| memory.append(append, now))
+    async fn append(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        append: &Append,
+    ) -> Result<Appended, StoreError> {
+        let record = Write::Append(access, append.clone());
+        self.write(StoreOperation::Append, key, record, |memory, now| {
+            memory.append(access, append, now)
+        })
     }
 
-    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-        let record = Write::Replace(Box::new(replace.clone()));
-        self.write(StoreOperation::Replace, key, record, |memory, now| memory.replace(replace, now))
+    async fn replace(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &Replace,
+    ) -> Result<Counters, StoreError> {
+        let record = Write::Replace(access, Box::new(replace.clone()));
+        self.write(StoreOperation::Replace, key, record, |memory, now| {
+            memory.replace(access, replace, now)
+        })
     }
 
-    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        let record = Write::Splice(Box::new(splice.clone()));
-        self.write(StoreOperation::Splice, key, record, |memory, now| memory.splice(splice, now))
+    async fn splice(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        splice: &Splice,
+    ) -> Result<Counters, StoreError> {
+        let record = Write::Splice(access, Box::new(splice.clone()));
+        self.write(StoreOperation::Splice, key, record, |memory, now| {
+            memory.splice(access, splice, now)
+        })
     }
 
-    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        self.write(StoreOperation::Clear, key, Write::Clear(clear), |memory, now| {
-            memory.clear(clear, now)
+    async fn clear(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        clear: &Clear,
+    ) -> Result<Counters, StoreError> {
+        self.write(StoreOperation::Clear, key, Write::Clear(access, *clear), |memory, now| {
+            memory.clear(access, clear, now)
         })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use memory_core::Entry;
 use memory_core::lease::LeaseProof;
-use memory_core::store::{Access, Append, Appended, NewMessage, WriteId};
+use memory_core::store::{Append, Appended, NewMessage, WriteId};
 use tokio::time::Instant;
 
 use crate::error::{AppendFailure, MemoryError};
@@ -272,5 +272,5 @@ impl MemoryInstance {
 
 fn append_of(inner: &Inner, write: WriteId, messages: Arc<[NewMessage]>) -> Append {
     let ttl = inner.rules.resource.persistence.ttl;
-    Append { write, messages, access: Access::OPEN, ttl }
+    Append { write, messages, ttl }
 }

@@ -9,9 +9,9 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::resource::CircuitBreakerSettings;
 use memory_core::store::{
-    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
-    RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind, StoreOperation,
-    UnusedPage, UnusedQuery,
+    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
+    Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
+    StoreOperation, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use reliakit_circuit::State;
@@ -223,21 +223,47 @@ fn nanos(time: Duration) -> u64 {
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl MemoryStore for CircuitBreaker {
-    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        self.guard(Call::write(StoreOperation::Append, key), self.store.append(key, append)).await
-    }
-
-    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-        self.guard(Call::write(StoreOperation::Replace, key), self.store.replace(key, replace))
+    async fn append(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        append: &Append,
+    ) -> Result<Appended, StoreError> {
+        self.guard(Call::write(StoreOperation::Append, key), self.store.append(key, access, append))
             .await
     }
 
-    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        self.guard(Call::write(StoreOperation::Splice, key), self.store.splice(key, splice)).await
+    async fn replace(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &Replace,
+    ) -> Result<Counters, StoreError> {
+        self.guard(
+            Call::write(StoreOperation::Replace, key),
+            self.store.replace(key, access, replace),
+        )
+        .await
     }
 
-    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        self.guard(Call::write(StoreOperation::Clear, key), self.store.clear(key, clear)).await
+    async fn splice(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        splice: &Splice,
+    ) -> Result<Counters, StoreError> {
+        self.guard(Call::write(StoreOperation::Splice, key), self.store.splice(key, access, splice))
+            .await
+    }
+
+    async fn clear(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        clear: &Clear,
+    ) -> Result<Counters, StoreError> {
+        self.guard(Call::write(StoreOperation::Clear, key), self.store.clear(key, access, clear))
+            .await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

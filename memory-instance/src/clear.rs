@@ -1,7 +1,7 @@
 //! Removal of all messages of a memory.
 
 use memory_core::lease::LeaseProof;
-use memory_core::store::{Access, Clear, Counters};
+use memory_core::store::{Clear, Counters};
 
 use crate::error::MemoryError;
 use crate::inner::{Inner, OnHeap};
@@ -55,7 +55,7 @@ impl Inner {
 
     async fn clear_once(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
         let writer = self.take_writer();
-        let clear = Clear { write: writer.write, access: Access::OPEN };
+        let clear = Clear { write: writer.write };
         let counters = self.write(&clear, lease).await?;
         self.writers.put_back(writer);
         Ok(counters)

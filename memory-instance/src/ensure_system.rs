@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use memory_core::lease::LeaseProof;
-use memory_core::store::{Access, Counters, MessageMeta, NewMessage, Replace, StoreErrorKind};
+use memory_core::store::{Counters, MessageMeta, NewMessage, Replace, StoreErrorKind};
 use memory_core::{Entry, Message, Priority, Sequence};
 use serde::Serialize;
 
@@ -238,7 +238,6 @@ impl Inner {
             sequence: old.sequence,
             replaced: old.id,
             message: new.clone(),
-            access: Access::OPEN,
         };
         let counters = self.write(&replace, Some(lease)).await?;
         self.writers.put_back(writer);

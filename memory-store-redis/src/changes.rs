@@ -22,10 +22,10 @@ pub(crate) struct Weighed {
     pub(crate) classes: BTreeMap<String, Tally>,
 }
 
-impl From<Removed> for Weighed {
-    fn from(Removed { classes, summaries, summarized, evicted, .. }: Removed) -> Self {
-        let classes = classes.into_iter().map(|(class, tally)| (class.to_string(), tally));
-        Self { counts: [summaries, summarized, evicted], classes: classes.collect() }
+impl From<&Removed> for Weighed {
+    fn from(Removed { classes, summaries, summarized, evicted, .. }: &Removed) -> Self {
+        let classes = classes.iter().map(|(class, tally)| (class.to_string(), *tally));
+        Self { counts: [*summaries, *summarized, *evicted], classes: classes.collect() }
     }
 }
 

@@ -133,10 +133,11 @@ impl RedisStore {
     pub(crate) async fn append_batch(
         &self,
         key: &MemoryKey,
-        append: Append,
+        access: Access,
+        append: &Append,
     ) -> Result<Appended, StoreError> {
         const OPERATION: StoreOperation = StoreOperation::Append;
-        let Append { write, messages, access, ttl } = append;
+        let Append { write, messages, ttl } = append;
         let refuse = |kind| StoreError::new(OPERATION, kind).not_applied().at(key);
         if messages.is_empty() {
             let problem = "a batch must hold at least one message";
@@ -146,8 +147,8 @@ impl RedisStore {
         let WriteId { writer, number } = write;
         call.arg(Shown(format_args!("w{:032x}", writer.bits())));
         call.arg(Shown(format_args!("{number:020}")));
-        call.arg(micros(ttl));
-        classes(&mut call, &messages);
+        call.arg(micros(*ttl));
+        classes(&mut call, messages);
         for message in messages.iter() {
             call.arg(Shown(Encoded::new(message, false).map_err(refuse)?));
         }
@@ -172,13 +173,14 @@ impl RedisStore {
     pub(crate) async fn replace_one(
         &self,
         key: &MemoryKey,
-        replace: Replace,
+        access: Access,
+        replace: &Replace,
     ) -> Result<Counters, StoreError> {
         const OPERATION: StoreOperation = StoreOperation::Replace;
         let refuse = |kind| StoreError::new(OPERATION, kind).not_applied().at(key);
         replace.check().map_err(refuse)?;
         let mut call = self.call(&REPLACE, key, &[]);
-        let token = right(&mut call, replace.access);
+        let token = right(&mut call, access);
         named(&mut call, replace.write);
         call.arg(replace.spread());
         // A place that Lua's numbers cannot represent exactly does not exist.
@@ -191,7 +193,8 @@ impl RedisStore {
     pub(crate) async fn splice_in(
         &self,
         key: &MemoryKey,
-        splice: Splice,
+        access: Access,
+        splice: &Splice,
     ) -> Result<Counters, StoreError> {
         const OPERATION: StoreOperation = StoreOperation::Splice;
         let refuse = |kind| StoreError::new(OPERATION, kind).not_applied().at(key);
@@ -199,7 +202,7 @@ impl RedisStore {
         if splice.summary.is_some() && splice.summarized.is_empty() {
             return Err(invalid("a summary needs the places that it replaces"));
         }
-        let changes = changes(&splice).ok_or_else(|| invalid("a place is removed twice"))?;
+        let changes = changes(splice).ok_or_else(|| invalid("a place is removed twice"))?;
         if let Some(change) = changes.last().filter(|change| change.last >= MOST_PLACES) {
             return Err(invalid(&format!("there is no message at place {}", change.last)));
         }
@@ -211,7 +214,7 @@ impl RedisStore {
             .map_err(|error| invalid(&format!("the receipt cannot be written: {error}")))?;
         let flush_lease = self.link().keys().lease(&key.flush_lease_name());
         let mut call = self.call(&SPLICE, key, &[flush_lease]);
-        let token = right(&mut call, splice.access);
+        let token = right(&mut call, access);
         // A refusal names the token that was refused, which is usually the flusher's.
         let token = match splice.flusher {
             Some(flusher) => {
@@ -224,7 +227,13 @@ impl RedisStore {
             }
         };
         call.arg(Shown(format_args!("{} {}", codec::snapshot(splice.cursor()), splice.spread())));
-        call.arg(splice.receipt.map(|receipt| receipt.id.simple().to_string()).unwrap_or_default());
+        call.arg(
+            splice
+                .receipt
+                .as_ref()
+                .map(|receipt| receipt.id.simple().to_string())
+                .unwrap_or_default(),
+        );
         call.arg(receipt.unwrap_or_default());
         call.arg(splice.next_flush_at.map(|mark| mark.to_string()).unwrap_or_default());
         call.arg(u8::from(!splice.closed.is_empty()));
@@ -234,7 +243,7 @@ impl RedisStore {
                 call.arg("").arg("").arg("");
             }
         }
-        let weighed = self.weigh(key, splice.generation, &changes, splice.removed).await?;
+        let weighed = self.weigh(key, splice.generation, &changes, splice.removed.as_ref()).await?;
         call.arg(changes.len());
         for Change { kind, first, last } in &changes {
             let kind = match (kind, &weighed) {
@@ -262,7 +271,7 @@ impl RedisStore {
         key: &MemoryKey,
         generation: Generation,
         changes: &[Change],
-        known: Option<Removed>,
+        known: Option<&Removed>,
     ) -> Result<Option<Weighed>, StoreError> {
         let failed = |fault| store_error(StoreOperation::Splice, Some(key), fault);
         let parts = in_parts(changes.iter().filter(|change| change.kind != 'c'));
@@ -306,10 +315,11 @@ impl RedisStore {
     pub(crate) async fn clear_all(
         &self,
         key: &MemoryKey,
-        clear: Clear,
+        access: Access,
+        clear: &Clear,
     ) -> Result<Counters, StoreError> {
         let mut call = self.call(&CLEAR, key, &[]);
-        let token = right(&mut call, clear.access);
+        let token = right(&mut call, access);
         named(&mut call, clear.write);
         call.arg(clear.spread());
         self.counted(StoreOperation::Clear, key, &CLEAR, &call, token).await

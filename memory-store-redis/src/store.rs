@@ -5,9 +5,9 @@ use async_trait::async_trait;
 use memory_core::health::{ServerHealth, ServerWarning};
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
-    RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreOperation, UnusedPage,
-    UnusedQuery,
+    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
+    Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreOperation,
+    UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
@@ -82,20 +82,40 @@ impl RedisStore {
 
 #[async_trait]
 impl MemoryStore for RedisStore {
-    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        self.append_batch(key, append).await
+    async fn append(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        append: &Append,
+    ) -> Result<Appended, StoreError> {
+        self.append_batch(key, access, append).await
     }
 
-    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-        self.replace_one(key, replace).await
+    async fn replace(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &Replace,
+    ) -> Result<Counters, StoreError> {
+        self.replace_one(key, access, replace).await
     }
 
-    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        self.splice_in(key, splice).await
+    async fn splice(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        splice: &Splice,
+    ) -> Result<Counters, StoreError> {
+        self.splice_in(key, access, splice).await
     }
 
-    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        self.clear_all(key, clear).await
+    async fn clear(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        clear: &Clear,
+    ) -> Result<Counters, StoreError> {
+        self.clear_all(key, access, clear).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

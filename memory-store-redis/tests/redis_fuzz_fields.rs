@@ -31,7 +31,7 @@ async fn whole(store: &RedisStore, key: &MemoryKey) {
         receipt: Some(receipt(9)),
         ..Splice::new(generation)
     };
-    store.splice(key, splice).await.unwrap();
+    store.splice(key, Access::OPEN, &splice).await.unwrap();
 }
 
 /// All reads and then all writes. Each returns, and no error contains the texts.
@@ -50,8 +50,8 @@ async fn use_all(store: &RedisStore, k: &MemoryKey) {
     told.extend(append(store, k, write(1, 50), &["new"]).await.err());
     told.extend(append(store, k, write(3, 1), &["new"]).await.err());
     let splice = Splice { evicted: places([3]), ..Splice::new(generation) };
-    told.extend(store.splice(k, splice).await.err());
-    told.extend(store.clear(k, Clear { write: write(4, 1), access: Access::OPEN }).await.err());
+    told.extend(store.splice(k, Access::OPEN, &splice).await.err());
+    told.extend(store.clear(k, Access::OPEN, &Clear { write: write(4, 1) }).await.err());
     for error in told {
         let text = error.to_string();
         assert!(!text.contains(SECRET), "{text}");
@@ -158,8 +158,8 @@ async fn damaged_index_is_reported_and_can_be_cleared() {
         }
         // The append path does not read it, and a clear repairs it.
         append(&store, &k, write(7, 1), &["new"]).await.unwrap();
-        let clear = Clear { write: write(8, 1), access: Access::OPEN };
-        let counters = store.clear(&k, clear).await.unwrap();
+        let clear = Clear { write: write(8, 1) };
+        let counters = store.clear(&k, Access::OPEN, &clear).await.unwrap();
         assert_eq!(counters.present.messages, 0);
         append(&store, &k, write(7, 2), &["newer"]).await.unwrap();
         assert_eq!(support::texts(&store, &k).await, ["newer"]);
@@ -186,7 +186,7 @@ async fn damaged_list_of_removed_places_removes_nothing() {
         let before = support::texts(&store, &k).await;
         let generation = store.head(&k).await.unwrap().generation;
         let splice = Splice { evicted: places([12]), ..Splice::new(generation) };
-        store.splice(&k, splice).await.unwrap();
+        store.splice(&k, Access::OPEN, &splice).await.unwrap();
         assert_eq!(support::texts(&store, &k).await, before[..before.len() - 1], "{gone}");
         let left: bool =
             redis::cmd("HEXISTS").arg(&place).arg("g").query_async(&mut connection).await.unwrap();
@@ -198,8 +198,8 @@ async fn damaged_list_of_removed_places_removes_nothing() {
     let place = store.link().keys().memory(k.as_str());
     damage(&mut connection, &place, "m2", b"not swept").await;
     damage(&mut connection, &place, "g", b"12 1").await;
-    let clear = Clear { write: write(8, 1), access: Access::OPEN };
-    store.clear(&k, clear).await.unwrap();
+    let clear = Clear { write: write(8, 1) };
+    store.clear(&k, Access::OPEN, &clear).await.unwrap();
     let names: Vec<String> =
         redis::cmd("HKEYS").arg(&place).query_async(&mut connection).await.unwrap();
     assert!(!names.iter().any(|name| name.starts_with(['m', 'g'])), "{names:?}");

@@ -65,9 +65,9 @@ async fn each_operation_is_one_request_without_script_text() {
         proxy.reset_requests();
         store.claim(&k, lease).await.unwrap();
         look("claim");
-        let mut fenced = batch(write(1, round * 10 + 2), &["five"]);
-        fenced.access = Access::with_lease(lease);
-        store.append(&k, fenced).await.unwrap();
+        let access = Access::with_lease(lease);
+        let fenced = batch(write(1, round * 10 + 2), &["five"]);
+        store.append(&k, access, &fenced).await.unwrap();
         look("append under a lease");
         let stale = LeaseProof { token: FencingToken::new(1), ..lease };
         store.claim(&k, stale).await.unwrap_err();
@@ -80,21 +80,19 @@ async fn each_operation_is_one_request_without_script_text() {
         look("outline");
         store.fetch(&k, head.generation.into(), &places([1, 3])).await.unwrap();
         look("fetch");
-        let access = Access::with_lease(lease);
         let splice = Splice {
             summarized: places([1, 2]),
             evicted: places([3]),
             summary: Some(message("a summary")),
             receipt: Some(receipt(round.into())),
-            access,
             ..Splice::new(head.generation)
         };
-        store.splice(&k, splice).await.unwrap();
+        store.splice(&k, access, &splice).await.unwrap();
         look("splice");
         store.receipts(&k).await.unwrap();
         look("receipts");
-        let clear = Clear { write: write(2, round), access };
-        store.clear(&k, clear).await.unwrap();
+        let clear = Clear { write: write(2, round) };
+        store.clear(&k, access, &clear).await.unwrap();
         look("clear");
         checked_outline(&store, &k).await;
     }
@@ -131,12 +129,12 @@ async fn flush_sends_only_changes() {
     let generation = store.head(&k).await.unwrap().generation;
     // Long enough to send each of the scripts.
     let first = splice(generation, places(10_000 - 150..=10_000));
-    store.splice(&k, first).await.unwrap();
+    store.splice(&k, Access::OPEN, &first).await.unwrap();
     let generation = store.head(&k).await.unwrap().generation;
     proxy.reset_requests();
     // Ten places that are no range.
     let some = places((1..=10).map(|n| n * 900));
-    store.splice(&k, splice(generation, some)).await.unwrap();
+    store.splice(&k, Access::OPEN, &splice(generation, some)).await.unwrap();
     let bytes = proxy.request_bytes();
     assert_one_script(&proxy, "splice");
     assert!(bytes < 2_000, "{bytes} bytes for ten messages");
@@ -144,7 +142,7 @@ async fn flush_sends_only_changes() {
     let generation = store.head(&k).await.unwrap().generation;
     proxy.reset_requests();
     let range = places((1_000..4_000).filter(|n| n % 900 != 0));
-    store.splice(&k, splice(generation, range)).await.unwrap();
+    store.splice(&k, Access::OPEN, &splice(generation, range)).await.unwrap();
     let bytes = proxy.request_bytes();
     // Checked 32 at a time, because a script blocks all other clients, and swept in parts of this size or
     // larger; committed by one.

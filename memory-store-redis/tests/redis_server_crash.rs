@@ -128,18 +128,18 @@ async fn unconfirmed_write_is_unknown_until_its_retry() {
         receipt: Some(receipt(1)),
         ..Splice::new(generation)
     };
-    assert_unknown(&store.splice(&k, splice.clone()).await.unwrap_err());
+    assert_unknown(&store.splice(&k, Access::OPEN, &splice).await.unwrap_err());
     replica.resume();
     let again = append(&store, &k, write(1, 2), &["four"]).await.unwrap();
     assert_recognized(again.outcome, 4);
-    assert_eq!(store.splice(&k, splice).await.unwrap().summarized, 2);
+    assert_eq!(store.splice(&k, Access::OPEN, &splice).await.unwrap().summarized, 2);
     assert_eq!(messages_at(&replica, &store, "k").await, 3);
 
     replica.pause();
-    let clear = Clear { write: write(2, 1), access: Access::OPEN };
-    assert_unknown(&store.clear(&k, clear).await.unwrap_err());
+    let clear = Clear { write: write(2, 1) };
+    assert_unknown(&store.clear(&k, Access::OPEN, &clear).await.unwrap_err());
     replica.resume();
-    assert_eq!(store.clear(&k, clear).await.unwrap().cleared, 2);
+    assert_eq!(store.clear(&k, Access::OPEN, &clear).await.unwrap().cleared, 2);
     assert_eq!(messages_at(&replica, &store, "k").await, 0);
     checked_outline(&store, &k).await;
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use memory_core::plan::{ToolLink, ToolRef};
-use memory_core::store::{Read, Splice};
+use memory_core::store::{Access, Read, Splice};
 use memory_core::{MemoryStore as _, Sequence};
 use memory_redis_testkit::Server;
 use support::{append, checked_outline, key, store, write};
@@ -46,6 +46,6 @@ async fn earlier_version_is_read_and_written() {
     append(&store, &k, write(9, 1), &["new"]).await.unwrap();
     let mut splice = Splice::of(&checked_outline(&store, &k).await);
     splice.evicted = (3..=5).map(Sequence::new).collect();
-    store.splice(&k, splice).await.unwrap();
+    store.splice(&k, Access::OPEN, &splice).await.unwrap();
     assert_eq!(checked_outline(&store, &k).await.metas.len(), 8);
 }

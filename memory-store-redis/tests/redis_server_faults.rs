@@ -132,7 +132,7 @@ async fn repeated_flush_is_recognized_after_a_lost_answer() {
         append(&store, &k, write(1, 1), &["one", "two", "three", "four"]).await.unwrap();
         // The script is known from here on.
         let generation = store.head(&k).await.unwrap().generation;
-        store.splice(&k, Splice::new(generation)).await.unwrap();
+        store.splice(&k, Access::OPEN, &Splice::new(generation)).await.unwrap();
         let splice = Splice {
             summarized: places([1, 2]),
             evicted: places([3]),
@@ -142,11 +142,11 @@ async fn repeated_flush_is_recognized_after_a_lost_answer() {
             ..Splice::new(generation)
         };
         strike(&proxy, fault);
-        assert_unknown(&store.splice(&k, splice.clone()).await.unwrap_err());
+        assert_unknown(&store.splice(&k, Access::OPEN, &splice).await.unwrap_err());
         settle(fault).await;
-        let counters = store.splice(&k, splice.clone()).await.unwrap();
+        let counters = store.splice(&k, Access::OPEN, &splice).await.unwrap();
         assert_eq!((counters.summarized, counters.evicted, counters.summaries), (2, 1, 1));
-        assert_eq!(store.splice(&k, splice).await.unwrap(), counters);
+        assert_eq!(store.splice(&k, Access::OPEN, &splice).await.unwrap(), counters);
         assert_eq!(texts(&store, &k).await, ["a summary", "four"]);
         let head = checked_outline(&store, &k).await.head;
         assert_eq!((head.counters, head.next_flush_at), (counters, Some(5)));
@@ -160,14 +160,14 @@ async fn repeated_clear_keeps_later_messages() {
     for (number, fault) in ANSWERLESS.into_iter().enumerate() {
         let k = key(&format!("k{number}"));
         append(&store, &k, write(1, 1), &["old"]).await.unwrap();
-        store.clear(&k, Clear { write: write(2, 1), access: Access::OPEN }).await.unwrap();
+        store.clear(&k, Access::OPEN, &Clear { write: write(2, 1) }).await.unwrap();
         append(&store, &k, write(1, 2), &["old too"]).await.unwrap();
-        let clear = Clear { write: write(2, 2), access: Access::OPEN };
+        let clear = Clear { write: write(2, 2) };
         strike(&proxy, fault);
-        assert_unknown(&store.clear(&k, clear).await.unwrap_err());
+        assert_unknown(&store.clear(&k, Access::OPEN, &clear).await.unwrap_err());
         settle(fault).await;
         append(&store, &k, write(1, 3), &["new"]).await.unwrap();
-        let counters = store.clear(&k, clear).await.unwrap();
+        let counters = store.clear(&k, Access::OPEN, &clear).await.unwrap();
         assert_eq!((counters.cleared, counters.present.messages), (2, 1));
         assert_eq!(texts(&store, &k).await, ["new"]);
         checked_outline(&store, &k).await;

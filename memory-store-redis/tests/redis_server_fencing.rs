@@ -129,9 +129,8 @@ async fn append_under(
     number: u64,
     text: &str,
 ) -> Result<(), StoreError> {
-    let mut append = batch(write(writer, number), &[text, "and its second half"]);
-    append.access = Access::with_lease(guard.proof());
-    store.append(&key("k"), append).await.map(drop)
+    let append = batch(write(writer, number), &[text, "and its second half"]);
+    store.append(&key("k"), Access::with_lease(guard.proof()), &append).await.map(drop)
 }
 
 /// Writes without a pause until the store refuses, and prints the error. It does not check whether it still
@@ -302,9 +301,8 @@ async fn append_without_a_lease_waits_for_its_holder() {
         panic!("{error:?}")
     };
     assert!(*left > Duration::ZERO);
-    let mut own = batch(write(2, 1), &["within"]);
-    own.access = Access::with_lease(guard.proof());
-    store.append(&k, own).await.unwrap();
+    let own = batch(write(2, 1), &["within"]);
+    store.append(&k, Access::with_lease(guard.proof()), &own).await.unwrap();
     guard.release().await;
     append(&store, &k, write(1, 2), &["after"]).await.unwrap();
     assert_eq!(texts(&store, &k).await, ["before", "within", "after"]);

@@ -66,11 +66,10 @@ async fn long_flushes_match_the_reference_without_leftovers() {
             let batch = Append {
                 write: write(1, round),
                 messages: messages(count, &mut rng).into(),
-                access: Access::OPEN,
                 ttl: None,
             };
-            store.append(&k, batch.clone()).await.unwrap();
-            reference.append(&k, batch).await.unwrap();
+            store.append(&k, Access::OPEN, &batch).await.unwrap();
+            reference.append(&k, Access::OPEN, &batch).await.unwrap();
             let (ours, theirs) =
                 (checked_outline(&store, &k).await, reference.outline(&k).await.unwrap());
             assert_eq!(ours.metas, theirs.metas, "seed {seed}");
@@ -78,8 +77,9 @@ async fn long_flushes_match_the_reference_without_leftovers() {
             let splice = splice(&ours.metas, &mut rng);
             let of = |generation| Splice { generation, ..splice.clone() };
             let here = of(ours.head.generation);
-            let counters = store.splice(&k, here.clone()).await.unwrap();
-            let expected = reference.splice(&k, of(theirs.head.generation)).await.unwrap();
+            let counters = store.splice(&k, Access::OPEN, &here).await.unwrap();
+            let expected =
+                reference.splice(&k, Access::OPEN, &of(theirs.head.generation)).await.unwrap();
             assert_eq!(counters, expected, "seed {seed}");
             assert_eq!(checked_outline(&store, &k).await.metas, {
                 reference.outline(&k).await.unwrap().metas
@@ -93,7 +93,7 @@ async fn long_flushes_match_the_reference_without_leftovers() {
             let changed = !splice.summarized.is_empty()
                 || !splice.evicted.is_empty()
                 || !splice.closed.is_empty();
-            match store.splice(&k, here).await {
+            match store.splice(&k, Access::OPEN, &here).await {
                 Ok(again) => assert!(splice.receipt.is_some() && again == counters || !changed),
                 Err(error) => assert_eq!(error.kind(), &StoreErrorKind::Conflict, "{error:?}"),
             }
@@ -107,18 +107,13 @@ async fn long_flush_and_fetch_skip_removed_places() {
     let store = store(server.url()).await;
     let k = key("k");
     let mut rng = fastrand::Rng::with_seed(1);
-    let batch = Append {
-        write: write(1, 1),
-        messages: messages(500, &mut rng).into(),
-        access: Access::OPEN,
-        ttl: None,
-    };
-    store.append(&k, batch).await.unwrap();
+    let batch = Append { write: write(1, 1), messages: messages(500, &mut rng).into(), ttl: None };
+    store.append(&k, Access::OPEN, &batch).await.unwrap();
     let range =
         |places: std::ops::RangeInclusive<u64>| places.map(Sequence::new).collect::<Vec<_>>();
     let generation = store.head(&k).await.unwrap().generation;
     let first = Splice { evicted: range(100..=110), ..Splice::new(generation) };
-    store.splice(&k, first).await.unwrap();
+    store.splice(&k, Access::OPEN, &first).await.unwrap();
     let outline = checked_outline(&store, &k).await;
     let generation = outline.head.generation;
     // As if its sweep had not ended.
@@ -130,12 +125,12 @@ async fn long_flush_and_fetch_skip_removed_places() {
     assert_eq!(fetched.len(), 2);
     for evicted in [range(105..=105), range(1..=400)] {
         let splice = Splice { evicted, ..Splice::new(generation) };
-        let error = store.splice(&k, splice).await.unwrap_err();
+        let error = store.splice(&k, Access::OPEN, &splice).await.unwrap_err();
         assert!(matches!(error.kind(), StoreErrorKind::Invalid(_)), "{error:?}");
     }
     // The next flush that commits also removes it.
     let next = Splice { evicted: range(111..=300), ..Splice::new(generation) };
-    let counters = store.splice(&k, next).await.unwrap();
+    let counters = store.splice(&k, Access::OPEN, &next).await.unwrap();
     assert_eq!(counters.present.messages, 500 - 11 - 190);
     assert_eq!(fields(&server, &store, &k).await, 299);
     checked_outline(&store, &k).await;
@@ -150,23 +145,19 @@ async fn dropped_long_flush_or_clear_is_atomic() {
     for round in 0..60_u64 {
         let k = key(&format!("k{round}"));
         let mut rng = fastrand::Rng::with_seed(round);
-        let batch = Append {
-            write: write(1, 1),
-            messages: messages(600, &mut rng).into(),
-            access: Access::OPEN,
-            ttl: None,
-        };
-        store.append(&k, batch).await.unwrap();
+        let batch =
+            Append { write: write(1, 1), messages: messages(600, &mut rng).into(), ttl: None };
+        store.append(&k, Access::OPEN, &batch).await.unwrap();
         let generation = store.head(&k).await.unwrap().generation;
         let evicted: Vec<_> = (1..=500).map(Sequence::new).collect();
         let splice = Splice { evicted, receipt: Some(receipt(1)), ..Splice::new(generation) };
-        let clear = Clear { write: write(2, 1), access: Access::OPEN };
+        let clear = Clear { write: write(2, 1) };
         let clears = round % 2 == 1;
         let change = async {
             if clears {
-                store.clear(&k, clear).await.map(drop)
+                store.clear(&k, Access::OPEN, &clear).await.map(drop)
             } else {
-                store.splice(&k, splice.clone()).await.map(drop)
+                store.splice(&k, Access::OPEN, &splice).await.map(drop)
             }
         };
         // At any request of it: weighing, committing or sweeping.
@@ -181,9 +172,9 @@ async fn dropped_long_flush_or_clear_is_atomic() {
             u32::from(fields(&server, &store, &k).await > usize::try_from(present).unwrap());
 
         let counters = if clears {
-            store.clear(&k, clear).await.unwrap()
+            store.clear(&k, Access::OPEN, &clear).await.unwrap()
         } else {
-            store.splice(&k, splice).await.unwrap()
+            store.splice(&k, Access::OPEN, &splice).await.unwrap()
         };
         assert_eq!(counters.present.messages, whole);
         assert_eq!(fields(&server, &store, &k).await, usize::try_from(whole).unwrap());
@@ -212,11 +203,12 @@ async fn tallies_that_do_not_fit_the_head_conflict() {
     ] {
         let mut metas = outline.metas.clone();
         metas.iter_mut().for_each(change);
-        let error = store.splice(&k, splice.clone().weighed(&metas)).await.unwrap_err();
+        let error =
+            store.splice(&k, Access::OPEN, &splice.clone().weighed(&metas)).await.unwrap_err();
         assert_eq!(error.kind(), &StoreErrorKind::Conflict, "{error:?}");
         assert_eq!(checked_outline(&store, &k).await, outline);
     }
-    let counters = store.splice(&k, splice.weighed(&outline.metas)).await.unwrap();
+    let counters = store.splice(&k, Access::OPEN, &splice.weighed(&outline.metas)).await.unwrap();
     assert_eq!((counters.evicted, counters.present.messages), (99, 1));
     checked_outline(&store, &k).await;
 }
@@ -231,14 +223,14 @@ async fn fragmented_index_is_flushed_in_bounded_time() {
     let every_second = |first: u64| (first..=10_000).step_by(2).map(Sequence::new).collect();
     let generation = store.head(&k).await.unwrap().generation;
     let first = Splice { evicted: every_second(1), ..Splice::new(generation) };
-    store.splice(&k, first).await.unwrap();
+    store.splice(&k, Access::OPEN, &first).await.unwrap();
     let begun = Instant::now();
     let outline = checked_outline(&store, &k).await;
     assert_eq!(outline.metas.len(), 5_000);
     let fetched = store.fetch(&k, outline.cursor(), &every_second(2)).await.unwrap();
     assert_eq!(fetched.len(), 5_000);
     let rest = Splice { evicted: every_second(2), ..Splice::new(outline.head.generation) };
-    assert_eq!(store.splice(&k, rest).await.unwrap().present.messages, 0);
+    assert_eq!(store.splice(&k, Access::OPEN, &rest).await.unwrap().present.messages, 0);
     // With parts of 32 only, each of which scans the whole index, it takes several seconds.
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     checked_outline(&store, &k).await;

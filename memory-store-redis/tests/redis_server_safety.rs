@@ -67,11 +67,11 @@ async fn evicting_server_is_refused_with_remedy() {
 async fn all_operations(store: &RedisStore, k: &MemoryKey) -> Vec<StoreError> {
     let generation = memory_core::store::Generation::new(1);
     let splice = Splice { evicted: places([1]), ..Splice::new(generation) };
-    let clear = Clear { write: write(8, 1), access: Access::OPEN };
+    let clear = Clear { write: write(8, 1) };
     vec![
         append(store, k, write(7, 1), &["x"]).await.unwrap_err(),
-        store.splice(k, splice).await.unwrap_err(),
-        store.clear(k, clear).await.unwrap_err(),
+        store.splice(k, Access::OPEN, &splice).await.unwrap_err(),
+        store.clear(k, Access::OPEN, &clear).await.unwrap_err(),
         store.head(k).await.unwrap_err(),
         store.read(k, Read::default()).await.unwrap_err(),
         store.outline(k).await.unwrap_err(),
@@ -124,7 +124,7 @@ async fn foreign_hash_is_not_overwritten() {
         let before = digest(&server).await;
         for error in [
             append(&store, &k, write(7, 1), &["x"]).await.unwrap_err(),
-            store.clear(&k, Clear { write: write(8, 1), access: Access::OPEN }).await.unwrap_err(),
+            store.clear(&k, Access::OPEN, &Clear { write: write(8, 1) }).await.unwrap_err(),
         ] {
             assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{error:?}");
             assert!(error.to_string().contains(&place), "{error}");
@@ -208,7 +208,7 @@ async fn damaged_text_can_be_evicted() {
         receipt: Some(receipt(1)),
         ..Splice::new(generation)
     };
-    store.splice(&k, splice).await.unwrap();
+    store.splice(&k, Access::OPEN, &splice).await.unwrap();
     assert_eq!(texts(&store, &k).await, ["a summary", "four", "five"]);
     let page = store.read(&k, Read::default()).await.unwrap();
     assert!(page.unreadable.is_empty());
@@ -239,18 +239,17 @@ async fn damaged_description_does_not_block_other_messages() {
     // A call that names the damaged one gets an error, and nothing is applied partly.
     let generation = store.head(&k).await.unwrap().generation;
     let both = Splice { evicted: places([1, 2]), ..Splice::new(generation) };
-    let error = store.splice(&k, both).await.unwrap_err();
+    let error = store.splice(&k, Access::OPEN, &both).await.unwrap_err();
     assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{error:?}");
     assert!(error.to_string().contains("place 2") && error.to_string().contains(&place), "{error}");
     assert_eq!(texts(&store, &k).await, ["one", "three", "four"]);
 
     let others = Splice { evicted: places([1, 3]), ..Splice::new(generation) };
-    let counters = store.splice(&k, others).await.unwrap();
+    let counters = store.splice(&k, Access::OPEN, &others).await.unwrap();
     assert_eq!(counters.evicted, 2);
     append(&store, &k, write(1, 2), &["five"]).await.unwrap();
     assert_eq!(texts(&store, &k).await, ["four", "five"]);
-    let cleared =
-        store.clear(&k, Clear { write: write(2, 1), access: Access::OPEN }).await.unwrap();
+    let cleared = store.clear(&k, Access::OPEN, &Clear { write: write(2, 1) }).await.unwrap();
     assert_eq!((cleared.cleared, cleared.present.messages), (3, 0));
     assert!(store.outline(&k).await.unwrap().unreadable.is_empty());
     checked_outline(&store, &k).await;
@@ -335,10 +334,10 @@ async fn on_a_full_server(checks: TokenChecks) {
         receipt: Some(receipt(1)),
         ..Splice::new(generation)
     };
-    store.splice(&k, splice).await.unwrap();
+    store.splice(&k, Access::OPEN, &splice).await.unwrap();
     assert_eq!(texts(&store, &k).await.len(), 5);
     checked_outline(&store, &k).await;
-    store.clear(&k, Clear { write: write(2, 1), access: Access::OPEN }).await.unwrap();
+    store.clear(&k, Access::OPEN, &Clear { write: write(2, 1) }).await.unwrap();
     assert_eq!(checked_outline(&store, &k).await.head.counters.cleared, 4);
 
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
@@ -373,7 +372,7 @@ async fn listing_scans_exactly_the_memories_of_its_prefix() {
         }
     }
     let empty = key("k3");
-    store.clear(&empty, Clear { write: write(2, 1), access: Access::OPEN }).await.unwrap();
+    store.clear(&empty, Access::OPEN, &Clear { write: write(2, 1) }).await.unwrap();
     expected.remove(&empty);
     server.command(&["SET", &format!("{prefix}:{{1}}:memory:%%%"), "no key of ours"]).await;
     server.reset_stats().await;
@@ -517,8 +516,8 @@ async fn only_never_written_memories_are_forgotten() {
         store.claim(&claimed, LeaseProof { owner, token }).await.unwrap();
         assert_eq!(store.head(&claimed).await.unwrap().fence, token);
         lock.release(&name, owner).await.unwrap();
-        let clear = Clear { write: write(8, 1), access: Access::OPEN };
-        store.clear(&cleared, clear).await.unwrap();
+        let clear = Clear { write: write(8, 1) };
+        store.clear(&cleared, Access::OPEN, &clear).await.unwrap();
         for k in [&claimed, &cleared] {
             let left = async || -> i64 { server.query(&["PTTL", &place_of(&store, k)]).await };
             let day = 24 * 60 * 60 * 1_000;
@@ -527,12 +526,12 @@ async fn only_never_written_memories_are_forgotten() {
             append(&store, k, write(1, 1), &["a message"]).await.unwrap();
             assert_eq!(left().await, -1, "{checks:?}: {k} has a TTL");
             // A clear of a written memory keeps its TTL.
-            store.clear(k, Clear { write: write(9, 1), access: Access::OPEN }).await.unwrap();
+            store.clear(k, Access::OPEN, &Clear { write: write(9, 1) }).await.unwrap();
             assert_eq!(left().await, -1, "{checks:?}: {k}");
             append(&store, k, write(1, 2), &["another"]).await.unwrap();
         }
         // Sent again, the first clear is known, and removes nothing.
-        store.clear(&cleared, clear).await.unwrap();
+        store.clear(&cleared, Access::OPEN, &clear).await.unwrap();
         assert_eq!(texts(&store, &cleared).await, ["another"]);
     }
 }
@@ -551,20 +550,16 @@ async fn foreign_type_at_token_key_is_refused_before_writing() {
         let fences = store.link().keys().fences(name.as_str());
         server.command(&["SET", &fences, "somebody's"]).await;
         let before = digest(&server).await;
-        let splice = Splice {
-            evicted: places([1]),
-            receipt: Some(receipt(1)),
-            access: Access::with_lease(lease),
-            ..Splice::new(generation)
-        };
-        let mut batch = support::batch(write(2, 1), &["x"]);
-        batch.access = Access::with_lease(lease);
-        let clear = Clear { write: write(8, 1), access: Access::with_lease(lease) };
+        let splice =
+            Splice { evicted: places([1]), receipt: Some(receipt(1)), ..Splice::new(generation) };
+        let batch = support::batch(write(2, 1), &["x"]);
+        let clear = Clear { write: write(8, 1) };
+        let access = Access::with_lease(lease);
         for error in [
-            store.splice(name, splice).await.unwrap_err(),
-            store.clear(name, clear).await.unwrap_err(),
+            store.splice(name, access, &splice).await.unwrap_err(),
+            store.clear(name, access, &clear).await.unwrap_err(),
             store.claim(name, lease).await.unwrap_err(),
-            store.append(name, batch).await.unwrap_err(),
+            store.append(name, access, &batch).await.unwrap_err(),
         ] {
             assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{error:?}");
             assert!(error.to_string().contains(&fences), "{error}");

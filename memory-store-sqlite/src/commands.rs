@@ -11,7 +11,8 @@ use std::fmt::Debug;
 use memory_core::MemoryKey;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Append, Appended, Clear, Counters, RemoveUnused, RemovedUnused, Replace, Splice, StoreOperation,
+    Access, Append, Appended, Clear, Counters, RemoveUnused, RemovedUnused, Replace, Splice,
+    StoreOperation,
 };
 
 pub(crate) use self::batch::{Batch, bad_head};
@@ -54,6 +55,7 @@ const fn bytes_of(encoded: &Encoded) -> usize {
 
 #[derive(Debug)]
 pub(crate) struct AppendRows {
+    pub(crate) access: Access,
     pub(crate) append: Append,
     pub(crate) encoded: Vec<Encoded>,
 }
@@ -63,7 +65,7 @@ impl Command for AppendRows {
     const OPERATION: StoreOperation = StoreOperation::Append;
 
     fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Appended, Fault> {
-        batch.step(key)?.append(&self.append, &self.encoded)
+        batch.step(key)?.append(self.access, &self.append, &self.encoded)
     }
 
     fn bytes(&self) -> usize {
@@ -81,6 +83,7 @@ impl Command for AppendRows {
 
 #[derive(Debug)]
 pub(crate) struct ReplaceRow {
+    pub(crate) access: Access,
     pub(crate) replace: Replace,
     pub(crate) encoded: Encoded,
 }
@@ -90,7 +93,7 @@ impl Command for ReplaceRow {
     const OPERATION: StoreOperation = StoreOperation::Replace;
 
     fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, Fault> {
-        batch.step(key)?.replace(&self.replace, &self.encoded)
+        batch.step(key)?.replace(self.access, &self.replace, &self.encoded)
     }
 
     fn bytes(&self) -> usize {
@@ -108,6 +111,7 @@ impl Command for ReplaceRow {
 
 #[derive(Debug)]
 pub(crate) struct SpliceRows {
+    pub(crate) access: Access,
     pub(crate) splice: Splice,
     pub(crate) summary: Option<Encoded>,
 }
@@ -124,7 +128,7 @@ impl Command for SpliceRows {
     const OPERATION: StoreOperation = StoreOperation::Splice;
 
     fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, Fault> {
-        batch.step(key)?.splice(&self.splice, self.summary.as_ref())
+        batch.step(key)?.splice(self.access, &self.splice, self.summary.as_ref())
     }
 
     fn bytes(&self) -> usize {
@@ -141,14 +145,17 @@ impl Command for SpliceRows {
 }
 
 #[derive(Debug)]
-pub(crate) struct ClearRows(pub(crate) Clear);
+pub(crate) struct ClearRows {
+    pub(crate) access: Access,
+    pub(crate) clear: Clear,
+}
 
 impl Command for ClearRows {
     type Answer = Counters;
     const OPERATION: StoreOperation = StoreOperation::Clear;
 
     fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, Fault> {
-        batch.step(key)?.clear(&self.0)
+        batch.step(key)?.clear(self.access, &self.clear)
     }
 
     fn pages(&self) -> usize {

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
-    RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind, StoreOperation,
-    UnusedMemory, UnusedPage, UnusedQuery,
+    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
+    Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
+    StoreOperation, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
@@ -194,7 +194,12 @@ impl fmt::Debug for SqliteStore {
 
 #[async_trait]
 impl MemoryStore for SqliteStore {
-    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
+    async fn append(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        append: &Append,
+    ) -> Result<Appended, StoreError> {
         let refuse = |kind| StoreError::new(StoreOperation::Append, kind).not_applied().at(key);
         if append.messages.is_empty() {
             return Err(refuse(StoreErrorKind::Invalid(
@@ -207,26 +212,41 @@ impl MemoryStore for SqliteStore {
             .map(|new| Encoded::new(&new.message))
             .collect::<Result<_, _>>()
             .map_err(refuse)?;
-        self.writer.submit(key, AppendRows { append, encoded }).await
+        self.writer.submit(key, AppendRows { access, append: append.clone(), encoded }).await
     }
 
-    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
+    async fn replace(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &Replace,
+    ) -> Result<Counters, StoreError> {
         let checked = replace.check().and_then(|()| Encoded::new(&replace.message.message));
         let encoded = checked
             .map_err(|kind| StoreError::new(StoreOperation::Replace, kind).not_applied().at(key))?;
-        self.writer.submit(key, ReplaceRow { replace, encoded }).await
+        self.writer.submit(key, ReplaceRow { access, replace: replace.clone(), encoded }).await
     }
 
-    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
+    async fn splice(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        splice: &Splice,
+    ) -> Result<Counters, StoreError> {
         let summary =
             splice.summary.as_ref().map(|new| Encoded::new(&new.message)).transpose().map_err(
                 |kind| StoreError::new(StoreOperation::Splice, kind).not_applied().at(key),
             )?;
-        self.writer.submit(key, SpliceRows { splice, summary }).await
+        self.writer.submit(key, SpliceRows { access, splice: splice.clone(), summary }).await
     }
 
-    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        self.writer.submit(key, ClearRows(clear)).await
+    async fn clear(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        clear: &Clear,
+    ) -> Result<Counters, StoreError> {
+        self.writer.submit(key, ClearRows { access, clear: *clear }).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use memory_core::MemoryStore;
-use memory_core::store::{Applied, StoreErrorKind};
+use memory_core::store::{Access, Applied, StoreErrorKind};
 use memory_lock::{Clock, ClockExt as _, SqliteLock};
 use memory_store_sqlite::SqliteStore;
 use rusqlite::Connection;
@@ -188,7 +188,7 @@ async fn damaged_message_does_not_hide_its_neighbors() {
         evicted: vec![outline.metas[1].sequence],
         ..memory_core::store::Splice::new(outline.head.generation)
     };
-    store.splice(&k, splice).await.unwrap();
+    store.splice(&k, Access::OPEN, &splice).await.unwrap();
     assert_eq!(texts(&store, &k).await, ["one", "three"]);
 }
 

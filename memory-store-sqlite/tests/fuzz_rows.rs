@@ -33,7 +33,7 @@ async fn whole(path: &Path) {
     (receipt.messages_before, receipt.messages_after) = (3, 2);
     let evicted = vec![Sequence::new(2)];
     let splice = Splice { evicted, receipt: Some(receipt), ..Splice::new(generation) };
-    store.splice(&key("k"), splice).await.unwrap();
+    store.splice(&key("k"), Access::OPEN, &splice).await.unwrap();
 }
 
 /// All reads and then all writes. Each returns, and no error contains the texts.
@@ -60,8 +60,8 @@ async fn use_all(path: &Path) -> Result<(), StoreError> {
     hear(append(&store, &k, write(1, 50), &["new"]).await.err());
     hear(append(&store, &k, write(3, 1), &["new"]).await.err());
     let splice = Splice { evicted: vec![Sequence::new(3)], ..Splice::new(generation) };
-    hear(store.splice(&k, splice).await.err());
-    hear(store.clear(&k, Clear { write: write(4, 1), access: Access::OPEN }).await.err());
+    hear(store.splice(&k, Access::OPEN, &splice).await.err());
+    hear(store.clear(&k, Access::OPEN, &Clear { write: write(4, 1) }).await.err());
     hear(store.read(&key("other"), Read::default()).await.err());
     for error in told {
         check(&error);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::MemoryStore;
-use memory_core::store::{Append, StoreErrorKind};
+use memory_core::store::{Access, Append, StoreErrorKind};
 use memory_lock::{Clock, ClockExt as _};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use support::{append, batch, checked_outline, key, message, texts, write};
@@ -31,9 +31,9 @@ async fn batches_of_64_writers_are_contiguous_and_in_order(inline: bool) {
                     let texts = [0, 1, 2].map(|part| format!("{writer} {number} {part}"));
                     let key = key(&(writer % 2).to_string());
                     let append = batch(write(writer, number), &texts);
-                    let appended = store.append(&key, append.clone()).await.unwrap();
+                    let appended = store.append(&key, Access::OPEN, &append).await.unwrap();
                     // A retry at once, while others write.
-                    let again = store.append(&key, append).await.unwrap();
+                    let again = store.append(&key, Access::OPEN, &append).await.unwrap();
                     assert!(again.outcome.is_duplicate());
                     assert_eq!(again.outcome.first(), appended.outcome.first());
                 }
@@ -79,11 +79,11 @@ async fn runner_batches_of_64_writers_stay_in_order() {
 /// All futures are polled in turn on this task, so they are submitted in this order.
 async fn all_at_once(
     store: &SqliteStore,
-    appends: Vec<(&str, Append)>,
+    appends: Vec<(&str, Access, Append)>,
 ) -> Vec<Result<memory_core::store::Appended, memory_core::store::StoreError>> {
-    let calls = appends.into_iter().map(|(name, append)| {
+    let calls = appends.into_iter().map(|(name, access, append)| {
         let key = key(name);
-        async move { store.append(&key, append).await }
+        async move { store.append(&key, access, &append).await }
     });
     futures_join(calls).await
 }
@@ -116,20 +116,17 @@ async fn refused_write_spares_others_in_its_commit() {
             owner: memory_core::lease::OwnerId::new(1),
             token: memory_core::lease::FencingToken::new(1),
         };
-        let stale = |number| Append {
-            access: memory_core::store::Access::with_lease(forged),
-            ..batch(write(2, number), &["stale"])
-        };
+        let (open, stale) = (Access::OPEN, Access::with_lease(forged));
         let outcomes = all_at_once(
             &store,
             vec![
-                ("a", batch(write(1, 1), &["one"])),
-                ("a", stale(1)),
-                ("b", batch(write(1, 1), &["two", "three"])),
-                ("b", stale(2)),
-                ("a", batch(write(9, 1), &["before"])),
-                ("a", batch(write(1, 2), &["four"])),
-                ("new", stale(3)),
+                ("a", open, batch(write(1, 1), &["one"])),
+                ("a", stale, batch(write(2, 1), &["stale"])),
+                ("b", open, batch(write(1, 1), &["two", "three"])),
+                ("b", stale, batch(write(2, 2), &["stale"])),
+                ("a", open, batch(write(9, 1), &["before"])),
+                ("a", open, batch(write(1, 2), &["four"])),
+                ("new", stale, batch(write(2, 3), &["stale"])),
             ],
         )
         .await;
@@ -162,7 +159,7 @@ async fn unreadable_message_is_refused_before_writing() {
     let mut bad = message("secret");
     bad.message = memory_core::Message::new(memory_core::Role::from(""), "secret");
     let append = Append { messages: [message("ok"), bad].into(), ..batch(write(1, 1), &["x"]) };
-    let error = store.append(&key("k"), append).await.unwrap_err();
+    let error = store.append(&key("k"), Access::OPEN, &append).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "append to tests:sqlite:k: invalid request: a message of the batch is malformed: `role` \
@@ -180,7 +177,8 @@ async fn dropped_append_is_atomic() {
         let mut acknowledged = Vec::new();
         for number in 1..=200_u64 {
             let texts = [format!("{number} a"), format!("{number} b")];
-            let call = store.append(&k, batch(write(1, number), &texts));
+            let batch = batch(write(1, number), &texts);
+            let call = store.append(&k, Access::OPEN, &batch);
             // Others write meanwhile, so that the append is dropped at every stage.
             let other = {
                 let (store, k) = (Arc::clone(&store), k.clone());
@@ -386,7 +384,8 @@ async fn dropped_stores_leave_no_thread() {
         let path = folder.path().join((number % 4).to_string());
         let store = SqliteStore::open(path.as_path()).await.unwrap();
         if number % 10 == 0 {
-            let appends = (0..3).map(|writer| ("k", batch(write(writer, number.into()), &["x"])));
+            let appends = (0..3)
+                .map(|writer| ("k", Access::OPEN, batch(write(writer, number.into()), &["x"])));
             for appended in all_at_once(&store, appends.collect()).await {
                 appended.unwrap();
             }

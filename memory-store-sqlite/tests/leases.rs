@@ -50,10 +50,6 @@ impl Shared {
     }
 }
 
-fn under(lease: LeaseProof, append: Append) -> Append {
-    Append { access: Access::with_lease(lease), ..append }
-}
-
 #[tokio::test(start_paused = true)]
 async fn live_lease_locks_out_writers_without_one() {
     let shared = Shared::new().await;
@@ -65,16 +61,16 @@ async fn live_lease_locks_out_writers_without_one() {
     let remaining = Some(Duration::from_secs(18));
     assert_eq!(error.kind(), &StoreErrorKind::Locked { remaining });
     assert_eq!(error.applied(), Applied::No);
-    let clear = Clear { write: write(1, 2), access: Access::OPEN };
-    let error = shared.store.clear(&k, clear).await.unwrap_err();
+    let clear = Clear { write: write(1, 2) };
+    let error = shared.store.clear(&k, Access::OPEN, &clear).await.unwrap_err();
     assert_eq!(error.kind(), &StoreErrorKind::Locked { remaining });
     assert_eq!(shared.store.outline(&k).await.unwrap(), Outline::default());
 
     // The lease is on one memory only.
     append(&shared.store, &key("other"), write(1, 1), &["open"]).await.unwrap();
     // Its holder writes; it is free again after a release, and after it has run out.
-    let mine = under(lease, batch(write(2, 1), &["mine"]));
-    shared.store.append(&k, mine).await.unwrap();
+    let mine = batch(write(2, 1), &["mine"]);
+    shared.store.append(&k, Access::with_lease(lease), &mine).await.unwrap();
     shared.release(k.lease_name(), lease).await;
     append(&shared.store, &k, write(1, 1), &["open"]).await.unwrap();
     shared.acquire(k.lease_name(), 3).await;
@@ -89,14 +85,18 @@ async fn expired_lease_fences_its_writer() {
     let k = key("k");
     let stale = shared.acquire(k.lease_name(), 1).await;
     shared.store.claim(&k, stale).await.unwrap();
-    shared.store.append(&k, under(stale, batch(write(1, 1), &["in time"]))).await.unwrap();
+    shared
+        .store
+        .append(&k, Access::with_lease(stale), &batch(write(1, 1), &["in time"]))
+        .await
+        .unwrap();
     let before = checked_outline(&shared.store, &k).await;
     assert_eq!(before.head.fence, stale.token);
 
     tokio::time::advance(TTL).await;
-    let late = under(stale, batch(write(1, 2), &["late"]));
+    let late = batch(write(1, 2), &["late"]);
     let fenced = |newest| StoreErrorKind::Fenced { token: stale.token, newest };
-    let error = shared.store.append(&k, late.clone()).await.unwrap_err();
+    let error = shared.store.append(&k, Access::with_lease(stale), &late).await.unwrap_err();
     assert_eq!(error.kind(), &fenced(stale.token));
     assert_eq!(error.applied(), Applied::No);
 
@@ -104,19 +104,22 @@ async fn expired_lease_fences_its_writer() {
     let fresh = shared.acquire(k.lease_name(), 2).await;
     assert!(fresh.token > stale.token);
     assert_eq!(
-        shared.store.append(&k, late.clone()).await.unwrap_err().kind(),
+        shared.store.append(&k, Access::with_lease(stale), &late).await.unwrap_err().kind(),
         &fenced(fresh.token)
     );
     shared.store.claim(&k, fresh).await.unwrap();
     shared.release(k.lease_name(), fresh).await;
     // After the lease is released, the claim is still in the memory.
-    assert_eq!(shared.store.append(&k, late).await.unwrap_err().kind(), &fenced(fresh.token));
+    assert_eq!(
+        shared.store.append(&k, Access::with_lease(stale), &late).await.unwrap_err().kind(),
+        &fenced(fresh.token)
+    );
     assert_eq!(shared.store.claim(&k, stale).await.unwrap_err().kind(), &fenced(fresh.token));
     assert_eq!(checked_outline(&shared.store, &k).await.metas, before.metas);
 
     // An earlier write is recognized with or without a lease.
-    let retry = under(stale, batch(write(1, 1), &["in time"]));
-    let outcome = shared.store.append(&k, retry).await.unwrap().outcome;
+    let retry = batch(write(1, 1), &["in time"]);
+    let outcome = shared.store.append(&k, Access::with_lease(stale), &retry).await.unwrap().outcome;
     assert_eq!(outcome, AppendOutcome::Duplicate { first: Some(Sequence::new(1)) });
 }
 
@@ -126,8 +129,11 @@ async fn right_token_of_the_wrong_owner_is_fenced() {
     let k = key("k");
     let lease = shared.acquire(k.lease_name(), 1).await;
     let forged = LeaseProof { owner: OwnerId::new(2), ..lease };
-    let error =
-        shared.store.append(&k, under(forged, batch(write(1, 1), &["x"]))).await.unwrap_err();
+    let error = shared
+        .store
+        .append(&k, Access::with_lease(forged), &batch(write(1, 1), &["x"]))
+        .await
+        .unwrap_err();
     assert!(matches!(error.kind(), StoreErrorKind::Fenced { .. }), "{error}");
 }
 
@@ -141,8 +147,8 @@ async fn live_lease_with_an_older_token_is_fenced() {
     shared.store.claim(&k, lease).await.unwrap();
     let file = rusqlite::Connection::open(shared.store.path()).unwrap();
     file.execute("UPDATE memory SET fence = fence + 5", ()).unwrap();
-    let write = under(lease, batch(write(1, 1), &["x"]));
-    let error = shared.store.append(&k, write).await.unwrap_err();
+    let write = batch(write(1, 1), &["x"]);
+    let error = shared.store.append(&k, Access::with_lease(lease), &write).await.unwrap_err();
     let newest = memory_core::lease::FencingToken::new(lease.token.number() + 5);
     assert_eq!(error.kind(), &StoreErrorKind::Fenced { token: lease.token, newest });
     assert_eq!(shared.store.head(&k).await.unwrap().fence, newest);
@@ -162,26 +168,34 @@ async fn flushers_have_separate_lease_and_fence() {
         ..Splice::new(generation)
     };
     let generation = shared.store.head(&k).await.unwrap().generation;
-    shared.store.splice(&k, evict(generation, 1, flusher)).await.unwrap();
+    shared.store.splice(&k, Access::OPEN, &evict(generation, 1, flusher)).await.unwrap();
     let head = checked_outline(&shared.store, &k).await.head;
     assert_eq!((head.flush_fence, head.fence.number()), (flusher.token, 0));
 
     // A writer's lease does not allow a flush.
     let writer = shared.acquire(k.lease_name(), 2).await;
-    let wrong = Splice { access: Access::with_lease(writer), ..evict(head.generation, 2, writer) };
-    let error = shared.store.splice(&k, wrong).await.unwrap_err();
+    let wrong = evict(head.generation, 2, writer);
+    let error = shared.store.splice(&k, Access::with_lease(writer), &wrong).await.unwrap_err();
     assert!(matches!(error.kind(), StoreErrorKind::Fenced { .. }), "{error}");
     // A flusher without the writers' lease is locked out like any other caller.
-    let locked = shared.store.splice(&k, evict(head.generation, 2, flusher)).await.unwrap_err();
+    let locked = shared
+        .store
+        .splice(&k, Access::OPEN, &evict(head.generation, 2, flusher))
+        .await
+        .unwrap_err();
     assert!(matches!(locked.kind(), StoreErrorKind::Locked { .. }), "{locked}");
     shared.release(k.lease_name(), writer).await;
 
     tokio::time::advance(TTL).await;
-    let error = shared.store.splice(&k, evict(head.generation, 2, flusher)).await.unwrap_err();
+    let error = shared
+        .store
+        .splice(&k, Access::OPEN, &evict(head.generation, 2, flusher))
+        .await
+        .unwrap_err();
     let newest = flusher.token;
     assert_eq!(error.kind(), &StoreErrorKind::Fenced { token: flusher.token, newest });
     let next = shared.acquire(&k.flush_lease_name(), 3).await;
-    shared.store.splice(&k, evict(head.generation, 2, next)).await.unwrap();
+    shared.store.splice(&k, Access::OPEN, &evict(head.generation, 2, next)).await.unwrap();
     assert_eq!(texts(&shared.store, &k).await, ["c", "d"]);
 }
 
@@ -191,12 +205,12 @@ async fn fences_outlive_the_ttl_of_the_data() {
     let k = key("k");
     let old = shared.acquire(k.lease_name(), 1).await;
     let append = Append { ttl: Some(TTL / 2), ..batch(write(1, 1), &["short-lived"]) };
-    shared.store.append(&k, under(old, append)).await.unwrap();
+    shared.store.append(&k, Access::with_lease(old), &append).await.unwrap();
     let generation = shared.store.head(&k).await.unwrap().generation;
     tokio::time::advance(TTL).await;
     assert_eq!(shared.store.outline(&k).await.unwrap(), Outline::default());
-    let late = under(old, batch(write(1, 2), &["late"]));
-    let error = shared.store.append(&k, late).await.unwrap_err();
+    let late = batch(write(1, 2), &["late"]);
+    let error = shared.store.append(&k, Access::with_lease(old), &late).await.unwrap_err();
     assert_eq!(error.kind(), &StoreErrorKind::Fenced { token: old.token, newest: old.token });
     // The same write starts a new memory, because its writers are forgotten.
     let first = support::append(&shared.store, &k, write(1, 1), &["new"]).await.unwrap().outcome;
@@ -232,9 +246,9 @@ async fn dead_holder_ahead_locks_for_one_ttl() {
 
     let generation = store.head(&k).await.unwrap().generation;
     let splice = |flusher| Splice { flusher: Some(flusher), ..Splice::new(generation) };
-    store.splice(&k, splice(stale_flusher)).await.unwrap();
+    store.splice(&k, Access::OPEN, &splice(stale_flusher)).await.unwrap();
     tokio::time::advance(TTL).await;
-    let error = store.splice(&k, splice(stale_flusher)).await.unwrap_err();
+    let error = store.splice(&k, Access::OPEN, &splice(stale_flusher)).await.unwrap_err();
     assert!(matches!(error.kind(), StoreErrorKind::Fenced { .. }), "{error}");
 }
 

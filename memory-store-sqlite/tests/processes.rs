@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::MemoryStore;
-use memory_core::store::{Applied, Clear, Splice, StoreErrorKind};
+use memory_core::store::{Access, Applied, Clear, Splice, StoreErrorKind};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use rusqlite::Connection;
 use support::{append, batch, checked_outline, key, texts, write};
@@ -72,7 +72,7 @@ async fn write_until_killed(file: &str, name: u32) {
                 let texts = [0, 1, 2].map(|part| format!("{name} {task} {number} {part}"));
                 let writer = u128::from(name) << 8 | u128::from(task);
                 let append = batch(write(writer, number), &texts);
-                store.append(&key("log"), append).await.unwrap();
+                store.append(&key("log"), Access::OPEN, &append).await.unwrap();
                 say(&format!("ack {name} {task} {number}"));
             }
         });
@@ -85,11 +85,8 @@ async fn write_until_killed(file: &str, name: u32) {
         let outline = store.outline(&k).await.unwrap();
         let places: Vec<_> = outline.metas.iter().map(|meta| meta.sequence).collect();
         if number % 7 == 0 {
-            let clear = Clear {
-                write: write(u128::from(name) | 1 << 64, number),
-                access: memory_core::store::Access::OPEN,
-            };
-            store.clear(&k, clear).await.unwrap();
+            let clear = Clear { write: write(u128::from(name) | 1 << 64, number) };
+            store.clear(&k, Access::OPEN, &clear).await.unwrap();
         } else if places.len() > 4 {
             let splice = Splice {
                 summarized: places[..2].to_vec(),
@@ -97,7 +94,7 @@ async fn write_until_killed(file: &str, name: u32) {
                 summary: Some(support::message("a summary")),
                 ..Splice::new(outline.head.generation)
             };
-            store.splice(&k, splice).await.unwrap();
+            store.splice(&k, Access::OPEN, &splice).await.unwrap();
         }
     }
 }
@@ -106,7 +103,10 @@ async fn write_some(file: &str, name: u32) {
     let store = SqliteStore::open(file).await.unwrap();
     for number in 1..=40 {
         let texts = [format!("{name} {number} a"), format!("{name} {number} b")];
-        store.append(&key("shared"), batch(write(name.into(), number), &texts)).await.unwrap();
+        store
+            .append(&key("shared"), Access::OPEN, &batch(write(name.into(), number), &texts))
+            .await
+            .unwrap();
     }
     say("done");
 }

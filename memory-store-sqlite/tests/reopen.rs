@@ -25,7 +25,7 @@ async fn restart_keeps_messages_and_removes_the_log() {
         append(&store, &key("k"), write(1, 1), &["one", "two", "three"]).await.unwrap();
         let generation = store.head(&key("k")).await.unwrap().generation;
         let splice = Splice { evicted: vec![Sequence::new(2)], ..Splice::new(generation) };
-        store.splice(&key("k"), splice).await.unwrap();
+        store.splice(&key("k"), Access::OPEN, &splice).await.unwrap();
         let before = checked_outline(&store, &key("k")).await;
         let domain = store.lease_domain().cloned();
         assert!(store.size_bytes().unwrap() > 4_096);
@@ -138,7 +138,7 @@ async fn next_write_removes_rows_of_an_expired_memory() {
     let ttl = Some(Duration::from_secs(60));
     for writer in 0..40 {
         let append = Append { ttl, ..batch(write(writer, 1), &["old", "older"]) };
-        store.append(&key("k"), append).await.unwrap();
+        store.append(&key("k"), Access::OPEN, &append).await.unwrap();
     }
     tokio::time::advance(Duration::from_secs(61)).await;
     assert_eq!(store.outline(&key("k")).await.unwrap(), Outline::default());
@@ -163,7 +163,7 @@ async fn expired_memories_can_be_removed() {
     let ttl = Some(Duration::from_secs(60));
     for name in ["a", "b", "c"] {
         let append = Append { ttl, ..batch(write(1, 1), &["old", "older"]) };
-        store.append(&key(name), append).await.unwrap();
+        store.append(&key(name), Access::OPEN, &append).await.unwrap();
     }
     append(&store, &key("d"), write(1, 1), &["for ever"]).await.unwrap();
     let most = |most| NonZeroUsize::new(most).unwrap();
@@ -237,7 +237,7 @@ async fn records_of_short_processes_are_bounded() {
     assert!(records() <= 664, "{} records", records());
     clock.advance(SESSION_RETENTION);
     let write = WriterId::session(clock.now_micros() / 1_000, 1 << 40).write(1);
-    store.clear(&key("k"), Clear { write, access: Access::OPEN }).await.unwrap();
+    store.clear(&key("k"), Access::OPEN, &Clear { write }).await.unwrap();
     assert_eq!(records(), 64);
 }
 
@@ -253,7 +253,10 @@ async fn freed_pages_are_used_again() {
     let mut sizes = Vec::new();
     for round in 0..3 {
         let name = key(&round.to_string());
-        store.append(&name, Append { ttl, ..batch(write(1, 1), &long) }).await.unwrap();
+        store
+            .append(&name, Access::OPEN, &Append { ttl, ..batch(write(1, 1), &long) })
+            .await
+            .unwrap();
         clock.advance(Duration::from_secs(2));
         assert_eq!(store.remove_expired(NonZeroUsize::MAX).await.unwrap(), 1);
         let pages = "PRAGMA page_count";

@@ -62,8 +62,8 @@ async fn version_rises_with_each_write(subject: Subject) {
         assert!(after > before, "{after} after {before}");
         before = after;
     }
-    let clear = Clear { write: writer(1).write(4), access: Access::OPEN };
-    subject.store.clear(&k, clear).await.unwrap();
+    let clear = Clear { write: writer(1).write(4) };
+    subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
     assert!(version().await > before);
 }
 
@@ -76,7 +76,8 @@ async fn batch_is_contiguous_and_ordered(subject: Subject) {
 }
 
 async fn empty_batch_is_refused(subject: Subject) {
-    let refused = subject.store.append(&key("k"), batch(writer(1).write(1), &[])).await;
+    let refused =
+        subject.store.append(&key("k"), Access::OPEN, &batch(writer(1).write(1), &[])).await;
     assert!(matches!(refused.unwrap_err().kind(), StoreErrorKind::Invalid(_)));
     assert_eq!(subject.checked_outline(&key("k")).await, crate::store::Outline::default());
 }
@@ -103,7 +104,7 @@ async fn messages_round_trip_unchanged(subject: Subject) {
     .unwrap();
     let sent = vec![call, result, parts, blocks, message("#")];
     let append = Append { messages: sent.clone().into(), ..batch(writer(1).write(1), &["x"]) };
-    subject.store.append(&k, append).await.unwrap();
+    subject.store.append(&k, Access::OPEN, &append).await.unwrap();
     let page = subject.store.read(&k, crate::store::Read::default()).await.unwrap();
     for (index, (sent, stored)) in sent.into_iter().zip(&page.messages).enumerate() {
         assert_eq!(&sent.stored_at(Sequence::new(index as u64 + 1)), stored);
@@ -179,8 +180,8 @@ async fn memories_are_isolated(subject: Subject) {
     subject.append(&key("a_b"), writer(1).write(2), &["two", "three"]).await;
     assert_eq!(subject.texts(&key("a/b")).await, ["one"]);
     assert_eq!(subject.texts(&key("a_b")).await, ["two", "three"]);
-    let clear = Clear { write: writer(2).write(1), access: Access::OPEN };
-    subject.store.clear(&key("a/b"), clear).await.unwrap();
+    let clear = Clear { write: writer(2).write(1) };
+    subject.store.clear(&key("a/b"), Access::OPEN, &clear).await.unwrap();
     assert_eq!(subject.texts(&key("a_b")).await, ["two", "three"]);
     subject.checked_outline(&key("a_b")).await;
 }
@@ -195,23 +196,22 @@ async fn stale_token_is_fenced_without_change(subject: Subject) {
     let k = key("k");
     if checks_leases(&subject) {
         let access = Access::with_lease(lease(20));
-        let forged = Append { access, ..batch(writer(1).write(1), &["forged"]) };
-        let refused = subject.store.append(&k, forged).await.unwrap_err();
+        let forged = batch(writer(1).write(1), &["forged"]);
+        let refused = subject.store.append(&k, access, &forged).await.unwrap_err();
         assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
         assert_eq!(subject.checked_outline(&k).await, crate::store::Outline::default());
         return;
     }
-    let new =
-        Append { access: Access::with_lease(lease(20)), ..batch(writer(1).write(1), &["new"]) };
-    subject.store.append(&k, new).await.unwrap();
+    let new = batch(writer(1).write(1), &["new"]);
+    subject.store.append(&k, Access::with_lease(lease(20)), &new).await.unwrap();
     let before = subject.checked_outline(&k).await;
-    let old =
-        Append { access: Access::with_lease(lease(19)), ..batch(writer(2).write(1), &["old"]) };
-    let refused = subject.store.append(&k, old).await.unwrap_err();
+    let old = batch(writer(2).write(1), &["old"]);
+    let refused = subject.store.append(&k, Access::with_lease(lease(19)), &old).await.unwrap_err();
     let (token, newest) = (lease(19).token, lease(20).token);
     assert_eq!(refused.kind(), &StoreErrorKind::Fenced { token, newest });
-    let clear = Clear { write: writer(2).write(2), access: Access::with_lease(lease(19)) };
-    let refused = subject.store.clear(&k, clear).await.unwrap_err();
+    let clear = Clear { write: writer(2).write(2) };
+    let access = Access::with_lease(lease(19));
+    let refused = subject.store.clear(&k, access, &clear).await.unwrap_err();
     assert_eq!(refused.kind(), &StoreErrorKind::Fenced { token, newest });
     assert_eq!(subject.checked_outline(&k).await, before);
 }
@@ -222,13 +222,11 @@ async fn claim_fences_older_tokens(subject: Subject) {
     }
     let k = key("k");
     subject.store.claim(&k, lease(30)).await.unwrap();
-    let old =
-        Append { access: Access::with_lease(lease(29)), ..batch(writer(1).write(1), &["old"]) };
-    let refused = subject.store.append(&k, old).await.unwrap_err();
+    let old = batch(writer(1).write(1), &["old"]);
+    let refused = subject.store.append(&k, Access::with_lease(lease(29)), &old).await.unwrap_err();
     assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }));
-    let same =
-        Append { access: Access::with_lease(lease(30)), ..batch(writer(1).write(2), &["same"]) };
-    subject.store.append(&k, same).await.unwrap();
+    let same = batch(writer(1).write(2), &["same"]);
+    subject.store.append(&k, Access::with_lease(lease(30)), &same).await.unwrap();
     assert_eq!(subject.checked_outline(&k).await.head.fence, lease(30).token);
 }
 
@@ -255,14 +253,14 @@ async fn retry_is_recognized_after_lease_ends(subject: Subject) {
     if !checks_leases(&subject) {
         subject.store.claim(&k, lease(50)).await.unwrap();
     }
-    let retry = Append { access: Access::with_lease(lease(40)), ..batch(write, &["a"]) };
-    let again = subject.store.append(&k, retry).await.unwrap();
+    let retry = batch(write, &["a"]);
+    let again = subject.store.append(&k, Access::with_lease(lease(40)), &retry).await.unwrap();
     assert_eq!(again.outcome, AppendOutcome::Duplicate { first: Some(Sequence::new(1)) });
 }
 
 async fn with_ttl(subject: &Subject, number: u64, text: &str, ttl: Option<Duration>) -> Appended {
     let append = Append { ttl, ..batch(writer(1).write(number), &[text]) };
-    subject.store.append(&key("k"), append).await.unwrap()
+    subject.store.append(&key("k"), Access::OPEN, &append).await.unwrap()
 }
 
 async fn memory_expires_ttl_after_last_write(subject: Subject) {
@@ -303,8 +301,8 @@ async fn clear_counts_messages_and_continues_sequences(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["!a", "b"]).await;
     let before = subject.checked_outline(&k).await.head;
-    let clear = Clear { write: writer(1).write(2), access: Access::OPEN };
-    let counters = subject.store.clear(&k, clear).await.unwrap();
+    let clear = Clear { write: writer(1).write(2) };
+    let counters = subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
     assert_eq!((counters.appended, counters.cleared, counters.present.messages), (2, 2, 0));
     let after = subject.checked_outline(&k).await;
     assert!(after.metas.is_empty());
@@ -317,10 +315,10 @@ async fn clear_counts_messages_and_continues_sequences(subject: Subject) {
 async fn clear_sent_twice_clears_once(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["a"]).await;
-    let clear = Clear { write: writer(2).write(1), access: Access::OPEN };
-    subject.store.clear(&k, clear).await.unwrap();
+    let clear = Clear { write: writer(2).write(1) };
+    subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
     subject.append(&k, writer(1).write(2), &["b"]).await;
-    let counters = subject.store.clear(&k, clear).await.unwrap();
+    let counters = subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
     assert_eq!((counters.cleared, counters.present.messages), (1, 1));
     assert_eq!(subject.texts(&k).await, ["b"]);
     subject.checked_outline(&k).await;

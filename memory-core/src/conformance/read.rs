@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use super::{Case, Subject, assert_counters, boxed, cases_of, join_all, key, writer};
+use super::{Access, Case, Subject, assert_counters, boxed, cases_of, join_all, key, writer};
 use crate::Sequence;
 use crate::store::{Cursor, Generation, Read, Splice, StoreErrorKind};
 
@@ -57,7 +57,7 @@ async fn reader_restarts_after_a_flush(subject: Subject) {
     subject.append(&k, writer(1).write(1), &["a", "b", "c"]).await;
     let first = subject.store.read(&k, Read::default()).await.unwrap();
     let evict = Splice { evicted: vec![Sequence::new(1)], ..Splice::new(first.cursor.generation) };
-    subject.store.splice(&k, evict).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &evict).await.unwrap();
     let again = Read { after: Some(first.cursor), limit: None };
     let page = subject.store.read(&k, again).await.unwrap();
     assert!(page.restarted);
@@ -91,7 +91,7 @@ async fn fetch_of_another_generation_is_refused(subject: Subject) {
     subject.append(&k, writer(1).write(1), &["a", "b"]).await;
     let generation = subject.store.head(&k).await.unwrap().generation;
     let evict = Splice { evicted: vec![Sequence::new(1)], ..Splice::new(generation) };
-    subject.store.splice(&k, evict).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &evict).await.unwrap();
     for generation in [generation, Generation::NONE] {
         let refused = subject.store.fetch(&k, generation.into(), &[Sequence::new(2)]).await;
         let refused = refused.unwrap_err();
@@ -130,7 +130,7 @@ async fn reads_are_atomic_snapshots(subject: Subject) {
                 let oldest: Vec<_> =
                     outline.metas.iter().take(3).map(|meta| meta.sequence).collect();
                 let splice = Splice { evicted: oldest, ..Splice::new(outline.head.generation) };
-                subject.store.splice(&k, splice).await.unwrap();
+                subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
             }
         }
     };

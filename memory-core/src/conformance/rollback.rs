@@ -201,13 +201,13 @@ async fn reader_of_a_lost_flush_restarts(subject: Subject) {
         receipt: Some(receipt(id)),
         ..Splice::of(&outline)
     };
-    subject.store.splice(&k, evict(2, 1)).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &evict(2, 1)).await.unwrap();
     let before = subject.whole(&k).await;
     assert_eq!(texts(&before), ["!sys", "two"]);
     subject.go_back().await;
     // Another flush removes another message, and the reader's newest message is at the same place.
     subject.append(&k, writer(2).write(1), &["new"]).await;
-    subject.store.splice(&k, evict(1, 2)).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &evict(1, 2)).await.unwrap();
     let page = subject.page(&k, before.cursor).await;
     assert!(page.restarted);
     assert_eq!(texts(&page), ["one", "two", "new"]);
@@ -215,15 +215,15 @@ async fn reader_of_a_lost_flush_restarts(subject: Subject) {
 
 async fn reader_of_a_lost_clear_restarts(subject: Subject) {
     let k = kept(&subject).await;
-    let clear = |number| Clear { write: writer(3).write(number), access: Access::OPEN };
-    subject.store.clear(&k, clear(1)).await.unwrap();
+    let clear = |number| Clear { write: writer(3).write(number) };
+    subject.store.clear(&k, Access::OPEN, &clear(1)).await.unwrap();
     let generation = subject.store.head(&k).await.unwrap().generation;
     subject.append(&k, writer(2).write(1), &["lost"]).await;
     let before = subject.whole(&k).await.cursor;
     subject.go_back().await;
     let page = subject.page(&k, before).await;
     assert_eq!((texts(&page), page.restarted), (KEPT.map(str::to_owned).to_vec(), true));
-    subject.store.clear(&k, clear(2)).await.unwrap();
+    subject.store.clear(&k, Access::OPEN, &clear(2)).await.unwrap();
     assert_ne!(subject.store.head(&k).await.unwrap().generation, generation);
     subject.append(&k, writer(2).write(2), &["new"]).await;
     let page = subject.page(&k, before).await;
@@ -236,35 +236,35 @@ fn replace(number: u64, replaced: &str, by: &str) -> Replace {
         sequence: Sequence::new(2),
         replaced: message(replaced).id,
         message: message(by),
-        access: Access::OPEN,
     }
 }
 
 /// The clock is stopped, and the reader's newest message is at the same place.
 async fn reader_of_a_lost_replace_restarts(subject: Subject) {
     let k = kept(&subject).await;
-    subject.store.replace(&k, replace(1, "one", "lost")).await.unwrap();
+    subject.store.replace(&k, Access::OPEN, &replace(1, "one", "lost")).await.unwrap();
     let before = subject.whole(&k).await;
     assert_eq!(texts(&before), ["!sys", "lost", "two"]);
     subject.go_back().await;
-    subject.store.replace(&k, replace(2, "one", "new")).await.unwrap();
+    subject.store.replace(&k, Access::OPEN, &replace(2, "one", "new")).await.unwrap();
     let page = subject.page(&k, before.cursor).await;
     assert_eq!(
         (texts(&page), page.restarted),
         (["!sys", "new", "two"].map(str::to_owned).to_vec(), true)
     );
     // A lost replacement replaces no later message.
-    let refused = subject.store.replace(&k, replace(3, "lost", "other")).await.unwrap_err();
+    let refused =
+        subject.store.replace(&k, Access::OPEN, &replace(3, "lost", "other")).await.unwrap_err();
     assert_eq!(refused.kind(), &StoreErrorKind::Conflict);
 }
 
 async fn lost_replace_is_applied_again(subject: Subject) {
     let k = kept(&subject).await;
     let request = replace(1, "one", "new");
-    subject.store.replace(&k, request.clone()).await.unwrap();
+    subject.store.replace(&k, Access::OPEN, &request).await.unwrap();
     subject.go_back().await;
     for _ in 0..2 {
-        subject.store.replace(&k, request.clone()).await.unwrap();
+        subject.store.replace(&k, Access::OPEN, &request).await.unwrap();
         assert_eq!(subject.texts(&k).await, ["!sys", "new", "two"]);
         subject.checked_outline(&k).await;
     }
@@ -285,7 +285,7 @@ async fn splice_of_lost_messages_is_refused(subject: Subject) {
     subject.append(&k, writer(2).write(2), &["!new 1", "new 2", "new 3", "new 4"]).await;
     let before = subject.checked_outline(&k).await;
     for splice in [splice.clone(), splice.weighed(&outline.metas)] {
-        let refused = subject.store.splice(&k, splice).await.unwrap_err();
+        let refused = subject.store.splice(&k, Access::OPEN, &splice).await.unwrap_err();
         assert_eq!(refused.kind(), &StoreErrorKind::Conflict);
         assert_eq!(subject.checked_outline(&k).await, before);
     }
@@ -299,11 +299,11 @@ async fn splice_of_a_lost_newest_message_is_refused(subject: Subject) {
     let outline = subject.checked_outline(&k).await;
     subject.go_back().await;
     let splice = Splice { evicted: places(&[2]), ..Splice::of(&outline) };
-    let refused = subject.store.splice(&k, splice).await.unwrap_err();
+    let refused = subject.store.splice(&k, Access::OPEN, &splice).await.unwrap_err();
     assert_eq!(refused.kind(), &StoreErrorKind::Conflict);
     let now = subject.checked_outline(&k).await;
     let splice = Splice { evicted: places(&[2]), ..Splice::of(&now) };
-    subject.store.splice(&k, splice).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
     assert_eq!(subject.texts(&k).await, ["!sys", "two"]);
 }
 
@@ -318,7 +318,7 @@ async fn splice_of_what_was_kept_is_applied(subject: Subject) {
         summary: Some(message("*sum")),
         ..Splice::of(&outline)
     };
-    subject.store.splice(&k, splice.weighed(&outline.metas)).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &splice.weighed(&outline.metas)).await.unwrap();
     assert_eq!(subject.texts(&k).await, ["!sys", "*sum", "new"]);
     subject.checked_outline(&k).await;
 }
@@ -332,10 +332,10 @@ async fn splice_sent_again_after_rollback_is_applied_once(subject: Subject) {
         receipt: Some(receipt(1)),
         ..Splice::of(&outline)
     };
-    subject.store.splice(&k, splice.clone()).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
     subject.go_back().await;
     for _ in 0..2 {
-        subject.store.splice(&k, splice.clone()).await.unwrap();
+        subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
         assert_eq!(subject.texts(&k).await, ["!sys", "*sum"]);
         assert_eq!(subject.store.receipts(&k).await.unwrap(), [receipt(1)]);
         subject.checked_outline(&k).await;
@@ -345,7 +345,7 @@ async fn splice_sent_again_after_rollback_is_applied_once(subject: Subject) {
     subject.append(&k, writer(2).write(1), &["lost"]).await;
     subject.go_back().await;
     let before = subject.checked_outline(&k).await;
-    subject.store.splice(&k, splice).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
     assert_eq!(subject.checked_outline(&k).await, before);
 }
 
@@ -387,11 +387,11 @@ async fn memory_that_was_empty_is_not_removed(subject: Subject) {
     subject.append(&k, writer(1).write(1), &["one", "two"]).await;
     let outline = subject.checked_outline(&k).await;
     let splice = Splice { evicted: places(&[1, 2]), ..Splice::of(&outline) };
-    subject.store.splice(&k, splice).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
     subject.keep().await;
     // The claim changes only the version, and is lost.
     let generation = subject.store.head(&k).await.unwrap().generation;
-    subject.store.splice(&k, Splice::new(generation)).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &Splice::new(generation)).await.unwrap();
     not_removed_after_rollback(&subject, &k).await;
     assert_eq!(subject.texts(&k).await, ["new"]);
 }
@@ -436,9 +436,9 @@ async fn lost_append_is_applied_again(subject: Subject) {
     let ids = lost.with_new_ids(|old| {
         crate::store::MessageId::new(Uuid::from_u128(!old.id.uuid().as_u128()))
     });
-    let again = subject.store.append(&k, ids.clone()).await.unwrap();
+    let again = subject.store.append(&k, Access::OPEN, &ids).await.unwrap();
     assert!(!again.outcome.is_duplicate());
-    assert!(subject.store.append(&k, ids).await.unwrap().outcome.is_duplicate());
+    assert!(subject.store.append(&k, Access::OPEN, &ids).await.unwrap().outcome.is_duplicate());
     assert_eq!(subject.texts(&k).await, ["kept", "lost"]);
     // The writer continues, whatever it had written before.
     let next = subject.append(&k, writer(1).write(4), &["next"]).await;

@@ -63,7 +63,7 @@ async fn summary_takes_first_replaced_place(subject: Subject) {
         receipt: Some(receipt(1)),
         ..Splice::new(generation)
     };
-    let counters = subject.store.splice(&k, splice).await.unwrap();
+    let counters = subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
     assert_eq!(subject.texts(&k).await, ["!sys", "*sum", "four"]);
     let outline = subject.checked_outline(&k).await;
     assert_eq!(outline.head.counters, counters);
@@ -78,7 +78,7 @@ async fn evicted_messages_are_removed_and_counted(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let metas = subject.checked_outline(&k).await.metas;
     let splice = Splice { evicted: places(&[2, 4]), ..Splice::new(generation) };
-    let counters = subject.store.splice(&k, splice.weighed(&metas)).await.unwrap();
+    let counters = subject.store.splice(&k, Access::OPEN, &splice.weighed(&metas)).await.unwrap();
     assert_eq!((counters.evicted, counters.present.messages), (2, 3));
     assert_eq!(subject.texts(&k).await, ["!sys", "two", "four"]);
     subject.checked_outline(&k).await;
@@ -92,7 +92,7 @@ async fn splice_keeps_later_appends(subject: Subject) {
         summary: Some(message("*sum")),
         ..Splice::new(generation)
     };
-    subject.store.splice(&k, splice).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
     assert_eq!(subject.texts(&k).await, ["!sys", "*sum", "late"]);
     let appended = subject.append(&k, writer(2).write(2), &["later"]).await;
     assert_eq!(appended.outcome.first(), Some(Sequence::new(7)));
@@ -102,24 +102,24 @@ async fn splice_keeps_later_appends(subject: Subject) {
 async fn splice_of_older_generation_is_refused(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let evict = |number| Splice { evicted: places(&[number]), ..Splice::new(generation) };
-    subject.store.splice(&k, evict(2)).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &evict(2)).await.unwrap();
     let before = subject.checked_outline(&k).await;
-    let refused = subject.store.splice(&k, evict(3)).await.unwrap_err();
+    let refused = subject.store.splice(&k, Access::OPEN, &evict(3)).await.unwrap_err();
     assert_eq!(refused.kind(), &StoreErrorKind::Conflict);
     assert_eq!(subject.checked_outline(&k).await, before);
 }
 
 async fn splice_after_clear_is_refused(subject: Subject) {
     let (k, generation) = filled(&subject).await;
-    let clear = Clear { write: writer(3).write(1), access: Access::OPEN };
-    subject.store.clear(&k, clear).await.unwrap();
+    let clear = Clear { write: writer(3).write(1) };
+    subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
     subject.append(&k, writer(1).write(2), &["new"]).await;
     let splice = Splice {
         summarized: places(&[2]),
         summary: Some(message("*sum")),
         ..Splice::new(generation)
     };
-    let refused = subject.store.splice(&k, splice).await.unwrap_err();
+    let refused = subject.store.splice(&k, Access::OPEN, &splice).await.unwrap_err();
     assert_eq!(refused.kind(), &StoreErrorKind::Conflict);
     assert_eq!(subject.texts(&k).await, ["new"]);
 }
@@ -132,10 +132,10 @@ async fn splice_sent_twice_is_applied_once(subject: Subject) {
         receipt: Some(receipt(1)),
         ..Splice::new(generation)
     };
-    subject.store.splice(&k, splice.clone()).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
     subject.append(&k, writer(2).write(1), &["late"]).await;
     let before = subject.checked_outline(&k).await;
-    let counters = subject.store.splice(&k, splice).await.unwrap();
+    let counters = subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
     assert_eq!(counters, before.head.counters);
     assert_eq!(subject.checked_outline(&k).await, before);
     assert_eq!(subject.store.receipts(&k).await.unwrap().len(), 1);
@@ -148,7 +148,7 @@ async fn resummarizing_counts_no_message_twice(subject: Subject) {
         summary: Some(message("*sum1")),
         ..Splice::new(generation)
     };
-    subject.store.splice(&k, first).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &first).await.unwrap();
     let generation = subject.checked_outline(&k).await.head.generation;
     let second = Splice {
         summarized: places(&[2, 4]),
@@ -156,7 +156,7 @@ async fn resummarizing_counts_no_message_twice(subject: Subject) {
         evicted: places(&[5]),
         ..Splice::new(generation)
     };
-    let counters = subject.store.splice(&k, second).await.unwrap();
+    let counters = subject.store.splice(&k, Access::OPEN, &second).await.unwrap();
     assert_eq!(subject.texts(&k).await, ["!sys", "*sum2"]);
     assert_eq!((counters.summarized, counters.evicted, counters.summaries), (3, 1, 1));
     subject.checked_outline(&k).await;
@@ -165,7 +165,7 @@ async fn resummarizing_counts_no_message_twice(subject: Subject) {
 async fn refused(subject: &Subject, make: impl FnOnce(Generation) -> Splice) {
     let (k, generation) = filled(subject).await;
     let before = subject.checked_outline(&k).await;
-    let refused = subject.store.splice(&k, make(generation)).await.unwrap_err();
+    let refused = subject.store.splice(&k, Access::OPEN, &make(generation)).await.unwrap_err();
     assert!(matches!(refused.kind(), StoreErrorKind::Invalid(_)), "{refused}");
     assert_eq!(subject.checked_outline(&k).await, before);
 }
@@ -211,13 +211,13 @@ async fn closed_calls_are_marked(subject: Subject) {
         messages: [call].into(),
         ..super::batch(writer(1).write(1), &["x"])
     };
-    subject.store.append(&k, append).await.unwrap();
+    subject.store.append(&k, Access::OPEN, &append).await.unwrap();
     let generation = subject.checked_outline(&k).await.head.generation;
     let mark =
         Splice { receipt: Some(receipt(1)), next_flush_at: Some(900), ..Splice::new(generation) };
-    subject.store.splice(&k, mark).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &mark).await.unwrap();
     let splice = Splice { closed: places(&[1]), ..Splice::new(generation) };
-    subject.store.splice(&k, splice).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
     let outline = subject.checked_outline(&k).await;
     assert_eq!(
         outline.head.next_flush_at, None,
@@ -235,7 +235,7 @@ async fn empty_splice_keeps_generation_and_receipt(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let splice =
         Splice { receipt: Some(receipt(5)), next_flush_at: Some(900), ..Splice::new(generation) };
-    subject.store.splice(&k, splice).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
     let head = subject.checked_outline(&k).await.head;
     assert_eq!((head.generation, head.next_flush_at), (generation, Some(900)));
     assert_eq!(subject.store.receipts(&k).await.unwrap(), [receipt(5)]);
@@ -247,7 +247,7 @@ async fn the_newest_receipts_are_kept(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     for id in 1..=KEPT_RECEIPTS as u128 + 3 {
         let splice = Splice { receipt: Some(receipt(id)), ..Splice::new(generation) };
-        subject.store.splice(&k, splice).await.unwrap();
+        subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
     }
     let kept: Vec<_> =
         subject.store.receipts(&k).await.unwrap().iter().map(|r| r.id.as_u128()).collect();
@@ -265,27 +265,27 @@ async fn stale_flusher_is_fenced(subject: Subject) {
     let checks_leases = subject.store.lease_domain().is_some();
     if checks_leases {
         // No task took this lease, so it counts as lost.
-        let refused = subject.store.splice(&k, by(8, 2)).await.unwrap_err();
+        let refused = subject.store.splice(&k, Access::OPEN, &by(8, 2)).await.unwrap_err();
         assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
         return;
     }
     let receipt_only = Splice { evicted: Vec::new(), receipt: Some(receipt(1)), ..by(8, 2) };
-    subject.store.splice(&k, receipt_only).await.unwrap();
-    let refused = subject.store.splice(&k, by(7, 2)).await.unwrap_err();
+    subject.store.splice(&k, Access::OPEN, &receipt_only).await.unwrap();
+    let refused = subject.store.splice(&k, Access::OPEN, &by(7, 2)).await.unwrap_err();
     assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
     let head = subject.checked_outline(&k).await.head;
     assert_eq!(head.flush_fence, lease(8).token);
     assert_eq!(head.fence, crate::lease::FencingToken::ZERO, "flushers do not fence writers");
-    subject.store.splice(&k, by(9, 2)).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &by(9, 2)).await.unwrap();
 }
 
 async fn clear_removes_receipts_and_the_next_flush_mark(subject: Subject) {
     let (k, generation) = filled(&subject).await;
     let splice =
         Splice { receipt: Some(receipt(1)), next_flush_at: Some(900), ..Splice::new(generation) };
-    subject.store.splice(&k, splice).await.unwrap();
-    let clear = Clear { write: writer(3).write(1), access: Access::OPEN };
-    subject.store.clear(&k, clear).await.unwrap();
+    subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
+    let clear = Clear { write: writer(3).write(1) };
+    subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
     assert!(subject.store.receipts(&k).await.unwrap().is_empty());
     assert_eq!(subject.checked_outline(&k).await.head.next_flush_at, None);
 }

@@ -66,7 +66,7 @@ async fn unused_memories_are_listed_by_age(subject: Subject) {
     for (number, name) in (1..).zip(["cleared", "old", "renewed", "short"]) {
         let mut append = batch(writer(number).write(1), &["a", "b"]);
         append.ttl = (name == "short").then_some(DAY / 2);
-        subject.store.append(&key(name), append).await.unwrap();
+        subject.store.append(&key(name), Access::OPEN, &append).await.unwrap();
     }
     assert!(subject.old().await.is_empty());
     subject.clock.advance(DAY / 2);
@@ -74,9 +74,9 @@ async fn unused_memories_are_listed_by_age(subject: Subject) {
     let mut renewal = batch(writer(5).write(1), &["c"]);
     let renewed = std::sync::Arc::make_mut(&mut renewal.messages);
     renewed[0].created_at = subject.clock.now();
-    subject.store.append(&key("renewed"), renewal).await.unwrap();
-    let clear = crate::store::Clear { write: writer(6).write(1), access: Access::OPEN };
-    subject.store.clear(&key("cleared"), clear).await.unwrap();
+    subject.store.append(&key("renewed"), Access::OPEN, &renewal).await.unwrap();
+    let clear = crate::store::Clear { write: writer(6).write(1) };
+    subject.store.clear(&key("cleared"), Access::OPEN, &clear).await.unwrap();
 
     let expired = subject.unused(query()).await.memories;
     assert_eq!(names(&expired), ["short"]);
@@ -201,7 +201,7 @@ async fn expired_memory_is_removed(subject: Subject) {
     let key = key("k");
     let mut append = batch(writer(1).write(1), &["a", "b"]);
     append.ttl = Some(DAY);
-    subject.store.append(&key, append).await.unwrap();
+    subject.store.append(&key, Access::OPEN, &append).await.unwrap();
     let before = subject.store.head(&key).await.unwrap().generation;
     assert!(subject.unused(query()).await.memories.is_empty());
     subject.clock.advance(DAY);
@@ -224,9 +224,8 @@ async fn removed_memory_fences_stale_tokens(subject: Subject) {
         return;
     }
     let key = key("k");
-    let mut append = batch(writer(1).write(1), &["a"]);
-    append.access = Access::with_lease(lease(5));
-    subject.store.append(&key, append).await.unwrap();
+    let append = batch(writer(1).write(1), &["a"]);
+    subject.store.append(&key, Access::with_lease(lease(5)), &append).await.unwrap();
     subject.clock.advance(DAY);
     let memory = &only(subject.old().await);
     let remove = RemoveUnused::new(memory, most(9));
@@ -235,8 +234,8 @@ async fn removed_memory_fences_stale_tokens(subject: Subject) {
     assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
     let holder = RemoveUnused { access: Access::with_lease(lease(7)), ..remove };
     assert_eq!(subject.store.remove(&key, holder).await.unwrap().messages, 1);
-    let mut late = batch(writer(2).write(1), &["late"]);
-    late.access = Access::with_lease(lease(6));
-    let refused = subject.store.append(&key, late).await.unwrap_err();
+    let late = batch(writer(2).write(1), &["late"]);
+    let refused =
+        subject.store.append(&key, Access::with_lease(lease(6)), &late).await.unwrap_err();
     assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");
 }

@@ -34,7 +34,7 @@ impl Subject {
 
     async fn again(&self, name: &str, write: WriteId) -> Result<AppendOutcome, StoreError> {
         let append: Append = batch(write, &["x"]);
-        self.store.append(&key(name), append).await.map(|appended| appended.outcome)
+        self.store.append(&key(name), Access::OPEN, &append).await.map(|appended| appended.outcome)
     }
 
     async fn count(&self, name: &str) -> u64 {
@@ -72,8 +72,8 @@ async fn forgotten_writer_is_refused(subject: Subject) {
         let next = WriteId { number: 2, ..write };
         if is_forgotten(subject.again("k", write).await) {
             assert!(is_forgotten(subject.again("k", next).await));
-            let clear = Clear { write: next, access: Access::OPEN };
-            assert!(is_forgotten(subject.store.clear(&key("k"), clear).await));
+            let clear = Clear { write: next };
+            assert!(is_forgotten(subject.store.clear(&key("k"), Access::OPEN, &clear).await));
         }
     }
     // A writer of that time that never wrote is also refused, because the store cannot distinguish it.
@@ -88,13 +88,16 @@ async fn forgotten_writer_is_refused(subject: Subject) {
     subject.clock.advance(2 * SESSION_RETENTION);
     let newest = subject.sessions("k", KEPT_SESSIONS as u64).await;
     let write = WriterId::session(subject.millis(), 1 << 40).write(1);
-    let clear = Clear { write, access: Access::OPEN };
-    subject.store.clear(&key("k"), clear).await.unwrap();
+    let clear = Clear { write };
+    subject.store.clear(&key("k"), Access::OPEN, &clear).await.unwrap();
     assert!(is_forgotten(subject.again("k", last[0]).await));
     for known in newest.into_iter().chain(named).chain([WriterId::named("a log").write(2)]) {
         assert!(subject.again("k", known).await.unwrap().is_duplicate());
     }
-    assert!(subject.store.clear(&key("k"), clear).await.is_ok(), "a retry is recognized");
+    assert!(
+        subject.store.clear(&key("k"), Access::OPEN, &clear).await.is_ok(),
+        "a retry is recognized"
+    );
     assert!(subject.texts(&key("k")).await.is_empty());
 }
 
@@ -120,9 +123,9 @@ async fn newest_writers_are_recognized_at_any_age(subject: Subject) {
 async fn removed_memory_forgets_writers(subject: Subject) {
     let mut append = batch(WriterId::session(subject.millis(), 1).write(1), &["x"]);
     append.ttl = Some(2 * SESSION_RETENTION);
-    subject.store.append(&key("k"), append.clone()).await.unwrap();
+    subject.store.append(&key("k"), Access::OPEN, &append).await.unwrap();
     subject.clock.advance(2 * SESSION_RETENTION);
     // The memory with that write was removed, including its writer records.
-    let again = subject.store.append(&key("k"), append).await.unwrap();
+    let again = subject.store.append(&key("k"), Access::OPEN, &append).await.unwrap();
     assert!(!again.outcome.is_duplicate());
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Access;
 use crate::counters::Counters;
 use crate::stored::{MessageId, NewMessage, Sequence};
 use crate::write::WriteId;
@@ -17,8 +16,6 @@ pub struct Append {
     pub write: WriteId,
     /// The messages, in order; at least one. Shared, because a batch may have to be sent again.
     pub messages: Arc<[NewMessage]>,
-    /// The writer's permission.
-    pub access: Access,
     /// The TTL of the memory from this write on; `None` for no TTL.
     pub ttl: Option<Duration>,
 }

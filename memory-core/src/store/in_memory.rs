@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    Append, Appended, Clear, Cursor, Durability, Head, MemoryState, MemoryStore, Outline, Page,
-    Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind, StoreOperation,
-    UnusedPage, UnusedQuery,
+    Access, Append, Appended, Clear, Cursor, Durability, Head, MemoryState, MemoryStore, Outline,
+    Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
+    StoreOperation, UnusedPage, UnusedQuery,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -97,20 +97,48 @@ impl InMemoryStore {
 
 #[async_trait]
 impl MemoryStore for InMemoryStore {
-    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        self.write_memory(StoreOperation::Append, key, |memory, now| memory.append(append, now))
+    async fn append(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        append: &Append,
+    ) -> Result<Appended, StoreError> {
+        self.write_memory(StoreOperation::Append, key, |memory, now| {
+            memory.append(access, append, now)
+        })
     }
 
-    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-        self.write_memory(StoreOperation::Replace, key, |memory, now| memory.replace(replace, now))
+    async fn replace(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &Replace,
+    ) -> Result<Counters, StoreError> {
+        self.write_memory(StoreOperation::Replace, key, |memory, now| {
+            memory.replace(access, replace, now)
+        })
     }
 
-    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        self.write_memory(StoreOperation::Splice, key, |memory, now| memory.splice(splice, now))
+    async fn splice(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        splice: &Splice,
+    ) -> Result<Counters, StoreError> {
+        self.write_memory(StoreOperation::Splice, key, |memory, now| {
+            memory.splice(access, splice, now)
+        })
     }
 
-    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        self.write_memory(StoreOperation::Clear, key, |memory, now| memory.clear(clear, now))
+    async fn clear(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        clear: &Clear,
+    ) -> Result<Counters, StoreError> {
+        self.write_memory(StoreOperation::Clear, key, |memory, now| {
+            memory.clear(access, clear, now)
+        })
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

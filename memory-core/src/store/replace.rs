@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::StoreErrorKind;
 use super::generation::spread_of_write;
-use super::{Access, StoreErrorKind};
 use crate::stored::{MessageId, MessageMeta, NewMessage, Sequence};
 use crate::write::WriteId;
 
@@ -22,8 +22,6 @@ pub struct Replace {
     /// The new message. It needs a new id, because a reader that knows a message by its id must not confuse the new
     /// text with the old one.
     pub message: NewMessage,
-    /// The writer's permission.
-    pub access: Access,
 }
 
 impl Replace {

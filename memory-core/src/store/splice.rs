@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::generation::spread_of_splice;
-use super::{Access, Cursor, Generation, Newest, Outline};
+use super::{Cursor, Generation, Newest, Outline};
 use crate::counters::Tally;
 use crate::lease::LeaseProof;
 use crate::priority::Class;
@@ -42,8 +42,6 @@ pub struct Splice {
     /// `None`, and the store looks them up.
     #[serde(default)]
     pub removed: Option<Removed>,
-    /// The writer's permission.
-    pub access: Access,
 }
 
 /// The tallies of the messages that a [`Splice`] removes.
@@ -103,7 +101,6 @@ impl Splice {
             next_flush_at: None,
             flusher: None,
             removed: None,
-            access: Access::OPEN,
         }
     }
 

@@ -48,13 +48,12 @@ use crate::write::{KEPT_SESSIONS, SESSION_RETENTION, WriteId, WriterId};
 /// let append = Append {
 ///     write: WriteId::once("greeting"),
 ///     messages: [message].into(),
-///     access: Access::OPEN,
 ///     ttl: None,
 /// };
 /// let now = jiff::Timestamp::UNIX_EPOCH;
 /// let mut memory = MemoryState::default();
-/// assert!(!memory.append(append.clone(), now)?.outcome.is_duplicate());
-/// assert!(memory.append(append, now)?.outcome.is_duplicate());
+/// assert!(!memory.append(Access::OPEN, &append, now)?.outcome.is_duplicate());
+/// assert!(memory.append(Access::OPEN, &append, now)?.outcome.is_duplicate());
 /// assert_eq!(memory.head(now).counters.present.messages, 1);
 /// # Ok::<(), memory_core::store::StoreErrorKind>(())
 /// ```
@@ -84,16 +83,21 @@ impl MemoryState {
     ///
     /// # Errors
     /// [`StoreErrorKind::Invalid`] for an empty batch, [`StoreErrorKind::Fenced`].
-    pub fn append(&mut self, append: Append, now: Timestamp) -> Result<Appended, StoreErrorKind> {
-        let Append { write, messages, access: Access { lease }, ttl } = append;
+    pub fn append(
+        &mut self,
+        access: Access,
+        append: &Append,
+        now: Timestamp,
+    ) -> Result<Appended, StoreErrorKind> {
+        let Append { write, messages, ttl } = append;
         if messages.is_empty() {
             return Err(StoreErrorKind::Invalid("a batch must hold at least one message".into()));
         }
         self.change(now, |memory| {
-            let outcome = if let Some(first) = memory.earlier(write)? {
+            let outcome = if let Some(first) = memory.earlier(*write)? {
                 AppendOutcome::Duplicate { first }
             } else {
-                admit(&mut memory.head.fence, lease)?;
+                admit(&mut memory.head.fence, access.lease)?;
                 let first = memory.head.last.plus(1);
                 for message in messages.iter() {
                     let place = memory.head.last.plus(1);
@@ -101,7 +105,7 @@ impl MemoryState {
                     memory.head.counters.append(message);
                     memory.messages.insert(place, message.clone().stored_at(place));
                 }
-                memory.wrote(write, Some(first), now, PRUNED_AT_ONCE);
+                memory.wrote(*write, Some(first), now, PRUNED_AT_ONCE);
                 memory.head.expires_at = ttl.and_then(|ttl| expiry(now, ttl));
                 memory.head.version += 1;
                 AppendOutcome::Appended { first }
@@ -119,28 +123,29 @@ impl MemoryState {
     /// cannot replace the old one.
     pub fn replace(
         &mut self,
-        replace: Replace,
+        access: Access,
+        replace: &Replace,
         now: Timestamp,
     ) -> Result<Counters, StoreErrorKind> {
         replace.check()?;
         self.change(now, |memory| {
             if memory.earlier(replace.write)?.is_none() {
                 let mut fence = memory.head.fence;
-                admit(&mut fence, replace.access.lease)?;
+                admit(&mut fence, access.lease)?;
                 let Some(found) = memory.messages.get_mut(&replace.sequence) else {
                     return Err(StoreErrorKind::Conflict);
                 };
                 replace.check_against(Some(&found.meta))?;
-                let spread = replace.spread();
                 let Replace { write, sequence, message, .. } = replace;
-                memory.head.counters.replace(&found.meta, &message);
+                memory.head.counters.replace(&found.meta, message);
                 let MessageMeta { closed, summary, .. } = found.meta;
-                *found = message.stored_at(sequence);
+                *found = message.clone().stored_at(*sequence);
                 (found.meta.closed, found.meta.summary) = (closed, summary);
-                memory.wrote(write, None, now, PRUNED_AT_ONCE);
+                memory.wrote(*write, None, now, PRUNED_AT_ONCE);
                 memory.head.fence = fence;
                 memory.head.next_flush_at = None;
-                memory.head.generation = memory.head.generation.after(micros(now), spread);
+                memory.head.generation =
+                    memory.head.generation.after(micros(now), replace.spread());
                 memory.head.version += 1;
             }
             Ok(memory.head.counters.clone())
@@ -152,21 +157,31 @@ impl MemoryState {
     /// # Errors
     /// [`StoreErrorKind::Conflict`], [`StoreErrorKind::Fenced`], and [`StoreErrorKind::Invalid`] for places that do
     /// not exist or are named twice.
-    pub fn splice(&mut self, splice: Splice, now: Timestamp) -> Result<Counters, StoreErrorKind> {
-        self.change(now, |memory| memory.splice_alive(splice, micros(now)))
+    pub fn splice(
+        &mut self,
+        access: Access,
+        splice: &Splice,
+        now: Timestamp,
+    ) -> Result<Counters, StoreErrorKind> {
+        self.change(now, |memory| memory.splice_alive(access, splice, micros(now)))
     }
 
-    fn splice_alive(&mut self, splice: Splice, now: u64) -> Result<Counters, StoreErrorKind> {
-        if self.was_spliced(&splice) {
+    fn splice_alive(
+        &mut self,
+        access: Access,
+        splice: &Splice,
+        now: u64,
+    ) -> Result<Counters, StoreErrorKind> {
+        if self.was_spliced(splice) {
             return Ok(self.head.counters.clone());
         }
         let (mut fence, mut flush_fence) = (self.head.fence, self.head.flush_fence);
         admit(&mut flush_fence, splice.flusher)?;
-        admit(&mut fence, splice.access.lease)?;
+        admit(&mut fence, access.lease)?;
         if !self.holds(splice.cursor()) {
             return Err(StoreErrorKind::Conflict);
         }
-        self.check_places(&splice)?;
+        self.check_places(splice)?;
         let metas =
             || self.messages.values().map(|message| message.meta.clone()).collect::<Vec<_>>();
         if splice.removed.is_some() && splice.removed != splice.clone().weighed(&metas()).removed {
@@ -176,7 +191,6 @@ impl MemoryState {
 
         (self.head.fence, self.head.flush_fence) = (fence, flush_fence);
         let place = splice.summarized.first().copied();
-        let spread = splice.spread();
         let changes = !(splice.summarized.is_empty()
             && splice.evicted.is_empty()
             && splice.closed.is_empty());
@@ -184,40 +198,40 @@ impl MemoryState {
             self.head.next_flush_at = None;
         }
         // Before the removals: a message may be closed and removed at once.
-        for sequence in splice.closed {
-            if let Some(message) = self.messages.get_mut(&sequence) {
+        for sequence in &splice.closed {
+            if let Some(message) = self.messages.get_mut(sequence) {
                 message.meta.closed = true;
             } else {
                 debug_assert!(false, "the checked place {sequence} has no message to close");
             }
         }
-        for sequence in splice.summarized {
-            if let Some(message) = self.messages.remove(&sequence) {
+        for sequence in &splice.summarized {
+            if let Some(message) = self.messages.remove(sequence) {
                 self.head.counters.summarize(&message.meta);
             } else {
                 debug_assert!(false, "the checked place {sequence} has no message to summarize");
             }
         }
-        for sequence in splice.evicted {
-            if let Some(message) = self.messages.remove(&sequence) {
+        for sequence in &splice.evicted {
+            if let Some(message) = self.messages.remove(sequence) {
                 self.head.counters.evict(&message.meta);
             } else {
                 debug_assert!(false, "the checked place {sequence} has no message to evict");
             }
         }
-        if let (Some(summary), Some(place)) = (splice.summary, place) {
-            self.head.counters.insert_summary(&summary);
-            let mut stored = summary.stored_at(place);
+        if let (Some(summary), Some(place)) = (&splice.summary, place) {
+            self.head.counters.insert_summary(summary);
+            let mut stored = summary.clone().stored_at(place);
             stored.meta.summary = true;
             self.messages.insert(place, stored);
         }
-        if let Some(receipt) = splice.receipt {
-            self.receipts.push_front(receipt);
+        if let Some(receipt) = &splice.receipt {
+            self.receipts.push_front(receipt.clone());
             self.receipts.truncate(KEPT_RECEIPTS);
             self.head.next_flush_at = splice.next_flush_at;
         }
         if changes {
-            self.head.generation = self.head.generation.after(now, spread);
+            self.head.generation = self.head.generation.after(now, splice.spread());
         }
         self.head.version += 1;
         Ok(self.head.counters.clone())
@@ -227,10 +241,15 @@ impl MemoryState {
     ///
     /// # Errors
     /// [`StoreErrorKind::Fenced`].
-    pub fn clear(&mut self, clear: Clear, now: Timestamp) -> Result<Counters, StoreErrorKind> {
+    pub fn clear(
+        &mut self,
+        access: Access,
+        clear: &Clear,
+        now: Timestamp,
+    ) -> Result<Counters, StoreErrorKind> {
         self.change(now, |memory| {
             if memory.earlier(clear.write)?.is_none() {
-                admit(&mut memory.head.fence, clear.access.lease)?;
+                admit(&mut memory.head.fence, access.lease)?;
                 memory.wrote(clear.write, None, now, usize::MAX);
                 memory.messages.clear();
                 memory.receipts.clear();

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline, Page, Read,
-    RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery,
+    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
+    Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -73,20 +73,40 @@ impl<H: Hook> Intercept<H> {
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<H: Hook> MemoryStore for Intercept<H> {
-    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        self.hook.around(Method::Append, self.store.append(key, append)).await
+    async fn append(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        append: &Append,
+    ) -> Result<Appended, StoreError> {
+        self.hook.around(Method::Append, self.store.append(key, access, append)).await
     }
 
-    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-        self.hook.around(Method::Replace, self.store.replace(key, replace)).await
+    async fn replace(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &Replace,
+    ) -> Result<Counters, StoreError> {
+        self.hook.around(Method::Replace, self.store.replace(key, access, replace)).await
     }
 
-    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        self.hook.around(Method::Splice, self.store.splice(key, splice)).await
+    async fn splice(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        splice: &Splice,
+    ) -> Result<Counters, StoreError> {
+        self.hook.around(Method::Splice, self.store.splice(key, access, splice)).await
     }
 
-    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        self.hook.around(Method::Clear, self.store.clear(key, clear)).await
+    async fn clear(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        clear: &Clear,
+    ) -> Result<Counters, StoreError> {
+        self.hook.around(Method::Clear, self.store.clear(key, access, clear)).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -90,7 +90,6 @@ fn append(number: u64, texts: &[&str]) -> Append {
     Append {
         write: WriterId::new(7).write(number),
         messages: texts.iter().map(message).collect(),
-        access: Access::OPEN,
         ttl: None,
     }
 }
@@ -108,12 +107,12 @@ async fn crash_at_any_byte_is_atomic() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::manual());
     let path = folder.path().join("memories");
     let store = open(&path, &clock);
-    store.append(&key(), append(1, &["one", "two\nlines"])).await.unwrap();
+    store.append(&key(), Access::OPEN, &append(1, &["one", "two\nlines"])).await.unwrap();
     let generation = store.head(&key()).await.unwrap().generation;
     let splice = Splice { evicted: vec![Sequence::new(1)], ..Splice::new(generation) };
-    store.splice(&key(), splice).await.unwrap();
+    store.splice(&key(), Access::OPEN, &splice).await.unwrap();
     let before = (fs::read(&path).unwrap().len(), outline(&store).await);
-    store.append(&key(), append(2, &["three", "four"])).await.unwrap();
+    store.append(&key(), Access::OPEN, &append(2, &["three", "four"])).await.unwrap();
     let (whole, after) = (fs::read(&path).unwrap(), outline(&store).await);
     drop(store);
 
@@ -126,7 +125,8 @@ async fn crash_at_any_byte_is_atomic() {
             let store = open(&path, &clock);
             let expected = if cut == whole.len() { &after } else { &before.1 };
             assert_eq!(&outline(&store).await, expected, "cut at {cut}");
-            let again = store.append(&key(), append(2, &["three", "four"])).await.unwrap();
+            let again =
+                store.append(&key(), Access::OPEN, &append(2, &["three", "four"])).await.unwrap();
             assert_eq!(again.outcome.is_duplicate(), cut == whole.len());
             assert_eq!(outline(&store).await, after);
             drop(store);
@@ -140,9 +140,9 @@ async fn damage_before_the_end_is_an_error() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::manual());
     let path = folder.path().join("memories");
     let store = open(&path, &clock);
-    store.append(&key(), append(1, &["a secret"])).await.unwrap();
+    store.append(&key(), Access::OPEN, &append(1, &["a secret"])).await.unwrap();
     let first = fs::read(&path).unwrap().len();
-    store.append(&key(), append(2, &["another"])).await.unwrap();
+    store.append(&key(), Access::OPEN, &append(2, &["another"])).await.unwrap();
     let whole = fs::read(&path).unwrap();
     for place in 0..first {
         let mut damaged = whole.clone();
@@ -164,7 +164,7 @@ async fn unreadable_record_is_refused_before_writing() {
     let mut message = batch.messages[0].clone();
     message.message = Message::new(memory_core::Role::from(""), "a");
     batch.messages = [message].into();
-    let error = store.append(&key(), batch).await.unwrap_err();
+    let error = store.append(&key(), Access::OPEN, &batch).await.unwrap_err();
     assert!(matches!(error.kind(), StoreErrorKind::Invalid(_)), "{error}");
     assert_eq!(fs::read(&path).unwrap(), b"");
 }

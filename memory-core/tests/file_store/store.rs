@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState,
+    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState,
     Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
     StoreOperation, UnusedPage, UnusedQuery,
 };
@@ -39,10 +39,10 @@ struct Record {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Write {
-    Append(Append),
-    Replace(Box<Replace>),
-    Splice(Box<Splice>),
-    Clear(Clear),
+    Append(Access, Append),
+    Replace(Access, Box<Replace>),
+    Splice(Access, Box<Splice>),
+    Clear(Access, Clear),
     Claim(LeaseProof),
     Remove(RemoveUnused),
 }
@@ -164,10 +164,12 @@ impl FileStore {
 /// Applies a write to a memory, both for new writes and for replay.
 fn make(memory: &mut MemoryState, write: Write, at: Timestamp) -> Result<Written, StoreErrorKind> {
     match write {
-        Write::Append(append) => memory.append(append, at).map(Written::Appended),
-        Write::Replace(replace) => memory.replace(*replace, at).map(Written::Counters),
-        Write::Splice(splice) => memory.splice(*splice, at).map(Written::Counters),
-        Write::Clear(clear) => memory.clear(clear, at).map(Written::Counters),
+        Write::Append(access, append) => memory.append(access, &append, at).map(Written::Appended),
+        Write::Replace(access, replace) => {
+            memory.replace(access, &replace, at).map(Written::Counters)
+        }
+        Write::Splice(access, splice) => memory.splice(access, &splice, at).map(Written::Counters),
+        Write::Clear(access, clear) => memory.clear(access, &clear, at).map(Written::Counters),
         Write::Claim(lease) => memory.claim(lease, at).map(|()| Written::Claimed),
         Write::Remove(remove) => memory.remove(remove).map(Written::Removed),
     }
@@ -178,10 +180,10 @@ fn make(memory: &mut MemoryState, write: Write, at: Timestamp) -> Result<Written
 fn encode(record: &Record) -> Result<Vec<u8>, StoreErrorKind> {
     let unreadable = || StoreErrorKind::Invalid("a message of the batch is malformed".into());
     let messages = match &record.write {
-        Write::Append(append) => &*append.messages,
-        Write::Replace(replace) => std::slice::from_ref(&replace.message),
-        Write::Splice(splice) => splice.summary.as_slice(),
-        Write::Clear(_) | Write::Claim(_) | Write::Remove(_) => &[],
+        Write::Append(_, append) => &*append.messages,
+        Write::Replace(_, replace) => std::slice::from_ref(&replace.message),
+        Write::Splice(_, splice) => splice.summary.as_slice(),
+        Write::Clear(..) | Write::Claim(_) | Write::Remove(_) => &[],
     };
     if messages.iter().any(|new| new.message.to_json().is_err()) {
         return Err(unreadable());
@@ -217,29 +219,57 @@ fn kind_of(error: &io::Error) -> StoreErrorKind {
 
 #[async_trait]
 impl MemoryStore for FileStore {
-    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        match self.write(StoreOperation::Append, key, Write::Append(append))? {
+    async fn append(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        append: &Append,
+    ) -> Result<Appended, StoreError> {
+        match self.write(StoreOperation::Append, key, Write::Append(access, append.clone()))? {
             Written::Appended(appended) => Ok(appended),
             _ => Err(confused(StoreOperation::Append, key)),
         }
     }
 
-    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-        match self.write(StoreOperation::Replace, key, Write::Replace(Box::new(replace)))? {
+    async fn replace(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &Replace,
+    ) -> Result<Counters, StoreError> {
+        match self.write(
+            StoreOperation::Replace,
+            key,
+            Write::Replace(access, Box::new(replace.clone())),
+        )? {
             Written::Counters(counters) => Ok(counters),
             _ => Err(confused(StoreOperation::Replace, key)),
         }
     }
 
-    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
-        match self.write(StoreOperation::Splice, key, Write::Splice(Box::new(splice)))? {
+    async fn splice(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        splice: &Splice,
+    ) -> Result<Counters, StoreError> {
+        match self.write(
+            StoreOperation::Splice,
+            key,
+            Write::Splice(access, Box::new(splice.clone())),
+        )? {
             Written::Counters(counters) => Ok(counters),
             _ => Err(confused(StoreOperation::Splice, key)),
         }
     }
 
-    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        match self.write(StoreOperation::Clear, key, Write::Clear(clear))? {
+    async fn clear(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        clear: &Clear,
+    ) -> Result<Counters, StoreError> {
+        match self.write(StoreOperation::Clear, key, Write::Clear(access, *clear))? {
             Written::Counters(counters) => Ok(counters),
             _ => Err(confused(StoreOperation::Clear, key)),
         }

@@ -46,7 +46,7 @@ impl WriteRequest for Append {
         key: &'a MemoryKey,
         access: Access,
     ) -> Answering<'a, Appended> {
-        store.append(key, Self { access, ..self.clone() })
+        store.append(key, access, self)
     }
 
     fn renewed(&self, inner: &Inner) -> Option<Self> {
@@ -64,7 +64,7 @@ impl WriteRequest for Replace {
         key: &'a MemoryKey,
         access: Access,
     ) -> Answering<'a, Counters> {
-        store.replace(key, Self { access, ..self.clone() })
+        store.replace(key, access, self)
     }
 }
 
@@ -78,7 +78,7 @@ impl WriteRequest for Splice {
         key: &'a MemoryKey,
         access: Access,
     ) -> Answering<'a, Counters> {
-        store.splice(key, Self { access, ..self.clone() })
+        store.splice(key, access, self)
     }
 }
 
@@ -92,7 +92,7 @@ impl WriteRequest for Clear {
         key: &'a MemoryKey,
         access: Access,
     ) -> Answering<'a, Counters> {
-        store.clear(key, Self { access, ..*self })
+        store.clear(key, access, self)
     }
 }
 

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Append, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
-    Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
+    Access, Append, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
+    Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
     StoreOperation, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
@@ -341,31 +341,47 @@ impl Link {
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl MemoryStore for Link {
-    async fn append(&self, key: &MemoryKey, append: Append) -> Result<Appended, StoreError> {
-        let (key, witness) = (key.clone(), self.witness.clone());
+    async fn append(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        append: &Append,
+    ) -> Result<Appended, StoreError> {
+        let (key, append, witness) = (key.clone(), append.clone(), self.witness.clone());
         let append = move |server: &Arc<Server>| {
             let batch = Witness::batch(&append);
-            let appended = server.append(&key, append)?;
+            let appended = server.append(&key, access, append)?;
             witness.appended(batch, &appended);
             Ok(appended)
         };
         self.store(("append", StoreOperation::Append), append).await
     }
 
-    async fn replace(&self, key: &MemoryKey, replace: Replace) -> Result<Counters, StoreError> {
-        let key = key.clone();
+    async fn replace(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &Replace,
+    ) -> Result<Counters, StoreError> {
+        let (key, replace) = (key.clone(), replace.clone());
         self.store(("replace", StoreOperation::Replace), move |server| {
-            server.replace(&key, replace)
+            server.replace(&key, access, &replace)
         })
         .await
     }
 
-    async fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
+    async fn splice(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        splice: &Splice,
+    ) -> Result<Counters, StoreError> {
         // The model does not include explicit closing of calls.
-        let op = self.recorder.call(key_number(key), call_of(&splice));
-        let (at, witness) = (key.clone(), self.witness.clone());
+        let op = self.recorder.call(key_number(key), call_of(splice));
+        let (at, splice, witness) = (key.clone(), splice.clone(), self.witness.clone());
         let splice = move |server: &Arc<Server>| {
-            witness.spliced(server, &at, splice, |server, splice| server.splice(&at, splice))
+            witness
+                .spliced(server, &at, splice, |server, splice| server.splice(&at, access, splice))
         };
         let answer = self.store(("splice", StoreOperation::Splice), splice).await;
         if self.is_dead() {
@@ -382,10 +398,15 @@ impl MemoryStore for Link {
         answer
     }
 
-    async fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
-        let (key, witness) = (key.clone(), self.witness.clone());
+    async fn clear(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        clear: &Clear,
+    ) -> Result<Counters, StoreError> {
+        let (key, clear, witness) = (key.clone(), *clear, self.witness.clone());
         let clear = move |server: &Arc<Server>| {
-            let counters = server.clear(&key, clear)?;
+            let counters = server.clear(&key, access, &clear)?;
             witness.cleared(&key, &clear);
             Ok(counters)
         };

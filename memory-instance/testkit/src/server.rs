@@ -177,11 +177,15 @@ impl Server {
         WriterId::new(u128::MAX - state.fresh).write(1)
     }
 
-    pub(crate) fn clear(&self, key: &MemoryKey, clear: Clear) -> Result<Counters, StoreError> {
+    pub(crate) fn clear(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        clear: &Clear,
+    ) -> Result<Counters, StoreError> {
         let at = self.place(key);
-        self.admit(key, clear.access, self.is_retry(&at, clear.write))?;
-        let clear = Clear { access: self.access(clear.access), ..clear };
-        let mut counters = now(self.store.clear(&at, clear))?;
+        self.admit(key, access, self.is_retry(&at, clear.write))?;
+        let mut counters = now(self.store.clear(&at, self.access(access), clear))?;
         self.wrote(&at, clear.write);
         if self.has(Bug::ClearRestartsNumbers) {
             *self.state().numbering.entry(key.clone()).or_default() += 1;

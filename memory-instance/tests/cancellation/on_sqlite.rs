@@ -113,10 +113,9 @@ async fn sweep_remove_expired(dir: &Path, table: &mut Table) {
             let append = Append {
                 write: WriterId::new(fastrand::u128(..)).write(1),
                 messages: batch.messages().to_vec().into(),
-                access: Access::OPEN,
                 ttl: (number < 2).then_some(ttl),
             };
-            store.append(&key, append).await.unwrap();
+            store.append(&key, Access::OPEN, &append).await.unwrap();
             keys.push(key);
         }
         clock.advance(ttl * 2);

@@ -43,17 +43,17 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
         "MemoryStore::append" => {
             let batch = memory.prepare(["one", "two"].map(Message::user)).unwrap();
             let messages = batch.messages().to_vec().into();
-            let append = Append { write: write(), messages, access: Access::OPEN, ttl: None };
-            let done = cut.off(store.append(key, append.clone())).await.map(Result::unwrap);
-            let again = store.append(key, append).await.unwrap();
+            let append = Append { write: write(), messages, ttl: None };
+            let done = cut.off(store.append(key, Access::OPEN, &append)).await.map(Result::unwrap);
+            let again = store.append(key, Access::OPEN, &append).await.unwrap();
             assert!(done.is_none() || again.outcome.is_duplicate(), "{what}");
             case.assert_all_or_nothing(true, &["one", "two"]).await;
             done.is_some()
         }
         "MemoryStore::clear" => {
-            let clear = Clear { write: write(), access: Access::OPEN };
-            let done = cut.off(store.clear(key, clear)).await.map(Result::unwrap);
-            let again = store.clear(key, clear).await.unwrap();
+            let clear = Clear { write: write() };
+            let done = cut.off(store.clear(key, Access::OPEN, &clear)).await.map(Result::unwrap);
+            let again = store.clear(key, Access::OPEN, &clear).await.unwrap();
             assert_eq!(again.cleared, u64::try_from(HISTORY).unwrap() + 1, "{what}");
             done.is_some()
         }
@@ -65,10 +65,10 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
                 sequence: old.sequence,
                 replaced: old.id,
                 message: batch.messages()[0].clone(),
-                access: Access::OPEN,
             };
-            let done = cut.off(store.replace(key, replace.clone())).await.map(Result::unwrap);
-            let again = store.replace(key, replace.clone()).await.unwrap();
+            let done =
+                cut.off(store.replace(key, Access::OPEN, &replace)).await.map(Result::unwrap);
+            let again = store.replace(key, Access::OPEN, &replace).await.unwrap();
             assert!(done.as_ref().is_none_or(|done| *done == again), "{what}");
             let found = store.outline(key).await.unwrap();
             assert_eq!(found.metas[1].id, replace.message.id, "{what}");
@@ -79,9 +79,9 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let outline = store.outline(key).await.unwrap();
             let mut splice = Splice::of(&outline);
             splice.evicted = outline.metas[..2].iter().map(|meta| meta.sequence).collect();
-            let done = cut.off(store.splice(key, splice.clone())).await.map(Result::unwrap);
+            let done = cut.off(store.splice(key, Access::OPEN, &splice)).await.map(Result::unwrap);
             // Without a receipt, a repeated splice is recognized by its outdated generation.
-            let again = store.splice(key, splice).await;
+            let again = store.splice(key, Access::OPEN, &splice).await;
             let refused = again.as_ref().is_err_and(|it| it.kind() == &StoreErrorKind::Conflict);
             assert!(refused || (again.is_ok() && done.is_none()), "{what}: {again:?}");
             assert_eq!(store.head(key).await.unwrap().counters.evicted, 2, "{what}");

@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use memory_core::store::{
-    AppendOutcome, Applied, Counters, Splice, StoreError, StoreErrorKind, StoreOperation,
+    Access, AppendOutcome, Applied, Counters, Splice, StoreError, StoreErrorKind, StoreOperation,
 };
 use memory_core::{InMemoryStore, MemoryResource, MemoryStore, Message, Sequence};
 use memory_core_testkit::intercept::{Hook, Intercept, Method};
@@ -328,7 +328,7 @@ async fn late_commit(
     let mut splice = Splice::of(&outline);
     splice.evicted = vec![Sequence::new(1)];
     splice.flusher = Some(flusher.proof());
-    world.store.splice(memory.key(), splice).await
+    world.store.splice(memory.key(), Access::OPEN, &splice).await
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,18 +53,13 @@ fn append(number: u64) -> Append {
         content_type: ContentType::Conversation,
         created_at: jiff::Timestamp::UNIX_EPOCH,
     };
-    Append {
-        write: WriterId::new(1).write(number),
-        messages: [message].into(),
-        access: Access::OPEN,
-        ttl: None,
-    }
+    Append { write: WriterId::new(1).write(number), messages: [message].into(), ttl: None }
 }
 
 /// Sends an append until the store has an answer, as a caller of the store does.
 async fn until_answered(store: &RedisStore, key: &MemoryKey, number: u64) -> AppendOutcome {
     loop {
-        match store.append(key, append(number)).await {
+        match store.append(key, Access::OPEN, &append(number)).await {
             Ok(appended) => return appended.outcome,
             Err(error) if error.is_retryable() => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -80,16 +75,16 @@ async fn pause_stop_and_restart_lose_nothing() {
         RedisContainer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let store = RedisStore::new(link(&server.url()).await);
     let key = MemoryKey::new("tests", "containers", "k").unwrap();
-    store.append(&key, append(1)).await.unwrap();
+    store.append(&key, Access::OPEN, &append(1)).await.unwrap();
 
     server.pause().await;
-    let silence: StoreError = store.append(&key, append(2)).await.unwrap_err();
+    let silence: StoreError = store.append(&key, Access::OPEN, &append(2)).await.unwrap_err();
     assert!(silence.is_retryable(), "{silence}");
     server.unpause().await;
     until_answered(&store, &key, 2).await;
 
     server.stop().await;
-    let gone = store.append(&key, append(3)).await.unwrap_err();
+    let gone = store.append(&key, Access::OPEN, &append(3)).await.unwrap_err();
     assert!(gone.is_retryable(), "{gone}");
     server.start_again().await;
     let outcome = until_answered(&store, &key, 3).await;

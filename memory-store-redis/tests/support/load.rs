@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use memory_core::store::{AppendOutcome, Applied, Read, StoreError, StoreErrorKind};
+use memory_core::store::{Access, AppendOutcome, Applied, Read, StoreError, StoreErrorKind};
 use memory_core::{MemoryKey, MemoryStore};
 use memory_store_redis::RedisStore;
 use tokio::task::JoinHandle;
@@ -144,7 +144,7 @@ impl Told {
         let batch = batch(write(self.writer, number), &texts);
         let begun = Instant::now();
         loop {
-            match store.append(&self.key, batch.clone()).await {
+            match store.append(&self.key, Access::OPEN, &batch).await {
                 Ok(appended) => {
                     let place = appended.outcome.first().map(memory_core::Sequence::number);
                     self.duplicates += u64::from(appended.outcome.is_duplicate());

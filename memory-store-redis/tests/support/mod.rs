@@ -123,7 +123,7 @@ pub(crate) fn message(text: &str) -> NewMessage {
 
 pub(crate) fn batch(write: WriteId, texts: &[&str]) -> Append {
     let messages = texts.iter().map(|text| message(text)).collect();
-    Append { write, messages, access: Access::OPEN, ttl: None }
+    Append { write, messages, ttl: None }
 }
 
 pub(crate) async fn append(
@@ -132,7 +132,7 @@ pub(crate) async fn append(
     write: WriteId,
     texts: &[&str],
 ) -> Result<Appended, StoreError> {
-    store.append(key, batch(write, texts)).await
+    store.append(key, Access::OPEN, &batch(write, texts)).await
 }
 
 pub(crate) async fn texts(store: &dyn MemoryStore, key: &MemoryKey) -> Vec<String> {

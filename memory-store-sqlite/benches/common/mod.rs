@@ -99,13 +99,9 @@ pub(crate) async fn send(
     number: u64,
     messages: Vec<NewMessage>,
 ) {
-    let append = Append {
-        write: WriterId::new(writer).write(number),
-        messages: messages.into(),
-        access: Access::OPEN,
-        ttl: None,
-    };
-    store.append(key, append).await.unwrap();
+    let append =
+        Append { write: WriterId::new(writer).write(number), messages: messages.into(), ttl: None };
+    store.append(key, Access::OPEN, &append).await.unwrap();
 }
 
 /// Direct use of SQLite: a prepared insert of the same message, in one transaction each, on the calling thread.

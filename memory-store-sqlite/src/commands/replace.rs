@@ -1,6 +1,6 @@
 //! The commit of a replacement.
 
-use memory_core::store::{Counters, MessageMeta, Replace};
+use memory_core::store::{Access, Counters, MessageMeta, Replace};
 use memory_core::{Priority, Sequence};
 use rusqlite::{OptionalExtension, params};
 
@@ -17,13 +17,14 @@ WHERE place = ?1";
 impl Step<'_> {
     pub(super) fn replace(
         &mut self,
+        access: Access,
         replace: &Replace,
         encoded: &Encoded,
     ) -> Result<Counters, Fault> {
         if self.earlier(replace.write)?.is_some() {
             return Ok(self.head().counters.clone());
         }
-        let fence = self.admit_writer(replace.access.lease)?;
+        let fence = self.admit_writer(access.lease)?;
         let found = self.meta(replace.sequence)?;
         replace.check_against(found.as_ref().map(|(_, old)| old)).map_err(Fault::Refused)?;
         let Some((place, old)) = found else {

@@ -1,7 +1,7 @@
 //! The commit of a flush.
 
 use memory_core::Sequence;
-use memory_core::store::{Counters, KEPT_RECEIPTS, MessageMeta, Splice, StoreErrorKind};
+use memory_core::store::{Access, Counters, KEPT_RECEIPTS, MessageMeta, Splice, StoreErrorKind};
 use rusqlite::params;
 
 use super::step::Step;
@@ -11,6 +11,7 @@ use crate::error::Fault;
 impl Step<'_> {
     pub(super) fn splice(
         &mut self,
+        access: Access,
         splice: &Splice,
         summary: Option<&Encoded>,
     ) -> Result<Counters, Fault> {
@@ -23,7 +24,7 @@ impl Step<'_> {
             Some(lease) => self.admit(&self.key.flush_lease_name(), lease, head.flush_fence)?,
             None => head.flush_fence,
         };
-        let fence = self.admit_writer(splice.access.lease)?;
+        let fence = self.admit_writer(access.lease)?;
         // Leftovers have no generation to splice: the next generation is a different one.
         if !holds(self.connection, &self.loaded.row, splice.cursor())? {
             return Err(Fault::Refused(StoreErrorKind::Conflict));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Append, AppendOutcome, Appended, Clear, Counters, KEPT_SESSIONS, SESSION_RETENTION,
+    Access, Append, AppendOutcome, Appended, Clear, Counters, KEPT_SESSIONS, SESSION_RETENTION,
     StoreErrorKind, WriteId, WriterId,
 };
 use memory_core::{MemoryKey, Sequence};
@@ -42,13 +42,14 @@ pub(super) struct Step<'a> {
 impl Step<'_> {
     pub(super) fn append(
         &mut self,
+        access: Access,
         append: &Append,
         encoded: &[Encoded],
     ) -> Result<Appended, Fault> {
         let outcome = if let Some(first) = self.earlier(append.write)? {
             AppendOutcome::Duplicate { first }
         } else {
-            let fence = self.admit_writer(append.access.lease)?;
+            let fence = self.admit_writer(access.lease)?;
             let first = self.head().last.plus(1);
             self.ensure_room(encoded.len())?;
             self.begin()?;
@@ -72,9 +73,9 @@ impl Step<'_> {
         Ok(Appended::new(outcome, counters, next_flush_at))
     }
 
-    pub(super) fn clear(&mut self, clear: &Clear) -> Result<Counters, Fault> {
+    pub(super) fn clear(&mut self, access: Access, clear: &Clear) -> Result<Counters, Fault> {
         if self.earlier(clear.write)?.is_none() {
-            let fence = self.admit_writer(clear.access.lease)?;
+            let fence = self.admit_writer(access.lease)?;
             self.begin()?;
             self.remove_messages()?;
             self.remember(clear.write, None)?;

@@ -40,7 +40,8 @@ fn append(number: u64, text: &str) -> AppendRows {
     let encoded = vec![Encoded::new(&new.message).unwrap()];
     let write = WriterId::new(u128::from(number)).write(1);
     let messages = [new].into();
-    AppendRows { append: Append { write, messages, access: Access::OPEN, ttl: None }, encoded }
+    let append = Append { write, messages, ttl: None };
+    AppendRows { access: Access::OPEN, append, encoded }
 }
 
 async fn send(writer: &Arc<Writer>, number: u64, text: &str) -> Result<Appended, StoreError> {

@@ -30,7 +30,7 @@ pub(crate) fn message(text: &str) -> NewMessage {
 
 pub(crate) fn batch<T: AsRef<str>>(write: WriteId, texts: &[T]) -> Append {
     let messages = texts.iter().map(|text| message(text.as_ref())).collect();
-    Append { write, messages, access: Access::OPEN, ttl: None }
+    Append { write, messages, ttl: None }
 }
 
 pub(crate) async fn append(
@@ -39,7 +39,7 @@ pub(crate) async fn append(
     write: WriteId,
     texts: &[&str],
 ) -> Result<Appended, StoreError> {
-    store.append(key, batch(write, texts)).await
+    store.append(key, Access::OPEN, &batch(write, texts)).await
 }
 
 pub(crate) async fn texts(store: &dyn MemoryStore, key: &MemoryKey) -> Vec<String> {

@@ -18,12 +18,7 @@ fn append(number: u64) -> Append {
         created_at: NOW,
     };
     let ttl = Some(Duration::from_secs(60));
-    Append {
-        write: WriterId::new(1).write(number),
-        messages: [message].into(),
-        access: Access::OPEN,
-        ttl,
-    }
+    Append { write: WriterId::new(1).write(number), messages: [message].into(), ttl }
 }
 
 fn flush(memory: &MemoryState) -> Splice {
@@ -49,18 +44,18 @@ fn flush(memory: &MemoryState) -> Splice {
 fn version_counts_each_write_once() {
     let mut memory = MemoryState::default();
     let versions = |memory: &MemoryState| memory.head(NOW).version;
-    memory.append(append(1), NOW).unwrap();
-    memory.append(append(1), NOW).unwrap();
+    memory.append(Access::OPEN, &append(1), NOW).unwrap();
+    memory.append(Access::OPEN, &append(1), NOW).unwrap();
     assert_eq!(versions(&memory), 1);
     let splice = flush(&memory);
-    memory.splice(splice.clone(), NOW).unwrap();
-    memory.splice(splice, NOW).unwrap();
+    memory.splice(Access::OPEN, &splice.clone(), NOW).unwrap();
+    memory.splice(Access::OPEN, &splice, NOW).unwrap();
     assert_eq!(versions(&memory), 2);
     let token = FencingToken::new(5);
     memory.claim(LeaseProof { owner: crate::lease::OwnerId::new(1), token }, NOW).unwrap();
     assert_eq!(versions(&memory), 3);
-    let clear = Clear { write: WriterId::new(1).write(2), access: Access::OPEN };
-    memory.clear(clear, NOW).unwrap();
+    let clear = Clear { write: WriterId::new(1).write(2) };
+    memory.clear(Access::OPEN, &clear, NOW).unwrap();
     assert_eq!(versions(&memory), 4);
 }
 
@@ -69,12 +64,12 @@ fn retry_is_recognized_until_expiry() {
     let mut memory = MemoryState::default();
     let write = append(3).write;
     assert!(!memory.recognizes(write, NOW));
-    memory.append(append(3), NOW).unwrap();
+    memory.append(Access::OPEN, &append(3), NOW).unwrap();
     let splice = flush(&memory);
     assert!(memory.recognizes(write, NOW));
     assert!(!memory.recognizes(WriterId::new(1).write(4), NOW));
     assert!(!memory.recognizes_splice(&splice, NOW));
-    memory.splice(splice.clone(), NOW).unwrap();
+    memory.splice(Access::OPEN, &splice.clone(), NOW).unwrap();
     assert!(memory.recognizes_splice(&splice, NOW));
     let over = NOW.checked_add(Duration::from_secs(60)).unwrap();
     assert!(!memory.recognizes(write, over));
@@ -86,7 +81,7 @@ fn fetch_requires_an_existing_snapshot() {
     let mut memory = MemoryState::default();
     let conflict = Err(StoreErrorKind::Conflict);
     assert_eq!(memory.fetch(Generation::NONE.into(), &[], NOW), conflict);
-    memory.append(append(1), NOW).unwrap();
+    memory.append(Access::OPEN, &append(1), NOW).unwrap();
     let snapshot = memory.outline(NOW).cursor();
     let places = [Sequence::new(1)];
     assert_eq!(memory.fetch(snapshot, &places, NOW).unwrap().len(), 1);
@@ -100,7 +95,7 @@ fn fetch_requires_an_existing_snapshot() {
 fn generation_is_not_behind_the_clock() {
     let late = Timestamp::from_second(1_800_000_000).unwrap();
     let mut memory = MemoryState::default();
-    memory.append(append(1), late).unwrap();
+    memory.append(Access::OPEN, &append(1), late).unwrap();
     let micros = u64::try_from(late.as_microsecond()).unwrap();
     assert!(memory.head(late).generation.number() >= micros);
 }

@@ -73,13 +73,13 @@ impl<'a, P: Place> Pair<'a, P> {
                 let append = Append {
                     write: write(writer, number),
                     messages: messages.into(),
-                    access: Access { lease },
                     ttl: ttl.map(|minutes| Duration::from_mins(minutes.into())),
                 };
                 let is_new = !append.messages.is_empty() && self.is_new(k, writer, number);
                 let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
-                let done =
-                    self.both(refusal, &async |store| store.append(&key, append.clone()).await);
+                let done = self.both(refusal, &async |store| {
+                    store.append(&key, Access { lease }, &append).await
+                });
                 if done && is_new {
                     self.writes.insert((k, writer), number);
                 }
@@ -97,14 +97,14 @@ impl<'a, P: Place> Pair<'a, P> {
                     sequence: if other == 2 { sequence.plus(1) } else { sequence },
                     replaced: newest.map_or(MessageId::new(Uuid::max()), |meta| meta.id),
                     message: drawn(serial, message),
-                    access: Access { lease },
                 };
                 // Ids of these programs follow from texts and may be equal, which is refused first.
                 let is_sound = replace.check().is_ok();
                 let is_new = is_sound && self.is_new(k, writer, number);
                 let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
-                let done =
-                    self.both(refusal, &async |store| store.replace(&key, replace.clone()).await);
+                let done = self.both(refusal, &async |store| {
+                    store.replace(&key, Access { lease }, &replace).await
+                });
                 if done && is_new {
                     self.writes.insert((k, writer), number);
                 }
@@ -116,6 +116,7 @@ impl<'a, P: Place> Pair<'a, P> {
                 let summarized = picked(&outline, &summarized);
                 let mut evicted = picked(&outline, &evicted);
                 evicted.retain(|place| !summarized.contains(place));
+                let access = Access { lease: self.proof(key.lease_name(), how.by) };
                 let mut splice = Splice {
                     summary: (how.summary && !summarized.is_empty()).then(|| drawn(serial, (5, 9))),
                     summarized,
@@ -124,7 +125,6 @@ impl<'a, P: Place> Pair<'a, P> {
                     receipt: how.receipt.map(|id| receipt(id.into())),
                     next_flush_at: how.next_flush_at.map(u64::from),
                     flusher: self.proof(&flush_lease, how.flusher),
-                    access: Access { lease: self.proof(key.lease_name(), how.by) },
                     ..Splice::new(outline.head.generation)
                 };
                 if how.summary {
@@ -134,7 +134,7 @@ impl<'a, P: Place> Pair<'a, P> {
                     splice.evicted.clone_from(&splice.summarized);
                     splice.receipt = None;
                     // If there are several reasons, any may be reported.
-                    self.both_refuse(&async |store| store.splice(&key, splice.clone()).await);
+                    self.both_refuse(&async |store| store.splice(&key, access, &splice).await);
                     return;
                 }
                 if how.stale {
@@ -150,17 +150,20 @@ impl<'a, P: Place> Pair<'a, P> {
                 let flusher =
                     splice.flusher.and_then(|flusher| self.refusal(&flush_lease, Some(flusher)));
                 let refusal = flusher
-                    .or_else(|| self.refusal(key.lease_name(), splice.access.lease))
+                    .or_else(|| self.refusal(key.lease_name(), access.lease))
                     .filter(|_| is_new);
-                self.both(refusal, &async |store| store.splice(&key, splice.clone()).await);
+                self.both(refusal, &async |store| store.splice(&key, access, &splice).await);
             }
             Op::Clear { key: k, writer, number, by } => {
                 let key = key(k);
                 let lease = self.proof(key.lease_name(), by);
-                let clear = Clear { write: write(writer, number), access: Access { lease } };
+                let clear = Clear { write: write(writer, number) };
                 let is_new = self.is_new(k, writer, number);
                 let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
-                if self.both(refusal, &async |store| store.clear(&key, clear).await) && is_new {
+                if self
+                    .both(refusal, &async |store| store.clear(&key, Access { lease }, &clear).await)
+                    && is_new
+                {
                     self.writes.insert((k, writer), number);
                 }
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::store::{Append, Appended, StoreError, StoreErrorKind, StoreOperation};
+use memory_core::store::{Access, Append, Appended, StoreError, StoreErrorKind, StoreOperation};
 use memory_core::{MemoryKey, MemoryStore};
 
 use super::{Server, now};
@@ -13,13 +13,14 @@ impl Server {
     pub(crate) fn append(
         self: &Arc<Self>,
         key: &MemoryKey,
-        append: Append,
+        access: Access,
+        mut append: Append,
     ) -> Result<Appended, StoreError> {
         let at = self.place(key);
-        let (write, access) = (append.write, append.access);
+        let write = append.write;
         let is_retry = self.is_retry(&at, write);
         self.admit(key, access, is_retry)?;
-        let mut append = Append { access: self.access(append.access), ..append };
+        let access = self.access(access);
         let mut rest = None;
         let count = {
             let mut state = self.state();
@@ -69,13 +70,13 @@ impl Server {
         let before = now(self.store.head(&at))?;
         self.state().old_head.insert(at.clone(), before.clone());
         let quoted = append.messages.first().map(|m| m.message.text().into_owned());
-        let mut appended = now(self.store.append(&at, append))?;
+        let mut appended = now(self.store.append(&at, access, &append))?;
         self.wrote(&at, write);
         if let Some(rest) = rest {
             let (server, at) = (Arc::clone(self), at.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_millis(3)).await;
-                let _ = now(server.store.append(&at, rest));
+                let _ = now(server.store.append(&at, access, &rest));
             });
         }
         match self.bug {

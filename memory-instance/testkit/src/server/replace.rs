@@ -1,6 +1,6 @@
 //! Replacements by the simulated server, with the bugs that are planted in them.
 
-use memory_core::store::{Counters, Head, Replace, StoreError, WriteId};
+use memory_core::store::{Access, Counters, Head, Replace, StoreError, WriteId};
 use memory_core::{MemoryKey, MemoryStore};
 
 use super::{Server, now};
@@ -10,15 +10,15 @@ impl Server {
     pub(crate) fn replace(
         &self,
         key: &MemoryKey,
-        replace: Replace,
+        access: Access,
+        replace: &Replace,
     ) -> Result<Counters, StoreError> {
         let at = self.place(key);
-        self.admit(key, replace.access, self.is_retry(&at, replace.write))?;
+        self.admit(key, access, self.is_retry(&at, replace.write))?;
         let write = replace.write;
         let is_retry = self.is_retry(&at, write);
-        let replace = Replace { access: self.access(replace.access), ..replace };
         let before = now(self.store.head(&at))?;
-        let mut counters = now(self.store.replace(&at, replace))?;
+        let mut counters = now(self.store.replace(&at, self.access(access), replace))?;
         self.wrote(&at, write);
         if is_retry {
             self.replaced_again(&at, write);

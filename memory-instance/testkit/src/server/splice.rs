@@ -2,22 +2,26 @@
 
 use std::collections::HashSet;
 
-use memory_core::store::{Counters, Splice, StoreError};
+use memory_core::store::{Access, Counters, Splice, StoreError};
 use memory_core::{MemoryKey, MemoryStore, Sequence};
 
 use super::{Server, now};
 use crate::bug::Bug;
 
 impl Server {
-    pub(crate) fn splice(&self, key: &MemoryKey, splice: Splice) -> Result<Counters, StoreError> {
+    pub(crate) fn splice(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        mut splice: Splice,
+    ) -> Result<Counters, StoreError> {
         let at = self.place(key);
         let newest = now(self.store.receipts(&at))?.first().map(|receipt| receipt.id);
         let is_retry = splice.receipt.as_ref().is_some_and(|r| Some(r.id) == newest);
-        self.admit(key, splice.access, is_retry)?;
+        self.admit(key, access, is_retry)?;
         if let Some(proof) = splice.flusher.filter(|_| self.shared_domain && !is_retry) {
             self.live(key, proof, self.held(&key.flush_lease_name()))?;
         }
-        let mut splice = Splice { access: self.access(splice.access), ..splice };
         if self.has(Bug::NoFencing) {
             splice.flusher = None;
         }
@@ -80,7 +84,7 @@ impl Server {
             }
             _ => {}
         }
-        let mut counters = now(self.store.splice(&at, splice))?;
+        let mut counters = now(self.store.splice(&at, self.access(access), &splice))?;
         self.repair(&at, &mut counters);
         Ok(counters)
     }
