@@ -2,8 +2,9 @@
 //!
 //! The location of a test determines its needs, so that tests contain no skip logic:
 //!
-//! - a test binary `redis_server_*` starts servers itself: it needs the program;
-//! - any other test binary `redis_*` needs some server, by `MEMORY_TEST_REDIS_URL` or by the program;
+//! - tests in a binary `redis_server_*` or a module `on_redis_servers` start servers themselves: they need the program;
+//! - tests in any other binary `redis_*` or a module `on_redis` need some server, by `MEMORY_TEST_REDIS_URL` or by the
+//!   program;
 //! - the tests of the package `memory-redis-container-tests` need Docker, whatever their names.
 //!
 //! Tests that cannot run are skipped by these names, counted, and reported.
@@ -20,10 +21,50 @@ use crate::workspace::{Package, Target, Workspace};
 
 pub(crate) const CONTAINER_TESTS: &str = "memory-redis-container-tests";
 
-/// The tests that need a server, as a nextest filter. It uses patterns, because nextest refuses an exact name that does
-/// not exist.
-const ANY_SERVER: &str = "binary(/^redis_/) - package(/^memory-redis-container-tests$/)";
-const OWN_SERVERS: &str = "binary(/^redis_server_/) - package(/^memory-redis-container-tests$/)";
+/// A crate whose tests use it has tests on servers.
+const SERVERS_TESTKIT: &str = "memory-redis-testkit";
+
+/// Tests that are skipped because there is no server for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hidden {
+    /// All that need a server.
+    AnyServer,
+    /// Those that start servers.
+    OwnServers,
+}
+
+impl Hidden {
+    /// As a nextest filter. It uses patterns, because nextest refuses an exact name that does not exist.
+    pub(crate) const fn filter(self) -> &'static str {
+        match self {
+            Self::AnyServer => {
+                "(binary(/^redis_/) | test(/(^|::)on_redis(_servers)?::/)) \
+                 - package(/^memory-redis-container-tests$/)"
+            }
+            Self::OwnServers => {
+                "(binary(/^redis_server_/) | test(/(^|::)on_redis_servers::/)) \
+                 - package(/^memory-redis-container-tests$/)"
+            }
+        }
+    }
+
+    /// Whether all tests of this test target are skipped, for runners without filters.
+    pub(crate) fn has_target(self, package: &Package, target: &Target) -> bool {
+        let prefix = match self {
+            Self::AnyServer => "redis_",
+            Self::OwnServers => "redis_server_",
+        };
+        package.name != CONTAINER_TESTS && target.name.starts_with(prefix)
+    }
+
+    /// Parts of the names of the tests that are skipped in other targets.
+    pub(crate) const fn modules(self) -> &'static [&'static str] {
+        match self {
+            Self::AnyServer => &["on_redis::", "on_redis_servers::"],
+            Self::OwnServers => &["on_redis_servers::"],
+        }
+    }
+}
 
 const HOW_TO_GET_ONE: &str = "install one (apt-get install redis-server; brew install redis), or set \
      MEMORY_TEST_REDIS_URL to one that tests may write to";
@@ -39,8 +80,7 @@ pub(crate) enum Way {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Need {
-    AnyServer,
-    OwnServers,
+    Servers,
     Docker,
 }
 
@@ -66,8 +106,8 @@ pub(crate) struct Missing {
 pub(crate) struct Plan {
     /// Whether container tests run. Else they are not even built.
     pub(crate) containers: bool,
-    /// The tests to skip, as a nextest filter.
-    pub(crate) hidden: Option<&'static str>,
+    /// The tests to skip.
+    pub(crate) hidden: Option<Hidden>,
     pub(crate) missing: Vec<Missing>,
     /// Whether there are tests on containers that were not asked for.
     pub(crate) unasked: bool,
@@ -89,7 +129,7 @@ impl Plan {
         let needs = needs(workspace, packages, with_containers);
         let has_url = env::var("MEMORY_TEST_REDIS_URL").is_ok_and(|url| !url.is_empty());
         let mut found = Found { url: has_url, program: program(), docker: false };
-        let needs_server = needs.contains(&Need::AnyServer) || needs.contains(&Need::OwnServers);
+        let needs_server = needs.contains(&Need::Servers);
         if needs_server && !found.url && found.program.is_none() {
             get_server(install);
             found.program = program();
@@ -114,16 +154,6 @@ impl Plan {
         }
         plan
     }
-
-    /// Whether this test target is skipped, for runners without filters.
-    pub(crate) fn hides(&self, package: &Package, target: &Target) -> bool {
-        let hidden = match self.hidden {
-            Some(ANY_SERVER) => "redis_",
-            Some(_) => "redis_server_",
-            None => return false,
-        };
-        package.name != CONTAINER_TESTS && target.name.starts_with(hidden)
-    }
 }
 
 /// Fails if required tests did not run.
@@ -140,27 +170,26 @@ fn needs(workspace: &Workspace, packages: &[String], with_containers: bool) -> B
         is_named || (packages.is_empty() && is_asked_for)
     });
     chosen
-        .flat_map(|package| package.targets.iter().map(move |target| (package, target)))
-        .filter(|(_, target)| target.kind.iter().any(|kind| kind == "test"))
-        .filter_map(|(package, target)| match target.name.as_str() {
-            _ if package.name == CONTAINER_TESTS => Some(Need::Docker),
-            name if name.starts_with("redis_server_") => Some(Need::OwnServers),
-            name if name.starts_with("redis_") => Some(Need::AnyServer),
-            _ => None,
+        .filter_map(|package| {
+            if package.name == CONTAINER_TESTS {
+                return Some(Need::Docker);
+            }
+            let uses_servers = package.name == SERVERS_TESTKIT
+                || package.dependencies.iter().any(|it| it.name == SERVERS_TESTKIT);
+            uses_servers.then_some(Need::Servers)
         })
         .collect()
 }
 
 fn decide(needs: &BTreeSet<Need>, found: &Found) -> Plan {
     let mut plan = Plan { containers: needs.contains(&Need::Docker), ..Plan::default() };
-    let own = needs.contains(&Need::OwnServers);
-    let any = own || needs.contains(&Need::AnyServer);
-    if any && !found.url && found.program.is_none() {
-        plan.hidden = Some(ANY_SERVER);
+    let is_without_program = needs.contains(&Need::Servers) && found.program.is_none();
+    if is_without_program && !found.url {
+        plan.hidden = Some(Hidden::AnyServer);
         let why = format!("there is no Redis server: {HOW_TO_GET_ONE}");
         plan.missing.push(Missing { way: Way::Redis, why, is_fatal: true });
-    } else if own && found.program.is_none() {
-        plan.hidden = Some(OWN_SERVERS);
+    } else if is_without_program {
+        plan.hidden = Some(Hidden::OwnServers);
         let why = "they start servers of their own, and redis-server is not on the PATH".to_owned();
         plan.missing.push(Missing { way: Way::Redis, why, is_fatal: false });
     }
@@ -256,20 +285,21 @@ mod tests {
     use super::*;
 
     fn workspace() -> Workspace {
-        let package = |name: &str, tests: &[&str]| {
+        let package = |name: &str, tests: &[&str], uses: &str| {
             let target = |name: &&str| json!({"name": name, "kind": ["test"]});
             let lib = json!({"name": "redis_lib", "kind": ["lib"]});
             let targets: Vec<_> = tests.iter().map(target).chain([lib]).collect();
             json!({
                 "name": name, "manifest_path": "Cargo.toml", "features": {}, "targets": targets,
-                "publish": null, "dependencies": [],
+                "publish": null, "dependencies": [{"name": uses, "rename": null, "kind": "dev"}],
             })
         };
         let packages = [
-            package("plain", &["model"]),
-            package("lock", &["model", "redis_lock"]),
-            package("store", &["redis_store", "redis_server_faults"]),
-            package(CONTAINER_TESTS, &["redis_container"]),
+            package("plain", &["model"], "other"),
+            package("lock", &["model", "redis_lock"], SERVERS_TESTKIT),
+            package("store", &["redis_store", "redis_server_faults"], SERVERS_TESTKIT),
+            package(SERVERS_TESTKIT, &["redis_any"], "other"),
+            package(CONTAINER_TESTS, &["redis_container"], SERVERS_TESTKIT),
         ];
         serde_json::from_value(json!({ "packages": packages })).expect("it is well formed")
     }
@@ -284,13 +314,14 @@ mod tests {
     }
 
     #[test]
-    fn needs_are_told_by_the_names_of_the_chosen_tests() {
-        assert_eq!(needs_of(&[]), [Need::AnyServer, Need::OwnServers, Need::Docker]);
+    fn needs_follow_from_the_chosen_packages() {
+        assert_eq!(needs_of(&[]), [Need::Servers, Need::Docker]);
         assert_eq!(needs_of(&["plain"]), []);
-        assert_eq!(needs_of(&["plain", "lock"]), [Need::AnyServer]);
+        assert_eq!(needs_of(&["plain", "lock"]), [Need::Servers]);
+        assert_eq!(needs_of(&[SERVERS_TESTKIT]), [Need::Servers]);
         assert_eq!(needs_of(&[CONTAINER_TESTS]), [Need::Docker]);
         let unasked = needs(&workspace(), &[], false);
-        assert_eq!(unasked.into_iter().collect::<Vec<_>>(), [Need::AnyServer, Need::OwnServers]);
+        assert_eq!(unasked.into_iter().collect::<Vec<_>>(), [Need::Servers]);
         let named = needs(&workspace(), &[CONTAINER_TESTS.to_owned()], false);
         assert_eq!(named.into_iter().collect::<Vec<_>>(), [Need::Docker]);
     }
@@ -306,11 +337,11 @@ mod tests {
         assert_eq!(plan(&found(false, true, true)), (None, true, vec![]));
         assert_eq!(
             plan(&found(true, false, true)),
-            (Some(OWN_SERVERS), true, vec![(Way::Redis, false)])
+            (Some(Hidden::OwnServers), true, vec![(Way::Redis, false)])
         );
         assert_eq!(
             plan(&found(false, false, false)),
-            (Some(ANY_SERVER), false, vec![(Way::Redis, true), (Way::Docker, false)])
+            (Some(Hidden::AnyServer), false, vec![(Way::Redis, true), (Way::Docker, false)])
         );
         // A plain crate needs nothing.
         assert_eq!(decide(&BTreeSet::new(), &found(false, false, false)), Plan::default());
@@ -319,17 +350,18 @@ mod tests {
     #[test]
     fn a_runner_without_filters_leaves_out_the_same() {
         let workspace = workspace();
-        let hidden = |hidden| {
-            let plan = Plan { hidden, ..Plan::default() };
+        let hidden = |hidden: Hidden| {
             let targets = workspace.packages.iter().flat_map(|package| {
                 package.targets.iter().filter(|t| t.kind != ["lib"]).map(move |t| (package, t))
             });
-            let names = targets.filter(|(package, target)| plan.hides(package, target));
+            let names = targets.filter(|(package, target)| hidden.has_target(package, target));
             names.map(|(_, target)| target.name.as_str()).collect::<Vec<_>>()
         };
-        assert_eq!(hidden(Some(ANY_SERVER)), ["redis_lock", "redis_store", "redis_server_faults"]);
-        assert_eq!(hidden(Some(OWN_SERVERS)), ["redis_server_faults"]);
-        assert!(hidden(None).is_empty());
+        assert_eq!(
+            hidden(Hidden::AnyServer),
+            ["redis_lock", "redis_store", "redis_server_faults", "redis_any"]
+        );
+        assert_eq!(hidden(Hidden::OwnServers), ["redis_server_faults"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::thread;
 use anyhow::{Context, Result};
 
 use crate::run::{Cmd, cargo, has_subcommand};
-use crate::servers::{self, CONTAINER_TESTS, Missing, Plan, Way};
+use crate::servers::{self, CONTAINER_TESTS, Hidden, Missing, Plan, Way};
 use crate::workspace::{Package, Target, Workspace};
 
 #[derive(Debug, Default, clap::Args)]
@@ -129,7 +129,9 @@ impl<'a> Tests<'a> {
                 "cargo-nextest is not installed; `cargo test` runs the same tests, more slowly"
             );
             let tests = self.select(cargo(["test", "--no-fail-fast"])).args(self.targets());
-            return count_libtest(&tests.args(["--"]).args(args.rest.iter().cloned()), tally);
+            let skipped = self.hidden_modules().iter().flat_map(|part| ["--skip", part]);
+            let tests = tests.args(["--"]).args(args.rest.iter().cloned()).args(skipped);
+            return count_libtest(&tests, tally);
         }
         let profile = if std::env::var_os("CI").is_some() { "ci" } else { "default" };
         let mut tests = self.select(cargo(["nextest", "run", "--profile", profile]));
@@ -141,7 +143,7 @@ impl<'a> Tests<'a> {
         // A report of an earlier run must not be counted.
         let _ = fs::remove_file(&report);
         let rest = match self.plan.hidden {
-            Some(hidden) => filtered(&args.rest, &format!("not ({hidden})")),
+            Some(hidden) => filtered(&args.rest, &format!("not ({})", hidden.filter())),
             None => args.rest.clone(),
         };
         let result = tests.args(rest).run();
@@ -160,7 +162,9 @@ impl<'a> Tests<'a> {
         // One test that fails takes none of the lines away that the others reach.
         let cmd = self.select(cargo(["llvm-cov", "nextest", "--no-report", "--no-fail-fast"]));
         match self.plan.hidden {
-            Some(hidden) => cmd.args(filtered(&self.args.rest, &format!("not ({hidden})"))),
+            Some(hidden) => {
+                cmd.args(filtered(&self.args.rest, &format!("not ({})", hidden.filter())))
+            }
             None => cmd.args(self.args.rest.iter().cloned()),
         }
     }
@@ -213,14 +217,21 @@ impl<'a> Tests<'a> {
             (Way::Docker, _) => self.workspace.find(CONTAINER_TESTS).map(servers::count_in_sources),
             (Way::Redis, Some(hidden)) if has_subcommand("nextest") => {
                 let list = self.select(cargo(["nextest", "list", "--message-format", "json"]));
-                let list = list.args(filtered(rest, hidden)).read().ok()?;
+                let list = list.args(filtered(rest, hidden.filter())).read().ok()?;
                 count_list(&list)
             }
             (Way::Redis, _) => {
-                let hidden = self.test_targets(|package, name| self.plan.hides(package, name));
-                let list = self.select(cargo(["test", "--quiet"])).args(hidden);
-                let list = list.args(["--"]).args(rest.iter().cloned()).args(["--list"]).read();
-                Some(list.ok()?.lines().filter(|line| line.ends_with(": test")).count() as u64)
+                let list = |targets: Vec<String>| {
+                    if targets.is_empty() {
+                        return Some(String::new());
+                    }
+                    let list = self.select(cargo(["test", "--quiet"])).args(targets);
+                    list.args(["--"]).args(rest.iter().cloned()).args(["--list"]).read().ok()
+                };
+                let hidden = list(self.test_targets(|package, it| self.hides(package, it)))?;
+                let others = list(self.test_targets(|package, it| !self.hides(package, it)))?;
+                let modules = self.hidden_modules();
+                Some(count_listed(&hidden, &[""]) + count_listed(&others, modules))
             }
         }
     }
@@ -262,13 +273,23 @@ impl<'a> Tests<'a> {
         }
     }
 
+    /// Whether all tests of this target are skipped.
+    fn hides(&self, package: &Package, target: &Target) -> bool {
+        self.plan.hidden.is_some_and(|hidden| hidden.has_target(package, target))
+    }
+
+    /// Parts of the names of the tests that are skipped in targets that run.
+    fn hidden_modules(&self) -> &'static [&'static str] {
+        self.plan.hidden.map_or(&[], Hidden::modules)
+    }
+
     /// The targets for `cargo test`, which cannot leave some out but by naming all others.
     fn targets(&self) -> Vec<String> {
         if self.plan.hidden.is_none() {
             // `--tests` includes libraries and binaries.
             return vec!["--tests".into()];
         }
-        let mut targets = self.test_targets(|package, target| !self.plan.hides(package, target));
+        let mut targets = self.test_targets(|package, target| !self.hides(package, target));
         for (kind, flag) in [("lib", "--lib"), ("bin", "--bins")] {
             if self.packages().any(|package| package.has_target(kind)) {
                 targets.push(flag.into());
@@ -316,6 +337,12 @@ const TEST_THREADS: &str = "NEXTEST_TEST_THREADS";
 /// more than they compute (see `.config/nextest.toml`).
 fn test_threads() -> usize {
     thread::available_parallelism().map_or(4, |cores| cores.get().max(4))
+}
+
+/// The number of tests in what `cargo test -- --list` prints whose names contain one of these parts.
+fn count_listed(list: &str, parts: &[&str]) -> u64 {
+    let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+    names.filter(|name| parts.iter().any(|part| name.contains(part))).count() as u64
 }
 
 /// The number of tests in what `nextest list` prints as JSON.
@@ -451,6 +478,15 @@ mod tests {
         }}"#;
         assert_eq!(count_list(list), Some(2));
         assert_eq!(count_list("{}"), None);
+    }
+
+    #[test]
+    fn listed_tests_are_counted_by_module() {
+        let list = "a::on_redis::x: test\na::on_redis_servers::x: test\non_redis: test\n\n3 tests";
+        assert_eq!(count_listed(list, &[""]), 3);
+        assert_eq!(count_listed(list, Hidden::AnyServer.modules()), 2);
+        assert_eq!(count_listed(list, Hidden::OwnServers.modules()), 1);
+        assert_eq!(count_listed(list, &[]), 0);
     }
 
     #[test]
