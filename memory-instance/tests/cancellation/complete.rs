@@ -143,10 +143,7 @@ fn every_public_async_operation_is_swept() {
         }
         for tests in fs::read_dir(folder.join("tests")).into_iter().flatten() {
             let tests = tests.unwrap().path();
-            if tests.ends_with("cancellation")
-                || tests.ends_with("redis_cancellation")
-                || tests.ends_with("redis_server_cancellation")
-            {
+            if tests.ends_with("cancellation") || tests.ends_with("redis_server_cancellation") {
                 sources(&tests, &mut sweeps);
             }
         }

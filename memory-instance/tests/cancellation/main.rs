@@ -1,14 +1,17 @@
 //! Drops every public async operation of stores, memories, turns, managers and summarizers after each of its polls.
 //! After each drop: the operation is applied completely or not at all, the counters match a recount, a resent write
-//! is stored once, and no lease, task or connection remains. These sweeps need no server; `redis_cancellation` runs
-//! the same on Redis, and `memory-lock` has its own sweeps. `complete` checks that no operation is missing.
+//! is stored once, and no lease, task or connection remains. `memory-lock` has its
+//! own sweeps. `complete` checks that no operation is missing.
 
 #![allow(clippy::future_not_send, reason = "the sweeps run on the thread of their test")]
-#![allow(dead_code, reason = "modules are shared with other sweeps")]
 
 mod complete;
 mod facade;
 mod far;
+#[cfg(feature = "redis")]
+mod on_redis;
+#[cfg(feature = "redis")]
+mod on_redis_servers;
 mod on_sqlite;
 mod opening;
 mod stores;

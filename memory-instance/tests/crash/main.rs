@@ -1,6 +1,5 @@
-//! Kills processes at random moments and at marked points while they append, flush and create the file; on SQLite.
-//! They are killed with SIGKILL, or in the middle of a write by a limit on the length of files.
-//! `redis_server_crash` does the same on Redis, and also kills the server.
+//! Kills processes at random moments and at marked points while they append, flush and create the file. They are killed
+//! with SIGKILL, or in the middle of a write by a limit on the length of files. On Redis the server is killed too.
 //!
 //! The children are processes of this test binary: [`child`] does nothing unless it has orders. A child reports each
 //! acknowledgment. The parent kills it, opens the store again, and [`ledger`] checks that every message is accounted
@@ -11,10 +10,11 @@
 //! data on a power failure.
 
 #![cfg(all(unix, feature = "sqlite"))]
-#![allow(dead_code, reason = "each of the two binaries uses its part")]
 
 mod child;
 mod ledger;
 mod marks;
+#[cfg(feature = "redis")]
+mod on_redis_servers;
 mod parent;
 mod sqlite;

@@ -154,6 +154,7 @@ impl Child {
     }
 
     /// Reads the lines that it has written so far.
+    #[cfg(feature = "redis")]
     pub(crate) fn listen(&mut self) {
         self.heard.extend(self.said.try_iter());
     }

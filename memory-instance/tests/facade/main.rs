@@ -1,7 +1,9 @@
 //! Tests of the facade's public API, on every backend.
 
-/// Runs a test on every backend with tokio's clock paused, so nothing waits in real time and timeouts are exact.
-/// Tests that let the clock jump are listed after `paused_clock`.
+/// Runs a test on every backend. In memory and on SQLite tokio's clock is paused, so nothing waits in real time and
+/// timeouts are exact. On Redis it is not paused, because it would advance while the server answers. Tests that let the
+/// clock jump are listed after `paused_clock` and skipped on Redis; the tests in `on_redis.rs` have short leases
+/// instead.
 macro_rules! on_every_backend {
     ($($name:ident),* $(,)? $(; paused_clock: $($late:ident),* $(,)?)?) => {
         mod on_memory {
@@ -24,6 +26,13 @@ macro_rules! on_every_backend {
                 super::$late(crate::support::On::Sqlite).await;
             })*)?
         }
+        #[cfg(feature = "redis")]
+        mod on_redis {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::support::On::Redis).await;
+            })*
+        }
     };
 }
 
@@ -38,6 +47,8 @@ mod faults;
 mod flush;
 mod isolation;
 mod logs;
+#[cfg(feature = "redis")]
+mod on_redis;
 mod panics;
 mod patience;
 mod read;

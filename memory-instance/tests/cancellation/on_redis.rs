@@ -1,24 +1,13 @@
-//! The sweep of `cancellation` on Redis, alone and behind a circuit breaker.
-
-#![cfg(feature = "redis")]
-#![allow(clippy::future_not_send, reason = "the sweeps run on the thread of their test")]
-#![allow(dead_code, reason = "modules are shared with other sweeps")]
-
-#[path = "../cancellation/facade.rs"]
-mod facade;
-#[path = "../cancellation/opening.rs"]
-mod opening;
-#[path = "../cancellation/stores.rs"]
-mod stores;
-#[path = "../cancellation/worlds.rs"]
-mod worlds;
+//! Memories on a Redis server, alone and behind a circuit breaker.
 
 use memory_lock_testkit::{Cut, Table, tasks, until, until_tasks};
 use memory_redis_testkit::{AnyServer, any_server, unique_prefix};
 use memory_store_redis::{RedisConfig, RedisStore};
-use opening::{assert_closed, sweep_managers, sweep_opening};
 use redis::aio::MultiplexedConnection;
-use worlds::World;
+
+use crate::opening::{assert_closed, sweep_managers, sweep_opening};
+use crate::worlds::World;
+use crate::{facade, stores};
 
 const OPERATIONS: [&str; 1] = ["RedisStore::open"];
 
@@ -90,7 +79,7 @@ impl Redis {
 }
 
 #[tokio::test]
-async fn dropped_call_leaves_nothing_behind_on_redis() {
+async fn dropped_call_leaves_nothing_behind() {
     let redis = Redis::new().await;
     let before = tasks();
     let mut table = Table::default();

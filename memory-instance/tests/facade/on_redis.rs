@@ -1,4 +1,4 @@
-//! Tests with expiring leases, with TTLs of some tenths of a second.
+//! Expiring leases, with TTLs of some tenths of a second, and many writers on a real server, in real time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

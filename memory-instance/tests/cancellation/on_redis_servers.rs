@@ -1,19 +1,6 @@
-//! The sweep of `cancellation` in setups where calls take other paths than on one server: on a Cluster, with
+//! The sweeps in setups where calls take other paths than on one server: on a Cluster, with
 //! Sentinels and a write that waits for a replica, with one that waits for the disk, and with leases of a quorum,
 //! which are kept elsewhere than the messages.
-
-#![cfg(feature = "redis")]
-#![allow(clippy::future_not_send, reason = "the sweeps run on the thread of their test")]
-#![allow(dead_code, reason = "modules are shared with other sweeps")]
-
-#[path = "../cancellation/facade.rs"]
-mod facade;
-#[path = "../cancellation/opening.rs"]
-mod opening;
-#[path = "../cancellation/stores.rs"]
-mod stores;
-#[path = "../cancellation/worlds.rs"]
-mod worlds;
 
 use std::sync::Arc;
 
@@ -22,8 +9,10 @@ use memory_lock::{Clock, ClockExt as _, LockManager, RedlockLock};
 use memory_lock_testkit::{Table, tasks, until, until_tasks};
 use memory_redis_testkit::{Cluster, Sentinels, Server};
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore, RedisStoreConfig, TokenChecks};
-use opening::{assert_closed, sweep_managers};
-use worlds::{Case, World};
+
+use crate::opening::{assert_closed, sweep_managers};
+use crate::worlds::{Case, World};
+use crate::{facade, stores};
 
 const ROUNDS: usize = 2;
 
