@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Folder, Said, counts, lines};
 
-on_every_store!(
-    a_killed_import_goes_on_where_it_was,
+on_every_store!(;
+    on_servers: a_killed_import_goes_on_where_it_was,
     a_named_source_goes_on_where_it_ended_and_an_unnamed_one_that_changed_is_new,
     a_source_is_its_content_whatever_its_name_and_packing,
     blank_lines_line_ends_of_windows_and_a_byte_order_mark_are_no_mistakes,

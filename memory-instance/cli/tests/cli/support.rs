@@ -31,7 +31,6 @@ impl Folder {
     }
 
     /// A folder whose commands work in this store.
-    #[allow(dead_code, reason = "the tests on SQLite need no other store")]
     pub(crate) fn at(store: String) -> Self {
         Self { store: Some(store), ..Self::new() }
     }

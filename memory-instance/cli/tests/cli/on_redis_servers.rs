@@ -1,10 +1,33 @@
-//! A URL with a password is never printed.
+//! Servers for a sequence of tests, and a server with a password.
 
-use memory_redis_testkit::Server;
+use memory_redis_testkit::{Cluster, Sentinels, Server, unique_prefix};
 use tokio::runtime::Runtime;
 
 use crate::support::Folder;
 
+/// A test and its name.
+pub(crate) type Named = (&'static str, fn(&Folder));
+
+/// Three masters, each with a replica.
+pub(crate) fn on_a_cluster(tests: &[Named]) {
+    let cluster = Runtime::new().unwrap().block_on(Cluster::start());
+    run(tests, &format!("{}/?", cluster.url()));
+}
+
+/// A master with two replicas, and three Sentinels.
+pub(crate) fn behind_sentinels(tests: &[Named]) {
+    let sentinels = Runtime::new().unwrap().block_on(Sentinels::start());
+    run(tests, &format!("{}&", sentinels.url()));
+}
+
+fn run(tests: &[Named], url: &str) {
+    for (name, test) in tests {
+        println!("{name}");
+        test(&Folder::at(format!("{url}prefix={}", unique_prefix())));
+    }
+}
+
+/// A URL with a password is never printed.
 #[test]
 fn no_command_prints_the_password() {
     const PASSWORD: &str = "very-secret";
