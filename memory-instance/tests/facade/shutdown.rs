@@ -19,13 +19,13 @@ use crate::logs::Logs;
 use crate::support::{On, World, assert_distinct, checked, hybrid, texts, url, with};
 
 on_every_backend![
-    ; paused_clock:
+    appends_work_after_shutdown_but_nothing_starts,
+    unpolled_turn_loses_its_lease;
+    paused_clock:
     running_flush_commits_within_the_grace,
     hung_flush_is_abandoned_and_reported,
     hung_turn_is_dropped_and_its_lease_released,
-    appends_work_after_shutdown_but_nothing_starts,
     concurrent_shutdowns_agree,
-    unpolled_turn_loses_its_lease,
     dropped_manager_loses_no_message,
 ];
 

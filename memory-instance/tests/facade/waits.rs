@@ -18,13 +18,13 @@ use crate::support::{On, hybrid, texts, with};
 
 on_every_backend![
     writes_in_their_own_turn_are_refused,
-    ; paused_clock:
+    unpolled_waiting_turns_block_no_append,
+    unpolled_flushes_block_no_flush,
+    unpolled_reads_block_no_read;
+    paused_clock:
     turn_ends_at_max_turn,
     appends_outlast_long_turns,
     waiters_report_holder_wait_and_max_turn,
-    unpolled_waiting_turns_block_no_append,
-    unpolled_flushes_block_no_flush,
-    unpolled_reads_block_no_read,
 ];
 
 fn resource() -> MemoryResource {
