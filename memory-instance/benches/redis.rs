@@ -24,8 +24,14 @@ const TEXT: &str = "The customer asks to move the flight from New York to Seattl
                     the fare difference may be charged to the card on file.";
 
 /// The pushes and counters of an append, without its checks; `memory bench` runs the same script.
-#[path = "../cli/src/bench/bare/append.rs"]
-mod bare_append;
+const BARE_APPEND: &str = include_str!("../cli/src/bench/bare/append.lua");
+
+/// The class of plain talk.
+const CLASS: &str = "-/conversation";
+
+/// As long as the description that the store keeps of a message.
+const DESCRIPTION: &str =
+    "73 0 100 019ab5e3c4d57f10a2b3c4d5e6f70819 1764050000000000 14 -/conversation";
 
 struct World {
     runtime: Runtime,
@@ -56,7 +62,7 @@ impl World {
             let bare = client.get_multiplexed_async_connection().await.unwrap();
             (server, manager, bare, prefix)
         });
-        let script = Arc::new(bare_append::script());
+        let script = Arc::new(redis::Script::new(BARE_APPEND));
         Self { runtime, server, manager, bare, script, prefix }
     }
 
@@ -102,7 +108,11 @@ impl World {
                     tokio::spawn(async move {
                         while take(&left) {
                             let body = serde_json::to_string(&Message::user(TEXT)).unwrap();
-                            let call = bare_append::call(&script, &keys, &body, 60);
+                            let mut call = script.key(&keys[0]);
+                            call.key(&keys[1])
+                                .arg([DESCRIPTION, &body].concat())
+                                .arg(60)
+                                .arg(CLASS);
                             black_box(
                                 call.invoke_async::<Vec<i64>>(&mut connection).await.unwrap(),
                             );

@@ -1,4 +1,4 @@
-//! The arguments of the script of the bare append. The bench of criterion includes this file too.
+//! The arguments of the script of the bare append. The bench of criterion on Redis runs the same script.
 
 use redis::{Script, ScriptInvocation};
 
