@@ -1,10 +1,12 @@
 //! `cargo xtask layers`: no crate knows a crate above it, the picture in `ARCHITECTURE.md` is the real graph, the
-//! pure crates stay pure, and what is heavy stays behind the feature that is named after it.
+//! pure crates stay pure, what is heavy stays behind the feature that is named after it, and no target includes the
+//! modules of another by `#[path]`.
 
 mod picture;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
@@ -106,6 +108,9 @@ pub(crate) fn check() -> Result<Outcome> {
     let workspace = Workspace::load()?;
     let mut wrong = upward(&workspace, &BELOW, &FOR_TESTS);
     wrong.extend(picture::compare(&workspace, &fs::read_to_string(picture::PAGE)?));
+    for package in &workspace.packages {
+        wrong.extend(path_includes(&package.sources()?));
+    }
     for ban in &BANS {
         if workspace.find(ban.package).is_none() {
             wrong.push(format!("{} is in the table of bans but not in the workspace", ban.package));
@@ -166,6 +171,14 @@ fn upward(workspace: &Workspace, below: &[Row<'_>], for_tests: &[Row<'_>]) -> Ve
         }
     }
     wrong
+}
+
+/// The files that include a module by its path.
+fn path_includes(sources: &[(PathBuf, String)]) -> Vec<String> {
+    let includes = |text: &str| text.lines().any(|line| line.trim_start().starts_with("#[path"));
+    let found = sources.iter().filter(|(_, text)| includes(text));
+    let remedy = "let one target have all backends, or move the module to a test kit";
+    found.map(|(file, _)| format!("{} uses `#[path]`: {remedy}", file.display())).collect()
 }
 
 /// The names in the output of `cargo tree --prefix none --format {p}`.
@@ -257,6 +270,16 @@ mod tests {
     fn a_new_crate_must_be_given_its_place() {
         let workspace = workspace(&[("memory-new", true, &[])]);
         assert_eq!(upward(&workspace, &BELOW, &FOR_TESTS).len(), 1);
+    }
+
+    #[test]
+    fn modules_included_by_path_are_found() {
+        let files = [
+            ("a.rs", "mod near;\n    #[path = \"../far.rs\"]\n    mod far;\n"),
+            ("b.rs", "//! No `#[path]` here.\nmod near;\n"),
+        ];
+        let wrong = path_includes(&files.map(|(file, text)| (file.into(), text.into())));
+        assert!(wrong.len() == 1 && wrong[0].starts_with("a.rs uses `#[path]`"), "{wrong:?}");
     }
 
     #[test]
