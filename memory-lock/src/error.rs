@@ -133,10 +133,17 @@ impl LockError {
         self
     }
 
-    /// Sets whether the same call may succeed when it is sent again.
+    /// Sets that the same call may succeed when it is sent again, whatever the kind.
     #[must_use]
-    pub fn with_retryable(mut self, retryable: bool) -> Self {
-        self.context.retryable = retryable;
+    pub fn retryable(mut self) -> Self {
+        self.context.retryable = true;
+        self
+    }
+
+    /// Sets that the same call fails again, whatever the kind.
+    #[must_use]
+    pub fn not_retryable(mut self) -> Self {
+        self.context.retryable = false;
         self
     }
 
@@ -369,7 +376,8 @@ mod tests {
             assert_eq!(error.kind(), &kind);
             assert_eq!(error.is_retryable(), retryable, "{kind:?}");
             assert_eq!(error.applied(), Applied::Unknown, "{kind:?}");
-            assert_eq!(error.with_retryable(!retryable).is_retryable(), !retryable, "{kind:?}");
+            assert!(error.clone().retryable().is_retryable(), "{kind:?}");
+            assert!(!error.not_retryable().is_retryable(), "{kind:?}");
         }
     }
 

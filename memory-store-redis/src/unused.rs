@@ -69,13 +69,13 @@ impl RedisStore {
             let messages = reply.number()?;
             let created: u64 = reply.optional_number()?.unwrap_or_default();
             let expired = reply.number::<u8>()? == 1;
-            let is_unused = query.matches(expired, created.max(generation), reply.number()?);
+            let now = reply.number()?;
             let (sequence, id) = (Sequence::new(reply.number()?), reply.text()?);
             let id = Uuid::try_parse(&id).ok().map(MessageId::new);
             let newest = id.map(|id| Newest { sequence, id });
             let mut listed = UnusedMemory::new(key.clone(), Generation::new(generation), version);
             (listed.newest, listed.messages, listed.expired) = (newest, messages, expired);
-            Ok(is_unused.then_some(listed))
+            Ok(query.matches(&listed, created.max(generation), now).then_some(listed))
         };
         read().map_err(failed)
     }
@@ -105,7 +105,7 @@ impl RedisStore {
         call.arg(codec::optional_id(newest.map(|newest| newest.id)));
         match self.write(REMOVING, key, &REMOVE, &call, token).await? {
             Answer::Applied(mut reply) => {
-                Ok(RemovedUnused::new(reply.number().map_err(failed)?, false))
+                Ok(RemovedUnused::complete(reply.number().map_err(failed)?))
             }
             _ => Err(failed(LinkError::odd_answer())),
         }

@@ -7,13 +7,25 @@ use memory_core::Clock;
 use memory_core::store::Durability;
 use memory_sqlite_file::{Links, Synchronous, SystemClock};
 
+/// The thread that commits a write if no other write waits behind it. Writes that wait together are committed by a
+/// thread of the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CommitThread {
+    /// The calling thread. A commit blocks it (for about 0.2 ms on an SSD) and saves two hand-offs between threads.
+    /// While most commits take longer than 1 ms, a thread of the store commits.
+    #[default]
+    Caller,
+    /// A thread of the store.
+    Store,
+}
+
 /// The location of the file, and how it is used.
 #[derive(Debug, Clone)]
 pub struct SqliteConfig {
     path: PathBuf,
     durability: Durability,
     operation_timeout: Duration,
-    inline_commits: bool,
+    commit_thread: CommitThread,
     readers: usize,
     links: Links,
     clock: Clock,
@@ -27,7 +39,7 @@ impl SqliteConfig {
             path: path.into(),
             durability: Durability::Disk,
             operation_timeout: Duration::from_secs(5),
-            inline_commits: true,
+            commit_thread: CommitThread::Caller,
             readers: 4,
             links: Links::Refuse,
             clock: Clock::new(SystemClock),
@@ -50,12 +62,10 @@ impl SqliteConfig {
         self
     }
 
-    /// Whether a write is committed on the calling thread if no other write waits behind it. This blocks the
-    /// thread for one commit (about 0.2 ms on an SSD) and saves two hand-offs between threads. It is not done
-    /// while most commits take longer than 1 ms. Default: yes.
+    /// The thread that commits a write if no other write waits. Default: [`CommitThread::Caller`].
     #[must_use]
-    pub const fn with_inline_commits(mut self, inline: bool) -> Self {
-        self.inline_commits = inline;
+    pub const fn with_commit_thread(mut self, thread: CommitThread) -> Self {
+        self.commit_thread = thread;
         self
     }
 
@@ -110,8 +120,8 @@ impl SqliteConfig {
         self.operation_timeout
     }
 
-    pub(crate) const fn inline_commits(&self) -> bool {
-        self.inline_commits
+    pub(crate) const fn commit_thread(&self) -> CommitThread {
+        self.commit_thread
     }
 
     pub(crate) const fn readers(&self) -> usize {

@@ -17,7 +17,7 @@ mod schema;
 #[cfg(test)]
 mod auto_traits;
 
-pub use config::SqliteConfig;
+pub use config::{CommitThread, SqliteConfig};
 /// Whether a file may have more than one name; see [`SqliteConfig::with_links`].
 pub use memory_sqlite_file::Links;
 pub use store::SqliteStore;

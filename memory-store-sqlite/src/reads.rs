@@ -196,12 +196,11 @@ pub(crate) fn unused(view: &View<'_>, query: &UnusedQuery) -> Result<Option<Unus
         let expired = end.is_some_and(|end| end <= int(view.now));
         let created = found.get::<_, Option<i64>>(5)?.unwrap_or_default();
         let written = generation.max(u64::try_from(created).unwrap_or_default());
-        if query.matches(expired, written, view.now) && !is_leased(view, &key)? {
-            let generation = Generation::new(generation);
-            let mut memory = UnusedMemory::new(key.clone(), generation, version);
+        let mut memory = UnusedMemory::new(key.clone(), Generation::new(generation), version);
+        memory.expired = expired;
+        if query.matches(&memory, written, view.now) && !is_leased(view, &key)? {
             memory.newest = newest(found, 6)?;
             memory.messages = number(4)?;
-            memory.expired = expired;
             page.memories.push(memory);
         }
         last = Some(key);

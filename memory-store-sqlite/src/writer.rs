@@ -28,7 +28,7 @@ use self::checkpoint::Checkpoints;
 use self::request::{Receiver, Request, request};
 use self::turn::{Before, Turn};
 use crate::commands::Command;
-use crate::config::SqliteConfig;
+use crate::config::{CommitThread, SqliteConfig};
 use crate::open::OpenFile;
 
 /// A commit that takes longer than this blocks the calling thread for too long.
@@ -199,7 +199,8 @@ impl Writer {
         let mut state = self.lock();
         state.tickets += 1;
         let ticket = state.tickets;
-        let inline = self.config.inline_commits() && light && state.commits_fast();
+        let inline =
+            self.config.commit_thread() == CommitThread::Caller && light && state.commits_fast();
         let alone = inline && state.waiting.is_empty() && state.parked.is_some();
         let job = Job { ticket, key: key.clone(), request, since: real_now(), paused };
         state.waiting.push_back(job);

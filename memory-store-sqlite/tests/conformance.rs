@@ -7,19 +7,19 @@ use async_trait::async_trait;
 use memory_core::Clock;
 use memory_core::MemoryStore;
 use memory_core::conformance::{Rollback, StoreFixture, run_all};
-use memory_store_sqlite::{SqliteConfig, SqliteStore};
+use memory_store_sqlite::{CommitThread, SqliteConfig, SqliteStore};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 #[derive(Debug)]
 struct Files {
-    inline: bool,
+    commits: CommitThread,
     folders: Mutex<Vec<TempDir>>,
 }
 
 impl Files {
-    fn new(inline: bool) -> Self {
-        Self { inline, folders: Mutex::default() }
+    fn new(commits: CommitThread) -> Self {
+        Self { commits, folders: Mutex::default() }
     }
 }
 
@@ -42,7 +42,7 @@ impl Files {
     async fn open(&self, clock: Clock) -> (Arc<dyn MemoryStore>, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("memory.db");
-        let config = SqliteConfig::new(&path).with_clock(clock).with_inline_commits(self.inline);
+        let config = SqliteConfig::new(&path).with_clock(clock).with_commit_thread(self.commits);
         self.folders.lock().unwrap().push(folder);
         (Arc::new(SqliteStore::open(config).await.unwrap()), path)
     }
@@ -79,23 +79,23 @@ impl Rollback for Copied {
 
 #[tokio::test]
 async fn the_store_conforms() {
-    run_all(&Files::new(true)).await;
+    run_all(&Files::new(CommitThread::Caller)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn store_conforms_on_several_threads() {
-    run_all(&Files::new(true)).await;
+    run_all(&Files::new(CommitThread::Caller)).await;
 }
 
 #[tokio::test]
 async fn store_conforms_when_a_runner_does_every_write() {
-    run_all(&Files::new(false)).await;
+    run_all(&Files::new(CommitThread::Store)).await;
 }
 
 #[test]
 fn store_conforms_outside_of_tokio() {
-    futures_block_on(run_all(&Files::new(true)));
-    futures_block_on(run_all(&Files::new(false)));
+    futures_block_on(run_all(&Files::new(CommitThread::Caller)));
+    futures_block_on(run_all(&Files::new(CommitThread::Store)));
 }
 
 /// A minimal executor.

@@ -9,20 +9,20 @@ use std::time::Duration;
 use memory_core::MemoryStore;
 use memory_core::store::{Access, Append, StoreErrorKind};
 use memory_lock::{Clock, ClockExt as _};
-use memory_store_sqlite::{SqliteConfig, SqliteStore};
+use memory_store_sqlite::{CommitThread, SqliteConfig, SqliteStore};
 use support::{append, batch, checked_outline, key, message, texts, write};
 use tempfile::TempDir;
 
-async fn fresh(inline: bool) -> (TempDir, Arc<SqliteStore>) {
+async fn fresh(commits: CommitThread) -> (TempDir, Arc<SqliteStore>) {
     let folder = tempfile::tempdir().unwrap();
-    let config = SqliteConfig::new(folder.path().join("memory.db")).with_inline_commits(inline);
+    let config = SqliteConfig::new(folder.path().join("memory.db")).with_commit_thread(commits);
     (folder, Arc::new(SqliteStore::open(config).await.unwrap()))
 }
 
-async fn batches_of_64_writers_are_contiguous_and_in_order(inline: bool) {
+async fn batches_of_64_writers_are_contiguous_and_in_order(commits: CommitThread) {
     const WRITERS: u128 = 64;
     const BATCHES: u64 = 10;
-    let (_folder, store) = fresh(inline).await;
+    let (_folder, store) = fresh(commits).await;
     let tasks: Vec<_> = (0..WRITERS)
         .map(|writer| {
             let store = Arc::clone(&store);
@@ -63,17 +63,17 @@ async fn batches_of_64_writers_are_contiguous_and_in_order(inline: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn four_thread_batches_of_64_writers_stay_in_order() {
-    batches_of_64_writers_are_contiguous_and_in_order(true).await;
+    batches_of_64_writers_are_contiguous_and_in_order(CommitThread::Caller).await;
 }
 
 #[tokio::test]
 async fn one_thread_batches_of_64_writers_stay_in_order() {
-    batches_of_64_writers_are_contiguous_and_in_order(true).await;
+    batches_of_64_writers_are_contiguous_and_in_order(CommitThread::Caller).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn runner_batches_of_64_writers_stay_in_order() {
-    batches_of_64_writers_are_contiguous_and_in_order(false).await;
+    batches_of_64_writers_are_contiguous_and_in_order(CommitThread::Store).await;
 }
 
 /// All futures are polled in turn on this task, so they are submitted in this order.
@@ -109,8 +109,8 @@ async fn futures_join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Out
 
 #[tokio::test]
 async fn refused_write_spares_others_in_its_commit() {
-    for inline in [true, false] {
-        let (_folder, store) = fresh(inline).await;
+    for commits in [CommitThread::Caller, CommitThread::Store] {
+        let (_folder, store) = fresh(commits).await;
         append(&*store, &key("a"), write(9, 1), &["before"]).await.unwrap();
         let forged = memory_core::lease::LeaseProof {
             owner: memory_core::lease::OwnerId::new(1),
@@ -155,7 +155,7 @@ async fn refused_write_spares_others_in_its_commit() {
 
 #[tokio::test]
 async fn unreadable_message_is_refused_before_writing() {
-    let (_folder, store) = fresh(true).await;
+    let (_folder, store) = fresh(CommitThread::Caller).await;
     let mut bad = message("secret");
     bad.message = memory_core::Message::new(memory_core::Role::from(""), "secret");
     let append = Append { messages: [message("ok"), bad].into(), ..batch(write(1, 1), &["x"]) };
@@ -171,8 +171,8 @@ async fn unreadable_message_is_refused_before_writing() {
 /// Drops each append after 0, 1, 2, ... polls, until one completes; then checks their outcomes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropped_append_is_atomic() {
-    for inline in [true, false] {
-        let (_folder, store) = fresh(inline).await;
+    for commits in [CommitThread::Caller, CommitThread::Store] {
+        let (_folder, store) = fresh(commits).await;
         let k = key("k");
         let mut acknowledged = Vec::new();
         for number in 1..=200_u64 {
@@ -227,12 +227,12 @@ async fn poll_times<F: Future>(future: F, times: u64) -> Option<F::Output> {
 
 #[tokio::test(start_paused = true)]
 async fn paused_clock_does_not_advance_during_store_calls() {
-    for inline in [true, false] {
+    for commits in [CommitThread::Caller, CommitThread::Store] {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::tokio();
         let config = SqliteConfig::new(folder.path().join("memory.db"))
             .with_clock(clock.clone())
-            .with_inline_commits(inline);
+            .with_commit_thread(commits);
         let store = SqliteStore::open(config).await.unwrap();
         // A timer to which the runtime could advance.
         let timer = tokio::spawn(tokio::time::sleep(Duration::from_secs(3_600)));
@@ -249,7 +249,7 @@ async fn paused_clock_does_not_advance_during_store_calls() {
 
 #[tokio::test]
 async fn one_task_does_not_starve_its_thread() {
-    let (_folder, store) = fresh(true).await;
+    let (_folder, store) = fresh(CommitThread::Caller).await;
     let others = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let counting = {
         let others = Arc::clone(&others);
@@ -272,7 +272,7 @@ fn each_on_a_thread(count: u32, spawn: impl Fn(Box<dyn FnOnce() + Send>), call: 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("memory.db");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let config = SqliteConfig::new(path).with_inline_commits(false);
+    let config = SqliteConfig::new(path).with_commit_thread(CommitThread::Store);
     let store = Arc::new(runtime.block_on(SqliteStore::open(config)).unwrap());
     let (sender, done) = std::sync::mpsc::channel();
     for number in 0..count {

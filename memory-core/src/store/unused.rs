@@ -25,14 +25,14 @@ pub struct UnusedQuery {
 }
 
 impl UnusedQuery {
-    /// Whether a memory with this expiry and last write is selected. Times are in microseconds since 1970.
+    /// Whether a memory that was last written at this time is selected. Times are in microseconds since 1970.
     #[must_use]
-    pub fn matches(&self, expired: bool, written_micros: u64, now_micros: u64) -> bool {
+    pub fn matches(&self, memory: &UnusedMemory, written_micros: u64, now_micros: u64) -> bool {
         let is_old = self.unwritten_for.is_some_and(|age| {
             let age = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
             written_micros.checked_add(age).is_some_and(|end| end <= now_micros)
         });
-        self.expired && expired || is_old
+        self.expired && memory.expired || is_old
     }
 }
 
@@ -119,10 +119,16 @@ pub struct RemovedUnused {
 }
 
 impl RemovedUnused {
-    /// This many messages were removed, and `more` says whether some are left.
+    /// This many messages were removed, and something is left.
     #[must_use]
-    pub const fn new(messages: u64, more: bool) -> Self {
-        Self { messages, more }
+    pub const fn partial(messages: u64) -> Self {
+        Self { messages, more: true }
+    }
+
+    /// This many messages were removed, and nothing is left.
+    #[must_use]
+    pub const fn complete(messages: u64) -> Self {
+        Self { messages, more: false }
     }
 }
 
@@ -150,7 +156,10 @@ mod tests {
             (true, second, true, 8_000_001, true),
             (false, Some(Duration::MAX), false, 0, false),
         ] {
-            let found = query(expired, unwritten_for).matches(is_expired, written, 9_000_000);
+            let key = MemoryKey::new("project", "memory", "k").unwrap();
+            let mut memory = UnusedMemory::new(key, Generation::new(1), 1);
+            memory.expired = is_expired;
+            let found = query(expired, unwritten_for).matches(&memory, written, 9_000_000);
             assert_eq!(found, expected, "{expired} {unwritten_for:?} {is_expired} {written}");
         }
     }

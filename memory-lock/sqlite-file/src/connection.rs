@@ -20,7 +20,6 @@ use crate::table::LeaseTable;
 pub struct OpenOptions {
     synchronous: Synchronous,
     busy_timeout: Duration,
-    create: bool,
     links: Links,
 }
 
@@ -40,7 +39,6 @@ impl OpenOptions {
         Self {
             synchronous: Synchronous::Full,
             busy_timeout: Duration::from_secs(5),
-            create: true,
             links: Links::Refuse,
         }
     }
@@ -56,13 +54,6 @@ impl OpenOptions {
     #[must_use]
     pub const fn with_busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
-        self
-    }
-
-    /// Whether a missing file is created, for its owner only (mode 0600). Default: yes.
-    #[must_use]
-    pub const fn with_create(mut self, create: bool) -> Self {
-        self.create = create;
         self
     }
 
@@ -154,7 +145,7 @@ fn attempt<E: From<SqliteError>>(
     options: &OpenOptions,
     prepare: &mut impl FnMut(&mut Connection) -> Result<(), E>,
 ) -> Result<Option<(Connection, FileIdentity)>, E> {
-    let path = DatabasePath::resolve(path, options.create).map_err(path_error)?;
+    let path = DatabasePath::resolve(path).map_err(path_error)?;
     refuse_by_neighbors(&path.real)?;
     let pinned = PinnedDatabase::new(&path).map_err(|error| path_error(error.into()))?;
     let mut connection = connect(&path.real, options.busy_timeout).map_err(SqliteError::from)?;

@@ -53,15 +53,14 @@ impl From<io::Error> for PathError {
 static RESOLVING: Mutex<()> = Mutex::new(());
 
 impl DatabasePath {
-    /// Resolves the path. If `create` is set, a missing file is created: empty, as SQLite does, but only
-    /// for its owner (mode 0600). SQLite gives `-wal` and `-shm` the mode of the file.
+    /// Resolves the path. A missing file is created: empty, as SQLite does, but only for its owner (mode 0600). SQLite gives `-wal` and `-shm` the mode of the file.
     ///
     /// Refuses a file that is missing while its log is there.
-    pub(crate) fn resolve(path: &Path, create: bool) -> Result<Self, PathError> {
+    pub(crate) fn resolve(path: &Path) -> Result<Self, PathError> {
         let named = literal_path(path).map_err(PathError::Refused)?;
         let _one_at_a_time = RESOLVING.lock().unwrap_or_else(PoisonError::into_inner);
         let real = match named.canonicalize() {
-            Err(error) if create && error.kind() == ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 let file = link_target(&named)?;
                 refuse_log_without_file(&file)?;
                 create_private(&file)?;

@@ -23,9 +23,8 @@ pub(crate) fn lock_error(error: LinkError, operation: LockOperation) -> LockErro
         LinkErrorKind::Config => LockErrorKind::InvalidOptions,
         _ => LockErrorKind::Backend,
     };
-    let answer = LockError::new(kind, operation)
-        .with_detail(error.detail())
-        .with_retryable(error.is_retryable());
+    let answer = LockError::new(kind, operation).with_detail(error.detail());
+    let answer = if error.is_retryable() { answer.retryable() } else { answer.not_retryable() };
     let answer = match error.applied() {
         Applied::No => answer.not_applied(),
         Applied::Unknown => answer,

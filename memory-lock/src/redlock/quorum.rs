@@ -137,9 +137,10 @@ impl Quorum {
         };
         let unknown = failures.iter().any(|(_, error)| error.applied() == Applied::Unknown);
         let error = LockError::new(first.kind().clone(), operation)
-            .with_retryable(failures.iter().any(|(_, error)| error.is_retryable()))
             .with_detail(detail)
             .with_source(first.clone());
+        let retryable = failures.iter().any(|(_, error)| error.is_retryable());
+        let error = if retryable { error.retryable() } else { error.not_retryable() };
         if may_have_changed || unknown { error } else { error.not_applied() }
     }
 }

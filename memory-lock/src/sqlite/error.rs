@@ -18,9 +18,8 @@ pub(super) fn lock_error(error: impl Into<SqliteError>, operation: LockOperation
         SqliteErrorKind::Replaced => LockErrorKind::Replaced,
         _ => LockErrorKind::Backend,
     };
-    let answer = LockError::new(kind, operation)
-        .with_retryable(error.is_retryable())
-        .with_detail(error.detail());
+    let answer = LockError::new(kind, operation).with_detail(error.detail());
+    let answer = if error.is_retryable() { answer.retryable() } else { answer.not_retryable() };
     let answer = match error.applied() {
         Applied::No => answer.not_applied(),
         Applied::Unknown => answer,

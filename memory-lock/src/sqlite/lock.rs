@@ -171,7 +171,6 @@ impl SqliteLock {
         if let Err(NoThread { source, .. }) = queued {
             return Err(LockError::new(LockErrorKind::Unavailable, operation)
                 .not_applied()
-                .with_retryable(true)
                 .with_detail(
                     "no thread can be started for the SQLite file, which is locked; raise the \
                      process's limit on threads",

@@ -81,20 +81,17 @@ impl Batch<'_> {
                 .execute(params![id, limit - rows])?;
             rows = rows.saturating_add(i64::try_from(writers).unwrap_or(i64::MAX));
         }
-        let more = rows >= limit;
-        if more {
+        if rows >= limit {
             // As if its TTL had run out: readers no longer see the rest.
             self.connection.prepare_cached(END)?.execute(params![id, messages, ENDED])?;
-        } else {
-            self.connection
-                .prepare_cached("DELETE FROM receipt WHERE memory = ?1")?
-                .execute([id])?;
-            self.connection.prepare_cached("DELETE FROM memory WHERE id = ?1")?.execute([id])?;
-            self.connection
-                .prepare_cached("UPDATE swept SET generation = max(generation, ?1)")?
-                .execute([generation])?;
+            return Ok(RemovedUnused::partial(messages.unsigned_abs()));
         }
-        Ok(RemovedUnused::new(messages.unsigned_abs(), more))
+        self.connection.prepare_cached("DELETE FROM receipt WHERE memory = ?1")?.execute([id])?;
+        self.connection.prepare_cached("DELETE FROM memory WHERE id = ?1")?.execute([id])?;
+        self.connection
+            .prepare_cached("UPDATE swept SET generation = max(generation, ?1)")?
+            .execute([generation])?;
+        Ok(RemovedUnused::complete(messages.unsigned_abs()))
     }
 
     /// A caller that presents a lease must hold it. Without one, the memory must not be leased.

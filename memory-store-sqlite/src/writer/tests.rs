@@ -14,16 +14,16 @@ use uuid::Uuid;
 use super::{Slot, Writer};
 use crate::codec::Encoded;
 use crate::commands::AppendRows;
-use crate::config::SqliteConfig;
+use crate::config::{CommitThread, SqliteConfig};
 use crate::open::open_file;
 
-fn writer(inline: bool) -> (TempDir, Arc<Writer>) {
-    writer_with(inline, WorkerThreads::new("test", NonZeroUsize::MIN))
+fn writer(commits: CommitThread) -> (TempDir, Arc<Writer>) {
+    writer_with(commits, WorkerThreads::new("test", NonZeroUsize::MIN))
 }
 
-fn writer_with(inline: bool, thread: WorkerThreads) -> (TempDir, Arc<Writer>) {
+fn writer_with(commits: CommitThread, thread: WorkerThreads) -> (TempDir, Arc<Writer>) {
     let folder = tempfile::tempdir().unwrap();
-    let config = SqliteConfig::new(folder.path().join("m.db")).with_inline_commits(inline);
+    let config = SqliteConfig::new(folder.path().join("m.db")).with_commit_thread(commits);
     let (connection, file) = open_file(&config).unwrap();
     (folder, Arc::new(Writer::new(config, file, connection, thread)))
 }
@@ -58,8 +58,8 @@ fn with_connection<T>(writer: &Writer, run: impl FnOnce(&mut rusqlite::Connectio
 
 #[tokio::test]
 async fn write_without_room_fails_alone() {
-    for inline in [true, false] {
-        let (_folder, writer) = writer(inline);
+    for commits in [CommitThread::Caller, CommitThread::Store] {
+        let (_folder, writer) = writer(commits);
         send(&writer, 1, "first").await.unwrap();
         with_connection(&writer, |connection| {
             let pages: i64 =
@@ -84,8 +84,8 @@ async fn write_without_room_fails_alone() {
 
 #[tokio::test]
 async fn replacement_during_a_commit_is_not_acknowledged() {
-    for inline in [true, false] {
-        let (folder, writer) = writer(inline);
+    for commits in [CommitThread::Caller, CommitThread::Store] {
+        let (folder, writer) = writer(commits);
         send(&writer, 1, "first").await.unwrap();
         let file = folder.path().join("m.db");
         let (there, backup) = (file.clone(), folder.path().join("backup"));
@@ -111,8 +111,8 @@ async fn replacement_during_a_commit_is_not_acknowledged() {
 
 #[tokio::test]
 async fn unknown_commit_outcome_is_reported_and_writing_continues() {
-    for inline in [true, false] {
-        let (_folder, writer) = writer(inline);
+    for commits in [CommitThread::Caller, CommitThread::Store] {
+        let (_folder, writer) = writer(commits);
         send(&writer, 1, "first").await.unwrap();
         with_connection(&writer, |connection| connection.commit_hook(Some(|| true)).unwrap());
         let error = send(&writer, 2, "a").await.unwrap_err();
@@ -126,7 +126,7 @@ async fn unknown_commit_outcome_is_reported_and_writing_continues() {
 
 #[tokio::test]
 async fn lone_write_commits_on_the_calling_thread() {
-    let (_folder, writer) = writer(true);
+    let (_folder, writer) = writer(CommitThread::Caller);
     for number in 1..=20 {
         send(&writer, number, "x").await.unwrap();
         with_connection(&writer, |_| ());
@@ -135,7 +135,7 @@ async fn lone_write_commits_on_the_calling_thread() {
 
 #[tokio::test]
 async fn job_of_a_dropped_caller_leaves_the_queue() {
-    let (_folder, writer) = writer(true);
+    let (_folder, writer) = writer(CommitThread::Caller);
     let mut dropped = Box::pin(send(&writer, 1, "never"));
     // It has yielded to others once, and is first in line.
     let poll =
@@ -150,7 +150,7 @@ async fn job_of_a_dropped_caller_leaves_the_queue() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closing_waits_for_the_runner() {
-    let (folder, writer) = writer(false);
+    let (folder, writer) = writer(CommitThread::Store);
     let sends = (0..30).map(|number| {
         let writer = Arc::clone(&writer);
         tokio::spawn(async move { send(&writer, number, "x").await.unwrap() })
@@ -165,7 +165,7 @@ async fn closing_waits_for_the_runner() {
 #[tokio::test]
 async fn write_without_a_thread_is_retryable() {
     let thread = WorkerThreads::with_stack_size("test", NonZeroUsize::MIN, 1 << 48);
-    let (_folder, writer) = writer_with(false, thread);
+    let (_folder, writer) = writer_with(CommitThread::Store, thread);
     for number in 1..=3 {
         let error = send(&writer, number, "x").await.unwrap_err();
         assert!(matches!(error.kind(), StoreErrorKind::Unavailable(_)), "{error}");
@@ -175,10 +175,10 @@ async fn write_without_a_thread_is_retryable() {
     }
 }
 
-async fn commits_of_64_writers(inline: bool, keys: u64) -> f64 {
+async fn commits_of_64_writers(commits: CommitThread, keys: u64) -> f64 {
     const TASKS: u64 = 64;
     const EACH: u64 = 50;
-    let (_folder, writer) = writer(inline);
+    let (_folder, writer) = writer(commits);
     let sends = (0..TASKS).map(|task| {
         let writer = Arc::clone(&writer);
         tokio::spawn(async move {
@@ -193,20 +193,30 @@ async fn commits_of_64_writers(inline: bool, keys: u64) -> f64 {
     }
     let commits = writer.lock().commits;
     let each = (TASKS * EACH) as f64 / commits as f64;
-    eprintln!("inline {inline}, {keys} keys: {each} writes a commit");
+    eprintln!("{commits:?}, {keys} keys: {each} writes a commit");
     each
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_that_wait_share_a_commit() {
-    for (inline, keys) in [(true, 1), (true, 64), (false, 1), (false, 64)] {
-        assert!(commits_of_64_writers(inline, keys).await > 16.0);
+    for (commits, keys) in [
+        (CommitThread::Caller, 1),
+        (CommitThread::Caller, 64),
+        (CommitThread::Store, 1),
+        (CommitThread::Store, 64),
+    ] {
+        assert!(commits_of_64_writers(commits, keys).await > 16.0);
     }
 }
 
 #[tokio::test]
 async fn writers_of_one_thread_share_a_commit_too() {
-    for (inline, keys) in [(true, 1), (true, 64), (false, 1), (false, 64)] {
-        assert!(commits_of_64_writers(inline, keys).await > 16.0);
+    for (commits, keys) in [
+        (CommitThread::Caller, 1),
+        (CommitThread::Caller, 64),
+        (CommitThread::Store, 1),
+        (CommitThread::Store, 64),
+    ] {
+        assert!(commits_of_64_writers(commits, keys).await > 16.0);
     }
 }

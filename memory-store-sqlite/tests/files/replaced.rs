@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use memory_core::MemoryStore;
 use memory_core::store::{Applied, Read, StoreError, StoreErrorKind};
-use memory_store_sqlite::{SqliteConfig, SqliteStore};
+use memory_store_sqlite::{CommitThread, SqliteConfig, SqliteStore};
 use rusqlite::Connection;
 
 use crate::support::{append, key, texts, write};
@@ -70,20 +70,20 @@ fn assert_replaced(error: &StoreError, attack: &str) {
     assert!(!error.is_retryable(), "{attack}");
 }
 
-async fn store(file: &Path, inline: bool) -> SqliteStore {
-    SqliteStore::open(SqliteConfig::new(file).with_inline_commits(inline)).await.unwrap()
+async fn store(file: &Path, commits: CommitThread) -> SqliteStore {
+    SqliteStore::open(SqliteConfig::new(file).with_commit_thread(commits)).await.unwrap()
 }
 
 #[tokio::test]
 async fn nothing_is_acknowledged_after_the_files_changed() {
     let k = key("k");
     for (attack, change) in ATTACKS {
-        for inline in [true, false] {
+        for commits in [CommitThread::Caller, CommitThread::Store] {
             let (outer, _) = folder();
             let inner = outer.path().join("data");
             fs::create_dir(&inner).unwrap();
             let file = inner.join("memory.db");
-            let store = store(&file, inline).await;
+            let store = store(&file, commits).await;
             append(&store, &k, write(1, 1), &["before"]).await.unwrap();
             assert_eq!(texts(&store, &k).await, ["before"]);
             change(&file);
@@ -112,7 +112,7 @@ async fn nothing_is_acknowledged_after_the_files_changed() {
                 let _ = fs::remove_file(&inner);
                 fs::create_dir(&inner).unwrap();
             }
-            let fresh = self::store(&file, inline).await;
+            let fresh = self::store(&file, commits).await;
             append(&fresh, &k, write(2, 1), &["fresh"]).await.unwrap();
             assert_eq!(texts(&fresh, &k).await.last().unwrap(), "fresh", "{attack}");
         }
@@ -121,13 +121,13 @@ async fn nothing_is_acknowledged_after_the_files_changed() {
 
 #[tokio::test]
 async fn first_write_notices_without_a_read() {
-    for inline in [true, false] {
+    for commits in [CommitThread::Caller, CommitThread::Store] {
         for (attack, change) in ATTACKS {
             let (outer, _) = folder();
             let inner = outer.path().join("data");
             fs::create_dir(&inner).unwrap();
             let file = inner.join("memory.db");
-            let store = Arc::new(store(&file, inline).await);
+            let store = Arc::new(store(&file, commits).await);
             append(&*store, &key("k"), write(1, 1), &["before"]).await.unwrap();
             change(&file);
             let writes: Vec<_> = (0..5_u128)
@@ -148,7 +148,7 @@ async fn first_write_notices_without_a_read() {
 #[tokio::test]
 async fn returning_files_do_not_revive_the_handle() {
     let (_folder, file) = folder();
-    let store = store(&file, true).await;
+    let store = store(&file, CommitThread::Caller).await;
     let k = key("k");
     append(&store, &k, write(1, 1), &["one"]).await.unwrap();
     let away = beside(&file, ".away");
@@ -162,7 +162,7 @@ async fn returning_files_do_not_revive_the_handle() {
     drop(store);
 
     // Away and back without a write in between: the path names the open file at each check.
-    let store = self::store(&file, true).await;
+    let store = self::store(&file, CommitThread::Caller).await;
     assert_eq!(texts(&store, &k).await.first().unwrap(), "one");
     fs::rename(&file, &away).unwrap();
     fs::rename(&away, &file).unwrap();
@@ -175,7 +175,7 @@ async fn names_that_cannot_be_looked_at_are_retryable() {
     let (inner, away) = (outer.path().join("data"), outer.path().join("away"));
     fs::create_dir(&inner).unwrap();
     let file = inner.join("memory.db");
-    let store = store(&file, true).await;
+    let store = store(&file, CommitThread::Caller).await;
     let k = key("k");
     append(&store, &k, write(1, 1), &["one"]).await.unwrap();
     fs::rename(&inner, &away).unwrap();
@@ -195,12 +195,12 @@ async fn symbolic_link_must_keep_its_target() {
     let (outer, file) = folder();
     let link = outer.path().join("link.db");
     symlink("memory.db", &link).unwrap();
-    let store = store(&link, true).await;
+    let store = store(&link, CommitThread::Caller).await;
     let k = key("k");
     append(&store, &k, write(1, 1), &["one"]).await.unwrap();
     assert!(beside(&file, "-wal").exists(), "the log is beside the file, not beside the link");
     // Two names for one file and one log.
-    let other = self::store(&file, true).await;
+    let other = self::store(&file, CommitThread::Caller).await;
     append(&other, &k, write(2, 1), &["two"]).await.unwrap();
     assert_eq!(texts(&store, &k).await, ["one", "two"]);
 
@@ -215,39 +215,42 @@ async fn symbolic_link_must_keep_its_target() {
 async fn closing_a_replaced_store_keeps_the_new_log() {
     let (_folder, file) = folder();
     let k = key("k");
-    let old = store(&file, true).await;
+    let old = store(&file, CommitThread::Caller).await;
     append(&old, &k, write(1, 1), &["old"]).await.unwrap();
     remove(&file, &["", "-wal", "-shm"]);
-    let new = store(&file, true).await;
+    let new = store(&file, CommitThread::Caller).await;
     append(&new, &k, write(2, 1), &["new"]).await.unwrap();
     drop(old);
     assert!(beside(&file, "-wal").exists());
     append(&new, &k, write(2, 2), &["newer"]).await.unwrap();
     drop(new);
     assert!(!beside(&file, "-wal").exists(), "the last one to close folds the log");
-    assert_eq!(texts(&store(&file, true).await, &k).await, ["new", "newer"]);
+    assert_eq!(texts(&store(&file, CommitThread::Caller).await, &k).await, ["new", "newer"]);
 }
 
 /// The log's index, which the old handle keeps, would refer the new one to frames that do not exist.
 #[tokio::test]
 async fn store_without_its_log_needs_the_old_handle_closed() {
     let (_folder, file) = folder();
-    let old = store(&file, true).await;
+    let old = store(&file, CommitThread::Caller).await;
     append(&old, &key("k"), write(1, 1), &["old"]).await.unwrap();
     remove(&file, &["-wal"]);
     SqliteStore::open(file.as_path()).await.unwrap_err();
     drop(old);
-    let fresh = store(&file, true).await;
+    let fresh = store(&file, CommitThread::Caller).await;
     append(&fresh, &key("k"), write(2, 1), &["fresh"]).await.unwrap();
     drop(fresh);
-    assert_eq!(texts(&store(&file, true).await, &key("k")).await.last().unwrap(), "fresh");
+    assert_eq!(
+        texts(&store(&file, CommitThread::Caller).await, &key("k")).await.last().unwrap(),
+        "fresh"
+    );
 }
 
 #[tokio::test]
 async fn backup_beside_an_old_log_is_refused() {
     let (_folder, file) = folder();
     let k = key("k");
-    let store = store(&file, true).await;
+    let store = store(&file, CommitThread::Caller).await;
     append(&store, &k, write(1, 1), &["kept"]).await.unwrap();
     let backup = beside(&file, ".backup");
     Connection::open(&file).unwrap().execute("VACUUM INTO ?1", [backup.to_str().unwrap()]).unwrap();
@@ -262,24 +265,27 @@ async fn backup_beside_an_old_log_is_refused() {
     assert_eq!(refusal(&file).await, (kind, text), "and not only while the old handle is open");
 
     remove(&file, &["-wal", "-shm"]);
-    let restored = self::store(&file, true).await;
+    let restored = self::store(&file, CommitThread::Caller).await;
     assert_eq!(texts(&restored, &k).await, ["kept"]);
     append(&restored, &k, write(1, 2), &["again"]).await.unwrap();
     drop(restored);
-    assert_eq!(texts(&self::store(&file, true).await, &k).await, ["kept", "again"]);
+    assert_eq!(texts(&self::store(&file, CommitThread::Caller).await, &k).await, ["kept", "again"]);
 }
 
 /// A copy of file and log, as after a power loss, is a complete store.
 #[tokio::test]
 async fn copy_of_file_and_log_is_opened() {
     let (folder, file) = folder();
-    let store = store(&file, true).await;
+    let store = store(&file, CommitThread::Caller).await;
     append(&store, &key("k"), write(1, 1), &["in the log"]).await.unwrap();
     let copy = folder.path().join("copy.db");
     for suffix in ["", "-wal"] {
         fs::copy(beside(&file, suffix), beside(&copy, suffix)).unwrap();
     }
-    assert_eq!(texts(&self::store(&copy, true).await, &key("k")).await, ["in the log"]);
+    assert_eq!(
+        texts(&self::store(&copy, CommitThread::Caller).await, &key("k")).await,
+        ["in the log"]
+    );
     ours(&copy).await;
 }
 
@@ -287,7 +293,7 @@ async fn copy_of_file_and_log_is_opened() {
 async fn log_without_its_file_is_refused_and_kept() {
     let (folder, file) = folder();
     let copy = folder.path().join("copy.db");
-    let store = store(&file, true).await;
+    let store = store(&file, CommitThread::Caller).await;
     append(&store, &key("k"), write(1, 1), &["kept"]).await.unwrap();
     // As after a crash: the log is whole, and was not folded into the file.
     fs::copy(&file, &copy).unwrap();
@@ -305,7 +311,7 @@ async fn log_without_its_file_is_refused_and_kept() {
     assert_eq!(fs::read(beside(&file, "-wal")).unwrap(), log);
 
     fs::rename(&copy, &file).unwrap();
-    let store = self::store(&file, true).await;
+    let store = self::store(&file, CommitThread::Caller).await;
     assert_eq!(texts(&store, &key("k")).await, ["kept"]);
     drop(store);
     for suffix in ["", "-wal", "-shm"] {
@@ -313,5 +319,5 @@ async fn log_without_its_file_is_refused_and_kept() {
     }
     // An empty log is accepted.
     fs::write(beside(&file, "-wal"), "").unwrap();
-    assert!(texts(&self::store(&file, true).await, &key("k")).await.is_empty());
+    assert!(texts(&self::store(&file, CommitThread::Caller).await, &key("k")).await.is_empty());
 }

@@ -27,10 +27,10 @@ impl MemoryState {
         let newest = self.messages.get(&last).map(|newest| &newest.meta);
         let created = newest.map_or(0, |newest| micros(newest.created_at));
         let (written, expired) = (created.max(generation.number()), !self.is_alive(now));
-        let is_there = version > 0 && query.matches(expired, written, micros(now));
         let messages = u64::try_from(self.messages.len()).unwrap_or(u64::MAX);
         let (key, newest) = (key.clone(), newest.map(MessageMeta::newest));
-        is_there.then_some(UnusedMemory { key, generation, version, newest, messages, expired })
+        let memory = UnusedMemory { key, generation, version, newest, messages, expired };
+        (version > 0 && query.matches(&memory, written, micros(now))).then_some(memory)
     }
 
     /// [`MemoryStore::head`](crate::MemoryStore::head) at this time.
