@@ -67,11 +67,11 @@ impl MemoryKey {
         }
         let mut encoded =
             String::with_capacity(project.len() + memory_id.len() + rendered.len() + 8);
-        encode(&mut encoded, project, false);
+        encode(&mut encoded, project, Colons::Encode);
         encoded.push(':');
-        encode(&mut encoded, memory_id, false);
+        encode(&mut encoded, memory_id, Colons::Encode);
         encoded.push(':');
-        encode(&mut encoded, rendered, true);
+        encode(&mut encoded, rendered, Colons::Keep);
         if encoded.len() > MAX_KEY_BYTES {
             encoded = shorten(&encoded);
         }
@@ -96,7 +96,7 @@ impl MemoryKey {
     #[must_use]
     pub fn project_prefix(project: &str) -> String {
         let mut prefix = String::with_capacity(project.len() + 1);
-        encode(&mut prefix, project, false);
+        encode(&mut prefix, project, Colons::Encode);
         prefix.push(':');
         prefix
     }
@@ -121,13 +121,22 @@ impl MemoryKey {
     }
 }
 
-fn is_plain(byte: u8, colon: bool) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') || (colon && byte == b':')
+/// Whether a part of a key keeps its colons: only the last part does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Colons {
+    Encode,
+    Keep,
 }
 
-fn encode(out: &mut String, text: &str, colon: bool) {
+fn is_plain(byte: u8, colons: Colons) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'_' | b'.')
+        || (colons == Colons::Keep && byte == b':')
+}
+
+fn encode(out: &mut String, text: &str, colons: Colons) {
     for &byte in text.as_bytes() {
-        if is_plain(byte, colon) {
+        if is_plain(byte, colons) {
             out.push(char::from(byte));
         } else {
             push_hex(out, b'%', byte);
@@ -241,7 +250,7 @@ fn is_encoded(text: &str) -> bool {
             if !(hex(bytes.next()) && hex(bytes.next())) {
                 return false;
             }
-        } else if !is_plain(byte, true) {
+        } else if !is_plain(byte, Colons::Keep) {
             return false;
         }
     }
@@ -310,7 +319,7 @@ mod tests {
         fn key_round_trips_within_alphabet(triple in (part(), part(), part())) {
             let key = MemoryKey::new(&triple.0, &triple.1, &triple.2).unwrap();
             prop_assert!(key.as_str().len() <= MAX_KEY_BYTES);
-            prop_assert!(key.as_str().bytes().all(|b| is_plain(b, true) || b"%~".contains(&b)));
+            prop_assert!(key.as_str().bytes().all(|b| is_plain(b, Colons::Keep) || b"%~".contains(&b)));
             prop_assert_eq!(key.as_str().parse::<MemoryKey>(), Ok(key.clone()));
             match key.parts() {
                 Some(parts) => prop_assert_eq!(parts, triple),
@@ -375,7 +384,7 @@ mod tests {
             let (body, hash) = short.as_str().split_once("%~").unwrap();
             assert_eq!((body.len(), hash.len()), (kept, 64), "{short}");
             let mut whole = "p:m:".to_owned();
-            encode(&mut whole, &rendered, true);
+            encode(&mut whole, &rendered, Colons::Keep);
             assert!(whole.starts_with(body));
             let digest = Sha256::digest(whole.as_bytes());
             let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();

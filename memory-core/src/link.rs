@@ -65,19 +65,6 @@ impl AnswerItem {
         }
     }
 
-    fn of(message: &Message, has_text: bool, has_calls: bool) -> Option<Self> {
-        let is_item = message.dialect() == Dialect::Responses && *message.role() == Role::Assistant;
-        is_item.then(|| Self::from_parts(has_text, has_calls))
-    }
-
-    pub(crate) const fn from_parts(has_text: bool, has_calls: bool) -> Self {
-        match (has_calls, has_text) {
-            (true, _) => Self::Call,
-            (false, true) => Self::Text,
-            (false, false) => Self::Work,
-        }
-    }
-
     fn from_json(json: &Json) -> Option<Self> {
         let name = json.as_str()?;
         [Self::Work, Self::Text, Self::Call].into_iter().find(|item| item.as_str() == name)
@@ -153,7 +140,7 @@ impl ToolLink {
 
     pub(crate) fn of(message: &Message) -> Self {
         let (mut calls, mut results) = (Vec::new(), Vec::new());
-        let mut has_text = false;
+        let mut item = AnswerItem::Work;
         message.read(&mut |part| match part {
             Part::Call(call) if !call.provider_run => match call.kind {
                 CallKind::LegacyFunction if call.name.is_empty() => {}
@@ -177,10 +164,14 @@ impl ToolLink {
                     None => results.push(result),
                 }
             }
-            Part::Text(_) | Part::Media(_) => has_text = true,
+            Part::Text(_) | Part::Media(_) => item = AnswerItem::Text,
             _ => {}
         });
-        let item = AnswerItem::of(message, has_text, !calls.is_empty());
+        if !calls.is_empty() {
+            item = AnswerItem::Call;
+        }
+        let is_item = message.dialect() == Dialect::Responses && *message.role() == Role::Assistant;
+        let item = is_item.then_some(item);
         Self { calls: calls.into(), results: results.into(), item }
     }
 

@@ -267,7 +267,8 @@ impl Redactor {
         let is_text = Holds::data_is_text(object);
         for (key, value) in object.iter_mut() {
             match fields.iter().find(|field| field.name == key).map(|field| field.holds) {
-                Some(holds) => self.redact_field(value, holds, is_text, dialect),
+                Some(Holds::DataByType) if !is_text => self.redact_media(value),
+                Some(holds) => self.redact_field(value, holds, dialect),
                 None => {
                     self.redact_any(value, 0);
                 }
@@ -308,28 +309,27 @@ impl Redactor {
         }
     }
 
-    fn redact_field(&self, value: &mut Json, holds: Holds, is_text: bool, dialect: Dialect) {
+    fn redact_field(&self, value: &mut Json, holds: Holds, dialect: Dialect) {
         match (holds, value) {
             (Holds::Opaque, _) => {}
             (Holds::Protocol, value) => self.redact_settings(value, None),
-            (Holds::DataByType, value) if !is_text => self.redact_media(value),
             (Holds::Media, value) => self.redact_media(value),
             (Holds::Members(fields), Json::Object(object)) => {
                 self.redact_fields(object, fields, dialect);
             }
             (Holds::Members(fields), Json::Array(items)) => {
                 for item in items {
-                    self.redact_field(item, Holds::Members(fields), is_text, dialect);
+                    self.redact_field(item, Holds::Members(fields), dialect);
                 }
             }
             (Holds::Parts, Json::Array(items)) => {
                 for item in items {
-                    self.redact_field(item, Holds::Parts, is_text, dialect);
+                    self.redact_field(item, Holds::Parts, dialect);
                 }
             }
             (Holds::Parts, part @ Json::Object(_)) => match dialect.part_fields(part) {
                 Some(fields) => {
-                    self.redact_field(part, Holds::Members(fields), is_text, dialect);
+                    self.redact_field(part, Holds::Members(fields), dialect);
                 }
                 None => {
                     self.redact_any(part, 0);

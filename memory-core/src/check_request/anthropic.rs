@@ -48,8 +48,8 @@ pub(super) fn check<'t>(check: &mut Check<'t>, request: Json<'t>) {
         }
         let Some(role) = role_of(check, message) else { continue };
         order(check, message, role, previous);
-        let is_last = items.peek().is_none();
-        let seen = content(check, message, role, index, is_last, &mut calls);
+        let next = items.peek().copied();
+        let seen = content(check, message, role, index, next, &mut calls);
         if role == Role::Assistant {
             assistant = Some(seen);
         }
@@ -122,7 +122,7 @@ fn content<'t>(
     message: Json<'t>,
     role: Role,
     index: usize,
-    is_last: bool,
+    next: Option<Json<'t>>,
     calls: &mut Calls<'t>,
 ) -> Seen<'t> {
     let mut seen = Seen {
@@ -134,7 +134,8 @@ fn content<'t>(
         has_only_results: false,
     };
     let Some(content) = message.field("content") else { return seen };
-    let may_be_empty = is_last && role == Role::Assistant && check.profile.last == LastMessage::Any;
+    let may_be_empty =
+        next.is_none() && role == Role::Assistant && check.profile.last == LastMessage::Any;
     let is_empty = content.as_str().is_some_and(|text| check.is_empty_text(text))
         || (content.is_array() && content.is_empty());
     if is_empty && !may_be_empty {

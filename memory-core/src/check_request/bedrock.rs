@@ -2,7 +2,7 @@
 
 use super::calls::{CallKind, Calls};
 use super::chat::arguments;
-use super::check::{Check, Field, Kind, optional, required};
+use super::check::{Check, Field, Kind, Side, optional, required};
 use super::json::Json;
 use super::rule::RequestRule;
 use crate::profile::{Alternation, FirstMessage, LastMessage, ReasoningForm};
@@ -49,7 +49,7 @@ const CACHE_POINT: &[Field] =
 #[derive(Debug, Clone, Copy)]
 struct Seen<'t> {
     message: Json<'t>,
-    is_user: bool,
+    side: Side,
     has_calls: bool,
 }
 
@@ -65,26 +65,24 @@ pub(super) fn check<'t>(check: &mut Check<'t>, request: Json<'t>) {
         if !check.object(message, MESSAGE) {
             continue;
         }
-        let Some(is_user) = is_user(check, message) else { continue };
+        let Some(side) = side(check, message) else { continue };
         match previous {
-            None if !is_user && check.profile.first == FirstMessage::User => {
+            None if side == Side::Model && check.profile.first == FirstMessage::User => {
                 check.report(RequestRule::FirstMessage, message);
             }
-            Some(seen)
-                if seen.is_user == is_user && check.profile.alternation == Alternation::Strict =>
-            {
+            Some(seen) if seen.side == side && check.profile.alternation == Alternation::Strict => {
                 check.report(RequestRule::Alternation, message);
             }
             _ => {}
         }
-        let has_calls = content(check, message, is_user, index, &mut calls);
-        previous = Some(Seen { message, is_user, has_calls });
+        let has_calls = content(check, message, side, index, &mut calls);
+        previous = Some(Seen { message, side, has_calls });
     }
     calls.finish(check, None);
     // Open calls are reported as such.
     if let Some(last) = previous
         && check.profile.last != LastMessage::Any
-        && !last.is_user
+        && last.side == Side::Model
         && !last.has_calls
     {
         check.report(RequestRule::LastMessage, last.message);
@@ -106,11 +104,11 @@ fn system<'t>(check: &mut Check<'t>, system: Json<'t>) {
     }
 }
 
-fn is_user(check: &mut Check<'_>, message: Json<'_>) -> Option<bool> {
+fn side(check: &mut Check<'_>, message: Json<'_>) -> Option<Side> {
     let role = message.field("role")?;
     match role.as_str()? {
-        "user" => Some(true),
-        "assistant" => Some(false),
+        "user" => Some(Side::User),
+        "assistant" => Some(Side::Model),
         "system" => {
             check.report(RequestRule::SystemPlacement, message);
             None
@@ -146,7 +144,7 @@ fn text<'t>(check: &mut Check<'t>, text: Json<'t>) {
 fn content<'t>(
     check: &mut Check<'t>,
     message: Json<'t>,
-    is_user: bool,
+    side: Side,
     index: usize,
     calls: &mut Calls<'t>,
 ) -> bool {
@@ -163,8 +161,10 @@ fn content<'t>(
         final_reasoning = (kind == "reasoningContent").then_some(block);
         let is_allowed = match kind {
             "text" | "cachePoint" | "guardContent" => true,
-            "image" | "document" | "video" | "audio" | "toolResult" | "searchResult" => is_user,
-            "toolUse" | "reasoningContent" | "citationsContent" => !is_user,
+            "image" | "document" | "video" | "audio" | "toolResult" | "searchResult" => {
+                side == Side::User
+            }
+            "toolUse" | "reasoningContent" | "citationsContent" => side == Side::Model,
             _ => {
                 check.report(RequestRule::PartType, body);
                 continue;
@@ -202,7 +202,7 @@ fn content<'t>(
     if let Some(document) = document.filter(|_| !has_text) {
         check.report(RequestRule::DocumentText, document);
     }
-    if let Some(block) = final_reasoning.filter(|_| !is_user) {
+    if let Some(block) = final_reasoning.filter(|_| side == Side::Model) {
         check.report(RequestRule::ReasoningPlacement, block);
     }
     has_calls

@@ -75,13 +75,11 @@ pub(super) fn check<'t>(check: &mut Check<'t>, request: Json<'t>, form: &ChatFor
         let Some(role) = role_of(check, message) else { continue };
         last = Some((role, message));
         fields(check, message, role, form);
-        let has_calls = message.field("tool_calls").is_some_and(|calls| !calls.is_empty())
-            || message.field("function_call").is_some_and(Json::is_object);
         order(check, message, role, index, &turn);
         links(check, message, role, index, form, &mut turn);
-        content(check, message, role, has_calls, form);
+        content(check, message, role, form);
         if role != Role::System {
-            turn.previous = Some((role, has_calls));
+            turn.previous = Some((role, has_calls(message)));
         }
     }
     if let Some((_, call)) = turn.function {
@@ -283,13 +281,13 @@ pub(super) fn arguments<'t>(check: &mut Check<'t>, arguments: Json<'t>) {
     }
 }
 
-fn content<'t>(
-    check: &mut Check<'t>,
-    message: Json<'t>,
-    role: Role,
-    has_calls: bool,
-    form: &ChatForm,
-) {
+fn has_calls(message: Json<'_>) -> bool {
+    message.field("tool_calls").is_some_and(|calls| !calls.is_empty())
+        || message.field("function_call").is_some_and(Json::is_object)
+}
+
+fn content<'t>(check: &mut Check<'t>, message: Json<'t>, role: Role, form: &ChatForm) {
+    let has_calls = has_calls(message);
     let content = message.field("content");
     let Some(content) = content.filter(|content| !content.is_null()) else {
         let has_other = has_calls

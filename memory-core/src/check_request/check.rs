@@ -55,6 +55,13 @@ pub(super) const fn optional(name: &'static str, kind: Kind) -> Field {
     Field { name, kind, is_required: false }
 }
 
+/// The side of a conversation that a message is from, in APIs with two roles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    User,
+    Model,
+}
+
 /// How the names of fields are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spelling {

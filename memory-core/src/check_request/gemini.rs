@@ -6,7 +6,7 @@
 mod steps;
 
 use self::steps::Steps;
-use super::check::{Check, Field, Kind, Spelling, is_snake_of, optional, required};
+use super::check::{Check, Field, Kind, Side, Spelling, is_snake_of, optional, required};
 use super::json::Json;
 use super::rule::RequestRule;
 use crate::profile::{Alternation, FirstMessage, LastMessage, ReasoningForm, ResultPlacement};
@@ -55,7 +55,7 @@ const DATA: [&str; 7] = [
 #[derive(Debug, Clone, Copy)]
 struct Seen<'t> {
     content: Json<'t>,
-    is_user: bool,
+    side: Side,
     has_calls: bool,
 }
 
@@ -73,17 +73,17 @@ pub(super) fn check<'t>(check: &mut Check<'t>, request: Json<'t>) {
         if !check.object_with(content, CONTENT, Spelling::CamelOrSnake) {
             continue;
         }
-        let Some(is_user) = is_user(check, content) else { continue };
-        if previous.is_none() && !is_user && check.profile.first == FirstMessage::User {
+        let Some(side) = side(check, content) else { continue };
+        if previous.is_none() && side == Side::Model && check.profile.first == FirstMessage::User {
             check.report(RequestRule::FirstMessage, content);
         }
-        let found = parts(check, content, is_user);
+        let found = parts(check, content, side);
         if found.starts_turn {
             unsigned.clear();
         }
         unsigned.extend(found.unsigned);
         if found.has_calls {
-            let follows_user = previous.is_none_or(|seen| seen.is_user);
+            let follows_user = previous.is_none_or(|seen| seen.side == Side::User);
             if !follows_user && check.profile.alternation == Alternation::CallAfterUser {
                 check.report(RequestRule::Alternation, content);
             }
@@ -95,7 +95,7 @@ pub(super) fn check<'t>(check: &mut Check<'t>, request: Json<'t>) {
                 check.report(RequestRule::ResultPlacement, other);
             }
         }
-        previous = Some(Seen { content, is_user, has_calls: found.has_calls });
+        previous = Some(Seen { content, side, has_calls: found.has_calls });
     }
     steps.finish(check);
     if check.profile.reasoning == ReasoningForm::SignedCalls {
@@ -106,7 +106,7 @@ pub(super) fn check<'t>(check: &mut Check<'t>, request: Json<'t>) {
     // Open calls are reported as such.
     if let Some(last) = previous
         && check.profile.last != LastMessage::Any
-        && !last.is_user
+        && last.side == Side::Model
         && !last.has_calls
     {
         check.report(RequestRule::LastMessage, last.content);
@@ -141,11 +141,11 @@ fn system<'t>(check: &mut Check<'t>, system: Json<'t>) {
     }
 }
 
-fn is_user(check: &mut Check<'_>, content: Json<'_>) -> Option<bool> {
+fn side(check: &mut Check<'_>, content: Json<'_>) -> Option<Side> {
     let role = content.field("role")?;
     match role.as_str()? {
-        "user" => Some(true),
-        "model" => Some(false),
+        "user" => Some(Side::User),
+        "model" => Some(Side::Model),
         "system" => {
             check.report(RequestRule::SystemPlacement, content);
             None
@@ -209,7 +209,7 @@ struct Found<'t> {
     beside_results: Option<Json<'t>>,
 }
 
-fn parts<'t>(check: &mut Check<'t>, content: Json<'t>, is_user: bool) -> Found<'t> {
+fn parts<'t>(check: &mut Check<'t>, content: Json<'t>, side: Side) -> Found<'t> {
     let mut found = Found::default();
     let Some(parts) = content.field("parts").filter(|parts| parts.is_array()) else {
         return found;
@@ -224,24 +224,24 @@ fn parts<'t>(check: &mut Check<'t>, content: Json<'t>, is_user: bool) -> Found<'
             check.report(RequestRule::ReasoningForm, part);
         }
         let is_allowed = match kind {
-            "functionCall" | "executableCode" | "codeExecutionResult" => !is_user,
-            "functionResponse" => is_user,
-            _ => part.field("thought").and_then(Json::as_bool) != Some(true) || !is_user,
+            "functionCall" | "executableCode" | "codeExecutionResult" => side == Side::Model,
+            "functionResponse" => side == Side::User,
+            _ => part.field("thought").and_then(Json::as_bool) != Some(true) || side == Side::Model,
         };
         if !is_allowed {
             check.report(RequestRule::PartPlacement, part);
             continue;
         }
-        let is_signed = signature.is_some_and(|signature| !signature.is_empty());
+        let signature = signature.filter(|signature| !signature.is_empty());
         match kind {
             "functionCall" => {
-                if !found.has_calls && !is_signed {
+                if !found.has_calls && signature.is_none() {
                     found.unsigned = Some(part);
                 }
                 found.has_calls = true;
             }
             "functionResponse" => found.has_results = true,
-            _ if is_user => {
+            _ if side == Side::User => {
                 found.starts_turn = true;
                 if check.profile.results == ResultPlacement::NextMessageOnly {
                     found.beside_results = found.beside_results.or(Some(part));
@@ -249,17 +249,17 @@ fn parts<'t>(check: &mut Check<'t>, content: Json<'t>, is_user: bool) -> Found<'
             }
             _ => {}
         }
-        data(check, kind, body, is_signed);
+        data(check, kind, body, signature);
     }
     found
 }
 
-fn data<'t>(check: &mut Check<'t>, kind: &str, body: Json<'t>, is_signed: bool) {
+fn data<'t>(check: &mut Check<'t>, kind: &str, body: Json<'t>, signature: Option<&str>) {
     let fields = match kind {
         "text" => {
             check.kind(body, Kind::Text);
             // An empty text carries the signature of an answer.
-            if !is_signed {
+            if signature.is_none() {
                 check.sent_text(body);
             }
             return;
@@ -308,7 +308,7 @@ fn response_part<'t>(check: &mut Check<'t>, part: Json<'t>) {
         Some(("inlineData" | "fileData", _)) if !check.profile.media_in_results => {
             check.report(RequestRule::PartPlacement, part);
         }
-        Some((kind @ ("inlineData" | "fileData"), body)) => data(check, kind, body, false),
+        Some((kind @ ("inlineData" | "fileData"), body)) => data(check, kind, body, None),
         Some(_) => check.report(RequestRule::PartPlacement, part),
         None => {}
     }

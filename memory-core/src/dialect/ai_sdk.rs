@@ -105,19 +105,26 @@ pub(super) fn read<'a>(message: &'a Json, visit: Visit<'_, 'a>) {
     {
         return ui::read(message, visit);
     }
-    let by_provider = role(message) == Some(Role::Assistant);
+    let runner =
+        if role(message) == Some(Role::Assistant) { Runner::Provider } else { Runner::Client };
     match message.get("content") {
         Some(Json::String(text)) if text.is_empty() => {}
         Some(Json::String(text)) => visit(Part::text(text.as_str())),
         Some(Json::Array(parts)) => {
-            parts.iter().for_each(|part| read_part(part, by_provider, visit));
+            parts.iter().for_each(|part| read_part(part, runner, visit));
         }
         _ => {}
     }
 }
 
-/// `by_provider`: whether a result here is that of a provider's tool.
-fn read_part<'a>(part: &'a Json, by_provider: bool, visit: Visit<'_, 'a>) {
+/// The side that ran the tool of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Runner {
+    Provider,
+    Client,
+}
+
+fn read_part<'a>(part: &'a Json, runner: Runner, visit: Visit<'_, 'a>) {
     let native = Some(Native { dialect: DIALECT, json: part });
     let id = part.get_str("toolCallId");
     match part.get_str("type").unwrap_or_default() {
@@ -159,7 +166,7 @@ fn read_part<'a>(part: &'a Json, by_provider: bool, visit: Visit<'_, 'a>) {
             let flagged = part.get("isError").and_then(Json::as_bool) == Some(true);
             visit(Part::Result(ResultPart {
                 is_error: failed || flagged,
-                provider_run: by_provider,
+                provider_run: runner == Runner::Provider,
                 native: native.filter(|_| is_verbatim),
                 ..ResultPart::new(id, part.get_str("toolName"), content)
             }));

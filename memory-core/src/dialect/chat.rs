@@ -146,7 +146,11 @@ pub(super) fn read<'a>(message: &'a Json, visit: Visit<'_, 'a>) {
     let answers = message.get_str("tool_call_id").is_some_and(|id| !id.is_empty());
     if answers && role != Some(Role::Assistant) || matches!(role, Some(Role::Tool | Role::Function))
     {
-        visit(Part::Result(read_result(message, role == Some(Role::Function))));
+        let kind = match role {
+            Some(Role::Function) => CallKind::LegacyFunction,
+            _ => CallKind::Function,
+        };
+        visit(Part::Result(read_result(message, kind)));
         return;
     }
     let native = Some(Native { dialect: Dialect::Chat, json: message });
@@ -343,7 +347,7 @@ fn read_call(call: &Json) -> CallPart<'_> {
     CallPart { native, ..CallPart::new(id, name, read_arguments(arguments)) }
 }
 
-fn read_result(message: &Json, is_legacy: bool) -> ResultPart<'_> {
+fn read_result<'a>(message: &'a Json, kind: CallKind<'a>) -> ResultPart<'a> {
     let link = message.get_str("tool_call_id");
     let name = message.get_str("name").or_else(|| message.get_str("tool_name"));
     let mut content = Vec::new();
@@ -367,7 +371,6 @@ fn read_result(message: &Json, is_legacy: bool) -> ResultPart<'_> {
     }
     // LangChain has this status.
     let is_error = message.get_str("status") == Some("error");
-    let kind = if is_legacy { CallKind::LegacyFunction } else { CallKind::Function };
     let native = native.filter(|_| !is_error);
     ResultPart { is_error, kind, native, ..ResultPart::new(link, name, content) }
 }

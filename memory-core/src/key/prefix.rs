@@ -1,6 +1,6 @@
 //! Memories whose keys share a prefix.
 
-use super::{KeyError, MAX_KEY_BYTES, MemoryKey, encode};
+use super::{Colons, KeyError, MAX_KEY_BYTES, MemoryKey, encode};
 
 /// The memories of one resource whose rendered keys begin with a prefix.
 ///
@@ -36,11 +36,11 @@ impl KeyPrefix {
         let least = if rendered.is_empty() { "\0" } else { rendered };
         let first = MemoryKey::new(project, memory_id, least)?;
         let mut encoded = String::new();
-        encode(&mut encoded, project, false);
+        encode(&mut encoded, project, Colons::Encode);
         encoded.push(':');
-        encode(&mut encoded, memory_id, false);
+        encode(&mut encoded, memory_id, Colons::Encode);
         encoded.push(':');
-        encode(&mut encoded, rendered, true);
+        encode(&mut encoded, rendered, Colons::Keep);
         if rendered.is_empty() && encoded.len() + "%00".len() > MAX_KEY_BYTES {
             return Err(KeyError::TooLong { part: "memory id", bytes: memory_id.len() });
         }

@@ -26,7 +26,7 @@ pub(super) fn arrange<'a>(
     let turns = split(turns, profile, repairs);
     let turns = join(turns, profile, dialect, repairs);
     let mut turns = fill(turns, profile, repairs);
-    ends(&mut turns, !system.is_empty(), profile, repairs);
+    ends(&mut turns, &system, profile, repairs);
     if profile.system == SystemPlacement::TopLevelOrAfterUser {
         move_misplaced(&mut turns, &mut system, repairs);
         // The turns around a moved prompt are neighbors now.
@@ -205,7 +205,7 @@ fn fill<'a>(turns: Vec<Turn<'a>>, profile: &Profile, repairs: &mut Repairs) -> V
 }
 
 /// Makes the first and the last message valid for the API.
-fn ends(turns: &mut Vec<Turn<'_>>, has_system: bool, profile: &Profile, repairs: &mut Repairs) {
+fn ends(turns: &mut Vec<Turn<'_>>, system: &[Turn<'_>], profile: &Profile, repairs: &mut Repairs) {
     let first = turns.iter().position(|turn| !turn.speaker.is_system());
     if let Some(first) = first
         && profile.first == FirstMessage::User
@@ -217,7 +217,7 @@ fn ends(turns: &mut Vec<Turn<'_>>, has_system: bool, profile: &Profile, repairs:
     }
     let Some(last) = turns.iter().rev().find(|turn| !turn.speaker.is_system()) else {
         // A system prompt alone is not a request.
-        if profile.first == FirstMessage::User && (has_system || !turns.is_empty()) {
+        if profile.first == FirstMessage::User && !(system.is_empty() && turns.is_empty()) {
             repairs.add(RepairKind::EndInserted, None);
             turns.push(Turn::inserted(Speaker::User, END));
         }

@@ -81,7 +81,7 @@ impl Fit<'_> {
         sequence: Option<Sequence>,
         changed: &mut bool,
     ) -> bool {
-        self.drop_unsound(part, speaker == Speaker::Assistant, changed);
+        self.drop_unsound(part, speaker, changed);
         match part {
             Part::Text(text) => self.text(text, speaker, sequence, changed),
             Part::Media(medium) => {
@@ -143,7 +143,7 @@ impl Fit<'_> {
                 let is_known = self.dialect != Dialect::Chat
                     && self.is_native(Some(*native))
                     && !speaker.is_system()
-                    && is_sound(self.dialect, native.json, speaker == Speaker::Assistant)
+                    && is_sound(self.dialect, native.json, speaker)
                     && (self.dialect.part_fields(native.json).is_some()
                         || self.dialect == Dialect::Responses
                             && !self.dialect.message_fields(native.json).is_empty());
@@ -165,7 +165,7 @@ impl Fit<'_> {
     }
 
     /// Drops the native JSON of a part that cannot be sent unchanged.
-    fn drop_unsound(&self, part: &mut Part<'_>, is_assistant: bool, changed: &mut bool) {
+    fn drop_unsound(&self, part: &mut Part<'_>, speaker: Speaker, changed: &mut bool) {
         if self.dialect == Dialect::Chat {
             return;
         }
@@ -178,7 +178,7 @@ impl Fit<'_> {
             Part::Data(_) | Part::Other(_) => return,
         };
         let is_unsound = native.is_some_and(|native| {
-            native.dialect == self.dialect && !is_sound(self.dialect, native.json, is_assistant)
+            native.dialect == self.dialect && !is_sound(self.dialect, native.json, speaker)
         });
         if is_unsound {
             *native = None;

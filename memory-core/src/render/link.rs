@@ -257,9 +257,9 @@ pub(super) fn link<'a>(
             linked.push(turn);
             continue;
         }
-        let awaited = turn.input.is_some_and(&is_awaited);
+        let missing = if turn.input.is_some_and(&is_awaited) { NO_RESULT_YET } else { NO_RESULT };
         let mut turn = turn;
-        let results = results(index, &mut turn, &mut all, &others, awaited, repairs);
+        let results = results(index, &mut turn, &mut all, &others, missing, repairs);
         let is_apart = speakers.get(index + 1).is_some_and(|next| *next != Speaker::Tool);
         if is_apart && is_planted(Fault::ResultNotMoved) {
             late.push(results);
@@ -273,13 +273,14 @@ pub(super) fn link<'a>(
     linked
 }
 
-/// The turn with the results of this turn's calls, in the order of the calls.
+/// The turn with the results of this turn's calls, in the order of the calls, and with the text `missing` for those
+/// without a result.
 fn results<'a>(
     index: usize,
     turn: &mut Turn<'a>,
     calls: &mut impl Iterator<Item = Open<'a>>,
     others: &[usize],
-    awaited: bool,
+    missing: &'static str,
     repairs: &mut Repairs,
 ) -> Turn<'a> {
     let mut known = Some(0_u64);
@@ -295,14 +296,13 @@ fn results<'a>(
             if !is_planted(Fault::RepairNotListed) {
                 repairs.add(RepairKind::SyntheticResult, turn.sequence);
             }
-            let text = if awaited { NO_RESULT_YET } else { NO_RESULT };
             if matches!(call.kind, CallKind::Native(_)) {
                 // Its result has a form that only the tool can produce.
                 call.kind = CallKind::Function;
                 call.native = None;
                 turn.known = None;
             }
-            let mut result = ResultPart::new(call.id, Some(call.name), vec![Part::text(text)]);
+            let mut result = ResultPart::new(call.id, Some(call.name), vec![Part::text(missing)]);
             result.kind = call.kind;
             parts.push(Part::Result(result));
             known = None;

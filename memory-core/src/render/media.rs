@@ -1,7 +1,8 @@
 //! The media that an API accepts, and their places.
 
 use crate::dialect::{
-    Dialect, MediaKind, MediaPart, MediaSource, Written, derived_media_type, document_format,
+    Dialect, MediaKind, MediaPart, MediaSource, Native, Written, derived_media_type,
+    document_format,
 };
 use crate::json::Json;
 use crate::profile::{ContentKey, Profile, ProfileName};
@@ -27,7 +28,8 @@ pub(super) fn fit(
     dialect: Dialect,
     place: Place,
 ) -> bool {
-    let is_native = medium.native.is_some_and(|native| native.dialect == dialect);
+    let native = medium.native.filter(|native| native.dialect == dialect);
+    let is_native = native.is_some();
     let may_be_here = match (place, profile.name) {
         (Place::User | Place::Result, _) => true,
         (Place::Assistant, ProfileName::Gemini) => true,
@@ -54,7 +56,7 @@ pub(super) fn fit(
         is_odd = true;
     }
     let fits = match profile.name {
-        ProfileName::OpenaiChat => openai_chat(medium, is_native),
+        ProfileName::OpenaiChat => openai_chat(medium, native),
         ProfileName::StrictTemplate => match (medium.kind, &medium.source) {
             (MediaKind::Image, MediaSource::Data(_)) => true,
             (MediaKind::Image, MediaSource::Url(url)) => is_fetched(url),
@@ -85,14 +87,14 @@ pub(super) fn fit(
             }
             _ => false,
         },
-        ProfileName::Anthropic => anthropic(medium, is_native),
+        ProfileName::Anthropic => anthropic(medium, native),
         ProfileName::Gemini => match &medium.source {
             MediaSource::Data(_) => true,
             MediaSource::Url(_) => place != Place::Result || is_native,
             MediaSource::FileId(_) | MediaSource::Native => is_native,
             MediaSource::Text(_) | MediaSource::Parts(_) => false,
         },
-        ProfileName::Bedrock => bedrock(medium, is_native, place),
+        ProfileName::Bedrock => bedrock(medium, native, place),
     };
     if !fits {
         return false;
@@ -152,17 +154,18 @@ fn is_wav_or_mp3(medium: &MediaPart<'_>) -> bool {
     matches!(kind.rsplit('/').next(), Some("wav" | "mp3" | "mpeg" | "x-wav" | "wave" | "vnd.wave"))
 }
 
-fn openai_chat(medium: &MediaPart<'_>, is_native: bool) -> bool {
+/// `native` is the part's JSON if it was read from the same API.
+fn openai_chat(medium: &MediaPart<'_>, native: Option<Native<'_>>) -> bool {
     match (medium.kind, &medium.source) {
         (MediaKind::Image, MediaSource::Url(url)) => is_fetched(url),
         (MediaKind::Image | MediaKind::Document, MediaSource::Data(_)) => true,
         (MediaKind::Audio, MediaSource::Data(_)) => is_wav_or_mp3(medium),
-        (MediaKind::Document, MediaSource::FileId(_)) => is_native,
+        (MediaKind::Document, MediaSource::FileId(_)) => native.is_some(),
         _ => false,
     }
 }
 
-fn anthropic(medium: &MediaPart<'_>, is_native: bool) -> bool {
+fn anthropic(medium: &MediaPart<'_>, native: Option<Native<'_>>) -> bool {
     let media_type = medium.media_type.unwrap_or_default();
     match (medium.kind, &medium.source) {
         (MediaKind::Image, MediaSource::Data(_)) => matches!(
@@ -181,17 +184,17 @@ fn anthropic(medium: &MediaPart<'_>, is_native: bool) -> bool {
             matches!(media_type, "application/pdf" | "pdf" | "")
         }
         (MediaKind::Image | MediaKind::Document, MediaSource::Url(url)) => is_web(url),
-        (MediaKind::Image | MediaKind::Document, MediaSource::FileId(_)) => is_native,
+        (MediaKind::Image | MediaKind::Document, MediaSource::FileId(_)) => native.is_some(),
         (MediaKind::Document, MediaSource::Text(_)) => true,
-        (MediaKind::Document, MediaSource::Parts(_) | MediaSource::Native) => is_native,
+        (MediaKind::Document, MediaSource::Parts(_) | MediaSource::Native) => native.is_some(),
         _ => false,
     }
 }
 
-fn bedrock(medium: &MediaPart<'_>, is_native: bool, place: Place) -> bool {
+fn bedrock(medium: &MediaPart<'_>, native: Option<Native<'_>>, place: Place) -> bool {
     let is_audio_in_result = medium.kind == MediaKind::Audio && place == Place::Result;
-    let has_format = match (medium.kind, medium.native) {
-        (MediaKind::Image, Some(native)) if is_native => {
+    let has_format = match (medium.kind, native) {
+        (MediaKind::Image, Some(native)) => {
             let image = native.json.get("image").unwrap_or(native.json);
             matches!(image.get_str("format"), Some("png" | "jpeg" | "gif" | "webp"))
         }
@@ -199,7 +202,7 @@ fn bedrock(medium: &MediaPart<'_>, is_native: bool, place: Place) -> bool {
             let media_type = medium.media_type.unwrap_or("png");
             matches!(media_type.rsplit('/').next(), Some("png" | "jpeg" | "jpg" | "gif" | "webp"))
         }
-        (MediaKind::Document, Some(native)) if is_native => {
+        (MediaKind::Document, Some(native)) => {
             let format = native.json.get("document").map(|document| document.get_str("format"));
             format
                 .is_none_or(|format| format.is_some_and(|it| document_format(Some(it)) == Some(it)))
@@ -211,7 +214,7 @@ fn bedrock(medium: &MediaPart<'_>, is_native: bool, place: Place) -> bool {
         MediaSource::Data(_) => true,
         MediaSource::Url(url) => url.starts_with("s3://"),
         MediaSource::Text(_) => medium.kind == MediaKind::Document,
-        MediaSource::Parts(_) | MediaSource::Native => is_native,
+        MediaSource::Parts(_) | MediaSource::Native => native.is_some(),
         MediaSource::FileId(_) => false,
     };
     has_format && has_source && !is_audio_in_result

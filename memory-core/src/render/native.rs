@@ -2,14 +2,15 @@
 
 use crate::dialect::Dialect;
 use crate::json::{Json, JsonObject};
+use crate::render::turn::Speaker;
 
 /// Whether the known fields of a block, and of the objects in it, have the types that the API requires. Other blocks
 /// are rebuilt from their parsed parts.
-pub(super) fn is_sound(dialect: Dialect, block: &Json, is_assistant: bool) -> bool {
+pub(super) fn is_sound(dialect: Dialect, block: &Json, speaker: Speaker) -> bool {
     let Some(object) = block.as_object() else { return false };
     let is_shaped = match dialect {
         Dialect::Gemini => gemini(object),
-        Dialect::Responses => responses(object, is_assistant),
+        Dialect::Responses => responses(object, speaker),
         Dialect::Chat | Dialect::Anthropic | Dialect::Bedrock | Dialect::AiSdk => true,
     };
     is_shaped && members(dialect, object)
@@ -93,16 +94,16 @@ fn gemini(part: &JsonObject) -> bool {
 }
 
 /// The user has inputs, the assistant outputs.
-fn responses(block: &JsonObject, is_assistant: bool) -> bool {
+fn responses(block: &JsonObject, speaker: Speaker) -> bool {
     match block.get("type").and_then(Json::as_str) {
-        Some("input_text") => !is_assistant,
-        Some("output_text" | "refusal") => is_assistant,
+        Some("input_text") => speaker != Speaker::Assistant,
+        Some("output_text" | "refusal") => speaker == Speaker::Assistant,
         Some("input_image") => has_one(block, &["image_url", "file_id"]),
         Some("input_file") => has_one(block, &["file_id", "file_data", "file_url"]),
         _ => match block.get("content") {
             Some(Json::Array(parts)) => parts
                 .iter()
-                .all(|part| part.as_object().is_some_and(|part| responses(part, is_assistant))),
+                .all(|part| part.as_object().is_some_and(|part| responses(part, speaker))),
             _ => true,
         },
     }

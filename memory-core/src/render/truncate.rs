@@ -32,15 +32,11 @@ impl Cut {
         self.tokens > 0
     }
 
-    /// Cuts this many tokens more; returns `false` if nothing is left to cut.
-    pub(crate) fn cut_more(&mut self, tokens: u64, has_left: bool) -> bool {
-        if !has_left {
-            return false;
-        }
+    /// Cuts this many tokens more.
+    pub(crate) fn cut_more(&mut self, tokens: u64) {
         // Less was removed than planned, because tokens at the end of a text differ from those of its parts.
         let more = if self.tokens > 0 { tokens / 8 } else { 0 };
         self.tokens = self.tokens.saturating_add(tokens).saturating_add(more + 1);
-        true
     }
 }
 
@@ -59,6 +55,10 @@ struct Slot {
 }
 
 impl Slot {
+    const fn whole(run: usize, length: usize) -> Self {
+        Self { run, length, tokens: 0, is_joined: false, data: None, fate: Fate::Whole }
+    }
+
     /// Whether a part of it and the marker are shorter than the whole.
     const fn may_shorten(&self) -> bool {
         self.length > MARKER.len() * 2
@@ -116,7 +116,7 @@ pub(super) fn apply(
     let mut writer = Writer { slots: slots.into_iter(), counter, changed: false };
     for turn in turns.iter_mut().filter(|turn| is_newest(turn)) {
         writer.changed = false;
-        writer.parts(&mut turn.parts, false);
+        writer.parts(&mut turn.parts, Within::Message);
         if writer.changed {
             turn.touch();
             repairs.add(RepairKind::Truncated, turn.sequence);
@@ -205,17 +205,17 @@ impl Slots {
         self.run += 1;
         for part in parts {
             match part {
-                Part::Text(text) => self.push(text.text.len(), None, false),
+                Part::Text(text) => self.push(text.text.len()),
                 Part::Result(result) => {
                     self.run += 1;
                     for part in &result.content {
                         match part {
                             Part::Text(text) if !is_synthetic(&text.text) => {
-                                self.push(text.text.len(), None, true);
+                                self.push_in_result(text.text.len(), None);
                             }
                             Part::Data(json) => {
                                 let json = json.to_string();
-                                self.push(json.len(), Some(json), true);
+                                self.push_in_result(json.len(), Some(json));
                             }
                             _ => self.run += 1,
                         }
@@ -227,10 +227,13 @@ impl Slots {
         }
     }
 
-    fn push(&mut self, length: usize, data: Option<String>, in_result: bool) {
-        let is_joined = in_result && self.all.last().is_some_and(|last| last.run == self.run);
-        let (run, fate) = (self.run, Fate::Whole);
-        self.all.push(Slot { run, length, tokens: 0, is_joined, data, fate });
+    fn push(&mut self, length: usize) {
+        self.all.push(Slot::whole(self.run, length));
+    }
+
+    fn push_in_result(&mut self, length: usize, data: Option<String>) {
+        let is_joined = self.all.last().is_some_and(|last| last.run == self.run);
+        self.all.push(Slot { is_joined, data, ..Slot::whole(self.run, length) });
     }
 }
 
@@ -256,14 +259,21 @@ struct Writer<'c> {
     changed: bool,
 }
 
+/// The list that holds parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    Message,
+    Result,
+}
+
 impl Writer<'_> {
-    fn parts(&mut self, parts: &mut Vec<Part<'_>>, is_result: bool) {
+    fn parts(&mut self, parts: &mut Vec<Part<'_>>, within: Within) {
         parts.retain_mut(|part| match part {
             // A synthetic text, not part of the history.
-            Part::Text(text) if is_result && is_synthetic(&text.text) => true,
+            Part::Text(text) if within == Within::Result && is_synthetic(&text.text) => true,
             Part::Text(text) => match self.next(Some(&text.text)) {
                 Next::Same => true,
-                Next::New(new) if is_result => {
+                Next::New(new) if within == Within::Result => {
                     *part = Part::text(new);
                     true
                 }
@@ -274,7 +284,7 @@ impl Writer<'_> {
                 }
                 Next::Gone => false,
             },
-            Part::Data(_) if is_result => match self.next(None) {
+            Part::Data(_) if within == Within::Result => match self.next(None) {
                 Next::Same => true,
                 Next::New(new) => {
                     *part = Part::text(new);
@@ -282,9 +292,9 @@ impl Writer<'_> {
                 }
                 Next::Gone => false,
             },
-            Part::Result(result) if !is_result => {
+            Part::Result(result) if within == Within::Message => {
                 let before = std::mem::take(&mut self.changed);
-                self.parts(&mut result.content, true);
+                self.parts(&mut result.content, Within::Result);
                 if self.changed {
                     result.native = None;
                 }

@@ -167,9 +167,12 @@ pub(super) fn join_items(turns: Vec<Turn<'_>>, target: Dialect) -> Vec<Turn<'_>>
     let mut last: Option<(AnswerItem, Option<Sequence>)> = None;
     for turn in turns {
         let kind = is_item(&turn).then(|| {
-            let has_text =
-                turn.parts.iter().any(|part| matches!(part, Part::Text(_) | Part::Media(_)));
-            AnswerItem::from_parts(has_text, turn.parts.iter().any(is_call))
+            let item = |part: &Part<'_>| match part {
+                Part::Text(_) | Part::Media(_) => AnswerItem::Text,
+                call if is_call(call) => AnswerItem::Call,
+                _ => AnswerItem::Work,
+            };
+            turn.parts.iter().map(item).max().unwrap_or(AnswerItem::Work)
         });
         let continues = kind.zip(last).is_some_and(|(kind, (before, place))| {
             // Calls with another message between them, which the window leaves out, are of two answers.

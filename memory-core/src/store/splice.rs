@@ -63,26 +63,26 @@ impl Removed {
     /// Computes the tallies from the metas of an outline, which are in ascending order.
     fn of(metas: &[MessageMeta], summarized: &[Sequence], evicted: &[Sequence]) -> Self {
         let mut removed = Self::default();
-        for (places, summarizes) in [(summarized, true), (evicted, false)] {
+        let counts: [(_, fn(&mut Self) -> &mut u64); 2] = [
+            (summarized, |removed| &mut removed.summarized),
+            (evicted, |removed| &mut removed.evicted),
+        ];
+        for (places, count) in counts {
             let mut places = places.iter().peekable();
             for meta in metas {
                 while places.next_if(|place| **place < meta.sequence).is_some() {}
                 if places.next_if(|place| **place == meta.sequence).is_some() {
-                    removed.add(meta, summarizes);
+                    removed.classes.entry(meta.class()).or_default().add(meta.tokens);
+                    let count = if meta.is_summary() {
+                        &mut removed.summaries
+                    } else {
+                        count(&mut removed)
+                    };
+                    *count += 1;
                 }
             }
         }
         removed
-    }
-
-    fn add(&mut self, meta: &MessageMeta, summarizes: bool) {
-        self.classes.entry(meta.class()).or_default().add(meta.tokens);
-        let count = match (meta.is_summary(), summarizes) {
-            (true, _) => &mut self.summaries,
-            (false, true) => &mut self.summarized,
-            (false, false) => &mut self.evicted,
-        };
-        *count += 1;
     }
 }
 

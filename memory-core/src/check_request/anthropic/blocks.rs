@@ -251,7 +251,7 @@ fn medium<'t>(check: &mut Check<'t>, part: Json<'t>, kind: &str) {
         }
     }
     if let Some(source) = part.field("source").filter(|source| source.is_object()) {
-        self::source(check, source, kind == "image");
+        self::source(check, source, kind);
     }
 }
 
@@ -275,7 +275,8 @@ const URL: &[Field] = &[required("type", Kind::Text), required("url", Kind::Fill
 const FILE: &[Field] = &[required("type", Kind::Text), required("file_id", Kind::Filled)];
 const CONTENT: &[Field] = &[required("type", Kind::Text), required("content", Kind::TextOrArray)];
 
-fn source<'t>(check: &mut Check<'t>, source: Json<'t>, is_image: bool) {
+fn source<'t>(check: &mut Check<'t>, source: Json<'t>, block: &str) {
+    let is_image = block == "image";
     let fields = match source.text("type") {
         Some("base64") if is_image => IMAGE_DATA,
         Some("base64") => PDF_DATA,

@@ -4,7 +4,7 @@ use super::super::Visit;
 use super::super::media::{at_url, kind_of, read_tool_value};
 use super::super::part::{CallPart, MediaKind, MediaPart, Native, Part, ResultPart, TextPart};
 use super::super::write::read_arguments;
-use super::{DIALECT, KIND, read_part, read_reasoning};
+use super::{DIALECT, KIND, Runner, read_part, read_reasoning};
 use crate::json::Json;
 
 pub(super) fn read<'a>(message: &'a Json, visit: Visit<'_, 'a>) {
@@ -54,14 +54,14 @@ fn read_ui_part<'a>(part: &'a Json, visit: Visit<'_, 'a>) {
             }
         }
         "dynamic-tool" => read_invocation(part, part.get_str("toolName"), visit),
-        "tool-call" | "tool-result" => read_part(part, false, visit),
+        "tool-call" | "tool-result" => read_part(part, Runner::Client, visit),
         kind if kind.starts_with("tool-") && part.get("toolCallId").is_some() => {
             read_invocation(part, kind.strip_prefix("tool-"), visit);
         }
         kind if kind.starts_with("data-") || kind.starts_with("source") => {
             visit(Part::Other(native));
         }
-        _ => read_part(part, false, visit),
+        _ => read_part(part, Runner::Client, visit),
     }
 }
 

@@ -21,7 +21,7 @@ impl Fit<'_> {
         let sequence = turn.sequence;
         let (mut moved, mut changed) = (Vec::new(), false);
         for part in &mut turn.parts {
-            self.drop_unsound(part, false, &mut changed);
+            self.drop_unsound(part, turn.speaker, &mut changed);
             if let Part::Result(result) = part {
                 self.error_flag(result.native, sequence);
                 self.result(result, sequence, &mut moved, &mut changed);
@@ -74,7 +74,7 @@ impl Fit<'_> {
                         text.native = None;
                     }
                     // The result as it was stored has them.
-                    is_rebuilt |= self.drops_citations(text, keeps_native, sequence);
+                    is_rebuilt |= self.drops_citations(text, sequence);
                 }
                 Part::Media(medium)
                     if !self.profile.media_in_results && !is_planted(Fault::MediaInResultKept) =>

@@ -70,15 +70,15 @@ impl Fit<'_> {
         if !keeps_native {
             text.native = None;
         }
-        *changed |= self.drops_citations(text, keeps_native, sequence);
+        *changed |= self.drops_citations(text, sequence);
         true
     }
 
-    /// Leaves out citations that the API does not know, and returns whether there were any.
+    /// Leaves out citations that the API does not know or that are not sent as they are, and returns whether there were
+    /// any.
     pub(super) fn drops_citations(
         &mut self,
         text: &mut TextPart<'_>,
-        keeps_native: bool,
         sequence: Option<Sequence>,
     ) -> bool {
         let is_sent = |citations: &Json| match self.dialect {
@@ -86,7 +86,8 @@ impl Fit<'_> {
             Dialect::Responses | Dialect::Bedrock => true,
             Dialect::Chat | Dialect::Gemini | Dialect::AiSdk => false,
         };
-        let Some(citations) = text.citations.filter(|it| !(keeps_native && is_sent(it))) else {
+        let Some(citations) = text.citations.filter(|it| !(text.native.is_some() && is_sent(it)))
+        else {
             return false;
         };
         text.citations = None;

@@ -52,8 +52,9 @@ impl ContextPlanner<'_> {
         let mut rendered = self.render(&positions, extent, cut.as_ref());
         while let Some(now) = &mut cut
             && rendered.tokens > allowed
-            && now.cut_more(rendered.tokens - allowed, rendered.has_left)
+            && rendered.has_left
         {
+            now.cut_more(rendered.tokens - allowed);
             rendered = self.render(&positions, extent, cut.as_ref());
         }
         // Each round finds at least one more.
