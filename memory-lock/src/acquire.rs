@@ -339,7 +339,7 @@ impl<'a> Waiting<'a> {
             let claim = match outcome {
                 Outcome::Granted(claim) => {
                     if let Some(turn) = claim.turn() {
-                        turn.contending(false);
+                        turn.stop_contending();
                     }
                     return Ok(claim);
                 }
@@ -390,7 +390,7 @@ impl<'a> Waiting<'a> {
                 () = tokio::time::sleep_until(self.until.min(after(Instant::now(), net))) => {}
             }
         } else if let Some(turn) = claim.turn() {
-            turn.contending(true);
+            turn.contend();
         }
         self.watch = Some(self.shared.client.backend.watch(self.key, Some(claim.owner)));
     }

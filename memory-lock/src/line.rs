@@ -189,7 +189,8 @@ impl<G> Lines<G> {
     }
 
     /// Calls the next waiter, or ends the line.
-    fn pass_on(self: &Arc<Self>, key: &LockKey, hold_back: bool, left_behind: Option<LeftBehind>) {
+    fn pass_on(self: &Arc<Self>, turn: &Turn<G>) {
+        let Turn { ref key, hold_back, left_behind, .. } = *turn;
         loop {
             let waiter = {
                 let mut table = self.table();
@@ -283,10 +284,19 @@ impl<G> Turn<G> {
         }
     }
 
-    /// Sets whether the task with this turn counts as waiting.
-    pub(crate) fn contending(&self, contending: bool) {
+    /// Counts the task with this turn as waiting.
+    pub(crate) fn contend(&self) {
+        self.with_line(|line| line.contending = true);
+    }
+
+    /// Counts the task with this turn as not waiting.
+    pub(crate) fn stop_contending(&self) {
+        self.with_line(|line| line.contending = false);
+    }
+
+    fn with_line(&self, change: impl FnOnce(&mut Line<G>)) {
         if let Some(line) = self.lines.table().lines.get_mut(&self.key) {
-            line.contending = contending;
+            change(line);
         }
     }
 
@@ -311,7 +321,7 @@ impl<G> Turn<G> {
 impl<G> Drop for Turn<G> {
     fn drop(&mut self) {
         if !self.passed {
-            self.lines.pass_on(&self.key, self.hold_back, self.left_behind);
+            self.lines.pass_on(self);
         }
     }
 }
@@ -372,9 +382,9 @@ mod tests {
 
         let (lines, key, turn, tickets) = line_of(2);
         assert_eq!((turn.waiters(), lines.waiting(&key)), (2, 2));
-        turn.contending(true);
+        turn.contend();
         assert_eq!((turn.waiters(), lines.waiting(&key)), (2, 3));
-        turn.contending(false);
+        turn.stop_contending();
         assert_eq!(lines.waiting(&key), 2);
         drop(tickets);
         assert_eq!((turn.waiters(), lines.waiting(&key)), (0, 0));
@@ -397,7 +407,7 @@ mod tests {
     async fn dropped_turn_passes_to_the_next_waiter() {
         let (lines, key, mut turn, mut tickets) = line_of(2);
         assert!(lines.try_enter(&key).is_none());
-        turn.contending(true);
+        turn.contend();
         turn.hold_back = true;
         drop(turn);
         assert!(matches!(tickets[1].called.try_recv(), Err(TryRecvError::Empty)));

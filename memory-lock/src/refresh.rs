@@ -207,8 +207,9 @@ impl Refresher {
         held.len()
     }
 
-    /// The work that is due now, and the time of the next run; `None` ends the task.
-    fn look(&self, task: &Task, refreshing: bool) -> Option<Look> {
+    /// The work that is due now, and the time of the next run; `None` ends the task. `under_way` is the number of its
+    /// requests without an answer.
+    fn look(&self, task: &Task, under_way: usize) -> Option<Look> {
         let now = Instant::now();
         let mut next = after(now, MAX_REFRESH_SLEEP);
         let mut lost = Vec::new();
@@ -217,7 +218,7 @@ impl Refresher {
         let mut state = self.state();
         let is_present =
             state.running.get(&task.runtime).is_some_and(|it| it.number == task.number);
-        if !is_present || (state.held.is_empty() && !refreshing) {
+        if !is_present || (state.held.is_empty() && under_way == 0) {
             state.ended(task.runtime, task.number);
             return None;
         }
@@ -383,8 +384,7 @@ impl Task {
         loop {
             let next = {
                 let Some(refresher) = self.refresher.upgrade() else { return };
-                let refreshing = !under_way.is_empty();
-                let Some(look) = refresher.look(&self, refreshing) else { return };
+                let Some(look) = refresher.look(&self, under_way.len()) else { return };
                 let client = &refresher.client;
                 under_way.extend(look.batches.into_iter().map(|batch| refresh(client, batch)));
                 look.next

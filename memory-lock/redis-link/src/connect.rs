@@ -16,6 +16,7 @@ use redis::{
 use crate::config::RedisConfig;
 use crate::error::{LinkError, LinkErrorKind};
 use crate::push::Pushes;
+use crate::server::ChannelKind;
 use crate::url::{Sentinel, Target};
 
 /// A connection that many requests share.
@@ -57,11 +58,13 @@ impl Connection {
         answers.into_iter().next_back().unwrap_or(Value::Nil).extract_error()
     }
 
-    pub(crate) async fn subscribe(&mut self, channel: &str, sharded: bool) -> RedisResult<()> {
+    pub(crate) async fn subscribe(&mut self, channel: &str, kind: ChannelKind) -> RedisResult<()> {
         match self {
             Self::Server(server) => server.subscribe(channel).await,
-            Self::Cluster(cluster) if sharded => cluster.ssubscribe(channel).await,
-            Self::Cluster(cluster) => cluster.subscribe(channel).await,
+            Self::Cluster(cluster) => match kind {
+                ChannelKind::Sharded => cluster.ssubscribe(channel).await,
+                ChannelKind::Global => cluster.subscribe(channel).await,
+            },
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::keyspace::Keyspace;
 use crate::push::{PushListener, Pushes};
 use crate::request::Request;
 use crate::script::Script;
-use crate::server::{self, Confirmation, ServerStatus};
+use crate::server::{self, ChannelKind, Confirmation, ServerStatus};
 use crate::shared_connection::SharedConnection;
 use crate::url::Target;
 
@@ -43,7 +43,7 @@ pub(crate) struct Inner {
     /// else on it meanwhile.
     confirmed: Arc<SharedConnection>,
     confirmation: Option<Confirmation>,
-    sharded_channels: bool,
+    channels: ChannelKind,
 }
 
 /// The result of a write.
@@ -82,7 +82,7 @@ impl RedisLink {
             requests: Arc::new(SharedConnection::with(connection, 1)),
             confirmed: Arc::default(),
             confirmation: facts.confirmation,
-            sharded_channels: facts.sharded_channels,
+            channels: facts.channels,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -195,7 +195,10 @@ impl RedisLink {
     /// The command that publishes to a channel of the keyspace.
     #[must_use]
     pub fn publish_command(&self) -> &'static str {
-        if self.inner.sharded_channels { "SPUBLISH" } else { "PUBLISH" }
+        match self.inner.channels {
+            ChannelKind::Sharded => "SPUBLISH",
+            ChannelKind::Global => "PUBLISH",
+        }
     }
 
     /// Passes all pushes of the server, on any connection of the link, to `listener` for as long as the
@@ -218,7 +221,7 @@ impl RedisLink {
         if self.inner.pushes.is_subscribed(&channel, number) {
             return Ok(false);
         }
-        connection.subscribe(&channel, self.inner.sharded_channels).await?;
+        connection.subscribe(&channel, self.inner.channels).await?;
         self.inner.pushes.subscribed(channel, number);
         Ok(true)
     }
@@ -240,12 +243,14 @@ impl Inner {
         answer.map_err(|mut error| {
             match error.kind() {
                 LinkErrorKind::NoAnswer(_) => {
-                    self.requests.drop_if(number, self.is_cluster());
+                    if self.is_cluster() {
+                        self.requests.drop_connection(number);
+                    }
                     self.requests.timed_out(number, String::new());
                     error.waited(self.config.response_timeout());
                 }
                 LinkErrorKind::Broken | LinkErrorKind::Unreachable | LinkErrorKind::ReadOnly => {
-                    self.requests.drop_if(number, true);
+                    self.requests.drop_connection(number);
                 }
                 _ => {}
             }
@@ -283,9 +288,9 @@ impl Inner {
         let connect = || {
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
             let (config, pushes) = (self.config.clone(), Arc::clone(&self.pushes));
-            let confirms = self.confirmation.is_some();
+            let confirmation = self.confirmation;
             async move {
-                let connection = connect_again(&config, &pushes, number, confirms).await?;
+                let connection = connect_again(&config, &pushes, number, confirmation).await?;
                 tracing::debug!(target = %config.target, "connected to Redis");
                 Ok((connection, number))
             }
@@ -305,12 +310,12 @@ async fn connect_again(
     config: &RedisConfig,
     pushes: &Arc<Pushes>,
     number: u64,
-    confirms: bool,
+    confirmation: Option<Confirmation>,
 ) -> Result<Connection, LinkError> {
     let mut connection = connect(config, pushes, number).await?;
     if config.acknowledge() == Acknowledge::Disk {
         let facts = server::examine(&mut connection, config).await?;
-        if facts.confirmation.is_some() && !confirms {
+        if facts.confirmation.is_some() && confirmation.is_none() {
             return Err(LinkError::config(
                 "the server no longer writes to its disk before it answers; set `appendfsync always` \
                  there, or open the link again",

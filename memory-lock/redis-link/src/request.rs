@@ -269,10 +269,15 @@ impl Inner {
                 shared.timed_out(number, self.tag(request));
                 failed.waited(self.config.response_timeout());
             }
-            LinkErrorKind::Broken => shared.drop_if(number, !self.is_cluster()),
+            // A Cluster's connection replaces its nodes itself.
+            LinkErrorKind::Broken => {
+                if !self.is_cluster() {
+                    shared.drop_connection(number);
+                }
+            }
             // A fail-over made it a replica. The next request looks up the master.
             LinkErrorKind::ReadOnly => {
-                shared.drop_if(number, true);
+                shared.drop_connection(number);
                 if !self.is_server() {
                     failed.becomes_busy();
                 }

@@ -98,7 +98,23 @@ impl Confirmation {
 /// The facts that a link needs.
 pub(crate) struct Facts {
     pub(crate) confirmation: Option<Confirmation>,
-    pub(crate) sharded_channels: bool,
+    pub(crate) channels: ChannelKind,
+}
+
+/// How a channel reaches its subscribers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChannelKind {
+    /// Over every node.
+    Global,
+    /// Over the nodes of the channel's slot (Redis 7.0).
+    Sharded,
+}
+
+/// The servers that the configuration names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Topology {
+    Single,
+    Cluster,
 }
 
 /// Refuses a server that would break a guarantee.
@@ -106,7 +122,10 @@ pub(crate) async fn examine(
     connection: &mut Connection,
     config: &RedisConfig,
 ) -> Result<Facts, LinkError> {
-    let is_cluster = matches!(config.target, Target::Cluster(_));
+    let topology = match config.target {
+        Target::Cluster(_) => Topology::Cluster,
+        Target::Server(_) | Target::Sentinel(_) => Topology::Single,
+    };
     let infos = match infos(connection).await {
         Ok(infos) => infos,
         Err(error) => {
@@ -123,11 +142,16 @@ pub(crate) async fn examine(
     };
     let mut version = None;
     for info in &infos {
-        check_kind(info, is_cluster)?;
+        check_kind(info, topology)?;
         check_policy(info)?;
         version = version.min(Some(info.version())).or(Some(info.version()));
     }
-    let sharded_channels = is_cluster && version.is_some_and(|version| version >= (7, 0));
+    let channels = match topology {
+        Topology::Cluster if version.is_some_and(|version| version >= (7, 0)) => {
+            ChannelKind::Sharded
+        }
+        Topology::Cluster | Topology::Single => ChannelKind::Global,
+    };
     let within = config.response_timeout() / 4 * 3;
     let confirmation = match config.acknowledge() {
         Acknowledge::Memory => None,
@@ -159,7 +183,7 @@ pub(crate) async fn examine(
             }
         })?;
     }
-    Ok(Facts { confirmation, sharded_channels })
+    Ok(Facts { confirmation, channels })
 }
 
 /// The way in which a write reaches the disk before it counts.
@@ -194,12 +218,14 @@ async fn on_disk(
     ))
 }
 
-fn check_kind(info: &Info, is_cluster: bool) -> Result<(), LinkError> {
+fn check_kind(info: &Info, topology: Topology) -> Result<(), LinkError> {
     let refuse = |problem: &str| Err(LinkError::config(format!("the server {problem}")));
     match info.mode() {
         "sentinel" => refuse("is a Sentinel; write redis+sentinel://...?master=NAME"),
-        "cluster" if !is_cluster => refuse("is a node of a Cluster; write redis+cluster://"),
-        mode if is_cluster && !mode.is_empty() && mode != "cluster" => {
+        "cluster" if topology == Topology::Single => {
+            refuse("is a node of a Cluster; write redis+cluster://")
+        }
+        mode if topology == Topology::Cluster && !mode.is_empty() && mode != "cluster" => {
             refuse("is no Cluster; write redis://")
         }
         _ if info.version() < (6, 2) => refuse(&format!(
@@ -446,15 +472,17 @@ mod tests {
     #[test]
     fn server_mode_is_known_by_either_name() {
         for name in ["redis_mode", "server_mode"] {
-            let told = |mode, is_cluster| {
+            let told = |mode, topology| {
                 let info = info(&[(name, mode), ("redis_version", "7.2.4"), ("role", "master")]);
-                check_kind(&info, is_cluster).map_err(|error| error.to_string())
+                check_kind(&info, topology).map_err(|error| error.to_string())
             };
-            assert_eq!(told("standalone", false), Ok(()));
-            assert_eq!(told("cluster", true), Ok(()));
-            assert!(told("sentinel", false).unwrap_err().contains("is a Sentinel"));
-            assert!(told("cluster", false).unwrap_err().contains("is a node of a Cluster"));
-            assert!(told("standalone", true).unwrap_err().contains("is no Cluster"));
+            assert_eq!(told("standalone", Topology::Single), Ok(()));
+            assert_eq!(told("cluster", Topology::Cluster), Ok(()));
+            assert!(told("sentinel", Topology::Single).unwrap_err().contains("is a Sentinel"));
+            assert!(
+                told("cluster", Topology::Single).unwrap_err().contains("is a node of a Cluster")
+            );
+            assert!(told("standalone", Topology::Cluster).unwrap_err().contains("is no Cluster"));
         }
     }
 

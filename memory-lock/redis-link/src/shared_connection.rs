@@ -214,14 +214,14 @@ impl SharedConnection {
         if is_too_much(state.silences.entry(tag).or_default()) {
             tracing::debug!("replacing a connection to Redis that no longer answers");
             drop(state);
-            self.drop_if(number, true);
+            self.drop_connection(number);
         }
     }
 
-    /// Drops the connection, if it is still this one. A Cluster's connection replaces its nodes itself.
-    pub(crate) fn drop_if(&self, number: u64, really: bool) {
+    /// Drops the connection, if it is still this one.
+    pub(crate) fn drop_connection(&self, number: u64) {
         let mut state = self.state();
-        if really && state.connection.as_ref().is_some_and(|(_, current)| *current == number) {
+        if state.connection.as_ref().is_some_and(|(_, current)| *current == number) {
             state.connection = None;
         }
     }

@@ -71,8 +71,9 @@ pub(crate) fn parse(text: &str) -> Result<(Target, Settings), LinkError> {
         let node = format!("{server_scheme}://{user}{host}{tail}");
         let mut url =
             Url::parse(&node).map_err(|error| refuse(&format!("is malformed ({error})")))?;
-        let unix = server_scheme == "redis+unix";
-        settings = take_settings(&mut url, unix);
+        let drivers: &[&str] =
+            if server_scheme == "redis+unix" { &["db", "user", "pass"] } else { &[] };
+        settings = take_settings(&mut url, drivers);
         let info = url.into_connection_info().map_err(|error| match tls_or(&error) {
             Some(remedy) => refuse(remedy),
             None => refuse(&format!("cannot be used ({error})")),
@@ -114,12 +115,12 @@ enum Kind {
     Sentinel,
 }
 
-/// Takes the query of a URL, except the parts that the driver reads there.
-fn take_settings(url: &mut Url, unix: bool) -> Settings {
+/// Takes the query of a URL, except the settings of the driver.
+fn take_settings(url: &mut Url, drivers: &[&str]) -> Settings {
     let all: Settings =
         url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
     let (drivers, ours): (Settings, Settings) =
-        all.into_iter().partition(|(name, _)| unix && matches!(&**name, "db" | "user" | "pass"));
+        all.into_iter().partition(|(name, _)| drivers.contains(&&**name));
     url.set_query(None);
     if !drivers.is_empty() {
         url.query_pairs_mut().extend_pairs(drivers);

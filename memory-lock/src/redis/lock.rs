@@ -143,12 +143,12 @@ impl LockBackend for RedisLock {
         let waits = u8::from(self.waiters.waits(key, owner));
         call.arg(Shown(owner)).arg(millis(ttl)).arg(waits);
         if waits == 1 {
-            self.waiters.has_place(key, owner, true);
+            self.waiters.add_place(key, owner);
         }
         let answer = self.link.run(&ACQUIRE, &call).await.map_err(&failed)?;
         let decode = || {
             if matches!(answer, Value::BulkString(_)) {
-                self.waiters.has_place(key, owner, false);
+                self.waiters.remove_place(key, owner);
                 return Ok(Acquired::Granted { token: FencingToken::new(number(answer)?) });
             }
             let left = Reply::parts(answer)?.number::<i64>()?;

@@ -49,7 +49,7 @@ impl Waiters {
         let state = self.state();
         for waiter in state.waiting.get(name).into_iter().flatten() {
             let for_another = next.is_some() && waiter.owner.is_some() && waiter.owner != next;
-            waiter.wake(for_another);
+            if for_another { waiter.wake_later() } else { waiter.wake() }
         }
     }
 
@@ -72,12 +72,15 @@ impl Waiters {
 }
 
 impl Waiters {
-    /// Records whether the server keeps a place in line for this owner.
-    pub(super) fn has_place(&self, key: &LockKey, owner: OwnerId, has: bool) {
+    /// Records that the server keeps a place in line for this owner.
+    pub(super) fn add_place(&self, key: &LockKey, owner: OwnerId) {
+        self.state().places.insert((key.clone(), owner));
+    }
+
+    /// Records that the server keeps no place in line for this owner.
+    pub(super) fn remove_place(&self, key: &LockKey, owner: OwnerId) {
         let mut state = self.state();
-        if has {
-            state.places.insert((key.clone(), owner));
-        } else if !state.places.is_empty() {
+        if !state.places.is_empty() {
             state.places.remove(&(key.clone(), owner));
         }
     }
@@ -96,8 +99,15 @@ impl Waiters {
 }
 
 impl Waiter {
-    fn wake(&self, kept_for_another: bool) {
-        self.kept_for_another.store(kept_for_another, Ordering::Relaxed);
+    /// The lease may be free for this waiter.
+    fn wake(&self) {
+        self.kept_for_another.store(false, Ordering::Relaxed);
+        self.released.notify_one();
+    }
+
+    /// The lease was released, and is reserved for another waiter.
+    fn wake_later(&self) {
+        self.kept_for_another.store(true, Ordering::Relaxed);
         self.released.notify_one();
     }
 }
@@ -110,7 +120,7 @@ impl PushListener for Waiters {
     fn disconnected(&self) {
         // A release may have been missed, so every waiter asks again.
         for waiter in self.state().waiting.values().flatten() {
-            waiter.wake(false);
+            waiter.wake();
         }
     }
 }

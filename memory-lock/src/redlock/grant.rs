@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use memory_core::lease::{FencingToken, OwnerId};
+use memory_core::store::Applied;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -81,7 +82,9 @@ impl Grant {
                     }
                     Verdict::Refused => Ok(Acquired::Held { remaining: vote.remaining() }),
                     Verdict::InDoubt => {
-                        Err(quorum.failure(self.operation(), &failures, vote.may_have_changed()))
+                        let changed = vote.may_have_changed();
+                        let applied = if changed { Applied::Unknown } else { Applied::No };
+                        Err(quorum.failure(self.operation(), &failures, applied))
                     }
                 };
                 decide.send_replace(true);

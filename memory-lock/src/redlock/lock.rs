@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use memory_core::lease::{LeaseDomain, OwnerId};
+use memory_core::store::Applied;
 use memory_redis_link::RedisConfig;
 use tokio::sync::oneshot;
 
@@ -168,7 +169,7 @@ impl LockBackend for RedlockLock {
                 Sight::InDoubt => break,
             }
         }
-        Err(self.quorum.failure(LockOperation::Inspect, &failures, false).with_key(key))
+        Err(self.quorum.failure(LockOperation::Inspect, &failures, Applied::No).with_key(key))
     }
 
     /// Ends when a majority of the servers has announced a release, or has subscribed to releases.
@@ -246,7 +247,8 @@ async fn release(
             Outcome::InDoubt => {
                 let heard = tally.yes + tally.another + tally.failed;
                 let may_have_changed = tally.yes > 0 || heard < quorum.members.len();
-                Err(quorum.failure(LockOperation::Release, &failures, may_have_changed))
+                let applied = if may_have_changed { Applied::Unknown } else { Applied::No };
+                Err(quorum.failure(LockOperation::Release, &failures, applied))
             }
         };
         if let Some(say) = say.take() {

@@ -71,7 +71,7 @@ impl Quorum {
             failures.push((at, error));
         }
         if count - failures.len() < majority(count) {
-            return Err(quorum.failure(LockOperation::Open, &failures, false));
+            return Err(quorum.failure(LockOperation::Open, &failures, Applied::No));
         }
         for (at, error) in failures {
             tracing::warn!(server = quorum.name(at), %error, "opening a quorum without this server");
@@ -115,12 +115,12 @@ impl Quorum {
         self.members.get(at).map(Member::name).unwrap_or_default()
     }
 
-    /// The error if too few servers could be asked.
+    /// The error if too few servers could be asked. `applied` is the effect at the servers that were.
     pub(super) fn failure(
         &self,
         operation: LockOperation,
         failures: &[(usize, LockError)],
-        may_have_changed: bool,
+        applied: Applied,
     ) -> LockError {
         let names: Vec<_> = failures.iter().map(|(at, _)| self.name(*at)).collect();
         let count = self.members.len();
@@ -141,7 +141,7 @@ impl Quorum {
             .with_source(first.clone());
         let retryable = failures.iter().any(|(_, error)| error.is_retryable());
         let error = if retryable { error.retryable() } else { error.not_retryable() };
-        if may_have_changed || unknown { error } else { error.not_applied() }
+        if applied == Applied::Unknown || unknown { error } else { error.not_applied() }
     }
 }
 

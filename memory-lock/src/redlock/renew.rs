@@ -8,6 +8,8 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use memory_core::store::Applied;
+
 use super::member::{Member, Place};
 use super::quorum::Quorum;
 use super::renewal_vote::{RenewalOrder, RenewalVerdict, RenewalVote};
@@ -59,7 +61,7 @@ impl Renewals {
                 let answer = match verdict {
                     RenewalVerdict::Decided(answers) => Ok(answers.clone()),
                     RenewalVerdict::InDoubt => {
-                        Err(quorum.failure(LockOperation::Renew, &failures, true))
+                        Err(quorum.failure(LockOperation::Renew, &failures, Applied::Unknown))
                     }
                 };
                 decide.send_replace(true);

@@ -66,14 +66,14 @@ impl RenewalVote {
             }
         }
         self.seat(server, Seat::Answered(lacks));
-        self.decide(false);
+        self.decide();
     }
 
     /// Takes in that a server gave no definite answer.
     pub(super) fn fail(&mut self, server: usize) {
         self.tallies.iter_mut().for_each(|tally| tally.failed += 1);
         self.seat(server, Seat::Resting);
-        self.decide(false);
+        self.decide();
     }
 
     fn seat(&mut self, server: usize, seat: Seat) {
@@ -89,7 +89,7 @@ impl RenewalVote {
 
     /// Decides a batch that hinges on slow servers: the leases that are not certain count as lost.
     pub(super) fn give_up(&mut self) {
-        self.decide(true);
+        self.decide_now();
     }
 
     /// The decision, once there is one. It does not change any more.
@@ -128,18 +128,25 @@ impl RenewalVote {
         self.tallies.iter().map(|tally| tally.outcome(self.seats.len()))
     }
 
-    /// Decides as soon as all leases are certain or in doubt, or some are certain and it is late.
+    /// Decides as soon as all leases are certain or in doubt.
+    fn decide(&mut self) {
+        if self.outcomes().all(|outcome| outcome != Outcome::Open) {
+            self.decide_now();
+        }
+    }
+
+    /// Decides if any lease is certain, or if no answer can make one certain.
     ///
     /// A lease is in doubt after two faults at once: one server lost it, and another does not answer. An error
     /// would then repeat until the certain leases of the batch are lost too, so leases in doubt count as lost.
-    fn decide(&mut self, is_late: bool) {
+    fn decide_now(&mut self) {
         if self.verdict.is_some() {
             return;
         }
         let is_open = self.outcomes().any(|outcome| outcome == Outcome::Open);
         if !self.outcomes().any(is_certain) {
             self.verdict = (!is_open).then_some(RenewalVerdict::InDoubt);
-        } else if !is_open || is_late {
+        } else {
             let answers = self.outcomes().map(|outcome| match outcome {
                 Outcome::Yes => Renewal::Renewed,
                 Outcome::Another => Renewal::NotOwner,
