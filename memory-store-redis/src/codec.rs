@@ -32,11 +32,16 @@ const SUMMARY: u8 = 2;
 impl<'a> Encoded<'a> {
     /// Refuses a message that could not be read back, such as one whose role is empty. The batch is the last
     /// place where the writer can still receive an error.
-    pub(crate) fn new(new: &'a NewMessage, summary: bool) -> Result<Self, StoreErrorKind> {
+    pub(crate) fn new(new: &'a NewMessage) -> Result<Self, StoreErrorKind> {
         let body = new.message.to_json().map_err(|reason| {
             StoreErrorKind::Invalid(format!("a message of the batch is malformed: {reason}"))
         })?;
-        Ok(Self { new, flags: if summary { SUMMARY } else { 0 }, body })
+        Ok(Self { new, flags: 0, body })
+    }
+
+    /// As [`new`](Self::new), for a summary.
+    pub(crate) fn summary(new: &'a NewMessage) -> Result<Self, StoreErrorKind> {
+        Ok(Self { flags: SUMMARY, ..Self::new(new)? })
     }
 }
 
@@ -236,7 +241,8 @@ mod tests {
                 content_type: ContentType::from(&*name),
                 created_at: Timestamp::from_microsecond(-5).unwrap(),
             };
-            let encoded = Encoded::new(&new, summary).unwrap();
+            let encoded = if summary { Encoded::summary(&new) } else { Encoded::new(&new) };
+            let encoded = encoded.unwrap();
             let place = Sequence::new(7);
             let read = stored(place, &encoded.to_string()).unwrap();
             let mut expected = new.stored_at(place);

@@ -150,7 +150,7 @@ impl RedisStore {
         call.arg(micros(*ttl));
         classes(&mut call, messages);
         for message in messages.iter() {
-            call.arg(Shown(Encoded::new(message, false).map_err(refuse)?));
+            call.arg(Shown(Encoded::new(message).map_err(refuse)?));
         }
         let failed = |fault| store_error(OPERATION, Some(key), fault);
         match self.write(OPERATION, key, &APPEND, &call, token).await? {
@@ -186,7 +186,7 @@ impl RedisStore {
         // A place that Lua's numbers cannot represent exactly does not exist.
         call.arg(replace.sequence.number().min(MOST_PLACES));
         call.arg(codec::optional_id(Some(replace.replaced)));
-        call.arg(Shown(Encoded::new(&replace.message, false).map_err(refuse)?));
+        call.arg(Shown(Encoded::new(&replace.message).map_err(refuse)?));
         self.counted(OPERATION, key, &REPLACE, &call, token).await
     }
 
@@ -405,7 +405,7 @@ fn micros(ttl: Option<Duration>) -> String {
 }
 
 fn summary(call: &mut Cmd, new: &NewMessage) -> Result<(), StoreErrorKind> {
-    call.arg(Shown(Encoded::new(new, true)?)).arg(Shown(new.class())).arg(new.tokens);
+    call.arg(Shown(Encoded::summary(new)?)).arg(Shown(new.class())).arg(new.tokens);
     Ok(())
 }
 

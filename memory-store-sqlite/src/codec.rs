@@ -148,13 +148,20 @@ fn odd(
 #[error("unknown form")]
 struct UnknownForm;
 
-/// The parameters of a message's row, in the order of the columns.
+/// What a row of a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowKind {
+    Message,
+    Summary,
+}
+
+/// Inserts the row of a message.
 pub(crate) fn insert_message(
     statement: &mut rusqlite::CachedStatement<'_>,
     place: i64,
     new: &NewMessage,
     Encoded { body, link }: &Encoded,
-    summary: bool,
+    kind: RowKind,
 ) -> rusqlite::Result<()> {
     let id = new.id.uuid().into_bytes();
     let priority = new.priority.map(Priority::number);
@@ -166,7 +173,7 @@ pub(crate) fn insert_message(
         &new.content_type.as_str(),
         &new.created_at.as_microsecond(),
         link,
-        &summary,
+        &(kind == RowKind::Summary),
         body,
     ];
     statement.execute(parameters).map(drop)

@@ -64,6 +64,21 @@ impl View<'_> {
     }
 }
 
+/// How long an attempt to read may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// It runs on the calling thread, and stops if the read is too long for that.
+    Brief,
+    Full,
+}
+
+/// The reads of a store that closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    Ended,
+    Running,
+}
+
 impl Readers {
     pub(crate) fn new(config: SqliteConfig, file: Arc<OpenFile>) -> Self {
         let most = NonZeroUsize::new(config.readers()).unwrap_or(NonZeroUsize::MIN);
@@ -79,7 +94,7 @@ impl Readers {
         operation: StoreOperation,
         read: impl Fn(&View<'_>) -> Result<Option<T>, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
-        match self.attempt(true, &read) {
+        match self.attempt(Effort::Brief, &read) {
             Ok(None) => {}
             Err(fault) if fault.is_busy() => {}
             Ok(Some(done)) => return Ok(done),
@@ -107,11 +122,11 @@ impl Readers {
         done.map_err(|fault| fault.to_error(operation, self.config.path()))
     }
 
-    /// Closes the idle connections; returns whether none is in use.
-    pub(crate) fn close(&self) -> bool {
+    /// Closes the idle connections; returns whether others are in use.
+    pub(crate) fn close(&self) -> Reads {
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         drop(idle);
-        self.active.load(Ordering::SeqCst) == 0
+        if self.active.load(Ordering::SeqCst) == 0 { Reads::Ended } else { Reads::Running }
     }
 
     /// Retries while another process prevents any read of the file, such as while it recovers the log of a
@@ -122,7 +137,7 @@ impl Readers {
     ) -> Result<T, Fault> {
         let since = real_now();
         loop {
-            match self.attempt(false, read) {
+            match self.attempt(Effort::Full, read) {
                 Err(fault)
                     if fault.is_busy() && since.elapsed() < self.config.operation_timeout() => {}
                 Ok(None) => {
@@ -136,7 +151,7 @@ impl Readers {
 
     fn attempt<T>(
         &self,
-        brief: bool,
+        effort: Effort,
         read: &impl Fn(&View<'_>) -> Result<Option<T>, Fault>,
     ) -> Result<Option<T>, Fault> {
         self.file.check_found()?;
@@ -148,6 +163,7 @@ impl Readers {
         };
         connection.prepare_cached("BEGIN")?.execute(())?;
         let now = self.config.now_micros();
+        let brief = effort == Effort::Brief;
         let done = read(&View { connection: &connection, leases: &self.leases, now, brief });
         // A connection that is not returned is closed; the next read opens another.
         let sound = !matches!(done, Err(Fault::Sqlite(_)));

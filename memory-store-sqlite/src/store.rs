@@ -181,8 +181,8 @@ impl Drop for SqliteStore {
     /// during a write, waits up to 20 ms for that write; if it takes longer, a thread of the store closes the
     /// file after it.
     fn drop(&mut self) {
-        let reads_ended = self.readers.close();
-        self.writer.close(reads_ended);
+        let reads = self.readers.close();
+        self.writer.close(reads);
     }
 }
 

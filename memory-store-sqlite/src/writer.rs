@@ -30,6 +30,7 @@ use self::turn::{Before, Turn};
 use crate::commands::Command;
 use crate::config::{CommitThread, SqliteConfig};
 use crate::open::OpenFile;
+use crate::readers::Reads;
 
 /// A commit that takes longer than this blocks the calling thread for too long.
 const FAST_COMMIT: Duration = Duration::from_millis(1);
@@ -161,9 +162,9 @@ impl Writer {
 
     /// Closes the connection. Waits for the end of a transaction in progress (of a caller that dropped its
     /// future), so that nothing touches the file after the store was dropped. If the transaction takes too
-    /// long, its thread closes the connection after it. If `reads_ended` too, the file itself is closed, and
+    /// long, its thread closes the connection after it. If the reads ended too, the file itself is closed, and
     /// the last process to do so folds the log into it; otherwise the last user of the file closes it.
-    pub(crate) fn close(&self, reads_ended: bool) {
+    pub(crate) fn close(&self, reads: Reads) {
         let mut state = self.lock();
         state.closing = true;
         self.changed.notify_all();
@@ -175,7 +176,7 @@ impl Writer {
         drop(state);
         let ended = slot.is_some();
         drop(slot);
-        if ended && reads_ended {
+        if ended && reads == Reads::Ended {
             self.file.close();
         }
     }

@@ -5,7 +5,7 @@ use memory_core::store::{Access, Counters, KEPT_RECEIPTS, MessageMeta, Splice, S
 use rusqlite::params;
 
 use super::step::Step;
-use crate::codec::{Encoded, HeadRow, INSERT_MESSAGE, holds, insert_message, int};
+use crate::codec::{Encoded, HeadRow, INSERT_MESSAGE, RowKind, holds, insert_message, int};
 use crate::error::Fault;
 
 impl Step<'_> {
@@ -55,7 +55,7 @@ impl Step<'_> {
         if let (Some(new), Some(encoded), Some(place)) = (&splice.summary, summary, first) {
             counters.insert_summary(new);
             let mut insert = self.connection.prepare_cached(INSERT_MESSAGE)?;
-            insert_message(&mut insert, place, new, encoded, true)?;
+            insert_message(&mut insert, place, new, encoded, RowKind::Summary)?;
         }
         let (now, row) = (self.now, &mut self.loaded.row);
         if !splice.closed.is_empty() {

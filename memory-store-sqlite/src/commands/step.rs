@@ -13,7 +13,7 @@ use memory_sqlite_file::LeaseObserver;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batch::Loaded;
-use crate::codec::{Encoded, HeadRow, INSERT_MESSAGE, LastWrite, insert_message, int};
+use crate::codec::{Encoded, HeadRow, INSERT_MESSAGE, LastWrite, RowKind, insert_message, int};
 use crate::error::Fault;
 use crate::schema::SEQUENCE_BITS;
 
@@ -59,7 +59,7 @@ impl Step<'_> {
                 row.head.last = row.head.last.plus(1);
                 row.head.counters.append(message);
                 let place = row.place(row.head.last).ok_or_else(no_room)?;
-                insert_message(&mut insert, place, message, encoded, false)?;
+                insert_message(&mut insert, place, message, encoded, RowKind::Message)?;
             }
             self.remember(append.write, Some(first))?;
             let end = append.ttl.and_then(|ttl| expiry(self.now, ttl));

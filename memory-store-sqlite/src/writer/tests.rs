@@ -16,6 +16,7 @@ use crate::codec::Encoded;
 use crate::commands::AppendRows;
 use crate::config::{CommitThread, SqliteConfig};
 use crate::open::open_file;
+use crate::readers::Reads;
 
 fn writer(commits: CommitThread) -> (TempDir, Arc<Writer>) {
     writer_with(commits, WorkerThreads::new("test", NonZeroUsize::MIN))
@@ -158,7 +159,7 @@ async fn closing_waits_for_the_runner() {
     for send in sends.collect::<Vec<_>>() {
         send.await.unwrap();
     }
-    writer.close(true);
+    writer.close(Reads::Ended);
     assert!(!folder.path().join("m.db-wal").exists(), "the log is folded into the file");
 }
 
