@@ -113,8 +113,11 @@ impl MemoryInstance {
         let outdated = if inner.backend.is_fused() {
             [Ok(()), Ok(())]
         } else {
-            let was_held = !matches!(memory, Ok(None));
-            [inner.outdate_writers(was_held).await, inner.outdate_flushers().await]
+            let writers = match memory {
+                Ok(None) => inner.outdate_writers_if_written().await,
+                Ok(Some(_)) | Err(_) => inner.outdate_writers().await,
+            };
+            [writers, inner.outdate_flushers().await]
         };
         let leases = Leases { memory: memory?, flush: flush? };
         outdated.into_iter().collect::<Result<(), _>>()?;
@@ -125,11 +128,15 @@ impl MemoryInstance {
 /// Shows the store a newer token than that of a broken lease, if the store cannot check leases itself. A new
 /// holder that has the lease already does this with its first write.
 impl Inner {
-    async fn outdate_writers(&self, was_held: bool) -> Result<(), MemoryError> {
+    async fn outdate_writers_if_written(&self) -> Result<(), MemoryError> {
         // A memory that was never written does not have to be created for this.
-        if !was_held && self.head().await?.version == 0 {
+        if self.head().await?.version == 0 {
             return Ok(());
         }
+        self.outdate_writers().await
+    }
+
+    async fn outdate_writers(&self) -> Result<(), MemoryError> {
         if let Some(guard) = self.take_broken(&self.lease).await? {
             self.write(&Claim(guard.proof()), Some(guard.proof())).await?;
             guard.release().await;

@@ -62,7 +62,7 @@ impl Inner {
                 Box::pin(self.write_in_line(write, limit, &mut asked)).await
             };
             let Err(error) = done else { return done };
-            let retryable = is_retryable(&error, lease.is_some());
+            let retryable = is_retryable(&error, lease);
             if retryable {
                 let definite = error.applied() == Applied::No;
                 unknown |= !definite;
@@ -294,10 +294,10 @@ fn is_locked(error: &StoreError) -> bool {
 
 /// Whether the same write may succeed when it is sent again. A lease that this write acquired itself and lost is
 /// acquired again; a lease of the caller is not.
-fn is_retryable(error: &WriteError, callers_lease: bool) -> bool {
+fn is_retryable(error: &WriteError, callers_lease: Option<LeaseProof>) -> bool {
     match error {
         WriteError::Store(error) => match error.kind() {
-            StoreErrorKind::Fenced { .. } => !callers_lease,
+            StoreErrorKind::Fenced { .. } => callers_lease.is_none(),
             // A write under its own lease does not wait for others.
             StoreErrorKind::Locked { .. } => false,
             _ => error.is_retryable(),

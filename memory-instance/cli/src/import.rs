@@ -118,7 +118,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         skip_bad: args.skip_bad,
         replace_surrogates: args.replace_surrogates,
     });
-    let progress = progress_bar(out.json());
+    let progress = progress_bar(out);
     let (sources, findings) = {
         let (files, name) = (args.files.clone(), args.source.clone());
         let (router, progress) = (Arc::clone(&router), progress.clone());
@@ -185,9 +185,10 @@ fn passed_over(bad: u64) -> String {
     format!("passed over {}", count(bad, "bad line", "bad lines"))
 }
 
-fn progress_bar(json: bool) -> ProgressBar {
+fn progress_bar(out: &Out) -> ProgressBar {
     // It hides itself if stderr is not a terminal.
-    let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let target =
+        if out.json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let progress = ProgressBar::with_draw_target(None, target);
     let style = "{msg:10} {wide_bar} {human_pos}/{human_len} messages, {per_sec}, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(style) {

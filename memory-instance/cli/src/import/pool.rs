@@ -85,7 +85,8 @@ impl Pool {
         let mut ordinals: HashMap<MemoryKey, u64> = HashMap::new();
         let mut records = source.read()?;
         // Only skipped bad records must be found again; otherwise all are good.
-        let mut routing = router.routing(router.skip_bad);
+        let mut routing =
+            if router.skip_bad { router.routing() } else { router.routing_unchecked() };
         loop {
             let record = records.next().map_err(|error| source.unreadable(&error))?;
             let is_last = record.is_none();
@@ -163,18 +164,18 @@ impl Pool {
             let key = self.0.waiting.lock().await.recv().await;
             let Some(key) = key else { return };
             while let Some((line, given_up)) = self.next(&key) {
-                self.append(&key, line, given_up).await;
+                if given_up {
+                    self.0.tally.failed.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    self.append(&key, line).await;
+                }
                 self.0.progress.inc(1);
             }
         }
     }
 
-    async fn append(&self, key: &MemoryKey, line: Line, given_up: bool) {
+    async fn append(&self, key: &MemoryKey, line: Line) {
         let tally = &self.0.tally;
-        if given_up {
-            tally.failed.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
         match self.send(key, line.write, line.message).await {
             Ok(true) => tally.appended.fetch_add(1, Ordering::Relaxed),
             Ok(false) => tally.skipped.fetch_add(1, Ordering::Relaxed),

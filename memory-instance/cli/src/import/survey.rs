@@ -74,9 +74,14 @@ pub(crate) struct Routing<'r> {
 }
 
 impl Router {
-    /// Routes the records of a source; `checks` says whether messages are checked against the limits.
-    pub(crate) fn routing(&self, checks: bool) -> Routing<'_> {
-        Routing { router: self, session: Session::default(), number: 0, held: None, checks }
+    /// Routes the records of a source, and checks messages against the limits.
+    pub(crate) fn routing(&self) -> Routing<'_> {
+        Routing { router: self, session: Session::default(), number: 0, held: None, checks: true }
+    }
+
+    /// As [`routing`](Self::routing), for messages that were checked before.
+    pub(crate) fn routing_unchecked(&self) -> Routing<'_> {
+        Routing { checks: false, ..self.routing() }
     }
 
     fn parse(&self, record: &Record<'_>) -> Result<(Json, usize), Problem> {
@@ -262,7 +267,7 @@ pub(crate) fn survey(
     progress: &ProgressBar,
 ) -> anyhow::Result<()> {
     let mut records = source.read()?;
-    let mut routing = router.routing(true);
+    let mut routing = router.routing();
     let (mut messages, mut changed, mut number) = (0, Sha256::new(), 0_u64);
     let mut is_changed = false;
     loop {
