@@ -53,6 +53,20 @@ pub enum Json {
 }
 
 impl Json {
+    /// The bytes that it occupies apart from its own size.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Null | Self::Bool(_) => 0,
+            Self::Number(number) => number.heap_bytes(),
+            Self::String(text) => text.capacity(),
+            Self::Array(items) => {
+                let inner: usize = items.iter().map(Self::heap_bytes).sum();
+                items.capacity() * size_of::<Self>() + inner
+            }
+            Self::Object(object) => object.heap_bytes(),
+        }
+    }
+
     /// Reads one value from a text. A byte order mark before it is skipped.
     ///
     /// # Errors

@@ -37,6 +37,7 @@ mod testkit;
 pub mod tokens;
 mod unit;
 mod usage;
+mod view;
 mod window;
 mod write;
 

@@ -1,5 +1,7 @@
 //! The tool calls that a message makes and answers.
 
+use std::sync::Arc;
+
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
@@ -26,9 +28,9 @@ use crate::message::{Message, Role};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ToolLink {
     /// The calls that the message makes.
-    pub calls: Box<[ToolRef]>,
+    pub calls: Arc<[ToolRef]>,
     /// The calls that the message answers.
-    pub results: Box<[ToolRef]>,
+    pub results: Arc<[ToolRef]>,
     /// Set if the message is one item of a model's answer, which the Responses API writes as several: `None` in every
     /// other dialect.
     pub item: Option<AnswerItem>,
@@ -134,8 +136,14 @@ impl ToolLink {
 
     /// Whether it neither calls nor answers.
     #[must_use]
-    pub const fn is_none(&self) -> bool {
+    pub fn is_none(&self) -> bool {
         self.calls.is_empty() && self.results.is_empty()
+    }
+
+    /// The bytes that it occupies apart from its own size, shared with its clones.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let refs = self.calls.iter().chain(&*self.results);
+        refs.map(|call| size_of::<ToolRef>() + call.id.len() + call.name.len()).sum()
     }
 
     pub(crate) fn of(message: &Message) -> Self {
@@ -201,7 +209,7 @@ impl ToolLink {
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
         let refs = |json: Option<&Json>| match json {
-            None => Some(Box::default()),
+            None => Some(Arc::default()),
             Some(json) => json.as_array()?.iter().map(ToolRef::from_json).collect(),
         };
         match Json::parse(text).ok()? {

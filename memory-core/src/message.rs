@@ -6,6 +6,7 @@ mod role;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
@@ -18,7 +19,7 @@ use crate::json::{Json, JsonObject, MAX_JSON_DEPTH};
 use crate::link::ToolLink;
 
 /// A message of one of the [dialects](crate::dialect). Reading it from JSON and writing it again gives an
-/// equal JSON value with the text of every number unchanged.
+/// equal JSON value with the text of every number unchanged. Clones share one copy.
 ///
 /// ```
 /// use memory_core::Message;
@@ -37,8 +38,8 @@ pub struct Message(Repr);
 enum Repr {
     /// Most messages: a role and a text. Every message that has this form is kept in it, so that equal
     /// messages are equal.
-    Plain(PlainMessage),
-    Full(Box<Full>),
+    Plain(Arc<PlainMessage>),
+    Full(Arc<Full>),
 }
 
 #[derive(Clone, PartialEq)]
@@ -53,7 +54,7 @@ impl Message {
     /// A message of this role with text content.
     #[must_use]
     pub fn new(role: Role, text: impl Into<String>) -> Self {
-        Self(Repr::Plain(PlainMessage::new(role, text.into())))
+        Self::plain(PlainMessage::new(role, text.into()))
     }
 
     /// A system prompt.
@@ -101,7 +102,7 @@ impl Message {
     #[must_use]
     pub fn calls(calls: impl IntoIterator<Item = ToolCall>) -> Self {
         let json = calls_message(calls);
-        Self(Repr::Full(Box::new(Full { json, dialect: Dialect::Chat, role: Role::Assistant })))
+        Self::full(Full { json, dialect: Dialect::Chat, role: Role::Assistant })
     }
 
     /// The result of the call with this id.
@@ -119,7 +120,7 @@ impl Message {
     #[must_use]
     pub fn tool_result(call_id: impl Into<String>, text: impl Into<String>) -> Self {
         let call_id = Some(call_id.into()).filter(|id| !id.is_empty());
-        Self(Repr::Plain(PlainMessage { call_id, ..PlainMessage::new(Role::Tool, text.into()) }))
+        Self::plain(PlainMessage { call_id, ..PlainMessage::new(Role::Tool, text.into()) })
     }
 
     /// The same message from a named speaker, or of a named tool.
@@ -127,7 +128,8 @@ impl Message {
     pub fn with_name(self, name: impl Into<String>) -> Self {
         match self.0 {
             Repr::Plain(plain) => {
-                Self(Repr::Plain(PlainMessage { name: Some(name.into()), ..plain }))
+                let plain = Arc::unwrap_or_clone(plain);
+                Self::plain(PlainMessage { name: Some(name.into()), ..plain })
             }
             Repr::Full(_) => self.with_field(NAME, name.into()),
         }
@@ -173,7 +175,7 @@ impl Message {
     /// anything that can be read.
     pub fn from_json(text: &str) -> Result<Self, MessageError> {
         match PlainMessage::parse(text) {
-            Some(plain) => Ok(Self(Repr::Plain(plain))),
+            Some(plain) => Ok(Self::plain(plain)),
             None => Self::try_from(Json::parse(text)?),
         }
     }
@@ -193,7 +195,7 @@ impl Message {
     /// [`MessageError`] for text that is no JSON object.
     pub fn from_stored_json(text: &str) -> Result<Self, MessageError> {
         match PlainMessage::parse(text) {
-            Some(plain) => Ok(Self(Repr::Plain(plain))),
+            Some(plain) => Ok(Self::plain(plain)),
             None => Self::lenient(Json::parse(text)?),
         }
     }
@@ -208,12 +210,12 @@ impl Message {
     /// A message from any JSON object.
     pub(crate) fn from_any(json: Json) -> Self {
         let json = match PlainMessage::from_json(json) {
-            Ok(plain) => return Self(Repr::Plain(plain)),
+            Ok(plain) => return Self::plain(plain),
             Err(json) => json,
         };
         let dialect = Dialect::detect(&json).unwrap_or(Dialect::Chat);
         let role = dialect.role(&json).unwrap_or_else(|| Role::Other("".into()));
-        Self(Repr::Full(Box::new(Full { json, dialect, role })))
+        Self::full(Full { json, dialect, role })
     }
 
     /// The message as JSON, validated: a store's last chance to refuse it.
@@ -230,7 +232,7 @@ impl Message {
                 // Reserve enough for typical text and framing, so that the buffer does not grow in steps.
                 let mut text = Vec::with_capacity(plain.text.len() + plain.text.len() / 16 + 64);
                 let broken = || MessageError::field("the message", "writable as JSON");
-                serde_json::to_writer(&mut text, plain).map_err(|_| broken())?;
+                serde_json::to_writer(&mut text, &**plain).map_err(|_| broken())?;
                 String::from_utf8(text).map_err(|_| broken())
             }
             Repr::Full(full) => {
@@ -360,16 +362,35 @@ impl Message {
         ToolLink::of(self)
     }
 
-    pub(crate) const fn as_plain(&self) -> Option<&PlainMessage> {
+    /// The bytes that it occupies apart from its own size, shared with its clones.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        2 * size_of::<usize>()
+            + match &self.0 {
+                Repr::Plain(plain) => size_of::<PlainMessage>() + plain.heap_bytes(),
+                Repr::Full(full) => {
+                    size_of::<Full>() + full.json.heap_bytes() + full.role.heap_bytes()
+                }
+            }
+    }
+
+    fn plain(plain: PlainMessage) -> Self {
+        Self(Repr::Plain(Arc::new(plain)))
+    }
+
+    fn full(full: Full) -> Self {
+        Self(Repr::Full(Arc::new(full)))
+    }
+
+    pub(crate) fn as_plain(&self) -> Option<&PlainMessage> {
         match &self.0 {
             Repr::Plain(plain) => Some(plain),
             Repr::Full(_) => None,
         }
     }
 
-    pub(crate) const fn as_plain_mut(&mut self) -> Option<&mut PlainMessage> {
+    pub(crate) fn as_plain_mut(&mut self) -> Option<&mut PlainMessage> {
         match &mut self.0 {
-            Repr::Plain(plain) => Some(plain),
+            Repr::Plain(plain) => Some(Arc::make_mut(plain)),
             Repr::Full(_) => None,
         }
     }
@@ -430,7 +451,7 @@ impl From<Message> for Json {
     fn from(message: Message) -> Self {
         match message.0 {
             Repr::Plain(plain) => plain.to_json(),
-            Repr::Full(full) => full.json,
+            Repr::Full(full) => Arc::unwrap_or_clone(full).json,
         }
     }
 }

@@ -44,17 +44,17 @@ pub fn check_pairing<'a>(
     let mut turn = Turn::default();
     for (index, message) in messages.into_iter().enumerate() {
         let ToolLink { calls, results, .. } = message.tool_link();
-        for result in &results {
+        for result in results.iter() {
             turn.answer(index, result)?;
         }
         let is_item = message.dialect() == Dialect::Responses && *message.role() == Role::Assistant;
         let continues = is_item && turn.of_items && !turn.has_results;
         if continues {
-            turn.call(index, calls)?;
+            turn.call(index, &calls)?;
         } else if !calls.is_empty() || results.is_empty() {
             turn.end(index)?;
             turn = Turn { of_items: is_item, ..Turn::default() };
-            turn.call(index, calls)?;
+            turn.call(index, &calls)?;
         }
     }
     Ok(())
@@ -76,8 +76,8 @@ struct Call {
 }
 
 impl Turn {
-    fn call(&mut self, index: usize, calls: Box<[ToolRef]>) -> Result<(), PairingError> {
-        for made in calls {
+    fn call(&mut self, index: usize, calls: &[ToolRef]) -> Result<(), PairingError> {
+        for made in calls.iter().cloned() {
             let is_repeated = |call: &Call| call.made.id == made.id;
             if !made.id.is_empty() && self.calls.iter().any(is_repeated) {
                 return Err(PairingError::RepeatedId { index, call: made.id });

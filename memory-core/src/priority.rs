@@ -81,6 +81,10 @@ impl ContentType {
     /// The longest name that an append accepts, in bytes.
     pub const MAX_BYTES: usize = 128;
 
+    pub(crate) fn heap_bytes(&self) -> usize {
+        if let Self::Custom(CustomType(name)) = self { name.len() } else { 0 }
+    }
+
     /// The built-in types.
     pub(crate) const BUILT_IN: [Self; 8] = [
         Self::SystemPrompt,

@@ -1,3 +1,4 @@
 //! Functions that only the other crates of this workspace need. They may change in any version.
 
 pub use crate::error_text::{cut_error_source, cut_error_text};
+pub use crate::view::View;

@@ -166,6 +166,11 @@ impl MessageMeta {
         Class { priority: self.priority, content_type: self.content_type.clone() }
     }
 
+    /// The bytes that it occupies apart from its own size.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.content_type.heap_bytes() + self.link.heap_bytes()
+    }
+
     /// Whether a flush wrote it; such a message counts as a summary, not as an appended message.
     #[must_use]
     pub const fn is_summary(&self) -> bool {

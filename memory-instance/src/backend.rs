@@ -9,6 +9,7 @@ use memory_lock::{Clock, LockManager};
 
 use crate::ids::Ids;
 use crate::lifecycle::Lifecycle;
+use crate::views::Views;
 
 /// State that all instances of one store share.
 pub(crate) struct Backend {
@@ -17,6 +18,8 @@ pub(crate) struct Backend {
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
     pub(crate) lifecycle: Arc<Lifecycle>,
+    /// What was read of the memories.
+    pub(crate) views: Views,
     /// The number of lease refreshes that were published as a metric.
     pub(crate) refreshes: AtomicU64,
 }

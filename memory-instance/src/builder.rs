@@ -16,6 +16,7 @@ use crate::ids::Ids;
 use crate::manager::MemoryManager;
 use crate::open;
 use crate::rules::{Extensions, FlushMode, Rules};
+use crate::views::{VIEW_BYTES, Views};
 
 /// Builds a [`MemoryManager`].
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub struct ManagerBuilder {
     resources: Vec<MemoryResource>,
     extensions: Extensions,
     cached_instances: NonZeroUsize,
+    view_bytes: usize,
     clock: Option<Clock>,
     ids: Ids,
 }
@@ -63,6 +65,7 @@ impl ManagerBuilder {
             resources: Vec::new(),
             extensions: Extensions::default(),
             cached_instances: NonZeroUsize::new(CACHED_INSTANCES).unwrap_or(NonZeroUsize::MIN),
+            view_bytes: VIEW_BYTES,
             clock: None,
             ids: Ids::system(),
         }
@@ -115,6 +118,18 @@ impl ManagerBuilder {
     /// the cache. Default: 10,000.
     pub fn with_cached_instances(mut self, instances: NonZeroUsize) -> Self {
         self.cached_instances = instances;
+        self
+    }
+
+    /// The number of bytes of decoded messages to keep in this process, for all memories of the manager together;
+    /// by default 64 MiB. 0 keeps none.
+    ///
+    /// With the messages at hand, [`window`](crate::MemoryInstance::window), [`messages`](crate::MemoryInstance::messages)
+    /// and [`page`](crate::MemoryInstance::page) ask the store only for messages that were appended since the last
+    /// read, in one request. Every acknowledged write is seen nevertheless. The least recently used memory is dropped
+    /// first. A memory that is larger than this is read again each time.
+    pub const fn with_view_bytes(mut self, bytes: usize) -> Self {
+        self.view_bytes = bytes;
         self
     }
 
@@ -207,6 +222,7 @@ impl ManagerBuilder {
             clock,
             ids: self.ids,
             lifecycle: Arc::default(),
+            views: Views::new(self.view_bytes),
             refreshes: AtomicU64::new(0),
         };
         Ok(MemoryManager::new(self.project, rules, backend, self.cached_instances))

@@ -1,11 +1,15 @@
 //! The state of one memory, below all operations on it.
 
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use memory_core::lease::LeaseProof;
-use memory_core::store::{Access, Applied, Head, Outline, StoreError, StoreErrorKind};
+use memory_core::sibling::View;
+use memory_core::store::{
+    Access, Applied, Cursor, Head, Outline, Page, Read, StoreError, StoreErrorKind,
+};
 use memory_core::{MemoryKey, MemoryStore};
 use memory_lock::{LockError, LockKey};
 
@@ -16,6 +20,7 @@ use crate::flush::failures::FlushFailures;
 use crate::kinds::Kinds;
 use crate::lifecycle::{Activity, Underway};
 use crate::rules::Rules;
+use crate::views::Found;
 use crate::writers::{Writer, Writers};
 
 /// The number of attempts of an operation when other writers change the memory meanwhile.
@@ -78,6 +83,35 @@ impl Inner {
 
     pub(crate) async fn head(&self) -> Result<Head, StoreError> {
         self.store().head(&self.key).await
+    }
+
+    /// Brings a view up to date: asks the store only for the messages after it.
+    pub(crate) async fn refresh(&self, found: Found) -> Result<Arc<View>, StoreError> {
+        let after = if let Found::View(view) = &found { Some(view.cursor()) } else { None };
+        let page = self.store().read(&self.key, Read { after, limit: None }).await?;
+        Ok(self.backend.views.advance(&self.key, found, page))
+    }
+
+    /// A page from the view, if there is one or the page is the whole memory, otherwise from the store.
+    pub(crate) async fn page(
+        &self,
+        after: Option<Cursor>,
+        limit: Option<NonZeroUsize>,
+    ) -> Result<Page, StoreError> {
+        let found = self.backend.views.find(&self.key);
+        let is_whole = after.is_none() && limit.is_none();
+        match found {
+            Found::View(_) | Found::Nothing if is_whole => {
+                return Ok(self.refresh(found).await?.whole());
+            }
+            Found::View(_) => {
+                if let Some(page) = self.refresh(found).await?.page(after, limit) {
+                    return Ok(page);
+                }
+            }
+            Found::Nothing | Found::Excluded => {}
+        }
+        self.store().read(&self.key, Read { after, limit }).await
     }
 
     pub(crate) async fn outline(&self) -> Result<Outline, StoreError> {

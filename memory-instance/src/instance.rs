@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use memory_core::store::{Counters, Cursor, FlushReceipt, Page, Read};
+use memory_core::store::{Counters, Cursor, FlushReceipt, Page};
 use memory_core::{MemoryKey, MemoryResource, Message, StoredMessage};
 use tokio::time::Instant;
 
@@ -147,7 +147,7 @@ impl MemoryInstance {
         limit: Option<NonZeroUsize>,
     ) -> Result<Page, MemoryError> {
         let started = Instant::now();
-        let page = self.inner.store().read(&self.inner.key, Read { after, limit }).await?;
+        let page = self.inner.page(after, limit).await?;
         self.inner.rules.telemetry.took(Operation::Read, started.elapsed());
         Ok(page)
     }

@@ -13,6 +13,7 @@ mod health;
 mod lease;
 mod shutdown;
 mod sweep;
+mod views;
 mod window;
 
 mod admit;

@@ -1,10 +1,11 @@
-//! Context windows: planned from metadata, so that only the messages in them are read.
+//! Context windows of a memory.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use memory_core::plan::{Anchor, ContextPlan, ContextPlanner, LeftOut, Step, Usage};
+use memory_core::plan::{Anchor, ContextError, ContextPlan, ContextPlanner, LeftOut, Step, Usage};
 use memory_core::request::Repair;
+use memory_core::sibling::View;
 use memory_core::store::{Cursor, StoreErrorKind};
 use memory_core::{Message, Request, Sequence, StoredMessage, WindowOptions};
 use serde::ser::SerializeStruct as _;
@@ -16,6 +17,7 @@ use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::telemetry::Operation;
+use crate::views::Found;
 
 /// The request to send to a model, with its messages.
 ///
@@ -189,8 +191,11 @@ fn uncalibrated(error: MemoryError, excess: u64, whole: u64) -> MemoryError {
     }
 }
 
+/// The operation, as named in errors.
+const READ_CONTEXT: &str = "read the context of";
+
 impl Inner {
-    /// Plans a window from metadata, and fetches only the messages in it.
+    /// Plans and renders a window of the memory as it is now.
     pub(crate) async fn window(
         &self,
         options: &WindowOptions,
@@ -207,11 +212,64 @@ impl Inner {
             let tools = options.tools.saturating_add(excess);
             Cow::Owned(options.clone().into_owned().with_tools(tools))
         };
+        let uncalibrated = |error| uncalibrated(error, excess, whole);
+        let found = self.backend.views.find(&self.key);
+        let (snapshot, plan, messages) = if let Found::Excluded = found {
+            self.plan_from_store(&effective).await.map_err(uncalibrated)?
+        } else {
+            let view = self.refresh(found).await?;
+            let (plan, messages) = self.plan_from_view(&view, &effective).map_err(uncalibrated)?;
+            (view.cursor(), plan, messages)
+        };
+        let ContextPlan { request, tokens, repairs, left_out, .. } = plan;
+        let anchor = Anchor::new(
+            snapshot,
+            profile.name,
+            model.map(str::to_owned),
+            tokens.saturating_add(options.tools),
+        );
+        self.rules.telemetry.took(Operation::Context, started.elapsed());
+        Ok(ContextWindow { messages, tokens, repairs, left_out, request, anchor })
+    }
+
+    /// Plans a window with all messages at hand.
+    fn plan_from_view(
+        &self,
+        view: &View,
+        options: &WindowOptions,
+    ) -> Result<(ContextPlan, Vec<Message>), MemoryError> {
+        let (now, rules) = (self.backend.now(), &self.rules);
+        let metas = view.metas();
+        let mut planner = ContextPlanner::new(metas, &rules.policy, options, &*rules.counter, now);
+        for (meta, message) in metas.iter().zip(view.messages()) {
+            planner.add(meta.sequence, message);
+        }
+        let plan = match planner.step() {
+            Ok(Step::Ready(plan)) => plan,
+            Ok(Step::Fetch(_)) => {
+                debug_assert!(false, "every message is at hand");
+                return Err(self.contended(READ_CONTEXT));
+            }
+            Err(reason) => return Err(self.over_budget(reason)),
+        };
+        let message = |place: &Sequence| {
+            let at = metas.binary_search_by_key(place, |meta| meta.sequence).ok()?;
+            view.messages().get(at).cloned()
+        };
+        let messages = plan.sequences.iter().filter_map(message).collect();
+        Ok((plan, messages))
+    }
+
+    /// Plans a window from metadata, and fetches only the messages in it.
+    async fn plan_from_store(
+        &self,
+        options: &WindowOptions,
+    ) -> Result<(Cursor, ContextPlan, Vec<Message>), MemoryError> {
         for _ in 0..ATTEMPTS {
             let outline = self.outline().await?;
             let snapshot = outline.cursor();
-            let planned = self.plan_window(&outline.metas, snapshot, &effective).await;
-            let planned = planned.map_err(|error| uncalibrated(error, excess, whole))?;
+            self.backend.views.observe(&self.key, snapshot.generation);
+            let planned = self.plan_window(&outline.metas, snapshot, options).await?;
             let Some((plan, mut found)) = planned else { continue };
             found.sort_unstable_by_key(|stored| stored.meta.sequence);
             let message = |place: &Sequence| {
@@ -219,17 +277,13 @@ impl Inner {
                 found.get(at).map(|stored| stored.message.clone())
             };
             let messages = plan.sequences.iter().filter_map(message).collect();
-            let ContextPlan { request, tokens, repairs, left_out, .. } = plan;
-            let anchor = Anchor::new(
-                snapshot,
-                profile.name,
-                model.map(str::to_owned),
-                tokens.saturating_add(options.tools),
-            );
-            self.rules.telemetry.took(Operation::Context, started.elapsed());
-            return Ok(ContextWindow { messages, tokens, repairs, left_out, request, anchor });
+            return Ok((snapshot, plan, messages));
         }
-        Err(self.contended("read the context of"))
+        Err(self.contended(READ_CONTEXT))
+    }
+
+    fn over_budget(&self, reason: ContextError) -> MemoryError {
+        MemoryError::Context { key: self.key.clone(), reason, calibrated: 0 }
     }
 
     /// The plan and its messages; `None` if the memory was changed meanwhile.
@@ -247,10 +301,7 @@ impl Inner {
             let places = match planner.step() {
                 Ok(Step::Ready(plan)) => return Ok(Some((plan, found))),
                 Ok(Step::Fetch(places)) => places,
-                Err(reason) => {
-                    let (key, calibrated) = (self.key.clone(), 0);
-                    return Err(MemoryError::Context { key, reason, calibrated });
-                }
+                Err(reason) => return Err(self.over_budget(reason)),
             };
             let messages = match self.store().fetch(&self.key, snapshot, &places).await {
                 Ok(messages) => messages,

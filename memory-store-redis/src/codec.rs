@@ -126,6 +126,11 @@ pub(crate) fn stored(sequence: Sequence, text: &str) -> Result<StoredMessage, St
 /// Decodes the head from its packed form: the fields that `unpacked` in `scripts/memory.lua` lists; `None`
 /// for anything else.
 pub(crate) fn head(packed: &[u8]) -> Option<Head> {
+    head_and_base(packed).map(|(head, _)| head)
+}
+
+/// The head, and the place up to which the index lists the messages that are there.
+pub(crate) fn head_and_base(packed: &[u8]) -> Option<(Head, u64)> {
     let mut rest = packed;
     let parts = decode::read_array_len(&mut rest).ok()?;
     let form: u32 = decode::read_int(&mut rest).ok()?;
@@ -147,7 +152,7 @@ pub(crate) fn head(packed: &[u8]) -> Option<Head> {
     let mut seldom = text(&mut rest)?.split(' ');
     let mut next = || seldom.next()?.parse().ok();
     let generation = Generation::new(next()?);
-    let _base: u64 = next()?;
+    let base = Sequence::new(next()?);
     let flush_fence = FencingToken::new(next()?);
     let next_flush_at = match seldom.next()? {
         "" => None,
@@ -170,7 +175,7 @@ pub(crate) fn head(packed: &[u8]) -> Option<Head> {
     (head.generation, head.version, head.last) = (generation, version, last);
     (head.fence, head.flush_fence) = (fence, flush_fence);
     (head.next_flush_at, head.expires_at) = (next_flush_at, expires_at);
-    Some(head)
+    Some((head, base.number()))
 }
 
 /// The format of a head, whether this version can read it or not.

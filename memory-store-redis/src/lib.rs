@@ -10,6 +10,7 @@ mod parts;
 mod reads;
 mod scripts;
 mod unused;
+mod whole;
 
 mod codec;
 mod error;

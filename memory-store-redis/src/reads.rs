@@ -26,23 +26,29 @@ enum What {
     Descriptions,
 }
 
-impl What {
-    /// The number of messages that one script returns at first, because a script blocks all other clients. A
-    /// longer result is read in parts, all of one generation and up to one place, so that it is still one
-    /// snapshot. Pages, which are read most often, get a larger limit than the reads of a flush.
-    const fn part(self) -> usize {
-        match self {
-            Self::Messages => 8 * PART,
-            Self::Descriptions => PART,
-        }
-    }
-}
+/// The bytes of messages after which a script ends its part of a read, because a script blocks all other clients.
+const PART_BYTES: usize = 64 << 10;
+
+/// The most messages of one part.
+const PART_MESSAGES: usize = 512;
 
 /// After this many flushes during one read, the read is made in one part, regardless of its length.
-const RESTARTS: u32 = 4;
+pub(crate) const RESTARTS: u32 = 4;
 
 /// The number of memories that are checked together when keys are listed.
 pub(crate) const LOOKED_AT: usize = 64;
+
+/// How much one script returns of a read.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    bytes: usize,
+    messages: usize,
+}
+
+impl Size {
+    const PART: Self = Self { bytes: PART_BYTES, messages: PART_MESSAGES };
+    const WHOLE: Self = Self { bytes: usize::MAX, messages: usize::MAX };
+}
 
 /// One part of a read, or several put together.
 #[derive(Default)]
@@ -67,7 +73,7 @@ impl Part {
     }
 
     /// Adds the next part of the same snapshot.
-    fn goes_on(&mut self, next: Self) {
+    fn add(&mut self, next: Self) {
         self.more = next.more;
         self.reached = next.reached.or(self.reached);
         self.messages.extend(next.messages);
@@ -107,7 +113,7 @@ impl RedisStore {
     }
 
     /// Checks the TTL against a custom clock. The server has already dropped what expired by its clock.
-    fn has_expired(&self, head: &Head) -> bool {
+    pub(crate) fn has_expired(&self, head: &Head) -> bool {
         let now = self.now().and_then(|now| i64::try_from(now).ok());
         now.zip(head.expires_at).is_some_and(|(now, end)| end.as_microsecond() <= now)
     }
@@ -115,6 +121,12 @@ impl RedisStore {
     pub(crate) async fn read_page(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
         let limit = read.limit.map_or(usize::MAX, NonZeroUsize::get);
         let after = read.after.unwrap_or_default();
+        if after == Cursor::default() && read.limit.is_none() {
+            let whole = self.whole_page(key).await;
+            if let Some(page) = whole.map_err(|fault| store_error(OPERATION, Some(key), fault))? {
+                return Ok(page);
+            }
+        }
         let part = self.snapshot(key, after, limit, What::Messages).await?;
         let mut page = Page::new(reached(&part, after));
         page.more = part.more;
@@ -144,27 +156,11 @@ impl RedisStore {
         let failed = |fault| store_error(OPERATION, Some(key), fault);
         let mut restarts = 0;
         let mut restarted = false;
-        let mut parts = Parts::of(what.part());
         loop {
-            let one = restarts >= RESTARTS;
-            let most = if one { usize::MAX } else { parts.size() };
-            let first = self.part(key, after, None, most.min(limit), what);
-            let mut all = parts.timed(first).await.map_err(failed)?;
-            restarted |= all.restarted;
-            let mut whole = true;
-            while all.more && all.len() < limit {
-                let cursor = reached(&all, after);
-                let most = parts.size().min(limit - all.len());
-                let next = self.part(key, cursor, Some(all.last), most, what);
-                let next = parts.timed(next).await.map_err(failed)?;
-                if next.restarted {
-                    whole = false;
-                    break;
-                }
-                all.goes_on(next);
-            }
-            if whole {
-                return Ok(Part { restarted, ..all });
+            let size = if restarts < RESTARTS { Size::PART } else { Size::WHOLE };
+            let all = self.parts(key, after, size, limit, what).await.map_err(failed)?;
+            if let Some(all) = all {
+                return Ok(Part { restarted: restarted || all.restarted, ..all });
             }
             // A flush happened between two parts: the read restarts, as its reader would have to anyway.
             restarted |= after != Cursor::default();
@@ -181,21 +177,52 @@ impl RedisStore {
         }
     }
 
+    /// Reads in parts of this size; `None` if the memory changed between two parts.
+    async fn parts(
+        &self,
+        key: &MemoryKey,
+        after: Cursor,
+        size: Size,
+        limit: usize,
+        what: What,
+    ) -> Result<Option<Part>, LinkError> {
+        // Flushes read descriptions, and leave time to others.
+        let mut pauses = Parts::of(PART);
+        let mut part = async |after, up_to, read: usize| {
+            let mut size = Size { messages: size.messages.min(limit - read), ..size };
+            if what == What::Messages || size.messages == usize::MAX {
+                return self.part(key, after, up_to, size, what).await;
+            }
+            size.messages = size.messages.min(pauses.size());
+            pauses.timed(self.part(key, after, up_to, size, what)).await
+        };
+        let mut all = part(after, None, 0).await?;
+        while all.more && all.len() < limit {
+            let next = part(reached(&all, after), Some(all.last), all.len()).await?;
+            if next.restarted {
+                return Ok(None);
+            }
+            all.add(next);
+        }
+        Ok(Some(all))
+    }
+
     async fn part(
         &self,
         key: &MemoryKey,
         after: Cursor,
         up_to: Option<u64>,
-        most: usize,
+        size: Size,
         what: What,
     ) -> Result<Part, LinkError> {
         let arguments = [
             after.generation.number().to_string(),
             after.sequence.number().to_string(),
             up_to.map(|place| place.to_string()).unwrap_or_default(),
-            most.to_string(),
+            size.messages.to_string(),
             u8::from(what == What::Descriptions).to_string(),
             codec::optional_id(after.id),
+            size.bytes.to_string(),
         ];
         let mut reply = Reply::parts(self.look(key, &READ, &arguments).await?)?;
         let mut part = Part {
@@ -218,7 +245,7 @@ impl RedisStore {
                 }
             });
             if let Err(reason) = read {
-                tell_unreadable(key, place, &reason);
+                warn_unreadable(key, place, &reason);
                 part.unreadable.push(place);
             }
         }
@@ -253,7 +280,7 @@ impl RedisStore {
                 let text = text.ok_or_else(|| "it is no text".to_owned());
                 match text.and_then(|text| codec::stored(place, &text)) {
                     Ok(message) => messages.push(message),
-                    Err(reason) => tell_unreadable(key, place, &reason),
+                    Err(reason) => warn_unreadable(key, place, &reason),
                 }
             }
             if rest.is_empty() {
@@ -342,7 +369,7 @@ impl RedisStore {
 }
 
 /// The error for a head that could not be decoded.
-fn damaged(memory: &str, packed: &[u8]) -> LinkError {
+pub(crate) fn damaged(memory: &str, packed: &[u8]) -> LinkError {
     match codec::form(packed) {
         Some(found) if found > codec::FORM => LinkError::newer(found),
         Some(found) if found < codec::FORM => LinkError::corrupt(format!(
@@ -361,11 +388,11 @@ fn reached(part: &Part, after: Cursor) -> Cursor {
     }
 }
 
-fn tell_unreadable(key: &MemoryKey, place: Sequence, reason: &str) {
+pub(crate) fn warn_unreadable(key: &MemoryKey, place: Sequence, reason: &str) {
     tracing::warn!(%key, %place, reason, "a message cannot be read; evict it or clear the memory");
 }
 
-fn text_of(value: Value) -> Option<String> {
+pub(crate) fn text_of(value: Value) -> Option<String> {
     match value {
         Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
         _ => None,

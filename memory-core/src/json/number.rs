@@ -19,6 +19,11 @@ enum Repr {
 }
 
 impl JsonNumber {
+    /// The bytes that it occupies apart from its own size.
+    pub(super) const fn heap_bytes(&self) -> usize {
+        if let Repr::Text(text) = &self.0 { text.len() } else { 0 }
+    }
+
     /// The number with this text, if the text is a JSON number.
     ///
     /// ```

@@ -9,6 +9,12 @@ use super::Json;
 pub struct JsonObject(Vec<(String, Json)>);
 
 impl JsonObject {
+    /// The bytes that it occupies apart from its own size.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let members = self.0.iter().map(|(key, value)| key.capacity() + value.heap_bytes());
+        self.0.capacity() * size_of::<(String, Json)>() + members.sum::<usize>()
+    }
+
     /// An object without members.
     #[must_use]
     pub const fn new() -> Self {

@@ -36,6 +36,11 @@ impl Role {
             Self::Other(role) => role,
         }
     }
+
+    /// The bytes that it occupies apart from its own size.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        if let Self::Other(role) = self { role.len() } else { 0 }
+    }
 }
 
 impl From<&str> for Role {

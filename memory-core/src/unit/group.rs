@@ -34,7 +34,7 @@ impl<'a> Group<'a> {
         let mut unit = Unit::of(position, meta);
         let mut home = self.continued(meta);
         let mut has_stray = false;
-        for result in results {
+        for result in results.iter() {
             let Some(answered) = open.answer(result) else {
                 has_stray = true;
                 continue;

@@ -29,7 +29,7 @@ fn by_looking_back(metas: &[MessageMeta]) -> (Vec<usize>, Vec<Vec<ToolRef>>) {
             join(&mut unit_of, before, position);
             answer_of[position] = answer_of[before];
         }
-        for result in &meta.link.results {
+        for result in meta.link.results.iter() {
             let mut take = |answers: &dyn Fn(&ToolRef) -> bool| {
                 let nearest = (0..position).rev().find(|call| open[*call].iter().any(answers))?;
                 let of_answer = answer_of[nearest]..=nearest;

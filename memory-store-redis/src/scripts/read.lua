@@ -1,8 +1,9 @@
 -- KEYS: memory. ARGV 4...: generation and place that the reader has come to, a place after which nothing is
 -- to be read or empty, how many messages at most, 1 for their descriptions alone, and the id of the message
--- at the reader's place or empty. Returns {generation, 1 if the page begins at the start although the reader
--- was further, the last place that is there, 1 if there is more, the head, then of each message its place and
--- itself, empty for one that is not there}.
+-- at the reader's place or empty, and how many bytes of messages are enough. Returns {generation, 1 if the page
+-- begins at the start although the reader was further, the last place that is there, 1 if there is more, the
+-- head, then of each message its place and itself, empty for one that is not there}.
+local FEW = 64
 local generation, after = ARGV[4], tonumber(ARGV[5])
 local begins = generation == '0' and after == 0 and ARGV[9] == ''
 local stored = redis.call('HMGET', key, 'h', 'i', 'm' .. ARGV[5])
@@ -32,20 +33,27 @@ for pair = 1, #ranges, 2 do
     break
   end
 end
-local fields = {}
-for n, place in ipairs(places) do
-  fields[n] = 'm' .. place
-end
 local answer, alone = {head.generation, restarted, last, more, stored[1]}, ARGV[8] == '1'
-in_chunks('HMGET', fields, function(found, from)
-  for n = 1, #found do
-    answer[#answer + 1] = places[from + n - 1]
+local enough, bytes = tonumber(ARGV[10]), 0
+for from = 1, #places, FEW do
+  if bytes >= enough then
+    answer[4] = 1
+    break
+  end
+  local fields = {}
+  for n = from, math.min(from + FEW - 1, #places) do
+    fields[#fields + 1] = 'm' .. places[n]
+  end
+  local found = redis.call('HMGET', key, unpack(fields))
+  for n = 1, #fields do
     local message = found[n] or ''
     if alone then
       local length = string.match(message, '^%d+') or ''
       message = string.sub(message, 1, #length + 1 + (tonumber(length) or -1))
     end
+    bytes = bytes + #message
+    answer[#answer + 1] = places[from + n - 1]
     answer[#answer + 1] = message
   end
-end)
+end
 return answer

@@ -84,6 +84,12 @@ impl PlainMessage {
         Some(Self { role, text, name, call_id })
     }
 
+    /// The bytes that it occupies apart from its own size.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
+        self.text.capacity() + optional(&self.name) + optional(&self.call_id)
+    }
+
     pub(crate) fn to_json(&self) -> Json {
         let mut object =
             JsonObject::new().with("role", self.role.as_str()).with("content", self.text.as_str());

@@ -66,7 +66,8 @@ impl Server {
             Some(Bug::UnitSplit) if is_current && removes => {
                 let call = outline.metas.iter().find(|meta| {
                     let is_answered = |call: &memory_core::plan::ToolRef| {
-                        let results = outline.metas.iter().flat_map(|other| &other.link.results);
+                        let results =
+                            outline.metas.iter().flat_map(|other| other.link.results.iter());
                         results.into_iter().any(|result| result.id == call.id)
                     };
                     !is_planned(meta.sequence, &splice) && meta.link.calls.iter().any(is_answered)

@@ -1,0 +1,318 @@
+//! The views of a manager: what this process has read of its memories, bounded in bytes.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+use memory_core::MemoryKey;
+use memory_core::sibling::View;
+use memory_core::store::{Generation, Page};
+use metrics::{Counter, Gauge, counter, gauge};
+
+/// The default of [`ManagerBuilder::with_view_bytes`](crate::ManagerBuilder::with_view_bytes): 64 MiB.
+pub(crate) const VIEW_BYTES: usize = 64 << 20;
+
+/// The size of an entry beside its view: the node of the list, the place in the table and the key.
+const ENTRY_BYTES: usize = 256;
+
+/// The views of all memories of a manager, up to a number of bytes. The least recently used view is dropped first.
+///
+/// A view is shared with the readers that are using it, so a dropped view occupies memory until they end.
+pub(crate) struct Views {
+    max_bytes: usize,
+    kept: Mutex<Kept>,
+    warm: Counter,
+    cold: Counter,
+    evicted: Counter,
+    bytes: Gauge,
+}
+
+struct Kept {
+    entries: LruCache<MemoryKey, Entry>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Entry {
+    View(Arc<View>),
+    /// In this generation the memory is larger than all views together may be.
+    TooLarge(Generation),
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        ENTRY_BYTES + if let Self::View(view) = self { view.bytes() } else { 0 }
+    }
+}
+
+/// The state of a memory's view before a read.
+#[derive(Debug, Clone)]
+pub(crate) enum Found {
+    /// This view.
+    View(Arc<View>),
+    /// None, but one may be kept.
+    Nothing,
+    /// Views are off, or the memory was too large for one.
+    Excluded,
+}
+
+impl Views {
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        let read = |outcome: &'static str| counter!("memory_view_reads_total", "view" => outcome);
+        let kept = Kept { entries: LruCache::unbounded(), bytes: 0 };
+        Self {
+            max_bytes,
+            kept: Mutex::new(kept),
+            warm: read("warm"),
+            cold: read("cold"),
+            evicted: counter!("memory_view_evictions_total"),
+            bytes: gauge!("memory_view_bytes"),
+        }
+    }
+
+    /// The view of this memory, which is now the most recently used.
+    pub(crate) fn find(&self, key: &MemoryKey) -> Found {
+        if self.max_bytes == 0 {
+            return Found::Excluded;
+        }
+        let mut kept = self.lock();
+        let found = match kept.entries.get(key) {
+            Some(Entry::View(view)) => Found::View(Arc::clone(view)),
+            Some(Entry::TooLarge(_)) => Found::Excluded,
+            None => Found::Nothing,
+        };
+        drop(kept);
+        let counted = if matches!(found, Found::View(_)) { &self.warm } else { &self.cold };
+        counted.increment(1);
+        found
+    }
+
+    /// The memory has this generation. One that was too large in another generation may have a view again.
+    pub(crate) fn observe(&self, key: &MemoryKey, generation: Generation) {
+        if self.max_bytes == 0 {
+            return;
+        }
+        let mut kept = self.lock();
+        if let Some(Entry::TooLarge(at)) = kept.entries.peek(key)
+            && *at != generation
+        {
+            self.remove(&mut kept, key);
+        }
+    }
+
+    /// Applies the page that a store returned for the cursor of this view, and keeps the result.
+    pub(crate) fn advance(&self, key: &MemoryKey, found: Found, page: Page) -> Arc<View> {
+        let mut view = match found {
+            Found::View(view) if !view.is_changed_by(&page) => return view,
+            Found::View(view) if !page.restarted => view,
+            Found::View(_) | Found::Nothing | Found::Excluded => Arc::default(),
+        };
+        // Without another reader the view grows in place, otherwise this reader continues with a copy.
+        if self.max_bytes > 0 {
+            let mut kept = self.lock();
+            let is_outdated = |entry: &Entry| match entry {
+                Entry::View(current) => page.restarted || Arc::ptr_eq(current, &view),
+                Entry::TooLarge(_) => true,
+            };
+            if kept.entries.peek(key).is_some_and(is_outdated) {
+                self.remove(&mut kept, key);
+            }
+        }
+        Arc::make_mut(&mut view).apply(page);
+        self.keep(key, &view);
+        view
+    }
+
+    fn keep(&self, key: &MemoryKey, view: &Arc<View>) {
+        if self.max_bytes == 0 {
+            return;
+        }
+        let cursor = view.cursor();
+        let is_older = |entry: &Entry| {
+            matches!(entry, Entry::View(other) if other.cursor().generation == cursor.generation
+                && other.cursor().sequence > cursor.sequence)
+        };
+        let fits = view.bytes().saturating_add(ENTRY_BYTES) <= self.max_bytes;
+        let entry =
+            if fits { Entry::View(Arc::clone(view)) } else { Entry::TooLarge(cursor.generation) };
+        let mut kept = self.lock();
+        // Another reader may have read more meanwhile.
+        if kept.entries.peek(key).is_some_and(is_older) {
+            return;
+        }
+        self.remove(&mut kept, key);
+        self.count(&mut kept, entry.bytes());
+        kept.entries.put(key.clone(), entry);
+        while kept.bytes > self.max_bytes {
+            let Some((_, dropped)) = kept.entries.pop_lru() else { break };
+            self.discount(&mut kept, dropped.bytes());
+            self.evicted.increment(1);
+        }
+    }
+
+    fn remove(&self, kept: &mut Kept, key: &MemoryKey) {
+        if let Some(entry) = kept.entries.pop(key) {
+            self.discount(kept, entry.bytes());
+        }
+    }
+
+    fn count(&self, kept: &mut Kept, bytes: usize) {
+        kept.bytes += bytes;
+        self.bytes.increment(float(bytes));
+    }
+
+    fn discount(&self, kept: &mut Kept, bytes: usize) {
+        kept.bytes = kept.bytes.saturating_sub(bytes);
+        self.bytes.decrement(float(bytes));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+const fn float(bytes: usize) -> f64 {
+    bytes as f64
+}
+
+impl Drop for Views {
+    fn drop(&mut self) {
+        self.bytes.decrement(float(self.lock().bytes));
+    }
+}
+
+impl fmt::Debug for Views {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept = self.lock();
+        f.debug_struct("Views")
+            .field("max_bytes", &self.max_bytes)
+            .field("views", &kept.entries.len())
+            .field("bytes", &kept.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memory_core::{InMemoryStore, MemoryResource, MemoryStore, Message};
+    use memory_lock::{ClockExt as _, LockManager};
+
+    use super::*;
+    use crate::{FlushMode, MemoryInstance, MemoryManager};
+
+    struct World {
+        store: Arc<dyn MemoryStore>,
+        locks: LockManager,
+    }
+
+    impl World {
+        async fn new() -> (Self, MemoryManager) {
+            let builder = builder(VIEW_BYTES);
+            let manager = builder.open("memory://").await.unwrap();
+            let (store, locks) = (Arc::clone(manager.store()), manager.locks().clone());
+            (Self { store, locks }, manager)
+        }
+
+        /// Another process.
+        fn manager(&self, view_bytes: usize) -> MemoryManager {
+            builder(view_bytes).build(Arc::clone(&self.store), self.locks.clone()).unwrap()
+        }
+    }
+
+    fn builder(view_bytes: usize) -> crate::ManagerBuilder {
+        MemoryManager::builder()
+            .with_resource(MemoryResource::new("chat", 1 << 20))
+            .with_flush_mode(FlushMode::Manual)
+            .with_view_bytes(view_bytes)
+    }
+
+    async fn texts(memory: &MemoryInstance) -> Vec<String> {
+        let messages = memory.messages().await.unwrap();
+        messages.iter().map(|stored| stored.message.text().into_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn warm_reads_see_writes_of_others() {
+        let (world, manager) = World::new().await;
+        let reader = manager.memory("chat", "a").unwrap();
+        let writer = world.manager(0).memory("chat", "a").unwrap();
+        assert!(reader.messages().await.unwrap().is_empty());
+        for round in 0..3 {
+            writer.append(Message::user(format!("{round}"))).await.unwrap();
+            assert_eq!(texts(&reader).await, texts(&writer).await);
+            reader.append(Message::user("mine")).await.unwrap();
+            assert_eq!(texts(&reader).await, texts(&writer).await);
+            let window = reader.context(1_000).await.unwrap();
+            assert_eq!(window.messages.len(), 2 * round + 2);
+        }
+        writer.clear().await.unwrap();
+        assert!(texts(&reader).await.is_empty());
+        writer.append(Message::user("new")).await.unwrap();
+        assert_eq!(texts(&reader).await, ["new"]);
+        let page = reader.page(None, std::num::NonZeroUsize::new(5)).await.unwrap();
+        assert_eq!(page, writer.page(None, std::num::NonZeroUsize::new(5)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn bytes_of_all_views_are_bounded() {
+        let (world, _) = World::new().await;
+        let limit = 64 << 10;
+        let manager = world.manager(limit);
+        let views = &manager.backend().views;
+        let text = "x".repeat(1_000);
+        for number in 0..1_000 {
+            let memory = manager.memory("chat", &number.to_string()).unwrap();
+            memory.append_all([Message::user(&*text), Message::user("short")]).await.unwrap();
+            memory.context(1_000).await.unwrap();
+            assert!(views.lock().bytes <= limit);
+        }
+        let is_kept = |number: u32| {
+            let key = manager.memory("chat", &number.to_string()).unwrap().key().clone();
+            matches!(views.find(&key), Found::View(_))
+        };
+        assert!(is_kept(999) && is_kept(980) && !is_kept(900));
+        let sum: usize = views.lock().entries.iter().map(|(_, entry)| entry.bytes()).sum();
+        assert_eq!(sum, views.lock().bytes);
+    }
+
+    #[tokio::test]
+    async fn large_memory_has_no_view_until_it_shrinks() {
+        let (world, _) = World::new().await;
+        let manager = world.manager(8 << 10);
+        let memory = manager.memory("chat", "large").unwrap();
+        let views = &manager.backend().views;
+        memory.append_all(vec![Message::user("y".repeat(500)); 20]).await.unwrap();
+        assert_eq!(memory.messages().await.unwrap().len(), 20);
+        assert!(matches!(views.find(memory.key()), Found::Excluded));
+        let without = world.manager(0).memory_at(memory.key()).unwrap();
+        let window = memory.context(300).await.unwrap();
+        assert_eq!(window, without.context(300).await.unwrap());
+        assert!(!window.messages.is_empty());
+        memory.clear().await.unwrap();
+        memory.append(Message::user("small")).await.unwrap();
+        assert_eq!(memory.context(300).await.unwrap().messages.len(), 1);
+        assert_eq!(memory.messages().await.unwrap().len(), 1);
+        assert!(matches!(views.find(memory.key()), Found::View(_)));
+    }
+
+    #[tokio::test]
+    async fn state_that_went_back_replaces_the_view() {
+        let (world, _) = World::new().await;
+        let store = Arc::new(InMemoryStore::new(memory_lock::Clock::system()));
+        let world = World { store: Arc::clone(&store) as _, ..world };
+        let reader = world.manager(VIEW_BYTES).memory("chat", "a").unwrap();
+        let writer = world.manager(0).memory("chat", "a").unwrap();
+        writer.append(Message::user("one")).await.unwrap();
+        let saved = store.saved();
+        writer.append(Message::user("lost")).await.unwrap();
+        assert_eq!(texts(&reader).await, ["one", "lost"]);
+        store.go_back(&saved);
+        assert_eq!(texts(&reader).await, ["one"]);
+        writer.append(Message::user("two")).await.unwrap();
+        assert_eq!(texts(&reader).await, ["one", "two"]);
+        // Warm again: the view that was rebuilt is kept.
+        let Found::View(view) = reader.inner.backend.views.find(reader.key()) else { panic!() };
+        assert_eq!(view.messages().len(), 2);
+    }
+}
