@@ -4,10 +4,15 @@
 //! `cargo bench -p memory-instance --features redis --bench reads`, with a `redis-server` on the PATH or
 //! `MEMORY_TEST_REDIS_URL`. Two messages are appended before each warm read; only the read is timed.
 
-#![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    reason = "a bench measures real time, and few reads"
+)]
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -36,9 +41,11 @@ fn builder() -> memory_instance::ManagerBuilder {
         .with_flush_mode(FlushMode::Manual)
 }
 
-/// A memory with this many messages.
+/// A new memory with this many messages.
 fn filled(runtime: &Runtime, manager: &MemoryManager, messages: u64) -> MemoryInstance {
-    let memory = manager.memory("bench", &messages.to_string()).unwrap();
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let memory = manager.memory("bench", &format!("{messages}-{number}")).unwrap();
     for _ in 0..messages / 100 {
         let batch = std::iter::repeat_with(|| Message::user(TEXT)).take(100);
         runtime.block_on(memory.append_all(batch)).unwrap();
@@ -176,31 +183,37 @@ impl Medium for Redis {
     }
 }
 
+/// The number of reads after which a new memory is filled, because the appends make it longer.
+const READS: u64 = 10;
+
 /// Times a read after two appends.
 fn warm<T>(
     b: &mut criterion::Bencher<'_>,
     runtime: &Runtime,
-    memory: &MemoryInstance,
+    manager: &MemoryManager,
+    size: u64,
     mut read: impl AsyncFnMut(&MemoryInstance) -> T,
 ) {
-    runtime.block_on(read(memory));
     b.iter_custom(|count| {
+        let memory = filled(runtime, manager, size);
+        runtime.block_on(read(&memory));
         let mut spent = Duration::ZERO;
-        for _ in 0..count {
-            runtime
-                .block_on(memory.append_all([Message::user(TEXT), Message::user(TEXT)]))
-                .unwrap();
+        let reads = count.min(READS);
+        for _ in 0..reads {
+            let two = [Message::user(TEXT), Message::user(TEXT)];
+            runtime.block_on(memory.append_all(two)).unwrap();
             let begun = Instant::now();
-            black_box(runtime.block_on(read(memory)));
+            let answer = black_box(runtime.block_on(read(&memory)));
             spent += begun.elapsed();
+            drop(answer);
         }
-        spent
+        spent.mul_f64(count as f64 / reads as f64)
     });
 }
 
 fn reads(c: &mut Criterion, name: &str, runtime: &Runtime, medium: &mut dyn Medium) {
     let mut group = c.benchmark_group(name);
-    group.sample_size(20);
+    group.sample_size(10);
     for size in SIZES {
         let memory = filled(runtime, medium.manager(), size);
         let read = medium.bare(runtime, &memory);
@@ -210,7 +223,7 @@ fn reads(c: &mut Criterion, name: &str, runtime: &Runtime, medium: &mut dyn Medi
         });
         if medium.ping(runtime) {
             group.bench_function(format!("{size}, empty script"), |b| {
-                b.iter(|| medium.ping(runtime))
+                b.iter(|| medium.ping(runtime));
             });
         }
         for (read, budget) in
@@ -237,10 +250,14 @@ fn reads(c: &mut Criterion, name: &str, runtime: &Runtime, medium: &mut dyn Medi
             });
         }
         group.bench_function(format!("{size}, context(4,000), warm"), |b| {
-            warm(b, runtime, &memory, async |memory| memory.context(4_000).await.unwrap());
+            warm(b, runtime, medium.manager(), size, async |memory| {
+                memory.context(4_000).await.unwrap()
+            });
         });
         group.bench_function(format!("{size}, messages, warm"), |b| {
-            warm(b, runtime, &memory, async |memory| memory.messages().await.unwrap());
+            warm(b, runtime, medium.manager(), size, async |memory| {
+                memory.messages().await.unwrap()
+            });
         });
     }
     group.finish();
@@ -260,7 +277,7 @@ fn redis(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2));
+    config = Criterion::default().warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_secs(2));
     targets = sqlite, redis
 }
 criterion_main!(benches);
