@@ -10,6 +10,6 @@ pub use crate::priority::{Class, ClassError};
 pub use crate::unit::{Members, Unit, UnitClass, UnitState, Units};
 pub use crate::usage::{Anchor, Calibration, Usage};
 pub use crate::window::{
-    ContextError, ContextPlan, ContextPlanner, LeftOut, NewestUnit, StartPolicy, Step, SummaryRole,
-    Trimmed, plan_context,
+    ContextError, ContextPlan, ContextPlanner, LeftOut, NewestUnit, PrefixMark, StartPolicy, Step,
+    SummaryRole, Trimmed, WindowAdvance, plan_context,
 };

@@ -89,6 +89,8 @@ pub(crate) enum Extent {
 pub(crate) struct Rendered {
     pub(crate) request: Request,
     pub(crate) tokens: u64,
+    /// The tokens of each message.
+    pub(crate) message_tokens: Vec<u32>,
     pub(crate) repairs: Vec<Repair>,
     /// For each message whether nothing of it is in the request.
     pub(crate) is_left_out: Vec<bool>,
@@ -172,13 +174,16 @@ fn once<'a>(
     let mut tokens =
         system.as_ref().map_or(0, |system| known.unwrap_or_else(|| system_tokens(counter, system)));
     let mut messages = Vec::with_capacity(lines.len());
+    let mut message_tokens = Vec::with_capacity(lines.len());
     for Line { json, known } in lines {
         let own = known.unwrap_or_else(|| json_tokens(counter, dialect, &json));
         tokens = tokens.saturating_add(own);
+        message_tokens.push(u32::try_from(own).unwrap_or(u32::MAX));
         messages.push(json);
     }
     let request = Request::new(profile.name, system, messages);
-    Rendered { request, tokens, repairs: repairs.into_sorted(), is_left_out, has_left }
+    let repairs = repairs.into_sorted();
+    Rendered { request, tokens, message_tokens, repairs, is_left_out, has_left }
 }
 
 /// Links results to calls, fits all parts, and marks the messages of which a part remains.

@@ -29,12 +29,18 @@ use crate::stored::MessageMeta;
 pub struct Units<'a> {
     metas: &'a [MessageMeta],
     units: Vec<Unit>,
-    /// For each message the position of the next message of its unit; [`NONE`] for the last.
-    next: Vec<usize>,
+    /// For each message the position of the next message of its unit; [`NONE`] for the last. Empty if every unit is
+    /// one message.
+    next: Vec<u32>,
 }
 
 /// No position: no memory holds this many messages.
-const NONE: usize = usize::MAX;
+const NONE: u32 = u32::MAX;
+
+/// A position as it is kept: half the size, because plans of long histories are bound by memory.
+fn narrow(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(NONE)
+}
 
 impl<'a> Units<'a> {
     /// Groups the messages; calls that have been open for longer than `open_call_timeout` at `now`
@@ -73,7 +79,8 @@ impl<'a> Units<'a> {
     pub fn group(metas: &'a [MessageMeta], now: Timestamp, open_call_timeout: Duration) -> Self {
         let mut group = Group {
             units: Vec::with_capacity(metas.len()),
-            next: vec![NONE; metas.len()],
+            next: Vec::new(),
+            messages: metas.len(),
             joined: HashMap::new(),
             item: None,
         };
@@ -123,7 +130,24 @@ impl<'a> Units<'a> {
     /// The messages of one of these units, in order: a call before its results.
     #[must_use]
     pub const fn members(&self, unit: &Unit) -> Members<'_, 'a> {
-        Members { units: self, at: unit.first }
+        Members { units: self, at: unit.first, left: unit.messages }
+    }
+
+    /// The messages of one of these units before this position.
+    pub(crate) fn members_before<'u>(
+        &'u self,
+        unit: &Unit,
+        position: usize,
+    ) -> impl Iterator<Item = &'a MessageMeta> + use<'u, 'a> {
+        let mut members = self.members(unit);
+        std::iter::from_fn(move || {
+            let at = members.next_position().filter(|at| *at < position)?;
+            self.metas.get(at)
+        })
+    }
+
+    pub(crate) const fn as_slice(&self) -> &[Unit] {
+        self.units.as_slice()
     }
 
     /// The class of each unit under a policy, in the order of [`iter`](Self::iter).
@@ -134,8 +158,8 @@ impl<'a> Units<'a> {
     /// priority has that of its content type or, if it is conversation, that of its unit's.
     #[must_use]
     pub fn classify(&self, policy: &Policy) -> Vec<UnitClass<'a>> {
-        let recent = Standing::new(policy, &RECENT);
-        let historical = Standing::new(policy, &HISTORICAL);
+        let recent = Standing::new(policy, &ContentType::RecentContext);
+        let historical = Standing::new(policy, &ContentType::HistoricalMessages);
         // The total tokens of conversation from the newest unit back; `None` before the first.
         let mut talk: Option<u64> = None;
         let mut classes: Vec<_> = self
@@ -143,32 +167,74 @@ impl<'a> Units<'a> {
             .iter()
             .rev()
             .map(|unit| {
-                let own = self.metas.get(unit.first).map(|meta| &meta.content_type);
-                let own = own.unwrap_or(&HISTORICAL);
-                let conversation = matches!(own, ContentType::Conversation);
-                let standing = if conversation {
+                let standing = if unit.is_conversation {
                     let sum = talk.unwrap_or(0).saturating_add(unit.tokens);
                     let newest = talk.replace(sum).is_none();
                     if newest || sum <= policy.recent_window { recent } else { historical }
                 } else {
-                    Standing::new(policy, own)
+                    Standing::new(policy, self.content_type(unit))
                 };
-                let priority =
-                    self.members(unit).map(|meta| match (meta.priority, &meta.content_type) {
-                        (Some(priority), _) => priority,
-                        (None, ContentType::Conversation) => standing.priority,
-                        (None, fixed) => policy.priority_of(fixed),
-                    });
                 UnitClass {
-                    priority: priority.min().unwrap_or(standing.priority),
+                    priority: self.rank(unit, policy).priority(standing.priority),
                     content_type: standing.content_type,
                     block: standing.block,
-                    conversation,
+                    conversation: unit.is_conversation,
                 }
             })
             .collect();
         classes.reverse();
         classes
+    }
+
+    /// The content type of a unit's first message.
+    pub(crate) fn content_type(&self, unit: &Unit) -> &'a ContentType {
+        let first = self.metas.get(unit.first());
+        first.map_or(&ContentType::HistoricalMessages, |meta| &meta.content_type)
+    }
+
+    /// The priority of a unit, as far as its messages determine it.
+    pub(crate) fn rank(&self, unit: &Unit, policy: &Policy) -> Rank {
+        if unit.is_plain {
+            return Rank { fixed: None, follows_unit: true };
+        }
+        let mut rank = Rank { fixed: None, follows_unit: false };
+        for meta in self.members(unit) {
+            let own = match (meta.priority, &meta.content_type) {
+                (Some(priority), _) => priority,
+                (None, ContentType::Conversation) => {
+                    rank.follows_unit = true;
+                    continue;
+                }
+                (None, fixed) => policy.priority_of(fixed),
+            };
+            rank.fixed = Some(rank.fixed.map_or(own, |fixed| fixed.min(own)));
+        }
+        rank
+    }
+}
+
+/// The priority of a unit, as far as its messages determine it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rank {
+    /// The most critical priority of the messages that have their own.
+    fixed: Option<Priority>,
+    /// Whether other messages have that of the unit's content type.
+    follows_unit: bool,
+}
+
+impl Rank {
+    /// The priority in a unit whose content type has this one.
+    pub(crate) fn priority(self, standing: Priority) -> Priority {
+        match self.fixed {
+            Some(fixed) if self.follows_unit => fixed.min(standing),
+            Some(fixed) => fixed,
+            None => standing,
+        }
+    }
+
+    /// Whether it depends on the content type.
+    pub(crate) const fn follows_unit(self) -> bool {
+        self.follows_unit
     }
 }
 
@@ -184,24 +250,31 @@ impl<'u> IntoIterator for &'u Units<'_> {
 /// One unit: a message, or a tool call with its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unit {
-    first: usize,
-    last: usize,
-    messages: usize,
     tokens: u64,
-    unanswered: usize,
+    first: u32,
+    last: u32,
+    messages: u32,
+    unanswered: u32,
     malformed: bool,
+    /// Whether its content type is conversation.
+    is_conversation: bool,
+    /// Whether all its messages are conversation without a priority.
+    is_plain: bool,
     state: UnitState,
 }
 
 impl Unit {
     fn of(position: usize, meta: &MessageMeta) -> Self {
+        let is_conversation = matches!(meta.content_type, ContentType::Conversation);
         Self {
-            first: position,
-            last: position,
-            messages: 1,
             tokens: meta.tokens.into(),
+            first: narrow(position),
+            last: narrow(position),
+            messages: 1,
             unanswered: 0,
             malformed: false,
+            is_conversation,
+            is_plain: is_conversation && meta.priority.is_none(),
             state: UnitState::Whole,
         }
     }
@@ -209,7 +282,22 @@ impl Unit {
     /// The index of its first message among the grouped messages.
     #[must_use]
     pub const fn first(&self) -> usize {
-        self.first
+        self.first as usize
+    }
+
+    /// The index of its last message among the grouped messages.
+    pub(crate) const fn last(&self) -> usize {
+        self.last as usize
+    }
+
+    /// Whether its content type is conversation.
+    pub(crate) const fn is_conversation(&self) -> bool {
+        self.is_conversation
+    }
+
+    /// Whether all its messages are conversation without a priority.
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// The number of its messages.
@@ -233,7 +321,7 @@ impl Unit {
     /// The number of its calls without a result.
     #[must_use]
     pub const fn unanswered(&self) -> usize {
-        self.unanswered
+        self.unanswered as usize
     }
 
     /// Whether it must be kept under any pressure: it is critical or still open.
@@ -277,9 +365,6 @@ pub struct UnitClass<'a> {
     pub conversation: bool,
 }
 
-static RECENT: ContentType = ContentType::RecentContext;
-static HISTORICAL: ContentType = ContentType::HistoricalMessages;
-
 /// The class of a content type under a policy.
 #[derive(Clone, Copy)]
 struct Standing<'a> {
@@ -305,14 +390,18 @@ impl<'a> Standing<'a> {
 #[derive(Debug, Clone)]
 pub struct Members<'u, 'a> {
     units: &'u Units<'a>,
-    at: usize,
+    at: u32,
+    left: u32,
 }
 
 impl Members<'_, '_> {
     /// The index of the next message among the grouped messages.
     pub(crate) fn next_position(&mut self) -> Option<usize> {
-        let position = self.at;
-        self.at = *self.units.next.get(position)?;
+        self.left = self.left.checked_sub(1)?;
+        let position = self.at as usize;
+        if self.left > 0 {
+            self.at = *self.units.next.get(position)?;
+        }
         Some(position)
     }
 }

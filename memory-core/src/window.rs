@@ -1,14 +1,18 @@
 //! Context windows: the messages to send to a model, within a budget.
 
+mod candidates;
 mod choose;
 mod options;
 mod planner;
+mod prefix;
+mod steps;
 mod trim;
 
 use serde::Serialize;
 
-pub use self::options::{NewestUnit, StartPolicy, SummaryRole, WindowOptions};
+pub use self::options::{NewestUnit, StartPolicy, SummaryRole, WindowAdvance, WindowOptions};
 pub use self::planner::{ContextPlanner, Step};
+pub use self::prefix::PrefixMark;
 pub use self::trim::{Trimmed, plan_context, trim_messages};
 use crate::counters::Tally;
 use crate::render::{Repair, Request};
@@ -28,6 +32,18 @@ pub struct ContextPlan {
     pub repairs: Vec<Repair>,
     /// The messages that were left out, by reason.
     pub left_out: LeftOut,
+    /// The tokens of each message of the request.
+    message_tokens: Vec<u32>,
+}
+
+impl ContextPlan {
+    /// Identifies the messages of the request, to find what a later one has in common with it.
+    #[must_use]
+    pub fn prefix_mark(&self) -> PrefixMark {
+        let messages = self.message_tokens.iter().fold(0_u64, |sum, one| sum + u64::from(*one));
+        let system = self.tokens.saturating_sub(messages);
+        PrefixMark::new(&self.request, system, &self.message_tokens)
+    }
 }
 
 /// The messages that a context window leaves out.

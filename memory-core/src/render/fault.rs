@@ -79,6 +79,10 @@ pub(crate) enum Fault {
     CutInCharacter,
     /// A cut text has no marker.
     CutWithoutMarker,
+    /// The start of the window moves with every message.
+    StartSlides,
+    /// The conversation before a step is recent or historical as counted from the newest message.
+    RecencyFromEnd,
 }
 
 #[cfg(not(test))]

@@ -3,15 +3,18 @@
 use std::collections::{HashMap, HashSet};
 
 use super::open::{CallsOf, OpenCalls};
-use super::{NONE, Unit, UnitState};
+use super::{NONE, Unit, UnitState, narrow};
 use crate::link::{AnswerItem, ToolLink};
 use crate::stored::{MessageMeta, Sequence};
 
 /// Units under construction.
 pub(super) struct Group<'a> {
     pub(super) units: Vec<Unit>,
-    /// For each message the position of the next message of its unit; [`NONE`] for the last.
-    pub(super) next: Vec<usize>,
+    /// For each message the position of the next message of its unit; [`NONE`] for the last. Empty until a unit has
+    /// two messages.
+    pub(super) next: Vec<u32>,
+    /// The number of all messages.
+    pub(super) messages: usize,
     /// Maps a unit that was joined into another one to that unit. It has no messages any more.
     pub(super) joined: HashMap<usize, usize>,
     /// The item of an answer that was added last.
@@ -31,6 +34,11 @@ impl<'a> Group<'a> {
     /// Adds the next message.
     pub(super) fn add(&mut self, position: usize, meta: &'a MessageMeta, open: &mut OpenCalls<'a>) {
         let ToolLink { calls, results, item } = &meta.link;
+        if calls.is_empty() && results.is_empty() && item.is_none() {
+            self.item = None;
+            self.units.push(Unit::of(position, meta));
+            return;
+        }
         let mut unit = Unit::of(position, meta);
         let mut home = self.continued(meta);
         let mut has_stray = false;
@@ -71,7 +79,7 @@ impl<'a> Group<'a> {
             Item { kind, sequence: meta.sequence, unit: at, ids }
         });
         if let Some(unit) = self.unit_mut(at) {
-            unit.unanswered += calls.len();
+            unit.unanswered = unit.unanswered.saturating_add(narrow(calls.len()));
             unit.malformed |= is_malformed || has_stray;
         }
     }
@@ -102,10 +110,11 @@ impl<'a> Group<'a> {
     /// Appends a message to a unit.
     fn extend(&mut self, unit: usize, position: usize, meta: &MessageMeta) {
         let Some(unit) = self.unit_mut(unit) else { return };
-        let last = std::mem::replace(&mut unit.last, position);
+        let last = std::mem::replace(&mut unit.last, narrow(position));
         unit.messages += 1;
         unit.tokens = unit.tokens.saturating_add(meta.tokens.into());
-        self.link(last, position);
+        unit.is_plain &= Unit::of(position, meta).is_plain;
+        self.link(last, narrow(position));
     }
 
     /// Joins two units and returns the remaining one.
@@ -124,7 +133,7 @@ impl<'a> Group<'a> {
             self.interleave(kept, gone);
             kept_last.max(gone_last)
         };
-        let Some(Unit { tokens, unanswered, malformed, messages, .. }) =
+        let Some(Unit { tokens, unanswered, malformed, messages, is_plain, .. }) =
             self.unit_mut(gone).map(|gone| std::mem::replace(gone, Unit { messages: 0, ..*gone }))
         else {
             return kept;
@@ -135,6 +144,7 @@ impl<'a> Group<'a> {
             unit.tokens = unit.tokens.saturating_add(tokens);
             unit.unanswered += unanswered;
             unit.malformed |= malformed;
+            unit.is_plain &= is_plain;
         }
         self.joined.insert(gone, kept);
         kept
@@ -147,7 +157,7 @@ impl<'a> Group<'a> {
             let mut at = self.units.get(unit).map_or(NONE, |unit| unit.first);
             while at != NONE {
                 positions.push(at);
-                at = self.next.get(at).copied().unwrap_or(NONE);
+                at = self.next.get(at as usize).copied().unwrap_or(NONE);
             }
         }
         positions.sort_unstable();
@@ -165,9 +175,15 @@ impl<'a> Group<'a> {
     }
 
     /// Sets the message of the same unit that follows the one at this position.
-    fn link(&mut self, position: usize, following: usize) {
-        debug_assert!(position < self.next.len(), "there is no message at position {position}");
-        if let Some(link) = self.next.get_mut(position) {
+    fn link(&mut self, position: u32, following: u32) {
+        if self.next.is_empty() {
+            self.next.resize(self.messages, NONE);
+        }
+        debug_assert!(
+            (position as usize) < self.next.len(),
+            "there is no message at position {position}"
+        );
+        if let Some(link) = self.next.get_mut(position as usize) {
             *link = following;
         }
     }

@@ -1,33 +1,42 @@
 //! Which units are in a window, by priority and age.
 
-use super::ContextError;
-use crate::priority::ContentType;
-use crate::render::fault::{Fault, is_planted};
-use crate::stored::Sequence;
-use crate::unit::UnitClass;
+use std::cmp::Reverse;
 
-/// One unit, as input of the choice.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Candidate<'a> {
-    pub(super) class: UnitClass<'a>,
-    pub(super) first: Sequence,
-    /// Its tokens, known or estimated.
-    pub(super) cost: u64,
-    /// Whether it is known that nothing of it can be sent.
-    pub(super) is_void: bool,
-}
+use super::ContextError;
+use super::candidates::Candidates;
+use super::steps::{Mark, Steps};
+use crate::priority::Priority;
+use crate::render::fault::{Fault, is_planted};
 
 /// The units of a window.
 #[derive(Debug)]
 pub(super) struct Choice {
-    pub(super) included: Vec<bool>,
-    /// For each unit whether it is an older reminder, which no window includes.
-    pub(super) is_old_reminder: Vec<bool>,
+    /// The units, ascending.
+    pub(super) included: Vec<usize>,
+    /// The older reminders, ascending, which no window includes.
+    pub(super) old_reminders: Vec<usize>,
     pub(super) tokens: u64,
     /// The newest unit, if it has to be cut to fit.
     pub(super) cut: Option<usize>,
     /// The newest unit that can be sent.
     pub(super) newest: Option<usize>,
+    pub(super) extent: ChoiceExtent,
+}
+
+/// How far back a window reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChoiceExtent {
+    /// Everything that can be sent.
+    Whole,
+    /// To the last step, less this many steps.
+    Step {
+        /// The steps by which it is shorter.
+        shorter_by: u64,
+        /// The tokens that neither a unit takes nor what follows until the next step may take.
+        spare: u64,
+    },
+    /// As far as it fits.
+    Full,
 }
 
 /// The room for units.
@@ -42,108 +51,194 @@ pub(super) struct Room {
     pub(super) may_cut: bool,
     /// Whether to choose the critical units and the newest one only, however large they are.
     pub(super) is_minimal: bool,
-    pub(super) reminders: usize,
+    /// The steps of the start, unless it slides.
+    pub(super) steps: Option<Steps>,
 }
 
-/// Chooses greedily: critical units and the newest one, then those with the lowest priority number, the newest first
-/// within a priority. Once a conversation unit does not fit, all conversation before it is left out.
-pub(super) fn choose(units: &[Candidate<'_>], room: Room) -> Result<Choice, ContextError> {
-    let is_old_reminder = old_reminders(units, room.reminders);
-    let sendable = |index: usize, unit: &Candidate<'_>| {
-        !unit.is_void && !is_old_reminder.get(index).copied().unwrap_or(false)
-    };
-    let newest = units.iter().enumerate().rev().find(|(index, unit)| sendable(*index, unit));
-    let newest = newest.map(|(index, _)| index);
-    let mut included = vec![false; units.len()];
-    debug_assert_eq!(is_old_reminder.len(), units.len(), "one entry for each unit");
-    let mut optional = Vec::with_capacity(units.len());
-    let mut critical = 0_u64;
-    for (index, (unit, included)) in units.iter().zip(&mut included).enumerate() {
-        if !sendable(index, unit) {
-            continue;
-        }
-        if unit.class.priority.is_critical() && !is_planted(Fault::CriticalOptional) {
-            *included = true;
-            critical = critical.saturating_add(unit.cost);
-        } else {
-            optional.push(index);
-        }
-    }
-    let over = |needed: u64| needed.saturating_add(room.used);
-    if critical > room.tokens && !room.is_minimal {
-        let is_newest = newest.and_then(|index| included.get(index)).copied().unwrap_or(false);
-        if !(room.may_cut && is_newest) {
-            let needed = over(critical);
-            return Err(ContextError::CriticalOverBudget { needed, budget: room.budget });
-        }
-    }
-    let mut tokens = critical;
-    let mut cut = None;
-    let forced = newest.filter(|_| !is_planted(Fault::NewestOptional));
-    if let Some((index, unit)) = forced.and_then(|index| Some((index, units.get(index)?))) {
-        if let Some(included) = included.get_mut(index)
-            && !std::mem::replace(included, true)
-        {
-            tokens = tokens.saturating_add(unit.cost);
-        }
-        if tokens > room.tokens && (room.may_cut || !room.is_minimal) {
-            if !room.may_cut {
-                return Err(ContextError::NewestOverBudget {
-                    sequence: unit.first,
-                    tokens: unit.cost,
-                    is_cut: false,
-                    needed: over(tokens),
-                    budget: room.budget,
-                });
+impl Candidates<'_> {
+    /// Chooses greedily: critical units and the newest one, then those with the lowest priority number, the newest
+    /// first within a priority. Once a conversation unit does not fit, all conversation before it is left out.
+    pub(super) fn choose(&self, room: Room) -> Result<Choice, ContextError> {
+        let old_reminders = self.old_reminders(self.len());
+        let is_sendable =
+            |unit: usize| !self.is_void(unit) && old_reminders.binary_search(&unit).is_err();
+        let newest = (0..self.len()).rev().find(|unit| is_sendable(*unit));
+        let recent_from = self.recent_from(self.len());
+        let mut included = Vec::new();
+        let mut critical = 0_u64;
+        for special in self.special().iter().filter(|special| is_sendable(special.unit)) {
+            let is_critical = self.priority(special, recent_from).is_critical();
+            if is_critical && !is_planted(Fault::CriticalOptional) {
+                included.push(special.unit);
+                critical = critical.saturating_add(self.cost(special.unit));
             }
-            cut = Some(index);
-            return Ok(Choice { included, is_old_reminder, tokens, cut, newest });
         }
-    }
-    if room.is_minimal {
-        return Ok(Choice { included, is_old_reminder, tokens, cut, newest });
-    }
-    // A stable sort: the newest first within a priority.
-    optional.reverse();
-    optional.sort_by_key(|index| units.get(*index).map(|unit| unit.class.priority));
-    // Conversation before this unit is left out.
-    let mut talk_from = 0;
-    for index in optional {
-        let Some((unit, included)) = units.get(index).zip(included.get_mut(index)) else {
-            debug_assert!(false, "an optional unit has no index {index}");
-            continue;
+        let over = |needed: u64| needed.saturating_add(room.used);
+        if critical > room.tokens && !room.is_minimal {
+            let is_newest = newest.is_some_and(|newest| included.last() == Some(&newest));
+            if !(room.may_cut && is_newest) {
+                let needed = over(critical);
+                return Err(ContextError::CriticalOverBudget { needed, budget: room.budget });
+            }
+        }
+        let mut tokens = critical;
+        let mut choice = Choice {
+            included: Vec::new(),
+            old_reminders: Vec::new(),
+            tokens,
+            cut: None,
+            newest,
+            extent: ChoiceExtent::Full,
         };
-        if *included {
-            continue;
+        if let Some(newest) = newest.filter(|_| !is_planted(Fault::NewestOptional)) {
+            // It is behind all critical units, or one of them.
+            if included.last() != Some(&newest) {
+                included.push(newest);
+                tokens = tokens.saturating_add(self.cost(newest));
+            }
+            if tokens > room.tokens && (room.may_cut || !room.is_minimal) {
+                if !room.may_cut {
+                    return Err(ContextError::NewestOverBudget {
+                        sequence: self.place(newest).unwrap_or_default(),
+                        tokens: self.cost(newest),
+                        is_cut: false,
+                        needed: over(tokens),
+                        budget: room.budget,
+                    });
+                }
+                choice.cut = Some(newest);
+            }
         }
-        let fits = tokens.checked_add(unit.cost).is_some_and(|sum| sum <= room.tokens);
-        let is_behind_hole = index < talk_from && !is_planted(Fault::TalkWithHoles);
-        if fits && !(unit.class.conversation && is_behind_hole) {
-            tokens += unit.cost;
-            *included = true;
-        } else if unit.class.conversation {
-            talk_from = talk_from.max(index);
+        if choice.cut.is_none() && !room.is_minimal {
+            let old: u64 = old_reminders.iter().map(|unit| self.cost(*unit)).sum();
+            let is_whole = self.sendable_tokens().saturating_sub(old) <= room.tokens;
+            let steps = room.steps.filter(|steps| steps.is_forced || !is_whole);
+            if let Some((mut chosen, extent)) =
+                steps.and_then(|steps| self.to_step(&included, room.tokens, steps))
+            {
+                chosen.retain(|unit| is_sendable(*unit));
+                (included, choice.extent) = (chosen, extent);
+            } else {
+                let left = room.tokens.saturating_sub(tokens);
+                let end = End { unit: self.len(), position: self.metas.len() };
+                (included, _) = self.fill(included, left, end, &old_reminders);
+                choice.extent = if is_whole { ChoiceExtent::Whole } else { ChoiceExtent::Full };
+            }
+            tokens = included.iter().map(|unit| self.cost(*unit)).sum();
+            included.sort_unstable();
         }
+        Ok(Choice { included, old_reminders, tokens, ..choice })
     }
-    Ok(Choice { included, is_old_reminder, tokens, cut, newest })
+
+    /// The units of a window that starts at a step: those that were chosen when the history ended at the last mark,
+    /// with room for what follows until the next one, and everything since. `None` if that is not possible.
+    ///
+    /// Nothing before the mark depends on what follows it, so the window only grows until the next mark.
+    fn to_step(
+        &self,
+        required: &[usize],
+        room: u64,
+        steps: Steps,
+    ) -> Option<(Vec<usize>, ChoiceExtent)> {
+        let mark = Mark::new(self, steps.size)?;
+        let end = End { unit: mark.unit, position: mark.position };
+        let old_reminders = self.old_reminders(mark.unit);
+        let before: Vec<_> = required.iter().copied().filter(|unit| *unit < mark.unit).collect();
+        let cost = |unit: &usize| self.cost_before(*unit, mark.position);
+        let required: u64 = before.iter().map(cost).sum();
+        let usable = steps.usable(room);
+        for shorter_by in steps.shorter_by.. {
+            let reserve = steps.size.checked_mul(shorter_by)?.checked_add(mark.reserve)?;
+            let left = usable.checked_sub(reserve)?.checked_sub(required)?;
+            let left = left.checked_sub(steps.pinned)?;
+            let (mut chosen, left) = self.fill(before.clone(), left, end, &old_reminders);
+            chosen.extend((mark.unit..self.len()).filter(|unit| !self.is_void(*unit)));
+            let tokens: u64 = chosen.iter().map(|unit| self.cost(*unit)).sum();
+            // What follows the mark may need more than its messages, such as synthetic results.
+            if tokens <= room {
+                let spare = left.saturating_add(steps.pinned);
+                return Some((chosen, ChoiceExtent::Step { shorter_by, spare }));
+            }
+        }
+        None
+    }
+
+    /// Adds the optional units before `end` that fit. Returns all, and the tokens that are left.
+    fn fill(
+        &self,
+        required: Vec<usize>,
+        mut left: u64,
+        end: End,
+        old_reminders: &[usize],
+    ) -> (Vec<usize>, u64) {
+        let is_open = |unit: usize| {
+            !self.is_void(unit)
+                && old_reminders.binary_search(&unit).is_err()
+                && required.binary_search(&unit).is_err()
+        };
+        let now = if is_planted(Fault::RecencyFromEnd) { self.len() } else { end.unit };
+        let recent_from = self.recent_from(now).min(end.unit);
+        let mut special: Vec<_> = (self.special().iter())
+            .filter(|special| special.unit < end.unit && is_open(special.unit))
+            .map(|special| (self.priority(special, recent_from), Reverse(special.unit)))
+            .collect();
+        special.sort_unstable();
+        let mut special = special.into_iter().peekable();
+        let plain = |from: usize, end: usize| {
+            (from..end).rev().filter(|unit| self.is_plain(*unit) && is_open(*unit))
+        };
+        let (recent, historical) = self.talk_priorities();
+        let mut streams = [
+            (recent, plain(recent_from, end.unit).peekable()),
+            (historical, plain(0, recent_from).peekable()),
+        ];
+        let mut is_done = [false; 2];
+        let mut chosen = required.clone();
+        // Conversation before this unit is left out.
+        let mut talk_from = 0;
+        loop {
+            // The next unit of each source, the one with the lowest priority number and the newest first.
+            let mut next: Option<((Priority, Reverse<usize>), Option<usize>)> =
+                special.peek().map(|rank| (*rank, None));
+            for (index, (priority, units)) in streams.iter_mut().enumerate() {
+                if is_done.get(index) != Some(&false) {
+                    continue;
+                }
+                let rank = units.peek().map(|unit| (*priority, Reverse(*unit)));
+                if let Some(rank) = rank.filter(|rank| next.is_none_or(|(best, _)| *rank < best)) {
+                    next = Some((rank, Some(index)));
+                }
+            }
+            let Some(((_, Reverse(unit)), source)) = next else { break };
+            match source.and_then(|index| streams.get_mut(index)) {
+                Some((_, units)) => units.next().is_some(),
+                None => special.next().is_some(),
+            };
+            let is_talk = self.unit(unit).is_some_and(crate::unit::Unit::is_conversation);
+            let is_behind_hole = unit < talk_from && !is_planted(Fault::TalkWithHoles);
+            let rest = left.checked_sub(self.cost_before(unit, end.position));
+            match rest.filter(|_| !(is_talk && is_behind_hole)) {
+                Some(rest) => {
+                    left = rest;
+                    chosen.push(unit);
+                }
+                None if is_talk => {
+                    talk_from = talk_from.max(unit);
+                    // The rest of this source is older.
+                    if let Some(is_done) = source.and_then(|index| is_done.get_mut(index)) {
+                        *is_done = !is_planted(Fault::TalkWithHoles);
+                    }
+                }
+                None => {}
+            }
+        }
+        (chosen, left)
+    }
 }
 
-/// The reminders before the newest ones. Only the most recent of repeated reminders are relevant.
-fn old_reminders(units: &[Candidate<'_>], kept: usize) -> Vec<bool> {
-    let mut seen = 0;
-    let mut old: Vec<bool> = units
-        .iter()
-        .rev()
-        .map(|unit| {
-            let is_reminder = is_reminder(unit.class.content_type) && !unit.is_void;
-            seen += usize::from(is_reminder);
-            is_reminder && seen > kept && !is_planted(Fault::OldRemindersKept)
-        })
-        .collect();
-    old.reverse();
-    old
-}
-
-const fn is_reminder(content_type: &ContentType) -> bool {
-    matches!(content_type, ContentType::Reminder)
+/// The end of a history.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    unit: usize,
+    position: usize,
 }

@@ -41,6 +41,8 @@ pub struct WindowOptions {
     /// The role of the summaries that flushes write. Default: that of the resource, or user, because most APIs refuse
     /// a system message in the middle.
     pub summary_role: Option<SummaryRole>,
+    /// How the start of the window moves as the memory grows. Default: that of the resource, or in steps.
+    pub advance: Option<WindowAdvance>,
 }
 
 impl WindowOptions {
@@ -56,6 +58,7 @@ impl WindowOptions {
             tools: 0,
             answer: 0,
             summary_role: None,
+            advance: None,
         }
     }
 
@@ -106,6 +109,12 @@ impl WindowOptions {
     pub fn with_summary_role(self, role: SummaryRole) -> Self {
         Self { summary_role: Some(role), ..self }
     }
+
+    /// Sets how the start of the window moves as the memory grows.
+    #[must_use]
+    pub fn with_advance(self, advance: WindowAdvance) -> Self {
+        Self { advance: Some(advance), ..self }
+    }
 }
 
 impl From<u64> for WindowOptions {
@@ -151,4 +160,23 @@ pub enum StartPolicy {
     User,
     /// At any unit. APIs that require a user message first get an inserted line.
     Any,
+}
+
+/// How the start of a window moves as the memory grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+#[doc(alias = "prompt_cache")]
+pub enum WindowAdvance {
+    /// In steps of 20 % of the budget, so that providers' prompt caches hit. Between two steps the window only grows
+    /// at its end: nothing before is removed or added, whatever its priority. Only a flush, a newer reminder or a
+    /// changed calibration may change more. The steps are counted in tokens over the present messages, so every
+    /// process finds the same ones. The window is on average 10 % of the budget smaller than a sliding one.
+    ///
+    /// Budgets under 1,000 tokens slide, because providers do not cache such short prompts.
+    #[default]
+    Stepped,
+    /// With every message that does not fit: the window is always as full as possible, and its start differs in nearly
+    /// every request.
+    Sliding,
 }

@@ -2,15 +2,20 @@
 
 mod attempt;
 mod start;
+mod texts;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use self::start::Pinned;
-use super::choose::{Candidate, Choice, Room, choose};
-use super::{ContextError, ContextPlan, NewestUnit, WindowOptions};
+use self::texts::Texts;
+use super::candidates::Candidates;
+use super::choose::{Choice, Room};
+use super::steps::Steps;
+use super::{ContextError, ContextPlan, NewestUnit, WindowAdvance, WindowOptions};
 use crate::message::{Message, Role};
 use crate::policy::Policy;
 use crate::profile::{Profile, ProfileName};
@@ -26,8 +31,6 @@ const NAME: u64 = 5;
 const INSERTED: u64 = 20;
 /// Smaller budgets are used to the last token.
 const SMALL: u64 = 1_000;
-/// Estimated tokens of the synthetic result of an open call.
-const SYNTHETIC: u64 = 24;
 
 /// Plans a context window without a store: it requests the messages that it needs.
 ///
@@ -67,17 +70,16 @@ pub struct ContextPlanner<'a> {
     options: &'a WindowOptions,
     profile: Cow<'a, Profile>,
     counter: &'a dyn TokenCounter,
-    units: Units<'a>,
-    candidates: Vec<Candidate<'a>>,
-    /// The message of each meta, once known.
-    messages: Vec<Option<Cow<'a, Message>>>,
-    reminders: usize,
+    candidates: Candidates<'a>,
+    texts: Texts<'a>,
     /// The tokens of the system prompt of the options.
     system: u64,
     /// Tokens for the lines that the API may need at the start and the end.
     margin: u64,
     /// The tokens for units, after a rendered window was larger than planned.
     room: Option<u64>,
+    /// The steps of the start, unless it slides.
+    steps: Option<Steps>,
     /// Whether only the required units are tried.
     is_minimal: bool,
     /// Whether the cost of the newest unit is exact.
@@ -110,65 +112,103 @@ impl<'a> ContextPlanner<'a> {
         counter: &'a dyn TokenCounter,
         now: Timestamp,
     ) -> Self {
+        Self::plan_over(metas, Texts::none_of(metas), policy, options, counter, now)
+    }
+
+    /// Plans a window over messages that are all in memory: `messages` in the order of `metas`, in ascending order of
+    /// places. The counter must be the one of their stored counts.
+    ///
+    /// The planner then needs nothing more, unless there are fewer messages than metadata.
+    ///
+    /// ```
+    /// # use memory_core::{EstimateCounter, Message, WindowOptions};
+    /// # use memory_core::plan::{ContextPlanner, Policy, Step};
+    /// # use memory_core::store::{MessageId, NewMessage};
+    /// # use memory_core::{Entry, Sequence};
+    /// # use jiff::Timestamp;
+    /// # let (policy, now) = (Policy::with_max_tokens(100), Timestamp::UNIX_EPOCH);
+    /// # let id = MessageId::new(uuid::Uuid::nil());
+    /// # let new = policy.admit(Entry::new(Message::user("hello")), id, now, &EstimateCounter);
+    /// # let stored = new.stored_at(Sequence::new(1));
+    /// # let (metas, messages) = ([stored.meta], [stored.message]);
+    /// let options = WindowOptions::new(1_000);
+    /// let mut planner =
+    ///     ContextPlanner::with_messages(&metas, &messages, &policy, &options, &EstimateCounter, now);
+    /// let Step::Ready(plan) = planner.step()? else { panic!("all messages are there") };
+    /// assert_eq!(plan.request.to_string(), r#"[{"role":"user","content":"hello"}]"#);
+    /// # Ok::<(), memory_core::plan::ContextError>(())
+    /// ```
+    #[must_use]
+    pub fn with_messages(
+        metas: &'a [MessageMeta],
+        messages: &'a [Message],
+        policy: &'a Policy,
+        options: &'a WindowOptions,
+        counter: &'a dyn TokenCounter,
+        now: Timestamp,
+    ) -> Self {
+        Self::plan_over(metas, Texts::all(metas, messages), policy, options, counter, now)
+    }
+
+    fn plan_over(
+        metas: &'a [MessageMeta],
+        texts: Texts<'a>,
+        policy: &Policy,
+        options: &'a WindowOptions,
+        counter: &'a dyn TokenCounter,
+        now: Timestamp,
+    ) -> Self {
         let units = Units::group(metas, now, policy.open_call_timeout);
-        let classes = units.classify(policy);
         let profile =
             options.profile.as_ref().map_or_else(|| Cow::Owned(Profile::default()), Cow::Borrowed);
         // Gemini's results name their tools.
         let per_result = if profile.name == ProfileName::Gemini { NAME } else { 0 };
-        let candidates = units
-            .iter()
-            .zip(classes)
-            .map(|(unit, class)| {
-                let results = unit.messages().saturating_sub(1);
-                let more = unit.unanswered() as u64 * SYNTHETIC + results * per_result;
-                Candidate {
-                    class,
-                    first: metas.get(unit.first()).map_or(Sequence::ZERO, |meta| meta.sequence),
-                    cost: unit.tokens().saturating_add(more),
-                    is_void: false,
-                }
-            })
-            .collect();
         let system = options.system.as_deref().filter(|text| !text.trim().is_empty());
         let system = system.map_or(0, |text| message_tokens(counter, &Message::system(text)));
-        Self {
+        let mut planner = Self {
             metas,
             options,
             profile,
             counter,
-            units,
-            candidates,
-            messages: vec![None; metas.len()],
-            reminders: usize::try_from(policy.reminders_kept).unwrap_or(usize::MAX),
+            candidates: Candidates::new(metas, units, policy, per_result),
+            texts,
             system: system.into(),
             // Small windows use every token, so they may be rendered twice.
             margin: if options.budget < SMALL { 0 } else { INSERTED },
             room: None,
+            steps: None,
             is_minimal: false,
             is_corrected: false,
             slack: 0,
             refills: 0,
             best: None,
             dropped: Vec::new(),
-        }
+        };
+        let is_stepped = options.advance.unwrap_or_default() == WindowAdvance::Stepped
+            && options.budget >= SMALL
+            && !is_planted(Fault::StartSlides);
+        planner.steps = is_stepped
+            .then(|| Steps::size(options.budget, planner.room()))
+            .flatten()
+            .map(|size| Steps { size, shorter_by: 0, pinned: 0, is_forced: false });
+        planner
     }
 
     /// Adds the message at a place. A place that is not in the outline is ignored, because the message may have been
     /// appended since the outline was read.
     pub fn add(&mut self, place: Sequence, message: impl Into<Cow<'a, Message>>) {
-        let position = self.metas.binary_search_by_key(&place, |meta| meta.sequence);
-        if let Some(slot) = position.ok().and_then(|position| self.messages.get_mut(position)) {
-            *slot = Some(message.into());
-        }
+        self.texts.add(self.metas, place, message.into());
     }
 
     /// Continues without the messages at these places, which cannot be read.
     pub fn give_up(&mut self, places: &[Sequence]) {
-        let units = self.units.iter().zip(&mut self.candidates);
-        for (unit, candidate) in units {
-            let mut members = self.units.members(unit);
-            candidate.is_void |= members.any(|meta| places.contains(&meta.sequence));
+        let places: HashSet<_> = places.iter().collect();
+        for index in 0..self.candidates.len() {
+            let Some(unit) = self.candidates.unit(index) else { continue };
+            let mut members = self.candidates.units.members(unit);
+            if members.any(|meta| places.contains(&meta.sequence)) {
+                self.candidates.set_void(index);
+            }
         }
     }
 
@@ -197,6 +237,12 @@ impl<'a> ContextPlanner<'a> {
             }
             let (included, pinned) = match self.pin(&choice) {
                 Pinned::Fetch(places) => return Ok(Step::Fetch(places)),
+                Pinned::Reserve(tokens) => {
+                    if let Some(steps) = &mut self.steps {
+                        steps.pinned = tokens;
+                    }
+                    continue;
+                }
                 Pinned::Included(included, pinned) => (included, pinned),
             };
             let missing = self.missing(&included);
@@ -246,16 +292,35 @@ impl<'a> ContextPlanner<'a> {
             budget,
             may_cut: self.options.newest == NewestUnit::Truncate,
             is_minimal: self.is_minimal,
-            reminders: self.reminders,
+            steps: self.steps,
         };
-        choose(&self.candidates, room)
+        self.candidates.choose(room)
+    }
+
+    /// Starts at a step although everything seems to fit.
+    const fn force_steps(&mut self) {
+        if let Some(steps) = &mut self.steps {
+            steps.is_forced = true;
+        }
+    }
+
+    /// Starts at a later step, because a window was too large by this many tokens. The next mark would have led to the
+    /// same start.
+    fn shorten(&mut self, shorter_by: u64, tokens: u64) {
+        if let Some(steps) = &mut self.steps {
+            steps.shorter_by = shorter_by.saturating_add(tokens.div_ceil(steps.size).max(1));
+            steps.is_forced = true;
+        }
     }
 
     /// The places of chosen messages that are not loaded yet.
-    fn missing(&self, included: &[bool]) -> Vec<Sequence> {
+    fn missing(&self, included: &[usize]) -> Vec<Sequence> {
         let mut missing = Vec::new();
-        for (unit, _) in self.units.iter().zip(included).filter(|(_, included)| **included) {
-            let mut members = self.units.members(unit);
+        if self.texts.is_complete() {
+            return missing;
+        }
+        for unit in included.iter().filter_map(|index| self.candidates.unit(*index)) {
+            let mut members = self.candidates.units.members(unit);
             while let Some(position) = members.next_position() {
                 self.note_missing(position, &mut missing);
             }
@@ -265,12 +330,12 @@ impl<'a> ContextPlanner<'a> {
     }
 
     fn note_missing(&self, position: usize, missing: &mut Vec<Sequence>) {
-        if let (Some(None), Some(meta)) = (self.messages.get(position), self.metas.get(position)) {
-            missing.push(meta.sequence);
+        if self.texts.get(position).is_none() {
+            missing.extend(self.metas.get(position).map(|meta| meta.sequence));
         }
     }
 
     fn role_of(&self, position: usize) -> Option<&Role> {
-        Some(self.messages.get(position)?.as_ref()?.role())
+        Some(self.texts.get(position)?.role())
     }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod faults;
+mod steps;
 
 use proptest::prelude::*;
 use serde_json::json;

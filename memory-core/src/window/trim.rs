@@ -110,7 +110,7 @@ pub fn trim_messages(
         })
         .collect();
     let plan = plan_context(&stored, &policy, &options, counter, now)?;
-    let ContextPlan { request, sequences, tokens, repairs, left_out } = plan;
+    let ContextPlan { request, sequences, tokens, repairs, left_out, .. } = plan;
     let mut rank = vec![None; stored.len()];
     for (order, place) in sequences.iter().enumerate() {
         let index = usize::try_from(place.number()).ok().and_then(|number| number.checked_sub(1));

@@ -6,9 +6,9 @@ use super::ContextPlanner;
 use crate::counters::Tally;
 use crate::render::fault::{Fault, is_planted};
 use crate::render::{Cut, Extent, Input, Rendered, Repair, RepairKind, render};
-use crate::stored::{MessageMeta, Sequence};
-use crate::unit::UnitState;
-use crate::window::choose::Choice;
+use crate::stored::Sequence;
+use crate::unit::{Unit, UnitState};
+use crate::window::choose::{Choice, ChoiceExtent};
 use crate::window::options::NewestUnit;
 use crate::window::{ContextError, ContextPlan, LeftOut};
 
@@ -20,6 +20,7 @@ const REFILLS: usize = 2;
 struct Position {
     /// The position of its metadata.
     at: usize,
+    unit: usize,
     /// Whether its unit has a call that may still be answered.
     is_open: bool,
 }
@@ -29,7 +30,7 @@ impl ContextPlanner<'_> {
     pub(super) fn try_render(
         &mut self,
         choice: &Choice,
-        included: &[bool],
+        included: &[usize],
         pinned: Option<Sequence>,
     ) -> Result<Option<ContextPlan>, ContextError> {
         let positions = self.positions(included);
@@ -39,11 +40,11 @@ impl ContextPlanner<'_> {
             () if moved.is_empty() && self.is_all(&positions) => Extent::Whole,
             () => Extent::Part,
         };
-        let newest = choice.newest.and_then(|index| self.units.iter().nth(index)).copied();
+        let newest = choice.newest.and_then(|index| self.candidates.unit(index)).copied();
         let mut cut = choice.cut.map(|_| {
             Cut::new(newest.map_or_else(Vec::new, |unit| {
                 let mut places: Vec<_> =
-                    self.units.members(&unit).map(|meta| meta.sequence).collect();
+                    self.candidates.units.members(&unit).map(|meta| meta.sequence).collect();
                 places.sort_unstable();
                 places
             }))
@@ -66,10 +67,16 @@ impl ContextPlanner<'_> {
                 return Ok(Some(best));
             }
             if !self.is_minimal {
-                let units = self.candidates.iter().zip(included).filter(|(_, included)| **included);
-                let planned: u64 = units.map(|(unit, _)| unit.cost).sum();
-                match planned.checked_sub(rendered.tokens - allowed) {
-                    Some(room) if choice.cut.is_none() => self.room = Some(room),
+                let over = rendered.tokens - allowed;
+                let planned: u64 = included.iter().map(|unit| self.candidates.cost(*unit)).sum();
+                match (choice.extent, planned.checked_sub(over)) {
+                    (ChoiceExtent::Whole, _)
+                        if self.steps.is_some_and(|steps| !steps.is_forced) =>
+                    {
+                        self.force_steps();
+                    }
+                    (ChoiceExtent::Step { shorter_by, .. }, _) => self.shorten(shorter_by, over),
+                    (_, Some(room)) if choice.cut.is_none() => self.room = Some(room),
                     _ => self.is_minimal = true,
                 }
                 return Ok(None);
@@ -107,9 +114,10 @@ impl ContextPlanner<'_> {
             && slack > allowed / 8
             && slack
                 > allowed.saturating_sub(self.system).saturating_sub(choice.tokens) + allowed / 16;
-        if may_refill {
+        let more = self.refill(choice, slack);
+        if may_refill && more > 0 {
             self.refills += 1;
-            self.slack = self.slack.saturating_add(slack);
+            self.slack = self.slack.saturating_add(more);
             self.best = Some(Arc::new(plan));
             return Ok(None);
         }
@@ -130,17 +138,30 @@ impl ContextPlanner<'_> {
         is_there && positions.len() == self.metas.len() && self.options.system.is_none()
     }
 
+    /// The tokens by which to fill a window again that turned out to be this much smaller than allowed.
+    fn refill(&self, choice: &Choice, slack: u64) -> u64 {
+        match (choice.extent, self.steps) {
+            (ChoiceExtent::Step { .. }, Some(steps)) => {
+                // Only what the counts were too high by, and in parts, because it grows with the messages.
+                let unused = self.room().saturating_sub(choice.tokens);
+                let part = (steps.size / 2).max(1);
+                slack.saturating_sub(unused) / part * part
+            }
+            _ => slack,
+        }
+    }
+
     /// Sets the newest unit's cost to its true tokens.
-    fn correct(&mut self, choice: &Choice, included: &[bool], tokens: u64) {
-        let units = self.candidates.iter().zip(included).filter(|(_, included)| **included);
-        let planned: u64 = units.map(|(unit, _)| unit.cost).sum();
+    fn correct(&mut self, choice: &Choice, included: &[usize], tokens: u64) {
+        let planned: u64 = included.iter().map(|unit| self.candidates.cost(*unit)).sum();
         let surplus = planned.saturating_sub(tokens.saturating_sub(self.system));
         debug_assert!(
             choice.newest.is_none_or(|index| index < self.candidates.len()),
             "the newest unit is a candidate"
         );
-        if let Some(newest) = choice.newest.and_then(|index| self.candidates.get_mut(index)) {
-            newest.cost = newest.cost.saturating_sub(surplus);
+        if let Some(newest) = choice.newest {
+            let cost = self.candidates.cost(newest).saturating_sub(surplus);
+            self.candidates.correct(newest, cost);
         }
         (self.is_minimal, self.is_corrected, self.room) = (false, true, None);
     }
@@ -149,15 +170,14 @@ impl ContextPlanner<'_> {
     fn over_budget(&self, choice: &Choice, tokens: u64) -> ContextError {
         let budget = self.options.budget;
         let needed = tokens.saturating_add(self.options.reserved());
-        let newest = choice.newest.and_then(|index| self.candidates.get(index));
-        let critical: u64 = (self.candidates.iter())
-            .filter(|unit| unit.class.priority.is_critical() && !unit.is_void)
-            .map(|unit| unit.cost)
-            .sum();
+        let critical: u64 =
+            (self.candidates.critical()).map(|unit| self.candidates.cost(unit)).sum();
         let others = critical.saturating_add(self.used());
-        match newest.filter(|unit| !unit.class.priority.is_critical()) {
-            Some(unit) if critical == 0 || others <= budget => ContextError::NewestOverBudget {
-                sequence: unit.first,
+        let newest =
+            choice.newest.filter(|newest| self.candidates.critical().all(|c| c != *newest));
+        match newest.and_then(|newest| self.candidates.place(newest)) {
+            Some(sequence) if critical == 0 || others <= budget => ContextError::NewestOverBudget {
+                sequence,
                 tokens: needed.saturating_sub(others),
                 is_cut: self.options.newest == NewestUnit::Truncate,
                 needed,
@@ -168,15 +188,17 @@ impl ContextPlanner<'_> {
     }
 
     /// The messages of the units in the window, in order.
-    fn positions(&self, included: &[bool]) -> Vec<Position> {
+    fn positions(&self, included: &[usize]) -> Vec<Position> {
         let mut positions = Vec::new();
-        for (unit, _) in self.units.iter().zip(included).filter(|(_, included)| **included) {
-            let mut members = self.units.members(unit);
+        for index in included.iter().copied() {
+            let Some(unit) = self.candidates.unit(index) else { continue };
+            let mut members = self.candidates.units.members(unit);
             while let Some(at) = members.next_position() {
                 if at != unit.first() && is_planted(Fault::UnitTorn) {
                     continue;
                 }
-                positions.push(Position { at, is_open: unit.state() == UnitState::Open });
+                let is_open = unit.state() == UnitState::Open;
+                positions.push(Position { at, unit: index, is_open });
             }
         }
         positions
@@ -201,8 +223,7 @@ impl ContextPlanner<'_> {
         let inputs: Vec<_> = positions
             .iter()
             .filter_map(|position| {
-                let (meta, message) =
-                    (self.metas.get(position.at)?, self.messages.get(position.at)?.as_ref()?);
+                let (meta, message) = (self.metas.get(position.at)?, self.texts.get(position.at)?);
                 let input = Input {
                     sequence: Some(meta.sequence),
                     tokens: Some(meta.tokens.into()),
@@ -225,59 +246,41 @@ impl ContextPlanner<'_> {
         &mut self,
         positions: &[Position],
         rendered: &Rendered,
-        included: &[bool],
+        included: &[usize],
     ) -> bool {
         let mut left_out = positions.iter().zip(&rendered.is_left_out);
         let mut found = false;
-        let units = self.units.iter().zip(&mut self.candidates).zip(included);
-        for ((unit, candidate), _) in units.filter(|(_, included)| **included) {
+        for index in included.iter().copied() {
+            let Some(unit) = self.candidates.unit(index).copied() else { continue };
             let count = usize::try_from(unit.messages()).unwrap_or(usize::MAX);
             let is_void =
                 left_out.by_ref().take(count).filter(|(_, left_out)| !**left_out).count() == 0;
-            if is_void && !candidate.is_void {
+            if is_void && self.candidates.set_void(index) {
                 found = true;
                 let about = |repair: &&Repair| {
-                    let mut members = self.units.members(unit);
+                    let mut members = self.candidates.units.members(&unit);
                     members.any(|meta| repair.sequence == Some(meta.sequence))
                 };
                 self.dropped.extend(rendered.repairs.iter().filter(about));
             }
-            candidate.is_void |= is_void;
         }
         found
     }
 
     fn newest_is_void(&self, choice: &Choice) -> bool {
-        let newest = choice.newest.and_then(|index| self.candidates.get(index));
-        newest.is_some_and(|unit| unit.is_void)
+        choice.newest.is_some_and(|newest| self.candidates.is_void(newest))
     }
 
     fn plan(
         &self,
         rendered: Rendered,
         positions: &[Position],
-        included: &[bool],
+        included: &[usize],
         choice: &Choice,
         pinned: Option<Sequence>,
     ) -> ContextPlan {
-        let mut left_out = LeftOut::default();
-        let units =
-            self.units.iter().zip(&self.candidates).zip(included).zip(&choice.is_old_reminder);
-        for (((unit, candidate), is_in), is_reminder) in units {
-            let is_orphan = unit.state() == UnitState::Orphan;
-            let part = match () {
-                () if candidate.is_void && is_orphan => &mut left_out.orphans,
-                () if candidate.is_void => &mut left_out.empty,
-                () if *is_in => continue,
-                () if *is_reminder => &mut left_out.reminders,
-                () if is_planted(Fault::LeftOutNotCounted) => continue,
-                () => &mut left_out.budget,
-            };
-            part.messages += unit.messages();
-            part.tokens = part.tokens.saturating_add(unit.tokens());
-        }
+        let mut left_out = self.left_out(included, choice);
         let mut sequences = Vec::with_capacity(positions.len());
-        let is_void: Vec<bool> = self.void_positions();
         for (position, is_out) in positions.iter().zip(&rendered.is_left_out) {
             let Some(meta) = self.metas.get(position.at) else {
                 debug_assert!(false, "position {} of a window has no metadata", position.at);
@@ -285,11 +288,11 @@ impl ContextPlanner<'_> {
             };
             if !is_out {
                 sequences.push(meta.sequence);
-            } else if !is_void.get(position.at).copied().unwrap_or(false) {
+            } else if !self.candidates.is_void(position.unit) {
                 // An empty message or a stray result within a unit.
                 let is_orphan = !meta.link.results.is_empty();
                 let part = if is_orphan { &mut left_out.orphans } else { &mut left_out.empty };
-                add(part, meta);
+                add(part, Tally { messages: 1, tokens: meta.tokens.into() });
             }
         }
         let mut repairs = rendered.repairs;
@@ -302,27 +305,41 @@ impl ContextPlanner<'_> {
             tokens: rendered.tokens,
             repairs,
             left_out,
+            message_tokens: rendered.message_tokens,
         }
     }
 
-    /// For each message whether it is in a unit of which nothing can be sent.
-    fn void_positions(&self) -> Vec<bool> {
-        let mut is_void = vec![false; self.metas.len()];
-        for (unit, _) in self.units.iter().zip(&self.candidates).filter(|(_, c)| c.is_void) {
-            let mut members = self.units.members(unit);
-            while let Some(position) = members.next_position() {
-                if let Some(is_void) = is_void.get_mut(position) {
-                    *is_void = true;
-                } else {
-                    debug_assert!(false, "a unit has a member {position} without metadata");
-                }
-            }
+    /// The units that are left out as a whole, by reason.
+    fn left_out(&self, included: &[usize], choice: &Choice) -> LeftOut {
+        let tally = |unit: &Unit| Tally { messages: unit.messages(), tokens: unit.tokens() };
+        let mut left_out = LeftOut::default();
+        // All others are over the budget: they are not visited, because there may be many.
+        let mut known = Tally::default();
+        for unit in self.candidates.void().iter().filter_map(|void| self.candidates.unit(*void)) {
+            let is_orphan = unit.state() == UnitState::Orphan;
+            let part = if is_orphan { &mut left_out.orphans } else { &mut left_out.empty };
+            add(part, tally(unit));
+            add(&mut known, tally(unit));
         }
-        is_void
+        let is_sendable = |unit: &&usize| !self.candidates.is_void(**unit);
+        for unit in included.iter().filter(is_sendable) {
+            add(&mut known, self.candidates.unit(*unit).map(tally).unwrap_or_default());
+        }
+        for unit in choice.old_reminders.iter().filter(is_sendable) {
+            let tally = self.candidates.unit(*unit).map(tally).unwrap_or_default();
+            add(&mut left_out.reminders, tally);
+            add(&mut known, tally);
+        }
+        if !is_planted(Fault::LeftOutNotCounted) {
+            let all = self.candidates.all();
+            left_out.budget.messages = all.messages.saturating_sub(known.messages);
+            left_out.budget.tokens = all.tokens.saturating_sub(known.tokens);
+        }
+        left_out
     }
 }
 
-const fn add(tally: &mut Tally, meta: &MessageMeta) {
-    tally.messages += 1;
-    tally.tokens = tally.tokens.saturating_add(meta.tokens as u64);
+const fn add(tally: &mut Tally, more: Tally) {
+    tally.messages += more.messages;
+    tally.tokens = tally.tokens.saturating_add(more.tokens);
 }

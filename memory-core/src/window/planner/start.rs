@@ -1,10 +1,13 @@
 //! The start of a window: a user message.
 
+use std::collections::HashSet;
+
 use super::ContextPlanner;
 use crate::message::Role;
 use crate::render::fault::{Fault, is_planted};
 use crate::stored::Sequence;
-use crate::window::choose::Choice;
+use crate::unit::Unit;
+use crate::window::choose::{Choice, ChoiceExtent};
 use crate::window::options::StartPolicy;
 
 /// The number of messages to request at once in the search for a user message.
@@ -13,7 +16,9 @@ const SEARCHED: usize = 64;
 pub(super) enum Pinned {
     Fetch(Vec<Sequence>),
     /// The units of the window, and the message that was added as its start.
-    Included(Vec<bool>, Option<Sequence>),
+    Included(Vec<usize>, Option<Sequence>),
+    /// The message needs this room, more than is reserved for it in a window that starts at a step.
+    Reserve(u64),
 }
 
 impl ContextPlanner<'_> {
@@ -23,17 +28,12 @@ impl ContextPlanner<'_> {
         if self.options.start == StartPolicy::Any || self.is_minimal {
             return as_is();
         }
-        let is_talk = |index: usize| {
-            self.candidates.get(index).is_some_and(|unit| unit.class.conversation && !unit.is_void)
-        };
-        let is_in = |index: usize| choice.included.get(index).copied().unwrap_or(false);
-        let count = self.candidates.len();
-        let Some(first) = (0..count).find(|index| is_in(*index) && is_talk(*index)) else {
+        let is_talk = |index: &usize| self.candidates.is_talk(*index);
+        let Some(first) = choice.included.iter().copied().find(is_talk) else {
             return as_is();
         };
         let starts_with_user = |index: usize| {
-            let unit = self.units.iter().nth(index);
-            let role = unit.and_then(|unit| self.role_of(unit.first()));
+            let role = self.candidates.unit(index).and_then(|unit| self.role_of(unit.first()));
             role.map(|role| matches!(role, Role::User | Role::Other(_)))
         };
         if starts_with_user(first) == Some(true) {
@@ -42,8 +42,8 @@ impl ContextPlanner<'_> {
         // The latest user message before it that neither calls nor answers.
         let mut unknown = Vec::new();
         let mut found = None;
-        for index in (0..first).rev().filter(|index| is_talk(*index)) {
-            let Some(unit) = self.units.iter().nth(index) else { continue };
+        for index in (0..first).rev().filter(is_talk) {
+            let Some(unit) = self.candidates.unit(index) else { continue };
             let is_plain = unit.messages() == 1
                 && self.metas.get(unit.first()).is_some_and(|meta| meta.link.is_none());
             if !is_plain {
@@ -69,46 +69,49 @@ impl ContextPlanner<'_> {
             return Pinned::Fetch(unknown);
         }
         let Some(found) = found else { return as_is() };
-        let place = self.candidates.get(found).map(|unit| unit.first);
+        let place = self.candidates.place(found);
+        if let ChoiceExtent::Step { spare, .. } = choice.extent {
+            let cost = self.candidates.cost(found);
+            let reserved = self.steps.map_or(0, |steps| steps.pinned);
+            // Now, not once the room is needed: the start is the same until the next step.
+            if cost > spare && cost > reserved {
+                return Pinned::Reserve(cost);
+            }
+        }
         let Some(mut included) = self.make_room(choice, found) else { return as_is() };
-        let after =
-            (found + 1..count).find(|index| included.get(*index) == Some(&true) && is_talk(*index));
+        let after = included.iter().copied().find(|index| *index > found && is_talk(index));
         if after.and_then(starts_with_user) == Some(true) {
             // What was before this user message made room for the pinned one, so no pin is needed.
-            if let Some(pinned) = included.get_mut(found) {
-                *pinned = false;
-            } else {
-                debug_assert!(false, "the found unit {found} is not among the candidates");
-            }
+            included.retain(|index| *index != found);
             return Pinned::Included(included, None);
         }
         Pinned::Included(included, place)
     }
 
     /// The choice with this unit, without the oldest conversation that it replaces.
-    fn make_room(&self, choice: &Choice, pinned: usize) -> Option<Vec<bool>> {
+    fn make_room(&self, choice: &Choice, pinned: usize) -> Option<Vec<usize>> {
         let room = self.room();
         let mut included = choice.included.clone();
-        let mut tokens = choice.tokens.saturating_add(self.candidates.get(pinned)?.cost);
-        *included.get_mut(pinned)? = true;
+        let cost = self.candidates.cost(pinned);
+        let mut tokens = choice.tokens.saturating_add(cost);
+        included.insert(included.partition_point(|index| *index < pinned), pinned);
         if choice.cut.is_some() {
             // The newest unit is cut to the remaining room.
-            return (self.candidates.get(pinned)?.cost <= room / 2).then_some(included);
+            return (cost <= room / 2).then_some(included);
         }
-        let units = self.candidates.iter().zip(&mut included).enumerate();
-        for (index, (unit, included)) in units {
-            if tokens <= room {
-                break;
-            }
-            let may_go = *included
-                && index > pinned
-                && unit.class.conversation
-                && !unit.class.priority.is_critical()
-                && (choice.newest != Some(index) || is_planted(Fault::PinDropsNewest));
-            if may_go {
-                *included = false;
-                tokens = tokens.saturating_sub(unit.cost);
-            }
+        if tokens > room {
+            let critical: HashSet<_> = self.candidates.critical().collect();
+            included.retain(|index| {
+                let may_go = tokens > room
+                    && *index > pinned
+                    && self.candidates.unit(*index).is_some_and(Unit::is_conversation)
+                    && !critical.contains(index)
+                    && (choice.newest != Some(*index) || is_planted(Fault::PinDropsNewest));
+                if may_go {
+                    tokens = tokens.saturating_sub(self.candidates.cost(*index));
+                }
+                !may_go
+            });
         }
         (tokens <= room).then_some(included)
     }

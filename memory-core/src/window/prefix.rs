@@ -1,0 +1,118 @@
+//! The prefix that two requests share, on which providers' prompt caches work.
+
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+
+use crate::json::Json;
+use crate::render::Request;
+
+/// Identifies the messages of a request, to find the prefix that a later request shares with it.
+///
+/// Eight bytes for each message, which is compared as a whole. Two different messages are taken for equal once in
+/// 4 billion cases.
+///
+/// ```
+/// # use memory_core::{EstimateCounter, Message, Sequence, StoredMessage, WindowOptions};
+/// # use memory_core::plan::{Policy, plan_context};
+/// # use memory_core::store::MessageId;
+/// # use memory_core::Entry;
+/// # let (policy, now) = (Policy::with_max_tokens(100), jiff::Timestamp::UNIX_EPOCH);
+/// # let stored = |number: u64, message| {
+/// #     let id = MessageId::new(uuid::Uuid::from_u128(number.into()));
+/// #     policy.admit(Entry::new(message), id, now, &EstimateCounter).stored_at(Sequence::new(number))
+/// # };
+/// # let plan = |messages: &[StoredMessage]| {
+/// #     plan_context(messages, &policy, &WindowOptions::new(1_000), &EstimateCounter, now)
+/// # };
+/// let mut history = vec![stored(1, Message::user("Where is my parcel?"))];
+/// let first = plan(&history)?;
+/// history.push(stored(2, Message::assistant("In Brest.")));
+/// let second = plan(&history)?;
+/// // The second request begins with the whole first one.
+/// assert_eq!(second.prefix_mark().unchanged_tokens(&first.prefix_mark()), first.tokens);
+/// # Ok::<(), memory_core::plan::ContextError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrefixMark {
+    /// The API and the separate system prompt.
+    head: Part,
+    messages: Box<[Part]>,
+}
+
+/// A part of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    hash: u32,
+    tokens: u32,
+}
+
+impl PrefixMark {
+    /// The mark of a request. `tokens` are those of the system prompt and of each message.
+    pub(super) fn new(request: &Request, system: u64, tokens: &[u32]) -> Self {
+        let head = (request.profile(), request.system().map(hash_of));
+        let part = |hash: u64, tokens: u32| Part { hash: fold(hash), tokens };
+        let messages = request.messages().iter().zip(tokens);
+        Self {
+            head: part(digest(&head), u32::try_from(system).unwrap_or(u32::MAX)),
+            messages: messages.map(|(json, tokens)| part(hash_of(json), *tokens)).collect(),
+        }
+    }
+
+    /// The tokens at the start of this request that are the same in an earlier one: the system prompt and whole
+    /// messages. 0 if the API or the system prompt differs.
+    #[must_use]
+    pub fn unchanged_tokens(&self, earlier: &Self) -> u64 {
+        if self.head != earlier.head {
+            return 0;
+        }
+        let both = self.messages.iter().zip(&earlier.messages);
+        let shared = both.take_while(|(own, earlier)| own == earlier);
+        let head = u64::from(self.head.tokens);
+        shared.fold(head, |sum, (own, _)| sum.saturating_add(own.tokens.into()))
+    }
+
+    /// Whether both have the same API and the same separate system prompt.
+    #[must_use]
+    pub fn has_same_head(&self, other: &Self) -> bool {
+        self.head == other.head
+    }
+}
+
+fn digest(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Both halves of a hash.
+const fn fold(hash: u64) -> u32 {
+    let [a, b, c, d, e, f, g, h] = hash.to_le_bytes();
+    u32::from_le_bytes([a ^ e, b ^ f, c ^ g, d ^ h])
+}
+
+fn hash_of(json: &Json) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hash_json(json, &mut hasher);
+    hasher.finish()
+}
+
+/// Hashes a value as it is written: the order of members counts.
+fn hash_json(json: &Json, hasher: &mut DefaultHasher) {
+    std::mem::discriminant(json).hash(hasher);
+    match json {
+        Json::Null => {}
+        Json::Bool(value) => value.hash(hasher),
+        Json::Number(number) => number.to_string().hash(hasher),
+        Json::String(text) => text.hash(hasher),
+        Json::Array(items) => {
+            items.len().hash(hasher);
+            items.iter().for_each(|item| hash_json(item, hasher));
+        }
+        Json::Object(object) => {
+            for (key, value) in object.iter() {
+                key.hash(hasher);
+                hash_json(value, hasher);
+            }
+            0_u8.hash(hasher);
+        }
+    }
+}
