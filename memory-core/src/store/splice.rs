@@ -63,26 +63,23 @@ impl Removed {
     /// Computes the tallies from the metas of an outline, which are in ascending order.
     fn of(metas: &[MessageMeta], summarized: &[Sequence], evicted: &[Sequence]) -> Self {
         let mut removed = Self::default();
-        let counts: [(_, fn(&mut Self) -> &mut u64); 2] = [
-            (summarized, |removed| &mut removed.summarized),
-            (evicted, |removed| &mut removed.evicted),
-        ];
-        for (places, count) in counts {
-            let mut places = places.iter().peekable();
-            for meta in metas {
-                while places.next_if(|place| **place < meta.sequence).is_some() {}
-                if places.next_if(|place| **place == meta.sequence).is_some() {
-                    removed.classes.entry(meta.class()).or_default().add(meta.tokens);
-                    let count = if meta.is_summary() {
-                        &mut removed.summaries
-                    } else {
-                        count(&mut removed)
-                    };
-                    *count += 1;
-                }
+        removed.summarized = removed.add(metas, summarized);
+        removed.evicted = removed.add(metas, evicted);
+        removed
+    }
+
+    /// Adds the messages at these places, and returns how many of them are not summaries.
+    fn add(&mut self, metas: &[MessageMeta], places: &[Sequence]) -> u64 {
+        let mut places = places.iter().peekable();
+        let mut originals = 0;
+        for meta in metas {
+            while places.next_if(|place| **place < meta.sequence).is_some() {}
+            if places.next_if(|place| **place == meta.sequence).is_some() {
+                self.classes.entry(meta.class()).or_default().add(meta.tokens);
+                *if meta.is_summary() { &mut self.summaries } else { &mut originals } += 1;
             }
         }
-        removed
+        originals
     }
 }
 
