@@ -28,7 +28,7 @@ pub use crate::priority::CustomType;
 use crate::profile::{Profile, ProfileName};
 pub use crate::redact::{RedactPreset, Redactor};
 use crate::tokens::{MediaPrices, MediaTokens};
-use crate::window::SummaryRole;
+use crate::window::{SummaryRole, WindowAdvance};
 
 /// The description of one kind of memory.
 ///
@@ -72,6 +72,9 @@ pub struct MemoryResource {
     /// The role of flush summaries in context windows. Default: `user`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary_role: Option<SummaryRole>,
+    /// How the start of context windows moves as the memory grows. Default: `stepped`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_advance: Option<WindowAdvance>,
     /// The tokenizer, in place of the model's. Default without a model: `estimate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<Tokenizer>,
@@ -175,6 +178,7 @@ impl MemoryResource {
             model: None,
             profile: None,
             summary_role: None,
+            window_advance: None,
             tokenizer: None,
             token_factor: None,
             media_tokens: MediaTokens::default(),

@@ -19,6 +19,7 @@ use crate::error::{LeaseFailure, MemoryError, WriteError};
 use crate::flush::failures::FlushFailures;
 use crate::kinds::Kinds;
 use crate::lifecycle::{Activity, Underway};
+use crate::prefixes::Prefixes;
 use crate::rules::Rules;
 use crate::views::Found;
 use crate::writers::{Writer, Writers};
@@ -46,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) flush_failures: FlushFailures,
     /// The tokens by which providers' reports exceeded the counts of windows.
     pub(crate) calibrations: Calibrations,
+    /// The prefixes of the newest windows.
+    pub(crate) prefixes: Prefixes,
 }
 
 impl Inner {
@@ -74,6 +77,7 @@ impl Inner {
             flushing: AtomicBool::new(false),
             flush_failures: FlushFailures::default(),
             calibrations: Calibrations::default(),
+            prefixes: Prefixes::default(),
         })
     }
 

@@ -34,6 +34,7 @@ mod ids;
 mod kinds;
 mod lifecycle;
 mod panics;
+mod prefixes;
 mod prepared;
 mod telemetry;
 mod writers;
@@ -65,6 +66,7 @@ pub use memory_core::health::Verdict;
 pub use memory_core::lease::FencingToken;
 pub use memory_core::plan::{
     Anchor, Calibration, ContextError, LeftOut, NewestUnit, StartPolicy, SummaryRole, Usage,
+    WindowAdvance,
 };
 pub use memory_core::profile::ProfileName;
 pub use memory_core::request::{Repair, RepairKind};

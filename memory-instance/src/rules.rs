@@ -142,12 +142,14 @@ impl Rules {
 
     /// The options, completed from the resource.
     pub(crate) fn complete<'o>(&self, options: &'o WindowOptions) -> Cow<'o, WindowOptions> {
-        if options.profile.is_some() && options.summary_role.is_some() {
+        let WindowOptions { profile, summary_role, advance, .. } = options;
+        if profile.is_some() && summary_role.is_some() && advance.is_some() {
             return Cow::Borrowed(options);
         }
         let mut options = options.clone();
         options.profile.get_or_insert_with(|| self.profile.clone());
         options.summary_role = options.summary_role.or(self.resource.summary_role);
+        options.advance = options.advance.or(self.resource.window_advance);
         Cow::Owned(options)
     }
 }

@@ -21,7 +21,7 @@ use crate::views::Found;
 
 /// The request to send to a model, with its messages.
 ///
-/// In JSON: `request`, `tokens`, `repairs` and `left_out`.
+/// In JSON: `request`, `tokens`, `unchanged_tokens`, `repairs` and `left_out`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ContextWindow {
@@ -30,6 +30,10 @@ pub struct ContextWindow {
     pub messages: Vec<Message>,
     /// The tokens of the request, at most the budget.
     pub tokens: u64,
+    /// The tokens at the start of the request, in whole messages, with which an earlier window of this handle began
+    /// too: the part that a provider's prompt cache can answer. 0 in the first window. The four newest windows that
+    /// differ by more than half are compared, so agents with prompts of their own may take turns.
+    pub unchanged_tokens: u64,
     /// The changes without which the provider would reject the request.
     pub repairs: Vec<Repair>,
     /// The messages that were left out, by reason.
@@ -60,9 +64,10 @@ impl ContextWindow {
 
 impl Serialize for ContextWindow {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut window = serializer.serialize_struct("ContextWindow", 4)?;
+        let mut window = serializer.serialize_struct("ContextWindow", 5)?;
         window.serialize_field("request", &self.request)?;
         window.serialize_field("tokens", &self.tokens)?;
+        window.serialize_field("unchanged_tokens", &self.unchanged_tokens)?;
         window.serialize_field("repairs", &self.repairs)?;
         window.serialize_field("left_out", &self.left_out)?;
         window.end()
@@ -221,6 +226,7 @@ impl Inner {
             let (plan, messages) = self.plan_from_view(&view, &effective).map_err(uncalibrated)?;
             (view.cursor(), plan, messages)
         };
+        let unchanged_tokens = self.prefixes.advance(plan.prefix_mark(), plan.tokens);
         let ContextPlan { request, tokens, repairs, left_out, .. } = plan;
         let anchor = Anchor::new(
             snapshot,
@@ -229,7 +235,7 @@ impl Inner {
             tokens.saturating_add(options.tools),
         );
         self.rules.telemetry.took(Operation::Context, started.elapsed());
-        Ok(ContextWindow { messages, tokens, repairs, left_out, request, anchor })
+        Ok(ContextWindow { messages, tokens, unchanged_tokens, repairs, left_out, request, anchor })
     }
 
     /// Plans a window with all messages at hand.
@@ -240,10 +246,10 @@ impl Inner {
     ) -> Result<(ContextPlan, Vec<Message>), MemoryError> {
         let (now, rules) = (self.backend.now(), &self.rules);
         let metas = view.metas();
-        let mut planner = ContextPlanner::new(metas, &rules.policy, options, &*rules.counter, now);
-        for (meta, message) in metas.iter().zip(view.messages()) {
-            planner.add(meta.sequence, message);
-        }
+        let (policy, counter) = (&rules.policy, &*rules.counter);
+        let messages = view.messages();
+        let mut planner =
+            ContextPlanner::with_messages(metas, messages, policy, options, counter, now);
         let plan = match planner.step() {
             Ok(Step::Ready(plan)) => plan,
             Ok(Step::Fetch(_)) => {

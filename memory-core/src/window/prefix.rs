@@ -69,12 +69,6 @@ impl PrefixMark {
         let head = u64::from(self.head.tokens);
         shared.fold(head, |sum, (own, _)| sum.saturating_add(own.tokens.into()))
     }
-
-    /// Whether both have the same API and the same separate system prompt.
-    #[must_use]
-    pub fn has_same_head(&self, other: &Self) -> bool {
-        self.head == other.head
-    }
 }
 
 fn digest(value: &impl Hash) -> u64 {

@@ -16,6 +16,8 @@ use crate::tokens::TokenCounter;
 ///   first within a priority, each if it still fits (greedy, not the best packing).
 /// - Once a conversation unit does not fit, all conversation before it is left out too, so that the conversation has
 ///   no holes. Facts, profiles and summaries may still fit.
+/// - The start moves in steps, see [`WindowAdvance`](crate::plan::WindowAdvance): these rules are applied to the
+///   messages up to the last step, with room for one more step, and all messages since are included.
 /// - Units are whole, in the order of their first messages. Results directly follow their calls, even if other
 ///   agents' messages were in between. A call without a result gets a synthetic one.
 /// - The conversation starts at a user message, see [`StartPolicy`](crate::plan::StartPolicy).

@@ -6,7 +6,7 @@ use memory_core::request::RepairKind;
 use memory_core::{Entry, MemoryResource, Message, Sequence};
 use memory_core::{Profile, check_request};
 use memory_instance::{
-    Calibrated, FlushMode, MemoryError, MemoryInstance, NewestUnit, WindowOptions,
+    Calibrated, FlushMode, MemoryError, MemoryInstance, NewestUnit, WindowAdvance, WindowOptions,
 };
 use serde_json::{Value, json};
 
@@ -14,6 +14,8 @@ use crate::support::{On, World, hybrid, with};
 
 on_every_backend![
     options_reach_the_request,
+    unchanged_prefix_is_reported,
+    resource_sets_the_advance,
     count_matches_stored_tokens,
     calibration_shrinks_later_windows,
     calibration_is_stale_after_flush_or_clear,
@@ -35,6 +37,45 @@ async fn talk(memory: &MemoryInstance, count: usize) {
     });
     memory.append_all(talk).await.unwrap();
     memory.append(Message::user("the newest")).await.unwrap();
+}
+
+async fn unchanged_prefix_is_reported(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    talk(&memory, 100).await;
+    let agents = ["You plan.", "You check."];
+    let options = |agent: usize| WindowOptions::new(2_000).with_system(agents[agent]);
+    let mut tokens = [0, 0];
+    for turn in 0..6 {
+        for (agent, before) in tokens.iter_mut().enumerate() {
+            let window = memory.window(&options(agent)).await.unwrap();
+            assert_eq!(window.unchanged_tokens, *before, "agent {agent} in turn {turn}");
+            let json = serde_json::to_value(&window).unwrap();
+            assert_eq!(json["unchanged_tokens"], *before);
+            *before = window.tokens;
+        }
+        memory.append(Message::user("and then?")).await.unwrap();
+    }
+    // A new start leaves the system prompt.
+    talk(&memory, 100).await;
+    let window = memory.window(&options(0)).await.unwrap();
+    assert!((1..20).contains(&window.unchanged_tokens), "{}", window.unchanged_tokens);
+}
+
+async fn resource_sets_the_advance(on: On) {
+    let mut resource = MemoryResource::new("m", 90_000);
+    resource.window_advance = Some(WindowAdvance::Sliding);
+    let world = on.world(with(resource).with_flush_mode(FlushMode::Manual)).await;
+    let memory = world.memory();
+    let (mut largest, mut starts) = (0, std::collections::HashSet::new());
+    talk(&memory, 100).await;
+    for _ in 0..6 {
+        talk(&memory, 2).await;
+        let window = memory.context(2_000).await.unwrap();
+        largest = largest.max(window.tokens);
+        starts.insert(window.messages[0].text().into_owned());
+    }
+    assert!(largest > 1_900 && starts.len() > 2, "{largest}, {starts:?}");
 }
 
 async fn options_reach_the_request(on: On) {

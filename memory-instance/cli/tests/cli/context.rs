@@ -72,7 +72,7 @@ fn json_has_the_whole_window(folder: &Folder) {
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "repairs are in the output");
     let window: Value = serde_json::from_str(&said.out).unwrap();
     let keys: Vec<_> = window.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["left_out", "repairs", "request", "tokens"]);
+    assert_eq!(keys, ["left_out", "repairs", "request", "tokens", "unchanged_tokens"]);
     assert_eq!(window["request"], serde_json::from_str::<Value>(&request.out).unwrap());
     assert!(window["tokens"].as_u64().unwrap() > 50);
     let synthetic = window["repairs"].as_array().unwrap().iter();
