@@ -76,7 +76,18 @@ pub fn plan_eviction(
 ) -> EvictionPlan {
     let units = Units::group(metas, now, policy.open_call_timeout);
     let classes = units.classify(policy);
-    let mut draft = Draft::new(metas, &units, &classes);
+    plan_unit_eviction(&units, &classes, policy, goal)
+}
+
+/// Plans like [`plan_eviction`] over units that are grouped and classified already.
+#[must_use]
+pub fn plan_unit_eviction(
+    units: &Units<'_>,
+    classes: &[UnitClass<'_>],
+    policy: &Policy,
+    goal: EvictionGoal,
+) -> EvictionPlan {
+    let mut draft = Draft::new(units.metas(), units, classes);
     draft.enforce_limits(policy);
     let order = if policy.blocks.is_empty() { Order::Age } else { Order::Priority };
     draft.pursue(goal, order);
@@ -94,7 +105,17 @@ pub fn plan_fifo_eviction(
 ) -> EvictionPlan {
     let units = Units::group(metas, now, policy.open_call_timeout);
     let classes = units.classify(policy);
-    let mut draft = Draft::new(metas, &units, &classes);
+    plan_unit_fifo_eviction(&units, &classes, goal)
+}
+
+/// Plans like [`plan_fifo_eviction`] over units that are grouped and classified already.
+#[must_use]
+pub fn plan_unit_fifo_eviction(
+    units: &Units<'_>,
+    classes: &[UnitClass<'_>],
+    goal: EvictionGoal,
+) -> EvictionPlan {
+    let mut draft = Draft::new(units.metas(), units, classes);
     draft.pursue(goal, Order::Age);
     draft.finish(goal)
 }

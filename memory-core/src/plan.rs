@@ -2,7 +2,10 @@
 //!
 //! Everything here is a pure function of stored metadata.
 
-pub use crate::eviction::{EvictionGoal, EvictionPlan, plan_eviction, plan_fifo_eviction};
+pub use crate::eviction::{
+    EvictionGoal, EvictionPlan, plan_eviction, plan_fifo_eviction, plan_unit_eviction,
+    plan_unit_fifo_eviction,
+};
 pub use crate::link::{AnswerItem, ToolLink, ToolRef};
 pub use crate::pairing::{PairingError, check_pairing};
 pub use crate::policy::{Block, Policy};

@@ -146,6 +146,11 @@ impl<'a> Units<'a> {
         })
     }
 
+    /// The grouped messages.
+    pub(crate) const fn metas(&self) -> &'a [MessageMeta] {
+        self.metas
+    }
+
     pub(crate) const fn as_slice(&self) -> &[Unit] {
         self.units.as_slice()
     }

@@ -1,6 +1,6 @@
 //! Evicts the oldest messages first.
 
-use memory_core::plan::plan_fifo_eviction;
+use memory_core::plan::plan_unit_fifo_eviction;
 
 use crate::plan::FlushPlan;
 use crate::strategy::{FlushInput, FlushStrategy};
@@ -16,6 +16,6 @@ impl FlushStrategy for Fifo {
     }
 
     fn plan(&self, input: &FlushInput<'_>) -> FlushPlan {
-        input.evict(plan_fifo_eviction).0.into()
+        input.evict(plan_unit_fifo_eviction).0.into()
     }
 }

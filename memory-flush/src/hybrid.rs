@@ -1,6 +1,6 @@
 //! Replaces the oldest messages by a summary.
 
-use memory_core::plan::{EvictionGoal, Units, plan_eviction};
+use memory_core::plan::{EvictionGoal, plan_unit_eviction};
 use memory_core::store::{MessageMeta, Shortfall};
 
 use crate::plan::FlushPlan;
@@ -26,8 +26,8 @@ impl FlushStrategy for HybridSummary {
     }
 
     fn plan(&self, input: &FlushInput<'_>) -> FlushPlan {
-        let FlushInput { metas, policy, settings, now, .. } = *input;
-        let (plain, goal) = input.evict(plan_eviction);
+        let FlushInput { metas, policy, settings, .. } = *input;
+        let (plain, goal) = input.evict_by_priority();
         if plain.evict.is_empty() {
             return plain.into();
         }
@@ -41,10 +41,9 @@ impl FlushStrategy for HybridSummary {
                 .min(before.tokens.saturating_sub(at_least)),
             messages: goal.messages.map(|messages| messages.saturating_sub(1)),
         };
-        let mut summarize = plan_eviction(metas, policy, goal, now).evict;
-        let units = Units::group(metas, now, policy.open_call_timeout);
-        let classes = units.classify(policy);
-        let may_go = units.iter().zip(&classes).filter(|(unit, class)| !unit.is_pinned(class));
+        let (units, classes) = input.units();
+        let mut summarize = plan_unit_eviction(units, classes, policy, goal).evict;
+        let may_go = units.iter().zip(classes).filter(|(unit, class)| !unit.is_pinned(class));
         let earlier = may_go.flat_map(|(unit, _)| units.members(unit)).filter(|meta| meta.summary);
         summarize.extend(earlier.map(|meta| meta.sequence));
         summarize.sort_unstable();
@@ -72,7 +71,7 @@ fn percent_of(tokens: u64, percent: u8) -> u64 {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use memory_core::plan::{EvictionPlan, Policy};
+    use memory_core::plan::{EvictionPlan, Policy, Units, plan_eviction};
     use memory_core::resource::FlushSettings;
     use memory_core::store::{MessageId, NewMessage, Tally};
     use memory_core::{Message, Priority, Sequence};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 use memory_core::Sequence;
-use memory_core::plan::{EvictionPlan, Policy, UnitState, Units};
+use memory_core::plan::{EvictionPlan, Policy, UnitClass, UnitState, Units};
 use memory_core::store::{MessageMeta, Shortfall, Tally};
 
 use crate::strategy::{FlushInput, tally};
@@ -75,6 +75,18 @@ pub fn validate_plan(
     policy: &Policy,
     now: Timestamp,
 ) -> Result<(), PlanError> {
+    let units = Units::group(metas, now, policy.open_call_timeout);
+    let classes = units.classify(policy);
+    validate(plan, metas, &units, &classes)
+}
+
+/// As [`validate_plan`], over the units of the messages.
+fn validate(
+    plan: &FlushPlan,
+    metas: &[MessageMeta],
+    units: &Units<'_>,
+    classes: &[UnitClass<'_>],
+) -> Result<(), PlanError> {
     #[derive(Clone, Copy, PartialEq, Eq)]
     enum Fate {
         Kept,
@@ -98,9 +110,7 @@ pub fn validate_plan(
         let at = metas.binary_search_by_key(&meta.sequence, |meta| meta.sequence);
         at.ok().and_then(|at| fates.get(at)).copied().unwrap_or(Fate::Kept)
     };
-    let units = Units::group(metas, now, policy.open_call_timeout);
-    let classes = units.classify(policy);
-    for (unit, class) in units.iter().zip(&classes) {
+    for (unit, class) in units.iter().zip(classes) {
         let mut members = units.members(unit).map(|meta| (meta.sequence, fate_of(meta)));
         let Some((first, fate)) = members.next() else { continue };
         if let Some((other, _)) = members.find(|(_, other)| *other != fate) {
@@ -117,6 +127,17 @@ pub fn validate_plan(
         }
     }
     Ok(())
+}
+
+impl FlushInput<'_> {
+    /// Refuses a plan for this input that would break a promise, as [`validate_plan`] does.
+    ///
+    /// # Errors
+    /// The first problem of the plan.
+    pub fn validate(&self, plan: &FlushPlan) -> Result<(), PlanError> {
+        let (units, classes) = self.units();
+        validate(plan, self.metas, units, classes)
+    }
 }
 
 /// A problem of a plan.

@@ -1,12 +1,10 @@
 //! Evicts the least important messages first.
 
-use memory_core::plan::plan_eviction;
-
 use crate::plan::FlushPlan;
 use crate::strategy::{FlushInput, FlushStrategy};
 
 /// Evicts the units that exceed the limits of the priority blocks, then the least important units, the oldest first
-/// within a priority; see [`plan_eviction`].
+/// within a priority; see [`plan_eviction`](memory_core::plan::plan_eviction).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PriorityEviction;
 
@@ -16,6 +14,6 @@ impl FlushStrategy for PriorityEviction {
     }
 
     fn plan(&self, input: &FlushInput<'_>) -> FlushPlan {
-        input.evict(plan_eviction).0.into()
+        input.evict_by_priority().0.into()
     }
 }

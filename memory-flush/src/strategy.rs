@@ -1,9 +1,10 @@
 //! The trait of flush strategies, and its input.
 
 use std::fmt::Debug;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use memory_core::plan::{EvictionGoal, EvictionPlan, Policy};
+use memory_core::plan::{EvictionGoal, EvictionPlan, Policy, UnitClass, Units, plan_unit_eviction};
 use memory_core::resource::FlushSettings;
 use memory_core::store::{MessageMeta, Tally};
 
@@ -17,7 +18,6 @@ use crate::plan::FlushPlan;
 /// [`validate_plan`](crate::validate_plan) refuses any other plan. It runs on the flushing task and must not block.
 ///
 /// ```
-/// use memory_core::plan::Units;
 /// use memory_flush::{FlushInput, FlushPlan, FlushStrategy};
 ///
 /// /// Evicts everything except critical and open units.
@@ -30,11 +30,10 @@ use crate::plan::FlushPlan;
 ///     }
 ///
 ///     fn plan(&self, input: &FlushInput<'_>) -> FlushPlan {
-///         let units = Units::group(input.metas, input.now, input.policy.open_call_timeout);
-///         let classes = units.classify(input.policy);
+///         let (units, classes) = input.units();
 ///         let evict = units
 ///             .iter()
-///             .zip(&classes)
+///             .zip(classes)
 ///             .filter(|(unit, class)| !unit.is_pinned(class))
 ///             .flat_map(|(unit, _)| units.members(unit))
 ///             .map(|meta| meta.sequence)
@@ -52,7 +51,7 @@ pub trait FlushStrategy: Debug + Send + Sync + 'static {
 }
 
 /// The input of a plan: metadata only.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct FlushInput<'a> {
     /// The metadata of all messages, in ascending order of places.
     pub metas: &'a [MessageMeta],
@@ -64,6 +63,8 @@ pub struct FlushInput<'a> {
     pub target: EvictionGoal,
     /// The current time, which decides which calls are abandoned.
     pub now: Timestamp,
+    /// The units of the messages and their classes, once they were needed.
+    units: OnceLock<(Units<'a>, Vec<UnitClass<'a>>)>,
 }
 
 impl<'a> FlushInput<'a> {
@@ -75,14 +76,27 @@ impl<'a> FlushInput<'a> {
         settings: &'a FlushSettings,
         now: Timestamp,
     ) -> Self {
-        Self { metas, policy, settings, target: target_of(policy, settings), now }
+        let target = target_of(policy, settings);
+        Self { metas, policy, settings, target, now, units: OnceLock::new() }
     }
 
     /// Sets another target, for an explicit flush.
     #[must_use]
-    pub const fn with_target(mut self, target: EvictionGoal) -> Self {
+    pub fn with_target(mut self, target: EvictionGoal) -> Self {
         self.target = target;
         self
+    }
+
+    /// The messages as units, and the class of each unit. They are grouped once, with the first call; changes of
+    /// the fields have no effect after it.
+    #[must_use]
+    pub fn units(&self) -> (&Units<'a>, &[UnitClass<'a>]) {
+        let (units, classes) = self.units.get_or_init(|| {
+            let units = Units::group(self.metas, self.now, self.policy.open_call_timeout);
+            let classes = units.classify(self.policy);
+            (units, classes)
+        });
+        (units, classes)
     }
 
     /// The messages before the flush.
@@ -99,16 +113,22 @@ impl<'a> FlushInput<'a> {
     /// shortfall.
     pub(crate) fn evict(
         &self,
-        plan: impl Fn(&[MessageMeta], &Policy, EvictionGoal, Timestamp) -> EvictionPlan,
+        plan: impl Fn(&Units<'_>, &[UnitClass<'_>], EvictionGoal) -> EvictionPlan,
     ) -> (EvictionPlan, EvictionGoal) {
-        let whole = plan(self.metas, self.policy, self.target, self.now);
+        let (units, classes) = self.units();
+        let whole = plan(units, classes, self.target);
         let goal = self.reachable(whole.pinned);
         if goal == self.target {
             return (whole, goal);
         }
-        let mut spared = plan(self.metas, self.policy, goal, self.now);
+        let mut spared = plan(units, classes, goal);
         spared.shortfall = whole.shortfall;
         (spared, goal)
+    }
+
+    /// Plans an eviction by priority to the target.
+    pub(crate) fn evict_by_priority(&self) -> (EvictionPlan, EvictionGoal) {
+        self.evict(|units, classes, goal| plan_unit_eviction(units, classes, self.policy, goal))
     }
 
     fn reachable(&self, pinned: Tally) -> EvictionGoal {

@@ -121,7 +121,7 @@ impl Candidates<'_> {
             } else {
                 let left = room.tokens.saturating_sub(tokens);
                 let end = End { unit: self.len(), position: self.metas.len() };
-                (included, _) = self.fill(included, left, end, &old_reminders);
+                (included, _) = self.fill(&included, left, end, &old_reminders);
                 choice.extent = if is_whole { ChoiceExtent::Whole } else { ChoiceExtent::Full };
             }
             tokens = included.iter().map(|unit| self.cost(*unit)).sum();
@@ -151,7 +151,7 @@ impl Candidates<'_> {
             let reserve = steps.size.checked_mul(shorter_by)?.checked_add(mark.reserve)?;
             let left = usable.checked_sub(reserve)?.checked_sub(required)?;
             let left = left.checked_sub(steps.pinned)?;
-            let (mut chosen, left) = self.fill(before.clone(), left, end, &old_reminders);
+            let (mut chosen, left) = self.fill(&before, left, end, &old_reminders);
             chosen.extend((mark.unit..self.len()).filter(|unit| !self.is_void(*unit)));
             let tokens: u64 = chosen.iter().map(|unit| self.cost(*unit)).sum();
             // What follows the mark may need more than its messages, such as synthetic results.
@@ -166,7 +166,7 @@ impl Candidates<'_> {
     /// Adds the optional units before `end` that fit. Returns all, and the tokens that are left.
     fn fill(
         &self,
-        required: Vec<usize>,
+        required: &[usize],
         mut left: u64,
         end: End,
         old_reminders: &[usize],
@@ -193,13 +193,12 @@ impl Candidates<'_> {
             (historical, plain(0, recent_from).peekable()),
         ];
         let mut is_done = [false; 2];
-        let mut chosen = required.clone();
+        let mut chosen = required.to_vec();
         // Conversation before this unit is left out.
         let mut talk_from = 0;
         loop {
             // The next unit of each source, the one with the lowest priority number and the newest first.
-            let mut next: Option<((Priority, Reverse<usize>), Option<usize>)> =
-                special.peek().map(|rank| (*rank, None));
+            let mut next: Option<(Rank, Option<usize>)> = special.peek().map(|rank| (*rank, None));
             for (index, (priority, units)) in streams.iter_mut().enumerate() {
                 if is_done.get(index) != Some(&false) {
                     continue;
@@ -235,6 +234,9 @@ impl Candidates<'_> {
         (chosen, left)
     }
 }
+
+/// The order of units: by priority, then the newest first.
+type Rank = (Priority, Reverse<usize>);
 
 /// The end of a history.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use memory_core::StoredMessage;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{FlushReceipt, Outline, Splice, StoreErrorKind};
 use memory_flush::{
-    FlushInput, FlushPlan, FlushRecord, SummaryRequest, WrittenSummary, splice_for, validate_plan,
+    FlushInput, FlushPlan, FlushRecord, SummaryRequest, WrittenSummary, splice_for,
 };
 use tokio::time::Instant;
 
@@ -98,12 +98,10 @@ impl Inner {
         let input = FlushInput::new(&outline.metas, &rules.policy, &rules.settings, now);
         let plan = caught(|| rules.strategy.plan(&input))
             .ok_or_else(|| self.panicked(format!("the strategy `{}`", record.strategy)))?;
-        validate_plan(&plan, &outline.metas, &rules.policy, now).map_err(|problem| {
-            MemoryError::Plan {
-                key: self.key.clone(),
-                strategy: rules.strategy.name().to_owned(),
-                problem: problem.to_string(),
-            }
+        input.validate(&plan).map_err(|problem| MemoryError::Plan {
+            key: self.key.clone(),
+            strategy: rules.strategy.name().to_owned(),
+            problem: problem.to_string(),
         })?;
         if plan.is_empty() && input.target.is_met_by(input.before()) {
             return Ok(Planned::Nothing);
