@@ -32,7 +32,7 @@ pub struct ContextWindow {
     pub tokens: u64,
     /// The tokens at the start of the request, in whole messages, with which an earlier window of this handle began
     /// too: the part that a provider's prompt cache can answer. 0 in the first window. The four newest windows that
-    /// differ by more than half are compared, so agents with prompts of their own may take turns.
+    /// differ by more than half are compared, so agents with different prompts may take turns.
     pub unchanged_tokens: u64,
     /// The changes without which the provider would reject the request.
     pub repairs: Vec<Repair>,

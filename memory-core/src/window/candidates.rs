@@ -37,7 +37,7 @@ pub(super) struct Candidates<'a> {
     sendable: u64,
 }
 
-/// A unit with a rank of its own.
+/// A unit that is not plain conversation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Special {
     pub(super) unit: usize,
@@ -128,7 +128,7 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    /// The tokens of a unit when the messages from this position on did not exist.
+    /// The tokens of a unit without its messages from this position on.
     pub(super) fn cost_before(&self, index: usize, position: usize) -> u64 {
         let Some(unit) = self.unit(index).filter(|unit| unit.last() >= position) else {
             return self.cost(index);
@@ -235,7 +235,7 @@ impl<'a> Candidates<'a> {
         (self.recent, self.historical)
     }
 
-    /// Whether a unit is plain conversation. None is if conversation may be critical.
+    /// Whether a unit is plain conversation. Never so if conversation may be critical.
     pub(super) fn is_plain(&self, index: usize) -> bool {
         let (recent, historical) = self.talk_priorities();
         self.unit(index).is_some_and(Unit::is_plain)

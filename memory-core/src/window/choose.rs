@@ -154,7 +154,7 @@ impl Candidates<'_> {
             let (mut chosen, left) = self.fill(&before, left, end, &old_reminders);
             chosen.extend((mark.unit..self.len()).filter(|unit| !self.is_void(*unit)));
             let tokens: u64 = chosen.iter().map(|unit| self.cost(*unit)).sum();
-            // What follows the mark may need more than its messages, such as synthetic results.
+            // The units behind the mark may need more than their messages, such as synthetic results.
             if tokens <= room {
                 let spare = left.saturating_add(steps.pinned);
                 return Some((chosen, ChoiceExtent::Step { shorter_by, spare }));
