@@ -5,11 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use memory_core::lease::LeaseProof;
 use memory_core::sibling::View;
-use memory_core::store::{
-    Access, Applied, Cursor, Head, Outline, Page, Read, StoreError, StoreErrorKind,
-};
+use memory_core::store::{Applied, Cursor, Head, Outline, Page, Read, StoreError, StoreErrorKind};
 use memory_core::{MemoryKey, MemoryStore};
 use memory_lock::{LockError, LockKey};
 
@@ -148,11 +145,6 @@ impl Inner {
     /// The error of work that a shutdown abandoned.
     pub(crate) fn abandoned(&self, operation: &'static str) -> MemoryError {
         MemoryError::ShutDown { operation, key: self.key.clone(), applied: Applied::Unknown }
-    }
-
-    /// The access of a write under this lease, if there is one.
-    pub(crate) const fn access(lease: Option<LeaseProof>) -> Access {
-        Access { lease }
     }
 
     /// The error of a flush in which this code panicked.

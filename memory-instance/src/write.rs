@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use memory_core::lease::LeaseProof;
-use memory_core::store::{Append, Applied, StoreError, StoreErrorKind};
+use memory_core::store::{Access, Append, Applied, StoreError, StoreErrorKind};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use self::request::Answering;
@@ -209,7 +209,7 @@ impl Inner {
         write: &'a W,
         lease: Option<LeaseProof>,
     ) -> Answering<'a, W::Answer> {
-        write.send(self.store(), &self.key, Self::access(lease))
+        write.send(self.store(), &self.key, Access { lease })
     }
 }
 

@@ -148,7 +148,7 @@ fn odd(
 #[error("unknown form")]
 struct UnknownForm;
 
-/// What a row of a message is.
+/// The kind of a stored message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowKind {
     Message,
