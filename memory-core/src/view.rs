@@ -6,7 +6,7 @@ use crate::message::Message;
 use crate::store::{Cursor, Page};
 use crate::stored::{MessageMeta, Sequence, StoredMessage};
 
-/// What a process has read of a memory: the metadata and the decoded messages up to a cursor.
+/// The part of a memory that a process has read: the metadata and the decoded messages up to a cursor.
 ///
 /// A view is a cache that is never believed: a reader asks the store for the page after the view's
 /// [cursor](Self::cursor), and [applies](Self::apply) it. The store begins the page at the start again if anything but

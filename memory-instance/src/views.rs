@@ -1,4 +1,4 @@
-//! The views of a manager: what this process has read of its memories, bounded in bytes.
+//! The views of a manager: the decoded messages of its memories, bounded in bytes.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

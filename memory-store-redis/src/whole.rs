@@ -47,7 +47,7 @@ impl RedisStore {
     ///
     /// The messages of a generation do not change, so the answers are one snapshot if all of them have the
     /// generation of the first. Each request after the first also reads the last message of the one before: another
-    /// id shows that the store went back to an earlier state between them.
+    /// id shows that the store returned to an earlier state between them.
     pub(crate) async fn whole_page(&self, key: &MemoryKey) -> Result<Option<Page>, LinkError> {
         for _ in 0..ATTEMPTS {
             if let Some(page) = self.attempt_whole(key).await? {

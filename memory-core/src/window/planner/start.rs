@@ -81,7 +81,7 @@ impl ContextPlanner<'_> {
         let Some(mut included) = self.make_room(choice, found) else { return as_is() };
         let after = included.iter().copied().find(|index| *index > found && is_talk(index));
         if after.and_then(starts_with_user) == Some(true) {
-            // What was before this user message made room for the pinned one, so no pin is needed.
+            // The messages before this user message made room for the pinned one, so no pin is needed.
             included.retain(|index| *index != found);
             return Pinned::Included(included, None);
         }
