@@ -91,6 +91,14 @@
 //! #     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
 //! #         Ok(self.with(key, |memory, now| memory.read(read, now)))
 //! #     }
+//! #     async fn read_before(
+//! #         &self,
+//! #         key: &MemoryKey,
+//! #         before: Option<Cursor>,
+//! #         limit: NonZeroUsize,
+//! #     ) -> Result<Page, StoreError> {
+//! #         Ok(self.with(key, |memory, now| memory.read_before(before, limit, now)))
+//! #     }
 //! #     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
 //! #         Ok(self.with(key, |memory, now| memory.outline(now)))
 //! #     }

@@ -63,8 +63,8 @@ pub use crate::write::{KEPT_SESSIONS, SESSION_LIFETIME, SESSION_RETENTION, Write
 /// **A store may roll back** to an earlier state: a fail-over loses the newest writes, or an operator restores a
 /// snapshot. The store then reuses the numbers that were lost, so a generation and a sequence number do not identify
 /// the message that a reader or a planner saw. The id of the message does: a [`Cursor`] carries it, and
-/// [`read`](Self::read), [`fetch`](Self::fetch) and [`splice`](Self::splice) compare it. This needs ids that no two
-/// requests share. A batch that is sent again because its answer was lost should carry [new
+/// [`read`](Self::read), [`read_before`](Self::read_before), [`fetch`](Self::fetch) and [`splice`](Self::splice)
+/// compare it. This needs ids that no two requests share. A batch that is sent again because its answer was lost should carry [new
 /// ids](Append::with_new_ids), because it could otherwise get its old place again behind other messages than before.
 /// Retries are recognized by their [`WriteId`], not by these ids.
 ///
@@ -204,6 +204,28 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// Reads have no effect.
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError>;
+
+    /// The nearest messages before a cursor, in ascending order; without a cursor, the newest.
+    ///
+    /// # Correctness
+    /// One snapshot. [`Page::cursor`] is the position of the page's first message: pass it to the next call to page
+    /// backward. [`Page::more`] reports older messages. The page has the newest messages and sets
+    /// [`Page::restarted`] if the memory's generation is not that of `before`, or if the cursor's place holds another
+    /// message or none. At most `limit` messages are returned; messages that cannot be decoded are listed and do not
+    /// count. The cost is that of the page and of one lookup by place; it does not depend on the length of the
+    /// history.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn read_before(
+        &self,
+        key: &MemoryKey,
+        before: Option<Cursor>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, StoreError>;
 
     /// The head and the metadata of all messages: the input of planners.
     ///
@@ -404,11 +426,13 @@ pub struct Read {
 pub struct Page {
     /// The messages, in order.
     pub messages: Vec<StoredMessage>,
-    /// The reader's new position.
+    /// The reader's new position: the last message of the page, or the first of a page that was read
+    /// [backward](MemoryStore::read_before).
     pub cursor: Cursor,
-    /// The page begins at the start, because messages that were read before may have been removed.
+    /// The page begins at the start, or backward at the end, because messages that were read before may have been
+    /// removed.
     pub restarted: bool,
-    /// There are more messages after the cursor.
+    /// There are more messages in the direction of the read.
     pub more: bool,
     /// Sequence numbers of messages that could not be decoded, ascending. They are skipped, so that one damaged
     /// message does not block the others, and remain until they are evicted or cleared.

@@ -1,6 +1,7 @@
 //! The messages of one memory that a process has read, up to a cursor.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use crate::message::Message;
 use crate::store::{Cursor, Page};
@@ -88,17 +89,7 @@ impl View {
             None => Cursor::from(self.cursor.generation),
             Some(after) => after,
         };
-        if !self.unreadable.is_empty() || start.generation != self.cursor.generation {
-            return None;
-        }
-        let from = if let Some(id) = start.id {
-            let at = self.metas.binary_search_by_key(&start.sequence, |meta| meta.sequence).ok()?;
-            self.metas.get(at).filter(|meta| meta.id == id)?;
-            at + 1
-        } else {
-            let is_known = start.sequence <= self.cursor.sequence;
-            is_known.then(|| self.metas.partition_point(|meta| meta.sequence <= start.sequence))?
-        };
+        let from = self.around(start)?.end;
         let all = self.metas.len();
         let to = limit.map_or(all, |limit| from.saturating_add(limit.get()).min(all));
         let mut page = Page::new(start);
@@ -108,6 +99,44 @@ impl View {
             page.cursor = Cursor::at(start.generation, &last.meta);
         }
         Some(page)
+    }
+
+    /// The nearest `limit` messages before a cursor, or the newest. `None` as for [`page`](Self::page).
+    #[must_use]
+    pub fn page_before(&self, before: Option<Cursor>, limit: NonZeroUsize) -> Option<Page> {
+        let generation = self.cursor.generation;
+        let to = match before {
+            None if self.unreadable.is_empty() => self.metas.len(),
+            None => return None,
+            Some(before) => self.around(before)?.start,
+        };
+        let from = to.saturating_sub(limit.get());
+        let mut page = Page::new(before.unwrap_or(generation.into()));
+        page.more = from > 0;
+        page.messages = self.stored(from, to);
+        if let Some(first) = page.messages.first() {
+            page.cursor = Cursor::at(generation, &first.meta);
+        }
+        Some(page)
+    }
+
+    /// The range between the messages before a cursor and those after it: its own message, or nothing if that was
+    /// removed. `None` if the cursor is not known to be valid here, or messages cannot be decoded.
+    fn around(&self, cursor: Cursor) -> Option<Range<usize>> {
+        if !self.unreadable.is_empty() || cursor.generation != self.cursor.generation {
+            return None;
+        }
+        if let Some(id) = cursor.id {
+            let at =
+                self.metas.binary_search_by_key(&cursor.sequence, |meta| meta.sequence).ok()?;
+            self.metas.get(at).filter(|meta| meta.id == id)?;
+            return Some(at..at + 1);
+        }
+        let is_known = cursor.sequence <= self.cursor.sequence;
+        let count = |is_counted: fn(Sequence, Sequence) -> bool| {
+            self.metas.partition_point(|meta| is_counted(meta.sequence, cursor.sequence))
+        };
+        is_known.then(|| count(|place, end| place < end)..count(|place, end| place <= end))
     }
 
     fn stored(&self, from: usize, to: usize) -> Vec<StoredMessage> {
@@ -178,6 +207,18 @@ mod tests {
         assert_eq!(view.page(None, None).unwrap(), page(7, 1..=5));
         let end = view.page(Some(cursor(5)), None).unwrap();
         assert_eq!(end, Page::new(cursor(5)));
+        assert_eq!(view.page_before(None, two.unwrap()).unwrap().messages, page(7, 4..=5).messages);
+        let middle = view.page_before(Some(cursor(4)), two.unwrap()).unwrap();
+        assert!(middle.more && middle.cursor == cursor(2));
+        assert_eq!(middle.messages, page(7, 2..=3).messages);
+        let unidentified = Some(Cursor { id: None, ..cursor(4) });
+        assert_eq!(view.page_before(unidentified, two.unwrap()), Some(middle));
+        let first = view.page_before(Some(cursor(2)), two.unwrap()).unwrap();
+        assert!(!first.more && first.cursor == cursor(1));
+        let nothing = view.page_before(Some(cursor(1)), two.unwrap());
+        assert_eq!(nothing, Some(Page::new(cursor(1))));
+        let other = Cursor { id: Some(message(3).meta.id), ..cursor(2) };
+        assert_eq!(view.page_before(Some(other), two.unwrap()), None);
         // Another generation, another message at the place, a place beyond.
         assert_eq!(
             view.page(Some(Cursor { generation: Generation::new(6), ..cursor(2) }), None),

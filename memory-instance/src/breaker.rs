@@ -278,6 +278,16 @@ impl MemoryStore for CircuitBreaker {
         self.guard(Call::read(StoreOperation::Read, key), self.store.read(key, read)).await
     }
 
+    async fn read_before(
+        &self,
+        key: &MemoryKey,
+        before: Option<Cursor>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, StoreError> {
+        let read = self.store.read_before(key, before, limit);
+        self.guard(Call::read(StoreOperation::Read, key), read).await
+    }
+
     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
         self.guard(Call::read(StoreOperation::Read, key), self.store.outline(key)).await
     }

@@ -115,6 +115,21 @@ impl Inner {
         self.store().read(&self.key, Read { after, limit }).await
     }
 
+    /// A page backward from the view, if there is one, otherwise from the store: the memory is not loaded for it.
+    pub(crate) async fn page_before(
+        &self,
+        before: Option<Cursor>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, StoreError> {
+        let found = self.backend.views.find(&self.key);
+        if matches!(found, Found::View(_))
+            && let Some(page) = self.refresh(found).await?.page_before(before, limit)
+        {
+            return Ok(page);
+        }
+        self.store().read_before(&self.key, before, limit).await
+    }
+
     pub(crate) async fn outline(&self) -> Result<Outline, StoreError> {
         self.store().outline(&self.key).await
     }

@@ -152,6 +152,86 @@ impl MemoryInstance {
         Ok(page)
     }
 
+    /// The newest `n` messages, in order, from one snapshot; all messages if there are fewer. The cost depends on
+    /// `n`, not on the memory. A message that cannot be decoded is skipped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::Message;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append_all([Message::user("Hello"), Message::assistant("Good morning")]).await?;
+    /// let newest = memory.last(1).await?;
+    /// assert_eq!(newest[0].message.text(), "Good morning");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    #[doc(alias = "tail")]
+    pub async fn last(&self, n: usize) -> Result<Vec<StoredMessage>, MemoryError> {
+        let Some(limit) = NonZeroUsize::new(n) else { return Ok(Vec::new()) };
+        Ok(self.page_before(None, limit).await?.messages)
+    }
+
+    /// At most `limit` messages before a cursor, in order, from one snapshot; without a cursor, the newest. The cost
+    /// depends on the page, not on the memory.
+    ///
+    /// A reader that passes the page's cursor to the next call pages backward, and is done when [`Page::more`] is
+    /// false. After a flush or a clear, and if the store returned to a state in which the cursor's message is missing
+    /// or is another one, the page has the newest messages and [`Page::restarted`] is true. Discard the pages that
+    /// were read before then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use std::num::NonZeroUsize;
+    ///
+    /// use memory_instance::Message;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append_all(["one", "two", "three"].map(Message::user)).await?;
+    /// let two = NonZeroUsize::new(2).ok_or("0")?;
+    /// let newest = memory.page_before(None, two).await?;
+    /// assert_eq!(newest.messages[0].message.text(), "two");
+    /// assert!(newest.more);
+    /// let older = memory.page_before(Some(newest.cursor), two).await?;
+    /// assert_eq!(older.messages[0].message.text(), "one");
+    /// assert!(!older.more && !older.restarted);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn page_before(
+        &self,
+        before: Option<Cursor>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, MemoryError> {
+        let started = Instant::now();
+        let page = self.inner.page_before(before, limit).await?;
+        self.inner.rules.telemetry.took(Operation::Read, started.elapsed());
+        Ok(page)
+    }
+
     /// The number of tokens of a message, by the resource's counter. Nothing is stored.
     ///
     /// # Examples

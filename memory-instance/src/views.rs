@@ -255,6 +255,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn newest_messages_are_read_without_a_view() {
+        let (world, manager) = World::new().await;
+        let reader = manager.memory("chat", "a").unwrap();
+        let writer = world.manager(0).memory("chat", "a").unwrap();
+        writer.append_all(["one", "two", "three"].map(Message::user)).await.unwrap();
+        let two = std::num::NonZeroUsize::new(2).unwrap();
+        let cold = reader.page_before(None, two).await.unwrap();
+        assert!(matches!(manager.backend().views.find(reader.key()), Found::Nothing));
+        reader.messages().await.unwrap();
+        assert_eq!(reader.page_before(None, two).await.unwrap(), cold);
+        writer.append(Message::user("four")).await.unwrap();
+        assert_eq!(reader.last(2).await.unwrap(), writer.last(2).await.unwrap());
+        writer.clear().await.unwrap();
+        let warm = reader.page_before(Some(cold.cursor), two).await.unwrap();
+        assert!(warm.restarted && warm.messages.is_empty());
+        assert_eq!(warm, writer.page_before(Some(cold.cursor), two).await.unwrap());
+    }
+
+    #[tokio::test]
     async fn bytes_of_all_views_are_bounded() {
         let (world, _) = World::new().await;
         let limit = 64 << 10;

@@ -3,6 +3,7 @@
 mod config;
 mod store;
 
+mod before;
 mod changes;
 mod commands;
 mod names;

@@ -27,10 +27,10 @@ enum What {
 }
 
 /// The bytes of messages after which a script ends its part of a read, because a script blocks all other clients.
-const PART_BYTES: usize = 64 << 10;
+pub(crate) const PART_BYTES: usize = 64 << 10;
 
 /// The most messages of one part.
-const PART_MESSAGES: usize = 512;
+pub(crate) const PART_MESSAGES: usize = 512;
 
 /// After this many flushes during one read, the read is made in one part, regardless of its length.
 pub(crate) const RESTARTS: u32 = 4;

@@ -85,6 +85,7 @@ pub(crate) static CLEAR: LazyLock<Script> = LazyLock::new(|| {
 script!(SPLICE, "splice.lua");
 script!(CLAIM, "claim.lua");
 script!(READ, "read.lua");
+script!(READ_BEFORE, "read_before.lua");
 script!(WEIGH, "weigh.lua");
 script!(SWEEP, "sweep.lua");
 script!(FETCH, "fetch.lua");
@@ -102,13 +103,14 @@ mod tests {
     /// commit.
     #[test]
     fn scripts_keep_their_hashes() {
-        let scripts: [(&str, &LazyLock<Script>); 12] = [
+        let scripts: [(&str, &LazyLock<Script>); 13] = [
             ("append", &APPEND),
             ("replace", &REPLACE),
             ("clear", &CLEAR),
             ("splice", &SPLICE),
             ("claim", &CLAIM),
             ("read", &READ),
+            ("read_before", &READ_BEFORE),
             ("weigh", &WEIGH),
             ("sweep", &SWEEP),
             ("fetch", &FETCH),

@@ -130,6 +130,15 @@ impl MemoryStore for RedisStore {
         self.read_page(key, read).await
     }
 
+    async fn read_before(
+        &self,
+        key: &MemoryKey,
+        before: Option<Cursor>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, StoreError> {
+        self.page_before(key, before, limit).await
+    }
+
     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
         self.whole_outline(key).await
     }

@@ -79,6 +79,8 @@ async fn each_operation_is_one_request_without_script_text() {
         assert_eq!(seen(&proxy), whole, "a whole memory");
         store.read(&k, Read { after: Some(head.generation.into()), limit: None }).await.unwrap();
         look("page");
+        store.read_before(&k, None, NonZeroUsize::MIN).await.unwrap();
+        look("page backward");
         store.outline(&k).await.unwrap();
         look("outline");
         store.fetch(&k, head.generation.into(), &places([1, 3])).await.unwrap();
@@ -175,6 +177,33 @@ async fn repeated_reads_cost_only_new_messages() {
     let new = store.read(&k, Read { after: Some(all.cursor), limit: None }).await.unwrap();
     assert_eq!(new.messages.len(), 1);
     assert_one_script(&proxy, "the rest of a page");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn page_backward_is_one_request_of_a_long_memory() {
+    let (_server, proxy, store) = behind_a_proxy().await;
+    let k = key("k");
+    fill(&store, &k, 5_000).await;
+    let ten = NonZeroUsize::new(10).unwrap();
+    let mut before = None;
+    for round in 0..3 {
+        proxy.reset_requests();
+        let page = store.read_before(&k, before, ten).await.unwrap();
+        // The first sends the script.
+        if round > 0 {
+            assert_one_script(&proxy, "a page backward");
+        }
+        assert_eq!(page.messages.len(), 10);
+        assert_eq!(page.cursor.sequence.number(), 5_000 - 10 * (round + 1) + 1);
+        before = Some(page.cursor);
+    }
+    // Larger than one part.
+    proxy.reset_requests();
+    let most = NonZeroUsize::new(3_000).unwrap();
+    assert_eq!(store.read_before(&k, None, most).await.unwrap().messages.len(), 3_000);
+    let requests = seen(&proxy);
+    assert_eq!(requests.keys().collect::<Vec<_>>(), ["EVALSHA"]);
+    assert!((6..=24).contains(&requests["EVALSHA"]), "{requests:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

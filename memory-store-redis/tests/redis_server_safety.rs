@@ -195,6 +195,11 @@ async fn damaged_text_can_be_evicted() {
         }
     }
     assert_eq!(seen, ["one", "four"]);
+    let newest = store.read_before(&k, None, NonZeroUsize::MIN).await.unwrap();
+    assert!(newest.more && newest.unreadable.is_empty());
+    let older = store.read_before(&k, Some(newest.cursor), NonZeroUsize::MIN).await.unwrap();
+    assert_eq!((older.messages.len(), older.more), (1, false));
+    assert_eq!((older.unreadable, older.cursor.sequence), (places([2, 3]), Sequence::new(1)));
     let outline = checked_outline(&store, &k).await;
     let generation = outline.head.generation;
     assert_eq!((outline.metas.len(), outline.unreadable.len()), (4, 0));

@@ -76,6 +76,59 @@ pub(crate) fn read(view: &View<'_>, key: &MemoryKey, read: Read) -> Result<Optio
     Ok(Some(page))
 }
 
+pub(crate) fn read_before(
+    view: &View<'_>,
+    key: &MemoryKey,
+    before: Option<Cursor>,
+    limit: NonZeroUsize,
+) -> Result<Option<Page>, Fault> {
+    let row = live(view, key)?.unwrap_or_default();
+    let mut valid = None;
+    if let Some(cursor) = before
+        && holds(view.connection, &row, cursor)?
+    {
+        valid = Some(cursor);
+    }
+    let mut page = Page::new(valid.unwrap_or(row.head.generation.into()));
+    page.restarted = before.is_some() && valid.is_none();
+    let end = match valid {
+        // Nothing is before the start.
+        Some(cursor) if cursor.sequence == Sequence::ZERO => None,
+        Some(cursor) => row.place(cursor.sequence),
+        None => row.last_place().checked_add(1),
+    };
+    let Some(end) = end.filter(|_| row.id != 0) else { return Ok(Some(page)) };
+    let present = row.head.counters.present;
+    let limit = limit.get();
+    let expected = present.messages.min(u64::try_from(limit).unwrap_or(u64::MAX));
+    let each = present.tokens / present.messages.max(1);
+    if view.is_too_long(expected, each.saturating_mul(expected)) {
+        return Ok(None);
+    }
+    let sql = format!(
+        "SELECT {META_COLUMNS}, body FROM message WHERE place > ?1 AND place < ?2
+         ORDER BY place DESC"
+    );
+    let mut select = view.connection.prepare_cached(&sql)?;
+    let mut rows = select.query([row.first_place(), end])?;
+    page.messages.reserve(room_for(expected));
+    while let Some(found) = rows.next()? {
+        if page.messages.len() >= limit {
+            page.more = true;
+            break;
+        }
+        let sequence = codec::sequence(found)?;
+        page.cursor = Cursor { generation: row.head.generation, sequence, id: codec::id(found) };
+        match readable(key, codec::stored(found))? {
+            Some(message) => page.messages.push(message),
+            None => page.unreadable.push(sequence),
+        }
+    }
+    page.messages.reverse();
+    page.unreadable.reverse();
+    Ok(Some(page))
+}
+
 /// The number of places to allocate at once. Damaged counters may have any value, and a wrong one must cost
 /// no more than some reallocation.
 fn room_for(expected: u64) -> usize {

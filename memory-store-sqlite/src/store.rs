@@ -269,6 +269,17 @@ impl MemoryStore for SqliteStore {
         done.map_err(|error| error.at(key))
     }
 
+    async fn read_before(
+        &self,
+        key: &MemoryKey,
+        before: Option<Cursor>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, StoreError> {
+        let name = key.clone();
+        let read = move |view: &View<'_>| reads::read_before(view, &name, before, limit);
+        self.readers.run(StoreOperation::Read, read).await.map_err(|error| error.at(key))
+    }
+
     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
         let name = key.clone();
         let done =

@@ -182,6 +182,13 @@ async fn damaged_message_does_not_hide_its_neighbors() {
     let page = store.read(&k, memory_core::store::Read::default()).await.unwrap();
     assert_eq!(texts(&store, &k).await, ["one", "three"]);
     assert_eq!((page.unreadable, page.more), (vec![memory_core::Sequence::new(2)], false));
+    let one = std::num::NonZeroUsize::MIN;
+    let newest = store.read_before(&k, None, one).await.unwrap();
+    assert!(newest.more && newest.unreadable.is_empty());
+    let older = store.read_before(&k, Some(newest.cursor), one).await.unwrap();
+    assert_eq!((older.messages.len(), older.more), (1, false));
+    assert_eq!(older.unreadable, vec![memory_core::Sequence::new(2)]);
+    assert_eq!(older.cursor.sequence, memory_core::Sequence::new(1));
     // Plans and evictions do not need the text.
     let outline = checked_outline(&store, &k).await;
     let splice = memory_core::store::Splice {

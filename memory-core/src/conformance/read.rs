@@ -2,15 +2,25 @@
 
 use std::num::NonZeroUsize;
 
-use super::{Access, Case, Subject, assert_counters, boxed, cases_of, join_all, key, writer};
-use crate::Sequence;
-use crate::store::{Cursor, Generation, Read, Splice, StoreErrorKind};
+use super::{
+    Access, Case, Subject, assert_counters, boxed, cases_of, join_all, key, message, writer,
+};
+use crate::store::{Clear, Cursor, Generation, Page, Read, Splice, StoreErrorKind};
+use crate::{MemoryKey, Sequence};
 
 pub(super) const CASES: &[Case] = cases_of![
     pages_have_no_gap_or_overlap,
     reader_gets_only_newer_messages,
     reader_restarts_after_a_flush,
     cursor_of_empty_memory_works,
+    newest_messages_are_read_first,
+    pages_backward_have_no_gap_or_overlap,
+    pages_backward_pass_over_gaps,
+    pages_backward_ignore_appends,
+    long_pages_backward_are_whole,
+    page_backward_restarts_after_a_flush,
+    page_backward_restarts_after_a_clear,
+    page_backward_of_empty_memory_works,
     fetch_returns_the_places_in_order,
     fetch_of_another_generation_is_refused,
     keys_are_listed_in_ordered_pages,
@@ -73,6 +83,145 @@ async fn cursor_of_empty_memory_works(subject: Subject) {
     let page =
         subject.store.read(&k, Read { after: Some(empty.cursor), limit: None }).await.unwrap();
     assert_eq!((page.messages.len(), page.restarted), (1, false));
+}
+
+fn texts(page: &Page) -> Vec<String> {
+    page.messages.iter().map(|stored| stored.message.text().into_owned()).collect()
+}
+
+impl Subject {
+    async fn before(&self, key: &MemoryKey, before: Option<Cursor>, limit: usize) -> Page {
+        let limit = NonZeroUsize::new(limit).unwrap();
+        self.store.read_before(key, before, limit).await.unwrap()
+    }
+
+    /// The texts of all pages backward, newest page first. No page may restart.
+    async fn pages_backward(&self, key: &MemoryKey, limit: usize) -> Vec<Vec<String>> {
+        let (mut before, mut pages) = (None, Vec::new());
+        loop {
+            let page = self.before(key, before, limit).await;
+            assert!(!page.restarted && page.unreadable.is_empty());
+            let first = &page.messages.first().expect("a page before more messages").meta;
+            assert_eq!(page.cursor, Cursor::at(page.cursor.generation, first));
+            pages.push(texts(&page));
+            before = Some(page.cursor);
+            if !page.more {
+                break;
+            }
+        }
+        let end = self.before(key, before, limit).await;
+        assert_eq!(end, Page::new(before.unwrap()), "nothing is before the first message");
+        pages
+    }
+}
+
+async fn newest_messages_are_read_first(subject: Subject) {
+    let k = key("k");
+    subject.append(&k, writer(1).write(1), &["a", "b", "c"]).await;
+    let all = subject.store.read(&k, Read::default()).await.unwrap();
+    let page = subject.before(&k, None, 2).await;
+    assert_eq!(page.messages, all.messages[1..]);
+    assert!(page.more && !page.restarted);
+    let whole = subject.before(&k, None, 3).await;
+    assert_eq!((whole.messages, whole.more), (all.messages, false));
+    let more_than_all = subject.before(&k, None, usize::MAX).await;
+    assert_eq!((texts(&more_than_all).len(), more_than_all.more), (3, false));
+    // A reader that goes on forward from the newest message.
+    let newest = Cursor::at(page.cursor.generation, &page.messages[1].meta);
+    let next = subject.store.read(&k, Read { after: Some(newest), limit: None }).await.unwrap();
+    assert_eq!(next, Page::new(newest));
+}
+
+async fn pages_backward_have_no_gap_or_overlap(subject: Subject) {
+    let k = key("k");
+    subject.append(&k, writer(1).write(1), &["a", "b", "c", "d", "e"]).await;
+    let pages = subject.pages_backward(&k, 2).await;
+    assert_eq!(pages, [vec!["d", "e"], vec!["b", "c"], vec!["a"]]);
+    assert_eq!(subject.pages_backward(&k, 5).await, [["a", "b", "c", "d", "e"]]);
+    // Other memories are no part of it.
+    for (number, name) in ["j", "l"].into_iter().enumerate() {
+        subject.append(&key(name), writer(2).write(number as u64 + 1), &["x", "y"]).await;
+    }
+    assert_eq!(subject.pages_backward(&k, 5).await, [["a", "b", "c", "d", "e"]]);
+    assert_eq!(subject.pages_backward(&key("l"), 5).await, [["x", "y"]]);
+}
+
+async fn pages_backward_pass_over_gaps(subject: Subject) {
+    let k = key("k");
+    subject.append(&k, writer(1).write(1), &["a", "b", "c", "d", "e", "f", "g"]).await;
+    let generation = subject.store.head(&k).await.unwrap().generation;
+    let flush = Splice {
+        summarized: [2, 3].map(Sequence::new).into(),
+        evicted: [5, 7].map(Sequence::new).into(),
+        summary: Some(message("summary")),
+        ..Splice::new(generation)
+    };
+    subject.store.splice(&k, Access::OPEN, &flush).await.unwrap();
+    let pages = subject.pages_backward(&k, 2).await;
+    assert_eq!(pages, [["d", "f"], ["a", "summary"]]);
+    subject.append(&k, writer(1).write(2), &["h"]).await;
+    assert_eq!(subject.pages_backward(&k, 1).await, [["h"], ["f"], ["d"], ["summary"], ["a"]]);
+    // A cursor without identity, at a place without a message.
+    let generation = subject.store.head(&k).await.unwrap().generation;
+    let gap = Cursor::unidentified(generation, Sequence::new(5));
+    assert_eq!(texts(&subject.before(&k, Some(gap), 2).await), ["summary", "d"]);
+    let beyond = Cursor::unidentified(generation, Sequence::new(9));
+    let page = subject.before(&k, Some(beyond), 1).await;
+    assert_eq!((texts(&page), page.restarted), (vec!["h".to_owned()], true));
+}
+
+async fn pages_backward_ignore_appends(subject: Subject) {
+    let k = key("k");
+    subject.append(&k, writer(1).write(1), &["a", "b", "c"]).await;
+    let page = subject.before(&k, None, 1).await;
+    subject.append(&k, writer(1).write(2), &["d", "e"]).await;
+    let next = subject.before(&k, Some(page.cursor), 5).await;
+    assert_eq!((texts(&next), next.restarted), (vec!["a".to_owned(), "b".to_owned()], false));
+}
+
+/// Longer than one part of a store that reads in parts.
+async fn long_pages_backward_are_whole(subject: Subject) {
+    let k = key("k");
+    let texts: Vec<_> = (0..300).map(|number| format!("{number:04} {}", "x".repeat(600))).collect();
+    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+    subject.append(&k, writer(1).write(1), &texts).await;
+    let pages = subject.pages_backward(&k, 140).await;
+    assert_eq!(pages, [&texts[160..], &texts[20..160], &texts[..20]]);
+}
+
+async fn page_backward_restarts_after_a_flush(subject: Subject) {
+    let k = key("k");
+    subject.append(&k, writer(1).write(1), &["a", "b", "c"]).await;
+    let page = subject.before(&k, None, 1).await;
+    let evict = Splice { evicted: vec![Sequence::new(1)], ..Splice::new(page.cursor.generation) };
+    subject.store.splice(&k, Access::OPEN, &evict).await.unwrap();
+    let page = subject.before(&k, Some(page.cursor), 1).await;
+    assert!(page.restarted && page.more);
+    assert_eq!(texts(&page), ["c"]);
+    let page = subject.before(&k, Some(page.cursor), 1).await;
+    assert!(!page.restarted && !page.more);
+    assert_eq!(texts(&page), ["b"]);
+}
+
+async fn page_backward_restarts_after_a_clear(subject: Subject) {
+    let k = key("k");
+    subject.append(&k, writer(1).write(1), &["a", "b"]).await;
+    let page = subject.before(&k, None, 1).await;
+    let clear = Clear { write: writer(1).write(2) };
+    subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
+    let empty = subject.before(&k, Some(page.cursor), 1).await;
+    assert!(empty.restarted && empty.messages.is_empty() && !empty.more);
+    subject.append(&k, writer(1).write(3), &["c"]).await;
+    let end = subject.before(&k, Some(empty.cursor), 1).await;
+    assert_eq!(end, Page::new(empty.cursor), "nothing is before the start");
+    assert_eq!(subject.pages_backward(&k, 2).await, [["c"]]);
+}
+
+async fn page_backward_of_empty_memory_works(subject: Subject) {
+    let k = key("k");
+    let empty = subject.before(&k, None, 3).await;
+    assert_eq!(empty, Page::new(Cursor::default()));
+    assert_eq!(subject.before(&k, Some(empty.cursor), 3).await, empty);
 }
 
 async fn fetch_returns_the_places_in_order(subject: Subject) {

@@ -19,6 +19,7 @@ pub(super) const CASES: &[Case] = cases_of![
     reader_ahead_of_the_end_restarts,
     reader_of_what_was_kept_goes_on,
     paging_over_a_rollback_restarts,
+    paging_backward_over_a_rollback_restarts,
     cursor_without_identity_goes_on,
     reader_restarts_before_the_first_write,
     reader_of_a_lost_flush_restarts,
@@ -117,6 +118,23 @@ async fn reader_ahead_of_the_end_restarts(subject: Subject) {
         assert_eq!(texts(&page), KEPT);
         assert_eq!(page.cursor.sequence, Sequence::new(3));
     }
+}
+
+async fn paging_backward_over_a_rollback_restarts(subject: Subject) {
+    let k = kept(&subject).await;
+    let one = NonZeroUsize::MIN;
+    let of_kept = subject.store.read_before(&k, None, one).await.unwrap();
+    subject.append(&k, writer(2).write(1), &["lost 1", "lost 2"]).await;
+    let of_lost = subject.store.read_before(&k, None, one).await.unwrap();
+    subject.go_back().await;
+    let page = subject.store.read_before(&k, Some(of_lost.cursor), one).await.unwrap();
+    assert_eq!((texts(&page), page.restarted), (vec!["two".to_owned()], true));
+    // The place of a message that was lost now holds another.
+    subject.append(&k, writer(2).write(2), &["new 1", "new 2"]).await;
+    let page = subject.store.read_before(&k, Some(of_lost.cursor), one).await.unwrap();
+    assert_eq!((texts(&page), page.restarted), (vec!["new 2".to_owned()], true));
+    let page = subject.store.read_before(&k, Some(of_kept.cursor), one).await.unwrap();
+    assert_eq!((texts(&page), page.restarted), (vec!["one".to_owned()], false));
 }
 
 /// A reader does not restart without need.

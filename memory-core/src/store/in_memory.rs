@@ -153,6 +153,15 @@ impl MemoryStore for InMemoryStore {
         Ok(self.read_memory(key, |memory, now| memory.read(read, now)))
     }
 
+    async fn read_before(
+        &self,
+        key: &MemoryKey,
+        before: Option<Cursor>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, StoreError> {
+        Ok(self.read_memory(key, |memory, now| memory.read_before(before, limit, now)))
+    }
+
     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
         Ok(self.read_memory(key, MemoryState::outline))
     }

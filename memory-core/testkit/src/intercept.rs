@@ -23,6 +23,7 @@ pub enum Method {
     Claim,
     Head,
     Read,
+    ReadBefore,
     Outline,
     Fetch,
     Receipts,
@@ -119,6 +120,16 @@ impl<H: Hook> MemoryStore for Intercept<H> {
 
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
         self.hook.around(Method::Read, self.store.read(key, read)).await
+    }
+
+    async fn read_before(
+        &self,
+        key: &MemoryKey,
+        before: Option<Cursor>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, StoreError> {
+        let read = self.store.read_before(key, before, limit);
+        self.hook.around(Method::ReadBefore, read).await
     }
 
     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {

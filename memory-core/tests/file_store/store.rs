@@ -287,6 +287,15 @@ impl MemoryStore for FileStore {
         self.read(key, |memory, now| memory.read(read, now))
     }
 
+    async fn read_before(
+        &self,
+        key: &MemoryKey,
+        before: Option<Cursor>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, StoreError> {
+        self.read(key, |memory, now| memory.read_before(before, limit, now))
+    }
+
     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
         self.read(key, MemoryState::outline)
     }

@@ -1,11 +1,12 @@
 //! `memory tail`.
 
 use std::collections::HashSet;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use memory_core::dialect::Part;
-use memory_core::store::{Cursor, MessageId};
-use memory_core::{Message, Sequence, StoredMessage};
+use memory_core::store::{Cursor, MessageId, MessageMeta, Page};
+use memory_core::{Message, StoredMessage};
 use serde_json::json;
 
 use crate::args::Memories;
@@ -35,43 +36,93 @@ const TAIL_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
     let memory = memories.the_one().await?;
-    let outline = memories.manager.store().outline(memory.key()).await?;
-    let skipped = outline.metas.len().saturating_sub(args.lines);
-    let skipped = outline.metas.get(..skipped).unwrap_or_default();
-    // Compares ids, because a store that was rolled back assigns the places to other messages.
-    let mut shown: HashSet<MessageId> = skipped.iter().map(|meta| meta.id).collect();
-    let mut newest = skipped.last().map_or(Sequence::ZERO, |meta| meta.sequence);
-    let start = Cursor::from(outline.head.generation);
-    let mut cursor = skipped.last().map_or(start, |meta| Cursor::at(outline.head.generation, meta));
+    let page = memory
+        .page_before(None, NonZeroUsize::new(args.lines).unwrap_or(NonZeroUsize::MIN))
+        .await?;
+    let shown = page.messages.len().min(args.lines);
+    for stored in page.messages.iter().take(shown) {
+        show(stored, out)?;
+    }
+    if !args.follow {
+        return Ok(());
+    }
+    let mut followed = Followed::from(page);
     loop {
-        let page = memory.page(Some(cursor), None).await?;
-        let went_back = page.restarted && page.cursor.generation == cursor.generation;
-        if page.restarted && args.follow {
-            note(if went_back {
+        out.flush()?;
+        out.check_reader()?;
+        tokio::time::sleep(TAIL_INTERVAL).await;
+        let page = memory.page(Some(followed.cursor), None).await?;
+        if page.restarted {
+            note(if followed.went_back(&page) {
                 "(the store returned to an earlier state: some of the messages above are lost)"
             } else {
                 "(flushed or cleared: older messages were summarized or removed)"
             });
         }
-        for stored in &page.messages {
-            let meta = &stored.meta;
-            // Such a summary replaces messages that were shown.
-            let is_known = page.restarted && !went_back && meta.summary && meta.sequence <= newest;
-            if shown.insert(meta.id) && !is_known {
-                show(stored, out)?;
+        for stored in followed.news(page, args.lines) {
+            show(&stored, out)?;
+        }
+    }
+}
+
+/// The messages that were shown, or were there before them.
+struct Followed {
+    cursor: Cursor,
+    /// The messages before this one were there at first, and are not shown.
+    first: Option<MessageMeta>,
+    /// Ids, because a store that was rolled back assigns the places to other messages.
+    known: HashSet<MessageId>,
+}
+
+impl From<Page> for Followed {
+    fn from(page: Page) -> Self {
+        let generation = page.cursor.generation;
+        let start = Cursor::from(generation);
+        Self {
+            cursor: page
+                .messages
+                .last()
+                .map_or(start, |newest| Cursor::at(generation, &newest.meta)),
+            first: page.messages.first().map(|first| first.meta.clone()),
+            known: page.messages.iter().map(|stored| stored.meta.id).collect(),
+        }
+    }
+}
+
+impl Followed {
+    fn went_back(&self, page: &Page) -> bool {
+        page.restarted && page.cursor.generation == self.cursor.generation
+    }
+
+    /// The messages of the page after the cursor that are to be shown; at most `lines` if the first that was shown
+    /// is lost, because those before it can then not be told from new ones.
+    fn news(&mut self, page: Page, lines: usize) -> Vec<StoredMessage> {
+        let went_back = self.went_back(&page);
+        let newest = std::mem::replace(&mut self.cursor, page.cursor).sequence;
+        if !page.restarted {
+            self.known.extend(page.messages.iter().map(|stored| stored.meta.id));
+            return page.messages;
+        }
+        // Places are given twice after a rollback, and after the end of a memory.
+        let is_reused = went_back || page.cursor.sequence < newest;
+        let first = self.first.take();
+        let is_there =
+            |first: &MessageMeta| page.messages.iter().any(|stored| stored.meta.id == first.id);
+        let skipped = match &first {
+            Some(first) if !is_reused || is_there(first) => {
+                page.messages.partition_point(|stored| stored.meta.sequence < first.sequence)
             }
-        }
-        if page.restarted {
-            shown = page.messages.iter().map(|stored| stored.meta.id).collect();
-        }
-        newest = page.cursor.sequence;
-        cursor = page.cursor;
-        if !args.follow {
-            return Ok(());
-        }
-        out.flush()?;
-        out.check_reader()?;
-        tokio::time::sleep(TAIL_INTERVAL).await;
+            Some(_) => page.messages.len().saturating_sub(lines),
+            None => 0,
+        };
+        let ids = page.messages.iter().map(|stored| stored.meta.id).collect();
+        let known = std::mem::replace(&mut self.known, ids);
+        let is_new = |stored: &StoredMessage| {
+            // Such a summary replaces messages that were shown.
+            let is_known = !went_back && stored.meta.summary && stored.meta.sequence <= newest;
+            !is_known && !known.contains(&stored.meta.id)
+        };
+        page.messages.into_iter().skip(skipped).filter(is_new).collect()
     }
 }
 

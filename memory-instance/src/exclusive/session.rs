@@ -125,6 +125,32 @@ impl Session {
         self.memory.page(after, limit).await
     }
 
+    /// The newest `n` messages, as [`MemoryInstance::last`].
+    ///
+    /// # Errors
+    /// As [`MemoryInstance::last`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn last(&self, n: usize) -> Result<Vec<StoredMessage>, MemoryError> {
+        self.memory.last(n).await
+    }
+
+    /// A page backward, as [`MemoryInstance::page_before`].
+    ///
+    /// # Errors
+    /// As [`MemoryInstance::page_before`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn page_before(
+        &self,
+        before: Option<Cursor>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, MemoryError> {
+        self.memory.page_before(before, limit).await
+    }
+
     /// The messages to send to a model, as [`MemoryInstance::context`].
     ///
     /// # Errors

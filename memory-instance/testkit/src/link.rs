@@ -433,6 +433,17 @@ impl MemoryStore for Link {
         self.ask(("read", StoreOperation::Read), read).await
     }
 
+    async fn read_before(
+        &self,
+        key: &MemoryKey,
+        before: Option<Cursor>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, StoreError> {
+        let key = key.clone();
+        let read = move |server: &Arc<Server>| server.read_before(&key, before, limit);
+        self.ask(("read_before", StoreOperation::Read), read).await
+    }
+
     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
         let (key, witness) = (key.clone(), self.witness.clone());
         let outline = move |server: &Arc<Server>| {

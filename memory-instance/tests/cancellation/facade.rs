@@ -42,9 +42,11 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::health",
     "MemoryInstance::is_empty",
     "MemoryInstance::leases",
+    "MemoryInstance::last",
     "MemoryInstance::len",
     "MemoryInstance::messages",
     "MemoryInstance::page",
+    "MemoryInstance::page_before",
     "MemoryInstance::perform_flush",
     "MemoryInstance::perform_flush, during a flush of another process",
     "MemoryInstance::receipts",
@@ -61,9 +63,11 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "Session::clear",
     "Session::context",
     "Session::ensure_system",
+    "Session::last",
     "Session::lost",
     "Session::messages",
     "Session::page",
+    "Session::page_before",
     "Session::send",
     "Session::window",
 ];
@@ -311,6 +315,14 @@ async fn read(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
                 let done = cut.off(memory.page(None, None)).await.map(Result::unwrap);
                 done.map(|page| len(page.messages.len())).is_some()
             }
+            "MemoryInstance::page_before" => {
+                let done = cut.off(memory.page_before(None, NonZeroUsize::MAX)).await;
+                done.map(|page| len(page.unwrap().messages.len())).is_some()
+            }
+            "MemoryInstance::last" => {
+                let done = cut.off(memory.last(2)).await.map(Result::unwrap);
+                done.map(|messages| assert_eq!(messages.len(), 2, "{what}")).is_some()
+            }
             "MemoryInstance::context" => {
                 let done = cut.off(memory.context(BUDGET)).await.map(Result::unwrap);
                 done.map(|window| assert!(window.tokens <= BUDGET, "{what}")).is_some()
@@ -426,6 +438,11 @@ async fn in_a_turn(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
             "Session::page" => {
                 cut.off(session.page(None, None)).await.map(|it| drop(it.unwrap())).is_some()
             }
+            "Session::page_before" => {
+                let page = session.page_before(None, NonZeroUsize::MIN);
+                cut.off(page).await.map(|it| drop(it.unwrap())).is_some()
+            }
+            "Session::last" => cut.off(session.last(2)).await.map(|it| drop(it.unwrap())).is_some(),
             other => panic!("the sweep has no case for {other}"),
         };
         session.ensure_held().unwrap();

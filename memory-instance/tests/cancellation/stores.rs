@@ -22,6 +22,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::keys",
     "MemoryStore::outline",
     "MemoryStore::read",
+    "MemoryStore::read_before",
     "MemoryStore::receipts",
     "MemoryStore::remove",
     "MemoryStore::replace",
@@ -125,6 +126,11 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
                 "MemoryStore::read" => {
                     let done = cut.off(store.read(key, Read::default())).await.map(Result::unwrap);
                     done.map(|page| assert_eq!(page.messages.len(), all, "{what}")).is_some()
+                }
+                "MemoryStore::read_before" => {
+                    let read = store.read_before(key, None, most);
+                    let done = cut.off(read).await.map(Result::unwrap);
+                    done.map(|page| assert_eq!(page.messages.len(), 3, "{what}")).is_some()
                 }
                 "MemoryStore::outline" => {
                     let done = cut.off(store.outline(key)).await.map(Result::unwrap);

@@ -11,6 +11,7 @@ use crate::support::{On, assert_window_fits, hybrid, with};
 on_every_backend![
     reader_receives_only_new_messages,
     reader_restarts_after_a_flush,
+    newest_messages_are_read_backward,
     window_fits_every_budget,
     results_follow_calls_of_interleaved_agents,
     empty_memory_reads_as_empty,
@@ -47,6 +48,42 @@ async fn reader_restarts_after_a_flush(on: On) {
     let second = memory.page(Some(first.cursor), None).await.unwrap();
     assert!(second.restarted, "what was read may be gone");
     assert_eq!(second.messages.len() as u64, memory.len().await.unwrap());
+}
+
+async fn newest_messages_are_read_backward(on: On) {
+    let world = on.world(with(hybrid(1_000)).with_flush_mode(FlushMode::Manual)).await;
+    let memory = world.memory();
+    assert!(memory.last(3).await.unwrap().is_empty());
+    memory.append_all((0..90).map(|n| Message::user(format!("message {n}")))).await.unwrap();
+    let limit = NonZeroUsize::new(40).unwrap();
+    // Without a view of the memory and with one.
+    for _ in 0..2 {
+        let (mut pages, mut before) = (Vec::new(), None);
+        loop {
+            let page = memory.page_before(before, limit).await.unwrap();
+            assert!(page.messages.len() <= 40 && !page.restarted);
+            before = Some(page.cursor);
+            pages.push(page.messages);
+            if !page.more {
+                break;
+            }
+        }
+        pages.reverse();
+        let all = memory.messages().await.unwrap();
+        assert_eq!(pages.concat(), all);
+        assert_eq!(memory.last(3).await.unwrap(), all[87..]);
+        assert_eq!(memory.last(100).await.unwrap(), all);
+        assert!(memory.last(0).await.unwrap().is_empty());
+    }
+    let page = memory.page_before(None, limit).await.unwrap();
+    memory.append(Message::user("new")).await.unwrap();
+    assert_eq!(memory.last(1).await.unwrap()[0].message.text(), "new");
+    let older = memory.page_before(Some(page.cursor), limit).await.unwrap();
+    assert!(!older.restarted, "an append removes nothing");
+    memory.perform_flush().await.unwrap().unwrap();
+    let newest = memory.page_before(Some(older.cursor), NonZeroUsize::MIN).await.unwrap();
+    assert!(newest.restarted, "what was read may be gone");
+    assert_eq!(newest.messages[0].message.text(), "new");
 }
 
 async fn window_fits_every_budget(on: On) {

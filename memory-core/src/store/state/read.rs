@@ -60,6 +60,28 @@ impl MemoryState {
         Page { messages, cursor, restarted, more, unreadable: Vec::new() }
     }
 
+    /// [`MemoryStore::read_before`](crate::MemoryStore::read_before) at this time.
+    #[must_use]
+    pub fn read_before(&self, before: Option<Cursor>, limit: NonZeroUsize, now: Timestamp) -> Page {
+        if !self.is_alive(now) {
+            return Self::default().read_before(before, limit, now);
+        }
+        let generation = self.head.generation;
+        let valid = before.filter(|cursor| self.holds(*cursor));
+        let end = valid.map_or(Bound::Unbounded, |cursor| Bound::Excluded(cursor.sequence));
+        let mut rest = self.messages.range((Bound::Unbounded, end)).rev();
+        let mut messages: Vec<_> =
+            rest.by_ref().take(limit.get()).map(|(_, message)| message.clone()).collect();
+        messages.reverse();
+        let start = valid.unwrap_or(generation.into());
+        let mut page =
+            Page::new(messages.first().map_or(start, |first| Cursor::at(generation, &first.meta)));
+        page.restarted = before.is_some() && valid.is_none();
+        page.more = rest.next().is_some();
+        page.messages = messages;
+        page
+    }
+
     /// [`MemoryStore::outline`](crate::MemoryStore::outline) at this time.
     #[must_use]
     pub fn outline(&self, now: Timestamp) -> Outline {

@@ -52,6 +52,18 @@ impl Server {
         Ok(page)
     }
 
+    pub(crate) fn read_before(
+        &self,
+        key: &MemoryKey,
+        before: Option<Cursor>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, StoreError> {
+        let at = self.place(key);
+        let before = before.map(|cursor| self.compared(cursor, Bug::ReaderGoesOn));
+        let before = before.map(|cursor| self.replaced_under(&at, cursor));
+        now(self.store.read_before(&at, before, limit))
+    }
+
     pub(crate) fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
         let at = self.place(key);
         let mut outline = now(self.store.outline(&at))?;
