@@ -2,10 +2,13 @@
 
 mod acknowledge;
 mod config;
+mod confirmation;
 mod url;
 
 mod connect;
+mod info;
 mod link;
+mod masters;
 mod push;
 mod request;
 mod server;

@@ -9,13 +9,15 @@ use redis::{Cmd, Value};
 
 use crate::acknowledge::Acknowledge;
 use crate::config::RedisConfig;
+use crate::confirmation::Confirmation;
 use crate::connect::{Connection, connect};
 use crate::error::{LinkError, LinkErrorKind};
 use crate::keyspace::Keyspace;
+use crate::masters;
 use crate::push::{PushListener, Pushes};
 use crate::request::Request;
 use crate::script::Script;
-use crate::server::{self, ChannelKind, Confirmation, ServerStatus};
+use crate::server::{self, ChannelKind, ServerStatus};
 use crate::shared_connection::SharedConnection;
 use crate::url::Target;
 
@@ -174,7 +176,7 @@ impl RedisLink {
         // A scan is many requests, so the total waiting time of its caller says nothing about the
         // connection.
         let (mut connection, number) = self.inner.connection(&self.inner.requests).await?;
-        let found = server::scan(&mut connection, &self.inner.keys.memories(), each).await;
+        let found = masters::scan(&mut connection, &self.inner.keys.memories(), each).await;
         self.inner.told(number, found.map_err(LinkError::from))
     }
 

@@ -7,11 +7,12 @@ use memory_core::store::Applied;
 use redis::{Cmd, ErrorKind, RedisError as DriverError, ServerErrorKind, Value};
 use tokio::time::Instant;
 
+use crate::confirmation::Confirmation;
 use crate::connect::{Connection, asked_node};
 use crate::error::{LinkError, LinkErrorKind};
 use crate::link::Inner;
+use crate::masters;
 use crate::script::Script;
-use crate::server::{self, Confirmation};
 use crate::shared_connection::SharedConnection;
 
 #[derive(Clone, Copy)]
@@ -285,7 +286,7 @@ impl Inner {
             LinkErrorKind::Corrupt => {
                 if !failed.names_a_key() {
                     let keys = match request {
-                        Request::Script(_, call) => server::types_of(connection, call).await,
+                        Request::Script(_, call) => masters::types_of(connection, call).await,
                         Request::Command(cmd) => first_key(cmd),
                     };
                     failed.names_keys(&keys);

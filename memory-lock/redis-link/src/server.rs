@@ -5,13 +5,15 @@ use std::fmt;
 use std::time::Duration;
 
 use memory_core::store::Applied;
-use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
-use redis::{Cmd, RedisResult, Value};
+use redis::{RedisResult, Value};
 
 use crate::acknowledge::Acknowledge;
 use crate::config::RedisConfig;
+use crate::confirmation::Confirmation;
 use crate::connect::Connection;
 use crate::error::{LinkError, LinkErrorKind};
+use crate::info::{Info, infos};
+use crate::masters::of_all_masters;
 use crate::url::Target;
 
 /// The server's report about itself. The masters of a Cluster are reported together.
@@ -52,45 +54,6 @@ impl fmt::Display for ServerRole {
             Self::Replica => f.write_str("replica"),
             Self::Cluster { masters: 1 } => f.write_str("cluster of 1 master"),
             Self::Cluster { masters } => write!(f, "cluster of {masters} masters"),
-        }
-    }
-}
-
-/// The way in which a write is confirmed after it was applied.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Confirmation {
-    Replicas { count: u32, within: Duration },
-    Disk { within: Duration },
-}
-
-impl Confirmation {
-    pub(crate) fn command(self) -> Cmd {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
-        match self {
-            Self::Replicas { count, within } => {
-                redis::cmd("WAIT").arg(count).arg(millis(within)).take()
-            }
-            Self::Disk { within } => redis::cmd("WAITAOF").arg(1).arg(0).arg(millis(within)).take(),
-        }
-    }
-
-    /// The number of confirmations that were requested, and the number that arrived.
-    pub(crate) fn counts(self, answer: &Value) -> (u32, u32) {
-        let int = |value: Option<&Value>| match value {
-            Some(Value::Int(number)) => u32::try_from(*number).unwrap_or_default(),
-            _ => 0,
-        };
-        match (self, answer) {
-            (Self::Replicas { count, .. }, answer) => (count, int(Some(answer))),
-            (Self::Disk { .. }, Value::Array(parts)) => (1, int(parts.first())),
-            (Self::Disk { .. }, _) => (1, 0),
-        }
-    }
-
-    pub(crate) const fn what(self) -> &'static str {
-        match self {
-            Self::Replicas { .. } => "replicas",
-            Self::Disk { .. } => "disks",
         }
     }
 }
@@ -301,141 +264,6 @@ fn riskiest_policy(infos: &[Info]) -> &str {
     risky("allkeys-").or_else(|| risky("volatile-")).or_else(|| policies().next()).unwrap_or("")
 }
 
-/// The fields of `INFO`, by name.
-struct Info(HashMap<String, String>);
-
-impl Info {
-    /// Standalone, cluster or sentinel. Valkey 8 has another name for the field.
-    fn mode(&self) -> &str {
-        match self.get("redis_mode") {
-            "" => self.get("server_mode"),
-            mode => mode,
-        }
-    }
-
-    fn get(&self, name: &str) -> &str {
-        self.0.get(name).map_or("", String::as_str)
-    }
-
-    fn number(&self, name: &str) -> u32 {
-        self.get(name).parse().unwrap_or_default()
-    }
-
-    /// Major and minor. Valkey reports the version of Redis that it is compatible with.
-    fn version(&self) -> (u32, u32) {
-        let mut parts = self.get("redis_version").split('.').map(|part| part.parse().unwrap_or(0));
-        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
-    }
-}
-
-/// `INFO` of all masters.
-async fn infos(connection: &mut Connection) -> RedisResult<Vec<Info>> {
-    let answers = of_all_masters(connection, &redis::cmd("INFO")).await?;
-    let texts = answers.into_iter().map(|answer| match answer {
-        Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Value::VerbatimString { text, .. } => text,
-        _ => String::new(),
-    });
-    let pairs = |text: &str| {
-        let lines = text.lines().filter_map(|line| line.split_once(':'));
-        lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
-    };
-    Ok(texts.map(|text| Info(pairs(&text))).collect())
-}
-
-/// The answers of all masters of a Cluster, or that of the one server.
-async fn of_all_masters(connection: &mut Connection, cmd: &Cmd) -> RedisResult<Vec<Value>> {
-    let Connection::Cluster(cluster) = connection else {
-        return Ok(vec![connection.send(cmd).await?]);
-    };
-    let routing =
-        RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None::<ResponsePolicy>));
-    match cluster.route_command(cmd.clone(), routing).await?.extract_error()? {
-        Value::Map(answers) => {
-            answers.into_iter().map(|(_, answer)| answer.extract_error()).collect()
-        }
-        answer => Ok(vec![answer]),
-    }
-}
-
-/// The names of the masters of a Cluster.
-async fn masters(connection: &mut Connection) -> RedisResult<Vec<(String, u16)>> {
-    let Connection::Cluster(cluster) = connection else { return Ok(Vec::new()) };
-    let routing =
-        RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None::<ResponsePolicy>));
-    let Value::Map(answers) = cluster.route_command(redis::cmd("PING"), routing).await? else {
-        return Ok(Vec::new());
-    };
-    let names = answers.into_iter().filter_map(|(name, _)| match name {
-        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
-    });
-    Ok(names
-        .filter_map(|name| {
-            let (host, port) = name.rsplit_once(':')?;
-            Some((host.to_owned(), port.parse().ok()?))
-        })
-        .collect())
-}
-
-/// Passes on all keys that match, by `SCAN` at every master.
-pub(crate) async fn scan(
-    connection: &mut Connection,
-    pattern: &str,
-    mut each: impl FnMut(String),
-) -> RedisResult<()> {
-    let nodes = masters(connection).await?;
-    let mut places: Vec<Option<(String, u16)>> = nodes.into_iter().map(Some).collect();
-    if places.is_empty() {
-        places.push(None);
-    }
-    for place in places {
-        let mut cursor = "0".to_owned();
-        loop {
-            let mut cmd = redis::cmd("SCAN");
-            cmd.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(1_000);
-            let answer = match (&place, &mut *connection) {
-                (Some((host, port)), Connection::Cluster(cluster)) => {
-                    let node = redis::cluster_routing::SingleNodeRoutingInfo::ByAddress {
-                        host: host.clone(),
-                        port: *port,
-                    };
-                    cluster.route_command(cmd, RoutingInfo::SingleNode(node)).await?
-                }
-                (_, connection) => connection.send(&cmd).await?,
-            };
-            let (next, found): (String, Vec<Vec<u8>>) = redis::from_redis_value(answer)?;
-            // A key that is not text is not one of ours.
-            found.into_iter().filter_map(|key| String::from_utf8(key).ok()).for_each(&mut each);
-            if next == "0" {
-                break;
-            }
-            cursor = next;
-        }
-    }
-    Ok(())
-}
-
-/// The keys of a call and the types of their values, for an error that must name the conflicting key.
-pub(crate) async fn types_of(connection: &mut Connection, call: &Cmd) -> String {
-    let mut arguments = call.args_iter().filter_map(|argument| match argument {
-        redis::Arg::Simple(bytes) => Some(bytes.to_vec()),
-        _ => None,
-    });
-    let count = arguments.nth(2).and_then(|count| String::from_utf8(count).ok()?.parse().ok());
-    let mut told = Vec::new();
-    for key in arguments.take(count.unwrap_or(0)) {
-        let kind = connection.send(redis::cmd("TYPE").arg(&key)).await;
-        if let Ok(Value::SimpleString(kind)) = kind
-            && kind != "none"
-        {
-            told.push(format!("{} is a {kind}", String::from_utf8_lossy(&key)));
-        }
-    }
-    told.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -472,59 +300,17 @@ mod tests {
     #[test]
     fn server_mode_is_known_by_either_name() {
         for name in ["redis_mode", "server_mode"] {
-            let told = |mode, topology| {
+            let check = |mode, topology| {
                 let info = info(&[(name, mode), ("redis_version", "7.2.4"), ("role", "master")]);
                 check_kind(&info, topology).map_err(|error| error.to_string())
             };
-            assert_eq!(told("standalone", Topology::Single), Ok(()));
-            assert_eq!(told("cluster", Topology::Cluster), Ok(()));
-            assert!(told("sentinel", Topology::Single).unwrap_err().contains("is a Sentinel"));
+            assert_eq!(check("standalone", Topology::Single), Ok(()));
+            assert_eq!(check("cluster", Topology::Cluster), Ok(()));
+            assert!(check("sentinel", Topology::Single).unwrap_err().contains("is a Sentinel"));
             assert!(
-                told("cluster", Topology::Single).unwrap_err().contains("is a node of a Cluster")
+                check("cluster", Topology::Single).unwrap_err().contains("is a node of a Cluster")
             );
-            assert!(told("standalone", Topology::Cluster).unwrap_err().contains("is no Cluster"));
+            assert!(check("standalone", Topology::Cluster).unwrap_err().contains("is no Cluster"));
         }
-    }
-
-    const WITHIN: Duration = Duration::from_millis(1_500);
-
-    /// `WAITAOF` returns the numbers of local disks and of replicas that have the write; `WAIT` returns one
-    /// number.
-    #[test]
-    fn only_numeric_confirmations_are_counted() {
-        let (disk, replicas) = (
-            Confirmation::Disk { within: WITHIN },
-            Confirmation::Replicas { count: 2, within: WITHIN },
-        );
-        let ints =
-            |numbers: &[i64]| Value::Array(numbers.iter().copied().map(Value::Int).collect());
-        for (confirmation, answer, counts) in [
-            (disk, ints(&[1, 0]), (1, 1)),
-            (disk, ints(&[0, 3]), (1, 0)),
-            (disk, ints(&[]), (1, 0)),
-            (disk, Value::Int(1), (1, 0)),
-            (disk, Value::Array(vec![Value::Nil, Value::Int(1)]), (1, 0)),
-            (disk, Value::Nil, (1, 0)),
-            (replicas, Value::Int(2), (2, 2)),
-            (replicas, Value::Int(0), (2, 0)),
-            (replicas, Value::Int(-1), (2, 0)),
-            (replicas, ints(&[2, 2]), (2, 0)),
-            (replicas, Value::Nil, (2, 0)),
-        ] {
-            assert_eq!(confirmation.counts(&answer), counts, "{confirmation:?}: {answer:?}");
-        }
-    }
-
-    #[test]
-    fn confirmation_wait_is_local_and_bounded() {
-        let packed = |confirmation: Confirmation| {
-            let packed = confirmation.command().get_packed_command();
-            String::from_utf8(packed).unwrap().replace("\r\n", " ")
-        };
-        let disk = packed(Confirmation::Disk { within: WITHIN });
-        assert_eq!(disk, "*4 $7 WAITAOF $1 1 $1 0 $4 1500 ");
-        // A timeout of zero would mean without limit.
-        let replicas = packed(Confirmation::Replicas { count: 2, within: Duration::ZERO });
-        assert_eq!(replicas, "*3 $4 WAIT $1 2 $1 1 ");
     }
 }
