@@ -68,6 +68,13 @@ pub(crate) struct Common {
     pub(crate) json: bool,
 }
 
+/// How to treat a SQLite file that does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MissingFile {
+    Create,
+    Refuse,
+}
+
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() && name.split('.').all(|part| !part.is_empty()) => {
@@ -101,13 +108,17 @@ impl Common {
         }
     }
 
-    /// Opens the store; a command that `begins` memories also makes the file.
-    pub(crate) async fn open(&self, begins: bool, mode: FlushMode) -> anyhow::Result<Memories> {
+    /// Opens the store.
+    pub(crate) async fn open(
+        &self,
+        missing: MissingFile,
+        mode: FlushMode,
+    ) -> anyhow::Result<Memories> {
         let resource = self.resource()?;
         let url = self.store.as_deref().unwrap_or(DEFAULT_STORE);
         // Checked before the file is looked for: a wrong setting must not be reported as a missing file.
         check_url(url)?;
-        if !begins
+        if missing == MissingFile::Refuse
             && let Some(path) = sqlite_path(url)
             && !path.exists()
         {

@@ -65,16 +65,19 @@ struct Report {
 
 pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
     let memory = memories.the_one().await?;
-    let broken = args.action.is_some();
-    let leases = if broken { memory.break_leases().await? } else { memory.leases().await? };
+    let action = args.action.as_ref();
+    let leases = match action {
+        Some(Action::Break { .. }) => memory.break_leases().await?,
+        None => memory.leases().await?,
+    };
     if out.json() {
-        out.compact(&report(&memory, leases, broken))
+        out.compact(&report(&memory, leases, action))
     } else {
-        shown(leases, broken, out)
+        shown(leases, action, out)
     }
 }
 
-fn report(memory: &MemoryInstance, leases: Leases, broken: bool) -> Report {
+fn report(memory: &MemoryInstance, leases: Leases, action: Option<&Action>) -> Report {
     let row = |lease: LeaseInfo| Row {
         owner: lease.owner.to_string(),
         token: lease.token.number(),
@@ -82,17 +85,18 @@ fn report(memory: &MemoryInstance, leases: Leases, broken: bool) -> Report {
         remaining_ms: lease.remaining.as_millis(),
     };
     let key = memory.key().to_string();
+    let broken = action.is_some();
     Report { key, broken, memory: leases.memory.map(row), flush: leases.flush.map(row) }
 }
 
-fn shown(leases: Leases, broken: bool, out: &mut Out) -> anyhow::Result<()> {
+fn shown(leases: Leases, action: Option<&Action>, out: &mut Out) -> anyhow::Result<()> {
     let mut rows = table(&["lease", "state"]);
     for (name, lease) in [("memory", leases.memory), ("flush", leases.flush)] {
         let state = match lease {
             None => "free".to_owned(),
             Some(lease) => {
                 let owner: String = lease.owner.to_string().chars().take(8).collect();
-                let was = if broken { "broken; was held" } else { "held" };
+                let was = if action.is_some() { "broken; was held" } else { "held" };
                 let left = lease.remaining.as_millis();
                 format!("{was} by {owner}, token {}, {left} ms left", lease.token)
             }

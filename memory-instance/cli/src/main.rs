@@ -34,7 +34,7 @@ use memory_instance::FlushMode;
 use tokio::runtime;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::Common;
+use crate::args::{Common, MissingFile};
 use crate::out::Out;
 
 /// Shared, async-safe memory for LLM agents: many agents write one conversation, nothing is lost,
@@ -125,7 +125,7 @@ fn stopped(command: &Command) -> anyhow::Result<()> {
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let Cli { common, command } = cli;
     let common = common.with_environment()?;
-    let mut out = Out::new(common.json);
+    let mut out = Out::new(&common);
     match command {
         Command::Demo => demo::run(&common, &mut out).await?,
         #[cfg(feature = "full")]
@@ -133,16 +133,20 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         #[cfg(feature = "full")]
         Command::BenchWorker(args) => bench::flush::run_worker(&common, &args, &mut out).await?,
         command => {
-            let (begins, mode) = match &command {
+            match &command {
+                Command::Import(args) => args.check()?,
+                Command::Clear(args) => args.check()?,
+                Command::Sweep(args) => args.check()?,
+                Command::Lease(args) => args.check()?,
+                _ => {}
+            }
+            let (missing, mode) = match &command {
                 // When an import ends, its flushes must be complete too.
-                Command::Import(args) => (args.check().map(|()| true)?, FlushMode::Inline),
-                Command::Clear(args) => (args.check().map(|()| false)?, FlushMode::Manual),
-                Command::Sweep(args) => (args.check().map(|()| false)?, FlushMode::Manual),
-                Command::Lease(args) => (args.check().map(|()| false)?, FlushMode::Manual),
-                _ => (false, FlushMode::Manual),
+                Command::Import(_) => (MissingFile::Create, FlushMode::Inline),
+                _ => (MissingFile::Refuse, FlushMode::Manual),
             };
             let stop = stop::requested();
-            let memories = common.open(begins, mode).await?;
+            let memories = common.open(missing, mode).await?;
             let work = async {
                 match &command {
                     Command::Import(args) => import::run(&memories, args, &mut out).await,

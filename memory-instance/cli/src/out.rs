@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
+use crate::args::Common;
 use crate::escape;
 
 /// The reader has closed the output.
@@ -22,10 +23,10 @@ pub(crate) struct Out {
 }
 
 impl Out {
-    pub(crate) fn new(json: bool) -> Self {
+    pub(crate) fn new(common: &Common) -> Self {
         let to = io::stdout();
         let terminal = to.is_terminal();
-        Self { to: BufWriter::new(to), json, terminal }
+        Self { to: BufWriter::new(to), json: common.json, terminal }
     }
 
     /// Whether the user asked for JSON.
