@@ -23,7 +23,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::default();
     let mut tally = test::Tally::default();
     let everything = test::Args::requiring(vec![Way::Redis], args.deep);
-    lint::run_steps(&mut steps, &[], args.deep);
+    lint::run_steps(&mut steps, &[]);
+    if args.deep {
+        lint::run_containers(&mut steps);
+    }
     let tests = test::Tests::plan(&everything)?;
     // A separate step, so that the time of the tests does not include compilation.
     steps.step("compile tests", || {
@@ -49,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         tests.tell_what_is_missing()?;
         Ok(Outcome::Passed)
     });
-    let result = steps.finish(Strictness::from_flag(args.strict));
+    let result = steps.finish(Strictness::from(args.strict));
     eprintln!("\n{tally}");
     result
 }

@@ -47,22 +47,27 @@ fn names() -> impl Iterator<Item = &'static str> {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::default();
-    run_steps(&mut steps, &args.only, false);
-    steps.finish(Strictness::from_flag(args.strict))
+    run_steps(&mut steps, &args.only);
+    steps.finish(Strictness::from(args.strict))
 }
 
-/// Runs the named steps, or when none is named all; the tests on containers only if they are wanted.
-pub(crate) fn run_steps(steps: &mut Steps, only: &[String], with_containers: bool) {
+/// Runs the named steps, or when none is named all except the tests on containers.
+pub(crate) fn run_steps(steps: &mut Steps, only: &[String]) {
     let is_named = |name| only.iter().any(|wanted| wanted == name);
     for (name, check) in STEPS {
         if only.is_empty() || is_named(name) {
             steps.step(name, check);
         }
     }
-    let (name, check) = CONTAINERS;
-    if with_containers || is_named(name) {
-        steps.step(name, check);
+    if is_named(CONTAINERS.0) {
+        run_containers(steps);
     }
+}
+
+/// Checks the tests on containers.
+pub(crate) fn run_containers(steps: &mut Steps) {
+    let (name, check) = CONTAINERS;
+    steps.step(name, check);
 }
 
 fn fmt() -> Result<Outcome> {

@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         let outcomes = try_crate(name, tests, args)?;
         summary.push_str(&format!("{name}: {outcomes}\n"));
-        complaints.extend(judge(name, &outcomes, &accepted, args.shard.is_none()));
+        complaints.extend(judge(name, &outcomes, &accepted, Part::of(args)));
     }
     eprint!("\n{summary}");
     complaints.iter().for_each(|complaint| eprintln!("{complaint}"));
@@ -187,8 +187,21 @@ fn belongs(mutant: &str, name: &str) -> bool {
     mutant.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// How many of a crate's mutants were tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    Shard,
+}
+
+impl Part {
+    fn of(args: &Args) -> Self {
+        if args.shard.is_some() { Self::Shard } else { Self::Whole }
+    }
+}
+
 /// The differences between a crate's survivors and the list. A shard cannot show that an entry no longer survives.
-fn judge(name: &str, outcomes: &Outcomes, accepted: &[Accepted], is_whole: bool) -> Vec<String> {
+fn judge(name: &str, outcomes: &Outcomes, accepted: &[Accepted], part: Part) -> Vec<String> {
     let mut complaints = Vec::new();
     for (mutant, &count) in &outcomes.survived {
         let times = accepted.iter().find(|it| it.mutant == *mutant).map_or(0, |it| it.times);
@@ -196,7 +209,8 @@ fn judge(name: &str, outcomes: &Outcomes, accepted: &[Accepted], is_whole: bool)
             complaints.push(format!("SURVIVED: {mutant} ({count} times, {times} accepted)"));
         }
     }
-    for entry in accepted.iter().filter(|entry| is_whole && belongs(&entry.mutant, name)) {
+    for entry in accepted.iter().filter(|entry| part == Part::Whole && belongs(&entry.mutant, name))
+    {
         let count = outcomes.survived.get(&entry.mutant).copied().unwrap_or(0);
         if count < entry.times {
             let Accepted { mutant, times, .. } = entry;
@@ -258,18 +272,18 @@ mod tests {
     #[test]
     fn survivors_and_list_must_agree() {
         let list = accepted(ENTRY);
-        let judged = |count, is_whole| {
+        let judged = |count, part| {
             let survived = [("memory-core/src/a.rs: x".to_owned(), count)];
             let survived = survived.into_iter().filter(|(_, count)| *count > 0).collect();
             let outcomes = Outcomes { survived, ..Outcomes::default() };
-            judge("memory-core", &outcomes, &list, is_whole).len()
+            judge("memory-core", &outcomes, &list, part).len()
         };
-        assert_eq!(judged(1, true), 0);
-        assert_eq!(judged(2, true), 1, "one more than was accepted");
-        assert_eq!(judged(2, false), 1);
-        assert_eq!(judged(0, true), 1, "the entry is out of date");
-        assert_eq!(judged(0, false), 0, "it may be in another part");
-        assert!(judge("memory-flush", &Outcomes::default(), &list, true).is_empty());
+        assert_eq!(judged(1, Part::Whole), 0);
+        assert_eq!(judged(2, Part::Whole), 1, "one more than was accepted");
+        assert_eq!(judged(2, Part::Shard), 1);
+        assert_eq!(judged(0, Part::Whole), 1, "the entry is out of date");
+        assert_eq!(judged(0, Part::Shard), 0, "it may be in another part");
+        assert!(judge("memory-flush", &Outcomes::default(), &list, Part::Whole).is_empty());
     }
 
     #[test]

@@ -23,8 +23,8 @@ pub(crate) enum Strictness {
     Strict,
 }
 
-impl Strictness {
-    pub(crate) fn from_flag(strict: bool) -> Self {
+impl From<bool> for Strictness {
+    fn from(strict: bool) -> Self {
         if strict { Self::Strict } else { Self::Lenient }
     }
 }
