@@ -20,7 +20,7 @@ enum Extent {
 }
 
 impl RedisStore {
-    /// The messages of a generation do not change, so parts of one generation are one snapshot. A server that went
+    /// The messages of a generation do not change, so parts of one generation are one snapshot. A server that rolled
     /// back between two parts is detected by the id of the message at the cursor.
     pub(crate) async fn page_before(
         &self,

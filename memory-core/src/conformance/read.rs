@@ -126,7 +126,7 @@ async fn newest_messages_are_read_first(subject: Subject) {
     assert_eq!((whole.messages, whole.more), (all.messages, false));
     let more_than_all = subject.before(&k, None, usize::MAX).await;
     assert_eq!((texts(&more_than_all).len(), more_than_all.more), (3, false));
-    // A reader that goes on forward from the newest message.
+    // A reader that continues forward from the newest message.
     let newest = Cursor::at(page.cursor.generation, &page.messages[1].meta);
     let next = subject.store.read(&k, Read { after: Some(newest), limit: None }).await.unwrap();
     assert_eq!(next, Page::new(newest));

@@ -95,7 +95,7 @@ impl Followed {
     }
 
     /// The messages of the page after the cursor that are to be shown; at most `lines` if the first that was shown
-    /// is lost, because those before it can then not be told from new ones.
+    /// is lost, because new messages before it cannot be recognized then.
     fn news(&mut self, page: Page, lines: usize) -> Vec<StoredMessage> {
         let went_back = self.went_back(&page);
         let newest = std::mem::replace(&mut self.cursor, page.cursor).sequence;
