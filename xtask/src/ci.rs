@@ -22,7 +22,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     run::save_compile_time_if_fresh();
     let mut steps = Steps::default();
     let mut tally = test::Tally::default();
-    let everything = test::Args::requiring(vec![Way::Redis], args.deep);
+    let mut everything = test::Args::requiring(vec![Way::Redis]);
+    everything.deep = args.deep;
     lint::run_steps(&mut steps, &[]);
     if args.deep {
         lint::run_containers(&mut steps);

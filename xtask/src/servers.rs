@@ -115,6 +115,14 @@ pub(crate) struct Plan {
     pub(crate) ways: Vec<String>,
 }
 
+/// When the tests on containers are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Containers {
+    Wanted,
+    /// Only if their package is named.
+    IfNamed,
+}
+
 impl Plan {
     /// Looks for what the tests of these packages need (all packages, if none is named), and installs
     /// a server if there is none and it may.
@@ -123,10 +131,10 @@ impl Plan {
     pub(crate) fn make(
         workspace: &Workspace,
         packages: &[String],
-        install: bool,
-        with_containers: bool,
+        install: Installing,
+        containers: Containers,
     ) -> Self {
-        let needs = needs(workspace, packages, with_containers);
+        let needs = needs(workspace, packages, containers);
         let has_url = env::var("MEMORY_TEST_REDIS_URL").is_ok_and(|url| !url.is_empty());
         let mut found = Found { url: has_url, program: program(), docker: false };
         let needs_server = needs.contains(&Need::Servers);
@@ -139,7 +147,7 @@ impl Plan {
             provide_image(found.program.as_deref());
         }
         let mut plan = decide(&needs, &found);
-        plan.unasked = !with_containers && packages.is_empty();
+        plan.unasked = containers == Containers::IfNamed && packages.is_empty();
         if needs_server && found.url {
             plan.ways.push("the Redis server of MEMORY_TEST_REDIS_URL".into());
         }
@@ -163,10 +171,10 @@ pub(crate) fn judge(missing: &[&Missing], required: &[Way]) -> Result<()> {
     if whys.is_empty() { Ok(()) } else { bail!("not all tests could be run: {}", whys.join("; ")) }
 }
 
-fn needs(workspace: &Workspace, packages: &[String], with_containers: bool) -> BTreeSet<Need> {
+fn needs(workspace: &Workspace, packages: &[String], containers: Containers) -> BTreeSet<Need> {
     let chosen = workspace.packages.iter().filter(|package| {
         let is_named = packages.contains(&package.name);
-        let is_asked_for = with_containers || package.name != CONTAINER_TESTS;
+        let is_asked_for = containers == Containers::Wanted || package.name != CONTAINER_TESTS;
         is_named || (packages.is_empty() && is_asked_for)
     });
     chosen
@@ -222,6 +230,19 @@ fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|dir| dir.join(name)).find(|it| it.is_file())
 }
 
+/// Whether a missing server may be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Installing {
+    Allowed,
+    Forbidden,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum User {
+    Root,
+    Other,
+}
+
 /// How this system gets a server.
 #[derive(Debug, PartialEq, Eq)]
 enum Installation {
@@ -229,22 +250,31 @@ enum Installation {
     Tell(&'static str),
 }
 
-fn installation(may: bool, is_root: bool, has: impl Fn(&str) -> bool) -> Option<Installation> {
+fn installation(may: Installing, user: User, has: impl Fn(&str) -> bool) -> Option<Installation> {
     use Installation::{Run, Tell};
     if has("apt-get") {
         let run =
             Run(&["apt-get update", "apt-get install --yes --no-install-recommends redis-server"]);
-        Some(if may && is_root { run } else { Tell("sudo apt-get install redis-server") })
+        Some(if may == Installing::Allowed && user == User::Root {
+            run
+        } else {
+            Tell("sudo apt-get install redis-server")
+        })
     } else if has("brew") {
-        Some(if may { Run(&["brew install redis"]) } else { Tell("brew install redis") })
+        Some(if may == Installing::Allowed {
+            Run(&["brew install redis"])
+        } else {
+            Tell("brew install redis")
+        })
     } else {
         None
     }
 }
 
-fn get_server(may_install: bool) {
+fn get_server(may_install: Installing) {
     let is_root = command("id", ["-u"]).read().is_ok_and(|id| id.trim() == "0");
-    match installation(may_install, is_root, |name| on_path(name).is_some()) {
+    let user = if is_root { User::Root } else { User::Other };
+    match installation(may_install, user, |name| on_path(name).is_some()) {
         Some(Installation::Run(commands)) => {
             eprintln!(
                 "there is no Redis server for the tests: installing one (--no-install forbids it)"
@@ -306,7 +336,7 @@ mod tests {
 
     fn needs_of(packages: &[&str]) -> Vec<Need> {
         let packages: Vec<_> = packages.iter().map(ToString::to_string).collect();
-        needs(&workspace(), &packages, true).into_iter().collect()
+        needs(&workspace(), &packages, Containers::Wanted).into_iter().collect()
     }
 
     fn found(url: bool, program: bool, docker: bool) -> Found {
@@ -320,15 +350,15 @@ mod tests {
         assert_eq!(needs_of(&["plain", "lock"]), [Need::Servers]);
         assert_eq!(needs_of(&[SERVERS_TESTKIT]), [Need::Servers]);
         assert_eq!(needs_of(&[CONTAINER_TESTS]), [Need::Docker]);
-        let unasked = needs(&workspace(), &[], false);
+        let unasked = needs(&workspace(), &[], Containers::IfNamed);
         assert_eq!(unasked.into_iter().collect::<Vec<_>>(), [Need::Servers]);
-        let named = needs(&workspace(), &[CONTAINER_TESTS.to_owned()], false);
+        let named = needs(&workspace(), &[CONTAINER_TESTS.to_owned()], Containers::IfNamed);
         assert_eq!(named.into_iter().collect::<Vec<_>>(), [Need::Docker]);
     }
 
     #[test]
     fn what_cannot_run_is_left_out_and_nothing_else() {
-        let all = needs(&workspace(), &[], true);
+        let all = needs(&workspace(), &[], Containers::Wanted);
         let plan = |found: &Found| {
             let plan = decide(&all, found);
             let missing: Vec<_> = plan.missing.iter().map(|it| (it.way, it.is_fatal)).collect();
@@ -366,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_run_fails_for_what_was_required_or_could_not_be_had_at_all() {
-        let all = needs(&workspace(), &[], true);
+        let all = needs(&workspace(), &[], Containers::Wanted);
         let verdict = |found: &Found, required: &[Way]| {
             let plan = decide(&all, found);
             judge(&plan.missing.iter().collect::<Vec<_>>(), required).is_ok()
@@ -380,11 +410,13 @@ mod tests {
 
     #[test]
     fn a_server_is_installed_only_where_that_is_allowed_and_possible() {
-        let with = |may, is_root, manager| installation(may, is_root, |name| name == manager);
-        assert!(matches!(with(true, true, "apt-get"), Some(Installation::Run(_))));
-        assert!(matches!(with(true, false, "apt-get"), Some(Installation::Tell(_))));
-        assert!(matches!(with(false, true, "apt-get"), Some(Installation::Tell(_))));
-        assert!(matches!(with(true, false, "brew"), Some(Installation::Run(_))));
-        assert_eq!(with(true, true, "none"), None);
+        use Installing::{Allowed, Forbidden};
+        use User::{Other, Root};
+        let with = |may, user, manager| installation(may, user, |name| name == manager);
+        assert!(matches!(with(Allowed, Root, "apt-get"), Some(Installation::Run(_))));
+        assert!(matches!(with(Allowed, Other, "apt-get"), Some(Installation::Tell(_))));
+        assert!(matches!(with(Forbidden, Root, "apt-get"), Some(Installation::Tell(_))));
+        assert!(matches!(with(Allowed, Other, "brew"), Some(Installation::Run(_))));
+        assert_eq!(with(Allowed, Root, "none"), None);
     }
 }

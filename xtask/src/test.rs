@@ -12,7 +12,7 @@ use std::thread;
 use anyhow::{Context, Result};
 
 use crate::run::{Cmd, cargo, has_subcommand};
-use crate::servers::{self, CONTAINER_TESTS, Hidden, Missing, Plan, Way};
+use crate::servers::{self, CONTAINER_TESTS, Containers, Hidden, Installing, Missing, Plan, Way};
 use crate::workspace::{Package, Target, Workspace};
 
 #[derive(Debug, Default, clap::Args)]
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Run ten times as many programs of the concurrency models, new ones each time, drop calls at each
     /// of their polls, and run the tests on containers
     #[arg(long)]
-    deep: bool,
+    pub(crate) deep: bool,
     /// Run the tests on containers too, where Docker answers
     #[arg(long)]
     containers: bool,
@@ -44,12 +44,20 @@ pub(crate) struct Args {
 
 impl Args {
     /// All tests; those that need one of these ways must run.
-    pub(crate) fn requiring(ways: Vec<Way>, deep: bool) -> Self {
-        Self { require: ways, deep, ..Self::default() }
+    pub(crate) fn requiring(ways: Vec<Way>) -> Self {
+        Self { require: ways, ..Self::default() }
     }
 
-    fn with_containers(&self) -> bool {
-        self.containers || self.deep || self.require.contains(&Way::Docker)
+    fn containers(&self) -> Containers {
+        if self.containers || self.deep || self.require.contains(&Way::Docker) {
+            Containers::Wanted
+        } else {
+            Containers::IfNamed
+        }
+    }
+
+    fn installing(&self) -> Installing {
+        if self.no_install { Installing::Forbidden } else { Installing::Allowed }
     }
 }
 
@@ -105,7 +113,7 @@ impl<'a> Tests<'a> {
     /// Finds out what can run, which may take an installation.
     pub(crate) fn plan(args: &'a Args) -> Result<Self> {
         let workspace = Workspace::load()?;
-        let plan = Plan::make(&workspace, &args.package, !args.no_install, args.with_containers());
+        let plan = Plan::make(&workspace, &args.package, args.installing(), args.containers());
         Ok(Self { args, workspace, plan })
     }
 
