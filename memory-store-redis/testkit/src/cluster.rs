@@ -69,7 +69,7 @@ impl Cluster {
     pub async fn start_with(shape: ClusterShape) -> Self {
         assert!(shape.masters > 0, "a Cluster needs a master");
         let count = shape.masters * (1 + shape.replicas);
-        let started = join_all((0..count).map(|_| start_node(shape.proxied))).await;
+        let started = join_all((0..count).map(|_| start_node(&shape))).await;
         let (nodes, proxies): (Vec<_>, Vec<_>) = started.into_iter().unzip();
         let ids = join_all(nodes.iter().map(|node| node.query(&["CLUSTER", "MYID"]))).await;
         let proxies = proxies.into_iter().flatten().collect();
@@ -325,9 +325,9 @@ impl Cluster {
     }
 }
 
-async fn start_node(proxied: bool) -> (Server, Option<Proxy>) {
+async fn start_node(shape: &ClusterShape) -> (Server, Option<Proxy>) {
     // The node announces its address to clients and other nodes, so its link must exist first.
-    let proxy = if proxied { Some(Proxy::to_nowhere().await) } else { None };
+    let proxy = if shape.proxied { Some(Proxy::to_nowhere().await) } else { None };
     let announced = proxy.as_ref().map(Proxy::port);
     let node = Server::start_by(|port, dir| {
         let mut args = vec![

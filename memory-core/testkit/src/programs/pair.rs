@@ -200,8 +200,10 @@ impl<'a, P: Place> Pair<'a, P> {
                 }
                 self.both(None, &async |store| store.fetch(&key, snapshot, &places).await);
             }
-            Op::Acquire { key: k, owner, flush } => self.acquire(lease_of(k, flush), owner),
-            Op::Release { key: k, flush } => self.release(&lease_of(k, flush)),
+            Op::Acquire { key: k, owner, flush } => {
+                self.acquire(lease_of(k, Lease::from(flush)), owner)
+            }
+            Op::Release { key: k, flush } => self.release(&lease_of(k, Lease::from(flush))),
             Op::Wait { minutes } => self.clock.advance(Duration::from_mins(minutes.into())),
             Op::Reopen => self.opened = self.runtime.block_on(self.place.open(&self.clock)),
         }
@@ -347,9 +349,24 @@ fn key(name: u8) -> MemoryKey {
     MemoryKey::new("tests", "programs", &name.to_string()).unwrap()
 }
 
-fn lease_of(name: u8, flush: bool) -> LockKey {
+#[derive(Clone, Copy)]
+enum Lease {
+    Memory,
+    Flush,
+}
+
+impl From<bool> for Lease {
+    fn from(flush: bool) -> Self {
+        if flush { Self::Flush } else { Self::Memory }
+    }
+}
+
+fn lease_of(name: u8, lease: Lease) -> LockKey {
     let key = key(name);
-    let name = if flush { key.flush_lease_name() } else { key.lease_name().to_owned() };
+    let name = match lease {
+        Lease::Memory => key.lease_name().to_owned(),
+        Lease::Flush => key.flush_lease_name(),
+    };
     LockKey::new(name).unwrap()
 }
 
