@@ -21,7 +21,28 @@ impl MemoryError {
             Self::ShutDown { applied, .. } => *applied,
             Self::Lock(failure) => failure.applied,
             Self::Append(failure) => failure.reason.applied(),
-            _ => Applied::No,
+            // All of these are found before a request is sent, or a store has refused it.
+            Self::TurnEnded { .. }
+            | Self::OwnTurn { .. }
+            | Self::OpenLeases(_)
+            | Self::TooLarge { .. }
+            | Self::Limit { .. }
+            | Self::EmptyBatch { .. }
+            | Self::ReadOnly { .. }
+            | Self::Context { .. }
+            | Self::NoOpenCall { .. }
+            | Self::Plan { .. }
+            | Self::Contended { .. }
+            | Self::Resource(_)
+            | Self::Template(_)
+            | Self::Key(_)
+            | Self::Message(_)
+            | Self::UnknownResource { .. }
+            | Self::UnknownStrategy { .. }
+            | Self::NotDurable { .. }
+            | Self::LeasesElsewhere { .. }
+            | Self::NoTokenizer { .. }
+            | Self::Url { .. } => Applied::No,
         }
     }
 

@@ -81,7 +81,8 @@ impl RedisLock {
         let answer = |_| match reply.number::<u8>()? {
             1 => Ok(Renewal::Renewed),
             2 => Ok(Renewal::NotOwner),
-            _ => Ok(Renewal::Vanished),
+            0 => Ok(Renewal::Vanished),
+            _ => Err(LinkError::odd_answer()),
         };
         leases.iter().map(answer).collect()
     }
@@ -187,9 +188,10 @@ impl LockBackend for RedisLock {
         call.arg(Shown(owner)).arg(name).arg(keys.channel(name));
         call.arg(self.link.publish_command()).arg(millis(RESERVED_FOR_WAITER));
         let answer = self.link.run(&RELEASE, &call).await.map_err(&failed)?;
-        match number::<u8>(answer).map_err(failed)? {
+        match number::<u8>(answer).map_err(&failed)? {
             1 => Ok(Release::Released),
-            _ => Ok(Release::NotOwner),
+            0 => Ok(Release::NotOwner),
+            _ => Err(failed(LinkError::odd_answer())),
         }
     }
 

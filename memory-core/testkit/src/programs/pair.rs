@@ -201,7 +201,7 @@ impl<'a, P: Place> Pair<'a, P> {
                 self.both(None, &async |store| store.fetch(&key, snapshot, &places).await);
             }
             Op::Acquire { key: k, owner, flush } => {
-                self.acquire(lease_of(k, Lease::from(flush)), owner)
+                self.acquire(lease_of(k, Lease::from(flush)), owner);
             }
             Op::Release { key: k, flush } => self.release(&lease_of(k, Lease::from(flush))),
             Op::Wait { minutes } => self.clock.advance(Duration::from_mins(minutes.into())),
