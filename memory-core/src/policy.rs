@@ -25,7 +25,7 @@ pub struct Policy {
     /// The time that a tool call may stay open before it is abandoned. Default: 10 minutes.
     pub open_call_timeout: Duration,
     /// The maximum number of the newest [reminders](ContentType::Reminder) that a window sends; at least 1. Default:
-    /// 3.
+    /// 3. Critical ones are always sent, and do not count.
     pub reminders_kept: u64,
 }
 

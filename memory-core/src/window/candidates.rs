@@ -178,13 +178,17 @@ impl<'a> Candidates<'a> {
     }
 
     /// The units before `end` that are reminders before the newest ones, ascending. Only the most recent of repeated
-    /// reminders are relevant.
+    /// reminders are relevant. Critical ones are always kept, and do not count.
     pub(super) fn old_reminders(&self, end: usize) -> Vec<usize> {
         if is_planted(Fault::OldRemindersKept) {
             return Vec::new();
         }
+        let recent_from = self.recent_from(end);
         let reminders = self.special.iter().rev().filter(|special| {
-            special.is_reminder && special.unit < end && !self.is_void(special.unit)
+            special.is_reminder
+                && special.unit < end
+                && !self.is_void(special.unit)
+                && !self.priority(special, recent_from).is_critical()
         });
         let mut old: Vec<_> = reminders.skip(self.reminders_kept).map(|old| old.unit).collect();
         old.reverse();

@@ -7,7 +7,7 @@ mod steps;
 use proptest::prelude::*;
 use serde_json::json;
 
-use self::check::{case, check, stored};
+use self::check::{Case, case, check, stored};
 use super::{ContextError, NewestUnit, StartPolicy, SummaryRole, WindowOptions, plan_context};
 use crate::check_request::check_request;
 use crate::message::Message;
@@ -241,4 +241,29 @@ fn refused_id_is_mapped_alike_in_every_window() {
     let ((all, one), (few, other)) = (last_id(10_000), last_id(60));
     assert!(few < all);
     assert_eq!(one, other);
+}
+
+/// Message 7 is a reminder, whose unit is critical; message 13 is a newer one, of which nothing can be sent.
+#[test]
+fn void_reminder_replaces_no_older_one() {
+    let output = r#"{"type":"function_call_output","call_id":"a","output":"Hello ~10~"}"#;
+    let lines = [
+        r#"{"role":"user","content":"Hello ~1~"}"#,
+        r#"{"role":"user","content":"Hello ~2~"}"#,
+        r#"{"role":"user","content":"Hello ~3~"}"#,
+        r#"{"role":"user","content":"Hello ~4~"}"#,
+        r#"{"role":"user","content":"Hello ~5~"}"#,
+        r#"{"role":"user","content":"Hello ~6~"}"#,
+        r#"{"type":"message","id":"msg_1","role":"assistant","status":"completed","content":[{"type":"output_text","text":"Hello ~7~","annotations":[]}]}"#,
+        r#"{"type":"function_call","id":"fc_1","call_id":"a","name":"get_tide","arguments":"{}"}"#,
+        r#"{"role":"user","content":"Hello ~9~"}"#,
+        output,
+        r#"{"role":"user","content":"Hello ~11~"}"#,
+        r#"{"role":"user","content":"Hello ~12~"}"#,
+        r#"{"role":"assistant","content":"","reasoning_content":"thought"}"#,
+        r#"{"role":"user","content":"Hello ~14~"}"#,
+    ];
+    for budget in 30..200 {
+        check(&Case::new(&lines, budget, 5)).unwrap();
+    }
 }

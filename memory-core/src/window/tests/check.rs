@@ -27,6 +27,14 @@ pub(super) struct Case {
     newest: NewestUnit,
 }
 
+impl Case {
+    /// A history with a budget, without a system prompt.
+    pub(super) fn new(lines: &[&str], budget: u64, dice: u64) -> Self {
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        Self { lines, budget, dice, system: false, newest: NewestUnit::Error }
+    }
+}
+
 /// Any case.
 pub(super) fn case() -> impl Strategy<Value = Case> {
     let newest = prop_oneof![Just(NewestUnit::Error), Just(NewestUnit::Truncate)];
@@ -206,7 +214,7 @@ impl Window<'_> {
                 });
                 prop_assert!(linked.all(|place| self.is_in(*place)), "torn unit {places:?}");
             }
-            if *class.content_type == ContentType::Reminder {
+            if *class.content_type == ContentType::Reminder && !class.priority.is_critical() {
                 reminders += u64::from(is_held);
                 prop_assert!(reminders <= self.policy.reminders_kept, "reminder {places:?}");
                 if reminders == self.policy.reminders_kept && !is_held {

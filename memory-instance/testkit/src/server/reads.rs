@@ -32,6 +32,11 @@ impl Server {
         let after = read.after.map(|cursor| self.compared(cursor, Bug::ReaderGoesOn));
         let after = after.map(|cursor| self.replaced_under(&at, cursor));
         let mut page = now(self.store.read(&at, Read { after, ..read }))?;
+        if self.has(Bug::TokensUnderstated) {
+            for stored in &mut page.messages {
+                stored.meta.tokens = stored.meta.tokens.div_ceil(2);
+            }
+        }
         if !matches!(self.bug, Some(Bug::StaleRead | Bug::TornRead)) || read.after.is_some() {
             return Ok(page);
         }
