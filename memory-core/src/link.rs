@@ -123,15 +123,20 @@ impl ToolRef {
     }
 }
 
+/// Without an allocation for none.
+fn shared(refs: Vec<ToolRef>) -> Arc<[ToolRef]> {
+    if refs.is_empty() { Arc::default() } else { refs.into() }
+}
+
 impl ToolLink {
     /// The link of a message that makes these calls.
     pub fn of_calls(calls: impl IntoIterator<Item = ToolRef>) -> Self {
-        Self { calls: calls.into_iter().collect(), ..Self::default() }
+        Self { calls: shared(calls.into_iter().collect()), ..Self::default() }
     }
 
     /// The link of a message with these results.
     pub fn of_results(results: impl IntoIterator<Item = ToolRef>) -> Self {
-        Self { results: results.into_iter().collect(), ..Self::default() }
+        Self { results: shared(results.into_iter().collect()), ..Self::default() }
     }
 
     /// Whether it neither calls nor answers.
@@ -180,7 +185,7 @@ impl ToolLink {
         }
         let is_item = message.dialect() == Dialect::Responses && *message.role() == Role::Assistant;
         let item = is_item.then_some(item);
-        Self { calls: calls.into(), results: results.into(), item }
+        Self { calls: shared(calls), results: shared(results), item }
     }
 
     /// The stored form; `None` if there is nothing to store. One result with an id is its id as a string;
