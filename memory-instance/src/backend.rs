@@ -18,7 +18,7 @@ pub(crate) struct Backend {
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
     pub(crate) lifecycle: Arc<Lifecycle>,
-    /// What was read of the memories.
+    /// The decoded messages of memories that were read.
     pub(crate) views: Views,
     /// The number of lease refreshes that were published as a metric.
     pub(crate) refreshes: AtomicU64,
