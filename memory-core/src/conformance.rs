@@ -226,7 +226,7 @@ pub trait StoreFixture: Debug + Send + Sync {
     }
 }
 
-/// Restores the state of a store under its open handle, as after a fail-over that loses the newest writes, or after a
+/// Restores the state of a store under its open handle, as after a failover that loses the newest writes, or after a
 /// restored snapshot.
 #[async_trait]
 pub trait Rollback: Debug + Send + Sync {

@@ -60,7 +60,7 @@ pub use crate::write::{KEPT_SESSIONS, SESSION_LIFETIME, SESSION_RETENTION, Write
 ///
 /// A refused write changes nothing.
 ///
-/// **A store may roll back** to an earlier state: a fail-over loses the newest writes, or an operator restores a
+/// **A store may roll back** to an earlier state: a failover loses the newest writes, or an operator restores a
 /// snapshot. The store then reuses the numbers that were lost, so a generation and a sequence number do not identify
 /// the message that a reader or a planner saw. The id of the message does: a [`Cursor`] carries it, and
 /// [`read`](Self::read), [`read_before`](Self::read_before), [`fetch`](Self::fetch) and [`splice`](Self::splice)

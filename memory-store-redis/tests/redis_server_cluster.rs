@@ -1,4 +1,4 @@
-//! On a real Cluster: the contract, fail-over and moving slots under load, and operations on all of its
+//! On a real Cluster: the contract, failover and moving slots under load, and operations on all of its
 //! nodes.
 
 mod support;
@@ -182,7 +182,7 @@ async fn keys_are_listed_over_all_masters() {
     assert!(!counts.contains_key("keys"), "{counts:?}");
     let page = store.keys(Some(&expected[9]), NonZeroUsize::new(5).unwrap()).await.unwrap();
     assert_eq!(page, expected[10..15]);
-    // After a fail-over too.
+    // After a failover too.
     let slot = slot_of(&cluster.nodes()[0], store.link(), "k000").await;
     let old = cluster.master_of(slot).await;
     old.kill();

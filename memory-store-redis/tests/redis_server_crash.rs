@@ -165,7 +165,7 @@ async fn retry_on_a_new_connection_needs_real_confirmation() {
     assert_eq!(messages_at(&replica, &store, "k").await, 2);
 }
 
-/// As a fail-over does to waiting callers.
+/// As a failover does to waiting callers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn interrupted_confirmation_leaves_the_write_unknown() {
     let (master, replica, store) = with_a_replica().await;

@@ -186,7 +186,7 @@ async fn dropped_long_flush_or_clear_is_atomic() {
     assert!(left_fields > 0, "no sweep was cut off");
 }
 
-/// Another history in the same generation, as after a fail-over that lost the last appends.
+/// Another history in the same generation, as after a failover that lost the last appends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tallies_that_do_not_fit_the_head_conflict() {
     let server = Server::start().await;

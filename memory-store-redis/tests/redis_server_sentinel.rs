@@ -1,4 +1,4 @@
-//! Behind Sentinel: the contract, and the losses of a fail-over at each level of acknowledgement.
+//! Behind Sentinel: the contract, and the losses of a failover at each level of acknowledgement.
 
 mod support;
 
@@ -29,7 +29,7 @@ async fn store_and_leases_conform_behind_sentinel() {
     assert!(passed >= 25);
 }
 
-/// The number of fail-overs at each level.
+/// The number of failovers at each level.
 fn fail_overs() -> usize {
     let asked = std::env::var("MEMORY_TEST_FAILOVERS").ok();
     asked.map_or(2, |count| count.parse().expect("MEMORY_TEST_FAILOVERS is a number"))
@@ -65,7 +65,7 @@ async fn measure(level: &str, settings: &str) -> Found {
     }
     outages.sort_unstable();
     println!(
-        "{level}: {} fail-overs, {} batches acknowledged, {} lost, {} doubled; {} errors met, {} \
+        "{level}: {} failovers, {} batches acknowledged, {} lost, {} doubled; {} errors met, {} \
          retries recognized; until 100 more were written: median {:?}, longest {:?}; longest \
          append {:?}",
         outages.len(),

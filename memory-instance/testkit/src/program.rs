@@ -153,7 +153,7 @@ pub enum Op {
     ForgetLeases,
     /// The server saves a copy of its memories.
     Keep,
-    /// The server rolls back to the last saved copy, or to the empty state: a fail-over that lost the newest writes, or
+    /// The server rolls back to the last saved copy, or to the empty state: a failover that lost the newest writes, or
     /// a restored snapshot. Leases stay.
     GoBack,
     /// Starts an operation and drops it after this number of polls.

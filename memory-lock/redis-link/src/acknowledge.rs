@@ -6,7 +6,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Acknowledge {
-    /// The server's memory. A fail-over to a replica may lose the last writes because replication is
+    /// The server's memory. A failover to a replica may lose the last writes because replication is
     /// asynchronous. Default.
     #[default]
     Memory,

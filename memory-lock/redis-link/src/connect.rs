@@ -72,7 +72,7 @@ impl Connection {
 /// Connects to the server that a configuration names.
 ///
 /// The Sentinels are asked concurrently: the driver's client asks one after the other, so a Sentinel that
-/// hangs would delay every fail-over.
+/// hangs would delay every failover.
 pub(crate) async fn connect(
     config: &RedisConfig,
     pushes: &Arc<Pushes>,
@@ -145,7 +145,7 @@ async fn to_master(
     let ask = async |node| {
         let server = master_by(config, sentinel, node).await?;
         let connection = to_server(config, server, pushes, number).await?;
-        // A Sentinel may not have heard of a fail-over yet; another may have.
+        // A Sentinel may not have heard of a failover yet; another may have.
         match is_master(&connection).await {
             true => Ok(connection),
             false => Err(LinkError::no_master(&sentinel.master)),
@@ -232,7 +232,7 @@ impl LinkError {
     fn no_master(name: &str) -> Self {
         let detail = format!(
             "no Sentinel names a reachable master `{name}`; check `master=` of the URL, or wait for the \
-             fail-over"
+             failover"
         );
         Self::new(LinkErrorKind::Unreachable, Applied::No, detail)
     }

@@ -307,7 +307,7 @@ impl Inner {
 
 /// The new connection may reach another server than the one that was examined when the link was opened.
 /// Where a write must reach the disk, the new server must support that too. Replicas are counted by each
-/// write: after a fail-over the new master has none for a while.
+/// write: after a failover the new master has none for a while.
 async fn connect_again(
     config: &RedisConfig,
     pushes: &Arc<Pushes>,

@@ -276,7 +276,7 @@ impl Inner {
                     shared.drop_connection(number);
                 }
             }
-            // A fail-over made it a replica. The next request looks up the master.
+            // A failover made it a replica. The next request looks up the master.
             LinkErrorKind::ReadOnly => {
                 shared.drop_connection(number);
                 if !self.is_server() {
@@ -317,7 +317,7 @@ impl LinkError {
         }
     }
 
-    /// The write was refused because of a fail-over, and succeeds after it.
+    /// The write was refused because of a failover, and succeeds after it.
     fn becomes_busy(&mut self) {
         self.set_kind(
             LinkErrorKind::Busy,

@@ -26,7 +26,7 @@ use crate::lease::Lease;
 /// bucket share. They do not decrease, even if a server comes back without its data, unless its clock was
 /// also set back.
 ///
-/// Redis expires keys by its wall clock, and a fail-over may lose a lease that was just granted: then two
+/// Redis expires keys by its wall clock, and a failover may lose a lease that was just granted: then two
 /// owners may hold one lease for a while. A store that checks tokens keeps them apart.
 #[derive(Debug, Clone)]
 pub struct RedisLock {

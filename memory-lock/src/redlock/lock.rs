@@ -33,7 +33,7 @@ use crate::lease::Lease;
 ///
 /// # Guarantees of a quorum
 ///
-/// - Leases outlive the loss of a minority of the servers (one of three, two of five), without a fail-over
+/// - Leases outlive the loss of a minority of the servers (one of three, two of five), without a failover
 ///   and the writes that it may lose. A server that comes back gets its leases again when they are renewed.
 ///
 /// # Limits of a quorum

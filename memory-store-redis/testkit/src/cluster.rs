@@ -15,7 +15,7 @@ const SLOTS: usize = 16_384;
 /// The shape of a [`Cluster`]. Default: three masters, each with one replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterShape {
-    /// The number of nodes that share the slots. A fail-over needs three.
+    /// The number of nodes that share the slots. A failover needs three.
     pub masters: usize,
     /// The number of replicas of each of them.
     pub replicas: usize,
@@ -163,7 +163,7 @@ impl Cluster {
         // A repeated request starts over, so there must be time in between; but a replica that was not yet in
         // sync when it was asked has to be asked again.
         let asked = Mutex::new(None::<Instant>);
-        until("fail-over", async || {
+        until("failover", async || {
             let view = self.common_view().await?;
             let master = owner(&view, slot)?;
             let now = self.node(&master).ok_or_else(|| format!("unknown node {master}"))?;

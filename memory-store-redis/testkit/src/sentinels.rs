@@ -10,7 +10,7 @@ const NAME: &str = "mymaster";
 
 /// A master, its replicas, and the sentinels that promote a replica when the master fails.
 ///
-/// A master that does not answer for 500 ms is abandoned; a fail-over takes about two seconds.
+/// A master that does not answer for 500 ms is abandoned; a failover takes about two seconds.
 #[derive(Debug)]
 pub struct Sentinels {
     servers: Vec<Server>,
@@ -151,7 +151,7 @@ impl Sentinels {
                 let found: RedisResult<Value> = sentinel.try_query(&["SENTINEL", kind, NAME]).await;
                 found.and_then(|found| Ok(flags(found)?)).map_err(|error| error.to_string())
             };
-            // Any other flag indicates a fault, or a fail-over that has not ended yet.
+            // Any other flag indicates a fault, or a failover that has not ended yet.
             let expected = [
                 ("MASTER", "master", 1),
                 ("REPLICAS", "slave", replicas),
@@ -219,7 +219,7 @@ async fn start_sentinel(master: u16, quorum: usize) -> Server {
 /// Makes a sentinel poll more often than by default, since Redis 7.0.
 ///
 /// By default it sends its first ping only 500 ms after it has connected, the same time after which
-/// it would abandon the new master, so each fail-over could cause another. It considers a replica lost
+/// it would abandon the new master, so each failover could cause another. It considers a replica lost
 /// that has not answered 5 pings, and polls them each second.
 async fn hurry(sentinel: &Server) {
     let command = [

@@ -1,4 +1,4 @@
-//! A real Cluster: its clients, its fail-overs, and slots that move.
+//! A real Cluster: its clients, its failovers, and slots that move.
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{batch, checked_outline, key, until, write};
 
-/// Far more than any fail-over takes; it only ends a test that would hang.
+/// Far more than any failover takes; it only ends a test that would hang.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Messages of one batch.
