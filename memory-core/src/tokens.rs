@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn detail_and_size_decide_the_price_of_an_image() {
+    fn image_price_depends_on_detail_and_size() {
         let image = |url: &str, detail: &str| {
             let image_url = json!({"url": url, "detail": detail});
             let content = json!([{"type": "image_url", "image_url": image_url}]);

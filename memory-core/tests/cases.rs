@@ -85,7 +85,7 @@ fn unanswered_anthropic_call_is_open() {
 }
 
 #[test]
-fn gemini_and_ai_sdk_text_is_shown_and_counted() {
+fn gemini_and_aisdk_text_is_shown_and_counted() {
     let question = "What is the weather in Oslo? ".repeat(20);
     let plain = message_tokens(&EstimateCounter, &Message::user(&*question));
     for line in [

@@ -61,7 +61,7 @@ fn estimate_is_within_30_percent_of_other_texts() {
 
 /// The texts of many languages are concatenated, so that errors cancel.
 #[test]
-fn estimate_of_a_long_text_is_within_5_percent() {
+fn long_text_estimate_is_within_5_percent() {
     let samples: Vec<_> = given().into_iter().chain(held_back()).collect();
     let text: String = samples.iter().flat_map(|it| [it.text.as_str(), "\n\n"]).collect();
     let exact: usize = samples.iter().map(|it| it.o200k_base + 1).sum();

@@ -253,7 +253,7 @@ fn trimmed_texts(window: &Trimmed) -> Vec<String> {
 }
 
 #[test]
-fn newest_unit_behind_a_critical_one_is_cut_for_every_api() {
+fn newest_unit_behind_critical_is_cut_everywhere() {
     let words = "word ".repeat(400);
     let entry = |text: &str, sequence: u64, priority: Priority| {
         Policy::with_max_tokens(10_000)

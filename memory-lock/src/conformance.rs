@@ -116,7 +116,7 @@ where
         expiry::stale_renewal_does_not_revive_a_taken_lease,
         expiry::batch_of_renewals_is_answered_in_order,
         expiry::empty_batch_is_answered_with_nothing,
-        expiry::each_lease_of_a_batch_gets_its_own_ttl,
+        expiry::each_lease_of_a_batch_has_its_ttl,
         waiting::watch_ends_when_the_lease_is_released,
         waiting::watch_begun_after_the_release_does_not_hang,
         waiting::contenders_never_overlap_and_tokens_rise,

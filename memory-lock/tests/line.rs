@@ -404,7 +404,7 @@ async fn many_tasks_on_many_threads_never_overlap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn broken_lease_is_free_and_its_holder_learns_of_it() {
+async fn broken_lease_is_free_and_reported_to_holder() {
     let backend = FaultyBackend::new();
     let (manager, operator) = (backend.manager(), backend.manager());
     assert_eq!(operator.break_lease(&key("k")).await.unwrap(), None);

@@ -273,7 +273,7 @@ async fn refresh_answered_late_does_not_revive_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn loss_drops_the_work_at_its_next_await_point() {
+async fn loss_drops_work_at_next_await_point() {
     struct Dropped(Arc<AtomicBool>);
     impl Drop for Dropped {
         fn drop(&mut self) {
@@ -305,7 +305,7 @@ fn block(time: Duration) {
 
 /// Two runs, which differ in whether the backend still held the lease.
 #[tokio::test]
-async fn work_that_ends_late_is_ok_only_if_its_release_proves_it() {
+async fn late_work_is_ok_only_if_release_confirms() {
     let options = LockOptions::new().with_ttl(ms(60));
     for (stretch, held) in [(100, true), (1, false)] {
         let manager = FaultyBackend::stretched(stretch).manager();

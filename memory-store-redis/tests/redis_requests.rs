@@ -180,7 +180,7 @@ async fn repeated_reads_cost_only_new_messages() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn page_backward_is_one_request_of_a_long_memory() {
+async fn page_backward_of_long_memory_is_one_request() {
     let (_server, proxy, store) = behind_a_proxy().await;
     let k = key("k");
     fill(&store, &k, 5_000).await;

@@ -298,7 +298,7 @@ async fn data_of_a_newer_version_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn full_server_rejects_writes_atomically_but_can_be_flushed() {
+async fn full_server_rejects_writes_atomically_and_can_flush() {
     for checks in [TokenChecks::LiveLeases, TokenChecks::TokensAlone] {
         on_a_full_server(checks).await;
     }
@@ -543,7 +543,7 @@ async fn only_never_written_memories_are_forgotten() {
 
 /// If tokens are kept apart from the memories, the stored value is checked before anything changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn foreign_type_at_token_key_is_refused_before_writing() {
+async fn foreign_type_at_token_key_prevents_writes() {
     let server = server().await;
     let config = RedisStoreConfig::new().with_token_checks(TokenChecks::TokensAlone);
     let store = RedisStore::with_config(link(server.url()).await, config);

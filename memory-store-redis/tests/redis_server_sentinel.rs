@@ -88,7 +88,7 @@ async fn fail_over_loses_at_most_unreplicated_writes() {
 
 /// Sentinel prefers the replica that has most, but the one that confirmed may be the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fail_over_after_one_of_two_confirmations_duplicates_nothing() {
+async fn failover_after_one_confirmation_duplicates_nothing() {
     measure("replicas=1", "replicas=1&response_timeout=1s").await;
 }
 

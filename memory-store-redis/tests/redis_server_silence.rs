@@ -32,7 +32,7 @@ async fn impatient(store: &RedisStore, key: &MemoryKey, write: WriteId) -> Optio
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn silent_connection_is_replaced_without_waiting_for_the_driver() {
+async fn silent_connection_is_replaced_without_driver_timeout() {
     let (_server, proxy, store) = behind_a_proxy("1s").await;
     let k = key("k");
     append(&store, &k, write(1, 1), &["x"]).await.unwrap();

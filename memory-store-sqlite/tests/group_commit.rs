@@ -19,7 +19,7 @@ async fn fresh(commits: CommitThread) -> (TempDir, Arc<SqliteStore>) {
     (folder, Arc::new(SqliteStore::open(config).await.unwrap()))
 }
 
-async fn batches_of_64_writers_are_contiguous_and_in_order(commits: CommitThread) {
+async fn batches_of_64_writers_are_contiguous(commits: CommitThread) {
     const WRITERS: u128 = 64;
     const BATCHES: u64 = 10;
     let (_folder, store) = fresh(commits).await;
@@ -62,18 +62,18 @@ async fn batches_of_64_writers_are_contiguous_and_in_order(commits: CommitThread
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn four_thread_batches_of_64_writers_stay_in_order() {
-    batches_of_64_writers_are_contiguous_and_in_order(CommitThread::Caller).await;
+async fn four_threads_keep_batches_of_64_writers_ordered() {
+    batches_of_64_writers_are_contiguous(CommitThread::Caller).await;
 }
 
 #[tokio::test]
-async fn one_thread_batches_of_64_writers_stay_in_order() {
-    batches_of_64_writers_are_contiguous_and_in_order(CommitThread::Caller).await;
+async fn one_thread_keeps_batches_of_64_writers_ordered() {
+    batches_of_64_writers_are_contiguous(CommitThread::Caller).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn runner_batches_of_64_writers_stay_in_order() {
-    batches_of_64_writers_are_contiguous_and_in_order(CommitThread::Store).await;
+    batches_of_64_writers_are_contiguous(CommitThread::Store).await;
 }
 
 /// All futures are polled in turn on this task, so they are submitted in this order.

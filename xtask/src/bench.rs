@@ -64,7 +64,7 @@ mod tests {
         [("memory-core", "planning"), ("memory-lock", "lease"), ("memory-lock", "handover")];
 
     #[test]
-    fn benches_are_chosen_by_crate_by_file_or_by_name() {
+    fn benches_are_chosen_by_crate_file_or_name() {
         assert_eq!(choose(&ALL, None), (ALL.to_vec(), None));
         assert_eq!(choose(&ALL, Some("memory-core")), (vec![("memory-core", "planning")], None));
         assert_eq!(choose(&ALL, Some("lease")), (vec![("memory-lock", "lease")], None));

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn each_feature_is_tried_by_itself_and_none_too() {
+    fn features_are_tried_alone_and_without_any() {
         let features = r#"{"x": [], "y": ["x"], "z": ["dep:d"]}"#;
         assert_eq!(forms(features, &["x", "y"]), ["none", "x", "y", "z"]);
     }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_forwarded_to_a_member_is_tried_there() {
+    fn forwarded_features_are_tried_in_their_member() {
         let features = r#"{"x": ["lower/x"], "y": ["foreign/y"], "z": ["dep:d"]}"#;
         assert_eq!(forms(features, &[]), ["none", "y", "z"]);
         assert_eq!(forms(features, &["x"]), ["none", "x", "y", "z"]);

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dependency_upwards_or_sideways_is_found_whatever_its_kind() {
+    fn upward_and_sideways_dependencies_are_found() {
         for kind in [None, Some("build"), Some("dev")] {
             let workspace = workspace(&[
                 ("memory-core", true, &[]),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_banned_crate_is_found_anywhere_in_the_tree() {
+    fn banned_crate_is_found_anywhere_in_tree() {
         let tree = "memory-core v0.1.0 (/w/memory-core)\nserde v1.0.228\ntokio v1.48.0\nserde v1.0.228 (*)\n";
         assert_eq!(found(&crates_in(tree), IMPURE), ["tokio"]);
         // The name must match as a whole.
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_tree_of_a_crate_with_a_runtime_is_found_guilty() {
+    fn crate_with_runtime_is_not_pure() {
         let tree = cargo(["tree", "-e", "normal", "--prefix", "none", "--format", "{p}"])
             .args(["-p", "memory-lock"])
             .read()

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn every_accepted_survivor_has_a_reason_and_stands_once() {
+    fn accepted_survivors_are_unique_and_have_reasons() {
         assert_eq!(accepted(ENTRY).len(), 1);
         assert!(parse_list(&ENTRY.replace("equal", " ")).is_err());
         assert!(parse_list(&ENTRY.repeat(2)).is_err());

@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_run_is_left_out_and_nothing_else() {
+    fn only_tests_that_cannot_run_are_skipped() {
         let all = needs(&workspace(), &[], Containers::Wanted);
         let plan = |found: &Found| {
             let plan = decide(&all, found);
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_fails_for_what_was_required_or_could_not_be_had_at_all() {
+    fn run_fails_without_required_servers() {
         let all = needs(&workspace(), &[], Containers::Wanted);
         let verdict = |found: &Found, required: &[Way]| {
             let plan = decide(&all, found);
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_installed_only_where_that_is_allowed_and_possible() {
+    fn server_is_installed_only_if_allowed_and_possible() {
         use Installing::{Allowed, Forbidden};
         use User::{Other, Root};
         let with = |may, user, manager| installation(may, user, |name| name == manager);

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_checked_fails_only_where_everything_is_asked_for() {
+    fn unchecked_steps_fail_only_if_strict() {
         let open = || steps(vec![Ok(Outcome::NotChecked("no tool".into()))]);
         assert!(open().table().contains("NOT CHECKED: no tool"));
         assert!(open().finish(Strictness::Lenient).is_ok());

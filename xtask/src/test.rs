@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_test_counts_if_it_was_asked_for() {
+    fn listed_test_counts_if_requested() {
         let list = r#"{"test-count": 3, "rust-suites": {
             "a": {"testcases": {
                 "x": {"filter-match": {"status": "matches"}},
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_run_is_not_told_as_a_success() {
+    fn skipped_tests_are_not_reported_as_passed() {
         let broken = || Err(anyhow::anyhow!("broken"));
         let concluded = |run, counts| {
             let mut tally = Tally::default();

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dependency_must_be_used_where_it_is_declared_for() {
+    fn dependency_is_used_by_its_declared_targets() {
         let crate_dir = tempfile::tempdir().expect("a temporary folder");
         let dir = crate_dir.path();
         let write = |path: &str, text: &str| {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_dependency_is_looked_for_by_its_new_name() {
+    fn renamed_dependency_is_found_by_new_name() {
         let renamed = Dependency { rename: Some("short".into()), ..dependency("long", Kind::Dev) };
         let files = [(PathBuf::from("tests/it.rs"), "use short::f;".to_owned())];
         assert!(is_used(Path::new(""), &files, &renamed));

@@ -253,7 +253,7 @@ fn unknown_role_is_a_text() {
 }
 
 #[test]
-fn keys_of_the_protocol_are_exempt_in_their_places_only() {
+fn protocol_keys_are_exempt_only_in_their_places() {
     const SECRET: &str = "123-45-6789";
     let keys = ["detail", "type", "file_id", "id", "name", "role", "status", "format", "signature"];
     let data = || {

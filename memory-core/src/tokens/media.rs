@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn image_of_unknown_size_is_a_thousand_pixels_square() {
+    fn image_of_unknown_size_is_1000_pixels_square() {
         for (model, price) in [
             ("gpt-4o", 765),
             ("openai/gpt-4.1", 765),

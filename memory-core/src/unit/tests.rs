@@ -379,7 +379,7 @@ fn stray_result_beside_another_is_malformed() {
 }
 
 #[test]
-fn calls_without_ids_are_linked_by_name_or_position() {
+fn calls_without_ids_link_by_name_or_position() {
     let call = |names: &[&str]| {
         let calls: Vec<_> =
             names.iter().map(|name| json!({"function": {"name": name, "arguments": {}}})).collect();

@@ -87,7 +87,7 @@ fn newest_unit_is_an_error_or_cut() {
 }
 
 #[test]
-fn longest_result_of_the_newest_unit_is_cut_first() {
+fn longest_result_of_newest_unit_is_cut_first() {
     let calls = ["a", "b"].map(|id| crate::dialect::ToolCall::function(id, "read", "{}"));
     let history = vec![
         Message::user("Compare both files, please."),
@@ -107,7 +107,7 @@ fn longest_result_of_the_newest_unit_is_cut_first() {
 }
 
 #[test]
-fn system_prompt_of_the_options_is_first_and_counted() {
+fn system_prompt_of_options_is_first_and_counted() {
     let history = vec![Message::system("Stored."), Message::user("Hello")];
     let plain = trim_messages(history.clone(), &EstimateCounter, 100).unwrap();
     let options = WindowOptions::new(100).with_system("You plan.");
@@ -174,7 +174,7 @@ fn bound_thinking() -> Vec<Message> {
 }
 
 #[test]
-fn bound_thinking_is_sent_with_its_exact_prefix_only() {
+fn bound_thinking_is_sent_only_with_its_prefix() {
     let policy = Policy::with_max_tokens(2_000);
     let options = WindowOptions::new(1_000).with_profile(Profile::anthropic());
     let is_sent = |stored: &[crate::StoredMessage], options: &WindowOptions| {

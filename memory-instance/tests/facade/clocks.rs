@@ -28,7 +28,7 @@ async fn killed_ahead(world: &World, memory: &MemoryInstance) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lease_of_dead_holder_ahead_is_freed_after_ttl() {
+async fn dead_holder_ahead_loses_lease_after_ttl() {
     let mut resource = hybrid(200);
     resource.lock.wait_timeout = Duration::from_secs(7);
     let world = On::Sqlite.world(with(resource)).await;

@@ -22,7 +22,7 @@ use crate::support::{On, checked, hybrid, with};
 on_every_backend![
     ; paused_clock:
     panicking_strategy_is_retried_after_growing_pauses,
-    panicking_counter_fails_the_flush_and_not_the_append,
+    panicking_counter_fails_only_the_flush,
     panicking_name_of_a_summarizer_fails_the_flush,
 ];
 
@@ -195,7 +195,7 @@ async fn panicking_strategy_is_retried_after_growing_pauses(on: On) {
     fails_and_recovers(on, "the strategy `own`", &strategy.0, resource, build).await;
 }
 
-async fn panicking_counter_fails_the_flush_and_not_the_append(on: On) {
+async fn panicking_counter_fails_only_the_flush(on: On) {
     let counter = Arc::<Miscounts>::default();
     let build = |builder: ManagerBuilder| builder.with_token_counter(counter.clone());
     let culprit = "a summarizer or the token counter";

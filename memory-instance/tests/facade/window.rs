@@ -23,7 +23,7 @@ on_every_backend![
     calibration_is_kept_per_model,
     window_has_the_newest_reminders,
     blank_messages_are_left_out,
-    newest_unit_over_budget_is_an_error_or_cut,
+    newest_unit_over_budget_fails_or_is_cut,
 ];
 
 async fn world(on: On) -> World {
@@ -248,7 +248,7 @@ async fn blank_messages_are_left_out(on: On) {
     assert_eq!(window.left_out.total(), window.left_out.empty);
 }
 
-async fn newest_unit_over_budget_is_an_error_or_cut(on: On) {
+async fn newest_unit_over_budget_fails_or_is_cut(on: On) {
     let world = world(on).await;
     let memory = world.memory();
     memory.ensure_system("agent", "You are a travel agent.").await.unwrap();

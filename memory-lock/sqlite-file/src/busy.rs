@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_budget_has_a_handler_until_the_table_is_full() {
+    fn budgets_have_handlers_until_table_is_full() {
         let table = [const { AtomicU64::new(FREE) }; 2];
         let slot = |millis| slot(&table, Duration::from_millis(millis));
         assert_eq!(

@@ -129,7 +129,7 @@ pub(super) async fn empty_batch_is_answered_with_nothing(subject: Subject) -> Ve
     Ok(())
 }
 
-pub(super) async fn each_lease_of_a_batch_gets_its_own_ttl(subject: Subject) -> Verdict {
+pub(super) async fn each_lease_of_a_batch_has_its_ttl(subject: Subject) -> Verdict {
     let (short, long, owner) = (key("short")?, key("long")?, subject.owner());
     let mut batch = Vec::new();
     for (name, times) in [(&short, 1), (&long, 4)] {

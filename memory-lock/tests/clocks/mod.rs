@@ -68,7 +68,7 @@ async fn renew(lock: &SqliteLock, owner: u128) -> Renewal {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiter_takes_the_lease_of_a_dead_clock_ahead() {
+async fn waiter_takes_lease_of_dead_clock_ahead() {
     let file = File::new();
     let old = killed_ahead(&file).await;
     let locks = LockManager::new(std::sync::Arc::new(file.process().0));
@@ -146,7 +146,7 @@ async fn short_processes_add_up_observed_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn overdue_lease_is_reported_with_at_most_its_ttl() {
+async fn overdue_lease_reports_at_most_its_ttl() {
     let file = File::new();
     killed_ahead(&file).await;
     let (ahead, ahead_clock) = file.process();

@@ -159,7 +159,7 @@ fn kept_on(runtime: &Runtime, manager: &LockManager) -> Locking {
 }
 
 #[test]
-fn kept_waiters_on_an_undriven_runtime_do_not_block_others() {
+fn waiters_on_undriven_runtime_do_not_block_others() {
     for is_late in [false, true] {
         let backend = FaultyBackend::new();
         let manager = backend.manager();

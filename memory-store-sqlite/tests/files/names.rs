@@ -92,7 +92,7 @@ async fn umask_does_not_change_modes() {
 
 /// The bundled SQLite reads `file:` as a URI regardless of its flags.
 #[tokio::test]
-async fn path_that_looks_like_a_uri_is_a_path() {
+async fn path_like_a_uri_is_a_path() {
     let (folder, _) = folder();
     let foreign = folder.path().join("x.db");
     sql(&foreign, "CREATE TABLE users (id INTEGER)");

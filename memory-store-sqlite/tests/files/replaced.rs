@@ -230,7 +230,7 @@ async fn closing_a_replaced_store_keeps_the_new_log() {
 
 /// The log's index, which the old handle keeps, would refer the new one to frames that do not exist.
 #[tokio::test]
-async fn store_without_its_log_needs_the_old_handle_closed() {
+async fn store_without_log_needs_old_handle_closed() {
     let (_folder, file) = folder();
     let old = store(&file, CommitThread::Caller).await;
     append(&old, &key("k"), write(1, 1), &["old"]).await.unwrap();

@@ -13,10 +13,10 @@ on_every_store!(
     lease_shows_and_breaks,
     memory_of_another_resource_is_found_by_key,
     tail_shows_the_last_messages_and_follows,
-    context_is_an_array_of_messages_and_health_is_the_library_s,
-    flush_prints_its_receipt_or_that_there_is_nothing_to_do,
+    context_prints_messages_and_health_prints_json,
+    flush_prints_its_receipt_or_nothing_due,
     control_characters_are_escaped_for_people,
-    clear_counts_what_it_removed_and_imports_are_still_known,
+    clear_counts_removals_and_still_knows_imports,
     sweep_removes_unused_memories_on_demand,
 );
 
@@ -157,7 +157,7 @@ fn tail_shows_the_last_messages_and_follows(folder: &Folder) {
     assert!(cfg!(not(unix)) || code == Some(0), "{code:?}");
 }
 
-fn context_is_an_array_of_messages_and_health_is_the_library_s(folder: &Folder) {
+fn context_prints_messages_and_health_prints_json(folder: &Folder) {
     with_talk(folder);
     let said = folder.run_words(one(&["context"]));
     let window: Vec<Value> = serde_json::from_str(&said.out).unwrap();
@@ -212,7 +212,7 @@ fn control_characters_are_escaped_for_people(folder: &Folder) {
     assert_eq!(lines(&with_key(&["export"]).out), [message]);
 }
 
-fn flush_prints_its_receipt_or_that_there_is_nothing_to_do(folder: &Folder) {
+fn flush_prints_its_receipt_or_nothing_due(folder: &Folder) {
     let line = r#"{"role":"user","content":"one two three four five six seven eight nine ten"}"#;
     folder.write("talk.jsonl", [line; 30].join("\n"));
     // 30 messages of 14 tokens: over the target, under the threshold.
@@ -231,7 +231,7 @@ fn flush_prints_its_receipt_or_that_there_is_nothing_to_do(folder: &Folder) {
     assert_eq!(summary["role"], "system");
 }
 
-fn clear_counts_what_it_removed_and_imports_are_still_known(folder: &Folder) {
+fn clear_counts_removals_and_still_knows_imports(folder: &Folder) {
     with_talk(folder);
     let said = folder.run_words(one(&["clear", "--yes"]));
     assert_eq!(said.out, "default:default:case:k%201: 4 messages cleared\n");

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::support::Folder;
 
-on_every_store!(flushes_under_the_fire_of_two_processes_lose_double_and_repeat_nothing);
+on_every_store!(flushes_beside_two_processes_lose_nothing);
 
-fn flushes_under_the_fire_of_two_processes_lose_double_and_repeat_nothing(folder: &Folder) {
+fn flushes_beside_two_processes_lose_nothing(folder: &Folder) {
     let said = folder.run("bench flush --rounds 1 --seconds 1.2 --json");
     let figures: Value =
         serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));

@@ -13,11 +13,11 @@ use crate::data::{CONVERSATIONS, Conversations, MESSAGES, by_conversation, conve
 use crate::support::{Folder, Said, counts, lines};
 
 on_every_store!(
-    an_import_takes_everything_once_and_export_gives_it_back_unchanged,
+    export_returns_what_import_took_once,
     under_pressure_windows_fit_and_the_books_balance;
     // The jobs of one process are left out, because several processes do the same.
-    on_servers: four_processes_importing_one_file_at_once_append_everything_once,
-    four_processes_under_pressure_keep_the_windows_and_the_books,
+    on_servers: four_importers_of_one_file_append_once,
+    four_processes_keep_windows_and_counters_correct,
 );
 
 /// Half a real conversation, with summaries.
@@ -34,7 +34,7 @@ fn import(folder: &Folder, data: &Conversations, more: &str) -> Value {
     folder.json(&line)
 }
 
-fn an_import_takes_everything_once_and_export_gives_it_back_unchanged(folder: &Folder) {
+fn export_returns_what_import_took_once(folder: &Folder) {
     let data = conversations(folder);
     let key = ["--key", "{{ line.conversation_id }}"];
     let file = data.file.to_str().unwrap();
@@ -56,7 +56,7 @@ fn an_import_takes_everything_once_and_export_gives_it_back_unchanged(folder: &F
     assert_eq!(&lines(&folder.ok(&format!("export --key {id}"))), messages);
 }
 
-fn four_processes_importing_one_file_at_once_append_everything_once(folder: &Folder) {
+fn four_importers_of_one_file_append_once(folder: &Folder) {
     let data = conversations(folder);
     let file = data.file.to_str().unwrap();
     let start = || folder.command(["import", file, "--agents", "4", "--json"]).spawn().unwrap();
@@ -95,7 +95,7 @@ fn under_pressure_windows_fit_and_the_books_balance(folder: &Folder) {
     assert_eq!(all.as_array().unwrap().len() as u64, CONVERSATIONS);
 }
 
-fn four_processes_under_pressure_keep_the_windows_and_the_books(folder: &Folder) {
+fn four_processes_keep_windows_and_counters_correct(folder: &Folder) {
     folder.write("support.yaml", PRESSURE);
     let data = conversations(folder);
     let file = data.file.to_str().unwrap();

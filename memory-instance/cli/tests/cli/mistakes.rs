@@ -263,7 +263,7 @@ const MISTAKES: &[(&str, i32, &str)] = &[
 ];
 
 #[test]
-fn each_mistake_prints_place_and_remedy_on_one_line() {
+fn each_mistake_prints_one_line_with_remedy() {
     let folder = Folder::new();
     let good = "{\"role\":\"user\",\"content\":\"hi\",\"conversation_id\":\"k\"}\n";
     folder.write("good.jsonl", good);

@@ -13,11 +13,11 @@ use crate::support::{Folder, Said, counts, lines};
 
 on_every_store!(;
     on_servers: a_killed_import_goes_on_where_it_was,
-    a_named_source_goes_on_where_it_ended_and_an_unnamed_one_that_changed_is_new,
-    a_source_is_its_content_whatever_its_name_and_packing,
-    blank_lines_line_ends_of_windows_and_a_byte_order_mark_are_no_mistakes,
+    named_source_continues_and_changed_unnamed_is_new,
+    source_is_identified_by_content,
+    blank_lines_crlf_and_bom_are_accepted,
     an_empty_file_is_no_mistake,
-    a_memory_that_cannot_be_written_stops_itself_alone,
+    unwritable_memory_does_not_stop_others,
 );
 
 fn log(numbers: std::ops::Range<u64>) -> String {
@@ -54,7 +54,7 @@ fn a_killed_import_goes_on_where_it_was(folder: &Folder) {
     assert_eq!(numbers(&folder.ok("export --key k")), (0..2_000).collect::<Vec<_>>());
 }
 
-fn a_named_source_goes_on_where_it_ended_and_an_unnamed_one_that_changed_is_new(folder: &Folder) {
+fn named_source_continues_and_changed_unnamed_is_new(folder: &Folder) {
     folder.write("log.jsonl", log(0..3));
     let named = "import log.jsonl --key named --source log --json";
     let unnamed = "import log.jsonl --key unnamed --json";
@@ -66,7 +66,7 @@ fn a_named_source_goes_on_where_it_ended_and_an_unnamed_one_that_changed_is_new(
     assert_eq!(numbers(&folder.ok("export --key named")), [0, 1, 2, 3, 4]);
 }
 
-fn a_source_is_its_content_whatever_its_name_and_packing(folder: &Folder) {
+fn source_is_identified_by_content(folder: &Folder) {
     let text = log(0..4);
     folder.write("plain.jsonl", &text);
     let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
@@ -85,7 +85,7 @@ fn a_source_is_its_content_whatever_its_name_and_packing(folder: &Folder) {
     assert_eq!(counts(&serde_json::from_str(&said.out).unwrap()), [4, 0, 4, 0], "{said:?}");
 }
 
-fn blank_lines_line_ends_of_windows_and_a_byte_order_mark_are_no_mistakes(folder: &Folder) {
+fn blank_lines_crlf_and_bom_are_accepted(folder: &Folder) {
     folder.write(
         "w.jsonl",
         "\u{feff}{\"role\":\"user\",\"n\":1}\r\n\r\n  \n{\"role\":\"assistant\",\"n\":2}",
@@ -101,7 +101,7 @@ fn an_empty_file_is_no_mistake(folder: &Folder) {
     assert_eq!(folder.ok("export --all"), "");
 }
 
-fn a_memory_that_cannot_be_written_stops_itself_alone(folder: &Folder) {
+fn unwritable_memory_does_not_stop_others(folder: &Folder) {
     folder.write("r.json", r#"{"id":"r","max_tokens":1000,"lock":{"wait_timeout":"200ms"}}"#);
     let message = |key: &str, n: u64| json!({"role": "user", "content": "x", "key": key, "n": n});
     let text: Vec<_> = [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("b", 2)]
