@@ -24,7 +24,7 @@
 //! use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 //! use memory_core::health::ServerHealth;
 //! use memory_core::lease::{LeaseDomain, LeaseProof};
-//! use memory_core::store::{StoreOperation, Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery};
+//! use memory_core::store::{StoreOperation, StoreWatch, LocalWatchers, Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery};
 //! # use std::collections::BTreeMap;
 //! # use std::num::NonZeroUsize;
 //! # use std::ops::Bound;
@@ -35,13 +35,17 @@
 //! #[derive(Debug)]
 //! struct MyStore {
 //!     memories: Mutex<BTreeMap<MemoryKey, MemoryState>>,
+//!     watchers: LocalWatchers,
 //!     clock: Clock,
 //! }
 //!
 //! # impl MyStore {
 //! #     fn with<T>(&self, key: &MemoryKey, run: impl FnOnce(&mut MemoryState, Timestamp) -> T) -> T {
 //! #         let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
-//! #         run(memories.entry(key.clone()).or_default(), self.clock.now())
+//! #         let done = run(memories.entry(key.clone()).or_default(), self.clock.now());
+//! #         drop(memories);
+//! #         self.watchers.notify(key);
+//! #         done
 //! #     }
 //! # }
 //! # fn at(key: &MemoryKey) -> impl Fn(StoreErrorKind) -> StoreError {
@@ -144,6 +148,9 @@
 //! #     ) -> Result<RemovedUnused, StoreError> {
 //! #         self.with(key, |memory, _| memory.remove(remove)).map_err(at(key))
 //! #     }
+//! #     async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError> {
+//! #         Ok(Box::new(self.watchers.watch(key)))
+//! #     }
 //! #     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
 //! #         Ok(None)
 //! #     }
@@ -161,7 +168,7 @@
 //! #[async_trait::async_trait]
 //! impl StoreFixture for Fixture {
 //!     async fn fresh(&self, clock: Clock) -> Arc<dyn MemoryStore> {
-//!         Arc::new(MyStore { memories: Mutex::default(), clock })
+//!         Arc::new(MyStore { memories: Mutex::default(), watchers: LocalWatchers::default(), clock })
 //!     }
 //! }
 //!
@@ -174,7 +181,7 @@
 //! # Coverage
 //!
 //! Cases cover the recognition of retries, order, batches, fencing, claims, counters against a recount, replaced
-//! messages, splices, receipts, TTLs, cursors and listings, the removal of unused memories, interleaved appends on
+//! messages, splices, receipts, TTLs, cursors and listings, the removal of unused memories, watches, interleaved appends on
 //! one task, and rollback. If the store shares a [domain](MemoryStore::lease_domain) with a lease backend, they also
 //! check that it refuses leases that are not live.
 //!
@@ -195,6 +202,7 @@ mod replace;
 mod rollback;
 mod splice;
 mod unused;
+mod watch;
 mod writers;
 
 use std::fmt::Debug;
@@ -277,7 +285,12 @@ impl Case {
 /// All cases.
 pub fn cases() -> impl Iterator<Item = Case> {
     let plain = append::CASES.iter().chain(replace::CASES).chain(splice::CASES).chain(read::CASES);
-    plain.chain(unused::CASES).chain(writers::CASES).chain(rollback::CASES).copied()
+    plain
+        .chain(unused::CASES)
+        .chain(writers::CASES)
+        .chain(watch::CASES)
+        .chain(rollback::CASES)
+        .copied()
 }
 
 /// Runs all cases, each on a fresh store, and panics at the first that fails.

@@ -10,6 +10,7 @@ mod replace;
 mod splice;
 mod state;
 mod unused;
+mod watch;
 
 use std::fmt::Debug;
 use std::num::NonZeroUsize;
@@ -29,6 +30,7 @@ pub use self::replace::Replace;
 pub use self::splice::{Removed, Splice};
 pub use self::state::MemoryState;
 pub use self::unused::{RemoveUnused, RemovedUnused, UnusedMemory, UnusedPage, UnusedQuery};
+pub use self::watch::{LocalWatch, LocalWatchers, StoreWatch};
 pub use crate::applied::Applied;
 pub use crate::counters::{Counters, Tally};
 use crate::health::ServerHealth;
@@ -324,6 +326,22 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
         key: &MemoryKey,
         remove: RemoveUnused,
     ) -> Result<RemovedUnused, StoreError>;
+
+    /// Watches a memory, which need not exist: a signal when it may have changed.
+    ///
+    /// # Correctness
+    /// Every write that is acknowledged after this returned, by any process, ends the next
+    /// [`changed`](StoreWatch::changed): writes of this process at once, others within the time that the store
+    /// documents. The end of a TTL is not a write and is not signaled. Writes of memories without a watch cost no
+    /// additional request. The watch ends when it is dropped. A store that only this process writes returns a watch
+    /// of its [`LocalWatchers`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the watch.
+    async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError>;
 
     /// The state of the server behind this store; `None` if there is no server.
     ///

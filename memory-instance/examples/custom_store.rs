@@ -24,9 +24,9 @@ use jiff::Timestamp;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState,
-    Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
-    StoreOperation, UnusedPage, UnusedQuery,
+    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
+    LocalWatchers, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice,
+    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_instance::{Clock, ClockExt as _, LockManager, MemoryManager, MemoryResource, Message};
@@ -63,6 +63,7 @@ async fn run(path: &Path) -> Result<String, Box<dyn Error>> {
 /// Keeps memories in a journal.
 struct JournalStore {
     journal: Mutex<Journal>,
+    watchers: LocalWatchers,
     clock: Clock,
 }
 
@@ -139,7 +140,7 @@ impl JournalStore {
         let journal = Journal::open(path).map_err(|error| {
             StoreError::new(StoreOperation::Open, kind_of(&error)).not_applied().caused_by(error)
         })?;
-        Ok(Self { journal: Mutex::new(journal), clock })
+        Ok(Self { journal: Mutex::new(journal), watchers: LocalWatchers::default(), clock })
     }
 
     fn lock(&self) -> MutexGuard<'_, Journal> {
@@ -170,6 +171,8 @@ impl JournalStore {
             return Err(failed(kind_of(&error)).caused_by(error).possibly_applied());
         }
         journal.memories.insert(key.clone(), memory);
+        drop(journal);
+        self.watchers.notify(key);
         Ok(done)
     }
 
@@ -336,6 +339,10 @@ impl MemoryStore for JournalStore {
     ) -> Result<RemovedUnused, StoreError> {
         let record = Write::Remove(remove);
         self.write(StoreOperation::Remove, key, record, |memory, _| memory.remove(remove))
+    }
+
+    async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError> {
+        Ok(Box::new(self.watchers.watch(key)))
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

@@ -11,7 +11,7 @@ use memory_core::resource::CircuitBreakerSettings;
 use memory_core::store::{
     Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
     Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
-    StoreOperation, UnusedPage, UnusedQuery,
+    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use reliakit_circuit::State;
@@ -326,6 +326,10 @@ impl MemoryStore for CircuitBreaker {
         remove: RemoveUnused,
     ) -> Result<RemovedUnused, StoreError> {
         self.guard(Call::write(StoreOperation::Remove, key), self.store.remove(key, remove)).await
+    }
+
+    async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError> {
+        self.guard(Call::read(StoreOperation::Watch, key), self.store.watch(key)).await
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

@@ -11,6 +11,7 @@ mod parts;
 mod reads;
 mod scripts;
 mod unused;
+mod watch;
 mod whole;
 
 mod codec;

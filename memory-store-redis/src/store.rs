@@ -7,7 +7,7 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
     Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreOperation,
-    UnusedPage, UnusedQuery,
+    StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
@@ -16,6 +16,7 @@ use redis::Cmd;
 use crate::config::{RedisStoreConfig, TokenChecks};
 use crate::error::store_error;
 use crate::names::FoundNames;
+use crate::watch::ServerWatch;
 
 /// Memories in Redis or Valkey, shared by all machines that reach the server.
 ///
@@ -174,6 +175,10 @@ impl MemoryStore for RedisStore {
         remove: RemoveUnused,
     ) -> Result<RemovedUnused, StoreError> {
         self.remove_unused(key, remove).await
+    }
+
+    async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError> {
+        Ok(Box::new(ServerWatch::new(self, key).await?))
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

@@ -7,16 +7,18 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
-    Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
-    StoreOperation, UnusedMemory, UnusedPage, UnusedQuery,
+    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
+    LocalWatchers, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError,
+    StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
 use tokio::sync::oneshot;
 
 use crate::codec::Encoded;
-use crate::commands::{AppendRows, ClaimToken, ClearRows, RemoveRows, ReplaceRow, SpliceRows};
+use crate::commands::{
+    AppendRows, ClaimToken, ClearRows, Command, RemoveRows, ReplaceRow, SpliceRows,
+};
 use crate::config::SqliteConfig;
 use crate::error::{Fault, no_thread};
 use crate::open::open_file;
@@ -43,6 +45,7 @@ pub struct SqliteStore {
     config: SqliteConfig,
     readers: Arc<Readers>,
     writer: Arc<Writer>,
+    watchers: LocalWatchers,
     domain: LeaseDomain,
 }
 
@@ -99,6 +102,7 @@ impl SqliteStore {
             readers: Arc::new(Readers::new(config.clone(), Arc::clone(&file))),
             writer: Arc::new(Writer::new(config.clone(), file, connection, thread)),
             config,
+            watchers: LocalWatchers::default(),
             domain,
         })
     }
@@ -160,6 +164,16 @@ impl SqliteStore {
         }
     }
 
+    async fn submit<C: Command>(
+        &self,
+        key: &MemoryKey,
+        command: C,
+    ) -> Result<C::Answer, StoreError> {
+        let done = self.writer.submit(key, command).await;
+        self.watchers.notify(key);
+        done
+    }
+
     /// Whether it was removed. False if it was written or leased meanwhile.
     async fn remove_whole(&self, memory: &UnusedMemory) -> Result<bool, StoreError> {
         let remove = RemoveUnused::new(memory, REMOVED_AT_ONCE);
@@ -212,7 +226,7 @@ impl MemoryStore for SqliteStore {
             .map(|new| Encoded::new(&new.message))
             .collect::<Result<_, _>>()
             .map_err(refuse)?;
-        self.writer.submit(key, AppendRows { access, append: append.clone(), encoded }).await
+        self.submit(key, AppendRows { access, append: append.clone(), encoded }).await
     }
 
     async fn replace(
@@ -224,7 +238,7 @@ impl MemoryStore for SqliteStore {
         let checked = replace.check().and_then(|()| Encoded::new(&replace.message.message));
         let encoded = checked
             .map_err(|kind| StoreError::new(StoreOperation::Replace, kind).not_applied().at(key))?;
-        self.writer.submit(key, ReplaceRow { access, replace: replace.clone(), encoded }).await
+        self.submit(key, ReplaceRow { access, replace: replace.clone(), encoded }).await
     }
 
     async fn splice(
@@ -237,7 +251,7 @@ impl MemoryStore for SqliteStore {
             splice.summary.as_ref().map(|new| Encoded::new(&new.message)).transpose().map_err(
                 |kind| StoreError::new(StoreOperation::Splice, kind).not_applied().at(key),
             )?;
-        self.writer.submit(key, SpliceRows { access, splice: splice.clone(), summary }).await
+        self.submit(key, SpliceRows { access, splice: splice.clone(), summary }).await
     }
 
     async fn clear(
@@ -246,11 +260,11 @@ impl MemoryStore for SqliteStore {
         access: Access,
         clear: &Clear,
     ) -> Result<Counters, StoreError> {
-        self.writer.submit(key, ClearRows { access, clear: *clear }).await
+        self.submit(key, ClearRows { access, clear: *clear }).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
-        self.writer.submit(key, ClaimToken(lease)).await
+        self.submit(key, ClaimToken(lease)).await
     }
 
     async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
@@ -326,7 +340,11 @@ impl MemoryStore for SqliteStore {
         key: &MemoryKey,
         remove: RemoveUnused,
     ) -> Result<RemovedUnused, StoreError> {
-        self.writer.submit(key, RemoveRows(remove)).await
+        self.submit(key, RemoveRows(remove)).await
+    }
+
+    async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError> {
+        Ok(Box::new(self.watchers.watch(key)))
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

@@ -35,14 +35,14 @@ pub(super) const CASES: &[Case] = cases_of![
 ];
 
 /// A replacement of the message at a place.
-fn replace(write: WriteId, outline: &Outline, place: u64, by: NewMessage) -> Replace {
+pub(super) fn replace(write: WriteId, outline: &Outline, place: u64, by: NewMessage) -> Replace {
     let sequence = Sequence::new(place);
     let found = outline.metas.iter().find(|meta| meta.sequence == sequence);
     let replaced = found.map_or(MessageId::new(Uuid::max()), |meta| meta.id);
     Replace { write, sequence, replaced, message: by }
 }
 
-async fn filled(subject: &Subject) -> Outline {
+pub(super) async fn filled(subject: &Subject) -> Outline {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["!sys", "one", "two", "*three"]).await;
     subject.checked_outline(&k).await

@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    Access, Append, Appended, Clear, Cursor, Durability, Head, MemoryState, MemoryStore, Outline,
-    Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
-    StoreOperation, UnusedPage, UnusedQuery,
+    Access, Append, Appended, Clear, Cursor, Durability, Head, LocalWatchers, MemoryState,
+    MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError,
+    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -28,6 +28,7 @@ use crate::stored::{Sequence, StoredMessage};
 #[derive(Clone)]
 pub struct InMemoryStore {
     memories: Arc<Mutex<BTreeMap<MemoryKey, MemoryState>>>,
+    watchers: LocalWatchers,
     clock: Clock,
 }
 
@@ -39,7 +40,7 @@ impl InMemoryStore {
     /// An empty store. TTLs run on this clock's time of day.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { memories: Arc::default(), clock }
+        Self { memories: Arc::default(), watchers: LocalWatchers::default(), clock }
     }
 
     /// A snapshot of the current memories for [`go_back`](Self::go_back).
@@ -52,6 +53,7 @@ impl InMemoryStore {
     /// programs that must survive a rollback.
     pub fn go_back(&self, saved: &SavedMemories) {
         *self.lock() = saved.0.clone();
+        self.watchers.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<MemoryKey, MemoryState>> {
@@ -91,6 +93,10 @@ impl InMemoryStore {
             }
             done
         };
+        drop(memories);
+        if done.is_ok() {
+            self.watchers.notify(key);
+        }
         done.map_err(|kind| StoreError::new(operation, kind).not_applied().at(key))
     }
 }
@@ -221,9 +227,14 @@ impl MemoryStore for InMemoryStore {
     ) -> Result<RemovedUnused, StoreError> {
         let mut memories = self.lock();
         let Some(memory) = memories.get_mut(key) else { return Ok(RemovedUnused::default()) };
-        memory
-            .remove(remove)
-            .map_err(|kind| StoreError::new(StoreOperation::Remove, kind).not_applied().at(key))
+        let removed = memory.remove(remove);
+        drop(memories);
+        self.watchers.notify(key);
+        removed.map_err(|kind| StoreError::new(StoreOperation::Remove, kind).not_applied().at(key))
+    }
+
+    async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError> {
+        Ok(Box::new(self.watchers.watch(key)))
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

@@ -22,6 +22,8 @@ pub enum StoreOperation {
     Remove,
     /// Reading a memory: its head, messages, outline or receipts.
     Read,
+    /// Watching a memory for changes.
+    Watch,
     /// Listing the keys of memories.
     ListKeys,
     /// Listing unused memories.
@@ -45,6 +47,7 @@ impl StoreOperation {
             Self::Claim => "claim",
             Self::Remove => "remove",
             Self::Read => "read from",
+            Self::Watch => "watch",
             Self::ListKeys => "list the keys",
             Self::ListUnused => "list unused memories",
             Self::Measure => "measure",

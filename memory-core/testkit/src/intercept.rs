@@ -8,7 +8,8 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
-    Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery,
+    Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreWatch, UnusedPage,
+    UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -30,6 +31,7 @@ pub enum Method {
     Keys,
     Unused,
     Remove,
+    Watch,
     Server,
 }
 
@@ -167,6 +169,10 @@ impl<H: Hook> MemoryStore for Intercept<H> {
         remove: RemoveUnused,
     ) -> Result<RemovedUnused, StoreError> {
         self.hook.around(Method::Remove, self.store.remove(key, remove)).await
+    }
+
+    async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError> {
+        self.hook.around(Method::Watch, self.store.watch(key)).await
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

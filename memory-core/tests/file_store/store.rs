@@ -19,9 +19,9 @@ use jiff::Timestamp;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState,
-    Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
-    StoreOperation, UnusedPage, UnusedQuery,
+    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
+    LocalWatchers, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice,
+    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,7 @@ enum Written {
 /// The memories of one file.
 pub(crate) struct FileStore {
     open: Mutex<Open>,
+    watchers: LocalWatchers,
     clock: Clock,
 }
 
@@ -97,7 +98,7 @@ impl FileStore {
     /// Opens or creates the log and replays its writes. A last record that was cut off by a crash was never
     /// acknowledged, and is truncated.
     pub(crate) fn open(path: &Path, clock: Clock) -> Result<Self, StoreError> {
-        Ok(Self { open: Mutex::new(Open::read(path)?), clock })
+        Ok(Self { open: Mutex::new(Open::read(path)?), watchers: LocalWatchers::default(), clock })
     }
 
     /// Reloads the file. This clears the error of a failed write, and drops the writes that a restored copy lacks.
@@ -105,6 +106,8 @@ impl FileStore {
     pub(crate) fn open_anew(&self, path: &Path) -> Result<(), StoreError> {
         let mut open = self.lock();
         *open = Open::read(path)?;
+        drop(open);
+        self.watchers.notify_all();
         Ok(())
     }
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -145,6 +148,8 @@ impl FileStore {
             *broken = Some(error.to_string());
             return Err(failed(kind_of(&error)).caused_by(error).possibly_applied());
         }
+        drop(open);
+        self.watchers.notify(key);
         Ok(written)
     }
 
@@ -356,6 +361,10 @@ impl MemoryStore for FileStore {
             Written::Removed(removed) => Ok(removed),
             _ => Err(confused(StoreOperation::Remove, key)),
         }
+    }
+
+    async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError> {
+        Ok(Box::new(self.watchers.watch(key)))
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

@@ -14,7 +14,7 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
     Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
-    StoreOperation, UnusedPage, UnusedQuery,
+    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_lock::{LockError, LockErrorKind, LockOperation};
@@ -501,6 +501,11 @@ impl MemoryStore for Link {
         let key = key.clone();
         self.store(("remove", StoreOperation::Remove), move |server| server.remove(&key, remove))
             .await
+    }
+
+    async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError> {
+        // A signal is a hint that no fault of the network can make wrong.
+        self.server.watch_memory(key)
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

@@ -3,7 +3,8 @@
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    Cursor, FlushReceipt, Head, Outline, Page, Read, StoreError, UnusedPage, UnusedQuery,
+    Cursor, FlushReceipt, Head, Outline, Page, Read, StoreError, StoreWatch, UnusedPage,
+    UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -67,6 +68,10 @@ impl Server {
         let before = before.map(|cursor| self.compared(cursor, Bug::ReaderGoesOn));
         let before = before.map(|cursor| self.replaced_under(&at, cursor));
         now(self.store.read_before(&at, before, limit))
+    }
+
+    pub(crate) fn watch_memory(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError> {
+        now(self.store.watch(&self.place(key)))
     }
 
     pub(crate) fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
