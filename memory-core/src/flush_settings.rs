@@ -115,13 +115,13 @@ impl FlushSettings {
         Ok(settings)
     }
 
-    /// The tokens at which a flush begins, for a budget of this many.
+    /// The tokens at which a flush begins if the budget is `max_tokens`.
     #[must_use]
     pub fn threshold_tokens(&self, max_tokens: u64) -> u64 {
         share_of(max_tokens, self.summarize_threshold)
     }
 
-    /// The tokens that a flush reduces the memory to, for a budget of this many.
+    /// The tokens that a flush reduces the memory to if the budget is `max_tokens`.
     #[must_use]
     pub fn target_tokens(&self, max_tokens: u64) -> u64 {
         share_of(max_tokens, self.flush_target)

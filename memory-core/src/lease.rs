@@ -144,11 +144,11 @@ impl LeaseDomain {
     }
 }
 
-/// What a backend knows about a live lease.
+/// A live lease as its backend stores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseInfo {
-    /// Who holds it.
+    /// The holder.
     pub owner: OwnerId,
     /// The token of its grant.
     pub token: FencingToken,
@@ -165,7 +165,7 @@ impl LeaseInfo {
         Self { owner, token, remaining, held_for: None }
     }
 
-    /// What the holder shows to a store.
+    /// The proof that the holder presents to a store.
     #[must_use]
     pub const fn proof(&self) -> LeaseProof {
         LeaseProof { owner: self.owner, token: self.token }

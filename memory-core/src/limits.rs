@@ -272,7 +272,7 @@ impl fmt::Display for LimitError {
             ),
             LimitKind::ContentTypeName => write!(
                 f,
-                "the content type of message {index} has {found} bytes: give it a name of 1 to {most}"
+                "the content type of message {index} has {found} bytes: give it a name of 1 to {most} bytes"
             ),
             LimitKind::ContentTypes => write!(
                 f,
@@ -363,7 +363,7 @@ mod tests {
             let refused = add(&name).unwrap_err();
             assert_eq!((refused.kind, refused.index), (LimitKind::ContentTypeName, 1));
             let text = format!(
-                "the content type of message 1 has {found} bytes: give it a name of 1 to 128"
+                "the content type of message 1 has {found} bytes: give it a name of 1 to 128 bytes"
             );
             assert_eq!(refused.to_string(), text);
         }

@@ -169,8 +169,8 @@ pub enum PairingError {
     },
     /// Two calls of one message share an id.
     #[error(
-        "message {index} makes two calls with the id {call:?}: give each an id of its own, in its \
-         result too"
+        "message {index} makes two calls with the id {call:?}: give each call a separate id, and \
+         use it in the result too"
     )]
     RepeatedId {
         /// The message that calls.

@@ -40,7 +40,7 @@ pub use self::rules::{
 
 /// The rules of one API, for one generation of models.
 ///
-/// All fields are public and may be changed, for a gateway that allows more or less than the
+/// All fields are public and may be changed to suit a gateway that allows more or less than the
 /// provider. The form of a request, such as the names of its fields, follows from
 /// [`name`](Self::name); a field that has no meaning in that form is ignored.
 ///
@@ -219,7 +219,7 @@ impl Profile {
         presets::new(name, model)
     }
 
-    /// The profile with this name, for an unknown model.
+    /// The profile with this name and the rules of an unknown model.
     ///
     /// # Errors
     /// The name is not one of [`ProfileName`].

@@ -62,7 +62,7 @@ impl WriterId {
         if named.born_at().is_some() { Self(!named.0) } else { named }
     }
 
-    /// A writer that a process created at this time, in milliseconds since 1970, for its writes. Uses 52 bits of
+    /// A writer that a process created at this time, in milliseconds since 1970. Uses 52 bits of
     /// `random`.
     ///
     /// Use it for at most [`SESSION_LIFETIME`], then create another: its record may be pruned [`SESSION_RETENTION`]

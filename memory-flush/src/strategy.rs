@@ -80,7 +80,7 @@ impl<'a> FlushInput<'a> {
         Self { metas, policy, settings, target, now, units: OnceLock::new() }
     }
 
-    /// Sets another target, for an explicit flush.
+    /// Sets another target. An explicit flush uses it.
     #[must_use]
     pub fn with_target(mut self, target: EvictionGoal) -> Self {
         self.target = target;

@@ -28,7 +28,7 @@ use tokio::time::{Instant, timeout};
 ///   answer and shows that the store is reachable. A call that its caller drops is not counted.
 ///   `failure_threshold` failures in a row open the circuit.
 /// - **Open**: calls return [`StoreErrorKind::CircuitOpen`] for `reset_timeout`.
-/// - **Half open**: one call at a time goes through as a probe, the others are refused. `success_threshold`
+/// - **Half open**: one call at a time is sent as a probe, the others are refused. `success_threshold`
 ///   answered probes close the circuit; one failed probe opens it again. A dropped probe makes room for the
 ///   next one.
 ///
@@ -68,7 +68,7 @@ impl Circuit {
     }
 }
 
-/// The operation and the key of a call, for its errors.
+/// The operation and the key of a call; its errors name them.
 #[derive(Debug, Clone, Copy)]
 struct Call<'a> {
     operation: StoreOperation,

@@ -113,7 +113,7 @@ pub enum MemoryError {
         if *.calibrated == 0 {
             String::new()
         } else {
-            format!(" ({calibrated} tokens of it are what the provider reported above the count, see `calibrate`)")
+            format!(" ({calibrated} tokens of it are calibration: the provider reported more than were counted; see `calibrate`)")
         }
     )]
     Context {
@@ -148,7 +148,7 @@ pub enum MemoryError {
     /// Code that a flush called panicked: a strategy, a summarizer, a token counter or a store. Automatic flushes
     /// are retried after growing pauses; appends are not affected. The panic's message is discarded because it
     /// may quote a message.
-    #[error("{operation} {key}: {culprit} panicked; fix it, or take another")]
+    #[error("{operation} {key}: {culprit} panicked; fix it, or replace it")]
     Panicked {
         /// The attempted operation.
         operation: &'static str,
@@ -159,7 +159,7 @@ pub enum MemoryError {
     },
     /// The manager was shut down by [`MemoryManager::shutdown`](crate::MemoryManager::shutdown): it starts no
     /// flush and no turn, and the work that had not ended within the grace period was abandoned.
-    #[error("{operation} {key}: the manager is shut down; do it through another manager")]
+    #[error("{operation} {key}: the manager is shut down; open another manager")]
     ShutDown {
         /// The attempted operation.
         operation: &'static str,
@@ -212,7 +212,7 @@ pub enum MemoryError {
     },
     /// The resource needs more durability than the store provides.
     #[error(
-        "resource `{resource}`: persistence.durability: the store provides `{given}`, not `{wanted}`; open it with a durable setting, or lower this"
+        "resource `{resource}`: persistence.durability: the store provides `{given}`, not `{wanted}`; open it with a more durable setting, or lower `durability`"
     )]
     NotDurable {
         /// The resource.
@@ -225,7 +225,7 @@ pub enum MemoryError {
     /// The store checks leases in one place and the given leases are kept in another: the store would refuse
     /// every write under one of them.
     #[error(
-        "the store checks leases at `{store}`, but they are kept at `{leases}`; give it the lease backend of its own place, or open it with checks of tokens alone"
+        "the store checks leases at `{store}`, but they are kept at `{leases}`; give the manager a lease backend at the place of the store, or open the store with `TokenChecks::TokensAlone`"
     )]
     LeasesElsewhere {
         /// Where the store checks leases.

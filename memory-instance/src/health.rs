@@ -95,7 +95,7 @@ impl Inner {
         }
         if let (Verdict::Healthy, Some(name)) = (&verdict, overdue) {
             let why = format!(
-                "the lease of the {name} outlasts its TTL: its holder is gone, or its clock differs from this one; it is freed after it was observed unrenewed for its TTL, or with `memory lease break`"
+                "the lease of the {name} outlasts its TTL: its holder has crashed, or its clock differs from this one; it is freed after it was observed unrenewed for its TTL, or with `memory lease break`"
             );
             verdict = Verdict::Degraded { why };
         }

@@ -15,7 +15,7 @@ use crate::telemetry::Operation;
 /// A handle to one memory. Clones are cheap and share all state. Any number of tasks may use them at once, and any
 /// number of processes may have handles to the same memory.
 ///
-/// An idle instance has no task, timer or connection of its own. Call its methods within a tokio runtime with time
+/// An idle instance has no task, timer or connection. Call its methods within a tokio runtime with time
 /// enabled; outside of one, tokio panics.
 #[derive(Clone)]
 #[doc(alias = "AsyncSafeMemoryInstance")]

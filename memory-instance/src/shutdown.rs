@@ -62,7 +62,7 @@ impl MemoryManager {
                 lifecycle.revoked(id, outcome);
             }
         }
-        // Work whose lease was already gone when it should be revoked is releasing the lease itself.
+        // Work whose lease was already over when it should be revoked is releasing the lease itself.
         lifecycle.until_ended(after(Instant::now(), SHUTDOWN_RELEASE_TIMEOUT)).await;
         locks.until_released(SHUTDOWN_RELEASE_TIMEOUT).await;
         let report = lifecycle.report(began.elapsed());

@@ -222,7 +222,7 @@ const MIN_ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// The additional time to wait for an answer that is expected before the timeout.
 const ANSWER_OVERRUN: Duration = Duration::from_secs(1);
 
-/// The additional time, beyond a circuit breaker's timeout, for the answer to a write under a lease.
+/// The additional time beyond a circuit breaker's timeout for the answer to a write under a lease.
 const BREAKER_MARGIN: Duration = Duration::from_millis(50);
 
 /// Times of the requests of a write.

@@ -31,7 +31,7 @@ const MIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 const FIRST_ACQUIRE_PAUSE: Duration = Duration::from_millis(20);
 /// The longest of these pauses.
 const MAX_ACQUIRE_PAUSE: Duration = Duration::from_millis(500);
-/// The limit for looking up the holder of the lease, for the error of a wait timeout.
+/// The limit for looking up the holder that the error of a wait timeout names.
 const HOLDER_LOOKUP_TIMEOUT: Duration = Duration::from_millis(500);
 /// The time without an answer after which the backend counts as silent, instead of its last answer.
 const SILENCE_AFTER: Duration = Duration::from_secs(1);

@@ -96,7 +96,7 @@ impl Claim {
         self.take_give_up()
     }
 
-    /// Like [`into_give_up`](Self::into_give_up), for a lease whose holder does not know that it is over.
+    /// Like [`into_give_up`](Self::into_give_up) if the holder does not know that its lease is over.
     pub(crate) fn give_up_early(&mut self) -> GiveUp {
         self.armed = false;
         self.take_give_up()

@@ -76,7 +76,7 @@ impl LockGuard {
         Arc::clone(&self.hold).lost()
     }
 
-    /// A handle without the right to give the lease up, for the code under the lease.
+    /// A handle for the code under the lease, without the right to give the lease up.
     #[must_use]
     pub fn scope(&self) -> LeaseScope {
         LeaseScope::new(Arc::clone(&self.hold))

@@ -43,7 +43,7 @@ impl fmt::Display for LostReason {
             Self::Stolen => "another owner holds it",
             Self::Expired => "it could not be refreshed before its deadline",
             Self::Vanished => "the backend no longer knows it",
-            Self::MaxHold => "it was kept for as long as `max_hold` allows, for a turn `max_turn`",
+            Self::MaxHold => "it was held for as long as `max_hold` (of a turn: `max_turn`) allows",
             Self::ShutDown => "the lock manager was shut down",
         })
     }
@@ -73,7 +73,7 @@ mod tests {
             (
                 LostReason::MaxHold,
                 "max_hold",
-                "it was kept for as long as `max_hold` allows, for a turn `max_turn`",
+                "it was held for as long as `max_hold` (of a turn: `max_turn`) allows",
             ),
             (LostReason::ShutDown, "shut_down", "the lock manager was shut down"),
         ] {

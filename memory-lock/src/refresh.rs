@@ -198,7 +198,7 @@ impl Refresher {
         }
     }
 
-    /// Ends all leases that are still held, for a shutdown; returns their number.
+    /// Ends all leases that are still held, at shutdown; returns their number.
     pub(crate) fn lose_all(&self) -> usize {
         let held = std::mem::take(&mut self.state().held);
         for held in held.values() {

@@ -195,7 +195,7 @@ impl Attendance {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Watches this work from now on. Without a runtime it is only listed, for the tasks of other runtimes.
+    /// Watches this work from now on. Without a runtime it is only listed, and tasks of other runtimes watch it.
     fn enter(
         self: &Arc<Self>,
         key: &LockKey,

@@ -1,4 +1,4 @@
-//! Leases in a SQLite file, for the processes of one machine.
+//! Leases in a SQLite file, shared by the processes of one machine.
 //!
 //! [`SqliteLock`] creates missing tables in the file, and so does a store that opens it first.
 //! `application_id` and `user_version` belong to the store. The crate `memory-sqlite-file` opens files and

@@ -101,7 +101,7 @@ impl RedisStore {
             let (place, text) = (Sequence::new(reply.number()?), text_of(reply.value()?));
             let id = text.as_deref().and_then(codec::id);
             page.cursor = Cursor { generation, sequence: place, id };
-            let text = text.ok_or_else(|| "it is no text".to_owned());
+            let text = text.ok_or_else(|| "it is not UTF-8".to_owned());
             match text.and_then(|text| codec::stored(place, &text)) {
                 Ok(message) => page.messages.push(message),
                 Err(reason) => {

@@ -39,7 +39,7 @@ impl<'a> Encoded<'a> {
         Ok(Self { new, flags: 0, body })
     }
 
-    /// As [`new`](Self::new), for a summary.
+    /// The form of a summary; otherwise as [`new`](Self::new).
     pub(crate) fn summary(new: &'a NewMessage) -> Result<Self, StoreErrorKind> {
         Ok(Self { flags: SUMMARY, ..Self::new(new)? })
     }

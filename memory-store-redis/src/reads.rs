@@ -236,14 +236,15 @@ impl RedisStore {
         while !reply.is_empty() {
             let (place, text) = (Sequence::new(reply.number()?), text_of(reply.value()?));
             part.reached = Some((place, text.as_deref().and_then(codec::id)));
-            let read = text.ok_or_else(|| "it is no text".to_owned()).and_then(|text| match what {
-                What::Messages => {
-                    codec::stored(place, &text).map(|message| part.messages.push(message))
-                }
-                What::Descriptions => {
-                    codec::described(place, &text).map(|(meta, _)| part.metas.push(meta))
-                }
-            });
+            let read =
+                text.ok_or_else(|| "it is not UTF-8".to_owned()).and_then(|text| match what {
+                    What::Messages => {
+                        codec::stored(place, &text).map(|message| part.messages.push(message))
+                    }
+                    What::Descriptions => {
+                        codec::described(place, &text).map(|(meta, _)| part.metas.push(meta))
+                    }
+                });
             if let Err(reason) = read {
                 warn_unreadable(key, place, &reason);
                 part.unreadable.push(place);
@@ -277,7 +278,7 @@ impl RedisStore {
             while !reply.is_empty() {
                 let place = Sequence::new(reply.number().map_err(failed)?);
                 let text = text_of(reply.value().map_err(failed)?);
-                let text = text.ok_or_else(|| "it is no text".to_owned());
+                let text = text.ok_or_else(|| "it is not UTF-8".to_owned());
                 match text.and_then(|text| codec::stored(place, &text)) {
                     Ok(message) => messages.push(message),
                     Err(reason) => warn_unreadable(key, place, &reason),

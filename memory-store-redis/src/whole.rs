@@ -168,7 +168,7 @@ impl Reading<'_> {
         self.bytes += text.as_ref().map_or(0, String::len);
         self.id = text.as_deref().and_then(codec::id);
         self.page.cursor = Cursor { sequence: place, id: self.id, ..self.page.cursor };
-        let read = text.ok_or_else(|| "it is no text".to_owned());
+        let read = text.ok_or_else(|| "it is not UTF-8".to_owned());
         match read.and_then(|text| codec::stored(place, &text)) {
             Ok(message) => self.page.messages.push(message),
             Err(reason) => {

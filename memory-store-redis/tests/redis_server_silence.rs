@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 const RESPONSE: Duration = Duration::from_secs(1);
 /// The timeout of a caller that gives up long before an answer is overdue.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// Several times the total of the waits, for a busy machine.
+/// Several times the total of the waits, because the machine may be busy.
 const SOON: Duration = Duration::from_secs(8);
 
 async fn behind_a_proxy(response_timeout: &str) -> (Server, Proxy, RedisStore) {

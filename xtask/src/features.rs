@@ -1,7 +1,7 @@
 //! Each feature alone: a crate must build, free of warnings, with none of its features and with
 //! any single one, as a user would switch it on.
 //!
-//! Clippy does the building, for it is handed `-D warnings` without recompiling the dependencies.
+//! Clippy does the building, because it takes `-D warnings` without recompiling the dependencies.
 //! Tests and benches are left out: their dev-dependencies would switch features on behind the
 //! crate's back.
 

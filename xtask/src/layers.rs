@@ -64,7 +64,7 @@ const BANS: [Ban; 6] = [
         package: "memory-instance",
         features: "--no-default-features",
         banned: &["libsqlite3-sys", "redis", "rusqlite", "tiktoken"],
-        why: "what is heavy belongs behind its feature",
+        why: "heavy dependencies need a feature",
     },
     Ban {
         package: "memory-instance",

@@ -38,19 +38,19 @@ use clap::{Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo xtask lint                      everything that a review should not have to find
+  cargo xtask lint                      all checks of form
   cargo xtask lint fmt clippy           only these steps
   cargo xtask fix                       format, and apply the fixes of clippy
   cargo xtask test                      every test and doc example of the workspace
   cargo xtask test -p memory-core       one crate
-  cargo xtask test -- a_stale_writer    tests whose name contains this text
+  cargo xtask test -- stale_writer      tests whose name contains this text
   cargo xtask test --containers         the tests on containers too
   cargo xtask test --deep               with those, ten times as many random programs, new ones each time,
                                         and calls dropped at each of their polls
   cargo xtask test --require redis,docker
                                         fail if tests on servers or containers could not be run
   cargo xtask bench memory-lock         the criterion benches of one crate
-  cargo xtask ci                        what CI runs: lint, then test, with timings
+  cargo xtask ci                        all that CI runs: lint, then test, with timings
   cargo xtask ci --deep                 the same with all that takes long
   cargo xtask coverage                  which share of the lines the tests reach
   cargo xtask mutants -p memory-flush   which changes of one crate's code no test notices
@@ -58,10 +58,10 @@ Examples:
   cargo xtask api --since v1            the changes of the public API since then
 
 Only mutants and coverage need an installed tool, and install it; semver and api say which one they need.
-cargo-nextest and typos are used where they are there.
-What could not be checked, because a registry does not answer, is printed.
+cargo-nextest and typos are used if they are installed.
+Checks that could not be made, because a registry does not answer, are printed.
 
-Tests on Redis take the server of MEMORY_TEST_REDIS_URL (under keys of their own), else redis-server
+Tests on Redis take the server of MEMORY_TEST_REDIS_URL (under separate keys), else redis-server
 or valkey-server on the PATH (or MEMORY_TEST_REDIS_SERVER), else install one where they may
 (--no-install forbids it), else the run fails when all other tests have run. Tests on containers run if
 they are asked for and Docker answers, with the image MEMORY_TEST_REDIS_IMAGE, redis:7-local or redis:7-alpine.";
@@ -125,7 +125,7 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .context("xtask must lie one folder below the workspace root")?;
+        .context("xtask must be one folder below the workspace root")?;
     std::env::set_current_dir(root)
         .with_context(|| format!("cannot enter the workspace root {}", root.display()))?;
     match cli.command {

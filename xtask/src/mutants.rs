@@ -173,7 +173,7 @@ fn parse_list(text: &str) -> Result<Vec<Accepted>> {
         ensure!(!entry.reason.trim().is_empty(), "{} has no reason", told());
         ensure!(entry.times > 0, "{} survives no times", told());
         let is_twice = list.accepted.iter().skip(index + 1).any(|it| it.mutant == entry.mutant);
-        ensure!(!is_twice, "{} stands there twice: write `times`", told());
+        ensure!(!is_twice, "{} is listed twice: write `times`", told());
         ensure!(
             CRATES.iter().any(|(name, _)| belongs(&entry.mutant, name)),
             "{} is of no crate whose mutants are tried",

@@ -1,18 +1,21 @@
-//! Plain English in comments: the phrases that `CONTRIBUTING.md` lists are counted.
+//! Plain English in comments, pages and error texts: the phrases that `CONTRIBUTING.md` lists are counted.
 //!
-//! Each may occur as often as `xtask/phrases.txt` says, or twice in 1,000 lines of comments if it is not listed there.
-//! `cargo xtask fix` lowers the numbers and never raises them.
+//! Each may occur as often as `xtask/phrases.txt` says, or twice in 1,000 lines if it is not listed there.
+//! `cargo xtask fix` lowers the numbers and never raises them. Names of tests are short.
+
+mod readers;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use regex::Regex;
 
+use self::readers::Line;
 use crate::steps::Outcome;
-use crate::workspace::Workspace;
 
 /// The name of a phrase and its pattern, without case.
 const PHRASES: [(&str, &str); 9] = [
@@ -24,19 +27,25 @@ const PHRASES: [(&str, &str); 9] = [
     ("of its own", r"\bof (one's|its|their|your|his) own\b"),
     ("stands, lies, goes", r"\b(stands?|stood|lies|lie|goes|went|gone)\b"),
     ("tells, told", r"\b(tells?|told)\b"),
-    ("what, who at the start", r"(^|[.:] )(what|who|whoever)\b"),
+    ("starts with what, who", r"(^|[.:] )(what|who|whoever)\b"),
 ];
 
 const PER_THOUSAND: usize = 2;
 const CEILINGS: &str = "xtask/phrases.txt";
 
+/// The most words of a function's name; only tests come close.
+const NAME_WORDS: usize = 8;
+
+/// Folders that hold no prose of ours: builds, and inputs of tests.
+const NOT_READ: [&str; 5] = ["target", "mutants.out", "corpus", "fixtures", ".git"];
+
 pub(crate) fn check() -> Result<Outcome> {
     let found = Found::in_workspace()?;
     let problems = found.problems(&ceilings()?);
     if !problems.is_empty() {
-        bail!("write plainer comments:\n  {}", problems.join("\n  "));
+        bail!("write plainer English:\n  {}", problems.join("\n  "));
     }
-    eprintln!("prose: {} lines of comments", found.lines);
+    eprintln!("prose: {} lines", found.lines);
     Ok(Outcome::Passed)
 }
 
@@ -73,39 +82,55 @@ struct Found {
     lines: usize,
     /// For each phrase `file:line`.
     places: BTreeMap<&'static str, Vec<String>>,
+    /// `file: name` of functions whose names are over [`NAME_WORDS`].
+    long_names: Vec<String>,
 }
 
 impl Found {
     fn in_workspace() -> Result<Self> {
         let mut texts = Vec::new();
-        for package in &Workspace::load()?.packages {
-            for (path, text) in package.sources()? {
-                let is_rust = path.extension().is_some_and(|extension| extension == "rs");
-                if is_rust {
-                    texts.push((path.display().to_string(), text));
+        let mut folders = vec![PathBuf::from(".")];
+        while let Some(folder) = folders.pop() {
+            let failed = || format!("cannot read {}", folder.display());
+            for entry in fs::read_dir(&folder).with_context(failed)? {
+                let path = entry.with_context(failed)?.path();
+                let is_read =
+                    !NOT_READ.map(OsStr::new).contains(&path.file_name().unwrap_or_default());
+                if path.is_dir() && is_read {
+                    folders.push(path);
+                } else if readers::reader(&path).is_some() {
+                    let text = fs::read_to_string(&path)
+                        .with_context(|| format!("cannot read {}", path.display()))?;
+                    texts.push((path.strip_prefix(".").unwrap_or(&path).to_owned(), text));
                 }
             }
         }
+        texts.sort();
         Self::in_texts(&texts)
     }
 
-    fn in_texts(texts: &[(String, String)]) -> Result<Self> {
+    fn in_texts(texts: &[(PathBuf, String)]) -> Result<Self> {
         let patterns = PHRASES.iter().map(|(name, pattern)| {
             Ok((*name, Regex::new(&format!("(?i){pattern}")).context("a pattern is broken")?))
         });
         let patterns = patterns.collect::<Result<Vec<_>>>()?;
         let places = PHRASES.iter().map(|(name, _)| (*name, Vec::new())).collect();
-        let mut found = Self { lines: 0, places };
+        let mut found = Self { lines: 0, places, long_names: Vec::new() };
         for (path, text) in texts {
-            for (number, line) in text.lines().enumerate() {
-                let Some(comment) = comment(line) else { continue };
+            let path_text = path.display();
+            let Some(read) = readers::reader(path) else { continue };
+            for Line { number, text } in read(path, text) {
                 found.lines += 1;
                 for (name, pattern) in &patterns {
-                    if pattern.is_match(comment) {
+                    if pattern.is_match(&text) {
                         let places = found.places.entry(*name).or_default();
-                        places.push(format!("{path}:{}", number + 1));
+                        places.push(format!("{path_text}:{number}"));
                     }
                 }
+            }
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                let names = readers::long_names(text, NAME_WORDS).into_iter();
+                found.long_names.extend(names.map(|name| format!("{path_text}: {name}")));
             }
         }
         Ok(found)
@@ -120,14 +145,10 @@ impl Found {
                 format!("\"{name}\" {} times, at most {most}: {}", places.len(), shown.join(" "))
             })
         });
-        too_many.collect()
+        let long = self.long_names.iter();
+        let long = long.map(|name| format!("{name} has more than {NAME_WORDS} words"));
+        too_many.chain(long).collect()
     }
-}
-
-/// The text of a comment that has a line to itself.
-fn comment(line: &str) -> Option<&str> {
-    let text = line.trim_start().strip_prefix("//")?;
-    Some(text.trim_start_matches(['/', '!']).trim_start())
 }
 
 #[cfg(test)]
@@ -135,7 +156,7 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Found {
-        Found::in_texts(&[("lib.rs".to_owned(), text.to_owned())]).unwrap()
+        Found::in_texts(&[("lib.rs".into(), text.to_owned())]).unwrap()
     }
 
     #[test]
@@ -151,9 +172,17 @@ mod tests {
                 (&"mend", &line(1)),
                 (&"nobody, everybody", &line(1)),
                 (&"stands, lies, goes", &line(2)),
-                (&"what, who at the start", &line(2)),
+                (&"starts with what, who", &line(2)),
             ]
         );
+    }
+
+    #[test]
+    fn long_names_of_tests_are_problems() {
+        let name = ["word"; 9].join("_");
+        let found = found(&format!("fn {name}() {{}}\nfn short() {{}}\n"));
+        let problem = format!("lib.rs: {name} has more than 8 words");
+        assert_eq!(found.problems(&BTreeMap::new()), [problem]);
     }
 
     #[test]

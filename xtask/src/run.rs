@@ -18,8 +18,8 @@ pub(crate) struct Cmd {
 
 static NOT_INCREMENTAL: OnceLock<()> = OnceLock::new();
 
-/// Where nothing was compiled incrementally before, nothing will be: what such a compilation writes for
-/// the next one costs time and disk, and in CI there is none.
+/// Compiles incrementally only where that was done before, because the files of an incremental compilation cost time
+/// and disk, and CI has no next one.
 pub(crate) fn save_compile_time_if_fresh() {
     if is_fresh(Path::new("target/debug/incremental")) {
         NOT_INCREMENTAL.get_or_init(|| ());
@@ -92,8 +92,7 @@ impl Cmd {
         Ok(())
     }
 
-    /// Runs it on this terminal, where more than success and failure is told by how it ends: returns its
-    /// exit code, or nothing if a signal ended it.
+    /// Runs it on this terminal and returns its exit code, or nothing if a signal ended it.
     pub(crate) fn code(&self) -> Result<Option<i32>> {
         eprintln!("$ {self}");
         let status = self.command().status().with_context(|| format!("cannot start `{self}`"))?;
@@ -113,7 +112,7 @@ impl Cmd {
         String::from_utf8(output.stdout).with_context(|| format!("`{self}` did not write UTF-8"))
     }
 
-    /// Runs it quietly: what it wrote to standard error if it failed.
+    /// Runs it quietly, and returns its standard error if it failed.
     pub(crate) fn complaint(&self) -> Result<Option<String>> {
         let output = self.command().stdin(Stdio::null()).output();
         let output = output.with_context(|| format!("cannot start `{self}`"))?;
@@ -123,7 +122,7 @@ impl Cmd {
 
     /// Runs it on this terminal and shows each line of its standard output to `look` as well.
     ///
-    /// The inner result tells how the command ended; `look` has seen every line either way.
+    /// The inner result is that of the command; `look` has seen every line in either case.
     pub(crate) fn run_watched(&self, mut look: impl FnMut(&str)) -> Result<Result<()>> {
         eprintln!("$ {self}");
         let mut child = self

@@ -198,7 +198,7 @@ fn decide(needs: &BTreeSet<Need>, found: &Found) -> Plan {
         plan.missing.push(Missing { way: Way::Redis, why, is_fatal: true });
     } else if is_without_program {
         plan.hidden = Some(Hidden::OwnServers);
-        let why = "they start servers of their own, and redis-server is not on the PATH".to_owned();
+        let why = "they start their servers, and redis-server is not on the PATH".to_owned();
         plan.missing.push(Missing { way: Way::Redis, why, is_fatal: false });
     }
     if plan.containers && !found.docker {

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 pub(crate) enum Outcome {
     /// Everything was checked and is correct.
     Passed,
-    /// A tool is missing: what was not checked, and how to get the tool.
+    /// A tool is missing. The text says which checks were not made, and how to get the tool.
     NotChecked(String),
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn check() -> Result<Outcome> {
         }
     }
     if !unused.is_empty() {
-        bail!("remove what nobody uses:\n  {}", unused.join("\n  "));
+        bail!("remove unused dependencies:\n  {}", unused.join("\n  "));
     }
     eprintln!("unused: {looked_at} dependencies, all of them used");
     Ok(Outcome::Passed)

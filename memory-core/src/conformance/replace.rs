@@ -247,7 +247,7 @@ async fn replace_ends_snapshots(subject: Subject) {
     assert!(again.restarted);
     assert_eq!(again.messages.len(), 4);
     let head = subject.checked_outline(&k).await.head;
-    assert_eq!(head.next_flush_at, None, "what could not be freed may be free now");
+    assert_eq!(head.next_flush_at, None, "the mark of the last shortfall was kept");
     let fetched = subject.store.fetch(&k, before.cursor(), &[Sequence::new(2)]).await;
     assert_eq!(fetched.unwrap_err().kind(), &StoreErrorKind::Conflict);
     let splice = Splice { evicted: vec![Sequence::new(2)], ..Splice::of(&before) };

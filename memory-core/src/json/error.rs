@@ -63,7 +63,7 @@ impl JsonErrorKind {
                 "a surrogate escape lacks its other half: write the whole character, or U+FFFD"
             }
             Self::ControlCharacter => "a string holds a control character: write it as an escape",
-            Self::NulBytes => "NUL bytes stand in place of a value: remove them",
+            Self::NulBytes => "NUL bytes instead of a value: remove them",
             Self::NotFinite => "JSON has no NaN and no Infinity: write null or a string",
             Self::Utf16 => "the text is UTF-16: convert it to UTF-8",
             Self::NotUtf8 => "the text is not UTF-8: convert it to UTF-8",

@@ -239,7 +239,7 @@ pub(super) fn link<'a>(
     let mut linked = Vec::with_capacity(turns.len() + 4);
     let mut late = Vec::new();
     let speakers: Vec<_> = turns.iter().map(|turn| turn.speaker).collect();
-    // The number of earlier turns that are not tools', for each turn.
+    // For each turn, the number of earlier turns that are not tools'.
     let mut others = Vec::with_capacity(speakers.len());
     let mut count = 0_usize;
     for speaker in &speakers {

@@ -57,7 +57,7 @@ impl MemoryResource {
         if self.persistence.ttl == Some(Duration::ZERO) {
             return Err(self.refuse(
                 "persistence.ttl",
-                "is zero, so nothing would be kept; remove it to keep the memory for ever",
+                "is zero, so nothing would be kept; remove it to keep the memory forever",
             ));
         }
         if self.key.as_deref().is_some_and(|key| key.trim().is_empty()) {
@@ -90,7 +90,7 @@ impl MemoryResource {
         if kind.as_deref().is_some_and(|kind| kind.trim().is_empty()) {
             return Err(self.refuse(
                 "flushing_strategy.type",
-                "is empty; choose fifo, priority, hybrid_summary or the name of your own",
+                "is empty; choose fifo, priority, hybrid_summary or the name of a registered strategy",
             ));
         }
         let budget = self.budget_tokens()?;

@@ -185,7 +185,7 @@ impl MemoryState {
         let metas =
             || self.messages.values().map(|message| message.meta.clone()).collect::<Vec<_>>();
         if splice.removed.is_some() && splice.removed != splice.clone().weighed(&metas()).removed {
-            let problem = "what is removed weighs something else than the splice says";
+            let problem = "the tallies of `Splice::removed` differ from those of the removed messages; compute them with `Splice::weighed`";
             return Err(StoreErrorKind::Invalid(problem.into()));
         }
 

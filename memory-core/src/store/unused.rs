@@ -73,7 +73,7 @@ pub struct UnusedPage {
 }
 
 impl UnusedPage {
-    /// A page that goes on behind `next`, if there is one.
+    /// A page; the next page begins after `next`, if there is one.
     #[must_use]
     pub const fn new(memories: Vec<UnusedMemory>, next: Option<MemoryKey>) -> Self {
         Self { memories, next }

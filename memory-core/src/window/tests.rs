@@ -1,4 +1,4 @@
-//! Windows of random histories, for every profile and random budgets.
+//! Windows of random histories with every profile and random budgets.
 
 mod check;
 mod faults;

@@ -52,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,16,64")]
     tasks: Vec<NonZeroUsize>,
 
-    /// Whether the tasks share a memory or have one each
+    /// Whether the tasks share one memory, or each has a separate one
     #[arg(long, value_enum, value_delimiter = ',', default_value = "one,many")]
     keys: Vec<Keys>,
 
@@ -133,7 +133,7 @@ pub(crate) async fn run(common: &Common, args: &Args, out: &mut Out) -> anyhow::
         .open(&url)
         .await?;
     if cfg!(debug_assertions) {
-        note("(a debug build: the figures tell little)");
+        note("(a debug build: use a release build for valid figures)");
     }
     let bench =
         Bench { args, ours: Ours::new(manager.clone(), id), url: &url, temporary: folder.path() };

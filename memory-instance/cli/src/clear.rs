@@ -7,7 +7,7 @@ use crate::out::{Out, count};
 /// Remove all messages of a memory permanently
 ///
 /// Its flush receipts are removed too. The removed messages count as cleared. The memory still recognizes its
-/// imports: importing the same file again appends nothing; give `memory import` another --source for that.
+/// imports: importing the same file again appends nothing, unless `memory import` gets another --source.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -9,7 +9,7 @@ use crate::out::Out;
 /// The context of many of today's models, in tokens.
 const MODEL_CONTEXT: u64 = 128_000;
 
-/// The request to send to a model, in the form of its API
+/// Print the request to send to a model, in the form of its API
 ///
 /// It never exceeds the budget, by the resource's tokenizer. Critical messages come first, then
 /// the newest unit, then the others by priority and age; tool calls are complete and answered; the

@@ -53,15 +53,15 @@ Examples:
   memory demo                                        see what it does, in some seconds
   memory import chats.jsonl.gz --agents 8            conversations by their `conversation_id`
   memory import log.jsonl --key 'case-{{ line.case }}'   ... or by a custom field
-  memory keys                                        what there is
+  memory keys                                        all memories
   memory tail --key airline-00-0 -f                  watch a conversation
-  memory context --key airline-00-0 --budget 1500    what to send to a model
-  memory health --key airline-00-0                   how full it is, and what was left behind
+  memory context --key airline-00-0 --budget 1500    the request to send to a model
+  memory health --key airline-00-0                   its size, budget and last flush
 
 Without --store and MEMORY_STORE, memories are in the file memory.db of the current folder. Machines share
 those of a Redis or Valkey server: memory keys --store redis://localhost. Set MEMORY_STORE for a URL with
 a password: arguments are visible to other users.
-Each command has a help of its own: memory import --help. For logs set RUST_LOG=info.";
+Each command has its help: memory import --help. For logs set RUST_LOG=info.";
 
 /// The arguments of each command describe it.
 #[derive(Debug, Subcommand)]

@@ -5,7 +5,7 @@ const SCHEMES: [&str; 7] =
     ["memory", "sqlite", "redis", "rediss", "valkey", "redis+cluster", "redis+sentinel"];
 
 /// SQLite's name of an in-memory database, which users write after any scheme.
-pub(super) const IN_MEMORY: &str = "asks for SQLite's database in memory, of which each connection would have another; write memory:// \
+pub(super) const IN_MEMORY: &str = "asks for SQLite's in-memory database, which connections cannot share; write memory:// \
      for memories of this process";
 
 pub(super) fn without(url: &str) -> String {

@@ -167,7 +167,7 @@ fn check_windows(
         };
         let places: Vec<_> = tags.iter().filter_map(place).collect();
         if !goes_back && !places.is_sorted() {
-            let what = format!("a window shows {tags:?}, which stand at {places:?}");
+            let what = format!("a window shows {tags:?}, whose places are {places:?}");
             broken.push((Check::WindowOrder, what));
         }
     }

@@ -38,7 +38,7 @@ fn child() {
     }
 }
 
-/// Writes a line to the parent, at once and in one piece. The child exits when the parent is gone.
+/// Writes a line to the parent, at once and in one piece. The child exits when the parent has ended.
 pub(crate) fn say(line: &str) {
     let mut stdout = std::io::stdout().lock();
     if stdout.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdout.flush()).is_err() {

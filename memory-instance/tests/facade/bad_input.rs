@@ -67,7 +67,7 @@ async fn resources_with_unmet_needs_are_refused() {
         ),
         (
             durable,
-            "resource `m`: persistence.durability: the store provides `memory`, not `disk`; open it with a durable setting, or lower this",
+            "resource `m`: persistence.durability: the store provides `memory`, not `disk`; open it with a more durable setting, or lower `durability`",
         ),
         (pattern, "resource `m`: privacy_policy.redact_patterns[0]: is not a regular expression"),
     ] {
@@ -90,7 +90,7 @@ async fn leases_of_another_place_are_refused() {
     assert_eq!(
         refused.to_string(),
         format!(
-            "the store checks leases at `{looks}`, but they are kept at `{are}`; give it the lease backend of its own place, or open it with checks of tokens alone"
+            "the store checks leases at `{looks}`, but they are kept at `{are}`; give the manager a lease backend at the place of the store, or open the store with `TokenChecks::TokensAlone`"
         )
     );
     let (store, own) = (Arc::clone(opened.store()), opened.locks().clone());

@@ -151,10 +151,7 @@ async fn fails_and_recovers(
         assert_eq!(metrics.value("memory_flush_total failed"), 1);
         let health = memory.health().await.unwrap();
         let error = health.last_flush_error.unwrap();
-        assert_eq!(
-            error,
-            format!("flush default:m:k: {culprit} panicked; fix it, or take another")
-        );
+        assert_eq!(error, format!("flush default:m:k: {culprit} panicked; fix it, or replace it"));
         assert!(matches!(health.verdict, Verdict::Degraded { why } if why.contains(culprit)));
 
         // Pauses of 1, 2, 4, ... s: within a minute of appends it is called at most six more times.

@@ -179,7 +179,7 @@ async fn appends_work_after_shutdown_but_nothing_starts(on: On) {
     ] {
         assert_eq!(
             refused.to_string(),
-            "flush default:m:k: the manager is shut down; do it through another manager"
+            "flush default:m:k: the manager is shut down; open another manager"
         );
         assert!(!refused.is_retryable());
     }
@@ -345,7 +345,7 @@ async fn turn_errors_convert_with_question_mark() {
     let memory = world.memory();
     assert_eq!((with_anyhow(&memory).await.unwrap(), boxed(&memory).await.unwrap()), (7, 7));
     world.manager.shutdown(Duration::ZERO).await;
-    let text = "work on default:m:k: the manager is shut down; do it through another manager";
+    let text = "work on default:m:k: the manager is shut down; open another manager";
     assert_eq!(with_anyhow(&memory).await.unwrap_err().to_string(), text);
     assert_eq!(boxed(&memory).await.unwrap_err().to_string(), text);
 }

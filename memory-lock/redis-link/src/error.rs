@@ -101,7 +101,7 @@ impl LinkError {
     #[must_use]
     pub fn newer(found: u32) -> Self {
         let kind = LinkErrorKind::Newer { found };
-        Self::new(kind, Applied::No, "written by a newer version")
+        Self::new(kind, Applied::No, "written by a newer version; upgrade this program")
     }
 
     /// A failed connection: nothing was sent.

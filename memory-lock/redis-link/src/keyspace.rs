@@ -38,7 +38,7 @@ impl Keyspace {
         crc16::State::<crc16::XMODEM>::calculate(name.as_bytes()) % BUCKETS
     }
 
-    /// The beginning of all keys of one name, for a caller that needs several of them.
+    /// The common beginning of all keys of one name.
     #[must_use]
     pub fn base(&self, name: &str) -> String {
         format!("{}:{{{}}}:", self.prefix, Self::bucket(name))

@@ -21,8 +21,8 @@ use crate::server::{self, ChannelKind, ServerStatus};
 use crate::shared_connection::SharedConnection;
 use crate::url::Target;
 
-/// The connection to a server, a Cluster or a master behind Sentinels, for a lease backend and a store
-/// together. Clones are cheap and share the connection.
+/// The connection to a server, a Cluster or a master behind Sentinels. A lease backend and a store
+/// can share it. Clones are cheap and share the connection.
 ///
 /// One multiplexed connection carries the requests of all tasks. The next request replaces it, for itself
 /// and for concurrent ones, in these cases: the connection broke; the server is no longer a master;

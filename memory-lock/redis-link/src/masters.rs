@@ -82,7 +82,7 @@ pub(crate) async fn scan(
     Ok(())
 }
 
-/// The keys of a call and the types of their values, for an error that must name the conflicting key.
+/// The keys of a call and the types of their values. An error names the conflicting key by them.
 pub(crate) async fn types_of(connection: &mut Connection, call: &Cmd) -> String {
     let mut arguments = call.args_iter().filter_map(|argument| match argument {
         redis::Arg::Simple(bytes) => Some(bytes.to_vec()),

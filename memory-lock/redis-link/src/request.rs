@@ -321,7 +321,7 @@ impl LinkError {
     fn becomes_busy(&mut self) {
         self.set_kind(
             LinkErrorKind::Busy,
-            "the server is no longer the master; the next request asks who is".to_owned(),
+            "the server is no longer the master; the next request looks up the new one".to_owned(),
         );
     }
 
@@ -339,7 +339,7 @@ impl Confirmation {
         let (wanted, confirmed) = self.counts(answer);
         (confirmed < wanted).then(|| {
             let detail = format!(
-                "{confirmed} of {wanted} {} confirmed the write in time; it is there, and sending it again \
+                "{confirmed} of {wanted} {} confirmed the write in time; the write is stored, and sending it again \
                  waits for the rest",
                 self.what(),
             );

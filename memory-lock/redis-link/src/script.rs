@@ -26,12 +26,16 @@ pub struct Script {
 }
 
 impl Script {
-    /// The script with these parts, in their order. In them `$KEPT` and `$KEPT_BYTE` represent the first
+    /// The script with these parts, in their order and without lines of comments, which thus do not count for the
+    /// hash. In them `$KEPT` and `$KEPT_BYTE` represent the first
     /// byte of a lease that is reserved for the next in line, as a text and as a number (see
     /// [`LEASE_LUA`](crate::LEASE_LUA)).
     #[must_use]
     pub fn new(parts: &[&str]) -> Self {
-        let text = lease_value::fill_in(&parts.concat());
+        let parts = parts.concat();
+        let is_code = |line: &&str| !line.trim_start().starts_with("--");
+        let code: String = parts.split_inclusive('\n').filter(is_code).collect();
+        let text = lease_value::fill_in(&code);
         let hash = redis::Script::new(&text).get_hash().to_owned();
         Self { text, hash }
     }
@@ -58,7 +62,7 @@ impl Script {
         call
     }
 
-    /// The same call with the script's text, for a server that does not know it yet.
+    /// The same call with the script's text. A server that does not know the hash needs it.
     pub(crate) fn in_full(&self, call: &Cmd) -> Cmd {
         let mut full = redis::cmd("EVAL");
         full.arg(&self.text);

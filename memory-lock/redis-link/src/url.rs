@@ -62,7 +62,7 @@ pub(crate) fn parse(text: &str) -> Result<(Target, Settings), LinkError> {
     }
     if hosts.split(',').nth(MAX_HOSTS).is_some() {
         return Err(refuse(&format!(
-            "names more than {MAX_HOSTS} hosts; a few of them lead to the others"
+            "names more than {MAX_HOSTS} hosts; name a few, which know the others"
         )));
     }
     let mut settings = Settings::new();
@@ -292,7 +292,7 @@ mod tests {
             let url = |hosts: usize| format!("{scheme}://{}?master=m", vec!["h"; hosts].join(","));
             assert!(parse(&url(64)).is_ok(), "{scheme}");
             let error = parse(&url(65)).err().unwrap().to_string();
-            assert!(error.contains("names more than 64 hosts; a few of them"), "{error}");
+            assert!(error.contains("names more than 64 hosts; name a few"), "{error}");
         }
     }
 

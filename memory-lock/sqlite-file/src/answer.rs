@@ -1,4 +1,4 @@
-//! Waiting, in a task, for the answer of one of our threads.
+//! A task waits for the answer of one of our threads.
 
 use std::pin::Pin;
 use std::task::Poll;

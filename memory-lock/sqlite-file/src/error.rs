@@ -112,7 +112,7 @@ pub struct SqliteError {
 }
 
 impl SqliteError {
-    /// Nothing was done, for a reason that SQLite does not report.
+    /// Nothing was done. SQLite does not report the reason.
     pub(crate) fn refused(kind: SqliteErrorKind, detail: impl Into<String>) -> Self {
         Self { kind, applied: Applied::No, detail: cut_error_text(detail), source: None }
     }

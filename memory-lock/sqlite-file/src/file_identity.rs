@@ -113,7 +113,7 @@ impl FileIdentity {
                 Err(error) if is_missing(&error) => "was removed",
                 Err(error) => {
                     let path = file.path.display();
-                    return Err(cannot_open(format!("{path} cannot be looked at: {error}")));
+                    return Err(cannot_open(format!("{path} cannot be checked: {error}")));
                 }
             };
             let text = format!("{} {problem} while it was open", file.path.display());

@@ -113,7 +113,7 @@ impl LeaseObserver {
         }
     }
 
-    /// The state of the lease of `key` at `now`, for a caller that was not granted it.
+    /// The state at `now` of the lease of `key`, which the caller was not granted.
     ///
     /// # Errors
     ///

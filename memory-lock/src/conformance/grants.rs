@@ -99,7 +99,7 @@ pub(super) async fn foreign_release_frees_nothing(subject: Subject) -> Verdict {
     let released = subject.backend().release(&key, other).await?;
     ensure!(released == Release::NotOwner, "a foreign release answered {released:?}");
     let lease = subject.backend().inspect(&key).await?;
-    ensure!(lease.is_some_and(|lease| lease.owner == holder), "the lease is gone: {lease:?}");
+    ensure!(lease.is_some_and(|lease| lease.owner == holder), "the lease was removed: {lease:?}");
     Ok(())
 }
 

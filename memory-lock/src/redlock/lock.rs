@@ -1,4 +1,4 @@
-//! The backend: each call goes to all servers, and a majority decides.
+//! The backend: each call is sent to all servers, and a majority decides.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -65,7 +65,7 @@ impl Renewals {
                     }
                 };
                 decide.send_replace(true);
-                // The caller may have gone.
+                // The caller may have been dropped.
                 let _ = say.send(answer);
             }
             for (at, order) in vote.orders() {

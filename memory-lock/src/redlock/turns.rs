@@ -1,4 +1,4 @@
-//! Sequential calls, for each owner at each server.
+//! The calls of one owner to one server are sequential.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

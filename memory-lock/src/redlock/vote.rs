@@ -79,7 +79,7 @@ enum Seat {
 /// `(owner, t)`, where `t` is not lower than what that server had granted. Two majorities share a
 /// server. There the lease was one owner's before it was the other's, and the later grant got a token above
 /// a counter of at least `t`. So no two grants have the same token, and a grant that began after another was
-/// decided has the greater token, as long as no server's counter goes back.
+/// decided has the greater token, as long as no server's counter decreases.
 ///
 /// So the greatest of a majority's tokens is not enough: the token must have reached a majority before it
 /// counts. This is the second phase, [`Order::Settle`]. A server whose own token is above the target never

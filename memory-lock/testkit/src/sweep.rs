@@ -169,7 +169,7 @@ fn sample_has_both_ends_and_some_between() {
     assert_eq!(of_many, sample("any", 30).collect::<Vec<_>>());
     let names = ["memory", "SQLite", "busy SQLite", "Redis", "Cluster", "Redlock", "far memory"];
     let of_all: BTreeSet<_> = names.iter().flat_map(|name| sample(name, 30)).collect();
-    assert_eq!(of_all.len(), 30, "what one backend leaves out another one has");
+    assert_eq!(of_all.len(), 30, "the samples of the backends together have all 30");
 }
 
 /// The coverage: for each operation and backend, the numbers of polls after which calls were dropped.

@@ -99,7 +99,7 @@ fn units<T: Time>(number: u64) -> Duration {
     T::UNIT * u32::try_from(number).unwrap()
 }
 
-/// The remaining time of a lease, rounded up to a full unit: some time may pass while a program runs.
+/// The remaining time of a lease, rounded up to a full unit, because a program takes some time.
 fn whole<T: Time>(left: Duration) -> u64 {
     u64::try_from(left.as_nanos().div_ceil(T::UNIT.as_nanos())).unwrap()
 }

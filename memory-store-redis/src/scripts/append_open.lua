@@ -1,12 +1,12 @@
 -- KEYS: memory, lease, and fences where tokens alone are checked. ARGV: settings, field of the writer, number,
 -- TTL in microseconds or empty, then of each class its name, messages and tokens, then the
--- messages. Settings are `time alone confirms owner token`, of which the first three are what other
--- scripts begin with, or empty for what is usual: the server's time, live leases, nothing to be confirmed,
--- and no lease. Returns the head; {'D', first or empty, head} for a retry; or a refusal.
+-- messages. Settings are `time alone confirms owner token`, of which the first three begin the ARGV of other
+-- scripts, or empty for the usual values: the server's time, live leases, nothing to confirm, no lease.
+-- Returns the head; {'D', first or empty, head} for a retry; or a refusal.
 --
--- The path that every message takes, so that nothing is done here that is not needed each time: the head
--- stays the array that it is packed as, the functions of the other scripts are not even made, and what
--- is the same each time is no argument, for each costs the server as much as some lines of Lua.
+-- Every message takes this path, so it does only work that is needed each time: the head stays a packed array,
+-- the functions of the other scripts are not defined, and values that are the same each time are no
+-- arguments, because each argument costs the server as much as some lines of Lua.
 local key, call = KEYS[1], redis.call
 local FORM, LAST, VERSION, MESSAGES, TOKENS, APPENDED, EXPIRES = 1, 2, 3, 4, 5, 6, 7
 local FIRST_CLASS, FIRST_ARGUMENT = 10, 5
@@ -28,14 +28,14 @@ if own_time and stored and (not row or number > row) then
       end
     end
     if not time or tonumber(array[EXPIRES]) > time then
-      -- Nobody's, if it is kept for the next in line.
+      -- Without a holder, if it is reserved for the next in line.
       local lease = call('GET', KEYS[2])
       if not lease or string.byte(lease) == $KEPT_BYTE then
         head = array
         if not row and string.sub(writer, 2, 9) == SESSION then
           marks = call('HGET', key, 'p') or '0 0 0'
           local forgotten = string.match(marks, '^%d+ %d+ (%d+)$')
-          -- Whatever is odd about it is said below.
+          -- The code below reports what is wrong with it.
           if not forgotten or tonumber(string.sub(writer, 10, 20), 16) <= tonumber(forgotten) then
             head = nil
           end

@@ -21,7 +21,7 @@ local gone = {}
 if leftover then
   redis.call('UNLINK', key)
 elseif not begins then
-  -- Writers stay, for a retry must be recognized after this too.
+  -- Writers are kept, because a retry must be recognized after a clear too.
   local fields = {'i'}
   gone = gone_of(head, stored[4])
   local sound, ranges = pcall(ranges_of, head, stored[3])
@@ -29,7 +29,7 @@ elseif not begins then
   for _, place in ipairs(sound and ranges or {}) do
     gone[#gone + 1] = place
   end
-  -- What cannot be read any more can still be cleared.
+  -- Damaged data can still be cleared.
   for _, field in ipairs(sound and {} or redis.call('HKEYS', key)) do
     if string.match(field, '^m%d+$') then
       fields[#fields + 1] = field

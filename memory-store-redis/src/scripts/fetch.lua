@@ -10,7 +10,7 @@ local ranges = ranges_of(head, stored[2])
 if not is_there(head, ranges, tonumber(newest), id, stored[3]) then
   return nil
 end
--- Ascending, as they are. A field may still be there although its message is gone.
+-- Ascending, like the places. The field of a removed message may still exist.
 local pair, places, fields = 1, {}, {}
 for n = 5, #ARGV do
   local place = tonumber(ARGV[n])

@@ -1,19 +1,18 @@
 -- A memory is one hash, so that it expires, moves and is lost as a whole:
---   h        the head: what `unpacked` lists, as a packed array, for that is quicker than a map
---   i        the places that are left of those up to `base`, as pairs `first last first last ...`;
---            after `base` there is no gap
---   g        the places of messages that are gone and whose fields are still to be deleted, as pairs
---   m<place> a message: `length flags tokens id created c `, its class of c bytes, its link and its text; the
---            length is that of all between it and the text, and the flags are 1 for closed and 2 for a
---            summary. One field, for each costs the server as much as the text of a short message
+--   h        the head: the fields of `unpacked`, as a packed array, which is quicker than a map
+--   i        the present places up to `base`, as pairs `first last first last ...`; after `base` there is no gap
+--   g        the places of removed messages whose fields must still be deleted, as pairs
+--   m<place> a message: `length flags tokens id created c `, its class of c bytes, its link and its text. The
+--            length is that of all between it and the text. The flags are 1 for closed and 2 for a summary.
+--            All is in one field, because each field costs the server as much as the text of a short message
 --   w<id>    the newest write of a writer: `number first`
---   s<n>     a session writer, in the order of their first writes; each 64th is followed by the time of that
---   p        the first n, the n that follows the last, and the newest time of origin of session writers that
---            were forgotten, in milliseconds
---   r<n>     a receipt; the last 16 go round
--- Numbers of 64 bits that are compared are texts of 20 digits, for Lua's numbers have 53 bits.
--- Before this stand `own_time`, the time in microseconds, empty or nothing for the server's own;
--- `tokens_alone`, whether leases live elsewhere; and `confirms`, whether a retry must write something, so
+--   s<n>     a session writer, in the order of their first writes; each 64th is followed by the time of its write
+--   p        the first n, the n after the last, and the newest creation time of pruned session writers, in
+--            milliseconds
+--   r<n>     a receipt; a ring of the last 16
+-- Numbers of 64 bits that are compared are texts of 20 digits, because Lua's numbers have 53 bits.
+-- Three locals come before this text: `own_time`, the time in microseconds, empty or nil for the server's;
+-- `tokens_alone`, whether leases are stored elsewhere; and `confirms`, whether a retry must write something, so
 -- that its confirmation can be waited for. ARGV of every script but an append begins with them.
 local FORM = 2
 local RECEIPTS = 16
@@ -37,7 +36,7 @@ end
 
 local NO_TOKEN = digits(0)
 
--- The one after this; after a splice or a clear, where the clock is behind, as far beyond it as the spread says.
+-- The next generation; after a splice or a clear while the clock is behind, the spread is added.
 local function next_generation(generation, spread)
   local following = tonumber(generation) + 1
   return text_of(following <= now() and now() or following + (spread or 0))
@@ -52,7 +51,7 @@ local function new_head(fence, flush_fence, generation)
   }
 end
 
--- The head of a packed one, and the other way round. What an append does not change is one text.
+-- Unpacks a head, and packs it. The part that an append does not change is one text.
 local function unpacked(packed)
   local ok, array = pcall(cmsgpack.unpack, packed)
   if not ok or type(array) ~= 'table' or type(array[1]) ~= 'number' then
@@ -110,7 +109,7 @@ local function packed(head)
   return cmsgpack.pack(array)
 end
 
--- The head of what is stored, if that is alive, else nothing; and what is left of one that is not.
+-- The stored head if the memory is alive, else nil; and the rest of a memory that has expired.
 local function open(stored)
   if not stored then
     return nil
@@ -122,12 +121,11 @@ local function open(stored)
   return head
 end
 
--- The head to be written: of the memory that is there, or of one that begins; whether it begins; and
--- whether something is left of an expired one, which then must go. What fences stale writers off
--- outlives the data.
+-- The head to write, of the stored memory or of a new one; whether it is new; and whether the rest of an
+-- expired memory must be deleted. The fences of stale writers outlive the data.
 local function open_to_write(stored, fences)
   local head, expired = open(stored)
-  -- Looked at before anything is written: a script that fails in the middle is not undone.
+  -- Checked before the first write, because a script that fails in the middle is not undone.
   local kept = tokens_alone and redis.call('HGET', fences, key)
   if head then
     return head, false, false
@@ -145,7 +143,7 @@ local function open_to_write(stored, fences)
     true, expired ~= nil
 end
 
--- The newest token after a write by this right; else nothing, and the refusal.
+-- The newest token after a write under this lease; else nil, and the refusal.
 local function admit(lease, owner, token, newest)
   if owner == '' then
     if not tokens_alone and lease_of(lease) then
@@ -180,8 +178,8 @@ local function earlier(stored, number)
   return nil
 end
 
--- What is known of session writers, if this is one that has no record; and the refusal if that may have
--- been pruned. The writer is `w` and 32 digits.
+-- The table of session writers, if this is a session writer without a record; and the refusal if its record
+-- may have been pruned. The writer is `w` and 32 digits.
 local function session_of(writer, row, begins)
   if row or string.sub(writer, 2, 9) ~= SESSION then
     return nil
@@ -226,14 +224,14 @@ local function numbers_of(text)
   return numbers
 end
 
--- More places than this cannot be there, even if some fields were lost: what says so is damaged, and would
--- be worked through for ever.
+-- The most places that can exist, even if some fields were lost. A greater number is damaged data, and would
+-- keep the server busy for too long.
 local function most_places()
   return 2 * redis.call('HLEN', key) + 1000
 end
 
--- How many places these pairs are, if each begins behind the one before (where they ascend) and none is
--- over the last; else nothing.
+-- The number of places in these pairs, if each begins after the pair before it (where they ascend) and none is
+-- over the last; else nil.
 local function places_in(pairs_of, last, ascend)
   local total, before = 0, 0
   for at = 1, #pairs_of, 2 do
@@ -246,7 +244,7 @@ local function places_in(pairs_of, last, ascend)
   return total
 end
 
--- The places that are there, as pairs.
+-- The present places, as pairs.
 local function ranges_of(head, index)
   local ranges = head.base > 0 and numbers_of(index) or {}
   if head.last > head.base then
@@ -264,14 +262,14 @@ local function ranges_of(head, index)
   return ranges
 end
 
--- The places of messages that are gone, as pairs in no order; none if that is damaged.
+-- The places of removed messages, as pairs in no order; none if the field is damaged.
 local function gone_of(head, stored)
   local gone = numbers_of(stored)
   local total = places_in(gone, head.last, false)
   return total and total <= most_places() and gone or {}
 end
 
--- Whether a place lies in one of these pairs, which ascend.
+-- Whether a place is in one of these pairs, which ascend.
 local function lies_in(ranges, place)
   local low, high = 1, #ranges / 2
   while low <= high do
@@ -287,9 +285,8 @@ local function lies_in(ranges, place)
   return false
 end
 
--- Whether the message at a place, as it is stored, is the one with this id, which a reader or a planner saw
--- there last; without an id, whether the place was ever given. A server that went back gave it to another
--- message, or will.
+-- Whether the stored message at a place has this id, which a reader or a planner saw there; without an id,
+-- whether the place was ever assigned. A server that rolled back assigns the place to another message.
 local function is_there(head, ranges, place, id, message)
   if id == '' then
     return place <= head.last
@@ -297,7 +294,7 @@ local function is_there(head, ranges, place, id, message)
   return message and lies_in(ranges, place) and string.match(message, '^%d+ %d %d+ (%x+) ') == id
 end
 
--- The id of the message at the place that was given last, and when it was made; empty if it is gone or damaged.
+-- The id of the message at the newest place, and its creation time; empty if it was removed or is damaged.
 local function newest_of(head)
   local newest = redis.call('HGET', key, 'm' .. text_of(head.last))
   local id, created = string.match(newest or '', '^%d+ %d %d+ (%x+) (%d+) ')
@@ -318,8 +315,8 @@ local function in_chunks(command, fields, each)
   end
 end
 
--- Adds up what the messages of these places weigh; 's' are summarised, 'e' evicted, and those of 'c' that
--- are not closed yet are gathered. Returns a place where no message stands.
+-- Adds up the tallies of the messages at these places: 's' are summarised, 'e' evicted, and those of 'c' that
+-- are not closed yet are collected. Returns a place without a message, if there is one.
 local function weigh(sums, kind, first, last)
   local fields = {}
   for place = first, last do
@@ -364,7 +361,7 @@ local function no_sums()
   return {summaries = 0, summarised = 0, evicted = 0, classes = {}, closed = {}}
 end
 
--- Deletes the fields of messages that are gone, at most so many, and none of those that are there.
+-- Deletes the fields of removed messages, at most this many, and none of present messages.
 -- Returns 1 if more are left.
 local function sweep(gone, ranges, most)
   local fields, at = {}, 1

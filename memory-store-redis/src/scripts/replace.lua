@@ -24,7 +24,7 @@ if begins or not is_there(head, ranges_of(head, stored[3]), tonumber(place), ARG
   return {'C'}
 end
 
--- What stands before the flags, the flags, the tokens, the class, the link, and what stands behind the flags.
+-- The text before the flags, the flags, the tokens, the class, the link, and the text after the flags.
 local function described(message)
   local before, flags, tokens, length, at =
     string.match(message, '^(%d+ )(%d) (%d+) %x+ %-?%d+ (%d+) ()')

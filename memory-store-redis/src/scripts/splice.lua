@@ -1,11 +1,11 @@
 -- KEYS: memory, lease, fences, flush lease. ARGV 4...: owner, token, flusher's owner, flusher's token,
 -- the snapshot as `generation place id spread`, of its newest message, receipt's id or empty, receipt, mark of
--- the next flush or empty, whether open calls are given up (1 or 0; also of messages that go), the summary
--- (empty for none), its class and tokens, how many ranges, then of each range, in ascending order, what becomes of it (s summarised, e evicted, c
--- closed), its first and its last place; a capital letter says that it was weighed before. Then of all
--- these: how many summaries, how many are summarised and how many evicted, and of each class its name,
+-- the next flush or empty, whether open calls are given up (1 or 0; also of removed messages), the summary
+-- (empty for none), its class and tokens, the number of ranges, then of each range, in ascending order, its
+-- effect (s summarised, e evicted, c closed), its first and its last place; a capital letter means that its
+-- tallies follow. Then of all these: the numbers of summaries, summarised and evicted, and of each class its name,
 -- messages and tokens. Returns {'A', head, more}, where 1 is more that is to be swept, {'D', head, more},
--- {'C'} for another snapshot, {'I', place} for a place where no message stands, or a refusal.
+-- {'C'} for another snapshot, {'I', place} for a place without a message, or a refusal.
 local generation, newest, id, spread = string.match(ARGV[8], '^(%d+) (%d+) (%x*) (%d+)$')
 local receipt = ARGV[9]
 local stored = redis.call('HMGET', key, 'h', 'i', 'g', 'm' .. newest)
@@ -140,7 +140,7 @@ if receipt ~= '' then
 end
 head.version = head.version + 1
 head.fence, head.flush_fence = fence, flush_fence
--- Before all else, for a full server refuses what begins by adding something.
+-- The first write, because a full server refuses a script whose first write adds something.
 local more = sweep(gone, left, PART)
 keep_fences(KEYS[3], head)
 set[#set + 1] = 'h'

@@ -140,7 +140,7 @@ fn refusal_names_field_and_remedy() {
         (
             "/flushing_strategy/type",
             json!(""),
-            "flushing_strategy.type: is empty; choose fifo, priority, hybrid_summary or the name of your own",
+            "flushing_strategy.type: is empty; choose fifo, priority, hybrid_summary or the name of a registered strategy",
         ),
         ("/flushing_strategy/flush_target", json!(0.9), "flushing_strategy.flush_target: "),
         (
@@ -228,7 +228,7 @@ fn refusal_names_field_and_remedy() {
         (
             "/persistence/ttl",
             json!("0h"),
-            "persistence.ttl: is zero, so nothing would be kept; remove it to keep the memory for ever",
+            "persistence.ttl: is zero, so nothing would be kept; remove it to keep the memory forever",
         ),
         ("/persistence/ttl", json!("-5s"), "persistence.ttl: a duration must not be negative"),
         (

@@ -102,7 +102,7 @@ pub(crate) async fn run(
     let lasts = Duration::try_from_secs_f64(seconds)
         .map_err(|_| usage("--seconds is how long a measurement lasts, such as 2 or 0.5"))?;
     if cfg!(debug_assertions) {
-        note("(a debug build: the figures tell little)");
+        note("(a debug build: use a release build for valid figures)");
     }
     let manager = builder().open(&url).await?;
     let worker = is_shared(&url).then(|| Worker::start(&url)).transpose()?;

@@ -57,7 +57,7 @@ impl Stage<'_> {
         let ttl = self.memory.resource().lock.ttl;
         self.say(format_args!(
             "It held the lease, with fencing token {token}, in the middle of a read-modify-write turn.\n\
-             The lease runs for {ttl:?}, but the next agent's append went through after {waited:.1?}."
+             The lease runs for {ttl:?}, but the next agent's append succeeded after {waited:.1?}."
         ))
     }
 

@@ -164,12 +164,12 @@ const MISTAKES: &[(&str, i32, &str)] = &[
     (
         "keys|--store|sqlite::memory:",
         2,
-        "store URL `sqlite::memory:`: asks for SQLite's database in memory, of which each connection would have another; write memory:// for memories of this process",
+        "store URL `sqlite::memory:`: asks for SQLite's in-memory database, which connections cannot share; write memory:// for memories of this process",
     ),
     (
         "keys|--store|sqlite://:memory:",
         2,
-        "store URL `sqlite://:memory:`: asks for SQLite's database in memory, of which each connection would have another; write memory:// for memories of this process",
+        "store URL `sqlite://:memory:`: asks for SQLite's in-memory database, which connections cannot share; write memory:// for memories of this process",
     ),
     (
         "keys|--store|sqlite:memory.db",

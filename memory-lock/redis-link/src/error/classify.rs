@@ -19,16 +19,18 @@ const FOREIGN_TYPE: &str =
 const LONG_SCRIPT: &str = "the server is running a long script; try again";
 const FEW_REPLICAS: &str =
     "the server has fewer good replicas than `min-replicas-to-write`; try again";
-const NO_DISK: &str = "the server cannot save to its disk and takes no writes; repair its disk";
-const SLOTS: &str = "keys of one request lie in several slots";
+const NO_DISK: &str = "the server cannot save to its disk and takes no writes; fix its disk";
+const SLOTS: &str =
+    "the keys of one request are in several slots of the Cluster; report this as a bug";
 const URL: &str = "the URL cannot be used; see the source of this error";
 const NO_MASTER: &str =
     "no Sentinel that answers knows a master of this name; check `master=` of the URL";
-const NO_NODE: &str = "no node of the Cluster is reachable for this slot";
+const NO_NODE: &str =
+    "no node of the Cluster is reachable for this slot; check that a master serves it";
 const TOO_OLD: &str = "the server is too old; Redis 6.2 or Valkey is needed";
 const NO_ANSWER: &str = "no answer in time";
 const BROKEN: &str = "the link broke before the answer came; the same request may be sent again";
-const ANY_OTHER: &str = "the server answered with an error";
+const ANY_OTHER: &str = "the server answered with an error; see the source of this error";
 
 /// Errors of the server, by their code. The server did not apply the request.
 const BY_CODE: [(&str, LinkErrorKind, &str); 16] = [
@@ -103,7 +105,10 @@ fn of_server(error: &DriverError) -> (LinkErrorKind, String) {
     match words.split_once("CORRUPT ").or_else(|| words.split_once("NEWER ")) {
         Some((_, rest)) if words.contains("NEWER ") => {
             let found = rest.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_default();
-            (LinkErrorKind::Newer { found }, "written by a newer version".to_owned())
+            (
+                LinkErrorKind::Newer { found },
+                "written by a newer version; upgrade this program".to_owned(),
+            )
         }
         Some((_, rest)) => {
             // Redis appends the place in the script to the message.

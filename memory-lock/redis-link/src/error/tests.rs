@@ -80,9 +80,12 @@ fn refusals_name_their_remedy() {
             "the server's access rules do not permit this; give the user the commands and keys",
         ),
         ("NOAUTH x", "the server does not accept the user or password; check those of the URL"),
-        ("MISCONF x", "the server cannot save to its disk and takes no writes; repair its disk"),
-        ("CROSSSLOT x", "keys of one request lie in several slots"),
-        ("ERR x", "the server answered with an error"),
+        ("MISCONF x", "the server cannot save to its disk and takes no writes; fix its disk"),
+        (
+            "CROSSSLOT x",
+            "the keys of one request are in several slots of the Cluster; report this as a bug",
+        ),
+        ("ERR x", "the server answered with an error; see the source of this error"),
         ("BUSY x", "the server is running a long script; try again"),
         (
             "NOREPLICAS x",
@@ -127,7 +130,7 @@ fn errors_of_the_driver_are_classified() {
             kind(ErrorKind::ClusterConnectionNotFound),
             LinkErrorKind::Unreachable,
             Unknown,
-            "no node of the Cluster is reachable for this slot",
+            "no node of the Cluster is reachable for this slot; check that a master serves it",
         ),
         (
             kind(ErrorKind::RESP3NotSupported),
@@ -220,7 +223,12 @@ fn own_errors_have_their_kinds() {
             No,
             "`k` is odd; use another prefix, or remove the key",
         ),
-        (LinkError::newer(7), LinkErrorKind::Newer { found: 7 }, No, "written by a newer version"),
+        (
+            LinkError::newer(7),
+            LinkErrorKind::Newer { found: 7 },
+            No,
+            "written by a newer version; upgrade this program",
+        ),
         (LinkError::config("bad"), LinkErrorKind::Config, No, "bad"),
     ] {
         assert_eq!((error.kind(), error.applied()), (&kind, applied));

@@ -3,8 +3,8 @@ local function now_micros()
   return time[1] * 1000000 + time[2]
 end
 
--- A lease is `owner token granted`; one that is kept for the next in line is `~` and its owner, and
--- is nobody's until that owner takes it.
+-- A lease is `owner token granted`; one that is reserved for the next in line is `~` and its owner, and
+-- has no holder until that owner takes it.
 local function lease_of(key)
   local value = redis.call('GET', key)
   if not value or string.sub(value, 1, 1) == $KEPT then

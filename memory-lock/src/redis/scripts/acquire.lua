@@ -1,5 +1,5 @@
 -- KEYS: lease, fence, line. ARGV: owner, TTL in ms, whether the owner waits in line (1 or 0), and, of a
--- quorum, the least token to grant. Returns the token, as a text alone, for an array costs the server some
+-- quorum, the least token to grant. Returns the token, as a text alone, because an array costs the server some
 -- microseconds more; or {ms until it may be free, its owner if any}.
 local owner, value, token = lease_of(KEYS[1])
 local asking, ttl, waits = ARGV[1], ARGV[2], ARGV[3] == '1'
@@ -14,8 +14,8 @@ if value and value ~= $KEPT .. asking then
   end
   local left = redis.call('PTTL', KEYS[1])
   if left < 0 then
-    -- A lease without an end (PERSIST, or restored without its TTL) would outlast a dead owner for ever. One
-    -- that is alive renews it.
+    -- A lease without an end (PERSIST, or restored without its TTL) would outlast a dead owner. A live
+    -- owner renews it.
     redis.call('PEXPIRE', KEYS[1], ttl)
     left = tonumber(ttl)
   end

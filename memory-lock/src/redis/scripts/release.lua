@@ -9,6 +9,6 @@ if next then
 else
   redis.call('DEL', KEYS[1])
 end
--- Who may not announce has released all the same; waiters have a timer.
+-- An owner without the permission to announce has released the lease; waiters have a timer.
 redis.pcall(ARGV[4], ARGV[3], (next or '') .. ' ' .. ARGV[2])
 return 1

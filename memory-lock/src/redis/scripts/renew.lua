@@ -1,5 +1,5 @@
 -- KEYS: leases. ARGV: owner and TTL in ms of each. Returns for each 1 (renewed), 2 (another holds it)
--- or 0 (nobody does).
+-- or 0 (no owner does).
 local answers = {}
 for i, key in ipairs(KEYS) do
   local owner = lease_of(key)

@@ -65,14 +65,14 @@ impl Worker {
     async fn ask(&mut self, order: &Order) -> anyhow::Result<String> {
         let line = format!("{}\n", serde_json::to_string(order)?);
         let orders = self.orders.as_mut().context("the other process has no input")?;
-        orders.write_all(line.as_bytes()).context("tell the other process")?;
+        orders.write_all(line.as_bytes()).context("write to the other process")?;
         let answers = Arc::clone(&self.answers);
         let heard = tokio::task::spawn_blocking(move || {
             let mut line = String::new();
             let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
             answers.read_line(&mut line).map(|_| line)
         });
-        let heard = heard.await?.context("hear the other process")?;
+        let heard = heard.await?.context("read from the other process")?;
         anyhow::ensure!(!heard.is_empty(), "the other process has ended; its output is above");
         Ok(heard)
     }
