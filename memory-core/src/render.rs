@@ -1,8 +1,8 @@
 //! Renders a history as the request of one API, with the repairs that its rules need.
 
 mod arrange;
+pub(crate) mod bug;
 mod documents;
-pub(crate) mod fault;
 mod fit;
 mod limits;
 mod link;
@@ -17,8 +17,8 @@ mod write;
 
 use std::collections::HashSet;
 
+use self::bug::{RenderBug, is_planted};
 use self::documents::DocumentNames;
-use self::fault::{Fault, is_planted};
 use self::fit::Fit;
 use self::names::Names;
 use self::repair::Repairs;
@@ -128,7 +128,7 @@ fn once<'a>(
     let mut repairs = Repairs::default();
     let mut turns = Vec::with_capacity(inputs.len() + 1);
     if let Some(system) = system.filter(|text| !text.trim().is_empty())
-        && !is_planted(Fault::SystemForgotten)
+        && !is_planted(RenderBug::SystemForgotten)
     {
         turns.push(Turn {
             dialect: Some(dialect),
@@ -240,7 +240,7 @@ fn drop_last_thoughts(turns: &mut Vec<Turn<'_>>, repairs: &mut Repairs, is_left_
             let stays = !is_thought
                 || !turn::is_item(turn)
                 || is_followed
-                || is_planted(Fault::LoneReasoningKept);
+                || is_planted(RenderBug::LoneReasoningKept);
             is_followed = stays && turn::is_item(turn);
             stays
         })

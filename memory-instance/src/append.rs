@@ -7,7 +7,7 @@ use memory_core::lease::LeaseProof;
 use memory_core::store::{Append, Appended, NewMessage, WriteId};
 use tokio::time::Instant;
 
-use crate::error::{AppendFailure, MemoryError};
+use crate::error::{AppendError, MemoryError};
 use crate::flush;
 use crate::inner::{Inner, OnHeap};
 use crate::instance::MemoryInstance;
@@ -106,12 +106,12 @@ impl MemoryInstance {
         entries: impl IntoIterator<Item = E>,
         lease: Option<LeaseProof>,
     ) -> Result<Appended, MemoryError> {
-        let messages = self.inner.admit(entries)?;
-        self.append_admitted(messages, lease).await
+        let messages = self.inner.prepare_messages(entries)?;
+        self.append_prepared(messages, lease).await
     }
 
     /// Appends messages that are already redacted, classified and counted.
-    pub(crate) async fn append_admitted(
+    pub(crate) async fn append_prepared(
         &self,
         messages: Arc<[NewMessage]>,
         lease: Option<LeaseProof>,
@@ -216,7 +216,7 @@ impl MemoryInstance {
         write: WriteId,
         entries: impl IntoIterator<Item = E>,
     ) -> Result<PreparedAppend, MemoryError> {
-        let messages = self.inner.admit(entries)?;
+        let messages = self.inner.prepare_messages(entries)?;
         self.inner.check_kinds(&messages).map_err(|reason| self.inner.over_limit(reason))?;
         Ok(PreparedAppend::new(append_of(&self.inner, write, messages)))
     }
@@ -256,7 +256,7 @@ impl MemoryInstance {
         let mut appended = match self.inner.write(append, lease).await {
             Ok(appended) => appended,
             Err(reason) => {
-                return Err(AppendFailure { reason, prepared: prepared.clone() }.into());
+                return Err(AppendError { reason, prepared: prepared.clone() }.into());
             }
         };
         appended.critical_over_budget = self.inner.critical_over_budget(&appended.counters);

@@ -173,7 +173,7 @@ impl CircuitBreaker {
     }
 
     /// Admits a call, or returns the time after which to retry.
-    fn admit(&self) -> Result<Permit<'_>, Duration> {
+    fn permit(&self) -> Result<Permit<'_>, Duration> {
         let now = self.now();
         let mut circuit = self.circuit();
         let allowed = circuit.step(|machine| machine.allow(now));
@@ -197,7 +197,7 @@ impl CircuitBreaker {
         call: Call<'_>,
         answer: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let permit = self.admit().map_err(|retry_after| {
+        let permit = self.permit().map_err(|retry_after| {
             let failures = self.settings.failure_threshold;
             call.error(StoreErrorKind::CircuitOpen { failures, retry_after })
         })?;

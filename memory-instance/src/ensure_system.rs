@@ -135,7 +135,7 @@ impl Session {
                 Found::Other(old) => old,
                 Found::Missing => {
                     let batch = Arc::from([wanted.clone()]);
-                    let appended = self.memory.append_admitted(batch, Some(lease)).await?;
+                    let appended = self.memory.append_prepared(batch, Some(lease)).await?;
                     self.note(&appended);
                     let Some(sequence) = appended.outcome.first() else { continue };
                     let critical_over_budget = appended.critical_over_budget;
@@ -168,8 +168,8 @@ impl Inner {
     /// The prompt as a message whose id contains the hash of its name.
     fn system_prompt(&self, name: &str, prompt: String) -> Result<NewMessage, MemoryError> {
         let entry = Entry::new(Message::system(prompt)).with_priority(Priority::CRITICAL);
-        let admitted = self.admit([entry])?;
-        let Some(message) = admitted.first() else {
+        let prepared = self.prepare_messages([entry])?;
+        let Some(message) = prepared.first() else {
             return Err(MemoryError::EmptyBatch { key: self.key.clone() });
         };
         let id = self.backend.ids.named("system prompt", name);

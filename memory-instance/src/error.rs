@@ -16,7 +16,7 @@ use memory_core::store::{Applied, StoreError};
 use memory_core::{KeyError, MemoryKey, MessageError, ResourceError};
 use memory_lock::LostReason;
 
-pub use self::lease::{LeaseFailure, OpenLeasesFailure};
+pub use self::lease::{LeaseError, OpenLeasesError};
 pub use self::write::WriteError;
 use self::write::{own_turn_text, timed_out_text};
 use crate::prepared::PreparedAppend;
@@ -33,7 +33,7 @@ pub enum MemoryError {
     Store(#[from] StoreError),
     /// The lease on the memory could not be acquired.
     #[error(transparent)]
-    Lock(Box<LeaseFailure>),
+    Lock(Box<LeaseError>),
     /// The lease expired or was taken during the operation. The store refused the operation's later writes.
     #[error("the lease on {key} was lost ({reason}); read again and start over")]
     LeaseLost {
@@ -60,7 +60,7 @@ pub enum MemoryError {
     },
     /// The lease backend could not be opened.
     #[error(transparent)]
-    OpenLeases(Box<OpenLeasesFailure>),
+    OpenLeases(Box<OpenLeasesError>),
     /// The store did not answer within the resource's `lock.failure_timeout`.
     #[error("{}", timed_out_text(operation, key, *waited))]
     TimedOut {
@@ -253,38 +253,38 @@ pub enum MemoryError {
     },
     /// A failed append, with the batch to send again.
     #[error(transparent)]
-    Append(Box<AppendFailure>),
+    Append(Box<AppendError>),
 }
 
 /// A failed append. Its text is that of its reason.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct AppendFailure {
+pub struct AppendError {
     /// The cause.
     pub reason: WriteError,
     /// The batch, under the id by which the store recognizes it.
     pub prepared: PreparedAppend,
 }
 
-impl From<LeaseFailure> for MemoryError {
-    fn from(failure: LeaseFailure) -> Self {
+impl From<LeaseError> for MemoryError {
+    fn from(failure: LeaseError) -> Self {
         Self::Lock(Box::new(failure))
     }
 }
 
-impl From<AppendFailure> for MemoryError {
-    fn from(failure: AppendFailure) -> Self {
+impl From<AppendError> for MemoryError {
+    fn from(failure: AppendError) -> Self {
         Self::Append(Box::new(failure))
     }
 }
 
-impl fmt::Display for AppendFailure {
+impl fmt::Display for AppendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.reason.fmt(f)
     }
 }
 
-impl Error for AppendFailure {
+impl Error for AppendError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.reason.source()
     }

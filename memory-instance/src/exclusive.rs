@@ -17,7 +17,7 @@ use crate::error::MemoryError;
 use crate::flush;
 use crate::instance::MemoryInstance;
 use crate::lifecycle::Activity;
-use crate::write::Claim;
+use crate::write::ClaimFence;
 
 impl MemoryInstance {
     /// Runs a read-modify-write turn under the lease on the memory. The lease is refreshed until the turn ends.
@@ -83,7 +83,7 @@ impl MemoryInstance {
             }
             // Raises the store's newest token before the turn reads. Otherwise a late write of the previous
             // holder could be applied between the turn's read and its write.
-            inner.write(&Claim(scope.proof()), Some(scope.proof())).await?;
+            inner.write(&ClaimFence(scope.proof()), Some(scope.proof())).await?;
             let end = EndOnDrop { turn: Arc::clone(&state), scope: scope.clone() };
             let session = Session { memory: self.clone(), scope, turn: Arc::clone(&state) };
             let output = turn(session).await;

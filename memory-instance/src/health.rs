@@ -57,7 +57,7 @@ struct Census {
 }
 
 /// A limit of a memory, with its unit and the setting that raises it.
-struct Limit {
+struct BudgetLimit {
     most: u64,
     unit: &'static str,
     setting: &'static str,
@@ -173,7 +173,7 @@ impl Inner {
     fn verdict(&self, outline: &Outline, census: &Census, flush_error: Option<&str>) -> Verdict {
         let counters = &outline.head.counters;
         let critical = census.priorities.get(&Priority::CRITICAL).copied().unwrap_or_default();
-        for (held, Limit { most, unit, setting }) in self.limits(critical) {
+        for (held, BudgetLimit { most, unit, setting }) in self.limits(critical) {
             if held > most {
                 let why = format!(
                     "critical messages alone take {held} of {most} {unit}; lower some priorities or raise {setting}"
@@ -189,7 +189,7 @@ impl Inner {
             let why = format!("the last flush failed ({error}); it is tried again when one is due");
             return Verdict::Degraded { why };
         }
-        for (held, Limit { most, unit, setting }) in self.limits(counters.present) {
+        for (held, BudgetLimit { most, unit, setting }) in self.limits(counters.present) {
             if held > most {
                 return if self.is_due(&outline.head) {
                     let why = format!("{held} of {most} {unit}; a flush is due");
@@ -224,11 +224,11 @@ impl Inner {
     }
 
     /// The limited quantities, with their limits.
-    fn limits(&self, held: Tally) -> impl Iterator<Item = (u64, Limit)> {
+    fn limits(&self, held: Tally) -> impl Iterator<Item = (u64, BudgetLimit)> {
         let policy = &self.rules.policy;
-        let tokens = Limit { most: policy.max_tokens, unit: "tokens", setting: "max_tokens" };
+        let tokens = BudgetLimit { most: policy.max_tokens, unit: "tokens", setting: "max_tokens" };
         let messages = policy.message_limit.map(|most| {
-            (held.messages, Limit { most, unit: "messages", setting: "message_limit" })
+            (held.messages, BudgetLimit { most, unit: "messages", setting: "message_limit" })
         });
         std::iter::once((held.tokens, tokens)).chain(messages)
     }

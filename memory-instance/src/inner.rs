@@ -12,7 +12,7 @@ use memory_lock::{LockError, LockKey};
 
 use crate::backend::Backend;
 use crate::calibrations::Calibrations;
-use crate::error::{LeaseFailure, MemoryError, WriteError};
+use crate::error::{LeaseError, MemoryError, WriteError};
 use crate::flush::failures::FlushFailures;
 use crate::kinds::Kinds;
 use crate::lifecycle::{Activity, Underway};
@@ -55,7 +55,7 @@ impl Inner {
         backend: &Arc<Backend>,
     ) -> Result<Self, MemoryError> {
         let lock_key = |name: &str| {
-            LockKey::new(name).map_err(|reason| LeaseFailure {
+            LockKey::new(name).map_err(|reason| LeaseError {
                 key: key.clone(),
                 reason,
                 applied: Applied::No,
@@ -167,10 +167,10 @@ impl Inner {
         MemoryError::Panicked { operation: "flush", key: self.key.clone(), culprit }
     }
 
-    pub(crate) fn lock_error(&self, reason: LockError) -> LeaseFailure {
+    pub(crate) fn lock_error(&self, reason: LockError) -> LeaseError {
         let max_turn = self.rules.resource.lock.max_turn;
         let key = self.key.clone();
-        LeaseFailure { key, reason, applied: Applied::No, max_turn: Some(max_turn) }
+        LeaseError { key, reason, applied: Applied::No, max_turn: Some(max_turn) }
     }
 
     pub(crate) fn take_writer(&self) -> Writer {

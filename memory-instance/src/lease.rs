@@ -8,7 +8,7 @@ use memory_lock::{LeaseInfo, LockGuard, LockKey};
 use crate::error::{MemoryError, WriteError};
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
-use crate::write::Claim;
+use crate::write::ClaimFence;
 
 /// The lower bound for the maximum hold of a lease that is taken to raise the store's newest token.
 const MIN_HOLD: Duration = Duration::from_secs(2);
@@ -138,7 +138,7 @@ impl Inner {
 
     async fn outdate_writers(&self) -> Result<(), MemoryError> {
         if let Some(guard) = self.take_broken(&self.lease).await? {
-            self.write(&Claim(guard.proof()), Some(guard.proof())).await?;
+            self.write(&ClaimFence(guard.proof()), Some(guard.proof())).await?;
             guard.release().await;
         }
         Ok(())

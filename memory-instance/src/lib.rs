@@ -16,9 +16,9 @@ mod sweep;
 mod views;
 mod window;
 
-mod admit;
 mod backend;
 mod inner;
+mod prepare;
 mod write;
 
 mod breaker;
@@ -46,7 +46,7 @@ pub use breaker::CircuitBreaker;
 pub use builder::ManagerBuilder;
 pub use calibrations::Calibrated;
 pub use ensure_system::{EnsureOutcome, EnsuredSystem};
-pub use error::{AppendFailure, LeaseFailure, MemoryError, OpenLeasesFailure, WriteError};
+pub use error::{AppendError, LeaseError, MemoryError, OpenLeasesError, WriteError};
 pub use exclusive::{ExclusiveError, Session};
 pub use instance::{MemoryInstance, Mode};
 pub use lease::Leases;

@@ -40,7 +40,7 @@ impl ShutdownReport {
             && self.unreleased_leases.is_empty()
     }
 
-    fn give_up(&mut self, entry: &mut Entry) {
+    fn give_up(&mut self, entry: &mut ActiveCall) {
         entry.given_up = true;
         match entry.activity {
             Activity::Flush => self.abandoned_flushes.push(entry.key.clone()),
@@ -75,11 +75,11 @@ pub(crate) struct Lifecycle {
 #[derive(Default)]
 struct State {
     next: u64,
-    underway: BTreeMap<u64, Entry>,
+    underway: BTreeMap<u64, ActiveCall>,
     report: ShutdownReport,
 }
 
-struct Entry {
+struct ActiveCall {
     activity: Activity,
     key: MemoryKey,
     lease: Option<LeaseScope>,
@@ -103,7 +103,7 @@ impl Lifecycle {
         }
         let id = state.next;
         state.next += 1;
-        let entry = Entry { activity, key: key.clone(), lease: None, given_up: false };
+        let entry = ActiveCall { activity, key: key.clone(), lease: None, given_up: false };
         state.underway.insert(id, entry);
         Some(Underway { lifecycle: Arc::clone(self), id, ended: false })
     }

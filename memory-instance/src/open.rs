@@ -170,7 +170,7 @@ mod sqlite {
     use memory_store_sqlite::{Links, SqliteConfig, SqliteStore};
 
     use super::without_password;
-    use crate::error::{MemoryError, OpenLeasesFailure};
+    use crate::error::{MemoryError, OpenLeasesError};
 
     /// How long a call waits while other processes keep the file locked. This is less than the caller's timeout, so
     /// the caller learns that nothing was written. A call that is cut short leaves that unknown.
@@ -230,7 +230,7 @@ mod sqlite {
             let leases = SqliteLock::open_with_links(&path, clock.clone(), links)
                 .map_err(|reason| {
                     let url = without_password(url);
-                    MemoryError::OpenLeases(Box::new(OpenLeasesFailure { url, reason }))
+                    MemoryError::OpenLeases(Box::new(OpenLeasesError { url, reason }))
                 })?
                 .with_operation_timeout(busy_for(patience));
             Ok((Arc::new(store), LockManager::new(Arc::new(leases))))

@@ -12,7 +12,7 @@ use memory_lock::{LockGuard, LockKey, LockOptions};
 use serde::Serialize;
 
 use crate::backend::Backend;
-use crate::error::{LeaseFailure, MemoryError};
+use crate::error::{LeaseError, MemoryError};
 use crate::manager::MemoryManager;
 
 /// Which memories [`MemoryManager::sweep`] removes. The default is: expired memories, at most 1,000.
@@ -167,7 +167,7 @@ impl MemoryManager {
 const MAX_SWEEP_HOLD: Duration = Duration::from_secs(30);
 
 /// Leases that exclude writers and flushers if the store does not check leases itself.
-struct Leases {
+struct SweepLeases {
     memory: LockGuard,
     flusher: LockGuard,
 }
@@ -217,10 +217,10 @@ impl Backend {
         }
     }
 
-    async fn take_both(&self, key: &MemoryKey) -> Result<Option<Leases>, MemoryError> {
+    async fn take_both(&self, key: &MemoryKey) -> Result<Option<SweepLeases>, MemoryError> {
         let Some(memory) = self.try_take(key, key.lease_name()).await? else { return Ok(None) };
         match self.try_take(key, &key.flush_lease_name()).await {
-            Ok(Some(flusher)) => Ok(Some(Leases { memory, flusher })),
+            Ok(Some(flusher)) => Ok(Some(SweepLeases { memory, flusher })),
             Ok(None) => {
                 memory.release().await;
                 Ok(None)
@@ -234,12 +234,8 @@ impl Backend {
         key: &MemoryKey,
         name: &str,
     ) -> Result<Option<LockGuard>, MemoryError> {
-        let failed = |reason| LeaseFailure {
-            key: key.clone(),
-            reason,
-            applied: Applied::No,
-            max_turn: None,
-        };
+        let failed =
+            |reason| LeaseError { key: key.clone(), reason, applied: Applied::No, max_turn: None };
         let name = LockKey::new(name).map_err(failed)?;
         // Bounds the wait of others if the caller keeps the sweep without polling it.
         let options = LockOptions::default().with_max_hold(Some(MAX_SWEEP_HOLD));
@@ -253,12 +249,8 @@ impl Backend {
             return Ok(true);
         }
         let key = &memory.key;
-        let failed = |reason| LeaseFailure {
-            key: key.clone(),
-            reason,
-            applied: Applied::No,
-            max_turn: None,
-        };
+        let failed =
+            |reason| LeaseError { key: key.clone(), reason, applied: Applied::No, max_turn: None };
         for name in [key.lease_name(), &key.flush_lease_name()] {
             let name = LockKey::new(name).map_err(failed)?;
             if self.locks.inspect(&name).await.map_err(failed)?.is_some() {

@@ -28,18 +28,18 @@ pub(crate) struct Views {
 }
 
 struct Kept {
-    entries: LruCache<MemoryKey, Entry>,
+    entries: LruCache<MemoryKey, CachedView>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-enum Entry {
+enum CachedView {
     View(Arc<View>),
     /// In this generation the memory is larger than all views together may be.
     TooLarge(Generation),
 }
 
-impl Entry {
+impl CachedView {
     fn bytes(&self) -> usize {
         ENTRY_BYTES + if let Self::View(view) = self { view.bytes() } else { 0 }
     }
@@ -77,8 +77,8 @@ impl Views {
         }
         let mut kept = self.lock();
         let found = match kept.entries.get(key) {
-            Some(Entry::View(view)) => Found::View(Arc::clone(view)),
-            Some(Entry::TooLarge(_)) => Found::Excluded,
+            Some(CachedView::View(view)) => Found::View(Arc::clone(view)),
+            Some(CachedView::TooLarge(_)) => Found::Excluded,
             None => Found::Nothing,
         };
         drop(kept);
@@ -93,7 +93,7 @@ impl Views {
             return;
         }
         let mut kept = self.lock();
-        if let Some(Entry::TooLarge(at)) = kept.entries.peek(key)
+        if let Some(CachedView::TooLarge(at)) = kept.entries.peek(key)
             && *at != generation
         {
             self.remove(&mut kept, key);
@@ -110,9 +110,9 @@ impl Views {
         // Without another reader the view grows in place, otherwise this reader continues with a copy.
         if self.max_bytes > 0 {
             let mut kept = self.lock();
-            let is_outdated = |entry: &Entry| match entry {
-                Entry::View(current) => page.restarted || Arc::ptr_eq(current, &view),
-                Entry::TooLarge(_) => true,
+            let is_outdated = |entry: &CachedView| match entry {
+                CachedView::View(current) => page.restarted || Arc::ptr_eq(current, &view),
+                CachedView::TooLarge(_) => true,
             };
             if kept.entries.peek(key).is_some_and(is_outdated) {
                 self.remove(&mut kept, key);
@@ -128,13 +128,16 @@ impl Views {
             return;
         }
         let cursor = view.cursor();
-        let is_older = |entry: &Entry| {
-            matches!(entry, Entry::View(other) if other.cursor().generation == cursor.generation
+        let is_older = |entry: &CachedView| {
+            matches!(entry, CachedView::View(other) if other.cursor().generation == cursor.generation
                 && other.cursor().sequence > cursor.sequence)
         };
         let fits = view.bytes().saturating_add(ENTRY_BYTES) <= self.max_bytes;
-        let entry =
-            if fits { Entry::View(Arc::clone(view)) } else { Entry::TooLarge(cursor.generation) };
+        let entry = if fits {
+            CachedView::View(Arc::clone(view))
+        } else {
+            CachedView::TooLarge(cursor.generation)
+        };
         let mut kept = self.lock();
         // Another reader may have read more meanwhile.
         if kept.entries.peek(key).is_some_and(is_older) {

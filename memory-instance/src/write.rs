@@ -11,7 +11,7 @@ use memory_core::store::{Access, Append, Applied, StoreError, StoreErrorKind};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use self::request::Answering;
-pub(crate) use self::request::{Claim, WriteRequest};
+pub(crate) use self::request::{ClaimFence, WriteRequest};
 use crate::error::WriteError;
 use crate::inner::Inner;
 
@@ -39,8 +39,8 @@ impl Inner {
         if lease.is_none() {
             self.not_in_own_turn(W::OPERATION.as_str())?;
         }
-        let limit = Limit::new(began, waits, self.rules.lock.failure_timeout());
-        let mut answer = limit.answer_by(began, None);
+        let limits = TimeLimits::new(began, waits, self.rules.lock.failure_timeout());
+        let mut answer = limits.answer_by(began, None);
         let mut pauses = None;
         let mut unknown = false;
         let mut asked = Asked { at: began, failing: None };
@@ -53,13 +53,13 @@ impl Inner {
                 match timeout_at(answer, self.attempt(write, lease)).await {
                     Ok(Err(error)) if lease.is_none() && is_locked(&error) => {
                         asked.failing = None;
-                        Box::pin(self.write_when_free(write, error, limit, &mut asked)).await
+                        Box::pin(self.write_when_free(write, error, limits, &mut asked)).await
                     }
                     Ok(done) => done.map_err(WriteError::from),
-                    Err(_) => Err(self.timed_out(W::OPERATION.as_str(), limit)),
+                    Err(_) => Err(self.timed_out(W::OPERATION.as_str(), limits)),
                 }
             } else {
-                Box::pin(self.write_in_line(write, limit, &mut asked)).await
+                Box::pin(self.write_in_line(write, limits, &mut asked)).await
             };
             let Err(error) = done else { return done };
             let retryable = is_retryable(&error, lease);
@@ -70,7 +70,7 @@ impl Inner {
                     renewed = Some(Box::new(next));
                 }
                 let since = *asked.failing.get_or_insert(asked.at);
-                let end = if limit.waits { limit.answer_by(since, None) } else { limit.end };
+                let end = if limits.waits { limits.answer_by(since, None) } else { limits.end };
                 let pause =
                     pauses.get_or_insert_with(growing_pauses).next().unwrap_or(MIN_ANSWER_WAIT);
                 let next = Instant::now() + pause;
@@ -81,7 +81,7 @@ impl Inner {
                 sleep_until(next.min(end)).await;
                 if next < end && after(next, took) <= last {
                     asked.at = next;
-                    answer = limit.answer_by(next, Some(since));
+                    answer = limits.answer_by(next, Some(since));
                     if !took.is_zero() {
                         answer = after(next, took + ANSWER_OVERRUN / 2).min(last).max(answer);
                     }
@@ -103,8 +103,8 @@ impl Inner {
         })
     }
 
-    fn timed_out(&self, operation: &'static str, limit: Limit) -> WriteError {
-        let waited = limit.answers_in();
+    fn timed_out(&self, operation: &'static str, limits: TimeLimits) -> WriteError {
+        let waited = limits.answers_in();
         WriteError::TimedOut { operation, key: self.key.clone(), waited }
     }
 
@@ -117,12 +117,12 @@ impl Inner {
         &self,
         write: &W,
         mut refused: StoreError,
-        limit: Limit,
+        limits: TimeLimits,
         asked: &mut Asked,
     ) -> Result<W::Answer, WriteError> {
         self.rules.telemetry.lock_contended();
         let contended = Waiting::new(&self.waiting);
-        let patience_ends = (Instant::now() + QUEUE_AFTER).min(limit.end);
+        let patience_ends = (Instant::now() + QUEUE_AFTER).min(limits.end);
         let mut watch = None;
         loop {
             let StoreErrorKind::Locked { remaining } = *refused.kind() else {
@@ -131,7 +131,7 @@ impl Inner {
             let patience = until(patience_ends);
             if patience.is_zero() {
                 drop(contended);
-                return self.write_in_line(write, limit, asked).await;
+                return self.write_in_line(write, limits, asked).await;
             }
             // The first call only starts to watch: the lease may have been released before.
             if let Some(released) =
@@ -140,11 +140,11 @@ impl Inner {
                 let _ = timeout(remaining.unwrap_or(patience).min(patience), released).await;
             }
             *asked = Asked { at: Instant::now(), failing: None };
-            let answer = limit.answer_by(asked.at, None);
+            let answer = limits.answer_by(asked.at, None);
             refused = match timeout_at(answer, self.attempt(write, None)).await {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(error)) => error,
-                Err(_) => return Err(self.timed_out(W::OPERATION.as_str(), limit)),
+                Err(_) => return Err(self.timed_out(W::OPERATION.as_str(), limits)),
             };
         }
     }
@@ -153,7 +153,7 @@ impl Inner {
     async fn write_in_line<W: WriteRequest>(
         &self,
         write: &W,
-        limit: Limit,
+        limits: TimeLimits,
         asked: &mut Asked,
     ) -> Result<W::Answer, WriteError> {
         let answer = self.answer_under_lease();
@@ -161,26 +161,26 @@ impl Inner {
         let options = self
             .rules
             .lock
-            .with_wait_timeout(until(limit.end))
+            .with_wait_timeout(until(limits.end))
             .with_max_hold(Some(answer.saturating_add(MIN_ANSWER_WAIT)));
         let guard = self
             .backend
             .locks
             .lock(&self.lease, &options)
             .await
-            .map_err(|reason| self.lock_error(reason.with_waited(limit.began.elapsed())))?;
+            .map_err(|reason| self.lock_error(reason.with_waited(limits.began.elapsed())))?;
         self.rules.telemetry.lock_acquired();
         let started = Instant::now();
         asked.at = started;
         let attempt = self.attempt(write, Some(guard.proof()));
         // The time may have run out in line; still wait for one answer.
-        let last = match until(limit.answer_by(started, asked.failing)) {
-            Duration::ZERO => until(limit.answer_by(started, None)),
+        let last = match until(limits.answer_by(started, asked.failing)) {
+            Duration::ZERO => until(limits.answer_by(started, None)),
             left => left,
         };
         let done = match timeout(answer.min(last), attempt).await {
             Ok(done) => done.map_err(WriteError::from),
-            Err(_) if last <= answer => Err(self.timed_out(W::OPERATION.as_str(), limit)),
+            Err(_) if last <= answer => Err(self.timed_out(W::OPERATION.as_str(), limits)),
             Err(_) => {
                 let kind = StoreErrorKind::Unavailable(format!("no answer within {answer:?}"));
                 let error = StoreError::new(W::OPERATION, kind).at(&self.key);
@@ -235,7 +235,7 @@ struct Asked {
 
 /// The time limits of a write.
 #[derive(Debug, Clone, Copy)]
-struct Limit {
+struct TimeLimits {
     began: Instant,
     /// The end of the wait for other holders.
     end: Instant,
@@ -244,7 +244,7 @@ struct Limit {
     waits: bool,
 }
 
-impl Limit {
+impl TimeLimits {
     fn new(began: Instant, waits: Duration, failures: Duration) -> Self {
         let end = after(began, waits);
         Self { began, end, failures, waits: !waits.is_zero() }

@@ -11,7 +11,7 @@ use crate::error::{LockError, LockErrorKind, LockOperation};
 use crate::foreign_contention::ForeignContention;
 use crate::manager_options::ManagerOptions;
 use crate::random::Random;
-use crate::stats::Counters;
+use crate::stats::LockCounters;
 
 /// The backend of one manager, and the context of a request to it. Work that outlives the caller, such as a
 /// release in the background, keeps this and not the manager.
@@ -19,7 +19,7 @@ use crate::stats::Counters;
 pub(crate) struct BackendClient {
     pub(crate) backend: Arc<dyn LockBackend>,
     pub(crate) options: ManagerOptions,
-    pub(crate) counters: Counters,
+    pub(crate) counters: LockCounters,
     pub(crate) random: Random,
     pub(crate) foreign_contention: ForeignContention,
     /// Wakes `shutdown` when no guard and no release is left.
@@ -32,7 +32,7 @@ impl BackendClient {
         Self {
             backend,
             options,
-            counters: Counters::default(),
+            counters: LockCounters::default(),
             random: Random::new(options.seed()),
             foreign_contention: ForeignContention::default(),
             idle: Notify::new(),

@@ -167,7 +167,7 @@ pub(crate) struct Attendance {
 #[derive(Default)]
 struct State {
     /// In order of arrival, so that each run checks them in the same order.
-    waiting: BTreeMap<u64, Entry>,
+    waiting: BTreeMap<u64, WaitingWork>,
     last: u64,
     /// The tasks: the number of each, by its runtime.
     running: HashMap<Id, u64>,
@@ -176,7 +176,7 @@ struct State {
     looked: Option<Instant>,
 }
 
-struct Entry {
+struct WaitingWork {
     key: LockKey,
     work: Weak<dyn Attended>,
     due: Option<Due>,
@@ -207,7 +207,7 @@ impl Attendance {
         let number = number.unwrap_or_else(|| {
             state.last += 1;
             let number = state.last;
-            state.waiting.insert(number, Entry { key: key.clone(), work, due: None });
+            state.waiting.insert(number, WaitingWork { key: key.clone(), work, due: None });
             number
         });
         if let Some(runtime) = runtime

@@ -43,7 +43,7 @@ pub struct LockStats {
 
 /// The counters behind [`LockStats`].
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
+pub(crate) struct LockCounters {
     pub(crate) acquired: Counter,
     pub(crate) contended: Counter,
     pub(crate) handed_over: Counter,
@@ -94,7 +94,7 @@ impl Gauge {
     }
 }
 
-impl Counters {
+impl LockCounters {
     pub(crate) fn snapshot(&self) -> LockStats {
         LockStats {
             acquired: self.acquired.read(),

@@ -9,7 +9,7 @@ use memory_core::store::{
     Removed, Replace, Splice, StoreError, StoreErrorKind, StoreOperation, Tally, WriteId,
 };
 use memory_core::{MemoryKey, Sequence};
-use memory_redis_link::{LinkError, Reply, Script, Shown, Written};
+use memory_redis_link::{LinkError, Reply, Script, Shown, WriteOutcome};
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
@@ -82,7 +82,7 @@ impl RedisStore {
     ) -> Result<Answer, StoreError> {
         let failed = |fault| store_error(operation, Some(key), fault);
         let refuse = |kind| Err(StoreError::new(operation, kind).not_applied().at(key));
-        let Written { answer, unconfirmed, .. } =
+        let WriteOutcome { answer, unconfirmed, .. } =
             self.link().write(script, call).await.map_err(failed)?;
         let mut reply = match answer {
             // The shortest reply is for the most common case.

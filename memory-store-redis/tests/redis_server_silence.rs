@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 const RESPONSE: Duration = Duration::from_secs(1);
 /// The timeout of a caller that gives up long before an answer is overdue.
-const PATIENCE: Duration = Duration::from_millis(300);
+const CALLER_TIMEOUT: Duration = Duration::from_millis(300);
 /// Several times the total of the waits, because the machine may be busy.
 const SOON: Duration = Duration::from_secs(8);
 
@@ -28,7 +28,7 @@ async fn behind_a_proxy(response_timeout: &str) -> (Server, Proxy, RedisStore) {
 
 async fn impatient(store: &RedisStore, key: &MemoryKey, write: WriteId) -> Option<Appended> {
     let call = append(store, key, write, &["y"]);
-    timeout(PATIENCE, call).await.ok().map(|told| told.unwrap())
+    timeout(CALLER_TIMEOUT, call).await.ok().map(|told| told.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,7 +79,7 @@ async fn abandoned_server_checks_count_as_unanswered() {
     let (_server, proxy, store) = behind_a_proxy("1s").await;
     proxy.hold_links();
     let begun = Instant::now();
-    while timeout(PATIENCE, store.link().status()).await.is_err() {
+    while timeout(CALLER_TIMEOUT, store.link().status()).await.is_err() {
         assert!(begun.elapsed() < SOON, "all go over the dead link");
     }
     assert_eq!(proxy.connections(), 2);
@@ -128,7 +128,7 @@ async fn abandoned_calls_keep_a_connection_that_answers() {
 /// The answers of other nodes do not count for the silent one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_connection_to_one_cluster_node_is_replaced() {
-    for patience in [PATIENCE, RESPONSE * 3] {
+    for caller_timeout in [CALLER_TIMEOUT, RESPONSE * 3] {
         let shape = ClusterShape { masters: 2, replicas: 0, proxied: true };
         let cluster = Cluster::start_with(shape).await;
         let store = store(&with_settings(&cluster.url(), "response_timeout=1s")).await;
@@ -155,10 +155,10 @@ async fn silent_connection_to_one_cluster_node_is_replaced() {
             number += 1;
             append(&store, &other, write(1, number), &["z"]).await.unwrap();
             let call = append(&store, &silent, write(1, 2), &["y"]);
-            timeout(patience, call).await.ok()?.ok()
+            timeout(caller_timeout, call).await.ok()?.ok()
         })
         .await;
-        println!("{patience:?}: after {:?}", begun.elapsed());
+        println!("{caller_timeout:?}: after {:?}", begun.elapsed());
         assert_eq!(texts(&store, &silent).await, ["x", "y"]);
     }
 }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, Row, ToSql};
 use uuid::Uuid;
 
 pub(crate) use self::head::{HeadRow, LastWrite, SELECT_HEAD};
-use crate::error::Fault;
+use crate::error::JobError;
 use crate::schema::SEQUENCE_BITS;
 
 /// Numbers that may use all 64 bits are stored as SQLite's signed integers, bit for bit. They are compared
@@ -65,7 +65,7 @@ pub(crate) fn meta(row: &Row<'_>) -> rusqlite::Result<MessageMeta> {
 
 /// The message of a row with the columns of [`META_COLUMNS`] and the body. An error names its place;
 /// the text never appears in it.
-pub(crate) fn stored(row: &Row<'_>) -> Result<StoredMessage, Fault> {
+pub(crate) fn stored(row: &Row<'_>) -> Result<StoredMessage, JobError> {
     let meta = named_meta(row)?;
     let message = row
         .get_ref(BODY_COLUMN)?
@@ -74,12 +74,12 @@ pub(crate) fn stored(row: &Row<'_>) -> Result<StoredMessage, Fault> {
         .and_then(|text| Message::from_stored_json(text).map_err(|error| error.to_string()));
     match message {
         Ok(message) => Ok(StoredMessage::new(meta, message)),
-        Err(reason) => Err(Fault::Refused(unreadable(meta.sequence, &reason))),
+        Err(reason) => Err(JobError::Refused(unreadable(meta.sequence, &reason))),
     }
 }
 
 /// Like [`meta`]; an error names the message's place.
-pub(crate) fn named_meta(row: &Row<'_>) -> Result<MessageMeta, Fault> {
+pub(crate) fn named_meta(row: &Row<'_>) -> Result<MessageMeta, JobError> {
     let place = sequence(row)?;
     meta(row).map_err(|error| unreadable(place, &error.to_string()).into())
 }

@@ -17,7 +17,7 @@ use memory_core::store::{
 
 pub(crate) use self::batch::{Batch, bad_head};
 use crate::codec::Encoded;
-use crate::error::Fault;
+use crate::error::JobError;
 
 /// A write, ready to be applied.
 pub(crate) trait Command: Debug + Send + 'static {
@@ -28,7 +28,7 @@ pub(crate) trait Command: Debug + Send + 'static {
     const OPERATION: StoreOperation;
 
     /// Applies it, or refuses it before its first change.
-    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Self::Answer, Fault>;
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Self::Answer, JobError>;
 
     /// The approximate number of bytes that it adds.
     fn bytes(&self) -> usize {
@@ -64,7 +64,7 @@ impl Command for AppendRows {
     type Answer = Appended;
     const OPERATION: StoreOperation = StoreOperation::Append;
 
-    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Appended, Fault> {
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Appended, JobError> {
         batch.step(key)?.append(self.access, &self.append, &self.encoded)
     }
 
@@ -92,7 +92,7 @@ impl Command for ReplaceRow {
     type Answer = Counters;
     const OPERATION: StoreOperation = StoreOperation::Replace;
 
-    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, Fault> {
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, JobError> {
         batch.step(key)?.replace(self.access, &self.replace, &self.encoded)
     }
 
@@ -127,7 +127,7 @@ impl Command for SpliceRows {
     type Answer = Counters;
     const OPERATION: StoreOperation = StoreOperation::Splice;
 
-    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, Fault> {
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, JobError> {
         batch.step(key)?.splice(self.access, &self.splice, self.summary.as_ref())
     }
 
@@ -154,7 +154,7 @@ impl Command for ClearRows {
     type Answer = Counters;
     const OPERATION: StoreOperation = StoreOperation::Clear;
 
-    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, Fault> {
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, JobError> {
         batch.step(key)?.clear(self.access, &self.clear)
     }
 
@@ -174,7 +174,7 @@ impl Command for ClaimToken {
     type Answer = ();
     const OPERATION: StoreOperation = StoreOperation::Claim;
 
-    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<(), Fault> {
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<(), JobError> {
         batch.step(key)?.claim(self.0)
     }
 
@@ -194,7 +194,7 @@ impl Command for RemoveRows {
     type Answer = RemovedUnused;
     const OPERATION: StoreOperation = StoreOperation::Remove;
 
-    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<RemovedUnused, Fault> {
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<RemovedUnused, JobError> {
         batch.remove(key, &self.0)
     }
 

@@ -9,14 +9,14 @@ use rusqlite::ErrorCode;
 
 /// The reason that a job was not applied.
 #[derive(Debug, Clone)]
-pub(crate) enum Fault {
+pub(crate) enum JobError {
     /// The job was refused before it changed anything; the transaction continues without it.
     Refused(StoreErrorKind),
     /// SQLite failed; nothing in the transaction can be trusted. Shared, because it may concern many jobs.
     Sqlite(Arc<rusqlite::Error>),
 }
 
-impl Fault {
+impl JobError {
     /// Whether other connections held the lock for too long.
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self, Self::Sqlite(error) if classify(error) == SqliteErrorKind::Busy)
@@ -39,19 +39,19 @@ impl Fault {
     }
 }
 
-impl From<rusqlite::Error> for Fault {
+impl From<rusqlite::Error> for JobError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(Arc::new(error))
     }
 }
 
-impl From<StoreErrorKind> for Fault {
+impl From<StoreErrorKind> for JobError {
     fn from(kind: StoreErrorKind) -> Self {
         Self::Refused(kind)
     }
 }
 
-impl From<SqliteError> for Fault {
+impl From<SqliteError> for JobError {
     fn from(error: SqliteError) -> Self {
         if let Some(rusqlite::Error::SqliteFailure(code, text)) = error.sqlite_error() {
             return rusqlite::Error::SqliteFailure(*code, text.clone()).into();
@@ -181,10 +181,10 @@ mod tests {
     #[test]
     fn driver_errors_become_store_errors() {
         let table = table_with("store", |error| {
-            let fault = Fault::from(error);
+            let error = JobError::from(error);
             let unknown =
-                if fault.leaves_commit_unknown() { "applied unknown" } else { "not applied" };
-            let error = fault.to_error(StoreOperation::Append, Path::new("/m.db"));
+                if error.leaves_commit_unknown() { "applied unknown" } else { "not applied" };
+            let error = error.to_error(StoreOperation::Append, Path::new("/m.db"));
             let kind = format!("{:?}", error.kind());
             let kind = kind.split(['(', ' ']).next().unwrap_or_default();
             let retryable = if error.is_retryable() { "retryable" } else { "final" };
@@ -242,7 +242,7 @@ mod tests {
         ] {
             let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
             assert_eq!(kind_of(&error, Path::new("/m.db")).to_string(), text, "code {code}");
-            assert_eq!(Fault::from(error).leaves_commit_unknown(), unknown, "code {code}");
+            assert_eq!(JobError::from(error).leaves_commit_unknown(), unknown, "code {code}");
         }
         let error = rusqlite::Error::QueryReturnedNoRows;
         assert_eq!(kind_of(&error, Path::new("/m.db")).to_string(), other);

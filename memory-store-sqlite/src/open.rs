@@ -12,7 +12,7 @@ use memory_sqlite_file::{
 use rusqlite::Connection;
 
 use crate::config::SqliteConfig;
-use crate::error::Fault;
+use crate::error::JobError;
 use crate::schema;
 use crate::writer::real_now;
 
@@ -50,14 +50,14 @@ impl OpenFile {
 
     /// Whether the path still names the file and its log. Check this before acknowledging a write or using
     /// the result of a read.
-    pub(crate) fn check(&self) -> Result<(), Fault> {
+    pub(crate) fn check(&self) -> Result<(), JobError> {
         self.identity.check()?;
         self.checked.store(self.age(), Ordering::Relaxed);
         Ok(())
     }
 
     /// The check before a write.
-    pub(crate) fn check_before_write(&self) -> Result<(), Fault> {
+    pub(crate) fn check_before_write(&self) -> Result<(), JobError> {
         self.check_found()?;
         let idle = self.age().saturating_sub(self.checked.load(Ordering::Relaxed));
         if Duration::from_micros(idle) > IDLE_BEFORE_CHECK { self.check() } else { Ok(()) }
@@ -68,7 +68,7 @@ impl OpenFile {
     }
 
     /// Whether a check has already found that it does not.
-    pub(crate) fn check_found(&self) -> Result<(), Fault> {
+    pub(crate) fn check_found(&self) -> Result<(), JobError> {
         Ok(self.identity.check_found()?)
     }
 
@@ -97,7 +97,7 @@ impl Drop for OpenFile {
 }
 
 /// Opens the file, which is made if it is missing and brought to the newest schema if it is ours.
-pub(crate) fn open_file(config: &SqliteConfig) -> Result<(Connection, Arc<OpenFile>), Fault> {
+pub(crate) fn open_file(config: &SqliteConfig) -> Result<(Connection, Arc<OpenFile>), JobError> {
     let path = config.path();
     let literal = literal_path(path).map_err(|reason| refused(&reason))?;
     refuse_by_neighbors(&literal)?;
@@ -118,12 +118,12 @@ pub(crate) fn open_file(config: &SqliteConfig) -> Result<(Connection, Arc<OpenFi
     Ok((writer, file))
 }
 
-fn refused(reason: &PathRefused) -> Fault {
-    Fault::Refused(StoreErrorKind::Invalid(reason.to_string()))
+fn refused(reason: &PathRefused) -> JobError {
+    JobError::Refused(StoreErrorKind::Invalid(reason.to_string()))
 }
 
 /// The connection that writes.
-pub(crate) fn open_writer(file: &OpenFile, config: &SqliteConfig) -> Result<Connection, Fault> {
+pub(crate) fn open_writer(file: &OpenFile, config: &SqliteConfig) -> Result<Connection, JobError> {
     let connection = open(file, config.synchronous())?;
     connection.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
     // The writer makes its own.
@@ -133,7 +133,7 @@ pub(crate) fn open_writer(file: &OpenFile, config: &SqliteConfig) -> Result<Conn
 }
 
 /// Where a plain sync stops at the drive's cache (macOS); nothing elsewhere.
-fn sync_to_the_disk(connection: &Connection, config: &SqliteConfig) -> Result<(), Fault> {
+fn sync_to_the_disk(connection: &Connection, config: &SqliteConfig) -> Result<(), JobError> {
     if config.durability() == Durability::Disk {
         connection.pragma_update(None, "fullfsync", true)?;
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
@@ -143,13 +143,13 @@ fn sync_to_the_disk(connection: &Connection, config: &SqliteConfig) -> Result<()
 
 /// A connection that only reads. It is opened for writing nevertheless: a reader that may not write to the
 /// log's index could not recover the log of a process that was killed.
-pub(crate) fn open_reader(file: &OpenFile) -> Result<Connection, Fault> {
+pub(crate) fn open_reader(file: &OpenFile) -> Result<Connection, JobError> {
     let connection = open(file, Synchronous::Normal)?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
 
-fn open(file: &OpenFile, synchronous: Synchronous) -> Result<Connection, Fault> {
+fn open(file: &OpenFile, synchronous: Synchronous) -> Result<Connection, JobError> {
     let options = OpenOptions::new().with_synchronous(synchronous).with_busy_timeout(BUSY_ROUND);
     Ok(reconnect(&file.identity, &options)?)
 }

@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::config::SqliteConfig;
-use crate::error::{Fault, no_thread};
+use crate::error::{JobError, no_thread};
 use crate::open::{OpenFile, open_reader};
 use crate::writer::real_now;
 
@@ -33,7 +33,7 @@ pub(crate) struct Readers {
 }
 
 /// One snapshot of the file.
-pub(crate) struct View<'a> {
+pub(crate) struct FileSnapshot<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) leases: &'a LeaseObserver,
     pub(crate) now: u64,
@@ -57,7 +57,7 @@ impl Drop for Active<'_> {
     }
 }
 
-impl View<'_> {
+impl FileSnapshot<'_> {
     /// Whether this many rows with this many tokens are too much for the calling thread.
     pub(crate) const fn is_too_long(&self, rows: u64, tokens: u64) -> bool {
         self.brief && (rows > 128 || tokens > 1 << 15)
@@ -92,13 +92,13 @@ impl Readers {
     pub(crate) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         operation: StoreOperation,
-        read: impl Fn(&View<'_>) -> Result<Option<T>, Fault> + Send + 'static,
+        read: impl Fn(&FileSnapshot<'_>) -> Result<Option<T>, JobError> + Send + 'static,
     ) -> Result<T, StoreError> {
         match self.attempt(Effort::Brief, &read) {
             Ok(None) => {}
-            Err(fault) if fault.is_busy() => {}
+            Err(error) if error.is_busy() => {}
             Ok(Some(done)) => return Ok(done),
-            Err(fault) => return Err(fault.to_error(operation, self.config.path())),
+            Err(error) => return Err(error.to_error(operation, self.config.path())),
         }
         let (reply, mut receiver) = oneshot::channel();
         let paused = PausedRuntime::current();
@@ -113,13 +113,13 @@ impl Readers {
         let done = match queued {
             Ok(()) => answer(&mut receiver, paused.as_ref()).await.unwrap_or_else(|_| {
                 // Only a panic drops the reply of a waiting caller.
-                Err(Fault::Refused(StoreErrorKind::Other(
+                Err(JobError::Refused(StoreErrorKind::Other(
                     "the read ended early; read again".into(),
                 )))
             }),
             Err(refused) => return Err(no_thread(operation, &Arc::new(refused.source))),
         };
-        done.map_err(|fault| fault.to_error(operation, self.config.path()))
+        done.map_err(|error| error.to_error(operation, self.config.path()))
     }
 
     /// Closes the idle connections; returns whether others are in use.
@@ -133,18 +133,20 @@ impl Readers {
     /// killed process.
     fn attempt_patiently<T>(
         &self,
-        read: &impl Fn(&View<'_>) -> Result<Option<T>, Fault>,
-    ) -> Result<T, Fault> {
+        read: &impl Fn(&FileSnapshot<'_>) -> Result<Option<T>, JobError>,
+    ) -> Result<T, JobError> {
         let since = real_now();
         loop {
             match self.attempt(Effort::Full, read) {
-                Err(fault)
-                    if fault.is_busy() && since.elapsed() < self.config.operation_timeout() => {}
+                Err(error)
+                    if error.is_busy() && since.elapsed() < self.config.operation_timeout() => {}
                 Ok(None) => {
-                    return Err(Fault::Refused(StoreErrorKind::Other("read ended early".into())));
+                    return Err(JobError::Refused(StoreErrorKind::Other(
+                        "read ended early".into(),
+                    )));
                 }
                 Ok(Some(done)) => return Ok(done),
-                Err(fault) => return Err(fault),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -152,8 +154,8 @@ impl Readers {
     fn attempt<T>(
         &self,
         effort: Effort,
-        read: &impl Fn(&View<'_>) -> Result<Option<T>, Fault>,
-    ) -> Result<Option<T>, Fault> {
+        read: &impl Fn(&FileSnapshot<'_>) -> Result<Option<T>, JobError>,
+    ) -> Result<Option<T>, JobError> {
         self.file.check_found()?;
         let _active = Active::new(&self.active);
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -164,9 +166,10 @@ impl Readers {
         connection.prepare_cached("BEGIN")?.execute(())?;
         let now = self.config.now_micros();
         let brief = effort == Effort::Brief;
-        let done = read(&View { connection: &connection, leases: &self.leases, now, brief });
+        let done =
+            read(&FileSnapshot { connection: &connection, leases: &self.leases, now, brief });
         // A connection that is not returned is closed; the next read opens another.
-        let sound = !matches!(done, Err(Fault::Sqlite(_)));
+        let sound = !matches!(done, Err(JobError::Sqlite(_)));
         if sound && connection.prepare_cached("COMMIT")?.execute(()).is_ok() {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < self.config.readers() {

@@ -11,33 +11,37 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::codec::{self, HeadRow, META_COLUMNS, SELECT_HEAD, holds, int, newest};
 use crate::commands::bad_head;
-use crate::error::Fault;
-use crate::readers::View;
+use crate::error::JobError;
+use crate::readers::FileSnapshot;
 use crate::schema::SEQUENCE_BITS;
 
 /// The row of a memory that exists and has not expired.
-fn live(view: &View<'_>, key: &MemoryKey) -> Result<Option<HeadRow>, Fault> {
-    let row = view
+fn live(db: &FileSnapshot<'_>, key: &MemoryKey) -> Result<Option<HeadRow>, JobError> {
+    let row = db
         .connection
         .prepare_cached(SELECT_HEAD)?
         .query_row([key.as_str()], HeadRow::from_row)
         .optional();
     match row {
-        Ok(row) => Ok(row.filter(|row| row.is_alive(view.now))),
+        Ok(row) => Ok(row.filter(|row| row.is_alive(db.now))),
         Err(error @ rusqlite::Error::SqliteFailure(..)) => Err(error.into()),
-        Err(error) => Err(Fault::Refused(bad_head(&error))),
+        Err(error) => Err(JobError::Refused(bad_head(&error))),
     }
 }
 
-pub(crate) fn head(view: &View<'_>, key: &MemoryKey) -> Result<Option<Head>, Fault> {
-    Ok(Some(live(view, key)?.unwrap_or_default().head))
+pub(crate) fn head(db: &FileSnapshot<'_>, key: &MemoryKey) -> Result<Option<Head>, JobError> {
+    Ok(Some(live(db, key)?.unwrap_or_default().head))
 }
 
-pub(crate) fn read(view: &View<'_>, key: &MemoryKey, read: Read) -> Result<Option<Page>, Fault> {
-    let row = live(view, key)?.unwrap_or_default();
+pub(crate) fn read(
+    db: &FileSnapshot<'_>,
+    key: &MemoryKey,
+    read: Read,
+) -> Result<Option<Page>, JobError> {
+    let row = live(db, key)?.unwrap_or_default();
     let start = Cursor::from(row.head.generation);
     let (after, restarted) = match read.after {
-        Some(cursor) if holds(view.connection, &row, cursor)? => (cursor, false),
+        Some(cursor) if holds(db.connection, &row, cursor)? => (cursor, false),
         Some(cursor) => (start, cursor != Cursor::default()),
         None => (start, false),
     };
@@ -51,14 +55,14 @@ pub(crate) fn read(view: &View<'_>, key: &MemoryKey, read: Read) -> Result<Optio
     let new = row.head.last.number().saturating_sub(after.sequence.number());
     let expected = present.messages.min(new).min(limit);
     let each = present.tokens / present.messages.max(1);
-    if view.is_too_long(expected, each.saturating_mul(expected)) {
+    if db.is_too_long(expected, each.saturating_mul(expected)) {
         return Ok(None);
     }
 
     let sql = format!(
         "SELECT {META_COLUMNS}, body FROM message WHERE place > ?1 AND place <= ?2 ORDER BY place"
     );
-    let mut select = view.connection.prepare_cached(&sql)?;
+    let mut select = db.connection.prepare_cached(&sql)?;
     let mut rows = select.query([from, row.last_place()])?;
     page.messages.reserve(room_for(expected));
     while let Some(found) = rows.next()? {
@@ -77,15 +81,15 @@ pub(crate) fn read(view: &View<'_>, key: &MemoryKey, read: Read) -> Result<Optio
 }
 
 pub(crate) fn read_before(
-    view: &View<'_>,
+    db: &FileSnapshot<'_>,
     key: &MemoryKey,
     before: Option<Cursor>,
     limit: NonZeroUsize,
-) -> Result<Option<Page>, Fault> {
-    let row = live(view, key)?.unwrap_or_default();
+) -> Result<Option<Page>, JobError> {
+    let row = live(db, key)?.unwrap_or_default();
     let mut valid = None;
     if let Some(cursor) = before
-        && holds(view.connection, &row, cursor)?
+        && holds(db.connection, &row, cursor)?
     {
         valid = Some(cursor);
     }
@@ -102,14 +106,14 @@ pub(crate) fn read_before(
     let limit = limit.get();
     let expected = present.messages.min(u64::try_from(limit).unwrap_or(u64::MAX));
     let each = present.tokens / present.messages.max(1);
-    if view.is_too_long(expected, each.saturating_mul(expected)) {
+    if db.is_too_long(expected, each.saturating_mul(expected)) {
         return Ok(None);
     }
     let sql = format!(
         "SELECT {META_COLUMNS}, body FROM message WHERE place > ?1 AND place < ?2
          ORDER BY place DESC"
     );
-    let mut select = view.connection.prepare_cached(&sql)?;
+    let mut select = db.connection.prepare_cached(&sql)?;
     let mut rows = select.query([row.first_place(), end])?;
     page.messages.reserve(room_for(expected));
     while let Some(found) = rows.next()? {
@@ -136,16 +140,16 @@ fn room_for(expected: u64) -> usize {
     usize::try_from(expected.min(MOST)).unwrap_or_default()
 }
 
-pub(crate) fn outline(view: &View<'_>, key: &MemoryKey) -> Result<Option<Outline>, Fault> {
-    let Some(row) = live(view, key)? else { return Ok(Some(Outline::default())) };
+pub(crate) fn outline(db: &FileSnapshot<'_>, key: &MemoryKey) -> Result<Option<Outline>, JobError> {
+    let Some(row) = live(db, key)? else { return Ok(Some(Outline::default())) };
     let expected = row.head.counters.present.messages;
-    if view.is_too_long(expected, 0) {
+    if db.is_too_long(expected, 0) {
         return Ok(None);
     }
     let sql = format!(
         "SELECT {META_COLUMNS} FROM message WHERE place > ?1 AND place <= ?2 ORDER BY place"
     );
-    let mut select = view.connection.prepare_cached(&sql)?;
+    let mut select = db.connection.prepare_cached(&sql)?;
     let mut rows = select.query([row.first_place(), row.last_place()])?;
     let mut metas: Vec<MessageMeta> = Vec::with_capacity(room_for(expected));
     let mut unreadable = Vec::new();
@@ -159,35 +163,35 @@ pub(crate) fn outline(view: &View<'_>, key: &MemoryKey) -> Result<Option<Outline
 }
 
 /// Skips a message that cannot be decoded, and logs it: it must not keep the others from being read.
-fn readable<T>(key: &MemoryKey, decoded: Result<T, Fault>) -> Result<Option<T>, Fault> {
+fn readable<T>(key: &MemoryKey, decoded: Result<T, JobError>) -> Result<Option<T>, JobError> {
     match decoded {
         Ok(value) => Ok(Some(value)),
-        Err(Fault::Refused(StoreErrorKind::Corrupt(reason))) => {
+        Err(JobError::Refused(StoreErrorKind::Corrupt(reason))) => {
             tracing::warn!(%key, reason, "passed over a message");
             Ok(None)
         }
-        Err(fault) => Err(fault),
+        Err(error) => Err(error),
     }
 }
 
 pub(crate) fn fetch(
-    view: &View<'_>,
+    db: &FileSnapshot<'_>,
     key: &MemoryKey,
     snapshot: Cursor,
     places: &[Sequence],
-) -> Result<Option<Vec<StoredMessage>>, Fault> {
-    let row = match live(view, key)? {
-        Some(row) if holds(view.connection, &row, snapshot)? => row,
-        _ => return Err(Fault::Refused(StoreErrorKind::Conflict)),
+) -> Result<Option<Vec<StoredMessage>>, JobError> {
+    let row = match live(db, key)? {
+        Some(row) if holds(db.connection, &row, snapshot)? => row,
+        _ => return Err(JobError::Refused(StoreErrorKind::Conflict)),
     };
     let present = row.head.counters.present;
     let expected = u64::try_from(places.len()).unwrap_or(u64::MAX);
     let each = present.tokens / present.messages.max(1);
-    if view.is_too_long(expected, each.saturating_mul(expected)) {
+    if db.is_too_long(expected, each.saturating_mul(expected)) {
         return Ok(None);
     }
     let sql = format!("SELECT {META_COLUMNS}, body FROM message WHERE place = ?1");
-    let mut select = view.connection.prepare_cached(&sql)?;
+    let mut select = db.connection.prepare_cached(&sql)?;
     let mut messages = Vec::with_capacity(places.len());
     for place in places.iter().filter_map(|sequence| row.place(*sequence)) {
         let mut rows = select.query([place])?;
@@ -199,11 +203,11 @@ pub(crate) fn fetch(
 }
 
 pub(crate) fn receipts(
-    view: &View<'_>,
+    db: &FileSnapshot<'_>,
     key: &MemoryKey,
-) -> Result<Option<Vec<FlushReceipt>>, Fault> {
-    let Some(row) = live(view, key)? else { return Ok(Some(Vec::new())) };
-    let mut select = view
+) -> Result<Option<Vec<FlushReceipt>>, JobError> {
+    let Some(row) = live(db, key)? else { return Ok(Some(Vec::new())) };
+    let mut select = db
         .connection
         .prepare_cached("SELECT body FROM receipt WHERE memory = ?1 ORDER BY number DESC")?;
     let mut rows = select.query([row.id])?;
@@ -217,12 +221,15 @@ pub(crate) fn receipts(
     Ok(Some(receipts))
 }
 
-pub(crate) fn unused(view: &View<'_>, query: &UnusedQuery) -> Result<Option<UnusedPage>, Fault> {
+pub(crate) fn unused(
+    db: &FileSnapshot<'_>,
+    query: &UnusedQuery,
+) -> Result<Option<UnusedPage>, JobError> {
     // A page takes long: it reads each memory and its newest message.
-    if view.brief {
+    if db.brief {
         return Ok(None);
     }
-    let mut select = view.connection.prepare_cached(
+    let mut select = db.connection.prepare_cached(
         "SELECT memory.key, memory.generation, memory.version, memory.expires_at, memory.messages,
              message.created_at, memory.last, message.id
          FROM memory LEFT JOIN message ON message.place = memory.id << ?3 | memory.last
@@ -246,12 +253,12 @@ pub(crate) fn unused(view: &View<'_>, query: &UnusedQuery) -> Result<Option<Unus
         let number = |column| found.get::<_, i64>(column).map(i64::cast_unsigned);
         let (generation, version) = (number(1)?, number(2)?);
         let end = found.get::<_, Option<i64>>(3)?;
-        let expired = end.is_some_and(|end| end <= int(view.now));
+        let expired = end.is_some_and(|end| end <= int(db.now));
         let created = found.get::<_, Option<i64>>(5)?.unwrap_or_default();
         let written = generation.max(u64::try_from(created).unwrap_or_default());
         let mut memory = UnusedMemory::new(key.clone(), Generation::new(generation), version);
         memory.expired = expired;
-        if query.matches(&memory, written, view.now) && !is_leased(view, &key)? {
+        if query.matches(&memory, written, db.now) && !is_leased(db, &key)? {
             memory.newest = newest(found, 6)?;
             memory.messages = number(4)?;
             page.memories.push(memory);
@@ -261,9 +268,9 @@ pub(crate) fn unused(view: &View<'_>, query: &UnusedQuery) -> Result<Option<Unus
     Ok(Some(page))
 }
 
-fn is_leased(view: &View<'_>, key: &MemoryKey) -> rusqlite::Result<bool> {
+fn is_leased(db: &FileSnapshot<'_>, key: &MemoryKey) -> rusqlite::Result<bool> {
     for lease in [key.lease_name(), &key.flush_lease_name()] {
-        if view.leases.look(view.connection, lease)?.is_some() {
+        if db.leases.look(db.connection, lease)?.is_some() {
             return Ok(true);
         }
     }
@@ -271,21 +278,21 @@ fn is_leased(view: &View<'_>, key: &MemoryKey) -> rusqlite::Result<bool> {
 }
 
 pub(crate) fn keys(
-    view: &View<'_>,
+    db: &FileSnapshot<'_>,
     after: Option<&MemoryKey>,
     limit: NonZeroUsize,
-) -> Result<Option<Vec<MemoryKey>>, Fault> {
+) -> Result<Option<Vec<MemoryKey>>, JobError> {
     // Empty and expired memories have to be skipped, and their number is unknown.
-    if view.brief {
+    if db.brief {
         return Ok(None);
     }
-    let mut select = view.connection.prepare_cached(
+    let mut select = db.connection.prepare_cached(
         "SELECT key FROM memory
          WHERE key > ?1 AND messages > 0 AND (expires_at IS NULL OR expires_at > ?2)
          ORDER BY key",
     )?;
     let after = after.map_or("", MemoryKey::as_str);
-    let mut rows = select.query(params![after, int(view.now)])?;
+    let mut rows = select.query(params![after, int(db.now)])?;
     let mut keys = Vec::new();
     while let Some(found) = rows.next()? {
         let key = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;

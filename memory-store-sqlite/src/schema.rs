@@ -7,7 +7,7 @@ use memory_core::store::StoreErrorKind;
 use memory_sqlite_file::{LeaseTable, SqliteErrorKind, classify};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use crate::error::{Fault, kind_of};
+use crate::error::{JobError, kind_of};
 
 /// Marks a file as ours: `LAmm` ("LLM agents' memory").
 pub(crate) const APPLICATION_ID: u32 = 0x4C41_6D6D;
@@ -142,13 +142,13 @@ fn version_after(steps: &[Step]) -> u32 {
 
 /// Refuses a path that cannot hold a store, without writing to the existing file. `literal` is the same path
 /// in the form in which SQLite does not interpret it.
-pub(crate) fn inspect(literal: &Path, path: &Path) -> Result<(), Fault> {
+pub(crate) fn inspect(literal: &Path, path: &Path) -> Result<(), JobError> {
     let shown = path.display();
     let Ok(metadata) = path.metadata() else {
         // A path without a folder part is in the current folder, which exists.
         return match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-                Err(Fault::Refused(StoreErrorKind::Invalid(format!(
+                Err(JobError::Refused(StoreErrorKind::Invalid(format!(
                     "the folder {} does not exist; create it first",
                     folder.display()
                 ))))
@@ -157,7 +157,7 @@ pub(crate) fn inspect(literal: &Path, path: &Path) -> Result<(), Fault> {
         };
     };
     if !metadata.is_file() {
-        return Err(Fault::Refused(StoreErrorKind::Invalid(format!(
+        return Err(JobError::Refused(StoreErrorKind::Invalid(format!(
             "{shown} is not a file; give the path of a file, which is created if it is missing"
         ))));
     }
@@ -195,18 +195,18 @@ fn is_read_only(path: &Path) -> bool {
 }
 
 /// The error for a read-only file.
-pub(crate) fn read_only(path: &Path) -> Fault {
+pub(crate) fn read_only(path: &Path) -> JobError {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
     kind_of(&rusqlite::Error::SqliteFailure(code, None), path).into()
 }
 
 /// Migrates the file to the newest version, in one transaction: of several processes that open a new file at
 /// once, one creates the tables and the others find them.
-pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
+pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), JobError> {
     take_steps(connection, path, STEPS)
 }
 
-fn take_steps(connection: &mut Connection, path: &Path, steps: &[Step]) -> Result<(), Fault> {
+fn take_steps(connection: &mut Connection, path: &Path, steps: &[Step]) -> Result<(), JobError> {
     let look = Look::at(connection)?;
     look.verdict(path, steps)?;
     if look.is_current(steps) {
@@ -363,7 +363,7 @@ mod tests {
 
         let older = take_steps(&mut file, &path, OLDER).unwrap_err();
         assert!(
-            matches!(&older, Fault::Refused(StoreErrorKind::Newer { found: 2, known: 1, .. })),
+            matches!(&older, JobError::Refused(StoreErrorKind::Newer { found: 2, known: 1, .. })),
             "{older:?}"
         );
     }
@@ -391,7 +391,9 @@ mod tests {
             let (_folder, path, mut file) = file_after(&NEWER);
             file.execute_batch(damage).unwrap();
             let error = take_steps(&mut file, &path, &NEWER).unwrap_err();
-            let Fault::Refused(StoreErrorKind::Corrupt(text)) = &error else { panic!("{error:?}") };
+            let JobError::Refused(StoreErrorKind::Corrupt(text)) = &error else {
+                panic!("{error:?}")
+            };
             assert!(text.contains(told), "{text}");
         }
     }

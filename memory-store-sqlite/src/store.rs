@@ -20,9 +20,9 @@ use crate::commands::{
     AppendRows, ClaimToken, ClearRows, Command, RemoveRows, ReplaceRow, SpliceRows,
 };
 use crate::config::SqliteConfig;
-use crate::error::{Fault, no_thread};
+use crate::error::{JobError, no_thread};
 use crate::open::open_file;
-use crate::readers::{Readers, View};
+use crate::readers::{FileSnapshot, Readers};
 use crate::reads;
 use crate::writer::Writer;
 
@@ -92,12 +92,14 @@ impl SqliteStore {
             return Err(no_thread(StoreOperation::Open, &Arc::new(refused.source)));
         }
         let opened = answer(&mut receiver, paused.as_ref()).await.unwrap_or_else(|_| {
-            Err(Fault::Refused(StoreErrorKind::Other("opening was interrupted; try again".into())))
+            Err(JobError::Refused(StoreErrorKind::Other(
+                "opening was interrupted; try again".into(),
+            )))
         });
         let (connection, file) =
-            opened.map_err(|fault| fault.to_error(StoreOperation::Open, config.path()))?;
+            opened.map_err(|error| error.to_error(StoreOperation::Open, config.path()))?;
         let domain = sqlite_domain(config.path())
-            .map_err(|error| Fault::from(error).to_error(StoreOperation::Open, config.path()))?;
+            .map_err(|error| JobError::from(error).to_error(StoreOperation::Open, config.path()))?;
         Ok(Self {
             readers: Arc::new(Readers::new(config.clone(), Arc::clone(&file))),
             writer: Arc::new(Writer::new(config.clone(), file, connection, thread)),
@@ -269,17 +271,14 @@ impl MemoryStore for SqliteStore {
 
     async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
         let name = key.clone();
-        let done =
-            self.readers.run(StoreOperation::Read, move |view| reads::head(view, &name)).await;
+        let done = self.readers.run(StoreOperation::Read, move |db| reads::head(db, &name)).await;
         done.map_err(|error| error.at(key))
     }
 
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
         let name = key.clone();
-        let done = self
-            .readers
-            .run(StoreOperation::Read, move |view| reads::read(view, &name, read))
-            .await;
+        let done =
+            self.readers.run(StoreOperation::Read, move |db| reads::read(db, &name, read)).await;
         done.map_err(|error| error.at(key))
     }
 
@@ -290,14 +289,14 @@ impl MemoryStore for SqliteStore {
         limit: NonZeroUsize,
     ) -> Result<Page, StoreError> {
         let name = key.clone();
-        let read = move |view: &View<'_>| reads::read_before(view, &name, before, limit);
+        let read = move |db: &FileSnapshot<'_>| reads::read_before(db, &name, before, limit);
         self.readers.run(StoreOperation::Read, read).await.map_err(|error| error.at(key))
     }
 
     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
         let name = key.clone();
         let done =
-            self.readers.run(StoreOperation::Read, move |view| reads::outline(view, &name)).await;
+            self.readers.run(StoreOperation::Read, move |db| reads::outline(db, &name)).await;
         done.map_err(|error| error.at(key))
     }
 
@@ -308,14 +307,14 @@ impl MemoryStore for SqliteStore {
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let (name, places) = (key.clone(), places.to_vec());
-        let fetch = move |view: &View<'_>| reads::fetch(view, &name, snapshot, &places);
+        let fetch = move |db: &FileSnapshot<'_>| reads::fetch(db, &name, snapshot, &places);
         self.readers.run(StoreOperation::Read, fetch).await.map_err(|error| error.at(key))
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
         let name = key.clone();
         let done =
-            self.readers.run(StoreOperation::Read, move |view| reads::receipts(view, &name)).await;
+            self.readers.run(StoreOperation::Read, move |db| reads::receipts(db, &name)).await;
         done.map_err(|error| error.at(key))
     }
 
@@ -326,13 +325,13 @@ impl MemoryStore for SqliteStore {
     ) -> Result<Vec<MemoryKey>, StoreError> {
         let after = after.cloned();
         self.readers
-            .run(StoreOperation::ListKeys, move |view| reads::keys(view, after.as_ref(), limit))
+            .run(StoreOperation::ListKeys, move |db| reads::keys(db, after.as_ref(), limit))
             .await
     }
 
     async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
         let query = query.clone();
-        self.readers.run(StoreOperation::ListUnused, move |view| reads::unused(view, &query)).await
+        self.readers.run(StoreOperation::ListUnused, move |db| reads::unused(db, &query)).await
     }
 
     async fn remove(

@@ -25,7 +25,7 @@ use rusqlite::Connection;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use self::checkpoint::Checkpoints;
-use self::request::{Receiver, Request, request};
+use self::request::{JobRequest, Receiver, request};
 use self::turn::{Before, Turn};
 use crate::commands::Command;
 use crate::config::{CommitThread, SqliteConfig};
@@ -104,7 +104,7 @@ struct Slot(Option<Connection>);
 struct Job {
     ticket: u64,
     key: MemoryKey,
-    request: Box<dyn Request>,
+    request: Box<dyn JobRequest>,
     since: Instant,
     /// The clock to use.
     paused: Option<PausedRuntime>,

@@ -2,15 +2,15 @@
 
 mod blocks;
 
-use self::blocks::{Block, block, text_block};
-use super::calls::{CallKind, Calls};
+use self::blocks::{BlockMeaning, block, text_block};
+use super::calls::{Calls, ToolKind};
 use super::check::{Check, Field, Kind, required};
 use super::json::Json;
 use super::rule::RequestRule;
 use crate::profile::{FirstMessage, LastMessage, SystemPlacement};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+enum AnthropicRole {
     System,
     User,
     Assistant,
@@ -22,7 +22,7 @@ const MESSAGE: &[Field] = &[required("role", Kind::Text), required("content", Ki
 #[derive(Debug, Clone, Copy)]
 struct Seen<'t> {
     message: Json<'t>,
-    role: Role,
+    role: AnthropicRole,
     has_calls: bool,
     /// Whether the last block is a tool that the provider runs: it continues such a message.
     is_paused: bool,
@@ -50,7 +50,7 @@ pub(super) fn check<'t>(check: &mut Check<'t>, request: Json<'t>) {
         order(check, message, role, previous);
         let next = items.peek().copied();
         let seen = content(check, message, role, index, next, &mut calls);
-        if role == Role::Assistant {
+        if role == AnthropicRole::Assistant {
             assistant = Some(seen);
         }
         previous = Some(seen);
@@ -84,12 +84,12 @@ fn system<'t>(check: &mut Check<'t>, system: Json<'t>) {
     }
 }
 
-fn role_of<'t>(check: &mut Check<'t>, message: Json<'t>) -> Option<Role> {
+fn role_of<'t>(check: &mut Check<'t>, message: Json<'t>) -> Option<AnthropicRole> {
     let role = message.field("role")?;
     match role.as_str()? {
-        "user" => Some(Role::User),
-        "assistant" => Some(Role::Assistant),
-        "system" => Some(Role::System),
+        "user" => Some(AnthropicRole::User),
+        "assistant" => Some(AnthropicRole::Assistant),
+        "system" => Some(AnthropicRole::System),
         _ => {
             check.report(RequestRule::Role, role);
             None
@@ -97,30 +97,38 @@ fn role_of<'t>(check: &mut Check<'t>, message: Json<'t>) -> Option<Role> {
     }
 }
 
-fn order(check: &mut Check<'_>, message: Json<'_>, role: Role, previous: Option<Seen<'_>>) {
+fn order(
+    check: &mut Check<'_>,
+    message: Json<'_>,
+    role: AnthropicRole,
+    previous: Option<Seen<'_>>,
+) {
     let may_be_first = check.profile.first == FirstMessage::Any;
     match (role, previous) {
-        (Role::System, _) if check.profile.system != SystemPlacement::TopLevelOrAfterUser => {
+        (AnthropicRole::System, _)
+            if check.profile.system != SystemPlacement::TopLevelOrAfterUser =>
+        {
             check.report(RequestRule::SystemPlacement, message);
         }
-        (Role::System, Some(seen)) if seen.role == Role::User || seen.is_paused => {}
-        (Role::System, _) => check.report(RequestRule::SystemPlacement, message),
-        (Role::User, Some(seen)) if seen.role == Role::System => {
+        (AnthropicRole::System, Some(seen))
+            if seen.role == AnthropicRole::User || seen.is_paused => {}
+        (AnthropicRole::System, _) => check.report(RequestRule::SystemPlacement, message),
+        (AnthropicRole::User, Some(seen)) if seen.role == AnthropicRole::System => {
             if check.profile.system == SystemPlacement::TopLevelOrAfterUser {
                 check.report(RequestRule::SystemPlacement, seen.message);
             }
         }
-        (Role::Assistant, None) if !may_be_first => {
+        (AnthropicRole::Assistant, None) if !may_be_first => {
             check.report(RequestRule::FirstMessage, message);
         }
-        (Role::User | Role::Assistant, _) => {}
+        (AnthropicRole::User | AnthropicRole::Assistant, _) => {}
     }
 }
 
 fn content<'t>(
     check: &mut Check<'t>,
     message: Json<'t>,
-    role: Role,
+    role: AnthropicRole,
     index: usize,
     next: Option<Json<'t>>,
     calls: &mut Calls<'t>,
@@ -134,8 +142,9 @@ fn content<'t>(
         has_only_results: false,
     };
     let Some(content) = message.field("content") else { return seen };
-    let may_be_empty =
-        next.is_none() && role == Role::Assistant && check.profile.last == LastMessage::Any;
+    let may_be_empty = next.is_none()
+        && role == AnthropicRole::Assistant
+        && check.profile.last == LastMessage::Any;
     let is_empty = content.as_str().is_some_and(|text| check.is_empty_text(text))
         || (content.is_array() && content.is_empty());
     if is_empty && !may_be_empty {
@@ -148,26 +157,26 @@ fn content<'t>(
     let (mut is_first, mut final_thinking) = (true, None);
     for part in content.items() {
         let kind = block(check, part, role);
-        let is_thinking = kind == Some(Block::Thinking);
+        let is_thinking = kind == Some(BlockMeaning::Thinking);
         seen.starts_with_thinking |= is_first && is_thinking;
         final_thinking = is_thinking.then_some(part);
-        seen.is_paused = matches!(kind, Some(Block::ServerUse | Block::ServerResult));
+        seen.is_paused = matches!(kind, Some(BlockMeaning::ServerUse | BlockMeaning::ServerResult));
         is_first = false;
         match (kind, part.field("id"), part.field("tool_use_id")) {
-            (Some(Block::Use), Some(id), _) => {
+            (Some(BlockMeaning::Use), Some(id), _) => {
                 seen.has_calls = true;
-                calls.call(check, CallKind::Function, id, index);
+                calls.call(check, ToolKind::Function, id, index);
             }
-            (Some(Block::ServerUse), Some(id), _) => {
-                calls.call(check, CallKind::Server, id, index);
+            (Some(BlockMeaning::ServerUse), Some(id), _) => {
+                calls.call(check, ToolKind::Server, id, index);
             }
-            (Some(Block::ServerResult), _, Some(id)) => {
-                calls.result(check, CallKind::Server, id, Some(index));
+            (Some(BlockMeaning::ServerResult), _, Some(id)) => {
+                calls.result(check, ToolKind::Server, id, Some(index));
             }
-            (Some(Block::Result), _, Some(id)) => {
+            (Some(BlockMeaning::Result), _, Some(id)) => {
                 // No message has this index, so that a result in the first message is an orphan.
                 let step = index.checked_sub(1).unwrap_or(usize::MAX);
-                calls.result(check, CallKind::Function, id, Some(step));
+                calls.result(check, ToolKind::Function, id, Some(step));
                 if !seen.has_only_results {
                     check.report(RequestRule::ResultPlacement, part);
                 }
@@ -177,7 +186,7 @@ fn content<'t>(
         }
         seen.has_only_results = false;
     }
-    if let (Some(part), Role::Assistant) = (final_thinking, role) {
+    if let (Some(part), AnthropicRole::Assistant) = (final_thinking, role) {
         check.report(RequestRule::ReasoningPlacement, part);
     }
     seen
@@ -196,7 +205,7 @@ fn prefill(check: &mut Check<'_>, content: Json<'_>) {
 fn end(check: &mut Check<'_>, last: Seen<'_>) {
     // Open calls are reported separately.
     if check.profile.last != LastMessage::Any
-        && last.role == Role::Assistant
+        && last.role == AnthropicRole::Assistant
         && !last.has_calls
         && !last.is_paused
     {

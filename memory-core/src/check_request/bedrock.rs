@@ -1,6 +1,6 @@
 //! AWS Bedrock Converse. (D API_runtime_ContentBlock, API_runtime_Message)
 
-use super::calls::{CallKind, Calls};
+use super::calls::{Calls, ToolKind};
 use super::chat::arguments;
 use super::check::{Check, Field, Kind, Side, optional, required};
 use super::json::Json;
@@ -215,7 +215,7 @@ fn call<'t>(check: &mut Check<'t>, call: Json<'t>, index: usize, calls: &mut Cal
         arguments(check, input);
     }
     if let Some(id) = call.field("toolUseId") {
-        calls.call(check, CallKind::Function, id, index);
+        calls.call(check, ToolKind::Function, id, index);
     }
 }
 
@@ -223,7 +223,7 @@ fn result<'t>(check: &mut Check<'t>, result: Json<'t>, index: usize, calls: &mut
     check.object(result, TOOL_RESULT);
     if let Some(id) = result.field("toolUseId") {
         let step = index.checked_sub(1).unwrap_or(usize::MAX);
-        calls.result(check, CallKind::Function, id, Some(step));
+        calls.result(check, ToolKind::Function, id, Some(step));
     }
     let Some(content) = result.field("content").filter(|content| content.is_array()) else {
         return;

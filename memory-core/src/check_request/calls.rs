@@ -22,13 +22,13 @@ struct Call {
     node: usize,
     /// The message or step in which the call is made.
     step: usize,
-    kind: CallKind,
+    kind: ToolKind,
     is_answered: bool,
 }
 
 /// The kind of a call, which its results must match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CallKind {
+pub(super) enum ToolKind {
     Function,
     Custom,
     Computer,
@@ -48,7 +48,7 @@ impl<'t> Calls<'t> {
     pub(super) fn call(
         &mut self,
         check: &mut Check<'t>,
-        kind: CallKind,
+        kind: ToolKind,
         id: Json<'t>,
         step: usize,
     ) {
@@ -81,7 +81,7 @@ impl<'t> Calls<'t> {
     pub(super) fn result(
         &mut self,
         check: &mut Check<'t>,
-        kind: CallKind,
+        kind: ToolKind,
         id: Json<'t>,
         step: Option<usize>,
     ) {
@@ -110,7 +110,7 @@ impl<'t> Calls<'t> {
     /// them.
     pub(super) fn finish(&self, check: &mut Check<'t>, paused: Option<usize>) {
         for call in self.calls.iter().filter(|call| !call.is_answered) {
-            if call.kind != CallKind::Server || paused != Some(call.step) {
+            if call.kind != ToolKind::Server || paused != Some(call.step) {
                 check.report_node(RequestRule::UnansweredCall, call.node);
             }
         }

@@ -3,7 +3,7 @@
 
 use serde::de::IgnoredAny;
 
-use super::calls::{CallKind, Calls};
+use super::calls::{Calls, ToolKind};
 use super::check::{Check, Field, Kind, required};
 use super::json::Json;
 use super::rule::RequestRule;
@@ -14,7 +14,7 @@ use crate::profile::{
 
 /// The speaker of a chat message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum ChatRole {
     System,
     User,
     Assistant,
@@ -35,9 +35,9 @@ pub(super) struct ChatForm {
     /// Whether a call may have the type `custom`.
     pub(super) custom_calls: bool,
     /// Whether the content of a message with this role may be a list of parts.
-    pub(super) has_parts: fn(Role) -> bool,
+    pub(super) has_parts: fn(ChatRole) -> bool,
     /// Checks a part of the content.
-    pub(super) part: for<'t> fn(&mut Check<'t>, Json<'t>, Role),
+    pub(super) part: for<'t> fn(&mut Check<'t>, Json<'t>, ChatRole),
 }
 
 const FUNCTION_MESSAGE: &[Field] =
@@ -56,7 +56,7 @@ struct Turn<'t> {
     /// The last message that is not a result: results may answer its calls only.
     step: usize,
     /// The last message that is not a system message.
-    previous: Option<(Role, bool)>,
+    previous: Option<(ChatRole, bool)>,
     /// An open `function_call`: its name and place.
     function: Option<(Option<&'t str>, Json<'t>)>,
     calls: Calls<'t>,
@@ -78,7 +78,7 @@ pub(super) fn check<'t>(check: &mut Check<'t>, request: Json<'t>, form: &ChatFor
         order(check, message, role, index, &turn);
         links(check, message, role, index, form, &mut turn);
         content(check, message, role, form);
-        if role != Role::System {
+        if role != ChatRole::System {
             turn.previous = Some((role, has_calls(message)));
         }
     }
@@ -92,19 +92,19 @@ pub(super) fn check<'t>(check: &mut Check<'t>, request: Json<'t>, form: &ChatFor
     prefixes(check, messages);
 }
 
-fn role_of<'t>(check: &mut Check<'t>, message: Json<'t>) -> Option<Role> {
+fn role_of<'t>(check: &mut Check<'t>, message: Json<'t>) -> Option<ChatRole> {
     let Some(field) = message.field("role") else {
         check.missing(message, "role");
         return None;
     };
     check.kind(field, Kind::Text);
     match field.as_str()? {
-        "system" => Some(Role::System),
-        "developer" if check.profile.developer_role => Some(Role::System),
-        "user" => Some(Role::User),
-        "assistant" => Some(Role::Assistant),
-        "tool" => Some(Role::Tool),
-        "function" if check.profile.function_role => Some(Role::Function),
+        "system" => Some(ChatRole::System),
+        "developer" if check.profile.developer_role => Some(ChatRole::System),
+        "user" => Some(ChatRole::User),
+        "assistant" => Some(ChatRole::Assistant),
+        "tool" => Some(ChatRole::Tool),
+        "function" if check.profile.function_role => Some(ChatRole::Function),
         _ => {
             check.report(RequestRule::Role, field);
             None
@@ -112,24 +112,24 @@ fn role_of<'t>(check: &mut Check<'t>, message: Json<'t>) -> Option<Role> {
     }
 }
 
-fn fields<'t>(check: &mut Check<'t>, message: Json<'t>, role: Role, form: &ChatForm) {
+fn fields<'t>(check: &mut Check<'t>, message: Json<'t>, role: ChatRole, form: &ChatForm) {
     let known = match role {
-        Role::System => form.system,
-        Role::User => form.user,
-        Role::Assistant => form.assistant,
-        Role::Tool => form.tool,
-        Role::Function => FUNCTION_MESSAGE,
+        ChatRole::System => form.system,
+        ChatRole::User => form.user,
+        ChatRole::Assistant => form.assistant,
+        ChatRole::Tool => form.tool,
+        ChatRole::Function => FUNCTION_MESSAGE,
     };
     check.object(message, known);
     if let Some(name) = message.field("name") {
         match check.profile.message_name {
             Some(names) => check.name(name, names, RequestRule::MessageName),
             // The name of the function, by which a result is linked.
-            None if role == Role::Function => {}
+            None if role == ChatRole::Function => {}
             None => check.report(RequestRule::UnknownField, name),
         }
     }
-    if role != Role::Assistant {
+    if role != ChatRole::Assistant {
         return;
     }
     let has_calls = message.field("tool_calls").is_some_and(|calls| !calls.is_empty());
@@ -157,8 +157,8 @@ fn fields<'t>(check: &mut Check<'t>, message: Json<'t>, role: Role, form: &ChatF
     }
 }
 
-fn order(check: &mut Check<'_>, message: Json<'_>, role: Role, index: usize, turn: &Turn<'_>) {
-    if role == Role::System {
+fn order(check: &mut Check<'_>, message: Json<'_>, role: ChatRole, index: usize, turn: &Turn<'_>) {
+    if role == ChatRole::System {
         let is_right = match check.profile.system {
             SystemPlacement::Anywhere => true,
             SystemPlacement::Leading => turn.previous.is_none(),
@@ -172,16 +172,16 @@ fn order(check: &mut Check<'_>, message: Json<'_>, role: Role, index: usize, tur
     }
     let Some((previous, has_calls)) = turn.previous else {
         // A result at the start is an orphan, which is reported with the links.
-        if check.profile.first == FirstMessage::User && role == Role::Assistant {
+        if check.profile.first == FirstMessage::User && role == ChatRole::Assistant {
             check.report(RequestRule::FirstMessage, message);
         }
         return;
     };
     let is_right = match (check.profile.alternation, role) {
-        (Alternation::AssistantAfterTool, Role::User) => previous != Role::Tool,
-        (Alternation::Strict, Role::User) => previous == Role::Assistant,
+        (Alternation::AssistantAfterTool, ChatRole::User) => previous != ChatRole::Tool,
+        (Alternation::Strict, ChatRole::User) => previous == ChatRole::Assistant,
         // After calls something is missing, which is reported with the links.
-        (Alternation::Strict, Role::Assistant) => previous != Role::Assistant || has_calls,
+        (Alternation::Strict, ChatRole::Assistant) => previous != ChatRole::Assistant || has_calls,
         _ => true,
     };
     if !is_right {
@@ -192,7 +192,7 @@ fn order(check: &mut Check<'_>, message: Json<'_>, role: Role, index: usize, tur
 fn links<'t>(
     check: &mut Check<'t>,
     message: Json<'t>,
-    role: Role,
+    role: ChatRole,
     index: usize,
     form: &ChatForm,
     turn: &mut Turn<'t>,
@@ -204,22 +204,22 @@ fn links<'t>(
         | ResultPlacement::NextMessageOnly => Some(turn.step),
     };
     match (role, turn.function.take()) {
-        (Role::Function, Some((name, _))) if name == message.text("name") => {}
-        (Role::Function, open) => {
+        (ChatRole::Function, Some((name, _))) if name == message.text("name") => {}
+        (ChatRole::Function, open) => {
             check.report(RequestRule::OrphanResult, message);
             turn.function = open;
         }
         (_, Some((_, call))) => check.report(RequestRule::UnansweredCall, call),
         (_, None) => {}
     }
-    if role == Role::Tool {
+    if role == ChatRole::Tool {
         if let Some(id) = message.field("tool_call_id") {
-            turn.calls.result(check, CallKind::Function, id, may_answer);
+            turn.calls.result(check, ToolKind::Function, id, may_answer);
         }
         return;
     }
     turn.step = index;
-    if role != Role::Assistant {
+    if role != ChatRole::Assistant {
         return;
     }
     if let Some(calls) = message.field("tool_calls").filter(|calls| calls.is_array()) {
@@ -232,7 +232,7 @@ fn links<'t>(
             }
             self::call(check, call, form);
             if let Some(id) = call.field("id") {
-                turn.calls.call(check, CallKind::Function, id, index);
+                turn.calls.call(check, ToolKind::Function, id, index);
             }
         }
     }
@@ -286,7 +286,7 @@ fn has_calls(message: Json<'_>) -> bool {
         || message.field("function_call").is_some_and(Json::is_object)
 }
 
-fn content<'t>(check: &mut Check<'t>, message: Json<'t>, role: Role, form: &ChatForm) {
+fn content<'t>(check: &mut Check<'t>, message: Json<'t>, role: ChatRole, form: &ChatForm) {
     let has_calls = has_calls(message);
     let content = message.field("content");
     let Some(content) = content.filter(|content| !content.is_null()) else {
@@ -295,18 +295,20 @@ fn content<'t>(check: &mut Check<'t>, message: Json<'t>, role: Role, form: &Chat
                 .iter()
                 .any(|key| message.field(key).is_some_and(|value| !value.is_null()));
         match (role, content) {
-            (Role::Assistant, _) if !has_other => check.report(RequestRule::EmptyContent, message),
-            (Role::Assistant, _) if check.profile.content == ContentKey::Optional => {}
+            (ChatRole::Assistant, _) if !has_other => {
+                check.report(RequestRule::EmptyContent, message);
+            }
+            (ChatRole::Assistant, _) if check.profile.content == ContentKey::Optional => {}
             (_, Some(null)) => check.report(RequestRule::NullField, null),
-            (Role::Assistant, None) => check.missing(message, "content"),
+            (ChatRole::Assistant, None) => check.missing(message, "content"),
             // The field is required for the other roles, and is reported as missing already.
-            (Role::System | Role::User | Role::Tool | Role::Function, None) => {}
+            (ChatRole::System | ChatRole::User | ChatRole::Tool | ChatRole::Function, None) => {}
         }
         return;
     };
     let mut has_text = false;
     if let Some(text) = content.as_str() {
-        let may_be_empty = has_calls || matches!(role, Role::Tool | Role::Function);
+        let may_be_empty = has_calls || matches!(role, ChatRole::Tool | ChatRole::Function);
         has_text = !text.is_empty();
         if !may_be_empty && check.is_empty_text(text) {
             check.report(RequestRule::EmptyContent, content);
@@ -331,16 +333,21 @@ fn content<'t>(check: &mut Check<'t>, message: Json<'t>, role: Role, form: &Chat
     }
 }
 
-fn end(check: &mut Check<'_>, message: Json<'_>, role: Role, previous: Option<(Role, bool)>) {
+fn end(
+    check: &mut Check<'_>,
+    message: Json<'_>,
+    role: ChatRole,
+    previous: Option<(ChatRole, bool)>,
+) {
     let is_right = match (check.profile.last, role) {
-        (LastMessage::Any, _) | (_, Role::User | Role::Tool | Role::Function) => true,
-        (_, Role::System) => false,
+        (LastMessage::Any, _) | (_, ChatRole::User | ChatRole::Tool | ChatRole::Function) => true,
+        (_, ChatRole::System) => false,
         // Calls at the end have no results, which is reported with the links.
-        _ if previous == Some((Role::Assistant, true)) => true,
-        (LastMessage::MarkedPrefix, Role::Assistant) => {
+        _ if previous == Some((ChatRole::Assistant, true)) => true,
+        (LastMessage::MarkedPrefix, ChatRole::Assistant) => {
             message.field("prefix").and_then(Json::as_bool) == Some(true)
         }
-        (LastMessage::NotAssistant, Role::Assistant) => false,
+        (LastMessage::NotAssistant, ChatRole::Assistant) => false,
     };
     if !is_right {
         check.report(RequestRule::LastMessage, message);

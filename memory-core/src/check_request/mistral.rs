@@ -1,6 +1,6 @@
 //! Mistral chat completions.
 
-use super::chat::{self, ChatForm, Role};
+use super::chat::{self, ChatForm, ChatRole};
 use super::check::{Check, Field, Kind, optional, required};
 use super::json::Json;
 use super::rule::RequestRule;
@@ -62,13 +62,13 @@ const THINKING: &[Field] = &[
     optional("signature", Kind::Text),
 ];
 
-fn part<'t>(check: &mut Check<'t>, part: Json<'t>, role: Role) {
+fn part<'t>(check: &mut Check<'t>, part: Json<'t>, role: ChatRole) {
     let Some(kind) = chat::part_type(check, part) else { return };
     let is_allowed = match kind {
         "text" => true,
-        "image_url" | "document_url" | "file" | "input_audio" => role == Role::User,
-        "thinking" => matches!(role, Role::Assistant | Role::System),
-        "reference" | "tool_reference" => matches!(role, Role::Assistant | Role::Tool),
+        "image_url" | "document_url" | "file" | "input_audio" => role == ChatRole::User,
+        "thinking" => matches!(role, ChatRole::Assistant | ChatRole::System),
+        "reference" | "tool_reference" => matches!(role, ChatRole::Assistant | ChatRole::Tool),
         _ => return check.report(RequestRule::PartType, part),
     };
     if !is_allowed {

@@ -1,6 +1,6 @@
 //! OpenAI Chat Completions, and the content parts that compatible servers adopted.
 
-use super::chat::{self, ChatForm, Role};
+use super::chat::{self, ChatForm, ChatRole};
 use super::check::{Check, Field, Kind, optional, required};
 use super::json::Json;
 use super::rule::RequestRule;
@@ -42,13 +42,13 @@ pub(super) fn check<'t>(check: &mut Check<'t>, request: Json<'t>) {
     chat::check(check, request, &FORM);
 }
 
-fn part<'t>(check: &mut Check<'t>, part: Json<'t>, role: Role) {
+fn part<'t>(check: &mut Check<'t>, part: Json<'t>, role: ChatRole) {
     match chat::part_type(check, part) {
         Some("text") => chat::text_part_with(check, part, TEXT),
-        Some("refusal") if role == Role::Assistant => {
+        Some("refusal") if role == ChatRole::Assistant => {
             check.object(part, REFUSAL);
         }
-        Some("image_url" | "input_audio" | "file") if role == Role::User => {
+        Some("image_url" | "input_audio" | "file") if role == ChatRole::User => {
             media(check, part, IMAGE_PART);
         }
         Some("image_url" | "input_audio" | "file" | "refusal") => {

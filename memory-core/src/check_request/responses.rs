@@ -6,7 +6,7 @@ mod messages;
 use std::collections::HashSet;
 
 use self::items::{Effect, ItemForm};
-use super::calls::{CallKind, Calls};
+use super::calls::{Calls, ToolKind};
 use super::chat::arguments;
 use super::check::{Check, Kind, optional, required};
 use super::json::Json;
@@ -122,26 +122,26 @@ impl<'t> Links<'t> {
         }
     }
 
-    fn call(&mut self, check: &mut Check<'t>, item: Json<'t>, kind: CallKind, index: usize) {
+    fn call(&mut self, check: &mut Check<'t>, item: Json<'t>, kind: ToolKind, index: usize) {
         check.function_name(item);
-        if let (CallKind::Function, Some(text)) = (kind, item.field("arguments")) {
+        if let (ToolKind::Function, Some(text)) = (kind, item.field("arguments")) {
             arguments(check, text);
         }
         if let Some(id) = item.field("call_id") {
             self.calls.call(check, kind, id, index);
-            if let (CallKind::LocalShell, Some(alias)) = (kind, item.text("id")) {
+            if let (ToolKind::LocalShell, Some(alias)) = (kind, item.text("id")) {
                 self.calls.alias(alias);
             }
         }
     }
 
-    fn output(&mut self, check: &mut Check<'t>, item: Json<'t>, kind: CallKind) {
-        let key = if kind == CallKind::LocalShell { "id" } else { "call_id" };
+    fn output(&mut self, check: &mut Check<'t>, item: Json<'t>, kind: ToolKind) {
+        let key = if kind == ToolKind::LocalShell { "id" } else { "call_id" };
         if let Some(id) = item.field(key) {
             self.calls.result(check, kind, id, None);
         }
         let Some(output) = item.field("output").filter(|output| output.is_array()) else { return };
-        if matches!(kind, CallKind::Function | CallKind::Custom) {
+        if matches!(kind, ToolKind::Function | ToolKind::Custom) {
             messages::output_parts(check, output);
         }
     }

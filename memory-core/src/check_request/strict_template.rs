@@ -1,6 +1,6 @@
 //! Chat templates that allow one system message, first, and require alternate roles.
 
-use super::chat::{self, ChatForm, Role};
+use super::chat::{self, ChatForm, ChatRole};
 use super::check::{Check, Field, Kind, optional, required};
 use super::json::Json;
 use super::openai_chat;
@@ -33,7 +33,7 @@ const FORM: ChatForm = ChatForm {
     ],
     custom_calls: false,
     // Templates concatenate the content of the other roles as strings.
-    has_parts: |role| role == Role::User,
+    has_parts: |role| role == ChatRole::User,
     part,
 };
 
@@ -46,7 +46,7 @@ const VIDEO_PART: &[Field] = &[required("type", Kind::Text), required("video_url
 const AUDIO_PART: &[Field] = &[required("type", Kind::Text), required("audio_url", Kind::Object)];
 const SOURCE: &[Field] = &[required("url", Kind::Filled)];
 
-fn part<'t>(check: &mut Check<'t>, part: Json<'t>, _: Role) {
+fn part<'t>(check: &mut Check<'t>, part: Json<'t>, _: ChatRole) {
     let source = match chat::part_type(check, part) {
         Some("text") => return chat::text_part(check, part),
         Some("image_url" | "input_audio") => return openai_chat::media(check, part, IMAGE_PART),

@@ -1,6 +1,6 @@
 //! Arranges turns in the order that an API requires: system prompts, alternate roles, the first and the last message.
 
-use super::fault::{Fault, is_planted};
+use super::bug::{RenderBug, is_planted};
 use super::repair::{RepairKind, Repairs};
 use super::turn::{Speaker, Turn, is_call};
 use crate::dialect::{Dialect, Part};
@@ -65,7 +65,7 @@ fn place_system<'a>(
     }
     let (mut system, mut rest) = (Vec::new(), Vec::with_capacity(turns.len()));
     for turn in turns {
-        let moves = rest.is_empty() || !is_planted(Fault::SystemNotMoved);
+        let moves = rest.is_empty() || !is_planted(RenderBug::SystemNotMoved);
         if turn.speaker.is_system() && moves {
             if !rest.is_empty() {
                 repairs.add(RepairKind::SystemMoved, turn.sequence);
@@ -75,7 +75,7 @@ fn place_system<'a>(
             rest.push(turn);
         }
     }
-    if is_planted(Fault::SystemsSwapped) {
+    if is_planted(RenderBug::SystemsSwapped) {
         system.reverse();
     }
     (system, rest)
@@ -156,7 +156,7 @@ fn join<'a>(
             }
             _ => false,
         };
-        if joins && !is_planted(Fault::NotMerged) {
+        if joins && !is_planted(RenderBug::NotMerged) {
             merge(last, turn, repairs);
         } else {
             joined.push(turn);
@@ -176,7 +176,7 @@ fn merge<'a>(last: &mut Turn<'a>, turn: Turn<'a>, repairs: &mut Repairs) {
         last.author = None;
     }
     last.known = None;
-    if !is_planted(Fault::MergedAway) {
+    if !is_planted(RenderBug::MergedAway) {
         last.parts.extend(turn.parts);
     }
 }
@@ -188,7 +188,7 @@ fn fill<'a>(turns: Vec<Turn<'a>>, profile: &Profile, repairs: &mut Repairs) -> V
         Alternation::Strict => profile.name == ProfileName::StrictTemplate,
         Alternation::Free | Alternation::CallAfterUser => false,
     };
-    if !is_needed || is_planted(Fault::BetweenNotInserted) {
+    if !is_needed || is_planted(RenderBug::BetweenNotInserted) {
         return turns;
     }
     let mut filled: Vec<Turn<'a>> = Vec::with_capacity(turns.len());
@@ -210,7 +210,7 @@ fn ends(turns: &mut Vec<Turn<'_>>, system: &[Turn<'_>], profile: &Profile, repai
     if let Some(first) = first
         && profile.first == FirstMessage::User
         && turns.get(first).is_some_and(|turn| turn.speaker != Speaker::User)
-        && !is_planted(Fault::StartNotInserted)
+        && !is_planted(RenderBug::StartNotInserted)
     {
         repairs.add(RepairKind::StartInserted, None);
         turns.insert(first, Turn::inserted(Speaker::User, START));
@@ -243,7 +243,7 @@ fn ends(turns: &mut Vec<Turn<'_>>, system: &[Turn<'_>], profile: &Profile, repai
             last.speaker == Speaker::Assistant && !is_paused
         }
     };
-    if needs_line && !is_planted(Fault::EndNotInserted) {
+    if needs_line && !is_planted(RenderBug::EndNotInserted) {
         repairs.add(RepairKind::EndInserted, None);
         turns.push(Turn::inserted(Speaker::User, END));
     }

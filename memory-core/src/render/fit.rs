@@ -8,7 +8,7 @@ mod text;
 
 use std::collections::HashSet;
 
-use super::fault::{Fault, is_planted};
+use super::bug::{RenderBug, is_planted};
 use super::media::{self, Place};
 use super::native::is_sound;
 use super::repair::{RepairKind, Repairs};
@@ -187,7 +187,7 @@ impl Fit<'_> {
     }
 
     fn is_refused(&self, text: &str) -> bool {
-        if is_planted(Fault::EmptyTextKept) {
+        if is_planted(RenderBug::EmptyTextKept) {
             return false;
         }
         match self.profile.text {

@@ -1,6 +1,6 @@
 //! Limits on the number and size of media in one request.
 
-use super::fault::{Fault, is_planted};
+use super::bug::{RenderBug, is_planted};
 use super::media::{data_len, note};
 use super::repair::{RepairKind, Repairs};
 use super::turn::{Speaker, Turn};
@@ -40,7 +40,7 @@ pub(super) fn apply(turns: &mut [Turn<'_>], profile: &Profile, repairs: &mut Rep
     let mut left = Left {
         images: profile
             .max_images
-            .map_or(usize::MAX, |most| most + usize::from(is_planted(Fault::OneImageMore))),
+            .map_or(usize::MAX, |most| most + usize::from(is_planted(RenderBug::OneImageMore))),
         documents: profile.max_documents.unwrap_or(usize::MAX),
         // A part of the size is reserved for texts.
         bytes: profile.max_bytes.map_or(usize::MAX, |most| most / 8 * 7),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::fault::{Fault, is_planted};
+use super::bug::{RenderBug, is_planted};
 use super::repair::{RepairKind, Repairs};
 use super::turn::{Speaker, Turn, is_call};
 use crate::dialect::{CallKind, Part, ResultPart};
@@ -202,9 +202,9 @@ pub(super) fn link<'a>(
                     None => {
                         let is_second = result.link.is_some_and(|id| calls.knows(id));
                         let stays = if is_second {
-                            is_planted(Fault::SecondResultKept)
+                            is_planted(RenderBug::SecondResultKept)
                         } else {
-                            is_planted(Fault::OrphanKept)
+                            is_planted(RenderBug::OrphanKept)
                         };
                         if stays {
                             turn.parts.push(Part::Result(result));
@@ -248,7 +248,7 @@ pub(super) fn link<'a>(
     }
     for (index, turn) in turns.into_iter().enumerate() {
         if turn.speaker == Speaker::Tool {
-            // Only a planted fault leaves results in it.
+            // Only a planted bug leaves results in it.
             linked.extend(Some(turn).filter(|turn| !turn.parts.is_empty()));
             continue;
         }
@@ -261,7 +261,7 @@ pub(super) fn link<'a>(
         let mut turn = turn;
         let results = results(index, &mut turn, &mut all, &others, missing, repairs);
         let is_apart = speakers.get(index + 1).is_some_and(|next| *next != Speaker::Tool);
-        if is_apart && is_planted(Fault::ResultNotMoved) {
+        if is_apart && is_planted(RenderBug::ResultNotMoved) {
             late.push(results);
             linked.push(turn);
             continue;
@@ -290,10 +290,10 @@ fn results<'a>(
         let Part::Call(call) = part else { continue };
         let answer = calls.next().and_then(|call| call.answer);
         let Some(Answer { mut result, turn: from, sequence: at, known: tokens }) = answer else {
-            if is_planted(Fault::NoSyntheticResult) {
+            if is_planted(RenderBug::NoSyntheticResult) {
                 continue;
             }
-            if !is_planted(Fault::RepairNotListed) {
+            if !is_planted(RenderBug::RepairNotListed) {
                 repairs.add(RepairKind::SyntheticResult, turn.sequence);
             }
             if matches!(call.kind, CallKind::Native(_)) {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::fault::{Fault, is_planted};
+use super::bug::{RenderBug, is_planted};
 use super::repair::{RepairKind, Repairs};
 use super::turn::{Speaker, Turn, is_call, is_result};
 use crate::dialect::{Arguments, CallKind, Part};
@@ -54,7 +54,7 @@ impl Names {
                     Some(id)
                         if profile.call_id.accepts(id)
                             && (used.insert(Cow::Borrowed(id))
-                                || is_planted(Fault::IdRepeated)) =>
+                                || is_planted(RenderBug::IdRepeated)) =>
                     {
                         None
                     }
@@ -71,10 +71,10 @@ impl Names {
                 };
                 let is_named = profile.function_name.accepts(call.name)
                     || matches!(call.kind, CallKind::Native(_))
-                    || is_planted(Fault::NameKept);
+                    || is_planted(RenderBug::NameKept);
                 let name = (!is_named).then(|| new_name(call.name, profile.function_name, "tool"));
                 let is_wrapped = profile.arguments == ArgumentForm::ObjectOrText
-                    && !is_planted(Fault::ArgumentsKept);
+                    && !is_planted(RenderBug::ArgumentsKept);
                 let arguments = is_wrapped.then(|| wrapped(call.arguments)).flatten();
                 names.calls.push(CallNames { id, name, arguments });
             }
@@ -106,7 +106,7 @@ impl Names {
                 }
                 None if turn.author.is_some()
                     && !has_author(profile)
-                    && !is_planted(Fault::AuthorKept) =>
+                    && !is_planted(RenderBug::AuthorKept) =>
                 {
                     turn.author = None;
                     turn.touch();
@@ -120,7 +120,7 @@ impl Names {
                 for (part, (id, name)) in results.zip(&links) {
                     if let Part::Result(result) = part {
                         changed |= result.link != *id;
-                        if !is_planted(Fault::IdInCallOnly) {
+                        if !is_planted(RenderBug::IdInCallOnly) {
                             result.link = *id;
                         }
                         result.name = Some(*name);

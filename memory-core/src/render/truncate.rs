@@ -1,6 +1,6 @@
 //! Truncates the texts of the newest unit.
 
-use super::fault::{Fault, is_planted};
+use super::bug::{RenderBug, is_planted};
 use super::link::is_synthetic;
 use super::repair::{RepairKind, Repairs};
 use super::turn::Turn;
@@ -339,11 +339,11 @@ fn shortened(text: &str, count: u64, wanted: u64, counter: &dyn TokenCounter) ->
             end -= 1;
         }
         let mut short = text.get(..end).unwrap_or_default().to_owned();
-        if is_planted(Fault::CutInCharacter) {
+        if is_planted(RenderBug::CutInCharacter) {
             let bytes = text.as_bytes().get(..length).unwrap_or_default();
             short = String::from_utf8_lossy(bytes).into_owned();
         }
-        if !is_planted(Fault::CutWithoutMarker) {
+        if !is_planted(RenderBug::CutWithoutMarker) {
             short.push_str(MARKER);
         }
         if end == 0 || counter.count(&short) as u64 <= wanted {

@@ -1,7 +1,7 @@
 //! Turns of one speaker each, read from stored messages of any dialect.
 
 use super::Input;
-use super::fault::{Fault, is_planted};
+use super::bug::{RenderBug, is_planted};
 use crate::dialect::{CallKind, Dialect, Part};
 use crate::link::AnswerItem;
 use crate::message::Role;
@@ -84,7 +84,7 @@ impl<'a> Turn<'a> {
 
     /// Clears the known tokens, because the turn changed.
     pub(super) fn touch(&mut self) {
-        self.known = self.known.filter(|_| is_planted(Fault::OldTokens));
+        self.known = self.known.filter(|_| is_planted(RenderBug::OldTokens));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::fault::{Fault, is_planted};
+use super::bug::{RenderBug, is_planted};
 use super::repair::{RepairKind, Repairs};
 use super::turn::{Speaker, Turn};
 use crate::dialect::{Dialect, Loss, Part, TextKind, TextPart};
@@ -118,7 +118,7 @@ fn chat_message(message: &mut JsonObject, author: Option<&str>, profile: &Profil
     );
     let takes_reasoning = needs_reasoning
         || profile.reasoning == ReasoningForm::Fields
-        || is_planted(Fault::ForeignReasoningKept);
+        || is_planted(RenderBug::ForeignReasoningKept);
     let is_openai = profile.name == ProfileName::OpenaiChat;
     let is_known = |key: &str, value: &Json| match key {
         "role" | "content" => true,
@@ -240,7 +240,7 @@ fn sign(content: &mut Json) -> bool {
     let is_signed = signature
         .iter()
         .any(|key| call.get(key).and_then(Json::as_str).is_some_and(|text| !text.is_empty()));
-    if is_signed || is_planted(Fault::NoPlaceholder) {
+    if is_signed || is_planted(RenderBug::NoPlaceholder) {
         return false;
     }
     for key in signature {
@@ -306,7 +306,7 @@ fn responses(lines: &mut Vec<Line>, repairs: &mut Repairs) {
         let is_right = id.as_str().is_some_and(|id| {
             id.starts_with(prefix) && ITEM_ID.accepts(id) && seen.insert(id.to_owned())
         });
-        if !is_right && !is_planted(Fault::ItemIdKept) {
+        if !is_right && !is_planted(RenderBug::ItemIdKept) {
             item.remove("id");
             repairs.add(RepairKind::ItemId, None);
         }
@@ -321,7 +321,7 @@ fn responses(lines: &mut Vec<Line>, repairs: &mut Repairs) {
         if kind == "reasoning" {
             let has_id = line.json.get("id").is_some();
             let is_followed = next.is_some_and(|(is_product, _)| is_product);
-            if !(is_followed || is_planted(Fault::LoneReasoningKept))
+            if !(is_followed || is_planted(RenderBug::LoneReasoningKept))
                 || !says_something(&mut line.json)
             {
                 lines.remove(at);

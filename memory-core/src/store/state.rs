@@ -97,7 +97,7 @@ impl MemoryState {
             let outcome = if let Some(first) = memory.earlier(*write)? {
                 AppendOutcome::Duplicate { first }
             } else {
-                admit(&mut memory.head.fence, access.lease)?;
+                raise_fence(&mut memory.head.fence, access.lease)?;
                 let first = memory.head.last.plus(1);
                 for message in messages.iter() {
                     let place = memory.head.last.plus(1);
@@ -131,7 +131,7 @@ impl MemoryState {
         self.change(now, |memory| {
             if memory.earlier(replace.write)?.is_none() {
                 let mut fence = memory.head.fence;
-                admit(&mut fence, access.lease)?;
+                raise_fence(&mut fence, access.lease)?;
                 let Some(found) = memory.messages.get_mut(&replace.sequence) else {
                     return Err(StoreErrorKind::Conflict);
                 };
@@ -176,8 +176,8 @@ impl MemoryState {
             return Ok(self.head.counters.clone());
         }
         let (mut fence, mut flush_fence) = (self.head.fence, self.head.flush_fence);
-        admit(&mut flush_fence, splice.flusher)?;
-        admit(&mut fence, access.lease)?;
+        raise_fence(&mut flush_fence, splice.flusher)?;
+        raise_fence(&mut fence, access.lease)?;
         if !self.holds(splice.cursor()) {
             return Err(StoreErrorKind::Conflict);
         }
@@ -249,7 +249,7 @@ impl MemoryState {
     ) -> Result<Counters, StoreErrorKind> {
         self.change(now, |memory| {
             if memory.earlier(clear.write)?.is_none() {
-                admit(&mut memory.head.fence, access.lease)?;
+                raise_fence(&mut memory.head.fence, access.lease)?;
                 memory.wrote(clear.write, None, now, usize::MAX);
                 memory.messages.clear();
                 memory.receipts.clear();
@@ -268,7 +268,7 @@ impl MemoryState {
     /// [`StoreErrorKind::Fenced`].
     pub fn claim(&mut self, lease: LeaseProof, now: Timestamp) -> Result<(), StoreErrorKind> {
         self.change(now, |memory| {
-            admit(&mut memory.head.fence, Some(lease))?;
+            raise_fence(&mut memory.head.fence, Some(lease))?;
             memory.head.version += 1;
             Ok(())
         })
@@ -291,8 +291,8 @@ impl MemoryState {
             return Err(StoreErrorKind::Conflict);
         }
         let (mut fence, mut flush_fence) = (head.fence, head.flush_fence);
-        admit(&mut flush_fence, remove.flusher)?;
-        admit(&mut fence, remove.access.lease)?;
+        raise_fence(&mut flush_fence, remove.flusher)?;
+        raise_fence(&mut fence, remove.access.lease)?;
         (head.fence, head.flush_fence) = (fence, flush_fence);
         // From here on the memory reads like one that was never written.
         head.expires_at = Some(Timestamp::UNIX_EPOCH);
@@ -427,7 +427,10 @@ impl MemoryState {
 }
 
 /// Refuses a stale lease; raises the newest token to that of a newer lease.
-const fn admit(fence: &mut FencingToken, lease: Option<LeaseProof>) -> Result<(), StoreErrorKind> {
+const fn raise_fence(
+    fence: &mut FencingToken,
+    lease: Option<LeaseProof>,
+) -> Result<(), StoreErrorKind> {
     let Some(LeaseProof { token, .. }) = lease else { return Ok(()) };
     if token.number() < fence.number() {
         return Err(StoreErrorKind::Fenced { token, newest: *fence });

@@ -3,7 +3,7 @@
 use crate::counters::Tally;
 use crate::policy::Policy;
 use crate::priority::{ContentType, Priority};
-use crate::render::fault::{Fault, is_planted};
+use crate::render::bug::{RenderBug, is_planted};
 use crate::stored::{MessageMeta, Sequence};
 use crate::unit::{Rank, Unit, Units};
 
@@ -180,7 +180,7 @@ impl<'a> Candidates<'a> {
     /// The units before `end` that are reminders before the newest ones, ascending. Only the most recent of repeated
     /// reminders are relevant. Critical ones are always kept, and do not count.
     pub(super) fn old_reminders(&self, end: usize) -> Vec<usize> {
-        if is_planted(Fault::OldRemindersKept) {
+        if is_planted(RenderBug::OldRemindersKept) {
             return Vec::new();
         }
         let recent_from = self.recent_from(end);

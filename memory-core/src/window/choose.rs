@@ -6,7 +6,7 @@ use super::ContextError;
 use super::candidates::Candidates;
 use super::steps::{Mark, Steps};
 use crate::priority::Priority;
-use crate::render::fault::{Fault, is_planted};
+use crate::render::bug::{RenderBug, is_planted};
 
 /// The units of a window.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Candidates<'_> {
         let mut critical = 0_u64;
         for special in self.special().iter().filter(|special| is_sendable(special.unit)) {
             let is_critical = self.priority(special, recent_from).is_critical();
-            if is_critical && !is_planted(Fault::CriticalOptional) {
+            if is_critical && !is_planted(RenderBug::CriticalOptional) {
                 included.push(special.unit);
                 critical = critical.saturating_add(self.cost(special.unit));
             }
@@ -90,7 +90,7 @@ impl Candidates<'_> {
             newest,
             extent: ChoiceExtent::Full,
         };
-        if let Some(newest) = newest.filter(|_| !is_planted(Fault::NewestOptional)) {
+        if let Some(newest) = newest.filter(|_| !is_planted(RenderBug::NewestOptional)) {
             // It is behind all critical units, or one of them.
             if included.last() != Some(&newest) {
                 included.push(newest);
@@ -176,7 +176,7 @@ impl Candidates<'_> {
                 && old_reminders.binary_search(&unit).is_err()
                 && required.binary_search(&unit).is_err()
         };
-        let now = if is_planted(Fault::RecencyFromEnd) { self.len() } else { end.unit };
+        let now = if is_planted(RenderBug::RecencyFromEnd) { self.len() } else { end.unit };
         let recent_from = self.recent_from(now).min(end.unit);
         let mut special: Vec<_> = (self.special().iter())
             .filter(|special| special.unit < end.unit && is_open(special.unit))
@@ -214,7 +214,7 @@ impl Candidates<'_> {
                 None => special.next().is_some(),
             };
             let is_talk = self.unit(unit).is_some_and(crate::unit::Unit::is_conversation);
-            let is_behind_hole = unit < talk_from && !is_planted(Fault::TalkWithHoles);
+            let is_behind_hole = unit < talk_from && !is_planted(RenderBug::TalkWithHoles);
             let rest = left.checked_sub(self.cost_before(unit, end.position));
             match rest.filter(|_| !(is_talk && is_behind_hole)) {
                 Some(rest) => {
@@ -225,7 +225,7 @@ impl Candidates<'_> {
                     talk_from = talk_from.max(unit);
                     // The rest of this source is older.
                     if let Some(is_done) = source.and_then(|index| is_done.get_mut(index)) {
-                        *is_done = !is_planted(Fault::TalkWithHoles);
+                        *is_done = !is_planted(RenderBug::TalkWithHoles);
                     }
                 }
                 None => {}

@@ -20,7 +20,7 @@ use crate::message::{Message, Role};
 use crate::policy::Policy;
 use crate::profile::{Profile, ProfileName};
 use crate::render::Repair;
-use crate::render::fault::{Fault, is_planted};
+use crate::render::bug::{RenderBug, is_planted};
 use crate::stored::{MessageMeta, Sequence};
 use crate::tokens::{TokenCounter, message_tokens};
 use crate::unit::Units;
@@ -186,7 +186,7 @@ impl<'a> ContextPlanner<'a> {
         };
         let is_stepped = options.advance.unwrap_or_default() == WindowAdvance::Stepped
             && options.budget >= SMALL
-            && !is_planted(Fault::StartSlides);
+            && !is_planted(RenderBug::StartSlides);
         planner.steps = is_stepped
             .then(|| Steps::size(options.budget, planner.room()))
             .flatten()
@@ -261,7 +261,7 @@ impl<'a> ContextPlanner<'a> {
 
     /// The tokens for tools and the answer.
     fn reserved(&self) -> u64 {
-        if is_planted(Fault::ReserveForgotten) { 0 } else { self.options.reserved() }
+        if is_planted(RenderBug::ReserveForgotten) { 0 } else { self.options.reserved() }
     }
 
     /// The tokens for the request.

@@ -1,7 +1,7 @@
 //! Windows of random histories with every profile and random budgets.
 
+mod bugs;
 mod check;
-mod faults;
 mod steps;
 
 use proptest::prelude::*;

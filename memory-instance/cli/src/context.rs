@@ -38,12 +38,12 @@ pub(crate) struct Args {
     system: Option<String>,
 
     /// The action if the newest unit does not fit
-    #[arg(long, value_enum, default_value_t = Newest::Error)]
-    newest: Newest,
+    #[arg(long, value_enum, default_value_t = NewestArg::Error)]
+    newest: NewestArg,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Newest {
+enum NewestArg {
     /// Fail, and name the unit and its tokens
     Error,
     /// Cut its longest texts
@@ -64,7 +64,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
     if let Some(system) = &args.system {
         options = options.with_system(system);
     }
-    if args.newest == Newest::Truncate {
+    if args.newest == NewestArg::Truncate {
         options = options.with_newest(NewestUnit::Truncate);
     }
     let window = memory.window(&options).await?;

@@ -14,11 +14,11 @@ use crate::out::Closed;
 /// A mistake in the command line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Usage(String);
+pub(crate) struct UsageError(String);
 
 /// A mistake in the command line, as an error.
 pub(crate) fn usage(problem: impl Into<String>) -> anyhow::Error {
-    Usage(problem.into()).into()
+    UsageError(problem.into()).into()
 }
 
 /// Prints the failure.
@@ -30,7 +30,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     say(&one_line(error.as_ref()));
     // A URL is an argument, or replaces one.
     let is_url = matches!(error.downcast_ref(), Some(MemoryError::Url { .. }));
-    if error.is::<Usage>() || is_url { ExitCode::from(2) } else { ExitCode::FAILURE }
+    if error.is::<UsageError>() || is_url { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// Prints the error in the command line, or the requested help.

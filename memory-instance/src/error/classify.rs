@@ -6,7 +6,7 @@ use memory_core::sibling::cut_error_text;
 use memory_core::store::{Applied, StoreErrorKind};
 use memory_lock::{LockErrorKind, LostReason};
 
-use super::{AppendFailure, LeaseFailure, MemoryError};
+use super::{AppendError, LeaseError, MemoryError};
 use crate::prepared::PreparedAppend;
 
 impl MemoryError {
@@ -117,11 +117,11 @@ impl MemoryError {
         match self {
             Self::Store(error) => Self::Store(error.possibly_applied()),
             Self::Lock(failure) => {
-                Self::Lock(Box::new(LeaseFailure { applied: Applied::Unknown, ..*failure }))
+                Self::Lock(Box::new(LeaseError { applied: Applied::Unknown, ..*failure }))
             }
             Self::Append(failure) => {
-                let AppendFailure { reason, prepared } = *failure;
-                AppendFailure { reason: reason.possibly_applied(), prepared }.into()
+                let AppendError { reason, prepared } = *failure;
+                AppendError { reason: reason.possibly_applied(), prepared }.into()
             }
             other => other,
         }

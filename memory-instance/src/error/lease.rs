@@ -11,7 +11,7 @@ use memory_lock::{LockError, LockErrorKind};
 /// A lease that could not be acquired.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct LeaseFailure {
+pub struct LeaseError {
     /// The memory.
     pub key: MemoryKey,
     /// The cause.
@@ -22,7 +22,7 @@ pub struct LeaseFailure {
     pub max_turn: Option<Duration>,
 }
 
-impl fmt::Display for LeaseFailure {
+impl fmt::Display for LeaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "take the lease on {}: {}", self.key, self.reason)?;
         match (self.reason.kind(), self.max_turn) {
@@ -35,7 +35,7 @@ impl fmt::Display for LeaseFailure {
 }
 
 /// The source is the driver's error, because the text already contains the reason's text.
-impl Error for LeaseFailure {
+impl Error for LeaseError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.reason.source()
     }
@@ -44,20 +44,20 @@ impl Error for LeaseFailure {
 /// A lease backend that could not be opened.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct OpenLeasesFailure {
+pub struct OpenLeasesError {
     /// The store's URL, without a password.
     pub url: String,
     /// The cause.
     pub reason: LockError,
 }
 
-impl fmt::Display for OpenLeasesFailure {
+impl fmt::Display for OpenLeasesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "open the leases of {}: {}", self.url, self.reason)
     }
 }
 
-impl Error for OpenLeasesFailure {
+impl Error for OpenLeasesError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.reason.source()
     }

@@ -28,7 +28,7 @@ fn retryability_is_the_same_in_all_crates() {
         ("its own turn", LockErrorKind::OwnLease, None, false),
         ("shut down", LockErrorKind::ShutDown, None, false),
     ] {
-        let open = OpenLeasesFailure { url: "sqlite://x.db".into(), reason: lock(&leases) };
+        let open = OpenLeasesError { url: "sqlite://x.db".into(), reason: lock(&leases) };
         let mut answers = vec![
             ("LockError", lock(&leases).is_retryable()),
             ("WithLockError", WithLockError::<()>::Acquire(lock(&leases)).is_retryable()),
@@ -52,9 +52,9 @@ fn retryability_is_the_same_in_all_crates() {
     }
 }
 
-fn lease_failure(reason: LockError) -> LeaseFailure {
+fn lease_failure(reason: LockError) -> LeaseError {
     let key = MemoryKey::new("p", "m", "k").unwrap();
-    LeaseFailure { key, reason, applied: Applied::No, max_turn: None }
+    LeaseError { key, reason, applied: Applied::No, max_turn: None }
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn lease_open_failure_is_not_a_url_error() {
     let source = std::io::Error::other("permission denied");
     let reason =
         LockError::new(LockErrorKind::Unavailable, LockOperation::Open).with_source(source);
-    let failure = OpenLeasesFailure { url: "sqlite://x.db".into(), reason };
+    let failure = OpenLeasesError { url: "sqlite://x.db".into(), reason };
     let error = MemoryError::OpenLeases(Box::new(failure));
     assert!(error.to_string().starts_with("open the leases of sqlite://x.db: "), "{error}");
     assert!(error.chain().ends_with("permission denied"), "{}", error.chain());

@@ -6,7 +6,7 @@ use memory_core::MemoryKey;
 use memory_core::store::{Applied, StoreError, StoreErrorKind};
 use memory_lock::LockErrorKind;
 
-use super::{LeaseFailure, MemoryError};
+use super::{LeaseError, MemoryError};
 
 /// Why a write to the store failed, after all its attempts.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,7 @@ pub enum WriteError {
     Store(#[from] StoreError),
     /// The lease on the memory could not be acquired.
     #[error(transparent)]
-    Lock(Box<LeaseFailure>),
+    Lock(Box<LeaseError>),
     /// A write within a turn that would have waited for the same turn to end.
     #[error("{}", own_turn_text(operation, key))]
     OwnTurn {
@@ -91,14 +91,14 @@ impl WriteError {
     pub(crate) fn possibly_applied(self) -> Self {
         match self {
             Self::Store(error) => Self::Store(error.possibly_applied()),
-            Self::Lock(failure) => LeaseFailure { applied: Applied::Unknown, ..*failure }.into(),
+            Self::Lock(failure) => LeaseError { applied: Applied::Unknown, ..*failure }.into(),
             other @ (Self::OwnTurn { .. } | Self::TimedOut { .. }) => other,
         }
     }
 }
 
-impl From<LeaseFailure> for WriteError {
-    fn from(failure: LeaseFailure) -> Self {
+impl From<LeaseError> for WriteError {
+    fn from(failure: LeaseError) -> Self {
         Self::Lock(Box::new(failure))
     }
 }

@@ -97,9 +97,9 @@ impl WriteRequest for Clear {
 }
 
 /// Raises the newest token that the store has seen to that of this lease.
-pub(crate) struct Claim(pub(crate) LeaseProof);
+pub(crate) struct ClaimFence(pub(crate) LeaseProof);
 
-impl WriteRequest for Claim {
+impl WriteRequest for ClaimFence {
     type Answer = ();
     const OPERATION: StoreOperation = StoreOperation::Claim;
 

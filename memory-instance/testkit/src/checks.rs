@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use memory_core::store::{Counters, Outline};
 
 use crate::history::{Answer, Call, History, Recorded};
-use crate::linear::{Verdict, check};
-use crate::model::{Part, SequentialMemory};
+use crate::linear::{Explanation, check};
+use crate::model::{ModelPart, SequentialMemory};
 use crate::program::{Op, Program};
 use crate::rollback::Rollbacks;
 use crate::seen::check_seen;
@@ -52,22 +52,23 @@ fn check_linearizable(
         if rollbacks.is_empty() { (&history.turns, BUDGET) } else { (&no_turns, ROLLBACK_BUDGET) };
     let memory = SequentialMemory::for_history(operations, turns);
     match check(&memory, operations, budget) {
-        Verdict::Linearizable => {}
-        Verdict::OutOfBudget => {
+        Explanation::Linearizable => {}
+        Explanation::OutOfBudget => {
             let what = format!("memory {key}: the search took too long");
             history.broken(Check::NoVerdict, what);
         }
-        Verdict::Impossible { explained, stuck } => {
+        Explanation::Impossible { explained, stuck } => {
             let stuck = operations.get(stuck);
             let (last, count) =
                 (explained.last().and_then(|i| operations.get(*i)), explained.len());
             let what = format!(
                 "memory {key}: after {count} operations, the last of them {last:?}, nothing explains {stuck:?}"
             );
-            let is_fine_without =
-                |part| check(&memory.without(part), operations, budget) == Verdict::Linearizable;
-            let part = Part::ALL.into_iter().find(|part| is_fine_without(*part));
-            history.broken(part.map_or(Check::Unexplained, Part::check), what);
+            let is_fine_without = |part| {
+                check(&memory.without(part), operations, budget) == Explanation::Linearizable
+            };
+            let part = ModelPart::ALL.into_iter().find(|part| is_fine_without(*part));
+            history.broken(part.map_or(Check::Unexplained, ModelPart::check), what);
         }
     }
 }

@@ -24,7 +24,7 @@ mod seen;
 pub use bug::Bug;
 pub use explain::{Explained, explain};
 pub use history::{Answer, Call, Ensured, Held, History, Item, Piece, Recorded, Tag, Totals};
-pub use linear::{Model, Operation, Verdict, check};
+pub use linear::{Explanation, Model, Operation, check};
 pub use model::SequentialMemory;
 pub use program::{
     Agent, Family, Faults, Kind, Look, Op, Program, SummarizerKind, Turn, TurnStep, program,

@@ -40,7 +40,7 @@ pub struct Operation<C, A> {
 
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Explanation {
     /// It could have happened one operation at a time.
     Linearizable,
     /// It could not.
@@ -59,7 +59,7 @@ pub fn check<M: Model>(
     initial: &M,
     history: &[Operation<M::Call, M::Answer>],
     mut budget: u64,
-) -> Verdict {
+) -> Explanation {
     let words = history.len().div_ceil(64);
     let mut seen = HashSet::new();
     let mut longest = (Vec::new(), 0);
@@ -68,15 +68,15 @@ pub fn check<M: Model>(
     loop {
         let Some(level) = path.last_mut() else {
             let (explained, stuck) = longest;
-            return Verdict::Impossible { explained, stuck };
+            return Explanation::Impossible { explained, stuck };
         };
-        let Some(deadline) = level.deadline else { return Verdict::Linearizable };
+        let Some(deadline) = level.deadline else { return Explanation::Linearizable };
         let Some(index) = level.candidates.pop() else {
             path.pop();
             continue;
         };
         if budget == 0 {
-            return Verdict::OutOfBudget;
+            return Explanation::OutOfBudget;
         }
         budget -= 1;
         let Some(operation) = history.get(index) else { continue };

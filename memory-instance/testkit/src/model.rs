@@ -17,13 +17,13 @@ use crate::violation::Check;
 pub struct SequentialMemory {
     known: Arc<Known>,
     /// The part of the answers that is ignored.
-    without: Option<Part>,
+    without: Option<ModelPart>,
     state: State,
 }
 
 /// A part of the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum ModelPart {
     /// No other writes between the first read of a turn and its last write.
     Turns,
     /// Windows contain critical messages.
@@ -36,7 +36,7 @@ pub enum Part {
     Totals,
 }
 
-impl Part {
+impl ModelPart {
     /// All parts.
     pub(crate) const ALL: [Self; 5] =
         [Self::Turns, Self::Critical, Self::Room, Self::Windows, Self::Totals];
@@ -59,7 +59,7 @@ struct State {
     items: BTreeMap<u64, (Item, u32, Kind)>,
     last: u64,
     totals: Totals,
-    generation: Generation,
+    generation: KnownGeneration,
     /// Appended batches, with their places.
     batches: BTreeMap<u32, u64>,
     clears: BTreeSet<u32>,
@@ -81,7 +81,7 @@ struct State {
 
 /// Knowledge about a number that the store chooses.
 #[derive(Debug, Clone, Copy, Default, Hash)]
-enum Generation {
+enum KnownGeneration {
     /// Nothing was written yet, so it is zero, unless a turn has started.
     #[default]
     Fresh,
@@ -91,7 +91,7 @@ enum Generation {
     After(u64),
 }
 
-impl Generation {
+impl KnownGeneration {
     /// Whether it may be this number.
     const fn may_be(self, number: u64) -> bool {
         match self {
@@ -119,7 +119,7 @@ impl SequentialMemory {
 
     /// The same model, ignoring this part of the answers.
     #[must_use]
-    pub fn without(&self, part: Part) -> Self {
+    pub fn without(&self, part: ModelPart) -> Self {
         Self { without: Some(part), ..self.clone() }
     }
 }
@@ -148,8 +148,8 @@ impl State {
                 self.totals.appended += 1;
                 self.totals.tokens += u64::from(piece.tokens);
             }
-            if matches!(self.generation, Generation::Fresh | Generation::Known(0)) {
-                self.generation = Generation::After(0);
+            if matches!(self.generation, KnownGeneration::Fresh | KnownGeneration::Known(0)) {
+                self.generation = KnownGeneration::After(0);
             }
         }
         match answer {
@@ -180,15 +180,15 @@ impl State {
             return false;
         }
         let number = match self.generation {
-            Generation::Fresh => 0,
-            Generation::Known(number) | Generation::After(number) => number,
+            KnownGeneration::Fresh => 0,
+            KnownGeneration::Known(number) | KnownGeneration::After(number) => number,
         };
         match necessary {
             Ensured::Unchanged => return true,
             Ensured::Replaced => {
                 let old = self.items.get(&place).map_or(0, |(_, tokens, _)| *tokens);
                 self.totals.tokens -= u64::from(old);
-                self.generation = Generation::After(number);
+                self.generation = KnownGeneration::After(number);
             }
             Ensured::Appended => {
                 self.last = place;
@@ -196,7 +196,7 @@ impl State {
                 self.totals.present += 1;
                 self.totals.appended += 1;
                 if number == 0 {
-                    self.generation = Generation::After(0);
+                    self.generation = KnownGeneration::After(0);
                 }
             }
         }
@@ -216,9 +216,10 @@ impl State {
             // The store compares ids of messages too, which are no part of this state: a batch that is sent
             // again has new ones.
             return self.rollbacks > 0
-                || !matches!(self.generation, Generation::Known(known) if known == *generation);
+                || !matches!(self.generation, KnownGeneration::Known(known) if known == *generation);
         }
-        if matches!(self.generation, Generation::Fresh) || !self.generation.may_be(*generation) {
+        if matches!(self.generation, KnownGeneration::Fresh) || !self.generation.may_be(*generation)
+        {
             // Without an answer: it came too late, and changed nothing.
             return answer.is_none();
         }
@@ -247,8 +248,11 @@ impl State {
             self.totals.tokens += u64::from(*tokens);
         }
         let changes = !(summarized.is_empty() && evicted.is_empty());
-        self.generation =
-            if changes { Generation::After(*generation) } else { Generation::Known(*generation) };
+        self.generation = if changes {
+            KnownGeneration::After(*generation)
+        } else {
+            KnownGeneration::Known(*generation)
+        };
         if receipt.is_some() {
             self.newest_receipt = *receipt;
         }
@@ -296,8 +300,10 @@ impl State {
         self.totals.tokens = 0;
         self.newest_receipt = None;
         self.generation = match self.generation {
-            Generation::Fresh => Generation::After(0),
-            Generation::Known(number) | Generation::After(number) => Generation::After(number),
+            KnownGeneration::Fresh => KnownGeneration::After(0),
+            KnownGeneration::Known(number) | KnownGeneration::After(number) => {
+                KnownGeneration::After(number)
+            }
         };
         true
     }
@@ -326,8 +332,8 @@ impl State {
 
     /// Whether a window may contain this. The order depends on places, which windows do not report; `check_windows`
     /// checks it.
-    fn is_window(&self, budget: u64, shown: &[Option<Tag>], without: Option<Part>) -> bool {
-        let any = |part| without == Some(part) || without == Some(Part::Windows);
+    fn is_window(&self, budget: u64, shown: &[Option<Tag>], without: Option<ModelPart>) -> bool {
+        let any = |part| without == Some(part) || without == Some(ModelPart::Windows);
         let shows = |tag| shown.contains(&Some(tag));
         let are_here = || {
             let here: BTreeSet<Tag> = self.tags().map(|(tag, _)| tag).collect();
@@ -337,9 +343,9 @@ impl State {
         };
         let has_critical =
             || self.tags().filter(|(_, kind)| *kind == Kind::Critical).all(|(tag, _)| shows(tag));
-        (any(Part::Windows) || are_here())
-            && (any(Part::Critical) || has_critical())
-            && (any(Part::Room) || !shown.is_empty() || !self.has_what_fits(budget))
+        (any(ModelPart::Windows) || are_here())
+            && (any(ModelPart::Critical) || has_critical())
+            && (any(ModelPart::Room) || !shown.is_empty() || !self.has_what_fits(budget))
     }
 
     fn tags(&self) -> impl Iterator<Item = (Tag, Kind)> {
@@ -370,8 +376,8 @@ impl Model for SequentialMemory {
     fn step(&self, call: &Call, answer: Option<&Answer>) -> Option<Self> {
         let mut whole = self.clone();
         let next = &mut whole.state;
-        let has_turns = self.without != Some(Part::Turns);
-        next.any_totals = self.without == Some(Part::Totals);
+        let has_turns = self.without != Some(ModelPart::Turns);
+        next.any_totals = self.without == Some(ModelPart::Totals);
         let possible = match (call, answer) {
             (Call::Append { batch, pieces }, answer) => {
                 next.append(&self.known, *batch, pieces, answer)

@@ -104,7 +104,12 @@ impl Server {
     }
 
     /// The check of a store that shares the leases' domain, within its atomic step.
-    fn admit(&self, key: &MemoryKey, access: Access, is_retry: bool) -> Result<(), StoreError> {
+    fn check_lease(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        is_retry: bool,
+    ) -> Result<(), StoreError> {
         if !self.shared_domain || is_retry {
             return Ok(());
         }
@@ -184,7 +189,7 @@ impl Server {
         clear: &Clear,
     ) -> Result<Counters, StoreError> {
         let at = self.place(key);
-        self.admit(key, access, self.is_retry(&at, clear.write))?;
+        self.check_lease(key, access, self.is_retry(&at, clear.write))?;
         let mut counters = now(self.store.clear(&at, self.access(access), clear))?;
         self.wrote(&at, clear.write);
         if self.has(Bug::ClearRestartsNumbers) {
@@ -209,7 +214,7 @@ impl Server {
         key: &MemoryKey,
         remove: RemoveUnused,
     ) -> Result<RemovedUnused, StoreError> {
-        self.admit(key, remove.access, false)?;
+        self.check_lease(key, remove.access, false)?;
         if self.shared_domain && self.held(&key.flush_lease_name()).is_some() {
             let kind = StoreErrorKind::Locked { remaining: None };
             return Err(StoreError::new(StoreOperation::Remove, kind).not_applied().at(key));

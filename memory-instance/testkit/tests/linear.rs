@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use memory_testkit::{
-    Answer, Call as MemoryCall, Item, Kind, Model, Operation, Piece, Recorded, SequentialMemory,
-    Verdict, check,
+    Answer, Call as MemoryCall, Explanation, Item, Kind, Model, Operation, Piece, Recorded,
+    SequentialMemory, check,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -93,7 +93,7 @@ fn checker_agrees_with_exhaustive_search() {
     let checked = TestRunner::new(config).run(&history(), |history| {
         let verdict = check(&Register::default(), &history, 1_000_000);
         let explained = by_brute_force(&history);
-        prop_assert_eq!(verdict == Verdict::Linearizable, explained);
+        prop_assert_eq!(verdict == Explanation::Linearizable, explained);
         let mut counts = counts.borrow_mut();
         *(if explained { &mut *counts.0 } else { &mut *counts.1 }) += 1;
         Ok(())
@@ -116,10 +116,10 @@ fn pair(answer: u8, looked_from: u64) -> Vec<Op> {
 #[test]
 fn only_overlapping_operations_may_be_reordered() {
     let verdict = |history: &[Op]| check(&Register::default(), history, 1_000);
-    assert_eq!(verdict(&pair(0, 2)), Verdict::Linearizable);
-    assert_eq!(verdict(&pair(1, 2)), Verdict::Linearizable);
-    assert_eq!(verdict(&pair(1, 5)), Verdict::Linearizable);
-    assert_eq!(verdict(&pair(0, 5)), Verdict::Impossible { explained: vec![0], stuck: 1 });
+    assert_eq!(verdict(&pair(0, 2)), Explanation::Linearizable);
+    assert_eq!(verdict(&pair(1, 2)), Explanation::Linearizable);
+    assert_eq!(verdict(&pair(1, 5)), Explanation::Linearizable);
+    assert_eq!(verdict(&pair(0, 5)), Explanation::Impossible { explained: vec![0], stuck: 1 });
 }
 
 #[test]
@@ -127,11 +127,11 @@ fn unfinished_operation_may_have_happened() {
     for answer in [0, 1] {
         let mut history = pair(answer, 5);
         history[0].returned = None;
-        assert_eq!(check(&Register::default(), &history, 1_000), Verdict::Linearizable);
+        assert_eq!(check(&Register::default(), &history, 1_000), Explanation::Linearizable);
     }
     let mut history = pair(2, 5);
     history[0].returned = None;
-    assert_ne!(check(&Register::default(), &history, 1_000), Verdict::Linearizable);
+    assert_ne!(check(&Register::default(), &history, 1_000), Explanation::Linearizable);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn pending_reads_are_not_tried_at_every_place() {
         });
     }
     let verdict = check(&Register::default(), &history, 200);
-    assert!(matches!(verdict, Verdict::Impossible { stuck: 27, .. }), "{verdict:?}");
+    assert!(matches!(verdict, Explanation::Impossible { stuck: 27, .. }), "{verdict:?}");
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn search_over_its_limit_does_not_pass() {
     let under_way = |called| Operation { call: Call::Add(1), called, returned: None };
     let mut history: Vec<Op> = (0..24).map(under_way).collect();
     history.push(Operation { call: Call::Get, called: 24, returned: Some((25, 99)) });
-    assert_eq!(check(&Register::default(), &history, 100), Verdict::OutOfBudget);
+    assert_eq!(check(&Register::default(), &history, 100), Explanation::OutOfBudget);
 }
 
 /// An append of one message with this number; it was answered if it has a place.
@@ -191,7 +191,7 @@ fn is_explained(calls: impl IntoIterator<Item = (MemoryCall, Option<Answer>)>) -
     };
     let history: Vec<_> = (0..).zip(calls).map(recorded).collect();
     let memory = SequentialMemory::for_history(&history, &BTreeMap::new());
-    check(&memory, &history, 1_000) == Verdict::Linearizable
+    check(&memory, &history, 1_000) == Explanation::Linearizable
 }
 
 #[test]

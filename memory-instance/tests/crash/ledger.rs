@@ -23,7 +23,7 @@ pub(crate) struct Batch {
 
 /// The outcomes of the kills of one scenario.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Tally {
+pub(crate) struct CrashTally {
     pub(crate) kills: u64,
     /// Batches that were acknowledged to the killed children.
     pub(crate) acknowledged: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Tally {
     pub(crate) summarized_twice: u64,
 }
 
-impl AddAssign for Tally {
+impl AddAssign for CrashTally {
     fn add_assign(&mut self, other: Self) {
         self.kills += other.kills;
         self.acknowledged += other.acknowledged;
@@ -57,7 +57,7 @@ pub(crate) struct Ledger {
     first: BTreeMap<Batch, u64>,
     /// In the order in which they were made: one flush runs at a time, with the clock of one machine.
     receipts: BTreeMap<(jiff::Timestamp, uuid::Uuid), FlushReceipt>,
-    pub(crate) tally: Tally,
+    pub(crate) tally: CrashTally,
 }
 
 impl Ledger {
@@ -191,7 +191,7 @@ impl Ledger {
         for (place, there) in &found {
             assert!(owners.contains_key(place), "{there:?} at {place} was never acknowledged");
         }
-        let Tally { lost, doubled, summarized_twice, .. } = self.tally;
+        let CrashTally { lost, doubled, summarized_twice, .. } = self.tally;
         assert_eq!((lost, doubled, summarized_twice), (0, 0, 0), "lost, doubled, summarized twice");
 
         // No gap: each number up to the last one belongs to one message, which is stored or accounted for.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use memory_redis_testkit::{Server, unique_prefix};
 
-use crate::ledger::Tally;
+use crate::ledger::CrashTally;
 use crate::marks::EVERYWHERE;
 use crate::parent::{Child, Scene, When, pause, seed, tell};
 
@@ -17,7 +17,7 @@ fn url(server: &Server) -> String {
 }
 
 /// Kills the server under a child. Every third child survives until the next server and continues.
-async fn servers(server: &Server, rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
+async fn servers(server: &Server, rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng) {
     let url = url(server);
     let mut scene = Scene::new(&url, rng);
     for round in 0..30 {

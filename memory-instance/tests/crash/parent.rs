@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::child::{builder, open, say};
-use crate::ledger::{Ledger, Tally};
+use crate::ledger::{CrashTally, Ledger};
 
 const ORDERS: &str = "MEMORY_CRASH_ORDERS";
 const SEED: &str = "MEMORY_CRASH_SEED";
 
 /// The timeout for a child's step, which normally takes some milliseconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const CHILD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The TTL of the parent's leases. Only an overloaded machine exceeds it.
 const LASTING: Duration = Duration::from_secs(30);
@@ -90,7 +90,7 @@ pub(crate) fn pause(time: Duration) {
 pub(crate) fn wait_until(what: &str, every: Duration, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "{what} has not come in {PATIENCE:?}");
+        assert!(begun.elapsed() < CHILD_TIMEOUT, "{what} has not come in {CHILD_TIMEOUT:?}");
         pause(every);
     }
 }
@@ -128,7 +128,7 @@ impl Child {
     /// Waits for a line with this beginning; false if the child ended before.
     pub(crate) fn wait_for(&mut self, beginning: &str) -> bool {
         loop {
-            match self.said.recv_timeout(PATIENCE) {
+            match self.said.recv_timeout(CHILD_TIMEOUT) {
                 Ok(line) => {
                     let found = line.starts_with(beginning);
                     self.heard.push(line);
@@ -138,7 +138,10 @@ impl Child {
                 }
                 Err(RecvTimeoutError::Disconnected) => return false,
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("no `{beginning}` in {PATIENCE:?}; the last: {:?}", self.heard.last())
+                    panic!(
+                        "no `{beginning}` in {CHILD_TIMEOUT:?}; the last: {:?}",
+                        self.heard.last()
+                    )
                 }
             }
         }
@@ -263,7 +266,7 @@ pub(crate) async fn hold_a_lease(orders: &Orders) {
 }
 
 /// Prints the outcomes of all kills, and checks their minimum number.
-pub(crate) fn tell(backend: &str, seed: u64, rows: &[(String, Tally)], at_least: u64) {
+pub(crate) fn tell(backend: &str, seed: u64, rows: &[(String, CrashTally)], at_least: u64) {
     println!("seed {seed} ({SEED} repeats it)");
     println!(
         "{:<8} {:<46} {:>5} {:>6} {:>7} {:>7} {:>7} {:>5} {:>8} {:>17}",
@@ -278,7 +281,7 @@ pub(crate) fn tell(backend: &str, seed: u64, rows: &[(String, Tally)], at_least:
         "doubled",
         "summarized twice"
     );
-    let mut total = Tally::default();
+    let mut total = CrashTally::default();
     for (point, tally) in rows {
         line(backend, point, tally);
         total += *tally;
@@ -290,9 +293,17 @@ pub(crate) fn tell(backend: &str, seed: u64, rows: &[(String, Tally)], at_least:
     assert_eq!((total.lost, total.doubled, total.summarized_twice), (0, 0, 0));
 }
 
-fn line(backend: &str, point: &str, tally: &Tally) {
-    let Tally { kills, acknowledged, landed, absent, flushes, lost, doubled, summarized_twice } =
-        tally;
+fn line(backend: &str, point: &str, tally: &CrashTally) {
+    let CrashTally {
+        kills,
+        acknowledged,
+        landed,
+        absent,
+        flushes,
+        lost,
+        doubled,
+        summarized_twice,
+    } = tally;
     println!(
         "{backend:<8} {point:<46} {kills:>5} {acknowledged:>6} {landed:>7} {absent:>7} \
          {flushes:>7} {lost:>5} {doubled:>8} {summarized_twice:>17}"

@@ -13,7 +13,7 @@ use fastrand::Rng;
 use rusqlite::Connection;
 
 use crate::child::open;
-use crate::ledger::Tally;
+use crate::ledger::CrashTally;
 use crate::marks::EVERYWHERE;
 use crate::parent::{Child, Errand, Orders, Scene, When, pause, seed, tell, wait_until};
 
@@ -72,7 +72,7 @@ fn url(path: &Path) -> String {
     format!("sqlite://{}", path.display())
 }
 
-async fn at_marked_points(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
+async fn at_marked_points(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng) {
     for point in EVERYWHERE {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("memory.db");
@@ -86,7 +86,7 @@ async fn at_marked_points(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
     }
 }
 
-async fn inside_transactions(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
+async fn inside_transactions(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng) {
     for (name, event) in INSIDE {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("memory.db");
@@ -111,7 +111,7 @@ async fn inside_transactions(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
 }
 
 /// Kills inside commits: every commit is written to the log, which ends in the middle of one.
-async fn inside_commits(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
+async fn inside_commits(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("memory.db");
     let url = url(&path);
@@ -135,8 +135,8 @@ async fn inside_commits(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
 
 /// The migration is one commit of some 30 KiB, and a child is killed after each KiB of it. The remaining file is
 /// opened beside a process that had it open all the time and, as a copy, by one that must recover from the log.
-async fn inside_the_migration(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
-    let mut all = Tally::default();
+async fn inside_the_migration(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng) {
+    let mut all = CrashTally::default();
     for kibibytes in 1.. {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("memory.db");
@@ -172,7 +172,7 @@ async fn inside_the_migration(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
 }
 
 /// In WAL mode only a checkpoint writes to the file itself.
-async fn during_checkpoints(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
+async fn during_checkpoints(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("memory.db");
     let url = url(&path);
@@ -192,9 +192,9 @@ async fn during_checkpoints(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
     rows.push(("while the log is folded into the file".to_owned(), scene.ledger.tally));
 }
 
-async fn while_the_file_is_made(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) {
+async fn while_the_file_is_made(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng) {
     for leases_first in [false, true] {
-        let mut all = Tally::default();
+        let mut all = CrashTally::default();
         for _ in 0..10 {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("memory.db");
@@ -220,7 +220,7 @@ async fn while_the_file_is_made(rows: &mut Vec<(String, Tally)>, rng: &mut Rng) 
         rows.push((name.to_owned(), all));
     }
     // The same while another process blocks the creation.
-    let mut all = Tally::default();
+    let mut all = CrashTally::default();
     for _ in 0..2 {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("memory.db");

@@ -26,7 +26,7 @@ pub use config::RedisConfig;
 pub use error::{LinkError, LinkErrorKind};
 pub use keyspace::Keyspace;
 pub use lease_value::LEASE_LUA;
-pub use link::{RedisLink, Written};
+pub use link::{RedisLink, WriteOutcome};
 pub use push::PushListener;
 pub use reply::{Reply, number};
 pub use script::{Script, Shown};

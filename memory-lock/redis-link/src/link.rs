@@ -15,7 +15,7 @@ use crate::error::{LinkError, LinkErrorKind};
 use crate::keyspace::Keyspace;
 use crate::masters;
 use crate::push::{PushListener, Pushes};
-use crate::request::Request;
+use crate::request::LinkRequest;
 use crate::script::Script;
 use crate::server::{self, ChannelKind, ServerStatus};
 use crate::shared_connection::SharedConnection;
@@ -50,7 +50,7 @@ pub(crate) struct Inner {
 
 /// The result of a write.
 #[derive(Debug)]
-pub struct Written {
+pub struct WriteOutcome {
     /// The script's answer.
     pub answer: Value,
     /// The reason why the write does not count as acknowledged, if the link requires more than the server's
@@ -128,7 +128,7 @@ impl RedisLink {
     /// # Cancel safety
     /// After a drop of the future the script was either applied or not.
     pub async fn run(&self, script: &Script, call: &Cmd) -> Result<Value, LinkError> {
-        self.inner.request(&self.inner.requests, Request::Script(script, call), None).await
+        self.inner.request(&self.inner.requests, LinkRequest::Script(script, call), None).await
     }
 
     /// Calls a script that writes, in one request with the confirmation that the link requires.
@@ -138,11 +138,11 @@ impl RedisLink {
     ///
     /// # Cancel safety
     /// After a drop of the future the script was either applied or not.
-    pub async fn write(&self, script: &Script, call: &Cmd) -> Result<Written, LinkError> {
-        let request = Request::Script(script, call);
+    pub async fn write(&self, script: &Script, call: &Cmd) -> Result<WriteOutcome, LinkError> {
+        let request = LinkRequest::Script(script, call);
         let Some(confirmation) = self.inner.confirmation else {
             let answer = self.inner.request(&self.inner.requests, request, None).await?;
-            return Ok(Written { answer, unconfirmed: None });
+            return Ok(WriteOutcome { answer, unconfirmed: None });
         };
         let both = self.inner.request(&self.inner.confirmed, request, Some(confirmation)).await?;
         let Value::Array(parts) = both else { return Err(LinkError::odd_answer()) };
@@ -150,7 +150,7 @@ impl RedisLink {
             return Err(LinkError::odd_answer());
         };
         let unconfirmed = confirmation.check(&confirmed);
-        Ok(Written { answer, unconfirmed })
+        Ok(WriteOutcome { answer, unconfirmed })
     }
 
     /// Sends a command, in one request.
@@ -161,7 +161,7 @@ impl RedisLink {
     /// # Cancel safety
     /// After a drop of the future the command was either applied or not.
     pub async fn send(&self, cmd: &Cmd) -> Result<Value, LinkError> {
-        self.inner.request(&self.inner.requests, Request::Command(cmd), None).await
+        self.inner.request(&self.inner.requests, LinkRequest::Command(cmd), None).await
     }
 
     /// Passes on every key below the prefix that holds a memory, of all masters, by `SCAN`: in no order,

@@ -16,20 +16,20 @@ use crate::script::Script;
 use crate::shared_connection::SharedConnection;
 
 #[derive(Clone, Copy)]
-pub(crate) enum Request<'a> {
+pub(crate) enum LinkRequest<'a> {
     Script(&'a Script, &'a Cmd),
     Command(&'a Cmd),
 }
 
 /// A request that ended with an error, and when it was sent.
 struct Failed<'a> {
-    request: Request<'a>,
+    request: LinkRequest<'a>,
     confirmation: Option<Confirmation>,
     begun: Instant,
     error: DriverError,
 }
 
-impl<'a> Request<'a> {
+impl<'a> LinkRequest<'a> {
     const fn cmd(self) -> &'a Cmd {
         let (Self::Script(_, cmd) | Self::Command(cmd)) = self;
         cmd
@@ -42,7 +42,7 @@ struct Waits<'a> {
     shared: &'a Arc<SharedConnection>,
     number: u64,
     /// None for a request without a key.
-    request: Option<Request<'a>>,
+    request: Option<LinkRequest<'a>>,
     begun: Instant,
 }
 
@@ -68,7 +68,7 @@ impl Inner {
     pub(crate) async fn request(
         &self,
         shared: &Arc<SharedConnection>,
-        request: Request<'_>,
+        request: LinkRequest<'_>,
         confirmation: Option<Confirmation>,
     ) -> Result<Value, LinkError> {
         let (mut connection, number) = self.connection(shared).await?;
@@ -139,7 +139,7 @@ impl Inner {
         &'a self,
         shared: &'a Arc<SharedConnection>,
         number: u64,
-        request: Option<Request<'a>>,
+        request: Option<LinkRequest<'a>>,
         begun: Instant,
     ) -> Waits<'a> {
         Waits { inner: self, shared, number, request, begun }
@@ -165,7 +165,7 @@ impl Inner {
         Failed { request, confirmation, begun, error }: Failed<'_>,
     ) -> Result<Value, DriverError> {
         match (error.kind(), request) {
-            (ErrorKind::Server(ServerErrorKind::NoScript), Request::Script(script, call)) => {
+            (ErrorKind::Server(ServerErrorKind::NoScript), LinkRequest::Script(script, call)) => {
                 self.exchange(connection, &script.in_full(call), confirmation, begun).await
             }
             (ErrorKind::Server(ServerErrorKind::Ask), _) if confirmation.is_none() => {
@@ -178,11 +178,11 @@ impl Inner {
 
     async fn ask(
         connection: &mut Connection,
-        request: Request<'_>,
+        request: LinkRequest<'_>,
         node: &str,
     ) -> Result<Value, DriverError> {
         match (connection.send_asking(request.cmd(), node).await, request) {
-            (Err(error), Request::Script(script, call))
+            (Err(error), LinkRequest::Script(script, call))
                 if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
             {
                 connection.send_asking(&script.in_full(call), node).await
@@ -225,7 +225,7 @@ impl Inner {
     }
 
     /// The key by which timeouts are counted.
-    fn tag(&self, request: Request<'_>) -> String {
+    fn tag(&self, request: LinkRequest<'_>) -> String {
         if !self.is_cluster() {
             return String::new();
         }
@@ -261,7 +261,7 @@ impl Inner {
         shared: &Arc<SharedConnection>,
         number: u64,
         connection: &mut Connection,
-        request: Request<'_>,
+        request: LinkRequest<'_>,
         error: DriverError,
     ) -> LinkError {
         let mut failed = LinkError::from(error);
@@ -286,8 +286,8 @@ impl Inner {
             LinkErrorKind::Corrupt => {
                 if !failed.names_a_key() {
                     let keys = match request {
-                        Request::Script(_, call) => masters::types_of(connection, call).await,
-                        Request::Command(cmd) => first_key(cmd),
+                        LinkRequest::Script(_, call) => masters::types_of(connection, call).await,
+                        LinkRequest::Command(cmd) => first_key(cmd),
                     };
                     failed.names_keys(&keys);
                 }

@@ -13,7 +13,7 @@ use crate::backend::LockBackend;
 use crate::key::LockKey;
 
 /// Far more than any backend should need to notice a release.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WAKE_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn watch_ends_when_the_lease_is_released(subject: Subject) -> Verdict {
     let (key, owner) = (key("k")?, subject.owner());
@@ -21,9 +21,9 @@ pub(super) async fn watch_ends_when_the_lease_is_released(subject: Subject) -> V
     let watch = subject.backend().watch(&key, None);
     let unheeded = subject.backend().watch(&key, None);
     drop(unheeded);
-    let watching = tokio::spawn(tokio::time::timeout(PATIENCE, watch));
+    let watching = tokio::spawn(tokio::time::timeout(WAKE_UP_TIMEOUT, watch));
     subject.backend().release(&key, owner).await?;
-    ensure!(matches!(watching.await, Ok(Ok(()))), "no wake-up within {PATIENCE:?}");
+    ensure!(matches!(watching.await, Ok(Ok(()))), "no wake-up within {WAKE_UP_TIMEOUT:?}");
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::member::{Member, Place, answer_of};
 use super::quorum::Quorum;
-use super::vote::{Answer, Motion, Order, Verdict, Vote};
+use super::vote::{Answer, Motion, Order, Vote, VoteResult};
 use crate::answer::Acquired;
 use crate::error::{LockError, LockOperation};
 use crate::key::LockKey;
@@ -76,12 +76,12 @@ impl Grant {
                 && let Some(say) = say.take()
             {
                 let answer = match verdict {
-                    Verdict::Granted(token) => {
+                    VoteResult::Granted(token) => {
                         quorum.saw(token);
                         Ok(Acquired::Granted { token })
                     }
-                    Verdict::Refused => Ok(Acquired::Held { remaining: vote.remaining() }),
-                    Verdict::InDoubt => {
+                    VoteResult::Refused => Ok(Acquired::Held { remaining: vote.remaining() }),
+                    VoteResult::InDoubt => {
                         let changed = vote.may_have_changed();
                         let applied = if changed { Applied::Unknown } else { Applied::No };
                         Err(quorum.failure(self.operation(), &failures, applied))

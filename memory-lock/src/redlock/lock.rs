@@ -14,7 +14,7 @@ use super::grant::Grant;
 use super::member::Place;
 use super::quorum::{Quorum, in_background};
 use super::renew::Renewals;
-use super::tally::{Outcome, Sight, Tally, sight};
+use super::tally::{Outcome, Sight, VoteTally, sight};
 use super::vote::majority;
 use crate::Clock;
 use crate::LeaseInfo;
@@ -230,7 +230,7 @@ async fn release(
             }
         })
         .collect();
-    let (mut tally, mut failures, mut say) = (Tally::default(), Vec::new(), Some(say));
+    let (mut tally, mut failures, mut say) = (VoteTally::default(), Vec::new(), Some(say));
     while let Some((at, answer)) = asked.next().await {
         match answer {
             Ok(Release::Released) => tally.yes += 1,

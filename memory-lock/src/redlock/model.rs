@@ -13,7 +13,7 @@ use memory_core::lease::FencingToken;
 use self::mark::Mark;
 use self::protocol::{OnePhase, Protocol};
 use self::state::{ATTEMPTS, Faults, Found, SERVERS, State};
-use super::vote::{Answer, Motion, Order, Verdict, Vote};
+use super::vote::{Answer, Motion, Order, Vote, VoteResult};
 
 type Marks = HashSet<u128, BuildHasherDefault<Mark>>;
 
@@ -165,7 +165,7 @@ fn errors_alone_never_refuse() {
         let vote = Vote::new(motion, SERVERS);
         hear_everything(&vote, &[0, 1, 2].map(|server| (server, None)), &errors, &mut |vote| {
             seen += 1;
-            assert_ne!(vote.verdict(), Some(Verdict::Refused), "{vote:?}");
+            assert_ne!(vote.verdict(), Some(VoteResult::Refused), "{vote:?}");
         });
     }
     // A hand-over is refused only if a majority reports that the giver does not hold the lease.
@@ -178,9 +178,9 @@ fn errors_alone_never_refuse() {
         let third = 3 - first - second;
         let mut refused = vote.clone();
         refused.hear(third, not_ours);
-        assert_eq!(refused.verdict(), Some(Verdict::Refused));
+        assert_eq!(refused.verdict(), Some(VoteResult::Refused));
         vote.hear(third, holds(1));
-        assert_eq!(vote.verdict(), Some(Verdict::InDoubt));
+        assert_eq!(vote.verdict(), Some(VoteResult::InDoubt));
         assert_eq!(vote.orders(), [0, 1, 2].map(|server| (server, Order::Rest)), "it may be held");
     }
     let vote = Vote::new(Motion::Acquire, SERVERS);
@@ -195,7 +195,7 @@ fn two_of_three_decide() {
         vote.hear(first, Answer::Holds(FencingToken::new(7)));
         assert_eq!(vote.verdict(), None);
         vote.hear(second, Answer::Holds(FencingToken::new(7)));
-        assert_eq!(vote.verdict(), Some(Verdict::Granted(FencingToken::new(7))));
+        assert_eq!(vote.verdict(), Some(VoteResult::Granted(FencingToken::new(7))));
     }
 }
 

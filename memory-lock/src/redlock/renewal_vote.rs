@@ -1,6 +1,6 @@
 //! The majority decision on a batch of renewals, as a pure function of the servers' answers.
 
-use super::tally::{Outcome, Tally};
+use super::tally::{Outcome, VoteTally};
 use crate::answer::Renewal;
 
 /// The next step at a server that has answered. No other request is on its way to it.
@@ -28,7 +28,7 @@ pub(super) enum RenewalVerdict {
 #[derive(Debug, Clone)]
 pub(super) struct RenewalVote {
     /// One for each lease.
-    tallies: Vec<Tally>,
+    tallies: Vec<VoteTally>,
     seats: Vec<Seat>,
     verdict: Option<RenewalVerdict>,
 }
@@ -46,7 +46,7 @@ impl RenewalVote {
     /// All these servers have been asked to renew so many leases.
     pub(super) fn new(leases: usize, servers: usize) -> Self {
         Self {
-            tallies: vec![Tally::default(); leases],
+            tallies: vec![VoteTally::default(); leases],
             seats: vec![Seat::Asked; servers],
             verdict: None,
         }

@@ -7,7 +7,7 @@ use crate::LeaseInfo;
 
 /// The servers' answers to a question that each answers with yes, no, or not at all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct VoteTally {
     pub(super) yes: usize,
     /// No, because another owner holds the lease.
     pub(super) another: usize,
@@ -31,7 +31,7 @@ pub(super) enum Outcome {
     InDoubt,
 }
 
-impl Tally {
+impl VoteTally {
     /// The outcome among this odd number of servers.
     pub(super) fn outcome(self, servers: usize) -> Outcome {
         let needed = majority(servers);
@@ -108,18 +108,18 @@ mod tests {
     use super::*;
 
     /// All tallies of this many servers.
-    fn tallies(servers: usize) -> impl Iterator<Item = Tally> {
+    fn tallies(servers: usize) -> impl Iterator<Item = VoteTally> {
         let up_to = move || 0..=servers;
         up_to()
             .flat_map(move |yes| up_to().map(move |another| (yes, another)))
             .flat_map(move |(yes, another)| up_to().map(move |free| (yes, another, free)))
             .flat_map(move |(yes, another, free)| {
-                up_to().map(move |failed| Tally { yes, another, free, failed })
+                up_to().map(move |failed| VoteTally { yes, another, free, failed })
             })
             .filter(move |tally| tally.heard() <= servers)
     }
 
-    impl Tally {
+    impl VoteTally {
         fn heard(self) -> usize {
             self.yes + self.another + self.free + self.failed
         }
@@ -150,8 +150,8 @@ mod tests {
                 match outcome {
                     Outcome::Open => {
                         let rest = servers - tally.heard();
-                        let all_yes = Tally { yes: tally.yes + rest, ..tally };
-                        let all_no = Tally { free: tally.free + rest, ..tally };
+                        let all_yes = VoteTally { yes: tally.yes + rest, ..tally };
+                        let all_no = VoteTally { free: tally.free + rest, ..tally };
                         assert_ne!(all_yes.outcome(servers), all_no.outcome(servers), "{tally:?}");
                     }
                     outcome if is_no(outcome) => assert!(later.iter().all(|it| is_no(*it))),
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn refusal_names_another_holder_unless_more_are_free() {
-        let no = |another, free| Tally { another, free, ..Tally::default() }.outcome(3);
+        let no = |another, free| VoteTally { another, free, ..VoteTally::default() }.outcome(3);
         for (another, free) in [(2, 0), (1, 1), (2, 1), (3, 0)] {
             assert_eq!(no(another, free), Outcome::Another, "{another} and {free}");
         }

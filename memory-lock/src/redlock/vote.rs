@@ -50,7 +50,7 @@ pub(super) enum Order {
 
 /// The decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Verdict {
+pub(super) enum VoteResult {
     /// Each server of a majority has had the lease as the owner's under exactly this token.
     Granted(FencingToken),
     /// No majority can be reached, because other owners hold the lease.
@@ -90,7 +90,7 @@ pub(super) struct Vote {
     seats: Vec<Seat>,
     /// The token of the second phase, once a majority has granted different tokens.
     target: Option<FencingToken>,
-    verdict: Option<Verdict>,
+    verdict: Option<VoteResult>,
 }
 
 impl Vote {
@@ -121,12 +121,12 @@ impl Vote {
     /// Refuses an acquisition that hinges on slow servers.
     pub(super) fn give_up(&mut self) {
         if self.hinges_on_the_slow() {
-            self.verdict = Some(Verdict::Refused);
+            self.verdict = Some(VoteResult::Refused);
         }
     }
 
     /// The decision, once there is one. It does not change any more.
-    pub(super) fn verdict(&self) -> Option<Verdict> {
+    pub(super) fn verdict(&self) -> Option<VoteResult> {
         self.verdict
     }
 
@@ -144,13 +144,13 @@ impl Vote {
                 },
                 // All servers should have the same token, because every later answer contains it. This
                 // write does not count as a vote. It may lower a token, but never a counter.
-                (Some(Verdict::Granted(granted)), Answer::Holds(token)) if token != granted => {
+                (Some(VoteResult::Granted(granted)), Answer::Holds(token)) if token != granted => {
                     Order::Settle(granted)
                 }
                 (None, Answer::Unknown) => continue,
-                (Some(Verdict::Refused), Answer::Holds(_) | Answer::Unknown) => Order::Withdraw,
+                (Some(VoteResult::Refused), Answer::Holds(_) | Answer::Unknown) => Order::Withdraw,
                 // After a hand-over the lease may be the receiver's, and only the receiver may release it.
-                (Some(Verdict::InDoubt), Answer::Holds(_) | Answer::Unknown)
+                (Some(VoteResult::InDoubt), Answer::Holds(_) | Answer::Unknown)
                     if motion == Motion::Acquire =>
                 {
                     Order::Withdraw
@@ -229,7 +229,7 @@ impl Vote {
         let held: Vec<FencingToken> = self.seats.iter().filter_map(Seat::token).collect();
         let exactly = |token: &FencingToken| held.iter().filter(|held| *held == token).count();
         if let Some(token) = held.iter().find(|token| exactly(token) >= needed) {
-            self.verdict = Some(Verdict::Granted(*token));
+            self.verdict = Some(VoteResult::Granted(*token));
             return;
         }
         if self.target.is_none() && held.len() >= needed {
@@ -247,11 +247,11 @@ impl Vote {
         let not_ours = count(&|seat| matches!(seat.answer(), Some(Answer::NotOurs { .. })));
         let open = count(&|seat| matches!(seat, Seat::Asked | Seat::Settling));
         self.verdict = match self.motion {
-            Motion::Acquire if self.seats.len() - failed >= needed => Some(Verdict::Refused),
-            Motion::Acquire => Some(Verdict::InDoubt),
+            Motion::Acquire if self.seats.len() - failed >= needed => Some(VoteResult::Refused),
+            Motion::Acquire => Some(VoteResult::InDoubt),
             // A refusal makes the holder give up its lease, so errors alone must not cause one.
-            Motion::HandOver if not_ours >= needed => Some(Verdict::Refused),
-            Motion::HandOver if not_ours + open < needed => Some(Verdict::InDoubt),
+            Motion::HandOver if not_ours >= needed => Some(VoteResult::Refused),
+            Motion::HandOver if not_ours + open < needed => Some(VoteResult::InDoubt),
             Motion::HandOver => None,
         };
     }
@@ -314,33 +314,33 @@ mod tests {
         for (motion, answers, verdict) in [
             (Acquire, vec![], None),
             (Acquire, vec![holds(5)], None),
-            (Acquire, vec![holds(5), holds(5)], Some(Verdict::Granted(token(5)))),
+            (Acquire, vec![holds(5), holds(5)], Some(VoteResult::Granted(token(5)))),
             (Acquire, vec![holds(5), holds(6)], None),
-            (Acquire, vec![holds(5), holds(6), holds(6)], Some(Verdict::Granted(token(6)))),
+            (Acquire, vec![holds(5), holds(6), holds(6)], Some(VoteResult::Granted(token(6)))),
             (Acquire, vec![no], None),
-            (Acquire, vec![no, no], Some(Verdict::Refused)),
-            (Acquire, vec![no, Unknown], Some(Verdict::Refused)),
-            (Acquire, vec![no, Failed], Some(Verdict::Refused)),
+            (Acquire, vec![no, no], Some(VoteResult::Refused)),
+            (Acquire, vec![no, Unknown], Some(VoteResult::Refused)),
+            (Acquire, vec![no, Failed], Some(VoteResult::Refused)),
             (Acquire, vec![holds(5), no], None),
-            (Acquire, vec![holds(5), no, no], Some(Verdict::Refused)),
+            (Acquire, vec![holds(5), no, no], Some(VoteResult::Refused)),
             (Acquire, vec![Failed], None),
-            (Acquire, vec![Failed, Unknown], Some(Verdict::InDoubt)),
-            (Acquire, vec![holds(5), Failed, Failed], Some(Verdict::InDoubt)),
+            (Acquire, vec![Failed, Unknown], Some(VoteResult::InDoubt)),
+            (Acquire, vec![holds(5), Failed, Failed], Some(VoteResult::InDoubt)),
             // Errors alone must not take the lease from its holder.
-            (HandOver, vec![no, no], Some(Verdict::Refused)),
+            (HandOver, vec![no, no], Some(VoteResult::Refused)),
             (HandOver, vec![no, Failed], None),
-            (HandOver, vec![no, Failed, no], Some(Verdict::Refused)),
-            (HandOver, vec![no, Failed, Unknown], Some(Verdict::InDoubt)),
-            (HandOver, vec![Failed, Unknown], Some(Verdict::InDoubt)),
+            (HandOver, vec![no, Failed, no], Some(VoteResult::Refused)),
+            (HandOver, vec![no, Failed, Unknown], Some(VoteResult::InDoubt)),
+            (HandOver, vec![Failed, Unknown], Some(VoteResult::InDoubt)),
             (HandOver, vec![holds(5), no], None),
-            (HandOver, vec![holds(5), holds(5)], Some(Verdict::Granted(token(5)))),
+            (HandOver, vec![holds(5), holds(5)], Some(VoteResult::Granted(token(5)))),
         ] {
             assert_eq!(vote(motion, &answers).verdict(), verdict, "{motion:?}, {answers:?}");
         }
         let mut decided = vote(Acquire, &[no, no]);
         decided.hear(2, holds(5));
         decided.hear(3, holds(5));
-        assert_eq!(decided.verdict(), Some(Verdict::Refused), "it does not change any more");
+        assert_eq!(decided.verdict(), Some(VoteResult::Refused), "it does not change any more");
     }
 
     #[test]
@@ -354,11 +354,11 @@ mod tests {
         assert_eq!((vote.orders(), vote.verdict()), (vec![], None));
         let mut other = vote.clone();
         vote.hear(0, holds(6));
-        assert_eq!(vote.verdict(), Some(Verdict::Granted(token(6))));
+        assert_eq!(vote.verdict(), Some(VoteResult::Granted(token(6))));
         let rest = [(0, Order::Rest), (1, Order::Rest), (2, Order::Settle(token(6)))];
         assert_eq!(vote.orders(), rest, "all servers get the same token");
         other.hear(0, Answer::Unknown);
-        assert_eq!(other.verdict(), Some(Verdict::Refused));
+        assert_eq!(other.verdict(), Some(VoteResult::Refused));
     }
 
     #[test]
@@ -390,7 +390,7 @@ mod tests {
         let mut hinges = vote(Motion::Acquire, &[holds(5), no]);
         assert!(hinges.hinges_on_the_slow());
         hinges.give_up();
-        assert_eq!(hinges.verdict(), Some(Verdict::Refused));
+        assert_eq!(hinges.verdict(), Some(VoteResult::Refused));
         assert!(!hinges.hinges_on_the_slow(), "it is decided");
         for (motion, answers) in [
             (Motion::HandOver, vec![holds(5), no]),

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 /// The limit of waiting for anything that happens by itself.
-const PATIENCE: Duration = Duration::from_secs(20);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(20);
 /// More polls than any call here needs.
 const MOST_POLLS: usize = 300;
 /// The number of the first and of the last polls that are always sampled: at the first polls a call
@@ -65,7 +65,7 @@ impl Cut {
         async move {
             let bell = Arc::new(Bell(Notify::new()));
             let rung = async || {
-                let woken = timeout(PATIENCE, bell.0.notified()).await.is_ok();
+                let woken = timeout(EVENT_TIMEOUT, bell.0.notified()).await.is_ok();
                 assert!(woken, "the call at {at} is not woken: {self:?}");
             };
             let waker = Waker::from(Arc::clone(&bell));
@@ -223,7 +223,7 @@ pub fn tasks() -> usize {
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> Result<(), String>) {
     let begun = Instant::now();
     while let Err(seen) = is_so().await {
-        assert!(begun.elapsed() < PATIENCE, "{what}: {seen}");
+        assert!(begun.elapsed() < EVENT_TIMEOUT, "{what}: {seen}");
         sleep(Duration::from_millis(2)).await;
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// Far more than any wait here takes on a busy machine; it only ends a wait that would hang.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const CONDITION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Polls until the answer is available.
 ///
@@ -17,13 +17,13 @@ pub(crate) async fn until<T, A>(what: &str, mut ask: impl FnMut() -> A + Send) -
 where
     A: Future<Output = Result<T, String>> + Send,
 {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + CONDITION_TIMEOUT;
     let mut pause = Duration::from_millis(1);
     loop {
         match ask().await {
             Ok(found) => return found,
             Err(instead) if Instant::now() >= deadline => {
-                panic!("after {PATIENCE:?} still no {what}: {instead}")
+                panic!("after {CONDITION_TIMEOUT:?} still no {what}: {instead}")
             }
             Err(_) => {}
         }

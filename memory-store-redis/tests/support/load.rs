@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::{batch, checked_outline, key, until, write};
 
 /// Far more than any failover takes; it only ends a test that would hang.
-const PATIENCE: Duration = Duration::from_secs(40);
+const FAILOVER_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Messages of one batch.
 const PARTS: usize = 2;
@@ -153,7 +153,7 @@ impl Told {
                 }
                 Err(error) => {
                     assert!(error.is_retryable(), "{error}: {error:?}");
-                    assert!(begun.elapsed() < PATIENCE, "given up: {error:?}");
+                    assert!(begun.elapsed() < FAILOVER_TIMEOUT, "given up: {error:?}");
                     *self.errors.entry(error.kind().to_string()).or_default() += 1;
                 }
             }

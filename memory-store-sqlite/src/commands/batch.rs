@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::remove::swept_generation;
 use super::step::Step;
 use crate::codec::{HeadRow, SELECT_HEAD, int};
-use crate::error::Fault;
+use crate::error::JobError;
 
 /// The writes of one transaction. Each command checks everything before its first change, so that
 /// one that is refused leaves the transaction as it was; heads are read once and written once.
@@ -46,7 +46,7 @@ impl<'c> Batch<'c> {
     }
 
     /// The memory of this key, to apply one command to it.
-    pub(super) fn step<'a>(&'a mut self, key: &'a MemoryKey) -> Result<Step<'a>, Fault> {
+    pub(super) fn step<'a>(&'a mut self, key: &'a MemoryKey) -> Result<Step<'a>, JobError> {
         let Self { connection, leases, now, .. } = *self;
         let loaded = match self.heads.entry(key.clone()) {
             Entry::Occupied(loaded) => loaded.into_mut(),
@@ -56,7 +56,7 @@ impl<'c> Batch<'c> {
     }
 
     /// Writes the heads that changed.
-    pub(crate) fn finish(self) -> Result<(), Fault> {
+    pub(crate) fn finish(self) -> Result<(), JobError> {
         for loaded in self.heads.values().filter(|loaded| loaded.changed) {
             let HeadRow { id, head, receipts, receipt, forgotten, .. } = &loaded.row;
             let counters = &head.counters;
@@ -87,7 +87,7 @@ impl<'c> Batch<'c> {
     }
 }
 
-fn load(connection: &Connection, key: &MemoryKey, now: u64) -> Result<Loaded, Fault> {
+fn load(connection: &Connection, key: &MemoryKey, now: u64) -> Result<Loaded, JobError> {
     let row = connection
         .prepare_cached(SELECT_HEAD)?
         .query_row([key.as_str()], HeadRow::from_row)
@@ -96,7 +96,7 @@ fn load(connection: &Connection, key: &MemoryKey, now: u64) -> Result<Loaded, Fa
         Ok(row) => row.unwrap_or_default(),
         Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error.into()),
         // A row that does not decode concerns this memory only.
-        Err(error) => return Err(Fault::Refused(bad_head(&error))),
+        Err(error) => return Err(JobError::Refused(bad_head(&error))),
     };
     if row.id != 0 && row.is_alive(now) {
         return Ok(Loaded { row, leftovers: false, changed: false });

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batch::Batch;
 use crate::codec::{HeadRow, int, newest};
-use crate::error::Fault;
+use crate::error::JobError;
 use crate::schema::SEQUENCE_BITS;
 
 /// The columns of a memory's row that are compared and changed. The rest of a damaged row is not read, so
@@ -31,8 +31,8 @@ impl Batch<'_> {
         &mut self,
         key: &MemoryKey,
         remove: &RemoveUnused,
-    ) -> Result<RemovedUnused, Fault> {
-        let conflict = || Fault::Refused(StoreErrorKind::Conflict);
+    ) -> Result<RemovedUnused, JobError> {
+        let conflict = || JobError::Refused(StoreErrorKind::Conflict);
         if self.heads.get(key).is_some_and(|loaded| loaded.changed) {
             // A write of this same transaction.
             return Err(conflict());
@@ -95,9 +95,9 @@ impl Batch<'_> {
     }
 
     /// A caller that presents a lease must hold it. Without one, the memory must not be leased.
-    fn check_lease(&self, name: &str, shown: Option<LeaseProof>) -> Result<(), Fault> {
+    fn check_lease(&self, name: &str, shown: Option<LeaseProof>) -> Result<(), JobError> {
         let live = self.leases.live_lease(self.connection, name)?;
-        Err(Fault::Refused(match (shown, live) {
+        Err(JobError::Refused(match (shown, live) {
             (None, None) => return Ok(()),
             (Some(shown), Some(live)) if (shown.owner, shown.token) == (live.owner, live.token) => {
                 return Ok(());

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::step::Step;
 use crate::codec::{self, Encoded, META_COLUMNS};
-use crate::error::Fault;
+use crate::error::JobError;
 
 /// `closed` and `summary` are those of the message that is replaced.
 const UPDATE_MESSAGE: &str = "
@@ -20,15 +20,15 @@ impl Step<'_> {
         access: Access,
         replace: &Replace,
         encoded: &Encoded,
-    ) -> Result<Counters, Fault> {
+    ) -> Result<Counters, JobError> {
         if self.earlier(replace.write)?.is_some() {
             return Ok(self.head().counters.clone());
         }
-        let fence = self.admit_writer(access.lease)?;
+        let fence = self.check_writer_lease(access.lease)?;
         let found = self.meta(replace.sequence)?;
-        replace.check_against(found.as_ref().map(|(_, old)| old)).map_err(Fault::Refused)?;
+        replace.check_against(found.as_ref().map(|(_, old)| old)).map_err(JobError::Refused)?;
         let Some((place, old)) = found else {
-            return Err(Fault::Refused(memory_core::store::StoreErrorKind::Conflict));
+            return Err(JobError::Refused(memory_core::store::StoreErrorKind::Conflict));
         };
 
         self.begin()?;
@@ -54,7 +54,7 @@ impl Step<'_> {
     }
 
     /// The message at a place, and the key of its row; nothing if there is none.
-    pub(super) fn meta(&self, sequence: Sequence) -> Result<Option<(i64, MessageMeta)>, Fault> {
+    pub(super) fn meta(&self, sequence: Sequence) -> Result<Option<(i64, MessageMeta)>, JobError> {
         let Some(place) = self.loaded.row.place(sequence).filter(|_| self.has_rows()) else {
             return Ok(None);
         };

@@ -6,7 +6,7 @@ use rusqlite::params;
 
 use super::step::Step;
 use crate::codec::{Encoded, HeadRow, INSERT_MESSAGE, RowKind, holds, insert_message, int};
-use crate::error::Fault;
+use crate::error::JobError;
 
 impl Step<'_> {
     pub(super) fn splice(
@@ -14,20 +14,22 @@ impl Step<'_> {
         access: Access,
         splice: &Splice,
         summary: Option<&Encoded>,
-    ) -> Result<Counters, Fault> {
+    ) -> Result<Counters, JobError> {
         let receipt = splice.receipt.as_ref();
         let HeadRow { receipt: newest, head, .. } = &self.loaded.row;
         if receipt.is_some_and(|receipt| Some(receipt.id) == *newest) {
             return Ok(head.counters.clone());
         }
         let flush_fence = match splice.flusher {
-            Some(lease) => self.admit(&self.key.flush_lease_name(), lease, head.flush_fence)?,
+            Some(lease) => {
+                self.check_proof(&self.key.flush_lease_name(), lease, head.flush_fence)?
+            }
             None => head.flush_fence,
         };
-        let fence = self.admit_writer(access.lease)?;
+        let fence = self.check_writer_lease(access.lease)?;
         // Leftovers have no generation to splice: the next generation is a different one.
         if !holds(self.connection, &self.loaded.row, splice.cursor())? {
-            return Err(Fault::Refused(StoreErrorKind::Conflict));
+            return Err(JobError::Refused(StoreErrorKind::Conflict));
         }
         let Planned { summarized, evicted, closed } = self.check_places(splice)?;
         let body = receipt.map(serde_json::to_string).transpose().map_err(|error| {
@@ -81,7 +83,7 @@ impl Step<'_> {
     }
 
     /// Every place must exist, and must be removed only once.
-    fn check_places(&self, splice: &Splice) -> Result<Planned, Fault> {
+    fn check_places(&self, splice: &Splice) -> Result<Planned, JobError> {
         if splice.summary.is_some() && splice.summarized.is_empty() {
             return Err(invalid("a summary needs the places that it replaces"));
         }
@@ -99,7 +101,7 @@ impl Step<'_> {
         Ok(planned)
     }
 
-    fn metas(&self, sequences: &[Sequence]) -> Result<Vec<(i64, MessageMeta)>, Fault> {
+    fn metas(&self, sequences: &[Sequence]) -> Result<Vec<(i64, MessageMeta)>, JobError> {
         let mut metas = Vec::with_capacity(sequences.len());
         for sequence in sequences {
             let Some(found) = self.meta(*sequence)? else {
@@ -117,6 +119,6 @@ struct Planned {
     closed: Vec<i64>,
 }
 
-fn invalid(text: impl Into<String>) -> Fault {
-    Fault::Refused(StoreErrorKind::Invalid(text.into()))
+fn invalid(text: impl Into<String>) -> JobError {
+    JobError::Refused(StoreErrorKind::Invalid(text.into()))
 }

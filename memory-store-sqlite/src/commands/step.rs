@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batch::Loaded;
 use crate::codec::{Encoded, HeadRow, INSERT_MESSAGE, LastWrite, RowKind, insert_message, int};
-use crate::error::Fault;
+use crate::error::JobError;
 use crate::schema::SEQUENCE_BITS;
 
 const INSERT_HEAD: &str = "
@@ -45,11 +45,11 @@ impl Step<'_> {
         access: Access,
         append: &Append,
         encoded: &[Encoded],
-    ) -> Result<Appended, Fault> {
+    ) -> Result<Appended, JobError> {
         let outcome = if let Some(first) = self.earlier(append.write)? {
             AppendOutcome::Duplicate { first }
         } else {
-            let fence = self.admit_writer(access.lease)?;
+            let fence = self.check_writer_lease(access.lease)?;
             let first = self.head().last.plus(1);
             self.ensure_room(encoded.len())?;
             self.begin()?;
@@ -73,9 +73,9 @@ impl Step<'_> {
         Ok(Appended::new(outcome, counters, next_flush_at))
     }
 
-    pub(super) fn clear(&mut self, access: Access, clear: &Clear) -> Result<Counters, Fault> {
+    pub(super) fn clear(&mut self, access: Access, clear: &Clear) -> Result<Counters, JobError> {
         if self.earlier(clear.write)?.is_none() {
-            let fence = self.admit_writer(access.lease)?;
+            let fence = self.check_writer_lease(access.lease)?;
             self.begin()?;
             self.remove_messages()?;
             self.remember(clear.write, None)?;
@@ -91,8 +91,8 @@ impl Step<'_> {
         Ok(self.head().counters.clone())
     }
 
-    pub(super) fn claim(&mut self, lease: LeaseProof) -> Result<(), Fault> {
-        let fence = self.admit_writer(Some(lease))?;
+    pub(super) fn claim(&mut self, lease: LeaseProof) -> Result<(), JobError> {
+        let fence = self.check_writer_lease(Some(lease))?;
         self.begin()?;
         self.loaded.row.head.fence = fence;
         Ok(())
@@ -108,7 +108,7 @@ impl Step<'_> {
     }
 
     /// The place of an earlier write's first message, if this write is a retry.
-    pub(super) fn earlier(&self, write: WriteId) -> Result<Option<Option<Sequence>>, Fault> {
+    pub(super) fn earlier(&self, write: WriteId) -> Result<Option<Option<Sequence>>, JobError> {
         let row = &self.loaded.row;
         let recent = row.writers.iter().find(|last| last.writer == write.writer).copied();
         let last = match recent {
@@ -120,13 +120,13 @@ impl Step<'_> {
             Some(last) if write.number == last.number => Ok(Some(last.first)),
             Some(last) if write.number < last.number => Ok(Some(None)),
             None if write.writer.born_at().is_some_and(|born| born <= newest_millis) => {
-                Err(Fault::Refused(StoreErrorKind::WriterForgotten { newest_millis }))
+                Err(JobError::Refused(StoreErrorKind::WriterForgotten { newest_millis }))
             }
             _ => Ok(None),
         }
     }
 
-    fn older_writer(&self, writer: WriterId) -> Result<Option<LastWrite>, Fault> {
+    fn older_writer(&self, writer: WriterId) -> Result<Option<LastWrite>, JobError> {
         let last = self
             .connection
             .prepare_cached("SELECT number, first FROM writer WHERE memory = ?1 AND writer = ?2")?
@@ -141,28 +141,31 @@ impl Step<'_> {
     }
 
     /// The newest token after a write with this lease, or the reason for a refusal.
-    pub(super) fn admit_writer(&self, lease: Option<LeaseProof>) -> Result<FencingToken, Fault> {
+    pub(super) fn check_writer_lease(
+        &self,
+        lease: Option<LeaseProof>,
+    ) -> Result<FencingToken, JobError> {
         let newest = self.head().fence;
         if let Some(lease) = lease {
-            return self.admit(self.key.lease_name(), lease, newest);
+            return self.check_proof(self.key.lease_name(), lease, newest);
         }
         match self.leases.live_lease(self.connection, self.key.lease_name())? {
             Some(other) => {
-                Err(Fault::Refused(StoreErrorKind::Locked { remaining: Some(other.remaining) }))
+                Err(JobError::Refused(StoreErrorKind::Locked { remaining: Some(other.remaining) }))
             }
             None => Ok(newest),
         }
     }
 
     /// The token of a lease that is the newest, live and its owner's.
-    pub(super) fn admit(
+    pub(super) fn check_proof(
         &self,
         name: &str,
         lease: LeaseProof,
         newest: FencingToken,
-    ) -> Result<FencingToken, Fault> {
+    ) -> Result<FencingToken, JobError> {
         let LeaseProof { owner, token } = lease;
-        let fenced = |newest| Fault::Refused(StoreErrorKind::Fenced { token, newest });
+        let fenced = |newest| JobError::Refused(StoreErrorKind::Fenced { token, newest });
         if token < newest {
             return Err(fenced(newest));
         }
@@ -173,14 +176,14 @@ impl Step<'_> {
         }
     }
 
-    fn ensure_room(&self, messages: usize) -> Result<(), Fault> {
+    fn ensure_room(&self, messages: usize) -> Result<(), JobError> {
         let last = self.head().last.plus(u64::try_from(messages).unwrap_or(u64::MAX));
         self.loaded.row.place(last).map(drop).ok_or_else(no_room)
     }
 
     /// Call this once nothing can refuse the command any more. It creates the memory's row if there is none,
     /// and removes the remains of an expired memory.
-    pub(super) fn begin(&mut self) -> Result<(), Fault> {
+    pub(super) fn begin(&mut self) -> Result<(), JobError> {
         if self.loaded.row.id == 0 {
             self.connection.prepare_cached(INSERT_HEAD)?.execute([self.key.as_str()])?;
             let id = self.connection.last_insert_rowid();
@@ -207,7 +210,7 @@ impl Step<'_> {
     }
 
     /// Removes all messages and receipts.
-    fn remove_messages(&self) -> Result<(), Fault> {
+    fn remove_messages(&self) -> Result<(), JobError> {
         let row = &self.loaded.row;
         self.connection
             .prepare_cached("DELETE FROM message WHERE place BETWEEN ?1 AND ?2")?
@@ -220,7 +223,7 @@ impl Step<'_> {
 
     /// Forgets at most this many of the oldest session writers, but neither the newest nor recent ones. The
     /// age is the creation time, because all processes that share a file share a clock.
-    fn forget_old_sessions(&mut self, most: i64) -> Result<(), Fault> {
+    fn forget_old_sessions(&mut self, most: i64) -> Result<(), JobError> {
         let row = &mut self.loaded.row;
         let kept = i64::try_from(KEPT_SESSIONS).unwrap_or(i64::MAX);
         let [lowest, highest] = [(0, 0), (u64::MAX, u64::MAX)]
@@ -262,7 +265,7 @@ impl Step<'_> {
         &mut self,
         write: WriteId,
         first: Option<Sequence>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), JobError> {
         let WriteId { writer, number } = write;
         // A session begins with the first number; then there is room for its record.
         if number == 1 && writer.born_at().is_some() {
@@ -298,8 +301,8 @@ SELECT writer FROM writer WHERE memory = ?1 AND writer BETWEEN ?2 AND ?3 ORDER B
 /// The places of further memories would not fit the bits above [`SEQUENCE_BITS`].
 const MOST_MEMORIES: i64 = 1 << (63 - SEQUENCE_BITS);
 
-fn no_room() -> Fault {
-    Fault::Refused(StoreErrorKind::Full(
+fn no_room() -> JobError {
+    JobError::Refused(StoreErrorKind::Full(
         "the places of this file or this memory are used up; go on in another".into(),
     ))
 }

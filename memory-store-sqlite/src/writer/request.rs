@@ -7,10 +7,10 @@ use memory_core::store::{StoreError, StoreOperation};
 use tokio::sync::oneshot;
 
 use crate::commands::{Batch, Command};
-use crate::error::Fault;
+use crate::error::JobError;
 
 /// A request of any command. Its answer is kept until the transaction has been committed.
-pub(super) trait Request: Debug + Send {
+pub(super) trait JobRequest: Debug + Send {
     fn operation(&self) -> StoreOperation;
 
     fn bytes(&self) -> usize;
@@ -23,8 +23,8 @@ pub(super) trait Request: Debug + Send {
     /// Applies the command and keeps its answer or the reason of its refusal.
     ///
     /// # Errors
-    /// [`Fault::Sqlite`]: the transaction failed.
-    fn apply(&mut self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<(), Fault>;
+    /// [`JobError::Sqlite`]: the transaction failed.
+    fn apply(&mut self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<(), JobError>;
 
     /// Replaces the kept answer by an error.
     fn fail(&mut self, error: StoreError);
@@ -44,12 +44,12 @@ struct Typed<C: Command> {
 /// The receiver of the answer to a command.
 pub(super) type Receiver<C> = oneshot::Receiver<Result<<C as Command>::Answer, StoreError>>;
 
-pub(super) fn request<C: Command>(command: C) -> (Box<dyn Request>, Receiver<C>) {
+pub(super) fn request<C: Command>(command: C) -> (Box<dyn JobRequest>, Receiver<C>) {
     let (reply, receiver) = oneshot::channel();
     (Box::new(Typed { command, answer: None, reply }), receiver)
 }
 
-impl<C: Command> Request for Typed<C> {
+impl<C: Command> JobRequest for Typed<C> {
     fn operation(&self) -> StoreOperation {
         C::OPERATION
     }
@@ -66,13 +66,13 @@ impl<C: Command> Request for Typed<C> {
         self.reply.is_closed()
     }
 
-    fn apply(&mut self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<(), Fault> {
+    fn apply(&mut self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<(), JobError> {
         self.answer = Some(match self.command.apply(batch, key) {
             Ok(answer) => Ok(answer),
-            Err(Fault::Refused(kind)) => {
+            Err(JobError::Refused(kind)) => {
                 Err(StoreError::new(C::OPERATION, kind).not_applied().at(key))
             }
-            Err(fault @ Fault::Sqlite(_)) => return Err(fault),
+            Err(error @ JobError::Sqlite(_)) => return Err(error),
         });
         Ok(())
     }

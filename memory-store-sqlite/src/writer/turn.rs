@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::{FAST_COMMIT, Job, Slot, State, Writer, checkpoint, real_now};
 use crate::commands::Batch;
-use crate::error::{Fault, no_thread};
+use crate::error::{JobError, no_thread};
 use crate::open::open_writer;
 
 /// A transaction takes no more jobs than this, and no more bytes: other processes wait for its end.
@@ -35,8 +35,8 @@ pub(super) enum Before {
 }
 
 /// The reason that a whole transaction failed.
-struct Failure {
-    fault: Fault,
+struct TransactionError {
+    error: JobError,
     /// Its commit may have taken effect.
     unknown: bool,
 }
@@ -62,9 +62,9 @@ impl Turn {
                 }
                 1
             }
-            Err(fault) if fault.is_busy() => 0,
-            Err(fault) => {
-                self.fail_waiting(&fault);
+            Err(error) if error.is_busy() => 0,
+            Err(error) => {
+                self.fail_waiting(&error);
                 0
             }
         };
@@ -94,8 +94,8 @@ impl Turn {
             let started = match self.begin_patiently() {
                 Ok(Some(started)) => started,
                 Ok(None) => return,
-                Err(fault) => {
-                    self.fail_waiting(&fault);
+                Err(error) => {
+                    self.fail_waiting(&error);
                     served = 0;
                     continue;
                 }
@@ -149,12 +149,12 @@ impl Turn {
     }
 
     /// Begins a transaction, or ends with `None` when all jobs have run out of time.
-    fn begin_patiently(&mut self) -> Result<Option<Instant>, Fault> {
+    fn begin_patiently(&mut self) -> Result<Option<Instant>, JobError> {
         loop {
             let started = real_now();
             match self.begin() {
-                Err(fault) if fault.is_busy() => {
-                    if self.give_up_late(&fault) {
+                Err(error) if error.is_busy() => {
+                    if self.give_up_late(&error) {
                         return Ok(None);
                     }
                 }
@@ -165,7 +165,7 @@ impl Turn {
 
     /// Begins a transaction, with a fresh connection if there is none. Waits for other processes at most for
     /// the busy timeout of the connection.
-    fn begin(&mut self) -> Result<(), Fault> {
+    fn begin(&mut self) -> Result<(), JobError> {
         self.writer.file.check_before_write()?;
         let slot = self.slot.get_or_insert_default();
         let connection = match &mut slot.0 {
@@ -173,8 +173,8 @@ impl Turn {
             none => none.insert(open_writer(&self.writer.file, &self.writer.config)?),
         };
         let begun = connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut s| s.execute(()));
-        begun.map(drop).map_err(Fault::from).inspect_err(|fault| {
-            if !fault.is_busy() {
+        begun.map(drop).map_err(JobError::from).inspect_err(|error| {
+            if !error.is_busy() {
                 slot.0 = None;
             }
         })
@@ -209,14 +209,14 @@ impl Turn {
                 let pages = jobs.iter().map(|job| job.request.pages()).sum();
                 self.writer.lock().committed(started.elapsed(), pages);
             }
-            Err(failure) if jobs.len() > 1 && !failure.unknown => {
+            Err(failed) if jobs.len() > 1 && !failed.unknown => {
                 for job in &mut jobs {
                     self.execute_singly(job);
                 }
             }
-            Err(failure) => {
+            Err(failed) => {
                 for job in &mut jobs {
-                    self.fail(job, &failure);
+                    self.fail(job, &failed);
                 }
             }
         }
@@ -228,25 +228,25 @@ impl Turn {
         let deadline = job.since + self.writer.config.operation_timeout();
         let begun = loop {
             match self.begin() {
-                Err(fault) if fault.is_busy() && real_now() < deadline => {}
+                Err(error) if error.is_busy() && real_now() < deadline => {}
                 begun => break begun,
             }
         };
         let done = begun
-            .map_err(|fault| Failure { fault, unknown: false })
+            .map_err(|error| TransactionError { error, unknown: false })
             .and_then(|()| self.transact(std::slice::from_mut(job)));
         match done {
             Ok(()) => self.writer.lock().checkpoints.committed(job.request.pages()),
-            Err(failure) => self.fail(job, &failure),
+            Err(failed) => self.fail(job, &failed),
         }
     }
 
     /// Applies the jobs and commits. After an error none of the changes remain, and the answers that the jobs keep
     /// are not valid.
-    fn transact(&mut self, jobs: &mut [Job]) -> Result<(), Failure> {
+    fn transact(&mut self, jobs: &mut [Job]) -> Result<(), TransactionError> {
         let Some(Slot(Some(connection))) = &self.slot else {
             let kind = StoreErrorKind::Other("a transaction without a connection".into());
-            return Err(Failure { fault: kind.into(), unknown: false });
+            return Err(TransactionError { error: kind.into(), unknown: false });
         };
         let paused = jobs.iter().find_map(|job| job.paused.clone());
         let clock = paused.as_ref().map(PausedRuntime::enter);
@@ -256,20 +256,24 @@ impl Turn {
         let done = applied.and_then(|()| {
             match connection.prepare_cached("COMMIT").and_then(|mut s| s.execute(())) {
                 // A commit to a file that no path names must not be acknowledged.
-                Ok(_) => self.writer.file.check().map_err(|fault| Failure { unknown: true, fault }),
+                Ok(_) => self
+                    .writer
+                    .file
+                    .check()
+                    .map_err(|error| TransactionError { unknown: true, error }),
                 Err(error) => {
-                    let fault = Fault::from(error);
-                    Err(Failure { unknown: fault.leaves_commit_unknown(), fault })
+                    let error = JobError::from(error);
+                    Err(TransactionError { unknown: error.leaves_commit_unknown(), error })
                 }
             }
         });
-        if let Err(failure) = &done {
+        if let Err(failed) = &done {
             // Already rolled back, or closed with the connection.
             let rolled_back =
                 connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
-            let sound = match &failure.fault {
-                Fault::Refused(_) => true,
-                Fault::Sqlite(error) => {
+            let sound = match &failed.error {
+                JobError::Refused(_) => true,
+                JobError::Sqlite(error) => {
                     matches!(classify(error), SqliteErrorKind::Busy | SqliteErrorKind::Full)
                 }
             };
@@ -303,14 +307,14 @@ impl Turn {
         }
     }
 
-    fn fail(&self, job: &mut Job, failure: &Failure) {
-        let error = failure.fault.to_error(job.request.operation(), self.writer.config.path());
+    fn fail(&self, job: &mut Job, failed: &TransactionError) {
+        let error = failed.error.to_error(job.request.operation(), self.writer.config.path());
         let error = error.at(&job.key);
-        job.request.fail(if failure.unknown { error.possibly_applied() } else { error });
+        job.request.fail(if failed.unknown { error.possibly_applied() } else { error });
     }
 
     /// Refuses the jobs that have waited for too long. True if none is left; the turn is then given back.
-    fn give_up_late(&mut self, fault: &Fault) -> bool {
+    fn give_up_late(&mut self, error: &JobError) -> bool {
         let (now, timeout) = (real_now(), self.writer.config.operation_timeout());
         let mut late = Vec::new();
         let mut state = self.writer.lock();
@@ -324,16 +328,16 @@ impl Turn {
         }
         drop(state);
         for job in late {
-            let error = fault.to_error(job.request.operation(), self.writer.config.path());
+            let error = error.to_error(job.request.operation(), self.writer.config.path());
             job.refuse(error);
         }
         self.slot.is_none()
     }
 
     /// Returns to all jobs in line the error that the file cannot be written.
-    fn fail_waiting(&self, fault: &Fault) {
+    fn fail_waiting(&self, error: &JobError) {
         let path = self.writer.config.path();
-        self.answer_waiting(|job| fault.to_error(job.request.operation(), path));
+        self.answer_waiting(|job| error.to_error(job.request.operation(), path));
     }
 
     /// Returns an error to all jobs in line; none of them was applied.
@@ -357,9 +361,9 @@ impl Drop for Turn {
         let stranded = std::mem::take(&mut state.waiting);
         drop(state);
         let reason = "the writing thread stopped early; try again";
-        let fault = Fault::Refused(StoreErrorKind::Unavailable(reason.into()));
+        let error = JobError::Refused(StoreErrorKind::Unavailable(reason.into()));
         for job in stranded {
-            let error = fault.to_error(job.request.operation(), self.writer.config.path());
+            let error = error.to_error(job.request.operation(), self.writer.config.path());
             job.refuse(error);
         }
     }
@@ -408,8 +412,8 @@ fn apply(
     leases: &LeaseObserver,
     jobs: &mut [Job],
     now: u64,
-) -> Result<(), Failure> {
-    let failed = |fault| Failure { fault, unknown: false };
+) -> Result<(), TransactionError> {
+    let failed = |error| TransactionError { error, unknown: false };
     let mut batch = Batch::new(connection, leases, now);
     for job in jobs {
         job.request.apply(&mut batch, &job.key).map_err(failed)?;

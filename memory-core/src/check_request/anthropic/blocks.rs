@@ -1,6 +1,6 @@
 //! The blocks of Anthropic's messages. (T anthropic-sdk-python `types/content_block_param.py`)
 
-use super::Role;
+use super::AnthropicRole;
 use crate::check_request::chat::{self, arguments, part_type};
 use crate::check_request::check::{Check, Field, Kind, optional, required};
 use crate::check_request::json::Json;
@@ -8,7 +8,7 @@ use crate::check_request::rule::RequestRule;
 
 /// The meaning of a block for the order of blocks and messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Block {
+pub(super) enum BlockMeaning {
     Use,
     Result,
     ServerUse,
@@ -95,7 +95,11 @@ const CACHE_CONTROL: &[Field] =
     &[required("type", Kind::OneOf(&["ephemeral"])), optional("ttl", Kind::OneOf(&["5m", "1h"]))];
 
 /// Checks a block and returns its meaning; `None` if it may not be in this message.
-pub(super) fn block<'t>(check: &mut Check<'t>, part: Json<'t>, role: Role) -> Option<Block> {
+pub(super) fn block<'t>(
+    check: &mut Check<'t>,
+    part: Json<'t>,
+    role: AnthropicRole,
+) -> Option<BlockMeaning> {
     if !part.is_object() {
         check.report(RequestRule::Form, part);
         return None;
@@ -104,7 +108,7 @@ pub(super) fn block<'t>(check: &mut Check<'t>, part: Json<'t>, role: Role) -> Op
     let is_allowed = match kind {
         "text" | "mid_conv_system" => true,
         "image" | "document" | "search_result" | "tool_result" | "container_upload" => {
-            role == Role::User
+            role == AnthropicRole::User
         }
         "thinking"
         | "redacted_thinking"
@@ -120,13 +124,13 @@ pub(super) fn block<'t>(check: &mut Check<'t>, part: Json<'t>, role: Role) -> Op
         | "bash_code_execution_tool_result"
         | "text_editor_code_execution_tool_result"
         | "tool_search_tool_result"
-        | "advisor_tool_result" => role == Role::Assistant,
+        | "advisor_tool_result" => role == AnthropicRole::Assistant,
         _ => {
             check.report(RequestRule::PartType, part);
             return None;
         }
     };
-    if !is_allowed || (role == Role::System && kind != "text") {
+    if !is_allowed || (role == AnthropicRole::System && kind != "text") {
         check.report(RequestRule::PartPlacement, part);
         return None;
     }
@@ -134,7 +138,7 @@ pub(super) fn block<'t>(check: &mut Check<'t>, part: Json<'t>, role: Role) -> Op
     Some(fields(check, part, kind))
 }
 
-fn fields<'t>(check: &mut Check<'t>, part: Json<'t>, kind: &str) -> Block {
+fn fields<'t>(check: &mut Check<'t>, part: Json<'t>, kind: &str) -> BlockMeaning {
     match kind {
         "text" => chat::text_part_with(check, part, TEXT),
         "image" | "document" | "search_result" => medium(check, part, kind),
@@ -144,12 +148,12 @@ fn fields<'t>(check: &mut Check<'t>, part: Json<'t>, kind: &str) -> Block {
         "thinking" => {
             check.object(part, THINKING);
             filled(check, part, "signature");
-            return Block::Thinking;
+            return BlockMeaning::Thinking;
         }
         "redacted_thinking" => {
             check.object(part, REDACTED);
             filled(check, part, "data");
-            return Block::Thinking;
+            return BlockMeaning::Thinking;
         }
         "tool_use" | "server_tool_use" | "mcp_tool_use" => {
             check.object(part, if kind == "mcp_tool_use" { MCP_USE } else { USE });
@@ -157,22 +161,22 @@ fn fields<'t>(check: &mut Check<'t>, part: Json<'t>, kind: &str) -> Block {
             if let Some(input) = part.field("input") {
                 arguments(check, input);
             }
-            return if kind == "tool_use" { Block::Use } else { Block::ServerUse };
+            return if kind == "tool_use" { BlockMeaning::Use } else { BlockMeaning::ServerUse };
         }
         "tool_result" => {
             check.object(part, RESULT);
             result(check, part);
-            return Block::Result;
+            return BlockMeaning::Result;
         }
         // Beta blocks, whose fields are not documented in the sources.
         "compaction" | "fallback" | "mid_conv_system" => {}
-        "advisor_tool_result" => return Block::ServerResult,
+        "advisor_tool_result" => return BlockMeaning::ServerResult,
         _ => {
             check.object(part, SERVER_RESULT);
-            return Block::ServerResult;
+            return BlockMeaning::ServerResult;
         }
     }
-    Block::Other
+    BlockMeaning::Other
 }
 
 /// A text block of the system prompt.

@@ -1,13 +1,13 @@
 //! Items other than messages. (T openai-python `response_input_item_param.py`)
 
-use crate::check_request::calls::CallKind;
+use crate::check_request::calls::ToolKind;
 use crate::check_request::check::{Field, Kind, optional, required};
 
 /// The meaning of an item for the items around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
-    Call(CallKind),
-    Output(CallKind),
+    Call(ToolKind),
+    Output(ToolKind),
     Reasoning,
     /// The model made it, and nothing answers it.
     Produced,
@@ -45,7 +45,7 @@ static FORMS: &[(&str, ItemForm)] = &[
         "function_call",
         form(
             "fc_",
-            Effect::Call(CallKind::Function),
+            Effect::Call(ToolKind::Function),
             &[
                 TYPE,
                 ID,
@@ -60,7 +60,7 @@ static FORMS: &[(&str, ItemForm)] = &[
         "function_call_output",
         form(
             "",
-            Effect::Output(CallKind::Function),
+            Effect::Output(ToolKind::Function),
             &[TYPE, ID, CALL_ID, required("output", Kind::TextOrArray), STATUS],
         ),
     ),
@@ -83,7 +83,7 @@ static FORMS: &[(&str, ItemForm)] = &[
         "custom_tool_call",
         form(
             "ctc_",
-            Effect::Call(CallKind::Custom),
+            Effect::Call(ToolKind::Custom),
             &[
                 TYPE,
                 ID,
@@ -98,7 +98,7 @@ static FORMS: &[(&str, ItemForm)] = &[
         "custom_tool_call_output",
         form(
             "",
-            Effect::Output(CallKind::Custom),
+            Effect::Output(ToolKind::Custom),
             &[TYPE, ID, CALL_ID, required("output", Kind::TextOrArray), STATUS],
         ),
     ),
@@ -124,7 +124,7 @@ static FORMS: &[(&str, ItemForm)] = &[
         "computer_call",
         form(
             "",
-            Effect::Call(CallKind::Computer),
+            Effect::Call(ToolKind::Computer),
             &[
                 TYPE,
                 ID,
@@ -140,7 +140,7 @@ static FORMS: &[(&str, ItemForm)] = &[
         "computer_call_output",
         form(
             "",
-            Effect::Output(CallKind::Computer),
+            Effect::Output(ToolKind::Computer),
             &[
                 TYPE,
                 ID,
@@ -174,7 +174,7 @@ static FORMS: &[(&str, ItemForm)] = &[
         "local_shell_call",
         form(
             "",
-            Effect::Call(CallKind::LocalShell),
+            Effect::Call(ToolKind::LocalShell),
             &[TYPE, ID, CALL_ID, required("action", Kind::Object), STATUS],
         ),
     ),
@@ -182,7 +182,7 @@ static FORMS: &[(&str, ItemForm)] = &[
         "local_shell_call_output",
         form(
             "",
-            Effect::Output(CallKind::LocalShell),
+            Effect::Output(ToolKind::LocalShell),
             &[TYPE, required("id", Kind::Text), required("output", Kind::Text), STATUS],
         ),
     ),
@@ -190,7 +190,7 @@ static FORMS: &[(&str, ItemForm)] = &[
         "shell_call",
         form(
             "",
-            Effect::Call(CallKind::Shell),
+            Effect::Call(ToolKind::Shell),
             &[
                 TYPE,
                 ID,
@@ -205,7 +205,7 @@ static FORMS: &[(&str, ItemForm)] = &[
         "shell_call_output",
         form(
             "",
-            Effect::Output(CallKind::Shell),
+            Effect::Output(ToolKind::Shell),
             &[
                 TYPE,
                 ID,
@@ -220,7 +220,7 @@ static FORMS: &[(&str, ItemForm)] = &[
         "apply_patch_call",
         form(
             "",
-            Effect::Call(CallKind::ApplyPatch),
+            Effect::Call(ToolKind::ApplyPatch),
             &[TYPE, ID, CALL_ID, required("operation", Kind::Object), STATUS],
         ),
     ),
@@ -228,7 +228,7 @@ static FORMS: &[(&str, ItemForm)] = &[
         "apply_patch_call_output",
         form(
             "",
-            Effect::Output(CallKind::ApplyPatch),
+            Effect::Output(ToolKind::ApplyPatch),
             &[TYPE, ID, CALL_ID, optional("output", Kind::Text), STATUS],
         ),
     ),

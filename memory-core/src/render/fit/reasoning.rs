@@ -4,7 +4,7 @@ use super::Fit;
 use crate::dialect::ReasoningPart;
 use crate::json::Json;
 use crate::profile::{ProfileName, ReasoningForm};
-use crate::render::fault::{Fault, is_planted};
+use crate::render::bug::{RenderBug, is_planted};
 
 impl Fit<'_> {
     /// Returns whether reasoning is kept.
@@ -12,9 +12,9 @@ impl Fit<'_> {
         let is_native = self.is_native(reasoning.native);
         let block = reasoning.native.map(|native| native.json);
         let is_signed = reasoning.opaque.is_some_and(|opaque| !opaque.is_empty())
-            || is_planted(Fault::UnsignedReasoningKept);
+            || is_planted(RenderBug::UnsignedReasoningKept);
         match self.profile.reasoning {
-            ReasoningForm::Refused => is_planted(Fault::ForeignReasoningKept),
+            ReasoningForm::Refused => is_planted(RenderBug::ForeignReasoningKept),
             ReasoningForm::FieldsBesideCalls if !self.has_calls => false,
             ReasoningForm::Fields
             | ReasoningForm::FieldsWithCalls

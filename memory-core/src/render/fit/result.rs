@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::Fit;
 use crate::dialect::{CallKind, Dialect, Loss, Native, Part, ResultPart, TextKind, TextPart};
-use crate::render::fault::{Fault, is_planted};
+use crate::render::bug::{RenderBug, is_planted};
 use crate::render::media::Place;
 use crate::render::repair::RepairKind;
 use crate::render::turn::Turn;
@@ -77,7 +77,8 @@ impl Fit<'_> {
                     is_rebuilt |= self.drops_citations(text, sequence);
                 }
                 Part::Media(medium)
-                    if !self.profile.media_in_results && !is_planted(Fault::MediaInResultKept) =>
+                    if !self.profile.media_in_results
+                        && !is_planted(RenderBug::MediaInResultKept) =>
                 {
                     is_rebuilt = true;
                     if let Some(note) = self.medium(medium, Place::User, sequence) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::ContextPlanner;
 use crate::counters::Tally;
-use crate::render::fault::{Fault, is_planted};
+use crate::render::bug::{RenderBug, is_planted};
 use crate::render::{Cut, Extent, Input, Rendered, Repair, RepairKind, render};
 use crate::stored::Sequence;
 use crate::unit::{Unit, UnitState};
@@ -62,7 +62,7 @@ impl ContextPlanner<'_> {
         if self.find_void(&positions, &rendered, included) && self.newest_is_void(choice) {
             return Ok(None);
         }
-        if rendered.tokens > allowed && !is_planted(Fault::OverBudget) {
+        if rendered.tokens > allowed && !is_planted(RenderBug::OverBudget) {
             if let Some(best) = self.take_best() {
                 return Ok(Some(best));
             }
@@ -194,7 +194,7 @@ impl ContextPlanner<'_> {
             let Some(unit) = self.candidates.unit(index) else { continue };
             let mut members = self.candidates.units.members(unit);
             while let Some(at) = members.next_position() {
-                if at != unit.first() && is_planted(Fault::UnitTorn) {
+                if at != unit.first() && is_planted(RenderBug::UnitTorn) {
                     continue;
                 }
                 let is_open = unit.state() == UnitState::Open;
@@ -330,7 +330,7 @@ impl ContextPlanner<'_> {
             add(&mut left_out.reminders, tally);
             add(&mut known, tally);
         }
-        if !is_planted(Fault::LeftOutNotCounted) {
+        if !is_planted(RenderBug::LeftOutNotCounted) {
             let all = self.candidates.all();
             left_out.budget.messages = all.messages.saturating_sub(known.messages);
             left_out.budget.tokens = all.tokens.saturating_sub(known.tokens);

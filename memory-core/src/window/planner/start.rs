@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::ContextPlanner;
 use crate::message::Role;
-use crate::render::fault::{Fault, is_planted};
+use crate::render::bug::{RenderBug, is_planted};
 use crate::stored::Sequence;
 use crate::unit::Unit;
 use crate::window::choose::{Choice, ChoiceExtent};
@@ -106,7 +106,7 @@ impl ContextPlanner<'_> {
                     && *index > pinned
                     && self.candidates.unit(*index).is_some_and(Unit::is_conversation)
                     && !critical.contains(index)
-                    && (choice.newest != Some(*index) || is_planted(Fault::PinDropsNewest));
+                    && (choice.newest != Some(*index) || is_planted(RenderBug::PinDropsNewest));
                 if may_go {
                     tokens = tokens.saturating_sub(self.candidates.cost(*index));
                 }

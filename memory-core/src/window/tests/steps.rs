@@ -9,7 +9,7 @@ use crate::message::Message;
 use crate::policy::{Entry, Policy};
 use crate::priority::{ContentType, Priority};
 use crate::profile::Profile;
-use crate::render::fault::{Fault, with_fault};
+use crate::render::bug::{RenderBug, with_bug};
 use crate::stored::{MessageId, Sequence, StoredMessage};
 use crate::testkit::now;
 use crate::tokens::EstimateCounter;
@@ -195,15 +195,15 @@ proptest! {
 
 #[test]
 fn changes_within_a_step_are_found() {
-    for fault in [Fault::StartSlides, Fault::RecencyFromEnd] {
+    for bug in [RenderBug::StartSlides, RenderBug::RecencyFromEnd] {
         let mut runner = TestRunner::deterministic();
         let cases = growth();
         let found = (1..=60).find(|_| {
             let case = cases.new_tree(&mut runner).unwrap().current();
-            with_fault(fault, || case.check()).is_err()
+            with_bug(bug, || case.check()).is_err()
         });
-        println!("{fault:?} is found after {found:?} histories");
-        assert!(found.is_some(), "{fault:?}");
+        println!("{bug:?} is found after {found:?} histories");
+        assert!(found.is_some(), "{bug:?}");
     }
 }
 

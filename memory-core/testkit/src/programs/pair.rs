@@ -201,9 +201,9 @@ impl<'a, P: Place> Pair<'a, P> {
                 self.both(None, &async |store| store.fetch(&key, snapshot, &places).await);
             }
             Op::Acquire { key: k, owner, flush } => {
-                self.acquire(lease_of(k, Lease::from(flush)), owner);
+                self.acquire(lease_of(k, LeaseOf::from(flush)), owner);
             }
-            Op::Release { key: k, flush } => self.release(&lease_of(k, Lease::from(flush))),
+            Op::Release { key: k, flush } => self.release(&lease_of(k, LeaseOf::from(flush))),
             Op::Wait { minutes } => self.clock.advance(Duration::from_mins(minutes.into())),
             Op::Reopen => self.opened = self.runtime.block_on(self.place.open(&self.clock)),
         }
@@ -350,22 +350,22 @@ fn key(name: u8) -> MemoryKey {
 }
 
 #[derive(Clone, Copy)]
-enum Lease {
+enum LeaseOf {
     Memory,
     Flush,
 }
 
-impl From<bool> for Lease {
+impl From<bool> for LeaseOf {
     fn from(flush: bool) -> Self {
         if flush { Self::Flush } else { Self::Memory }
     }
 }
 
-fn lease_of(name: u8, lease: Lease) -> LockKey {
+fn lease_of(name: u8, lease: LeaseOf) -> LockKey {
     let key = key(name);
     let name = match lease {
-        Lease::Memory => key.lease_name().to_owned(),
-        Lease::Flush => key.flush_lease_name(),
+        LeaseOf::Memory => key.lease_name().to_owned(),
+        LeaseOf::Flush => key.flush_lease_name(),
     };
     LockKey::new(name).unwrap()
 }

@@ -94,7 +94,7 @@ impl Stage<'_> {
 }
 
 /// The observations of one agent while summaries were written.
-struct Written {
+struct Observed {
     meanwhile: u64,
     slowest: Duration,
 }
@@ -103,8 +103,8 @@ async fn write_through(
     memory: MemoryInstance,
     model: SlowModel,
     agent: &'static str,
-) -> Result<Written, MemoryError> {
-    let mut written = Written { meanwhile: 0, slowest: Duration::ZERO };
+) -> Result<Observed, MemoryError> {
+    let mut written = Observed { meanwhile: 0, slowest: Duration::ZERO };
     let mut turn = TURNS;
     while model.ended() < SUMMARIES {
         let busy = model.is_busy();

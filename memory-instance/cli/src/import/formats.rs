@@ -16,7 +16,7 @@ use memory_core::dialect::Dialect;
 use memory_core::json::{Json, JsonObject};
 use memory_core::{Message, MessageError};
 
-pub(crate) use self::claude_code::{Session, is_turn, merge};
+pub(crate) use self::claude_code::{ClaudeSession, is_turn, merge};
 
 /// A format.
 #[derive(Debug)]
@@ -184,7 +184,7 @@ pub(crate) fn parser() -> impl TypedValueParser<Value = &'static Format> {
 pub(crate) fn read(
     record: Json,
     only: Option<&'static Format>,
-    session: &mut Session,
+    session: &mut ClaudeSession,
 ) -> Result<Vec<Json>, String> {
     if let Some(only) = only {
         check_format(&record, only)?;

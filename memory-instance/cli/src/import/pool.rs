@@ -35,13 +35,13 @@ struct Shared {
     waiting: AsyncMutex<UnboundedReceiver<MemoryKey>>,
     ahead: Arc<Semaphore>,
     progress: ProgressBar,
-    pub(super) tally: Tally,
+    pub(super) tally: ImportTally,
     failure: Mutex<Option<anyhow::Error>>,
 }
 
 /// The outcomes of the lines.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct ImportTally {
     pub(super) read: AtomicU64,
     pub(super) appended: AtomicU64,
     pub(super) skipped: AtomicU64,
@@ -75,7 +75,7 @@ impl Pool {
             waiting: AsyncMutex::new(waiting),
             ahead: Arc::new(Semaphore::new(AHEAD_KIB as usize)),
             progress,
-            tally: Tally::default(),
+            tally: ImportTally::default(),
             failure: Mutex::default(),
         }))
     }
@@ -203,7 +203,7 @@ impl Pool {
         Ok(!memory.send(&prepared).await?.outcome.is_duplicate())
     }
 
-    pub(crate) fn tally(&self) -> &Tally {
+    pub(crate) fn tally(&self) -> &ImportTally {
         &self.0.tally
     }
 

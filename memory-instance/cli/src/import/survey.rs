@@ -9,7 +9,7 @@ use memory_core::{MemoryKey, Message};
 use memory_instance::{KeyContext, KeyTemplate, MemoryError, MemoryManager};
 use sha2::{Digest, Sha256};
 
-use super::formats::{self, Format, Session};
+use super::formats::{self, ClaudeSession, Format};
 use super::records::Record;
 use super::source::Source;
 use crate::encoding;
@@ -65,7 +65,7 @@ impl Problem {
 #[derive(Debug)]
 pub(crate) struct Routing<'r> {
     router: &'r Router,
-    session: Session,
+    session: ClaudeSession,
     number: u64,
     /// A message that the next record may continue.
     held: Option<Routed>,
@@ -76,7 +76,13 @@ pub(crate) struct Routing<'r> {
 impl Router {
     /// Routes the records of a source, and checks messages against the limits.
     pub(crate) fn routing(&self) -> Routing<'_> {
-        Routing { router: self, session: Session::default(), number: 0, held: None, checks: true }
+        Routing {
+            router: self,
+            session: ClaudeSession::default(),
+            number: 0,
+            held: None,
+            checks: true,
+        }
     }
 
     /// As [`routing`](Self::routing), for messages that were checked before.
@@ -102,7 +108,12 @@ impl Router {
     }
 
     /// Checks all that is known without the store, such as the size of the message.
-    fn admit(&self, key: &MemoryKey, message: Message, write: WriteId) -> Result<(), String> {
+    fn check_message(
+        &self,
+        key: &MemoryKey,
+        message: Message,
+        write: WriteId,
+    ) -> Result<(), String> {
         let memory = self.manager.memory_at(key).map_err(|error| error.to_string())?;
         memory.prepare_as(write, [message]).map(drop).map_err(|error| match error {
             MemoryError::TooLarge { tokens, budget, .. } => format!(
@@ -202,7 +213,7 @@ impl Routing<'_> {
         let only = routed.messages.len() == 1;
         for (message, number) in routed.messages.iter().zip(1..).filter(|_| self.checks) {
             let Some(key) = &routed.key else { break };
-            self.router.admit(key, message.clone(), write).map_err(|text| {
+            self.router.check_message(key, message.clone(), write).map_err(|text| {
                 let text = if only { text } else { format!("message {number} of it: {text}") };
                 Problem { line: routed.line, text }
             })?;

@@ -98,13 +98,13 @@ async fn say(
     State(manager): State<MemoryManager>,
     Path(id): Path<String>,
     Json(question): Json<Question>,
-) -> std::result::Result<Json<Answer>, Failure> {
+) -> std::result::Result<Json<Answer>, ApiError> {
     let memory = manager.memory("chat", &id)?;
     memory.ensure_system("agent", "You are a travel agent.").await?; // stored once
     // A turn, so that question and answer are neighbors although several requests come for one chat. If the client
     // disconnects, the turn ends at its next await point and its lease is released.
     let turn = |session| take_turn(session, question.text);
-    let answer = memory.exclusive(turn).await.map_err(|error| Failure::from_turn(&error))??;
+    let answer = memory.exclusive(turn).await.map_err(|error| ApiError::from_turn(&error))??;
     Ok(Json(answer))
 }
 
@@ -119,7 +119,7 @@ async fn take_turn(session: Session, text: String) -> std::result::Result<Answer
 async fn list(
     State(manager): State<MemoryManager>,
     Path(id): Path<String>,
-) -> std::result::Result<Json<Vec<Value>>, Failure> {
+) -> std::result::Result<Json<Vec<Value>>, ApiError> {
     let messages = manager.memory("chat", &id)?.messages().await?;
     let line = |message: &Message| json!({"role": message.role().as_str(), "text": message.text()});
     Ok(Json(messages.iter().map(|stored| line(&stored.message)).collect()))
@@ -128,30 +128,30 @@ async fn list(
 async fn health(
     State(manager): State<MemoryManager>,
     Path(id): Path<String>,
-) -> std::result::Result<Json<MemoryHealth>, Failure> {
+) -> std::result::Result<Json<MemoryHealth>, ApiError> {
     Ok(Json(manager.memory("chat", &id)?.health().await?))
 }
 
 /// An error as a response. `Display` of the errors never quotes a message.
 #[derive(Debug)]
-struct Failure {
+struct ApiError {
     text: String,
     is_retryable: bool,
 }
 
-impl From<MemoryError> for Failure {
+impl From<MemoryError> for ApiError {
     fn from(error: MemoryError) -> Self {
         Self { text: error.to_string(), is_retryable: error.is_retryable() }
     }
 }
 
-impl Failure {
+impl ApiError {
     fn from_turn<T>(error: &ExclusiveError<T>) -> Self {
         Self { text: error.to_string(), is_retryable: error.is_retryable() }
     }
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = if self.is_retryable {
             StatusCode::SERVICE_UNAVAILABLE

@@ -19,7 +19,7 @@ impl Server {
         let at = self.place(key);
         let write = append.write;
         let is_retry = self.is_retry(&at, write);
-        self.admit(key, access, is_retry)?;
+        self.check_lease(key, access, is_retry)?;
         let access = self.access(access);
         let mut rest = None;
         let count = {

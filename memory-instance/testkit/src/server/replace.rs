@@ -14,7 +14,7 @@ impl Server {
         replace: &Replace,
     ) -> Result<Counters, StoreError> {
         let at = self.place(key);
-        self.admit(key, access, self.is_retry(&at, replace.write))?;
+        self.check_lease(key, access, self.is_retry(&at, replace.write))?;
         let write = replace.write;
         let is_retry = self.is_retry(&at, write);
         let before = now(self.store.head(&at))?;

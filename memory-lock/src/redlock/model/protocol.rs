@@ -4,7 +4,7 @@ use std::hash::Hash as _;
 
 use super::mark::Mark;
 use super::state::SERVERS;
-use crate::redlock::vote::{Answer, Motion, Order, Verdict, Vote, majority};
+use crate::redlock::vote::{Answer, Motion, Order, Vote, VoteResult, majority};
 
 /// The decision on one attempt.
 pub(super) trait Protocol: Clone {
@@ -42,7 +42,7 @@ impl Protocol for Vote {
 
     fn granted(&self) -> Option<u64> {
         match self.verdict() {
-            Some(Verdict::Granted(token)) => Some(token.number()),
+            Some(VoteResult::Granted(token)) => Some(token.number()),
             _ => None,
         }
     }

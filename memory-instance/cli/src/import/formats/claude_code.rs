@@ -108,11 +108,11 @@ pub(crate) fn merge(first: &Json, next: &Json) -> Option<Json> {
 
 /// The lines of a session that were read so far.
 #[derive(Debug, Default)]
-pub(crate) struct Session {
+pub(crate) struct ClaudeSession {
     seen: HashSet<String>,
 }
 
-impl Session {
+impl ClaudeSession {
     /// Whether a line repeats one before it: sessions that are resumed write some lines again.
     pub(super) fn is_repeated(&mut self, json: &Json) -> bool {
         if !is_line(json) {

@@ -4,7 +4,7 @@ use super::*;
 
 /// The messages of records of one source.
 fn read_all(records: &[&str], only: Option<&str>) -> Result<Vec<String>, String> {
-    let mut session = Session::default();
+    let mut session = ClaudeSession::default();
     let only = only.map(format);
     let mut messages = Vec::new();
     for record in records {
@@ -371,10 +371,10 @@ proptest! {
     #[test]
     fn any_record_is_read_or_refused(record in any_json(), format in 0..=FORMATS.len()) {
         let only = FORMATS.get(format);
-        let mut session = Session::default();
+        let mut session = ClaudeSession::default();
         if let Ok(messages) = read(record.clone(), only, &mut session) {
             // A record that is read alone is also read among others of its format.
-            let mut session = Session::default();
+            let mut session = ClaudeSession::default();
             let array = Json::from(vec![record.clone(), record.clone()]);
             let twice = read(array, only, &mut session);
             let is_whole = only.is_some_and(|only| !holds_all(only));

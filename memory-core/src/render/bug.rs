@@ -1,8 +1,8 @@
-//! Planted faults, which prove that the tests of windows find bugs. They exist only in the tests of this crate.
+//! Planted bugs, which prove that the tests of windows find real ones. They exist only in the tests of this crate.
 
 /// A bug that a renderer or a planner could have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum RenderBug {
     /// A call without a result gets no synthetic result.
     NoSyntheticResult,
     /// A synthetic result is not listed.
@@ -86,30 +86,30 @@ pub(crate) enum Fault {
 }
 
 #[cfg(not(test))]
-pub(crate) const fn is_planted(_: Fault) -> bool {
+pub(crate) const fn is_planted(_: RenderBug) -> bool {
     false
 }
 
 #[cfg(test)]
-pub(crate) use self::planted::{is_planted, with_fault};
+pub(crate) use self::planted::{is_planted, with_bug};
 
 #[cfg(test)]
 mod planted {
     use std::cell::Cell;
 
-    use super::Fault;
+    use super::RenderBug;
 
     thread_local! {
-        static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
+        static PLANTED: Cell<Option<RenderBug>> = const { Cell::new(None) };
     }
 
-    pub(crate) fn is_planted(fault: Fault) -> bool {
-        PLANTED.get() == Some(fault)
+    pub(crate) fn is_planted(bug: RenderBug) -> bool {
+        PLANTED.get() == Some(bug)
     }
 
-    /// Runs a closure with a fault in this thread.
-    pub(crate) fn with_fault<T>(fault: Fault, run: impl FnOnce() -> T) -> T {
-        PLANTED.set(Some(fault));
+    /// Runs a closure with a bug in this thread.
+    pub(crate) fn with_bug<T>(bug: RenderBug, run: impl FnOnce() -> T) -> T {
+        PLANTED.set(Some(bug));
         let result = run();
         PLANTED.set(None);
         result

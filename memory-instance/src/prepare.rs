@@ -1,4 +1,4 @@
-//! Admission of a batch: redacted, classified, counted, and checked against the limits.
+//! Preparation of a batch: redacted, classified, counted, and checked against the limits.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ impl Inner {
     }
 
     /// Redacts, classifies and counts, outside of any lock.
-    pub(crate) fn admit<E: Into<Entry>>(
+    pub(crate) fn prepare_messages<E: Into<Entry>>(
         &self,
         entries: impl IntoIterator<Item = E>,
     ) -> Result<Arc<[NewMessage]>, MemoryError> {
