@@ -179,9 +179,12 @@ mod tests {
         }
     }
 
-    fn meta(message: &NewMessage, summary: bool) -> MessageMeta {
-        let meta = message.clone().stored_at(Sequence::new(1)).meta;
-        MessageMeta { summary, ..meta }
+    fn meta(message: &NewMessage) -> MessageMeta {
+        message.clone().stored_at(Sequence::new(1)).meta
+    }
+
+    fn summary_meta(message: &NewMessage) -> MessageMeta {
+        MessageMeta { summary: true, ..meta(message) }
     }
 
     fn tally(messages: u64, tokens: u64) -> Tally {
@@ -199,13 +202,13 @@ mod tests {
         assert_eq!(counters.classes[&talk.class()], tally(3, 30));
 
         counters.insert_summary(&summary);
-        counters.summarize(&meta(&talk, false));
-        counters.evict(&meta(&fact, false));
+        counters.summarize(&meta(&talk));
+        counters.evict(&meta(&fact));
         assert_eq!(counters.present, tally(3, 25));
         assert_eq!((counters.summarized, counters.evicted, counters.summaries), (1, 1, 1));
         assert_eq!(counters.classes.get(&fact.class()), None, "empty classes are removed");
         assert!(counters.is_conserved());
-        let mut metas = vec![meta(&talk, false), meta(&talk, false), meta(&summary, true)];
+        let mut metas = vec![meta(&talk), meta(&talk), summary_meta(&summary)];
         let held = Counters::recount(&metas);
         assert_eq!((held.present, &held.classes), (counters.present, &counters.classes));
         assert_eq!((held.summaries, held.appended), (1, 2));
@@ -214,20 +217,20 @@ mod tests {
         counters.summarize(&metas.remove(2));
         assert_eq!((counters.summarized, counters.summaries), (1, 0));
         counters.insert_summary(&summary);
-        counters.evict(&meta(&summary, true));
+        counters.evict(&summary_meta(&summary));
         assert_eq!((counters.evicted, counters.summaries), (1, 0));
         assert!(counters.is_conserved());
 
         counters.insert_summary(&summary);
         let before = counters.clone();
-        counters.replace(&meta(&summary, true), &fact);
+        counters.replace(&summary_meta(&summary), &fact);
         assert_eq!(counters.classes.get(&summary.class()), None);
         assert_eq!(
             (counters.present, counters.classes[&fact.class()]),
             (tally(3, 40), tally(1, 20))
         );
         assert_eq!((counters.summaries, counters.appended), (before.summaries, before.appended));
-        counters.replace(&meta(&fact, true), &summary);
+        counters.replace(&summary_meta(&fact), &summary);
         assert_eq!(counters, before);
 
         counters.clear();

@@ -1,11 +1,15 @@
 //! The contract between a memory and the backend that stores it.
 
+mod access;
 mod append;
+mod clear;
 mod cursor;
+mod durability;
 mod error;
 mod generation;
 mod in_memory;
 mod operation;
+mod read;
 mod replace;
 mod splice;
 mod state;
@@ -16,27 +20,30 @@ use std::fmt::Debug;
 use std::num::NonZeroUsize;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
+pub use self::access::Access;
 pub use self::append::{Append, AppendOutcome, Appended};
+pub use self::clear::Clear;
 pub use self::cursor::{Cursor, Newest};
+pub use self::durability::Durability;
 pub use self::error::{StoreError, StoreErrorKind};
 pub use self::generation::Generation;
-use self::generation::spread_of_write;
 pub use self::in_memory::{InMemoryStore, SavedMemories};
 pub use self::operation::StoreOperation;
+pub use self::read::{Head, Outline, Page, Read};
 pub use self::replace::Replace;
 pub use self::splice::{Removed, Splice};
 pub use self::state::MemoryState;
-pub use self::unused::{RemoveUnused, RemovedUnused, UnusedMemory, UnusedPage, UnusedQuery};
+pub use self::unused::{
+    ExpiredMemories, RemoveUnused, RemovedUnused, UnusedMemory, UnusedPage, UnusedQuery,
+};
 pub use self::watch::{LocalWatch, LocalWatchers, StoreWatch};
 pub use crate::applied::Applied;
 pub use crate::counters::{Counters, Tally};
 use crate::health::ServerHealth;
 pub use crate::key::KeyPrefix;
 use crate::key::MemoryKey;
-use crate::lease::{FencingToken, LeaseDomain, LeaseProof};
+use crate::lease::{LeaseDomain, LeaseProof};
 pub use crate::receipt::{FlushReceipt, KEPT_RECEIPTS, SequenceSet, Shortfall, SummaryRecord};
 pub use crate::stored::{MessageId, MessageMeta, NewMessage};
 use crate::stored::{Sequence, StoredMessage};
@@ -358,171 +365,4 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
 
     /// The failures that an acknowledged write survives.
     fn durability(&self) -> Durability;
-}
-
-/// The failures that an acknowledged write survives; each level includes the levels before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Durability {
-    /// The end of the task that wrote it.
-    Memory,
-    /// A crash or `kill -9` of this process.
-    Process,
-    /// A loss of power: the write has been synced to the disk.
-    Disk,
-}
-
-/// The permission with which a write is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Access {
-    /// The writer's lease on the memory, if it holds one.
-    pub lease: Option<LeaseProof>,
-}
-
-impl Access {
-    /// Without a lease: valid only while no other owner holds one.
-    pub const OPEN: Self = Self { lease: None };
-
-    /// Under a lease on the memory.
-    #[must_use]
-    pub const fn with_lease(lease: LeaseProof) -> Self {
-        Self { lease: Some(lease) }
-    }
-}
-
-/// A request to clear a memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Clear {
-    /// Recognizes a retry.
-    pub write: WriteId,
-}
-
-impl Clear {
-    /// The distance beyond the next generation, as used by [`Generation::after`].
-    #[must_use]
-    pub fn spread(&self) -> u16 {
-        spread_of_write(self.write)
-    }
-}
-
-/// The state of a memory without its messages.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Head {
-    /// Present messages, and what happened to all others.
-    pub counters: Counters,
-    /// Changes when messages are removed or replaced.
-    pub generation: Generation,
-    /// The number of writes so far.
-    pub version: u64,
-    /// The place of the newest message ever appended.
-    pub last: Sequence,
-    /// The newest token of a writer's lease.
-    pub fence: FencingToken,
-    /// The newest token of a flusher's lease.
-    pub flush_fence: FencingToken,
-    /// The size in tokens at which the next flush is worthwhile, as set by the last flush. A store keeps this number
-    /// and does not interpret it.
-    pub next_flush_at: Option<u64>,
-    /// When the memory's TTL runs out.
-    pub expires_at: Option<Timestamp>,
-}
-
-/// The range to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Read {
-    /// The reader's position; `None` to begin at the start.
-    pub after: Option<Cursor>,
-    /// The most messages to return; `None` for all.
-    pub limit: Option<NonZeroUsize>,
-}
-
-/// A page of messages.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Page {
-    /// The messages, in order.
-    pub messages: Vec<StoredMessage>,
-    /// The reader's new position: the last message of the page, or the first of a page that was read
-    /// [backward](MemoryStore::read_before).
-    pub cursor: Cursor,
-    /// The page begins at the start, or backward at the end, because messages that were read before may have been
-    /// removed.
-    pub restarted: bool,
-    /// There are more messages in the direction of the read.
-    pub more: bool,
-    /// Sequence numbers of messages that could not be decoded, ascending. They are skipped, so that one damaged
-    /// message does not block the others, and remain until they are evicted or cleared.
-    pub unreadable: Vec<Sequence>,
-}
-
-impl Page {
-    /// A page without messages that ends at this cursor.
-    #[must_use]
-    pub const fn new(cursor: Cursor) -> Self {
-        Self { messages: Vec::new(), cursor, restarted: false, more: false, unreadable: Vec::new() }
-    }
-}
-
-/// A memory without the text of its messages.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[non_exhaustive]
-pub struct Outline {
-    /// The counters and state.
-    pub head: Head,
-    /// Everything but the text, in order.
-    pub metas: Vec<MessageMeta>,
-    /// Sequence numbers of messages whose metadata could not be decoded, ascending. Plans do not include them.
-    pub unreadable: Vec<Sequence>,
-}
-
-impl Outline {
-    /// The outline of these messages, in the order of their places.
-    #[must_use]
-    pub const fn new(head: Head, metas: Vec<MessageMeta>, unreadable: Vec<Sequence>) -> Self {
-        Self { head, metas, unreadable }
-    }
-
-    /// The identity of this snapshot: its generation and its newest message.
-    #[must_use]
-    pub fn cursor(&self) -> Cursor {
-        match self.metas.last() {
-            Some(newest) => Cursor::at(self.head.generation, newest),
-            None => Cursor::from(self.head.generation),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_is_json() {
-        let first = Sequence::new(3);
-        let cursor = Cursor::unidentified(Generation::new(5), first);
-        let page = Page {
-            messages: vec![],
-            cursor,
-            restarted: false,
-            more: true,
-            unreadable: vec![first],
-        };
-        let json = serde_json::to_value(&page).unwrap();
-        assert_eq!((&json["more"], &json["unreadable"][0]), (&true.into(), &3.into()));
-        assert_eq!(serde_json::from_value::<Cursor>(json["cursor"].clone()).unwrap(), cursor);
-    }
-
-    #[test]
-    fn access_is_open_or_leased() {
-        let lease =
-            LeaseProof { owner: crate::lease::OwnerId::new(1), token: FencingToken::new(2) };
-        assert_eq!(Access::with_lease(lease), Access { lease: Some(lease) });
-        assert_eq!(Access::OPEN, Access::default());
-        let splice = Splice::new(Generation::new(5));
-        assert_eq!(splice.generation, Generation::new(5));
-        assert!(splice.summarized.is_empty() && splice.evicted.is_empty());
-        assert!(Durability::Memory < Durability::Process && Durability::Process < Durability::Disk);
-    }
 }

@@ -55,7 +55,7 @@ pub use manager::{MemoryManager, OpenWarning};
 pub use open::{check_url, without_password};
 pub use prepared::PreparedAppend;
 pub use rules::FlushMode;
-pub use sweep::{SweepOptions, SweepReport};
+pub use sweep::{SweepMode, SweepOptions, SweepReport};
 pub use template::{KeyContext, KeyTemplate, TemplateError};
 pub use window::ContextWindow;
 
@@ -71,7 +71,9 @@ pub use memory_core::plan::{
 pub use memory_core::profile::ProfileName;
 pub use memory_core::request::{Repair, RepairKind};
 pub use memory_core::resource::{PriorityBlock, Tokenizer};
-pub use memory_core::store::{Appended, Counters, Cursor, FlushReceipt, Page, WriteId, WriterId};
+pub use memory_core::store::{
+    Appended, Counters, Cursor, ExpiredMemories, FlushReceipt, Page, WriteId, WriterId,
+};
 pub use memory_core::{
     ContentType, Entry, MemoryHealth, MemoryKey, MemoryResource, MemoryStore, Message, Priority,
     Profile, Request, Role, StoredMessage, TokenCounter, WindowOptions,

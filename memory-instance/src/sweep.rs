@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use memory_core::MemoryKey;
 use memory_core::store::{
-    Access, Applied, RemoveUnused, RemovedUnused, StoreErrorKind, UnusedMemory, UnusedPage,
-    UnusedQuery,
+    Access, Applied, ExpiredMemories, RemoveUnused, RemovedUnused, StoreErrorKind, UnusedMemory,
+    UnusedPage, UnusedQuery,
 };
 use memory_lock::{LockGuard, LockKey, LockOptions};
 use serde::Serialize;
@@ -15,22 +15,32 @@ use crate::backend::Backend;
 use crate::error::{LeaseError, MemoryError};
 use crate::manager::MemoryManager;
 
+/// Whether a sweep removes memories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SweepMode {
+    /// It removes them. Default.
+    #[default]
+    Remove,
+    /// It only reports which memories would be removed.
+    DryRun,
+}
+
 /// Which memories [`MemoryManager::sweep`] removes. The default is: expired memories, at most 1,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SweepOptions {
     /// Memories whose TTL has expired and that still take up space. No process with a correct clock reads them any
     /// more. On SQLite, a sweep by a process whose clock is ahead removes memories that others still read. Redis
-    /// removes expired memories by itself. Default: true.
-    pub expired: bool,
+    /// removes expired memories by itself. Default: selected.
+    pub expired: ExpiredMemories,
     /// Memories that were not written for this long, with all their messages, also critical ones. Reads do not
     /// count. Default: none.
     ///
     /// The time of the last write is the `created_at` of the newest message, by the writing process's clock, and
     /// the store's clock for all other writes. Choose a duration well above the difference between the clocks.
     pub unused_for: Option<Duration>,
-    /// Only report which memories would be removed. Default: false.
-    pub dry_run: bool,
+    /// Whether to remove them or only to report which would be removed.
+    pub mode: SweepMode,
     /// The maximum number of memories to remove or report in this call. Default: 1,000.
     pub max: NonZeroUsize,
 }
@@ -39,13 +49,18 @@ impl SweepOptions {
     /// The default.
     #[must_use]
     pub const fn new() -> Self {
-        Self { expired: true, unused_for: None, dry_run: false, max: MOST }
+        Self {
+            expired: ExpiredMemories::Selected,
+            unused_for: None,
+            mode: SweepMode::Remove,
+            max: MOST,
+        }
     }
 
     /// Leaves memories whose TTL has expired.
     #[must_use]
     pub const fn without_expired(self) -> Self {
-        Self { expired: false, ..self }
+        Self { expired: ExpiredMemories::Ignored, ..self }
     }
 
     /// Removes memories that were not written for this long.
@@ -57,7 +72,7 @@ impl SweepOptions {
     /// Only reports which memories would be removed.
     #[must_use]
     pub const fn with_dry_run(self) -> Self {
-        Self { dry_run: true, ..self }
+        Self { mode: SweepMode::DryRun, ..self }
     }
 
     /// Removes at most this number of memories.
@@ -121,7 +136,8 @@ impl MemoryManager {
     /// Dropping the future leaves each memory unchanged or removed. The next sweep that removes expired memories
     /// frees the remaining space of a removed one.
     pub async fn sweep(&self, options: SweepOptions) -> Result<SweepReport, MemoryError> {
-        let SweepOptions { expired, unused_for, dry_run, max } = options;
+        let SweepOptions { expired, unused_for, mode, max } = options;
+        let dry_run = mode == SweepMode::DryRun;
         let most = u64::try_from(max.get()).unwrap_or(u64::MAX);
         let mut report = SweepReport { dry_run, ..SweepReport::default() };
         let mut query = UnusedQuery {

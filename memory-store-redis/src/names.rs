@@ -102,6 +102,8 @@ impl FoundNames {
 mod tests {
     use std::num::NonZeroUsize;
 
+    use memory_core::store::ExpiredMemories;
+
     use super::*;
 
     fn key(name: &str) -> MemoryKey {
@@ -130,7 +132,7 @@ mod tests {
         let query = |prefix: &str, after: Option<&str>| UnusedQuery {
             prefix: prefix.into(),
             after: after.map(key),
-            expired: true,
+            expired: ExpiredMemories::Selected,
             unwritten_for: None,
             limit: NonZeroUsize::MIN,
         };

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
-use memory_core::store::{Access, Clear, Read, Splice, UnusedQuery};
+use memory_core::store::{Access, Clear, ExpiredMemories, Read, Splice, UnusedQuery};
 use memory_core::{MemoryKey, MemoryStore};
 use memory_lock::{Acquired, LockBackend, LockKey, RedisLock};
 use memory_redis_testkit::{AnyServer, Proxy, any_server};
@@ -241,7 +241,7 @@ async fn sweep_scans_once_for_all_pages() {
         let mut query = UnusedQuery {
             prefix: String::new(),
             after: None,
-            expired: false,
+            expired: ExpiredMemories::Ignored,
             unwritten_for: Some(Duration::ZERO),
             limit: NonZeroUsize::new(limit).unwrap(),
         };

@@ -89,7 +89,7 @@ fn child() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let (store, manager) = open(&url, role.ends_with("elsewhere")).await;
+        let (store, manager) = open(&url, checks_of(&role)).await;
         match role.trim_end_matches(" elsewhere") {
             "write" => write_under_a_lease(&store, &manager).await,
             "hold" => {
@@ -109,10 +109,14 @@ fn child() {
     });
 }
 
-async fn open(url: &str, elsewhere: bool) -> (RedisStore, LockManager) {
+/// A role or its suffix ends with `elsewhere` if the leases are not in the store's domain.
+fn checks_of(role: &str) -> TokenChecks {
+    if role.ends_with("elsewhere") { TokenChecks::TokensAlone } else { TokenChecks::LiveLeases }
+}
+
+async fn open(url: &str, checks: TokenChecks) -> (RedisStore, LockManager) {
     let link = link(url).await;
     let manager = LockManager::new(Arc::new(RedisLock::new(link.clone())));
-    let checks = if elsewhere { TokenChecks::TokensAlone } else { TokenChecks::LiveLeases };
     let config = RedisStoreConfig::new().with_token_checks(checks);
     (RedisStore::with_config(link, config), manager)
 }
@@ -174,7 +178,7 @@ async fn writer_stopped_past_its_lease_is_refused() {
         process.signal("STOP");
         let stopped = Instant::now();
 
-        let (store, manager) = open(&url, !elsewhere.is_empty()).await;
+        let (store, manager) = open(&url, checks_of(elsewhere)).await;
         let guard = lock(&manager, Duration::from_secs(20)).await;
         let waited = stopped.elapsed();
         assert!(waited < TTL + Duration::from_millis(500), "{waited:?} until the lease was free");
@@ -213,7 +217,7 @@ async fn writer_stopped_past_its_lease_is_refused() {
 async fn lease_of_a_killed_process_expires_for_waiters() {
     let server = Server::start().await;
     let url = with_settings(server.url(), "");
-    let (store, manager) = open(&url, false).await;
+    let (store, manager) = open(&url, TokenChecks::LiveLeases).await;
     let (holder, mut said) = spawn("hold", &url);
     said.after("holds").await;
     // A waiter here, and two in other processes.
@@ -260,7 +264,7 @@ async fn lease_of_a_killed_process_expires_for_waiters() {
 async fn release_wakes_waiters_in_other_processes() {
     let server = Server::start().await;
     let url = with_settings(server.url(), "");
-    let (store, manager) = open(&url, false).await;
+    let (store, manager) = open(&url, TokenChecks::LiveLeases).await;
     let guard = lock(&manager, Duration::from_secs(30)).await;
     let mut waiting = [spawn("wait", &url), spawn("wait", &url), spawn("wait", &url)];
     let place = store.link().keys().line(key("k").lease_name());

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
-    LocalWatchers, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError,
-    StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
+    Access, Append, Appended, Clear, Counters, Cursor, Durability, ExpiredMemories, FlushReceipt,
+    Head, LocalWatchers, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice,
+    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
@@ -146,7 +146,7 @@ impl SqliteStore {
         let mut query = UnusedQuery {
             prefix: String::new(),
             after: None,
-            expired: true,
+            expired: ExpiredMemories::Selected,
             unwritten_for: None,
             limit: LOOKED_AT,
         };

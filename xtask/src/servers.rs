@@ -339,8 +339,12 @@ mod tests {
         needs(&workspace(), &packages, Containers::Wanted).into_iter().collect()
     }
 
-    fn found(url: bool, program: bool, docker: bool) -> Found {
-        Found { url, program: program.then(|| "redis-server".into()), docker }
+    fn url() -> Found {
+        Found { url: true, ..Found::default() }
+    }
+
+    fn program() -> Found {
+        Found { program: Some("redis-server".into()), ..Found::default() }
     }
 
     #[test]
@@ -364,17 +368,17 @@ mod tests {
             let missing: Vec<_> = plan.missing.iter().map(|it| (it.way, it.is_fatal)).collect();
             (plan.hidden, plan.containers, missing)
         };
-        assert_eq!(plan(&found(false, true, true)), (None, true, vec![]));
+        assert_eq!(plan(&Found { docker: true, ..program() }), (None, true, vec![]));
         assert_eq!(
-            plan(&found(true, false, true)),
+            plan(&Found { docker: true, ..url() }),
             (Some(Hidden::OwnServers), true, vec![(Way::Redis, false)])
         );
         assert_eq!(
-            plan(&found(false, false, false)),
+            plan(&Found::default()),
             (Some(Hidden::AnyServer), false, vec![(Way::Redis, true), (Way::Docker, false)])
         );
         // A plain crate needs nothing.
-        assert_eq!(decide(&BTreeSet::new(), &found(false, false, false)), Plan::default());
+        assert_eq!(decide(&BTreeSet::new(), &Found::default()), Plan::default());
     }
 
     #[test]
@@ -401,11 +405,11 @@ mod tests {
             let plan = decide(&all, found);
             judge(&plan.missing.iter().collect::<Vec<_>>(), required).is_ok()
         };
-        assert!(!verdict(&found(false, false, true), &[]));
-        assert!(verdict(&found(true, false, false), &[]));
-        assert!(!verdict(&found(true, false, true), &[Way::Redis]));
-        assert!(verdict(&found(false, true, false), &[Way::Redis]));
-        assert!(!verdict(&found(false, true, false), &[Way::Redis, Way::Docker]));
+        assert!(!verdict(&Found { docker: true, ..Found::default() }, &[]));
+        assert!(verdict(&url(), &[]));
+        assert!(!verdict(&Found { docker: true, ..url() }, &[Way::Redis]));
+        assert!(verdict(&program(), &[Way::Redis]));
+        assert!(!verdict(&program(), &[Way::Redis, Way::Docker]));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Case, Subject, batch, cases_of, key, lease, writer};
 use crate::store::{
-    Access, Cursor, Head, Read, RemoveUnused, RemovedUnused, StoreErrorKind, UnusedMemory,
-    UnusedPage, UnusedQuery,
+    Access, Cursor, ExpiredMemories, Head, Read, RemoveUnused, RemovedUnused, StoreErrorKind,
+    UnusedMemory, UnusedPage, UnusedQuery,
 };
 use crate::{MemoryKey, Sequence};
 
@@ -31,7 +31,7 @@ fn query() -> UnusedQuery {
     UnusedQuery {
         prefix: MemoryKey::project_prefix("conformance"),
         after: None,
-        expired: true,
+        expired: ExpiredMemories::Selected,
         unwritten_for: None,
         limit: most(100),
     }
@@ -205,7 +205,7 @@ async fn expired_memory_is_removed(subject: Subject) {
     let before = subject.store.head(&key).await.unwrap().generation;
     assert!(subject.unused(query()).await.memories.is_empty());
     subject.clock.advance(DAY);
-    let unwritten = UnusedQuery { expired: false, ..query() };
+    let unwritten = UnusedQuery { expired: ExpiredMemories::Ignored, ..query() };
     assert!(
         subject.unused(unwritten).await.memories.is_empty(),
         "expired memories were not requested"

@@ -364,12 +364,18 @@ mod tests {
 
     const CALLS: usize = 5_000;
 
-    fn request(order: impl Iterator<Item = usize>, has_ids: bool) -> (String, usize) {
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum CallIds {
+        Present,
+        Absent,
+    }
+
+    fn request(order: impl Iterator<Item = usize>, ids: CallIds) -> (String, usize) {
         let read =
             |json: serde_json::Value| Message::from_any(Json::parse(&json.to_string()).unwrap());
         let call = |n: usize| {
             let mut call = json!({"functionCall": {"name": format!("f{n}"), "args": {}}});
-            if has_ids {
+            if ids == CallIds::Present {
                 call["functionCall"]["id"] = format!("c{n}").into();
             }
             call
@@ -377,7 +383,7 @@ mod tests {
         let result = |n: usize| {
             let mut part =
                 json!({"functionResponse": {"name": format!("f{n}"), "response": {"result": n}}});
-            if has_ids {
+            if ids == CallIds::Present {
                 part["functionResponse"]["id"] = format!("c{n}").into();
             }
             part
@@ -396,14 +402,14 @@ mod tests {
 
     #[test]
     fn parallel_calls_are_answered_in_any_order() {
-        for has_ids in [true, false] {
-            let ordered = request(0..CALLS, has_ids);
+        for ids in [CallIds::Present, CallIds::Absent] {
+            let ordered = request(0..CALLS, ids);
             assert!(
                 ordered.0.contains(&format!("f{}", CALLS - 1)) && !ordered.0.contains("[no result")
             );
-            assert_eq!(request((0..CALLS).rev(), has_ids), ordered);
+            assert_eq!(request((0..CALLS).rev(), ids), ordered);
             let odd_last = (0..CALLS).step_by(2).chain((1..CALLS).step_by(2));
-            assert_eq!(request(odd_last, has_ids), ordered);
+            assert_eq!(request(odd_last, ids), ordered);
         }
     }
 }

@@ -9,6 +9,16 @@ use super::{Access, Generation, Newest};
 use crate::key::MemoryKey;
 use crate::lease::LeaseProof;
 
+/// Whether memories are selected because their TTL has expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ExpiredMemories {
+    /// Those that still occupy storage are selected. Default.
+    #[default]
+    Selected,
+    /// Expiry is no reason to select a memory.
+    Ignored,
+}
+
 /// The selection of [`MemoryStore::unused`](crate::MemoryStore::unused).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnusedQuery {
@@ -16,8 +26,8 @@ pub struct UnusedQuery {
     pub prefix: String,
     /// The key to continue after; `None` to start at the beginning.
     pub after: Option<MemoryKey>,
-    /// Select memories whose TTL has expired and that still occupy storage.
-    pub expired: bool,
+    /// Whether to select memories whose TTL has expired.
+    pub expired: ExpiredMemories,
     /// Select memories that were not written for this long by the store's clock, expired or not.
     pub unwritten_for: Option<Duration>,
     /// The most memories to examine.
@@ -32,7 +42,7 @@ impl UnusedQuery {
             let age = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
             written_micros.checked_add(age).is_some_and(|end| end <= now_micros)
         });
-        self.expired && memory.expired || is_old
+        self.expired == ExpiredMemories::Selected && memory.expired || is_old
     }
 }
 
@@ -138,6 +148,8 @@ mod tests {
 
     #[test]
     fn unused_means_expired_or_old() {
+        use ExpiredMemories::{Ignored, Selected};
+
         let query = |expired, unwritten_for| UnusedQuery {
             prefix: String::new(),
             after: None,
@@ -147,20 +159,20 @@ mod tests {
         };
         let second = Some(Duration::from_secs(1));
         for (expired, unwritten_for, is_expired, written, expected) in [
-            (true, None, true, 9_000_000, true),
-            (true, None, false, 0, false),
-            (false, None, true, 0, false),
-            (false, second, false, 8_000_000, true),
-            (false, second, true, 8_000_000, true),
-            (false, second, true, 8_000_001, false),
-            (true, second, true, 8_000_001, true),
-            (false, Some(Duration::MAX), false, 0, false),
+            (Selected, None, true, 9_000_000, true),
+            (Selected, None, false, 0, false),
+            (Ignored, None, true, 0, false),
+            (Ignored, second, false, 8_000_000, true),
+            (Ignored, second, true, 8_000_000, true),
+            (Ignored, second, true, 8_000_001, false),
+            (Selected, second, true, 8_000_001, true),
+            (Ignored, Some(Duration::MAX), false, 0, false),
         ] {
             let key = MemoryKey::new("project", "memory", "k").unwrap();
             let mut memory = UnusedMemory::new(key, Generation::new(1), 1);
             memory.expired = is_expired;
             let found = query(expired, unwritten_for).matches(&memory, written, 9_000_000);
-            assert_eq!(found, expected, "{expired} {unwritten_for:?} {is_expired} {written}");
+            assert_eq!(found, expected, "{expired:?} {unwritten_for:?} {is_expired} {written}");
         }
     }
 }

@@ -36,15 +36,22 @@ fn compact(arguments: &str) -> String {
     Json::parse(arguments).map_or_else(|_| arguments.to_owned(), |json| json.to_string())
 }
 
+/// The fate of the spacing within arguments.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spacing {
+    Kept,
+    Lost,
+}
+
 /// A chat message reduced by the losses that the docs of `memory_core::dialect` list.
-fn without_losses(message: &Json, keeps_spacing: bool) -> Json {
+fn without_losses(message: &Json, spacing: Spacing) -> Json {
     let mut message = message.clone();
     let Some(object) = message.as_object_mut() else { return message };
     if object.get("role").and_then(Json::as_str) == Some("tool") {
         object.remove("name");
     }
     let calls = object.get_mut("tool_calls").and_then(Json::as_array_mut);
-    for call in calls.into_iter().flatten().filter(|_| !keeps_spacing) {
+    for call in calls.into_iter().flatten().filter(|_| spacing == Spacing::Lost) {
         let function = call.as_object_mut().unwrap().get_mut("function").unwrap();
         let arguments = function.as_object_mut().unwrap().get_mut("arguments").unwrap();
         *arguments = compact(arguments.as_str().unwrap()).into();
@@ -66,10 +73,13 @@ fn every_dialect_round_trips() {
                     assert_eq!(back.messages, std::slice::from_ref(&message));
                     continue;
                 }
-                let keeps_spacing = dialect == Dialect::Responses;
-                let expected = without_losses(&message, keeps_spacing);
+                let spacing = match dialect {
+                    Dialect::Responses => Spacing::Kept,
+                    _ => Spacing::Lost,
+                };
+                let expected = without_losses(&message, spacing);
                 let back: Vec<_> =
-                    back.messages.iter().map(|back| without_losses(back, keeps_spacing)).collect();
+                    back.messages.iter().map(|back| without_losses(back, spacing)).collect();
                 assert_eq!(back, [expected], "{dialect}: {there:?}");
             }
         }
@@ -156,7 +166,7 @@ fn window(messages: &[Json], profile: ProfileName, budget: u64) -> Result<Trimme
 fn lossy(history: &[Json], dialect: Dialect) -> Vec<Json> {
     let keeps_names = matches!(dialect, Dialect::Chat | Dialect::Gemini | Dialect::AiSdk);
     let one = |message: &Json| {
-        let mut lossy = without_losses(message, false);
+        let mut lossy = without_losses(message, Spacing::Lost);
         if let Some(name) = message.get("name").filter(|_| keeps_names) {
             lossy.as_object_mut().unwrap().insert("name", name.clone());
         }

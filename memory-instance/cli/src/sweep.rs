@@ -73,7 +73,9 @@ impl Args {
 
 pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
     let mut options = SweepOptions::new().with_max(args.max);
-    options.dry_run = args.dry_run;
+    if args.dry_run {
+        options = options.with_dry_run();
+    }
     if let Some(time) = args.unused_for {
         options = options.with_unused_for(time);
     }

@@ -194,7 +194,10 @@ impl Run<'_> {
                         Err(_) => {}
                     }
                 }
-                Op::Ensure(again) => self.ensure(*again).await,
+                Op::Ensure(again) => {
+                    let last = self.prompt.take().filter(|_| *again);
+                    self.ensure(last).await;
+                }
                 Op::Pause(millis) => sleep(ms(*millis)).await,
                 Op::Stall(millis) => {
                     self.recorder.note(format!("agent {} stalls its process", self.number));
@@ -221,8 +224,8 @@ impl Run<'_> {
         })
     }
 
-    async fn ensure(&mut self, again: bool) {
-        let last = self.prompt.take().filter(|_| again);
+    /// Ensures this prompt, or a new one.
+    async fn ensure(&mut self, last: Option<(String, Piece)>) {
         let (text, piece) = last.unwrap_or_else(|| {
             let tag = self.tags.message();
             let text = format!("#{tag} {SECRET} {}", "x".repeat(8 + usize::from(tag as u8 % 24)));

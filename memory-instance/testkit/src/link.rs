@@ -1,32 +1,24 @@
 //! The connection of one process to the server: it adds latency, and loses requests and answers.
 
 mod leases;
+mod store;
 mod witness;
 
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use memory_core::health::ServerHealth;
-use memory_core::lease::{LeaseDomain, LeaseProof};
-use memory_core::store::{
-    Access, Append, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
-    Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
-    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
-};
-use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
+use memory_core::lease::LeaseDomain;
+use memory_core::store::{Applied, StoreError, StoreErrorKind, StoreOperation};
 use memory_lock::{LockError, LockErrorKind, LockOperation};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::bug::Bug;
-use crate::checks::check_outline;
-use crate::history::{Answer, Call, Recorder, Totals, call_of};
+use crate::history::{Answer, Call, Recorder};
 use crate::program::{Faults, Program};
-use crate::run::{KEYS, key_number};
+use crate::run::KEYS;
 use crate::server::Server;
 
 pub(crate) use self::witness::Views;
@@ -51,6 +43,14 @@ enum Fate {
     Silence,
     /// It is lost, and no answer comes.
     Lost,
+}
+
+/// The subject of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    Memory,
+    /// Requests about leases keep their order.
+    Lease,
 }
 
 /// The timeout of the store's half for a read.
@@ -95,7 +95,7 @@ impl Link {
         Self {
             server: Arc::clone(server),
             recorder: Arc::clone(recorder),
-            witness: Witness::new(recorder, program.goes_back()),
+            witness: Witness::of(program, recorder),
             shared: Arc::clone(faulty),
             faults,
             state: Mutex::new(State {
@@ -163,13 +163,13 @@ impl Link {
     }
 
     /// Draws the arrival time of a request, the delay of its answer, and its fate.
-    fn draw(&self, about_lease: bool) -> (Instant, Duration, Fate) {
+    fn draw(&self, about: About) -> (Instant, Duration, Fate) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let latency = u64::from(self.faults.latency);
         let mut way = || Duration::from_micros(state.random.u64(0..=latency * 1_000));
         let (there, back) = (way(), way());
         let mut arrives = (Instant::now() + there).max(state.stalled_until);
-        if about_lease {
+        if about == About::Lease {
             arrives = arrives.max(state.lock_arrives);
             state.lock_arrives = arrives;
         }
@@ -179,7 +179,7 @@ impl Link {
                 0..3 => Fate::NotSent,
                 3..5 => Fate::RequestLost,
                 5..8 => Fate::AnswerLost,
-                8 | 9 if !about_lease => {
+                8 | 9 if about == About::Memory => {
                     Fate::Late(Duration::from_millis(state.random.u64(0..8_000)))
                 }
                 8..10 => Fate::AnswerLost,
@@ -238,7 +238,7 @@ impl Link {
     async fn send<T: Send + 'static, E: Send + 'static>(
         &self,
         name: &'static str,
-        about_lease: bool,
+        about: About,
         effect: impl FnOnce(&Arc<Server>, Duration) -> Result<T, E> + Send + 'static,
         broken: impl Fn(Applied) -> E + Send,
     ) -> Result<T, E> {
@@ -247,7 +247,7 @@ impl Link {
         if self.is_dead() {
             return std::future::pending().await;
         }
-        let (arrives, mut back, fate) = self.draw(about_lease);
+        let (arrives, mut back, fate) = self.draw(about);
         if let Fate::AnswerLate(by) = fate {
             back += by;
         }
@@ -276,7 +276,7 @@ impl Link {
         let server = Arc::clone(&self.server);
         let took = arrives.saturating_duration_since(Instant::now()) + back;
         // Requests about leases keep their order.
-        let yields = if about_lease { 0 } else { self.yields() };
+        let yields = if about == About::Lease { 0 } else { self.yields() };
         tokio::spawn(async move {
             sleep_until(arrives).await;
             for _ in 0..yields {
@@ -322,7 +322,7 @@ impl Link {
         if self.is_broken_for_good() {
             return Err(broken(Applied::No));
         }
-        self.send(call.0, false, move |server, _| effect(server), broken).await
+        self.send(call.0, About::Memory, move |server, _| effect(server), broken).await
     }
 
     async fn lock<T: Send + 'static>(
@@ -334,189 +334,6 @@ impl Link {
             let error = LockError::new(LockErrorKind::Unavailable, operation);
             if applied == Applied::No { error.not_applied() } else { error }
         };
-        self.send("lease", true, effect, broken).await
-    }
-}
-
-#[deny(clippy::missing_trait_methods)]
-#[async_trait]
-impl MemoryStore for Link {
-    async fn append(
-        &self,
-        key: &MemoryKey,
-        access: Access,
-        append: &Append,
-    ) -> Result<Appended, StoreError> {
-        let (key, append, witness) = (key.clone(), append.clone(), self.witness.clone());
-        let append = move |server: &Arc<Server>| {
-            let batch = Witness::batch(&append);
-            let appended = server.append(&key, access, append)?;
-            witness.appended(batch, &appended);
-            Ok(appended)
-        };
-        self.store(("append", StoreOperation::Append), append).await
-    }
-
-    async fn replace(
-        &self,
-        key: &MemoryKey,
-        access: Access,
-        replace: &Replace,
-    ) -> Result<Counters, StoreError> {
-        let (key, replace) = (key.clone(), replace.clone());
-        self.store(("replace", StoreOperation::Replace), move |server| {
-            server.replace(&key, access, &replace)
-        })
-        .await
-    }
-
-    async fn splice(
-        &self,
-        key: &MemoryKey,
-        access: Access,
-        splice: &Splice,
-    ) -> Result<Counters, StoreError> {
-        // The model does not include explicit closing of calls.
-        let op = self.recorder.call(key_number(key), call_of(splice));
-        let (at, splice, witness) = (key.clone(), splice.clone(), self.witness.clone());
-        let splice = move |server: &Arc<Server>| {
-            witness
-                .spliced(server, &at, splice, |server, splice| server.splice(&at, access, splice))
-        };
-        let answer = self.store(("splice", StoreOperation::Splice), splice).await;
-        if self.is_dead() {
-            return std::future::pending().await;
-        }
-        match &answer {
-            Ok(counters) => self.recorder.answer(op, Answer::Spliced(Totals::from(counters))),
-            Err(error) if error.kind() == &StoreErrorKind::Conflict => {
-                self.recorder.answer(op, Answer::Conflict);
-            }
-            Err(error) if error.applied() == Applied::No => self.recorder.refused(op),
-            Err(_) => {}
-        }
-        answer
-    }
-
-    async fn clear(
-        &self,
-        key: &MemoryKey,
-        access: Access,
-        clear: &Clear,
-    ) -> Result<Counters, StoreError> {
-        let (key, clear, witness) = (key.clone(), *clear, self.witness.clone());
-        let clear = move |server: &Arc<Server>| {
-            let counters = server.clear(&key, access, &clear)?;
-            witness.cleared(&key, &clear);
-            Ok(counters)
-        };
-        self.store(("clear", StoreOperation::Clear), clear).await
-    }
-
-    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
-        let key = key.clone();
-        self.store(("claim", StoreOperation::Claim), move |server| server.claim(&key, lease)).await
-    }
-
-    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
-        let key = key.clone();
-        self.ask(("head", StoreOperation::Read), move |server| server.head(&key)).await
-    }
-
-    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
-        let (key, witness) = (key.clone(), self.witness.clone());
-        let read = move |server: &Arc<Server>| {
-            let page = server.read(&key, read)?;
-            witness.read(server, &key, read, &page);
-            Ok(page)
-        };
-        self.ask(("read", StoreOperation::Read), read).await
-    }
-
-    async fn read_before(
-        &self,
-        key: &MemoryKey,
-        before: Option<Cursor>,
-        limit: NonZeroUsize,
-    ) -> Result<Page, StoreError> {
-        let key = key.clone();
-        let read = move |server: &Arc<Server>| server.read_before(&key, before, limit);
-        self.ask(("read_before", StoreOperation::Read), read).await
-    }
-
-    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
-        let (key, witness) = (key.clone(), self.witness.clone());
-        let outline = move |server: &Arc<Server>| {
-            let outline = server.outline(&key)?;
-            witness.outlined(&key, &outline);
-            Ok(outline)
-        };
-        let outline = self.ask(("outline", StoreOperation::Read), outline).await?;
-        check_outline(&outline, &mut self.recorder.history());
-        Ok(outline)
-    }
-
-    async fn fetch(
-        &self,
-        key: &MemoryKey,
-        snapshot: Cursor,
-        places: &[Sequence],
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        let (key, places, witness) = (key.clone(), places.to_vec(), self.witness.clone());
-        let fetch = move |server: &Arc<Server>| {
-            let messages = server.fetch(&key, snapshot, &places)?;
-            witness.fetched(&key, snapshot, &places, &messages);
-            Ok(messages)
-        };
-        self.ask(("fetch", StoreOperation::Read), fetch).await
-    }
-
-    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
-        let key = key.clone();
-        self.ask(("receipts", StoreOperation::Read), move |server| server.receipts(&key)).await
-    }
-
-    async fn keys(
-        &self,
-        after: Option<&MemoryKey>,
-        limit: NonZeroUsize,
-    ) -> Result<Vec<MemoryKey>, StoreError> {
-        let after = after.cloned();
-        self.ask(("keys", StoreOperation::ListKeys), move |server| {
-            server.keys(after.as_ref(), limit)
-        })
-        .await
-    }
-
-    async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError> {
-        let query = query.clone();
-        self.ask(("unused", StoreOperation::ListUnused), move |server| server.unused(&query)).await
-    }
-
-    async fn remove(
-        &self,
-        key: &MemoryKey,
-        remove: RemoveUnused,
-    ) -> Result<RemovedUnused, StoreError> {
-        let key = key.clone();
-        self.store(("remove", StoreOperation::Remove), move |server| server.remove(&key, remove))
-            .await
-    }
-
-    async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError> {
-        // A signal is a hint that no fault of the network can make wrong.
-        self.server.watch_memory(key)
-    }
-
-    async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {
-        self.ask(("server", StoreOperation::AskServer), |_| Ok(None)).await
-    }
-
-    fn lease_domain(&self) -> Option<&LeaseDomain> {
-        self.store_domain.as_ref()
-    }
-
-    fn durability(&self) -> Durability {
-        Durability::Memory
+        self.send("lease", About::Lease, effect, broken).await
     }
 }

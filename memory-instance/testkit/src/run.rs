@@ -148,7 +148,7 @@ struct World<'p> {
 impl<'p> World<'p> {
     fn new(program: &'p Program, bug: Option<Bug>, recorder: &Arc<Recorder>) -> Self {
         let clock = Clock::tokio();
-        let server = Arc::new(Server::new(&clock, program.shared_domain, bug));
+        let server = Arc::new(Server::new(&clock, program, bug));
         let mut world = Self {
             program,
             bug,
@@ -250,10 +250,11 @@ impl<'p> World<'p> {
             for forward in [forward, !forward] {
                 if forward {
                     self.clock.step_forward(by);
+                    self.server.clock_stepped_forward();
                 } else {
                     self.clock.step_back(by);
+                    self.server.clock_stepped_back();
                 }
-                self.server.clock_stepped(forward);
                 self.recorder.note("the clock steps");
                 sleep(Duration::from_millis(random.u64(1..500))).await;
             }

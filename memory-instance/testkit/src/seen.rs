@@ -28,7 +28,7 @@ pub(crate) fn check_seen(
     if !goes_back {
         check_order(&batches, &mut broken);
     }
-    check_windows(operations, &history.answers, goes_back, &mut broken);
+    check_windows(operations, &history.answers, &rollbacks, &mut broken);
     let at: BTreeMap<u64, Tag> = batches.iter().flat_map(Batch::places).collect();
     for operation in operations {
         let Some((seen, Answer::Page(places, _))) = &operation.returned else { continue };
@@ -140,7 +140,7 @@ fn check_order(batches: &[Batch<'_>], broken: &mut Vec<(Check, String)>) {
 fn check_windows(
     operations: &[Recorded],
     answers: &BTreeMap<Tag, Tag>,
-    goes_back: bool,
+    rollbacks: &Rollbacks,
     broken: &mut Vec<(Check, String)>,
 ) {
     let mut place_of: BTreeMap<Tag, u64> = BTreeMap::new();
@@ -166,7 +166,7 @@ fn check_windows(
             Some((place_of.get(unit)?, place_of.get(tag)?))
         };
         let places: Vec<_> = tags.iter().filter_map(place).collect();
-        if !goes_back && !places.is_sorted() {
+        if rollbacks.is_empty() && !places.is_sorted() {
             let what = format!("a window shows {tags:?}, whose places are {places:?}");
             broken.push((Check::WindowOrder, what));
         }

@@ -21,6 +21,7 @@ use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
 
 use self::rollback::Kept;
 use crate::bug::Bug;
+use crate::program::Program;
 
 /// All state of a program. Each call is applied at once, in one step.
 #[derive(Debug)]
@@ -68,11 +69,11 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl Server {
-    pub(crate) fn new(clock: &Clock, shared_domain: bool, bug: Option<Bug>) -> Self {
+    pub(crate) fn new(clock: &Clock, program: &Program, bug: Option<Bug>) -> Self {
         Self {
             store: InMemoryStore::new(clock.clone()),
             lock: InProcessLock::new(clock.clone()),
-            shared_domain,
+            shared_domain: program.shared_domain,
             bug,
             state: Mutex::default(),
         }
@@ -103,14 +104,9 @@ impl Server {
         }
     }
 
-    /// The check of a store that shares the leases' domain, within its atomic step.
-    fn check_lease(
-        &self,
-        key: &MemoryKey,
-        access: Access,
-        is_retry: bool,
-    ) -> Result<(), StoreError> {
-        if !self.shared_domain || is_retry {
+    /// The check of a store that shares the leases' domain, within its atomic step. A retry needs none.
+    fn check_lease(&self, key: &MemoryKey, access: Access) -> Result<(), StoreError> {
+        if !self.shared_domain {
             return Ok(());
         }
         let held = self.held(key.lease_name());
@@ -189,7 +185,9 @@ impl Server {
         clear: &Clear,
     ) -> Result<Counters, StoreError> {
         let at = self.place(key);
-        self.check_lease(key, access, self.is_retry(&at, clear.write))?;
+        if !self.is_retry(&at, clear.write) {
+            self.check_lease(key, access)?;
+        }
         let mut counters = now(self.store.clear(&at, self.access(access), clear))?;
         self.wrote(&at, clear.write);
         if self.has(Bug::ClearRestartsNumbers) {
@@ -214,7 +212,7 @@ impl Server {
         key: &MemoryKey,
         remove: RemoveUnused,
     ) -> Result<RemovedUnused, StoreError> {
-        self.check_lease(key, remove.access, false)?;
+        self.check_lease(key, remove.access)?;
         if self.shared_domain && self.held(&key.flush_lease_name()).is_some() {
             let kind = StoreErrorKind::Locked { remaining: None };
             return Err(StoreError::new(StoreOperation::Remove, kind).not_applied().at(key));

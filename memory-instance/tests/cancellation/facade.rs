@@ -17,7 +17,7 @@ use memory_lock_testkit::{Cut, until};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::worlds::{Case, HISTORY, TTL, World};
+use crate::worlds::{CallEnd, Case, HISTORY, TTL, World};
 
 /// All public async operations of memories; a part after a comma describes a condition.
 pub(crate) const OPERATIONS: &[&str] = &[
@@ -92,13 +92,13 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
     match operation {
         "MemoryInstance::append" => {
             let done = cut.off(memory.append(one())).await.map(Result::unwrap);
-            case.assert_all_or_nothing(done.is_some(), &["one"]).await;
+            case.assert_all_or_nothing(done.is_some().into(), &["one"]).await;
             done.is_some()
         }
         "MemoryInstance::append, with a flush that it finds due" => {
             let done = cut.off(case.flushing().append(one())).await.map(Result::unwrap);
-            case.assert_all_or_nothing(done.is_some(), &["one"]).await;
-            assert_flushed_or_not(case, done.is_some()).await;
+            case.assert_all_or_nothing(done.is_some().into(), &["one"]).await;
+            assert_flushed_or_not(case, done.is_some().into()).await;
             done.is_some()
         }
         "MemoryInstance::send, with a flush that it finds due" => {
@@ -107,41 +107,41 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let done = cut.off(flushing.send(&prepared)).await.map(Result::unwrap);
             let again = memory.send(&prepared).await.unwrap();
             assert!(done.is_none() || again.outcome.is_duplicate(), "{what}");
-            case.assert_all_or_nothing(true, &["one", "two"]).await;
-            assert_flushed_or_not(case, done.is_some()).await;
+            case.assert_all_or_nothing(CallEnd::Completed, &["one", "two"]).await;
+            assert_flushed_or_not(case, done.is_some().into()).await;
             done.is_some()
         }
         "MemoryInstance::close_call, with a flush that it finds due" => {
             let done = cut.off(case.flushing().close_call("open")).await.map(Result::unwrap);
             let again = memory.close_call("open").await;
             assert!(done.is_none() || again.is_err(), "{what}: {again:?}");
-            assert_flushed_or_not(case, done.is_some()).await;
+            assert_flushed_or_not(case, done.is_some().into()).await;
             done.is_some()
         }
         "MemoryInstance::exclusive, with a flush that it finds due" => {
             let done = cut.off(case.flushing().exclusive(turn)).await.map(Result::unwrap);
-            case.assert_all_or_nothing(done.is_some(), &["one", "two"]).await;
-            assert_flushed_or_not(case, done.is_some()).await;
+            case.assert_all_or_nothing(done.is_some().into(), &["one", "two"]).await;
+            assert_flushed_or_not(case, done.is_some().into()).await;
             done.is_some()
         }
         "MemoryInstance::append_all" => {
             let done = cut.off(memory.append_all(batch())).await.map(Result::unwrap);
-            case.assert_all_or_nothing(done.is_some(), &["one", "two"]).await;
+            case.assert_all_or_nothing(done.is_some().into(), &["one", "two"]).await;
             done.is_some()
         }
         "MemoryInstance::append_all, during a turn of another process" => {
             let turn = hold(case, &case.lease()).await;
             let done = cut.off(memory.append_all(batch())).await.map(Result::unwrap);
             turn.await.unwrap();
-            case.assert_all_or_nothing(done.is_some(), &["one", "two"]).await;
+            case.assert_all_or_nothing(done.is_some().into(), &["one", "two"]).await;
             done.is_some()
         }
         "MemoryInstance::ensure_system" => {
             let done = cut.off(memory.ensure_system("name", "one")).await.map(Result::unwrap);
-            case.assert_all_or_nothing(done.is_some(), &["one"]).await;
+            case.assert_all_or_nothing(done.is_some().into(), &["one"]).await;
             // In either case, the next call ensures that the prompt is stored once.
             memory.ensure_system("name", "one").await.unwrap();
-            case.assert_all_or_nothing(true, &["one"]).await;
+            case.assert_all_or_nothing(CallEnd::Completed, &["one"]).await;
             done.is_some()
         }
         "MemoryInstance::ensure_system, of another text" => {
@@ -162,7 +162,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             // In either case, sending it again ensures that it is stored once.
             let again = memory.send(&prepared).await.unwrap();
             assert!(done.is_none() || again.outcome.is_duplicate(), "{what}");
-            case.assert_all_or_nothing(true, &["one", "two"]).await;
+            case.assert_all_or_nothing(CallEnd::Completed, &["one", "two"]).await;
             done.is_some()
         }
         "MemoryInstance::clear" => {
@@ -184,14 +184,14 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
         }
         "MemoryInstance::perform_flush" => {
             let done = cut.off(memory.perform_flush()).await.map(Result::unwrap);
-            assert_flushed_or_not(case, done.is_some()).await;
+            assert_flushed_or_not(case, done.is_some().into()).await;
             done.is_some()
         }
         "MemoryInstance::perform_flush, during a flush of another process" => {
             let flush = hold(case, &case.flush_lease()).await;
             let done = cut.off(memory.perform_flush()).await.map(Result::unwrap);
             flush.await.unwrap();
-            assert_flushed_or_not(case, done.is_some()).await;
+            assert_flushed_or_not(case, done.is_some().into()).await;
             done.is_some()
         }
         "MemoryInstance::flush_in_background" => {
@@ -203,19 +203,19 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
                 })
                 .await;
             }
-            assert_flushed_or_not(case, done.is_some()).await;
+            assert_flushed_or_not(case, done.is_some().into()).await;
             done.is_some()
         }
         "MemoryInstance::exclusive" => {
             let done = cut.off(memory.exclusive(turn)).await.map(Result::unwrap);
-            case.assert_all_or_nothing(done.is_some(), &["one", "two"]).await;
+            case.assert_all_or_nothing(done.is_some().into(), &["one", "two"]).await;
             done.is_some()
         }
         "MemoryInstance::exclusive, during a turn of another process" => {
             let other = hold(case, &case.lease()).await;
             let done = cut.off(memory.exclusive(turn)).await.map(Result::unwrap);
             other.await.unwrap();
-            case.assert_all_or_nothing(done.is_some(), &["one", "two"]).await;
+            case.assert_all_or_nothing(done.is_some().into(), &["one", "two"]).await;
             done.is_some()
         }
         "MemoryInstance::break_leases" => {
@@ -253,7 +253,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let done = cut.off(closing.shutdown(TTL)).await;
             // Dropped or not, the flush had time to complete, unless it came after the shutdown.
             let flushed = flush.await.unwrap();
-            assert_flushed_or_not(case, flushed.is_ok()).await;
+            assert_flushed_or_not(case, flushed.is_ok().into()).await;
             done.map(|report| assert!(report.is_complete(), "{what}: {report:?}")).is_some()
         }
         "MemoryManager::sweep" => {
@@ -286,14 +286,14 @@ async fn hold(case: &Case<'_>, lease: &memory_lock::LockKey) -> tokio::task::Joi
 }
 
 /// Asserts that the memory is flushed or unchanged, and that a later flush works in both cases.
-async fn assert_flushed_or_not(case: &Case<'_>, ended: bool) {
+async fn assert_flushed_or_not(case: &Case<'_>, end: CallEnd) {
     let Case { memory, what, .. } = case;
     case.settle().await;
     let counters = memory.counters().await.unwrap();
     let flushed = counters.summarized > 0;
     assert_eq!(memory.receipts().await.unwrap().len(), usize::from(flushed), "{what}");
     assert_eq!(counters.summaries, u64::from(flushed), "{what}");
-    assert!(flushed || !ended, "{what}");
+    assert!(flushed || end == CallEnd::Dropped, "{what}");
     let next = memory.perform_flush().await.unwrap();
     assert_eq!(next.is_some(), !flushed, "{what}");
 }

@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, Append, Clear, Head, Read, RemoveUnused, Replace, Splice, StoreErrorKind, UnusedMemory,
-    UnusedQuery, WriteId, WriterId,
+    Access, Append, Clear, ExpiredMemories, Head, Read, RemoveUnused, Replace, Splice,
+    StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
 };
 use memory_core::{Message, Sequence};
 use memory_lock::LockOptions;
 use memory_lock_testkit::Cut;
 
-use crate::worlds::{Case, HISTORY, TTL};
+use crate::worlds::{CallEnd, Case, HISTORY, TTL};
 
 pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::append",
@@ -48,7 +48,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let done = cut.off(store.append(key, Access::OPEN, &append)).await.map(Result::unwrap);
             let again = store.append(key, Access::OPEN, &append).await.unwrap();
             assert!(done.is_none() || again.outcome.is_duplicate(), "{what}");
-            case.assert_all_or_nothing(true, &["one", "two"]).await;
+            case.assert_all_or_nothing(CallEnd::Completed, &["one", "two"]).await;
             done.is_some()
         }
         "MemoryStore::clear" => {
@@ -153,7 +153,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
                     let query = UnusedQuery {
                         prefix: key.as_str().to_owned(),
                         after: None,
-                        expired: true,
+                        expired: ExpiredMemories::Selected,
                         unwritten_for: Some(std::time::Duration::MAX),
                         limit: most,
                     };

@@ -18,6 +18,19 @@ pub(crate) const TTL: Duration = Duration::from_secs(60);
 /// More messages than SQLite reads on the calling thread.
 pub(crate) const HISTORY: usize = 150;
 
+/// The end of a call that may have been dropped before it completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallEnd {
+    Completed,
+    Dropped,
+}
+
+impl From<bool> for CallEnd {
+    fn from(completed: bool) -> Self {
+        if completed { Self::Completed } else { Self::Dropped }
+    }
+}
+
 pub(crate) struct World {
     pub(crate) name: &'static str,
     pub(crate) manager: MemoryManager,
@@ -158,10 +171,14 @@ impl<'a> Case<'a> {
     }
 
     /// Asserts that all of these texts are stored or, if the call did not complete, all or none.
-    pub(crate) async fn assert_all_or_nothing(&self, ended: bool, texts: &[&str]) {
+    pub(crate) async fn assert_all_or_nothing(&self, end: CallEnd, texts: &[&str]) {
         let there = self.count(texts).await;
         let all = there == texts.len();
-        assert!(all || (there == 0 && !ended), "{}: {there} of {texts:?}", self.what);
+        assert!(
+            all || (there == 0 && end == CallEnd::Dropped),
+            "{}: {there} of {texts:?}",
+            self.what
+        );
     }
 
     /// The same memory with inline flushes.

@@ -56,9 +56,7 @@ async fn sweep_spares_leased_memories(on: On) {
         memory.append(Message::user("kept")).await.unwrap();
         let lease = LockKey::new(format!("{}{suffix}", memory.key())).unwrap();
         let guard = world.manager.locks().lock(&lease, &LockOptions::default()).await.unwrap();
-        for dry_run in [true, false] {
-            let mut options = all();
-            options.dry_run = dry_run;
+        for options in [all().with_dry_run(), all()] {
             let report = world.manager.sweep(options).await.unwrap();
             assert_eq!(report.memories, 0, "{name}");
         }

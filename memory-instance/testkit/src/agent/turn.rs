@@ -30,7 +30,6 @@ struct Batch {
 
 /// A turn while it runs.
 struct Going {
-    number: u32,
     key: usize,
     recorder: Arc<Recorder>,
     process: Arc<Process>,
@@ -54,9 +53,8 @@ impl Run<'_> {
             let from = recorder.history().tick();
             let fence = session.fence().number();
             let (next, calls) = (None, Vec::new());
-            let mut going =
-                Going { number, key, recorder, process, session, next, goes_back, calls };
-            going.look(first, true).await;
+            let mut going = Going { key, recorder, process, session, next, goes_back, calls };
+            going.look(first, Some(number)).await;
             let stalls_before = steps.len().saturating_sub(1).min(1);
             for (index, step) in steps.into_iter().enumerate() {
                 sleep(think).await;
@@ -118,7 +116,7 @@ impl Going {
                 cleared.is_ok()
             }
             Step::Look(look) => {
-                self.look(look, false).await;
+                self.look(look, None).await;
                 true
             }
         }
@@ -160,9 +158,9 @@ impl Going {
         }
     }
 
-    /// Reads the memory. The turn's later writes depend on what its first read returned.
-    async fn look(&self, look: Look, first: bool) {
-        let turn = first.then_some(self.number);
+    /// Reads the memory. The first read of a turn has its number, because the turn's later writes depend on what
+    /// that read returned.
+    async fn look(&self, look: Look, turn: Option<u32>) {
         let seen = match look {
             Look::Page => {
                 let op = self.recorder.call(self.key, Call::Read(turn));

@@ -11,7 +11,7 @@ use memory_lock::{
 };
 use tokio::time::sleep;
 
-use super::{Fate, Link};
+use super::{About, Fate, Link};
 use crate::bug::Bug;
 use crate::grants::Sent;
 use crate::server::Server;
@@ -119,7 +119,7 @@ impl LockBackend for Link {
     }
 
     fn watch(&self, key: &LockKey, _waiter: Option<OwnerId>) -> Watch {
-        let (_, back, fate) = self.draw(false);
+        let (_, back, fate) = self.draw(About::Memory);
         if self.is_dead() || fate != Fate::Fine {
             // A lost wake-up costs only time.
             return Box::pin(std::future::pending());

@@ -12,6 +12,7 @@ use memory_core::store::{
 use memory_core::{MemoryKey, Sequence, StoredMessage};
 
 use crate::history::{Recorder, Tag, tag_of};
+use crate::program::Program;
 use crate::run::key_number;
 use crate::server::Server;
 use crate::violation::Check;
@@ -39,8 +40,8 @@ impl Views {
 pub(super) struct Witness(Option<Arc<Recorder>>);
 
 impl Witness {
-    pub(super) fn new(recorder: &Arc<Recorder>, goes_back: bool) -> Self {
-        Self(goes_back.then(|| Arc::clone(recorder)))
+    pub(super) fn of(program: &Program, recorder: &Arc<Recorder>) -> Self {
+        Self(program.goes_back().then(|| Arc::clone(recorder)))
     }
 
     /// The batch that is sent, by its first message.

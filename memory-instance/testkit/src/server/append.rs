@@ -19,7 +19,9 @@ impl Server {
         let at = self.place(key);
         let write = append.write;
         let is_retry = self.is_retry(&at, write);
-        self.check_lease(key, access, is_retry)?;
+        if !is_retry {
+            self.check_lease(key, access)?;
+        }
         let access = self.access(access);
         let mut rest = None;
         let count = {

@@ -90,12 +90,16 @@ impl Server {
         Ok(handed)
     }
 
-    /// The wall clock was stepped; no lease is measured by it.
-    pub(crate) fn clock_stepped(&self, forward: bool) {
-        if forward && self.has(Bug::LeaseEndedByStep) {
+    /// The wall clock was stepped forward; no lease is measured by it.
+    pub(crate) fn clock_stepped_forward(&self) {
+        if self.has(Bug::LeaseEndedByStep) {
             self.forget_leases();
         }
-        self.state().is_behind |= !forward;
+    }
+
+    /// The wall clock was stepped back; no lease is measured by it.
+    pub(crate) fn clock_stepped_back(&self) {
+        self.state().is_behind = true;
     }
 
     /// Drops every lease without notifying the holders.

@@ -14,7 +14,9 @@ impl Server {
         replace: &Replace,
     ) -> Result<Counters, StoreError> {
         let at = self.place(key);
-        self.check_lease(key, access, self.is_retry(&at, replace.write))?;
+        if !self.is_retry(&at, replace.write) {
+            self.check_lease(key, access)?;
+        }
         let write = replace.write;
         let is_retry = self.is_retry(&at, write);
         let before = now(self.store.head(&at))?;
