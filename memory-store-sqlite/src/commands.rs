@@ -15,7 +15,8 @@ use memory_core::store::{
     StoreOperation,
 };
 
-pub(crate) use self::batch::{Batch, bad_head};
+pub(crate) use self::batch::{Batch, Changes, bad_head};
+pub(crate) use self::remove::ENDED;
 use crate::codec::Encoded;
 use crate::error::JobError;
 

@@ -7,6 +7,7 @@ mod commands;
 mod reads;
 
 mod readers;
+mod watches;
 mod writer;
 
 mod codec;

@@ -31,13 +31,14 @@ use crate::commands::Command;
 use crate::config::{CommitThread, SqliteConfig};
 use crate::open::OpenFile;
 use crate::readers::Reads;
+use crate::watches::Registry;
 
 /// A commit that takes longer than this blocks the calling thread for too long.
 const FAST_COMMIT: Duration = Duration::from_millis(1);
 
 /// How long dropping a store waits for a transaction in progress: long enough for most, short enough for an
 /// async thread.
-const MAX_CLOSE_WAIT: Duration = Duration::from_millis(20);
+pub(crate) const MAX_CLOSE_WAIT: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -48,6 +49,7 @@ pub(crate) struct Writer {
     changed: Condvar,
     /// The thread of the runner.
     thread: WorkerThreads,
+    watches: Arc<Registry>,
     /// Dropped after the connection, which is in the state.
     file: Arc<OpenFile>,
 }
@@ -116,6 +118,7 @@ impl Writer {
         file: Arc<OpenFile>,
         connection: Connection,
         thread: WorkerThreads,
+        watches: Arc<Registry>,
     ) -> Self {
         let state = State {
             parked: Some(Slot(Some(connection))),
@@ -130,7 +133,8 @@ impl Writer {
             checkpoints: Checkpoints::new(),
         };
         let leases = LeaseObserver::new(config.clock().clone());
-        Self { config, leases, state: Mutex::new(state), changed: Condvar::new(), thread, file }
+        let (state, changed) = (Mutex::new(state), Condvar::new());
+        Self { config, leases, state, changed, thread, watches, file }
     }
 
     /// Applies the command after all commands that were submitted before.

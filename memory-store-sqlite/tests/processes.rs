@@ -50,6 +50,7 @@ fn child() {
         "write" => runtime.block_on(write_until_killed(&file, name)),
         "count" => runtime.block_on(write_some(&file, name)),
         "hold" => hold(&file),
+        "append" => append_on_request(&runtime, &file),
         other => panic!("{other}"),
     }
 }
@@ -109,6 +110,16 @@ async fn write_some(file: &str, name: u32) {
             .unwrap();
     }
     say("done");
+}
+
+/// Appends a message for each line of the parent, and reports it.
+fn append_on_request(runtime: &tokio::runtime::Runtime, file: &str) {
+    let store = runtime.block_on(SqliteStore::open(file)).unwrap();
+    say("open");
+    for (number, line) in (1..).zip(std::io::stdin().lines().map_while(Result::ok)) {
+        let texts = [line.as_str()];
+        runtime.block_on(append(&store, &key("k"), write(1, number), &texts)).unwrap();
+    }
 }
 
 /// Holds SQLite's write lock until the parent ends it.
@@ -203,6 +214,26 @@ async fn processes_open_a_new_file_together() {
             assert_eq!(pair[0].strip_suffix('a'), pair[1].strip_suffix('b'), "a torn batch");
         }
     }
+}
+
+#[tokio::test]
+async fn writes_of_another_process_are_signaled() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("memory.db");
+    let store = SqliteStore::open(file.as_path()).await.unwrap();
+    let mut watch = store.watch(&key("k")).await.unwrap();
+    let mut child = spawn("append", &file, 0);
+    let mut said = lines(&mut child);
+    assert!(said.any(|line| line.ends_with("open")));
+    let mut requests = child.stdin.take().unwrap();
+    for number in 1..=20 {
+        writeln!(requests, "{number}").unwrap();
+        watch.changed().await.unwrap();
+        assert_eq!(texts(&store, &key("k")).await.len(), number);
+    }
+    drop(requests);
+    said.for_each(drop);
+    assert!(child.wait().unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

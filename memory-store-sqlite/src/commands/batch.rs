@@ -14,6 +14,7 @@ use super::remove::swept_generation;
 use super::step::Step;
 use crate::codec::{HeadRow, SELECT_HEAD, int};
 use crate::error::JobError;
+use crate::watches::Version;
 
 /// The writes of one transaction. Each command checks everything before its first change, so that
 /// one that is refused leaves the transaction as it was; heads are read once and written once.
@@ -23,6 +24,29 @@ pub(crate) struct Batch<'c> {
     pub(super) leases: &'c LeaseObserver,
     pub(super) now: u64,
     pub(super) heads: HashMap<MemoryKey, Loaded>,
+    /// Memories of which a part was removed.
+    pub(super) removed: Vec<MemoryKey>,
+}
+
+/// The memories that a transaction has changed.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    heads: HashMap<MemoryKey, Loaded>,
+    removed: Vec<MemoryKey>,
+}
+
+impl Changes {
+    /// Calls `visit` with each memory that has changed, and its new version. Of a memory that was removed and
+    /// written again, the version of the write comes last.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&MemoryKey, Version)) {
+        for key in &self.removed {
+            visit(key, Version::default());
+        }
+        for (key, loaded) in self.heads.iter().filter(|(_, loaded)| loaded.changed) {
+            let head = &loaded.row.head;
+            visit(key, Version::new(head.generation.number(), head.version));
+        }
+    }
 }
 
 /// A head within a transaction.
@@ -42,7 +66,7 @@ impl<'c> Batch<'c> {
         leases: &'c LeaseObserver,
         now_micros: u64,
     ) -> Self {
-        Self { connection, leases, now: now_micros, heads: HashMap::new() }
+        Self { connection, leases, now: now_micros, heads: HashMap::new(), removed: Vec::new() }
     }
 
     /// The memory of this key, to apply one command to it.
@@ -56,7 +80,7 @@ impl<'c> Batch<'c> {
     }
 
     /// Writes the heads that changed.
-    pub(crate) fn finish(self) -> Result<(), JobError> {
+    pub(crate) fn finish(self) -> Result<Changes, JobError> {
         for loaded in self.heads.values().filter(|loaded| loaded.changed) {
             let HeadRow { id, head, receipts, receipt, forgotten, .. } = &loaded.row;
             let counters = &head.counters;
@@ -83,7 +107,7 @@ impl<'c> Batch<'c> {
                 int(*forgotten),
             ])?;
         }
-        Ok(())
+        Ok(Changes { heads: self.heads, removed: self.removed })
     }
 }
 

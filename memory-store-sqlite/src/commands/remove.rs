@@ -64,6 +64,7 @@ impl Batch<'_> {
         self.check_lease(&key.flush_lease_name(), remove.flusher)?;
         // A write of this transaction that follows reads the row again.
         self.heads.remove(key);
+        self.removed.push(key.clone());
 
         let limit = i64::try_from(remove.limit.get()).unwrap_or(i64::MAX);
         let row = HeadRow { id, ..HeadRow::default() };
@@ -111,7 +112,7 @@ impl Batch<'_> {
 }
 
 /// The expiry time of a memory that a sweep has ended.
-const ENDED: i64 = 0;
+pub(crate) const ENDED: i64 = 0;
 
 const LISTED: &str = "
 SELECT id, generation, version, expires_at, last,

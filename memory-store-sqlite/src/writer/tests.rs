@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use memory_core::store::{
-    Access, Append, Appended, Applied, MessageId, NewMessage, StoreError, StoreErrorKind, WriterId,
+    Access, Append, Appended, Applied, MessageId, NewMessage, StoreError, StoreErrorKind,
+    StoreWatch as _, WriterId,
 };
 use memory_core::{ContentType, MemoryKey, Message};
 use memory_sqlite_file::WorkerThreads;
@@ -17,6 +18,7 @@ use crate::commands::AppendRows;
 use crate::config::{CommitThread, SqliteConfig};
 use crate::open::open_file;
 use crate::readers::Reads;
+use crate::watches::{Registry, SqliteWatch};
 
 fn writer(commits: CommitThread) -> (TempDir, Arc<Writer>) {
     writer_with(commits, WorkerThreads::new("test", NonZeroUsize::MIN))
@@ -26,7 +28,8 @@ fn writer_with(commits: CommitThread, thread: WorkerThreads) -> (TempDir, Arc<Wr
     let folder = tempfile::tempdir().unwrap();
     let config = SqliteConfig::new(folder.path().join("m.db")).with_commit_thread(commits);
     let (connection, file) = open_file(&config).unwrap();
-    (folder, Arc::new(Writer::new(config, file, connection, thread)))
+    let watches = Arc::new(Registry::new(config.clone()));
+    (folder, Arc::new(Writer::new(config, file, connection, thread, watches)))
 }
 
 fn append(number: u64, text: &str) -> AppendRows {
@@ -123,6 +126,31 @@ async fn unknown_commit_outcome_is_reported_and_writing_continues() {
         let next = send(&writer, 2, "a").await.expect("still broken");
         assert_eq!(next.counters.appended, 2);
     }
+}
+
+#[tokio::test]
+async fn write_of_a_dropped_caller_is_signaled() {
+    let (_folder, writer) = writer(CommitThread::Store);
+    let key = MemoryKey::new("p", "m", "k").unwrap();
+    let mut watch = SqliteWatch::new(&writer.watches, &key);
+    let (entered, commits) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    with_connection(&writer, move |connection| {
+        let hold = move || {
+            entered.send(()).unwrap();
+            released.recv().is_err()
+        };
+        connection.commit_hook(Some(hold)).unwrap();
+    });
+    let mut dropped = Box::pin(send(&writer, 1, "x"));
+    let poll =
+        std::future::poll_fn(|context| std::task::Poll::Ready(dropped.as_mut().poll(context)));
+    assert!(poll.await.is_pending());
+    commits.recv().unwrap();
+    drop(dropped);
+    release.send(()).unwrap();
+    // There is no poller.
+    watch.changed().await.unwrap();
 }
 
 #[tokio::test]

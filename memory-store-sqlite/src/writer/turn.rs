@@ -8,7 +8,7 @@ use memory_sqlite_file::{LeaseObserver, NoThread, PausedRuntime, SqliteErrorKind
 use rusqlite::Connection;
 
 use super::{FAST_COMMIT, Job, Slot, State, Writer, checkpoint, real_now};
-use crate::commands::Batch;
+use crate::commands::{Batch, Changes};
 use crate::error::{JobError, no_thread};
 use crate::open::open_writer;
 
@@ -253,8 +253,8 @@ impl Turn {
         let now = self.writer.config.now_micros();
         let applied = apply(connection, &self.writer.leases, jobs, now);
         drop(clock);
-        let done = applied.and_then(|()| {
-            match connection.prepare_cached("COMMIT").and_then(|mut s| s.execute(())) {
+        let done = applied.and_then(|changes| {
+            let done = match connection.prepare_cached("COMMIT").and_then(|mut s| s.execute(())) {
                 // A commit to a file that no path names must not be acknowledged.
                 Ok(_) => self
                     .writer
@@ -265,7 +265,12 @@ impl Turn {
                     let error = JobError::from(error);
                     Err(TransactionError { unknown: error.leaves_commit_unknown(), error })
                 }
+            };
+            if done.as_ref().map_or_else(|failure| failure.unknown, |()| true) {
+                // Here, because the callers may have dropped their futures.
+                self.writer.watches.committed(&changes);
             }
+            done
         });
         if let Err(failed) = &done {
             // Already rolled back, or closed with the connection.
@@ -412,7 +417,7 @@ fn apply(
     leases: &LeaseObserver,
     jobs: &mut [Job],
     now: u64,
-) -> Result<(), TransactionError> {
+) -> Result<Changes, TransactionError> {
     let failed = |error| TransactionError { error, unknown: false };
     let mut batch = Batch::new(connection, leases, now);
     for job in jobs {
