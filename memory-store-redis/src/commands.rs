@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Append, AppendOutcome, Appended, Clear, Counters, Generation, Head, NewMessage,
-    Removed, Replace, Splice, StoreError, StoreErrorKind, StoreOperation, Tally, WriteId,
+    Access, Append, AppendOutcome, Appended, Applied, Clear, Counters, Generation, Head,
+    NewMessage, Removed, Replace, Splice, StoreError, StoreErrorKind, StoreOperation, Tally,
+    WriteId,
 };
 use memory_core::{MemoryKey, Sequence};
 use memory_redis_link::{LinkError, Reply, Script, Shown, WriteOutcome};
@@ -72,7 +73,24 @@ impl RedisStore {
         (call, token)
     }
 
+    /// Calls a script that writes, and signals the watchers of this process unless it was certainly not applied.
     pub(crate) async fn write(
+        &self,
+        operation: StoreOperation,
+        key: &MemoryKey,
+        script: &Script,
+        call: &Cmd,
+        token: FencingToken,
+    ) -> Result<Answer, StoreError> {
+        let signal = self.watches.signal_when_dropped(key);
+        let written = self.write_unsignaled(operation, key, script, call, token).await;
+        if written.as_ref().is_err_and(|error| error.applied() == Applied::No) {
+            signal.cancel();
+        }
+        written
+    }
+
+    async fn write_unsignaled(
         &self,
         operation: StoreOperation,
         key: &MemoryKey,

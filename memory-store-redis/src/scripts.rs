@@ -39,6 +39,14 @@ macro_rules! script {
     };
 }
 
+/// The announcement to watchers after a write of another script than the append script.
+const PUBLISH: &str = concat!(
+    "if watched then\n",
+    "local time = now()\n",
+    include_str!("scripts/publish.lua"),
+    "end\n",
+);
+
 /// The code that an append seldom needs is in a separate block, where it costs other appends nothing.
 pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&[
@@ -52,6 +60,10 @@ pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| {
         "time = time or tonumber(own_time or string.match(settings, '^%d*'))\n",
         "local most = 1\n",
         include_str!("scripts/session.lua"),
+        "end\n",
+        "if watched then\n",
+        "time = time or tonumber(own_time or string.match(settings, '^%d*'))\n",
+        include_str!("scripts/publish.lua"),
         "end\nreturn after\n",
     ])
 });
@@ -65,7 +77,9 @@ pub(crate) static REPLACE: LazyLock<Script> = LazyLock::new(|| {
         "local call, time, most = redis.call, now(), 1\n",
         "writer = 'w' .. writer\n",
         include_str!("scripts/session.lua"),
-        "end\nreturn {'A', after, 0}\n",
+        "end\n",
+        PUBLISH,
+        "return {'A', after, 0}\n",
     ])
 });
 
@@ -78,12 +92,25 @@ pub(crate) static CLEAR: LazyLock<Script> = LazyLock::new(|| {
         "local call, time, most = redis.call, now(), 16\n",
         "writer = 'w' .. writer\n",
         include_str!("scripts/session.lua"),
-        "end\nreturn {'A', after, left}\n",
+        "end\n",
+        PUBLISH,
+        "return {'A', after, left}\n",
     ])
 });
 
-script!(SPLICE, "splice.lua");
-script!(CLAIM, "claim.lua");
+/// A script that writes: its body, and the reply after the announcement to watchers.
+macro_rules! write_script {
+    ($name:ident, $file:literal, $reply:literal) => {
+        pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
+            let body = include_str!(concat!("scripts/", $file));
+            Script::new(&[LEASE_LUA, MEMORY, body, PUBLISH, $reply])
+        });
+    };
+}
+write_script!(SPLICE, "splice.lua", "return {'A', set[#set], more}\n");
+write_script!(CLAIM, "claim.lua", "return {'A'}\n");
+write_script!(REMOVE, "remove.lua", "return {'A', head.messages}\n");
+
 script!(READ, "read.lua");
 script!(READ_BEFORE, "read_before.lua");
 script!(WEIGH, "weigh.lua");
@@ -91,7 +118,7 @@ script!(SWEEP, "sweep.lua");
 script!(FETCH, "fetch.lua");
 script!(RECEIPTS, "receipts.lua");
 script!(UNUSED, "unused.lua");
-script!(REMOVE, "remove.lua");
+script!(WATCH, "watch.lua");
 
 #[cfg(test)]
 mod tests {
@@ -103,7 +130,7 @@ mod tests {
     /// commit.
     #[test]
     fn scripts_keep_their_hashes() {
-        let scripts: [(&str, &LazyLock<Script>); 13] = [
+        let scripts: [(&str, &LazyLock<Script>); 14] = [
             ("append", &APPEND),
             ("replace", &REPLACE),
             ("clear", &CLEAR),
@@ -117,6 +144,7 @@ mod tests {
             ("receipts", &RECEIPTS),
             ("unused", &UNUSED),
             ("remove", &REMOVE),
+            ("watch", &WATCH),
         ];
         let hashes: String =
             scripts.map(|(name, script)| format!("{} {name}\n", script.hash())).concat();

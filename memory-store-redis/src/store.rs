@@ -1,5 +1,5 @@
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use memory_core::health::{ServerHealth, ServerWarning};
@@ -16,7 +16,7 @@ use redis::Cmd;
 use crate::config::{RedisStoreConfig, TokenChecks};
 use crate::error::store_error;
 use crate::names::FoundNames;
-use crate::watch::ServerWatch;
+use crate::watch::{ServerWatch, Watches};
 
 /// Memories in Redis or Valkey, shared by all machines that reach the server.
 ///
@@ -27,6 +27,7 @@ pub struct RedisStore {
     config: RedisStoreConfig,
     /// The names that sweeps in progress have found.
     pub(crate) found: Arc<FoundNames>,
+    pub(crate) watches: Arc<Watches>,
 }
 
 impl RedisStore {
@@ -51,7 +52,10 @@ impl RedisStore {
     /// The same with custom settings.
     #[must_use]
     pub fn with_config(link: RedisLink, config: RedisStoreConfig) -> Self {
-        Self { link, config, found: Arc::default() }
+        let watches = Arc::<Watches>::default();
+        let listener: Weak<Watches> = Arc::downgrade(&watches);
+        link.add_listener(listener);
+        Self { link, config, found: Arc::default(), watches }
     }
 
     /// The link.
@@ -178,7 +182,7 @@ impl MemoryStore for RedisStore {
     }
 
     async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError> {
-        Ok(Box::new(ServerWatch::new(self, key).await?))
+        Ok(Box::new(ServerWatch::begin(self, key).await?))
     }
 
     async fn server(&self) -> Result<Option<ServerHealth>, StoreError> {

@@ -1,45 +1,177 @@
-//! Signals of changes, also of those that other processes make.
+//! Signals of changes, which the server publishes to the processes that watch a memory.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use memory_core::store::{Generation, StoreError, StoreWatch};
-use memory_core::{MemoryKey, MemoryStore as _};
+use memory_core::MemoryKey;
+use memory_core::store::{
+    Generation, LocalWatch, LocalWatchers, StoreError, StoreOperation, StoreWatch,
+};
+use memory_redis_link::{LinkError, PushListener, Reply};
+use tokio::time::{Instant, timeout_at};
 
+use crate::error::store_error;
+use crate::scripts::WATCH;
 use crate::store::RedisStore;
 
-/// The interval between looks at the memory.
-const WATCH_INTERVAL: Duration = Duration::from_millis(20);
+/// The time for which the server announces writes after the last renewal of a watch.
+const WATCH_LIFETIME: Duration = Duration::from_secs(30);
 
-/// Compares the memory's version with the one that was seen, from time to time.
+/// The interval between renewals, which also find what no announcement did.
+const WATCH_RENEWAL: Duration = Duration::from_secs(10);
+
+/// The shortest interval, for memories with a short TTL: a registration ends with the memory.
+const MIN_WATCH_RENEWAL: Duration = Duration::from_millis(100);
+
+/// The watches of this process, and the server's announcements for them.
+#[derive(Debug, Default)]
+pub(crate) struct Watches {
+    watchers: LocalWatchers,
+    /// The number of connections that broke, with which subscriptions and perhaps announcements were lost.
+    disconnections: AtomicU64,
+}
+
+impl Watches {
+    /// Signals the watches of this process when the write ended or its caller dropped it.
+    pub(crate) const fn signal_when_dropped<'a>(&'a self, key: &'a MemoryKey) -> WriteSignal<'a> {
+        WriteSignal { watches: self, key: Some(key) }
+    }
+
+    fn disconnections(&self) -> u64 {
+        self.disconnections.load(Ordering::SeqCst)
+    }
+}
+
+impl PushListener for Watches {
+    fn message(&self, channel: &[u8], payload: &[u8]) {
+        if !channel.ends_with(b"}:changes") {
+            return;
+        }
+        let Ok(name) = std::str::from_utf8(payload) else { return };
+        if let Ok(key) = name.parse() {
+            self.watchers.notify(&key);
+        }
+    }
+
+    fn disconnected(&self) {
+        self.disconnections.fetch_add(1, Ordering::SeqCst);
+        // An announcement may have been missed. Each watch then registers again.
+        self.watchers.notify_all();
+    }
+}
+
+/// Signals the watches of this process when it is dropped.
+#[derive(Debug)]
+pub(crate) struct WriteSignal<'a> {
+    watches: &'a Watches,
+    key: Option<&'a MemoryKey>,
+}
+
+impl WriteSignal<'_> {
+    /// The write was not applied.
+    pub(crate) fn cancel(mut self) {
+        self.key = None;
+    }
+}
+
+impl Drop for WriteSignal<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.watches.watchers.notify(key);
+        }
+    }
+}
+
+/// Generation and version of a memory, zero if there is none.
+type State = (Generation, u64);
+
+/// A registration at the server.
+#[derive(Debug, Clone, Copy)]
+struct Registration {
+    /// The disconnections before it began.
+    disconnections: u64,
+    renew_at: Instant,
+}
+
+/// A watch that is registered at the server while its caller waits.
 #[derive(Debug)]
 pub(crate) struct ServerWatch {
     store: RedisStore,
     key: MemoryKey,
-    seen: (Generation, u64),
+    local: LocalWatch,
+    /// The memory at the last registration.
+    seen: State,
+    registration: Option<Registration>,
 }
 
 impl ServerWatch {
-    pub(crate) async fn new(store: &RedisStore, key: &MemoryKey) -> Result<Self, StoreError> {
-        let seen = version(store, key).await?;
-        Ok(Self { store: store.clone(), key: key.clone(), seen })
+    pub(crate) async fn begin(store: &RedisStore, key: &MemoryKey) -> Result<Self, StoreError> {
+        let local = store.watches.watchers.watch(key);
+        let mut watch = Self {
+            store: store.clone(),
+            key: key.clone(),
+            local,
+            seen: State::default(),
+            registration: None,
+        };
+        watch.seen = watch.register().await?;
+        Ok(watch)
+    }
+
+    /// When the registration must be renewed, if it still exists.
+    fn renew_at(&self) -> Option<Instant> {
+        let current = self.store.watches.disconnections();
+        let registration = self.registration.filter(|it| it.disconnections == current)?;
+        (Instant::now() < registration.renew_at).then_some(registration.renew_at)
+    }
+
+    /// Subscribes, then registers, so that no write between the two is missed.
+    async fn register(&mut self) -> Result<State, StoreError> {
+        let failed = |fault| store_error(StoreOperation::Watch, Some(&self.key), fault);
+        self.registration = None;
+        let disconnections = self.store.watches.disconnections();
+        let begun = Instant::now();
+        let link = self.store.link();
+        link.subscribe(link.keys().changes(self.key.as_str())).await.map_err(failed)?;
+        let (state, expires) = self.store.register_watch(&self.key).await.map_err(failed)?;
+        let interval =
+            expires.map_or(WATCH_RENEWAL, |left| left.clamp(MIN_WATCH_RENEWAL, WATCH_RENEWAL));
+        self.registration = Some(Registration { disconnections, renew_at: begun + interval });
+        Ok(state)
     }
 }
 
-async fn version(store: &RedisStore, key: &MemoryKey) -> Result<(Generation, u64), StoreError> {
-    store.head(key).await.map(|head| (head.generation, head.version))
+impl RedisStore {
+    /// Registers a watch; returns the memory's state and the time until it expires.
+    async fn register_watch(
+        &self,
+        key: &MemoryKey,
+    ) -> Result<(State, Option<Duration>), LinkError> {
+        let channel_kind = if self.link().publish_command() == "SPUBLISH" { "S" } else { "P" };
+        let arguments = [WATCH_LIFETIME.as_micros().to_string(), channel_kind.to_owned()];
+        let mut reply = Reply::parts(self.look(key, &WATCH, &arguments).await?)?;
+        let state = (Generation::new(reply.number()?), reply.number()?);
+        // One millisecond more: then it has expired.
+        let left = u64::try_from(reply.number::<i64>()?).ok();
+        Ok((state, left.map(|left| Duration::from_millis(left.saturating_add(1)))))
+    }
 }
 
 #[async_trait]
 impl StoreWatch for ServerWatch {
     async fn changed(&mut self) -> Result<(), StoreError> {
         loop {
-            let now = version(&self.store, &self.key).await?;
-            if now != self.seen {
-                self.seen = now;
+            let Some(renew_at) = self.renew_at() else {
+                let state = self.register().await?;
+                if std::mem::replace(&mut self.seen, state) != state {
+                    return Ok(());
+                }
+                continue;
+            };
+            if timeout_at(renew_at, self.local.changed()).await.is_ok() {
                 return Ok(());
             }
-            tokio::time::sleep(WATCH_INTERVAL).await;
         }
     }
 }

@@ -84,7 +84,7 @@ fn no_field_value_panics_hangs_or_leaks_text() {
         whole(&store, &good).await;
         redis::cmd("HGETALL").arg(place_of(&good)).query_async(&mut connection).await.unwrap()
     });
-    let fields = ["h", "h", "h", "i", "g", "m1", "m3", "m4", "r0"].map(str::to_owned);
+    let fields = ["h", "h", "h", "i", "g", "v", "m1", "m3", "m4", "r0"].map(str::to_owned);
     let fields = fields.into_iter().chain([1, 3, 4].map(|writer| format!("w{writer:032x}")));
     let seeds: Vec<Vec<u8>> = corpus("field")
         .into_iter()

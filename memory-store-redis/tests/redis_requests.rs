@@ -230,6 +230,30 @@ async fn idle_connection_sends_nothing() {
     assert_eq!((proxy.requests(), proxy.connections()), (0, 1));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watch_subscribes_and_registers_once() {
+    let (_server, proxy, store) = behind_a_proxy().await;
+    // The first sends the scripts.
+    append(&store, &key("k"), write(1, 1), &["one"]).await.unwrap();
+    drop(store.watch(&key("other")).await.unwrap());
+    proxy.reset_requests();
+    append(&store, &key("k"), write(1, 2), &["two"]).await.unwrap();
+    let unwatched = proxy.request_bytes();
+    assert_one_script(&proxy, "an unwatched append");
+    let mut watch = store.watch(&key("k")).await.unwrap();
+    let registered = [("EVALSHA".to_owned(), 1), ("SUBSCRIBE".to_owned(), 1)];
+    assert_eq!(seen(&proxy), BTreeMap::from(registered));
+    for number in 3..=9 {
+        append(&store, &key("k"), write(1, number), &["two"]).await.unwrap();
+        watch.changed().await.unwrap();
+        assert_eq!(proxy.request_bytes(), unwatched);
+        assert_one_script(&proxy, "an append, and its signal");
+    }
+    // The link is subscribed already.
+    let _again = store.watch(&key("k")).await.unwrap();
+    assert_one_script(&proxy, "a second watch");
+}
+
 /// A sweep in pages scans all keys once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sweep_scans_once_for_all_pages() {

@@ -7,8 +7,8 @@ use memory_core::lease::FLUSH_LEASE_SUFFIX;
 /// The names of all keys and channels on the server.
 ///
 /// Every key begins with `{prefix}:{bucket}:`. The bucket is one of 1,024 and, in braces, the hash tag of
-/// the key. The data of a memory, its leases, their counter of fencing tokens and the channel that
-/// announces releases are therefore in one slot of a Cluster, so that one script can access all of them.
+/// the key. The data of a memory, its leases, their counter of fencing tokens and the channels that
+/// announce releases and changes are therefore in one slot of a Cluster, so that one script can access all of them.
 /// The buckets are spread over the slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyspace {
@@ -68,6 +68,12 @@ impl Keyspace {
         self.base(name) + "released"
     }
 
+    /// The channel on which changes of the bucket's watched memories are announced.
+    #[must_use]
+    pub fn changes(&self, name: &str) -> String {
+        self.base(name) + "changes"
+    }
+
     /// The data of the memory with this key.
     #[must_use]
     pub fn memory(&self, key: &str) -> String {
@@ -123,6 +129,7 @@ mod tests {
             keys.fence(name),
             keys.fence(&flush),
             keys.channel(&flush),
+            keys.changes(name),
             keys.memory(name),
         ];
         assert!(all.iter().all(|key| tag(key) == tag(&all[0])), "{all:?}");
@@ -144,6 +151,7 @@ mod tests {
         assert_eq!(keys.line(name), "agents:{451}:line:123456789");
         assert_eq!(keys.fence(name), "agents:{451}:fence");
         assert_eq!(keys.channel(name), "agents:{451}:released");
+        assert_eq!(keys.changes(name), "agents:{451}:changes");
         assert_eq!(keys.memory(name), "agents:{451}:memory:123456789");
         assert_eq!(keys.fences(name), "agents:{451}:fences");
     }

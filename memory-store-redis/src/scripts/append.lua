@@ -1,6 +1,9 @@
 -- Not otherwise: after any write a script is let past `maxmemory`.
 if leftover then
   call('UNLINK', key)
+  if watched then
+    call('HSET', key, 'v', watched)
+  end
 end
 
 local at, count, all_tokens = FIRST_ARGUMENT, 0, 0
@@ -29,7 +32,8 @@ head[VERSION] = head[VERSION] + 1
 head[MESSAGES] = head[MESSAGES] + count
 head[TOKENS] = head[TOKENS] + all_tokens
 head[APPENDED] = head[APPENDED] + count
-local expired = head[EXPIRES] ~= ''
+-- A registration alone has a TTL.
+local has_ttl = head[EXPIRES] ~= '' or watched and not stored
 if ttl ~= '' then
   if not time then
     time = tonumber(own_time or string.match(settings, '^%d*'))
@@ -39,7 +43,7 @@ if ttl ~= '' then
     time = parts[1] * 1000000 + parts[2]
   end
   head[EXPIRES] = string.format('%.0f', time + tonumber(ttl))
-elseif expired then
+else
   head[EXPIRES] = ''
 end
 local first = string.format('%.0f', last + 1)
@@ -63,6 +67,6 @@ else
 end
 if ttl ~= '' then
   call('PEXPIRE', key, math.ceil(tonumber(ttl) / 1000))
-elseif expired then
+elseif has_ttl then
   call('PERSIST', key)
 end

@@ -12,8 +12,8 @@ local FORM, LAST, VERSION, MESSAGES, TOKENS, APPENDED, EXPIRES = 1, 2, 3, 4, 5, 
 local FIRST_CLASS, FIRST_ARGUMENT = 10, 5
 
 local settings, writer, number, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local found = call('HMGET', key, 'h', writer)
-local stored, row = found[1], found[2]
+local found = call('HMGET', key, 'h', writer, 'v')
+local stored, row, watched = found[1], found[2], found[3]
 local own_time = settings == '' and '' or string.match(settings, '^(%d*) 0 [01]  $')
 local head, leftover, time, marks
 -- A row is `number first`, so that it sorts behind the number itself and before those that follow.

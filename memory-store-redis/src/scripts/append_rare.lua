@@ -1,5 +1,5 @@
   local now_head, begins
-  now_head, begins, leftover = open_to_write(stored, KEYS[3])
+  now_head, begins, leftover = open_to_write(stored, KEYS[3], watched)
   local is_forgotten
   marks, is_forgotten = session_of(writer, not begins and row, begins)
   if is_forgotten then

@@ -1,8 +1,9 @@
 -- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number, spread of the generation. Returns {'A', head, more}, where 1
 -- is more that is to be swept, {'D', head, more} or a refusal.
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'g')
-local head, begins, leftover = open_to_write(stored[1], KEYS[3])
+local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'g', 'v')
+local watched = stored[5]
+local head, begins, leftover = open_to_write(stored[1], KEYS[3], watched)
 local marks, is_forgotten = session_of('w' .. writer, not begins and stored[2], begins)
 if is_forgotten then
   return is_forgotten
@@ -20,6 +21,9 @@ end
 local gone = {}
 if leftover then
   redis.call('UNLINK', key)
+  if watched then
+    redis.call('HSET', key, 'v', watched)
+  end
 elseif not begins then
   -- Writers are kept, because a retry must be recognized after a clear too.
   local fields = {'i'}

@@ -10,6 +10,8 @@
 --   p        the first n, the n after the last, and the newest creation time of pruned session writers, in
 --            milliseconds
 --   r<n>     a receipt; a ring of the last 16
+--   v        the registration of watchers: its deadline in microseconds, and S or P for SPUBLISH or PUBLISH. A
+--            memory that does not exist may have this field alone, with a TTL
 -- Numbers of 64 bits that are compared are texts of 20 digits, because Lua's numbers have 53 bits.
 -- Three locals come before this text: `own_time`, the time in microseconds, empty or nil for the server's;
 -- `tokens_alone`, whether leases are stored elsewhere; and `confirms`, whether a retry must write something, so
@@ -121,16 +123,21 @@ local function open(stored)
   return head
 end
 
+-- The number of fields, 1 or 0, that are a registration of watchers.
+local function registrations(watched)
+  return watched and string.find(watched, '^%d+ [SP]$') and 1 or 0
+end
+
 -- The head to write, of the stored memory or of a new one; whether it is new; and whether the rest of an
 -- expired memory must be deleted. The fences of stale writers outlive the data.
-local function open_to_write(stored, fences)
+local function open_to_write(stored, fences, watched)
   local head, expired = open(stored)
   -- Checked before the first write, because a script that fails in the middle is not undone.
   local kept = tokens_alone and redis.call('HGET', fences, key)
   if head then
     return head, false, false
   end
-  if not expired and redis.call('HLEN', key) ~= 0 then
+  if not expired and redis.call('HLEN', key) ~= registrations(watched) then
     return error('CORRUPT ' .. key .. ' does not hold a memory of ours')
   end
   local fence, flush_fence = NO_TOKEN, NO_TOKEN

@@ -1,11 +1,12 @@
 -- KEYS: memory, lease, fences, flush lease. ARGV 4...: owner, token, flusher's owner, flusher's token,
 -- generation, version and the newest message's id as they were listed. Returns {'A', messages}, {'C'} for a memory that was written
 -- since, or a refusal.
-local stored = redis.call('HGET', key, 'h')
-if not stored then
+local stored = redis.call('HMGET', key, 'h', 'v')
+local watched = stored[2]
+if not stored[1] then
   return {'A', 0}
 end
-local head = unpacked(stored)
+local head = unpacked(stored[1])
 if ARGV[8] ~= head.generation or tonumber(ARGV[9]) ~= head.version or ARGV[10] ~= newest_of(head) then
   return {'C'}
 end
@@ -22,4 +23,9 @@ head.fence, head.flush_fence = fence, flush_fence
 keep_fences(KEYS[3], head)
 -- The server frees it beside its other work, however large it is.
 redis.call('UNLINK', key)
-return {'A', head.messages}
+if watched then
+  -- As `watch.lua` registers where there is no memory.
+  local left = tonumber(string.match(watched, '^%d+') or 0) - now()
+  redis.call('HSET', key, 'v', watched)
+  redis.call('PEXPIRE', key, math.ceil(math.max(left, 0) / 1000))
+end

@@ -4,8 +4,9 @@
 -- results are others, or a refusal.
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local place, new = ARGV[9], ARGV[11]
-local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'm' .. place)
-local head, begins = open_to_write(stored[1], KEYS[3])
+local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'm' .. place, 'v')
+local watched = stored[5]
+local head, begins = open_to_write(stored[1], KEYS[3], watched)
 local marks, is_forgotten = session_of('w' .. writer, not begins and stored[2], begins)
 if is_forgotten then
   return is_forgotten

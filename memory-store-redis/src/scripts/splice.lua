@@ -8,8 +8,9 @@
 -- {'C'} for another snapshot, {'I', place} for a place without a message, or a refusal.
 local generation, newest, id, spread = string.match(ARGV[8], '^(%d+) (%d+) (%x*) (%d+)$')
 local receipt = ARGV[9]
-local stored = redis.call('HMGET', key, 'h', 'i', 'g', 'm' .. newest)
-local head, begins = open_to_write(stored[1], KEYS[3])
+local stored = redis.call('HMGET', key, 'h', 'i', 'g', 'm' .. newest, 'v')
+local watched = stored[5]
+local head, begins = open_to_write(stored[1], KEYS[3], watched)
 if not begins and receipt ~= '' and receipt == head.receipt then
   if confirms then
     redis.call('HSET', key, 'h', stored[1])
@@ -146,4 +147,3 @@ keep_fences(KEYS[3], head)
 set[#set + 1] = 'h'
 set[#set + 1] = packed(head)
 in_chunks('HSET', set)
-return {'A', set[#set], more}
