@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+/// Represents "never": thirty years, which every platform's clock can add.
+pub const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
+
 /// The only source of the current time for stores, leases and memories. They take a `Clock` when they are created
 /// and read no other, so that tests control the time.
 ///

@@ -13,6 +13,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use crate::key::FLUSH_LEASE_SUFFIX;
 
+/// The shortest TTL of a lease. Below it, clock drift and the resolution of timers leave no useful time.
+pub const MIN_LEASE_TTL: Duration = Duration::from_millis(10);
+/// The default TTL of a lease; it is refreshed after half of it.
+pub const DEFAULT_LEASE_TTL: Duration = Duration::from_secs(30);
+
 /// The number of a grant. A later grant of the same key has a greater token.
 ///
 /// Lease backends issue `max(last + 1, server clock in microseconds)`, so tokens do not decrease when a backend loses

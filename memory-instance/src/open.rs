@@ -175,9 +175,13 @@ mod sqlite {
     /// How long a call waits while other processes keep the file locked. This is less than the caller's timeout, so
     /// the caller learns that nothing was written. A call that is cut short leaves that unknown.
     fn busy_for(patience: Duration) -> Duration {
-        let least = Duration::from_millis(900);
-        (patience.saturating_mul(9) / 10).clamp(least, Duration::from_millis(4_900))
+        (patience.saturating_mul(9) / 10).clamp(MIN_BUSY_WAIT, MAX_BUSY_WAIT)
     }
+
+    /// Less than any caller waits for an answer.
+    const MIN_BUSY_WAIT: Duration = Duration::from_millis(900);
+    /// Less than the lock manager waits for an answer.
+    const MAX_BUSY_WAIT: Duration = Duration::from_millis(4_900);
 
     /// A file, with the options for opening it.
     pub(super) struct File {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use memory_core::lease::LeaseProof;
+use memory_core::sibling::NEVER;
 use memory_core::store::{Access, Append, Applied, StoreError, StoreErrorKind};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -225,6 +226,12 @@ const ANSWER_OVERRUN: Duration = Duration::from_secs(1);
 /// The additional time beyond a circuit breaker's timeout for the answer to a write under a lease.
 const BREAKER_MARGIN: Duration = Duration::from_millis(50);
 
+/// The first pause after a write that failed and is retryable. Pauses grow and are jittered.
+const FIRST_WRITE_PAUSE: Duration = Duration::from_millis(5);
+
+/// The longest of these pauses.
+const MAX_WRITE_PAUSE: Duration = Duration::from_millis(500);
+
 /// Times of the requests of a write.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
@@ -262,9 +269,9 @@ impl TimeLimits {
     }
 }
 
-/// The sum of both, or a year from now if it exceeds the clock's range.
+/// The sum of both, within the clock's range.
 pub(crate) fn after(moment: Instant, time: Duration) -> Instant {
-    moment.checked_add(time).unwrap_or_else(|| moment + Duration::from_secs(86_400 * 365))
+    moment.checked_add(time.min(NEVER)).unwrap_or(moment)
 }
 
 /// The time until then; zero if it is past.
@@ -309,8 +316,8 @@ fn is_retryable(error: &WriteError, callers_lease: Option<LeaseProof>) -> bool {
 /// Growing, jittered pauses without an end; the timeout ends the loop.
 fn growing_pauses() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(5))
-        .with_max_delay(Duration::from_millis(500))
+        .with_min_delay(FIRST_WRITE_PAUSE)
+        .with_max_delay(MAX_WRITE_PAUSE)
         .with_jitter()
         .without_max_times()
         .build()

@@ -12,11 +12,13 @@ pub struct ManagerOptions {
     seed: Option<u64>,
 }
 
+const DEFAULT_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl ManagerOptions {
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
-        Self { answer_timeout: Duration::from_secs(5), max_hand_overs: 16, seed: None }
+        Self { answer_timeout: DEFAULT_ANSWER_TIMEOUT, max_hand_overs: 16, seed: None }
     }
 
     /// The time to wait for the answer to one call of the backend before its effect counts as unknown.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use memory_core::sibling::{DEFAULT_LEASE_TTL, MIN_LEASE_TTL};
+
 use crate::error::{LockError, LockErrorKind, LockOperation};
 
 /// The options of acquiring, keeping and releasing one lease.
@@ -28,19 +30,22 @@ enum Refresh {
     Never,
 }
 
+const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_MAX_HOLD: Duration = Duration::from_secs(3_600);
+
 impl LockOptions {
     /// The shortest TTL. Below it, clock drift and the resolution of timers leave no useful time.
-    pub const MIN_TTL: Duration = Duration::from_millis(10);
+    pub const MIN_TTL: Duration = MIN_LEASE_TTL;
 
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            ttl: Duration::from_secs(30),
+            ttl: DEFAULT_LEASE_TTL,
             refresh: Refresh::HalfTtl,
-            wait_timeout: Duration::from_secs(10),
+            wait_timeout: DEFAULT_WAIT_TIMEOUT,
             failure_timeout: None,
-            max_hold: Some(Duration::from_secs(3_600)),
+            max_hold: Some(DEFAULT_MAX_HOLD),
         }
     }
 

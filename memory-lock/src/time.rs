@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use memory_core::sibling::NEVER;
 use tokio::time::Instant;
 
-/// Represents "never": thirty years, which every platform's clock can add.
-const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
+/// The resolution of the ticks of two clocks.
+const CLOCK_TICKS: Duration = Duration::from_millis(2);
 
 /// `instant + duration`, or about thirty years later if that overflows.
 pub(crate) fn after(instant: Instant, duration: Duration) -> Instant {
@@ -18,10 +19,9 @@ pub(crate) fn until(deadline: Instant) -> Duration {
 }
 
 /// The moment at which the holder must consider a lease lost that was requested at `sent_at`: its TTL less
-/// the possible drift of two clocks in that time (1 %) and the resolution of their ticks (2 ms), as in
-/// Redlock.
+/// the possible drift of two clocks in that time (1 %) and the resolution of their ticks, as in Redlock.
 pub(crate) fn deadline(sent_at: Instant, ttl: Duration) -> Instant {
-    let drift = ttl / 100 + Duration::from_millis(2);
+    let drift = ttl / 100 + CLOCK_TICKS;
     after(sent_at, ttl.saturating_sub(drift))
 }
 

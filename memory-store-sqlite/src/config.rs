@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use memory_core::Clock;
 use memory_core::store::Durability;
-use memory_sqlite_file::{Links, Synchronous, SystemClock};
+use memory_sqlite_file::{DEFAULT_BUSY_TIMEOUT, Links, Synchronous, SystemClock};
 
 /// The thread that commits a write if no other write waits behind it. Writes that wait together are committed by a
 /// thread of the store.
@@ -38,7 +38,7 @@ impl SqliteConfig {
         Self {
             path: path.into(),
             durability: Durability::Disk,
-            operation_timeout: Duration::from_secs(5),
+            operation_timeout: DEFAULT_BUSY_TIMEOUT,
             commit_thread: CommitThread::Caller,
             readers: 4,
             links: Links::Refuse,

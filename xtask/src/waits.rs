@@ -1,5 +1,5 @@
 //! `ARCHITECTURE.md` lists every duration constant under "Every wait": the table and the code agree, no two constants
-//! share a name, and the relations in the last column hold.
+//! share a name, and the relations in the last column hold. A duration in the code of a library has a name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,19 +16,21 @@ const HEADING: &str = "## Every wait";
 
 pub(crate) fn check() -> Result<Outcome> {
     let page = fs::read_to_string(PAGE).with_context(|| format!("cannot read {PAGE}"))?;
-    let mut constants = Vec::new();
+    let (mut constants, mut wrong) = (Vec::new(), Vec::new());
     for package in Workspace::load()?.packages.iter().filter(|package| is_library(package)) {
         let src = package.dir().join("src");
         for (path, text) in package.sources()? {
             // Test kits time tests only.
             let is_code = path.starts_with(&src) && !is_of_tests(&path.display().to_string());
             if is_code {
-                constants.extend(constants_in(&path.display().to_string(), &text)?);
+                let (named, unnamed) = waits_in(&path.display().to_string(), &text)?;
+                constants.extend(named);
+                wrong.extend(unnamed);
             }
         }
     }
     let rows = rows(&page)?;
-    let wrong = compare(&constants, &rows);
+    wrong.extend(compare(&constants, &rows));
     if !wrong.is_empty() {
         bail!("the table \"Every wait\" in {PAGE} is wrong:\n  {}", wrong.join("\n  "));
     }
@@ -52,19 +54,32 @@ struct Constant {
     file: String,
 }
 
-/// The constants of a file, without those of its test module.
-fn constants_in(file: &str, text: &str) -> Result<Vec<Constant>> {
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text);
-    let pattern =
-        Regex::new(r"const ([A-Z][A-Z0-9_]*): Duration =\s*Duration::from_([a-z]+)\(([^;]*)\);")
-            .context("a pattern is broken")?;
-    let constants = pattern.captures_iter(code).map(|found| {
+/// The constants of a file, and the durations that have no name, both without those of its test module.
+fn waits_in(file: &str, text: &str) -> Result<(Vec<Constant>, Vec<String>)> {
+    let tests = Regex::new(r"\n#\[cfg\((?:all\()?test\b[^\n]*\nmod tests \{")?;
+    let code = tests.find(text).map_or(text, |tests| &text[..tests.start()]);
+    let comments = Regex::new(r"(?m)//[^\n]*")?;
+    let code = comments.replace_all(code, "");
+    let definition =
+        Regex::new(r"const ([A-Z][A-Z0-9_]*): Duration =\s*Duration::from_([a-z]+)\(([^;()]*)\);")?;
+    let mut constants = Vec::new();
+    for found in definition.captures_iter(&code) {
         let (_, [name, unit, product]) = found.extract();
         let value = value(unit, product)
             .with_context(|| format!("{file}: cannot read the value of {name}"))?;
-        Ok(Constant { name: name.to_owned(), value, file: file.to_owned() })
+        constants.push(Constant { name: name.to_owned(), value, file: file.to_owned() });
+    }
+    let rest = definition.replace_all(&code, "");
+    // A literal begins with a digit; a variable is converted.
+    let literal = Regex::new(r"Duration::(?:from_[a-z0-9_]+|new)\(\s*[0-9][^)]*\)")?;
+    // Such as `const PAUSE_MS: u64 = 50;`.
+    let number = Regex::new(r"const [A-Z0-9_]*(?:_MS|_MILLIS|_SECS): [^;]*;")?;
+    let unnamed = literal.find_iter(&rest).chain(number.find_iter(&rest));
+    let unnamed = unnamed.map(|found| {
+        let found = found.as_str();
+        format!("{file}: `{found}` needs a name: write `const NAME: Duration = Duration::from_...`")
     });
-    constants.collect()
+    Ok((constants, unnamed.collect()))
 }
 
 /// A number, or a product of numbers.
@@ -85,7 +100,7 @@ fn value(unit: &str, product: &str) -> Option<Duration> {
 struct Row {
     name: String,
     value: Duration,
-    /// `<`, `<=`, `>` or `>=`, and what it is compared with.
+    /// `<`, `<=`, `>` or `>=`, and the constant, duration or sum of them that it is compared with.
     relations: Vec<(String, String)>,
 }
 
@@ -101,7 +116,7 @@ fn rows(page: &str) -> Result<Vec<Row>> {
             let relations = cells.next()?.split(',').map(str::trim).filter(|text| !text.is_empty());
             let relations = relations.map(|text| {
                 let (sign, other) = text.split_once(' ')?;
-                Some((sign.to_owned(), other.trim_matches('`').to_owned()))
+                Some((sign.to_owned(), other.replace('`', "")))
             });
             Some(Row { name, value, relations: relations.collect::<Option<_>>()? })
         })();
@@ -151,7 +166,8 @@ fn compare(constants: &[Constant], rows: &[Row]) -> Vec<String> {
             wrong.push(format!("`{}` is in no source", row.name));
         }
         for (sign, other) in &row.relations {
-            let value = listed.get(other.as_str()).map(|row| row.value).or_else(|| written(other));
+            let term = |name: &str| listed.get(name).map(|row| row.value).or_else(|| written(name));
+            let value = other.split(" + ").map(term).sum::<Option<Duration>>();
             let holds = value.and_then(|other| {
                 Some(match sign.as_str() {
                     "<" => row.value < other,
@@ -182,7 +198,9 @@ mod tests {
     fn wrong(code: &str, table: &str) -> Vec<String> {
         let page =
             format!("# Page\n\n{HEADING}\n\nconstant | value | use |\n{table}\n\n## Next\n`X` |");
-        compare(&constants_in("lib.rs", code).unwrap(), &rows(&page).unwrap())
+        let (constants, mut wrong) = waits_in("lib.rs", code).unwrap();
+        wrong.extend(compare(&constants, &rows(&page).unwrap()));
+        wrong
     }
 
     #[test]
@@ -210,5 +228,44 @@ mod tests {
             wrong(once, "`TICK` | 1 s | | > 1 s, < NONE |"),
             ["`TICK` > `1 s` does not hold", "cannot read \"< NONE\" of `TICK`"]
         );
+    }
+
+    #[test]
+    fn sums_are_compared() {
+        let code = "const TICK: Duration = Duration::from_secs(3);";
+        assert_eq!(
+            wrong(code, "`TICK` | 3 s | | > 1 s + 1 s, >= `TICK` + 0 s |"),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            wrong(code, "`TICK` | 3 s | | > `TICK` + 1 ms, < 4 s + NONE |"),
+            ["`TICK` > `TICK + 1 ms` does not hold", "cannot read \"< 4 s + NONE\" of `TICK`"]
+        );
+    }
+
+    #[test]
+    fn unnamed_durations_are_found() {
+        for planted in [
+            "let pause = Duration::from_millis(5);",
+            "let pause = std::time::Duration::from_secs(24 * 3_600);",
+            "timeout(Duration::from_secs_f64(0.5), call)",
+            "const PAUSE: (Duration, Duration) = (Duration::from_millis(2), LATER);",
+            "static PAUSE: Duration = Duration::new(1, 0);",
+            "const LATER: Duration = Duration::from_secs(1).saturating_mul(2);",
+            "const PAUSE_MS: u64 = 50;",
+        ] {
+            let code = format!("const TICK: Duration = Duration::from_secs(3);\n{planted}\n");
+            let wrong = wrong(&code, "`TICK` | 3 s | | |");
+            assert_eq!(wrong.len(), 1, "{planted}: {wrong:?}");
+            assert!(wrong.iter().all(|text| text.contains("needs a name")), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn conversions_and_tests_need_no_name() {
+        let code = "/// Duration::from_secs(1) in docs\nlet left = Duration::from_millis(left);\n\
+            let none = Duration::ZERO;\nlet at = Duration::new(seconds, nanos);\n\
+            #[cfg(all(test, unix))]\nmod tests { fn wait() { Duration::from_secs(1); } }\n";
+        assert_eq!(wrong(code, ""), Vec::<String>::new());
     }
 }

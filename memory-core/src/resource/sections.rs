@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
+use crate::lease::DEFAULT_LEASE_TTL;
 use crate::policy::Policy;
 use crate::priority::{ContentType, Priority};
 use crate::redact::{RedactPreset, Redactor};
@@ -148,15 +149,15 @@ pub struct LockSettings {
     pub failure_timeout: Duration,
 }
 
-const MAX_TURN: Duration = Duration::from_secs(60);
-const FAILURE_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_MAX_TURN: Duration = Duration::from_secs(60);
+const DEFAULT_FAILURE_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn is_default_turn(time: &Duration) -> bool {
-    *time == MAX_TURN
+    *time == DEFAULT_MAX_TURN
 }
 
 fn is_default_failure(time: &Duration) -> bool {
-    *time == FAILURE_TIMEOUT
+    *time == DEFAULT_FAILURE_TIMEOUT
 }
 
 impl LockSettings {
@@ -196,11 +197,11 @@ struct WrittenLock {
 impl Default for WrittenLock {
     fn default() -> Self {
         Self {
-            ttl: Duration::from_secs(30),
-            refresh_interval: Duration::from_secs(15),
+            ttl: DEFAULT_LEASE_TTL,
+            refresh_interval: DEFAULT_LEASE_TTL / 2,
             wait_timeout: None,
-            max_turn: MAX_TURN,
-            failure_timeout: FAILURE_TIMEOUT,
+            max_turn: DEFAULT_MAX_TURN,
+            failure_timeout: DEFAULT_FAILURE_TIMEOUT,
         }
     }
 }
@@ -235,12 +236,15 @@ pub struct CircuitBreakerSettings {
     pub success_threshold: u32,
 }
 
+const DEFAULT_BREAKER_TIMEOUT: Duration = Duration::from_secs(2);
+const DEFAULT_BREAKER_RESET_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl Default for CircuitBreakerSettings {
     fn default() -> Self {
         Self {
-            timeout: Duration::from_secs(2),
+            timeout: DEFAULT_BREAKER_TIMEOUT,
             failure_threshold: 5,
-            reset_timeout: Duration::from_secs(10),
+            reset_timeout: DEFAULT_BREAKER_RESET_TIMEOUT,
             success_threshold: 1,
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::duration::display;
 use super::{FlushingStrategy, MAX_REDACT_PATTERNS, MemoryResource, ModelInfo, ResourceError};
 use crate::flush_settings::FlushSettings;
+use crate::lease::MIN_LEASE_TTL;
 use crate::limits::Limits;
 
 impl MemoryResource {
@@ -247,7 +248,7 @@ impl MemoryResource {
 
     fn check_lock(&self) -> Result<(), ResourceError> {
         let lock = self.lock;
-        if lock.ttl < Duration::from_millis(10) {
+        if lock.ttl < MIN_LEASE_TTL {
             return Err(self.refuse(
                 "lock.ttl",
                 format!(

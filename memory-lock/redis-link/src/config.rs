@@ -39,6 +39,9 @@ pub struct RedisConfig {
     acknowledge: Acknowledge,
 }
 
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 impl RedisConfig {
     /// Reads a URL. A URL of a Cluster or of Sentinels names at most 64 hosts, because a few of them lead
     /// to the others.
@@ -50,8 +53,8 @@ impl RedisConfig {
         let mut config = Self {
             target,
             prefix: "memory".to_owned(),
-            connect_timeout: Duration::from_secs(2),
-            response_timeout: Duration::from_secs(2),
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            response_timeout: DEFAULT_RESPONSE_TIMEOUT,
             acknowledge: Acknowledge::Memory,
         };
         for (name, value) in &settings {

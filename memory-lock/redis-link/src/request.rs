@@ -61,8 +61,10 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// The first and the longest pause between two tries while a slot moves.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+/// The first pause between two attempts while a slot moves. Pauses double.
+const FIRST_MOVE_PAUSE: Duration = Duration::from_millis(2);
+/// The longest of these pauses.
+const MAX_MOVE_PAUSE: Duration = Duration::from_millis(50);
 
 impl Inner {
     pub(crate) async fn request(
@@ -98,7 +100,7 @@ impl Inner {
         Failed { request, confirmation, mut begun, error }: Failed<'_>,
     ) -> Result<Value, LinkError> {
         let started = begun;
-        let mut pause = PAUSE.0;
+        let mut pause = FIRST_MOVE_PAUSE;
         let mut answer = Err(error);
         loop {
             if let Err(error) = answer {
@@ -125,7 +127,7 @@ impl Inner {
                 return Err(self.failed(shared, number, &mut connection, request, error).await);
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE.1);
+            pause = (pause * 2).min(MAX_MOVE_PAUSE);
             (connection, number) = self.connection(shared).await?;
             begun = Instant::now();
             let waits = self.waits(shared, number, Some(request), begun);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
+use memory_core::sibling::NEVER;
 use memory_core::store::Applied;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -42,8 +43,7 @@ struct Silence {
 
 /// The end of a limit that begins now. A configured limit may be longer than the clock can add.
 fn after(limit: Duration) -> Instant {
-    const MAX_LIMIT: Duration = Duration::from_secs(365 * 24 * 3_600);
-    Instant::now() + limit.min(MAX_LIMIT)
+    Instant::now() + limit.min(NEVER)
 }
 
 /// A connection and its number.

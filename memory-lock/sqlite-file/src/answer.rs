@@ -2,12 +2,11 @@
 
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::runtime::{EnterGuard, Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
-use crate::busy::{nap, real_now};
+use crate::busy::{MAX_BUSY_SLEEP, nap, real_now};
 
 /// A runtime whose clock is paused, as in tests.
 ///
@@ -80,7 +79,7 @@ async fn look<T>(
     std::future::poll_fn(|context| {
         for look in 0..looks {
             if look > 0 {
-                nap(1, Duration::from_micros(50));
+                nap(1, MAX_BUSY_SLEEP);
             }
             if let Poll::Ready(answer) = Pin::new(&mut *receiver).poll(context) {
                 return Poll::Ready(Some(answer));

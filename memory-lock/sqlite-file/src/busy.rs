@@ -10,7 +10,7 @@ use crate::table::micros;
 
 /// The first sleep; they double up to the longest.
 const MIN_BUSY_SLEEP: Duration = Duration::from_micros(20);
-const MAX_BUSY_SLEEP: Duration = Duration::from_millis(1);
+pub(crate) const MAX_BUSY_SLEEP: Duration = Duration::from_millis(1);
 
 /// A busy handler of rusqlite before 0.41 is a plain function, which cannot capture a budget. So there is
 /// one function for each budget. A program has few different budgets: those of its configuration.

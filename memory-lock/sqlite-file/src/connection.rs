@@ -15,6 +15,9 @@ use crate::library;
 use crate::stale_log::{foreign, is_ours, mark_log, refuse_by_neighbors, refuse_replaced_log};
 use crate::table::LeaseTable;
 
+/// The default of the time for which a call waits while other connections keep the file locked.
+pub const DEFAULT_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The options of opening a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenOptions {
@@ -38,7 +41,7 @@ impl OpenOptions {
     pub const fn new() -> Self {
         Self {
             synchronous: Synchronous::Full,
-            busy_timeout: Duration::from_secs(5),
+            busy_timeout: DEFAULT_BUSY_TIMEOUT,
             links: Links::Refuse,
         }
     }

@@ -22,8 +22,8 @@ mod error;
 pub use answer::{PausedRuntime, answer};
 pub use busy::with_busy_timeout;
 pub use connection::{
-    OpenOptions, Synchronous, make_lease_table, open_connection, open_database, reconnect,
-    sqlite_domain,
+    DEFAULT_BUSY_TIMEOUT, OpenOptions, Synchronous, make_lease_table, open_connection,
+    open_database, reconnect, sqlite_domain,
 };
 pub use error::{SqliteError, SqliteErrorKind, classify};
 pub use file_identity::FileIdentity;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use memory_core::Clock;
 use memory_core::clock::Ticks;
@@ -69,8 +70,8 @@ pub enum LeaseState {
 
 /// The most leases that are remembered. If owners with other clocks use more, the observations begin again.
 const MOST_SEEN: usize = 10_000;
-/// The additional observed time in microseconds after which it is written to the row.
-const SAVE_EVERY: u64 = 1_000_000;
+/// The additional observed time after which it is written to the row.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 impl LeaseObserver {
     /// An observer without observations.
@@ -203,7 +204,7 @@ impl LeaseObserver {
 
     fn save(connection: &Connection, key: &str, held: &Held, age: u64) -> rusqlite::Result<()> {
         let Some(more) = age.checked_sub(held.watched()) else { return Ok(()) };
-        if more < SAVE_EVERY.min(held.ttl() / 8).max(1) {
+        if more < micros(SAVE_EVERY).min(held.ttl() / 8).max(1) {
             return Ok(());
         }
         held.keep_watched(connection, key, age)

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::busy::nap;
+use crate::busy::{MAX_BUSY_SLEEP, nap};
 use crate::error::{SqliteError, SqliteErrorKind, replaced};
 use crate::file_identity::with_suffix;
 
@@ -104,7 +104,7 @@ pub(crate) fn refuse_replaced_log(connection: &Connection, real: &Path) -> Resul
             return Ok(());
         }
         // Between the two reads the log may have been restarted and cut to its limit.
-        nap(looks, std::time::Duration::from_millis(1));
+        nap(looks, MAX_BUSY_SLEEP);
     }
     let text =
         format!("{} was removed or replaced while another process has it open", log.display());

@@ -165,9 +165,9 @@ struct Stamped {
 }
 
 /// The longest TTL that is assumed for a lease that an earlier version wrote.
-const LONGEST_ASSUMED: u64 = 60_000_000;
+const MAX_ASSUMED_TTL: Duration = Duration::from_secs(60);
 /// The shortest one.
-const SHORTEST_ASSUMED: u64 = 1_000_000;
+const MIN_ASSUMED_TTL: Duration = Duration::from_secs(1);
 
 impl Held {
     pub(crate) fn of(connection: &Connection, key: &str) -> rusqlite::Result<Option<Self>> {
@@ -202,8 +202,8 @@ impl Held {
         match self.stamped {
             Some(stamped) => stamped.ttl,
             None => match self.grant.expires.checked_sub(self.granted) {
-                Some(lasts) => lasts.clamp(SHORTEST_ASSUMED, LONGEST_ASSUMED),
-                None => LONGEST_ASSUMED,
+                Some(lasts) => lasts.clamp(micros(MIN_ASSUMED_TTL), micros(MAX_ASSUMED_TTL)),
+                None => micros(MAX_ASSUMED_TTL),
             },
         }
     }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use memory_core::lease::{LeaseDomain, OwnerId};
 use memory_sqlite_file::{
-    FileIdentity, LeaseObserver, Links, NoThread, OpenOptions, PausedRuntime, SqliteError,
-    SqliteErrorKind, Synchronous, WorkerThreads, answer, classify, make_lease_table, open_database,
-    sqlite_domain, with_busy_timeout,
+    DEFAULT_BUSY_TIMEOUT, FileIdentity, LeaseObserver, Links, NoThread, OpenOptions, PausedRuntime,
+    SqliteError, SqliteErrorKind, Synchronous, WorkerThreads, answer, classify, make_lease_table,
+    open_database, sqlite_domain, with_busy_timeout,
 };
 use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
@@ -60,8 +60,10 @@ struct Core {
 const MAX_BLOCKING: Duration = Duration::from_micros(250);
 /// The time for which the thread uses one reading of the clock.
 const CLOCK_READING_LIFETIME: Duration = Duration::from_millis(20);
-/// The interval between two polls of a watch, in milliseconds, jittered.
-const POLL: std::ops::RangeInclusive<u64> = 10..=50;
+/// The shortest interval between two polls of a watch. Intervals are random.
+const MIN_WATCH_INTERVAL: Duration = Duration::from_millis(10);
+/// The longest one.
+const MAX_WATCH_INTERVAL: Duration = Duration::from_millis(50);
 
 impl SqliteLock {
     /// Opens the file, and creates it and its lease table if they are missing. Outside tests the clock is
@@ -115,7 +117,7 @@ impl SqliteLock {
             open_database(path, &options, make_lease_table).map_err(refused)?;
         Ok(Self {
             domain: sqlite_domain(path).map_err(refused)?,
-            operation_timeout: Duration::from_secs(5),
+            operation_timeout: DEFAULT_BUSY_TIMEOUT,
             core: Arc::new(Core {
                 connection: Mutex::new(connection),
                 identity,
@@ -439,7 +441,8 @@ impl LockBackend for SqliteLock {
                 if matches!(lease, Some(None)) || core.identity.check_found().is_err() {
                     return;
                 }
-                let pause = Duration::from_millis(fastrand::u64(POLL));
+                let spread = MAX_WATCH_INTERVAL - MIN_WATCH_INTERVAL;
+                let pause = MIN_WATCH_INTERVAL + spread.mul_f64(fastrand::f64());
                 tokio::select! {
                     biased;
                     () = released => {}
