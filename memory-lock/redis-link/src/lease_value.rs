@@ -8,6 +8,10 @@
 /// server's time. A foreign value is an error that begins with `CORRUPT`.
 pub const LEASE_LUA: &str = include_str!("scripts/lease.lua");
 
+/// A Lua function for scripts that grant leases: `write_lease(key, owner, token, granted, ...)` writes the
+/// value that `lease_of` reads, with these options of `SET`.
+pub const WRITE_LEASE_LUA: &str = include_str!("scripts/write_lease.lua");
+
 /// The first byte of a lease that is reserved for the next in line.
 const KEPT: char = '~';
 

@@ -25,7 +25,7 @@ pub use acknowledge::Acknowledge;
 pub use config::RedisConfig;
 pub use error::{LinkError, LinkErrorKind};
 pub use keyspace::Keyspace;
-pub use lease_value::LEASE_LUA;
+pub use lease_value::{LEASE_LUA, WRITE_LEASE_LUA};
 pub use link::{RedisLink, WriteOutcome};
 pub use push::PushListener;
 pub use reply::{Reply, number};

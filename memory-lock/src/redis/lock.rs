@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use memory_core::lease::{FencingToken, LeaseDomain, OwnerId};
-use memory_redis_link::{Keyspace, LEASE_LUA, LinkError, RedisLink, Reply, Script, Shown, number};
+use memory_redis_link::{
+    Keyspace, LEASE_LUA, LinkError, RedisLink, Reply, Script, Shown, WRITE_LEASE_LUA, number,
+};
 use redis::Value;
 
 use super::error::lock_error;
-use super::waiters::{RESERVED_FOR_WAITER, Waiters};
+use super::waiters::{LINE_TTL, RESERVED_FOR_WAITER, Waiters};
 use crate::LeaseInfo;
 use crate::answer::{Acquired, HandOver, Release, Renewal};
 use crate::backend::{LockBackend, Watch};
@@ -40,11 +42,17 @@ macro_rules! script {
             LazyLock::new(|| Script::new(&[LEASE_LUA, include_str!(concat!("scripts/", $file))]));
     };
 }
-script!(ACQUIRE, "acquire.lua");
 script!(RENEW, "renew.lua");
 script!(RELEASE, "release.lua");
-script!(HAND_OVER, "hand_over.lua");
 script!(INSPECT, "inspect.lua");
+
+pub(crate) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| {
+    let line_ttl = format!("local LINE_TTL = {}\n", millis(LINE_TTL));
+    Script::new(&[LEASE_LUA, WRITE_LEASE_LUA, &line_ttl, include_str!("scripts/acquire.lua")])
+});
+pub(crate) static HAND_OVER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[LEASE_LUA, WRITE_LEASE_LUA, include_str!("scripts/hand_over.lua")])
+});
 
 impl RedisLock {
     /// The leases on the server of this link.

@@ -36,6 +36,9 @@ struct Waiter {
 /// round trip; one that has left delays the others by this time.
 pub(super) const RESERVED_FOR_WAITER: Duration = Duration::from_millis(50);
 
+/// The TTL of a line. A waiter renews it with each request, at least once in a poll interval.
+pub(super) const LINE_TTL: Duration = Duration::from_secs(60);
+
 impl Waiters {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use memory_core::lease::{FencingToken, OwnerId};
 use memory_core::store::Applied;
-use memory_redis_link::{LEASE_LUA, LinkError, RedisConfig, RedisLink, Reply, Script, number};
+use memory_redis_link::{
+    LEASE_LUA, LinkError, RedisConfig, RedisLink, Reply, Script, WRITE_LEASE_LUA, number,
+};
 use redis::Value;
 
 use super::turns::{Turn, Turns};
@@ -19,10 +21,12 @@ use crate::redis::{ACQUIRE, HAND_OVER, RedisLock, lock_error, millis};
 
 const RAISE_LUA: &str = include_str!("scripts/raise.lua");
 
-static SETTLE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[LEASE_LUA, RAISE_LUA, include_str!("scripts/settle.lua")]));
-static RESTORE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[LEASE_LUA, RAISE_LUA, include_str!("scripts/restore.lua")]));
+static SETTLE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[LEASE_LUA, WRITE_LEASE_LUA, RAISE_LUA, include_str!("scripts/settle.lua")])
+});
+static RESTORE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[LEASE_LUA, WRITE_LEASE_LUA, RAISE_LUA, include_str!("scripts/restore.lua")])
+});
 static WITHDRAW: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[LEASE_LUA, include_str!("scripts/withdraw.lua")]));
 

@@ -10,7 +10,7 @@ end
 if value and value ~= $KEPT .. asking then
   if waits then
     redis.call('ZADD', KEYS[3], 'NX', string.format('%.0f', now_micros()), asking)
-    redis.call('PEXPIRE', KEYS[3], 60000)
+    redis.call('PEXPIRE', KEYS[3], LINE_TTL)
   end
   local left = redis.call('PTTL', KEYS[1])
   if left < 0 then
@@ -37,5 +37,5 @@ if least > tonumber(token) then
   token = string.format('%.0f', least)
   redis.call('SET', KEYS[2], token)
 end
-redis.call('SET', KEYS[1], asking .. ' ' .. token .. ' ' .. granted, 'PX', ttl)
+write_lease(KEYS[1], asking, token, granted, 'PX', ttl)
 return token

@@ -12,5 +12,5 @@ local granted = now_micros()
 local next = tonumber(redis.call('GET', KEYS[2]) or '0') + 1
 token = string.format('%.0f', math.max(next, granted, ARGV[4] or 0))
 redis.call('SET', KEYS[2], token)
-redis.call('SET', KEYS[1], ARGV[2] .. ' ' .. token .. ' ' .. string.format('%.0f', granted), 'PX', ARGV[3])
+write_lease(KEYS[1], ARGV[2], token, string.format('%.0f', granted), 'PX', ARGV[3])
 return token

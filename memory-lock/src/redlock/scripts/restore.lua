@@ -5,7 +5,7 @@ for i = 1, #KEYS / 2 do
   local key, owner, token, ttl = KEYS[2 * i - 1], ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
   if redis.call('EXISTS', key) == 0 then
     local granted = string.format('%.0f', now_micros())
-    redis.call('SET', key, owner .. ' ' .. token .. ' ' .. granted, 'PX', ttl)
+    write_lease(key, owner, token, granted, 'PX', ttl)
     raise(KEYS[2 * i], token)
     restored = restored + 1
   end

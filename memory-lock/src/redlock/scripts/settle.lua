@@ -5,7 +5,7 @@ if owner ~= ARGV[1] then
   return 0
 end
 if token ~= ARGV[2] then
-  redis.call('SET', KEYS[1], owner .. ' ' .. ARGV[2] .. ' ' .. granted, 'KEEPTTL')
+  write_lease(KEYS[1], owner, ARGV[2], granted, 'KEEPTTL')
 end
 raise(KEYS[2], ARGV[2])
 return 1
