@@ -5,6 +5,7 @@
 
 mod error;
 mod lock;
+mod replies;
 mod waiters;
 
 #[cfg(feature = "redlock")]
@@ -13,3 +14,5 @@ pub use lock::RedisLock;
 #[cfg(feature = "redlock")]
 pub(crate) use lock::{ACQUIRE, HAND_OVER, millis};
 pub use memory_redis_link::{Acknowledge, LinkError, RedisConfig, RedisLink};
+#[cfg(feature = "redlock")]
+pub(crate) use replies::{AcquireReply, acquired, handed_over};

@@ -28,6 +28,6 @@ pub use keyspace::Keyspace;
 pub use lease_value::{LEASE_LUA, WRITE_LEASE_LUA};
 pub use link::{RedisLink, WriteOutcome};
 pub use push::PushListener;
-pub use reply::{Reply, number};
+pub use reply::{Reply, flag, number};
 pub use script::{Script, Shown};
 pub use server::{ServerRole, ServerStatus};

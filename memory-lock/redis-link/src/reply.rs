@@ -105,6 +105,18 @@ pub fn number<T: FromStr + TryFrom<i64>>(value: Value) -> Result<T, LinkError> {
     }
 }
 
+/// The integer 1 or 0: whether the script did something.
+///
+/// # Errors
+/// [`LinkError`] for anything else.
+pub fn flag(value: Value) -> Result<bool, LinkError> {
+    match value {
+        Value::Int(1) => Ok(true),
+        Value::Int(0) => Ok(false),
+        _ => Err(LinkError::odd_answer()),
+    }
+}
+
 fn text(value: Value) -> Result<String, LinkError> {
     match value {
         Value::BulkString(bytes) => String::from_utf8(bytes).map_err(|_| LinkError::odd_answer()),
@@ -171,5 +183,14 @@ mod tests {
             assert!(reply(odd.clone()).text().is_err(), "{odd:?}");
         }
         assert!(reply(Value::SimpleString("OK".into())).bytes().is_err());
+    }
+
+    #[test]
+    fn flag_is_one_or_zero() {
+        assert!(flag(Value::Int(1)).unwrap());
+        assert!(!flag(Value::Int(0)).unwrap());
+        for odd in [Value::Int(2), Value::Int(-1), bulk(b"1"), Value::Nil, Value::Okay] {
+            assert!(flag(odd.clone()).is_err(), "{odd:?}");
+        }
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use memory_core::lease::{FencingToken, LeaseDomain, OwnerId};
 use memory_redis_link::{
-    Keyspace, LEASE_LUA, LinkError, RedisLink, Reply, Script, Shown, WRITE_LEASE_LUA, number,
+    Keyspace, LEASE_LUA, LinkError, RedisLink, Reply, Script, Shown, WRITE_LEASE_LUA, flag, number,
 };
-use redis::Value;
 
 use super::error::lock_error;
+use super::replies::{AcquireReply, acquired, handed_over, owner, time_left};
 use super::waiters::{LINE_TTL, RESERVED_FOR_WAITER, Waiters};
 use crate::LeaseInfo;
 use crate::answer::{Acquired, HandOver, Release, Renewal};
@@ -155,16 +155,15 @@ impl LockBackend for RedisLock {
             self.waiters.add_place(key, owner);
         }
         let answer = self.link.run(&ACQUIRE, &call).await.map_err(&failed)?;
-        let decode = || {
-            if matches!(answer, Value::BulkString(_)) {
+        match acquired(answer).map_err(failed)? {
+            AcquireReply::Granted(token) => {
                 self.waiters.remove_place(key, owner);
-                return Ok(Acquired::Granted { token: FencingToken::new(number(answer)?) });
+                Ok(Acquired::Granted { token })
             }
-            let left = Reply::parts(answer)?.number::<i64>()?;
-            let left = u64::try_from(left).unwrap_or_default();
-            Ok(Acquired::Held { remaining: Some(Duration::from_millis(left)) })
-        };
-        decode().map_err(failed)
+            AcquireReply::Held { remaining, .. } => {
+                Ok(Acquired::Held { remaining: Some(remaining) })
+            }
+        }
     }
 
     /// One request for all leases, or one for those of each slot where the server is a Cluster.
@@ -196,11 +195,8 @@ impl LockBackend for RedisLock {
         call.arg(Shown(owner)).arg(name).arg(keys.channel(name));
         call.arg(self.link.publish_command()).arg(millis(RESERVED_FOR_WAITER));
         let answer = self.link.run(&RELEASE, &call).await.map_err(&failed)?;
-        match number::<u8>(answer).map_err(&failed)? {
-            1 => Ok(Release::Released),
-            0 => Ok(Release::NotOwner),
-            _ => Err(failed(LinkError::odd_answer())),
-        }
+        let released = flag(answer).map_err(failed)?;
+        Ok(if released { Release::Released } else { Release::NotOwner })
     }
 
     async fn hand_over(
@@ -214,13 +210,9 @@ impl LockBackend for RedisLock {
         let (lease, fence) = (self.keys().lease(key.as_str()), self.keys().fence(key.as_str()));
         let mut call = HAND_OVER.on([lease.as_str(), &fence]);
         call.arg(from.to_string()).arg(to.to_string()).arg(millis(ttl));
-        match self.link.run(&HAND_OVER, &call).await.map_err(&failed)? {
-            Value::Nil => Ok(HandOver::NotOwner),
-            token => {
-                let token = FencingToken::new(number(token).map_err(failed)?);
-                Ok(HandOver::HandedOver { token })
-            }
-        }
+        let answer = self.link.run(&HAND_OVER, &call).await.map_err(&failed)?;
+        let token = handed_over(answer).map_err(failed)?;
+        Ok(token.map_or(HandOver::NotOwner, |token| HandOver::HandedOver { token }))
     }
 
     async fn inspect(&self, key: &LockKey) -> Result<Option<LeaseInfo>, LockError> {
@@ -230,11 +222,10 @@ impl LockBackend for RedisLock {
         let answer = self.link.run(&INSPECT, &call).await.map_err(&failed)?;
         let decode = || {
             let Some(mut reply) = Reply::array(answer)? else { return Ok(None) };
-            let owner = reply.text()?.parse().map_err(|_| LinkError::odd_answer())?;
+            let owner = owner(&mut reply)?;
             let token = FencingToken::new(reply.number()?);
             let (granted, now): (u64, u64) = (reply.number()?, reply.number()?);
-            let left = u64::try_from(reply.number::<i64>()?).unwrap_or_default();
-            let mut info = LeaseInfo::new(owner, token, Duration::from_millis(left));
+            let mut info = LeaseInfo::new(owner, token, time_left(&mut reply)?);
             info.held_for = Some(Duration::from_micros(now.saturating_sub(granted)));
             Ok(Some(info))
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use memory_core::lease::{FencingToken, OwnerId};
 use memory_core::store::Applied;
 use memory_redis_link::{
-    LEASE_LUA, LinkError, RedisConfig, RedisLink, Reply, Script, WRITE_LEASE_LUA, number,
+    LEASE_LUA, LinkError, RedisConfig, RedisLink, Script, WRITE_LEASE_LUA, flag, number,
 };
 use redis::Value;
 
@@ -17,7 +17,9 @@ use super::vote::Answer;
 use crate::error::{LockError, LockErrorKind, LockOperation};
 use crate::key::LockKey;
 use crate::lease::Lease;
-use crate::redis::{ACQUIRE, HAND_OVER, RedisLock, lock_error, millis};
+use crate::redis::{
+    ACQUIRE, AcquireReply, HAND_OVER, RedisLock, acquired, handed_over, lock_error, millis,
+};
 
 const RAISE_LUA: &str = include_str!("scripts/raise.lua");
 
@@ -189,13 +191,12 @@ impl Member {
         call.arg(owner.to_string()).arg(millis(ttl)).arg(0).arg(least.number());
         let asked = async {
             let answer = link.run(&ACQUIRE, &call).await?;
-            if matches!(answer, Value::BulkString(_)) {
-                return Ok(Answer::Holds(FencingToken::new(number(answer)?)));
-            }
-            let mut reply = Reply::parts(answer)?;
-            let left = u64::try_from(reply.number::<i64>()?).unwrap_or_default();
-            let holder = if reply.is_empty() { None } else { reply.text()?.parse().ok() };
-            Ok(Answer::NotOurs { holder, remaining: Some(Duration::from_millis(left)) })
+            Ok(match acquired(answer)? {
+                AcquireReply::Granted(token) => Answer::Holds(token),
+                AcquireReply::Held { remaining, holder } => {
+                    Answer::NotOurs { holder, remaining: Some(remaining) }
+                }
+            })
         };
         asked.await.map_err(failed(LockOperation::Acquire))
     }
@@ -214,10 +215,8 @@ impl Member {
         let mut call = HAND_OVER.on([lease.as_str(), &fence]);
         call.arg(from.to_string()).arg(to.to_string()).arg(millis(ttl)).arg(least.number());
         let asked = async {
-            Ok(match link.run(&HAND_OVER, &call).await? {
-                Value::Nil => Answer::NotOurs { holder: None, remaining: None },
-                token => Answer::Holds(FencingToken::new(number(token)?)),
-            })
+            let token = handed_over(link.run(&HAND_OVER, &call).await?)?;
+            Ok(token.map_or(NOT_OURS, Answer::Holds))
         };
         asked.await.map_err(failed(LockOperation::HandOver))
     }
@@ -235,10 +234,8 @@ impl Member {
         let mut call = SETTLE.on([lease.as_str(), &fence]);
         call.arg(owner.to_string()).arg(token.number());
         let settled = async {
-            Ok(match number::<u8>(link.run(&SETTLE, &call).await?)? {
-                1 => Answer::Holds(token),
-                _ => Answer::NotOurs { holder: None, remaining: None },
-            })
+            let is_ours = flag(link.run(&SETTLE, &call).await?)?;
+            Ok(if is_ours { Answer::Holds(token) } else { NOT_OURS })
         };
         settled.await.map_err(failed(operation))
     }
@@ -265,10 +262,12 @@ impl Member {
         let lease = link.keys().lease(key.as_str());
         let mut call = WITHDRAW.on([lease.as_str()]);
         call.arg(owner.to_string());
-        let withdrawn = link.run(&WITHDRAW, &call).await;
-        withdrawn.map(drop).map_err(failed(LockOperation::Release))
+        let withdrawn = async { flag(link.run(&WITHDRAW, &call).await?) };
+        withdrawn.await.map(drop).map_err(failed(LockOperation::Release))
     }
 }
+
+const NOT_OURS: Answer = Answer::NotOurs { holder: None, remaining: None };
 
 fn failed(operation: LockOperation) -> impl FnOnce(LinkError) -> LockError {
     move |error| lock_error(error, operation)
