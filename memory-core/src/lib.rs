@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod applied;
+mod change_tracker;
+pub mod changes;
 mod check_request;
 pub mod clock;
 #[cfg(feature = "conformance")]

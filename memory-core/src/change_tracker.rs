@@ -1,0 +1,319 @@
+//! Finds the changes between two reads of a memory.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use crate::changes::{Change, Removal, RemovalReason};
+use crate::receipt::FlushReceipt;
+use crate::store::{Cursor, Generation, Head, Outline, Page};
+use crate::stored::{MessageId, Sequence, StoredMessage};
+
+/// A watcher's knowledge of a memory: the present messages up to its cursor.
+///
+/// The watcher reads all messages after [`cursor`](Self::cursor) and passes the page to
+/// [`advance`](Self::advance). If messages were removed or replaced, it also reads the receipts and then the head,
+/// and passes all of them to [`compare`](Self::compare).
+#[derive(Debug, Clone)]
+pub struct ChangeTracker {
+    state: State,
+    cursor: Cursor,
+    /// The last place whose fate was reported.
+    last: Sequence,
+    /// The messages ever cleared.
+    cleared: u64,
+    present: Vec<Place>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing was reported yet.
+    Starting,
+    /// The messages before the cursor are not known.
+    Lost,
+    Following,
+}
+
+/// A place and its message; no id if it cannot be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    sequence: Sequence,
+    id: Option<MessageId>,
+}
+
+impl ChangeTracker {
+    /// A watcher that begins at the start of the memory.
+    #[must_use]
+    pub const fn start() -> Self {
+        Self {
+            state: State::Starting,
+            cursor: Cursor::unidentified(Generation::NONE, Sequence::ZERO),
+            last: Sequence::ZERO,
+            cleared: 0,
+            present: Vec::new(),
+        }
+    }
+
+    /// A watcher that has seen all changes up to this cursor of the memory that has this outline.
+    #[must_use]
+    pub fn resume(cursor: Cursor, outline: &Outline) -> Self {
+        let mut present: Vec<_> = outline
+            .metas
+            .iter()
+            .map(|meta| (meta.sequence, Some(meta.id)))
+            .chain(outline.unreadable.iter().map(|sequence| (*sequence, None)))
+            .map(|(sequence, id)| Place { sequence, id })
+            .filter(|place| place.sequence <= cursor.sequence)
+            .collect();
+        present.sort_unstable_by_key(|place| place.sequence);
+        let is_known = match cursor.id {
+            Some(id) => present.last() == Some(&Place { sequence: cursor.sequence, id: Some(id) }),
+            None => cursor.sequence <= outline.head.last,
+        };
+        if cursor.generation == outline.head.generation && is_known {
+            // Nothing was removed in this generation, so places without a message were empty before.
+            let next = outline.metas.iter().map(|meta| meta.sequence);
+            let next = next.chain(outline.unreadable.iter().copied());
+            let next = next.filter(|place| *place > cursor.sequence).min();
+            let last = next.map_or(outline.head.last, before);
+            let cleared = outline.head.counters.cleared;
+            return Self { state: State::Following, cursor, last, cleared, present };
+        }
+        Self { state: State::Lost, ..Self::start() }
+    }
+
+    /// The position up to which all changes were returned.
+    #[must_use]
+    pub const fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// The cursor to read after; `None` to read everything.
+    #[must_use]
+    pub fn read_after(&self) -> Option<Cursor> {
+        (self.state == State::Following).then_some(self.cursor)
+    }
+
+    /// Adds the page of all messages after the cursor.
+    ///
+    /// # Errors
+    /// The page, if messages were removed or replaced, or none was read before: [compare](Self::compare) it.
+    pub fn advance(&mut self, page: Page) -> Result<Option<Change>, Box<Page>> {
+        // A store does not restart a reader that found nothing.
+        let is_other = page.cursor.generation != self.cursor.generation;
+        if page.restarted || is_other || self.state != State::Following {
+            return Err(Box::new(page));
+        }
+        for place in places(&page) {
+            if self.present.last().is_none_or(|last| last.sequence < place.sequence) {
+                self.present.push(place);
+            }
+        }
+        self.follow(&page, self.last);
+        Ok((!page.messages.is_empty()).then_some(Change::Appended(page.messages)))
+    }
+
+    /// The changes up to a page of the whole memory, with the receipts and the head that were read after it.
+    /// `None` if messages were removed or replaced between these reads: read all three again.
+    #[must_use]
+    pub fn compare(
+        &mut self,
+        page: Page,
+        receipts: &[FlushReceipt],
+        head: &Head,
+    ) -> Option<Vec<Change>> {
+        if head.generation != page.cursor.generation {
+            return None;
+        }
+        let mut changes = Vec::new();
+        let is_earlier = page.cursor.generation <= self.cursor.generation
+            || head.last < self.last
+            || head.counters.cleared < self.cleared;
+        if self.state == State::Lost || self.state == State::Following && is_earlier {
+            changes.push(Change::Lagged);
+            *self = Self::start();
+        }
+        let now = places(&page);
+        if head.counters.cleared > self.cleared {
+            let last = last_cleared(&now, receipts, head.last);
+            changes.push(Change::Cleared { last });
+            self.present.retain(|place| place.sequence > last);
+            self.last = self.last.max(last);
+        }
+        let mut messages = page.messages.iter().peekable();
+        let reasons = Reasons::new(receipts);
+        let mut from = Sequence::ZERO.plus(1);
+        for (index, place) in now.iter().enumerate() {
+            if index == 0 {
+                self.gap(from..=before(place.sequence), None, &reasons, &mut changes);
+            }
+            let message = messages.next_if(|message| message.meta.sequence == place.sequence);
+            from = place.sequence.plus(1);
+            let until = now.get(index + 1).map_or(head.last, |next| before(next.sequence));
+            let summary = message.and_then(|message| self.arrive(message, &reasons, &mut changes));
+            self.gap(from..=until, summary, &reasons, &mut changes);
+        }
+        if now.is_empty() {
+            self.gap(from..=head.last, None, &reasons, &mut changes);
+        }
+        self.state = State::Following;
+        self.cleared = head.counters.cleared;
+        self.present = now;
+        self.follow(&page, head.last);
+        Some(changes)
+    }
+
+    /// Moves the cursor to the end of this page of a memory whose last place this is.
+    fn follow(&mut self, page: &Page, last: Sequence) {
+        self.last = last.max(page.cursor.sequence);
+        self.cursor = page.cursor;
+        if page.cursor.id.is_none() {
+            // No message is left whose id could be compared, but the places before are known.
+            self.cursor = Cursor::unidentified(page.cursor.generation, self.last);
+        }
+    }
+
+    /// Reports a present message that was not known, except a summary, which is returned.
+    fn arrive(
+        &self,
+        message: &StoredMessage,
+        reasons: &Reasons<'_>,
+        changes: &mut Vec<Change>,
+    ) -> Option<Arc<StoredMessage>> {
+        let sequence = message.meta.sequence;
+        let found = self.present.binary_search_by_key(&sequence, |place| place.sequence);
+        let known = found.ok().and_then(|at| self.present.get(at));
+        if known.is_some_and(|known| known.id == Some(message.meta.id)) {
+            return None;
+        }
+        let is_new = known.is_none() && sequence > self.last;
+        if message.meta.summary && (is_new || reasons.explain(message)) {
+            return Some(Arc::new(message.clone()));
+        }
+        match changes.last_mut() {
+            _ if !is_new => changes.push(Change::Replaced(Arc::new(message.clone()))),
+            Some(Change::Appended(messages)) => messages.push(message.clone()),
+            _ => changes.push(Change::Appended(vec![message.clone()])),
+        }
+        None
+    }
+
+    /// Reports the removed places of a range without present messages, and the summary before it.
+    fn gap(
+        &self,
+        range: RangeInclusive<Sequence>,
+        summary: Option<Arc<StoredMessage>>,
+        reasons: &Reasons<'_>,
+        changes: &mut Vec<Change>,
+    ) {
+        let mut removals: Vec<Removal> = Vec::new();
+        removals.extend(summary.map(|summary| {
+            let first = summary.meta.sequence;
+            Removal {
+                first,
+                last: first,
+                reason: RemovalReason::Summarized,
+                summary: Some(summary),
+            }
+        }));
+        let mut report = |first: Sequence, last: Sequence| {
+            for (first, last, reason) in reasons.split(first, last) {
+                match removals.last_mut().filter(|removal| removal.reason == reason) {
+                    Some(removal) => removal.last = last,
+                    None => removals.push(Removal { first, last, reason, summary: None }),
+                }
+            }
+        };
+        let (start, end) = range.into_inner();
+        let from = self.present.partition_point(|place| place.sequence < start);
+        let known = self.present.get(from..).unwrap_or_default();
+        for place in known.iter().take_while(|place| place.sequence <= end) {
+            report(place.sequence, place.sequence);
+        }
+        let unknown = start.max(self.last.plus(1));
+        if unknown <= end {
+            report(unknown, end);
+        }
+        changes.extend(removals.into_iter().map(Change::Removed));
+    }
+}
+
+fn before(sequence: Sequence) -> Sequence {
+    Sequence::new(sequence.number().saturating_sub(1))
+}
+
+/// The places of a page, ascending.
+fn places(page: &Page) -> Vec<Place> {
+    let readable =
+        page.messages.iter().map(|StoredMessage { meta, .. }| (meta.sequence, Some(meta.id)));
+    let unreadable = page.unreadable.iter().map(|sequence| (*sequence, None));
+    let mut places: Vec<_> =
+        readable.chain(unreadable).map(|(sequence, id)| Place { sequence, id }).collect();
+    if !page.unreadable.is_empty() {
+        places.sort_unstable_by_key(|place| place.sequence);
+    }
+    places
+}
+
+/// The place before the first that is present or was flushed after the memory was cleared.
+fn last_cleared(now: &[Place], receipts: &[FlushReceipt], last: Sequence) -> Sequence {
+    let flushed = receipts.iter().flat_map(|receipt| [&receipt.summarized, &receipt.evicted]);
+    let flushed = flushed.filter_map(|places| places.ranges().first()).map(|(first, _)| *first);
+    let first = flushed.chain(now.first().map(|place| place.sequence)).min();
+    first.map_or(last, before)
+}
+
+/// Why places were removed, by the receipts of flushes, newest first.
+struct Reasons<'a> {
+    receipts: &'a [FlushReceipt],
+    /// The places at which a reason begins or ends, ascending.
+    bounds: Vec<Sequence>,
+}
+
+impl<'a> Reasons<'a> {
+    fn new(receipts: &'a [FlushReceipt]) -> Self {
+        let sets = receipts.iter().flat_map(|receipt| [&receipt.summarized, &receipt.evicted]);
+        let ranges = sets.flat_map(|set| set.ranges());
+        let mut bounds: Vec<_> = ranges.flat_map(|(first, last)| [*first, last.plus(1)]).collect();
+        bounds.sort_unstable();
+        bounds.dedup();
+        Self { receipts, bounds }
+    }
+
+    fn of(&self, place: Sequence) -> RemovalReason {
+        let reason = |receipt: &FlushReceipt| {
+            if receipt.summarized.contains(place) {
+                return Some(RemovalReason::Summarized);
+            }
+            receipt.evicted.contains(place).then_some(RemovalReason::Evicted)
+        };
+        self.receipts.iter().find_map(reason).unwrap_or(RemovalReason::Unknown)
+    }
+
+    /// Whether this summary was written by one of the flushes, or by one without a kept receipt. Otherwise it
+    /// replaced an earlier summary.
+    fn explain(&self, summary: &StoredMessage) -> bool {
+        let StoredMessage { meta, .. } = summary;
+        let written = self.receipts.iter().filter_map(|receipt| receipt.summary.as_ref());
+        written.into_iter().any(|written| written.id == meta.id)
+            || self.of(meta.sequence) == RemovalReason::Unknown
+    }
+
+    /// The parts of a range that have one reason each.
+    fn split(
+        &self,
+        first: Sequence,
+        last: Sequence,
+    ) -> impl Iterator<Item = (Sequence, Sequence, RemovalReason)> {
+        let mut next = Some(first).filter(|first| *first <= last);
+        std::iter::from_fn(move || {
+            let from = next?;
+            let at = self.bounds.partition_point(|bound| *bound <= from);
+            let until = self.bounds.get(at).map_or(last, |bound| before(*bound).min(last));
+            next = Some(until.plus(1)).filter(|next| *next <= last);
+            Some((from, until, self.of(from)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

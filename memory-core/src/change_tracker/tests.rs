@@ -1,0 +1,360 @@
+use std::collections::{BTreeMap, HashSet};
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::store::{
+    Access, Append, Clear, MemoryState, MessageId, NewMessage, Newest, Read, Replace, Splice,
+    SummaryRecord, WriterId,
+};
+use crate::{ContentType, Message};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(u64),
+    /// Summarizes or evicts the present messages whose index has its bit set.
+    Flush {
+        summarized: u16,
+        evicted: u16,
+    },
+    Replace(usize),
+    Clear,
+    /// The TTL ends.
+    Expire,
+    Save,
+    GoBack,
+    Look,
+    /// Another process continues from the cursor.
+    Resume,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (1..4_u64).prop_map(Step::Append),
+        4 => (any::<u16>(), any::<u16>())
+            .prop_map(|(summarized, evicted)| Step::Flush { summarized, evicted }),
+        2 => any::<usize>().prop_map(Step::Replace),
+        1 => Just(Step::Clear),
+        1 => Just(Step::Expire),
+        1 => Just(Step::Save),
+        1 => Just(Step::GoBack),
+        6 => Just(Step::Look),
+        1 => Just(Step::Resume),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// A memory, and a copy that applies what a watcher reports.
+#[derive(Default)]
+struct World {
+    memory: MemoryState,
+    saved: MemoryState,
+    writes: u64,
+    copy: BTreeMap<Sequence, StoredMessage>,
+    /// The ids that were delivered since the copy was discarded.
+    delivered: HashSet<MessageId>,
+    /// The places whose fate was reported.
+    reported: HashSet<u64>,
+    /// The true reasons since the memory began, for places that no rollback touched.
+    reasons: BTreeMap<Sequence, RemovalReason>,
+    lags: usize,
+    may_lag: bool,
+}
+
+impl World {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(i64::try_from(self.writes).unwrap()).unwrap()
+    }
+
+    fn message(&mut self) -> NewMessage {
+        self.writes += 1;
+        NewMessage {
+            id: MessageId::new(Uuid::from_u128(self.writes.into())),
+            message: Message::user(format!("{}", self.writes)),
+            tokens: 1,
+            priority: None,
+            content_type: ContentType::Conversation,
+            created_at: self.now(),
+        }
+    }
+
+    fn writer(&mut self) -> crate::store::WriteId {
+        self.writes += 1;
+        WriterId::new(u128::from(self.writes)).write(1)
+    }
+
+    fn metas(&self) -> Vec<crate::store::MessageMeta> {
+        self.memory.outline(self.now()).metas
+    }
+
+    fn flush(&mut self, summarized: u16, evicted: u16) {
+        let metas = self.metas();
+        let of = |bits: u16| {
+            let chosen = metas.iter().enumerate().filter(move |(at, _)| bits >> (at % 16) & 1 == 1);
+            chosen.map(|(_, meta)| meta.sequence).collect::<Vec<_>>()
+        };
+        let (summarized, evicted) = (of(summarized), of(evicted & !summarized));
+        let mut splice = Splice::new(self.memory.head(self.now()).generation);
+        splice.newest = metas.last().map(|meta| Newest { sequence: meta.sequence, id: meta.id });
+        self.writes += 1;
+        let mut receipt =
+            FlushReceipt::new(Uuid::from_u128(self.writes.into()), "test", self.now());
+        receipt.summarized = summarized.iter().copied().collect();
+        receipt.evicted = evicted.iter().copied().collect();
+        if let Some(first) = summarized.first() {
+            let summary = self.message();
+            receipt.summary = Some(SummaryRecord::new(summary.id, *first, 1, "test"));
+            splice.summary = Some(summary);
+        }
+        if summarized.is_empty() && evicted.is_empty() {
+            return;
+        }
+        for (places, reason) in
+            [(&summarized, RemovalReason::Summarized), (&evicted, RemovalReason::Evicted)]
+        {
+            self.reasons.extend(places.iter().map(|place| (*place, reason)));
+        }
+        (splice.summarized, splice.evicted, splice.receipt) = (summarized, evicted, Some(receipt));
+        let now = self.now();
+        self.memory.splice(Access::OPEN, &splice, now).unwrap();
+    }
+
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Append(count) => {
+                let messages = (0..count).map(|_| self.message()).collect();
+                let append = Append { write: self.writer(), messages, ttl: None };
+                let now = self.now();
+                self.memory.append(Access::OPEN, &append, now).unwrap();
+            }
+            Step::Flush { summarized, evicted } => self.flush(summarized, evicted),
+            Step::Replace(which) => {
+                let metas = self.metas();
+                let Some(old) = metas.get(which % metas.len().max(1)) else { return };
+                let (sequence, replaced) = (old.sequence, old.id);
+                let (message, write) = (self.message(), self.writer());
+                let (replace, now) = (Replace { write, sequence, replaced, message }, self.now());
+                self.memory.replace(Access::OPEN, &replace, now).unwrap();
+            }
+            Step::Clear => {
+                let (write, now) = (self.writer(), self.now());
+                self.memory.clear(Access::OPEN, &Clear { write }, now).unwrap();
+            }
+            Step::Expire => {
+                self.memory = MemoryState::default();
+                self.reasons.clear();
+                self.may_lag = true;
+            }
+            Step::Save => self.saved = self.memory.clone(),
+            Step::GoBack => {
+                self.memory = self.saved.clone();
+                // Messages that were removed since are back, and arrive again.
+                let copy: HashSet<_> = self.copy.values().map(|stored| stored.meta.id).collect();
+                self.delivered.retain(|id| copy.contains(id));
+                // Places are given twice from here on.
+                self.reasons.clear();
+                self.may_lag = true;
+            }
+            Step::Look | Step::Resume => {}
+        }
+    }
+
+    fn look(&mut self, tracker: &mut ChangeTracker) -> Result<(), TestCaseError> {
+        let now = self.now();
+        let page = self.memory.read(Read { after: tracker.read_after(), limit: None }, now);
+        let changes = match tracker.advance(page) {
+            Ok(change) => change.into_iter().collect(),
+            Err(page) => {
+                let (receipts, head) = (self.memory.receipts(now), self.memory.head(now));
+                tracker.compare(*page, &receipts, &head).expect("nothing changed in between")
+            }
+        };
+        for change in changes {
+            self.apply(change)?;
+        }
+        let present = self.memory.read(Read::default(), now).messages;
+        prop_assert_eq!(self.copy.values().cloned().collect::<Vec<_>>(), present);
+        for place in 1..=self.memory.head(now).last.number() {
+            prop_assert!(self.reported.contains(&place), "the fate of {} is unknown", place);
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, message: StoredMessage) -> Result<(), TestCaseError> {
+        prop_assert!(self.delivered.insert(message.meta.id), "{:?} arrived twice", message.meta);
+        self.reported.insert(message.meta.sequence.number());
+        self.copy.insert(message.meta.sequence, message);
+        Ok(())
+    }
+
+    fn apply(&mut self, change: Change) -> Result<(), TestCaseError> {
+        match change {
+            Change::Appended(messages) => {
+                prop_assert!(!messages.is_empty());
+                for message in messages {
+                    let newest = self.copy.keys().next_back();
+                    prop_assert!(newest.is_none_or(|newest| *newest < message.meta.sequence));
+                    self.deliver(message)?;
+                }
+            }
+            Change::Removed(Removal { first, last, reason, summary }) => {
+                prop_assert!(first <= last);
+                for place in first.number()..=last.number() {
+                    let removed = self.copy.remove(&Sequence::new(place)).is_some();
+                    let is_news = self.reported.insert(place) || removed;
+                    let truth = self.reasons.get(&Sequence::new(place));
+                    if is_news
+                        && reason != RemovalReason::Unknown
+                        && let Some(truth) = truth
+                    {
+                        prop_assert_eq!(reason, *truth, "of {}", place);
+                    }
+                }
+                if let Some(summary) = summary {
+                    prop_assert_eq!(summary.meta.sequence, first);
+                    prop_assert!(summary.meta.summary && reason == RemovalReason::Summarized);
+                    self.deliver(Arc::unwrap_or_clone(summary))?;
+                }
+            }
+            Change::Replaced(message) => {
+                self.deliver(Arc::unwrap_or_clone(message))?;
+            }
+            Change::Cleared { last } => {
+                self.copy.retain(|place, _| *place > last);
+                self.reported.extend(1..=last.number());
+            }
+            Change::Lagged => {
+                self.copy.clear();
+                self.delivered.clear();
+                self.reported.clear();
+                self.lags += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn copy_equals_the_memory(steps in steps()) {
+        let mut world = World::default();
+        let mut tracker = ChangeTracker::start();
+        for step in steps.iter().chain([&Step::Look]) {
+            world.take(step);
+            if let Step::Resume = step {
+                let before = tracker.cursor();
+                tracker = ChangeTracker::resume(before, &world.memory.outline(world.now()));
+                world.may_lag |= before.generation != world.memory.head(world.now()).generation;
+            }
+            if let Step::Look | Step::Resume = step {
+                world.look(&mut tracker)?;
+            }
+        }
+        prop_assert!(world.may_lag || world.lags == 0, "a watcher that follows never lags");
+    }
+}
+
+fn world(steps: &[Step]) -> World {
+    let mut world = World::default();
+    for step in steps {
+        world.take(step);
+    }
+    world
+}
+
+fn changes(world: &World, tracker: &mut ChangeTracker) -> Vec<Change> {
+    let now = world.now();
+    let page = world.memory.read(Read { after: tracker.read_after(), limit: None }, now);
+    match tracker.advance(page) {
+        Ok(change) => change.into_iter().collect(),
+        Err(page) => {
+            let (receipts, head) = (world.memory.receipts(now), world.memory.head(now));
+            tracker.compare(*page, &receipts, &head).unwrap()
+        }
+    }
+}
+
+#[test]
+fn a_flush_is_one_removal_with_its_summary() {
+    let mut world = world(&[Step::Append(3), Step::Append(3)]);
+    let mut tracker = ChangeTracker::start();
+    assert!(
+        matches!(&changes(&world, &mut tracker)[..], [Change::Appended(six)] if six.len() == 6)
+    );
+    world.take(&Step::Flush { summarized: 0b1110, evicted: 0b1 });
+    world.take(&Step::Append(1));
+    let seen = changes(&world, &mut tracker);
+    let [Change::Removed(evicted), Change::Removed(summarized), Change::Appended(new)] = &seen[..]
+    else {
+        panic!("{seen:?}")
+    };
+    let range = |removal: &Removal| (removal.first.number(), removal.last.number(), removal.reason);
+    assert_eq!(range(evicted), (1, 1, RemovalReason::Evicted));
+    assert_eq!(range(summarized), (2, 4, RemovalReason::Summarized));
+    assert!(evicted.summary.is_none() && summarized.summary.is_some());
+    assert_eq!(new[0].meta.sequence, Sequence::new(7));
+    assert!(changes(&world, &mut tracker).is_empty());
+}
+
+#[test]
+fn messages_that_came_and_went_are_a_range() {
+    let mut world = world(&[Step::Append(2)]);
+    let mut tracker = ChangeTracker::start();
+    changes(&world, &mut tracker);
+    for step in [Step::Append(3), Step::Flush { summarized: 0, evicted: 0b11100 }, Step::Append(1)]
+    {
+        world.take(&step);
+    }
+    let seen = changes(&world, &mut tracker);
+    let [Change::Removed(gone), Change::Appended(new)] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!((gone.first.number(), gone.last.number()), (3, 5));
+    assert_eq!(new[0].meta.sequence, Sequence::new(6));
+}
+
+#[test]
+fn clear_reports_its_last_place() {
+    let mut world = world(&[Step::Append(4)]);
+    let mut tracker = ChangeTracker::start();
+    changes(&world, &mut tracker);
+    for step in [Step::Append(1), Step::Clear, Step::Append(2), Step::Replace(0)] {
+        world.take(&step);
+    }
+    let seen = changes(&world, &mut tracker);
+    let [Change::Cleared { last }, Change::Appended(new)] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!((last.number(), new.len()), (5, 2));
+    world.take(&Step::Replace(1));
+    assert!(matches!(&changes(&world, &mut tracker)[..], [Change::Replaced(_)]));
+}
+
+#[test]
+fn resumed_watcher_goes_on_in_its_generation() {
+    let mut world = world(&[Step::Append(2)]);
+    let mut tracker = ChangeTracker::start();
+    changes(&world, &mut tracker);
+    world.take(&Step::Append(1));
+    let mut resumed = ChangeTracker::resume(tracker.cursor(), &world.memory.outline(world.now()));
+    assert!(
+        matches!(&changes(&world, &mut resumed)[..], [Change::Appended(one)] if one.len() == 1)
+    );
+    world.take(&Step::Flush { summarized: 0b11, evicted: 0 });
+    assert!(matches!(&changes(&world, &mut resumed)[..], [Change::Removed(_)]));
+    let mut late = ChangeTracker::resume(tracker.cursor(), &world.memory.outline(world.now()));
+    let seen = changes(&world, &mut late);
+    assert!(
+        matches!(&seen[..], [Change::Lagged, Change::Removed(_), Change::Appended(_)]),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn receipts_of_another_generation_are_read_again() {
+    let mut world = world(&[Step::Append(2)]);
+    let page = world.memory.read(Read::default(), world.now());
+    world.take(&Step::Flush { summarized: 0b1, evicted: 0 });
+    let head = world.memory.head(world.now());
+    assert_eq!(ChangeTracker::start().compare(page, &[], &head), None);
+}

@@ -1,0 +1,69 @@
+//! What happened to a memory between two reads of a watcher.
+
+use std::sync::Arc;
+
+use crate::stored::{Sequence, StoredMessage};
+
+/// A change of a memory, as a watcher sees it.
+///
+/// A copy of the memory that applies all changes in order equals the memory whenever the watcher has caught up. Each
+/// message that is present then was delivered once. A message that came and went in between is never delivered; its
+/// place is reported as removed.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Change {
+    /// Messages were added at the end.
+    Appended(Vec<StoredMessage>),
+    /// Messages were removed by flushes. Several flushes may be reported as one.
+    Removed(Removal),
+    /// The message at this message's place was replaced by it.
+    Replaced(Arc<StoredMessage>),
+    /// All messages up to this place were cleared.
+    Cleared {
+        /// The last cleared place.
+        last: Sequence,
+    },
+    /// Discard the copy: the changes since the watcher's cursor are not known, and all present messages follow as if
+    /// the watcher began at the start. The memory began anew (its TTL ended, or it was removed as unused), the store
+    /// returned to an earlier state, or the watcher was resumed from a cursor after which messages were removed or
+    /// replaced.
+    Lagged,
+}
+
+/// Places whose messages were removed. Apart from the summary, no present message is between the first and the last.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Removal {
+    /// The first removed place.
+    pub first: Sequence,
+    /// The last removed place.
+    pub last: Sequence,
+    /// Why they were removed.
+    pub reason: RemovalReason,
+    /// The summary that now has the first place.
+    pub summary: Option<Arc<StoredMessage>>,
+}
+
+/// Why a message was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RemovalReason {
+    /// A summary replaced it.
+    Summarized,
+    /// A flush evicted it without a summary.
+    Evicted,
+    /// The receipt of its flush is no longer kept.
+    Unknown,
+}
+
+impl RemovalReason {
+    /// The reason as one word: `summarized`, `evicted` or `unknown`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Summarized => "summarized",
+            Self::Evicted => "evicted",
+            Self::Unknown => "unknown",
+        }
+    }
+}
