@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::changes::{Change, Removal, RemovalReason};
-use crate::receipt::FlushReceipt;
+use crate::receipt::{FlushReceipt, SequenceSet};
 use crate::store::{Cursor, Generation, Head, Outline, Page};
 use crate::stored::{MessageId, Sequence, StoredMessage};
 
@@ -117,7 +117,7 @@ impl ChangeTracker {
     #[must_use]
     pub fn compare(
         &mut self,
-        page: Page,
+        page: &Page,
         receipts: &[FlushReceipt],
         head: &Head,
     ) -> Option<Vec<Change>> {
@@ -132,7 +132,7 @@ impl ChangeTracker {
             changes.push(Change::Lagged);
             *self = Self::start();
         }
-        let now = places(&page);
+        let now = places(page);
         if head.counters.cleared > self.cleared {
             let last = last_cleared(&now, receipts, head.last);
             changes.push(Change::Cleared { last });
@@ -158,7 +158,7 @@ impl ChangeTracker {
         self.state = State::Following;
         self.cleared = head.counters.cleared;
         self.present = now;
-        self.follow(&page, head.last);
+        self.follow(page, head.last);
         Some(changes)
     }
 
@@ -272,7 +272,7 @@ struct Reasons<'a> {
 impl<'a> Reasons<'a> {
     fn new(receipts: &'a [FlushReceipt]) -> Self {
         let sets = receipts.iter().flat_map(|receipt| [&receipt.summarized, &receipt.evicted]);
-        let ranges = sets.flat_map(|set| set.ranges());
+        let ranges = sets.flat_map(SequenceSet::ranges);
         let mut bounds: Vec<_> = ranges.flat_map(|(first, last)| [*first, last.plus(1)]).collect();
         bounds.sort_unstable();
         bounds.dedup();

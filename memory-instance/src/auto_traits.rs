@@ -7,6 +7,7 @@ use memory_core::{MemoryKey, Message, WindowOptions};
 use crate::{
     ContextWindow, ExclusiveError, KeyContext, KeyTemplate, ManagerBuilder, MemoryError,
     MemoryInstance, MemoryManager, PreparedAppend, Session, ShutdownReport, SweepOptions,
+    WatchFrom, Watcher,
 };
 
 const fn shared<T: Send + Sync + 'static>() {}
@@ -19,6 +20,7 @@ const _: () = {
     shared::<Session>();
     shared::<ContextWindow>();
     shared::<PreparedAppend>();
+    shared::<Watcher>();
     shared::<KeyContext>();
     shared::<KeyTemplate>();
     shared::<ShutdownReport>();
@@ -27,8 +29,11 @@ const _: () = {
 };
 
 /// The body is compiled and never run.
-const _: fn(&MemoryManager, &MemoryInstance, &Session, &PreparedAppend, &WindowOptions) =
-    |manager, memory, session, prepared, options| {
+const _: fn(&MemoryManager, &MemoryInstance, &Session, &PreparedAppend, &WindowOptions, Watcher) =
+    |manager, memory, session, prepared, options, mut watch| {
+        spawned(&memory.watch(WatchFrom::Start));
+        spawned(&watch.next());
+        spawned(&watch.into_stream());
         let message = || Message::user("");
         spawned(&memory.append(message()));
         spawned(&memory.append_all([message()]));

@@ -14,6 +14,7 @@ mod lease;
 mod shutdown;
 mod sweep;
 mod views;
+mod watch;
 mod window;
 
 mod backend;
@@ -57,9 +58,11 @@ pub use prepared::PreparedAppend;
 pub use rules::FlushMode;
 pub use sweep::{SweepMode, SweepOptions, SweepReport};
 pub use template::{KeyContext, KeyTemplate, TemplateError};
+pub use watch::{WatchFrom, Watcher};
 pub use window::ContextWindow;
 
 // The items of the lower crates that most programs need, so that one dependency is enough.
+pub use memory_core::changes::{Change, Removal, RemovalReason};
 pub use memory_core::dialect::Part;
 pub use memory_core::dialect::ToolCall;
 pub use memory_core::health::Verdict;

@@ -168,7 +168,7 @@ impl World {
             Ok(change) => change.into_iter().collect(),
             Err(page) => {
                 let (receipts, head) = (self.memory.receipts(now), self.memory.head(now));
-                tracker.compare(*page, &receipts, &head).expect("nothing changed in between")
+                tracker.compare(&page, &receipts, &head).expect("nothing changed in between")
             }
         };
         for change in changes {
@@ -273,7 +273,7 @@ fn changes(world: &World, tracker: &mut ChangeTracker) -> Vec<Change> {
         Ok(change) => change.into_iter().collect(),
         Err(page) => {
             let (receipts, head) = (world.memory.receipts(now), world.memory.head(now));
-            tracker.compare(*page, &receipts, &head).unwrap()
+            tracker.compare(&page, &receipts, &head).unwrap()
         }
     }
 }
@@ -356,5 +356,5 @@ fn receipts_of_another_generation_are_read_again() {
     let page = world.memory.read(Read::default(), world.now());
     world.take(&Step::Flush { summarized: 0b1, evicted: 0 });
     let head = world.memory.head(world.now());
-    assert_eq!(ChangeTracker::start().compare(page, &[], &head), None);
+    assert_eq!(ChangeTracker::start().compare(&page, &[], &head), None);
 }

@@ -10,7 +10,8 @@ use memory_flush::{
     Timer, compact, from_fn,
 };
 use memory_instance::{
-    ExclusiveError, MemoryError, MemoryInstance, Session, SweepOptions, Usage, WindowOptions,
+    Change, ExclusiveError, MemoryError, MemoryInstance, Session, SweepOptions, Usage, WatchFrom,
+    WindowOptions,
 };
 use memory_lock::LockOptions;
 use memory_lock_testkit::{Cut, until};
@@ -53,6 +54,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::send",
     "MemoryInstance::send, with a flush that it finds due",
     "MemoryInstance::token_count",
+    "MemoryInstance::watch",
     "MemoryInstance::window",
     "MemoryManager::keys",
     "MemoryManager::shutdown, with a flush under way",
@@ -70,6 +72,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "Session::page_before",
     "Session::send",
     "Session::window",
+    "Watcher::next",
 ];
 
 /// Operations that need no backend.
@@ -318,6 +321,29 @@ async fn read(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
             "MemoryInstance::page_before" => {
                 let done = cut.off(memory.page_before(None, NonZeroUsize::MAX)).await;
                 done.map(|page| len(page.unwrap().messages.len())).is_some()
+            }
+            "MemoryInstance::watch" => {
+                let Some(watch) = cut.off(memory.watch(WatchFrom::Start)).await else {
+                    return false;
+                };
+                let Change::Appended(messages) = watch.unwrap().next().await.unwrap() else {
+                    panic!("{what}")
+                };
+                len(messages.len());
+                true
+            }
+            "Watcher::next" => {
+                let mut watch = memory.watch(WatchFrom::Start).await.unwrap();
+                let first = cut.off(watch.next()).await;
+                let ended = first.is_some();
+                let first = match first {
+                    Some(change) => change,
+                    // Kept for the next call.
+                    None => watch.next().await,
+                };
+                let Change::Appended(messages) = first.unwrap() else { panic!("{what}") };
+                len(messages.len());
+                ended
             }
             "MemoryInstance::last" => {
                 let done = cut.off(memory.last(2)).await.map(Result::unwrap);

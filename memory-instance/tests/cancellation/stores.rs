@@ -29,6 +29,8 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::server",
     "MemoryStore::splice",
     "MemoryStore::unused",
+    "MemoryStore::watch",
+    "StoreWatch::changed",
 ];
 
 fn write() -> WriteId {
@@ -101,6 +103,26 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             assert!(done.is_none() || again.messages == 0, "{what}: {again:?}");
             assert_eq!(store.head(&memory.key).await.unwrap(), Head::default(), "{what}");
             done.is_some()
+        }
+        "MemoryStore::watch" => {
+            let watch = cut.off(store.watch(key)).await.map(Result::unwrap);
+            memory.append(Message::user("watched")).await.unwrap();
+            let ended = watch.is_some();
+            if let Some(mut watch) = watch {
+                watch.changed().await.unwrap();
+            }
+            ended
+        }
+        "StoreWatch::changed" => {
+            let mut watch = store.watch(key).await.unwrap();
+            memory.append(Message::user("watched")).await.unwrap();
+            let ended = cut.off(watch.changed()).await.map(Result::unwrap).is_some();
+            if !ended {
+                // The signal was kept, or this call returned it.
+                memory.append(Message::user("again")).await.unwrap();
+                watch.changed().await.unwrap();
+            }
+            ended
         }
         "MemoryStore::claim" => {
             let options = LockOptions::new().with_ttl(TTL);

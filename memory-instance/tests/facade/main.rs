@@ -60,5 +60,6 @@ mod system_prompt;
 mod tokens;
 mod unused;
 mod waits;
+mod watch;
 mod window;
 mod writers;

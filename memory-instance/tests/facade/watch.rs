@@ -1,0 +1,200 @@
+//! The stream of changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use memory_core::{MemoryResource, Message, Sequence, StoredMessage};
+use memory_instance::{Change, FlushMode, MemoryInstance, RemovalReason, WatchFrom, Watcher};
+
+use crate::support::{On, World, hybrid, with};
+
+on_every_backend![
+    appends_arrive_in_order,
+    flush_arrives_as_a_removal,
+    clear_and_replacement_arrive,
+    watch_resumes_from_its_cursor,
+    copy_equals_the_memory_after_a_race,
+    dropped_wait_loses_no_change,
+];
+
+async fn world(on: On) -> World {
+    on.world(with(MemoryResource::new("m", 90_000)).with_flush_mode(FlushMode::Manual)).await
+}
+
+/// A copy of the memory that a watch keeps.
+#[derive(Default)]
+struct Copy(BTreeMap<Sequence, StoredMessage>);
+
+impl Copy {
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Appended(messages) => {
+                for message in messages {
+                    assert!(self.0.keys().next_back().is_none_or(|it| *it < message.meta.sequence));
+                    self.0.insert(message.meta.sequence, message);
+                }
+            }
+            Change::Removed(removal) => {
+                self.0.retain(|place, _| !(removal.first..=removal.last).contains(place));
+                let summary = removal.summary.map(Arc::unwrap_or_clone);
+                self.0.extend(summary.map(|summary| (summary.meta.sequence, summary)));
+            }
+            Change::Replaced(message) => {
+                self.0.insert(message.meta.sequence, Arc::unwrap_or_clone(message));
+            }
+            Change::Cleared { last } => self.0.retain(|place, _| *place > last),
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+}
+
+fn appended(change: Change) -> Vec<String> {
+    let Change::Appended(messages) = change else { panic!("unexpected: {change:?}") };
+    messages.iter().map(|stored| stored.message.text().into_owned()).collect()
+}
+
+async fn appends_arrive_in_order(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    memory.append(Message::user("before")).await.unwrap();
+    let mut all = memory.watch(WatchFrom::Start).await.unwrap();
+    let mut new = memory.watch(WatchFrom::Now).await.unwrap();
+    assert_eq!(appended(all.next().await.unwrap()), ["before"]);
+    memory.append_all(["one", "two"].map(Message::user)).await.unwrap();
+    assert_eq!(appended(all.next().await.unwrap()), ["one", "two"]);
+    assert_eq!(appended(new.next().await.unwrap()), ["one", "two"]);
+    let mut stream = Box::pin(new.into_stream());
+    memory.append(Message::user("three")).await.unwrap();
+    assert_eq!(appended(stream.next().await.unwrap().unwrap()), ["three"]);
+}
+
+async fn flush_arrives_as_a_removal(on: On) {
+    let world = on.world(with(hybrid(400)).with_flush_mode(FlushMode::Manual)).await;
+    let memory = world.memory();
+    for turn in 0..20 {
+        memory.append(Message::user(format!("{turn} {}", "word ".repeat(20)))).await.unwrap();
+    }
+    let mut watch = memory.watch(WatchFrom::Now).await.unwrap();
+    let receipt = memory.perform_flush().await.unwrap().unwrap();
+    let Change::Removed(removal) = watch.next().await.unwrap() else { panic!() };
+    assert_eq!(removal.reason, RemovalReason::Summarized);
+    assert_eq!([(removal.first, removal.last)], receipt.summarized.ranges());
+    let summary = removal.summary.unwrap();
+    assert_eq!(summary.meta.id, receipt.summary.unwrap().id);
+    memory.append(Message::user("next")).await.unwrap();
+    assert_eq!(appended(watch.next().await.unwrap()), ["next"]);
+}
+
+async fn clear_and_replacement_arrive(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    memory.ensure_system("agent", "first").await.unwrap();
+    let mut watch = memory.watch(WatchFrom::Now).await.unwrap();
+    memory.ensure_system("agent", "second").await.unwrap();
+    let Change::Replaced(message) = watch.next().await.unwrap() else { panic!() };
+    assert_eq!(message.message.text(), "second");
+    memory.append(Message::user("gone")).await.unwrap();
+    memory.clear().await.unwrap();
+    let mut last = Sequence::ZERO;
+    while last < Sequence::new(2) {
+        match watch.next().await.unwrap() {
+            Change::Cleared { last: cleared } => last = cleared,
+            other => assert_eq!(appended(other), ["gone"]),
+        }
+    }
+    memory.append(Message::user("new")).await.unwrap();
+    assert_eq!(appended(watch.next().await.unwrap()), ["new"]);
+}
+
+async fn watch_resumes_from_its_cursor(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    memory.append_all(["one", "two"].map(Message::user)).await.unwrap();
+    let mut watch = memory.watch(WatchFrom::Start).await.unwrap();
+    watch.next().await.unwrap();
+    let cursor = watch.cursor();
+    drop(watch);
+    memory.append(Message::user("three")).await.unwrap();
+    let mut resumed = memory.watch(cursor).await.unwrap();
+    assert_eq!(appended(resumed.next().await.unwrap()), ["three"]);
+    memory.clear().await.unwrap();
+    memory.append(Message::user("four")).await.unwrap();
+    let mut late = memory.watch(cursor).await.unwrap();
+    assert!(matches!(late.next().await.unwrap(), Change::Lagged));
+    let mut copy = Copy::default();
+    follow(&mut late, &mut copy, &memory).await;
+    assert_eq!(copy.0.len(), 1);
+}
+
+/// Applies changes until the copy equals the memory.
+async fn follow(watch: &mut Watcher, copy: &mut Copy, memory: &MemoryInstance) {
+    loop {
+        let now = memory.messages().await.unwrap();
+        if copy.0.values().eq(&now) {
+            return;
+        }
+        copy.apply(watch.next().await.unwrap());
+    }
+}
+
+/// Appends, flushes, replacements and clears of two handles, beside a watcher.
+async fn copy_equals_the_memory_after_a_race(on: On) {
+    let world = on.world(with(hybrid(600)).with_flush_mode(FlushMode::Manual)).await;
+    let memory = world.memory();
+    let mut watch = memory.watch(WatchFrom::Start).await.unwrap();
+    let writers = (0..2).map(|writer| {
+        let memory = world.memory();
+        tokio::spawn(async move {
+            for turn in 0..40 {
+                let text = format!("{writer}.{turn} {}", "word ".repeat(8));
+                memory.append(Message::user(text)).await.unwrap();
+                match turn % 13 {
+                    5 => drop(memory.perform_flush().await),
+                    8 => drop(memory.ensure_system("agent", &format!("{writer}.{turn}")).await),
+                    12 if turn > 30 => drop(memory.clear().await),
+                    _ => {}
+                }
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    let mut copy = Copy::default();
+    while writers.iter().any(|writer| !writer.is_finished()) {
+        let next = tokio::time::timeout(Duration::from_millis(20), watch.next());
+        if let Ok(change) = next.await {
+            copy.apply(change.unwrap());
+        }
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    follow(&mut watch, &mut copy, &memory).await;
+}
+
+async fn dropped_wait_loses_no_change(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    let mut watch = memory.watch(WatchFrom::Now).await.unwrap();
+    let mut seen = Vec::new();
+    for number in 0..10 {
+        memory.append(Message::user(format!("{number}"))).await.unwrap();
+        for polls in 0..4 {
+            // Dropped after some polls, wherever it is then.
+            let mut next = Box::pin(watch.next());
+            for _ in 0..=polls {
+                if let std::task::Poll::Ready(change) = futures::poll!(&mut next) {
+                    seen.extend(appended(change.unwrap()));
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    while seen.len() < 10 {
+        seen.extend(appended(watch.next().await.unwrap()));
+    }
+    let all: Vec<_> = (0..10).map(|number| number.to_string()).collect();
+    assert_eq!(seen, all);
+}
