@@ -1,4 +1,4 @@
-//! What happened to a memory between two reads of a watcher.
+//! The changes of a memory between two reads of a watcher.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use crate::stored::{Sequence, StoredMessage};
 /// A change of a memory, as a watcher sees it.
 ///
 /// A copy of the memory that applies all changes in order equals the memory whenever the watcher has caught up. Each
-/// message that is present then was delivered once. A message that came and went in between is never delivered; its
-/// place is reported as removed.
+/// message that is present then was delivered once. A message that was added and removed in between is never
+/// delivered; its place is reported as removed.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Change {

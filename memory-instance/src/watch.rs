@@ -17,11 +17,11 @@ use crate::inner::Inner;
 use crate::instance::MemoryInstance;
 
 /// The interval after which a watcher reads without a signal: the end of a TTL gives none, and a server can lose one.
-const MAX_WATCH_INTERVAL: Duration = Duration::from_secs(30);
+const WATCH_READ_INTERVAL: Duration = Duration::from_secs(30);
 /// The pause after the first failed read of a watcher.
-const FIRST_WATCH_PAUSE: Duration = Duration::from_millis(100);
+const FIRST_WATCH_RETRY: Duration = Duration::from_millis(100);
 /// The longest pause between failed reads.
-const MAX_WATCH_PAUSE: Duration = Duration::from_secs(5);
+const MAX_WATCH_RETRY: Duration = Duration::from_secs(5);
 
 /// Where a watcher begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -141,7 +141,7 @@ impl Watcher {
             }
             let done = match self.next {
                 Next::Read => self.catch_up().await,
-                Next::Wait => match timeout(MAX_WATCH_INTERVAL, self.signal.changed()).await {
+                Next::Wait => match timeout(WATCH_READ_INTERVAL, self.signal.changed()).await {
                     Ok(done) => done.map(|()| self.next = Next::Read),
                     Err(_) => {
                         self.next = Next::Read;
@@ -156,9 +156,9 @@ impl Watcher {
             match done {
                 Ok(()) => self.failures = 0,
                 Err(error) => {
-                    let pause = FIRST_WATCH_PAUSE.saturating_mul(1 << self.failures.min(16));
+                    let pause = FIRST_WATCH_RETRY.saturating_mul(1 << self.failures.min(16));
                     self.failures = self.failures.saturating_add(1);
-                    self.next = Next::Retry(Instant::now() + pause.min(MAX_WATCH_PAUSE));
+                    self.next = Next::Retry(Instant::now() + pause.min(MAX_WATCH_RETRY));
                     return Err(error.into());
                 }
             }

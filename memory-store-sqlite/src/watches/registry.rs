@@ -121,7 +121,7 @@ impl Registry {
         let earlier = state.memories.get_mut(key).and_then(|watched| watched.seen.replace(seen));
         drop(state);
         if earlier.is_some_and(|earlier| earlier != seen) {
-            // Not seen by the poller yet, for the other watches.
+            // The other watches are signaled here, because the poller did not see the change yet.
             self.signals.notify(key);
         }
         Ok(())
