@@ -67,6 +67,9 @@ const DEEP: &str = "100000";
 /// The same for programs whose server rolls back.
 const DEEP_ROLLBACKS: &str = "10000";
 
+/// The same for programs in which a TTL ends.
+const DEEP_EXPIRIES: &str = "1500";
+
 /// The folder of the real conversations that some tests read.
 const CONVERSATIONS: &str = "../shared/data/conversations";
 
@@ -274,6 +277,8 @@ impl<'a> Tests<'a> {
                 .env("MEMORY_MODEL_FIRST_SEED", &seed.to_string())
                 .env("MEMORY_MODEL_ROLLBACKS", DEEP_ROLLBACKS)
                 .env("MEMORY_MODEL_FIRST_ROLLBACK", &seed.to_string())
+                .env("MEMORY_MODEL_EXPIRIES", DEEP_EXPIRIES)
+                .env("MEMORY_MODEL_FIRST_EXPIRY", &seed.to_string())
                 .env("MEMORY_RENDER_HISTORIES", "50000")
                 .env("MEMORY_SWEEP", "whole")
         } else {

@@ -209,6 +209,7 @@ impl Run<'_> {
                 }
                 Op::Keep => self.process.link.keep(),
                 Op::GoBack => self.process.link.go_back(),
+                Op::Expire => self.process.link.expire(self.memory.key()),
                 Op::Cancel(polls, op) => {
                     let polls = *polls;
                     let future = Box::pin(self.op(op));

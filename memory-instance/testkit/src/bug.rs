@@ -115,11 +115,23 @@ pub enum Bug {
     ReplaceKeepsGeneration,
     /// A replacement that is sent again is counted twice.
     ReplaceCountedTwice,
+    /// Some reads after a cursor return nothing new, like a view that is used without asking the store.
+    DeltaSkipped,
+    /// A read after a cursor returns only the newest of several new messages.
+    DeltaTorn,
+    /// A reader continues from a cursor although a flush removed messages since.
+    FlushUnnoticed,
+    /// A reader continues from a cursor although the memory was cleared since.
+    ClearUnnoticed,
+    /// A reader continues from a cursor of a state from which the server rolled back.
+    RollbackUnnoticed,
+    /// A reader continues from a cursor of a memory that was removed since, because its TTL ended.
+    TtlUnnoticed,
 }
 
 impl Bug {
     /// All bugs.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 61] = [
         Self::NoFencing,
         Self::NoLeaseCheck,
         Self::NoGenerationCheck,
@@ -175,12 +187,30 @@ impl Bug {
         Self::ReplaceNotCounted,
         Self::ReplaceKeepsGeneration,
         Self::ReplaceCountedTwice,
+        Self::DeltaSkipped,
+        Self::DeltaTorn,
+        Self::FlushUnnoticed,
+        Self::ClearUnnoticed,
+        Self::RollbackUnnoticed,
+        Self::TtlUnnoticed,
     ];
 
     /// Whether the bug is visible only if the server rolls back.
     #[must_use]
     pub const fn needs_rollback(self) -> bool {
-        matches!(self, Self::ReaderGoesOn | Self::SpliceTakesOthers | Self::FetchFindsOthers)
+        matches!(
+            self,
+            Self::ReaderGoesOn
+                | Self::SpliceTakesOthers
+                | Self::FetchFindsOthers
+                | Self::RollbackUnnoticed
+        )
+    }
+
+    /// Whether the bug is visible only if the TTL of a memory ends.
+    #[must_use]
+    pub const fn needs_expiry(self) -> bool {
+        matches!(self, Self::TtlUnnoticed)
     }
 
     /// Whether the bug is visible only if agents ensure a system prompt.
@@ -201,6 +231,12 @@ impl Bug {
             // No order explains a memory after a flush that was planned for another generation.
             Self::NoGenerationCheck | Self::StaleRead | Self::ReplaceKeepsGeneration => {
                 &[Check::Unexplained]
+            }
+            Self::DeltaSkipped | Self::DeltaTorn => &[Check::Lost, Check::Unexplained],
+            Self::FlushUnnoticed => &[Check::CameBack, Check::Unexplained],
+            Self::ClearUnnoticed => &[Check::Unexplained],
+            Self::RollbackUnnoticed | Self::TtlUnnoticed => {
+                &[Check::ReaderMisses, Check::Unexplained]
             }
             Self::RetryNotRecognized | Self::WriterPrunedEarly => &[Check::Twice],
             Self::RetryForgottenByFlush => &[Check::Twice, Check::CameBack],

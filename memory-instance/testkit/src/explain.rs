@@ -4,7 +4,7 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{TestCaseError, TestError};
 
 use crate::bug::Bug;
-use crate::program::{Family, Program, program, prompts, rollbacks, runner};
+use crate::program::{Family, Program, expiries, program, prompts, rollbacks, runner};
 use crate::run::run;
 
 /// A failing program, shrunk.
@@ -23,6 +23,7 @@ pub fn explain(family: Family, number: u64, bug: Option<Bug>) -> Option<Explaine
         Family::Plain => shrink(&program(), family, number, bug),
         Family::Rollbacks => shrink(&rollbacks(), family, number, bug),
         Family::Prompts => shrink(&prompts(), family, number, bug),
+        Family::Expiries => shrink(&expiries(), family, number, bug),
     }
 }
 
@@ -39,6 +40,9 @@ fn shrink(
         }
         Family::Prompts => {
             ("kept-prompt-seeds", "MEMORY_MODEL_FIRST_PROMPTS", "MEMORY_MODEL_PROMPTS")
+        }
+        Family::Expiries => {
+            ("kept-expiry-seeds", "MEMORY_MODEL_FIRST_EXPIRY", "MEMORY_MODEL_EXPIRIES")
         }
     };
     let tree = programs.new_tree(&mut runner(number)).ok()?;

@@ -79,6 +79,8 @@ pub enum Call {
     Keep,
     /// The server rolls back to the last saved state.
     GoBack,
+    /// The memory's TTL ends.
+    Expire,
     /// An operation that certainly was not applied.
     Nothing,
 }

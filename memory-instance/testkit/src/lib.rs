@@ -27,8 +27,8 @@ pub use history::{Answer, Call, Ensured, Held, History, Item, Piece, Recorded, T
 pub use linear::{Explanation, Model, Operation, check};
 pub use model::SequentialMemory;
 pub use program::{
-    Agent, Family, Faults, Kind, Look, Op, Program, SummarizerKind, Turn, TurnStep, program,
-    prompts, rollbacks, runner,
+    Agent, Family, Faults, Kind, Look, Op, Program, SummarizerKind, Turn, TurnStep, expiries,
+    program, prompts, rollbacks, runner,
 };
 pub use run::{Outcome, run};
 pub use violation::{Check, Violation};

@@ -4,10 +4,12 @@ mod leases;
 mod store;
 mod witness;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use memory_core::MemoryKey;
 use memory_core::lease::LeaseDomain;
 use memory_core::store::{Applied, StoreError, StoreErrorKind, StoreOperation};
 use memory_lock::{LockError, LockErrorKind, LockOperation};
@@ -18,7 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::bug::Bug;
 use crate::history::{Answer, Call, Recorder};
 use crate::program::{Faults, Program};
-use crate::run::KEYS;
+use crate::run::{KEYS, key_number};
 use crate::server::Server;
 
 pub(crate) use self::witness::Views;
@@ -140,18 +142,26 @@ impl Link {
 
     /// The server saves its state.
     pub(crate) fn keep(&self) {
-        self.moved(&Call::Keep, Server::keep);
+        self.moved(&Call::Keep, 0..KEYS.len(), Server::keep);
     }
 
     /// The server rolls back to the last saved state.
     pub(crate) fn go_back(&self) {
-        self.moved(&Call::GoBack, Server::go_back);
+        self.moved(&Call::GoBack, 0..KEYS.len(), Server::go_back);
     }
 
-    /// Records the call for each memory, and applies it at once.
-    fn moved(&self, call: &Call, act: impl FnOnce(&Server)) {
-        let ops: Vec<_> =
-            (0..KEYS.len()).map(|key| self.recorder.call(key, call.clone())).collect();
+    /// The TTL of this memory ends.
+    pub(crate) fn expire(&self, key: &MemoryKey) {
+        let number = key_number(key);
+        self.moved(&Call::Expire, number..number + 1, |server| {
+            let expired = server.expire(key);
+            debug_assert!(expired.is_ok(), "nothing else runs meanwhile: {expired:?}");
+        });
+    }
+
+    /// Records the call for each of these memories, and applies it at once.
+    fn moved(&self, call: &Call, keys: Range<usize>, act: impl FnOnce(&Server)) {
+        let ops: Vec<_> = keys.map(|key| self.recorder.call(key, call.clone())).collect();
         act(&self.server);
         for op in ops {
             self.recorder.answer(op, Answer::Nothing);

@@ -321,6 +321,12 @@ impl State {
         *self = Self { moves, rollbacks, kept: self.kept.take(), ..state };
     }
 
+    /// The memory's TTL ends.
+    fn expire(&mut self) {
+        let (moves, rollbacks) = (self.moves + 1, self.rollbacks + 1);
+        *self = Self { moves, rollbacks, kept: self.kept.take(), ..Self::default() };
+    }
+
     fn page(&mut self, places: &[(u64, Item)], generation: Option<u64>) -> bool {
         let there = self.items.iter().map(|(place, (item, ..))| (*place, *item));
         let same = there.eq(places.iter().copied());
@@ -400,6 +406,10 @@ impl Model for SequentialMemory {
             }
             (Call::GoBack, Some(Answer::Nothing)) => {
                 next.go_back();
+                true
+            }
+            (Call::Expire, Some(Answer::Nothing)) => {
+                next.expire();
                 true
             }
             // Reads without an answer have no effect.

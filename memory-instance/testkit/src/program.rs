@@ -1,5 +1,5 @@
 //! Whole programs: agents, their operations, and faults. Programs whose server rolls back are in
-//! `program/rollbacks.rs`, those with system prompts in `program/prompts.rs`.
+//! `program/rollbacks.rs`, with those in which a TTL ends, and those with system prompts in `program/prompts.rs`.
 
 mod prompts;
 mod rollbacks;
@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 pub use self::prompts::prompts;
-pub use self::rollbacks::rollbacks;
+pub use self::rollbacks::{expiries, rollbacks};
 
 /// A program. The same one always runs in the same way.
 #[derive(Clone)]
@@ -156,6 +156,8 @@ pub enum Op {
     /// The server rolls back to the last saved copy, or to the empty state: a failover that lost the newest writes, or
     /// a restored snapshot. Leases stay.
     GoBack,
+    /// The TTL of the memory ends.
+    Expire,
     /// Starts an operation and drops it after this number of polls.
     Cancel(u8, Box<Self>),
     /// The process dies.
@@ -313,6 +315,8 @@ pub enum Family {
     Rollbacks,
     /// The agents ensure a system prompt.
     Prompts,
+    /// The TTL of a memory ends, once or several times.
+    Expiries,
 }
 
 impl Family {
@@ -323,6 +327,7 @@ impl Family {
             Self::Plain => Program::numbered(number),
             Self::Rollbacks => Program::with_rollbacks(number),
             Self::Prompts => Program::with_prompts(number),
+            Self::Expiries => Program::with_expiries(number),
         }
     }
 }
@@ -346,6 +351,12 @@ impl Program {
         Self::drawn(&prompts(), number)
     }
 
+    /// The program with this number in which the TTL of a memory ends.
+    #[must_use]
+    pub fn with_expiries(number: u64) -> Self {
+        Self::drawn(&expiries(), number)
+    }
+
     fn drawn(programs: &impl Strategy<Value = Self>, number: u64) -> Self {
         use proptest::strategy::ValueTree;
 
@@ -360,10 +371,10 @@ impl Program {
         })
     }
 
-    /// Whether its server rolls back.
+    /// Whether its server rolls back. The end of a TTL is a rollback to the empty state.
     #[must_use]
     pub fn goes_back(&self) -> bool {
-        self.has(|op| *op == Op::GoBack)
+        self.has(|op| matches!(op, Op::GoBack | Op::Expire))
     }
 
     /// Whether it has no faults: no process dies or is suspended, no operation is dropped, and the server does not roll
@@ -371,10 +382,12 @@ impl Program {
     #[must_use]
     pub fn is_calm(&self) -> bool {
         let calm = |op: &Op| {
-            !matches!(op, Op::Stall(_) | Op::Crash | Op::Cancel(..) | Op::ForgetLeases | Op::GoBack)
+            !matches!(op, Op::Stall(_) | Op::Crash | Op::Cancel(..) | Op::ForgetLeases)
                 && !matches!(op, Op::Turn(Turn { stall: 1.., .. }))
         };
-        self.faults.percent == 0 && self.agents.iter().all(|agent| agent.ops.iter().all(calm))
+        self.faults.percent == 0
+            && !self.goes_back()
+            && self.agents.iter().all(|agent| agent.ops.iter().all(calm))
     }
 
     /// The maximum number of clears of a memory.

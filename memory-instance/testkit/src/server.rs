@@ -1,13 +1,14 @@
 //! The simulated server: the reference store and the reference lock, with at most one planted bug.
 
 mod append;
+mod deltas;
 mod leases;
 mod reads;
 mod replace;
 mod rollback;
 mod splice;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
@@ -54,6 +55,8 @@ struct State {
     replaced_tokens: HashMap<(MemoryKey, WriteId), i64>,
     /// The new generation of each replacement, and the old one.
     replaced_in: HashMap<(MemoryKey, Generation), Generation>,
+    /// Generations whose end a planted bug hides from readers.
+    unnoticed: HashSet<(MemoryKey, Generation)>,
     granted: HashMap<LockKey, FencingToken>,
     /// All leases that were ever requested, in a stable order, so that runs are reproducible.
     leased: BTreeSet<LockKey>,
@@ -188,8 +191,10 @@ impl Server {
         if !self.is_retry(&at, clear.write) {
             self.check_lease(key, access)?;
         }
+        let ended = now(self.store.head(&at))?.generation;
         let mut counters = now(self.store.clear(&at, self.access(access), clear))?;
         self.wrote(&at, clear.write);
+        self.ended(Bug::ClearUnnoticed, &at, ended);
         if self.has(Bug::ClearRestartsNumbers) {
             *self.state().numbering.entry(key.clone()).or_default() += 1;
         }

@@ -76,6 +76,7 @@ fn hunt(bug: Bug) -> Hunt {
     let began = Instant::now();
     let family = match bug {
         _ if bug.needs_rollback() => Family::Rollbacks,
+        _ if bug.needs_expiry() => Family::Expiries,
         _ if bug.needs_prompts() => Family::Prompts,
         _ => Family::Plain,
     };

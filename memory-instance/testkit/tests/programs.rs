@@ -16,6 +16,9 @@ const KEPT_ROLLBACKS: &str = include_str!("kept-rollback-seeds.txt");
 /// Seeds of programs with system prompts.
 const KEPT_PROMPTS: &str = include_str!("kept-prompt-seeds.txt");
 
+/// Seeds of programs in which a TTL ends.
+const KEPT_EXPIRIES: &str = include_str!("kept-expiry-seeds.txt");
+
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text}")),
@@ -49,7 +52,8 @@ fn run_all(family: Family, seeds: &[u64]) {
                         failed.lock().unwrap().get_or_insert(*number);
                         break;
                     }
-                    let rollbacks = program.count(|op| usize::from(*op == Op::GoBack));
+                    let is_rollback = |op: &Op| matches!(op, Op::GoBack | Op::Expire);
+                    let rollbacks = program.count(|op| usize::from(is_rollback(op)));
                     *mine.entry("programs").or_default() += 1;
                     *mine.entry("histories").or_default() += outcome.histories as u64;
                     *mine.entry("operations").or_default() += outcome.operations as u64;
@@ -98,6 +102,15 @@ fn programs_with_prompts_keep_all_promises() {
     let seeds: Vec<u64> = kept(KEPT_PROMPTS).chain(first..first + count).collect();
     eprintln!("programs with prompts, seeds {first}.. and the kept ones");
     run_all(Family::Prompts, &seeds);
+}
+
+#[test]
+fn programs_with_expiries_keep_all_promises() {
+    let first = setting("MEMORY_MODEL_FIRST_EXPIRY", 0);
+    let count = setting("MEMORY_MODEL_EXPIRIES", 150);
+    let seeds: Vec<u64> = kept(KEPT_EXPIRIES).chain(first..first + count).collect();
+    eprintln!("programs in which a TTL ends, seeds {first}.. and the kept ones");
+    run_all(Family::Expiries, &seeds);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Programs whose server rolls back to an earlier state.
+//! Programs whose server rolls back to an earlier state, or removes a memory after its TTL.
 //!
 //! After a rollback a cursor, an outline or a plan is wrong only if it was made between the copy and the rollback, and
 //! if as many messages as were lost were then appended in the same generation. So the programs save and roll back at a
@@ -111,4 +111,15 @@ pub fn rollbacks() -> impl Strategy<Value = Program> {
             agents,
         },
     )
+}
+
+/// All programs in which the TTL of a memory ends: those with rollbacks, with the end of a TTL in place of each rollback.
+pub fn expiries() -> impl Strategy<Value = Program> {
+    rollbacks().prop_map(|mut program| {
+        let ops = program.agents.iter_mut().flat_map(|agent| &mut agent.ops);
+        for op in ops.filter(|op| **op == Op::GoBack) {
+            *op = Op::Expire;
+        }
+        program
+    })
 }

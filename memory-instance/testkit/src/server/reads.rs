@@ -38,7 +38,10 @@ impl Server {
                 stored.meta.tokens = stored.meta.tokens.div_ceil(2);
             }
         }
-        if !matches!(self.bug, Some(Bug::StaleRead | Bug::TornRead)) || read.after.is_some() {
+        if let Some(after) = read.after {
+            return self.delta(&at, after, page);
+        }
+        if !matches!(self.bug, Some(Bug::StaleRead | Bug::TornRead)) {
             return Ok(page);
         }
         let mut state = self.state();

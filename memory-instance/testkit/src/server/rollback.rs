@@ -1,11 +1,14 @@
 //! Rollbacks of the simulated server.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 
-use memory_core::MemoryKey;
-use memory_core::store::{Cursor, SavedMemories, WriterId};
+use memory_core::store::{
+    Cursor, Newest, Outline, RemoveUnused, SavedMemories, StoreError, UnusedMemory, WriterId,
+};
+use memory_core::{MemoryKey, MemoryStore};
 
-use super::Server;
+use super::{Server, now};
 use crate::bug::Bug;
 
 /// The state that rolls back: the data on a server's disk. Leases are not part of the store and do not roll back.
@@ -26,9 +29,30 @@ impl Server {
 
     /// Rolls back to the last saved copy, or to the empty state.
     pub(crate) fn go_back(&self) {
+        if self.has(Bug::RollbackUnnoticed) {
+            let all = now(self.store.keys(None, NonZeroUsize::MAX)).unwrap_or_default();
+            for at in all {
+                let head = now(self.store.head(&at)).unwrap_or_default();
+                self.ended(Bug::RollbackUnnoticed, &at, head.generation);
+            }
+        }
         let mut state = self.state();
         state.writers = state.kept.writers.clone();
         self.store.go_back(&state.kept.memories);
+    }
+
+    /// Removes a memory as a sweep does after its TTL. It then reads as one that was never written; its fencing tokens
+    /// and its generation are kept.
+    pub(crate) fn expire(&self, key: &MemoryKey) -> Result<(), StoreError> {
+        let at = self.place(key);
+        let Outline { head, metas, .. } = now(self.store.outline(&at))?;
+        let mut memory = UnusedMemory::new(at.clone(), head.generation, head.version);
+        let newest = metas.last().filter(|newest| newest.sequence == head.last);
+        memory.newest = newest.map(|meta| Newest { sequence: meta.sequence, id: meta.id });
+        now(self.store.remove(&at, RemoveUnused::new(&memory, NonZeroUsize::MAX)))?;
+        self.state().writers.retain(|(of, _), _| *of != at);
+        self.ended(Bug::TtlUnnoticed, &at, head.generation);
+        Ok(())
     }
 
     /// The cursor as the store compares it: without the message's identity if that bug is planted.

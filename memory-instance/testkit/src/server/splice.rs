@@ -88,6 +88,9 @@ impl Server {
             _ => {}
         }
         let mut counters = now(self.store.splice(&at, self.access(access), &splice))?;
+        if is_current && removes {
+            self.ended(Bug::FlushUnnoticed, &at, outline.head.generation);
+        }
         self.repair(&at, &mut counters);
         Ok(counters)
     }
