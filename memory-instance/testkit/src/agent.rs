@@ -19,12 +19,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::bug::Bug;
 use crate::cut::Cut;
 use crate::history::{
-    Answer, Call, Ensured, Held, Item, Piece, Recorder, Tag, Totals, item_of, tag_of,
+    Answer, Call, Ensured, Held, Item, Piece, Position, Recorder, Tag, Totals, tag_of,
 };
 use crate::program::{Agent, Kind, Op, Program};
 use crate::run::{Bytes, Process, lease_key};
 use crate::violation::Check;
 
+mod reads;
 mod turn;
 
 /// Text that no error may contain.
@@ -72,6 +73,8 @@ struct Run<'a> {
     prompt: Option<(String, Piece)>,
     cursor: Option<Cursor>,
     view: Vec<(u64, Item)>,
+    /// The position of the last page that was read backward, if there are older messages.
+    back: Option<(Cursor, Position)>,
     /// For a planted bug.
     first_window: Option<Vec<Message>>,
 }
@@ -104,6 +107,7 @@ pub(crate) async fn run_agent(
         prompt: None,
         cursor: None,
         view: Vec::new(),
+        back: None,
         first_window: None,
         process: Arc::clone(&process),
     };
@@ -157,15 +161,10 @@ impl Run<'_> {
                         self.recorder.note(format!("flushed: {}", receipt.is_some()));
                     }
                 }
-                Op::Read => {
-                    let op = self.recorder.call(self.key, Call::Read(None));
-                    let page = self.memory.page(None, None).await;
-                    self.told(page.as_ref().err());
-                    let Ok(page) = page else { return };
-                    let places: Vec<_> = page.messages.iter().map(item_of).collect();
-                    let answer = Answer::Page(places, Some(page.cursor.generation.number()));
-                    self.recorder.answer(op, answer);
-                }
+                Op::Read => self.read().await,
+                Op::Messages => self.read_messages().await,
+                Op::Last(n) => self.last(*n).await,
+                Op::Before(limit) => self.before(*limit).await,
                 Op::Delta => self.delta().await,
                 Op::Context(budget) => self.context(u64::from(*budget)).await,
                 Op::Count => {
@@ -383,21 +382,6 @@ impl Run<'_> {
             let held = Held { key: self.key, agent: self.number, token, from, to };
             self.recorder.history().held.push(held);
         }
-    }
-
-    /// Reads the messages since the last read and adds them to those known.
-    async fn delta(&mut self) {
-        let op = self.recorder.call(self.key, Call::Read(None));
-        let page = self.memory.page(self.cursor, None).await;
-        self.told(page.as_ref().err());
-        let Ok(page) = page else { return };
-        if page.restarted || self.cursor.is_none() {
-            self.view.clear();
-        }
-        self.view.extend(page.messages.iter().map(item_of));
-        self.cursor = Some(page.cursor);
-        let answer = Answer::Page(self.view.clone(), Some(page.cursor.generation.number()));
-        self.recorder.answer(op, answer);
     }
 
     /// The window as a planted bug of the facade would have it.

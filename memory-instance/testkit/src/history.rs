@@ -71,6 +71,13 @@ pub enum Call {
     Clear(u32),
     /// Reads everything; with the turn, if this is its first read.
     Read(Option<u32>),
+    /// Reads backward.
+    Before {
+        /// The position to read from; `None` for the end.
+        position: Option<Position>,
+        /// The most messages to return.
+        limit: usize,
+    },
     /// Reads a context window with this budget; with the turn, if this is its first read.
     Window(u64, Option<u32>),
     /// Reads the counters.
@@ -107,12 +114,46 @@ pub enum Answer {
     Cleared,
     /// The content of places, and the generation if it was reported.
     Page(Vec<(u64, Item)>, Option<u64>),
+    /// The content of the places before a position, and the rest of the page if it was reported.
+    Before(Vec<(u64, Item)>, Option<Backward>),
     /// The messages of a window in their order; `None` for a summary.
     Window(Vec<Option<Tag>>),
     /// The counters.
     Counted(Totals),
     /// The operation was not applied.
     Nothing,
+}
+
+impl Answer {
+    /// The content of places, if the answer has it.
+    pub(crate) fn places(&self) -> Option<&[(u64, Item)]> {
+        match self {
+            Self::Page(places, _) | Self::Before(places, _) => Some(places),
+            _ => None,
+        }
+    }
+}
+
+/// The position of a reader that pages backward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The generation that was read.
+    pub generation: u64,
+    /// The place of the oldest message that was read.
+    pub place: u64,
+    /// That message.
+    pub item: Item,
+}
+
+/// The rest of a page that was read backward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backward {
+    /// The generation of the page.
+    pub generation: u64,
+    /// The page has the newest messages, because the position was not valid.
+    pub restarted: bool,
+    /// There are older messages.
+    pub more: bool,
 }
 
 /// The change that stored a prompt.

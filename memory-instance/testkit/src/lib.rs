@@ -23,7 +23,9 @@ mod seen;
 
 pub use bug::Bug;
 pub use explain::{Explained, explain};
-pub use history::{Answer, Call, Ensured, Held, History, Item, Piece, Recorded, Tag, Totals};
+pub use history::{
+    Answer, Backward, Call, Ensured, Held, History, Item, Piece, Position, Recorded, Tag, Totals,
+};
 pub use linear::{Explanation, Model, Operation, check};
 pub use model::SequentialMemory;
 pub use program::{

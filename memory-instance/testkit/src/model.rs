@@ -1,5 +1,6 @@
 //! The sequential model of a memory.
 
+mod backward;
 mod known;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -395,6 +396,9 @@ impl Model for SequentialMemory {
                 let turn = turn.filter(|_| has_turns);
                 next.begin(&self.known, turn) && next.page(places, *generation)
             }
+            (Call::Before { position, limit }, Some(Answer::Before(places, page))) => {
+                next.backward(position.as_ref(), *limit, places, *page)
+            }
             (Call::Window(budget, turn), Some(Answer::Window(shown))) => {
                 let turn = turn.filter(|_| has_turns);
                 next.begin(&self.known, turn) && self.state.is_window(*budget, shown, self.without)
@@ -413,7 +417,7 @@ impl Model for SequentialMemory {
                 true
             }
             // Reads without an answer have no effect.
-            (Call::Read(_) | Call::Window(..) | Call::Count, None)
+            (Call::Read(_) | Call::Before { .. } | Call::Window(..) | Call::Count, None)
             | (Call::Nothing, Some(Answer::Nothing)) => true,
             _ => false,
         };

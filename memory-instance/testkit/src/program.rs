@@ -2,12 +2,15 @@
 //! `program/rollbacks.rs`, with those in which a TTL ends, and those with system prompts in `program/prompts.rs`.
 
 mod prompts;
+mod reads;
 mod rollbacks;
 
 use std::fmt;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+
+use self::reads::vary_reads;
 
 pub use self::prompts::prompts;
 pub use self::rollbacks::{expiries, rollbacks};
@@ -131,8 +134,15 @@ pub enum Op {
     TryHold(u16),
     /// Flushes.
     Flush,
-    /// Reads all.
+    /// Reads all, as a page.
     Read,
+    /// Reads all messages.
+    Messages,
+    /// Reads this number of the newest messages.
+    Last(usize),
+    /// Reads two pages backward, of this size: from the end of the last page that was read so, or from the newest
+    /// message.
+    Before(usize),
     /// Reads the messages since the last read.
     Delta,
     /// Reads a window of this many tokens.
@@ -294,16 +304,17 @@ pub fn program() -> impl Strategy<Value = Program> {
         1 => Just(SummarizerKind::Wordy),
     ];
     let inline_flush = prop_oneof![4 => Just(false), 1 => Just(true)];
-    (any::<u64>(), any::<bool>(), faults, summarizer, inline_flush, agents).prop_map(
-        |(seed, shared_domain, faults, summarizer, inline_flush, agents)| Program {
+    let parts = (any::<u64>(), any::<bool>(), faults, summarizer, inline_flush, agents);
+    let programs =
+        parts.prop_map(|(seed, shared_domain, faults, summarizer, inline_flush, agents)| Program {
             seed,
             shared_domain,
             faults,
             summarizer,
             inline_flush,
             agents,
-        },
-    )
+        });
+    programs.prop_map(vary_reads)
 }
 
 /// Families of programs, each with separate numbers.

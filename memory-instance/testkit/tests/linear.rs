@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use memory_testkit::{
-    Answer, Call as MemoryCall, Explanation, Item, Kind, Model, Operation, Piece, Recorded,
-    SequentialMemory, check,
+    Answer, Backward, Call as MemoryCall, Explanation, Item, Kind, Model, Operation, Piece,
+    Position, Recorded, SequentialMemory, check,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -223,4 +223,28 @@ fn append_under_way_is_kept_or_lost() {
         let calls = [append(1, Some(1)), keep(), append(2, None), keep(), go_back(), read(&there)];
         assert!(is_explained(calls), "{there:?}");
     }
+}
+
+/// A page backward of at most two messages, from a position in generation 7 or from the end.
+fn before(position: Option<u64>, tags: &[u32], page: Backward) -> (MemoryCall, Option<Answer>) {
+    let item = |place: u64| Item::Message(u32::try_from(place).unwrap());
+    let position = position.map(|place| Position { generation: 7, place, item: item(place) });
+    let places = tags.iter().map(|tag| (u64::from(*tag), Item::Message(*tag))).collect();
+    (MemoryCall::Before { position, limit: 2 }, Some(Answer::Before(places, Some(page))))
+}
+
+#[test]
+fn pages_backward_are_those_of_the_memory() {
+    let last = Backward { generation: 7, restarted: false, more: false };
+    let more = Backward { more: true, ..last };
+    let restarted = Backward { restarted: true, ..more };
+    let calls = |page| [append(1, Some(1)), append(2, Some(2)), append(3, Some(3)), page];
+    let newest = || before(None, &[2, 3], more);
+    let next = |page| is_explained(calls(newest()).into_iter().chain([page]));
+    assert!(next(before(Some(2), &[1], last)));
+    assert!(!is_explained(calls(before(None, &[1, 2], more))), "stale");
+    assert!(!is_explained(calls(before(None, &[2, 3], last))), "there are more");
+    assert!(!next(before(Some(2), &[], last)), "one is missing");
+    assert!(!next(before(Some(2), &[2, 3], restarted)), "the position is valid");
+    assert!(!next(before(Some(4), &[2, 3], more)), "there is no such message");
 }

@@ -30,20 +30,17 @@ impl Known {
             let Some((at, answer)) = &operation.returned else { continue };
             // With a rollback meanwhile the answer may be about the state before it or after it.
             let Some(epoch) = rollbacks.before(operation.called, *at) else { continue };
-            match (&operation.call, answer) {
-                (_, Answer::Page(places, _)) => {
-                    for (place, item) in places {
-                        if let Item::Message(tag) = item {
-                            known.learn(epoch, *place, *tag);
-                        }
-                    }
+            for (place, item) in answer.places().unwrap_or_default() {
+                if let Item::Message(tag) = item {
+                    known.learn(epoch, *place, *tag);
                 }
-                (Call::Append { pieces, .. }, Answer::Appended { first: Some(first), .. }) => {
-                    for (place, piece) in (*first..).zip(pieces) {
-                        known.learn(epoch, place, piece.tag);
-                    }
+            }
+            if let (Call::Append { pieces, .. }, Answer::Appended { first: Some(first), .. }) =
+                (&operation.call, answer)
+            {
+                for (place, piece) in (*first..).zip(pieces) {
+                    known.learn(epoch, place, piece.tag);
                 }
-                _ => {}
             }
         }
         known.learn_turns(history);

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Agent, Faults, Op, Program, SummarizerKind, batch, look};
+use super::{Agent, Faults, Op, Program, SummarizerKind, batch, look, vary_reads};
 use crate::program::{Turn, TurnStep};
 
 fn op() -> impl Strategy<Value = Op> {
@@ -47,14 +47,14 @@ pub fn prompts() -> impl Strategy<Value = Program> {
     )
         .prop_map(|(percent, latency)| Faults { percent, latency });
     let inline_flush = prop_oneof![4 => Just(false), 1 => Just(true)];
-    (any::<u64>(), any::<bool>(), faults, inline_flush, vec(agent(), 2..=5)).prop_map(
-        |(seed, shared_domain, faults, inline_flush, agents)| Program {
-            seed,
-            shared_domain,
-            faults,
-            summarizer: SummarizerKind::Quick,
-            inline_flush,
-            agents,
-        },
-    )
+    let parts = (any::<u64>(), any::<bool>(), faults, inline_flush, vec(agent(), 2..=5));
+    let programs = parts.prop_map(|(seed, shared_domain, faults, inline_flush, agents)| Program {
+        seed,
+        shared_domain,
+        faults,
+        summarizer: SummarizerKind::Quick,
+        inline_flush,
+        agents,
+    });
+    programs.prop_map(vary_reads)
 }

@@ -7,7 +7,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Agent, Faults, Op, Program, SummarizerKind, batch, kind, turn};
+use super::{Agent, Faults, Op, Program, SummarizerKind, batch, kind, turn, vary_reads};
 
 /// Operations whose effect or answer depends on earlier reads: delta reads, flushes, windows, and batches that are sent
 /// again.
@@ -101,16 +101,17 @@ pub fn rollbacks() -> impl Strategy<Value = Program> {
         agents.push(operator);
         agents
     });
-    (any::<u64>(), any::<bool>(), faults, summarizer, inline_flush, agents).prop_map(
-        |(seed, shared_domain, faults, summarizer, inline_flush, agents)| Program {
+    let parts = (any::<u64>(), any::<bool>(), faults, summarizer, inline_flush, agents);
+    let programs =
+        parts.prop_map(|(seed, shared_domain, faults, summarizer, inline_flush, agents)| Program {
             seed,
             shared_domain,
             faults,
             summarizer,
             inline_flush,
             agents,
-        },
-    )
+        });
+    programs.prop_map(vary_reads)
 }
 
 /// All programs in which the TTL of a memory ends: those with rollbacks, with the end of a TTL in place of each rollback.
