@@ -70,6 +70,9 @@ const DEEP_ROLLBACKS: &str = "10000";
 /// The same for programs in which a TTL ends.
 const DEEP_EXPIRIES: &str = "1500";
 
+/// The number of histories that an independent checker judges in a deep run.
+const DEEP_OUTSIDE: &str = "20000";
+
 /// The folder of the real conversations that some tests read.
 const CONVERSATIONS: &str = "../shared/data/conversations";
 
@@ -279,6 +282,7 @@ impl<'a> Tests<'a> {
                 .env("MEMORY_MODEL_FIRST_ROLLBACK", &seed.to_string())
                 .env("MEMORY_MODEL_EXPIRIES", DEEP_EXPIRIES)
                 .env("MEMORY_MODEL_FIRST_EXPIRY", &seed.to_string())
+                .env("MEMORY_MODEL_OUTSIDE", DEEP_OUTSIDE)
                 .env("MEMORY_RENDER_HISTORIES", "50000")
                 .env("MEMORY_SWEEP", "whole")
         } else {

@@ -18,6 +18,7 @@ mod checks;
 mod cut;
 mod explain;
 mod healed;
+mod json;
 mod run;
 mod seen;
 
@@ -26,6 +27,7 @@ pub use explain::{Explained, explain};
 pub use history::{
     Answer, Backward, Call, Ensured, Held, History, Item, Piece, Position, Recorded, Tag, Totals,
 };
+pub use json::write_histories;
 pub use linear::{Explanation, Model, Operation, check};
 pub use model::SequentialMemory;
 pub use program::{

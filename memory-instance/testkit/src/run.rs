@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hasher};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::bug::Bug;
 use crate::checks::check_history;
 use crate::healed::verify_healed;
 use crate::history::{History, Recorder};
+use crate::json;
 use crate::link::Link;
 use crate::program::{Faults, Program};
 use crate::server::Server;
@@ -99,6 +101,27 @@ pub(crate) fn key_number(key: &MemoryKey) -> usize {
 /// Runs a program from its start, on a separate clock. The same program has the same outcome.
 #[must_use]
 pub fn run(program: &Program, bug: Option<Bug>) -> Outcome {
+    let (mut history, virtual_time) = play(program, bug);
+    if let Some(folder) = std::env::var_os(json::FOLDER) {
+        let saved = json::save(Path::new(&folder), &history, program, bug);
+        #[expect(clippy::expect_used, reason = "a developer asked for the files")]
+        saved.expect("the folder for histories can be written");
+    }
+    check_history(&mut history, program, KEYS.len());
+    let mut hasher = DefaultHasher::new();
+    for line in &history.trace {
+        hasher.write(line.as_bytes());
+        hasher.write_u8(0);
+    }
+    let operations = history.len();
+    let histories = (0..KEYS.len()).filter(|key| !history.of(*key).is_empty()).count();
+    let History { violations, faults, trace, .. } = history;
+    let trace_hash = hasher.finish();
+    Outcome { violations, histories, operations, faults, trace_hash, trace, virtual_time }
+}
+
+/// Runs a program and records it.
+pub(crate) fn play(program: &Program, bug: Option<Bug>) -> (History, Duration) {
     // The pauses between retries are jittered by the thread's generator.
     fastrand::seed(program.seed);
     #[expect(clippy::expect_used, reason = "without a runtime nothing can be tested")]
@@ -120,18 +143,8 @@ pub fn run(program: &Program, bug: Option<Bug>) -> Outcome {
         began.elapsed()
     });
     drop(runtime);
-    let mut history = std::mem::take(&mut *recorder.history());
-    check_history(&mut history, program, KEYS.len());
-    let mut hasher = DefaultHasher::new();
-    for line in &history.trace {
-        hasher.write(line.as_bytes());
-        hasher.write_u8(0);
-    }
-    let operations = history.len();
-    let histories = (0..KEYS.len()).filter(|key| !history.of(*key).is_empty()).count();
-    let History { violations, faults, trace, .. } = history;
-    let trace_hash = hasher.finish();
-    Outcome { violations, histories, operations, faults, trace_hash, trace, virtual_time }
+    let history = std::mem::take(&mut *recorder.history());
+    (history, virtual_time)
 }
 
 /// The processes of a program, and the server they share.

@@ -1,0 +1,158 @@
+//! Histories as JSON lines, for independent checkers. The README describes the format.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::bug::Bug;
+use crate::history::{Answer, Call, Ensured, History, Item, Totals};
+use crate::program::Program;
+use crate::run::{KEYS, play};
+
+/// The environment variable with the folder for the histories of all programs that run.
+pub(crate) const FOLDER: &str = "MEMORY_MODEL_HISTORIES";
+
+/// Runs a program and writes the history of each of its memories to a file in this folder. Returns the files.
+///
+/// # Errors
+/// If the folder or a file cannot be written.
+pub fn write_histories(
+    folder: &Path,
+    program: &Program,
+    bug: Option<Bug>,
+) -> io::Result<Vec<PathBuf>> {
+    save(folder, &play(program, bug).0, program, bug)
+}
+
+/// Writes a recorded history.
+pub(crate) fn save(
+    folder: &Path,
+    history: &History,
+    program: &Program,
+    bug: Option<Bug>,
+) -> io::Result<Vec<PathBuf>> {
+    fs::create_dir_all(folder)?;
+    let bug = bug.map_or("none".to_owned(), |bug| format!("{bug:?}"));
+    let mut files = Vec::new();
+    for key in 0..KEYS.len() {
+        let file = folder.join(format!("{bug}-{:016x}-{key}.jsonl", program.seed));
+        fs::write(&file, lines(history, key))?;
+        files.push(file);
+    }
+    Ok(files)
+}
+
+/// One line for each call on this memory, except those that certainly had no effect.
+fn lines(history: &History, key: usize) -> String {
+    let mut text = String::new();
+    // When the last call of each process returned; `None` if it is pending.
+    let mut processes: Vec<Option<u64>> = Vec::new();
+    for operation in history.of(key) {
+        let Some((call, args)) = call(history, &operation.call) else { continue };
+        let (called, returned) = (operation.called, operation.returned);
+        let is_free = |end: &Option<u64>| end.is_some_and(|end| end < called);
+        let process = processes.iter().position(is_free).unwrap_or(processes.len());
+        let end = returned.as_ref().map(|(at, _)| *at);
+        match processes.get_mut(process) {
+            Some(process) => *process = end,
+            None => processes.push(end),
+        }
+        let answer = returned.map(|(_, answer)| answer_of(&answer));
+        let line = json!({
+            "process": process, "call": call, "args": args, "answer": answer,
+            "called": called, "returned": end,
+        });
+        text.push_str(&line.to_string());
+        text.push('\n');
+    }
+    text
+}
+
+/// The name and the arguments of a call.
+fn call(history: &History, call: &Call) -> Option<(&'static str, Value)> {
+    let turn_of = |write: &u32| history.turns.get(write);
+    Some(match call {
+        Call::Append { batch, pieces } => {
+            let messages: Vec<_> = pieces.iter().map(|piece| piece.tag).collect();
+            ("append", json!({"batch": batch, "messages": messages, "turn": turn_of(batch)}))
+        }
+        Call::Splice { generation, summarized, evicted, summary, receipt } => {
+            let summary = summary.map(|(id, _)| hex(id));
+            let args = json!({
+                "generation": generation, "summarized": summarized, "evicted": evicted,
+                "summary": summary, "flush": receipt.map(hex),
+            });
+            ("splice", args)
+        }
+        Call::Ensure { id, piece } => ("ensure", json!({"id": id, "message": piece.tag})),
+        Call::Clear(id) => ("clear", json!({"id": id, "turn": turn_of(id)})),
+        Call::Read(turn) => ("read", json!({"turn": turn})),
+        Call::Before { position, limit } => {
+            let position = position.map(
+                |position| json!({"generation": position.generation, "place": position.place}),
+            );
+            ("before", json!({"position": position, "limit": limit}))
+        }
+        Call::Window(budget, turn) => ("window", json!({"budget": budget, "turn": turn})),
+        Call::Count => ("count", json!({})),
+        Call::Keep => ("keep", json!({})),
+        Call::GoBack => ("go_back", json!({})),
+        Call::Expire => ("expire", json!({})),
+        Call::Nothing => return None,
+    })
+}
+
+fn answer_of(answer: &Answer) -> Value {
+    match answer {
+        Answer::Appended { first, duplicate, .. } => {
+            json!({"first": first, "duplicate": duplicate})
+        }
+        Answer::Spliced(_) => json!({"conflict": false}),
+        Answer::Conflict => json!({"conflict": true}),
+        Answer::Ensured(change, place) => {
+            let change = match change {
+                Ensured::Unchanged => "unchanged",
+                Ensured::Appended => "appended",
+                Ensured::Replaced => "replaced",
+            };
+            json!({"change": change, "place": place})
+        }
+        Answer::Page(places, generation) => {
+            json!({"messages": content(places), "generation": generation})
+        }
+        Answer::Before(places, page) => {
+            let page = page.map(|page| {
+                json!({
+                    "generation": page.generation, "restarted": page.restarted, "more": page.more,
+                })
+            });
+            json!({"messages": content(places), "page": page})
+        }
+        Answer::Window(shown) => json!({"messages": shown}),
+        Answer::Counted(totals) => counted(*totals),
+        Answer::Cleared | Answer::Nothing => json!({}),
+    }
+}
+
+fn content(places: &[(u64, Item)]) -> Vec<Value> {
+    let one = |(place, item): &(u64, Item)| match item {
+        Item::Message(tag) => json!({"place": place, "message": tag}),
+        Item::Summary(id) => json!({"place": place, "summary": hex(*id)}),
+    };
+    places.iter().map(one).collect()
+}
+
+fn counted(totals: Totals) -> Value {
+    let Totals { present, tokens, summaries, appended, summarized, evicted, cleared } = totals;
+    json!({
+        "present": present, "tokens": tokens, "summaries": summaries, "appended": appended,
+        "summarized": summarized, "evicted": evicted, "cleared": cleared,
+    })
+}
+
+/// Ids are text, because many readers of JSON keep only 53 bits of a number.
+fn hex(id: u128) -> String {
+    format!("{id:032x}")
+}
