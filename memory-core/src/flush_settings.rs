@@ -6,6 +6,7 @@ use crate::resource::FlushingStrategy;
 ///
 /// The gap between the two is a hysteresis that keeps flushes rare.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct FlushSettings {
     /// The share of the budget at which a flush begins. Default: 0.8.
     pub summarize_threshold: f64,
@@ -54,6 +55,12 @@ impl FlushSettings {
         settings.summary_tokens =
             Self::DEFAULT_SUMMARY_TOKENS.min(settings.target_tokens(max_tokens) / 4);
         settings
+    }
+
+    /// Limits a summary to this many tokens.
+    #[must_use]
+    pub const fn with_summary_tokens(self, summary_tokens: u64) -> Self {
+        Self { summary_tokens, ..self }
     }
 
     /// Validates the settings of a strategy for a budget of this many tokens.

@@ -116,7 +116,7 @@ impl FallbackChain {
             Some(redactor) => self.last.write(&without_secrets(request, redactor)),
             None => self.last.write(request),
         };
-        Summary { text, summarizer: RuleBasedSummarizer::NAME.into(), declined: Vec::new() }
+        Summary::new(text, RuleBasedSummarizer::NAME)
     }
 
     fn redacted(&self, text: String) -> String {
@@ -183,6 +183,7 @@ fn shortened(reason: &str) -> String {
 
 /// A summary and its origin. Its `Debug` form omits the text.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// The text.
     pub text: String,
@@ -193,6 +194,12 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// A summary by this summarizer, the first that was tried.
+    #[must_use]
+    pub fn new(text: impl Into<String>, summarizer: impl Into<String>) -> Self {
+        Self { text: text.into(), summarizer: summarizer.into(), declined: Vec::new() }
+    }
+
     /// Why a fallback wrote the summary instead of the preferred summarizer, if so.
     #[must_use]
     pub fn fallback(&self) -> Option<String> {
@@ -216,6 +223,7 @@ impl Debug for Summary {
 
 /// A summarizer that was tried and wrote no usable summary.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Declined {
     /// Its name.
     pub summarizer: String,

@@ -173,8 +173,7 @@ impl<'a> Compaction<'a> {
         let policy = Policy::with_max_tokens(*max_tokens);
         let defaults = FlushSettings::for_budget(*max_tokens);
         let most = SUMMARY_TOKENS.min(max_tokens / 4);
-        let settings =
-            FlushSettings { summary_tokens: summary_tokens.unwrap_or(most).max(1), ..defaults };
+        let settings = defaults.with_summary_tokens(summary_tokens.unwrap_or(most).max(1));
         let history: Vec<_> = (1..)
             .zip(messages)
             .map(|(place, message)| {
@@ -221,7 +220,7 @@ impl<'a> Compaction<'a> {
         let framing = |message| u64::from(message_tokens(counter, &message));
         let name = framing(named_summary("")).saturating_sub(framing(Message::system("")));
         let summary_tokens = self.settings.summary_tokens.saturating_sub(name);
-        let settings = FlushSettings { summary_tokens, ..self.settings };
+        let settings = self.settings.with_summary_tokens(summary_tokens);
         SummaryRequest::new(picked.cloned().collect(), &settings, Arc::clone(&self.options.counter))
     }
 

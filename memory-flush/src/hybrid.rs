@@ -86,12 +86,13 @@ mod tests {
 
     fn settings() -> impl Strategy<Value = FlushSettings> {
         (0.1..1.0_f64, 0.1..0.95_f64, 1..200_u64, 1..=100_u8).prop_map(
-            |(summarize_threshold, part, summary_tokens, summarize_oldest_percent)| FlushSettings {
-                summarize_threshold,
-                flush_target: summarize_threshold * part,
-                summary_tokens,
-                summarize_oldest_percent,
-                min_messages: 10,
+            |(threshold, part, summary_tokens, oldest_percent)| {
+                let mut settings =
+                    FlushSettings::for_budget(1_000).with_summary_tokens(summary_tokens);
+                settings.summarize_threshold = threshold;
+                settings.flush_target = threshold * part;
+                settings.summarize_oldest_percent = oldest_percent;
+                settings
             },
         )
     }
@@ -250,7 +251,7 @@ mod tests {
         let metas: Vec<_> = (1..=10).map(|number| message(number, 10, None)).collect();
         let policy = Policy::with_max_tokens(100);
         let plan = |summary_tokens| {
-            let settings = FlushSettings { summary_tokens, ..FlushSettings::for_budget(100) };
+            let settings = FlushSettings::for_budget(100).with_summary_tokens(summary_tokens);
             let input = FlushInput::new(&metas, &policy, &settings, Timestamp::UNIX_EPOCH)
                 .with_target(EvictionGoal::tokens(50));
             HybridSummary.plan(&input)

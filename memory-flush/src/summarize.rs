@@ -211,7 +211,7 @@ mod tests {
         fn accepted_summary_is_smaller_than_replaced(
             history in history(20), summary_tokens in 1..200_u64, counter in counter(),
         ) {
-            let settings = FlushSettings { summary_tokens, ..FlushSettings::for_budget(10_000) };
+            let settings = FlushSettings::for_budget(10_000).with_summary_tokens(summary_tokens);
             let replaced: u64 = history.iter().map(|m| u64::from(m.meta.tokens)).sum();
             let summaries = history.iter().filter(|message| message.meta.summary).count();
             let count = history.len();

@@ -53,6 +53,7 @@ impl fmt::Display for LostReason {
 /// carry its token.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the lease of `{key}` was lost: {reason}; start over with a new one")]
+#[non_exhaustive]
 pub struct Lost {
     /// The key of the lease.
     pub key: LockKey,

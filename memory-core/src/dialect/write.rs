@@ -11,6 +11,7 @@ use crate::message::Role;
 
 /// The written messages, and the content that the dialect could not express.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Written {
     /// The messages or items in order; empty if there was nothing to write.
     pub messages: Vec<Json>,

@@ -24,6 +24,7 @@ pub enum ResourceKind {
 /// Content types that share a priority.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PriorityBlock {
     /// 0 critical, 1 important, 2 and more optional.
     pub priority: Priority,
@@ -34,9 +35,24 @@ pub struct PriorityBlock {
     pub max_tokens: Option<u64>,
 }
 
-/// Shares of the budget; together at most 1.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+impl PriorityBlock {
+    /// A block of these types, limited by their share of the budget.
+    #[must_use]
+    pub fn new(priority: Priority, content_types: impl IntoIterator<Item = ContentType>) -> Self {
+        Self { priority, content_types: content_types.into_iter().collect(), max_tokens: None }
+    }
+
+    /// Limits the total tokens of the block.
+    #[must_use]
+    pub fn with_max_tokens(self, max_tokens: u64) -> Self {
+        Self { max_tokens: Some(max_tokens), ..self }
+    }
+}
+
+/// Shares of the budget; together at most 1. The default is no share for any.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TokenAllocation {
     /// Recent context and important facts.
     pub short_term: f64,

@@ -115,13 +115,11 @@ proptest! {
         (threshold, part) in (0.05..1.0_f64, 0.1..0.95_f64),
         (summary_tokens, share) in (4..150_u64, 1..=100_u64),
     ) {
-        let settings = FlushSettings {
-            summarize_threshold: threshold,
-            flush_target: threshold * part,
-            summary_tokens,
-            summarize_oldest_percent: 30,
-            min_messages: 3,
-        };
+        let mut settings =
+            FlushSettings::for_budget(policy.max_tokens).with_summary_tokens(summary_tokens);
+        settings.summarize_threshold = threshold;
+        settings.flush_target = threshold * part;
+        settings.min_messages = 3;
         let mut memory = Memory {
             policy: &policy,
             settings,
@@ -162,11 +160,9 @@ proptest! {
         sizes in prop::collection::vec(prop_oneof![1..4_u64, 1..100_u64, 1..5_000_u64], 1..8),
     ) {
         let policy = Policy { message_limit, ..Policy::with_max_tokens(max_tokens) };
-        let settings = FlushSettings {
-            summarize_threshold: threshold,
-            flush_target: threshold * part,
-            ..FlushSettings::for_budget(max_tokens)
-        };
+        let mut settings = FlushSettings::for_budget(max_tokens);
+        settings.summarize_threshold = threshold;
+        settings.flush_target = threshold * part;
         // A message has at least one token.
         let left = Tally {
             messages: left_messages,

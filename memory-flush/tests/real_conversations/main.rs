@@ -124,8 +124,7 @@ fn grow(messages: &[Message], policy: &Policy, strategy: &dyn FlushStrategy) -> 
         let request = SummaryRequest::new(old.cloned().collect(), &settings, counter.clone());
         let written = request.and_then(|request| {
             let text = RuleBasedSummarizer::default().write(&request);
-            let summary =
-                Summary { text, summarizer: RuleBasedSummarizer::NAME.into(), declined: vec![] };
+            let summary = Summary::new(text, RuleBasedSummarizer::NAME);
             WrittenSummary::new(&summary, MessageId::new(Uuid::nil()), now, policy, &*counter)
         });
         let record = FlushRecord {

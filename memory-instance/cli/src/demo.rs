@@ -78,12 +78,10 @@ pub(crate) async fn run(common: &Common, out: &mut Out) -> anyhow::Result<()> {
 fn resource() -> MemoryResource {
     let mut resource = MemoryResource::new("support", MAX_TOKENS);
     resource.tokenizer = DEFAULT_TOKENIZER;
-    let block =
-        |priority, content_types| PriorityBlock { priority, content_types, max_tokens: None };
     resource.priority_blocks = vec![
-        block(Priority::CRITICAL, vec![ContentType::SystemPrompt]),
-        block(Priority::IMPORTANT, vec![ContentType::RecentContext, ContentType::Summary]),
-        block(Priority::OPTIONAL, vec![ContentType::HistoricalMessages]),
+        PriorityBlock::new(Priority::CRITICAL, [ContentType::SystemPrompt]),
+        PriorityBlock::new(Priority::IMPORTANT, [ContentType::RecentContext, ContentType::Summary]),
+        PriorityBlock::new(Priority::OPTIONAL, [ContentType::HistoricalMessages]),
     ];
     resource.recent_window = Some(1_000);
     resource.flushing_strategy.kind = Some("hybrid_summary".into());

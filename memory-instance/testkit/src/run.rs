@@ -374,16 +374,8 @@ fn resource() -> MemoryResource {
     resource.flushing_strategy.min_messages = 4;
     resource.flushing_strategy.summary_tokens = Some(80);
     resource.priority_blocks = vec![
-        PriorityBlock {
-            priority: Priority::CRITICAL,
-            content_types: vec![ContentType::SystemPrompt],
-            max_tokens: None,
-        },
-        PriorityBlock {
-            priority: Priority::IMPORTANT,
-            content_types: vec![ContentType::ImportantFacts],
-            max_tokens: Some(200),
-        },
+        PriorityBlock::new(Priority::CRITICAL, [ContentType::SystemPrompt]),
+        PriorityBlock::new(Priority::IMPORTANT, [ContentType::ImportantFacts]).with_max_tokens(200),
     ];
     resource.lock.ttl = Duration::from_secs(2);
     resource.lock.refresh_interval = Duration::from_millis(700);

@@ -16,11 +16,7 @@ async fn default_strategy_summarizes_without_evicting() {
         let mut resource = MemoryResource::new("m", 1_000);
         resource.flushing_strategy.kind = named.map(str::to_owned);
         if blocks {
-            let block = PriorityBlock {
-                priority: Priority::OPTIONAL,
-                content_types: vec![ContentType::HistoricalMessages],
-                max_tokens: None,
-            };
+            let block = PriorityBlock::new(Priority::OPTIONAL, [ContentType::HistoricalMessages]);
             resource.priority_blocks = vec![block];
         }
         let mut builder = with(resource).with_flush_mode(FlushMode::Inline);

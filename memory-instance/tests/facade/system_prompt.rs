@@ -167,11 +167,8 @@ async fn cleared_prompt_is_appended_again(on: On) {
 /// Also if the resource permits the eviction of system prompts.
 async fn flush_keeps_the_prompt(on: On) {
     let mut resource = hybrid(600);
-    resource.priority_blocks = vec![PriorityBlock {
-        priority: Priority::new(3),
-        content_types: vec![ContentType::SystemPrompt],
-        max_tokens: None,
-    }];
+    resource.priority_blocks =
+        vec![PriorityBlock::new(Priority::new(3), [ContentType::SystemPrompt])];
     let world = on.world(with(resource).with_flush_mode(FlushMode::Inline)).await;
     let memory = world.memory();
     memory.ensure_system("agent", "Be brief.").await.unwrap();
