@@ -11,6 +11,7 @@ pub mod fuzz;
 pub mod generators;
 pub mod intercept;
 pub mod programs;
+pub mod replica;
 
 #[doc(hidden)]
 pub use peak_alloc::PeakAlloc;

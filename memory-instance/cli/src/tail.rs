@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use memory_core::changes::{Change, RemovalReason};
 use memory_core::dialect::Part;
-use memory_core::store::{Cursor, MessageId, MessageMeta, Page};
+use memory_core::store::{Cursor, MessageId};
 use memory_core::{Message, StoredMessage};
+use memory_instance::WatchFrom;
 use serde_json::json;
 
 use crate::args::Memories;
@@ -31,8 +33,8 @@ pub(crate) struct Args {
     lines: usize,
 }
 
-/// The polling interval for new messages; a poll that finds none costs one small read.
-const TAIL_INTERVAL: Duration = Duration::from_millis(200);
+/// The interval between checks whether the reader of the output is still there.
+const READER_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
     let memory = memories.the_one().await?;
@@ -46,20 +48,30 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
     if !args.follow {
         return Ok(());
     }
-    let mut followed = Followed::from(page);
+    let generation = page.cursor.generation;
+    let newest = page.messages.last();
+    let newest = newest.map_or(generation.into(), |newest| Cursor::at(generation, &newest.meta));
+    let mut watcher = memory.watch(WatchFrom::After(newest)).await?;
+    let mut followed = Followed::new(&page.messages, args.lines);
     loop {
         out.flush()?;
         out.check_reader()?;
-        tokio::time::sleep(TAIL_INTERVAL).await;
-        let page = memory.page(Some(followed.cursor), None).await?;
-        if page.restarted {
-            note(if followed.went_back(&page) {
-                "(the store returned to an earlier state: some of the messages above are lost)"
-            } else {
-                "(flushed or cleared: older messages were summarized or removed)"
-            });
+        let next = tokio::time::timeout(READER_CHECK_INTERVAL, watcher.next());
+        let Ok(change) = next.await else { continue };
+        let change = match change {
+            Ok(change) => change,
+            // The watcher continues after a pause, and loses nothing.
+            Err(error) if error.is_retryable() => {
+                note(error);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (told, new) = followed.apply(change);
+        if let Some(told) = told {
+            note(&told);
         }
-        for stored in followed.news(page, args.lines) {
+        for stored in new {
             show(&stored, out)?;
         }
     }
@@ -67,65 +79,61 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
 
 /// The messages that were shown, or were there before them.
 struct Followed {
-    cursor: Cursor,
-    /// The messages before this one were there at first, and are not shown.
-    first: Option<MessageMeta>,
-    /// Ids, because a store that was rolled back assigns the places to other messages.
     known: HashSet<MessageId>,
-}
-
-impl From<Page> for Followed {
-    fn from(page: Page) -> Self {
-        let generation = page.cursor.generation;
-        let start = Cursor::from(generation);
-        Self {
-            cursor: page
-                .messages
-                .last()
-                .map_or(start, |newest| Cursor::at(generation, &newest.meta)),
-            first: page.messages.first().map(|first| first.meta.clone()),
-            known: page.messages.iter().map(|stored| stored.meta.id).collect(),
-        }
-    }
+    lines: usize,
+    /// All present messages follow, and those that were not shown yet are to be shown.
+    lagged: bool,
 }
 
 impl Followed {
-    fn went_back(&self, page: &Page) -> bool {
-        page.restarted && page.cursor.generation == self.cursor.generation
+    fn new(messages: &[StoredMessage], lines: usize) -> Self {
+        let known = messages.iter().map(|stored| stored.meta.id).collect();
+        Self { known, lines, lagged: false }
     }
 
-    /// The messages of the page after the cursor that are to be shown; at most `lines` if the first that was shown
-    /// is lost, because new messages before it cannot be recognized then.
-    fn news(&mut self, page: Page, lines: usize) -> Vec<StoredMessage> {
-        let went_back = self.went_back(&page);
-        let newest = std::mem::replace(&mut self.cursor, page.cursor).sequence;
-        if !page.restarted {
-            self.known.extend(page.messages.iter().map(|stored| stored.meta.id));
-            return page.messages;
-        }
-        // Places are given twice after a rollback, and after the end of a memory.
-        let is_reused = went_back || page.cursor.sequence < newest;
-        let first = self.first.take();
-        let is_there =
-            |first: &MessageMeta| page.messages.iter().any(|stored| stored.meta.id == first.id);
-        let skipped = match &first {
-            Some(first) if !is_reused || is_there(first) => {
-                page.messages.partition_point(|stored| stored.meta.sequence < first.sequence)
+    /// A line about the change, and the messages to show.
+    fn apply(&mut self, change: Change) -> (Option<String>, Vec<StoredMessage>) {
+        match change {
+            Change::Appended(messages) => (None, self.news(messages)),
+            Change::Removed(removal) => {
+                let how = match removal.reason {
+                    RemovalReason::Summarized => "summarized",
+                    RemovalReason::Evicted => "evicted",
+                    _ => "removed",
+                };
+                let told = format!("(#{} to #{} were {how})", removal.first, removal.last);
+                // After a restart these were mostly removed before the first message that was shown.
+                (Some(told).filter(|_| !self.lagged), Vec::new())
             }
-            Some(_) => page.messages.len().saturating_sub(lines),
-            None => 0,
-        };
-        let ids = page.messages.iter().map(|stored| stored.meta.id).collect();
-        let known = std::mem::replace(&mut self.known, ids);
-        let is_new = |stored: &StoredMessage| {
-            // Such a summary replaces messages that were shown.
-            let is_known = !went_back && stored.meta.summary && stored.meta.sequence <= newest;
-            !is_known && !known.contains(&stored.meta.id)
-        };
-        page.messages.into_iter().skip(skipped).filter(is_new).collect()
+            Change::Replaced(message) => {
+                let told = format!("(#{} was replaced)", message.meta.sequence);
+                self.known.insert(message.meta.id);
+                (Some(told), vec![(*message).clone()])
+            }
+            Change::Cleared { last } => {
+                let told = format!("(cleared up to #{last})");
+                (Some(told).filter(|_| !self.lagged), Vec::new())
+            }
+            Change::Lagged => {
+                self.lagged = true;
+                let told =
+                    "(older messages were removed, or the store returned to an earlier state)";
+                (Some(told.to_owned()), Vec::new())
+            }
+            _ => (None, Vec::new()),
+        }
+    }
+
+    /// The messages that were not shown; after a restart at most `lines`.
+    fn news(&mut self, messages: Vec<StoredMessage>) -> Vec<StoredMessage> {
+        let mut new: Vec<_> =
+            messages.into_iter().filter(|stored| self.known.insert(stored.meta.id)).collect();
+        if std::mem::take(&mut self.lagged) {
+            new.drain(..new.len().saturating_sub(self.lines));
+        }
+        new
     }
 }
-
 fn show(stored: &StoredMessage, out: &mut Out) -> anyhow::Result<()> {
     let StoredMessage { meta, message, .. } = stored;
     if out.json() {

@@ -18,3 +18,4 @@ mod marks;
 mod on_redis_servers;
 mod parent;
 mod sqlite;
+mod watched;

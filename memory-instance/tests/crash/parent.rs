@@ -31,6 +31,8 @@ pub(crate) enum Errand {
     Write,
     /// Create a file that contains only leases.
     Lease,
+    /// Append, flush, replace and clear until it is killed.
+    Edit,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

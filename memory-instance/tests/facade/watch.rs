@@ -1,11 +1,10 @@
 //! The stream of changes.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use memory_core::{MemoryResource, Message, Sequence, StoredMessage};
+use memory_core::{MemoryResource, Message, Sequence};
+use memory_core_testkit::replica::Replica;
 use memory_instance::{Change, FlushMode, MemoryInstance, RemovalReason, WatchFrom, Watcher};
 
 use crate::support::{On, World, hybrid, with};
@@ -21,33 +20,6 @@ on_every_backend![
 
 async fn world(on: On) -> World {
     on.world(with(MemoryResource::new("m", 90_000)).with_flush_mode(FlushMode::Manual)).await
-}
-
-/// A copy of the memory that a watch keeps.
-#[derive(Default)]
-struct Copy(BTreeMap<Sequence, StoredMessage>);
-
-impl Copy {
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::Appended(messages) => {
-                for message in messages {
-                    assert!(self.0.keys().next_back().is_none_or(|it| *it < message.meta.sequence));
-                    self.0.insert(message.meta.sequence, message);
-                }
-            }
-            Change::Removed(removal) => {
-                self.0.retain(|place, _| !(removal.first..=removal.last).contains(place));
-                let summary = removal.summary.map(Arc::unwrap_or_clone);
-                self.0.extend(summary.map(|summary| (summary.meta.sequence, summary)));
-            }
-            Change::Replaced(message) => {
-                self.0.insert(message.meta.sequence, Arc::unwrap_or_clone(message));
-            }
-            Change::Cleared { last } => self.0.retain(|place, _| *place > last),
-            other => panic!("unexpected: {other:?}"),
-        }
-    }
 }
 
 fn appended(change: Change) -> Vec<String> {
@@ -123,16 +95,16 @@ async fn watch_resumes_from_its_cursor(on: On) {
     memory.append(Message::user("four")).await.unwrap();
     let mut late = memory.watch(cursor).await.unwrap();
     assert!(matches!(late.next().await.unwrap(), Change::Lagged));
-    let mut copy = Copy::default();
+    let mut copy = Replica::default();
     follow(&mut late, &mut copy, &memory).await;
-    assert_eq!(copy.0.len(), 1);
+    assert_eq!(copy.lags, 0);
 }
 
 /// Applies changes until the copy equals the memory.
-async fn follow(watch: &mut Watcher, copy: &mut Copy, memory: &MemoryInstance) {
+async fn follow(watch: &mut Watcher, copy: &mut Replica, memory: &MemoryInstance) {
     loop {
         let now = memory.messages().await.unwrap();
-        if copy.0.values().eq(&now) {
+        if copy.equals(&now) {
             return;
         }
         copy.apply(watch.next().await.unwrap());
@@ -160,7 +132,7 @@ async fn copy_equals_the_memory_after_a_race(on: On) {
         })
     });
     let writers: Vec<_> = writers.collect();
-    let mut copy = Copy::default();
+    let mut copy = Replica::default();
     while writers.iter().any(|writer| !writer.is_finished()) {
         let next = tokio::time::timeout(Duration::from_millis(20), watch.next());
         if let Ok(change) = next.await {
@@ -171,6 +143,7 @@ async fn copy_equals_the_memory_after_a_race(on: On) {
         writer.await.unwrap();
     }
     follow(&mut watch, &mut copy, &memory).await;
+    assert_eq!(copy.lags, 0);
 }
 
 async fn dropped_wait_loses_no_change(on: On) {
