@@ -11,8 +11,8 @@ use crate::stored::{MessageId, Sequence, StoredMessage};
 /// A watcher's knowledge of a memory: the present messages up to its cursor.
 ///
 /// The watcher reads all messages after [`cursor`](Self::cursor) and passes the page to
-/// [`advance`](Self::advance). If messages were removed or replaced, it also reads the receipts and then the head,
-/// and passes all of them to [`compare`](Self::compare).
+/// [`advance`](Self::advance). If messages were removed or replaced, it reads the head, the receipts and all messages, in
+/// this order, and passes them to [`compare`](Self::compare).
 #[derive(Debug, Clone)]
 pub struct ChangeTracker {
     state: State,
@@ -32,6 +32,10 @@ enum State {
     Lost,
     Following,
 }
+
+/// The messages were not only appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NeedsComparison;
 
 /// A place and its message; no id if it cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,12 +100,12 @@ impl ChangeTracker {
     /// Adds the page of all messages after the cursor.
     ///
     /// # Errors
-    /// The page, if messages were removed or replaced, or none was read before: [compare](Self::compare) it.
-    pub fn advance(&mut self, page: Page) -> Result<Option<Change>, Box<Page>> {
+    /// Messages were removed or replaced, or nothing was read before: [compare](Self::compare).
+    pub fn advance(&mut self, page: Page) -> Result<Option<Change>, NeedsComparison> {
         // A store does not restart a reader that found nothing.
         let is_other = page.cursor.generation != self.cursor.generation;
         if page.restarted || is_other || self.state != State::Following {
-            return Err(Box::new(page));
+            return Err(NeedsComparison);
         }
         for place in places(&page) {
             if self.present.last().is_none_or(|last| last.sequence < place.sequence) {
@@ -112,8 +116,8 @@ impl ChangeTracker {
         Ok((!page.messages.is_empty()).then_some(Change::Appended(page.messages)))
     }
 
-    /// The changes up to a page of the whole memory, with the receipts and the head that were read after it.
-    /// `None` if messages were removed or replaced between these reads: read all three again.
+    /// The changes up to a page of the whole memory, with the head that was read first and the receipts that were read
+    /// in between. `None` if messages were removed or replaced between these reads: read all three again.
     #[must_use]
     pub fn compare(
         &mut self,
@@ -124,6 +128,7 @@ impl ChangeTracker {
         if head.generation != page.cursor.generation {
             return None;
         }
+        // Messages that came after the head was read are all present.
         let mut changes = Vec::new();
         let is_earlier = page.cursor.generation <= self.cursor.generation
             || head.last < self.last

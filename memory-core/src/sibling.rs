@@ -1,6 +1,6 @@
 //! Functions that only the other crates of this workspace need. They may change in any version.
 
-pub use crate::change_tracker::ChangeTracker;
+pub use crate::change_tracker::{ChangeTracker, NeedsComparison};
 pub use crate::clock::NEVER;
 pub use crate::error_text::{cut_error_source, cut_error_text};
 pub use crate::lease::{DEFAULT_LEASE_TTL, MIN_LEASE_TTL};

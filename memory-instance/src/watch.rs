@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::{Stream, stream};
 use memory_core::MemoryKey;
 use memory_core::changes::Change;
-use memory_core::sibling::ChangeTracker;
+use memory_core::sibling::{ChangeTracker, NeedsComparison};
 use memory_core::store::{Cursor, StoreError, StoreWatch};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -192,22 +192,18 @@ impl Watcher {
     /// Reads what came since the last read. Its effects follow the last await.
     async fn catch_up(&mut self) -> Result<(), StoreError> {
         let (inner, store) = (&self.inner, self.inner.store());
-        let mut page = inner.page(self.tracker.read_after(), None).await?;
-        loop {
-            let whole = match self.tracker.advance(page) {
-                Ok(change) => {
-                    self.pending.extend(change);
+        let page = inner.page(self.tracker.read_after(), None).await?;
+        match self.tracker.advance(page) {
+            Ok(change) => self.pending.extend(change),
+            Err(NeedsComparison) => loop {
+                let head = inner.head().await?;
+                let receipts = store.receipts(&inner.key).await?;
+                let page = inner.page(None, None).await?;
+                if let Some(changes) = self.tracker.compare(&page, &receipts, &head) {
+                    self.pending.extend(changes);
                     break;
                 }
-                Err(whole) => whole,
-            };
-            let receipts = store.receipts(&inner.key).await?;
-            let head = inner.head().await?;
-            if let Some(changes) = self.tracker.compare(&whole, &receipts, &head) {
-                self.pending.extend(changes);
-                break;
-            }
-            page = inner.page(self.tracker.read_after(), None).await?;
+            },
         }
         if self.pending.is_empty() {
             self.cursor = self.tracker.cursor();

@@ -25,7 +25,8 @@ enum Step {
     Expire,
     Save,
     GoBack,
-    Look,
+    /// The watcher reads; this many messages are appended between its reads.
+    Look(u64),
     /// Another process continues from the cursor.
     Resume,
 }
@@ -40,7 +41,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Expire),
         1 => Just(Step::Save),
         1 => Just(Step::GoBack),
-        6 => Just(Step::Look),
+        6 => (0..3_u64).prop_map(Step::Look),
         1 => Just(Step::Resume),
     ];
     prop::collection::vec(step, 1..60)
@@ -157,23 +158,32 @@ impl World {
                 self.reasons.clear();
                 self.may_lag = true;
             }
-            Step::Look | Step::Resume => {}
+            Step::Look(_) | Step::Resume => {}
         }
     }
 
-    fn look(&mut self, tracker: &mut ChangeTracker) -> Result<(), TestCaseError> {
+    fn look(&mut self, tracker: &mut ChangeTracker, late: u64) -> Result<(), TestCaseError> {
         let now = self.now();
         let page = self.memory.read(Read { after: tracker.read_after(), limit: None }, now);
         let changes = match tracker.advance(page) {
             Ok(change) => change.into_iter().collect(),
-            Err(page) => {
-                let (receipts, head) = (self.memory.receipts(now), self.memory.head(now));
-                tracker.compare(&page, &receipts, &head).expect("nothing changed in between")
+            Err(NeedsComparison) => {
+                let (head, receipts) = (self.memory.head(now), self.memory.receipts(now));
+                if late > 0 {
+                    self.take(&Step::Append(late));
+                }
+                let page = self.memory.read(Read::default(), self.now());
+                match tracker.compare(&page, &receipts, &head) {
+                    Some(changes) => changes,
+                    // The append began the memory.
+                    None => return self.look(tracker, 0),
+                }
             }
         };
         for change in changes {
             self.apply(change)?;
         }
+        let now = self.now();
         let present = self.memory.read(Read::default(), now).messages;
         prop_assert_eq!(self.copy.values().cloned().collect::<Vec<_>>(), present);
         for place in 1..=self.memory.head(now).last.number() {
@@ -243,15 +253,17 @@ proptest! {
     fn copy_equals_the_memory(steps in steps()) {
         let mut world = World::default();
         let mut tracker = ChangeTracker::start();
-        for step in steps.iter().chain([&Step::Look]) {
+        for step in steps.iter().chain([&Step::Look(0)]) {
             world.take(step);
             if let Step::Resume = step {
                 let before = tracker.cursor();
                 tracker = ChangeTracker::resume(before, &world.memory.outline(world.now()));
                 world.may_lag |= before.generation != world.memory.head(world.now()).generation;
             }
-            if let Step::Look | Step::Resume = step {
-                world.look(&mut tracker)?;
+            match step {
+                Step::Look(late) => world.look(&mut tracker, *late)?,
+                Step::Resume => world.look(&mut tracker, 0)?,
+                _ => {}
             }
         }
         prop_assert!(world.may_lag || world.lags == 0, "a watcher that follows never lags");
@@ -271,8 +283,9 @@ fn changes(world: &World, tracker: &mut ChangeTracker) -> Vec<Change> {
     let page = world.memory.read(Read { after: tracker.read_after(), limit: None }, now);
     match tracker.advance(page) {
         Ok(change) => change.into_iter().collect(),
-        Err(page) => {
-            let (receipts, head) = (world.memory.receipts(now), world.memory.head(now));
+        Err(NeedsComparison) => {
+            let (head, receipts) = (world.memory.head(now), world.memory.receipts(now));
+            let page = world.memory.read(Read::default(), now);
             tracker.compare(&page, &receipts, &head).unwrap()
         }
     }
@@ -353,8 +366,8 @@ fn resumed_watcher_goes_on_in_its_generation() {
 #[test]
 fn receipts_of_another_generation_are_read_again() {
     let mut world = world(&[Step::Append(2)]);
-    let page = world.memory.read(Read::default(), world.now());
-    world.take(&Step::Flush { summarized: 0b1, evicted: 0 });
     let head = world.memory.head(world.now());
+    world.take(&Step::Flush { summarized: 0b1, evicted: 0 });
+    let page = world.memory.read(Read::default(), world.now());
     assert_eq!(ChangeTracker::start().compare(&page, &[], &head), None);
 }

@@ -17,6 +17,8 @@ use crate::parent::{Child, Errand, Orders, seed};
 const LEASE: Duration = Duration::from_millis(240);
 /// The most writers at a time.
 const WRITERS: usize = 2;
+/// The least number of kills.
+const MIN_KILLS: u32 = 10;
 
 fn events() -> u64 {
     match std::env::var("MEMORY_WATCH_EVENTS") {
@@ -57,15 +59,15 @@ async fn follow(url: &str) {
     let manager = builder(0, LEASE).build(store, LockManager::new(locks)).unwrap();
     let memory = manager.memory("m", "k").unwrap();
     let mut watcher = memory.watch(WatchFrom::Start).await.unwrap();
-    let (mut replica, mut kills, mut process) = (Replica::default(), 0, 0);
+    let (mut replica, mut kills, mut process) = (Replica::default(), 0_u32, 0);
     let mut writers = Vec::new();
-    while replica.events < events() {
+    while replica.events < events() || kills < MIN_KILLS {
         while writers.len() < WRITERS {
             process += 1;
             let orders = Orders { errand: Errand::Edit, ..Orders::write(url, process) };
             writers.push(Child::start(&orders));
         }
-        let until = Instant::now() + Duration::from_millis(random.u64(50..600));
+        let until = Instant::now() + Duration::from_millis(random.u64(20..200));
         while let Ok(change) =
             timeout(until.saturating_duration_since(Instant::now()), watcher.next()).await
         {
@@ -81,7 +83,6 @@ async fn follow(url: &str) {
         replica.apply(watcher.next().await.unwrap());
     }
     println!("{url}: {} events, {kills} kills, {} restarts", replica.events, replica.lags);
-    assert!(kills > 2, "{kills} kills");
     assert_eq!(replica.lags, 0, "a watcher that follows never starts over");
 }
 
