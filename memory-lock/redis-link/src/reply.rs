@@ -109,7 +109,7 @@ pub fn number<T: FromStr + TryFrom<i64>>(value: Value) -> Result<T, LinkError> {
 ///
 /// # Errors
 /// [`LinkError`] for anything else.
-pub fn flag(value: Value) -> Result<bool, LinkError> {
+pub fn flag(value: &Value) -> Result<bool, LinkError> {
     match value {
         Value::Int(1) => Ok(true),
         Value::Int(0) => Ok(false),
@@ -187,10 +187,10 @@ mod tests {
 
     #[test]
     fn flag_is_one_or_zero() {
-        assert!(flag(Value::Int(1)).unwrap());
-        assert!(!flag(Value::Int(0)).unwrap());
+        assert!(flag(&Value::Int(1)).unwrap());
+        assert!(!flag(&Value::Int(0)).unwrap());
         for odd in [Value::Int(2), Value::Int(-1), bulk(b"1"), Value::Nil, Value::Okay] {
-            assert!(flag(odd.clone()).is_err(), "{odd:?}");
+            assert!(flag(&odd).is_err(), "{odd:?}");
         }
     }
 }

@@ -195,7 +195,7 @@ impl LockBackend for RedisLock {
         call.arg(Shown(owner)).arg(name).arg(keys.channel(name));
         call.arg(self.link.publish_command()).arg(millis(RESERVED_FOR_WAITER));
         let answer = self.link.run(&RELEASE, &call).await.map_err(&failed)?;
-        let released = flag(answer).map_err(failed)?;
+        let released = flag(&answer).map_err(failed)?;
         Ok(if released { Release::Released } else { Release::NotOwner })
     }
 

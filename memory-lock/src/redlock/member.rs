@@ -234,7 +234,7 @@ impl Member {
         let mut call = SETTLE.on([lease.as_str(), &fence]);
         call.arg(owner.to_string()).arg(token.number());
         let settled = async {
-            let is_ours = flag(link.run(&SETTLE, &call).await?)?;
+            let is_ours = flag(&link.run(&SETTLE, &call).await?)?;
             Ok(if is_ours { Answer::Holds(token) } else { NOT_OURS })
         };
         settled.await.map_err(failed(operation))
@@ -262,7 +262,7 @@ impl Member {
         let lease = link.keys().lease(key.as_str());
         let mut call = WITHDRAW.on([lease.as_str()]);
         call.arg(owner.to_string());
-        let withdrawn = async { flag(link.run(&WITHDRAW, &call).await?) };
+        let withdrawn = async { flag(&link.run(&WITHDRAW, &call).await?) };
         withdrawn.await.map(drop).map_err(failed(LockOperation::Release))
     }
 }

@@ -7,7 +7,8 @@ if not stored[1] and redis.call('HLEN', key) ~= registrations(stored[2]) then
   return error('CORRUPT ' .. key .. ' does not hold a memory of ours')
 end
 redis.call('HSET', key, 'v', text_of(now() + tonumber(ARGV[4])) .. ' ' .. ARGV[5])
-if not stored[1] then
+-- Also where a memory has ended and is not deleted yet: the registration would end with it.
+if not head then
   redis.call('PEXPIRE', key, math.ceil(tonumber(ARGV[4]) / 1000))
 end
 return {head and head.generation or '0', head and head.version or 0, redis.call('PTTL', key)}
