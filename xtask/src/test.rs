@@ -71,7 +71,7 @@ const DEEP_ROLLBACKS: &str = "10000";
 const DEEP_EXPIRIES: &str = "1500";
 
 /// The number of histories that an independent checker judges in a deep run.
-const DEEP_OUTSIDE: &str = "20000";
+const DEEP_OUTSIDE: &str = "10000";
 
 /// The folder of the real conversations that some tests read.
 const CONVERSATIONS: &str = "../shared/data/conversations";
