@@ -95,22 +95,14 @@ impl MemoryInstance {
         entries: impl IntoIterator<Item = E>,
     ) -> Result<Appended, MemoryError> {
         self.writable("append to")?;
-        let appended = self.append_under(entries, None).await?;
+        let messages = self.inner.prepare_messages(entries)?;
+        let appended = self.append_prepared(messages, None).await?;
         flush::after(&self.inner, &appended).await;
         Ok(appended)
     }
 
-    /// Appends under a lease that the caller holds or under none, with a free writer.
-    pub(crate) async fn append_under<E: Into<Entry>>(
-        &self,
-        entries: impl IntoIterator<Item = E>,
-        lease: Option<LeaseProof>,
-    ) -> Result<Appended, MemoryError> {
-        let messages = self.inner.prepare_messages(entries)?;
-        self.append_prepared(messages, lease).await
-    }
-
-    /// Appends messages that are already redacted, classified and counted.
+    /// Appends messages that are already redacted, classified and counted, with a free writer, under a lease that the
+    /// caller holds or under none.
     pub(crate) async fn append_prepared(
         &self,
         messages: Arc<[NewMessage]>,
@@ -223,6 +215,29 @@ impl MemoryInstance {
 
     /// Sends a batch. Sending it again is safe, from any handle and any process: it is appended once.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::Message;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// let prepared = memory.prepare([Message::user("Where is my parcel?")])?;
+    /// let appended = loop {
+    ///     match memory.send(&prepared).await {
+    ///         // The batch may have been appended; sending it again does not append it twice.
+    ///         Err(error) if error.is_retryable() => {}
+    ///         done => break done?,
+    ///     }
+    /// };
+    /// assert_eq!(appended.counters.present.messages, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`append`](Self::append).
     /// [`StoreErrorKind::WriterForgotten`](memory_core::store::StoreErrorKind::WriterForgotten) if the batch was prepared
@@ -253,7 +268,8 @@ impl MemoryInstance {
         let again = prepared.mark_sent();
         let renewed = again.then(|| Box::new(self.inner.renewed(prepared.append())));
         let append = renewed.as_deref().unwrap_or(prepared.append());
-        let mut appended = match self.inner.write(append, lease).await {
+        let waits = self.inner.rules.lock.wait_timeout();
+        let mut appended = match self.inner.write(append, lease, waits).await {
             Ok(appended) => appended,
             Err(reason) => {
                 return Err(AppendError { reason, prepared: prepared.clone() }.into());

@@ -58,6 +58,8 @@ impl MemoryInstance {
     /// The name is not stored: it determines a part of the message's id. A copy of the message that is appended
     /// or imported has another id, and is treated like any other message.
     ///
+    /// # Examples
+    ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), memory_instance::MemoryError> {
@@ -239,7 +241,7 @@ impl Inner {
             replaced: old.id,
             message: new.clone(),
         };
-        let counters = self.write(&replace, Some(lease)).await?;
+        let counters = self.write(&replace, Some(lease), self.rules.lock.wait_timeout()).await?;
         self.writers.put_back(writer);
         Ok(counters)
     }

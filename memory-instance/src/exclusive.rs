@@ -83,7 +83,8 @@ impl MemoryInstance {
             }
             // Raises the store's newest token before the turn reads. Otherwise a late write of the previous
             // holder could be applied between the turn's read and its write.
-            inner.write(&ClaimFence(scope.proof()), Some(scope.proof())).await?;
+            let (claim, waits) = (ClaimFence(scope.proof()), inner.rules.lock.wait_timeout());
+            inner.write(&claim, Some(scope.proof()), waits).await?;
             let end = EndOnDrop { turn: Arc::clone(&state), scope: scope.clone() };
             let session = Session { memory: self.clone(), scope, turn: Arc::clone(&state) };
             let output = turn(session).await;

@@ -138,7 +138,8 @@ impl Inner {
 
     async fn outdate_writers(&self) -> Result<(), MemoryError> {
         if let Some(guard) = self.take_broken(&self.lease).await? {
-            self.write(&ClaimFence(guard.proof()), Some(guard.proof())).await?;
+            let (claim, waits) = (ClaimFence(guard.proof()), self.rules.lock.wait_timeout());
+            self.write(&claim, Some(guard.proof()), waits).await?;
             guard.release().await;
         }
         Ok(())
@@ -155,7 +156,7 @@ impl Inner {
             // This splice only raises the newest token of flushers.
             let mut splice = Splice::new(head.generation);
             splice.flusher = Some(guard.proof());
-            match self.write(&splice, None).await {
+            match self.write(&splice, None, self.rules.lock.wait_timeout()).await {
                 Ok(_) => {
                     guard.release().await;
                     return Ok(());

@@ -1,40 +1,109 @@
-//! Execution of a write: waiting for leases, retries, and the final error.
+//! The writes to a store, and their execution: waiting for leases, retries, and the final error.
 
-mod request;
+mod limits;
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use memory_core::lease::LeaseProof;
-use memory_core::sibling::NEVER;
-use memory_core::store::{Access, Append, Applied, StoreError, StoreErrorKind};
+use memory_core::store::{
+    Access, Append, Appended, Applied, Clear, Counters, Replace, Splice, StoreError,
+    StoreErrorKind, StoreOperation,
+};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use self::request::Answering;
-pub(crate) use self::request::{ClaimFence, WriteRequest};
+pub(crate) use self::limits::after;
+use self::limits::{ANSWER_OVERRUN, Asked, MIN_ANSWER_WAIT, TimeLimits, until};
 use crate::error::WriteError;
 use crate::inner::Inner;
 
+/// The answer of a store that is being waited for.
+type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// A request of a write, which may be sent several times.
+pub(crate) trait WriteRequest: Sized + Send + Sync {
+    /// The answer of the store.
+    type Answer: Send;
+
+    /// The operation, as named in errors.
+    const OPERATION: StoreOperation;
+
+    /// Sends the request once, under a lease or under none.
+    fn send<'a>(
+        &'a self,
+        inner: &'a Inner,
+        lease: Option<LeaseProof>,
+    ) -> Answering<'a, Self::Answer>;
+
+    /// The request to send after one whose outcome is unknown, if it must differ.
+    fn renewed(&self, _: &Inner) -> Option<Self> {
+        None
+    }
+}
+
+impl WriteRequest for Append {
+    type Answer = Appended;
+    const OPERATION: StoreOperation = StoreOperation::Append;
+
+    fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Appended> {
+        inner.store().append(&inner.key, Access { lease }, self)
+    }
+
+    fn renewed(&self, inner: &Inner) -> Option<Self> {
+        Some(inner.renewed(self))
+    }
+}
+
+impl WriteRequest for Replace {
+    type Answer = Counters;
+    const OPERATION: StoreOperation = StoreOperation::Replace;
+
+    fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Counters> {
+        inner.store().replace(&inner.key, Access { lease }, self)
+    }
+}
+
+impl WriteRequest for Splice {
+    type Answer = Counters;
+    const OPERATION: StoreOperation = StoreOperation::Splice;
+
+    fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Counters> {
+        inner.store().splice(&inner.key, Access { lease }, self)
+    }
+}
+
+impl WriteRequest for Clear {
+    type Answer = Counters;
+    const OPERATION: StoreOperation = StoreOperation::Clear;
+
+    fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Counters> {
+        inner.store().clear(&inner.key, Access { lease }, self)
+    }
+}
+
+/// Raises the newest token that the store has seen to that of this lease.
+pub(crate) struct ClaimFence(pub(crate) LeaseProof);
+
+impl WriteRequest for ClaimFence {
+    type Answer = ();
+    const OPERATION: StoreOperation = StoreOperation::Claim;
+
+    fn send<'a>(&'a self, inner: &'a Inner, _: Option<LeaseProof>) -> Answering<'a, ()> {
+        inner.store().claim(&inner.key, self.0)
+    }
+}
+
 impl Inner {
     /// Executes a write: with the store alone if the store checks leases itself, else under the lease. It waits for
-    /// the turns of others for at most the resource's `lock.wait_timeout`. Retryable errors are retried with the
-    /// same id for at most its `lock.failure_timeout`.
+    /// the turns of others for at most `waits`; with a timeout of zero it still waits for the first answer. Retryable
+    /// errors are retried with the same id for at most the resource's `lock.failure_timeout`.
     pub(crate) async fn write<W: WriteRequest>(
         &self,
         write: &W,
         lease: Option<LeaseProof>,
-    ) -> Result<W::Answer, WriteError> {
-        self.write_within(self.rules.lock.wait_timeout(), write, lease).await
-    }
-
-    /// As [`write`](Self::write), with another wait timeout for turns. With a timeout of zero it still waits for the
-    /// first answer.
-    pub(crate) async fn write_within<W: WriteRequest>(
-        &self,
         waits: Duration,
-        write: &W,
-        lease: Option<LeaseProof>,
     ) -> Result<W::Answer, WriteError> {
         let began = Instant::now();
         if lease.is_none() {
@@ -51,7 +120,7 @@ impl Inner {
         loop {
             let write = renewed.as_deref().unwrap_or(write);
             let done = if direct {
-                match timeout_at(answer, self.attempt(write, lease)).await {
+                match timeout_at(answer, write.send(self, lease)).await {
                     Ok(Err(error)) if lease.is_none() && is_locked(&error) => {
                         asked.failing = None;
                         Box::pin(self.write_when_free(write, error, limits, &mut asked)).await
@@ -142,7 +211,7 @@ impl Inner {
             }
             *asked = Asked { at: Instant::now(), failing: None };
             let answer = limits.answer_by(asked.at, None);
-            refused = match timeout_at(answer, self.attempt(write, None)).await {
+            refused = match timeout_at(answer, write.send(self, None)).await {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(self.timed_out(W::OPERATION.as_str(), limits)),
@@ -173,7 +242,7 @@ impl Inner {
         self.rules.telemetry.lock_acquired();
         let started = Instant::now();
         asked.at = started;
-        let attempt = self.attempt(write, Some(guard.proof()));
+        let attempt = write.send(self, Some(guard.proof()));
         // The time may have run out in line; still wait for one answer.
         let last = match until(limits.answer_by(started, asked.failing)) {
             Duration::ZERO => until(limits.answer_by(started, None)),
@@ -204,24 +273,10 @@ impl Inner {
             None => waits,
         }
     }
-
-    fn attempt<'a, W: WriteRequest>(
-        &'a self,
-        write: &'a W,
-        lease: Option<LeaseProof>,
-    ) -> Answering<'a, W::Answer> {
-        write.send(self.store(), &self.key, Access { lease })
-    }
 }
 
 /// How long a write waits for the lease to be free before it takes a place in line.
 const QUEUE_AFTER: Duration = Duration::from_secs(1);
-
-/// The minimum time to wait for the answer to a write.
-const MIN_ANSWER_WAIT: Duration = Duration::from_secs(1);
-
-/// The additional time to wait for an answer that is expected before the timeout.
-const ANSWER_OVERRUN: Duration = Duration::from_secs(1);
 
 /// The additional time beyond a circuit breaker's timeout for the answer to a write under a lease.
 const BREAKER_MARGIN: Duration = Duration::from_millis(50);
@@ -231,53 +286,6 @@ const FIRST_WRITE_PAUSE: Duration = Duration::from_millis(5);
 
 /// The longest of these pauses.
 const MAX_WRITE_PAUSE: Duration = Duration::from_millis(500);
-
-/// Times of the requests of a write.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    at: Instant,
-    /// The first request since the last definite answer, while the store is failing.
-    failing: Option<Instant>,
-}
-
-/// The time limits of a write.
-#[derive(Debug, Clone, Copy)]
-struct TimeLimits {
-    began: Instant,
-    /// The end of the wait for other holders.
-    end: Instant,
-    /// How long the store may fail or not answer. It applies also if the write does not wait for other holders.
-    failures: Duration,
-    waits: bool,
-}
-
-impl TimeLimits {
-    fn new(began: Instant, waits: Duration, failures: Duration) -> Self {
-        let end = after(began, waits);
-        Self { began, end, failures, waits: !waits.is_zero() }
-    }
-
-    /// How long to wait for one answer.
-    fn answers_in(self) -> Duration {
-        if self.failures.is_zero() { MIN_ANSWER_WAIT } else { self.failures }
-    }
-
-    /// The deadline of the answer to a request sent now, if the store has failed since `failing`.
-    fn answer_by(self, now: Instant, failing: Option<Instant>) -> Instant {
-        let answer = after(failing.unwrap_or(now), self.answers_in());
-        if self.waits { answer.min(self.end) } else { answer }
-    }
-}
-
-/// The sum of both, within the clock's range.
-pub(crate) fn after(moment: Instant, time: Duration) -> Instant {
-    moment.checked_add(time.min(NEVER)).unwrap_or(moment)
-}
-
-/// The time until then; zero if it is past.
-fn until(moment: Instant) -> Duration {
-    moment.saturating_duration_since(Instant::now())
-}
 
 /// Counts a write that waits for the lease to be free.
 struct Waiting<'a>(&'a AtomicU64);

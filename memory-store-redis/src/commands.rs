@@ -1,13 +1,11 @@
 //! Each write as a call of its script, and the decoding of its reply.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Append, AppendOutcome, Appended, Applied, Clear, Counters, Generation, Head,
-    NewMessage, Removed, Replace, Splice, StoreError, StoreErrorKind, StoreOperation, Tally,
-    WriteId,
+    Access, Applied, Clear, Counters, Generation, Head, NewMessage, Removed, Replace, Splice,
+    StoreError, StoreErrorKind, StoreOperation, WriteId,
 };
 use memory_core::{MemoryKey, Sequence};
 use memory_redis_link::{LinkError, Reply, Script, Shown, WriteOutcome};
@@ -18,7 +16,7 @@ use crate::changes::{Change, Weighed, changes, in_parts};
 use crate::codec::{self, Encoded, digits};
 use crate::error::store_error;
 use crate::parts::Parts;
-use crate::scripts::{APPEND, CLAIM, CLEAR, PART, REPLACE, SPLICE, SWEEP, WEIGH};
+use crate::scripts::{CLAIM, CLEAR, PART, REPLACE, SPLICE, SWEEP, WEIGH};
 use crate::store::RedisStore;
 
 /// The reply of a script to a write that was not refused.
@@ -28,6 +26,35 @@ pub(crate) enum Answer {
     /// The values after the status.
     Applied(Reply),
     Duplicate(Reply),
+}
+
+impl Answer {
+    /// The answer in a reply, or the reason for which the script refused the write with this token.
+    fn of(reply: Value, token: FencingToken) -> Result<Result<Self, StoreErrorKind>, LinkError> {
+        let mut reply = match reply {
+            // The shortest reply is for the most common case.
+            Value::BulkString(packed) => return Ok(Ok(Self::Head(packed))),
+            reply => Reply::parts(reply)?,
+        };
+        Ok(Err(match reply.text()?.as_str() {
+            "A" => return Ok(Ok(Self::Applied(reply))),
+            "D" => return Ok(Ok(Self::Duplicate(reply))),
+            "L" => {
+                let left = reply.number::<i64>()?;
+                let remaining = u64::try_from(left).ok().map(Duration::from_millis);
+                StoreErrorKind::Locked { remaining }
+            }
+            "F" => StoreErrorKind::Fenced { token, newest: FencingToken::new(reply.number()?) },
+            "O" => StoreErrorKind::WriterForgotten { newest_millis: reply.number()? },
+            "C" => StoreErrorKind::Conflict,
+            "T" => Replace::other_link(Sequence::new(reply.number()?)),
+            "I" => {
+                let place: u64 = reply.number()?;
+                StoreErrorKind::Invalid(format!("there is no message at place {place}"))
+            }
+            _ => return Err(LinkError::odd_answer()),
+        }))
+    }
 }
 
 impl RedisStore {
@@ -45,34 +72,6 @@ impl RedisStore {
         call
     }
 
-    /// A call of the script that appends, as far as its settings. It sends only the arguments that it needs.
-    fn append_call(&self, key: &MemoryKey, access: Access) -> (Cmd, FencingToken) {
-        let keys = self.link().keys();
-        let name = key.as_str();
-        let base = keys.base(name);
-        let (memory, lease) =
-            (format_args!("{base}memory:{name}"), format_args!("{base}lease:{name}"));
-        let (time, alone, confirms) = (self.now(), self.tokens_alone(), self.link().confirms());
-        let mut call = if alone {
-            APPEND.on([memory, lease, format_args!("{base}fences")].map(Shown))
-        } else {
-            APPEND.on([memory, lease].map(Shown))
-        };
-        let token = access.lease.map_or(FencingToken::ZERO, |lease| lease.token);
-        if time.is_none() && !alone && !confirms && access.lease.is_none() {
-            call.arg("");
-            return (call, token);
-        }
-        let time = time.map(|time| time.to_string()).unwrap_or_default();
-        let (owner, right) = access
-            .lease
-            .map(|LeaseProof { owner, token }| (owner.to_string(), digits(token.number())))
-            .unwrap_or_default();
-        let (alone, confirms) = (u8::from(alone), u8::from(confirms));
-        call.arg(Shown(format_args!("{time} {alone} {confirms} {owner} {right}")));
-        (call, token)
-    }
-
     /// Calls a script that writes, and signals the watchers of this process unless it was certainly not applied.
     pub(crate) async fn write(
         &self,
@@ -83,109 +82,18 @@ impl RedisStore {
         token: FencingToken,
     ) -> Result<Answer, StoreError> {
         let signal = self.watches.signal_when_dropped(key);
-        let written = self.write_unsignaled(operation, key, script, call, token).await;
-        if written.as_ref().is_err_and(|error| error.applied() == Applied::No) {
+        let failed = |fault| store_error(operation, Some(key), fault);
+        let written = self.link().write(script, call).await.map_err(failed);
+        let answer = written.and_then(|WriteOutcome { answer, unconfirmed, .. }| {
+            let done = Answer::of(answer, token)
+                .map_err(failed)?
+                .map_err(|refused| StoreError::new(operation, refused).not_applied().at(key))?;
+            unconfirmed.map_or(Ok(done), |fault| Err(failed(fault)))
+        });
+        if answer.as_ref().is_err_and(|error| error.applied() == Applied::No) {
             signal.cancel();
         }
-        written
-    }
-
-    async fn write_unsignaled(
-        &self,
-        operation: StoreOperation,
-        key: &MemoryKey,
-        script: &Script,
-        call: &Cmd,
-        token: FencingToken,
-    ) -> Result<Answer, StoreError> {
-        let failed = |fault| store_error(operation, Some(key), fault);
-        let refuse = |kind| Err(StoreError::new(operation, kind).not_applied().at(key));
-        let WriteOutcome { answer, unconfirmed, .. } =
-            self.link().write(script, call).await.map_err(failed)?;
-        let mut reply = match answer {
-            // The shortest reply is for the most common case.
-            Value::BulkString(packed) => {
-                return match unconfirmed {
-                    None => Ok(Answer::Head(packed)),
-                    Some(fault) => Err(failed(fault)),
-                };
-            }
-            answer => Reply::parts(answer).map_err(failed)?,
-        };
-        let status = reply.text().map_err(failed)?;
-        let done = match status.as_str() {
-            "A" => Answer::Applied(reply),
-            "D" => Answer::Duplicate(reply),
-            "L" => {
-                let left = reply.number::<i64>().map_err(failed)?;
-                let remaining = u64::try_from(left).ok().map(Duration::from_millis);
-                return refuse(StoreErrorKind::Locked { remaining });
-            }
-            "F" => {
-                let newest = FencingToken::new(reply.number().map_err(failed)?);
-                return refuse(StoreErrorKind::Fenced { token, newest });
-            }
-            "O" => {
-                let newest_millis = reply.number().map_err(failed)?;
-                return refuse(StoreErrorKind::WriterForgotten { newest_millis });
-            }
-            "C" => return refuse(StoreErrorKind::Conflict),
-            "T" => {
-                let place = reply.number().map_err(failed)?;
-                return refuse(Replace::other_link(Sequence::new(place)));
-            }
-            "I" => {
-                let place: u64 = reply.number().map_err(failed)?;
-                return refuse(StoreErrorKind::Invalid(format!(
-                    "there is no message at place {place}"
-                )));
-            }
-            _ => return Err(failed(LinkError::odd_answer())),
-        };
-        match unconfirmed {
-            None => Ok(done),
-            Some(fault) => Err(failed(fault)),
-        }
-    }
-
-    pub(crate) async fn append_batch(
-        &self,
-        key: &MemoryKey,
-        access: Access,
-        append: &Append,
-    ) -> Result<Appended, StoreError> {
-        const OPERATION: StoreOperation = StoreOperation::Append;
-        let Append { write, messages, ttl } = append;
-        let refuse = |kind| StoreError::new(OPERATION, kind).not_applied().at(key);
-        if messages.is_empty() {
-            let problem = "a batch must hold at least one message";
-            return Err(refuse(StoreErrorKind::Invalid(problem.into())));
-        }
-        let (mut call, token) = self.append_call(key, access);
-        let WriteId { writer, number } = write;
-        call.arg(Shown(format_args!("w{:032x}", writer.bits())));
-        call.arg(Shown(format_args!("{number:020}")));
-        call.arg(micros(*ttl));
-        classes(&mut call, messages);
-        for message in messages.iter() {
-            call.arg(Shown(Encoded::new(message).map_err(refuse)?));
-        }
-        let failed = |fault| store_error(OPERATION, Some(key), fault);
-        match self.write(OPERATION, key, &APPEND, &call, token).await? {
-            Answer::Head(packed) => {
-                let head = decoded(&packed).map_err(failed)?;
-                let before = head.last.number().checked_sub(messages.len() as u64);
-                let before = before.ok_or_else(|| failed(LinkError::odd_answer()))?;
-                let outcome = AppendOutcome::Appended { first: Sequence::new(before + 1) };
-                Ok(appended(outcome, head))
-            }
-            Answer::Duplicate(mut reply) => {
-                let first = reply.optional_number().map_err(failed)?.map(Sequence::new);
-                let head = reply.bytes().and_then(|packed| decoded(&packed)).map_err(failed)?;
-                Ok(appended(AppendOutcome::Duplicate { first }, head))
-            }
-            Answer::Applied(_) => Err(failed(LinkError::odd_answer())),
-        }
+        answer
     }
 
     pub(crate) async fn replace_one(
@@ -375,12 +283,8 @@ impl RedisStore {
     }
 }
 
-fn decoded(packed: &[u8]) -> Result<Head, LinkError> {
+pub(crate) fn decoded(packed: &[u8]) -> Result<Head, LinkError> {
     codec::head(packed).ok_or_else(LinkError::odd_answer)
-}
-
-fn appended(outcome: AppendOutcome, head: Head) -> Appended {
-    Appended::new(outcome, head.counters, head.next_flush_at)
 }
 
 /// The claimed right to write: the owner and its token, or two empty texts.
@@ -401,27 +305,6 @@ fn named(call: &mut Cmd, WriteId { writer, number }: WriteId) {
     call.arg(Shown(format_args!("{:032x}", writer.bits()))).arg(digits(number));
 }
 
-/// The number of messages and tokens of each class.
-fn classes(call: &mut Cmd, messages: &[NewMessage]) {
-    if let [one] = messages {
-        call.arg(Shown(one.class())).arg(1).arg(one.tokens);
-        return;
-    }
-    let mut classes: BTreeMap<String, Tally> = BTreeMap::new();
-    for message in messages {
-        classes.entry(message.class().to_string()).or_default().add(message.tokens);
-    }
-    for (class, tally) in &classes {
-        call.arg(class).arg(tally.messages).arg(tally.tokens);
-    }
-}
-
-/// A TTL in microseconds. A TTL past the end of time is no TTL.
-fn micros(ttl: Option<Duration>) -> String {
-    let micros = ttl.and_then(|ttl| u64::try_from(ttl.as_micros()).ok());
-    micros.filter(|micros| *micros < 1 << 52).map(|micros| micros.to_string()).unwrap_or_default()
-}
-
 fn summary(call: &mut Cmd, new: &NewMessage) -> Result<(), StoreErrorKind> {
     call.arg(Shown(Encoded::summary(new)?)).arg(Shown(new.class())).arg(new.tokens);
     Ok(())
@@ -432,14 +315,3 @@ const MAX_DELETING: Duration = Duration::from_millis(500);
 
 /// From here on Lua cannot distinguish consecutive integers.
 const MOST_PLACES: u64 = 1 << 53;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ttl_past_the_end_of_time_is_none() {
-        assert_eq!(micros(Some(Duration::MAX)), "");
-        assert_eq!(micros(Some(Duration::from_millis(3))), "3000");
-    }
-}

@@ -3,6 +3,7 @@
 mod config;
 mod store;
 
+mod append;
 mod before;
 mod changes;
 mod commands;

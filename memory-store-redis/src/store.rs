@@ -13,9 +13,11 @@ use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
 use redis::Cmd;
 
+use crate::append::appended;
 use crate::config::{RedisStoreConfig, TokenChecks};
 use crate::error::store_error;
 use crate::names::FoundNames;
+use crate::scripts::APPEND;
 use crate::watch::{ServerWatch, Watches};
 
 /// Memories in Redis or Valkey, shared by all machines that reach the server.
@@ -93,7 +95,12 @@ impl MemoryStore for RedisStore {
         access: Access,
         append: &Append,
     ) -> Result<Appended, StoreError> {
-        self.append_batch(key, access, append).await
+        const OPERATION: StoreOperation = StoreOperation::Append;
+        let refuse = |kind| StoreError::new(OPERATION, kind).not_applied().at(key);
+        let (call, token) = self.append_call(key, access, append).map_err(refuse)?;
+        let answer = self.write(OPERATION, key, &APPEND, &call, token).await?;
+        appended(answer, append.messages.len())
+            .map_err(|fault| store_error(OPERATION, Some(key), fault))
     }
 
     async fn replace(

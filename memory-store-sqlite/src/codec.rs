@@ -155,6 +155,9 @@ pub(crate) enum RowKind {
     Summary,
 }
 
+/// The expiry time of a memory that a sweep has ended.
+pub(crate) const ENDED: i64 = 0;
+
 /// Inserts the row of a message.
 pub(crate) fn insert_message(
     statement: &mut rusqlite::CachedStatement<'_>,

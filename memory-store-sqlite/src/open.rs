@@ -13,8 +13,8 @@ use rusqlite::Connection;
 
 use crate::config::SqliteConfig;
 use crate::error::JobError;
+use crate::real_time::real_now;
 use crate::schema;
-use crate::writer::real_now;
 
 /// How long a statement blocks its thread while another process holds the lock. Longer waits consist of
 /// several such rounds, on a thread that may block, and end with the operation timeout.

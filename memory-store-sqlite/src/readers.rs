@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::config::SqliteConfig;
 use crate::error::{JobError, no_thread};
 use crate::open::{OpenFile, open_reader};
-use crate::writer::real_now;
+use crate::real_time::real_now;
 
 #[derive(Debug)]
 pub(crate) struct Readers {

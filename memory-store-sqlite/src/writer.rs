@@ -10,13 +10,15 @@
 
 mod checkpoint;
 mod request;
+mod runner;
+mod state;
 #[cfg(test)]
 mod tests;
 mod turn;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use memory_core::MemoryKey;
 use memory_core::store::{StoreError, StoreErrorKind};
@@ -25,55 +27,16 @@ use rusqlite::Connection;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use self::checkpoint::Checkpoints;
-use self::request::{JobRequest, Receiver, request};
+use self::request::{Receiver, request};
+pub(crate) use self::state::Writer;
+use self::state::{Job, Slot, State};
 use self::turn::{Before, Turn};
 use crate::commands::Command;
 use crate::config::{CommitThread, SqliteConfig};
 use crate::open::OpenFile;
 use crate::readers::Reads;
+use crate::real_time::{MAX_CLOSE_WAIT, real_now};
 use crate::watches::Registry;
-
-/// A commit that takes longer than this blocks the calling thread for too long.
-const FAST_COMMIT: Duration = Duration::from_millis(1);
-
-/// How long dropping a store waits for a transaction in progress: long enough for most, short enough for an
-/// async thread.
-pub(crate) const MAX_CLOSE_WAIT: Duration = Duration::from_millis(20);
-
-#[derive(Debug)]
-pub(crate) struct Writer {
-    config: SqliteConfig,
-    leases: LeaseObserver,
-    state: Mutex<State>,
-    /// Signals that enough writes have arrived, that the connection is back, or that the store closes.
-    changed: Condvar,
-    /// The thread of the runner.
-    thread: WorkerThreads,
-    watches: Arc<Registry>,
-    /// Dropped after the connection, which is in the state.
-    file: Arc<OpenFile>,
-}
-
-#[derive(Debug)]
-struct State {
-    /// The connection, while the turn is free.
-    parked: Option<Slot>,
-    waiting: VecDeque<Job>,
-    tickets: u64,
-    /// The number of further writes that are expected to meet others.
-    crowd: u32,
-    /// The store is being dropped: the holder of the turn gives it back as soon as nothing waits.
-    closing: bool,
-    /// This many waiting writes wake the runner, if it waits for writes.
-    wake_at: usize,
-    /// The number of committed transactions.
-    commits: u64,
-    /// A moving average of the duration of a transaction.
-    commit: Duration,
-    /// Which of the last eight were slow, one bit each.
-    slow: u8,
-    checkpoints: Checkpoints,
-}
 
 /// After a write that met others, this many writes are expected to meet others too.
 const CROWD: u32 = 64;
@@ -83,7 +46,7 @@ const POLITE_EVERY: u64 = 8;
 
 /// The state of the queue when a write arrived.
 enum Entrance {
-    /// No other write: it continues with [`Writer::go_alone`]. If it is `polite`, it first lets the other
+    /// No other write: it continues on the calling thread. If it is `polite`, it first lets the other
     /// tasks of its thread submit theirs. They then share one commit, and none of them starves behind a task
     /// that never has to wait. A runtime with several threads runs those tasks on other threads, and there
     /// being polite costs a lone task a tenth of its speed; so it is polite only now and then.
@@ -96,20 +59,6 @@ enum Entrance {
 fn shares_its_thread() -> bool {
     Handle::try_current()
         .map_or(true, |runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread)
-}
-
-/// The connection; none before the first use, and after an error that makes its state uncertain.
-#[derive(Debug, Default)]
-struct Slot(Option<Connection>);
-
-#[derive(Debug)]
-struct Job {
-    ticket: u64,
-    key: MemoryKey,
-    request: Box<dyn JobRequest>,
-    since: Instant,
-    /// The clock to use.
-    paused: Option<PausedRuntime>,
 }
 
 impl Writer {
@@ -153,7 +102,16 @@ impl Writer {
             if polite {
                 tokio::task::yield_now().await;
             }
-            self.go_alone(waiting.ticket);
+            let mut state = self.lock();
+            let alone = state.has_only(waiting.ticket);
+            let turn = self.take_turn(&mut state);
+            drop(state);
+            match turn {
+                Some(turn) if alone => turn.run_once(),
+                // Other writes have arrived: a runner commits all of them.
+                Some(turn) => turn.hand_to_runner(0, Before::Nothing),
+                None => {}
+            }
         }
         let answer = answer(&mut waiting.reply, paused.as_ref()).await;
         // Only a panic in the runner drops a job that was taken.
@@ -185,14 +143,8 @@ impl Writer {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is consistent between any two of its statements.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Puts the job in line. It is alone if the turn is free and no job waits before it; the caller then
-    /// continues with [`go_alone`](Self::go_alone). Otherwise the holder of the turn or a runner takes the
-    /// job.
+    /// takes the turn. Otherwise the holder of the turn or a runner takes the job.
     fn enqueue<C: Command>(
         self: &Arc<Self>,
         key: &MemoryKey,
@@ -227,17 +179,6 @@ impl Writer {
         let slot = state.parked.take()?;
         Some(Turn::new(Arc::clone(self), slot))
     }
-
-    /// Commits the job of this ticket on this thread if it is still the only one; otherwise a runner commits
-    /// it.
-    fn go_alone(self: &Arc<Self>, ticket: u64) {
-        let mut state = self.lock();
-        let Some(turn) = self.take_turn(&mut state) else { return };
-        let alone = state.waiting.len() == 1
-            && state.waiting.front().is_some_and(|job| job.ticket == ticket);
-        drop(state);
-        if alone { turn.run_once() } else { turn.hand_to_runner(0, Before::Nothing) }
-    }
 }
 
 /// A caller that waits for its job.
@@ -259,13 +200,4 @@ impl<C: Command> Drop for Waiting<'_, C> {
         drop(state);
         drop(removed);
     }
-}
-
-/// The monotonic clock of the machine.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "other processes are waited for in real time, which a paused test clock does not show"
-)]
-pub(crate) fn real_now() -> Instant {
-    Instant::now()
 }

@@ -30,6 +30,28 @@ pub struct Session {
 impl Session {
     /// Appends a message under the lease.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::{MemoryError, Message};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// let turn = memory.exclusive(|session| async move {
+    ///     session.append(Message::user("Is my refund granted?")).await?;
+    ///     // No other writer can append between the question and the answer.
+    ///     session.append(Message::assistant("It is.")).await?;
+    ///     Ok::<_, MemoryError>(session.fence())
+    /// });
+    /// turn.await??;
+    /// assert_eq!(memory.len().await?, 2);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`MemoryInstance::append`]; [`MemoryError::is_fenced`] if the lease is lost. Use [`send`](Self::send) to
     /// send a batch again.
@@ -52,7 +74,8 @@ impl Session {
         entries: impl IntoIterator<Item = E>,
     ) -> Result<Appended, MemoryError> {
         self.still_on("append to")?;
-        let appended = self.memory.append_under(entries, Some(self.scope.proof())).await?;
+        let messages = self.memory.inner.prepare_messages(entries)?;
+        let appended = self.memory.append_prepared(messages, Some(self.scope.proof())).await?;
         self.note(&appended);
         Ok(appended)
     }

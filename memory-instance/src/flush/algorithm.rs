@@ -65,7 +65,7 @@ impl Inner {
             };
             splice.flusher = Some(flusher);
             let waits = self.commit_patience(trigger);
-            match self.write_within(waits, &*splice, None).await {
+            match self.write(&*splice, None, waits).await {
                 Ok(_) => return Ok(splice.receipt),
                 Err(WriteError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
                 Err(error) => return Err(error.into()),

@@ -51,7 +51,7 @@ impl Inner {
             let mut splice = Splice::of(&outline);
             splice.closed = vec![meta.sequence];
             tried = true;
-            match self.write(&splice, None).await {
+            match self.write(&splice, None, self.rules.lock.wait_timeout()).await {
                 Ok(counters) => return Ok(counters),
                 Err(WriteError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
                 Err(error) => return Err(error.into()),

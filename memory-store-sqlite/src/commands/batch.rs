@@ -5,13 +5,12 @@ use std::collections::hash_map::Entry;
 
 use jiff::Timestamp;
 use memory_core::MemoryKey;
-use memory_core::store::StoreErrorKind;
+use memory_core::store::{Generation, StoreErrorKind};
 use memory_sqlite_file::LeaseObserver;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::remove::swept_generation;
-use super::step::Step;
+use super::step::{Loaded, Step};
 use crate::codec::{HeadRow, SELECT_HEAD, int};
 use crate::error::JobError;
 use crate::watches::Version;
@@ -47,15 +46,6 @@ impl Changes {
             visit(key, Version::new(head.generation.number(), head.version));
         }
     }
-}
-
-/// A head within a transaction.
-#[derive(Debug, Default)]
-pub(super) struct Loaded {
-    pub(super) row: HeadRow,
-    /// The memory's TTL has run out, and its old rows still exist.
-    pub(super) leftovers: bool,
-    pub(super) changed: bool,
 }
 
 impl<'c> Batch<'c> {
@@ -133,6 +123,14 @@ fn load(connection: &Connection, key: &MemoryKey, now: u64) -> Result<Loaded, Jo
     let newest = if row.id == 0 { swept_generation(connection)? } else { row.head.generation };
     new.head.generation = newest.next(now);
     Ok(Loaded { leftovers: row.id != 0, row: new, changed: false })
+}
+
+/// The newest generation of a memory whose row was removed.
+fn swept_generation(connection: &Connection) -> rusqlite::Result<Generation> {
+    let newest = connection
+        .prepare_cached("SELECT max(generation) FROM swept")?
+        .query_row((), |row| row.get::<_, Option<i64>>(0))?;
+    Ok(Generation::new(newest.map_or(0, i64::cast_unsigned)))
 }
 
 const UPDATE_HEAD: &str = "

@@ -2,13 +2,34 @@
 
 use memory_core::MemoryKey;
 use memory_core::lease::LeaseProof;
-use memory_core::store::{Generation, Newest, RemoveUnused, RemovedUnused, StoreErrorKind};
-use rusqlite::{Connection, OptionalExtension, params};
+use memory_core::store::{Newest, RemoveUnused, RemovedUnused, StoreErrorKind, StoreOperation};
+use rusqlite::{OptionalExtension, params};
 
 use super::batch::Batch;
-use crate::codec::{HeadRow, int, newest};
+use super::{Command, PAGES_OF_REMOVAL};
+use crate::codec::{ENDED, HeadRow, int, newest};
 use crate::error::JobError;
 use crate::schema::SEQUENCE_BITS;
+
+#[derive(Debug)]
+pub(crate) struct RemoveRows(pub(crate) RemoveUnused);
+
+impl Command for RemoveRows {
+    type Answer = RemovedUnused;
+    const OPERATION: StoreOperation = StoreOperation::Remove;
+
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<RemovedUnused, JobError> {
+        batch.remove(key, &self.0)
+    }
+
+    fn pages(&self) -> usize {
+        PAGES_OF_REMOVAL
+    }
+
+    fn is_light(&self) -> bool {
+        false
+    }
+}
 
 /// The columns of a memory's row that are compared and changed. The rest of a damaged row is not read, so
 /// that it can be removed too.
@@ -111,9 +132,6 @@ impl Batch<'_> {
     }
 }
 
-/// The expiry time of a memory that a sweep has ended.
-pub(crate) const ENDED: i64 = 0;
-
 const LISTED: &str = "
 SELECT id, generation, version, expires_at, last,
     (SELECT message.id FROM message WHERE place = memory.id << ?2 | memory.last)
@@ -129,11 +147,3 @@ DELETE FROM writer WHERE memory = ?1 AND writer IN
 
 const END: &str = "
 UPDATE memory SET expires_at = ?3, messages = max(messages - ?2, 0) WHERE id = ?1";
-
-/// The newest generation of a memory whose row was removed.
-pub(super) fn swept_generation(connection: &Connection) -> rusqlite::Result<Generation> {
-    let newest = connection
-        .prepare_cached("SELECT max(generation) FROM swept")?
-        .query_row((), |row| row.get::<_, Option<i64>>(0))?;
-    Ok(Generation::new(newest.map_or(0, i64::cast_unsigned)))
-}

@@ -1,10 +1,12 @@
 //! The commit of a replacement.
 
-use memory_core::store::{Access, Counters, MessageMeta, Replace};
-use memory_core::{Priority, Sequence};
+use memory_core::store::{Access, Counters, MessageMeta, Replace, StoreErrorKind, StoreOperation};
+use memory_core::{MemoryKey, Priority, Sequence};
 use rusqlite::{OptionalExtension, params};
 
+use super::batch::Batch;
 use super::step::Step;
+use super::{Command, LIGHT_BYTES, bytes_of};
 use crate::codec::{self, Encoded, META_COLUMNS};
 use crate::error::JobError;
 
@@ -14,45 +16,66 @@ UPDATE message SET
     id = ?2, tokens = ?3, priority = ?4, content_type = ?5, created_at = ?6, link = ?7, body = ?8
 WHERE place = ?1";
 
-impl Step<'_> {
-    pub(super) fn replace(
-        &mut self,
-        access: Access,
-        replace: &Replace,
-        encoded: &Encoded,
-    ) -> Result<Counters, JobError> {
-        if self.earlier(replace.write)?.is_some() {
-            return Ok(self.head().counters.clone());
+#[derive(Debug)]
+pub(crate) struct ReplaceRow {
+    pub(crate) access: Access,
+    pub(crate) replace: Replace,
+    pub(crate) encoded: Encoded,
+}
+
+impl Command for ReplaceRow {
+    type Answer = Counters;
+    const OPERATION: StoreOperation = StoreOperation::Replace;
+
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, JobError> {
+        let mut step = batch.step(key)?;
+        let replace = &self.replace;
+        if step.earlier(replace.write)?.is_some() {
+            return Ok(step.head().counters.clone());
         }
-        let fence = self.check_writer_lease(access.lease)?;
-        let found = self.meta(replace.sequence)?;
+        let fence = step.check_writer_lease(self.access.lease)?;
+        let found = step.meta(replace.sequence)?;
         replace.check_against(found.as_ref().map(|(_, old)| old)).map_err(JobError::Refused)?;
         let Some((place, old)) = found else {
-            return Err(JobError::Refused(memory_core::store::StoreErrorKind::Conflict));
+            return Err(JobError::Refused(StoreErrorKind::Conflict));
         };
 
-        self.begin()?;
+        step.begin()?;
         let new = &replace.message;
-        self.connection.prepare_cached(UPDATE_MESSAGE)?.execute(params![
+        step.connection.prepare_cached(UPDATE_MESSAGE)?.execute(params![
             place,
             new.id.uuid().into_bytes(),
             new.tokens,
             new.priority.map(Priority::number),
             new.content_type.as_str(),
             new.created_at.as_microsecond(),
-            encoded.link,
-            encoded.body,
+            self.encoded.link,
+            self.encoded.body,
         ])?;
-        self.remember(replace.write, None)?;
-        let now = self.now;
-        let head = &mut self.loaded.row.head;
+        step.remember(replace.write, None)?;
+        let now = step.now;
+        let head = &mut step.loaded.row.head;
         head.counters.replace(&old, new);
         head.fence = fence;
         head.next_flush_at = None;
         head.generation = head.generation.after(now, replace.spread());
-        Ok(self.head().counters.clone())
+        Ok(step.head().counters.clone())
     }
 
+    fn bytes(&self) -> usize {
+        bytes_of(&self.encoded)
+    }
+
+    fn pages(&self) -> usize {
+        self.bytes() / 4_096
+    }
+
+    fn is_light(&self) -> bool {
+        self.bytes() <= LIGHT_BYTES
+    }
+}
+
+impl Step<'_> {
     /// The message at a place, and the key of its row; nothing if there is none.
     pub(super) fn meta(&self, sequence: Sequence) -> Result<Option<(i64, MessageMeta)>, JobError> {
         let Some(place) = self.loaded.row.place(sequence).filter(|_| self.has_rows()) else {

@@ -1,46 +1,64 @@
 //! The commit of a flush.
 
-use memory_core::Sequence;
-use memory_core::store::{Access, Counters, KEPT_RECEIPTS, MessageMeta, Splice, StoreErrorKind};
+use memory_core::store::{
+    Access, Counters, KEPT_RECEIPTS, MessageMeta, Splice, StoreErrorKind, StoreOperation,
+};
+use memory_core::{MemoryKey, Sequence};
 use rusqlite::params;
 
+use super::Command;
+use super::batch::Batch;
 use super::step::Step;
 use crate::codec::{Encoded, HeadRow, INSERT_MESSAGE, RowKind, holds, insert_message, int};
 use crate::error::JobError;
 
-impl Step<'_> {
-    pub(super) fn splice(
-        &mut self,
-        access: Access,
-        splice: &Splice,
-        summary: Option<&Encoded>,
-    ) -> Result<Counters, JobError> {
+#[derive(Debug)]
+pub(crate) struct SpliceRows {
+    pub(crate) access: Access,
+    pub(crate) splice: Splice,
+    pub(crate) summary: Option<Encoded>,
+}
+
+impl SpliceRows {
+    const fn places(&self) -> usize {
+        let Splice { summarized, evicted, closed, .. } = &self.splice;
+        summarized.len() + evicted.len() + closed.len()
+    }
+}
+
+impl Command for SpliceRows {
+    type Answer = Counters;
+    const OPERATION: StoreOperation = StoreOperation::Splice;
+
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, JobError> {
+        let mut step = batch.step(key)?;
+        let splice = &self.splice;
         let receipt = splice.receipt.as_ref();
-        let HeadRow { receipt: newest, head, .. } = &self.loaded.row;
+        let HeadRow { receipt: newest, head, .. } = &step.loaded.row;
         if receipt.is_some_and(|receipt| Some(receipt.id) == *newest) {
             return Ok(head.counters.clone());
         }
         let flush_fence = match splice.flusher {
             Some(lease) => {
-                self.check_proof(&self.key.flush_lease_name(), lease, head.flush_fence)?
+                step.check_proof(&step.key.flush_lease_name(), lease, head.flush_fence)?
             }
             None => head.flush_fence,
         };
-        let fence = self.check_writer_lease(access.lease)?;
+        let fence = step.check_writer_lease(self.access.lease)?;
         // Leftovers have no generation to splice: the next generation is a different one.
-        if !holds(self.connection, &self.loaded.row, splice.cursor())? {
+        if !holds(step.connection, &step.loaded.row, splice.cursor())? {
             return Err(JobError::Refused(StoreErrorKind::Conflict));
         }
-        let Planned { summarized, evicted, closed } = self.check_places(splice)?;
+        let Planned { summarized, evicted, closed } = step.check_places(splice)?;
         let body = receipt.map(serde_json::to_string).transpose().map_err(|error| {
             StoreErrorKind::Invalid(format!("the receipt cannot be written: {error}"))
         })?;
 
-        self.begin()?;
+        step.begin()?;
         let changes = !(summarized.is_empty() && evicted.is_empty() && closed.is_empty());
         let first = summarized.first().map(|(place, _)| *place);
-        let counters = &mut self.loaded.row.head.counters;
-        let mut delete = self.connection.prepare_cached("DELETE FROM message WHERE place = ?1")?;
+        let counters = &mut step.loaded.row.head.counters;
+        let mut delete = step.connection.prepare_cached("DELETE FROM message WHERE place = ?1")?;
         for (place, meta) in summarized {
             counters.summarize(&meta);
             delete.execute([place])?;
@@ -50,16 +68,16 @@ impl Step<'_> {
             delete.execute([place])?;
         }
         let mut close =
-            self.connection.prepare_cached("UPDATE message SET closed = 1 WHERE place = ?1")?;
+            step.connection.prepare_cached("UPDATE message SET closed = 1 WHERE place = ?1")?;
         for place in closed {
             close.execute([place])?;
         }
-        if let (Some(new), Some(encoded), Some(place)) = (&splice.summary, summary, first) {
+        if let (Some(new), Some(encoded), Some(place)) = (&splice.summary, &self.summary, first) {
             counters.insert_summary(new);
-            let mut insert = self.connection.prepare_cached(INSERT_MESSAGE)?;
+            let mut insert = step.connection.prepare_cached(INSERT_MESSAGE)?;
             insert_message(&mut insert, place, new, encoded, RowKind::Summary)?;
         }
-        let (now, row) = (self.now, &mut self.loaded.row);
+        let (now, row) = (step.now, &mut step.loaded.row);
         if !splice.closed.is_empty() {
             row.head.next_flush_at = None;
         }
@@ -71,17 +89,31 @@ impl Step<'_> {
             row.receipts = row.receipts.saturating_add(1);
             row.receipt = Some(receipt.id);
             row.head.next_flush_at = splice.next_flush_at;
-            self.connection
+            step.connection
                 .prepare_cached("INSERT INTO receipt (memory, number, body) VALUES (?1, ?2, ?3)")?
                 .execute(params![row.id, int(row.receipts), body])?;
             let kept = u64::try_from(KEPT_RECEIPTS).unwrap_or(u64::MAX);
-            self.connection
+            step.connection
                 .prepare_cached("DELETE FROM receipt WHERE memory = ?1 AND number <= ?2")?
                 .execute(params![row.id, int(row.receipts.saturating_sub(kept))])?;
         }
-        Ok(self.head().counters.clone())
+        Ok(step.head().counters.clone())
     }
 
+    fn bytes(&self) -> usize {
+        64 * self.places()
+    }
+
+    fn pages(&self) -> usize {
+        self.places()
+    }
+
+    fn is_light(&self) -> bool {
+        self.places() <= 64
+    }
+}
+
+impl Step<'_> {
     /// Every place must exist, and must be removed only once.
     fn check_places(&self, splice: &Splice) -> Result<Planned, JobError> {
         if splice.summary.is_some() && splice.summarized.is_empty() {

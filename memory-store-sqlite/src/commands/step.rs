@@ -1,19 +1,12 @@
-//! One command applied to its memory: first its checks, then its changes.
+//! The memory to which one command is applied: the checks and the changes that commands share.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
 use memory_core::lease::{FencingToken, LeaseProof};
-use memory_core::store::{
-    Access, Append, AppendOutcome, Appended, Clear, Counters, KEPT_SESSIONS, SESSION_RETENTION,
-    StoreErrorKind, WriteId, WriterId,
-};
+use memory_core::store::{KEPT_SESSIONS, SESSION_RETENTION, StoreErrorKind, WriteId, WriterId};
 use memory_core::{MemoryKey, Sequence};
 use memory_sqlite_file::LeaseObserver;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::batch::Loaded;
-use crate::codec::{Encoded, HeadRow, INSERT_MESSAGE, LastWrite, RowKind, insert_message, int};
+use crate::codec::{HeadRow, LastWrite, int};
 use crate::error::JobError;
 use crate::schema::SEQUENCE_BITS;
 
@@ -30,6 +23,15 @@ const UPSERT_WRITER: &str = "
 INSERT INTO writer (memory, writer, number, first) VALUES (?1, ?2, ?3, ?4)
 ON CONFLICT DO UPDATE SET number = ?3, first = ?4";
 
+/// A head within a transaction.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pub(super) row: HeadRow,
+    /// The memory's TTL has run out, and its old rows still exist.
+    pub(super) leftovers: bool,
+    pub(super) changed: bool,
+}
+
 /// One command applied to its memory.
 pub(super) struct Step<'a> {
     pub(super) connection: &'a Connection,
@@ -40,64 +42,6 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
-    pub(super) fn append(
-        &mut self,
-        access: Access,
-        append: &Append,
-        encoded: &[Encoded],
-    ) -> Result<Appended, JobError> {
-        let outcome = if let Some(first) = self.earlier(append.write)? {
-            AppendOutcome::Duplicate { first }
-        } else {
-            let fence = self.check_writer_lease(access.lease)?;
-            let first = self.head().last.plus(1);
-            self.ensure_room(encoded.len())?;
-            self.begin()?;
-            let mut insert = self.connection.prepare_cached(INSERT_MESSAGE)?;
-            for (message, encoded) in append.messages.iter().zip(encoded) {
-                let row = &mut self.loaded.row;
-                row.head.last = row.head.last.plus(1);
-                row.head.counters.append(message);
-                let place = row.place(row.head.last).ok_or_else(no_room)?;
-                insert_message(&mut insert, place, message, encoded, RowKind::Message)?;
-            }
-            self.remember(append.write, Some(first))?;
-            let end = append.ttl.and_then(|ttl| expiry(self.now, ttl));
-            let head = &mut self.loaded.row.head;
-            head.fence = fence;
-            head.expires_at = end;
-            AppendOutcome::Appended { first }
-        };
-        let head = &self.loaded.row.head;
-        let (counters, next_flush_at) = (head.counters.clone(), head.next_flush_at);
-        Ok(Appended::new(outcome, counters, next_flush_at))
-    }
-
-    pub(super) fn clear(&mut self, access: Access, clear: &Clear) -> Result<Counters, JobError> {
-        if self.earlier(clear.write)?.is_none() {
-            let fence = self.check_writer_lease(access.lease)?;
-            self.begin()?;
-            self.remove_messages()?;
-            self.remember(clear.write, None)?;
-            self.forget_old_sessions(i64::from(u32::MAX))?;
-            let now = self.now;
-            let HeadRow { head, receipt, .. } = &mut self.loaded.row;
-            head.fence = fence;
-            head.counters.clear();
-            head.next_flush_at = None;
-            head.generation = head.generation.after(now, clear.spread());
-            *receipt = None;
-        }
-        Ok(self.head().counters.clone())
-    }
-
-    pub(super) fn claim(&mut self, lease: LeaseProof) -> Result<(), JobError> {
-        let fence = self.check_writer_lease(Some(lease))?;
-        self.begin()?;
-        self.loaded.row.head.fence = fence;
-        Ok(())
-    }
-
     pub(super) const fn head(&self) -> &memory_core::store::Head {
         &self.loaded.row.head
     }
@@ -176,11 +120,6 @@ impl Step<'_> {
         }
     }
 
-    fn ensure_room(&self, messages: usize) -> Result<(), JobError> {
-        let last = self.head().last.plus(u64::try_from(messages).unwrap_or(u64::MAX));
-        self.loaded.row.place(last).map(drop).ok_or_else(no_room)
-    }
-
     /// Call this once nothing can refuse the command any more. It creates the memory's row if there is none,
     /// and removes the remains of an expired memory.
     pub(super) fn begin(&mut self) -> Result<(), JobError> {
@@ -210,7 +149,7 @@ impl Step<'_> {
     }
 
     /// Removes all messages and receipts.
-    fn remove_messages(&self) -> Result<(), JobError> {
+    pub(super) fn remove_messages(&self) -> Result<(), JobError> {
         let row = &self.loaded.row;
         self.connection
             .prepare_cached("DELETE FROM message WHERE place BETWEEN ?1 AND ?2")?
@@ -223,7 +162,7 @@ impl Step<'_> {
 
     /// Forgets at most this many of the oldest session writers, but neither the newest nor recent ones. The
     /// age is the creation time, because all processes that share a file share a clock.
-    fn forget_old_sessions(&mut self, most: i64) -> Result<(), JobError> {
+    pub(super) fn forget_old_sessions(&mut self, most: i64) -> Result<(), JobError> {
         let row = &mut self.loaded.row;
         let kept = i64::try_from(KEPT_SESSIONS).unwrap_or(i64::MAX);
         let [lowest, highest] = [(0, 0), (u64::MAX, u64::MAX)]
@@ -301,14 +240,8 @@ SELECT writer FROM writer WHERE memory = ?1 AND writer BETWEEN ?2 AND ?3 ORDER B
 /// The places of further memories would not fit the bits above [`SEQUENCE_BITS`].
 const MOST_MEMORIES: i64 = 1 << (63 - SEQUENCE_BITS);
 
-fn no_room() -> JobError {
+pub(super) fn no_room() -> JobError {
     JobError::Refused(StoreErrorKind::Full(
         "the places of this file or this memory are used up; go on in another".into(),
     ))
-}
-
-/// The expiry of a TTL that starts now. A TTL past the end of time never expires.
-fn expiry(now_micros: u64, ttl: Duration) -> Option<Timestamp> {
-    let ttl = i64::try_from(ttl.as_micros()).ok()?;
-    Timestamp::from_microsecond(i64::try_from(now_micros).ok()?.checked_add(ttl)?).ok()
 }

@@ -9,7 +9,7 @@ use super::registry::{FileState, Registry};
 use super::seen::Seen;
 use crate::error::JobError;
 use crate::open::{OpenFile, open_reader};
-use crate::writer::real_now;
+use crate::real_time::real_now;
 
 /// The pause after a watched memory has changed. Messages often come in quick succession.
 const MIN_WATCH_PAUSE: Duration = Duration::from_millis(2);

@@ -13,7 +13,7 @@ use crate::commands::Changes;
 use crate::config::SqliteConfig;
 use crate::error::JobError;
 use crate::readers::Reads;
-use crate::writer::MAX_CLOSE_WAIT;
+use crate::real_time::MAX_CLOSE_WAIT;
 
 #[derive(Debug)]
 pub(crate) struct Registry {

@@ -3,8 +3,7 @@
 use memory_core::MemoryKey;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::codec::int;
-use crate::commands::ENDED;
+use crate::codec::{ENDED, int};
 use crate::error::JobError;
 use crate::schema::SEQUENCE_BITS;
 

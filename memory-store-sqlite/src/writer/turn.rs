@@ -1,30 +1,27 @@
 //! The right to write, and the work of its holder.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use memory_core::store::{Durability, StoreError, StoreErrorKind};
-use memory_sqlite_file::{LeaseObserver, NoThread, PausedRuntime, SqliteErrorKind, classify};
-use rusqlite::Connection;
+use memory_core::store::{StoreError, StoreErrorKind};
+use memory_sqlite_file::{PausedRuntime, SqliteErrorKind, classify};
 
-use super::{FAST_COMMIT, Job, Slot, State, Writer, checkpoint, real_now};
-use crate::commands::{Batch, Changes};
-use crate::error::{JobError, no_thread};
+use super::checkpoint;
+use super::state::{Job, Slot, Writer};
+use crate::commands::Batch;
+use crate::error::JobError;
 use crate::open::open_writer;
+use crate::real_time::real_now;
 
 /// A transaction takes no more jobs than this, and no more bytes: other processes wait for its end.
-const MOST_JOBS: usize = 512;
+pub(super) const MOST_JOBS: usize = 512;
 const MOST_BYTES: usize = 4 << 20;
-
-/// How long the runner waits for the callers that it has just served, because they may submit again soon.
-const MIN_GROUP_WAIT: Duration = Duration::from_micros(100);
-const MAX_GROUP_WAIT: Duration = Duration::from_micros(400);
 
 /// Parks the connection when it is dropped, whatever happened.
 #[derive(Debug)]
 pub(super) struct Turn {
-    writer: Arc<Writer>,
-    slot: Option<Slot>,
+    pub(super) writer: Arc<Writer>,
+    pub(super) slot: Option<Slot>,
 }
 
 /// The work of a runner before it commits.
@@ -73,52 +70,8 @@ impl Turn {
         }
     }
 
-    /// `served` callers have just received their results.
-    pub(super) fn hand_to_runner(self, served: usize, before: Before) {
-        let writer = Arc::clone(&self.writer);
-        let refused = writer.thread.run((self, served), move |(turn, served)| {
-            if before == Before::CopyRestOfLog {
-                turn.copy_rest_of_log();
-            }
-            turn.run(served);
-        });
-        if let Err(NoThread { input: (turn, _), source }) = refused {
-            let source = Arc::new(source);
-            turn.answer_waiting(|job| no_thread(job.request.operation(), &source));
-        }
-    }
-
-    /// Commits all waiting jobs, and those that arrive meanwhile.
-    fn run(mut self, mut served: usize) {
-        while self.gather(served) {
-            let started = match self.begin_patiently() {
-                Ok(Some(started)) => started,
-                Ok(None) => return,
-                Err(error) => {
-                    self.fail_waiting(&error);
-                    served = 0;
-                    continue;
-                }
-            };
-            let jobs = self.take_jobs();
-            let jobs = self.execute(jobs, started);
-            // A caller that is served alone finds the connection free when it comes again, and does
-            // not need a runner then.
-            served = jobs.len();
-            let checkpoint = self.checkpoint_is_due();
-            let done = served < 2 && !checkpoint && self.give_back();
-            reply_to(jobs);
-            if done {
-                return;
-            }
-            if checkpoint && self.copy_most_of_log() {
-                self.copy_rest_of_log();
-            }
-        }
-    }
-
     /// Parks the connection, unless more jobs wait: then the runner continues.
-    fn give_back(&mut self) -> bool {
+    pub(super) fn give_back(&mut self) -> bool {
         let mut state = self.writer.lock();
         if state.waiting.is_empty() {
             self.writer.park(&mut state, self.slot.take());
@@ -126,46 +79,9 @@ impl Turn {
         self.slot.is_none()
     }
 
-    /// Waits briefly for the callers that were just served to submit again, so that callers that write
-    /// sequentially share all their commits. Without it every second commit would serve the few callers that
-    /// were first, and the others would wait for two commits. Parks the connection if no caller submits.
-    fn gather(&mut self, served: usize) -> bool {
-        let mut state = self.writer.lock();
-        let waiting = state.waiting.len();
-        // Where a commit does not wait for the disk, a small one costs less than waiting for more.
-        let syncs = self.writer.config.durability() == Durability::Disk;
-        let callers = if syncs { served + waiting } else { 1 };
-        if served > 0 && waiting < callers.min(MOST_JOBS) && served + waiting > 1 {
-            state.wake_at = callers.min(MOST_JOBS);
-            let limit = (state.commit / 2).clamp(MIN_GROUP_WAIT, MAX_GROUP_WAIT);
-            let waited = self.writer.changed.wait_timeout_while(state, limit, |state| {
-                state.waiting.len() < state.wake_at && !state.closing
-            });
-            drop(waited);
-        } else {
-            drop(state);
-        }
-        !self.give_back()
-    }
-
-    /// Begins a transaction, or ends with `None` when all jobs have run out of time.
-    fn begin_patiently(&mut self) -> Result<Option<Instant>, JobError> {
-        loop {
-            let started = real_now();
-            match self.begin() {
-                Err(error) if error.is_busy() => {
-                    if self.give_up_late(&error) {
-                        return Ok(None);
-                    }
-                }
-                done => return done.map(|()| Some(started)),
-            }
-        }
-    }
-
     /// Begins a transaction, with a fresh connection if there is none. Waits for other processes at most for
     /// the busy timeout of the connection.
-    fn begin(&mut self) -> Result<(), JobError> {
+    pub(super) fn begin(&mut self) -> Result<(), JobError> {
         self.writer.file.check_before_write()?;
         let slot = self.slot.get_or_insert_default();
         let connection = match &mut slot.0 {
@@ -181,7 +97,7 @@ impl Turn {
     }
 
     /// Takes jobs from the front of the line and skips those whose callers dropped their futures.
-    fn take_jobs(&self) -> Vec<Job> {
+    pub(super) fn take_jobs(&self) -> Vec<Job> {
         let mut state = self.writer.lock();
         let mut jobs = Vec::with_capacity(state.waiting.len().min(MOST_JOBS));
         let mut bytes = 0_usize;
@@ -203,7 +119,7 @@ impl Turn {
     }
 
     /// Applies the jobs in the open transaction, and commits. Each job then has its answer.
-    fn execute(&mut self, mut jobs: Vec<Job>, started: Instant) -> Vec<Job> {
+    pub(super) fn execute(&mut self, mut jobs: Vec<Job>, started: Instant) -> Vec<Job> {
         match self.transact(&mut jobs) {
             Ok(()) => {
                 let pages = jobs.iter().map(|job| job.request.pages()).sum();
@@ -251,7 +167,12 @@ impl Turn {
         let paused = jobs.iter().find_map(|job| job.paused.clone());
         let clock = paused.as_ref().map(PausedRuntime::enter);
         let now = self.writer.config.now_micros();
-        let applied = apply(connection, &self.writer.leases, jobs, now);
+        let mut batch = Batch::new(connection, &self.writer.leases, now);
+        let applied = jobs
+            .iter_mut()
+            .try_for_each(|job| job.request.apply(&mut batch, &job.key))
+            .and_then(|()| batch.finish())
+            .map_err(|error| TransactionError { error, unknown: false });
         drop(clock);
         let done = applied.and_then(|changes| {
             let done = match connection.prepare_cached("COMMIT").and_then(|mut s| s.execute(())) {
@@ -289,7 +210,7 @@ impl Turn {
         done
     }
 
-    fn checkpoint_is_due(&self) -> bool {
+    pub(super) fn checkpoint_is_due(&self) -> bool {
         let Some(Slot(Some(connection))) = &self.slot else { return false };
         if !self.writer.lock().checkpoints.look() {
             return false;
@@ -300,13 +221,13 @@ impl Turn {
 
     /// Copies most of the log into the file, whose path was checked after the last commit. Returns whether
     /// other processes have added to it meanwhile.
-    fn copy_most_of_log(&self) -> bool {
+    pub(super) fn copy_most_of_log(&self) -> bool {
         let Some(Slot(Some(connection))) = &self.slot else { return false };
         checkpoint::copy_most(connection)
     }
 
     /// Copies the rest of the log with the write lock.
-    fn copy_rest_of_log(&self) {
+    pub(super) fn copy_rest_of_log(&self) {
         if let Some(Slot(Some(connection))) = &self.slot {
             self.writer.file.with_anchor(|anchor| checkpoint::copy_rest(connection, anchor));
         }
@@ -318,35 +239,14 @@ impl Turn {
         job.request.fail(if failed.unknown { error.possibly_applied() } else { error });
     }
 
-    /// Refuses the jobs that have waited for too long. True if none is left; the turn is then given back.
-    fn give_up_late(&mut self, error: &JobError) -> bool {
-        let (now, timeout) = (real_now(), self.writer.config.operation_timeout());
-        let mut late = Vec::new();
-        let mut state = self.writer.lock();
-        while state.waiting.front().is_some_and(|job| {
-            job.request.is_abandoned() || now.duration_since(job.since) >= timeout
-        }) {
-            late.extend(state.waiting.pop_front());
-        }
-        if state.waiting.is_empty() {
-            self.writer.park(&mut state, self.slot.take());
-        }
-        drop(state);
-        for job in late {
-            let error = error.to_error(job.request.operation(), self.writer.config.path());
-            job.refuse(error);
-        }
-        self.slot.is_none()
-    }
-
     /// Returns to all jobs in line the error that the file cannot be written.
-    fn fail_waiting(&self, error: &JobError) {
+    pub(super) fn fail_waiting(&self, error: &JobError) {
         let path = self.writer.config.path();
         self.answer_waiting(|job| error.to_error(job.request.operation(), path));
     }
 
     /// Returns an error to all jobs in line; none of them was applied.
-    fn answer_waiting(&self, error: impl Fn(&Job) -> StoreError) {
+    pub(super) fn answer_waiting(&self, error: impl Fn(&Job) -> StoreError) {
         let jobs = std::mem::take(&mut self.writer.lock().waiting);
         for job in jobs {
             let error = error(&job);
@@ -374,54 +274,8 @@ impl Drop for Turn {
     }
 }
 
-impl Writer {
-    fn park(&self, state: &mut State, slot: Option<Slot>) {
-        state.parked = slot;
-        if state.closing {
-            self.changed.notify_all();
-        }
-    }
-}
-
-impl State {
-    fn committed(&mut self, took: Duration, pages: usize) {
-        self.commits += 1;
-        self.checkpoints.committed(pages);
-        self.commit = (self.commit * 3 + took) / 4;
-        self.slow = self.slow << 1 | u8::from(took > FAST_COMMIT);
-    }
-
-    /// Whether most of the last commits were fast. Not the average: on a disk that others use too,
-    /// one commit in ten takes ten times as long.
-    pub(super) const fn commits_fast(&self) -> bool {
-        self.slow.count_ones() <= 4
-    }
-}
-
-impl Job {
-    /// Returns to the caller that nothing was done.
-    fn refuse(mut self, error: StoreError) {
-        self.request.fail(error.at(&self.key));
-        self.request.reply();
-    }
-}
-
-fn reply_to(jobs: Vec<Job>) {
+pub(super) fn reply_to(jobs: Vec<Job>) {
     for job in jobs {
         job.request.reply();
     }
-}
-
-fn apply(
-    connection: &Connection,
-    leases: &LeaseObserver,
-    jobs: &mut [Job],
-    now: u64,
-) -> Result<Changes, TransactionError> {
-    let failed = |error| TransactionError { error, unknown: false };
-    let mut batch = Batch::new(connection, leases, now);
-    for job in jobs {
-        job.request.apply(&mut batch, &job.key).map_err(failed)?;
-    }
-    batch.finish().map_err(failed)
 }
