@@ -78,6 +78,7 @@ mod detect;
 mod entry;
 mod fields;
 mod gemini;
+mod known_fields;
 mod media;
 mod part;
 mod resemble;

@@ -235,6 +235,14 @@ fn legacy_id(name: &str) -> Box<str> {
 }
 
 /// As `{"calls": [...], "results": [...]}`, each by its id or, without one, its name.
+impl Message {
+    /// The calls that it makes and answers.
+    #[must_use]
+    pub fn tool_link(&self) -> ToolLink {
+        ToolLink::of(self)
+    }
+}
+
 impl Serialize for ToolLink {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut link = serializer.serialize_struct("ToolLink", 2)?;

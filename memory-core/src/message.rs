@@ -16,7 +16,6 @@ pub use self::error::MessageError;
 pub use self::role::Role;
 use crate::dialect::{Dialect, NAME, Part, PlainMessage, calls_message, check_entry};
 use crate::json::{Json, JsonObject, MAX_JSON_DEPTH};
-use crate::link::ToolLink;
 
 /// A message of one of the [dialects](crate::dialect). Reading it from JSON and writing it again gives an
 /// equal JSON value with the text of every number unchanged. Clones share one copy.
@@ -354,12 +353,6 @@ impl Message {
             is_blank &= part.is_blank();
         });
         is_blank
-    }
-
-    /// The calls that it makes and answers.
-    #[must_use]
-    pub fn tool_link(&self) -> ToolLink {
-        ToolLink::of(self)
     }
 
     /// The bytes that it occupies apart from its own size, shared with its clones.

@@ -26,52 +26,12 @@ pub use self::repair::{Repair, RepairKind};
 pub use self::request::Request;
 use self::request::{dialect_of, json_tokens, system_framing, system_tokens};
 pub(crate) use self::truncate::Cut;
+pub(crate) use self::turn::Input;
 use self::turn::{Speaker, Turn};
 use self::write::Line;
 use crate::dialect::{CallKind, Part};
-use crate::message::Message;
 use crate::profile::{Profile, ReasoningForm};
-use crate::stored::Sequence;
 use crate::tokens::TokenCounter;
-use crate::window::SummaryRole;
-
-/// A message to render.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Input<'a> {
-    pub(crate) message: &'a Message,
-    /// Its place in the store. Call ids are generated from it if they are missing.
-    pub(crate) sequence: Option<Sequence>,
-    /// Its tokens, if the counter of this request counted them.
-    pub(crate) tokens: Option<u64>,
-    /// Whether a flush wrote it.
-    pub(crate) is_summary: bool,
-    pub(crate) summary_speaker: Speaker,
-    /// Whether its calls may still be answered.
-    pub(crate) is_awaited: bool,
-}
-
-impl<'a> Input<'a> {
-    pub(crate) const fn new(message: &'a Message) -> Self {
-        Self {
-            message,
-            sequence: None,
-            tokens: None,
-            is_summary: false,
-            summary_speaker: Speaker::User,
-            is_awaited: false,
-        }
-    }
-
-    /// Marks it as a flush summary with this role.
-    pub(crate) const fn as_summary(self, role: SummaryRole) -> Self {
-        let summary_speaker = match role {
-            SummaryRole::User => Speaker::User,
-            SummaryRole::System => Speaker::System,
-            SummaryRole::Assistant => Speaker::Assistant,
-        };
-        Self { is_summary: true, summary_speaker, ..self }
-    }
-}
 
 /// The extent of the inputs within the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,19 +2,12 @@
 
 mod blocks;
 
-use self::blocks::{BlockMeaning, block, text_block};
+use self::blocks::{AnthropicRole, BlockMeaning, block, text_block};
 use super::calls::{Calls, ToolKind};
 use super::check::{Check, Field, Kind, required};
 use super::json::Json;
 use super::rule::RequestRule;
 use crate::profile::{FirstMessage, LastMessage, SystemPlacement};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AnthropicRole {
-    System,
-    User,
-    Assistant,
-}
 
 const MESSAGE: &[Field] = &[required("role", Kind::Text), required("content", Kind::TextOrArray)];
 

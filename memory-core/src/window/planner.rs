@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use self::start::Pinned;
 use self::texts::Texts;
 use super::candidates::Candidates;
 use super::choose::{Choice, Room};
@@ -99,6 +98,15 @@ pub enum Step {
     Fetch(Vec<Sequence>),
     /// The window is complete.
     Ready(ContextPlan),
+}
+
+/// A choice with its start.
+enum Pinned {
+    Fetch(Vec<Sequence>),
+    /// The units of the window, and the message that was added as its start.
+    Included(Vec<usize>, Option<Sequence>),
+    /// The message needs this room, more than is reserved for it in a window that starts at a step.
+    Reserve(u64),
 }
 
 impl<'a> ContextPlanner<'a> {

@@ -1,10 +1,16 @@
 //! The blocks of Anthropic's messages. (T anthropic-sdk-python `types/content_block_param.py`)
 
-use super::AnthropicRole;
 use crate::check_request::chat::{self, arguments, part_type};
 use crate::check_request::check::{Check, Field, Kind, optional, required};
 use crate::check_request::json::Json;
 use crate::check_request::rule::RequestRule;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AnthropicRole {
+    System,
+    User,
+    Assistant,
+}
 
 /// The meaning of a block for the order of blocks and messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,24 +2,15 @@
 
 use std::collections::HashSet;
 
-use super::ContextPlanner;
+use super::{ContextPlanner, Pinned};
 use crate::message::Role;
 use crate::render::bug::{RenderBug, is_planted};
-use crate::stored::Sequence;
 use crate::unit::Unit;
 use crate::window::choose::{Choice, ChoiceExtent};
 use crate::window::options::StartPolicy;
 
 /// The number of messages to request at once in the search for a user message.
 const SEARCHED: usize = 64;
-
-pub(super) enum Pinned {
-    Fetch(Vec<Sequence>),
-    /// The units of the window, and the message that was added as its start.
-    Included(Vec<usize>, Option<Sequence>),
-    /// The message needs this room, more than is reserved for it in a window that starts at a step.
-    Reserve(u64),
-}
 
 impl ContextPlanner<'_> {
     /// Makes the window start at a user message, as far as it fits.
