@@ -1,6 +1,7 @@
 //! The counters that a store updates in the same atomic step as the data.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde::{Deserialize, Serialize};
 
@@ -148,12 +149,15 @@ impl Counters {
 
     fn leave_class(&mut self, meta: &MessageMeta) {
         self.present.remove(meta.tokens);
-        let class = meta.class();
-        if let Some(tally) = self.classes.get_mut(&class) {
-            tally.remove(meta.tokens);
-            if tally.messages == 0 {
-                self.classes.remove(&class);
+        match self.classes.entry(meta.class()) {
+            Entry::Occupied(mut tally) => {
+                tally.get_mut().remove(meta.tokens);
+                if tally.get().messages == 0 {
+                    tally.remove();
+                }
             }
+            // Only the counters of a damaged store lack the class of a message that is present.
+            Entry::Vacant(_) => {}
         }
     }
 }

@@ -175,7 +175,10 @@ impl<'u, 'a> Draft<'u, 'a> {
         // The tokens by which each block exceeds its limit.
         let mut held = vec![0_u64; policy.blocks.len()];
         for (unit, class) in self.units.iter().zip(self.classes) {
-            if let Some(held) = class.block.and_then(|block| held.get_mut(block)) {
+            let Some(block) = class.block else { continue };
+            let held = held.get_mut(block);
+            debug_assert!(held.is_some(), "a unit has a block that the policy does not have");
+            if let Some(held) = held {
                 *held = held.saturating_add(unit.tokens());
             }
         }
@@ -217,7 +220,9 @@ impl<'u, 'a> Draft<'u, 'a> {
     fn evict(&mut self, unit: &Unit, class: &UnitClass<'_>) {
         let mut members = self.units.members(unit);
         while let Some(position) = members.next_position() {
-            if let Some(gone) = self.gone.get_mut(position) {
+            let gone = self.gone.get_mut(position);
+            debug_assert!(gone.is_some(), "a unit has a message beyond those that were grouped");
+            if let Some(gone) = gone {
                 *gone = true;
             }
         }

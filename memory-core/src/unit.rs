@@ -91,16 +91,16 @@ impl<'a> Units<'a> {
         // A timeout beyond the range of the clock never expires.
         let timeout = SignedDuration::try_from(open_call_timeout).unwrap_or(SignedDuration::MAX);
         open.visit_unanswered(&mut |unit, position| {
-            let given_up = metas
-                .get(position)
-                .is_some_and(|call| call.closed || now.duration_since(call.created_at) > timeout);
-            let unit = group.root(unit);
-            if let Some(unit) = group.units.get_mut(unit) {
-                match unit.state {
-                    UnitState::Open => {}
-                    _ if given_up => unit.state = UnitState::Abandoned,
-                    _ => unit.state = UnitState::Open,
-                }
+            let root = group.root(unit);
+            let (Some(call), Some(unit)) = (metas.get(position), group.units.get_mut(root)) else {
+                debug_assert!(false, "an open call has no message or no unit");
+                return;
+            };
+            let given_up = call.closed || now.duration_since(call.created_at) > timeout;
+            match unit.state {
+                UnitState::Open => {}
+                _ if given_up => unit.state = UnitState::Abandoned,
+                _ => unit.state = UnitState::Open,
             }
         });
         let Group { mut units, next, joined, .. } = group;

@@ -169,7 +169,9 @@ impl<'a> Calls<'a> {
     }
 
     fn answer(&mut self, index: usize, answer: Answer<'a>) {
-        if let Some(call) = self.all.get_mut(index) {
+        let call = self.all.get_mut(index);
+        debug_assert!(call.is_some(), "a result answers a call that is not in the index");
+        if let Some(call) = call {
             call.answer = Some(answer);
         }
     }
@@ -193,6 +195,11 @@ pub(super) fn link<'a>(
                 match calls.find(&result) {
                     Some(call) => {
                         let input = turn.input.and_then(|input| is_left_out.get_mut(input));
+                        // A turn without a message of the input has no place in the list.
+                        debug_assert!(
+                            turn.input.is_none() || input.is_some(),
+                            "an input without a place"
+                        );
                         if let Some(is_left_out) = input {
                             *is_left_out = false;
                         }
