@@ -46,6 +46,8 @@ use crate::profile::{Profile, ProfileName};
 ///
 /// The time is linear in the size of the request. Nothing is allocated per message.
 ///
+/// # Examples
+///
 /// ```
 /// use memory_core::check_request;
 /// use memory_core::request::RequestRule;

@@ -106,6 +106,8 @@ pub struct Compacted {
 /// There is no time limit, because this crate has no clock. The caller can add one, such as `tokio::time::timeout`,
 /// with [`compact_by_rule`] as the fallback.
 ///
+/// # Examples
+///
 /// ```
 /// use memory_core::Message;
 /// use memory_flush::{CompactOptions, compact, from_fn};
@@ -140,6 +142,8 @@ pub async fn compact(messages: &[Message], options: &CompactOptions) -> Compacte
 }
 
 /// Like [`compact`], with a rule-based summary for any summarizers in `options`: a pure function.
+///
+/// # Examples
 ///
 /// ```
 /// use memory_core::Message;

@@ -27,6 +27,8 @@ impl MemoryManager {
     /// The call takes `grace`, and up to 6 s more if the lease backend does not answer. Repeated and concurrent
     /// calls are safe: the shortest grace applies, and each call reports all work since the first call.
     ///
+    /// # Examples
+    ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// use std::time::Duration;

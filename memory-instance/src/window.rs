@@ -119,6 +119,8 @@ impl MemoryInstance {
     /// [`plan_context`](memory_core::plan::plan_context) for the rules. Without a profile in the options, the resource's
     /// profile is used.
     ///
+    /// # Examples
+    ///
     /// ```
     /// # use memory_instance::{MemoryManager, Message, MemoryResource, WindowOptions};
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -152,6 +154,8 @@ impl MemoryInstance {
     /// shows the calibration.
     ///
     /// State the tokens of tool definitions with [`WindowOptions::with_tools`]: providers report them too.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use memory_instance::{Calibrated, MemoryManager, Message, MemoryResource, Usage};

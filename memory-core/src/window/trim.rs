@@ -71,6 +71,8 @@ pub struct Trimmed {
 /// messages may be of any dialect. A sequence number in a repair is the position of the message, from 1. No call
 /// times out here, because a plain message has no creation time.
 ///
+/// # Examples
+///
 /// ```
 /// use memory_core::{EstimateCounter, Message, trim_messages};
 /// use memory_core::dialect::ToolCall;
