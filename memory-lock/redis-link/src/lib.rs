@@ -21,6 +21,9 @@ mod script;
 
 mod error;
 
+#[cfg(test)]
+mod auto_traits;
+
 pub use acknowledge::Acknowledge;
 pub use config::RedisConfig;
 pub use error::{LinkError, LinkErrorKind};

@@ -19,6 +19,9 @@ mod threads;
 
 mod error;
 
+#[cfg(test)]
+mod auto_traits;
+
 pub use answer::{PausedRuntime, answer};
 pub use busy::with_busy_timeout;
 pub use connection::{
