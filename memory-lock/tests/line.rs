@@ -277,9 +277,7 @@ fn next_runtime_resends_an_interrupted_refresh() {
     let first = runtime();
     let guard = first.block_on(async {
         let guard = manager.lock(&key("k"), &options).await.unwrap();
-        while backend.calls(LockOperation::Renew).is_empty() {
-            tokio::time::sleep(ms(5)).await;
-        }
+        backend.until_called(LockOperation::Renew).await;
         guard
     });
     drop(first);

@@ -263,9 +263,7 @@ async fn refresh_answered_late_does_not_revive_the_lease() {
     let options = LockOptions::new().with_ttl(ms(400)).with_refresh_interval(ms(200));
     let guard = backend.manager().lock(&key("k"), &options).await.unwrap();
     backend.next(LockOperation::Renew, Fault::LateReply(ms(100)));
-    while backend.calls(LockOperation::Renew).is_empty() {
-        tokio::time::sleep(ms(1)).await;
-    }
+    backend.until_called(LockOperation::Renew).await;
     // The answer arrives meanwhile, and would move the deadline to about 590 ms.
     block(ms(260));
     tokio::time::sleep(ms(5)).await;

@@ -1,7 +1,6 @@
 //! Graceful shutdown of a manager.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use memory_core::Message;
@@ -11,7 +10,7 @@ use memory_instance::{
     ExclusiveError, FlushMode, ManagerBuilder, MemoryError, MemoryInstance, MemoryManager, Session,
 };
 use memory_lock::{LockKey, LockOptions, LostReason};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::flush::fill;
@@ -32,11 +31,10 @@ on_every_backend![
 const GRACE: Duration = Duration::from_secs(10);
 
 /// A summarizer that takes this long, and the number of its calls.
-fn slow(takes: Duration) -> (Arc<dyn Summarizer>, Arc<AtomicU64>) {
-    let asked = Arc::<AtomicU64>::default();
-    let counting = Arc::clone(&asked);
+fn slow(takes: Duration) -> (Arc<dyn Summarizer>, watch::Receiver<u64>) {
+    let (counting, asked) = watch::channel(0);
     let slow = from_fn("slow", move |_| {
-        counting.fetch_add(1, Ordering::SeqCst);
+        counting.send_modify(|count| *count += 1);
         async move {
             tokio::time::sleep(takes).await;
             Ok("a summary".to_owned())
@@ -51,9 +49,9 @@ fn summarizing(summarizer: Arc<dyn Summarizer>) -> ManagerBuilder {
 }
 
 /// Appends until the summarizer is called.
-async fn until_asked(memory: &MemoryInstance, asked: &AtomicU64) -> u64 {
+async fn until_asked(memory: &MemoryInstance, asked: &watch::Receiver<u64>) -> u64 {
     let mut appended = 0;
-    while asked.load(Ordering::SeqCst) == 0 {
+    while *asked.borrow() == 0 {
         fill(memory, 10).await;
         appended += 10;
         tokio::task::yield_now().await;
@@ -104,9 +102,7 @@ async fn hung_flush_is_abandoned_and_reported(on: On) {
             })
         });
         let appended = if by_hand {
-            while asked.load(Ordering::SeqCst) == 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            asked.clone().wait_for(|count| *count > 0).await.unwrap();
             600
         } else {
             until_asked(&memory, &asked).await
@@ -186,7 +182,7 @@ async fn appends_work_after_shutdown_but_nothing_starts(on: On) {
     let refused = memory.exclusive(|_| async {}).await.unwrap_err();
     assert!(refused.to_string().contains("shut down"), "{refused}");
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(asked.load(Ordering::SeqCst), 0, "a flush was begun");
+    assert_eq!(*asked.borrow(), 0, "a flush was begun");
     let health = memory.health().await.unwrap();
     assert_eq!(health.last_flush_error, None);
     assert!(matches!(health.verdict, Verdict::Degraded { .. }), "a flush is due");

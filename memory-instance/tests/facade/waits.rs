@@ -147,11 +147,16 @@ async fn unpolled_waiting_turns_block_no_append(on: On) {
     let world = on.world(with(resource())).await;
     let memory = world.memory();
     let (end, ends) = oneshot::channel::<()>();
+    let (begun, begins) = oneshot::channel();
     let turn = tokio::spawn({
         let memory = memory.clone();
-        async move { memory.exclusive(|_| ends).await.unwrap() }
+        let turn = |_| {
+            begun.send(()).unwrap();
+            ends
+        };
+        async move { memory.exclusive(turn).await.unwrap() }
     });
-    sleep(Duration::from_millis(1)).await;
+    begins.await.unwrap();
     let mut kept = Vec::new();
     for _ in 0..5 {
         let memory = memory.clone();

@@ -14,6 +14,7 @@ use memory_lock::{
     LockBackend, LockError, LockErrorKind, LockKey, LockManager, LockOperation, OwnerId, Release,
     Renewal, Watch,
 };
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub const fn ms(n: u64) -> Duration {
@@ -54,6 +55,8 @@ pub struct FaultyBackend {
     script: Mutex<HashMap<LockOperation, VecDeque<Fault>>>,
     always: Mutex<HashMap<LockOperation, Fault>>,
     log: Mutex<Vec<(LockOperation, Instant, usize)>>,
+    /// Signals a new call in the log.
+    called: Notify,
     /// Leases last this many times longer here than their holders assume.
     pub stretch: u32,
 }
@@ -69,6 +72,7 @@ impl FaultyBackend {
             script: Mutex::default(),
             always: Mutex::default(),
             log: Mutex::default(),
+            called: Notify::new(),
             stretch,
         })
     }
@@ -93,6 +97,17 @@ impl FaultyBackend {
         self.always.lock().unwrap().clear();
     }
 
+    /// Waits for the first call of this kind.
+    pub async fn until_called(&self, operation: LockOperation) {
+        loop {
+            let called = self.called.notified();
+            if !self.calls(operation).is_empty() {
+                return;
+            }
+            called.await;
+        }
+    }
+
     /// The arrival times of calls of this kind, and the number of leases of each.
     pub fn calls(&self, operation: LockOperation) -> Vec<(Instant, usize)> {
         let log = self.log.lock().unwrap();
@@ -106,6 +121,7 @@ impl FaultyBackend {
         call: impl Future<Output = Result<T, LockError>> + Send + 'static,
     ) -> Result<T, LockError> {
         self.log.lock().unwrap().push((operation, Instant::now(), leases));
+        self.called.notify_waiters();
         let scripted =
             self.script.lock().unwrap().get_mut(&operation).and_then(VecDeque::pop_front);
         let fault = scripted.or_else(|| self.always.lock().unwrap().get(&operation).copied());
