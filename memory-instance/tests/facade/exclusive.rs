@@ -9,7 +9,7 @@ use memory_instance::{ExclusiveError, MemoryInstance, Session};
 use memory_lock::LostReason;
 use tokio::sync::oneshot;
 
-use crate::support::{On, checked, texts, with};
+use crate::support::{On, checked, session_of_endless_turn, texts, with};
 
 on_every_backend![
     turns_never_overlap_or_lose_updates,
@@ -92,17 +92,7 @@ async fn stale_writer_is_fenced_off(on: On) {
     let world = on.world(with(resource())).await;
     let memory = world.memory();
     memory.append(Message::user("before")).await.unwrap();
-    // The turn passes its session to code that does not notice the elapsed time.
-    let (hand_out, handed_out) = oneshot::channel();
-    let holder = world.memory();
-    let turn = tokio::spawn(async move {
-        let turn = |session: Session| async move {
-            hand_out.send(session).unwrap();
-            std::future::pending::<()>().await;
-        };
-        holder.exclusive(turn).await
-    });
-    let stale = handed_out.await.unwrap();
+    let (stale, turn) = session_of_endless_turn(&memory).await;
     stale.append(Message::user("in time")).await.unwrap();
     // The whole process is suspended for longer than the lease, so nothing refreshes it.
     tokio::time::advance(Duration::from_secs(31)).await;
@@ -129,18 +119,9 @@ async fn stale_writer_is_fenced_off(on: On) {
     assert_eq!(texts(&memory).await, ["before", "in time", "newer"]);
 }
 
-/// Passes the session of a turn to code that does not notice the elapsed time.
+/// The session of a turn that has lost its lease.
 async fn stale_session(memory: &MemoryInstance) -> Session {
-    let (hand_out, handed_out) = oneshot::channel();
-    let holder = memory.clone();
-    tokio::spawn(async move {
-        let turn = |session: Session| async move {
-            hand_out.send(session).unwrap();
-            std::future::pending::<()>().await;
-        };
-        holder.exclusive(turn).await
-    });
-    let stale = handed_out.await.unwrap();
+    let (stale, _turn) = session_of_endless_turn(memory).await;
     // The whole process is suspended for longer than the lease, so nothing refreshes it.
     tokio::time::advance(Duration::from_secs(31)).await;
     stale

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use memory_core::{MemoryResource, Message};
 use memory_flush::from_fn;
-use memory_instance::{ExclusiveError, Session};
+use memory_instance::ExclusiveError;
 use memory_lock::LostReason;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::support::{On, checked, hybrid, texts, with};
+use crate::support::{On, checked, hybrid, session_of_endless_turn, texts, with};
 
 const TTL: Duration = Duration::from_millis(400);
 
@@ -70,16 +69,7 @@ async fn slow_summarizer_blocks_no_append() {
 async fn stale_writer_is_fenced_off() {
     let world = On::Redis.world(with(short(MemoryResource::new("m", 1 << 20)))).await;
     let memory = world.memory();
-    let (hand_out, handed_out) = oneshot::channel();
-    let holder = world.memory();
-    let turn = tokio::spawn(async move {
-        let turn = |session: Session| async move {
-            hand_out.send(session).unwrap();
-            std::future::pending::<()>().await;
-        };
-        holder.exclusive(turn).await
-    });
-    let stale = handed_out.await.unwrap();
+    let (stale, turn) = session_of_endless_turn(&memory).await;
     stale.append(Message::user("in time")).await.unwrap();
     #[expect(clippy::disallowed_methods, reason = "nothing of this process may run meanwhile")]
     std::thread::sleep(TTL * 2);

@@ -8,9 +8,11 @@ use memory_core::{
     EstimateCounter, MemoryResource, Message, Profile, TokenCounter, check_request,
     conformance::assert_counters,
 };
-use memory_instance::{ManagerBuilder, MemoryInstance, MemoryManager};
+use memory_instance::{ExclusiveError, ManagerBuilder, MemoryInstance, MemoryManager, Session};
 use memory_lock::{Clock, ClockExt as _};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// A manager with its backend.
 pub(crate) struct World {
@@ -70,6 +72,23 @@ impl World {
     pub(crate) fn memory(&self) -> MemoryInstance {
         self.manager.memory("m", "k").unwrap()
     }
+}
+
+/// A turn that hands out its session and does not end by itself, as if the session were passed to code that does not
+/// notice the elapsed time.
+pub(crate) async fn session_of_endless_turn(
+    memory: &MemoryInstance,
+) -> (Session, JoinHandle<Result<(), ExclusiveError<()>>>) {
+    let (hand_out, handed_out) = oneshot::channel();
+    let holder = memory.clone();
+    let turn = tokio::spawn(async move {
+        let turn = |session: Session| async move {
+            hand_out.send(session).unwrap();
+            std::future::pending::<()>().await;
+        };
+        holder.exclusive(turn).await
+    });
+    (handed_out.await.unwrap(), turn)
 }
 
 /// The outline, after P1, P3 and P10 were checked on it.
