@@ -1,4 +1,4 @@
-//! The time from an append to the watcher of another manager, which stands for another process, on Redis and SQLite,
+//! The time from an append to the watcher of another manager, as in another process, on Redis and SQLite,
 //! and to a watcher of the same manager.
 //!
 //! `cargo bench -p memory-instance --features redis --bench watch`, with a `redis-server` on the PATH or
