@@ -13,7 +13,7 @@ pub struct Clear {
 }
 
 impl Clear {
-    /// The distance beyond the next generation, as used by [`Generation::after`].
+    /// The distance beyond the next generation, as used by [`Generation::after`](crate::store::Generation::after).
     #[must_use]
     pub fn spread(&self) -> u16 {
         spread_of_write(self.write)
