@@ -73,6 +73,10 @@ impl ChangeTracker {
             Some(id) => present.last() == Some(&Place { sequence: cursor.sequence, id: Some(id) }),
             None => cursor.sequence <= outline.head.last,
         };
+        if cursor == Cursor::default() {
+            // The memory did not exist, so there was nothing to miss.
+            return Self { state: State::Following, ..Self::start() };
+        }
         if cursor.generation == outline.head.generation && is_known {
             // Nothing was removed in this generation, so places without a message were empty before.
             let next = outline.metas.iter().map(|meta| meta.sequence);

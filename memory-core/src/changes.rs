@@ -8,7 +8,8 @@ use crate::stored::{Sequence, StoredMessage};
 ///
 /// A copy of the memory that applies all changes in order equals the memory whenever the watcher has caught up. Each
 /// message that is present then was delivered once. A message that was added and removed in between is never
-/// delivered; its place is reported as removed.
+/// delivered; its place is reported as removed. The mark [`closed`](crate::store::MessageMeta::closed), which only
+/// planners use, may change without a report.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Change {
@@ -26,7 +27,8 @@ pub enum Change {
     /// Discard the copy: the changes since the watcher's cursor are not known, and all present messages follow as if
     /// the watcher began at the start. The memory began anew (its TTL ended, or it was removed as unused), the store
     /// returned to an earlier state, or the watcher was resumed from a cursor after which messages were removed or
-    /// replaced.
+    /// replaced. A memory that began anew and grew past the watcher's last place between two of its reads is reported
+    /// as replaced messages instead.
     Lagged,
 }
 
@@ -52,7 +54,7 @@ pub enum RemovalReason {
     Summarized,
     /// A flush evicted it without a summary.
     Evicted,
-    /// The receipt of its flush is no longer kept.
+    /// The receipt of its flush is no longer kept, or a clear removed it while only summaries were present.
     Unknown,
 }
 

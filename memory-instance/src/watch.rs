@@ -10,7 +10,7 @@ use memory_core::MemoryKey;
 use memory_core::changes::Change;
 use memory_core::sibling::{ChangeTracker, NeedsComparison};
 use memory_core::store::{Cursor, StoreError, StoreWatch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::error::MemoryError;
 use crate::inner::Inner;
@@ -108,7 +108,7 @@ pub struct Watcher {
     /// The position after the changes that were returned.
     cursor: Cursor,
     next: Next,
-    /// Failed reads in a row.
+    /// Failed steps since the last signal.
     failures: u32,
 }
 
@@ -116,8 +116,8 @@ pub struct Watcher {
 #[derive(Debug, Clone, Copy)]
 enum Next {
     Read,
-    /// Wait for a signal.
-    Wait,
+    /// Wait for a signal, at most until this moment.
+    Wait(Instant),
     /// The last step failed: read after this moment.
     Retry(Instant),
 }
@@ -141,26 +141,24 @@ impl Watcher {
             }
             let done = match self.next {
                 Next::Read => self.catch_up().await,
-                Next::Wait => match timeout(WATCH_READ_INTERVAL, self.signal.changed()).await {
-                    Ok(done) => done.map(|()| self.next = Next::Read),
-                    Err(_) => {
+                Next::Wait(until) => {
+                    let signal = timeout_at(until, self.signal.changed()).await.unwrap_or(Ok(()));
+                    signal.map(|()| {
                         self.next = Next::Read;
-                        Ok(())
-                    }
-                },
+                        // A read can succeed while signals fail.
+                        self.failures = 0;
+                    })
+                }
                 Next::Retry(at) => {
                     sleep_until(at).await;
                     self.catch_up().await
                 }
             };
-            match done {
-                Ok(()) => self.failures = 0,
-                Err(error) => {
-                    let pause = FIRST_WATCH_RETRY.saturating_mul(1 << self.failures.min(16));
-                    self.failures = self.failures.saturating_add(1);
-                    self.next = Next::Retry(Instant::now() + pause.min(MAX_WATCH_RETRY));
-                    return Err(error.into());
-                }
+            if let Err(error) = done {
+                let pause = FIRST_WATCH_RETRY.saturating_mul(1 << self.failures.min(16));
+                self.failures = self.failures.saturating_add(1);
+                self.next = Next::Retry(Instant::now() + pause.min(MAX_WATCH_RETRY));
+                return Err(error.into());
             }
         }
     }
@@ -208,7 +206,7 @@ impl Watcher {
         if self.pending.is_empty() {
             self.cursor = self.tracker.cursor();
         }
-        self.next = Next::Wait;
+        self.next = Next::Wait(Instant::now() + WATCH_READ_INTERVAL);
         Ok(())
     }
 }

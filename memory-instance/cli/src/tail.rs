@@ -2,14 +2,16 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::time::Duration;
 
 use memory_core::changes::{Change, RemovalReason};
 use memory_core::dialect::Part;
-use memory_core::store::{Cursor, MessageId};
+use memory_core::store::{Cursor, MessageId, StoreErrorKind};
 use memory_core::{Message, StoredMessage};
-use memory_instance::WatchFrom;
+use memory_instance::{MemoryError, WatchFrom, Watcher};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::args::Memories;
 use crate::escape;
@@ -38,102 +40,80 @@ const READER_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
     let memory = memories.the_one().await?;
-    let page = memory
-        .page_before(None, NonZeroUsize::new(args.lines).unwrap_or(NonZeroUsize::MIN))
-        .await?;
-    let shown = page.messages.len().min(args.lines);
-    for stored in page.messages.iter().take(shown) {
-        show(stored, out)?;
+    let limit = NonZeroUsize::new(args.lines).unwrap_or(NonZeroUsize::MIN);
+    let mut known = HashSet::new();
+    loop {
+        let page = memory.page_before(None, limit).await?;
+        for stored in page.messages.iter().take(page.messages.len().min(args.lines)) {
+            if known.insert(stored.meta.id) {
+                show(stored, out)?;
+            }
+        }
+        if !args.follow {
+            return Ok(());
+        }
+        let generation = page.cursor.generation;
+        let newest = page.messages.last();
+        let newest =
+            newest.map_or(generation.into(), |newest| Cursor::at(generation, &newest.meta));
+        let mut watcher = memory.watch(WatchFrom::After(newest)).await?;
+        follow(&mut watcher, &mut known, out).await?;
+        note("(older messages were removed, or the store returned to an earlier state)");
     }
-    if !args.follow {
-        return Ok(());
-    }
-    let generation = page.cursor.generation;
-    let newest = page.messages.last();
-    let newest = newest.map_or(generation.into(), |newest| Cursor::at(generation, &newest.meta));
-    let mut watcher = memory.watch(WatchFrom::After(newest)).await?;
-    let mut followed = Followed::new(&page.messages, args.lines);
+}
+
+/// Shows what comes, until the watcher starts over.
+async fn follow(
+    watcher: &mut Watcher,
+    known: &mut HashSet<MessageId>,
+    out: &mut Out,
+) -> anyhow::Result<()> {
     loop {
         out.flush()?;
-        out.check_reader()?;
-        let next = tokio::time::timeout(READER_CHECK_INTERVAL, watcher.next());
-        let Ok(change) = next.await else { continue };
-        let change = match change {
-            Ok(change) => change,
-            // The watcher continues after a pause, and loses nothing.
-            Err(error) if error.is_retryable() => {
-                note(error);
-                continue;
+        let change = {
+            let mut next = pin!(watcher.next());
+            loop {
+                out.check_reader()?;
+                if let Ok(change) = timeout(READER_CHECK_INTERVAL, &mut next).await {
+                    break change;
+                }
             }
-            Err(error) => return Err(error.into()),
         };
-        let (told, new) = followed.apply(change);
-        if let Some(told) = told {
-            note(&told);
-        }
-        for stored in new {
-            show(&stored, out)?;
-        }
-    }
-}
-
-/// The messages that were shown, or were there before them.
-struct Followed {
-    known: HashSet<MessageId>,
-    lines: usize,
-    /// All present messages follow, and those that were not shown yet are to be shown.
-    lagged: bool,
-}
-
-impl Followed {
-    fn new(messages: &[StoredMessage], lines: usize) -> Self {
-        let known = messages.iter().map(|stored| stored.meta.id).collect();
-        Self { known, lines, lagged: false }
-    }
-
-    /// A line about the change, and the messages to show.
-    fn apply(&mut self, change: Change) -> (Option<String>, Vec<StoredMessage>) {
         match change {
-            Change::Appended(messages) => (None, self.news(messages)),
-            Change::Removed(removal) => {
+            Ok(Change::Appended(messages)) => {
+                for stored in &messages {
+                    known.insert(stored.meta.id);
+                    show(stored, out)?;
+                }
+            }
+            Ok(Change::Removed(removal)) => {
                 let how = match removal.reason {
                     RemovalReason::Summarized => "summarized",
                     RemovalReason::Evicted => "evicted",
                     _ => "removed",
                 };
-                let told = format!("(#{} to #{} were {how})", removal.first, removal.last);
-                // After a restart these were mostly removed before the first message that was shown.
-                (Some(told).filter(|_| !self.lagged), Vec::new())
+                note(format_args!("(#{} to #{} were {how})", removal.first, removal.last));
             }
-            Change::Replaced(message) => {
-                let told = format!("(#{} was replaced)", message.meta.sequence);
-                self.known.insert(message.meta.id);
-                (Some(told), vec![(*message).clone()])
+            Ok(Change::Replaced(message)) => {
+                note(format_args!("(#{} was replaced)", message.meta.sequence));
+                known.insert(message.meta.id);
+                show(&message, out)?;
             }
-            Change::Cleared { last } => {
-                let told = format!("(cleared up to #{last})");
-                (Some(told).filter(|_| !self.lagged), Vec::new())
-            }
-            Change::Lagged => {
-                self.lagged = true;
-                let told =
-                    "(older messages were removed, or the store returned to an earlier state)";
-                (Some(told.to_owned()), Vec::new())
-            }
-            _ => (None, Vec::new()),
+            Ok(Change::Cleared { last }) => note(format_args!("(cleared up to #{last})")),
+            Ok(Change::Lagged) => return Ok(()),
+            Ok(_) => {}
+            // The watcher continues after a pause, and loses nothing.
+            Err(error) if is_passing(&error) => note(error),
+            Err(error) => return Err(error.into()),
         }
-    }
-
-    /// The messages that were not shown; after a restart at most `lines`.
-    fn news(&mut self, messages: Vec<StoredMessage>) -> Vec<StoredMessage> {
-        let mut new: Vec<_> =
-            messages.into_iter().filter(|stored| self.known.insert(stored.meta.id)).collect();
-        if std::mem::take(&mut self.lagged) {
-            new.drain(..new.len().saturating_sub(self.lines));
-        }
-        new
     }
 }
+
+/// A full server still answers reads.
+fn is_passing(error: &MemoryError) -> bool {
+    error.is_retryable() || matches!(error.store_kind(), Some(StoreErrorKind::Full(..)))
+}
+
 fn show(stored: &StoredMessage, out: &mut Out) -> anyhow::Result<()> {
     let StoredMessage { meta, message, .. } = stored;
     if out.json() {

@@ -171,3 +171,31 @@ async fn dropped_wait_loses_no_change(on: On) {
     let all: Vec<_> = (0..10).map(|number| number.to_string()).collect();
     assert_eq!(seen, all);
 }
+
+/// Nothing signals the end of a TTL, and no wait is longer than a second.
+#[tokio::test(start_paused = true)]
+async fn cut_waits_notice_the_end_of_a_ttl() {
+    let mut resource = MemoryResource::new("m", 90_000);
+    resource.persistence.ttl = Some(Duration::from_secs(60));
+    let world = On::Memory.world(with(resource)).await;
+    let memory = world.memory();
+    memory.append(Message::user("one")).await.unwrap();
+    let mut watch = memory.watch(WatchFrom::Now).await.unwrap();
+    for _ in 0..120 {
+        if let Ok(change) = tokio::time::timeout(Duration::from_secs(1), watch.next()).await {
+            assert!(matches!(change.unwrap(), Change::Lagged));
+            return;
+        }
+    }
+    panic!("the end of the memory was not noticed");
+}
+
+#[tokio::test]
+async fn cursor_of_a_missing_memory_misses_nothing() {
+    let world = world(On::Memory).await;
+    let memory = world.memory();
+    let cursor = memory.watch(WatchFrom::Now).await.unwrap().cursor();
+    memory.append(Message::user("one")).await.unwrap();
+    let mut resumed = memory.watch(cursor).await.unwrap();
+    assert_eq!(appended(resumed.next().await.unwrap()), ["one"]);
+}
