@@ -322,7 +322,7 @@ local function in_chunks(command, fields, each)
   end
 end
 
--- Adds up the tallies of the messages at these places: 's' are summarised, 'e' evicted, and those of 'c' that
+-- Adds up the tallies of the messages at these places: 's' are summarized, 'e' evicted, and those of 'c' that
 -- are not closed yet are collected. Returns a place without a message, if there is one.
 local function weigh(sums, kind, first, last)
   local fields = {}

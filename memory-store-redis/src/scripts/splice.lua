@@ -2,8 +2,8 @@
 -- the snapshot as `generation place id spread`, of its newest message, receipt's id or empty, receipt, mark of
 -- the next flush or empty, whether open calls are given up (1 or 0; also of removed messages), the summary
 -- (empty for none), its class and tokens, the number of ranges, then of each range, in ascending order, its
--- effect (s summarised, e evicted, c closed), its first and its last place; a capital letter means that its
--- tallies follow. Then of all these: the numbers of summaries, summarised and evicted, and of each class its name,
+-- effect (s summarized, e evicted, c closed), its first and its last place; a capital letter means that its
+-- tallies follow. Then of all these: the numbers of summaries, summarized and evicted, and of each class its name,
 -- messages and tokens. Returns {'A', head, more}, where 1 is more that is to be swept, {'D', head, more},
 -- {'C'} for another snapshot, {'I', place} for a place without a message, or a refusal.
 local generation, newest, id, spread = string.match(ARGV[8], '^(%d+) (%d+) (%x*) (%d+)$')

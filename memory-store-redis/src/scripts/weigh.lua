@@ -1,5 +1,5 @@
--- KEYS: memory. ARGV 4...: generation, then of each range s if it is to be summarised or e if evicted, its
--- first and its last place. Returns how many summaries, how many are summarised and how many evicted, then of
+-- KEYS: memory. ARGV 4...: generation, then of each range s if it is to be summarized or e if evicted, its
+-- first and its last place. Returns how many summaries, how many are summarized and how many evicted, then of
 -- each class its name, messages and tokens; nothing for another generation, and if a message is missing.
 local head = open(redis.call('HGET', key, 'h'))
 if not head or head.generation ~= ARGV[4] then
