@@ -265,7 +265,7 @@ fn places(page: &Page) -> Vec<Place> {
 
 /// The place before the first that is present or was flushed after the memory was cleared.
 fn last_cleared(now: &[Place], receipts: &[FlushReceipt], last: Sequence) -> Sequence {
-    let flushed = receipts.iter().flat_map(|receipt| [&receipt.summarized, &receipt.evicted]);
+    let flushed = receipts.iter().flat_map(FlushReceipt::removed);
     let flushed = flushed.filter_map(|places| places.ranges().first()).map(|(first, _)| *first);
     let first = flushed.chain(now.first().map(|place| place.sequence)).min();
     first.map_or(last, before)
@@ -280,7 +280,7 @@ struct Reasons<'a> {
 
 impl<'a> Reasons<'a> {
     fn new(receipts: &'a [FlushReceipt]) -> Self {
-        let sets = receipts.iter().flat_map(|receipt| [&receipt.summarized, &receipt.evicted]);
+        let sets = receipts.iter().flat_map(FlushReceipt::removed);
         let ranges = sets.flat_map(SequenceSet::ranges);
         let mut bounds: Vec<_> = ranges.flat_map(|(first, last)| [*first, last.plus(1)]).collect();
         bounds.sort_unstable();
@@ -293,7 +293,10 @@ impl<'a> Reasons<'a> {
             if receipt.summarized.contains(place) {
                 return Some(RemovalReason::Summarized);
             }
-            receipt.evicted.contains(place).then_some(RemovalReason::Evicted)
+            if receipt.evicted.contains(place) {
+                return Some(RemovalReason::Evicted);
+            }
+            receipt.withdrawn.contains(place).then_some(RemovalReason::Withdrawn)
         };
         self.receipts.iter().find_map(reason).unwrap_or(RemovalReason::Unknown)
     }

@@ -15,7 +15,7 @@ use crate::stored::{Sequence, StoredMessage};
 pub enum Change {
     /// Messages were added at the end.
     Appended(Vec<StoredMessage>),
-    /// Messages were removed by flushes. Several flushes may be reported as one.
+    /// Messages were removed by flushes, or taken back. Several removals may be reported as one.
     Removed(Removal),
     /// The message at this message's place was replaced by it.
     Replaced(Arc<StoredMessage>),
@@ -54,17 +54,20 @@ pub enum RemovalReason {
     Summarized,
     /// A flush evicted it without a summary.
     Evicted,
+    /// It was taken back, to return to an earlier state.
+    Withdrawn,
     /// The receipt of its flush is no longer kept, or a clear removed it while only summaries were present.
     Unknown,
 }
 
 impl RemovalReason {
-    /// The reason as one word: `summarized`, `evicted` or `unknown`.
+    /// The reason as one word: `summarized`, `evicted`, `withdrawn` or `unknown`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Summarized => "summarized",
             Self::Evicted => "evicted",
+            Self::Withdrawn => "withdrawn",
             Self::Unknown => "unknown",
         }
     }

@@ -202,6 +202,7 @@ mod replace;
 mod rollback;
 mod splice;
 mod unused;
+mod version;
 mod watch;
 mod writers;
 
@@ -287,6 +288,7 @@ pub fn cases() -> impl Iterator<Item = Case> {
     let plain = append::CASES.iter().chain(replace::CASES).chain(splice::CASES).chain(read::CASES);
     plain
         .chain(unused::CASES)
+        .chain(version::CASES)
         .chain(writers::CASES)
         .chain(watch::CASES)
         .chain(rollback::CASES)
@@ -399,7 +401,12 @@ fn writer(number: u128) -> WriterId {
 }
 
 fn batch(write: WriteId, texts: &[&str]) -> Append {
-    Append { write, messages: texts.iter().map(|text| message(text)).collect(), ttl: None }
+    Append {
+        write,
+        messages: texts.iter().map(|text| message(text)).collect(),
+        ttl: None,
+        expected: None,
+    }
 }
 
 /// A message whose first character selects its class: `!` critical, `*` a fact, `#` a custom type.

@@ -33,8 +33,8 @@ impl Tally {
 
 /// The messages of a memory, and what happened to all messages ever appended.
 ///
-/// Promise P1: `appended = present.messages - summaries + summarized + evicted + cleared` at all times. Summaries are
-/// written by the memory itself and were never appended, so they are counted separately.
+/// Promise P1: `appended = present.messages - summaries + summarized + evicted + cleared + withdrawn` at all times.
+/// Summaries are written by the memory itself and were never appended, so they are counted separately.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Counters {
@@ -53,6 +53,9 @@ pub struct Counters {
     pub evicted: u64,
     /// Messages cleared.
     pub cleared: u64,
+    /// Messages taken back: removed from the end to return to an earlier state.
+    #[serde(default)]
+    pub withdrawn: u64,
 }
 
 impl Counters {
@@ -112,6 +115,13 @@ impl Counters {
         }
     }
 
+    /// Counts a message that is taken back.
+    pub fn withdraw(&mut self, meta: &MessageMeta) {
+        if self.leave(meta) {
+            self.withdrawn = self.withdrawn.saturating_add(1);
+        }
+    }
+
     /// Counts all present messages as cleared.
     pub fn clear(&mut self) {
         let gone = self.present.messages.saturating_sub(self.summaries);
@@ -130,6 +140,7 @@ impl Counters {
                 + self.summarized as u128
                 + self.evicted as u128
                 + self.cleared as u128
+                + self.withdrawn as u128
     }
 
     fn enter(&mut self, class: Class, tokens: u32) {
@@ -260,20 +271,22 @@ mod tests {
         let whole = Counters {
             present: tally(2, 20),
             summaries: 1,
-            appended: 10,
+            appended: 15,
             summarized: 2,
             evicted: 3,
             cleared: 4,
+            withdrawn: 5,
             ..Counters::default()
         };
         assert!(whole.is_conserved());
         for off in [
             Counters { present: tally(3, 20), ..whole.clone() },
             Counters { summaries: 2, ..whole.clone() },
-            Counters { appended: 11, ..whole.clone() },
+            Counters { appended: 16, ..whole.clone() },
             Counters { summarized: 3, ..whole.clone() },
             Counters { evicted: 4, ..whole.clone() },
             Counters { cleared: 5, ..whole.clone() },
+            Counters { withdrawn: 6, ..whole.clone() },
             Counters { summarized: u64::MAX, evicted: u64::MAX, ..whole.clone() },
         ] {
             assert!(!off.is_conserved(), "{off:?}");

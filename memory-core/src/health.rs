@@ -181,6 +181,9 @@ pub struct Lifetime {
     pub evicted: u64,
     /// Messages cleared.
     pub cleared: u64,
+    /// Messages taken back.
+    #[serde(default)]
+    pub withdrawn: u64,
     /// Present summaries; they were never appended.
     pub summaries: u64,
 }
@@ -193,6 +196,7 @@ impl From<&Counters> for Lifetime {
             summarized: counters.summarized,
             evicted: counters.evicted,
             cleared: counters.cleared,
+            withdrawn: counters.withdrawn,
             summaries: counters.summaries,
         }
     }
@@ -262,20 +266,22 @@ mod tests {
         let counters = Counters {
             present: Tally { messages: 5, tokens: 50 },
             summaries: 1,
-            appended: 10,
+            appended: 14,
             summarized: 1,
             evicted: 2,
             cleared: 3,
+            withdrawn: 4,
             ..Counters::default()
         };
         assert_eq!(
             Lifetime::from(&counters),
             Lifetime {
-                appended: 10,
+                appended: 14,
                 present: 4,
                 summarized: 1,
                 evicted: 2,
                 cleared: 3,
+                withdrawn: 4,
                 summaries: 1
             }
         );

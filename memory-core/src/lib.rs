@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod applied;
+mod archive;
 mod change_tracker;
 pub mod changes;
 mod check_request;

@@ -37,6 +37,9 @@ pub struct FlushReceipt {
     /// The places of summarized messages.
     #[serde(rename = "summarised")]
     pub summarized: SequenceSet,
+    /// The places of the newest messages that were taken back.
+    #[serde(default, skip_serializing_if = "SequenceSet::is_empty")]
+    pub withdrawn: SequenceSet,
     /// The summary, if one was written.
     pub summary: Option<SummaryRecord>,
     /// Why the flush did not reach its target, if it did not.
@@ -58,9 +61,17 @@ impl FlushReceipt {
             messages_after: 0,
             evicted: SequenceSet::default(),
             summarized: SequenceSet::default(),
+            withdrawn: SequenceSet::default(),
             summary: None,
             shortfall: None,
         }
+    }
+}
+
+impl FlushReceipt {
+    /// The places of all removed messages, by reason.
+    pub(crate) const fn removed(&self) -> [&SequenceSet; 3] {
+        [&self.summarized, &self.evicted, &self.withdrawn]
     }
 }
 
@@ -225,6 +236,7 @@ mod tests {
             messages_after: 2,
             evicted: [Sequence::new(1), Sequence::new(2)].into_iter().collect(),
             summarized: SequenceSet::default(),
+            withdrawn: SequenceSet::default(),
             summary: None,
             shortfall: Some(Shortfall::CriticalAndOpenCalls),
         };

@@ -11,9 +11,11 @@ mod in_memory;
 mod operation;
 mod read;
 mod replace;
+mod restore;
 mod splice;
 mod state;
 mod unused;
+mod version;
 mod watch;
 
 use std::fmt::Debug;
@@ -32,13 +34,16 @@ pub use self::in_memory::{InMemoryStore, SavedMemories};
 pub use self::operation::StoreOperation;
 pub use self::read::{Head, Outline, Page, Read};
 pub use self::replace::Replace;
+pub use self::restore::{FLUSH_HELD, Restore};
 pub use self::splice::{Removed, Splice};
 pub use self::state::MemoryState;
 pub use self::unused::{
     ExpiredMemories, RemoveUnused, RemovedUnused, UnusedMemory, UnusedPage, UnusedQuery,
 };
+pub use self::version::Version;
 pub use self::watch::{LocalWatch, LocalWatchers, StoreWatch};
 pub use crate::applied::Applied;
+pub use crate::archive::{ArchivedRemoval, RemovalCause, RestoreRefusal, Retention};
 pub use crate::counters::{Counters, Tally};
 use crate::health::ServerHealth;
 pub use crate::key::KeyPrefix;
@@ -92,11 +97,13 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     ///
     /// # Correctness
     /// The batch gets contiguous sequence numbers and becomes visible as a whole. It is recognized as a duplicate if
-    /// its [`WriteId`] is not newer than the newest of the same writer. When this returns, the batch has the store's
-    /// configured durability.
+    /// its [`WriteId`] is not newer than the newest of the same writer; this comes first, so a retry of a batch that
+    /// was applied is answered with its first result. A batch with an [expected version](Append::expected) is then
+    /// refused if the memory is no longer at this version. When this returns, the batch has the store's configured
+    /// durability.
     ///
     /// # Errors
-    /// [`StoreError`]; its [`applied`](StoreError::applied) reports whether the batch may have been stored despite
+    /// [`StoreErrorKind::Conflict`] if the memory is not at the expected version. Otherwise [`StoreError`]; its [`applied`](StoreError::applied) reports whether the batch may have been stored despite
     /// the error. Sending the same request again is always safe.
     ///
     /// # Cancel safety
@@ -139,7 +146,8 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     ///
     /// # Correctness
     /// Applied only if the memory's generation is still [`Splice::generation`] and the message [`Splice::newest`] is
-    /// still at its place. Messages appended since are kept. The generation changes ([`Generation::after`]) if any
+    /// still at its place. Messages appended since are kept; a splice that [withdraws](Splice::withdrawn) messages is
+    /// refused if there are any. The generation changes ([`Generation::after`]) if any
     /// message was removed, inserted or closed. A splice with the receipt id of the newest receipt is recognized as a
     /// retry and not applied again.
     ///
@@ -173,6 +181,74 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
         access: Access,
         clear: &Clear,
     ) -> Result<Counters, StoreError>;
+
+    /// Undoes a removal whose messages are in the archive: they return to their places, and the summary of the flush
+    /// is removed.
+    ///
+    /// # Correctness
+    /// One atomic step. The messages have the ids, places, tokens and marks that they had. They are no longer counted
+    /// as summarized, evicted or withdrawn; the summary is counted nowhere. The removal leaves the archive. The
+    /// generation changes, and the mark of the next flush becomes [`FLUSH_HELD`]. Messages that came since stay. The
+    /// TTL is not renewed. A retry is recognized by its [`WriteId`], as for an append.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::NotRestorable`] with the reason. A store without an archive, as the default method, refuses
+    /// each request with [`RestoreRefusal::NotArchived`]. Otherwise as [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// As [`append`](Self::append).
+    async fn restore(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        restore: &Restore,
+    ) -> Result<Counters, StoreError> {
+        let _ = (access, restore);
+        let kind = StoreErrorKind::NotRestorable(RestoreRefusal::NotArchived);
+        Err(StoreError::new(StoreOperation::Restore, kind).not_applied().at(key))
+    }
+
+    /// The removals whose messages are in the archive, newest first, before a number.
+    ///
+    /// # Correctness
+    /// One snapshot. Removals whose retention has ended are not listed. The default method lists nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn removals(
+        &self,
+        key: &MemoryKey,
+        before: Option<u64>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<ArchivedRemoval>, StoreError> {
+        let _ = (key, before, limit);
+        Ok(Vec::new())
+    }
+
+    /// The messages of an archived removal in ascending order of their places, after a place.
+    ///
+    /// # Correctness
+    /// One snapshot. A removal that is not in the archive has no messages. Messages that cannot be decoded are
+    /// skipped. The default method returns nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn archived(
+        &self,
+        key: &MemoryKey,
+        removal: u64,
+        after: Sequence,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let _ = (key, removal, after, limit);
+        Ok(Vec::new())
+    }
 
     /// Raises the newest fencing token that the memory has seen to the token of this lease. A holder calls this
     /// before it reads; otherwise a late write of the previous holder could be applied between that read and a write.

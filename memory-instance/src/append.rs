@@ -288,5 +288,5 @@ impl MemoryInstance {
 
 fn append_of(inner: &Inner, write: WriteId, messages: Arc<[NewMessage]>) -> Append {
     let ttl = inner.rules.resource.persistence.ttl;
-    Append { write, messages, ttl }
+    Append { write, messages, ttl, expected: None }
 }

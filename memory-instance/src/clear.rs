@@ -55,7 +55,7 @@ impl Inner {
 
     async fn clear_once(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
         let writer = self.take_writer();
-        let clear = Clear { write: writer.write };
+        let clear = Clear::new(writer.write);
         let counters = self.write(&clear, lease, self.rules.lock.wait_timeout()).await?;
         self.writers.put_back(writer);
         Ok(counters)

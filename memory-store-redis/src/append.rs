@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Append, AppendOutcome, Appended, NewMessage, StoreErrorKind, Tally, WriteId,
+    Access, Append, AppendOutcome, Appended, NewMessage, StoreErrorKind, Tally, Version, WriteId,
 };
 use memory_core::{MemoryKey, Sequence};
-use memory_redis_link::{LinkError, Shown};
+use memory_redis_link::{LinkError, Script, Shown};
 use redis::Cmd;
 
-use crate::codec::{Encoded, digits};
+use crate::codec::{self, Encoded, digits};
 use crate::commands::{Answer, decoded};
-use crate::scripts::APPEND;
+use crate::scripts::{APPEND, APPEND_IF};
 use crate::store::RedisStore;
 
 impl RedisStore {
@@ -22,13 +22,14 @@ impl RedisStore {
         &self,
         key: &MemoryKey,
         access: Access,
-        Append { write, messages, ttl }: &Append,
+        Append { write, messages, ttl, expected }: &Append,
     ) -> Result<(Cmd, FencingToken), StoreErrorKind> {
         if messages.is_empty() {
             let problem = "a batch must hold at least one message";
             return Err(StoreErrorKind::Invalid(problem.into()));
         }
-        let (mut call, token) = self.append_settings(key, access);
+        let script = append_script(*expected);
+        let (mut call, token) = self.append_settings(script, key, access);
         let WriteId { writer, number } = write;
         call.arg(Shown(format_args!("w{:032x}", writer.bits())));
         call.arg(Shown(format_args!("{number:020}")));
@@ -37,11 +38,19 @@ impl RedisStore {
         for message in messages.iter() {
             call.arg(Shown(Encoded::new(message)?));
         }
+        if let Some(expected) = expected {
+            call.arg(Shown(codec::snapshot(expected.cursor())));
+        }
         Ok((call, token))
     }
 
     /// The call as far as its settings. It sends only the arguments that it needs.
-    fn append_settings(&self, key: &MemoryKey, access: Access) -> (Cmd, FencingToken) {
+    fn append_settings(
+        &self,
+        script: &Script,
+        key: &MemoryKey,
+        access: Access,
+    ) -> (Cmd, FencingToken) {
         let keys = self.link().keys();
         let name = key.as_str();
         let base = keys.base(name);
@@ -49,9 +58,9 @@ impl RedisStore {
             (format_args!("{base}memory:{name}"), format_args!("{base}lease:{name}"));
         let (time, alone, confirms) = (self.now(), self.tokens_alone(), self.link().confirms());
         let mut call = if alone {
-            APPEND.on([memory, lease, format_args!("{base}fences")].map(Shown))
+            script.on([memory, lease, format_args!("{base}fences")].map(Shown))
         } else {
-            APPEND.on([memory, lease].map(Shown))
+            script.on([memory, lease].map(Shown))
         };
         let token = access.lease.map_or(FencingToken::ZERO, |lease| lease.token);
         if time.is_none() && !alone && !confirms && access.lease.is_none() {
@@ -67,6 +76,11 @@ impl RedisStore {
         call.arg(Shown(format_args!("{time} {alone} {confirms} {owner} {right}")));
         (call, token)
     }
+}
+
+/// The script of an append with or without an expected version.
+pub(crate) fn append_script(expected: Option<Version>) -> &'static Script {
+    if expected.is_some() { &APPEND_IF } else { &APPEND }
 }
 
 /// The result of an append of this many messages.

@@ -7,7 +7,7 @@ use memory_redis_link::{LinkError, Reply};
 
 use crate::scripts::PART;
 
-/// The change to a range of places: `s` summarized, `e` evicted, `c` closed.
+/// The change to a range of places: `s` summarized, `e` evicted, `w` withdrawn, `c` closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) kind: char,
@@ -15,17 +15,18 @@ pub(crate) struct Change {
     pub(crate) last: u64,
 }
 
-/// The weights of the removed messages: summaries, summarized and evicted, and by class.
+/// The weights of the removed messages: summaries, summarized, evicted and withdrawn, and by class.
 #[derive(Debug, Default)]
 pub(crate) struct Weighed {
-    pub(crate) counts: [u64; 3],
+    pub(crate) counts: [u64; 4],
     pub(crate) classes: BTreeMap<String, Tally>,
 }
 
 impl From<&Removed> for Weighed {
-    fn from(Removed { classes, summaries, summarized, evicted, .. }: &Removed) -> Self {
+    fn from(removed: &Removed) -> Self {
+        let Removed { classes, summaries, summarized, evicted, withdrawn, .. } = removed;
         let classes = classes.iter().map(|(class, tally)| (class.to_string(), *tally));
-        Self { counts: [*summaries, *summarized, *evicted], classes: classes.collect() }
+        Self { counts: [*summaries, *summarized, *evicted, *withdrawn], classes: classes.collect() }
     }
 }
 
@@ -67,7 +68,8 @@ pub(crate) fn in_parts<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<Vec
 /// The change at each place, in ascending order; nothing if a place is removed twice.
 pub(crate) fn changes(splice: &Splice) -> Option<Vec<Change>> {
     let mut kinds: BTreeMap<u64, char> = BTreeMap::new();
-    for (places, kind) in [(&splice.summarized, 's'), (&splice.evicted, 'e')] {
+    let removed = [(&splice.summarized, 's'), (&splice.evicted, 'e'), (&splice.withdrawn, 'w')];
+    for (places, kind) in removed {
         for place in places {
             if kinds.insert(place.number(), kind).is_some() {
                 return None;

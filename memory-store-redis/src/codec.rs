@@ -134,7 +134,7 @@ pub(crate) fn head_and_base(packed: &[u8]) -> Option<(Head, u64)> {
     let mut rest = packed;
     let parts = decode::read_array_len(&mut rest).ok()?;
     let form: u32 = decode::read_int(&mut rest).ok()?;
-    if form != FORM || parts < 9 {
+    if !(OLDEST_FORM..=FORM).contains(&form) || parts < 9 {
         return None;
     }
     let last = Sequence::new(decode::read_int(&mut rest).ok()?);
@@ -164,6 +164,8 @@ pub(crate) fn head_and_base(packed: &[u8]) -> Option<(Head, u64)> {
     (counters.present, counters.appended) = (present, appended);
     (counters.summaries, counters.summarized) = (next()?, next()?);
     (counters.evicted, counters.cleared) = (next()?, next()?);
+    // The number and the id of receipts are for the scripts.
+    counters.withdrawn = seldom.nth(2).map_or(Some(0), |count| count.parse().ok())?;
     for _ in 0..(parts - 9) / 3 {
         let class = text(&mut rest)?.parse().ok()?;
         let tally = Tally {
@@ -186,7 +188,11 @@ pub(crate) fn form(packed: &[u8]) -> Option<u32> {
 }
 
 /// The newest head format that this version reads and writes; the scripts use the same.
-pub(crate) const FORM: u32 = 2;
+pub(crate) const FORM: u32 = 3;
+
+/// The oldest head format that this version reads. The scripts raise it to the newest as soon as a memory holds what
+/// this format cannot say.
+pub(crate) const OLDEST_FORM: u32 = 2;
 
 /// Reads a text of a packed array. The code is manual because the library requires a buffer to copy into.
 fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {

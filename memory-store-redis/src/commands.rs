@@ -162,7 +162,11 @@ impl RedisStore {
         );
         call.arg(receipt.unwrap_or_default());
         call.arg(splice.next_flush_at.map(|mark| mark.to_string()).unwrap_or_default());
-        call.arg(u8::from(!splice.closed.is_empty()));
+        call.arg(match (splice.withdrawn.is_empty(), splice.closed.is_empty()) {
+            (false, _) => "w",
+            (true, false) => "1",
+            (true, true) => "0",
+        });
         match &splice.summary {
             Some(new) => summary(&mut call, new).map_err(refuse)?,
             None => {
@@ -175,6 +179,7 @@ impl RedisStore {
             let kind = match (kind, &weighed) {
                 ('s', Some(_)) => 'S',
                 ('e', Some(_)) => 'E',
+                ('w', Some(_)) => 'W',
                 (kind, _) => *kind,
             };
             call.arg(Shown(kind)).arg(first).arg(last);

@@ -373,7 +373,7 @@ impl RedisStore {
 pub(crate) fn damaged(memory: &str, packed: &[u8]) -> LinkError {
     match codec::form(packed) {
         Some(found) if found > codec::FORM => LinkError::newer(found),
-        Some(found) if found < codec::FORM => LinkError::corrupt(format!(
+        Some(found) if found < codec::OLDEST_FORM => LinkError::corrupt(format!(
             "{memory} holds a memory in the form of an earlier version; delete the key"
         )),
         _ => LinkError::corrupt(format!("{memory} does not hold a memory of ours")),

@@ -49,9 +49,27 @@ const PUBLISH: &str = concat!(
 
 /// The code that an append seldom needs is in a separate block, where it costs other appends nothing.
 pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| {
+    append_script(&[
+        "local expected\n",
+        include_str!("scripts/append_arguments.lua"),
+        include_str!("scripts/append_open.lua"),
+    ])
+});
+
+/// An append with an expected version, which is the last argument.
+pub(crate) static APPEND_IF: LazyLock<Script> = LazyLock::new(|| {
+    append_script(&[
+        "local expected = table.remove(ARGV)\n",
+        include_str!("scripts/append_arguments.lua"),
+    ])
+});
+
+/// An append script that begins with these parts.
+fn append_script(begin: &[&str]) -> Script {
     Script::new(&[
         session!(),
-        include_str!("scripts/append_open.lua"),
+        &begin.concat(),
+        include_str!("scripts/append_seldom.lua"),
         LEASE_LUA,
         include_str!("scripts/memory.lua"),
         include_str!("scripts/append_rare.lua"),
@@ -66,7 +84,7 @@ pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| {
         include_str!("scripts/publish.lua"),
         "end\nreturn after\n",
     ])
-});
+}
 
 pub(crate) static REPLACE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&[
@@ -130,8 +148,9 @@ mod tests {
     /// commit.
     #[test]
     fn scripts_keep_their_hashes() {
-        let scripts: [(&str, &LazyLock<Script>); 14] = [
+        let scripts: [(&str, &LazyLock<Script>); 15] = [
             ("append", &APPEND),
+            ("append_if", &APPEND_IF),
             ("replace", &REPLACE),
             ("clear", &CLEAR),
             ("splice", &SPLICE),

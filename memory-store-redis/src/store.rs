@@ -13,11 +13,10 @@ use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
 use redis::Cmd;
 
-use crate::append::appended;
+use crate::append::{append_script, appended};
 use crate::config::{RedisStoreConfig, TokenChecks};
 use crate::error::store_error;
 use crate::names::FoundNames;
-use crate::scripts::APPEND;
 use crate::watch::{ServerWatch, Watches};
 
 /// Memories in Redis or Valkey, shared by all machines that reach the server.
@@ -98,7 +97,8 @@ impl MemoryStore for RedisStore {
         const OPERATION: StoreOperation = StoreOperation::Append;
         let refuse = |kind| StoreError::new(OPERATION, kind).not_applied().at(key);
         let (call, token) = self.append_call(key, access, append).map_err(refuse)?;
-        let answer = self.write(OPERATION, key, &APPEND, &call, token).await?;
+        let answer =
+            self.write(OPERATION, key, append_script(append.expected), &call, token).await?;
         appended(answer, append.messages.len())
             .map_err(|fault| store_error(OPERATION, Some(key), fault))
     }

@@ -49,6 +49,6 @@ async fn records_of_short_processes_are_bounded() {
     assert!(count <= 2 * (600 + 192) + 2, "{count} fields");
     clock.advance(SESSION_RETENTION);
     let write = WriterId::session(clock.now_millis(), 1 << 40).write(1);
-    store.clear(&k, Access::OPEN, &Clear { write }).await.unwrap();
+    store.clear(&k, Access::OPEN, &Clear::new(write)).await.unwrap();
     support::until("sweep", async || (fields().await <= 2 * 192 + 3).then_some(())).await;
 }

@@ -51,7 +51,7 @@ async fn use_all(store: &RedisStore, k: &MemoryKey) {
     told.extend(append(store, k, write(3, 1), &["new"]).await.err());
     let splice = Splice { evicted: places([3]), ..Splice::new(generation) };
     told.extend(store.splice(k, Access::OPEN, &splice).await.err());
-    told.extend(store.clear(k, Access::OPEN, &Clear { write: write(4, 1) }).await.err());
+    told.extend(store.clear(k, Access::OPEN, &Clear::new(write(4, 1))).await.err());
     for error in told {
         let text = error.to_string();
         assert!(!text.contains(SECRET), "{text}");
@@ -158,7 +158,7 @@ async fn damaged_index_is_reported_and_can_be_cleared() {
         }
         // The append path does not read it, and a clear repairs it.
         append(&store, &k, write(7, 1), &["new"]).await.unwrap();
-        let clear = Clear { write: write(8, 1) };
+        let clear = Clear::new(write(8, 1));
         let counters = store.clear(&k, Access::OPEN, &clear).await.unwrap();
         assert_eq!(counters.present.messages, 0);
         append(&store, &k, write(7, 2), &["newer"]).await.unwrap();
@@ -198,7 +198,7 @@ async fn damaged_list_of_removed_places_removes_nothing() {
     let place = store.link().keys().memory(k.as_str());
     damage(&mut connection, &place, "m2", b"not swept").await;
     damage(&mut connection, &place, "g", b"12 1").await;
-    let clear = Clear { write: write(8, 1) };
+    let clear = Clear::new(write(8, 1));
     store.clear(&k, Access::OPEN, &clear).await.unwrap();
     let names: Vec<String> =
         redis::cmd("HKEYS").arg(&place).query_async(&mut connection).await.unwrap();

@@ -96,7 +96,7 @@ async fn each_operation_is_one_request_without_script_text() {
         look("splice");
         store.receipts(&k).await.unwrap();
         look("receipts");
-        let clear = Clear { write: write(2, round) };
+        let clear = Clear::new(write(2, round));
         store.clear(&k, access, &clear).await.unwrap();
         look("clear");
         checked_outline(&store, &k).await;

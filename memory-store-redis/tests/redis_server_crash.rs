@@ -136,7 +136,7 @@ async fn unconfirmed_write_is_unknown_until_its_retry() {
     assert_eq!(messages_at(&replica, &store, "k").await, 3);
 
     replica.pause();
-    let clear = Clear { write: write(2, 1) };
+    let clear = Clear::new(write(2, 1));
     assert_unknown(&store.clear(&k, Access::OPEN, &clear).await.unwrap_err());
     replica.resume();
     assert_eq!(store.clear(&k, Access::OPEN, &clear).await.unwrap().cleared, 2);

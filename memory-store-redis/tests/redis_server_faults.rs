@@ -160,9 +160,9 @@ async fn repeated_clear_keeps_later_messages() {
     for (number, fault) in ANSWERLESS.into_iter().enumerate() {
         let k = key(&format!("k{number}"));
         append(&store, &k, write(1, 1), &["old"]).await.unwrap();
-        store.clear(&k, Access::OPEN, &Clear { write: write(2, 1) }).await.unwrap();
+        store.clear(&k, Access::OPEN, &Clear::new(write(2, 1))).await.unwrap();
         append(&store, &k, write(1, 2), &["old too"]).await.unwrap();
-        let clear = Clear { write: write(2, 2) };
+        let clear = Clear::new(write(2, 2));
         strike(&proxy, fault);
         assert_unknown(&store.clear(&k, Access::OPEN, &clear).await.unwrap_err());
         settle(fault).await;

@@ -67,6 +67,7 @@ async fn long_flushes_match_the_reference_without_leftovers() {
                 write: write(1, round),
                 messages: messages(count, &mut rng).into(),
                 ttl: None,
+                expected: None,
             };
             store.append(&k, Access::OPEN, &batch).await.unwrap();
             reference.append(&k, Access::OPEN, &batch).await.unwrap();
@@ -107,7 +108,12 @@ async fn long_flush_and_fetch_skip_removed_places() {
     let store = store(server.url()).await;
     let k = key("k");
     let mut rng = fastrand::Rng::with_seed(1);
-    let batch = Append { write: write(1, 1), messages: messages(500, &mut rng).into(), ttl: None };
+    let batch = Append {
+        write: write(1, 1),
+        messages: messages(500, &mut rng).into(),
+        ttl: None,
+        expected: None,
+    };
     store.append(&k, Access::OPEN, &batch).await.unwrap();
     let range =
         |places: std::ops::RangeInclusive<u64>| places.map(Sequence::new).collect::<Vec<_>>();
@@ -145,13 +151,17 @@ async fn dropped_long_flush_or_clear_is_atomic() {
     for round in 0..60_u64 {
         let k = key(&format!("k{round}"));
         let mut rng = fastrand::Rng::with_seed(round);
-        let batch =
-            Append { write: write(1, 1), messages: messages(600, &mut rng).into(), ttl: None };
+        let batch = Append {
+            write: write(1, 1),
+            messages: messages(600, &mut rng).into(),
+            ttl: None,
+            expected: None,
+        };
         store.append(&k, Access::OPEN, &batch).await.unwrap();
         let generation = store.head(&k).await.unwrap().generation;
         let evicted: Vec<_> = (1..=500).map(Sequence::new).collect();
         let splice = Splice { evicted, receipt: Some(receipt(1)), ..Splice::new(generation) };
-        let clear = Clear { write: write(2, 1) };
+        let clear = Clear::new(write(2, 1));
         let clears = round % 2 == 1;
         let change = async {
             if clears {

@@ -67,7 +67,7 @@ async fn evicting_server_is_refused_with_remedy() {
 async fn all_operations(store: &RedisStore, k: &MemoryKey) -> Vec<StoreError> {
     let generation = memory_core::store::Generation::new(1);
     let splice = Splice { evicted: places([1]), ..Splice::new(generation) };
-    let clear = Clear { write: write(8, 1) };
+    let clear = Clear::new(write(8, 1));
     vec![
         append(store, k, write(7, 1), &["x"]).await.unwrap_err(),
         store.splice(k, Access::OPEN, &splice).await.unwrap_err(),
@@ -124,7 +124,7 @@ async fn foreign_hash_is_not_overwritten() {
         let before = digest(&server).await;
         for error in [
             append(&store, &k, write(7, 1), &["x"]).await.unwrap_err(),
-            store.clear(&k, Access::OPEN, &Clear { write: write(8, 1) }).await.unwrap_err(),
+            store.clear(&k, Access::OPEN, &Clear::new(write(8, 1))).await.unwrap_err(),
         ] {
             assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{error:?}");
             assert!(error.to_string().contains(&place), "{error}");
@@ -254,7 +254,7 @@ async fn damaged_description_does_not_block_other_messages() {
     assert_eq!(counters.evicted, 2);
     append(&store, &k, write(1, 2), &["five"]).await.unwrap();
     assert_eq!(texts(&store, &k).await, ["four", "five"]);
-    let cleared = store.clear(&k, Access::OPEN, &Clear { write: write(2, 1) }).await.unwrap();
+    let cleared = store.clear(&k, Access::OPEN, &Clear::new(write(2, 1))).await.unwrap();
     assert_eq!((cleared.cleared, cleared.present.messages), (3, 0));
     assert!(store.outline(&k).await.unwrap().unreadable.is_empty());
     checked_outline(&store, &k).await;
@@ -289,7 +289,7 @@ async fn data_of_a_newer_version_is_kept() {
     let before = digest(&server).await;
     for error in all_operations(&store, &k).await {
         let StoreErrorKind::Newer { found, known, .. } = error.kind() else { panic!("{error:?}") };
-        assert_eq!((*found, *known), (7, 2));
+        assert_eq!((*found, *known), (7, 3));
         assert!(error.to_string().contains("upgrade"), "{error}");
     }
     assert_eq!(digest(&server).await, before, "something was written");
@@ -342,7 +342,7 @@ async fn on_a_full_server(checks: TokenChecks) {
     store.splice(&k, Access::OPEN, &splice).await.unwrap();
     assert_eq!(texts(&store, &k).await.len(), 5);
     checked_outline(&store, &k).await;
-    store.clear(&k, Access::OPEN, &Clear { write: write(2, 1) }).await.unwrap();
+    store.clear(&k, Access::OPEN, &Clear::new(write(2, 1))).await.unwrap();
     assert_eq!(checked_outline(&store, &k).await.head.counters.cleared, 4);
 
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
@@ -377,7 +377,7 @@ async fn listing_scans_exactly_the_memories_of_its_prefix() {
         }
     }
     let empty = key("k3");
-    store.clear(&empty, Access::OPEN, &Clear { write: write(2, 1) }).await.unwrap();
+    store.clear(&empty, Access::OPEN, &Clear::new(write(2, 1))).await.unwrap();
     expected.remove(&empty);
     server.command(&["SET", &format!("{prefix}:{{1}}:memory:%%%"), "no key of ours"]).await;
     server.reset_stats().await;
@@ -521,7 +521,7 @@ async fn only_never_written_memories_are_forgotten() {
         store.claim(&claimed, LeaseProof { owner, token }).await.unwrap();
         assert_eq!(store.head(&claimed).await.unwrap().fence, token);
         lock.release(&name, owner).await.unwrap();
-        let clear = Clear { write: write(8, 1) };
+        let clear = Clear::new(write(8, 1));
         store.clear(&cleared, Access::OPEN, &clear).await.unwrap();
         for k in [&claimed, &cleared] {
             let left = async || -> i64 { server.query(&["PTTL", &place_of(&store, k)]).await };
@@ -531,7 +531,7 @@ async fn only_never_written_memories_are_forgotten() {
             append(&store, k, write(1, 1), &["a message"]).await.unwrap();
             assert_eq!(left().await, -1, "{checks:?}: {k} has a TTL");
             // A clear of a written memory keeps its TTL.
-            store.clear(k, Access::OPEN, &Clear { write: write(9, 1) }).await.unwrap();
+            store.clear(k, Access::OPEN, &Clear::new(write(9, 1))).await.unwrap();
             assert_eq!(left().await, -1, "{checks:?}: {k}");
             append(&store, k, write(1, 2), &["another"]).await.unwrap();
         }
@@ -558,7 +558,7 @@ async fn foreign_type_at_token_key_prevents_writes() {
         let splice =
             Splice { evicted: places([1]), receipt: Some(receipt(1)), ..Splice::new(generation) };
         let batch = support::batch(write(2, 1), &["x"]);
-        let clear = Clear { write: write(8, 1) };
+        let clear = Clear::new(write(8, 1));
         let access = Access::with_lease(lease);
         for error in [
             store.splice(name, access, &splice).await.unwrap_err(),

@@ -85,7 +85,7 @@ async fn every_write_is_announced(url: &str, name: &str) {
     let splice = Splice { evicted: places([2]), ..Splice::new(generation) };
     writer.splice(&k, Access::OPEN, &splice).await.unwrap();
     announced(&mut *watch, "a splice").await;
-    writer.clear(&k, Access::OPEN, &Clear { write: write(1, 4) }).await.unwrap();
+    writer.clear(&k, Access::OPEN, &Clear::new(write(1, 4))).await.unwrap();
     announced(&mut *watch, "a clear").await;
     remove_all(&writer, &k).await;
     announced(&mut *watch, "a removal").await;
@@ -193,7 +193,7 @@ async fn registration_without_renewal_ends() {
     };
     append(&store, &unwatched, write(1, 1), &["one"]).await.unwrap();
     append(&store, &unwatched, write(1, 2), &["two"]).await.unwrap();
-    store.clear(&unwatched, Access::OPEN, &Clear { write: write(1, 3) }).await.unwrap();
+    store.clear(&unwatched, Access::OPEN, &Clear::new(write(1, 3))).await.unwrap();
     assert_eq!(published(&server).await, 0);
     append(&store, &k, write(1, 1), &["one"]).await.unwrap();
     drop(store.watch(&k).await.unwrap());
@@ -265,7 +265,7 @@ async fn forbidden_announcement_leaves_the_write() {
     let _watch = reader.watch(&k).await.unwrap();
     server.command(&["ACL", "SETUSER", "default", "-publish"]).await;
     append(&writer, &k, write(1, 1), &["one"]).await.unwrap();
-    writer.clear(&k, Access::OPEN, &Clear { write: write(1, 2) }).await.unwrap();
+    writer.clear(&k, Access::OPEN, &Clear::new(write(1, 2))).await.unwrap();
     append(&writer, &k, write(1, 3), &["two"]).await.unwrap();
     assert_eq!(texts(&writer, &k).await, ["two"]);
 }

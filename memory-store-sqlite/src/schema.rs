@@ -25,6 +25,10 @@ const STEPS: &[Step] = &[
         change: Change::Rows(relink),
         tables: &["memory", "message", "receipt", "swept", "writer"],
     },
+    Step {
+        change: Change::Sql(VERSION_4),
+        tables: &["memory", "message", "receipt", "swept", "writer"],
+    },
 ];
 
 /// The migration of a file from the previous version to the next.
@@ -124,6 +128,11 @@ const VERSION_2: &str = "
 ALTER TABLE memory ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE swept (generation INTEGER NOT NULL) STRICT;
 INSERT INTO swept VALUES (0);
+";
+
+/// `withdrawn` counts the messages that were taken back.
+const VERSION_4: &str = "
+ALTER TABLE memory ADD COLUMN withdrawn INTEGER NOT NULL DEFAULT 0;
 ";
 
 const LEASES: &str = "memory_leases";

@@ -61,7 +61,7 @@ async fn use_all(path: &Path) -> Result<(), StoreError> {
     hear(append(&store, &k, write(3, 1), &["new"]).await.err());
     let splice = Splice { evicted: vec![Sequence::new(3)], ..Splice::new(generation) };
     hear(store.splice(&k, Access::OPEN, &splice).await.err());
-    hear(store.clear(&k, Access::OPEN, &Clear { write: write(4, 1) }).await.err());
+    hear(store.clear(&k, Access::OPEN, &Clear::new(write(4, 1))).await.err());
     hear(store.read(&key("other"), Read::default()).await.err());
     for error in told {
         check(&error);

@@ -61,7 +61,7 @@ async fn live_lease_locks_out_writers_without_one() {
     let remaining = Some(Duration::from_secs(18));
     assert_eq!(error.kind(), &StoreErrorKind::Locked { remaining });
     assert_eq!(error.applied(), Applied::No);
-    let clear = Clear { write: write(1, 2) };
+    let clear = Clear::new(write(1, 2));
     let error = shared.store.clear(&k, Access::OPEN, &clear).await.unwrap_err();
     assert_eq!(error.kind(), &StoreErrorKind::Locked { remaining });
     assert_eq!(shared.store.outline(&k).await.unwrap(), Outline::default());

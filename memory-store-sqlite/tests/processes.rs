@@ -86,7 +86,7 @@ async fn write_until_killed(file: &str, name: u32) {
         let outline = store.outline(&k).await.unwrap();
         let places: Vec<_> = outline.metas.iter().map(|meta| meta.sequence).collect();
         if number % 7 == 0 {
-            let clear = Clear { write: write(u128::from(name) | 1 << 64, number) };
+            let clear = Clear::new(write(u128::from(name) | 1 << 64, number));
             store.clear(&k, Access::OPEN, &clear).await.unwrap();
         } else if places.len() > 4 {
             let splice = Splice {

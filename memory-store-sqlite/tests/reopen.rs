@@ -237,7 +237,7 @@ async fn records_of_short_processes_are_bounded() {
     assert!(records() <= 664, "{} records", records());
     clock.advance(SESSION_RETENTION);
     let write = WriterId::session(clock.now_micros() / 1_000, 1 << 40).write(1);
-    store.clear(&key("k"), Access::OPEN, &Clear { write }).await.unwrap();
+    store.clear(&key("k"), Access::OPEN, &Clear::new(write)).await.unwrap();
     assert_eq!(records(), 64);
 }
 

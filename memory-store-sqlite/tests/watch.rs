@@ -65,7 +65,7 @@ async fn every_write_of_another_store_is_signaled() {
     writing.splice(&k, Access::OPEN, &splice).await.unwrap();
     watch.changed().await.unwrap();
 
-    writing.clear(&k, Access::OPEN, &Clear { write: write(1, 3) }).await.unwrap();
+    writing.clear(&k, Access::OPEN, &Clear::new(write(1, 3))).await.unwrap();
     watch.changed().await.unwrap();
 
     append(&writing, &k, write(1, 4), &["again", "and", "more"]).await.unwrap();

@@ -126,7 +126,7 @@ impl World {
         match *step {
             Step::Append(count) => {
                 let messages = (0..count).map(|_| self.message()).collect();
-                let append = Append { write: self.writer(), messages, ttl: None };
+                let append = Append { write: self.writer(), messages, ttl: None, expected: None };
                 let now = self.now();
                 self.memory.append(Access::OPEN, &append, now).unwrap();
             }
@@ -141,7 +141,7 @@ impl World {
             }
             Step::Clear => {
                 let (write, now) = (self.writer(), self.now());
-                self.memory.clear(Access::OPEN, &Clear { write }, now).unwrap();
+                self.memory.clear(Access::OPEN, &Clear::new(write), now).unwrap();
             }
             Step::Expire => {
                 self.memory = MemoryState::default();

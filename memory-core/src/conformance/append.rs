@@ -62,7 +62,7 @@ async fn version_rises_with_each_write(subject: Subject) {
         assert!(after > before, "{after} after {before}");
         before = after;
     }
-    let clear = Clear { write: writer(1).write(4) };
+    let clear = Clear::new(writer(1).write(4));
     subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
     assert!(version().await > before);
 }
@@ -180,7 +180,7 @@ async fn memories_are_isolated(subject: Subject) {
     subject.append(&key("a_b"), writer(1).write(2), &["two", "three"]).await;
     assert_eq!(subject.texts(&key("a/b")).await, ["one"]);
     assert_eq!(subject.texts(&key("a_b")).await, ["two", "three"]);
-    let clear = Clear { write: writer(2).write(1) };
+    let clear = Clear::new(writer(2).write(1));
     subject.store.clear(&key("a/b"), Access::OPEN, &clear).await.unwrap();
     assert_eq!(subject.texts(&key("a_b")).await, ["two", "three"]);
     subject.checked_outline(&key("a_b")).await;
@@ -209,7 +209,7 @@ async fn stale_token_is_fenced_without_change(subject: Subject) {
     let refused = subject.store.append(&k, Access::with_lease(lease(19)), &old).await.unwrap_err();
     let (token, newest) = (lease(19).token, lease(20).token);
     assert_eq!(refused.kind(), &StoreErrorKind::Fenced { token, newest });
-    let clear = Clear { write: writer(2).write(2) };
+    let clear = Clear::new(writer(2).write(2));
     let access = Access::with_lease(lease(19));
     let refused = subject.store.clear(&k, access, &clear).await.unwrap_err();
     assert_eq!(refused.kind(), &StoreErrorKind::Fenced { token, newest });
@@ -301,7 +301,7 @@ async fn clear_counts_messages_and_continues_sequences(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["!a", "b"]).await;
     let before = subject.checked_outline(&k).await.head;
-    let clear = Clear { write: writer(1).write(2) };
+    let clear = Clear::new(writer(1).write(2));
     let counters = subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
     assert_eq!((counters.appended, counters.cleared, counters.present.messages), (2, 2, 0));
     let after = subject.checked_outline(&k).await;
@@ -315,7 +315,7 @@ async fn clear_counts_messages_and_continues_sequences(subject: Subject) {
 async fn clear_sent_twice_clears_once(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["a"]).await;
-    let clear = Clear { write: writer(2).write(1) };
+    let clear = Clear::new(writer(2).write(1));
     subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
     subject.append(&k, writer(1).write(2), &["b"]).await;
     let counters = subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();

@@ -208,7 +208,7 @@ async fn page_backward_restarts_after_a_clear(subject: Subject) {
     let k = key("k");
     subject.append(&k, writer(1).write(1), &["a", "b"]).await;
     let page = subject.before(&k, None, 1).await;
-    let clear = Clear { write: writer(1).write(2) };
+    let clear = Clear::new(writer(1).write(2));
     subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
     let empty = subject.before(&k, Some(page.cursor), 1).await;
     assert!(empty.restarted && empty.messages.is_empty() && !empty.more);

@@ -154,7 +154,7 @@ async fn replace_of_no_message_is_refused(subject: Subject) {
     subject.store.splice(&key("k"), Access::OPEN, &splice).await.unwrap();
     let evicted = replace(writer(2).write(1), &before, 2, message("new"));
     assert_eq!(refused(&subject, evicted.clone()).await, StoreErrorKind::Conflict);
-    let clear = Clear { write: writer(3).write(1) };
+    let clear = Clear::new(writer(3).write(1));
     subject.store.clear(&key("k"), Access::OPEN, &clear).await.unwrap();
     let cleared = replace(writer(2).write(1), &before, 3, message("new"));
     assert_eq!(refused(&subject, cleared).await, StoreErrorKind::Conflict);
@@ -338,7 +338,7 @@ async fn replaced_message_is_flushed_and_cleared(subject: Subject) {
         subject.store.splice(&k, Access::OPEN, &splice.weighed(&outline.metas)).await.unwrap();
     assert_eq!((counters.evicted, counters.present.messages), (1, 3));
     subject.checked_outline(&k).await;
-    let clear = Clear { write: writer(3).write(1) };
+    let clear = Clear::new(writer(3).write(1));
     let counters = subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
     assert_eq!((counters.cleared, counters.present.tokens), (3, 0));
     subject.checked_outline(&k).await;

@@ -68,6 +68,7 @@ fn receipt(id: u128) -> FlushReceipt {
         messages_after: 3,
         evicted: SequenceSet::default(),
         summarized: SequenceSet::default(),
+        withdrawn: SequenceSet::default(),
         summary: None,
         shortfall: None,
     }
@@ -233,7 +234,7 @@ async fn reader_of_a_lost_flush_restarts(subject: Subject) {
 
 async fn reader_of_a_lost_clear_restarts(subject: Subject) {
     let k = kept(&subject).await;
-    let clear = |number| Clear { write: writer(3).write(number) };
+    let clear = |number| Clear::new(writer(3).write(number));
     subject.store.clear(&k, Access::OPEN, &clear(1)).await.unwrap();
     let generation = subject.store.head(&k).await.unwrap().generation;
     subject.append(&k, writer(2).write(1), &["lost"]).await;

@@ -50,6 +50,7 @@ pub(super) fn receipt(id: u128) -> FlushReceipt {
         messages_after: 3,
         evicted: SequenceSet::default(),
         summarized: places(&[2, 3]).into_iter().collect(),
+        withdrawn: SequenceSet::default(),
         summary: None,
         shortfall: None,
     }
@@ -111,7 +112,7 @@ async fn splice_of_older_generation_is_refused(subject: Subject) {
 
 async fn splice_after_clear_is_refused(subject: Subject) {
     let (k, generation) = filled(&subject).await;
-    let clear = Clear { write: writer(3).write(1) };
+    let clear = Clear::new(writer(3).write(1));
     subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
     subject.append(&k, writer(1).write(2), &["new"]).await;
     let splice = Splice {
@@ -284,7 +285,7 @@ async fn clear_removes_receipts_and_the_next_flush_mark(subject: Subject) {
     let splice =
         Splice { receipt: Some(receipt(1)), next_flush_at: Some(900), ..Splice::new(generation) };
     subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
-    let clear = Clear { write: writer(3).write(1) };
+    let clear = Clear::new(writer(3).write(1));
     subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
     assert!(subject.store.receipts(&k).await.unwrap().is_empty());
     assert_eq!(subject.checked_outline(&k).await.head.next_flush_at, None);

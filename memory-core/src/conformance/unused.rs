@@ -75,7 +75,7 @@ async fn unused_memories_are_listed_by_age(subject: Subject) {
     let renewed = std::sync::Arc::make_mut(&mut renewal.messages);
     renewed[0].created_at = subject.clock.now();
     subject.store.append(&key("renewed"), Access::OPEN, &renewal).await.unwrap();
-    let clear = crate::store::Clear { write: writer(6).write(1) };
+    let clear = crate::store::Clear::new(writer(6).write(1));
     subject.store.clear(&key("cleared"), Access::OPEN, &clear).await.unwrap();
 
     let expired = subject.unused(query()).await.memories;

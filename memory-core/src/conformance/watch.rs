@@ -35,7 +35,7 @@ async fn every_kind_of_write_is_signaled(subject: Subject) {
     let evict = Splice { evicted: vec![Sequence::new(2)], ..Splice::new(generation) };
     store.splice(&k, Access::OPEN, &evict).await.unwrap();
     signaled(&mut *watch).await;
-    store.clear(&k, Access::OPEN, &Clear { write: writer(2).write(2) }).await.unwrap();
+    store.clear(&k, Access::OPEN, &Clear::new(writer(2).write(2))).await.unwrap();
     signaled(&mut *watch).await;
     subject.append(&k, writer(1).write(2), &["after"]).await;
     signaled(&mut *watch).await;

@@ -72,7 +72,7 @@ async fn forgotten_writer_is_refused(subject: Subject) {
         let next = WriteId { number: 2, ..write };
         if is_forgotten(subject.again("k", write).await) {
             assert!(is_forgotten(subject.again("k", next).await));
-            let clear = Clear { write: next };
+            let clear = Clear::new(next);
             assert!(is_forgotten(subject.store.clear(&key("k"), Access::OPEN, &clear).await));
         }
     }
@@ -88,7 +88,7 @@ async fn forgotten_writer_is_refused(subject: Subject) {
     subject.clock.advance(2 * SESSION_RETENTION);
     let newest = subject.sessions("k", KEPT_SESSIONS as u64).await;
     let write = WriterId::session(subject.millis(), 1 << 40).write(1);
-    let clear = Clear { write };
+    let clear = Clear::new(write);
     subject.store.clear(&key("k"), Access::OPEN, &clear).await.unwrap();
     assert!(is_forgotten(subject.again("k", last[0]).await));
     for known in newest.into_iter().chain(named).chain([WriterId::named("a log").write(2)]) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Version;
 use crate::counters::Counters;
 use crate::stored::{MessageId, NewMessage, Sequence};
 use crate::write::WriteId;
@@ -18,6 +19,9 @@ pub struct Append {
     pub messages: Arc<[NewMessage]>,
     /// The TTL of the memory from this write on; `None` for no TTL.
     pub ttl: Option<Duration>,
+    /// Appends only if the memory is still at this [`Version`]; `None` appends in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Version>,
 }
 
 impl Append {

@@ -2,17 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::WriteId;
 use super::generation::spread_of_write;
+use super::{Retention, WriteId};
 
 /// A request to clear a memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clear {
     /// Recognizes a retry.
     pub write: WriteId,
+    /// Keeps the removed messages in the archive; `None` keeps nothing, and removes the archive too.
+    #[serde(default)]
+    pub archive: Option<Retention>,
 }
 
 impl Clear {
+    /// A clear without an archive.
+    #[must_use]
+    pub const fn new(write: WriteId) -> Self {
+        Self { write, archive: None }
+    }
+
     /// The distance beyond the next generation, as used by [`Generation::after`](crate::store::Generation::after).
     #[must_use]
     pub fn spread(&self) -> u16 {

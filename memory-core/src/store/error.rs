@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use super::StoreOperation;
+use super::{RestoreRefusal, StoreOperation};
 use crate::applied::Applied;
 use crate::error_text::{cut_error_source, cut_error_text};
 use crate::key::MemoryKey;
@@ -58,6 +58,9 @@ pub enum StoreErrorKind {
     /// exists.
     #[error("the memory was flushed, cleared or changed meanwhile; start from a fresh snapshot")]
     Conflict,
+    /// A removal cannot be undone.
+    #[error("this removal cannot be undone: {0}")]
+    NotRestorable(RestoreRefusal),
     /// The store did not answer in time, or the connection broke.
     #[error("the store did not answer: {0}")]
     Unavailable(String),
@@ -125,6 +128,7 @@ impl StoreErrorKind {
             | Self::Fenced { .. }
             | Self::WriterForgotten { .. }
             | Self::Conflict
+            | Self::NotRestorable(_)
             | Self::CircuitOpen { .. } => self,
         }
     }

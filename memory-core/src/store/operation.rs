@@ -16,6 +16,8 @@ pub enum StoreOperation {
     Splice,
     /// Clearing a memory.
     Clear,
+    /// Undoing a removal.
+    Restore,
     /// Raising the newest fencing token.
     Claim,
     /// Removing an unused memory.
@@ -44,6 +46,7 @@ impl StoreOperation {
             Self::Replace => "replace a message of",
             Self::Splice => "flush",
             Self::Clear => "clear",
+            Self::Restore => "undo a removal of",
             Self::Claim => "claim",
             Self::Remove => "remove",
             Self::Read => "read from",

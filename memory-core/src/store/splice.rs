@@ -3,14 +3,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::generation::spread_of_splice;
-use super::{Cursor, Generation, Newest, Outline};
+use super::{Cursor, Generation, Newest, Outline, Retention};
 use crate::counters::Tally;
 use crate::lease::LeaseProof;
 use crate::priority::Class;
 use crate::receipt::FlushReceipt;
 use crate::stored::{MessageMeta, NewMessage, Sequence};
 
-/// The changes of a flush, or of closing calls explicitly.
+/// The changes of a flush, of closing calls explicitly, or of taking back the newest messages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Splice {
     /// The generation that the plan was made from.
@@ -24,6 +24,10 @@ pub struct Splice {
     pub summarized: Vec<Sequence>,
     /// The places that are evicted, ascending.
     pub evicted: Vec<Sequence>,
+    /// The places of the newest messages, which are taken back, ascending. If there are any, no message may have been
+    /// appended since the snapshot, and the mark of the last flush is removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withdrawn: Vec<Sequence>,
     /// The summary, stored at the first of the summarized places.
     pub summary: Option<NewMessage>,
     /// The places of messages whose open calls are abandoned, ascending. If there are any, the mark of the last flush
@@ -37,11 +41,14 @@ pub struct Splice {
     /// The flusher's lease, named [`MemoryKey::flush_lease_name`](crate::MemoryKey::flush_lease_name). It is checked
     /// like a writer's lease; tokens of flushers and of writers are fenced separately.
     pub flusher: Option<LeaseProof>,
-    /// The tallies of the summarized and evicted messages, if the planner knows them from an outline of this
+    /// The tallies of the summarized, evicted and withdrawn messages, if the planner knows them from an outline of this
     /// generation, whose messages do not change. A store that would have to look them up may trust these. Default:
     /// `None`, and the store looks them up.
     #[serde(default)]
     pub removed: Option<Removed>,
+    /// Keeps the removed messages in the archive; `None` keeps nothing.
+    #[serde(default)]
+    pub archive: Option<Retention>,
 }
 
 /// The tallies of the messages that a [`Splice`] removes.
@@ -57,14 +64,18 @@ pub struct Removed {
     pub summarized: u64,
     /// The number of evicted messages that are not summaries.
     pub evicted: u64,
+    /// The number of withdrawn messages that are not summaries.
+    #[serde(default)]
+    pub withdrawn: u64,
 }
 
 impl Removed {
-    /// Computes the tallies from the metas of an outline, which are in ascending order.
-    fn of(metas: &[MessageMeta], summarized: &[Sequence], evicted: &[Sequence]) -> Self {
+    /// Computes the tallies of a splice from the metas of an outline, which are in ascending order.
+    fn of(metas: &[MessageMeta], splice: &Splice) -> Self {
         let mut removed = Self::default();
-        removed.summarized = removed.add(metas, summarized);
-        removed.evicted = removed.add(metas, evicted);
+        removed.summarized = removed.add(metas, &splice.summarized);
+        removed.evicted = removed.add(metas, &splice.evicted);
+        removed.withdrawn = removed.add(metas, &splice.withdrawn);
         removed
     }
 
@@ -92,12 +103,14 @@ impl Splice {
             newest: None,
             summarized: Vec::new(),
             evicted: Vec::new(),
+            withdrawn: Vec::new(),
             summary: None,
             closed: Vec::new(),
             receipt: None,
             next_flush_at: None,
             flusher: None,
             removed: None,
+            archive: None,
         }
     }
 
@@ -111,8 +124,19 @@ impl Splice {
     /// was planned from.
     #[must_use]
     pub fn weighed(self, metas: &[MessageMeta]) -> Self {
-        let removed = Some(Removed::of(metas, &self.summarized, &self.evicted));
+        let removed = Some(Removed::of(metas, &self));
         Self { removed, newest: newest(metas).or(self.newest), ..self }
+    }
+
+    /// The places of all messages that it removes, in no order.
+    pub fn removed_places(&self) -> impl Iterator<Item = Sequence> {
+        self.summarized.iter().chain(&self.evicted).chain(&self.withdrawn).copied()
+    }
+
+    /// Whether it removes or closes a message, and so changes the generation.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        !self.closed.is_empty() || self.removed_places().next().is_some()
     }
 
     /// The snapshot that it was planned from.
@@ -148,7 +172,7 @@ mod tests {
         #[test]
         fn removed_tallies_equal_a_recount(
             messages in history(30),
-            fates in prop::collection::vec(0..3_u8, 30),
+            fates in prop::collection::vec(0..4_u8, 30),
         ) {
             let metas = metas(&messages);
             let mut splice = Splice::new(Generation::new(3));
@@ -159,6 +183,10 @@ mod tests {
                     1 => {
                         splice.summarized.push(meta.sequence);
                         &mut expected.summarized
+                    }
+                    2 => {
+                        splice.withdrawn.push(meta.sequence);
+                        &mut expected.withdrawn
                     }
                     _ => {
                         splice.evicted.push(meta.sequence);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     Access, Append, AppendOutcome, Appended, Clear, Cursor, Generation, Head, RemoveUnused,
-    RemovedUnused, Replace, Splice, StoreErrorKind,
+    RemovedUnused, Replace, Splice, StoreErrorKind, Version,
 };
 use crate::counters::Counters;
 use crate::lease::{FencingToken, LeaseProof};
@@ -49,6 +49,7 @@ use crate::write::{KEPT_SESSIONS, SESSION_RETENTION, WriteId, WriterId};
 ///     write: WriteId::once("greeting"),
 ///     messages: [message].into(),
 ///     ttl: None,
+///     expected: None,
 /// };
 /// let now = jiff::Timestamp::UNIX_EPOCH;
 /// let mut memory = MemoryState::default();
@@ -89,15 +90,21 @@ impl MemoryState {
         append: &Append,
         now: Timestamp,
     ) -> Result<Appended, StoreErrorKind> {
-        let Append { write, messages, ttl } = append;
+        let Append { write, messages, ttl, expected } = append;
         if messages.is_empty() {
             return Err(StoreErrorKind::Invalid("a batch must hold at least one message".into()));
         }
+        let is_current = expected.is_none_or(|expected| self.is_at(expected, now));
         self.change(now, |memory| {
             let outcome = if let Some(first) = memory.earlier(*write)? {
                 AppendOutcome::Duplicate { first }
             } else {
-                raise_fence(&mut memory.head.fence, access.lease)?;
+                let mut fence = memory.head.fence;
+                raise_fence(&mut fence, access.lease)?;
+                if !is_current {
+                    return Err(StoreErrorKind::Conflict);
+                }
+                memory.head.fence = fence;
                 let first = memory.head.last.plus(1);
                 for message in messages.iter() {
                     let place = memory.head.last.plus(1);
@@ -178,7 +185,7 @@ impl MemoryState {
         let (mut fence, mut flush_fence) = (self.head.fence, self.head.flush_fence);
         raise_fence(&mut flush_fence, splice.flusher)?;
         raise_fence(&mut fence, access.lease)?;
-        if !self.holds(splice.cursor()) {
+        if !self.holds(splice.cursor()) || !splice.withdrawn.is_empty() && self.has_newer(splice) {
             return Err(StoreErrorKind::Conflict);
         }
         self.check_places(splice)?;
@@ -191,10 +198,8 @@ impl MemoryState {
 
         (self.head.fence, self.head.flush_fence) = (fence, flush_fence);
         let place = splice.summarized.first().copied();
-        let changes = !(splice.summarized.is_empty()
-            && splice.evicted.is_empty()
-            && splice.closed.is_empty());
-        if !splice.closed.is_empty() {
+        let changes = splice.changes();
+        if !(splice.closed.is_empty() && splice.withdrawn.is_empty()) {
             self.head.next_flush_at = None;
         }
         // Before the removals: a message may be closed and removed at once.
@@ -217,6 +222,13 @@ impl MemoryState {
                 self.head.counters.evict(&message.meta);
             } else {
                 debug_assert!(false, "the checked place {sequence} has no message to evict");
+            }
+        }
+        for sequence in &splice.withdrawn {
+            if let Some(message) = self.messages.remove(sequence) {
+                self.head.counters.withdraw(&message.meta);
+            } else {
+                debug_assert!(false, "the checked place {sequence} has no message to withdraw");
             }
         }
         if let (Some(summary), Some(place)) = (&splice.summary, place) {
@@ -337,6 +349,21 @@ impl MemoryState {
         generation == self.head.generation && is_there
     }
 
+    /// Whether the memory is still at this version.
+    fn is_at(&self, expected: Version, now: Timestamp) -> bool {
+        if !self.is_alive(now) {
+            return expected == Version::default();
+        }
+        let newest = self.messages.values().next_back().map(|newest| newest.meta.newest());
+        expected.is_current(&self.head, newest)
+    }
+
+    /// Whether messages were appended after the newest one that the planner saw.
+    fn has_newer(&self, splice: &Splice) -> bool {
+        let newest = self.messages.last_key_value().map(|(place, _)| *place);
+        newest > splice.newest.map(|newest| newest.sequence)
+    }
+
     /// Runs a write on this memory. A memory that was never written, or has expired, starts over; the new state
     /// replaces the old one only if the write is not refused.
     fn change<T>(
@@ -408,8 +435,7 @@ impl MemoryState {
                 "a summary needs the places that it replaces".into(),
             ));
         }
-        let mut removed: Vec<_> =
-            splice.summarized.iter().chain(&splice.evicted).copied().collect();
+        let mut removed: Vec<_> = splice.removed_places().collect();
         removed.sort_unstable();
         let twice = removed.windows(2).any(|pair| pair.first() == pair.last());
         let unknown = removed

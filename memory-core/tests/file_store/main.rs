@@ -91,6 +91,7 @@ fn append(number: u64, texts: &[&str]) -> Append {
         write: WriterId::new(7).write(number),
         messages: texts.iter().map(message).collect(),
         ttl: None,
+        expected: None,
     }
 }
 

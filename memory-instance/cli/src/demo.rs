@@ -134,19 +134,21 @@ impl Stage<'_> {
         self.title("The counters")?;
         let health = self.memory.health().await?;
         let life = health.lifetime;
-        let accounted = life.present + life.summarized + life.evicted + life.cleared;
+        let accounted =
+            life.present + life.summarized + life.evicted + life.cleared + life.withdrawn;
         let conserved = life.appended == accounted;
         if self.out.json() {
             self.out.compact(&json!({"conserved": conserved, "health": health}))?;
         }
         self.say(health::report(&health))?;
         self.say(format_args!(
-            "appended {} = present {} + summarized {} + evicted {} + cleared {}: {}",
+            "appended {} = present {} + summarized {} + evicted {} + cleared {} + withdrawn {}: {}",
             life.appended,
             life.present,
             life.summarized,
             life.evicted,
             life.cleared,
+            life.withdrawn,
             if conserved { "nothing was lost, nothing was doubled." } else { "DOES NOT ADD UP" },
         ))?;
         ensure!(conserved, "the counters do not add up; please report this as a bug");

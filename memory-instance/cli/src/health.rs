@@ -157,6 +157,7 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
     row("  summarized", number(life.summarized));
     row("  evicted", number(life.evicted));
     row("  cleared", number(life.cleared));
+    row("  withdrawn", number(life.withdrawn));
     row("summaries", number(life.summaries));
     row("flush strategy", health.strategy.clone());
     row("last flush", last_flush(health));

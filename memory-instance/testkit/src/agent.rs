@@ -467,7 +467,7 @@ pub(crate) fn answer(appended: &Appended) -> Answer {
 
 /// The counters of a report.
 fn totals(health: &MemoryHealth) -> Totals {
-    let Lifetime { appended, present, summarized, evicted, cleared, summaries, .. } =
+    let Lifetime { appended, present, summarized, evicted, cleared, withdrawn, summaries, .. } =
         health.lifetime;
     Totals {
         present: present + summaries,
@@ -477,5 +477,6 @@ fn totals(health: &MemoryHealth) -> Totals {
         summarized,
         evicted,
         cleared,
+        withdrawn,
     }
 }

@@ -184,6 +184,8 @@ pub struct Totals {
     pub evicted: u64,
     /// Messages cleared.
     pub cleared: u64,
+    /// Messages taken back.
+    pub withdrawn: u64,
 }
 
 impl From<&Counters> for Totals {
@@ -196,6 +198,7 @@ impl From<&Counters> for Totals {
             summarized: counters.summarized,
             evicted: counters.evicted,
             cleared: counters.cleared,
+            withdrawn: counters.withdrawn,
         }
     }
 }

@@ -145,10 +145,11 @@ fn content(places: &[(u64, Item)]) -> Vec<Value> {
 }
 
 fn counted(totals: Totals) -> Value {
-    let Totals { present, tokens, summaries, appended, summarized, evicted, cleared } = totals;
+    let Totals { present, tokens, summaries, appended, summarized, evicted, cleared, withdrawn } =
+        totals;
     json!({
         "present": present, "tokens": tokens, "summaries": summaries, "appended": appended,
-        "summarized": summarized, "evicted": evicted, "cleared": cleared,
+        "summarized": summarized, "evicted": evicted, "cleared": cleared, "withdrawn": withdrawn,
     })
 }
 

@@ -114,6 +114,7 @@ async fn sweep_remove_expired(dir: &Path, table: &mut Table) {
                 write: WriterId::new(fastrand::u128(..)).write(1),
                 messages: batch.messages().to_vec().into(),
                 ttl: (number < 2).then_some(ttl),
+                expected: None,
             };
             store.append(&key, Access::OPEN, &append).await.unwrap();
             keys.push(key);

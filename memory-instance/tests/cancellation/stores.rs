@@ -46,7 +46,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
         "MemoryStore::append" => {
             let batch = memory.prepare(["one", "two"].map(Message::user)).unwrap();
             let messages = batch.messages().to_vec().into();
-            let append = Append { write: write(), messages, ttl: None };
+            let append = Append { write: write(), messages, ttl: None, expected: None };
             let done = cut.off(store.append(key, Access::OPEN, &append)).await.map(Result::unwrap);
             let again = store.append(key, Access::OPEN, &append).await.unwrap();
             assert!(done.is_none() || again.outcome.is_duplicate(), "{what}");
@@ -54,7 +54,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             done.is_some()
         }
         "MemoryStore::clear" => {
-            let clear = Clear { write: write() };
+            let clear = Clear::new(write());
             let done = cut.off(store.clear(key, Access::OPEN, &clear)).await.map(Result::unwrap);
             let again = store.clear(key, Access::OPEN, &clear).await.unwrap();
             assert_eq!(again.cleared, u64::try_from(HISTORY).unwrap() + 1, "{what}");

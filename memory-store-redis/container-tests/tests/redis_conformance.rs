@@ -53,7 +53,12 @@ fn append(number: u64) -> Append {
         content_type: ContentType::Conversation,
         created_at: jiff::Timestamp::UNIX_EPOCH,
     };
-    Append { write: WriterId::new(1).write(number), messages: [message].into(), ttl: None }
+    Append {
+        write: WriterId::new(1).write(number),
+        messages: [message].into(),
+        ttl: None,
+        expected: None,
+    }
 }
 
 /// Sends an append until the store has an answer, as a caller of the store does.

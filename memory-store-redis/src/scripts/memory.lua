@@ -16,7 +16,7 @@
 -- Three locals come before this text: `own_time`, the time in microseconds, empty or nil for the server's;
 -- `tokens_alone`, whether leases are stored elsewhere; and `confirms`, whether a retry must write something, so
 -- that its confirmation can be waited for. ARGV of every script but an append begins with them.
-local FORM = 2
+local FORM, OLDEST_FORM = 3, 2
 local RECEIPTS = 16
 local CHUNK = 500
 
@@ -46,9 +46,9 @@ end
 
 local function new_head(fence, flush_fence, generation)
   return {
-    form = FORM, generation = generation, version = 0, last = 0, base = 0, fence = fence,
+    form = OLDEST_FORM, generation = generation, version = 0, last = 0, base = 0, fence = fence,
     flush_fence = flush_fence, next_flush_at = false, expires = false, messages = 0, tokens = 0,
-    summaries = 0, appended = 0, summarised = 0, evicted = 0, cleared = 0, receipts = 0,
+    summaries = 0, appended = 0, summarised = 0, evicted = 0, cleared = 0, withdrawn = 0, receipts = 0,
     receipt = '', classes = {},
   }
 end
@@ -62,7 +62,7 @@ local function unpacked(packed)
   if array[1] > FORM then
     return error('NEWER ' .. array[1])
   end
-  if array[1] < FORM then
+  if array[1] < OLDEST_FORM then
     return error('CORRUPT ' .. key .. ' holds a memory in the form of an earlier version; delete the key')
   end
   local sound = #array >= 9 and #array % 3 == 0
@@ -79,8 +79,8 @@ local function unpacked(packed)
   }
   local mark
   head.generation, head.base, head.flush_fence, mark, head.summaries, head.summarised, head.evicted,
-    head.cleared, head.receipts, head.receipt = string.match(array[9],
-    '^(%d+) (%d+) (%d+) (%d*) (%d+) (%d+) (%d+) (%d+) (%d+) (%x*)$')
+    head.cleared, head.receipts, head.receipt, head.withdrawn = string.match(array[9],
+    '^(%d+) (%d+) (%d+) (%d*) (%d+) (%d+) (%d+) (%d+) (%d+) (%x*) ?(%d*)$')
   if not head.generation then
     return error('CORRUPT ' .. key .. ' does not hold a memory of ours')
   end
@@ -88,6 +88,7 @@ local function unpacked(packed)
   for _, name in ipairs({'base', 'summaries', 'summarised', 'evicted', 'cleared', 'receipts'}) do
     head[name] = tonumber(head[name])
   end
+  head.withdrawn = tonumber(head.withdrawn) or 0
   for at = 10, #array, 3 do
     head.classes[array[at]] = {array[at + 1], array[at + 2]}
   end
@@ -95,6 +96,10 @@ local function unpacked(packed)
 end
 
 local function packed(head)
+  -- Earlier versions refuse a memory that they would not count right.
+  if head.withdrawn > 0 then
+    head.form = FORM
+  end
   local array = {
     head.form, head.last, head.version, head.messages, head.tokens, head.appended,
     head.expires or '', head.fence,
@@ -102,7 +107,7 @@ local function packed(head)
       head.generation, text_of(head.base), head.flush_fence, head.next_flush_at or '',
       text_of(head.summaries), text_of(head.summarised), text_of(head.evicted),
       text_of(head.cleared), text_of(head.receipts), head.receipt,
-    }, ' '),
+    }, ' ') .. (head.form > 2 and ' ' .. text_of(head.withdrawn) or ''),
   }
   for class, tally in pairs(head.classes) do
     local n = #array
@@ -322,7 +327,7 @@ local function in_chunks(command, fields, each)
   end
 end
 
--- Adds up the tallies of the messages at these places: 's' are summarized, 'e' evicted, and those of 'c' that
+-- Adds up the tallies of the messages at these places: 's' are summarized, 'e' evicted, 'w' withdrawn, and those of 'c' that
 -- are not closed yet are collected. Returns a place without a message, if there is one.
 local function weigh(sums, kind, first, last)
   local fields = {}
@@ -356,7 +361,8 @@ local function weigh(sums, kind, first, last)
           sums.classes[class] = tally
         end
         tally[1], tally[2] = tally[1] + 1, tally[2] + tonumber(tokens)
-        local what = flags >= 2 and 'summaries' or kind == 's' and 'summarised' or 'evicted'
+        local what = flags >= 2 and 'summaries' or kind == 's' and 'summarised'
+          or kind == 'w' and 'withdrawn' or 'evicted'
         sums[what] = sums[what] + 1
       end
     end
@@ -365,7 +371,7 @@ local function weigh(sums, kind, first, last)
 end
 
 local function no_sums()
-  return {summaries = 0, summarised = 0, evicted = 0, classes = {}, closed = {}}
+  return {summaries = 0, summarised = 0, evicted = 0, withdrawn = 0, classes = {}, closed = {}}
 end
 
 -- Deletes the fields of removed messages, at most this many, and none of present messages.

@@ -1,9 +1,9 @@
 -- KEYS: memory, lease, fences, flush lease. ARGV 4...: owner, token, flusher's owner, flusher's token,
 -- the snapshot as `generation place id spread`, of its newest message, receipt's id or empty, receipt, mark of
--- the next flush or empty, whether open calls are given up (1 or 0; also of removed messages), the summary
+-- the next flush or empty, w if messages are withdrawn, else whether open calls are given up (1 or 0; also of removed messages), the summary
 -- (empty for none), its class and tokens, the number of ranges, then of each range, in ascending order, its
--- effect (s summarized, e evicted, c closed), its first and its last place; a capital letter means that its
--- tallies follow. Then of all these: the numbers of summaries, summarized and evicted, and of each class its name,
+-- effect (s summarized, e evicted, w withdrawn, c closed), its first and its last place; a capital letter means that its
+-- tallies follow. Then of all these: the numbers of summaries, summarized, evicted and withdrawn, and of each class its name,
 -- messages and tokens. Returns {'A', head, more}, where 1 is more that is to be swept, {'D', head, more},
 -- {'C'} for another snapshot, {'I', place} for a place without a message, or a refusal.
 local generation, newest, id, spread = string.match(ARGV[8], '^(%d+) (%d+) (%x*) (%d+)$')
@@ -35,7 +35,8 @@ end
 
 -- Everything is looked at before anything is changed.
 local ranges, pair, at = ranges_of(head, stored[2]), 1, 17
-if not is_there(head, ranges, tonumber(newest), id, stored[4]) then
+if not is_there(head, ranges, tonumber(newest), id, stored[4])
+  or ARGV[12] == 'w' and (ranges[#ranges] or 0) > tonumber(newest) then
   return {'C'}
 end
 local removed, summary_at, sums = {}, nil, no_sums()
@@ -69,7 +70,8 @@ if ARGV[at] then
   sums.summaries = sums.summaries + tonumber(ARGV[at])
   sums.summarised = sums.summarised + tonumber(ARGV[at + 1])
   sums.evicted = sums.evicted + tonumber(ARGV[at + 2])
-  for class = at + 3, #ARGV, 3 do
+  sums.withdrawn = sums.withdrawn + tonumber(ARGV[at + 3])
+  for class = at + 4, #ARGV, 3 do
     sums.classes[ARGV[class]] = {tonumber(ARGV[class + 1]), tonumber(ARGV[class + 2])}
   end
 end
@@ -90,6 +92,7 @@ end
 head.summaries = head.summaries - sums.summaries
 head.summarised = head.summarised + sums.summarised
 head.evicted = head.evicted + sums.evicted
+head.withdrawn = head.withdrawn + sums.withdrawn
 local set, gone, left = sums.closed, gone_of(head, stored[3]), ranges
 if summary_at then
   count(head, ARGV[14], 1, tonumber(ARGV[15]))
@@ -126,7 +129,7 @@ if #removed > 0 then
     gone[#gone + 1] = removed[n]
   end
 end
-if ARGV[12] == '1' then
+if ARGV[12] ~= '0' then
   head.next_flush_at = false
 end
 if tonumber(ARGV[16]) > 0 then

@@ -123,7 +123,7 @@ pub(crate) fn message(text: &str) -> NewMessage {
 
 pub(crate) fn batch(write: WriteId, texts: &[&str]) -> Append {
     let messages = texts.iter().map(|text| message(text)).collect();
-    Append { write, messages, ttl: None }
+    Append { write, messages, ttl: None, expected: None }
 }
 
 pub(crate) async fn append(

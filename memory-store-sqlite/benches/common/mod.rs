@@ -99,8 +99,12 @@ pub(crate) async fn send(
     number: u64,
     messages: Vec<NewMessage>,
 ) {
-    let append =
-        Append { write: WriterId::new(writer).write(number), messages: messages.into(), ttl: None };
+    let append = Append {
+        write: WriterId::new(writer).write(number),
+        messages: messages.into(),
+        ttl: None,
+        expected: None,
+    };
     store.append(key, Access::OPEN, &append).await.unwrap();
 }
 

@@ -72,7 +72,7 @@ impl LastWrite {
 pub(crate) const SELECT_HEAD: &str = "
 SELECT id, generation, version, last, fence, flush_fence, next_flush_at, expires_at, messages,
        tokens, summaries, appended, summarised, evicted, cleared, classes, receipts, receipt,
-       writers, forgotten
+       writers, forgotten, withdrawn
 FROM memory WHERE key = ?1";
 
 impl HeadRow {
@@ -98,6 +98,7 @@ impl HeadRow {
         counters.summarized = unsigned(row, 12)?;
         counters.evicted = unsigned(row, 13)?;
         counters.cleared = unsigned(row, 14)?;
+        counters.withdrawn = unsigned(row, 20)?;
         let receipt = row.get::<_, Option<[u8; 16]>>(17)?.map(Uuid::from_bytes);
         let (writers, rest) = row.get_ref(18)?.as_blob()?.as_chunks();
         if !rest.is_empty() {

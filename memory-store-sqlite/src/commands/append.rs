@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use memory_core::MemoryKey;
-use memory_core::store::{Access, Append, AppendOutcome, Appended, StoreOperation};
+use memory_core::store::{
+    Access, Append, AppendOutcome, Appended, StoreErrorKind, StoreOperation, Version,
+};
 
 use super::batch::Batch;
 use super::step::{Step, no_room};
@@ -30,6 +32,11 @@ impl Command for AppendRows {
             AppendOutcome::Duplicate { first }
         } else {
             let fence = step.check_writer_lease(self.access.lease)?;
+            if let Some(expected) = append.expected
+                && !step.is_at(expected)?
+            {
+                return Err(JobError::Refused(StoreErrorKind::Conflict));
+            }
             let first = step.head().last.plus(1);
             step.ensure_room(self.encoded.len())?;
             step.begin()?;
@@ -67,6 +74,14 @@ impl Command for AppendRows {
 }
 
 impl Step<'_> {
+    /// Whether the memory is still at this version.
+    fn is_at(&self, expected: Version) -> Result<bool, JobError> {
+        if !self.has_rows() {
+            return Ok(expected == Version::default());
+        }
+        Ok(expected.is_current(self.head(), self.newest()?))
+    }
+
     fn ensure_room(&self, messages: usize) -> Result<(), JobError> {
         let last = self.head().last.plus(u64::try_from(messages).unwrap_or(u64::MAX));
         self.loaded.row.place(last).map(drop).ok_or_else(no_room)

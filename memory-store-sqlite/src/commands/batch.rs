@@ -95,6 +95,7 @@ impl<'c> Batch<'c> {
                 receipt.map(Uuid::into_bytes),
                 loaded.row.writers(),
                 int(*forgotten),
+                int(counters.withdrawn),
             ])?;
         }
         Ok(Changes { heads: self.heads, removed: self.removed })
@@ -138,7 +139,7 @@ UPDATE memory SET
     generation = ?2, version = ?3, last = ?4, fence = ?5, flush_fence = ?6, next_flush_at = ?7,
     expires_at = ?8, messages = ?9, tokens = ?10, summaries = ?11, appended = ?12,
     summarised = ?13, evicted = ?14, cleared = ?15, classes = ?16, receipts = ?17, receipt = ?18,
-    writers = ?19, forgotten = ?20
+    writers = ?19, forgotten = ?20, withdrawn = ?21
 WHERE id = ?1";
 
 pub(crate) fn bad_head(error: &rusqlite::Error) -> StoreErrorKind {

@@ -21,8 +21,8 @@ pub(crate) struct SpliceRows {
 
 impl SpliceRows {
     const fn places(&self) -> usize {
-        let Splice { summarized, evicted, closed, .. } = &self.splice;
-        summarized.len() + evicted.len() + closed.len()
+        let Splice { summarized, evicted, withdrawn, closed, .. } = &self.splice;
+        summarized.len() + evicted.len() + withdrawn.len() + closed.len()
     }
 }
 
@@ -49,13 +49,18 @@ impl Command for SpliceRows {
         if !holds(step.connection, &step.loaded.row, splice.cursor())? {
             return Err(JobError::Refused(StoreErrorKind::Conflict));
         }
-        let Planned { summarized, evicted, closed } = step.check_places(splice)?;
+        if !splice.withdrawn.is_empty() {
+            let newest = step.newest()?.map(|newest| newest.sequence);
+            if newest > splice.newest.map(|newest| newest.sequence) {
+                return Err(JobError::Refused(StoreErrorKind::Conflict));
+            }
+        }
+        let Planned { summarized, evicted, withdrawn, closed } = step.check_places(splice)?;
         let body = receipt.map(serde_json::to_string).transpose().map_err(|error| {
             StoreErrorKind::Invalid(format!("the receipt cannot be written: {error}"))
         })?;
 
         step.begin()?;
-        let changes = !(summarized.is_empty() && evicted.is_empty() && closed.is_empty());
         let first = summarized.first().map(|(place, _)| *place);
         let counters = &mut step.loaded.row.head.counters;
         let mut delete = step.connection.prepare_cached("DELETE FROM message WHERE place = ?1")?;
@@ -65,6 +70,10 @@ impl Command for SpliceRows {
         }
         for (place, meta) in evicted {
             counters.evict(&meta);
+            delete.execute([place])?;
+        }
+        for (place, meta) in withdrawn {
+            counters.withdraw(&meta);
             delete.execute([place])?;
         }
         let mut close =
@@ -78,11 +87,11 @@ impl Command for SpliceRows {
             insert_message(&mut insert, place, new, encoded, RowKind::Summary)?;
         }
         let (now, row) = (step.now, &mut step.loaded.row);
-        if !splice.closed.is_empty() {
+        if !(splice.closed.is_empty() && splice.withdrawn.is_empty()) {
             row.head.next_flush_at = None;
         }
         (row.head.fence, row.head.flush_fence) = (fence, flush_fence);
-        if changes {
+        if splice.changes() {
             row.head.generation = row.head.generation.after(now, splice.spread());
         }
         if let (Some(receipt), Some(body)) = (receipt, body) {
@@ -119,12 +128,12 @@ impl Step<'_> {
         if splice.summary.is_some() && splice.summarized.is_empty() {
             return Err(invalid("a summary needs the places that it replaces"));
         }
-        let mut removed: Vec<_> =
-            splice.summarized.iter().chain(&splice.evicted).copied().collect();
+        let mut removed: Vec<_> = splice.removed_places().collect();
         removed.sort_unstable();
         let planned = Planned {
             summarized: self.metas(&splice.summarized)?,
             evicted: self.metas(&splice.evicted)?,
+            withdrawn: self.metas(&splice.withdrawn)?,
             closed: self.metas(&splice.closed)?.into_iter().map(|(place, _)| place).collect(),
         };
         if removed.windows(2).any(|pair| pair.first() == pair.last()) {
@@ -148,6 +157,7 @@ impl Step<'_> {
 struct Planned {
     summarized: Vec<(i64, MessageMeta)>,
     evicted: Vec<(i64, MessageMeta)>,
+    withdrawn: Vec<(i64, MessageMeta)>,
     closed: Vec<i64>,
 }
 

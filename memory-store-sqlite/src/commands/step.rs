@@ -1,10 +1,13 @@
 //! The memory to which one command is applied: the checks and the changes that commands share.
 
 use memory_core::lease::{FencingToken, LeaseProof};
-use memory_core::store::{KEPT_SESSIONS, SESSION_RETENTION, StoreErrorKind, WriteId, WriterId};
+use memory_core::store::{
+    KEPT_SESSIONS, MessageId, Newest, SESSION_RETENTION, StoreErrorKind, WriteId, WriterId,
+};
 use memory_core::{MemoryKey, Sequence};
 use memory_sqlite_file::LeaseObserver;
 use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
 
 use crate::codec::{HeadRow, LastWrite, int};
 use crate::error::JobError;
@@ -15,6 +18,9 @@ INSERT INTO memory
     (key, generation, version, last, fence, flush_fence, messages, tokens, summaries, appended,
      summarised, evicted, cleared, classes, receipts, writers)
 VALUES (?1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '{}', 0, x'')";
+
+const NEWEST: &str =
+    "SELECT place, id FROM message WHERE place BETWEEN ?1 AND ?2 ORDER BY place DESC LIMIT 1";
 
 /// The number of writers that a memory's row keeps.
 const RECENT_WRITERS: usize = 16;
@@ -49,6 +55,24 @@ impl Step<'_> {
     /// Whether this memory has valid rows.
     pub(super) const fn has_rows(&self) -> bool {
         self.loaded.row.id != 0 && !self.loaded.leftovers
+    }
+
+    /// The newest present message.
+    pub(super) fn newest(&self) -> Result<Option<Newest>, JobError> {
+        if !self.has_rows() {
+            return Ok(None);
+        }
+        let row = &self.loaded.row;
+        let newest = self
+            .connection
+            .prepare_cached(NEWEST)?
+            .query_row((row.first_place(), row.last_place()), |row| {
+                let place = row.get::<_, i64>(0)? & ((1 << SEQUENCE_BITS) - 1);
+                let id = MessageId::new(Uuid::from_bytes(row.get(1)?));
+                Ok(Newest { sequence: Sequence::new(place.cast_unsigned()), id })
+            })
+            .optional()?;
+        Ok(newest)
     }
 
     /// The place of an earlier write's first message, if this write is a retry.

@@ -44,7 +44,7 @@ fn append(number: u64, text: &str) -> AppendRows {
     let encoded = vec![Encoded::new(&new.message).unwrap()];
     let write = WriterId::new(u128::from(number)).write(1);
     let messages = [new].into();
-    let append = Append { write, messages, ttl: None };
+    let append = Append { write, messages, ttl: None, expected: None };
     AppendRows { access: Access::OPEN, append, encoded }
 }
 

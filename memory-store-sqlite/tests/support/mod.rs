@@ -30,7 +30,7 @@ pub(crate) fn message(text: &str) -> NewMessage {
 
 pub(crate) fn batch<T: AsRef<str>>(write: WriteId, texts: &[T]) -> Append {
     let messages = texts.iter().map(|text| message(text.as_ref())).collect();
-    Append { write, messages, ttl: None }
+    Append { write, messages, ttl: None, expected: None }
 }
 
 pub(crate) async fn append(

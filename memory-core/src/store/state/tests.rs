@@ -18,7 +18,12 @@ fn append(number: u64) -> Append {
         created_at: NOW,
     };
     let ttl = Some(Duration::from_secs(60));
-    Append { write: WriterId::new(1).write(number), messages: [message].into(), ttl }
+    Append {
+        write: WriterId::new(1).write(number),
+        messages: [message].into(),
+        ttl,
+        expected: None,
+    }
 }
 
 fn flush(memory: &MemoryState) -> Splice {
@@ -32,6 +37,7 @@ fn flush(memory: &MemoryState) -> Splice {
         messages_before: 1,
         messages_after: 0,
         evicted: SequenceSet::default(),
+        withdrawn: SequenceSet::default(),
         summarized: SequenceSet::default(),
         summary: None,
         shortfall: None,
@@ -54,7 +60,7 @@ fn version_counts_each_write_once() {
     let token = FencingToken::new(5);
     memory.claim(LeaseProof { owner: crate::lease::OwnerId::new(1), token }, NOW).unwrap();
     assert_eq!(versions(&memory), 3);
-    let clear = Clear { write: WriterId::new(1).write(2) };
+    let clear = Clear::new(WriterId::new(1).write(2));
     memory.clear(Access::OPEN, &clear, NOW).unwrap();
     assert_eq!(versions(&memory), 4);
 }

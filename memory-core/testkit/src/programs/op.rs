@@ -8,16 +8,65 @@ pub(super) type Picks = Vec<u8>;
 
 #[derive(Debug, Clone)]
 pub(super) enum Op {
-    Append { key: u8, writer: u8, number: u8, messages: Vec<(u8, u8)>, ttl: Option<u8>, by: Right },
-    Replace { key: u8, pick: u8, other: u8, writer: u8, number: u8, message: (u8, u8), by: Right },
-    Splice { key: u8, summarized: Picks, evicted: Picks, closed: Picks, how: How },
-    Clear { key: u8, writer: u8, number: u8, by: Right },
-    Claim { key: u8, by: Right },
-    Read { key: u8, after: u8, stale: bool, limit: u8 },
-    Fetch { key: u8, picks: Picks, stale: bool },
-    Acquire { key: u8, owner: u8, flush: bool },
-    Release { key: u8, flush: bool },
-    Wait { minutes: u8 },
+    Append {
+        key: u8,
+        writer: u8,
+        number: u8,
+        messages: Vec<(u8, u8)>,
+        ttl: Option<u8>,
+        /// Expects no version, an earlier one or the current one.
+        version: u8,
+        by: Right,
+    },
+    Replace {
+        key: u8,
+        pick: u8,
+        other: u8,
+        writer: u8,
+        number: u8,
+        message: (u8, u8),
+        by: Right,
+    },
+    Splice {
+        key: u8,
+        summarized: Picks,
+        evicted: Picks,
+        closed: Picks,
+        how: How,
+    },
+    Clear {
+        key: u8,
+        writer: u8,
+        number: u8,
+        by: Right,
+    },
+    Claim {
+        key: u8,
+        by: Right,
+    },
+    Read {
+        key: u8,
+        after: u8,
+        stale: bool,
+        limit: u8,
+    },
+    Fetch {
+        key: u8,
+        picks: Picks,
+        stale: bool,
+    },
+    Acquire {
+        key: u8,
+        owner: u8,
+        flush: bool,
+    },
+    Release {
+        key: u8,
+        flush: bool,
+    },
+    Wait {
+        minutes: u8,
+    },
     Reopen,
 }
 
@@ -28,6 +77,8 @@ pub(super) struct How {
     pub(super) unknown_place: bool,
     pub(super) removed_twice: bool,
     pub(super) receipt: Option<u8>,
+    /// The number of newest messages that are taken back.
+    pub(super) withdrawn: u8,
     pub(super) next_flush_at: Option<u8>,
     pub(super) by: Right,
     pub(super) flusher: Right,
@@ -61,9 +112,9 @@ impl ReferenceStateMachine for Programs {
         let picks = || prop::collection::vec(any::<u8>(), 0..4);
         prop_oneof![
             8 => (key(), writer(), 1..9_u8, prop::collection::vec((any::<u8>(), 0..6_u8), 0..5),
-                  prop::option::weighted(0.3, 1..30_u8), right())
-                .prop_map(|(key, writer, number, messages, ttl, by)| Op::Append {
-                    key, writer, number, messages, ttl, by,
+                  prop::option::weighted(0.3, 1..30_u8), 0..9_u8, right())
+                .prop_map(|(key, writer, number, messages, ttl, version, by)| Op::Append {
+                    key, writer, number, messages, ttl, version, by,
                 }),
             3 => (key(), any::<u8>(), prop_oneof![6 => Just(0), 1 => 0..4_u8], writer(), 1..9_u8,
                   (any::<u8>(), 0..6_u8), right())
@@ -109,6 +160,7 @@ fn how() -> impl Strategy<Value = How> {
         prop::bool::weighted(0.1),
         prop::bool::weighted(0.1),
         prop::option::of(0..6_u8),
+        prop_oneof![4 => Just(0), 1 => 0..4_u8],
         prop::option::of(any::<u8>()),
         right(),
         right(),
@@ -120,6 +172,7 @@ fn how() -> impl Strategy<Value = How> {
                 unknown_place,
                 removed_twice,
                 receipt,
+                withdrawn,
                 next_flush_at,
                 by,
                 flusher,
@@ -130,6 +183,7 @@ fn how() -> impl Strategy<Value = How> {
                     unknown_place,
                     removed_twice,
                     receipt,
+                    withdrawn,
                     next_flush_at,
                     by,
                     flusher,

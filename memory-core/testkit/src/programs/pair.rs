@@ -10,7 +10,7 @@ use memory_core::dialect::ToolCall;
 use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
 use memory_core::store::{
     Access, Append, Clear, Cursor, FlushReceipt, Generation, Head, MessageId, NewMessage, Outline,
-    Read, Replace, Splice, StoreError, StoreErrorKind, WriteId, WriterId,
+    Read, Replace, Splice, StoreError, StoreErrorKind, Version, WriteId, WriterId,
 };
 use memory_core::{
     ContentType, InMemoryStore, MemoryKey, MemoryStore, Message, Priority, Sequence,
@@ -37,6 +37,8 @@ pub(super) struct Pair<'a, P> {
     granted: Vec<LeaseProof>,
     /// The newest write of each writer to each memory.
     writes: HashMap<(u8, u8), u8>,
+    /// A version that each memory had at some time.
+    versions: HashMap<u8, Version>,
 }
 
 impl<'a, P: Place> Pair<'a, P> {
@@ -54,6 +56,7 @@ impl<'a, P: Place> Pair<'a, P> {
             held: HashMap::new(),
             granted: Vec::new(),
             writes: HashMap::new(),
+            versions: HashMap::new(),
         }
     }
 
@@ -62,7 +65,7 @@ impl<'a, P: Place> Pair<'a, P> {
         self.serial += 100;
         let serial = self.serial;
         match op {
-            Op::Append { key: k, writer, number, messages, ttl, by } => {
+            Op::Append { key: k, writer, number, messages, ttl, version, by } => {
                 let key = key(k);
                 let messages: Vec<_> = messages
                     .into_iter()
@@ -70,10 +73,18 @@ impl<'a, P: Place> Pair<'a, P> {
                     .map(|(drawing, serial)| drawn(serial, drawing))
                     .collect();
                 let lease = self.proof(key.lease_name(), by);
+                let current = Version::from(&self.outline(&key));
+                let expected = match version {
+                    0..=5 => None,
+                    6 => self.versions.get(&k).copied(),
+                    _ => Some(current),
+                };
+                self.versions.insert(k, current);
                 let append = Append {
                     write: write(writer, number),
                     messages: messages.into(),
                     ttl: ttl.map(|minutes| Duration::from_mins(minutes.into())),
+                    expected,
                 };
                 let is_new = !append.messages.is_empty() && self.is_new(k, writer, number);
                 let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
@@ -113,19 +124,24 @@ impl<'a, P: Place> Pair<'a, P> {
                 let key = key(k);
                 let flush_lease = key.flush_lease_name();
                 let outline = self.outline(&key);
-                let summarized = picked(&outline, &summarized);
+                let mut summarized = picked(&outline, &summarized);
                 let mut evicted = picked(&outline, &evicted);
-                evicted.retain(|place| !summarized.contains(place));
+                let withdrawn = outline.metas.iter().rev().take(how.withdrawn.into());
+                let mut withdrawn: Vec<_> = withdrawn.map(|meta| meta.sequence).collect();
+                withdrawn.reverse();
+                summarized.retain(|place| !withdrawn.contains(place));
+                evicted.retain(|place| !summarized.contains(place) && !withdrawn.contains(place));
                 let access = Access { lease: self.proof(key.lease_name(), how.by) };
                 let mut splice = Splice {
                     summary: (how.summary && !summarized.is_empty()).then(|| drawn(serial, (5, 9))),
                     summarized,
                     evicted,
+                    withdrawn,
                     closed: picked(&outline, &closed),
                     receipt: how.receipt.map(|id| receipt(id.into())),
                     next_flush_at: how.next_flush_at.map(u64::from),
                     flusher: self.proof(&flush_lease, how.flusher),
-                    ..Splice::new(outline.head.generation)
+                    ..Splice::of(&outline)
                 };
                 if how.summary {
                     splice = splice.weighed(&outline.metas);
@@ -136,6 +152,10 @@ impl<'a, P: Place> Pair<'a, P> {
                     // If there are several reasons, any may be reported.
                     self.both_refuse(&async |store| store.splice(&key, access, &splice).await);
                     return;
+                }
+                if how.withdrawn == 1 {
+                    // Without its newest message the snapshot is refused.
+                    splice.newest = None;
                 }
                 if how.stale {
                     splice.generation = Generation::new(splice.generation.number() ^ 1);
@@ -157,7 +177,7 @@ impl<'a, P: Place> Pair<'a, P> {
             Op::Clear { key: k, writer, number, by } => {
                 let key = key(k);
                 let lease = self.proof(key.lease_name(), by);
-                let clear = Clear { write: write(writer, number) };
+                let clear = Clear::new(write(writer, number));
                 let is_new = self.is_new(k, writer, number);
                 let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
                 if self

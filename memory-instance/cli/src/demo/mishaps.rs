@@ -91,8 +91,12 @@ impl Stage<'_> {
         let before = self.memory.counters().await?.appended;
 
         let prepared = sleeper.prepare([Message::assistant("I decide: no refund.")])?;
-        let append =
-            Append { write: prepared.write(), messages: prepared.messages().into(), ttl: None };
+        let append = Append {
+            write: prepared.write(),
+            messages: prepared.messages().into(),
+            ttl: None,
+            expected: None,
+        };
         let access = Access::with_lease(proof);
         let refused = match elsewhere.store().append(sleeper.key(), access, &append).await {
             Ok(_) => bail!("a stale writer was not fenced off; please report this as a bug"),

@@ -135,7 +135,8 @@ fn check_windows_and_books(folder: &Folder, data: &Conversations) {
             assert_eq!(health.tokens, recount, "{id}");
             let life = health.lifetime;
             assert_eq!(life.appended, input.len() as u64, "{id}");
-            let accounted = life.present + life.summarized + life.evicted + life.cleared;
+            let accounted =
+                life.present + life.summarized + life.evicted + life.cleared + life.withdrawn;
             assert_eq!(life.appended, accounted, "{id}");
             assert_eq!(life.present + life.summaries, health.messages, "{id}");
             summarized += life.summarized;

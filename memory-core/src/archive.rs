@@ -1,0 +1,103 @@
+//! The archive: removed messages, kept until their retention ends.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::receipt::{FlushReceipt, SequenceSet};
+
+/// How long, and up to which size, a memory keeps removed messages.
+///
+/// The archive of a memory ends with its TTL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Retention {
+    /// The time for which removed messages are kept; `None` for no end.
+    pub keep: Option<Duration>,
+    /// The most bytes of messages in the archive of one memory, in their stored form. The oldest removals are dropped
+    /// as a whole until the rest fits.
+    pub max_bytes: u64,
+}
+
+impl Retention {
+    /// The default of [`max_bytes`](Self::max_bytes): 64 MiB.
+    pub const DEFAULT_MAX_BYTES: u64 = 64 << 20;
+
+    /// Keeps removed messages for this time, up to 64 MiB.
+    #[must_use]
+    pub const fn keep_for(keep: Duration) -> Self {
+        Self { keep: Some(keep), max_bytes: Self::DEFAULT_MAX_BYTES }
+    }
+
+    /// Keeps removed messages without an end, up to 64 MiB.
+    #[must_use]
+    pub const fn forever() -> Self {
+        Self { keep: None, max_bytes: Self::DEFAULT_MAX_BYTES }
+    }
+
+    /// The time until which messages that are removed now are kept. A time that cannot be represented is no end.
+    #[must_use]
+    pub fn until(&self, now: Timestamp) -> Option<Timestamp> {
+        now.checked_add(self.keep?).ok()
+    }
+}
+
+/// One removal whose messages are in the archive: a flush, a clear, or messages that were taken back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ArchivedRemoval {
+    /// Its number in its memory, ascending in time.
+    pub number: u64,
+    /// The cause of the removal.
+    pub cause: RemovalCause,
+    /// The time of the removal, by the store's clock.
+    pub removed_at: Timestamp,
+    /// The time until which its messages are kept; `None` for no end.
+    pub keep_until: Option<Timestamp>,
+    /// The places of its messages.
+    pub places: SequenceSet,
+    /// The number of its messages.
+    pub messages: u64,
+    /// The tokens of its messages.
+    pub tokens: u64,
+    /// The bytes of its messages in their stored form. A store may estimate them for a removal of more than 1,000
+    /// messages.
+    pub bytes: u64,
+    /// The receipt of the flush, or of the messages that were taken back. It lives as long as the removal.
+    pub receipt: Option<FlushReceipt>,
+}
+
+/// The cause of a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RemovalCause {
+    /// A flush summarized or evicted the messages.
+    Flush,
+    /// The memory was cleared.
+    Clear,
+    /// The messages were taken back.
+    Withdrawal,
+}
+
+/// Why a removal cannot be undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RestoreRefusal {
+    /// The removal is not in the archive: it never happened, it was undone, or its retention has ended.
+    #[error(
+        "the removed messages are not in the archive: their retention has ended, or the removal was undone before"
+    )]
+    NotArchived,
+    /// The summary was itself summarized, evicted or cleared.
+    #[error("a later removal was built on its summary; undo that one first")]
+    SummaryRemoved,
+    /// The summary was replaced by another message.
+    #[error("its summary was replaced since; the new text would be lost")]
+    SummaryReplaced,
+    /// The memory was cleared after the removal.
+    #[error("the memory was cleared since")]
+    Cleared,
+}
