@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use memory_core::Entry;
 use memory_core::lease::LeaseProof;
-use memory_core::store::{Append, Appended, NewMessage, WriteId};
+use memory_core::store::{Append, Appended, NewMessage, StoreErrorKind, Version, WriteId};
 use tokio::time::Instant;
 
 use crate::error::{AppendError, MemoryError};
@@ -96,30 +96,38 @@ impl MemoryInstance {
     ) -> Result<Appended, MemoryError> {
         self.writable("append to")?;
         let messages = self.inner.prepare_messages(entries)?;
-        let appended = self.append_prepared(messages, None).await?;
+        let appended = self.append_prepared(messages, None, None).await?;
         flush::after(&self.inner, &appended).await;
         Ok(appended)
     }
 
     /// Appends messages that are already redacted, classified and counted, with a free writer, under a lease that the
-    /// caller holds or under none.
+    /// caller holds or under none, in any case or at a version.
     pub(crate) async fn append_prepared(
         &self,
         messages: Arc<[NewMessage]>,
+        expected: Option<Version>,
         lease: Option<LeaseProof>,
     ) -> Result<Appended, MemoryError> {
         if let Err(reason) = self.inner.check_kinds(&messages) {
             Box::pin(self.inner.check_kinds_again(&messages, reason)).await?;
         }
         let writer = self.inner.take_writer();
-        let prepared = PreparedAppend::new(append_of(&self.inner, writer.write, messages));
+        let prepared = PreparedAppend::new(Append {
+            expected,
+            ..append_of(&self.inner, writer.write, messages)
+        });
         let sent = self.send_as_is(&prepared, lease).await;
         if sent.as_ref().is_err_and(|error| self.inner.needs_newer_writer(error)) {
             return self.append_as_newer(prepared.append().clone(), lease).await;
         }
-        let appended = sent?;
-        self.inner.writers.put_back(writer);
-        Ok(appended)
+        // A conflict was not applied, and its batch is not sent again.
+        let is_conflict =
+            |error: &MemoryError| error.store_kind() == Some(&StoreErrorKind::Conflict);
+        if sent.as_ref().map_or_else(is_conflict, |_| true) {
+            self.inner.writers.put_back(writer);
+        }
+        sent
     }
 
     /// Repeats an append that was refused because the store has forgotten newer writers.

@@ -137,7 +137,7 @@ impl Session {
                 Found::Other(old) => old,
                 Found::Missing => {
                     let batch = Arc::from([wanted.clone()]);
-                    let appended = self.memory.append_prepared(batch, Some(lease)).await?;
+                    let appended = self.memory.append_prepared(batch, None, Some(lease)).await?;
                     self.note(&appended);
                     let Some(sequence) = appended.outcome.first() else { continue };
                     let critical_over_budget = appended.critical_over_budget;

@@ -68,7 +68,8 @@ impl Inner {
         let started = Instant::now();
         let outline = self.outline().await?;
         let latency = started.elapsed();
-        let last_flush = self.store().receipts(&self.key).await?.into_iter().next();
+        let last_flush = self.store().receipts(&self.key).await?;
+        let last_flush = last_flush.into_iter().find(|receipt| receipt.withdrawn.is_empty());
         let server = self.store().server().await?;
         let locks = &self.backend.locks;
         let inspected = locks.inspect(&self.lease).await;

@@ -13,6 +13,7 @@ mod health;
 mod lease;
 mod shutdown;
 mod sweep;
+mod version;
 mod views;
 mod watch;
 mod window;
@@ -58,6 +59,7 @@ pub use prepared::PreparedAppend;
 pub use rules::FlushMode;
 pub use sweep::{SweepMode, SweepOptions, SweepReport};
 pub use template::{KeyContext, KeyTemplate, TemplateError};
+pub use version::{Conditional, Conflict, Withdrawal};
 pub use watch::{WatchFrom, Watcher};
 pub use window::ContextWindow;
 
@@ -75,11 +77,11 @@ pub use memory_core::profile::ProfileName;
 pub use memory_core::request::{Repair, RepairKind};
 pub use memory_core::resource::{PriorityBlock, Tokenizer};
 pub use memory_core::store::{
-    Appended, Counters, Cursor, ExpiredMemories, FlushReceipt, Page, WriteId, WriterId,
+    Appended, Counters, Cursor, ExpiredMemories, FlushReceipt, Page, Version, WriteId, WriterId,
 };
 pub use memory_core::{
     ContentType, Entry, MemoryHealth, MemoryKey, MemoryResource, MemoryStore, Message, Priority,
-    Profile, Request, Role, StoredMessage, TokenCounter, WindowOptions,
+    Profile, Request, Role, Sequence, StoredMessage, TokenCounter, WindowOptions,
 };
 pub use memory_flush::{
     CompactOptions, Compacted, FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use memory_core::store::{Append, NewMessage, WriteId};
+use memory_core::store::{Append, NewMessage, Version, WriteId};
 
 /// A batch that is ready to be sent: redacted, classified and counted. The store recognizes it by its id, so it
 /// can be sent any number of times and is appended once.
@@ -39,6 +39,17 @@ impl PreparedAppend {
     /// Marks this batch and its clones as sent. Returns whether one of them was sent before.
     pub(crate) fn mark_sent(&self) -> bool {
         self.sent.swap(true, Ordering::AcqRel)
+    }
+
+    /// The same batch, appended only if the memory is still at this version. Otherwise
+    /// [`send`](crate::MemoryInstance::send) fails with [`StoreErrorKind::Conflict`]. A batch that was applied and is
+    /// sent again is a duplicate, whatever came later.
+    ///
+    /// [`StoreErrorKind::Conflict`]: memory_core::store::StoreErrorKind::Conflict
+    #[must_use]
+    pub fn expecting(self, version: Version) -> Self {
+        let append = Append { expected: Some(version), ..self.append };
+        Self { append, ..self }
     }
 
     /// The id by which the store recognizes the batch.

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use memory_core::plan::{Anchor, ContextError, ContextPlan, ContextPlanner, LeftOut, Step, Usage};
 use memory_core::request::Repair;
 use memory_core::sibling::View;
-use memory_core::store::{Cursor, StoreErrorKind};
+use memory_core::store::{Cursor, StoreErrorKind, Version};
 use memory_core::{Message, Request, Sequence, StoredMessage, WindowOptions};
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
@@ -53,6 +53,12 @@ impl ContextWindow {
     #[must_use]
     pub fn into_request(self) -> Request {
         self.request
+    }
+
+    /// The version of the memory that this window shows, see [`MemoryInstance::append_if`].
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        Version::at_end(self.anchor.cursor)
     }
 
     /// Identifies this window when its usage is reported, see [`MemoryInstance::calibrate`].

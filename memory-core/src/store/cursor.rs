@@ -52,7 +52,8 @@ pub struct Newest {
 
 impl MessageMeta {
     /// This message as the newest of a snapshot.
-    pub(crate) const fn newest(&self) -> Newest {
+    #[must_use]
+    pub const fn newest(&self) -> Newest {
         Newest { sequence: self.sequence, id: self.id }
     }
 }

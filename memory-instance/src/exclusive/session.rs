@@ -75,7 +75,8 @@ impl Session {
     ) -> Result<Appended, MemoryError> {
         self.still_on("append to")?;
         let messages = self.memory.inner.prepare_messages(entries)?;
-        let appended = self.memory.append_prepared(messages, Some(self.scope.proof())).await?;
+        let appended =
+            self.memory.append_prepared(messages, None, Some(self.scope.proof())).await?;
         self.note(&appended);
         Ok(appended)
     }

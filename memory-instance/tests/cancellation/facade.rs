@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{EstimateCounter, Message};
+use memory_core::{EstimateCounter, Message, Sequence};
 use memory_flush::{
     CompactOptions, FallbackChain, FlushSettings, RuleBasedSummarizer, Summarizer, SummaryRequest,
     Timer, compact, from_fn,
 };
 use memory_instance::{
-    Change, ExclusiveError, MemoryError, MemoryInstance, Session, SweepOptions, Usage, WatchFrom,
-    WindowOptions,
+    Change, ExclusiveError, MemoryError, MemoryInstance, Session, SweepOptions, Usage, Version,
+    WatchFrom, WindowOptions,
 };
 use memory_lock::LockOptions;
 use memory_lock_testkit::{Cut, until};
@@ -26,6 +26,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::append",
     "MemoryInstance::append, with a flush that it finds due",
     "MemoryInstance::append_all",
+    "MemoryInstance::append_if",
     "MemoryInstance::append_all, during a turn of another process",
     "MemoryInstance::break_leases",
     "MemoryInstance::clear",
@@ -50,10 +51,13 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::page_before",
     "MemoryInstance::perform_flush",
     "MemoryInstance::perform_flush, during a flush of another process",
+    "MemoryInstance::pop_turn",
     "MemoryInstance::receipts",
+    "MemoryInstance::rewind",
     "MemoryInstance::send",
     "MemoryInstance::send, with a flush that it finds due",
     "MemoryInstance::token_count",
+    "MemoryInstance::version",
     "MemoryInstance::watch",
     "MemoryInstance::window",
     "MemoryManager::keys",
@@ -168,6 +172,31 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             case.assert_all_or_nothing(CallEnd::Completed, &["one", "two"]).await;
             done.is_some()
         }
+        "MemoryInstance::append_if" => {
+            let version = memory.version().await.unwrap();
+            let append = memory.append_if(version, batch());
+            let done = cut.off(append).await.map(|done| done.unwrap().applied().unwrap());
+            case.assert_all_or_nothing(done.is_some().into(), &["one", "two"]).await;
+            done.is_some()
+        }
+        "MemoryInstance::rewind" | "MemoryInstance::pop_turn" => {
+            let version = memory.version().await.unwrap();
+            let before = memory.counters().await.unwrap().present.messages;
+            let done = if operation == "MemoryInstance::rewind" {
+                cut.off(memory.rewind(Sequence::new(1), version)).await.map(Result::unwrap)
+            } else {
+                cut.off(memory.pop_turn(version)).await.map(Result::unwrap)
+            };
+            case.settle().await;
+            let counters = memory.counters().await.unwrap();
+            assert_eq!(counters.withdrawn + counters.present.messages, before, "{what}");
+            assert_eq!(memory.version().await.unwrap() == version, counters.withdrawn == 0);
+            let is_done = done.is_some();
+            let withdrawn = done.map(|done| done.applied().unwrap().counters.withdrawn);
+            assert!(withdrawn.is_none_or(|withdrawn| withdrawn == counters.withdrawn), "{what}");
+            is_done
+        }
+        "MemoryInstance::version" => cut.off(memory.version()).await.map(Result::unwrap).is_some(),
         "MemoryInstance::clear" => {
             let done = cut.off(memory.clear()).await.map(Result::unwrap);
             case.settle().await;
@@ -414,6 +443,11 @@ async fn refused_writes(memory: &MemoryInstance, cut: Cut) -> bool {
         cut.off(memory.append_all(batch())).await.map(|done| done.unwrap_err()),
         cut.off(memory.send(&prepared)).await.map(|done| done.unwrap_err()),
         cut.off(memory.clear()).await.map(|done| done.unwrap_err()),
+        cut.off(memory.append_if(Version::default(), batch())).await.map(|done| done.unwrap_err()),
+        cut.off(memory.rewind(Sequence::ZERO, Version::default()))
+            .await
+            .map(|done| done.unwrap_err()),
+        cut.off(memory.pop_turn(Version::default())).await.map(|done| done.unwrap_err()),
         cut.off(memory.ensure_system("name", "one")).await.map(|done| done.unwrap_err()),
         cut.off(memory.perform_flush()).await.map(|done| done.unwrap_err()),
         cut.off(memory.flush_in_background()).await.map(|done| done.unwrap_err()),

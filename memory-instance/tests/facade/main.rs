@@ -59,6 +59,7 @@ mod support;
 mod system_prompt;
 mod tokens;
 mod unused;
+mod version;
 mod waits;
 mod watch;
 mod window;

@@ -1,0 +1,284 @@
+//! Writes that depend on the version of a memory: conditional appends, and taking back the newest messages.
+
+use memory_core::plan::Units;
+use memory_core::store::{
+    Appended, Counters, FlushReceipt, MessageMeta, Outline, Splice, StoreErrorKind, Version,
+};
+use memory_core::{ContentType, Entry, Role, Sequence, StoredMessage};
+
+use crate::error::{MemoryError, WriteError};
+use crate::flush;
+use crate::inner::{ATTEMPTS, Inner};
+use crate::instance::MemoryInstance;
+
+/// The outcome of a write that is applied only at an expected version.
+#[derive(Debug, Clone, PartialEq)]
+#[must_use = "a conflict means that nothing was written"]
+pub enum Conditional<T> {
+    /// The memory was at the expected version; the write was applied.
+    Applied(T),
+    /// Another write came after the expected version. Nothing was written.
+    Conflict(Conflict),
+}
+
+impl<T> Conditional<T> {
+    /// The result, if the write was applied.
+    #[must_use]
+    pub fn applied(self) -> Option<T> {
+        match self {
+            Self::Applied(result) => Some(result),
+            Self::Conflict(_) => None,
+        }
+    }
+}
+
+/// What came after an expected version.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Conflict {
+    /// The version of the memory now.
+    pub version: Version,
+    /// The messages that were appended after the expected version and are still present, in order. Empty if the newest
+    /// message was replaced or removed instead.
+    pub came: Vec<StoredMessage>,
+}
+
+/// Messages that were taken back.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Withdrawal {
+    /// The memory's counters after it.
+    pub counters: Counters,
+    /// The record, with the places of the messages as `withdrawn`; `None` if there was no message to take back.
+    pub receipt: Option<FlushReceipt>,
+}
+
+impl MemoryInstance {
+    /// The version of the memory now. A window that is sent to a model has its own
+    /// [`version`](crate::ContextWindow::version).
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn version(&self) -> Result<Version, MemoryError> {
+        let found = self.inner.backend.views.find(&self.inner.key);
+        Ok(Version::at_end(self.inner.refresh(found).await?.cursor()))
+    }
+
+    /// Appends a batch if no message was appended after the expected version, and the newest message then is still
+    /// the newest: compare-and-append. A flush or the replacement of an older message is no conflict.
+    ///
+    /// This suits a turn around a model call without a lease: the model reads a window, and its answer is appended only
+    /// if no other message came meanwhile.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::{Conditional, Message};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// # async fn ask_model(_: &memory_instance::Request) -> Message { Message::assistant("In Oslo.") }
+    /// memory.append(Message::user("Where is my parcel?")).await?;
+    /// let answered = loop {
+    ///     let window = memory.context(4_000).await?;
+    ///     let answer = ask_model(window.request()).await;
+    ///     match memory.append_if(window.version(), [answer]).await? {
+    ///         Conditional::Applied(appended) => break appended,
+    ///         // Another agent or the user wrote meanwhile: ask again, with their messages.
+    ///         Conditional::Conflict(conflict) => println!("{} new messages", conflict.came.len()),
+    ///     }
+    /// };
+    /// assert_eq!(answered.counters.present.messages, 2);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`append`](Self::append). The batch of [`MemoryError::into_prepared`] keeps its expected version: sent again,
+    /// it returns its first result if it was applied, whatever came later.
+    ///
+    /// # Cancel safety
+    /// As [`append`](Self::append).
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn append_if<E: Into<Entry>>(
+        &self,
+        expected: Version,
+        entries: impl IntoIterator<Item = E>,
+    ) -> Result<Conditional<Appended>, MemoryError> {
+        self.writable("append to")?;
+        let messages = self.inner.prepare_messages(entries)?;
+        match self.append_prepared(messages, Some(expected), None).await {
+            Ok(appended) => {
+                flush::after(&self.inner, &appended).await;
+                Ok(Conditional::Applied(appended))
+            }
+            Err(error) if error.store_kind() == Some(&StoreErrorKind::Conflict) => {
+                Ok(Conditional::Conflict(self.inner.conflict(expected).await?))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes back all messages after a place, if the memory is still at the expected version. A tool call and its
+    /// results are taken back together, so a call before the place goes too if one of its results is after it. The
+    /// messages are counted as withdrawn; their places are not used again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::{Conditional, Message, Sequence};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append_all(["one", "two", "three"].map(Message::user)).await?;
+    /// let version = memory.version().await?;
+    /// let withdrawal = memory.rewind(Sequence::new(1), version).await?.applied().ok_or("conflict")?;
+    /// assert_eq!(withdrawal.counters.withdrawn, 2);
+    /// assert_eq!(memory.len().await?, 1);
+    /// // The version is over.
+    /// assert!(memory.rewind(Sequence::new(0), version).await?.applied().is_none());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`MemoryError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the messages taken back or not, never some of them.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn rewind(
+        &self,
+        to: Sequence,
+        expected: Version,
+    ) -> Result<Conditional<Withdrawal>, MemoryError> {
+        self.writable("rewind")?;
+        self.inner.rewind(to, expected).await
+    }
+
+    /// Takes back the newest turn, if the memory is still at the expected version: the newest message of the user and
+    /// all messages after it, or the newest message and its tool calls if there is none of the user. Use it to ask
+    /// the model again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::Message;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append_all([Message::user("Hello"), Message::assistant("Good morning")]).await?;
+    /// memory.append_all([Message::user("Who are you?"), Message::assistant("A parrot")]).await?;
+    /// let withdrawn = memory.pop_turn(memory.version().await?).await?.applied();
+    /// assert!(withdrawn.is_some());
+    /// assert_eq!(memory.last(1).await?[0].message.text(), "Good morning");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`MemoryError`].
+    ///
+    /// # Cancel safety
+    /// As [`rewind`](Self::rewind).
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn pop_turn(
+        &self,
+        expected: Version,
+    ) -> Result<Conditional<Withdrawal>, MemoryError> {
+        self.writable("rewind")?;
+        let found = self.inner.backend.views.find(&self.inner.key);
+        let view = self.inner.refresh(found).await?;
+        let begins = |(meta, message): (&MessageMeta, &memory_core::Message)| {
+            let is_turn = *message.role() == Role::User
+                && meta.link.results.is_empty()
+                && !meta.summary
+                && meta.content_type != ContentType::Reminder;
+            is_turn.then_some(meta.sequence)
+        };
+        let turn = view.metas().iter().zip(view.messages()).rev().find_map(begins);
+        let newest = view.metas().last().map(|meta| meta.sequence);
+        let first = turn.or(newest).unwrap_or_default();
+        // If the view is older than the expected version or newer, the rewind reports a conflict.
+        self.inner.rewind(Sequence::new(first.number().saturating_sub(1)), expected).await
+    }
+}
+
+impl Inner {
+    /// What came after this version.
+    async fn conflict(&self, expected: Version) -> Result<Conflict, MemoryError> {
+        let page = self.page(None, None).await?;
+        let version = Version::at_end(page.cursor);
+        let after = expected.cursor().sequence;
+        let came = page.messages.into_iter().filter(|came| came.meta.sequence > after).collect();
+        Ok(Conflict { version, came })
+    }
+
+    async fn rewind(
+        &self,
+        to: Sequence,
+        expected: Version,
+    ) -> Result<Conditional<Withdrawal>, MemoryError> {
+        let id = self.backend.ids.uuid(self.backend.clock.now_millis());
+        for _ in 0..ATTEMPTS {
+            let outline = self.outline().await?;
+            let newest = outline.metas.last().map(MessageMeta::newest);
+            if !expected.is_current(&outline.head, newest) {
+                return Ok(Conditional::Conflict(self.conflict(expected).await?));
+            }
+            let withdrawn = self.units_after(&outline.metas, to);
+            if withdrawn.is_empty() {
+                let counters = outline.head.counters;
+                return Ok(Conditional::Applied(Withdrawal { counters, receipt: None }));
+            }
+            let splice = self.withdrawal(&outline, id, withdrawn);
+            match self.write(&splice, None, self.rules.lock.wait_timeout()).await {
+                Ok(counters) => {
+                    let receipt = splice.receipt;
+                    return Ok(Conditional::Applied(Withdrawal { counters, receipt }));
+                }
+                Err(WriteError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(self.contended("rewind"))
+    }
+
+    /// The places after this one, and those of the units that they belong to.
+    fn units_after(&self, metas: &[MessageMeta], to: Sequence) -> Vec<Sequence> {
+        let units = Units::group(metas, self.backend.now(), self.rules.policy.open_call_timeout);
+        let mut places: Vec<_> = units
+            .iter()
+            .filter(|unit| units.members(unit).any(|meta| meta.sequence > to))
+            .flat_map(|unit| units.members(unit).map(|meta| meta.sequence))
+            .collect();
+        places.sort_unstable();
+        places
+    }
+
+    fn withdrawal(&self, outline: &Outline, id: uuid::Uuid, places: Vec<Sequence>) -> Splice {
+        let before = outline.head.counters.present;
+        let is_withdrawn = |meta: &&MessageMeta| places.binary_search(&meta.sequence).is_ok();
+        let tokens = outline.metas.iter().filter(is_withdrawn).map(|meta| u64::from(meta.tokens));
+        let mut receipt = FlushReceipt::new(id, "rewind", self.backend.now());
+        receipt.tokens_before = before.tokens;
+        receipt.tokens_after = before.tokens.saturating_sub(tokens.sum());
+        receipt.messages_before = before.messages;
+        receipt.messages_after = before.messages.saturating_sub(places.len() as u64);
+        receipt.withdrawn = places.iter().copied().collect();
+        let splice = Splice { withdrawn: places, receipt: Some(receipt), ..Splice::of(outline) };
+        splice.weighed(&outline.metas)
+    }
+}
