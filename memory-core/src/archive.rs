@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::receipt::{FlushReceipt, SequenceSet};
+use crate::stored::MessageMeta;
 
 /// How long, and up to which size, a memory keeps removed messages.
 ///
@@ -47,7 +48,7 @@ impl Retention {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ArchivedRemoval {
-    /// Its number in its memory, ascending in time.
+    /// Its number in its memory, ascending in time: the memory's version after the removal.
     pub number: u64,
     /// The cause of the removal.
     pub cause: RemovalCause,
@@ -66,6 +67,61 @@ pub struct ArchivedRemoval {
     pub bytes: u64,
     /// The receipt of the flush, or of the messages that were taken back. It lives as long as the removal.
     pub receipt: Option<FlushReceipt>,
+}
+
+impl ArchivedRemoval {
+    /// A removal at this time, without messages and receipt. The caller sets the other fields.
+    #[must_use]
+    pub fn new(
+        number: u64,
+        cause: RemovalCause,
+        removed_at: Timestamp,
+        retention: &Retention,
+    ) -> Self {
+        Self {
+            number,
+            cause,
+            removed_at,
+            keep_until: retention.until(removed_at),
+            places: SequenceSet::default(),
+            messages: 0,
+            tokens: 0,
+            bytes: 0,
+            receipt: None,
+        }
+    }
+
+    /// Whether its retention has not ended at this time.
+    #[must_use]
+    pub fn is_kept(&self, now: Timestamp) -> bool {
+        self.keep_until.is_none_or(|end| now < end)
+    }
+
+    /// Whether it can be undone, given the later removals in the archive and the message at the place of its
+    /// summary.
+    ///
+    /// # Errors
+    /// The reason, if it cannot.
+    pub fn check_restorable<'a>(
+        &self,
+        mut later: impl Iterator<Item = &'a Self> + Clone,
+        at_summary: Option<&MessageMeta>,
+    ) -> Result<(), RestoreRefusal> {
+        if later.clone().any(|later| later.cause == RemovalCause::Clear) {
+            return Err(RestoreRefusal::Cleared);
+        }
+        let receipt = self.receipt.as_ref().ok_or(RestoreRefusal::NotArchived)?;
+        let Some(summary) = &receipt.summary else { return Ok(()) };
+        match at_summary {
+            Some(found) if found.id == summary.id => Ok(()),
+            Some(found)
+                if found.summary && !later.any(|later| later.places.contains(summary.sequence)) =>
+            {
+                Err(RestoreRefusal::SummaryReplaced)
+            }
+            _ => Err(RestoreRefusal::SummaryRemoved),
+        }
+    }
 }
 
 /// The cause of a removal.

@@ -14,7 +14,8 @@
 //!    each store a separate place, because cases use the same keys.
 //! 3. If the store's state can be restored (a file from its copy, a key from its dump), also implement
 //!    [`StoreFixture::fresh_with_rollback`] for the cases in which a server comes back without its newest writes.
-//!    Otherwise these cases are skipped, and the test's output reports it.
+//!    Otherwise these cases are skipped, and the test's output reports it. The same holds for a store without an
+//!    archive, whose fixture says so with [`StoreFixture::keeps_archive`].
 //! 4. Call [`run_all`] in one test; it names the case that failed. For one test per case, run each of [`cases`].
 //!
 //! ```
@@ -24,7 +25,7 @@
 //! use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 //! use memory_core::health::ServerHealth;
 //! use memory_core::lease::{LeaseDomain, LeaseProof};
-//! use memory_core::store::{StoreOperation, StoreWatch, LocalWatchers, Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, UnusedPage, UnusedQuery};
+//! use memory_core::store::{StoreOperation, StoreWatch, LocalWatchers, Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Restore, Splice, StoreError, UnusedPage, UnusedQuery};
 //! # use std::collections::BTreeMap;
 //! # use std::num::NonZeroUsize;
 //! # use std::ops::Bound;
@@ -85,6 +86,31 @@
 //! #         clear: &Clear,
 //! #     ) -> Result<Counters, StoreError> {
 //! #         self.with(key, |memory, now| memory.clear(access, clear, now)).map_err(at(key))
+//! #     }
+//! #     async fn restore(
+//! #         &self,
+//! #         key: &MemoryKey,
+//! #         access: Access,
+//! #         restore: &Restore,
+//! #     ) -> Result<Counters, StoreError> {
+//! #         self.with(key, |memory, now| memory.restore(access, restore, now)).map_err(at(key))
+//! #     }
+//! #     async fn removals(
+//! #         &self,
+//! #         key: &MemoryKey,
+//! #         before: Option<u64>,
+//! #         limit: NonZeroUsize,
+//! #     ) -> Result<Vec<ArchivedRemoval>, StoreError> {
+//! #         Ok(self.with(key, |memory, now| memory.removals(before, limit, now)))
+//! #     }
+//! #     async fn archived(
+//! #         &self,
+//! #         key: &MemoryKey,
+//! #         removal: u64,
+//! #         after: Sequence,
+//! #         limit: NonZeroUsize,
+//! #     ) -> Result<Vec<StoredMessage>, StoreError> {
+//! #         Ok(self.with(key, |memory, now| memory.archived(removal, after, limit, now)))
 //! #     }
 //! #     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
 //! #         self.with(key, |memory, now| memory.claim(lease, now)).map_err(at(key))
@@ -181,7 +207,7 @@
 //! # Coverage
 //!
 //! Cases cover the recognition of retries, order, batches, fencing, claims, counters against a recount, replaced
-//! messages, splices, receipts, TTLs, cursors and listings, the removal of unused memories, watches, interleaved appends on
+//! messages, splices, receipts, the archive, TTLs, cursors and listings, the removal of unused memories, watches, interleaved appends on
 //! one task, and rollback. If the store shares a [domain](MemoryStore::lease_domain) with a lease backend, they also
 //! check that it refuses leases that are not live.
 //!
@@ -197,8 +223,11 @@
 )]
 
 mod append;
+mod archive;
+mod case;
 mod read;
 mod replace;
+mod restore;
 mod rollback;
 mod splice;
 mod unused;
@@ -215,6 +244,8 @@ use std::task::Poll;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use self::case::cases_of;
+pub use self::case::{Case, CaseFuture};
 use crate::lease::{FencingToken, LeaseProof, OwnerId};
 use crate::store::{Access, Append, Counters, MessageId, NewMessage, Outline, WriteId, WriterId};
 use crate::{Clock, ContentType, MemoryKey, MemoryStore, Message, Priority};
@@ -233,6 +264,12 @@ pub trait StoreFixture: Debug + Send + Sync {
         drop(clock);
         None
     }
+
+    /// Whether the store has an archive: it implements [`restore`](MemoryStore::restore),
+    /// [`removals`](MemoryStore::removals) and [`archived`](MemoryStore::archived). Default: it has.
+    fn keeps_archive(&self) -> bool {
+        true
+    }
 }
 
 /// Restores the state of a store under its open handle, as after a failover that loses the newest writes, or after a
@@ -246,48 +283,13 @@ pub trait Rollback: Debug + Send + Sync {
     async fn go_back(&self);
 }
 
-/// The future of a case.
-pub type CaseFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// One case: a required property and its test.
-#[derive(Clone, Copy)]
-pub struct Case {
-    /// The required property, as a sentence.
-    pub name: &'static str,
-    run: fn(Subject) -> CaseFuture,
-    needs_rollback: bool,
-}
-
-impl Debug for Case {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-impl Case {
-    /// Runs the case on a fresh store; panics if it fails.
-    pub async fn run(self, fixture: &dyn StoreFixture) {
-        let clock = Clock::manual();
-        if !self.needs_rollback {
-            let store = fixture.fresh(clock.clone()).await;
-            return (self.run)(Subject { store, clock, rollback: None }).await;
-        }
-        match fixture.fresh_with_rollback(clock.clone()).await {
-            Some((store, rollback)) => {
-                (self.run)(Subject { store, clock, rollback: Some(rollback) }).await;
-            }
-            None => {
-                report(format_args!("not run, because {fixture:?} has no rollback: {}", self.name));
-            }
-        }
-    }
-}
-
 /// All cases.
 pub fn cases() -> impl Iterator<Item = Case> {
     let plain = append::CASES.iter().chain(replace::CASES).chain(splice::CASES).chain(read::CASES);
     plain
         .chain(unused::CASES)
+        .chain(archive::CASES)
+        .chain(restore::CASES)
         .chain(version::CASES)
         .chain(writers::CASES)
         .chain(watch::CASES)
@@ -318,19 +320,6 @@ impl Drop for NameOnPanic {
 fn report(line: std::fmt::Arguments<'_>) {
     eprintln!("{line}");
 }
-
-/// Turns async functions into cases.
-macro_rules! cases_of {
-    ($($case:ident),* $(,)?) => { cases_of!(needs_rollback: false, $($case),*) };
-    (needs_rollback: $rollback:literal, $($case:ident),* $(,)?) => {
-        &[$($crate::conformance::Case {
-            name: stringify!($case),
-            run: |subject| Box::pin($case(subject)),
-            needs_rollback: $rollback,
-        }),*]
-    };
-}
-use cases_of;
 
 /// The store of a case, with helper functions.
 #[derive(Clone)]

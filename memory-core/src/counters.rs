@@ -6,6 +6,7 @@ use std::collections::btree_map::Entry;
 use serde::{Deserialize, Serialize};
 
 use crate::priority::{Class, Priority};
+use crate::receipt::FlushReceipt;
 use crate::stored::{MessageMeta, NewMessage};
 
 /// A number of messages and of their tokens.
@@ -120,6 +121,23 @@ impl Counters {
         if self.leave(meta) {
             self.withdrawn = self.withdrawn.saturating_add(1);
         }
+    }
+
+    /// Counts a message that returns after the removal with this receipt.
+    pub fn restore(&mut self, meta: &MessageMeta, receipt: &FlushReceipt) {
+        self.enter(meta.class(), meta.tokens);
+        let place = meta.sequence;
+        let count = if meta.is_summary() {
+            self.summaries = self.summaries.saturating_add(1);
+            return;
+        } else if receipt.summarized.contains(place) {
+            &mut self.summarized
+        } else if receipt.evicted.contains(place) {
+            &mut self.evicted
+        } else {
+            &mut self.withdrawn
+        };
+        *count = count.saturating_sub(1);
     }
 
     /// Counts all present messages as cleared.

@@ -2,6 +2,7 @@
 
 mod call;
 mod error;
+mod length;
 mod role;
 
 use std::borrow::Cow;

@@ -14,7 +14,7 @@ use crate::store::{
 use crate::{MemoryKey, Sequence};
 
 pub(super) const CASES: &[Case] = cases_of![
-    needs_rollback: true,
+    needs: Rollback,
     reader_misses_nothing_after_rollback,
     reader_ahead_of_the_end_restarts,
     reader_of_what_was_kept_goes_on,

@@ -85,6 +85,7 @@ proptest! {
         prop_assert_eq!(&message.to_value(), &value);
         prop_assert_eq!(&*message.as_json(), &Json::parse(&text).unwrap());
         let again = serde_json::to_string(&message).unwrap();
+        prop_assert_eq!(message.json_bytes(), again.len() as u64);
         prop_assert_eq!(&Message::from_stored_json(&again).unwrap(), &message);
         prop_assert_eq!(&serde_json::from_str::<Message>(&again).unwrap(), &message);
         if let Ok(json) = message.to_json() {

@@ -10,7 +10,8 @@ use super::{Retention, WriteId};
 pub struct Clear {
     /// Recognizes a retry.
     pub write: WriteId,
-    /// Keeps the removed messages in the archive; `None` keeps nothing, and removes the archive too.
+    /// Keeps the removed messages in the archive; `None` keeps nothing, and removes the archive too. Earlier removals
+    /// can then no longer be undone. A clear of a memory without messages archives nothing.
     #[serde(default)]
     pub archive: Option<Retention>,
 }

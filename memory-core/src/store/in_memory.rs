@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    Access, Append, Appended, Clear, Cursor, Durability, Head, LocalWatchers, MemoryState,
-    MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError,
-    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, Clear, Cursor, Durability, Head, LocalWatchers,
+    MemoryState, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Restore,
+    Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -145,6 +145,36 @@ impl MemoryStore for InMemoryStore {
         self.write_memory(StoreOperation::Clear, key, |memory, now| {
             memory.clear(access, clear, now)
         })
+    }
+
+    async fn restore(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        restore: &Restore,
+    ) -> Result<Counters, StoreError> {
+        self.write_memory(StoreOperation::Restore, key, |memory, now| {
+            memory.restore(access, restore, now)
+        })
+    }
+
+    async fn removals(
+        &self,
+        key: &MemoryKey,
+        before: Option<u64>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<ArchivedRemoval>, StoreError> {
+        Ok(self.read_memory(key, |memory, now| memory.removals(before, limit, now)))
+    }
+
+    async fn archived(
+        &self,
+        key: &MemoryKey,
+        removal: u64,
+        after: Sequence,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        Ok(self.read_memory(key, |memory, now| memory.archived(removal, after, limit, now)))
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -3,11 +3,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::generation::spread_of_splice;
-use super::{Cursor, Generation, Newest, Outline, Retention};
+use super::{Cursor, Generation, Newest, Outline, RemovalCause, Retention, StoreErrorKind};
 use crate::counters::Tally;
 use crate::lease::LeaseProof;
 use crate::priority::Class;
-use crate::receipt::FlushReceipt;
+use crate::receipt::{FlushReceipt, SequenceSet};
 use crate::stored::{MessageMeta, NewMessage, Sequence};
 
 /// The changes of a flush, of closing calls explicitly, or of taking back the newest messages.
@@ -46,7 +46,8 @@ pub struct Splice {
     /// `None`, and the store looks them up.
     #[serde(default)]
     pub removed: Option<Removed>,
-    /// Keeps the removed messages in the archive; `None` keeps nothing.
+    /// Keeps the removed messages in the archive; `None` keeps nothing. The [receipt](Self::receipt), by which they
+    /// can be restored, must then name the removed places and the summary. Without a receipt they can only be read.
     #[serde(default)]
     pub archive: Option<Retention>,
 }
@@ -137,6 +138,41 @@ impl Splice {
     #[must_use]
     pub fn changes(&self) -> bool {
         !self.closed.is_empty() || self.removed_places().next().is_some()
+    }
+
+    /// Why it removes messages.
+    #[must_use]
+    pub const fn cause(&self) -> RemovalCause {
+        if self.summarized.is_empty() && self.evicted.is_empty() {
+            RemovalCause::Withdrawal
+        } else {
+            RemovalCause::Flush
+        }
+    }
+
+    /// Whether the receipt of a splice with an archive names what the splice removes and writes, so that it can be
+    /// undone.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Invalid`].
+    pub fn check_receipt(&self) -> Result<(), StoreErrorKind> {
+        let Some(receipt) = self.receipt.as_ref().filter(|_| self.archive.is_some()) else {
+            return Ok(());
+        };
+        let set = |places: &[Sequence]| places.iter().copied().collect::<SequenceSet>();
+        let named = receipt.summary.as_ref().map(|summary| (summary.id, summary.sequence));
+        let place = self.summarized.first().copied();
+        let written = self.summary.as_ref().zip(place).map(|(summary, place)| (summary.id, place));
+        let is_complete = receipt.summarized == set(&self.summarized)
+            && receipt.evicted == set(&self.evicted)
+            && receipt.withdrawn == set(&self.withdrawn)
+            && named == written;
+        if is_complete {
+            return Ok(());
+        }
+        let problem =
+            "the receipt of a splice with an archive must name the removed places and the summary";
+        Err(StoreErrorKind::Invalid(problem.into()))
     }
 
     /// The snapshot that it was planned from.

@@ -1,5 +1,6 @@
 //! The store contract as data: one memory, and each operation on it as a plain function.
 
+mod archive;
 mod read;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -7,9 +8,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use self::archive::{Archive, Removal};
 use super::{
-    Access, Append, AppendOutcome, Appended, Clear, Cursor, Generation, Head, RemoveUnused,
-    RemovedUnused, Replace, Splice, StoreErrorKind, Version,
+    Access, Append, AppendOutcome, Appended, Clear, Cursor, Generation, Head, RemovalCause,
+    RemoveUnused, RemovedUnused, Replace, Splice, StoreErrorKind, Version,
 };
 use crate::counters::Counters;
 use crate::lease::{FencingToken, LeaseProof};
@@ -68,6 +70,7 @@ pub struct MemoryState {
     /// The newest creation time of a session writer whose record was pruned, in milliseconds.
     forgotten: u64,
     receipts: VecDeque<FlushReceipt>,
+    archive: Archive,
 }
 
 /// How many old writers are pruned with one append.
@@ -163,21 +166,21 @@ impl MemoryState {
     ///
     /// # Errors
     /// [`StoreErrorKind::Conflict`], [`StoreErrorKind::Fenced`], and [`StoreErrorKind::Invalid`] for places that do
-    /// not exist or are named twice.
+    /// not exist or are named twice, and for a [receipt](Splice::check_receipt) that an archive cannot use.
     pub fn splice(
         &mut self,
         access: Access,
         splice: &Splice,
         now: Timestamp,
     ) -> Result<Counters, StoreErrorKind> {
-        self.change(now, |memory| memory.splice_alive(access, splice, micros(now)))
+        self.change(now, |memory| memory.splice_alive(access, splice, now))
     }
 
     fn splice_alive(
         &mut self,
         access: Access,
         splice: &Splice,
-        now: u64,
+        now: Timestamp,
     ) -> Result<Counters, StoreErrorKind> {
         if self.was_spliced(splice) {
             return Ok(self.head.counters.clone());
@@ -189,6 +192,7 @@ impl MemoryState {
             return Err(StoreErrorKind::Conflict);
         }
         self.check_places(splice)?;
+        splice.check_receipt()?;
         let metas =
             || self.messages.values().map(|message| message.meta.clone()).collect::<Vec<_>>();
         if splice.removed.is_some() && splice.removed != splice.clone().weighed(&metas()).removed {
@@ -210,25 +214,20 @@ impl MemoryState {
                 debug_assert!(false, "the checked place {sequence} has no message to close");
             }
         }
-        for sequence in &splice.summarized {
-            if let Some(message) = self.messages.remove(sequence) {
-                self.head.counters.summarize(&message.meta);
-            } else {
-                debug_assert!(false, "the checked place {sequence} has no message to summarize");
-            }
-        }
-        for sequence in &splice.evicted {
-            if let Some(message) = self.messages.remove(sequence) {
-                self.head.counters.evict(&message.meta);
-            } else {
-                debug_assert!(false, "the checked place {sequence} has no message to evict");
-            }
-        }
-        for sequence in &splice.withdrawn {
-            if let Some(message) = self.messages.remove(sequence) {
-                self.head.counters.withdraw(&message.meta);
-            } else {
-                debug_assert!(false, "the checked place {sequence} has no message to withdraw");
+        let count: [(&[Sequence], fn(&mut Counters, &MessageMeta)); 3] = [
+            (&splice.summarized, Counters::summarize),
+            (&splice.evicted, Counters::evict),
+            (&splice.withdrawn, Counters::withdraw),
+        ];
+        let mut removed = Vec::new();
+        for (places, count) in count {
+            for sequence in places {
+                if let Some(message) = self.messages.remove(sequence) {
+                    count(&mut self.head.counters, &message.meta);
+                    removed.push(message);
+                } else {
+                    debug_assert!(false, "the checked place {sequence} has no message to remove");
+                }
             }
         }
         if let (Some(summary), Some(place)) = (&splice.summary, place) {
@@ -243,9 +242,18 @@ impl MemoryState {
             self.head.next_flush_at = splice.next_flush_at;
         }
         if changes {
-            self.head.generation = self.head.generation.after(now, splice.spread());
+            self.head.generation = self.head.generation.after(micros(now), splice.spread());
         }
         self.head.version += 1;
+        if let Some(retention) = splice.archive {
+            let removal = Removal {
+                cause: splice.cause(),
+                receipt: splice.receipt.clone(),
+                messages: removed,
+                retention,
+            };
+            self.archive.add(removal, self.head.version, now);
+        }
         Ok(self.head.counters.clone())
     }
 
@@ -263,12 +271,20 @@ impl MemoryState {
             if memory.earlier(clear.write)?.is_none() {
                 raise_fence(&mut memory.head.fence, access.lease)?;
                 memory.wrote(clear.write, None, now, usize::MAX);
-                memory.messages.clear();
+                let messages = std::mem::take(&mut memory.messages).into_values().collect();
                 memory.receipts.clear();
                 memory.head.counters.clear();
                 memory.head.next_flush_at = None;
                 memory.head.generation = memory.head.generation.after(micros(now), clear.spread());
                 memory.head.version += 1;
+                match clear.archive {
+                    Some(retention) => {
+                        let cause = RemovalCause::Clear;
+                        let removal = Removal { cause, receipt: None, messages, retention };
+                        memory.archive.add(removal, memory.head.version, now);
+                    }
+                    None => memory.archive = Archive::default(),
+                }
             }
             Ok(memory.head.counters.clone())
         })
@@ -324,7 +340,7 @@ impl MemoryState {
         Ok(removed)
     }
 
-    /// Whether an append, a replacement or a clear with this id would be recognized as a retry.
+    /// Whether an append, a replacement, a clear or a restore with this id would be recognized as a retry.
     #[must_use]
     pub fn recognizes(&self, write: WriteId, now: Timestamp) -> bool {
         self.is_alive(now) && self.earlier(write).is_ok_and(|first| first.is_some())
