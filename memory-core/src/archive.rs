@@ -63,7 +63,7 @@ pub struct ArchivedRemoval {
     /// The tokens of its messages.
     pub tokens: u64,
     /// The bytes of its messages in their stored form. A store may estimate them for a removal of more than 1,000
-    /// messages.
+    /// messages or 1 MiB.
     pub bytes: u64,
     /// The receipt of the flush, or of the messages that were taken back. It lives as long as the removal.
     pub receipt: Option<FlushReceipt>,

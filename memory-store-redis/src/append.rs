@@ -117,7 +117,7 @@ fn classes(call: &mut Cmd, messages: &[NewMessage]) {
 }
 
 /// A TTL in microseconds. A TTL past the end of time is no TTL.
-fn micros(ttl: Option<Duration>) -> String {
+pub(crate) fn micros(ttl: Option<Duration>) -> String {
     let micros = ttl.and_then(|ttl| u64::try_from(ttl.as_micros()).ok());
     micros.filter(|micros| *micros < 1 << 52).map(|micros| micros.to_string()).unwrap_or_default()
 }

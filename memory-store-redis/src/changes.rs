@@ -1,5 +1,6 @@
 //! The changes of a flush, as ranges of places, and the weights of the messages that it removes.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use memory_core::store::{Removed, Splice, Tally};
@@ -65,7 +66,8 @@ pub(crate) fn in_parts<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<Vec
     parts
 }
 
-/// The change at each place, in ascending order; nothing if a place is removed twice.
+/// The change at each place, in ascending order; nothing if a place is removed twice. With an archive, messages that
+/// are both closed and removed follow, because they are archived as closed.
 pub(crate) fn changes(splice: &Splice) -> Option<Vec<Change>> {
     let mut kinds: BTreeMap<u64, char> = BTreeMap::new();
     let removed = [(&splice.summarized, 's'), (&splice.evicted, 'e'), (&splice.withdrawn, 'w')];
@@ -77,12 +79,20 @@ pub(crate) fn changes(splice: &Splice) -> Option<Vec<Change>> {
         }
     }
     let closed: BTreeSet<u64> = splice.closed.iter().map(|place| place.number()).collect();
+    let mut closed_and_removed = Vec::new();
     for place in closed {
-        // A removed message cannot be closed.
-        kinds.entry(place).or_insert('c');
+        match kinds.entry(place) {
+            Entry::Vacant(free) => {
+                free.insert('c');
+            }
+            Entry::Occupied(_) if splice.archive.is_some() => closed_and_removed.push(place),
+            // Nothing is left of it.
+            Entry::Occupied(_) => {}
+        }
     }
     let mut ranges: Vec<Change> = Vec::new();
-    for (place, kind) in kinds {
+    let more = closed_and_removed.into_iter().map(|place| (place, 'c'));
+    for (place, kind) in kinds.into_iter().chain(more) {
         match ranges.last_mut() {
             Some(before) if before.kind == kind && before.last + 1 == place => before.last = place,
             _ => ranges.push(Change { kind, first: place, last: place }),
@@ -94,7 +104,7 @@ pub(crate) fn changes(splice: &Splice) -> Option<Vec<Change>> {
 #[cfg(test)]
 mod tests {
     use memory_core::Sequence;
-    use memory_core::store::Generation;
+    use memory_core::store::{Generation, Retention};
 
     use super::*;
 
@@ -114,6 +124,13 @@ mod tests {
         let ranges = [('s', 2, 3), ('s', 5, 5), ('e', 6, 7), ('c', 9, 9)];
         let ranges = ranges.map(|(kind, first, last)| Change { kind, first, last });
         assert_eq!(changes(&splice), Some(ranges.to_vec()));
+        let archived = Splice {
+            archive: Some(Retention::forever()),
+            closed: places(&[3, 9, 6]),
+            ..splice.clone()
+        };
+        let closed = [3, 6].map(|place| Change { kind: 'c', first: place, last: place });
+        assert_eq!(changes(&archived), Some([&ranges[..], &closed].concat()));
         let twice = Splice { evicted: places(&[2]), ..splice };
         assert_eq!(changes(&twice), None);
     }

@@ -195,7 +195,7 @@ pub(crate) const FORM: u32 = 3;
 pub(crate) const OLDEST_FORM: u32 = 2;
 
 /// Reads a text of a packed array. The code is manual because the library requires a buffer to copy into.
-fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+pub(crate) fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     let length = decode::read_str_len(rest).ok()?;
     let (text, behind) = rest.split_at_checked(usize::try_from(length).ok()?)?;
     *rest = behind;

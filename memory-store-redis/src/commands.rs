@@ -12,6 +12,7 @@ use memory_redis_link::{LinkError, Reply, Script, Shown, WriteOutcome};
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
+use crate::archive;
 use crate::changes::{Change, Weighed, changes, in_parts};
 use crate::codec::{self, Encoded, digits};
 use crate::error::store_error;
@@ -47,6 +48,7 @@ impl Answer {
             "F" => StoreErrorKind::Fenced { token, newest: FencingToken::new(reply.number()?) },
             "O" => StoreErrorKind::WriterForgotten { newest_millis: reply.number()? },
             "C" => StoreErrorKind::Conflict,
+            "N" => StoreErrorKind::NotRestorable(archive::refusal(&reply.text()?)?),
             "T" => Replace::other_link(Sequence::new(reply.number()?)),
             "I" => {
                 let place: u64 = reply.number()?;
@@ -128,8 +130,9 @@ impl RedisStore {
         if splice.summary.is_some() && splice.summarized.is_empty() {
             return Err(invalid("a summary needs the places that it replaces"));
         }
+        splice.check_receipt().map_err(refuse)?;
         let changes = changes(splice).ok_or_else(|| invalid("a place is removed twice"))?;
-        if let Some(change) = changes.last().filter(|change| change.last >= MOST_PLACES) {
+        if let Some(change) = changes.iter().find(|change| change.last >= MOST_PLACES) {
             return Err(invalid(&format!("there is no message at place {}", change.last)));
         }
         let receipt = splice
@@ -173,6 +176,7 @@ impl RedisStore {
                 call.arg("").arg("").arg("");
             }
         }
+        call.arg(archive::settings(splice.archive));
         let weighed = self.weigh(key, splice.generation, &changes, splice.removed.as_ref()).await?;
         call.arg(changes.len());
         for Change { kind, first, last } in &changes {
@@ -253,6 +257,7 @@ impl RedisStore {
         let token = right(&mut call, access);
         named(&mut call, clear.write);
         call.arg(clear.spread());
+        call.arg(archive::settings(clear.archive));
         self.counted(StoreOperation::Clear, key, &CLEAR, &call, token).await
     }
 
@@ -266,7 +271,7 @@ impl RedisStore {
         self.write(StoreOperation::Claim, key, &CLAIM, &call, token).await.map(drop)
     }
 
-    async fn counted(
+    pub(crate) async fn counted(
         &self,
         operation: StoreOperation,
         key: &MemoryKey,
@@ -306,7 +311,7 @@ pub(crate) fn right(call: &mut Cmd, access: Access) -> FencingToken {
     }
 }
 
-fn named(call: &mut Cmd, WriteId { writer, number }: WriteId) {
+pub(crate) fn named(call: &mut Cmd, WriteId { writer, number }: WriteId) {
     call.arg(Shown(format_args!("{:032x}", writer.bits()))).arg(digits(number));
 }
 

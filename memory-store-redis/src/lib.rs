@@ -4,6 +4,7 @@ mod config;
 mod store;
 
 mod append;
+mod archive;
 mod before;
 mod changes;
 mod commands;

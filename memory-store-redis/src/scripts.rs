@@ -31,10 +31,17 @@ const MEMORY: &str = concat!(
     include_str!("scripts/memory.lua"),
 );
 
+/// The functions of scripts that use the archive.
+const ARCHIVE: &str = include_str!("scripts/archive.lua");
+
+/// The newest message, for scripts that handle unused memories.
+const NEWEST: &str = include_str!("scripts/newest.lua");
+
+/// A script that reads or deletes, with more functions than those of [`MEMORY`].
 macro_rules! script {
-    ($name:ident, $file:literal) => {
+    ($name:ident, $file:literal $(, $more:ident)?) => {
         pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(&[LEASE_LUA, MEMORY, include_str!(concat!("scripts/", $file))])
+            Script::new(&[LEASE_LUA, MEMORY, $($more,)? include_str!(concat!("scripts/", $file))])
         });
     };
 }
@@ -101,10 +108,27 @@ pub(crate) static REPLACE: LazyLock<Script> = LazyLock::new(|| {
     ])
 });
 
+pub(crate) static RESTORE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[
+        LEASE_LUA,
+        MEMORY,
+        ARCHIVE,
+        include_str!("scripts/restore.lua"),
+        "if marks then\n",
+        "local call, time, most = redis.call, now(), 1\n",
+        "writer = 'w' .. writer\n",
+        include_str!("scripts/session.lua"),
+        "end\n",
+        PUBLISH,
+        "return {'A', after, 0}\n",
+    ])
+});
+
 pub(crate) static CLEAR: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&[
         LEASE_LUA,
         MEMORY,
+        ARCHIVE,
         include_str!("scripts/clear.lua"),
         "if marks then\n",
         "local call, time, most = redis.call, now(), 16\n",
@@ -118,24 +142,26 @@ pub(crate) static CLEAR: LazyLock<Script> = LazyLock::new(|| {
 
 /// A script that writes: its body, and the reply after the announcement to watchers.
 macro_rules! write_script {
-    ($name:ident, $file:literal, $reply:literal) => {
+    ($name:ident, $file:literal, $reply:literal $(, $more:ident)?) => {
         pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
             let body = include_str!(concat!("scripts/", $file));
-            Script::new(&[LEASE_LUA, MEMORY, body, PUBLISH, $reply])
+            Script::new(&[LEASE_LUA, MEMORY, $($more,)? body, PUBLISH, $reply])
         });
     };
 }
-write_script!(SPLICE, "splice.lua", "return {'A', set[#set], more}\n");
+write_script!(SPLICE, "splice.lua", "return {'A', set[#set], more}\n", ARCHIVE);
 write_script!(CLAIM, "claim.lua", "return {'A'}\n");
-write_script!(REMOVE, "remove.lua", "return {'A', head.messages}\n");
+write_script!(REMOVE, "remove.lua", "return {'A', head.messages}\n", NEWEST);
 
 script!(READ, "read.lua");
 script!(READ_BEFORE, "read_before.lua");
 script!(WEIGH, "weigh.lua");
-script!(SWEEP, "sweep.lua");
+script!(SWEEP, "sweep.lua", ARCHIVE);
+script!(REMOVALS, "removals.lua", ARCHIVE);
+script!(ARCHIVED, "archived.lua", ARCHIVE);
 script!(FETCH, "fetch.lua");
 script!(RECEIPTS, "receipts.lua");
-script!(UNUSED, "unused.lua");
+script!(UNUSED, "unused.lua", NEWEST);
 script!(WATCH, "watch.lua");
 
 #[cfg(test)]
@@ -148,12 +174,15 @@ mod tests {
     /// commit.
     #[test]
     fn scripts_keep_their_hashes() {
-        let scripts: [(&str, &LazyLock<Script>); 15] = [
+        let scripts: [(&str, &LazyLock<Script>); 18] = [
             ("append", &APPEND),
             ("append_if", &APPEND_IF),
             ("replace", &REPLACE),
             ("clear", &CLEAR),
             ("splice", &SPLICE),
+            ("restore", &RESTORE),
+            ("removals", &REMOVALS),
+            ("archived", &ARCHIVED),
             ("claim", &CLAIM),
             ("read", &READ),
             ("read_before", &READ_BEFORE),

@@ -5,9 +5,9 @@ use async_trait::async_trait;
 use memory_core::health::{ServerHealth, ServerWarning};
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
-    Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreOperation,
-    StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt,
+    Head, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Restore, Splice, StoreError,
+    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
@@ -128,6 +128,34 @@ impl MemoryStore for RedisStore {
         clear: &Clear,
     ) -> Result<Counters, StoreError> {
         self.clear_all(key, access, clear).await
+    }
+
+    async fn restore(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        restore: &Restore,
+    ) -> Result<Counters, StoreError> {
+        self.restore_removal(key, access, restore).await
+    }
+
+    async fn removals(
+        &self,
+        key: &MemoryKey,
+        before: Option<u64>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<ArchivedRemoval>, StoreError> {
+        self.list_removals(key, before, limit).await
+    }
+
+    async fn archived(
+        &self,
+        key: &MemoryKey,
+        removal: u64,
+        after: Sequence,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        self.archived_messages(key, removal, after, limit).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

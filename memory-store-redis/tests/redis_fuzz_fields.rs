@@ -5,7 +5,10 @@ mod support;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use memory_core::store::{Access, Clear, Read, Splice, StoreError, StoreErrorKind};
+use memory_core::store::{
+    Access, ArchivedRemoval, Clear, Read, Restore, Retention, Splice, StoreError, StoreErrorKind,
+    SummaryRecord,
+};
 use memory_core::{MemoryKey, MemoryStore, Sequence};
 use memory_core_testkit::fuzz::{SECRET, corpus, mutated, peak_of};
 use memory_redis_testkit::any_server;
@@ -15,6 +18,7 @@ use proptest::test_runner::{Config, TestRunner};
 use redis::aio::MultiplexedConnection;
 use support::{append, key, message, places, receipt, store, write};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 memory_core_testkit::count_allocations!();
 
@@ -32,6 +36,27 @@ async fn whole(store: &RedisStore, key: &MemoryKey) {
         ..Splice::new(generation)
     };
     store.splice(key, Access::OPEN, &splice).await.unwrap();
+    archive_flush(store, key, 30, 6, 7).await.unwrap();
+    archive_flush(store, key, 31, 8, 9).await.unwrap();
+}
+
+/// Replaces two messages by a summary, and archives them.
+async fn archive_flush(
+    store: &RedisStore,
+    key: &MemoryKey,
+    id: u128,
+    first: u64,
+    last: u64,
+) -> Result<(), StoreError> {
+    let generation = store.head(key).await?.generation;
+    let mut splice = Splice { summarized: places(first..=last), ..Splice::new(generation) };
+    let (new, mut receipt) = (message("another summary"), receipt(id));
+    receipt.summarized = splice.summarized.iter().copied().collect();
+    receipt.summary = Some(SummaryRecord::new(new.id, Sequence::new(first), new.tokens, "rules"));
+    splice.summary = Some(new);
+    splice.receipt = Some(receipt);
+    splice.archive = Some(Retention::keep_for(Duration::from_secs(60)));
+    store.splice(key, Access::OPEN, &splice).await.map(drop)
 }
 
 /// All reads and then all writes. Each returns, and no error contains the texts.
@@ -47,11 +72,28 @@ async fn use_all(store: &RedisStore, k: &MemoryKey) {
     told.extend(store.outline(k).await.err());
     told.extend(store.fetch(k, generation.into(), &all).await.err());
     told.extend(store.receipts(k).await.err());
+    match store.removals(k, None, NonZeroUsize::MAX).await {
+        Ok(removals) => {
+            for ArchivedRemoval { number, .. } in removals {
+                let messages = store.archived(k, number, Sequence::ZERO, NonZeroUsize::MAX).await;
+                told.extend(messages.err());
+            }
+        }
+        Err(error) => told.push(error),
+    }
+    for (number, receipt) in [(60, 31), (61, 30), (62, 29)] {
+        let restore = Restore { write: write(5, number), receipt: Uuid::from_u128(receipt) };
+        told.extend(store.restore(k, Access::OPEN, &restore).await.err());
+    }
+    told.extend(archive_flush(store, k, 32, 10, 11).await.err());
     told.extend(append(store, k, write(1, 50), &["new"]).await.err());
     told.extend(append(store, k, write(3, 1), &["new"]).await.err());
     let splice = Splice { evicted: places([3]), ..Splice::new(generation) };
     told.extend(store.splice(k, Access::OPEN, &splice).await.err());
-    told.extend(store.clear(k, Access::OPEN, &Clear::new(write(4, 1))).await.err());
+    let archive = Some(Retention::forever());
+    let clear = Clear { archive, ..Clear::new(write(4, 1)) };
+    told.extend(store.clear(k, Access::OPEN, &clear).await.err());
+    told.extend(store.clear(k, Access::OPEN, &Clear::new(write(4, 2))).await.err());
     for error in told {
         let text = error.to_string();
         assert!(!text.contains(SECRET), "{text}");
@@ -84,8 +126,11 @@ fn no_field_value_panics_hangs_or_leaks_text() {
         whole(&store, &good).await;
         redis::cmd("HGETALL").arg(place_of(&good)).query_async(&mut connection).await.unwrap()
     });
-    let fields = ["h", "h", "h", "i", "g", "v", "m1", "m3", "m4", "r0"].map(str::to_owned);
+    let fields =
+        ["h", "h", "h", "i", "g", "v", "m1", "m3", "m4", "m7", "r0", "z", "a1", "a2", "o1", "o2"]
+            .map(str::to_owned);
     let fields = fields.into_iter().chain([1, 3, 4].map(|writer| format!("w{writer:032x}")));
+    let fields = fields.chain([30, 31].map(|receipt| format!("u{receipt:032x}")));
     let seeds: Vec<Vec<u8>> = corpus("field")
         .into_iter()
         .chain(
@@ -203,4 +248,46 @@ async fn damaged_list_of_removed_places_removes_nothing() {
     let names: Vec<String> =
         redis::cmd("HKEYS").arg(&place).query_async(&mut connection).await.unwrap();
     assert!(!names.iter().any(|name| name.starts_with(['m', 'g'])), "{names:?}");
+}
+
+/// A damaged archive is reported, deletes no present message, and ends with a clear.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_archive_is_reported_and_can_be_cleared() {
+    let server = any_server().await;
+    let store = store(server.url()).await;
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let states = ["", "1 1 99999999999 1 1", "3 1 3 1 1", "1 3 2 1 1", "x", "1 1 3 1 1 1"];
+    for (number, state) in states.iter().enumerate() {
+        let k = key(&format!("k{number}"));
+        whole(&store, &k).await;
+        let place = store.link().keys().memory(k.as_str());
+        damage(&mut connection, &place, "z", state.as_bytes()).await;
+        let error = store.removals(&k, None, NonZeroUsize::MAX).await.unwrap_err();
+        assert!(matches!(error.kind(), StoreErrorKind::Corrupt(_)), "{error:?}");
+        assert!(error.to_string().contains(&place), "{error}");
+        let before = support::texts(&store, &k).await;
+        assert!(archive_flush(&store, &k, 40, 10, 11).await.is_err());
+        assert_eq!(support::texts(&store, &k).await, before);
+        let archive = Some(Retention::forever());
+        let clear = Clear { archive, ..Clear::new(write(8, 1)) };
+        store.clear(&k, Access::OPEN, &clear).await.unwrap();
+        let names: Vec<String> =
+            redis::cmd("HKEYS").arg(&place).query_async(&mut connection).await.unwrap();
+        let left = names.iter().any(|name| name.starts_with(['m', 'g', 'a', 'o', 'u', 'z']));
+        assert!(!left, "{names:?}");
+    }
+    // A removal that names present messages is damaged: they are kept.
+    let k = key("other");
+    whole(&store, &k).await;
+    let place = store.link().keys().memory(k.as_str());
+    damage(&mut connection, &place, "a1", b"f1 no removal").await;
+    let before = support::texts(&store, &k).await;
+    let kept = store.removals(&k, None, NonZeroUsize::MAX).await.unwrap();
+    assert_eq!(kept.len(), 1);
+    archive_flush(&store, &k, 40, 10, 11).await.unwrap();
+    assert_eq!(support::texts(&store, &k).await.len(), before.len() - 1);
+    let left: bool =
+        redis::cmd("HEXISTS").arg(&place).arg("a1").query_async(&mut connection).await.unwrap();
+    assert!(!left);
 }

@@ -7,8 +7,10 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
-use memory_core::store::{Access, Clear, ExpiredMemories, Read, Splice, UnusedQuery};
-use memory_core::{MemoryKey, MemoryStore};
+use memory_core::store::{
+    Access, Clear, ExpiredMemories, Read, Restore, Retention, Splice, UnusedQuery,
+};
+use memory_core::{MemoryKey, MemoryStore, Sequence};
 use memory_lock::{Acquired, LockBackend, LockKey, RedisLock};
 use memory_redis_testkit::{AnyServer, Proxy, any_server};
 use memory_store_redis::RedisStore;
@@ -96,11 +98,57 @@ async fn each_operation_is_one_request_without_script_text() {
         look("splice");
         store.receipts(&k).await.unwrap();
         look("receipts");
-        let clear = Clear::new(write(2, round));
+        let generation = store.head(&k).await.unwrap().generation;
+        let mut splice = Splice { evicted: places([4]), ..Splice::new(generation) };
+        splice.archive = Some(Retention::forever());
+        let mut archived = receipt(100 + u128::from(round));
+        archived.evicted = splice.evicted.iter().copied().collect();
+        splice.receipt = Some(archived);
+        proxy.reset_requests();
+        store.splice(&k, access, &splice).await.unwrap();
+        look("splice with an archive");
+        let removals = store.removals(&k, None, NonZeroUsize::MAX).await.unwrap();
+        look("removals");
+        let (number, after) = (removals[0].number, Sequence::ZERO);
+        store.archived(&k, number, after, NonZeroUsize::MAX).await.unwrap();
+        look("archived messages");
+        let receipt = uuid::Uuid::from_u128(100 + u128::from(round));
+        let restore = Restore { write: write(3, round), receipt };
+        store.restore(&k, access, &restore).await.unwrap();
+        look("restore");
+        let archive = (round == 3).then(Retention::forever);
+        let clear = Clear { archive, ..Clear::new(write(2, round)) };
         store.clear(&k, access, &clear).await.unwrap();
         look("clear");
         checked_outline(&store, &k).await;
     }
+}
+
+/// The messages stay where they are, so there is nothing to delete.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn archive_sends_no_more_requests_than_deletion() {
+    let (_server, proxy, store) = behind_a_proxy().await;
+    let mut counts = Vec::new();
+    for (name, archive) in
+        [("warm", None), ("deleted", None), ("archived", Some(Retention::forever()))]
+    {
+        let k = key(name);
+        fill(&store, &k, 1_000).await;
+        let outline = checked_outline(&store, &k).await;
+        let mut removed = receipt(1);
+        let splice = Splice { evicted: places(1..=500), archive, ..Splice::of(&outline) };
+        removed.evicted = splice.evicted.iter().copied().collect();
+        let splice = Splice { receipt: Some(removed), ..splice }.weighed(&outline.metas);
+        proxy.reset_requests();
+        store.splice(&k, Access::OPEN, &splice).await.unwrap();
+        let flush = seen(&proxy);
+        let clear = Clear { archive, ..Clear::new(write(2, 1)) };
+        store.clear(&k, Access::OPEN, &clear).await.unwrap();
+        counts.push((flush, seen(&proxy)));
+    }
+    let one = BTreeMap::from([("EVALSHA".to_owned(), 1)]);
+    assert_eq!(counts[2], (one.clone(), one));
+    assert!(counts[1].0["EVALSHA"] > 1 && counts[1].1["EVALSHA"] > 1, "{counts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

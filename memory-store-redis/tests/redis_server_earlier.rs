@@ -2,15 +2,27 @@
 
 mod support;
 
+use std::num::NonZeroUsize;
+
 use memory_core::plan::{ToolLink, ToolRef};
-use memory_core::store::{Access, Read, Splice};
-use memory_core::{MemoryStore as _, Sequence};
+use memory_core::store::{Access, Read, Restore, Retention, Splice};
+use memory_core::{MemoryKey, MemoryStore as _, Sequence};
 use memory_redis_testkit::Server;
-use support::{append, checked_outline, key, store, write};
+use memory_store_redis::RedisStore;
+use support::{append, checked_outline, key, receipt, store, write};
 
 /// The fields of a memory's hash and their values, in hexadecimal, as the version before wrote them: the ids of
 /// calls in an array, that of a result as a string, and no links of Anthropic's blocks.
 const HASH: &str = include_str!("fixtures/earlier_hash.txt");
+
+/// The form of the stored head.
+async fn form(server: &Server, store: &RedisStore, key: &MemoryKey) -> u8 {
+    let place = store.link().keys().memory(key.as_str());
+    let head: Vec<u8> = server.query(&["HGET", &place, "h"]).await;
+    // After the length of the array.
+    let at = if head[0] == 0xdc { 3 } else { 1 };
+    head[at]
+}
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits = hex.as_bytes().chunks(2);
@@ -47,5 +59,22 @@ async fn earlier_version_is_read_and_written() {
     let mut splice = Splice::of(&checked_outline(&store, &k).await);
     splice.evicted = (3..=5).map(Sequence::new).collect();
     store.splice(&k, Access::OPEN, &splice).await.unwrap();
-    assert_eq!(checked_outline(&store, &k).await.metas.len(), 8);
+    let outline = checked_outline(&store, &k).await;
+    assert_eq!(outline.metas.len(), 8);
+    assert_eq!(form(&server, &store, &k).await, 2, "earlier versions can still read it");
+
+    let mut splice = Splice::of(&outline);
+    splice.evicted = (7..=8).map(Sequence::new).collect();
+    splice.archive = Some(Retention::forever());
+    let mut receipt = receipt(5);
+    receipt.evicted = splice.evicted.iter().copied().collect();
+    splice.receipt = Some(receipt);
+    store.splice(&k, Access::OPEN, &splice).await.unwrap();
+    // They would leave the archive behind.
+    assert_eq!(form(&server, &store, &k).await, 3);
+    let removals = store.removals(&k, None, NonZeroUsize::MAX).await.unwrap();
+    assert_eq!((removals.len(), removals[0].messages), (1, 2));
+    let restore = Restore { write: write(9, 2), receipt: uuid::Uuid::from_u128(5) };
+    store.restore(&k, Access::OPEN, &restore).await.unwrap();
+    assert_eq!(checked_outline(&store, &k).await.metas, outline.metas);
 }

@@ -31,10 +31,6 @@ impl StoreFixture for Fixture {
         let config = RedisStoreConfig::new().with_clock(clock);
         Arc::new(RedisStore::with_config(link(&self.0).await, config))
     }
-
-    fn keeps_archive(&self) -> bool {
-        false
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

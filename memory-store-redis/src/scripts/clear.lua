@@ -1,7 +1,8 @@
--- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number, spread of the generation. Returns {'A', head, more}, where 1
--- is more that is to be swept, {'D', head, more} or a refusal.
+-- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number, spread of the generation, and
+-- `microseconds bytes` of the archive (empty for none; microseconds are empty for no end). Returns {'A', head, more},
+-- where 1 is more that is to be swept, {'D', head, more} or a refusal.
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'g', 'v')
+local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'g', 'v', 'z')
 local watched = stored[5]
 local head, begins, leftover = open_to_write(stored[1], KEYS[3], watched)
 local marks, is_forgotten = session_of('w' .. writer, not begins and stored[2], begins)
@@ -12,13 +13,13 @@ if not begins and earlier(stored[2], number) then
   if confirms then
     redis.call('HSET', key, 'h', stored[1])
   end
-  return {'D', stored[1], stored[4] and 1 or 0}
+  return {'D', stored[1], (stored[4] or stored[6]) and 1 or 0}
 end
 local fence, refusal = admit(KEYS[2], owner, token, head.fence)
 if not fence then
   return refusal
 end
-local gone = {}
+local gone, set, archive = {}, {}, nil
 if leftover then
   redis.call('UNLINK', key)
   if watched then
@@ -29,16 +30,30 @@ elseif not begins then
   local fields = {'i'}
   gone = gone_of(head, stored[4])
   local sound, ranges = pcall(ranges_of, head, stored[3])
-  sound = sound and (not stored[4] or #gone > 0)
-  for _, place in ipairs(sound and ranges or {}) do
-    gone[#gone + 1] = place
+  local knows_archive
+  knows_archive, archive = pcall(archive_of, head, stored[6])
+  sound = sound and knows_archive and (not stored[4] or #gone > 0)
+  if sound and ARGV[9] ~= '' and #ranges > 0 then
+    head.form, archive = FORM, archive or new_archive()
+    keep(head, archive, ARGV[9], 'c', {
+      ranges = ranges, messages = head.messages, tokens = head.tokens, taken = 0, summary = '', summaries = 0,
+      summarised = 0, evicted = 0, withdrawn = 0, receipt_id = '', receipt = '', classes = {},
+    }, set, gone)
+  elseif sound then
+    for _, place in ipairs(ranges) do
+      gone[#gone + 1] = place
+    end
   end
-  -- Damaged data can still be cleared.
+  if sound and ARGV[9] == '' and archive then
+    archive.first, archive.bytes = archive.following, 0
+  end
+  -- Damaged data can still be cleared, with its archive.
   for _, field in ipairs(sound and {} or redis.call('HKEYS', key)) do
-    if string.match(field, '^m%d+$') then
+    if string.match(field, '^[mao]%d+$') or string.match(field, '^u%x+$') or field == 'z' then
       fields[#fields + 1] = field
     end
   end
+  archive = sound and archive
   for receipt = 0, RECEIPTS - 1 do
     fields[#fields + 1] = 'r' .. receipt
   end
@@ -56,9 +71,14 @@ if day then
   head.expires = text_of(now() + day * 1000)
 end
 keep_fences(KEYS[3], head)
+local left = sweep_all(head, archive, gone, {}, PART)
 local after = packed(head)
+if archive then
+  set[#set + 1] = 'z'
+  set[#set + 1] = state_of(archive)
+end
+in_chunks('HSET', set)
 redis.call('HSET', key, 'h', after, 'w' .. writer, number .. ' ')
 if day then
   redis.call('PEXPIRE', key, day)
 end
-local left = sweep(gone, {}, PART)

@@ -1,13 +1,14 @@
 -- KEYS: memory, lease, fences, flush lease. ARGV 4...: owner, token, flusher's owner, flusher's token,
 -- generation, version and the newest message's id as they were listed. Returns {'A', messages}, {'C'} for a memory that was written
 -- since, or a refusal.
-local stored = redis.call('HMGET', key, 'h', 'v')
+local stored = redis.call('HMGET', key, 'h', 'v', 'i')
 local watched = stored[2]
 if not stored[1] then
   return {'A', 0}
 end
 local head = unpacked(stored[1])
-if ARGV[8] ~= head.generation or tonumber(ARGV[9]) ~= head.version or ARGV[10] ~= newest_of(head) then
+if ARGV[8] ~= head.generation or tonumber(ARGV[9]) ~= head.version
+  or ARGV[10] ~= present_newest(head, stored[3]) then
   return {'C'}
 end
 local flush_fence, refusal = admit(KEYS[4], ARGV[6], ARGV[7], head.flush_fence)

@@ -1,14 +1,16 @@
 -- KEYS: memory, lease, fences, flush lease. ARGV 4...: owner, token, flusher's owner, flusher's token,
 -- the snapshot as `generation place id spread`, of its newest message, receipt's id or empty, receipt, mark of
--- the next flush or empty, w if messages are withdrawn, else whether open calls are given up (1 or 0; also of removed messages), the summary
--- (empty for none), its class and tokens, the number of ranges, then of each range, in ascending order, its
--- effect (s summarized, e evicted, w withdrawn, c closed), its first and its last place; a capital letter means that its
--- tallies follow. Then of all these: the numbers of summaries, summarized, evicted and withdrawn, and of each class its name,
+-- the next flush or empty, w if messages are withdrawn, else whether open calls are given up (1 or 0; also of removed
+-- messages), the summary (empty for none), its class and tokens, `microseconds bytes` of the archive (empty for none;
+-- microseconds are empty for no end), the number of ranges, then of each range, in ascending order, its
+-- effect (s summarized, e evicted, w withdrawn, c closed), its first and its last place; a capital letter means that
+-- its tallies follow. With an archive, ranges of messages that are both closed and removed follow in a second order.
+-- Then of all these: the numbers of summaries, summarized, evicted and withdrawn, and of each class its name,
 -- messages and tokens. Returns {'A', head, more}, where 1 is more that is to be swept, {'D', head, more},
 -- {'C'} for another snapshot, {'I', place} for a place without a message, or a refusal.
 local generation, newest, id, spread = string.match(ARGV[8], '^(%d+) (%d+) (%x*) (%d+)$')
 local receipt = ARGV[9]
-local stored = redis.call('HMGET', key, 'h', 'i', 'g', 'm' .. newest, 'v')
+local stored = redis.call('HMGET', key, 'h', 'i', 'g', 'm' .. newest, 'v', 'z')
 local watched = stored[5]
 local head, begins = open_to_write(stored[1], KEYS[3], watched)
 if not begins and receipt ~= '' and receipt == head.receipt then
@@ -34,15 +36,20 @@ if begins or generation ~= head.generation then
 end
 
 -- Everything is looked at before anything is changed.
-local ranges, pair, at = ranges_of(head, stored[2]), 1, 17
+local ranges, pair, at = ranges_of(head, stored[2]), 1, 18
 if not is_there(head, ranges, tonumber(newest), id, stored[4])
   or ARGV[12] == 'w' and (ranges[#ranges] or 0) > tonumber(newest) then
   return {'C'}
 end
-local removed, summary_at, sums = {}, nil, no_sums()
-for _ = 1, tonumber(ARGV[16]) do
+local removed, places, summary_at, sums = {}, {}, nil, no_sums()
+local archive, archives, cause = archive_of(head, stored[6]), ARGV[16] ~= '', 'w'
+for _ = 1, tonumber(ARGV[17]) do
   local kind, first, last = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   at = at + 3
+  -- The second order begins.
+  if ranges[pair] and ranges[pair] > first then
+    pair = 1
+  end
   local covered = first
   while covered <= last do
     while ranges[pair] and ranges[pair + 1] < covered do
@@ -54,6 +61,10 @@ for _ = 1, tonumber(ARGV[16]) do
     covered = ranges[pair + 1] + 1
   end
   local lower = string.lower(kind)
+  if lower ~= 'c' then
+    add_places(places, first, last)
+    cause = lower == 'w' and cause or 'f'
+  end
   local unknown = kind == lower and weigh(sums, kind, first, last)
   if unknown then
     return {'I', unknown}
@@ -94,6 +105,38 @@ head.summarised = head.summarised + sums.summarised
 head.evicted = head.evicted + sums.evicted
 head.withdrawn = head.withdrawn + sums.withdrawn
 local set, gone, left = sums.closed, gone_of(head, stored[3]), ranges
+if archives and #places > 0 then
+  archive = archive or new_archive()
+  head.form = FORM
+  local all = {0, 0}
+  for _, tally in pairs(sums.classes) do
+    all = {all[1] + tally[1], all[2] + tally[2]}
+  end
+  local index = keep(head, archive, ARGV[16], cause, {
+    ranges = places, messages = all[1], tokens = all[2], taken = summary_at or 0,
+    summary = summary_at and string.match(ARGV[13], '^%d+ %d %d+ (%x+) ') or '', summaries = sums.summaries,
+    summarised = sums.summarised, evicted = sums.evicted, withdrawn = sums.withdrawn, receipt_id = receipt,
+    receipt = ARGV[10], classes = sums.classes,
+  }, set, gone)
+  if index and summary_at then
+    local taken = redis.call('HGET', key, 'm' .. summary_at)
+    for n = 1, #set, 2 do
+      taken = set[n] == 'm' .. summary_at and set[n + 1] or taken
+    end
+    set[#set + 1] = 'o' .. text_of(index)
+    set[#set + 1] = taken or ''
+  end
+  if not index then
+    -- Those that were closed are deleted too.
+    local closed = set
+    set = {}
+    for n = 1, #closed, 2 do
+      if not lies_in(places, tonumber(string.sub(closed[n], 2))) then
+        set[#set + 1], set[#set + 2] = closed[n], closed[n + 1]
+      end
+    end
+  end
+end
 if summary_at then
   count(head, ARGV[14], 1, tonumber(ARGV[15]))
   head.summaries = head.summaries + 1
@@ -125,14 +168,14 @@ if #removed > 0 then
   head.base = head.last
   set[#set + 1] = 'i'
   set[#set + 1] = table.concat(left, ' ')
-  for n = 1, #removed do
+  for n = 1, archives and 0 or #removed do
     gone[#gone + 1] = removed[n]
   end
 end
 if ARGV[12] ~= '0' then
   head.next_flush_at = false
 end
-if tonumber(ARGV[16]) > 0 then
+if tonumber(ARGV[17]) > 0 then
   head.generation = next_generation(head.generation, spread)
 end
 if receipt ~= '' then
@@ -145,8 +188,12 @@ end
 head.version = head.version + 1
 head.fence, head.flush_fence = fence, flush_fence
 -- The first write, because a full server refuses a script whose first write adds something.
-local more = sweep(gone, left, PART)
+local more = sweep_all(head, archive, gone, left, PART)
 keep_fences(KEYS[3], head)
+if archive then
+  set[#set + 1] = 'z'
+  set[#set + 1] = state_of(archive)
+end
 set[#set + 1] = 'h'
 set[#set + 1] = packed(head)
 in_chunks('HSET', set)

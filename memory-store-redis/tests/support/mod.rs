@@ -54,10 +54,6 @@ impl StoreFixture for Fixture {
         let store = self.open(clock).await;
         Some((Arc::new(store.clone()), Arc::new(Dumped { store, kept: Mutex::default() })))
     }
-
-    fn keeps_archive(&self) -> bool {
-        false
-    }
 }
 
 impl Fixture {

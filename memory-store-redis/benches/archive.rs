@@ -1,0 +1,125 @@
+//! A flush and a clear of 1,000 messages, which deletes them or keeps them in the archive, and their return.
+//!
+//! `cargo bench -p memory-store-redis --bench archive`, with a `redis-server` on the PATH or `MEMORY_TEST_REDIS_URL`.
+
+#![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use memory_core::store::{
+    Access, Append, Clear, FlushReceipt, MessageId, NewMessage, Restore, Retention, Splice,
+    SummaryRecord, WriteId, WriterId,
+};
+use memory_core::{ContentType, MemoryKey, MemoryStore as _, Message, Sequence};
+use memory_redis_testkit::{any_server, unique_prefix};
+use memory_store_redis::{RedisConfig, RedisLink, RedisStore};
+use uuid::Uuid;
+
+const TEXT: &str = "The customer asks to move the flight from New York to Seattle to the morning of \
+                    May 20th, keeping both seats together and the checked bags as they are booked; \
+                    the fare difference may be charged to the card on file.";
+const MESSAGES: u64 = 1_000;
+
+fn message() -> NewMessage {
+    NewMessage {
+        id: MessageId::new(Uuid::from_u128(fastrand::u128(..))),
+        message: Message::user(TEXT),
+        tokens: 50,
+        priority: None,
+        content_type: ContentType::Conversation,
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn once() -> WriteId {
+    WriterId::new(fastrand::u128(..)).write(1)
+}
+
+/// A new memory with messages, and the flush that replaces all but one of them by a summary.
+async fn filled(store: &RedisStore, archive: Option<Retention>) -> (MemoryKey, Splice) {
+    let key = MemoryKey::new("bench", "redis", &fastrand::u128(..).to_string()).unwrap();
+    let messages = (0..=MESSAGES).map(|_| message()).collect();
+    let append = Append { write: once(), messages, ttl: None, expected: None };
+    store.append(&key, Access::OPEN, &append).await.unwrap();
+    let outline = store.outline(&key).await.unwrap();
+    let mut splice = Splice::of(&outline);
+    splice.summarized = (1..=MESSAGES).map(Sequence::new).collect();
+    let summary = message();
+    let mut receipt = FlushReceipt::new(
+        Uuid::from_u128(fastrand::u128(..)),
+        "bench",
+        jiff::Timestamp::UNIX_EPOCH,
+    );
+    receipt.summarized = splice.summarized.iter().copied().collect();
+    receipt.summary =
+        Some(SummaryRecord::new(summary.id, Sequence::new(1), summary.tokens, "bench"));
+    (splice.summary, splice.receipt, splice.archive) = (Some(summary), Some(receipt), archive);
+    (key, splice.weighed(&outline.metas))
+}
+
+/// The operation that is measured, after the flush for a restore.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Measured {
+    Flush,
+    Clear,
+    Restore,
+}
+
+async fn one(store: &RedisStore, archive: Option<Retention>, measured: Measured) -> Duration {
+    let (key, splice) = filled(store, archive).await;
+    let restore = Restore { write: once(), receipt: splice.receipt.as_ref().unwrap().id };
+    if measured == Measured::Restore {
+        store.splice(&key, Access::OPEN, &splice).await.unwrap();
+    }
+    let begun = Instant::now();
+    match measured {
+        Measured::Flush => store.splice(&key, Access::OPEN, &splice).await.unwrap(),
+        Measured::Clear => {
+            let clear = Clear { archive, ..Clear::new(once()) };
+            store.clear(&key, Access::OPEN, &clear).await.unwrap()
+        }
+        Measured::Restore => store.restore(&key, Access::OPEN, &restore).await.unwrap(),
+    };
+    let took = begun.elapsed();
+    let memory = store.link().keys().memory(key.as_str());
+    store.link().send(redis::cmd("UNLINK").arg(memory)).await.unwrap();
+    took
+}
+
+fn archive(criterion: &mut Criterion) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (_server, store) = runtime.block_on(async {
+        let server = any_server().await;
+        let config = RedisConfig::from_url(server.url()).unwrap();
+        let config = config.with_prefix(&unique_prefix()).unwrap();
+        let store = RedisStore::new(RedisLink::open(config).await.unwrap());
+        (server, store)
+    });
+    let mut group = criterion.benchmark_group("redis_archive_1000");
+    group.throughput(Throughput::Elements(MESSAGES)).sample_size(20);
+    let forever = Some(Retention::forever());
+    for (name, archive, measured) in [
+        ("flush_deletes", None, Measured::Flush),
+        ("flush_archives", forever, Measured::Flush),
+        ("clear_deletes", None, Measured::Clear),
+        ("clear_archives", forever, Measured::Clear),
+        ("restore", forever, Measured::Restore),
+    ] {
+        group.bench_function(name, |bench| {
+            bench.iter_custom(|rounds| {
+                runtime.block_on(async {
+                    let mut all = Duration::ZERO;
+                    for _ in 0..rounds {
+                        all += one(&store, archive, measured).await;
+                    }
+                    all
+                })
+            });
+        });
+    }
+}
+
+criterion_group!(benches, archive);
+criterion_main!(benches);

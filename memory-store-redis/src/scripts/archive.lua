@@ -1,0 +1,265 @@
+-- The archive of a memory, in more fields of its hash. Messages that are removed into it keep their fields; `i` does
+-- not list them, and `g` does not name them.
+--   z        the state of the archive: `swept first following look bytes`. Removals are counted from 1, in the order of
+--            their writes. Those from `first` up to `following` are archived, except those that are missing. Those from
+--            `swept` on before `first` were dropped, and their fields must still be deleted. The next write looks at
+--            `look` for removals whose time has passed. `bytes` are those of all archived messages
+--   a<n>     a removal: its cause (f flush, c clear, w withdrawal), the time in microseconds until which it is kept or
+--            nothing, a space, then the fields of `KEPT` and its classes, as a packed array
+--   o<n>     the message whose place was taken by the summary of this removal
+--   u<id>    the removals with this receipt, ascending: almost always one
+local EXACT, READ_BYTES = 1000, 1048576
+-- How many removals a write looks at to find those whose time has passed, and how many a script deletes.
+local LOOKED_AT = 16
+-- How many removals a write drops, because each must be read: more only where the bound of the bytes was lowered.
+local DROPPED_AT_ONCE = 1000
+-- `number` is the version of the memory after the removal, and its number for readers. `taken` is the place that the
+-- summary took, or 0.
+local KEPT = {
+  'number', 'removed_at', 'bytes', 'messages', 'tokens', 'places', 'taken', 'summary', 'summaries', 'summarised',
+  'evicted', 'withdrawn', 'receipt_id', 'receipt',
+}
+local TEXTS = {removed_at = true, places = true, summary = true, receipt_id = true, receipt = true}
+
+-- The state of the archive, or nil if there is none.
+local function archive_of(head, stored)
+  if not stored then
+    return nil
+  end
+  local numbers = numbers_of(stored)
+  local archive = {
+    swept = numbers[1], first = numbers[2], following = numbers[3], look = numbers[4], bytes = numbers[5],
+  }
+  -- Each removal was a write.
+  if #numbers ~= 5 or archive.swept < 1 or archive.first < archive.swept or archive.following < archive.first
+    or archive.following > head.version + 1 then
+    return error('CORRUPT ' .. key .. ' holds an archive that is not ours')
+  end
+  return archive
+end
+
+local function new_archive()
+  return {swept = 1, first = 1, following = 1, look = 1, bytes = 0}
+end
+
+local function state_of(archive)
+  return table.concat({
+    text_of(archive.swept), text_of(archive.first), text_of(archive.following), text_of(archive.look),
+    text_of(archive.bytes),
+  }, ' ')
+end
+
+-- The cause of a removal if its time has not passed, else nil.
+local function kept_cause(stored)
+  local cause, keep_until = string.match(stored or '', '^(%a)(%d*) ')
+  return cause and (keep_until == '' or tonumber(keep_until) > now()) and cause or nil
+end
+
+-- A removal, unpacked; nil if there is none or it is damaged.
+local function removal_of(head, stored)
+  local at = string.match(stored or '', '^%a%d* ()')
+  if not at then
+    return nil
+  end
+  local ok, array = pcall(cmsgpack.unpack, string.sub(stored, at))
+  if not ok or type(array) ~= 'table' or #array < #KEPT or (#array - #KEPT) % 3 ~= 0 then
+    return nil
+  end
+  local removal = {classes = {}}
+  for n, name in ipairs(KEPT) do
+    if type(array[n]) ~= (TEXTS[name] and 'string' or 'number') then
+      return nil
+    end
+    removal[name] = array[n]
+  end
+  for n = #KEPT + 1, #array, 3 do
+    if type(array[n]) ~= 'string' or type(array[n + 1]) ~= 'number' or type(array[n + 2]) ~= 'number' then
+      return nil
+    end
+    removal.classes[array[n]] = {array[n + 1], array[n + 2]}
+  end
+  removal.ranges = numbers_of(removal.places)
+  return places_in(removal.ranges, head.last, true) == removal.messages and removal or nil
+end
+
+local function stored_removal(cause, keep_until, removal)
+  local array = {}
+  for n, name in ipairs(KEPT) do
+    array[n] = removal[name]
+  end
+  for class, tally in pairs(removal.classes) do
+    local n = #array
+    array[n + 1], array[n + 2], array[n + 3] = class, tally[1], tally[2]
+  end
+  return cause .. keep_until .. ' ' .. cmsgpack.pack(array)
+end
+
+local function found_at(index)
+  return redis.call('HGET', key, 'a' .. text_of(index)) or nil
+end
+
+-- Adds places, which follow those that are there, to pairs.
+local function add_places(pairs_of, first, last)
+  local n = #pairs_of
+  if first > last then
+    return
+  elseif n > 0 and pairs_of[n] + 1 == first then
+    pairs_of[n] = last
+  else
+    pairs_of[n + 1], pairs_of[n + 2] = first, last
+  end
+end
+
+-- Appends the places of these pairs to others, except one place.
+local function append_without(others, ranges, place)
+  for at = 1, #ranges, 2 do
+    local first, last = ranges[at], ranges[at + 1]
+    if first <= place and place <= last then
+      add_places(others, first, place - 1)
+      first = place + 1
+    end
+    add_places(others, first, last)
+  end
+  return others
+end
+
+-- The bytes of the texts of the messages at these places: exact for at most 1,000 messages and 1 MiB, because more
+-- would block the server for long. Otherwise an estimate, from messages at regular distances.
+local function bytes_of(ranges, messages)
+  local step, before, target, fields = math.max(messages / EXACT, 1), 0, 0, {}
+  for at = 1, #ranges, 2 do
+    local count = ranges[at + 1] - ranges[at] + 1
+    while target < before + count and target < messages do
+      fields[#fields + 1] = 'm' .. text_of(ranges[at] + math.floor(target) - before)
+      target = target + step
+    end
+    before = before + count
+  end
+  local texts, all, described, read = 0, 0, 0, 0
+  while read < #fields and all < READ_BYTES do
+    local to = math.min(read + 64, #fields)
+    for _, message in ipairs(redis.call('HMGET', key, unpack(fields, read + 1, to))) do
+      message = message or ''
+      local length = string.match(message, '^%d+') or ''
+      local size = #length + 1 + (tonumber(length) or -1)
+      texts, all, described = texts + math.max(#message - size, 0), all + #message, described + size
+    end
+    read = to
+  end
+  for n = read + 1, #fields do
+    texts = texts + math.max(redis.call('HSTRLEN', key, fields[n]) - described / read, 0)
+  end
+  return math.floor(texts / math.max(#fields, 1) * messages + 0.5)
+end
+
+-- Deletes a removal, or what is left of a damaged one. The places of its messages are added to `gone`.
+local function delete_removal(head, index, stored, gone)
+  local n, removal = text_of(index), removal_of(head, stored)
+  local fields = {'a' .. n, 'o' .. n}
+  if removal and removal.receipt_id ~= '' then
+    local named = 'u' .. removal.receipt_id
+    local others = {}
+    for other in string.gmatch(redis.call('HGET', key, named) or '', '%d+') do
+      others[#others + 1] = other ~= n and other or nil
+    end
+    if #others > 0 then
+      redis.call('HSET', key, named, table.concat(others, ' '))
+    else
+      fields[3] = named
+    end
+  end
+  redis.call('HDEL', key, unpack(fields))
+  if removal then
+    append_without(gone, removal.ranges, removal.taken)
+  end
+  return removal and removal.bytes or 0
+end
+
+-- Drops removals whose time has passed, some at a time, and the oldest while the bytes exceed a bound, of which
+-- `sweep_all` deletes the fields.
+local function drop_old(head, archive, most_bytes, gone)
+  -- Their times need not ascend.
+  for _ = 1, math.min(LOOKED_AT, archive.following - archive.first) do
+    if archive.look < archive.first or archive.look >= archive.following then
+      archive.look = archive.first
+    end
+    local stored = found_at(archive.look)
+    if stored and not kept_cause(stored) then
+      archive.bytes = math.max(archive.bytes - delete_removal(head, archive.look, stored, gone), 0)
+    end
+    archive.look = archive.look + 1
+  end
+  for _ = 1, math.min(DROPPED_AT_ONCE, archive.following - archive.first) do
+    local stored = found_at(archive.first)
+    if stored then
+      if archive.bytes <= most_bytes and kept_cause(stored) then
+        break
+      end
+      local removal = removal_of(head, stored)
+      archive.bytes = math.max(archive.bytes - (removal and removal.bytes or 0), 0)
+    end
+    archive.first = archive.first + 1
+  end
+  if archive.first == archive.following then
+    archive.bytes = 0
+  end
+end
+
+-- Keeps a removal by these settings, `microseconds bytes`, as the newest of the archive, and drops old ones.
+-- Returns its index, or nil if it is not kept. Its fields are added to `set`.
+local function keep(head, archive, settings, cause, removal, set, gone)
+  local time, most_bytes = string.match(settings, '^(%d*) (%d+)$')
+  most_bytes = tonumber(most_bytes)
+  removal.number, removal.removed_at = head.version + 1, text_of(now())
+  removal.bytes, removal.places = bytes_of(removal.ranges, removal.messages), table.concat(removal.ranges, ' ')
+  local is_over = time ~= '' and tonumber(time) == 0
+  drop_old(head, archive, most_bytes - (is_over and 0 or removal.bytes), gone)
+  if is_over or removal.bytes > most_bytes then
+    append_without(gone, removal.ranges, removal.taken)
+    return nil
+  end
+  local index = archive.following
+  archive.following, archive.bytes = index + 1, archive.bytes + removal.bytes
+  set[#set + 1] = 'a' .. text_of(index)
+  set[#set + 1] = stored_removal(cause, time ~= '' and text_of(now() + tonumber(time)) or '', removal)
+  if removal.receipt_id ~= '' then
+    local named = 'u' .. removal.receipt_id
+    local others = redis.call('HGET', key, named)
+    set[#set + 1] = named
+    set[#set + 1] = (others and others .. ' ' or '') .. text_of(index)
+  end
+  return index
+end
+
+-- As `sweep`, also the fields of dropped removals. The caller stores the state of the archive.
+local function sweep_all(head, archive, gone, ranges, most)
+  local looked = 0
+  while archive and archive.swept < archive.first and looked < LOOKED_AT do
+    local stored = found_at(archive.swept)
+    if stored then
+      delete_removal(head, archive.swept, stored, gone)
+    end
+    archive.swept, looked = archive.swept + 1, looked + 1
+  end
+  local left = sweep(gone, ranges, most)
+  return archive and archive.swept < archive.first and 1 or left
+end
+
+-- The index of the newest removal with a number below this one, or one before the first.
+local function index_before(head, archive, number)
+  local low, high, newest = archive.first, archive.following - 1, archive.first - 1
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    local at, removal = middle, nil
+    while at <= high and not removal do
+      removal = removal_of(head, found_at(at))
+      at = removal and at or at + 1
+    end
+    if removal and removal.number < number then
+      newest, low = at, at + 1
+    else
+      high = middle - 1
+    end
+  end
+  return newest
+end

@@ -1,0 +1,395 @@
+//! The archive of long memories: removed in one step, listed and read in parts, and deleted when it is dropped.
+
+mod support;
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use memory_core::store::{
+    Access, Append, ArchivedRemoval, Clear, ExpiredMemories, FlushReceipt, MessageMeta, Read,
+    RemoveUnused, Restore, RestoreRefusal, Retention, SequenceSet, Splice, StoreErrorKind,
+    SummaryRecord, UnusedMemory, UnusedQuery,
+};
+use memory_core::{
+    Clock, ContentType, InMemoryStore, MemoryKey, MemoryStore, Priority, Sequence, StoredMessage,
+};
+use memory_redis_testkit::Server;
+use memory_store_redis::{RedisStore, RedisStoreConfig};
+use support::{
+    append, checked_outline, fill, key, message, places, receipt, store, texts, with_settings,
+    write,
+};
+use uuid::Uuid;
+
+const ALL: NonZeroUsize = NonZeroUsize::MAX;
+const FOREVER: Option<Retention> = Some(Retention::forever());
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// The names of fields of a memory, without those of writers.
+async fn fields(server: &Server, store: &RedisStore, key: &MemoryKey) -> Vec<String> {
+    let place = store.link().keys().memory(key.as_str());
+    let names: Vec<String> = server.query(&["HKEYS", &place]).await;
+    names.into_iter().filter(|name| !name.starts_with(['w', 's', 'p'])).collect()
+}
+
+/// The fields of messages, whether present or archived, and of the archive, without its state.
+async fn stored(server: &Server, store: &RedisStore, key: &MemoryKey) -> [usize; 2] {
+    let names = fields(server, store, key).await;
+    let count = |marks: &[char]| names.iter().filter(|name| name.starts_with(marks)).count();
+    [count(&['m', 'g']), count(&['a', 'o', 'u'])]
+}
+
+/// A splice with a receipt that names what it does.
+fn with_receipt(id: u128, splice: Splice) -> Splice {
+    let set = |places: &[Sequence]| places.iter().copied().collect::<SequenceSet>();
+    let mut receipt: FlushReceipt = receipt(id);
+    receipt.summarized = set(&splice.summarized);
+    receipt.evicted = set(&splice.evicted);
+    receipt.withdrawn = set(&splice.withdrawn);
+    receipt.summary = splice.summary.as_ref().map(|summary| {
+        SummaryRecord::new(summary.id, splice.summarized[0], summary.tokens, "rules")
+    });
+    Splice { receipt: Some(receipt), ..splice }
+}
+
+/// Evicts these places into the archive.
+async fn evict(
+    store: &RedisStore,
+    key: &MemoryKey,
+    id: u128,
+    evicted: Vec<Sequence>,
+    archive: Option<Retention>,
+) {
+    let outline = store.head(key).await.unwrap();
+    let splice = Splice { evicted, archive, ..Splice::new(outline.generation) };
+    store.splice(key, Access::OPEN, &with_receipt(id, splice)).await.unwrap();
+}
+
+async fn removals(store: &dyn MemoryStore, key: &MemoryKey) -> Vec<ArchivedRemoval> {
+    store.removals(key, None, ALL).await.unwrap()
+}
+
+async fn archived(store: &dyn MemoryStore, key: &MemoryKey, removal: u64) -> Vec<StoredMessage> {
+    store.archived(key, removal, Sequence::ZERO, ALL).await.unwrap()
+}
+
+fn restore(number: u64, receipt: u128) -> Restore {
+    Restore { write: write(7, number), receipt: Uuid::from_u128(receipt) }
+}
+
+async fn with_clock(server: &Server, clock: &Clock) -> RedisStore {
+    let config = RedisStoreConfig::new().with_clock(clock.clone());
+    RedisStore::with_config(support::link(server.url()).await, config)
+}
+
+/// A random flush, or a withdrawal of the newest messages.
+fn splice(metas: &[MessageMeta], rng: &mut fastrand::Rng) -> Splice {
+    let mut splice = Splice::new(memory_core::store::Generation::default());
+    if rng.u8(0..4) == 0 {
+        let kept = metas.len() - rng.usize(0..=metas.len().min(70));
+        splice.withdrawn = metas[kept..].iter().map(|meta| meta.sequence).collect();
+        splice.newest = metas.last().map(MessageMeta::newest);
+    } else {
+        let (mut fate, mut left) = (0, 0);
+        for meta in metas {
+            if left == 0 {
+                (fate, left) = (rng.u8(0..4), rng.choice([1, 2, 7, 33, 64, 200]).unwrap());
+            }
+            left -= 1;
+            match fate {
+                0 => {}
+                1 => splice.evicted.push(meta.sequence),
+                2 => splice.summarized.push(meta.sequence),
+                _ => splice.closed.push(meta.sequence),
+            }
+            // A message may be closed and removed at once.
+            if (1..=2).contains(&fate) && rng.u8(0..8) == 0 {
+                splice.closed.push(meta.sequence);
+            }
+        }
+        splice.summary =
+            (!splice.summarized.is_empty() && rng.bool()).then(|| message("a summary"));
+    }
+    let keep = rng.choice([None, Some(Duration::ZERO), Some(HOUR), Some(3 * HOUR)]).unwrap();
+    let max_bytes = rng.choice([u64::MAX, 100_000, 20_000, 0]).unwrap();
+    let mut retention = Retention::forever();
+    (retention.keep, retention.max_bytes) = (keep, max_bytes);
+    splice.archive = (rng.u8(0..5) > 0).then_some(retention);
+    let splice = with_receipt(rng.u128(..), splice);
+    let splice = if rng.u8(0..5) == 0 { Splice { receipt: None, ..splice } } else { splice };
+    if rng.bool() { splice.weighed(metas) } else { splice }
+}
+
+async fn assert_same(store: &RedisStore, reference: &InMemoryStore, k: &MemoryKey, what: &str) {
+    let (ours, theirs) = (checked_outline(store, k).await, reference.outline(k).await.unwrap());
+    assert_eq!(ours.metas, theirs.metas, "{what}");
+    assert_eq!(ours.head.counters, theirs.head.counters, "{what}");
+    assert_eq!(ours.head.next_flush_at, theirs.head.next_flush_at, "{what}");
+    let page = store.read(k, Read::default()).await.unwrap();
+    assert_eq!(page.messages, reference.read(k, Read::default()).await.unwrap().messages);
+    let (ours, theirs) = (removals(store, k).await, removals(reference, k).await);
+    assert_eq!(ours, theirs, "{what}");
+    for ArchivedRemoval { number, .. } in &ours {
+        let (ours, theirs) =
+            (archived(store, k, *number).await, archived(reference, k, *number).await);
+        assert_eq!(ours, theirs, "{what}: removal {number}");
+    }
+    if let Some(middle) = ours.get(ours.len() / 2) {
+        let two = NonZeroUsize::new(2).unwrap();
+        let page = store.removals(k, Some(middle.number), two).await.unwrap();
+        assert_eq!(page, reference.removals(k, Some(middle.number), two).await.unwrap());
+        let after = middle.places.ranges()[0].0;
+        let page = store.archived(k, middle.number, after, two).await.unwrap();
+        assert_eq!(page, reference.archived(k, middle.number, after, two).await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn archives_match_the_reference_without_leftovers() {
+    let server = Server::start().await;
+    let (mut undone, mut refused, mut dropped) = (0, 0, 0);
+    for seed in 0..12 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let clock = Clock::manual();
+        let (store, reference) =
+            (with_clock(&server, &clock).await, InMemoryStore::new(clock.clone()));
+        let k = key("k");
+        let mut receipts = vec![1];
+        for round in 1..=12 {
+            let what = format!("seed {seed}, round {round}");
+            let texts: Vec<_> = (0..rng.u64(1..200)).map(|n| format!("message {n}")).collect();
+            let messages = texts.iter().map(|text| {
+                let priority = rng.choice([None, Some(Priority::new(3))]).unwrap();
+                let content_type =
+                    rng.choice([ContentType::Conversation, ContentType::ImportantFacts]).unwrap();
+                memory_core::store::NewMessage { priority, content_type, ..message(text) }
+            });
+            let messages = messages.collect::<Vec<_>>().into();
+            let batch = Append { write: write(1, round), messages, ttl: None, expected: None };
+            store.append(&k, Access::OPEN, &batch).await.unwrap();
+            reference.append(&k, Access::OPEN, &batch).await.unwrap();
+
+            if rng.u8(0..10) == 0 {
+                let archive = rng.bool().then(|| Retention::keep_for(HOUR));
+                let clear = Clear { archive, ..Clear::new(write(2, round)) };
+                store.clear(&k, Access::OPEN, &clear).await.unwrap();
+                reference.clear(&k, Access::OPEN, &clear).await.unwrap();
+                dropped += u32::from(archive.is_none());
+            } else {
+                let ours = store.outline(&k).await.unwrap();
+                let theirs = reference.head(&k).await.unwrap().generation;
+                let splice = splice(&ours.metas, &mut rng);
+                let of = |generation| Splice { generation, ..splice.clone() };
+                receipts.extend(splice.receipt.as_ref().map(|receipt| receipt.id.as_u128()));
+                store.splice(&k, Access::OPEN, &of(ours.head.generation)).await.unwrap();
+                reference.splice(&k, Access::OPEN, &of(theirs)).await.unwrap();
+            }
+            assert_same(&store, &reference, &k, &what).await;
+            for attempt in 0..rng.u64(0..4) {
+                // Mostly one of the newest.
+                let back = rng.usize(1..=receipts.len()).min(rng.usize(1..=4));
+                let restore = restore(round * 10 + attempt, receipts[receipts.len() - back]);
+                let ours = store.restore(&k, Access::OPEN, &restore).await;
+                let theirs = reference.restore(&k, Access::OPEN, &restore).await;
+                undone += u32::from(ours.is_ok());
+                refused += u32::from(ours.is_err());
+                let [ours, theirs] = [ours, theirs].map(|all| all.map_err(|e| e.kind().clone()));
+                assert_eq!(ours, theirs, "{what}");
+                assert_same(&store, &reference, &k, &what).await;
+            }
+            clock.advance(HOUR / 4);
+        }
+        // Nothing is left of what was removed and is not archived: the head, and the next number.
+        store.clear(&k, Access::OPEN, &Clear::new(write(2, 100))).await.unwrap();
+        let mut left = fields(&server, &store, &k).await;
+        left.retain(|name| !["h", "z"].contains(&name.as_str()));
+        assert!(left.is_empty(), "seed {seed}: {left:?}");
+        append(&store, &k, write(1, 100), &["more"]).await.unwrap();
+        assert_eq!(texts(&store, &k).await, ["more"]);
+    }
+    println!("{undone} undone, {refused} refused, {dropped} archives cleared");
+    assert!(undone > 10 && refused > 20 && dropped > 3, "{undone} {refused} {dropped}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn overdue_messages_are_deleted_with_later_removals() {
+    let (server, clock) = (Server::start().await, Clock::manual());
+    let store = with_clock(&server, &clock).await;
+    let k = key("k");
+    fill(&store, &k, 1_000).await;
+    // Kept for longer than those that follow.
+    evict(&store, &k, 1, places([1, 2]), FOREVER).await;
+    let hour = Some(Retention::keep_for(HOUR));
+    evict(&store, &k, 2, places(3..=258), hour).await;
+    for one in 259..=358_u64 {
+        evict(&store, &k, one.into(), places([one]), hour).await;
+    }
+    evict(&store, &k, 1_000, places(359..=700), hour).await;
+    assert_eq!(stored(&server, &store, &k).await, [1_000, 2 * 103]);
+    clock.advance(HOUR);
+    let numbers =
+        |all: Vec<ArchivedRemoval>| all.iter().map(|one| one.messages).collect::<Vec<_>>();
+    assert_eq!(numbers(removals(&store, &k).await), [2]);
+    // Each write with an archive finds several of them.
+    for one in 701..=710_u64 {
+        evict(&store, &k, one.into(), places([one]), hour).await;
+    }
+    assert_eq!(stored(&server, &store, &k).await, [2 + 300, 2 * 11]);
+    assert_eq!(removals(&store, &k).await.len(), 11);
+    let counters = store.restore(&k, Access::OPEN, &restore(1, 1)).await.unwrap();
+    assert_eq!(counters.present.messages, 292);
+    let error = store.restore(&k, Access::OPEN, &restore(2, 2)).await.unwrap_err();
+    assert_eq!(error.kind(), &StoreErrorKind::NotRestorable(RestoreRefusal::NotArchived));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clear_without_archive_deletes_every_removal() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    fill(&store, &k, 600).await;
+    for one in 1..=100_u64 {
+        evict(&store, &k, one.into(), places([3 * one, 3 * one + 1]), FOREVER).await;
+    }
+    let clear = Clear { archive: FOREVER, ..Clear::new(write(2, 1)) };
+    store.clear(&k, Access::OPEN, &clear).await.unwrap();
+    assert_eq!(removals(&store, &k).await.len(), 101);
+    assert_eq!(stored(&server, &store, &k).await, [600, 201]);
+    store.clear(&k, Access::OPEN, &Clear::new(write(2, 2))).await.unwrap();
+    assert!(removals(&store, &k).await.is_empty());
+    assert_eq!(fields(&server, &store, &k).await.len(), 2);
+    append(&store, &k, write(1, 1), &["new"]).await.unwrap();
+    evict(&store, &k, 1, places([601]), FOREVER).await;
+    assert_eq!(removals(&store, &k).await.len(), 1);
+}
+
+/// The field of an archived message is still there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn archived_newest_message_is_not_listed() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["a", "b"]).await.unwrap();
+    let query = UnusedQuery {
+        prefix: String::new(),
+        after: None,
+        expired: ExpiredMemories::Ignored,
+        unwritten_for: Some(Duration::ZERO),
+        limit: ALL,
+    };
+    let present = store.unused(&query).await.unwrap().memories.remove(0);
+    assert_eq!(present.newest.map(|newest| newest.sequence.number()), Some(2));
+    evict(&store, &k, 1, places([2]), FOREVER).await;
+    let listed = store.unused(&query).await.unwrap().memories.remove(0);
+    assert_eq!(listed.newest, None);
+    // As it would be listed if its field were a message.
+    let mut stale: UnusedMemory = listed.clone();
+    stale.newest = present.newest;
+    let error = store.remove(&k, RemoveUnused::new(&stale, ALL)).await.unwrap_err();
+    assert_eq!(error.kind(), &StoreErrorKind::Conflict);
+    store.remove(&k, RemoveUnused::new(&listed, ALL)).await.unwrap();
+    assert!(removals(&store, &k).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn archive_ends_with_the_key() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    let batch = Append {
+        ttl: Some(Duration::from_millis(400)),
+        ..support::batch(write(1, 1), &["a", "b"])
+    };
+    store.append(&k, Access::OPEN, &batch).await.unwrap();
+    evict(&store, &k, 1, places([1]), FOREVER).await;
+    assert_eq!(removals(&store, &k).await.len(), 1);
+    support::until("end of the memory", async || {
+        removals(&store, &k).await.is_empty().then_some(())
+    })
+    .await;
+    let place = store.link().keys().memory(k.as_str());
+    assert_eq!(server.query::<u64>(&["EXISTS", &place]).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn archive_survives_a_killed_server() {
+    let server = Server::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let store = store(&with_settings(server.url(), "fsync=always")).await;
+    let k = key("k");
+    fill(&store, &k, 300).await;
+    let before = texts(&store, &k).await;
+    evict(&store, &k, 1, places(1..=250), FOREVER).await;
+    let kept = removals(&store, &k).await;
+    server.kill();
+    server.restart().await;
+    let found =
+        support::until("link to the server", async || store.removals(&k, None, ALL).await.ok());
+    assert_eq!(found.await, kept);
+    assert_eq!(archived(&store, &k, kept[0].number).await.len(), 250);
+    store.restore(&k, Access::OPEN, &restore(1, 1)).await.unwrap();
+    server.kill();
+    server.restart().await;
+    let head = support::until("link to the server", async || store.head(&k).await.ok()).await;
+    assert_eq!(head.counters.present.messages, 300);
+    assert_eq!(texts(&store, &k).await, before);
+}
+
+/// Removed messages are not moved, so a script's time does not grow with their number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_on_100_000_messages_are_short() {
+    let server =
+        Server::start_with(&["--slowlog-log-slower-than", "0", "--slowlog-max-len", "5000"]).await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    fill(&store, &k, 100_000).await;
+    // The bound is 10 ms; a loaded machine takes longer.
+    let slowest = async |what: &str| {
+        let entries: Vec<(u64, u64, u64, Vec<redis::Value>, redis::Value, redis::Value)> =
+            server.query(&["SLOWLOG", "GET", "-1"]).await;
+        server.command(&["SLOWLOG", "RESET"]).await;
+        let slowest = entries.iter().max_by_key(|entry| entry.2).unwrap();
+        let command: Vec<_> = slowest.3.iter().take(2).collect();
+        println!("{what}: {} commands, the slowest {} us, {command:?}", entries.len(), slowest.2);
+        assert!(slowest.2 < 100_000, "{what}: {} us", slowest.2);
+    };
+    slowest("append in batches of 1,000").await;
+    let outline = checked_outline(&store, &k).await;
+    slowest("outline").await;
+    let flush = |count: u64, id, metas: &[MessageMeta]| {
+        let splice = Splice {
+            summarized: metas
+                .iter()
+                .take(usize::try_from(count).unwrap())
+                .map(|meta| meta.sequence)
+                .collect(),
+            summary: Some(message("a summary")),
+            archive: FOREVER,
+            ..Splice::new(memory_core::store::Generation::default())
+        };
+        with_receipt(id, splice).weighed(metas)
+    };
+    let splice = Splice { generation: outline.head.generation, ..flush(90_000, 1, &outline.metas) };
+    store.splice(&k, Access::OPEN, &splice).await.unwrap();
+    slowest("flush of 90,000").await;
+    let listed = removals(&store, &k).await;
+    assert_eq!(listed[0].messages, 90_000);
+    slowest("list").await;
+    assert_eq!(archived(&store, &k, listed[0].number).await.len(), 90_000);
+    slowest("read of 90,000 archived messages").await;
+    store.restore(&k, Access::OPEN, &restore(1, 1)).await.unwrap();
+    slowest("restore of 90,000").await;
+    let outline = checked_outline(&store, &k).await;
+    assert_eq!(outline.metas.len(), 100_000);
+    let splice =
+        Splice { generation: outline.head.generation, ..flush(100_000, 2, &outline.metas) };
+    store.splice(&k, Access::OPEN, &splice).await.unwrap();
+    slowest("outline and flush of 100,000").await;
+    store.restore(&k, Access::OPEN, &restore(2, 2)).await.unwrap();
+    slowest("restore of 100,000").await;
+    let clear = Clear { archive: FOREVER, ..Clear::new(write(2, 1)) };
+    store.clear(&k, Access::OPEN, &clear).await.unwrap();
+    slowest("clear of 100,000").await;
+    assert_eq!(removals(&store, &k).await[0].messages, 100_000);
+    append(&store, &k, write(1, 1), &["new"]).await.unwrap();
+    assert_eq!(texts(&store, &k).await, ["new"]);
+}
