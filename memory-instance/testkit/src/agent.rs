@@ -27,6 +27,7 @@ use crate::violation::Check;
 
 mod reads;
 mod turn;
+mod versions;
 
 /// Text that no error may contain.
 const SECRET: &str = "secret";
@@ -136,6 +137,8 @@ impl Run<'_> {
         Box::pin(async move {
             match op {
                 Op::Append(kinds) => self.append(kinds).await,
+                Op::AppendIf(kinds) => self.append_if(kinds).await,
+                Op::Rewind(count) => self.rewind(*count).await,
                 Op::Retried(kinds, again) => self.retried(kinds, *again).await,
                 Op::Turn(turn) => self.turn(turn).await,
                 Op::Hold(millis) => {
@@ -315,7 +318,7 @@ impl Run<'_> {
     async fn append(&mut self, kinds: &[Kind]) {
         let (entries, pieces) = self.messages(kinds);
         let batch = self.tags.call();
-        let op = self.recorder.call(self.key, Call::Append { batch, pieces });
+        let op = self.recorder.call(self.key, Call::Append { batch, pieces, expected: None });
         let began = Instant::now();
         let appended = self.memory.append_all(entries).await;
         let took = began.elapsed();
@@ -354,7 +357,7 @@ impl Run<'_> {
         let Ok(prepared) = self.memory.prepare(entries) else { return };
         let mut again = again;
         for _ in 0..4 {
-            let call = Call::Append { batch, pieces: pieces.clone() };
+            let call = Call::Append { batch, pieces: pieces.clone(), expected: None };
             let op = self.recorder.call(self.key, call);
             let sent = self.memory.send(&prepared).await;
             let done = sent.is_ok();

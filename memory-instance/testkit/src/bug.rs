@@ -17,6 +17,16 @@ pub enum Bug {
     RetryForgottenByFlush,
     /// The record of a writer is pruned as soon as another writer writes, and its retry is treated as new.
     WriterPrunedEarly,
+    /// An expected version is not compared.
+    VersionIgnored,
+    /// The version is compared before a retry is recognized.
+    VersionBeforeRetry,
+    /// A conditional append is applied and reported as a conflict.
+    ConflictApplied,
+    /// Messages are taken back although others came since.
+    WithdrawalIgnoresNewer,
+    /// Messages that were taken back are counted as evicted.
+    WithdrawnCountedAsEvicted,
     /// A batch is appended in two steps.
     TornBatch,
     /// Some appends are acknowledged and never applied.
@@ -131,7 +141,7 @@ pub enum Bug {
 
 impl Bug {
     /// All bugs.
-    pub const ALL: [Self; 61] = [
+    pub const ALL: [Self; 66] = [
         Self::NoFencing,
         Self::NoLeaseCheck,
         Self::NoGenerationCheck,
@@ -193,6 +203,11 @@ impl Bug {
         Self::ClearUnnoticed,
         Self::RollbackUnnoticed,
         Self::TtlUnnoticed,
+        Self::VersionIgnored,
+        Self::VersionBeforeRetry,
+        Self::ConflictApplied,
+        Self::WithdrawalIgnoresNewer,
+        Self::WithdrawnCountedAsEvicted,
     ];
 
     /// Whether the bug is visible only if the server rolls back.
@@ -242,7 +257,9 @@ impl Bug {
             Self::RetryForgottenByFlush => &[Check::Twice, Check::CameBack],
             Self::TornBatch | Self::OrderLost => &[Check::BatchTorn],
             Self::AppendLost | Self::FlushTakesNewAppends => &[Check::Lost],
-            Self::CountersApart => &[Check::Counted],
+            Self::CountersApart | Self::WithdrawnCountedAsEvicted => &[Check::Counted],
+            Self::VersionIgnored | Self::WithdrawalIgnoresNewer => &[Check::Unexplained],
+            Self::VersionBeforeRetry | Self::ConflictApplied => &[Check::ErrorLied],
             Self::TokensNotReturned | Self::ReplaceNotCounted | Self::ReplaceCountedTwice => {
                 &[Check::Recount]
             }

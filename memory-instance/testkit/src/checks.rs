@@ -80,8 +80,10 @@ fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], pro
         .filter(|operation| matches!(&operation.returned, Some((_, Answer::Spliced(_))) | None));
     let (mut idle, mut useful) = (BTreeSet::new(), 0);
     for operation in done {
-        let Call::Splice { summarized, evicted, receipt, .. } = &operation.call else { continue };
-        if summarized.is_empty() && evicted.is_empty() {
+        let Call::Splice { summarized, evicted, withdrawn, receipt, .. } = &operation.call else {
+            continue;
+        };
+        if summarized.is_empty() && evicted.is_empty() && withdrawn.is_empty() {
             idle.insert(*receipt);
         } else {
             useful += 1;
@@ -91,7 +93,13 @@ fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], pro
     // One per explicit flush, per removed mark (replacing a prompt removes it too), per process that flushes once
     // after the faults have ended, and one more: the very last flush.
     let processes: BTreeSet<u8> = program.agents.iter().map(|agent| agent.process).collect();
-    let most = by_hand + program.clears() + program.ensures() + useful + processes.len() + 2;
+    let most = by_hand
+        + program.clears()
+        + program.ensures()
+        + program.rewinds()
+        + useful
+        + processes.len()
+        + 2;
     if idle.len() > most {
         let count = idle.len();
         history.broken(

@@ -79,7 +79,9 @@ impl Patient<'_> {
 
     async fn append(&self) -> Result<(), memory_instance::MemoryError> {
         let (message, pieces) = self.message();
-        let op = self.recorder.call(self.key, Call::Append { batch: self.tags.call(), pieces });
+        let op = self
+            .recorder
+            .call(self.key, Call::Append { batch: self.tags.call(), pieces, expected: None });
         let appended = self.process.memory(self.key).append(message).await?;
         self.recorder.answer(op, answer(&appended));
         Ok(())
@@ -122,7 +124,7 @@ impl Patient<'_> {
             self.recorder.answer(op, Answer::Page(places, Some(page.cursor.generation.number())));
             let fence = session.fence().number();
             self.recorder.history().tokens.extend(pieces.iter().map(|piece| (piece.tag, fence)));
-            let op = self.recorder.call(self.key, Call::Append { batch, pieces });
+            let op = self.recorder.call(self.key, Call::Append { batch, pieces, expected: None });
             let appended = session.append(message).await?;
             self.recorder.answer(op, answer(&appended));
             Ok::<_, memory_instance::MemoryError>(())

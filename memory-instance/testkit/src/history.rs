@@ -37,6 +37,15 @@ pub enum Item {
     Summary(u128),
 }
 
+/// The version that a conditional append expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// The generation that was read.
+    pub generation: u64,
+    /// The newest message, with its place.
+    pub newest: Option<(u64, Item)>,
+}
+
 /// An operation on one memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
@@ -46,6 +55,8 @@ pub enum Call {
         batch: u32,
         /// Its messages.
         pieces: Vec<Piece>,
+        /// The version at which alone it is appended.
+        expected: Option<Expected>,
     },
     /// One request of a flush.
     Splice {
@@ -55,6 +66,10 @@ pub enum Call {
         summarized: Vec<u64>,
         /// The places that are evicted.
         evicted: Vec<u64>,
+        /// The places that are taken back.
+        withdrawn: Vec<u64>,
+        /// The newest place that the planner saw.
+        newest: Option<u64>,
         /// The summary and its size.
         summary: Option<(u128, u32)>,
         /// The flush.
@@ -106,7 +121,7 @@ pub enum Answer {
     },
     /// The flush is done.
     Spliced(Totals),
-    /// The memory was changed under the flush.
+    /// The memory was changed under the flush, or is not at the expected version.
     Conflict,
     /// The prompt is stored: the change, and its place.
     Ensured(Ensured, u64),
@@ -365,6 +380,8 @@ pub(crate) fn call_of(splice: &Splice) -> Call {
         generation: splice.generation.number(),
         summarized: numbers(&splice.summarized),
         evicted: numbers(&splice.evicted),
+        withdrawn: numbers(&splice.withdrawn),
+        newest: splice.newest.map(|newest| newest.sequence.number()),
         summary: splice
             .summary
             .as_ref()

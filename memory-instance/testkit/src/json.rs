@@ -74,15 +74,22 @@ fn lines(history: &History, key: usize) -> String {
 fn call(history: &History, call: &Call) -> Option<(&'static str, Value)> {
     let turn_of = |write: &u32| history.turns.get(write);
     Some(match call {
-        Call::Append { batch, pieces } => {
+        Call::Append { batch, pieces, expected } => {
             let messages: Vec<_> = pieces.iter().map(|piece| piece.tag).collect();
-            ("append", json!({"batch": batch, "messages": messages, "turn": turn_of(batch)}))
+            let expected = expected.as_ref().map(|expected| {
+                let newest = expected.newest.map(|newest| content(&[newest]));
+                json!({"generation": expected.generation, "newest": newest})
+            });
+            let args = json!({
+                "batch": batch, "messages": messages, "turn": turn_of(batch), "expected": expected,
+            });
+            ("append", args)
         }
-        Call::Splice { generation, summarized, evicted, summary, receipt } => {
+        Call::Splice { generation, summarized, evicted, withdrawn, newest, summary, receipt } => {
             let summary = summary.map(|(id, _)| hex(id));
             let args = json!({
                 "generation": generation, "summarized": summarized, "evicted": evicted,
-                "summary": summary, "flush": receipt.map(hex),
+                "withdrawn": withdrawn, "newest": newest, "summary": summary, "flush": receipt.map(hex),
             });
             ("splice", args)
         }

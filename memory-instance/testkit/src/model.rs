@@ -2,13 +2,15 @@
 
 mod backward;
 mod known;
+mod version;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use self::known::Known;
-use crate::history::{Answer, Call, Ensured, Item, Piece, Recorded, Tag, Totals};
+use self::version::IsCurrent;
+use crate::history::{Answer, Call, Ensured, Expected, Item, Piece, Recorded, Tag, Totals};
 use crate::linear::Model;
 use crate::program::Kind;
 use crate::violation::Check;
@@ -131,9 +133,20 @@ impl State {
         known: &Known,
         batch: u32,
         pieces: &[Piece],
+        expected: Option<&Expected>,
         answer: Option<&Answer>,
     ) -> bool {
         let new = !self.batches.contains_key(&batch);
+        if let Some(expected) = expected.filter(|_| new) {
+            let is_current = self.is_at(expected);
+            match answer {
+                Some(Answer::Conflict) => return is_current.may_be(IsCurrent::No),
+                // Without an answer: it came too late, and changed nothing.
+                None if is_current == IsCurrent::No => return true,
+                _ if !is_current.may_be(IsCurrent::Yes) => return false,
+                _ => {}
+            }
+        }
         let first = *self.batches.entry(batch).or_insert(self.last + 1);
         if new {
             if !self.may_write(known, batch) {
@@ -207,9 +220,12 @@ impl State {
     }
 
     fn splice(&mut self, splice: &Call, answer: Option<&Answer>) -> bool {
-        let Call::Splice { generation, summarized, evicted, summary, receipt } = splice else {
+        let Call::Splice { generation, summarized, evicted, withdrawn, newest, summary, receipt } =
+            splice
+        else {
             return false;
         };
+        let is_late = !withdrawn.is_empty() && self.items.keys().next_back().copied() > *newest;
         if receipt.is_some() && *receipt == self.newest_receipt {
             return answer.is_none_or(|answer| self.is_spliced(answer));
         }
@@ -217,6 +233,7 @@ impl State {
             // The store compares ids of messages too, which are no part of this state: a batch that is sent
             // again has new ones.
             return self.rollbacks > 0
+                || is_late
                 || !matches!(self.generation, KnownGeneration::Known(known) if known == *generation);
         }
         if matches!(self.generation, KnownGeneration::Fresh) || !self.generation.may_be(*generation)
@@ -224,8 +241,21 @@ impl State {
             // Without an answer: it came too late, and changed nothing.
             return answer.is_none();
         }
+        if is_late {
+            return answer.is_none();
+        }
         if self.turn.is_some() {
             return false;
+        }
+        for place in withdrawn {
+            let Some((item, tokens, _)) = self.items.remove(place) else { return false };
+            self.prompt = self.prompt.filter(|prompt| prompt != place);
+            self.totals.present -= 1;
+            self.totals.tokens -= u64::from(tokens);
+            match item {
+                Item::Summary(_) => self.totals.summaries -= 1,
+                Item::Message(_) => self.totals.withdrawn += 1,
+            }
         }
         for (places, counter) in [(summarized, true), (evicted, false)] {
             for place in places {
@@ -248,7 +278,7 @@ impl State {
             self.totals.summaries += 1;
             self.totals.tokens += u64::from(*tokens);
         }
-        let changes = !(summarized.is_empty() && evicted.is_empty());
+        let changes = !(summarized.is_empty() && evicted.is_empty() && withdrawn.is_empty());
         self.generation = if changes {
             KnownGeneration::After(*generation)
         } else {
@@ -386,8 +416,8 @@ impl Model for SequentialMemory {
         let has_turns = self.without != Some(ModelPart::Turns);
         next.any_totals = self.without == Some(ModelPart::Totals);
         let possible = match (call, answer) {
-            (Call::Append { batch, pieces }, answer) => {
-                next.append(&self.known, *batch, pieces, answer)
+            (Call::Append { batch, pieces, expected }, answer) => {
+                next.append(&self.known, *batch, pieces, expected.as_ref(), answer)
             }
             (Call::Ensure { id, piece }, answer) => next.ensure(&self.known, *id, piece, answer),
             (Call::Splice { .. }, answer) => next.splice(call, answer),

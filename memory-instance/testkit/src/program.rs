@@ -2,15 +2,15 @@
 //! `program/rollbacks.rs`, with those in which a TTL ends, and those with system prompts in `program/prompts.rs`.
 
 mod prompts;
-mod reads;
 mod rollbacks;
+mod vary;
 
 use std::fmt;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use self::reads::vary_reads;
+use self::vary::vary_ops;
 
 pub use self::prompts::prompts;
 pub use self::rollbacks::{expiries, rollbacks};
@@ -126,6 +126,10 @@ pub enum Op {
     Append(Vec<Kind>),
     /// Appends, and sends the same batch again until it is answered, and then this number of times.
     Retried(Vec<Kind>, u8),
+    /// Reads, and then appends at the version that was read.
+    AppendIf(Vec<Kind>),
+    /// Reads, and then takes back this number of the newest messages at the version that was read.
+    Rewind(usize),
     /// An exclusive turn.
     Turn(Turn),
     /// Takes the lease on the memory directly and keeps it this many milliseconds.
@@ -314,7 +318,7 @@ pub fn program() -> impl Strategy<Value = Program> {
             inline_flush,
             agents,
         });
-    programs.prop_map(vary_reads)
+    programs.prop_map(vary_ops)
 }
 
 /// Families of programs, each with separate numbers.
@@ -409,6 +413,12 @@ impl Program {
             Op::Turn(turn) => turn.steps.iter().filter(|step| **step == TurnStep::Clear).count(),
             _ => 0,
         })
+    }
+
+    /// The number of operations that take messages back.
+    #[must_use]
+    pub fn rewinds(&self) -> usize {
+        self.count(|op| usize::from(matches!(op, Op::Rewind(_))))
     }
 
     /// The number of operations that ensure a system prompt.

@@ -74,7 +74,8 @@ pub(crate) fn check_seen(
         // this read has its results.
         for (result, call) in history.answers.iter().filter(|_| !goes_back) {
             let answered = appended_before(operations, *result, operation.called);
-            let whole = !there.contains(result) || there.contains(call);
+            // An agent may answer a call that another one has taken back.
+            let whole = !there.contains(result) || there.contains(call) || program.rewinds() > 0;
             let kept = !(there.contains(call) && answered) || there.contains(result);
             if !(whole && kept) {
                 let what = format!("call {call} and result {result} are apart");
@@ -103,7 +104,7 @@ struct Batch<'h> {
 
 impl<'h> Batch<'h> {
     fn of(operation: &'h Recorded) -> Option<Self> {
-        let Call::Append { batch, pieces } = &operation.call else { return None };
+        let Call::Append { batch, pieces, .. } = &operation.call else { return None };
         let acknowledged = match &operation.returned {
             Some((at, Answer::Appended { first, .. })) => Some((*at, *first)),
             _ => None,
@@ -228,27 +229,36 @@ impl Page<'_> {
         let begun = self.operations.iter().filter(|operation| operation.called < self.seen);
         begun.into_iter().any(|operation| match &operation.call {
             Call::Clear(_) => true,
-            Call::Splice { summarized, evicted, .. } => {
+            Call::Splice { summarized, evicted, withdrawn, .. } => {
                 !matches!(operation.returned, Some((_, Answer::Conflict)))
-                    && (summarized.contains(&place) || evicted.contains(&place))
+                    && [summarized, evicted, withdrawn].iter().any(|gone| gone.contains(&place))
             }
             _ => false,
         })
     }
 
-    /// Critical messages that were acknowledged before and not lost by a rollback.
+    /// Critical messages that were acknowledged before, and neither lost by a rollback nor taken back.
     fn critical_before(&self) -> impl Iterator<Item = Tag> {
         let acknowledged = self.operations.iter().filter(|operation| {
             let is_kept = !self.rollbacks.any_in(operation.called, self.seen);
             is_kept
                 && matches!(&operation.returned, Some((at, Answer::Appended { .. })) if *at < self.called)
         });
-        let pieces = acknowledged.filter_map(|operation| match &operation.call {
-            Call::Append { pieces, .. } => Some(pieces),
-            _ => None,
+        let critical = acknowledged.filter_map(Batch::of).flat_map(|batch| {
+            let critical = batch.pieces.iter().filter(|piece| piece.kind == Kind::Critical);
+            let critical: BTreeSet<Tag> = critical.map(|piece| piece.tag).collect();
+            batch.places().filter(|(_, tag)| critical.contains(tag)).collect::<Vec<_>>()
         });
-        let pieces = pieces.flatten();
-        pieces.filter(|piece| piece.kind == Kind::Critical).map(|piece| piece.tag)
+        critical.filter(|(place, _)| !self.may_be_withdrawn(*place)).map(|(_, tag)| tag)
+    }
+
+    /// Whether this place may have been taken back by then.
+    fn may_be_withdrawn(&self, place: u64) -> bool {
+        let begun = self.operations.iter().filter(|operation| operation.called < self.seen);
+        begun.into_iter().any(|operation| match &operation.call {
+            Call::Splice { withdrawn, .. } => withdrawn.contains(&place),
+            _ => false,
+        })
     }
 
     /// The places whose messages were certainly removed before.
@@ -257,7 +267,9 @@ impl Page<'_> {
             matches!(&operation.returned, Some((at, Answer::Spliced(_))) if *at < self.called)
         });
         let removed = done.filter_map(|operation| match &operation.call {
-            Call::Splice { summarized, evicted, .. } => Some(summarized.iter().chain(evicted)),
+            Call::Splice { summarized, evicted, withdrawn, .. } => {
+                Some(summarized.iter().chain(evicted).chain(withdrawn))
+            }
             _ => None,
         });
         removed.flatten().copied()

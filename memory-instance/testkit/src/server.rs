@@ -14,8 +14,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::FutureExt;
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Clear, Counters, Generation, Head, Page, RemoveUnused, RemovedUnused, StoreError,
-    StoreErrorKind, StoreOperation, WriteId, WriterId,
+    Access, Clear, Counters, Generation, Head, Page, RemoveUnused, RemovedUnused, Restore,
+    StoreError, StoreErrorKind, StoreOperation, WriteId, WriterId,
 };
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore};
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
@@ -199,6 +199,21 @@ impl Server {
             *self.state().numbering.entry(key.clone()).or_default() += 1;
         }
         self.repair(&at, &mut counters);
+        Ok(counters)
+    }
+
+    pub(crate) fn restore(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        restore: &Restore,
+    ) -> Result<Counters, StoreError> {
+        let at = self.place(key);
+        if !self.is_retry(&at, restore.write) {
+            self.check_lease(key, access)?;
+        }
+        let counters = now(self.store.restore(&at, self.access(access), restore))?;
+        self.wrote(&at, restore.write);
         Ok(counters)
     }
 

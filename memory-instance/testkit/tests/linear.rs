@@ -166,7 +166,7 @@ fn append(batch: u32, place: Option<u64>) -> (MemoryCall, Option<Answer>) {
         duplicate: true,
         totals: memory_testkit::Totals::default(),
     });
-    (MemoryCall::Append { batch, pieces }, answer)
+    (MemoryCall::Append { batch, pieces, expected: None }, answer)
 }
 
 fn read(tags: &[u32]) -> (MemoryCall, Option<Answer>) {

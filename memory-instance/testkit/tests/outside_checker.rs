@@ -121,6 +121,7 @@ fn call_of(line: &Value) -> Option<(Request, Option<Reply>)> {
         Reply::Content(answer["messages"].as_array().unwrap().iter().map(one).collect())
     };
     let (request, reply): (_, fn(&Value) -> Reply) = match line["call"].as_str().unwrap() {
+        "append" if answer["conflict"] == true => return None,
         "append" => {
             let messages = args["messages"].as_array().unwrap().iter().map(Value::to_string);
             let batch = args["batch"].as_u64().unwrap();
@@ -132,7 +133,7 @@ fn call_of(line: &Value) -> Option<(Request, Option<Reply>)> {
         "splice" => {
             let request = Request::Splice {
                 summarized: numbers(&args["summarized"]),
-                evicted: numbers(&args["evicted"]),
+                evicted: [numbers(&args["evicted"]), numbers(&args["withdrawn"])].concat(),
                 summary: text(&args["summary"]),
                 flush: text(&args["flush"]),
             };

@@ -73,6 +73,6 @@ impl Run<'_> {
     }
 }
 
-fn items_of(messages: &[StoredMessage]) -> Vec<(u64, Item)> {
+pub(super) fn items_of(messages: &[StoredMessage]) -> Vec<(u64, Item)> {
     messages.iter().map(item_of).collect()
 }

@@ -128,7 +128,8 @@ impl Going {
             self.recorder.history().tokens.insert(piece.tag, fence);
         }
         let count = u64::try_from(pieces.len()).unwrap_or_default();
-        let op = self.recorder.call(self.key, Call::Append { batch: number, pieces });
+        let op =
+            self.recorder.call(self.key, Call::Append { batch: number, pieces, expected: None });
         match self.session.append_all(entries).await {
             Ok(appended) => {
                 self.recorder.answer(op, answer(&appended));

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, Applied, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
-    Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreErrorKind,
-    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, Applied, ArchivedRemoval, Clear, Counters, Cursor, Durability,
+    FlushReceipt, Head, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Restore, Splice,
+    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -93,6 +93,40 @@ impl MemoryStore for Link {
             Ok(counters)
         };
         self.store(("clear", StoreOperation::Clear), clear).await
+    }
+
+    async fn restore(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        restore: &Restore,
+    ) -> Result<Counters, StoreError> {
+        let (key, restore) = (key.clone(), *restore);
+        let restore = move |server: &Arc<Server>| server.restore(&key, access, &restore);
+        self.store(("restore", StoreOperation::Restore), restore).await
+    }
+
+    async fn removals(
+        &self,
+        key: &MemoryKey,
+        before: Option<u64>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<ArchivedRemoval>, StoreError> {
+        let key = key.clone();
+        let read = move |server: &Arc<Server>| server.removals(&key, before, limit);
+        self.ask(("removals", StoreOperation::Read), read).await
+    }
+
+    async fn archived(
+        &self,
+        key: &MemoryKey,
+        removal: u64,
+        after: Sequence,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let key = key.clone();
+        let read = move |server: &Arc<Server>| server.archived(&key, removal, after, limit);
+        self.ask(("archived", StoreOperation::Read), read).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -52,7 +52,7 @@ impl Known {
             let write = match (&operation.call, &operation.returned) {
                 (Call::Clear(id), Some(_)) => Some(id),
                 // An unanswered append whose messages were seen counts as answered.
-                (Call::Append { batch, pieces }, returned) => {
+                (Call::Append { batch, pieces, .. }, returned) => {
                     let seen = || pieces.iter().any(|one| self.was_seen(one.tag));
                     (returned.is_some() || seen()).then_some(batch)
                 }

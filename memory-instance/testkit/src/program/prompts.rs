@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Agent, Faults, Op, Program, SummarizerKind, batch, look, vary_reads};
+use super::{Agent, Faults, Op, Program, SummarizerKind, batch, look, vary_ops};
 use crate::program::{Turn, TurnStep};
 
 fn op() -> impl Strategy<Value = Op> {
@@ -56,5 +56,5 @@ pub fn prompts() -> impl Strategy<Value = Program> {
         inline_flush,
         agents,
     });
-    programs.prop_map(vary_reads)
+    programs.prop_map(vary_ops)
 }

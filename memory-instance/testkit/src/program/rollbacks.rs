@@ -7,7 +7,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Agent, Faults, Op, Program, SummarizerKind, batch, kind, turn, vary_reads};
+use super::{Agent, Faults, Op, Program, SummarizerKind, batch, kind, turn, vary_ops};
 
 /// Operations whose effect or answer depends on earlier reads: delta reads, flushes, windows, and batches that are sent
 /// again.
@@ -111,7 +111,7 @@ pub fn rollbacks() -> impl Strategy<Value = Program> {
             inline_flush,
             agents,
         });
-    programs.prop_map(vary_reads)
+    programs.prop_map(vary_ops)
 }
 
 /// All programs in which the TTL of a memory ends: those with rollbacks, with the end of a TTL in place of each rollback.

@@ -34,6 +34,11 @@ impl Server {
                 let kind = StoreErrorKind::Full("no room".into());
                 return Err(StoreError::new(StoreOperation::Append, kind).not_applied().at(key));
             }
+            Some(Bug::VersionIgnored) => append.expected = None,
+            Some(Bug::VersionBeforeRetry) if is_retry && append.expected.is_some() => {
+                let kind = StoreErrorKind::Conflict;
+                return Err(StoreError::new(StoreOperation::Append, kind).not_applied().at(key));
+            }
             Some(Bug::RetryNotRecognized) => append.write = self.fresh_write(),
             Some(Bug::WriterPrunedEarly) if is_retry => {
                 let newest = self.state().newest_writer.get(&at).copied();
@@ -73,6 +78,10 @@ impl Server {
         self.state().old_head.insert(at.clone(), before.clone());
         let quoted = append.messages.first().map(|m| m.message.text().into_owned());
         let mut appended = now(self.store.append(&at, access, &append))?;
+        if self.has(Bug::ConflictApplied) && append.expected.is_some() && count.is_multiple_of(3) {
+            let kind = StoreErrorKind::Conflict;
+            return Err(StoreError::new(StoreOperation::Append, kind).not_applied().at(key));
+        }
         self.wrote(&at, write);
         if let Some(rest) = rest {
             let (server, at) = (Arc::clone(self), at.clone());

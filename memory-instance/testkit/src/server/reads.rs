@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    Cursor, FlushReceipt, Head, Outline, Page, Read, StoreError, StoreWatch, UnusedPage,
-    UnusedQuery,
+    ArchivedRemoval, Cursor, FlushReceipt, Head, Outline, Page, Read, StoreError, StoreWatch,
+    UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -26,6 +26,25 @@ impl Server {
         }
         self.repair(&at, &mut head.counters);
         Ok(head)
+    }
+
+    pub(crate) fn removals(
+        &self,
+        key: &MemoryKey,
+        before: Option<u64>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<ArchivedRemoval>, StoreError> {
+        now(self.store.removals(&self.place(key), before, limit))
+    }
+
+    pub(crate) fn archived(
+        &self,
+        key: &MemoryKey,
+        removal: u64,
+        after: Sequence,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        now(self.store.archived(&self.place(key), removal, after, limit))
     }
 
     pub(crate) fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {

@@ -2,11 +2,16 @@
 
 use std::collections::HashSet;
 
-use memory_core::store::{Access, Counters, Splice, StoreError};
+use memory_core::store::{Access, Counters, MessageMeta, Newest, Outline, Splice, StoreError};
 use memory_core::{MemoryKey, MemoryStore, Sequence};
 
 use super::{Server, now};
 use crate::bug::Bug;
+
+/// The newest message that is there.
+fn newest_of(outline: &Outline) -> Option<Newest> {
+    outline.metas.last().map(MessageMeta::newest)
+}
 
 impl Server {
     pub(crate) fn splice(
@@ -42,6 +47,10 @@ impl Server {
             splice.summarized.contains(&place) || splice.evicted.contains(&place)
         };
         match self.bug {
+            Some(Bug::WithdrawalIgnoresNewer) => splice.newest = newest_of(&outline),
+            Some(Bug::WithdrawnCountedAsEvicted) => {
+                splice.evicted.append(&mut splice.withdrawn);
+            }
             Some(Bug::NoGenerationCheck) if !is_retry => {
                 splice.generation = outline.head.generation;
                 let there: HashSet<_> = outline.metas.iter().map(|meta| meta.sequence).collect();

@@ -1,0 +1,40 @@
+//! Versions of the sequential memory.
+
+use super::{KnownGeneration, State};
+use crate::history::Expected;
+
+/// Whether the memory is at an expected version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IsCurrent {
+    Yes,
+    No,
+    /// The store compares what is no part of this state: a generation that no answer reported, or the ids of messages,
+    /// which a batch that is sent again gets anew.
+    Maybe,
+}
+
+impl IsCurrent {
+    pub(super) fn may_be(self, current: Self) -> bool {
+        self == current || self == Self::Maybe
+    }
+}
+
+impl State {
+    pub(super) fn is_at(&self, expected: &Expected) -> IsCurrent {
+        let newest = self.items.iter().next_back().map(|(place, (item, ..))| (*place, *item));
+        if newest != expected.newest {
+            return IsCurrent::No;
+        }
+        let is_last = newest.is_some_and(|(place, _)| place == self.last);
+        let by_generation = match self.generation {
+            _ if is_last => IsCurrent::Yes,
+            KnownGeneration::Known(known) if known == expected.generation => IsCurrent::Yes,
+            other if other.may_be(expected.generation) => IsCurrent::Maybe,
+            _ => IsCurrent::No,
+        };
+        if by_generation == IsCurrent::Yes && self.rollbacks > 0 {
+            return IsCurrent::Maybe;
+        }
+        by_generation
+    }
+}
