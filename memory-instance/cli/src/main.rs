@@ -19,6 +19,7 @@ mod health;
 mod import;
 mod keys;
 mod lease;
+mod rewind;
 mod sweep;
 mod tail;
 
@@ -76,6 +77,7 @@ enum Command {
     Flush(flush::Args),
     Lease(lease::Args),
     Clear(clear::Args),
+    Rewind(rewind::Args),
     Sweep(sweep::Args),
     Tail(tail::Args),
     #[cfg(feature = "full")]
@@ -136,6 +138,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             match &command {
                 Command::Import(args) => args.check()?,
                 Command::Clear(args) => args.check()?,
+                Command::Rewind(args) => args.check()?,
                 Command::Sweep(args) => args.check()?,
                 Command::Lease(args) => args.check()?,
                 _ => {}
@@ -157,6 +160,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     Command::Flush(args) => flush::run(&memories, args, &mut out).await,
                     Command::Lease(args) => lease::run(&memories, args, &mut out).await,
                     Command::Clear(args) => clear::run(&memories, args, &mut out).await,
+                    Command::Rewind(args) => rewind::run(&memories, args, &mut out).await,
                     Command::Sweep(args) => sweep::run(&memories, args, &mut out).await,
                     Command::Tail(args) => tail::run(&memories, args, &mut out).await,
                     Command::Demo => Ok(()),

@@ -17,6 +17,7 @@ on_every_store!(
     flush_prints_its_receipt_or_nothing_due,
     control_characters_are_escaped_for_people,
     clear_counts_removals_and_still_knows_imports,
+    rewind_takes_back_the_newest_messages,
     sweep_removes_unused_memories_on_demand,
 );
 
@@ -231,6 +232,26 @@ fn flush_prints_its_receipt_or_nothing_due(folder: &Folder) {
     assert_eq!(summary["role"], "system");
 }
 
+fn rewind_takes_back_the_newest_messages(folder: &Folder) {
+    with_talk(folder);
+    let before = folder.run_words(one(&["health", "--json"])).out;
+    let before: Value = serde_json::from_str(&before).unwrap();
+    let said = folder.run_words(one(&["rewind"]));
+    assert_eq!(said.code, Some(2));
+    let said = folder.run_words(one(&["rewind", "--to", "3"]));
+    // The call at 3 goes with its result at 4.
+    assert_eq!(said.out, "default:default:case:k%201: 2 messages taken back\n");
+    let receipt = folder.run_words(one(&["rewind", "--turn", "--json"])).out;
+    let receipt: FlushReceipt = serde_json::from_str(&receipt).unwrap();
+    assert_eq!(serde_json::to_value(&receipt.withdrawn).unwrap(), json!([[2, 2]]));
+    let health = folder.run_words(one(&["health", "--json"])).out;
+    let health: Value = serde_json::from_str(&health).unwrap();
+    assert_eq!(health["lifetime"]["withdrawn"], 3);
+    assert_eq!(health["last_flush"], before["last_flush"]);
+    let nothing = folder.run_words(one(&["rewind", "--to", "100", "--json"]));
+    assert_eq!(nothing.out, "null\n");
+}
+
 fn clear_counts_removals_and_still_knows_imports(folder: &Folder) {
     with_talk(folder);
     let said = folder.run_words(one(&["clear", "--yes"]));
@@ -346,8 +367,8 @@ fn path_that_begins_with_file_is_a_path() {
 fn every_command_teaches_by_example() {
     let folder = Folder::new();
     for command in [
-        "", "import", "export", "context", "health", "keys", "flush", "lease", "clear", "sweep",
-        "tail", "bench",
+        "", "import", "export", "context", "health", "keys", "flush", "lease", "clear", "rewind",
+        "sweep", "tail", "bench",
     ] {
         let help = folder.ok(&format!("{command} --help"));
         assert!(help.contains("Examples:\n  memory "), "{command}: {help}");

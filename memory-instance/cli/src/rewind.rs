@@ -1,0 +1,59 @@
+//! `memory rewind`.
+
+use memory_core::Sequence;
+use memory_instance::Conditional;
+
+use crate::args::Memories;
+use crate::failure::usage;
+use crate::out::{Out, count};
+
+/// Take back the newest messages of a memory
+///
+/// A tool call and its results are taken back together. The messages count as withdrawn, and their numbers are
+/// not used again. If another program writes meanwhile, nothing is taken back and the command fails; run it again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memory rewind --key airline-00-0 --turn           the newest message of the user and what follows it
+  memory rewind --key airline-00-0 --to 12          all messages after number 12, see memory tail")]
+pub(crate) struct Args {
+    /// Take back the newest message of the user and all messages after it
+    #[arg(long, conflicts_with = "to")]
+    turn: bool,
+    /// Take back all messages after this number
+    #[arg(long, value_name = "NUMBER")]
+    to: Option<u64>,
+}
+
+impl Args {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.turn || self.to.is_some() {
+            return Ok(());
+        }
+        Err(usage("rewind needs --turn, or --to with the number of the last message to keep"))
+    }
+}
+
+pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
+    let memory = memories.the_one().await?;
+    let version = memory.version().await?;
+    let done = match args.to {
+        Some(to) => memory.rewind(Sequence::new(to), version).await?,
+        None => memory.pop_turn(version).await?,
+    };
+    let withdrawal = match done {
+        Conditional::Applied(withdrawal) => withdrawal,
+        Conditional::Conflict(conflict) => {
+            let came = count(conflict.came.len() as u64, "message", "messages");
+            anyhow::bail!(
+                "{}: {came} came meanwhile, and nothing was taken back; run the command again",
+                memory.key()
+            );
+        }
+    };
+    if out.json() {
+        return out.compact(&withdrawal.receipt);
+    }
+    let withdrawn = withdrawal.receipt.map_or(0, |receipt| receipt.withdrawn.len());
+    out.line(format!("{}: {} taken back", memory.key(), count(withdrawn, "message", "messages")))
+}
