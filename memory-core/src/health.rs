@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::ArchivedRemoval;
 use crate::counters::{Counters, Tally};
 use crate::key::MemoryKey;
 use crate::lease::{FencingToken, LeaseInfo};
@@ -52,6 +53,12 @@ pub struct MemoryHealth {
     /// Why the newest flush attempt of this process failed; `None` if it succeeded or a flush of another process
     /// followed it.
     pub last_flush_error: Option<String>,
+    /// A flush was undone, so no automatic flush begins until one is performed explicitly.
+    #[serde(default)]
+    pub flush_held: bool,
+    /// The archive; `None` if the resource keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveHealth>,
     /// The lease on the memory.
     pub lease: Option<LeaseHealth>,
     /// Tasks of this process that wait for the lease.
@@ -93,6 +100,8 @@ impl MemoryHealth {
             strategy: String::new(),
             last_flush: None,
             last_flush_error: None,
+            flush_held: false,
+            archive: None,
             lease: None,
             waiting_tasks: 0,
             fence: FencingToken::ZERO,
@@ -199,6 +208,27 @@ impl From<&Counters> for Lifetime {
             withdrawn: counters.withdrawn,
             summaries: counters.summaries,
         }
+    }
+}
+
+/// The size of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ArchiveHealth {
+    /// The removals in it.
+    pub removals: u64,
+    /// Their messages.
+    pub messages: u64,
+    /// The bytes of these messages in their stored form.
+    pub bytes: u64,
+}
+
+impl ArchiveHealth {
+    /// Adds a removal.
+    pub const fn add(&mut self, removal: &ArchivedRemoval) {
+        self.removals = self.removals.saturating_add(1);
+        self.messages = self.messages.saturating_add(removal.messages);
+        self.bytes = self.bytes.saturating_add(removal.bytes);
     }
 }
 

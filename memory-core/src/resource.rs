@@ -1,5 +1,6 @@
 //! The description of one kind of memory, written in YAML, TOML or JSON.
 
+mod archive;
 mod duration;
 mod error;
 mod explain;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::archive::{ArchiveKeep, ArchiveSettings};
 pub use self::error::ResourceError;
 pub use self::model::{ModelInfo, Tokenizer};
 pub use self::sections::{
@@ -129,6 +131,9 @@ pub struct MemoryResource {
     /// How the memory is persisted.
     #[serde(default)]
     pub persistence: Persistence,
+    /// How long removed messages are kept. Default: not at all.
+    #[serde(default, skip_serializing_if = "ArchiveSettings::is_default")]
+    pub archive: ArchiveSettings,
     /// The content that must not be stored.
     #[serde(default)]
     pub privacy_policy: PrivacyPolicy,
@@ -196,6 +201,7 @@ impl MemoryResource {
             lock: LockSettings::default(),
             circuit_breaker: None,
             persistence: Persistence::default(),
+            archive: ArchiveSettings::default(),
             privacy_policy: PrivacyPolicy::default(),
             limits: Limits::default(),
         }

@@ -8,7 +8,9 @@ use crate::inner::{Inner, OnHeap};
 use crate::instance::MemoryInstance;
 
 impl MemoryInstance {
-    /// Removes all messages and receipts. The counters report the removed messages as cleared.
+    /// Removes all messages and receipts. The counters report the removed messages as cleared. If the resource has an
+    /// [archive](memory_core::MemoryResource::archive), the messages are kept there; [`purge`](Self::purge) keeps
+    /// nothing.
     ///
     /// # Examples
     ///
@@ -55,7 +57,8 @@ impl Inner {
 
     async fn clear_once(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
         let writer = self.take_writer();
-        let clear = Clear::new(writer.write);
+        let archive = self.rules.resource.archive.retention();
+        let clear = Clear { archive, ..Clear::new(writer.write) };
         let counters = self.write(&clear, lease, self.rules.lock.wait_timeout()).await?;
         self.writers.put_back(writer);
         Ok(counters)

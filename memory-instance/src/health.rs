@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use memory_core::health::{LeaseHealth, Lifetime, ServerHealth, Verdict};
 use memory_core::plan::{UnitState, Units};
-use memory_core::store::{Outline, Tally};
+use memory_core::store::{FLUSH_HELD, Outline, Tally};
 use memory_core::{ContentType, MemoryHealth, Priority};
 use tokio::time::Instant;
 
@@ -70,6 +70,7 @@ impl Inner {
         let latency = started.elapsed();
         let last_flush = self.store().receipts(&self.key).await?;
         let last_flush = last_flush.into_iter().find(|receipt| receipt.withdrawn.is_empty());
+        let archive = self.archive_health().await?;
         let server = self.store().server().await?;
         let locks = &self.backend.locks;
         let inspected = locks.inspect(&self.lease).await;
@@ -117,6 +118,8 @@ impl Inner {
         health.strategy = self.rules.strategy.name().to_owned();
         health.last_flush = last_flush;
         health.last_flush_error = flush_error;
+        health.flush_held = outline.head.next_flush_at == Some(FLUSH_HELD);
+        health.archive = archive;
         health.lease = lease;
         health.waiting_tasks =
             locks.waiting(&self.lease) as u64 + self.waiting.load(Ordering::Relaxed);

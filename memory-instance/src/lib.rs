@@ -5,6 +5,7 @@ mod manager;
 mod instance;
 
 mod append;
+mod archive;
 mod clear;
 mod ensure_system;
 mod exclusive;
@@ -44,6 +45,7 @@ mod writers;
 #[cfg(test)]
 mod auto_traits;
 
+pub use archive::ArchivedMessage;
 pub use breaker::CircuitBreaker;
 pub use builder::ManagerBuilder;
 pub use calibrations::Calibrated;

@@ -104,7 +104,7 @@ pub struct SweepReport {
     pub more: bool,
 }
 
-const fn non_zero(number: usize) -> NonZeroUsize {
+pub(crate) const fn non_zero(number: usize) -> NonZeroUsize {
     match NonZeroUsize::new(number) {
         Some(number) => number,
         None => NonZeroUsize::MIN,

@@ -278,7 +278,9 @@ impl Inner {
         receipt.messages_before = before.messages;
         receipt.messages_after = before.messages.saturating_sub(places.len() as u64);
         receipt.withdrawn = places.iter().copied().collect();
-        let splice = Splice { withdrawn: places, receipt: Some(receipt), ..Splice::of(outline) };
+        let archive = self.rules.resource.archive.retention();
+        let splice =
+            Splice { withdrawn: places, receipt: Some(receipt), archive, ..Splice::of(outline) };
         splice.weighed(&outline.metas)
     }
 }

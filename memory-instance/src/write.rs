@@ -20,7 +20,7 @@ use crate::error::WriteError;
 use crate::inner::Inner;
 
 /// The answer of a store that is being waited for.
-type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+pub(crate) type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// A request of a write, which may be sent several times.
 pub(crate) trait WriteRequest: Sized + Send + Sync {

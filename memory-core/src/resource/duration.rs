@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde::de;
 
-fn parse(text: &str) -> Result<Duration, String> {
+pub(super) fn parse(text: &str) -> Result<Duration, String> {
     let form = || match text.parse::<f64>() {
         Ok(_) => without_unit(text),
         Err(_) => "write a duration with its unit, such as 30s, 10m, 24h or 7d".to_owned(),

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::duration::display;
-use super::{FlushingStrategy, MAX_REDACT_PATTERNS, MemoryResource, ModelInfo, ResourceError};
+use super::{
+    ArchiveKeep, FlushingStrategy, MAX_REDACT_PATTERNS, MemoryResource, ModelInfo, ResourceError,
+};
 use crate::flush_settings::FlushSettings;
 use crate::lease::MIN_LEASE_TTL;
 use crate::limits::Limits;
@@ -59,6 +61,15 @@ impl MemoryResource {
             return Err(self.refuse(
                 "persistence.ttl",
                 "is zero, so nothing would be kept; remove it to keep the memory forever",
+            ));
+        }
+        if self.archive.keep == ArchiveKeep::For(Duration::ZERO) {
+            return Err(self.refuse("archive.keep", "is zero; write none to keep nothing"));
+        }
+        if self.archive.max_bytes == 0 {
+            return Err(self.refuse(
+                "archive.max_bytes",
+                "is zero, so nothing would be kept; set some, such as 64MiB, or archive.keep to none",
             ));
         }
         if self.key.as_deref().is_some_and(|key| key.trim().is_empty()) {

@@ -4,18 +4,23 @@ use crate::args::Memories;
 use crate::failure::usage;
 use crate::out::{Out, count};
 
-/// Remove all messages of a memory permanently
+/// Remove all messages of a memory
 ///
-/// Its flush receipts are removed too. The removed messages count as cleared. The memory still recognizes its
+/// A memory whose resource has an archive (`archive: { keep: 30d }`) keeps the removed messages there until that time
+/// is over; --purge removes them and the archive at once. Its flush receipts are removed too. The removed messages count as cleared. The memory still recognizes its
 /// imports: importing the same file again appends nothing, unless `memory import` gets another --source.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  memory clear --key airline-00-0 --yes")]
+  memory clear --key airline-00-0 --yes
+  memory clear --key airline-00-0 --yes --purge")]
 pub(crate) struct Args {
     /// Confirm the removal
     #[arg(long)]
     yes: bool,
+    /// Remove the archive too
+    #[arg(long)]
+    purge: bool,
 }
 
 impl Args {
@@ -23,14 +28,14 @@ impl Args {
         if self.yes {
             return Ok(());
         }
-        Err(usage("clear removes all messages of the memory for good; add --yes to do that"))
+        Err(usage("clear removes all messages of the memory; add --yes to do that"))
     }
 }
 
-pub(crate) async fn run(memories: &Memories, _: &Args, out: &mut Out) -> anyhow::Result<()> {
+pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
     let memory = memories.the_one().await?;
     let before = memory.counters().await?.cleared;
-    let counters = memory.clear().await?;
+    let counters = if args.purge { memory.purge().await? } else { memory.clear().await? };
     if out.json() {
         return out.compact(&counters);
     }

@@ -164,6 +164,14 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
     if let Some(error) = &health.last_flush_error {
         row("last flush error", escape::inline(error).into_owned());
     }
+    if health.flush_held {
+        row("automatic flushes", "held since a flush was undone, until `memory flush`".to_owned());
+    }
+    if let Some(archive) = &health.archive {
+        let messages = count(archive.messages, "message", "messages");
+        let removals = count(archive.removals, "removal", "removals");
+        row("archive", format!("{messages} of {removals}, {} bytes", number(archive.bytes)));
+    }
     row("lease", lease(health));
     row("waiting tasks", number(health.waiting_tasks));
     let fence = health.fence.number();

@@ -11,6 +11,7 @@ mod failure;
 mod out;
 mod stop;
 
+mod archive;
 mod clear;
 mod context;
 mod export;
@@ -76,6 +77,7 @@ enum Command {
     Keys(keys::Args),
     Flush(flush::Args),
     Lease(lease::Args),
+    Archive(archive::Args),
     Clear(clear::Args),
     Rewind(rewind::Args),
     Sweep(sweep::Args),
@@ -159,6 +161,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     Command::Keys(args) => keys::run(&memories, args, &mut out).await,
                     Command::Flush(args) => flush::run(&memories, args, &mut out).await,
                     Command::Lease(args) => lease::run(&memories, args, &mut out).await,
+                    Command::Archive(args) => archive::run(&memories, args, &mut out).await,
                     Command::Clear(args) => clear::run(&memories, args, &mut out).await,
                     Command::Rewind(args) => rewind::run(&memories, args, &mut out).await,
                     Command::Sweep(args) => sweep::run(&memories, args, &mut out).await,

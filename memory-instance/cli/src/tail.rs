@@ -114,7 +114,7 @@ fn is_passing(error: &MemoryError) -> bool {
     error.is_retryable() || matches!(error.store_kind(), Some(StoreErrorKind::Full(..)))
 }
 
-fn show(stored: &StoredMessage, out: &mut Out) -> anyhow::Result<()> {
+pub(crate) fn show(stored: &StoredMessage, out: &mut Out) -> anyhow::Result<()> {
     let StoredMessage { meta, message, .. } = stored;
     if out.json() {
         return out.compact(&json!({

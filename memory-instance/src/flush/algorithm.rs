@@ -64,6 +64,7 @@ impl Inner {
                 Planned::Outdated => continue,
             };
             splice.flusher = Some(flusher);
+            splice.archive = self.rules.resource.archive.retention();
             let waits = self.commit_patience(trigger);
             match self.write(&*splice, None, waits).await {
                 Ok(_) => return Ok(splice.receipt),

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use memory_core::store::{Access, FlushReceipt, MessageId, Retention, Splice};
 use memory_core::{EstimateCounter, Message, Sequence};
 use memory_flush::{
     CompactOptions, FallbackChain, FlushSettings, RuleBasedSummarizer, Summarizer, SummaryRequest,
@@ -27,6 +28,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::append, with a flush that it finds due",
     "MemoryInstance::append_all",
     "MemoryInstance::append_if",
+    "MemoryInstance::archived",
     "MemoryInstance::append_all, during a turn of another process",
     "MemoryInstance::break_leases",
     "MemoryInstance::clear",
@@ -47,16 +49,20 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::last",
     "MemoryInstance::len",
     "MemoryInstance::messages",
+    "MemoryInstance::originals",
     "MemoryInstance::page",
     "MemoryInstance::page_before",
     "MemoryInstance::perform_flush",
     "MemoryInstance::perform_flush, during a flush of another process",
     "MemoryInstance::pop_turn",
+    "MemoryInstance::purge",
     "MemoryInstance::receipts",
+    "MemoryInstance::removals",
     "MemoryInstance::rewind",
     "MemoryInstance::send",
     "MemoryInstance::send, with a flush that it finds due",
     "MemoryInstance::token_count",
+    "MemoryInstance::undo_flush",
     "MemoryInstance::version",
     "MemoryInstance::watch",
     "MemoryInstance::window",
@@ -195,6 +201,44 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let withdrawn = done.map(|done| done.applied().unwrap().counters.withdrawn);
             assert!(withdrawn.is_none_or(|withdrawn| withdrawn == counters.withdrawn), "{what}");
             is_done
+        }
+        "MemoryInstance::archived" => {
+            let all = Sequence::ZERO..=Sequence::new(u64::MAX);
+            cut.off(memory.archived(all)).await.map(Result::unwrap).is_some()
+        }
+        "MemoryInstance::originals" => {
+            let summary = MessageId::new(uuid::Uuid::nil());
+            cut.off(memory.originals(summary)).await.map(Result::unwrap).is_some()
+        }
+        "MemoryInstance::removals" => {
+            cut.off(memory.removals(None, NonZeroUsize::MIN)).await.map(Result::unwrap).is_some()
+        }
+        "MemoryInstance::purge" => {
+            let done = cut.off(memory.purge()).await.map(Result::unwrap);
+            case.settle().await;
+            let cleared = memory.counters().await.unwrap().cleared;
+            let all = u64::try_from(HISTORY).unwrap() + 1;
+            assert!(cleared == all || (cleared == 0 && done.is_none()), "{what}: {cleared}");
+            done.is_some()
+        }
+        "MemoryInstance::undo_flush" => {
+            let before = memory.messages().await.unwrap();
+            let outline = case.outline().await;
+            let mut splice = Splice::of(&outline);
+            splice.evicted = outline.metas[..20].iter().map(|meta| meta.sequence).collect();
+            let id = uuid::Uuid::from_u128(fastrand::u128(..));
+            splice.receipt = Some(FlushReceipt::new(id, "test", outline.metas[0].created_at));
+            splice.archive = Some(Retention::forever());
+            let store = &case.world.store;
+            store.splice(memory.key(), Access::OPEN, &splice).await.unwrap();
+            let done = cut.off(memory.undo_flush(id)).await.map(Result::unwrap);
+            case.settle().await;
+            let evicted = memory.counters().await.unwrap().evicted;
+            assert!(evicted == 0 || (evicted == 20 && done.is_none()), "{what}: {evicted}");
+            let after = memory.messages().await.unwrap();
+            assert_eq!(after.len(), before.len() - usize::try_from(evicted).unwrap(), "{what}");
+            assert!(evicted > 0 || after == before, "{what}");
+            done.is_some()
         }
         "MemoryInstance::version" => cut.off(memory.version()).await.map(Result::unwrap).is_some(),
         "MemoryInstance::clear" => {
@@ -443,6 +487,8 @@ async fn refused_writes(memory: &MemoryInstance, cut: Cut) -> bool {
         cut.off(memory.append_all(batch())).await.map(|done| done.unwrap_err()),
         cut.off(memory.send(&prepared)).await.map(|done| done.unwrap_err()),
         cut.off(memory.clear()).await.map(|done| done.unwrap_err()),
+        cut.off(memory.purge()).await.map(|done| done.unwrap_err()),
+        cut.off(memory.undo_flush(uuid::Uuid::nil())).await.map(|done| done.unwrap_err()),
         cut.off(memory.append_if(Version::default(), batch())).await.map(|done| done.unwrap_err()),
         cut.off(memory.rewind(Sequence::ZERO, Version::default()))
             .await

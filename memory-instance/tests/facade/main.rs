@@ -37,6 +37,7 @@ macro_rules! on_every_backend {
 }
 
 mod append;
+mod archive;
 mod bad_input;
 mod breaker;
 mod cancel;

@@ -18,6 +18,7 @@ on_every_store!(
     control_characters_are_escaped_for_people,
     clear_counts_removals_and_still_knows_imports,
     rewind_takes_back_the_newest_messages,
+    archive_lists_and_undoes_removals,
     sweep_removes_unused_memories_on_demand,
 );
 
@@ -230,6 +231,36 @@ fn flush_prints_its_receipt_or_nothing_due(folder: &Folder) {
     assert!(folder.ok("flush --resource r.toml").contains("nothing to do"));
     let summary = &lines(&folder.ok("export --resource r.toml"))[0];
     assert_eq!(summary["role"], "system");
+}
+
+fn archive_lists_and_undoes_removals(folder: &Folder) {
+    let line = r#"{"role":"user","content":"one two three four five six seven eight nine ten"}"#;
+    folder.write("talk.jsonl", [line; 30].join("\n"));
+    folder.write(
+        "r.toml",
+        "id = 'r'\nkey = 'k'\nmax_tokens = 600\ntokenizer = 'o200k_base'\n[archive]\nkeep = '30d'\n",
+    );
+    folder.ok("import talk.jsonl --resource r.toml");
+    assert!(folder.ok("archive --resource r.toml").contains("the archive is empty"));
+    let receipt: FlushReceipt =
+        serde_json::from_value(folder.json("flush --resource r.toml --json")).unwrap();
+    let removals = folder.json("archive --resource r.toml --json");
+    assert_eq!(removals[0]["cause"], "flush");
+    let removed = receipt.summarized.len() + receipt.evicted.len();
+    assert_eq!(removals[0]["messages"], removed);
+    let number = removals[0]["number"].as_u64().unwrap();
+    let shown = folder.ok(&format!("archive --resource r.toml --show {number}"));
+    assert_eq!(shown.lines().count() as u64, removed);
+    assert!(folder.ok("health --resource r.toml").contains("of 1 removal"));
+    folder.ok(&format!("archive --resource r.toml --undo {number}"));
+    assert_eq!(lines(&folder.ok("export --resource r.toml")).len(), 30);
+    assert!(folder.ok("health --resource r.toml").contains("held since a flush was undone"));
+    let missing = folder.run(&format!("archive --resource r.toml --undo {number}"));
+    assert_eq!(missing.code, Some(1));
+    folder.ok("clear --resource r.toml --yes");
+    assert_eq!(folder.json("archive --resource r.toml --json")[0]["cause"], "clear");
+    folder.ok("clear --resource r.toml --yes --purge");
+    assert_eq!(folder.json("archive --resource r.toml --json"), json!([]));
 }
 
 fn rewind_takes_back_the_newest_messages(folder: &Folder) {

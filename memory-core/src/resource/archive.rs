@@ -1,0 +1,164 @@
+//! How long a memory keeps removed messages.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::duration;
+use crate::archive::Retention;
+
+/// The archive of a memory: what a flush, a clear or a rewind removes is kept there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ArchiveSettings {
+    /// How long removed messages are kept, but never longer than `persistence.ttl`. Default: `none`.
+    pub keep: ArchiveKeep,
+    /// The most bytes of archived messages of one memory; the oldest removals are dropped first. Default: 64 MiB.
+    #[serde(deserialize_with = "bytes")]
+    pub max_bytes: u64,
+}
+
+impl Default for ArchiveSettings {
+    fn default() -> Self {
+        Self { keep: ArchiveKeep::None, max_bytes: Retention::DEFAULT_MAX_BYTES }
+    }
+}
+
+impl ArchiveSettings {
+    /// Keeps removed messages for this time.
+    #[must_use]
+    pub fn keep_for(time: Duration) -> Self {
+        Self { keep: ArchiveKeep::For(time), ..Self::default() }
+    }
+
+    /// Keeps removed messages without an end.
+    #[must_use]
+    pub fn forever() -> Self {
+        Self { keep: ArchiveKeep::Forever, ..Self::default() }
+    }
+
+    /// The settings for a store; `None` if nothing is kept.
+    #[must_use]
+    pub const fn retention(&self) -> Option<Retention> {
+        let keep = match self.keep {
+            ArchiveKeep::None => return None,
+            ArchiveKeep::For(time) => Some(time),
+            ArchiveKeep::Forever => None,
+        };
+        Some(Retention { keep, max_bytes: self.max_bytes })
+    }
+
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How long removed messages are kept. In a resource: `none`, `forever`, or a duration such as `30d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ArchiveKeep {
+    /// Nothing is kept.
+    None,
+    /// For this time after the removal.
+    For(Duration),
+    /// Without an end.
+    Forever,
+}
+
+impl Serialize for ArchiveKeep {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => to.serialize_str("none"),
+            Self::For(time) => to.serialize_str(&duration::display(*time)),
+            Self::Forever => to.serialize_str("forever"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ArchiveKeep {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        match &*text {
+            "none" => Ok(Self::None),
+            "forever" => Ok(Self::Forever),
+            time => duration::parse(time).map(Self::For).map_err(|problem| {
+                de::Error::custom(format!("{problem}; or write none or forever"))
+            }),
+        }
+    }
+}
+
+/// A number of bytes: an integer, or a text such as `64MiB`.
+fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    struct Bytes;
+
+    impl de::Visitor<'_> for Bytes {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number of bytes, such as 1048576, 512KiB, 64MiB or 1GiB")
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+            Ok(number)
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
+            u64::try_from(number)
+                .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
+            let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+            let (number, unit) = text.split_at(end);
+            let shift = match unit.trim() {
+                "" | "B" => 0,
+                "KiB" => 10,
+                "MiB" => 20,
+                "GiB" => 30,
+                _ => return Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+            };
+            let number: Option<u64> = number.parse().ok();
+            number
+                .and_then(|number| number.checked_mul(1 << shift))
+                .ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+    }
+
+    from.deserialize_any(Bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn archive_is_read_and_written() {
+        let read = |value: serde_json::Value| serde_json::from_value::<ArchiveSettings>(value);
+        let day = Duration::from_hours(24);
+        let thirty = read(json!({"keep": "30d"})).unwrap();
+        assert_eq!(thirty, ArchiveSettings::keep_for(30 * day));
+        assert_eq!(thirty.retention(), Some(Retention::keep_for(30 * day)));
+        let small = read(json!({"keep": "forever", "max_bytes": "512KiB"})).unwrap();
+        let retention = small.retention().unwrap();
+        assert_eq!((retention.keep, retention.max_bytes), (None, 512 << 10));
+        assert_eq!(read(json!({})).unwrap().retention(), None);
+        assert_eq!(read(json!({"max_bytes": 7})).unwrap().max_bytes, 7);
+        for settings in [thirty, small, ArchiveSettings::default()] {
+            assert_eq!(read(serde_json::to_value(settings).unwrap()).unwrap(), settings);
+        }
+        for (wrong, told) in [
+            (json!({"keep": "always"}), "or write none or forever"),
+            (json!({"keep": "30"}), "write 30s for seconds"),
+            (json!({"max_bytes": "64MB"}), "such as 1048576, 512KiB"),
+            (json!({"max_bytes": -1}), "a number of bytes"),
+            (json!({"max_bytes": "99999999999GiB"}), "a number of bytes"),
+        ] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The past of a memory: the messages that were removed, and undoing a flush.
+
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+
+use memory_core::health::ArchiveHealth;
+use memory_core::lease::LeaseProof;
+use memory_core::store::{
+    Access, ArchivedRemoval, Clear, Counters, MessageId, Restore, StoreOperation,
+};
+use memory_core::{Sequence, StoredMessage};
+use uuid::Uuid;
+
+use crate::error::MemoryError;
+use crate::inner::Inner;
+use crate::instance::MemoryInstance;
+use crate::sweep::non_zero;
+use crate::write::{Answering, WriteRequest};
+
+/// The messages and removals that are read at once.
+const AT_ONCE: NonZeroUsize = non_zero(500);
+
+/// A removed message that is in the archive.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ArchivedMessage {
+    /// The [number](ArchivedRemoval::number) of the removal.
+    pub removal: u64,
+    /// The message, as it was stored.
+    pub message: StoredMessage,
+}
+
+impl MemoryInstance {
+    /// The removals whose messages are in the archive, newest first: at most `limit`, before the removal with a number.
+    ///
+    /// A memory has an archive if its resource says how long removed messages are kept
+    /// ([`MemoryResource::archive`](memory_core::MemoryResource::archive)), and its store keeps one.
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn removals(
+        &self,
+        before: Option<u64>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<ArchivedRemoval>, MemoryError> {
+        Ok(self.inner.store().removals(&self.inner.key, before, limit).await?)
+    }
+
+    /// The archived messages at these places, in ascending order, and of one place the earlier removal first. The place
+    /// of a summary had an original message before.
+    ///
+    /// The cost is that of all removals with a message in the range.
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn archived(
+        &self,
+        places: RangeInclusive<Sequence>,
+    ) -> Result<Vec<ArchivedMessage>, MemoryError> {
+        let mut found = Vec::new();
+        let mut before = None;
+        loop {
+            let removals = self.removals(before, AT_ONCE).await?;
+            let Some(oldest) = removals.last() else { break };
+            before = Some(oldest.number);
+            for removal in &removals {
+                let ranges = removal.places.ranges();
+                if ranges
+                    .iter()
+                    .any(|(first, last)| first <= places.end() && places.start() <= last)
+                {
+                    let messages = self.inner.removed(removal.number, &places).await?;
+                    let number = removal.number;
+                    found.extend(
+                        messages
+                            .into_iter()
+                            .map(|message| ArchivedMessage { removal: number, message }),
+                    );
+                }
+            }
+        }
+        found.sort_by_key(|one| (one.message.meta.sequence, one.removal));
+        Ok(found)
+    }
+
+    /// The messages that a summary replaced, in order; empty if they are not in the archive. An earlier summary may be
+    /// among them.
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn originals(&self, summary: MessageId) -> Result<Vec<StoredMessage>, MemoryError> {
+        let mut before = None;
+        loop {
+            let removals = self.removals(before, AT_ONCE).await?;
+            let Some(oldest) = removals.last() else { return Ok(Vec::new()) };
+            before = Some(oldest.number);
+            let written = removals.iter().find_map(|removal| {
+                let receipt = removal.receipt.as_ref()?;
+                let is_it = receipt.summary.as_ref().is_some_and(|written| written.id == summary);
+                is_it.then_some((removal.number, &receipt.summarized))
+            });
+            if let Some((number, summarized)) = written {
+                let all = Sequence::ZERO..=Sequence::new(u64::MAX);
+                let mut messages = self.inner.removed(number, &all).await?;
+                messages.retain(|message| summarized.contains(message.meta.sequence));
+                return Ok(messages);
+            }
+        }
+    }
+
+    /// Undoes a flush, or a rewind, by the id of its [receipt](memory_core::store::FlushReceipt::id): the original
+    /// messages return to their places, and the summary is removed, in one step. Messages that came since stay.
+    ///
+    /// After that no automatic flush begins until [`perform_flush`](Self::perform_flush), because it would remove the
+    /// same messages again; [`health`](Self::health) reports this.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use memory_instance::{FlushMode, MemoryManager, MemoryResource};
+    /// use memory_core::resource::ArchiveSettings;
+    /// use memory_instance::Message;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut resource = MemoryResource::new("support", 400);
+    /// resource.archive = ArchiveSettings::keep_for(Duration::from_hours(24));
+    /// # let manager = MemoryManager::builder()
+    /// #     .with_resource(resource)
+    /// #     .with_flush_mode(FlushMode::Manual)
+    /// #     .open("memory://")
+    /// #     .await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// for number in 0..40 {
+    ///     memory.append(Message::user(format!("Message {number} of a long conversation"))).await?;
+    /// }
+    /// let receipt = memory.perform_flush().await?.ok_or("nothing was flushed")?;
+    /// assert!(memory.len().await? < 40);
+    /// memory.undo_flush(receipt.id).await?;
+    /// assert_eq!(memory.len().await?, 40);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::NotRestorable`](memory_core::store::StoreErrorKind::NotRestorable) with the reason: the
+    /// messages are no longer in the archive, a later summary was built on this one (undo that flush first), or the
+    /// memory was cleared.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the flush undone or not, never half.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn undo_flush(&self, receipt: Uuid) -> Result<Counters, MemoryError> {
+        self.writable("undo a flush of")?;
+        let writer = self.inner.take_writer();
+        let restore = Restore { write: writer.write, receipt };
+        let waits = self.inner.rules.lock.wait_timeout();
+        let counters = self.inner.write(&restore, None, waits).await?;
+        self.inner.writers.put_back(writer);
+        Ok(counters)
+    }
+
+    /// Removes all messages, receipts and the archive. As [`clear`](Self::clear), but nothing is kept.
+    ///
+    /// # Errors
+    /// [`MemoryError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the memory cleared or not.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn purge(&self) -> Result<Counters, MemoryError> {
+        self.writable("purge")?;
+        let writer = self.inner.take_writer();
+        let waits = self.inner.rules.lock.wait_timeout();
+        let counters = self.inner.write(&Clear::new(writer.write), None, waits).await?;
+        self.inner.writers.put_back(writer);
+        Ok(counters)
+    }
+}
+
+impl WriteRequest for Restore {
+    type Answer = Counters;
+    const OPERATION: StoreOperation = StoreOperation::Restore;
+
+    fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Counters> {
+        inner.store().restore(&inner.key, Access { lease }, self)
+    }
+}
+
+impl Inner {
+    /// The size of the archive, if the resource keeps one.
+    pub(crate) async fn archive_health(&self) -> Result<Option<ArchiveHealth>, MemoryError> {
+        if self.rules.resource.archive.retention().is_none() {
+            return Ok(None);
+        }
+        let (mut health, mut before) = (ArchiveHealth::default(), None);
+        loop {
+            let removals = self.store().removals(&self.key, before, AT_ONCE).await?;
+            let Some(oldest) = removals.last() else { return Ok(Some(health)) };
+            before = Some(oldest.number);
+            removals.iter().for_each(|removal| health.add(removal));
+        }
+    }
+
+    /// The messages of a removal at these places.
+    async fn removed(
+        &self,
+        removal: u64,
+        places: &RangeInclusive<Sequence>,
+    ) -> Result<Vec<StoredMessage>, MemoryError> {
+        let mut found: Vec<StoredMessage> = Vec::new();
+        let mut after = Sequence::new(places.start().number().saturating_sub(1));
+        loop {
+            let page = self.store().archived(&self.key, removal, after, AT_ONCE).await?;
+            let Some(last) = page.last().map(|last| last.meta.sequence) else { return Ok(found) };
+            found.extend(page.into_iter().filter(|one| places.contains(&one.meta.sequence)));
+            if last >= *places.end() {
+                return Ok(found);
+            }
+            after = last;
+        }
+    }
+}

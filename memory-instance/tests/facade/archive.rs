@@ -1,0 +1,178 @@
+//! The past: what was removed, and undoing a flush.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use memory_core::resource::ArchiveSettings;
+use memory_core::store::{RemovalCause, RestoreRefusal, StoreErrorKind};
+use memory_core::{MemoryResource, Message, Sequence, StoredMessage};
+use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance};
+
+use crate::support::{On, checked, texts, with};
+
+on_every_backend![
+    flushed_originals_are_in_the_archive,
+    undone_flush_restores_the_memory,
+    undone_flush_holds_automatic_flushes,
+    rewind_can_be_undone,
+    clear_keeps_an_archive_and_purge_none,
+    memory_without_an_archive_refuses_to_undo,
+    summary_of_a_summary_is_undone_last_first,
+];
+
+fn archiving() -> MemoryResource {
+    let mut resource = MemoryResource::new("m", 400);
+    resource.archive = ArchiveSettings::keep_for(Duration::from_hours(24));
+    resource
+}
+
+fn manual() -> ManagerBuilder {
+    with(archiving()).with_flush_mode(FlushMode::Manual)
+}
+
+async fn talk(memory: &MemoryInstance, count: usize) -> Vec<StoredMessage> {
+    for number in 0..count {
+        let text = format!("message {number} of a conversation that goes on");
+        memory.append(Message::user(text)).await.unwrap();
+    }
+    memory.messages().await.unwrap()
+}
+
+fn all() -> std::ops::RangeInclusive<Sequence> {
+    Sequence::ZERO..=Sequence::new(u64::MAX)
+}
+
+const TEN: NonZeroUsize = NonZeroUsize::new(10).unwrap();
+
+async fn flushed_originals_are_in_the_archive(on: On) {
+    let world = on.world(manual()).await;
+    let memory = world.memory();
+    let before = talk(&memory, 40).await;
+    let receipt = memory.perform_flush().await.unwrap().unwrap();
+    let removals = memory.removals(None, TEN).await.unwrap();
+    assert_eq!(removals.len(), 1);
+    assert_eq!(
+        (removals[0].cause, &removals[0].receipt),
+        (RemovalCause::Flush, &Some(receipt.clone()))
+    );
+    let summary = receipt.summary.as_ref().unwrap();
+    let originals = memory.originals(summary.id).await.unwrap();
+    let is_original = |one: &&StoredMessage| receipt.summarized.contains(one.meta.sequence);
+    let expected: Vec<_> = before.iter().filter(is_original).cloned().collect();
+    assert_eq!(originals, expected);
+    let first = expected[0].meta.sequence;
+    let archived = memory.archived(first..=first).await.unwrap();
+    assert_eq!(archived.len(), 1);
+    assert_eq!((archived[0].removal, &archived[0].message), (removals[0].number, &expected[0]));
+    let whole = memory.archived(all()).await.unwrap();
+    assert_eq!(whole.len() as u64, receipt.summarized.len() + receipt.evicted.len());
+    let health = memory.health().await.unwrap().archive.unwrap();
+    assert_eq!((health.removals, health.messages), (1, whole.len() as u64));
+    assert!(health.bytes > 0);
+    checked(&memory, &world.manager).await;
+}
+
+async fn undone_flush_restores_the_memory(on: On) {
+    let world = on.world(manual()).await;
+    let (memory, other) = (world.memory(), world.memory());
+    let before = talk(&memory, 40).await;
+    let receipt = memory.perform_flush().await.unwrap().unwrap();
+    memory.append(Message::user("came later")).await.unwrap();
+    assert!(texts(&other).await.len() < 40);
+    let counters = memory.undo_flush(receipt.id).await.unwrap();
+    assert_eq!((counters.summarized, counters.evicted, counters.summaries), (0, 0, 0));
+    let after = other.messages().await.unwrap();
+    assert_eq!(after[..40], before);
+    assert_eq!(after.len(), 41);
+    assert!(memory.removals(None, TEN).await.unwrap().is_empty());
+    let again = memory.undo_flush(receipt.id).await.unwrap_err();
+    let refusal = StoreErrorKind::NotRestorable(RestoreRefusal::NotArchived);
+    assert_eq!(again.store_kind(), Some(&refusal));
+    checked(&memory, &world.manager).await;
+}
+
+async fn undone_flush_holds_automatic_flushes(on: On) {
+    let world = on.world(with(archiving()).with_flush_mode(FlushMode::Inline)).await;
+    let memory = world.memory();
+    let mut number = 0;
+    let receipt = loop {
+        number += 1;
+        memory.append(Message::user(format!("message {number} of a conversation"))).await.unwrap();
+        if let Some(receipt) = memory.receipts().await.unwrap().pop() {
+            break receipt;
+        }
+    };
+    memory.undo_flush(receipt.id).await.unwrap();
+    assert!(memory.health().await.unwrap().flush_held);
+    for number in 0..60 {
+        memory.append(Message::user(format!("later message {number}"))).await.unwrap();
+    }
+    assert_eq!(memory.receipts().await.unwrap().len(), 1, "an automatic flush began");
+    memory.perform_flush().await.unwrap().unwrap();
+    assert!(!memory.health().await.unwrap().flush_held);
+    checked(&memory, &world.manager).await;
+}
+
+async fn rewind_can_be_undone(on: On) {
+    let world = on.world(manual()).await;
+    let memory = world.memory();
+    let before = talk(&memory, 6).await;
+    let version = memory.version().await.unwrap();
+    let done = memory.rewind(Sequence::new(2), version).await.unwrap().applied().unwrap();
+    let removal = memory.removals(None, TEN).await.unwrap().remove(0);
+    assert_eq!((removal.cause, removal.messages), (RemovalCause::Withdrawal, 4));
+    let counters = memory.undo_flush(done.receipt.unwrap().id).await.unwrap();
+    assert_eq!(counters.withdrawn, 0);
+    assert_eq!(memory.messages().await.unwrap(), before);
+    checked(&memory, &world.manager).await;
+}
+
+async fn clear_keeps_an_archive_and_purge_none(on: On) {
+    let world = on.world(manual()).await;
+    let memory = world.memory();
+    let before = talk(&memory, 5).await;
+    memory.clear().await.unwrap();
+    let removal = memory.removals(None, TEN).await.unwrap().remove(0);
+    assert_eq!((removal.cause, removal.receipt), (RemovalCause::Clear, None));
+    let archived = memory.archived(all()).await.unwrap();
+    assert!(archived.iter().map(|one| &one.message).eq(&before));
+    memory.append(Message::user("new")).await.unwrap();
+    memory.purge().await.unwrap();
+    assert!(memory.removals(None, TEN).await.unwrap().is_empty());
+    assert!(memory.archived(all()).await.unwrap().is_empty());
+    checked(&memory, &world.manager).await;
+}
+
+async fn memory_without_an_archive_refuses_to_undo(on: On) {
+    let resource = MemoryResource::new("m", 400);
+    let world = on.world(with(resource).with_flush_mode(FlushMode::Manual)).await;
+    let memory = world.memory();
+    talk(&memory, 40).await;
+    let receipt = memory.perform_flush().await.unwrap().unwrap();
+    let error = memory.undo_flush(receipt.id).await.unwrap_err();
+    assert!(error.to_string().contains("not in the archive"), "{error}");
+    assert!(memory.removals(None, TEN).await.unwrap().is_empty());
+    assert_eq!(memory.health().await.unwrap().archive, None);
+}
+
+async fn summary_of_a_summary_is_undone_last_first(on: On) {
+    let world = on.world(manual()).await;
+    let memory = world.memory();
+    let before = talk(&memory, 40).await;
+    let first = memory.perform_flush().await.unwrap().unwrap();
+    talk(&memory, 40).await;
+    let after_first = memory.messages().await.unwrap();
+    let second = memory.perform_flush().await.unwrap().unwrap();
+    let place = first.summary.as_ref().unwrap().sequence;
+    assert!(second.summarized.contains(place), "the second summary replaces the first");
+    let error = memory.undo_flush(first.id).await.unwrap_err();
+    let refusal = StoreErrorKind::NotRestorable(RestoreRefusal::SummaryRemoved);
+    assert_eq!(error.store_kind(), Some(&refusal));
+    memory.undo_flush(second.id).await.unwrap();
+    assert_eq!(memory.messages().await.unwrap(), after_first);
+    memory.undo_flush(first.id).await.unwrap();
+    let messages = memory.messages().await.unwrap();
+    assert_eq!(messages[..40], before);
+    assert_eq!(messages.len(), 80);
+    checked(&memory, &world.manager).await;
+}
